@@ -1,0 +1,1 @@
+"""Commonsense inferences: COMET, and files of inferences made beforehand."""

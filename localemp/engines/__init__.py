@@ -1,0 +1,1 @@
+"""Who answers: vLLM in this process, an OpenAI-compatible server, a script for tests."""
