@@ -1,0 +1,126 @@
+"""`localemp data`: what a data set holds, and fetching the official one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from localemp.data.sources import Instances
+    from localemp.data.stats import Stats
+
+
+@click.group()
+def data() -> None:
+    """Look at dialogues, and fetch EmpatheticDialogues."""
+
+
+@data.command()
+@click.argument("path")
+@click.option("--split", "splits", multiple=True, metavar="SPLIT", help="train, valid or test; repeat it for several.")
+@click.option(
+    "--instances",
+    type=click.Choice(["clean", "published"]),
+    default="clean",
+    show_default=True,
+    help="Count every listener turn, or exactly the rows that the paper used.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON in place of a table.")
+def stats(path: str, splits: tuple[str, ...], instances: Instances, as_json: bool) -> None:
+    """Count conversations, instances, words and emotions.
+
+    PATH is a folder or CSV of EmpatheticDialogues, a JSON lines file, or one of samples, bundled and
+    empathetic-dialogues. Without --split, all splits of a folder are counted.
+    """
+    import json
+    from dataclasses import asdict
+
+    from rich.console import Console
+
+    counted = _count(path, splits, instances)
+    if as_json:
+        report = {
+            "source": path,
+            "instances": instances,
+            "splits": {name: asdict(one) for name, one in counted.items()},
+        }
+        click.echo(json.dumps(report, indent=2, ensure_ascii=False))
+    else:
+        Console().print(_table(path, counted))
+
+
+@data.command()
+@click.option("--out", metavar="DIR", help="Where to put the files; localemp's cache if not given.")
+def pull(out: str | None) -> None:
+    """Fetch the official EmpatheticDialogues archive, checked by SHA-256 (CC BY-NC 4.0)."""
+    from pathlib import Path
+
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+    from localemp.data import download
+    from localemp.paths import cache_dir
+
+    console = Console()
+    columns = (TextColumn("EmpatheticDialogues"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    folder = Path(out).expanduser() if out else cache_dir("data", "empathetic_dialogues")
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("fetch", total=None)
+        files = download.pull(folder, lambda done, size: bar.update(task, completed=done, total=size))
+    for file in files:
+        console.print(f"{file}", soft_wrap=True, highlight=False, markup=False)
+    console.print(f"use it with: --data {out or 'empathetic-dialogues'}", soft_wrap=True, highlight=False, markup=False)
+
+
+def _count(path: str, wanted: tuple[str, ...], instances: Instances) -> dict[str, Stats]:
+    """Stats by split; a single file is one split under its own name."""
+    from localemp.data.empathetic_dialogues import SPLITS, canonical_split, read_conversations
+    from localemp.data.jsonl import read_jsonl
+    from localemp.data.sources import build_instances, csv_file, find_source
+    from localemp.data.stats import Stats
+
+    source = find_source(path)
+    if source.is_jsonl:
+        return {source.path.name: Stats.of_dialogues(read_jsonl(source.path))}
+    chosen = tuple(map(canonical_split, wanted)) or source.splits or SPLITS
+    if source.path.is_dir():
+        files = {str(split): csv_file(source, split) for split in chosen}
+    else:
+        files = {source.path.name: source.path}
+    counted = {}
+    for name, file in files.items():
+        conversations = read_conversations(file)
+        counted[name] = Stats.of_conversations(conversations, build_instances(conversations, instances))
+    return counted
+
+
+def _table(path: str, counted: dict[str, Stats]) -> Table:
+    """One column a split."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table("", title=Text(path), title_justify="left")
+    for name in counted:
+        table.add_column(Text(name), justify="right")
+
+    def row(label: str, values: list[str]) -> None:
+        table.add_row(label, *map(Text, values))
+
+    every = list(counted.values())
+    row("conversations", [f"{one.conversations:,}" for one in every])
+    row("utterances", [f"{one.utterances:,}" for one in every])
+    row("instances", [f"{one.instances:,}" for one in every])
+    row("turns per context", [f"{one.turns_per_context:.2f}" for one in every])
+    row("words per utterance", [f"{one.words_per_utterance:.2f}" for one in every])
+    row("words per reply", ["-" if one.words_per_reply is None else f"{one.words_per_reply:.2f}" for one in every])
+    row("emotions", [f"{len(one.emotions)}" for one in every])
+    row("  most frequent", [_ranked(list(one.emotions.items())[:3]) for one in every])
+    row("  least frequent", [_ranked(list(one.emotions.items())[3:][-3:]) for one in every])
+    return table
+
+
+def _ranked(emotions: list[tuple[str, int]]) -> str:
+    return "\n".join(f"{name} {count:,}" for name, count in emotions) or "-"

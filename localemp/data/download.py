@@ -1,0 +1,97 @@
+"""Fetches the official archive of EmpatheticDialogues (Rashkin et al. 2019, CC BY-NC 4.0)."""
+
+import gzip
+import hashlib
+import shutil
+import tarfile
+import tempfile
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, cast
+
+import httpx
+
+from localemp.data.empathetic_dialogues import SPLITS, split_file
+from localemp.errors import DataError
+
+ARCHIVE_URL = "https://dl.fbaipublicfiles.com/parlai/empatheticdialogues/empatheticdialogues.tar.gz"
+ARCHIVE_SHA256 = "56f234d77b7dd1f005fd365bb17769cfe346c3c84295b69bc069c8ccb83be03d"
+
+
+def pull(
+    folder: Path,
+    progress: Callable[[int, int | None], None] | None = None,
+    url: str = ARCHIVE_URL,
+    sha256: str = ARCHIVE_SHA256,
+) -> list[Path]:
+    """Fetch the official archive and put its three CSV files into `folder`; does nothing where they are there.
+
+    An archive that a person already put into `folder` under its own name is used in place of a download. Nothing is
+    written under a final name before the whole archive was checked.
+
+    Args:
+        folder: Made if need be.
+        progress: Called with the bytes fetched so far and the size of the archive, None where the server does not say.
+        url: Where the archive is.
+        sha256: Of the archive.
+
+    Raises:
+        DataError: The archive cannot be fetched, has another checksum, lacks a file, or the folder cannot be written.
+    """
+    present = [file for split in SPLITS if (file := split_file(folder, split)) is not None]
+    if len(present) == len(SPLITS):
+        return present
+    targets = [folder / f"{split}.csv" for split in SPLITS]
+    by_hand = folder / url.rsplit("/", 1)[-1]
+    hint = f"download {url} by hand, put it into {folder}, and run `localemp data pull` again"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".pull-", dir=folder) as temporary:
+            archive = by_hand if by_hand.is_file() else Path(temporary) / "archive.tar.gz"
+            if archive != by_hand:
+                _download(url, archive, progress, hint)
+            with archive.open("rb") as content:
+                found = hashlib.file_digest(content, "sha256").hexdigest()
+            if found != sha256:
+                remedy = f"delete it, then {hint}" if archive == by_hand else f"try again, or {hint}"
+                place = by_hand if archive == by_hand else url
+                raise DataError(place, f"its SHA-256 is {found}, expected {sha256}", remedy)
+            _unpack(archive, Path(temporary), targets)
+    except OSError as error:
+        remedy = "make room, or choose another folder with --out"
+        raise DataError(folder, f"cannot write: {error.strerror or error}", remedy) from error
+    return targets
+
+
+def _download(url: str, target: Path, progress: Callable[[int, int | None], None] | None, hint: str) -> None:
+    as_it_is = {"Accept-Encoding": "identity"}
+    try:
+        with httpx.stream("GET", url, headers=as_it_is, follow_redirects=True, timeout=30) as response:
+            response.raise_for_status()
+            size = int(response.headers.get("content-length", 0)) or None
+            with target.open("wb") as file:
+                for chunk in response.iter_raw(1 << 16):
+                    file.write(chunk)
+                    if progress is not None:
+                        progress(file.tell(), size)
+    except httpx.HTTPStatusError as error:
+        raise DataError(url, f"the server answers {error.response.status_code}", hint) from error
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise DataError(url, f"cannot be fetched: {error or type(error).__name__}", hint) from error
+
+
+def _unpack(archive: Path, temporary: Path, targets: list[Path]) -> None:
+    """Copy the splits out of the archive; none of its own paths is ever written to."""
+    try:
+        with tarfile.open(archive) as tar:
+            members = {Path(member.name).name: member for member in tar if member.isfile()}
+            for target in targets:
+                with (temporary / target.name).open("wb") as copy:
+                    shutil.copyfileobj(cast(IO[bytes], tar.extractfile(members[target.name])), copy)
+    except KeyError as error:
+        raise DataError(archive.name, f"the archive lacks {error.args[0]}") from error
+    except (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError) as error:
+        raise DataError(archive.name, f"not a readable tar archive ({error})") from error
+    for target in targets:
+        (temporary / target.name).replace(target)

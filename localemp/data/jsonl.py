@@ -1,0 +1,106 @@
+"""Dialogues of one's own: JSON lines, plain or gzipped.
+
+One object a line. Only `turns` is required, and null is the same as leaving a key out:
+
+    {"id": "a", "turns": ["I lost my job today."], "emotion": "sad", "situation": "...", "reference": "Oh no, why?"}
+
+`conversation` (a text or a list of texts) names what the turns were taken from; exemplars from the same conversation
+are never shown. Without it a dialogue is its own conversation. Other keys are somebody's own columns, left alone.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from localemp.data.textfile import read_lines
+from localemp.dialogue import Dialogue
+from localemp.errors import DataError
+
+_EXAMPLE = 'each line is one JSON object, such as {"turns": ["I lost my job today."]}'
+
+
+def read_jsonl(path: Path) -> list[Dialogue]:
+    """Dialogues of a JSON lines file, in file order; texts are stripped, blank lines skipped.
+
+    A dialogue without `id` is called after its line: "line-1" for the first.
+
+    Raises:
+        DataError: The file cannot be read or holds no dialogue, or a line is no JSON object, has no turns, an empty
+            turn or an even number of them, a known key of the wrong type, or an id that an earlier line has.
+    """
+    dialogues: list[Dialogue] = []
+    line_of: dict[str, int] = {}
+    for number, line in enumerate(read_lines(path), 1):
+        if not line.strip():
+            continue
+        try:
+            dialogue = _dialogue(json.loads(line), number)
+        except json.JSONDecodeError as error:
+            raise DataError(path, f"not JSON: {error.msg} at character {error.colno}", _EXAMPLE, number) from error
+        except _LineError as error:
+            raise DataError(path, str(error), error.hint, number) from error
+        if dialogue.id in line_of:
+            earlier = line_of[dialogue.id]
+            raise DataError(
+                path, f"id {dialogue.id!r} is taken by line {earlier}", "give every line its own id", number
+            )
+        line_of[dialogue.id] = number
+        dialogues.append(dialogue)
+    return dialogues
+
+
+class _LineError(ValueError):
+    """What is wrong with one line, before the file and the line number are put to it."""
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+def _dialogue(record: Any, number: int) -> Dialogue:
+    if not isinstance(record, dict):
+        raise _LineError(f"expected a JSON object, found {_kind(record)}", _EXAMPLE)
+    if record.get("turns") is None:
+        raise _LineError('no "turns"', _EXAMPLE)
+    turns = _texts(record["turns"], "turns")
+    if not turns:
+        raise _LineError('"turns" is an empty list', _EXAMPLE)
+    identity = _text(record, "id")
+    if identity is None:
+        identity = f"line-{number}"
+    named = record.get("conversation")
+    conversations = () if named is None else _texts([named] if isinstance(named, str) else named, "conversation")
+    fields = {key: _text(record, key) for key in ("emotion", "situation", "reference")}
+    try:
+        return Dialogue(
+            id=identity, turns=turns, conversations=tuple(filter(None, conversations)) or (identity,), **fields
+        )
+    except ValueError as error:
+        moved = 'move the last turn to "reference" or leave it out' if len(turns) % 2 == 0 else "give every turn a text"
+        raise _LineError(str(error), moved) from error
+
+
+def _text(record: dict[str, Any], key: str) -> str | None:
+    value = record.get(key)
+    if value is None:
+        return None
+    return _checked(value, f'"{key}"') or None
+
+
+def _texts(values: Any, key: str) -> tuple[str, ...]:
+    if not isinstance(values, list):
+        raise _LineError(f'"{key}" must be a list of texts, found {_kind(values)}', _EXAMPLE if key == "turns" else "")
+    return tuple(_checked(value, f'"{key}", item {position},') for position, value in enumerate(values, 1))
+
+
+def _checked(value: Any, what: str) -> str:
+    if not isinstance(value, str):
+        raise _LineError(f"{what} must be a text, found {_kind(value)}")
+    if not value.isascii() and any("\ud800" <= character <= "\udfff" for character in value):
+        raise _LineError(f"{what} holds half of a surrogate pair, which no file can store")
+    return value.strip()
+
+
+def _kind(value: Any) -> str:
+    names = {dict: "an object", list: "a list", str: "a text", bool: "true or false", type(None): "null"}
+    return names.get(type(value), "a number")

@@ -1,0 +1,63 @@
+"""Counts what a data set holds."""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Self
+
+from localemp.data.empathetic_dialogues import Conversation, complete_dialogues
+from localemp.dialogue import Dialogue
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """What one split holds. Words are what white space separates.
+
+    Attributes:
+        conversations: How many conversations the file holds.
+        utterances: How many turns these have, by both sides.
+        instances: How many dialogues wait for a reply.
+        turns_per_context: Mean number of turns before the reply.
+        words_per_utterance: Mean over all utterances.
+        words_per_reply: Mean over all reference replies; None where there are none.
+        emotions: Conversations by emotion, most frequent first, ties by name.
+    """
+
+    conversations: int
+    utterances: int
+    instances: int
+    turns_per_context: float
+    words_per_utterance: float
+    words_per_reply: float | None
+    emotions: dict[str, int]
+
+    @classmethod
+    def of_conversations(cls, conversations: list[Conversation], instances: list[Dialogue]) -> Self:
+        """Of EmpatheticDialogues: the conversations as they are in the file, and the instances built from them."""
+        return cls._count(
+            [conversation.turns for conversation in conversations],
+            [conversation.emotion for conversation in conversations],
+            instances,
+        )
+
+    @classmethod
+    def of_dialogues(cls, dialogues: list[Dialogue]) -> Self:
+        """Of dialogues alone: the last one of each conversation stands for it, its reply included."""
+        complete = complete_dialogues(dialogues)
+        return cls._count([one.complete_turns for one in complete], [one.emotion for one in complete], dialogues)
+
+    @classmethod
+    def _count(cls, spoken: list[tuple[str, ...]], emotions: Iterable[str | None], instances: list[Dialogue]) -> Self:
+        words = [len(turn.split()) for turns in spoken for turn in turns]
+        reply_words = [len(one.reference.split()) for one in instances if one.reference is not None]
+        by_emotion = Counter(filter(None, emotions))
+        return cls(
+            conversations=len(spoken),
+            utterances=len(words),
+            instances=len(instances),
+            turns_per_context=fmean(len(one.turns) for one in instances) if instances else 0.0,
+            words_per_utterance=fmean(words),
+            words_per_reply=fmean(reply_words) if reply_words else None,
+            emotions=dict(sorted(by_emotion.items(), key=lambda item: (-item[1], item[0]))),
+        )
