@@ -1,0 +1,76 @@
+"""Messages to token ids, exactly as the local engine will see them."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoTokenizer
+
+from localemp.dialogue import Message
+from localemp.errors import WeightsError
+
+
+class PromptTokenizer:
+    """A model's tokenizer and chat template.
+
+    Args:
+        folder: Where tokenizer and configuration lie.
+        template_options: What the chat template takes besides messages (Qwen3: `enable_thinking`).
+
+    Raises:
+        WeightsError: The folder holds no usable tokenizer.
+    """
+
+    def __init__(self, folder: Path, template_options: Mapping[str, Any] | None = None) -> None:
+        self.folder, self.template_options = folder, dict(template_options or {})
+        try:
+            self.tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        except (OSError, ValueError) as error:
+            raise WeightsError(f"{folder}: no usable tokenizer: {str(error).splitlines()[0]}") from error
+
+    @property
+    def has_chat_template(self) -> bool:
+        """Whether the model was trained on chats; if not, it continues text."""
+        return bool(self.tokenizer.chat_template)
+
+    def takes_system_role(self) -> bool:
+        """Whether the chat template shows a system message, found out by trying."""
+        probe = [Message("system", "localemp-probe"), Message("user", "hello")]
+        try:
+            return "localemp-probe" in self._render(probe)
+        except Exception:  # templates raise whatever their Jinja code raises
+            return False
+
+    def encode(self, messages: Sequence[Message]) -> list[int]:
+        """Token ids of the prompt: through the chat template, or as plain text where there is none."""
+        if not self.has_chat_template:
+            text = "\n\n".join(message.content for message in messages)
+            return list(self.tokenizer(text)["input_ids"])
+        return list(self.tokenizer(self._render(messages), add_special_tokens=False)["input_ids"])
+
+    def _render(self, messages: Sequence[Message]) -> str:
+        turns = [{"role": message.role, "content": message.content} for message in messages]
+        return str(
+            self.tokenizer.apply_chat_template(
+                turns, tokenize=False, add_generation_prompt=True, **self.template_options
+            )
+        )
+
+
+def context_length(folder: Path) -> int:
+    """The longest context that the model's configuration allows, in tokens.
+
+    Raises:
+        WeightsError: There is no configuration, or it does not say.
+    """
+    path = folder / "config.json"
+    try:
+        config: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise WeightsError(f"{path}: no readable configuration: {error}") from error
+    for part in (config, config.get("text_config", {})):
+        for key in ("max_position_embeddings", "n_positions", "seq_length"):
+            if isinstance(part.get(key), int):
+                return int(part[key])
+    raise WeightsError(f"{path}: it does not say how long a context may be", "write a profile with context_length")

@@ -1,0 +1,216 @@
+"""vLLM in this process (`AsyncLLM`): its continuous batching does the scheduling, here is only the door to it."""
+
+import asyncio
+import logging
+import os
+import re
+import sys
+import time
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+# The encoder's threads do not survive a fork. Must be set before vLLM starts its first process.
+os.environ.setdefault("VLLM_WORKER_MULTIPROC_METHOD", "spawn")
+
+import torch
+import vllm
+from vllm import SamplingParams
+from vllm.engine.arg_utils import AsyncEngineArgs
+from vllm.platforms import current_platform
+from vllm.sampling_params import RequestOutputKind
+from vllm.v1.engine.async_llm import AsyncLLM
+from vllm.v1.engine.exceptions import EngineDeadError
+
+from localemp.dialogue import Message
+from localemp.engines.base import Completion, Engine, Sampling
+from localemp.engines.tokens import PromptTokenizer
+from localemp.errors import EngineError, FatalEngineError, OptionError, PromptTooLongError, UnknownNameError
+from localemp.paths import cache_dir
+
+CPU_KV_CACHE_GIB = 4
+
+
+class VLLMEngine(Engine):
+    """A model served by vLLM inside this process.
+
+    Args:
+        tokenizer: The model's tokenizer; its folder holds the weights.
+        max_model_len: Tokens that prompt and reply may have together; small values let small GPUs serve.
+        options: vLLM's engine arguments by name, passed through (tensor_parallel_size, quantization, ...).
+        seed: Of sampling at temperatures above 0.
+        concurrency: Dialogues in flight at once.
+        log: Where vLLM's own messages go; a new file in localemp's cache where None.
+
+    Raises:
+        UnknownNameError: An option that vLLM does not have.
+    """
+
+    name = "vllm"
+
+    def __init__(
+        self,
+        tokenizer: PromptTokenizer,
+        max_model_len: int,
+        options: Mapping[str, Any] | None = None,
+        seed: int = 0,
+        concurrency: int = 512,
+        log: Path | None = None,
+    ) -> None:
+        self.tokenizer, self.max_model_len, self.concurrency = tokenizer, max_model_len, concurrency
+        self.options = {"max_model_len": max_model_len, "seed": seed} | _defaults() | dict(options or {})
+        known = {field.name for field in fields(AsyncEngineArgs)}
+        for name in self.options:
+            if name not in known:
+                raise UnknownNameError("engine argument", name, sorted(known))
+        self.max_model_len = int(self.options["max_model_len"])
+        self.log = log or cache_dir("logs", f"vllm-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.log")
+        self._llm: AsyncLLM | None = None
+
+    async def start(self) -> None:
+        """Load the weights and start vLLM's engine process, off the event loop.
+
+        Raises:
+            FatalEngineError: vLLM could not start; says why in one line, and where the whole log is.
+            OptionError: vLLM refuses an engine argument's value.
+        """
+        await asyncio.to_thread(self._start)
+
+    async def chat(self, messages: Sequence[Message], sampling: Sampling) -> Completion:
+        """Answer one list of messages; requests in flight at once share vLLM's batches."""
+        if self._llm is None:
+            raise FatalEngineError("the engine is not started", "use `async with engine:` or `await engine.start()`")
+        started = time.perf_counter()
+        prompt = self.tokenizer.encode(messages)
+        if len(prompt) + sampling.max_tokens > self.max_model_len:
+            raise PromptTooLongError(len(prompt), sampling.max_tokens, self.max_model_len)
+        params = SamplingParams(
+            max_tokens=sampling.max_tokens,
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            seed=sampling.seed,
+            stop=list(sampling.stop),
+            output_kind=RequestOutputKind.FINAL_ONLY,
+        )
+        final = None
+        try:
+            async for output in self._llm.generate({"prompt_token_ids": prompt}, params, uuid.uuid4().hex):
+                final = output
+        except EngineDeadError as error:
+            raise FatalEngineError(f"vLLM's engine died: {_reason(self.log)}", f"its log: {self.log}") from error
+        except ValueError as error:
+            raise EngineError(f"vLLM refused the request: {error}") from error
+        if final is None:
+            raise EngineError("vLLM ended the request without an answer", f"its log: {self.log}")
+        answer = final.outputs[0]
+        return Completion(
+            text=answer.text,
+            finish_reason=answer.finish_reason or "unknown",
+            prompt_tokens=len(prompt),
+            completion_tokens=len(answer.token_ids),
+            cached_tokens=final.num_cached_tokens,
+            seconds=time.perf_counter() - started,
+        )
+
+    async def close(self) -> None:
+        """Stop vLLM's engine process."""
+        if self._llm is not None:
+            llm, self._llm = self._llm, None
+            await asyncio.to_thread(llm.shutdown)
+
+    def describe(self) -> dict[str, Any]:
+        """Versions of vLLM and torch, the platform, and every engine argument that was set."""
+        return {
+            "engine": self.name,
+            "vllm": vllm.__version__,
+            "torch": torch.__version__,
+            "platform": current_platform.device_name,
+            "engine_args": self.options,
+        }
+
+    def _start(self) -> None:
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        arguments = {"model": str(self.tokenizer.folder), "disable_log_stats": True, "use_tqdm_on_load": False}
+        try:
+            with _output_to(self.log):
+                self._llm = AsyncLLM.from_engine_args(
+                    AsyncEngineArgs(**(arguments | self.options), enable_log_requests=False)
+                )
+        except (ValueError, TypeError) as error:  # pydantic's validation errors are ValueErrors
+            raise OptionError(
+                f"vLLM refuses these settings: {_last_line(str(error))}", f"its log: {self.log}"
+            ) from error
+        except Exception as error:  # whatever stops vLLM from starting ends here
+            raise self._cannot_start(error) from error
+
+    def _cannot_start(self, error: Exception) -> FatalEngineError:
+        text = self.log.read_text("utf-8", "replace")
+        if short := _TOO_LITTLE_KV.search(text):
+            length, needed, available = short.groups()
+            return FatalEngineError(
+                f"not enough memory for the KV cache: a context of {length} tokens needs {needed} GiB, "
+                f"{available} GiB are there",
+                f"set --engine-arg max_model_len below {length}, or give it more: --engine-arg gpu_memory_utilization "
+                "(GPU) or --engine-arg kv_cache_memory_bytes (CPU)",
+            )
+        if short := _TOO_LITTLE_RAM.search(text):
+            available, total, wanted = short.groups()
+            return FatalEngineError(
+                f"not enough memory for the KV cache: it was to have {wanted} GiB, {available} of {total} GiB are free",
+                "ask for less with --engine-arg kv_cache_memory_bytes=BYTES, or end other programs",
+            )
+        return FatalEngineError(
+            f"vLLM could not start: {_reason(self.log) or _last_line(str(error))}", f"its log: {self.log}"
+        )
+
+
+def _defaults() -> dict[str, Any]:
+    """What this machine wants: on a CPU compilation costs minutes for a few percent, and the KV cache needs a size."""
+    if not current_platform.is_cpu():
+        return {}
+    if "VLLM_CPU_KVCACHE_SPACE" in os.environ:
+        return {"enforce_eager": True}
+    return {"enforce_eager": True, "kv_cache_memory_bytes": CPU_KV_CACHE_GIB * 2**30}
+
+
+_TOO_LITTLE_KV = re.compile(
+    r"max seq len \((\d+)\), \(([\d.]+) GiB KV cache is needed.*?cache memory \(([\d.]+) GiB\)", re.DOTALL
+)
+_TOO_LITTLE_RAM = re.compile(
+    r"Available memory on node \d+ \(([\d.]+)/([\d.]+) GiB\).*?requested memory for kv \(([\d.]+) GiB\)", re.DOTALL
+)
+_ERROR_LINE = re.compile(r"(?:[\w.]*(?:Error|Exception)): (.+)")
+
+
+def _reason(log: Path) -> str:
+    """The first error line in vLLM's log: later ones only report that it happened."""
+    found = _ERROR_LINE.findall(log.read_text("utf-8", "replace")) if log.is_file() else []
+    return found[0].strip() if found else ""
+
+
+def _last_line(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1] if lines else "no reason given"
+
+
+@contextmanager
+def _output_to(log: Path) -> Iterator[None]:
+    """Send this process's output to a file meanwhile; the engine process, started meanwhile, keeps it for good."""
+    logging.getLogger("vllm").handlers[:] = [logging.FileHandler(log, encoding="utf-8")]
+    sys.stdout.flush()
+    sys.stderr.flush()
+    kept = os.dup(1), os.dup(2)
+    try:
+        with log.open("ab") as stream:
+            os.dup2(stream.fileno(), 1)
+            os.dup2(stream.fileno(), 2)
+        yield
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        for descriptor, original in zip((1, 2), kept, strict=True):
+            os.dup2(original, descriptor)
+            os.close(original)

@@ -1,0 +1,677 @@
+import asyncio
+import json
+import random
+import socket
+from collections.abc import Awaitable, Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from typing import Any
+
+import pytest
+from fake_server import REPLY, Answer, FakeServer, Request, completion, error
+
+from localemp.dialogue import Message
+from localemp.engines.base import Completion, Sampling
+from localemp.engines.openai import FIRST_WAIT, LONGEST_WAIT, OpenAIEngine, Price
+from localemp.errors import (
+    EngineError,
+    FatalEngineError,
+    LocalempError,
+    OptionError,
+    PromptTooLongError,
+    UnknownNameError,
+)
+
+MESSAGES = [Message("system", "You listen."), Message("user", "I lost my job.")]
+GREEDY = Sampling(max_tokens=64)
+
+
+class Waits:
+    """Takes the place of `asyncio.sleep` and writes down how long it was asked to wait."""
+
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
+
+    async def __call__(self, seconds: float) -> None:
+        self.seconds.append(seconds)
+
+
+@pytest.fixture(autouse=True)
+def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def closed_port() -> Iterator[int]:
+    """A port where nobody answers: it is bound, so that nobody else gets it, and not listened to."""
+    with socket.socket() as reserved:
+        reserved.bind(("127.0.0.1", 0))
+        yield reserved.getsockname()[1]
+
+
+async def ask(server: FakeServer, sampling: Sampling = GREEDY, **options: Any) -> Completion:
+    """One call of a new engine that does not wait between tries."""
+    options = {"model": "tiny", "sleep": Waits(), **options}
+    engine = OpenAIEngine(base_url=server.url, **options)
+    try:
+        return await engine.chat(MESSAGES, sampling)
+    finally:
+        await engine.close()
+
+
+async def test_what_is_sent_and_what_comes_back() -> None:
+    usage = {"prompt_tokens": 20, "completion_tokens": 5, "prompt_tokens_details": {"cached_tokens": 16}}
+    with FakeServer([Answer(body=completion(usage=usage), delay=0.05)]) as server:
+        got = await ask(server, Sampling(64, 0.0, 1.0, seed=7, stop=("\n",)), extra_body={"top_k": 1})
+    assert server.requests[0].path == "/v1/chat/completions"
+    assert server.requests[0].body == {
+        "model": "tiny",
+        "messages": [{"role": "system", "content": "You listen."}, {"role": "user", "content": "I lost my job."}],
+        "max_tokens": 64,
+        "temperature": 0.0,
+        "top_p": 1.0,
+        "seed": 7,
+        "stop": ["\n"],
+        "top_k": 1,
+    }
+    assert (got.text, got.finish_reason) == (REPLY, "stop")
+    assert (got.prompt_tokens, got.completion_tokens, got.cached_tokens) == (20, 5, 16)
+    assert (got.cost, got.notes) == (None, ())
+    assert 0.05 <= got.seconds < 5
+
+
+async def test_without_seed_and_stop_neither_is_sent() -> None:
+    with FakeServer() as server:
+        await ask(server)
+    assert set(server.requests[0].body) == {"model", "messages", "max_tokens", "temperature", "top_p"}
+
+
+async def test_completions_api_sends_one_text() -> None:
+    with FakeServer() as server:
+        got = await ask(server, api="completions")
+    assert server.requests[0].path == "/v1/completions"
+    assert server.requests[0].body["prompt"] == "You listen.\n\nI lost my job."
+    assert "messages" not in server.requests[0].body
+    assert got.text == REPLY
+
+
+@pytest.mark.parametrize(
+    ("usage", "price", "cost"),
+    [
+        ({"prompt_tokens": 1000, "completion_tokens": 100}, Price(0.5, 1.5), 0.00065),
+        ({"prompt_tokens": 1000, "completion_tokens": 0}, Price(0.5, 1.5), 0.0005),
+        ({"prompt_tokens": 1000, "completion_tokens": 100}, Price(0.0, 0.0), 0.0),
+        ({"prompt_tokens": 1000, "completion_tokens": 100}, None, None),
+        ({"prompt_tokens": 1000}, Price(0.5, 1.5), None),
+        (None, Price(0.5, 1.5), None),
+    ],
+)
+async def test_cost(usage: dict[str, int] | None, price: Price | None, cost: float | None) -> None:
+    with FakeServer([Answer(body=completion(usage=usage))]) as server:
+        got = await ask(server, price=price)
+    assert got.cost == (None if cost is None else pytest.approx(cost))
+    assert got.prompt_tokens == (usage or {}).get("prompt_tokens")
+
+
+# Retries
+
+
+@pytest.mark.parametrize(
+    ("failure", "retried"),
+    [
+        *((error(status), True) for status in (408, 409, 429, 500, 502, 503, 504, 529)),
+        *((error(status), False) for status in (400, 401, 402, 403, 404, 405, 413, 418, 422)),
+        (error(429, type="insufficient_quota"), False),
+        (Answer(503, "<html>Service Unavailable</html>", {"Content-Type": "text/html"}), True),
+        (Answer(cut="before"), True),
+        (Answer(cut="inside"), True),
+    ],
+    ids=lambda value: f"{value.status}{value.cut}" if isinstance(value, Answer) else str(value),
+)
+async def test_what_is_tried_again(failure: Answer, retried: bool) -> None:
+    waits = Waits()
+    with FakeServer([failure, failure]) as server:
+        if retried:
+            assert (await ask(server, sleep=waits)).text == REPLY
+        else:
+            with pytest.raises(EngineError):
+                await ask(server, sleep=waits)
+    assert len(server.requests) == (3 if retried else 1)
+    assert len(waits.seconds) == (2 if retried else 0)
+
+
+async def test_a_time_out_is_tried_again_and_then_an_error_of_this_reply_only() -> None:
+    with FakeServer([Answer(delay=1.0)]) as server:
+        assert (await ask(server, timeout=0.3)).text == REPLY
+    with FakeServer(delay=1.0) as server:
+        with pytest.raises(EngineError, match="no answer in time") as raised:
+            await ask(server, timeout=0.2, max_retries=1)
+        assert not isinstance(raised.value, FatalEngineError)
+        assert len(server.requests) == 2
+
+
+@pytest.mark.parametrize("retries", [0, 1, 6])
+async def test_retries_are_bounded(retries: int) -> None:
+    waits = Waits()
+    overloaded = FakeServer(rule=lambda _: error(503, "overloaded"))
+    with overloaded as server, pytest.raises(EngineError, match="status 503: overloaded") as raised:
+        await ask(server, sleep=waits, max_retries=retries)
+    assert not isinstance(raised.value, FatalEngineError)
+    assert len(server.requests) == retries + 1
+    assert len(waits.seconds) == retries
+
+
+@pytest.mark.parametrize(
+    ("headers", "asked"),
+    [
+        ({"Retry-After": "7"}, 7.0),
+        ({"Retry-After": "1.5"}, 1.5),
+        ({"Retry-After-Ms": "250"}, 0.25),
+        ({"Retry-After-Ms": "250", "Retry-After": "9"}, 0.25),
+        ({"Retry-After-Ms": "soon", "Retry-After": "9"}, 9.0),
+    ],
+)
+@pytest.mark.parametrize("status", [429, 503])
+async def test_retry_after_is_obeyed(headers: dict[str, str], asked: float, status: int) -> None:
+    waits = Waits()
+    with FakeServer([error(status, headers=headers)] * 5) as server:
+        await ask(server, sleep=waits)
+    assert len(waits.seconds) == 5
+    assert all(asked <= seconds <= asked * 1.25 for seconds in waits.seconds)
+    assert len(set(waits.seconds)) > 1  # spread, so that not everybody comes back at once
+
+
+async def test_retry_after_as_a_date() -> None:
+    waits = Waits()
+    date = format_datetime(datetime.now(UTC) + timedelta(seconds=40), usegmt=True)
+    with FakeServer([error(429, headers={"Retry-After": date})]) as server:
+        await ask(server, sleep=waits)
+    assert 35 <= waits.seconds[0] <= 40 * 1.25
+
+
+@pytest.mark.parametrize(
+    "value", ["0", "-3", "nan", "inf", "soon", "", "Wed, 21 Oct 2015 07:28:00 GMT", "Wed, 99 Oct 2015 07:28:00 GMT"]
+)
+async def test_a_retry_after_that_says_nothing_leaves_our_own_wait(value: str) -> None:
+    waits = Waits()
+    with FakeServer([error(429, headers={"Retry-After": value})]) as server:
+        await ask(server, sleep=waits)
+    assert FIRST_WAIT / 2 <= waits.seconds[0] <= FIRST_WAIT
+
+
+async def test_asked_to_wait_for_hours_is_fatal() -> None:
+    waits = Waits()
+    limited = FakeServer([error(429, "daily limit", {"Retry-After": "7200"})])
+    with limited as server, pytest.raises(FatalEngineError, match="asks to wait 7200 seconds: daily limit"):
+        await ask(server, sleep=waits)
+    assert waits.seconds == []
+
+
+async def test_waits_double_up_to_a_bound_with_jitter() -> None:
+    waits = Waits()
+    with FakeServer(rule=lambda _: error(500)) as server, pytest.raises(EngineError):
+        await ask(server, sleep=waits, max_retries=10, jitter=random.Random(13))
+    full = [min(FIRST_WAIT * 2**n, LONGEST_WAIT) for n in range(10)]
+    assert full[-1] == LONGEST_WAIT
+    assert all(whole / 2 <= seconds <= whole for whole, seconds in zip(full, waits.seconds, strict=True))
+    expected = random.Random(13)
+    assert waits.seconds == [whole * expected.uniform(0.5, 1.0) for whole in full]
+
+
+# Errors that end the run, or this reply
+
+
+@pytest.mark.parametrize(
+    ("answer", "message", "hint"),
+    [
+        (error(429, "You exceeded your current quota", code="insufficient_quota"), "quota .* used up", "credit"),
+        (error(429, "You exceeded your current quota", type="insufficient_quota"), "quota .* used up", "credit"),
+        (error(402, "Insufficient balance"), "quota .* used up: Insufficient balance", "credit"),
+        (error(401, "Incorrect API key"), "refuses the key in OPENAI_API_KEY: Incorrect", "export OPENAI_API_KEY="),
+        (error(403, "No access to this model"), "OPENAI_API_KEY use 'tiny': No access", "export OPENAI_API_KEY="),
+        (error(404, "The model `tiny` does not exist.", code=404), "has no model 'tiny': The model", "--base-url"),
+    ],
+)
+async def test_fatal_errors(answer: Answer, message: str, hint: str) -> None:
+    with FakeServer([answer]) as server, pytest.raises(FatalEngineError, match=message) as raised:
+        await ask(server)
+    assert hint in raised.value.hint
+    assert len(server.requests) == 1
+
+
+async def test_other_bad_requests_keep_the_servers_message() -> None:
+    bodies: list[tuple[Any, str]] = [
+        ({"error": {"message": "Invalid 'messages[0].role'", "code": "invalid_value"}}, r"400: Invalid 'messages"),
+        ({"detail": "top_k must be\npositive"}, "400: top_k must be positive"),
+        ({"message": "no luck"}, "400: no luck"),
+        ("plain words", "400: plain words"),
+        ("x" * 5000, "400: x{299}…$"),
+        ("", "400: Error code: 400"),
+    ]
+    for body, message in bodies:
+        with FakeServer([Answer(400, body)]) as server, pytest.raises(EngineError, match=message) as raised:
+            await ask(server)
+        assert not isinstance(raised.value, (FatalEngineError, PromptTooLongError))
+
+
+async def test_a_lost_connection_is_fatal_after_all_retries() -> None:
+    waits = Waits()
+    with FakeServer(rule=lambda _: Answer(cut="before")) as server:
+        with pytest.raises(FatalEngineError, match=r"no server answers at http://127\.0\.0\.1") as raised:
+            await ask(server, sleep=waits, max_retries=3)
+        assert len(server.requests) == 4
+    assert len(waits.seconds) == 3
+    assert "vllm serve" in raised.value.hint
+
+
+async def test_a_server_that_goes_away_is_fatal_after_all_retries(closed_port: int) -> None:
+    waits = Waits()
+    engine = OpenAIEngine("tiny", f"http://127.0.0.1:{closed_port}/v1", sleep=waits, max_retries=2)
+    with pytest.raises(FatalEngineError, match=f"no server answers at http://127.0.0.1:{closed_port}/v1"):
+        await engine.chat(MESSAGES, GREEDY)
+    await engine.close()
+    assert len(waits.seconds) == 2
+
+
+@pytest.mark.parametrize(
+    ("answer", "prompt_tokens", "context_length"),
+    [
+        # OpenAI
+        (
+            error(
+                400,
+                "This model's maximum context length is 4097 tokens. However, your messages resulted in 4500 tokens. "
+                "Please reduce the length of the messages.",
+                type="invalid_request_error",
+                param="messages",
+                code="context_length_exceeded",
+            ),
+            4500,
+            4097,
+        ),
+        (
+            error(
+                400,
+                "This model's maximum context length is 4097 tokens, however you requested 5000 tokens (4872 in your "
+                "prompt; 128 for the completion). Please reduce your prompt; or completion length.",
+            ),
+            4872,
+            4097,
+        ),
+        (error(400, "Your input is too long.", code="context_length_exceeded"), None, 9999),
+        # vLLM 0.32
+        (
+            error(
+                400,
+                "This model's maximum context length is 2048 tokens. However, your prompt contains 2100 input tokens, "
+                "which exceeds this limit even without any output tokens. Please reduce the length of the input "
+                "prompt. (parameter=input_tokens, value=2100)",
+                type="BadRequestError",
+                param="input_tokens",
+                code=400,
+            ),
+            2100,
+            2048,
+        ),
+        (
+            error(
+                400,
+                "This model's maximum context length is 2048 tokens. However, your prompt contains at least 2049 "
+                "input tokens, which exceeds this limit even without any output tokens. Please reduce the length of "
+                "the input prompt.",
+            ),
+            None,
+            2048,
+        ),
+        (
+            error(
+                400,
+                "This model's maximum context length is 2048 tokens. However, your prompt contains 99999 characters "
+                "(more than 20480 characters, which is the upper bound for 2048 input tokens). Please reduce the "
+                "length of the input prompt.",
+            ),
+            None,
+            2048,
+        ),
+        (
+            error(
+                400,
+                "The decoder prompt (length 2048) plus the number of requested output tokens (at least 1) is longer "
+                "than the maximum model length of 2048. Make sure that `max_model_len` is no smaller than ...",
+            ),
+            2048,
+            2048,
+        ),
+        (
+            error(400, "max_tokens=9000 cannot be greater than max_model_len=2048. Please request fewer tokens."),
+            None,
+            2048,
+        ),
+        # llama.cpp
+        (
+            error(
+                400,
+                "request (4390 tokens) exceeds the available context size (4096 tokens), try increasing it",
+                type="exceed_context_size_error",
+            ),
+            4390,
+            4096,
+        ),
+        (error(500, "the request exceeds the available context size", type="exceed_context_size_error"), None, 9999),
+    ],
+)
+async def test_a_prompt_that_is_too_long(answer: Answer, prompt_tokens: int | None, context_length: int) -> None:
+    with FakeServer([answer]) as server, pytest.raises(PromptTooLongError) as raised:
+        await ask(server, context_length=9999)
+    assert len(server.requests) == 1
+    assert raised.value.prompt_tokens == prompt_tokens
+    assert raised.value.context_length == context_length
+    assert raised.value.reply_tokens == 64
+
+
+@pytest.mark.parametrize(
+    ("prompt_tokens", "finish_reason", "fits"),
+    [(1000, "length", False), (1000, "stop", True), (960, "length", True), (961, "length", False)],
+)
+async def test_a_reply_cut_by_the_end_of_the_context(prompt_tokens: int, finish_reason: str, fits: bool) -> None:
+    usage = {"prompt_tokens": prompt_tokens, "completion_tokens": 5}
+    with FakeServer([Answer(body=completion(finish_reason=finish_reason, usage=usage))]) as server:
+        if fits:
+            assert (await ask(server, context_length=1024)).finish_reason == finish_reason
+        else:
+            with pytest.raises(PromptTooLongError):
+                await ask(server, context_length=1024)
+
+
+# Parameters that a model refuses
+
+
+def refusal(name: str, code: str | None = "unsupported_parameter") -> Answer:
+    message = f"Unsupported parameter: '{name}' is not supported with this model."
+    return error(400, message, type="invalid_request_error", param=name if code else None, code=code)
+
+
+def reasoning_model(request: Request) -> Answer | None:
+    """Refuses what OpenAI's reasoning models refuse, one parameter at a time as they do."""
+    if "max_tokens" in request.body:
+        return refusal("max_tokens")
+    if request.body.get("temperature", 1) != 1:
+        text = "Unsupported value: 'temperature' does not support 0 with this model. Only the default (1) value is."
+        return error(400, text, param="temperature", code="unsupported_value")
+    return next((refusal(name) for name in ("top_p", "stop") if name in request.body), None)
+
+
+async def test_refused_parameters_are_replaced_once_for_all_calls() -> None:
+    engine_notes = (
+        "max_tokens sent as max_completion_tokens: the model refuses it",
+        "temperature dropped: the model refuses it",
+        "top_p dropped: the model refuses it",
+    )
+    waits = Waits()
+    with FakeServer(rule=reasoning_model, delay=0.02) as server:
+        async with OpenAIEngine("tiny", server.url, concurrency=8, sleep=waits) as engine:
+            first = await asyncio.gather(*(engine.chat(MESSAGES, GREEDY) for _ in range(20)))
+            sent = len(server.requests)
+            later = await engine.chat(MESSAGES, GREEDY)
+            assert len(server.requests) == sent + 1  # nothing is asked that was refused before
+            with_stop = await engine.chat(MESSAGES, Sampling(stop=("\n",)))
+            described = engine.describe()
+    assert all(answer.text == REPLY and answer.notes == engine_notes for answer in [*first, later])
+    assert with_stop.notes == (*engine_notes, "stop dropped: the model refuses it")
+    refused = [request for request in server.requests[:sent] if reasoning_model(request)]
+    assert 3 <= len(refused) <= 8 * 3  # at most those that were under way before the first refusal came back
+    assert waits.seconds == []
+    last = server.requests[sent].body
+    assert set(last) == {"model", "messages", "max_completion_tokens"}
+    assert last["max_completion_tokens"] == 64
+    assert described["changed_parameters"] == {
+        "max_tokens": "max_completion_tokens",
+        "stop": None,
+        "temperature": None,
+        "top_p": None,
+    }
+
+
+async def test_a_refusal_without_code_is_recognised_by_its_words() -> None:
+    with FakeServer([refusal("temperature", code=None)]) as server:
+        got = await ask(server)
+    assert got.notes == ("temperature dropped: the model refuses it",)
+    assert "temperature" not in server.requests[1].body
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("messages", {}),
+        ("seed", {}),  # was not sent
+        ("max_tokens", {"api": "completions"}),  # has no other name there
+        ("temperature", {"extra_body": {"temperature": 0.3}}),  # wanted by the user in so many words
+    ],
+)
+async def test_a_refusal_that_nothing_can_be_done_about_is_an_error(name: str, options: dict[str, Any]) -> None:
+    strict = FakeServer(rule=lambda _: refusal(name))
+    with strict as server, pytest.raises(EngineError, match=f"Unsupported parameter: '{name}'"):
+        await ask(server, **options)
+    assert len(server.requests) == 1
+
+
+async def test_a_parameter_refused_under_both_names_is_an_error() -> None:
+    def rule(request: Request) -> Answer:
+        return refusal("max_tokens" if "max_tokens" in request.body else "max_completion_tokens")
+
+    with FakeServer(rule=rule) as server, pytest.raises(EngineError, match="max_completion_tokens"):
+        await ask(server)
+    assert len(server.requests) == 2
+
+
+# Odd answers
+
+
+@pytest.mark.parametrize(
+    ("choice", "text", "reason"),
+    [
+        ({"message": {"content": None, "refusal": "I cannot help."}}, "I cannot help.", "refusal"),
+        ({"message": {"content": ""}}, "", "stop"),
+        ({"message": {"content": "Hi."}, "finish_reason": "length"}, "Hi.", "length"),
+        ({"message": {"content": "Hi."}, "finish_reason": None}, "Hi.", "unknown"),
+        ({"message": {"content": "Hi.", "reasoning_content": "They greet me."}}, "Hi.", "stop"),
+    ],
+)
+async def test_odd_answers_that_have_a_text(choice: dict[str, Any], text: str, reason: str) -> None:
+    with FakeServer([Answer(body=completion(**choice))]) as server:
+        got = await ask(server)
+    assert (got.text, got.finish_reason) == (text, reason)
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ({"choices": []}, "without choices"),
+        ({"error": {"message": "provider down"}}, "without choices: .*provider down"),
+        (completion(message={"content": None}), r"without text \(finish reason 'stop'\)"),
+        (completion(message={"content": None}, finish_reason="content_filter"), "content_filter"),
+        (completion(message={"content": "", "reasoning": "hm"}, finish_reason="length"), "thinks first"),
+        ({"choices": "none"}, "no completion"),
+        ([1, 2], "no completion"),
+        ("<html>Welcome</html>", "broken JSON"),
+    ],
+)
+async def test_answers_without_a_text_are_errors(body: Any, message: str) -> None:
+    with FakeServer([Answer(body=body)]) as server, pytest.raises(EngineError, match=message) as raised:
+        await ask(server)
+    assert not isinstance(raised.value, FatalEngineError)
+
+
+# Concurrency
+
+
+@pytest.mark.parametrize("concurrency", [1, 4])
+async def test_no_more_requests_at_once_than_asked_for(concurrency: int) -> None:
+    with FakeServer(delay=0.03) as server:
+        engine = OpenAIEngine("tiny", server.url, concurrency=concurrency)
+        answers = await asyncio.gather(*(engine.chat(MESSAGES, GREEDY) for _ in range(12)))
+        await engine.close()
+    assert server.most_at_once == concurrency
+    assert len(server.requests) == 12
+    # The last of them waited for its place, and says so.
+    assert max(answer.seconds for answer in answers) >= 0.03 * 12 / concurrency
+
+
+async def test_a_waiting_call_keeps_its_place() -> None:
+    started, go_on = asyncio.Event(), asyncio.Event()
+
+    async def wait(_: float) -> None:
+        started.set()
+        await go_on.wait()
+
+    with FakeServer([error(429)]) as server:
+        engine = OpenAIEngine("tiny", server.url, concurrency=1, sleep=wait)
+        first = asyncio.create_task(engine.chat(MESSAGES, GREEDY))
+        await started.wait()
+        second = asyncio.create_task(engine.chat(MESSAGES, GREEDY))
+        await asyncio.sleep(0.05)
+        assert len(server.requests) == 1
+        go_on.set()
+        await asyncio.gather(first, second)
+        await engine.close()
+    assert len(server.requests) == 3
+
+
+# Start
+
+
+async def start(url: str | None, **options: Any) -> OpenAIEngine:
+    engine = OpenAIEngine(**{"model": "tiny", "base_url": url, "sleep": Waits(), **options})
+    try:
+        await engine.start()
+    finally:
+        await engine.close()
+    return engine
+
+
+async def test_start_asks_for_the_models_and_learns_the_context_length() -> None:
+    listing = {"data": [{"id": "other", "max_model_len": 512}, {"id": "tiny", "max_model_len": 2048}]}
+    with FakeServer(models=Answer(body=listing)) as server:
+        assert (await start(server.url)).context_length == 2048
+        assert (await start(server.url, context_length=1024)).context_length == 1024
+    assert [request.path for request in server.listings] == ["/v1/models"] * 2
+    assert server.requests == []
+
+
+@pytest.mark.parametrize(
+    "models",
+    [
+        error(404, "Not Found"),
+        error(405),
+        error(403, "You have insufficient permissions for this operation. Missing scopes: api.model.read."),
+        Answer(body={"data": []}),
+        Answer(body={"data": None}),
+        Answer(body=[{"id": "tiny"}]),
+        Answer(body={"data": [{"id": "tiny:latest"}]}),
+        Answer(body={"data": [{"id": f"model-{n}"} for n in range(300)]}),
+    ],
+)
+async def test_servers_that_list_nothing_useful_are_fine(models: Answer) -> None:
+    with FakeServer(models=models) as server:
+        assert (await start(server.url)).context_length is None
+        assert len(server.listings) == 1
+
+
+@pytest.mark.parametrize(
+    ("models", "message", "hint"),
+    [
+        (error(401, "bad key"), "refuses the key in OPENAI_API_KEY: bad key", "OPENAI_API_KEY"),
+        (error(403, "forbidden"), "OPENAI_API_KEY", "OPENAI_API_KEY"),
+        (Answer(body={"data": [{"id": "b"}, {"id": "a"}]}), "has no model 'tiny'", "it has: a, b"),
+        (Answer(body="<html>Hi</html>", headers={"Content-Type": "text/html"}), "not as an OpenAI-compatible", "/v1"),
+        (Answer(body="{", headers={"Content-Type": "application/json"}), "broken JSON", "/v1"),
+        (Answer(body={"error": "Unexpected endpoint"}), "not as an OpenAI-compatible", "/v1"),
+        (error(500, "boom"), "status 500: boom", ""),
+    ],
+)
+async def test_start_fails_with_the_reason(models: Answer, message: str, hint: str) -> None:
+    with FakeServer(models=models) as server, pytest.raises(FatalEngineError, match=message) as raised:
+        await start(server.url)
+    assert hint in raised.value.hint
+
+
+async def test_start_without_a_server_fails_at_once(closed_port: int) -> None:
+    waits = Waits()
+    url = f"http://127.0.0.1:{closed_port}/v1"
+    with pytest.raises(FatalEngineError, match=f"no server answers at {url}") as raised:
+        await start(url, sleep=waits)
+    assert "--base-url" in raised.value.hint
+    assert waits.seconds == []
+
+
+async def test_openais_own_server_needs_a_key_before_any_request() -> None:
+    for url in (None, "https://eu.api.openai.com/v1"):
+        with pytest.raises(FatalEngineError, match="needs a key, and OPENAI_API_KEY is not set") as raised:
+            await start(url)
+        assert "export OPENAI_API_KEY=" in raised.value.hint
+
+
+# Keys, URLs, options
+
+
+@pytest.mark.parametrize(
+    ("given", "environment", "sent"),
+    [
+        (None, None, "not-needed"),
+        (None, "sk-env", "sk-env"),
+        ("sk-given", "sk-env", "sk-given"),
+        (" sk-1\n", "", "sk-1"),
+    ],
+)
+async def test_which_key_is_sent(
+    given: str | None, environment: str | None, sent: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if environment is not None:
+        monkeypatch.setenv("OPENAI_API_KEY", environment)
+    with FakeServer() as server:
+        await ask(server, api_key=given)
+    assert server.requests[0].headers["authorization"] == f"Bearer {sent}"
+
+
+async def test_the_environments_url_is_used_where_none_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    with FakeServer() as server:
+        monkeypatch.setenv("OPENAI_BASE_URL", server.url)
+        await start(None)
+    assert len(server.listings) == 1
+
+
+async def test_the_key_is_never_shown() -> None:
+    with FakeServer([error(401, "Incorrect API key provided: sk-secret-1.")]) as server:
+        address = server.url.replace("http://", "http://user:password@") + "/?token=abc"
+        engine = OpenAIEngine("tiny", address, "sk-secret-1", extra_body={"api_key": "sk-2", "top_k": 1})
+        described = engine.describe()
+        await engine.close()
+        with pytest.raises(FatalEngineError, match=r"provided: \*\*\*\.") as raised:
+            await ask(server, api_key="sk-secret-1")
+    assert described["base_url"] == server.url
+    assert described["extra_body"] == {"api_key": "***", "top_k": 1}
+    assert (described["engine"], described["api"], described["model"]) == ("openai", "chat", "tiny")
+    shown = json.dumps(described) + raised.value.message + raised.value.hint
+    for secret in ("sk-", "password", "abc"):
+        assert secret not in shown
+
+
+@pytest.mark.parametrize(
+    ("build", "kind"),
+    [
+        (lambda: OpenAIEngine("tiny", "localhost:8000/v1"), OptionError),
+        (lambda: OpenAIEngine("tiny", "ftp://localhost/v1"), OptionError),
+        (lambda: OpenAIEngine("tiny", "http://localhost:many/v1"), OptionError),
+        (lambda: OpenAIEngine("tiny", "http://"), OptionError),
+        (lambda: OpenAIEngine("tiny", api_key="“sk-1”"), OptionError),
+        (lambda: OpenAIEngine("tiny", concurrency=0), OptionError),
+        (lambda: OpenAIEngine("tiny", max_retries=-1), OptionError),
+        (lambda: OpenAIEngine("tiny", timeout=0), OptionError),
+        (lambda: OpenAIEngine("tiny", api="responses"), UnknownNameError),  # type: ignore[arg-type]
+    ],
+)
+def test_options_out_of_range(build: Callable[[], Awaitable[object]], kind: type[LocalempError]) -> None:
+    with pytest.raises(kind) as raised:
+        build()
+    assert raised.value.hint
