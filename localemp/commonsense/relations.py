@@ -1,0 +1,75 @@
+"""The five relations of the paper (section 3.3.3), what an inference is, and which text of a dialogue is the event."""
+
+import re
+from collections.abc import Mapping
+
+from localemp.dialogue import Dialogue
+
+# In the paper's order: intent before the event, need before it, want after it, effect on the person, reaction to it.
+RELATIONS: tuple[str, ...] = ("xIntent", "xNeed", "xWant", "xEffect", "xReact")
+
+Inferences = Mapping[str, tuple[str, ...]]
+"""Relation name to its inferences, best first, such as `{"xReact": ("sad", "lonely")}`."""
+
+
+def paper_event(dialogue: Dialogue) -> str:
+    """The event as the paper has it (Eq. 6): the whole context, its turns joined by a space."""
+    return " ".join(turn.strip() for turn in dialogue.turns)
+
+
+def released_event(utterance: str) -> str:
+    """The event as the released code has it: lower-cased, some contractions expanded, tokenised, joined by spaces.
+
+    The code gives it the dialogue's last utterance, and puts COMET's answers through the same steps.
+
+    Args:
+        utterance: One turn, or one inference.
+    """
+    text = utterance.lower()
+    # One after the other, and inside words too ("my rabbit's" becomes "my rabbit is"), as the code does it.
+    for short, full in _CONTRACTIONS:
+        text = text.replace(short, full)
+    return " ".join(_words(text))
+
+
+_CONTRACTIONS = (
+    ("it's", "it is"), ("don't", "do not"), ("doesn't", "does not"), ("didn't", "did not"), ("you'd", "you would"),
+    ("you're", "you are"), ("you'll", "you will"), ("i'm", "i am"), ("they're", "they are"), ("that's", "that is"),
+    ("what's", "what is"), ("couldn't", "could not"), ("i've", "i have"), ("we've", "we have"), ("can't", "cannot"),
+    ("i'd", "i would"), ("aren't", "are not"), ("isn't", "is not"), ("wasn't", "was not"), ("weren't", "were not"),
+    ("won't", "will not"), ("there's", "there is"), ("there're", "there are"),
+)  # fmt: skip
+
+# Words that keep their full stop in the middle of a text. Single letters and numbers do too.
+_ABBREVIATIONS = frozenset((
+    "a.d", "a.m", "aug", "ave", "bros", "co", "col", "corp", "d.c", "dec", "dr", "e.g", "feb", "fla", "fri", "ft",
+    "gen", "i.e", "inc", "jan", "jr", "l.a", "lt", "ltd", "maj", "mg", "mr", "mrs", "ms", "n.y", "nov", "oct", "ok",
+    "p.m", "ph.d", "prof", "rep", "sen", "sep", "sept", "sr", "st", "tues", "u.k", "u.s", "u.s.a", "v", "va", "vs",
+    "wash", "wed",
+))  # fmt: skip
+
+_CLOSERS = "\"'»”’)\\]}>"
+_STOP = re.compile(rf"(?<![\s.])\.(?=[{_CLOSERS}]*(?:\s|$)|[?!;:*@(\[{{])")
+_SYMBOL = re.compile(r"\.{2,}|--|[?!;@#$%&*()\[\]{}<>«»“”‘’„‒–—―]|`+|''|[:,](?!\d)")
+_OPENING_QUOTE = re.compile(r"(?<!\w)'(?=\w)(?!(?:re|ve|ll|m|t|s|d|n)\b)")
+_CLITIC = re.compile(r"(?<=[^'\s])('s|'m|'d|'ll|'re|'ve|n't|')(?=\s|$)")
+_PAIRS = re.compile(r"\b(can)(not)\b|\b(gim)(me)\b|\b(gon)(na)\b|\b(got)(ta)\b|\b(lem)(me)\b|\b(wan)(na)(?=\s)")
+
+
+def _words(text: str) -> list[str]:
+    """Lower-cased English as nltk's `word_tokenize` splits it: Penn Treebank's way, sentence by sentence."""
+    text = re.sub(r"(^|[\s(\[{<])\"", r"\1 `` ", text).replace('"', " '' ")
+    text = _STOP.sub(lambda stop: "." if _keeps_stop(text, stop) else " . ", text)
+    text = _SYMBOL.sub(r" \g<0> ", text)
+    text = _OPENING_QUOTE.sub("' ", text)
+    text = _CLITIC.sub(r" \1", text)
+    text = _PAIRS.sub(lambda pair: " ".join(part for part in pair.groups() if part), text)
+    return text.split()
+
+
+def _keeps_stop(text: str, stop: re.Match[str]) -> bool:
+    if not text[stop.end() :].strip(_CLOSERS + " "):
+        return False
+    # As nltk's English sentence splitter has learnt it; a stop that ends a sentence becomes a token of its own.
+    word = re.split(r"[\s(\[{\":]", text[: stop.start()])[-1]
+    return word in _ABBREVIATIONS or (len(word) == 1 and word.isalpha()) or word.isdigit()

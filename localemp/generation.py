@@ -1,0 +1,148 @@
+"""Dialogues x strategy x engine -> Run: the batch.
+
+Three steps: draft (look up exemplars and inferences, in full batches), plan (measure every prompt, so that the engine's
+context is as long as needed and no longer), answer (many dialogues in flight). A two-stage dialogue enters its second
+stage the moment its first ends; the engine's continuous batching does the rest.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from localemp.dialogue import Dialogue
+from localemp.engines.base import Engine
+from localemp.engines.planner import Planner
+from localemp.errors import EngineError, FatalEngineError, PromptTooLongError
+from localemp.runs import Run
+from localemp.strategies.base import Draft, Response, Strategy
+
+T = TypeVar("T")
+_LOOKUPS_AT_ONCE = 1024
+
+
+@dataclass(slots=True)
+class Tally:
+    """What a batch has done so far.
+
+    Attributes:
+        total: Dialogues to answer.
+        done: Dialogues answered.
+        failed: Dialogues with an error instead.
+        prompt_tokens: Of all stages.
+        completion_tokens: Of all stages.
+        cost: US dollars; None as soon as one reply has no known price.
+        dropped: Replies for which exemplars had to go.
+        started, ended: First call and last reply, on a clock of its own.
+    """
+
+    total: int
+    done: int = 0
+    failed: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cost: float | None = 0.0
+    dropped: int = 0
+    started: float = field(default_factory=time.perf_counter)
+    ended: float = field(default_factory=time.perf_counter)
+
+    @property
+    def seconds(self) -> float:
+        """From the first call to the last reply."""
+        return self.ended - self.started
+
+    def add(self, response: Response) -> None:
+        """Count one response."""
+        self.done += 1
+        self.ended = time.perf_counter()
+        self.dropped += any(stage.dropped for stage in response.stages)
+        for stage in response.stages:
+            answer = stage.completion
+            self.prompt_tokens += answer.prompt_tokens or 0
+            self.completion_tokens += answer.completion_tokens or 0
+            self.cost = None if self.cost is None or answer.cost is None else self.cost + answer.cost
+
+
+async def draft_all(
+    strategy: Strategy, dialogues: Sequence[Dialogue], on_progress: Callable[[int], None] | None = None
+) -> list[Draft]:
+    """Look up exemplars and inferences for all dialogues, in order.
+
+    Raises:
+        LocalempError: A dialogue lacks what the strategy needs; nothing has been asked yet.
+    """
+    drafts: dict[int, Draft] = {}
+
+    async def look_up(item: tuple[int, Dialogue]) -> None:
+        drafts[item[0]] = await strategy.draft(item[1])
+        if on_progress:
+            on_progress(len(drafts))
+
+    await _for_all(list(enumerate(dialogues)), look_up, _LOOKUPS_AT_ONCE)
+    return [drafts[row] for row in range(len(dialogues))]
+
+
+async def plan(
+    strategy: Strategy, drafts: Sequence[Draft], planner: Planner, on_progress: Callable[[int], None] | None = None
+) -> int:
+    """The context that the longest prompt and its reply need, in tokens. Prompts that fit nowhere are left out."""
+    for number, draft in enumerate(drafts, 1):
+        with suppress(PromptTooLongError):  # it fails again when it is asked, and is recorded then
+            await strategy.respond(draft, planner)
+        if on_progress:
+            on_progress(number)
+        if number % 32 == 0:
+            await asyncio.sleep(0)  # lets Ctrl-C and the progress display in
+    return planner.context_needed
+
+
+async def answer_all(
+    strategy: Strategy,
+    drafts: Sequence[Draft],
+    engine: Engine,
+    run: Run,
+    on_progress: Callable[[Tally], None] | None = None,
+) -> Tally:
+    """Answer all dialogues, writing each reply as it finishes. One dialogue's failure is a line, not the end.
+
+    Raises:
+        FatalEngineError: No further reply can be had. What is finished is in the run.
+        RunError: The run cannot be written.
+    """
+    tally = Tally(len(drafts))
+
+    async def answer(draft: Draft) -> None:
+        try:
+            response = await strategy.respond(draft, engine)
+        except FatalEngineError:
+            raise
+        except EngineError as error:
+            run.add_failure(draft.dialogue, error)
+            tally.failed += 1
+        else:
+            run.add_response(response)
+            tally.add(response)
+        if on_progress:
+            on_progress(tally)
+
+    await _for_all(drafts, answer, engine.concurrency)
+    return tally
+
+
+async def _for_all(items: Sequence[T], work: Callable[[T], Awaitable[None]], at_once: int) -> None:
+    """Work on all items, so many at once, started in order; the first exception ends it all."""
+    queue = iter(items)
+
+    async def worker() -> None:
+        for item in queue:
+            await work(item)
+
+    workers = [asyncio.create_task(worker()) for _ in range(min(at_once, len(items)))]
+    try:
+        await asyncio.gather(*workers)
+    finally:
+        for task in workers:
+            task.cancel()
+        await asyncio.gather(*workers, return_exceptions=True)

@@ -1,0 +1,246 @@
+"""A run: a folder with everything needed to repeat it, and one line for each reply as it finishes.
+
+    manifest.json     settings, hashes, versions, and a session for every time it was started or continued
+    responses.jsonl   append-only; one JSON object a line: a reply with its stages, or the error instead
+
+A run can be stopped at any moment by anything: what is finished stays, a line cut in half is taken away, and the same
+settings go on where it stopped. Other settings are refused, so that one folder never mixes two experiments.
+"""
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Self
+
+from localemp.dialogue import Dialogue
+from localemp.errors import RunError
+from localemp.strategies.base import Response, Stage
+
+MANIFEST, RESPONSES = "manifest.json", "responses.jsonl"
+_FSYNC_SECONDS = 1.0
+
+
+class Run:
+    """A run folder that is open for writing. Make one with `Run.open`; close it, or use it in a `with` block.
+
+    Attributes:
+        folder: Where it lies.
+        answered: Ids of the dialogues that have a reply.
+        failed: Ids of the dialogues that have only an error.
+    """
+
+    def __init__(self, folder: Path, manifest: dict[str, Any]) -> None:
+        self.folder, self.manifest = folder, manifest
+        self.answered: set[str] = set()
+        self.failed: set[str] = set()
+        self._descriptor = os.open(folder / RESPONSES, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        self._synced = time.monotonic()
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(self._descriptor)
+            raise RunError(
+                f"{folder}: another localemp writes to this run", "wait for it, or choose another --out"
+            ) from error
+        _repair(folder / RESPONSES)
+        for record in read_records(folder):
+            self._note(record)
+
+    @classmethod
+    def open(cls, folder: Path, settings: Mapping[str, Any]) -> Self:
+        """Create a run, or go on with one that has the same settings.
+
+        Args:
+            folder: Made where it does not exist.
+            settings: Everything that can change the replies; JSON.
+
+        Raises:
+            RunError: The folder holds a run with other settings, something that is no run, or cannot be written.
+        """
+        settings = json.loads(json.dumps(settings))
+        path = folder / MANIFEST
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            if path.exists():
+                manifest = read_manifest(folder)
+                if difference := compare_settings(manifest["settings"], settings):
+                    shown = "\n".join(f"  {line}" for line in difference)
+                    raise RunError(
+                        f"{folder}: this run was made with other settings:\n{shown}",
+                        "choose another --out, or repeat the settings of the run",
+                    )
+            else:
+                if any(folder.iterdir()):
+                    raise RunError(f"{folder}: the folder is not empty and holds no run", "choose another --out")
+                manifest = {"format": 1, "created": _now(), "settings": settings, "sessions": []}
+                _write_json(path, manifest)
+            return cls(folder, manifest)
+        except OSError as error:
+            raise _write_error(folder, error) from error
+
+    def add_session(self, session: Mapping[str, Any]) -> None:
+        """Record that the run was started or continued: command, versions, machine, engine."""
+        self.manifest["sessions"].append({"started": _now(), **session})
+        try:
+            _write_json(self.folder / MANIFEST, self.manifest)
+        except OSError as error:
+            raise _write_error(self.folder, error) from error
+
+    def add_response(self, response: Response) -> None:
+        """Append a reply with its stages. Raises RunError where the disk is full; nothing finished is lost."""
+        self._append(response_record(response))
+
+    def add_failure(self, dialogue: Dialogue, error: Exception) -> None:
+        """Append what went wrong for one dialogue."""
+        self._append({"id": dialogue.id, "error": {"type": type(error).__name__, "message": str(error)}})
+
+    def close(self) -> None:
+        """Make sure that everything is on the disk, and let others write."""
+        if self._descriptor >= 0:
+            with contextlib.suppress(OSError):
+                os.fsync(self._descriptor)
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _append(self, record: Mapping[str, Any]) -> None:
+        line = (json.dumps(record, ensure_ascii=False) + "\n").encode()
+        end = os.fstat(self._descriptor).st_size
+        try:
+            if os.write(self._descriptor, line) != len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            if time.monotonic() - self._synced > _FSYNC_SECONDS:
+                os.fsync(self._descriptor)
+                self._synced = time.monotonic()
+        except OSError as error:
+            os.ftruncate(self._descriptor, end)
+            raise _write_error(self.folder, error) from error
+        self._note(record)
+
+    def _note(self, record: Mapping[str, Any]) -> None:
+        if "error" in record:
+            self.failed.add(record["id"])
+        else:
+            self.answered.add(record["id"])
+            self.failed.discard(record["id"])
+
+
+def response_record(response: Response) -> dict[str, Any]:
+    """A response as a line of `responses.jsonl` has it."""
+    dialogue = response.dialogue
+    return {
+        "id": dialogue.id,
+        "reply": response.reply,
+        "raw": response.raw,
+        "finish_reason": response.finish_reason,
+        "turns": list(dialogue.turns),
+        "emotion": dialogue.emotion,
+        "situation": dialogue.situation,
+        "reference": dialogue.reference,
+        "stages": [_stage_record(stage) for stage in response.stages],
+        "exemplars": [{"id": shown.dialogue.id, "score": shown.score} for shown in response.exemplars],
+        "inferences": None if response.inferences is None else dict(response.inferences),
+    }
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of a run.
+
+    Raises:
+        RunError: The folder holds no run, or its manifest is damaged.
+    """
+    path = folder / MANIFEST
+    try:
+        manifest: dict[str, Any] = json.loads(path.read_text("utf-8"))
+        manifest["settings"], manifest["sessions"]
+    except FileNotFoundError as error:
+        raise RunError(f"{folder}: no run here ({MANIFEST} is missing)", "`localemp runs list` shows runs") from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RunError(f"{path}: the manifest cannot be read: {error}") from error
+    return manifest
+
+
+def read_records(folder: Path) -> list[dict[str, Any]]:
+    """The newest line of every dialogue, in the order in which dialogues first appear. A cut last line is left out.
+
+    Raises:
+        RunError: A line in the middle is damaged; says which.
+    """
+    latest: dict[str, dict[str, Any]] = {}
+    path = folder / RESPONSES
+    lines = path.read_bytes().split(b"\n") if path.is_file() else [b""]
+    for number, line in enumerate(lines[:-1], 1):
+        try:
+            record = json.loads(line)
+            latest[record["id"]] = record
+        except (ValueError, KeyError, TypeError) as error:
+            raise RunError(
+                f"{path}, line {number}: no reply can be read here", "take the line out to have it answered again"
+            ) from error
+    return list(latest.values())
+
+
+def compare_settings(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """One line for each setting that differs: name, then the run's value and the one asked for now."""
+    return [
+        f"{name}: {_short(old.get(name))} in the run, {_short(new.get(name))} now"
+        for name in sorted(old.keys() | new.keys())
+        if old.get(name) != new.get(name)
+    ]
+
+
+def list_runs(parent: Path) -> Iterator[Path]:
+    """Run folders directly below a folder, by name."""
+    yield from sorted(path.parent for path in parent.glob(f"*/{MANIFEST}"))
+
+
+def _stage_record(stage: Stage) -> dict[str, Any]:
+    completion = asdict(stage.completion)
+    return {
+        "name": stage.name,
+        "messages": [asdict(message) for message in stage.messages],
+        **completion,
+        "exemplars_dropped": stage.dropped,
+    }
+
+
+def _repair(path: Path) -> None:
+    """Take away a last line that a crash cut in half."""
+    content = path.read_bytes()
+    whole = content.rfind(b"\n") + 1
+    if whole < len(content):
+        with path.open("r+b") as file:
+            file.truncate(whole)
+
+
+def _write_json(path: Path, value: Any) -> None:
+    temporary = path.with_suffix(".new")
+    temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", "utf-8")
+    temporary.replace(path)
+
+
+def _write_error(folder: Path, error: OSError) -> RunError:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return RunError(f"{folder}: the disk is full", "make room, then the same command goes on; nothing is lost")
+    return RunError(f"{folder}: cannot be written: {error.strerror or error}", "choose another --out")
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,226 @@
+"""What a strategy is: one async function of a dialogue and an engine.
+
+A strategy is put together from two kinds of parts, so that they combine freely:
+
+    Enricher    looks up what the prompt should hold besides the dialogue: exemplars, inferences
+    Flow        the calls of the engine: one (reply), or two (name the feeling and the situation, then reply)
+
+`draft` runs the enrichers, `respond` runs the flow. A batch drafts all its dialogues first, so that encoder and COMET
+work in full batches and every prompt's length is known before the engine starts; a server does both in one go.
+"""
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from localemp.commonsense.relations import Inferences
+from localemp.dialogue import Dialogue, Message
+from localemp.engines.base import Completion, Engine, Sampling
+from localemp.errors import PromptTooLongError
+from localemp.prompts import Prompts
+
+
+@dataclass(frozen=True, slots=True)
+class Exemplar:
+    """A training dialogue to be shown, and how similar it is (cosine, None where it was not asked)."""
+
+    dialogue: Dialogue
+    score: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A dialogue and what was looked up for it; exemplars most similar first."""
+
+    dialogue: Dialogue
+    exemplars: tuple[Exemplar, ...] = ()
+    inferences: Inferences | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One call of the engine.
+
+    Attributes:
+        name: "feeling" (stage 1) or "reply".
+        messages: What was sent.
+        completion: What came back.
+        dropped: How many exemplars, least similar first, had to go for the prompt to fit.
+    """
+
+    name: str
+    messages: tuple[Message, ...]
+    completion: Completion
+    dropped: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """The reply to one dialogue, and every stage behind it.
+
+    Attributes:
+        reply: The reply, cleaned: without a leading "Listener:" and without a made-up next turn of the speaker.
+        raw: The reply as the model sent it.
+    """
+
+    dialogue: Dialogue
+    reply: str
+    raw: str
+    stages: tuple[Stage, ...]
+    exemplars: tuple[Exemplar, ...] = ()
+    inferences: Inferences | None = None
+
+    @property
+    def finish_reason(self) -> str:
+        """Why the reply ended."""
+        return self.stages[-1].completion.finish_reason
+
+
+class Enricher(ABC):
+    """Adds exemplars or inferences to a draft."""
+
+    @abstractmethod
+    async def enrich(self, draft: Draft) -> Draft:
+        """The draft with what this enricher found."""
+
+    @abstractmethod
+    def describe(self) -> dict[str, Any]:
+        """Everything that can change what it finds, for the manifest."""
+
+
+@dataclass(slots=True)
+class Exchange:
+    """One draft on its way through the engine: renders prompts, asks, and keeps the stages."""
+
+    draft: Draft
+    engine: Engine
+    prompts: Prompts
+    sampling: Sampling
+    stages: list[Stage] = field(default_factory=list)
+
+    async def ask(self, name: str, *additions: str, thought: str | None = None) -> str:
+        """One call of the engine; exemplars are dropped, least similar first, as long as the prompt is too long.
+
+        Args:
+            name: The stage's name.
+            additions: Texts after the last turn, besides the knowledge.
+            thought: What stage 1 found, for stage 2.
+
+        Raises:
+            PromptTooLongError: It does not fit even without exemplars.
+        """
+        exemplars = [exemplar.dialogue for exemplar in self.draft.exemplars]
+        knowledge = self.prompts.knowledge(self.draft.inferences) if self.draft.inferences else None
+        texts = [knowledge, *additions] if knowledge else list(additions)
+        for kept in range(len(exemplars), -1, -1):
+            messages = self.prompts.messages(
+                self.draft.dialogue, exemplars[:kept], texts, thought, thinking=bool(additions) and thought is None
+            )
+            try:
+                completion = await self.engine.chat(messages, self.sampling)
+            except PromptTooLongError:
+                if not kept:
+                    raise
+            else:
+                self.stages.append(Stage(name, tuple(messages), completion, len(exemplars) - kept))
+                return completion.text
+        raise AssertionError("the loop above ends by returning or raising")
+
+
+class Flow(ABC):
+    """The calls of the engine that lead to a reply; the last call is the reply."""
+
+    @abstractmethod
+    async def run(self, exchange: Exchange) -> None:
+        """Ask what is to be asked."""
+
+    def check(self, dialogue: Dialogue) -> None:
+        """Raise OptionError where the dialogue lacks what this flow needs."""
+        return
+
+    def describe(self) -> dict[str, Any]:
+        """Everything that can change the reply, for the manifest."""
+        return {}
+
+
+class OneStage(Flow):
+    """Ask for the reply."""
+
+    async def run(self, exchange: Exchange) -> None:
+        """One call."""
+        await exchange.ask("reply")
+
+
+class Strategy:
+    """A way to ask for an empathetic reply.
+
+    Args:
+        name: Canonical name, such as "similar+two-stage".
+        prompts: The template in the model's layout.
+        sampling: How replies are drawn; the layout's stop texts are added.
+        enrichers: What to look up, in this order.
+        flow: The calls to make.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        prompts: Prompts,
+        sampling: Sampling,
+        enrichers: Sequence[Enricher] = (),
+        flow: Flow | None = None,
+    ) -> None:
+        self.name, self.prompts = name, prompts
+        self.sampling = replace(sampling, stop=(*sampling.stop, *prompts.stop))
+        self.enrichers, self.flow = tuple(enrichers), flow or OneStage()
+
+    async def draft(self, dialogue: Dialogue) -> Draft:
+        """Look up what the prompt should hold besides the dialogue.
+
+        Raises:
+            OptionError: The dialogue lacks what the strategy was told to use (`--given emotion`).
+        """
+        self.flow.check(dialogue)
+        draft = Draft(dialogue)
+        for enricher in self.enrichers:
+            draft = await enricher.enrich(draft)
+        return draft
+
+    async def respond(self, dialogue: Dialogue | Draft, engine: Engine) -> Response:
+        """Answer one dialogue.
+
+        Args:
+            dialogue: The dialogue, or its draft where it was made beforehand.
+            engine: Who answers.
+
+        Raises:
+            EngineError: The engine could not give this reply.
+            PromptTooLongError: The prompt does not fit even without exemplars.
+        """
+        draft = dialogue if isinstance(dialogue, Draft) else await self.draft(dialogue)
+        exchange = Exchange(draft, engine, self.prompts, self.sampling)
+        await self.flow.run(exchange)
+        raw = exchange.stages[-1].completion.text
+        return Response(
+            draft.dialogue, clean_reply(raw), raw, tuple(exchange.stages), draft.exemplars, draft.inferences
+        )
+
+    def describe(self) -> dict[str, Any]:
+        """Everything that can change the replies, for the manifest."""
+        settings: dict[str, Any] = {"strategy": self.name, **self.prompts.describe(), **self.flow.describe()}
+        for enricher in self.enrichers:
+            settings |= enricher.describe()
+        return settings
+
+
+_LEADING_ROLE = re.compile(r"\A\s*(?:listener|assistant)\s*:\s*", re.IGNORECASE)
+_NEXT_TURN = re.compile(r"^[ \t]*(?:speaker|user)[ \t]*:", re.IGNORECASE | re.MULTILINE)
+
+
+def clean_reply(text: str) -> str:
+    """A reply without a leading "Listener:" and without a made-up next turn of the speaker."""
+    body = _LEADING_ROLE.sub("", text, count=1)
+    following = _NEXT_TURN.search(body)
+    return (body[: following.start()] if following else body).strip()

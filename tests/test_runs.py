@@ -1,0 +1,177 @@
+"""A run folder: what it keeps, what it repairs, what it refuses."""
+
+import json
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from localemp.dialogue import Dialogue, Message
+from localemp.engines.base import Completion
+from localemp.errors import EngineError, RunError
+from localemp.runs import RESPONSES, Run, compare_settings, list_runs, read_manifest, read_records
+from localemp.strategies.base import Response, Stage
+
+SETTINGS = {"model": "scripted", "strategy": "zero-shot", "variant": "paper", "sampling": {"temperature": 0}}
+
+
+def response(name, reply="Oh."):
+    stage = Stage("reply", (Message("user", "Hi."),), Completion(reply, "stop", 3, 2, seconds=0.5))
+    return Response(Dialogue(name, ("Hi.",)), reply, reply, (stage,))
+
+
+def test_replies_are_kept_and_read_again(tmp_path):
+    with Run.open(tmp_path / "run", SETTINGS) as run:
+        run.add_response(response("a", "Über 日本 \u2028 fine"))
+        run.add_failure(Dialogue("b", ("Hi.",)), EngineError("too hot"))
+    records = read_records(tmp_path / "run")
+    assert [record["id"] for record in records] == ["a", "b"]
+    assert records[0]["reply"] == "Über 日本 \u2028 fine"
+    assert records[0]["stages"][0] == {
+        "name": "reply",
+        "messages": [{"role": "user", "content": "Hi."}],
+        "text": "Über 日本 \u2028 fine",
+        "finish_reason": "stop",
+        "prompt_tokens": 3,
+        "completion_tokens": 2,
+        "cached_tokens": None,
+        "seconds": 0.5,
+        "cost": None,
+        "notes": [],
+        "exemplars_dropped": 0,
+    }
+    assert records[1]["error"] == {"type": "EngineError", "message": "too hot"}
+
+
+def test_the_same_settings_go_on(tmp_path):
+    with Run.open(tmp_path, SETTINGS) as run:
+        run.add_response(response("a"))
+        run.add_failure(Dialogue("b", ("Hi.",)), EngineError("no"))
+    with Run.open(tmp_path, SETTINGS) as run:
+        assert (run.answered, run.failed) == ({"a"}, {"b"})
+        run.add_response(response("b"))
+        assert (run.answered, run.failed) == ({"a", "b"}, set())
+    assert "error" not in read_records(tmp_path)[1]
+
+
+def test_other_settings_are_refused_and_the_difference_is_shown(tmp_path):
+    Run.open(tmp_path, SETTINGS).close()
+    with pytest.raises(RunError) as caught:
+        Run.open(tmp_path, {**SETTINGS, "strategy": "two-stage", "seed": 3})
+    assert 'strategy: "zero-shot" in the run, "two-stage" now' in caught.value.message
+    assert "seed: null in the run, 3 now" in caught.value.message
+    assert "model" not in caught.value.message
+    assert "--out" in caught.value.hint
+
+
+def test_settings_are_compared_as_json(tmp_path):
+    Run.open(tmp_path, {**SETTINGS, "stop": ("a",)}).close()
+    Run.open(tmp_path, {**SETTINGS, "stop": ["a"]}).close()
+    assert compare_settings({"a": 1}, {"a": 1}) == []
+
+
+@pytest.mark.parametrize("cut", [1, 20, -1])
+def test_a_line_cut_in_half_is_taken_away_and_answered_again(tmp_path, cut):
+    with Run.open(tmp_path, SETTINGS) as run:
+        run.add_response(response("a"))
+        run.add_response(response("b"))
+    path = tmp_path / RESPONSES
+    first, second = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(first + second[:cut])
+    assert [record["id"] for record in read_records(tmp_path)] == ["a"]
+    with Run.open(tmp_path, SETTINGS) as run:
+        assert run.answered == {"a"}
+        run.add_response(response("b"))
+    assert [record["id"] for record in read_records(tmp_path)] == ["a", "b"]
+
+
+def test_a_damaged_line_in_the_middle_is_an_error_with_its_number(tmp_path):
+    with Run.open(tmp_path, SETTINGS) as run:
+        run.add_response(response("a"))
+    path = tmp_path / RESPONSES
+    path.write_bytes(b"{}\n" + path.read_bytes())
+    with pytest.raises(RunError, match=r"responses.jsonl, line 1"):
+        Run.open(tmp_path, SETTINGS)
+
+
+def test_two_at_once_are_refused(tmp_path):
+    with Run.open(tmp_path, SETTINGS), pytest.raises(RunError, match="another localemp"):
+        Run.open(tmp_path, SETTINGS)
+
+
+def test_a_folder_that_is_no_run_is_left_alone(tmp_path):
+    (tmp_path / "thesis.tex").write_text("x")
+    with pytest.raises(RunError, match="not empty and holds no run"):
+        Run.open(tmp_path, SETTINGS)
+    with pytest.raises(RunError, match="no run here"):
+        read_manifest(tmp_path)
+    (tmp_path / "manifest.json").write_text("{")
+    with pytest.raises(RunError, match="cannot be read"):
+        read_manifest(tmp_path)
+
+
+def test_a_place_that_cannot_be_written_is_an_error(tmp_path):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(RunError, match="cannot be written"):
+        Run.open(tmp_path / "file" / "run", SETTINGS)
+
+
+def test_a_full_disk_ends_with_an_error_and_whole_lines(tmp_path):
+    """A file size limit of the system, in a process of its own, refuses the bytes as a full disk does."""
+    program = """
+import resource, signal, sys
+sys.path.insert(0, sys.argv[2])
+from test_runs import SETTINGS, response
+from localemp.runs import Run
+from localemp.errors import RunError
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+with Run.open(__import__("pathlib").Path(sys.argv[1]), SETTINGS) as run:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
+    try:
+        for number in range(100):
+            run.add_response(response(f"d{number}"))
+    except RunError as error:
+        print(error.message, "|", error.hint)
+"""
+    here = str(Path(__file__).parent)
+    done = subprocess.run([sys.executable, "-c", program, str(tmp_path), here], capture_output=True, text=True)
+    assert "disk is full" in done.stdout, done.stderr
+    assert "goes on" in done.stdout
+    kept = read_records(tmp_path)
+    assert 2 <= len(kept) < 100
+    assert (tmp_path / RESPONSES).read_bytes().endswith(b"}\n")
+    assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] != 2000
+
+
+def test_kill_at_any_moment_loses_nothing_that_was_finished(tmp_path):
+    program = """
+import sys
+sys.path.insert(0, sys.argv[2])
+from test_runs import SETTINGS, response
+from localemp.runs import Run
+with Run.open(__import__("pathlib").Path(sys.argv[1]), SETTINGS) as run:
+    for number in range(1_000_000):
+        run.add_response(response(f"d{number}", "x" * 3000))
+        print(number, flush=True)
+"""
+    here = str(Path(__file__).parent)
+    process = subprocess.Popen([sys.executable, "-c", program, str(tmp_path), here], stdout=subprocess.PIPE, text=True)
+    time.sleep(1.0)
+    process.send_signal(signal.SIGKILL)
+    told = process.communicate()[0].splitlines()
+    assert process.returncode == -signal.SIGKILL
+    with Run.open(tmp_path, SETTINGS) as run:
+        assert {f"d{number}" for number in told} <= run.answered
+        assert len(run.answered) <= len(told) + 1
+
+
+def test_runs_in_a_folder_are_listed(tmp_path):
+    Run.open(tmp_path / "b", SETTINGS).close()
+    Run.open(tmp_path / "a", SETTINGS).close()
+    (tmp_path / "other").mkdir()
+    assert [path.name for path in list_runs(tmp_path)] == ["a", "b"]
+    assert json.loads((tmp_path / "a" / "manifest.json").read_text())["settings"] == SETTINGS
