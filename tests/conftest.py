@@ -1,6 +1,8 @@
 """Fixtures that several tests share."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -15,3 +17,39 @@ def shared_data() -> Path:
     if not (folder / "empathetic_dialogues").is_dir():
         pytest.skip(f"no real data: {folder} is not there (set LOCALEMP_TEST_DATA)")
     return folder
+
+
+class Localemp:
+    """Runs the `localemp` command in a process of its own, as a person would."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def command(self, *words: object) -> list[str]:
+        return [sys.executable, "-m", "localemp.cli.main", *map(str, words)]
+
+    def __call__(self, *words: object, env: dict[str, str] | None = None, typed: str = "", timeout: float = 300):
+        """Run to the end; standard output and error are kept as text. No traceback may ever show."""
+        done = subprocess.run(
+            self.command(*words),
+            cwd=self.folder,
+            env={**os.environ, "COLUMNS": "160", **(env or {})},
+            input=typed,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+        )
+        assert "Traceback" not in done.stdout + done.stderr, done.stderr
+        return done
+
+    def start(self, *words: object) -> "subprocess.Popen[str]":
+        """Start and return at once."""
+        return subprocess.Popen(
+            self.command(*words), cwd=self.folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+
+
+@pytest.fixture
+def localemp(tmp_path: Path) -> Localemp:
+    """The command, run in `tmp_path`."""
+    return Localemp(tmp_path)

@@ -62,7 +62,8 @@ def test_transcript_of_two_stages_asks_then_continues():
     assert first.content.endswith(f"{question}\n\nAnswer:")
     assert second.content.startswith(first.content), "stage 2 must reuse stage 1's prefix"
     assert second.content.endswith(
-        " He is sad.\n\nNow combine your thoughts with the existing dialogue context and give your response.\n\nListener:"
+        " He is sad.\n\n"
+        "Now combine your thoughts with the existing dialogue context and give your response.\n\nListener:"
     )
 
 

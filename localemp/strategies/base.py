@@ -89,6 +89,10 @@ class Enricher(ABC):
     def describe(self) -> dict[str, Any]:
         """Everything that can change what it finds, for the manifest."""
 
+    def check(self, dialogue: Dialogue) -> None:
+        """Raise OptionError where nothing can be found for the dialogue."""
+        return
+
 
 @dataclass(slots=True)
 class Exchange:
@@ -176,13 +180,23 @@ class Strategy:
         self.sampling = replace(sampling, stop=(*sampling.stop, *prompts.stop))
         self.enrichers, self.flow = tuple(enrichers), flow or OneStage()
 
+    def check(self, dialogue: Dialogue) -> None:
+        """Quick look whether the dialogue has what the strategy needs.
+
+        Raises:
+            OptionError: It lacks something (`--given emotion` without an emotion); says what.
+        """
+        self.flow.check(dialogue)
+        for enricher in self.enrichers:
+            enricher.check(dialogue)
+
     async def draft(self, dialogue: Dialogue) -> Draft:
         """Look up what the prompt should hold besides the dialogue.
 
         Raises:
-            OptionError: The dialogue lacks what the strategy was told to use (`--given emotion`).
+            OptionError: See `check`.
         """
-        self.flow.check(dialogue)
+        self.check(dialogue)
         draft = Draft(dialogue)
         for enricher in self.enrichers:
             draft = await enricher.enrich(draft)

@@ -36,20 +36,19 @@ class Knowledge(Enricher):
         self.batcher: MicroBatcher[str, Inferences] | None = None if comet is None else MicroBatcher(comet.infer)
 
     async def enrich(self, draft: Draft) -> Draft:
-        """The inferences of the dialogue.
-
-        Raises:
-            OptionError: The file has none for it, and there is no COMET.
-        """
+        """The inferences of the dialogue."""
         found = self.store.find(draft.dialogue) if self.store else None
-        if found is None:
-            if self.batcher is None:
-                raise OptionError(
-                    f"no commonsense inferences for dialogue {draft.dialogue.id!r}",
-                    "give a COMET checkpoint with --comet, or a --knowledge file that has them",
-                )
+        if found is None and self.batcher is not None:
             found = await self.batcher.submit(self.event(draft.dialogue))
         return replace(draft, inferences=found)
+
+    def check(self, dialogue: Dialogue) -> None:
+        """Without COMET, the file must have the dialogue."""
+        if self.batcher is None and (self.store is None or self.store.find(dialogue) is None):
+            raise OptionError(
+                f"no commonsense inferences for dialogue {dialogue.id!r}",
+                "give a COMET checkpoint with --comet, or a --knowledge file that has them",
+            )
 
     def describe(self) -> dict[str, Any]:
         """Hashes of file and checkpoint, and how events are written."""

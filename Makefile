@@ -1,0 +1,59 @@
+# make demo    install, fetch the embedded model, answer the sample dialogues
+# make test    install, run the tests
+# make check   formatting, lint, strict types
+
+PYTHON ?= python3
+ENGINE ?= $(shell nvidia-smi -L >/dev/null 2>&1 && echo gpu || echo cpu)
+BIN := .venv/bin
+
+# uv reads its own name for a folder of wheels; pip's is what people have set.
+export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
+
+UV := $(BIN)/uv pip install --quiet --python $(BIN)/python --editable
+# vLLM's CPU build needs PyTorch's CPU build. That is on PyTorch's own index, unless a folder of wheels has it.
+CPU_TORCH := --torch-backend cpu
+FIRST := $(if $(UV_FIND_LINKS),,$(CPU_TORCH))
+SECOND := $(if $(UV_FIND_LINKS),$(CPU_TORCH),)
+
+.PHONY: demo test check format clean
+.DELETE_ON_ERROR:
+
+demo: .venv/.run-$(ENGINE)
+	$(BIN)/localemp generate --model smollm2 --strategy knowledge --show 12
+
+test: .venv/.dev-$(ENGINE)
+	$(BIN)/pytest
+
+check: .venv/.dev-$(ENGINE)
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+
+format: .venv/.dev-$(ENGINE)
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
+
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache
+
+.venv/.run-$(ENGINE): pyproject.toml | $(BIN)/uv
+	@echo "Installing localemp with the engine for this machine: $(ENGINE)"
+	@$(call install,$(ENGINE))
+	@touch $@
+
+.venv/.dev-$(ENGINE): .venv/.run-$(ENGINE)
+	@echo "Installing what the tests need"
+	@$(call install,$(ENGINE)$(,)dev)
+	@touch $@
+
+$(BIN)/uv:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "localemp needs Python 3.11 or later; name one: make demo PYTHON=python3.11")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+
+, := ,
+ifeq ($(ENGINE),cpu)
+install = $(UV) '.[$(1)]' $(FIRST) || $(UV) '.[$(1)]' $(SECOND)
+else
+install = $(UV) '.[$(1)]'
+endif

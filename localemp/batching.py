@@ -1,0 +1,102 @@
+"""The micro-batcher: many single awaits become full batches, off the event loop. The only batching code of localemp."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class MicroBatcher(Generic[T, R]):
+    """Gathers items that are submitted one by one and hands them on together.
+
+    One batch is handled at a time, in a thread of its own; while it runs, the next one fills up. Only the first batch
+    after a pause is held back, for at most `max_wait` seconds. It belongs to the event loop that submits to it; once
+    nothing is waiting, another loop may use it.
+
+    Args:
+        handle: Takes up to `max_batch` items, returns one result for each, in their order.
+        max_batch: Most items in a batch.
+        max_wait: Seconds that a lone item waits for company.
+    """
+
+    def __init__(
+        self, handle: Callable[[Sequence[T]], Sequence[R]], max_batch: int = 64, max_wait: float = 0.002
+    ) -> None:
+        if max_batch < 1:
+            raise ValueError(f"a batch needs room for at least one item, not {max_batch}")
+        self._handle, self._max_batch, self._max_wait = handle, max_batch, max_wait
+        self._waiting: deque[tuple[T, asyncio.Future[R]]] = deque()
+        self._worker: asyncio.Task[None] | None = None
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="batch")
+        self._closed = False
+
+    async def submit(self, item: T) -> R:
+        """The result for one item.
+
+        Raises:
+            RuntimeError: The batcher is closed, serves another event loop at the moment, or got a wrong number of
+                results.
+            Exception: Whatever `handle` raised for the batch that the item was in.
+        """
+        loop = asyncio.get_running_loop()
+        if self._closed:
+            raise RuntimeError("the batcher is closed")
+        if self._worker is None:
+            self._full = asyncio.Event()
+            self._worker = loop.create_task(self._work())
+        elif self._worker.get_loop() is not loop:
+            raise RuntimeError("the batcher is busy with items of another event loop")
+        result: asyncio.Future[R] = loop.create_future()
+        self._waiting.append((item, result))
+        if len(self._waiting) >= self._max_batch:
+            self._full.set()
+        return await result
+
+    async def close(self) -> None:
+        """Finish what was submitted and take nothing more."""
+        self._closed = True
+        if self._worker is not None:
+            await asyncio.wait([self._worker])
+        self._thread.shutdown(wait=False)
+
+    async def _work(self) -> None:
+        """Lives as long as something is waiting."""
+        batch: list[tuple[T, asyncio.Future[R]]] = []
+        try:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._full.wait(), self._max_wait)
+            while batch := self._next_batch():
+                await self._answer(batch)
+        finally:  # cancelled only when its loop shuts down; then nobody may wait for ever
+            for _, result in (*batch, *self._waiting):
+                result.cancel()
+            self._waiting.clear()
+            self._worker = None
+
+    def _next_batch(self) -> list[tuple[T, asyncio.Future[R]]]:
+        batch: list[tuple[T, asyncio.Future[R]]] = []
+        while self._waiting and len(batch) < self._max_batch:
+            item, result = self._waiting.popleft()
+            if not result.done():  # its waiter was cancelled
+                batch.append((item, result))
+        return batch
+
+    async def _answer(self, batch: list[tuple[T, asyncio.Future[R]]]) -> None:
+        items = [item for item, _ in batch]
+        try:
+            results = await asyncio.get_running_loop().run_in_executor(self._thread, self._handle, items)
+            if len(results) != len(items):
+                raise RuntimeError(f"a batch of {len(items)} items gave {len(results)} results")
+        except Exception as error:
+            for _, result in batch:
+                if not result.done():
+                    result.set_exception(error)
+            return
+        for (_, result), value in zip(batch, results, strict=True):
+            if not result.done():
+                result.set_result(value)

@@ -1,0 +1,133 @@
+"""`localemp generate`: a whole data set through a strategy, into a run."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from localemp.cli.options import data_options, model_options, recipe_of, strategy_options
+
+if TYPE_CHECKING:
+    from localemp.assembly import Assembly
+    from localemp.cli.display import Display
+    from localemp.dialogue import Dialogue
+    from localemp.generation import Tally
+    from localemp.runs import Run
+
+
+@click.command()
+@model_options
+@strategy_options
+@data_options
+@click.option("--limit", type=click.IntRange(min=1), help="Only so many dialogues from the start.")
+@click.option("--out", type=click.Path(path_type=Path), help="The run's folder; a name from the settings by default.")
+@click.option("--retry-errors", is_flag=True, help="Ask again for dialogues that failed before.")
+@click.option("--show", default=3, show_default=True, help="Replies to show at the end.")
+def generate(limit: int | None, out: Path | None, retry_errors: bool, show: int, split: str, **options: Any) -> None:
+    """Answer every dialogue of a data set.
+
+    Replies are kept as they finish. Ctrl-C stops; the same command goes on where it stopped.
+    """
+    from localemp.assembly import Assembly
+    from localemp.cli.display import Display, run_async
+    from localemp.cli.replies import print_replies
+    from localemp.data.sources import load_dialogues
+    from localemp.runs import Run, read_records
+
+    recipe = recipe_of(options)
+    with Display() as display:
+        dialogues = load_dialogues(recipe.data, split, recipe.instances)
+        assembly = Assembly(recipe, display.bytes, display.embedding)
+        settings = assembly.settings(dialogues, split)
+        folder = out or default_folder(settings)
+        chosen = dialogues[:limit]
+        for dialogue in chosen:
+            assembly.strategy.check(dialogue)
+        with Run.open(folder, settings) as run:
+            pending = [
+                dialogue
+                for dialogue in chosen
+                if dialogue.id not in run.answered and (retry_errors or dialogue.id not in run.failed)
+            ]
+            if len(pending) < len(chosen):
+                display.console.print(f"{len(chosen) - len(pending)} of {len(chosen)} are done already")
+            tally = None
+            if pending:
+                try:
+                    tally = run_async(_answer(assembly, pending, run, display))
+                except KeyboardInterrupt:
+                    done = sum(dialogue.id in run.answered for dialogue in chosen)
+                    display.console.print(f"stopped: {done} of {len(chosen)} replies are in {folder}", soft_wrap=True)
+                    display.console.print("next: the same command goes on from here")
+                    raise click.exceptions.Exit(130) from None
+            failed = sum(dialogue.id in run.failed for dialogue in chosen)
+    kept = {record["id"]: record for record in read_records(folder) if "reply" in record}
+    records = [kept[dialogue.id] for dialogue in chosen if dialogue.id in kept]
+    print_replies(records[:show], f"{recipe.model}, {assembly.strategy.name}")
+    _summary(tally, len(records), failed, folder)
+    if failed:
+        sys.exit(1)
+
+
+def default_folder(settings: dict[str, Any]) -> Path:
+    """`runs/MODEL-STRATEGY-HASH`: the same settings give the same folder, so that the same command goes on."""
+    import hashlib
+    import json
+    import re
+
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
+    model = re.sub(r"[^\w.]+", "-", str(settings["model"]))
+    return Path("runs") / f"{model}-{settings['strategy']}-{digest}"
+
+
+async def _answer(assembly: "Assembly", pending: "list[Dialogue]", run: "Run", display: "Display") -> "Tally":
+    from localemp.generation import answer_all, draft_all, plan
+
+    strategy = assembly.strategy
+    drafts = await draft_all(strategy, pending, lambda done: display.rows("Looking up", done, len(pending)))
+    context = None
+    if assembly.runs_here:
+        planner = assembly.planner()
+        context = await plan(strategy, drafts, planner, lambda done: display.rows("Measuring", done, len(pending)))
+    engine = assembly.engine(context, run.folder / "engine.log")
+    with display.clock(f"Starting {engine.name} ({assembly.profile.name})"):
+        await engine.start()
+    try:
+        run.add_session(_session(engine.describe()))
+        return await answer_all(strategy, drafts, engine, run, display.tally)
+    finally:
+        await engine.close()
+
+
+def _session(engine: dict[str, Any]) -> dict[str, Any]:
+    """Who made the replies of this session: command, versions, machine, engine."""
+    import platform
+    import shlex
+    from importlib.metadata import version
+
+    return {
+        "command": shlex.join(["localemp", *sys.argv[1:]]),
+        "localemp": version("localemp"),
+        "python": platform.python_version(),
+        "machine": {"platform": platform.platform(), "processor": platform.machine()},
+        **engine,
+    }
+
+
+def _summary(tally: "Tally | None", answered: int, failed: int, folder: Path) -> None:
+    click.echo(f"{answered} replies, {failed} failed")
+    if tally is not None and tally.done:
+        seconds = tally.seconds
+        click.echo(
+            f"this time: {tally.done} dialogues in {seconds:.1f} s, {tally.done / seconds:.2f} dialogues/s, "
+            f"{tally.completion_tokens / seconds:.0f} tokens/s (prompts {tally.prompt_tokens}, "
+            f"replies {tally.completion_tokens} tokens)"
+        )
+        if tally.dropped:
+            click.echo(f"exemplars were dropped from {tally.dropped} prompts that would not have fitted the context")
+        if tally.cost:
+            click.echo(f"cost: {tally.cost:.4f} US dollars")
+    click.echo(f"run: {folder}")
+    if failed:
+        click.echo(f"next: `localemp runs show {folder} --errors` says why; --retry-errors asks again", err=True)

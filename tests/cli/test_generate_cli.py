@@ -1,0 +1,179 @@
+"""`localemp generate` and `runs`, with a scripted engine: the whole way from the command line to the run folder."""
+
+import json
+import signal
+import time
+
+import pytest
+
+from localemp.runs import read_manifest, read_records
+
+
+@pytest.fixture
+def script(tmp_path):
+    """Writes a script for the scripted engine and returns its path."""
+
+    def write(*entries, name="script.jsonl"):
+        path = tmp_path / name
+        path.write_text("".join(json.dumps(entry) + "\n" for entry in entries), "utf-8")
+        return path
+
+    return write
+
+
+@pytest.fixture
+def data(tmp_path):
+    """Twenty small dialogues."""
+    path = tmp_path / "talks.jsonl"
+    lines = [{"id": f"d{i}", "turns": [f"Story number {i}."], "emotion": "sad"} for i in range(20)]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8")
+    return path
+
+
+def lines_of(run):
+    return [json.loads(line)["id"] for line in (run / "responses.jsonl").read_text("utf-8").splitlines()]
+
+
+def test_samples_are_answered_and_shown(localemp, script, tmp_path):
+    done = localemp("generate", "--script", script({"reply": "I hear you."}), "--strategy", "knowledge", "--out", "run")
+    assert done.returncode == 0, done.stderr
+    assert "I hear you." in done.stdout
+    assert "12 replies, 0 failed" in done.stdout
+    records = read_records(tmp_path / "run")
+    assert [record["reply"] for record in records] == ["I hear you."] * 12
+    assert all(record["inferences"]["xReact"] for record in records)
+    manifest = read_manifest(tmp_path / "run")
+    assert manifest["settings"]["strategy"] == "knowledge"
+    assert len(manifest["settings"]["data_sha256"]) == 64
+    assert manifest["sessions"][0]["command"].startswith("localemp generate --script")
+
+
+def test_the_same_command_again_does_nothing_twice(localemp, script, tmp_path):
+    words = ("generate", "--script", script({"reply": "Oh."}), "--limit", 5)
+    first, second = localemp(*words), localemp(*words)
+    assert "5 of 5 are done already" in second.stderr
+    (run,) = (tmp_path / "runs").iterdir()
+    assert len(lines_of(run)) == 5
+    more = localemp(*words[:-1], 8)
+    assert "8 replies" in more.stdout
+    assert len(lines_of(run)) == 8
+    assert first.returncode == second.returncode == more.returncode == 0
+
+
+def test_another_setting_is_refused_with_the_difference(localemp, script):
+    words = ("generate", "--script", script({"reply": "Oh."}), "--out", "run", "--limit", 2)
+    localemp(*words)
+    done = localemp(*words, "--strategy", "two-stage", "--max-tokens", 7)
+    assert done.returncode == 1
+    assert 'strategy: "zero-shot" in the run, "two-stage" now' in done.stderr
+    assert "sampling" in done.stderr
+    assert "--out" in done.stderr
+
+
+def test_a_failed_dialogue_is_a_line_and_can_be_retried(localemp, script, data, tmp_path):
+    failing = script({"match": "number 3.", "error": "engine"}, {"reply": "Oh."})
+    words = ("generate", "--script", failing, "--data", data, "--out", "run")
+    done = localemp(*words)
+    assert done.returncode == 1
+    assert "19 replies, 1 failed" in done.stdout
+    assert "d3" in localemp("runs", "show", "run", "--errors").stdout
+    assert localemp(*words).returncode == 1, "without --retry-errors it is not asked again"
+    script({"reply": "Better now."})
+    done = localemp(*words, "--retry-errors")
+    assert done.returncode == 0, done.stderr
+    assert {record["id"]: record.get("reply") for record in read_records(tmp_path / "run")}["d3"] == "Better now."
+
+
+def test_a_fatal_error_stops_and_keeps_what_was_finished(localemp, script, data, tmp_path):
+    fatal = script({"match": "number 9.", "error": "fatal", "seconds": 0.5}, {"reply": "Oh."})
+    done = localemp("generate", "--script", fatal, "--data", data, "--out", "run", "--concurrency", 4)
+    assert done.returncode == 1
+    assert done.stderr.count("error:") == 1
+    assert "d0" in lines_of(tmp_path / "run")
+    assert "d9" not in lines_of(tmp_path / "run")
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGKILL])
+def test_stopped_in_the_middle_it_goes_on(localemp, script, data, tmp_path, sent):
+    slow = script({"reply": "Oh.", "seconds": 0.25})
+    words = ("generate", "--script", slow, "--data", data, "--out", "run", "--strategy", "two-stage")
+    process = localemp.start(*words)
+    run = tmp_path / "run" / "responses.jsonl"
+    deadline = time.monotonic() + 60
+    while not (run.exists() and run.stat().st_size):
+        assert time.monotonic() < deadline, process.communicate()
+        time.sleep(0.02)
+    process.send_signal(sent)
+    _, error = process.communicate(timeout=60)
+    before = lines_of(run.parent)
+    assert 0 < len(before) < 20
+    if sent == signal.SIGINT:
+        assert process.returncode == 130
+        assert f"stopped: {len(before)} of 20 replies" in error
+        assert "the same command goes on" in error
+        assert "Traceback" not in error
+    done = localemp(*words)
+    assert done.returncode == 0, done.stderr
+    after = lines_of(run.parent)
+    assert after[: len(before)] == before
+    assert sorted(after) == sorted(f"d{i}" for i in range(20)), "nothing lost, nothing twice"
+
+
+def test_runs_are_listed_and_shown_with_their_stages(localemp, script, data):
+    localemp("generate", "--script", script({"reply": "Oh."}), "--data", data, "--limit", 2, "--strategy", "two-stage",
+             "--given", "emotion", "--out", "runs/mine")  # fmt: skip
+    listed = localemp("runs", "list")
+    assert "runs/mine" in listed.stdout
+    assert "two-stage" in listed.stdout
+    shown = localemp("runs", "show", "runs/mine", "--index", 1)
+    assert "Story number 1." in shown.stdout
+    assert "Stage 1: feeling" in shown.stdout
+    assert "emotion may be sad." in shown.stdout
+    assert json.loads(localemp("runs", "show", "runs/mine", "--index", 0, "--json").stdout)["id"] == "d0"
+    outside = localemp("runs", "show", "runs/mine", "--index", 2)
+    assert (outside.returncode, "has 2 lines" in outside.stderr) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--strategy", "telepathy"], ["unknown strategy 'telepathy'", "known: zero-shot, few-shot"]),
+        (["--strategy", "similar+few-shot"], ["exclude each other"]),
+        (["--variant", "nope"], ["unknown prompt variant 'nope'", "paper, released"]),
+        (["--model", "gpt-9"], ["unknown model 'gpt-9'", "smollm2", "Hugging Face id"]),
+        (["--data", "missing.jsonl"], ["missing.jsonl", "samples"]),
+        (["--data", "ED", "--split", "dev2"], ["dev2", "train, valid, test"]),
+        (["--split"], ["requires an argument"]),
+        (["--colour", "red"], ["--colour"]),
+        (["--layout", "poem"], ["chat", "transcript"]),
+        (["--given", "mood", "--strategy", "two-stage"], ["emotion", "situation"]),
+        (["--strategy", "few-shot", "--shot-indices", "1;2"], ["--shot-indices", "3,14,15"]),
+        (["--strategy", "few-shot", "--shot-indices", "100000"], ["100000", "rows 0 to"]),
+        (["--strategy", "few-shot", "--shots", "5000"], ["5000"]),
+        (["--engine-arg", "tensor_parallel_size"], ["NAME=VALUE"]),
+        (["--limit", "0"], ["--limit"]),
+        (["--data", "bad.jsonl"], ["bad.jsonl, line 2"]),
+        (["--data", "listener.jsonl"], ["listener.jsonl, line 1", "listener"]),
+        (["--data", "turnless.jsonl"], ["turnless.jsonl, line 1", "turns"]),
+        (["--data", "empty.jsonl"], ["empty.jsonl"]),
+        (["--data", "talks.jsonl", "--strategy", "knowledge"], ["--knowledge FILE", "--comet"]),
+        (["--data", "talks.jsonl", "--strategy", "two-stage", "--given", "situation"], ["'d0' has no situation"]),
+        (["--comet", "nowhere", "--strategy", "knowledge"], ["nowhere"]),
+        (["--script", "nothing.jsonl"], ["nothing.jsonl"]),
+    ],
+)
+def test_bad_input_is_one_clear_error(localemp, script, data, tmp_path, words, told):
+    (tmp_path / "ED").mkdir()
+    (tmp_path / "ED" / "test.csv").write_text(
+        "conv_id,utterance_idx,context,prompt,speaker_idx,utterance,selfeval,tags\n"
+        "c,1,sad,It rained.,0,It rained.,,\nc,2,sad,It rained.,1,Oh.,,\n"
+    )
+    (tmp_path / "bad.jsonl").write_text('{"turns": ["Hi."]}\n{"turns": \n')
+    (tmp_path / "listener.jsonl").write_text('{"turns": ["Hi.", "Hello."]}\n')
+    (tmp_path / "turnless.jsonl").write_text('{"id": "x"}\n')
+    (tmp_path / "empty.jsonl").write_text("")
+    scripted = () if "--model" in words or "--script" in words else ("--script", script({"reply": "Oh."}))
+    done = localemp("generate", *scripted, *words)
+    assert done.returncode == 2, done.stderr
+    assert all(text in done.stderr for text in told), done.stderr
+    assert not (tmp_path / "runs").exists(), "nothing is made before the settings are good"

@@ -1,0 +1,134 @@
+"""The real engine with the real embedded model. One engine serves all tests here: it takes a while to start."""
+
+import asyncio
+import json
+from dataclasses import replace
+
+import pytest
+import pytest_asyncio
+
+from localemp.assembly import Assembly
+from localemp.data.sources import load_dialogues
+from localemp.dialogue import Message
+from localemp.engines.base import Sampling
+from localemp.engines.vllm import VLLMEngine
+from localemp.errors import FatalEngineError, PromptTooLongError, UnknownNameError
+from localemp.generation import answer_all, draft_all, plan
+from localemp.recipe import Recipe
+from localemp.runs import Run, read_records
+
+pytestmark = [pytest.mark.engine, pytest.mark.asyncio(loop_scope="module")]
+
+RECIPE = Recipe(model="smollm2", max_tokens=24)
+GREEDY = Sampling(max_tokens=24)
+
+
+@pytest.fixture(scope="module")
+def assembly():
+    return Assembly(RECIPE)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def engine(assembly, tmp_path_factory):
+    log = tmp_path_factory.mktemp("engine") / "engine.log"
+    async with VLLMEngine(assembly.tokenizer, 1536, {"kv_cache_memory_bytes": 2**30}, log=log) as started:
+        yield started
+
+
+async def test_greedy_replies_agree_with_transformers(assembly, engine):
+    """vLLM and transformers compute in bfloat16 in another order: the first dozen tokens must be equal."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(assembly.weights.folder, dtype=torch.bfloat16)
+    for dialogue in load_dialogues("samples", limit=3):
+        messages = assembly.prompts.messages(dialogue)
+        ids = assembly.tokenizer.encode(messages)
+        with torch.inference_mode():
+            output = model.generate(torch.tensor([ids]), max_new_tokens=12, do_sample=False)
+        expected = assembly.tokenizer.tokenizer.decode(output[0, len(ids) :], skip_special_tokens=True)
+        answer = await engine.chat(messages, GREEDY)
+        assert answer.text.startswith(expected)
+        assert (answer.prompt_tokens, answer.finish_reason) == (len(ids), "length")
+
+
+async def test_what_dialogues_share_comes_from_the_prefix_cache(assembly, engine):
+    await engine.forget_prefixes()
+    first, second = (assembly.prompts.messages(dialogue) for dialogue in load_dialogues("samples", limit=2))
+    cold = await engine.chat(first, GREEDY)
+    warm = await engine.chat(second, GREEDY)
+    assert cold.cached_tokens == 0
+    assert warm.cached_tokens >= 96, "the task definition alone is longer"
+
+
+async def test_stop_texts_and_sampling_reach_the_engine(engine):
+    messages = [Message("user", "Count from one to ten in words, separated by commas.")]
+    whole = await engine.chat(messages, GREEDY)
+    word = whole.text.split()[2]
+    cut = await engine.chat(messages, replace(GREEDY, stop=(word,)))
+    assert (cut.finish_reason, word in cut.text) == ("stop", False)
+    warm = replace(GREEDY, temperature=1.5, seed=1)
+    once, again = await asyncio.gather(engine.chat(messages, warm), engine.chat(messages, warm))
+    other = await engine.chat(messages, replace(warm, seed=2))
+    assert once.text == again.text != other.text
+
+
+async def test_a_prompt_that_does_not_fit_is_refused_with_numbers(engine):
+    with pytest.raises(PromptTooLongError, match="of 24 tokens do not fit a context of 1536 tokens") as caught:
+        await engine.chat([Message("user", "word " * 3000)], GREEDY)
+    assert caught.value.prompt_tokens > 3000
+
+
+@pytest.mark.parametrize("strategy", ["few-shot", "similar+two-stage", "knowledge", "similar+knowledge+two-stage"])
+async def test_strategies_fill_a_run(engine, tmp_path, strategy):
+    assembly = Assembly(replace(RECIPE, strategy=strategy, shots=2))
+    dialogues = load_dialogues("samples", limit=4)
+    drafts = await draft_all(assembly.strategy, dialogues)
+    context = await plan(assembly.strategy, drafts, assembly.planner())
+    assert 100 < context < engine.max_model_len
+    with Run.open(tmp_path, assembly.settings(dialogues, "test")) as run:
+        tally = await answer_all(assembly.strategy, drafts, engine, run)
+    assert (tally.done, tally.failed) == (4, 0)
+    stages = 2 if "two-stage" in strategy else 1
+    for record in read_records(tmp_path):
+        assert len(record["stages"]) == stages
+        assert all(stage["prompt_tokens"] + 24 <= context for stage in record["stages"]), "the plan must hold"
+        assert all(0 < stage["completion_tokens"] <= 24 for stage in record["stages"])
+        assert len(record["exemplars"]) == (0 if strategy == "knowledge" else 2)
+        assert bool(record["inferences"]) == ("knowledge" in strategy)
+        if "similar" in strategy:
+            first, second = (shown["score"] for shown in record["exemplars"])
+            assert 1 > first >= second > 0
+
+
+async def test_an_engine_argument_that_vllm_does_not_have(assembly, tmp_path):
+    engine = VLLMEngine(assembly.tokenizer, 512, {"warp_speed": 9}, log=tmp_path / "log")
+    with pytest.raises(UnknownNameError, match="unknown engine argument 'warp_speed'"):
+        await engine.start()
+
+
+async def test_too_little_memory_for_the_kv_cache_says_three_numbers(localemp):
+    done = await asyncio.to_thread(
+        localemp, "generate", "--limit", 1, "--engine-arg", "max_model_len=8192", "--engine-arg",
+        "kv_cache_memory_bytes=20000000",
+    )  # fmt: skip
+    assert done.returncode == FatalEngineError.exit_code
+    assert "a context of 8192 tokens needs 0.1" in done.stderr, done.stderr
+    assert "0.0" in done.stderr
+    assert "--engine-arg max_model_len" in done.stderr
+
+
+async def test_respond_answers_once_from_the_command_line(localemp):
+    words = ("--max-tokens", 12, "--stages", "--strategy", "two-stage", "--engine-arg", "max_model_len=1024")
+    done = await asyncio.to_thread(localemp, "respond", "I lost my job today.", *words)
+    assert done.returncode == 0, done.stderr
+    assert "Stage 1: feeling" in done.stdout
+    assert "INFO" not in done.stdout + done.stderr, "vLLM's own messages belong into its log"
+
+
+async def test_prompts_show_counts_as_the_engine_does(assembly, engine, localemp):
+    shown = await asyncio.to_thread(localemp, "prompts", "show", "--index", 1, "--json", "--max-tokens", 24)
+    stage = json.loads(shown.stdout)
+    dialogue = load_dialogues("samples")[1]
+    assert [Message(**message) for message in stage["messages"]] == assembly.prompts.messages(dialogue)
+    assert stage["tokens"] == (await engine.chat(assembly.prompts.messages(dialogue), GREEDY)).prompt_tokens
