@@ -115,6 +115,9 @@ class VLLMEngine(Engine):
         """Stop vLLM's engine process."""
         if self._llm is not None:
             await asyncio.to_thread(self._stop)
+            self._llm = None
+            await asyncio.sleep(0.05)  # its last task ends; only then can it be collected
+            gc.collect()  # its finaliser complains when it runs as late as at the interpreter's end
 
     async def forget_prefixes(self) -> None:
         """Empty the prefix cache, so that a measurement does not profit from the one before."""
@@ -139,7 +142,7 @@ class VLLMEngine(Engine):
         self.log.parent.mkdir(parents=True, exist_ok=True)
         with _output_to(self.log):
             try:
-                self._llm = self._load()
+                self._load()
             except UnknownNameError:
                 raise
             except (ValueError, TypeError) as error:  # pydantic's validation errors are ValueErrors
@@ -149,7 +152,7 @@ class VLLMEngine(Engine):
             except Exception as error:  # whatever stops vLLM from starting ends here
                 raise self._cannot_start(error) from error
 
-    def _load(self) -> "AsyncLLM":
+    def _load(self) -> None:
         from vllm.engine.arg_utils import AsyncEngineArgs
         from vllm.platforms import current_platform
         from vllm.v1.engine.async_llm import AsyncLLM
@@ -162,16 +165,16 @@ class VLLMEngine(Engine):
         if current_platform.is_cpu():
             self.options = _cpu_defaults() | self.options
         quiet = {"disable_log_stats": True, "use_tqdm_on_load": False, "enable_log_requests": False}
-        llm = AsyncLLM.from_engine_args(AsyncEngineArgs(model=str(self.tokenizer.folder), **(quiet | self.options)))
+        # Kept in no local variable: vLLM holds on to this frame, and what lives until the interpreter's end complains.
+        self._llm = AsyncLLM.from_engine_args(
+            AsyncEngineArgs(model=str(self.tokenizer.folder), **(quiet | self.options))
+        )
         logging.getLogger("vllm").handlers[:] = [logging.FileHandler(self.log, encoding="utf-8")]
-        return llm
 
     def _stop(self) -> None:
         with _output_to(self.log):
             if self._llm is not None:
                 self._llm.shutdown()
-            self._llm = None
-            gc.collect()  # its finaliser complains when it runs as late as at the interpreter's end
 
     def _cannot_start(self, error: Exception) -> FatalEngineError:
         text = self.log.read_text("utf-8", "replace")

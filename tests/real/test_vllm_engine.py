@@ -36,20 +36,24 @@ async def engine(assembly, tmp_path_factory):
 
 
 async def test_greedy_replies_agree_with_transformers(assembly, engine):
-    """vLLM and transformers compute in bfloat16 in another order: the first dozen tokens must be equal."""
+    """Every token that vLLM chose must be transformers' first choice, or tie with it: bfloat16 rounds to 1/16 here."""
     import torch
     from transformers import AutoModelForCausalLM
 
     model = AutoModelForCausalLM.from_pretrained(assembly.weights.folder, dtype=torch.bfloat16)
+    first_choices = 0
     for dialogue in load_dialogues("samples", limit=3):
         messages = assembly.prompts.messages(dialogue)
-        ids = assembly.tokenizer.encode(messages)
-        with torch.inference_mode():
-            output = model.generate(torch.tensor([ids]), max_new_tokens=12, do_sample=False)
-        expected = assembly.tokenizer.tokenizer.decode(output[0, len(ids) :], skip_special_tokens=True)
+        prompt = assembly.tokenizer.encode(messages)
         answer = await engine.chat(messages, GREEDY)
-        assert answer.text.startswith(expected)
-        assert (answer.prompt_tokens, answer.finish_reason) == (len(ids), "length")
+        assert (answer.prompt_tokens, answer.completion_tokens, answer.finish_reason) == (len(prompt), 24, "length")
+        reply = assembly.tokenizer.tokenizer(answer.text, add_special_tokens=False)["input_ids"][:20]
+        with torch.inference_mode():
+            logits = model(torch.tensor([prompt + reply])).logits[0, len(prompt) - 1 : -1].float()
+        gaps = logits.max(dim=1).values - logits.gather(1, torch.tensor(reply)[:, None])[:, 0]
+        assert gaps.max() <= 0.5, gaps
+        first_choices += int((gaps == 0).sum())
+    assert first_choices >= 54, "nine in ten of 60 tokens"
 
 
 async def test_what_dialogues_share_comes_from_the_prefix_cache(assembly, engine):

@@ -1,0 +1,86 @@
+"""The commands beside `generate`, `data` and `models`."""
+
+import json
+
+import pytest
+
+
+def test_help_lists_every_command_and_unknown_ones_are_an_error(localemp):
+    shown = localemp("--help")
+    assert shown.returncode == 0
+    assert all(name in shown.stdout for name in ("generate", "respond", "chat", "prompts", "runs", "models", "doctor"))
+    wrong = localemp("generat")
+    assert (wrong.returncode, "known: generate" in wrong.stderr) == (2, True)
+
+
+def test_doctor_says_what_is_here_and_never_shows_a_key(localemp, tmp_path):
+    done = localemp("doctor", "--json", env={"OPENAI_API_KEY": "sk-secret", "LOCALEMP_CACHE": str(tmp_path / "none")})
+    found = json.loads(done.stdout)
+    assert found["Keys"]["OPENAI_API_KEY"] == "set"
+    assert "sk-secret" not in done.stdout
+    assert found["Weights"]["smollm2"] == "not here"
+    told = localemp("doctor", env={"LOCALEMP_CACHE": str(tmp_path / "none")})
+    assert "localemp models pull smollm2" in told.stdout
+
+
+def test_prompts_show_prints_both_stages_of_a_hosted_model(localemp):
+    done = localemp("prompts", "show", "--model", "gpt-4o-mini", "--strategy", "two-stage", "--json", "--labels")
+    feeling, reply = map(json.loads, done.stdout.splitlines())
+    assert (feeling["stage"], reply["stage"]) == ("feeling", "reply")
+    assert "One of these 32 emotions" in feeling["messages"][-1]["content"]
+    assert reply["messages"][:-2] == feeling["messages"]
+    assert feeling["tokens"] is None
+
+
+def test_prompts_show_a_completion_model_gets_a_transcript(localemp):
+    done = localemp("prompts", "show", "--model", "davinci-002", "--strategy", "few-shot", "--shots", 1)
+    assert done.returncode == 0, done.stderr
+    assert "Instance:" in done.stdout
+    assert done.stdout.rstrip().endswith("Listener:")
+    wrong = localemp("prompts", "show", "--model", "davinci-002", "--layout", "chat")
+    assert (wrong.returncode, "takes no chat turns" in wrong.stderr) == (2, True)
+
+
+def test_prompts_show_an_index_that_is_not_there(localemp):
+    done = localemp("prompts", "show", "--model", "gpt-4o-mini", "--index", 12)
+    assert (done.returncode, "has 12 dialogues" in done.stderr) == (2, True)
+
+
+@pytest.mark.parametrize("turns", [("",), ("Hello", "Hi"), ("a", "  ", "b")])
+def test_respond_refuses_what_is_no_dialogue(localemp, turns):
+    done = localemp("respond", *turns, "--model", "gpt-4o-mini")
+    assert (done.returncode, "cannot be answered" in done.stderr) == (2, True)
+
+
+def test_respond_with_a_script(localemp, tmp_path):
+    script = tmp_path / "script.jsonl"
+    script.write_text('{"match": "lost my job", "reply": "Listener: That is hard.\\nSpeaker: Yes."}\n')
+    done = localemp("respond", "I lost my job.", "--script", script)
+    assert done.stdout == "That is hard.\n"
+
+
+def test_chat_keeps_the_dialogue_and_can_begin_another(localemp, tmp_path):
+    script = tmp_path / "script.jsonl"
+    entries = [{"match": "cat", "where": "prompt", "reply": "About your cat."}, {"reply": "I see."}]
+    script.write_text("".join(json.dumps(entry) + "\n" for entry in entries))
+    done = localemp("chat", "--script", script, typed="My cat ran away.\nToday.\n/new\nHello.\n\n")
+    replies = [line.rpartition("listener: ")[2] for line in done.stdout.splitlines() if "listener: " in line]
+    assert replies == ["About your cat.", "About your cat.", "I see."]
+
+
+def test_no_key_for_a_hosted_model_is_an_error_before_anything_is_sent(localemp):
+    done = localemp("respond", "Hi.", "--model", "gpt-4o-mini", env={"OPENAI_API_KEY": ""})
+    assert done.returncode == 1
+    assert "OPENAI_API_KEY" in done.stderr
+
+
+def test_no_server_at_the_url(localemp):
+    done = localemp("generate", "--base-url", "http://127.0.0.1:9/v1", "--model", "smollm2", "--limit", 1)
+    assert done.returncode == 1
+    assert "http://127.0.0.1:9/v1" in done.stderr
+
+
+def test_runs_of_an_empty_folder(localemp):
+    assert "no runs in runs" in localemp("runs", "list").stdout
+    done = localemp("runs", "show", "nowhere")
+    assert (done.returncode, "no run here" in done.stderr) == (1, True)

@@ -1,0 +1,69 @@
+"""What is public, and what it costs to have it."""
+
+import ast
+import importlib
+import subprocess
+import sys
+
+import pytest
+from conftest import REPOSITORY
+
+import localemp
+
+HEAVY = ("torch", "transformers", "vllm", "sentence_transformers", "numpy", "pydantic", "rich", "openai", "httpx")
+
+
+def imported_by(program: str) -> set[str]:
+    """Top-level packages that a program imports, in a process of its own."""
+    done = subprocess.run(
+        [sys.executable, "-c", f"{program}\nimport sys; print(*{{name.partition('.')[0] for name in sys.modules}})"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return set(done.stdout.splitlines()[-1].split())
+
+
+def test_all_is_sorted_and_every_name_is_there():
+    assert sorted(set(localemp.__all__)) == sorted(localemp.__all__)
+    for name in localemp.__all__:
+        assert getattr(localemp, name)
+    assert dir(localemp) == localemp.__all__
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        localemp.nothing  # noqa: B018
+
+
+def test_import_and_help_bring_nothing_heavy():
+    assert imported_by("import localemp").isdisjoint(HEAVY)
+    help_ = "from localemp.cli.main import cli\ntry: cli(['--help'])\nexcept SystemExit: pass"
+    assert imported_by(help_).isdisjoint(HEAVY)
+
+
+def test_a_hosted_answer_needs_no_local_engine():
+    program = "from localemp.assembly import Assembly; import localemp.generation, localemp.runs"
+    assert imported_by(program).isdisjoint({"torch", "transformers", "vllm", "sentence_transformers"})
+
+
+@pytest.mark.parametrize("module", ["torch", "vllm", "transformers", "sentence_transformers"])
+def test_heavy_packages_are_imported_only_by_their_owners(module):
+    owners = {
+        "torch": {"retrieval/encoder.py", "commonsense/comet.py", "gguf.py"},
+        "vllm": {"engines/vllm.py"},
+        "transformers": {"retrieval/encoder.py", "commonsense/comet.py", "gguf.py", "engines/tokens.py"},
+        "sentence_transformers": {"retrieval/encoder.py"},
+    }[module]
+    package = REPOSITORY / "localemp"
+    found = set()
+    for path in package.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            if any(name.partition(".")[0] == module for name in names):
+                found.add(path.relative_to(package).as_posix())
+    assert found == owners
+
+
+def test_the_command_reference_is_up_to_date(monkeypatch):
+    monkeypatch.syspath_prepend(str(REPOSITORY / "docs"))
+    make_commands = importlib.import_module("make_commands")
+    assert make_commands.TARGET.read_text("utf-8") == make_commands.reference(), "run: python docs/make_commands.py"
