@@ -95,14 +95,15 @@ def main(
     """Measure what localemp costs on top of bare vLLM."""
     options = parse_engine_args(engine_args)
     recipe = Recipe(model=model, data=data, max_tokens=max_tokens, engine_args=options)
-    result = asyncio.run(_measure(recipe, split, count, repeats, single))
+    result = asyncio.run(measure(recipe, split, count, repeats, single))
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(json.dumps(result, indent=2) + "\n", "utf-8")
-    _print(result)
+    print_result(result)
 
 
-async def _measure(recipe: Recipe, split: str, count: int, repeats: int, single: int) -> dict[str, Any]:
+async def measure(recipe: Recipe, split: str, count: int, repeats: int, single: int) -> dict[str, Any]:
+    """Both sides on the same dialogues; see the module's text for the figures."""
     one, two = Assembly(recipe), Assembly(replace(recipe, strategy="two-stage"))
     dialogues = load_dialogues(recipe.data, split, recipe.instances, count)
     drafts = await draft_all(one.strategy, dialogues)
@@ -198,7 +199,8 @@ def _plain(messages: Sequence[Any]) -> list[dict[str, str]]:
     return [{"role": message.role, "content": message.content} for message in messages]
 
 
-def _print(result: dict[str, Any]) -> None:
+def print_result(result: dict[str, Any]) -> None:
+    """The table that matters."""
     figures, settings = result["figures"], result["settings"]
     table = Table(title=f"{settings['model']}, {settings['dialogues']} dialogues, {settings['repeats']} repeats")
     for column in ("", "localemp", "bare vLLM", "ratio (median; min to max)"):

@@ -28,7 +28,7 @@ def test_all_is_sorted_and_every_name_is_there():
     assert sorted(set(localemp.__all__)) == sorted(localemp.__all__)
     for name in localemp.__all__:
         assert getattr(localemp, name)
-    assert dir(localemp) == localemp.__all__
+    assert dir(localemp) == sorted(localemp.__all__)
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         localemp.nothing  # noqa: B018
 
