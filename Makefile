@@ -9,7 +9,8 @@ BIN := .venv/bin
 # uv reads its own name for a folder of wheels; pip's is what people have set.
 export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 
-UV := $(BIN)/uv pip install --quiet --python $(BIN)/python --editable
+# Compiled once at installation, or every start would compile again where writing bytecode is off.
+UV := $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --editable
 # vLLM's CPU build needs PyTorch's CPU build. That is on PyTorch's own index, unless a folder of wheels has it.
 CPU_TORCH := --torch-backend cpu
 FIRST := $(if $(UV_FIND_LINKS),,$(CPU_TORCH))

@@ -34,6 +34,10 @@ from localemp.runs import Run, read_records
 from localemp.strategies.base import Draft, Strategy
 
 
+# Both engines are loaded at once.
+SHARE: dict[str, Any] = {"gpu_memory_utilization": 0.45}
+
+
 class Bare:
     """`vllm.LLM` as its documentation shows it."""
 
@@ -108,15 +112,16 @@ async def measure(recipe: Recipe, split: str, count: int, repeats: int, single: 
     dialogues = load_dialogues(recipe.data, split, recipe.instances, count)
     drafts = await draft_all(one.strategy, dialogues)
     context = max([await plan(each.strategy, drafts, each.planner()) for each in (one, two)])
-    engine = VLLMEngine(one.tokenizer, context, recipe.engine_args, recipe.seed)
-    bare = Bare(one.weights.folder, engine.options)
+    engine = VLLMEngine(one.tokenizer, context, {**SHARE, **recipe.engine_args}, recipe.seed)
     await engine.start()
+    bare = Bare(one.weights.folder, engine.options)
     timed = Timed(engine)
     try:
         figures: dict[str, list[float]] = {}
-        for repeat in range(repeats + 1):  # the first is the warm-up
-            for name, value in (await _turn(one, two, drafts, timed, bare, repeat % 2 == 0)).items():
-                figures.setdefault(name, []).extend([value] * (repeat > 0))
+        await _turn(one, two, drafts[:16], timed, bare, ours_first=True)  # warm-up
+        for repeat in range(repeats):
+            for name, value in (await _turn(one, two, drafts, timed, bare, ours_first=repeat % 2 == 0)).items():
+                figures.setdefault(name, []).append(value)
         bare.llm.reset_prefix_cache()
         prompts = _prompts(one, drafts[:single])
         lone = [bare.chat([prompt], one.sampling) for prompt in prompts]

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from vllm.v1.engine.async_llm import AsyncLLM
 
 CPU_KV_CACHE_BYTES = 4 * 2**30
+SMALL_MACHINE = 4  # cores
 
 
 class VLLMEngine(Engine):
@@ -209,6 +210,8 @@ def vllm_version() -> str | None:
 
 def _cpu_defaults() -> dict[str, Any]:
     """On a CPU compilation costs minutes for a few percent, and the KV cache needs a size."""
+    if (os.cpu_count() or 1) <= SMALL_MACHINE:  # vLLM keeps a core free for a server's work, half of two cores
+        os.environ.setdefault("VLLM_CPU_NUM_OF_RESERVED_CPU", "0")
     if "VLLM_CPU_KVCACHE_SPACE" in os.environ:
         return {"enforce_eager": True}
     return {"enforce_eager": True, "kv_cache_memory_bytes": CPU_KV_CACHE_BYTES}
