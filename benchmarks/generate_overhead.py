@@ -10,7 +10,6 @@ strategy, prompts, requests, and every reply written into a run folder.
 
 import asyncio
 import json
-import platform
 import statistics
 import tempfile
 import time
@@ -29,10 +28,10 @@ from localemp.data.sources import load_dialogues
 from localemp.engines.base import Sampling
 from localemp.engines.vllm import VLLMEngine
 from localemp.generation import answer_all, draft_all, plan
+from localemp.machine import machine
 from localemp.recipe import Recipe
 from localemp.runs import Run, read_records
 from localemp.strategies.base import Draft, Strategy
-
 
 # Both engines are loaded at once.
 SHARE: dict[str, Any] = {"gpu_memory_utilization": 0.45}
@@ -129,7 +128,7 @@ async def measure(recipe: Recipe, split: str, count: int, repeats: int, single: 
     finally:
         await engine.close()
     return {
-        "machine": {"platform": platform.platform(), "python": platform.python_version()},
+        "machine": machine() | {"date": time.strftime("%Y-%m-%d")},
         "engine": engine.describe(),
         "settings": one.settings(dialogues, split) | {"dialogues": count, "repeats": repeats},
         "figures": figures,

@@ -9,12 +9,10 @@ are embedded once and kept in localemp's cache; that takes a while on a CPU and 
 
 import json
 import os
-import platform
 import statistics
 import time
 from collections import defaultdict
 from collections.abc import Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +27,7 @@ from sentence_transformers import SentenceTransformer, util
 
 from localemp.data.sources import load_dialogues
 from localemp.dialogue import Dialogue
+from localemp.machine import machine, versions
 from localemp.profiles import load_profile
 from localemp.retrieval.encoder import Encoder
 from localemp.retrieval.index import Index
@@ -79,7 +78,7 @@ def main(
     sample = draw.permutation(len(queries))[:peer_queries]
     rows = np.sort(draw.permutation(len(pool))[:embed_rows])
     result = {
-        "machine": _machine(),
+        "machine": machine() | versions() | {"load_before": os.getloadavg()[0], "date": time.strftime("%Y-%m-%d")},
         "settings": settings | {"encoder_sha256": weights.digest, "dtype": encoder.dtype},
         "search": search(index, queries, sample, k, repeats),
         "embedding": embedding([pool[row] for row in rows], encoder, weights.folder, k, repeats),
@@ -197,21 +196,6 @@ def _index(dialogues: Sequence[Dialogue], what: str, encoder: Encoder, weights: 
     )
     bar.update(task, completed=len(dialogues))
     return index
-
-
-def _machine() -> dict[str, Any]:
-    cpus = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    names = [line.partition(":")[2].strip() for line in cpus if line.startswith("model name")]
-    return {
-        "platform": platform.platform(),
-        "cpu": names[0] if names else platform.processor(),
-        "cores": os.cpu_count(),
-        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-        "load_before": os.getloadavg()[0],
-        "date": time.strftime("%Y-%m-%d"),
-        "python": platform.python_version(),
-        **{name: version(name) for name in ("numpy", "torch", "transformers", "sentence-transformers")},
-    }
 
 
 def _print(result: dict[str, Any]) -> None:

@@ -13,6 +13,7 @@ from localemp.data.empathetic_dialogues import complete_dialogues
 from localemp.data.sources import data_hash, load_dialogues, pool_source
 from localemp.dialogue import Dialogue
 from localemp.engines.base import Engine, Sampling
+from localemp.engines.openai.target import shown_url
 from localemp.engines.planner import Planner
 from localemp.errors import OptionError, UnknownNameError
 from localemp.paths import resource
@@ -206,7 +207,7 @@ class Assembly:
 
             return ScriptedEngine.from_file(recipe.script)
         if profile.hosted:
-            from localemp.engines.openai import OpenAIEngine, Price
+            from localemp.engines.openai.engine import OpenAIEngine, Price
 
             if recipe.engine_args:
                 raise OptionError("--engine-arg is for vLLM in this process; a server has its own settings")
@@ -237,10 +238,11 @@ class Assembly:
         if recipe.script is not None:
             model |= {"engine": "scripted"}
         elif profile.hosted:
+            server = recipe.base_url or profile.base_url
             model |= {
                 "engine": "openai",
                 "served_model": profile.model,
-                "base_url": recipe.base_url,
+                "base_url": server and shown_url(server),
                 "api": profile.api,
             }
         else:

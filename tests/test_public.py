@@ -47,7 +47,7 @@ def test_a_hosted_answer_needs_no_local_engine():
 @pytest.mark.parametrize("module", ["torch", "vllm", "transformers", "sentence_transformers"])
 def test_heavy_packages_are_imported_only_by_their_owners(module):
     owners = {
-        "torch": {"retrieval/encoder.py", "commonsense/comet.py", "gguf.py"},
+        "torch": {"device.py", "retrieval/encoder.py", "commonsense/comet.py", "gguf.py"},
         "vllm": {"engines/vllm.py"},
         "transformers": {"retrieval/encoder.py", "commonsense/comet.py", "gguf.py", "engines/tokens.py"},
         "sentence_transformers": {"retrieval/encoder.py"},

@@ -102,17 +102,12 @@ async def _answer(assembly: "Assembly", pending: "list[Dialogue]", run: "Run", d
 
 def _session(engine: dict[str, Any]) -> dict[str, Any]:
     """Who made the replies of this session: command, versions, machine, engine."""
-    import platform
     import shlex
-    from importlib.metadata import version
 
-    return {
-        "command": shlex.join(["localemp", *sys.argv[1:]]),
-        "localemp": version("localemp"),
-        "python": platform.python_version(),
-        "machine": {"platform": platform.platform(), "processor": platform.machine()},
-        **engine,
-    }
+    from localemp.machine import machine, versions
+
+    command = shlex.join(["localemp", *sys.argv[1:]])
+    return {"command": command, "versions": versions(), "machine": machine(), **engine}
 
 
 def _summary(tally: "Tally | None", answered: int, failed: int, folder: Path) -> None:

@@ -15,6 +15,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
 from localemp.commonsense.relations import RELATIONS, Inferences
+from localemp.device import pick_device
 from localemp.errors import OptionError, WeightsError
 
 
@@ -48,7 +49,7 @@ class Comet:
         _check_options(query, beams, keep, max_new_tokens, batch_size)
         self._query, self._beams, self._keep = query, beams, keep
         self._max_new_tokens, self._batch_size = max_new_tokens, batch_size
-        self._device = _device(device)
+        self._device = pick_device(device)
         self._model, self._tokenizer = _load(folder)
         self._model.to(self._device).eval()
         # The checkpoint's other decoding settings stay; lengths are ours, and BART-large's own are for summaries.
@@ -140,18 +141,6 @@ def _check_options(query: str, beams: int, keep: int, max_new_tokens: int, batch
 
 
 _QUERY_HINT = "write it like the default: {event} {relation} [GEN]"
-
-
-def _device(name: str | None) -> torch.device:
-    if name is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:  # torch asserts that it was compiled with CUDA
-        reason = str(error).splitlines()[0]
-        raise OptionError(f"device {name!r} cannot be used: {reason}", "leave the device out, or say cpu") from error
-    return device
 
 
 def _load(folder: Path) -> tuple[Any, Any]:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from sentence_transformers import SentenceTransformer
 
+from localemp.device import pick_device
 from localemp.errors import OptionError, WeightsError
 
 DTYPES = ("auto", "bfloat16", "float32")
@@ -46,7 +47,7 @@ class Encoder:
     def __init__(self, folder: Path, dtype: str = "auto", device: str | None = None) -> None:
         if dtype not in DTYPES:
             raise OptionError(f"encoder dtype {dtype!r} does not exist", f"known: {', '.join(DTYPES)}")
-        self._device = _device(device)
+        self._device = pick_device(device)
         if dtype == "auto":
             dtype = "bfloat16" if _computes_bfloat16(self._device) else "float32"
         self.dtype: str = dtype
@@ -96,18 +97,6 @@ def _computes_bfloat16(device: torch.device) -> bool:
     # Private names, torch has no public ones. "Supported" alone is not enough: oneDNN also emulates it on older CPUs.
     asks = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
     return device.type == "cpu" and any(ask() for ask in asks if ask is not None)
-
-
-def _device(name: str | None) -> torch.device:
-    if name is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:  # torch asserts that it was compiled with CUDA
-        reason = str(error).splitlines()[0]
-        raise OptionError(f"device {name!r} cannot be used: {reason}", "leave the device out, or say cpu") from error
-    return device
 
 
 def _load(folder: Path, dtype: torch.dtype, device: torch.device) -> SentenceTransformer:

@@ -12,7 +12,7 @@ from fake_server import REPLY, Answer, FakeServer, Request, completion, error
 
 from localemp.dialogue import Message
 from localemp.engines.base import Completion, Sampling
-from localemp.engines.openai import FIRST_WAIT, LONGEST_WAIT, OpenAIEngine, Price
+from localemp.engines.openai.engine import FIRST_WAIT, LONGEST_WAIT, OpenAIEngine, Price
 from localemp.errors import (
     EngineError,
     FatalEngineError,

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from pydantic import BaseModel, ValidationError
 
-from localemp.engines.openai_target import URL_HINT
+from localemp.engines.openai.target import URL_HINT
 from localemp.errors import EngineError, FatalEngineError
 
 

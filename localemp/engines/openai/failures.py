@@ -8,7 +8,7 @@ from email.utils import parsedate_to_datetime
 
 import openai
 
-from localemp.engines.openai_target import KEY_VARIABLE, URL_HINT, Target
+from localemp.engines.openai.target import KEY_VARIABLE, URL_HINT, Target
 from localemp.errors import EngineError, FatalEngineError, PromptTooLongError
 
 SERVER_HINT = f"{URL_HINT}; a server of your own must be running, for example `vllm serve MODEL`"

@@ -17,8 +17,8 @@ import openai
 
 from localemp.dialogue import Message
 from localemp.engines.base import Completion, Engine, Sampling
-from localemp.engines.openai_answer import read_answer, read_models
-from localemp.engines.openai_errors import (
+from localemp.engines.openai.answer import read_answer, read_models
+from localemp.engines.openai.failures import (
     explain,
     lists_nothing,
     may_retry,
@@ -26,7 +26,7 @@ from localemp.engines.openai_errors import (
     seconds_asked,
     server_message,
 )
-from localemp.engines.openai_target import KEY_VARIABLE, URL_HINT, Target
+from localemp.engines.openai.target import KEY_VARIABLE, URL_HINT, Target
 from localemp.errors import EngineError, FatalEngineError, OptionError, PromptTooLongError, UnknownNameError
 
 FIRST_WAIT = 0.5

@@ -42,7 +42,7 @@ class Target:
                 f"the key in {KEY_VARIABLE} holds characters that no key has",
                 f"copy it again, without quotation marks: export {KEY_VARIABLE}=...",
             )
-        return cls(_shown(address), model, address, key)
+        return cls(shown_url(address), model, address, key)
 
     @property
     def is_openai(self) -> bool:
@@ -51,7 +51,12 @@ class Target:
         return host == "api.openai.com" or host.endswith(".api.openai.com")
 
 
-def _shown(url: str) -> str:
+def shown_url(url: str) -> str:
+    """A base URL as it may be shown and kept: without credentials, query and final slash.
+
+    Raises:
+        OptionError: It is no URL.
+    """
     try:
         parts = urlsplit(url)
         port = "" if parts.port is None else f":{parts.port}"

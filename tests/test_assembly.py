@@ -1,0 +1,92 @@
+"""From a recipe to objects: what fits which model, and what goes into the manifest."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from localemp.assembly import Assembly
+from localemp.data.sources import load_dialogues
+from localemp.dialogue import Dialogue
+from localemp.errors import OptionError, UnknownNameError
+from localemp.recipe import Recipe
+
+HOSTED = Recipe(model="gpt-4o-mini")
+
+
+def settings(recipe):
+    return Assembly(recipe).settings(load_dialogues("samples"), "test")
+
+
+def test_a_server_of_ones_own_may_call_its_model_anything():
+    profile = Assembly(Recipe(model="my/finetune:v2", base_url="http://127.0.0.1:1/v1")).profile
+    assert (profile.engine, profile.model) == ("openai", "my/finetune:v2")
+    known = Assembly(Recipe(model="smollm2", base_url="http://127.0.0.1:1/v1")).profile
+    assert (known.engine, known.model, known.context_length, known.price) == ("openai", "smollm2", 8192, None)
+
+
+def test_without_a_server_an_unknown_model_is_an_error():
+    with pytest.raises(UnknownNameError):
+        _ = Assembly(Recipe(model="my-finetune")).profile
+
+
+def test_the_layout_fits_the_model():
+    assert Assembly(HOSTED).prompts.layout == "chat"
+    assert Assembly(Recipe(model="davinci-002")).prompts.layout == "transcript"
+    assert Assembly(replace(HOSTED, layout="transcript")).prompts.layout == "transcript"
+
+
+def test_sampling_is_the_profiles_unless_the_recipe_says_otherwise():
+    assert Assembly(HOSTED).sampling.temperature == 0
+    assert Assembly(replace(HOSTED, seed=7)).sampling.seed is None, "greedy needs no seed"
+    warm = Assembly(replace(HOSTED, seed=7, temperature=0.7, max_tokens=9)).sampling
+    assert (warm.temperature, warm.seed, warm.max_tokens) == (0.7, 7, 9)
+
+
+def test_exemplars_are_complete_dialogues_or_instances_as_the_variant_says(tmp_path):
+    lines = [
+        {"id": "a1", "turns": ["One."], "reference": "Two.", "conversation": "a"},
+        {"id": "a2", "turns": ["One.", "Two.", "Three."], "reference": "Four.", "conversation": "a"},
+        {"id": "b1", "turns": ["Five."], "conversation": "b"},
+    ]
+    path = tmp_path / "pool.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    recipe = replace(HOSTED, strategy="few-shot", pool=str(path), shots=1)
+    assert [dialogue.id for dialogue in Assembly(recipe).pool] == ["a2"]
+    assert [dialogue.id for dialogue in Assembly(replace(recipe, variant="released")).pool] == ["a1", "a2"]
+    path.write_text('{"turns": ["No reply."]}\n')
+    with pytest.raises(OptionError, match="no dialogue in it has a reply"):
+        _ = Assembly(recipe).strategy
+
+
+async def test_samples_bring_their_own_inferences():
+    strategy = Assembly(replace(HOSTED, strategy="knowledge")).strategy
+    draft = await strategy.draft(load_dialogues("samples")[0])
+    assert set(draft.inferences) == {"xIntent", "xNeed", "xWant", "xEffect", "xReact"}
+    with pytest.raises(OptionError, match="no commonsense inferences for dialogue 'stranger'"):
+        await strategy.draft(Dialogue("stranger", ("I found a coin in the snow.",)))
+
+
+def test_the_manifest_holds_what_changes_replies_and_leaves_out_what_does_not():
+    base = settings(Recipe(model="smollm2"))
+    assert len(base["weights_sha256"]) == len(base["prompt_sha256"]) == len(base["data_sha256"]) == 64
+    faster = settings(Recipe(model="smollm2", engine_args={"max_num_seqs": 4, "tensor_parallel_size": 2}))
+    assert faster == base
+    other = settings(Recipe(model="smollm2", engine_args={"dtype": "float32"}))
+    assert other["engine_args"] == {"dtype": "float32"}
+    assert settings(Recipe(model="smollm2", variant="released"))["prompt_sha256"] != base["prompt_sha256"]
+    assert json.dumps(base)
+
+
+def test_few_shot_settings_name_the_rows_and_hash_their_texts():
+    first = settings(replace(HOSTED, strategy="few-shot", shots=2, seed=1))
+    assert len(first["shot_indices"]) == 2
+    assert first["shots_chosen_by"] == "sampled with seed 1"
+    named = settings(replace(HOSTED, strategy="few-shot", shot_indices=(3, 1)))
+    assert (named["shot_indices"], named["shots"]) == ([3, 1], 2)
+    assert named["shots_sha256"] != first["shots_sha256"]
+
+
+def test_engine_arguments_are_for_vllm():
+    with pytest.raises(OptionError, match="--engine-arg is for vLLM"):
+        Assembly(replace(HOSTED, engine_args={"max_num_seqs": 4})).engine()
