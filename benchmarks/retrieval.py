@@ -3,8 +3,9 @@
     search     top k of all queries in the whole pool, against `util.cos_sim` and a full sort, one query at a time
     embedding  texts/s of `Encoder` (what "auto" chooses here) against `SentenceTransformer.encode` as it comes: float32
 
-Queries are the contexts of the test split, the pool those of the training split, built as the paper's rows were. Both
-are embedded once and kept in localemp's cache; that takes a while on a CPU and is not part of a measurement.
+Queries and pool are the paper's rows and are written as its released code writes them, so that `generate --variant
+released --instances published --strategy similar` uses the same index. Both are embedded once and kept in localemp's
+cache; that takes a while on a CPU and is not part of a measurement.
 """
 
 import json
@@ -31,10 +32,13 @@ from localemp.machine import machine, versions
 from localemp.profiles import load_profile
 from localemp.retrieval.encoder import Encoder
 from localemp.retrieval.index import Index
+from localemp.strategies.similar import Similarity, pool_texts, similarity_text
 from localemp.weights import resolve
 
 Vectors = NDArray[np.float32]
 Rows = NDArray[np.int64]
+
+SIMILARITY: Similarity = "context-and-reply"
 
 # Two float32 sums of 768 products may differ by this much and mean the same.
 ROUNDING = 1e-6
@@ -72,8 +76,9 @@ def main(
     with Progress(
         TextColumn("embedding {task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     ) as bar:
-        index = _index(pool, "pool", encoder, weights.digest, bar)
-        queries = np.array(_index(tests, "queries", encoder, weights.digest, bar).vectors)
+        index = _index(pool_texts(pool, SIMILARITY), "pool", encoder, weights.digest, bar)
+        texts = [similarity_text(dialogue.turns, SIMILARITY) for dialogue in tests]
+        queries = np.array(_index(texts, "queries", encoder, weights.digest, bar).vectors)
     draw = np.random.default_rng(seed)
     sample = draw.permutation(len(queries))[:peer_queries]
     rows = np.sort(draw.permutation(len(pool))[:embed_rows])
@@ -131,7 +136,7 @@ def search(index: Index, queries: Vectors, sample: Rows, k: int, repeats: int) -
 
 def embedding(dialogues: Sequence[Dialogue], encoder: Encoder, folder: Path, k: int, repeats: int) -> dict[str, Any]:
     """Both embed the same contexts; then each looks for its neighbours among the others, in float32 and in ours."""
-    texts = [_text(dialogue) for dialogue in dialogues]
+    texts = [" ".join(dialogue.turns) for dialogue in dialogues]
     peer = SentenceTransformer(str(folder), local_files_only=True)
     for warm_up in (peer.encode, encoder.encode):
         warm_up(texts[:32])
@@ -184,17 +189,12 @@ def _own_conversation(dialogues: Sequence[Dialogue]) -> list[list[int]]:
     return [[row for name in dialogue.conversations for row in rows_of[name]] for dialogue in dialogues]
 
 
-def _text(dialogue: Dialogue) -> str:
-    return " ".join(dialogue.turns)
-
-
-def _index(dialogues: Sequence[Dialogue], what: str, encoder: Encoder, weights: str, bar: Progress) -> Index:
-    task = bar.add_task(what, total=len(dialogues))
-    texts = [_text(dialogue) for dialogue in dialogues]
+def _index(texts: Sequence[str], what: str, encoder: Encoder, weights: str, bar: Progress) -> Index:
+    task = bar.add_task(what, total=len(texts))
     index = Index.build_or_load(
         texts, encoder, {"weights": weights}, progress=lambda done, _: bar.update(task, completed=done)
     )
-    bar.update(task, completed=len(dialogues))
+    bar.update(task, completed=len(texts))
     return index
 
 
