@@ -1,12 +1,11 @@
 """What a person sees while something takes long: one line with a bar or a clock, gone when it is done."""
 
-import asyncio
 import io
 import os
 import sys
-from collections.abc import Coroutine, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 from rich.console import Console
 from rich.progress import (
@@ -22,8 +21,6 @@ from rich.progress import (
 )
 
 from localemp.generation import Tally
-
-T = TypeVar("T")
 
 
 def error_console() -> Console:
@@ -86,6 +83,8 @@ class Display:
         self._show("Answering", finished, tally.total, MofNCompleteColumn(), f"{failed} {speed}")
 
     def _show(self, what: str, done: int, total: int | None, column: Any, detail: str = "") -> None:
+        if self._what == what and self._live is None and done == total:
+            return  # said once more that it is finished
         if self._live is None or self._what != what:
             self._end()
             columns = (TextColumn("{task.description}"), BarColumn(), column, TimeRemainingColumn())
@@ -103,8 +102,3 @@ class Display:
         if self._live is not None:
             self._live.stop()
             self._live = self._task = None
-
-
-def run_async(work: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine to its end; Ctrl-C cancels it, so that it can clean up."""
-    return asyncio.run(work)

@@ -1,5 +1,6 @@
 """`localemp generate`: a whole data set through a strategy, into a run."""
 
+import asyncio
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,7 +31,7 @@ def generate(limit: int | None, out: Path | None, retry_errors: bool, show: int,
     Replies are kept as they finish. Ctrl-C stops; the same command goes on where it stopped.
     """
     from localemp.assembly import Assembly
-    from localemp.cli.display import Display, run_async
+    from localemp.cli.display import Display
     from localemp.cli.replies import print_replies
     from localemp.data.sources import load_dialogues
     from localemp.runs import Run, read_records
@@ -55,7 +56,7 @@ def generate(limit: int | None, out: Path | None, retry_errors: bool, show: int,
             tally = None
             if pending:
                 try:
-                    tally = run_async(_answer(assembly, pending, run, display))
+                    tally = asyncio.run(_answer(assembly, pending, run, display))
                 except KeyboardInterrupt:
                     done = sum(dialogue.id in run.answered for dialogue in chosen)
                     display.console.print(f"stopped: {done} of {len(chosen)} replies are in {folder}", soft_wrap=True)

@@ -1,5 +1,6 @@
 """`localemp prompts`: exactly what would be sent."""
 
+import asyncio
 from typing import Any
 
 import click
@@ -24,7 +25,7 @@ def show(index: int, as_json: bool, split: str, **options: Any) -> None:
     from dataclasses import asdict
 
     from localemp.assembly import Assembly
-    from localemp.cli.display import Display, run_async
+    from localemp.cli.display import Display
     from localemp.cli.replies import print_prompt
     from localemp.data.sources import load_dialogues
     from localemp.errors import OptionError
@@ -36,7 +37,7 @@ def show(index: int, as_json: bool, split: str, **options: Any) -> None:
     with Display() as display:
         assembly = Assembly(recipe, display.bytes, display.embedding)
         planner = assembly.planner(filler="(what the model finds in stage 1)")
-        response = run_async(assembly.strategy.respond(dialogues[index], planner))
+        response = asyncio.run(assembly.strategy.respond(dialogues[index], planner))
     for stage in response.stages:
         counted = stage.completion.prompt_tokens
         if as_json:

@@ -1,5 +1,6 @@
 """`localemp respond` and `localemp chat`: replies one at a time."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 @click.option("--stages", is_flag=True, help="Show everything behind the reply.")
 def respond(turns: tuple[str, ...], stages: bool, **options: Any) -> None:
     """Answer TEXT once. Several texts are the turns of a dialogue: speaker, listener, speaker."""
-    from localemp.cli.display import run_async
     from localemp.cli.replies import print_record
     from localemp.responder import as_dialogue
     from localemp.runs import response_record
@@ -31,7 +31,7 @@ def respond(turns: tuple[str, ...], stages: bool, **options: Any) -> None:
         async with _open(options) as responder:
             return await responder(dialogue)
 
-    response = run_async(answer())
+    response = asyncio.run(answer())
     if stages:
         print_record(response_record(response))
     else:
@@ -44,14 +44,10 @@ def respond(turns: tuple[str, ...], stages: bool, **options: Any) -> None:
 @click.option("--stages", is_flag=True, help="Show everything behind every reply.")
 def chat(stages: bool, **options: Any) -> None:
     """Keep talking: you are the speaker. An empty line or Ctrl-D ends; /new starts another dialogue."""
-    from localemp.cli.display import run_async
-
-    run_async(_chat(stages, options))
+    asyncio.run(_chat(stages, options))
 
 
 async def _chat(stages: bool, options: dict[str, Any]) -> None:
-    import asyncio
-
     from localemp.cli.replies import print_record
     from localemp.errors import PromptTooLongError
     from localemp.runs import response_record
