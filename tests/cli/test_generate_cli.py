@@ -96,7 +96,19 @@ def test_a_fatal_error_stops_and_keeps_what_was_finished(localemp, script, data,
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGKILL])
 def test_stopped_in_the_middle_it_goes_on(localemp, script, data, tmp_path, sent):
     slow = script({"reply": "Oh.", "seconds": 0.25})
-    words = ("generate", "--script", slow, "--data", data, "--out", "run", "--strategy", "two-stage")
+    words = (
+        "generate",
+        "--script",
+        slow,
+        "--data",
+        data,
+        "--out",
+        "run",
+        "--strategy",
+        "two-stage",
+        "--concurrency",
+        2,
+    )
     process = localemp.start(*words)
     run = tmp_path / "run" / "responses.jsonl"
     deadline = time.monotonic() + 60

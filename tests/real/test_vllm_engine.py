@@ -58,17 +58,18 @@ async def test_greedy_replies_agree_with_transformers(assembly, engine):
 
 async def test_what_dialogues_share_comes_from_the_prefix_cache(assembly, engine):
     await engine.forget_prefixes()
-    first, second = (assembly.prompts.messages(dialogue) for dialogue in load_dialogues("samples", limit=2))
+    exemplars = load_dialogues("bundled", limit=5)
+    first, second = (assembly.prompts.messages(each, exemplars) for each in load_dialogues("samples", limit=2))
     cold = await engine.chat(first, GREEDY)
     warm = await engine.chat(second, GREEDY)
     assert cold.cached_tokens == 0
-    assert warm.cached_tokens >= 96, "the task definition alone is longer"
+    assert warm.cached_tokens >= 256, "task and exemplars are longer; vLLM's CPU build caches blocks of 128 tokens"
 
 
-async def test_stop_texts_and_sampling_reach_the_engine(engine):
-    messages = [Message("user", "Count from one to ten in words, separated by commas.")]
+async def test_stop_texts_and_sampling_reach_the_engine(assembly, engine):
+    messages = assembly.prompts.messages(load_dialogues("samples")[0])
     whole = await engine.chat(messages, GREEDY)
-    word = whole.text.split()[2]
+    word = whole.text.split()[3]
     cut = await engine.chat(messages, replace(GREEDY, stop=(word,)))
     assert (cut.finish_reason, word in cut.text) == ("stop", False)
     warm = replace(GREEDY, temperature=1.5, seed=1)
@@ -78,7 +79,7 @@ async def test_stop_texts_and_sampling_reach_the_engine(engine):
 
 
 async def test_a_prompt_that_does_not_fit_is_refused_with_numbers(engine):
-    with pytest.raises(PromptTooLongError, match="of 24 tokens do not fit a context of 1536 tokens") as caught:
+    with pytest.raises(PromptTooLongError, match="up to 24 tokens do not fit a context of 1536 tokens") as caught:
         await engine.chat([Message("user", "word " * 3000)], GREEDY)
     assert caught.value.prompt_tokens > 3000
 
