@@ -15,9 +15,9 @@ from localemp.dialogue import Dialogue
 from localemp.engines.base import Engine, Sampling
 from localemp.engines.openai.target import shown_url
 from localemp.engines.planner import Planner
-from localemp.errors import OptionError, UnknownNameError
+from localemp.errors import OptionError
 from localemp.paths import resource
-from localemp.profiles import Profile, load_profile
+from localemp.profiles import Profile, load_profile, served_profile
 from localemp.progress import Progress, silent
 from localemp.prompts import Prompts, Template, load_template
 from localemp.recipe import CAPACITY_ARGS, Recipe
@@ -58,11 +58,7 @@ class Assembly:
             return Profile(name="scripted", kind="chat", engine="openai", model="scripted")
         if recipe.base_url is None:
             return load_profile(recipe.model, "chat")
-        try:
-            known = load_profile(recipe.model, "chat")
-        except UnknownNameError:
-            known = Profile(name=recipe.model, kind="chat", engine="openai", model=recipe.model)
-        return known.model_copy(update={"engine": "openai", "model": known.model or recipe.model, "price": None})
+        return served_profile(recipe.model)
 
     @property
     def runs_here(self) -> bool:
@@ -112,7 +108,14 @@ class Assembly:
     @cached_property
     def strategy(self) -> Strategy:
         """The strategy, with whatever it looks things up in."""
-        parse_strategy(self.recipe.strategy)
+        names = parse_strategy(self.recipe.strategy)
+        for part, options in (("two-stage", ("given", "list_labels")), ("knowledge", ("knowledge", "comet"))):
+            for option in options:
+                if part not in names and getattr(self.recipe, option) not in (None, ()):
+                    raise OptionError(
+                        f"{option} is for {part}, and the strategy is {self.recipe.strategy}",
+                        f"use --strategy {part}, joined with + to others, or leave it out",
+                    )
         return build_strategy(self.recipe.strategy, self.prompts, self.sampling, self)
 
     @cached_property

@@ -35,7 +35,7 @@ class Tally:
         completion_tokens: Of all stages.
         cost: US dollars; None as soon as one reply has no known price.
         dropped: Replies for which exemplars had to go.
-        started, ended: First call and last reply, on a clock of its own.
+        started, ended: First call and last answer, on a clock of their own; ended is None while it goes on.
     """
 
     total: int
@@ -46,17 +46,16 @@ class Tally:
     cost: float | None = 0.0
     dropped: int = 0
     started: float = field(default_factory=time.perf_counter)
-    ended: float = field(default_factory=time.perf_counter)
+    ended: float | None = None
 
     @property
     def seconds(self) -> float:
-        """From the first call to the last reply."""
-        return self.ended - self.started
+        """From the first call to the last answer, or until now."""
+        return (self.ended or time.perf_counter()) - self.started
 
     def add(self, response: Response) -> None:
         """Count one response."""
         self.done += 1
-        self.ended = time.perf_counter()
         self.dropped += any(stage.dropped for stage in response.stages)
         for stage in response.stages:
             answer = stage.completion
@@ -128,6 +127,7 @@ async def answer_all(
             on_progress(tally)
 
     await _for_all(drafts, answer, engine.concurrency)
+    tally.ended = time.perf_counter()
     return tally
 
 

@@ -133,6 +133,11 @@ class Profile(_Table):
         return Sampling(**self.sampling.model_dump())
 
     @property
+    def is_off(self) -> bool:
+        """Whether its provider has switched it off by now."""
+        return self.shut_down is not None and self.shut_down <= date.today()
+
+    @property
     def hosted(self) -> bool:
         """Whether it answers on a server, so that there are no weights to look for."""
         return self.engine == "openai"
@@ -184,6 +189,26 @@ def load_profile(name: str, kind: Kind | None = None) -> Profile:
     return profile
 
 
+def served_profile(name: str) -> Profile:
+    """A profile for whatever a server calls its model: a known profile answers there, any other name is taken as it is.
+
+    Raises:
+        OptionError: The name is empty.
+    """
+    if not name.strip():
+        raise OptionError("--model is empty", "give the name that the server knows its model by")
+    if name in _shipped() or name.endswith(".toml"):
+        profile = load_profile(name, "chat")
+    else:
+        profile = Profile(name=safe_name(name), kind="chat", engine="openai", model=name)
+    return profile.model_copy(update={"engine": "openai", "model": profile.model or name, "price": None})
+
+
+def safe_name(text: str) -> str:
+    """A name for a profile: folders and servers' models may be called anything, a name may not."""
+    return re.sub(r"[^\w./-]", "-", text).lstrip("./-_") or "model"
+
+
 def list_profiles() -> list[Profile]:
     """Every profile that ships with localemp: chat models first, those that run here before hosted ones."""
     profiles = [read_profile(path) for path in _shipped().values()]
@@ -228,9 +253,7 @@ def _explain(error: ValidationError) -> list[str]:
 def _ad_hoc(name: str, kind: Kind | None, **where: Any) -> Profile:
     kind = kind or "chat"
     query = "{event} {relation} [GEN]" if kind == "commonsense" else None
-    # A folder may be called anything; a name may not.
-    safe = re.sub(r"[^\w./-]", "-", name).lstrip("./-_") or "model"
-    return Profile(name=safe, kind=kind, engine="vllm" if kind == "chat" else None, query=query, **where)
+    return Profile(name=safe_name(name), kind=kind, engine="vllm" if kind == "chat" else None, query=query, **where)
 
 
 @cache

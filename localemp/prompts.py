@@ -152,6 +152,8 @@ def load_template(name: str) -> Template:
         PromptError: The file is no TOML, or a key is unknown, missing or wrong; says which.
     """
     path = Path(name) if name.endswith(".toml") else resource("prompts", f"{name}.toml")
+    if not path.is_file() and name.endswith(".toml"):
+        raise PromptError(f"{path}: no such file", "give a prompt file, or one of: paper, released")
     if not path.is_file():
         known = sorted(file.stem for file in resource("prompts").glob("*.toml"))
         raise UnknownNameError("prompt variant", name, known, "A path to a .toml file of your own works too")

@@ -36,8 +36,9 @@ class Run:
         failed: Ids of the dialogues that have only an error.
     """
 
-    def __init__(self, folder: Path, manifest: dict[str, Any]) -> None:
-        self.folder, self.manifest = folder, manifest
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.manifest: dict[str, Any] = {}
         self.answered: set[str] = set()
         self.failed: set[str] = set()
         self._descriptor = os.open(folder / RESPONSES, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
@@ -64,26 +65,37 @@ class Run:
         Raises:
             RunError: The folder holds a run with other settings, something that is no run, or cannot be written.
         """
-        settings = json.loads(json.dumps(settings))
-        path = folder / MANIFEST
+        as_json: dict[str, Any] = json.loads(json.dumps(settings))
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            if path.exists():
-                manifest = read_manifest(folder)
-                if difference := compare_settings(manifest["settings"], settings):
-                    shown = "\n".join(f"  {line}" for line in difference)
-                    raise RunError(
-                        f"{folder}: this run was made with other settings:\n{shown}",
-                        "choose another --out, or repeat the settings of the run",
-                    )
-            else:
-                if any(folder.iterdir()):
-                    raise RunError(f"{folder}: the folder is not empty and holds no run", "choose another --out")
-                manifest = {"format": 1, "created": _now(), "settings": settings, "sessions": []}
-                _write_json(path, manifest)
-            return cls(folder, manifest)
+            if not (folder / MANIFEST).exists() and any(folder.iterdir()):
+                raise RunError(f"{folder}: the folder is not empty and holds no run", "choose another --out")
+            run = cls(folder)
+            try:
+                run._take_up(as_json)
+            except BaseException:
+                run.close()
+                raise
+            return run
         except OSError as error:
             raise _write_error(folder, error) from error
+
+    def _take_up(self, settings: dict[str, Any]) -> None:
+        """Go on with the manifest that is there, or write one; only a run without a line may change its settings."""
+        exists = (self.folder / MANIFEST).exists()
+        if exists and (self.answered or self.failed):
+            self.manifest = read_manifest(self.folder)
+            if difference := compare_settings(self.manifest["settings"], settings):
+                shown = "\n".join(f"  {line}" for line in difference)
+                raise RunError(
+                    f"{self.folder}: this run was made with other settings:\n{shown}",
+                    "choose another --out, or repeat the settings of the run",
+                )
+        elif not exists or read_manifest(self.folder)["settings"] != settings:
+            self.manifest = {"format": 1, "created": _now(), "settings": settings, "sessions": []}
+            _write_json(self.folder / MANIFEST, self.manifest)
+        else:
+            self.manifest = read_manifest(self.folder)
 
     def add_session(self, session: Mapping[str, Any]) -> None:
         """Record that the run was started or continued: command, versions, machine, engine."""

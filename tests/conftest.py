@@ -1,8 +1,10 @@
 """Fixtures that several tests share."""
 
+import contextlib
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -41,6 +43,24 @@ class Localemp:
         )
         assert "Traceback" not in done.stdout + done.stderr, done.stderr
         return done
+
+    def on_terminal(self, *words: object) -> tuple[int, str, str]:
+        """Run to the end with standard error on a terminal; returns exit code, standard output, what it showed."""
+        ours, theirs = os.openpty()
+        shown = []
+
+        def read() -> None:
+            with contextlib.suppress(OSError):  # raised at the end of a terminal
+                while data := os.read(ours, 65536):
+                    shown.append(data)
+
+        reader = threading.Thread(target=read)
+        reader.start()
+        done = subprocess.run(self.command(*words), cwd=self.folder, stdout=subprocess.PIPE, stderr=theirs, timeout=300)
+        os.close(theirs)
+        reader.join()
+        os.close(ours)
+        return done.returncode, done.stdout.decode(), b"".join(shown).decode()
 
     def start(self, *words: object) -> "subprocess.Popen[str]":
         """Start and return at once."""

@@ -21,6 +21,10 @@ def settings(recipe):
 def test_a_server_of_ones_own_may_call_its_model_anything():
     profile = Assembly(Recipe(model="my/finetune:v2", base_url="http://127.0.0.1:1/v1")).profile
     assert (profile.engine, profile.model) == ("openai", "my/finetune:v2")
+    path = Assembly(Recipe(model="/data/My Model", base_url="http://127.0.0.1:1/v1")).profile
+    assert (path.name, path.model) == ("data/My-Model", "/data/My Model")
+    with pytest.raises(OptionError, match="--model is empty"):
+        _ = Assembly(Recipe(model=" ", base_url="http://127.0.0.1:1/v1")).profile
     known = Assembly(Recipe(model="smollm2", base_url="http://127.0.0.1:1/v1")).profile
     assert (known.engine, known.model, known.context_length, known.price) == ("openai", "smollm2", 8192, None)
 

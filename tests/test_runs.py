@@ -59,7 +59,8 @@ def test_the_same_settings_go_on(tmp_path):
 
 
 def test_other_settings_are_refused_and_the_difference_is_shown(tmp_path):
-    Run.open(tmp_path, SETTINGS).close()
+    with Run.open(tmp_path, SETTINGS) as run:
+        run.add_response(response("a"))
     with pytest.raises(RunError) as caught:
         Run.open(tmp_path, {**SETTINGS, "strategy": "two-stage", "seed": 3})
     assert 'strategy: "zero-shot" in the run, "two-stage" now' in caught.value.message
@@ -68,8 +69,15 @@ def test_other_settings_are_refused_and_the_difference_is_shown(tmp_path):
     assert "--out" in caught.value.hint
 
 
+def test_a_run_without_a_line_takes_new_settings(tmp_path):
+    Run.open(tmp_path, SETTINGS).close()
+    Run.open(tmp_path, {**SETTINGS, "strategy": "two-stage"}).close()
+    assert read_manifest(tmp_path)["settings"]["strategy"] == "two-stage"
+
+
 def test_settings_are_compared_as_json(tmp_path):
-    Run.open(tmp_path, {**SETTINGS, "stop": ("a",)}).close()
+    with Run.open(tmp_path, {**SETTINGS, "stop": ("a",)}) as run:
+        run.add_response(response("a"))
     Run.open(tmp_path, {**SETTINGS, "stop": ["a"]}).close()
     assert compare_settings({"a": 1}, {"a": 1}) == []
 

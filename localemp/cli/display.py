@@ -8,11 +8,13 @@ from contextlib import contextmanager
 from typing import Any, Self
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     DownloadColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
     SpinnerColumn,
     TaskID,
     TextColumn,
@@ -21,6 +23,7 @@ from rich.progress import (
 )
 
 from localemp.generation import Tally
+from localemp.profiles import Profile
 
 
 def error_console() -> Console:
@@ -47,6 +50,10 @@ class Display:
     def __exit__(self, *_: object) -> None:
         self._end()
 
+    def say(self, text: str) -> None:
+        """A line that stays."""
+        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
     def bytes(self, what: str, done: int, total: int | None) -> None:
         """Progress of something that is fetched or checked."""
         if total is None:
@@ -62,25 +69,39 @@ class Display:
         """Progress of training dialogues being embedded."""
         self.rows("Embedding", done, total)
 
+    def note_shut_down(self, profile: Profile) -> None:
+        """Say so where a provider has switched a model off; it may still answer elsewhere."""
+        if profile.is_off:
+            self.say(f"note: {profile.name} was announced to be off since {profile.shut_down}")
+
     @contextmanager
     def clock(self, what: str) -> Iterator[None]:
         """A line with the seconds since it began, for what has no measure."""
         self._end()
         if not self.console.is_terminal:
-            self.console.print(f"{what} ...")
-        with Progress(
-            SpinnerColumn(), TextColumn(what), TimeElapsedColumn(), console=self.console, transient=True
-        ) as live:
-            live.add_task("")
+            self.say(f"{what} ...")
+        columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+        with self._progress(*columns) as live:
+            live.add_task(escape(what))
             yield
 
     def tally(self, tally: Tally) -> None:
         """Progress of a batch: done, failed, dialogues and tokens a second, time left."""
         finished = tally.done + tally.failed
         seconds = max(tally.seconds, 1e-9)
+        speed = f"{tally.done / seconds:.2f} dialogues/s, {tally.completion_tokens / seconds:.0f} tokens/s"
         failed = f", [red]{tally.failed} failed[/red]" if tally.failed else ""
-        speed = f"{finished / seconds:.2f} dialogues/s, {tally.completion_tokens / seconds:.0f} tokens/s"
-        self._show("Answering", finished, tally.total, MofNCompleteColumn(), f"{failed} {speed}")
+        self._show("Answering", finished, tally.total, MofNCompleteColumn(), speed + failed)
+
+    def _progress(self, *columns: ProgressColumn) -> Progress:
+        # Not redirected: rich would bring to the terminal what an engine's output, sent to its log, still says here.
+        return Progress(
+            *columns,
+            console=self.console,
+            transient=self.console.is_terminal,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
 
     def _show(self, what: str, done: int, total: int | None, column: Any, detail: str = "") -> None:
         if self._what == what and self._live is None and done == total:
@@ -88,10 +109,8 @@ class Display:
         if self._live is None or self._what != what:
             self._end()
             columns = (TextColumn("{task.description}"), BarColumn(), column, TimeRemainingColumn())
-            self._live = Progress(
-                *columns, TextColumn("{task.fields[detail]}"), console=self.console, transient=self.console.is_terminal
-            )
-            self._what, self._task = what, self._live.add_task(what, total=total, detail=detail)
+            self._live = self._progress(*columns, TextColumn("{task.fields[detail]}"))
+            self._what, self._task = what, self._live.add_task(escape(what), total=total, detail=detail)
             self._live.start()
         assert self._task is not None
         self._live.update(self._task, completed=done, total=total, detail=detail)

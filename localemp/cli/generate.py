@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 @click.option("--limit", type=click.IntRange(min=1), help="Only so many dialogues from the start.")
 @click.option("--out", type=click.Path(path_type=Path), help="The run's folder; a name from the settings by default.")
 @click.option("--retry-errors", is_flag=True, help="Ask again for dialogues that failed before.")
-@click.option("--show", default=3, show_default=True, help="Replies to show at the end.")
+@click.option("--show", type=click.IntRange(min=0), default=3, show_default=True, help="Replies to show at the end.")
 def generate(limit: int | None, out: Path | None, retry_errors: bool, show: int, split: str, **options: Any) -> None:
     """Answer every dialogue of a data set.
 
@@ -34,12 +34,14 @@ def generate(limit: int | None, out: Path | None, retry_errors: bool, show: int,
     from localemp.cli.display import Display
     from localemp.cli.replies import print_replies
     from localemp.data.sources import load_dialogues
+    from localemp.errors import FatalEngineError, RunError
     from localemp.runs import Run, read_records
 
     recipe = recipe_of(options)
     with Display() as display:
         dialogues = load_dialogues(recipe.data, split, recipe.instances)
         assembly = Assembly(recipe, display.bytes, display.embedding)
+        display.note_shut_down(assembly.profile)
         settings = assembly.settings(dialogues, split)
         folder = out or default_folder(settings)
         chosen = dialogues[:limit]
@@ -51,16 +53,21 @@ def generate(limit: int | None, out: Path | None, retry_errors: bool, show: int,
                 for dialogue in chosen
                 if dialogue.id not in run.answered and (retry_errors or dialogue.id not in run.failed)
             ]
-            if len(pending) < len(chosen):
-                display.console.print(f"{len(chosen) - len(pending)} of {len(chosen)} are done already")
+            before = sum(dialogue.id in run.answered for dialogue in chosen)
+            left_out = len(chosen) - len(pending) - before
+            if before or left_out:
+                failures = f", {left_out} failed before (--retry-errors asks again)" if left_out else ""
+                display.say(f"{before} of {len(chosen)} are done already{failures}")
             tally = None
             if pending:
                 try:
                     tally = asyncio.run(_answer(assembly, pending, run, display))
-                except KeyboardInterrupt:
+                except (KeyboardInterrupt, FatalEngineError, RunError) as stop:
                     done = sum(dialogue.id in run.answered for dialogue in chosen)
-                    display.console.print(f"stopped: {done} of {len(chosen)} replies are in {folder}", soft_wrap=True)
-                    display.console.print("next: the same command goes on from here")
+                    display.say(f"stopped: {done} of {len(chosen)} replies are in {folder}")
+                    if not isinstance(stop, KeyboardInterrupt):
+                        raise
+                    display.say("next: the same command goes on from here")
                     raise click.exceptions.Exit(130) from None
             failed = sum(dialogue.id in run.failed for dialogue in chosen)
     kept = {record["id"]: record for record in read_records(folder) if "reply" in record}
@@ -117,9 +124,9 @@ def _summary(tally: "Tally | None", answered: int, failed: int, folder: Path) ->
         seconds = tally.seconds
         click.echo(
             f"this time: {tally.done} dialogues in {seconds:.1f} s, {tally.done / seconds:.2f} dialogues/s, "
-            f"{tally.completion_tokens / seconds:.0f} tokens/s (prompts {tally.prompt_tokens}, "
-            f"replies {tally.completion_tokens} tokens)"
+            f"{tally.completion_tokens / seconds:.0f} tokens/s"
         )
+        click.echo(f"tokens: {tally.prompt_tokens} of prompts, {tally.completion_tokens} of replies")
         if tally.dropped:
             click.echo(f"exemplars were dropped from {tally.dropped} prompts that would not have fitted the context")
         if tally.cost:

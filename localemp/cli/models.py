@@ -102,7 +102,7 @@ def _where(profile: "Profile") -> str:
     from localemp.weights import find
 
     if profile.hosted:
-        return f"off since {profile.shut_down}" if _is_off(profile) else "hosted"
+        return f"off since {profile.shut_down}" if profile.is_off else "hosted"
     if place := find(profile):
         return f"here, {_size(place.bytes)}"
     sources = [("hub", profile.hub), ("package", profile.package)]
@@ -117,12 +117,6 @@ def _where_exactly(profile: "Profile") -> str:
     if place := find(profile):
         return f"{place.folder} ({place.source}, {_size(place.bytes)})"
     return f"not here; localemp models pull {profile.reference}"
-
-
-def _is_off(profile: "Profile") -> bool:
-    from datetime import date
-
-    return profile.shut_down is not None and profile.shut_down <= date.today()
 
 
 def _size(count: int) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
+    from localemp.errors import OptionError
     from localemp.recipe import Recipe
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -76,14 +77,18 @@ def recipe_of(options: dict[str, Any]) -> "Recipe":
     """The recipe that the options describe; what is no part of a recipe is left out.
 
     Raises:
-        OptionError: Indices or engine arguments that cannot be read.
+        OptionError: Indices, engine arguments or numbers that cannot be used.
     """
+    import math
     from dataclasses import fields
 
     from localemp.recipe import Recipe
 
     known = {field.name for field in fields(Recipe)}
     chosen = {name: value for name, value in options.items() if name in known}
+    for name in ("temperature", "top_p"):
+        if not math.isfinite(chosen.get(name) or 0):
+            raise OptionError(f"--{name.replace('_', '-')} {chosen[name]} is no number to sample with")
     if "shot_indices" in chosen:
         chosen["shot_indices"] = _indices(chosen["shot_indices"])
     chosen["engine_args"] = parse_engine_args(chosen.get("engine_args", ()))

@@ -33,7 +33,9 @@ def show(index: int, as_json: bool, split: str, **options: Any) -> None:
     recipe = recipe_of(options)
     dialogues = load_dialogues(recipe.data, split, recipe.instances)
     if not 0 <= index < len(dialogues):
-        raise OptionError(f"--index {index}: the data has {len(dialogues)} dialogues", "the first is --index 0")
+        raise OptionError(
+            f"--index {index}: the data has {len(dialogues)} dialogues", f"give 0 to {len(dialogues) - 1}"
+        )
     with Display() as display:
         assembly = Assembly(recipe, display.bytes, display.embedding)
         planner = assembly.planner(filler="(what the model finds in stage 1)")

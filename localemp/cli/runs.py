@@ -16,16 +16,24 @@ def runs() -> None:
 def list_(parent: Path) -> None:
     """List the runs in a folder (`runs` by default)."""
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
+    from rich.text import Text
 
+    from localemp.errors import OptionError, RunError
     from localemp.runs import list_runs, read_manifest, read_records
 
-    table = Table("Run", "Model", "Strategy", "Variant", "Replies", "Failed", "Started")
+    if not parent.is_dir() and parent != Path("runs"):
+        raise OptionError(f"{parent} is no folder", "give the folder that holds the runs")
+    table = Table(Column("Run", overflow="fold"), "Model", "Strategy", "Replies", "Failed", "Started")
     for folder in list_runs(parent):
-        manifest, records = read_manifest(folder), read_records(folder)
+        try:
+            manifest, records = read_manifest(folder), read_records(folder)
+        except RunError:
+            table.add_row(Text(str(folder)), "damaged", "", "", "", "")
+            continue
         settings, failed = manifest["settings"], sum("error" in record for record in records)
-        row = (settings["model"], settings["strategy"], settings["variant"], len(records) - failed, failed)
-        table.add_row(str(folder), *map(str, row), manifest["created"])
+        row = (settings["model"], settings["strategy"], len(records) - failed, failed, manifest["created"][:10])
+        table.add_row(Text(str(folder)), *(Text(str(cell)) for cell in row))
     if not table.rows:
         click.echo(f"no runs in {parent}; `localemp generate` makes one")
         return
@@ -36,7 +44,7 @@ def list_(parent: Path) -> None:
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("--index", type=int, help="Show this reply with its stages (0 is the first).")
 @click.option("--errors", is_flag=True, help="Show only what failed.")
-@click.option("--limit", default=20, show_default=True, help="Replies to show.")
+@click.option("--limit", type=click.IntRange(min=0), default=20, show_default=True, help="Replies to show.")
 @click.option("--json", "as_json", is_flag=True, help="Print the lines as they are kept.")
 def show(run: Path, index: int | None, errors: bool, limit: int, as_json: bool) -> None:
     """Show a run's settings and replies, or one reply with everything behind it."""
@@ -50,7 +58,7 @@ def show(run: Path, index: int | None, errors: bool, limit: int, as_json: bool) 
     records = [record for record in read_records(run) if "error" in record or not errors]
     if index is not None:
         if not 0 <= index < len(records):
-            raise OptionError(f"--index {index}: {run} has {len(records)} lines", "the first is --index 0")
+            raise OptionError(f"--index {index}: {run} has {len(records)} lines", f"give 0 to {len(records) - 1}")
         records = [records[index]]
     if as_json:
         for record in records if index is not None else records[:limit]:
@@ -58,12 +66,21 @@ def show(run: Path, index: int | None, errors: bool, limit: int, as_json: bool) 
     elif index is not None:
         print_record(records[0])
     else:
-        _print_settings(manifest["settings"])
+        _print_manifest(manifest, records)
         print_replies([record for record in records if "reply" in record][:limit], str(run))
         for record in [record for record in records if "error" in record][:limit]:
             print_record(record)
 
 
-def _print_settings(settings: dict[str, Any]) -> None:
-    for name, value in settings.items():
-        click.echo(f"{name}: {value}")
+def _print_manifest(manifest: dict[str, Any], records: list[dict[str, Any]]) -> None:
+    import json
+
+    for name, value in manifest["settings"].items():
+        if value not in (None, [], {}):
+            click.echo(f"{name}: {value if isinstance(value, str) else json.dumps(value)}")
+    failed = sum("error" in record for record in records)
+    stages = [stage for record in records for stage in record.get("stages", ())]
+    tokens = sum(stage["completion_tokens"] or 0 for stage in stages)
+    click.echo(f"{len(records) - failed} replies, {failed} failed, {len(stages)} calls, {tokens} reply tokens")
+    for session in manifest["sessions"]:
+        click.echo(f"{session['started']}  {session['command']}")

@@ -36,6 +36,8 @@ def respond(turns: tuple[str, ...], stages: bool, **options: Any) -> None:
         print_record(response_record(response))
     else:
         click.echo(response.reply)
+    if not response.reply:
+        click.echo("the model said nothing; --stages shows what was sent", err=True)
 
 
 @click.command()
@@ -49,31 +51,47 @@ def chat(stages: bool, **options: Any) -> None:
 
 async def _chat(stages: bool, options: dict[str, Any]) -> None:
     from localemp.cli.replies import print_record
-    from localemp.errors import PromptTooLongError
+    from localemp.errors import EngineError, FatalEngineError
     from localemp.runs import response_record
 
     turns: list[str] = []
     async with _open(options) as responder:
         click.echo("You are the speaker. An empty line ends, /new starts another dialogue.")
         while True:
-            try:
-                said = (await asyncio.to_thread(input, "you: ")).strip()
-            except EOFError:
-                return
-            if not said:
+            if not (said := _typed()):
                 return
             if said == "/new":
                 turns.clear()
                 continue
             try:
                 response = await responder([*turns, said])
-            except PromptTooLongError as error:
-                click.echo(f"{error.message}; /new starts another dialogue", err=True)
+            except FatalEngineError:
+                raise
+            except EngineError as error:
+                click.echo(f"{error.message}; say it again, or /new starts another dialogue", err=True)
+                continue
+            if not response.reply:
+                click.echo("the model said nothing; say it in other words", err=True)
                 continue
             turns += [said, response.reply]
             if stages:
                 print_record(response_record(response))
             click.echo(f"listener: {response.reply}")
+
+
+def _typed() -> str:
+    """A line; empty where the person ends the talk with an empty line, Ctrl-D or Ctrl-C."""
+    import signal
+
+    # asyncio's own handler would wait for the line to be ended.
+    asyncios = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return input("you: ").strip()
+    except (EOFError, KeyboardInterrupt):
+        click.echo()
+        return ""
+    finally:
+        signal.signal(signal.SIGINT, asyncios)
 
 
 @asynccontextmanager
@@ -85,6 +103,7 @@ async def _open(options: dict[str, Any]) -> "AsyncIterator[Responder]":
     recipe = recipe_of(options)
     with Display() as display:
         responder = Responder(recipe, progress=display.bytes, on_rows=display.embedding)
+        display.note_shut_down(responder.assembly.profile)
         responder.prepare()
         with display.clock(f"Starting {responder.assembly.profile.name}"):
             await responder.start()

@@ -99,10 +99,10 @@ def load_dialogues(
         raise OptionError(f"the limit is {limit}", "give a limit of at least 1, or none for all dialogues")
     if instances not in _BUILDERS:
         raise UnknownNameError("kind of instances", instances, INSTANCES)
-    found = find_source(source)
+    wanted, found = canonical_split(split), find_source(source)
     if found.is_jsonl:
         return read_jsonl(found.path)[:limit]
-    file = csv_file(found, canonical_split(split))
+    file = csv_file(found, wanted)
     dialogues = build_instances(read_conversations(file), instances)
     if not dialogues:
         dropped = " (published drops the last two conversations)" if instances == "published" else ""

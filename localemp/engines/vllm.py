@@ -156,6 +156,7 @@ class VLLMEngine(Engine):
     def _load(self) -> None:
         from vllm.engine.arg_utils import AsyncEngineArgs
         from vllm.platforms import current_platform
+        from vllm.usage.usage_lib import UsageContext
         from vllm.v1.engine.async_llm import AsyncLLM
 
         known = {field.name for field in fields(AsyncEngineArgs)}
@@ -167,9 +168,9 @@ class VLLMEngine(Engine):
             self.options = _cpu_defaults() | self.options
         quiet = {"disable_log_stats": True, "use_tqdm_on_load": False, "enable_log_requests": False}
         # Kept in no local variable: vLLM holds on to this frame, and what lives until the interpreter's end complains.
-        self._llm = AsyncLLM.from_engine_args(
-            AsyncEngineArgs(model=str(self.tokenizer.folder), **(quiet | self.options))
-        )
+        arguments = AsyncEngineArgs(model=str(self.tokenizer.folder), **(quiet | self.options))
+        # As the offline `LLM` has it: batches of a size for throughput, where a server's would be for latency.
+        self._llm = AsyncLLM.from_engine_args(arguments, usage_context=UsageContext.LLM_CLASS)
         logging.getLogger("vllm").handlers[:] = [logging.FileHandler(self.log, encoding="utf-8")]
 
     def _stop(self) -> None:

@@ -68,5 +68,5 @@ def choose_shots(
     if fixed is not None and fixed.pool_size == pool_size and shots in fixed.indices:
         return fixed.indices[shots], "fixed by the prompt variant"
     if not 1 <= shots <= pool_size:
-        raise OptionError(f"--shots {shots}: the pool of exemplars has {pool_size} rows", "choose 1 to that number")
+        raise OptionError(f"--shots {shots}: the pool of exemplars has {pool_size} rows", f"choose 1 to {pool_size}")
     return tuple(random.Random(seed).sample(range(pool_size), shots)), f"sampled with seed {seed}"

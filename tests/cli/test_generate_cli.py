@@ -91,6 +91,7 @@ def test_a_fatal_error_stops_and_keeps_what_was_finished(localemp, script, data,
     assert done.stderr.count("error:") == 1
     assert "d0" in lines_of(tmp_path / "run")
     assert "d9" not in lines_of(tmp_path / "run")
+    assert f"stopped: {len(lines_of(tmp_path / 'run'))} of 20 replies are in run" in done.stderr
 
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGKILL])
@@ -146,6 +147,31 @@ def test_runs_are_listed_and_shown_with_their_stages(localemp, script, data):
     assert (outside.returncode, "has 2 lines" in outside.stderr) == (2, True)
 
 
+def test_data_is_shown_as_it_is(localemp, script, tmp_path):
+    line = {"id": "[/red]x[bold]", "turns": ["[/b] \x1b[2J hello " + "very " * 500], "emotion": "[/]"}
+    (tmp_path / "odd.jsonl").write_text(json.dumps(line) + "\n")
+    words = ("--script", script({"reply": "[/i] oh \x1b[31m"}), "--data", "odd.jsonl", "--out", "run[/x]")
+    done = localemp("generate", *words)
+    assert done.returncode == 0, done.stderr
+    shown = localemp("runs", "show", "run[/x]", "--index", 0)
+    listed = localemp("runs", "list", ".")
+    assert "[/red]x[bold]" in done.stdout.replace("\n", "")
+    assert "[/i] oh" in done.stdout
+    assert "[/b]" in shown.stdout
+    assert "run[/x]" in listed.stdout
+    assert "\x1b" not in done.stdout + shown.stdout
+
+
+def test_a_damaged_run_does_not_hide_the_others(localemp, script, tmp_path):
+    localemp("generate", "--script", script({"reply": "Oh."}), "--limit", 1, "--out", "runs/good")
+    (tmp_path / "runs" / "bad").mkdir()
+    (tmp_path / "runs" / "bad" / "manifest.json").write_text("{")
+    listed = localemp("runs", "list")
+    assert "runs/good" in listed.stdout
+    assert "damaged" in listed.stdout
+    assert localemp("runs", "list", "nowhere").returncode == 2
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [
@@ -172,6 +198,12 @@ def test_runs_are_listed_and_shown_with_their_stages(localemp, script, data):
         (["--data", "talks.jsonl", "--strategy", "two-stage", "--given", "situation"], ["'d0' has no situation"]),
         (["--comet", "nowhere", "--strategy", "knowledge"], ["nowhere"]),
         (["--script", "nothing.jsonl"], ["nothing.jsonl"]),
+        (["--given", "emotion"], ["given is for two-stage"]),
+        (["--knowledge", "talks.jsonl"], ["knowledge is for knowledge"]),
+        (["--split", "testing"], ["unknown split 'testing'", "train, valid, test"]),
+        (["--temperature", "nan"], ["--temperature nan"]),
+        (["--variant", "mine.toml"], ["mine.toml: no such file"]),
+        (["--show", "-1"], ["--show"]),
     ],
 )
 def test_bad_input_is_one_clear_error(localemp, script, data, tmp_path, words, told):

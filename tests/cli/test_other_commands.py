@@ -68,6 +68,21 @@ def test_chat_keeps_the_dialogue_and_can_begin_another(localemp, tmp_path):
     assert replies == ["About your cat.", "About your cat.", "I see."]
 
 
+def test_chat_goes_on_after_a_failed_or_empty_answer(localemp, tmp_path):
+    script = tmp_path / "script.jsonl"
+    entries = [
+        {"match": "storm", "where": "last", "error": "engine"},
+        {"match": "fog", "where": "last", "reply": ""},
+        {"match": "rain", "where": "prompt", "reply": "Still about rain."},
+    ]
+    script.write_text("".join(json.dumps(entry) + "\n" for entry in entries))
+    done = localemp("chat", "--script", script, typed="rain\nstorm\nfog\nand now?\n\n")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("Still about rain.") == 2
+    assert "say it again" in done.stderr
+    assert "said nothing" in done.stderr
+
+
 def test_no_key_for_a_hosted_model_is_an_error_before_anything_is_sent(localemp):
     done = localemp("respond", "Hi.", "--model", "gpt-4o-mini", env={"OPENAI_API_KEY": ""})
     assert done.returncode == 1

@@ -56,7 +56,7 @@ def test_single_csv_is_every_split(folder):
 
 
 def test_jsonl_has_no_splits(jsonl):
-    assert [one.id for one in load_dialogues(str(jsonl), "whatever", limit=2)] == ["line-1", "line-2"]
+    assert [one.id for one in load_dialogues(str(jsonl), "train", limit=2)] == ["line-1", "line-2"]
     plain = jsonl.rename(jsonl.with_name("own.json"))
     packed = jsonl.with_name("own.jsonl.gz")
     packed.write_bytes(gzip.compress(plain.read_bytes()))

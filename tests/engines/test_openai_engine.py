@@ -487,14 +487,24 @@ async def test_odd_answers_that_have_a_text(choice: dict[str, Any], text: str, r
 @pytest.mark.parametrize(
     ("body", "message"),
     [
+        ({"choices": "none"}, "no completion"),
+        ([1, 2], "no completion"),
+        ("<html>Welcome</html>", "broken JSON"),
+    ],
+)
+async def test_what_is_no_such_server_is_fatal(body: Any, message: str) -> None:
+    with FakeServer([Answer(body=body)]) as server, pytest.raises(FatalEngineError, match=message):
+        await ask(server)
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
         ({"choices": []}, "without choices"),
         ({"error": {"message": "provider down"}}, "without choices: .*provider down"),
         (completion(message={"content": None}), r"without text \(finish reason 'stop'\)"),
         (completion(message={"content": None}, finish_reason="content_filter"), "content_filter"),
         (completion(message={"content": "", "reasoning": "hm"}, finish_reason="length"), "thinks first"),
-        ({"choices": "none"}, "no completion"),
-        ([1, 2], "no completion"),
-        ("<html>Welcome</html>", "broken JSON"),
     ],
 )
 async def test_answers_without_a_text_are_errors(body: Any, message: str) -> None:

@@ -36,12 +36,13 @@ def read_answer(data: object, url: str) -> Answer:
         url: The server, for errors.
 
     Raises:
-        EngineError: There is no choice, no text in it, or the body is something else altogether.
+        FatalEngineError: The body is something else altogether, such as a web page: this is no such server.
+        EngineError: There is no choice, or no text in it.
     """
     try:
         body = _Body.model_validate(data)
     except ValidationError as error:
-        raise EngineError(f"{url} gave an answer that is no completion: {_start(data)}", URL_HINT) from error
+        raise FatalEngineError(f"{url} gave an answer that is no completion: {_start(data)}", URL_HINT) from error
     if not body.choices:
         raise EngineError(f"{url} gave an answer without choices: {_start(data)}")
     choice, usage = body.choices[0], body.usage or _Usage()

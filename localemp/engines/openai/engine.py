@@ -27,7 +27,7 @@ from localemp.engines.openai.failures import (
     server_message,
 )
 from localemp.engines.openai.target import KEY_VARIABLE, URL_HINT, Target
-from localemp.errors import EngineError, FatalEngineError, OptionError, PromptTooLongError, UnknownNameError
+from localemp.errors import FatalEngineError, OptionError, PromptTooLongError, UnknownNameError
 
 FIRST_WAIT = 0.5
 """Seconds before the first retry where the server names no time; each further one waits twice as long."""
@@ -210,7 +210,7 @@ class OpenAIEngine(Engine):
                 if not self._change(refused_parameter(error), body):
                     raise explain(error, self._target, sampling.max_tokens, self.context_length) from error
             except ValueError as error:
-                raise EngineError(f"{self.base_url} answered in broken JSON") from error
+                raise FatalEngineError(f"{self.base_url} answered in broken JSON", URL_HINT) from error
 
     def _request(self, messages: Sequence[Message], sampling: Sampling) -> tuple[dict[str, Any], tuple[str, ...]]:
         body: dict[str, Any] = {"model": self.model}
