@@ -53,6 +53,9 @@ ROUNDING = 1e-6
 @click.option("--embed-rows", type=click.IntRange(min=2), default=512, show_default=True)
 @click.option("--shots", "k", type=click.IntRange(min=1), default=5, show_default=True)
 @click.option("--repeats", type=click.IntRange(min=1), default=3, show_default=True)
+@click.option(
+    "--random-vectors", is_flag=True, help="Search in random vectors of the same shape: nothing to embed first."
+)
 @click.option("--seed", default=0, show_default=True, help="Draws the peer's queries and the rows to embed.")
 @click.option("--out", type=click.Path(path_type=Path), help="Write all figures to this JSON file.")
 def main(
@@ -64,6 +67,7 @@ def main(
     embed_rows: int,
     k: int,
     repeats: int,
+    random_vectors: bool,
     seed: int,
     out: Path | None,
 ) -> None:
@@ -73,13 +77,12 @@ def main(
     tests = load_dialogues(data, "test", instances="published", limit=query_rows)
     weights = resolve(load_profile(encoder_name, "encoder"))
     encoder = Encoder(weights.folder)
-    with Progress(
-        TextColumn("embedding {task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    ) as bar:
-        index = _index(pool_texts(pool, SIMILARITY), "pool", encoder, weights.digest, bar)
-        texts = [similarity_text(dialogue.turns, SIMILARITY) for dialogue in tests]
-        queries = np.array(_index(texts, "queries", encoder, weights.digest, bar).vectors)
     draw = np.random.default_rng(seed)
+    if random_vectors:
+        index = Index(_unit_vectors(len(pool), encoder.dim, draw))
+        queries = _unit_vectors(len(tests), encoder.dim, draw)
+    else:
+        index, queries = _embedded(pool, tests, encoder, weights.digest)
     sample = draw.permutation(len(queries))[:peer_queries]
     rows = np.sort(draw.permutation(len(pool))[:embed_rows])
     result = {
@@ -189,6 +192,23 @@ def _own_conversation(dialogues: Sequence[Dialogue]) -> list[list[int]]:
     return [[row for name in dialogue.conversations for row in rows_of[name]] for dialogue in dialogues]
 
 
+def _unit_vectors(rows: int, dim: int, draw: np.random.Generator) -> Vectors:
+    vectors = draw.standard_normal((rows, dim), dtype=np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    return vectors
+
+
+def _embedded(
+    pool: Sequence[Dialogue], tests: Sequence[Dialogue], encoder: Encoder, weights: str
+) -> tuple[Index, Vectors]:
+    with Progress(
+        TextColumn("embedding {task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    ) as bar:
+        index = _index(pool_texts(pool, SIMILARITY), "pool", encoder, weights, bar)
+        texts = [similarity_text(dialogue.turns, SIMILARITY) for dialogue in tests]
+        return index, np.array(_index(texts, "queries", encoder, weights, bar).vectors)
+
+
 def _index(texts: Sequence[str], what: str, encoder: Encoder, weights: str, bar: Progress) -> Index:
     task = bar.add_task(what, total=len(texts))
     index = Index.build_or_load(
@@ -200,7 +220,10 @@ def _index(texts: Sequence[str], what: str, encoder: Encoder, weights: str, bar:
 
 def _print(result: dict[str, Any]) -> None:
     found, made, console = result["search"], result["embedding"], Console()
-    table = Table(title=f"top {result['settings']['k']} of {found['queries']:,} queries in {found['pool_rows']:,} rows")
+    kind = "random vectors" if result["settings"]["random_vectors"] else "rows"
+    table = Table(
+        title=f"top {result['settings']['k']} of {found['queries']:,} queries in {found['pool_rows']:,} {kind}"
+    )
     for column in ("", "localemp", "sentence-transformers", "times faster (median; min to max)"):
         table.add_column(column)
 
