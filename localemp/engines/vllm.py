@@ -6,8 +6,10 @@ vLLM is imported when an engine starts, because its import takes seconds and pri
 import asyncio
 import gc
 import logging
+import multiprocessing
 import os
 import re
+import subprocess
 import sys
 import time
 import uuid
@@ -61,6 +63,7 @@ class VLLMEngine(Engine):
         self.log = log or cache_dir("logs", f"vllm-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.log")
         self._llm: AsyncLLM | None = None
         self._platform = ""
+        self._watch: subprocess.Popen[bytes] | None = None
 
     async def start(self) -> None:
         """Load the weights and start vLLM's engine process, off the event loop.
@@ -171,10 +174,14 @@ class VLLMEngine(Engine):
         arguments = AsyncEngineArgs(model=str(self.tokenizer.folder), **(quiet | self.options))
         # As the offline `LLM` has it: batches of a size for throughput, where a server's would be for latency.
         self._llm = AsyncLLM.from_engine_args(arguments, usage_context=UsageContext.LLM_CLASS)
+        self._watch = _stop_with_us([child.pid for child in multiprocessing.active_children()])
         logging.getLogger("vllm").handlers[:] = [logging.FileHandler(self.log, encoding="utf-8")]
 
     def _stop(self) -> None:
         with _output_to(self.log):
+            if self._watch is not None:
+                self._watch.kill()
+                self._watch.wait()
             if self._llm is not None:
                 self._llm.shutdown()
 
@@ -207,6 +214,16 @@ def vllm_version() -> str | None:
         except PackageNotFoundError:
             continue
     return None
+
+
+def _stop_with_us(processes: Sequence[int | None]) -> "subprocess.Popen[bytes]":
+    """Stop vLLM's processes when this one is killed: they would stay for ever, with all their memory."""
+    pids = " ".join(str(pid) for pid in processes if pid)
+    # `cat` ends when the other end of its pipe is gone, however this process ended.
+    script = f"cat > /dev/null; kill {pids}; sleep 10; kill -9 {pids}"
+    return subprocess.Popen(
+        ["sh", "-c", script], stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True
+    )
 
 
 def _cpu_defaults() -> dict[str, Any]:

@@ -150,15 +150,15 @@ def test_runs_are_listed_and_shown_with_their_stages(localemp, script, data):
 def test_data_is_shown_as_it_is(localemp, script, tmp_path):
     line = {"id": "[/red]x[bold]", "turns": ["[/b] \x1b[2J hello " + "very " * 500], "emotion": "[/]"}
     (tmp_path / "odd.jsonl").write_text(json.dumps(line) + "\n")
-    words = ("--script", script({"reply": "[/i] oh \x1b[31m"}), "--data", "odd.jsonl", "--out", "run[/x]")
+    words = ("--script", script({"reply": "[/i] oh \x1b[31m"}), "--data", "odd.jsonl", "--out", "run[b]")
     done = localemp("generate", *words)
     assert done.returncode == 0, done.stderr
-    shown = localemp("runs", "show", "run[/x]", "--index", 0)
+    shown = localemp("runs", "show", "run[b]", "--index", 0)
     listed = localemp("runs", "list", ".")
     assert "[/red]x[bold]" in done.stdout.replace("\n", "")
     assert "[/i] oh" in done.stdout
     assert "[/b]" in shown.stdout
-    assert "run[/x]" in listed.stdout
+    assert "run[b]" in listed.stdout
     assert "\x1b" not in done.stdout + shown.stdout
 
 

@@ -2,8 +2,10 @@
 
 import asyncio
 import json
+import time
 from dataclasses import replace
 
+import psutil
 import pytest
 import pytest_asyncio
 
@@ -139,3 +141,25 @@ async def test_prompts_show_counts_as_the_engine_does(assembly, engine, localemp
     dialogue = load_dialogues("samples")[1]
     assert [Message(**message) for message in stage["messages"]] == assembly.prompts.messages(dialogue)
     assert stage["tokens"] == (await engine.chat(assembly.prompts.messages(dialogue), GREEDY)).prompt_tokens
+
+
+def test_kill_loses_no_reply_and_leaves_no_process(localemp, tmp_path):
+    words = ("generate", "--out", "run", "--strategy", "two-stage", "--concurrency", 2, "--show", 0)
+    process = localemp.start(*words)
+    lines = tmp_path / "run" / "responses.jsonl"
+    deadline = time.monotonic() + 200
+    while not (lines.exists() and lines.read_bytes().count(b"\n") >= 2):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    started = psutil.Process(process.pid).children(recursive=True)
+    process.kill()
+    process.communicate()
+    before = lines.read_bytes().splitlines()
+    assert 2 <= len(before) < 12
+    _, alive = psutil.wait_procs(started, timeout=60)
+    assert not alive, "vLLM's processes end with the one that started them"
+    done = localemp(*words)
+    assert done.returncode == 0, done.stderr
+    after = [json.loads(line)["id"] for line in lines.read_bytes().splitlines()]
+    assert sorted(after) == sorted(dialogue.id for dialogue in load_dialogues("samples"))
