@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -63,9 +64,14 @@ class Localemp:
         return done.returncode, done.stdout.decode(), b"".join(shown).decode()
 
     def start(self, *words: object) -> "subprocess.Popen[str]":
-        """Start and return at once."""
+        """Start and return at once; Ctrl-C works even where these tests run in the background, which ignores it."""
         return subprocess.Popen(
-            self.command(*words), cwd=self.folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            self.command(*words),
+            cwd=self.folder,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
 
 
