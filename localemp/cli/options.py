@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
-    from localemp.errors import OptionError
     from localemp.recipe import Recipe
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -82,6 +81,7 @@ def recipe_of(options: dict[str, Any]) -> "Recipe":
     import math
     from dataclasses import fields
 
+    from localemp.errors import OptionError
     from localemp.recipe import Recipe
 
     known = {field.name for field in fields(Recipe)}
