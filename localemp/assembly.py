@@ -182,9 +182,9 @@ class Assembly:
             found = resolve(profile, self.progress)
             comet = Comet(found.folder, profile.query or "{event} {relation} [GEN]")
             settings |= {"comet": profile.name, "comet_sha256": found.digest, "comet_query": profile.query}
-        released = recipe.variant == "released"
-        event = (lambda dialogue: released_event(dialogue.last_utterance)) if released else paper_event
-        settings["event"] = "last utterance" if released else "context"
+        settings["event"] = self._template.knowledge.event
+        whole = settings["event"] == "context"
+        event = paper_event if whole else lambda dialogue: released_event(dialogue.last_utterance)
         return Knowledge(event, settings, store, comet)
 
     def two_stage(self) -> TwoStage:

@@ -114,8 +114,12 @@ class TwoStage(_Strict):
 
 
 class Knowledge(_Strict):
-    """Commonsense inferences (section 3.3.3). `definitions` and `labels` name the relations, in their order."""
+    """Commonsense inferences (section 3.3.3). `definitions` and `labels` name the relations, in their order.
 
+    `event` is what COMET is asked about: the whole context, or the last utterance as the released code writes it.
+    """
+
+    event: Literal["context", "last-utterance"]
     introduction: str
     relation: Annotated[str, _placeholders("label", "inferences")]
     between: str

@@ -25,6 +25,7 @@ from localemp.strategies.base import Response, Stage
 
 MANIFEST, RESPONSES = "manifest.json", "responses.jsonl"
 _FSYNC_SECONDS = 1.0
+_UNFINISHED = (RESPONSES, "manifest.new")  # all that a run killed at its very beginning leaves
 
 
 class Run:
@@ -68,7 +69,7 @@ class Run:
         as_json: dict[str, Any] = json.loads(json.dumps(settings))
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            if not (folder / MANIFEST).exists() and any(folder.iterdir()):
+            if not (folder / MANIFEST).exists() and any(path.name not in _UNFINISHED for path in folder.iterdir()):
                 raise RunError(f"{folder}: the folder is not empty and holds no run", "choose another --out")
             run = cls(folder)
             try:

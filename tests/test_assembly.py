@@ -9,6 +9,7 @@ from localemp.assembly import Assembly
 from localemp.data.sources import load_dialogues
 from localemp.dialogue import Dialogue
 from localemp.errors import OptionError, UnknownNameError
+from localemp.paths import resource
 from localemp.recipe import Recipe
 
 HOSTED = Recipe(model="gpt-4o-mini")
@@ -69,6 +70,15 @@ async def test_samples_bring_their_own_inferences():
     assert set(draft.inferences) == {"xIntent", "xNeed", "xWant", "xEffect", "xReact"}
     with pytest.raises(OptionError, match="no commonsense inferences for dialogue 'stranger'"):
         await strategy.draft(Dialogue("stranger", ("I found a coin in the snow.",)))
+
+
+@pytest.mark.parametrize(("variant", "event"), [("paper", "I am sad. Why? It's late."), ("released", "it is late .")])
+def test_what_comet_is_asked_about_is_the_variants_business(tmp_path, variant, event):
+    own = tmp_path / "own.toml"
+    own.write_bytes(resource("prompts", f"{variant}.toml").read_bytes())
+    recipe = replace(HOSTED, strategy="knowledge", variant=str(own))
+    (part,) = Assembly(recipe).strategy.enrichers
+    assert part.event(Dialogue("d", ("I am sad.", "Why?", "It's late."))) == event
 
 
 def test_the_manifest_holds_what_changes_replies_and_leaves_out_what_does_not():

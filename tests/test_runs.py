@@ -111,6 +111,14 @@ def test_two_at_once_are_refused(tmp_path):
         Run.open(tmp_path, SETTINGS)
 
 
+def test_a_run_killed_before_its_manifest_was_written_begins_again(tmp_path):
+    (tmp_path / RESPONSES).touch()
+    (tmp_path / "manifest.new").write_text("{")
+    with Run.open(tmp_path, SETTINGS) as run:
+        run.add_response(response("a"))
+    assert read_manifest(tmp_path)["settings"] == SETTINGS
+
+
 def test_a_folder_that_is_no_run_is_left_alone(tmp_path):
     (tmp_path / "thesis.tex").write_text("x")
     with pytest.raises(RunError, match="not empty and holds no run"):

@@ -62,6 +62,7 @@ class VLLMEngine(Engine):
         self.max_model_len = int(self.options["max_model_len"])
         self.log = log or cache_dir("logs", f"vllm-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.log")
         self._llm: AsyncLLM | None = None
+        self._log_start = 0
         self._platform = ""
         self._watch: subprocess.Popen[bytes] | None = None
 
@@ -100,7 +101,7 @@ class VLLMEngine(Engine):
             async for output in self._llm.generate({"prompt_token_ids": prompt}, params, uuid.uuid4().hex):
                 final = output
         except EngineDeadError as error:
-            raise FatalEngineError(f"vLLM's engine died: {_reason(self.log)}", f"its log: {self.log}") from error
+            raise FatalEngineError(f"vLLM's engine died: {_reason(self._said())}", f"its log: {self.log}") from error
         except ValueError as error:
             raise EngineError(f"vLLM refused the request: {error}") from error
         if final is None:
@@ -144,6 +145,7 @@ class VLLMEngine(Engine):
                 "vLLM is not installed", "run `make demo` in a checkout, or: pip install vllm==0.32.0"
             )
         self.log.parent.mkdir(parents=True, exist_ok=True)
+        self._log_start = self.log.stat().st_size if self.log.exists() else 0
         with _output_to(self.log):
             try:
                 self._load()
@@ -171,10 +173,11 @@ class VLLMEngine(Engine):
             self.options = _cpu_defaults() | self.options
         quiet = {"disable_log_stats": True, "use_tqdm_on_load": False, "enable_log_requests": False}
         # Kept in no local variable: vLLM holds on to this frame, and what lives until the interpreter's end complains.
+        before = set(multiprocessing.active_children())
         arguments = AsyncEngineArgs(model=str(self.tokenizer.folder), **(quiet | self.options))
         # As the offline `LLM` has it: batches of a size for throughput, where a server's would be for latency.
         self._llm = AsyncLLM.from_engine_args(arguments, usage_context=UsageContext.LLM_CLASS)
-        self._watch = _stop_with_us([child.pid for child in multiprocessing.active_children()])
+        self._watch = _stop_with_us([child.pid for child in {*multiprocessing.active_children()} - before])
         logging.getLogger("vllm").handlers[:] = [logging.FileHandler(self.log, encoding="utf-8")]
 
     def _stop(self) -> None:
@@ -185,8 +188,12 @@ class VLLMEngine(Engine):
             if self._llm is not None:
                 self._llm.shutdown()
 
+    def _said(self) -> str:
+        """What vLLM wrote into the log since this start; an earlier session's errors explain nothing."""
+        return self.log.read_bytes()[self._log_start :].decode("utf-8", "replace")
+
     def _cannot_start(self, error: Exception) -> FatalEngineError:
-        text = self.log.read_text("utf-8", "replace")
+        text = self._said()
         if short := _TOO_LITTLE_KV.search(text):
             length, needed, available = short.groups()
             return FatalEngineError(
@@ -201,9 +208,7 @@ class VLLMEngine(Engine):
                 f"not enough memory for the KV cache: it was to have {wanted} GiB, {available} of {total} GiB are free",
                 "ask for less with --engine-arg kv_cache_memory_bytes=BYTES, or end other programs",
             )
-        return FatalEngineError(
-            f"vLLM could not start: {_reason(self.log) or _first_line(error)}", f"its log: {self.log}"
-        )
+        return FatalEngineError(f"vLLM could not start: {_reason(text) or _first_line(error)}", f"its log: {self.log}")
 
 
 def vllm_version() -> str | None:
@@ -244,9 +249,9 @@ _TOO_LITTLE_RAM = re.compile(
 _ERROR_LINE = re.compile(r"(?:[\w.]*(?:Error|Exception)): (.+)")
 
 
-def _reason(log: Path) -> str:
-    """The first error line in vLLM's log: later ones only report that it happened."""
-    found = _ERROR_LINE.findall(log.read_text("utf-8", "replace")) if log.is_file() else []
+def _reason(text: str) -> str:
+    """The first error line of what vLLM said: later ones only report that it happened."""
+    found = _ERROR_LINE.findall(text)
     return found[0].strip() if found else ""
 
 
