@@ -210,7 +210,7 @@ class Assembly:
 
             return ScriptedEngine.from_file(recipe.script)
         if profile.hosted:
-            from localemp.engines.openai.engine import OpenAIEngine, Price
+            from localemp.engines.openai.engine import OpenAIEngine
 
             if recipe.engine_args:
                 raise OptionError("--engine-arg is for vLLM in this process; a server has its own settings")
@@ -220,7 +220,7 @@ class Assembly:
                 api=profile.api,
                 concurrency=recipe.concurrency or OpenAIEngine.concurrency,
                 context_length=profile.context_length,
-                price=None if profile.price is None else Price(profile.price.prompt, profile.price.completion),
+                price=profile.price,
                 extra_body=profile.request,
             )
         from localemp.engines.vllm import VLLMEngine

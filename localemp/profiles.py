@@ -68,6 +68,10 @@ class Price(_Table):
     completion: Annotated[float, Field(ge=0)]
     as_of: date
 
+    def of(self, prompt_tokens: int, completion_tokens: int) -> float:
+        """US dollars for one answer; discounts for cached tokens are not counted."""
+        return (prompt_tokens * self.prompt + completion_tokens * self.completion) / 1e6
+
 
 class Profile(_Table):
     """A model: where its weights or its server are, and how to talk to it.

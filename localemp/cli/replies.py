@@ -73,7 +73,7 @@ def _print_stage(console: Console, number: int, stage: Mapping[str, Any]) -> Non
     answer = Text("-> ", "bold green") + _text(stage["text"])
     console.print(
         Panel(Group(*said, answer, *(_text(note, "yellow") for note in stage["notes"])),
-              title=f"Stage {number}: {stage['name']}", subtitle=facts)
+              title=f"Stage {number}: {stage['name']}", subtitle=_text(facts))
     )  # fmt: skip
 
 

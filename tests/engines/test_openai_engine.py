@@ -3,7 +3,7 @@ import json
 import random
 import socket
 from collections.abc import Awaitable, Callable, Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from email.utils import format_datetime
 from typing import Any
 
@@ -12,7 +12,7 @@ from fake_server import REPLY, Answer, FakeServer, Request, completion, error
 
 from localemp.dialogue import Message
 from localemp.engines.base import Completion, Sampling
-from localemp.engines.openai.engine import FIRST_WAIT, LONGEST_WAIT, OpenAIEngine, Price
+from localemp.engines.openai.engine import FIRST_WAIT, LONGEST_WAIT, OpenAIEngine
 from localemp.errors import (
     EngineError,
     FatalEngineError,
@@ -21,6 +21,7 @@ from localemp.errors import (
     PromptTooLongError,
     UnknownNameError,
 )
+from localemp.profiles import Price
 
 MESSAGES = [Message("system", "You listen."), Message("user", "I lost my job.")]
 GREEDY = Sampling(max_tokens=64)
@@ -96,15 +97,19 @@ async def test_completions_api_sends_one_text() -> None:
     assert got.text == REPLY
 
 
+LOOKED = date(2026, 11, 22)
+HALF_A_DOLLAR = Price(prompt=0.5, completion=1.5, as_of=LOOKED)
+
+
 @pytest.mark.parametrize(
     ("usage", "price", "cost"),
     [
-        ({"prompt_tokens": 1000, "completion_tokens": 100}, Price(0.5, 1.5), 0.00065),
-        ({"prompt_tokens": 1000, "completion_tokens": 0}, Price(0.5, 1.5), 0.0005),
-        ({"prompt_tokens": 1000, "completion_tokens": 100}, Price(0.0, 0.0), 0.0),
+        ({"prompt_tokens": 1000, "completion_tokens": 100}, HALF_A_DOLLAR, 0.00065),
+        ({"prompt_tokens": 1000, "completion_tokens": 0}, HALF_A_DOLLAR, 0.0005),
+        ({"prompt_tokens": 1000, "completion_tokens": 100}, Price(prompt=0, completion=0, as_of=LOOKED), 0.0),
         ({"prompt_tokens": 1000, "completion_tokens": 100}, None, None),
-        ({"prompt_tokens": 1000}, Price(0.5, 1.5), None),
-        (None, Price(0.5, 1.5), None),
+        ({"prompt_tokens": 1000}, HALF_A_DOLLAR, None),
+        (None, HALF_A_DOLLAR, None),
     ],
 )
 async def test_cost(usage: dict[str, int] | None, price: Price | None, cost: float | None) -> None:

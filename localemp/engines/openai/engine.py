@@ -10,7 +10,6 @@ import random
 import re
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import openai
@@ -28,6 +27,7 @@ from localemp.engines.openai.failures import (
 )
 from localemp.engines.openai.target import KEY_VARIABLE, URL_HINT, Target
 from localemp.errors import FatalEngineError, OptionError, PromptTooLongError, UnknownNameError
+from localemp.profiles import Price
 
 FIRST_WAIT = 0.5
 """Seconds before the first retry where the server names no time; each further one waits twice as long."""
@@ -41,18 +41,6 @@ _PATHS = {"chat": "/chat/completions", "completions": "/completions"}
 _DROPPABLE = {"temperature", "top_p", "seed", "stop"}
 _SECRET = re.compile("key|secret|password|authorization", re.IGNORECASE)
 _SHORT_LIST = 20  # a server of one's own lists a few models; of a longer list we do not know that it is complete
-
-
-@dataclass(frozen=True, slots=True)
-class Price:
-    """US dollars per million tokens."""
-
-    prompt: float
-    completion: float
-
-    def of(self, prompt_tokens: int, completion_tokens: int) -> float:
-        """US dollars for one answer; discounts for cached tokens are not counted."""
-        return (prompt_tokens * self.prompt + completion_tokens * self.completion) / 1e6
 
 
 class OpenAIEngine(Engine):
@@ -192,7 +180,7 @@ class OpenAIEngine(Engine):
             "api": self.api,
             "model": self.model,
             "context_length": self.context_length,
-            "price": asdict(self.price) if self.price else None,
+            "price": self.price.model_dump(mode="json") if self.price else None,
             "extra_body": {name: "***" if _SECRET.search(name) else value for name, value in self._extra_body.items()},
             "changed_parameters": dict(sorted(self._changed.items())),
         }
