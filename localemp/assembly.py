@@ -22,7 +22,7 @@ from localemp.progress import Progress, silent
 from localemp.prompts import Prompts, Template, load_template
 from localemp.recipe import CAPACITY_ARGS, Recipe
 from localemp.strategies.base import Strategy
-from localemp.strategies.knowledge import Knowledge
+from localemp.strategies.knowledge import Knowledge, SelectInferences
 from localemp.strategies.registry import build_strategy, parse_strategy
 from localemp.strategies.shots import FewShot, choose_shots
 from localemp.strategies.similar import Similar, pool_texts
@@ -109,7 +109,7 @@ class Assembly:
     def strategy(self) -> Strategy:
         """The strategy, with whatever it looks things up in."""
         names = parse_strategy(self.recipe.strategy)
-        for part, options in (("two-stage", ("given", "list_labels")), ("knowledge", ("knowledge", "comet"))):
+        for part, options in (("two-stage", ("given", "list_labels")), ("knowledge", ("knowledge", "comet", "select"))):
             for option in options:
                 if part not in names and getattr(self.recipe, option) not in (None, ()):
                     raise OptionError(
@@ -157,35 +157,48 @@ class Assembly:
         return Similar(self.pool, index, encoder, similarity, recipe.shots, settings)
 
     def knowledge(self) -> Knowledge:
-        """The part of `knowledge`: a file made beforehand, a COMET, or both."""
-        from localemp.commonsense.relations import paper_event, released_event
+        """The part of `knowledge`: a file made beforehand, a COMET, or both; then the choice among inferences."""
+        from localemp.commonsense.relations import event_of
+        from localemp.commonsense.source import DEFAULT_COMET, has_default_comet, open_source
         from localemp.commonsense.store import KnowledgeStore
 
-        recipe, store, comet = self.recipe, None, None
-        settings: dict[str, Any] = {}
-        path = recipe.knowledge
-        if path is None and recipe.comet is None and recipe.data == "samples":
-            path = resource("prompts", "dialogues", "samples.knowledge.jsonl")
-        if path is None and recipe.comet is None:
+        recipe, data = self.recipe, self._template.knowledge
+        path, comet = recipe.knowledge, recipe.comet
+        settings: dict[str, Any] = {"event": data.event}
+        if path is None and comet is None:
+            if recipe.data == "samples":
+                path = resource("prompts", "dialogues", "samples.knowledge.jsonl")
+            # A file that a person names is all that is to be used.
+            comet = DEFAULT_COMET if has_default_comet() else None
+        if path is None and comet is None:
             raise OptionError(
                 "knowledge needs commonsense inferences",
-                "give a file made beforehand (--knowledge FILE) or a COMET-BART checkpoint (--comet comet-bart, or a "
-                "folder)",
+                "give a file made beforehand (--knowledge FILE) or a COMET checkpoint (--comet comet-bart, a folder)",
             )
-        if path is not None:
-            store = KnowledgeStore.read(path)
-            settings["knowledge_sha256"] = store.digest
-        if recipe.comet is not None:
-            from localemp.commonsense.comet import Comet
+        store = KnowledgeStore.read(path) if path is not None else None
+        source = open_source(comet, self.progress) if comet is not None else None
+        if store is not None:
+            store.check_settings({**settings, **(source.settings if source else {})})
+            settings |= {"knowledge_sha256": store.digest}
+        if source is not None:
+            settings |= source.settings
+        select, chosen = self._selection()
+        return Knowledge(event_of(data.event), settings | chosen, store, source, select)
 
-            profile = load_profile(recipe.comet, "commonsense")
-            found = resolve(profile, self.progress)
-            comet = Comet(found.folder, profile.query or "{event} {relation} [GEN]")
-            settings |= {"comet": profile.name, "comet_sha256": found.digest, "comet_query": profile.query}
-        settings["event"] = self._template.knowledge.event
-        whole = settings["event"] == "context"
-        event = paper_event if whole else lambda dialogue: released_event(dialogue.last_utterance)
-        return Knowledge(event, settings, store, comet)
+    def _selection(self) -> tuple[SelectInferences, dict[str, Any]]:
+        """How inferences are chosen, and what the manifest records of it; the numbers are in the template."""
+        from localemp.commonsense.selection import Selector, select_all
+
+        data = self._template.knowledge.select
+        keep = self.recipe.select or data.keep
+        if keep == "all":
+            return select_all, {"select": keep}
+        from localemp.retrieval.encoder import Encoder
+
+        found = resolve(load_profile(data.encoder, "encoder"), self.progress)
+        # float32: small, and what is chosen should not depend on the processor.
+        selector = Selector(data, Encoder(found.folder, "float32"))
+        return selector, {"select": keep, "select_encoder": data.encoder, "select_encoder_sha256": found.digest}
 
     def two_stage(self) -> TwoStage:
         """The part of `two-stage`."""

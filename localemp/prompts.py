@@ -17,6 +17,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
+from localemp.commonsense.relations import EventKind
+from localemp.commonsense.selection import Select
 from localemp.dialogue import EMOTIONS, Dialogue, Message
 from localemp.errors import PromptError, UnknownNameError
 from localemp.paths import resource
@@ -119,13 +121,14 @@ class Knowledge(_Strict):
     `event` is what COMET is asked about: the whole context, or the last utterance as the released code writes it.
     """
 
-    event: Literal["context", "last-utterance"]
+    event: EventKind
     introduction: str
     relation: Annotated[str, _placeholders("label", "inferences")]
     between: str
     end: str
     definitions: Mapping[str, str]
     labels: Mapping[str, str]
+    select: Select
 
 
 class Template(_Strict):
@@ -194,12 +197,8 @@ class Prompts:
 
     def describe(self) -> dict[str, Any]:
         """What a manifest records."""
-        return {
-            "variant": self.template.name,
-            "prompt_sha256": self.template.sha256,
-            "layout": self.layout,
-            "system_role": self.system_role,
-        }
+        named = {"variant": self.template.name, "prompt_sha256": self.template.sha256}
+        return {**named, "layout": self.layout, "system_role": self.system_role}
 
     def messages(
         self,

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from localemp.commonsense.selection import Keep
 from localemp.data.sources import Instances
 from localemp.prompts import Layout
 
@@ -44,7 +45,8 @@ class Recipe:
         pool: Where exemplars come from.
         instances: How EmpatheticDialogues becomes dialogues.
         knowledge: A file of inferences made beforehand.
-        comet: A COMET-BART checkpoint, named like a model.
+        comet: A COMET, named like a model; None is comet-mini, or no COMET where a file of inferences is given.
+        select: Which inferences go into the prompt, "relevant" or "all"; None leaves it to the variant.
         encoder: The sentence encoder of similar, named like a model.
         encoder_dtype: "auto", "bfloat16" or "float32".
         max_tokens, temperature, top_p: Of replies; None leaves them to the model's profile.
@@ -68,6 +70,7 @@ class Recipe:
     instances: Instances = "clean"
     knowledge: Path | None = None
     comet: str | None = None
+    select: Keep | None = None
     encoder: str = "all-mpnet-base-v2"
     encoder_dtype: Literal["auto", "bfloat16", "float32"] = "auto"
     max_tokens: int | None = None

@@ -21,6 +21,7 @@ from typing import Any, Self
 
 from localemp.dialogue import Dialogue
 from localemp.errors import RunError
+from localemp.settings import compare_settings
 from localemp.strategies.base import Response, Stage
 
 MANIFEST, RESPONSES = "manifest.json", "responses.jsonl"
@@ -165,6 +166,7 @@ def response_record(response: Response) -> dict[str, Any]:
         "stages": [_stage_record(stage) for stage in response.stages],
         "exemplars": [{"id": shown.dialogue.id, "score": shown.score} for shown in response.exemplars],
         "inferences": None if response.inferences is None else dict(response.inferences),
+        "inferences_dropped": {name: [asdict(one) for one in each] for name, each in response.dropped.items()},
     }
 
 
@@ -205,15 +207,6 @@ def read_records(folder: Path) -> list[dict[str, Any]]:
     return list(latest.values())
 
 
-def compare_settings(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """One line for each setting that differs: name, then the run's value and the one asked for now."""
-    return [
-        f"{name}: {_short(old.get(name))} in the run, {_short(new.get(name))} now"
-        for name in sorted(old.keys() | new.keys())
-        if old.get(name) != new.get(name)
-    ]
-
-
 def list_runs(parent: Path) -> Iterator[Path]:
     """Run folders directly below a folder, by name."""
     yield from sorted(path.parent for path in parent.glob(f"*/{MANIFEST}"))
@@ -248,11 +241,6 @@ def _write_error(folder: Path, error: OSError) -> RunError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return RunError(f"{folder}: the disk is full", "make room, then the same command goes on; nothing is lost")
     return RunError(f"{folder}: cannot be written: {error.strerror or error}", "choose another --out")
-
-
-def _short(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 60 else text[:57] + "..."
 
 
 def _now() -> str:

@@ -65,9 +65,31 @@ def test_exemplars_are_complete_dialogues_or_instances_as_the_variant_says(tmp_p
 
 
 async def test_samples_bring_their_own_inferences():
-    strategy = Assembly(replace(HOSTED, strategy="knowledge")).strategy
-    draft = await strategy.draft(load_dialogues("samples")[0])
+    everything = replace(HOSTED, strategy="knowledge", select="all")
+    draft = await Assembly(everything).strategy.draft(load_dialogues("samples")[0])
     assert set(draft.inferences) == {"xIntent", "xNeed", "xWant", "xEffect", "xReact"}
+    assert draft.dropped == {}
+    strategy = Assembly(replace(HOSTED, strategy="knowledge", variant="released")).strategy
+    assert (await strategy.draft(load_dialogues("samples")[0])).inferences == draft.inferences, "the scripts keep all"
+
+
+async def test_the_paper_variant_chooses_among_inferences():
+    drafts = [
+        await Assembly(replace(HOSTED, strategy="knowledge", select=select)).strategy.draft(
+            load_dialogues("samples")[0]
+        )
+        for select in (None, "all")
+    ]
+    chosen, everything = (draft.inferences for draft in drafts)
+    assert 0 < sum(map(len, chosen.values())) < sum(map(len, everything.values()))
+    for relation, texts in everything.items():
+        left_out = [one.text for one in drafts[0].dropped.get(relation, ())]
+        assert sorted([*chosen.get(relation, ()), *left_out]) == sorted(texts), "each is chosen, or is said why not"
+
+
+async def test_a_file_that_lacks_a_dialogue():
+    samples = resource("prompts", "dialogues", "samples.knowledge.jsonl")
+    strategy = Assembly(replace(HOSTED, strategy="knowledge", knowledge=samples, select="all")).strategy
     with pytest.raises(OptionError, match="no commonsense inferences for dialogue 'stranger'"):
         await strategy.draft(Dialogue("stranger", ("I found a coin in the snow.",)))
 

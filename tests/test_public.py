@@ -49,7 +49,7 @@ def test_heavy_packages_are_imported_only_by_their_owners(module):
     owners = {
         "torch": {"device.py", "retrieval/encoder.py", "commonsense/comet.py", "gguf.py"},
         "vllm": {"engines/vllm.py"},
-        "transformers": {"retrieval/encoder.py", "commonsense/comet.py", "gguf.py", "engines/tokens.py"},
+        "transformers": {"retrieval/encoder.py", "commonsense/comet.py", "gguf.py", "engines/tokens.py", "quiet.py"},
         "sentence_transformers": {"retrieval/encoder.py"},
     }[module]
     package = REPOSITORY / "localemp"

@@ -63,6 +63,7 @@ def _missing(found: dict[str, dict[str, str]]) -> list[str]:
         for name, what in (
             ("smollm2", "the default model is not here"),
             ("all-mpnet-base-v2", "no encoder for similar"),
+            ("all-minilm-l6-v2", "no encoder for choosing inferences of knowledge"),
         )
         if found["Weights"].get(name) == "not here"
     ]

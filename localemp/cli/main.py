@@ -14,6 +14,7 @@ COMMANDS = {
     "chat": ("talk", "Keep talking in the terminal."),
     "prompts": ("prompts", "Show exactly what would be sent to a model."),
     "runs": ("runs", "Look at runs, their replies and stages."),
+    "knowledge": ("knowledge", "Infer what may lie behind what a person says, and keep it in a file."),
     "models": ("models", "List, show and fetch models."),
     "data": ("data", "Count data sets, and fetch EmpatheticDialogues."),
     "doctor": ("doctor", "Say what this machine has, and what is missing."),

@@ -45,6 +45,9 @@ def print_record(record: Mapping[str, Any]) -> None:
         console.print(_text(f"exemplar {shown['id']}{score}", "dim"))
     for relation, inferences in (record["inferences"] or {}).items():
         console.print(_text(f"{relation}: {', '.join(inferences) or '(none)'}", "dim"))
+    for relation, dropped in record.get("inferences_dropped", {}).items():
+        left_out = ", ".join(f"{one['text']} ({one['reason']})" for one in dropped)
+        console.print(_text(f"{relation}, not chosen: {left_out}", "dim"))
     for number, stage in enumerate(record["stages"], 1):
         _print_stage(console, number, stage)
     console.print(Panel(_text(record["reply"]), title="Reply"))

@@ -1,10 +1,16 @@
 """COMET: a sequence-to-sequence model that tells what may lie behind an event and what may follow (section 3.3.3).
 
-The plain way: a BART checkpoint, such as COMET-BART of ATOMIC 2020, answered by transformers' beam search in float32.
+The plain way: a BART checkpoint answered by transformers' beam search in float32. A checkpoint is asked in one of two
+ways, which its profile tells. COMET-BART reads event and relation ("my dog died xReact [GEN]"). comet-mini reads the
+event alone and is given the relation as the beginning of its own output ("[xReact]"), so that an event is encoded once.
 """
 
-from collections.abc import Sequence
+import re
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
+from itertools import groupby
 from pathlib import Path
 from string import Formatter
 from typing import Any
@@ -13,18 +19,34 @@ import torch
 from safetensors import SafetensorError
 from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
+from transformers.modeling_outputs import BaseModelOutput
 
-from localemp.commonsense.relations import RELATIONS, Inferences
+from localemp.commonsense.relations import ATOMIC_2020, RELATIONS, Beam, Beams, check_events, check_relations
 from localemp.device import pick_device
 from localemp.errors import OptionError, WeightsError
+from localemp.quiet import quiet_transformers
+
+# More digits would only show which texts shared a batch.
+_DIGITS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """What the model is given, in tokens: two queries with equal tokens have equal answers."""
+
+    encoder: tuple[int, ...]
+    decoder: tuple[int, ...]
 
 
 class Comet:
-    """Answers (event, relation) queries with the texts of the best beams, best first.
+    """Answers (event, relation) queries with the best beams, best first.
 
     Args:
         folder: A checkpoint as transformers saves it: configuration, weights and tokenizer.
-        query: How the checkpoint was trained to be asked; has the fields `{event}` and `{relation}`.
+        query: What the encoder reads; has the field `{event}`.
+        decoder_prompt: What the decoder's output begins with; no part of an inference. `{relation}` is a field of this
+            or of `query`.
+        relations: What the checkpoint was trained on; None is all of ATOMIC 2020.
         beams: Width of the beam search.
         keep: How many of the beams become inferences, at most `beams`.
         max_new_tokens: Longest inference, in tokens of the checkpoint.
@@ -40,14 +62,18 @@ class Comet:
         self,
         folder: Path,
         query: str = "{event} {relation} [GEN]",
+        decoder_prompt: str = "",
+        relations: Sequence[str] | None = None,
         beams: int = 5,
         keep: int = 5,
         max_new_tokens: int = 24,
         batch_size: int = 16,
         device: str | None = None,
     ) -> None:
-        _check_options(query, beams, keep, max_new_tokens, batch_size)
-        self._query, self._beams, self._keep = query, beams, keep
+        _check_numbers(beams, keep, max_new_tokens, batch_size)
+        _check_texts(query, decoder_prompt)
+        self._folder, self._query, self._decoder_prompt, self._trained = folder, query, decoder_prompt, relations
+        self._beams, self._keep = beams, keep
         self._max_new_tokens, self._batch_size = max_new_tokens, batch_size
         self._device = pick_device(device)
         self._model, self._tokenizer = _load(folder)
@@ -57,90 +83,177 @@ class Comet:
         self._positions: int = getattr(self._model.config, "max_position_embeddings", self._tokenizer.model_max_length)
         self._padding: int = self._model.config.pad_token_id or 0
 
-    def infer(self, events: Sequence[str], relations: Sequence[str] = RELATIONS) -> list[Inferences]:
+    def infer(self, events: Sequence[str], relations: Sequence[str] = RELATIONS) -> list[Beams]:
         """Inferences of each event for each relation (Eq. 6 to 9), in the order of `events`.
 
-        Each relation gets up to `keep` texts, stripped; empty ones and repetitions are left out. The same query is
-        answered once, and which other events are asked with it makes no difference. An event that is too long for the
-        encoder loses its beginning, so that what was said last stays.
+        Each relation gets up to `keep` beams, their texts stripped; empty ones and repetitions are left out. The same
+        query is answered once, and which other events are asked with it makes no difference. An event that is too long
+        for the encoder is cut as `fit` does it.
 
         Raises:
-            OptionError: An event or a relation is empty, or the query alone is longer than the encoder takes.
+            OptionError: An event is empty, the checkpoint was not trained on a relation, or the query alone is longer
+                than the encoder takes.
+            UnknownNameError: ATOMIC 2020 has no such relation.
+            WeightsError: The checkpoint's tokenizer does not know the decoder prompt.
         """
-        for number, event in enumerate(events, 1):
-            if not event.strip():
-                raise OptionError(f"event {number} is empty", "give COMET a text that says what happened")
-        if not all(relation.strip() for relation in relations):
-            raise OptionError("a relation has no name", f"ask for {', '.join(RELATIONS)}")
-        # A dictionary, so that equal queries are one.
-        tokens = {(event, relation): self._tokens(event, relation) for event in events for relation in relations}
-        # Longest first: like lengths share a batch, and a batch that does not fit memory fails at once.
-        queries = sorted(tokens, key=lambda query: -len(tokens[query]))
-        answers: dict[tuple[str, str], tuple[str, ...]] = {}
-        for start in range(0, len(queries), self._batch_size):
-            batch = queries[start : start + self._batch_size]
-            answers.update(zip(batch, self._answer([tokens[query] for query in batch]), strict=True))
-        return [{relation: answers[event, relation] for relation in relations} for event in events]
+        check_events(events)
+        check_relations(relations, self._trained)
+        prompts = {relation: self._prompt(relation) for relation in relations}
+        # A dictionary, so that equal events are one.
+        fitted = {event: self.fit(event)[0] for event in dict.fromkeys(events)}
+        asked = {
+            (event, relation): Query(self._ids(text, relation), prompts[relation])
+            for event, text in fitted.items()
+            for relation in relations
+        }
+        answers = dict(self._answers(set(asked.values())))
+        return [{relation: answers[asked[event, relation]] for relation in relations} for event in events]
 
-    def _tokens(self, event: str, relation: str) -> list[int]:
-        """Token ids of a query, the event cut from the left until the query fits the encoder."""
-        ids = self._ids(event, relation)
-        while (excess := len(ids) - self._positions) > 0:
-            spans = self._tokenizer(event, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
+    def fit(self, event: str) -> tuple[str, int]:
+        """The end of an event that the encoder has room for, and how many characters before it had to go.
+
+        Whole sentences go, so that what is left can be understood; only where the last sentence alone is too long, it
+        is cut at a token. The same is cut whatever relation is asked.
+
+        Raises:
+            OptionError: The query alone is longer than the encoder takes.
+        """
+        if self._excess(event) <= 0:
+            return event, 0
+        starts = _sentence_starts(event)
+        first = bisect_left(starts, True, key=lambda start: self._excess(event[start:]) <= 0)
+        if first < len(starts):
+            return event[starts[first] :], starts[first]
+        kept = self._cut_at_a_token(event[starts[-1] :] if starts else event)
+        return kept, len(event) - len(kept)
+
+    def _cut_at_a_token(self, text: str) -> str:
+        while (excess := self._excess(text)) > 0:
+            spans = self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
             if excess >= len(spans):
                 raise OptionError(
-                    f"the query {self._query!r} with relation {relation!r} is longer than the {self._positions} tokens "
-                    "that the encoder takes",
+                    f"the query {self._query!r} is longer than the {self._positions} tokens that the encoder takes",
                     "shorten the query in the model's profile",
                 )
             # One character can be several tokens, so at least one goes.
-            event = event[max(1, spans[excess][0]) :]
-            ids = self._ids(event, relation)
-        return ids
+            text = text[max(1, spans[excess][0]) :]
+        return text
 
-    def _ids(self, event: str, relation: str) -> list[int]:
-        ids: list[int] = self._tokenizer(self._query.format(event=event, relation=relation), verbose=False)["input_ids"]
-        return ids
+    def _excess(self, event: str) -> int:
+        """By how many tokens the longest query of an event is too long."""
+        relations = (self._trained or ATOMIC_2020) if "{relation}" in self._query else ("",)
+        return max(len(self._ids(event, relation)) for relation in relations) - self._positions
 
-    def _answer(self, batch: list[list[int]]) -> list[tuple[str, ...]]:
+    def _ids(self, event: str, relation: str) -> tuple[int, ...]:
+        text = self._query.format(event=event, relation=relation)
+        return tuple(self._tokenizer(text, verbose=False)["input_ids"])
+
+    def _prompt(self, relation: str) -> tuple[int, ...]:
+        """What the decoder's output begins with; empty where that is left to the model."""
+        if not self._decoder_prompt:
+            return ()
+        text = self._decoder_prompt.format(relation=relation)
+        ids = self._tokenizer(text, add_special_tokens=False)["input_ids"]
+        if self._tokenizer.unk_token_id in ids:
+            raise WeightsError(
+                f"the tokenizer in {self._folder} does not know the decoder prompt {text!r}",
+                "the profile's decoder_prompt and relations must be those that the checkpoint was trained with",
+            )
+        config = self._model.config
+        start = self._model.generation_config.decoder_start_token_id
+        return (config.decoder_start_token_id if start is None else start, *ids)
+
+    def _answers(self, queries: Iterable[Query]) -> Iterator[tuple[Query, tuple[Beam, ...]]]:
+        # Longest first: like lengths share a batch, and a batch that does not fit memory fails at once. Texts next to
+        # themselves share a pass of the encoder; decoder prompts of one length need no padding in the middle.
+        ordered = sorted(queries, key=lambda query: (len(query.decoder), -len(query.encoder), query.encoder))
+        for _, group in groupby(ordered, key=lambda query: len(query.decoder)):
+            alike = list(group)
+            for start in range(0, len(alike), self._batch_size):
+                batch = alike[start : start + self._batch_size]
+                yield from zip(batch, self._answer(batch), strict=True)
+
+    def _answer(self, batch: Sequence[Query]) -> list[tuple[Beam, ...]]:
+        """Beams of queries whose decoder prompts have one length."""
+        texts = list(dict.fromkeys(query.encoder for query in batch))
+        row_of = {text: row for row, text in enumerate(texts)}
+        rows = torch.tensor([row_of[query.encoder] for query in batch], device=self._device)
         # Padded on the right: BART's positions are absolute, so padding on the left would move the text.
         pad = partial(pad_sequence, batch_first=True)
+        prompt = len(batch[0].decoder)
         with torch.inference_mode():
-            beams = self._model.generate(
-                input_ids=pad([torch.tensor(ids) for ids in batch], padding_value=self._padding).to(self._device),
-                attention_mask=pad([torch.ones(len(ids), dtype=torch.long) for ids in batch]).to(self._device),
+            ids = pad([torch.tensor(text) for text in texts], padding_value=self._padding).to(self._device)
+            mask = pad([torch.ones(len(text), dtype=torch.long) for text in texts]).to(self._device)
+            encoded = self._model.get_encoder()(input_ids=ids, attention_mask=mask).last_hidden_state
+            begun = torch.tensor([query.decoder for query in batch], device=self._device) if prompt else None
+            found = self._model.generate(
+                encoder_outputs=BaseModelOutput(last_hidden_state=encoded[rows]),
+                attention_mask=mask[rows],
                 num_beams=self._beams,
                 num_return_sequences=self._keep,
                 max_new_tokens=self._max_new_tokens,
                 min_length=0,
                 do_sample=False,
+                return_dict_in_generate=True,
+                output_scores=True,
+                **({} if begun is None else {"decoder_input_ids": begun}),
             )
-        texts = self._tokenizer.batch_decode(beams, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-        texts = [text.strip() for text in texts]
-        groups = [texts[start : start + self._keep] for start in range(0, len(texts), self._keep)]
-        return [tuple(dict.fromkeys(text for text in group if text)) for group in groups]
+        new = found.sequences[:, prompt:]
+        texts_out = self._tokenizer.batch_decode(new, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        scores = self._scores(found)
+        beams = [Beam(text.strip(), round(score, _DIGITS)) for text, score in zip(texts_out, scores, strict=True)]
+        return [_distinct(beams[start : start + self._keep]) for start in range(0, len(beams), self._keep)]
+
+    def _scores(self, found: Any) -> list[float]:
+        """Length-normalised log probability of every beam; a greedy search has to be asked for it."""
+        if self._beams > 1:
+            scores: list[float] = found.sequences_scores.tolist()
+            return scores
+        steps = self._model.compute_transition_scores(found.sequences, found.scores, normalize_logits=True)
+        made = found.sequences[:, -steps.shape[1] :] != self._padding
+        means: list[float] = ((steps.masked_fill(~made, 0)).sum(dim=1) / made.sum(dim=1).clamp(min=1)).tolist()
+        return means
 
 
-def _check_options(query: str, beams: int, keep: int, max_new_tokens: int, batch_size: int) -> None:
+def _distinct(beams: Sequence[Beam]) -> tuple[Beam, ...]:
+    """Without empty texts and repetitions; of equal texts the best stays."""
+    kept: dict[str, Beam] = {}
+    for beam in beams:
+        if beam.text:
+            kept.setdefault(beam.text, beam)
+    return tuple(kept.values())
+
+
+_SENTENCE_END = re.compile(r"[.!?…]+[\"'”’)\]]*\s+(?=\S)")
+
+
+def _sentence_starts(text: str) -> list[int]:
+    """Where every sentence but the first begins; the last of them is where the last sentence begins."""
+    return [end.end() for end in _SENTENCE_END.finditer(text)]
+
+
+def _check_numbers(beams: int, keep: int, max_new_tokens: int, batch_size: int) -> None:
     numbers = {"beams": beams, "keep": keep, "max_new_tokens": max_new_tokens, "batch_size": batch_size}
     for name, value in numbers.items():
         if value < 1:
             raise OptionError(f"{name} is {value}; COMET needs at least 1", f"give {name} a positive number")
     if keep > beams:
-        raise OptionError(
-            f"keep is {keep}, but {beams} beams give only {beams} inferences", "raise beams or lower keep"
-        )
+        given = f"{beams} beams give" if beams > 1 else "1 beam gives"
+        raise OptionError(f"keep is {keep}, but {given} no more than {beams}", "raise beams or lower keep")
+
+
+def _check_texts(query: str, decoder_prompt: str) -> None:
+    hint = "write it like the default: {event} {relation} [GEN]"
     try:
-        fields = {name for _, name, _, _ in Formatter().parse(query) if name is not None}
+        asked, begun = ({name for _, name, _, _ in Formatter().parse(text) if name} for text in (query, decoder_prompt))
     except ValueError as error:
-        raise OptionError(f"the query {query!r} is no template: {error}", _QUERY_HINT) from error
-    if fields != {"event", "relation"}:
+        raise OptionError(f"the query {query!r} {decoder_prompt!r} is no template: {error}", hint) from error
+    if "event" not in asked or "event" in begun or asked | begun != {"event", "relation"}:
         raise OptionError(
-            f"the query {query!r} must have the fields {{event}} and {{relation}}, no others", _QUERY_HINT
+            f"the query {query!r} must have the field {{event}}, it or the decoder prompt {decoder_prompt!r} the field "
+            "{relation}, and neither any other",
+            hint,
         )
-
-
-_QUERY_HINT = "write it like the default: {event} {relation} [GEN]"
 
 
 def _load(folder: Path) -> tuple[Any, Any]:
@@ -149,10 +262,11 @@ def _load(folder: Path) -> tuple[Any, Any]:
     if not folder.is_dir():
         raise WeightsError(f"no COMET checkpoint: {folder} is not a folder", hint)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
-        model, found = AutoModelForSeq2SeqLM.from_pretrained(
-            str(folder), dtype=torch.float32, local_files_only=True, output_loading_info=True
-        )
+        with quiet_transformers():
+            tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+            model, found = AutoModelForSeq2SeqLM.from_pretrained(
+                str(folder), dtype=torch.float32, local_files_only=True, output_loading_info=True
+            )
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise WeightsError(f"no COMET checkpoint in {folder}: {reason}", hint) from error

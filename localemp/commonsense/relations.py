@@ -1,15 +1,98 @@
-"""The five relations of the paper (section 3.3.3), what an inference is, and which text of a dialogue is the event."""
+"""ATOMIC's relations, what an inference is, and which text of a dialogue is the event (section 3.3.3)."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 from localemp.dialogue import Dialogue
+from localemp.errors import OptionError, UnknownNameError
 
 # In the paper's order: intent before the event, need before it, want after it, effect on the person, reaction to it.
 RELATIONS: tuple[str, ...] = ("xIntent", "xNeed", "xWant", "xEffect", "xReact")
 
+# All of ATOMIC 2020: of persons in an event, of events among themselves, of things.
+ATOMIC_2020: tuple[str, ...] = (
+    *RELATIONS, "xAttr", "xReason", "oWant", "oEffect", "oReact",
+    "isAfter", "isBefore", "HasSubEvent", "HinderedBy", "Causes", "isFilledBy",
+    "ObjectUse", "AtLocation", "MadeUpOf", "HasProperty", "CapableOf", "Desires", "NotDesires",
+)  # fmt: skip
+
+EventKind = Literal["context", "last-utterance"]
+
 Inferences = Mapping[str, tuple[str, ...]]
 """Relation name to its inferences, best first, such as `{"xReact": ("sad", "lonely")}`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Beam:
+    """One inference, as the beam search left it.
+
+    Attributes:
+        text: Such as "to be alone".
+        score: Its log probability divided by its length in tokens; None where nobody kept it.
+    """
+
+    text: str
+    score: float | None = None
+
+
+Beams = Mapping[str, tuple[Beam, ...]]
+"""Relation name to all that was inferred, best first, before anything was chosen from it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What COMET said of one event.
+
+    Attributes:
+        beams: Of each relation that was asked.
+        cut: Characters of the event's beginning that the encoder had no room for.
+    """
+
+    beams: Beams
+    cut: int = 0
+
+
+def check_relations(relations: Iterable[str], trained: Sequence[str] | None = None) -> None:
+    """See that all of these can be asked.
+
+    Args:
+        relations: What is to be asked.
+        trained: What the checkpoint was trained on; None is all of ATOMIC 2020.
+
+    Raises:
+        UnknownNameError: ATOMIC 2020 has no such relation.
+        OptionError: It has, but the checkpoint was not trained on it.
+    """
+    for relation in relations:
+        if relation not in ATOMIC_2020:
+            raise UnknownNameError("relation", relation, trained or ATOMIC_2020)
+        if trained is not None and relation not in trained:
+            raise OptionError(
+                f"this COMET was not trained on the relation {relation!r}", f"it knows: {', '.join(trained)}"
+            )
+
+
+def check_events(events: Sequence[str]) -> None:
+    """See that every event is a text.
+
+    Raises:
+        OptionError: One is empty, or holds half of a surrogate pair; says which.
+    """
+    for number, event in enumerate(events, 1):
+        if not event.strip():
+            raise OptionError(f"event {number} is empty", "give COMET a text that says what happened")
+        if _SURROGATE.search(event):
+            raise OptionError(f"event {number} is no valid Unicode text", "give it in UTF-8")
+
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def event_of(kind: EventKind) -> Callable[[Dialogue], str]:
+    """How a dialogue becomes the event that COMET is asked about."""
+    return paper_event if kind == "context" else lambda dialogue: released_event(dialogue.last_utterance)
 
 
 def paper_event(dialogue: Dialogue) -> str:

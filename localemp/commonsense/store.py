@@ -2,7 +2,12 @@ r"""Inferences made beforehand, kept as JSON lines (plain or gzipped), and found
 
 Ours, one object a line; `id`, the dialogue's, may be left out:
 
-    {"id": "a", "event": "I lost my job today.", "inferences": {"xReact": ["sad", "worried"], "xWant": ["a new job"]}}
+    {"id": "a", "event": "I lost my job today.", "inferences": {"xReact": [["sad", -0.41], ["worried", -0.73]]}}
+
+An inference is a text, or a text and its beam's score. `"cut": 12` says that COMET did not see the event's first 12
+characters. A file of `localemp knowledge build` begins with a line that says what it was made with and from:
+
+    {"knowledge": {"comet": "comet-bart", "comet_sha256": "...", "event": "context", "data_sha256": "...", ...}}
 
 ComFact's released file (inferences of COMET-BART for the test set of EmpatheticDialogues) is read as it is:
 
@@ -11,17 +16,17 @@ ComFact's released file (inferences of COMET-BART for the test set of Empathetic
 
 import hashlib
 import json
-import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Self
+from typing import Any, Self
 
-from localemp.commonsense.relations import RELATIONS, Inferences, paper_event, released_event
+from localemp.commonsense.relations import RELATIONS, Beam, Beams, paper_event, released_event
 from localemp.data.textfile import read_lines
 from localemp.dialogue import Dialogue
 from localemp.errors import DataError
+from localemp.settings import compare_settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,15 +35,17 @@ class Entry:
 
     Attributes:
         event: The text that was asked about: a whole context or a last utterance.
-        inferences: Relation to texts, best first; the paper's five relations are always there, if need be empty.
+        inferences: Relation to beams, best first; the paper's five relations are always there, if need be empty.
         id: Of the dialogue, where it is known.
         conversation: Id of the conversation that the event comes from; only ComFact's file has it.
+        cut: Characters of the event's beginning that COMET did not see.
     """
 
     event: str
-    inferences: Inferences
+    inferences: Beams
     id: str | None = None
     conversation: str | None = None
+    cut: int = 0
 
 
 class KnowledgeStore:
@@ -47,10 +54,13 @@ class KnowledgeStore:
     Attributes:
         path: The file.
         digest: SHA-256 of the file's bytes, for the manifest.
+        header: What it was made with and from; None where the file does not say.
     """
 
-    def __init__(self, path: Path, digest: str, entries: Iterable[Entry]) -> None:
-        self.path, self.digest = path, digest
+    def __init__(
+        self, path: Path, digest: str, entries: Iterable[Entry], header: Mapping[str, Any] | None = None
+    ) -> None:
+        self.path, self.digest, self.header = path, digest, header
         self._by_id: dict[str, Entry] = {}
         self._by_utterance: dict[tuple[str, str], list[Entry]] = {}
         self._by_event: dict[str, Entry] = {}
@@ -67,80 +77,96 @@ class KnowledgeStore:
         """Read a file in our format or in ComFact's.
 
         Raises:
-            DataError: The file cannot be read or is empty, or a line is no JSON object, has neither `event` nor
-                `last_utterance`, a value of the wrong type, none of the paper's relations, or an id that was there.
+            DataError: The file cannot be read or holds no inferences, or a line is no JSON object, has neither `event`
+                nor `last_utterance`, a value of the wrong type, none of the paper's relations, or an id that was there.
         """
         entries: list[Entry] = []
-        line_of: dict[str, int] = {}
+        header: Mapping[str, Any] | None = None
+        taken: dict[str, int] = {}
         for number, line in enumerate(read_lines(path), 1):
             if not line.strip():
                 continue
             try:
-                entry = _entry(json.loads(line))
+                record = json.loads(line)
+                if header is None and not entries and (header := header_of(record)) is not None:
+                    continue
+                entry = _entry(record)
             except json.JSONDecodeError as error:
                 raise DataError(path, f"not JSON: {error.msg} at character {error.colno}", _EXAMPLE, number) from error
             except ValueError as error:
                 raise DataError(path, str(error), _EXAMPLE, number) from error
             if entry.id is not None:
-                if entry.id in line_of:
-                    taken = f"id {entry.id!r} is taken by line {line_of[entry.id]}"
-                    raise DataError(path, taken, "keep one line for every dialogue", number)
-                line_of[entry.id] = number
+                if entry.id in taken:
+                    earlier = f"id {entry.id!r} is taken by line {taken[entry.id]}"
+                    raise DataError(path, earlier, "keep one line for every dialogue", number)
+                taken[entry.id] = number
             entries.append(entry)
-        return cls(path, hashlib.sha256(path.read_bytes()).hexdigest(), entries)
+        if not entries:
+            raise DataError(path, "there are no inferences in it", "`localemp knowledge build` makes them")
+        return cls(path, hashlib.sha256(path.read_bytes()).hexdigest(), entries, header)
 
-    def find(self, dialogue: Dialogue) -> Inferences | None:
+    def find(self, dialogue: Dialogue) -> Beams | None:
         """Inferences for a dialogue, or None.
 
         Looked up by the dialogue's id; then by conversation and last utterance; then by an event that is the whole
         context, the last utterance, or the last utterance as the released code puts it. Texts are compared without
-        regard to case, white space and `"`.
+        regard to case, white space and `"`. In a file with a header an id is not enough, the event must be the
+        dialogue's, too: other data may have an id such as "line-1" as well.
         """
-        if dialogue.id in self._by_id:
-            return self._by_id[dialogue.id].inferences
+        events = (paper_event(dialogue), dialogue.last_utterance, released_event(dialogue.last_utterance))
+        named = self._by_id.get(dialogue.id)
+        if named and (self.header is None or _normal(named.event) in map(_normal, events)):
+            return named.inferences
         spoken = [_normal(turn) for turn in dialogue.turns[::2]]
         for conversation in dialogue.conversations:
             if entries := self._by_utterance.get((conversation, spoken[-1])):
                 # A speaker who says the same again has one entry each time, in the order of the conversation.
                 return entries[min(spoken[:-1].count(spoken[-1]), len(entries) - 1)].inferences
-        for event in (paper_event(dialogue), dialogue.last_utterance, released_event(dialogue.last_utterance)):
+        for event in events:
             if entry := self._by_event.get(_normal(event)):
                 return entry.inferences
         return None
+
+    def check_settings(self, asked: Mapping[str, Any]) -> None:
+        """See that the file was made as it is asked for, as far as it says how.
+
+        Args:
+            asked: The event ("context" or "last-utterance") and, where there is one, the settings of a COMET.
+
+        Raises:
+            DataError: It was made with another checkpoint, decoding or event; the differences are named.
+        """
+        made = {name: value for name, value in (self.header or {}).items() if name in asked and name != "comet"}
+        if difference := compare_settings(made, {name: asked[name] for name in made}, "in the file"):
+            shown = "\n".join(f"  {one}" for one in difference)
+            raise DataError(
+                self.path,
+                f"these inferences were made with other settings:\n{shown}",
+                "make a file with the settings of now (`localemp knowledge build`), or repeat those of the file",
+            )
 
     def missing(self, dialogues: Iterable[Dialogue]) -> list[Dialogue]:
         """Those dialogues that have no inferences here."""
         return [dialogue for dialogue in dialogues if self.find(dialogue) is None]
 
-    @staticmethod
-    def write(path: Path, entries: Iterable[Entry]) -> None:
-        """Append entries to a plain JSON lines file in our format; the file is made if it is not there.
 
-        What stood there stays; a last line without its end gets one first. Conversations are not part of the format.
-
-        Raises:
-            DataError: The file cannot be written, or is named as a gzip file.
-        """
-        if path.suffix == ".gz":
-            raise DataError(path, "inferences are written to plain files only", "leave out .gz and compress it later")
-        try:
-            with path.open("a+b") as file:
-                if file.tell() and not _ends_line(file):
-                    file.write(b"\n")
-                for entry in entries:
-                    file.write((json.dumps(_record(entry), ensure_ascii=False) + "\n").encode())
-        except OSError as error:
-            raise DataError(path, error.strerror or str(error), "check the path and the disk's room") from error
+def header_of(record: Any) -> Mapping[str, Any] | None:
+    """What a file was made with and from, where this line says it."""
+    header = record.get("knowledge") if isinstance(record, dict) else None
+    return header if isinstance(header, dict) else None
 
 
-def _ends_line(file: BinaryIO) -> bool:
-    file.seek(-1, os.SEEK_END)
-    return file.read(1) == b"\n"
-
-
-def _record(entry: Entry) -> dict[str, Any]:
-    named = {} if entry.id is None else {"id": entry.id}
-    return {**named, "event": entry.event, "inferences": dict(entry.inferences)}
+def line_of(entry: Entry) -> bytes:
+    """An entry as a line of our format; conversations are no part of it."""
+    record: dict[str, Any] = {} if entry.id is None else {"id": entry.id}
+    record["event"] = entry.event
+    if entry.cut:
+        record["cut"] = entry.cut
+    record["inferences"] = {
+        relation: [beam.text if beam.score is None else [beam.text, beam.score] for beam in beams]
+        for relation, beams in entry.inferences.items()
+    }
+    return (json.dumps(record, ensure_ascii=False) + "\n").encode()
 
 
 _EXAMPLE = 'each line is one JSON object, such as {"event": "I lost my job.", "inferences": {"xReact": ["sad"]}}'
@@ -160,7 +186,10 @@ def _entry(record: Any) -> Entry:
         if not isinstance(given, dict):
             raise ValueError('"inferences" must be an object of relations and their texts')
         event = _text(record["event"], '"event"')
-        return Entry(event, _inferences(given), id=_optional(record, "id"))
+        cut = record.get("cut", 0)
+        if not isinstance(cut, int):
+            raise ValueError('"cut" must be a number of characters')
+        return Entry(event, _inferences(given), id=_optional(record, "id"), cut=cut)
     if "last_utterance" in record:
         given = {key: value for key, value in record.items() if key in RELATIONS or isinstance(value, list)}
         event = _text(record["last_utterance"], '"last_utterance"')
@@ -168,23 +197,24 @@ def _entry(record: Any) -> Entry:
     raise ValueError('neither "event" nor "last_utterance"')
 
 
-def _inferences(given: dict[str, Any]) -> Inferences:
+def _inferences(given: dict[str, Any]) -> Beams:
     if not any(relation in given for relation in RELATIONS):
         raise ValueError(f"none of the relations {', '.join(RELATIONS)}")
-    read: dict[str, tuple[str, ...]] = dict.fromkeys(RELATIONS, ())
-    for relation, texts in given.items():
-        if not isinstance(texts, list):
+    read: dict[str, tuple[Beam, ...]] = dict.fromkeys(RELATIONS, ())
+    for relation, items in given.items():
+        if not isinstance(items, list):
             raise ValueError(f'"{relation}" must be a list of texts')
-        read[relation] = tuple(_nonempty(texts, relation))
+        read[relation] = tuple(_beams(items, relation))
     return read
 
 
-def _nonempty(texts: list[Any], relation: str) -> Iterator[str]:
-    for position, text in enumerate(texts, 1):
-        if not isinstance(text, str):
-            raise ValueError(f'"{relation}", item {position}, must be a text')
+def _beams(items: list[Any], relation: str) -> Iterator[Beam]:
+    for position, item in enumerate(items, 1):
+        text, score = item if isinstance(item, list) and len(item) == 2 else (item, None)
+        if not isinstance(text, str) or not (score is None or isinstance(score, int | float)):
+            raise ValueError(f'"{relation}", item {position}, must be a text, or a text and a number')
         if text.strip():
-            yield _text(text, f'"{relation}", item {position},')
+            yield Beam(_text(text, f'"{relation}", item {position},'), None if score is None else float(score))
 
 
 def _optional(record: dict[str, Any], key: str) -> str | None:

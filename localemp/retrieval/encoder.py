@@ -1,7 +1,6 @@
 """The sentence encoder: texts to vectors of length one (section 3.3.1, Eq. 1 and 2). Owns sentence-transformers."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from sentence_transformers import SentenceTransformer
 
 from localemp.device import pick_device
 from localemp.errors import OptionError, WeightsError
+from localemp.quiet import quiet_transformers
 
 DTYPES = ("auto", "bfloat16", "float32")
 
@@ -105,22 +105,10 @@ def _load(folder: Path, dtype: torch.dtype, device: torch.device) -> SentenceTra
     if not (folder / "modules.json").is_file():
         raise WeightsError(f"no sentence encoder: {folder} has no modules.json", hint)
     try:
-        with _quiet():
+        with quiet_transformers():
             return SentenceTransformer(
                 str(folder), device=str(device), local_files_only=True, model_kwargs={"dtype": dtype}
             ).eval()
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise WeightsError(f"no sentence encoder in {folder}: {reason}", hint) from error
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep transformers from drawing a progress bar: only the command line prints."""
-    shown = transformers.utils.logging.is_progress_bar_enabled()
-    transformers.utils.logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            transformers.utils.logging.enable_progress_bar()

@@ -11,11 +11,12 @@ work in full batches and every prompt's length is known before the engine starts
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from localemp.commonsense.relations import Inferences
+from localemp.commonsense.selection import Dropped
 from localemp.dialogue import Dialogue, Message
 from localemp.engines.base import Completion, Engine, Sampling
 from localemp.errors import PromptTooLongError
@@ -32,11 +33,12 @@ class Exemplar:
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """A dialogue and what was looked up for it; exemplars most similar first."""
+    """A dialogue and what was looked up for it: exemplars most similar first, inferences and those not chosen."""
 
     dialogue: Dialogue
     exemplars: tuple[Exemplar, ...] = ()
     inferences: Inferences | None = None
+    dropped: Mapping[str, tuple[Dropped, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,7 @@ class Response:
     Attributes:
         reply: The reply, cleaned: without a leading "Listener:" and without a made-up next turn of the speaker.
         raw: The reply as the model sent it.
+        exemplars, inferences, dropped: As in the draft.
     """
 
     dialogue: Dialogue
@@ -71,6 +74,7 @@ class Response:
     stages: tuple[Stage, ...]
     exemplars: tuple[Exemplar, ...] = ()
     inferences: Inferences | None = None
+    dropped: Mapping[str, tuple[Dropped, ...]] = field(default_factory=dict)
 
     @property
     def finish_reason(self) -> str:
@@ -217,9 +221,8 @@ class Strategy:
         exchange = Exchange(draft, engine, self.prompts, self.sampling)
         await self.flow.run(exchange)
         raw = exchange.stages[-1].completion.text
-        return Response(
-            draft.dialogue, clean_reply(raw), raw, tuple(exchange.stages), draft.exemplars, draft.inferences
-        )
+        found = draft.exemplars, draft.inferences, draft.dropped
+        return Response(draft.dialogue, clean_reply(raw), raw, tuple(exchange.stages), *found)
 
     def describe(self) -> dict[str, Any]:
         """Everything that can change the replies, for the manifest."""

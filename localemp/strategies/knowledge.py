@@ -1,28 +1,32 @@
 """`knowledge`: commonsense inferences of the dialogue context as additional content (section 3.3.3, Eq. 6 to 9)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from localemp.batching import MicroBatcher
-from localemp.commonsense.relations import Inferences
+from localemp.commonsense.relations import Beams
+from localemp.commonsense.selection import Selection, select_all
 from localemp.dialogue import Dialogue
 from localemp.errors import OptionError
 from localemp.strategies.base import Draft, Enricher
 
 if TYPE_CHECKING:
-    from localemp.commonsense.comet import Comet
+    from localemp.commonsense.source import InferenceSource
     from localemp.commonsense.store import KnowledgeStore
+
+SelectInferences = Callable[[Sequence[str], Sequence[Beams]], list[Selection]]
 
 
 class Knowledge(Enricher):
-    """Inferences from a file made beforehand, else from COMET on the fly.
+    """Inferences from a file made beforehand, else from COMET and its cache; then the choice among them.
 
     Args:
         event: How a dialogue becomes COMET's event: the whole context (paper) or the last utterance (released code).
-        settings: What the manifest records of file and checkpoint.
+        settings: What the manifest records of file, checkpoint and choice.
         store: Inferences made beforehand.
-        comet: Infers what the store does not have.
+        source: Infers what the store does not have.
+        select: From contexts and what was inferred for them, what the prompts will hold.
     """
 
     def __init__(
@@ -30,26 +34,42 @@ class Knowledge(Enricher):
         event: Callable[[Dialogue], str],
         settings: dict[str, Any],
         store: "KnowledgeStore | None" = None,
-        comet: "Comet | None" = None,
+        source: "InferenceSource | None" = None,
+        select: SelectInferences = select_all,
     ) -> None:
-        self.event, self.settings, self.store = event, settings, store
-        self.batcher: MicroBatcher[str, Inferences] | None = None if comet is None else MicroBatcher(comet.infer)
+        self.event, self.settings = event, settings
+        self.store, self.source, self.select = store, source, select
+        self.batcher: MicroBatcher[Dialogue, Selection] = MicroBatcher(self._look_up)
 
     async def enrich(self, draft: Draft) -> Draft:
-        """The inferences of the dialogue."""
-        found = self.store.find(draft.dialogue) if self.store else None
-        if found is None and self.batcher is not None:
-            found = await self.batcher.submit(self.event(draft.dialogue))
-        return replace(draft, inferences=found)
+        """The inferences of the dialogue that were chosen, and those that were not."""
+        chosen = await self.batcher.submit(draft.dialogue)
+        return replace(draft, inferences=chosen.kept, dropped=chosen.dropped)
 
     def check(self, dialogue: Dialogue) -> None:
         """Without COMET, the file must have the dialogue."""
-        if self.batcher is None and (self.store is None or self.store.find(dialogue) is None):
-            raise OptionError(
-                f"no commonsense inferences for dialogue {dialogue.id!r}",
-                "give a COMET checkpoint with --comet, or a --knowledge file that has them",
-            )
+        if self.source is not None or (self.store is not None and self.store.find(dialogue) is not None):
+            return
+        made_of = ""
+        if self.store is not None and self.store.header is not None:
+            names = ("event", "split", "data_sha256")
+            told = ", ".join(f"{name} {str(self.store.header.get(name))[:16]}" for name in names)
+            made_of = f": {self.store.path} was made for other dialogues ({told})"
+        raise OptionError(
+            f"no commonsense inferences for dialogue {dialogue.id!r}{made_of}",
+            "give a COMET with --comet, or a --knowledge file that has them (`localemp knowledge build`)",
+        )
 
     def describe(self) -> dict[str, Any]:
-        """Hashes of file and checkpoint, and how events are written."""
+        """Hashes of file and checkpoint, how events are written, and how inferences are chosen."""
         return self.settings
+
+    def _look_up(self, dialogues: Sequence[Dialogue]) -> list[Selection]:
+        found = [self.store.find(dialogue) if self.store else None for dialogue in dialogues]
+        missing = [dialogue for dialogue, beams in zip(dialogues, found, strict=True) if beams is None]
+        if missing:
+            assert self.source is not None, "`check` sees to it"
+            answers = iter(self.source.infer([self.event(dialogue) for dialogue in missing]))
+            found = [next(answers).beams if beams is None else beams for beams in found]
+        contexts = [" ".join(dialogue.turns) for dialogue in dialogues]
+        return self.select(contexts, [beams for beams in found if beams is not None])

@@ -6,7 +6,10 @@ import time
 
 import pytest
 
+from localemp.paths import resource
 from localemp.runs import read_manifest, read_records
+
+SAMPLES = resource("prompts", "dialogues", "samples.knowledge.jsonl")
 
 
 @pytest.fixture
@@ -41,9 +44,12 @@ def test_samples_are_answered_and_shown(localemp, script, tmp_path):
     assert "12 replies, 0 failed" in done.stdout
     records = read_records(tmp_path / "run")
     assert [record["reply"] for record in records] == ["I hear you."] * 12
-    assert all(record["inferences"]["xReact"] for record in records)
+    assert all(record["inferences"] and record["inferences_dropped"] for record in records)
+    assert "not chosen:" in localemp("runs", "show", "run", "--index", 0).stdout
     manifest = read_manifest(tmp_path / "run")
     assert manifest["settings"]["strategy"] == "knowledge"
+    assert manifest["settings"]["select"] == "relevant"
+    assert len(manifest["settings"]["select_encoder_sha256"]) == 64
     assert len(manifest["settings"]["data_sha256"]) == 64
     assert manifest["sessions"][0]["command"].startswith("localemp generate --script")
 
@@ -194,7 +200,12 @@ def test_a_damaged_run_does_not_hide_the_others(localemp, script, tmp_path):
         (["--data", "listener.jsonl"], ["listener.jsonl, line 1", "listener"]),
         (["--data", "turnless.jsonl"], ["turnless.jsonl, line 1", "turns"]),
         (["--data", "empty.jsonl"], ["empty.jsonl"]),
-        (["--data", "talks.jsonl", "--strategy", "knowledge"], ["--knowledge FILE", "--comet"]),
+        (
+            ["--data", "talks.jsonl", "--strategy", "knowledge", "--knowledge", SAMPLES, "--select", "all"],
+            ["no commonsense inferences for dialogue 'd0'", "--comet", "--knowledge file"],
+        ),
+        (["--select", "all"], ["select is for knowledge"]),
+        (["--strategy", "knowledge", "--select", "some"], ["relevant", "all"]),
         (["--data", "talks.jsonl", "--strategy", "two-stage", "--given", "situation"], ["'d0' has no situation"]),
         (["--comet", "nowhere", "--strategy", "knowledge"], ["nowhere"]),
         (["--script", "nothing.jsonl"], ["nothing.jsonl"]),

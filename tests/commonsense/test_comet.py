@@ -1,21 +1,19 @@
 """COMET on a tiny BART of random weights; the texts are nonsense, the machinery is the real one."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 import torch
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
-from transformers import BartConfig, BartForConditionalGeneration, PreTrainedTokenizerFast
+from tiny_comet import save_tiny
+from transformers import BartForConditionalGeneration, PreTrainedTokenizerFast
 
 from localemp.commonsense.comet import Comet
-from localemp.commonsense.relations import RELATIONS, paper_event, released_event
+from localemp.commonsense.relations import ATOMIC_2020, RELATIONS, Beam, paper_event, released_event
 from localemp.dialogue import Dialogue
-from localemp.errors import OptionError, WeightsError
+from localemp.errors import OptionError, UnknownNameError, WeightsError
 
-VOCABULARY = "i my dog died got a new job and we were very happy lost it again today the cat . ! sad"
-POSITIONS = 16
 EVENTS = [
     "my dog died",
     "i got a new job and we were very happy today !",
@@ -34,50 +32,6 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def save_tiny(folder: Path, extra_tokens: int = 0, byte_by_byte: bool = False) -> Path:
-    torch.manual_seed(7)
-    words = [
-        "<s>",
-        "<pad>",
-        "</s>",
-        "<unk>",
-        *VOCABULARY.split(),
-        *RELATIONS,
-        "[GEN]",
-        *(f"extra{i}" for i in range(extra_tokens)),
-    ]
-    if byte_by_byte:
-        words += pre_tokenizers.ByteLevel.alphabet()
-        words = list(dict.fromkeys(words))
-        backend = Tokenizer(models.BPE({word: index for index, word in enumerate(words)}, []))
-        backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    else:
-        backend = Tokenizer(models.WordLevel({word: index for index, word in enumerate(words)}, unk_token="<unk>"))
-        backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    backend.post_processor = processors.TemplateProcessing(
-        single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
-    )
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=backend, bos_token="<s>", pad_token="<pad>", eos_token="</s>", unk_token="<unk>"
-    )
-    tokenizer.save_pretrained(folder)
-    config = BartConfig(
-        vocab_size=len(words) - extra_tokens,
-        d_model=32,
-        encoder_layers=2,
-        decoder_layers=2,
-        encoder_attention_heads=4,
-        decoder_attention_heads=4,
-        encoder_ffn_dim=64,
-        decoder_ffn_dim=64,
-        max_position_embeddings=POSITIONS,
-        # Large enough that what is asked changes what is answered.
-        init_std=0.3,
-    )
-    BartForConditionalGeneration(config).save_pretrained(folder)
-    return folder
-
-
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_tiny(tmp_path_factory.mktemp("comet"))
@@ -86,6 +40,10 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def comet(tiny: Path) -> Comet:
     return Comet(tiny, max_new_tokens=8, batch_size=4, device="cpu")
+
+
+def texts(beams: Sequence[Beam]) -> list[str]:
+    return [beam.text for beam in beams]
 
 
 def reference(folder: Path, query: str, beams: int = 5, new_tokens: int = 8) -> list[str]:
@@ -106,7 +64,7 @@ def test_answers_are_those_of_plain_beam_search(tiny: Path, comet: Comet):
     assert tuple(inferences) == RELATIONS
     for relation in RELATIONS:
         expected = reference(tiny, f"my dog died {relation} [GEN]")
-        assert list(inferences[relation]) == list(dict.fromkeys(filter(None, expected)))
+        assert texts(inferences[relation]) == list(dict.fromkeys(filter(None, expected)))
     assert len(set(inferences.values())) > 1, "the relation makes no difference"
 
 
@@ -144,7 +102,7 @@ def test_repetitions_and_empty_texts_are_left_out(tiny: Path):
     raw = reference(tiny, "my dog died xWant [GEN]", beams=30, new_tokens=3)
     assert len(set(raw)) < len(raw), "nothing is repeated, so the test shows nothing"
     (found,) = Comet(tiny, beams=30, keep=30, max_new_tokens=3, device="cpu").infer(["my dog died"], ["xWant"])
-    assert found["xWant"] == tuple(dict.fromkeys(text for text in raw if text))
+    assert texts(found["xWant"]) == list(dict.fromkeys(text for text in raw if text))
 
 
 def test_a_long_event_loses_its_beginning_and_keeps_the_relation(comet: Comet):
@@ -166,7 +124,8 @@ def test_a_relation_before_the_event_is_kept_too(tiny: Path):
 
 def test_a_cut_never_falls_inside_a_character(tmp_path: Path):
     # Four tokens each: with <s>, " xReact" and </s> there is room for one of them and an x.
-    comet = Comet(save_tiny(tmp_path, byte_by_byte=True), query="{event} {relation}", max_new_tokens=4, device="cpu")
+    comet = Comet(save_tiny(tmp_path, byte_by_byte=True), query="{event} {relation}", relations=["xReact"],
+                  max_new_tokens=4, device="cpu")  # fmt: skip
     assert comet.infer(["🙂🙂x"], ["xReact"]) == comet.infer(["🙂x"], ["xReact"])
 
 
@@ -193,8 +152,10 @@ def test_a_summary_minimum_of_the_checkpoint_does_not_hold(tiny: Path, tmp_path:
         ({"keep": -1}, "keep is -1"),
         ({"max_new_tokens": 0}, "max_new_tokens is 0"),
         ({"batch_size": 0}, "batch_size is 0"),
-        ({"query": "{event} [GEN]"}, "must have the fields {event} and {relation}"),
-        ({"query": "{event} {relation} {tail}"}, "no others"),
+        ({"query": "{event} [GEN]"}, "the decoder prompt '' the field {relation}"),
+        ({"query": "{event} {relation} {tail}"}, "neither any other"),
+        ({"query": "{event}", "decoder_prompt": "{event} {relation}"}, "must have the field {event}"),
+        ({"query": "{event} {relation}", "decoder_prompt": "{relation"}, "is no template"),
         ({"query": "{event} {relation"}, "is no template"),
         ({"device": "abacus"}, "device 'abacus' cannot be used"),
     ],
@@ -205,13 +166,85 @@ def test_options_out_of_range(tiny: Path, options: dict[str, object], named: str
     assert caught.value.hint
 
 
-@pytest.mark.parametrize(
-    ("events", "relations", "named"),
-    [(["sad", "  "], RELATIONS, "event 2 is empty"), (["sad"], ["xReact", ""], "a relation has no name")],
-)
-def test_empty_questions(comet: Comet, events: list[str], relations: list[str], named: str):
+@pytest.mark.parametrize(("event", "named"), [("  ", "event 2 is empty"), ("\ud83d", "event 2 is no valid Unicode")])
+def test_what_is_no_event(comet: Comet, event: str, named: str):
     with pytest.raises(OptionError, match=named):
-        comet.infer(events, relations)
+        comet.infer(["sad", event])
+
+
+def test_relations_that_cannot_be_asked(tiny: Path, comet: Comet):
+    for unknown in ("xMood", ""):
+        with pytest.raises(UnknownNameError, match="unknown relation") as caught:
+            comet.infer(["sad"], ["xReact", unknown])
+        assert set(caught.value.known) == set(ATOMIC_2020)
+    assert len(ATOMIC_2020) == len(set(ATOMIC_2020)) == 23
+    five = Comet(tiny, relations=RELATIONS, max_new_tokens=8, device="cpu")
+    with pytest.raises(OptionError, match="not trained on the relation 'oReact'") as untrained:
+        five.infer(["sad"], ["oReact"])
+    assert "xIntent, xNeed" in untrained.value.hint
+
+
+def test_a_score_is_the_mean_log_probability_of_the_beams_tokens(tiny: Path, comet: Comet):
+    model = BartForConditionalGeneration.from_pretrained(tiny)
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(tiny)
+    asked = tokenizer("my dog died xReact [GEN]", return_tensors="pt", return_token_type_ids=False)
+    for beams in (1, 5):
+        made = model.generate(**asked, num_beams=beams, num_return_sequences=1, max_new_tokens=8)
+        with torch.inference_mode():
+            odds = model(**asked, decoder_input_ids=made[:, :-1]).logits.log_softmax(-1)
+        chosen = odds.gather(-1, made[:, 1:, None]).squeeze(-1)
+        best = Comet(tiny, beams=beams, keep=1, max_new_tokens=8, device="cpu").infer(["my dog died"], ["xReact"])
+        # The last token is </s>, forced because there is no room for more, so its probability is 1.
+        assert made[0, -1] == model.config.eos_token_id and made.shape[1] == 9
+        expected = float(chosen[:, :-1].sum() / chosen.shape[1])
+        assert best[0]["xReact"][0].score == pytest.approx(expected, abs=1e-4)
+    scores = [beam.score for beam in comet.infer(["my dog died"], ["xReact"])[0]["xReact"]]
+    assert scores == sorted(scores, reverse=True)
+
+
+def test_a_decoder_prompt_is_asked_but_no_part_of_the_answer(tiny: Path):
+    prompted = Comet(tiny, "{event}", "{relation}", max_new_tokens=8, batch_size=4, device="cpu")
+    found = prompted.infer(EVENTS)
+    assert len(set(found[0].values())) > 1, "the relation makes no difference"
+    assert found == [prompted.infer([event])[0] for event in EVENTS]
+    model = BartForConditionalGeneration.from_pretrained(tiny)
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(tiny)
+    for event, inferences in zip(EVENTS, found, strict=True):
+        for relation in RELATIONS:
+            begun = [model.config.decoder_start_token_id, tokenizer.convert_tokens_to_ids(relation)]
+            answers = model.generate(
+                **tokenizer(event, return_tensors="pt", return_token_type_ids=False),
+                decoder_input_ids=torch.tensor([begun]),
+                num_beams=5,
+                num_return_sequences=5,
+                max_new_tokens=8,
+            )
+            plain = [text.strip() for text in tokenizer.batch_decode(answers[:, 2:], skip_special_tokens=True)]
+            assert texts(inferences[relation]) == list(dict.fromkeys(filter(None, plain)))
+
+
+def test_a_decoder_prompt_that_the_checkpoint_does_not_know(tiny: Path):
+    with pytest.raises(WeightsError, match=r"does not know the decoder prompt '\[xIntent\]'"):
+        Comet(tiny, "{event}", "[{relation}]", device="cpu").infer(["sad"])
+
+
+@pytest.mark.parametrize(
+    ("event", "kept"),
+    [
+        ("my dog died", "my dog died"),
+        ("my dog died . " + "i lost the cat . " * 2 + "sad", "i lost the cat . i lost the cat . sad"),
+        (
+            "my dog died today ! i lost the cat again and we were sad today",
+            "i lost the cat again and we were sad today",
+        ),
+        ("sad . " + "cat " * 40 + "died", "cat " * 11 + "died"),
+        ("cat " * 40 + ". sad", "sad"),
+    ],
+)
+def test_a_long_event_is_cut_at_a_sentence_if_it_can_be(comet: Comet, event: str, kept: str):
+    # <s>, relation, [GEN], </s> leave 12 of the 16 positions to the event.
+    assert comet.fit(event) == (kept, len(event) - len(kept))
+    assert comet.infer([event]) == comet.infer([kept])
 
 
 def test_a_query_that_alone_fills_the_encoder(tiny: Path):

@@ -6,12 +6,14 @@ from typing import Any
 
 import pytest
 
-from localemp.commonsense.relations import RELATIONS
-from localemp.commonsense.store import Entry, KnowledgeStore
+from localemp.commonsense.relations import RELATIONS, Beam
+from localemp.commonsense.store import Entry, KnowledgeStore, line_of
+from localemp.commonsense.writer import KnowledgeWriter
 from localemp.dialogue import Dialogue
 from localemp.errors import DataError
 
 NONE = dict.fromkeys(RELATIONS, ())
+SAD = Beam("sad")
 
 
 def save(path: Path, *records: Any) -> Path:
@@ -29,19 +31,19 @@ def comfact(conversation: str, utterance: str, react: str) -> dict[str, Any]:
 
 def react(store: KnowledgeStore, dialogue: Dialogue) -> str | None:
     found = store.find(dialogue)
-    return None if found is None else found["xReact"][0]
+    return None if found is None else found["xReact"][0].text
 
 
 def test_our_format(tmp_path: Path):
     record = {
         "id": "a",
         "event": " My dog died. ",
-        "inferences": {"xReact": ["sad ", "", "sad"], "xWant": ["to cry"], "oReact": ["sorry"]},
+        "inferences": {"xReact": ["sad ", "", ["sad", None]], "xWant": ["to cry"], "oReact": ["sorry"]},
     }
     store = KnowledgeStore.read(save(tmp_path / "k.jsonl", record))
     found = store.find(Dialogue("a", ("Something else.",)))
     # The five are always there, other relations of ATOMIC are kept, empty texts are not.
-    assert found == {**NONE, "xReact": ("sad", "sad"), "xWant": ("to cry",), "oReact": ("sorry",)}
+    assert found == {**NONE, "xReact": (SAD, SAD), "xWant": (Beam("to cry"),), "oReact": (Beam("sorry"),)}
     assert store.digest == hashlib.sha256((tmp_path / "k.jsonl").read_bytes()).hexdigest()
     assert store.path == tmp_path / "k.jsonl"
 
@@ -100,25 +102,87 @@ def test_equal_events_without_a_conversation_give_the_first(tmp_path: Path):
     assert react(store, Dialogue("x", ("I won.",))) == "happy"
 
 
+HEADER = {"comet": "tiny", "comet_sha256": "ab", "beams": 5, "event": "context", "data_sha256": "cd", "localemp": "1"}
+FIRST = Entry("I’m glad 🙂", {**NONE, "xReact": (Beam("happy", -0.4123),), "xAttr": (Beam("kind"),)}, id="a", cut=7)
+SECOND = Entry("I won.", {**NONE, "xWant": (Beam("to tell all", -1.0),)}, id="b")
+
+
+def write(path: Path, *entries: Entry, **changed: Any) -> set[str]:
+    """Append to a file as `knowledge build` does; returns the ids that were there before."""
+    with KnowledgeWriter.open(path, {**HEADER, **changed}) as writer:
+        before = set(writer.done)
+        writer.add(entries)
+    return before
+
+
 def test_what_is_written_is_read_again(tmp_path: Path):
-    path = tmp_path / "k.jsonl"
-    first = Entry("I’m glad 🙂", {**NONE, "xReact": ("happy",), "xAttr": ("kind",)}, id="a")
-    KnowledgeStore.write(path, [first])
-    KnowledgeStore.write(path, [Entry("I won.", {**NONE, "xWant": ("to tell all",)})])
-    KnowledgeStore.write(path, [])
-    assert len(path.read_text(encoding="utf-8").splitlines()) == 2
+    path = tmp_path / "deep" / "k.jsonl"
+    assert write(path, FIRST) == set()
+    assert write(path, SECOND, localemp="2") == {"a"}, "another version of localemp may go on"
     store = KnowledgeStore.read(path)
-    assert store.find(Dialogue("a", ("x",))) == first.inferences
-    assert store.find(Dialogue("x", ("I won.",))) == {**NONE, "xWant": ("to tell all",)}
+    assert store.header == HEADER
+    assert store.find(Dialogue("a", ("I’m glad 🙂",))) == FIRST.inferences
+    assert store.find(Dialogue("x", ("I won.",))) == SECOND.inferences
+    assert json.loads(path.read_text("utf-8").splitlines()[1])["cut"] == 7
 
 
-def test_writing_after_a_line_without_its_end(tmp_path: Path):
+def test_an_id_alone_does_not_make_it_the_same_dialogue(tmp_path: Path):
     path = tmp_path / "k.jsonl"
-    path.write_text(json.dumps(ours("I won.", "happy")), encoding="utf-8")
-    KnowledgeStore.write(path, [Entry("I lost.", {**NONE, "xReact": ("sad",)})])
+    write(path, FIRST, SECOND)
     store = KnowledgeStore.read(path)
-    assert react(store, Dialogue("x", ("I won.",))) == "happy"
-    assert react(store, Dialogue("x", ("I lost.",))) == "sad"
+    assert store.find(Dialogue("b", ("I lost.",))) is None
+    assert store.find(Dialogue("a", ("I won.",))) == SECOND.inferences
+
+
+def test_other_settings_are_refused_with_the_difference(tmp_path: Path):
+    path = tmp_path / "k.jsonl"
+    write(path, FIRST)
+    before = path.read_bytes()
+    with pytest.raises(DataError) as caught:
+        write(path, SECOND, beams=7, data_sha256="ef")
+    assert "beams: 5 in the file, 7 now" in caught.value.message
+    assert 'data_sha256: "cd" in the file, "ef" now' in caught.value.message
+    assert "--out" in caught.value.hint
+    assert path.read_bytes() == before
+    store = KnowledgeStore.read(path)
+    store.check_settings({"event": "context", "comet": "another name", "comet_sha256": "ab"})
+    with pytest.raises(DataError, match='comet_sha256: "ab" in the file, "xy" now'):
+        store.check_settings({"event": "context", "comet_sha256": "xy"})
+    with pytest.raises(DataError, match='event: "context" in the file, "last-utterance" now'):
+        store.check_settings({"event": "last-utterance"})
+
+
+@pytest.mark.parametrize("half", [b'{"id": "b", "event', line_of(SECOND)[:-1]])
+def test_half_a_line_at_the_end_is_taken_away(tmp_path: Path, half: bytes):
+    path = tmp_path / "k.jsonl"
+    write(path, FIRST)
+    path.write_bytes(path.read_bytes() + half)
+    assert write(path, SECOND) == {"a"}
+    assert react(KnowledgeStore.read(path), Dialogue("a", (FIRST.event,))) == "happy"
+    assert path.read_bytes().count(b"\n") == 3
+
+
+def test_half_a_header_is_written_again(tmp_path: Path):
+    path = tmp_path / "k.jsonl"
+    path.write_bytes(b'{"knowledge": {"comet": "ti')
+    assert write(path, FIRST) == set()
+    assert KnowledgeStore.read(path).header == HEADER
+
+
+@pytest.mark.parametrize("content", [b"my diary", b"my\ndiary\n", b'{"event": "a", "inferences": {"xReact": []}}\n'])
+def test_what_localemp_did_not_begin_is_left_alone(tmp_path: Path, content: bytes):
+    path = tmp_path / "k.jsonl"
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"does not say what it was made with|holds no inferences"):
+        write(path, FIRST)
+    assert path.read_bytes() == content
+
+
+def test_only_one_writes_at_a_time(tmp_path: Path):
+    path = tmp_path / "k.jsonl"
+    with KnowledgeWriter.open(path, HEADER), pytest.raises(DataError, match="another localemp writes to it"):
+        write(path, FIRST)
+    assert write(path, FIRST) == set()
 
 
 @pytest.mark.parametrize(
@@ -140,8 +204,13 @@ def test_writing_after_a_line_without_its_end(tmp_path: Path):
         ('{"last_utterance": "a"}', "none of the relations xIntent"),
         ('{"event": "a", "inferences": {"xReact": "sad"}}', '"xReact" must be a list of texts'),
         ('{"last_utterance": "a", "xWant": [], "xReact": {}}', '"xReact" must be a list of texts'),
-        ('{"event": "a", "inferences": {"xReact": ["sad", null]}}', '"xReact", item 2, must be a text'),
+        (
+            '{"event": "a", "inferences": {"xReact": ["sad", null]}}',
+            '"xReact", item 2, must be a text, or a text and a number',
+        ),
         ('{"event": "\\ud83d", "inferences": {"xReact": []}}', "half of a surrogate pair"),
+        ('{"event": "a", "inferences": {"xReact": [["sad", "-1"]]}}', "or a text and a number"),
+        ('{"event": "a", "cut": "7", "inferences": {"xReact": []}}', '"cut" must be a number'),
         ('{"id": "one", "event": "b", "inferences": {"xReact": []}}', "id 'one' is taken by line 1"),
     ],
 )
@@ -155,11 +224,11 @@ def test_a_line_that_cannot_be_used(tmp_path: Path, line: str, named: str):
     assert caught.value.hint
 
 
-@pytest.mark.parametrize("content", [b"", b" \n\n", gzip.compress(b"")])
+@pytest.mark.parametrize("content", [b"", b" \n\n", gzip.compress(b""), b'{"knowledge": {}}\n'])
 def test_an_empty_file(tmp_path: Path, content: bytes):
     path = tmp_path / "k.jsonl"
     path.write_bytes(content)
-    with pytest.raises(DataError, match="empty"):
+    with pytest.raises(DataError, match=r"empty|no inferences"):
         KnowledgeStore.read(path)
 
 
@@ -167,7 +236,9 @@ def test_files_that_cannot_be_read_or_written(tmp_path: Path):
     with pytest.raises(DataError, match="No such file"):
         KnowledgeStore.read(tmp_path / "nowhere.jsonl")
     with pytest.raises(DataError, match="No such file"):
-        KnowledgeStore.write(tmp_path / "nowhere" / "k.jsonl", [])
+        KnowledgeStore.read(tmp_path / "nowhere" / "k.jsonl")
+    with pytest.raises(DataError, match="Is a directory"):
+        write(tmp_path)
     with pytest.raises(DataError, match="plain files only"):
-        KnowledgeStore.write(tmp_path / "k.jsonl.gz", [])
+        write(tmp_path / "k.jsonl.gz")
     assert not (tmp_path / "k.jsonl.gz").exists()

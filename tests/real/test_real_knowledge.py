@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from localemp.commonsense.relations import RELATIONS, Inferences
+from localemp.commonsense.relations import RELATIONS, Beam, Beams
 from localemp.commonsense.store import KnowledgeStore
 from localemp.dialogue import Dialogue
 
@@ -19,8 +19,8 @@ def rows(path: Path) -> list[dict[str, Any]]:
         return [json.loads(line) for line in file]
 
 
-def inferences(entry: dict[str, Any]) -> Inferences:
-    return {relation: tuple(entry[relation]) for relation in RELATIONS}
+def inferences(entry: dict[str, Any]) -> Beams:
+    return {relation: tuple(Beam(text) for text in entry[relation]) for relation in RELATIONS}
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,7 @@ import json
 
 import pytest
 
+from localemp.commonsense.relations import Beam
 from localemp.dialogue import Dialogue
 from localemp.engines.base import Completion, Engine, Sampling
 from localemp.engines.planner import MARGIN, Planner
@@ -111,7 +112,7 @@ async def test_a_dialogue_that_fits_nowhere_is_an_error():
 async def test_knowledge_comes_before_the_question(tmp_path):
     class Store:
         def find(self, dialogue):
-            return {"xReact": ("sad",)}
+            return {"xReact": (Beam("sad"),)}
 
     part = Knowledge(lambda dialogue: dialogue.last_utterance, {}, Store())
     engine = script(tmp_path, {"reply": "ok"})

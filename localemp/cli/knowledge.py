@@ -1,0 +1,182 @@
+"""`localemp knowledge`: what COMET infers, for a text or for a whole data set."""
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from localemp.cli.options import data_options
+
+if TYPE_CHECKING:
+    from localemp.commonsense.relations import Answer
+    from localemp.commonsense.source import InferenceSource
+
+# Dialogues that are looked up and written together.
+_AT_ONCE = 32
+
+
+@click.group()
+def knowledge() -> None:
+    """Infer what may lie behind what a person says, and keep it in a file."""
+
+
+_comet = click.option(
+    "--comet", help="comet-mini (default), comet-bart, a folder, a Hugging Face id, or a profile (.toml)."
+)
+_variant = click.option(
+    "--variant", default="paper", show_default=True,
+    help="What COMET is asked about: paper (text or context as it is), released (last utterance, tokenised), a file.",
+)  # fmt: skip
+_beams = click.option(
+    "--beams", type=click.IntRange(min=1), default=5, show_default=True, help="Width of the beam search."
+)
+_keep = click.option("--keep", type=click.IntRange(min=1), help="How many beams to keep; by default up to 5.")
+
+
+@knowledge.command()
+@click.argument("texts", nargs=-1, required=True, metavar="TEXT...")
+@_comet
+@click.option("--relations", help="Such as xIntent,xReact; by default the paper's five. ATOMIC 2020 has 23.")
+@_beams
+@_keep
+@_variant
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object for each text.")
+def infer(
+    texts: tuple[str, ...],
+    comet: str | None,
+    relations: str | None,
+    beams: int,
+    keep: int | None,
+    variant: str,
+    as_json: bool,
+) -> None:
+    """Print what COMET infers from each TEXT, with the score of every beam (log probability a token)."""
+    from localemp.cli.display import Display
+    from localemp.commonsense.relations import RELATIONS, check_events, event_of
+    from localemp.commonsense.store import Entry, line_of
+    from localemp.dialogue import Dialogue
+    from localemp.prompts import load_template
+
+    asked = tuple(name.strip() for name in relations.split(",")) if relations is not None else RELATIONS
+    check_events(texts)
+    event = event_of(load_template(variant).knowledge.event)
+    events = [event(Dialogue("text", (text,))) for text in texts]
+    with Display() as display:
+        source = _source(comet, beams, keep, display.bytes)
+        with display.clock("Inferring"):
+            answers = source.infer(events, asked)
+    for text, answer in zip(events, answers, strict=True):
+        if as_json:
+            click.echo(line_of(Entry(text, answer.beams, cut=answer.cut)), nl=False)
+        else:
+            _print(text, answer)
+
+
+@knowledge.command()
+@data_options
+@click.option("--limit", type=click.IntRange(min=1), help="Only so many dialogues from the start.")
+@_comet
+@_beams
+@_keep
+@_variant
+@click.option(
+    "--out", required=True, type=click.Path(path_type=Path, dir_okay=False), help="The file, such as K.jsonl."
+)
+def build(
+    data: str,
+    split: str,
+    instances: Any,
+    limit: int | None,
+    comet: str | None,
+    beams: int,
+    keep: int | None,
+    variant: str,
+    out: Path,
+) -> None:
+    """Infer for every dialogue of a data set, into a file for `generate --knowledge`.
+
+    Lines are written as they are made. Ctrl-C stops; the same command goes on where it stopped, and what was once
+    inferred, in whatever file, is never inferred again.
+    """
+    from localemp.cli.display import Display
+    from localemp.commonsense.relations import event_of
+    from localemp.commonsense.store import Entry
+    from localemp.commonsense.writer import KnowledgeWriter
+    from localemp.data.sources import data_hash, load_dialogues
+    from localemp.machine import versions
+    from localemp.prompts import load_template
+
+    kind = load_template(variant).knowledge.event
+    event = event_of(kind)
+    started = time.perf_counter()
+    with Display() as display:
+        dialogues = load_dialogues(data, split, instances)
+        chosen = dialogues[:limit]
+        source = _source(comet, beams, keep, display.bytes)
+        header = {
+            **source.settings,
+            "event": kind,
+            "data_sha256": data_hash(dialogues),
+            "split": split,
+            "localemp": versions().get("localemp"),
+        }
+        with KnowledgeWriter.open(out, header) as writer:
+            pending = [dialogue for dialogue in chosen if dialogue.id not in writer.done]
+            if before := len(chosen) - len(pending):
+                display.say(f"{before} of {_count(len(chosen), 'dialogue')} are in {out} already")
+            try:
+                for start in range(0, len(pending), _AT_ONCE):
+                    display.rows("Inferring", start, len(pending))
+                    part = pending[start : start + _AT_ONCE]
+                    events = [event(dialogue) for dialogue in part]
+                    writer.add(
+                        Entry(text, answer.beams, dialogue.id, cut=answer.cut)
+                        for dialogue, text, answer in zip(part, events, source.infer(events), strict=True)
+                    )
+                display.rows("Inferring", len(pending), len(pending))
+            except KeyboardInterrupt:
+                done = sum(dialogue.id in writer.done for dialogue in chosen)
+                display.say(f"stopped: {done} of {_count(len(chosen), 'dialogue')} are in {out}")
+                display.say("next: the same command goes on from here")
+                raise click.exceptions.Exit(130) from None
+    _summary(source, len(chosen), time.perf_counter() - started, out)
+
+
+def _source(comet: str | None, beams: int, keep: int | None, progress: Any) -> "InferenceSource":
+    from localemp.commonsense.source import DEFAULT_COMET, open_source
+
+    return open_source(comet or DEFAULT_COMET, progress, beams=beams, keep=keep)
+
+
+def _print(event: str, answer: "Answer") -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=Text(event), title_justify="left")
+    table.add_column("Relation")
+    table.add_column("Inference", ratio=1)
+    table.add_column("Score", justify="right")
+    for relation, beams in answer.beams.items():
+        for row, beam in enumerate(beams):
+            score = "" if beam.score is None else f"{beam.score:.2f}"
+            table.add_row("" if row else relation, Text(beam.text), score, end_section=row == len(beams) - 1)
+        if not beams:
+            table.add_row(relation, Text("(nothing)", "dim"), "", end_section=True)
+    console = Console()
+    console.print(table)
+    if answer.cut:
+        console.print(f"the first {_count(answer.cut, 'character')} did not fit the encoder", highlight=False)
+
+
+def _summary(source: "InferenceSource", dialogues: int, seconds: float, out: Path) -> None:
+    click.echo(
+        f"{_count(dialogues, 'dialogue')}: {_count(source.inferred, 'query', 'queries')} answered now, "
+        f"{source.remembered} from the cache, {seconds:.1f} s"
+    )
+    click.echo(f"use it with: --knowledge {out}")
+
+
+def _count(number: int, one: str, many: str | None = None) -> str:
+    return f"{number:,} {one if number == 1 else many or one + 's'}"

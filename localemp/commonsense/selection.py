@@ -1,0 +1,178 @@
+"""Chooses the inferences that fit a dialogue: our reading of "dynamically concatenates" (section 3.3.3, Eq. 8).
+
+Of each relation, in this order:
+
+1. Beams that say nothing ("none") are dropped.
+2. The others are ranked by a weighted sum of the beam's probability and the cosine similarity to the context.
+3. From the best on: what lies below the cut-off is dropped; what says the same as one that is kept is dropped, by its
+   words or by cosine; and no more than so many are kept.
+
+The numbers are data, in `[knowledge.select]` of the prompt template; docs/knowledge.md says how they were found.
+"""
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from localemp.commonsense.relations import ATOMIC_2020, Beam, Beams, Inferences
+
+if TYPE_CHECKING:
+    from localemp.retrieval.index import TextEncoder, Vectors
+
+Keep = Literal["relevant", "all"]
+
+# Cosines are the same to this many digits whatever else was embedded in the same batch.
+_DIGITS = 4
+
+
+class Select(BaseModel):
+    """How inferences are chosen.
+
+    Attributes:
+        keep: "relevant" as above, or "all".
+        encoder: The sentence encoder that compares texts, named like a model.
+        nothing: Inferences that say nothing, compared without case and punctuation.
+        same: Cosine from which two inferences say the same.
+        beam_weight: Of exp(score), the probability of a token; where no score is known, of 1/2, 1/3, 1/4 ... by rank.
+        context_weight: Of the cosine between inference and context.
+        cut_off: The least weighted sum that is kept: by relation, and "other" for those that are not named. Reactions
+            are single words, which are less similar to any context than phrases are.
+        most: Inferences of one relation.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    keep: Keep
+    encoder: str
+    nothing: tuple[str, ...]
+    same: Annotated[float, Field(gt=0)]
+    beam_weight: Annotated[float, Field(ge=0)]
+    context_weight: Annotated[float, Field(ge=0)]
+    cut_off: Mapping[str, float]
+    most: Annotated[int, Field(gt=0)]
+
+    @field_validator("cut_off")
+    @classmethod
+    def _has_other(cls, cut_off: Mapping[str, float]) -> Mapping[str, float]:
+        if unknown := sorted(set(cut_off) - {*ATOMIC_2020, "other"}):
+            raise ValueError(f"unknown relation {unknown[0]!r}")
+        if "other" not in cut_off:
+            raise ValueError('"other" is missing')
+        return cut_off
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """An inference that was not chosen.
+
+    Attributes:
+        text: The inference.
+        reason: "says nothing", "like: ..." with the one that says the same, "below the cut-off", or "too many".
+        value: The weighted sum; None where it says nothing.
+    """
+
+    text: str
+    reason: str
+    value: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """What was chosen for one dialogue, best first, and what was not. Relations with nothing in them are left out."""
+
+    kept: Inferences
+    dropped: Mapping[str, tuple[Dropped, ...]] = field(default_factory=dict)
+
+
+def select_all(contexts: Sequence[str], found: Sequence[Beams]) -> list[Selection]:
+    """Everything, as the released code has it."""
+    return [Selection({name: tuple(beam.text for beam in beams) for name, beams in one.items()}) for one in found]
+
+
+class Selector:
+    """Chooses inferences by the numbers of a template.
+
+    Args:
+        settings: The numbers.
+        encoder: Embeds inferences and contexts.
+    """
+
+    def __init__(self, settings: Select, encoder: "TextEncoder") -> None:
+        self.settings, self.encoder = settings, encoder
+        self._nothing = {_bare(text) for text in settings.nothing}
+
+    def __call__(self, contexts: Sequence[str], found: Sequence[Beams]) -> list[Selection]:
+        """Choose for many dialogues at once.
+
+        Args:
+            contexts: One for each dialogue.
+            found: What was inferred for it.
+        """
+        texts = [*contexts, *(beam.text for one in found for beams in one.values() for beam in beams)]
+        row_of = {text: row for row, text in enumerate(dict.fromkeys(texts))}
+        vectors = self.encoder.encode(list(row_of))
+        return [self._choose(context, one, row_of, vectors) for context, one in zip(contexts, found, strict=True)]
+
+    def _choose(self, context: str, found: Beams, row_of: Mapping[str, int], vectors: "Vectors") -> Selection:
+        kept: dict[str, tuple[str, ...]] = {}
+        dropped: dict[str, tuple[Dropped, ...]] = {}
+        for relation, beams in found.items():
+            cut_off = self.settings.cut_off.get(relation, self.settings.cut_off["other"])
+            chosen, rest = self._rank(context, beams, cut_off, row_of, vectors)
+            if chosen:
+                kept[relation] = tuple(chosen)
+            if rest:
+                dropped[relation] = tuple(rest)
+        return Selection(kept, dropped)
+
+    def _rank(
+        self, context: str, beams: Sequence[Beam], cut_off: float, row_of: Mapping[str, int], vectors: "Vectors"
+    ) -> tuple[list[str], list[Dropped]]:
+        settings = self.settings
+
+        def cosine(one: str, other: str) -> float:
+            return round(float(vectors[row_of[one]] @ vectors[row_of[other]]), _DIGITS)
+
+        dropped = [Dropped(beam.text, "says nothing") for beam in beams if self._says_nothing(beam.text)]
+        values: dict[str, float] = {}
+        for rank, beam in enumerate(beams):
+            if not self._says_nothing(beam.text):
+                certain = 1 / (rank + 2) if beam.score is None else math.exp(min(beam.score, 0.0))
+                value = settings.beam_weight * certain + settings.context_weight * cosine(beam.text, context)
+                values.setdefault(beam.text, round(value, _DIGITS))
+        kept: list[str] = []
+        # Stable: of equal ones the better beam comes first.
+        for text, value in sorted(values.items(), key=lambda item: -item[1]):
+            same = next(
+                (one for one in kept if key_of(one) == key_of(text) or cosine(one, text) >= settings.same), None
+            )
+            if value < cut_off:
+                dropped.append(Dropped(text, "below the cut-off", value))
+            elif same is not None:
+                dropped.append(Dropped(text, f"like: {same}", value))
+            elif len(kept) == settings.most:
+                dropped.append(Dropped(text, "too many", value))
+            else:
+                kept.append(text)
+        return kept, dropped
+
+    def _says_nothing(self, text: str) -> bool:
+        return _bare(text) in self._nothing or not _bare(text)
+
+
+def key_of(text: str) -> str:
+    """What inferences share that differ only in small words and endings: "to go to the beach", "goes to beaches"."""
+    words = [word for word in _bare(text).split() if word not in _SMALL]
+    return " ".join(_ENDING.sub("", word) for word in words) or _bare(text)
+
+
+_SMALL = frozenset(("to", "a", "an", "the", "be", "is", "are", "get", "gets", "feel", "feels", "very", "so"))
+_ENDING = re.compile(r"(?<=o)es$|(?<=\w{3})(?:ing|ies|es|ed|s|e|y)$")
+
+
+def _bare(text: str) -> str:
+    return " ".join(re.findall(r"\w+", text.lower()))

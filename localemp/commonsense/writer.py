@@ -1,0 +1,146 @@
+"""Writes a file of inferences that can be stopped at any moment by anything and then goes on."""
+
+import errno
+import fcntl
+import json
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO, Self
+
+from localemp.commonsense.store import Entry, header_of, line_of
+from localemp.errors import DataError
+from localemp.settings import compare_settings
+
+# Another version of localemp may go on where one stopped: what decides the inferences is in the other settings.
+_NO_DIFFERENCE = {"localemp"}
+
+_BEGINNING = b'{"knowledge'
+_NOT_OURS = "the file does not say what it was made with"
+
+
+class KnowledgeWriter:
+    """A file of inferences that is open for appending. Make one with `open`; use it in a `with` block.
+
+    Attributes:
+        path: The file.
+        done: Ids of the dialogues that are in it.
+    """
+
+    def __init__(self, path: Path, file: BinaryIO) -> None:
+        self.path, self._file = path, file
+        self.done: set[str] = set()
+
+    @classmethod
+    def open(cls, path: Path, header: Mapping[str, Any]) -> Self:
+        """Begin a file, or go on with one that was made with the same settings.
+
+        A last line that a crash cut in half is taken away.
+
+        Args:
+            path: A plain file; its folder is made where it does not exist.
+            header: Everything that decides the inferences, and what they are of; JSON.
+
+        Raises:
+            DataError: The file was made with other settings (they are listed) or by something else, is named as a gzip
+                file, is being written by another process, or cannot be written.
+        """
+        if path.suffix == ".gz":
+            raise DataError(path, "inferences are written to plain files only", "leave out .gz and compress it later")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            writer = cls(path, path.open("a+b", buffering=0))
+        except OSError as error:
+            raise _write_error(path, error) from error
+        try:
+            writer._take_up(json.loads(json.dumps(header)))
+        except BaseException:
+            writer.close()
+            raise
+        return writer
+
+    def add(self, entries: Iterable[Entry]) -> None:
+        """Append entries, which are on their way to the disk when it returns.
+
+        Raises:
+            DataError: The file cannot be written; what was written before stays.
+        """
+        new = list(entries)
+        self._append(b"".join(map(line_of, new)))
+        self.done.update(entry.id for entry in new if entry.id is not None)
+
+    def close(self) -> None:
+        """Let others write."""
+        self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _take_up(self, header: dict[str, Any]) -> None:
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise DataError(
+                self.path, "another localemp writes to it", "wait for it, or choose another --out"
+            ) from error
+        first, line, whole = None, b"", 0
+        with self.path.open("rb") as file:
+            # Line by line: the file may be large, and only ids are needed of it.
+            for line in file:
+                if not line.endswith(b"\n"):
+                    break
+                if first is None:
+                    first = line
+                else:
+                    self._note(line)
+                whole += len(line)
+        if first is None and line and not line.startswith(_BEGINNING):
+            raise DataError(self.path, _NOT_OURS, "choose another --out")
+        try:
+            self._file.truncate(whole)
+        except OSError as error:
+            raise _write_error(self.path, error) from error
+        if first is None:
+            self._append((json.dumps({"knowledge": header}, ensure_ascii=False) + "\n").encode())
+        else:
+            self._compare(first, header)
+
+    def _compare(self, line: bytes, header: dict[str, Any]) -> None:
+        try:
+            old = header_of(json.loads(line))
+        except ValueError:
+            old = None
+        if old is None:
+            raise DataError(self.path, _NOT_OURS, "choose another --out")
+        made, asked = ({name: one[name] for name in one.keys() - _NO_DIFFERENCE} for one in (old, header))
+        if difference := compare_settings(made, asked, "in the file"):
+            shown = "\n".join(f"  {one}" for one in difference)
+            raise DataError(
+                self.path,
+                f"these inferences were made with other settings:\n{shown}",
+                "choose another --out, or repeat the settings of the file",
+            )
+
+    def _note(self, line: bytes) -> None:
+        try:
+            self.done.add(json.loads(line)["id"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise DataError(
+                self.path, "a line holds no inferences of a dialogue", "take it out, or choose another --out"
+            ) from error
+
+    def _append(self, content: bytes) -> None:
+        end = os.fstat(self._file.fileno()).st_size
+        try:
+            if self._file.write(content) != len(content):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError as error:
+            os.ftruncate(self._file.fileno(), end)
+            raise _write_error(self.path, error) from error
+
+
+def _write_error(path: Path, error: OSError) -> DataError:
+    return DataError(path, error.strerror or str(error), "check the path and the disk's room; nothing written is lost")

@@ -1,0 +1,149 @@
+"""What of COMET's beams goes into a prompt. The encoder here counts chosen words, so that cosines are known."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from localemp.commonsense.relations import Beam
+from localemp.commonsense.selection import Dropped, Select, Selection, Selector, key_of, select_all
+
+WORDS = ("dog", "died", "car", "sad", "vet")
+NUMBERS = {"encoder": "words", "nothing": ("none", "n/a"), "same": 0.9, "beam_weight": 0.2, "context_weight": 0.8}
+
+
+class Words:
+    """A vector of length one with a place for each of a few words."""
+
+    dim = len(WORDS) + 1
+    key: Mapping[str, str] = {}
+    versions: Mapping[str, str] = {}
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        self.calls += 1
+        assert len(set(texts)) == len(texts), "a text is embedded twice"
+        rows = [[float(text.lower().split().count(word)) for word in WORDS] for text in texts]
+        counted = np.array([[*row, 0.0 if any(row) else 1.0] for row in rows], dtype=np.float32)
+        return counted / np.linalg.norm(counted, axis=1, keepdims=True)
+
+
+def selector(cut_off: float = 0.3, most: int = 3) -> Selector:
+    return Selector(Select(keep="relevant", cut_off={"other": cut_off}, most=most, **NUMBERS), Words())  # type: ignore[arg-type]
+
+
+def beams(*texts: str, score: float | None = None) -> dict[str, tuple[Beam, ...]]:
+    return {"xWant": tuple(Beam(text, score) for text in texts)}
+
+
+def reasons(selection: Selection) -> dict[str, str]:
+    return {one.text: one.reason for each in selection.dropped.values() for one in each}
+
+
+def test_all_keeps_all():
+    found = [{"xReact": (Beam("none", -1.0), Beam("sad")), "xWant": ()}]
+    assert select_all(["My dog died"], found) == [Selection({"xReact": ("none", "sad"), "xWant": ()}, {})]
+
+
+def test_what_says_nothing_and_what_does_not_fit_is_dropped():
+    (chosen,) = selector()(["My dog died"], [beams("None.", "to fix the car", "to bury the dog", "N/A", "?!")])
+    assert chosen.kept == {"xWant": ("to bury the dog",)}
+    assert reasons(chosen) == {
+        "None.": "says nothing",
+        "N/A": "says nothing",
+        "?!": "says nothing",
+        "to fix the car": "below the cut-off",
+    }
+
+
+def test_a_relation_with_nothing_left_is_left_out():
+    found = {**beams("none"), "xReact": (Beam("sad dog", -0.1),)}
+    (chosen,) = selector()(["My dog died"], [found])
+    assert list(chosen.kept) == ["xReact"]
+    assert list(chosen.dropped) == ["xWant"]
+
+
+def test_near_duplicates_are_merged_by_words_and_by_meaning():
+    (chosen,) = selector(most=5)(
+        ["My dog died"],
+        [beams("to walk the dog", "walks dogs", "see the vet , dog", "to see a vet about a dog", "dog died")],
+    )
+    assert chosen.kept == {"xWant": ("dog died", "to walk the dog", "see the vet , dog")}
+    assert reasons(chosen) == {"walks dogs": "below the cut-off", "to see a vet about a dog": "like: see the vet , dog"}
+    (merged,) = selector(cut_off=-1)(["My dog died"], [beams("to walk the dog", "walks dogs")])
+    assert reasons(merged) == {"walks dogs": "like: to walk the dog"}
+
+
+def test_rank_is_a_weighted_sum_of_beam_and_context():
+    found = {"xWant": (Beam("car dog", -0.1), Beam("dog died", -3.0), Beam("dog vet", -0.1))}
+    (chosen,) = selector(most=2)(["dog died"], [found])
+    assert chosen.kept == {"xWant": ("dog died", "car dog")}
+    assert chosen.dropped == {"xWant": (Dropped("dog vet", "too many", round(0.2 * np.exp(-0.1) + 0.8 * 0.5, 4)),)}
+
+
+def test_without_scores_the_rank_stands_in_for_them():
+    (chosen,) = selector()(["dog"], [beams("dog car", "dog vet")])
+    assert chosen.kept == {"xWant": ("dog car", "dog vet")}
+    # 1/2 for the first, 1/3 for the second, and a cosine of 0.7071.
+    (chosen,) = selector(cut_off=0.2 / 2 + 0.8 * 0.707)(["dog"], [beams("dog car", "dog vet")])
+    assert chosen.kept == {"xWant": ("dog car",)}
+
+
+def test_company_makes_no_difference_and_everything_is_embedded_at_once():
+    contexts = ["my dog died", "the car", "a vet"]
+    found = [beams("to walk the dog", "to drive the car", "none"), beams("to drive the car"), beams("car vet", "vet")]
+    together = selector()
+    assert together(contexts, found) == [
+        selector()([context], [one])[0] for context, one in zip(contexts, found, strict=True)
+    ]
+    assert together.encoder.calls == 1  # type: ignore[attr-defined]
+
+
+def test_a_relation_may_have_a_cut_off_of_its_own():
+    settings = Select(keep="relevant", cut_off={"xWant": 0.9, "other": 0.3}, most=3, **NUMBERS)  # type: ignore[arg-type]
+    found = {"xWant": (Beam("dog car"),), "xReact": (Beam("dog car"),)}
+    assert list(Selector(settings, Words())(["dog"], [found])[0].kept) == ["xReact"]
+
+
+def test_nothing_inferred_gives_nothing():
+    assert selector()(["dog"], [{"xReact": ()}]) == [Selection({}, {})]
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("to be sad", "Sad."),
+        ("feel better", "to get better"),
+        ("to go to the store", "goes to stores"),
+        ("gets yelled at", "get yelled at ."),
+    ],
+)
+def test_texts_that_say_the_same(one: str, other: str):
+    assert key_of(one) == key_of(other)
+
+
+def test_texts_that_do_not_say_the_same():
+    assert key_of("to be happy") != key_of("unhappy")
+    assert key_of("to be") == "to be", "small words alone are still words"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"most": 0},
+        {"same": 0},
+        {"beam_weight": -1},
+        {"keep": "some"},
+        {"cut_off": {"other": "low"}},
+        {"cut_off": {"xReact": 0.1}},
+        {"cut_off": {"other": 0.1, "xMood": 0.1}},
+        {"colour": 1},
+    ],
+)
+def test_numbers_out_of_range(wrong: dict[str, object]):
+    with pytest.raises(ValidationError):
+        Select(**{"keep": "all", "cut_off": {"other": 0.2}, "most": 3, **NUMBERS, **wrong})  # type: ignore[arg-type]
