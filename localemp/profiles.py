@@ -257,11 +257,21 @@ def read_profile(path: Path) -> Profile:
         ) from error
 
 
+_IN_WORDS: dict[tuple[tuple[int | str, ...], str], str] = {
+    (
+        ("name",),
+        "string_pattern_mismatch",
+    ): "must begin with a letter or digit; letters, digits and . : @ + / - may follow",
+    (("hub", "id"), "string_pattern_mismatch"): 'must be "organisation/name", as the hub has it',
+}
+
+
 def _explain(error: ValidationError) -> list[str]:
     told = []
     for each in error.errors(include_url=False):
         key = ".".join(str(part) for part in each["loc"])
-        what = "unknown key" if each["type"] == "extra_forbidden" else each["msg"].removeprefix("Value error, ")
+        what = _IN_WORDS.get((each["loc"], each["type"]), each["msg"].removeprefix("Value error, "))
+        what = "unknown key" if each["type"] == "extra_forbidden" else what
         told.append(f"{key}: {what}" if key else what)
     return told
 

@@ -80,6 +80,8 @@ class Display:
         self._end()
         if not self.console.is_terminal:
             self.say(f"{what} ...")
+            yield
+            return
         columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
         with self._progress(*columns) as live:
             live.add_task(escape(what))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from localemp.cli.options import data_options, model_options, recipe_of, strategy_options
+from localemp.cli.words import count
 
 if TYPE_CHECKING:
     from localemp.assembly import Assembly
@@ -64,7 +65,7 @@ def generate(limit: int | None, out: Path | None, retry_errors: bool, show: int,
                     tally = asyncio.run(_answer(assembly, pending, run, display))
                 except (KeyboardInterrupt, FatalEngineError, RunError) as stop:
                     done = sum(dialogue.id in run.answered for dialogue in chosen)
-                    display.say(f"stopped: {done} of {len(chosen)} replies are in {folder}")
+                    display.say(f"stopped: {done} of {count(len(chosen), 'reply', 'replies')} are in {folder}")
                     if not isinstance(stop, KeyboardInterrupt):
                         raise
                     display.say("next: the same command goes on from here")
@@ -119,11 +120,11 @@ def _session(engine: dict[str, Any]) -> dict[str, Any]:
 
 
 def _summary(tally: "Tally | None", answered: int, failed: int, folder: Path) -> None:
-    click.echo(f"{answered} replies, {failed} failed")
+    click.echo(f"{count(answered, 'reply', 'replies')}, {failed} failed")
     if tally is not None and tally.done:
         seconds = tally.seconds
         click.echo(
-            f"this time: {tally.done} dialogues in {seconds:.1f} s, {tally.done / seconds:.2f} dialogues/s, "
+            f"this time: {count(tally.done, 'dialogue')} in {seconds:.1f} s, {tally.done / seconds:.2f} dialogues/s, "
             f"{tally.completion_tokens / seconds:.0f} tokens/s"
         )
         click.echo(f"tokens: {tally.prompt_tokens} of prompts, {tally.completion_tokens} of replies")

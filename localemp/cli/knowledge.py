@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from localemp.cli.options import data_options
+from localemp.cli.words import count
 
 if TYPE_CHECKING:
     from localemp.commonsense.relations import Answer
@@ -124,7 +125,7 @@ def build(
         with KnowledgeWriter.open(out, header) as writer:
             pending = [dialogue for dialogue in chosen if dialogue.id not in writer.done]
             if before := len(chosen) - len(pending):
-                display.say(f"{before} of {_count(len(chosen), 'dialogue')} are in {out} already")
+                display.say(f"{before} of {count(len(chosen), 'dialogue')} are in {out} already")
             try:
                 for start in range(0, len(pending), _AT_ONCE):
                     display.rows("Inferring", start, len(pending))
@@ -137,7 +138,7 @@ def build(
                 display.rows("Inferring", len(pending), len(pending))
             except KeyboardInterrupt:
                 done = sum(dialogue.id in writer.done for dialogue in chosen)
-                display.say(f"stopped: {done} of {_count(len(chosen), 'dialogue')} are in {out}")
+                display.say(f"stopped: {done} of {count(len(chosen), 'dialogue')} are in {out}")
                 display.say("next: the same command goes on from here")
                 raise click.exceptions.Exit(130) from None
     _summary(source, len(chosen), time.perf_counter() - started, out)
@@ -167,16 +168,12 @@ def _print(event: str, answer: "Answer") -> None:
     console = Console()
     console.print(table)
     if answer.cut:
-        console.print(f"the first {_count(answer.cut, 'character')} did not fit the encoder", highlight=False)
+        console.print(f"the first {count(answer.cut, 'character')} did not fit the encoder", highlight=False)
 
 
 def _summary(source: "InferenceSource", dialogues: int, seconds: float, out: Path) -> None:
     click.echo(
-        f"{_count(dialogues, 'dialogue')}: {_count(source.inferred, 'query', 'queries')} answered now, "
+        f"{count(dialogues, 'dialogue')}: {count(source.inferred, 'query', 'queries')} answered now, "
         f"{source.remembered} from the cache, {seconds:.1f} s"
     )
     click.echo(f"use it with: --knowledge {out}")
-
-
-def _count(number: int, one: str, many: str | None = None) -> str:
-    return f"{number:,} {one if number == 1 else many or one + 's'}"

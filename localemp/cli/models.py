@@ -88,10 +88,15 @@ def pull_model(name: str, force: bool) -> None:
     console.print(f"{len(weights.sha256)} files in {weights.folder}, SHA-256 over all {weights.digest}")
 
 
+_CHAT_ONLY = ("api", "chat_template_kwargs", "layout", "request", "sampling", "system_role")
+
+
 def _details(profile: "Profile") -> dict[str, Any]:
     from localemp.weights import find
 
     details = profile.model_dump(mode="json")
+    if profile.kind != "chat":
+        details = {key: value for key, value in details.items() if key not in _CHAT_ONLY}
     place = None if profile.hosted else find(profile)
     here = None if place is None else {"folder": str(place.folder), "source": place.source, "bytes": place.bytes}
     return {**details, "weights": here}

@@ -39,7 +39,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def comet(tiny: Path) -> Comet:
-    return Comet(tiny, max_new_tokens=8, batch_size=4, device="cpu")
+    return Comet(tiny, max_new_tokens=8, batch_tokens=200, device="cpu")
 
 
 def texts(beams: Sequence[Beam]) -> list[str]:
@@ -70,7 +70,7 @@ def test_answers_are_those_of_plain_beam_search(tiny: Path, comet: Comet):
 
 def test_a_batch_gives_what_one_by_one_gives_in_the_given_order(tiny: Path, comet: Comet):
     together = comet.infer(EVENTS)
-    alone = Comet(tiny, max_new_tokens=8, batch_size=1, device="cpu")
+    alone = Comet(tiny, max_new_tokens=8, batch_tokens=1, device="cpu")
     assert together == [alone.infer([event])[0] for event in EVENTS]
     assert together[::-1] == comet.infer(EVENTS[::-1])
     assert len({str(inferences) for inferences in together}) == len(EVENTS), "the event makes no difference"
@@ -151,7 +151,7 @@ def test_a_summary_minimum_of_the_checkpoint_does_not_hold(tiny: Path, tmp_path:
         ({"beams": 0, "keep": 0}, "beams is 0"),
         ({"keep": -1}, "keep is -1"),
         ({"max_new_tokens": 0}, "max_new_tokens is 0"),
-        ({"batch_size": 0}, "batch_size is 0"),
+        ({"batch_tokens": 0}, "batch_tokens is 0"),
         ({"query": "{event} [GEN]"}, "the decoder prompt '' the field {relation}"),
         ({"query": "{event} {relation} {tail}"}, "neither any other"),
         ({"query": "{event}", "decoder_prompt": "{event} {relation}"}, "must have the field {event}"),
@@ -203,7 +203,7 @@ def test_a_score_is_the_mean_log_probability_of_the_beams_tokens(tiny: Path, com
 
 
 def test_a_decoder_prompt_is_asked_but_no_part_of_the_answer(tiny: Path):
-    prompted = Comet(tiny, "{event}", "{relation}", max_new_tokens=8, batch_size=4, device="cpu")
+    prompted = Comet(tiny, "{event}", "{relation}", max_new_tokens=8, batch_tokens=200, device="cpu")
     found = prompted.infer(EVENTS)
     assert len(set(found[0].values())) > 1, "the relation makes no difference"
     assert found == [prompted.infer([event])[0] for event in EVENTS]

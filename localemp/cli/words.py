@@ -1,0 +1,6 @@
+"""Words around numbers, for all commands."""
+
+
+def count(number: int, one: str, many: str | None = None) -> str:
+    """A number with its noun: "1 reply", "1,200 replies"."""
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
