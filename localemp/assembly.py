@@ -16,7 +16,6 @@ from localemp.engines.base import Engine, Sampling
 from localemp.engines.openai.target import shown_url
 from localemp.engines.planner import Planner
 from localemp.errors import OptionError
-from localemp.paths import resource
 from localemp.profiles import Profile, load_profile, served_profile
 from localemp.progress import Progress, silent
 from localemp.prompts import Prompts, Template, load_template
@@ -159,22 +158,14 @@ class Assembly:
     def knowledge(self) -> Knowledge:
         """The part of `knowledge`: a file made beforehand, a COMET, or both; then the choice among inferences."""
         from localemp.commonsense.relations import event_of
-        from localemp.commonsense.source import DEFAULT_COMET, has_default_comet, open_source
+        from localemp.commonsense.source import DEFAULT_COMET, open_source
         from localemp.commonsense.store import KnowledgeStore
 
         recipe, data = self.recipe, self._template.knowledge
-        path, comet = recipe.knowledge, recipe.comet
+        path = recipe.knowledge
+        # A file that a person names is all that is to be used.
+        comet = recipe.comet or (None if path else DEFAULT_COMET)
         settings: dict[str, Any] = {"event": data.event}
-        if path is None and comet is None:
-            if recipe.data == "samples":
-                path = resource("prompts", "dialogues", "samples.knowledge.jsonl")
-            # A file that a person names is all that is to be used.
-            comet = DEFAULT_COMET if has_default_comet() else None
-        if path is None and comet is None:
-            raise OptionError(
-                "knowledge needs commonsense inferences",
-                "give a file made beforehand (--knowledge FILE) or a COMET checkpoint (--comet comet-bart, a folder)",
-            )
         store = KnowledgeStore.read(path) if path is not None else None
         source = open_source(comet, self.progress) if comet is not None else None
         if store is not None:

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -64,13 +65,14 @@ def test_exemplars_are_complete_dialogues_or_instances_as_the_variant_says(tmp_p
         _ = Assembly(recipe).strategy
 
 
-async def test_samples_bring_their_own_inferences():
-    everything = replace(HOSTED, strategy="knowledge", select="all")
-    draft = await Assembly(everything).strategy.draft(load_dialogues("samples")[0])
-    assert set(draft.inferences) == {"xIntent", "xNeed", "xWant", "xEffect", "xReact"}
+async def test_without_a_file_the_comet_that_ships_with_localemp_infers():
+    assembly = Assembly(replace(HOSTED, strategy="knowledge", select="all"))
+    draft = await assembly.strategy.draft(load_dialogues("samples")[0])
+    assert list(draft.inferences) == ["xIntent", "xNeed", "xWant", "xEffect", "xReact"]
+    assert all(draft.inferences.values())
     assert draft.dropped == {}
-    strategy = Assembly(replace(HOSTED, strategy="knowledge", variant="released")).strategy
-    assert (await strategy.draft(load_dialogues("samples")[0])).inferences == draft.inferences, "the scripts keep all"
+    described = assembly.strategy.describe()
+    assert (described["comet"], described["decoder_prompt"]) == ("comet-mini", "[{relation}]")
 
 
 async def test_the_paper_variant_chooses_among_inferences():
@@ -88,7 +90,7 @@ async def test_the_paper_variant_chooses_among_inferences():
 
 
 async def test_a_file_that_lacks_a_dialogue():
-    samples = resource("prompts", "dialogues", "samples.knowledge.jsonl")
+    samples = Path(__file__).with_name("samples.knowledge.jsonl")
     strategy = Assembly(replace(HOSTED, strategy="knowledge", knowledge=samples, select="all")).strategy
     with pytest.raises(OptionError, match="no commonsense inferences for dialogue 'stranger'"):
         await strategy.draft(Dialogue("stranger", ("I found a coin in the snow.",)))

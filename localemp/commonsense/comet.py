@@ -1,41 +1,40 @@
 """COMET: a sequence-to-sequence model that tells what may lie behind an event and what may follow (section 3.3.3).
 
-The plain way: a BART checkpoint answered by transformers' beam search in float32. A checkpoint is asked in one of two
-ways, which its profile tells. COMET-BART reads event and relation ("my dog died xReact [GEN]"). comet-mini reads the
-event alone and is given the relation as the beginning of its own output ("[xReact]"), so that an event is encoded once.
+A BART checkpoint answered by transformers' beam search in float32. A checkpoint is asked in one of two ways, which its
+profile tells. COMET-BART reads event and relation ("my dog died xReact [GEN]"). comet-mini reads the event alone and is
+given the relation as the beginning of its own output ("[xReact]"), so that an event is encoded once.
 """
 
 import re
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import partial
-from itertools import groupby
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from string import Formatter
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError
-from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
-from transformers.modeling_outputs import BaseModelOutput
 
+from localemp.commonsense.decoding import ATTENTION, Texts
 from localemp.commonsense.relations import ATOMIC_2020, RELATIONS, Beam, Beams, check_events, check_relations
 from localemp.device import pick_device
 from localemp.errors import OptionError, WeightsError
 from localemp.quiet import quiet_transformers
 
-# More digits would only show which texts shared a batch.
+# More digits would only show which texts shared a batch; at four, one score in some hundred still does.
 _DIGITS = 4
 
 
-@dataclass(frozen=True, slots=True)
-class Query:
-    """What the model is given, in tokens: two queries with equal tokens have equal answers."""
+# What a beam costs of the batch budget, in tokens of the encoder: about so many make as much work, and hold as much
+# memory, as all of a beam's steps in the decoder (BART-large: 8 and 10).
+_BEAM = 8
 
-    encoder: tuple[int, ...]
-    decoder: tuple[int, ...]
+# Tokens that may differ where relations are written differently long; an event this close to the limit is looked at.
+_MARGIN = 8
+
+Tokens = tuple[int, ...]
 
 
 class Comet:
@@ -50,7 +49,9 @@ class Comet:
         beams: Width of the beam search.
         keep: How many of the beams become inferences, at most `beams`.
         max_new_tokens: Longest inference, in tokens of the checkpoint.
-        batch_size: Queries in one forward pass; each takes `beams` rows in the decoder.
+        batch_tokens: How much is answered at once: tokens of the encoder, padding included, and 8 for every beam. A
+            text above it is answered alone. By default 2,048 on a CPU and 16,384 on a GPU.
+        dtype: "bfloat16" is faster where the processor has it, and answers a little differently.
         device: As torch names it; by default "cuda" where there is one, else "cpu".
 
     Raises:
@@ -67,20 +68,24 @@ class Comet:
         beams: int = 5,
         keep: int = 5,
         max_new_tokens: int = 24,
-        batch_size: int = 16,
+        batch_tokens: int | None = None,
+        dtype: Literal["float32", "bfloat16"] = "float32",
         device: str | None = None,
     ) -> None:
-        _check_numbers(beams, keep, max_new_tokens, batch_size)
+        _check_numbers(beams, keep, max_new_tokens, batch_tokens)
         _check_texts(query, decoder_prompt)
         self._folder, self._query, self._decoder_prompt, self._trained = folder, query, decoder_prompt, relations
         self._beams, self._keep = beams, keep
-        self._max_new_tokens, self._batch_size = max_new_tokens, batch_size
-        self._device = pick_device(device)
-        self._model, self._tokenizer = _load(folder)
-        self._model.to(self._device).eval()
+        self._max_new_tokens = max_new_tokens
+        place = pick_device(device)
+        self._batch_tokens = batch_tokens or (2_048 if place.type == "cpu" else 16_384)
+        self._model, self._tokenizer = _load(folder, dtype)
+        self._model.to(place).eval()
         # The checkpoint's other decoding settings stay; lengths are ours, and BART-large's own are for summaries.
         self._model.generation_config.max_length = None
         self._positions: int = getattr(self._model.config, "max_position_embeddings", self._tokenizer.model_max_length)
+        self._known = (relations or ATOMIC_2020) if "{relation}" in query else ("",)
+        self._longest = max(self._known, key=lambda relation: len(self._tokens([""], relation)[0]))
         self._padding: int = self._model.config.pad_token_id or 0
 
     def infer(self, events: Sequence[str], relations: Sequence[str] = RELATIONS) -> list[Beams]:
@@ -98,16 +103,18 @@ class Comet:
         """
         check_events(events)
         check_relations(relations, self._trained)
-        prompts = {relation: self._prompt(relation) for relation in relations}
         # A dictionary, so that equal events are one.
-        fitted = {event: self.fit(event)[0] for event in dict.fromkeys(events)}
-        asked = {
-            (event, relation): Query(self._ids(text, relation), prompts[relation])
-            for event, text in fitted.items()
-            for relation in relations
-        }
-        answers = dict(self._answers(set(asked.values())))
-        return [{relation: answers[asked[event, relation]] for relation in relations} for event in events]
+        distinct = list(dict.fromkeys(events))
+        fitted = [
+            event if fits else self.fit(event)[0] for event, fits in zip(distinct, self._fits(distinct), strict=True)
+        ]
+        asked = {relation: dict(zip(distinct, self._tokens(fitted, relation), strict=True)) for relation in relations}
+        prompts = {relation: self._prompt(relation) for relation in relations}
+        answers: dict[tuple[str, Tokens], tuple[Beam, ...]] = {}
+        for together, texts in _alike(asked).items():
+            for batch in _batches(texts, self._batch_tokens, _BEAM * self._beams):
+                answers |= self._answer(batch, {relation: prompts[relation] for relation in together})
+        return [{relation: answers[relation, asked[relation][event]] for relation in relations} for event in events]
 
     def fit(self, event: str) -> tuple[str, int]:
         """The end of an event that the encoder has room for, and how many characters before it had to go.
@@ -118,7 +125,7 @@ class Comet:
         Raises:
             OptionError: The query alone is longer than the encoder takes.
         """
-        if self._excess(event) <= 0:
+        if self._fits([event])[0] or self._excess(event) <= 0:
             return event, 0
         starts = _sentence_starts(event)
         first = bisect_left(starts, True, key=lambda start: self._excess(event[start:]) <= 0)
@@ -139,16 +146,20 @@ class Comet:
             text = text[max(1, spans[excess][0]) :]
         return text
 
+    def _fits(self, events: Sequence[str]) -> list[bool]:
+        """Whether an event is clearly short enough, whatever is asked; found out for all at once."""
+        return [len(tokens) + _MARGIN <= self._positions for tokens in self._tokens(events, self._longest)]
+
     def _excess(self, event: str) -> int:
         """By how many tokens the longest query of an event is too long."""
-        relations = (self._trained or ATOMIC_2020) if "{relation}" in self._query else ("",)
-        return max(len(self._ids(event, relation)) for relation in relations) - self._positions
+        return max(len(self._tokens([event], relation)[0]) for relation in self._known) - self._positions
 
-    def _ids(self, event: str, relation: str) -> tuple[int, ...]:
-        text = self._query.format(event=event, relation=relation)
-        return tuple(self._tokenizer(text, verbose=False)["input_ids"])
+    def _tokens(self, events: Sequence[str], relation: str) -> list[Tokens]:
+        """What the encoder reads of each event."""
+        texts = [self._query.format(event=event, relation=relation) for event in events]
+        return list(map(tuple, self._tokenizer(texts, verbose=False)["input_ids"])) if texts else []
 
-    def _prompt(self, relation: str) -> tuple[int, ...]:
+    def _prompt(self, relation: str) -> Tokens:
         """What the decoder's output begins with; empty where that is left to the model."""
         if not self._decoder_prompt:
             return ()
@@ -163,46 +174,29 @@ class Comet:
         start = self._model.generation_config.decoder_start_token_id
         return (config.decoder_start_token_id if start is None else start, *ids)
 
-    def _answers(self, queries: Iterable[Query]) -> Iterator[tuple[Query, tuple[Beam, ...]]]:
-        # Longest first: like lengths share a batch, and a batch that does not fit memory fails at once. Texts next to
-        # themselves share a pass of the encoder; decoder prompts of one length need no padding in the middle.
-        ordered = sorted(queries, key=lambda query: (len(query.decoder), -len(query.encoder), query.encoder))
-        for _, group in groupby(ordered, key=lambda query: len(query.decoder)):
-            alike = list(group)
-            for start in range(0, len(alike), self._batch_size):
-                batch = alike[start : start + self._batch_size]
-                yield from zip(batch, self._answer(batch), strict=True)
-
-    def _answer(self, batch: Sequence[Query]) -> list[tuple[Beam, ...]]:
-        """Beams of queries whose decoder prompts have one length."""
-        texts = list(dict.fromkeys(query.encoder for query in batch))
-        row_of = {text: row for row, text in enumerate(texts)}
-        rows = torch.tensor([row_of[query.encoder] for query in batch], device=self._device)
-        # Padded on the right: BART's positions are absolute, so padding on the left would move the text.
-        pad = partial(pad_sequence, batch_first=True)
-        prompt = len(batch[0].decoder)
+    def _answer(
+        self, texts: Sequence[Tokens], prompts: dict[str, Tokens]
+    ) -> dict[tuple[str, Tokens], tuple[Beam, ...]]:
+        """Beams of every text for every relation, given the relations' decoder prompts."""
+        answers = {}
         with torch.inference_mode():
-            ids = pad([torch.tensor(text) for text in texts], padding_value=self._padding).to(self._device)
-            mask = pad([torch.ones(len(text), dtype=torch.long) for text in texts]).to(self._device)
-            encoded = self._model.get_encoder()(input_ids=ids, attention_mask=mask).last_hidden_state
-            begun = torch.tensor([query.decoder for query in batch], device=self._device) if prompt else None
-            found = self._model.generate(
-                encoder_outputs=BaseModelOutput(last_hidden_state=encoded[rows]),
-                attention_mask=mask[rows],
-                num_beams=self._beams,
-                num_return_sequences=self._keep,
-                max_new_tokens=self._max_new_tokens,
-                min_length=0,
-                do_sample=False,
-                return_dict_in_generate=True,
-                output_scores=True,
-                **({} if begun is None else {"decoder_input_ids": begun}),
-            )
-        new = found.sequences[:, prompt:]
-        texts_out = self._tokenizer.batch_decode(new, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-        scores = self._scores(found)
-        beams = [Beam(text.strip(), round(score, _DIGITS)) for text, score in zip(texts_out, scores, strict=True)]
-        return [_distinct(beams[start : start + self._keep]) for start in range(0, len(beams), self._keep)]
+            encoded = Texts(self._model, texts, self._padding)
+            for relation, prompt in prompts.items():
+                found = encoded.generate(
+                    self._beams,
+                    prompt,
+                    num_return_sequences=self._keep,
+                    max_new_tokens=self._max_new_tokens,
+                    min_length=0,
+                )
+                beams = self._read(found.sequences[:, len(prompt) :], self._scores(found))
+                for number, text in enumerate(texts):
+                    answers[relation, text] = _distinct(beams[number * self._keep : (number + 1) * self._keep])
+        return answers
+
+    def _read(self, sequences: torch.Tensor, scores: Sequence[float]) -> list[Beam]:
+        texts = self._tokenizer.batch_decode(sequences, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        return [Beam(text.strip(), round(score, _DIGITS)) for text, score in zip(texts, scores, strict=True)]
 
     def _scores(self, found: Any) -> list[float]:
         """Length-normalised log probability of every beam; a greedy search has to be asked for it."""
@@ -213,6 +207,34 @@ class Comet:
         made = found.sequences[:, -steps.shape[1] :] != self._padding
         means: list[float] = ((steps.masked_fill(~made, 0)).sum(dim=1) / made.sum(dim=1).clamp(min=1)).tolist()
         return means
+
+
+def _alike(asked: dict[str, dict[str, Tokens]]) -> dict[tuple[str, ...], list[Tokens]]:
+    """Texts by the relations that they are asked for: answers of one relation are about as long, and end together.
+
+    Args:
+        asked: Relation to event to what the encoder reads; with a decoder prompt, that is one text for all relations.
+    """
+    relations: dict[Tokens, dict[str, None]] = defaultdict(dict)
+    for relation, texts in asked.items():
+        for text in texts.values():
+            relations[text][relation] = None
+    alike = defaultdict(list)
+    for text, of_text in relations.items():
+        alike[tuple(of_text)].append(text)
+    return alike
+
+
+def _batches(texts: list[Tokens], budget: int, fixed: int) -> Iterator[list[Tokens]]:
+    """Texts of like lengths, as many as the budget takes when each costs the longest's tokens and a fixed number more.
+
+    Longest first: a batch that does not fit memory fails at once.
+    """
+    ordered = sorted(texts, key=len, reverse=True)
+    while ordered:
+        count = max(1, budget // (len(ordered[0]) + fixed))
+        yield ordered[:count]
+        ordered = ordered[count:]
 
 
 def _distinct(beams: Sequence[Beam]) -> tuple[Beam, ...]:
@@ -232,10 +254,10 @@ def _sentence_starts(text: str) -> list[int]:
     return [end.end() for end in _SENTENCE_END.finditer(text)]
 
 
-def _check_numbers(beams: int, keep: int, max_new_tokens: int, batch_size: int) -> None:
-    numbers = {"beams": beams, "keep": keep, "max_new_tokens": max_new_tokens, "batch_size": batch_size}
+def _check_numbers(beams: int, keep: int, max_new_tokens: int, batch_tokens: int | None) -> None:
+    numbers = {"beams": beams, "keep": keep, "max_new_tokens": max_new_tokens, "batch_tokens": batch_tokens}
     for name, value in numbers.items():
-        if value < 1:
+        if value is not None and value < 1:
             raise OptionError(f"{name} is {value}; COMET needs at least 1", f"give {name} a positive number")
     if keep > beams:
         given = f"{beams} beams give" if beams > 1 else "1 beam gives"
@@ -256,8 +278,8 @@ def _check_texts(query: str, decoder_prompt: str) -> None:
         )
 
 
-def _load(folder: Path) -> tuple[Any, Any]:
-    """The model in float32 and its tokenizer."""
+def _load(folder: Path, dtype: str) -> tuple[Any, Any]:
+    """The model and its tokenizer."""
     hint = "give a folder with config.json, model.safetensors and the tokenizer of a COMET-BART checkpoint"
     if not folder.is_dir():
         raise WeightsError(f"no COMET checkpoint: {folder} is not a folder", hint)
@@ -265,8 +287,9 @@ def _load(folder: Path) -> tuple[Any, Any]:
         with quiet_transformers():
             tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
             model, found = AutoModelForSeq2SeqLM.from_pretrained(
-                str(folder), dtype=torch.float32, local_files_only=True, output_loading_info=True
+                str(folder), dtype=dtype, local_files_only=True, output_loading_info=True
             )
+            model.set_attn_implementation(ATTENTION)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise WeightsError(f"no COMET checkpoint in {folder}: {reason}", hint) from error

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from localemp.commonsense.cache import InferenceCache
 from localemp.commonsense.relations import RELATIONS, Answer, check_events, check_relations
-from localemp.profiles import list_profiles, load_profile
+from localemp.profiles import load_profile
 from localemp.progress import Progress, silent
 from localemp.weights import resolve
 
@@ -129,11 +129,6 @@ def open_source(
     # float32 and beam search are exact on every device, so the device is no setting.
     settings = {"comet": profile.name, "comet_sha256": found.digest, **asked, "dtype": "float32"}
     return InferenceSource(load, settings, InferenceCache(cache), profile.relations)
-
-
-def has_default_comet() -> bool:
-    """Whether the small COMET ships with this localemp."""
-    return any(profile.name == DEFAULT_COMET for profile in list_profiles())
 
 
 def _in_order(answer: Answer, relations: Sequence[str]) -> Answer:

@@ -3,13 +3,13 @@
 import json
 import signal
 import time
+from pathlib import Path
 
 import pytest
 
-from localemp.paths import resource
 from localemp.runs import read_manifest, read_records
 
-SAMPLES = resource("prompts", "dialogues", "samples.knowledge.jsonl")
+SAMPLES = Path(__file__).parents[1] / "samples.knowledge.jsonl"
 
 
 @pytest.fixture

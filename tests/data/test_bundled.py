@@ -9,8 +9,6 @@ import pytest
 from localemp.dialogue import EMOTIONS, Dialogue
 from localemp.paths import resource
 
-RELATIONS = {"xIntent", "xNeed", "xWant", "xEffect", "xReact"}
-
 
 def read(name: str) -> list[dict[str, Any]]:
     lines = resource("prompts", "dialogues", name).read_text(encoding="utf-8").splitlines()
@@ -23,7 +21,6 @@ def dialogues(name: str) -> list[Dialogue]:
 
 TRAIN = dialogues("train.jsonl")
 SAMPLES = dialogues("samples.jsonl")
-KNOWLEDGE = read("samples.knowledge.jsonl")
 EVERYTHING = [*TRAIN, *SAMPLES]
 
 
@@ -70,17 +67,3 @@ def test_samples_share_nothing_with_the_exemplars() -> None:
     train = {normal(text) for d in TRAIN for text in (str(d.situation), *d.complete_turns)}
     samples = {normal(text) for d in SAMPLES for text in (str(d.situation), *d.complete_turns)}
     assert train & samples == set()
-
-
-def test_every_sample_has_knowledge_of_its_last_utterance() -> None:
-    assert [(k["id"], k["event"]) for k in KNOWLEDGE] == [(d.id, d.last_utterance) for d in SAMPLES]
-
-
-@pytest.mark.parametrize("knowledge", KNOWLEDGE, ids=lambda k: k["id"])
-def test_knowledge_has_the_five_relations(knowledge: dict[str, Any]) -> None:
-    assert knowledge.keys() == {"id", "event", "inferences"}
-    assert knowledge["inferences"].keys() == RELATIONS
-    for relation, phrases in knowledge["inferences"].items():
-        assert 1 <= len(phrases) <= 5, relation
-        assert phrases == [normal(phrase) for phrase in phrases], "phrases are lower case"
-        assert all(phrases) and repeated(phrases) == []

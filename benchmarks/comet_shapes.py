@@ -1,0 +1,133 @@
+"""What benchmarks/comet.py needs beside the timing: a BART-large without a hub, where time goes, and the floor."""
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import AutoTokenizer, BartConfig, BartForConditionalGeneration
+
+from localemp.commonsense.comet import Comet
+
+VOCABULARY = 50_265
+MEAN_TOKENS = 5.0  # an inference of COMET-BART with its end
+
+
+def save_bart_large(folder: Path, tokenizer_of: Path, events: Sequence[str], seed: int, device: torch.device) -> Path:
+    """A BART of BART-large's shape and random weights, whose answers are about as long as real ones.
+
+    With random weights no beam ever ends, so the end token is given a bias, found by trying on a few events. What it
+    says is nonsense; what it costs is what the real one costs.
+
+    Args:
+        folder: Is written to.
+        tokenizer_of: A checkpoint whose tokenizer it gets, filled up to BART-large's vocabulary.
+        events: What the bias is tried on.
+        seed: Of the weights.
+        device: What the bias is tried on, too.
+    """
+    tokenizer = _fill_up(tokenizer_of, folder)
+    torch.manual_seed(seed)
+    config = BartConfig(
+        vocab_size=VOCABULARY,
+        # Large enough that some tokens stand out, as they do in a model that has learnt.
+        init_std=0.05,
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        decoder_start_token_id=tokenizer.eos_token_id,
+        forced_eos_token_id=tokenizer.eos_token_id,
+    )
+    with torch.device(device):
+        model = BartForConditionalGeneration(config).eval()
+    model.generation_config.num_beams, model.generation_config.early_stopping = 4, True  # as facebook/bart-large has it
+    model.generation_config.no_repeat_ngram_size = 3
+    given = tokenizer(list(events), return_tensors="pt", padding=True, return_token_type_ids=False).to(device)
+    low, high = 4.0, 16.0
+    for _ in range(7):
+        bias = (low + high) / 2
+        model.final_logits_bias[0, tokenizer.eos_token_id] = bias
+        made = model.generate(**given, num_beams=5, num_return_sequences=5, max_new_tokens=24, min_length=0)
+        long = (made[:, 1:] != tokenizer.pad_token_id).sum(dim=1).float().mean() > MEAN_TOKENS
+        low, high = (bias, high) if long else (low, bias)
+    model.save_pretrained(folder)
+    return folder
+
+
+def where_time_goes(comet: Comet, events: Sequence[str]) -> dict[str, float]:
+    """Seconds in the encoder, in the decoder's steps, and in all else (beam bookkeeping, tokens, texts); and counts."""
+    model = comet._model
+    spent = {"encoder": 0.0, "decoder": 0.0}
+    counts = {"encoder_tokens": 0, "decoder_steps": 0, "decoder_rows": 0}
+    begun: list[float] = []
+
+    def now() -> float:
+        if model.device.type == "cuda":
+            torch.cuda.synchronize()
+        return time.perf_counter()
+
+    def start(*_: Any) -> None:
+        begun.append(now())
+
+    def stop(part: str) -> Callable[..., None]:
+        def stopped(_: Any, __: Any, given: dict[str, Any], output: Any) -> None:
+            spent[part] += now() - begun.pop()
+            if part == "encoder":
+                counts["encoder_tokens"] += given["input_ids"].numel()
+
+        return stopped
+
+    def count(_: Any, __: Any, given: dict[str, Any]) -> None:
+        counts["decoder_steps"] += 1
+        counts["decoder_rows"] += given["input_ids"].numel()
+
+    hooks = [
+        model.get_encoder().register_forward_pre_hook(start),
+        model.get_encoder().register_forward_hook(stop("encoder"), with_kwargs=True),
+        model.register_forward_pre_hook(start),
+        model.register_forward_hook(stop("decoder"), with_kwargs=True),
+        model.get_decoder().register_forward_pre_hook(count, with_kwargs=True),
+    ]
+    started = now()
+    comet.infer(events)
+    total = now() - started
+    for hook in hooks:
+        hook.remove()
+    return {**spent, "all_else": total - sum(spent.values()), "all": total, **counts}
+
+
+def floor(comet: Comet, events: Sequence[str]) -> dict[str, float]:
+    """The matrix products that `infer` needs, and their time at the rate of one large product measured here."""
+    with FlopCounterMode(display=False) as counter:
+        comet.infer(events)
+    size = comet._model.config.d_model
+    left, right = (
+        torch.randn(shape, device=comet._model.device, dtype=comet._model.dtype)
+        for shape in ((512, size), (size, 4 * size))
+    )
+    rates = []
+    for _ in range(20):
+        if left.device.type == "cuda":
+            torch.cuda.synchronize()
+        started = time.perf_counter()
+        left @ right
+        if left.device.type == "cuda":
+            torch.cuda.synchronize()
+        rates.append(2 * 512 * size * 4 * size / (time.perf_counter() - started))
+    products = float(counter.get_total_flops())
+    return {"gflop": products / 1e9, "gflop_per_s": max(rates) / 1e9, "seconds": products / max(rates)}
+
+
+def _fill_up(checkpoint: Path, folder: Path) -> Any:
+    """A checkpoint's tokenizer with a text for every token of BART-large's vocabulary."""
+    tokenizer = AutoTokenizer.from_pretrained(checkpoint)
+    tokenizer.save_pretrained(folder)
+    path = folder / "tokenizer.json"
+    spec = json.loads(path.read_text("utf-8"))
+    # No text is ever split into these.
+    spec["model"]["vocab"] |= {f"⟨{number}⟩": number for number in range(len(tokenizer), VOCABULARY)}
+    path.write_text(json.dumps(spec), "utf-8")
+    return AutoTokenizer.from_pretrained(folder)
