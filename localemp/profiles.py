@@ -102,7 +102,6 @@ class Profile(_Table):
         query: What a commonsense model's encoder reads, with `{event}`; `{relation}` is here or in `decoder_prompt`.
         decoder_prompt: What a commonsense model's output begins with, such as "[{relation}]".
         relations: What a commonsense model was trained on; None is all of ATOMIC 2020.
-        decoder_start_token_id: Where its config has none or a wrong one.
     """
 
     name: Annotated[str, StringConstraints(pattern=r"^\w[\w.:@+/-]*$")]
@@ -128,7 +127,6 @@ class Profile(_Table):
     query: str | None = None
     decoder_prompt: str = ""
     relations: tuple[str, ...] | None = None
-    decoder_start_token_id: int | None = None
 
     _given_as: str | None = PrivateAttr(None)
 

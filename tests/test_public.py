@@ -46,11 +46,11 @@ def test_a_hosted_answer_needs_no_local_engine():
 
 @pytest.mark.parametrize("module", ["torch", "vllm", "transformers", "sentence_transformers"])
 def test_heavy_packages_are_imported_only_by_their_owners(module):
-    comet = {"commonsense/comet.py", "commonsense/decoding.py"}
+    decoding, checkpoint = "commonsense/decoding.py", "commonsense/checkpoint.py"
     owners = {
-        "torch": {"device.py", "retrieval/encoder.py", "gguf.py", *comet},
+        "torch": {"device.py", "retrieval/encoder.py", "gguf.py", "commonsense/comet.py", decoding},
         "vllm": {"engines/vllm.py"},
-        "transformers": {"retrieval/encoder.py", "gguf.py", "engines/tokens.py", "quiet.py", *comet},
+        "transformers": {"retrieval/encoder.py", "gguf.py", "engines/tokens.py", "quiet.py", decoding, checkpoint},
         "sentence_transformers": {"retrieval/encoder.py"},
     }[module]
     package = REPOSITORY / "localemp"

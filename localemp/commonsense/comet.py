@@ -14,18 +14,15 @@ from string import Formatter
 from typing import Any, Literal
 
 import torch
-from safetensors import SafetensorError
-from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
-from localemp.commonsense.decoding import ATTENTION, Texts
+from localemp.commonsense.checkpoint import load_checkpoint
+from localemp.commonsense.decoding import Texts
 from localemp.commonsense.relations import ATOMIC_2020, RELATIONS, Beam, Beams, check_events, check_relations
 from localemp.device import pick_device
 from localemp.errors import OptionError, WeightsError
-from localemp.quiet import quiet_transformers
 
 # More digits would only show which texts shared a batch; at four, one score in some hundred still does.
 _DIGITS = 4
-
 
 # What a beam costs of the batch budget, in tokens of the encoder: about so many make as much work, and hold as much
 # memory, as all of a beam's steps in the decoder (BART-large: 8 and 10).
@@ -79,7 +76,7 @@ class Comet:
         self._max_new_tokens = max_new_tokens
         place = pick_device(device)
         self._batch_tokens = batch_tokens or (2_048 if place.type == "cpu" else 16_384)
-        self._model, self._tokenizer = _load(folder, dtype)
+        self._model, self._tokenizer = load_checkpoint(folder, dtype)
         self._model.to(place).eval()
         # The checkpoint's other decoding settings stay; lengths are ours, and BART-large's own are for summaries.
         self._model.generation_config.max_length = None
@@ -276,28 +273,3 @@ def _check_texts(query: str, decoder_prompt: str) -> None:
             "{relation}, and neither any other",
             hint,
         )
-
-
-def _load(folder: Path, dtype: str) -> tuple[Any, Any]:
-    """The model and its tokenizer."""
-    hint = "give a folder with config.json, model.safetensors and the tokenizer of a COMET-BART checkpoint"
-    if not folder.is_dir():
-        raise WeightsError(f"no COMET checkpoint: {folder} is not a folder", hint)
-    try:
-        with quiet_transformers():
-            tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
-            model, found = AutoModelForSeq2SeqLM.from_pretrained(
-                str(folder), dtype=dtype, local_files_only=True, output_loading_info=True
-            )
-            model.set_attn_implementation(ATTENTION)
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise WeightsError(f"no COMET checkpoint in {folder}: {reason}", hint) from error
-    # transformers would fill these with random numbers and go on.
-    if missing := sorted(found["missing_keys"]):
-        raise WeightsError(f"the weights in {folder} lack {len(missing)} tensors, such as {missing[0]}", hint)
-    rows = model.get_input_embeddings().num_embeddings
-    if len(tokenizer) > rows:
-        known = f"the tokenizer in {folder} knows {len(tokenizer)} tokens, the weights only {rows}"
-        raise WeightsError(f"{known}: they do not belong together", hint)
-    return model, tokenizer

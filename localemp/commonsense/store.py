@@ -145,10 +145,6 @@ class KnowledgeStore:
                 "make a file with the settings of now (`localemp knowledge build`), or repeat those of the file",
             )
 
-    def missing(self, dialogues: Iterable[Dialogue]) -> list[Dialogue]:
-        """Those dialogues that have no inferences here."""
-        return [dialogue for dialogue in dialogues if self.find(dialogue) is None]
-
 
 def header_of(record: Any) -> Mapping[str, Any] | None:
     """What a file was made with and from, where this line says it."""

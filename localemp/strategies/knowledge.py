@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from localemp.batching import MicroBatcher
-from localemp.commonsense.relations import Beams
+from localemp.commonsense.relations import Beams, paper_event
 from localemp.commonsense.selection import Selection, select_all
 from localemp.dialogue import Dialogue
 from localemp.errors import OptionError
@@ -71,5 +71,5 @@ class Knowledge(Enricher):
             assert self.source is not None, "`check` sees to it"
             answers = iter(self.source.infer([self.event(dialogue) for dialogue in missing]))
             found = [next(answers).beams if beams is None else beams for beams in found]
-        contexts = [" ".join(dialogue.turns) for dialogue in dialogues]
+        contexts = [paper_event(dialogue) for dialogue in dialogues]
         return self.select(contexts, [beams for beams in found if beams is not None])

@@ -94,7 +94,6 @@ def test_find(tmp_path: Path, dialogue: Dialogue, expected: str | None):
         )
     )
     assert react(store, dialogue) == expected
-    assert store.missing([dialogue]) == ([dialogue] if expected is None else [])
 
 
 def test_equal_events_without_a_conversation_give_the_first(tmp_path: Path):

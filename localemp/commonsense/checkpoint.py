@@ -1,0 +1,40 @@
+"""Reads a COMET's checkpoint from a folder, and sees that it is whole."""
+
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
+
+from localemp.commonsense.decoding import ATTENTION
+from localemp.errors import WeightsError
+from localemp.quiet import quiet_transformers
+
+
+def load_checkpoint(folder: Path, dtype: str) -> tuple[Any, Any]:
+    """The model, which computes attention as `decoding` wants it, and its tokenizer.
+
+    Raises:
+        WeightsError: The folder holds no complete sequence-to-sequence checkpoint, or one with another's tokenizer.
+    """
+    hint = "give a folder with config.json, model.safetensors and the tokenizer of a COMET-BART checkpoint"
+    if not folder.is_dir():
+        raise WeightsError(f"no COMET checkpoint: {folder} is not a folder", hint)
+    try:
+        with quiet_transformers():
+            tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+            model, found = AutoModelForSeq2SeqLM.from_pretrained(
+                str(folder), dtype=dtype, local_files_only=True, output_loading_info=True
+            )
+            model.set_attn_implementation(ATTENTION)
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise WeightsError(f"no COMET checkpoint in {folder}: {reason}", hint) from error
+    # transformers would fill these with random numbers and go on.
+    if missing := sorted(found["missing_keys"]):
+        raise WeightsError(f"the weights in {folder} lack {len(missing)} tensors, such as {missing[0]}", hint)
+    rows = model.get_input_embeddings().num_embeddings
+    if len(tokenizer) > rows:
+        known = f"the tokenizer in {folder} knows {len(tokenizer)} tokens, the weights only {rows}"
+        raise WeightsError(f"{known}: they do not belong together", hint)
+    return model, tokenizer
