@@ -7,25 +7,21 @@ A run can be stopped at any moment by anything: what is finished stays, a line c
 settings go on where it stopped. Other settings are refused, so that one folder never mixes two experiments.
 """
 
-import contextlib
 import errno
-import fcntl
 import json
-import os
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
+from localemp.appending import AppendOnlyFile, LockedFileError
 from localemp.dialogue import Dialogue
 from localemp.errors import RunError
 from localemp.settings import compare_settings
 from localemp.strategies.base import Response, Stage
 
 MANIFEST, RESPONSES = "manifest.json", "responses.jsonl"
-_FSYNC_SECONDS = 1.0
 _UNFINISHED = (RESPONSES, "manifest.new")  # all that a run killed at its very beginning leaves
 
 
@@ -43,16 +39,14 @@ class Run:
         self.manifest: dict[str, Any] = {}
         self.answered: set[str] = set()
         self.failed: set[str] = set()
-        self._descriptor = os.open(folder / RESPONSES, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
-        self._synced = time.monotonic()
         try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            os.close(self._descriptor)
+            self._file = AppendOnlyFile(folder / RESPONSES)
+        except LockedFileError as error:
             raise RunError(
                 f"{folder}: another localemp writes to this run", "wait for it, or choose another --out"
             ) from error
-        _repair(folder / RESPONSES)
+        # A last line that a crash cut in half is taken away.
+        self._file.truncate((folder / RESPONSES).read_bytes().rfind(b"\n") + 1)
         for record in read_records(folder):
             self._note(record)
 
@@ -117,11 +111,7 @@ class Run:
 
     def close(self) -> None:
         """Make sure that everything is on the disk, and let others write."""
-        if self._descriptor >= 0:
-            with contextlib.suppress(OSError):
-                os.fsync(self._descriptor)
-            os.close(self._descriptor)
-            self._descriptor = -1
+        self._file.close()
 
     def __enter__(self) -> Self:
         return self
@@ -130,16 +120,9 @@ class Run:
         self.close()
 
     def _append(self, record: Mapping[str, Any]) -> None:
-        line = (json.dumps(record, ensure_ascii=False) + "\n").encode()
-        end = os.fstat(self._descriptor).st_size
         try:
-            if os.write(self._descriptor, line) != len(line):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            if time.monotonic() - self._synced > _FSYNC_SECONDS:
-                os.fsync(self._descriptor)
-                self._synced = time.monotonic()
+            self._file.append((json.dumps(record, ensure_ascii=False) + "\n").encode())
         except OSError as error:
-            os.ftruncate(self._descriptor, end)
             raise _write_error(self.folder, error) from error
         self._note(record)
 
@@ -220,15 +203,6 @@ def _stage_record(stage: Stage) -> dict[str, Any]:
         **completion,
         "exemplars_dropped": stage.dropped,
     }
-
-
-def _repair(path: Path) -> None:
-    """Take away a last line that a crash cut in half."""
-    content = path.read_bytes()
-    whole = content.rfind(b"\n") + 1
-    if whole < len(content):
-        with path.open("r+b") as file:
-            file.truncate(whole)
 
 
 def _write_json(path: Path, value: Any) -> None:

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from localemp.commonsense.relations import Answer
     from localemp.commonsense.source import InferenceSource
 
-# Dialogues that are looked up and written together.
-_AT_ONCE = 32
+# Dialogues that are looked up and written together: the more, the more alike are the lengths in a batch of COMET.
+_AT_ONCE = 256
 
 
 @click.group()
@@ -33,6 +33,7 @@ _beams = click.option(
     "--beams", type=click.IntRange(min=1), default=5, show_default=True, help="Width of the beam search."
 )
 _keep = click.option("--keep", type=click.IntRange(min=1), help="How many beams to keep; by default up to 5.")
+_device = click.option("--device", help="Where COMET computes, as torch names it; by default a GPU where there is one.")
 
 
 @knowledge.command()
@@ -41,6 +42,7 @@ _keep = click.option("--keep", type=click.IntRange(min=1), help="How many beams 
 @click.option("--relations", help="Such as xIntent,xReact; by default the paper's five. ATOMIC 2020 has 23.")
 @_beams
 @_keep
+@_device
 @_variant
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object for each text.")
 def infer(
@@ -49,22 +51,24 @@ def infer(
     relations: str | None,
     beams: int,
     keep: int | None,
+    device: str | None,
     variant: str,
     as_json: bool,
 ) -> None:
     """Print what COMET infers from each TEXT, with the score of every beam (log probability a token)."""
     from localemp.cli.display import Display
-    from localemp.commonsense.relations import RELATIONS, check_events, event_of
+    from localemp.commonsense.relations import RELATIONS, check_events, check_relations, event_of
     from localemp.commonsense.store import Entry, line_of
     from localemp.dialogue import Dialogue
     from localemp.prompts import load_template
 
     asked = tuple(name.strip() for name in relations.split(",")) if relations is not None else RELATIONS
     check_events(texts)
+    check_relations(asked)
     event = event_of(load_template(variant).knowledge.event)
     events = [event(Dialogue("text", (text,))) for text in texts]
     with Display() as display:
-        source = _source(comet, beams, keep, display.bytes)
+        source = _source(comet, beams, keep, device, display.bytes)
         with display.clock("Inferring"):
             answers = source.infer(events, asked)
     for text, answer in zip(events, answers, strict=True):
@@ -80,6 +84,7 @@ def infer(
 @_comet
 @_beams
 @_keep
+@_device
 @_variant
 @click.option(
     "--out", required=True, type=click.Path(path_type=Path, dir_okay=False), help="The file, such as K.jsonl."
@@ -92,6 +97,7 @@ def build(
     comet: str | None,
     beams: int,
     keep: int | None,
+    device: str | None,
     variant: str,
     out: Path,
 ) -> None:
@@ -114,7 +120,7 @@ def build(
     with Display() as display:
         dialogues = load_dialogues(data, split, instances)
         chosen = dialogues[:limit]
-        source = _source(comet, beams, keep, display.bytes)
+        source = _source(comet, beams, keep, device, display.bytes)
         header = {
             **source.settings,
             "event": kind,
@@ -131,23 +137,29 @@ def build(
                     display.rows("Inferring", start, len(pending))
                     part = pending[start : start + _AT_ONCE]
                     events = [event(dialogue) for dialogue in part]
+
+                    def heard(done: int, start: int = start) -> None:
+                        display.rows("Inferring", start + done, len(pending))
+
+                    answers = source.infer(events, heard=heard)
                     writer.add(
                         Entry(text, answer.beams, dialogue.id, cut=answer.cut)
-                        for dialogue, text, answer in zip(part, events, source.infer(events), strict=True)
+                        for dialogue, text, answer in zip(part, events, answers, strict=True)
                     )
                 display.rows("Inferring", len(pending), len(pending))
             except KeyboardInterrupt:
                 done = sum(dialogue.id in writer.done for dialogue in chosen)
-                display.say(f"stopped: {done} of {count(len(chosen), 'dialogue')} are in {out}")
+                kept = count(source.inferred, "answered query is", "answered queries are")
+                display.say(f"stopped: {done} of {count(len(chosen), 'dialogue')} are in {out}, {kept} in the cache")
                 display.say("next: the same command goes on from here")
                 raise click.exceptions.Exit(130) from None
     _summary(source, len(chosen), time.perf_counter() - started, out)
 
 
-def _source(comet: str | None, beams: int, keep: int | None, progress: Any) -> "InferenceSource":
+def _source(comet: str | None, beams: int, keep: int | None, device: str | None, progress: Any) -> "InferenceSource":
     from localemp.commonsense.source import DEFAULT_COMET, open_source
 
-    return open_source(comet or DEFAULT_COMET, progress, beams=beams, keep=keep)
+    return open_source(comet or DEFAULT_COMET, progress, beams=beams, keep=keep, device=device)
 
 
 def _print(event: str, answer: "Answer") -> None:

@@ -31,6 +31,9 @@ _BEAM = 8
 # Tokens that may differ where relations are written differently long; an event this close to the limit is looked at.
 _MARGIN = 8
 
+# Tokens of an event of one or two sentences.
+_EVENT = 24
+
 Tokens = tuple[int, ...]
 
 
@@ -84,6 +87,11 @@ class Comet:
         self._known = (relations or ATOMIC_2020) if "{relation}" in query else ("",)
         self._longest = max(self._known, key=lambda relation: len(self._tokens([""], relation)[0]))
         self._padding: int = self._model.config.pad_token_id or 0
+
+    @property
+    def events_at_once(self) -> int:
+        """About how many short events one batch takes; fewer at a time leave it half empty."""
+        return max(1, self._batch_tokens // (_BEAM * self._beams + _EVENT))
 
     def infer(self, events: Sequence[str], relations: Sequence[str] = RELATIONS) -> list[Beams]:
         """Inferences of each event for each relation (Eq. 6 to 9), in the order of `events`.

@@ -15,9 +15,6 @@ if TYPE_CHECKING:
 
 DEFAULT_COMET = "comet-mini"
 
-# Events that are answered and kept together: what a kill can cost.
-_EVENTS_AT_ONCE = 32
-
 
 class InferenceSource:
     """Answers events; COMET is loaded only when there is one that the cache does not know.
@@ -45,8 +42,15 @@ class InferenceSource:
         self._load, self._cache = load, cache
         self._comet: Comet | None = None
 
-    def infer(self, events: Sequence[str], relations: Sequence[str] = RELATIONS) -> list[Answer]:
-        """Answers to events, in their order; every answer is kept as soon as it is there.
+    def infer(
+        self, events: Sequence[str], relations: Sequence[str] = RELATIONS, heard: Callable[[int], None] = lambda _: None
+    ) -> list[Answer]:
+        """Answers to events, in their order; every batch of COMET is kept as soon as it is answered.
+
+        Args:
+            events: What COMET is asked about.
+            relations: What it is asked about each.
+            heard: Told how many of the distinct events are answered by now.
 
         Raises:
             OptionError: An event is empty, or the checkpoint was not trained on a relation.
@@ -64,19 +68,26 @@ class InferenceSource:
             here = known[event].beams if event in known else {}
             if lacks := tuple(relation for relation in relations if relation not in here):
                 missing.setdefault(lacks, []).append(event)
+        left = sum(map(len, missing.values()))
+        heard(len(distinct) - left)
         for lacking, lacked in missing.items():
             # Like lengths together, as the batches inside want it.
             lacked.sort(key=len, reverse=True)
-            for start in range(0, len(lacked), _EVENTS_AT_ONCE):
-                made = self._ask(lacked[start : start + _EVENTS_AT_ONCE], lacking)
+            while lacked:
+                made = self._ask(lacked, lacking)
+                lacked = lacked[len(made) :]
+                left -= len(made)
+                heard(len(distinct) - left)
                 for event, answer in made.items():
                     before = known[event].beams if event in known else {}
                     known[event] = Answer({**before, **answer.beams}, answer.cut)
         return [_in_order(known.get(event, Answer({})), relations) for event in events]
 
-    def _ask(self, events: Sequence[str], relations: Sequence[str]) -> dict[str, Answer]:
+    def _ask(self, waiting: Sequence[str], relations: Sequence[str]) -> dict[str, Answer]:
+        """Answers to as many of the first events as make one batch."""
         if self._comet is None:
             self._comet = self._load()
+        events = waiting[: self._comet.events_at_once]
         found = self._comet.infer(events, relations)
         answers = {event: Answer(beams, self._comet.fit(event)[1]) for event, beams in zip(events, found, strict=True)}
         self._cache.put(self._key, answers)

@@ -1,13 +1,11 @@
 """Writes a file of inferences that can be stopped at any moment by anything and then goes on."""
 
-import errno
-import fcntl
 import json
-import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO, Self
+from typing import Any, Self
 
+from localemp.appending import AppendOnlyFile, LockedFileError
 from localemp.commonsense.store import Entry, header_of, line_of
 from localemp.errors import DataError
 from localemp.settings import compare_settings
@@ -27,7 +25,7 @@ class KnowledgeWriter:
         done: Ids of the dialogues that are in it.
     """
 
-    def __init__(self, path: Path, file: BinaryIO) -> None:
+    def __init__(self, path: Path, file: AppendOnlyFile) -> None:
         self.path, self._file = path, file
         self.done: set[str] = set()
 
@@ -49,7 +47,9 @@ class KnowledgeWriter:
             raise DataError(path, "inferences are written to plain files only", "leave out .gz and compress it later")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            writer = cls(path, path.open("a+b", buffering=0))
+            writer = cls(path, AppendOnlyFile(path))
+        except LockedFileError as error:
+            raise DataError(path, "another localemp writes to it", "wait for it, or choose another --out") from error
         except OSError as error:
             raise _write_error(path, error) from error
         try:
@@ -80,12 +80,6 @@ class KnowledgeWriter:
         self.close()
 
     def _take_up(self, header: dict[str, Any]) -> None:
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise DataError(
-                self.path, "another localemp writes to it", "wait for it, or choose another --out"
-            ) from error
         first, line, whole = None, b"", 0
         with self.path.open("rb") as file:
             # Line by line: the file may be large, and only ids are needed of it.
@@ -133,12 +127,9 @@ class KnowledgeWriter:
             ) from error
 
     def _append(self, content: bytes) -> None:
-        end = os.fstat(self._file.fileno()).st_size
         try:
-            if self._file.write(content) != len(content):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            self._file.append(content)
         except OSError as error:
-            os.ftruncate(self._file.fileno(), end)
             raise _write_error(self.path, error) from error
 
 

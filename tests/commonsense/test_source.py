@@ -30,6 +30,8 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 class Scripted:
     """Says its event back, and remembers what it was asked."""
 
+    events_at_once = 32
+
     def __init__(self, fails_at: str = "") -> None:
         self.asked: list[tuple[str, str]] = []
         self.fails_at = fails_at
@@ -82,7 +84,9 @@ def test_what_was_answered_before_a_stop_stays(tmp_path: Path):
     assert len(comet.asked) == 64
     comet.fails_at = ""
     second = source(tmp_path / "c", comet)
-    second.infer(events, ["xReact"])
+    heard: list[int] = []
+    second.infer([*events, events[0]], ["xReact"], heard.append)
+    assert heard == [64, 96, 100]
     assert (second.inferred, second.remembered) == (36, 64)
     assert len(comet.asked) == len(set(comet.asked)) == 100
 
