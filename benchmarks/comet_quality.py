@@ -39,6 +39,8 @@ POSITIVE = frozenset((
 # fmt: on
 UNCLEAR = frozenset(("nostalgic", "sentimental", "surprised"))  # both happy and sad stories have these labels
 
+NONE = frozenset(("none",))
+
 Prompt = tuple[str, str]  # event, relation
 
 
@@ -79,12 +81,19 @@ def atomic2020(path: Path, greedy: Comet, wide: Comet) -> dict[str, dict[str, fl
         rows = [row for row in map(json.loads, lines) if row["relation"] in RELATIONS]
     prompts = [(row["head"], row["relation"]) for row in rows]
     people = [row["tails"] for row in rows]
-    return {
-        "COMET-BART, greedy": lift(prompts, [row["greedy"] for row in rows], people),
-        "COMET-BART, best beam": lift(prompts, [row["generations"][0] for row in rows], people),
-        "this, greedy": lift(prompts, best(greedy, prompts), people),
-        "this, best beam": lift(prompts, best(wide, prompts), people),
+    answers = {
+        "COMET-BART, greedy": [row["greedy"] for row in rows],
+        "COMET-BART, best beam": [row["generations"][0] for row in rows],
+        "this, greedy": best(greedy, prompts),
+        "this, best beam": best(wide, prompts),
     }
+    # COMET-BART learnt to say "none", which comet-mini never does: a tenth of its greedy answers.
+    said = [n for n, tails in enumerate(people) if NONE.isdisjoint(map(_plain, tails))]
+    result = {name: lift(prompts, texts, people) for name, texts in answers.items()}
+    for name in ("COMET-BART, greedy", "this, greedy"):
+        some = ([prompts[n] for n in said], [answers[name][n] for n in said], [people[n] for n in said])
+        result[f"{name}, nobody said none"] = lift(*some)
+    return result
 
 
 def dialogues(data: Path, comet: Comet, count: int, show: int) -> dict[str, Any]:
@@ -219,9 +228,10 @@ def print_result(result: dict[str, Any]) -> None:
         )
     console = Console(width=150)
     console.print(table)
-    own, real = result["atomic2020"]["this, greedy"], result["atomic2020"]["COMET-BART, greedy"]
-    for part in ("bleu1_lift", "exact_lift"):
-        console.print(f"greedy {part.replace('_', ' ')}: {own[part] / real[part]:.2f} of COMET-BART's")
+    for which in ("greedy", "best beam", "greedy, nobody said none"):
+        own, real = result["atomic2020"][f"this, {which}"], result["atomic2020"][f"COMET-BART, {which}"]
+        for part in ("bleu1_lift", "exact_lift"):
+            console.print(f"{which}: {part.replace('_', ' ')} {own[part] / real[part]:.2f} of COMET-BART's")
     for name in ("polarity, this", "polarity, this, shuffled", "polarity, COMET-BART"):
         figures = result["dialogues"][name]
         console.print(f"{name}: {figures['contradicting']:.1%} of {figures['judged']} reactions contradict the emotion")

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +61,7 @@ def where_time_goes(comet: Comet, events: Sequence[str]) -> dict[str, float]:
     """Seconds in the encoder, in the decoder's steps, and in all else (beam bookkeeping, tokens, texts); and counts."""
     model = comet._model
     spent = {"encoder": 0.0, "decoder": 0.0}
-    counts = {"encoder_tokens": 0, "decoder_steps": 0, "decoder_rows": 0}
+    counts = {"encoder_batches": 0, "encoder_tokens": 0, "decoder_steps": 0, "decoder_rows": 0}
     begun: list[float] = []
 
     def now() -> float:
@@ -76,6 +76,7 @@ def where_time_goes(comet: Comet, events: Sequence[str]) -> dict[str, float]:
         def stopped(_: Any, __: Any, given: dict[str, Any], output: Any) -> None:
             spent[part] += now() - begun.pop()
             if part == "encoder":
+                counts["encoder_batches"] += 1
                 counts["encoder_tokens"] += given["input_ids"].numel()
 
         return stopped
@@ -99,26 +100,52 @@ def where_time_goes(comet: Comet, events: Sequence[str]) -> dict[str, float]:
     return {**spent, "all_else": total - sum(spent.values()), "all": total, **counts}
 
 
-def floor(comet: Comet, events: Sequence[str]) -> dict[str, float]:
-    """The matrix products that `infer` needs, and their time at the rate of one large product measured here."""
+def floor(comet: Comet, events: Sequence[str], counts: Mapping[str, float]) -> dict[str, float]:
+    """What the hardware alone would take: for the matrix products of `infer`, and for reading weights from memory.
+
+    Args:
+        comet: Is asked once more.
+        events: All of them.
+        counts: Of `where_time_goes`: every batch reads the encoder's weights, every step the decoder's.
+    """
     with FlopCounterMode(display=False) as counter:
         comet.infer(events)
-    size = comet._model.config.d_model
+    model = comet._model
+    size = model.config.d_model
     left, right = (
         torch.randn(shape, device=comet._model.device, dtype=comet._model.dtype)
         for shape in ((512, size), (size, 4 * size))
     )
-    rates = []
+    large = torch.ones(64 * 2**20, device=model.device)
+    rate = 2 * 512 * size * 4 * size / _shortest(lambda: left @ right, model.device)
+    bandwidth = large.numel() * large.element_size() / _shortest(large.sum, model.device)
+    words = model.get_input_embeddings().weight
+    # The decoder's share has the word embeddings, its output layer; the encoder looks up single rows of them.
+    decoder, encoder = _bytes(model.get_decoder()), _bytes(model.get_encoder()) - words.numel() * words.element_size()
+    products = float(counter.get_total_flops())
+    read = counts["decoder_steps"] * decoder + counts["encoder_batches"] * encoder
+    return {
+        "gflop": products / 1e9, "gflop_per_s": rate / 1e9, "arithmetic_seconds": products / rate,
+        "weights_gb": read / 1e9, "gb_per_s": bandwidth / 1e9, "memory_seconds": read / bandwidth,
+    }  # fmt: skip
+
+
+def _bytes(module: torch.nn.Module) -> int:
+    return sum(weight.numel() * weight.element_size() for weight in module.parameters())
+
+
+def _shortest(work: Callable[[], object], device: torch.device) -> float:
+    """Seconds of the fastest of 20 times."""
+    taken = []
     for _ in range(20):
-        if left.device.type == "cuda":
+        if device.type == "cuda":
             torch.cuda.synchronize()
         started = time.perf_counter()
-        left @ right
-        if left.device.type == "cuda":
+        work()
+        if device.type == "cuda":
             torch.cuda.synchronize()
-        rates.append(2 * 512 * size * 4 * size / (time.perf_counter() - started))
-    products = float(counter.get_total_flops())
-    return {"gflop": products / 1e9, "gflop_per_s": max(rates) / 1e9, "seconds": products / max(rates)}
+        taken.append(time.perf_counter() - started)
+    return min(taken)
 
 
 def _fill_up(checkpoint: Path, folder: Path) -> Any:

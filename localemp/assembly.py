@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from localemp.data.empathetic_dialogues import complete_dialogues
 from localemp.data.sources import data_hash, load_dialogues, pool_source
@@ -19,7 +19,7 @@ from localemp.errors import OptionError
 from localemp.profiles import Profile, load_profile, served_profile
 from localemp.progress import Progress, silent
 from localemp.prompts import Prompts, Template, load_template
-from localemp.recipe import CAPACITY_ARGS, Recipe
+from localemp.recipe import CAPACITY_ARGS, EncoderDtype, Recipe
 from localemp.strategies.base import Strategy
 from localemp.strategies.knowledge import Knowledge, SelectInferences
 from localemp.strategies.registry import build_strategy, parse_strategy
@@ -30,6 +30,12 @@ from localemp.weights import Weights, resolve
 
 if TYPE_CHECKING:
     from localemp.engines.tokens import PromptTokenizer
+    from localemp.retrieval.encoder import Encoder
+
+T = TypeVar("T")
+
+# Options that only one part of a strategy heeds.
+OPTIONS_OF = {"two-stage": ("given", "list_labels"), "knowledge": ("knowledge", "comet", "select")}
 
 
 class Assembly:
@@ -48,6 +54,30 @@ class Assembly:
         on_rows: Callable[[int, int], None] | None = None,
     ) -> None:
         self.recipe, self.progress, self.on_rows = recipe, progress, on_rows
+        self._made: dict[tuple[Any, ...], Any] = {}
+
+    def vary(
+        self, strategy: str, variant: str | None = None, shots: int | None = None, given: tuple[str, ...] = ()
+    ) -> "Assembly":
+        """Another assembly for the same model.
+
+        What both need is made once: tokenizer, encoder, index and COMET, and the batches before the last two, so that
+        the strategies of a server fill them together.
+        """
+        recipe, names = self.recipe, parse_strategy(strategy)
+        # What was asked for other parts means nothing to a strategy without them.
+        unused = [option for part, options in OPTIONS_OF.items() if part not in names for option in options]
+        changes: dict[str, Any] = dict.fromkeys(unused) | {"given": given}
+        changes |= {"variant": variant or recipe.variant, "shots": recipe.shots if shots is None else shots}
+        other = Assembly(replace(recipe, strategy=strategy, **changes), self.progress, self.on_rows)
+        other._made = self._made
+        return other
+
+    def _once(self, key: tuple[Any, ...], make: Callable[[], T]) -> T:
+        if key not in self._made:
+            self._made[key] = make()
+        made: T = self._made[key]
+        return made
 
     @cached_property
     def profile(self) -> Profile:
@@ -67,14 +97,16 @@ class Assembly:
     @cached_property
     def weights(self) -> Weights:
         """The chat model's weights, found or fetched, and checked."""
-        return resolve(self.profile, self.progress)
+        return self._once(("weights",), lambda: resolve(self.profile, self.progress))
 
     @cached_property
     def tokenizer(self) -> "PromptTokenizer":
         """The tokenizer of a model that runs here."""
         from localemp.engines.tokens import PromptTokenizer
 
-        return PromptTokenizer(self.weights.folder, self.profile.chat_template_kwargs)
+        return self._once(
+            ("tokenizer",), lambda: PromptTokenizer(self.weights.folder, self.profile.chat_template_kwargs)
+        )
 
     @property
     def context_length(self) -> int:
@@ -108,7 +140,7 @@ class Assembly:
     def strategy(self) -> Strategy:
         """The strategy, with whatever it looks things up in."""
         names = parse_strategy(self.recipe.strategy)
-        for part, options in (("two-stage", ("given", "list_labels")), ("knowledge", ("knowledge", "comet", "select"))):
+        for part, options in OPTIONS_OF.items():
             for option in options:
                 if part not in names and getattr(self.recipe, option) not in (None, ()):
                     raise OptionError(
@@ -120,12 +152,16 @@ class Assembly:
     @cached_property
     def pool(self) -> list[Dialogue]:
         """The training dialogues that exemplars come from, in the unit that the prompt variant shows."""
+        unit = self._template.exemplars.unit
+        return self._once(("pool", unit), lambda: self._load_pool(unit))
+
+    def _load_pool(self, unit: Literal["dialogue", "instance"]) -> list[Dialogue]:
         source = self.recipe.pool or pool_source(self.recipe.data)
         instances = load_dialogues(source, "train", self.recipe.instances)
         with_reply = [dialogue for dialogue in instances if dialogue.reference]
         if not with_reply:
             raise OptionError(f"--pool {source}: no dialogue in it has a reply to show", 'exemplars need "reference"')
-        return with_reply if self._template.exemplars.unit == "instance" else complete_dialogues(with_reply)
+        return with_reply if unit == "instance" else complete_dialogues(with_reply)
 
     def few_shot(self) -> FewShot:
         """The part of `few-shot`."""
@@ -136,27 +172,41 @@ class Assembly:
 
     def similar(self) -> Similar:
         """The part of `similar`: embeds the pool where that was not done before."""
-        from localemp.retrieval.encoder import Encoder
-        from localemp.retrieval.index import Index
-
-        recipe, similarity = self.recipe, self._template.exemplars.similarity
+        recipe = self.recipe
         if recipe.shots < 1:
             raise OptionError(f"--shots {recipe.shots}: at least one exemplar is needed")
-        found = resolve(load_profile(recipe.encoder, "encoder"), self.progress)
-        encoder = Encoder(found.folder, recipe.encoder_dtype)
-        index = Index.build_or_load(
-            pool_texts(self.pool, similarity), encoder, {"weights": found.digest}, progress=self.on_rows
+        return self._once(("similar", recipe.variant), self._similar).with_shots(recipe.shots)
+
+    def _similar(self) -> Similar:
+        from localemp.retrieval.index import Index
+
+        recipe, pool, similarity = self.recipe, self.pool, self._template.exemplars.similarity
+        found, encoder = self._encoder(recipe.encoder, recipe.encoder_dtype)
+        index = self._once(
+            ("index", recipe.variant),
+            lambda: Index.build_or_load(
+                pool_texts(pool, similarity), encoder, {"weights": found.digest}, progress=self.on_rows
+            ),
         )
         settings = {
             "encoder": recipe.encoder,
             "encoder_sha256": found.digest,
             "encoder_dtype": encoder.dtype,
-            "pool_sha256": data_hash(self.pool),
+            "pool_sha256": data_hash(pool),
         }
-        return Similar(self.pool, index, encoder, similarity, recipe.shots, settings)
+        return Similar(pool, index, encoder, similarity, recipe.shots, settings)
+
+    def _encoder(self, name: str, dtype: EncoderDtype) -> "tuple[Weights, Encoder]":
+        from localemp.retrieval.encoder import Encoder
+
+        found = resolve(load_profile(name, "encoder"), self.progress)
+        return found, self._once(("encoder", found.folder, dtype), lambda: Encoder(found.folder, dtype))
 
     def knowledge(self) -> Knowledge:
         """The part of `knowledge`: a file made beforehand, a COMET, or both; then the choice among inferences."""
+        return self._once(("knowledge", self.recipe.variant), self._knowledge)
+
+    def _knowledge(self) -> Knowledge:
         from localemp.commonsense.relations import event_of
         from localemp.commonsense.source import DEFAULT_COMET, open_source
         from localemp.commonsense.store import KnowledgeStore
@@ -167,7 +217,7 @@ class Assembly:
         comet = recipe.comet or (None if path else DEFAULT_COMET)
         settings: dict[str, Any] = {"event": data.event}
         store = KnowledgeStore.read(path) if path is not None else None
-        source = open_source(comet, self.progress) if comet is not None else None
+        source = self._once(("comet",), lambda: open_source(comet, self.progress)) if comet is not None else None
         if store is not None:
             store.check_settings({**settings, **(source.settings if source else {})})
             settings |= {"knowledge_sha256": store.digest}
@@ -184,12 +234,13 @@ class Assembly:
         keep = self.recipe.select or data.keep
         if keep == "all":
             return select_all, {"select": keep}
-        from localemp.retrieval.encoder import Encoder
-
-        found = resolve(load_profile(data.encoder, "encoder"), self.progress)
         # float32: small, and what is chosen should not depend on the processor.
-        selector = Selector(data, Encoder(found.folder, "float32"))
-        return selector, {"select": keep, "select_encoder": data.encoder, "select_encoder_sha256": found.digest}
+        found, encoder = self._encoder(data.encoder, "float32")
+        return Selector(data, encoder), {
+            "select": keep,
+            "select_encoder": data.encoder,
+            "select_encoder_sha256": found.digest,
+        }
 
     def two_stage(self) -> TwoStage:
         """The part of `two-stage`."""

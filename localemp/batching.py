@@ -35,6 +35,11 @@ class MicroBatcher(Generic[T, R]):
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="batch")
         self._closed = False
 
+    @property
+    def waiting(self) -> int:
+        """How many items are in no batch yet."""
+        return len(self._waiting)
+
     async def submit(self, item: T) -> R:
         """The result for one item.
 

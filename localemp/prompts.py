@@ -208,6 +208,7 @@ class Prompts:
         thought: str | None = None,
         *,
         thinking: bool = False,
+        instruction: str = "",
     ) -> list[Message]:
         """Render one prompt.
 
@@ -218,8 +219,9 @@ class Prompts:
             thought: What stage 1 found; the prompt then asks for the reply that combines it (stage 2).
             thinking: The additions end with a question that is to be answered first (stage 1); it matters to the
                 transcript layout alone, which ends with a cue.
+            instruction: What a caller adds to the task of the paper (a server's client: its system message).
         """
-        task = self._task(exemplars)
+        task = self._task(exemplars, instruction)
         if self.layout == "transcript":
             return [Message("user", self._transcript(task, dialogue, bool(exemplars), additions, thought, thinking))]
         turns = list(dialogue.turns)
@@ -263,10 +265,11 @@ class Prompts:
         ]
         return "\n".join([data.introduction, *data.definitions.values(), *lines]) + data.end if lines else None
 
-    def _task(self, exemplars: Sequence[Dialogue]) -> str:
+    def _task(self, exemplars: Sequence[Dialogue], added: str) -> str:
         task, style = self.template.task, self.template.exemplars
+        guideline = f"{task.guideline}\n\n{added}" if added else task.guideline
         if not exemplars:
-            return task.definition + task.joint + task.guideline
+            return task.definition + task.joint + guideline
         write = style.chat.write if self.layout == "chat" else style.transcript.write
         one = len(exemplars) == 1
         blocks = [
@@ -274,7 +277,7 @@ class Prompts:
             for number, shown in enumerate((exemplar.complete_turns for exemplar in exemplars), 1)
         ]
         heading = style.heading_one if one else style.heading_many
-        instruction = task.definition + task.joint_before_exemplars + task.guideline
+        instruction = task.definition + task.joint_before_exemplars + guideline
         return f"{instruction}\n\n{heading}\n\n{style.separator.join(blocks)}{style.end}"
 
     def _transcript(

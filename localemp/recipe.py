@@ -9,6 +9,8 @@ from localemp.commonsense.selection import Keep
 from localemp.data.sources import Instances
 from localemp.prompts import Layout
 
+EncoderDtype = Literal["auto", "bfloat16", "float32"]
+
 # Engine arguments that change how much fits and how fast it goes, but no reply.
 CAPACITY_ARGS = frozenset(
     [
@@ -72,7 +74,7 @@ class Recipe:
     comet: str | None = None
     select: Keep | None = None
     encoder: str = "all-mpnet-base-v2"
-    encoder_dtype: Literal["auto", "bfloat16", "float32"] = "auto"
+    encoder_dtype: EncoderDtype = "auto"
     max_tokens: int | None = None
     temperature: float | None = None
     top_p: float | None = None

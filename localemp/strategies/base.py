@@ -33,12 +33,19 @@ class Exemplar:
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """A dialogue and what was looked up for it: exemplars most similar first, inferences and those not chosen."""
+    """A dialogue and what was looked up for it.
+
+    Attributes:
+        exemplars: Most similar first.
+        inferences, dropped: Those that were chosen, and those that were not.
+        instruction: What a caller adds to the task.
+    """
 
     dialogue: Dialogue
     exemplars: tuple[Exemplar, ...] = ()
     inferences: Inferences | None = None
     dropped: Mapping[str, tuple[Dropped, ...]] = field(default_factory=dict)
+    instruction: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +53,7 @@ class Stage:
     """One call of the engine.
 
     Attributes:
-        name: "feeling" (stage 1) or "reply".
+        name: "feeling" (stage 1) or "reply", the last.
         messages: What was sent.
         completion: What came back.
         dropped: How many exemplars, least similar first, had to go for the prompt to fit.
@@ -100,10 +107,15 @@ class Enricher(ABC):
 
 @dataclass(slots=True)
 class Exchange:
-    """One draft on its way through the engine: renders prompts, asks, and keeps the stages."""
+    """One draft on its way through the engine: renders prompts, asks, and keeps the stages.
+
+    Attributes:
+        last: Who is asked for the stage "reply": `engine` again, or one that also sends it on as it comes.
+    """
 
     draft: Draft
     engine: Engine
+    last: Engine
     prompts: Prompts
     sampling: Sampling
     stages: list[Stage] = field(default_factory=list)
@@ -112,7 +124,7 @@ class Exchange:
         """One call of the engine; exemplars are dropped, least similar first, as long as the prompt is too long.
 
         Args:
-            name: The stage's name.
+            name: The stage's name; "reply" is the last.
             additions: Texts after the last turn, besides the knowledge.
             thought: What stage 1 found, for stage 2.
 
@@ -122,12 +134,19 @@ class Exchange:
         exemplars = [exemplar.dialogue for exemplar in self.draft.exemplars]
         knowledge = self.prompts.knowledge(self.draft.inferences) if self.draft.inferences else None
         texts = [knowledge, *additions] if knowledge else list(additions)
+        engine = self.last if name == "reply" else self.engine
+        thinking = bool(additions) and thought is None
         for kept in range(len(exemplars), -1, -1):
             messages = self.prompts.messages(
-                self.draft.dialogue, exemplars[:kept], texts, thought, thinking=bool(additions) and thought is None
+                self.draft.dialogue,
+                exemplars[:kept],
+                texts,
+                thought,
+                thinking=thinking,
+                instruction=self.draft.instruction,
             )
             try:
-                completion = await self.engine.chat(messages, self.sampling)
+                completion = await engine.chat(messages, self.sampling)
             except PromptTooLongError:
                 if not kept:
                     raise
@@ -206,19 +225,20 @@ class Strategy:
             draft = await enricher.enrich(draft)
         return draft
 
-    async def respond(self, dialogue: Dialogue | Draft, engine: Engine) -> Response:
+    async def respond(self, dialogue: Dialogue | Draft, engine: Engine, last: Engine | None = None) -> Response:
         """Answer one dialogue.
 
         Args:
             dialogue: The dialogue, or its draft where it was made beforehand.
             engine: Who answers.
+            last: Who answers the last stage, where that is another.
 
         Raises:
             EngineError: The engine could not give this reply.
             PromptTooLongError: The prompt does not fit even without exemplars.
         """
         draft = dialogue if isinstance(dialogue, Draft) else await self.draft(dialogue)
-        exchange = Exchange(draft, engine, self.prompts, self.sampling)
+        exchange = Exchange(draft, engine, last or engine, self.prompts, self.sampling)
         await self.flow.run(exchange)
         raw = exchange.stages[-1].completion.text
         found = draft.exemplars, draft.inferences, draft.dropped
@@ -232,12 +252,12 @@ class Strategy:
         return settings
 
 
-_LEADING_ROLE = re.compile(r"\A\s*(?:listener|assistant)\s*:\s*", re.IGNORECASE)
-_NEXT_TURN = re.compile(r"^[ \t]*(?:speaker|user)[ \t]*:", re.IGNORECASE | re.MULTILINE)
+LEADING_ROLE = re.compile(r"\A\s*(?:listener|assistant)\s*:\s*", re.IGNORECASE)
+NEXT_TURN = re.compile(r"^[ \t]*(?:speaker|user)[ \t]*:", re.IGNORECASE | re.MULTILINE)
 
 
 def clean_reply(text: str) -> str:
     """A reply without a leading "Listener:" and without a made-up next turn of the speaker."""
-    body = _LEADING_ROLE.sub("", text, count=1)
-    following = _NEXT_TURN.search(body)
+    body = LEADING_ROLE.sub("", text, count=1)
+    following = NEXT_TURN.search(body)
     return (body[: following.start()] if following else body).strip()

@@ -6,6 +6,7 @@ A new strategy is one file and one line in `PARTS`.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Literal, Protocol
 
 from localemp.engines.base import Sampling
@@ -83,6 +84,17 @@ def parse_strategy(text: str) -> tuple[str, ...]:
                 "one of few-shot and similar, with knowledge and two-stage as you like; zero-shot stands alone",
             )
     return tuple(name for name in PARTS if name in names)
+
+
+def all_strategies() -> tuple[str, ...]:
+    """The canonical names of all strategies: single parts first, then ever longer combinations."""
+    names = []
+    for size in range(1, len(PARTS) + 1):
+        for parts in combinations(PARTS, size):
+            places = {PARTS[part].place for part in parts}
+            if len(places) == size and (size == 1 or None not in places):
+                names.append("+".join(parts))
+    return tuple(names)
 
 
 def build_strategy(text: str, prompts: Prompts, sampling: Sampling, supplies: Supplies) -> Strategy:

@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from copy import copy
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -42,23 +43,30 @@ class Similar(Enricher):
         for row, dialogue in enumerate(pool):
             for conversation in dialogue.conversations:
                 self.rows_of[conversation].append(row)
-        self.batcher: MicroBatcher[Dialogue, tuple[Exemplar, ...]] = MicroBatcher(self._find)
+        self.batcher: MicroBatcher[tuple[Dialogue, int], tuple[Exemplar, ...]] = MicroBatcher(self._find)
+
+    def with_shots(self, shots: int) -> "Similar":
+        """The same with another number of exemplars; both fill the same batches."""
+        other = copy(self)
+        other.shots = shots
+        return other
 
     async def enrich(self, draft: Draft) -> Draft:
         """The exemplars, never one from the dialogue's own conversation."""
-        return replace(draft, exemplars=await self.batcher.submit(draft.dialogue))
+        return replace(draft, exemplars=await self.batcher.submit((draft.dialogue, self.shots)))
 
     def describe(self) -> dict[str, Any]:
         """Shots, similarity, and what identifies encoder and pool."""
         return {"shots": self.shots, "similarity": self.similarity, **self.settings}
 
-    def _find(self, dialogues: Sequence[Dialogue]) -> list[tuple[Exemplar, ...]]:
+    def _find(self, asked: Sequence[tuple[Dialogue, int]]) -> list[tuple[Exemplar, ...]]:
+        dialogues = [dialogue for dialogue, _ in asked]
         queries = self.encoder.encode([similarity_text(dialogue.turns, self.similarity) for dialogue in dialogues])
         own = [[row for name in dialogue.conversations for row in self.rows_of.get(name, ())] for dialogue in dialogues]
-        rows, scores = self.index.search(queries, self.shots, exclude=own)
+        rows, scores = self.index.search(queries, max(shots for _, shots in asked), exclude=own)
         return [
-            tuple(Exemplar(self.pool[row], float(score)) for row, score in zip(*found, strict=True) if row >= 0)
-            for found in zip(rows, scores, strict=True)
+            tuple(Exemplar(self.pool[row], float(score)) for row, score in zip(*found, strict=True) if row >= 0)[:shots]
+            for *found, (_, shots) in zip(rows, scores, asked, strict=True)
         ]
 
 

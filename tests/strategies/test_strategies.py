@@ -1,7 +1,9 @@
 """Strategies against a scripted engine: what is sent, in how many calls, and what is kept."""
 
 import asyncio
+import contextlib
 import json
+from itertools import permutations
 
 import pytest
 
@@ -14,7 +16,7 @@ from localemp.errors import EngineError, OptionError, PromptTooLongError, Unknow
 from localemp.prompts import Prompts, load_template
 from localemp.strategies.base import Strategy, clean_reply
 from localemp.strategies.knowledge import Knowledge
-from localemp.strategies.registry import parse_strategy
+from localemp.strategies.registry import PARTS, all_strategies, parse_strategy
 from localemp.strategies.shots import FewShot, choose_shots
 from localemp.strategies.two_stage import TwoStage
 
@@ -184,6 +186,19 @@ def test_an_unknown_strategy_lists_the_known_ones(text):
     with pytest.raises(UnknownNameError) as caught:
         parse_strategy(text)
     assert "two-stage" in caught.value.hint
+
+
+def test_the_list_of_all_strategies_is_complete_and_canonical():
+    listed = all_strategies()
+    assert all("+".join(parse_strategy(name)) == name for name in listed)
+    possible = set()
+    for size in range(1, len(PARTS) + 1):
+        for parts in permutations(PARTS, size):
+            with contextlib.suppress(OptionError):
+                possible.add("+".join(parse_strategy("+".join(parts))))
+    assert set(listed) == possible
+    assert len(listed) == len(possible) == 12
+    assert listed[:5] == ("zero-shot", "few-shot", "similar", "knowledge", "two-stage")
 
 
 def test_shots_are_chosen_by_index_then_by_variant_then_by_seed():

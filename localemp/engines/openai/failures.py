@@ -55,6 +55,16 @@ def may_retry(error: openai.APIError) -> bool:
     return error.status_code in _RETRIED or error.status_code >= 500
 
 
+def is_too_long(status: int, said: str) -> bool:
+    """Whether an error says that prompt and reply do not fit the context.
+
+    Args:
+        status: Of HTTP.
+        said: The message, or the whole body.
+    """
+    return status in (400, 413, 422) and bool(_NO_ROOM_TEXT.search(said) or any(code in said for code in _NO_ROOM))
+
+
 def seconds_asked(error: openai.APIError) -> float | None:
     """How long the server asks to wait (retry-after-ms, Retry-After in seconds or as a date), None if it does not."""
     if not isinstance(error, openai.APIStatusError):
@@ -156,9 +166,7 @@ def _quota_is_used_up(error: openai.APIStatusError) -> bool:
 
 
 def _is_too_long(error: openai.APIStatusError) -> bool:
-    if _NO_ROOM & {error.code, error.type}:
-        return True
-    return error.status_code in (400, 413, 422) and bool(_NO_ROOM_TEXT.search(server_message(error)))
+    return bool(_NO_ROOM & {error.code, error.type}) or is_too_long(error.status_code, server_message(error))
 
 
 def _number(pattern: re.Pattern[str], text: str) -> int | None:

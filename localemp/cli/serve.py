@@ -1,0 +1,221 @@
+"""`localemp serve`: an OpenAI endpoint where every strategy is a model name."""
+
+import os
+import signal
+import sys
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+from localemp.cli.options import recipe_of, serve_options
+
+if TYPE_CHECKING:
+    from localemp.assembly import Assembly
+    from localemp.cli.display import Display
+    from localemp.serving.settings import ServeSettings
+
+KEY_VARIABLE = "LOCALEMP_API_KEY"
+
+
+@click.command()
+@serve_options
+@click.option("--strategies", metavar="A,B", help="Those to offer, such as two-stage,similar; by default all of them.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Where to listen; 0.0.0.0 is every network.")
+@click.option("--port", type=click.IntRange(1, 65535), default=8000, show_default=True)
+@click.option(
+    "--api-key",
+    "api_keys",
+    multiple=True,
+    metavar="KEY",
+    help=f"What clients must send; may be repeated. Better in {KEY_VARIABLE}, where no list of processes "
+    "shows it; several with commas.",
+)
+@click.option(
+    "--upstream",
+    "upstreams",
+    multiple=True,
+    metavar="URL",
+    help="An OpenAI-compatible server that runs the model; repeated, the least busy one is asked.",
+)
+@click.option("--no-ui", is_flag=True, help="Without the page at /.")
+@click.argument("engine_options", nargs=-1, type=click.UNPROCESSED, metavar="[-- VLLM OPTIONS]")
+def serve(
+    strategies: str | None,
+    host: str,
+    port: int,
+    api_keys: tuple[str, ...],
+    upstreams: tuple[str, ...],
+    no_ui: bool,
+    engine_options: tuple[str, ...],
+    **options: Any,
+) -> None:
+    """Serve a model through an OpenAI API: as it is by its name, and with a strategy as NAME:STRATEGY.
+
+    What follows -- goes to vLLM unchanged, such as -- --tensor-parallel-size 2. Ctrl-C stops.
+    """
+    from localemp.assembly import Assembly
+    from localemp.cli.display import Display
+    from localemp.engines.vllm_process import require_vllm
+    from localemp.errors import OptionError
+    from localemp.serving.command import check_options, check_port, prepare
+    from localemp.serving.settings import ServeSettings
+
+    offered = _strategies(strategies)
+    keys = _keys(api_keys)
+    recipe = recipe_of({**options, "base_url": upstreams[0] if upstreams else None})
+    # A service manager's way to stop; `with` blocks then end what they began.
+    signal.signal(signal.SIGTERM, _terminated)
+    with Display() as display:
+        assembly = Assembly(recipe, progress=display.bytes)
+        hosted = assembly.profile.hosted
+        if hosted and engine_options:
+            raise OptionError(f"{' '.join(engine_options)}: options after -- are for vLLM, which does not run here")
+        if not hosted:
+            require_vllm()
+        check_options(engine_options)
+        check_port(host, port)
+        display.note_shut_down(assembly.profile)
+        if not keys and not _is_local(host):
+            display.say(f"warning: without --api-key everyone who reaches {host}:{port} can use it")
+        prepare(assembly, offered)
+        settings = ServeSettings.of(assembly.profile.name, recipe, offered, keys, not no_ui)
+        if hosted:
+            _serve_hosted(assembly, settings, host, port, upstreams, display)
+        else:
+            _serve_here(assembly, settings, host, port, engine_options, display)
+
+
+def _serve_here(
+    assembly: "Assembly",
+    settings: "ServeSettings",
+    host: str,
+    port: int,
+    options: tuple[str, ...],
+    display: "Display",
+) -> None:
+    """The server of vLLM as a child of ours, until it or we are stopped."""
+    import time
+
+    from localemp.serving.command import url_of, vllm_command
+    from localemp.serving.launch import Server
+
+    url = url_of(host, port, options)
+    # vLLM would ask for a key of its own where it finds this one; `_keys` took it over.
+    env: dict[str, str | None] = {**settings.to_env(), "VLLM_API_KEY": None, KEY_VARIABLE: None}
+    env["VLLM_USE_RUST_FRONTEND"] = None  # it knows no middleware, so it would ask for no key
+    key = settings.api_keys[0] if settings.api_keys else None
+    began = time.monotonic()
+    server = Server(vllm_command(assembly, host, port, options), url, env, key)
+    display.say(f"vLLM's log: {server.log}")
+    with server:
+        try:
+            with display.clock(f"Starting {settings.model}") as tell:
+                names = server.wait_until_ready(lambda doing: tell(f"Starting {settings.model}: {doing}"))
+            how = f"after {time.monotonic() - began:.0f} s"
+            click.echo(_welcome(url, names, settings, how, KEY_VARIABLE if settings.api_keys else None))
+            server.wait()
+        except (KeyboardInterrupt, SystemExit):
+            display.say("stopping; Ctrl-C once more kills")
+            raise
+
+
+def _serve_hosted(
+    assembly: "Assembly",
+    settings: "ServeSettings",
+    host: str,
+    port: int,
+    upstreams: tuple[str, ...],
+    display: "Display",
+) -> None:
+    """The same strategies before servers elsewhere, in this process."""
+    from localemp.engines.openai import target as openai
+    from localemp.errors import FatalEngineError
+    from localemp.serving import upstream
+    from localemp.serving.command import url_of
+
+    profile = assembly.profile
+    model = profile.model or profile.name
+    found = [openai.Target.find(model, url, None) for url in upstreams or (profile.base_url,)]
+    ours = found[0].key
+    callers = not ours and any(target.is_openai for target in found)
+    if callers and settings.api_keys:
+        raise FatalEngineError(
+            f"{found[0].url} needs a key, and {openai.KEY_VARIABLE} is not set",
+            "callers send this server's keys, which open nothing there",
+        )
+    variable = KEY_VARIABLE if settings.api_keys else openai.KEY_VARIABLE if callers else None
+    names = [settings.model, *(f"{settings.model}:{strategy}" for strategy in settings.strategies)]
+    what = f"before {', '.join(target.url for target in found)}"
+    display.say(f"Starting {settings.model} {what} ...")
+    upstream.run(
+        settings,
+        [target.address for target in found],
+        ours or None,
+        host,
+        port,
+        ready=lambda: click.echo(_welcome(url_of(host, port), names, settings, what, variable)),
+    )
+
+
+def _welcome(url: str, names: list[str], settings: "ServeSettings", how: str, variable: str | None) -> str:
+    """Where it is, what it serves, and something to try; `variable` is where a client's key is, if it wants one."""
+    model = settings.model
+    offered = [name.removeprefix(f"{model}:") for name in names if name.startswith(f"{model}:")]
+    others = [name for name in names if name != model and not name.startswith(f"{model}:")]
+    example = next((f"{model}:{name}" for name in ("two-stage", *offered) if name in offered), model)
+    auth = f' -H "Authorization: Bearer ${variable}"' if variable else ""
+    key = f'os.environ["{variable}"]' if variable else '"none"'
+    lines = [f"ready {how}: {url}/v1", "", f"  {model}: the model as it is"]
+    if offered:
+        lines += [f"  {model}:STRATEGY, with one of: {', '.join(offered)}"]
+    lines += [f"  {name}" for name in others]
+    if settings.ui:
+        lines += [f"  {url}/ in a browser: a page to talk to them"]
+    lines += ["", f"Try it, with a key in {variable}:" if variable else "Try it:", ""]
+    lines += [
+        f'curl {url}/v1/chat/completions{auth} -H "Content-Type: application/json" '
+        f"""-d '{{"model": "{example}", "messages": [{{"role": "user", "content": "I lost my job today."}}]}}'""",
+        "",
+        "import os, openai" if variable else "import openai",
+        f'client = openai.OpenAI(base_url="{url}/v1", api_key={key})',
+        'messages = [{"role": "user", "content": "I lost my job today."}]',
+        f'answer = client.chat.completions.create(model="{example}", messages=messages)',
+        "print(answer.choices[0].message.content)",
+        "",
+        "Ctrl-C stops.",
+    ]
+    return "\n".join(lines)
+
+
+def _strategies(text: str | None) -> tuple[str, ...]:
+    from localemp.strategies.registry import all_strategies, parse_strategy
+
+    if text is None:
+        return all_strategies()
+    return tuple(dict.fromkeys("+".join(parse_strategy(name.strip())) for name in text.split(",")))
+
+
+def _keys(given: tuple[str, ...]) -> tuple[str, ...]:
+    """Keys of the command line, else of the environment; also those that a person has set for vLLM."""
+    from localemp.errors import OptionError
+
+    found = given or tuple(os.environ.get(KEY_VARIABLE, "").split(","))
+    keys = tuple(dict.fromkeys(key.strip() for key in (*found, os.environ.get("VLLM_API_KEY", "")) if key.strip()))
+    if given and not all(key.strip() for key in given):
+        raise OptionError("--api-key is empty", "leave it out, and everyone is served")
+    if not all(key.isascii() and key.isprintable() for key in keys):
+        raise OptionError("a key holds characters that no header can carry", "letters, digits and signs only")
+    return keys
+
+
+def _is_local(host: str) -> bool:
+    import ipaddress
+
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _terminated(*_: object) -> NoReturn:
+    sys.exit(0)

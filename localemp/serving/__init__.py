@@ -1,0 +1,1 @@
+"""An OpenAI endpoint where every strategy is a model name."""

@@ -1,0 +1,104 @@
+"""The few things that an ASGI middleware has to do by hand: read a body, answer, and call the app that it wraps."""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from typing import Any
+
+Scope = MutableMapping[str, Any]
+Event = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Event]]
+Send = Callable[[Event], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+Headers = list[tuple[bytes, bytes]]
+
+
+class BodyTooLargeError(Exception):
+    """The request's body is larger than it may be."""
+
+
+class ClientGoneError(Exception):
+    """The client closed the connection."""
+
+
+async def read_body(receive: Receive, limit: int) -> bytes:
+    """The whole body of a request.
+
+    Raises:
+        BodyTooLargeError: It has more than `limit` bytes.
+        ClientGoneError: It ended before it was whole.
+    """
+    parts, size = [], 0
+    while True:
+        event = await receive()
+        if event["type"] == "http.disconnect":
+            raise ClientGoneError
+        parts.append(event.get("body", b""))
+        size += len(parts[-1])
+        if size > limit:
+            raise BodyTooLargeError
+        if not event.get("more_body"):
+            return b"".join(parts)
+
+
+def once(body: bytes, then: Receive) -> Receive:
+    """A `receive` that gives a body and after it whatever `then` gives."""
+    given = False
+
+    async def receive() -> Event:
+        nonlocal given
+        if given:
+            return await then()
+        given = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return receive
+
+
+async def disconnected(receive: Receive) -> None:
+    """Returns when the client has gone."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+def header(scope: Scope, name: bytes) -> str:
+    """A header of the request, "" where it has none; `name` is lower-case."""
+    found: bytes = next((value for key, value in scope["headers"] if key == name), b"")
+    return found.decode("latin-1")
+
+
+def with_body(scope: Scope, length: int) -> Scope:
+    """The scope of another request like this one, with a JSON body of so many bytes and an answer that can be read."""
+    own = {b"content-length", b"content-type", b"transfer-encoding", b"accept-encoding", b"expect"}
+    kept = [(name, value) for name, value in scope["headers"] if name not in own]
+    fresh = [
+        (b"content-type", b"application/json"),
+        (b"content-length", str(length).encode()),
+        (b"accept-encoding", b"identity"),
+    ]
+    # Routers write into the scope that they are given.
+    return {**scope, "headers": [*kept, *fresh], "state": dict(scope.get("state") or {})}
+
+
+async def send_json(send: Send, status: int, content: Any, headers: Iterable[tuple[bytes, bytes]] = ()) -> None:
+    """Answer with JSON."""
+    await send_bytes(send, status, json.dumps(content, ensure_ascii=False).encode(), b"application/json", headers)
+
+
+async def send_bytes(
+    send: Send, status: int, body: bytes, content_type: bytes, headers: Iterable[tuple[bytes, bytes]] = ()
+) -> None:
+    """Answer with a body that is there as a whole."""
+    own = [(b"content-type", content_type), (b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": status, "headers": [*own, *headers]})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def call(app: App, scope: Scope, body: bytes, gone: asyncio.Event, send: Send) -> None:
+    """One request to the wrapped app, which is told when `gone` is set that nobody waits for the answer any more."""
+
+    async def never() -> Event:
+        await gone.wait()
+        return {"type": "http.disconnect"}
+
+    await app(with_body(scope, len(body)), once(body, never), send)

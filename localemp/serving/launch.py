@@ -1,0 +1,191 @@
+"""vLLM's API server as a process beside ours: what it is doing, why it died, and its end."""
+
+import os
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Self
+
+import httpx
+
+from localemp.engines.vllm_process import first_error, known_reason, new_log, stop_with_us
+from localemp.errors import FatalEngineError, LocalempError, OptionError
+
+_POLL = 0.2  # seconds between two looks at a server that starts
+_PATIENCE = 30  # seconds that a server has to end
+_LAST_WORDS = 4 * 2**20  # bytes of its log in which the reason of an end is looked for
+
+
+class Server:
+    """A server in a process group of its own, which ends when this object or this process does.
+
+    Args:
+        command: What starts it.
+        url: Where it will listen.
+        env: Added to our environment; a value None takes the variable away. The place for secrets.
+        key: What it wants to be shown.
+        log: Where all that it prints goes; a new file in localemp's cache where None.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        url: str,
+        env: Mapping[str, str | None] | None = None,
+        key: str | None = None,
+        log: Path | None = None,
+    ) -> None:
+        self.command, self.url, self.log = list(command), url, log or new_log("serve")
+        merged = {**os.environ, **(env or {})}
+        self._env = {name: value for name, value in merged.items() if value is not None}
+        self._headers = {"Authorization": f"Bearer {key}"} if key else {}
+        self._process: subprocess.Popen[bytes] | None = None
+        self._watch: subprocess.Popen[bytes] | None = None
+        self._read = self._mark = 0
+        self._doing = "importing vLLM"
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Start the process; it becomes ready later."""
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        self._read = self._mark = self.log.stat().st_size if self.log.exists() else 0
+        with self.log.open("ab") as log:
+            # A group of its own: Ctrl-C in the terminal then reaches us alone, and we end it in order.
+            self._process = subprocess.Popen(
+                self.command,
+                env=self._env,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                process_group=0,
+            )
+        self._watch = stop_with_us([-self._process.pid])
+
+    def wait_until_ready(self, heard: Callable[[str], None] = lambda doing: None) -> list[str]:
+        """Wait until the server answers.
+
+        Args:
+            heard: Told again and again what the server is doing.
+
+        Returns:
+            The names of its models.
+
+        Raises:
+            FatalEngineError: It ended; says why.
+            OptionError: It refused its options.
+        """
+        # Not through a proxy, and a certificate of one's own is none that can be checked.
+        with httpx.Client(base_url=self.url, timeout=5, trust_env=False, verify=False) as client:
+            while not _healthy(client):
+                if self._running().poll() is not None:
+                    raise self._reason("could not start")
+                heard(self._now_doing())
+                time.sleep(_POLL)
+            try:
+                listing = client.get("/v1/models", headers=self._headers, timeout=60).raise_for_status().json()
+                names = [str(model["id"]) for model in listing["data"]]
+            except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
+                raise FatalEngineError(
+                    f"the server does not list its models: {error}", f"its log: {self.log}"
+                ) from error
+        self._mark = self.log.stat().st_size  # what went wrong and was overcome until now explains no later end
+        return names
+
+    def wait(self) -> None:
+        """Wait for the end of a server that is ready.
+
+        Raises:
+            FatalEngineError: It ended, which nobody had asked for; says why.
+        """
+        self._running().wait()
+        raise self._reason("died")
+
+    def stop(self) -> None:
+        """End the server and everything that it started; an interrupt meanwhile kills it."""
+        if self._process is None:
+            return
+        try:
+            if self._process.poll() is None:
+                self._process.terminate()
+                with suppress(subprocess.TimeoutExpired):
+                    self._process.wait(_PATIENCE)
+        finally:
+            with suppress(ProcessLookupError):  # nothing is left of the group
+                os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+            if self._watch is not None:
+                self._watch.kill()
+                self._watch.communicate()
+            self._process = self._watch = None
+
+    def _running(self) -> "subprocess.Popen[bytes]":
+        if self._process is None:
+            raise FatalEngineError("the server is not started", "use `with server:` or `server.start()`")
+        return self._process
+
+    def _now_doing(self) -> str:
+        """What the newest telling line of the log means."""
+        with self.log.open("rb") as log:
+            log.seek(self._read)
+            new = log.read()
+        # A line that is still being written is read again; a progress bar ends its lines with "\r".
+        whole = max(new.rfind(b"\n"), new.rfind(b"\r")) + 1
+        self._read += whole
+        for line in re.split(r"[\r\n]+", new[:whole].decode("utf-8", "replace")):
+            for pattern, words in _DOING:
+                if found := pattern.search(line):
+                    self._doing = words.format(*found.groups())
+        return self._doing
+
+    def _reason(self, what: str) -> LocalempError:
+        """Why it ended; the whole log is named in any case."""
+        size = self.log.stat().st_size
+        with self.log.open("rb") as log:
+            log.seek(max(self._mark, size - _LAST_WORDS))
+            said = log.read().decode("utf-8", "replace")
+        code, see = self._running().wait(), f"its log: {self.log}"
+        if refused := _REFUSED.search(said):
+            return OptionError(f"vLLM refuses these options: {refused[1].strip()}", see)
+        if known := known_reason(said, lambda name: f"-- --{name.replace('_', '-')}"):
+            reason, hint = known
+            return FatalEngineError(f"vLLM's server {what}: {reason}", f"{hint}; {see}")
+        ended = f"it was ended by {signal.Signals(-code).name}" if code < 0 else f"it ended with exit code {code}"
+        if code == -signal.SIGKILL:
+            ended = "it was killed, as Linux does when memory runs out"
+        return FatalEngineError(f"vLLM's server {what}: {first_error(said) or ended}", see)
+
+
+# Lines of vLLM's log, in the order in which they come, and what they mean; braces take the groups.
+_DOING = [
+    (re.compile(pattern), words)
+    for pattern, words in (
+        (r"Resolved architecture", "starting the engine"),
+        (r"Starting to load model", "loading the weights"),
+        (r"checkpoint shards:.*?(\d+)/(\d+)", "loading the weights, {} of {} files"),
+        (r"(?:Model loading|Loading weights) took", "making room for the KV cache"),
+        (r"for vLLM's torch\.compile|Dynamo bytecode|Compiling a graph", "compiling"),
+        (r"torch\.compile took", "making room for the KV cache"),
+        (r"KV cache size:", "warming up"),
+        (r"Capturing CUDA graphs", "capturing CUDA graphs"),
+        (r"init engine \(|Starting vLLM server on", "starting the server"),
+        (r"(?:^|\) )localemp: (.+)", "{}"),
+    )
+]
+_REFUSED = re.compile(r"^vllm(?: serve)?: error: (.+)", re.MULTILINE)
+
+
+def _healthy(client: httpx.Client) -> bool:
+    try:
+        return client.get("/health").is_success
+    except httpx.TransportError:
+        return False

@@ -1,0 +1,87 @@
+"""Runs an ASGI app with uvicorn in this process, so that it says when it listens and returns when it is told to end."""
+
+import logging
+import resource
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import uvicorn
+
+from localemp.errors import OptionError
+from localemp.serving.asgi import App
+
+
+def serve(app: App, host: str, port: int, ready: Callable[[], None] = lambda: None, patience: int = 5) -> None:
+    """Run an app in the main thread until SIGINT or SIGTERM.
+
+    Args:
+        app: Its lifespan is run, too.
+        host: Where to listen.
+        port: Where to listen.
+        ready: Called when it listens.
+        patience: Seconds that answers under way are given in the end.
+
+    Raises:
+        OptionError: Nothing can listen there.
+    """
+    # Date, server and the like are the upstream's. Clients keep idle connections for 5 s: theirs are to end first.
+    config = uvicorn.Config(
+        app,
+        interface="asgi3",
+        lifespan="on",
+        ws="none",
+        log_config=None,
+        log_level="warning",
+        access_log=False,
+        date_header=False,
+        server_header=False,
+        timeout_keep_alive=30,
+        timeout_graceful_shutdown=patience,
+    )
+    _raise_file_limit()
+    with _listening(host, port) as listener, _signals_taken():
+        _Server(config, ready).run([listener])
+
+
+class _Server(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._ready = ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._ready()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        # Every answer that is cut short now would be an error with a traceback.
+        logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
+        await super().shutdown(sockets)
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=2048)
+    except OSError as error:
+        raise OptionError(f"cannot listen on {host}, port {port}: {error.strerror}", "name another --port") from error
+
+
+@contextmanager
+def _signals_taken() -> Iterator[None]:
+    """Has no one end on these two but uvicorn, which afterwards raises them again for whoever had them before."""
+    before = {each: signal.signal(each, lambda *_: None) for each in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+
+def _raise_file_limit() -> None:
+    """Two connections a request, and the usual limit is 1024."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 65536 if hard == resource.RLIM_INFINITY else min(65536, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

@@ -1,0 +1,434 @@
+// The page of `localemp serve`. Whatever a model wrote is only ever set as text.
+
+const PARTS = {
+  "zero-shot": "is told to listen with empathy",
+  "few-shot": "reads a few example talks first",
+  "similar": "reads the talks most like this one first",
+  "knowledge": "hears what people then often feel, want and need",
+  "two-stage": "names the feeling and the situation before it replies",
+};
+const RELATIONS = { xReact: "Feels", xWant: "Wants", xNeed: "Needs", xIntent: "Meant to", xEffect: "What follows" };
+const STEPS = { feeling: "Feeling named", reply: "Reply written" };
+const KEY = "localemp-key";
+
+const $ = (selector) => document.querySelector(selector);
+const [first, second] = [$("#first"), $("#second")];
+const [draft, dialog] = [$("textarea"), $("dialog")];
+
+const models = new Map(); // what /v1/models lists, by id
+const talk = []; // exchanges, oldest first: what was said, the replies, the one that the talk goes on with
+let answering = null; // aborts the replies that are being written
+let keyAsked = null; // both sides of a comparison wait for one dialog
+
+// The talk: one exchange is what a person said and one reply, or two to compare.
+
+async function submit() {
+  const said = draft.value.trim();
+  const last = talk.at(-1);
+  if (!said) return;
+  if (!models.size) await loadModels();
+  if (answering || !models.size) return;
+  if (last && !last.chosen) {
+    notice(new Problem("Two replies are waiting.", "Choose the one that the talk goes on with, then send."));
+    return last.replies[0].pick.focus();
+  }
+  last?.replies.forEach(settleChoice);
+  write("");
+  await ask(begin(said));
+}
+
+function begin(said) {
+  const replies = chosenModels().map(newReply);
+  const side = make("div", replies.length > 1 ? "replies two" : "replies", ...replies.map((reply) => reply.element));
+  const exchange = { said, replies, chosen: null, element: make("section", "exchange", bubble(said), side) };
+  for (const reply of replies) {
+    reply.again.onclick = () => answering || ask(exchange, [reply]);
+    reply.pick.onclick = () => choose(exchange, reply);
+  }
+  talk.push(exchange);
+  $("#talk").append(exchange.element);
+  $("#welcome").hidden = true;
+  window.scrollTo(0, document.body.scrollHeight);
+  return exchange;
+}
+
+async function ask(exchange, replies = exchange.replies) {
+  answering = new AbortController();
+  const { signal } = answering;
+  const messages = dialogueUpTo(exchange);
+  notice(null);
+  showBusy();
+  draft.focus();
+  $("#spoken").textContent = "A reply is being written.";
+  try {
+    await Promise.all(replies.map((reply) => answer(reply, messages, signal)));
+  } finally {
+    answering = null;
+    showBusy();
+    if (talk.includes(exchange)) settle(exchange);
+  }
+}
+
+function settle(exchange) {
+  const written = exchange.replies.filter((reply) => reply.text);
+  if (!written.length) return takeBack(exchange);
+  for (const reply of exchange.replies) reply.pick.hidden = written.length < 2;
+  if (written.length === 1) choose(exchange, written[0]);
+  const names = exchange.replies.length > 1;
+  $("#spoken").textContent = written.map((reply) => (names ? `${reply.model}: ${reply.text}` : reply.text)).join("\n");
+}
+
+/** Nothing came: what was typed goes back to where it was typed, before anything typed since. */
+function takeBack(exchange) {
+  talk.splice(talk.indexOf(exchange), 1);
+  exchange.element.remove();
+  $("#welcome").hidden = talk.length > 0;
+  write([exchange.said, draft.value].filter(Boolean).join("\n\n"));
+  notice(exchange.replies[0].problem);
+}
+
+function dialogueUpTo(exchange) {
+  const turns = talk.slice(0, talk.indexOf(exchange)).flatMap(({ said, chosen }) => [
+    { role: "user", content: said },
+    { role: "assistant", content: chosen.text },
+  ]);
+  return [...turns, { role: "user", content: exchange.said }];
+}
+
+function choose(exchange, chosen) {
+  exchange.chosen = chosen;
+  notice(null);
+  for (const reply of exchange.replies) {
+    reply.element.classList.toggle("chosen", reply === chosen);
+    reply.pick.textContent = reply === chosen ? "The talk goes on with this" : "Go on with this";
+  }
+}
+
+function settleChoice(reply) {
+  reply.again.remove();
+  reply.pick.disabled = true;
+  if (!reply.element.classList.contains("chosen")) reply.pick.remove();
+}
+
+function newTalk() {
+  answering?.abort();
+  talk.length = 0;
+  $("#talk").replaceChildren();
+  $("#welcome").hidden = false;
+  notice(null);
+  draft.focus();
+}
+
+// One reply.
+
+function newReply(model) {
+  const reply = {
+    model,
+    body: Object.assign(make("p", "text"), { dir: "auto" }),
+    below: make("div"),
+    again: make("button", "", "Ask again"),
+    pick: Object.assign(make("button", "pick", "Go on with this"), { hidden: true }),
+  };
+  reply.element = make("article", "reply", make("h2", "by", model), reply.body, reply.pick, reply.below);
+  reply.element.setAttribute("aria-label", `Reply by ${model}`);
+  return reply;
+}
+
+async function answer(reply, messages, signal) {
+  Object.assign(reply, { text: "", problem: null, trace: null, finish: null });
+  reply.body.replaceChildren();
+  reply.below.replaceChildren();
+  reply.element.classList.add("waiting");
+  try {
+    await receive(reply, messages, signal);
+    if (!reply.text) throw new Problem("The model answered with nothing.", "Try again, or pick another strategy.");
+  } catch (error) {
+    reply.problem = signal.aborted ? stopped() : error instanceof Problem ? error : brokeOff();
+  }
+  reply.element.classList.remove("waiting");
+  follow(() => reply.below.append(...belowReply(reply, signal.aborted)));
+}
+
+async function receive(reply, messages, signal) {
+  const trace = isStrategy(reply.model) && { localemp: { trace: true } };
+  const body = JSON.stringify({ model: reply.model, messages, stream: true, ...trace });
+  for await (const data of events(await request("v1/chat/completions", { method: "POST", body, signal }))) {
+    if (data === "[DONE]") return;
+    const { error, choices: [choice] = [], localemp } = JSON.parse(data);
+    if (error) throw brokeOff(error.message);
+    reply.trace = localemp ?? reply.trace;
+    reply.finish = choice?.finish_reason ?? reply.finish;
+    add(reply, choice?.delta?.content);
+  }
+  throw brokeOff();
+}
+
+function add(reply, piece) {
+  const text = reply.text ? piece : piece?.trimStart();
+  if (!text) return;
+  reply.text += text;
+  reply.element.classList.remove("waiting");
+  follow(() => reply.body.append(text));
+}
+
+function belowReply({ text, problem, finish, trace, again }, wasStopped) {
+  if (wasStopped) return [make("small", "aside", "Stopped here.")];
+  if (problem) return [make("div", "note", ...problem.lines(), text ? " Or go on from here." : "", again)];
+  const cut = finish === "length" ? [make("small", "aside", "It ends here: a reply may not be longer.")] : [];
+  return [...cut, ...(trace ? [inside(trace)] : [])];
+}
+
+// What happened inside.
+
+function inside(trace) {
+  const summary = make("summary", "", "What happened inside", make("span", "score", ` · ${seconds(trace.seconds.all)}`));
+  return make("details", "inside", summary, ...[feeling, exemplars, inferences, steps].flatMap((part) => part(trace)));
+}
+
+const part = (title, ...children) => [make("section", "", make("h3", "", title), ...children)];
+
+function feeling({ stages }) {
+  const stage = stages.find(({ name }) => name === "feeling");
+  return stage ? part("Feeling and situation", make("p", "", stage.text)) : [];
+}
+
+function exemplars({ exemplars: shown, stages }) {
+  if (!shown?.length) return [];
+  const dropped = stages.at(-1).exemplars_dropped;
+  const list = make("ul", "", ...shown.map((one) => make("li", "", exemplar(one))));
+  const note = `Left out, to keep the prompt short enough: the last ${dropped} of ${shown.length}.`;
+  const title = shown[0].score === null ? "Example talks it read" : "Example talks it read, most alike first";
+  return part(title, list, ...(dropped ? [make("p", "who", note)] : []));
+}
+
+function exemplar({ turns, score }) {
+  const summary = make("summary", "", make("span", "first", turns[0]), ...(score === null ? [] : [similarity(score)]));
+  const lines = turns.map((turn, i) => make("li", "", make("span", "who", i % 2 ? "Listener: " : "Speaker: "), turn));
+  return make("details", "exemplar", summary, make("ol", "", ...lines));
+}
+
+function similarity(score) {
+  const bar = make("i");
+  bar.style.setProperty("--part", `${100 * Math.max(score, 0)}%`);
+  return make("span", "score", bar, make("span", "unseen", "alike by "), score.toFixed(2));
+}
+
+function inferences({ inferences: kept, inferences_dropped }) {
+  const dropped = inferences_dropped ?? {};
+  const relations = Object.keys({ ...RELATIONS, ...kept }).filter((name) => kept?.[name] || dropped[name]);
+  if (!relations.length) return [];
+  const rows = relations.flatMap((name) => [make("dt", "", relation(name)), make("dd", "", ...chips(kept?.[name]))]);
+  return part("What the speaker may feel, want and need", make("dl", "", ...rows), ...notChosen(dropped));
+}
+
+const relation = (name) => RELATIONS[name] ?? name;
+const chip = (text) => [make("span", "chip", text), " "];
+const chips = (texts) => (texts?.length ? texts.flatMap(chip) : [make("span", "who", "nothing that fits")]);
+
+function notChosen(dropped) {
+  const why = ({ reason, value }) => ` – ${reason}${value === null ? "" : ` (${value.toFixed(2)})`}`;
+  const line = (name, one) => make("li", "", `${relation(name)}: ${one.text}`, make("span", "who", why(one)));
+  const lines = Object.entries(dropped).flatMap(([name, all]) => all.map((one) => line(name, one)));
+  if (!lines.length) return [];
+  return [make("details", "", make("summary", "", `Not chosen (${lines.length})`), make("ul", "", ...lines))];
+}
+
+function steps({ stages, seconds: spent }) {
+  const figure = make("span", "who", ` · ${seconds(spent.lookup)}`);
+  const lookup = spent.lookup >= 0.005 ? [make("p", "", "Looked up", figure)] : [];
+  return part("Step by step", ...lookup, ...stages.map(step));
+}
+
+function step({ name, messages, prompt_tokens, completion_tokens, seconds: spent }) {
+  const counted = prompt_tokens === null ? "" : ` · ${prompt_tokens} tokens read, ${completion_tokens} written`;
+  const figures = `${counted} · ${seconds(spent)}`;
+  const sent = messages.map(({ role, content }) => make("div", "", make("span", "who", role), make("pre", "", content)));
+  const opened = make("details", "", make("summary", "", "What the model was sent"), ...sent);
+  return make("div", "", STEPS[name] ?? name, make("span", "who", figures), opened);
+}
+
+const seconds = (number) => `${number.toFixed(number < 1 ? 2 : 1)} s`;
+
+// The server.
+
+class Problem extends Error {
+  constructor(what, todo) {
+    super(/[.!?]$/.test(what) ? what : `${what}.`);
+    this.todo = todo;
+  }
+
+  lines() {
+    return [make("strong", "", this.message), ` ${this.todo}`];
+  }
+}
+
+const brokeOff = (why) => new Problem(["The reply broke off", why].filter(Boolean).join(": "), "Try again in a moment.");
+const stopped = () => new Problem("Stopped.", "What you wrote is back below.");
+const unreachable = () => new Problem("The server cannot be reached.", "Is localemp serve running? Then try again.");
+
+async function request(path, options = {}) {
+  const key = sessionStorage.getItem(KEY);
+  const headers = { "Content-Type": "application/json", ...(key && { Authorization: `Bearer ${key}` }) };
+  const response = await fetch(path, { ...options, headers }).catch((error) => {
+    throw options.signal?.aborted ? error : unreachable();
+  });
+  if (response.ok) return response;
+  if (response.status === 401 && (await askKey(key))) return request(path, options);
+  throw await refusal(response);
+}
+
+/** The problem behind a status: what went wrong, and what to do. */
+async function refusal(response) {
+  const answer = await response.json().catch(() => null);
+  const why = answer?.error?.message ?? `status ${response.status}`;
+  const wait = response.headers.get("Retry-After");
+  const later = /^\d+$/.test(wait) ? `${wait} seconds` : "a moment";
+  if (response.status === 401) return new Problem("The server asks for a key.", "Try again to enter it.");
+  if (response.status === 429) return new Problem("The server is busy.", `Try again in ${later}.`);
+  if (answer?.error?.code === "context_length_exceeded" || /context length/i.test(why)) {
+    const todo = "Write less, pick a simpler strategy, or start a new talk.";
+    return new Problem("This talk is longer than the model can read.", todo);
+  }
+  if (response.status >= 500) return new Problem(`The server could not answer: ${why}`, "Try again in a moment.");
+  return new Problem(`The server did not accept this: ${why}`, "Change it or pick another model, then try again.");
+}
+
+/** The data of each server-sent event. */
+async function* events(response) {
+  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+  let rest = "";
+  for (let piece = await reader.read(); !piece.done; piece = await reader.read()) {
+    const lines = (rest + piece.value).split(/\r?\n/);
+    rest = lines.pop();
+    for (const line of lines) if (line.startsWith("data:")) yield line.slice(5).trim();
+  }
+}
+
+function askKey(refused) {
+  keyAsked ??= new Promise((resolve) => {
+    const said = refused ? "It does not know the one you gave." : "It is kept in this tab only, until you close it.";
+    $("#key-said").textContent = said;
+    dialog.returnValue = "";
+    dialog.showModal();
+    dialog.onclose = () => {
+      keyAsked = null;
+      if (dialog.returnValue) sessionStorage.setItem(KEY, dialog.querySelector("input").value);
+      dialog.querySelector("form").reset();
+      resolve(dialog.returnValue);
+    };
+  });
+  return keyAsked;
+}
+
+// Who answers.
+
+async function loadModels() {
+  try {
+    const { data } = await (await request("v1/models")).json();
+    data.forEach((model) => models.set(model.id, model));
+    if (!models.size) throw new Problem("The server lists no model.", "Its log may say why.");
+  } catch (error) {
+    const problem = error instanceof Problem ? error : new Problem("The server's list of models cannot be read.", "");
+    return notice(problem, make("button", "", "Try again"), loadModels);
+  }
+  notice(null);
+  const strategies = [...models.keys()].filter(isStrategy);
+  const bare = [...models.keys()].find((id) => !isStrategy(id));
+  fill(first, strategies[0] ?? bare);
+  fill(second, bare ?? strategies[0]);
+}
+
+const isStrategy = (id) => models.get(id).owned_by === "localemp";
+const chosenModels = () => (isComparing() ? [first.value, second.value] : [first.value]);
+const isComparing = () => document.body.classList.contains("comparing");
+
+/** A group for each model: the bare one first, then its strategies. */
+function fill(select, value) {
+  const bareFirst = [...models.values()].sort((a, b) => isStrategy(a.id) - isStrategy(b.id));
+  const groups = Object.groupBy(bareFirst, ({ id, root }) => (isStrategy(id) ? root : id));
+  const option = ({ id }) => make("option", "", id);
+  select.replaceChildren(...Object.values(groups).map((members) => make("optgroup", "", ...members.map(option))));
+  Object.keys(groups).forEach((name, i) => (select.children[i].label = name));
+  select.value = value;
+  select.disabled = false;
+  explain(select);
+}
+
+function explain(select) {
+  const id = select.value;
+  const names = isStrategy(id) ? id.slice(models.get(id).root.length + 1).split("+") : [];
+  const about = isStrategy(id) ? names.map((name) => PARTS[name]).filter(Boolean) : ["answers with nothing added"];
+  const sentence = about.length ? `The model ${new Intl.ListFormat("en").format(about)}.` : "";
+  $(`#${select.getAttribute("aria-describedby")}`).textContent = sentence;
+}
+
+function toggleCompare() {
+  const comparing = document.body.classList.toggle("comparing");
+  $("#compare").setAttribute("aria-pressed", comparing);
+  second.parentElement.hidden = !comparing;
+}
+
+// Small things of the page.
+
+/** An element with a class; texts among its children stay texts. */
+function make(tag, className = "", ...children) {
+  const element = document.createElement(tag);
+  if (className) element.className = className;
+  if (tag === "button") element.type = "button";
+  element.append(...children);
+  return element;
+}
+
+function bubble(said) {
+  return Object.assign(make("p", "said", make("span", "unseen", "You: "), said), { dir: "auto" });
+}
+
+function notice(problem, button, action) {
+  const element = $("#notice");
+  element.hidden = !problem;
+  element.replaceChildren(...(problem?.lines() ?? []));
+  if (button) element.append(Object.assign(button, { onclick: action }));
+  if (problem) element.scrollIntoView({ block: "nearest" });
+}
+
+function showBusy() {
+  const stopFocused = document.activeElement === $("#stop");
+  $("#send").hidden = Boolean(answering);
+  $("#stop").hidden = !answering;
+  if (stopFocused) draft.focus();
+}
+
+function write(text) {
+  draft.value = text;
+  draft.style.height = "auto";
+  draft.style.height = `${draft.scrollHeight}px`;
+}
+
+/** Make a change, and stay at the end of the talk if one was there. */
+function follow(change) {
+  const page = document.documentElement;
+  const atEnd = page.scrollHeight - page.scrollTop - page.clientHeight < 80;
+  change();
+  if (atEnd) page.scrollTop = page.scrollHeight;
+}
+
+draft.addEventListener("input", () => write(draft.value));
+draft.addEventListener("keydown", (event) => {
+  if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+  event.preventDefault();
+  submit();
+});
+document.addEventListener("keydown", (event) => {
+  if (event.key === "Escape" && !dialog.open) answering?.abort();
+});
+$("#composer").addEventListener("submit", (event) => {
+  event.preventDefault();
+  submit();
+});
+$("#stop").addEventListener("click", () => answering.abort());
+$("#new").addEventListener("click", newTalk);
+$("#compare").addEventListener("click", toggleCompare);
+$("#key-cancel").addEventListener("click", () => dialog.close());
+first.addEventListener("change", () => explain(first));
+second.addEventListener("change", () => explain(second));
+loadModels();

@@ -1,0 +1,222 @@
+"""The servers behind an upstream: which of them is asked next, over one pool of connections.
+
+aiohttp is the client: httpx2 takes two to three times the processor time (`benchmarks/upstream_overhead.py`).
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+import aiohttp
+from prometheus_client import Counter, Gauge
+from yarl import URL
+
+from localemp.engines.openai.target import shown_url
+from localemp.errors import OptionError
+from localemp.serving.requests import RequestError
+
+LEFT_OUT = 5.0
+"""Seconds for which a server that cannot be connected to is asked only when no other can be."""
+CHECKED = 1.0
+"""Seconds for which a check of who is there is good."""
+
+# uvicorn, which runs vLLM's server too, closes idle connections after 5 s: a request sent just then would be lost.
+_KEPT_IDLE = 4.0
+_UNCONNECTED = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
+# An answer's headers are the upstream's to choose: our request names none that the caller did not send.
+_NOT_ADDED = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
+
+_running = Gauge("localemp_upstream_running", "Requests that a server behind us is working on.", ["target"])
+_failures = Counter("localemp_upstream_failures", "Requests that a server behind us failed.", ["target", "reason"])
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Seconds to wait for an upstream.
+
+    Attributes:
+        connect: For a connection, TLS included.
+        first_byte: For the first byte of an answer's body, counted from the request.
+        between: For each further chunk.
+    """
+
+    connect: float = 10.0
+    first_byte: float = 600.0
+    between: float = 120.0
+
+
+class Replica:
+    """One server.
+
+    Attributes:
+        url: Its base URL.
+        proxy: Through which it is reached, from the environment as usual (HTTPS_PROXY, NO_PROXY).
+        running: Requests that it is working on.
+        turn: When it was last chosen, as a running number.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = shown_url(url)
+        parts = urlsplit(self.url)
+        if "@" in urlsplit(url).netloc or urlsplit(url).query:
+            raise OptionError(
+                f"{self.url} is given with a password or a query",
+                "write it like http://localhost:8000/v1, with no more",
+            )
+        host = parts.hostname or ""
+        self.proxy = None if proxy_bypass(host) else getproxies().get(parts.scheme)
+        self.running, self.turn, self._out_until = 0, 0, 0.0
+        self._gauge = _running.labels(self.url)
+
+    @property
+    def left_out(self) -> bool:
+        """Whether it could not be connected to a moment ago."""
+        return time.monotonic() < self._out_until
+
+    @contextmanager
+    def working(self) -> Iterator[None]:
+        """Counts a request."""
+        self.running += 1
+        self._gauge.inc()
+        try:
+            yield
+        finally:
+            self.running -= 1
+            self._gauge.dec()
+
+    def failed(self, reason: str, error: BaseException, leave_out: bool = False) -> None:
+        """Count and log a failure; `leave_out` where it cannot be connected to."""
+        if leave_out:
+            self._out_until = time.monotonic() + LEFT_OUT
+        _failures.labels(self.url, reason).inc()
+        _log.warning("upstream %s: %s (%s)", self.url, reason, str(error) or type(error).__name__)
+
+    async def listens(self) -> bool:
+        """Whether it, or the proxy before it, takes a connection within a second."""
+        parts = urlsplit(self.proxy or self.url)
+        port = parts.port or {"https": 443}.get(parts.scheme, 80)
+        try:
+            async with asyncio.timeout(CHECKED):
+                _, writer = await asyncio.open_connection(parts.hostname, port)
+        except OSError:  # time-outs are one
+            return False
+        writer.close()
+        return True
+
+
+class Replicas:
+    """All servers of an upstream; `open` before use, in the loop that uses them.
+
+    Args:
+        targets: Base URLs, with "/v1".
+        timeouts: How long to wait.
+
+    Raises:
+        OptionError: There is none, or one is no URL.
+    """
+
+    def __init__(self, targets: Sequence[str], timeouts: Timeouts) -> None:
+        if not targets:
+            raise OptionError("no upstream is named", "name one like http://localhost:8000/v1")
+        self.all = [Replica(target) for target in targets]
+        self._timeouts = timeouts
+        self._turns = 0
+        self._session: aiohttp.ClientSession | None = None
+        self._checking, self._checked, self._there = asyncio.Lock(), float("-inf"), False
+
+    async def open(self) -> None:
+        """Open the pool: no cookies, no redirects followed, nothing unpacked, as many connections as are asked for."""
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEPT_IDLE),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            timeout=aiohttp.ClientTimeout(total=None, connect=self._timeouts.connect),
+            skip_auto_headers=_NOT_ADDED,
+            auto_decompress=False,
+        )
+
+    async def close(self) -> None:
+        """Close all connections."""
+        if self._session is not None:
+            await self._session.close()
+
+    @asynccontextmanager
+    async def ask(
+        self, method: str, path: str, headers: Mapping[str, str], body: bytes, deadline: float
+    ) -> AsyncIterator[tuple[Replica, aiohttp.ClientResponse]]:
+        """Send a request to the server with the fewest requests, and give its answer as soon as its headers are there.
+
+        A request is sent again, to the next server, only where no connection came about, so that none is carried out
+        twice. Leaving the block before the answer's end closes the connection, which tells the server to stop.
+
+        Args:
+            method: Of HTTP.
+            path: After the base URL, with the query; encoded.
+            headers: Of the request.
+            body: Of the request.
+            deadline: When headers must be there, in the loop's time.
+
+        Raises:
+            RequestError: No server can be reached (503), or the one asked does not answer in time (504) or broke off
+                (502).
+        """
+        untried = list(self.all)
+        while True:
+            replica = self._next(untried)
+            untried.remove(replica)
+            with replica.working():
+                try:
+                    response = await self._send(replica, method, path, headers, body, deadline)
+                except _UNCONNECTED as error:
+                    replica.failed("unreachable", error, leave_out=True)
+                    if untried:
+                        continue
+                    if isinstance(error, TimeoutError):
+                        raise failure(504, "upstream_timeout", "the upstream takes no connection in time") from error
+                    raise failure(503, "upstream_unreachable", "the upstream cannot be reached") from error
+                except TimeoutError as error:
+                    replica.failed("timeout", error)
+                    raise failure(504, "upstream_timeout", "the upstream gave no answer in time") from error
+                except (aiohttp.ClientError, OSError) as error:
+                    replica.failed("broken", error)
+                    raise failure(502, "upstream_broken", "the upstream broke off before it answered") from error
+                try:
+                    yield replica, response
+                finally:
+                    response.close()
+                return
+
+    async def reachable(self) -> bool:
+        """Whether at least one server takes connections; looked at once a second at most."""
+        async with self._checking:
+            if time.monotonic() - self._checked > CHECKED:
+                self._there = any(await asyncio.gather(*(replica.listens() for replica in self.all)))
+                self._checked = time.monotonic()
+            return self._there
+
+    def _next(self, among: Sequence[Replica]) -> Replica:
+        chosen = min(among, key=lambda replica: (replica.left_out, replica.running, replica.turn))
+        self._turns += 1
+        chosen.turn = self._turns
+        return chosen
+
+    async def _send(
+        self, replica: Replica, method: str, path: str, headers: Mapping[str, str], body: bytes, deadline: float
+    ) -> aiohttp.ClientResponse:
+        assert self._session is not None, "open() first"
+        url = URL(replica.url + path, encoded=True)
+        async with asyncio.timeout_at(deadline):
+            return await self._session.request(
+                method, url, headers=headers, data=body or None, allow_redirects=False, proxy=replica.proxy
+            )
+
+
+def failure(status: int, code: str, message: str) -> RequestError:
+    """What a client is told; where the upstream is, only the log says."""
+    retry = ((b"retry-after", str(round(LEFT_OUT)).encode()),) if status == 503 else ()
+    return RequestError(message, code=code, status=status, kind="server_error", headers=retry)

@@ -1,0 +1,63 @@
+"""What a server is told. It travels in the environment, which other users cannot read, unlike arguments."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from localemp.errors import OptionError
+from localemp.recipe import Recipe
+
+VARIABLE = "LOCALEMP_SERVE"
+
+
+class ServeSettings(BaseModel):
+    """What is served, and to whom.
+
+    Attributes:
+        model: The name that the model is served by; strategies are "MODEL:STRATEGY".
+        recipe: The fields of a `Recipe` that differ from its defaults.
+        strategies: Canonical names of those that are offered.
+        api_keys: Keys of which a client must know one; without keys everyone is served.
+        ui: Whether there is a page at `/`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: str
+    recipe: dict[str, Any] = Field(default_factory=dict)
+    strategies: tuple[str, ...] = ()
+    api_keys: tuple[str, ...] = Field(default=(), repr=False)
+    ui: bool = True
+
+    @classmethod
+    def of(cls, model: str, recipe: Recipe, strategies: Sequence[str], api_keys: Sequence[str], ui: bool) -> Self:
+        """Settings that a recipe and the options of `localemp serve` make."""
+        defaults = asdict(Recipe())
+        changed = {name: value for name, value in asdict(recipe).items() if value != defaults[name]}
+        return cls(model=model, recipe=changed, strategies=tuple(strategies), api_keys=tuple(api_keys), ui=ui)
+
+    def to_recipe(self) -> Recipe:
+        """The recipe as it was, whatever JSON made of its paths and tuples."""
+        return TypeAdapter(Recipe).validate_python(self.recipe)
+
+    def to_env(self) -> dict[str, str]:
+        """The variable that carries these settings to another process."""
+        return {VARIABLE: self.model_dump_json()}
+
+    @classmethod
+    def from_env(cls, environment: Mapping[str, str] = os.environ) -> Self:
+        """The settings that `to_env` wrote.
+
+        Raises:
+            OptionError: There are none, or they cannot be read. Their content is not shown: it holds keys.
+        """
+        try:
+            return cls.model_validate_json(environment[VARIABLE])
+        except KeyError:
+            raise OptionError(f"{VARIABLE} is not set", "start the server with `localemp serve`") from None
+        except ValidationError as error:
+            where = {".".join(map(str, each["loc"])) or "JSON" for each in error.errors()}
+            raise OptionError(f"{VARIABLE} cannot be read: {', '.join(sorted(where))}") from None
