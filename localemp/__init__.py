@@ -13,11 +13,12 @@ if TYPE_CHECKING:
     from localemp.engines.base import Completion, Engine, Sampling
     from localemp.errors import LocalempError
     from localemp.profiles import Profile, load_profile
-    from localemp.prompts import Prompts, load_template
+    from localemp.prompts import Prompts
     from localemp.recipe import Recipe
     from localemp.responder import Responder
     from localemp.runs import Run
     from localemp.strategies.base import Response, Strategy
+    from localemp.template import load_template
 
 _HOMES = {
     "Assembly": "assembly",
@@ -37,7 +38,7 @@ _HOMES = {
     "Strategy": "strategies.base",
     "load_dialogues": "data.sources",
     "load_profile": "profiles",
-    "load_template": "prompts",
+    "load_template": "template",
 }
 
 __all__ = [

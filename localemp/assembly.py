@@ -7,30 +7,25 @@ from collections.abc import Callable
 from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from localemp.data.empathetic_dialogues import complete_dialogues
-from localemp.data.sources import data_hash, load_dialogues, pool_source
+from localemp.data.sources import data_hash
 from localemp.dialogue import Dialogue
 from localemp.engines.base import Engine, Sampling
 from localemp.engines.openai.target import shown_url
 from localemp.engines.planner import Planner
 from localemp.errors import OptionError
+from localemp.parts import Made, Parts
 from localemp.profiles import Profile, load_profile, served_profile
 from localemp.progress import Progress, silent
-from localemp.prompts import Prompts, Template, load_template
-from localemp.recipe import CAPACITY_ARGS, EncoderDtype, Recipe
+from localemp.prompts import Prompts
+from localemp.recipe import CAPACITY_ARGS, Recipe
 from localemp.strategies.base import Strategy
-from localemp.strategies.knowledge import Knowledge, SelectInferences
 from localemp.strategies.registry import build_strategy, parse_strategy
-from localemp.strategies.shots import FewShot, choose_shots
-from localemp.strategies.similar import Similar, pool_texts
-from localemp.strategies.two_stage import TwoStage
 from localemp.weights import Weights, resolve
 
 if TYPE_CHECKING:
     from localemp.engines.tokens import PromptTokenizer
-    from localemp.retrieval.encoder import Encoder
 
 T = TypeVar("T")
 
@@ -54,7 +49,7 @@ class Assembly:
         on_rows: Callable[[int, int], None] | None = None,
     ) -> None:
         self.recipe, self.progress, self.on_rows = recipe, progress, on_rows
-        self._made: dict[tuple[Any, ...], Any] = {}
+        self._made = Made()
 
     def vary(
         self, strategy: str, variant: str | None = None, shots: int | None = None, given: tuple[str, ...] = ()
@@ -73,11 +68,10 @@ class Assembly:
         other._made = self._made
         return other
 
-    def _once(self, key: tuple[Any, ...], make: Callable[[], T]) -> T:
-        if key not in self._made:
-            self._made[key] = make()
-        made: T = self._made[key]
-        return made
+    @cached_property
+    def parts(self) -> Parts:
+        """What the strategy looks things up in."""
+        return Parts(self.recipe, self.progress, self.on_rows, self._made)
 
     @cached_property
     def profile(self) -> Profile:
@@ -97,14 +91,14 @@ class Assembly:
     @cached_property
     def weights(self) -> Weights:
         """The chat model's weights, found or fetched, and checked."""
-        return self._once(("weights",), lambda: resolve(self.profile, self.progress))
+        return self._made.get(("weights",), lambda: resolve(self.profile, self.progress))
 
     @cached_property
     def tokenizer(self) -> "PromptTokenizer":
         """The tokenizer of a model that runs here."""
         from localemp.engines.tokens import PromptTokenizer
 
-        return self._once(
+        return self._made.get(
             ("tokenizer",), lambda: PromptTokenizer(self.weights.folder, self.profile.chat_template_kwargs)
         )
 
@@ -126,7 +120,7 @@ class Assembly:
             raise OptionError(f"{profile.name} completes text; it takes no chat turns", "leave out --layout")
         if system_role is None:
             system_role = profile.hosted or self.tokenizer.takes_system_role()
-        return Prompts(load_template(self.recipe.variant), layout, system_role)
+        return Prompts(self.parts.template, layout, system_role)
 
     @property
     def sampling(self) -> Sampling:
@@ -147,104 +141,7 @@ class Assembly:
                         f"{option} is for {part}, and the strategy is {self.recipe.strategy}",
                         f"use --strategy {part}, joined with + to others, or leave it out",
                     )
-        return build_strategy(self.recipe.strategy, self.prompts, self.sampling, self)
-
-    @cached_property
-    def pool(self) -> list[Dialogue]:
-        """The training dialogues that exemplars come from, in the unit that the prompt variant shows."""
-        unit = self._template.exemplars.unit
-        return self._once(("pool", unit), lambda: self._load_pool(unit))
-
-    def _load_pool(self, unit: Literal["dialogue", "instance"]) -> list[Dialogue]:
-        source = self.recipe.pool or pool_source(self.recipe.data)
-        instances = load_dialogues(source, "train", self.recipe.instances)
-        with_reply = [dialogue for dialogue in instances if dialogue.reference]
-        if not with_reply:
-            raise OptionError(f"--pool {source}: no dialogue in it has a reply to show", 'exemplars need "reference"')
-        return with_reply if unit == "instance" else complete_dialogues(with_reply)
-
-    def few_shot(self) -> FewShot:
-        """The part of `few-shot`."""
-        recipe = self.recipe
-        fixed = self._template.exemplars.fixed
-        indices, how = choose_shots(len(self.pool), recipe.shots, recipe.seed, recipe.shot_indices, fixed)
-        return FewShot(self.pool, indices, how)
-
-    def similar(self) -> Similar:
-        """The part of `similar`: embeds the pool where that was not done before."""
-        recipe = self.recipe
-        if recipe.shots < 1:
-            raise OptionError(f"--shots {recipe.shots}: at least one exemplar is needed")
-        return self._once(("similar", recipe.variant), self._similar).with_shots(recipe.shots)
-
-    def _similar(self) -> Similar:
-        from localemp.retrieval.index import Index
-
-        recipe, pool, similarity = self.recipe, self.pool, self._template.exemplars.similarity
-        found, encoder = self._encoder(recipe.encoder, recipe.encoder_dtype)
-        index = self._once(
-            ("index", recipe.variant),
-            lambda: Index.build_or_load(
-                pool_texts(pool, similarity), encoder, {"weights": found.digest}, progress=self.on_rows
-            ),
-        )
-        settings = {
-            "encoder": recipe.encoder,
-            "encoder_sha256": found.digest,
-            "encoder_dtype": encoder.dtype,
-            "pool_sha256": data_hash(pool),
-        }
-        return Similar(pool, index, encoder, similarity, recipe.shots, settings)
-
-    def _encoder(self, name: str, dtype: EncoderDtype) -> "tuple[Weights, Encoder]":
-        from localemp.retrieval.encoder import Encoder
-
-        found = resolve(load_profile(name, "encoder"), self.progress)
-        return found, self._once(("encoder", found.folder, dtype), lambda: Encoder(found.folder, dtype))
-
-    def knowledge(self) -> Knowledge:
-        """The part of `knowledge`: a file made beforehand, a COMET, or both; then the choice among inferences."""
-        return self._once(("knowledge", self.recipe.variant), self._knowledge)
-
-    def _knowledge(self) -> Knowledge:
-        from localemp.commonsense.relations import event_of
-        from localemp.commonsense.source import DEFAULT_COMET, open_source
-        from localemp.commonsense.store import KnowledgeStore
-
-        recipe, data = self.recipe, self._template.knowledge
-        path = recipe.knowledge
-        # A file that a person names is all that is to be used.
-        comet = recipe.comet or (None if path else DEFAULT_COMET)
-        settings: dict[str, Any] = {"event": data.event}
-        store = KnowledgeStore.read(path) if path is not None else None
-        source = self._once(("comet",), lambda: open_source(comet, self.progress)) if comet is not None else None
-        if store is not None:
-            store.check_settings({**settings, **(source.settings if source else {})})
-            settings |= {"knowledge_sha256": store.digest}
-        if source is not None:
-            settings |= source.settings
-        select, chosen = self._selection()
-        return Knowledge(event_of(data.event), settings | chosen, store, source, select)
-
-    def _selection(self) -> tuple[SelectInferences, dict[str, Any]]:
-        """How inferences are chosen, and what the manifest records of it; the numbers are in the template."""
-        from localemp.commonsense.selection import Selector, select_all
-
-        data = self._template.knowledge.select
-        keep = self.recipe.select or data.keep
-        if keep == "all":
-            return select_all, {"select": keep}
-        # float32: small, and what is chosen should not depend on the processor.
-        found, encoder = self._encoder(data.encoder, "float32")
-        return Selector(data, encoder), {
-            "select": keep,
-            "select_encoder": data.encoder,
-            "select_encoder_sha256": found.digest,
-        }
-
-    def two_stage(self) -> TwoStage:
-        """The part of `two-stage`."""
-        return TwoStage(self.recipe.given, self.recipe.list_labels)
+        return build_strategy(self.recipe.strategy, self.prompts, self.sampling, self.parts)
 
     def planner(self, filler: str | None = None) -> Planner:
         """An engine that only measures; see `Planner`. A hosted model's tokens are unknown."""
@@ -322,7 +219,3 @@ class Assembly:
             "instances": recipe.instances,
             "data_sha256": data_hash(dialogues),
         }
-
-    @property
-    def _template(self) -> Template:
-        return self.prompts.template

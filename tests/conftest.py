@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -79,3 +80,25 @@ class Localemp:
 def localemp(tmp_path: Path) -> Localemp:
     """The command, run in `tmp_path`."""
     return Localemp(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """PyTorch on one thread: tiny models gain nothing from more, and on a busy machine they wait for one another."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def tiny_folder(tmp_path: Path) -> Path:
+    """A folder of weights, as far as `localemp serve` looks at it."""
+    path = tmp_path / "tiny"
+    path.mkdir()
+    (path / "config.json").write_text('{"max_position_embeddings": 2048}')
+    (path / "chat_template.jinja").write_text("{{ messages[0].content }}")
+    (path / "model.safetensors").write_bytes(b"weights")
+    return path

@@ -58,8 +58,8 @@ def test_exemplars_are_complete_dialogues_or_instances_as_the_variant_says(tmp_p
     path = tmp_path / "pool.jsonl"
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     recipe = replace(HOSTED, strategy="few-shot", pool=str(path), shots=1)
-    assert [dialogue.id for dialogue in Assembly(recipe).pool] == ["a2"]
-    assert [dialogue.id for dialogue in Assembly(replace(recipe, variant="released")).pool] == ["a1", "a2"]
+    assert [dialogue.id for dialogue in Assembly(recipe).parts.pool] == ["a2"]
+    assert [dialogue.id for dialogue in Assembly(replace(recipe, variant="released")).parts.pool] == ["a1", "a2"]
     path.write_text('{"turns": ["No reply."]}\n')
     with pytest.raises(OptionError, match="no dialogue in it has a reply"):
         _ = Assembly(recipe).strategy
@@ -140,7 +140,7 @@ def test_a_varied_assembly_shares_what_is_loaded_and_drops_options_of_other_part
         base.vary("knowledge+two-stage", given=("emotion",)),
     )
     assert zero.strategy.describe().keys().isdisjoint({"comet", "list_labels"})
-    assert few.pool is base.pool
+    assert few.parts.pool is base.parts.pool
     told = knows.strategy.describe()
     assert (told["list_labels"], told["given"], told["comet"], told["select"]) == (
         True,

@@ -5,7 +5,8 @@ import pytest
 from localemp.dialogue import Dialogue, Message
 from localemp.errors import PromptError, UnknownNameError
 from localemp.paths import resource
-from localemp.prompts import Prompts, load_template
+from localemp.prompts import Prompts
+from localemp.template import load_template
 
 DOG = Dialogue("q", ("My dog died.", "Oh no. What happened?", "He was old."))
 CAKE = Dialogue("a", ("I baked a cake.",), reference="What kind?")

@@ -60,7 +60,7 @@ def infer(
     from localemp.commonsense.relations import RELATIONS, check_events, check_relations, event_of
     from localemp.commonsense.store import Entry, line_of
     from localemp.dialogue import Dialogue
-    from localemp.prompts import load_template
+    from localemp.template import load_template
 
     asked = tuple(name.strip() for name in relations.split(",")) if relations is not None else RELATIONS
     check_events(texts)
@@ -103,8 +103,8 @@ def build(
 ) -> None:
     """Infer for every dialogue of a data set, into a file for `generate --knowledge`.
 
-    Lines are written as they are made. Ctrl-C stops; the same command goes on where it stopped, and what was once
-    inferred, in whatever file, is never inferred again.
+    Ctrl-C stops; the same command goes on where it stopped, and what was once inferred, in whatever file, is never
+    inferred again.
     """
     from localemp.cli.display import Display
     from localemp.commonsense.relations import event_of
@@ -112,7 +112,7 @@ def build(
     from localemp.commonsense.writer import KnowledgeWriter
     from localemp.data.sources import data_hash, load_dialogues
     from localemp.machine import versions
-    from localemp.prompts import load_template
+    from localemp.template import load_template
 
     kind = load_template(variant).knowledge.event
     event = event_of(kind)

@@ -34,7 +34,11 @@ from localemp.engines.vllm_process import (
 from localemp.errors import EngineError, FatalEngineError, OptionError, PromptTooLongError, UnknownNameError
 
 if TYPE_CHECKING:
+    from multiprocessing.process import BaseProcess
+
     from vllm.v1.engine.async_llm import AsyncLLM
+
+_PATIENCE = 10  # seconds that its processes have to end
 
 
 class VLLMEngine(Engine):
@@ -68,6 +72,7 @@ class VLLMEngine(Engine):
         self._llm: AsyncLLM | None = None
         self._log_start = 0
         self._platform = ""
+        self._processes: set[BaseProcess] = set()
         self._watch: subprocess.Popen[bytes] | None = None
 
     async def start(self) -> None:
@@ -180,7 +185,8 @@ class VLLMEngine(Engine):
         arguments = AsyncEngineArgs(model=str(self.tokenizer.folder), **(quiet | self.options))
         # As the offline `LLM` has it: batches of a size for throughput, where a server's would be for latency.
         self._llm = AsyncLLM.from_engine_args(arguments, usage_context=UsageContext.LLM_CLASS)
-        self._watch = stop_with_us([child.pid for child in {*multiprocessing.active_children()} - before if child.pid])
+        self._processes = set(multiprocessing.active_children()) - before
+        self._watch = stop_with_us([process.pid for process in self._processes if process.pid])
         logging.getLogger("vllm").handlers[:] = [logging.FileHandler(self.log, encoding="utf-8")]
 
     def _stop(self) -> None:
@@ -190,6 +196,8 @@ class VLLMEngine(Engine):
                 self._watch.wait()
             if self._llm is not None:
                 self._llm.shutdown()
+                for process in self._processes:  # vLLM ends them without waiting for it
+                    process.join(_PATIENCE)
 
     def _said(self) -> str:
         """What vLLM wrote into the log since this start; an earlier session's errors explain nothing."""

@@ -94,6 +94,27 @@ async def send_bytes(
     await send({"type": "http.response.body", "body": body})
 
 
+class Whole:
+    """A `send` that keeps an answer until it is whole."""
+
+    def __init__(self) -> None:
+        self.status = 500  # of an app that never answers
+        self.headers: Headers = []
+        self._parts: list[bytes] = []
+
+    async def __call__(self, event: Event) -> None:
+        """Take a part of the answer."""
+        if event["type"] == "http.response.start":
+            self.status, self.headers = event["status"], list(event.get("headers", ()))
+        else:
+            self._parts.append(event.get("body", b""))
+
+    @property
+    def body(self) -> bytes:
+        """What has come so far."""
+        return b"".join(self._parts)
+
+
 async def call(app: App, scope: Scope, body: bytes, gone: asyncio.Event, send: Send) -> None:
     """One request to the wrapped app, which is told when `gone` is set that nobody waits for the answer any more."""
 

@@ -9,10 +9,7 @@ from pathlib import Path
 
 from localemp.assembly import Assembly
 from localemp.errors import OptionError
-from localemp.profiles import Kind, load_profile
-from localemp.prompts import load_template
 from localemp.strategies.registry import parse_strategy
-from localemp.weights import resolve
 
 MIDDLEWARE = "localemp.serving.middleware.Strategies"
 LONGEST_CONTEXT = 4096  # dialogues are short; a longer one is asked for with --max-model-len
@@ -39,27 +36,9 @@ def prepare(assembly: Assembly, strategies: Sequence[str]) -> None:
     Raises:
         LocalempError: Something cannot be had, or cannot be used.
     """
-    recipe, template = assembly.recipe, load_template(assembly.recipe.variant)
-    parts = {part for strategy in strategies for part in parse_strategy(strategy)}
-    wanted: list[tuple[Kind, str]] = []
-    if "few-shot" in parts:
-        assembly.few_shot()
-    if "similar" in parts:
-        if recipe.shots < 1:
-            raise OptionError(f"--shots {recipe.shots}: at least one exemplar is needed")
-        assembly.pool  # noqa: B018
-        wanted.append(("encoder", recipe.encoder))
-    if "knowledge" in parts:
-        from localemp.commonsense.source import DEFAULT_COMET
-
-        wanted.append(("commonsense", recipe.comet or DEFAULT_COMET))
-        if (recipe.select or template.knowledge.select.keep) != "all":
-            wanted.append(("encoder", template.knowledge.select.encoder))
-    helpers = [load_profile(name, kind) for kind, name in dict.fromkeys(wanted)]
-    if not assembly.profile.hosted:
-        assembly.weights  # noqa: B018
-    for helper in helpers:
-        resolve(helper, assembly.progress)
+    assembly.parts.fetch([part for strategy in strategies for part in parse_strategy(strategy)])
+    if assembly.runs_here:
+        _ = assembly.weights
 
 
 def check_options(options: Sequence[str]) -> None:

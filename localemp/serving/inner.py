@@ -11,7 +11,7 @@ from localemp.dialogue import Message
 from localemp.engines.base import Completion, Engine, Sampling
 from localemp.engines.openai.failures import is_too_long
 from localemp.errors import EngineError, PromptTooLongError
-from localemp.serving.asgi import App, ClientGoneError, Event, Headers, Scope, Send, call
+from localemp.serving.asgi import App, ClientGoneError, Headers, Scope, Send, Whole, call
 from localemp.serving.requests import RequestError
 
 # Every answer is framed anew.
@@ -74,21 +74,12 @@ class Inner(Engine):
 
     async def ask(self, body: Mapping[str, Any], sampling: Sampling) -> dict[str, Any]:
         """The answer to a request that is not streamed; raises as `chat` does."""
-        parts: list[bytes] = []
-        start: dict[str, Any] = {"status": 500}
-
-        async def keep(message: Event) -> None:
-            if message["type"] == "http.response.start":
-                start.update(message)
-            else:
-                parts.append(message.get("body", b""))
-
-        await self.forward(body, keep)
-        content = b"".join(parts)
-        if start["status"] != 200:
-            raise refusal(start["status"], list(start.get("headers", ())), content, sampling)
+        whole = Whole()
+        await self.forward(body, whole)
+        if whole.status != 200:
+            raise refusal(whole, sampling)
         try:
-            answer: dict[str, Any] = json.loads(content)
+            answer: dict[str, Any] = json.loads(whole.body)
             answer["choices"][0]["message"]["content"]
         except (ValueError, LookupError, TypeError) as error:
             raise unreadable() from error
@@ -127,11 +118,11 @@ class Inner(Engine):
         return {}
 
 
-def refusal(status: int, headers: Headers, content: bytes, sampling: Sampling) -> EngineError:
+def refusal(answer: Whole, sampling: Sampling) -> EngineError:
     """The error for an answer with such a status."""
-    if is_too_long(status, content.decode("utf-8", "replace")):
+    if is_too_long(answer.status, answer.body.decode("utf-8", "replace")):
         return PromptTooLongError(None, sampling.max_tokens, None)
-    return RefusedError(status, headers, content)
+    return RefusedError(answer.status, answer.headers, answer.body)
 
 
 def unreadable() -> RequestError:

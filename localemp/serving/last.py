@@ -6,11 +6,11 @@ from typing import Any
 
 from localemp.dialogue import Message
 from localemp.engines.base import Completion, Engine, Sampling
-from localemp.serving.asgi import Event, Headers, Send, send_json
+from localemp.serving.asgi import Event, Headers, Send, Whole, send_json
 from localemp.serving.inner import Inner, refusal, unframed, unreadable
 from localemp.serving.requests import ChatRequest
 from localemp.serving.stream import DONE, Chunks, event
-from localemp.strategies.base import clean_reply
+from localemp.strategies.cleaning import clean_reply
 
 
 class BrokenStreamError(Exception):
@@ -83,20 +83,17 @@ class Last(Engine):
         given = self.request.rest
         options = {**(given.get("stream_options") or {}), "include_usage": True}
         self._chunks = Chunks(self.model, dict(self.inner.usage), self._clean)
-        start: dict[str, Any] = {"status": 500}
-        refused: list[bytes] = []
+        whole = Whole()
 
         async def take(message: Event) -> None:
-            if message["type"] == "http.response.start":
-                start.update(message)
-            elif start["status"] != 200:
-                refused.append(message.get("body", b""))
+            if message["type"] == "http.response.start" or whole.status != 200:
+                await whole(message)
             else:
-                await self._pass_on(list(start["headers"]), self._chunks.feed(message.get("body", b"")))
+                await self._pass_on(whole.headers, self._chunks.feed(message.get("body", b"")))
 
         await self.inner.forward(self.inner.body(messages, sampling, {**given, "stream_options": options}), take)
-        if start["status"] != 200:
-            raise refusal(start["status"], list(start.get("headers", ())), b"".join(refused), sampling)
+        if whole.status != 200:
+            raise refusal(whole, sampling)
         if not self.begun:
             raise unreadable()
         return self.inner.finished(self._chunks.text, self._chunks.reason, self._chunks.usage, started)

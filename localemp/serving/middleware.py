@@ -21,6 +21,7 @@ from localemp.serving.asgi import (
     Receive,
     Scope,
     Send,
+    Whole,
     header,
     once,
     read_body,
@@ -93,20 +94,12 @@ class Strategies:
 
     async def _models(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The wrapped app's list with one entry more for each strategy."""
-        start: Event = {}
-        parts: list[bytes] = []
-
-        async def keep(event: Event) -> None:
-            if event["type"] == "http.response.start":
-                start.update(event)
-            else:
-                parts.append(event.get("body", b""))
-
-        await self.app(scope, receive, keep)
-        body = b"".join(parts)
-        if start["status"] == 200:
+        listed = Whole()
+        await self.app(scope, receive, listed)
+        body = listed.body
+        if listed.status == 200:
             body = json.dumps(self._with_strategies(json.loads(body))).encode()
-        await send_bytes(send, start["status"], body, b"application/json", unframed(list(start.get("headers", ()))))
+        await send_bytes(send, listed.status, body, b"application/json", unframed(listed.headers))
 
     def _with_strategies(self, listed: dict[str, Any]) -> dict[str, Any]:
         name = self.settings.model

@@ -2,13 +2,10 @@
 
 import codecs
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from localemp.strategies.base import LEADING_ROLE, NEXT_TURN
-
-_LEADING = ("listener", "assistant")
-_NEXT = ("speaker", "user")
+from localemp.strategies.cleaning import Cleaner
 
 
 class Events:
@@ -34,62 +31,6 @@ def event(content: Any) -> bytes:
 
 
 DONE = b"data: [DONE]\n\n"
-
-
-class Cleaner:
-    r"""Cleans a reply that comes bit by bit, as `clean_reply` cleans a whole one.
-
-    What may be the beginning of a role ("Listen", "\nSpea") is held back until the next bit decides.
-    """
-
-    def __init__(self) -> None:
-        self._parts: list[str] = []
-        self._pending = self._space = ""
-        self._begun = self._over = False
-        self._new_line = True
-
-    @property
-    def raw(self) -> str:
-        """All of it, as the model sent it."""
-        return "".join(self._parts)
-
-    def feed(self, text: str) -> str:
-        """What can be sent on now."""
-        self._parts.append(text)
-        self._pending += text
-        return self._next(last=False)
-
-    def end(self) -> str:
-        """What was held back, when nothing more comes."""
-        return self._next(last=True)
-
-    def _next(self, last: bool) -> str:
-        if not self._begun:
-            if not last and _may_become(_LEADING, self._pending):
-                return ""
-            self._pending, self._begun = LEADING_ROLE.sub("", self._pending, count=1).lstrip(), True
-        taken = []
-        while self._pending and not self._over:
-            line, newline, rest = self._pending.partition("\n")
-            if self._new_line:
-                if NEXT_TURN.match(line):
-                    self._over = True
-                    break
-                if not newline and not last and _may_become(_NEXT, line):
-                    break
-            taken.append(line + newline)
-            self._pending, self._new_line = rest, bool(newline)
-        # White space goes on only with what follows it.
-        found = self._space + "".join(taken)
-        clean = found.rstrip()
-        self._space = found[len(clean) :]
-        return clean
-
-
-def _may_become(roles: Sequence[str], text: str) -> bool:
-    """Whether more text may make one of these of it; white space around is no matter."""
-    said = text.strip().lower()
-    return any(role.startswith(said.removesuffix(":").rstrip()) for role in roles)
 
 
 class Chunks:

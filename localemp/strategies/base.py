@@ -9,7 +9,6 @@ A strategy is put together from two kinds of parts, so that they combine freely:
 work in full batches and every prompt's length is known before the engine starts; a server does both in one go.
 """
 
-import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -21,6 +20,7 @@ from localemp.dialogue import Dialogue, Message
 from localemp.engines.base import Completion, Engine, Sampling
 from localemp.errors import PromptTooLongError
 from localemp.prompts import Prompts
+from localemp.strategies.cleaning import clean_reply
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,14 +250,3 @@ class Strategy:
         for enricher in self.enrichers:
             settings |= enricher.describe()
         return settings
-
-
-LEADING_ROLE = re.compile(r"\A\s*(?:listener|assistant)\s*:\s*", re.IGNORECASE)
-NEXT_TURN = re.compile(r"^[ \t]*(?:speaker|user)[ \t]*:", re.IGNORECASE | re.MULTILINE)
-
-
-def clean_reply(text: str) -> str:
-    """A reply without a leading "Listener:" and without a made-up next turn of the speaker."""
-    body = LEADING_ROLE.sub("", text, count=1)
-    following = NEXT_TURN.search(body)
-    return (body[: following.start()] if following else body).strip()

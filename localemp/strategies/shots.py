@@ -8,8 +8,8 @@ from typing import Any
 
 from localemp.dialogue import Dialogue
 from localemp.errors import OptionError
-from localemp.prompts import FixedExemplars
 from localemp.strategies.base import Draft, Enricher, Exemplar
+from localemp.template import FixedExemplars
 
 
 class FewShot(Enricher):
@@ -68,5 +68,5 @@ def choose_shots(
     if fixed is not None and fixed.pool_size == pool_size and shots in fixed.indices:
         return fixed.indices[shots], "fixed by the prompt variant"
     if not 1 <= shots <= pool_size:
-        raise OptionError(f"--shots {shots}: the pool of exemplars has {pool_size} rows", f"choose 1 to {pool_size}")
+        raise OptionError(f"{shots} shots: the pool of exemplars has {pool_size} rows", f"choose 1 to {pool_size}")
     return tuple(random.Random(seed).sample(range(pool_size), shots)), f"sampled with seed {seed}"

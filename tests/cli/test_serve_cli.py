@@ -13,19 +13,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-pytestmark = pytest.mark.usefixtures("weights")
+pytestmark = pytest.mark.usefixtures("tiny_folder")
 FAKE = Path(__file__).parent.parent / "serving" / "fake_vllm.py"
-
-
-@pytest.fixture
-def weights(tmp_path):
-    """A folder of weights, as far as anybody looks at it here."""
-    folder = tmp_path / "tiny"
-    folder.mkdir()
-    (folder / "config.json").write_text('{"max_position_embeddings": 2048}')
-    (folder / "chat_template.jinja").write_text("{{ messages[0].content }}")
-    (folder / "model.safetensors").write_bytes(b"weights")
-    return folder
 
 
 @pytest.fixture

@@ -1,10 +1,9 @@
 """Cache and COMET together: nothing is inferred twice, and COMET is loaded only when it is needed."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-import torch
 from tiny_comet import save_tiny
 
 from localemp.commonsense.cache import InferenceCache
@@ -13,13 +12,7 @@ from localemp.commonsense.relations import RELATIONS, Beam, Beams
 from localemp.commonsense.source import InferenceSource, open_source
 from localemp.errors import OptionError, UnknownNameError, WeightsError
 
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

@@ -35,6 +35,7 @@ async def engine(assembly, tmp_path_factory):
     log = tmp_path_factory.mktemp("engine") / "engine.log"
     async with VLLMEngine(assembly.tokenizer, 1536, {"kv_cache_memory_bytes": 2**30}, log=log) as started:
         yield started
+    assert "VLLM::EngineCor" not in [child.name() for child in psutil.Process().children()], "it stays as a zombie"
 
 
 async def test_greedy_replies_agree_with_transformers(assembly, engine):

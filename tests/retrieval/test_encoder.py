@@ -1,7 +1,6 @@
 """The encoder on a tiny BERT of random weights: the vectors mean nothing, the machinery is the real one."""
 
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -20,13 +19,7 @@ TEXTS = ["my dog died .", "i got a new job today and we were very happy !", "sad
 LIMIT = 16
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """So small a model gains nothing from threads, and on a busy machine they wait for one another."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

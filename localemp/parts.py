@@ -1,0 +1,192 @@
+"""What strategies look things up in: exemplars, an index over them, COMET. Each is made once, when it is asked for.
+
+Everything heavy is imported here only when a part needs it.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+from localemp.commonsense.selection import Keep
+from localemp.data.empathetic_dialogues import complete_dialogues
+from localemp.data.sources import data_hash, load_dialogues, pool_source
+from localemp.dialogue import Dialogue
+from localemp.errors import OptionError
+from localemp.profiles import Kind, load_profile
+from localemp.progress import Progress
+from localemp.recipe import EncoderDtype, Recipe
+from localemp.strategies.knowledge import Knowledge, SelectInferences
+from localemp.strategies.shots import FewShot, choose_shots
+from localemp.strategies.similar import Similar, pool_texts
+from localemp.strategies.two_stage import TwoStage
+from localemp.template import Template, load_template
+from localemp.weights import Weights, resolve
+
+if TYPE_CHECKING:
+    from localemp.retrieval.encoder import Encoder
+
+T = TypeVar("T")
+
+
+class Made:
+    """Things that are made once, under a key."""
+
+    def __init__(self) -> None:
+        self._things: dict[tuple[Any, ...], Any] = {}
+
+    def get(self, key: tuple[Any, ...], make: Callable[[], T]) -> T:
+        """The thing of this key, made now if it is not there."""
+        if key not in self._things:
+            self._things[key] = make()
+        thing: T = self._things[key]
+        return thing
+
+
+class Parts:
+    """Supplies the parts of strategies, see `localemp.strategies.registry.Supplies`.
+
+    Args:
+        recipe: What was asked for.
+        progress: Hears of bytes: weights being fetched or checked.
+        on_rows: Hears of rows: training dialogues being embedded.
+        made: What other recipes for the same model have made already; they differ in strategy, variant, shots and
+            what is given, and in nothing else.
+    """
+
+    def __init__(
+        self, recipe: Recipe, progress: Progress, on_rows: Callable[[int, int], None] | None, made: Made
+    ) -> None:
+        self.recipe, self.progress, self.on_rows, self._made = recipe, progress, on_rows, made
+
+    @cached_property
+    def template(self) -> Template:
+        """The prompt template."""
+        return load_template(self.recipe.variant)
+
+    def fetch(self, names: Sequence[str]) -> None:
+        """Have here what these parts need, loading no model, so that mistakes and downloads come first.
+
+        Raises:
+            LocalempError: Something cannot be had, or cannot be used.
+        """
+        if "few-shot" in names:
+            self.few_shot()
+        if "similar" in names:
+            self._check_shots()
+            _ = self.pool
+            self._weights(self.recipe.encoder, "encoder")
+        if "knowledge" in names:
+            if self._comet is not None:
+                self._weights(self._comet, "commonsense")
+            if self._keep != "all":
+                self._weights(self.template.knowledge.select.encoder, "encoder")
+
+    @cached_property
+    def pool(self) -> list[Dialogue]:
+        """The training dialogues that exemplars come from, in the unit that the prompt variant shows."""
+        unit = self.template.exemplars.unit
+        return self._made.get(("pool", unit), lambda: self._load_pool(unit))
+
+    def _load_pool(self, unit: Literal["dialogue", "instance"]) -> list[Dialogue]:
+        source = self.recipe.pool or pool_source(self.recipe.data)
+        instances = load_dialogues(source, "train", self.recipe.instances)
+        with_reply = [dialogue for dialogue in instances if dialogue.reference]
+        if not with_reply:
+            raise OptionError(f"--pool {source}: no dialogue in it has a reply to show", 'exemplars need "reference"')
+        return with_reply if unit == "instance" else complete_dialogues(with_reply)
+
+    def few_shot(self) -> FewShot:
+        """The part of `few-shot`."""
+        recipe = self.recipe
+        fixed = self.template.exemplars.fixed
+        indices, how = choose_shots(len(self.pool), recipe.shots, recipe.seed, recipe.shot_indices, fixed)
+        return FewShot(self.pool, indices, how)
+
+    def similar(self) -> Similar:
+        """The part of `similar`: embeds the pool where that was not done before."""
+        recipe = self.recipe
+        self._check_shots()
+        return self._made.get(("similar", recipe.variant), self._similar).with_shots(recipe.shots)
+
+    def _check_shots(self) -> None:
+        if self.recipe.shots < 1:
+            raise OptionError(f"{self.recipe.shots} shots: at least one exemplar is needed", "choose 1 or more")
+
+    def _similar(self) -> Similar:
+        from localemp.retrieval.index import Index
+
+        recipe, pool, similarity = self.recipe, self.pool, self.template.exemplars.similarity
+        found, encoder = self._encoder(recipe.encoder, recipe.encoder_dtype)
+        index = self._made.get(
+            ("index", recipe.variant),
+            lambda: Index.build_or_load(
+                pool_texts(pool, similarity), encoder, {"weights": found.digest}, progress=self.on_rows
+            ),
+        )
+        settings = {
+            "encoder": recipe.encoder,
+            "encoder_sha256": found.digest,
+            "encoder_dtype": encoder.dtype,
+            "pool_sha256": data_hash(pool),
+        }
+        return Similar(pool, index, encoder, similarity, recipe.shots, settings)
+
+    def _encoder(self, name: str, dtype: EncoderDtype) -> "tuple[Weights, Encoder]":
+        from localemp.retrieval.encoder import Encoder
+
+        found = self._weights(name, "encoder")
+        return found, self._made.get(("encoder", found.folder, dtype), lambda: Encoder(found.folder, dtype))
+
+    def _weights(self, name: str, kind: Kind) -> Weights:
+        return self._made.get(("weights", kind, name), lambda: resolve(load_profile(name, kind), self.progress))
+
+    def knowledge(self) -> Knowledge:
+        """The part of `knowledge`: a file made beforehand, a COMET, or both; then the choice among inferences."""
+        return self._made.get(("knowledge", self.recipe.variant), self._knowledge)
+
+    def _knowledge(self) -> Knowledge:
+        from localemp.commonsense.relations import event_of
+        from localemp.commonsense.source import open_source
+        from localemp.commonsense.store import KnowledgeStore
+
+        path, comet, data = self.recipe.knowledge, self._comet, self.template.knowledge
+        settings: dict[str, Any] = {"event": data.event}
+        store = KnowledgeStore.read(path) if path is not None else None
+        source = self._made.get(("comet",), lambda: open_source(comet, self.progress)) if comet is not None else None
+        if store is not None:
+            store.check_settings({**settings, **(source.settings if source else {})})
+            settings |= {"knowledge_sha256": store.digest}
+        if source is not None:
+            settings |= source.settings
+        select, chosen = self._selection()
+        return Knowledge(event_of(data.event), settings | chosen, store, source, select)
+
+    @property
+    def _comet(self) -> str | None:
+        from localemp.commonsense.source import DEFAULT_COMET
+
+        # A file that a person names is all that is to be used.
+        return self.recipe.comet or (None if self.recipe.knowledge else DEFAULT_COMET)
+
+    @property
+    def _keep(self) -> Keep:
+        return self.recipe.select or self.template.knowledge.select.keep
+
+    def _selection(self) -> tuple[SelectInferences, dict[str, Any]]:
+        """How inferences are chosen, and what the manifest records of it; the numbers are in the template."""
+        from localemp.commonsense.selection import Selector, select_all
+
+        data = self.template.knowledge.select
+        if self._keep == "all":
+            return select_all, {"select": self._keep}
+        # float32: small, and what is chosen should not depend on the processor.
+        found, encoder = self._encoder(data.encoder, "float32")
+        return Selector(data, encoder), {
+            "select": self._keep,
+            "select_encoder": data.encoder,
+            "select_encoder_sha256": found.digest,
+        }
+
+    def two_stage(self) -> TwoStage:
+        """The part of `two-stage`."""
+        return TwoStage(self.recipe.given, self.recipe.list_labels)

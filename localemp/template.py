@@ -1,0 +1,168 @@
+"""The unified prompt template (section 3.2) as data: a TOML file in `prompts/`, or one of your own, read and checked.
+
+`paper` is the default, `released` the authors' scripts; `prompts.py` makes messages of either.
+"""
+
+import hashlib
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from string import Formatter
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
+
+from localemp.commonsense.relations import EventKind
+from localemp.commonsense.selection import Select
+from localemp.errors import PromptError, UnknownNameError
+from localemp.paths import resource
+
+
+def _placeholders(*names: str) -> AfterValidator:
+    """A check that a text holds exactly these `{placeholders}`."""
+
+    def check(text: str) -> str:
+        found = {name for _, name, _, _ in Formatter().parse(text) if name is not None}
+        if missing := set(names) - found:
+            raise ValueError(f"the placeholder {{{sorted(missing)[0]}}} is missing")
+        if unknown := found - set(names):
+            raise ValueError(f"unknown placeholder {{{sorted(unknown)[0]}}}; known: {', '.join(names) or 'none'}")
+        return text
+
+    return AfterValidator(check)
+
+
+TextLine = Annotated[str, _placeholders("text")]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Lines(_Strict):
+    """How one turn of each person is written."""
+
+    speaker: TextLine
+    listener: TextLine
+
+    def write(self, turns: Sequence[str]) -> list[str]:
+        """One line a turn, the speaker first."""
+        return [(self.listener if i % 2 else self.speaker).format(text=turn) for i, turn in enumerate(turns)]
+
+
+class Task(_Strict):
+    """Task definition and guideline instruction."""
+
+    definition: str
+    guideline: str
+    joint: str
+    joint_before_exemplars: str
+
+
+class FixedExemplars(_Strict):
+    """Exemplars that do not depend on the seed, as long as the pool has this very size."""
+
+    pool_size: int
+    indices: Mapping[int, tuple[int, ...]]
+
+
+class Exemplars(_Strict):
+    """How exemplars are chosen and written."""
+
+    unit: Literal["dialogue", "instance"]
+    similarity: Literal["context", "context-and-reply"]
+    heading_one: str
+    heading_many: str
+    title_one: str
+    title_many: Annotated[str, _placeholders("number")]
+    separator: str
+    end: str
+    chat: Lines
+    transcript: Lines
+    fixed: FixedExemplars | None = None
+
+
+class Context(_Strict):
+    """The dialogue in the transcript layout."""
+
+    heading: str
+    heading_after_exemplars: str
+    lines: Lines
+    cue: str
+    stop: tuple[str, ...]
+
+
+class TwoStage(_Strict):
+    """Two-stage interactive generation (section 3.3.2)."""
+
+    list_labels: bool
+    labels: Annotated[str, _placeholders("emotions")]
+    ask_both: Annotated[str, _placeholders("labels")]
+    ask_emotion: Annotated[str, _placeholders("labels")]
+    ask_situation: Annotated[str, _placeholders()]
+    given_emotion: Annotated[str, _placeholders("emotion")]
+    given_situation: Annotated[str, _placeholders("situation")]
+    reply: str
+    cue: str
+
+
+class Knowledge(_Strict):
+    """Commonsense inferences (section 3.3.3). `definitions` and `labels` name the relations, in their order.
+
+    `event` is what COMET is asked about: the whole context, or the last utterance as the released code writes it.
+    """
+
+    event: EventKind
+    introduction: str
+    relation: Annotated[str, _placeholders("label", "inferences")]
+    between: str
+    end: str
+    definitions: Mapping[str, str]
+    labels: Mapping[str, str]
+    select: Select
+
+
+class Template(_Strict):
+    """One prompt file.
+
+    Attributes:
+        sha256: Hash of the file's bytes; a manifest records it.
+    """
+
+    name: str
+    description: str
+    task: Task
+    exemplars: Exemplars
+    context: Context
+    two_stage: TwoStage
+    knowledge: Knowledge
+    sha256: str = ""
+
+
+def load_template(name: str) -> Template:
+    """Read and check a prompt file.
+
+    Args:
+        name: `paper`, `released`, or a path to a TOML file of the same form.
+
+    Raises:
+        UnknownNameError: No such variant and no such file.
+        PromptError: The file is no TOML, or a key is unknown, missing or wrong; says which.
+    """
+    path = Path(name) if name.endswith(".toml") else resource("prompts", f"{name}.toml")
+    if not path.is_file() and name.endswith(".toml"):
+        raise PromptError(f"{path}: no such file", "give a prompt file, or one of: paper, released")
+    if not path.is_file():
+        known = sorted(file.stem for file in resource("prompts").glob("*.toml"))
+        raise UnknownNameError("prompt variant", name, known, "A path to a .toml file of your own works too")
+    content = path.read_bytes()
+    try:
+        fields: dict[str, Any] = tomllib.loads(content.decode("utf-8"))
+        return Template(**{**fields, "sha256": hashlib.sha256(content).hexdigest()})
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise PromptError(f"{path}: no valid TOML: {error}") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        what = {"extra_forbidden": "unknown key", "missing": "missing key"}.get(first["type"], first["msg"])
+        raise PromptError(f"{path}: {key}: {what}", f"compare with {resource('prompts', 'paper.toml')}") from error
