@@ -1,22 +1,35 @@
-"""`localemp serve` with the real vLLM, the real middleware and the embedded model, from the start to Ctrl-C."""
+"""`localemp serve` with the real vLLM, the real middleware and the embedded model, from the start to Ctrl-C.
 
+One server answers all tests here: it takes a while to start. The last test stops it.
+"""
+
+import asyncio
+import re
 import signal
 import socket
 import time
+from contextlib import asynccontextmanager, suppress
 
+import httpx
 import openai
 import psutil
 import pytest
+from conftest import Localemp
 
 pytestmark = pytest.mark.engine
 
+KEY = "sk-test"
+TALK = [{"role": "user", "content": "I lost my job today."}]
 
-def test_serve_starts_answers_and_stops_without_a_trace(localemp):
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    """The process, the URL of its API, and what it said when it was ready."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    process = localemp.start(
-        "serve", "--port", port, "--strategies", "zero-shot,two-stage", "--api-key", "sk-test",
+    process = Localemp(tmp_path_factory.mktemp("serve")).start(
+        "serve", "--port", port, "--strategies", "zero-shot,two-stage", "--api-key", KEY,
         "--", "--max-model-len", 1024, "--kv-cache-memory-bytes", 2**30,
     )  # fmt: skip
     try:
@@ -25,26 +38,118 @@ def test_serve_starts_answers_and_stops_without_a_trace(localemp):
             line = process.stdout.readline()
             assert line, process.communicate()
             shown += line
-        assert "  smollm2:STRATEGY, with one of: zero-shot, two-stage\n" in shown
-        client = openai.OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key="sk-test", max_retries=0)
-        models = {model.id: model for model in client.models.list()}
-        assert list(models) == ["smollm2", "smollm2:zero-shot", "smollm2:two-stage"]
-        assert models["smollm2"].model_dump()["max_model_len"] == 1024
-        messages = [{"role": "user", "content": "I lost my job today."}]
-        answer = client.chat.completions.create(model="smollm2", messages=messages, max_tokens=8, temperature=0)
-        assert (answer.model, answer.usage.completion_tokens) == ("smollm2", 8)
-        assert answer.choices[0].message.content
-        with pytest.raises(openai.AuthenticationError):
-            client.with_options(api_key="sk-other").models.list()
-        started = psutil.Process(process.pid).children(recursive=True)
-        process.send_signal(signal.SIGINT)
-        began = time.monotonic()
-        _, said = process.communicate(timeout=60)
-        assert process.returncode == 130, said
-        assert time.monotonic() - began < 30
-        assert "Traceback" not in said
-        _, alive = psutil.wait_procs(started, timeout=10)
-        assert not alive
+        yield process, f"http://127.0.0.1:{port}/v1", shown
     finally:
         process.kill()
         process.communicate()
+
+
+@pytest.fixture
+def client(server):
+    with openai.OpenAI(base_url=server[1], api_key=KEY, max_retries=0) as client:
+        yield client
+
+
+def test_models_are_listed_as_vllm_lists_them(server, client):
+    assert "  smollm2:STRATEGY, with one of: zero-shot, two-stage\n" in server[2]
+    models = {model.id: model for model in client.models.list()}
+    assert list(models) == ["smollm2", "smollm2:zero-shot", "smollm2:two-stage"]
+    assert models["smollm2"].model_dump()["max_model_len"] == 1024
+    assert models["smollm2:two-stage"].model_dump()["parent"] == "smollm2"
+
+
+@pytest.mark.parametrize("model", ["smollm2", "smollm2:zero-shot", "smollm2:two-stage"])
+def test_each_model_answers(client, model):
+    answer = client.chat.completions.create(model=model, messages=TALK, max_tokens=8, temperature=0)
+    assert (answer.model, answer.choices[0].finish_reason) == (model, "length")
+    assert answer.choices[0].message.content
+    assert answer.usage.completion_tokens == 8 if "two-stage" not in model else answer.usage.completion_tokens > 8
+    assert answer.usage.total_tokens == answer.usage.prompt_tokens + answer.usage.completion_tokens
+
+
+async def test_streams_are_what_whole_answers_are(server):
+    async with openai.AsyncOpenAI(base_url=server[1], api_key=KEY, max_retries=0) as client:
+        asked = {"model": "smollm2:two-stage", "messages": TALK, "max_tokens": 12, "temperature": 0}
+        whole = await client.chat.completions.create(**asked)
+        stream = await client.chat.completions.create(**asked, stream=True, stream_options={"include_usage": True})
+        chunks = [chunk async for chunk in stream]
+    said = [chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices]
+    assert "".join(said) == whole.choices[0].message.content
+    assert len([text for text in said if text]) > 6, "token by token"
+    assert chunks[-1].usage.model_dump() | {"prompt_tokens_details": None} == whole.usage.model_dump() | {
+        "prompt_tokens_details": None
+    }
+
+
+def test_errors_are_the_clients_own_classes(client):
+    with pytest.raises(openai.AuthenticationError):
+        client.with_options(api_key="sk-other").models.list()
+    with pytest.raises(openai.NotFoundError, match="does not offer the strategy 'similar'"):
+        client.chat.completions.create(model="smollm2:similar", messages=TALK)
+    with pytest.raises(openai.NotFoundError):
+        client.chat.completions.create(model="gpt-7", messages=TALK)
+    with pytest.raises(openai.BadRequestError, match="maximum context length"):
+        client.chat.completions.create(model="smollm2:zero-shot", messages=[{"role": "user", "content": "so " * 2000}])
+
+
+@pytest.mark.parametrize("stage", ["feeling", "reply"])
+async def test_a_client_that_goes_away_frees_its_slot_within_a_second(server, stage):
+    """By the engine's own count. Another request runs on meanwhile: the engine counts when it takes a step."""
+    asked = {"messages": TALK, "max_tokens": 800, "ignore_eos": True, "stream": True}
+    headers = {"Authorization": f"Bearer {KEY}"}
+    async with httpx.AsyncClient(base_url=server[1], headers=headers, timeout=60) as client:
+        async with _reading(client, asked | {"model": "smollm2"}):
+            await _wait_for(client, 1, seconds=10)
+            async with _reading(client, asked | {"model": "smollm2:two-stage"}) as heard:
+                await _wait_for(client, 2, seconds=10)
+                if stage == "reply":
+                    await asyncio.wait_for(heard.wait(), 60)
+                else:
+                    assert not heard.is_set()
+                await _wait_for(client, 2, seconds=1)
+            await _wait_for(client, 1, seconds=1)
+        await _wait_for(client, 0, seconds=5)
+
+
+@asynccontextmanager
+async def _reading(client, body):
+    """A client that reads a stream, and hangs up at the end of the block. Gives what is set by the first chunk."""
+    heard = asyncio.Event()
+
+    async def read():
+        async with client.stream("POST", "/chat/completions", json=body) as answer:
+            async for _ in answer.aiter_bytes():
+                heard.set()
+
+    reader = asyncio.create_task(read())
+    try:
+        yield heard
+    finally:
+        reader.cancel()
+        with suppress(asyncio.CancelledError):
+            await reader
+
+
+async def _wait_for(client, running, seconds):
+    began = time.monotonic()
+    while (found := await _running(client)) != running:
+        assert time.monotonic() - began < seconds, f"{found} requests run, not {running}"
+        await asyncio.sleep(0.05)
+
+
+async def _running(client):
+    text = (await client.get("../metrics")).raise_for_status().text
+    return sum(float(value) for value in re.findall(r"^vllm:num_requests_running\{.*\} (\S+)$", text, re.MULTILINE))
+
+
+def test_ctrl_c_ends_it_and_all_that_it_started(server):
+    process, *_ = server
+    started = psutil.Process(process.pid).children(recursive=True)
+    process.send_signal(signal.SIGINT)
+    began = time.monotonic()
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130, said
+    assert time.monotonic() - began < 30
+    assert "Traceback" not in said
+    _, alive = psutil.wait_procs(started, timeout=10)
+    assert not alive
