@@ -69,6 +69,7 @@ class Parts:
         Raises:
             LocalempError: Something cannot be had, or cannot be used.
         """
+        _ = self.template
         if "few-shot" in names:
             self.few_shot()
         if "similar" in names:
