@@ -44,14 +44,16 @@ def test_a_hosted_answer_needs_no_local_engine():
     assert imported_by(program).isdisjoint({"torch", "transformers", "vllm", "sentence_transformers"})
 
 
-@pytest.mark.parametrize("module", ["torch", "vllm", "transformers", "sentence_transformers"])
+@pytest.mark.parametrize("module", ["torch", "vllm", "transformers", "sentence_transformers", "bert_score"])
 def test_heavy_packages_are_imported_only_by_their_owners(module):
     decoding, checkpoint = "commonsense/decoding.py", "commonsense/checkpoint.py"
+    encoder, contextual = "retrieval/encoder.py", "metrics/contextual.py"
     owners = {
-        "torch": {"device.py", "retrieval/encoder.py", "gguf.py", "commonsense/comet.py", decoding},
+        "torch": {"device.py", encoder, "gguf.py", "commonsense/comet.py", decoding, contextual},
         "vllm": {"engines/vllm.py", "serving/vllm_main.py"},
-        "transformers": {"retrieval/encoder.py", "gguf.py", "engines/tokens.py", "quiet.py", decoding, checkpoint},
-        "sentence_transformers": {"retrieval/encoder.py"},
+        "transformers": {encoder, "gguf.py", "engines/tokens.py", "quiet.py", decoding, checkpoint, contextual},
+        "sentence_transformers": {encoder},
+        "bert_score": {"metrics/bertscore.py"},
     }[module]
     package = REPOSITORY / "localemp"
     found = set()

@@ -62,7 +62,7 @@ def generate(limit: int | None, out: Path | None, retry_errors: bool, show: int,
             tally = None
             if pending:
                 try:
-                    tally = asyncio.run(_answer(assembly, pending, run, display))
+                    tally = asyncio.run(_answer(assembly, pending, len(chosen), run, display))
                 except (KeyboardInterrupt, FatalEngineError, RunError) as stop:
                     done = sum(dialogue.id in run.answered for dialogue in chosen)
                     display.say(f"stopped: {done} of {count(len(chosen), 'reply', 'replies')} are in {folder}")
@@ -90,7 +90,9 @@ def default_folder(settings: dict[str, Any]) -> Path:
     return Path("runs") / f"{model}-{settings['strategy']}-{digest}"
 
 
-async def _answer(assembly: "Assembly", pending: "list[Dialogue]", run: "Run", display: "Display") -> "Tally":
+async def _answer(
+    assembly: "Assembly", pending: "list[Dialogue]", chosen: int, run: "Run", display: "Display"
+) -> "Tally":
     from localemp.generation import answer_all, draft_all, plan
 
     strategy = assembly.strategy
@@ -103,20 +105,20 @@ async def _answer(assembly: "Assembly", pending: "list[Dialogue]", run: "Run", d
     with display.clock(f"Starting {engine.name} ({assembly.profile.name})"):
         await engine.start()
     try:
-        run.add_session(_session(engine.describe()))
+        run.add_session(_session(chosen, engine.describe()))
         return await answer_all(strategy, drafts, engine, run, display.tally)
     finally:
         await engine.close()
 
 
-def _session(engine: dict[str, Any]) -> dict[str, Any]:
-    """Who made the replies of this session: command, versions, machine, engine."""
+def _session(dialogues: int, engine: dict[str, Any]) -> dict[str, Any]:
+    """How many dialogues this session is to see answered, and who does it: command, versions, machine, engine."""
     import shlex
 
     from localemp.machine import machine, versions
 
     command = shlex.join(["localemp", *sys.argv[1:]])
-    return {"command": command, "versions": versions(), "machine": machine(), **engine}
+    return {"command": command, "dialogues": dialogues, "versions": versions(), "machine": machine(), **engine}
 
 
 def _summary(tally: "Tally | None", answered: int, failed: int, folder: Path) -> None:

@@ -1,0 +1,238 @@
+"""`localemp compare`: by how much two runs differ, how sure that is, and where they differ most."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from localemp.cli.words import count
+
+if TYPE_CHECKING:
+    from localemp.cli.display import Display
+    from localemp.metrics.base import Metric
+    from localemp.metrics.pairing import Pair
+    from localemp.metrics.replies import Replies
+    from localemp.metrics.significance import Comparison, Contrast
+
+_RUN = click.Path(path_type=Path)
+
+
+@click.command()
+@click.argument("run_a", type=_RUN)
+@click.argument("run_b", type=_RUN)
+@click.option(
+    "--metric",
+    "names",
+    multiple=True,
+    metavar="NAME",
+    help="Only this one, such as Dist-2 or 'B-2 lower'; may be repeated. By default those of the paper's tables.",
+)
+@click.option(
+    "--bertscore/--no-bertscore",
+    default=None,
+    help="BERTScore too, fetching its model; by default where the model is on this machine.",
+)
+@click.option(
+    "--bertscore-model",
+    default="roberta-large",
+    show_default=True,
+    help="A name, a Hugging Face id or a folder of weights; :17 behind it is the layer.",
+)
+@click.option(
+    "--samples",
+    type=click.IntRange(min=100),
+    default=1000,
+    show_default=True,
+    help="Random swaps, and resamples, of each metric.",
+)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of swaps and resamples.")
+@click.option(
+    "--show",
+    type=click.IntRange(min=0),
+    default=5,
+    show_default=True,
+    help="Dialogues to show, of those on which the runs differ most.",
+)
+@click.option("--verbose", "-v", is_flag=True, help="The second columns too, and how every score is made.")
+@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON, with signatures.")
+def compare(
+    run_a: Path,
+    run_b: Path,
+    names: tuple[str, ...],
+    bertscore: bool | None,
+    bertscore_model: str,
+    samples: int,
+    seed: int,
+    show: int,
+    verbose: bool,
+    as_json: bool,
+) -> None:
+    """Compare two runs on the dialogues that both answered.
+
+    For each metric: both values, B - A with a 95 % interval, and a p-value; then the dialogues on which they differ
+    most. docs/comparing.md says how to read it.
+    """
+    import json
+
+    from localemp.cli.display import Display
+    from localemp.metrics.pairing import pair
+    from localemp.metrics.replies import replies_of_run
+    from localemp.metrics.significance import compare as compare_replies
+
+    a, b = replies_of_run(run_a), replies_of_run(run_b)
+    both = pair(a, b)
+    notes = [f"{side}: {note}" for side, system in (("A", a), ("B", b)) for note in system.notes] + list(both.notes)
+    if run_a.resolve() == run_b.resolve():
+        notes.append("A and B are the same run")
+    with Display() as display:
+        metrics = _metrics(names, bertscore, bertscore_model, verbose, display)
+        named = [metric.name for metric in metrics]
+        found = compare_replies(
+            both.a, both.b, metrics, samples, seed,
+            heard=lambda name: display.rows("Comparing", named.index(name), len(named)),
+        )  # fmt: skip
+        display.rows("Comparing", len(named), len(named))
+    differing = _differing(a, b)
+    measure, shown = _contrasts(both, found, show)
+    if as_json:
+        told = {
+            "format": 1,
+            "a": {"name": a.name, "source": a.source, "replies": len(a)},
+            "b": {"name": b.name, "source": b.source, "replies": len(b)},
+            "items": len(both.a),
+            "items_sha256": both.a.ids_sha256,
+            "samples": samples,
+            "seed": seed,
+            "confidence": 0.95,
+            "notes": notes,
+            "settings": differing,
+            "comparisons": [one.as_dict() for one in found],
+            "dialogues": {"measure": measure, "differ_most": [one.as_dict() for one in shown]},
+        }
+        click.echo(json.dumps(told, indent=2, ensure_ascii=False, allow_nan=False))
+        return
+    for side, run, system in (("A", run_a, a), ("B", run_b, b)):
+        click.echo(f"{side}: {run}, {count(len(system), 'reply', 'replies')}")
+    for line in differing:
+        click.echo(f"   {line}")
+    for note in notes:
+        click.echo(f"note: {note}")
+    _print_table(found, len(both.a), samples, seed)
+    if verbose:
+        for one in found:
+            click.echo(f"{one.name}: {one.signature}")
+    if show:
+        _print_contrasts(measure, shown)
+
+
+def _metrics(
+    names: Sequence[str], bertscore: bool | None, model: str, verbose: bool, display: "Display"
+) -> "list[Metric]":
+    """Those asked for by name, or all that tables show; BERTScore's model is fetched only where it was asked for."""
+    from localemp.errors import OptionError
+    from localemp.metrics.bertscore import BertScore
+    from localemp.metrics.scoring import BERTSCORE, METRICS, ORDER, metric
+
+    if bertscore is False and set(names) & set(BERTSCORE):
+        raise OptionError("--metric asks for BERTScore, --no-bertscore refuses it", "give one of them")
+    scorer = BertScore(
+        model,
+        fetch=bool(bertscore),
+        progress=lambda done, total: display.rows("Reading for BERTScore", done, total),
+        fetching=display.bytes,
+    )
+    everything = [name for name in ORDER if name in METRICS or (name in BERTSCORE and bertscore is not False)]
+    metrics = [metric(name, scorer) for name in dict.fromkeys(names or everything)]
+    return [each for each in metrics if names or verbose or not each.hidden]
+
+
+def _differing(a: "Replies", b: "Replies") -> list[str]:
+    from localemp.settings import compare_settings
+
+    lines = compare_settings(a.source["settings"], b.source["settings"], "in A")
+    return [f"{line.removesuffix(' now')} in B" for line in lines]
+
+
+def _contrasts(both: "Pair", found: "Sequence[Comparison]", show: int) -> "tuple[str | None, list[Contrast]]":
+    """What single replies are measured by, and the dialogues on which it differs most."""
+    from localemp.metrics.significance import chrf_of_each, contrasts
+
+    if not show:
+        return None, []
+    each = next((one.each for one in found if one.name == "F_BERT" and one.each is not None), None)
+    measure = "F_BERT"
+    if each is None:
+        each, measure = chrf_of_each(both), "chrF"
+    return (None, []) if each is None else (measure, contrasts(both, each, show))
+
+
+def _print_table(found: "Sequence[Comparison]", items: int, samples: int, seed: int) -> None:
+    from rich.console import Console
+    from rich.table import Column, Table
+
+    from localemp.metrics.significance import JACKKNIFE
+
+    right = [
+        Column(head, justify="right", no_wrap=True) for head in ("A", "B", "B - A", "95 % interval", "p", "p Holm")
+    ]
+    table = Table(Column("Metric", no_wrap=True), *right, title=count(items, "dialogue"), title_justify="left")
+    for one in found:
+        places = 4 if one.name.endswith("_BERT") else 2
+        low_high = None if one.interval is None else ", ".join(f"{end:+.{places}f}" for end in one.interval)
+        table.add_row(
+            one.name,
+            _number(one.a, f".{places}f"),
+            _number(one.b, f".{places}f"),
+            _number(one.difference, f"+.{places}f"),
+            f"[{low_high}]".replace("[", r"\[") if low_high else "n/a",
+            _number(one.p, ".3f"),
+            _number(one.p_holm, ".3f"),
+        )
+    Console().print(table)
+    for reason in dict.fromkeys(one.reason for one in found if one.reason):
+        click.echo(f"n/a: {', '.join(one.name for one in found if one.reason == reason)}: {reason}")
+    tested = sum(one.p is not None for one in found)
+    jackknifed = ", ".join(one.name for one in found if one.interval_by == JACKKNIFE)
+    click.echo(
+        f"p: approximate randomisation, two-sided, {samples:,} samples, seed {seed}; Holm: over {tested} p-values"
+    )
+    click.echo("intervals: paired bootstrap, the same samples" + (f"; jackknife: {jackknifed}" if jackknifed else ""))
+
+
+def _number(value: float | None, form: str) -> str:
+    return "n/a" if value is None else format(value, form)
+
+
+def _print_contrasts(measure: str | None, shown: "Sequence[Contrast]") -> None:
+    from rich.console import Console, Group
+    from rich.panel import Panel
+
+    if measure is None:
+        click.echo("no reference replies to put the dialogues in order by")
+        return
+    console = Console()
+    console.print(
+        f"Where they differ most by {measure} (it puts dialogues in order, and judges none):", highlight=False
+    )
+    if not shown:
+        console.print("nowhere")
+    for one in shown:
+        told: Mapping[str, Any] = one.as_dict()
+        places = 3 if measure == "F_BERT" else 1
+        said = [_line("Speaker", told["turns"][-1])] if told["turns"] else []
+        said += [_line("Person", told["reference"] or "")]
+        said += [_line(f"A {one.value_a:.{places}f}", one.a.text), _line(f"B {one.value_b:.{places}f}", one.b.text)]
+        console.print(Panel(Group(*said), title=_line("", one.a.id), title_align="left"))
+
+
+def _line(label: str, text: str) -> Any:
+    """A labelled text as it is: no markup of rich in it, and nothing that moves a terminal's cursor."""
+    from rich.text import Text
+
+    from localemp.cli.replies import LONGEST_SHOWN
+
+    shown = " ".join(text.split())
+    shown = shown if len(shown) <= LONGEST_SHOWN else f"{shown[:LONGEST_SHOWN]} ..."
+    said = Text("".join(sign for sign in shown if sign.isprintable()) or "(empty)")
+    return Text(f"{label}: ", "bold") + said if label else said

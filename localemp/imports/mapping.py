@@ -1,0 +1,142 @@
+"""Finds the rows of a data set that the items of a file answer.
+
+The released outputs hold no ids, and their texts are not those of the data: lower-cased, tokenised, most contractions
+written out. What is compared is therefore letters and digits alone, after the same rules on both sides. A file that
+names its rows is believed; one with contexts is matched by context and reference; one with references alone is
+matched by reference and order, since "thank you" is the reference of many rows.
+"""
+
+import re
+from bisect import bisect_left
+from collections import defaultdict
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+
+from localemp.dialogue import Dialogue
+from localemp.imports.items import Item
+
+Rows = list[int | None]
+
+
+def find_rows(items: Sequence[Item], dialogues: Sequence[Dialogue]) -> Rows:
+    """For every item the position of its dialogue, or None; no dialogue is given twice.
+
+    Of dialogues with the same text an item gets the one nearest to where it is expected: after its predecessor.
+    """
+    if any(item.id is not None for item in items):
+        place = {dialogue.id: row for row, dialogue in enumerate(dialogues)}
+        rows = [place.get(item.id) if item.id is not None else None for item in items]
+        if any(row is not None for row in rows):
+            return rows
+    if any(item.context for item in items):
+        return _by_text([_item_key(item) for item in items], _index(dialogues))
+    if all(item.row is not None for item in items):
+        return [item.row if item.row is not None and item.row < len(dialogues) else None for item in items]
+    # models_result.json lost an e or f at the beginning of a text, by stripping the characters of "Ref:".
+    references = [letters(item.reference or "").lstrip("ef") for item in items]
+    return _by_order(references, [letters(dialogue.reference or "").lstrip("ef") for dialogue in dialogues])
+
+
+def letters(text: str) -> str:
+    """The letters and digits of a text, contractions written out as the preprocessing of these systems does it."""
+    joined = _SPLIT_OFF.sub("", text.lower())
+    written_out = _CONTRACTION.sub(lambda found: _CONTRACTIONS[found[0]], joined)
+    return "".join(filter(str.isalnum, written_out))
+
+
+# Tokenised contractions are joined again ("was n't"), then written out where the systems' word list does it, anywhere
+# in a word, as theirs does.
+_SPLIT_OFF = re.compile(r"\s+(?=n't\b|'(?:s|m|re|ve|ll|d)\b)")
+_CONTRACTIONS = {
+    **{f"{word}n't": f"{word} not" for word in ("do", "does", "did", "could", "are", "is", "was", "were", "would")},
+    **{f"{word}'s": f"{word} is" for word in ("it", "that", "what", "there", "he", "she")},
+    **{f"{word}'re": f"{word} are" for word in ("you", "they", "we")},
+    **{f"{word}'ve": f"{word} have" for word in ("i", "we", "you", "they")},
+    **{f"{word}'d": f"{word} would" for word in ("i", "you")},
+    **{"you'll": "you will", "i'm": "i am", "can't": "cannot", "won't": "will not"},
+}
+_CONTRACTION = re.compile("|".join(sorted(_CONTRACTIONS, key=len, reverse=True)))
+
+
+def _context_key(turns: Iterable[str]) -> str:
+    return letters(" ".join(turns))
+
+
+def _item_key(item: Item) -> Hashable:
+    return _context_key(item.context), None if item.reference is None else letters(item.reference)
+
+
+def _index(dialogues: Sequence[Dialogue]) -> Mapping[Hashable, list[int]]:
+    """Rows by context and reference, and by context alone for items without a reference."""
+    index: dict[Hashable, list[int]] = defaultdict(list)
+    for row, dialogue in enumerate(dialogues):
+        context = _context_key(dialogue.turns)
+        index[context, letters(dialogue.reference or "")].append(row)
+        index[context, None].append(row)
+    return index
+
+
+def _by_text(keys: Sequence[Hashable], index: Mapping[Hashable, list[int]]) -> Rows:
+    rows: Rows = []
+    taken: set[int] = set()
+    expected = 0
+    for key in keys:
+        free = [row for row in index.get(key, ()) if row not in taken]
+        row = min(free, key=lambda row: abs(row - expected), default=None)
+        if row is not None:
+            taken.add(row)
+        expected = expected + 1 if row is None else row + 1
+        rows.append(row)
+    return rows
+
+
+def _by_order(ours: Sequence[str], theirs: Sequence[str]) -> Rows:
+    """An alignment that keeps the order: texts that occur once on either side first, then the ones between them."""
+    rows: Rows = [None] * len(ours)
+    once_ours, once_theirs = _once(ours), _once(theirs)
+    pairs = [(place, once_theirs[text]) for text, place in once_ours.items() if text in once_theirs]
+    for place, row in _rising(pairs):
+        rows[place] = row
+    places = _places(theirs)
+    start = 0
+    for place, text in enumerate(ours):
+        if rows[place] is None and text in places:
+            end = next((row for row in rows[place + 1 :] if row is not None), len(theirs))
+            free = places[text][bisect_left(places[text], start) :][:1]
+            rows[place] = free[0] if free and free[0] < end else None
+        found = rows[place]
+        start = start if found is None else found + 1
+    return rows
+
+
+def _places(texts: Sequence[str]) -> dict[str, list[int]]:
+    """Where each text is; empty ones are nowhere."""
+    places: dict[str, list[int]] = defaultdict(list)
+    for place, text in enumerate(texts):
+        if text:
+            places[text].append(place)
+    return places
+
+
+def _once(texts: Sequence[str]) -> dict[str, int]:
+    return {text: found[0] for text, found in _places(texts).items() if len(found) == 1}
+
+
+def _rising(pairs: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """The longest choice of pairs, sorted by their first, whose seconds rise, too."""
+    tails: list[int] = []
+    ends: list[int] = []
+    before: list[int] = []
+    for number, (_, row) in enumerate(pairs):
+        place = bisect_left(tails, row)
+        before.append(ends[place - 1] if place else -1)
+        if place == len(tails):
+            tails.append(row)
+            ends.append(number)
+        else:
+            tails[place], ends[place] = row, number
+    chosen = []
+    number = ends[-1] if ends else -1
+    while number >= 0:
+        chosen.append(pairs[number])
+        number = before[number]
+    return chosen[::-1]

@@ -1,0 +1,281 @@
+"""BERTScore (Zhang et al. 2020): how alike a reply and its reference are, token by token, to a language model.
+
+What bert-score 0.3.13 computes without idf weights and rescaling: roberta-large, layer 17, in the paper's tables. Its
+own code is not used for it: with transformers 5 it crashes on an empty text, overflows where a tokenizer has no limit,
+and no longer puts a space before a text for a RoBERTa, which changes every score.
+"""
+
+import re
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from localemp import hub
+from localemp.errors import LocalempError, OptionError, WeightsError
+from localemp.integrity import digest_of
+from localemp.metrics.base import Metric, Rows, Score, Setting, Signature, Statistics, check_same_items
+from localemp.metrics.replies import Replies
+from localemp.profiles import HubSource, Profile, load_profile
+from localemp.progress import Progress, silent
+from localemp.weights import Weights, resolve
+
+if TYPE_CHECKING:
+    from localemp.metrics.contextual import Contextual, Vectors
+
+NAMES = ("P_BERT", "R_BERT", "F_BERT")
+
+# bert-score knows models by names without an organisation; the hub has moved them since.
+_ORGANISATIONS = {
+    "albert": "albert",
+    "bert": "google-bert",
+    "distilbert": "distilbert",
+    "distilroberta": "distilbert",
+    "roberta": "FacebookAI",
+    "t5": "google-t5",
+    "xlm": "FacebookAI",
+    "xlnet": "xlnet",
+}
+
+# Pairs that are compared at once.
+_PAIRS = 256
+
+Pair = tuple[str, str]
+
+
+class BertScore:
+    """The three scores, which share one computation.
+
+    Vectors of the references are kept for all systems; of a reply nothing is kept but its three numbers, so that memory
+    does not grow with the systems, and a call that was interrupted goes on at the batch where it stopped.
+
+    Args:
+        model: A name that bert-score knows ("roberta-large"), one of localemp's encoders, a Hugging Face id, a folder
+            of weights, or any of them with a layer behind it ("roberta-large:17").
+        layer: Whose output is compared. By default what bert-score found best for a model of that name, else the last.
+        dtype: Precision of the model, "float32" or "bfloat16". With all-minilm-l6-v2 the second moved single replies by
+            up to 0.0023 and means by up to 0.0002.
+        device: As torch names it; by default "cuda" where there is one, else "cpu".
+        batch_tokens: Tokens in one forward pass; by default what suits the device.
+        fetch: Whether the weights may be fetched where they are not on this machine.
+        progress: Hears how many texts the model has read, and of how many.
+        fetching: Hears of bytes: weights being fetched or checked.
+
+    Raises:
+        OptionError: Two layers that contradict each other.
+    """
+
+    def __init__(
+        self,
+        model: str = "roberta-large",
+        layer: int | None = None,
+        *,
+        dtype: str = "float32",
+        device: str | None = None,
+        batch_tokens: int | None = None,
+        fetch: bool = True,
+        progress: Callable[[int, int], None] | None = None,
+        fetching: Progress = silent,
+    ) -> None:
+        self.model, named = split_layer(model)
+        if layer is not None and named is not None and layer != named:
+            raise OptionError(f"the model {model} says layer {named}, the layer given is {layer}", "give one of them")
+        self._layer = named if layer is None else layer
+        self._dtype, self._device, self._batch_tokens = dtype, device, batch_tokens
+        self._fetch, self._fetching = fetch, fetching
+        self._progress = progress or (lambda done, total: None)
+        self._references: dict[str, Vectors] = {}
+        self._scores: dict[Pair, tuple[float, float, float]] = {}
+        self._name = self.model
+        self._sha256: str | None = None
+        self._model: Contextual | None = None
+        self._failure: LocalempError | None = None
+
+    def metrics(self) -> tuple[Metric, ...]:
+        """P_BERT, R_BERT and F_BERT: means over the replies, from 0 to 1 as in the paper's tables."""
+        return tuple(_Part(self, column) for column in range(len(NAMES)))
+
+    def settings(self, *, load: bool = True) -> Mapping[str, Setting]:
+        """What the signatures of the three have in common; what only the model knows is None where there is none.
+
+        Args:
+            load: Whether the model is loaded where it was not needed before.
+        """
+        if load:
+            with suppress(LocalempError):
+                self._contextual  # noqa: B018
+        model = self._model
+        return {
+            "model": self._name,
+            "layer": model.layer if model else self._layer,
+            "weights": self._sha256,
+            "idf": False,
+            "rescaled": False,
+            "prefix space": model.prefix_space if model else None,
+            "tokens": model.limit if model else None,
+            "dtype": self._dtype,
+            **{package: _version(package) for package in ("bert-score", "transformers", "torch")},
+        }
+
+    def values(self, systems: Sequence[Replies]) -> NDArray[np.float64]:
+        """Precision, recall and F1 of every reply of every system, one row each; all 0 where a text is empty.
+
+        Raises:
+            OptionError: The systems are not of the same items, one has no reference, or the model cannot be used so.
+            WeightsError: The model is not here and cannot be fetched, or is broken; says what to do.
+            LocalempError: A library is missing, or the GPU's memory is not enough.
+        """
+        check_same_items(systems)
+        pairs = []
+        for item in (item for system in systems for item in system.items):
+            if item.reference is None:
+                raise OptionError(f"{item.id} has no reference reply", "BERTScore compares replies with references")
+            # bert-score strips too: behind the space that is put before a text, others would be tokens.
+            pairs.append((item.text.strip(), item.reference.strip()))
+        self._compute([pair for pair in dict.fromkeys(pairs) if all(pair) and pair not in self._scores])
+        nothing = (0.0, 0.0, 0.0)
+        found = [self._scores[pair] if all(pair) else nothing for pair in pairs]
+        return np.array(found, dtype=np.float64).reshape(-1, len(NAMES))
+
+    def _compute(self, pairs: Sequence[Pair]) -> None:
+        if not pairs:
+            return
+        from localemp.metrics.contextual import match
+
+        references_of = defaultdict(list)
+        for text, reference in pairs:
+            references_of[text].append(reference)
+        texts = list(references_of)
+        references = [text for text in dict.fromkeys(pair[1] for pair in pairs) if text not in self._references]
+        done, total = 0, len(references) + len(texts)
+        self._progress(done, total)
+        for batch, vectors in self._contextual.embed(references):
+            self._references |= {references[row]: each for row, each in zip(batch, vectors, strict=True)}
+            self._progress(done := done + len(batch), total)
+        for batch, vectors in self._contextual.embed(texts):
+            asked = [
+                (each, (texts[row], reference))
+                for row, each in zip(batch, vectors, strict=True)
+                for reference in references_of[texts[row]]
+            ]
+            for start in range(0, len(asked), _PAIRS):
+                part = asked[start : start + _PAIRS]
+                scores = match([each for each, _ in part], [self._references[pair[1]] for _, pair in part])
+                self._scores |= {pair: score for (_, pair), score in zip(part, scores, strict=True)}
+            self._progress(done := done + len(batch), total)
+
+    @property
+    def _contextual(self) -> "Contextual":
+        """The model; what went wrong once is not tried again for the next of the three scores."""
+        if self._failure is not None:
+            raise self._failure
+        try:
+            self._model = self._model or self._load()
+        except LocalempError as error:
+            self._failure = error
+            raise
+        return self._model
+
+    def _load(self) -> "Contextual":
+        try:
+            from bert_score.utils import model2layers
+
+            from localemp.metrics.contextual import Contextual
+        except ImportError as error:
+            install = "pip install 'localemp[models]'"
+            raise LocalempError(f"BERTScore needs a package that is not installed: {error}", install) from error
+        profile = _profile(self.model)
+        self._name = _short_name(profile)
+        weights = _weights(self.model, profile, self._fetching, fetch=self._fetch)
+        self._sha256 = _weights_sha256(weights)
+        layer = model2layers.get(self._name) if self._layer is None else self._layer
+        return Contextual(weights.folder, layer, self._dtype, self._device, self._batch_tokens)
+
+
+class _Part(Metric):
+    def __init__(self, bertscore: BertScore, column: int) -> None:
+        self.name = NAMES[column]
+        self._bertscore, self._column = bertscore, column
+
+    def statistics(self, systems: Sequence[Replies]) -> Statistics:
+        return _Values(self._bertscore.values(systems)[:, self._column])
+
+    def settings(self) -> Mapping[str, Setting]:
+        return self._bertscore.settings()
+
+    def missing(self, replies: Replies) -> str:
+        without = sum(reference is None for reference in replies.references)
+        return f"{without:,} of {len(replies):,} dialogues have no reference reply" if without else ""
+
+    def score(self, replies: Replies) -> Score:
+        reason = self.missing(replies)
+        if not reason:
+            return super().score(replies)
+        # Nothing is fetched and loaded for what has no score anyway.
+        signature = Signature.of(self.name.lower(), replies, self._bertscore.settings(load=False))
+        return Score(self.name, None, signature, reason)
+
+
+class _Values(Statistics):
+    def __init__(self, values: NDArray[np.float64]) -> None:
+        self._values = values
+
+    def value(self, rows: Rows) -> float:
+        return float(self._values[rows].mean()) if len(rows) else float("nan")
+
+    def each(self, rows: Rows) -> NDArray[np.float64]:
+        chosen: NDArray[np.float64] = self._values[rows]
+        return chosen
+
+
+def split_layer(model: str) -> tuple[str, int | None]:
+    """A model's name or folder, and the layer behind its last colon, as in "roberta-large:17", or None."""
+    found = re.fullmatch(r"(.+):(\d+)", model)
+    return (found[1], int(found[2])) if found else (model, None)
+
+
+def _profile(model: str) -> Profile:
+    organisation = _ORGANISATIONS.get(model.partition("-")[0])
+    known_to_bert_score = organisation is not None and "/" not in model and not Path(model, "config.json").is_file()
+    return load_profile(f"{organisation}/{model}" if known_to_bert_score else model, "encoder")
+
+
+def _short_name(profile: Profile) -> str:
+    """As bert-score knows it; a folder goes by its own name, since a path says nothing on another machine."""
+    if profile.path is not None:
+        return profile.path.name
+    organisation, _, name = profile.name.rpartition("/")
+    return name if organisation in _ORGANISATIONS.values() else profile.name
+
+
+def _weights(model: str, profile: Profile, progress: Progress, *, fetch: bool) -> Weights:
+    # Whoever has used bert-score has the model in the Hugging Face cache under its old name.
+    former = hub.find_snapshot(HubSource.model_construct(id=model, revision=None)) if "/" not in model else None
+    if former is not None and profile.hub is not None and profile.package is None:
+        hashes = hub.verify_snapshot(former, progress)
+        return Weights(former.folder, "hf-cache", model, former.revision, hashes, digest_of(hashes))
+    try:
+        return resolve(profile, progress, fetch=fetch)
+    except WeightsError as error:
+        error.hint = error.hint.replace("--model FOLDER", "--bertscore-model FOLDER")
+        raise
+
+
+def _weights_sha256(weights: Weights) -> str:
+    """Of the weights alone, so that another file beside them makes no other model."""
+    names: dict[str, Any] = {}
+    for ending in (".safetensors", ".bin"):
+        names = names or {name: sha256 for name, sha256 in weights.sha256.items() if name.endswith(ending)}
+    return next(iter(names.values())) if len(names) == 1 else digest_of(names)
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

@@ -1,0 +1,230 @@
+"""A vector for every token of a text, at one layer of a transformer: what BERTScore compares. Owns transformers.
+
+Texts are computed in batches of one length in tokens, so that nothing is padded: no work is done on padding, attention
+needs no mask, and the company that a text happens to be in cannot change its vectors.
+"""
+
+import json
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from safetensors import SafetensorError
+from torch.nn.utils.rnn import pad_sequence
+from transformers import AutoConfig, AutoModel, AutoTokenizer
+
+from localemp.device import pick_device
+from localemp.errors import LocalempError, OptionError, WeightsError
+from localemp.quiet import quiet_transformers
+
+DTYPES = ("float32", "bfloat16")
+
+# Tokens in one forward pass. A CPU is fastest when a batch stays in its cache, a GPU when it is full.
+_CPU_TOKENS, _GPU_TOKENS = 1_024, 32_768
+
+# Where models keep their layers, as attribute paths.
+_STACKS = ("encoder.layer", "layer", "transformer.layer", "encoder.layers", "layers", "encoder.block", "block")
+
+# For these bert-score asks for a space before the text, which transformers 5 does not hear at that place any more.
+_SPACED_TOKENIZERS = ("RobertaTokenizer", "GPT2Tokenizer")
+_SPACED_MODELS = ("roberta", "roberta-prelayernorm", "data2vec-text", "ibert", "gpt2")
+
+# Where neither tokenizer nor model has a limit of its own.
+_TOKENS = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Vectors:
+    """A text's tokens.
+
+    Attributes:
+        tokens: Shape (tokens, dim), each row of length one, in float32.
+        weights: Shape (tokens,), summing to one: equal for all tokens but those that the tokenizer puts around a text,
+            which have none. All zero where there are no others.
+    """
+
+    tokens: Any
+    weights: Any
+
+
+class Contextual:
+    """A transformer, cut off behind one layer.
+
+    Args:
+        folder: The model as transformers saves it.
+        layer: Whose output is taken, counted from 1; 0 is what the first layer is given. None is the last.
+        dtype: Precision of the transformer, "float32" or "bfloat16".
+        device: As torch names it; by default "cuda" where there is one, else "cpu".
+        batch_tokens: Tokens in one forward pass; by default what suits the device. A longer text goes alone.
+
+    Attributes:
+        layer: Whose output is taken.
+        prefix_space: Whether a space is put before every text.
+        limit: Tokens of a text that are seen, special ones included.
+
+    Raises:
+        OptionError: A layer, dtype or device that does not exist, or a model whose layers cannot be found.
+        WeightsError: The folder holds no complete model and tokenizer.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        layer: int | None = None,
+        dtype: str = "float32",
+        device: str | None = None,
+        batch_tokens: int | None = None,
+    ) -> None:
+        if dtype not in DTYPES:
+            raise OptionError(f"BERTScore's dtype {dtype!r} does not exist", f"known: {', '.join(DTYPES)}")
+        self._device = pick_device(device)
+        self._batch_tokens = batch_tokens or (_CPU_TOKENS if self._device.type == "cpu" else _GPU_TOKENS)
+        with _told(folder), _silent_transformers():
+            config = AutoConfig.from_pretrained(folder, local_files_only=True)
+            self.prefix_space = _wants_space(folder, config)
+            space = {"add_prefix_space": True} if self.prefix_space else {}
+            self._tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, **space)
+            model, found = AutoModel.from_pretrained(
+                folder, dtype=torch.float32, local_files_only=True, output_loading_info=True
+            )
+        # transformers would fill these with random numbers; what is pooled from the last layer is not looked at.
+        if missing := sorted(name for name in found["missing_keys"] if not name.startswith("pooler")):
+            raise WeightsError(f"the weights in {folder} lack {len(missing)} tensors, such as {missing[0]}")
+        model, self.layer = _cut(model, layer, folder)
+        self._model = model.to(self._device, getattr(torch, dtype)).eval()
+        self.limit = _limit(self._tokenizer, config)
+        self._around = {self._tokenizer.cls_token_id, self._tokenizer.sep_token_id}
+
+    def embed(self, texts: Sequence[str]) -> Iterator[tuple[list[int], list[Vectors]]]:
+        """Embed texts, the longest first.
+
+        Yields:
+            For every batch which of the texts it holds, and their vectors, which lie on the device.
+
+        Raises:
+            LocalempError: The memory is not enough.
+        """
+        for batch, ids in self._batches(texts):
+            yield batch, self._embed(ids)
+
+    def _batches(self, texts: Sequence[str]) -> Iterator[tuple[list[int], list[list[int]]]]:
+        """Texts of one length, as many as a batch takes."""
+        of_length: dict[int, list[int]] = defaultdict(list)
+        if not texts:
+            return
+        ids: list[list[int]] = self._tokenizer(list(texts), truncation=True, max_length=self.limit)["input_ids"]
+        for position, tokens in enumerate(ids):
+            of_length[len(tokens)].append(position)
+        for length in sorted(of_length, reverse=True):
+            size = max(1, self._batch_tokens // max(1, length))
+            for start in range(0, len(of_length[length]), size):
+                batch = of_length[length][start : start + size]
+                yield batch, [ids[position] for position in batch]
+
+    def _embed(self, ids: list[list[int]]) -> list[Vectors]:
+        counted = torch.tensor([[token not in self._around for token in each] for each in ids], dtype=torch.float32)
+        weights = (counted / counted.sum(1, keepdim=True).clamp(min=1)).to(self._device)
+        try:
+            with torch.no_grad():
+                vectors = self._model(torch.tensor(ids, device=self._device))[0].float()
+        except torch.OutOfMemoryError as error:
+            raise LocalempError("BERTScore's model does not fit the GPU's memory", "use --device cpu") from error
+        vectors /= vectors.norm(dim=-1, keepdim=True)
+        return [Vectors(*row) for row in zip(vectors, weights, strict=True)]
+
+
+def match(candidates: Sequence[Vectors], references: Sequence[Vectors]) -> list[tuple[float, float, float]]:
+    """Greedy matching of candidates that are equally long (Zhang et al. 2020, section 3, without importance weights).
+
+    Every token takes the most similar one of the other text, special ones included. A token that is like none of them
+    has 0, not less: bert-score, which takes padding for tokens, has it so for all but the longest text of a batch.
+
+    Returns:
+        Precision, recall and F1 of each pair; all 0 where a text has no token of its own.
+    """
+    theirs = torch.stack([each.tokens for each in candidates])
+    weights = torch.stack([each.weights for each in candidates])
+    ours = pad_sequence([each.tokens for each in references], batch_first=True)
+    our_weights = pad_sequence([each.weights for each in references], batch_first=True)
+    lengths = torch.tensor([len(each.tokens) for each in references], device=ours.device)
+    padding = torch.arange(ours.shape[1], device=ours.device) >= lengths[:, None]
+    similarity = (theirs @ ours.mT).masked_fill_(padding[:, None, :], 0.0).clamp_(min=0.0)
+    precision = (similarity.amax(2) * weights).sum(1)
+    recall = (similarity.amax(1) * our_weights).sum(1)
+    f1 = 2 * precision * recall / (precision + recall)
+    empty = (weights.sum(1) == 0) | (our_weights.sum(1) == 0)
+    found = torch.stack([precision, recall, f1], dim=1).masked_fill(empty[:, None], 0.0).nan_to_num(0.0)
+    return [(p, r, f) for p, r, f in found.tolist()]
+
+
+def _cut(model: Any, layer: int | None, folder: Path) -> tuple[Any, int]:
+    """The model without what comes behind a layer, and that layer's number."""
+    if hasattr(model, "encoder") and hasattr(model, "decoder"):
+        model = model.encoder
+    albert = hasattr(getattr(model, "encoder", None), "albert_layer_groups")
+    stack: Any = None if albert else next(filter(None, (_at(model, path) for path in _STACKS)), None)
+    if stack is None and not albert:
+        raise OptionError(f"BERTScore does not know where a {type(model).__name__} has its layers", "use another model")
+    layers = model.encoder.config.num_hidden_layers if albert else len(stack)
+    if layer is None:
+        layer = layers
+    if not 0 <= layer <= layers:
+        raise OptionError(f"{folder.name} has {layers} layers, so there is no layer {layer}", "write MODEL:LAYER")
+    if albert:  # one layer, used many times
+        model.encoder.config.num_hidden_layers = layer
+    else:
+        del stack[layer:]
+    if hasattr(model, "pooler"):
+        model.pooler = None
+    return model, layer
+
+
+def _at(model: Any, path: str) -> Any:
+    for name in path.split("."):
+        model = getattr(model, name, None)
+    return model if isinstance(model, torch.nn.ModuleList) else None
+
+
+def _wants_space(folder: Path, config: Any) -> bool:
+    """Whether bert-score, which asks for the tokenizer's class, would have a space put before texts."""
+    settings = folder / "tokenizer_config.json"
+    named = json.loads(settings.read_text("utf-8")).get("tokenizer_class") if settings.is_file() else None
+    named = named or getattr(config, "tokenizer_class", None)
+    return named.removesuffix("Fast") in _SPACED_TOKENIZERS if named else config.model_type in _SPACED_MODELS
+
+
+def _limit(tokenizer: Any, config: Any) -> int:
+    """Tokens that tokenizer and model can both take."""
+    positions = getattr(config, "max_position_embeddings", None) or _TOKENS
+    # Positions of a RoBERTa begin behind the number of its padding token.
+    if config.model_type in (*_SPACED_MODELS, "xlm-roberta", "camembert", "longformer") and config.model_type != "gpt2":
+        positions -= config.pad_token_id + 1
+    return int(min(tokenizer.model_max_length, positions))
+
+
+@contextmanager
+def _told(folder: Path) -> Iterator[None]:
+    """Turn what transformers says of a folder that is no model into our error."""
+    try:
+        yield
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        hint = "give a folder with config.json, weights and tokenizer, a Hugging Face id, or a known name"
+        raise WeightsError(f"no model for BERTScore in {folder}: {reason}", hint) from error
+
+
+@contextmanager
+def _silent_transformers() -> Iterator[None]:
+    """Neither bars nor warnings: that a head was left out and a pooler made up is how BERTScore uses a model."""
+    before = transformers.utils.logging.get_verbosity()
+    transformers.utils.logging.set_verbosity(transformers.utils.logging.CRITICAL)
+    try:
+        with quiet_transformers():
+            yield
+    finally:
+        transformers.utils.logging.set_verbosity(before)

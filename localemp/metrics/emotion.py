@@ -1,0 +1,169 @@
+"""Acc: whether stage 1 of a two-stage run, or a classifier, names the speaker's emotion (section 4 of the paper)."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache, partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from localemp.dialogue import EMOTIONS
+from localemp.metrics.base import Metric, Rows, Setting, Statistics, check_same_items
+from localemp.metrics.replies import Replies
+
+# Words of the same stem that name the same feeling. Words for what causes it are in, synonyms are not.
+VARIANTS: Mapping[str, str] = {
+    "guilty": "guilt guiltily guiltiness",
+    "caring": "care cares caringly",
+    "lonely": "loneliness lonesome",
+    "excited": "excitement exciting excitedly",
+    "sad": "sadness sadly saddened saddening sadder",
+    "hopeful": "hope hopes hoping hopefulness hopefully",
+    "angry": "anger angrily angered",
+    "joyful": "joy joyous joyfully joyfulness",
+    "disappointed": "disappointment disappointing disappointedly",
+    "faithful": "faith faithfulness faithfully",
+    "content": "contentment contented contentedness",
+    "annoyed": "annoyance annoying annoyingly",
+    "terrified": "terror terrifying terrify",
+    "nostalgic": "nostalgia nostalgically",
+    "grateful": "gratitude gratefulness gratefully",
+    "trusting": "trust trusts trusted trustful",
+    "surprised": "surprise surprising surprisingly",
+    "ashamed": "shame shameful",
+    "impressed": "impressive impressing",
+    "proud": "pride proudly",
+    "furious": "fury furiously",
+    "sentimental": "sentimentality sentimentally",
+    "confident": "confidence confidently",
+    "anxious": "anxiety anxiously anxiousness",
+    "jealous": "jealousy jealously",
+    "apprehensive": "apprehension apprehensively apprehensiveness",
+    "embarrassed": "embarrassment embarrassing embarrassingly",
+    "anticipating": "anticipation anticipate anticipates anticipated anticipatory",
+    "disgusted": "disgust disgusting",
+    "devastated": "devastation devastating",
+    "prepared": "preparedness preparation preparing",
+    "afraid": "",
+}
+NO_LABEL = "none"
+
+
+def first_label(text: str | None, variants: bool = False) -> str | None:
+    """The first of the 32 emotions in a text, at word boundaries, in any case.
+
+    Args:
+        text: A stage-1 reply, or a classifier's label; None where there is none.
+        variants: Whether "anger" counts as angry.
+    """
+    pattern, labels = _pattern(variants)
+    found = pattern.search(text or "")
+    return labels[found[0].lower()] if found else None
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """How often each emotion was taken for which.
+
+    Attributes:
+        labels: The 32 emotions.
+        columns: The same, then `NO_LABEL`.
+        counts: A row for each true emotion, a column for each named one.
+    """
+
+    labels: tuple[str, ...]
+    columns: tuple[str, ...]
+    counts: NDArray[np.int64]
+
+
+def confusion(replies: Replies, variants: bool = False) -> Confusion:
+    """The confusion of the emotions; items without a true emotion are left out."""
+    counts = np.zeros((len(EMOTIONS), len(EMOTIONS) + 1), np.int64)
+    true, named = _pairs([replies], variants)
+    known = true >= 0
+    np.add.at(counts, (true[known], named[known]), 1)
+    return Confusion(EMOTIONS, (*EMOTIONS, NO_LABEL), counts)
+
+
+class EmotionMetric(Metric):
+    """One number on which emotion was named and which was true, x100.
+
+    Args:
+        name: A key of `EMOTION_METRICS`: "Acc", "Acc variants", "Macro-F1" or "No label".
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.hidden = name != "Acc"
+        self._variants = name == "Acc variants"
+
+    def settings(self) -> Mapping[str, Setting]:
+        """What counts as naming an emotion."""
+        return {"labels": len(EMOTIONS), "named": "first", "case": "lower", "variants": self._variants}
+
+    def missing(self, replies: Replies) -> str:
+        """Why there is none: nothing names an emotion, or the true one is not known."""
+        if all(item.feeling is None for item in replies.items):
+            return "no stage was asked for the emotion (only two-stage runs ask, where it is not given)"
+        if all(item.emotion not in EMOTIONS for item in replies.items):
+            return "the data does not say the emotion"
+        return ""
+
+    def statistics(self, systems: Sequence[Replies]) -> Statistics:
+        """True and named emotion of every item."""
+        check_same_items(systems)
+        return _Named(*_pairs(systems, self._variants), self.name)
+
+
+class _Named(Statistics):
+    def __init__(self, true: NDArray[np.intp], named: NDArray[np.intp], name: str) -> None:
+        self._true, self._named, self._name = true, named, name
+
+    def value(self, rows: Rows) -> float:
+        rows = rows[self._true[rows] >= 0]
+        if not len(rows):
+            return float("nan")
+        if self._name == "Macro-F1":
+            return 100 * macro_f1(self._true[rows], self._named[rows])
+        return float(self._each(rows).mean())
+
+    def each(self, rows: Rows) -> NDArray[np.float64] | None:
+        """100 or 0 for every item, NaN where the true emotion is not known; nothing for Macro-F1."""
+        if self._name == "Macro-F1":
+            return None
+        return np.where(self._true[rows] >= 0, self._each(rows), np.nan)
+
+    def _each(self, rows: Rows) -> NDArray[np.float64]:
+        named = self._named[rows]
+        yes = named == len(EMOTIONS) if self._name == "No label" else named == self._true[rows]
+        return np.where(yes, 100.0, 0.0)
+
+
+def macro_f1(true: NDArray[np.intp], named: NDArray[np.intp]) -> float:
+    """The mean F1 (0 to 1) of the emotions that occur, as true or as named ones; the 33rd, no label, has no F1."""
+    size = len(EMOTIONS)
+    both = np.bincount(true[true == named], minlength=size)[:size]
+    either = np.bincount(true, minlength=size)[:size] + np.bincount(named, minlength=size + 1)[:size]
+    return float((2 * both[either > 0] / either[either > 0]).mean())
+
+
+EMOTION_METRICS = {name: partial(EmotionMetric, name) for name in ("Acc", "Acc variants", "Macro-F1", "No label")}
+
+
+def _pairs(systems: Sequence[Replies], variants: bool) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Numbers of true (-1: not known) and named emotions (32: none), row by row."""
+    number = {emotion: index for index, emotion in enumerate(EMOTIONS)}
+    items = [item for system in systems for item in system.items]
+    true = [number.get(item.emotion or "", -1) for item in items]
+    named = [number.get(first_label(item.feeling, variants) or "", len(EMOTIONS)) for item in items]
+    return np.array(true, np.intp), np.array(named, np.intp)
+
+
+@cache
+def _pattern(variants: bool) -> tuple[re.Pattern[str], dict[str, str]]:
+    labels = {emotion: emotion for emotion in EMOTIONS}
+    if variants:
+        labels |= {word: emotion for emotion, each in VARIANTS.items() for word in each.split()}
+    # An underscore is a boundary too: models write _sad_.
+    return re.compile(rf"(?<![^\W_])(?:{'|'.join(labels)})(?![^\W_])", re.IGNORECASE), labels

@@ -1,0 +1,118 @@
+"""The replies of one system, whoever made them: a run of localemp, or a file from elsewhere."""
+
+import hashlib
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from localemp.errors import RunError
+from localemp.runs import read_manifest, read_records
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A reply and what is known of its item.
+
+    Attributes:
+        id: Of the dialogue; unique in its system.
+        text: The reply; may be empty.
+        reference: What a person replied, where that is known.
+        emotion: The speaker's emotion, one of `localemp.dialogue.EMOTIONS`, where that is known.
+        feeling: What stage 1 of a two-stage strategy, or a classifier, said of the emotion; None where nothing did, or
+            where the strategy was given the emotion.
+        turns: The dialogue before the reply.
+    """
+
+    id: str
+    text: str
+    reference: str | None = None
+    emotion: str | None = None
+    feeling: str | None = None
+    turns: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Replies:
+    """The replies of one system.
+
+    Attributes:
+        name: What tables call it.
+        items: The replies, in the order of the data.
+        source: Where they come from, for JSON: a run's settings, or a file, its format and hypothesis.
+        notes: What a reader has to know: "12 of 5,255 rows have no reply", "the run is not finished".
+    """
+
+    name: str
+    items: tuple[Reply, ...]
+    source: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    @cached_property
+    def ids(self) -> tuple[str, ...]:
+        """The ids of the dialogues, in order."""
+        return tuple(item.id for item in self.items)
+
+    @cached_property
+    def ids_sha256(self) -> str:
+        """A hash of the ids in any order, since a run has them in the order in which they were finished."""
+        return hashlib.sha256("\n".join(sorted(self.ids)).encode()).hexdigest()
+
+    @cached_property
+    def texts(self) -> tuple[str, ...]:
+        """The replies alone."""
+        return tuple(item.text for item in self.items)
+
+    @cached_property
+    def references(self) -> tuple[str | None, ...]:
+        """The references alone."""
+        return tuple(item.reference for item in self.items)
+
+    def only(self, ids: Collection[str], note: str = "") -> "Replies":
+        """The replies to some dialogues, in the same order."""
+        kept = tuple(item for item in self.items if item.id in ids)
+        return replace(self, items=kept, notes=(*self.notes, note) if note else self.notes)
+
+
+def replies_of_run(folder: Path) -> Replies:
+    """The replies of a run, as far as it got.
+
+    Raises:
+        RunError: The folder holds no run, or it has no reply yet.
+    """
+    manifest, records = read_manifest(folder), read_records(folder)
+    settings = manifest["settings"]
+    asked = "emotion" not in (settings.get("given") or ())
+    items = tuple(_reply(record, folder, asked) for record in records if "reply" in record)
+    failed = len(records) - len(items)
+    if not items:
+        raise RunError(f"{folder}: no replies yet", "the command that made the run goes on with it")
+    notes = [f"{failed:,} of {len(records):,} dialogues failed and have no reply"] if failed else []
+    total = max((session.get("dialogues", 0) for session in manifest["sessions"]), default=0)
+    if len(records) < total:
+        notes.append(f"not finished: {len(records):,} of {total:,} dialogues")
+    source = {"run": str(folder), "settings": settings}
+    return Replies(folder.name, items, source, tuple(notes))
+
+
+def _reply(record: Mapping[str, Any], folder: Path, asked: bool) -> Reply:
+    """A line of a run as a reply; `asked` says whether stage 1, where there is one, was asked for the emotion."""
+    known = {name: record.get(name) for name in ("id", "reply", "reference", "emotion")}
+    try:
+        feeling = next((stage["text"] for stage in record.get("stages", ()) if stage["name"] == "feeling"), None)
+        turns = tuple(record.get("turns") or ())
+    except (KeyError, TypeError) as error:
+        raise RunError(f"{folder}: the stages or turns of {record['id']!r} cannot be read") from error
+    needed = (known["id"], known["reply"], *turns)
+    if not all(isinstance(text, str) for text in needed) or not all(
+        text is None or isinstance(text, str) for text in (known["reference"], known["emotion"], feeling)
+    ):
+        raise RunError(
+            f"{folder}: the reply to {record['id']!r} is not text", "take its line out of responses.jsonl, or repair it"
+        )
+    named = feeling if asked else None
+    return Reply(record["id"], record["reply"], known["reference"], known["emotion"], named, turns)

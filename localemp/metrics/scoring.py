@@ -1,0 +1,227 @@
+"""All metrics by name, all scores of a system, and the file that keeps them.
+
+    scores = score_all(replies_of_run(run), BertScore())
+    write_scores(scores_path(run), scores)
+
+Systems are scored one after another, so that memory does not grow with their number; what the references cost (tokens,
+embeddings) is kept from one to the next.
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from functools import partial
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Protocol
+
+from localemp.errors import DataError, LocalempError, OptionError, UnknownNameError
+from localemp.metrics.base import Metric, Score, Signature
+from localemp.metrics.bleu import Bleu
+from localemp.metrics.distinct import Distinct
+from localemp.metrics.emotion import EMOTION_METRICS
+from localemp.metrics.pairing import pair
+from localemp.metrics.replies import Replies
+
+# Every metric that needs no model, by the name that tables have; call one for the metric.
+METRICS: Mapping[str, Callable[[], Metric]] = {
+    "Dist-1": partial(Distinct, 1),
+    "Dist-2": partial(Distinct, 2),
+    "B-2": partial(Bleu, 2),
+    "B-4": partial(Bleu, 4),
+    "B-2 lower": partial(Bleu, 2, "lower"),
+    "B-4 lower": partial(Bleu, 4, "lower"),
+    "B-2 13a": partial(Bleu, 2, "13a"),
+    "B-4 13a": partial(Bleu, 4, "13a"),
+    **EMOTION_METRICS,
+}
+BERTSCORE = ("P_BERT", "R_BERT", "F_BERT")
+# All names in the order of the paper's Tables 1 and 3, then the second columns.
+ORDER = ("Dist-1", "Dist-2", *BERTSCORE, "B-2", "B-4", "Acc", *(name for name in METRICS if name not in
+         ("Dist-1", "Dist-2", "B-2", "B-4", "Acc")))  # fmt: skip
+SCORES = "scores.json"
+LOWER_CASED = "its replies are in lower case: B-2 lower and B-4 lower are the fair columns"
+
+
+class BertScoreLike(Protocol):
+    """What `localemp.metrics.bertscore.BertScore` is here: three metrics that share one model and one table."""
+
+    def metrics(self) -> Sequence[Metric]:
+        """P_BERT, R_BERT and F_BERT."""
+        ...
+
+
+def metric(name: str, bertscore: BertScoreLike | None = None) -> Metric:
+    """A metric by name; those of BERTScore where one is given.
+
+    Raises:
+        UnknownNameError: There is no such metric; the known ones are listed.
+    """
+    if name in METRICS:
+        return METRICS[name]()
+    given = {each.name: each for each in bertscore.metrics()} if bertscore else {}
+    if name not in given:
+        raise UnknownNameError("metric", name, [*METRICS, *given])
+    return given[name]
+
+
+@dataclass(frozen=True)
+class Scored:
+    """All scores of one system.
+
+    Attributes:
+        name: What tables call it.
+        scores: In the order of `ORDER`.
+        notes: What a reader has to know.
+        source: Where the replies come from.
+    """
+
+    name: str
+    scores: tuple[Score, ...]
+    notes: tuple[str, ...] = ()
+    source: Mapping[str, Any] = field(default_factory=dict)
+
+    def score(self, name: str) -> Score | None:
+        """One of them by name."""
+        return next((score for score in self.scores if score.name == name), None)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "name": self.name,
+            "source": self.source,
+            "notes": list(self.notes),
+            "scores": [score.as_dict() for score in self.scores],
+        }
+
+
+def score_all(replies: Replies, bertscore: BertScoreLike | None = None) -> Scored:
+    """Every metric on the replies of one system.
+
+    Args:
+        replies: Of one system.
+        bertscore: Gives P_BERT, R_BERT and F_BERT; left out where None. Where its model cannot be had, these three have
+            no value but the reason, and all others are given.
+    """
+    scores = {name: make().score(replies) for name, make in METRICS.items()}
+    scores |= {score.name: score for score in _bertscores(replies, bertscore)}
+    ordered = tuple(scores[name] for name in ORDER if name in scores)
+    lower = (LOWER_CASED,) if is_lower_cased(replies) else ()
+    return Scored(replies.name, ordered, (*replies.notes, *lower), dict(replies.source))
+
+
+def is_lower_cased(replies: Replies) -> bool:
+    """Whether fewer than one reply in a hundred has a capital letter, as in the output of many baselines."""
+    capital = sum(text != text.lower() for text in replies.texts)
+    return any(replies.texts) and capital < max(1, len(replies) / 100)
+
+
+def on_common(systems: Sequence[Replies]) -> list[Replies]:
+    """All systems on the dialogues that every one of them answered, in the first one's order.
+
+    Raises:
+        OptionError: There is none.
+    """
+    first, *others = systems
+    common = set(first.ids).intersection(*(pair(first, other).a.ids for other in others))
+    if not common:
+        raise OptionError("no dialogue is answered by all of them", "leave one out, or leave out --common")
+    place = {name: number for number, name in enumerate(first.ids)}
+    narrowed = []
+    for system in systems:
+        items = tuple(sorted((item for item in system.items if item.id in common), key=lambda item: place[item.id]))
+        note = f"scored on the {len(common):,} dialogues that all systems answered, of its {len(system):,}"
+        notes = (*system.notes, note) if len(common) < len(system) else system.notes
+        narrowed.append(replace(system, items=items, notes=notes))
+    return narrowed
+
+
+def _bertscores(replies: Replies, bertscore: BertScoreLike | None) -> list[Score]:
+    scores: list[Score] = []
+    for each in bertscore.metrics() if bertscore else ():
+        try:
+            scores.append(each.score(replies))
+        except LocalempError as error:
+            reason = f"{error.message} ({error.hint})" if error.hint else error.message
+            # Without the model, even what the signature would say of it is not known.
+            signature = Signature.of(each.name.lower(), replies, {})
+            scores.append(Score(each.name, None, signature, reason, each.hidden))
+    return scores
+
+
+def scores_path(source: Path) -> Path:
+    """Where the scores of a run (a folder) or of another's file are kept."""
+    return source / SCORES if source.is_dir() else source.with_name(f"{source.name}.{SCORES}")
+
+
+def write_scores(path: Path, scored: Scored) -> None:
+    """Keep scores as JSON, whole or not at all.
+
+    What was scored before of the same replies and cannot be had now, such as BERTScore on a machine without its model,
+    is kept with the signature that it had.
+
+    Raises:
+        DataError: The file cannot be written.
+    """
+    created = datetime.now(UTC).isoformat(timespec="seconds")
+    scored = replace(scored, scores=(*_with_earlier(path, scored),))
+    kept = {"format": 1, "created": created, **scored.as_dict(), "versions": _versions()}
+    temporary = path.with_name(f".{path.name}.new")
+    try:
+        temporary.write_text(json.dumps(kept, indent=2, ensure_ascii=False, allow_nan=False) + "\n", "utf-8")
+        temporary.replace(path)
+    except OSError as error:
+        raise DataError(path, f"cannot be written: {error.strerror or error}", "choose another --out") from error
+
+
+def read_scores(path: Path) -> Scored:
+    """Scores that were kept.
+
+    Raises:
+        DataError: There is no such file, or it holds no scores.
+    """
+    try:
+        kept = json.loads(path.read_text("utf-8"))
+        if kept["format"] != 1:
+            raise DataError(path, f"scores of format {kept['format']}, known: 1", "score again with this localemp")
+        scores = tuple(_score(each) for each in kept["scores"])
+        return Scored(kept["name"], scores, tuple(kept["notes"]), kept["source"])
+    except OSError as error:
+        raise DataError(path, f"cannot be read: {error.strerror or error}", "`localemp score` writes it") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(path, "holds no scores", "`localemp score` writes it anew") from error
+
+
+def _with_earlier(path: Path, scored: Scored) -> list[Score]:
+    try:
+        before = read_scores(path)
+    except DataError:
+        return list(scored.scores)
+    items = {score.signature.items_sha256 for score in scored.scores}
+    if before.source != json.loads(json.dumps(scored.source)):
+        return list(scored.scores)
+    scores = {score.name: score for score in scored.scores}
+    for score in before.scores:
+        now = scores.get(score.name)
+        if score.value is not None and score.signature.items_sha256 in items and (now is None or now.value is None):
+            scores[score.name] = score
+    return [scores[name] for name in ORDER if name in scores]
+
+
+def _score(kept: dict[str, Any]) -> Score:
+    told = dict(kept["signature"])
+    name, items, ids = told.pop("metric"), told.pop("items"), told.pop("items_sha256")
+    signature = Signature(name, tuple(told.items()), items, ids)
+    hidden = kept["name"] in METRICS and METRICS[kept["name"]]().hidden
+    return Score(kept["name"], kept["value"], signature, kept.get("reason", ""), hidden)
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in ("localemp", "nltk", "sacrebleu", "bert-score", "torch", "transformers", "numpy"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,268 @@
+"""Whether two systems differ: each metric's difference, how far chance could move it, and where they differ most.
+
+Everything is paired: the same dialogues, item by item, and only those that both systems answered. Two questions are
+kept apart. The p-value is of approximate randomisation (Noreen 1989; Riezler and Maxwell 2005): how often is the
+difference as large when it is left to chance which of the two said which reply? The interval is of the difference
+itself, had other dialogues of the same kind been drawn, as many: by paired bootstrap (Koehn 2004) where a metric does
+not mind an item that is drawn twice, by jackknife where it does, as Distinct-n does. docs/comparing.md has the reasons.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from localemp.errors import LocalempError, OptionError
+from localemp.metrics.base import Metric, Rows, Signature, Statistics
+from localemp.metrics.pairing import Pair, pair
+from localemp.metrics.replies import Replies, Reply
+
+SAMPLES, SEED, CONFIDENCE = 1000, 0, 0.95
+FEWEST_SAMPLES = 100
+BOOTSTRAP, JACKKNIFE = "bootstrap", "jackknife"
+
+Interval = tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """One metric of two systems on their common items.
+
+    Attributes:
+        name: As tables have it.
+        a: The first system's value, in the metric's unit; None where it has none.
+        b: The second system's.
+        signature: How both values were made.
+        difference: b - a.
+        interval: Where the difference lies with a confidence of 95 %.
+        interval_by: BOOTSTRAP or JACKKNIFE.
+        p: Two-sided, of approximate randomisation.
+        p_holm: The same, corrected for all metrics that were compared at once (Holm 1979).
+        reason: Why something above is None.
+        hidden: Whether the metric is only shown when asked for.
+        each: The items' own values, one row a system, for metrics of single replies.
+    """
+
+    name: str
+    a: float | None
+    b: float | None
+    signature: Signature
+    difference: float | None = None
+    interval: Interval | None = None
+    interval_by: str | None = None
+    p: float | None = None
+    p_holm: float | None = None
+    reason: str = ""
+    hidden: bool = False
+    each: NDArray[np.float64] | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        names = ("name", "a", "b", "difference", "interval", "interval_by", "p", "p_holm")
+        told = {"reason": self.reason} if self.reason else {}
+        return {**{name: getattr(self, name) for name in names}, **told, "signature": self.signature.as_dict()}
+
+
+@dataclass(frozen=True, slots=True)
+class Contrast:
+    """A dialogue that two systems answered differently well, by some measure of single replies.
+
+    Attributes:
+        a: What the first system said.
+        b: What the second said.
+        value_a: The measure of the first.
+        value_b: The measure of the second.
+    """
+
+    a: Reply
+    b: Reply
+    value_a: float
+    value_b: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        turns, reference = self.a.turns or self.b.turns, self.a.reference or self.b.reference
+        replies = {"a": self.a.text, "b": self.b.text, "value_a": self.value_a, "value_b": self.value_b}
+        return {"id": self.a.id, "turns": list(turns), "reference": reference, **replies}
+
+
+def compare(
+    a: Replies,
+    b: Replies,
+    metrics: Iterable[Metric],
+    samples: int = SAMPLES,
+    seed: int = SEED,
+    heard: Callable[[str], None] | None = None,
+) -> list[Comparison]:
+    """Compare two systems by each metric, on the items that both answered.
+
+    Args:
+        a: The first system; the other's difference from it is given.
+        b: The second.
+        metrics: Which.
+        samples: Random swaps, and resamples, of each metric.
+        seed: Of both; every metric gets the same draws, so that its figures do not depend on which others are asked.
+        heard: Told the name of each metric before it is computed.
+
+    Raises:
+        OptionError: No item in common, or too few samples.
+    """
+    if samples < FEWEST_SAMPLES:
+        raise OptionError(f"{samples} samples are too few for an interval", f"take at least {FEWEST_SAMPLES}")
+    both = pair(a, b)
+    found = []
+    for metric in metrics:
+        if heard is not None:
+            heard(metric.name)
+        found.append(_compared(metric, both.a, both.b, samples, seed))
+    corrected = holm([one.p for one in found])
+    return [replace(one, p_holm=p) for one, p in zip(found, corrected, strict=True)]
+
+
+def randomisation_p(statistics: Statistics, items: int, samples: int, seed: int) -> float:
+    """Two-sided p of approximate randomisation: (as large by chance + 1) / (samples + 1).
+
+    In each sample a fair coin decides for every item whether the two systems' replies to it are swapped. A difference
+    that is equal counts as as large: for the same replies p is 1, where sacrebleu, which counts only larger ones, has
+    1 / (samples + 1). NaN where a swap leaves a metric without a value.
+    """
+    rows = np.arange(items)
+    swaps = np.random.default_rng(seed).integers(2, size=(samples, items), dtype=bool)
+    observed = _difference(statistics, rows, rows + items)
+    drawn = np.empty(samples)
+    for number, swap in enumerate(swaps):
+        first = rows + items * swap
+        drawn[number] = _difference(statistics, first, 2 * rows + items - first)
+    if not np.isfinite(drawn).all():
+        return float("nan")
+    # What is equal but for rounding is equal.
+    hits = np.count_nonzero(np.abs(drawn) >= abs(observed) - 1e-9 * max(1.0, abs(observed)))
+    return (hits + 1) / (samples + 1)
+
+
+def bootstrap_interval(statistics: Statistics, items: int, samples: int, seed: int) -> Interval:
+    """Percentiles of the difference when items are drawn with replacement, the same for both systems.
+
+    Only for metrics that `minds_repetition` denies. NaN where a sample leaves a metric without a value.
+    """
+    generator = np.random.default_rng(seed)
+    drawn = np.empty(samples)
+    for number in range(samples):
+        rows = generator.integers(items, size=items)
+        drawn[number] = _difference(statistics, rows, rows + items)
+    outside = (1 - CONFIDENCE) / 2
+    low, high = np.quantile(drawn, [outside, 1 - outside])
+    return float(low), float(high)
+
+
+def jackknife_interval(statistics: Statistics, items: int, samples: int, seed: int) -> Interval:
+    """The difference plus and minus 1.96 standard errors, which come from leaving out one item, or few, at a time.
+
+    No item is ever taken twice. With more items than samples, items are left out in `samples` groups of nearly one
+    size, drawn at random (Busing, Meijer and van der Leeden 1999, for groups of unequal size). NaN where a metric has
+    no value without a group.
+    """
+    rows = np.arange(items)
+    groups = np.array_split(np.random.default_rng(seed).permutation(items), min(items, samples))
+    sizes = np.array([len(group) for group in groups])
+    whole = _difference(statistics, rows, rows + items)
+    without = np.empty(len(groups))
+    for number, group in enumerate(groups):
+        kept = np.delete(rows, group)
+        without[number] = _difference(statistics, kept, kept + items)
+    times = items / sizes
+    pseudo = whole + (times - 1) * (whole - without)
+    error = np.sqrt(np.mean((pseudo - np.average(pseudo, weights=sizes)) ** 2 / (times - 1)))
+    reach = NormalDist().inv_cdf((1 + CONFIDENCE) / 2) * float(error)
+    return whole - reach, whole + reach
+
+
+def minds_repetition(statistics: Statistics, items: int) -> bool:
+    """Whether counting every item twice changes a system's value, as it halves Distinct-n.
+
+    Such a metric is no function of how replies are distributed but also of how many there are; a bootstrap, in whose
+    samples a third of the items is missing and others stand twice, is then neither in the right place nor wide enough.
+    """
+    for system in (0, 1):
+        rows = np.arange(items) + system * items
+        if not np.isclose(statistics.value(np.tile(rows, 2)), statistics.value(rows), rtol=1e-9, atol=1e-12):
+            return True
+    return False
+
+
+def holm(ps: Sequence[float | None]) -> list[float | None]:
+    """p-values corrected for their number by Holm's step-down method; None stays None and does not count."""
+    corrected: list[float | None] = [None] * len(ps)
+    ranked = sorted((p, place) for place, p in enumerate(ps) if p is not None)
+    largest = 0.0
+    for rank, (p, place) in enumerate(ranked):
+        largest = max(largest, min(1.0, p * (len(ranked) - rank)))
+        corrected[place] = largest
+    return corrected
+
+
+def contrasts(both: Pair, each: NDArray[np.float64], count: int) -> list[Contrast]:
+    """The dialogues on which a measure of single replies differs most, the largest difference first.
+
+    Args:
+        both: The two systems.
+        each: One row a system, one column an item, as `Comparison.each` and `chrf_of_each` have them.
+        count: At most so many; those with no difference are left out.
+    """
+    gaps = np.nan_to_num(np.abs(each[1] - each[0]))
+    order = [int(place) for place in np.argsort(-gaps, kind="stable")[:count] if gaps[place] > 0]
+    return [Contrast(both.a.items[i], both.b.items[i], float(each[0, i]), float(each[1, i])) for i in order]
+
+
+def chrf_of_each(both: Pair) -> NDArray[np.float64] | None:
+    """Sentence-level chrF (sacrebleu's defaults, 0 to 100) of every reply; NaN without a reference, None if none has.
+
+    To put dialogues in order, not to judge a system.
+    """
+    from sacrebleu.metrics import CHRF
+
+    chrf = CHRF()
+    values = np.full((2, len(both.a)), np.nan)
+    for column, (first, second) in enumerate(zip(both.a.items, both.b.items, strict=True)):
+        if reference := first.reference or second.reference:
+            values[:, column] = [chrf.sentence_score(one.text, [reference]).score for one in (first, second)]
+    return None if np.isnan(values).all() else values
+
+
+def _compared(metric: Metric, a: Replies, b: Replies, samples: int, seed: int) -> Comparison:
+    signature = Signature.of(metric.name.lower(), a, metric.settings())
+    found = Comparison(metric.name, None, None, signature, hidden=metric.hidden)
+    missing = [metric.missing(system) for system in (a, b)]
+    if any(missing):
+        told = [f"{system.name}: {reason}" for system, reason in zip((a, b), missing, strict=True) if reason]
+        return replace(found, reason=missing[0] if missing[0] == missing[1] else "; ".join(told))
+    items = len(a)
+    try:
+        statistics = metric.statistics([a, b])
+    except LocalempError as error:  # such as a model that is not here; the other metrics are given all the same
+        return replace(found, reason=f"{error.message} ({error.hint})" if error.hint else error.message)
+    rows = np.arange(items)
+    values = [float(statistics.value(rows + start)) for start in (0, items)]
+    first, second = (value if np.isfinite(value) else None for value in values)
+    each = statistics.each(np.arange(2 * items))
+    found = replace(found, a=first, b=second, each=None if each is None else each.reshape(2, items))
+    if first is None or second is None:
+        without = " and ".join(s.name for s, value in ((a, first), (b, second)) if value is None)
+        return replace(found, reason=f"{without}: the replies have no words to count")
+    found = replace(found, difference=second - first)
+    if items < 2:
+        return replace(found, reason="one dialogue says nothing of chance")
+    by = JACKKNIFE if minds_repetition(statistics, items) else BOOTSTRAP
+    interval = (jackknife_interval if by == JACKKNIFE else bootstrap_interval)(statistics, items, samples, seed)
+    p = randomisation_p(statistics, items, samples, seed)
+    if not np.isfinite([*interval, p]).all():
+        reason = "some samples of so few replies have no words to count"
+        return replace(found, reason=reason, p=p if np.isfinite(p) else None)
+    return replace(found, interval=interval, interval_by=by, p=p)
+
+
+def _difference(statistics: Statistics, first: Rows, second: Rows) -> float:
+    return statistics.value(second) - statistics.value(first)

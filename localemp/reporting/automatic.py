@@ -1,0 +1,107 @@
+"""The tables of automatic metrics: the paper's columns (its Tables 1 and 3), and other ways of counting beside them."""
+
+from collections.abc import Sequence
+
+from localemp.metrics.base import Score
+from localemp.metrics.scoring import BERTSCORE, ORDER
+from localemp.reporting.comparing import Marks
+from localemp.reporting.published import MISSING, Published, PublishedTable
+from localemp.reporting.systems import System
+from localemp.reporting.tables import NOT_AVAILABLE, Cell, Note, Row, Table, listed, not_available, number
+
+PAPER = ("Dist-1", "Dist-2", *BERTSCORE, "B-2", "B-4", "Acc")
+SECOND = tuple(name for name in ORDER if name not in PAPER)
+UNITS = "BERTScore from 0 to 1, all others x100. `localemp compare` tells which differences are more than chance."
+AS_PRINTED = (
+    "Rows in grey are the paper's figures as printed, of its own systems on its 5,255 test rows: the same dialogues as "
+    "ours only where a run answered all of `--instances published`. {sources}"
+)
+
+
+def automatic_tables(systems: Sequence[System], published: Published) -> list[Table]:
+    """The paper's columns, and a second table of what is beside them where there is any."""
+    known = published.of("automatic")
+    papers = [table.row(row, PAPER) for table in known for row in table.rows]
+    notes = [*_system_notes(systems), Note(_about_paper(known) if known else MISSING), Note(UNITS)]
+    first = _table("automatic", "As in the paper's Tables 1 and 3", systems, PAPER, papers, notes)
+    shown = tuple(name for name in SECOND if any(name in system.scores for system in systems))
+    title = "The same, counted in other ways"
+    return [first, _table("automatic-second", title, systems, shown, [], [])] if shown else [first]
+
+
+def _table(
+    key: str,
+    title: str,
+    systems: Sequence[System],
+    columns: tuple[str, ...],
+    papers: Sequence[Row],
+    notes: Sequence[Note],
+) -> Table:
+    marks = Marks(systems, columns)
+    everyone = [system.name for system in systems]
+    reasons: dict[str, dict[str, list[str]]] = {}
+    rows = []
+    for system in systems:
+        cells = [_replies(system)]
+        for column in columns:
+            cell = _cell(column, system.scores.get(column), marks.of(system, column))
+            if cell.value is None:
+                reasons.setdefault(cell.about, {}).setdefault(column, []).append(system.name)
+            cells.append(cell)
+        rows.append(Row(system.name, tuple(cells), system.about, warning=system.warning))
+    papers = [Row(row.name, (Cell("", about=row.about), *row.cells), row.about, True) for row in papers]
+    return Table(
+        key,
+        "automatic",
+        title,
+        "System",
+        ("Replies", *columns),
+        (*rows, *papers),
+        (*marks.notes, *not_available(reasons, everyone), *notes),
+        _made(systems, columns, everyone),
+    )
+
+
+def _cell(column: str, score: Score | None, mark: str) -> Cell:
+    if score is None:
+        return Cell(NOT_AVAILABLE, about="not scored; `localemp score` adds it")
+    if score.value is None:
+        return Cell(NOT_AVAILABLE, about=score.reason)
+    return Cell(number(score.value, decimals(column)), score.value, str(score.signature), mark)
+
+
+def decimals(column: str) -> int:
+    """How many decimals a metric is shown with."""
+    return 3 if column in BERTSCORE else 2
+
+
+def _replies(system: System) -> Cell:
+    first = next(iter(system.scores.values()), None)
+    count = len(system.replies) if system.replies is not None else first.signature.items if first else 0
+    return Cell(f"{count:,}", count, "replies that were scored")
+
+
+def _made(systems: Sequence[System], columns: Sequence[str], everyone: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    made: dict[str, list[str]] = {}
+    for column in columns:
+        for system in systems:
+            if (score := system.scores.get(column)) is not None and score.value is not None:
+                made.setdefault(_settings(score), []).append(system.name)
+    return tuple((signature, listed(names, everyone)) for signature, names in made.items())
+
+
+def _settings(score: Score) -> str:
+    # Without the ids: runs have theirs in the order in which they were finished; the cell has the whole signature.
+    return str(score.signature).rpartition("|ids:")[0]
+
+
+def _system_notes(systems: Sequence[System]) -> list[Note]:
+    told: dict[str, list[str]] = {}
+    for system in systems:
+        for note in system.notes:
+            told.setdefault(note, []).append(system.name)
+    return [Note(f"{listed(names)}: {note}") for note, names in told.items()]
+
+
+def _about_paper(tables: Sequence[PublishedTable]) -> str:
+    return AS_PRINTED.format(sources="; ".join(f"Table {table.number}: {table.source}" for table in tables))

@@ -1,0 +1,88 @@
+"""The case study: what all runs replied to the same dialogue, as data that the page draws from.
+
+Thousands of dialogues with their prompts repeat the same texts; each is kept once and meant by its number.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from markupsafe import Markup
+
+from localemp.reporting.systems import Record, System
+
+_TOLD = ("prompt_tokens", "completion_tokens", "seconds", "finish_reason", "exemplars_dropped")
+
+
+def case_study(systems: Sequence[System], limit: int | None = None) -> dict[str, Any]:
+    """Systems, texts and dialogues.
+
+    Args:
+        systems: Those without replies are left out.
+        limit: Only so many dialogues, from the first; all where None.
+    """
+    runs = [system for system in systems if system.records]
+    texts = _Texts()
+    dialogues: dict[tuple[str, tuple[str, ...]], dict[str, Any]] = {}
+    without: list[tuple[int, Record]] = []
+    for number, system in enumerate(runs):
+        for record in system.records:
+            if "error" in record:
+                without.append((number, record))
+                continue
+            # Other data may have the same id.
+            key = (record["id"], tuple(record["turns"]))
+            if key not in dialogues and len(dialogues) != limit:
+                dialogues[key] = _dialogue(record, len(runs), texts)
+            if key in dialogues:
+                dialogues[key]["replies"][number] = _reply(record, texts)
+    for number, record in without:
+        for (name, _), dialogue in dialogues.items():
+            if name == record["id"]:
+                dialogue["replies"][number] = {"error": texts(record["error"]["message"])}
+    return {"systems": [system.name for system in runs], "texts": texts.all, "dialogues": list(dialogues.values())}
+
+
+def as_script(value: Any) -> Markup:
+    """JSON that can stand within a `<script>` element whatever its texts hold."""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    for character in "<>&\u2028\u2029":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return Markup(text.encode("utf-8", "replace").decode())
+
+
+class _Texts:
+    def __init__(self) -> None:
+        self._numbers: dict[str, int] = {}
+
+    def __call__(self, text: str) -> int:
+        return self._numbers.setdefault(text, len(self._numbers))
+
+    @property
+    def all(self) -> list[str]:
+        return list(self._numbers)
+
+
+def _dialogue(record: Record, runs: int, texts: _Texts) -> dict[str, Any]:
+    known = {name: texts(record[name]) for name in ("situation", "reference") if record.get(name)}
+    emotion = {"emotion": record["emotion"]} if record.get("emotion") else {}
+    turns = [texts(turn) for turn in record["turns"]]
+    return {"id": record["id"], **emotion, **known, "turns": turns, "replies": [None] * runs}
+
+
+def _reply(record: Record, texts: _Texts) -> dict[str, Any]:
+    reply: dict[str, Any] = {
+        "text": texts(record["reply"]),
+        "stages": [_stage(each, texts) for each in record["stages"]],
+    }
+    if record.get("exemplars"):
+        reply["exemplars"] = [[shown["id"], shown["score"]] for shown in record["exemplars"]]
+    if record.get("inferences") is not None:
+        reply["inferences"] = record["inferences"]
+    return reply
+
+
+def _stage(stage: Mapping[str, Any], texts: _Texts) -> dict[str, Any]:
+    messages = [[message["role"], texts(message["content"])] for message in stage["messages"]]
+    told = {name: stage[name] for name in _TOLD if stage.get(name) is not None}
+    return {"name": stage["name"], "text": texts(stage["text"]), "messages": messages, **told}

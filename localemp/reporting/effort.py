@@ -1,0 +1,86 @@
+"""How long replies are, and what one costs: seconds and tokens, stage by stage."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Any
+
+from localemp.reporting.systems import System
+from localemp.reporting.tables import NOT_AVAILABLE, Cell, Note, Row, Table, not_available, number
+
+SECONDS = (
+    "Seconds are those that a call waited for its answer, with all other dialogues that were in flight; they compare "
+    "strategies only between runs on one machine with one concurrency."
+)
+QUANTITIES = (
+    ("seconds", "Seconds", "seconds", 2),
+    ("prompt_tokens", "Prompt tokens", "tokens", 0),
+    ("completion_tokens", "Tokens written", "tokens", 1),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """What one reply of a run takes, on average.
+
+    Attributes:
+        words: Of every reply, by whitespace.
+        calls: Of the model, for one reply.
+        stages: Stage -> quantity of `QUANTITIES` -> mean for one reply; None where a call did not tell.
+    """
+
+    words: tuple[int, ...]
+    calls: float
+    stages: dict[str, dict[str, float | None]]
+
+    def total(self, quantity: str) -> float | None:
+        """Of all stages together; None where one did not tell."""
+        parts = [each[quantity] for each in self.stages.values()]
+        known = [part for part in parts if part is not None]
+        return sum(known) if parts and len(known) == len(parts) else None
+
+
+def effort_of(system: System) -> Effort:
+    """What the replies of a run took."""
+    answered = system.answered
+    stages: dict[str, list[dict[str, Any]]] = {}
+    for record in answered:
+        for stage in record["stages"]:
+            stages.setdefault(stage["name"], []).append(stage)
+    means = {
+        name: {key: _per_reply([stage.get(key) for stage in calls], len(answered)) for key, *_ in QUANTITIES}
+        for name, calls in stages.items()
+    }
+    total = sum(len(calls) for calls in stages.values())
+    return Effort(words_of(record["reply"] for record in answered), total / max(len(answered), 1), means)
+
+
+def words_of(texts: Iterable[str]) -> tuple[int, ...]:
+    """Numbers of words, by whitespace."""
+    return tuple(len(text.split()) for text in texts)
+
+
+def effort_table(systems: Sequence[System], efforts: Sequence[Effort]) -> Table:
+    """Length and cost of a reply, one row a run."""
+    everyone = [system.name for system in systems]
+    reason = "the engine did not tell for every call"
+    reasons: dict[str, dict[str, list[str]]] = {}
+    rows = []
+    for system, effort in zip(systems, efforts, strict=True):
+        words = fmean(effort.words)
+        cells = [Cell(number(words, 1), words, "mean, words by whitespace"), Cell(f"{effort.calls:.2g}", effort.calls)]
+        for key, title, _, decimals in QUANTITIES:
+            if (value := effort.total(key)) is None:
+                reasons.setdefault(reason, {}).setdefault(title, []).append(system.name)
+                cells.append(Cell(NOT_AVAILABLE, about=reason))
+            else:
+                cells.append(Cell(number(value, decimals), value, "mean, all stages together"))
+        rows.append(Row(system.name, tuple(cells), system.about, warning=system.warning))
+    columns = ("Words", "Calls", *(title for _, title, *_ in QUANTITIES))
+    notes = (*not_available(reasons, everyone), Note(f"Words by whitespace. {SECONDS}"))
+    return Table("effort", "effort", "Means for one reply, all its stages together", "Run", columns, tuple(rows), notes)
+
+
+def _per_reply(values: Sequence[float | None], replies: int) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / replies if len(known) == len(values) and replies else None

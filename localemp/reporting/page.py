@@ -1,0 +1,62 @@
+"""The page: one file with all that it needs inside, which works from a disk and without a network."""
+
+from base64 import b64encode
+from datetime import UTC, datetime
+from hashlib import sha256
+from importlib.metadata import version
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from localemp.reporting.cases import as_script
+from localemp.reporting.report import Report
+from localemp.reporting.tables import spans
+
+PAGE = Path(__file__).with_name("page")
+
+
+def render(report: Report, title: str | None = None) -> str:
+    """The report as HTML.
+
+    Its policy lets nothing be loaded and no script run but the page's own, which is named by its hash: markup within a
+    reply could do nothing even if it were not escaped.
+    """
+    style, script = (Markup((PAGE / name).read_text("utf-8")) for name in ("style.css", "app.js"))
+    made, same = report.made()
+    cases = report.case_study()
+    environment = Environment(
+        loader=FileSystemLoader(PAGE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    runs = sum(system.manifest is not None for system in report.systems)
+    return environment.get_template("report.html.jinja").render(
+        with_code=_with_code,
+        title=title or f"Report on {len(report.systems)} {'run' if len(report.systems) == 1 else 'runs'}",
+        report=report,
+        made=made,
+        same=same,
+        runs=runs,
+        cases=cases,
+        cases_json=as_script(cases),
+        style=style,
+        script=script,
+        policy=_policy(style, script),
+        created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        version=version("localemp"),
+    )
+
+
+def _policy(style: str, script: str) -> str:
+    return (
+        f"default-src 'none'; style-src {_hash(style)}; script-src {_hash(script)}; "
+        "base-uri 'none'; form-action 'none'; require-trusted-types-for 'script'"
+    )
+
+
+def _with_code(text: str) -> Markup:
+    tags = [Markup("{}"), Markup("<code>{}</code>")]
+    return Markup("").join(tags[index % 2].format(part) for index, part in enumerate(spans(text)))
+
+
+def _hash(text: str) -> str:
+    return f"'sha256-{b64encode(sha256(text.encode()).digest()).decode()}'"

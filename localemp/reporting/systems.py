@@ -1,0 +1,151 @@
+"""What a report is about: runs, each with its replies, its scores and how it was made."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from localemp.errors import OptionError
+from localemp.metrics.base import Score
+from localemp.metrics.replies import Replies, replies_of_run
+from localemp.metrics.scoring import BERTSCORE, SCORES, on_common, read_scores, score_all, scores_path
+from localemp.runs import read_manifest, read_records
+
+Record = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class System:
+    """One row of the tables.
+
+    Attributes:
+        name: Unique in the report.
+        about: Model and strategy, or the file that the replies came from.
+        scores: By name.
+        notes: What a reader has to know: that the run is not finished, that replies are missing.
+        replies: None where only scores are known.
+        records: The lines of the run; empty where only scores are known.
+        manifest: Of the run.
+    """
+
+    name: str
+    about: str
+    scores: Mapping[str, Score]
+    notes: tuple[str, ...] = ()
+    replies: Replies | None = None
+    records: tuple[Record, ...] = ()
+    manifest: Mapping[str, Any] | None = None
+
+    @property
+    def answered(self) -> list[Record]:
+        """The lines that hold a reply."""
+        return [record for record in self.records if "reply" in record]
+
+    @property
+    def warning(self) -> str:
+        """What nobody may overlook, in two words."""
+        return "not finished" if any(note.startswith("not finished") for note in self.notes) else ""
+
+    @cached_property
+    def items_sha256(self) -> str | None:
+        """A hash of the dialogues in any order, since a run has them in the order in which they were finished."""
+        if self.replies is None:
+            return None
+        return _hash(sorted(f"{item.id}\n{item.reference}\n{chr(31).join(item.turns)}" for item in self.replies.items))
+
+
+def read_systems(paths: Sequence[Path], common: bool = False) -> list[System]:
+    """Read runs, and files of scores (`FILE.scores.json`) of replies made elsewhere.
+
+    Scores are those kept beside a run where they are of the replies that it has now; the others are computed.
+
+    Args:
+        paths: Each once; a second mention is left out.
+        common: Score all runs anew, on the dialogues that all of them answered.
+
+    Raises:
+        RunError: A folder holds no run, or no reply yet.
+        DataError: A file holds no scores.
+        OptionError: With `common`, where runs share no dialogue or only scores are known.
+    """
+    paths = list({path.resolve(): path for path in paths}.values())
+    systems = [_read(path, name) for path, name in zip(paths, names_of(paths), strict=True)]
+    return _on_common(systems) if common and len(systems) > 1 else systems
+
+
+def names_of(paths: Sequence[Path]) -> list[str]:
+    """The last part of each path, and as many parts before it as tell two of the same name apart."""
+    parts = [path.resolve().with_name(path.resolve().name.removesuffix(f".{SCORES}")).parts for path in paths]
+    lengths = [1] * len(parts)
+    while True:
+        names = ["/".join(each[-length:]) for each, length in zip(parts, lengths, strict=True)]
+        again = [names.count(name) > 1 for name in names]
+        longer = [
+            length + (twice and length < len(each)) for length, twice, each in zip(lengths, again, parts, strict=True)
+        ]
+        if longer == lengths:
+            return names
+        lengths = longer
+
+
+def describe(settings: Mapping[str, Any]) -> str:
+    """Model and strategy in a line, with what sets runs of one strategy apart."""
+    strategy = str(settings.get("strategy", ""))
+    details = [f"{settings['shots']} shots"] if settings.get("shots") else []
+    details += [f"given {' and '.join(settings['given'])}"] if settings.get("given") else []
+    details += [str(settings["variant"])] if settings.get("variant", "paper") != "paper" else []
+    return f"{settings.get('model', '')}, {strategy}" + (f" ({', '.join(details)})" if details else "")
+
+
+def _read(path: Path, name: str) -> System:
+    if path.is_file():
+        scored = read_scores(path)
+        about = str(scored.source.get("format", "scores alone"))
+        return System(name, about, {score.name: score for score in scored.scores}, scored.notes)
+    replies, manifest = replace(replies_of_run(path), name=name), read_manifest(path)
+    return System(
+        name,
+        describe(manifest["settings"]),
+        _scores(path, replies),
+        replies.notes,
+        replies,
+        tuple(read_records(path)),
+        manifest,
+    )
+
+
+def _scores(folder: Path, replies: Replies) -> dict[str, Score]:
+    kept = {}
+    if scores_path(folder).exists():
+        kept = {score.name: score for score in read_scores(scores_path(folder)).scores}
+    fresh = {name: score for name, score in kept.items() if score.signature.items_sha256 == replies.ids_sha256}
+    if not fresh.keys() - set(BERTSCORE):
+        fresh = {score.name: score for score in score_all(replies).scores} | fresh
+    for name in BERTSCORE:
+        if name not in fresh and name in kept:
+            had = kept[name].signature
+            reason = f"scored when the run had {had.items:,} replies; `localemp score` scores it again"
+            fresh[name] = Score(name, None, had, reason)
+    return fresh
+
+
+def _on_common(systems: list[System]) -> list[System]:
+    runs = [system.replies for system in systems if system.replies is not None]
+    if len(runs) < len(systems):
+        without = next(system.name for system in systems if system.replies is None)
+        raise OptionError(f"--common: of {without} only scores are known", "leave --common or this file out")
+    return [_only(system, kept) for system, kept in zip(systems, on_common(runs), strict=True)]
+
+
+def _only(system: System, kept: Replies) -> System:
+    whole = len(kept) == len(system.replies or ())
+    scores = {score.name: score for score in score_all(kept).scores} | (dict(system.scores) if whole else {})
+    ids = set(kept.ids)
+    records = tuple(record for record in system.records if record["id"] in ids)
+    return replace(system, replies=kept, scores=scores, notes=kept.notes, records=records)
+
+
+def _hash(lines: Sequence[str]) -> str:
+    return hashlib.sha256("\x1e".join(lines).encode("utf-8", "surrogatepass")).hexdigest()

@@ -1,0 +1,123 @@
+"""The tables as Markdown, LaTeX and CSV."""
+
+import csv
+import io
+import re
+from collections.abc import Sequence
+
+from localemp.reporting.tables import Row, Table, spans
+
+_TEX = {
+    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
+    "|": r"\textbar{}", '"': r"\textquotedbl{}", "`": r"\textasciigrave{}", "–": "--", "…": r"\ldots{}",
+}  # fmt: skip
+_CSV = ("table", "row", "about", "published", "column", "value", "shown", "mark", "how_made_or_why_not")
+
+
+def markdown(tables: Sequence[Table]) -> str:
+    """All tables with their notes; the paper's rows in italics."""
+    return "\n".join(_markdown(table) for table in tables)
+
+
+def latex(tables: Sequence[Table]) -> str:
+    """All tables for booktabs, the paper's rows in grey."""
+    head = "% Needs \\usepackage{booktabs} and \\usepackage{xcolor}, and T1 or LuaLaTeX for quotation marks.\n"
+    return head + "\n".join(_latex(table) for table in tables)
+
+
+def csv_wide(table: Table) -> str:
+    """One table as it is shown, but with unrounded numbers; what is not available is empty."""
+    rows = [[table.head, "About", *table.columns]]
+    rows += [[row.name, row.about, *(_plain(cell.value, cell.text) for cell in row.cells)] for row in table.rows]
+    return _csv(rows)
+
+
+def csv_long(tables: Sequence[Table]) -> str:
+    """All tables in one file, one cell a line, with signatures and reasons."""
+    rows = [list(_CSV)]
+    for table in tables:
+        for row in table.rows:
+            kept = [table.key, row.name, row.about, str(row.published).lower()]
+            for column, cell in zip(table.columns, row.cells, strict=True):
+                rows.append([*kept, column, _plain(cell.value, ""), cell.text, cell.mark, cell.about])
+    return _csv(rows)
+
+
+def tex(text: str) -> str:
+    """A text as LaTeX shows it, whatever it holds."""
+    return "".join(_TEX.get(character, character) for character in re.sub(r"\s", " ", text))
+
+
+def _markdown(table: Table) -> str:
+    lines = [f"## {_md(table.title)}", ""]
+    lines.append(f"| {' | '.join(map(_md, (table.head, *table.columns)))} |")
+    lines.append(f"|---|{'---:|' * len(table.columns)}")
+    for row in table.rows:
+        name = f"*{_md(row.name)}* ({_md(row.about)})" if row.published else _md(row.name)
+        name += f" ({_md(row.about)})" if row.about and not row.published else ""
+        cells = [_md(cell.text) + (f"<sup>{cell.mark}</sup>" if cell.mark else "") for cell in row.cells]
+        lines.append(
+            f"| {' | '.join([name, *([f'*{cell}*' if cell else '' for cell in cells] if row.published else cells)])} |"
+        )
+    lines += [""] + [f"- {f'{note.mark}: ' if note.mark else ''}{_md_note(note.text)}" for note in table.notes]
+    if table.made:
+        lines += ["", "How the numbers were made:", ""]
+        lines += [f"- `{signature.replace('`', chr(39))}`: {_md(names)}" for signature, names in table.made]
+    return "\n".join(lines) + "\n"
+
+
+def _md(text: str) -> str:
+    return re.sub(r"([\\`*_\[\]<>|])", r"\\\1", re.sub(r"\s", " ", text))
+
+
+def _md_note(text: str) -> str:
+    return "".join(f"`{part}`" if index % 2 else _md(part) for index, part in enumerate(spans(text)))
+
+
+def _latex(table: Table) -> str:
+    ours = [_tex_row(row) for row in table.rows if not row.published]
+    papers = [_tex_row(row) for row in table.rows if row.published]
+    notes = [(f"$^{{{note.mark}}}$ " if note.mark else "") + _tex_note(note.text) for note in table.notes]
+    made = [f"%   {signature}: {names}".replace("\n", " ") for signature, names in table.made]
+    lines = [
+        r"\begin{table}",
+        r"  \centering\small",
+        rf"  \caption{{{tex(table.title)}}}",
+        rf"  \label{{tab:{table.key}}}",
+        rf"  \begin{{tabular}}{{l{'r' * len(table.columns)}}}",
+        r"    \toprule",
+        f"    {' & '.join(map(tex, (table.head, *table.columns)))} \\\\",
+        r"    \midrule",
+        *ours,
+        *([r"    \midrule", *papers] if ours and papers else papers),
+        r"    \bottomrule",
+        r"  \end{tabular}",
+        *([r"  \par\medskip\footnotesize\raggedright " + r" \par ".join(notes)] if notes else []),
+        *(["  % How the numbers were made:", *made] if made else []),
+        r"\end{table}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _tex_note(text: str) -> str:
+    return "".join(rf"\texttt{{{tex(part)}}}" if index % 2 else tex(part) for index, part in enumerate(spans(text)))
+
+
+def _tex_row(row: Row) -> str:
+    cells = [tex(row.name), *(tex(cell.text) + (f"$^{{{cell.mark}}}$" if cell.mark else "") for cell in row.cells)]
+    if row.published:
+        cells = [rf"\textcolor{{gray}}{{{cell}}}" for cell in cells]
+    return f"    {' & '.join(cells)} \\\\"
+
+
+def _plain(value: float | None, text: str) -> str:
+    if value is not None:
+        return repr(value)
+    return "" if text in ("n/a", "–") else text
+
+
+def _csv(rows: Sequence[Sequence[str]]) -> str:
+    file = io.StringIO()
+    csv.writer(file, lineterminator="\n").writerows(rows)
+    return file.getvalue()

@@ -1,0 +1,57 @@
+"""`localemp report` as a person runs it."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "reporting"))
+from small_runs import four, make_run
+
+
+def test_without_a_file_the_tables_are_printed(localemp):
+    four(localemp.folder / "zero")
+    make_run(localemp.folder / "small", {"a": "Oh."}, dialogues=4)
+    done = localemp("report", "zero", "small")
+    assert done.returncode == 0, done.stderr
+    for told in (
+        "As in the paper's Tables 1 and 3",
+        "Dist-1",
+        "zero",
+        "not finished",
+        "a: on 1 dialogues",
+        "n/a in Acc",
+    ):
+        assert told in done.stdout
+    narrow = localemp("report", "zero", "small", env={"COLUMNS": "80"}).stdout
+    assert "F_BERT" in narrow and "…" not in narrow
+    assert sum(line.split()[:2] == ["zero", "4"] for line in narrow.splitlines()) == 2
+
+
+def test_every_form_is_written_where_it_is_asked_for(localemp):
+    four(localemp.folder / "zero")
+    forms = ("--html", "out/r.html", "--markdown", "r.md", "--latex", "r.tex", "--csv", "tables")
+    done = localemp("report", "zero", *forms, "--title", "T")
+    assert done.returncode == 0, done.stderr
+    assert "written: out/r.html" in done.stdout
+    assert "<title>T</title>" in (localemp.folder / "out/r.html").read_text()
+    assert "| zero (scripted, zero-shot) |" in (localemp.folder / "r.md").read_text()
+    assert r"\toprule" in (localemp.folder / "r.tex").read_text()
+    assert sorted(path.name for path in (localemp.folder / "tables").iterdir()) == [
+        "automatic-second.csv", "automatic.csv", "effort.csv",
+    ]  # fmt: skip
+    localemp("report", "zero", "--csv", "all.csv")
+    assert (localemp.folder / "all.csv").read_text().startswith("table,row,about,published,column,value")
+
+
+def test_what_cannot_be_is_an_error_with_the_next_step(localemp):
+    four(localemp.folder / "zero")
+    (localemp.folder / "bad.toml").write_text("paper = 3")
+    for words, told in [
+        (("nowhere",), "no run here"),
+        (("zero", "--html", "zero"), "--html zero: cannot be written"),
+        (("zero", "--published", "bad.toml"), "paper: Input should be a valid string"),
+        (("zero", "--published", "none.toml"), "none.toml: cannot be read"),
+    ]:
+        done = localemp("report", *words)
+        assert done.returncode in (1, 2) and told in done.stderr, done.stderr
+        assert "next:" in done.stderr
+    assert localemp("report").returncode == 2

@@ -1,0 +1,51 @@
+import json
+
+import pytest
+
+from localemp.errors import RunError
+from localemp.metrics.replies import Replies, Reply, replies_of_run
+
+LINE = {"id": "a", "reply": "Oh.", "turns": ["Hi."], "emotion": "sad", "reference": "Oh dear.", "stages": []}
+
+
+def run(folder, *lines, dialogues=0):
+    manifest = {"settings": {"model": "m"}, "sessions": [{"dialogues": dialogues}]}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    (folder / "responses.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return folder
+
+
+def test_a_run_as_far_as_it_got(tmp_path):
+    stages = [{"name": "feeling", "text": "Sad."}, {"name": "reply", "text": "Oh."}]
+    failed = {"id": "b", "error": {"type": "EngineError", "message": "no"}}
+    replies = replies_of_run(run(tmp_path, {**LINE, "stages": stages}, failed, {**LINE, "id": "c"}, dialogues=5))
+    assert replies.items[0] == Reply("a", "Oh.", "Oh dear.", "sad", "Sad.", ("Hi.",))
+    assert replies.items[1].feeling is None
+    assert replies.ids == ("a", "c")
+    assert replies.notes == ("1 of 3 dialogues failed and have no reply", "not finished: 3 of 5 dialogues")
+    assert replies.source["settings"] == {"model": "m"}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"reply": None}, {"reply": 7}, {"id": 3}, {"reference": ["x"]}, {"turns": 5}, {"turns": [1]}, {"stages": [{}]},
+     {"stages": 1}, {"emotion": {}}, {"stages": [{"name": "feeling", "text": 1}]}],
+)  # fmt: skip
+def test_what_is_not_text_is_an_error(tmp_path, change):
+    with pytest.raises(RunError, match=r"not text|cannot be read"):
+        replies_of_run(run(tmp_path, {**LINE, **change}))
+
+
+def test_a_run_without_a_reply_is_an_error(tmp_path):
+    with pytest.raises(RunError, match="no replies yet"):
+        replies_of_run(run(tmp_path))
+    with pytest.raises(RunError, match="no run here"):
+        replies_of_run(tmp_path / "none")
+
+
+def test_some_of_the_replies():
+    replies = Replies("s", (Reply("a", "1"), Reply("b", "2"), Reply("c", "3")))
+    some = replies.only({"c", "a"}, "two of three")
+    assert (some.ids, some.notes) == (("a", "c"), ("two of three",))
+    assert some.ids_sha256 != replies.ids_sha256
+    assert len(some) == 2
