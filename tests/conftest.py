@@ -6,11 +6,16 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+CHROMIUM = Path("/usr/bin/chromium")
 REPOSITORY = Path(__file__).parent.parent
 
 
@@ -102,3 +107,37 @@ def tiny_folder(tmp_path: Path) -> Path:
     (path / "chat_template.jinja").write_text("{{ messages[0].content }}")
     (path / "model.safetensors").write_bytes(b"weights")
     return path
+
+
+# The browser closes with its module: while playwright's loop runs, no async test can.
+@pytest.fixture(scope="module")
+def browser() -> Iterator["Browser"]:
+    """Headless Chromium."""
+    if not CHROMIUM.exists():
+        pytest.skip(f"pages are tested in {CHROMIUM}: apt-get install chromium")
+    sync_api = pytest.importorskip(
+        "playwright.sync_api", reason="pages are tested by playwright: pip install playwright"
+    )
+    with sync_api.sync_playwright() as playwright:
+        yield playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+
+
+@pytest.fixture
+def visit(browser: "Browser") -> Iterator[Callable[..., "Page"]]:
+    """Opens the page at a URL; afterwards no page may have failed, broken its own policy or called elsewhere."""
+    contexts, faults = [], []
+
+    def visit(url: str, **settings: Any) -> "Page":
+        contexts.append(context := browser.new_context(**settings))
+        page = context.new_page()
+        page.set_default_timeout(10_000)
+        page.on("pageerror", lambda error: faults.append(str(error)))
+        page.on("console", lambda said: faults.append(said.text) if "Security Policy" in said.text else None)
+        page.on("request", lambda asked: None if asked.url.startswith((url, "data:")) else faults.append(asked.url))
+        page.goto(url)
+        return page
+
+    yield visit
+    for context in contexts:
+        context.close()
+    assert not faults

@@ -1,9 +1,5 @@
 """`localemp report` as a person runs it."""
 
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parent.parent / "reporting"))
 from small_runs import four, make_run
 
 

@@ -1,23 +1,21 @@
 """The page of `localemp report` in headless Chromium, from a file."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from small_runs import HOSTILE, four, make_run
 
 pytest.importorskip("playwright.sync_api", reason="the page is tested by playwright: pip install playwright")
 
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Page, expect
 
 from localemp.reporting.page import render
 from localemp.reporting.published import read_published
 from localemp.reporting.report import Report
 from localemp.reporting.systems import read_systems
 
-CHROMIUM = Path("/usr/bin/chromium")
 PHONE = {"width": 360, "height": 740}
 PAPER = """
 paper = "A paper"
@@ -30,18 +28,7 @@ source = "made up for this test"
 rows = [["The paper's own", 1.5]]
 """
 
-pytestmark = pytest.mark.skipif(
-    not CHROMIUM.exists(), reason=f"the page is tested in {CHROMIUM}: apt-get install chromium"
-)
-
 Visit = Callable[..., Page]
-
-
-# The browser closes with this module: while playwright's loop runs, no async test can.
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        yield playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
 
 
 @pytest.fixture(scope="module")
@@ -62,24 +49,9 @@ def report_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def visit(browser: Browser, report_file: Path) -> Iterator[Visit]:
-    """Opens the report; afterwards nothing may have failed, broken the page's policy, or been asked for elsewhere."""
-    contexts, faults = [], []
-
-    def visit(path: Path = report_file, **settings: Any) -> Page:
-        contexts.append(context := browser.new_context(**settings))
-        page = context.new_page()
-        page.set_default_timeout(10_000)
-        page.on("pageerror", lambda error: faults.append(str(error)))
-        page.on("console", lambda said: faults.append(said.text))
-        page.on("request", lambda asked: None if asked.url == path.as_uri() else faults.append(asked.url))
-        page.goto(path.as_uri())
-        return page
-
-    yield visit
-    for context in contexts:
-        context.close()
-    assert not faults
+def visit(visit: Visit, report_file: Path) -> Visit:
+    """Opens the report, or another file."""
+    return lambda path=report_file, **settings: visit(path.as_uri(), **settings)
 
 
 def search(page: Page, words: str) -> None:

@@ -1,9 +1,7 @@
 """The page of `localemp serve` in headless Chromium, against a real server that answers as it is told."""
 
 import re
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable
 
 import pytest
 
@@ -13,50 +11,17 @@ pytest.importorskip("playwright.sync_api", reason="the page is tested by playwri
 
 from model_app import ModelApp, served
 from page_server import REPLY, STRATEGIES, TRACE, Answer, PageServer, refusal
-from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
+from playwright.sync_api import Locator, Page, expect
 
 from localemp.recipe import Recipe
 from localemp.serving.middleware import Strategies
 from localemp.serving.settings import ServeSettings
 
-CHROMIUM = Path("/usr/bin/chromium")
 SAID = "I lost my job today."
 DEEP = "smollm2:similar+knowledge+two-stage"
 PHONE = {"width": 360, "height": 740}
 
-pytestmark = pytest.mark.skipif(
-    not CHROMIUM.exists(), reason=f"the page is tested in {CHROMIUM}: apt-get install chromium"
-)
-
 Visit = Callable[..., Page]
-
-
-# The browser closes with this module: while playwright's loop runs, no async test can.
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        yield playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-
-
-@pytest.fixture
-def visit(browser: Browser) -> Iterator[Visit]:
-    """Opens the page at a URL; afterwards no page may have failed, broken its own policy or called elsewhere."""
-    contexts, faults = [], []
-
-    def visit(url: str, **settings: Any) -> Page:
-        contexts.append(context := browser.new_context(**settings))
-        page = context.new_page()
-        page.set_default_timeout(10_000)
-        page.on("pageerror", lambda error: faults.append(str(error)))
-        page.on("console", lambda said: faults.append(said.text) if "Security Policy" in said.text else None)
-        page.on("request", lambda asked: None if asked.url.startswith((url, "data:")) else faults.append(asked.url))
-        page.goto(url)
-        return page
-
-    yield visit
-    for context in contexts:
-        context.close()
-    assert not faults
 
 
 def box(page: Page) -> Locator:
