@@ -9,7 +9,7 @@ settings go on where it stopped. Other settings are refused, so that one folder 
 
 import errno
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -165,8 +165,16 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         manifest["settings"], manifest["sessions"]
     except FileNotFoundError as error:
         raise RunError(f"{folder}: no run here ({MANIFEST} is missing)", "`localemp runs list` shows runs") from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RunError(f"{path}: the manifest cannot be read: {error}") from error
+    except NotADirectoryError as error:
+        hint = "give a run's folder; `localemp score --import FORMAT FILE` takes files of other programs"
+        raise RunError(f"{folder}: a file, no run", hint) from error
+    except OSError as error:
+        raise RunError(
+            f"{path}: cannot be read: {error.strerror or error}", "`localemp runs list` shows runs"
+        ) from error
+    except (ValueError, KeyError, TypeError) as error:
+        hint = "the replies are in responses.jsonl; restore the manifest from a copy, or make the run anew elsewhere"
+        raise RunError(f"{path}: the manifest is damaged", hint) from error
     return manifest
 
 
@@ -176,18 +184,27 @@ def read_records(folder: Path) -> list[dict[str, Any]]:
     Raises:
         RunError: A line in the middle is damaged; says which.
     """
-    latest: dict[str, dict[str, Any]] = {}
+    return newest(read_lines(folder))
+
+
+def newest(lines: Iterable[tuple[int, dict[str, Any]]]) -> list[dict[str, Any]]:
+    """Of lines with their numbers the last one of every dialogue, in the order in which dialogues first appear."""
+    return list({record["id"]: record for _, record in lines}.values())
+
+
+def read_lines(folder: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Every line of a run with its number, from 1. A cut last line is left out; raises as `read_records` does."""
     path = folder / RESPONSES
     lines = path.read_bytes().split(b"\n") if path.is_file() else [b""]
     for number, line in enumerate(lines[:-1], 1):
         try:
             record = json.loads(line)
-            latest[record["id"]] = record
+            hash(record["id"])
         except (ValueError, KeyError, TypeError) as error:
             raise RunError(
                 f"{path}, line {number}: no reply can be read here", "take the line out to have it answered again"
             ) from error
-    return list(latest.values())
+        yield number, record
 
 
 def list_runs(parent: Path) -> Iterator[Path]:

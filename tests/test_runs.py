@@ -126,7 +126,7 @@ def test_a_folder_that_is_no_run_is_left_alone(tmp_path):
     with pytest.raises(RunError, match="no run here"):
         read_manifest(tmp_path)
     (tmp_path / "manifest.json").write_text("{")
-    with pytest.raises(RunError, match="cannot be read"):
+    with pytest.raises(RunError, match="the manifest is damaged"):
         read_manifest(tmp_path)
 
 

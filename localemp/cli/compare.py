@@ -192,10 +192,11 @@ def _print_table(found: "Sequence[Comparison]", items: int, samples: int, seed: 
     Console().print(table)
     for reason in dict.fromkeys(one.reason for one in found if one.reason):
         click.echo(f"n/a: {', '.join(one.name for one in found if one.reason == reason)}: {reason}")
-    tested = sum(one.p is not None for one in found)
+    tested = [str(n) for hidden in (False, True) if (n := sum(o.p is not None and o.hidden == hidden for o in found))]
     jackknifed = ", ".join(one.name for one in found if one.interval_by == JACKKNIFE)
+    families = " and ".join(tested) or "no"
     click.echo(
-        f"p: approximate randomisation, two-sided, {samples:,} samples, seed {seed}; Holm: over {tested} p-values"
+        f"p: approximate randomisation, two-sided, {samples:,} samples, seed {seed}; Holm: over {families} p-values"
     )
     click.echo("intervals: paired bootstrap, the same samples" + (f"; jackknife: {jackknifed}" if jackknifed else ""))
 

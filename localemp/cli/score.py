@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 
 if TYPE_CHECKING:
     from localemp.cli.display import Display
@@ -85,8 +86,13 @@ def score(
     if as_json:
         told = {"format": 1, "notes": notes, "systems": [each.as_dict() for each in scored]}
         click.echo(json.dumps(told, indent=2, ensure_ascii=False, allow_nan=False))
-        return
-    _print(systems, scored, notes, verbose)
+    else:
+        _print(systems, scored, notes, verbose)
+    chosen = click.get_current_context().get_parameter_source("bertscore_model") != ParameterSource.DEFAULT
+    # A score whose model could not be had has no settings; one without references has.
+    failed = {one.reason for each in scored for one in each.scores if one.value is None and not one.signature.settings}
+    if chosen and failed and not no_bertscore:
+        raise OptionError(f"--bertscore-model {bertscore_model}: {' '.join(failed)}")
 
 
 def _systems(
@@ -99,13 +105,17 @@ def _systems(
 
     runs = list({run.resolve(): run for run in runs}.values())
     systems = [replies_of_run(run) for run in runs]
-    systems += [read_import(format, path, data, hypothesis).replies for format, path in imports]
+    read = [read_import(format, path, data, hypothesis) for format, path in imports]
+    systems += [each.replies for each in read]
     paths = [*runs, *(path for _, path in imports)]
+    # One of several hypotheses does not take another's place.
+    named = [str(each.replies.source["hypothesis"]) if len(each.hypotheses) > 1 else "" for each in read]
+    places = [scores_path(path, name) for path, name in zip(paths, [""] * len(runs) + named, strict=True)]
     names = [system.name for system in systems]
     for number, path in enumerate(paths):
         if names.count(names[number]) > 1:
             systems[number] = replace(systems[number], name=str(path))
-    return systems, [scores_path(path) for path in paths]
+    return systems, places
 
 
 def _score(systems: "Sequence[Replies]", model: str | None, display: "Display") -> "list[Scored]":

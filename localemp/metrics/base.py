@@ -121,7 +121,7 @@ class Metric(ABC):
             return Score(self.name, None, signature, reason, self.hidden)
         value = self.statistics([replies]).value(np.arange(len(replies)))
         if not np.isfinite(value):
-            return Score(self.name, None, signature, "the replies have no words to count", self.hidden)
+            return Score(self.name, None, signature, "the replies have too few words to count", self.hidden)
         return Score(self.name, float(value), signature, hidden=self.hidden)
 
 

@@ -105,10 +105,11 @@ class EmotionMetric(Metric):
     def missing(self, replies: Replies) -> str:
         """Why there is none: nothing names an emotion, or the true one is not known."""
         if all(item.feeling is None for item in replies.items):
-            return "no stage was asked for the emotion (only two-stage runs ask, where it is not given)"
-        if all(item.emotion not in EMOTIONS for item in replies.items):
+            return "nothing names the emotion (two-stage runs that ask for it do, and some files)"
+        without = sum(item.emotion not in EMOTIONS for item in replies.items)
+        if without == len(replies):
             return "the data does not say the emotion"
-        return ""
+        return f"of {without:,} of {len(replies):,} dialogues the emotion is not known" if without else ""
 
     def statistics(self, systems: Sequence[Replies]) -> Statistics:
         """True and named emotion of every item."""

@@ -1,14 +1,17 @@
 """The replies of one system, whoever made them: a run of localemp, or a file from elsewhere."""
 
 import hashlib
-from collections.abc import Collection, Mapping
+import json
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from localemp.errors import RunError
-from localemp.runs import read_manifest, read_records
+from localemp.runs import newest, read_lines, read_manifest
+
+_REPAIR = "repair its line in responses.jsonl"
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +21,7 @@ class Reply:
     Attributes:
         id: Of the dialogue; unique in its system.
         text: The reply; may be empty.
-        reference: What a person replied, where that is known.
+        reference: What a person replied, where that is known; an empty one is none.
         emotion: The speaker's emotion, one of `localemp.dialogue.EMOTIONS`, where that is known.
         feeling: What stage 1 of a two-stage strategy, or a classifier, said of the emotion; None where nothing did, or
             where the strategy was given the emotion.
@@ -31,6 +34,10 @@ class Reply:
     emotion: str | None = None
     feeling: str | None = None
     turns: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.reference is not None and not self.reference.strip():
+            object.__setattr__(self, "reference", None)  # nobody can be compared with nothing
 
 
 @dataclass(frozen=True)
@@ -63,6 +70,12 @@ class Replies:
         return hashlib.sha256("\n".join(sorted(self.ids)).encode()).hexdigest()
 
     @cached_property
+    def sha256(self) -> str:
+        """A hash of all that scores depend on: ids, replies, references, emotions; in any order."""
+        told = sorted(json.dumps([i.id, i.text, i.reference, i.emotion, i.feeling]) for i in self.items)
+        return hashlib.sha256("\n".join(told).encode()).hexdigest()
+
+    @cached_property
     def texts(self) -> tuple[str, ...]:
         """The replies alone."""
         return tuple(item.text for item in self.items)
@@ -84,7 +97,9 @@ def replies_of_run(folder: Path) -> Replies:
     Raises:
         RunError: The folder holds no run, or it has no reply yet.
     """
-    manifest, records = read_manifest(folder), read_records(folder)
+    manifest = read_manifest(folder)
+    lines = list(read_lines(folder))
+    records = newest(lines)
     settings = manifest["settings"]
     asked = "emotion" not in (settings.get("given") or ())
     items = tuple(_reply(record, folder, asked) for record in records if "reply" in record)
@@ -95,8 +110,27 @@ def replies_of_run(folder: Path) -> Replies:
     total = max((session.get("dialogues", 0) for session in manifest["sessions"]), default=0)
     if len(records) < total:
         notes.append(f"not finished: {len(records):,} of {total:,} dialogues")
+    if empty := sum(not item.text.strip() for item in items):
+        notes.append(f"{empty:,} of {len(items):,} replies are empty")
+    notes += _twice(lines)
     source = {"run": str(folder), "settings": settings}
     return Replies(folder.name, items, source, tuple(notes))
+
+
+def _twice(lines: Sequence[tuple[int, Mapping[str, Any]]]) -> list[str]:
+    """A note on ids with two different replies, which localemp never writes."""
+    seen: dict[str, tuple[int, str]] = {}
+    doubled = []
+    for number, record in lines:
+        if "reply" not in record:
+            continue
+        known = seen.setdefault(record["id"], (number, record["reply"]))
+        if known[1] != record["reply"]:
+            doubled.append(f"{record['id']!r} (lines {known[0]} and {number})")
+    if not doubled:
+        return []
+    more = ", ..." if len(doubled) > 3 else ""
+    return [f"{len(doubled):,} ids have two replies, of which the later one counts: {', '.join(doubled[:3])}{more}"]
 
 
 def _reply(record: Mapping[str, Any], folder: Path, asked: bool) -> Reply:
@@ -106,13 +140,11 @@ def _reply(record: Mapping[str, Any], folder: Path, asked: bool) -> Reply:
         feeling = next((stage["text"] for stage in record.get("stages", ()) if stage["name"] == "feeling"), None)
         turns = tuple(record.get("turns") or ())
     except (KeyError, TypeError) as error:
-        raise RunError(f"{folder}: the stages or turns of {record['id']!r} cannot be read") from error
-    needed = (known["id"], known["reply"], *turns)
-    if not all(isinstance(text, str) for text in needed) or not all(
-        text is None or isinstance(text, str) for text in (known["reference"], known["emotion"], feeling)
-    ):
-        raise RunError(
-            f"{folder}: the reply to {record['id']!r} is not text", "take its line out of responses.jsonl, or repair it"
-        )
+        raise RunError(f"{folder}: the stages or turns of {record['id']!r} cannot be read", _REPAIR) from error
+    if isinstance(record.get("turns"), str) or not all(isinstance(turn, str) for turn in turns):
+        raise RunError(f"{folder}: the turns of {record['id']!r} are no list of texts", _REPAIR)
+    for name, value in {**known, "stage text": feeling}.items():
+        if not (isinstance(value, str) or (value is None and name not in ("id", "reply"))):
+            raise RunError(f"{folder}: the {name} of {record['id']!r} is not text: {value!r:.40}", _REPAIR)
     named = feeling if asked else None
     return Reply(record["id"], record["reply"], known["reference"], known["emotion"], named, turns)

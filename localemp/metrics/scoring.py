@@ -8,7 +8,9 @@ embeddings) is kept from one to the next.
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -40,6 +42,7 @@ BERTSCORE = ("P_BERT", "R_BERT", "F_BERT")
 # All names in the order of the paper's Tables 1 and 3, then the second columns.
 ORDER = ("Dist-1", "Dist-2", *BERTSCORE, "B-2", "B-4", "Acc", *(name for name in METRICS if name not in
          ("Dist-1", "Dist-2", "B-2", "B-4", "Acc")))  # fmt: skip
+PAPERS_BERT = ("roberta-large", 17)
 SCORES = "scores.json"
 LOWER_CASED = "its replies are in lower case: B-2 lower and B-4 lower are the fair columns"
 
@@ -75,12 +78,14 @@ class Scored:
         scores: In the order of `ORDER`.
         notes: What a reader has to know.
         source: Where the replies come from.
+        sha256: Of the replies, as `Replies.sha256`: whether these are the scores of what is there now.
     """
 
     name: str
     scores: tuple[Score, ...]
     notes: tuple[str, ...] = ()
     source: Mapping[str, Any] = field(default_factory=dict)
+    sha256: str = ""
 
     def score(self, name: str) -> Score | None:
         """One of them by name."""
@@ -91,6 +96,7 @@ class Scored:
         return {
             "name": self.name,
             "source": self.source,
+            "replies_sha256": self.sha256,
             "notes": list(self.notes),
             "scores": [score.as_dict() for score in self.scores],
         }
@@ -108,7 +114,18 @@ def score_all(replies: Replies, bertscore: BertScoreLike | None = None) -> Score
     scores |= {score.name: score for score in _bertscores(replies, bertscore)}
     ordered = tuple(scores[name] for name in ORDER if name in scores)
     lower = (LOWER_CASED,) if is_lower_cased(replies) else ()
-    return Scored(replies.name, ordered, (*replies.notes, *lower), dict(replies.source))
+    notes = (*replies.notes, *lower, *other_bertscore(ordered))
+    return Scored(replies.name, ordered, notes, dict(replies.source), replies.sha256)
+
+
+def other_bertscore(scores: Iterable[Score]) -> list[str]:
+    """A note where BERTScore is of another model than the paper's, whose scale is another one."""
+    for score in scores:
+        made = dict(score.signature.settings)
+        if score.name in BERTSCORE and score.value is not None and (made["model"], made["layer"]) != PAPERS_BERT:
+            theirs = f"{PAPERS_BERT[0]}, layer {PAPERS_BERT[1]}"
+            return [f"BERTScore is of {made['model']}, layer {made['layer']}: not to be compared with {theirs}"]
+    return []
 
 
 def is_lower_cased(replies: Replies) -> bool:
@@ -150,9 +167,12 @@ def _bertscores(replies: Replies, bertscore: BertScoreLike | None) -> list[Score
     return scores
 
 
-def scores_path(source: Path) -> Path:
-    """Where the scores of a run (a folder) or of another's file are kept."""
-    return source / SCORES if source.is_dir() else source.with_name(f"{source.name}.{SCORES}")
+def scores_path(source: Path, hypothesis: str = "") -> Path:
+    """Where the scores of a run (a folder) or of another's file, or of one hypothesis of it, are kept."""
+    if source.is_dir():
+        return source / SCORES
+    which = re.sub(r"[^\w+-]+", "-", hypothesis)
+    return source.with_name(".".join(filter(None, [source.name, which, SCORES])))
 
 
 def write_scores(path: Path, scored: Scored) -> None:
@@ -186,11 +206,12 @@ def read_scores(path: Path) -> Scored:
         if kept["format"] != 1:
             raise DataError(path, f"scores of format {kept['format']}, known: 1", "score again with this localemp")
         scores = tuple(_score(each) for each in kept["scores"])
-        return Scored(kept["name"], scores, tuple(kept["notes"]), kept["source"])
+        return Scored(kept["name"], scores, tuple(kept["notes"]), kept["source"], kept.get("replies_sha256", ""))
     except OSError as error:
         raise DataError(path, f"cannot be read: {error.strerror or error}", "`localemp score` writes it") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataError(path, "holds no scores", "`localemp score` writes it anew") from error
+        hint = "`localemp score` writes scores: scores.json beside a run, FILE.scores.json beside another's FILE"
+        raise DataError(path, "holds no scores", hint) from error
 
 
 def _with_earlier(path: Path, scored: Scored) -> list[Score]:
@@ -198,13 +219,12 @@ def _with_earlier(path: Path, scored: Scored) -> list[Score]:
         before = read_scores(path)
     except DataError:
         return list(scored.scores)
-    items = {score.signature.items_sha256 for score in scored.scores}
-    if before.source != json.loads(json.dumps(scored.source)):
+    if before.sha256 != scored.sha256:
         return list(scored.scores)
     scores = {score.name: score for score in scored.scores}
     for score in before.scores:
         now = scores.get(score.name)
-        if score.value is not None and score.signature.items_sha256 in items and (now is None or now.value is None):
+        if score.value is not None and (now is None or now.value is None):
             scores[score.name] = score
     return [scores[name] for name in ORDER if name in scores]
 
@@ -214,6 +234,8 @@ def _score(kept: dict[str, Any]) -> Score:
     name, items, ids = told.pop("metric"), told.pop("items"), told.pop("items_sha256")
     signature = Signature(name, tuple(told.items()), items, ids)
     hidden = kept["name"] in METRICS and METRICS[kept["name"]]().hidden
+    if kept["value"] is not None and not math.isfinite(kept["value"]):
+        raise ValueError("a score is no number")
     return Score(kept["name"], kept["value"], signature, kept.get("reason", ""), hidden)
 
 

@@ -40,7 +40,7 @@ class Comparison:
         interval: Where the difference lies with a confidence of 95 %.
         interval_by: BOOTSTRAP or JACKKNIFE.
         p: Two-sided, of approximate randomisation.
-        p_holm: The same, corrected for all metrics that were compared at once (Holm 1979).
+        p_holm: The same, corrected for all metrics that were compared at once (Holm 1979), the hidden ones apart.
         reason: Why something above is None.
         hidden: Whether the metric is only shown when asked for.
         each: The items' own values, one row a system, for metrics of single replies.
@@ -118,8 +118,9 @@ def compare(
         if heard is not None:
             heard(metric.name)
         found.append(_compared(metric, both.a, both.b, samples, seed))
-    corrected = holm([one.p for one in found])
-    return [replace(one, p_holm=p) for one, p in zip(found, corrected, strict=True)]
+    # The second columns are a family of their own: asking for them changes nothing in the paper's.
+    families = [holm([one.p if one.hidden == hidden else None for one in found]) for hidden in (False, True)]
+    return [replace(one, p_holm=families[one.hidden][place]) for place, one in enumerate(found)]
 
 
 def randomisation_p(statistics: Statistics, items: int, samples: int, seed: int) -> float:
@@ -251,7 +252,7 @@ def _compared(metric: Metric, a: Replies, b: Replies, samples: int, seed: int) -
     found = replace(found, a=first, b=second, each=None if each is None else each.reshape(2, items))
     if first is None or second is None:
         without = " and ".join(s.name for s, value in ((a, first), (b, second)) if value is None)
-        return replace(found, reason=f"{without}: the replies have no words to count")
+        return replace(found, reason=f"{without}: the replies have too few words to count")
     found = replace(found, difference=second - first)
     if items < 2:
         return replace(found, reason="one dialogue says nothing of chance")
@@ -259,7 +260,7 @@ def _compared(metric: Metric, a: Replies, b: Replies, samples: int, seed: int) -
     interval = (jackknife_interval if by == JACKKNIFE else bootstrap_interval)(statistics, items, samples, seed)
     p = randomisation_p(statistics, items, samples, seed)
     if not np.isfinite([*interval, p]).all():
-        reason = "some samples of so few replies have no words to count"
+        reason = "some samples of so few replies have too few words to count"
         return replace(found, reason=reason, p=p if np.isfinite(p) else None)
     return replace(found, interval=interval, interval_by=by, p=p)
 

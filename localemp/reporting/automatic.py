@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from localemp.metrics.base import Score
-from localemp.metrics.scoring import BERTSCORE, ORDER
+from localemp.metrics.scoring import BERTSCORE, ORDER, other_bertscore
 from localemp.reporting.comparing import Marks
 from localemp.reporting.published import MISSING, Published, PublishedTable
 from localemp.reporting.systems import System
@@ -98,7 +98,7 @@ def _settings(score: Score) -> str:
 def _system_notes(systems: Sequence[System]) -> list[Note]:
     told: dict[str, list[str]] = {}
     for system in systems:
-        for note in system.notes:
+        for note in dict.fromkeys((*system.notes, *other_bertscore(system.scores.values()))):
             told.setdefault(note, []).append(system.name)
     return [Note(f"{listed(names)}: {note}") for note, names in told.items()]
 

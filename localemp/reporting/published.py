@@ -8,6 +8,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from localemp.errors import DataError
+from localemp.metrics.scoring import BERTSCORE, ORDER
 from localemp.reporting.tables import NOT_GIVEN, Cell, Row, number
 
 SHIPPED = Path(__file__).with_name("published.toml")
@@ -48,6 +49,8 @@ class PublishedTable(BaseModel):
             raise ValueError("source: rows need one: where were the figures read?")
         if len(set(self.columns)) < len(self.columns):
             raise ValueError("columns: one is there twice")
+        if self.kind == "automatic" and (unknown := [name for name in self.columns if name not in ORDER]):
+            raise ValueError(f"columns: {', '.join(unknown)}: no metric of ours; known: {', '.join(ORDER)}")
         for count, row in enumerate(self.rows, 1):
             if len(row) != len(self.columns) + 1:
                 expected = len(self.columns) + 1
@@ -57,6 +60,8 @@ class PublishedTable(BaseModel):
             for column, value in zip(self.columns, row[1:], strict=True):
                 if value != "-" and (isinstance(value, str) or not math.isfinite(value)):
                     raise ValueError(f'rows: row {count} ({row[0]}), {column}: {value!r} is no number and not "-"')
+                if column in BERTSCORE and isinstance(value, int | float) and not -1 <= value <= 1:
+                    raise ValueError(f"rows: row {count} ({row[0]}), {column}: {value} is not between 0 and 1")
         return self
 
     def row(self, row: list[str | int | float], columns: tuple[str, ...]) -> Row:

@@ -142,8 +142,8 @@ def scale(values: Sequence[float]) -> tuple[float, float]:
     if not values:
         return 0.0, 1.0
     low, high = min(values), max(values)
-    if low >= 0.9 * high > 0:
-        room = (high - low or high * 0.02) * 0.25
+    if high > low >= 0.9 * high:
+        room = (high - low) * 0.25
         return low - room, high + room
     return min(low, 0.0), high
 

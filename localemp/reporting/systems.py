@@ -117,16 +117,17 @@ def _read(path: Path, name: str) -> System:
 
 
 def _scores(folder: Path, replies: Replies) -> dict[str, Score]:
-    kept = {}
+    kept, same = {}, False
     if scores_path(folder).exists():
-        kept = {score.name: score for score in read_scores(scores_path(folder)).scores}
-    fresh = {name: score for name, score in kept.items() if score.signature.items_sha256 == replies.ids_sha256}
+        scored = read_scores(scores_path(folder))
+        kept, same = {score.name: score for score in scored.scores}, scored.sha256 == replies.sha256
+    fresh = kept if same else {}
     if not fresh.keys() - set(BERTSCORE):
         fresh = {score.name: score for score in score_all(replies).scores} | fresh
     for name in BERTSCORE:
         if name not in fresh and name in kept:
             had = kept[name].signature
-            reason = f"scored when the run had {had.items:,} replies; `localemp score` scores it again"
+            reason = f"scored when the run had other replies ({had.items:,}); `localemp score` scores it again"
             fresh[name] = Score(name, None, had, reason)
     return fresh
 

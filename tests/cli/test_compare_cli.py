@@ -51,7 +51,7 @@ def test_two_runs_are_compared_on_what_both_answered(localemp, two):
         '   data_sha256: null in A, "ab" in B',
         "note: on the 36 dialogues that are in both, of 40 and 37",
         "36 dialogues",
-        "n/a: Acc: one: no stage was asked for the emotion (only two-stage runs ask, where it is not given)",
+        "n/a: Acc: one: nothing names the emotion (two-stage runs that ask for it do, and some files)",
         "p: approximate randomisation, two-sided, 100 samples, seed 0; Holm: over 4 p-values",
         "intervals: paired bootstrap, the same samples; jackknife: Dist-1, Dist-2",
         "Where they differ most by chrF (it puts dialogues in order, and judges none):",
@@ -141,7 +141,7 @@ def test_what_cannot_be_compared_is_an_error(localemp, two, made, words, code, s
 def test_one_dialogue_without_reference(localemp, made):
     runs = (made("one", {"a": "Oh no."}, reference=None), made("two", {"a": ""}, reference=None))
     shown = localemp("compare", *runs, "--no-bertscore", *QUICK).stdout
-    assert "n/a: Dist-1, Dist-2: two: the replies have no words to count" in shown
+    assert "n/a: Dist-1, Dist-2: two: the replies have too few words to count" in shown
     assert "n/a: B-2, B-4: no reference replies" in shown
     assert "note: fewer than 30 dialogues" in shown
     assert "no reference replies to put the dialogues in order by" in shown

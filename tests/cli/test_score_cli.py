@@ -38,7 +38,7 @@ def test_verbose_has_second_columns_and_signatures(localemp, run):
     done = localemp("score", run("plain", ["Oh no."]), "--no-bertscore", "--verbose")
     assert "Macro-F1" in done.stdout
     assert "plain, B-2: b-2|order:2|tokens:nltk word_tokenize" in done.stdout
-    assert "n/a: Acc, Acc variants, Macro-F1, No label: no stage was asked for the emotion" in done.stdout
+    assert "n/a: Acc, Acc variants, Macro-F1, No label: nothing names the emotion" in done.stdout
 
 
 def test_json_has_every_score_with_its_signature(localemp, run):
@@ -47,7 +47,8 @@ def test_json_has_every_score_with_its_signature(localemp, run):
     assert [system["name"] for system in told["systems"]] == ["a", "b"]
     assert "not finished: 2 of 9 dialogues" in told["systems"][1]["notes"]
     empty = told["systems"][1]["scores"][0]
-    assert (empty["name"], empty["value"], empty["reason"]) == ("Dist-1", None, "the replies have no words to count")
+    assert (empty["name"], empty["value"]) == ("Dist-1", None)
+    assert empty["reason"] == "the replies have too few words to count"
     assert empty["signature"]["order"] == 1
     assert "same dialogues" in told["notes"][0]
 
@@ -67,7 +68,8 @@ def test_other_items_are_said_and_common_ones_are_scored(localemp, run, tmp_path
 def test_bertscore_without_its_model_leaves_the_others(localemp, run):
     env = {"HF_HUB_OFFLINE": "1", "COLUMNS": "80"}
     done = localemp("score", run("a", ["Oh no."]), "--bertscore-model", "./no-such-folder", env=env)
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 2, "the model was named by the person"
+    assert "error: --bertscore-model ./no-such-folder: " in done.stderr
     heads = ["System", "Replies", "Dist-1", "Dist-2", "P_BERT", "R_BERT", "F_BERT", "B-2", "B-4", "Acc"]
     assert done.stdout.splitlines()[1].split() == heads, "all fit into 80 columns"
     assert "n/a: P_BERT, R_BERT, F_BERT: " in done.stdout

@@ -39,7 +39,7 @@ def test_a_score_carries_its_signature():
     assert told["signature"]["unit"] == "characters"
 
 
-@pytest.mark.parametrize(("texts", "reason"), [((), "no replies"), (("",), "the replies have no words to count")])
+@pytest.mark.parametrize(("texts", "reason"), [((), "no replies"), (("",), "the replies have too few words to count")])
 def test_a_value_that_is_none_has_a_reason(texts, reason):
     score = Length().score(replies(*texts))
     assert (score.value, score.reason, score.as_dict()["reason"]) == (None, reason, reason)

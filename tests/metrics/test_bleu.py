@@ -65,8 +65,8 @@ def test_a_value_by_hand():
         ([("a", None)], None, "no reference replies"),
         ([("a", None), ("a", "a")], None, "1 of 2 dialogues have no reference reply"),
         ([("", "a b")], 0, ""),
-        ([("", "")], 0, ""),
-        ([("a b", "")], 0, ""),
+        ([("a b", " ")], None, "no reference replies"),
+        ([("a b", ""), ("a", "a")], None, "1 of 2 dialogues have no reference reply"),
         ([("a b c", "a b c")], 0, ""),  # no 4-gram at all, and nothing is smoothed
         ([("a b c d", "a b c d")], 100, ""),
     ],

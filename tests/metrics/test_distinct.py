@@ -30,7 +30,7 @@ def test_distinct_over_total_of_the_whole_set(texts, order, expected):
 def test_a_set_without_such_ngrams_has_no_value_but_a_reason(texts):
     score = Distinct(2).score(replies(*texts))
     assert score.value is None
-    assert score.reason == ("the replies have no words to count" if texts else "no replies")
+    assert score.reason == ("the replies have too few words to count" if texts else "no replies")
 
 
 def test_value_of_any_choice_of_rows():

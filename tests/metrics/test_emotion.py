@@ -54,9 +54,10 @@ def test_by_hand():
 @pytest.mark.parametrize(
     ("pairs", "reason"),
     [
-        ([], "no stage was asked for the emotion (only two-stage runs ask, where it is not given)"),
-        ([("sad", None)], "no stage was asked for the emotion (only two-stage runs ask, where it is not given)"),
+        ([], "nothing names the emotion (two-stage runs that ask for it do, and some files)"),
+        ([("sad", None)], "nothing names the emotion (two-stage runs that ask for it do, and some files)"),
         ([(None, "sad")], "the data does not say the emotion"),
+        ([("sad", "sad"), ("zzz", "sad")], "of 1 of 2 dialogues the emotion is not known"),
     ],
 )
 def test_why_there_is_none(pairs, reason):
@@ -65,8 +66,8 @@ def test_why_there_is_none(pairs, reason):
         assert (score.value, score.reason) == (None, reason)
 
 
-def test_a_missing_stage_is_wrong_and_an_unknown_emotion_is_left_out():
-    assert scores(("sad", "sad"), ("sad", None), (None, "sad"))["Acc"] == 50
+def test_a_missing_stage_is_wrong():
+    assert scores(("sad", "sad"), ("sad", None))["Acc"] == 50
 
 
 def test_nothing_named_at_all():

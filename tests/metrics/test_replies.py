@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -32,8 +33,28 @@ def test_a_run_as_far_as_it_got(tmp_path):
      {"stages": 1}, {"emotion": {}}, {"stages": [{"name": "feeling", "text": 1}]}],
 )  # fmt: skip
 def test_what_is_not_text_is_an_error(tmp_path, change):
-    with pytest.raises(RunError, match=r"not text|cannot be read"):
+    with pytest.raises(RunError, match=r"is not text: |no list of texts|cannot be read"):
         replies_of_run(run(tmp_path, {**LINE, **change}))
+
+
+def test_two_replies_with_one_id_are_said(tmp_path):
+    other = {**LINE, "reply": "Ah."}
+    replies = replies_of_run(run(tmp_path, LINE, LINE, other))
+    assert replies.texts == ("Ah.",)
+    assert "1 ids have two replies, of which the later one counts: 'a' (lines 1 and 3)" in replies.notes
+
+
+def test_an_empty_reference_is_none_and_empty_replies_are_counted(tmp_path):
+    replies = replies_of_run(run(tmp_path, {**LINE, "reference": " ", "reply": ""}))
+    assert replies.references == (None,)
+    assert "1 of 1 replies are empty" in replies.notes
+
+
+def test_the_hash_covers_what_scores_depend_on():
+    item = Reply("a", "Oh.", "Oh dear.", "sad", "Sad.")
+    others = [replace(item, **change) for change in ({"text": "Ah."}, {"reference": None}, {"emotion": "proud"})]
+    assert len({Replies("x", (each,)).sha256 for each in (item, *others)}) == 4
+    assert Replies("x", (item, others[0])).sha256 == Replies("y", (others[0], item)).sha256
 
 
 def test_a_run_without_a_reply_is_an_error(tmp_path):

@@ -12,6 +12,7 @@ from localemp.metrics.scoring import (
     is_lower_cased,
     metric,
     on_common,
+    other_bertscore,
     read_scores,
     score_all,
     scores_path,
@@ -90,8 +91,18 @@ def test_what_cannot_be_had_now_is_kept_from_before(tmp_path):
     assert read_scores(path).score("P_BERT").value is None
     write_scores(path, score_all(both))
     assert read_scores(path).score("F_BERT") == known
-    write_scores(path, score_all(replies("I am so sorry.")))
-    assert read_scores(path).score("F_BERT") is None
+    write_scores(path, score_all(replies("I am so sorry.", "Ah.")))
+    assert read_scores(path).score("F_BERT") is None, "the same dialogues, another reply"
+
+
+def test_bertscore_of_another_model_is_noted():
+    both = replies("I am so sorry.")
+
+    def noted(model, layer, value=0.5):
+        return other_bertscore([Score("F_BERT", value, Signature.of("f_bert", both, {"model": model, "layer": layer}))])
+
+    assert noted("roberta-large", 17) == noted("tiny", 2, None) == []
+    assert "BERTScore is of roberta-large, layer 10: not to be compared" in noted("roberta-large", 10)[0]
 
 
 def test_scores_of_a_file_lie_beside_it(tmp_path):

@@ -193,9 +193,9 @@ def test_the_same_seed_gives_the_same_whatever_the_order_and_the_other_metrics()
     ("a", "b", "reason"),
     [
         (["one two"], ["three"], "one dialogue says nothing of chance"),
-        (["", ""], ["so", "it is"], "a: the replies have no words to count"),
-        (["", ""], ["", ""], "a and b: the replies have no words to count"),
-        (["", "so it is"], ["we", ""], "some samples of so few replies have no words to count"),
+        (["", ""], ["so", "it is"], "a: the replies have too few words to count"),
+        (["", ""], ["", ""], "a and b: the replies have too few words to count"),
+        (["", "so it is"], ["we", ""], "some samples of so few replies have too few words to count"),
     ],
 )
 def test_a_degenerate_set_has_no_interval_and_says_why(a, b, reason):

@@ -4,6 +4,7 @@ import csv
 import io
 import shutil
 import subprocess
+from dataclasses import replace
 
 import pytest
 from small_runs import four, make_run
@@ -15,6 +16,7 @@ from localemp.reporting import writers
 from localemp.reporting.automatic import automatic_tables
 from localemp.reporting.published import read_published
 from localemp.reporting.report import Report
+from localemp.reporting.svg import scale
 from localemp.reporting.systems import names_of, read_systems
 from localemp.reporting.tables import Cell, Note, Row, Table, listed
 
@@ -62,8 +64,8 @@ def test_scores_are_computed_and_say_how_they_were_made(tmp_path):
 def test_what_is_not_available_has_its_reason_in_cell_and_note(tmp_path):
     table = report_of(four(tmp_path / "z"), four(tmp_path / "t", "two-stage")).tables[0]
     assert (cells(table, "z")["Acc"].text, cells(table, "z")["Acc"].value) == ("n/a", None)
-    assert "only two-stage runs" in cells(table, "z")["Acc"].about
-    assert "n/a in Acc (z): no stage was asked for the emotion" in notes(table)
+    assert "nothing names the emotion" in cells(table, "z")["Acc"].about
+    assert "n/a in Acc (z): nothing names the emotion" in notes(table)
     assert "n/a in P_BERT, R_BERT and F_BERT (all): not scored" in notes(table)
     assert cells(table, "t")["Acc"].text == "50.00"
 
@@ -108,7 +110,7 @@ def test_kept_scores_are_read_and_those_of_an_earlier_state_are_not(tmp_path):
     kept = tuple(
         score if score.name != "Dist-1" else type(score)("Dist-1", 12.5, score.signature) for score in scored.scores
     )
-    write_scores(scores_path(folder), type(scored)(scored.name, kept, scored.notes, scored.source))
+    write_scores(scores_path(folder), replace(scored, scores=kept))
     assert cells(report_of(folder).tables[0], "z")["Dist-1"].value == 12.5
     make_run(folder, {"b": "three four"}, dialogues=2)
     assert cells(report_of(folder).tables[0], "z")["Dist-1"].value == 100.0
@@ -130,7 +132,7 @@ def test_a_run_that_was_given_the_emotion_has_no_accuracy(tmp_path):
     runs = four(tmp_path / "asked", "two-stage"), four(tmp_path / "given", "two-stage", given=["emotion"])
     report = report_of(*runs)
     assert cells(report.tables[0], "asked")["Acc"].value is not None
-    assert "n/a in Acc (given): no stage was asked for the emotion" in notes(report.tables[0])
+    assert "n/a in Acc (given): nothing names the emotion" in notes(report.tables[0])
     confusion = next(figure for figure in report.figures if figure.key == "confusion")
     assert len(confusion.charts) == 1
 
@@ -286,3 +288,19 @@ def test_names_in_a_sentence():
     assert listed(["a", "b", "a", "c"]) == "a, b and c"
     assert listed(["b", "a"], ["a", "b"]) == "all"
     assert listed(["a"], ["a"]) == "a"
+
+
+@pytest.mark.parametrize(
+    ("values", "shown"),
+    [
+        ([], (0, 1)),
+        ([4.3], (0, 4.3)),
+        ([5.0, 5.0], (0, 5.0)),
+        ([10.0, 40.0], (0, 40.0)),
+        ([0.90, 0.94], (0.89, 0.95)),
+        ([-1.0, 1.0], (-1.0, 1.0)),
+        ([0.0, 0.0], (0, 0)),
+    ],
+)
+def test_a_scale_begins_at_zero_unless_values_differ_little(values, shown):
+    assert scale(values) == pytest.approx(shown)
