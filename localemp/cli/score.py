@@ -179,9 +179,12 @@ def _print(systems: "Sequence[Replies]", scored: "Sequence[Scored]", notes: Sequ
         if names:
             _print_table(scored, names, mark)
     _print_reasons(scored, [*first, *second])
+    told: dict[str, list[str]] = {}
     for each in scored:
         for note in each.notes:
-            click.echo(f"{each.name}: {note}")
+            told.setdefault(note, []).append(each.name)
+    for note, names in told.items():
+        click.echo(f"{', '.join(names)}: {note}")
     for note in notes:
         click.echo(f"note: {note}")
     if verbose:
