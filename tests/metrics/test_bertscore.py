@@ -73,18 +73,22 @@ def test_a_tokenizer_without_a_limit_is_given_the_models(folder: Path, tmp_path:
     assert bertscore.settings()["tokens"] == LIMIT
 
 
-@pytest.mark.parametrize(
-    ("text", "reference"), [("", "I am here"), ("I am here", ""), (" \n", "I am here"), ("", ""), ("\u3000", " ")]
-)
-def test_an_empty_text_scores_0_and_never_reaches_the_model(text: str, reference: str):
+@pytest.mark.parametrize("text", ["", " \n", "\u3000"])
+def test_an_empty_reply_scores_0_and_never_reaches_the_model(text: str):
     # There is no such model; nobody asks for it.
     bertscore = BertScore("nobody/nothing", fetch=False)
-    assert bertscore.values([replies((text, reference))]).tolist() == [[0, 0, 0]]
+    assert bertscore.values([replies((text, "I am here"))]).tolist() == [[0, 0, 0]]
+
+
+@pytest.mark.parametrize("reference", ["", " \n"])
+def test_an_empty_reference_is_none(reference: str):
+    score = BertScore("nobody/nothing", fetch=False).metrics()[2].score(replies(("I am here", reference)))
+    assert (score.value, score.reason) == (None, "1 of 1 dialogues have no reference reply")
 
 
 def test_empty_texts_among_others_count_as_0(folder: Path):
     bertscore = BertScore(str(folder), LAYER, device="cpu")
-    score = bertscore.metrics()[2].score(replies(PAIRS[0], ("", "you"), ("you", " "), PAIRS[1]))
+    score = bertscore.metrics()[2].score(replies(PAIRS[0], ("", "you"), (" ", "you"), PAIRS[1]))
     assert score.value == pytest.approx((TRANSFORMERS_4[0][2] + 1) / 4, abs=1e-5)
 
 
