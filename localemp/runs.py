@@ -13,13 +13,15 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from localemp.appending import AppendOnlyFile, LockedFileError
 from localemp.dialogue import Dialogue
 from localemp.errors import RunError
 from localemp.settings import compare_settings
 from localemp.strategies.base import Response, Stage
+
+R = TypeVar("R", bound=Mapping[str, Any])
 
 MANIFEST, RESPONSES = "manifest.json", "responses.jsonl"
 _UNFINISHED = (RESPONSES, "manifest.new")  # all that a run killed at its very beginning leaves
@@ -187,7 +189,7 @@ def read_records(folder: Path) -> list[dict[str, Any]]:
     return newest(read_lines(folder))
 
 
-def newest(lines: Iterable[tuple[int, dict[str, Any]]]) -> list[dict[str, Any]]:
+def newest(lines: Iterable[tuple[int, R]]) -> list[R]:
     """Of lines with their numbers the last one of every dialogue, in the order in which dialogues first appear."""
     return list({record["id"]: record for _, record in lines}.values())
 

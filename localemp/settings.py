@@ -5,10 +5,12 @@ from collections.abc import Mapping
 from typing import Any
 
 
-def compare_settings(old: Mapping[str, Any], new: Mapping[str, Any], where: str = "in the run") -> list[str]:
-    """One line for each setting that differs: name, then the old value and the one asked for now."""
+def compare_settings(
+    old: Mapping[str, Any], new: Mapping[str, Any], where: str = "in the run", there: str = "now"
+) -> list[str]:
+    """One line for each setting that differs: name, the old value and where it is, then the new one."""
     return [
-        f"{name}: {_short(old.get(name))} {where}, {_short(new.get(name))} now"
+        f"{name}: {_short(old.get(name))} {where}, {_short(new.get(name))} {there}"
         for name in sorted(old.keys() | new.keys())
         if old.get(name) != new.get(name)
     ]

@@ -150,8 +150,7 @@ def _metrics(
 def _differing(a: "Replies", b: "Replies") -> list[str]:
     from localemp.settings import compare_settings
 
-    lines = compare_settings(a.source["settings"], b.source["settings"], "in A")
-    return [f"{line.removesuffix(' now')} in B" for line in lines]
+    return compare_settings(a.source["settings"], b.source["settings"], "in A", "in B")
 
 
 def _contrasts(both: "Pair", found: "Sequence[Comparison]", show: int) -> "tuple[str | None, list[Contrast]]":
@@ -228,12 +227,9 @@ def _print_contrasts(measure: str | None, shown: "Sequence[Contrast]") -> None:
 
 
 def _line(label: str, text: str) -> Any:
-    """A labelled text as it is: no markup of rich in it, and nothing that moves a terminal's cursor."""
-    from rich.text import Text
+    from textwrap import shorten
 
-    from localemp.cli.replies import LONGEST_SHOWN
+    from localemp.cli.replies import LONGEST_SHOWN, plain
 
-    shown = " ".join(text.split())
-    shown = shown if len(shown) <= LONGEST_SHOWN else f"{shown[:LONGEST_SHOWN]} ..."
-    said = Text("".join(sign for sign in shown if sign.isprintable()) or "(empty)")
-    return Text(f"{label}: ", "bold") + said if label else said
+    said = plain(shorten(text, LONGEST_SHOWN, placeholder=" ...") or "(empty)")
+    return plain(f"{label}: ", "bold") + said if label else said

@@ -19,13 +19,13 @@ def print_replies(records: Sequence[Mapping[str, Any]], title: str) -> None:
     """A table: dialogue, what the speaker said last, the reply."""
     if not records:
         return
-    table = Table(title=_text(title), show_lines=True)
+    table = Table(title=plain(title), show_lines=True)
     table.add_column("Dialogue", max_width=24, overflow="fold")
     table.add_column("Speaker", ratio=1)
     table.add_column("Reply", ratio=1)
     for record in records:
         said = shorten(record["turns"][-1], LONGEST_SHOWN, placeholder=" ...")
-        table.add_row(_text(record["id"]), _text(said), _text(record["reply"]))
+        table.add_row(plain(record["id"]), plain(said), plain(record["reply"]))
     Console().print(table)
 
 
@@ -33,26 +33,26 @@ def print_record(record: Mapping[str, Any]) -> None:
     """One reply with everything behind it."""
     console = Console()
     if "error" in record:
-        console.print(_text(record["id"], "bold"), _text(record["error"]["type"], "red"))
-        console.print(_text(record["error"]["message"]))
+        console.print(plain(record["id"], "bold"), plain(record["error"]["type"], "red"))
+        console.print(plain(record["error"]["message"]))
         return
     speakers = ("Speaker", "Listener")
-    turns = [_text(f"{speakers[i % 2]}: {turn}") for i, turn in enumerate(record["turns"])]
+    turns = [plain(f"{speakers[i % 2]}: {turn}") for i, turn in enumerate(record["turns"])]
     known = ", ".join(f"{name}: {record[name]}" for name in ("emotion", "situation") if record[name])
-    console.print(Panel(Group(*turns, *([_text(known, "dim")] if known else [])), title=_text(record["id"])))
+    console.print(Panel(Group(*turns, *([plain(known, "dim")] if known else [])), title=plain(record["id"])))
     for shown in record["exemplars"]:
         score = "" if shown["score"] is None else f"  cosine {shown['score']:.4f}"
-        console.print(_text(f"exemplar {shown['id']}{score}", "dim"))
+        console.print(plain(f"exemplar {shown['id']}{score}", "dim"))
     for relation, inferences in (record["inferences"] or {}).items():
-        console.print(_text(f"{relation}: {', '.join(inferences) or '(none)'}", "dim"))
+        console.print(plain(f"{relation}: {', '.join(inferences) or '(none)'}", "dim"))
     for relation, dropped in record.get("inferences_dropped", {}).items():
         left_out = ", ".join(f"{one['text']} ({one['reason']})" for one in dropped)
-        console.print(_text(f"{relation}, not chosen: {left_out}", "dim"))
+        console.print(plain(f"{relation}, not chosen: {left_out}", "dim"))
     for number, stage in enumerate(record["stages"], 1):
         _print_stage(console, number, stage)
-    console.print(Panel(_text(record["reply"]), title="Reply"))
+    console.print(Panel(plain(record["reply"]), title="Reply"))
     if record["reference"]:
-        console.print(_text(f"A person replied: {record['reference']}", "dim"))
+        console.print(plain(f"A person replied: {record['reference']}", "dim"))
 
 
 def print_prompt(stage: Stage, tokens: int | None) -> None:
@@ -61,11 +61,11 @@ def print_prompt(stage: Stage, tokens: int | None) -> None:
     counted = "tokens unknown: the model is hosted" if tokens is None else f"{tokens} tokens"
     console.rule(f"stage {stage.name}, {counted}")
     for message in stage.messages:
-        console.print(_text(f"{message.role}: ", "bold") + _text(message.content), soft_wrap=True)
+        console.print(plain(f"{message.role}: ", "bold") + plain(message.content), soft_wrap=True)
 
 
 def _print_stage(console: Console, number: int, stage: Mapping[str, Any]) -> None:
-    said = [_text(f"{message['role']}: ", "bold") + _text(message["content"]) for message in stage["messages"]]
+    said = [plain(f"{message['role']}: ", "bold") + plain(message["content"]) for message in stage["messages"]]
     cached = f", {stage['cached_tokens']} cached" if stage["cached_tokens"] else ""
     facts = (
         f"{stage['prompt_tokens']} prompt tokens{cached}, {stage['completion_tokens']} reply tokens, "
@@ -73,13 +73,13 @@ def _print_stage(console: Console, number: int, stage: Mapping[str, Any]) -> Non
     )
     if stage["exemplars_dropped"]:
         facts += f", {stage['exemplars_dropped']} exemplars dropped"
-    answer = Text("-> ", "bold green") + _text(stage["text"])
+    answer = Text("-> ", "bold green") + plain(stage["text"])
     console.print(
-        Panel(Group(*said, answer, *(_text(note, "yellow") for note in stage["notes"])),
-              title=f"Stage {number}: {stage['name']}", subtitle=_text(facts))
+        Panel(Group(*said, answer, *(plain(note, "yellow") for note in stage["notes"])),
+              title=f"Stage {number}: {stage['name']}", subtitle=plain(facts))
     )  # fmt: skip
 
 
-def _text(text: str, style: str = "") -> Text:
+def plain(text: str, style: str = "") -> Text:
     """Data as it is: no markup of rich in it, and nothing that moves a terminal's cursor."""
     return Text("".join(sign for sign in str(text) if sign.isprintable() or sign in "\n\t"), style)

@@ -40,7 +40,9 @@ _NOT_COMPARABLE = "*"
 )
 @click.option("--no-bertscore", is_flag=True, help="Leave BERTScore out.")
 @click.option("--common", is_flag=True, help="Only the dialogues that all systems answered.")
-@click.option("--out", type=_FILE, help="Where scores are kept; by default RUN/scores.json or FILE.scores.json.")
+@click.option(
+    "--out", type=_FILE, help="Where scores are kept; by default RUN/scores.json or FILE[.HYPOTHESIS].scores.json."
+)
 @click.option("--verbose", "-v", is_flag=True, help="The second columns too, and how every score is made.")
 @click.option("--json", "as_json", is_flag=True, help="Print every score with its signature, as JSON.")
 def score(

@@ -108,7 +108,7 @@ class BertScore:
         """
         if load:
             with suppress(LocalempError):
-                self._contextual  # noqa: B018
+                _ = self._contextual
         model = self._model
         return {
             "model": self._name,

@@ -133,7 +133,8 @@ class Contextual:
             with torch.no_grad():
                 vectors = self._model(torch.tensor(ids, device=self._device))[0].float()
         except torch.OutOfMemoryError as error:
-            raise LocalempError("BERTScore's model does not fit the GPU's memory", "use --device cpu") from error
+            hint = "free some, or hide the GPU (CUDA_VISIBLE_DEVICES=), so that the CPU does it"
+            raise LocalempError("BERTScore's model does not fit the GPU's memory", hint) from error
         vectors /= vectors.norm(dim=-1, keepdim=True)
         return [Vectors(*row) for row in zip(vectors, weights, strict=True)]
 

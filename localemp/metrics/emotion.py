@@ -122,7 +122,6 @@ class _Named(Statistics):
         self._true, self._named, self._name = true, named, name
 
     def value(self, rows: Rows) -> float:
-        rows = rows[self._true[rows] >= 0]
         if not len(rows):
             return float("nan")
         if self._name == "Macro-F1":
@@ -130,10 +129,8 @@ class _Named(Statistics):
         return float(self._each(rows).mean())
 
     def each(self, rows: Rows) -> NDArray[np.float64] | None:
-        """100 or 0 for every item, NaN where the true emotion is not known; nothing for Macro-F1."""
-        if self._name == "Macro-F1":
-            return None
-        return np.where(self._true[rows] >= 0, self._each(rows), np.nan)
+        """100 or 0 for every item; nothing for Macro-F1."""
+        return None if self._name == "Macro-F1" else self._each(rows)
 
     def _each(self, rows: Rows) -> NDArray[np.float64]:
         named = self._named[rows]

@@ -97,8 +97,11 @@ def replies_of_run(folder: Path) -> Replies:
     Raises:
         RunError: The folder holds no run, or it has no reply yet.
     """
-    manifest = read_manifest(folder)
-    lines = list(read_lines(folder))
+    return replies_of(folder, read_manifest(folder), list(read_lines(folder)))
+
+
+def replies_of(folder: Path, manifest: Mapping[str, Any], lines: Sequence[tuple[int, Mapping[str, Any]]]) -> Replies:
+    """The same from a run's manifest and numbered lines, where they have been read already."""
     records = newest(lines)
     settings = manifest["settings"]
     asked = "emotion" not in (settings.get("given") or ())

@@ -9,9 +9,9 @@ from typing import Any
 
 from localemp.errors import OptionError
 from localemp.metrics.base import Score
-from localemp.metrics.replies import Replies, replies_of_run
+from localemp.metrics.replies import Replies, replies_of
 from localemp.metrics.scoring import BERTSCORE, SCORES, on_common, read_scores, score_all, scores_path
-from localemp.runs import read_manifest, read_records
+from localemp.runs import newest, read_lines, read_manifest
 
 Record = Mapping[str, Any]
 
@@ -104,14 +104,15 @@ def _read(path: Path, name: str) -> System:
         scored = read_scores(path)
         about = str(scored.source.get("format", "scores alone"))
         return System(name, about, {score.name: score for score in scored.scores}, scored.notes)
-    replies, manifest = replace(replies_of_run(path), name=name), read_manifest(path)
+    manifest, lines = read_manifest(path), list(read_lines(path))
+    replies = replace(replies_of(path, manifest, lines), name=name)
     return System(
         name,
         describe(manifest["settings"]),
         _scores(path, replies),
         replies.notes,
         replies,
-        tuple(read_records(path)),
+        tuple(newest(lines)),
         manifest,
     )
 

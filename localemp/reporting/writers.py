@@ -5,7 +5,7 @@ import io
 import re
 from collections.abc import Sequence
 
-from localemp.reporting.tables import Row, Table, spans
+from localemp.reporting.tables import NOT_AVAILABLE, NOT_GIVEN, Row, Table, spans
 
 _TEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
@@ -114,7 +114,7 @@ def _tex_row(row: Row) -> str:
 def _plain(value: float | None, text: str) -> str:
     if value is not None:
         return repr(value)
-    return "" if text in ("n/a", "–") else text
+    return "" if text in (NOT_AVAILABLE, NOT_GIVEN) else text
 
 
 def _csv(rows: Sequence[Sequence[str]]) -> str:

@@ -81,10 +81,11 @@ class Upstream:
         model: str | None = None,
         context_length: int | None = None,
         pass_key: bool = True,
-        timeouts: Timeouts = Timeouts(),  # noqa: B008 (frozen)
+        timeouts: Timeouts | None = None,
         largest_body: int = LARGEST_BODY,
     ) -> None:
-        self._replicas, self._timeouts, self._largest_body = Replicas(targets, timeouts), timeouts, largest_body
+        self._timeouts, self._largest_body = timeouts or Timeouts(), largest_body
+        self._replicas = Replicas(targets, self._timeouts)
         self._key, self._served, self._model = key, served, model or served
         self._not_sent = _NOT_SENT if pass_key and key is None else _NOT_SENT | _CREDENTIALS
         self._via = f"localemp-{secrets.token_hex(4)}"
