@@ -1,13 +1,13 @@
 """The `localemp` command: its groups, and how an error reaches a person."""
 
-import importlib
 import sys
 
 import click
 
 from localemp import errors
+from localemp.cli.lazy import LazyGroup
 
-# Command -> (module, one line for --help); a module is imported when its command is asked for.
+# Command -> (module in localemp.cli, one line for --help)
 COMMANDS = {
     "generate": ("generate", "Answer a data set, in a run that can be stopped and continued."),
     "respond": ("talk", "Answer one text."),
@@ -17,6 +17,8 @@ COMMANDS = {
     "score": ("score", "Score replies as the paper does, of runs or of others' files."),
     "compare": ("compare", "Say by how much two runs differ, and how sure that is."),
     "report": ("report", "Tables, figures and a page from runs, beside the paper's figures."),
+    "bench": ("bench", "Measure what this machine delivers, and what each strategy costs on it."),
+    "tune": ("tune", "Find the engine settings that are fastest for your prompts."),
     "runs": ("runs", "Look at runs, their replies and stages."),
     "knowledge": ("knowledge", "Infer what may lie behind what a person says, and keep it in a file."),
     "models": ("models", "List, show and fetch models."),
@@ -25,28 +27,7 @@ COMMANDS = {
 }
 
 
-class LazyGroup(click.Group):
-    """A group that imports a command when it is asked for, so that `--help` answers at once."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """All names, in the order of COMMANDS."""
-        return list(COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import the command; an unknown one is an error that lists the known ones."""
-        if cmd_name not in COMMANDS:
-            raise errors.UnknownNameError("command", cmd_name, COMMANDS)
-        module = importlib.import_module(f"localemp.cli.{COMMANDS[cmd_name][0]}")
-        command: click.Command = getattr(module, cmd_name)
-        return command
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """The list of commands, without importing any."""
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, about) for name, (_, about) in COMMANDS.items()])
-
-
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=LazyGroup, commands_of=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="localemp")
 def cli() -> None:
     """Empathetic replies from open language models, by the methods of Qian, Zhang and Liu (2023).

@@ -20,6 +20,7 @@ from localemp.commonsense.decoding import Texts
 from localemp.commonsense.relations import ATOMIC_2020, RELATIONS, Beam, Beams, check_events, check_relations
 from localemp.device import pick_device
 from localemp.errors import OptionError, WeightsError
+from localemp.spent import spending
 
 # More digits would only show which texts shared a batch; at four, one score in some hundred still does.
 _DIGITS = 4
@@ -108,6 +109,10 @@ class Comet:
         """
         check_events(events)
         check_relations(relations, self._trained)
+        with spending("comet"):
+            return self._infer(events, relations)
+
+    def _infer(self, events: Sequence[str], relations: Sequence[str]) -> list[Beams]:
         # A dictionary, so that equal events are one.
         distinct = list(dict.fromkeys(events))
         fitted = [

@@ -51,6 +51,9 @@ class VLLMEngine(Engine):
         seed: Of sampling at temperatures above 0.
         concurrency: Dialogues in flight at once.
         log: Where vLLM's own messages go; a new file in localemp's cache where None.
+
+    Attributes:
+        fixed_length: For measurements: every text has exactly so many tokens, wherever it would end.
     """
 
     name = "vllm"
@@ -69,6 +72,7 @@ class VLLMEngine(Engine):
         self.options: dict[str, Any] = {"max_model_len": max_model_len, "seed": seed, **(options or {})}
         self.max_model_len = int(self.options["max_model_len"])
         self.log = log or new_log()
+        self.fixed_length: int | None = None
         self._llm: AsyncLLM | None = None
         self._log_start = 0
         self._platform = ""
@@ -94,15 +98,17 @@ class VLLMEngine(Engine):
         from vllm.v1.engine.exceptions import EngineDeadError
 
         started = time.perf_counter()
-        prompt = self.tokenizer.encode(messages)
-        if len(prompt) + sampling.max_tokens > self.max_model_len:
-            raise PromptTooLongError(len(prompt), sampling.max_tokens, self.max_model_len)
+        prompt, fixed = self.tokenizer.encode(messages), self.fixed_length
+        max_tokens = fixed or sampling.max_tokens
+        if len(prompt) + max_tokens > self.max_model_len:
+            raise PromptTooLongError(len(prompt), max_tokens, self.max_model_len)
         params = SamplingParams(
-            max_tokens=sampling.max_tokens,
+            max_tokens=max_tokens,
             temperature=sampling.temperature,
             top_p=sampling.top_p,
             seed=sampling.seed,
-            stop=list(sampling.stop),
+            stop=[] if fixed else list(sampling.stop),
+            ignore_eos=fixed is not None,
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
         final = None

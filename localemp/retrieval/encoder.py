@@ -15,6 +15,7 @@ from sentence_transformers import SentenceTransformer
 from localemp.device import pick_device
 from localemp.errors import OptionError, WeightsError
 from localemp.quiet import quiet_transformers
+from localemp.spent import spending
 
 DTYPES = ("auto", "bfloat16", "float32")
 
@@ -80,9 +81,10 @@ class Encoder:
         if not texts:
             return np.zeros((0, self.dim), dtype=np.float32)
         size = _CPU_BATCH if self._device.type == "cpu" else _GPU_BATCH
-        vectors: NDArray[np.float32] = self._model.encode(
-            list(texts), batch_size=size, normalize_embeddings=True, show_progress_bar=False
-        )
+        with spending("encoder"):
+            vectors: NDArray[np.float32] = self._model.encode(
+                list(texts), batch_size=size, normalize_embeddings=True, show_progress_bar=False
+            )
         return vectors
 
 

@@ -1,0 +1,1 @@
+"""What `localemp bench` and `localemp tune` run: figures that say how they were made."""

@@ -1,0 +1,189 @@
+"""Batches on an engine, timed: what `bench engine`, `bench strategies` and `tune` have in common.
+
+A batch is timed as `localemp generate` runs it: the strategy's stages, requests, cleaning, and every reply written into
+a run's folder. Exemplars and inferences are looked up before, and that is timed too.
+"""
+
+import asyncio
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from localemp.assembly import Assembly
+from localemp.bench.result import Point
+from localemp.data.sources import load_dialogues
+from localemp.dialogue import Dialogue
+from localemp.engines.vllm import VLLMEngine
+from localemp.errors import EngineError, OptionError
+from localemp.generation import Tally, answer_all, draft_all, plan
+from localemp.runs import Run, read_records
+from localemp.spent import spent
+from localemp.strategies.base import Draft
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """Dialogues with all that a strategy has looked up for them.
+
+    Attributes:
+        assembly: The strategy, and the model that it is for.
+        drafts: One for each dialogue.
+        context: Tokens that the longest prompt and its reply need.
+        seconds: What looking up took, loading included neither here nor below.
+        encoder_seconds, comet_seconds: The parts of it that encoder and COMET computed.
+    """
+
+    assembly: Assembly
+    drafts: list[Draft]
+    context: int
+    seconds: float
+    encoder_seconds: float
+    comet_seconds: float
+
+
+async def look_up(assembly: Assembly, dialogues: Sequence[Dialogue]) -> Workload:
+    """Draft all dialogues, timed; what the strategy needs is loaded before, and warm.
+
+    Raises:
+        LocalempError: Something is missing, or a dialogue lacks what the strategy needs.
+    """
+    strategy = assembly.strategy
+    await strategy.draft(dialogues[0])  # loads encoder and COMET
+    before, started = spent(), time.perf_counter()
+    drafts = await draft_all(strategy, dialogues)
+    seconds, after = time.perf_counter() - started, spent()
+    encoder, comet = (after.get(part, 0.0) - before.get(part, 0.0) for part in ("encoder", "comet"))
+    context = await plan(strategy, drafts, assembly.planner())
+    return Workload(assembly, drafts, context, seconds, encoder, comet)
+
+
+def dialogues_for(assembly: Assembly, split: str, limit: int) -> list[Dialogue]:
+    """The dialogues to measure with.
+
+    Raises:
+        OptionError: There are none.
+    """
+    recipe = assembly.recipe
+    dialogues = load_dialogues(recipe.data, split, recipe.instances, limit)
+    if not dialogues:
+        raise OptionError(f"--data {recipe.data}: no dialogue to measure with", "name data with dialogues")
+    return dialogues
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """One batch that was answered.
+
+    Attributes:
+        tally: Replies, tokens of all stages, seconds.
+        cached_tokens: Tokens of prompts that came from the prefix cache.
+        records: The lines of the run, see `localemp.runs`.
+    """
+
+    tally: Tally
+    cached_tokens: int
+    records: list[dict[str, Any]]
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """What follows from them, by the names of `localemp.bench.quantities`."""
+        tally = self.tally
+        tokens = tally.prompt_tokens + tally.completion_tokens
+        return {
+            "replies_per_s": tally.done / tally.seconds,
+            "reply_tokens_per_s": tally.completion_tokens / tally.seconds,
+            "prompt_tokens_per_s": tally.prompt_tokens / tally.seconds,
+            "tokens_per_s": tokens / tally.seconds,
+            "seconds": tally.seconds,
+            "tokens_per_reply": tally.completion_tokens / tally.done,
+            "prompt_tokens_per_reply": tally.prompt_tokens / tally.done,
+            "prefix_hits": self.cached_tokens / max(tally.prompt_tokens, 1),
+        }
+
+
+class OfflineEngine:
+    """vLLM in this process, answering batches from an empty prefix cache. Use it in an `async with` block.
+
+    Args:
+        workloads: What it is to answer; its context is as long as the longest of their prompts needs, and all are for
+            the same model.
+
+    Attributes:
+        start_seconds: From nothing to ready.
+    """
+
+    def __init__(self, workloads: Sequence[Workload], log: Path | None = None) -> None:
+        first = workloads[0].assembly
+        context = max(workload.context for workload in workloads)
+        recipe = first.recipe
+        self.engine = VLLMEngine(
+            first.tokenizer, context, recipe.engine_args, recipe.seed, recipe.concurrency or VLLMEngine.concurrency, log
+        )
+        self.start_seconds = 0.0
+
+    async def __aenter__(self) -> "OfflineEngine":
+        started = time.perf_counter()
+        await self.engine.start()
+        self.start_seconds = time.perf_counter() - started
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.engine.close()
+
+    async def answer(
+        self,
+        workload: Workload,
+        *,
+        at_once: int | None = None,
+        tokens: int | None = None,
+        warm: bool = False,
+    ) -> Batch:
+        """Answer a workload as `generate` does.
+
+        Args:
+            workload: What to answer.
+            at_once: Dialogues in flight; the engine's own number where None.
+            tokens: Exactly so many for every stage's text; where None, texts end where the model ends them.
+            warm: Whether the prefix cache keeps what is in it.
+
+        Raises:
+            EngineError: A dialogue could not be answered: figures over the others would mean nothing.
+        """
+        if not warm:
+            await self.engine.forget_prefixes()
+        strategy, drafts = workload.assembly.strategy, workload.drafts
+        with tempfile.TemporaryDirectory() as folder, self._set(at_once, tokens):
+            with Run.open(Path(folder), {}) as run:
+                tally = await answer_all(strategy, drafts, self.engine, run)
+            records = await asyncio.to_thread(read_records, Path(folder))
+        if tally.failed:
+            errors = [record["error"] for record in records if "error" in record]
+            raise EngineError(f"{tally.failed} of {tally.total} dialogues failed: {errors[0]['message']}")
+        cached = sum(stage["cached_tokens"] or 0 for record in records for stage in record["stages"])
+        return Batch(tally, cached, records)
+
+    @contextmanager
+    def _set(self, at_once: int | None, fixed_length: int | None) -> Iterator[None]:
+        before = self.engine.concurrency
+        self.engine.concurrency, self.engine.fixed_length = at_once or before, fixed_length
+        try:
+            yield
+        finally:
+            self.engine.concurrency, self.engine.fixed_length = before, None
+
+
+def gather(
+    part: str, labels: dict[str, str | int | float], repeats: Sequence[dict[str, float]], note: str = ""
+) -> Point:
+    """A point from the figures of its repeats."""
+    names = list(dict.fromkeys(name for figures in repeats for name in figures))
+    return Point(
+        part=part,
+        labels=labels,
+        figures={name: tuple(figures[name] for figures in repeats if name in figures) for name in names},
+        note=note,
+    )

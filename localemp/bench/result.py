@@ -1,0 +1,215 @@
+"""What a benchmark found, as a file: figures, and everything needed to believe them.
+
+A `Point` is one thing that was measured: its labels say what it is, its figures have one value for each repeat. A
+`Result` is all points of one command. A `Recording` writes the file anew after every point, so that whatever stops a
+benchmark, what was measured is there, and labelled as not finished.
+"""
+
+import os
+import statistics
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from localemp.bench.quantities import quantity
+from localemp.errors import DataError, LocalempError, OptionError
+from localemp.machine import machine, versions
+
+Kind = Literal["engine", "strategies", "serve", "retrieval", "comet", "score", "tune"]
+Label = str | int | float
+
+
+def _known(figures: dict[str, tuple[float, ...]]) -> dict[str, tuple[float, ...]]:
+    for name in figures:
+        quantity(name)
+    return figures
+
+
+Figures = Annotated[dict[str, Annotated[tuple[float, ...], Field(min_length=1)]], AfterValidator(_known)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Point(_Strict):
+    """One thing that was measured.
+
+    Attributes:
+        part: What question it answers: points of one part are rows of one table ("throughput", "batch size").
+        labels: What sets it apart from the part's other points: {"strategy": "two-stage", "at once": 64}.
+        figures: By the names of `localemp.bench.quantities`, one value for each repeat.
+        note: What a reader has to know of it; why figures are missing.
+    """
+
+    part: str
+    labels: dict[str, Label] = Field(default_factory=dict)
+    figures: Figures = Field(default_factory=dict)
+    note: str = ""
+
+    def median(self, name: str) -> float | None:
+        """The median of a figure's repeats; None where it was not measured."""
+        return statistics.median(self.figures[name]) if name in self.figures else None
+
+    @property
+    def label(self) -> str:
+        """Its labels in one line."""
+        return ", ".join(f"{name} {value}" for name, value in self.labels.items())
+
+
+class Series(_Strict):
+    """Something that was watched while time went on.
+
+    Attributes:
+        title: What it is ("GPU memory").
+        unit: Of the values.
+        seconds: Since the benchmark began.
+        values: One for each.
+    """
+
+    title: str
+    unit: str
+    seconds: list[float]
+    values: list[float]
+
+
+class Result(_Strict):
+    """All that one command measured.
+
+    Attributes:
+        kind: Which benchmark.
+        title: What was measured, in a line: the model and what was asked of it.
+        dummy: Whether weights were made up, so that speed is real and replies mean nothing.
+        command: As a person would type it.
+        created: When it began, UTC.
+        finished: Whether it came to its end; else `stopped` says why not.
+        machine, versions: As every run has them.
+        settings: Everything that can change the figures, seed included.
+        points: In the order in which they were measured.
+        series: What was watched.
+        notes: What holds for all points.
+    """
+
+    kind: Kind
+    title: str
+    dummy: bool = False
+    command: str = ""
+    created: str = ""
+    finished: bool = False
+    stopped: str = ""
+    machine: dict[str, str] = Field(default_factory=dict)
+    versions: dict[str, str] = Field(default_factory=dict)
+    settings: dict[str, Any] = Field(default_factory=dict)
+    points: list[Point] = Field(default_factory=list)
+    series: list[Series] = Field(default_factory=list)
+    notes: list[str] = Field(default_factory=list)
+
+    @property
+    def parts(self) -> dict[str, list[Point]]:
+        """The points by their part, in order."""
+        parts: dict[str, list[Point]] = {}
+        for point in self.points:
+            parts.setdefault(point.part, []).append(point)
+        return parts
+
+    @property
+    def warning(self) -> str:
+        """What nobody may overlook, in a line: dummy weights, an early end. Empty where there is nothing."""
+        dummy = "dummy weights: the speed is the shape's, the replies mean nothing" if self.dummy else ""
+        stopped = "" if self.finished else f"not finished: {self.stopped or 'the process ended'}"
+        return "; ".join(text for text in (dummy, stopped) if text)
+
+
+def read_result(path: Path) -> Result:
+    """Read a file that a benchmark wrote.
+
+    Raises:
+        DataError: It is not there, or no such file; says where.
+    """
+    try:
+        return Result.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise DataError(path, f"cannot be read: {error.strerror}", "give a file that `localemp bench` wrote") from error
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(map(str, first["loc"]))
+        raise DataError(
+            path, f"is no result of a benchmark: {f'{where}: ' if where else ''}{first['msg']}",
+            "give a file that `localemp bench` wrote",
+        ) from error  # fmt: skip
+
+
+class Recording:
+    """Writes a result while it grows. Use it in a `with` block around the measuring.
+
+    An exception leaves the block as it came; the file then says what stopped it.
+
+    Args:
+        path: The file; its folder is made.
+        kind, title, settings, dummy: As in `Result`.
+        command: The words after `localemp`; by default those of this process.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        kind: Kind,
+        title: str,
+        settings: Mapping[str, Any],
+        dummy: bool = False,
+        command: Sequence[str] | None = None,
+    ) -> None:
+        import shlex
+
+        self.path = path
+        self.result = Result(
+            kind=kind,
+            title=title,
+            dummy=dummy,
+            command=shlex.join(["localemp", *(sys.argv[1:] if command is None else command)]),
+            created=time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime()),
+            machine=machine(),
+            versions=versions(),
+            settings=dict(settings),
+        )
+
+    def __enter__(self) -> Self:
+        self.write()  # a file that cannot be written shows before anything is measured
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None:
+            self.result.finished = True
+        elif isinstance(error, LocalempError):
+            self.result.stopped = error.message
+        else:
+            self.result.stopped = "Ctrl-C" if kind is KeyboardInterrupt else f"{type(error).__name__}: {error}"
+        self.write()
+
+    def add(self, point: Point) -> None:
+        """Keep a point, on disk too."""
+        self.result.points.append(point)
+        self.write()
+
+    def write(self) -> None:
+        """Write the file as a whole or not at all.
+
+        Raises:
+            OptionError: It cannot be written.
+        """
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            draft = self.path.with_name(f"{self.path.name}.{os.getpid()}.tmp")
+            draft.write_text(self.result.model_dump_json(indent=1) + "\n", "utf-8")
+            draft.replace(self.path)
+        except OSError as error:
+            raise OptionError(
+                f"--out {self.path}: cannot be written: {error.strerror or error}", "name another"
+            ) from error
