@@ -7,7 +7,7 @@ a run's folder. Exemplars and inferences are looked up before, and that is timed
 import asyncio
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -111,18 +111,22 @@ class OfflineEngine:
     Args:
         workloads: What it is to answer; its context is as long as the longest of their prompts needs, and all are for
             the same model.
+        log: Where vLLM's messages go; a new file in localemp's cache where None.
+        options: Engine arguments besides the recipe's.
 
     Attributes:
         start_seconds: From nothing to ready.
     """
 
-    def __init__(self, workloads: Sequence[Workload], log: Path | None = None) -> None:
+    def __init__(
+        self, workloads: Sequence[Workload], log: Path | None = None, options: Mapping[str, Any] | None = None
+    ) -> None:
         first = workloads[0].assembly
         context = max(workload.context for workload in workloads)
         recipe = first.recipe
-        self.engine = VLLMEngine(
-            first.tokenizer, context, recipe.engine_args, recipe.seed, recipe.concurrency or VLLMEngine.concurrency, log
-        )
+        concurrency = recipe.concurrency or VLLMEngine.concurrency
+        arguments = {**recipe.engine_args, **(options or {})}
+        self.engine = VLLMEngine(first.tokenizer, context, arguments, recipe.seed, concurrency, log)
         self.start_seconds = 0.0
 
     async def __aenter__(self) -> "OfflineEngine":
