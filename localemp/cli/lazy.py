@@ -29,7 +29,7 @@ class LazyGroup(click.Group):
         if cmd_name not in self.commands_of:
             raise UnknownNameError("command", cmd_name, self.commands_of)
         module = importlib.import_module(f"localemp.cli.{self.commands_of[cmd_name][0]}")
-        command: click.Command = getattr(module, cmd_name)
+        command: click.Command = getattr(module, cmd_name if hasattr(module, cmd_name) else f"{cmd_name}_")
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

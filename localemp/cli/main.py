@@ -17,6 +17,7 @@ COMMANDS = {
     "score": ("score", "Score replies as the paper does, of runs or of others' files."),
     "compare": ("compare", "Say by how much two runs differ, and how sure that is."),
     "report": ("report", "Tables, figures and a page from runs, beside the paper's figures."),
+    "study": ("study", "Let people and models rate replies, and say what follows from it."),
     "bench": ("bench", "Measure what this machine delivers, and what each strategy costs on it."),
     "tune": ("tune", "Find the engine settings that are fastest for your prompts."),
     "runs": ("runs", "Look at runs, their replies and stages."),

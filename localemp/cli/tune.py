@@ -1,0 +1,156 @@
+"""`localemp tune`: the engine settings that are fastest for a person's own prompts."""
+
+import asyncio
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from localemp.cli.bench.options import dialogues_option, load_format_option
+from localemp.cli.options import data_options, model_options, recipe_of, strategy_options
+
+if TYPE_CHECKING:
+    from localemp.bench.result import Recording, Result
+    from localemp.bench.tune import Setting
+    from localemp.cli.display import Display
+    from localemp.recipe import Recipe
+
+
+@click.command()
+@model_options
+@strategy_options
+@data_options
+@dialogues_option
+@click.option("--budget", default="10m", show_default=True, help="Time to spend: 90s, 10m, 2h.")
+@click.option("--only", help="Settings to try, such as max_num_seqs,kv_cache_dtype; all by default.")
+@click.option("--keep-replies", is_flag=True, help="Try nothing that computes other replies (KV dtype, quantisation).")
+@click.option("--reply-tokens", type=click.IntRange(min=1), help="Length of every text; the mean of the model's own.")
+@click.option(
+    "--repeats", type=click.IntRange(min=1), default=2, show_default=True, help="Batches of a trial, after a warm-up."
+)
+@load_format_option
+@click.option(
+    "--out", type=click.Path(path_type=Path, dir_okay=False),
+    help="Keep trials here (JSON); by default a name from the settings, so that the same command goes on.",
+)  # fmt: skip
+def tune(
+    budget: str,
+    only: str | None,
+    keep_replies: bool,
+    reply_tokens: int | None,
+    repeats: int,
+    dialogues: int,
+    split: str,
+    load_format: str,
+    out: Path | None,
+    **options: Any,
+) -> None:
+    """Find the engine settings that are fastest for your model, strategy and data.
+
+    Each trial is an engine of its own that answers the same dialogues. Trials are kept: after Ctrl-C the same command
+    goes on. The best command line is printed at the end.
+    """
+    import tempfile
+
+    from localemp.bench.dummy import dummy_recipe
+    from localemp.bench.result import Recording
+    from localemp.bench.tune import Tuning
+    from localemp.cli.bench.options import measured
+    from localemp.cli.display import Display
+    from localemp.errors import OptionError
+
+    seconds, settings = _seconds(budget), _settings(only, keep_replies)
+    recipe = recipe_of(options)
+    if recipe.base_url or recipe.script:
+        raise OptionError("tune starts engines of its own", "leave out --base-url and --script")
+    if load_format == "dummy" and reply_tokens is None:
+        raise OptionError("dummy weights end no reply by themselves", "give --reply-tokens, such as 64")
+    with tempfile.TemporaryDirectory() as folder, Display() as display:
+        asked = dummy_recipe(recipe, Path(folder)) if load_format == "dummy" else recipe
+        workload, made = asyncio.run(_look_up(asked, dialogues, split, display))
+        made |= {"load_format": load_format, "repeats": repeats, "reply_tokens": reply_tokens}
+        path = out or _default_out(made)
+        title = f"{workload.assembly.profile.name}, {workload.assembly.strategy.name}"
+        recording = Recording(path, "tune", title, made, dummy=load_format == "dummy")
+        _take_up(recording, path, display)
+        tuning = Tuning(workload, recording, settings, repeats, reply_tokens, seconds, display.clock, display.say)
+        with measured(recording):
+            best = asyncio.run(tuning.search())
+    _advise(recording.result, best, recipe)
+
+
+async def _look_up(recipe: "Recipe", count: int, split: str, display: "Display") -> Any:
+    from localemp.assembly import Assembly
+    from localemp.bench.offline import dialogues_for, look_up
+    from localemp.errors import OptionError
+
+    assembly = Assembly(recipe, display.bytes, display.embedding)
+    if not assembly.runs_here:
+        raise OptionError(f"{recipe.model} answers on a server, whose settings are its own", "name a model to run here")
+    dialogues = dialogues_for(assembly, split, count)
+    display.say(f"looking up what {recipe.strategy} needs for {len(dialogues)} dialogues")
+    workload = await look_up(assembly, dialogues)
+    return workload, assembly.settings(dialogues, split) | {"dialogues": len(dialogues)}
+
+
+def _default_out(settings: dict[str, Any]) -> Path:
+    from localemp.cli.generate import default_folder
+
+    return Path("bench") / f"tune-{default_folder(settings).name}.json"
+
+
+def _take_up(recording: "Recording", path: Path, display: "Display") -> None:
+    """Go on with what an earlier session tried; other settings are refused."""
+    from localemp.bench.result import read_result
+    from localemp.errors import OptionError
+    from localemp.settings import compare_settings
+
+    if not path.exists():
+        return
+    before, now = read_result(path), recording.result
+    tokens = before.settings.pop("tokens", None)
+    if different := compare_settings(before.settings, now.settings, "in the file"):
+        raise OptionError(f"--out {path} has trials of other settings: {different[0]}", "name another")
+    if before.machine != now.machine or before.versions != now.versions:
+        raise OptionError(f"--out {path} has trials of another machine or other versions", "name another")
+    now.points = before.points
+    if tokens is not None:
+        now.settings["tokens"] = tokens
+    display.say(f"{len(now.points)} trials are in {path} already")
+
+
+def _seconds(budget: str) -> float:
+    from localemp.bench.tune import check_budget
+    from localemp.errors import OptionError
+
+    try:
+        return check_budget(budget)
+    except ValueError as error:
+        raise OptionError(f"--budget {budget!r} is no time", "for example 90s, 10m or 2h") from error
+
+
+def _settings(only: str | None, keep_replies: bool) -> "list[Setting]":
+    from localemp.bench.tune import SETTINGS
+    from localemp.errors import UnknownNameError
+
+    names = only.split(",") if only else [setting.name for setting in SETTINGS]
+    known = {setting.name: setting for setting in SETTINGS}
+    for name in names:
+        if name not in known:
+            raise UnknownNameError("setting", name, known)
+    return [known[name] for name in names if not (keep_replies and known[name].changes_replies)]
+
+
+def _advise(result: "Result", best: dict[str, Any], recipe: "Recipe") -> None:
+    from localemp.bench.tune import CONFIRMED, command_lines
+
+    if not best:
+        click.echo("nothing was faster beyond the spread than localemp's own settings")
+        return
+    confirmed = result.parts.get(CONFIRMED)
+    gain = confirmed[-1].median("gain") if confirmed else None
+    click.echo(f"best: {gain:+.1%} replies/s, measured anew beside the start" if gain is not None else "best:")
+    for line in command_lines(best, recipe.model, recipe.strategy):
+        click.echo(f"  {line}")
+    if changed := [name for name in best if name in ("kv_cache_dtype", "quantization")]:
+        click.echo(f"{' and '.join(changed)}: other replies; score them before you use it (`localemp compare`)")

@@ -1,0 +1,238 @@
+"""A study: a folder with what raters see, and apart from it, the key that says which system wrote what.
+
+    study.json      kind, aspects, instructions, seed, and hashes of the two files below
+    items.jsonl     one item a line: a conversation and its blinded replies; all that a rater may see
+    key.json        which system wrote each reply, the runs behind the systems, what attention checks expect; only the
+                    owner may read it
+    answers.sqlite  what people answered, and what was imported
+    judges/NAME/    what a model answered, one folder a judge
+
+People and models rate the same items. In a study of kind "ab" an item has two replies, of which the better is chosen;
+in one of kind "rating" it has one or more, and each gets a number.
+"""
+
+import hashlib
+import json
+import os
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from localemp.errors import RunError
+
+Kind = Literal["ab", "rating"]
+
+STUDY, ITEMS, KEY, ANSWERS, JUDGES = "study.json", "items.jsonl", "key.json", "answers.sqlite", "judges"
+TIE = "tie"
+
+Text = Annotated[str, Field(min_length=1)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Aspect(_Strict):
+    """What replies are judged by.
+
+    Attributes:
+        name: As in tables.
+        about: What it means, as raters read it.
+    """
+
+    name: Text
+    about: Text
+
+
+class Reply(_Strict):
+    """A blinded reply.
+
+    Attributes:
+        key: Stands for it in answers; random, so that it tells nothing.
+        text: As it is shown.
+    """
+
+    key: Text
+    text: str
+
+
+class Item(_Strict):
+    """What a rater sees at once.
+
+    Attributes:
+        id: Unique in the study; tells nothing of systems.
+        turns: The conversation, the speaker first and last.
+        replies: In an order that tells nothing; raters see them in an order of their own, see `Study.shown_to`.
+    """
+
+    id: Text
+    turns: tuple[str, ...]
+    replies: tuple[Reply, ...]
+
+
+class Manifest(_Strict):
+    """What is known of a study without its key.
+
+    Attributes:
+        format: Of the folder.
+        kind: "ab" or "rating".
+        title: For raters; tells no system.
+        instructions: What raters read first.
+        question: What is asked of every aspect.
+        aspects: What replies are judged by.
+        scale: Lowest and highest rating; None in an A/B test.
+        scale_words: What the two mean.
+        seed: Of the sample, of blinding and of all orders.
+        created: Time, UTC.
+        versions: Of localemp.
+        items_sha256, key_sha256: Of the two files.
+    """
+
+    format: Literal[1] = 1
+    kind: Kind
+    title: Text
+    instructions: str
+    question: Text
+    aspects: tuple[Aspect, ...]
+    scale: tuple[int, int] | None = None
+    scale_words: tuple[str, str] | None = None
+    seed: int
+    created: str
+    versions: dict[str, str]
+    items_sha256: str
+    key_sha256: str
+
+
+class Key(_Strict):
+    """What unblinds a study; no rater's program ever reads it.
+
+    Attributes:
+        systems: Reply key -> the system that wrote it.
+        dialogues: Item -> the dialogue's id in the runs.
+        sources: System -> where its replies come from, such as a run's settings.
+        checks: Attention check -> aspect -> the reply key (A/B) or the numbers (rating) that a rater who reads gives.
+    """
+
+    systems: dict[str, str]
+    dialogues: dict[str, str]
+    sources: dict[str, dict[str, Any]]
+    checks: dict[str, dict[str, str | list[int]]] = Field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study that lies in a folder. Make one with `Study.write`, read one with `Study.read`.
+
+    Attributes:
+        folder: Where it lies.
+        manifest: What is known without the key.
+        items: In the order of the file.
+    """
+
+    folder: Path
+    manifest: Manifest
+    items: tuple[Item, ...]
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """Read a study, without its key.
+
+        Raises:
+            RunError: There is none, or its items are not those that it was made with.
+        """
+        try:
+            manifest = Manifest.model_validate_json((folder / STUDY).read_bytes())
+            lines = (folder / ITEMS).read_bytes()
+        except OSError as error:
+            hint = "make one with `localemp study create`"
+            raise RunError(f"{folder}: no study here ({Path(error.filename).name}: {error.strerror})", hint) from error
+        except ValidationError as error:
+            raise RunError(f"{folder / STUDY}: {_first(error)}", "restore the file, or make the study anew") from error
+        if hashlib.sha256(lines).hexdigest() != manifest.items_sha256:
+            raise RunError(
+                f"{folder / ITEMS} was changed after the study was made: answers would belong to other items",
+                "restore the file, or make a new study",
+            )
+        return cls(folder, manifest, tuple(Item.model_validate_json(line) for line in lines.splitlines()))
+
+    @cached_property
+    def key(self) -> Key:
+        """The key, read when it is asked for.
+
+        Raises:
+            RunError: It is not there, or not the one that the study was made with.
+        """
+        path = self.folder / KEY
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise RunError(f"{path}: cannot be read ({error.strerror})", "the study's owner has it") from error
+        if hashlib.sha256(content).hexdigest() != self.manifest.key_sha256:
+            raise RunError(f"{path} is not the key that the study was made with", "restore the file")
+        return Key.model_validate_json(content)
+
+    @cached_property
+    def by_id(self) -> Mapping[str, Item]:
+        """The items by their ids."""
+        return {item.id: item for item in self.items}
+
+    @property
+    def systems(self) -> tuple[str, ...]:
+        """The systems, in the order in which they were given."""
+        return tuple(self.key.sources)
+
+    def shown_to(self, rater: str) -> list[Item]:
+        """The items in this rater's order, the replies of each in this rater's order: always the same for a rater."""
+        items = [
+            item.model_copy(update={"replies": tuple(self._shuffled(item.replies, rater, item.id))})
+            for item in self.items
+        ]
+        return self._shuffled(items, rater, "items")
+
+    def _shuffled(self, things: Sequence[Any], *salt: str) -> list[Any]:
+        draw = random.Random(json.dumps([self.manifest.seed, *salt]))
+        return draw.sample(list(things), len(things))
+
+    @staticmethod
+    def write(folder: Path, items: Sequence[Item], key: Key, **manifest: Any) -> "Study":
+        """Make the folder of a study.
+
+        Args:
+            folder: Must not hold a study.
+            items: What raters see.
+            key: What they must not see.
+            **manifest: The fields of `Manifest` but the hashes.
+
+        Raises:
+            RunError: There is a study already, or the folder cannot be written.
+        """
+        if (folder / STUDY).exists():
+            raise RunError(f"{folder} holds a study already", "choose another --out")
+        lines = "".join(item.model_dump_json() + "\n" for item in items).encode()
+        unblinded = (key.model_dump_json(indent=1) + "\n").encode()
+        made = Manifest(
+            **manifest,
+            items_sha256=hashlib.sha256(lines).hexdigest(),
+            key_sha256=hashlib.sha256(unblinded).hexdigest(),
+        )
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / ITEMS).write_bytes(lines)
+            descriptor = os.open(folder / KEY, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(unblinded)
+            # Last, so that a folder with it is whole.
+            (folder / STUDY).write_text(made.model_dump_json(indent=1) + "\n", "utf-8")
+        except OSError as error:
+            raise RunError(f"{folder}: cannot be written: {error.strerror}", "choose another --out") from error
+        return Study(folder, made, tuple(items))
+
+
+def _first(error: ValidationError) -> str:
+    first = error.errors(include_url=False)[0]
+    return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"

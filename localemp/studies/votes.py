@@ -1,0 +1,60 @@
+"""An answer to one aspect of one item, whoever gave it: the one form in which answers are counted."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from localemp.errors import OptionError
+from localemp.studies.study import TIE, Study
+
+RaterKind = Literal["person", "judge", "import"]
+
+
+@dataclass(frozen=True, slots=True)
+class Vote:
+    """One answer.
+
+    Attributes:
+        rater: Who gave it: a person's name, or a judge's.
+        item: The item's id.
+        aspect: The aspect's name.
+        value: A/B: the key of the better reply, or "tie". Rating: the number.
+        reply: Rating: the key of the reply that is rated. A/B: empty.
+        first: The key of the reply that the rater saw first; empty where that is not known.
+        kind: Whether a person gave it, a model, or it was imported from a file.
+    """
+
+    rater: str
+    item: str
+    aspect: str
+    value: str | int
+    reply: str = ""
+    first: str = ""
+    kind: RaterKind = "person"
+
+
+def check_vote(study: Study, vote: Vote) -> None:
+    """Whether a vote can belong to the study.
+
+    Raises:
+        OptionError: Unknown item, aspect or reply, or a value out of range; says which, and what there is.
+    """
+    manifest = study.manifest
+    item = study.by_id.get(vote.item)
+    if item is None:
+        raise OptionError(f"unknown item {vote.item!r}", f"{study.folder / 'items.jsonl'} has the items")
+    if vote.aspect not in (names := [aspect.name for aspect in manifest.aspects]):
+        raise OptionError(f"item {vote.item}: unknown aspect {vote.aspect!r}", f"known: {', '.join(names)}")
+    keys = [reply.key for reply in item.replies]
+    if manifest.scale is None:
+        if vote.value not in (*keys, TIE):
+            raise OptionError(
+                f"item {vote.item}, {vote.aspect}: {vote.value!r} is no answer", f"known: {', '.join(keys)}, {TIE}"
+            )
+        return
+    if vote.reply not in keys:
+        raise OptionError(f"item {vote.item}: unknown reply {vote.reply!r}", f"known: {', '.join(keys)}")
+    low, high = manifest.scale
+    if isinstance(vote.value, bool) or not isinstance(vote.value, int) or not low <= vote.value <= high:
+        raise OptionError(
+            f"item {vote.item}, {vote.aspect}: {vote.value!r} is no rating", f"whole numbers from {low} to {high}"
+        )
