@@ -33,9 +33,9 @@ def pair(a: Replies, b: Replies) -> Pair:
     ours, theirs = ({item.id: item for item in system.items} for system in (a, b))
     common = sorted(ours.keys() & theirs.keys())
     if not common:
-        seen = "; ".join(f"{system.name} has {_sample(system.ids)}" for system in (a, b))
+        seen = "; ".join(f"{system.name} has {sample_ids(system.ids)}" for system in (a, b))
         raise OptionError(f"no dialogue is in both: {seen}", "compare runs of the same data, split and instances")
-    kept = [name for name in common if _same_dialogue(ours[name], theirs[name])]
+    kept = [name for name in common if same_dialogue(ours[name], theirs[name])]
     if not kept:
         raise OptionError(
             f"the {len(common):,} ids that {a.name} and {b.name} share stand for other dialogues in each",
@@ -54,7 +54,7 @@ def pair(a: Replies, b: Replies) -> Pair:
     return Pair(first, second, tuple(notes))
 
 
-def _same_dialogue(one: Reply, other: Reply) -> bool:
+def same_dialogue(one: Reply, other: Reply) -> bool:
     """Whether turns and reference are the same where both are known, whatever their spacing, case and punctuation."""
     told = ((one.turns, other.turns), ((one.reference or "",), (other.reference or "",)))
     return all(_bare(left) == _bare(right) for left, right in told if any(left) and any(right))
@@ -64,7 +64,8 @@ def _bare(texts: Iterable[str]) -> str:
     return "".join(sign for sign in "".join(texts).casefold() if sign.isalnum())
 
 
-def _sample(ids: Sequence[str]) -> str:
+def sample_ids(ids: Sequence[str]) -> str:
+    """How many ids there are, and what they look like, for messages."""
     if not ids:
         return "no replies"
     return f"{len(ids):,} ids such as {', '.join(repr(name) for name in ids[:2])}"

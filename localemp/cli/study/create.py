@@ -1,0 +1,60 @@
+"""`localemp study create`: a blinded study of runs."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from localemp.cli.words import count
+
+if TYPE_CHECKING:
+    from localemp.studies.study import Kind
+
+_PATH = click.Path(path_type=Path)
+
+
+@click.command()
+@click.argument("runs", nargs=-1, metavar="[RUN]...", type=_PATH)
+@click.option("--items", type=_PATH, help="JSON lines in place of runs: id, turns, replies (system: text).")
+@click.option("--kind", type=click.Choice(["ab", "rating"]), default="ab", show_default=True,
+              help="Choose the better of two replies, or give each reply a number.")  # fmt: skip
+@click.option("--sample", type=click.IntRange(min=1), default=100, show_default=True, help="Dialogues to draw.")
+@click.option("--seed", default=0, show_default=True, help="Of the sample, of blinding and of every order.")
+@click.option("--checks", type=click.IntRange(min=0), default=0, show_default=True, help="Attention checks to add.")
+@click.option("--aspects", type=_PATH, help="What raters are asked, in the form of prompts/study.toml.")
+@click.option("--title", help="What raters read at the top; must tell no system.")
+@click.option("--out", type=_PATH, required=True, help="The study's folder.")
+def create(
+    runs: tuple[Path, ...],
+    items: Path | None,
+    kind: "Kind",
+    sample: int,
+    seed: int,
+    checks: int,
+    aspects: Path | None,
+    title: str | None,
+    out: Path,
+) -> None:
+    """Make a study of two or more runs: dialogues that all of them answered, replies blinded, orders shuffled.
+
+    RUN is a run's folder. The key to the study (key.json) stays with you; raters never see it.
+    """
+    from localemp.errors import OptionError
+    from localemp.metrics.replies import replies_of_run
+    from localemp.studies.asked import load_asked
+    from localemp.studies.create import create_study, replies_of_items
+
+    if bool(runs) == bool(items):
+        raise OptionError("name runs, or --items FILE", "localemp study create runs/a runs/b --out studies/mine")
+    systems = replies_of_items(items) if items else [replies_of_run(run) for run in runs]
+    named = {"title": title} if title else {}
+    study, notes = create_study(
+        out, systems, kind, load_asked(aspects), sample=sample, seed=seed, checks=checks, **named
+    )
+    replies = sum(len(item.replies) for item in study.items)
+    names = ", ".join(aspect.name for aspect in study.manifest.aspects)
+    click.echo(f"{count(len(study.items), 'item')}, {count(replies, 'reply', 'replies')}, seed {seed}; asked: {names}")
+    for note in notes:
+        click.echo(f"note: {note}", err=True)
+    click.echo(f"study: {out}")
+    click.echo(f"next: `localemp study serve {out}` for people, `localemp study judge {out} --model M` for a model")

@@ -1,0 +1,38 @@
+"""`localemp study import`: ratings from a file of comma-separated values."""
+
+from pathlib import Path
+
+import click
+
+from localemp.cli.words import count
+
+
+@click.command("import")
+@click.argument("study", type=click.Path(path_type=Path))
+@click.argument("files", nargs=-1, required=True, metavar="CSV...", type=click.Path(path_type=Path))
+@click.option("--column", "columns", multiple=True, metavar="OURS=THEIRS",
+              help="Our name of a column or aspect and the file's; may be repeated.")  # fmt: skip
+def import_(study: Path, files: tuple[Path, ...], columns: tuple[str, ...]) -> None:
+    """Take ratings that were made in a spreadsheet or on a crowd platform.
+
+    A file has columns rater, item (or dialogue), and aspect and value, or one column for each aspect; reply or system
+    says what was rated. A file with a mistake is not taken at all; imported again, answers replace earlier ones.
+    """
+    from localemp.errors import OptionError
+    from localemp.studies.answers import Answers
+    from localemp.studies.importing import read_ratings
+    from localemp.studies.study import ANSWERS, Study
+
+    renamed = {}
+    for pair in columns:
+        ours, equals, theirs = pair.partition("=")
+        if not (ours and equals and theirs):
+            raise OptionError(f"--column {pair!r} is not OURS=THEIRS", "for example rater=annotator")
+        renamed[ours] = theirs
+    rated = Study.read(study)
+    votes = [vote for file in files for vote in read_ratings(file, rated, renamed)]
+    Answers(study / ANSWERS, rated).put_all(votes)
+    raters = len({vote.rater for vote in votes})
+    items = len({vote.item for vote in votes})
+    click.echo(f"{count(len(votes), 'rating')} of {count(raters, 'rater')} on {count(items, 'item')}")
+    click.echo(f"next: `localemp study report {study}`")

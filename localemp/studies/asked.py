@@ -1,0 +1,83 @@
+"""What raters are asked, as data: `prompts/study.toml`, or a file of one's own."""
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from localemp.errors import PromptError
+from localemp.paths import resource
+from localemp.studies.study import Aspect, Kind, Text
+
+
+class AskedAspect(Aspect):
+    """An aspect, and the kinds of studies that ask it."""
+
+    kinds: tuple[Kind, ...] = ("ab", "rating")
+
+
+class Asked(BaseModel):
+    """The texts and the scale.
+
+    Attributes:
+        instructions: What raters read first.
+        ab, rating: What is asked of every aspect, by the kind of study.
+        scale: Lowest and highest rating.
+        scale_words: What the two mean.
+        check_ab, check_rating: What stands in the place of a reply to see whether raters read.
+        aspect: What replies are judged by.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    instructions: Text
+    ab: Text
+    rating: Text
+    scale: tuple[int, int]
+    scale_words: tuple[Text, Text]
+    check_ab: Text
+    check_rating: Text
+    aspect: Annotated[tuple[AskedAspect, ...], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _belongs_together(self) -> Self:
+        if self.scale[0] >= self.scale[1]:
+            raise ValueError("scale: the lowest rating comes first")
+        names = [aspect.name for aspect in self.aspect]
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise ValueError(f"aspect: {twice[0]} is there twice")
+        return self
+
+    def question(self, kind: Literal["ab", "rating"]) -> str:
+        """What is asked of every aspect."""
+        return self.ab if kind == "ab" else self.rating
+
+    def aspects(self, kind: Kind) -> tuple[Aspect, ...]:
+        """The aspects that a kind of study asks."""
+        return tuple(Aspect(name=each.name, about=each.about) for each in self.aspect if kind in each.kinds)
+
+
+def load_asked(path: Path | None = None) -> Asked:
+    """Read what raters are asked.
+
+    Args:
+        path: A file of one's own; None is the paper's aspects.
+
+    Raises:
+        PromptError: The file cannot be read, or breaks a rule; file and key are named.
+    """
+    path = path or resource("prompts", "study.toml")
+    try:
+        return Asked.model_validate(tomllib.loads(path.read_text("utf-8")))
+    except OSError as error:
+        raise PromptError(f"{path}: cannot be read ({error.strerror})", "prompts/study.toml has the form") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise PromptError(f"{path}: is no TOML: {error}", "prompts/study.toml has the form") from error
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(map(str, first["loc"]))
+        said = first["msg"].removeprefix("Value error, ")
+        raise PromptError(
+            f"{path}: {f'{where}: ' if where else ''}{said}", "prompts/study.toml has the form"
+        ) from error

@@ -1,0 +1,204 @@
+"""Makes a study: draws dialogues that every system answered, blinds the replies, shuffles, adds attention checks."""
+
+import itertools
+import json
+import random
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from localemp.data.textfile import read_lines
+from localemp.errors import DataError, OptionError
+from localemp.metrics.pairing import same_dialogue, sample_ids
+from localemp.metrics.replies import Replies
+from localemp.metrics.replies import Reply as Said
+from localemp.studies.asked import Asked
+from localemp.studies.study import Item, Key, Kind, Reply, Study, Text
+
+_ITEMS_FORM = 'each line is {"id": "d1", "turns": ["I lost my job."], "replies": {"system": "text", ...}}'
+
+
+@dataclass(slots=True)
+class _Sheet:
+    """The items as they are made, and what unblinds them."""
+
+    draw: random.Random
+    items: list[Item] = field(default_factory=list)
+    systems: dict[str, str] = field(default_factory=dict)
+    dialogues: dict[str, str] = field(default_factory=dict)
+    checks: dict[str, dict[str, str | list[int]]] = field(default_factory=dict)
+
+    def reply(self, text: str, system: str) -> Reply:
+        """A blinded reply; empty where a check stands in the place of a system."""
+        key = f"{self.draw.getrandbits(40):010x}"
+        if system:
+            self.systems[key] = system
+        return Reply(key=key, text=text)
+
+    def add(self, said: Said, replies: list[Reply]) -> Item:
+        """An item with these replies in an order that tells nothing."""
+        self.draw.shuffle(replies)
+        item = Item(id=f"{self.draw.getrandbits(32):08x}", turns=said.turns, replies=tuple(replies))
+        self.items.append(item)
+        self.dialogues[item.id] = said.id
+        return item
+
+
+def create_study(
+    folder: Path,
+    systems: Sequence[Replies],
+    kind: Kind,
+    asked: Asked,
+    *,
+    sample: int = 100,
+    seed: int = 0,
+    checks: int = 0,
+    title: str = "Which reply would you rather have?",
+) -> tuple[Study, list[str]]:
+    """Make a study of some systems' replies.
+
+    A study of kind "ab" has an item for every dialogue and every pair of systems; one of kind "rating" has an item for
+    every dialogue with the replies of all systems (section 4.3: 100 dialogues).
+
+    Args:
+        folder: Must not hold a study.
+        systems: What is compared.
+        kind: What raters do.
+        asked: What they are asked.
+        sample: How many dialogues, drawn from those that every system answered.
+        seed: Of all that is drawn.
+        checks: Attention checks to add, on dialogues outside the sample where there are any left.
+        title: For raters; must tell no system.
+
+    Returns:
+        The study, and what its owner has to know.
+
+    Raises:
+        OptionError: Too few systems, two of one name, no dialogue in all of them, or replies without dialogues.
+        RunError: The folder cannot be written, or holds a study.
+    """
+    _check_systems(systems, kind)
+    common = _common(systems)
+    draw = random.Random(json.dumps([seed, "study"]))
+    drawn = draw.sample(common, len(common))
+    chosen, rest = drawn[:sample], drawn[sample:] or drawn
+    said = {system.name: {item.id: item for item in system.items} for system in systems}
+    groups = [*itertools.combinations(said, 2)] if kind == "ab" else [tuple(said)]
+    sheet = _Sheet(draw)
+    for name in chosen:
+        for group in groups:
+            replies = [sheet.reply(said[system][name].text, system) for system in group]
+            sheet.add(said[group[0]][name], replies)
+    for number in range(checks):
+        _add_check(sheet, said[systems[0].name][rest[number % len(rest)]], kind, asked)
+    draw.shuffle(sheet.items)
+    study = Study.write(
+        folder,
+        sheet.items,
+        Key(
+            systems=sheet.systems,
+            dialogues=sheet.dialogues,
+            sources={system.name: dict(system.source) for system in systems},
+            checks=sheet.checks,
+        ),
+        kind=kind,
+        title=title,
+        instructions=asked.instructions,
+        question=asked.question(kind),
+        aspects=asked.aspects(kind),
+        scale=None if kind == "ab" else asked.scale,
+        scale_words=None if kind == "ab" else asked.scale_words,
+        seed=seed,
+        created=time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime()),
+        versions={"localemp": version("localemp")},
+    )
+    return study, _notes(systems, study, common, sample)
+
+
+def replies_of_items(path: Path) -> list[Replies]:
+    """The systems of a file of items, JSON lines: an id, the turns, and the reply of every system by its name.
+
+    Raises:
+        DataError: It cannot be read, or a line has another form; file and line are named.
+    """
+    said: dict[str, list[Said]] = {}
+    seen: set[str] = set()
+    for number, text in enumerate(read_lines(path), 1):
+        if not text.strip():
+            continue
+        try:
+            line = _Line.model_validate_json(text)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            where = "".join(f"{part}: " for part in first["loc"])
+            raise DataError(path, f"{where}{first['msg']}", _ITEMS_FORM, number) from error
+        if line.id in seen:
+            raise DataError(path, f"id {line.id!r} is there twice", "give every line its own id", number)
+        seen.add(line.id)
+        for system, reply in line.replies.items():
+            said.setdefault(system, []).append(Said(line.id, reply, turns=line.turns))
+    if not said:
+        raise DataError(path, "no item in it", _ITEMS_FORM)
+    return [Replies(system, tuple(items), {"file": path.name}) for system, items in said.items()]
+
+
+class _Line(BaseModel):
+    """A line of a file of items; other keys are somebody's own, left alone."""
+
+    model_config = ConfigDict(coerce_numbers_to_str=True)
+
+    id: Text
+    turns: Annotated[tuple[Text, ...], Field(min_length=1)]
+    replies: Annotated[dict[Text, str], Field(min_length=1)]
+
+
+def _check_systems(systems: Sequence[Replies], kind: Kind) -> None:
+    names = [system.name for system in systems]
+    if len(names) < (2 if kind == "ab" else 1):
+        raise OptionError(f"{len(names)} system: an A/B test compares two or more", "name a second run")
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise OptionError(f"two systems are called {twice[0]}", "rename a run's folder")
+    if bare := [system.name for system in systems if not all(item.turns for item in system.items)]:
+        raise OptionError(f"{bare[0]} has replies without their dialogues, which raters have to see", "give a run")
+
+
+def _common(systems: Sequence[Replies]) -> list[str]:
+    """The ids of the dialogues that are the same in all systems, sorted."""
+    first, *others = ({item.id: item for item in system.items} for system in systems)
+    common = [
+        name
+        for name in sorted(first)
+        if all(name in other and same_dialogue(first[name], other[name]) for other in others)
+    ]
+    if not common:
+        seen = "; ".join(f"{system.name} has {sample_ids(system.ids)}" for system in systems)
+        raise OptionError(f"no dialogue is in every run: {seen}", "use runs of the same data, split and instances")
+    return common
+
+
+def _add_check(sheet: _Sheet, said: Said, kind: Kind, asked: Asked) -> None:
+    names = [aspect.name for aspect in asked.aspects(kind)]
+    if kind == "ab":
+        check = sheet.reply(asked.check_ab, "")
+        item = sheet.add(said, [check, sheet.reply(said.text, "")])
+        sheet.checks[item.id] = dict.fromkeys(names, check.key)
+    else:
+        item = sheet.add(said, [sheet.reply(asked.check_rating, "")])
+        sheet.checks[item.id] = {name: [asked.scale[0]] for name in names}
+
+
+def _notes(systems: Sequence[Replies], study: Study, common: Sequence[str], sample: int) -> list[str]:
+    notes = [f"{system.name}: {note}" for system in systems for note in system.notes]
+    if len(common) < sample:
+        notes.append(f"only {len(common):,} dialogues are in every run: all of them are in the study, not {sample:,}")
+    rated = [item for item in study.items if item.id not in study.key.checks]
+    if empty := sum(not reply.text.strip() for item in rated for reply in item.replies):
+        notes.append(f"{empty:,} replies are empty; raters see that they are")
+    if len(systems) > 1 and (same := sum(len({reply.text for reply in item.replies}) == 1 for item in rated)):
+        notes.append(f"in {same:,} of {len(rated):,} items all replies are the same")
+    return notes
