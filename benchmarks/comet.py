@@ -83,7 +83,7 @@ class Peer:
 
 
 @click.command()
-@click.option("--data", type=click.Path(path_type=Path), required=True, help="Folder with empathetic_dialogues/.")
+@click.option("--data", type=click.Path(path_type=Path), required=True, help="A folder with EmpatheticDialogues.")
 @click.option("--comet", "name", default="comet-mini", show_default=True, help="Name, folder or profile.")
 @click.option("--bart-large", is_flag=True, help="Random weights of BART-large's shape, with --comet's tokenizer.")
 @click.option("--utterances", type=click.IntRange(min=1), default=200, show_default=True)
@@ -157,7 +157,7 @@ def main(
 
 def spoken(data: Path, count: int) -> list[str]:
     """The last utterances of evenly spaced test dialogues."""
-    dialogues = load_dialogues(str(data / "empathetic_dialogues"), "test", "published")
+    dialogues = load_dialogues(str(data), "test", "published")
     return [dialogues[row * len(dialogues) // count].last_utterance for row in range(count)]
 
 

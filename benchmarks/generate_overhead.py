@@ -23,6 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 from localemp.assembly import Assembly
+from localemp.bench.dummy import dummy_recipe
 from localemp.cli.options import parse_engine_args
 from localemp.data.sources import load_dialogues
 from localemp.engines.base import Sampling
@@ -83,6 +84,7 @@ class Timed:
 @click.option("--repeats", default=3, show_default=True)
 @click.option("--one-at-a-time", "single", default=16, show_default=True, help="Dialogues for the released code's way.")
 @click.option("--engine-arg", "engine_args", multiple=True, metavar="NAME=VALUE")
+@click.option("--load-format", type=click.Choice(["auto", "dummy"]), default="auto", show_default=True)
 @click.option("--out", type=click.Path(path_type=Path), help="Write all figures to this JSON file.")
 def main(
     data: str,
@@ -93,12 +95,15 @@ def main(
     repeats: int,
     single: int,
     engine_args: tuple[str, ...],
+    load_format: str,
     out: Path | None,
 ) -> None:
     """Measure what localemp costs on top of bare vLLM."""
     options = parse_engine_args(engine_args)
     recipe = Recipe(model=model, data=data, max_tokens=max_tokens, engine_args=options)
-    result = asyncio.run(measure(recipe, split, count, repeats, single))
+    with tempfile.TemporaryDirectory() as folder:
+        recipe = dummy_recipe(recipe, Path(folder)) if load_format == "dummy" else recipe
+        result = asyncio.run(measure(recipe, split, count, repeats, single))
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(json.dumps(result, indent=2) + "\n", "utf-8")

@@ -33,10 +33,11 @@ import click
 import psutil
 from rich.console import Console
 from rich.table import Table
-from serve_client import CHAT, Answer, Client, vllm_server
 from serve_loop import scripted_server
 
 from localemp.assembly import Assembly
+from localemp.bench.client import CHAT, Answer, Client, chat_messages
+from localemp.bench.servers import vllm_server
 from localemp.data.sources import load_dialogues
 from localemp.machine import machine, versions
 from localemp.recipe import Recipe
@@ -135,7 +136,7 @@ class Clients:
         self.log, self.tokens, self._draw = Log(), options["tokens"], random.Random(options["seed"])
         # The scripted model believes what it is told.
         self._malformed_bodies = [body for body in MALFORMED if not options["scripted"] or b"STRATEGY" in body]
-        self._talks = [_messages(dialogue.turns) for dialogue in load_dialogues("samples")]
+        self._talks = [chat_messages(dialogue.turns) for dialogue in load_dialogues("samples")]
         self._kinds = {kind: often for kind, often in KINDS.items() if keyed or kind != "wrong key"}
         self._does: dict[str, Callable[[], Awaitable[None]]] = {
             "bare": self._bare,
@@ -214,10 +215,6 @@ class Clients:
         asked = await self.client.chat(self._body(True), {"Authorization": wrong})
         # White space around a header's value is none of its value.
         self.log.note("wrong key", asked, "answered" if wrong == f"Bearer {KEY} " else "refused")
-
-
-def _messages(turns: Sequence[str]) -> list[dict[str, str]]:
-    return [{"role": "assistant" if number % 2 else "user", "content": turn} for number, turn in enumerate(turns)]
 
 
 async def watch_memory(root: int | None, log: Log, until: float) -> None:

@@ -22,8 +22,10 @@ from typing import Any
 import httpx
 from rich.console import Console
 from rich.table import Table
-from serve_client import CHAT, Answer, Client, at_once, free_port, percentile
 
+from localemp.bench.client import CHAT, Answer, Client, percentile
+from localemp.bench.load import Load
+from localemp.bench.servers import free_port
 from localemp.data.sources import load_dialogues
 from localemp.errors import LocalempError
 from localemp.paths import cache_dir
@@ -72,10 +74,11 @@ async def watch_loop(lookups: int, count: int) -> list[dict[str, Any]]:
             async def phase(name: str, strategies: Sequence[str]) -> None:
                 await client.get("/heartbeat")
                 began = time.perf_counter()
-                answers = (await at_once(strategies, count, ask))[0] if strategies else await asyncio.sleep(3, [])
+                load = Load(ask)
+                await (load.at_once(strategies, count) if strategies else asyncio.sleep(3))
                 seconds = time.perf_counter() - began
-                done: dict[str, Any] = {"requests": len(answers), "per_s": len(answers) / seconds}
-                done["errors"] = [f"{answer.status} {answer.error[:300]}" for answer in answers if not answer.good]
+                done: dict[str, Any] = {"requests": load.sent, "per_s": load.sent / seconds}
+                done["errors"] = [f"{one.status} {one.error[:300]}" for one in load.answers if not one.good]
                 phases.append({"phase": name, **done, **_late(json.loads(await client.get("/heartbeat")))})
 
             await phase("nothing", [])

@@ -19,9 +19,7 @@ import asyncio
 import json
 import os
 import statistics
-import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -33,12 +31,16 @@ import click
 import psutil
 from rich.console import Console
 from rich.table import Table
-from serve_client import Answer, Client, at_once, percentile, vllm_server
 from serve_loop import print_loop, watch_loop
 
 from localemp.assembly import Assembly
+from localemp.bench.client import Answer, Client, percentile
+from localemp.bench.load import Load
+from localemp.bench.servers import vllm_server
+from localemp.bench.vllm_client import vllm_bench
 from localemp.data.sources import load_dialogues
 from localemp.dialogue import Dialogue, Message
+from localemp.errors import EngineError
 from localemp.machine import machine, versions
 from localemp.recipe import Recipe
 from localemp.serving.settings import ServeSettings
@@ -89,17 +91,17 @@ async def turn(do: Do, jobs: Sequence[int], count: int) -> Turn:
         chunks[job] = len(answer.chunks)
         return answer
 
-    answers, seconds = await at_once(jobs, count, one)
+    load = await Load(one).at_once(jobs, count)
     await asyncio.sleep(PAUSE)
-    good = [answer for answer in answers if answer.good]
+    good = [answer for answer in load.answers if answer.good]
     gaps = [1000 * (late - early) for a in good for early, late in zip(a.chunks, a.chunks[1:], strict=False)]
     return Turn(
-        len(good) / seconds,
+        len(good) / load.seconds,
         [1000 * (answer.first - answer.started) for answer in good if answer.first is not None],
         gaps,
         [chunks[job] for job in jobs],
-        sum(answer.tokens for answer in good),
-        [f"{answer.status} {answer.error[:300]}" for answer in answers if not answer.good],
+        sum(answer.tokens or 0 for answer in good),
+        [f"{answer.status} {answer.error[:300]}" for answer in load.answers if not answer.good],
     )
 
 
@@ -259,39 +261,21 @@ def idle_cores(seconds: float = 3.0) -> float:
     return (taken() - before) / seconds
 
 
-# What `vllm bench serve` runs; the script `vllm` does not start in the CPU build.
-_BENCH = """
-from vllm.benchmarks.serve import add_cli_args, main
-from vllm.utils.argparse_utils import FlexibleArgumentParser
-parser = FlexibleArgumentParser()
-add_cli_args(parser)
-main(parser.parse_args())
-"""
-
-
 def check(
     urls: Mapping[str, str], assembly: Assembly, texts: Sequence[str], chosen: Mapping[str, Any]
 ) -> dict[str, Any]:
     """One point by vLLM's own benchmark; each side twice, in the order A, B, B, A."""
     found: dict[str, list[dict[str, float]]] = {side: [] for side in SIDES}
-    with tempfile.TemporaryDirectory() as folder:
-        data = Path(folder) / "prompts.jsonl"
-        data.write_text("".join(json.dumps({"prompt": text}) + "\n" for text in texts), "utf-8")
-        for number, side in enumerate((*SIDES, *SIDES[::-1])):
-            file = f"{number}.json"
-            command = [sys.executable, "-c", _BENCH, "--backend", "openai-chat", "--base-url", urls[side]]
-            command += ["--endpoint", "/v1/chat/completions", "--model", assembly.profile.name]
-            command += ["--tokenizer", str(assembly.weights.folder), "--dataset-name", "custom"]
-            command += ["--dataset-path", str(data), "--skip-chat-template", "--disable-shuffle"]
-            command += ["--custom-output-len", str(chosen["tokens"]), "--num-prompts", str(len(texts))]
-            command += ["--max-concurrency", str(chosen["company"]), "--ignore-eos", "--temperature", "0"]
-            command += ["--disable-tqdm", "--save-result", "--result-dir", folder, "--result-filename", file]
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
-            if done.returncode:
-                raise click.ClickException(f"vLLM's benchmark failed: {done.stderr[-2000:]}")
-            said = json.loads((Path(folder) / file).read_text("utf-8"))
-            names = ("request_throughput", "median_ttft_ms", "p99_ttft_ms", "completed", "failed")
-            found[side].append({name: said[name] for name in names})
+    for side in (*SIDES, *SIDES[::-1]):
+        try:
+            said = vllm_bench(
+                urls[side], assembly.profile.name, assembly.weights.folder, texts, chosen["company"],
+                tokens=chosen["tokens"], fixed_length=True,
+            )  # fmt: skip
+        except EngineError as error:
+            raise click.ClickException(error.message) from error
+        names = ("request_throughput", "median_ttft_ms", "p99_ttft_ms", "completed", "failed")
+        found[side].append({name: said[name] for name in names})
     rates = {side: statistics.mean(one["request_throughput"] for one in some) for side, some in found.items()}
     return {"at_once": chosen["company"], "runs": found, "ratio": rates["localemp"] / rates["bare"]}
 

@@ -88,6 +88,23 @@ def download(source: HubSource, progress: Progress = silent) -> Snapshot:
     return Snapshot(Path(folder))
 
 
+def fetch_config(source: HubSource) -> Path:
+    """A model's config.json alone: from the Hugging Face cache, else from the hub.
+
+    Raises:
+        GatedModelError: A licence must be accepted, or a token set.
+        HubUnavailableError: No network, no such model, or HF_HUB_OFFLINE is set.
+    """
+    config = huggingface_hub.try_to_load_from_cache(source.id, "config.json", revision=source.revision)
+    if isinstance(config, str):
+        return Path(config)
+    _ask(source)  # says within seconds that there is no network, where the next call tries for half a minute
+    try:
+        return Path(huggingface_hub.hf_hub_download(source.id, "config.json", revision=source.revision))
+    except Exception as error:
+        raise _told(source, error, "the download broke off") or error from error
+
+
 def wanted_files(sizes: dict[str, int]) -> dict[str, int]:
     """The files of a hub repository that vLLM and transformers read, out of all (name to bytes)."""
     usable = {name: size for name, size in sizes.items() if not _is_for_others(PurePosixPath(name))}

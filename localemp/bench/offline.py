@@ -10,19 +10,22 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 from localemp.assembly import Assembly
 from localemp.bench.result import Point
 from localemp.data.sources import load_dialogues
-from localemp.dialogue import Dialogue
+from localemp.dialogue import Dialogue, Message
+from localemp.engines.base import Completion
 from localemp.engines.vllm import VLLMEngine
 from localemp.errors import EngineError, OptionError
-from localemp.generation import Tally, answer_all, draft_all, plan
+from localemp.generation import Tally, answer_all, draft_all, for_all, plan
 from localemp.runs import Run, read_records
 from localemp.spent import spent
-from localemp.strategies.base import Draft
+from localemp.strategies.base import Draft, Strategy
+from localemp.strategies.knowledge import Knowledge
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,20 +48,36 @@ class Workload:
     comet_seconds: float
 
 
-async def look_up(assembly: Assembly, dialogues: Sequence[Dialogue]) -> Workload:
+async def look_up(assembly: Assembly, dialogues: Sequence[Dialogue], *, remember: bool = True) -> Workload:
     """Draft all dialogues, timed; what the strategy needs is loaded before, and warm.
+
+    Args:
+        assembly: The strategy, and the model that it is for.
+        dialogues: What to look things up for.
+        remember: Whether COMET's answers of earlier days are used; if not, all are inferred now and none is kept.
 
     Raises:
         LocalempError: Something is missing, or a dialogue lacks what the strategy needs.
     """
     strategy = assembly.strategy
-    await strategy.draft(dialogues[0])  # loads encoder and COMET
-    before, started = spent(), time.perf_counter()
-    drafts = await draft_all(strategy, dialogues)
-    seconds, after = time.perf_counter() - started, spent()
+    with tempfile.TemporaryDirectory() as folder:
+        if not remember:
+            _forget_inferences(strategy, Path(folder) / "warm-up.sqlite")
+        await strategy.draft(dialogues[0])  # loads encoder and COMET
+        if not remember:
+            _forget_inferences(strategy, Path(folder) / "inferences.sqlite")
+        before, started = spent(), time.perf_counter()
+        drafts = await draft_all(strategy, dialogues)
+        seconds, after = time.perf_counter() - started, spent()
     encoder, comet = (after.get(part, 0.0) - before.get(part, 0.0) for part in ("encoder", "comet"))
     context = await plan(strategy, drafts, assembly.planner())
     return Workload(assembly, drafts, context, seconds, encoder, comet)
+
+
+def _forget_inferences(strategy: Strategy, cache: Path) -> None:
+    for part in strategy.enrichers:
+        if isinstance(part, Knowledge) and part.source is not None:
+            part.source = part.source.afresh(cache)
 
 
 def dialogues_for(assembly: Assembly, split: str, limit: int) -> list[Dialogue]:
@@ -81,12 +100,19 @@ class Batch:
     Attributes:
         tally: Replies, tokens of all stages, seconds.
         cached_tokens: Tokens of prompts that came from the prefix cache.
-        records: The lines of the run, see `localemp.runs`.
+        records: The lines of the run in the order of the dialogues, see `localemp.runs`.
     """
 
     tally: Tally
     cached_tokens: int
     records: list[dict[str, Any]]
+
+    @property
+    def prompts(self) -> list[list[Message]]:
+        """All that was sent: the first stages of all dialogues, then the second ones."""
+        stages = zip_longest(*(record["stages"] for record in self.records))
+        sent = [stage["messages"] for each in stages for stage in each if stage is not None]
+        return [[Message(**message) for message in messages] for messages in sent]
 
     @property
     def figures(self) -> dict[str, float]:
@@ -105,6 +131,34 @@ class Batch:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """Prompts that were sent once more.
+
+    Attributes:
+        completions: One for each.
+        seconds: From the first prompt to the last token.
+    """
+
+    completions: list[Completion]
+    seconds: float
+
+    @property
+    def prompt_tokens(self) -> int:
+        """Of all prompts."""
+        return sum(each.prompt_tokens or 0 for each in self.completions)
+
+    @property
+    def cached_tokens(self) -> int:
+        """Those that came from the prefix cache."""
+        return sum(each.cached_tokens or 0 for each in self.completions)
+
+    @property
+    def completion_tokens(self) -> int:
+        """Of all texts."""
+        return sum(each.completion_tokens or 0 for each in self.completions)
+
+
 class OfflineEngine:
     """vLLM in this process, answering batches from an empty prefix cache. Use it in an `async with` block.
 
@@ -113,17 +167,23 @@ class OfflineEngine:
             the same model.
         log: Where vLLM's messages go; a new file in localemp's cache where None.
         options: Engine arguments besides the recipe's.
+        tokens: Length of the longest texts that `answer` and `replay` will be asked for, if longer than the strategy's.
 
     Attributes:
         start_seconds: From nothing to ready.
     """
 
     def __init__(
-        self, workloads: Sequence[Workload], log: Path | None = None, options: Mapping[str, Any] | None = None
+        self,
+        workloads: Sequence[Workload],
+        log: Path | None = None,
+        options: Mapping[str, Any] | None = None,
+        tokens: int = 0,
     ) -> None:
         first = workloads[0].assembly
-        context = max(workload.context for workload in workloads)
-        recipe = first.recipe
+        recipe, self._sampling = first.recipe, first.strategy.sampling
+        longer = 2 * max(0, tokens - self._sampling.max_tokens)  # stage 2 reads the text of stage 1
+        context = min(max(workload.context for workload in workloads) + longer, first.context_length)
         concurrency = recipe.concurrency or VLLMEngine.concurrency
         arguments = {**recipe.engine_args, **(options or {})}
         self.engine = VLLMEngine(first.tokenizer, context, arguments, recipe.seed, concurrency, log)
@@ -166,9 +226,37 @@ class OfflineEngine:
             records = await asyncio.to_thread(read_records, Path(folder))
         if tally.failed:
             errors = [record["error"] for record in records if "error" in record]
-            raise EngineError(f"{tally.failed} of {tally.total} dialogues failed: {errors[0]['message']}")
+            raise EngineError(
+                f"{tally.failed} of {tally.total} dialogues failed: {errors[0]['message']}",
+                f"its log: {self.engine.log}",
+            )
+        place = {draft.dialogue.id: number for number, draft in enumerate(drafts)}
+        records.sort(key=lambda record: place[record["id"]])
         cached = sum(stage["cached_tokens"] or 0 for record in records for stage in record["stages"])
         return Batch(tally, cached, records)
+
+    async def replay(self, prompts: Sequence[Sequence[Message]], tokens: int, *, at_once: int | None = None) -> Replay:
+        """Send prompts from an empty prefix cache, each to be answered by exactly so many tokens.
+
+        Args:
+            prompts: In this order.
+            tokens: Of every text.
+            at_once: Prompts in flight; the engine's own number where None.
+
+        Raises:
+            EngineError: A prompt could not be answered.
+        """
+        await self.engine.forget_prefixes()
+        completions: dict[int, Completion] = {}
+
+        async def send(item: tuple[int, Sequence[Message]]) -> None:
+            completions[item[0]] = await self.engine.chat(item[1], self._sampling)
+
+        with self._set(at_once, tokens):
+            started = time.perf_counter()
+            await for_all(list(enumerate(prompts)), send, self.engine.concurrency)
+            seconds = time.perf_counter() - started
+        return Replay([completions[row] for row in range(len(prompts))], seconds)
 
     @contextmanager
     def _set(self, at_once: int | None, fixed_length: int | None) -> Iterator[None]:

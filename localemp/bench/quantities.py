@@ -66,6 +66,8 @@ _ALL = (
     Quantity("decode_tokens_per_s", "decode", "tokens/s", "more", 0),
     Quantity("step_ms", "decode step", "ms", "less", 2),
     Quantity("mbu", "decode, of bandwidth (MBU)", "%", "more", 1),
+    Quantity("flops_per_byte", "arithmetic intensity", "FLOP/byte", "", 1),
+    Quantity("tflops", "attained", "TFLOP/s", "more", 3),
     Quantity("vllm_tokens_per_s", "vLLM's own benchmark, all tokens", "1/s", "more", 0),
     Quantity("of_vllm", "localemp / vLLM's own benchmark", "", "more", 3),
     Quantity("encoder_s", "encoder", "s", "less", 2),

@@ -6,18 +6,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from localemp.cli.bench.options import dialogues_option, load_format_option
-from localemp.cli.options import data_options, model_options, recipe_of, strategy_options
+from localemp.cli.bench.options import dialogues_option, load_format_option, measured, model_to_measure
+from localemp.cli.options import data_options, local_model_options, strategy_options
+from localemp.cli.words import count
 
 if TYPE_CHECKING:
     from localemp.bench.result import Recording, Result
     from localemp.bench.tune import Setting
     from localemp.cli.display import Display
-    from localemp.recipe import Recipe
 
 
 @click.command()
-@model_options
+@local_model_options
 @strategy_options
 @data_options
 @dialogues_option
@@ -50,47 +50,31 @@ def tune(
     Each trial is an engine of its own that answers the same dialogues. Trials are kept: after Ctrl-C the same command
     goes on. The best command line is printed at the end.
     """
-    import tempfile
-
-    from localemp.bench.dummy import dummy_recipe
+    from localemp.bench.dummy import dummy_notes
+    from localemp.bench.offline import dialogues_for, look_up
     from localemp.bench.result import Recording
     from localemp.bench.tune import Tuning
-    from localemp.cli.bench.options import measured
     from localemp.cli.display import Display
     from localemp.errors import OptionError
 
     seconds, settings = _seconds(budget), _settings(only, keep_replies)
-    recipe = recipe_of(options)
-    if recipe.base_url or recipe.script:
-        raise OptionError("tune starts engines of its own", "leave out --base-url and --script")
     if load_format == "dummy" and reply_tokens is None:
         raise OptionError("dummy weights end no reply by themselves", "give --reply-tokens, such as 64")
-    with tempfile.TemporaryDirectory() as folder, Display() as display:
-        asked = dummy_recipe(recipe, Path(folder)) if load_format == "dummy" else recipe
-        workload, made = asyncio.run(_look_up(asked, dialogues, split, display))
+    with Display() as display, model_to_measure(options, load_format, display) as assembly:
+        asked = dialogues_for(assembly, split, dialogues)
+        display.say(f"looking up what {assembly.recipe.strategy} needs for {count(len(asked), 'dialogue')}")
+        workload = asyncio.run(look_up(assembly, asked))
+        made = assembly.settings(asked, split) | {"dialogues": len(asked)}
         made |= {"load_format": load_format, "repeats": repeats, "reply_tokens": reply_tokens}
         path = out or _default_out(made)
         title = f"{workload.assembly.profile.name}, {workload.assembly.strategy.name}"
         recording = Recording(path, "tune", title, made, dummy=load_format == "dummy")
+        recording.result.notes += dummy_notes(assembly.recipe)
         _take_up(recording, path, display)
         tuning = Tuning(workload, recording, settings, repeats, reply_tokens, seconds, display.clock, display.say)
         with measured(recording):
             best = asyncio.run(tuning.search())
-    _advise(recording.result, best, recipe)
-
-
-async def _look_up(recipe: "Recipe", count: int, split: str, display: "Display") -> Any:
-    from localemp.assembly import Assembly
-    from localemp.bench.offline import dialogues_for, look_up
-    from localemp.errors import OptionError
-
-    assembly = Assembly(recipe, display.bytes, display.embedding)
-    if not assembly.runs_here:
-        raise OptionError(f"{recipe.model} answers on a server, whose settings are its own", "name a model to run here")
-    dialogues = dialogues_for(assembly, split, count)
-    display.say(f"looking up what {recipe.strategy} needs for {len(dialogues)} dialogues")
-    workload = await look_up(assembly, dialogues)
-    return workload, assembly.settings(dialogues, split) | {"dialogues": len(dialogues)}
+    _advise(recording.result, best, options["model"], options["strategy"])
 
 
 def _default_out(settings: dict[str, Any]) -> Path:
@@ -141,7 +125,7 @@ def _settings(only: str | None, keep_replies: bool) -> "list[Setting]":
     return [known[name] for name in names if not (keep_replies and known[name].changes_replies)]
 
 
-def _advise(result: "Result", best: dict[str, Any], recipe: "Recipe") -> None:
+def _advise(result: "Result", best: dict[str, Any], model: str, strategy: str) -> None:
     from localemp.bench.tune import CONFIRMED, command_lines
 
     if not best:
@@ -150,7 +134,7 @@ def _advise(result: "Result", best: dict[str, Any], recipe: "Recipe") -> None:
     confirmed = result.parts.get(CONFIRMED)
     gain = confirmed[-1].median("gain") if confirmed else None
     click.echo(f"best: {gain:+.1%} replies/s, measured anew beside the start" if gain is not None else "best:")
-    for line in command_lines(best, recipe.model, recipe.strategy):
+    for line in command_lines(best, model, strategy):
         click.echo(f"  {line}")
     if changed := [name for name in best if name in ("kv_cache_dtype", "quantization")]:
         click.echo(f"{' and '.join(changed)}: other replies; score them before you use it (`localemp compare`)")

@@ -65,6 +65,12 @@ class InferenceSource:
         with self._lock:
             return self._infer(events, relations, heard)
 
+    def afresh(self, cache: Path) -> "InferenceSource":
+        """The same COMET, loaded once, with another cache: where that is empty, nothing is remembered."""
+        other = InferenceSource(self._load, self.settings, InferenceCache(cache), self.trained)
+        other._comet = self._comet
+        return other
+
     def _infer(self, events: Sequence[str], relations: Sequence[str], heard: Callable[[int], None]) -> list[Answer]:
         distinct = list(dict.fromkeys(events))
         known = self._cache.get(self._key, distinct, relations)

@@ -87,6 +87,11 @@ class _Counts(Statistics):
         return float(score.score)
 
 
+def forget_counts() -> None:
+    """Forget all replies, as in a process that has just begun: for measurements."""
+    _counts.cache_clear()
+
+
 @lru_cache(maxsize=1 << 16)
 def _counts(reply: str, reference: str, view: str) -> tuple[int, ...]:
     """What sacrebleu counts of one reply; kept, since six metrics ask for the same three."""

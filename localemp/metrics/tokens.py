@@ -61,6 +61,12 @@ def words(text: str) -> list[str]:
     return list(_words(text))
 
 
+def forget_words() -> None:
+    """Forget all texts, as in a process that has just begun: for measurements."""
+    for cached in (_words, _words_of_piece):
+        cached.cache_clear()
+
+
 # Large enough for the references and the replies of one system after another: each text is cut once for all metrics.
 @lru_cache(maxsize=1 << 16)
 def _words(text: str) -> tuple[str, ...]:

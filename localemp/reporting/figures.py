@@ -34,6 +34,7 @@ class Figure:
         caption: How to read them.
         legend: Class in the page's style, and what it stands for.
         wide: Whether a chart needs more room than a phone has.
+        warning: What nobody may overlook.
     """
 
     key: str
@@ -42,6 +43,7 @@ class Figure:
     caption: str
     legend: tuple[tuple[str, str], ...] = ()
     wide: bool = False
+    warning: str = ""
 
 
 def figures(systems: Sequence[System], efforts: Sequence[Effort], automatic: Table) -> list[Figure]:

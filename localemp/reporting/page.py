@@ -25,28 +25,42 @@ def render(report: Report, title: str | None = None) -> str:
     style, script = (Markup((PAGE / name).read_text("utf-8")) for name in ("style.css", "app.js"))
     made, same = report.made()
     cases = report.case_study()
-    environment = Environment(
-        loader=FileSystemLoader(PAGE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
     runs = sum(system.manifest is not None for system in report.systems)
-    return environment.get_template("report.html.jinja").render(
-        with_code=_with_code,
-        title=title or f"Report on {len(report.systems)} {'run' if len(report.systems) == 1 else 'runs'}",
-        report=report,
-        made=made,
-        same=same,
-        runs=runs,
-        cases=cases,
-        cases_json=as_script(cases),
-        style=style,
-        script=script,
-        policy=_policy(style, script),
-        created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        version=version("localemp"),
+    return (
+        environment(PAGE)
+        .get_template("report.html.jinja")
+        .render(
+            title=title or f"Report on {len(report.systems)} {'run' if len(report.systems) == 1 else 'runs'}",
+            report=report,
+            made=made,
+            same=same,
+            runs=runs,
+            cases=cases,
+            cases_json=as_script(cases),
+            style=style,
+            script=script,
+            policy=policy(style, script),
+            created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+            version=version("localemp"),
+        )
     )
 
 
-def _policy(style: str, script: str) -> str:
+def environment(*folders: Path) -> Environment:
+    """Where templates are found, and how they are filled in: everything is escaped, nothing may be missing."""
+    made = Environment(
+        loader=FileSystemLoader(folders),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.globals["with_code"] = _with_code
+    return made
+
+
+def policy(style: str, script: str = "") -> str:
+    """A page's content security policy: its own style and script, and nothing else."""
     return (
         f"default-src 'none'; style-src {_hash(style)}; script-src {_hash(script)}; "
         "base-uri 'none'; form-action 'none'; require-trusted-types-for 'script'"

@@ -11,7 +11,7 @@ from typing import Literal
 NOT_AVAILABLE = "n/a"
 NOT_GIVEN = "–"
 
-Kind = Literal["automatic", "people", "correlation", "effort", "made"]
+Kind = Literal["automatic", "people", "correlation", "effort", "made", "bench"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,12 +23,14 @@ class Cell:
         value: The number behind it, unrounded; None where it is text or there is none.
         about: How it was made, or why there is none.
         mark: A letter that one of the table's notes explains.
+        interval: Where the value lies, unrounded.
     """
 
     text: str
     value: float | None = None
     about: str = ""
     mark: str = ""
+    interval: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)

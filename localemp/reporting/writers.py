@@ -5,14 +5,14 @@ import io
 import re
 from collections.abc import Sequence
 
-from localemp.reporting.tables import NOT_AVAILABLE, NOT_GIVEN, Row, Table, spans
+from localemp.reporting.tables import NOT_AVAILABLE, NOT_GIVEN, Cell, Row, Table, spans
 
 _TEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
-    "|": r"\textbar{}", '"': r"\textquotedbl{}", "`": r"\textasciigrave{}", "–": "--", "…": r"\ldots{}",
+    "|": r"\textbar{}", '"': r"\textquotedbl{}", "`": r"\textasciigrave{}", "–": "--", "−": "$-$", "…": r"\ldots{}",
 }  # fmt: skip
-_CSV = ("table", "row", "about", "published", "column", "value", "shown", "mark", "how_made_or_why_not")
+_CSV = ("table", "row", "about", "published", "column", "value", "low", "high", "shown", "mark", "how_made_or_why_not")
 
 
 def markdown(tables: Sequence[Table]) -> str:
@@ -27,20 +27,28 @@ def latex(tables: Sequence[Table]) -> str:
 
 
 def csv_wide(table: Table) -> str:
-    """One table as it is shown, but with unrounded numbers; what is not available is empty."""
-    rows = [[table.head, "About", *table.columns]]
-    rows += [[row.name, row.about, *(_plain(cell.value, cell.text) for cell in row.cells)] for row in table.rows]
+    """One table as it is shown, but with unrounded numbers, intervals in columns; what is not available is empty."""
+    places = range(len(table.columns))
+    having = {place for place in places if any(row.cells[place].interval for row in table.rows)}
+    heads = [[name, *([f"{name} low", f"{name} high"] if place in having else [])]
+             for place, name in enumerate(table.columns)]  # fmt: skip
+    rows = [[table.head, "About", *(head for each in heads for head in each)]]
+    for row in table.rows:
+        cells = [[_plain(cell.value, cell.text), *(_ends(cell) if place in having else [])]
+                 for place, cell in enumerate(row.cells)]  # fmt: skip
+        rows.append([row.name, row.about, *(text for each in cells for text in each)])
     return _csv(rows)
 
 
 def csv_long(tables: Sequence[Table]) -> str:
-    """All tables in one file, one cell a line, with signatures and reasons."""
+    """All tables in one file, one cell a line, with intervals, signatures and reasons."""
     rows = [list(_CSV)]
     for table in tables:
         for row in table.rows:
             kept = [table.key, row.name, row.about, str(row.published).lower()]
             for column, cell in zip(table.columns, row.cells, strict=True):
-                rows.append([*kept, column, _plain(cell.value, ""), cell.text, cell.mark, cell.about])
+                shown = re.sub(r"\s", " ", cell.text)
+                rows.append([*kept, column, _plain(cell.value, ""), *_ends(cell), shown, cell.mark, cell.about])
     return _csv(rows)
 
 
@@ -115,6 +123,10 @@ def _plain(value: float | None, text: str) -> str:
     if value is not None:
         return repr(value)
     return "" if text in (NOT_AVAILABLE, NOT_GIVEN) else text
+
+
+def _ends(cell: Cell) -> list[str]:
+    return ["", ""] if cell.interval is None else [repr(end) for end in cell.interval]
 
 
 def _csv(rows: Sequence[Sequence[str]]) -> str:

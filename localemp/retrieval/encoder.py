@@ -72,6 +72,11 @@ class Encoder:
             "device": self._device.type,
         }
 
+    def count_tokens(self, texts: Sequence[str]) -> int:
+        """Tokens of texts as the model sees them: special ones included, without what is cut off."""
+        found = self._model.tokenizer(list(texts), truncation=True, max_length=self.max_seq_length)["input_ids"]
+        return sum(map(len, found))
+
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Embed texts.
 

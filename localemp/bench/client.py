@@ -1,23 +1,22 @@
-"""Both ends of a measurement of `localemp serve`: a client that notes what came when, and vLLM with and without us."""
+"""A client of an OpenAI-compatible server that notes what came when.
 
-import asyncio
+Tokens are those that the server counts itself; a chunk of a stream may hold several, or a part of one, and is never
+taken for a token.
+"""
+
 import json
-import socket
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Self, TypeVar
+from typing import Any, Self
+from urllib.parse import urlsplit
 
 import aiohttp
+import numpy as np
 
-from localemp.assembly import Assembly
-from localemp.serving.command import MIDDLEWARE, vllm_command
-from localemp.serving.launch import Server
-from localemp.serving.settings import ServeSettings
+from localemp.serving.stream import Events
 
 CHAT = "/v1/chat/completions"
-
-T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -28,8 +27,8 @@ class Answer:
         started, ended: When it was sent, and when all of the answer was there.
         status: Of HTTP; 0 where there was none.
         chunks: When each chunk of a stream came that holds a choice, or the whole answer that was not streamed.
-        first: When the first text came.
-        tokens: Of the reply, as the server counts them.
+        texts: When each of them came that holds text of a reply, or of what a model thinks before.
+        tokens: Of the reply, as the server counts them; None where it does not.
         text: The reply.
         error: What the server said in place of a reply, or in the middle of one; what broke the connection.
     """
@@ -38,47 +37,61 @@ class Answer:
     ended: float = 0.0
     status: int = 0
     chunks: list[float] = field(default_factory=list)
-    first: float | None = None
-    tokens: int = 0
+    texts: list[float] = field(default_factory=list)
+    tokens: int | None = None
     text: str = ""
     error: str = ""
+
+    @property
+    def first(self) -> float | None:
+        """When the first text came."""
+        return self.texts[0] if self.texts else None
 
     @property
     def good(self) -> bool:
         """Whether it is a whole reply."""
         return self.status == 200 and not self.error and bool(self.chunks)
 
-    def take(self, content: Mapping[str, Any]) -> None:
-        """Note a chunk, or a whole answer."""
+    def take(self, content: Any) -> None:
+        """Note a chunk, or a whole answer.
+
+        Raises:
+            ValueError: It is neither.
+        """
         now = time.perf_counter()
+        if not isinstance(content, dict):
+            raise ValueError(f"no chunk of a completion: {str(content)[:100]}")
         if "error" in content:
             self.error = json.dumps(content["error"])
         if usage := content.get("usage"):
-            self.tokens = usage.get("completion_tokens") or 0
+            self.tokens = usage.get("completion_tokens")
         if choices := content.get("choices"):
             self.chunks.append(now)
             said = choices[0].get("delta") or choices[0].get("message") or {}
-            if text := said.get("content"):
-                self.first = self.first or now
-                self.text += text
+            text = said.get("content") or ""
+            self.text += text
+            if text or said.get("reasoning") or said.get("reasoning_content"):
+                self.texts.append(now)
 
 
 class Client:
     """Asks one server.
 
     Args:
-        url: Of the server, without "/v1".
+        url: Of the server: without a path it answers below "/v1", else below that path.
         key: For the server.
+        timeout: Seconds for one request.
     """
 
-    def __init__(self, url: str, key: str | None = None) -> None:
-        self.url = url.rstrip("/")
+    def __init__(self, url: str, key: str | None = None, timeout: float = 600) -> None:
+        self.url, self.timeout = url.rstrip("/"), timeout
         self.headers = {"Authorization": f"Bearer {key}"} if key else {}
+        self._chat = chat_url(url)
 
     async def __aenter__(self) -> Self:
         # As many connections as there are requests at once; idle ones go before uvicorn closes them, after 5 s.
         connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=3)
-        timeout = aiohttp.ClientTimeout(total=600)
+        timeout = aiohttp.ClientTimeout(total=self.timeout)
         self._session = aiohttp.ClientSession(connector=connector, timeout=timeout, headers=self.headers)
         return self
 
@@ -94,7 +107,7 @@ class Client:
         answer = Answer(time.perf_counter())
         sent = {"Content-Type": "application/json", **(headers or {})}
         try:
-            async with self._session.post(self.url + CHAT, data=body, headers=sent) as response:
+            async with self._session.post(self._chat, data=body, headers=sent) as response:
                 if response.status != 200:
                     answer.error = (await response.read()).decode("utf-8", "replace")
                 elif response.content_type == "text/event-stream":
@@ -102,7 +115,8 @@ class Client:
                 else:
                     answer.take(json.loads(await response.read()))
                 answer.status = response.status
-        except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+        # The last three: JSON of another shape than a completion's.
+        except (aiohttp.ClientError, TimeoutError, ValueError, AttributeError, LookupError, TypeError) as error:
             answer.error = f"{type(error).__name__}: {error}"
         answer.ended = time.perf_counter()
         return answer
@@ -114,48 +128,31 @@ class Client:
 
 
 async def _read_events(response: aiohttp.ClientResponse, answer: Answer) -> None:
-    done = False
-    async for line in response.content:
-        if line.startswith(b"data: "):
-            done = line.strip() == b"data: [DONE]"
+    events, done = Events(), False
+    async for part in response.content.iter_any():
+        for data in events.feed(part):
+            done = data == "[DONE]"
             if not done:
-                answer.take(json.loads(line[6:]))
+                answer.take(json.loads(data))
     if not done and not answer.error:
         answer.error = "the stream ended without [DONE]"
 
 
-async def at_once(jobs: Iterable[T], count: int, do: Callable[[T], Awaitable[Answer]]) -> tuple[list[Answer], float]:
-    """Do all jobs, so many at a time: a new one begins when one ends. Gives their answers and the seconds it took."""
-    waiting, answers = iter(jobs), list[Answer]()
+def api_url(url: str) -> str:
+    """Where a server's API begins: "/v1" where its URL names no path."""
+    return url.rstrip("/") if urlsplit(url).path.strip("/") else url.rstrip("/") + "/v1"
 
-    async def work() -> None:
-        for job in waiting:
-            answers.append(await do(job))
 
-    started = time.perf_counter()
-    await asyncio.gather(*(work() for _ in range(count)))
-    return answers, time.perf_counter() - started
+def chat_url(url: str) -> str:
+    """Where a server answers chats."""
+    return api_url(url) + "/chat/completions"
+
+
+def chat_messages(turns: Sequence[str]) -> list[dict[str, str]]:
+    """The turns of a dialogue as a client sends them: the speaker is the user."""
+    return [{"role": "assistant" if number % 2 else "user", "content": turn} for number, turn in enumerate(turns)]
 
 
 def percentile(values: Sequence[float], part: float) -> float:
-    """The value below which a part of them lies; 0 where there are none."""
-    return sorted(values)[round(part * (len(values) - 1))] if values else 0.0
-
-
-def free_port() -> int:
-    """A port that nothing listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
-
-
-def vllm_server(assembly: Assembly, settings: ServeSettings | None, options: Sequence[str], key: str = "") -> Server:
-    """A server of vLLM that is not started yet, with localemp's middleware or, without settings, bare."""
-    port = free_port()
-    command, env = vllm_command(assembly, "127.0.0.1", port, options), {}
-    if settings is None:
-        where = command.index(MIDDLEWARE)
-        del command[where - 1 : where + 1]
-    else:
-        env = settings.to_env()
-    return Server(command, f"http://127.0.0.1:{port}", env, key or None)
+    """The value below which a part of them lies, between two by their distance; 0 where there are none."""
+    return float(np.percentile(values, 100 * part)) if len(values) else 0.0

@@ -1,0 +1,231 @@
+"""Everything that one machine with a CUDA GPU delivers, by one command, in under nine minutes.
+
+    python benchmarks/gpu.py --data FOLDER --out results/
+    python benchmarks/gpu.py --data FOLDER --out results/ --small          # minutes on a CPU: SmolLM2, and a tiny shape
+
+Every step is a `localemp bench` command or a script beside this one, in a process of its own, so that one that fails
+takes nothing with it. The most telling steps come first; one that the time no longer holds is left out, with a word.
+Two models: SmolLM2 with its weights, and the shape of Llama 3.1 8B with dummy weights, whose replies mean nothing and
+whose speed is that of the real one. COMET has the size of BART-large, and the encoder that of all-mpnet, both with
+random weights (`--small` takes comet-mini and all-mpnet themselves). Needed beside localemp: SmolLM2 and comet-mini in
+localemp's cache (`LOCALEMP_CACHE`), and vLLM 0.26 or later.
+"""
+
+import json
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from localemp.bench.quantities import QUANTITIES
+from localemp.bench.result import Point, Result, read_result
+from localemp.errors import LocalempError
+from localemp.machine import gpu, machine
+
+LOCALEMP = (sys.executable, "-m", "localemp.cli.main")
+HERE = Path(__file__).parent
+TEST_DIALOGUES = 5_259  # of EmpatheticDialogues, clean
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One measurement.
+
+    Attributes:
+        name: Of its row and its files.
+        command: What is run; it writes NAME.json.
+        seconds: What it is expected to take; it starts only where so much time is left.
+    """
+
+    name: str
+    command: tuple[str, ...]
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How much is measured: on a GPU, and in the small mode."""
+
+    dialogues: int
+    of_strategies: int
+    batch_sizes: str
+    tokens: int
+    shape: str
+    overhead: int
+    queries: int
+    repeats: int
+
+
+LARGE = Size(2048, 256, "1,16,64,256,1024", 128, "llama", 1024, 100, 2)
+SMALL = Size(16, 8, "1,8", 16, "tiny", 16, 4, 1)
+
+# A shape that a CPU starts in seconds, to see that dummy weights work.
+TINY = {
+    "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 128, "intermediate_size": 256,
+    "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 49152,
+    "max_position_embeddings": 8192, "rms_norm_eps": 1e-05, "hidden_act": "silu", "tie_word_embeddings": True,
+    "torch_dtype": "bfloat16",
+}  # fmt: skip
+
+
+def steps(data: str, out: Path, size: Size) -> list[Step]:
+    """All steps, the most telling first."""
+    small = size.shape == "tiny"
+    common = ("--data", data, "--max-tokens", str(size.tokens), "--repeats", str(size.repeats))
+    fixed = ("--reply-tokens", str(size.tokens))
+    dummy = ("--model", str(out / "tiny.json") if small else size.shape, "--load-format", "dummy")
+    comet, encoder = ("comet-mini", "all-mpnet-base-v2") if small else (str(out / "bart-large"), str(out / "mpnet"))
+
+    def bench(name: str, seconds: float, kind: str, *words: str) -> Step:
+        return Step(name, (*LOCALEMP, "bench", kind, *words, "--out", str(out / f"{name}.json")), seconds)
+
+    def script(name: str, seconds: float, file: str, *words: str) -> Step:
+        command = (sys.executable, str(HERE / file), *words, "--data", data, "--out", str(out / f"{name}.json"))
+        return Step(name, command, seconds)
+
+    engine = ("--dialogues", str(size.dialogues), "--batch-sizes", size.batch_sizes, *common, *fixed)
+    peer = ("--dialogues", str(size.overhead), "--repeats", str(size.repeats), "--one-at-a-time", "4")
+    looked_up = ("--comet", comet, "--encoder", encoder)
+    return [
+        bench("engine-dummy", 90, "engine", *dummy, *engine),
+        script("overhead-smollm2", 60, "generate_overhead.py", *peer),
+        bench("strategies-dummy", 90, "strategies", *dummy, "--dialogues", str(size.of_strategies),
+              *looked_up, *common, *fixed),
+        script("overhead-dummy", 90, "generate_overhead.py", *peer, *dummy),
+        bench("engine-smollm2", 40, "engine", "--model", "smollm2", "--no-vllm", *engine),
+        script("comet", 30, "comet.py", *(() if small else ("--bart-large",)), "--utterances", str(size.queries),
+               "--released-queries", "2", "--exact-queries", "2", "--repeats", str(size.repeats)),
+        bench("retrieval", 20, "retrieval", "--encoder", encoder, "--data", data, "--dialogues", str(size.dialogues)),
+        bench("strategies-smollm2", 60, "strategies", "--model", "smollm2", "--dialogues", str(size.of_strategies),
+              *looked_up, *common),
+    ]  # fmt: skip
+
+
+@click.command()
+@click.option("--data", required=True, help="A folder with EmpatheticDialogues.")
+@click.option("--out", type=click.Path(path_type=Path), default="results", show_default=True, help="All results.")
+@click.option("--small", is_flag=True, help="Little of everything, for a CPU.")
+@click.option("--minutes", type=click.FloatRange(min=0.5), help="Time for all; 9, or 30 with --small.")
+@click.option("--only", help="Steps by name, between commas.")
+def main(data: str, out: Path, small: bool, minutes: float | None, only: str | None) -> None:
+    """Measure this machine."""
+    if gpu() == "none" and not small:
+        raise click.ClickException("no NVIDIA GPU is here; on a CPU use --small")
+    began, limit = time.monotonic(), 60 * (minutes or (30 if small else 9))
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "tiny.json").write_text(json.dumps(TINY), "utf-8")
+    planned = steps(data, out.resolve(), SMALL if small else LARGE)
+    if only:
+        planned = [step for step in planned if step.name in only.split(",")]
+    shapes = [] if small else [Step("shapes", (sys.executable, str(HERE / "shapes.py"), str(out)), 20)]
+    console, rows = Console(width=None if sys.stdout.isatty() else 120), list[tuple[str, str, str]]()
+    for step in (*shapes, *planned):
+        left = limit - (time.monotonic() - began)
+        if left < step.seconds and not small:
+            rows.append((step.name, f"left out: {left:.0f} s were left, it needs about {step.seconds:.0f}", ""))
+            continue
+        started = time.monotonic()
+        reason = run(step, out, left)
+        seconds = time.monotonic() - started
+        console.print(f"{step.name}: {seconds:.0f} s{f', {reason}' if reason else ''}", soft_wrap=True)
+        rows += [(step.name, what, value) for what, value in findings(step.name, out)]
+        if reason:
+            rows.append((step.name, reason, ""))
+    table = Table(title=f"{machine()['GPU']}, {time.strftime('%Y-%m-%d')}, {time.monotonic() - began:.0f} s in all")
+    for column in ("step", "what", "value"):
+        table.add_column(column, justify="right" if column == "value" else "left")
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)
+
+
+def run(step: Step, out: Path, limit: float) -> str:
+    """Run a step into NAME.log; gives the reason why it did not come to its end, or nothing."""
+    log = out / f"{step.name}.log"
+    with log.open("wb") as stream:
+        process = subprocess.Popen(
+            step.command, stdout=stream, stderr=stream, stdin=subprocess.DEVNULL, start_new_session=True
+        )
+        try:
+            code = process.wait(limit)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGINT)  # what was measured is written
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+            return "the time was over"
+    if code:
+        said = [line for line in log.read_text("utf-8", "replace").splitlines() if line.strip()]
+        errors = [line for line in said if "rror" in line] or said
+        return f"failed: {errors[-1] if errors else f'exit code {code}'}"
+    return ""
+
+
+def findings(name: str, out: Path) -> Iterator[tuple[str, str]]:
+    """The few figures of a step that matter most."""
+    path = out / f"{name}.json"
+    if not path.exists():
+        return
+    if name.startswith(("engine", "strategies", "retrieval")):
+        try:
+            yield from _of_result(read_result(path))
+        except LocalempError as error:
+            yield error.message, ""
+        return
+    found = json.loads(path.read_text("utf-8"))
+    if name.startswith("overhead"):
+        yield "generate / LLM.chat, tokens/s (aim 0.97)", f"{found['one_stage_ratio']:.3f}"
+        yield "two-stage / two passes of LLM.chat, time (aim 1.0)", f"{found['two_stage_ratio']:.3f}"
+    if name == "comet":
+        yield from _of_comet(found)
+
+
+def _of_result(result: Result) -> Iterator[tuple[str, str]]:
+    for point in result.points:
+        known = [name for name in SHOWN.get(point.part, ()) if name in point.figures]
+        if known:
+            told = (f"{QUANTITIES[name].title} {_shown(point, name)}" for name in known)
+            yield f"{point.part}: {point.label}", ", ".join(told)
+        if point.part == "strategies" and point.labels.get("strategy") == "similar+knowledge":
+            rate = point.median("replies_per_s")
+            yield f"{TEST_DIALOGUES:,} test dialogues at this rate", f"{TEST_DIALOGUES / rate:.0f} s" if rate else "–"
+
+
+SHOWN: Mapping[str, Sequence[str]] = {
+    "hardware": ("copy_gb_per_s", "matrix_tflops"),
+    "throughput": ("replies_per_s", "reply_tokens_per_s", "prefix_hits", "start_s"),
+    "batch size": ("decode_tokens_per_s", "mbu", "prefill_tokens_per_s", "mfu"),
+    "self-check": ("of_vllm",),
+    "strategies": ("replies_per_s", "seconds_per_1000", "gpu_seconds_per_1000"),
+    "embedding": ("texts_per_s",),
+    "search": ("queries_per_s",),
+}
+
+
+def _shown(point: Point, name: str) -> str:
+    value = point.median(name)
+    assert value is not None
+    return QUANTITIES[name].shown(value)
+
+
+def _of_comet(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    speed = found["speed"]
+    yield f"{found['comet']}: queries/s", f"{speed['queries'] / statistics.median(speed['seconds']['ours']):.1f}"
+    for peer in ("plain", "released"):
+        yield f"faster than {peer}", f"{statistics.median(speed[f'faster_than_{peer}']):.2f}"
+
+
+if __name__ == "__main__":
+    main()

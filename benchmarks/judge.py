@@ -1,0 +1,205 @@
+"""Whether judging keeps the engine as full as `generate` does: both on one engine, alternating, in one run.
+
+    generate   zero-shot replies to as many dialogues as the judge gives answers, as `localemp generate` makes them
+    judge      pairs x aspects x both orders, as `localemp study judge` does it: prompts, requests, reading the answers,
+               and every answer written into a folder
+    straight   the judge's requests once more, sent to the engine and nothing else: what localemp costs on top of it
+
+The ratio is judge's tokens a second over generate's, prompts and texts together. An engine computes no token that its
+prefix cache holds, and aspects share most of their prompts, so tokens from the cache count for neither side. Both sides
+send the same number of requests, have as many in flight, and start from an empty prefix cache. They are not the same
+work: a judge reads much and writes little, and reading is what an engine does faster. So a ratio above 1 is no feat;
+one below 0.95, or a judge that is slower than the same requests sent straight, is a fault.
+
+A pair is the reply that a person gave and one that another dialogue got: long enough, and no model is needed for it.
+"""
+
+import asyncio
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from localemp.assembly import Assembly
+from localemp.bench.offline import OfflineEngine, Workload, look_up
+from localemp.cli.options import parse_engine_args
+from localemp.data.sources import load_dialogues
+from localemp.dialogue import Dialogue
+from localemp.engines.vllm import VLLMEngine
+from localemp.generation import Tally, for_all
+from localemp.machine import machine
+from localemp.recipe import Recipe
+from localemp.studies.asked import load_asked
+from localemp.studies.judge import Answers, Judge, Question, questions
+from localemp.studies.judge_prompts import JudgePrompts
+from localemp.studies.study import Item, Key, Reply, Study
+
+
+@click.command()
+@click.option("--data", required=True, help="A folder with EmpatheticDialogues, or any other --data of localemp.")
+@click.option("--pairs", default=100, show_default=True, help="Each is judged by three aspects in both orders.")
+@click.option("--model", default="smollm2", show_default=True)
+@click.option("--max-tokens", default=64, show_default=True, help="Of the replies of generate.")
+@click.option("--repeats", default=3, show_default=True)
+@click.option("--engine-arg", "engine_args", multiple=True, metavar="NAME=VALUE")
+@click.option("--out", type=click.Path(path_type=Path), help="Write all figures to this JSON file.")
+def main(
+    data: str, pairs: int, model: str, max_tokens: int, repeats: int, engine_args: tuple[str, ...], out: Path | None
+) -> None:
+    """Measure how fast a study is judged beside how fast replies are generated."""
+    recipe = Recipe(model=model, data=data, max_tokens=max_tokens, engine_args=parse_engine_args(engine_args))
+    with tempfile.TemporaryDirectory() as folder:
+        result = asyncio.run(measure(recipe, pairs, repeats, Path(folder)))
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(json.dumps(result, indent=2) + "\n", "utf-8")
+    print_result(result)
+
+
+async def measure(recipe: Recipe, pairs: int, repeats: int, folder: Path) -> dict[str, Any]:
+    """All three on one engine; see the module's text for the figures."""
+    assembly = Assembly(recipe)
+    dialogues = load_dialogues(recipe.data, "test")
+    study = make_study(folder / "study", [each for each in dialogues if each.reference][:pairs])
+    judge = Judge(study, JudgePrompts.read(), assembly.sampling)
+    asked = questions(study)
+    if len(dialogues) < len(asked):
+        raise click.ClickException(
+            f"{len(dialogues)} dialogues are too few: {len(asked)} are needed; name other --data"
+        )
+    workload = await look_up(assembly, dialogues[: len(asked)])
+    context = max(workload.context, await judge.plan(asked, assembly.planner()))
+    runs: dict[str, list[dict[str, float]]] = {"generate": [], "judge": [], "straight": []}
+    async with OfflineEngine([workload], options={"max_model_len": context, **recipe.engine_args}) as offline:
+        engine = offline.engine
+
+        async def turn(order: Sequence[str]) -> dict[str, dict[str, float]]:
+            sides = {
+                "generate": lambda: generate(offline, workload),
+                "judge": lambda: judge_all(judge, asked, engine),
+                "straight": lambda: send_straight(judge, asked, engine),
+            }
+            return {side: await sides[side]() for side in order}
+
+        await turn(list(runs))  # warm-up
+        for repeat in range(repeats):
+            for side, figures in (await turn(list(runs) if repeat % 2 == 0 else list(runs)[::-1])).items():
+                runs[side].append(figures)
+        described = engine.describe()
+    generated, judged, straight = runs.values()
+    return {
+        "machine": machine() | {"date": time.strftime("%Y-%m-%d")},
+        "engine": described,
+        "settings": {"model": recipe.model, "pairs": pairs, "requests": len(asked), "repeats": repeats}
+        | {"max_tokens": recipe.max_tokens},
+        "runs": runs,
+        "ratio": [b["computed_per_s"] / a["computed_per_s"] for a, b in zip(generated, judged, strict=True)],
+        "overhead": [b["seconds"] / a["seconds"] for a, b in zip(straight, judged, strict=True)],
+    }
+
+
+def make_study(folder: Path, dialogues: Sequence[Dialogue]) -> Study:
+    """Each dialogue's own reply against that of the next one."""
+    items: list[Item] = []
+    names: dict[str, str] = {}
+    for number, dialogue in enumerate(dialogues):
+        other = dialogues[(number + 1) % len(dialogues)]
+        replies = (
+            Reply(key=f"{number}a", text=str(dialogue.reference)),
+            Reply(key=f"{number}b", text=str(other.reference)),
+        )
+        items.append(Item(id=str(number), turns=dialogue.turns, replies=replies))
+        names |= {f"{number}a": "own", f"{number}b": "other"}
+    asked = load_asked()
+    key = Key(systems=names, dialogues={item.id: item.id for item in items}, sources={"own": {}, "other": {}})
+    return Study.write(
+        folder,
+        items,
+        key,
+        kind="ab",
+        title="Benchmark",
+        instructions=asked.instructions,
+        question=asked.question("ab"),
+        aspects=asked.aspects("ab"),
+        seed=0,
+        created="",
+        versions={},
+    )
+
+
+async def generate(offline: OfflineEngine, workload: Workload) -> dict[str, float]:
+    """Replies, as `localemp generate` makes them."""
+    batch = await offline.answer(workload)
+    return figures(batch.tally)
+
+
+async def judge_all(judge: Judge, asked: Sequence[Question], engine: VLLMEngine) -> dict[str, float]:
+    """Answers, as `localemp study judge` gets them."""
+    await engine.forget_prefixes()
+    with tempfile.TemporaryDirectory() as folder, Answers.open(Path(folder), {}) as answers:
+        tally = await judge.ask_all(asked, engine, answers)
+    if tally.failed:
+        raise click.ClickException(f"{tally.failed} questions failed; the ratio would mean nothing")
+    return figures(tally)
+
+
+async def send_straight(judge: Judge, asked: Sequence[Question], engine: VLLMEngine) -> dict[str, float]:
+    """The judge's requests, and nothing else."""
+    await engine.forget_prefixes()
+    prompts = [judge.messages(question) for question in asked]
+    tally = Tally(len(prompts))
+
+    async def send(prompt: Any) -> None:
+        tally.count(await engine.chat(prompt, judge.sampling))
+        tally.done += 1
+
+    await for_all(prompts, send, engine.concurrency)
+    tally.ended = time.perf_counter()
+    return figures(tally)
+
+
+def figures(tally: Tally) -> dict[str, float]:
+    """What a side did."""
+    cached = tally.cached_tokens or 0
+    tokens = tally.prompt_tokens + tally.completion_tokens
+    return {
+        "seconds": tally.seconds,
+        "requests_per_s": tally.done / tally.seconds,
+        "prompt_tokens": tally.prompt_tokens,
+        "reply_tokens": tally.completion_tokens,
+        "prefix_hits": cached / tally.prompt_tokens,
+        "tokens_per_s": tokens / tally.seconds,
+        "computed_per_s": (tokens - cached) / tally.seconds,
+    }
+
+
+def print_result(result: dict[str, Any]) -> None:
+    """The table that matters: medians."""
+    settings = result["settings"]
+    table = Table(
+        title=f"{settings['model']}, {settings['requests']} requests a side ({settings['pairs']} pairs), "
+        f"medians of {settings['repeats']}"
+    )
+    for column in ("", "seconds", "requests/s", "tokens/s", "computed tokens/s", "prefix cache"):
+        table.add_column(column)
+    for side, repeats in result["runs"].items():
+        median = {name: statistics.median(each[name] for each in repeats) for name in repeats[0]}
+        rates = (median[name] for name in ("seconds", "requests_per_s", "tokens_per_s", "computed_per_s"))
+        table.add_row(side, *(f"{value:.1f}" for value in rates), f"{median['prefix_hits']:.1%}")
+    console = Console()
+    console.print(table)
+    for name, meaning in (("ratio", "judge / generate, computed tokens/s"), ("overhead", "judge / straight, seconds")):
+        values = result[name]
+        console.print(f"{meaning}: {statistics.median(values):.3f} ({min(values):.3f} to {max(values):.3f})")
+    console.print(json.dumps(result["engine"]), soft_wrap=True)
+
+
+if __name__ == "__main__":
+    main()

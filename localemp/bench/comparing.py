@@ -1,0 +1,200 @@
+"""What changed between two results of one benchmark beyond the spread of their repeats."""
+
+import statistics
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from localemp.bench.quantities import QUANTITIES, Quantity, quantity
+from localemp.bench.result import Point, Result
+from localemp.errors import OptionError
+from localemp.settings import compare_settings
+
+SAME = "the same"
+WITHIN = "within the spread"
+UNKNOWN = "one measurement: the spread is unknown"
+
+_SPEEDS = ("1/s", "tokens/s", "GB/s", "TFLOP/s", "s", "ms", "GPU-s")
+_FACTS = ("machine", "versions", "settings")
+
+
+@dataclass(frozen=True)
+class Change:
+    """One figure of a point that both results have.
+
+    Attributes:
+        part, label: Of the point.
+        quantity: What the figure is.
+        a, b: Its repeats in each result.
+    """
+
+    part: str
+    label: str
+    quantity: Quantity
+    a: tuple[float, ...]
+    b: tuple[float, ...]
+
+    @property
+    def medians(self) -> tuple[float, float]:
+        """Of both."""
+        return statistics.median(self.a), statistics.median(self.b)
+
+    @property
+    def ratio(self) -> float | None:
+        """B's median over A's; None where A's is zero."""
+        a, b = self.medians
+        return b / a if a else None
+
+    @cached_property
+    def verdict(self) -> str:
+        """What B is: faster or slower, better or worse, higher or lower, or nothing that can be told from chance.
+
+        Where the ranges of the repeats overlap, the difference is within the spread; touching is overlapping.
+        """
+        if set(self.a) == set(self.b) and len(set(self.a)) == 1:
+            return SAME
+        if min(len(self.a), len(self.b)) == 1:
+            return UNKNOWN
+        if max(self.a) < min(self.b):
+            return self._words[0]
+        return self._words[1] if max(self.b) < min(self.a) else WITHIN
+
+    @property
+    def is_change(self) -> bool:
+        """Whether it is beyond the spread, or may be."""
+        return self.verdict not in (SAME, WITHIN)
+
+    @property
+    def is_known(self) -> bool:
+        """Whether both sides were measured more than once."""
+        return self.verdict != UNKNOWN
+
+    @property
+    def _words(self) -> tuple[str, str]:
+        """What a rise is called, and what a fall."""
+        if not self.quantity.better:
+            return "higher", "lower"
+        good, bad = ("faster", "slower") if self.quantity.unit in _SPEEDS else ("better", "worse")
+        return (good, bad) if self.quantity.better == "more" else (bad, good)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "part": self.part,
+            "point": self.label,
+            "figure": self.quantity.name,
+            "a": list(self.a),
+            "b": list(self.b),
+            "median_a": self.medians[0],
+            "median_b": self.medians[1],
+            "ratio": self.ratio,
+            "verdict": self.verdict,
+        }
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two results, point by point.
+
+    Attributes:
+        warnings: What nobody may overlook.
+        differences: Lines on what differs in machine, versions and settings.
+        changes: Every figure that both have, changed or not.
+        only_a, only_b: Lines on what one of them alone has.
+    """
+
+    warnings: tuple[str, ...]
+    differences: tuple[str, ...]
+    changes: tuple[Change, ...]
+    only_a: tuple[str, ...]
+    only_b: tuple[str, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "format": 1,
+            "warnings": list(self.warnings),
+            "differences": list(self.differences),
+            "only_a": list(self.only_a),
+            "only_b": list(self.only_b),
+            "changes": [change.as_dict() for change in self.changes],
+        }
+
+
+def compare(a: Result, b: Result) -> Comparison:
+    """Compare two results of one kind; points are the same where part and labels are.
+
+    Raises:
+        OptionError: They are of different kinds, or share no figure.
+    """
+    if a.kind != b.kind:
+        raise OptionError(
+            f"A is of `bench {a.kind}`, B of `bench {b.kind}`: they have no figure in common",
+            "compare two results of the same command",
+        )
+    ours, theirs = dict(_figures(a)), dict(_figures(b))
+    changes = [
+        Change(key[0], label, quantity(key[-1]), values, theirs[key][1])
+        for key, (label, values) in ours.items()
+        if key in theirs
+    ]
+    if not changes:
+        raise OptionError("A and B share no point: none has the same part and labels", _first_points(a, b))
+    return Comparison(
+        tuple(_warnings(a, b)),
+        tuple(_differences(a, b)),
+        tuple(changes),
+        _missing(ours, theirs),
+        _missing(theirs, ours),
+    )
+
+
+_Key = tuple[str, frozenset[tuple[str, Any]], int, str]
+_Found = Mapping[_Key, tuple[str, tuple[float, ...]]]
+
+
+def _figures(result: Result) -> Iterator[tuple[_Key, tuple[str, tuple[float, ...]]]]:
+    """Every figure by what it is of; of points with the same labels the first is compared with the first."""
+    seen: dict[Any, int] = defaultdict(int)
+    for point in result.points:
+        what = (point.part, frozenset(point.labels.items()))
+        seen[what] += 1
+        for name in QUANTITIES:
+            if name in point.figures:
+                yield (*what, seen[what], name), (point.label, point.figures[name])
+
+
+def _missing(found: _Found, other: _Found) -> tuple[str, ...]:
+    """What is not in the other, a line for each point."""
+    lines: dict[str, list[str]] = {}
+    for key, (label, _) in found.items():
+        if key not in other:
+            lines.setdefault(f"{key[0]}, {label}" if label else key[0], []).append(quantity(key[-1]).title)
+    return tuple(f"{point}: {', '.join(names)}" for point, names in lines.items())
+
+
+def _warnings(a: Result, b: Result) -> Iterator[str]:
+    if a.dummy != b.dummy:
+        made_up, real = ("A", "B") if a.dummy else ("B", "A")
+        yield (
+            f"{made_up} has dummy weights, {real} real ones: speeds of equal shapes and equal numbers of tokens can be "
+            "compared, nothing else"
+        )
+    for name, result in (("A", a), ("B", b)):
+        # That one alone is dummy was said.
+        if warning := result.model_copy(update={"dummy": a.dummy and b.dummy}).warning:
+            yield f"{name}: {warning}"
+
+
+def _differences(a: Result, b: Result) -> Iterator[str]:
+    for facts in _FACTS:
+        yield from compare_settings(getattr(a, facts), getattr(b, facts), "in A", "in B")
+
+
+def _first_points(a: Result, b: Result) -> str:
+    def first(points: list[Point]) -> str:
+        return f"{points[0].part}, {points[0].label}" if points else "nothing"
+
+    return f"A begins with: {first(a.points)}; B with: {first(b.points)}"

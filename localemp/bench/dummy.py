@@ -1,0 +1,152 @@
+"""A model's speed from its configuration alone: vLLM makes its weights up (`load_format = "dummy"`).
+
+Speed depends on sizes, not on what weights say. What replies say means nothing then, so the model's name and its origin
+say "dummy" wherever they appear. Its tokenizer is SmolLM2's, whose files are small and always to be had.
+"""
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from localemp import hub, weights
+from localemp.errors import LocalempError, OptionError, UnknownNameError
+from localemp.paths import resource
+from localemp.profiles import load_profile, safe_name
+from localemp.recipe import Recipe
+
+_TOKENIZER = "smollm2"
+_TOKENIZER_FILES = ("tokenizer", "special_tokens", "chat_template", "vocab", "merges")
+# Language models inside models of several modes, and what vLLM calls them when they stand alone.
+_ALONE = {
+    "gemma3_text": "Gemma3ForCausalLM",
+    "gemma4_text": "Gemma4ForCausalLM",
+    "ministral3": "MistralForCausalLM",
+    "mistral": "MistralForCausalLM",
+    "qwen3_5_text": "Qwen3_5ForCausalLM",
+}
+_ORIGIN = "origin.txt"
+
+
+def dummy_recipe(recipe: Recipe, folder: Path) -> Recipe:
+    """The same recipe for a model without weights, made in a folder.
+
+    Args:
+        recipe: What was asked for. Its model may also be a `config.json`, or one of the shapes that ship.
+        folder: Where the model's own folder is made; it must stay as long as the recipe is used.
+
+    Raises:
+        OptionError: No configuration of the model could be had, or none that can be used.
+        WeightsError: SmolLM2's tokenizer could not be had.
+    """
+    config, origin = _configuration(recipe.model)
+    config = _language_model(config, recipe.model)
+    source = weights.resolve(load_profile(_TOKENIZER)).folder
+    if (ids := _tokenizer_size(source)) > (size := int(config.get("vocab_size", 0))):
+        config["vocab_size"] = ids
+        origin += f", its vocabulary of {size:,} made {ids:,} for the tokenizer of {_TOKENIZER}"
+    config |= _ends(source)
+    made = folder / f"{safe_name(Path(recipe.model.rstrip('/')).name.removesuffix('.json'))}-dummy"
+    made.mkdir(parents=True, exist_ok=True)
+    for path in source.iterdir():
+        if path.name.startswith(_TOKENIZER_FILES):
+            shutil.copy(path, made / path.name)
+    (made / "config.json").write_text(json.dumps(config, indent=1), "utf-8")
+    (made / _ORIGIN).write_text(origin, "utf-8")
+    (made / "model.safetensors").write_bytes(_no_weights())
+    return replace(recipe, model=str(made), engine_args={**recipe.engine_args, "load_format": "dummy"})
+
+
+def dummy_notes(recipe: Recipe) -> list[str]:
+    """What a result has to say of a recipe of `dummy_recipe`: where its configuration came from. Else nothing."""
+    if recipe.engine_args.get("load_format") != "dummy":
+        return []
+    path = Path(recipe.model) / _ORIGIN
+    return [f"dummy weights: {path.read_text('utf-8')}"] if path.is_file() else ["dummy weights"]
+
+
+def shipped_shapes() -> dict[str, Path]:
+    """Published configurations that ship with localemp, by name."""
+    return {path.stem: path for path in sorted(resource("models", "shapes").glob("*.json"))}
+
+
+def _configuration(model: str) -> tuple[dict[str, Any], str]:
+    """A model's configuration from the first place that has it, and that place in words."""
+    path, shapes = Path(model).expanduser(), shipped_shapes()
+    if path.suffix == ".json" and path.is_file():
+        return _read(path), f"configuration from {path}"
+    try:
+        profile = load_profile(model, "chat")
+    except UnknownNameError as error:
+        if model in shapes:
+            return _shipped(shapes[model])
+        raise OptionError(f"there is no model {model!r} to make up weights for", _hint()) from error
+    if profile.hosted:
+        raise OptionError(f"{model} answers on a server, and its configuration is not public", _hint())
+    if (place := weights.find(profile)) is not None:
+        return _read(place.folder / "config.json"), f"configuration from {place.folder}"
+    reason = "its weights are not here, and it is on no hub"
+    if profile.hub is not None:
+        try:
+            return _read(hub.fetch_config(profile.hub)), f"configuration from the Hugging Face hub, {profile.hub.id}"
+        except LocalempError as error:
+            reason = error.message
+        known = {_read(shape).get("_name_or_path"): shape for shape in shapes.values()}
+        if (shape := shapes.get(model) or known.get(profile.hub.id)) is not None:
+            return _shipped(shape)
+    raise OptionError(f"no configuration of {model} could be had: {reason}", _hint())
+
+
+def _shipped(path: Path) -> tuple[dict[str, Any], str]:
+    config = _read(path)
+    return config, f"configuration of {config['_name_or_path']} as published, which ships with localemp"
+
+
+def _hint() -> str:
+    names = ", ".join(shipped_shapes())
+    return f"with --load-format dummy, --model also takes a config.json, its folder, or a shape that ships: {names}"
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        config = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise OptionError(f"{path}: no readable configuration: {error}", "give a model's config.json") from error
+    if not isinstance(config, dict) or "architectures" not in config:
+        raise OptionError(f"{path}: it names no architectures, so it is no model's configuration", _hint())
+    return config
+
+
+def _language_model(config: dict[str, Any], model: str) -> dict[str, Any]:
+    """The language model alone: pictures and sound would want processors, which no tokenizer replaces."""
+    inner = config.get("text_config")
+    if not isinstance(inner, dict):
+        return dict(config)
+    kind = inner.get("model_type")
+    if kind not in _ALONE:
+        raise OptionError(f"{model}: a language model of type {kind!r} inside another cannot be timed alone", _hint())
+    kept = ("torch_dtype", "dtype", "quantization_config", "tie_word_embeddings")
+    outer = {key: config[key] for key in kept if key in config}
+    return outer | inner | {"architectures": [_ALONE[kind]]}
+
+
+def _tokenizer_size(folder: Path) -> int:
+    """Token ids of a tokenizer, from 0 to the largest."""
+    tokenizer = json.loads((folder / "tokenizer.json").read_text("utf-8"))
+    added = [token["id"] for token in tokenizer.get("added_tokens", ())]
+    ids: list[int] = [*tokenizer["model"]["vocab"].values(), *added]
+    return 1 + max(ids)
+
+
+def _ends(folder: Path) -> Mapping[str, Any]:
+    """The tokenizer's ids for begin, end and padding: the model's own would mean something else."""
+    config = _read(folder / "config.json")
+    return {key: config.get(key) for key in ("bos_token_id", "eos_token_id", "pad_token_id")}
+
+
+def _no_weights() -> bytes:
+    """A safetensors file without tensors: a folder of weights has one."""
+    header = json.dumps({"__metadata__": {"format": "pt", "made_up": "there are no weights: load_format=dummy"}})
+    return len(header).to_bytes(8, "little") + header.encode()

@@ -1,0 +1,264 @@
+"""What the engine delivers: replies a second, by batch size, and how near that is to the hardware.
+
+    throughput   the dialogues as `generate` answers them, from an empty prefix cache
+    batch size   the same prompts, so many at once: prefill and decode apart, as shares of what the hardware could do
+    roofline     where both lie under the roofs of the hardware
+    self-check   the same prompts at exactly so many tokens, by localemp and by vLLM's own benchmark
+
+How a batch is held at its size: a round sends exactly so many prompts at one moment, and each gets exactly T tokens, so
+that all are in flight from the first to the last and none takes another's place. Every round is sent twice from an
+empty prefix cache, for one token and for T. The first is the prefill. The second spends the same on its prompts, so
+that the difference is T - 1 decode steps of the whole batch; handing the prompts over cancels out.
+"""
+
+import asyncio
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from localemp.assembly import Assembly
+from localemp.bench.memory import free_memory, require_memory
+from localemp.bench.offline import OfflineEngine, Replay, Workload, gather, look_up
+from localemp.bench.result import Label, Point, Recording
+from localemp.bench.roofline import Roofline, hardware_point
+from localemp.bench.shapes import ModelShape, read_shape
+from localemp.bench.vllm_peer import LONGEST_PROMPT, PeerResult, prompt_text, run_throughput
+from localemp.bench.watching import Watch
+from localemp.dialogue import Dialogue, Message
+from localemp.errors import LocalempError, OptionError
+
+if TYPE_CHECKING:
+    from localemp.bench.hardware import Hardware
+
+Prompts = Sequence[Sequence[Message]]
+Say = Callable[[str], None]
+
+BATCH_SIZES = (1, 4, 16, 64)
+# Prompts that a repeat is made of at least: of one short prompt alone nothing can be told.
+_ENOUGH = 8
+
+
+def is_dummy(assembly: Assembly) -> bool:
+    """Whether the weights are made up: replies then end nowhere by themselves."""
+    return assembly.recipe.engine_args.get("load_format") == "dummy"
+
+
+def check_fits(workloads: Sequence[Workload], engine: OfflineEngine) -> None:
+    """See before the engine starts that the model fits, as far as its shape can be counted.
+
+    Raises:
+        OptionError: It does not; says how much is missing, and what would fit.
+    """
+    options = engine.engine.options
+    shape = read_shape(workloads[0].assembly.weights.folder, options)
+    if shape is not None:
+        require_memory(shape, engine.engine.max_model_len, free_memory(options))
+
+
+async def measure_engine(
+    assembly: Assembly,
+    dialogues: Sequence[Dialogue],
+    recording: Recording,
+    *,
+    batch_sizes: Sequence[int] | None = None,
+    repeats: int = 3,
+    tokens: int = 64,
+    hardware: "Callable[[], Hardware] | None" = None,
+    peer: bool = True,
+    say: Say = lambda _: None,
+) -> None:
+    """Measure a model's engine on these dialogues; every point goes into the recording as soon as it is there.
+
+    Args:
+        assembly: Model and strategy.
+        dialogues: To answer.
+        recording: Takes the points.
+        batch_sizes: Sizes to try; by default those of `BATCH_SIZES` that there are dialogues for.
+        repeats: Of each measurement, after a warm-up.
+        tokens: T, the exact length of texts in "batch size" and "self-check", and with dummy weights everywhere.
+        hardware: Measures what this device does at most; without it there are no shares of that.
+        peer: Whether vLLM's own benchmark runs too.
+        say: Hears what is being measured.
+
+    Raises:
+        OptionError: The model does not fit, or a batch size has too few dialogues.
+        LocalempError: The engine cannot start, or cannot answer.
+    """
+    sizes = _sizes(batch_sizes, len(dialogues))
+    workload = await look_up(assembly, dialogues)
+    engine = OfflineEngine([workload], tokens=tokens)
+    check_fits([workload], engine)
+    bench = _Bench(workload, engine, recording, repeats, tokens, say)
+    most = None
+    if hardware is not None:
+        say("measuring what this device does at most")
+        try:
+            most = await asyncio.to_thread(hardware)
+            recording.add(hardware_point(most))
+        except LocalempError as error:
+            recording.result.notes.append(error.message)
+    roofline = Roofline.of(assembly.weights.folder, engine.engine.options, most)
+    say(f"starting vLLM ({assembly.profile.name})")
+    async with engine:
+        recording.result.settings["engine"] = engine.engine.describe()
+        prompts = await bench.throughput(roofline.shape)
+        for size in sizes:
+            await bench.batch_size(size, prompts, roofline)
+        checked = await bench.own_side() if peer else None
+    if checked is not None:
+        await bench.self_check(*checked)
+
+
+@dataclass(frozen=True, slots=True)
+class _Bench:
+    """One engine, and what is asked of it."""
+
+    workload: Workload
+    engine: OfflineEngine
+    recording: Recording
+    repeats: int
+    tokens: int
+    say: Say
+
+    @property
+    def labels(self) -> dict[str, Label]:
+        return {"strategy": self.workload.assembly.strategy.name}
+
+    async def throughput(self, shape: ModelShape | None) -> list[list[Message]]:
+        """All dialogues, as `generate` answers them; gives back every prompt that was sent."""
+        dummy = is_dummy(self.workload.assembly)
+        exactly = self.tokens if dummy else None
+        self.say("throughput, warm-up")
+        batch = await self.engine.answer(self.workload, tokens=exactly)
+        prompts, figures = batch.prompts, []
+        with Watch() as watch:
+            for repeat in range(self.repeats):
+                self.say(f"throughput, repeat {repeat + 1} of {self.repeats}")
+                figures.append((await self.engine.answer(self.workload, tokens=exactly)).figures)
+        note = f"every text has exactly {self.tokens} tokens: dummy weights end none" if dummy else ""
+        point = gather("throughput", self.labels, figures, note)
+        once = {"start_s": self.engine.start_seconds, **watch.figures()}
+        if shape is not None:
+            once["weights_gib"] = shape.weight_bytes / 2**30
+        point.figures.update({name: (value,) for name, value in once.items()})
+        self.recording.result.series += watch.series()
+        self.recording.add(point)
+        return prompts
+
+    async def batch_size(self, size: int, prompts: Prompts, roofline: Roofline) -> None:
+        """Rounds of exactly so many prompts, see the module's text."""
+        labels, most = {**self.labels, "at once": size}, self.engine.engine.max_num_seqs
+        if size > most:
+            note = f"vLLM computes no more than {most} at once: --engine-arg max_num_seqs={size}"
+            self.recording.add(Point(part="batch size", labels=labels, note=note))
+            return
+        number = min(math.ceil(_ENOUGH / size), len(prompts) // size)
+        rounds = [prompts[start * size : (start + 1) * size] for start in range(number)]
+        stages = len(prompts) / len(self.workload.drafts)
+        figures, prefills, decodes = [], [], []
+        await self.engine.replay(rounds[0], min(8, self.tokens), at_once=size)  # warm-up
+        for repeat in range(self.repeats):
+            self.say(f"batches of {size}, repeat {repeat + 1} of {self.repeats}")
+            first = [await self.engine.replay(each, 1, at_once=size) for each in rounds]
+            whole = [await self.engine.replay(each, self.tokens, at_once=size) for each in rounds]
+            prefill = roofline.prefill(first)
+            found = _rates(whole, stages) | _prefill_rate(first) | roofline.mfu(prefill)
+            prefills.append(roofline.place(prefill))
+            step = (_seconds(whole) - _seconds(first)) / number / (self.tokens - 1)
+            if step > 0:
+                prompt = sum(replay.prompt_tokens for replay in whole) / number / size
+                decode = roofline.decode(size, prompt + self.tokens / 2, step)
+                found |= {"decode_tokens_per_s": size / step, "step_ms": 1000 * step, **roofline.mbu(decode)}
+                decodes.append(roofline.place(decode))
+            figures.append(found)
+        lost = "decode was too short to be told from prefill: take more --reply-tokens"
+        note = "; ".join(filter(None, [roofline.note, lost if len(decodes) < self.repeats else ""]))
+        self.recording.add(gather("batch size", labels, figures, note))
+        for phase, places in (("prefill", prefills), ("decode", decodes)):
+            if any(places):
+                self.recording.add(gather("roofline", {"phase": phase, **labels}, places))
+
+    async def own_side(self) -> tuple[list[str], int, list[dict[str, float]]]:
+        """The prompts that vLLM's benchmark takes, their tokens, and what localemp makes of the very same."""
+        self.say("self-check, localemp's side")
+        workload, tokenizer = self.workload, self.workload.assembly.tokenizer
+        batch = await self.engine.answer(workload, tokens=self.tokens)
+        short = [
+            draft
+            for draft, record in zip(workload.drafts, batch.records, strict=True)
+            if all(stage["prompt_tokens"] <= LONGEST_PROMPT for stage in record["stages"])
+        ]
+        if not short:
+            return [], 0, []
+        workload, figures = replace(workload, drafts=short), []
+        for _ in range(self.repeats):
+            batch = await self.engine.answer(workload, tokens=self.tokens)
+            figures.append({name: batch.figures[name] for name in ("reply_tokens_per_s", "tokens_per_s", "seconds")})
+        return [prompt_text(tokenizer, each) for each in batch.prompts], batch.tally.prompt_tokens, figures
+
+    async def self_check(self, prompts: list[str], prompt_tokens: int, ours: list[dict[str, float]]) -> None:
+        """The peer on the same prompts; whatever stops it is a note."""
+        if not prompts:
+            reason = f"vLLM's benchmark takes prompts of up to {LONGEST_PROMPT:,} tokens, all of these are longer"
+            self.recording.add(Point(part="self-check", labels=self.labels, note=reason))
+            return
+        self.say("self-check, vLLM's own benchmark")
+        # Its start may take longer than ours: what ours compiled is kept, but it also measures twice.
+        limit = 300 + 5 * self.engine.start_seconds + 10 * sum(each["seconds"] for each in ours)
+        engine, folder = self.engine.engine, self.workload.assembly.weights.folder
+        point = gather("self-check", {**self.labels, "prompts": len(prompts), "tokens": self.tokens}, ours)
+        try:
+            theirs = await run_throughput(folder, prompts, self.tokens, engine.options, limit)
+        except LocalempError as error:
+            point = point.model_copy(
+                update={"note": f"{error.message} ({error.hint})" if error.hint else error.message}
+            )
+        else:
+            point.figures["vllm_tokens_per_s"] = (theirs.tokens_per_s,)
+            point.figures["of_vllm"] = tuple(each["tokens_per_s"] / theirs.tokens_per_s for each in ours)
+            notes = [self._difference(theirs, prompts, prompt_tokens)]
+            if len(prompts) > len(self.workload.drafts):
+                notes.append("vLLM's benchmark has all prompts at once, localemp the second stage's after the first's")
+            point = point.model_copy(update={"note": "; ".join(filter(None, notes))})
+        self.recording.add(point)
+
+    def _difference(self, theirs: PeerResult, prompts: list[str], prompt_tokens: int) -> str:
+        ours = prompt_tokens + len(prompts) * self.tokens
+        if (theirs.requests, theirs.tokens) == (len(prompts), ours):
+            return ""
+        return (
+            f"not the same work: vLLM's benchmark had {theirs.requests} prompts and {theirs.tokens:,} tokens, "
+            f"localemp {len(prompts)} and {ours:,}"
+        )
+
+
+def _rates(whole: Sequence[Replay], stages: float) -> dict[str, float]:
+    seconds = _seconds(whole)
+    prompt, reply = (sum(getattr(replay, name) for replay in whole) for name in ("prompt_tokens", "completion_tokens"))
+    return {
+        "replies_per_s": sum(len(replay.completions) for replay in whole) / stages / seconds,
+        "reply_tokens_per_s": reply / seconds,
+        "tokens_per_s": (prompt + reply) / seconds,
+        "prefix_hits": sum(replay.cached_tokens for replay in whole) / prompt,
+    }
+
+
+def _prefill_rate(first: Sequence[Replay]) -> dict[str, float]:
+    computed = sum(replay.prompt_tokens - replay.cached_tokens for replay in first)
+    return {"prefill_tokens_per_s": computed / _seconds(first)}
+
+
+def _seconds(replays: Sequence[Replay]) -> float:
+    return sum(replay.seconds for replay in replays)
+
+
+def _sizes(asked: Sequence[int] | None, dialogues: int) -> Sequence[int]:
+    if asked is None:
+        return [size for size in BATCH_SIZES if size <= dialogues]
+    if asked and max(asked) > dialogues:
+        raise OptionError(
+            f"--batch-sizes {max(asked)}: a batch needs as many dialogues, there are {dialogues}",
+            "take more --dialogues, or smaller batches",
+        )
+    return asked

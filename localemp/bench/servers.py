@@ -1,0 +1,37 @@
+"""Servers of vLLM on this machine that are to be measured, with and without localemp's middleware."""
+
+import socket
+from collections.abc import Sequence
+
+from localemp.assembly import Assembly
+from localemp.serving.command import MIDDLEWARE, vllm_command
+from localemp.serving.launch import Server
+from localemp.serving.settings import ServeSettings
+
+
+def vllm_server(assembly: Assembly, settings: ServeSettings | None, options: Sequence[str], key: str = "") -> Server:
+    """A server of vLLM on a free port that is not started yet, with localemp's middleware or, without settings, bare.
+
+    Args:
+        assembly: Knows the model and its weights.
+        settings: What localemp serves.
+        options: For vLLM.
+        key: What the server wants to be shown; the settings have it too.
+    """
+    port = free_port()
+    command = vllm_command(assembly, "127.0.0.1", port, options)
+    # As `localemp serve` does it: no key of the environment's, and the frontend that takes a middleware; bare too.
+    env: dict[str, str | None] = {"VLLM_API_KEY": None, "VLLM_USE_RUST_FRONTEND": None}
+    if settings is None:
+        where = command.index(MIDDLEWARE)
+        del command[where - 1 : where + 1]
+    else:
+        env |= settings.to_env()
+    return Server(command, f"http://127.0.0.1:{port}", env, key or None)
+
+
+def free_port() -> int:
+    """A port that nothing listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port

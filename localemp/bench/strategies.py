@@ -1,0 +1,258 @@
+"""What each strategy costs, and where its time goes.
+
+All strategies are answered by one engine, whose context holds the longest of their prompts. A repeat is:
+
+    looking up   exemplars and inferences of all dialogues, timed; nothing that COMET said before is remembered
+    answering    as `generate` does it, from an empty prefix cache, timed
+    prefill      the very prompts of all stages once more, each for one token, from an empty prefix cache
+    own code     the strategy once more with an engine that repeats its answers at once: rendering prompts, cleaning
+                 replies, writing the run
+
+The first two are the time of a strategy. Of it, encoder and COMET say themselves how long they computed; what else
+looking up took (searching, choosing) is our own code; decode is what of answering is neither prefill nor our own code.
+Own code runs beside the engine in part, so its share is at most that.
+"""
+
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from localemp.assembly import Assembly
+from localemp.bench.engine import Say, check_fits, is_dummy
+from localemp.bench.offline import Batch, OfflineEngine, Workload, gather, look_up
+from localemp.bench.result import Recording
+from localemp.bench.roofline import devices_used
+from localemp.dialogue import Dialogue, Message
+from localemp.engines.base import Completion, Engine, Sampling
+from localemp.errors import OptionError
+from localemp.generation import answer_all
+from localemp.runs import Run
+from localemp.strategies.registry import PARTS, all_strategies, parse_strategy
+
+STRATEGIES = (
+    "zero-shot", "few-shot:1", "few-shot:5", "similar", "two-stage", "knowledge", "similar+two-stage",
+    "similar+knowledge",
+)  # fmt: skip
+
+NOTES = (
+    "The pool's embedding is made beforehand and not counted; of encoder and COMET neither is loading.",
+    "decode is what is left of the whole time: prefill and our own code are measured apart, see docs/benchmarks.md.",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """A strategy to measure.
+
+    Attributes:
+        strategy: Its canonical name.
+        shots: Exemplars; None leaves it to the recipe.
+    """
+
+    strategy: str
+    shots: int | None = None
+
+    @property
+    def name(self) -> str:
+        """As a person writes it: few-shot:1."""
+        if self.shots is None:
+            return self.strategy
+        return "+".join(
+            f"{part}:{self.shots}" if PARTS[part].place == "exemplars" else part for part in self.strategy.split("+")
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """What things cost, in US dollars; None is unknown.
+
+    Attributes:
+        per_hour: Of the machine with all its devices.
+        prompt, reply: Of a million tokens.
+    """
+
+    per_hour: float | None = None
+    prompt: float | None = None
+    reply: float | None = None
+
+
+def choose(text: str) -> list[Chosen]:
+    """Strategies of a list such as "zero-shot,few-shot:1,similar:3+two-stage".
+
+    Raises:
+        UnknownNameError: A part that does not exist.
+        OptionError: A number of shots that is none, or where no exemplars are; parts that exclude each other; a
+            strategy that is there twice; nothing.
+    """
+    chosen = [_chosen(word.strip()) for word in text.split(",") if word.strip()]
+    if not chosen:
+        raise OptionError("--strategies: none is named", f"known: {', '.join(all_strategies())}")
+    for each in chosen:
+        if chosen.count(each) > 1:
+            raise OptionError(f"--strategies: {each.name} is there twice", "name each strategy once")
+    return chosen
+
+
+def _chosen(word: str) -> Chosen:
+    names, shots = [], None
+    for part in word.split("+"):
+        name, colon, number = part.partition(":")
+        names.append(name)
+        if not colon:
+            continue
+        if name not in PARTS or PARTS[name].place != "exemplars":
+            with_shots = [name for name, part in PARTS.items() if part.place == "exemplars"]
+            raise OptionError(f"--strategies {word}: {name} shows no exemplars", f"only {' and '.join(with_shots)} do")
+        if not number.isdecimal() or int(number) < 1:
+            raise OptionError(f"--strategies {word}: {number!r} is no number of exemplars", f"for example {name}:5")
+        shots = int(number)
+    return Chosen("+".join(parse_strategy("+".join(names))), shots)
+
+
+async def measure_strategies(
+    assemblies: Sequence[tuple[str, Assembly]],
+    dialogues: Sequence[Dialogue],
+    recording: Recording,
+    *,
+    repeats: int = 3,
+    tokens: int | None = None,
+    price: Price | None = None,
+    say: Say = lambda _: None,
+) -> None:
+    """Measure strategies on these dialogues; every point goes into the recording as soon as it is there.
+
+    Args:
+        assemblies: Names and strategies, all for the same model.
+        dialogues: To answer.
+        recording: Takes the points.
+        repeats: Of each, after a warm-up.
+        tokens: Length of every text; None lets the model end its replies, which dummy weights cannot.
+        price: What things cost.
+        say: Hears what is being measured.
+
+    Raises:
+        OptionError: The model does not fit, or dummy weights have no `tokens`.
+        LocalempError: Something is missing, or the engine cannot start or cannot answer.
+    """
+    first = assemblies[0][1]
+    if is_dummy(first) and tokens is None:
+        raise OptionError("dummy weights end no reply by themselves", "give --reply-tokens, such as 64")
+    recording.result.notes += NOTES
+    workloads: dict[str, list[Workload]] = {}
+    for name, assembly in assemblies:
+        for repeat in range(repeats):
+            say(f"{name}: looking up, repeat {repeat + 1} of {repeats}")
+            workloads.setdefault(name, []).append(await look_up(assembly, dialogues, remember=False))
+    longest = [each[0] for each in workloads.values()]
+    engine = OfflineEngine(longest, tokens=tokens or 0)
+    check_fits(longest, engine)
+    say(f"starting vLLM ({first.profile.name})")
+    async with engine:
+        recording.result.settings["engine"] = engine.engine.describe()
+        bench = _Bench(engine, recording, tokens, price or Price(), devices_used(engine.engine.options))
+        for name, each in workloads.items():
+            await bench.strategy(name, each, lambda text, name=name: say(f"{name}: {text}"))  # type: ignore[misc]
+
+
+@dataclass(frozen=True, slots=True)
+class _Bench:
+    """One engine, and how strategies are measured on it."""
+
+    engine: OfflineEngine
+    recording: Recording
+    tokens: int | None
+    price: Price
+    devices: int
+
+    async def strategy(self, name: str, workloads: Sequence[Workload], say: Callable[[str], None]) -> None:
+        """Every repeat of one strategy, each with what was looked up for it."""
+        say("warm-up")
+        await self.engine.answer(workloads[0], tokens=self.tokens)
+        costs, times, notes = [], [], list[str]()
+        for number, workload in enumerate(workloads, 1):
+            say(f"repeat {number} of {len(workloads)}")
+            batch = await self.engine.answer(workload, tokens=self.tokens)
+            costs.append(self._costs(workload, batch))
+            prefill = (await self.engine.replay(batch.prompts, 1)).seconds
+            time_of, note = parted(workload, batch.tally.seconds, prefill, await own_seconds(workload, batch))
+            times.append(time_of)
+            notes += [note] * (note != "" and note not in notes)
+        exactly = "" if self.tokens is None else f"every text has exactly {self.tokens} tokens"
+        self.recording.add(gather("strategies", {"strategy": name}, costs, exactly))
+        self.recording.add(gather("time", {"strategy": name}, times, "; ".join(notes)))
+
+    def _costs(self, workload: Workload, batch: Batch) -> dict[str, float]:
+        tally, price = batch.tally, self.price
+        seconds = workload.seconds + tally.seconds
+        each = 1000 / tally.done
+        costs = {
+            "replies_per_s": tally.done / seconds,
+            "reply_tokens_per_s": tally.completion_tokens / seconds,
+            "seconds_per_1000": each * seconds,
+            **{name: batch.figures[name] for name in ("tokens_per_reply", "prompt_tokens_per_reply", "prefix_hits")},
+        }
+        if self.devices:
+            costs["gpu_seconds_per_1000"] = each * seconds * self.devices
+        if price.per_hour is not None:
+            costs["usd_per_1000"] = each * seconds / 3600 * price.per_hour
+        elif price.prompt is not None and price.reply is not None:
+            spent = tally.prompt_tokens * price.prompt + tally.completion_tokens * price.reply
+            costs["usd_per_1000"] = each * spent / 1e6
+        return costs
+
+
+def parted(workload: Workload, answering: float, prefill: float, own: float) -> tuple[dict[str, float], str]:
+    """The whole time in parts that add up to it, none below 0, and what had to be done for that.
+
+    Args:
+        workload: Its looking up.
+        answering: Seconds of the batch.
+        prefill: Seconds of the same prompts for one token each.
+        own: Seconds of our own code in the batch.
+    """
+    encoder, comet, notes = workload.encoder_seconds, workload.comet_seconds, []
+    if (both := encoder + comet) > workload.seconds:
+        encoder, comet = encoder * workload.seconds / both, comet * workload.seconds / both
+        notes.append(f"encoder and COMET computed at the same time for {both - workload.seconds:.2f} s, shared out")
+    if (known := prefill + own) > answering:
+        prefill, own = prefill * answering / known, own * answering / known
+        notes.append("decode is lost in the noise: one token each took as long as the whole")
+    parts = {
+        "encoder_s": encoder,
+        "comet_s": comet,
+        "prefill_s": prefill,
+        "decode_s": answering - prefill - own,
+        "own_s": workload.seconds - encoder - comet + own,
+    }
+    return {"seconds": workload.seconds + answering, **parts}, "; ".join(notes)
+
+
+async def own_seconds(workload: Workload, batch: Batch) -> float:
+    """How long a batch takes where the engine's answers are there at once: all that is our own code."""
+    engine = _Repeating(batch)
+    with tempfile.TemporaryDirectory() as folder, Run.open(Path(folder), {}) as run:
+        started = time.perf_counter()
+        await answer_all(workload.assembly.strategy, workload.drafts, engine, run)
+        return time.perf_counter() - started
+
+
+class _Repeating(Engine):
+    """Answers every prompt of a batch as it was answered before."""
+
+    name = "repeating"
+
+    def __init__(self, batch: Batch) -> None:
+        known = Completion.__dataclass_fields__
+        self._answers: dict[Any, Completion] = {}
+        for stage in (stage for record in batch.records for stage in record["stages"]):
+            key = tuple(Message(**message) for message in stage["messages"])
+            self._answers[key] = Completion(**{name: stage[name] for name in known})
+
+    async def chat(self, messages: Sequence[Message], sampling: Sampling) -> Completion:
+        return self._answers[tuple(messages)]
+
+    def describe(self) -> dict[str, Any]:
+        return {"engine": self.name}

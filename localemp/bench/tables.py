@@ -1,0 +1,112 @@
+"""Results of benchmarks as tables that page and Markdown write, and how each result was made."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from localemp.bench.quantities import QUANTITIES
+from localemp.bench.result import Point, Result
+from localemp.reporting.tables import NOT_GIVEN, Cell, Note, Row, Table
+
+_TOO_MUCH = (
+    "A share above 100 % is none: the device was busy with something else while its rates were measured, or this work "
+    "is done out of a cache."
+)
+
+
+@dataclass(frozen=True)
+class Named:
+    """A result under a name that no other in the report has."""
+
+    name: str
+    result: Result
+
+    @property
+    def label(self) -> str:
+        """The name, with what nobody may overlook."""
+        return self.name + self._marks("dummy weights", "not finished")
+
+    def short(self, most: int = 30) -> str:
+        """The same for the head of a chart: of a long name its beginning and its end."""
+        half = most // 2
+        name = self.name if len(self.name) <= most else f"{self.name[: half - 1]}…{self.name[-half:]}"
+        return name + self._marks("dummy", "unfinished")
+
+    def _marks(self, dummy: str, unfinished: str) -> str:
+        marks = [dummy] * self.result.dummy + [unfinished] * (not self.result.finished)
+        return f" ({', '.join(marks)})" if marks else ""
+
+    @property
+    def made(self) -> str:
+        """When and where, with which versions and settings, in a line."""
+        result = self.result
+        facts = [f"{name} {text}" for name, text in (result.machine | result.versions).items()]
+        return "; ".join(
+            [result.created, *facts, *(f"{name}: {_text(each)}" for name, each in result.settings.items())]
+        )
+
+    @property
+    def facts(self) -> list[tuple[str, str]]:
+        """The same as names and texts, the command first."""
+        result = self.result
+        facts = {"command": result.command, "began": result.created, **result.machine, **result.versions}
+        return [*facts.items(), *((name, _text(value)) for name, value in result.settings.items())]
+
+
+def named(results: Sequence[tuple[Path, Result]]) -> list[Named]:
+    """Results by their titles; where two have the same, with their files."""
+    titles = [result.title for _, result in results]
+    return [
+        Named(result.title if titles.count(result.title) == 1 else f"{result.title}, {path.stem}", result)
+        for path, result in results
+    ]
+
+
+def tables_of(named: Named, key: str = "result") -> list[Table]:
+    """A table for each part of a result: a point a row, or, where there are many figures of few points, a column."""
+    parts = named.result.parts.items()
+    return [_table(named, part, points, f"{key}-{number}") for number, (part, points) in enumerate(parts, 1)]
+
+
+def _table(named: Named, part: str, points: list[Point], key: str) -> Table:
+    names = [name for name in QUANTITIES if any(name in point.figures for point in points)]
+    cells = [[_cell(point, name) for name in names] for point in points]
+    heads, labels = [QUANTITIES[name].head for name in names], _labels(points)
+    head = ", ".join(labels)
+    told = [", ".join(values) for values in zip(*labels.values(), strict=True)] or [part] * len(points)
+    if len(names) > max(6, len(points)):
+        cells, heads, told = [list(row) for row in zip(*cells, strict=True)], told, heads
+    same = {f"{name} {value}": None for name, value in points[0].labels.items() if name not in labels}
+    title = ", ".join([f"{named.label}: {part}", *same])
+    notes = [named.result.warning, *(f"{point.label}: {point.note}" if point.note else "" for point in points)]
+    shares = [value for point in points for name in ("mfu", "mbu") for value in point.figures.get(name, ())]
+    notes += [_TOO_MUCH] if max(shares, default=0) > 1 else []
+    notes += ["Medians of the repeats, their range between brackets.", *named.result.notes]
+    return Table(
+        key, "bench", title, head, tuple(heads),
+        tuple(Row(label, tuple(row)) for label, row in zip(told, cells, strict=True)),
+        tuple(Note(text) for text in dict.fromkeys(notes) if text),
+        ((named.result.command, named.made),),
+    )  # fmt: skip
+
+
+def _labels(points: list[Point]) -> dict[str, list[str]]:
+    """The labels that set points apart, a text for each point."""
+    names = dict.fromkeys(name for point in points for name in point.labels)
+    texts = {name: [str(point.labels.get(name, NOT_GIVEN)) for point in points] for name in names}
+    return {name: values for name, values in texts.items() if len(set(values)) > 1}
+
+
+def _cell(point: Point, name: str) -> Cell:
+    middle, about = point.median(name), QUANTITIES[name]
+    if middle is None:
+        return Cell(NOT_GIVEN)
+    values = point.figures[name]
+    shown, low, high = (about.shown(value) for value in (middle, min(values), max(values)))
+    told = f"{about.head}, of each repeat: " + ", ".join(f"{value:.6g}" for value in values)
+    return Cell(shown if low == high else f"{shown} ({low.removesuffix(' %')}–{high.removesuffix(' %')})", middle, told)
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,93 @@
+"""`localemp bench engine`: what the engine delivers, and how near that is to the hardware."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import click
+
+from localemp.cli.bench.options import (
+    default_out,
+    dialogues_option,
+    load_format_option,
+    measured,
+    model_to_measure,
+    number_list,
+    out_option,
+    repeats_option,
+)
+from localemp.cli.options import data_options, local_model_options, strategy_options
+
+
+@click.command()
+@local_model_options
+@strategy_options
+@data_options
+@dialogues_option
+@repeats_option
+@click.option(
+    "--batch-sizes",
+    callback=number_list,
+    metavar="N,N",
+    help="Prompts at once.  [default: of 1,4,16,64 those that there are dialogues for]",
+)
+@click.option(
+    "--reply-tokens",
+    type=click.IntRange(min=2),
+    default=64,
+    show_default=True,
+    help="Exact length of texts, by batch size and beside vLLM's benchmark; with dummy weights everywhere.",
+)
+@load_format_option
+@click.option("--no-vllm", is_flag=True, help="Leave out vLLM's own benchmark on the same prompts.")
+@out_option
+def engine(
+    dialogues: int,
+    repeats: int,
+    batch_sizes: tuple[int, ...] | None,
+    reply_tokens: int,
+    load_format: str,
+    no_vllm: bool,
+    out: Path | None,
+    split: str,
+    **options: Any,
+) -> None:
+    """Measure replies and tokens a second, by batch size, and how near that is to the hardware.
+
+    The dialogues are answered as `generate` answers them, then as batches of several sizes, then by vLLM's own
+    benchmark. Prefill is given as a share of the device's matrix rate (MFU), decode as a share of its memory bandwidth
+    (MBU); both rates are measured first.
+    """  # fmt: skip
+    from localemp.cli.display import Display
+
+    with Display() as display, model_to_measure(options, load_format, display) as assembly:
+        from localemp.bench.dummy import dummy_notes
+        from localemp.bench.engine import measure_engine
+        from localemp.bench.hardware import measure_hardware
+        from localemp.bench.offline import dialogues_for
+        from localemp.bench.result import Recording
+
+        chosen = dialogues_for(assembly, split, dialogues)
+        settings = assembly.settings(chosen, split) | {
+            "dialogues": len(chosen),
+            "repeats": repeats,
+            "reply_tokens": reply_tokens,
+        }
+        title = f"{assembly.profile.name}, {assembly.strategy.name}"
+        recording = Recording(out or default_out("engine"), "engine", title, settings, dummy=load_format == "dummy")
+        recording.result.notes += dummy_notes(assembly.recipe)
+        dtype = assembly.recipe.engine_args.get("dtype")
+        with measured(recording), display.clock("looking up") as say:
+            asyncio.run(
+                measure_engine(
+                    assembly,
+                    chosen,
+                    recording,
+                    batch_sizes=batch_sizes,
+                    repeats=repeats,
+                    tokens=reply_tokens,
+                    hardware=lambda: measure_hardware(dtype if dtype in ("float16", "float32") else "bfloat16"),
+                    peer=not no_vllm,
+                    say=say,
+                )
+            )

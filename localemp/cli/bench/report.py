@@ -1,0 +1,114 @@
+"""`localemp bench report` and `compare`: what results say, and what changed between two."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from localemp.bench.comparing import Change, Comparison
+
+_FILE = click.Path(path_type=Path)
+
+
+@click.command()
+@click.argument("files", nargs=-1, required=True, metavar="FILE...", type=_FILE)
+@click.option("--html", type=_FILE, help="Write one self-contained page: plots, tables, how each was made.")
+@click.option("--markdown", type=_FILE, help="Write the tables as Markdown.")
+@click.option("--title", help="The page's title.")
+def report(files: tuple[Path, ...], html: Path | None, markdown: Path | None, title: str | None) -> None:
+    """Make a page with plots and tables from results of benchmarks.
+
+    FILE is what the other `bench` commands write. Results of one kind share their plots. Without an option that names a
+    file, the tables are printed.
+    """
+    from localemp.bench.result import read_result
+    from localemp.bench.tables import named, tables_of
+    from localemp.cli.bench.shown import print_result
+    from localemp.cli.tables import write
+
+    paths = list({path.resolve(): path for path in files}.values())
+    results = named([(path, read_result(path)) for path in paths])
+    if html:
+        from localemp.bench.page import render
+
+        write(html, render(results, title), "--html")
+    if markdown:
+        from localemp.reporting.writers import markdown as written
+
+        write(markdown, written([table for each in results for table in tables_of(each)]), "--markdown")
+    if not (html or markdown):
+        for each in results:
+            print_result(each.result)
+
+
+@click.command()
+@click.argument("a", type=_FILE)
+@click.argument("b", type=_FILE)
+@click.option("--all", "everything", is_flag=True, help="Show what did not change, too.")
+@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
+def compare(a: Path, b: Path, everything: bool, as_json: bool) -> None:
+    """Say what changed from result A to result B beyond the spread of the repeats.
+
+    A change is one where the ranges of the repeats do not overlap.
+    """
+    import json
+
+    from localemp.bench.comparing import compare as compared
+    from localemp.bench.result import read_result
+
+    results = read_result(a), read_result(b)
+    comparison = compared(*results)
+    if as_json:
+        click.echo(json.dumps(comparison.as_dict(), indent=2, ensure_ascii=False))
+        return
+    for name, path, result in zip("AB", (a, b), results, strict=True):
+        click.echo(f"{name}: {result.title} ({path}, {result.created})")
+    _print(comparison, everything)
+
+
+def _print(comparison: "Comparison", everything: bool) -> None:
+    from localemp.cli.words import count
+
+    for warning in comparison.warnings:
+        click.secho(f"warning: {warning}", fg="yellow", bold=True)
+    for line in comparison.differences:
+        click.echo(f"differs: {line}")
+    shown = [change for change in comparison.changes if everything or change.is_change]
+    if shown:
+        _table(shown)
+    for name, lines in (("A", comparison.only_a), ("B", comparison.only_b)):
+        for line in lines:
+            click.echo(f"only in {name}: {line}")
+    known = [change for change in comparison.changes if change.is_change and change.is_known]
+    unknown = sum(change.is_change and not change.is_known for change in comparison.changes)
+    said = f"{len(known)} of {count(len(comparison.changes), 'figure')} changed beyond the spread"
+    said += f"; {unknown} differ, but were measured once on one side" if unknown else ""
+    click.echo(said + ("" if everything or len(shown) == len(comparison.changes) else "; --all shows all figures"))
+
+
+def _table(changes: "list[Change]") -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Column, Table
+    from rich.text import Text
+
+    numbers = [Column(head, justify="right", no_wrap=True) for head in ("A", "B", "B / A")]
+    table = Table(
+        Column("Point", overflow="fold"), Column("Figure", overflow="fold"), *numbers, "B is", box=SIMPLE_HEAD
+    )
+    before = ""
+    for change in changes:
+        point = f"{change.part}: {change.label}" if change.label else change.part
+        ratio = "–" if change.ratio is None else f"{change.ratio:.3f}"
+        values = [Text(_cell(change, each)) for each in (change.a, change.b)]
+        table.add_row(Text("" if point == before else point), change.quantity.head, *values, ratio, change.verdict)
+        before = point
+    Console().print(table)
+
+
+def _cell(change: "Change", values: tuple[float, ...]) -> str:
+    import statistics
+
+    shown, low, high = map(change.quantity.shown, (statistics.median(values), min(values), max(values)))
+    return shown if low == high else f"{shown}\n{low}–{high}"

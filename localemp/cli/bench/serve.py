@@ -1,0 +1,291 @@
+"""`localemp bench serve`: what users wait at an OpenAI-compatible server, by load."""
+
+import asyncio
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from localemp.cli.bench.options import default_out, measured, out_option, repeats_option
+from localemp.cli.options import data_options
+
+if TYPE_CHECKING:
+    from localemp.assembly import Assembly
+    from localemp.bench.result import Recording
+    from localemp.bench.serve import Plan
+    from localemp.bench.target import Target
+    from localemp.cli.display import Display
+    from localemp.dialogue import Dialogue
+    from localemp.serving.launch import Server
+
+N = TypeVar("N", int, float)
+
+RATES, CONCURRENCY = "1,2,4,inf", "1,8,32"
+
+
+@click.command()
+@click.option(
+    "--url", help="The server, such as http://127.0.0.1:8000; by default one is started here. Its key is in "
+    "LOCALEMP_API_KEY or OPENAI_API_KEY; OpenAI's own gets only the latter.",
+)  # fmt: skip
+@click.option(
+    "--model", "-m", default="smollm2", show_default=True,
+    help="With --url as the server calls it, else any that `localemp serve` takes.",
+)  # fmt: skip
+@click.option(
+    "--strategy", "-s", "strategies", metavar="A,B",
+    help="Strategies of the model, such as zero-shot,two-stage; by default the model as it is.",
+)  # fmt: skip
+@click.option("--beside-bare", is_flag=True, help="The model as it is, too: by localemp, and by vLLM without it.")
+@click.option(
+    "--rates", metavar="A,B", help="Requests a second, arriving at random; inf is all at once. "
+    f"{RATES} where neither this nor --concurrency is given.",
+)  # fmt: skip
+@click.option(
+    "--concurrency", metavar="A,B", help="Requests at a time: each answer makes room for the next. "
+    f"{CONCURRENCY} where neither this nor --rates is given.",
+)  # fmt: skip
+@click.option("--requests", type=click.IntRange(min=1), default=100, show_default=True, help="Of each load.")
+@click.option("--reply-tokens", type=click.IntRange(min=2), default=64, show_default=True, help="The longest reply.")
+@click.option(
+    "--fixed-length", is_flag=True,
+    help="Every reply is exactly that long: only servers of vLLM's kind can do it (ignore_eos).",
+)  # fmt: skip
+@click.option(
+    "--limit", "limits", multiple=True, metavar="NAME=MS",
+    help="Of a good answer, for goodput: ttft=500, tpot=50, e2e=5000; may be repeated.",
+)  # fmt: skip
+@click.option(
+    "--time-limit", type=click.FloatRange(min=0, max=86400, min_open=True), default=300.0, show_default=True,
+    help="Seconds for a load; what is not answered then is an error.",
+)  # fmt: skip
+@data_options
+@click.option("--seed", default=0, show_default=True, help="Of arrivals, and of the order of the dialogues.")
+@repeats_option
+@click.option("--check", is_flag=True, help="In the end, one load by vLLM's own client beside ours.")
+@out_option
+@click.argument("engine_options", nargs=-1, type=click.UNPROCESSED, metavar="[-- VLLM OPTIONS]")
+def serve(
+    url: str | None,
+    model: str,
+    strategies: str | None,
+    beside_bare: bool,
+    rates: str | None,
+    concurrency: str | None,
+    limits: tuple[str, ...],
+    data: str,
+    split: str,
+    instances: Any,
+    check: bool,
+    out: Path | None,
+    engine_options: tuple[str, ...],
+    **options: Any,
+) -> None:
+    """Measure what the users of a server wait, and how much it gets done, by load.
+
+    Without --url `localemp serve` is started, with what follows -- for vLLM. A server with other settings: start it,
+    and name it with --url.
+    """
+    from localemp.assembly import Assembly
+    from localemp.bench.result import Recording
+    from localemp.cli.display import Display
+    from localemp.data.sources import data_hash, load_dialogues
+    from localemp.engines.openai.target import shown_url
+    from localemp.errors import OptionError
+    from localemp.recipe import Recipe
+
+    _require_aiohttp()
+    from localemp.bench.serve import Plan
+
+    if options["time_limit"] != options["time_limit"]:  # nan, which click lets pass
+        raise OptionError("--time-limit nan is no number of seconds", "for example --time-limit 300")
+    neither = rates is None and concurrency is None
+    plan = Plan(
+        rates=parse_levels("--rates", RATES if neither else rates, float),
+        at_once=parse_levels("--concurrency", CONCURRENCY if neither else concurrency, int),
+        limits=parse_limits(limits),
+        **options,
+    )
+    if url and (beside_bare or engine_options):
+        given = "--beside-bare" if beside_bare else " ".join(engine_options)
+        raise OptionError(f"{given} is for a server that is started here, and --url names one", "leave one of them out")
+    asked = _strategies(strategies, beside_bare)
+    dialogues = load_dialogues(data, split, instances)
+    where = shown_url(url) if url else "localemp serve"
+    settings = {
+        **options, "url": where, "model": model, "strategies": asked, "beside_bare": beside_bare,
+        "rates": [str(rate) for rate in plan.rates], "concurrency": plan.at_once, "limits_ms": plan.limits,
+        "data": data, "split": split, "instances": instances, "data_sha256": data_hash(dialogues), "temperature": 0,
+        "engine_options": engine_options,
+    }  # fmt: skip
+    # A URL may hold a password.
+    words = [word.replace(url, where) if url else word for word in sys.argv[1:]]
+    recording = Recording(out or default_out("serve"), "serve", f"{model}, {where}", settings, command=words)
+    requests = (len(plan.rates) + len(plan.at_once)) * len(asked) * plan.repeats * plan.requests
+    if requests > len(dialogues):
+        recording.result.notes.append(
+            f"{requests:,} requests with {len(dialogues):,} dialogues: a prefix cache knows those that come again"
+        )
+    with Display() as display:
+        if url:
+            targets = asyncio.run(_targets(url, key_for(url), [_named(model, name) for name in asked], plan))
+            tokenizer = _tokenizer_for_check(display) if check else None
+            with measured(recording):
+                _measure(targets, dialogues, plan, recording, tokenizer, display)
+        else:
+            assembly = Assembly(Recipe(model=model, seed=plan.seed, data=data), progress=display.bytes)
+            servers = _servers_here(assembly, asked, beside_bare, engine_options)
+            with measured(recording):
+                for server, names, suffix in servers:
+                    with server:
+                        _wait(server, f"Starting {assembly.profile.name}{suffix}", display)
+                        targets = asyncio.run(_targets(server.url, "", names, plan, suffix))
+                        tokenizer = assembly.weights.folder if check else None
+                        _measure(targets, dialogues, plan, recording, tokenizer, display)
+
+
+def _servers_here(
+    assembly: "Assembly", asked: Sequence[str], beside_bare: bool, options: Sequence[str]
+) -> "list[tuple[Server, list[str], str]]":
+    """Servers to start one after the other: what is asked of each, and what tells its models from another's."""
+    from localemp.bench.servers import vllm_server
+    from localemp.engines.vllm_process import require_vllm
+    from localemp.errors import OptionError
+    from localemp.serving.command import check_options, prepare
+    from localemp.serving.settings import ServeSettings
+
+    if assembly.profile.hosted:
+        raise OptionError(f"{assembly.profile.name} runs on a server elsewhere", "name the server with --url")
+    require_vllm()
+    check_options(options)
+    offered = [name for name in asked if name]
+    prepare(assembly, offered)
+    served = assembly.profile.name
+    settings = ServeSettings.of(served, assembly.recipe, offered, (), ui=False)
+    servers = [(vllm_server(assembly, settings, options), [_named(served, name) for name in asked], "")]
+    if beside_bare:
+        servers.append((vllm_server(assembly, None, options), [served], ", bare vLLM"))
+    return servers
+
+
+def _wait(server: "Server", what: str, display: "Display") -> None:
+    with display.clock(what) as tell:
+        server.wait_until_ready(lambda doing: tell(f"{what}: {doing}"))
+
+
+async def _targets(url: str, key: str, names: Sequence[str], plan: "Plan", suffix: str = "") -> "list[Target]":
+    from localemp.bench.target import find_target
+
+    return [
+        await find_target(
+            url, key, name, name + suffix,
+            reply_tokens=plan.reply_tokens, fixed_length=plan.fixed_length, patience=min(plan.time_limit, 60),
+        )
+        for name in names
+    ]  # fmt: skip
+
+
+def _measure(
+    targets: "Sequence[Target]",
+    dialogues: "Sequence[Dialogue]",
+    plan: "Plan",
+    recording: "Recording",
+    tokenizer: Path | None,
+    display: "Display",
+) -> None:
+    """All loads of one server, and with a tokenizer the check by vLLM's client."""
+    from localemp.bench.serve import deck, measure
+    from localemp.bench.vllm_client import self_check
+
+    with display.clock("Warming up") as tell:
+        asyncio.run(measure(targets, deck(dialogues, plan.seed), plan, recording, tell))
+        if tokenizer is not None:
+            self_check(targets[0], tokenizer, dialogues, plan, recording, tell)
+
+
+def _strategies(text: str | None, bare_too: bool) -> list[str]:
+    """Canonical names; the model as it is has an empty one."""
+    from localemp.strategies.registry import parse_strategy
+
+    named = ["+".join(parse_strategy(name.strip())) for name in text.split(",")] if text else []
+    return list(dict.fromkeys(["", *named] if bare_too or not named else named))
+
+
+def _named(model: str, strategy: str) -> str:
+    return f"{model}:{strategy}" if strategy else model
+
+
+def parse_levels(option: str, text: str | None, kind: Callable[[str], N]) -> tuple[N, ...]:
+    """Numbers with commas, ascending and each once; none where there is no text.
+
+    Raises:
+        OptionError: One is no number above 0.
+    """
+    from localemp.errors import OptionError
+
+    found = set[N]()
+    for part in text.split(",") if text is not None else ():
+        try:
+            number = kind(part)
+        except ValueError:
+            number = kind("0")
+        found.add(number)
+        if not number > 0:  # nan is not either
+            raise OptionError(
+                f"{option}: {part.strip()!r} is no {'rate' if kind is float else 'whole number'} above 0",
+                f"for example {option} {RATES if kind is float else CONCURRENCY}",
+            )
+    return tuple(sorted(found))
+
+
+def parse_limits(texts: Sequence[str]) -> dict[str, float]:
+    """`NAME=MS` texts.
+
+    Raises:
+        OptionError: A name that has no limit, or no number above 0.
+    """
+    from localemp.bench.serve import LIMITED
+    from localemp.errors import OptionError
+
+    limits = {}
+    for text in texts:
+        name, _, number = text.partition("=")
+        try:
+            limits[name] = float(number)
+        except ValueError:
+            limits[name] = 0
+        if name not in LIMITED or not limits[name] > 0:
+            raise OptionError(f"--limit {text!r} is not NAME=MS", f"names: {', '.join(LIMITED)}; such as ttft=500")
+    return limits
+
+
+def key_for(url: str) -> str:
+    """The key for a server: one's own may be localemp's, OpenAI's own is never shown that."""
+    from localemp.cli.serve import KEY_VARIABLE
+    from localemp.engines.openai.target import Target
+
+    target = Target.find("", url, None)
+    ours = os.environ.get(KEY_VARIABLE, "").partition(",")[0].strip()
+    return target.key if target.is_openai or not ours else ours
+
+
+def _tokenizer_for_check(display: "Display") -> Path:
+    """One that is small: vLLM's client wants a tokenizer, but the server counts."""
+    from localemp.engines.vllm_process import require_vllm
+    from localemp.profiles import load_profile
+    from localemp.weights import resolve
+
+    require_vllm()
+    return resolve(load_profile("smollm2"), display.bytes).folder
+
+
+def _require_aiohttp() -> None:
+    from importlib.util import find_spec
+
+    from localemp.errors import OptionError
+
+    if find_spec("aiohttp") is None:
+        raise OptionError("`localemp bench serve` needs aiohttp", "pip install 'localemp[serve]'")

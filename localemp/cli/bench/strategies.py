@@ -1,0 +1,119 @@
+"""`localemp bench strategies`: what each strategy costs, and where its time goes."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import click
+
+from localemp.cli.bench.options import (
+    default_out,
+    dialogues_option,
+    load_format_option,
+    measured,
+    model_to_measure,
+    out_option,
+    repeats_option,
+)
+from localemp.cli.options import data_options, local_model_options, prompt_options
+
+_DEFAULT = "zero-shot,few-shot:1,few-shot:5,similar,two-stage,knowledge,similar+two-stage,similar+knowledge"
+
+
+def _dollars(ctx: click.Context, option: click.Parameter, value: str | None) -> float | None:
+    """For an option that takes an amount of 0 or more."""
+    try:
+        amount = None if value is None else float(value)
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is no price, give US dollars such as 2.49", ctx, option) from None
+    if amount is not None and not 0 <= amount < float("inf"):
+        raise click.BadParameter(f"{value} is no price, it must be 0 or more", ctx, option)
+    return amount
+
+
+@click.command()
+@local_model_options
+@click.option(
+    "--strategies",
+    metavar="A,B",
+    default=_DEFAULT,
+    show_default=True,
+    help="few-shot:1 and similar:3 show so many exemplars, else --shots says how many.",
+)
+@prompt_options
+@click.option(
+    "--knowledge",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="Commonsense inferences made beforehand, which then cost nothing.",
+)
+@data_options
+@dialogues_option
+@repeats_option
+@click.option(
+    "--price-per-hour", callback=_dollars, metavar="USD", help="US dollars for this machine, all its GPUs together."
+)
+@click.option("--price-prompt", callback=_dollars, metavar="USD", help="US dollars for a million tokens of prompts.")
+@click.option("--price-reply", callback=_dollars, metavar="USD", help="US dollars for a million tokens of replies.")
+@click.option(
+    "--reply-tokens",
+    type=click.IntRange(min=2),
+    help="Exact length of every text; by default the model ends it, with dummy weights 64.",
+)
+@load_format_option
+@out_option
+def strategies(
+    strategies: str,
+    dialogues: int,
+    repeats: int,
+    price_per_hour: float | None,
+    price_prompt: float | None,
+    price_reply: float | None,
+    reply_tokens: int | None,
+    load_format: str,
+    out: Path | None,
+    split: str,
+    **options: Any,
+) -> None:
+    """Measure what each strategy costs, and where its time goes.
+
+    All are answered by one engine. What they look up is computed anew each time: nothing that COMET said before is
+    remembered.
+    """  # fmt: skip
+    from localemp.errors import OptionError
+
+    if (price_prompt is None) != (price_reply is None):
+        raise OptionError("prices of tokens come in pairs", "give --price-prompt and --price-reply")
+    if price_per_hour is not None and price_prompt is not None:
+        raise OptionError("a price per hour and prices of tokens exclude each other", "give one or the other")
+
+    from localemp.bench.dummy import dummy_notes
+    from localemp.bench.offline import dialogues_for
+    from localemp.bench.result import Recording
+    from localemp.bench.strategies import Price, choose, measure_strategies
+    from localemp.cli.display import Display
+
+    price, chosen = Price(price_per_hour, price_prompt, price_reply), choose(strategies)
+    tokens = 64 if reply_tokens is None and load_format == "dummy" else reply_tokens
+    with Display() as display, model_to_measure(options, load_format, display) as base:
+        asked = dialogues_for(base, split, dialogues)
+        assemblies = [(each.name, base.vary(each.strategy, shots=each.shots)) for each in chosen]
+        first = assemblies[0][1]
+        common = first.settings(asked, split)
+        settings = {name: value for name, value in common.items() if name not in first.strategy.describe()} | {
+            "dialogues": len(asked),
+            "repeats": repeats,
+            "reply_tokens": tokens,
+            "price_per_hour": price_per_hour,
+            "price_prompt": price_prompt,
+            "price_reply": price_reply,
+            "strategies": {name: assembly.strategy.describe() for name, assembly in assemblies},
+        }
+        path = out or default_out("strategies")
+        recording = Recording(path, "strategies", base.profile.name, settings, dummy=load_format == "dummy")
+        recording.result.notes += dummy_notes(base.recipe)
+        with measured(recording), display.clock("looking up") as say:
+            asyncio.run(
+                measure_strategies(
+                    assemblies, asked, recording, repeats=repeats, tokens=tokens, price=price, say=say
+                )
+            )  # fmt: skip

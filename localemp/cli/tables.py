@@ -1,0 +1,122 @@
+"""Tables on a terminal and in files: what `report` and `study report` share."""
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from localemp.reporting.tables import Cell, Row, Table
+
+_OUT = click.Path(path_type=Path)
+_OPTIONS = (
+    click.option("--markdown", type=_OUT, help="Write the tables as Markdown."),
+    click.option("--latex", type=_OUT, help="Write the tables for LaTeX (booktabs)."),
+    click.option(
+        "--csv", type=_OUT, help="A folder: one file a table. A name that ends in .csv: all cells in one file."
+    ),
+)
+_WIDE = 110
+_NARROWEST_NAME = 14
+
+
+def table_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that `write_tables` takes."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+def write_tables(tables: "Sequence[Table]", markdown: Path | None, latex: Path | None, csv: Path | None) -> None:
+    """Write the tables into the files that were asked for.
+
+    Raises:
+        OptionError: One cannot be written.
+    """
+    from localemp.reporting import writers
+
+    if markdown:
+        write(markdown, writers.markdown(tables), "--markdown")
+    if latex:
+        write(latex, writers.latex(tables), "--latex")
+    if csv and csv.suffix == ".csv":
+        write(csv, writers.csv_long(tables), "--csv")
+    elif csv:
+        for table in tables:
+            write(csv / f"{table.key}.csv", writers.csv_wide(table), "--csv")
+
+
+def write(path: Path, text: str, option: str) -> None:
+    """Write a file that an option named, and say so.
+
+    Raises:
+        OptionError: It cannot be written.
+    """
+    from localemp.errors import OptionError
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, "utf-8", errors="replace")
+    except OSError as error:
+        raise OptionError(f"{option} {path}: cannot be written: {error.strerror or error}", "name another") from error
+    click.echo(f"written: {path}")
+
+
+def print_table(table: "Table") -> None:
+    """A table with its notes, in as many parts as the terminal's width asks for."""
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Column
+    from rich.table import Table as Shown
+    from rich.text import Text
+
+    console = Console()
+    wide = console.width >= _WIDE
+    heads = [column if wide else column.replace(" ", "\n") for column in table.columns]
+    for number, part in enumerate(_parts(table, heads, console.width, wide)):
+        columns = [Column(Text(heads[place]), justify="right", no_wrap=True) for place in part]
+        head = Column(Text(table.head), overflow="fold", min_width=_NARROWEST_NAME)
+        title = Text(table.title) + Text(", continued" if number else "")
+        shown = Shown(head, *columns, title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, int(wide)))
+        for row in table.rows:
+            cells = [_shown(row.cells[place]) for place in part]
+            shown.add_row(_name(row, wide), *cells, style="dim italic" if row.published else "")
+        console.print(shown)
+    for note in table.notes:
+        mark = f"{note.mark}: " if note.mark else ""
+        console.print(Text.assemble((mark, "yellow"), (note.text, "dim")))
+    console.print()
+
+
+def _parts(table: "Table", heads: Sequence[str], width: int, wide: bool) -> Iterator[list[int]]:
+    """Columns that fit beside one another, and beside the rows' names."""
+    between = 3 if wide else 1
+    part: list[int] = []
+    room = start = width - 2 - _NARROWEST_NAME
+    for place, head in enumerate(heads):
+        lines = [
+            *head.split("\n"),
+            *(line for row in table.rows for line in _shown(row.cells[place]).plain.split("\n")),
+        ]
+        needed = max(map(len, lines)) + between
+        if part and needed > room:
+            yield part
+            part, room = [], start
+        part.append(place)
+        room -= needed
+    yield part
+
+
+def _shown(cell: "Cell") -> Any:
+    from rich.text import Text
+
+    return Text.assemble(cell.text, (cell.mark, "bold yellow"))
+
+
+def _name(row: "Row", wide: bool) -> Any:
+    from rich.text import Text
+
+    about = f"\n{row.about}" if row.about and (wide or row.published) else ""
+    warning = f"\n{row.warning}" if row.warning else ""
+    return Text.assemble(row.name, (warning, "yellow"), (about, "dim"))

@@ -1,0 +1,49 @@
+"""Whether a model fits, how much is missing, and what would fit."""
+
+import json
+from dataclasses import replace
+
+import psutil
+import pytest
+
+from localemp.bench.memory import Free, free_memory, memory_needed, require_memory, settings_that_fit
+from localemp.bench.shapes import ModelShape
+from localemp.errors import OptionError
+from localemp.paths import resource
+
+LLAMA = ModelShape.from_config(json.loads(resource("models", "shapes", "llama.json").read_text("utf-8")))
+GIB = 2**30
+
+
+def test_what_a_model_needs():
+    needed = memory_needed(LLAMA, 8192, 4)
+    assert needed == (2 * 8_030_261_248, GIB, 2 * 8_030_261_248 + 4 * GIB)
+
+
+def test_what_is_missing_and_what_would_fit():
+    require_memory(LLAMA, 8192, Free(16 * GIB, gpu=True))
+    with pytest.raises(OptionError, match=r"1 GPU can give 15\.5 GiB: 0\.5 GiB are missing") as caught:
+        require_memory(LLAMA, 8192, Free(15.5 * GIB, gpu=True))
+    room = int((15.5 * GIB - LLAMA.weight_bytes) // 131_072)
+    for told in (f"max_model_len={room}", "kv_cache_dtype=fp8", "quantization=fp8", "tensor_parallel_size=2"):
+        assert f"--engine-arg {told}" in caught.value.hint
+    assert settings_that_fit(LLAMA, 8192, Free(6 * GIB, gpu=True)) == {"tensor_parallel_size": 4}
+    assert settings_that_fit(LLAMA, 8192, Free(7.5 * GIB, gpu=True)) == {
+        "quantization": "bitsandbytes",
+        "tensor_parallel_size": 4,
+    }
+
+
+def test_a_processor_has_fewer_ways_out():
+    full = replace(LLAMA, dtype_bytes=4, matrix_bytes=4, kv_bytes=4)
+    assert settings_that_fit(full, 8192, Free(20 * GIB)) == {"dtype": "bfloat16"}
+    with pytest.raises(OptionError, match="this machine can give") as caught:
+        require_memory(LLAMA, 8192, Free(8 * GIB))
+    assert caught.value.hint == "take a smaller model"
+
+
+def test_what_is_free_here():
+    free = free_memory({})
+    assert free.bytes > 0
+    if not free.gpu:
+        assert free.bytes <= psutil.virtual_memory().total

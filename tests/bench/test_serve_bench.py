@@ -1,0 +1,244 @@
+"""`bench serve`: its figures, its sweeps, and the command as a person runs it, before real servers without a model."""
+
+import importlib.util
+import math
+import signal
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from chat_server import ChatServer
+
+from localemp.bench.client import Answer
+from localemp.bench.load import Load
+from localemp.bench.result import Recording, read_result
+from localemp.bench.serve import Plan, deck, figures_of, measure, point_of
+from localemp.bench.target import Target, find_target
+from localemp.cli.bench.serve import key_for, parse_levels, parse_limits
+from localemp.data.sources import load_dialogues
+from localemp.errors import EngineError, OptionError
+
+FAKE = Path(__file__).parent.parent / "serving" / "fake_vllm.py"
+PLAN = Plan(
+    rates=(), at_once=(2,), requests=6, repeats=1, reply_tokens=8, fixed_length=False, limits={}, time_limit=20, seed=0
+)
+
+
+@pytest.fixture
+def server():
+    with ChatServer() as server:
+        yield server
+
+
+def load_of(*answers, seconds=2.0, cut=0):
+    load = Load(None)
+    load.answers, load.sent, load.seconds = list(answers), len(answers) + cut, seconds
+    return load
+
+
+def answered(first, last, tokens, chunks=3):
+    """An answer whose text came between two moments, in seconds after it was sent."""
+    texts = [first + (last - first) * part / (chunks - 1) for part in range(chunks)]
+    return Answer(0.0, last + 0.1, 200, texts, texts, tokens)
+
+
+def test_figures_are_what_they_say():
+    failed = Answer(0.0, 0.1, 500, error="full")
+    load = load_of(answered(0.1, 0.5, 5), answered(0.3, 0.9, 11), failed, cut=1)
+    figures = figures_of(load, {"ttft": 200, "tpot": 100})
+    assert figures["requests_per_s"] == 1.0
+    assert figures["errors"] == 2
+    assert figures["reply_tokens_per_s"] == 8.0
+    assert figures["tokens_per_reply"] == 8.0
+    assert figures["ttft_p50_ms"] == pytest.approx(200)
+    assert figures["tpot_p50_ms"] == pytest.approx(80), "100 ms and 60 ms: by tokens, not by chunks"
+    assert figures["e2e_p50_ms"] == pytest.approx(800)
+    assert figures["itl_p50_ms"] == pytest.approx(250), "chunks 200 and 300 ms apart"
+    assert figures["goodput_per_s"] == 0.5
+    assert figures["in_time"] == 0.25, "of all that were sent"
+
+
+def test_figures_that_nobody_can_know_are_left_out():
+    uncounted = figures_of(load_of(answered(0.1, 0.5, None), answered(0.1, 0.5, 5)), {"tpot": 100})
+    assert {"reply_tokens_per_s", "tokens_per_reply", "goodput_per_s"}.isdisjoint(uncounted)
+    two_stages = figures_of(load_of(answered(0.1, 0.5, 50)), {"ttft": 200}, counts_unseen=True)
+    assert "tpot_p50_ms" not in two_stages
+    assert two_stages["goodput_per_s"] == 0.5
+    assert figures_of(load_of(cut=3), {}) == {"requests_per_s": 0.0, "errors": 3.0}
+
+
+def test_a_strategy_of_two_stages_is_known_by_its_name():
+    assert Target("http://host", "llama:similar+two-stage", "", {}).counts_unseen
+    assert not Target("http://host", "llama:similar", "", {}).counts_unseen
+    assert not Target("http://host", "two-stage-model", "", {}).counts_unseen
+    assert "secret" not in repr(Target("http://host", "llama", "", {}, "secret"))
+
+
+async def target_of(server, key, plan):
+    return await find_target(
+        server.url, key, "tiny", reply_tokens=plan.reply_tokens, fixed_length=plan.fixed_length, patience=5
+    )
+
+
+async def run(server, plan, tmp_path, dialogues="samples"):
+    target = await target_of(server, server.key, plan)
+    with Recording(tmp_path / "result.json", "serve", "tiny", {}) as recording:
+        await measure([target], deck(load_dialogues(dialogues), plan.seed), plan, recording)
+    return read_result(tmp_path / "result.json").points
+
+
+async def test_both_sweeps_become_points_and_ask_whole_dialogues(server, tmp_path):
+    plan = replace(PLAN, rates=(50.0, math.inf), repeats=2, limits={"e2e": 5000}, fixed_length=True)
+    points = await run(server, plan, tmp_path)
+    assert [(point.part, point.labels) for point in points] == [
+        ("by rate", {"model": "tiny", "rate": 50}),
+        ("by rate", {"model": "tiny", "rate": "inf"}),
+        ("by concurrency", {"model": "tiny", "at once": 2}),
+    ]
+    for point in points:
+        assert point.figures["errors"] == (0.0, 0.0)
+        assert point.figures["in_time"] == (1.0, 1.0)
+        assert point.figures["tokens_per_reply"] == (7.0, 7.0)
+        assert point.note.startswith("between tokens: between chunks with text, one for 2.33 tokens")
+    asked = server.asked[0]
+    assert [message["role"] for message in asked["messages"]][:2] in (["user"], ["user", "assistant"])
+    assert any(len(body["messages"]) > 2 for body in server.asked)
+    assert asked | {"messages": []} == {
+        "messages": [], "model": "tiny", "max_tokens": 8, "temperature": 0.0, "stream": True,
+        "stream_options": {"include_usage": True}, "ignore_eos": True,
+    }  # fmt: skip
+
+
+async def test_a_server_that_stalls_is_given_up_and_heavier_loads_are_skipped(server, tmp_path):
+    server.stalls_after = 4 + 6 + 2  # the warm-up, the first load, and a part of the second
+    good, bad, skipped = await run(server, replace(PLAN, at_once=(1, 4, 8), time_limit=1), tmp_path)
+    assert good.figures["errors"] == (0.0,)
+    assert bad.figures["errors"] == (4.0,)
+    assert bad.figures["requests_per_s"][0] == pytest.approx(2, rel=0.2), "what was answered is kept"
+    assert "errors: 4 x time limit" in bad.note
+    assert (skipped.figures, skipped.note) == ({}, "skipped: more than half failed before (at once 4)")
+
+
+def test_a_client_that_may_be_what_is_slow_says_so():
+    load = load_of(*[answered(0.1, 0.5, 3)] * 6)
+    target = Target("http://host", "tiny", "tiny", {})
+    load.own_share = 0.69
+    assert point_of("by rate", {"rate": 1}, [load], target, PLAN).note == ""
+    load.own_share = 0.84
+    note = "the client computed for 84% of a core: it may be what is slow"
+    assert point_of("by rate", {"rate": 1}, [load], target, PLAN).note == note
+
+
+@pytest.mark.parametrize(
+    ("told", "change", "said"),
+    [
+        ({"key": "sk-right"}, {}, "no such key: Bearer ***"),
+        ({"model": "a, b"}, {}, "it has: a, b"),
+        ({"refuses": "ignore_eos"}, {"fixed_length": True}, "leave out --fixed-length"),
+        ({"refuses": "stream_options"}, {}, "unknown field stream_options"),
+        ({"ending": "error"}, {}, "the engine died"),
+        ({"stalls_after": 0}, {"time_limit": 0.3}, "4 x time limit"),
+    ],
+)
+async def test_what_cannot_be_measured_is_found_before_any_load(server, tmp_path, told, change, said):
+    for name, value in told.items():
+        setattr(server, name, value)
+    plan = replace(PLAN, **change)
+    with pytest.raises(EngineError) as caught:
+        target = await target_of(server, "sk-wrong", plan)
+        with Recording(tmp_path / "result.json", "serve", "tiny", {}) as recording:
+            await measure([target], deck(load_dialogues("samples"), 0), plan, recording)
+    told = f"{caught.value.message}; {caught.value.hint}"
+    assert said in told
+    assert "sk-wrong" not in told
+    assert "--base-url" not in told
+
+
+@pytest.mark.parametrize("text", ["", "1,,2", "fast", "0", "-1", "nan", "1;2"])
+def test_rates_that_are_none(text):
+    with pytest.raises(OptionError, match="is no rate above 0"):
+        parse_levels("--rates", text, float)
+
+
+def test_rates_concurrency_and_limits_are_read():
+    assert parse_levels("--rates", "inf,0.5,4,4", float) == (0.5, 4.0, math.inf)
+    assert parse_levels("--concurrency", None, int) == ()
+    assert parse_limits(["ttft=500", "e2e=2e3"]) == {"ttft": 500, "e2e": 2000}
+    with pytest.raises(OptionError, match="is no whole number"):
+        parse_levels("--concurrency", "1.5", int)
+    for text in ("itl=5", "ttft", "ttft=fast", "ttft=0", "ttft=nan"):
+        with pytest.raises(OptionError, match="NAME=MS"):
+            parse_limits([text])
+
+
+def test_openai_is_never_shown_the_key_of_a_server_of_ones_own(monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-openai")
+    monkeypatch.setenv("LOCALEMP_API_KEY", "sk-one,sk-two")
+    assert key_for("https://api.openai.com/v1") == "sk-openai"
+    assert key_for("http://127.0.0.1:8000") == "sk-one"
+    monkeypatch.delenv("LOCALEMP_API_KEY")
+    assert key_for("http://127.0.0.1:8000") == "sk-openai"
+
+
+@pytest.mark.parametrize(("key", "login"), [("sk-hidden", ""), ("", "me:hidden@")])
+def test_the_command_measures_a_server_and_keeps_no_secret(localemp, server, key, login):
+    server.key = key
+    words = ["bench", "serve", "--model", "tiny", "--concurrency", "1,2", "--requests", 4, "--repeats", 1, "--out", "r"]
+    done = localemp(*words, "--url", server.url.replace("//", f"//{login}"), env={"LOCALEMP_API_KEY": key})
+    assert done.returncode == 0, done.stderr
+    assert "by concurrency" in done.stdout
+    assert "result: r" in done.stdout
+    assert "hidden" not in (localemp.folder / "r").read_text("utf-8") + done.stdout + done.stderr
+    result = read_result(localemp.folder / "r")
+    assert result.finished
+    assert [point.labels["at once"] for point in result.points] == [1, 2]
+    assert result.settings["url"] == server.url
+
+
+def test_no_server_is_one_line_and_leaves_no_result(localemp):
+    done = localemp("bench", "serve", "--url", "http://127.0.0.1:9", "--model", "tiny", "--out", "r")
+    assert done.returncode == 1
+    assert "error: no server answers at http://127.0.0.1:9/v1" in done.stderr
+    assert "check --url" in done.stderr
+    assert not (localemp.folder / "r").exists()
+
+
+def test_ctrl_c_keeps_what_was_measured(localemp, server):
+    server.gap = 0.15
+    process = localemp.start(
+        "bench", "serve", "--url", server.url, "--model", "tiny", "--concurrency", "4,5", "--requests", 8,
+        "--repeats", 1, "--out", "r",
+    )  # fmt: skip
+    deadline = time.monotonic() + 60
+    while len(server.asked) < 4 + 8 + 6:  # the warm-up, the first load, and some of the second
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    shown, said = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "Traceback" not in said
+    assert "not finished: Ctrl-C" in said
+    first, second = read_result(localemp.folder / "r").points
+    assert "stopped" not in first.note
+    assert "stopped after 5 of 8 requests" in second.note
+    assert second.figures["errors"] == (0.0,), "what a person stops has not failed"
+    assert "by concurrency" in shown
+
+
+@pytest.mark.usefixtures("tiny_folder")
+def test_localemp_and_bare_vllm_are_started_and_measured_one_after_the_other(localemp, tmp_path):
+    spec = importlib.util.spec_from_file_location("fake_vllm", FAKE)
+    fake_vllm = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(fake_vllm)
+    env = fake_vllm.install(tmp_path / "packages") | {"LOCALEMP_CACHE": str(tmp_path / "cache"), "FAKE_VLLM": "{}"}
+    words = ["--strategy", "zero-shot", "--beside-bare", "--rates", "inf", "--requests", 4, "--repeats", 1]
+    # A context that is known needs no transformers, which takes seconds to import.
+    profile = 'kind = "chat"\nengine = "vllm"\npath = "tiny"\ncontext_length = 2048\n'
+    (localemp.folder / "tiny.toml").write_text(profile)
+    done = localemp("bench", "serve", "--model", "tiny.toml", *words, "--out", "r", "--", "--enforce-eager", env=env)
+    assert done.returncode == 0, done.stderr
+    result = read_result(localemp.folder / "r")
+    assert [point.labels["model"] for point in result.points] == ["tiny", "tiny:zero-shot", "tiny, bare vLLM"]
+    assert all(point.figures["errors"] == (0.0,) for point in result.points)
+    assert result.settings["engine_options"] == ["--enforce-eager"]
