@@ -4,7 +4,7 @@ Everything heavy is imported here only when a recipe needs it.
 """
 
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -105,9 +105,11 @@ class Assembly:
     @property
     def context_length(self) -> int:
         """What the model can hold, in tokens; a server knows its own."""
+        if self.profile.context_length:
+            return self.profile.context_length
         from localemp.engines.tokens import context_length
 
-        return self.profile.context_length or context_length(self.weights.folder)
+        return context_length(self.weights.folder)
 
     @cached_property
     def prompts(self) -> Prompts:
@@ -188,6 +190,18 @@ class Assembly:
 
     def settings(self, dialogues: list[Dialogue], split: str) -> dict[str, Any]:
         """Everything that can change the replies, for the manifest; what only changes speed or room is left out."""
+        return {
+            **self.model_settings(),
+            **self.strategy.describe(),
+            "seed": self.recipe.seed,
+            "sampling": self.strategy.sampling.describe(),
+            "split": split,
+            "instances": self.recipe.instances,
+            "data_sha256": data_hash(dialogues),
+        }
+
+    def model_settings(self) -> dict[str, Any]:
+        """The part of `settings` that says which model answers, and where."""
         recipe, profile = self.recipe, self.profile
         model: dict[str, Any] = {"model": profile.name}
         if recipe.script is not None:
@@ -210,12 +224,4 @@ class Assembly:
                 "chat_template_kwargs": profile.chat_template_kwargs,
                 "engine_args": arguments,
             }
-        return {
-            **model,
-            **self.strategy.describe(),
-            "seed": recipe.seed,
-            "sampling": asdict(self.strategy.sampling),
-            "split": split,
-            "instances": recipe.instances,
-            "data_sha256": data_hash(dialogues),
-        }
+        return model

@@ -9,6 +9,7 @@
     ├── WeightsError            weights that cannot be found, fetched or trusted
     │   └── GatedModelError     the hub wants a licence accepted and a token
     ├── RunError                a run folder that cannot be written, read or continued
+    ├── JudgeError              a judge whose answers cannot be read
     └── EngineError             one reply that an engine could not give
         ├── PromptTooLongError  the prompt does not fit the context; strategies drop exemplars and try again
         └── FatalEngineError    no further reply can be had (a wrong key, no server, no memory, no quota)
@@ -96,6 +97,10 @@ class GatedModelError(WeightsError):
 
 class RunError(LocalempError):
     """A run folder that cannot be written, read or continued."""
+
+
+class JudgeError(LocalempError):
+    """A judge too many of whose answers cannot be read."""
 
 
 class EngineError(LocalempError):

@@ -7,20 +7,21 @@ stage the moment its first ends; the engine's continuous batching does the rest.
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
-from typing import TypeVar
+from dataclasses import dataclass, field, fields
+from typing import Any, TypeVar
 
 from localemp.dialogue import Dialogue
-from localemp.engines.base import Engine
+from localemp.engines.base import Completion, Engine
 from localemp.engines.planner import Planner
 from localemp.errors import EngineError, FatalEngineError, PromptTooLongError
-from localemp.runs import Run
-from localemp.strategies.base import Draft, Response, Strategy
+from localemp.runs import Run, failure_record, response_record
+from localemp.strategies.base import Draft, Strategy
 
 T = TypeVar("T")
 _LOOKUPS_AT_ONCE = 1024
+_COMPLETION = tuple(field.name for field in fields(Completion))
 
 
 @dataclass(slots=True)
@@ -33,6 +34,7 @@ class Tally:
         failed: Dialogues with an error instead.
         prompt_tokens: Of all stages.
         completion_tokens: Of all stages.
+        cached_tokens: Of prompts, those that came from the prefix cache; None where no answer tells.
         cost: US dollars; None as soon as one reply has no known price.
         dropped: Replies for which exemplars had to go.
         started, ended: First call and last answer, on a clock of their own; ended is None while it goes on.
@@ -43,6 +45,7 @@ class Tally:
     failed: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    cached_tokens: int | None = None
     cost: float | None = 0.0
     dropped: int = 0
     started: float = field(default_factory=time.perf_counter)
@@ -53,15 +56,23 @@ class Tally:
         """From the first call to the last answer, or until now."""
         return (self.ended or time.perf_counter()) - self.started
 
-    def add(self, response: Response) -> None:
-        """Count one response."""
+    def add(self, record: Mapping[str, Any]) -> None:
+        """Count one line of a run."""
+        if "error" in record:
+            self.failed += 1
+            return
         self.done += 1
-        self.dropped += any(stage.dropped for stage in response.stages)
-        for stage in response.stages:
-            answer = stage.completion
-            self.prompt_tokens += answer.prompt_tokens or 0
-            self.completion_tokens += answer.completion_tokens or 0
-            self.cost = None if self.cost is None or answer.cost is None else self.cost + answer.cost
+        self.dropped += any(stage["exemplars_dropped"] for stage in record["stages"])
+        for stage in record["stages"]:
+            self.count(Completion(**{name: stage[name] for name in _COMPLETION}))
+
+    def count(self, answer: Completion) -> None:
+        """Count the tokens and the cost of one answer."""
+        self.prompt_tokens += answer.prompt_tokens or 0
+        self.completion_tokens += answer.completion_tokens or 0
+        if answer.cached_tokens is not None:
+            self.cached_tokens = (self.cached_tokens or 0) + answer.cached_tokens
+        self.cost = None if self.cost is None or answer.cost is None else self.cost + answer.cost
 
 
 async def draft_all(
@@ -79,7 +90,7 @@ async def draft_all(
         if on_progress:
             on_progress(len(drafts))
 
-    await _for_all(list(enumerate(dialogues)), look_up, _LOOKUPS_AT_ONCE)
+    await for_all(list(enumerate(dialogues)), look_up, _LOOKUPS_AT_ONCE)
     return [drafts[row] for row in range(len(dialogues))]
 
 
@@ -113,25 +124,32 @@ async def answer_all(
     tally = Tally(len(drafts))
 
     async def answer(draft: Draft) -> None:
-        try:
-            response = await strategy.respond(draft, engine)
-        except FatalEngineError:
-            raise
-        except EngineError as error:
-            run.add_failure(draft.dialogue, error)
-            tally.failed += 1
-        else:
-            run.add_response(response)
-            tally.add(response)
+        record = await answer_one(strategy, draft, engine)
+        run.append(record)
+        tally.add(record)
         if on_progress:
             on_progress(tally)
 
-    await _for_all(drafts, answer, engine.concurrency)
+    await for_all(drafts, answer, engine.concurrency)
     tally.ended = time.perf_counter()
     return tally
 
 
-async def _for_all(items: Sequence[T], work: Callable[[T], Awaitable[None]], at_once: int) -> None:
+async def answer_one(strategy: Strategy, draft: Draft, engine: Engine) -> dict[str, Any]:
+    """Answer one dialogue: the run's line with its reply, or with what went wrong for this dialogue alone.
+
+    Raises:
+        FatalEngineError: No further reply can be had.
+    """
+    try:
+        return response_record(await strategy.respond(draft, engine))
+    except FatalEngineError:
+        raise
+    except EngineError as error:
+        return failure_record(draft.dialogue.id, error)
+
+
+async def for_all(items: Sequence[T], work: Callable[[T], Awaitable[None]], at_once: int) -> None:
     """Work on all items, so many at once, started in order; the first exception ends it all."""
     queue = iter(items)
 

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, ClassVar, Self, TypeVar
 
 from localemp.appending import AppendOnlyFile, LockedFileError
 from localemp.dialogue import Dialogue
@@ -24,17 +24,23 @@ from localemp.strategies.base import Response, Stage
 R = TypeVar("R", bound=Mapping[str, Any])
 
 MANIFEST, RESPONSES = "manifest.json", "responses.jsonl"
-_UNFINISHED = (RESPONSES, "manifest.new")  # all that a run killed at its very beginning leaves
 
 
-class Run:
-    """A run folder that is open for writing. Make one with `Run.open`; close it, or use it in a `with` block.
+class Journal:
+    """A folder with a manifest and an append-only file of answers, open for writing: what runs and judges share.
+
+    Make one with `open`; close it, or use it in a `with` block.
 
     Attributes:
+        lines: The file's name; each of its lines has an id.
+        option: What names another folder on the command line.
         folder: Where it lies.
-        answered: Ids of the dialogues that have a reply.
-        failed: Ids of the dialogues that have only an error.
+        answered: Ids of what has an answer.
+        failed: Ids of what has only an error.
     """
+
+    lines: ClassVar[str]
+    option: ClassVar[str]
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -42,15 +48,15 @@ class Run:
         self.answered: set[str] = set()
         self.failed: set[str] = set()
         try:
-            self._file = AppendOnlyFile(folder / RESPONSES)
+            self._file = AppendOnlyFile(folder / self.lines)
         except LockedFileError as error:
             raise RunError(
-                f"{folder}: another localemp writes to this run", "wait for it, or choose another --out"
+                f"{folder}: another localemp writes to this run", f"wait for it, or choose another {self.option}"
             ) from error
         # A last line that a crash cut in half is taken away.
-        self._file.truncate((folder / RESPONSES).read_bytes().rfind(b"\n") + 1)
-        for record in read_records(folder):
-            self._note(record)
+        self._file.truncate((folder / self.lines).read_bytes().rfind(b"\n") + 1)
+        for record in read_records(folder, self.lines):
+            self.note(record)
 
     @classmethod
     def open(cls, folder: Path, settings: Mapping[str, Any]) -> Self:
@@ -66,8 +72,10 @@ class Run:
         as_json: dict[str, Any] = json.loads(json.dumps(settings))
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            if not (folder / MANIFEST).exists() and any(path.name not in _UNFINISHED for path in folder.iterdir()):
-                raise RunError(f"{folder}: the folder is not empty and holds no run", "choose another --out")
+            # All that a run killed at its very beginning leaves.
+            unfinished = (cls.lines, "manifest.new")
+            if not (folder / MANIFEST).exists() and any(path.name not in unfinished for path in folder.iterdir()):
+                raise RunError(f"{folder}: the folder is not empty and holds no run", f"choose another {cls.option}")
             run = cls(folder)
             try:
                 run._take_up(as_json)
@@ -76,7 +84,7 @@ class Run:
                 raise
             return run
         except OSError as error:
-            raise _write_error(folder, error) from error
+            raise cls._write_error(folder, error) from error
 
     def _take_up(self, settings: dict[str, Any]) -> None:
         """Go on with the manifest that is there, or write one; only a run without a line may change its settings."""
@@ -87,7 +95,7 @@ class Run:
                 shown = "\n".join(f"  {line}" for line in difference)
                 raise RunError(
                     f"{self.folder}: this run was made with other settings:\n{shown}",
-                    "choose another --out, or repeat the settings of the run",
+                    f"choose another {self.option}, or repeat the settings of the run",
                 )
         elif not exists or read_manifest(self.folder)["settings"] != settings:
             self.manifest = {"format": 1, "created": _now(), "settings": settings, "sessions": []}
@@ -97,19 +105,32 @@ class Run:
 
     def add_session(self, session: Mapping[str, Any]) -> None:
         """Record that the run was started or continued: command, versions, machine, engine."""
-        self.manifest["sessions"].append({"started": _now(), **session})
+        self.manifest["sessions"].append({"started": _now()})
+        self.change_session(session)
+
+    def change_session(self, facts: Mapping[str, Any]) -> None:
+        """Record more of the session that was added last."""
+        self.manifest["sessions"][-1] |= facts
         try:
             _write_json(self.folder / MANIFEST, self.manifest)
         except OSError as error:
-            raise _write_error(self.folder, error) from error
+            raise self._write_error(self.folder, error) from error
 
-    def add_response(self, response: Response) -> None:
-        """Append a reply with its stages. Raises RunError where the disk is full; nothing finished is lost."""
-        self._append(response_record(response))
+    def append(self, record: Mapping[str, Any]) -> None:
+        """Append a line. Raises RunError where the disk is full; nothing finished is lost."""
+        try:
+            self._file.append((json.dumps(record, ensure_ascii=False) + "\n").encode())
+        except OSError as error:
+            raise self._write_error(self.folder, error) from error
+        self.note(record)
 
-    def add_failure(self, dialogue: Dialogue, error: Exception) -> None:
-        """Append what went wrong for one dialogue."""
-        self._append({"id": dialogue.id, "error": {"type": type(error).__name__, "message": str(error)}})
+    def note(self, record: Mapping[str, Any]) -> None:
+        """Take notice of a line that is in the file."""
+        if "error" in record:
+            self.failed.add(record["id"])
+        else:
+            self.answered.add(record["id"])
+            self.failed.discard(record["id"])
 
     def close(self) -> None:
         """Make sure that everything is on the disk, and let others write."""
@@ -121,19 +142,26 @@ class Run:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _append(self, record: Mapping[str, Any]) -> None:
-        try:
-            self._file.append((json.dumps(record, ensure_ascii=False) + "\n").encode())
-        except OSError as error:
-            raise _write_error(self.folder, error) from error
-        self._note(record)
+    @classmethod
+    def _write_error(cls, folder: Path, error: OSError) -> RunError:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return RunError(f"{folder}: the disk is full", "make room, then the same command goes on; nothing is lost")
+        return RunError(f"{folder}: cannot be written: {error.strerror or error}", f"choose another {cls.option}")
 
-    def _note(self, record: Mapping[str, Any]) -> None:
-        if "error" in record:
-            self.failed.add(record["id"])
-        else:
-            self.answered.add(record["id"])
-            self.failed.discard(record["id"])
+
+class Run(Journal):
+    """A run folder that is open for writing; its ids are those of dialogues."""
+
+    lines = RESPONSES
+    option = "--out"
+
+    def add_response(self, response: Response) -> None:
+        """Append a reply with its stages. Raises RunError where the disk is full; nothing finished is lost."""
+        self.append(response_record(response))
+
+    def add_failure(self, dialogue: Dialogue, error: Exception) -> None:
+        """Append what went wrong for one dialogue."""
+        self.append(failure_record(dialogue.id, error))
 
 
 def response_record(response: Response) -> dict[str, Any]:
@@ -153,6 +181,11 @@ def response_record(response: Response) -> dict[str, Any]:
         "inferences": None if response.inferences is None else dict(response.inferences),
         "inferences_dropped": {name: [asdict(one) for one in each] for name, each in response.dropped.items()},
     }
+
+
+def failure_record(name: str, error: Exception) -> dict[str, Any]:
+    """What went wrong, as a line has it in place of an answer."""
+    return {"id": name, "error": {"type": type(error).__name__, "message": str(error)}}
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
@@ -180,13 +213,17 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return manifest
 
 
-def read_records(folder: Path) -> list[dict[str, Any]]:
+def read_records(folder: Path, name: str = RESPONSES) -> list[dict[str, Any]]:
     """The newest line of every dialogue, in the order in which dialogues first appear. A cut last line is left out.
+
+    Args:
+        folder: Of the run.
+        name: Of the file in it.
 
     Raises:
         RunError: A line in the middle is damaged; says which.
     """
-    return newest(read_lines(folder))
+    return newest(read_lines(folder, name))
 
 
 def newest(lines: Iterable[tuple[int, R]]) -> list[R]:
@@ -194,9 +231,9 @@ def newest(lines: Iterable[tuple[int, R]]) -> list[R]:
     return list({record["id"]: record for _, record in lines}.values())
 
 
-def read_lines(folder: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def read_lines(folder: Path, name: str = RESPONSES) -> Iterator[tuple[int, dict[str, Any]]]:
     """Every line of a run with its number, from 1. A cut last line is left out; raises as `read_records` does."""
-    path = folder / RESPONSES
+    path = folder / name
     lines = path.read_bytes().split(b"\n") if path.is_file() else [b""]
     for number, line in enumerate(lines[:-1], 1):
         try:
@@ -228,12 +265,6 @@ def _write_json(path: Path, value: Any) -> None:
     temporary = path.with_suffix(".new")
     temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", "utf-8")
     temporary.replace(path)
-
-
-def _write_error(folder: Path, error: OSError) -> RunError:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return RunError(f"{folder}: the disk is full", "make room, then the same command goes on; nothing is lost")
-    return RunError(f"{folder}: cannot be written: {error.strerror or error}", "choose another --out")
 
 
 def _now() -> str:

@@ -8,7 +8,7 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from string import Formatter
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
@@ -17,8 +17,12 @@ from localemp.commonsense.selection import Select
 from localemp.errors import PromptError, UnknownNameError
 from localemp.paths import resource
 
+VARIANTS = ("paper", "released")
 
-def _placeholders(*names: str) -> AfterValidator:
+P = TypeVar("P", bound=BaseModel)
+
+
+def placeholders(*names: str) -> AfterValidator:
     """A check that a text holds exactly these `{placeholders}`."""
 
     def check(text: str) -> str:
@@ -32,7 +36,7 @@ def _placeholders(*names: str) -> AfterValidator:
     return AfterValidator(check)
 
 
-TextLine = Annotated[str, _placeholders("text")]
+TextLine = Annotated[str, placeholders("text")]
 
 
 class _Strict(BaseModel):
@@ -74,7 +78,7 @@ class Exemplars(_Strict):
     heading_one: str
     heading_many: str
     title_one: str
-    title_many: Annotated[str, _placeholders("number")]
+    title_many: Annotated[str, placeholders("number")]
     separator: str
     end: str
     chat: Lines
@@ -96,12 +100,12 @@ class TwoStage(_Strict):
     """Two-stage interactive generation (section 3.3.2)."""
 
     list_labels: bool
-    labels: Annotated[str, _placeholders("emotions")]
-    ask_both: Annotated[str, _placeholders("labels")]
-    ask_emotion: Annotated[str, _placeholders("labels")]
-    ask_situation: Annotated[str, _placeholders()]
-    given_emotion: Annotated[str, _placeholders("emotion")]
-    given_situation: Annotated[str, _placeholders("situation")]
+    labels: Annotated[str, placeholders("emotions")]
+    ask_both: Annotated[str, placeholders("labels")]
+    ask_emotion: Annotated[str, placeholders("labels")]
+    ask_situation: Annotated[str, placeholders()]
+    given_emotion: Annotated[str, placeholders("emotion")]
+    given_situation: Annotated[str, placeholders("situation")]
     reply: str
     cue: str
 
@@ -114,7 +118,7 @@ class Knowledge(_Strict):
 
     event: EventKind
     introduction: str
-    relation: Annotated[str, _placeholders("label", "inferences")]
+    relation: Annotated[str, placeholders("label", "inferences")]
     between: str
     end: str
     definitions: Mapping[str, str]
@@ -149,20 +153,33 @@ def load_template(name: str) -> Template:
         UnknownNameError: No such variant and no such file.
         PromptError: The file is no TOML, or a key is unknown, missing or wrong; says which.
     """
+    if not name.endswith(".toml") and name not in VARIANTS:
+        raise UnknownNameError("prompt variant", name, VARIANTS, "A path to a .toml file of your own works too")
     path = Path(name) if name.endswith(".toml") else resource("prompts", f"{name}.toml")
-    if not path.is_file() and name.endswith(".toml"):
-        raise PromptError(f"{path}: no such file", "give a prompt file, or one of: paper, released")
+    return read_prompts(path, Template, resource("prompts", "paper.toml"))
+
+
+def read_prompts(path: Path, form: type[P], example: Path) -> P:
+    """Read and check a TOML file of prompts.
+
+    Args:
+        path: The file.
+        form: What it must have; its `sha256` becomes the hash of the file.
+        example: A file of the same form, for errors.
+
+    Raises:
+        PromptError: No such file, no TOML, or a key is unknown, missing or wrong; says which.
+    """
     if not path.is_file():
-        known = sorted(file.stem for file in resource("prompts").glob("*.toml"))
-        raise UnknownNameError("prompt variant", name, known, "A path to a .toml file of your own works too")
+        raise PromptError(f"{path}: no such file", f"give a file like {example}")
     content = path.read_bytes()
     try:
         fields: dict[str, Any] = tomllib.loads(content.decode("utf-8"))
-        return Template(**{**fields, "sha256": hashlib.sha256(content).hexdigest()})
+        return form(**{**fields, "sha256": hashlib.sha256(content).hexdigest()})
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise PromptError(f"{path}: no valid TOML: {error}") from error
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
         what = {"extra_forbidden": "unknown key", "missing": "missing key"}.get(first["type"], first["msg"])
-        raise PromptError(f"{path}: {key}: {what}", f"compare with {resource('prompts', 'paper.toml')}") from error
+        raise PromptError(f"{path}: {key}: {what}", f"compare with {example}") from error

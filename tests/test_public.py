@@ -44,16 +44,17 @@ def test_a_hosted_answer_needs_no_local_engine():
     assert imported_by(program).isdisjoint({"torch", "transformers", "vllm", "sentence_transformers"})
 
 
-@pytest.mark.parametrize("module", ["torch", "vllm", "transformers", "sentence_transformers", "bert_score"])
+@pytest.mark.parametrize("module", ["torch", "vllm", "transformers", "sentence_transformers", "bert_score", "ray"])
 def test_heavy_packages_are_imported_only_by_their_owners(module):
     decoding, checkpoint = "commonsense/decoding.py", "commonsense/checkpoint.py"
     encoder, contextual = "retrieval/encoder.py", "metrics/contextual.py"
     owners = {
-        "torch": {"device.py", encoder, "gguf.py", "commonsense/comet.py", decoding, contextual},
+        "torch": {"device.py", encoder, "gguf.py", "commonsense/comet.py", decoding, contextual, "bench/hardware.py"},
         "vllm": {"engines/vllm.py", "serving/vllm_main.py"},
         "transformers": {encoder, "gguf.py", "engines/tokens.py", "quiet.py", decoding, checkpoint, contextual},
         "sentence_transformers": {encoder},
         "bert_score": {"metrics/bertscore.py"},
+        "ray": {"cluster.py"},
     }[module]
     package = REPOSITORY / "localemp"
     found = set()

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING
 
 from localemp.assembly import Assembly
 from localemp.bench.memory import free_memory, require_memory
-from localemp.bench.offline import OfflineEngine, Replay, Workload, gather, look_up
-from localemp.bench.result import Label, Point, Recording
+from localemp.bench.offline import OfflineEngine, Replay, Workload, look_up
+from localemp.bench.result import Label, Point, Recording, gather
 from localemp.bench.roofline import Roofline, hardware_point
 from localemp.bench.shapes import ModelShape, read_shape
 from localemp.bench.vllm_peer import LONGEST_PROMPT, PeerResult, prompt_text, run_throughput

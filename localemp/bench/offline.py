@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 from localemp.assembly import Assembly
-from localemp.bench.result import Point
 from localemp.data.sources import load_dialogues
 from localemp.dialogue import Dialogue, Message
 from localemp.engines.base import Completion
@@ -266,16 +265,3 @@ class OfflineEngine:
             yield
         finally:
             self.engine.concurrency, self.engine.fixed_length = before, None
-
-
-def gather(
-    part: str, labels: dict[str, str | int | float], repeats: Sequence[dict[str, float]], note: str = ""
-) -> Point:
-    """A point from the figures of its repeats."""
-    names = list(dict.fromkeys(name for figures in repeats for name in figures))
-    return Point(
-        part=part,
-        labels=labels,
-        figures={name: tuple(figures[name] for figures in repeats if name in figures) for name in names},
-        note=note,
-    )

@@ -62,6 +62,17 @@ class Point(_Strict):
         return ", ".join(f"{name} {value}" for name, value in self.labels.items())
 
 
+def gather(part: str, labels: dict[str, Label], repeats: Sequence[dict[str, float]], note: str = "") -> Point:
+    """A point from the figures of its repeats."""
+    names = list(dict.fromkeys(name for figures in repeats for name in figures))
+    return Point(
+        part=part,
+        labels=labels,
+        figures={name: tuple(figures[name] for figures in repeats if name in figures) for name in names},
+        note=note,
+    )
+
+
 class Series(_Strict):
     """Something that was watched while time went on.
 

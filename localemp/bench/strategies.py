@@ -22,8 +22,8 @@ from typing import Any
 
 from localemp.assembly import Assembly
 from localemp.bench.engine import Say, check_fits, is_dummy
-from localemp.bench.offline import Batch, OfflineEngine, Workload, gather, look_up
-from localemp.bench.result import Recording
+from localemp.bench.offline import Batch, OfflineEngine, Workload, look_up
+from localemp.bench.result import Recording, gather
 from localemp.bench.roofline import devices_used
 from localemp.dialogue import Dialogue, Message
 from localemp.engines.base import Completion, Engine, Sampling

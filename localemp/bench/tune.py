@@ -3,18 +3,17 @@
 One setting at a time, on top of the best so far. A trial is an engine of its own that answers the same dialogues with
 texts of one length, the mean of what the model says by itself, so that settings which change replies gain nothing by
 making them shorter. A setting is taken where its slowest repeat beats the fastest of the best so far. At the end the
-best is measured once more beside the settings that it began with: the gain that counts is of these two.
+best is measured once more between two times of the settings that it began with: the gain that counts is of these.
 """
 
 import json
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-from localemp.bench.offline import Batch, OfflineEngine, Workload, gather
 from localemp.bench.result import Point, Recording
 from localemp.errors import LocalempError
 
@@ -51,6 +50,7 @@ SETTINGS = (
     Setting("quantization", ("fp8",), changes_replies=True),
     Setting("enable_chunked_prefill", (False,)),
 )
+CHANGING = frozenset(setting.name for setting in SETTINGS if setting.changes_replies)
 
 
 @dataclass(slots=True)
@@ -58,27 +58,22 @@ class Tuning:
     """A search, and where it stands.
 
     Args:
-        workload: The dialogues with what was looked up for them.
+        measure: Measures a choice of engine arguments, see `localemp.bench.trial.Trial`.
         recording: Where trials are kept; those that are in it already are not repeated.
         settings: What to try.
-        repeats: Batches of a trial, after a warm-up.
-        tokens: Length of every text; None takes the mean of what the model says by itself.
         seconds: Time to spend; the confirmation at the end is within it.
         clock: Shows what is being tried while it is.
         say: Hears what came of it.
     """
 
-    workload: Workload
+    measure: Callable[[Mapping[str, Any]], Awaitable[dict[str, tuple[float, ...]]]]
     recording: Recording
     settings: Sequence[Setting]
-    repeats: int
-    tokens: int | None
     seconds: float
     clock: Callable[[str], AbstractContextManager[object]]
     say: Callable[[str], None]
-    began: float = 0.0
-    longest: float = 0.0
-    usual: list[str] = field(default_factory=list)
+    _began: float = 0.0
+    _longest: float = 0.0
 
     async def search(self) -> dict[str, Any]:
         """The best engine arguments found, besides those of the recipe; empty where nothing was faster.
@@ -86,94 +81,75 @@ class Tuning:
         Raises:
             LocalempError: Not even the settings that it begins with work.
         """
-        self.began = time.perf_counter()
+        self._began = time.perf_counter()
         points = self.recording.result.points
-        points[:] = [point for point in points if point.labels["settings"] != BASELINE]
+        # An earlier session's start is not this one's, and what it confirmed has to be confirmed anew.
+        points[:] = [point for point in points if point.part == PART and point.labels["settings"] != BASELINE]
         best: dict[str, Any] = {}
-        record = await self._trial({})
+        record = start = await self._try({}, None)
         for name, value in [(setting.name, value) for setting in self.settings for value in setting.values]:
-            if not self._time_for(1 + 2):  # it, and both of the confirmation
+            options = {**best, name: value}
+            tried = self._known(options)
+            if tried is None and not self._time_for(1 + 3):  # it, and the confirmation
                 self.recording.result.notes.append("the time was over before everything was tried")
                 break
-            options = {**best, name: value}
-            tried = await self._trial(options)
-            if OBJECTIVE in tried.figures and min(tried.figures[OBJECTIVE]) > max(record.figures[OBJECTIVE]):
+            tried = tried or await self._try(options, start)
+            if OBJECTIVE in tried.figures and is_faster(tried, record):
                 best, record = options, tried
         if best:
             await self._confirm(best)
         return best
 
     def _time_for(self, trials: int) -> bool:
-        return time.perf_counter() - self.began + trials * self.longest <= self.seconds
+        return time.perf_counter() - self._began + trials * self._longest <= self.seconds
 
-    async def _trial(self, options: dict[str, Any]) -> Point:
-        """Measure these arguments, or take what an earlier session measured; what vLLM refuses is a point too."""
+    def _known(self, options: Mapping[str, Any]) -> Point | None:
+        """What an earlier session measured."""
         name = described(options)
-        for point in self.recording.result.parts.get(PART, ()):
-            if point.labels["settings"] == name:
-                return point
-        started = time.perf_counter()
+        return next((point for point in self.recording.result.points if point.labels["settings"] == name), None)
+
+    async def _try(self, options: dict[str, Any], start: Point | None) -> Point:
+        """Measure these arguments; what vLLM refuses is a point too, with its reason."""
+        name, started = described(options), time.perf_counter()
         try:
-            point = await self._measure(PART, options, name)
+            point = await self._measured(PART, options)
         except LocalempError as error:
             if not options:
                 raise
             point = Point(part=PART, labels={"settings": name}, note=f"not possible: {error.message}")
-        self.longest = max(self.longest, time.perf_counter() - started)
+        else:
+            point.figures["gain"] = (gain(point, start or point),)
+        self._longest = max(self._longest, time.perf_counter() - started)
         self.recording.add(point)
         rate = point.median(OBJECTIVE)
         self.say(f"{name}: {point.note if rate is None else f'{rate:.2f} replies/s'}")
         return point
 
-    async def _measure(self, part: str, options: Mapping[str, Any], name: str) -> Point:
+    async def _measured(self, part: str, options: Mapping[str, Any]) -> Point:
+        name = described(options)
         with self.clock(f"{part}: {name}"):
-            async with OfflineEngine([self.workload], options=options) as engine:
-                tokens, figures = await self._length(engine), []
-                batch = await engine.answer(self.workload, tokens=tokens)  # warm-up
-                for _ in range(self.repeats):
-                    batch = await engine.answer(self.workload, tokens=tokens)
-                    figures.append(batch.figures | {"start_s": engine.start_seconds})
-        said = replies(batch)
-        self.usual = self.usual or said
-        point = gather(part, {"settings": name}, figures)
-        same = statistics.mean(one == other for one, other in zip(said, self.usual, strict=True))
-        usual = [each for each in self.recording.result.points if each.labels["settings"] == BASELINE]
-        point.figures["same_replies"] = (same,)
-        point.figures["gain"] = (gain(point, usual[-1] if usual else point),)
-        return point
-
-    async def _length(self, engine: OfflineEngine) -> int:
-        """Tokens of every text, found once by letting the model end its replies itself; also a warm-up."""
-        settings = self.recording.result.settings
-        if "tokens" not in settings:
-            if self.tokens is None:
-                batch = await engine.answer(self.workload)
-                stages = sum(len(record["stages"]) for record in batch.records)
-                settings["tokens"] = max(1, round(batch.tally.completion_tokens / stages))
-            else:
-                settings["tokens"] = self.tokens
-        return int(settings["tokens"])
+            return Point(part=part, labels={"settings": name}, figures=await self.measure(options))
 
     async def _confirm(self, best: dict[str, Any]) -> None:
-        """Both once more, one after the other: the winner of many trials was also lucky."""
-        if not self._time_for(2):
+        """Start, best, start: the winner of many trials was also lucky, and a machine is not always equally fast."""
+        if not self._time_for(3):
             self.recording.result.notes.append("no time was left to confirm the best: its gain is of single trials")
             return
-        for options in ({}, best):
-            point = await self._measure(CONFIRMED, options, described(options))
-            if not options:
-                point.figures["gain"] = (0.0,)
-            self.recording.add(point)
+        before, after, again = [await self._measured(CONFIRMED, options) for options in ({}, best, {})]
+        before.figures = {name: values + again.figures[name] for name, values in before.figures.items()}
+        before.figures["gain"], after.figures["gain"] = (0.0,), (gain(after, before),)
+        self.recording.add(before)
+        self.recording.add(after)
+
+
+def is_faster(point: Point, than: Point) -> bool:
+    """Whether its slowest repeat beats the fastest of the other."""
+    return min(point.figures[OBJECTIVE]) > max(than.figures[OBJECTIVE])
 
 
 def gain(point: Point, base: Point) -> float:
     """By how much a point is faster than another: 0.08 is 8 % more replies a second."""
     return statistics.median(point.figures[OBJECTIVE]) / statistics.median(base.figures[OBJECTIVE]) - 1
-
-
-def replies(batch: Batch) -> list[str]:
-    """The replies in the order of the dialogues' ids."""
-    return [record["reply"] for record in sorted(batch.records, key=lambda record: str(record["id"]))]
 
 
 def described(options: Mapping[str, Any]) -> str:

@@ -95,11 +95,11 @@ class Display:
             task = live.add_task(escape(what))
             yield lambda text: live.update(task, description=escape(text))
 
-    def tally(self, tally: Tally) -> None:
-        """Progress of a batch: done, failed, dialogues and tokens a second, time left."""
+    def tally(self, tally: Tally, what: str = "dialogues") -> None:
+        """Progress of a batch: done, failed, dialogues (or what it is) and tokens a second, time left."""
         finished = tally.done + tally.failed
         seconds = max(tally.seconds, 1e-9)
-        speed = f"{tally.done / seconds:.2f} dialogues/s, {tally.completion_tokens / seconds:.0f} tokens/s"
+        speed = f"{tally.done / seconds:.2f} {what}/s, {tally.completion_tokens / seconds:.0f} tokens/s"
         failed = f", [red]{tally.failed} failed[/red]" if tally.failed else ""
         self._show("Answering", finished, tally.total, MofNCompleteColumn(), speed + failed)
 

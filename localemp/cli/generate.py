@@ -2,12 +2,15 @@
 
 import asyncio
 import sys
+import time
+from contextlib import ExitStack, closing
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from localemp.cli.options import data_options, model_options, recipe_of, strategy_options
+from localemp.cli.options import cluster_options, data_options, model_options, recipe_of, strategy_options
 from localemp.cli.words import count
 
 if TYPE_CHECKING:
@@ -22,11 +25,21 @@ if TYPE_CHECKING:
 @model_options
 @strategy_options
 @data_options
+@cluster_options
 @click.option("--limit", type=click.IntRange(min=1), help="Only so many dialogues from the start.")
 @click.option("--out", type=click.Path(path_type=Path), help="The run's folder; a name from the settings by default.")
 @click.option("--retry-errors", is_flag=True, help="Ask again for dialogues that failed before.")
 @click.option("--show", type=click.IntRange(min=0), default=3, show_default=True, help="Replies to show at the end.")
-def generate(limit: int | None, out: Path | None, retry_errors: bool, show: int, split: str, **options: Any) -> None:
+def generate(
+    limit: int | None,
+    out: Path | None,
+    retry_errors: bool,
+    show: int,
+    split: str,
+    address: str | None,
+    actors: int | None,
+    **options: Any,
+) -> None:
     """Answer every dialogue of a data set.
 
     Replies are kept as they finish. Ctrl-C stops; the same command goes on where it stopped.
@@ -35,14 +48,17 @@ def generate(limit: int | None, out: Path | None, retry_errors: bool, show: int,
     from localemp.cli.display import Display
     from localemp.cli.replies import print_replies
     from localemp.data.sources import load_dialogues
-    from localemp.errors import FatalEngineError, RunError
+    from localemp.errors import FatalEngineError, OptionError, RunError
     from localemp.runs import Run, read_records
 
     recipe = recipe_of(options)
+    _check_cluster_options(address, actors)
     with Display() as display:
         dialogues = load_dialogues(recipe.data, split, recipe.instances)
         assembly = Assembly(recipe, display.bytes, display.embedding)
         display.note_shut_down(assembly.profile)
+        if address is not None and not assembly.runs_here and recipe.script is None:
+            raise OptionError("--ray is for models that run on the cluster, and a server answers here", "leave one out")
         settings = assembly.settings(dialogues, split)
         folder = out or default_folder(settings)
         chosen = dialogues[:limit]
@@ -62,7 +78,11 @@ def generate(limit: int | None, out: Path | None, retry_errors: bool, show: int,
             tally = None
             if pending:
                 try:
-                    tally = asyncio.run(_answer(assembly, pending, len(chosen), run, display))
+                    if address is None:
+                        tally = asyncio.run(_answer(assembly, pending, len(chosen), run, display))
+                    else:
+                        where = address, actors
+                        tally = _answer_on_cluster(assembly, settings, pending, len(chosen), run, display, where)
                 except (KeyboardInterrupt, FatalEngineError, RunError) as stop:
                     done = sum(dialogue.id in run.answered for dialogue in chosen)
                     display.say(f"stopped: {done} of {count(len(chosen), 'reply', 'replies')} are in {folder}")
@@ -109,6 +129,52 @@ async def _answer(
         return await answer_all(strategy, drafts, engine, run, display.tally)
     finally:
         await engine.close()
+
+
+def _answer_on_cluster(
+    assembly: "Assembly",
+    settings: dict[str, Any],
+    pending: "list[Dialogue]",
+    chosen: int,
+    run: "Run",
+    display: "Display",
+    where: tuple[str, int | None],
+) -> "Tally":
+    from localemp.cluster import Cluster
+    from localemp.generation import Tally
+
+    address, actors = where
+    with Cluster(address, run.folder / "ray.log") as cluster, ExitStack() as stack:
+        actors = min(actors or cluster.actors_for(assembly.recipe), len(pending))
+        answers = stack.enter_context(closing(cluster.answers(assembly, settings, pending, actors)))
+        with display.clock(f"Starting {count(actors, 'engine')} on Ray ({assembly.profile.name})"):
+            first = next(answers)
+        tally = Tally(len(pending), started=time.perf_counter() - first.seconds)
+        who: list[str] = []
+        left = {dialogue.id for dialogue in pending}
+        for share in chain([first], answers):
+            if share.engine and not who:
+                run.add_session(_session(chosen, {**share.engine, **cluster.describe(), "actors": actors}))
+            if share.engine and share.who not in who:
+                who.append(share.who)
+                run.change_session({"engines": who})
+            for record in share.records:
+                if record["id"] in left:  # what Ray repeated is written once
+                    left.remove(record["id"])
+                    run.append(record)
+                    tally.add(record)
+            display.tally(tally)
+            if share.stopped is not None:
+                raise share.stopped
+        tally.ended = time.perf_counter()
+        return tally
+
+
+def _check_cluster_options(address: str | None, actors: int | None) -> None:
+    from localemp.errors import OptionError
+
+    if actors is not None and address is None:
+        raise OptionError("--actors says how many engines a Ray cluster runs", "add --ray ADDRESS, or leave it out")
 
 
 def _session(dialogues: int, engine: dict[str, Any]) -> dict[str, Any]:

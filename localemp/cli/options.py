@@ -26,15 +26,19 @@ _SAMPLING = (
     click.option("--seed", default=0, show_default=True, help="Of few-shot exemplars and of sampling."),
 )
 
-_MODEL = (
-    _NAME,
-    click.option("--base-url", help="An OpenAI-compatible server to ask instead; the key comes from OPENAI_API_KEY."),
+_ENGINE = (
     click.option("--engine-arg", "engine_args", multiple=True, metavar="NAME=VALUE",
                  help="Passed to vLLM, such as tensor_parallel_size=2; may be repeated."),
     click.option("--concurrency", type=click.IntRange(min=1), help="Dialogues in flight at once."),
+)  # fmt: skip
+
+_MODEL = (
+    _NAME,
+    click.option("--base-url", help="An OpenAI-compatible server to ask instead; the key comes from OPENAI_API_KEY."),
+    *_ENGINE,
     *_SAMPLING,
     click.option("--script", type=_THERE, hidden=True, help="Answer from a file: for tests and dry runs."),
-)  # fmt: skip
+)
 
 _PROMPTS = (
     click.option("--variant", default="paper", show_default=True,
@@ -72,6 +76,14 @@ _DATA = (
 )  # fmt: skip
 
 
+_CLUSTER = (
+    click.option("--ray", "address", metavar="ADDRESS",
+                 help="Answer on a Ray cluster: auto (on this machine), local (a new one), HOST:PORT, ray://HOST:PORT."),
+    click.option("--actors", type=click.IntRange(min=1),
+                 help="Engines on the cluster; by default as many as its GPUs hold, or one a machine."),
+)  # fmt: skip
+
+
 def _with(options: tuple[Callable[[Any], Any], ...]) -> Callable[[F], F]:
     def decorate(function: F) -> F:
         for option in reversed(options):
@@ -83,8 +95,11 @@ def _with(options: tuple[Callable[[Any], Any], ...]) -> Callable[[F], F]:
 
 model_options = _with(_MODEL)
 strategy_options = _with(_STRATEGY)
+local_model_options = _with((_NAME, *_ENGINE, *_SAMPLING))
+prompt_options = _with(_PROMPTS)
 serve_options = _with((_NAME, *_PROMPTS, *_SAMPLING))
 data_options = _with(_DATA)
+cluster_options = _with(_CLUSTER)
 
 
 def recipe_of(options: dict[str, Any]) -> "Recipe":

@@ -1,6 +1,7 @@
 """`localemp tune`: the engine settings that are fastest for a person's own prompts."""
 
 import asyncio
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from localemp.cli.words import count
 
 if TYPE_CHECKING:
     from localemp.bench.result import Recording, Result
+    from localemp.bench.trial import Trial
     from localemp.bench.tune import Setting
     from localemp.cli.display import Display
 
@@ -50,16 +52,16 @@ def tune(
     Each trial is an engine of its own that answers the same dialogues. Trials are kept: after Ctrl-C the same command
     goes on. The best command line is printed at the end.
     """
+    seconds, settings = _seconds(budget), _settings(only, keep_replies)
+    if load_format == "dummy" and reply_tokens is None:
+        raise click.UsageError("dummy weights end no reply by themselves: give --reply-tokens, such as 64")
+
     from localemp.bench.dummy import dummy_notes
     from localemp.bench.offline import dialogues_for, look_up
     from localemp.bench.result import Recording
-    from localemp.bench.tune import Tuning
+    from localemp.bench.trial import Trial
     from localemp.cli.display import Display
-    from localemp.errors import OptionError
 
-    seconds, settings = _seconds(budget), _settings(only, keep_replies)
-    if load_format == "dummy" and reply_tokens is None:
-        raise OptionError("dummy weights end no reply by themselves", "give --reply-tokens, such as 64")
     with Display() as display, model_to_measure(options, load_format, display) as assembly:
         asked = dialogues_for(assembly, split, dialogues)
         display.say(f"looking up what {assembly.recipe.strategy} needs for {count(len(asked), 'dialogue')}")
@@ -70,11 +72,24 @@ def tune(
         title = f"{workload.assembly.profile.name}, {workload.assembly.strategy.name}"
         recording = Recording(path, "tune", title, made, dummy=load_format == "dummy")
         recording.result.notes += dummy_notes(assembly.recipe)
-        _take_up(recording, path, display)
-        tuning = Tuning(workload, recording, settings, repeats, reply_tokens, seconds, display.clock, display.say)
+        tokens = _take_up(recording, path, display)
+        trial = Trial(workload, repeats, reply_tokens or tokens)
         with measured(recording):
-            best = asyncio.run(tuning.search())
+            best = asyncio.run(_search(trial, recording, settings, seconds, display))
     _advise(recording.result, best, options["model"], options["strategy"])
+
+
+async def _search(
+    trial: "Trial", recording: "Recording", settings: "list[Setting]", seconds: float, display: "Display"
+) -> dict[str, Any]:
+    from localemp.bench.tune import Tuning
+
+    async def measure(options: Mapping[str, Any]) -> "dict[str, tuple[float, ...]]":
+        figures = await trial(options)
+        recording.result.settings["tokens"] = trial.tokens  # a session that goes on needs them
+        return figures
+
+    return await Tuning(measure, recording, settings, seconds, display.clock, display.say).search()
 
 
 def _default_out(settings: dict[str, Any]) -> Path:
@@ -83,14 +98,14 @@ def _default_out(settings: dict[str, Any]) -> Path:
     return Path("bench") / f"tune-{default_folder(settings).name}.json"
 
 
-def _take_up(recording: "Recording", path: Path, display: "Display") -> None:
-    """Go on with what an earlier session tried; other settings are refused."""
+def _take_up(recording: "Recording", path: Path, display: "Display") -> int | None:
+    """Go on with what an earlier session tried; gives the length of its texts. Other settings are refused."""
     from localemp.bench.result import read_result
     from localemp.errors import OptionError
     from localemp.settings import compare_settings
 
     if not path.exists():
-        return
+        return None
     before, now = read_result(path), recording.result
     tokens = before.settings.pop("tokens", None)
     if different := compare_settings(before.settings, now.settings, "in the file"):
@@ -98,9 +113,8 @@ def _take_up(recording: "Recording", path: Path, display: "Display") -> None:
     if before.machine != now.machine or before.versions != now.versions:
         raise OptionError(f"--out {path} has trials of another machine or other versions", "name another")
     now.points = before.points
-    if tokens is not None:
-        now.settings["tokens"] = tokens
-    display.say(f"{len(now.points)} trials are in {path} already")
+    display.say(f"{count(len(now.points), 'trial')} of an earlier session: {path}")
+    return int(tokens) if tokens else None
 
 
 def _seconds(budget: str) -> float:
@@ -126,15 +140,20 @@ def _settings(only: str | None, keep_replies: bool) -> "list[Setting]":
 
 
 def _advise(result: "Result", best: dict[str, Any], model: str, strategy: str) -> None:
-    from localemp.bench.tune import CONFIRMED, command_lines
+    from localemp.bench.tune import CHANGING, CONFIRMED, command_lines, is_faster
 
     if not best:
         click.echo("nothing was faster beyond the spread than localemp's own settings")
         return
     confirmed = result.parts.get(CONFIRMED)
-    gain = confirmed[-1].median("gain") if confirmed else None
+    if confirmed and not is_faster(confirmed[1], confirmed[0]):
+        click.echo(
+            "what was fastest is not faster beyond the spread when it is measured anew: keep localemp's settings"
+        )
+        return
+    gain = confirmed[1].median("gain") if confirmed else None
     click.echo(f"best: {gain:+.1%} replies/s, measured anew beside the start" if gain is not None else "best:")
     for line in command_lines(best, model, strategy):
         click.echo(f"  {line}")
-    if changed := [name for name in best if name in ("kv_cache_dtype", "quantization")]:
+    if changed := [name for name in best if name in CHANGING]:
         click.echo(f"{' and '.join(changed)}: other replies; score them before you use it (`localemp compare`)")

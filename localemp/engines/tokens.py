@@ -38,18 +38,19 @@ class PromptTokenizer:
         """Whether the chat template shows a system message, found out by trying."""
         probe = [Message("system", "localemp-probe"), Message("user", "hello")]
         try:
-            return "localemp-probe" in self._render(probe)
+            return self.has_chat_template and "localemp-probe" in self.render(probe)
         except Exception:  # templates raise whatever their Jinja code raises
             return False
 
     def encode(self, messages: Sequence[Message]) -> list[int]:
-        """Token ids of the prompt: through the chat template, or as plain text where there is none."""
-        if not self.has_chat_template:
-            text = "\n\n".join(message.content for message in messages)
-            return list(self.tokenizer(text)["input_ids"])
-        return list(self.tokenizer(self._render(messages), add_special_tokens=False)["input_ids"])
+        """Token ids of the prompt."""
+        # A chat template writes special tokens itself.
+        return list(self.tokenizer(self.render(messages), add_special_tokens=not self.has_chat_template)["input_ids"])
 
-    def _render(self, messages: Sequence[Message]) -> str:
+    def render(self, messages: Sequence[Message]) -> str:
+        """The prompt as text: through the chat template, or as plain text where there is none."""
+        if not self.has_chat_template:
+            return "\n\n".join(message.content for message in messages)
         turns = [{"role": message.role, "content": message.content} for message in messages]
         return str(
             self.tokenizer.apply_chat_template(

@@ -7,13 +7,10 @@ import asyncio
 import gc
 import logging
 import multiprocessing
-import os
 import subprocess
-import sys
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from importlib.metadata import version
 from pathlib import Path
@@ -32,6 +29,7 @@ from localemp.engines.vllm_process import (
     vllm_version,
 )
 from localemp.errors import EngineError, FatalEngineError, OptionError, PromptTooLongError, UnknownNameError
+from localemp.output import output_to
 
 if TYPE_CHECKING:
     from multiprocessing.process import BaseProcess
@@ -94,7 +92,7 @@ class VLLMEngine(Engine):
         if self._llm is None:
             raise FatalEngineError("the engine is not started", "use `async with engine:` or `await engine.start()`")
         from vllm import SamplingParams
-        from vllm.sampling_params import RequestOutputKind
+        from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
         from vllm.v1.engine.exceptions import EngineDeadError
 
         started = time.perf_counter()
@@ -109,6 +107,7 @@ class VLLMEngine(Engine):
             seed=sampling.seed,
             stop=[] if fixed else list(sampling.stop),
             ignore_eos=fixed is not None,
+            structured_outputs=StructuredOutputsParams(json=sampling.schema) if sampling.schema and not fixed else None,
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
         final = None
@@ -146,6 +145,11 @@ class VLLMEngine(Engine):
         if self._llm is not None:
             await self._llm.reset_prefix_cache()
 
+    @property
+    def max_num_seqs(self) -> int:
+        """How many requests the started engine computes at once at most; more wait in its queue."""
+        return 0 if self._llm is None else int(self._llm.vllm_config.scheduler_config.max_num_seqs)
+
     def describe(self) -> dict[str, Any]:
         """Versions of vLLM and torch, the platform (once it started), and every engine argument that was set."""
         return {
@@ -160,7 +164,7 @@ class VLLMEngine(Engine):
         require_vllm()
         self.log.parent.mkdir(parents=True, exist_ok=True)
         self._log_start = self.log.stat().st_size if self.log.exists() else 0
-        with _output_to(self.log):
+        with output_to(self.log):
             try:
                 self._load()
             except UnknownNameError:
@@ -196,7 +200,7 @@ class VLLMEngine(Engine):
         logging.getLogger("vllm").handlers[:] = [logging.FileHandler(self.log, encoding="utf-8")]
 
     def _stop(self) -> None:
-        with _output_to(self.log):
+        with output_to(self.log):
             if self._watch is not None:
                 self._watch.kill()
                 self._watch.wait()
@@ -211,7 +215,7 @@ class VLLMEngine(Engine):
 
     def _cannot_start(self, error: Exception) -> FatalEngineError:
         said = self._said()
-        if known := known_reason(said, lambda name: f"--engine-arg {name}"):
+        if known := known_reason(f"{said}\n{error}", lambda name: f"--engine-arg {name}"):
             return FatalEngineError(*known)
         return FatalEngineError(
             f"vLLM could not start: {first_error(said) or _first_line(error)}", f"its log: {self.log}"
@@ -221,22 +225,3 @@ class VLLMEngine(Engine):
 def _first_line(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return " ".join(lines[:3]) or type(error).__name__
-
-
-@contextmanager
-def _output_to(log: Path) -> Iterator[None]:
-    """Send this process's output to a file meanwhile; processes started meanwhile keep it for good."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    kept = os.dup(1), os.dup(2)
-    try:
-        with log.open("ab") as stream:
-            os.dup2(stream.fileno(), 1)
-            os.dup2(stream.fileno(), 2)
-        yield
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        for descriptor, original in zip((1, 2), kept, strict=True):
-            os.dup2(original, descriptor)
-            os.close(original)

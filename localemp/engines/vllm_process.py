@@ -84,6 +84,11 @@ def known_reason(said: str, option: Callable[[str], str]) -> tuple[str, str] | N
             f"not enough memory for the KV cache: it was to have {wanted} GiB, {available} of {total} GiB are free",
             f"ask for less with {option('kv_cache_memory_bytes')}, or end other programs",
         )
+    if _NO_GPU in said:
+        return (
+            "this build of vLLM finds no GPU that it could use",
+            "see whether nvidia-smi shows one, or take the CPU build: pip uninstall vllm; pip install 'localemp[cpu]'",
+        )
     if _KILLED.search(said):
         return (
             "its engine process was killed, as Linux does when memory runs out",
@@ -107,6 +112,7 @@ _TOO_LITTLE_KV = re.compile(
 _TOO_LITTLE_RAM = re.compile(
     r"Available memory on node \d+ \(([\d.]+)/([\d.]+) GiB\).*?requested memory for kv \(([\d.]+) GiB\)", re.DOTALL
 )
+_NO_GPU = "Failed to infer device type"
 _KILLED = re.compile(r"Failed core proc\(s\): \{[^}]*: -9\b")
 # Warnings may quote an exception in the middle of a line; one that was raised stands at its beginning.
 _PROCESS, _LOGGED = r"^(?:\(\S+ pid=\d+\) )?", r"(?:ERROR|CRITICAL) \S+ \S+ \[[^\]]*\] "

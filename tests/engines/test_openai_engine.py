@@ -445,6 +445,37 @@ async def test_a_refusal_without_code_is_recognised_by_its_words() -> None:
     assert "temperature" not in server.requests[1].body
 
 
+SCHEMA = '{"type": "object", "properties": {"choice": {"enum": ["A", "B"]}}}'
+
+
+async def test_a_schema_is_sent_as_a_strict_response_format() -> None:
+    with FakeServer() as server:
+        got = await ask(server, Sampling(schema=SCHEMA))
+        await ask(server)
+        await ask(server, Sampling(schema=SCHEMA), api="completions")
+    form = {"name": "answer", "strict": True, "schema": json.loads(SCHEMA)}
+    assert server.requests[0].body["response_format"] == {"type": "json_schema", "json_schema": form}
+    assert got.notes == ()
+    assert not any("response_format" in request.body for request in server.requests[1:])
+
+
+@pytest.mark.parametrize(
+    "refused",
+    [
+        "Invalid parameter: 'response_format' of type 'json_schema' is not supported with this model.",  # OpenAI, gpt-4
+        "This response_format type is unavailable now",  # DeepSeek
+        "This model does not support response format `json_schema`.",  # Groq
+        "Unsupported parameter: 'response_format' is not supported with this model.",
+    ],
+)
+async def test_a_model_that_cannot_be_held_to_a_schema_is_asked_without(refused: str) -> None:
+    answer = error(400, refused, type="invalid_request_error", param=None, code="invalid_request_error")
+    with FakeServer([answer]) as server:
+        got = await ask(server, Sampling(schema=SCHEMA))
+    assert got.notes == ("response_format dropped: the model refuses it",)
+    assert "response_format" not in server.requests[1].body
+
+
 @pytest.mark.parametrize(
     ("name", "options"),
     [

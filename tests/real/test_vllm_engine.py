@@ -81,6 +81,18 @@ async def test_stop_texts_and_sampling_reach_the_engine(assembly, engine):
     assert once.text == again.text != other.text
 
 
+async def test_a_schema_holds_the_answer(assembly, engine):
+    form = {"type": "object", "properties": {"choice": {"enum": ["A", "tie"]}}, "required": ["choice"]}
+    schema = json.dumps(form | {"additionalProperties": False})
+    prompts = [assembly.prompts.messages(dialogue) for dialogue in load_dialogues("samples", limit=4)]
+    held = [engine.chat(messages, replace(GREEDY, temperature=1.0, seed=1, schema=schema)) for messages in prompts]
+    free = [engine.chat(messages, GREEDY) for messages in prompts]  # in the same batches
+    answers = await asyncio.gather(*held, *free)
+    assert all(json.loads(answer.text)["choice"] in ("A", "tie") for answer in answers[:4])
+    assert all(answer.finish_reason == "stop" for answer in answers[:4])
+    assert not any(answer.text.startswith("{") for answer in answers[4:])
+
+
 async def test_a_prompt_that_does_not_fit_is_refused_with_numbers(engine):
     with pytest.raises(PromptTooLongError, match="up to 24 tokens do not fit a context of 1536 tokens") as caught:
         await engine.chat([Message("user", "word " * 3000)], GREEDY)

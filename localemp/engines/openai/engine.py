@@ -5,6 +5,7 @@ say so and a test can count it.
 """
 
 import asyncio
+import json
 import logging
 import random
 import re
@@ -38,7 +39,7 @@ LONGEST_ASKED = 600.0
 
 _log = logging.getLogger(__name__)
 _PATHS = {"chat": "/chat/completions", "completions": "/completions"}
-_DROPPABLE = {"temperature", "top_p", "seed", "stop"}
+_DROPPABLE = {"temperature", "top_p", "seed", "stop", "response_format"}
 _SECRET = re.compile("key|secret|password|authorization", re.IGNORECASE)
 _SHORT_LIST = 20  # a server of one's own lists a few models; of a longer list we do not know that it is complete
 
@@ -51,7 +52,7 @@ class OpenAIEngine(Engine):
     A call that waits keeps its place, so that fewer requests are under way while the server is short of room.
 
     A parameter that the model refuses is replaced (max_tokens by max_completion_tokens) or dropped (temperature, top_p,
-    seed, stop) once for all later calls; `Completion.notes` says so for every call that it affects.
+    seed, stop, response_format) once for all later calls; `Completion.notes` says so for every call that it affects.
     """
 
     name = "openai"
@@ -214,6 +215,9 @@ class OpenAIEngine(Engine):
         }
         settings |= {"seed": sampling.seed} if sampling.seed is not None else {}
         settings |= {"stop": list(sampling.stop)} if sampling.stop else {}
+        if sampling.schema and self.api == "chat":
+            form = {"name": "answer", "strict": True, "schema": json.loads(sampling.schema)}
+            settings["response_format"] = {"type": "json_schema", "json_schema": form}
         notes = []
         for name, value in settings.items():
             instead = self._changed.get(name, name)

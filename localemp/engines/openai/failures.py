@@ -96,9 +96,13 @@ def refused_parameter(error: openai.APIError) -> str | None:
     """The parameter that the model does not take, where that is what the error says."""
     if not isinstance(error, openai.APIStatusError) or error.status_code not in (400, 422):
         return None
+    said = server_message(error)
+    # OpenAI's older models, DeepSeek, Groq and others refuse JSON schemas each in its own words, mostly without a code.
+    if "response_format" in f"{error.param} {said}" or "response format" in said:
+        return "response_format"
     if error.code in _REFUSALS and error.param:
         return str(error.param)
-    found = _REFUSAL_TEXT.search(server_message(error))
+    found = _REFUSAL_TEXT.search(said)
     return found[1] if found else None
 
 

@@ -1,0 +1,36 @@
+"""`localemp study export`: all answers as CSV or JSON lines."""
+
+from pathlib import Path
+
+import click
+
+from localemp.cli.words import count
+
+
+@click.command()
+@click.argument("study", type=click.Path(path_type=Path))
+@click.option("--format", "form", type=click.Choice(["csv", "jsonl"]), default="csv", show_default=True)
+@click.option("--out", type=click.Path(path_type=Path), help="The file to write; without it, the answers are printed.")
+@click.option("--unblinded", is_flag=True, help="Name systems and dialogues.")
+def export(study: Path, form: str, out: Path | None, unblinded: bool) -> None:
+    """Write the newest answer of everybody to everything: people's, imported ones, and judges'."""
+    from localemp.errors import OptionError
+    from localemp.studies.answers import Answers
+    from localemp.studies.exporting import all_given, as_csv, as_jsonl, lines_of
+    from localemp.studies.study import ANSWERS, Study
+
+    rated = Study.read(study)
+    answers = Answers(study / ANSWERS, rated)
+    given = all_given(rated, answers)
+    answers.close()
+    lines = lines_of(given, rated, unblinded)
+    text = as_csv(lines, unblinded) if form == "csv" else as_jsonl(lines)
+    if out is None:
+        click.echo(text, nl=False)
+        return
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(text, "utf-8")
+    except OSError as error:
+        raise OptionError(f"--out {out}: cannot be written: {error.strerror}", "name another file") from error
+    click.echo(f"{count(len(given), 'answer')}: {out}")

@@ -1,0 +1,145 @@
+"""`localemp study judge`: a model rates a study."""
+
+import asyncio
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from localemp.cli.options import model_options, recipe_of
+from localemp.cli.words import count
+
+if TYPE_CHECKING:
+    from localemp.assembly import Assembly
+    from localemp.cli.display import Display
+    from localemp.generation import Tally
+    from localemp.studies.judge import Answers, Judge, Question
+    from localemp.studies.verdicts import JudgeStats
+
+
+@click.command()
+@click.argument("study", type=click.Path(path_type=Path))
+@model_options
+@click.option("--votes", type=click.IntRange(min=1), default=1, show_default=True,
+              help="Times that everything is asked; above 1 it takes a --temperature above 0.")  # fmt: skip
+@click.option("--name", help="Of the judge, in tables and as a folder; the model's by default.")
+@click.option("--prompts", type=click.Path(path_type=Path), help="What it is asked, in the form of prompts/judge.toml.")
+@click.option("--limit", type=click.IntRange(min=1), help="Only so many items from the start.")
+def judge(study: Path, votes: int, name: str | None, prompts: Path | None, limit: int | None, **options: Any) -> None:
+    """Let a model rate STUDY: aspect by aspect, each pair in both orders.
+
+    Answers are kept as they come. Ctrl-C stops; the same command goes on where it stopped.
+    """
+    from localemp.assembly import Assembly
+    from localemp.cli.display import Display
+    from localemp.errors import FatalEngineError, JudgeError, RunError
+    from localemp.studies.judge import Answers, Judge, questions
+    from localemp.studies.judge_prompts import JudgePrompts
+    from localemp.studies.study import JUDGES, Study
+    from localemp.studies.verdicts import read_stats
+
+    recipe = recipe_of(options)
+    with Display() as display:
+        rated = Study.read(study)
+        assembly = Assembly(recipe, display.bytes)
+        judged = Judge(rated, JudgePrompts.read(prompts), assembly.sampling, votes)
+        display.note_shut_down(assembly.profile)
+        folder = study / JUDGES / _folder_name(name, assembly.profile.name)
+        asked = questions(rated, votes, limit)
+        with Answers.open(folder, assembly.model_settings() | judged.describe()) as answers:
+            pending = [question for question in asked if question.id not in answers.answered]
+            if len(pending) < len(asked):
+                display.say(f"{len(asked) - len(pending)} of {len(asked)} answers are there already")
+            tally = None
+            try:
+                answers.check()
+                if pending:
+                    tally = asyncio.run(_ask(assembly, judged, pending, answers, display))
+            except (KeyboardInterrupt, FatalEngineError, JudgeError, RunError) as stop:
+                done = sum(question.id in answers.answered for question in asked)
+                display.say(f"stopped: {done} of {count(len(asked), 'answer')} are in {folder}")
+                if not isinstance(stop, KeyboardInterrupt):
+                    raise
+                display.say("next: the same command goes on from here")
+                raise click.exceptions.Exit(130) from None
+            failed = sum(question.id in answers.failed for question in asked)
+    if tally is not None:
+        _say_how_fast(tally)
+    _say(read_stats(folder))
+    click.echo(f"judge: {folder}")
+    if failed:
+        click.echo(f"next: {folder / Answers.lines} says why; the same command asks again for what failed", err=True)
+        sys.exit(1)
+    click.echo(f"next: `localemp study report {study}`")
+
+
+def _folder_name(name: str | None, model: str) -> str:
+    import re
+
+    from localemp.errors import OptionError
+
+    if name is not None and not re.fullmatch(r"\w[\w.-]*", name):
+        raise OptionError(f"--name {name!r} is no name for a folder", "use letters, digits, dots and dashes")
+    return name or re.sub(r"[^\w.]+", "-", model).strip("-.")
+
+
+async def _ask(
+    assembly: "Assembly", judged: "Judge", pending: "list[Question]", answers: "Answers", display: "Display"
+) -> "Tally":
+    import shlex
+
+    from localemp.machine import machine, versions
+
+    context = await judged.plan(pending, assembly.planner()) if assembly.runs_here else None
+    engine = assembly.engine(context, answers.folder / "engine.log")
+    with display.clock(f"Starting {engine.name} ({assembly.profile.name})"):
+        await engine.start()
+    try:
+        command = shlex.join(["localemp", *sys.argv[1:]])
+        made = {"command": command, "questions": len(pending), "versions": versions(), "machine": machine()}
+        answers.add_session(made | engine.describe())
+        return await judged.ask_all(pending, engine, answers, lambda tally: display.tally(tally, "answers"))
+    finally:
+        await engine.close()
+
+
+def _say_how_fast(tally: "Tally") -> None:
+    seconds, tokens = tally.seconds, tally.prompt_tokens + tally.completion_tokens
+    click.echo(
+        f"this time: {count(tally.done, 'answer')} in {seconds:.1f} s, {tally.done / seconds:.2f} answers/s, "
+        f"{tokens / seconds:.0f} tokens/s of prompts and answers"
+    )
+    if tally.cached_tokens is not None and tally.prompt_tokens:
+        hits = tally.cached_tokens / tally.prompt_tokens
+        click.echo(f"prefix cache: {hits:.1%} of {tally.prompt_tokens} tokens of prompts were in it")
+
+
+def _say(stats: "JudgeStats") -> None:
+    """What is known of the judge, whenever it was asked."""
+    answers, votes = count(stats.answers, "answer"), count(stats.votes, "vote")
+    failed = f", {stats.failed} failed" if stats.failed else ""
+    missing = f", {stats.missing} missing for want of an answer that can be read" if stats.missing else ""
+    click.echo(
+        f"{answers}, {stats.unparsable} unparsable ({stats.unparsable_share or 0:.1%}){failed}; {votes}{missing}"
+    )
+    if stats.flip_rate is not None:
+        click.echo(
+            f"flips: {stats.flips} of {stats.pairs} ({stats.flip_rate:.1%}) change with the order of the replies and "
+            f"count as ties; {_trust(stats.flip_rate)}"
+        )
+    if stats.first_share is not None:
+        click.echo(f"position: {stats.first_share:.1%} of choices are for the reply shown first; 50% is no bias")
+    click.echo(f"tokens: {stats.prompt_tokens} of prompts, {stats.completion_tokens} of answers")
+    if stats.cost:
+        click.echo(f"cost: {stats.cost:.4f} US dollars")
+    for note in stats.notes:
+        click.echo(f"note: {note}")
+
+
+def _trust(flip_rate: float) -> str:
+    """What a rate means beside that of a judge that guesses."""
+    advice = (
+        ": do not trust this judge" if flip_rate >= 0.5 else ": trust this judge little" if flip_rate >= 0.25 else ""
+    )
+    return f"guessing flips half of the time{advice}"

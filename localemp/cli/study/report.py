@@ -1,0 +1,54 @@
+"""`localemp study report`: means, preferences, agreement, and how a judge compares with people."""
+
+import json
+from pathlib import Path
+
+import click
+
+from localemp.cli.tables import print_table, table_options, write_tables
+
+
+@click.command()
+@click.argument("study", type=click.Path(path_type=Path))
+@table_options
+@click.option("--json", "as_json", is_flag=True, help="Print every figure as JSON, unrounded.")
+@click.option("--judge", "judges", multiple=True, metavar="NAME", help="Only this judge; may be repeated.")
+@click.option(
+    "--resamples",
+    type=click.IntRange(min=100),
+    default=2000,
+    show_default=True,
+    help="Samples of dialogues for each interval.",
+)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of these samples.")
+@click.option("--drop-failed", is_flag=True, help="Leave out people who missed half of the attention checks or more.")
+def report(
+    study: Path,
+    markdown: Path | None,
+    latex: Path | None,
+    csv: Path | None,
+    as_json: bool,
+    judges: tuple[str, ...],
+    resamples: int,
+    seed: int,
+    drop_failed: bool,
+) -> None:
+    """Say what people and judges think of the systems, how far people agree, and how far a judge agrees with them.
+
+    STUDY is a study's folder. Without an option that names a file, the tables are printed. `localemp report RUN...
+    --study STUDY` puts the same tables beside the automatic metrics.
+    """
+    from localemp.studies.figures import figures_of
+    from localemp.studies.intervals import Bootstrap
+    from localemp.studies.study import Study
+    from localemp.studies.tables import study_tables
+
+    figures = figures_of(Study.read(study), Bootstrap(resamples, seed), judges, drop_failed)
+    if as_json:
+        click.echo(json.dumps(figures.as_dict(), indent=2, ensure_ascii=False, allow_nan=False))
+        return
+    tables = study_tables(figures)
+    write_tables(tables, markdown, latex, csv)
+    if not (markdown or latex or csv):
+        for table in tables:
+            print_table(table)

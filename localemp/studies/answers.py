@@ -1,0 +1,298 @@
+"""What people answered, and what was imported: one SQLite file, which many threads and processes may use at once.
+
+An answer is a row that is never changed: whoever changes an answer adds one, the newest counts, and the older ones stay
+with their time. WAL with synchronous=FULL: what was put is on the disk when `put` returns, and neither a kill nor a
+power cut takes it away again (unless the disk itself says so too early).
+"""
+
+import fcntl
+import json
+import os
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+from localemp.errors import OptionError, RunError
+from localemp.studies.raters import OWNER, Rater, RaterRole, clean_name, new_token, token_hash
+from localemp.studies.study import Study
+from localemp.studies.votes import Vote, check_vote
+
+T = TypeVar("T")
+
+_PATIENCE = 30.0  # seconds that a writer waits for the others
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS study (one INTEGER PRIMARY KEY CHECK (one = 1), made_of TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS raters (
+    id INTEGER PRIMARY KEY, kind TEXT NOT NULL, name TEXT NOT NULL, token_sha256 TEXT UNIQUE, UNIQUE (kind, name)
+);
+CREATE TABLE IF NOT EXISTS given (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, rater INTEGER NOT NULL REFERENCES raters, item TEXT NOT NULL,
+    aspect TEXT NOT NULL, reply TEXT NOT NULL, value NOT NULL, first TEXT NOT NULL, seconds REAL, at TEXT NOT NULL
+);
+CREATE INDEX IF NOT EXISTS newest ON given (rater, item, aspect, reply, id);
+"""
+# An answer that is sent again, because nobody heard that it was kept, is no second one.
+_PUT = """
+INSERT INTO given (rater, item, aspect, reply, value, first, seconds, at)
+SELECT :rater, :item, :aspect, :reply, :value, :first, :seconds, :at WHERE :value IS NOT (
+    SELECT value FROM given WHERE rater = :rater AND item = :item AND aspect = :aspect AND reply = :reply
+    ORDER BY id DESC LIMIT 1
+)
+"""
+_GIVEN = "SELECT name, item, aspect, value, reply, first, kind, seconds, at, given.id AS number FROM given"
+# With max() in it, SQLite takes the other columns from the row that has the maximum.
+_NEWEST = _GIVEN.replace("given.id", "max(given.id)")
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """A vote, and when it was given.
+
+    Attributes:
+        vote: What was said.
+        seconds: Between seeing the item and answering; None where that is not known.
+        at: Time, UTC, ISO 8601.
+    """
+
+    vote: Vote
+    seconds: float | None
+    at: str
+
+
+class Answers:
+    """The answers to a study.
+
+    Args:
+        path: The file; made where it does not exist, for its owner alone to read.
+        study: What is answered.
+
+    Raises:
+        RunError: The file cannot be used, or the study was changed after rating began.
+    """
+
+    def __init__(self, path: Path, study: Study) -> None:
+        self.path, self.study = path, study
+        manifest = study.manifest
+        self._made_of = {
+            "items": manifest.items_sha256,
+            "key": manifest.key_sha256,
+            "aspects": [aspect.name for aspect in manifest.aspects],
+            "scale": manifest.scale and list(manifest.scale),
+            "orders": manifest.seed,
+        }
+        self._threads, self._open = threading.local(), list[sqlite3.Connection]()
+        self._use(self._check_study)
+
+    # Raters.
+
+    def add_rater(self, name: str, kind: RaterRole = "person") -> str:
+        """Let somebody in.
+
+        Returns:
+            The token that their link ends in. It cannot be had again: only its hash is kept.
+
+        Raises:
+            OptionError: No name that can be kept, or one that has a link already.
+        """
+        return self._give_token(name, kind, anew=False)
+
+    def new_link(self, name: str, kind: RaterRole = "person") -> str:
+        """A fresh token for somebody who has one, which ends the old one.
+
+        Raises:
+            OptionError: Nobody has that name. An owner there always is.
+        """
+        return self._give_token(name, kind, anew=True)
+
+    def rater_of(self, token: str) -> Rater | None:
+        """Whom a token belongs to; None where it is nobody's."""
+        query = "SELECT name, kind FROM raters WHERE token_sha256 = ?"
+        row = self._use(lambda connection: connection.execute(query, (token_hash(token),)).fetchone())
+        return Rater(*row) if row else None
+
+    def has_link(self, name: str, kind: RaterRole = "person") -> bool:
+        """Whether somebody was given a link."""
+        query = "SELECT 1 FROM raters WHERE kind = ? AND name = ? AND token_sha256 IS NOT NULL"
+        return self._use(lambda connection: connection.execute(query, (kind, name)).fetchone()) is not None
+
+    # Answers.
+
+    def put(self, vote: Vote, seconds: float | None = None) -> None:
+        """Keep an answer; it is on the disk when this returns.
+
+        Raises:
+            OptionError: The vote cannot belong to the study.
+            RunError: It cannot be kept, or the study was changed after rating began.
+        """
+        self.put_all([vote], [seconds])
+
+    def put_all(self, votes: Sequence[Vote], seconds: Sequence[float | None] | None = None) -> None:
+        """Keep answers, all of them or none; raters who are new become known.
+
+        Raises:
+            OptionError: A vote cannot belong to the study.
+            RunError: They cannot be kept, or the study was changed after rating began.
+        """
+        for vote in votes:
+            check_vote(self.study, vote)
+        taken = seconds or [None] * len(votes)
+        now = datetime.now(UTC).isoformat(timespec="milliseconds")
+
+        def write(connection: sqlite3.Connection) -> None:
+            with _transaction(connection):
+                connection.execute("INSERT OR IGNORE INTO study VALUES (1, ?)", (json.dumps(self._made_of),))
+                self._check_study(connection)
+                numbers = {who: _number_of(connection, *who) for who in {(vote.kind, vote.rater) for vote in votes}}
+                connection.executemany(
+                    _PUT,
+                    [
+                        {
+                            "rater": numbers[vote.kind, vote.rater],
+                            "item": vote.item,
+                            "aspect": vote.aspect,
+                            "reply": vote.reply,
+                            "value": vote.value,
+                            "first": vote.first,
+                            "seconds": spent,
+                            "at": now,
+                        }
+                        for vote, spent in zip(votes, taken, strict=True)
+                    ],
+                )
+
+        self._use(write)
+
+    def votes(self) -> list[Vote]:
+        """The newest answer to each question, in the order in which they were given."""
+        return [given.vote for given in self.given()]
+
+    def given(self, rater: Rater | None = None) -> list[Given]:
+        """The same with their times, of one rater or of all."""
+        where = "" if rater is None else "WHERE kind = :kind AND name = :name"
+        query = (
+            f"{_NEWEST} JOIN raters ON raters.id = rater {where} GROUP BY rater, item, aspect, reply ORDER BY number"
+        )
+        return self._read(query, rater)
+
+    def history(self) -> list[Given]:
+        """All answers that were ever given, also those that were changed later."""
+        return self._read(f"{_GIVEN} JOIN raters ON raters.id = rater ORDER BY number", None)
+
+    def progress(self) -> dict[str, int]:
+        """How many items each person has answered whole; also those who have not begun."""
+        rated = self.study.manifest.scale is not None
+        aspects = len(self.study.manifest.aspects)
+        whole = {item.id: aspects * (len(item.replies) if rated else 1) for item in self.study.items}
+        names = "SELECT name FROM raters WHERE kind = 'person' ORDER BY id"
+        counts = (
+            "SELECT name, item, count(*) FROM (SELECT DISTINCT rater, item, aspect, reply FROM given) "
+            "JOIN raters ON raters.id = rater WHERE kind = 'person' GROUP BY rater, item"
+        )
+        done = {name: 0 for (name,) in self._use(lambda connection: connection.execute(names).fetchall())}
+        for name, item, answered in self._use(lambda connection: connection.execute(counts).fetchall()):
+            done[name] = done.get(name, 0) + (answered == whole[item])
+        return done
+
+    def close(self) -> None:
+        """Let go of the file; whoever is the last to do so leaves one file, without SQLite's other two."""
+        while self._open:
+            self._open.pop().close()
+        self._threads = threading.local()
+
+    def _read(self, query: str, rater: Rater | None) -> list[Given]:
+        named = {"kind": rater.kind, "name": rater.name} if rater else {}
+        rows = self._use(lambda connection: connection.execute(query, named).fetchall())
+        return [Given(Vote(*row[:7]), *row[7:9]) for row in rows]
+
+    def _give_token(self, name: str, kind: RaterRole, anew: bool) -> str:
+        name, token = OWNER if kind == "owner" else clean_name(name), new_token()
+
+        def write(connection: sqlite3.Connection) -> None:
+            with _transaction(connection):
+                known = connection.execute("SELECT name, token_sha256 FROM raters WHERE kind = ?", (kind,)).fetchall()
+                alike = next((row for row in known if row[0].casefold() == name.casefold()), None)
+                if anew and not alike and kind == "person":
+                    raise OptionError(f"no rater is called {name!r}", f"--raters {name} makes one")
+                if alike and not anew and (alike[0] != name or alike[1]):
+                    raise OptionError(f"{alike[0]!r} has a link already", f"--new-link {alike[0]} ends it")
+                number = _number_of(connection, kind, alike[0] if alike else name)
+                connection.execute("UPDATE raters SET token_sha256 = ? WHERE id = ?", (token_hash(token), number))
+
+        self._use(write)
+        return token
+
+    def _check_study(self, connection: sqlite3.Connection) -> None:
+        row = connection.execute("SELECT made_of FROM study").fetchone()
+        before: dict[str, Any] = json.loads(row[0]) if row else self._made_of
+        if changed := [name for name, value in self._made_of.items() if before.get(name) != value]:
+            raise RunError(
+                f"{self.study.folder}: the study was changed after rating began ({', '.join(changed)}): "
+                "answers would belong to another one",
+                "restore its files, or make a new study",
+            )
+
+    def _use(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Do something with this thread's connection."""
+        try:
+            connection = getattr(self._threads, "connection", None)
+            if connection is None:
+                connection = self._threads.connection = _connect(self.path)
+                self._open.append(connection)
+            return work(connection)
+        except (sqlite3.Error, OSError) as error:
+            raise RunError(f"{self.path}: answers cannot be kept or read: {error}", _next_step(error)) from error
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    with _alone(path.parent):  # two that make the file at once would not wait for each other
+        path.touch(mode=0o600)  # SQLite gives its other files the same mode
+        # Each thread uses its own; only `close` closes those of others.
+        connection = sqlite3.connect(path, timeout=_PATIENCE, isolation_level=None, check_same_thread=False)
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = FULL")
+            connection.executescript(_SCHEMA)
+        except BaseException:
+            connection.close()
+            raise
+    return connection
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    """One that takes the file from its beginning: a read that wants to write later could not wait for others."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+def _number_of(connection: sqlite3.Connection, kind: str, name: str) -> int:
+    connection.execute("INSERT OR IGNORE INTO raters (kind, name) VALUES (?, ?)", (kind, name))
+    number: int = connection.execute("SELECT id FROM raters WHERE kind = ? AND name = ?", (kind, name)).fetchone()[0]
+    return number
+
+
+def _next_step(error: Exception) -> str:
+    if getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        return "restore it from a backup; `sqlite3 FILE .recover` may save what can be read"
+    return "make room there, and let the folder be written"

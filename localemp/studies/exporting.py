@@ -1,0 +1,63 @@
+"""All answers as lines for a spreadsheet or a program, blinded or not."""
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from localemp.studies.answers import Answers, Given
+from localemp.studies.study import TIE, Key, Study
+
+BLINDED = ("rater", "kind", "item", "aspect", "reply", "value", "first", "at")
+UNBLINDED = ("rater", "kind", "item", "dialogue", "aspect", "system", "value", "first", "at")
+
+
+def all_given(study: Study, answers: Answers) -> list[Given]:
+    """What people and files say, with its time, then what judges say, of which no time is kept here."""
+    from localemp.studies.collecting import read_votes
+
+    return answers.given() + [Given(vote, None, "") for vote in read_votes(study) if vote.kind == "judge"]
+
+
+def lines_of(given: Iterable[Given], study: Study, unblinded: bool) -> Iterator[dict[str, Any]]:
+    """Answers by the names of their columns.
+
+    Args:
+        given: The answers.
+        study: What they answer.
+        unblinded: Name systems and dialogues; this reads the study's key. The column `system` of an A/B test has the
+            systems that were compared, "a vs b".
+    """
+    key = study.key if unblinded else None
+    for each in given:
+        vote = each.vote
+        line: dict[str, Any] = {"rater": vote.rater, "kind": vote.kind, "item": vote.item}
+        if key is None:
+            line |= {"aspect": vote.aspect, "reply": vote.reply, "value": vote.value, "first": vote.first}
+        else:
+            line["dialogue"] = key.dialogues.get(vote.item, "")
+            compared = [vote.reply] if vote.reply else [reply.key for reply in study.by_id[vote.item].replies]
+            systems = sorted(_system(key, reply) for reply in compared)
+            line |= {"aspect": vote.aspect, "system": " vs ".join(systems)}
+            line["value"] = vote.value if vote.reply or vote.value == TIE else _system(key, str(vote.value))
+            line["first"] = _system(key, vote.first) if vote.first else ""
+        yield {**line, "at": each.at}
+
+
+def as_csv(lines: Iterable[dict[str, Any]], unblinded: bool) -> str:
+    """A table with a line of column names."""
+    file = io.StringIO()
+    writer = csv.DictWriter(file, UNBLINDED if unblinded else BLINDED, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(lines)
+    return file.getvalue()
+
+
+def as_jsonl(lines: Iterable[dict[str, Any]]) -> str:
+    """One JSON object a line."""
+    return "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+
+
+def _system(key: Key, reply: str) -> str:
+    return key.systems.get(reply, "(check)")  # what stands in the place of a reply to see whether raters read

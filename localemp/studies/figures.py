@@ -1,0 +1,167 @@
+"""All figures of a study: what people and judges think of the systems, and how far they agree."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from importlib.util import find_spec
+from typing import Any
+
+from localemp.errors import LocalempError, RunError, UnknownNameError
+from localemp.studies.agreement import Agreement, agreements
+from localemp.studies.collecting import read_votes
+from localemp.studies.correlation import Correlation, correlations
+from localemp.studies.habits import PEOPLE, Habits, habits, together
+from localemp.studies.intervals import Bootstrap
+from localemp.studies.preferences import Preference, preferences
+from localemp.studies.ratings import Difference, Mean, differences, means
+from localemp.studies.sheet import Sheet, groups
+from localemp.studies.study import JUDGES, Study
+from localemp.studies.verdicts import JudgeStats, read_stats
+
+NEEDED = ("scipy", "statsmodels", "krippendorff")
+
+
+@dataclass(frozen=True)
+class Opinion:
+    """What people, or one judge, think of the systems.
+
+    Attributes:
+        who: "people", or the judge's name.
+        judge: What is known of a judge; None for people.
+        raters: How many.
+        items: How many items one of them answered at least in part.
+        preferences: Of an A/B test.
+        means, differences: Of ratings.
+        correlations: Of a judge with the people.
+    """
+
+    who: str
+    judge: JudgeStats | None
+    raters: int
+    items: int
+    preferences: Sequence[Preference] = ()
+    means: Sequence[Mean] = ()
+    differences: Sequence[Difference] = ()
+    correlations: Sequence[Correlation] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        told: dict[str, Any] = {"who": self.who, "raters": self.raters, "items": self.items}
+        if self.judge:
+            shares = ("unparsable_share", "flip_rate", "first_share")
+            told["judge"] = {**asdict(self.judge), **{name: getattr(self.judge, name) for name in shares}}
+        for name in ("preferences", "means", "differences", "correlations"):
+            if found := getattr(self, name):
+                told[name] = [each.as_dict() for each in found]
+        return told
+
+
+@dataclass(frozen=True)
+class Figures:
+    """Everything that a report on a study has.
+
+    Attributes:
+        study: The study.
+        items: How many it has, without attention checks.
+        bootstrap: How intervals were made.
+        opinions: People first, then judges.
+        agreements: Of people; empty where there is only one.
+        habits: Of all people together, then of every rater.
+        dropped: Raters who were left out because they failed the attention checks.
+    """
+
+    study: Study
+    items: int
+    bootstrap: Bootstrap
+    opinions: Sequence[Opinion]
+    agreements: Sequence[Agreement]
+    habits: Sequence[Habits]
+    dropped: Sequence[str] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "study": str(self.study.folder),
+            "kind": self.study.manifest.kind,
+            "items": self.items,
+            "systems": list(self.study.systems),
+            "resamples": self.bootstrap.resamples,
+            "seed": self.bootstrap.seed,
+            "versions": {name: version(name) for name in ("localemp", *NEEDED)},
+            "dropped": list(self.dropped),
+            "raters": [each.as_dict() for each in self.habits],
+            "opinions": [each.as_dict() for each in self.opinions],
+            "agreement": [each.as_dict() for each in self.agreements],
+        }
+
+
+def figures_of(
+    study: Study, bootstrap: Bootstrap | None = None, judges: Sequence[str] = (), drop_failed: bool = False
+) -> Figures:
+    """Compute all figures of a study.
+
+    Args:
+        study: What was rated.
+        bootstrap: How intervals are made.
+        judges: Only these; all where empty.
+        drop_failed: Leave out people who missed half of their attention checks or more.
+
+    Raises:
+        RunError: There are no answers.
+        UnknownNameError: There is no such judge.
+        LocalempError: A package is not installed.
+    """
+    if missing := [name for name in NEEDED if find_spec(name) is None]:
+        raise LocalempError(f"figures need packages that are not installed: {', '.join(missing)}",
+                            "pip install 'localemp[study]'")  # fmt: skip
+    bootstrap = bootstrap or Bootstrap()
+    votes = read_votes(study)
+    known = list(dict.fromkeys(vote.rater for vote in votes if vote.kind == "judge"))
+    for name in judges:
+        if name not in known:
+            raise UnknownNameError("judge", name, known, f"`localemp study judge {study.folder}` adds one")
+    votes = [vote for vote in votes if vote.kind != "judge" or not judges or vote.rater in judges]
+    everyone = habits(study, votes)
+    failed = {(each.kind, each.rater) for each in everyone if each.checked and each.checked.failed}
+    out = {who for who in failed if drop_failed and who[0] != "judge"}
+    votes = [vote for vote in votes if (vote.kind, vote.rater) not in out]
+    if not votes:
+        raise RunError(f"{study.folder}: no answers yet", "`localemp study serve`, `study judge` or `study import`")
+    people = [vote for vote in votes if vote.kind != "judge"]
+    sheet = Sheet.of(study, people)
+    opinions = [_opinion(study, PEOPLE, None, sheet, None, bootstrap)] if people else []
+    for name in known:
+        if told := [vote for vote in votes if vote.kind == "judge" and vote.rater == name]:
+            judge = read_stats(study.folder / JUDGES / name)
+            opinions.append(_opinion(study, name, judge, Sheet.of(study, told), sheet if people else None, bootstrap))
+    several = len(sheet.raters) > 1
+    return Figures(
+        study,
+        len(study.items) - len(study.key.checks),
+        bootstrap,
+        opinions,
+        agreements(sheet, _aspects(study), groups(study), bootstrap) if several else (),
+        [*([together(study, people)] if several else []), *everyone],
+        sorted(rater for _, rater in out),
+    )
+
+
+def _opinion(
+    study: Study, who: str, judge: JudgeStats | None, sheet: Sheet, people: Sheet | None, bootstrap: Bootstrap
+) -> Opinion:
+    aspects, parts = _aspects(study), groups(study)
+    ab = study.manifest.kind == "ab"
+    return Opinion(
+        who,
+        judge,
+        len(sheet.raters),
+        len({unit.item for unit in sheet.only().units}),
+        preferences(sheet, aspects, parts, bootstrap) if ab else (),
+        () if ab else means(sheet, aspects, parts, bootstrap),
+        () if ab else differences(sheet, aspects, parts, bootstrap),
+        () if people is None else correlations(sheet, people, aspects, parts, bootstrap),
+    )
+
+
+def _aspects(study: Study) -> list[str]:
+    return [aspect.name for aspect in study.manifest.aspects]

@@ -1,0 +1,85 @@
+"""Intervals by bootstrap over dialogues: how a figure would move had other dialogues of the same kind been drawn.
+
+What was said of one dialogue is always drawn together: the replies of all systems, the items of all comparisons, the
+answers of all raters. So neither raters who agree nor several items of one dialogue make an interval too narrow.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from localemp.metrics.significance import CONFIDENCE, Interval
+
+RESAMPLES, SEED = 2000, 0
+ONE_DIALOGUE = "one dialogue says nothing of chance"
+NO_VALUE = "too many samples of so few dialogues leave it without a value"
+_WITHOUT = 0.01  # share of samples that may have no value
+_AT_ONCE = 500_000  # weights in memory
+
+Numbers = NDArray[np.float64]
+# Weights, one row a sample, one column a unit (how often it was drawn) -> the figure of each sample, NaN without one.
+Statistic = Callable[[Numbers], Numbers]
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A figure and how sure it is.
+
+    Attributes:
+        value: None where there is none.
+        interval: Where it lies with a confidence of 95 %.
+        reason: Why value or interval is None.
+    """
+
+    value: float | None
+    interval: Interval | None = None
+    reason: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        told = {"reason": self.reason} if self.reason else {}
+        return {"value": self.value, "interval": self.interval, **told}
+
+
+@dataclass(frozen=True, slots=True)
+class Bootstrap:
+    """Percentiles of samples of dialogues, drawn with replacement.
+
+    Attributes:
+        resamples: How many samples.
+        seed: Every figure gets the same draws from it, so that none depends on which others are computed.
+    """
+
+    resamples: int = RESAMPLES
+    seed: int = SEED
+
+    def estimate(self, value: float, statistic: Statistic, dialogues: Sequence[str]) -> Estimate:
+        """A figure with its interval.
+
+        Args:
+            value: The figure of all units.
+            statistic: The same figure of samples.
+            dialogues: Of every unit.
+        """
+        names, of = np.unique(np.asarray(dialogues, dtype=str), return_inverse=True)
+        if len(names) < 2:
+            return Estimate(value, reason=ONE_DIALOGUE)
+        generator = np.random.default_rng(self.seed)
+        drawn = generator.multinomial(len(names), np.full(len(names), 1 / len(names)), size=self.resamples)
+        step = max(1, _AT_ONCE // len(of))
+        starts = range(0, self.resamples, step)
+        found = np.concatenate([statistic(drawn[start : start + step, of].astype(float)) for start in starts])
+        found = found[np.isfinite(found)]
+        if len(found) < (1 - _WITHOUT) * self.resamples:
+            return Estimate(value, reason=NO_VALUE)
+        low, high = np.quantile(found, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+        return Estimate(value, (float(low), float(high)))
+
+
+def ratio(weights: Numbers, above: Numbers, below: Numbers) -> Numbers:
+    """Weighted sums over units divided by one another; NaN where the lower one is 0."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.asarray((weights @ above) / (weights @ below), dtype=float)

@@ -1,0 +1,52 @@
+"""How a study goes, for its owner: who has answered how much, who reads, and how far they agree so far."""
+
+from typing import Any
+
+import numpy as np
+
+from localemp.studies.agreement import alpha_of
+from localemp.studies.answers import Answers
+from localemp.studies.sheet import Sheet
+from localemp.studies.study import Study
+
+
+def overview(study: Study, answers: Answers) -> dict[str, Any]:
+    """Progress of every person, and people's agreement on every aspect, as JSON; it names no system."""
+    from localemp.studies.collecting import checks  # knows of judges and their engines: not for the raters' server
+
+    given = [each for each in answers.given() if each.vote.kind == "person"]
+    votes = [each.vote for each in given]
+    last = {each.vote.rater: each.at for each in given}
+    checked = {each.rater: each for each in checks(study, votes)}
+    sheet = Sheet.of(study, votes)
+    return {
+        "title": study.manifest.title,
+        "items": len(study.items),
+        "checks": len(study.key.checks),
+        "raters": [
+            {
+                "name": name,
+                "done": done,
+                "last": last.get(name, ""),
+                "missed": checked[name].missed if name in checked else 0,
+                "checked": checked[name].of if name in checked else 0,
+            }
+            for name, done in answers.progress().items()
+        ],
+        "agreement": [{"aspect": each.name, **_agreement(sheet.only(each.name))} for each in study.manifest.aspects],
+    }
+
+
+def _agreement(sheet: Sheet) -> dict[str, Any]:
+    """Krippendorff's ordinal alpha, and how often two raters said the same, as in `study report` but quick to have."""
+    told = np.isfinite(sheet.values).sum(axis=0)
+    answered = np.unique(sheet.values[np.isfinite(sheet.values)]).tolist()
+    if not (told > 1).any():
+        return {"units": 0, "equal": None, "alpha": None}
+    counts, several = sheet.counts(answered)[told > 1], told[told > 1]
+    alpha = float(alpha_of(counts)(np.ones((1, len(counts))))[0])
+    return {
+        "units": len(counts),
+        "equal": float((counts * (counts - 1)).sum() / (several * (several - 1)).sum()),
+        "alpha": alpha if np.isfinite(alpha) else None,
+    }

@@ -1,0 +1,53 @@
+// The owner's page of `localemp study serve`: progress and agreement, as they grow. Names are only ever set as text.
+
+const EVERY = 10_000; // milliseconds
+const $ = (selector) => document.querySelector(selector);
+
+async function load() {
+  const response = await fetch("/owner/progress").catch(() => null);
+  const answer = await response?.json().catch(() => null);
+  const problem = response?.ok ? "" : [answer?.message ?? "The server cannot be reached.", answer?.hint ?? ""].join(" ");
+  $("#problem").hidden = !problem;
+  $("#problem").textContent = problem;
+  if (response?.ok) show(answer);
+  setTimeout(load, EVERY);
+}
+
+function show({ title, items, checks, raters, agreement }) {
+  $("#progress").hidden = false;
+  $("h1").textContent = title;
+  $("#none").hidden = raters.length > 0;
+  $("#raters").hidden = !raters.length;
+  $("#raters tbody").replaceChildren(...raters.map((rater) => raterRow(rater, items, checks)));
+  $(".checks").hidden = !checks;
+  $("#agreement tbody").replaceChildren(...agreement.map(agreementRow));
+}
+
+function raterRow({ name, done, last, missed, checked }, items, checks) {
+  const bar = Object.assign(make("progress"), { max: items, value: done });
+  bar.setAttribute("aria-label", `${done} of ${items} items`);
+  const when = last ? new Date(last).toLocaleString("en-GB", { dateStyle: "medium", timeStyle: "short" }) : "not begun";
+  return make("tr", "", head(name), make("td", "", bar), make("td", "number", `${done} of ${items}`),
+    ...(checks ? [make("td", "number", checked ? `${missed} of ${checked}` : "–")] : []), make("td", "", when));
+}
+
+function agreementRow({ aspect, units, equal, alpha }) {
+  const share = equal === null ? "–" : `${Math.round(100 * equal)} %`;
+  const figure = alpha === null ? "–" : alpha.toFixed(2);
+  return make("tr", "", head(aspect), make("td", "number", units), make("td", "number", share), make("td", "number", figure));
+}
+
+function head(text) {
+  const element = make("th", "", text);
+  element.scope = "row";
+  return element;
+}
+
+function make(tag, className = "", ...children) {
+  const element = document.createElement(tag);
+  if (className) element.className = className;
+  element.append(...children);
+  return element;
+}
+
+load();

@@ -1,0 +1,92 @@
+"""Preferences: how often one system wins, loses and ties against another (the paper's Table 4)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from localemp.metrics.significance import CONFIDENCE, Interval
+from localemp.studies.intervals import Bootstrap, Estimate, ratio
+from localemp.studies.sheet import Sheet
+
+ONLY_TIES = "only ties"
+NO_VOTE = "nobody answered"
+
+
+@dataclass(frozen=True, slots=True)
+class Preference:
+    """One comparison by one aspect.
+
+    Attributes:
+        comparison: Of two systems, "plain vs. twostage".
+        aspect: What was asked.
+        counted: Every vote (pooled, as the paper has it), or one majority for every item.
+        win: How often the first system was better.
+        lose: How often the second was.
+        tie: How often neither was; among majorities also where no answer has more votes than any other.
+        share: Wins among wins and losses, with Wilson's interval, which takes all votes for independent.
+        by_dialogue: The same share's interval by bootstrap over dialogues, which does not.
+        p: Two-sided, of the exact binomial test of wins against losses, which takes all votes for independent.
+    """
+
+    comparison: str
+    aspect: str
+    counted: Literal["votes", "majorities"]
+    win: int
+    lose: int
+    tie: int
+    share: Estimate
+    by_dialogue: Estimate
+    p: float | None
+
+    @property
+    def total(self) -> int:
+        """Votes, or items."""
+        return self.win + self.lose + self.tie
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        names = ("comparison", "aspect", "counted", "win", "lose", "tie", "p")
+        shares = {"share": self.share.as_dict(), "by_dialogue": self.by_dialogue.as_dict()}
+        return {**{name: getattr(self, name) for name in names}, **shares}
+
+
+def preferences(
+    sheet: Sheet, aspects: Sequence[str], comparisons: Sequence[str], bootstrap: Bootstrap
+) -> list[Preference]:
+    """All comparisons by all aspects: votes pooled, and majorities where an item has more than one vote."""
+    found = []
+    for comparison in comparisons:
+        for aspect in aspects:
+            voted = sheet.only(aspect, comparison)
+            found.append(_preference(comparison, aspect, "votes", voted, bootstrap))
+            if len(voted.raters) > 1:
+                majority = Sheet(("majority",), voted.units, voted.combined()[np.newaxis], ab=True)
+                found.append(_preference(comparison, aspect, "majorities", majority, bootstrap))
+    return found
+
+
+def wilson(count: int, of: int) -> Interval:
+    """Wilson's interval of a share, for independent votes."""
+    from statsmodels.stats.proportion import proportion_confint
+
+    low, high = proportion_confint(count, of, alpha=1 - CONFIDENCE, method="wilson")
+    return float(low), float(high)
+
+
+def _preference(
+    comparison: str, aspect: str, counted: Literal["votes", "majorities"], sheet: Sheet, bootstrap: Bootstrap
+) -> Preference:
+    from scipy.stats import binomtest
+
+    each = sheet.counts((1, -1, 0))
+    win, lose, tie = (int(count) for count in each.sum(axis=0))
+    if not win + lose:
+        none = Estimate(None, reason=ONLY_TIES if tie else NO_VOTE)
+        return Preference(comparison, aspect, counted, win, lose, tie, none, none, None)
+    share, decided = win / (win + lose), each[:, :2].sum(axis=1)
+    by_dialogue = bootstrap.estimate(share, lambda weights: ratio(weights, each[:, 0], decided), sheet.dialogues)
+    test = binomtest(win, win + lose)
+    pooled = Estimate(share, wilson(win, win + lose))
+    return Preference(comparison, aspect, counted, win, lose, tie, pooled, by_dialogue, float(test.pvalue))

@@ -1,0 +1,276 @@
+"""The figures of a study as tables: Tables 2, 4 and 6 of the paper, agreement, and what raters do."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from importlib.metadata import version
+
+from localemp.reporting.tables import NOT_AVAILABLE, Cell, Kind, Note, Row, Table, listed, not_available
+from localemp.studies import cells
+from localemp.studies.figures import NEEDED, Figures, Opinion
+from localemp.studies.habits import PEOPLE
+
+FEW = 30  # dialogues, below which percentiles of samples are too close to one another
+MANY = 20  # raters, above which a table does not name each
+FINE = 20  # width of a scale, above which one decimal is enough
+ALL = "All aspects"
+
+PREFERENCES = (
+    "Won: wins among wins and losses, with Wilson's 95 % interval; beside it the 95 % interval by bootstrap over "
+    "dialogues. p: exact binomial test of wins against losses, two-sided, not corrected for the number of rows."
+)
+POOLED = (
+    "Rows of votes count every vote, as the paper does. Votes on one item are not independent: where raters agree, "
+    "Wilson's interval is too narrow and p too small. Rows of majorities have one vote an item, a tie where no answer "
+    "has most votes. Intervals over dialogues hold for both."
+)
+ORDER = (
+    "Answers count as lose, tie and win of a comparison's first system, in this order. To name the systems in another "
+    "order changes what is pooled over several comparisons, and nothing within one."
+)
+AGREEMENT = (
+    "Alpha: Krippendorff's, ordinal, with its 95 % interval over dialogues. Kappa: Fleiss', which knows only equal and "
+    "unequal. Equal: among all pairs of raters of one item. Spearman: mean over pairs of raters. Chance is 0 for all "
+    "but Equal."
+)
+LABELS = "Of the labels win 1, tie 0 and lose −1 of a comparison's first system; people's is that of their majority."
+MEANS = "Of ratings; people's is the mean of a reply's raters."
+PERSON = (
+    "Intervals: 95 % over dialogues. Person: one rater with the others of the same items, mean over raters, lowest and "
+    "highest; of a judge nobody can expect much more."
+)
+WITHIN = (
+    "Rows that name no {part} pool all. What is pooled is above 0 already where people and judge prefer the same "
+    "systems and agree on no item of any {part}: read the rows of each {part}."
+)
+FIRST = (
+    "First shown: the reply that the rater saw first, among choices that are no tie, with Wilson's 95 % interval; 50 % "
+    "is fair."
+)
+UNREAD = "Unread: answers that could not be read; no vote was made of them."
+FLIPS = (
+    "Flips: pairs whose two orders disagree, which makes them ties. First shown: among answers that prefer a reply; "
+    "50 % is fair. Intervals: Wilson's, 95 %."
+)
+
+_Cells = list[tuple[str, Cell]]
+
+
+def study_tables(figures: Figures, name: str = "") -> list[Table]:
+    """All tables that the study has figures for.
+
+    Args:
+        figures: Of the study.
+        name: Put before titles and keys, where a report has more than one study.
+    """
+    tables: list[Table] = []
+    for opinion in figures.opinions:
+        tables += [*_preferences(opinion), *_ratings(figures, opinion)]
+    tables += _agreement(figures)
+    tables += [*_people(figures), *_judges(figures)]
+    tables += [table for opinion in figures.opinions for table in _correlation(figures, opinion)]
+    few = Note(f"With fewer than {FEW} dialogues, intervals over dialogues are rather too narrow.")
+    is_few = len(set(figures.study.key.dialogues.values())) < FEW
+    made = ((_signature(figures), "all"),)
+    return [
+        replace(
+            table,
+            key=f"{_key(name)}-{table.key}" if name else table.key,
+            title=f"{name}: {table.title}" if name else table.title,
+            notes=(*table.notes, few)
+            if is_few and any(cell.interval for row in table.rows for cell in row.cells)
+            else table.notes,
+            made=made,
+        )
+        for table in tables
+    ]
+
+
+def _signature(figures: Figures) -> str:
+    study, bootstrap = figures.study.manifest, figures.bootstrap
+    used = "|".join(f"{package}:{version(package)}" for package in ("localemp", *NEEDED))
+    drawn = f"bootstrap:percentiles|over:dialogues|resamples:{bootstrap.resamples}|seed:{bootstrap.seed}"
+    return f"study|items:{study.items_sha256[:12]}|key:{study.key_sha256[:12]}|{drawn}|{used}"
+
+
+def _preferences(opinion: Opinion) -> list[Table]:
+    tables: list[Table] = []
+    for comparison in dict.fromkeys(each.comparison for each in opinion.preferences):
+        rows: list[tuple[str, _Cells]] = []
+        for each in opinion.preferences:
+            if each.comparison == comparison:
+                counts = [("Win", each.win), ("Lose", each.lose), ("Tie", each.tie)]
+                found = [(head, cells.part_of(count, each.total, each.counted)) for head, count in counts]
+                found.append(("Won", cells.percent(each.share)))
+                found.append(("Over dialogues", cells.interval_in_percent(each.by_dialogue)))
+                found.append(("p", cells.probability(each.p, each.share.reason)))
+                rows.append((each.aspect if each.counted == "votes" else f"{each.aspect}, majorities", found))
+        first, second = comparison.split(" vs. ", 1)
+        notes = [f"Win: {first} is better; lose: {second} is. {PREFERENCES}", *([POOLED] if opinion.raters > 1 else [])]
+        key = f"preferences-{_key(opinion.who)}-{len(tables) + 1}"
+        tables.append(_table(key, f"{comparison}: {_who(opinion)}", "Aspect", rows, notes))
+    return tables
+
+
+def _ratings(figures: Figures, opinion: Opinion) -> list[Table]:
+    if figures.study.manifest.scale is None:
+        return []
+    low, high = figures.study.manifest.scale
+    decimals = 2 if high - low <= FINE else 1
+    by_system: dict[str, _Cells] = {}
+    for mean in opinion.means:
+        replies = max(each.replies for each in opinion.means if each.system == mean.system)
+        row = by_system.setdefault(mean.system, [("Replies", cells.count(replies, "that were rated"))])
+        row.append((mean.aspect, cells.estimate(mean.mean, decimals)))
+    note = f"Means from {low} to {high}, a reply's raters averaged first, with 95 % intervals over dialogues."
+    key, who = _key(opinion.who), _who(opinion)
+    tables = [_table(f"ratings-{key}", f"Ratings: {who}", "System", list(by_system.items()), [note])]
+    rows: list[tuple[str, _Cells]] = [
+        (
+            f"{each.first} − {each.second}: {each.aspect}",
+            [
+                ("Dialogues", cells.count(each.dialogues, "of which both were rated")),
+                ("Difference", cells.estimate(each.difference, decimals, sign="+")),
+                ("t", cells.figure(each.t, 2, each.reason)),
+                ("p", cells.probability(each.p, each.reason)),
+                ("p Holm", cells.probability(each.p_holm, each.reason)),
+            ],
+        )
+        for each in opinion.differences
+    ]
+    if rows:
+        tests = sum(each.p is not None for each in opinion.differences)
+        note = f"Paired t-tests over dialogues, two-sided; Holm's correction is over {tests} tests."
+        tables.append(_table(f"differences-{key}", f"Differences: {who}", "Systems", rows, [note]))
+    return tables
+
+
+def _agreement(figures: Figures) -> list[Table]:
+    if not figures.agreements:
+        return []
+    ab = figures.study.manifest.kind == "ab"
+    rows: list[tuple[str, _Cells]] = [
+        (
+            _part(each.aspect, each.group),
+            [
+                (_units(figures), cells.count(each.units, "answered by two raters or more")),
+                ("Raters", cells.span(*each.raters)),
+                ("Alpha", cells.estimate(each.alpha)),
+                ("Kappa", cells.estimate(each.kappa)),
+                ("Equal", cells.percent(each.equal)),
+                ("Spearman", cells.estimate(each.spearman)),
+            ],
+        )
+        for each in figures.agreements
+    ]
+    notes = [AGREEMENT, *([ORDER] if ab else [])]
+    fewer = [each for each in figures.agreements if each.kappa_units < each.units]
+    if fewer:
+        told = listed(f"{_part(each.aspect, each.group)}: {each.kappa_units:,} of {each.units:,}" for each in fewer)
+        notes.append(f"Kappa is of what has the usual number of raters ({told}).")
+    return [_table("agreement", "How far people agree", "Aspect", rows, notes)]
+
+
+def _people(figures: Figures) -> list[Table]:
+    people = [each for each in figures.habits if each.kind != "judge"]
+    failed = [each for each in people if each.checked and each.checked.failed]
+    shown = people if len(people) <= MANY else [each for each in people if each.rater == PEOPLE or each in failed]
+    saw = sum(each.checked is not None for each in people)
+    ab = figures.study.manifest.kind == "ab"
+    rows: list[tuple[str, _Cells]] = []
+    for each in shown:
+        row: _Cells = [("Answers", cells.count(each.answers))]
+        row += [("Ties", cells.ties(each)), ("First shown", cells.percent(each.first))] if ab else []
+        row += [("Checks missed", cells.checks(each))] if saw else []
+        rows.append((each.rater, row))
+    notes = [FIRST] if ab else []
+    if saw:
+        done = "left out" if figures.dropped else "counted all the same; `--drop-failed` leaves them out"
+        names = f" ({listed(each.rater for each in failed)}; {done})" if failed else ""
+        missed = f"{len(failed)} of {saw} raters ({100 * len(failed) / saw:.0f} %)"
+        notes.append(f"{missed} missed half of the attention checks or more{names}. These answers count nowhere.")
+    if len(shown) < len(people):
+        notes.append(f"{len(people) - len(shown)} more raters are in `localemp study report --json`.")
+    return [_table("raters", "What raters do", "Rater", rows, notes)] if rows else []
+
+
+def _judges(figures: Figures) -> list[Table]:
+    habits = {each.rater: each for each in figures.habits if each.kind == "judge"}
+    ab = figures.study.manifest.kind == "ab"
+    rows: list[tuple[str, _Cells]] = []
+    for opinion in figures.opinions:
+        if (judge := opinion.judge) is None:
+            continue
+        row: _Cells = [
+            ("Answers", cells.count(judge.answers, "to every question, in every order, every time")),
+            ("Unread", cells.share(judge.unparsable, judge.answers)),
+            ("Votes", cells.count(judge.votes, f"{judge.missing:,} missing")),
+        ]
+        if ab:
+            row.append(("Flips", cells.share(judge.flips, judge.pairs)))
+            row.append(("Ties", cells.ties(habits[opinion.who])))
+            row.append(("First shown", cells.share(judge.first, judge.choices)))
+        if any(each.checked for each in habits.values()):
+            row.append(("Checks missed", cells.checks(habits[opinion.who])))
+        rows.append((opinion.who, row))
+    return [_table("judges", "What judges do", "Judge", rows, [UNREAD, *([FLIPS] if ab else [])])] if rows else []
+
+
+def _correlation(figures: Figures, opinion: Opinion) -> list[Table]:
+    if not opinion.correlations:
+        return []
+    ab = figures.study.manifest.kind == "ab"
+    rows: list[tuple[str, _Cells]] = [
+        (
+            _part(each.aspect, each.group),
+            [
+                (_units(figures), cells.count(each.units, "answered by people and judge")),
+                ("Spearman", cells.estimate(each.spearman)),
+                ("Tau-b", cells.estimate(each.tau_b)),
+                ("Person's Spearman", cells.ceiling(each.person_spearman)),
+                ("Person's tau-b", cells.ceiling(each.person_tau_b)),
+            ],
+        )
+        for each in opinion.correlations
+    ]
+    notes = [LABELS if ab else MEANS, PERSON]
+    if any(each.group for each in opinion.correlations):
+        notes.append(WITHIN.format(part="comparison" if ab else "system"))
+    title = f"{opinion.who} and people"
+    return [_table(f"correlation-{_key(opinion.who)}", title, "Aspect", rows, notes, "correlation")]
+
+
+def _table(
+    key: str, title: str, head: str, rows: Sequence[tuple[str, _Cells]], notes: Sequence[str], kind: Kind = "people"
+) -> Table:
+    reasons: dict[str, dict[str, list[str]]] = {}
+    for name, row in rows:
+        for column, cell in row:
+            if cell.text == NOT_AVAILABLE:
+                reasons.setdefault(cell.about, {}).setdefault(column, []).append(name)
+    why = not_available(reasons, [name for name, _ in rows])
+    return Table(
+        key,
+        kind,
+        title,
+        head,
+        tuple(column for column, _ in rows[0][1]),
+        tuple(Row(name, tuple(cell for _, cell in row)) for name, row in rows),
+        (*why, *map(Note, notes)),
+    )
+
+
+def _part(aspect: str | None, group: str | None) -> str:
+    return f"{aspect or ALL}, {group}" if group else aspect or ALL
+
+
+def _units(figures: Figures) -> str:
+    return "Items" if figures.study.manifest.kind == "ab" else "Replies"
+
+
+def _who(opinion: Opinion) -> str:
+    raters = f"{opinion.raters} {'person' if opinion.raters == 1 else 'people'}"
+    return f"{opinion.who if opinion.judge else raters}, {opinion.items:,} item{'' if opinion.items == 1 else 's'}"
+
+
+def _key(who: str) -> str:
+    return "".join(letter if letter.isalnum() else "-" for letter in who.casefold())

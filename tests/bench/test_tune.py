@@ -1,0 +1,121 @@
+"""The search for engine settings, on machines whose speed with every setting is known."""
+
+from collections.abc import Mapping
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from localemp.bench.result import Recording, read_result
+from localemp.bench.tune import CONFIRMED, PART, Setting, Tuning, check_budget, command_lines, is_faster
+from localemp.errors import FatalEngineError
+
+SETTINGS = (
+    Setting("max_num_seqs", (256, 64)),
+    Setting("kv_cache_dtype", ("fp8",)),
+    Setting("speculative_config", ({"k": 3},)),
+)
+
+
+class Machine:
+    """Answers with the speed of its settings: 10 replies a second, times a factor for each."""
+
+    def __init__(self, factors: Mapping[str, float], refuses: str = "") -> None:
+        self.factors, self.refuses, self.asked = factors, refuses, list[dict[str, Any]]()
+
+    async def __call__(self, options: Mapping[str, Any]) -> dict[str, tuple[float, ...]]:
+        self.asked.append(dict(options))
+        if self.refuses in options:
+            raise FatalEngineError(f"{self.refuses} is not for this machine")
+        speed = 10.0
+        for name, value in options.items():
+            speed *= self.factors.get(f"{name}={value}", 1.0)
+        return {"replies_per_s": (speed, 1.02 * speed), "same_replies": (1.0,)}
+
+
+def tuning(machine: Machine, path: Path, seconds: float = 1e6) -> Tuning:
+    recording = Recording(path, "tune", "test", {"seed": 0}, command=["tune"])
+    if path.exists():
+        recording.result.points = read_result(path).points
+    return Tuning(machine, recording, SETTINGS, seconds, lambda _: nullcontext(), lambda _: None)
+
+
+async def test_what_is_faster_is_kept_and_what_is_not_is_left(tmp_path):
+    machine = Machine({"max_num_seqs=64": 1.5, "kv_cache_dtype=fp8": 0.9, "speculative_config={'k': 3}": 1.01})
+    search = tuning(machine, tmp_path / "t.json")
+    assert await search.search() == {"max_num_seqs": 64}
+    trials, confirmed = (search.recording.result.parts[part] for part in (PART, CONFIRMED))
+    assert [point.median("gain") for point in trials] == pytest.approx([0, 0, 0.5, 0.35, 0.515])
+    assert confirmed[1].median("gain") == pytest.approx(0.5)
+    assert len(confirmed[0].figures["replies_per_s"]) == 4
+    assert is_faster(confirmed[1], confirmed[0])
+    # The last three are the confirmation: start, best, start.
+    assert machine.asked[-3:] == [{}, {"max_num_seqs": 64}, {}]
+
+
+async def test_what_is_refused_is_kept_with_its_reason_and_a_start_that_fails_ends_all(tmp_path):
+    search = tuning(Machine({}, refuses="kv_cache_dtype"), tmp_path / "t.json")
+    assert await search.search() == {}
+    notes = {point.labels["settings"]: point.note for point in search.recording.result.points if point.note}
+    assert notes == {"kv_cache_dtype=fp8": "not possible: kv_cache_dtype is not for this machine"}
+    assert CONFIRMED not in search.recording.result.parts
+
+    async def broken(options: Mapping[str, Any]) -> dict[str, tuple[float, ...]]:
+        raise FatalEngineError("no memory")
+
+    search.measure = broken
+    with pytest.raises(FatalEngineError, match="no memory"):
+        await search.search()
+
+
+async def test_a_search_goes_on_where_it_stopped(tmp_path):
+    path = tmp_path / "t.json"
+    first = tuning(Machine({"max_num_seqs=256": 2.0}), path)
+    with first.recording:
+        await first.search()
+    again = Machine({"max_num_seqs=256": 2.0})
+    second = tuning(again, path)
+    assert await second.search() == {"max_num_seqs": 256}
+    # Only the start and the confirmation are measured again.
+    assert again.asked == [{}, {}, {"max_num_seqs": 256}, {}]
+    assert len(second.recording.result.parts[CONFIRMED]) == 2
+
+
+async def test_the_time_is_kept(tmp_path):
+    machine = Machine({})
+    search = tuning(machine, tmp_path / "t.json", seconds=0)
+    assert await search.search() == {}
+    assert machine.asked == [{}]
+    assert search.recording.result.notes == ["the time was over before everything was tried"]
+
+
+def test_the_best_is_a_command_line():
+    best = {"max_num_seqs": 64, "enable_chunked_prefill": False, "speculative_config": {"method": "ngram"}}
+    generate, serve = command_lines(best, "llama", "similar")
+    assert generate == (
+        "localemp generate --model llama --strategy similar --engine-arg max_num_seqs=64 "
+        '--engine-arg enable_chunked_prefill=false --engine-arg \'speculative_config={"method":"ngram"}\''
+    )
+    assert serve == (
+        "localemp serve --model llama -- --max-num-seqs 64 --no-enable-chunked-prefill "
+        '--speculative-config \'{"method":"ngram"}\''
+    )
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("90", 90), ("90s", 90), ("1.5m", 90), ("2h", 7200)])
+def test_times_are_read(text, seconds):
+    assert check_budget(text) == seconds
+
+
+def test_bad_input_is_one_line(localemp):
+    for words, said in (
+        (("--budget", "soon"), "--budget 'soon' is no time"),
+        (("--budget", "-5m"), "is no time"),
+        (("--only", "speed"), "unknown setting 'speed'"),
+        (("--model", "gpt-4o-mini"), "answers on a server"),
+        (("--load-format", "dummy"), "give --reply-tokens"),
+    ):
+        done = localemp("tune", *words)
+        assert done.returncode == 2, done.stderr
+        assert said in done.stderr

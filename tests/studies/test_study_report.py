@@ -1,0 +1,93 @@
+"""`localemp study report`, and the same tables in `localemp report`."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+from simulated import Raters, as_votes, judged
+from small_runs import four
+from small_study import ASPECTS, small_study
+
+from localemp.studies.answers import Answers
+from localemp.studies.figures import figures_of
+from localemp.studies.intervals import Bootstrap
+from localemp.studies.tables import study_tables
+from localemp.studies.votes import Vote
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    """Three raters and a judge."""
+    made = small_study(tmp_path_factory.mktemp("studies") / "mine", items=24)
+    draw = np.random.default_rng(2)
+    answers = Answers(made.folder / "answers.sqlite", made)
+    for aspect in ASPECTS:
+        values, ahead = Raters().votes(24, draw)
+        answers.put_all(as_votes(made, values, aspect, ahead))
+    answers.close()
+    judged(made, "tiny", lambda item, aspect: float(draw.choice([-1, 1])), flips=12)
+    return made
+
+
+def test_the_report_fits_a_narrow_terminal(localemp, study):
+    done = localemp("study", "report", study.folder, env={"COLUMNS": "80"})
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert max(map(len, lines)) <= 80 and "…" not in done.stdout
+    for told in ("plain vs. twostage: 3 people, 24 items", "How far people agree", "What judges do", "tiny and people"):
+        assert told in done.stdout
+    figures = figures_of(study)
+    first = figures.opinions[0].preferences[0]
+    assert f"{first.win}/72" in done.stdout
+    assert f"{figures.agreements[0].alpha.value:.2f}" in done.stdout
+    assert "intervals over dialogues are rather too narrow" in " ".join(done.stdout.split())
+
+
+def test_json_has_every_figure_and_the_seed_repeats_it(localemp, study):
+    done = localemp("study", "report", study.folder, "--json", "--seed", 3, "--resamples", 150)
+    told = json.loads(done.stdout)
+    assert (told["seed"], told["resamples"], told["kind"], told["items"]) == (3, 150, "ab", 24)
+    assert [each["who"] for each in told["opinions"]] == ["people", "tiny"]
+    assert told["opinions"][1]["judge"]["flip_rate"] > 0.4
+    assert told["opinions"][1]["correlations"][0]["tau_b"]["interval"]
+    again = figures_of(study, Bootstrap(150, 3)).as_dict()
+    assert told == json.loads(json.dumps(again))
+    assert told != json.loads(json.dumps(figures_of(study, Bootstrap(150, 4)).as_dict()))
+
+
+def test_the_same_tables_are_in_localemp_report(localemp, study, tmp_path):
+    tables = ("alone.csv", "with-runs.csv")
+    alone = localemp("study", "report", study.folder, "--csv", tables[0], "--latex", "t.tex", "--markdown", "t.md")
+    assert alone.returncode == 0, alone.stderr
+    run = four(tmp_path / "zero-shot")
+    both = localemp("report", run, "--study", study.folder, "--csv", tables[1], "--html", "r.html")
+    assert both.returncode == 0, both.stderr
+    first, second = (list(csv.DictReader((tmp_path / name).open())) for name in tables)
+    keys = {row["table"] for row in first}
+    assert keys == {"preferences-people-1", "preferences-tiny-1", "agreement", "raters", "judges", "correlation-tiny"}
+    assert first == [row for row in second if row["table"] in keys]
+    won = next(row for row in first if row["column"] == "Won")
+    assert float(won["low"]) < float(won["value"]) < float(won["high"])
+    page = (tmp_path / "r.html").read_text()
+    assert "People and judges" in page and "Correlations" in page and "plain vs. twostage: 3 people" in page
+    assert "How far people agree" in (tmp_path / "t.md").read_text()
+    assert r"\caption{tiny and people}" in (tmp_path / "t.tex").read_text()
+
+
+def test_one_rater_of_one_rated_item_leaves_reasons(localemp, tmp_path):
+    study = small_study(tmp_path / "study", "rating", items=1)
+    missing = localemp("study", "report", "study")
+    assert (missing.returncode, "no answers yet" in missing.stderr) == (1, True)
+    answers = Answers(study.folder / "answers.sqlite", study)
+    answers.put_all([Vote("ann", "i0", "Empathy", 4, "k0-0"), Vote("ann", "i0", "Empathy", 2, "k0-1")])
+    answers.close()
+    done = localemp("study", "report", "study", "--csv", "tables")
+    assert done.returncode == 0, done.stderr
+    ratings, differences, _ = tables = study_tables(figures_of(study))
+    assert {path.stem for path in (tmp_path / "tables").iterdir()} == {table.key for table in tables}
+    assert [cell.text for cell in ratings.rows[0].cells] == ["1", "4.00", "n/a", "n/a"]
+    assert "n/a in Coherence and Informativity (all): nobody rated it" in [note.text for note in ratings.notes]
+    assert [cell.text for cell in differences.rows[0].cells] == ["1", "+2.00", "n/a", "n/a", "n/a"]
+    assert "one dialogue says nothing of chance" in " ".join(note.text for note in differences.notes)
+    assert study_tables(figures_of(study), "a/study")[0].key == "a-study-ratings-people"
