@@ -207,9 +207,10 @@ class _Bench:
         # Its start may take longer than ours: what ours compiled is kept, but it also measures twice.
         limit = 300 + 5 * self.engine.start_seconds + 10 * sum(each["seconds"] for each in ours)
         engine, folder = self.engine.engine, self.workload.assembly.weights.folder
+        drawn = self.workload.assembly.strategy.sampling
         point = gather("self-check", {**self.labels, "prompts": len(prompts), "tokens": self.tokens}, ours)
         try:
-            theirs = await run_throughput(folder, prompts, self.tokens, engine.options, limit)
+            theirs = await run_throughput(folder, prompts, self.tokens, engine.options, drawn, limit)
         except LocalempError as error:
             point = point.model_copy(
                 update={"note": f"{error.message} ({error.hint})" if error.hint else error.message}

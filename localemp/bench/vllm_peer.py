@@ -1,7 +1,8 @@
 """vLLM's own throughput benchmark on our prompts: what `bench engine` checks itself against.
 
 It runs as a process of its own, with the engine arguments that ours had. Its prompts are answered twice: first to warm
-up, then for the clock, each time from an empty prefix cache, as ours are.
+up, then for the clock, each time from an empty prefix cache, as ours are. By itself it keeps the cache and samples at
+temperature 1, which costs a small model on a CPU half its speed; here it draws texts as ours are drawn.
 """
 
 import asyncio
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from localemp.dialogue import Message
+from localemp.engines.base import Sampling
 from localemp.engines.tokens import PromptTokenizer
 from localemp.engines.vllm_process import first_error, known_reason, new_log, stop_with_us
 from localemp.errors import EngineError
@@ -33,16 +35,18 @@ import vllm
 from vllm.benchmarks.throughput import add_cli_args, main
 from vllm.utils.argparse_utils import FlexibleArgumentParser
 
-class Forgetful(vllm.LLM):
-    def generate(self, *args, **options):
-        self.reset_prefix_cache()
-        return super().generate(*args, **options)
-
 if __name__ == "__main__":
-    vllm.LLM = Forgetful
+    asked, engine, drawn = json.loads(sys.argv[1])
+
+    class SameWork(vllm.LLM):
+        def generate(self, prompts, params, **options):
+            self.reset_prefix_cache()
+            same = [vllm.SamplingParams(max_tokens=each.max_tokens, ignore_eos=True, **drawn) for each in params]
+            return super().generate(prompts, same, **options)
+
+    vllm.LLM = SameWork
     parser = FlexibleArgumentParser()
     add_cli_args(parser)
-    asked, engine = json.loads(sys.argv[1])
     args, _ = parser.parse_known_args(asked)
     vars(args).update(engine)
     main(args)
@@ -82,7 +86,12 @@ def prompt_text(tokenizer: PromptTokenizer, messages: Sequence[Message]) -> str:
 
 
 async def run_throughput(
-    folder: Path, prompts: Sequence[str], tokens: int, engine_args: Mapping[str, Any], limit: float
+    folder: Path,
+    prompts: Sequence[str],
+    tokens: int,
+    engine_args: Mapping[str, Any],
+    sampling: Sampling,
+    limit: float,
 ) -> PeerResult:
     """Run vLLM's benchmark. No other engine may be in memory.
 
@@ -91,6 +100,7 @@ async def run_throughput(
         prompts: Each of at most `LONGEST_PROMPT` tokens.
         tokens: Of every text, exactly.
         engine_args: As `VLLMEngine.options` has them.
+        sampling: Its temperature and top_p are how texts are drawn.
         limit: Seconds that it may take, start included.
 
     Raises:
@@ -104,9 +114,10 @@ async def run_throughput(
         asked = ["--backend", "vllm", "--model", str(folder), "--dataset-name", "sharegpt", "--dataset-path", str(data)]
         asked += ["--num-prompts", str(len(prompts)), "--num-warmups", str(len(prompts)), "--no-oversample"]
         asked += ["--output-len", str(tokens), "--output-json", str(out)]
+        drawn = {"temperature": sampling.temperature, "top_p": sampling.top_p, "seed": sampling.seed}
         with log.open("wb") as stream:
             process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-c", _PROGRAM, json.dumps([asked, dict(engine_args)])),
+                *(sys.executable, "-c", _PROGRAM, json.dumps([asked, dict(engine_args), drawn])),
                 stdin=asyncio.subprocess.DEVNULL, stdout=stream, stderr=stream, start_new_session=True,
             )  # fmt: skip
         with _ended_at_last(process.pid):

@@ -15,7 +15,7 @@ from localemp.bench.strategies import STRATEGIES, choose, own_seconds, parted
 from localemp.bench.vllm_peer import prompt_text, run_throughput
 from localemp.data.sources import load_dialogues
 from localemp.dialogue import Message
-from localemp.engines.base import Completion
+from localemp.engines.base import Completion, Sampling
 from localemp.engines.scripted import ScriptedEngine
 from localemp.engines.tokens import PromptTokenizer
 from localemp.engines.vllm_process import known_reason
@@ -148,7 +148,7 @@ def test_vllm_makes_the_same_tokens_of_a_prompts_text(tmp_path, template):
 async def test_vllms_benchmark_is_ended_when_it_takes_too_long(tmp_path, monkeypatch):
     monkeypatch.setenv("LOCALEMP_CACHE", str(tmp_path))
     with pytest.raises(EngineError, match="took longer than 1 s") as caught:
-        await run_throughput(tmp_path, ["hello"], 4, {}, limit=1)
+        await run_throughput(tmp_path, ["hello"], 4, {}, Sampling(), limit=1)
     assert str(tmp_path) in caught.value.hint
     running = [process.cmdline() for process in psutil.Process(os.getpid()).children(recursive=True)]
     assert not [words for words in running if any("vllm.benchmarks" in word for word in words)]
