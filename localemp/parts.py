@@ -151,12 +151,9 @@ class Parts:
         from localemp.commonsense.store import KnowledgeStore
 
         path, comet, data = self.recipe.knowledge, self._comet, self.template.knowledge
-        kept = self.recipe.inferences
         settings: dict[str, Any] = {"event": data.event}
         store = KnowledgeStore.read(path) if path is not None else None
-        source = None
-        if comet is not None:
-            source = self._made.get(("comet",), lambda: open_source(comet, self.progress, cache=kept))
+        source = self._made.get(("comet",), lambda: open_source(comet, self.progress)) if comet is not None else None
         if store is not None:
             store.check_settings({**settings, **(source.settings if source else {})})
             settings |= {"knowledge_sha256": store.digest}

@@ -48,7 +48,6 @@ class Recipe:
         instances: How EmpatheticDialogues becomes dialogues.
         knowledge: A file of inferences made beforehand.
         comet: A COMET, named like a model; None is comet-mini, or no COMET where a file of inferences is given.
-        inferences: The file that COMET's answers are kept in; None is the one in localemp's cache.
         select: Which inferences go into the prompt, "relevant" or "all"; None leaves it to the variant.
         encoder: The sentence encoder of similar, named like a model.
         encoder_dtype: "auto", "bfloat16" or "float32".
@@ -73,7 +72,6 @@ class Recipe:
     instances: Instances = "clean"
     knowledge: Path | None = None
     comet: str | None = None
-    inferences: Path | None = None
     select: Keep | None = None
     encoder: str = "all-mpnet-base-v2"
     encoder_dtype: EncoderDtype = "auto"

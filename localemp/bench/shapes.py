@@ -154,11 +154,6 @@ class ModelShape:
         weights = self.matrix_bytes * matrices + self.dtype_bytes * (self.head + self.rest)
         return weights + sequences * self.kv_bytes_of(context)
 
-    def least_step_seconds(self, sequences: int, context: float, bytes_per_s: float, flops_per_s: float) -> float:
-        """What a decode step takes at least on hardware of these measured rates: its roofline."""
-        operations = sequences * self.flops_per_token(context)
-        return max(self.bytes_per_step(sequences, context) / bytes_per_s, operations / flops_per_s)
-
     def _seen(self, context: float) -> float:
         """Tokens attended to, summed over the layers."""
         return sum(context if window is None else min(context, window) for window in self.windows)

@@ -2,7 +2,7 @@
 
 It runs as a process of its own, with the engine arguments that ours had. Its prompts are answered twice: first to warm
 up, then for the clock, each time from an empty prefix cache, as ours are. By itself it keeps the cache and samples at
-temperature 1, which costs a small model on a CPU half its speed; here it draws texts as ours are drawn.
+temperature 1, which costs a small model on a CPU two thirds of its speed; here it draws texts as ours are drawn.
 """
 
 import asyncio

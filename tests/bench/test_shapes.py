@@ -118,9 +118,6 @@ def test_a_step_of_llama_by_hand():
     assert shape.flops_per_token(0) == 2 * (matrices + head)
     assert shape.flops_per_token(1000, logits=False) == 2 * matrices + 4 * 32 * 4096 * 1000
     assert shape.bytes_per_step(64, 512) == 2 * (matrices + head + norms) + 64 * 512 * 131_072
-    # 15 GB at 3 TB/s: one sequence waits for memory, very many for arithmetic.
-    assert shape.least_step_seconds(1, 0, 3e12, 8e14) == pytest.approx(2 * (matrices + head + norms) / 3e12)
-    assert shape.least_step_seconds(4096, 0, 3e12, 8e14) == pytest.approx(4096 * 2 * (matrices + head) / 8e14)
 
 
 def test_windows_cap_keys_and_values():
