@@ -137,7 +137,8 @@ class Cluster:
         """
         import ray
 
-        recipe, wanted = assembly.recipe, assembly.engine().concurrency
+        recipe = assembly.recipe
+        wanted = recipe.concurrency or assembly.engine().concurrency
         even = math.ceil(len(dialogues) / actors)
         at_hand = min(_AHEAD * wanted, even)  # nobody starts with more than an even part
         size = max(1, min(_SHARE, at_hand // 16))
