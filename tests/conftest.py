@@ -19,6 +19,14 @@ CHROMIUM = Path("/usr/bin/chromium")
 REPOSITORY = Path(__file__).parent.parent
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A file stays in one process, for its fixtures; so do all engines, which begin first: they take longest."""
+    items.sort(key=lambda item: item.get_closest_marker("engine") is None)
+    for item in items:
+        group = "engine" if item.get_closest_marker("engine") else str(item.path)
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder of real data sets, which the project uses in tests but never contains."""
