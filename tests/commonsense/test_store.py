@@ -223,7 +223,7 @@ def test_a_line_that_cannot_be_used(tmp_path: Path, line: str, named: str):
     assert caught.value.hint
 
 
-@pytest.mark.parametrize("content", [b"", b" \n\n", gzip.compress(b""), b'{"knowledge": {}}\n'])
+@pytest.mark.parametrize("content", [b"", b" \n\n", gzip.compress(b"", mtime=0), b'{"knowledge": {}}\n'])
 def test_an_empty_file(tmp_path: Path, content: bytes):
     path = tmp_path / "k.jsonl"
     path.write_bytes(content)
