@@ -28,7 +28,7 @@ def archive(*names: str) -> bytes:
 
 GOOD = archive("ed/train.csv", "ed/valid.csv", "../test.csv", "/etc/unrelated", "../../escaped")
 INCOMPLETE = archive("ed/train.csv", "ed/test.csv")
-NO_TAR = gzip.compress(b"no tar at all" * 100)
+NO_TAR = gzip.compress(b"no tar at all" * 100, mtime=0)
 
 
 class Handler(BaseHTTPRequestHandler):
