@@ -13,7 +13,9 @@ that ask the model twice, since their counts hold the stage that nobody sees.
 
 Why a client of our own: that of vLLM (`vllm bench serve`, read in 0.32) sends one's own data as single messages, waits
 up to 6 hours for an answer and keeps nothing of a point before its end, takes every chunk for one token in its itl, and
-needs vLLM beside a hosted server. `localemp.bench.vllm_client` checks ours against it.
+needs vLLM beside a hosted server. guidellm 0.8 and aiperf 0.13 cannot be installed beside it without other versions of
+packages that it and vLLM need (aiperf pins rich, pandas and huggingface-hub below). `localemp.bench.vllm_client` checks
+ours against vLLM's.
 """
 
 import asyncio
