@@ -50,7 +50,7 @@ class UnknownNameError(LocalempError):
 
     def __init__(self, kind: str, name: str, known: Iterable[str], hint: str = "") -> None:
         self.kind, self.name, self.known = kind, name, tuple(known)
-        listed = f"known: {', '.join(self.known)}"
+        listed = f"known: {', '.join(self.known)}" if self.known else "there is none yet"
         super().__init__(f"unknown {kind} {name!r}", f"{listed}. {hint}" if hint else listed)
 
 

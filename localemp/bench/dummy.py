@@ -59,12 +59,18 @@ def dummy_recipe(recipe: Recipe, folder: Path) -> Recipe:
     return replace(recipe, model=str(made), engine_args={**recipe.engine_args, "load_format": "dummy"})
 
 
-def dummy_notes(recipe: Recipe) -> list[str]:
-    """What a result has to say of a recipe of `dummy_recipe`: where its configuration came from. Else nothing."""
+def dummy_origin(recipe: Recipe) -> str | None:
+    """Where the configuration of a recipe of `dummy_recipe` came from; None for any other."""
     if recipe.engine_args.get("load_format") != "dummy":
-        return []
+        return None
     path = Path(recipe.model) / _ORIGIN
-    return [f"dummy weights: {path.read_text('utf-8')}"] if path.is_file() else ["dummy weights"]
+    return f"dummy weights: {path.read_text('utf-8')}" if path.is_file() else "dummy weights"
+
+
+def dummy_notes(recipe: Recipe) -> list[str]:
+    """What a result has to say of a recipe: the origin of dummy weights, nothing of others."""
+    origin = dummy_origin(recipe)
+    return [] if origin is None else [origin]
 
 
 def shipped_shapes() -> dict[str, Path]:

@@ -21,7 +21,7 @@ from localemp.assembly import Assembly
 from localemp.bench.memory import free_memory, require_memory
 from localemp.bench.offline import OfflineEngine, Replay, Workload, look_up
 from localemp.bench.result import Label, Point, Recording, gather
-from localemp.bench.roofline import Roofline, hardware_point
+from localemp.bench.roofline import Roofline, hardware_point, unlike_threads
 from localemp.bench.shapes import ModelShape, read_shape
 from localemp.bench.vllm_peer import LONGEST_PROMPT, PeerResult, prompt_text, run_throughput
 from localemp.bench.watching import Watch
@@ -37,6 +37,8 @@ Say = Callable[[str], None]
 BATCH_SIZES = (1, 4, 16, 64)
 # Prompts that a repeat is made of at least: of one short prompt alone nothing can be told.
 _ENOUGH = 8
+# Ratios to vLLM's own benchmark that need no explanation.
+_NEAR = (0.9, 1.1)
 
 
 def is_dummy(assembly: Assembly) -> bool:
@@ -95,13 +97,15 @@ async def measure_engine(
         say("measuring what this device does at most")
         try:
             most = await asyncio.to_thread(hardware)
+            recording.result.settings["hardware"] = most.settings
             recording.add(hardware_point(most))
         except LocalempError as error:
             recording.result.notes.append(error.message)
     roofline = Roofline.of(assembly.weights.folder, engine.engine.options, most)
     say(f"starting vLLM ({assembly.profile.name})")
     async with engine:
-        recording.result.settings["engine"] = engine.engine.describe()
+        recording.result.settings["engine"] = engine.describe()
+        recording.result.notes += unlike_threads(most, engine.threads)
         prompts = await bench.throughput(roofline.shape)
         for size in sizes:
             await bench.batch_size(size, prompts, roofline)
@@ -173,7 +177,8 @@ class _Bench:
                 decodes.append(roofline.place(decode))
             figures.append(found)
         lost = "decode was too short to be told from prefill: take more --reply-tokens"
-        note = "; ".join(filter(None, [roofline.note, lost if len(decodes) < self.repeats else ""]))
+        notes = [roofline.note, lost if len(decodes) < self.repeats else "", *roofline.between(figures)]
+        note = "; ".join(filter(None, notes))
         self.recording.add(gather("batch size", labels, figures, note))
         for phase, places in (("prefill", prefills), ("decode", decodes)):
             if any(places):
@@ -219,6 +224,11 @@ class _Bench:
             point.figures["vllm_tokens_per_s"] = (theirs.tokens_per_s,)
             point.figures["of_vllm"] = tuple(each["tokens_per_s"] / theirs.tokens_per_s for each in ours)
             notes = [self._difference(theirs, prompts, prompt_tokens)]
+            if not _NEAR[0] <= (point.median("of_vllm") or 0) <= _NEAR[1]:
+                notes.append(
+                    "further apart than 10 %: the machine may have been busy, and vLLM's side was measured once; run "
+                    "again on a quiet machine"
+                )
             if len(prompts) > len(self.workload.drafts):
                 notes.append("vLLM's benchmark has all prompts at once, localemp the second stage's after the first's")
             point = point.model_copy(update={"note": "; ".join(filter(None, notes))})

@@ -12,14 +12,14 @@ from markupsafe import Markup, escape
 from localemp.bench.plots import HUES, Axis, Curve, Dot, compact, plot
 from localemp.bench.quantities import QUANTITIES
 from localemp.bench.result import Kind, Label, Point
-from localemp.bench.tables import Named
+from localemp.bench.tables import Named, failed_share
 from localemp.reporting import svg
 from localemp.reporting.figures import Figure
 from localemp.reporting.tables import number
 
 _LINES = ("", " dashed", " dotted")
 _PERCENTILES = tuple(tuple(f"{time}_p{part}_ms" for part in (50, 90, 99)) for time in ("ttft", "itl", "tpot", "e2e"))
-_SPENT = ("encoder_s", "comet_s", "prefill_s", "decode_s", "own_s")
+_SPENT = ("encoder_s", "comet_s", "prefill_s", "decode_s", "own_s", "engine_s")
 _PHASES = {"prefill": "hue1", "decode": "hue2"}
 _SAMPLES = 600  # of a series that are drawn; the eye sees no more
 
@@ -81,12 +81,16 @@ _Key = tuple[int, tuple[tuple[str, Label], ...]]
 
 def _swept(sweep: _Sweep, kind: str, results: Sequence[Named]) -> Figure | None:
     """The figure of results of one kind."""
-    points = _curves(sweep, results)
-    drawn = [asked for asked in sweep.charts if _drawable(asked, points)]
+    points, others = _curves(sweep, results), _unplaced(sweep, results)
+    drawn = [asked for asked in sweep.charts if _drawable(asked, points, 1 if others else 2)]
     names = _names(list(points), results)
     told = "Medians; an upright line is the range of the repeats."
     if any(len(asked) > 1 for asked in drawn):
         told += " Of waiting: p50 solid, p90 dashed, p99 dotted."
+    if others:
+        told += f" {sweep.label} {', '.join(others)}: in the table only."
+    if any(failed_share(point) for curve in points.values() for _, point in curve):
+        told += " Grey points: some requests failed, and times are of those that were answered."
     of = [results[place] for place in dict.fromkeys(place for place, _ in points)]
     legend = tuple((f"swatch {_hue(place)}", name) for place, name in enumerate(names.values()) if name)
     charts = [_chart(sweep, asked, points, names) for asked in drawn]
@@ -107,6 +111,12 @@ def _curves(sweep: _Sweep, results: Sequence[Named]) -> dict[_Key, list[tuple[fl
     return {key: sorted(points, key=lambda each: each[0]) for key, points in curves.items()}
 
 
+def _unplaced(sweep: _Sweep, results: Sequence[Named]) -> list[str]:
+    """Texts in place of the label's number, such as the infinite rate, which have no place on an axis."""
+    values = [point.labels.get(sweep.label) for each in results for point in each.result.points if point.figures]
+    return list(dict.fromkeys(value for value in values if isinstance(value, str)))
+
+
 def _names(keys: Sequence[_Key], results: Sequence[Named]) -> dict[_Key, str]:
     """What sets each curve apart from the others; dummy weights and early ends are always said."""
     several = len({place for place, _ in keys}) > 1
@@ -124,10 +134,10 @@ def _names(keys: Sequence[_Key], results: Sequence[Named]) -> dict[_Key, str]:
     return names
 
 
-def _drawable(asked: Sequence[str], points: dict[_Key, list[tuple[float, Point]]]) -> bool:
-    """Whether some curve has two points to join."""
+def _drawable(asked: Sequence[str], points: dict[_Key, list[tuple[float, Point]]], fewest: int) -> bool:
+    """Whether some curve has so many points."""
     return any(
-        len({x for x, point in curve if name in point.figures}) > 1 for curve in points.values() for name in asked
+        len({x for x, point in curve if name in point.figures}) >= fewest for curve in points.values() for name in asked
     )
 
 
@@ -137,7 +147,7 @@ def _chart(
     curves, about = [], QUANTITIES[asked[0]]
     for place, (key, curve) in enumerate(points.items()):
         for name, line in zip(asked, _LINES, strict=False):
-            dots = tuple(_dot(x, point, name, sweep) for x, point in curve if name in point.figures)
+            dots = tuple(_dot(x, point, name, sweep, asked) for x, point in curve if name in point.figures)
             if dots:
                 told = ", ".join(filter(None, [names[key], QUANTITIES[name].title]))
                 curves.append(Curve(told, dots, _hue(place) + line))
@@ -147,13 +157,16 @@ def _chart(
     return plot(f"{title[0].upper()}{title[1:]}", sweep.axis, Axis(about.unit, log=wide), curves)
 
 
-def _dot(x: float, point: Point, name: str, sweep: _Sweep) -> Dot:
+def _dot(x: float, point: Point, name: str, sweep: _Sweep, asked: Sequence[str]) -> Dot:
     about, size = QUANTITIES[name], 100 if QUANTITIES[name].unit == "%" else 1
     values = [size * value for value in point.figures[name]]
     middle = size * (point.median(name) or 0.0)
     unit = "" if about.unit == "%" else f" {about.unit}"
     told = f"{about.title} {about.shown(middle / size)}{unit} at {compact(x)} {sweep.axis.title}"
-    return Dot(x, middle, told, min(values), max(values))
+    failed = failed_share(point)
+    told += f"; {failed}" if failed else ""
+    last = name == [each for each in asked if each in point.figures][-1]  # one label a load, at its longest waiting
+    return Dot(x, middle, told, min(values), max(values), failed if last else "", dim=bool(failed))
 
 
 def _stacked(results: Sequence[Named]) -> Figure | None:
@@ -173,7 +186,10 @@ def _stacked(results: Sequence[Named]) -> Figure | None:
         if any(parts for _, parts in rows):
             charts.append(svg.bars(each.short(), rows))
             of.append(each)
-    legend = tuple((f"swatch {_hue(place)}", QUANTITIES[name].title) for place, name in enumerate(_SPENT))
+    there = {name for each in of for point in each.result.points for name in point.figures}
+    legend = tuple(
+        (f"swatch {_hue(place)}", QUANTITIES[name].title) for place, name in enumerate(_SPENT) if name in there
+    )
     told = "Medians of the seconds that each part takes, as the tables have them."
     return _figure("time", "Where does the time go?", charts, told, of, legend)
 
@@ -181,20 +197,21 @@ def _stacked(results: Sequence[Named]) -> Figure | None:
 def _roofline(results: Sequence[Named]) -> Figure | None:
     charts, of = [], []
     for each in results:
-        roof = [_first(each, name) for name in ("copy_gb_per_s", "matrix_tflops")]
+        roof = [_roof(each, name) for name in ("copy_gb_per_s", "matrix_tflops")]
         phases = {
             point.labels.get("phase")
             for point in each.result.points
             if {"flops_per_byte", "tflops"} <= point.figures.keys()
         }
-        if roof[0] is None or roof[1] is None or not phases & _PHASES.keys():
+        if not all(roof) or not phases & _PHASES.keys():
             continue
         curves = [_phase(each, phase, hue) for phase, hue in _PHASES.items() if phase in phases]
         charts.append(_roofed(each, roof[0], roof[1], curves))
         of.append(each)
     legend = [(f"swatch {hue}", phase) for phase, hue in _PHASES.items()]
     told = (
-        "The slope is the copy bandwidth that was measured on this device, the level its matrix rate. A point under "
+        "The slope is the copy bandwidth that was measured on this device, the level its matrix rate: the median, and "
+        "dotted the lowest and the highest of its repeats. A point under "
         "the slope waits for memory, one under the level for arithmetic; the distance to them is lost. Numbers at "
         "points are dialogues at once."
     )
@@ -221,18 +238,25 @@ def _phase(each: Named, phase: str, hue: str) -> Curve:
     return Curve(phase, tuple(dots), hue)
 
 
-def _roofed(each: Named, bandwidth: float, rate: float, curves: Sequence[Curve]) -> Markup:
-    ridge = rate * 1e12 / (bandwidth * 1e9)
+def _roofed(each: Named, bandwidths: Sequence[float], rates: Sequence[float], curves: Sequence[Curve]) -> Markup:
     xs = [dot.x for curve in curves for dot in curve.dots]
-    ends = (min(*xs, ridge) / 2, max(*xs, ridge) * 2)
-    told = f"{compact(bandwidth)} GB/s, {compact(rate)} TFLOP/s"
-    roof = tuple(Dot(x, min(rate, x * bandwidth / 1e3), told) for x in (ends[0], ridge, ends[1]))
-    lines = [Curve(f"measured: {told}", roof, "roof", marks=False), *curves]
+    xs += [rate * 1e3 / bandwidth for bandwidth, rate in zip(bandwidths, rates, strict=True)]
+    lines = []
+    for bandwidth, rate, style in zip(bandwidths, rates, ("roof", "roof dotted", "roof dotted"), strict=True):
+        told = f"{compact(bandwidth)} GB/s, {compact(rate)} TFLOP/s"
+        ridge = rate * 1e3 / bandwidth
+        roof = tuple(Dot(x, min(rate, x * bandwidth / 1e3), told) for x in (min(xs) / 2, ridge, max(xs) * 2))
+        lines.append(Curve(f"measured: {told}", roof, style, marks=False))
+    lines = [*dict.fromkeys(lines), *curves]
     return plot(each.short(), Axis("arithmetic intensity, FLOP/byte", log=True), Axis("TFLOP/s", log=True), lines)
 
 
-def _first(each: Named, name: str) -> float | None:
-    return next((point.median(name) for point in each.result.points if name in point.figures), None)
+def _roof(each: Named, name: str) -> tuple[float, ...]:
+    """Median, lowest and highest of what the device was measured to do; nothing where it was not."""
+    for point in each.result.points:
+        if values := point.figures.get(name):
+            return point.median(name) or 0.0, min(values), max(values)
+    return ()
 
 
 def _watched(results: Sequence[Named]) -> Figure | None:

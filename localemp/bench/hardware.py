@@ -1,7 +1,8 @@
 """What this very device can do at most, measured: copy bandwidth and the rate of matrix products.
 
 The two are the roofs of a roofline (Williams et al. 2009): no published figure of a card is used. They are measured in
-a process of their own (`python -m localemp.bench.hardware`), which leaves no CUDA context and no threads behind.
+a process of their own (`python -m localemp.bench.hardware`), which leaves no CUDA context and no threads behind, and on
+a CPU with as many threads as vLLM computes with.
 """
 
 import argparse
@@ -14,7 +15,11 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import psutil
+
+from localemp.engines.vllm_process import cpu_defaults
 from localemp.errors import LocalempError
+from localemp.machine import usable_cores
 
 _DTYPES = ("bfloat16", "float16", "float32")
 _REPEATS = 5
@@ -50,10 +55,9 @@ def measure_hardware(dtype: str = "bfloat16") -> Hardware:
         LocalempError: It could not be measured; says why.
     """
     command = [sys.executable, "-m", __name__, "--dtype", dtype]
-    environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
     what = "the hardware could not be measured"
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_LIMIT, env=environment)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_LIMIT)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise LocalempError(f"{what}: {error}") from error
     if done.returncode != 0:
@@ -65,13 +69,31 @@ def measure_hardware(dtype: str = "bfloat16") -> Hardware:
     return Hardware(**found, **rates)
 
 
+def engine_threads() -> int | None:
+    """Threads that vLLM's CPU build takes, as its `ompmultiprocessing` (read in 0.32) does; None leaves it to torch.
+
+    It binds one thread to each physical core but those that it reserves, whatever OMP_NUM_THREADS says, which counts
+    only where it binds none.
+    """
+    bound = os.environ.get("VLLM_CPU_OMP_THREADS_BIND", "auto")
+    if bound == "nobind":
+        return None
+    if bound != "auto":
+        ends = (part.partition("-") for part in bound.partition("|")[0].split(","))
+        return sum(int(last or first) - int(first) + 1 for first, _, last in ends)
+    cpu_defaults()  # may say that none is reserved
+    cores = min(usable_cores(), psutil.cpu_count(logical=False) or usable_cores())
+    reserved = int(os.environ.get("VLLM_CPU_NUM_OF_RESERVED_CPU", "1"))
+    return cores - reserved if cores > reserved else cores
+
+
 def _measure(dtype: str) -> Hardware:
     import torch
 
     cuda = torch.cuda.is_available()
     device = torch.device("cuda" if cuda else "cpu")
     if not cuda:
-        torch.set_num_threads(_cores())
+        torch.set_num_threads(engine_threads() or torch.get_num_threads())
     wait = torch.cuda.synchronize if cuda else _nothing
     free = torch.cuda.mem_get_info()[0] if cuda else 4 * 2**30
     # Far beyond any cache: what a decode step reads is, too.
@@ -132,14 +154,6 @@ def _time(work: Callable[[], object], wait: Callable[[], None], seconds: float) 
     repeat(2)
     times = max(1, round(seconds / _REPEATS / repeat(2)))
     return [repeat(times) for _ in range(_REPEATS)]
-
-
-def _cores() -> int:
-    """Threads that vLLM would use: one for each physical core that this process may use."""
-    import psutil
-
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(usable, psutil.cpu_count(logical=False) or usable)
 
 
 def _nothing() -> None:

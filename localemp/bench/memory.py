@@ -37,11 +37,13 @@ class Free(NamedTuple):
         bytes: On one device.
         devices: That share the model.
         gpu: Whether they are GPUs; else it is the machine's memory.
+        all_devices: That there are, for tensor parallelism.
     """
 
     bytes: float
     devices: int = 1
     gpu: bool = False
+    all_devices: int = 1
 
 
 def memory_needed(shape: ModelShape, context: int, sequences: int = 1) -> Memory:
@@ -61,7 +63,8 @@ def free_memory(engine_args: Mapping[str, Any]) -> Free:
     devices = 1
     for name in ("tensor_parallel_size", "pipeline_parallel_size"):
         devices *= int(engine_args.get(name, 1))
-    return Free(min(min(total - used, share * total) for used, total in memory[:devices]), devices, gpu=True)
+    least = min(min(total - used, share * total) for used, total in memory[:devices])
+    return Free(least, devices, gpu=True, all_devices=len(memory))
 
 
 def require_memory(shape: ModelShape, context: int, free: Free) -> None:
@@ -78,8 +81,17 @@ def require_memory(shape: ModelShape, context: int, free: Free) -> None:
     raise OptionError(
         f"not enough memory: {gib(needed.weights)} of weights and {gib(needed.sequence)} for a context of {context:,} "
         f"tokens, {where} can give {gib(there)}: {gib(needed.all - there)} are missing",
-        f"any of these would fit: {', '.join(fitting)}" if fitting else "take a smaller model",
+        f"any of these would fit: {', '.join(fitting)}" if fitting else _machine_for(shape, context, free),
     )
+
+
+def _machine_for(shape: ModelShape, context: int, free: Free) -> str:
+    """The memory of a machine that the model and one sequence of full context would fit."""
+    sixteen = replace(shape, dtype_bytes=2, matrix_bytes=2, kv_bytes=2)
+    four = replace(sixteen, matrix_bytes=FOUR_BITS)
+    where = "GPUs" if free.gpu else "a machine"
+    most, least = (gib(memory_needed(each, context).all) for each in (sixteen, four))
+    return f"take a smaller model, or {where} with {most} free for bfloat16, {least} for weights of 4 bits"
 
 
 def settings_that_fit(shape: ModelShape, context: int, free: Free) -> dict[str, str | int]:
@@ -93,13 +105,12 @@ def settings_that_fit(shape: ModelShape, context: int, free: Free) -> dict[str, 
         smaller |= {
             ("kv_cache_dtype", "fp8"): replace(shape, kv_bytes=1),
             ("quantization", "fp8"): replace(shape, matrix_bytes=1),
-            ("quantization", "bitsandbytes"): replace(shape, matrix_bytes=FOUR_BITS),
         }
     for (name, value), other in smaller.items():
         if memory_needed(other, context).all <= there:
             settings.setdefault(name, value)
     for devices in (2, 4, 8) if free.gpu else ():
-        if devices > free.devices and memory_needed(shape, context).all <= free.bytes * devices:
+        if free.devices < devices <= free.all_devices and memory_needed(shape, context).all <= free.bytes * devices:
             settings.setdefault("tensor_parallel_size", devices)
     return settings
 

@@ -5,6 +5,7 @@ a run's folder. Exemplars and inferences are looked up before, and that is timed
 """
 
 import asyncio
+import re
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -196,6 +197,21 @@ class OfflineEngine:
 
     async def __aexit__(self, *_: object) -> None:
         await self.engine.close()
+
+    @property
+    def threads(self) -> int | None:
+        """Threads that the started engine computes with, as vLLM's CPU build says in its log; None elsewhere."""
+        said = re.findall(r"local_rank=\d+, core ids=\[([\d, ]*)\]", self.engine.log.read_text("utf-8", "replace"))
+        return len(said[-1].split(",")) if said else None
+
+    def describe(self) -> dict[str, Any]:
+        """All that decides the speed of the started engine: arguments as given, what it made of them, threads."""
+        return {
+            **self.engine.describe(),
+            "configured": self.engine.configured(),
+            "concurrency": self.engine.concurrency,
+            "threads": self.threads,
+        }
 
     async def answer(
         self,

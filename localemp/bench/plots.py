@@ -49,6 +49,7 @@ class Dot:
         title: What a pointer is told.
         low, high: The range of the repeats around y.
         label: Beside it.
+        dim: Whether it is drawn in grey: its value is not all there is to know.
     """
 
     x: float
@@ -57,6 +58,7 @@ class Dot:
     low: float | None = None
     high: float | None = None
     label: str = ""
+    dim: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,9 +192,12 @@ def _drawn(curve: Curve, across: _Scale, down: _Scale) -> list[Markup]:
             ends = {"y1": down(dot.low), "y2": down(dot.high)}
             shapes.append(tag("line", x1=x, x2=x, **ends, class_=f"spread {curve.style}"))
         if curve.marks:
-            shapes.append(tag("circle", tag("title", dot.title), cx=x, cy=y, r=3.5, class_=f"mark {curve.style}"))
+            style = "mark dim" if dot.dim else f"mark {curve.style}"
+            shapes.append(tag("circle", tag("title", dot.title), cx=x, cy=y, r=3.5, class_=style))
         if dot.label:
-            shapes.append(tag("text", dot.label, x=x, y=y - 7, text_anchor="middle", class_="tick"))
+            half = len(dot.label) / 2 * _CHARACTER  # long ones end, or begin, at a point near the edge
+            anchor = "end" if x + half > WIDTH - RIGHT else "start" if x - half < LEFT else "middle"
+            shapes.append(tag("text", dot.label, x=x, y=y - 7, text_anchor=anchor, class_="tick"))
     return shapes
 
 

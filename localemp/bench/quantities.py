@@ -32,13 +32,15 @@ class Quantity:
         return f"{self.title}, {self.unit}" if self.unit not in ("", "%") else self.title
 
     def shown(self, value: float) -> str:
-        """A value as tables show it, without its unit."""
+        """A value as tables show it, without its unit; a median of counts is not rounded."""
+        if not self.unit and not self.decimals:
+            return f"{value:,.10g}"
         return f"{100 * value:,.{self.decimals}f} %" if self.unit == "%" else f"{value:,.{self.decimals}f}"
 
 
 _TIMES = {
     "ttft": "time to first token",
-    "itl": "between tokens",
+    "itl": "between chunks",
     "tpot": "time per output token",
     "e2e": "whole answer",
 }
@@ -74,11 +76,13 @@ _ALL = (
     Quantity("comet_s", "COMET", "s", "less", 2),
     Quantity("prefill_s", "prefill", "s", "less", 2),
     Quantity("decode_s", "decode", "s", "less", 2),
+    Quantity("engine_s", "prefill and decode, not told apart", "s", "less", 2),
     Quantity("own_s", "our own code", "s", "less", 2),
     Quantity("requests_per_s", "requests", "1/s", "more", 2),
     Quantity("goodput_per_s", "goodput", "1/s", "more", 2),
     Quantity("in_time", "within the limits", "%", "more", 1),
     Quantity("errors", "errors", "", "less", 0),
+    Quantity("failed", "failed requests", "%", "less", 1),
     *(
         Quantity(f"{name}_p{part}_ms", f"{title} p{part}", "ms", "less", 1)
         for name, title in _TIMES.items()

@@ -5,6 +5,7 @@ A `Point` is one thing that was measured: its labels say what it is, its figures
 benchmark, what was measured is there, and labelled as not finished.
 """
 
+import math
 import os
 import statistics
 import sys
@@ -16,9 +17,9 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from localemp.bench.quantities import quantity
+from localemp.bench.quantities import QUANTITIES
 from localemp.errors import DataError, LocalempError, OptionError
-from localemp.machine import machine, versions
+from localemp.machine import computing, machine, versions
 
 Kind = Literal["engine", "strategies", "serve", "retrieval", "comet", "score", "tune"]
 Label = str | int | float
@@ -26,11 +27,15 @@ Label = str | int | float
 
 def _known(figures: dict[str, tuple[float, ...]]) -> dict[str, tuple[float, ...]]:
     for name in figures:
-        quantity(name)
+        if name not in QUANTITIES:
+            raise ValueError(f"unknown quantity {name!r}")
     return figures
 
 
 Figures = Annotated[dict[str, Annotated[tuple[float, ...], Field(min_length=1)]], AfterValidator(_known)]
+
+
+_MAY_FALL = ("gain",)
 
 
 class _Strict(BaseModel):
@@ -140,19 +145,30 @@ def read_result(path: Path) -> Result:
     """Read a file that a benchmark wrote.
 
     Raises:
-        DataError: It is not there, or no such file; says where.
+        DataError: It is not there, or no such file; says where. Or a figure of it is no measurement.
     """
     try:
-        return Result.model_validate_json(path.read_bytes())
+        result = Result.model_validate_json(path.read_bytes())
     except OSError as error:
         raise DataError(path, f"cannot be read: {error.strerror}", "give a file that `localemp bench` wrote") from error
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        where = ".".join(map(str, first["loc"]))
+        where, said = ".".join(map(str, first["loc"])), first["msg"].removeprefix("Value error, ")
         raise DataError(
-            path, f"is no result of a benchmark: {f'{where}: ' if where else ''}{first['msg']}",
+            path, f"is no result of a benchmark: {f'{where}: ' if where else ''}{said}",
             "give a file that `localemp bench` wrote",
         ) from error  # fmt: skip
+    for number, point in enumerate(result.points):
+        for name, values in point.figures.items():
+            if wrong := [value for value in values if not _is_measured(name, value)]:
+                where = f"points.{number} ({', '.join(filter(None, [point.part, point.label]))}): {name}"
+                raise DataError(path, f"{where}: {wrong[0]} is no measurement", "measure it again")
+    return result
+
+
+def _is_measured(name: str, value: float) -> bool:
+    """Whether it can be one: finite, and below 0 only where that has a meaning, or by a rounding error."""
+    return math.isfinite(value) and (value > -1e-9 or name in _MAY_FALL)
 
 
 class Recording:
@@ -178,7 +194,7 @@ class Recording:
         import shlex
 
         self.path = path
-        self.result = Result(
+        result = Result(
             kind=kind,
             title=title,
             dummy=dummy,
@@ -188,6 +204,8 @@ class Recording:
             versions=versions(),
             settings=dict(settings),
         )
+        # As it will be read again: a tuple becomes a list, so that the same settings are equal.
+        self.result = Result.model_validate_json(result.model_dump_json())
 
     def __enter__(self) -> Self:
         self.write()  # a file that cannot be written shows before anything is measured
@@ -215,6 +233,7 @@ class Recording:
         Raises:
             OptionError: It cannot be written.
         """
+        self.result.settings |= computing()  # torch may have come meanwhile
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             draft = self.path.with_name(f"{self.path.name}.{os.getpid()}.tmp")

@@ -19,6 +19,9 @@ from localemp.machine import gpu
 if TYPE_CHECKING:
     from localemp.bench.hardware import Hardware
 
+# Roofs whose repeats differ by a smaller ratio are taken for one.
+_STEADY = 1.01
+
 
 @dataclass(frozen=True, slots=True)
 class Work:
@@ -38,6 +41,7 @@ class Roofline:
         bytes_per_s, flops_per_s: What one device does at most; 0 where it was not measured.
         devices: That share the work.
         note: Why there is no roofline, or what is approximate in it.
+        hardware: The measurement with all its repeats; `bytes_per_s` and `flops_per_s` are their medians.
     """
 
     shape: ModelShape | None
@@ -45,6 +49,7 @@ class Roofline:
     flops_per_s: float
     devices: int
     note: str
+    hardware: "Hardware | None" = None
 
     @classmethod
     def of(cls, folder: Path, engine_args: Mapping[str, Any], hardware: "Hardware | None") -> "Roofline":
@@ -59,7 +64,7 @@ class Roofline:
         else:
             copied, computed = statistics.median(hardware.copy_gb_per_s), statistics.median(hardware.matrix_tflops)
         note = "; ".join(filter(None, notes))
-        return cls(shape, copied * 1e9, computed * 1e12, max(1, devices_used(engine_args)), note)
+        return cls(shape, copied * 1e9, computed * 1e12, max(1, devices_used(engine_args)), note, hardware)
 
     def prefill(self, first: Sequence[Replay]) -> Work | None:
         """Batches that were answered by one token each: the prompt tokens that no cache had, and one set of logits.
@@ -97,6 +102,23 @@ class Roofline:
             return {}
         return {"mbu": work.bytes / work.seconds / (self.devices * self.bytes_per_s)}
 
+    def between(self, repeats: Sequence[Mapping[str, float]]) -> list[str]:
+        """Where MFU and MBU lie if the roofs lie anywhere in what was measured; nothing where that is one place."""
+        if self.hardware is None:
+            return []
+        said = []
+        roofs = (("mfu", self.hardware.matrix_tflops, "TFLOP/s"), ("mbu", self.hardware.copy_gb_per_s, "GB/s"))
+        for name, rates, unit in roofs:
+            shares = [figures[name] for figures in repeats if name in figures]
+            low, middle, high = min(rates), statistics.median(rates), max(rates)
+            if shares and high > _STEADY * low:
+                ends = min(shares) * middle / high, max(shares) * middle / low
+                said.append(
+                    f"the roof was measured from {low:.4g} to {high:.4g} {unit}, so {name.upper()} is between "
+                    f"{ends[0]:.1%} and {ends[1]:.1%}"
+                )
+        return said
+
     def place(self, work: Work | None) -> dict[str, float]:
         """Where it lies under the roof of one device."""
         if work is None:
@@ -112,6 +134,14 @@ def hardware_point(hardware: "Hardware") -> Point:
         labels={"device": hardware.device, "dtype": hardware.dtype},
         figures={"copy_gb_per_s": hardware.copy_gb_per_s, "matrix_tflops": hardware.matrix_tflops},
     )
+
+
+def unlike_threads(hardware: "Hardware | None", threads: int | None) -> list[str]:
+    """What to say where the roofs were measured with other threads than the engine has."""
+    measured = None if hardware is None else hardware.settings.get("threads")
+    if measured is None or threads is None or measured == threads:
+        return []
+    return [f"The roofs were measured with {measured} threads, the engine computes with {threads}."]
 
 
 def devices_used(engine_args: Mapping[str, Any]) -> int:

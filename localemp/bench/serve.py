@@ -4,9 +4,11 @@ Requests are dialogues with all their turns, streamed, and different ones as lon
 
     ttft    from sending a request to the first chunk with text
     itl     between two chunks with text; where chunks do not hold one token each, the point's note says how many
-    tpot    from the first chunk to the last, divided by the tokens after the first
+    tpot    from the first chunk with text to the last, divided by the tokens after the first
     e2e     from sending a request to the end of its answer
     goodput requests a second that meet all limits; `in_time` is their share of all that were sent
+
+Times are of requests that were answered: where some fail, the others' may look short, and `failed` says how many.
 
 Tokens are the server's own counts. Where it sends none, figures that need them are left out; so is tpot for strategies
 that ask the model twice, since their counts hold the stage that nobody sees.
@@ -194,7 +196,11 @@ def figures_of(load: Load[Any], limits: Mapping[str, float], counts_unseen: bool
         counts_unseen: Whether the server's counts hold tokens that were not streamed.
     """
     good = [answer for answer in load.answers if answer.good]
-    figures = {"requests_per_s": len(good) / load.seconds, "errors": float(load.failed)}
+    figures = {
+        "requests_per_s": len(good) / load.seconds,
+        "errors": float(load.failed),
+        "failed": load.failed / max(load.sent, 1),
+    }
     tokens = _tokens(good)
     if tokens is not None and good:
         figures |= {"reply_tokens_per_s": tokens / load.seconds, "tokens_per_reply": tokens / len(good)}
@@ -221,20 +227,22 @@ def _times(answer: Answer, counts_unseen: bool) -> dict[str, float]:
     times = {"e2e": 1000 * (answer.ended - answer.started)}
     if answer.first is not None:
         times["ttft"] = 1000 * (answer.first - answer.started)
-        if answer.tokens is not None and answer.tokens > 1 and not counts_unseen:
-            times["tpot"] = 1000 * (answer.chunks[-1] - answer.first) / (answer.tokens - 1)
+        if answer.tokens is not None and answer.tokens > 1 and len(answer.texts) > 1 and not counts_unseen:
+            times["tpot"] = 1000 * (answer.texts[-1] - answer.first) / (answer.tokens - 1)
     return times
 
 
 def _notes(loads: Sequence[Load[Any]], target: Target, plan: Plan) -> Iterator[str]:
     """What a reader has to know of the repeats of a load."""
-    for load in loads:
+    for number, load in enumerate(loads, 1):
         if load.stopped:
-            yield f"stopped after {len(load.answers)} of {plan.requests} requests"
+            yield f"repeat {number} of {plan.repeats} was stopped after {len(load.answers)} of {plan.requests} requests"
         elif load.sent < plan.requests:
             yield f"{plan.requests - load.sent} of {plan.requests} requests were not sent within {plan.time_limit:g} s"
     if errors := _errors(loads, target.key):
-        yield f"errors: {errors}"
+        yield f"errors: {errors}; times are of the requests that were answered"
+    if len(loads) < plan.repeats and not loads[-1].stopped:
+        yield f"{len(loads)} of {plan.repeats} repeats: more than half of the requests failed"
     good = [answer for load in loads for answer in load.answers if answer.good]
     tokens, chunks = _tokens(good), sum(len(answer.texts) for answer in good)
     if tokens is None:
@@ -242,7 +250,16 @@ def _notes(loads: Sequence[Load[Any]], target: Target, plan: Plan) -> Iterator[s
     elif target.counts_unseen:
         yield "tokens are those of both stages; time per output token is left out"
     elif chunks and abs(tokens / chunks - 1) > 0.02:
-        yield f"between tokens: between chunks with text, one for {tokens / chunks:.2f} tokens"
+        yield f"between chunks: a chunk with text holds {tokens / chunks:.2f} tokens"
+    if silent := sum(answer.tokens is not None and answer.tokens > 0 and not answer.texts for answer in good):
+        yield f"{silent} of {len(good)} replies have tokens and no text: the server streams what is no text"
+    if plan.fixed_length and not target.counts_unseen:
+        lengths = [answer.tokens for answer in good if answer.tokens not in (None, plan.reply_tokens)]
+        if lengths:
+            yield (
+                f"--fixed-length was not heeded: {len(lengths)} of {len(good)} replies have other than "
+                f"{plan.reply_tokens} tokens"
+            )
     if (share := max(load.own_share for load in loads)) > BUSY:
         yield f"the client computed for {share:.0%} of a core: it may be what is slow"
 

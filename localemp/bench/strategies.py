@@ -10,7 +10,8 @@ All strategies are answered by one engine, whose context holds the longest of th
 
 The first two are the time of a strategy. Of it, encoder and COMET say themselves how long they computed; what else
 looking up took (searching, choosing) is our own code; decode is what of answering is neither prefill nor our own code.
-Own code runs beside the engine in part, so its share is at most that.
+Own code runs beside the engine in part, so its share is at most that. Where a repeat leaves nothing for decode, the two
+are not told apart.
 """
 
 import tempfile
@@ -30,39 +31,11 @@ from localemp.engines.base import Completion, Engine, Sampling
 from localemp.errors import OptionError
 from localemp.generation import answer_all
 from localemp.runs import Run
-from localemp.strategies.registry import PARTS, all_strategies, parse_strategy
-
-STRATEGIES = (
-    "zero-shot", "few-shot:1", "few-shot:5", "similar", "two-stage", "knowledge", "similar+two-stage",
-    "similar+knowledge",
-)  # fmt: skip
 
 NOTES = (
     "The pool's embedding is made beforehand and not counted; of encoder and COMET neither is loading.",
     "decode is what is left of the whole time: prefill and our own code are measured apart, see docs/benchmarks.md.",
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Chosen:
-    """A strategy to measure.
-
-    Attributes:
-        strategy: Its canonical name.
-        shots: Exemplars; None leaves it to the recipe.
-    """
-
-    strategy: str
-    shots: int | None = None
-
-    @property
-    def name(self) -> str:
-        """As a person writes it: few-shot:1."""
-        if self.shots is None:
-            return self.strategy
-        return "+".join(
-            f"{part}:{self.shots}" if PARTS[part].place == "exemplars" else part for part in self.strategy.split("+")
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,39 +50,6 @@ class Price:
     per_hour: float | None = None
     prompt: float | None = None
     reply: float | None = None
-
-
-def choose(text: str) -> list[Chosen]:
-    """Strategies of a list such as "zero-shot,few-shot:1,similar:3+two-stage".
-
-    Raises:
-        UnknownNameError: A part that does not exist.
-        OptionError: A number of shots that is none, or where no exemplars are; parts that exclude each other; a
-            strategy that is there twice; nothing.
-    """
-    chosen = [_chosen(word.strip()) for word in text.split(",") if word.strip()]
-    if not chosen:
-        raise OptionError("--strategies: none is named", f"known: {', '.join(all_strategies())}")
-    for each in chosen:
-        if chosen.count(each) > 1:
-            raise OptionError(f"--strategies: {each.name} is there twice", "name each strategy once")
-    return chosen
-
-
-def _chosen(word: str) -> Chosen:
-    names, shots = [], None
-    for part in word.split("+"):
-        name, colon, number = part.partition(":")
-        names.append(name)
-        if not colon:
-            continue
-        if name not in PARTS or PARTS[name].place != "exemplars":
-            with_shots = [name for name, part in PARTS.items() if part.place == "exemplars"]
-            raise OptionError(f"--strategies {word}: {name} shows no exemplars", f"only {' and '.join(with_shots)} do")
-        if not number.isdecimal() or int(number) < 1:
-            raise OptionError(f"--strategies {word}: {number!r} is no number of exemplars", f"for example {name}:5")
-        shots = int(number)
-    return Chosen("+".join(parse_strategy("+".join(names))), shots)
 
 
 async def measure_strategies(
@@ -151,7 +91,7 @@ async def measure_strategies(
     check_fits(longest, engine)
     say(f"starting vLLM ({first.profile.name})")
     async with engine:
-        recording.result.settings["engine"] = engine.engine.describe()
+        recording.result.settings["engine"] = engine.describe()
         bench = _Bench(engine, recording, tokens, price or Price(), devices_used(engine.engine.options))
         for name, each in workloads.items():
             await bench.strategy(name, each, lambda text, name=name: say(f"{name}: {text}"))  # type: ignore[misc]
@@ -180,6 +120,9 @@ class _Bench:
             time_of, note = parted(workload, batch.tally.seconds, prefill, await own_seconds(workload, batch))
             times.append(time_of)
             notes += [note] * (note != "" and note not in notes)
+        if any(each["decode_s"] <= 0 for each in times):
+            times = [together(each) for each in times]
+            notes.append("prefill and decode are not told apart: one token each took as long as the whole")
         exactly = "" if self.tokens is None else f"every text has exactly {self.tokens} tokens"
         self.recording.add(gather("strategies", {"strategy": name}, costs, exactly))
         self.recording.add(gather("time", {"strategy": name}, times, "; ".join(notes)))
@@ -205,7 +148,7 @@ class _Bench:
 
 
 def parted(workload: Workload, answering: float, prefill: float, own: float) -> tuple[dict[str, float], str]:
-    """The whole time in parts that add up to it, none below 0, and what had to be done for that.
+    """The whole time in parts that add up to it, none but decode below 0, and what had to be done for that.
 
     Args:
         workload: Its looking up.
@@ -217,9 +160,7 @@ def parted(workload: Workload, answering: float, prefill: float, own: float) -> 
     if (both := encoder + comet) > workload.seconds:
         encoder, comet = encoder * workload.seconds / both, comet * workload.seconds / both
         notes.append(f"encoder and COMET computed at the same time for {both - workload.seconds:.2f} s, shared out")
-    if (known := prefill + own) > answering:
-        prefill, own = prefill * answering / known, own * answering / known
-        notes.append("decode is lost in the noise: one token each took as long as the whole")
+    own = min(own, answering)
     parts = {
         "encoder_s": encoder,
         "comet_s": comet,
@@ -228,6 +169,13 @@ def parted(workload: Workload, answering: float, prefill: float, own: float) -> 
         "own_s": workload.seconds - encoder - comet + own,
     }
     return {"seconds": workload.seconds + answering, **parts}, "; ".join(notes)
+
+
+def together(parts: dict[str, float]) -> dict[str, float]:
+    """The same parts, prefill and decode as one."""
+    both = parts["prefill_s"] + parts["decode_s"]
+    others = {name: seconds for name, seconds in parts.items() if name not in ("prefill_s", "decode_s")}
+    return others | {"engine_s": both}
 
 
 async def own_seconds(workload: Workload, batch: Batch) -> float:

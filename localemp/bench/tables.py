@@ -1,6 +1,7 @@
 """Results of benchmarks as tables that page and Markdown write, and how each result was made."""
 
 import json
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,9 @@ _TOO_MUCH = (
     "A share above 100 % is none: the device was busy with something else while its rates were measured, or this work "
     "is done out of a cache."
 )
+
+# What a result of `bench serve` has for the URL of a server that it started itself.
+HERE = "localemp serve"
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,7 @@ class Named:
     def made(self) -> str:
         """When and where, with which versions and settings, in a line."""
         result = self.result
-        facts = [f"{name} {text}" for name, text in (result.machine | result.versions).items()]
+        facts = [f"{name} {text}" for name, text in self._machine.items()]
         return "; ".join(
             [result.created, *facts, *(f"{name}: {_text(each)}" for name, each in result.settings.items())]
         )
@@ -50,8 +54,20 @@ class Named:
     def facts(self) -> list[tuple[str, str]]:
         """The same as names and texts, the command first."""
         result = self.result
-        facts = {"command": result.command, "began": result.created, **result.machine, **result.versions}
+        facts = {"command": result.command, "began": result.created, **self._machine}
         return [*facts.items(), *((name, _text(value)) for name, value in result.settings.items())]
+
+    @property
+    def _machine(self) -> dict[str, str]:
+        """Machine and versions; before a server elsewhere they are only the client's."""
+        facts, server = self.result.machine | self.result.versions, self.result.settings.get("url", HERE)
+        return facts if server == HERE else {f"client's {name}": text for name, text in facts.items()}
+
+
+def failed_share(point: Point) -> str:
+    """How many of a load's requests failed, in short, over all repeats; empty where none did."""
+    shares = point.figures.get("failed", (0.0,))
+    return f"{QUANTITIES['failed'].shown(statistics.mean(shares))} failed" if any(shares) else ""
 
 
 def named(results: Sequence[tuple[Path, Result]]) -> list[Named]:
@@ -75,6 +91,8 @@ def _table(named: Named, part: str, points: list[Point], key: str) -> Table:
     heads, labels = [QUANTITIES[name].head for name in names], _labels(points)
     head = ", ".join(labels)
     told = [", ".join(values) for values in zip(*labels.values(), strict=True)] or [part] * len(points)
+    failed = map(failed_share, points)
+    told = [f"{label} ({share})" if share else label for label, share in zip(told, failed, strict=True)]
     if len(names) > max(6, len(points)):
         cells, heads, told = [list(row) for row in zip(*cells, strict=True)], told, heads
     same = {f"{name} {value}": None for name, value in points[0].labels.items() if name not in labels}

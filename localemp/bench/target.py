@@ -42,7 +42,15 @@ class Target:
 
 
 async def find_target(
-    url: str, key: str, model: str, label: str = "", *, reply_tokens: int, fixed_length: bool, patience: float = 60
+    url: str,
+    key: str,
+    model: str,
+    label: str = "",
+    *,
+    reply_tokens: int,
+    fixed_length: bool,
+    patience: float = 60,
+    variable: str = KEY_VARIABLE,
 ) -> Target:
     """Ask a server for its models and for one reply.
 
@@ -54,6 +62,7 @@ async def find_target(
         reply_tokens: The longest reply.
         fixed_length: Whether every reply is to have that length, by vLLM's field `ignore_eos`.
         patience: Seconds for each of the two requests.
+        variable: Of the environment, where the key is looked for.
 
     Raises:
         EngineError: Nobody answers, the key or the model is none of the server's, or it refuses what is to be sent.
@@ -61,14 +70,19 @@ async def find_target(
     profile = served_profile(model)
     extra, served = dict(profile.request), profile.model or model
     extra |= {"ignore_eos": True} if fixed_length else {}
-    engine = OpenAIEngine(served, api_url(url), key, max_retries=0, timeout=patience, extra_body=extra)
+    address = api_url(url)
+    engine = OpenAIEngine(served, address, key, max_retries=0, timeout=patience, extra_body=extra)
     try:
         await engine.start()
         await engine.chat([Message("user", "Hello!")], Sampling(max_tokens=reply_tokens))
         changed = engine.describe()["changed_parameters"]
     except EngineError as error:
         # The words of an engine's options and key are not those of `bench serve`.
-        message, hint = error.message.replace(f"the key in {KEY_VARIABLE}", "the key"), error.hint
+        message, hint = (text.replace(KEY_VARIABLE, variable) for text in (error.message, error.hint))
+        if not key:
+            message = message.replace(f"refuses the key in {variable}", f"wants a key, and {variable} is not set")
+        if address != url.rstrip("/"):
+            hint = hint.replace(": it usually ends in /v1", "")  # which was added here
         hint = hint.replace("--base-url", "--url").replace("--max-tokens", "--reply-tokens")
         hint = "" if "--concurrency" in hint else hint  # this was one request alone
         hint = "leave out --fixed-length: only servers of vLLM's kind know it" if "ignore_eos" in message else hint

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from localemp.bench.engine import check_fits
 from localemp.bench.offline import Batch, OfflineEngine, Workload
 from localemp.bench.result import gather
 
@@ -28,9 +29,11 @@ class Trial:
         """The figures with these arguments.
 
         Raises:
-            LocalempError: The engine cannot start with them, or cannot answer.
+            LocalempError: The model does not fit with them, or the engine cannot start or answer.
         """
-        async with OfflineEngine([self.workload], options=options) as engine:
+        offline = OfflineEngine([self.workload], options=options)
+        check_fits([self.workload], offline)
+        async with offline as engine:
             if self.tokens is None:
                 batch = await engine.answer(self.workload)
                 stages = sum(len(record["stages"]) for record in batch.records)

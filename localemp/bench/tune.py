@@ -14,8 +14,10 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
-from localemp.bench.result import Point, Recording
-from localemp.errors import LocalempError
+from localemp.bench.result import Point, Recording, read_result
+from localemp.errors import LocalempError, OptionError
+from localemp.machine import computing
+from localemp.settings import compare_settings
 
 OBJECTIVE = "replies_per_s"
 PART, CONFIRMED = "trials", "confirmed"
@@ -51,6 +53,8 @@ SETTINGS = (
     Setting("enable_chunked_prefill", (False,)),
 )
 CHANGING = frozenset(setting.name for setting in SETTINGS if setting.changes_replies)
+# Settings of a recording that are found out, not asked for.
+_FOUND = ("tokens", "torch_threads")
 
 
 @dataclass(slots=True)
@@ -142,6 +146,33 @@ class Tuning:
         self.recording.add(after)
 
 
+def go_on(recording: Recording) -> bool:
+    """Take up what an earlier session tried, with the length of its texts; False where there was none.
+
+    Raises:
+        OptionError: The file is of something else: other settings, another machine, another benchmark.
+        DataError: It is no result.
+    """
+    path, now = recording.path, recording.result
+    if not path.exists():
+        return False
+    before = read_result(path)
+    if before.kind != now.kind:
+        raise OptionError(f"--out {path} is a result of `localemp bench {before.kind}`", "name another")
+    old, new = (
+        {name: value for name, value in settings.items() if name not in _FOUND}
+        for settings in (before.settings, now.settings | computing())
+    )
+    if different := compare_settings(old, new, "in the file"):
+        raise OptionError(f"--out {path} has trials of other settings: {'; '.join(different)}", "name another")
+    if different := compare_settings(before.machine | before.versions, now.machine | now.versions, "in the file"):
+        what = "; ".join(different)
+        raise OptionError(f"--out {path} has trials of another machine or other versions: {what}", "name another")
+    now.points = before.points
+    now.settings |= {name: value for name, value in before.settings.items() if name == "tokens"}
+    return True
+
+
 def is_faster(point: Point, than: Point) -> bool:
     """Whether its slowest repeat beats the fastest of the other."""
     return min(point.figures[OBJECTIVE]) > max(than.figures[OBJECTIVE])
@@ -179,14 +210,17 @@ def _value(value: Any) -> str:
 
 
 def check_budget(text: str) -> float:
-    """Seconds of "90", "90s", "10m" or "2h".
+    """Seconds of "90s", "10m" or "2h".
 
     Raises:
-        ValueError: It is none of these.
+        OptionError: It is none of these; a number alone neither, since nobody knows of what.
     """
     units = {"s": 1.0, "m": 60.0, "h": 3600.0}
-    number, unit = (text[:-1], units[text[-1]]) if text[-1:] in units else (text, 1.0)
-    seconds = float(number) * unit
+    try:
+        seconds = float(text[:-1]) * units[text[-1]]
+    except (ValueError, LookupError):
+        seconds = 0.0
     if not 0 < seconds < float("inf"):
-        raise ValueError("a time is more than 0")
+        said = f"{text} of what?" if text.replace(".", "", 1).isdecimal() else f"{text!r} is no time"
+        raise OptionError(f"--budget: {said}", "for example 90s, 10m or 2h")
     return seconds

@@ -13,8 +13,10 @@ import psutil
 
 from localemp.bench.nvml import GPUs, NoGPUError
 from localemp.bench.result import Series
+from localemp.machine import usable_cores
 
 _PAUSE = 0.5  # seconds between samples
+_FEWEST = 4  # samples that a mean is told of
 _CHILDREN_EVERY = 4  # samples: a look at all processes takes milliseconds
 
 
@@ -62,10 +64,15 @@ class Watch:
         ]
 
     def figures(self) -> dict[str, float]:
-        """Peak memory and mean utilisation (between 0 and 1), by the names of `localemp.bench.quantities`."""
+        """Peak memory and mean utilisation (between 0 and 1), by the names of `localemp.bench.quantities`.
+
+        Few samples have no utilisation: what a driver says of the last second is mostly of the time before.
+        """
         seconds, memory, utilisation = self._together()
         if not memory:
             return {}
+        if len(memory) < _FEWEST:
+            return {"peak_memory_gib": max(memory)}
         # Each value is of the time before it, and the last one comes when the block ends.
         passed = [now - before for before, now in pairwise([0.0, *seconds])]
         mean = sum(map(mul, utilisation, passed)) / sum(passed)
@@ -117,7 +124,7 @@ class _Processes:
         self._family: list[psutil.Process] = []
         self._looks = 0
         self._busy: dict[psutil.Process, float] = {}
-        self._cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        self._cores = usable_cores()
         self._begun = self._time = time.time()
         self.look()
 

@@ -47,7 +47,8 @@ def report(
     from localemp.reporting.systems import read_systems
 
     known = read_published(published)
-    made = Report(tuple(read_systems(runs, common)), known, _results(studies), cases)
+    systems = tuple(read_systems(runs, common))
+    made = Report(systems, known, _results(studies, [system.name for system in systems]), cases)
     if html:
         from localemp.reporting.page import render
 
@@ -58,7 +59,7 @@ def report(
             print_table(table)
 
 
-def _results(studies: tuple[Path, ...]) -> "tuple[Table, ...]":
+def _results(studies: tuple[Path, ...], runs: list[str]) -> "tuple[Table, ...]":
     if not studies:
         return ()
     from localemp.reporting.systems import names_of
@@ -70,5 +71,5 @@ def _results(studies: tuple[Path, ...]) -> "tuple[Table, ...]":
     return tuple(
         table
         for folder, name in zip(studies, names, strict=True)
-        for table in study_tables(figures_of(Study.read(folder)), name)
+        for table in study_tables(figures_of(Study.read(folder)), name, runs)
     )

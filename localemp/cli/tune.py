@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from localemp.cli.bench.options import dialogues_option, load_format_option, measured, model_to_measure
+from localemp.cli.bench.options import (
+    can_be_written,
+    dialogues_option,
+    load_format_option,
+    measured,
+    model_to_measure,
+    settings_of,
+)
 from localemp.cli.options import data_options, local_model_options, strategy_options
 from localemp.cli.words import count
 
@@ -32,7 +39,7 @@ if TYPE_CHECKING:
 )
 @load_format_option
 @click.option(
-    "--out", type=click.Path(path_type=Path, dir_okay=False),
+    "--out", type=click.Path(path_type=Path, dir_okay=False), callback=can_be_written,
     help="Keep trials here (JSON); by default a name from the settings, so that the same command goes on.",
 )  # fmt: skip
 def tune(
@@ -52,29 +59,32 @@ def tune(
     Each trial is an engine of its own that answers the same dialogues. Trials are kept: after Ctrl-C the same command
     goes on. The best command line is printed at the end.
     """
-    seconds, settings = _seconds(budget), _settings(only, keep_replies)
+    from localemp.bench.tune import check_budget, go_on
+
+    seconds, settings = check_budget(budget), _settings(only, keep_replies)
     if load_format == "dummy" and reply_tokens is None:
         raise click.UsageError("dummy weights end no reply by themselves: give --reply-tokens, such as 64")
 
-    from localemp.bench.dummy import dummy_notes
-    from localemp.bench.offline import dialogues_for, look_up
-    from localemp.bench.result import Recording
-    from localemp.bench.trial import Trial
     from localemp.cli.display import Display
 
     with Display() as display, model_to_measure(options, load_format, display) as assembly:
+        from localemp.bench.dummy import dummy_notes
+        from localemp.bench.offline import dialogues_for, look_up
+        from localemp.bench.result import Recording
+        from localemp.bench.trial import Trial
+
         asked = dialogues_for(assembly, split, dialogues)
-        display.say(f"looking up what {assembly.recipe.strategy} needs for {count(len(asked), 'dialogue')}")
-        workload = asyncio.run(look_up(assembly, asked))
-        made = assembly.settings(asked, split) | {"dialogues": len(asked)}
+        made = settings_of(assembly, asked, split) | {"dialogues": len(asked)}
         made |= {"load_format": load_format, "repeats": repeats, "reply_tokens": reply_tokens}
-        path = out or _default_out(made)
-        title = f"{workload.assembly.profile.name}, {workload.assembly.strategy.name}"
-        recording = Recording(path, "tune", title, made, dummy=load_format == "dummy")
+        title = f"{assembly.profile.name}, {assembly.strategy.name}"
+        recording = Recording(out or _default_out(made), "tune", title, made, dummy=load_format == "dummy")
         recording.result.notes += dummy_notes(assembly.recipe)
-        tokens = _take_up(recording, path, display)
-        trial = Trial(workload, repeats, reply_tokens or tokens)
+        if go_on(recording):
+            display.say(f"{count(len(recording.result.points), 'trial')} of an earlier session: {recording.path}")
+        display.say(f"looking up what {assembly.recipe.strategy} needs for {count(len(asked), 'dialogue')}")
         with measured(recording):
+            workload = asyncio.run(look_up(assembly, asked))
+            trial = Trial(workload, repeats, reply_tokens or recording.result.settings.get("tokens"))
             best = asyncio.run(_search(trial, recording, settings, seconds, display))
     _advise(recording.result, best, options["model"], options["strategy"])
 
@@ -98,45 +108,19 @@ def _default_out(settings: dict[str, Any]) -> Path:
     return Path("bench") / f"tune-{default_folder(settings).name}.json"
 
 
-def _take_up(recording: "Recording", path: Path, display: "Display") -> int | None:
-    """Go on with what an earlier session tried; gives the length of its texts. Other settings are refused."""
-    from localemp.bench.result import read_result
-    from localemp.errors import OptionError
-    from localemp.settings import compare_settings
-
-    if not path.exists():
-        return None
-    before, now = read_result(path), recording.result
-    tokens = before.settings.pop("tokens", None)
-    if different := compare_settings(before.settings, now.settings, "in the file"):
-        raise OptionError(f"--out {path} has trials of other settings: {different[0]}", "name another")
-    if before.machine != now.machine or before.versions != now.versions:
-        raise OptionError(f"--out {path} has trials of another machine or other versions", "name another")
-    now.points = before.points
-    display.say(f"{count(len(now.points), 'trial')} of an earlier session: {path}")
-    return int(tokens) if tokens else None
-
-
-def _seconds(budget: str) -> float:
-    from localemp.bench.tune import check_budget
-    from localemp.errors import OptionError
-
-    try:
-        return check_budget(budget)
-    except ValueError as error:
-        raise OptionError(f"--budget {budget!r} is no time", "for example 90s, 10m or 2h") from error
-
-
 def _settings(only: str | None, keep_replies: bool) -> "list[Setting]":
     from localemp.bench.tune import SETTINGS
-    from localemp.errors import UnknownNameError
+    from localemp.errors import OptionError, UnknownNameError
 
-    names = only.split(",") if only else [setting.name for setting in SETTINGS]
+    names = [setting.name for setting in SETTINGS] if only is None else [name.strip() for name in only.split(",")]
     known = {setting.name: setting for setting in SETTINGS}
     for name in names:
         if name not in known:
             raise UnknownNameError("setting", name, known)
-    return [known[name] for name in names if not (keep_replies and known[name].changes_replies)]
+    settings = [known[name] for name in names if not (keep_replies and known[name].changes_replies)]
+    if not settings:
+        raise OptionError(f"--keep-replies leaves nothing of --only {only} to try", "leave one of them out")
+    return settings
 
 
 def _advise(result: "Result", best: dict[str, Any], model: str, strategy: str) -> None:

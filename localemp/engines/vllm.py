@@ -37,6 +37,14 @@ if TYPE_CHECKING:
     from vllm.v1.engine.async_llm import AsyncLLM
 
 _PATIENCE = 10  # seconds that its processes have to end
+# What decides the speed, by the part of vLLM's configuration that has it.
+_CONFIGURED = {
+    "model_config": ("dtype", "quantization", "enforce_eager"),
+    "cache_config": ("block_size", "cache_dtype", "enable_prefix_caching", "num_gpu_blocks", "gpu_memory_utilization"),
+    "scheduler_config": ("max_num_seqs", "max_num_batched_tokens", "enable_chunked_prefill", "async_scheduling"),
+    "parallel_config": ("tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size"),
+    "compilation_config": ("mode", "cudagraph_mode"),
+}
 
 
 class VLLMEngine(Engine):
@@ -149,6 +157,18 @@ class VLLMEngine(Engine):
     def max_num_seqs(self) -> int:
         """How many requests the started engine computes at once at most; more wait in its queue."""
         return 0 if self._llm is None else int(self._llm.vllm_config.scheduler_config.max_num_seqs)
+
+    def configured(self) -> dict[str, Any]:
+        """What the started engine made of its arguments, those that were not given included."""
+        if self._llm is None:
+            return {}
+        config = self._llm.vllm_config
+        return {
+            name: value if isinstance(value, int | float) else str(value)
+            for part, names in _CONFIGURED.items()
+            for name in names
+            if (value := getattr(getattr(config, part), name, None)) is not None
+        }
 
     def describe(self) -> dict[str, Any]:
         """Versions of vLLM and torch, the platform (once it started), and every engine argument that was set."""

@@ -1,5 +1,6 @@
 """Runs an ASGI app with uvicorn in this process, so that it says when it listens and returns when it is told to end."""
 
+import errno
 import logging
 import resource
 import signal
@@ -26,6 +27,12 @@ def serve(app: App, host: str, port: int, ready: Callable[[], None] = lambda: No
     Raises:
         OptionError: Nothing can listen there.
     """
+    with listening(host, port) as listener:
+        serve_on(listener, app, ready, patience)
+
+
+def serve_on(listener: socket.socket, app: App, ready: Callable[[], None] = lambda: None, patience: int = 5) -> None:
+    """The same on a socket from `listening`, where something is to be done that must not be done in vain."""
     # Date, server and the like are the upstream's. Clients keep idle connections for 5 s: theirs are to end first.
     config = uvicorn.Config(
         app,
@@ -41,8 +48,26 @@ def serve(app: App, host: str, port: int, ready: Callable[[], None] = lambda: No
         timeout_graceful_shutdown=patience,
     )
     _raise_file_limit()
-    with _listening(host, port) as listener, _signals_taken():
+    with _signals_taken():
         _Server(config, ready).run([listener])
+
+
+def listening(host: str, port: int) -> socket.socket:
+    """A socket that listens.
+
+    Raises:
+        OptionError: Nothing can listen there.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=2048)
+    except OSError as error:
+        if error.errno in (errno.EADDRINUSE, errno.EACCES):
+            said = f"cannot listen on {host}, port {port}: {error.strerror}"
+            raise OptionError(said, "name another --port") from error
+        why = str(error.strerror).partition(" (while")[0]
+        hint = "127.0.0.1 is this machine alone, 0.0.0.0 every network that it is in"
+        raise OptionError(f"--host {host}: no address of this machine ({why})", hint) from error
 
 
 class _Server(uvicorn.Server):
@@ -58,14 +83,6 @@ class _Server(uvicorn.Server):
         # Every answer that is cut short now would be an error with a traceback.
         logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
         await super().shutdown(sockets)
-
-
-def _listening(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        return socket.create_server((host, port), family=family, backlog=2048)
-    except OSError as error:
-        raise OptionError(f"cannot listen on {host}, port {port}: {error.strerror}", "name another --port") from error
 
 
 @contextmanager

@@ -5,26 +5,24 @@ with their time. WAL with synchronous=FULL: what was put is on the disk when `pu
 power cut takes it away again (unless the disk itself says so too early).
 """
 
-import fcntl
 import json
-import os
+import shlex
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
 from localemp.errors import OptionError, RunError
+from localemp.studies.database import connect, next_step, transaction
 from localemp.studies.raters import OWNER, Rater, RaterRole, clean_name, new_token, token_hash
 from localemp.studies.study import Study
 from localemp.studies.votes import Vote, check_vote
 
 T = TypeVar("T")
 
-_PATIENCE = 30.0  # seconds that a writer waits for the others
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS study (one INTEGER PRIMARY KEY CHECK (one = 1), made_of TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS raters (
@@ -77,14 +75,7 @@ class Answers:
 
     def __init__(self, path: Path, study: Study) -> None:
         self.path, self.study = path, study
-        manifest = study.manifest
-        self._made_of = {
-            "items": manifest.items_sha256,
-            "key": manifest.key_sha256,
-            "aspects": [aspect.name for aspect in manifest.aspects],
-            "scale": manifest.scale and list(manifest.scale),
-            "orders": manifest.seed,
-        }
+        self._made_of = study.fingerprint
         self._threads, self._open = threading.local(), list[sqlite3.Connection]()
         self._use(self._check_study)
 
@@ -97,28 +88,57 @@ class Answers:
             The token that their link ends in. It cannot be had again: only its hash is kept.
 
         Raises:
-            OptionError: No name that can be kept, or one that has a link already.
+            OptionError: No name that can be kept, or one that is taken.
         """
-        return self._give_token(name, kind, anew=False)
+        name = OWNER if kind == "owner" else clean_name(name)
 
-    def new_link(self, name: str, kind: RaterRole = "person") -> str:
-        """A fresh token for somebody who has one, which ends the old one.
+        def write(connection: sqlite3.Connection) -> str:
+            with transaction(connection):
+                known, has_link = _known(connection, name, kind)
+                if has_link or known not in (None, name):
+                    hint = "open the link that you were given, or choose another name"
+                    raise OptionError(f"the name {known!r} is taken", hint)
+                return _give_token(connection, name, kind)
+
+        return self._use(write)
+
+    def make_links(self, names: Sequence[str], anew: Collection[str] = ()) -> dict[str, str | None]:
+        """Tokens for the owner and some raters, for all of them or for none.
+
+        Args:
+            names: Raters who get one, unless they have one.
+            anew: Raters, or the owner, who get a fresh one, which ends the one that they have.
+
+        Returns:
+            Name -> token; None where the old one stays.
 
         Raises:
-            OptionError: Nobody has that name. An owner there always is.
+            OptionError: No name that can be kept, one that is too much like another's, or nobody's.
         """
-        return self._give_token(name, kind, anew=True)
+        wanted = dict.fromkeys([OWNER, *map(clean_name, names)])
+        again = {OWNER if name.casefold() == OWNER else clean_name(name) for name in anew}
+
+        def write(connection: sqlite3.Connection) -> dict[str, str | None]:
+            made: dict[str, str | None] = {}
+            with transaction(connection):
+                for name in dict.fromkeys([*wanted, *sorted(again)]):
+                    kind: RaterRole = "owner" if name == OWNER else "person"
+                    known, has_link = _known(connection, name, kind)
+                    if known is None and name not in wanted:
+                        raise OptionError(f"no rater is called {name!r}", f"--raters {shlex.quote(name)} makes one")
+                    if known not in (None, name):
+                        hint = f"write {shlex.quote(str(known))}, or choose another name"
+                        raise OptionError(f"{name!r} is too much like {known!r}", hint)
+                    made[name] = _give_token(connection, name, kind) if name in again or not has_link else None
+            return made
+
+        return self._use(write)
 
     def rater_of(self, token: str) -> Rater | None:
         """Whom a token belongs to; None where it is nobody's."""
         query = "SELECT name, kind FROM raters WHERE token_sha256 = ?"
         row = self._use(lambda connection: connection.execute(query, (token_hash(token),)).fetchone())
         return Rater(*row) if row else None
-
-    def has_link(self, name: str, kind: RaterRole = "person") -> bool:
-        """Whether somebody was given a link."""
-        query = "SELECT 1 FROM raters WHERE kind = ? AND name = ? AND token_sha256 IS NOT NULL"
-        return self._use(lambda connection: connection.execute(query, (kind, name)).fetchone()) is not None
 
     # Answers.
 
@@ -144,7 +164,7 @@ class Answers:
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
 
         def write(connection: sqlite3.Connection) -> None:
-            with _transaction(connection):
+            with transaction(connection):
                 connection.execute("INSERT OR IGNORE INTO study VALUES (1, ?)", (json.dumps(self._made_of),))
                 self._check_study(connection)
                 numbers = {who: _number_of(connection, *who) for who in {(vote.kind, vote.rater) for vote in votes}}
@@ -209,23 +229,6 @@ class Answers:
         rows = self._use(lambda connection: connection.execute(query, named).fetchall())
         return [Given(Vote(*row[:7]), *row[7:9]) for row in rows]
 
-    def _give_token(self, name: str, kind: RaterRole, anew: bool) -> str:
-        name, token = OWNER if kind == "owner" else clean_name(name), new_token()
-
-        def write(connection: sqlite3.Connection) -> None:
-            with _transaction(connection):
-                known = connection.execute("SELECT name, token_sha256 FROM raters WHERE kind = ?", (kind,)).fetchall()
-                alike = next((row for row in known if row[0].casefold() == name.casefold()), None)
-                if anew and not alike and kind == "person":
-                    raise OptionError(f"no rater is called {name!r}", f"--raters {name} makes one")
-                if alike and not anew and (alike[0] != name or alike[1]):
-                    raise OptionError(f"{alike[0]!r} has a link already", f"--new-link {alike[0]} ends it")
-                number = _number_of(connection, kind, alike[0] if alike else name)
-                connection.execute("UPDATE raters SET token_sha256 = ? WHERE id = ?", (token_hash(token), number))
-
-        self._use(write)
-        return token
-
     def _check_study(self, connection: sqlite3.Connection) -> None:
         row = connection.execute("SELECT made_of FROM study").fetchone()
         before: dict[str, Any] = json.loads(row[0]) if row else self._made_of
@@ -241,58 +244,30 @@ class Answers:
         try:
             connection = getattr(self._threads, "connection", None)
             if connection is None:
-                connection = self._threads.connection = _connect(self.path)
+                connection = self._threads.connection = connect(self.path, _SCHEMA)
                 self._open.append(connection)
             return work(connection)
         except (sqlite3.Error, OSError) as error:
-            raise RunError(f"{self.path}: answers cannot be kept or read: {error}", _next_step(error)) from error
+            raise RunError(f"{self.path}: answers cannot be kept or read: {error}", next_step(error)) from error
 
 
-def _connect(path: Path) -> sqlite3.Connection:
-    with _alone(path.parent):  # two that make the file at once would not wait for each other
-        path.touch(mode=0o600)  # SQLite gives its other files the same mode
-        # Each thread uses its own; only `close` closes those of others.
-        connection = sqlite3.connect(path, timeout=_PATIENCE, isolation_level=None, check_same_thread=False)
-        try:
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("PRAGMA synchronous = FULL")
-            connection.executescript(_SCHEMA)
-        except BaseException:
-            connection.close()
-            raise
-    return connection
+def _known(connection: sqlite3.Connection, name: str, kind: RaterRole) -> tuple[str | None, bool]:
+    """How a name is written that differs in no more than its case; whether it has a link."""
+    rows = connection.execute("SELECT name, token_sha256 FROM raters WHERE kind = ?", (kind,)).fetchall()
+    alike: list[tuple[str | None, bool]] = [
+        (known, token is not None) for known, token in rows if known.casefold() == name.casefold()
+    ]
+    return max(alike, key=lambda row: row[0] == name, default=(None, False))
 
 
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
-
-
-@contextmanager
-def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    """One that takes the file from its beginning: a read that wants to write later could not wait for others."""
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-        connection.execute("COMMIT")
-    except BaseException:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise
+def _give_token(connection: sqlite3.Connection, name: str, kind: RaterRole) -> str:
+    token = new_token()
+    number = _number_of(connection, kind, name)
+    connection.execute("UPDATE raters SET token_sha256 = ? WHERE id = ?", (token_hash(token), number))
+    return token
 
 
 def _number_of(connection: sqlite3.Connection, kind: str, name: str) -> int:
     connection.execute("INSERT OR IGNORE INTO raters (kind, name) VALUES (?, ?)", (kind, name))
     number: int = connection.execute("SELECT id FROM raters WHERE kind = ? AND name = ?", (kind, name)).fetchone()[0]
     return number
-
-
-def _next_step(error: Exception) -> str:
-    if getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-        return "restore it from a backup; `sqlite3 FILE .recover` may save what can be read"
-    return "make room there, and let the folder be written"

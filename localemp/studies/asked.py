@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from localemp.errors import PromptError
 from localemp.paths import resource
 from localemp.studies.study import Aspect, Kind, Text
+from localemp.studies.votes import COLUMNS
 
 
 class AskedAspect(Aspect):
@@ -47,6 +48,8 @@ class Asked(BaseModel):
         names = [aspect.name for aspect in self.aspect]
         if twice := [name for name in names if names.count(name) > 1]:
             raise ValueError(f"aspect: {twice[0]} is there twice")
+        if taken := [name for name in names if name.casefold() in COLUMNS]:
+            raise ValueError(f"aspect: {taken[0]!r} is a column of files of ratings; give the aspect another name")
         return self
 
     def question(self, kind: Literal["ab", "rating"]) -> str:
@@ -58,18 +61,19 @@ class Asked(BaseModel):
         return tuple(Aspect(name=each.name, about=each.about) for each in self.aspect if kind in each.kinds)
 
 
-def load_asked(path: Path | None = None) -> Asked:
+def load_asked(path: Path | None = None, kind: Kind | None = None) -> Asked:
     """Read what raters are asked.
 
     Args:
         path: A file of one's own; None is the paper's aspects.
+        kind: Of the study that asks; None is any.
 
     Raises:
-        PromptError: The file cannot be read, or breaks a rule; file and key are named.
+        PromptError: The file cannot be read, breaks a rule, or has no aspect for this kind; file and key are named.
     """
     path = path or resource("prompts", "study.toml")
     try:
-        return Asked.model_validate(tomllib.loads(path.read_text("utf-8")))
+        asked = Asked.model_validate(tomllib.loads(path.read_text("utf-8")))
     except OSError as error:
         raise PromptError(f"{path}: cannot be read ({error.strerror})", "prompts/study.toml has the form") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -81,3 +85,8 @@ def load_asked(path: Path | None = None) -> Asked:
         raise PromptError(
             f"{path}: {f'{where}: ' if where else ''}{said}", "prompts/study.toml has the form"
         ) from error
+    if kind and not asked.aspects(kind):
+        raise PromptError(
+            f"{path}: no aspect is asked in studies of kind {kind!r}", f'give one kinds = ["{kind}"], or no kinds'
+        )
+    return asked

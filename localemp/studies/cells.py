@@ -30,7 +30,9 @@ def estimate(found: Estimate, decimals: int = 2, sign: str = "", unit: str = "",
         return Cell(NOT_AVAILABLE, about=found.reason)
     shown = f"{found.value * times:{sign},.{decimals}f}{unit}"
     if found.interval is None:
-        return Cell(shown, found.value * times, found.reason and f"no interval: {found.reason}")
+        if not found.reason:
+            return Cell(shown, found.value * times)
+        return Cell(f"{shown}\n{NOT_AVAILABLE}", found.value * times, f"no interval: {found.reason}")
     interval = _scaled(found.interval, times)
     return Cell(f"{shown}\n{_shown(interval, decimals, sign)}", found.value * times, interval=interval)
 
@@ -73,12 +75,12 @@ def ceiling(found: Ceiling) -> Cell:
     if found.value is None or found.lowest is None or found.highest is None:
         return Cell(NOT_AVAILABLE, about="no two people have common answers that differ")
     ends = f"\n{found.lowest:.2f} to {found.highest:.2f}" if found.raters > 1 else ""
-    return Cell(f"{found.value:.2f}{ends}", found.value, f"mean over {found.raters} raters")
+    return Cell(f"{found.value:.2f}{ends}", found.value, f"mean over raters: {found.raters}")
 
 
 def ties(habits: Habits) -> Cell:
     """A rater's share of ties."""
-    return percent(Estimate(habits.ties / habits.answers if habits.answers else None, reason="no answer"))
+    return percent(Estimate(habits.ties / habits.answers) if habits.answers else Estimate(None, reason="no answer"))
 
 
 def checks(habits: Habits) -> Cell:

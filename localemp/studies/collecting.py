@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from localemp.errors import OptionError, RunError
+from localemp.runs import read_manifest
 from localemp.studies.answers import Answers
 from localemp.studies.study import ANSWERS, JUDGES, Study
 from localemp.studies.verdicts import read_judge
@@ -73,4 +74,18 @@ def _judge(study: Study, folder: Path) -> list[Vote]:
             check_vote(study, vote)
     except OptionError as error:
         raise RunError(f"{folder} does not belong to this study: {error.message}", "take the folder away") from error
+    if votes:
+        _check_asked(study, folder)
     return votes
+
+
+def _check_asked(study: Study, folder: Path) -> None:
+    """Whether the judge was asked what the study asks now."""
+    settings = read_manifest(folder)["settings"]
+    asked = {**settings, "items": settings.get("items_sha256")}
+    now = study.fingerprint
+    if changed := [name for name in now if name in asked and asked[name] != now[name]]:
+        raise RunError(
+            f"{study.folder}: the study was changed after {folder.name} judged it ({', '.join(changed)})",
+            f"restore its files, or take {folder} away",
+        )

@@ -1,8 +1,14 @@
-"""Makes a study: draws dialogues that every system answered, blinds the replies, shuffles, adds attention checks."""
+"""Makes a study: draws dialogues that every system answered, blinds the replies, shuffles, adds attention checks.
+
+The seed draws dialogues and nothing else. Keys, ids and places come from the operating system's random numbers: no
+seed repeats them, so that nobody who knows the runs and `study.json` can tell which system wrote what.
+"""
 
 import itertools
 import json
 import random
+import re
+import secrets
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -18,16 +24,16 @@ from localemp.metrics.pairing import same_dialogue, sample_ids
 from localemp.metrics.replies import Replies
 from localemp.metrics.replies import Reply as Said
 from localemp.studies.asked import Asked
-from localemp.studies.study import Item, Key, Kind, Reply, Study, Text
+from localemp.studies.study import TIES, Item, Key, Kind, Reply, Study, Text
 
 _ITEMS_FORM = 'each line is {"id": "d1", "turns": ["I lost my job."], "replies": {"system": "text", ...}}'
+_BLIND = secrets.SystemRandom()
 
 
 @dataclass(slots=True)
 class _Sheet:
     """The items as they are made, and what unblinds them."""
 
-    draw: random.Random
     items: list[Item] = field(default_factory=list)
     systems: dict[str, str] = field(default_factory=dict)
     dialogues: dict[str, str] = field(default_factory=dict)
@@ -35,15 +41,15 @@ class _Sheet:
 
     def reply(self, text: str, system: str) -> Reply:
         """A blinded reply; empty where a check stands in the place of a system."""
-        key = f"{self.draw.getrandbits(40):010x}"
+        key = _name("r")
         if system:
             self.systems[key] = system
         return Reply(key=key, text=text)
 
     def add(self, said: Said, replies: list[Reply]) -> Item:
         """An item with these replies in an order that tells nothing."""
-        self.draw.shuffle(replies)
-        item = Item(id=f"{self.draw.getrandbits(32):08x}", turns=said.turns, replies=tuple(replies))
+        _BLIND.shuffle(replies)
+        item = Item(id=_name("i"), turns=said.turns, replies=tuple(replies))
         self.items.append(item)
         self.dialogues[item.id] = said.id
         return item
@@ -58,7 +64,7 @@ def create_study(
     sample: int = 100,
     seed: int = 0,
     checks: int = 0,
-    title: str = "Which reply would you rather have?",
+    title: str | None = None,
 ) -> tuple[Study, list[str]]:
     """Make a study of some systems' replies.
 
@@ -71,9 +77,9 @@ def create_study(
         kind: What raters do.
         asked: What they are asked.
         sample: How many dialogues, drawn from those that every system answered.
-        seed: Of all that is drawn.
+        seed: Of the dialogues that are drawn.
         checks: Attention checks to add, on dialogues outside the sample where there are any left.
-        title: For raters; must tell no system.
+        title: For raters; must tell no system. None is one that fits the kind.
 
     Returns:
         The study, and what its owner has to know.
@@ -83,20 +89,22 @@ def create_study(
         RunError: The folder cannot be written, or holds a study.
     """
     _check_systems(systems, kind)
+    if not asked.aspects(kind):
+        raise OptionError(f"no aspect is asked in a study of kind {kind}", "take other aspects")
     common = _common(systems)
     draw = random.Random(json.dumps([seed, "study"]))
     drawn = draw.sample(common, len(common))
     chosen, rest = drawn[:sample], drawn[sample:] or drawn
     said = {system.name: {item.id: item for item in system.items} for system in systems}
     groups = [*itertools.combinations(said, 2)] if kind == "ab" else [tuple(said)]
-    sheet = _Sheet(draw)
+    sheet = _Sheet()
     for name in chosen:
         for group in groups:
             replies = [sheet.reply(said[system][name].text, system) for system in group]
             sheet.add(said[group[0]][name], replies)
     for number in range(checks):
         _add_check(sheet, said[systems[0].name][rest[number % len(rest)]], kind, asked)
-    draw.shuffle(sheet.items)
+    _BLIND.shuffle(sheet.items)
     study = Study.write(
         folder,
         sheet.items,
@@ -105,9 +113,10 @@ def create_study(
             dialogues=sheet.dialogues,
             sources={system.name: dict(system.source) for system in systems},
             checks=sheet.checks,
+            secret=secrets.token_hex(16),
         ),
         kind=kind,
-        title=title,
+        title=title or _title(kind, systems),
         instructions=asked.instructions,
         question=asked.question(kind),
         aspects=asked.aspects(kind),
@@ -159,8 +168,10 @@ class _Line(BaseModel):
 
 def _check_systems(systems: Sequence[Replies], kind: Kind) -> None:
     names = [system.name for system in systems]
+    if tie := next((name for name in names if name.casefold() in TIES), None):
+        raise OptionError(f"a system called {tie!r} could not be told from a tie", "rename it")
     if len(names) < (2 if kind == "ab" else 1):
-        raise OptionError(f"{len(names)} system: an A/B test compares two or more", "name a second run")
+        raise OptionError(f"one system ({names[0]}): an A/B test compares two or more", "name a second run")
     if twice := [name for name in names if names.count(name) > 1]:
         raise OptionError(f"two systems are called {twice[0]}", "rename a run's folder")
     if bare := [system.name for system in systems if not all(item.turns for item in system.items)]:
@@ -195,10 +206,24 @@ def _add_check(sheet: _Sheet, said: Said, kind: Kind, asked: Asked) -> None:
 def _notes(systems: Sequence[Replies], study: Study, common: Sequence[str], sample: int) -> list[str]:
     notes = [f"{system.name}: {note}" for system in systems for note in system.notes]
     if len(common) < sample:
-        notes.append(f"only {len(common):,} dialogues are in every run: all of them are in the study, not {sample:,}")
+        notes.append(f"only {len(common):,} of the {sample:,} dialogues wanted are in every run: the study has these")
     rated = [item for item in study.items if item.id not in study.key.checks]
     if empty := sum(not reply.text.strip() for item in rated for reply in item.replies):
-        notes.append(f"{empty:,} replies are empty; raters see that they are")
+        notes.append(f"{empty:,} {'reply is' if empty == 1 else 'replies are'} empty; raters see that")
     if len(systems) > 1 and (same := sum(len({reply.text for reply in item.replies}) == 1 for item in rated)):
         notes.append(f"in {same:,} of {len(rated):,} items all replies are the same")
+    title = study.manifest.title
+    if told := [name for name in study.systems if re.search(rf"(?<!\w){re.escape(name)}(?!\w)", title, re.IGNORECASE)]:
+        notes.append(f"raters read the title {title!r}, which names {told[0]}")
     return notes
+
+
+def _name(letter: str) -> str:
+    """A name that tells nothing; it begins with a letter, since spreadsheets take some others for numbers."""
+    return f"{letter}{_BLIND.getrandbits(40):010x}"
+
+
+def _title(kind: Kind, systems: Sequence[Replies]) -> str:
+    if kind == "ab":
+        return "Which reply would you rather have?"
+    return "How good is this reply?" if len(systems) == 1 else "How good are these replies?"

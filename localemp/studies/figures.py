@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from localemp.errors import LocalempError, RunError, UnknownNameError
+from localemp.runs import read_manifest
 from localemp.studies.agreement import Agreement, agreements
 from localemp.studies.collecting import read_votes
 from localemp.studies.correlation import Correlation, correlations
@@ -30,6 +31,7 @@ class Opinion:
         judge: What is known of a judge; None for people.
         raters: How many.
         items: How many items one of them answered at least in part.
+        unfinished: How many of its answers a judge has given, where some are lacking; else empty.
         preferences: Of an A/B test.
         means, differences: Of ratings.
         correlations: Of a judge with the people.
@@ -39,6 +41,7 @@ class Opinion:
     judge: JudgeStats | None
     raters: int
     items: int
+    unfinished: str = ""
     preferences: Sequence[Preference] = ()
     means: Sequence[Mean] = ()
     differences: Sequence[Difference] = ()
@@ -47,6 +50,8 @@ class Opinion:
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
         told: dict[str, Any] = {"who": self.who, "raters": self.raters, "items": self.items}
+        if self.unfinished:
+            told["unfinished"] = self.unfinished
         if self.judge:
             shares = ("unparsable_share", "flip_rate", "first_share")
             told["judge"] = {**asdict(self.judge), **{name: getattr(self.judge, name) for name in shares}}
@@ -125,15 +130,22 @@ def figures_of(
     failed = {(each.kind, each.rater) for each in everyone if each.checked and each.checked.failed}
     out = {who for who in failed if drop_failed and who[0] != "judge"}
     votes = [vote for vote in votes if (vote.kind, vote.rater) not in out]
-    if not votes:
+    told = [vote for vote in votes if vote.item not in study.key.checks]
+    if not told and out:
+        names = ", ".join(sorted(rater for _, rater in out))
+        raise RunError(
+            f"{study.folder}: nobody is left: all missed half of their attention checks or more ({names})",
+            "leave out --drop-failed",
+        )
+    if not told:
         raise RunError(f"{study.folder}: no answers yet", "`localemp study serve`, `study judge` or `study import`")
     people = [vote for vote in votes if vote.kind != "judge"]
     sheet = Sheet.of(study, people)
     opinions = [_opinion(study, PEOPLE, None, sheet, None, bootstrap)] if people else []
     for name in known:
-        if told := [vote for vote in votes if vote.kind == "judge" and vote.rater == name]:
+        if said := [vote for vote in votes if vote.kind == "judge" and vote.rater == name]:
             judge = read_stats(study.folder / JUDGES / name)
-            opinions.append(_opinion(study, name, judge, Sheet.of(study, told), sheet if people else None, bootstrap))
+            opinions.append(_opinion(study, name, judge, Sheet.of(study, said), sheet if people else None, bootstrap))
     several = len(sheet.raters) > 1
     return Figures(
         study,
@@ -156,11 +168,19 @@ def _opinion(
         judge,
         len(sheet.raters),
         len({unit.item for unit in sheet.only().units}),
+        _unfinished(study, who, judge) if judge else "",
         preferences(sheet, aspects, parts, bootstrap) if ab else (),
         () if ab else means(sheet, aspects, parts, bootstrap),
         () if ab else differences(sheet, aspects, parts, bootstrap),
         () if people is None else correlations(sheet, people, aspects, parts, bootstrap),
     )
+
+
+def _unfinished(study: Study, name: str, judge: JudgeStats) -> str:
+    """What a judge lacks that was stopped, failed or asked in part: each pair in both orders, or each reply."""
+    votes = read_manifest(study.folder / JUDGES / name)["settings"]["votes"]
+    due = sum(len(item.replies) for item in study.items) * len(study.manifest.aspects) * votes
+    return f"{judge.answers:,} of {due:,} answers" if judge.answers < due else ""
 
 
 def _aspects(study: Study) -> list[str]:

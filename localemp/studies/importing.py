@@ -1,4 +1,4 @@
-"""Ratings made elsewhere, in a spreadsheet or on a crowd platform, from a file of comma- or tab-separated values.
+"""Ratings made elsewhere, in a spreadsheet or on a crowd platform, from a file of separated values.
 
 One line a rating, or one line for all aspects of an item; the first line names the columns:
 
@@ -10,56 +10,95 @@ One line a rating, or one line for all aspects of an item; the first line names 
 import csv
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from localemp.data.textfile import read_lines
 from localemp.errors import DataError, OptionError
-from localemp.studies.study import TIE, Item, Study
+from localemp.studies.answers import Answers
+from localemp.studies.raters import clean_name
+from localemp.studies.study import TIE, TIES, Item, Study
 from localemp.studies.votes import Vote, check_vote
 
-COLUMNS = ("rater", "item", "dialogue", "reply", "system", "aspect", "value")
-_TIES = {"tie", "equal", "same", "draw", "both", "neither"}
+_CHECK = "(check)"  # what an unblinded file has in the place of a system
 _FORM = "docs/studies.md has the form; --column ours=theirs renames one"
 
 
-def read_ratings(path: Path, study: Study, renamed: Mapping[str, str] | None = None) -> list[Vote]:
+def read_ratings(path: Path, study: Study, renamed: Mapping[str, str] | None = None) -> tuple[list[Vote], int]:
     """The votes of a file, every one of which can belong to the study.
 
     Args:
-        path: Comma-separated, or tab-separated where its name ends in .tsv or its first line has tabs; may be gzipped.
+        path: Separated by commas, semicolons or tabs, whatever its first line has most of; may be gzipped.
         study: What was rated.
         renamed: Our name of a column or aspect -> the name in the file.
 
+    Returns:
+        The votes; and how many lines were left out because they do not say which reply of an attention check is meant,
+        as those of unblinded exports.
+
     Raises:
-        DataError: The file cannot be read, a column is missing, a line names an unknown item, or a rating is out of
-            range or given twice; file and line are named. Nothing is taken from such a file.
+        DataError: The file cannot be read, a column is missing, a line names an unknown item or is a judge's, or a
+            rating is out of range or given twice; file and line are named. Nothing is taken from such a file.
     """
-    lines = list(read_lines(path))
-    if not lines or not lines[0].strip():
+    lines = _lines(path)
+    if not lines[0].strip():
         raise DataError(path, "no line of column names", _FORM, 1)
-    rows = csv.DictReader(lines, delimiter="\t" if "\t" in lines[0] else ",")
+    rows = csv.DictReader(lines, delimiter=max("\t;,", key=lines[0].count))
     ours = {theirs: name for name, theirs in (renamed or {}).items()}
     heads = [ours.get(head.strip(), head.strip()) for head in rows.fieldnames or ()]
     if lacking := [theirs for theirs, name in ours.items() if name not in heads]:
         raise DataError(path, f"no column {lacking[0]!r}; there are {', '.join(rows.fieldnames or ())}", _FORM, 1)
+    if twice := [name for name in heads if name and heads.count(name) > 1]:
+        raise DataError(path, f"two columns are called {twice[0]!r}", _FORM, 1)
     rows.fieldnames = heads
     aspects = _aspects(path, study, heads)
     places = _Places(study)
-    votes, seen = [], dict[tuple[str, str, str, str], int]()
-    for row in rows:
-        number = rows.line_num
+    votes, skipped, seen = [], 0, dict[tuple[str, str, str, str], int]()
+    for number, row in _numbered(path, rows):
         try:
-            for vote in _votes(row, aspects, places):
+            told = _told(row)
+            item = places.item(told)
+            if item.id in study.key.checks and _CHECK in told.get("system", ""):
+                skipped += 1
+                continue
+            for vote in _votes(told, item, aspects, places):
                 check_vote(study, vote)
-                told = (vote.rater, vote.item, vote.aspect, vote.reply)
-                if told in seen:
-                    raise OptionError(f"{vote.rater} rated {vote.item}, {vote.aspect} in line {seen[told]} already")
-                seen[told] = number
+                answered = (vote.rater, vote.item, vote.aspect, vote.reply)
+                if answered in seen:
+                    raise OptionError(f"{vote.rater} rated {vote.item}, {vote.aspect} in line {seen[answered]} already")
+                seen[answered] = number
                 votes.append(vote)
         except OptionError as error:
             raise DataError(path, error.message, error.hint, number) from error
     if not votes:
         raise DataError(path, "no rating in it", _FORM)
-    return votes
+    return votes, skipped
+
+
+def keep_ratings(answers: Answers, votes: Sequence[Vote]) -> int:
+    """Keep imported votes, all of them or none.
+
+    Returns:
+        How many of them replace another answer of an earlier import.
+
+    Raises:
+        OptionError: A rater has the name of somebody who rates on the page.
+        RunError: They cannot be kept, or the study was changed after rating began.
+    """
+    people = {name.casefold() for name in answers.progress()}
+    if taken := next((vote.rater for vote in votes if vote.rater.casefold() in people), None):
+        raise OptionError(
+            f"{taken} rates on the page; imported answers of that name would count as a second person's",
+            f"leave these lines out, or change the name in the file, for example to '{taken} on paper'",
+        )
+    before: dict[tuple[str, str, str, str], str | int] = {}
+    replaced = 0
+    for vote in (*answers.votes(), *votes):
+        if vote.kind == "import":
+            answered = (vote.rater, vote.item, vote.aspect, vote.reply)
+            replaced += before.get(answered, vote.value) != vote.value
+            before[answered] = vote.value
+    answers.put_all(votes)
+    return replaced
 
 
 class _Places:
@@ -74,16 +113,27 @@ class _Places:
 
     def item(self, row: Mapping[str, str]) -> Item:
         """The item of a line."""
+        dialogue = row.get("dialogue", "")
         if name := row.get("item"):
             if name not in self.study.by_id:
                 raise OptionError(f"unknown item {name!r}", "items.jsonl has the items")
+            if dialogue and dialogue != (shows := self.key.dialogues.get(name, "")):
+                raise OptionError(f"item {name} shows the dialogue {shows!r}, not {dialogue!r}")
             return self.study.by_id[name]
-        found = self.items_of.get(dialogue := row.get("dialogue", ""), [])
+        found = self.items_of.get(dialogue, [])
         if not found:
             raise OptionError(f"no item of the dialogue {dialogue!r} is in the study")
         if len(found) > 1:
             raise OptionError(f"the dialogue {dialogue!r} has {len(found)} items", 'name one in a column "item"')
         return self.study.by_id[found[0]]
+
+    def rated(self, item: Item, row: Mapping[str, str]) -> str:
+        """The key of the reply that a line rates."""
+        reply, system = row.get("reply", ""), row.get("system", "")
+        if reply and system and self.reply(item, reply) != self.reply(item, system):
+            raise OptionError(f"item {item.id}: the reply {reply!r} is not of {system!r}")
+        alone = item.replies[0].key if len(item.replies) == 1 else ""
+        return self.reply(item, reply or system or alone)
 
     def reply(self, item: Item, named: str) -> str:
         """The key of a reply that is named by its key or by its system; what is neither stays as it is."""
@@ -104,20 +154,47 @@ def _aspects(path: Path, study: Study, heads: Sequence[str]) -> list[str]:
     return found
 
 
-def _votes(row: Mapping[str, str | None], aspects: Sequence[str], places: _Places) -> Iterator[Vote]:
+def _lines(path: Path) -> list[str]:
+    try:
+        return read_lines(path)
+    except DataError as error:
+        if error.message.endswith("the file is empty"):
+            raise DataError(path, "the file is empty", _FORM) from error
+        raise
+
+
+def _numbered(path: Path, rows: "csv.DictReader[str]") -> Iterator[tuple[int, dict[str, str | None]]]:
+    """The rows, each with the number of its last line."""
+    try:
+        for row in rows:
+            yield rows.line_num, row
+    except csv.Error as error:
+        raise DataError(path, f"cannot be read as columns ({error})", _FORM, rows.line_num) from error
+
+
+def _told(row: Mapping[str, Any]) -> dict[str, str]:
+    """The fields of a row by their columns; it has a rater who may be imported."""
+    beyond: Any = row.get(None)  # type: ignore[call-overload]  # DictReader's key of fields without a column
+    if beyond and any(beyond):
+        raise OptionError("more fields than line 1 names columns", "a field that holds the separator goes in quotes")
     told = {name: (value or "").strip() for name, value in row.items() if isinstance(name, str)}
+    if told.get("kind", "").casefold() == "judge":
+        raise OptionError(
+            "a judge's answer, which would be counted as a person's", "leave these lines out; a study has judges/"
+        )
     if not told["rater"]:
         raise OptionError("no rater")
-    item, rating = places.item(told), places.study.manifest.scale is not None
-    reply = ""
-    if rating:
-        named = told.get("reply") or told.get("system") or ("" if len(item.replies) > 1 else item.replies[0].key)
-        reply = places.reply(item, named)
+    return told | {"rater": clean_name(told["rater"])}
+
+
+def _votes(told: Mapping[str, str], item: Item, aspects: Sequence[str], places: _Places) -> Iterator[Vote]:
+    rating = places.study.manifest.scale is not None
+    reply = places.rated(item, told) if rating else ""
     for aspect in aspects or [told["aspect"]]:
         text = told[aspect] if aspects else told["value"]
         if aspects and not text:
             continue  # not every rater has to say something of every aspect
-        value = _number(text) if rating else TIE if text.casefold() in _TIES else places.reply(item, text)
+        value = _number(text) if rating else TIE if text.casefold() in TIES else places.reply(item, text)
         yield Vote(told["rater"], item.id, aspect, value, reply, kind="import")
 
 

@@ -1,20 +1,25 @@
 """How a study goes, for its owner: who has answered how much, who reads, and how far they agree so far."""
 
+from collections import Counter
 from typing import Any
 
 import numpy as np
 
-from localemp.studies.agreement import alpha_of
+from localemp.studies.agreement import CONSTANT, NO_TWO, alpha_of
 from localemp.studies.answers import Answers
 from localemp.studies.sheet import Sheet
-from localemp.studies.study import Study
+from localemp.studies.study import JUDGES, Study
+
+FEW = 10
+"""Below so many items that two people answered, figures of agreement say next to nothing."""
 
 
 def overview(study: Study, answers: Answers) -> dict[str, Any]:
-    """Progress of every person, and people's agreement on every aspect, as JSON; it names no system."""
+    """Progress of every person, people's agreement on every aspect, and who else answered; it names no system."""
     from localemp.studies.collecting import checks  # knows of judges and their engines: not for the raters' server
 
-    given = [each for each in answers.given() if each.vote.kind == "person"]
+    everybody = answers.given()
+    given = [each for each in everybody if each.vote.kind == "person"]
     votes = [each.vote for each in given]
     last = {each.vote.rater: each.at for each in given}
     checked = {each.rater: each for each in checks(study, votes)}
@@ -33,6 +38,9 @@ def overview(study: Study, answers: Answers) -> dict[str, Any]:
             }
             for name, done in answers.progress().items()
         ],
+        "few": FEW,
+        "imported": Counter(each.vote.rater for each in everybody if each.vote.kind == "import"),
+        "judges": sorted(folder.name for folder in (study.folder / JUDGES).glob("*/")),
         "agreement": [{"aspect": each.name, **_agreement(sheet.only(each.name))} for each in study.manifest.aspects],
     }
 
@@ -42,11 +50,14 @@ def _agreement(sheet: Sheet) -> dict[str, Any]:
     told = np.isfinite(sheet.values).sum(axis=0)
     answered = np.unique(sheet.values[np.isfinite(sheet.values)]).tolist()
     if not (told > 1).any():
-        return {"units": 0, "equal": None, "alpha": None}
+        return {"units": 0, "items": 0, "equal": None, "alpha": None, "why": NO_TWO}
     counts, several = sheet.counts(answered)[told > 1], told[told > 1]
+    items = {unit.item for unit, count in zip(sheet.units, told, strict=True) if count > 1}
     alpha = float(alpha_of(counts)(np.ones((1, len(counts))))[0])
     return {
         "units": len(counts),
+        "items": len(items),
         "equal": float((counts * (counts - 1)).sum() / (several * (several - 1)).sum()),
         "alpha": alpha if np.isfinite(alpha) else None,
+        "why": "" if np.isfinite(alpha) else CONSTANT,
     }

@@ -21,6 +21,7 @@ class Preference:
     Attributes:
         comparison: Of two systems, "plain vs. twostage".
         aspect: What was asked.
+        raters, items: How many of each the comparison has, by all aspects together.
         counted: Every vote (pooled, as the paper has it), or one majority for every item.
         win: How often the first system was better.
         lose: How often the second was.
@@ -32,6 +33,8 @@ class Preference:
 
     comparison: str
     aspect: str
+    raters: int
+    items: int
     counted: Literal["votes", "majorities"]
     win: int
     lose: int
@@ -47,7 +50,7 @@ class Preference:
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
-        names = ("comparison", "aspect", "counted", "win", "lose", "tie", "p")
+        names = ("comparison", "aspect", "raters", "items", "counted", "win", "lose", "tie", "p")
         shares = {"share": self.share.as_dict(), "by_dialogue": self.by_dialogue.as_dict()}
         return {**{name: getattr(self, name) for name in names}, **shares}
 
@@ -58,12 +61,14 @@ def preferences(
     """All comparisons by all aspects: votes pooled, and majorities where an item has more than one vote."""
     found = []
     for comparison in comparisons:
+        part = sheet.only(group=comparison)
+        size = len(part.raters), len({unit.item for unit in part.units})
         for aspect in aspects:
-            voted = sheet.only(aspect, comparison)
-            found.append(_preference(comparison, aspect, "votes", voted, bootstrap))
+            voted = part.only(aspect)
+            found.append(_preference(comparison, aspect, size, "votes", voted, bootstrap))
             if len(voted.raters) > 1:
                 majority = Sheet(("majority",), voted.units, voted.combined()[np.newaxis], ab=True)
-                found.append(_preference(comparison, aspect, "majorities", majority, bootstrap))
+                found.append(_preference(comparison, aspect, size, "majorities", majority, bootstrap))
     return found
 
 
@@ -76,7 +81,12 @@ def wilson(count: int, of: int) -> Interval:
 
 
 def _preference(
-    comparison: str, aspect: str, counted: Literal["votes", "majorities"], sheet: Sheet, bootstrap: Bootstrap
+    comparison: str,
+    aspect: str,
+    size: tuple[int, int],
+    counted: Literal["votes", "majorities"],
+    sheet: Sheet,
+    bootstrap: Bootstrap,
 ) -> Preference:
     from scipy.stats import binomtest
 
@@ -84,9 +94,9 @@ def _preference(
     win, lose, tie = (int(count) for count in each.sum(axis=0))
     if not win + lose:
         none = Estimate(None, reason=ONLY_TIES if tie else NO_VOTE)
-        return Preference(comparison, aspect, counted, win, lose, tie, none, none, None)
+        return Preference(comparison, aspect, *size, counted, win, lose, tie, none, none, None)
     share, decided = win / (win + lose), each[:, :2].sum(axis=1)
     by_dialogue = bootstrap.estimate(share, lambda weights: ratio(weights, each[:, 0], decided), sheet.dialogues)
     test = binomtest(win, win + lose)
     pooled = Estimate(share, wilson(win, win + lose))
-    return Preference(comparison, aspect, counted, win, lose, tie, pooled, by_dialogue, float(test.pvalue))
+    return Preference(comparison, aspect, *size, counted, win, lose, tie, pooled, by_dialogue, float(test.pvalue))

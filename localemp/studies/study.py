@@ -1,6 +1,6 @@
 """A study: a folder with what raters see, and apart from it, the key that says which system wrote what.
 
-    study.json      kind, aspects, instructions, seed, and hashes of the two files below
+    study.json      kind, aspects, instructions, and hashes of the two files below
     items.jsonl     one item a line: a conversation and its blinded replies; all that a rater may see
     key.json        which system wrote each reply, the runs behind the systems, what attention checks expect; only the
                     owner may read it
@@ -15,6 +15,7 @@ import hashlib
 import json
 import os
 import random
+import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -29,6 +30,8 @@ Kind = Literal["ab", "rating"]
 
 STUDY, ITEMS, KEY, ANSWERS, JUDGES = "study.json", "items.jsonl", "key.json", "answers.sqlite", "judges"
 TIE = "tie"
+TIES = frozenset({TIE, "equal", "same", "draw", "both", "neither"})
+"""What files of ratings say for a tie."""
 
 Text = Annotated[str, Field(min_length=1)]
 
@@ -87,7 +90,8 @@ class Manifest(_Strict):
         aspects: What replies are judged by.
         scale: Lowest and highest rating; None in an A/B test.
         scale_words: What the two mean.
-        seed: Of the sample, of blinding and of all orders.
+        seed: Of the sample alone: who knows it knows which dialogues were drawn, and nothing of systems.
+        shuffle: Of the orders of raters; drawn for each study, and apart from all that blinds it.
         created: Time, UTC.
         versions: Of localemp.
         items_sha256, key_sha256: Of the two files.
@@ -98,10 +102,11 @@ class Manifest(_Strict):
     title: Text
     instructions: str
     question: Text
-    aspects: tuple[Aspect, ...]
+    aspects: Annotated[tuple[Aspect, ...], Field(min_length=1)]
     scale: tuple[int, int] | None = None
     scale_words: tuple[str, str] | None = None
     seed: int
+    shuffle: Text
     created: str
     versions: dict[str, str]
     items_sha256: str
@@ -116,12 +121,14 @@ class Key(_Strict):
         dialogues: Item -> the dialogue's id in the runs.
         sources: System -> where its replies come from, such as a run's settings.
         checks: Attention check -> aspect -> the reply key (A/B) or the numbers (rating) that a rater who reads gives.
+        secret: Random, so that nobody can guess a key of few items and try it on its hash, which everybody sees.
     """
 
     systems: dict[str, str]
     dialogues: dict[str, str]
     sources: dict[str, dict[str, Any]]
     checks: dict[str, dict[str, str | list[int]]] = Field(default_factory=dict)
+    secret: str = ""
 
 
 @dataclass(frozen=True)
@@ -186,6 +193,21 @@ class Study:
         """The systems, in the order in which they were given."""
         return tuple(self.key.sources)
 
+    @property
+    def fingerprint(self) -> dict[str, Any]:
+        """All that gives answers their meaning, as JSON; title and instructions may be corrected after the first."""
+        manifest = self.manifest
+        return {
+            "items": manifest.items_sha256,
+            "key": manifest.key_sha256,
+            "kind": manifest.kind,
+            "question": manifest.question,
+            "aspects": {aspect.name: aspect.about for aspect in manifest.aspects},
+            "scale": manifest.scale and list(manifest.scale),
+            "scale_words": manifest.scale_words and list(manifest.scale_words),
+            "orders": manifest.shuffle,
+        }
+
     def shown_to(self, rater: str) -> list[Item]:
         """The items in this rater's order, the replies of each in this rater's order: always the same for a rater."""
         items = [
@@ -195,7 +217,7 @@ class Study:
         return self._shuffled(items, rater, "items")
 
     def _shuffled(self, things: Sequence[Any], *salt: str) -> list[Any]:
-        draw = random.Random(json.dumps([self.manifest.seed, *salt]))
+        draw = random.Random(json.dumps([self.manifest.shuffle, *salt]))
         return draw.sample(list(things), len(things))
 
     @staticmethod
@@ -206,7 +228,7 @@ class Study:
             folder: Must not hold a study.
             items: What raters see.
             key: What they must not see.
-            **manifest: The fields of `Manifest` but the hashes.
+            **manifest: The fields of `Manifest` but the hashes; `shuffle` is drawn where it is not given.
 
         Raises:
             RunError: There is a study already, or the folder cannot be written.
@@ -216,7 +238,7 @@ class Study:
         lines = "".join(item.model_dump_json() + "\n" for item in items).encode()
         unblinded = (key.model_dump_json(indent=1) + "\n").encode()
         made = Manifest(
-            **manifest,
+            **{"shuffle": secrets.token_hex(16), **manifest},
             items_sha256=hashlib.sha256(lines).hexdigest(),
             key_sha256=hashlib.sha256(unblinded).hexdigest(),
         )

@@ -3,16 +3,19 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from importlib.metadata import version
+from itertools import combinations
 
 from localemp.reporting.tables import NOT_AVAILABLE, Cell, Kind, Note, Row, Table, listed, not_available
 from localemp.studies import cells
 from localemp.studies.figures import NEEDED, Figures, Opinion
 from localemp.studies.habits import PEOPLE
+from localemp.studies.sheet import comparison
 
 FEW = 30  # dialogues, below which percentiles of samples are too close to one another
 MANY = 20  # raters, above which a table does not name each
 FINE = 20  # width of a scale, above which one decimal is enough
 ALL = "All aspects"
+UNFINISHED = " (not finished)"
 
 PREFERENCES = (
     "Won: wins among wins and losses, with Wilson's 95 % interval; beside it the 95 % interval by bootstrap over "
@@ -55,34 +58,45 @@ FLIPS = (
 _Cells = list[tuple[str, Cell]]
 
 
-def study_tables(figures: Figures, name: str = "") -> list[Table]:
+def study_tables(figures: Figures, name: str = "", runs: Sequence[str] = ()) -> list[Table]:
     """All tables that the study has figures for.
 
     Args:
         figures: Of the study.
         name: Put before titles and keys, where a report has more than one study.
+        runs: The runs beside which the tables stand; a note says where the study is of others.
     """
     tables: list[Table] = []
     for opinion in figures.opinions:
-        tables += [*_preferences(opinion), *_ratings(figures, opinion)]
+        tables += [*_preferences(figures, opinion), *_ratings(figures, opinion)]
     tables += _agreement(figures)
     tables += [*_people(figures), *_judges(figures)]
     tables += [table for opinion in figures.opinions for table in _correlation(figures, opinion)]
     few = Note(f"With fewer than {FEW} dialogues, intervals over dialogues are rather too narrow.")
     is_few = len(set(figures.study.key.dialogues.values())) < FEW
+    beside = _beside(figures, runs)
     made = ((_signature(figures), "all"),)
     return [
         replace(
             table,
             key=f"{_key(name)}-{table.key}" if name else table.key,
             title=f"{name}: {table.title}" if name else table.title,
-            notes=(*table.notes, few)
-            if is_few and any(cell.interval for row in table.rows for cell in row.cells)
-            else table.notes,
+            notes=(
+                *(beside if table is tables[0] else ()),
+                *table.notes,
+                *([few] if is_few and any(cell.interval for row in table.rows for cell in row.cells) else []),
+            ),
             made=made,
         )
         for table in tables
     ]
+
+
+def _beside(figures: Figures, runs: Sequence[str]) -> list[Note]:
+    others = [system for system in figures.study.systems if system not in runs]
+    if not (runs and others):
+        return []
+    return [Note(f"The study has replies of {listed(others)}: no run of that name is in this report.")]
 
 
 def _signature(figures: Figures) -> str:
@@ -92,22 +106,24 @@ def _signature(figures: Figures) -> str:
     return f"study|items:{study.items_sha256[:12]}|key:{study.key_sha256[:12]}|{drawn}|{used}"
 
 
-def _preferences(opinion: Opinion) -> list[Table]:
+def _preferences(figures: Figures, opinion: Opinion) -> list[Table]:
     tables: list[Table] = []
-    for comparison in dict.fromkeys(each.comparison for each in opinion.preferences):
+    systems = {comparison(*pair): pair for pair in combinations(figures.study.systems, 2)}
+    for group in dict.fromkeys(each.comparison for each in opinion.preferences):
         rows: list[tuple[str, _Cells]] = []
         for each in opinion.preferences:
-            if each.comparison == comparison:
+            if each.comparison == group:
+                size = each.raters, each.items
                 counts = [("Win", each.win), ("Lose", each.lose), ("Tie", each.tie)]
                 found = [(head, cells.part_of(count, each.total, each.counted)) for head, count in counts]
                 found.append(("Won", cells.percent(each.share)))
                 found.append(("Over dialogues", cells.interval_in_percent(each.by_dialogue)))
                 found.append(("p", cells.probability(each.p, each.share.reason)))
                 rows.append((each.aspect if each.counted == "votes" else f"{each.aspect}, majorities", found))
-        first, second = comparison.split(" vs. ", 1)
-        notes = [f"Win: {first} is better; lose: {second} is. {PREFERENCES}", *([POOLED] if opinion.raters > 1 else [])]
+        first, second = systems[group]
+        notes = [f"Win: {first} is better; lose: {second} is. {PREFERENCES}", *([POOLED] if size[0] > 1 else [])]
         key = f"preferences-{_key(opinion.who)}-{len(tables) + 1}"
-        tables.append(_table(key, f"{comparison}: {_who(opinion)}", "Aspect", rows, notes))
+        tables.append(_table(key, f"{group}: {_who(opinion, *size)}", "Aspect", rows, notes))
     return tables
 
 
@@ -122,7 +138,7 @@ def _ratings(figures: Figures, opinion: Opinion) -> list[Table]:
         row = by_system.setdefault(mean.system, [("Replies", cells.count(replies, "that were rated"))])
         row.append((mean.aspect, cells.estimate(mean.mean, decimals)))
     note = f"Means from {low} to {high}, a reply's raters averaged first, with 95 % intervals over dialogues."
-    key, who = _key(opinion.who), _who(opinion)
+    key, who = _key(opinion.who), _who(opinion, opinion.raters, opinion.items)
     tables = [_table(f"ratings-{key}", f"Ratings: {who}", "System", list(by_system.items()), [note])]
     rows: list[tuple[str, _Cells]] = [
         (
@@ -139,7 +155,8 @@ def _ratings(figures: Figures, opinion: Opinion) -> list[Table]:
     ]
     if rows:
         tests = sum(each.p is not None for each in opinion.differences)
-        note = f"Paired t-tests over dialogues, two-sided; Holm's correction is over {tests} tests."
+        over = f"; Holm's correction is over {tests} test{'s' if tests > 1 else ''}" if tests else ""
+        note = f"Paired t-tests over dialogues, two-sided{over}."
         tables.append(_table(f"differences-{key}", f"Differences: {who}", "Systems", rows, [note]))
     return tables
 
@@ -175,21 +192,22 @@ def _people(figures: Figures) -> list[Table]:
     failed = [each for each in people if each.checked and each.checked.failed]
     shown = people if len(people) <= MANY else [each for each in people if each.rater == PEOPLE or each in failed]
     saw = sum(each.checked is not None for each in people)
+    named = {each.rater for each in people if each.kind == "person"}
     ab = figures.study.manifest.kind == "ab"
     rows: list[tuple[str, _Cells]] = []
     for each in shown:
         row: _Cells = [("Answers", cells.count(each.answers))]
         row += [("Ties", cells.ties(each)), ("First shown", cells.percent(each.first))] if ab else []
         row += [("Checks missed", cells.checks(each))] if saw else []
-        rows.append((each.rater, row))
+        rows.append((f"{each.rater} (imported)" if each.kind == "import" and each.rater in named else each.rater, row))
     notes = [FIRST] if ab else []
     if saw:
-        done = "left out" if figures.dropped else "counted all the same; `--drop-failed` leaves them out"
+        done = "left out" if figures.dropped else "not left out, as `--drop-failed` would do"
         names = f" ({listed(each.rater for each in failed)}; {done})" if failed else ""
-        missed = f"{len(failed)} of {saw} raters ({100 * len(failed) / saw:.0f} %)"
-        notes.append(f"{missed} missed half of the attention checks or more{names}. These answers count nowhere.")
+        missed = f"Raters who missed half of the attention checks or more: {len(failed)} of {saw}"
+        notes.append(f"{missed}{names}. Answers to attention checks count in no figure.")
     if len(shown) < len(people):
-        notes.append(f"{len(people) - len(shown)} more raters are in `localemp study report --json`.")
+        notes.append(f"`localemp study report --json` has all raters, of whom {len(people) - len(shown)} are not here.")
     return [_table("raters", "What raters do", "Rater", rows, notes)] if rows else []
 
 
@@ -212,7 +230,9 @@ def _judges(figures: Figures) -> list[Table]:
         if any(each.checked for each in habits.values()):
             row.append(("Checks missed", cells.checks(habits[opinion.who])))
         rows.append((opinion.who, row))
-    return [_table("judges", "What judges do", "Judge", rows, [UNREAD, *([FLIPS] if ab else [])])] if rows else []
+    lacking = [f"{each.who} is not finished: {each.unfinished}." for each in figures.opinions if each.unfinished]
+    notes = [*lacking, UNREAD, *([FLIPS] if ab else [])]
+    return [_table("judges", "What judges do", "Judge", rows, notes)] if rows else []
 
 
 def _correlation(figures: Figures, opinion: Opinion) -> list[Table]:
@@ -235,7 +255,7 @@ def _correlation(figures: Figures, opinion: Opinion) -> list[Table]:
     notes = [LABELS if ab else MEANS, PERSON]
     if any(each.group for each in opinion.correlations):
         notes.append(WITHIN.format(part="comparison" if ab else "system"))
-    title = f"{opinion.who} and people"
+    title = f"{opinion.who} and people{UNFINISHED if opinion.unfinished else ''}"
     return [_table(f"correlation-{_key(opinion.who)}", title, "Aspect", rows, notes, "correlation")]
 
 
@@ -245,7 +265,7 @@ def _table(
     reasons: dict[str, dict[str, list[str]]] = {}
     for name, row in rows:
         for column, cell in row:
-            if cell.text == NOT_AVAILABLE:
+            if cell.text.endswith(NOT_AVAILABLE):
                 reasons.setdefault(cell.about, {}).setdefault(column, []).append(name)
     why = not_available(reasons, [name for name, _ in rows])
     return Table(
@@ -267,9 +287,9 @@ def _units(figures: Figures) -> str:
     return "Items" if figures.study.manifest.kind == "ab" else "Replies"
 
 
-def _who(opinion: Opinion) -> str:
-    raters = f"{opinion.raters} {'person' if opinion.raters == 1 else 'people'}"
-    return f"{opinion.who if opinion.judge else raters}, {opinion.items:,} item{'' if opinion.items == 1 else 's'}"
+def _who(opinion: Opinion, raters: int, items: int) -> str:
+    who = opinion.who if opinion.judge else f"{raters:,} {'person' if raters == 1 else 'people'}"
+    return f"{who}, {items:,} item{'' if items == 1 else 's'}{UNFINISHED if opinion.unfinished else ''}"
 
 
 def _key(who: str) -> str:

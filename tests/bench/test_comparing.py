@@ -7,8 +7,8 @@ from sample_results import engine, result, serve
 
 from localemp.bench.comparing import SAME, UNKNOWN, WITHIN, Change, compare
 from localemp.bench.quantities import quantity
-from localemp.bench.result import Point
-from localemp.errors import OptionError
+from localemp.bench.result import Point, read_result
+from localemp.errors import DataError, OptionError
 
 
 @pytest.mark.parametrize(
@@ -61,6 +61,37 @@ def test_results_that_cannot_be_compared_are_refused():
         compare(engine(), serve())
     with pytest.raises(OptionError, match="share no point"):
         compare(serve(), serve("another"))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("secs", 1.0, "points.1.figures: unknown quantity 'secs'"),
+        ("seconds", float("nan"), r"points.1 \(batch, at once 4\): seconds: nan is no measurement"),
+        ("seconds", float("inf"), "inf is no measurement"),
+        ("seconds", -0.1, "-0.1 is no measurement"),
+    ],
+)
+def test_what_is_no_figure_is_refused_with_file_and_point(tmp_path, name, value, said):
+    points = [{"part": "batch"}, {"part": "batch", "labels": {"at once": 4}, "figures": {name: [1.0, value]}}]
+    (path := tmp_path / "r.json").write_text(json.dumps({"kind": "tune", "title": "A", "points": points}))
+    with pytest.raises(DataError, match=f"r.json: .*{said}"):
+        read_result(path)
+    points[1]["figures"] = {"gain": [-0.1]}
+    path.write_text(json.dumps({"kind": "tune", "title": "A", "points": points}))
+    assert read_result(path).points[1].median("gain") == -0.1
+
+
+def test_a_report_names_all_broken_files_and_those_without_points(localemp):
+    for name, text in (("a", engine().model_dump_json()), ("b", "{"), ("c", "[]")):
+        (localemp.folder / f"{name}.json").write_text(text)
+    done = localemp("bench", "report", "a.json", "b.json", "c.json", "d.json")
+    assert done.returncode == 2
+    assert "3 of 4 files cannot be used:\n  b.json: is no" in done.stderr
+    assert "\n  c.json: is no" in done.stderr and "\n  d.json: cannot be read" in done.stderr
+    (localemp.folder / "e.json").write_text(result("engine", "nothing", []).model_dump_json())
+    done = localemp("bench", "report", "a.json", "e.json")
+    assert (done.returncode, done.stderr) == (0, "warning: e.json: nothing was measured\n")
 
 
 def test_the_command_prints_what_changed_and_all_on_demand(localemp):

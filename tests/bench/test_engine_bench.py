@@ -7,12 +7,14 @@ import psutil
 import pytest
 
 from localemp.assembly import Assembly
+from localemp.bench.chosen import choose
 from localemp.bench.hardware import Hardware
 from localemp.bench.offline import Batch, Replay, Workload, look_up
-from localemp.bench.roofline import Roofline, Work
+from localemp.bench.roofline import Roofline, Work, unlike_threads
 from localemp.bench.shapes import ModelShape
-from localemp.bench.strategies import STRATEGIES, choose, own_seconds, parted
+from localemp.bench.strategies import own_seconds, parted, together
 from localemp.bench.vllm_peer import prompt_text, run_throughput
+from localemp.cli.bench.strategies import DEFAULT
 from localemp.data.sources import load_dialogues
 from localemp.dialogue import Message
 from localemp.engines.base import Completion, Sampling
@@ -36,7 +38,7 @@ def test_strategies_are_chosen_by_name_and_number_of_exemplars():
         ("zero-shot", None), ("few-shot", 1), ("similar+two-stage", 3), ("similar", None),
     ]  # fmt: skip
     assert [each.name for each in chosen] == ["zero-shot", "few-shot:1", "similar:3+two-stage", "similar"]
-    assert [each.name for each in choose(",".join(STRATEGIES))] == list(STRATEGIES)
+    assert [each.name for each in choose(DEFAULT)] == DEFAULT.split(",")
 
 
 @pytest.mark.parametrize(
@@ -88,11 +90,13 @@ def test_the_parts_of_the_time_add_up_and_none_is_below_zero(scripted):
     assert note == ""
     both = replace(workload, comet_seconds=5.0)
     parts, note = parted(both, answering=10.0, prefill=10.5, own=0.5)
+    assert parts["decode_s"] == -1.0, "one token each took longer than the whole: nobody can tell the two apart"
+    parts = together(parts)
     assert parts.pop("seconds") == pytest.approx(sum(parts.values())) == 13.0
     assert min(parts.values()) >= 0
-    assert parts["comet_s"] == pytest.approx(2.5)
+    assert (parts["comet_s"], parts["engine_s"]) == (pytest.approx(2.5), 9.5)
+    assert {"prefill_s", "decode_s"}.isdisjoint(parts)
     assert "at the same time for 3.00 s" in note
-    assert "decode is lost in the noise" in note
 
 
 def test_the_roofline_counts_what_was_computed():
@@ -110,6 +114,16 @@ def test_the_roofline_counts_what_was_computed():
     assert step.bytes == shape.bytes_per_step(3, 20.0)
     assert roofline.mbu(step) == {"mbu": step.bytes / 0.01 / 2e6}
     assert roofline.place(Work(8e12, 2e12, 2.0)) == {"flops_per_byte": 4.0, "tflops": 2.0}
+
+
+def test_the_range_of_a_roof_is_that_of_the_share_under_it():
+    measured = Hardware("CPU", (20.0, 25.0, 40.0), (1.0, 1.0, 1.0), "bfloat16", {"threads": 2})
+    roofline = Roofline(None, 25e9, 1e12, 1, "", measured)
+    (said,) = roofline.between([{"mbu": 0.4, "mfu": 0.5}, {"mbu": 0.48, "mfu": 0.5}])
+    assert said == "the roof was measured from 20 to 40 GB/s, so MBU is between 25.0% and 60.0%"
+    assert roofline.between([{}]) == []
+    assert unlike_threads(measured, 2) == unlike_threads(measured, None) == unlike_threads(None, 2) == []
+    assert "with 2 threads, the engine computes with 1" in unlike_threads(measured, 1)[0]
 
 
 def test_without_a_roof_its_note_says_why(tmp_path):
@@ -160,11 +174,17 @@ async def test_vllms_benchmark_is_ended_when_it_takes_too_long(tmp_path, monkeyp
         (("strategies", "--price-per-hour", "cheap"), "'cheap' is no price"),
         (("strategies", "--price-per-hour", "-1"), "-1 is no price"),
         (("strategies", "--price-prompt", "1"), "give --price-prompt and --price-reply"),
-        (("engine", "--batch-sizes", "4,none"), "'4,none' is no list of numbers"),
+        (("engine", "--batch-sizes", "4,none"), "'none' is no whole number above 0"),
+        (("engine", "--batch-sizes", "1,16", "--dialogues", 4), "--batch-sizes 16: a batch needs as many dialogues"),
+        (("engine", "--strategy", "none"), "unknown strategy 'none'"),
+        (("engine", "--model", "llama-70b"), "add --load-format dummy"),
+        (("strategies", "--strategies", "few-shot:x"), "'x' is no number of exemplars"),
+        (("strategies", "--out", "file/x/r.json"), "that is no folder"),
         (("engine", "--engine-arg", "device=cuda"), "vLLM takes no device, it chooses"),
     ],
 )
 def test_mistakes_are_told_before_anything_starts(localemp, words, said):
+    (localemp.folder / "file").touch()
     done = localemp("bench", *words)
     assert (done.returncode, done.stdout) == (2, "")
     assert said in done.stderr

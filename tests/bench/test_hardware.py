@@ -1,9 +1,11 @@
 """This machine's own rates, measured in a process of their own."""
 
+import psutil
 import pytest
 
-from localemp.bench.hardware import measure_hardware
+from localemp.bench.hardware import engine_threads, measure_hardware
 from localemp.errors import LocalempError
+from localemp.machine import usable_cores
 
 
 def test_this_device_is_measured():
@@ -14,6 +16,21 @@ def test_this_device_is_measured():
     assert all(0.5 < rate < 20_000 for rate in found.copy_gb_per_s)
     assert all(0.001 < rate < 10_000 for rate in found.matrix_tflops)
     assert found.settings["copy_mib"] in found.settings["copy_mib_tried"]
+
+
+@pytest.mark.parametrize(
+    ("variables", "threads"),
+    [
+        ({"VLLM_CPU_OMP_THREADS_BIND": "nobind"}, None),
+        ({"VLLM_CPU_OMP_THREADS_BIND": "0-3,8|9"}, 5),
+        ({"VLLM_CPU_NUM_OF_RESERVED_CPU": "9999"}, min(usable_cores(), psutil.cpu_count(logical=False) or 9999)),
+    ],
+)
+def test_threads_are_as_many_as_vllm_takes(monkeypatch, variables, threads):
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert engine_threads() == threads
 
 
 def test_a_failure_has_its_reason():

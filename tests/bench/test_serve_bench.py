@@ -7,6 +7,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import click
 import pytest
 from chat_server import ChatServer
 
@@ -15,9 +16,11 @@ from localemp.bench.load import Load
 from localemp.bench.result import Recording, read_result
 from localemp.bench.serve import Plan, deck, figures_of, measure, point_of
 from localemp.bench.target import Target, find_target
-from localemp.cli.bench.serve import key_for, parse_levels, parse_limits
+from localemp.cli.bench.options import number_list
+from localemp.cli.bench.serve import key_for, parse_limits, serve
 from localemp.data.sources import load_dialogues
 from localemp.errors import EngineError, OptionError
+from localemp.machine import usable_cores
 
 FAKE = Path(__file__).parent.parent / "serving" / "fake_vllm.py"
 PLAN = Plan(
@@ -48,7 +51,7 @@ def test_figures_are_what_they_say():
     load = load_of(answered(0.1, 0.5, 5), answered(0.3, 0.9, 11), failed, cut=1)
     figures = figures_of(load, {"ttft": 200, "tpot": 100})
     assert figures["requests_per_s"] == 1.0
-    assert figures["errors"] == 2
+    assert (figures["errors"], figures["failed"]) == (2, 0.5)
     assert figures["reply_tokens_per_s"] == 8.0
     assert figures["tokens_per_reply"] == 8.0
     assert figures["ttft_p50_ms"] == pytest.approx(200)
@@ -65,7 +68,27 @@ def test_figures_that_nobody_can_know_are_left_out():
     two_stages = figures_of(load_of(answered(0.1, 0.5, 50)), {"ttft": 200}, counts_unseen=True)
     assert "tpot_p50_ms" not in two_stages
     assert two_stages["goodput_per_s"] == 0.5
-    assert figures_of(load_of(cut=3), {}) == {"requests_per_s": 0.0, "errors": 3.0}
+    assert figures_of(load_of(cut=3), {}) == {"requests_per_s": 0.0, "errors": 3.0, "failed": 1.0}
+
+
+def test_time_per_token_ends_with_the_last_text_and_one_text_has_none():
+    late = Answer(0.0, 9.0, 200, [0.0, 0.1, 0.5, 8.0], [0.1, 0.5], 5)
+    assert figures_of(load_of(late), {})["tpot_p50_ms"] == pytest.approx(100), "the empty last chunk is not counted"
+    assert "tpot_p50_ms" not in figures_of(load_of(Answer(0.0, 9.0, 200, [0.1, 8.0], [0.1], 5)), {})
+
+
+def test_a_point_says_what_its_figures_do_not():
+    target, plan = Target("http://host", "tiny", "tiny", {}), replace(PLAN, repeats=3, fixed_length=True)
+    silent = Answer(0.0, 0.5, 200, [0.5], [], 8)
+    stopped = load_of(answered(0.1, 0.5, 8), cut=3)
+    stopped.stopped = True
+    note = point_of("by rate", {"rate": 1}, [load_of(answered(0.1, 0.5, 3), silent), stopped], target, plan).note
+    assert "repeat 2 of 3 was stopped after 1 of 6 requests" in note
+    assert "1 of 3 replies have tokens and no text" in note
+    assert "--fixed-length was not heeded: 1 of 3 replies have other than 8 tokens" in note
+    failed = point_of("by rate", {"rate": 1}, [load_of(answered(0.1, 0.5, 8), cut=3)], target, plan).note
+    assert "errors: 3 x time limit; times are of the requests that were answered" in failed
+    assert "1 of 3 repeats: more than half of the requests failed" in failed
 
 
 def test_a_strategy_of_two_stages_is_known_by_its_name():
@@ -100,7 +123,8 @@ async def test_both_sweeps_become_points_and_ask_whole_dialogues(server, tmp_pat
         assert point.figures["errors"] == (0.0, 0.0)
         assert point.figures["in_time"] == (1.0, 1.0)
         assert point.figures["tokens_per_reply"] == (7.0, 7.0)
-        assert point.note.startswith("between tokens: between chunks with text, one for 2.33 tokens")
+        assert point.note.startswith("between chunks: a chunk with text holds 2.33 tokens")
+        assert "--fixed-length was not heeded: 12 of 12 replies have other than 8 tokens" in point.note
     asked = server.asked[0]
     assert [message["role"] for message in asked["messages"]][:2] in (["user"], ["user", "assistant"])
     assert any(len(body["messages"]) > 2 for body in server.asked)
@@ -155,18 +179,22 @@ async def test_what_cannot_be_measured_is_found_before_any_load(server, tmp_path
     assert "--base-url" not in told
 
 
+def numbers(kind, text):
+    return number_list(kind)(click.Context(serve), serve.params[0], text)
+
+
 @pytest.mark.parametrize("text", ["", "1,,2", "fast", "0", "-1", "nan", "1;2"])
 def test_rates_that_are_none(text):
-    with pytest.raises(OptionError, match="is no rate above 0"):
-        parse_levels("--rates", text, float)
+    with pytest.raises(click.BadParameter, match="is no number above 0"):
+        numbers(float, text)
 
 
 def test_rates_concurrency_and_limits_are_read():
-    assert parse_levels("--rates", "inf,0.5,4,4", float) == (0.5, 4.0, math.inf)
-    assert parse_levels("--concurrency", None, int) == ()
+    assert numbers(float, "inf,0.5,4,4") == (0.5, 4.0, math.inf)
+    assert numbers(int, None) is None
     assert parse_limits(["ttft=500", "e2e=2e3"]) == {"ttft": 500, "e2e": 2000}
-    with pytest.raises(OptionError, match="is no whole number"):
-        parse_levels("--concurrency", "1.5", int)
+    with pytest.raises(click.BadParameter, match="is no whole number"):
+        numbers(int, "1.5")
     for text in ("itl=5", "ttft", "ttft=fast", "ttft=0", "ttft=nan"):
         with pytest.raises(OptionError, match="NAME=MS"):
             parse_limits([text])
@@ -175,17 +203,31 @@ def test_rates_concurrency_and_limits_are_read():
 def test_openai_is_never_shown_the_key_of_a_server_of_ones_own(monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", "sk-openai")
     monkeypatch.setenv("LOCALEMP_API_KEY", "sk-one,sk-two")
-    assert key_for("https://api.openai.com/v1") == "sk-openai"
-    assert key_for("http://127.0.0.1:8000") == "sk-one"
+    assert key_for("https://api.openai.com/v1") == ("sk-openai", "OPENAI_API_KEY")
+    assert key_for("http://127.0.0.1:8000") == ("sk-one", "LOCALEMP_API_KEY")
     monkeypatch.delenv("LOCALEMP_API_KEY")
-    assert key_for("http://127.0.0.1:8000") == "sk-openai"
+    assert key_for("http://127.0.0.1:8000") == ("sk-openai", "OPENAI_API_KEY")
+    monkeypatch.delenv("OPENAI_API_KEY")
+    assert key_for("http://127.0.0.1:8000") == ("", "LOCALEMP_API_KEY")
+
+
+@pytest.mark.parametrize("key", ["sk-wrong", ""])
+def test_a_refused_key_is_named_by_its_variable(localemp, server, key):
+    server.key = "sk-right"
+    env = {"LOCALEMP_API_KEY": key, "OPENAI_API_KEY": ""}
+    done = localemp("bench", "serve", "--url", server.url, "--model", "tiny", "--out", "r", env=env)
+    assert done.returncode == 1
+    said = "refuses the key in LOCALEMP_API_KEY" if key else "wants a key, and LOCALEMP_API_KEY is not set"
+    assert said in done.stderr
+    assert "export LOCALEMP_API_KEY=..." in done.stderr
+    assert "OPENAI" not in done.stderr + done.stdout
 
 
 @pytest.mark.parametrize(("key", "login"), [("sk-hidden", ""), ("", "me:hidden@")])
 def test_the_command_measures_a_server_and_keeps_no_secret(localemp, server, key, login):
-    server.key = key
+    server.key, env = key, {"LOCALEMP_API_KEY": key, "OMP_NUM_THREADS": "3"}
     words = ["bench", "serve", "--model", "tiny", "--concurrency", "1,2", "--requests", 4, "--repeats", 1, "--out", "r"]
-    done = localemp(*words, "--url", server.url.replace("//", f"//{login}"), env={"LOCALEMP_API_KEY": key})
+    done = localemp(*words, "--url", server.url.replace("//", f"//{login}"), env=env)
     assert done.returncode == 0, done.stderr
     assert "by concurrency" in done.stdout
     assert "result: r" in done.stdout
@@ -194,13 +236,15 @@ def test_the_command_measures_a_server_and_keeps_no_secret(localemp, server, key
     assert result.finished
     assert [point.labels["at once"] for point in result.points] == [1, 2]
     assert result.settings["url"] == server.url
+    assert (result.settings["OMP_NUM_THREADS"], result.settings["usable_cores"]) == ("3", usable_cores())
+    assert "Machine and versions are those of the client, not of the server." in result.notes
 
 
 def test_no_server_is_one_line_and_leaves_no_result(localemp):
     done = localemp("bench", "serve", "--url", "http://127.0.0.1:9", "--model", "tiny", "--out", "r")
     assert done.returncode == 1
     assert "error: no server answers at http://127.0.0.1:9/v1" in done.stderr
-    assert "check --url" in done.stderr
+    assert "check --url; a server" in done.stderr
     assert not (localemp.folder / "r").exists()
 
 
@@ -221,7 +265,7 @@ def test_ctrl_c_keeps_what_was_measured(localemp, server):
     assert "not finished: Ctrl-C" in said
     first, second = read_result(localemp.folder / "r").points
     assert "stopped" not in first.note
-    assert "stopped after 5 of 8 requests" in second.note
+    assert "repeat 1 of 1 was stopped after 5 of 8 requests" in second.note
     assert second.figures["errors"] == (0.0,), "what a person stops has not failed"
     assert "by concurrency" in shown
 

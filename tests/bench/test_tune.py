@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from localemp.bench.result import Recording, read_result
-from localemp.bench.tune import CONFIRMED, PART, Setting, Tuning, check_budget, command_lines, is_faster
-from localemp.errors import FatalEngineError
+from localemp.bench.result import Point, Recording, read_result
+from localemp.bench.tune import CONFIRMED, PART, Setting, Tuning, check_budget, command_lines, go_on, is_faster
+from localemp.engines.base import Sampling
+from localemp.errors import FatalEngineError, OptionError
 
 SETTINGS = (
     Setting("max_num_seqs", (256, 64)),
@@ -90,6 +91,29 @@ async def test_the_time_is_kept(tmp_path):
     assert search.recording.result.notes == ["the time was over before everything was tried"]
 
 
+def test_the_same_settings_go_on_and_others_are_refused_with_what_differs(tmp_path):
+    made = {"seed": 0, "sampling": Sampling().describe(), "engine_args": {"max_num_seqs": 4}}
+
+    def recording(**changes: Any) -> Recording:
+        return Recording(tmp_path / "t.json", "tune", "test", made | changes, command=["tune"])
+
+    first, second = recording(), recording()
+    assert not go_on(first)
+    with first:
+        first.result.settings["tokens"] = 17
+        first.add(Point(part=PART, labels={"settings": "max_num_seqs=64"}))
+    assert go_on(second)
+    assert (second.result.points, second.result.settings["tokens"]) == (first.result.points, 17)
+    with pytest.raises(OptionError, match=r"engine_args\.max_num_seqs: 4 in the file, 8 now"):
+        go_on(recording(engine_args={"max_num_seqs": 8}))
+    with pytest.raises(OptionError, match=r"sampling\.seed: null in the file, 1 now"):
+        go_on(recording(sampling=Sampling(seed=1).describe()))
+    with Recording(tmp_path / "t.json", "score", "test", {}, command=["score"]):
+        pass
+    with pytest.raises(OptionError, match="is a result of `localemp bench score`"):
+        go_on(recording())
+
+
 def test_the_best_is_a_command_line():
     best = {"max_num_seqs": 64, "enable_chunked_prefill": False, "speculative_config": {"method": "ngram"}}
     generate, serve = command_lines(best, "llama", "similar")
@@ -103,16 +127,25 @@ def test_the_best_is_a_command_line():
     )
 
 
-@pytest.mark.parametrize(("text", "seconds"), [("90", 90), ("90s", 90), ("1.5m", 90), ("2h", 7200)])
+@pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("1.5m", 90), ("2h", 7200)])
 def test_times_are_read(text, seconds):
     assert check_budget(text) == seconds
 
 
+@pytest.mark.parametrize("text", ["soon", "", "m", "10", "-5m", "0s", "nanm", "infh"])
+def test_times_that_are_none(text):
+    with pytest.raises(OptionError, match="10 of what" if text == "10" else "is no time"):
+        check_budget(text)
+
+
 def test_bad_input_is_one_line(localemp):
+    (localemp.folder / "file").touch()
     for words, said in (
-        (("--budget", "soon"), "--budget 'soon' is no time"),
-        (("--budget", "-5m"), "is no time"),
-        (("--only", "speed"), "unknown setting 'speed'"),
+        (("--budget", "10"), "--budget: 10 of what?"),
+        (("--only", ""), "unknown setting ''"),
+        (("--only", "quantization", "--keep-replies"), "leaves nothing"),
+        (("--strategy", "few-shot:x"), "unknown strategy 'few-shot:x'"),
+        (("--out", "file/r.json"), "that is no folder"),
         (("--model", "gpt-4o-mini"), "answers on a server"),
         (("--load-format", "dummy"), "give --reply-tokens"),
     ):

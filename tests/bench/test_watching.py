@@ -63,4 +63,4 @@ def test_processes_that_are_not_there_give_nothing_to_watch():
     with Watch([2**22 + 1]) as watch:  # above any process id
         pass
     if watch.no_gpu:
-        assert watch.figures() == {"peak_memory_gib": 0.0, "utilisation": 0.0}
+        assert watch.figures() == {"peak_memory_gib": 0.0}, "a mean of one sample is none"

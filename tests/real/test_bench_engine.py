@@ -27,6 +27,9 @@ async def test_engine_and_strategies(tmp_path: Path):
         )  # fmt: skip
     engine = read_result(tmp_path / "engine.json")
     assert list(engine.parts) == ["hardware", "throughput", "batch size", "roofline"]
+    computes = engine.settings["engine"]
+    assert (computes["concurrency"], computes["configured"]["enable_prefix_caching"]) == (512, True)
+    assert 1 <= computes["threads"] <= engine.settings["usable_cores"]
     throughput = engine.parts["throughput"][0]
     assert throughput.median("tokens_per_reply") <= 8
     assert throughput.figures["start_s"] > (1,)

@@ -36,6 +36,7 @@ def small_study(
         scale=None if kind == "ab" else (1, 5),
         scale_words=None if kind == "ab" else ("not at all", "fully"),
         seed=seed,
+        shuffle=f"shuffle {seed}",
         created="2026-11-23 00:00:00 UTC",
         versions={"localemp": "0.1.0"},
     )

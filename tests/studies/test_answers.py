@@ -108,12 +108,27 @@ def test_tokens_are_random_kept_as_hashes_and_outlive_the_server(study):
 def test_a_new_link_ends_the_old_one(study):
     answers = opened(study)
     old = answers.add_rater("anna")
-    with pytest.raises(OptionError, match="'anna' has a link already"):
+    with pytest.raises(OptionError, match="the name 'anna' is taken"):
         answers.add_rater("Anna")
-    new = answers.new_link("anna")
-    assert (answers.rater_of(old), answers.rater_of(new)) == (None, Rater("anna", "person"))
-    with pytest.raises(OptionError, match="no rater is called 'ben'"):
-        answers.new_link("ben")
+    new = answers.make_links([], anew=["anna"])["anna"]
+    assert (answers.rater_of(old), answers.rater_of(str(new))) == (None, Rater("anna", "person"))
+
+
+def test_links_are_made_for_all_or_for_none(study):
+    answers = opened(study)
+    for names, anew, why in (
+        (["anna", "ben"], ["zoe"], "no rater is called 'zoe'"),
+        (["anna", "Anna"], [], "'Anna' is too much like 'anna'"),
+        (["anna", "=1"], [], "no name that can be kept"),
+    ):
+        with pytest.raises(OptionError, match=why):
+            answers.make_links(names, anew)
+    assert answers.progress() == {}
+    made = answers.make_links(["anna", "ben"], ["anna"])
+    assert all(made.values()) and list(made) == ["owner", "anna", "ben"]
+    again = answers.make_links(["ben"], ["Owner"])
+    assert (again["ben"], answers.rater_of(str(made["owner"]))) == (None, None)
+    assert answers.rater_of(str(again["owner"])) == Rater("owner", "owner")
 
 
 @pytest.mark.parametrize("name", ["", "  ", "x" * 61, "=1+1", "a,b", "Owner", "a\u202eb", "a\x00b", "\ud800"])

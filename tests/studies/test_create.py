@@ -34,20 +34,31 @@ def test_an_ab_study_has_every_pair_of_every_drawn_dialogue_and_tells_no_system(
         assert all(text == f"{name} says {number}" for name, text in said.items())
     texts = json.dumps([{**json.loads(line), "replies": []} for line in (tmp_path / "s" / ITEMS).open()])
     assert not any(name in texts + (tmp_path / "s" / "study.json").read_text() for name in ("zebra", "yak", "xerus"))
-    assert "d3" not in texts
+    assert '"d' not in texts
     assert stat.S_IMODE((tmp_path / "s" / KEY).stat().st_mode) == 0o600
     assert notes == []
 
 
-def test_both_places_go_to_both_systems_and_a_seed_repeats_everything(tmp_path):
+def drawn(study: Study) -> set[str]:
+    return set(study.key.dialogues.values())
+
+
+def names(study: Study) -> set[str]:
+    return {item.id for item in study.items} | {reply.key for item in study.items for reply in item.replies}
+
+
+def test_both_places_go_to_both_systems_and_a_seed_repeats_the_dialogues(tmp_path):
     systems = [system("a", 60), system("b", 60)]
-    study, _ = create_study(tmp_path / "1", systems, "ab", ASKED, sample=60)
+    study, _ = create_study(tmp_path / "1", systems, "ab", ASKED, sample=40)
     first = [study.key.systems[item.replies[0].key] for item in study.items]
-    assert 15 < first.count("a") < 45
-    again, _ = create_study(tmp_path / "2", systems, "ab", ASKED, sample=60)
-    other, _ = create_study(tmp_path / "3", systems, "ab", ASKED, sample=60, seed=1)
-    assert (again.items, again.key) == (study.items, study.key)
-    assert other.items != study.items
+    assert 5 < first.count("a") < 35
+    again, _ = create_study(tmp_path / "2", systems, "ab", ASKED, sample=40)
+    other, _ = create_study(tmp_path / "3", systems, "ab", ASKED, sample=40, seed=1)
+    assert drawn(again) == drawn(study) != drawn(other)
+    assert not names(again) & names(study), "nobody can repeat what blinds a study"
+    assert all(name[0].isalpha() for name in names(study))
+    assert again.manifest.shuffle != study.manifest.shuffle
+    assert len(study.key.secret) == 32 and study.key.secret not in (tmp_path / "1" / "study.json").read_text()
     ann, ben = study.shown_to("ann"), study.shown_to("ben")
     assert study.shown_to("ann") == ann
     assert [item.id for item in ann] != [item.id for item in ben]
@@ -71,10 +82,13 @@ def test_a_rating_study_shows_all_systems_at_once_and_checks_lie_outside_the_sam
 def test_an_owner_hears_of_small_samples_empty_and_equal_replies(tmp_path):
     one = Replies("one", (Reply("a", "", turns=("Hi.",)), Reply("b", "So.", turns=("Ho.",))))
     two = Replies("two", (Reply("a", "x", turns=("Hi.",)), Reply("b", "So.", turns=("Ho.",))))
-    _, notes = create_study(tmp_path / "s", [one, two], "ab", ASKED)
+    study, notes = create_study(tmp_path / "s", [one, two], "rating", ASKED)
+    assert study.manifest.title == "How good are these replies?"
+    _, told = create_study(tmp_path / "t", [one, two], "ab", ASKED, title="Is one-shot Two better?")
+    assert told[-1] == "raters read the title 'Is one-shot Two better?', which names one"
     assert notes == [
-        "only 2 dialogues are in every run: all of them are in the study, not 100",
-        "1 replies are empty; raters see that they are",
+        "only 2 of the 100 dialogues wanted are in every run: the study has these",
+        "1 reply is empty; raters see that",
         "in 1 of 2 items all replies are the same",
     ]
 
@@ -83,6 +97,7 @@ def test_an_owner_hears_of_small_samples_empty_and_equal_replies(tmp_path):
     ("systems", "message"),
     [
         ([system("a")], "compares two or more"),
+        ([system("a"), system("Neither")], "a system called 'Neither' could not be told from a tie"),
         ([system("a"), system("a")], "two systems are called a"),
         ([system("a"), Replies("b", (Reply("x", "y", turns=("z",)),))], "no dialogue is in every run: a has 8 ids"),
         ([system("a"), system("b", turns="Quite another {}.")], "no dialogue is in every run"),
@@ -135,6 +150,12 @@ def test_what_is_asked_may_be_ones_own(tmp_path):
     assert (asked.scale, [aspect.name for aspect in asked.aspects("ab")]) == ((0, 100), ["Warmth"])
     file.write_text(text.replace("[0, 100]", "[5, 1]") + '[[aspect]]\nname="Warmth"\nabout="warm"\n')
     with pytest.raises(PromptError, match="lowest rating comes first"):
+        load_asked(file)
+    file.write_text(text + '[[aspect]]\nname="Warmth"\nabout="warm"\nkinds=["ab"]\n')
+    with pytest.raises(PromptError, match=r"asked\.toml: no aspect is asked in studies of kind 'rating'"):
+        load_asked(file, "rating")
+    file.write_text(text + '[[aspect]]\nname="Item"\nabout="x"\n')
+    with pytest.raises(PromptError, match="'Item' is a column of files of ratings"):
         load_asked(file)
     with pytest.raises(PromptError, match="cannot be read"):
         load_asked(tmp_path / "none.toml")

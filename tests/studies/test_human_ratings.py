@@ -68,7 +68,7 @@ def study(human_ratings, tmp_path_factory):
     )
     columns = {"rater": "annotator", "dialogue": "ed_index", "system": "model"} | ASPECTS
     answers = Answers(made.folder / "answers.sqlite", made)
-    answers.put_all(read_ratings(human_ratings / "ratings_long.tsv", made, columns))
+    answers.put_all(read_ratings(human_ratings / "ratings_long.tsv", made, columns)[0])
     answers.close()
     return made
 
@@ -119,7 +119,7 @@ def test_many_raters_are_not_named_one_by_one(figures):
     tables = {table.key: table for table in study_tables(figures)}
     assert list(tables) == ["ratings-people", "differences-people", "agreement", "raters"]
     assert [row.name for row in tables["raters"].rows] == ["people"]
-    assert "135 more raters" in " ".join(note.text for note in tables["raters"].notes)
+    assert "of whom 135 are not here" in " ".join(note.text for note in tables["raters"].notes)
     assert [row.name for row in tables["agreement"].rows][4:6] == ["All aspects", "All aspects, zephyr_base"]
 
 

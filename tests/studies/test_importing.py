@@ -3,8 +3,14 @@
 import pytest
 from small_study import small_study
 
-from localemp.errors import DataError
-from localemp.studies.importing import read_ratings
+from localemp.errors import DataError, OptionError
+from localemp.metrics.replies import Replies, Reply
+from localemp.studies.answers import Answers
+from localemp.studies.asked import load_asked
+from localemp.studies.create import create_study
+from localemp.studies.exporting import as_csv, lines_of
+from localemp.studies.importing import keep_ratings, read_ratings
+from localemp.studies.study import ANSWERS
 from localemp.studies.votes import Vote
 
 
@@ -20,6 +26,10 @@ def vote(item: str, aspect: str, value: str | int, reply: str = "", rater: str =
             [vote("i0", "Empathy", "k0-1"), vote("i1", "Coherence", "tie")],
         ),
         (
+            "\ufeffrater;item;Empathy;;\nann;i0;k0-1;;\n",
+            [vote("i0", "Empathy", "k0-1")],
+        ),
+        (
             "dialogue\tEmpathy\tCoherence\trater\nd2\ttwostage\t\tann\nd3\tequal\tplain\tann\n",
             [vote("i2", "Empathy", "k2-1"), vote("i3", "Empathy", "tie"), vote("i3", "Coherence", "k3-0")],
         ),
@@ -28,17 +38,17 @@ def vote(item: str, aspect: str, value: str | int, reply: str = "", rater: str =
 def test_preferences_are_read(tmp_path, text, votes):
     file = tmp_path / "ratings.csv"
     file.write_text(text)
-    assert read_ratings(file, small_study(tmp_path / "s")) == votes
+    assert read_ratings(file, small_study(tmp_path / "s")) == (votes, 0)
 
 
 def test_numbers_are_read_by_reply_or_system_and_columns_may_have_other_names(tmp_path):
     study, file = small_study(tmp_path / "s", "rating"), tmp_path / "ratings.csv"
     file.write_text("rater,item,reply,aspect,value\nann,i0,k0-1,Empathy,4\nann,i0,k0-0,Empathy,2.0\n")
     expected = [vote("i0", "Empathy", 4, "k0-1"), vote("i0", "Empathy", 2, "k0-0")]
-    assert read_ratings(file, study) == expected
+    assert read_ratings(file, study) == (expected, 0)
     file.write_text("who,dialogue,model,warm\nann,d0,twostage,4\nann,d0,plain,2\n")
     renamed = {"rater": "who", "system": "model", "Empathy": "warm"}
-    assert read_ratings(file, study, renamed) == expected
+    assert read_ratings(file, study, renamed) == (expected, 0)
 
 
 @pytest.mark.parametrize(
@@ -58,6 +68,13 @@ def test_numbers_are_read_by_reply_or_system_and_columns_may_have_other_names(tm
         ("ab", "rater,item,aspect,value\n,i0,Empathy,tie\n", "line 2: no rater"),
         ("ab", "rater,dialogue,aspect,value\nann,d99,Empathy,tie\n", "line 2: no item of the dialogue 'd99'"),
         ("ab", "rater,item,aspect,value\n" + 2 * "ann,i0,Empathy,tie\n", "line 3: .*in line 2 already"),
+        ("ab", "rater,item,aspect,value\nann,i0,Empathy,tie,k0-1\n", "line 2: more fields than line 1 names columns"),
+        ("ab", "rater,item,dialogue,Empathy\nann,i0,d1,tie\n", "line 2: item i0 shows the dialogue 'd0', not 'd1'"),
+        ("rating", "rater,item,reply,system,Empathy\nann,i0,k0-1,plain,4\n", "line 2: .*'k0-1' is not of 'plain'"),
+        ("ab", "rater,kind,item,aspect,value\ngpt-4,judge,i0,Empathy,tie\n", "line 2: a judge's answer"),
+        ("ab", "rater,item,aspect,value\nOwner,i0,Empathy,tie\n", "line 2: 'Owner' is the owner's name"),
+        ("ab", "rater,item,Empathy,Empathy\n", "line 1: two columns are called 'Empathy'"),
+        ("ab", "\n", "csv: the file is empty"),
         ("ab", "rater,item\nann,i0\n", "line 1: needs columns aspect and value, or some of Empathy"),
         ("ab", "item,aspect,value\n", "line 1: needs columns rater"),
         ("ab", "rater,item,aspect,value\n", "no rating in it"),
@@ -68,3 +85,39 @@ def test_a_mistake_is_named_with_its_line_and_nothing_is_taken(tmp_path, kind, t
     file.write_text(text)
     with pytest.raises(DataError, match=message):
         read_ratings(file, small_study(tmp_path / "s", kind))
+
+
+def test_replaced_answers_are_counted_and_people_on_the_page_are_not_mixed_up(tmp_path):
+    study = small_study(tmp_path / "s")
+    answers = Answers(study.folder / ANSWERS, study)
+    first = [vote("i0", "Empathy", "k0-1"), vote("i1", "Empathy", "tie"), vote("i2", "Empathy", "tie")]
+    assert keep_ratings(answers, first) == 0
+    assert keep_ratings(answers, [vote("i0", "Empathy", "tie"), vote("i1", "Empathy", "tie")]) == 1
+    assert {each.item: each.value for each in answers.votes()} == {"i0": "tie", "i1": "tie", "i2": "tie"}
+    answers.add_rater("Ben")
+    with pytest.raises(OptionError, match="ben rates on the page"):
+        keep_ratings(answers, [vote("i0", "Empathy", "tie"), vote("i0", "Empathy", "tie", rater="ben")])
+    answers.close()
+
+
+@pytest.mark.parametrize("kind", ["ab", "rating"])
+@pytest.mark.parametrize("unblinded", [False, True])
+def test_an_export_with_attention_checks_can_be_read_back(tmp_path, kind, unblinded):
+    systems = [
+        Replies(name, tuple(Reply(f"d{n}", f"{name} {n}", turns=(f"Test {n}.",)) for n in range(4))) for name in "xy"
+    ]
+    study, _ = create_study(tmp_path / "s", systems, kind, load_asked(), sample=3, checks=1)
+    votes = [
+        Vote("ann", item.id, "Empathy", reply.key if kind == "ab" else 2, "" if kind == "ab" else reply.key)
+        for item in study.items
+        for reply in item.replies[: 1 if kind == "ab" else 2]
+    ]
+    answers = Answers(study.folder / ANSWERS, study)
+    answers.put_all(votes)
+    file = tmp_path / "votes.csv"
+    file.write_text(as_csv(lines_of(answers.given(), study, unblinded), unblinded))
+    answers.close()
+    back, skipped = read_ratings(file, study)
+    read = [(each.item, each.value, each.reply) for each in back]
+    kept = [each for each in votes if not (skipped and each.item in study.key.checks)]
+    assert (read, skipped <= 1) == ([(each.item, each.value, each.reply) for each in kept], unblinded or not skipped)

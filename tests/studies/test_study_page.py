@@ -21,7 +21,8 @@ from playwright.sync_api import Page, expect
 from small_study import ASPECTS, small_study
 
 from localemp.studies.answers import Answers
-from localemp.studies.study import ANSWERS, Item, Key, Reply, Study
+from localemp.studies.study import ANSWERS, JUDGES, Item, Key, Reply, Study
+from localemp.studies.votes import Vote
 from localemp.studies.web import StudyApp
 
 WIDE, PHONE = {"width": 1280, "height": 800}, {"width": 320, "height": 640}
@@ -157,6 +158,75 @@ def test_ratings_are_given_by_touch_on_a_narrow_screen(visit: Visit, tmp_path: P
         at(page, 2)
 
 
+def scaled(folder: Path, low: int, high: int) -> Study:
+    """A rating study on another scale than 1 to 5, with two questions an item."""
+    made = small_study(folder / "made", "rating", aspects=("Empathy", "Coherence"), systems=("plain",))
+    known = made.manifest.model_dump(exclude={"items_sha256", "key_sha256", "format"})
+    return Study.write(folder / "study", made.items, made.key, **{**known, "scale": (low, high)})
+
+
+def test_numbers_on_a_fine_scale_are_typed_whole_and_kept_only_within_it(visit: Visit, tmp_path: Path) -> None:
+    with Server(scaled(tmp_path, 0, 100)) as server:
+        page = visit(server.url, viewport=PHONE)
+        begin(page)
+        first, second = page.get_by_role("spinbutton").all()
+        page.keyboard.type("75")  # the first digit moves the focus
+        expect(first).to_have_value("75")
+        assert server.answers.history() == []
+        page.keyboard.press("Enter")
+        expect(second).to_be_focused()
+        page.keyboard.type("100")
+        second.blur()
+        kept(page)
+        expect(page.get_by_text("✓ kept")).to_have_count(2)
+        for wrong in ("750", "-7", "7.5", "-"):
+            first.press("ControlOrMeta+a")
+            page.keyboard.type(wrong)
+            expect(page.get_by_text("✓ kept")).to_have_count(1)
+            expect(page.locator("#saved")).to_be_empty()
+            page.keyboard.press("Enter")
+            said = page.get_by_role("alert").filter(has_text="Not kept: a whole number from 0 to 100 is needed.")
+            expect(said).to_contain_text("75 still counts.")
+            page.get_by_role("button", name="Next").click()
+            expect(first).to_be_focused()
+        assert page.evaluate("document.documentElement.scrollWidth") == PHONE["width"]
+        first.fill("")
+        first.blur()
+        expect(first).to_have_value("75")
+        first.fill("8")
+        page.get_by_role("button", name="Next").click()
+        at(page, 2)
+        kept(page)
+        (shown, _), replies = server.study.shown_to("anna")[:2], {vote.reply for vote in server.answers.votes()}
+        assert replies == {shown.replies[0].key}
+        assert [given.vote.value for given in server.answers.history()] == [75, 100, 8]
+
+
+def test_negative_ratings_are_typed_and_digits_do_not_answer_in_passing(visit: Visit, tmp_path: Path) -> None:
+    with Server(scaled(tmp_path, -2, 2)) as server:
+        page = visit(server.url, viewport=WIDE)
+        begin(page)
+        assert "type a whole number" in str(page.locator("#keys").text_content())
+        page.keyboard.type("-2")
+        page.keyboard.press("Enter")
+        page.keyboard.type("0")
+        page.keyboard.press("Enter")
+        page.keyboard.press("Enter")  # on "Next"
+        at(page, 2)
+        kept(page)
+        assert list(server.said("anna").values()) == [-2, 0]
+
+
+def test_digits_rate_where_every_rating_is_one_digit(visit: Visit, tmp_path: Path) -> None:
+    with Server(scaled(tmp_path, 0, 9)) as server:
+        page = visit(server.url, viewport=WIDE)
+        begin(page)
+        assert "0 to 9 rate" in str(page.locator("#keys").text_content())
+        page.keyboard.type("90")
+        kept(page)
+        assert list(server.said("anna").values()) == [9, 0]
+
+
 def test_markup_is_shown_as_text_wherever_it_comes_from(visit: Visit, tmp_path: Path) -> None:
     plain = small_study(tmp_path / "plain", items=1)
     item = Item(
@@ -173,7 +243,7 @@ def test_markup_is_shown_as_text_wherever_it_comes_from(visit: Visit, tmp_path: 
         expect(page.locator("#instructions")).to_have_text(ATTACK)
         page.keyboard.press("Enter")
         at(page, 1, of=1)
-        for place in ("h1", "#talk li:first-child p", ".reply .text >> nth=0", ".ask", "legend", ".about"):
+        for place in ("h1", "#talk li:first-child p", ".reply .text:not(.none)", ".ask", "legend", ".about"):
             expect(page.locator(place).filter(visible=True).first).to_contain_text(ATTACK)
         assert page.locator(".reply .text").filter(has_text=re.compile("nothing was said|script")).count() == 2
         expect(page.locator("#who span")).to_have_text("a <b>name</b>")
@@ -183,12 +253,16 @@ def test_markup_is_shown_as_text_wherever_it_comes_from(visit: Visit, tmp_path: 
 
 def test_the_owner_watches(visit: Visit, server: Server) -> None:
     token = server.answers.add_rater("owner", "owner")
+    server.answers.put(Vote("crowd", "i0", "Empathy", "tie", kind="import"))
+    (server.study.folder / JUDGES / "llama").mkdir(parents=True)
     page = visit(server.url)
     begin(page, "ben <i>lee</i>")
     page.keyboard.type("111")
     kept(page)
     page.goto(f"{server.url}/o/{token}")
     expect(page.get_by_role("row", name="ben <i>lee</i>")).to_contain_text("1 of 6")
+    expect(page.get_by_role("row", name="Empathy")).to_contain_text("nothing was answered by two raters")
+    expect(page.locator("#also")).to_contain_text("Imported: crowd (1 answer). Judges: llama. Not counted above")
     assert page.url == f"{server.url}/owner"
     with page.expect_download() as download:
         page.get_by_role("link", name="CSV", exact=True).click()

@@ -9,9 +9,13 @@ from simulated import Raters, as_votes, judged
 from small_runs import four
 from small_study import ASPECTS, small_study
 
+from localemp.errors import RunError
 from localemp.studies.answers import Answers
+from localemp.studies.asked import load_asked
+from localemp.studies.create import create_study, replies_of_items
 from localemp.studies.figures import figures_of
 from localemp.studies.intervals import Bootstrap
+from localemp.studies.study import Study
 from localemp.studies.tables import study_tables
 from localemp.studies.votes import Vote
 
@@ -71,6 +75,7 @@ def test_the_same_tables_are_in_localemp_report(localemp, study, tmp_path):
     assert float(won["low"]) < float(won["value"]) < float(won["high"])
     page = (tmp_path / "r.html").read_text()
     assert "People and judges" in page and "Correlations" in page and "plain vs. twostage: 3 people" in page
+    assert "The study has replies of plain and twostage: no run of that name is in this report." in page
     assert "How far people agree" in (tmp_path / "t.md").read_text()
     assert r"\caption{tiny and people}" in (tmp_path / "t.tex").read_text()
 
@@ -86,8 +91,62 @@ def test_one_rater_of_one_rated_item_leaves_reasons(localemp, tmp_path):
     assert done.returncode == 0, done.stderr
     ratings, differences, _ = tables = study_tables(figures_of(study))
     assert {path.stem for path in (tmp_path / "tables").iterdir()} == {table.key for table in tables}
-    assert [cell.text for cell in ratings.rows[0].cells] == ["1", "4.00", "n/a", "n/a"]
+    assert [cell.text for cell in ratings.rows[0].cells] == ["1", "4.00\nn/a", "n/a", "n/a"]
     assert "n/a in Coherence and Informativity (all): nobody rated it" in [note.text for note in ratings.notes]
-    assert [cell.text for cell in differences.rows[0].cells] == ["1", "+2.00", "n/a", "n/a", "n/a"]
+    assert [cell.text for cell in differences.rows[0].cells] == ["1", "+2.00\nn/a", "n/a", "n/a", "n/a"]
+    assert "n/a in Empathy (all): no interval: one dialogue says nothing of chance" in {
+        note.text for note in ratings.notes
+    }
     assert "one dialogue says nothing of chance" in " ".join(note.text for note in differences.notes)
     assert study_tables(figures_of(study), "a/study")[0].key == "a-study-ratings-people"
+
+
+def test_captions_name_what_each_comparison_has_and_which_judge_is_not_finished(tmp_path):
+    items = [{"id": n, "turns": [f"Hi {n}."], "replies": {name: f"{name} {n}" for name in "xyz"}} for n in range(4)]
+    (tmp_path / "items.jsonl").write_text("".join(json.dumps(item) + "\n" for item in items))
+    study, _ = create_study(tmp_path / "s", replies_of_items(tmp_path / "items.jsonl"), "ab", load_asked())
+    answers = Answers(study.folder / "answers.sqlite", study)
+    for item in study.items:
+        compared = {study.key.systems[reply.key] for reply in item.replies}
+        raters = ["ann", "ben"] if compared == {"x", "y"} else ["ann"]
+        answers.put_all(
+            [Vote(rater, item.id, "Empathy", "tie") for rater in raters if "z" not in compared or "x" in compared]
+        )
+    answers.close()
+    titles = [table.title for table in study_tables(figures_of(study))]
+    assert titles[:3] == ["x vs. y: 2 people, 4 items", "x vs. z: 1 person, 4 items", "y vs. z: 0 people, 0 items"]
+
+
+def test_a_judge_that_was_stopped_is_marked_and_a_changed_question_is_refused(tmp_path):
+    study = small_study(tmp_path / "s", items=3)
+    lines = judged(study, "tiny", lambda item, aspect: 1.0) / "votes.jsonl"
+    assert not any("finished" in table.title for table in study_tables(figures_of(study)))
+    lines.write_text("".join(lines.read_text().splitlines(keepends=True)[:10]))
+    tables = {table.key: table for table in study_tables(figures_of(study))}
+    assert tables["preferences-tiny-1"].title.endswith("(not finished)")
+    assert "tiny is not finished: 10 of 18 answers." in [note.text for note in tables["judges"].notes]
+    manifest = study.folder / "study.json"
+    manifest.write_text(manifest.read_text().replace("A small study", "A better title"))
+    assert figures_of(Study.read(study.folder)).opinions
+    manifest.write_text(manifest.read_text().replace("What Empathy means", "Something else"))
+    with pytest.raises(RunError, match=r"changed after tiny judged it \(aspects\)"):
+        figures_of(Study.read(study.folder))
+
+
+def test_where_everybody_failed_the_checks_it_says_so(localemp, tmp_path):
+    lines = [{"id": n, "turns": ["Hi."], "replies": {"x": "1", "y": "2"}} for n in range(3)]
+    (tmp_path / "items.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    study, _ = create_study(
+        tmp_path / "s", replies_of_items(tmp_path / "items.jsonl"), "ab", load_asked(), sample=2, checks=1
+    )
+    answers = Answers(study.folder / "answers.sqlite", study)
+    answers.put_all([Vote("ann", item.id, "Empathy", "tie") for item in study.items])
+    answers.close()
+    done = localemp("study", "report", "s", "--drop-failed")
+    assert (done.returncode, "nobody is left: all missed half" in done.stderr, "(ann)" in done.stderr) == (
+        1,
+        True,
+        True,
+    )
+    counted = " ".join(localemp("study", "report", "s").stdout.split())
+    assert "more: 1 of 1 (ann; not left out, as `--drop-failed` would do). Answers to attention checks" in counted

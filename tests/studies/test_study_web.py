@@ -156,7 +156,8 @@ def test_a_name_alone_lets_in_where_that_is_allowed_and_is_given_once(served):
     link = anna.post("/sign-in", json={"name": " Anna "}).json()["link"]
     assert anna.get("/items").json()["rater"] == "Anna"
     taken = served.browser().post("/sign-in", json={"name": "anna"})
-    assert (taken.status_code, taken.json()["message"]) == (422, "'Anna' has a link already")
+    assert (taken.status_code, taken.json()["message"]) == (422, "the name 'Anna' is taken")
+    assert taken.json()["hint"] == "open the link that you were given, or choose another name"
     elsewhere = served.browser()
     elsewhere.get(link)
     assert elsewhere.get("/items").json()["rater"] == "Anna"
@@ -231,8 +232,11 @@ def test_the_owner_sees_progress_and_agreement_and_takes_the_votes_blinded_or_no
         browser.put("/answers", json=answer(name, item="i1", value="tie" if name == "ben" else "k1-0"))
     seen = owner.get("/owner/progress").json()
     assert [(rater["name"], rater["done"]) for rater in seen["raters"]] == [("anna", 1), ("ben", 1)]
-    assert seen["agreement"][0] | {"alpha": 0} == {"aspect": "Empathy", "units": 2, "equal": 0.5, "alpha": 0}
-    assert seen["agreement"][1] == {"aspect": "Coherence", "units": 1, "equal": 1.0, "alpha": None}
+    empathy, coherence, _ = seen["agreement"]
+    assert (empathy["units"], empathy["items"], empathy["equal"], empathy["why"]) == (2, 2, 0.5, "")
+    assert coherence == {
+        "aspect": "Coherence", "units": 1, "items": 1, "equal": 1.0, "alpha": None, "why": "all answers are the same",
+    }  # fmt: skip
     blinded = list(csv.DictReader(io.StringIO(owner.get("/owner/votes.csv").text)))
     assert blinded[0] | {"at": "", "first": ""} == {
         "rater": "anna", "kind": "person", "item": "i0", "aspect": "Empathy", "reply": "", "value": "k0-1",
@@ -303,13 +307,19 @@ def test_links_are_printed_once_and_stay_valid_until_a_new_one_is_made(tmp_path,
     assert [rater and rater.name for rater in known] == ["anna", None, None, "ben lee"]
 
 
-def test_mistakes_are_told_with_what_to_do(tmp_path, localemp, free_port):
-    small_study(tmp_path / "study")
+def test_mistakes_are_told_with_what_to_do_before_any_link_is_made(tmp_path, localemp, free_port):
+    study = small_study(tmp_path / "study")
+    serve = ("study", "serve", "study", "--raters", "anna", "--port", free_port)
     with socket.create_server(("127.0.0.1", free_port)):
-        taken = localemp("study", "serve", "study", "--port", free_port)
+        taken = localemp(*serve)
     assert (taken.returncode, "cannot listen on 127.0.0.1" in taken.stderr) == (2, True)
-    unknown = localemp("study", "serve", "study", "--new-link", "zoe", "--port", free_port)
+    # From a range for documentation: no machine has it.
+    elsewhere = localemp(*serve, "--host", "192.0.2.1")
+    assert (elsewhere.returncode, "--host 192.0.2.1: no address of this machine" in elsewhere.stderr) == (2, True)
+    unknown = localemp(*serve, "--new-link", "zoe")
     assert (unknown.returncode, "no rater is called 'zoe'" in unknown.stderr) == (2, True)
+    assert Answers(study.folder / ANSWERS, study).progress() == {}
+    assert taken.stdout == elsewhere.stdout == unknown.stdout == ""
     assert "no study here" in localemp("study", "export", "nothing").stderr
 
 

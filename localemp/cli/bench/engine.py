@@ -15,6 +15,7 @@ from localemp.cli.bench.options import (
     number_list,
     out_option,
     repeats_option,
+    settings_of,
 )
 from localemp.cli.options import data_options, local_model_options, strategy_options
 
@@ -27,7 +28,7 @@ from localemp.cli.options import data_options, local_model_options, strategy_opt
 @repeats_option
 @click.option(
     "--batch-sizes",
-    callback=number_list,
+    callback=number_list(int),
     metavar="N,N",
     help="Prompts at once.  [default: of 1,4,16,64 those that there are dialogues for]",
 )
@@ -59,6 +60,13 @@ def engine(
     (MBU); both rates are measured first.
     """  # fmt: skip
     from localemp.cli.display import Display
+    from localemp.errors import OptionError
+
+    if batch_sizes and batch_sizes[-1] > dialogues:
+        raise OptionError(
+            f"--batch-sizes {batch_sizes[-1]}: a batch needs as many dialogues, and --dialogues is {dialogues}",
+            "take more --dialogues, or smaller batches",
+        )
 
     with Display() as display, model_to_measure(options, load_format, display) as assembly:
         from localemp.bench.dummy import dummy_notes
@@ -68,7 +76,7 @@ def engine(
         from localemp.bench.result import Recording
 
         chosen = dialogues_for(assembly, split, dialogues)
-        settings = assembly.settings(chosen, split) | {
+        settings = settings_of(assembly, chosen, split) | {
             "dialogues": len(chosen),
             "repeats": repeats,
             "reply_tokens": reply_tokens,

@@ -1,5 +1,6 @@
 """Options that several benchmarks share, and what they do at their end."""
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,11 +13,23 @@ if TYPE_CHECKING:
     from localemp.assembly import Assembly
     from localemp.bench.result import Recording
     from localemp.cli.display import Display
+    from localemp.dialogue import Dialogue
 
-F = TypeVar("F", bound=Callable[..., Any])
+N = TypeVar("N", int, float)
+
+
+def can_be_written(ctx: click.Context, option: click.Parameter, path: Path | None) -> Path | None:
+    """For the file of a result, by default one in bench/: see before anything is loaded that it can be written."""
+    folders = (path or Path("bench", "result.json")).absolute().parents
+    there = next(folder for folder in folders if os.path.exists(folder))  # noqa: PTH110  Path's own raises
+    if not (there.is_dir() and os.access(there, os.W_OK | os.X_OK)):
+        what = "one cannot write there" if there.is_dir() else "that is no folder"
+        raise click.BadParameter(f"{path or 'bench'} cannot be made in {there}: {what}; name another", ctx, option)
+    return path
+
 
 out_option = click.option(
-    "--out", type=click.Path(path_type=Path, dir_okay=False),
+    "--out", type=click.Path(path_type=Path, dir_okay=False), callback=can_be_written,
     help="Write the result here (JSON); by default bench/KIND-TIME.json.",
 )  # fmt: skip
 repeats_option = click.option(
@@ -31,15 +44,23 @@ dialogues_option = click.option(
 )
 
 
-def number_list(ctx: click.Context, option: click.Parameter, value: str | None) -> tuple[int, ...] | None:
-    """For an option that takes numbers of at least 1 between commas: each once, smallest first."""
-    try:
-        numbers = None if value is None else tuple(sorted({int(part) for part in value.split(",")}))
-    except ValueError:
-        numbers = (0,)
-    if numbers is not None and numbers[0] < 1:
-        raise click.BadParameter(f"{value!r} is no list of numbers of at least 1, such as 1,4,16", ctx, option)
-    return numbers
+def number_list(kind: Callable[[str], N]) -> Callable[..., tuple[N, ...] | None]:
+    """For an option that takes numbers above 0 between commas, integers or floats: each once, smallest first."""
+
+    def read(ctx: click.Context, option: click.Parameter, value: str | None) -> tuple[N, ...] | None:
+        found = set[N]()
+        for part in value.split(",") if value is not None else ():
+            try:
+                number = kind(part)
+            except ValueError:
+                number = kind("0")
+            found.add(number)
+            if not number > 0:  # nan is not either
+                what = "whole number" if kind is int else "number"
+                raise click.BadParameter(f"{part.strip()!r} is no {what} above 0; write them like 1,4,16", ctx, option)
+        return None if value is None else tuple(sorted(found))
+
+    return read
 
 
 @contextmanager
@@ -47,15 +68,19 @@ def model_to_measure(options: dict[str, Any], load_format: str, display: "Displa
     """The model that the options name, to run here; with dummy weights its folder is there as long as this block.
 
     Raises:
-        OptionError: It answers on a server, or a device was asked for, which vLLM chooses by itself.
+        UnknownNameError: There is no such strategy or model.
+        OptionError: It answers on a server, or is a shape without weights; or a device was asked for, which vLLM
+            chooses by itself.
     """
     import tempfile
 
     from localemp.cli.options import recipe_of
-    from localemp.errors import OptionError
+    from localemp.errors import OptionError, UnknownNameError
     from localemp.machine import gpu
+    from localemp.strategies.registry import parse_strategy
 
     recipe = recipe_of(options)
+    parse_strategy(recipe.strategy)
     if "device" in recipe.engine_args:
         found = "finds no GPU here: its CPU build computes on the CPU" if gpu() == "none" else f"finds {gpu()}"
         raise OptionError(
@@ -64,17 +89,37 @@ def model_to_measure(options: dict[str, Any], load_format: str, display: "Displa
         )
 
     from localemp.assembly import Assembly
-    from localemp.bench.dummy import dummy_recipe
+    from localemp.bench.dummy import dummy_recipe, shipped_shapes
 
     with tempfile.TemporaryDirectory() as folder:
         recipe = dummy_recipe(recipe, Path(folder)) if load_format == "dummy" else recipe
         assembly = Assembly(recipe, display.bytes, display.embedding)
-        if not assembly.runs_here:
+        try:
+            here = assembly.runs_here
+        except UnknownNameError as error:
+            if recipe.model not in shipped_shapes():
+                raise
+            raise OptionError(
+                f"{recipe.model} is a shape that ships without weights", "add --load-format dummy to measure its speed"
+            ) from error
+        if not here:
             raise OptionError(
                 f"{recipe.model} answers on a server; this measures the engine here",
                 "name a model to run here, or measure the server: localemp bench serve --url URL",
             )
         yield assembly
+
+
+def settings_of(assembly: "Assembly", dialogues: "list[Dialogue]", split: str) -> dict[str, Any]:
+    """What can change replies, and what of the options can change speed."""
+    from localemp.bench.dummy import dummy_origin
+
+    recipe = assembly.recipe
+    settings = assembly.settings(dialogues, split)
+    settings |= {"engine_args": dict(recipe.engine_args), "concurrency": recipe.concurrency}
+    if origin := dummy_origin(recipe):
+        settings["weights_origin"] = origin  # not the folder, which is gone afterwards
+    return settings
 
 
 def default_out(kind: str) -> Path:

@@ -42,7 +42,7 @@ def _dialogues(default: int) -> Callable[[Any], Any]:
 @click.option(
     "--pool-rows",
     metavar="N,N,...",
-    callback=number_list,
+    callback=number_list(int),
     default="10000,40000,160000",
     show_default=True,
     help="Sizes of the pool that is searched.",
@@ -73,17 +73,19 @@ def retrieval(
     """
     from localemp.bench.parts import embedding, searching
     from localemp.cli.display import Display
-    from localemp.data.sources import load_dialogues
+    from localemp.data.sources import data_hash, load_dialogues
     from localemp.profiles import load_profile
     from localemp.retrieval.encoder import Encoder
     from localemp.strategies.similar import similarity_text
     from localemp.weights import resolve
 
-    texts = [similarity_text(each.turns, "context") for each in load_dialogues(data, split, instances, dialogues)]
+    asked = load_dialogues(data, split, instances, dialogues)
+    texts = [similarity_text(each.turns, "context") for each in asked]
     with Display() as display:
         found = resolve(load_profile(encoder, "encoder"), display.bytes)
         model = Encoder(found.folder, encoder_dtype)
         about = {"encoder_sha256": found.digest, "encoder_dtype": model.dtype, **model.versions}
+        about["data_sha256"] = data_hash(asked)
         with _recording("retrieval", f"{encoder} in {model.dtype}", out, about) as recording:
             with display.clock(f"embedding {len(texts)} contexts"):
                 recording.add(embedding(model, texts, repeats))
@@ -100,7 +102,7 @@ def retrieval(
 @click.option(
     "--beams",
     metavar="N,N,...",
-    callback=number_list,
+    callback=number_list(int),
     default="1,5",
     show_default=True,
     help="Widths of the beam search.",
@@ -127,13 +129,14 @@ def comet(
     from localemp.cli.display import Display
     from localemp.commonsense.relations import event_of
     from localemp.commonsense.source import open_source
-    from localemp.data.sources import load_dialogues
+    from localemp.data.sources import data_hash, load_dialogues
 
-    event = event_of("context")
-    events = [event(dialogue) for dialogue in load_dialogues(data, split, instances, dialogues)]
+    event, asked = event_of("context"), load_dialogues(data, split, instances, dialogues)
+    events = [event(dialogue) for dialogue in asked]
     with Display() as display:
         sources = [open_source(comet, display.bytes, beams=each, device=device) for each in beams]
         about = {name: value for name, value in sources[0].settings.items() if name not in ("beams", "keep")}
+        about["data_sha256"] = data_hash(asked)
         with _recording("comet", comet, out, about) as recording:
             for width, source in zip(beams, sources, strict=True):
                 with display.clock(f"inferring with {width} beams"):

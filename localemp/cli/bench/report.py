@@ -7,6 +7,7 @@ import click
 
 if TYPE_CHECKING:
     from localemp.bench.comparing import Change, Comparison
+    from localemp.bench.result import Result
 
 _FILE = click.Path(path_type=Path)
 
@@ -22,13 +23,16 @@ def report(files: tuple[Path, ...], html: Path | None, markdown: Path | None, ti
     FILE is what the other `bench` commands write. Results of one kind share their plots. Without an option that names a
     file, the tables are printed.
     """
-    from localemp.bench.result import read_result
     from localemp.bench.tables import named, tables_of
     from localemp.cli.bench.shown import print_result
     from localemp.cli.tables import write
 
     paths = list({path.resolve(): path for path in files}.values())
-    results = named([(path, read_result(path)) for path in paths])
+    read = _read(paths)
+    for path, result in read:
+        if not result.points:
+            click.secho(f"warning: {path}: nothing was measured", fg="yellow", bold=True, err=True)
+    results = named(read)
     if html:
         from localemp.bench.page import render
 
@@ -40,6 +44,25 @@ def report(files: tuple[Path, ...], html: Path | None, markdown: Path | None, ti
     if not (html or markdown):
         for each in results:
             print_result(each.result)
+
+
+def _read(paths: "list[Path]") -> "list[tuple[Path, Result]]":
+    """All results, or an error that names all files that hold none."""
+    from localemp.bench.result import read_result
+    from localemp.errors import DataError, OptionError
+
+    results, broken = [], list[DataError]()
+    for path in paths:
+        try:
+            results.append((path, read_result(path)))
+        except DataError as error:
+            broken.append(error)
+    if len(broken) > 1:
+        lines = "".join(f"\n  {error.message}" for error in broken)
+        raise OptionError(f"{len(broken)} of {len(paths)} files cannot be used:{lines}", "leave them out")
+    if broken:
+        raise broken[0]
+    return results
 
 
 @click.command()

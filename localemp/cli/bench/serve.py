@@ -1,16 +1,18 @@
 """`localemp bench serve`: what users wait at an OpenAI-compatible server, by load."""
 
 import asyncio
+import math
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from localemp.cli.bench.options import default_out, measured, out_option, repeats_option
+from localemp.cli.bench.options import default_out, measured, number_list, out_option, repeats_option
 from localemp.cli.options import data_options
+from localemp.cli.serve import KEY_VARIABLE
 
 if TYPE_CHECKING:
     from localemp.assembly import Assembly
@@ -21,9 +23,8 @@ if TYPE_CHECKING:
     from localemp.dialogue import Dialogue
     from localemp.serving.launch import Server
 
-N = TypeVar("N", int, float)
-
-RATES, CONCURRENCY = "1,2,4,inf", "1,8,32"
+# Where neither is given.
+RATES, CONCURRENCY = (1.0, 2.0, 4.0, math.inf), (1, 8, 32)
 
 
 @click.command()
@@ -41,12 +42,12 @@ RATES, CONCURRENCY = "1,2,4,inf", "1,8,32"
 )  # fmt: skip
 @click.option("--beside-bare", is_flag=True, help="The model as it is, too: by localemp, and by vLLM without it.")
 @click.option(
-    "--rates", metavar="A,B", help="Requests a second, arriving at random; inf is all at once. "
-    f"{RATES} where neither this nor --concurrency is given.",
+    "--rates", metavar="A,B", callback=number_list(float), help="Requests a second, arriving at random; inf is all "
+    f"at once. {','.join(f'{rate:g}' for rate in RATES)} where neither this nor --concurrency is given.",
 )  # fmt: skip
 @click.option(
-    "--concurrency", metavar="A,B", help="Requests at a time: each answer makes room for the next. "
-    f"{CONCURRENCY} where neither this nor --rates is given.",
+    "--concurrency", metavar="A,B", callback=number_list(int), help="Requests at a time: each answer makes room for "
+    f"the next. {','.join(map(str, CONCURRENCY))} where neither this nor --rates is given.",
 )  # fmt: skip
 @click.option("--requests", type=click.IntRange(min=1), default=100, show_default=True, help="Of each load.")
 @click.option("--reply-tokens", type=click.IntRange(min=2), default=64, show_default=True, help="The longest reply.")
@@ -73,8 +74,8 @@ def serve(
     model: str,
     strategies: str | None,
     beside_bare: bool,
-    rates: str | None,
-    concurrency: str | None,
+    rates: tuple[float, ...] | None,
+    concurrency: tuple[int, ...] | None,
     limits: tuple[str, ...],
     data: str,
     split: str,
@@ -104,8 +105,8 @@ def serve(
         raise OptionError("--time-limit nan is no number of seconds", "for example --time-limit 300")
     neither = rates is None and concurrency is None
     plan = Plan(
-        rates=parse_levels("--rates", RATES if neither else rates, float),
-        at_once=parse_levels("--concurrency", CONCURRENCY if neither else concurrency, int),
+        rates=RATES if neither else rates or (),
+        at_once=CONCURRENCY if neither else concurrency or (),
         limits=parse_limits(limits),
         **options,
     )
@@ -124,6 +125,8 @@ def serve(
     # A URL may hold a password.
     words = [word.replace(url, where) if url else word for word in sys.argv[1:]]
     recording = Recording(out or default_out("serve"), "serve", f"{model}, {where}", settings, command=words)
+    if url:
+        recording.result.notes.append("Machine and versions are those of the client, not of the server.")
     requests = (len(plan.rates) + len(plan.at_once)) * len(asked) * plan.repeats * plan.requests
     if requests > len(dialogues):
         recording.result.notes.append(
@@ -131,7 +134,7 @@ def serve(
         )
     with Display() as display:
         if url:
-            targets = asyncio.run(_targets(url, key_for(url), [_named(model, name) for name in asked], plan))
+            targets = asyncio.run(_targets(url, *key_for(url), [_named(model, name) for name in asked], plan))
             tokenizer = _tokenizer_for_check(display) if check else None
             with measured(recording):
                 _measure(targets, dialogues, plan, recording, tokenizer, display)
@@ -142,7 +145,7 @@ def serve(
                 for server, names, suffix in servers:
                     with server:
                         _wait(server, f"Starting {assembly.profile.name}{suffix}", display)
-                        targets = asyncio.run(_targets(server.url, "", names, plan, suffix))
+                        targets = asyncio.run(_targets(server.url, "", KEY_VARIABLE, names, plan, suffix))
                         tokenizer = assembly.weights.folder if check else None
                         _measure(targets, dialogues, plan, recording, tokenizer, display)
 
@@ -176,12 +179,14 @@ def _wait(server: "Server", what: str, display: "Display") -> None:
         server.wait_until_ready(lambda doing: tell(f"{what}: {doing}"))
 
 
-async def _targets(url: str, key: str, names: Sequence[str], plan: "Plan", suffix: str = "") -> "list[Target]":
+async def _targets(
+    url: str, key: str, variable: str, names: Sequence[str], plan: "Plan", suffix: str = ""
+) -> "list[Target]":
     from localemp.bench.target import find_target
 
     return [
         await find_target(
-            url, key, name, name + suffix,
+            url, key, name, name + suffix, variable=variable,
             reply_tokens=plan.reply_tokens, fixed_length=plan.fixed_length, patience=min(plan.time_limit, 60),
         )
         for name in names
@@ -218,29 +223,6 @@ def _named(model: str, strategy: str) -> str:
     return f"{model}:{strategy}" if strategy else model
 
 
-def parse_levels(option: str, text: str | None, kind: Callable[[str], N]) -> tuple[N, ...]:
-    """Numbers with commas, ascending and each once; none where there is no text.
-
-    Raises:
-        OptionError: One is no number above 0.
-    """
-    from localemp.errors import OptionError
-
-    found = set[N]()
-    for part in text.split(",") if text is not None else ():
-        try:
-            number = kind(part)
-        except ValueError:
-            number = kind("0")
-        found.add(number)
-        if not number > 0:  # nan is not either
-            raise OptionError(
-                f"{option}: {part.strip()!r} is no {'rate' if kind is float else 'whole number'} above 0",
-                f"for example {option} {RATES if kind is float else CONCURRENCY}",
-            )
-    return tuple(sorted(found))
-
-
 def parse_limits(texts: Sequence[str]) -> dict[str, float]:
     """`NAME=MS` texts.
 
@@ -262,14 +244,15 @@ def parse_limits(texts: Sequence[str]) -> dict[str, float]:
     return limits
 
 
-def key_for(url: str) -> str:
-    """The key for a server: one's own may be localemp's, OpenAI's own is never shown that."""
-    from localemp.cli.serve import KEY_VARIABLE
-    from localemp.engines.openai.target import Target
+def key_for(url: str) -> tuple[str, str]:
+    """The key for a server, and the variable that has it: one's own may be localemp's, OpenAI never sees that."""
+    from localemp.engines.openai import target as openai
 
-    target = Target.find("", url, None)
+    target = openai.Target.find("", url, None)
     ours = os.environ.get(KEY_VARIABLE, "").partition(",")[0].strip()
-    return target.key if target.is_openai or not ours else ours
+    if target.is_openai or (target.key and not ours):
+        return target.key, openai.KEY_VARIABLE
+    return ours, KEY_VARIABLE
 
 
 def _tokenizer_for_check(display: "Display") -> Path:

@@ -14,10 +14,11 @@ from localemp.cli.bench.options import (
     model_to_measure,
     out_option,
     repeats_option,
+    settings_of,
 )
 from localemp.cli.options import data_options, local_model_options, prompt_options
 
-_DEFAULT = "zero-shot,few-shot:1,few-shot:5,similar,two-stage,knowledge,similar+two-stage,similar+knowledge"
+DEFAULT = "zero-shot,few-shot:1,few-shot:5,similar,two-stage,knowledge,similar+two-stage,similar+knowledge"
 
 
 def _dollars(ctx: click.Context, option: click.Parameter, value: str | None) -> float | None:
@@ -36,7 +37,7 @@ def _dollars(ctx: click.Context, option: click.Parameter, value: str | None) -> 
 @click.option(
     "--strategies",
     metavar="A,B",
-    default=_DEFAULT,
+    default=DEFAULT,
     show_default=True,
     help="few-shot:1 and similar:3 show so many exemplars, else --shots says how many.",
 )
@@ -86,19 +87,22 @@ def strategies(
     if price_per_hour is not None and price_prompt is not None:
         raise OptionError("a price per hour and prices of tokens exclude each other", "give one or the other")
 
-    from localemp.bench.dummy import dummy_notes
-    from localemp.bench.offline import dialogues_for
-    from localemp.bench.result import Recording
-    from localemp.bench.strategies import Price, choose, measure_strategies
+    from localemp.bench.chosen import choose
     from localemp.cli.display import Display
 
-    price, chosen = Price(price_per_hour, price_prompt, price_reply), choose(strategies)
+    chosen = choose(strategies)
     tokens = 64 if reply_tokens is None and load_format == "dummy" else reply_tokens
     with Display() as display, model_to_measure(options, load_format, display) as base:
+        from localemp.bench.dummy import dummy_notes
+        from localemp.bench.offline import dialogues_for
+        from localemp.bench.result import Recording
+        from localemp.bench.strategies import Price, measure_strategies
+
+        price = Price(price_per_hour, price_prompt, price_reply)
         asked = dialogues_for(base, split, dialogues)
         assemblies = [(each.name, base.vary(each.strategy, shots=each.shots)) for each in chosen]
         first = assemblies[0][1]
-        common = first.settings(asked, split)
+        common = settings_of(first, asked, split)
         settings = {name: value for name, value in common.items() if name not in first.strategy.describe()} | {
             "dialogues": len(asked),
             "repeats": repeats,

@@ -19,7 +19,9 @@ _PATH = click.Path(path_type=Path)
 @click.option("--kind", type=click.Choice(["ab", "rating"]), default="ab", show_default=True,
               help="Choose the better of two replies, or give each reply a number.")  # fmt: skip
 @click.option("--sample", type=click.IntRange(min=1), default=100, show_default=True, help="Dialogues to draw.")
-@click.option("--seed", default=0, show_default=True, help="Of the sample, of blinding and of every order.")
+@click.option(
+    "--seed", default=0, show_default=True, help="Of the sample: the same seed draws the same dialogues, blinded anew."
+)
 @click.option("--checks", type=click.IntRange(min=0), default=0, show_default=True, help="Attention checks to add.")
 @click.option("--aspects", type=_PATH, help="What raters are asked, in the form of prompts/study.toml.")
 @click.option("--title", help="What raters read at the top; must tell no system.")
@@ -47,9 +49,8 @@ def create(
     if bool(runs) == bool(items):
         raise OptionError("name runs, or --items FILE", "localemp study create runs/a runs/b --out studies/mine")
     systems = replies_of_items(items) if items else [replies_of_run(run) for run in runs]
-    named = {"title": title} if title else {}
     study, notes = create_study(
-        out, systems, kind, load_asked(aspects), sample=sample, seed=seed, checks=checks, **named
+        out, systems, kind, load_asked(aspects, kind), sample=sample, seed=seed, checks=checks, title=title
     )
     replies = sum(len(item.replies) for item in study.items)
     names = ", ".join(aspect.name for aspect in study.manifest.aspects)

@@ -16,11 +16,12 @@ def import_(study: Path, files: tuple[Path, ...], columns: tuple[str, ...]) -> N
     """Take ratings that were made in a spreadsheet or on a crowd platform.
 
     A file has columns rater, item (or dialogue), and aspect and value, or one column for each aspect; reply or system
-    says what was rated. A file with a mistake is not taken at all; imported again, answers replace earlier ones.
+    says what was rated. A mistake in a file, and nothing is taken. An answer that is imported again replaces the
+    earlier one.
     """
     from localemp.errors import OptionError
     from localemp.studies.answers import Answers
-    from localemp.studies.importing import read_ratings
+    from localemp.studies.importing import keep_ratings, read_ratings
     from localemp.studies.study import ANSWERS, Study
 
     renamed = {}
@@ -30,9 +31,22 @@ def import_(study: Path, files: tuple[Path, ...], columns: tuple[str, ...]) -> N
             raise OptionError(f"--column {pair!r} is not OURS=THEIRS", "for example rater=annotator")
         renamed[ours] = theirs
     rated = Study.read(study)
-    votes = [vote for file in files for vote in read_ratings(file, rated, renamed)]
-    Answers(study / ANSWERS, rated).put_all(votes)
+    found = [read_ratings(file, rated, renamed) for file in files]
+    votes, skipped = [vote for votes, _ in found for vote in votes], sum(skipped for _, skipped in found)
+    answers = Answers(study / ANSWERS, rated)
+    try:
+        replaced = keep_ratings(answers, votes)
+    finally:
+        answers.close()
     raters = len({vote.rater for vote in votes})
     items = len({vote.item for vote in votes})
     click.echo(f"{count(len(votes), 'rating')} of {count(raters, 'rater')} on {count(items, 'item')}")
+    if replaced:
+        click.echo(f"{replaced:,} of them replaced another answer of an earlier import")
+    if skipped:
+        click.echo(
+            f"note: {count(skipped, 'answer')} to attention checks left out: the file does not say which reply is "
+            "meant, as a blinded export does",
+            err=True,
+        )
     click.echo(f"next: `localemp study report {study}`")

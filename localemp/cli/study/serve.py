@@ -1,17 +1,13 @@
 """`localemp study serve`: a page on which people rate."""
 
+import shlex
 import socket
 from pathlib import Path
-from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import click
 
 from localemp.cli.words import count
-
-if TYPE_CHECKING:
-    from localemp.studies.answers import Answers
-    from localemp.studies.raters import RaterRole
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
@@ -39,9 +35,9 @@ def serve(
 
     if not (find_spec("starlette") and find_spec("uvicorn")):
         raise OptionError("`localemp study serve` needs starlette and uvicorn", "pip install 'localemp[serve]'")
-    from localemp.serving.listening import serve as listen
+    from localemp.serving.listening import listening, serve_on
     from localemp.studies.answers import Answers
-    from localemp.studies.raters import OWNER, clean_name
+    from localemp.studies.raters import OWNER
     from localemp.studies.study import ANSWERS, Study
     from localemp.studies.web import StudyApp
 
@@ -49,13 +45,7 @@ def serve(
     local = host in _LOOPBACK and not url
     rated = Study.read(study)
     answers = Answers(study / ANSWERS, rated)
-    named = [] if raters is None else [clean_name(name) for name in raters.split(",")]
-    click.echo(f"{rated.manifest.title}: {count(len(rated.items), 'item')}, answers in {study / ANSWERS}\n")
-    # Printed at once: whatever happens next, a link that was made cannot be had again.
-    made = [_show_link(answers, name, name in anew, base) for name in dict.fromkeys([OWNER, *named, *anew])]
-    click.echo("\nA link is a key: give it to nobody else. It is shown only now.\n" if any(made) else "")
     app = StudyApp(rated, answers, signup=local or open_signup, hosts=_LOOPBACK if local else None, url=url or "")
-    app.warm(list(answers.progress()))
 
     def ready() -> None:
         if local or open_signup:
@@ -69,26 +59,20 @@ def serve(
         click.echo("ready; Ctrl-C stops")
 
     try:
-        listen(app.app, host, port, ready)
+        with listening(host, port) as listener:
+            # Only now: a link that was made and not shown cannot be had again.
+            links = answers.make_links(raters.split(",") if raters is not None else [], anew)
+            click.echo(f"{rated.manifest.title}: {count(len(rated.items), 'item')}, answers in {study / ANSWERS}\n")
+            for name, token in links.items():
+                kept = f"has a link already (--new-link {shlex.quote(name)} makes a fresh one)"
+                click.echo(f"  {name}: " + (f"{base}/{'o' if name == OWNER else 'r'}/{token}" if token else kept))
+            if any(links.values()):
+                click.echo("\nA link is a key: give it to nobody else. It is shown only now.")
+            click.echo()
+            app.warm(list(answers.progress()))
+            serve_on(listener, app.app, ready)
     finally:
         answers.close()
-
-
-def _show_link(answers: "Answers", name: str, anew: bool, base: str) -> bool:
-    """Print somebody's link, as far as there is one to show; whether one was made."""
-    from localemp.studies.raters import OWNER
-
-    kind: RaterRole = "owner" if name == OWNER else "person"
-    if not anew and answers.has_link(name, kind):
-        click.echo(f"  {name}: has a link already (--new-link {_quoted(name)} makes a fresh one)")
-        return False
-    token = answers.new_link(name, kind) if anew else answers.add_rater(name, kind)
-    click.echo(f"  {name}: {base}/{'o' if name == OWNER else 'r'}/{token}")
-    return True
-
-
-def _quoted(name: str) -> str:
-    return f'"{name}"' if " " in name else name
 
 
 def _url_of(host: str, port: int) -> str:

@@ -13,14 +13,19 @@ async function load() {
   setTimeout(load, EVERY);
 }
 
-function show({ title, items, checks, raters, agreement }) {
+function show({ title, items, checks, raters, agreement, few, imported, judges }) {
   $("#progress").hidden = false;
   $("h1").textContent = title;
   $("#none").hidden = raters.length > 0;
   $("#raters").hidden = !raters.length;
   $("#raters tbody").replaceChildren(...raters.map((rater) => raterRow(rater, items, checks)));
   $(".checks").hidden = !checks;
-  $("#agreement tbody").replaceChildren(...agreement.map(agreementRow));
+  $("#agreement tbody").replaceChildren(...agreement.map((each) => agreementRow(each, few)));
+  const answers = (many) => `${many} answer${many === 1 ? "" : "s"}`;
+  const files = Object.entries(imported).map(([name, many]) => `${name} (${answers(many)})`);
+  const also = [["Imported: ", files], ["Judges: ", judges]].filter(([, names]) => names.length);
+  $("#also").hidden = !also.length;
+  $("#also-who").textContent = also.map(([head, names]) => `${head}${names.join(", ")}. `).join("");
 }
 
 function raterRow({ name, done, last, missed, checked }, items, checks) {
@@ -31,10 +36,13 @@ function raterRow({ name, done, last, missed, checked }, items, checks) {
     ...(checks ? [make("td", "number", checked ? `${missed} of ${checked}` : "–")] : []), make("td", "", when));
 }
 
-function agreementRow({ aspect, units, equal, alpha }) {
+function agreementRow({ aspect, units, items, equal, alpha, why }, few) {
   const share = equal === null ? "–" : `${Math.round(100 * equal)} %`;
   const figure = alpha === null ? "–" : alpha.toFixed(2);
-  return make("tr", "", head(aspect), make("td", "number", units), make("td", "number", share), make("td", "number", figure));
+  const note = [items && items < few ? `fewer than ${few} items: says little yet` : "", why].filter(Boolean).join("; ");
+  const name = head(aspect);
+  if (note) name.append(make("small", "", note));
+  return make("tr", "", name, make("td", "number", units), make("td", "number", share), make("td", "number", figure));
 }
 
 function head(text) {

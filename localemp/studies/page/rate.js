@@ -44,8 +44,11 @@ function choices(one) {
   }
   const [low, high] = study.scale;
   const numbers = Array.from({ length: high - low + 1 }, (_, i) => low + i);
-  return numbers.map((value) => ({ value, label: `${value}`, key: value === 10 && low > 0 ? "0" : `${value}` }));
+  return numbers.map((value) => ({ value, label: `${value}`, key: `${value}` }));
 }
+
+/** Whether ratings are typed into fields: those that are not all one digit have no key, and soon are too many. */
+const isTyped = () => Boolean(study.scale) && (study.scale[0] < 0 || study.scale[1] > 9);
 
 // Where one is: the address ends in the number of the item, so that the browser's own "back" works.
 
@@ -58,6 +61,8 @@ function show(view) {
 }
 
 function go(to) {
+  const wrong = $("#questions [aria-invalid=true]");
+  if (wrong && !$("#work").hidden) return wrong.focus(); // gone, it would be forgotten
   if (location.hash !== `#${to + 1}`) history.pushState(null, "", `#${to + 1}`); // at once, unlike location.hash
   arrive();
 }
@@ -145,13 +150,16 @@ function rated(one) {
 function scaleWords() {
   const [low, high] = study.scale;
   const [least, most] = study.scale_words ?? ["lowest", "highest"];
-  return make("p", "words", `${low}: ${least}, ${high}: ${most}`);
+  const words = `${low}: ${least}, ${high}: ${most}`;
+  return make("p", "words", isTyped() ? `Whole numbers. ${words}` : words);
 }
 
 function fieldset(one, question, number) {
   const { about } = study.aspects.find(({ name }) => name === question.aspect);
   const id = `about-${number}`;
-  const group = make("div", "choices", ...choices(one).map((choice) => radio(question, number, choice)));
+  const group = isTyped()
+    ? numberField(question, number)
+    : make("div", "choices", ...choices(one).map((choice) => radio(question, number, choice)));
   const mark = make("small", "mark");
   const legend = make("legend", "", question.aspect);
   const element = make("fieldset", "", legend, mark, Object.assign(make("p", "about", about), { id }), group);
@@ -174,6 +182,58 @@ function radio(question, number, { value, label, key }) {
   return make("label", "", input, make("span", "", label, ...meaning), ...hint);
 }
 
+function numberField(question, number) {
+  const [low, high] = study.scale;
+  const input = make("input");
+  Object.assign(input, { type: "number", min: low, max: high, step: 1, autocomplete: "off", value: keptIn(question) });
+  if (low >= 0) input.inputMode = "numeric"; // such keyboards may have no minus
+  const error = Object.assign(make("p", "error"), { id: `error-${number}`, role: "alert" });
+  input.setAttribute("aria-describedby", error.id);
+  const keep = () => keepNumber(question, input, error);
+  input.addEventListener("change", keep);
+  input.addEventListener("blur", keep);
+  input.addEventListener("input", () => {
+    if (input.validity.valid) sayWrong(input, error, "");
+    showState();
+    showMarks();
+  });
+  input.addEventListener("wheel", () => input.blur(), { passive: true }); // it scrolls, and changes no number
+  input.addEventListener("keydown", (event) => {
+    if (event.key !== "Enter" || event.isComposing) return;
+    event.preventDefault();
+    if (isEmpty(input)) go(place + 1);
+    else if (keep()) advance(true, number);
+  });
+  return make("div", "typed", make("label", "", input, make("span", "", `${low} to ${high}`)), error);
+}
+
+/** Keep the number in a field, if it is one that was asked for; an emptied field gets its kept number back. */
+function keepNumber(question, input, error) {
+  const right = input.validity.valid;
+  if (right && !isEmpty(input)) choose(question, input.valueAsNumber);
+  if (right) input.value = keptIn(question);
+  const [low, high] = study.scale;
+  const before = said.has(idOf(question)) ? ` ${keptIn(question)} still counts.` : "";
+  sayWrong(input, error, right ? "" : `Not kept: a whole number from ${low} to ${high} is needed.${before}`);
+  showState();
+  showMarks();
+  return right;
+}
+
+function sayWrong(input, error, why) {
+  input.setAttribute("aria-invalid", Boolean(why));
+  if (error.textContent !== why) error.textContent = why;
+}
+
+const keptIn = (question) => `${said.get(idOf(question)) ?? ""}`;
+const isEmpty = (input) => !input.value && !input.validity.badInput;
+
+/** Whether a field holds something else than what was kept of it. */
+function isDraft(fieldset) {
+  const input = fieldset.querySelector("input[type=number]");
+  return Boolean(input) && (input.validity.badInput || input.value !== `${said.get(fieldset.dataset.question) ?? ""}`);
+}
+
 const fieldsets = () => [...document.querySelectorAll("#questions fieldset")];
 
 function setCurrent(number) {
@@ -190,8 +250,14 @@ function advance(withFocus, after = -1) {
   setCurrent(found);
   if (!withFocus) return;
   if (found < 0) return $("#next").focus();
-  all[found].querySelector("input").focus({ preventScroll: true });
-  all[found].scrollIntoView({ block: "nearest" });
+  focusOn(all[found]);
+}
+
+function focusOn(fieldset) {
+  const input = fieldset.querySelector("input");
+  input.focus({ preventScroll: true });
+  if (isTyped()) input.select(); // what is typed takes the place of what is there
+  fieldset.scrollIntoView({ block: "nearest" });
 }
 
 function choose(question, value) {
@@ -208,6 +274,7 @@ function choose(question, value) {
 function onKey(event) {
   if (event.ctrlKey || event.metaKey || event.altKey || event.isComposing || $("#work").hidden) return;
   byKey = true;
+  if (event.target.closest("input[type=number]")) return; // its keys are its own
   const onButton = event.target.closest("button, a");
   if (event.key === "ArrowRight" || (event.key === "Enter" && !onButton)) go(place + 1);
   else if (event.key === "ArrowLeft") place > 0 && go(place - 1);
@@ -216,6 +283,7 @@ function onKey(event) {
 }
 
 function answerByKey(key) {
+  if (isTyped()) return typeInto(fieldsets()[current], key);
   const wanted = !study.scale && /^t$/i.test(key) ? "0" : key;
   const number = choices(item()).findIndex((choice) => choice.key === wanted);
   const group = fieldsets()[current];
@@ -225,6 +293,12 @@ function answerByKey(key) {
   choose(questionsOf(item())[current], choices(item())[number].value);
   advance(true, current);
   return true;
+}
+
+/** Let a digit, or a minus, go to the current field: it is typed there, since the field has the focus by then. */
+function typeInto(fieldset, key) {
+  if (fieldset && /^[-\d]$/.test(key)) focusOn(fieldset);
+  return false;
 }
 
 // Keeping answers: what is not kept yet stays here and is sent until the server says that it is on its disk.
@@ -286,7 +360,7 @@ function showState() {
   const at = Math.min(place + 1, items().length);
   $("#count").textContent = `${at} of ${items().length}`;
   $("#count").title = `${done} answered`;
-  const all = said.size ? "all kept" : "";
+  const all = said.size && !fieldsets().some(isDraft) ? "all kept" : "";
   const text = failures ? `${waiting.size} not kept yet` : waiting.size ? "keeping …" : all;
   $("#saved").textContent = text;
   $("#saved").className = failures ? "warn" : "";
@@ -299,7 +373,8 @@ function showMarks() {
   for (const each of fieldsets()) {
     const id = each.dataset.question;
     const mark = each.querySelector(".mark");
-    mark.textContent = !said.has(id) ? "" : !waiting.has(id) ? "✓ kept" : failures ? "not kept yet" : "…";
+    const told = !waiting.has(id) ? "✓ kept" : failures ? "not kept yet" : "…";
+    mark.textContent = said.has(id) && !isDraft(each) ? told : "";
     mark.classList.toggle("warn", waiting.has(id) && failures > 0);
   }
 }
@@ -337,7 +412,7 @@ async function refresh() {
   if (!answer || chosen !== before) return;
   if (answer.rater !== rater) return location.reload();
   take(answer.answers);
-  if (!$("#work").hidden) showItem();
+  if (!$("#work").hidden && !fieldsets().some(isDraft)) showItem();
   if (!$("#end").hidden) showEnd();
 }
 
@@ -353,12 +428,14 @@ function fillWelcome() {
   $("#instructions").replaceChildren(...paragraphs.map((text) => make("p", "", text.trim())));
   $("#aspects").replaceChildren(
     ...study.aspects.flatMap(({ name, about }) => [make("dt", "", name), make("dd", "", about)]));
-  const keys = study.scale
-    ? ["With a keyboard: digits rate, "]
-    : ["With a keyboard: ", make("kbd", "", "1"), " and ", make("kbd", "", "2"), " choose a reply, ",
-      make("kbd", "", "0"), " or ", make("kbd", "", "T"), " says that they are equal, "];
-  $("#keys").replaceChildren(...keys, make("kbd", "", "→"), " or ", make("kbd", "", "Enter"), " goes on, ",
-    make("kbd", "", "←"), " goes back.");
+  const key = (name) => make("kbd", "", name);
+  const onward = [key("→"), " or ", key("Enter"), " goes on, ", key("←"), " goes back."];
+  const keys = isTyped()
+    ? ["type a whole number, ", key("Enter"), " keeps it and goes to the next question. Outside of a field, "]
+    : study.scale
+    ? [key(`${study.scale[0]}`), " to ", key(`${study.scale[1]}`), " rate, "]
+    : [key("1"), " and ", key("2"), " choose a reply, ", key("0"), " or ", key("T"), " says that they are equal, "];
+  $("#keys").replaceChildren("With a keyboard: ", ...keys, ...onward);
 }
 
 async function signIn(event) {
@@ -414,7 +491,7 @@ addEventListener("online", flush);
 document.addEventListener("visibilitychange", refresh);
 addEventListener("keydown", onKey);
 addEventListener("pointerdown", () => (byKey = false));
-addEventListener("beforeunload", (event) => waiting.size && event.preventDefault());
+addEventListener("beforeunload", (event) => (waiting.size || fieldsets().some(isDraft)) && event.preventDefault());
 $("#questions").addEventListener("submit", (event) => event.preventDefault());
 $("#sign-in").addEventListener("submit", signIn);
 $("#leave").addEventListener("click", leave);
