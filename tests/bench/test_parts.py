@@ -91,9 +91,11 @@ def test_commands_write_results_that_can_be_read(tmp_path, monkeypatch):
     assert [point.labels.get("rows") for point in kept.points] == [None, 50, 100]
     assert kept.points[0].figures.keys() == {"texts_per_s", "text_tokens_per_s"}
     assert kept.settings["pool_rows"] == [50, 100]
-    assert len(kept.settings["encoder_sha256"]) == 64
+    assert len(kept.settings["encoder_sha256"]) == len(kept.settings["data_sha256"]) == 64
+    assert kept.settings["torch_threads"] == 1
     kept = run("comet", "--beams", 2)
     assert kept.finished and kept.points[0].labels == {"beams": 2, "events": 3, "queries": 15}
+    assert (len(kept.settings["data_sha256"]), kept.settings["torch_threads"]) == (64, 1)
     kept = run("score", "--data", "bundled", "--bertscore-model", "all-minilm-l6-v2")
     assert [point.labels["metric"] for point in kept.points] == ["all but BERTScore", *METRICS, "BERTScore"]
 
