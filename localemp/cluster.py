@@ -1,57 +1,30 @@
 """A data set over a Ray cluster: Ray Data hands out shares of it to actors, and each actor is an engine of its own.
 
-The process that asks stays the only one that writes the run. An actor builds strategy and engine from the recipe where
-it runs, drafts its own shares and answers them, several at once, so that its engine never waits for the end of one.
-Shares are small: what Ray has to repeat when an actor dies costs little.
+The process that asks stays the only one that writes the run; `engine_actor.py` is what runs elsewhere. Shares are
+small: what Ray has to repeat when an actor dies costs little.
 """
 
-import asyncio
 import logging
 import math
 import os
 import pickle
 import socket
-import time
 from collections.abc import Generator, Mapping, Sequence
-from contextlib import ExitStack, closing, suppress
-from dataclasses import dataclass
+from contextlib import ExitStack, closing
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Self
 
 from localemp.assembly import Assembly
 from localemp.dialogue import Dialogue
-from localemp.errors import FatalEngineError, LocalempError, OptionError
-from localemp.generation import answer_one, draft_all, for_all, plan
-from localemp.machine import gpu
+from localemp.engine_actor import Answers, EngineActor
+from localemp.errors import FatalEngineError, OptionError
 from localemp.output import output_to
 from localemp.recipe import Recipe
-from localemp.responder import TALK_CONTEXT
-from localemp.settings import compare_settings
-from localemp.strategies.base import Draft
 
 _PATIENCE = 10.0  # seconds that an address has to take a connection
 _SHARE = 64  # dialogues that an actor takes, and gives back, together; each share costs Ray Data some milliseconds
 _AHEAD = 2  # dialogues that an actor has at hand for each one that its engine has in flight
-
-
-@dataclass(frozen=True, slots=True)
-class Answers:
-    """What an actor made of a share.
-
-    Attributes:
-        who: The actor: node and process, and its GPU where it has one.
-        engine: What its engine tells of itself, for the manifest.
-        records: Lines for the run, see `localemp.runs`.
-        seconds: Since its engine was ready.
-        stopped: Why there are no further replies to be had, and the rest of the share is missing.
-    """
-
-    who: str
-    engine: Mapping[str, Any]
-    records: Sequence[Mapping[str, Any]]
-    seconds: float
-    stopped: FatalEngineError | None
 
 
 class Cluster:
@@ -200,84 +173,6 @@ def _stream(
             yield answers.as_py()
 
 
-class EngineActor:
-    """Strategy and engine in a process of their own, for Ray Data.
-
-    Args:
-        recipe: What to make them from.
-        settings: The run's.
-        folder: Where the run was started: names of files are meant from there.
-        concurrency: Dialogues in flight at once.
-        sample: A dialogue to load encoder and COMET with: the engine takes what memory they leave.
-    """
-
-    def __init__(
-        self, recipe: Recipe, settings: dict[str, Any], folder: Path, concurrency: int, sample: Dialogue
-    ) -> None:
-        with suppress(OSError):
-            os.chdir(folder)
-        self._assembly = Assembly(recipe)
-        self._slots = asyncio.Semaphore(concurrency)
-        self._context = TALK_CONTEXT
-        self._stopped: FatalEngineError | None = None
-        device = gpu()
-        self._who = f"{socket.gethostname()} {os.getpid()}" + (f" ({device})" if device != "none" else "")
-        try:
-            asyncio.run(self._start(settings, sample))
-        except LocalempError as error:
-            self._stopped = _portable(error)
-        self._ready = time.perf_counter()
-
-    async def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        """Answer a share. It never raises what a person should read: an error travels as part of the answer."""
-        records: list[Mapping[str, Any]] = []
-        stopped = self._stopped
-        if stopped is None:
-            try:
-                await self._answer(pickle.loads(row["share"]), records)
-            except LocalempError as error:
-                stopped = _portable(error)
-        engine = self._engine.describe() if self._stopped is None else {}
-        answers = Answers(self._who, engine, records, time.perf_counter() - self._ready, stopped)
-        return {"answers": pickle.dumps(answers)}
-
-    async def _start(self, settings: dict[str, Any], sample: Dialogue) -> None:
-        assembly = self._assembly
-        here = assembly.settings([], settings["split"]) | {"data_sha256": settings["data_sha256"]}
-        if difference := compare_settings(settings, here, "in the run", f"on {socket.gethostname()}"):
-            raise FatalEngineError(
-                f"a node of the cluster would answer otherwise: {'; '.join(difference)}",
-                "give every node the same weights, data and version of localemp",
-            )
-        await assembly.strategy.draft(sample)
-        context = None
-        if assembly.runs_here:
-            context = self._context = min(self._context, assembly.context_length)
-        self._engine = assembly.engine(context)
-        await self._engine.start()
-
-    async def _answer(self, dialogues: Sequence[Dialogue], records: list[Mapping[str, Any]]) -> None:
-        assembly = self._assembly
-        drafts = await draft_all(assembly.strategy, dialogues)
-        if assembly.runs_here and "max_model_len" not in assembly.recipe.engine_args:
-            await self._check_length(drafts)
-
-        async def answer(draft: Draft) -> None:
-            async with self._slots:
-                records.append(await answer_one(assembly.strategy, draft, self._engine))
-
-        await for_all(drafts, answer, len(drafts))
-
-    async def _check_length(self, drafts: Sequence[Draft]) -> None:
-        """A run on one machine makes its context as long as needed; what is too long here must not be cut instead."""
-        needed = await plan(self._assembly.strategy, drafts, self._assembly.planner())
-        if needed > self._context:
-            raise FatalEngineError(
-                f"a prompt and its reply need {needed} tokens, and the engines hold {self._context}",
-                f"add --engine-arg max_model_len={needed} or more",
-            )
-
-
 def _gpus_of(recipe: Recipe) -> int:
     """GPUs that one engine spans."""
     names = ("tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size")
@@ -303,13 +198,6 @@ def _check_address(address: str) -> None:
         raise FatalEngineError(
             f"--ray {address}: nobody answers: {error}", "`ray start --head` starts a cluster and says its address"
         ) from error
-
-
-def _portable(error: LocalempError) -> FatalEngineError:
-    """The same error as one that can be pickled, whatever its own arguments are."""
-    told = FatalEngineError(error.message, error.hint)
-    told.exit_code = error.exit_code
-    return told
 
 
 def _reason(error: Exception) -> str:

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, StringConstraint
 from localemp.commonsense.relations import ATOMIC_2020
 from localemp.engines.base import Sampling
 from localemp.errors import OptionError, ProfileError, UnknownNameError
+from localemp.forms import mistakes
 from localemp.paths import resource
 
 Kind = Literal["chat", "encoder", "commonsense"]
@@ -251,27 +252,14 @@ def read_profile(path: Path) -> Profile:
         return Profile.model_validate(settings)
     except ValidationError as error:
         raise ProfileError(
-            f"{path}: {'; '.join(_explain(error))}", f"known keys: {', '.join(Profile.model_fields)}"
+            f"{path}: {mistakes(error, _IN_WORDS)}", f"known keys: {', '.join(Profile.model_fields)}"
         ) from error
 
 
-_IN_WORDS: dict[tuple[tuple[int | str, ...], str], str] = {
-    (
-        ("name",),
-        "string_pattern_mismatch",
-    ): "must begin with a letter or digit; letters, digits and . : @ + / - may follow",
-    (("hub", "id"), "string_pattern_mismatch"): 'must be "organisation/name", as the hub has it',
+_IN_WORDS = {
+    ("name", "string_pattern_mismatch"): "must begin with a letter or digit; then also . : @ + / - may stand in it",
+    ("hub.id", "string_pattern_mismatch"): 'must be "organisation/name", as the hub has it',
 }
-
-
-def _explain(error: ValidationError) -> list[str]:
-    told = []
-    for each in error.errors(include_url=False):
-        key = ".".join(str(part) for part in each["loc"])
-        what = _IN_WORDS.get((each["loc"], each["type"]), each["msg"].removeprefix("Value error, "))
-        what = "unknown key" if each["type"] == "extra_forbidden" else what
-        told.append(f"{key}: {what}" if key else what)
-    return told
 
 
 def _ad_hoc(name: str, kind: Kind | None, **where: Any) -> Profile:

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any, ClassVar, Self, TypeVar
 
 from localemp.appending import AppendOnlyFile, LockedFileError
-from localemp.dialogue import Dialogue
 from localemp.errors import RunError
 from localemp.settings import compare_settings
 from localemp.strategies.base import Response, Stage
@@ -154,14 +153,6 @@ class Run(Journal):
 
     lines = RESPONSES
     option = "--out"
-
-    def add_response(self, response: Response) -> None:
-        """Append a reply with its stages. Raises RunError where the disk is full; nothing finished is lost."""
-        self.append(response_record(response))
-
-    def add_failure(self, dialogue: Dialogue, error: Exception) -> None:
-        """Append what went wrong for one dialogue."""
-        self.append(failure_record(dialogue.id, error))
 
 
 def response_record(response: Response) -> dict[str, Any]:

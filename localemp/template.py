@@ -15,6 +15,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 from localemp.commonsense.relations import EventKind
 from localemp.commonsense.selection import Select
 from localemp.errors import PromptError, UnknownNameError
+from localemp.forms import mistakes
 from localemp.paths import resource
 
 VARIANTS = ("paper", "released")
@@ -179,7 +180,4 @@ def read_prompts(path: Path, form: type[P], example: Path) -> P:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise PromptError(f"{path}: no valid TOML: {error}") from error
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        what = {"extra_forbidden": "unknown key", "missing": "missing key"}.get(first["type"], first["msg"])
-        raise PromptError(f"{path}: {key}: {what}", f"compare with {example}") from error
+        raise PromptError(f"{path}: {mistakes(error)}", f"compare with {example}") from error

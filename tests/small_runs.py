@@ -6,7 +6,7 @@ from pathlib import Path
 from localemp.dialogue import Dialogue, Message
 from localemp.engines.base import Completion
 from localemp.errors import EngineError
-from localemp.runs import Run
+from localemp.runs import Run, failure_record, response_record
 from localemp.strategies.base import Exemplar, Response, Stage
 
 HOSTILE = (
@@ -51,9 +51,9 @@ def make_run(
                 told = TELLING.get(name, "Hard to say.")
                 stages.insert(0, Stage("feeling", prompt, Completion(told, "stop", 10, 6, seconds=0.25)))
             exemplars = (Exemplar(dialogue("train:1"), 0.75),) if "similar" in strategy else ()
-            run.add_response(Response(asked, text, text, tuple(stages), exemplars))
+            run.append(response_record(Response(asked, text, text, tuple(stages), exemplars)))
         if failed:
-            run.add_failure(dialogue(failed), EngineError("too hot"))
+            run.append(failure_record(failed, EngineError("too hot")))
     return folder
 
 

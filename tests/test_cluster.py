@@ -13,8 +13,8 @@ import psutil
 import pytest
 
 from localemp.assembly import Assembly
-from localemp.cluster import EngineActor
 from localemp.data.sources import load_dialogues
+from localemp.engine_actor import EngineActor
 from localemp.recipe import Recipe
 from localemp.runs import read_manifest, read_records
 

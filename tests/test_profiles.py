@@ -69,7 +69,7 @@ def test_own_profile(tmp_path):
         (OWN + 'context_length = "long"\n' + HUB, "context_length: "),
         (OWN + "context_length = 0\n" + HUB, "context_length: "),
         (OWN + '[hub]\nid = "tiny"\n', "hub.id: "),
-        (OWN + '[package]\nrequirements = ["a"]\nrecipe = "gguf"\nsha256 = "00"\n', "package.requirements.0: "),
+        (OWN + '[package]\nrequirements = ["a"]\nrecipe = "gguf"\nsha256 = "00"\n', "package.requirements[1]: "),
         (OWN + "[sampling]\ntemperature = -1\n" + HUB, "sampling.temperature: "),
         (OWN, "hub: a model that runs here needs one of hub, package and path"),
         ('kind = "chat"\n' + HUB, "engine: a chat model needs"),

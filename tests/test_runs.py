@@ -13,7 +13,16 @@ import pytest
 from localemp.dialogue import Dialogue, Message
 from localemp.engines.base import Completion
 from localemp.errors import EngineError, RunError
-from localemp.runs import RESPONSES, Run, compare_settings, list_runs, read_manifest, read_records
+from localemp.runs import (
+    RESPONSES,
+    Run,
+    compare_settings,
+    failure_record,
+    list_runs,
+    read_manifest,
+    read_records,
+    response_record,
+)
 from localemp.strategies.base import Response, Stage
 
 SETTINGS = {"model": "scripted", "strategy": "zero-shot", "variant": "paper", "sampling": {"temperature": 0}}
@@ -26,8 +35,8 @@ def response(name, reply="Oh."):
 
 def test_replies_are_kept_and_read_again(tmp_path):
     with Run.open(tmp_path / "run", SETTINGS) as run:
-        run.add_response(response("a", "Über 日本 \u2028 fine"))
-        run.add_failure(Dialogue("b", ("Hi.",)), EngineError("too hot"))
+        run.append(response_record(response("a", "Über 日本 \u2028 fine")))
+        run.append(failure_record("b", EngineError("too hot")))
     records = read_records(tmp_path / "run")
     assert [record["id"] for record in records] == ["a", "b"]
     assert records[0]["reply"] == "Über 日本 \u2028 fine"
@@ -49,18 +58,18 @@ def test_replies_are_kept_and_read_again(tmp_path):
 
 def test_the_same_settings_go_on(tmp_path):
     with Run.open(tmp_path, SETTINGS) as run:
-        run.add_response(response("a"))
-        run.add_failure(Dialogue("b", ("Hi.",)), EngineError("no"))
+        run.append(response_record(response("a")))
+        run.append(failure_record("b", EngineError("no")))
     with Run.open(tmp_path, SETTINGS) as run:
         assert (run.answered, run.failed) == ({"a"}, {"b"})
-        run.add_response(response("b"))
+        run.append(response_record(response("b")))
         assert (run.answered, run.failed) == ({"a", "b"}, set())
     assert "error" not in read_records(tmp_path)[1]
 
 
 def test_other_settings_are_refused_and_the_difference_is_shown(tmp_path):
     with Run.open(tmp_path, SETTINGS) as run:
-        run.add_response(response("a"))
+        run.append(response_record(response("a")))
     with pytest.raises(RunError) as caught:
         Run.open(tmp_path, {**SETTINGS, "strategy": "two-stage", "seed": 3})
     assert 'strategy: "zero-shot" in the run, "two-stage" now' in caught.value.message
@@ -77,7 +86,7 @@ def test_a_run_without_a_line_takes_new_settings(tmp_path):
 
 def test_settings_are_compared_as_json(tmp_path):
     with Run.open(tmp_path, {**SETTINGS, "stop": ("a",)}) as run:
-        run.add_response(response("a"))
+        run.append(response_record(response("a")))
     Run.open(tmp_path, {**SETTINGS, "stop": ["a"]}).close()
     assert compare_settings({"a": 1}, {"a": 1}) == []
 
@@ -85,21 +94,21 @@ def test_settings_are_compared_as_json(tmp_path):
 @pytest.mark.parametrize("cut", [1, 20, -1])
 def test_a_line_cut_in_half_is_taken_away_and_answered_again(tmp_path, cut):
     with Run.open(tmp_path, SETTINGS) as run:
-        run.add_response(response("a"))
-        run.add_response(response("b"))
+        run.append(response_record(response("a")))
+        run.append(response_record(response("b")))
     path = tmp_path / RESPONSES
     first, second = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(first + second[:cut])
     assert [record["id"] for record in read_records(tmp_path)] == ["a"]
     with Run.open(tmp_path, SETTINGS) as run:
         assert run.answered == {"a"}
-        run.add_response(response("b"))
+        run.append(response_record(response("b")))
     assert [record["id"] for record in read_records(tmp_path)] == ["a", "b"]
 
 
 def test_a_damaged_line_in_the_middle_is_an_error_with_its_number(tmp_path):
     with Run.open(tmp_path, SETTINGS) as run:
-        run.add_response(response("a"))
+        run.append(response_record(response("a")))
     path = tmp_path / RESPONSES
     path.write_bytes(b"{}\n" + path.read_bytes())
     with pytest.raises(RunError, match=r"responses.jsonl, line 1"):
@@ -115,7 +124,7 @@ def test_a_run_killed_before_its_manifest_was_written_begins_again(tmp_path):
     (tmp_path / RESPONSES).touch()
     (tmp_path / "manifest.new").write_text("{")
     with Run.open(tmp_path, SETTINGS) as run:
-        run.add_response(response("a"))
+        run.append(response_record(response("a")))
     assert read_manifest(tmp_path)["settings"] == SETTINGS
 
 
@@ -142,14 +151,14 @@ def test_a_full_disk_ends_with_an_error_and_whole_lines(tmp_path):
 import resource, signal, sys
 sys.path.insert(0, sys.argv[2])
 from test_runs import SETTINGS, response
-from localemp.runs import Run
+from localemp.runs import Run, response_record
 from localemp.errors import RunError
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 with Run.open(__import__("pathlib").Path(sys.argv[1]), SETTINGS) as run:
     resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
     try:
         for number in range(100):
-            run.add_response(response(f"d{number}"))
+            run.append(response_record(response(f"d{number}")))
     except RunError as error:
         print(error.message, "|", error.hint)
 """
@@ -168,10 +177,10 @@ def test_kill_at_any_moment_loses_nothing_that_was_finished(tmp_path):
 import sys
 sys.path.insert(0, sys.argv[2])
 from test_runs import SETTINGS, response
-from localemp.runs import Run
+from localemp.runs import Run, response_record
 with Run.open(__import__("pathlib").Path(sys.argv[1]), SETTINGS) as run:
     for number in range(1_000_000):
-        run.add_response(response(f"d{number}", "x" * 3000))
+        run.append(response_record(response(f"d{number}", "x" * 3000)))
         print(number, flush=True)
 """
     here = str(Path(__file__).parent)

@@ -19,6 +19,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from localemp.bench.quantities import QUANTITIES
 from localemp.errors import DataError, LocalempError, OptionError
+from localemp.forms import mistakes
 from localemp.machine import computing, machine, versions
 
 Kind = Literal["engine", "strategies", "serve", "retrieval", "comet", "score", "tune"]
@@ -152,16 +153,12 @@ def read_result(path: Path) -> Result:
     except OSError as error:
         raise DataError(path, f"cannot be read: {error.strerror}", "give a file that `localemp bench` wrote") from error
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where, said = ".".join(map(str, first["loc"])), first["msg"].removeprefix("Value error, ")
-        raise DataError(
-            path, f"is no result of a benchmark: {f'{where}: ' if where else ''}{said}",
-            "give a file that `localemp bench` wrote",
-        ) from error  # fmt: skip
-    for number, point in enumerate(result.points):
+        what = f"is no result of a benchmark: {mistakes(error)}"
+        raise DataError(path, what, "give a file that `localemp bench` wrote") from error
+    for number, point in enumerate(result.points, 1):
         for name, values in point.figures.items():
             if wrong := [value for value in values if not _is_measured(name, value)]:
-                where = f"points.{number} ({', '.join(filter(None, [point.part, point.label]))}): {name}"
+                where = f"points[{number}] ({', '.join(filter(None, [point.part, point.label]))}): {name}"
                 raise DataError(path, f"{where}: {wrong[0]} is no measurement", "measure it again")
     return result
 

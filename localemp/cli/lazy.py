@@ -2,6 +2,7 @@
 
 import importlib
 from collections.abc import Mapping
+from keyword import iskeyword
 from typing import Any
 
 import click
@@ -29,7 +30,7 @@ class LazyGroup(click.Group):
         if cmd_name not in self.commands_of:
             raise UnknownNameError("command", cmd_name, self.commands_of)
         module = importlib.import_module(f"localemp.cli.{self.commands_of[cmd_name][0]}")
-        command: click.Command = getattr(module, cmd_name if hasattr(module, cmd_name) else f"{cmd_name}_")
+        command: click.Command = getattr(module, f"{cmd_name}_" if iskeyword(cmd_name) else cmd_name)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -28,6 +28,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from localemp.dialogue import Message
 from localemp.engines.base import Completion, Engine, Sampling
 from localemp.errors import DataError, EngineError, FatalEngineError, PromptTooLongError
+from localemp.forms import mistakes
 
 _HINT = 'an entry looks like {"match": "lost my job", "reply": "I am so sorry to hear that."}'
 
@@ -136,6 +137,4 @@ def _entry(path: Path, number: int, line: str) -> Entry:
     except json.JSONDecodeError as error:
         raise DataError(path, f"no JSON: {error.msg} at column {error.colno}", _HINT, line=number) from error
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise DataError(path, f"{where}: {first['msg']}" if where else first["msg"], _HINT, line=number) from error
+        raise DataError(path, mistakes(error), _HINT, line=number) from error

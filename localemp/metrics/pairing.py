@@ -68,4 +68,5 @@ def sample_ids(ids: Sequence[str]) -> str:
     """How many ids there are, and what they look like, for messages."""
     if not ids:
         return "no replies"
-    return f"{len(ids):,} ids such as {', '.join(repr(name) for name in ids[:2])}"
+    shown = ", ".join(repr(name) for name in ids[:2])
+    return f"{len(ids):,} ids such as {shown}" if len(ids) > 2 else shown

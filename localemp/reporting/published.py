@@ -8,6 +8,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from localemp.errors import DataError
+from localemp.forms import mistakes
 from localemp.metrics.scoring import BERTSCORE, ORDER
 from localemp.reporting.tables import NOT_GIVEN, Cell, Row, number
 
@@ -117,19 +118,9 @@ def read_published(path: Path | None = None) -> Published:
     except OSError as error:
         raise DataError(path, f"cannot be read: {error.strerror or error}", _FORM) from error
     except ValidationError as error:
-        raise DataError(path, "; ".join(_explain(error)), _FORM) from error
+        raise DataError(path, mistakes(error), _FORM) from error
     except ValueError as error:  # of TOML, or of UTF-8
         raise DataError(path, f"is no TOML: {error}", _FORM) from error
-
-
-def _explain(error: ValidationError) -> list[str]:
-    told = []
-    for each in error.errors(include_url=False):
-        keys = [f"[{part + 1}]" if isinstance(part, int) else str(part) for part in each["loc"]]
-        key = "".join(keys[:1] + [part if part.startswith("[") else f".{part}" for part in keys[1:]])
-        what = "unknown key" if each["type"] == "extra_forbidden" else each["msg"].removeprefix("Value error, ")
-        told.append(f"{key}: {what}" if key else what)
-    return list(dict.fromkeys(told))
 
 
 def _cell(value: str | int | float) -> Cell:

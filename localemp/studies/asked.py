@@ -1,15 +1,15 @@
 """What raters are asked, as data: `prompts/study.toml`, or a file of one's own."""
 
-import tomllib
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from localemp.errors import PromptError
 from localemp.paths import resource
 from localemp.studies.study import Aspect, Kind, Text
 from localemp.studies.votes import COLUMNS
+from localemp.template import read_prompts
 
 
 class AskedAspect(Aspect):
@@ -28,6 +28,7 @@ class Asked(BaseModel):
         scale_words: What the two mean.
         check_ab, check_rating: What stands in the place of a reply to see whether raters read.
         aspect: What replies are judged by.
+        sha256: Hash of the file's bytes.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -40,6 +41,7 @@ class Asked(BaseModel):
     check_ab: Text
     check_rating: Text
     aspect: Annotated[tuple[AskedAspect, ...], Field(min_length=1)]
+    sha256: str = ""
 
     @model_validator(mode="after")
     def _belongs_together(self) -> Self:
@@ -71,20 +73,9 @@ def load_asked(path: Path | None = None, kind: Kind | None = None) -> Asked:
     Raises:
         PromptError: The file cannot be read, breaks a rule, or has no aspect for this kind; file and key are named.
     """
-    path = path or resource("prompts", "study.toml")
-    try:
-        asked = Asked.model_validate(tomllib.loads(path.read_text("utf-8")))
-    except OSError as error:
-        raise PromptError(f"{path}: cannot be read ({error.strerror})", "prompts/study.toml has the form") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise PromptError(f"{path}: is no TOML: {error}", "prompts/study.toml has the form") from error
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(map(str, first["loc"]))
-        said = first["msg"].removeprefix("Value error, ")
-        raise PromptError(
-            f"{path}: {f'{where}: ' if where else ''}{said}", "prompts/study.toml has the form"
-        ) from error
+    own = resource("prompts", "study.toml")
+    path = path or own
+    asked = read_prompts(path, Asked, own)
     if kind and not asked.aspects(kind):
         raise PromptError(
             f"{path}: no aspect is asked in studies of kind {kind!r}", f'give one kinds = ["{kind}"], or no kinds'

@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from localemp.data.textfile import read_lines
 from localemp.errors import DataError, OptionError
+from localemp.forms import mistakes
 from localemp.metrics.pairing import same_dialogue, sample_ids
 from localemp.metrics.replies import Replies
 from localemp.metrics.replies import Reply as Said
@@ -143,9 +144,7 @@ def replies_of_items(path: Path) -> list[Replies]:
         try:
             line = _Line.model_validate_json(text)
         except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            where = "".join(f"{part}: " for part in first["loc"])
-            raise DataError(path, f"{where}{first['msg']}", _ITEMS_FORM, number) from error
+            raise DataError(path, mistakes(error), _ITEMS_FORM, number) from error
         if line.id in seen:
             raise DataError(path, f"id {line.id!r} is there twice", "give every line its own id", number)
         seen.add(line.id)

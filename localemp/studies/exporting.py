@@ -27,7 +27,7 @@ def lines_of(given: Iterable[Given], study: Study, unblinded: bool) -> Iterator[
         given: The answers.
         study: What they answer.
         unblinded: Name systems and dialogues; this reads the study's key. The column `system` of an A/B test has the
-            systems that were compared, "a vs b".
+            systems that were compared, "a vs b"; for an attention check, the keys of its replies.
     """
     key = study.key if unblinded else None
     for each in given:
@@ -60,4 +60,4 @@ def as_jsonl(lines: Iterable[dict[str, Any]]) -> str:
 
 
 def _system(key: Key, reply: str) -> str:
-    return key.systems.get(reply, "(check)")  # what stands in the place of a reply to see whether raters read
+    return key.systems.get(reply, reply)  # an attention check compares no systems: its replies keep their keys

@@ -19,21 +19,16 @@ from localemp.studies.raters import clean_name
 from localemp.studies.study import TIE, TIES, Item, Study
 from localemp.studies.votes import Vote, check_vote
 
-_CHECK = "(check)"  # what an unblinded file has in the place of a system
 _FORM = "docs/studies.md has the form; --column ours=theirs renames one"
 
 
-def read_ratings(path: Path, study: Study, renamed: Mapping[str, str] | None = None) -> tuple[list[Vote], int]:
+def read_ratings(path: Path, study: Study, renamed: Mapping[str, str] | None = None) -> list[Vote]:
     """The votes of a file, every one of which can belong to the study.
 
     Args:
         path: Separated by commas, semicolons or tabs, whatever its first line has most of; may be gzipped.
         study: What was rated.
         renamed: Our name of a column or aspect -> the name in the file.
-
-    Returns:
-        The votes; and how many lines were left out because they do not say which reply of an attention check is meant,
-        as those of unblinded exports.
 
     Raises:
         DataError: The file cannot be read, a column is missing, a line names an unknown item or is a judge's, or a
@@ -52,14 +47,11 @@ def read_ratings(path: Path, study: Study, renamed: Mapping[str, str] | None = N
     rows.fieldnames = heads
     aspects = _aspects(path, study, heads)
     places = _Places(study)
-    votes, skipped, seen = [], 0, dict[tuple[str, str, str, str], int]()
+    votes, seen = [], dict[tuple[str, str, str, str], int]()
     for number, row in _numbered(path, rows):
         try:
             told = _told(row)
             item = places.item(told)
-            if item.id in study.key.checks and _CHECK in told.get("system", ""):
-                skipped += 1
-                continue
             for vote in _votes(told, item, aspects, places):
                 check_vote(study, vote)
                 answered = (vote.rater, vote.item, vote.aspect, vote.reply)
@@ -71,7 +63,7 @@ def read_ratings(path: Path, study: Study, renamed: Mapping[str, str] | None = N
             raise DataError(path, error.message, error.hint, number) from error
     if not votes:
         raise DataError(path, "no rating in it", _FORM)
-    return votes, skipped
+    return votes
 
 
 def keep_ratings(answers: Answers, votes: Sequence[Vote]) -> int:

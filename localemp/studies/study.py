@@ -25,6 +25,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from localemp.errors import RunError
+from localemp.forms import mistakes
 
 Kind = Literal["ab", "rating"]
 
@@ -159,7 +160,9 @@ class Study:
             hint = "make one with `localemp study create`"
             raise RunError(f"{folder}: no study here ({Path(error.filename).name}: {error.strerror})", hint) from error
         except ValidationError as error:
-            raise RunError(f"{folder / STUDY}: {_first(error)}", "restore the file, or make the study anew") from error
+            raise RunError(
+                f"{folder / STUDY}: {mistakes(error)}", "restore the file, or make the study anew"
+            ) from error
         if hashlib.sha256(lines).hexdigest() != manifest.items_sha256:
             raise RunError(
                 f"{folder / ITEMS} was changed after the study was made: answers would belong to other items",
@@ -253,8 +256,3 @@ class Study:
         except OSError as error:
             raise RunError(f"{folder}: cannot be written: {error.strerror}", "choose another --out") from error
         return Study(folder, made, tuple(items))
-
-
-def _first(error: ValidationError) -> str:
-    first = error.errors(include_url=False)[0]
-    return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"

@@ -66,8 +66,8 @@ def test_results_that_cannot_be_compared_are_refused():
 @pytest.mark.parametrize(
     ("name", "value", "said"),
     [
-        ("secs", 1.0, "points.1.figures: unknown quantity 'secs'"),
-        ("seconds", float("nan"), r"points.1 \(batch, at once 4\): seconds: nan is no measurement"),
+        ("secs", 1.0, r"points\[2\].figures: unknown quantity 'secs'"),
+        ("seconds", float("nan"), r"points\[2\] \(batch, at once 4\): seconds: nan is no measurement"),
         ("seconds", float("inf"), "inf is no measurement"),
         ("seconds", -0.1, "-0.1 is no measurement"),
     ],

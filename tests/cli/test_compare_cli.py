@@ -7,7 +7,7 @@ from tiny_roberta import LAYER, save_tiny_roberta
 
 from localemp.dialogue import Dialogue, Message
 from localemp.engines.base import Completion
-from localemp.runs import Run
+from localemp.runs import Run, response_record
 from localemp.strategies.base import Response, Stage
 
 QUICK = ("--samples", 100)
@@ -27,7 +27,7 @@ def made(tmp_path):
                 )
                 turns = ("Hello.", "Oh.", f"My [bold]dog[/bold] is\x1b[31m ill, {item}.")
                 dialogue = Dialogue(item, turns, emotion="sad", reference=reference)
-                run.add_response(Response(dialogue, reply, reply, stages))
+                run.append(response_record(Response(dialogue, reply, reply, stages)))
         return name
 
     return write
@@ -121,7 +121,7 @@ def test_without_its_model_bertscore_has_none_and_says_why(localemp, two):
         (
             ("runs/one", "runs/far"),
             2,
-            "no dialogue is in both: one has 40 ids such as 'd0', 'd1'; far has 2 ids such as",
+            "no dialogue is in both: one has 40 ids such as 'd0', 'd1'; far has 'line-1'",
         ),
         (("runs/one", "runs/none"), 1, "runs/none: no run here"),
         (("runs/one", "runs/empty"), 1, "runs/empty: no replies yet"),

@@ -157,7 +157,7 @@ def test_what_is_asked_may_be_ones_own(tmp_path):
     file.write_text(text + '[[aspect]]\nname="Item"\nabout="x"\n')
     with pytest.raises(PromptError, match="'Item' is a column of files of ratings"):
         load_asked(file)
-    with pytest.raises(PromptError, match="cannot be read"):
+    with pytest.raises(PromptError, match="no such file"):
         load_asked(tmp_path / "none.toml")
 
 

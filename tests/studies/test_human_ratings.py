@@ -68,7 +68,7 @@ def study(human_ratings, tmp_path_factory):
     )
     columns = {"rater": "annotator", "dialogue": "ed_index", "system": "model"} | ASPECTS
     answers = Answers(made.folder / "answers.sqlite", made)
-    answers.put_all(read_ratings(human_ratings / "ratings_long.tsv", made, columns)[0])
+    answers.put_all(read_ratings(human_ratings / "ratings_long.tsv", made, columns))
     answers.close()
     return made
 

@@ -38,17 +38,17 @@ def vote(item: str, aspect: str, value: str | int, reply: str = "", rater: str =
 def test_preferences_are_read(tmp_path, text, votes):
     file = tmp_path / "ratings.csv"
     file.write_text(text)
-    assert read_ratings(file, small_study(tmp_path / "s")) == (votes, 0)
+    assert read_ratings(file, small_study(tmp_path / "s")) == votes
 
 
 def test_numbers_are_read_by_reply_or_system_and_columns_may_have_other_names(tmp_path):
     study, file = small_study(tmp_path / "s", "rating"), tmp_path / "ratings.csv"
     file.write_text("rater,item,reply,aspect,value\nann,i0,k0-1,Empathy,4\nann,i0,k0-0,Empathy,2.0\n")
     expected = [vote("i0", "Empathy", 4, "k0-1"), vote("i0", "Empathy", 2, "k0-0")]
-    assert read_ratings(file, study) == (expected, 0)
+    assert read_ratings(file, study) == expected
     file.write_text("who,dialogue,model,warm\nann,d0,twostage,4\nann,d0,plain,2\n")
     renamed = {"rater": "who", "system": "model", "Empathy": "warm"}
-    assert read_ratings(file, study, renamed) == (expected, 0)
+    assert read_ratings(file, study, renamed) == expected
 
 
 @pytest.mark.parametrize(
@@ -117,7 +117,5 @@ def test_an_export_with_attention_checks_can_be_read_back(tmp_path, kind, unblin
     file = tmp_path / "votes.csv"
     file.write_text(as_csv(lines_of(answers.given(), study, unblinded), unblinded))
     answers.close()
-    back, skipped = read_ratings(file, study)
-    read = [(each.item, each.value, each.reply) for each in back]
-    kept = [each for each in votes if not (skipped and each.item in study.key.checks)]
-    assert (read, skipped <= 1) == ([(each.item, each.value, each.reply) for each in kept], unblinded or not skipped)
+    read = [(each.item, each.value, each.reply) for each in read_ratings(file, study)]
+    assert read == [(each.item, each.value, each.reply) for each in votes]

@@ -31,8 +31,7 @@ def import_(study: Path, files: tuple[Path, ...], columns: tuple[str, ...]) -> N
             raise OptionError(f"--column {pair!r} is not OURS=THEIRS", "for example rater=annotator")
         renamed[ours] = theirs
     rated = Study.read(study)
-    found = [read_ratings(file, rated, renamed) for file in files]
-    votes, skipped = [vote for votes, _ in found for vote in votes], sum(skipped for _, skipped in found)
+    votes = [vote for file in files for vote in read_ratings(file, rated, renamed)]
     answers = Answers(study / ANSWERS, rated)
     try:
         replaced = keep_ratings(answers, votes)
@@ -43,10 +42,4 @@ def import_(study: Path, files: tuple[Path, ...], columns: tuple[str, ...]) -> N
     click.echo(f"{count(len(votes), 'rating')} of {count(raters, 'rater')} on {count(items, 'item')}")
     if replaced:
         click.echo(f"{replaced:,} of them replaced another answer of an earlier import")
-    if skipped:
-        click.echo(
-            f"note: {count(skipped, 'answer')} to attention checks left out: the file does not say which reply is "
-            "meant, as a blinded export does",
-            err=True,
-        )
     click.echo(f"next: `localemp study report {study}`")

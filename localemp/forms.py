@@ -1,0 +1,26 @@
+"""What pydantic finds wrong in a file that people write, in words for them."""
+
+from collections.abc import Mapping
+
+from pydantic import ValidationError
+
+_IN_WORDS = {"extra_forbidden": "unknown key", "missing": "missing key"}
+_MOST = 5  # mistakes that are told; a file of another kind has no end of them
+
+
+def mistakes(error: ValidationError, words: Mapping[tuple[str, str], str] = {}) -> str:
+    """What is wrong, each mistake once, as "key: what"; entries of a list are counted from 1, `table[2].rows`.
+
+    Args:
+        error: What pydantic raised.
+        words: (key, pydantic's type of error) -> what to say instead of its own words.
+    """
+    told = []
+    for each in error.errors(include_url=False):
+        key = "".join(f"[{part + 1}]" if isinstance(part, int) else f".{part}" for part in each["loc"])
+        key, kind = key.removeprefix("."), each["type"]
+        what = words.get((key, kind)) or _IN_WORDS.get(kind) or each["msg"].removeprefix("Value error, ")
+        told.append(f"{key}: {what}" if key else what)
+    told = list(dict.fromkeys(told))
+    more = [f"and {len(told) - _MOST} more"] if len(told) > _MOST else []
+    return "; ".join(told[:_MOST] + more)
