@@ -1,7 +1,8 @@
 // The owner's page of `localemp study serve`: progress and agreement, as they grow. Names are only ever set as text.
 
+import { $, make } from "./elements.js";
+
 const EVERY = 10_000; // milliseconds
-const $ = (selector) => document.querySelector(selector);
 
 async function load() {
   const response = await fetch("/owner/progress").catch(() => null);
@@ -48,13 +49,6 @@ function agreementRow({ aspect, units, items, equal, alpha, why }, few) {
 function head(text) {
   const element = make("th", "", text);
   element.scope = "row";
-  return element;
-}
-
-function make(tag, className = "", ...children) {
-  const element = document.createElement(tag);
-  if (className) element.className = className;
-  element.append(...children);
   return element;
 }
 

@@ -1,0 +1,95 @@
+// Keeping answers: what is not kept yet stays here and is sent until the server says that it is on its disk.
+
+import { here, idOf, items, questionsOf } from "./asked.js";
+import { $, make } from "./elements.js";
+
+const PATIENCE = 15_000; // milliseconds for one request
+const RETRIES = [1, 2, 4, 8, 15]; // seconds between them
+
+/** Question -> the value that the rater chose. */
+export const said = new Map();
+const waiting = new Map(); // question -> an answer that the server has not said yet to have kept
+const listeners = [];
+let chosen = 0; // how often something was
+let sending = false;
+let failures = 0;
+let retry = 0;
+
+export const onChange = (...some) => listeners.push(...some);
+export const changed = () => listeners.forEach((listener) => listener());
+
+export const howMany = () => ({ chosen, unkept: waiting.size });
+export const isUnkept = (id) => waiting.has(id);
+export const isFailing = () => failures > 0;
+
+export const isAnswered = (one) => questionsOf(one).every((question) => said.has(idOf(question)));
+export const left = () => items().filter((one) => !isAnswered(one)).length;
+export const firstLeft = () => items().findIndex((one) => !isAnswered(one));
+
+export function choose(question, value, seconds) {
+  const id = idOf(question);
+  if (said.get(id) === value) return;
+  chosen += 1;
+  said.set(id, value);
+  waiting.set(id, { ...question, value, seconds });
+  changed();
+  flush();
+}
+
+/** Take over what the server has. */
+export const take = (answers) =>
+  answers.forEach(([item, aspect, reply, value]) => said.set(idOf({ item, aspect, reply }), value));
+
+export const forget = () => waiting.clear();
+
+export async function flush() {
+  clearTimeout(retry);
+  if (sending || !waiting.size) return;
+  sending = true;
+  const batch = [...waiting].slice(0, 50);
+  const problem = await send(batch.map(([, answer]) => answer));
+  sending = false;
+  if (!problem) for (const [id, answer] of batch) if (waiting.get(id) === answer) waiting.delete(id);
+  if (failures && !problem) $("#spoken").textContent = "Your answers are kept again.";
+  failures = problem ? failures + 1 : 0;
+  notice(problem);
+  changed();
+  if (!waiting.size) return;
+  if (!problem) return flush();
+  retry = setTimeout(flush, 1000 * RETRIES[Math.min(failures, RETRIES.length) - 1]);
+}
+
+/** The problem that kept answers from being kept; null where there was none. */
+async function send(answers) {
+  try {
+    const response = await request("PUT", "/answers", { rater: here.rater, answers });
+    const answer = await response.json().catch(() => null);
+    if (response.ok && answer?.kept === answers.length) return null;
+    return [answer?.message ?? "The server could not keep this.", answer?.hint].filter(Boolean).join(" ");
+  } catch {
+    return "The server cannot be reached.";
+  }
+}
+
+export function request(method, path, body) {
+  const headers = { "Content-Type": "application/json", "X-Study": "1" };
+  // "keepalive" lets an answer through that was given just before the page was closed.
+  const signal = AbortSignal.timeout(PATIENCE);
+  return fetch(path, { method, headers, body: body && JSON.stringify(body), keepalive: method === "PUT", signal });
+}
+
+export function notice(problem) {
+  const element = $("#notice");
+  element.hidden = !problem;
+  if (!problem) return;
+  if (!waiting.size) return element.replaceChildren(problem);
+  const again = make("button", "", "Try now");
+  again.addEventListener("click", flush);
+  const many = `${waiting.size} ${waiting.size === 1 ? "answer is" : "answers are"} not kept yet.`;
+  const text = `${problem} Leave this page open: it keeps trying.`;
+  if (element.dataset.text === many + text) return; // said once is enough
+  element.dataset.text = many + text;
+  element.replaceChildren(make("strong", "", many), ` ${text} `, again);
+}
+
+addEventListener("online", flush);
