@@ -1,7 +1,7 @@
 """How long raters wait for `localemp study serve` when many rate at once: p50 and p99 of page, study and answer.
 
 The server is a process of its own, started as a person starts it: one process, answers in SQLite, each on the disk
-before it is confirmed. Every rater has a connection of their own that stays open, opens the page (page, style, script),
+before it is confirmed. Every rater has a connection that stays open, opens the page (page, style, scripts),
 fetches the study, and answers its questions, one request an answer. In the end every answer that was confirmed must be
 in the file. "disk" is what the disk alone takes meanwhile for one page.
 
@@ -23,6 +23,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,11 @@ from localemp.studies.create import create_study
 from localemp.studies.study import ANSWERS, Study
 
 AIM = 50.0  # milliseconds at p99
+FILES = resources.files("localemp.studies").joinpath("page").iterdir()
+PAGE = [
+    "/",
+    *(f"/page/{file.name}" for file in FILES if file.name.endswith((".css", ".js")) and file.name != "owner.js"),
+]
 WORDS = ("I", "lost", "my", "job", "today", "after", "nine", "years", "and", "cannot", "tell", "family", "yet")
 
 
@@ -63,7 +69,7 @@ class Rater:
         async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=1), cookie_jar=jar) as session:
             async with session.get(self.link) as response:
                 response.raise_for_status()
-            for path in ("/", "/page/style.css", "/page/rate.js"):
+            for path in PAGE:
                 await self._timed(session, "page", "GET", path)
             shown = json.loads(await self._timed(session, "study", "GET", "/items"))
             study, given = shown["study"], 0

@@ -184,7 +184,7 @@ class Assembly:
             max_model_len or self.context_length,
             recipe.engine_args,
             recipe.seed,
-            recipe.concurrency or VLLMEngine.concurrency,
+            recipe.concurrency,
             log,
         )
 

@@ -117,7 +117,7 @@ class Cluster:
         size = max(1, min(_SHARE, at_hand // 16))
         shares = [pickle.dumps(dialogues[at : at + size]) for at in range(0, len(dialogues), size)]
         has_gpus = ray.cluster_resources().get("GPU", 0) > 0 and recipe.script is None
-        made_from = (recipe, dict(settings), Path.cwd(), wanted, dialogues[0])
+        made_from = (recipe, dict(settings), Path.cwd(), dialogues[0])
         gpus = _gpus_of(recipe) if has_gpus else 0
         try:
             if self.address.startswith("ray://"):

@@ -52,17 +52,13 @@ class EngineActor:
         recipe: What to make them from.
         settings: The run's.
         folder: Where the run was started: names of files are meant from there.
-        concurrency: Dialogues in flight at once.
         sample: A dialogue to load encoder and COMET with: the engine takes what memory they leave.
     """
 
-    def __init__(
-        self, recipe: Recipe, settings: dict[str, Any], folder: Path, concurrency: int, sample: Dialogue
-    ) -> None:
+    def __init__(self, recipe: Recipe, settings: dict[str, Any], folder: Path, sample: Dialogue) -> None:
         with suppress(OSError):
             os.chdir(folder)
         self._assembly = Assembly(recipe)
-        self._slots = asyncio.Semaphore(concurrency)
         self._context = TALK_CONTEXT
         self._stopped: FatalEngineError | None = None
         device = gpu()
@@ -100,6 +96,7 @@ class EngineActor:
             context = self._context = min(self._context, assembly.context_length)
         self._engine = assembly.engine(context)
         await self._engine.start()
+        self._slots = asyncio.Semaphore(assembly.recipe.concurrency or self._engine.concurrency)
 
     async def _answer(self, dialogues: Sequence[Dialogue], records: list[Mapping[str, Any]]) -> None:
         assembly = self._assembly

@@ -8,7 +8,8 @@
 How a batch is held at its size: a round sends exactly so many prompts at one moment, and each gets exactly T tokens, so
 that all are in flight from the first to the last and none takes another's place. Every round is sent twice from an
 empty prefix cache, for one token and for T. The first is the prefill. The second spends the same on its prompts, so
-that the difference is T - 1 decode steps of the whole batch; handing the prompts over cancels out.
+that the difference is T - 1 decode steps of the whole batch. Where handing over and prefill take longer than these
+steps, some texts end before others begin, and both figures are rough: a note says so.
 """
 
 import asyncio
@@ -27,6 +28,7 @@ from localemp.bench.vllm_peer import LONGEST_PROMPT, PeerResult, prompt_text, ru
 from localemp.bench.watching import Watch
 from localemp.dialogue import Dialogue, Message
 from localemp.errors import LocalempError, OptionError
+from localemp.machine import gpu
 
 if TYPE_CHECKING:
     from localemp.bench.hardware import Hardware
@@ -54,8 +56,8 @@ def check_fits(workloads: Sequence[Workload], engine: OfflineEngine) -> None:
     """
     options = engine.engine.options
     shape = read_shape(workloads[0].assembly.weights.folder, options)
-    if shape is not None:
-        require_memory(shape, engine.engine.max_model_len, free_memory(options))
+    if shape is not None and (free := free_memory(options)) is not None:
+        require_memory(shape, engine.engine.max_model_len, free)
 
 
 async def measure_engine(
@@ -147,6 +149,10 @@ class _Bench:
             once["weights_gib"] = shape.weight_bytes / 2**30
         point.figures.update({name: (value,) for name, value in once.items()})
         self.recording.result.series += watch.series()
+        if watch.no_gpu and gpu() != "none":
+            self.recording.result.notes.append(
+                f"memory and utilisation are of the machine, not of its GPU: {watch.no_gpu}"
+            )
         self.recording.add(point)
         return prompts
 
@@ -160,7 +166,7 @@ class _Bench:
         number = min(math.ceil(_ENOUGH / size), len(prompts) // size)
         rounds = [prompts[start * size : (start + 1) * size] for start in range(number)]
         stages = len(prompts) / len(self.workload.drafts)
-        figures, prefills, decodes = [], [], []
+        figures, prefills, decodes, rushed = [], [], [], False
         await self.engine.replay(rounds[0], min(8, self.tokens), at_once=size)  # warm-up
         for repeat in range(self.repeats):
             self.say(f"batches of {size}, repeat {repeat + 1} of {self.repeats}")
@@ -169,6 +175,7 @@ class _Bench:
             prefill = roofline.prefill(first)
             found = _rates(whole, stages) | _prefill_rate(first) | roofline.mfu(prefill)
             prefills.append(roofline.place(prefill))
+            rushed |= _seconds(whole) < 2 * _seconds(first)
             step = (_seconds(whole) - _seconds(first)) / number / (self.tokens - 1)
             if step > 0:
                 prompt = sum(replay.prompt_tokens for replay in whole) / number / size
@@ -176,8 +183,14 @@ class _Bench:
                 found |= {"decode_tokens_per_s": size / step, "step_ms": 1000 * step, **roofline.mbu(decode)}
                 decodes.append(roofline.place(decode))
             figures.append(found)
+        slow = "prompts came in and were read for longer than they were answered: decode is rather slower than told"
         lost = "decode was too short to be told from prefill: take more --reply-tokens"
-        notes = [roofline.note, lost if len(decodes) < self.repeats else "", *roofline.between(figures)]
+        notes = [
+            roofline.note,
+            slow if rushed else "",
+            lost if len(decodes) < self.repeats else "",
+            *roofline.between(figures),
+        ]
         note = "; ".join(filter(None, notes))
         self.recording.add(gather("batch size", labels, figures, note))
         for phase, places in (("prefill", prefills), ("decode", decodes)):

@@ -10,7 +10,7 @@ from localemp.bench.families import FOUR_BITS
 from localemp.bench.nvml import GPUs, NoGPUError
 from localemp.bench.shapes import ModelShape
 from localemp.errors import OptionError
-from localemp.machine import gib
+from localemp.machine import gib, gpu
 
 # Of a GPU's memory that vLLM takes unless it is told otherwise: 0.92 in version 0.32, 0.9 before.
 _VLLM_SHARE = 0.9
@@ -52,13 +52,16 @@ def memory_needed(shape: ModelShape, context: int, sequences: int = 1) -> Memory
     return Memory(shape.weight_bytes, sequence, shape.weight_bytes + sequences * sequence)
 
 
-def free_memory(engine_args: Mapping[str, Any]) -> Free:
-    """What vLLM may use with these arguments, on the GPU that has least, or on the machine where there is none."""
+def free_memory(engine_args: Mapping[str, Any]) -> Free | None:
+    """What vLLM may use with these arguments, on the GPU that has least, or on the machine where there is none.
+
+    None where there is a GPU that cannot be asked.
+    """
     try:
         with GPUs() as gpus:
             memory = gpus.memory()
     except NoGPUError:
-        return Free(psutil.virtual_memory().available)
+        return None if gpu() != "none" else Free(psutil.virtual_memory().available)
     share = float(engine_args.get("gpu_memory_utilization", _VLLM_SHARE))
     devices = 1
     for name in ("tensor_parallel_size", "pipeline_parallel_size"):

@@ -184,9 +184,8 @@ class OfflineEngine:
         recipe, self._sampling = first.recipe, first.strategy.sampling
         longer = 2 * max(0, tokens - self._sampling.max_tokens)  # stage 2 reads the text of stage 1
         context = min(max(workload.context for workload in workloads) + longer, first.context_length)
-        concurrency = recipe.concurrency or VLLMEngine.concurrency
         arguments = {**recipe.engine_args, **(options or {})}
-        self.engine = VLLMEngine(first.tokenizer, context, arguments, recipe.seed, concurrency, log)
+        self.engine = VLLMEngine(first.tokenizer, context, arguments, recipe.seed, recipe.concurrency, log)
         self.start_seconds = 0.0
 
     async def __aenter__(self) -> "OfflineEngine":

@@ -42,6 +42,7 @@ class Roofline:
         devices: That share the work.
         note: Why there is no roofline, or what is approximate in it.
         hardware: The measurement with all its repeats; `bytes_per_s` and `flops_per_s` are their medians.
+        replicas: Of the weights, each of which answers a part of a batch.
     """
 
     shape: ModelShape | None
@@ -50,6 +51,7 @@ class Roofline:
     devices: int
     note: str
     hardware: "Hardware | None" = None
+    replicas: int = 1
 
     @classmethod
     def of(cls, folder: Path, engine_args: Mapping[str, Any], hardware: "Hardware | None") -> "Roofline":
@@ -58,13 +60,16 @@ class Roofline:
         notes = [why_uncounted(folder, engine_args) if shape is None else shape.note]
         if engine_args.get("speculative_config"):
             notes.append("a decode step is taken for one token of each text, and speculative decoding makes several")
+        if shape is not None and shape.matrix_bytes < shape.dtype_bytes:
+            notes.append("weights are quantised: what computes in fewer bits may pass the matrix rate of its dtype")
         copied = computed = 0.0
         if hardware is None:
             notes.append("what this device does at most was not measured")
         else:
             copied, computed = statistics.median(hardware.copy_gb_per_s), statistics.median(hardware.matrix_tflops)
         note = "; ".join(filter(None, notes))
-        return cls(shape, copied * 1e9, computed * 1e12, max(1, devices_used(engine_args)), note, hardware)
+        replicas = int(engine_args.get("data_parallel_size") or 1)
+        return cls(shape, copied * 1e9, computed * 1e12, max(1, devices_used(engine_args)), note, hardware, replicas)
 
     def prefill(self, first: Sequence[Replay]) -> Work | None:
         """Batches that were answered by one token each: the prompt tokens that no cache had, and one set of logits.
@@ -79,8 +84,9 @@ class Roofline:
                 prompt, cached = answer.prompt_tokens or 0, answer.cached_tokens or 0
                 operations += (prompt - cached) * self.shape.flops_per_token((prompt + cached + 1) / 2, logits=False)
                 operations += 2 * self.shape.head
-            many = len(replay.completions)
-            read += self.shape.bytes_per_step(many, replay.prompt_tokens / many)
+            read += self._read(
+                len(replay.completions), replay.prompt_tokens, replay.prompt_tokens - replay.cached_tokens
+            )
         return Work(operations, read, sum(replay.seconds for replay in first))
 
     def decode(self, sequences: int, context: float, seconds: float) -> Work | None:
@@ -88,7 +94,19 @@ class Roofline:
         if self.shape is None:
             return None
         operations = sequences * self.shape.flops_per_token(context)
-        return Work(operations, self.shape.bytes_per_step(sequences, context), seconds)
+        return Work(operations, self._read(sequences, sequences * context, sequences), seconds)
+
+    def _read(self, sequences: int, context: float, computed: float) -> float:
+        """Bytes that a step must read: every replica reads all weights for its part of the batch.
+
+        Args:
+            sequences: In the batch.
+            context: Tokens of all sequences so far.
+            computed: Tokens that go through the model.
+        """
+        assert self.shape is not None
+        part = sequences / self.replicas
+        return self.replicas * self.shape.bytes_per_step(part, context / sequences, computed / self.replicas)
 
     def mfu(self, work: Work | None) -> dict[str, float]:
         """Its share of the matrix rate, where both are known."""

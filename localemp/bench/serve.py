@@ -211,7 +211,11 @@ def figures_of(load: Load[Any], limits: Mapping[str, float], counts_unseen: bool
         f"{name}_p{part}_ms": percentile(some, part / 100) for name, some in values.items() if some for part in PARTS
     }
     if limits and ("tpot" not in limits or (tokens is not None and not counts_unseen)):
-        in_time = sum(all(one.get(name, 0.0) <= limit for name, limit in limits.items()) for one in times)
+        # An answer of one token has no time per token; one without a text never had its first.
+        unknown = {"ttft": math.inf}
+        in_time = sum(
+            all(one.get(name, unknown.get(name, 0.0)) <= limit for name, limit in limits.items()) for one in times
+        )
         figures |= {"goodput_per_s": in_time / load.seconds, "in_time": in_time / max(load.sent, 1)}
     return figures
 

@@ -139,8 +139,8 @@ class ModelShape:
         through = self.matrices + self.experts_per_token * self.expert + self.head * logits
         return 2 * through + 4 * self.heads * self.head_dim * self._seen(context)
 
-    def bytes_per_step(self, sequences: int, context: float) -> float:
-        """Bytes that a decode step must read: weights once, and the keys and values of all sequences.
+    def bytes_per_step(self, sequences: float, context: float, computed: float | None = None) -> float:
+        """Bytes that a step must read: weights once, and the keys and values of all sequences.
 
         Of the input embedding, a row for each sequence, of activations and of what is written, nothing is counted. Of
         experts, those that tokens meet if each picks its own at random.
@@ -148,8 +148,10 @@ class ModelShape:
         Args:
             sequences: In the batch.
             context: Tokens of a sequence so far, their mean.
+            computed: Tokens that go through the model; one of each sequence where None.
         """
-        missed = (1 - self.experts_per_token / self.experts) ** sequences if self.experts else 1
+        through = sequences if computed is None else computed
+        missed = (1 - self.experts_per_token / self.experts) ** through if self.experts else 1
         matrices = self.matrices + (1 - missed) * self.experts * self.expert
         weights = self.matrix_bytes * matrices + self.dtype_bytes * (self.head + self.rest)
         return weights + sequences * self.kv_bytes_of(context)

@@ -31,7 +31,7 @@ class Trial:
         Raises:
             LocalempError: The model does not fit with them, or the engine cannot start or answer.
         """
-        offline = OfflineEngine([self.workload], options=options)
+        offline = OfflineEngine([self.workload], options=options, tokens=self.tokens or 0)
         check_fits([self.workload], offline)
         async with offline as engine:
             if self.tokens is None:

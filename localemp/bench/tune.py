@@ -45,7 +45,7 @@ def _ngram(tokens: int) -> dict[str, Any]:
 
 # In this order: what is likely to help, and quick to try, first. vLLM refuses what a platform or model does not have.
 SETTINGS = (
-    Setting("max_num_seqs", (256, 64, 512, 1024)),
+    Setting("max_num_seqs", (256, 64, 32, 512, 1024)),
     Setting("max_num_batched_tokens", (8192, 2048, 16384)),
     Setting("speculative_config", (_ngram(3), _ngram(5))),
     Setting("kv_cache_dtype", ("fp8",), changes_replies=True),
@@ -188,14 +188,22 @@ def described(options: Mapping[str, Any]) -> str:
     return " ".join(f"{name}={_value(value)}" for name, value in options.items()) or BASELINE
 
 
-def command_lines(best: Mapping[str, Any], model: str, strategy: str) -> tuple[str, str]:
-    """What a person types to have these settings: `localemp generate`, and `localemp serve`."""
+def command_lines(
+    engine_args: Mapping[str, Any], for_generate: Sequence[str], for_serve: Sequence[str]
+) -> tuple[str, str]:
+    """What a person types to have these engine arguments: `localemp generate`, and `localemp serve`.
+
+    Args:
+        engine_args: All, also those that were given.
+        for_generate: The other options that were given, as far as `generate` has them.
+        for_serve: The same for `serve`.
+    """
     import shlex
 
-    engine = [word for name, value in best.items() for word in ("--engine-arg", f"{name}={_value(value)}")]
-    server = [word for name, value in best.items() for word in _as_option(name, value)]
-    generate = shlex.join(["localemp", "generate", "--model", model, "--strategy", strategy, *engine])
-    return generate, shlex.join(["localemp", "serve", "--model", model, "--", *server])
+    engine = [word for name, value in engine_args.items() for word in ("--engine-arg", f"{name}={_value(value)}")]
+    server = [word for name, value in engine_args.items() for word in _as_option(name, value)]
+    generate = shlex.join(["localemp", "generate", *for_generate, *engine])
+    return generate, shlex.join(["localemp", "serve", *for_serve, "--", *server])
 
 
 def _as_option(name: str, value: Any) -> list[str]:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from localemp.bench.trial import Trial
     from localemp.bench.tune import Setting
     from localemp.cli.display import Display
+
+# What options are called in other commands.
+_ELSEWHERE = {"strategy": "strategies"}
 
 
 @click.command()
@@ -61,7 +65,7 @@ def tune(
     """
     from localemp.bench.tune import check_budget, go_on
 
-    seconds, settings = check_budget(budget), _settings(only, keep_replies)
+    seconds, settings = check_budget(budget), _settings(only, keep_replies, dialogues)
     if load_format == "dummy" and reply_tokens is None:
         raise click.UsageError("dummy weights end no reply by themselves: give --reply-tokens, such as 64")
 
@@ -86,7 +90,7 @@ def tune(
             workload = asyncio.run(look_up(assembly, asked))
             trial = Trial(workload, repeats, reply_tokens or recording.result.settings.get("tokens"))
             best = asyncio.run(_search(trial, recording, settings, seconds, display))
-    _advise(recording.result, best, options["model"], options["strategy"])
+    _advise(recording.result, assembly.recipe.engine_args, best)
 
 
 async def _search(
@@ -108,7 +112,7 @@ def _default_out(settings: dict[str, Any]) -> Path:
     return Path("bench") / f"tune-{default_folder(settings).name}.json"
 
 
-def _settings(only: str | None, keep_replies: bool) -> "list[Setting]":
+def _settings(only: str | None, keep_replies: bool, dialogues: int) -> "list[Setting]":
     from localemp.bench.tune import SETTINGS
     from localemp.errors import OptionError, UnknownNameError
 
@@ -120,10 +124,19 @@ def _settings(only: str | None, keep_replies: bool) -> "list[Setting]":
     settings = [known[name] for name in names if not (keep_replies and known[name].changes_replies)]
     if not settings:
         raise OptionError(f"--keep-replies leaves nothing of --only {only} to try", "leave one of them out")
+    # An engine that may compute more at once than there is to answer is no other engine.
+    settings = [
+        replace(each, values=tuple(value for value in each.values if value < dialogues))
+        if each.name == "max_num_seqs"
+        else each
+        for each in settings
+    ]
+    if not any(each.values for each in settings):
+        raise OptionError(f"max_num_seqs: nothing below {dialogues} dialogues to try", "take more --dialogues")
     return settings
 
 
-def _advise(result: "Result", best: dict[str, Any], model: str, strategy: str) -> None:
+def _advise(result: "Result", engine_args: Mapping[str, Any], best: dict[str, Any]) -> None:
     from localemp.bench.tune import CHANGING, CONFIRMED, command_lines, is_faster
 
     if not best:
@@ -137,7 +150,27 @@ def _advise(result: "Result", best: dict[str, Any], model: str, strategy: str) -
         return
     gain = confirmed[1].median("gain") if confirmed else None
     click.echo(f"best: {gain:+.1%} replies/s, measured anew beside the start" if gain is not None else "best:")
-    for line in command_lines(best, model, strategy):
+    for line in command_lines({**engine_args, **best}, _given("generate"), _given("serve")):
         click.echo(f"  {line}")
     if changed := [name for name in best if name in CHANGING]:
         click.echo(f"{' and '.join(changed)}: other replies; score them before you use it (`localemp compare`)")
+
+
+def _given(command: str) -> list[str]:
+    """Options of this call for another command that has them too; engine arguments come by themselves."""
+    from localemp.cli.main import cli
+
+    here = click.get_current_context()
+    other = cli.get_command(here, command)
+    there = {parameter.name: parameter for parameter in other.params} if other else {}
+    words = []
+    for name, value in here.params.items():
+        typed = here.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
+        parameter = there.get(name) or there.get(_ELSEWHERE.get(name, ""))
+        if not typed or parameter is None or name in ("engine_args", "out"):
+            continue
+        if isinstance(value, bool):
+            words.append((parameter.opts if value else parameter.secondary_opts)[0])
+        else:
+            words += [parameter.opts[0], str(value)]
+    return words

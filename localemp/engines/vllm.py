@@ -23,6 +23,7 @@ from localemp.engines.vllm_process import (
     cpu_defaults,
     first_error,
     known_reason,
+    leave_room,
     new_log,
     require_vllm,
     stop_with_us,
@@ -55,7 +56,8 @@ class VLLMEngine(Engine):
         max_model_len: Tokens that prompt and reply may have together; small values let small GPUs serve.
         options: vLLM's engine arguments by name, passed through (tensor_parallel_size, quantization, ...).
         seed: Of sampling at temperatures above 0.
-        concurrency: Dialogues in flight at once.
+        concurrency: Dialogues in flight at once; where None, twice what the started engine computes at once, so that
+            it never waits for the next.
         log: Where vLLM's own messages go; a new file in localemp's cache where None.
 
     Attributes:
@@ -71,10 +73,11 @@ class VLLMEngine(Engine):
         max_model_len: int,
         options: Mapping[str, Any] | None = None,
         seed: int = 0,
-        concurrency: int = concurrency,
+        concurrency: int | None = None,
         log: Path | None = None,
     ) -> None:
-        self.tokenizer, self.concurrency = tokenizer, concurrency
+        self.tokenizer, self._asked_concurrency = tokenizer, concurrency
+        self.concurrency = concurrency or VLLMEngine.concurrency
         self.options: dict[str, Any] = {"max_model_len": max_model_len, "seed": seed, **(options or {})}
         self.max_model_len = int(self.options["max_model_len"])
         self.log = log or new_log()
@@ -209,6 +212,8 @@ class VLLMEngine(Engine):
         self._platform = current_platform.device_name
         if current_platform.is_cpu():
             self.options = cpu_defaults() | self.options
+        else:
+            self.options = leave_room() | self.options
         quiet = {"disable_log_stats": True, "use_tqdm_on_load": False, "enable_log_requests": False}
         # Kept in no local variable: vLLM holds on to this frame, and what lives until the interpreter's end complains.
         before = set(multiprocessing.active_children())
@@ -216,6 +221,8 @@ class VLLMEngine(Engine):
         # As the offline `LLM` has it: batches of a size for throughput, where a server's would be for latency.
         self._llm = AsyncLLM.from_engine_args(arguments, usage_context=UsageContext.LLM_CLASS)
         self._processes = set(multiprocessing.active_children()) - before
+        if self._asked_concurrency is None:
+            self.concurrency = max(self.concurrency, 2 * self.max_num_seqs)
         self._watch = stop_with_us([process.pid for process in self._processes if process.pid])
         logging.getLogger("vllm").handlers[:] = [logging.FileHandler(self.log, encoding="utf-8")]
 

@@ -3,9 +3,12 @@
 Settings for a CPU, a log, an end when we end, and plain words for what stopped them.
 """
 
+import gc
+import math
 import os
 import re
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Sequence
 from importlib.metadata import PackageNotFoundError, version
@@ -16,6 +19,8 @@ from localemp.errors import FatalEngineError
 from localemp.paths import cache_dir
 
 CPU_KV_CACHE_BYTES = 4 * 2**30
+_USUAL_SHARE = 0.92  # of a GPU's memory that vLLM 0.32 takes unless it is told otherwise
+_CONTEXT_SHARE = 0.02  # of it that another process's CUDA context takes
 SMALL_MACHINE = 4  # cores
 
 
@@ -47,6 +52,18 @@ def cpu_defaults() -> dict[str, Any]:
     if "VLLM_CPU_KVCACHE_SPACE" in os.environ:
         return {"enforce_eager": True}
     return {"enforce_eager": True, "kv_cache_memory_bytes": CPU_KV_CACHE_BYTES}
+
+
+def leave_room() -> dict[str, Any]:
+    """What encoder and COMET hold on the GPU stays theirs: vLLM refuses to start where less than its share is free."""
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_initialized():
+        return {}
+    gc.collect()
+    torch.cuda.empty_cache()
+    free, total = torch.cuda.mem_get_info()
+    share = math.floor(100 * free / total) / 100 - _CONTEXT_SHARE
+    return {"gpu_memory_utilization": round(share, 2)} if share < _USUAL_SHARE else {}
 
 
 def stop_with_us(processes: Sequence[int]) -> "subprocess.Popen[bytes]":
@@ -84,6 +101,12 @@ def known_reason(said: str, option: Callable[[str], str]) -> tuple[str, str] | N
             f"not enough memory for the KV cache: it was to have {wanted} GiB, {available} of {total} GiB are free",
             f"ask for less with {option('kv_cache_memory_bytes')}, or end other programs",
         )
+    if short := _TOO_LITTLE_GPU.search(said):
+        free, total, share, wanted = short.groups()
+        return (
+            f"not enough GPU memory: {wanted} GiB were to be taken ({share} of it), {free} of {total} GiB are free",
+            f"ask for a smaller share with {option('gpu_memory_utilization')}, or end other programs on the GPU",
+        )
     if _NO_GPU in said:
         return (
             "this build of vLLM finds no GPU that it could use",
@@ -111,6 +134,10 @@ _TOO_LITTLE_KV = re.compile(
 )
 _TOO_LITTLE_RAM = re.compile(
     r"Available memory on node \d+ \(([\d.]+)/([\d.]+) GiB\).*?requested memory for kv \(([\d.]+) GiB\)", re.DOTALL
+)
+_TOO_LITTLE_GPU = re.compile(
+    r"Free memory on device \S+ \(([\d.]+)/([\d.]+) GiB\) on startup is less than desired GPU memory utilization "
+    r"\(([\d.]+), ([\d.]+) GiB\)"
 )
 _NO_GPU = "Failed to infer device type"
 _KILLED = re.compile(r"Failed core proc\(s\): \{[^}]*: -9\b")

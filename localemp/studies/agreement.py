@@ -29,8 +29,9 @@ class Agreement:
         kappa: Fleiss', which knows only equal and unequal.
         kappa_units: The units that kappa is of: those that have the usual number of raters.
         equal: Share of equal answers among all pairs of raters of a unit.
-        spearman: Mean over pairs of raters; where not all raters answered the same units, over the first, second, ...
-            rater of each unit in place of raters.
+        dialogues: That the units are of.
+        spearman: Mean over pairs of raters, weighted by the units that both answered; where not all raters answered
+            the same units, over the first, second, ... rater of each unit in place of raters.
     """
 
     aspect: str | None
@@ -41,11 +42,12 @@ class Agreement:
     kappa: Estimate
     kappa_units: int
     equal: Estimate
+    dialogues: int
     spearman: Estimate
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
-        names = ("aspect", "group", "units", "raters", "kappa_units")
+        names = ("aspect", "group", "units", "dialogues", "raters", "kappa_units")
         figures = ("alpha", "kappa", "equal", "spearman")
         told = {name: getattr(self, name) for name in names}
         return {**told, **{name: getattr(self, name).as_dict() for name in figures}}
@@ -70,7 +72,7 @@ def agreement(sheet: Sheet, aspect: str | None, group: str | None, bootstrap: Bo
     )
     if not shared.units:
         none = Estimate(None, reason=NO_TWO)
-        return Agreement(aspect, group, 0, (0, 0), none, none, 0, none, none)
+        return Agreement(aspect, group, 0, (0, 0), none, none, 0, none, 0, none)
     several = told[told > 1]
     counts = shared.counts(np.unique(shared.values[np.isfinite(shared.values)]).tolist())
     kappa, kappa_units = _kappa(counts)
@@ -83,6 +85,7 @@ def agreement(sheet: Sheet, aspect: str | None, group: str | None, bootstrap: Bo
         kappa,
         kappa_units,
         Estimate(float((counts * (counts - 1)).sum() / (several * (several - 1)).sum())),
+        len(set(shared.dialogues)),
         _between_raters(shared),
     )
 
@@ -133,15 +136,17 @@ def _kappa(counts: Numbers) -> tuple[Estimate, int]:
 
 
 def _between_raters(shared: Sheet) -> Estimate:
-    places = _places(shared.values)
-    found = []
-    for one, other in combinations(places, 2):
+    pairs: list[tuple[int, Estimate]] = []
+    for one, other in combinations(_places(shared.values), 2):
         both = np.isfinite(one) & np.isfinite(other)
-        estimate = spearman(one[both], other[both])
-        if estimate.value is None:
-            return Estimate(None, reason=estimate.reason)
-        found.append(estimate.value)
-    return Estimate(float(np.mean(found)))
+        pairs.append((int(both.sum()), spearman(one[both], other[both])))
+    most = max(units for units, _ in pairs)
+    if why := next((found.reason for units, found in pairs if units == most and found.value is None), ""):
+        return Estimate(None, reason=why)
+    # A pair counts as much as it has units: the last raters of units may have one or two in common.
+    known = [(found.value, units) for units, found in pairs if found.value is not None]
+    values, weights = zip(*known, strict=True)
+    return Estimate(float(np.average(values, weights=weights)))
 
 
 def _places(values: Numbers) -> Numbers:

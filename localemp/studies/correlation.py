@@ -22,8 +22,9 @@ class Ceiling:
     """What a single person reaches against the others: no judge can be expected to agree with people much better.
 
     Attributes:
-        value: Mean over raters, each against all others of the units that the rater answered; None where there is none.
-        lowest, highest: Of the raters.
+        value: Mean over raters, each against all others of the units that both sides answered, weighted by these units;
+            None where there is none.
+        lowest, highest: Of the raters with at least half as many such units as the one with most.
         raters: How many have a value.
     """
 
@@ -45,6 +46,7 @@ class Correlation:
         aspect: What was asked; None for all aspects together.
         group: The comparison or system; None for all together.
         units: Items (A/B) or replies (rating) that both answered; each aspect counts as one.
+        dialogues: That the units are of.
         spearman, tau_b: Of the judge with the people.
         person_spearman, person_tau_b: The same of single people with the others.
     """
@@ -52,6 +54,7 @@ class Correlation:
     aspect: str | None
     group: str | None
     units: int
+    dialogues: int
     spearman: Estimate
     tau_b: Estimate
     person_spearman: Ceiling
@@ -60,7 +63,7 @@ class Correlation:
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
         figures = ("spearman", "tau_b", "person_spearman", "person_tau_b")
-        told = {name: getattr(self, name) for name in ("aspect", "group", "units")}
+        told = {name: getattr(self, name) for name in ("aspect", "group", "units", "dialogues")}
         return {**told, **{name: getattr(self, name).as_dict() for name in figures}}
 
 
@@ -170,6 +173,7 @@ def _correlation(
         aspect,
         group,
         len(x),
+        len(set(dialogues)),
         measured(spearman, spearman_of),
         measured(kendall, kendall_of),
         _ceiling(theirs, spearman),
@@ -178,7 +182,7 @@ def _correlation(
 
 
 def _ceiling(people: Sheet, measure: Callable[[Numbers, Numbers], Estimate]) -> Ceiling:
-    found = []
+    found: list[tuple[float, int]] = []
     for row in range(len(people.raters)):
         told = np.isfinite(people.values[row])
         without = np.delete(people.values[:, told], row, axis=0)
@@ -186,5 +190,10 @@ def _ceiling(people: Sheet, measure: Callable[[Numbers, Numbers], Estimate]) -> 
         others = Sheet((), units, without, people.ab).combined()
         both = np.isfinite(others)
         value = measure(people.values[row, told][both], others[both]).value
-        found += [] if value is None else [value]
-    return Ceiling(fmean(found), min(found), max(found), len(found)) if found else Ceiling(None)
+        found += [] if value is None else [(value, int(both.sum()))]
+    if not found:
+        return Ceiling(None)
+    most = max(units for _, units in found)
+    ends = [value for value, units in found if 2 * units >= most]
+    mean = fmean((value for value, _ in found), (units for _, units in found))
+    return Ceiling(mean, min(ends), max(ends), len(found))

@@ -104,7 +104,8 @@ def create_study(
             replies = [sheet.reply(said[system][name].text, system) for system in group]
             sheet.add(said[group[0]][name], replies)
     for number in range(checks):
-        _add_check(sheet, said[systems[0].name][rest[number % len(rest)]], kind, asked)
+        # Any system's: always the same one's would show raters whose style is whose.
+        _add_check(sheet, said[_BLIND.choice(systems).name][rest[number % len(rest)]], kind, asked)
     _BLIND.shuffle(sheet.items)
     study = Study.write(
         folder,

@@ -9,8 +9,8 @@ from typing import Any
 from localemp.studies.answers import Answers, Given
 from localemp.studies.study import TIE, Key, Study
 
-BLINDED = ("rater", "kind", "item", "aspect", "reply", "value", "first", "at")
-UNBLINDED = ("rater", "kind", "item", "dialogue", "aspect", "system", "value", "first", "at")
+BLINDED = ("rater", "kind", "item", "aspect", "reply", "value", "first", "seconds", "at")
+UNBLINDED = ("rater", "kind", "item", "dialogue", "aspect", "system", "value", "first", "seconds", "at")
 
 
 def all_given(study: Study, answers: Answers) -> list[Given]:
@@ -42,7 +42,7 @@ def lines_of(given: Iterable[Given], study: Study, unblinded: bool) -> Iterator[
             line |= {"aspect": vote.aspect, "system": " vs ".join(systems)}
             line["value"] = vote.value if vote.reply or vote.value == TIE else _system(key, str(vote.value))
             line["first"] = _system(key, vote.first) if vote.first else ""
-        yield {**line, "at": each.at}
+        yield {**line, "seconds": each.seconds, "at": each.at}
 
 
 def as_csv(lines: Iterable[dict[str, Any]], unblinded: bool) -> str:

@@ -31,6 +31,7 @@ class Opinion:
         judge: What is known of a judge; None for people.
         raters: How many.
         items: How many items one of them answered at least in part.
+        dialogues: How many dialogues these are of.
         unfinished: How many of its answers a judge has given, where some are lacking; else empty.
         preferences: Of an A/B test.
         means, differences: Of ratings.
@@ -41,6 +42,7 @@ class Opinion:
     judge: JudgeStats | None
     raters: int
     items: int
+    dialogues: int
     unfinished: str = ""
     preferences: Sequence[Preference] = ()
     means: Sequence[Mean] = ()
@@ -50,6 +52,7 @@ class Opinion:
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
         told: dict[str, Any] = {"who": self.who, "raters": self.raters, "items": self.items}
+        told["dialogues"] = self.dialogues
         if self.unfinished:
             told["unfinished"] = self.unfinished
         if self.judge:
@@ -144,7 +147,7 @@ def figures_of(
     opinions = [_opinion(study, PEOPLE, None, sheet, None, bootstrap)] if people else []
     for name in known:
         if said := [vote for vote in votes if vote.kind == "judge" and vote.rater == name]:
-            judge = read_stats(study.folder / JUDGES / name)
+            judge = read_stats(study.folder / JUDGES / name, study.key.checks)
             opinions.append(_opinion(study, name, judge, Sheet.of(study, said), sheet if people else None, bootstrap))
     several = len(sheet.raters) > 1
     return Figures(
@@ -161,13 +164,14 @@ def figures_of(
 def _opinion(
     study: Study, who: str, judge: JudgeStats | None, sheet: Sheet, people: Sheet | None, bootstrap: Bootstrap
 ) -> Opinion:
-    aspects, parts = _aspects(study), groups(study)
+    aspects, parts, answered = _aspects(study), groups(study), sheet.only()
     ab = study.manifest.kind == "ab"
     return Opinion(
         who,
         judge,
         len(sheet.raters),
-        len({unit.item for unit in sheet.only().units}),
+        len({unit.item for unit in answered.units}),
+        len(set(answered.dialogues)),
         _unfinished(study, who, judge) if judge else "",
         preferences(sheet, aspects, parts, bootstrap) if ab else (),
         () if ab else means(sheet, aspects, parts, bootstrap),
@@ -179,7 +183,8 @@ def _opinion(
 def _unfinished(study: Study, name: str, judge: JudgeStats) -> str:
     """What a judge lacks that was stopped, failed or asked in part: each pair in both orders, or each reply."""
     votes = read_manifest(study.folder / JUDGES / name)["settings"]["votes"]
-    due = sum(len(item.replies) for item in study.items) * len(study.manifest.aspects) * votes
+    rated = [item for item in study.items if item.id not in study.key.checks]
+    due = sum(len(item.replies) for item in rated) * len(study.manifest.aspects) * votes
     return f"{judge.answers:,} of {due:,} answers" if judge.answers < due else ""
 
 

@@ -18,6 +18,7 @@ _HEADERS = (
     (b"cross-origin-resource-policy", b"same-origin"),
     (b"cache-control", b"no-store"),
 )
+_PORTS = {"http": 80, "https": 443}
 
 
 class Guard:
@@ -29,7 +30,8 @@ class Guard:
     Args:
         app: What it stands before.
         hosts: The names under which it may be called; None is any.
-        url: Where the page is for those who use it, if another server stands before this one.
+        url: Where the page is for those who use it, if another server stands before this one; as `address_of`
+            writes it.
     """
 
     def __init__(self, app: App, hosts: Sequence[str] | None, url: str = "") -> None:
@@ -60,6 +62,22 @@ class Guard:
         if _place(header(scope, b"origin")) != (self.place or host) or header(scope, b"x-study") != "1":
             return "Only this study's own page may do this."
         return ""
+
+
+def address_of(url: str) -> str:
+    """A server's address as browsers send it: in small letters, in ASCII, without the port that its scheme has anyway.
+
+    Raises:
+        ValueError: It is none, or has more in it than a scheme, a host and a port.
+    """
+    parts = urlsplit(url.strip())
+    if parts.scheme not in _PORTS or not parts.hostname or parts.username is not None:
+        raise ValueError("an address is https://HOST or https://HOST:PORT")
+    if parts.path.strip("/") or parts.query or parts.fragment:
+        raise ValueError("the pages are at the root of a host")
+    name = parts.hostname if ":" in parts.hostname else parts.hostname.encode("idna").decode()
+    port = "" if parts.port in (None, _PORTS[parts.scheme]) else f":{parts.port}"
+    return f"{parts.scheme}://{f'[{name}]' if ':' in name else name}{port}"
 
 
 def _name(url: str) -> str | None:

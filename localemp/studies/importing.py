@@ -39,9 +39,10 @@ def read_ratings(path: Path, study: Study, renamed: Mapping[str, str] | None = N
         raise DataError(path, "no line of column names", _FORM, 1)
     rows = csv.DictReader(lines, delimiter=max("\t;,", key=lines[0].count))
     ours = {theirs: name for name, theirs in (renamed or {}).items()}
-    heads = [ours.get(head.strip(), head.strip()) for head in rows.fieldnames or ()]
+    named = _named(path, rows)
+    heads = [ours.get(head, head) for head in named]
     if lacking := [theirs for theirs, name in ours.items() if name not in heads]:
-        raise DataError(path, f"no column {lacking[0]!r}; there are {', '.join(rows.fieldnames or ())}", _FORM, 1)
+        raise DataError(path, f"no column {lacking[0]!r}; there are {', '.join(named)}", _FORM, 1)
     if twice := [name for name in heads if name and heads.count(name) > 1]:
         raise DataError(path, f"two columns are called {twice[0]!r}", _FORM, 1)
     rows.fieldnames = heads
@@ -129,7 +130,7 @@ class _Places:
 
     def reply(self, item: Item, named: str) -> str:
         """The key of a reply that is named by its key or by its system; what is neither stays as it is."""
-        systems = {self.key.systems.get(reply.key, ""): reply.key for reply in item.replies}
+        systems = {self.key.systems[reply.key]: reply.key for reply in item.replies if reply.key in self.key.systems}
         return systems.get(named, named)
 
 
@@ -153,6 +154,14 @@ def _lines(path: Path) -> list[str]:
         if error.message.endswith("the file is empty"):
             raise DataError(path, "the file is empty", _FORM) from error
         raise
+
+
+def _named(path: Path, rows: "csv.DictReader[str]") -> list[str]:
+    """What line 1 calls the columns."""
+    try:
+        return [head.strip() for head in rows.fieldnames or ()]
+    except csv.Error as error:
+        raise DataError(path, f"cannot be read as columns ({error})", _FORM, 1) from error
 
 
 def _numbered(path: Path, rows: "csv.DictReader[str]") -> Iterator[tuple[int, dict[str, str | None]]]:
@@ -182,12 +191,15 @@ def _told(row: Mapping[str, Any]) -> dict[str, str]:
 def _votes(told: Mapping[str, str], item: Item, aspects: Sequence[str], places: _Places) -> Iterator[Vote]:
     rating = places.study.manifest.scale is not None
     reply = places.rated(item, told) if rating else ""
+    first = places.reply(item, told.get("first", ""))
+    if first and first not in [each.key for each in item.replies]:
+        raise OptionError(f"item {item.id}: unknown reply {first!r} in the column first")
     for aspect in aspects or [told["aspect"]]:
         text = told[aspect] if aspects else told["value"]
         if aspects and not text:
             continue  # not every rater has to say something of every aspect
         value = _number(text) if rating else TIE if text.casefold() in TIES else places.reply(item, text)
-        yield Vote(told["rater"], item.id, aspect, value, reply, kind="import")
+        yield Vote(told["rater"], item.id, aspect, value, reply, first, "import")
 
 
 def _number(text: str) -> str | int:

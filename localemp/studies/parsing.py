@@ -18,7 +18,7 @@ _FLAGS = re.IGNORECASE | re.MULTILINE
 _REPLY = r"(?:(?:the )?(?:reply|response|answer|option) )?"
 _WORD = rf"{_REPLY}(?P<value>[AB]|(?:a )?(?:tie|draw)|equal)"
 _CLEAR_WORD = _WORD.replace("[AB]", "(?-i:[AB])")  # within a text "a" is an article
-_NUMBER = r"(?P<value>\d+(?:\.\d+)?)(?P<of> ?(?:/|out of) ?\d+)?"
+_NUMBER = r"(?P<value>[-−]?\d+(?:\.\d+)?)(?P<of> ?(?:/|out of) ?\d+)?"
 _OPEN, _CLOSE = r"[\s\"'*_`(\[{]*", r"[\"'*_`)\]}]*"
 # What may follow a marked answer: the end of line or sentence, a reason, or the next key of a JSON object cut short.
 _THEN = r"(?=\s*(?:$|\.(?!\d)|[;!\n]|,? (?:because|since|as)\b|[-–—] ?(?!or )[a-z]{2}|,\s*[\"']\w+[\"']\s*:))"
@@ -28,10 +28,16 @@ _IS = r"[\"'*_`]*\s*(?:[:=]|\bis\b:?)"
 _SENTENCE = re.compile(
     rf"(?:^|[.!?\n]\s+){_REPLY}(?P<value>(?-i:[AB])) is (?:much |slightly |clearly |the )?(?:better|winner)"
     rf"(?: (?:one|reply|response))?(?: than {_REPLY}[AB])?"
-    r"(?:,? (?:because|since|as)\b(?P<reason>[^.!?\n]*))?(?=[.!?\n]|\Z)",
+    r"(?:,? (?:because|since|as)\b(?P<reason>[^.!?\n]*))?(?=[.!\n]|\Z)",
     _FLAGS,
 )
 _TURN = re.compile(r"\b(?:but|however|although|though|yet|while|whereas|unless|if)\b", re.IGNORECASE)
+# What takes a statement back that stands before it.
+_TAKEN_BACK = re.compile(
+    r"\b(?:but|however|unless|instead|actually|other hand|tie|draw|equal(?:ly)?)\b|(?:[.!?\n]|^)\s*(?:no|wait)\b"
+    r"|\b[AB] (?:is|was|seems|feels|would be) (?:\w+er|more|preferable)\b",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +61,13 @@ def parse_choice(text: str) -> Parsed:
         return _choice(found["value"]) if found else None
 
     def stated(answer: str) -> Iterator[Choice | None]:
-        for pattern in (rf"\[\[{_CLEAR_WORD}\]\]", rf"{_CHOICE_LEAD}{_IS}{_OPEN}{_CLEAR_WORD}{_CLOSE}{_THEN}"):
+        for pattern in (rf"\[\[{_CLEAR_WORD}\]\]{_THEN}", rf"{_CHOICE_LEAD}{_IS}{_OPEN}{_CLEAR_WORD}{_CLOSE}{_THEN}"):
             for found in re.finditer(pattern, answer, _FLAGS):
                 yield _choice(found["value"])
         for found in _SENTENCE.finditer(answer):
-            # "A is better because ..., but B ..." is no verdict.
-            yield None if _TURN.search(found["reason"] or "") else _choice(found["value"])
+            # "A is better because ..., but B ..." is no verdict, and neither is "A is better. But ..."
+            unsure = _TURN.search(found["reason"] or "") or _TAKEN_BACK.search(answer[found.end() :])
+            yield None if unsure else _choice(found["value"])
 
     return _parse(text, "choice", bare, stated, r"(?:A|B|tie)")
 
@@ -70,7 +77,7 @@ def parse_rating(text: str, scale: tuple[int, int]) -> Parsed:
     low, high = scale
 
     def number(found: re.Match[str]) -> int | None:
-        value, of = float(found["value"]), found["of"]
+        value, of = float(found["value"].replace("−", "-")), found["of"]
         if of is not None and float(re.sub(r"\D", "", of)) != high:
             return None
         return int(value) if value.is_integer() and low <= value <= high else None
@@ -82,11 +89,11 @@ def parse_rating(text: str, scale: tuple[int, int]) -> Parsed:
         return number(found) if found else None
 
     def stated(answer: str) -> Iterator[int | None]:
-        for pattern in (rf"\[\[{_NUMBER}\]\]", rf"{_RATING_LEAD}{_IS}{_OPEN}{_NUMBER}{_CLOSE}{_THEN}"):
+        for pattern in (rf"\[\[{_NUMBER}\]\]{_THEN}", rf"{_RATING_LEAD}{_IS}{_OPEN}{_NUMBER}{_CLOSE}{_THEN}"):
             for found in re.finditer(pattern, answer, _FLAGS):
                 yield number(found)
 
-    return _parse(text, "rating", bare, stated, r"\d+(?:/\d+)?")
+    return _parse(text, "rating", bare, stated, r"[-−]?\d+(?:/\d+)?(?!\.)")  # "1." begins a list
 
 
 def _parse(

@@ -54,6 +54,7 @@ FLIPS = (
     "Flips: pairs whose two orders disagree, which makes them ties. First shown: among answers that prefer a reply; "
     "50 % is fair. Intervals: Wilson's, 95 %."
 )
+TOO_FEW = f"With fewer than {FEW} dialogues, intervals over dialogues are rather too narrow."
 
 _Cells = list[tuple[str, Cell]]
 
@@ -72,20 +73,14 @@ def study_tables(figures: Figures, name: str = "", runs: Sequence[str] = ()) -> 
     tables += _agreement(figures)
     tables += [*_people(figures), *_judges(figures)]
     tables += [table for opinion in figures.opinions for table in _correlation(figures, opinion)]
-    few = Note(f"With fewer than {FEW} dialogues, intervals over dialogues are rather too narrow.")
-    is_few = len(set(figures.study.key.dialogues.values())) < FEW
     beside = _beside(figures, runs)
-    made = ((_signature(figures), "all"),)
+    made, keys = ((_signature(figures), "all"),), set[str]()
     return [
         replace(
             table,
-            key=f"{_key(name)}-{table.key}" if name else table.key,
+            key=_unique(f"{_key(name)}-{table.key}" if name else table.key, keys),
             title=f"{name}: {table.title}" if name else table.title,
-            notes=(
-                *(beside if table is tables[0] else ()),
-                *table.notes,
-                *([few] if is_few and any(cell.interval for row in table.rows for cell in row.cells) else []),
-            ),
+            notes=(*(beside if table is tables[0] else ()), *table.notes),
             made=made,
         )
         for table in tables
@@ -123,7 +118,7 @@ def _preferences(figures: Figures, opinion: Opinion) -> list[Table]:
         first, second = systems[group]
         notes = [f"Win: {first} is better; lose: {second} is. {PREFERENCES}", *([POOLED] if size[0] > 1 else [])]
         key = f"preferences-{_key(opinion.who)}-{len(tables) + 1}"
-        tables.append(_table(key, f"{group}: {_who(opinion, *size)}", "Aspect", rows, notes))
+        tables.append(_table(key, f"{group}: {_who(opinion, *size)}", "Aspect", rows, notes, opinion.dialogues))
     return tables
 
 
@@ -139,7 +134,7 @@ def _ratings(figures: Figures, opinion: Opinion) -> list[Table]:
         row.append((mean.aspect, cells.estimate(mean.mean, decimals)))
     note = f"Means from {low} to {high}, a reply's raters averaged first, with 95 % intervals over dialogues."
     key, who = _key(opinion.who), _who(opinion, opinion.raters, opinion.items)
-    tables = [_table(f"ratings-{key}", f"Ratings: {who}", "System", list(by_system.items()), [note])]
+    tables = [_table(f"ratings-{key}", f"Ratings: {who}", "System", list(by_system.items()), [note], opinion.dialogues)]
     rows: list[tuple[str, _Cells]] = [
         (
             f"{each.first} − {each.second}: {each.aspect}",
@@ -157,7 +152,7 @@ def _ratings(figures: Figures, opinion: Opinion) -> list[Table]:
         tests = sum(each.p is not None for each in opinion.differences)
         over = f"; Holm's correction is over {tests} test{'s' if tests > 1 else ''}" if tests else ""
         note = f"Paired t-tests over dialogues, two-sided{over}."
-        tables.append(_table(f"differences-{key}", f"Differences: {who}", "Systems", rows, [note]))
+        tables.append(_table(f"differences-{key}", f"Differences: {who}", "Systems", rows, [note], opinion.dialogues))
     return tables
 
 
@@ -184,7 +179,8 @@ def _agreement(figures: Figures) -> list[Table]:
     if fewer:
         told = listed(f"{_part(each.aspect, each.group)}: {each.kappa_units:,} of {each.units:,}" for each in fewer)
         notes.append(f"Kappa is of what has the usual number of raters ({told}).")
-    return [_table("agreement", "How far people agree", "Aspect", rows, notes)]
+    dialogues = min(each.dialogues for each in figures.agreements)
+    return [_table("agreement", "How far people agree", "Aspect", rows, notes, dialogues)]
 
 
 def _people(figures: Figures) -> list[Table]:
@@ -256,18 +252,27 @@ def _correlation(figures: Figures, opinion: Opinion) -> list[Table]:
     if any(each.group for each in opinion.correlations):
         notes.append(WITHIN.format(part="comparison" if ab else "system"))
     title = f"{opinion.who} and people{UNFINISHED if opinion.unfinished else ''}"
-    return [_table(f"correlation-{_key(opinion.who)}", title, "Aspect", rows, notes, "correlation")]
+    dialogues = min(each.dialogues for each in opinion.correlations)
+    return [_table(f"correlation-{_key(opinion.who)}", title, "Aspect", rows, notes, dialogues, "correlation")]
 
 
 def _table(
-    key: str, title: str, head: str, rows: Sequence[tuple[str, _Cells]], notes: Sequence[str], kind: Kind = "people"
+    key: str,
+    title: str,
+    head: str,
+    rows: Sequence[tuple[str, _Cells]],
+    notes: Sequence[str],
+    dialogues: int = FEW,
+    kind: Kind = "people",
 ) -> Table:
+    """A table; one with intervals over few dialogues says so."""
     reasons: dict[str, dict[str, list[str]]] = {}
     for name, row in rows:
         for column, cell in row:
             if cell.text.endswith(NOT_AVAILABLE):
                 reasons.setdefault(cell.about, {}).setdefault(column, []).append(name)
     why = not_available(reasons, [name for name, _ in rows])
+    is_few = dialogues < FEW and any(cell.interval for _, row in rows for _, cell in row)
     return Table(
         key,
         kind,
@@ -275,7 +280,7 @@ def _table(
         head,
         tuple(column for column, _ in rows[0][1]),
         tuple(Row(name, tuple(cell for _, cell in row)) for name, row in rows),
-        (*why, *map(Note, notes)),
+        (*why, *map(Note, [*notes, *([TOO_FEW] if is_few else [])])),
     )
 
 
@@ -294,3 +299,13 @@ def _who(opinion: Opinion, raters: int, items: int) -> str:
 
 def _key(who: str) -> str:
     return "".join(letter if letter.isalnum() else "-" for letter in who.casefold())
+
+
+def _unique(key: str, taken: set[str]) -> str:
+    """The key with a number where another table has it: judges' names may differ in what a key has no room for."""
+    number, name = 1, key
+    while name in taken:
+        number += 1
+        name = f"{key}-{number}"
+    taken.add(name)
+    return name

@@ -5,7 +5,7 @@ orders disagree the vote is a tie and counts as a flip.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -76,9 +76,14 @@ def read_judge(folder: Path) -> list[Vote]:
     return combine(folder.name, read_records(folder, VOTES))[0]
 
 
-def read_stats(folder: Path) -> JudgeStats:
-    """What is known of a judge; raises as `read_judge` does."""
-    return combine(folder.name, read_records(folder, VOTES))[1]
+def read_stats(folder: Path, without: Collection[str] = ()) -> JudgeStats:
+    """What is known of a judge; raises as `read_judge` does.
+
+    Args:
+        folder: The judge's.
+        without: Items that are not counted: attention checks, where the order of replies decides nothing.
+    """
+    return combine(folder.name, [record for record in read_records(folder, VOTES) if record["item"] not in without])[1]
 
 
 def combine(name: str, records: Iterable[Mapping[str, Any]]) -> tuple[list[Vote], JudgeStats]:

@@ -8,7 +8,7 @@ from localemp.studies.study import TIE, Study
 
 RaterKind = Literal["person", "judge", "import"]
 
-COLUMNS = ("rater", "kind", "item", "dialogue", "aspect", "reply", "system", "value", "first", "at")
+COLUMNS = ("rater", "kind", "item", "dialogue", "aspect", "reply", "system", "value", "first", "seconds", "at")
 """What columns of files of votes are called; no aspect can have such a name."""
 
 
@@ -53,6 +53,8 @@ def check_vote(study: Study, vote: Vote) -> None:
             raise OptionError(
                 f"item {vote.item}, {vote.aspect}: {vote.value!r} is no answer", f"known: {', '.join(keys)}, {TIE}"
             )
+        if vote.reply:
+            raise OptionError(f"item {vote.item}: a choice is about no single reply", "leave the reply out")
         return
     if vote.reply not in keys:
         raise OptionError(f"item {vote.item}: unknown reply {vote.reply!r}", f"known: {', '.join(keys)}")

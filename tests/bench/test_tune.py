@@ -116,7 +116,8 @@ def test_the_same_settings_go_on_and_others_are_refused_with_what_differs(tmp_pa
 
 def test_the_best_is_a_command_line():
     best = {"max_num_seqs": 64, "enable_chunked_prefill": False, "speculative_config": {"method": "ngram"}}
-    generate, serve = command_lines(best, "llama", "similar")
+    given = ["--model", "llama", "--strategy", "similar"]
+    generate, serve = command_lines(best, given, ["--model", "llama"])
     assert generate == (
         "localemp generate --model llama --strategy similar --engine-arg max_num_seqs=64 "
         '--engine-arg enable_chunked_prefill=false --engine-arg \'speculative_config={"method":"ngram"}\''

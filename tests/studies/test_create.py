@@ -79,6 +79,14 @@ def test_a_rating_study_shows_all_systems_at_once_and_checks_lie_outside_the_sam
     assert notes == []
 
 
+def test_a_check_shows_replies_of_any_system(tmp_path):
+    study, _ = create_study(tmp_path / "s", [system("a"), system("b")], "ab", ASKED, sample=2, checks=40)
+    real = [
+        reply.text for name in study.key.checks for reply in study.by_id[name].replies if reply.text != ASKED.check_ab
+    ]
+    assert (len(real), {text.split()[0] for text in real}) == (40, {"a", "b"})
+
+
 def test_an_owner_hears_of_small_samples_empty_and_equal_replies(tmp_path):
     one = Replies("one", (Reply("a", "", turns=("Hi.",)), Reply("b", "So.", turns=("Ho.",))))
     two = Replies("two", (Reply("a", "x", turns=("Hi.",)), Reply("b", "So.", turns=("Ho.",))))

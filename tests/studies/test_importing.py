@@ -75,6 +75,9 @@ def test_numbers_are_read_by_reply_or_system_and_columns_may_have_other_names(tm
         ("ab", "rater,item,aspect,value\nOwner,i0,Empathy,tie\n", "line 2: 'Owner' is the owner's name"),
         ("ab", "rater,item,Empathy,Empathy\n", "line 1: two columns are called 'Empathy'"),
         ("ab", "\n", "csv: the file is empty"),
+        ("ab", "rater,item,aspect,value\rann,i0,Empathy,tie\r", "line 1: cannot be read as columns"),
+        ("ab", "rater,item,aspect,value\nann,i0,Empathy,\n", "line 2: .*'' is no answer"),
+        ("ab", "rater,item,aspect,value,first\nann,i0,Empathy,tie,k1-0\n", "line 2: .*unknown reply 'k1-0' in the col"),
         ("ab", "rater,item\nann,i0\n", "line 1: needs columns aspect and value, or some of Empathy"),
         ("ab", "item,aspect,value\n", "line 1: needs columns rater"),
         ("ab", "rater,item,aspect,value\n", "no rating in it"),
@@ -108,7 +111,7 @@ def test_an_export_with_attention_checks_can_be_read_back(tmp_path, kind, unblin
     ]
     study, _ = create_study(tmp_path / "s", systems, kind, load_asked(), sample=3, checks=1)
     votes = [
-        Vote("ann", item.id, "Empathy", reply.key if kind == "ab" else 2, "" if kind == "ab" else reply.key)
+        Vote("ann", item.id, "Empathy", reply.key if kind == "ab" else 2, "" if kind == "ab" else reply.key, reply.key)
         for item in study.items
         for reply in item.replies[: 1 if kind == "ab" else 2]
     ]
@@ -117,5 +120,15 @@ def test_an_export_with_attention_checks_can_be_read_back(tmp_path, kind, unblin
     file = tmp_path / "votes.csv"
     file.write_text(as_csv(lines_of(answers.given(), study, unblinded), unblinded))
     answers.close()
-    read = [(each.item, each.value, each.reply) for each in read_ratings(file, study)]
-    assert read == [(each.item, each.value, each.reply) for each in votes]
+    read = [(each.item, each.value, each.reply, each.first) for each in read_ratings(file, study)]
+    assert read == [(each.item, each.value, each.reply, each.first) for each in votes]
+
+
+def test_a_check_without_an_answer_is_none(tmp_path):
+    systems = [Replies(name, (Reply("d0", name, turns=("Hi.",)), Reply("d1", name, turns=("Ho.",)))) for name in "xy"]
+    study, _ = create_study(tmp_path / "s", systems, "ab", load_asked(), sample=1, checks=1)
+    (check,) = study.key.checks
+    file = tmp_path / "votes.csv"
+    file.write_text(f"rater,item,aspect,value\nann,{check},Empathy,\n")
+    with pytest.raises(DataError, match="'' is no answer"):
+        read_ratings(file, study)

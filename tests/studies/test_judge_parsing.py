@@ -58,6 +58,13 @@ THOUGHT = "<think>Reply B is better. Or is it?</think>\n"
         ("Reply A is better because it is kind, but reply B asks more.", None),
         ("Reply A is better at grammar and reply B is better at empathy.", None),
         ("Reply A is better.\nReply B is better.", None),
+        ("Reply A is better. But overall they are equal.", None),
+        ("Reply A is better. On the other hand reply B is warmer, so I would call it a tie.", None),
+        ("Reply A is better? No.", None),
+        ("Reply A is better. Reply B is more honest.", None),
+        ("Reply A is better. Reply B is generic.", "A"),
+        ("[[A]] is what some would say, but reply B is better.", None),
+        ("[[A]] because it asks.", "A"),
         ("I do not think that reply A is better.", None),
         ("Reply A is not better.", None),
         ("The better reply is not A.", None),
@@ -124,6 +131,7 @@ def test_choices(text, value):
         ("Rating: 3\nRating: 4", None),
         ("The 3 sentences are fluent.", None),
         ("1. It is kind.\n2. It is short.", None),
+        ("1.\nThe reply is kind.", None),
         ("five", None),
     ],
 )
@@ -137,3 +145,7 @@ def test_the_scale_decides():
     assert parse_rating("8/10", (1, 10)).value == 8
     assert parse_rating("0", (0, 3)).value == 0
     assert parse_rating("4", (0, 3)).value is None
+    for text in ('{"rating": -1}', "-1", "Rating: −1", "[[-1]]"):
+        assert parse_rating(text, (-2, 2)).value == -1
+    assert parse_rating("-3", (-2, 2)).value is None
+    assert parse_rating("1-2", (-2, 2)).value is None

@@ -164,6 +164,22 @@ def test_agreement_by_hand():
     assert (found.units, found.raters, found.kappa_units) == (4, (2, 2), 4)
 
 
+def test_a_rater_of_two_answers_hardly_moves_the_others_figures():
+    rated = partial(sheet, ab=False)
+    draw = np.random.default_rng(0)
+    values = np.full((3, 100), np.nan)
+    values[:2] = draw.integers(1, 6, (2, 100))
+    two = agreement(rated(values[:2]), None, None, FAST).spearman.value
+    (person,) = correlations(rated(values[:1]), rated(values[:2]), ["Empathy"], ["a vs. b"], FAST)
+    values[2, :2] = 1, 5
+    assert agreement(rated(values), None, None, FAST).spearman.value == pytest.approx(two, abs=0.05)
+    (found,) = correlations(rated(values[:1]), rated(values), ["Empathy"], ["a vs. b"], FAST)
+    assert found.person_spearman.value == pytest.approx(person.person_spearman.value, abs=0.06)
+    assert found.person_spearman.highest < 0.5
+    values[2, 1] = np.nan
+    assert agreement(rated(values), None, None, FAST).spearman.value == pytest.approx(two, abs=0.05)
+
+
 def test_kappa_is_of_items_with_the_usual_number_of_raters():
     answers = sheet([[1, 1, -1, 1, 0], [1, 0, -1, 1, 0], [1, 0, -1, np.nan, np.nan]])
     found = agreement(answers, None, None, FAST)

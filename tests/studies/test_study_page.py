@@ -117,6 +117,21 @@ def test_items_are_answered_by_keys_and_a_reload_or_another_device_goes_on(visit
     expect(page.get_by_role("group", name="Coherence").get_by_role("radio", name="Reply 2")).to_be_checked()
 
 
+def test_looking_at_another_tab_does_not_begin_the_item_anew(visit: Visit, server: Server) -> None:
+    page = visit(server.url, viewport=WIDE)
+    begin(page)
+    page.get_by_role("radio", name="Reply 2").first.focus()
+    time.sleep(1)
+    with page.expect_response("**/items"):
+        page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+    expect(page.get_by_role("radio", name="Reply 2").first).to_be_focused()
+    page.keyboard.press("1")
+    kept(page)
+    (given,) = server.answers.given()
+    assert given.seconds is not None
+    assert given.seconds >= 1
+
+
 def test_the_replies_are_in_view_on_a_desktop_and_the_first_gap_is_found_again(visit: Visit, server: Server) -> None:
     page = visit(server.url, viewport=WIDE)
     begin(page)

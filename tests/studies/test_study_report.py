@@ -1,5 +1,6 @@
 """`localemp study report`, and the same tables in `localemp report`."""
 
+import asyncio
 import csv
 import json
 
@@ -9,14 +10,20 @@ from simulated import Raters, as_votes, judged
 from small_runs import four
 from small_study import ASPECTS, small_study
 
+from localemp.engines.base import Completion, Engine, Sampling
 from localemp.errors import RunError
+from localemp.metrics.replies import Replies, Reply
 from localemp.studies.answers import Answers
 from localemp.studies.asked import load_asked
 from localemp.studies.create import create_study, replies_of_items
 from localemp.studies.figures import figures_of
 from localemp.studies.intervals import Bootstrap
+from localemp.studies.judge import Answers as Judged
+from localemp.studies.judge import Judge, questions
+from localemp.studies.judge_prompts import JudgePrompts
 from localemp.studies.study import Study
 from localemp.studies.tables import study_tables
+from localemp.studies.verdicts import read_stats
 from localemp.studies.votes import Vote
 
 
@@ -115,6 +122,50 @@ def test_captions_name_what_each_comparison_has_and_which_judge_is_not_finished(
     answers.close()
     titles = [table.title for table in study_tables(figures_of(study))]
     assert titles[:3] == ["x vs. y: 2 people, 4 items", "x vs. z: 1 person, 4 items", "y vs. z: 0 people, 0 items"]
+
+
+def test_few_dialogues_are_said_where_they_are_few_and_no_two_tables_have_one_key(tmp_path):
+    study = small_study(tmp_path / "s", items=40)
+    judged(study, "llama-3.1", lambda item, aspect: 1.0 if item < 35 else None)
+    lines = judged(study, "llama-3-1", lambda item, aspect: 1.0) / "votes.jsonl"
+    lines.write_text("".join(lines.read_text().splitlines(keepends=True)[: 5 * 6]))
+    tables = [table for table in study_tables(figures_of(study)) if table.key.startswith("preferences")]
+    assert [table.key for table in tables] == ["preferences-llama-3-1-1", "preferences-llama-3-1-1-2"]
+    few = [any("fewer than 30 dialogues" in note.text for note in table.notes) for table in tables]
+    assert dict(zip([table.title.split(": ")[1].split(",")[0] for table in tables], few, strict=True)) == {
+        "llama-3.1": False,
+        "llama-3-1": True,
+    }
+
+
+class Obedient(Engine):
+    """Does what an attention check asks; of two replies it takes the one shown first."""
+
+    name = "obedient"
+
+    async def chat(self, messages, sampling):
+        choice = "B" if f"Reply B: {load_asked().check_ab}" in messages[-1].content else "A"
+        return Completion(json.dumps({"choice": choice}), "stop", 9, 1)
+
+    def describe(self):
+        return {"engine": self.name}
+
+
+def test_attention_checks_do_not_make_a_judge_look_better(tmp_path):
+    said = {name: tuple(Reply(f"d{n}", f"{name} {n}", turns=(f"Hi {n}.",)) for n in range(20)) for name in "xy"}
+    systems = [Replies(name, replies) for name, replies in said.items()]
+    study, _ = create_study(tmp_path / "s", systems, "ab", load_asked(), sample=10, checks=10)
+    judge = Judge(study, JudgePrompts.read(), Sampling())
+    with Judged.open(study.folder / "judges" / "tiny", judge.describe()) as answers:
+        asyncio.run(judge.ask_all(questions(study), Obedient(), answers))
+    assert read_stats(study.folder / "judges" / "tiny").flip_rate == 0.5
+    (opinion,) = figures_of(study).opinions
+    assert (opinion.judge.flip_rate, opinion.judge.answers, opinion.unfinished) == (1.0, 60, "")
+    (judges,) = [table for table in study_tables(figures_of(study)) if table.key == "judges"]
+    assert (
+        dict(zip(judges.columns, [cell.text for cell in judges.rows[0].cells], strict=True))["Checks missed"]
+        == "0 of 10"
+    )
 
 
 def test_a_judge_that_was_stopped_is_marked_and_a_changed_question_is_refused(tmp_path):

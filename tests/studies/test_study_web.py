@@ -18,6 +18,7 @@ from small_study import ASPECTS, small_study
 from starlette.testclient import TestClient
 
 from localemp.studies.answers import Answers
+from localemp.studies.guard import address_of
 from localemp.studies.study import ANSWERS, KEY, Study
 from localemp.studies.votes import Vote
 from localemp.studies.web import StudyApp
@@ -82,6 +83,33 @@ def test_behind_a_server_with_https_its_address_counts(served):
     assert inner.put("/answers", json=answer(), headers=sent).status_code == 200
     refused = inner.put("/answers", json=answer(), headers={**sent, "Origin": "http://10.0.0.7:8300"})
     assert refused.status_code == 403
+
+
+@pytest.mark.parametrize(
+    ("typed", "sent"),
+    [
+        ("https://Study.Example.org/", "https://study.example.org"),
+        ("https://study.example.org:443", "https://study.example.org"),
+        ("http://study.example.org:8080", "http://study.example.org:8080"),
+        ("https://bücher.example", "https://xn--bcher-kva.example"),
+        ("https://[::1]:8300", "https://[::1]:8300"),
+    ],
+)
+def test_an_address_is_what_browsers_send(typed, sent):
+    assert address_of(typed) == sent
+
+
+@pytest.mark.parametrize(
+    "typed",
+    ["study.example.org", "ftp://x.org", "https://x.org:abc", "https://x.org#a", "https://x.org/a", "https://u@x.org"],
+)
+def test_no_address_of_a_server(typed, localemp, tmp_path):
+    with pytest.raises(ValueError):  # whatever is wrong with it
+        address_of(typed)
+    if typed.endswith("#a"):
+        small_study(tmp_path / "study")
+        done = localemp("study", "serve", "study", "--url", typed)
+        assert (done.returncode, "the pages are at the root of a host" in done.stderr) == (2, True)
 
 
 def test_a_wrong_link_opens_nothing(served):
@@ -178,6 +206,7 @@ def test_a_name_alone_lets_in_where_that_is_allowed_and_is_given_once(served):
         json.dumps(answer(item="i9")).encode(),
         json.dumps(answer(aspect="Warmth")).encode(),
         json.dumps(answer(value="k1-0")).encode(),
+        json.dumps(answer(value="tie", reply="k0-1")).encode(),
         json.dumps(answer(value=True)).encode(),
         json.dumps(answer(seconds=-1)).encode(),
         json.dumps(answer(seconds=float("nan"))).encode(),
@@ -240,7 +269,7 @@ def test_the_owner_sees_progress_and_agreement_and_takes_the_votes_blinded_or_no
     blinded = list(csv.DictReader(io.StringIO(owner.get("/owner/votes.csv").text)))
     assert blinded[0] | {"at": "", "first": ""} == {
         "rater": "anna", "kind": "person", "item": "i0", "aspect": "Empathy", "reply": "", "value": "k0-1",
-        "first": "", "at": "",
+        "first": "", "seconds": "3.5", "at": "",
     }  # fmt: skip
     unblinded = [json.loads(line) for line in owner.get("/owner/votes.jsonl?unblinded=1").text.splitlines()]
     assert (unblinded[0]["dialogue"], unblinded[0]["system"], unblinded[0]["value"]) == (
@@ -328,8 +357,9 @@ def test_votes_are_exported_to_a_file(tmp_path, localemp):
     Answers(study.folder / ANSWERS, study).put(Vote("ann", "i2", "Empathy", 4, "k2-1", kind="import"))
     done = localemp("study", "export", "study", "--out", "votes.csv", "--unblinded")
     assert done.stdout == "1 answer: votes.csv\n"
+    assert (tmp_path / "votes.csv").stat().st_mode & 0o777 == 0o600  # it names systems
     (line,) = csv.DictReader((tmp_path / "votes.csv").open())
     assert line | {"at": ""} == {
         "rater": "ann", "kind": "import", "item": "i2", "dialogue": "d2", "aspect": "Empathy", "system": "twostage",
-        "value": "4", "first": "", "at": "",
+        "value": "4", "first": "", "seconds": "", "at": "",
     }  # fmt: skip

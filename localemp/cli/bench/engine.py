@@ -19,6 +19,9 @@ from localemp.cli.bench.options import (
 )
 from localemp.cli.options import data_options, local_model_options, strategy_options
 
+# What vLLM calls the types that a roof can be measured for; else it is bfloat16's.
+_DTYPES = {"float16": "float16", "half": "float16", "float32": "float32", "float": "float32"}
+
 
 @click.command()
 @local_model_options
@@ -84,7 +87,7 @@ def engine(
         title = f"{assembly.profile.name}, {assembly.strategy.name}"
         recording = Recording(out or default_out("engine"), "engine", title, settings, dummy=load_format == "dummy")
         recording.result.notes += dummy_notes(assembly.recipe)
-        dtype = assembly.recipe.engine_args.get("dtype")
+        dtype = _DTYPES.get(str(assembly.recipe.engine_args.get("dtype")), "bfloat16")
         with measured(recording), display.clock("looking up") as say:
             asyncio.run(
                 measure_engine(
@@ -94,7 +97,7 @@ def engine(
                     batch_sizes=batch_sizes,
                     repeats=repeats,
                     tokens=reply_tokens,
-                    hardware=lambda: measure_hardware(dtype if dtype in ("float16", "float32") else "bfloat16"),
+                    hardware=lambda: measure_hardware(dtype),
                     peer=not no_vllm,
                     say=say,
                 )

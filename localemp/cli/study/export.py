@@ -30,6 +30,9 @@ def export(study: Path, form: str, out: Path | None, unblinded: bool) -> None:
         return
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
+        if unblinded:  # like the study's key, for its owner alone
+            out.touch(mode=0o600)
+            out.chmod(0o600)
         out.write_text(text, "utf-8")
     except OSError as error:
         raise OptionError(f"--out {out}: cannot be written: {error.strerror}", "name another file") from error

@@ -66,7 +66,7 @@ def judge(study: Path, votes: int, name: str | None, prompts: Path | None, limit
             failed = sum(question.id in answers.failed for question in asked)
     if tally is not None:
         _say_how_fast(tally)
-    _say(read_stats(folder))
+    _say(read_stats(folder, rated.key.checks))
     click.echo(f"judge: {folder}")
     if failed:
         click.echo(f"next: {folder / Answers.lines} says why; the same command asks again for what failed", err=True)

@@ -3,7 +3,6 @@
 import shlex
 import socket
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import click
 
@@ -45,14 +44,16 @@ def serve(
     local = host in _LOOPBACK and not url
     rated = Study.read(study)
     answers = Answers(study / ANSWERS, rated)
-    app = StudyApp(rated, answers, signup=local or open_signup, hosts=_LOOPBACK if local else None, url=url or "")
+    app = StudyApp(
+        rated, answers, signup=local or open_signup, hosts=_LOOPBACK if local else None, url=base if url else ""
+    )
 
     def ready() -> None:
         if local or open_signup:
             click.echo(f"By a name alone, {'on this machine' if local else 'from anywhere'}: {base}/")
-        if not local and not url:
+        if not local and base.startswith("http:"):
             click.echo(
-                f"warning: {host} is reached without encryption; beyond a network that you trust, put a server with "
+                f"warning: {base} is reached without encryption; beyond a network that you trust, put a server with "
                 "https before it and give its address as --url",
                 err=True,
             )
@@ -83,8 +84,9 @@ def _url_of(host: str, port: int) -> str:
 
 def _checked(url: str) -> str:
     from localemp.errors import OptionError
+    from localemp.studies.guard import address_of
 
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.netloc or parts.path.strip("/") or parts.query:
-        raise OptionError(f"--url {url!r} is no address of a server", "for example https://study.example.org")
-    return url.rstrip("/")
+    try:
+        return address_of(url)
+    except ValueError as error:
+        raise OptionError(f"--url {url!r}: {error}", "for example https://study.example.org") from error

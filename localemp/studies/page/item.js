@@ -5,7 +5,8 @@ import { $, hidden, make, ownDirection } from "./elements.js";
 import { changed, choose, isFailing, isUnkept, said } from "./keeping.js";
 
 let current = 0; // the question that keys answer
-let shownAt = 0; // by the page's clock
+let shown = ""; // the item's id
+let shownAt = 0; // since when, by the page's clock
 let byKey = false; // whether the last choice came from the keyboard
 let onward = () => {}; // to the next item
 
@@ -15,7 +16,7 @@ export const fieldsets = () => [...document.querySelectorAll("#questions fieldse
 export function fillItem(next) {
   const { study, place } = here;
   onward = next;
-  shownAt = performance.now();
+  if (shown !== item().id) [shown, shownAt] = [item().id, performance.now()];
   $("#talk h2").textContent = `Conversation ${place + 1} of ${items().length}`;
   $("#talk ol").replaceChildren(...item().turns.map(turn));
   $("#questions").replaceChildren(...(study.scale ? rated(item()) : compared(item())));

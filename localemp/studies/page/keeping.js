@@ -36,9 +36,16 @@ export function choose(question, value, seconds) {
   flush();
 }
 
-/** Take over what the server has. */
-export const take = (answers) =>
-  answers.forEach(([item, aspect, reply, value]) => said.set(idOf({ item, aspect, reply }), value));
+/** Take over what the server has; whether anything of it is new. */
+export function take(answers) {
+  let isNew = false;
+  for (const [item, aspect, reply, value] of answers) {
+    const id = idOf({ item, aspect, reply });
+    isNew ||= said.get(id) !== value;
+    said.set(id, value);
+  }
+  return isNew;
+}
 
 export const forget = () => waiting.clear();
 
@@ -82,7 +89,10 @@ export function notice(problem) {
   const element = $("#notice");
   element.hidden = !problem;
   if (!problem) return;
-  if (!waiting.size) return element.replaceChildren(problem);
+  if (!waiting.size) {
+    element.dataset.text = "";
+    return element.replaceChildren(problem);
+  }
   const again = make("button", "", "Try now");
   again.addEventListener("click", flush);
   const many = `${waiting.size} ${waiting.size === 1 ? "answer is" : "answers are"} not kept yet.`;

@@ -126,7 +126,7 @@ async function refresh() {
   const answer = await request("GET", "/items").then((response) => response.ok && response.json()).catch(() => null);
   if (!answer || howMany().chosen !== before.chosen) return;
   if (answer.rater !== here.rater) return location.reload();
-  take(answer.answers);
+  if (!take(answer.answers)) return;
   if (!$("#work").hidden && !fieldsets().some(isDraft)) showItem();
   if (!$("#end").hidden) showEnd();
 }
