@@ -138,7 +138,7 @@ async def test_an_actor_refuses_to_answer_otherwise_than_the_run_says(words, tmp
     settings = Assembly(recipe).settings(dialogues, "test")
 
     async def stopped(recipe, settings):
-        actor = await asyncio.to_thread(EngineActor, recipe, settings, tmp_path, 4, dialogues[0])
+        actor = await asyncio.to_thread(EngineActor, recipe, settings, tmp_path, dialogues[0])
         return pickle.loads((await actor({"share": pickle.dumps(dialogues[:2])}))["answers"]).stopped
 
     assert await stopped(recipe, settings) is None

@@ -120,11 +120,13 @@ async def run_throughput(
                 *(sys.executable, "-c", _PROGRAM, json.dumps([asked, dict(engine_args), drawn])),
                 stdin=asyncio.subprocess.DEVNULL, stdout=stream, stderr=stream, start_new_session=True,
             )  # fmt: skip
-        with _ended_at_last(process.pid):
-            try:
+        try:
+            with _ended_at_last(process.pid):
                 await asyncio.wait_for(process.wait(), limit)
-            except TimeoutError as error:
-                raise EngineError(f"vLLM's benchmark took longer than {limit:.0f} s", f"its log: {log}") from error
+        except TimeoutError as error:
+            raise EngineError(f"vLLM's benchmark took longer than {limit:.0f} s", f"its log: {log}") from error
+        finally:
+            await process.wait()  # or it would stay as a zombie
         if process.returncode or not out.exists():
             said = log.read_text("utf-8", "replace")
             known = known_reason(said, lambda name: f"--engine-arg {name}")

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import psutil
 import pytest
+from processes import command_line
 
 from localemp.assembly import Assembly
 from localemp.bench.chosen import choose
@@ -116,6 +117,14 @@ def test_the_roofline_counts_what_was_computed():
     assert roofline.place(Work(8e12, 2e12, 2.0)) == {"flops_per_byte": 4.0, "tflops": 2.0}
 
 
+def test_every_replica_reads_the_weights():
+    shape = ModelShape.from_config(CONFIG)
+    one, two = (Roofline(shape, 1e6, 1e9, 2, "", replicas=replicas).decode(4, 20.0, 0.01) for replicas in (1, 2))
+    assert one is not None and two is not None
+    assert two.bytes - one.bytes == shape.bytes_per_step(1, 0)
+    assert two.operations == one.operations
+
+
 def test_the_range_of_a_roof_is_that_of_the_share_under_it():
     measured = Hardware("CPU", (20.0, 25.0, 40.0), (1.0, 1.0, 1.0), "bfloat16", {"threads": 2})
     roofline = Roofline(None, 25e9, 1e12, 1, "", measured)
@@ -164,7 +173,7 @@ async def test_vllms_benchmark_is_ended_when_it_takes_too_long(tmp_path, monkeyp
     with pytest.raises(EngineError, match="took longer than 1 s") as caught:
         await run_throughput(tmp_path, ["hello"], 4, {}, Sampling(), limit=1)
     assert str(tmp_path) in caught.value.hint
-    running = [process.cmdline() for process in psutil.Process(os.getpid()).children(recursive=True)]
+    running = [command_line(process) for process in psutil.Process(os.getpid()).children(recursive=True)]
     assert not [words for words in running if any("vllm.benchmarks" in word for word in words)]
 
 
@@ -196,6 +205,16 @@ def test_a_build_without_its_gpu_is_told_apart():
     assert known is not None
     assert "no GPU" in known[0]
     assert "CPU build" in known[1]
+
+
+def test_a_gpu_that_others_use_is_told_in_numbers():
+    said = (
+        "ValueError: Free memory on device cuda:0 (61.5/79.19 GiB) on startup is less than desired GPU memory "
+        "utilization (0.92, 72.85 GiB). Decrease GPU memory utilization or reduce GPU memory used by other processes."
+    )
+    told, hint = known_reason(said, lambda name: f"--{name}") or ("", "")
+    assert told == "not enough GPU memory: 72.85 GiB were to be taken (0.92 of it), 61.5 of 79.19 GiB are free"
+    assert "--gpu_memory_utilization" in hint
 
 
 @pytest.mark.skipif(psutil.virtual_memory().total > 100 * 2**30, reason="a model of 70B fits this machine")

@@ -43,8 +43,17 @@ def test_where_nothing_would_fit_it_says_what_would(free):
     )
 
 
+def test_a_gpu_that_cannot_be_asked_is_no_machine_without_one(monkeypatch, tmp_path):
+    script = tmp_path / "nvidia-smi"
+    script.write_text("#!/bin/sh\necho NVIDIA H100, 81559 MiB, 580.0\n")
+    script.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    assert free_memory({}) is None
+
+
 def test_what_is_free_here():
     free = free_memory({})
+    assert free is not None
     assert free.bytes > 0
     if not free.gpu:
         assert free.bytes <= psutil.virtual_memory().total

@@ -133,6 +133,7 @@ def test_a_step_reads_the_experts_that_its_tokens_meet():
     assert shape.parameters - shape.active_parameters == 2 * expert
     one, many = shape.bytes_per_step(1, 0), shape.bytes_per_step(1000, 0)
     assert many - one == pytest.approx(2 * 2 * expert)
+    assert shape.bytes_per_step(1, 0, computed=1000) == many  # one prompt of many tokens meets them all
 
 
 @pytest.mark.parametrize(

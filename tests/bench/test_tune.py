@@ -5,10 +5,13 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 
 from localemp.bench.result import Point, Recording, read_result
 from localemp.bench.tune import CONFIRMED, PART, Setting, Tuning, check_budget, command_lines, go_on, is_faster
+from localemp.cli.main import cli
+from localemp.cli.tune import _given
 from localemp.engines.base import Sampling
 from localemp.errors import FatalEngineError, OptionError
 
@@ -128,6 +131,28 @@ def test_the_best_is_a_command_line():
     )
 
 
+def test_the_command_line_has_what_was_given():
+    command = cli.get_command(click.Context(cli), "tune")
+    assert command is not None
+    words = [
+        "-m",
+        "llama",
+        "--strategy",
+        "similar",
+        "--shots",
+        "3",
+        "--no-labels",
+        "--dialogues",
+        "32",
+        "--split",
+        "valid",
+    ]
+    with command.make_context("tune", [*words, "--engine-arg", "dtype=half"]):
+        asked = ["--model", "llama", "--strategy", "similar", "--shots", "3", "--no-labels", "--split", "valid"]
+        assert _given("generate") == asked
+        assert _given("serve") == ["--model", "llama", "--strategies", "similar", "--shots", "3", "--no-labels"]
+
+
 @pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("1.5m", 90), ("2h", 7200)])
 def test_times_are_read(text, seconds):
     assert check_budget(text) == seconds
@@ -145,6 +170,7 @@ def test_bad_input_is_one_line(localemp):
         (("--budget", "10"), "--budget: 10 of what?"),
         (("--only", ""), "unknown setting ''"),
         (("--only", "quantization", "--keep-replies"), "leaves nothing"),
+        (("--only", "max_num_seqs", "--dialogues", 16), "max_num_seqs: nothing below 16 dialogues to try"),
         (("--strategy", "few-shot:x"), "unknown strategy 'few-shot:x'"),
         (("--out", "file/r.json"), "that is no folder"),
         (("--model", "gpt-4o-mini"), "answers on a server"),

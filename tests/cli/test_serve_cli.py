@@ -12,6 +12,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from processes import command_line
 
 pytestmark = pytest.mark.usefixtures("tiny_folder")
 FAKE = Path(__file__).parent.parent / "serving" / "fake_vllm.py"
@@ -101,7 +102,7 @@ def test_keys_guard_it_and_are_shown_nowhere(serve, localemp, port):
         env = {**os.environ, "LOCALEMP_API_KEY": key}
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env, check=False)
         assert (done.returncode == 0) == good, done.stderr
-    arguments = [child.cmdline() for child in psutil.Process(process.pid).children(recursive=True)]
+    arguments = [command_line(child) for child in psutil.Process(process.pid).children(recursive=True)]
     process.send_signal(signal.SIGTERM)
     _, said = process.communicate(timeout=60)
     assert "sk-" not in text + said + str(arguments) + log_of(localemp)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from processes import command_line
 
 from localemp.assembly import Assembly
 from localemp.errors import FatalEngineError, OptionError
@@ -32,14 +33,6 @@ def free_port():
 def fakes(parent):
     """The stand-ins that a process has started."""
     return [child for child in parent.children() if str(FAKE) in command_line(child)]
-
-
-def command_line(process):
-    """Empty for one that has ended and that its parent has not yet collected, as an earlier test may leave them."""
-    try:
-        return process.cmdline()
-    except psutil.ZombieProcess:
-        return []
 
 
 @pytest.fixture
