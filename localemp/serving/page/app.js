@@ -1,4 +1,8 @@
-// The page of `localemp serve`. Whatever a model wrote is only ever set as text.
+// The page of `localemp serve`: a talk, and who answers in it.
+
+import { $, make } from "./elements.js";
+import { inside } from "./inside.js";
+import { Problem, brokeOff, events, request, stopped } from "./server.js";
 
 const PARTS = {
   "zero-shot": "is told to listen with empathy",
@@ -7,18 +11,13 @@ const PARTS = {
   "knowledge": "hears what people then often feel, want and need",
   "two-stage": "names the feeling and the situation before it replies",
 };
-const RELATIONS = { xReact: "Feels", xWant: "Wants", xNeed: "Needs", xIntent: "Meant to", xEffect: "What follows" };
-const STEPS = { feeling: "Feeling named", reply: "Reply written" };
-const KEY = "localemp-key";
 
-const $ = (selector) => document.querySelector(selector);
 const [first, second] = [$("#first"), $("#second")];
 const [draft, dialog] = [$("textarea"), $("dialog")];
 
 const models = new Map(); // what /v1/models lists, by id
 const talk = []; // exchanges, oldest first: what was said, the replies, the one that the talk goes on with
 let answering = null; // aborts the replies that are being written
-let keyAsked = null; // both sides of a comparison wait for one dialog
 
 // The talk: one exchange is what a person said and one reply, or two to compare.
 
@@ -178,148 +177,6 @@ function belowReply({ text, problem, finish, trace, again }, wasStopped) {
   return [...cut, ...(trace ? [inside(trace)] : [])];
 }
 
-// What happened inside.
-
-function inside(trace) {
-  const summary = make("summary", "", "What happened inside", make("span", "score", ` · ${seconds(trace.seconds.all)}`));
-  return make("details", "inside", summary, ...[feeling, exemplars, inferences, steps].flatMap((part) => part(trace)));
-}
-
-const part = (title, ...children) => [make("section", "", make("h3", "", title), ...children)];
-
-function feeling({ stages }) {
-  const stage = stages.find(({ name }) => name === "feeling");
-  return stage ? part("Feeling and situation", make("p", "", stage.text)) : [];
-}
-
-function exemplars({ exemplars: shown, stages }) {
-  if (!shown?.length) return [];
-  const dropped = stages.at(-1).exemplars_dropped;
-  const list = make("ul", "", ...shown.map((one) => make("li", "", exemplar(one))));
-  const note = `Left out, to keep the prompt short enough: the last ${dropped} of ${shown.length}.`;
-  const title = shown[0].score === null ? "Example talks it read" : "Example talks it read, most alike first";
-  return part(title, list, ...(dropped ? [make("p", "who", note)] : []));
-}
-
-function exemplar({ turns, score }) {
-  const summary = make("summary", "", make("span", "first", turns[0]), ...(score === null ? [] : [similarity(score)]));
-  const lines = turns.map((turn, i) => make("li", "", make("span", "who", i % 2 ? "Listener: " : "Speaker: "), turn));
-  return make("details", "exemplar", summary, make("ol", "", ...lines));
-}
-
-function similarity(score) {
-  const bar = make("i");
-  bar.style.setProperty("--part", `${100 * Math.max(score, 0)}%`);
-  return make("span", "score", bar, make("span", "unseen", "alike by "), score.toFixed(2));
-}
-
-function inferences({ inferences: kept, inferences_dropped }) {
-  const dropped = inferences_dropped ?? {};
-  const relations = Object.keys({ ...RELATIONS, ...kept }).filter((name) => kept?.[name] || dropped[name]);
-  if (!relations.length) return [];
-  const rows = relations.flatMap((name) => [make("dt", "", relation(name)), make("dd", "", ...chips(kept?.[name]))]);
-  return part("What the speaker may feel, want and need", make("dl", "", ...rows), ...notChosen(dropped));
-}
-
-const relation = (name) => RELATIONS[name] ?? name;
-const chip = (text) => [make("span", "chip", text), " "];
-const chips = (texts) => (texts?.length ? texts.flatMap(chip) : [make("span", "who", "nothing that fits")]);
-
-function notChosen(dropped) {
-  const why = ({ reason, value }) => ` – ${reason}${value === null ? "" : ` (${value.toFixed(2)})`}`;
-  const line = (name, one) => make("li", "", `${relation(name)}: ${one.text}`, make("span", "who", why(one)));
-  const lines = Object.entries(dropped).flatMap(([name, all]) => all.map((one) => line(name, one)));
-  if (!lines.length) return [];
-  return [make("details", "", make("summary", "", `Not chosen (${lines.length})`), make("ul", "", ...lines))];
-}
-
-function steps({ stages, seconds: spent }) {
-  const figure = make("span", "who", ` · ${seconds(spent.lookup)}`);
-  const lookup = spent.lookup >= 0.005 ? [make("p", "", "Looked up", figure)] : [];
-  return part("Step by step", ...lookup, ...stages.map(step));
-}
-
-function step({ name, messages, prompt_tokens, completion_tokens, seconds: spent }) {
-  const counted = prompt_tokens === null ? "" : ` · ${prompt_tokens} tokens read, ${completion_tokens} written`;
-  const figures = `${counted} · ${seconds(spent)}`;
-  const sent = messages.map(({ role, content }) => make("div", "", make("span", "who", role), make("pre", "", content)));
-  const opened = make("details", "", make("summary", "", "What the model was sent"), ...sent);
-  return make("div", "", STEPS[name] ?? name, make("span", "who", figures), opened);
-}
-
-const seconds = (number) => `${number.toFixed(number < 1 ? 2 : 1)} s`;
-
-// The server.
-
-class Problem extends Error {
-  constructor(what, todo) {
-    super(/[.!?]$/.test(what) ? what : `${what}.`);
-    this.todo = todo;
-  }
-
-  lines() {
-    return [make("strong", "", this.message), ` ${this.todo}`];
-  }
-}
-
-const brokeOff = (why) => new Problem(["The reply broke off", why].filter(Boolean).join(": "), "Try again in a moment.");
-const stopped = () => new Problem("Stopped.", "What you wrote is back below.");
-const unreachable = () => new Problem("The server cannot be reached.", "Is localemp serve running? Then try again.");
-
-async function request(path, options = {}) {
-  const key = sessionStorage.getItem(KEY);
-  const headers = { "Content-Type": "application/json", ...(key && { Authorization: `Bearer ${key}` }) };
-  const response = await fetch(path, { ...options, headers }).catch((error) => {
-    throw options.signal?.aborted ? error : unreachable();
-  });
-  if (response.ok) return response;
-  if (response.status === 401 && (await askKey(key))) return request(path, options);
-  throw await refusal(response);
-}
-
-/** The problem behind a status: what went wrong, and what to do. */
-async function refusal(response) {
-  const answer = await response.json().catch(() => null);
-  const why = answer?.error?.message ?? `status ${response.status}`;
-  const wait = response.headers.get("Retry-After");
-  const later = /^\d+$/.test(wait) ? `${wait} seconds` : "a moment";
-  if (response.status === 401) return new Problem("The server asks for a key.", "Try again to enter it.");
-  if (response.status === 429) return new Problem("The server is busy.", `Try again in ${later}.`);
-  if (answer?.error?.code === "context_length_exceeded" || /context length/i.test(why)) {
-    const todo = "Write less, pick a simpler strategy, or start a new talk.";
-    return new Problem("This talk is longer than the model can read.", todo);
-  }
-  if (response.status >= 500) return new Problem(`The server could not answer: ${why}`, "Try again in a moment.");
-  return new Problem(`The server did not accept this: ${why}`, "Change it or pick another model, then try again.");
-}
-
-/** The data of each server-sent event. */
-async function* events(response) {
-  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
-  let rest = "";
-  for (let piece = await reader.read(); !piece.done; piece = await reader.read()) {
-    const lines = (rest + piece.value).split(/\r?\n/);
-    rest = lines.pop();
-    for (const line of lines) if (line.startsWith("data:")) yield line.slice(5).trim();
-  }
-}
-
-function askKey(refused) {
-  keyAsked ??= new Promise((resolve) => {
-    const said = refused ? "It does not know the one you gave." : "It is kept in this tab only, until you close it.";
-    $("#key-said").textContent = said;
-    dialog.returnValue = "";
-    dialog.showModal();
-    dialog.onclose = () => {
-      keyAsked = null;
-      if (dialog.returnValue) sessionStorage.setItem(KEY, dialog.querySelector("input").value);
-      dialog.querySelector("form").reset();
-      resolve(dialog.returnValue);
-    };
-  });
-  return keyAsked;
-}
-
 // Who answers.
 
 async function loadModels() {
@@ -369,15 +226,6 @@ function toggleCompare() {
 }
 
 // Small things of the page.
-
-/** An element with a class; texts among its children stay texts. */
-function make(tag, className = "", ...children) {
-  const element = document.createElement(tag);
-  if (className) element.className = className;
-  if (tag === "button") element.type = "button";
-  element.append(...children);
-  return element;
-}
 
 function bubble(said) {
   return Object.assign(make("p", "said", make("span", "unseen", "You: "), said), { dir: "auto" });

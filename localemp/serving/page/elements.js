@@ -1,0 +1,12 @@
+// What the page is made with. Whatever a model wrote is only ever set as text.
+
+export const $ = (selector) => document.querySelector(selector);
+
+/** An element with a class; texts among its children stay texts. */
+export function make(tag, className = "", ...children) {
+  const element = document.createElement(tag);
+  if (className) element.className = className;
+  if (tag === "button") element.type = "button";
+  element.append(...children);
+  return element;
+}
