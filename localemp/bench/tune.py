@@ -21,7 +21,7 @@ from localemp.settings import compare_settings
 
 OBJECTIVE = "replies_per_s"
 PART, CONFIRMED = "trials", "confirmed"
-BASELINE = "as localemp starts it"
+BASELINE = "to begin with"
 
 
 @dataclass(frozen=True, slots=True)

@@ -140,12 +140,12 @@ def _advise(result: "Result", engine_args: Mapping[str, Any], best: dict[str, An
     from localemp.bench.tune import CHANGING, CONFIRMED, command_lines, is_faster
 
     if not best:
-        click.echo("nothing was faster beyond the spread than localemp's own settings")
+        click.echo("nothing was faster beyond the spread than the settings it began with")
         return
     confirmed = result.parts.get(CONFIRMED)
     if confirmed and not is_faster(confirmed[1], confirmed[0]):
         click.echo(
-            "what was fastest is not faster beyond the spread when it is measured anew: keep localemp's settings"
+            "what was fastest is not faster beyond the spread when it is measured anew: keep the settings it began with"
         )
         return
     gain = confirmed[1].median("gain") if confirmed else None
