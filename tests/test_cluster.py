@@ -11,6 +11,7 @@ from dataclasses import replace
 
 import psutil
 import pytest
+from processes import command_line
 
 from localemp.assembly import Assembly
 from localemp.data.sources import load_dialogues
@@ -97,8 +98,8 @@ def test_a_cluster_writes_the_run_that_one_machine_writes(localemp, words, addre
 def test_an_actor_that_is_killed_loses_and_doubles_nothing(localemp, words, address, tmp_path):
     process = localemp.start(*words(seconds=1.0), "--out", "run", "--ray", address)
     wait_for_lines(process, tmp_path / "run", 4)
-    actors = [child for child in psutil.Process().children(recursive=True) if "ray::MapWorker" in child.name()
-              or "ray::MapWorker" in " ".join(child.cmdline())]  # fmt: skip
+    family = psutil.Process().children(recursive=True)
+    actors = [child for child in family if "ray::MapWorker" in " ".join(command_line(child))]
     actors[0].kill()
     before = len(lines_of(tmp_path / "run"))
     _, error = process.communicate(timeout=100)
