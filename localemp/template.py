@@ -178,6 +178,6 @@ def read_prompts(path: Path, form: type[P], example: Path) -> P:
         fields: dict[str, Any] = tomllib.loads(content.decode("utf-8"))
         return form(**{**fields, "sha256": hashlib.sha256(content).hexdigest()})
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise PromptError(f"{path}: no valid TOML: {error}") from error
+        raise PromptError(f"{path}: no valid TOML: {error}", f"compare with {example}") from error
     except ValidationError as error:
         raise PromptError(f"{path}: {mistakes(error)}", f"compare with {example}") from error

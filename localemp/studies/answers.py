@@ -98,6 +98,7 @@ class Answers:
                 if has_link or known not in (None, name):
                     hint = "open the link that you were given, or choose another name"
                     raise OptionError(f"the name {known!r} is taken", hint)
+                _check_not_imported(connection, name, kind)
                 return _give_token(connection, name, kind)
 
         return self._use(write)
@@ -129,6 +130,8 @@ class Answers:
                     if known not in (None, name):
                         hint = f"write {shlex.quote(str(known))}, or choose another name"
                         raise OptionError(f"{name!r} is too much like {known!r}", hint)
+                    if known is None:
+                        _check_not_imported(connection, name, kind)
                     made[name] = _give_token(connection, name, kind) if name in again or not has_link else None
             return made
 
@@ -258,6 +261,14 @@ def _known(connection: sqlite3.Connection, name: str, kind: RaterRole) -> tuple[
         (known, token is not None) for known, token in rows if known.casefold() == name.casefold()
     ]
     return max(alike, key=lambda row: row[0] == name, default=(None, False))
+
+
+def _check_not_imported(connection: sqlite3.Connection, name: str, kind: RaterRole) -> None:
+    rows = connection.execute("SELECT name FROM raters WHERE kind = 'import'").fetchall()
+    if kind == "person" and name.casefold() in [known.casefold() for (known,) in rows]:
+        raise OptionError(
+            f"answers of {name!r} were imported, and would count as a second person's", "choose another name"
+        )
 
 
 def _give_token(connection: sqlite3.Connection, name: str, kind: RaterRole) -> str:

@@ -128,7 +128,11 @@ def create_study(
         created=time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime()),
         versions={"localemp": version("localemp")},
     )
-    return study, _notes(systems, study, common, sample)
+    notes = _notes(systems, study, common, sample)
+    if checks > (spare := max(0, len(common) - sample)):
+        again = "conversations are seen again in checks, which gives these away"
+        notes.append(f"{checks:,} checks, and {spare:,} dialogues beside the sample: {again}; take fewer checks")
+    return study, notes
 
 
 def replies_of_items(path: Path) -> list[Replies]:
@@ -171,7 +175,7 @@ def _check_systems(systems: Sequence[Replies], kind: Kind) -> None:
     if tie := next((name for name in names if name.casefold() in TIES), None):
         raise OptionError(f"a system called {tie!r} could not be told from a tie", "rename it")
     if len(names) < (2 if kind == "ab" else 1):
-        raise OptionError(f"one system ({names[0]}): an A/B test compares two or more", "name a second run")
+        raise OptionError(f"one system ({names[0]}): an A/B test compares two or more", "name a second one")
     if twice := [name for name in names if names.count(name) > 1]:
         raise OptionError(f"two systems are called {twice[0]}", "rename a run's folder")
     if bare := [system.name for system in systems if not all(item.turns for item in system.items)]:
@@ -214,7 +218,7 @@ def _notes(systems: Sequence[Replies], study: Study, common: Sequence[str], samp
         notes.append(f"in {same:,} of {len(rated):,} items all replies are the same")
     title = study.manifest.title
     if told := [name for name in study.systems if re.search(rf"(?<!\w){re.escape(name)}(?!\w)", title, re.IGNORECASE)]:
-        notes.append(f"raters read the title {title!r}, which names {told[0]}")
+        notes.append(f"raters read the title {title!r}, which names {' and '.join(told)}")
     return notes
 
 

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from localemp.data.textfile import read_lines
-from localemp.errors import DataError, OptionError
+from localemp.errors import DataError, OptionError, UnknownNameError
 from localemp.studies.answers import Answers
 from localemp.studies.raters import clean_name
 from localemp.studies.study import TIE, TIES, Item, Study
-from localemp.studies.votes import Vote, check_vote
+from localemp.studies.votes import COLUMNS, Vote, check_vote
 
 _FORM = "docs/studies.md has the form; --column ours=theirs renames one"
 
@@ -38,6 +38,9 @@ def read_ratings(path: Path, study: Study, renamed: Mapping[str, str] | None = N
     if not lines[0].strip():
         raise DataError(path, "no line of column names", _FORM, 1)
     rows = csv.DictReader(lines, delimiter=max("\t;,", key=lines[0].count))
+    known = [*COLUMNS, *(aspect.name for aspect in study.manifest.aspects)]
+    if strange := [name for name in renamed or () if name not in known]:
+        raise UnknownNameError("column", strange[0], known, "--column is OURS=THEIRS")
     ours = {theirs: name for name, theirs in (renamed or {}).items()}
     named = _named(path, rows)
     heads = [ours.get(head, head) for head in named]
@@ -128,6 +131,10 @@ class _Places:
         alone = item.replies[0].key if len(item.replies) == 1 else ""
         return self.reply(item, reply or system or alone)
 
+    def compared(self, item: Item) -> str:
+        """What unblinded files have in the column `system` of an A/B test."""
+        return " vs ".join(sorted(self.key.systems.get(reply.key, reply.key) for reply in item.replies))
+
     def reply(self, item: Item, named: str) -> str:
         """The key of a reply that is named by its key or by its system; what is neither stays as it is."""
         systems = {self.key.systems[reply.key]: reply.key for reply in item.replies if reply.key in self.key.systems}
@@ -138,9 +145,11 @@ def _aspects(path: Path, study: Study, heads: Sequence[str]) -> list[str]:
     """The aspects that have a column each; none where lines name their aspect."""
     if "rater" not in heads or not {"item", "dialogue"} & set(heads):
         raise DataError(path, f"needs columns rater, and item or dialogue; there are {', '.join(heads)}", _FORM, 1)
-    if {"aspect", "value"} <= set(heads):
-        return []
     found = [aspect.name for aspect in study.manifest.aspects if aspect.name in heads]
+    if {"aspect", "value"} <= set(heads):
+        if found:
+            raise DataError(path, f"has columns aspect and value, and one for {found[0]}: which counts?", _FORM, 1)
+        return []
     if not found:
         names = ", ".join(aspect.name for aspect in study.manifest.aspects)
         raise DataError(path, f"needs columns aspect and value, or some of {names}", _FORM, 1)
@@ -191,6 +200,8 @@ def _told(row: Mapping[str, Any]) -> dict[str, str]:
 def _votes(told: Mapping[str, str], item: Item, aspects: Sequence[str], places: _Places) -> Iterator[Vote]:
     rating = places.study.manifest.scale is not None
     reply = places.rated(item, told) if rating else ""
+    if not rating and (named := told.get("system", "")) and named != places.compared(item):
+        raise OptionError(f"item {item.id} compares {places.compared(item)!r}, not {named!r}")
     first = places.reply(item, told.get("first", ""))
     if first and first not in [each.key for each in item.replies]:
         raise OptionError(f"item {item.id}: unknown reply {first!r} in the column first")

@@ -77,7 +77,7 @@ def wilson(count: int, of: int) -> Interval:
     from statsmodels.stats.proportion import proportion_confint
 
     low, high = proportion_confint(count, of, alpha=1 - CONFIDENCE, method="wilson")
-    return float(low), float(high)
+    return max(0.0, round(float(low), 12)), min(1.0, round(float(high), 12))
 
 
 def _preference(

@@ -1,5 +1,6 @@
 """The figures of a study as tables: Tables 2, 4 and 6 of the paper, agreement, and what raters do."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from importlib.metadata import version
@@ -117,7 +118,7 @@ def _preferences(figures: Figures, opinion: Opinion) -> list[Table]:
                 rows.append((each.aspect if each.counted == "votes" else f"{each.aspect}, majorities", found))
         first, second = systems[group]
         notes = [f"Win: {first} is better; lose: {second} is. {PREFERENCES}", *([POOLED] if size[0] > 1 else [])]
-        key = f"preferences-{_key(opinion.who)}-{len(tables) + 1}"
+        key = f"preferences-{_key(opinion.who)}-{_key(group)}"
         tables.append(_table(key, f"{group}: {_who(opinion, *size)}", "Aspect", rows, notes, opinion.dialogues))
     return tables
 
@@ -226,7 +227,11 @@ def _judges(figures: Figures) -> list[Table]:
         if any(each.checked for each in habits.values()):
             row.append(("Checks missed", cells.checks(habits[opinion.who])))
         rows.append((opinion.who, row))
-    lacking = [f"{each.who} is not finished: {each.unfinished}." for each in figures.opinions if each.unfinished]
+    lacking = [
+        f"{each.who} is not finished: {each.unfinished}, attention checks aside."
+        for each in figures.opinions
+        if each.unfinished
+    ]
     notes = [*lacking, UNREAD, *([FLIPS] if ab else [])]
     return [_table("judges", "What judges do", "Judge", rows, notes)] if rows else []
 
@@ -297,8 +302,8 @@ def _who(opinion: Opinion, raters: int, items: int) -> str:
     return f"{who}, {items:,} item{'' if items == 1 else 's'}{UNFINISHED if opinion.unfinished else ''}"
 
 
-def _key(who: str) -> str:
-    return "".join(letter if letter.isalnum() else "-" for letter in who.casefold())
+def _key(name: str) -> str:
+    return re.sub(r"[^\w]+", "-", name.casefold()).strip("-")
 
 
 def _unique(key: str, taken: set[str]) -> str:

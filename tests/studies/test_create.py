@@ -67,9 +67,9 @@ def test_both_places_go_to_both_systems_and_a_seed_repeats_the_dialogues(tmp_pat
 
 
 def test_a_rating_study_shows_all_systems_at_once_and_checks_lie_outside_the_sample(tmp_path):
-    study, notes = create_study(tmp_path / "s", [system("a"), system("b")], "rating", ASKED, sample=6, checks=3)
+    study, notes = create_study(tmp_path / "s", [system("a"), system("b")], "rating", ASKED, sample=6, checks=2)
     rated = [item for item in study.items if item.id not in study.key.checks]
-    assert (len(rated), len(study.key.checks), study.manifest.scale) == (6, 3, (1, 5))
+    assert (len(rated), len(study.key.checks), study.manifest.scale) == (6, 2, (1, 5))
     assert all(len(item.replies) == 2 for item in rated)
     sampled = {study.key.dialogues[item.id] for item in rated}
     assert not sampled & {study.key.dialogues[name] for name in study.key.checks}
@@ -80,11 +80,12 @@ def test_a_rating_study_shows_all_systems_at_once_and_checks_lie_outside_the_sam
 
 
 def test_a_check_shows_replies_of_any_system(tmp_path):
-    study, _ = create_study(tmp_path / "s", [system("a"), system("b")], "ab", ASKED, sample=2, checks=40)
+    study, notes = create_study(tmp_path / "s", [system("a"), system("b")], "ab", ASKED, sample=2, checks=40)
     real = [
         reply.text for name in study.key.checks for reply in study.by_id[name].replies if reply.text != ASKED.check_ab
     ]
     assert (len(real), {text.split()[0] for text in real}) == (40, {"a", "b"})
+    assert "40 checks, and 6 dialogues beside the sample" in notes[0]
 
 
 def test_an_owner_hears_of_small_samples_empty_and_equal_replies(tmp_path):
@@ -93,7 +94,7 @@ def test_an_owner_hears_of_small_samples_empty_and_equal_replies(tmp_path):
     study, notes = create_study(tmp_path / "s", [one, two], "rating", ASKED)
     assert study.manifest.title == "How good are these replies?"
     _, told = create_study(tmp_path / "t", [one, two], "ab", ASKED, title="Is one-shot Two better?")
-    assert told[-1] == "raters read the title 'Is one-shot Two better?', which names one"
+    assert told[-1] == "raters read the title 'Is one-shot Two better?', which names one and two"
     assert notes == [
         "only 2 of the 100 dialogues wanted are in every run: the study has these",
         "1 reply is empty; raters see that",
@@ -174,8 +175,8 @@ def test_the_command_makes_a_study_and_says_what_is_wrong(localemp, tmp_path):
     (tmp_path / "items.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     done = localemp("study", "create", "--items", "items.jsonl", "--sample", "3", "--checks", "1", "--out", "s")
     assert done.returncode == 0, done.stderr
-    assert "4 items, 8 replies, seed 0; asked: Empathy, Coherence, Informativity" in done.stdout
+    assert "3 items and 1 attention check, 8 replies, seed 0; asked: Empathy, Coherence, Informativity" in done.stdout
     again = localemp("study", "create", "--items", "items.jsonl", "--out", "s")
     assert (again.returncode, "holds a study already" in again.stderr) == (1, True)
     nothing = localemp("study", "create", "--out", "t")
-    assert (nothing.returncode, "name runs, or --items FILE" in nothing.stderr) == (2, True)
+    assert (nothing.returncode, "name runs or --items FILE" in nothing.stderr) == (2, True)

@@ -3,7 +3,7 @@
 import pytest
 from small_study import small_study
 
-from localemp.errors import DataError, OptionError
+from localemp.errors import DataError, OptionError, UnknownNameError
 from localemp.metrics.replies import Replies, Reply
 from localemp.studies.answers import Answers
 from localemp.studies.asked import load_asked
@@ -78,6 +78,12 @@ def test_numbers_are_read_by_reply_or_system_and_columns_may_have_other_names(tm
         ("ab", "rater,item,aspect,value\rann,i0,Empathy,tie\r", "line 1: cannot be read as columns"),
         ("ab", "rater,item,aspect,value\nann,i0,Empathy,\n", "line 2: .*'' is no answer"),
         ("ab", "rater,item,aspect,value,first\nann,i0,Empathy,tie,k1-0\n", "line 2: .*unknown reply 'k1-0' in the col"),
+        ("ab", "rater,item,aspect,value,Empathy\nann,i0,Empathy,tie,tie\n", "line 1: .*one for Empathy: which counts"),
+        (
+            "ab",
+            "rater,item,system,Empathy\nann,i0,foo vs bar,tie\n",
+            "line 2: .*compares 'plain vs twostage', not 'foo",
+        ),
         ("ab", "rater,item\nann,i0\n", "line 1: needs columns aspect and value, or some of Empathy"),
         ("ab", "item,aspect,value\n", "line 1: needs columns rater"),
         ("ab", "rater,item,aspect,value\n", "no rating in it"),
@@ -88,6 +94,26 @@ def test_a_mistake_is_named_with_its_line_and_nothing_is_taken(tmp_path, kind, t
     file.write_text(text)
     with pytest.raises(DataError, match=message):
         read_ratings(file, small_study(tmp_path / "s", kind))
+
+
+def test_a_column_that_nobody_asks_for_and_an_aspect_without_one_are_told(tmp_path, localemp):
+    study = small_study(tmp_path / "s")
+    (tmp_path / "f.csv").write_text("rater,item,Empathi,Coherence\nann,i0,tie,tie\n")
+    with pytest.raises(UnknownNameError, match="unknown column 'empathy'"):
+        read_ratings(tmp_path / "f.csv", study, {"empathy": "Empathi"})
+    done = localemp("study", "import", "s", "f.csv")
+    assert (done.returncode, done.stdout.splitlines()[0]) == (0, "1 rating of 1 rater on 1 item")
+    assert "note: no rating of Empathy, Informativity; if a column has them, name it: --column Empathy=" in done.stderr
+
+
+def test_whose_answers_were_imported_does_not_rate_on_the_page_too(tmp_path):
+    study = small_study(tmp_path / "s")
+    answers = Answers(study.folder / ANSWERS, study)
+    keep_ratings(answers, [vote("i0", "Empathy", "tie")])
+    for join in (lambda: answers.add_rater("Ann"), lambda: answers.make_links(["ann"])):
+        with pytest.raises(OptionError, match="were imported, and would count as a second person's"):
+            join()
+    answers.close()
 
 
 def test_replaced_answers_are_counted_and_people_on_the_page_are_not_mixed_up(tmp_path):

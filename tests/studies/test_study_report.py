@@ -76,7 +76,14 @@ def test_the_same_tables_are_in_localemp_report(localemp, study, tmp_path):
     assert both.returncode == 0, both.stderr
     first, second = (list(csv.DictReader((tmp_path / name).open())) for name in tables)
     keys = {row["table"] for row in first}
-    assert keys == {"preferences-people-1", "preferences-tiny-1", "agreement", "raters", "judges", "correlation-tiny"}
+    assert keys == {
+        "preferences-people-plain-vs-twostage",
+        "preferences-tiny-plain-vs-twostage",
+        "agreement",
+        "raters",
+        "judges",
+        "correlation-tiny",
+    }
     assert first == [row for row in second if row["table"] in keys]
     won = next(row for row in first if row["column"] == "Won")
     assert float(won["low"]) < float(won["value"]) < float(won["high"])
@@ -130,7 +137,7 @@ def test_few_dialogues_are_said_where_they_are_few_and_no_two_tables_have_one_ke
     lines = judged(study, "llama-3-1", lambda item, aspect: 1.0) / "votes.jsonl"
     lines.write_text("".join(lines.read_text().splitlines(keepends=True)[: 5 * 6]))
     tables = [table for table in study_tables(figures_of(study)) if table.key.startswith("preferences")]
-    assert [table.key for table in tables] == ["preferences-llama-3-1-1", "preferences-llama-3-1-1-2"]
+    assert [table.key for table in tables] == ["preferences-llama-3-1-plain-vs-twostage" + end for end in ("", "-2")]
     few = [any("fewer than 30 dialogues" in note.text for note in table.notes) for table in tables]
     assert dict(zip([table.title.split(": ")[1].split(",")[0] for table in tables], few, strict=True)) == {
         "llama-3.1": False,
@@ -174,8 +181,10 @@ def test_a_judge_that_was_stopped_is_marked_and_a_changed_question_is_refused(tm
     assert not any("finished" in table.title for table in study_tables(figures_of(study)))
     lines.write_text("".join(lines.read_text().splitlines(keepends=True)[:10]))
     tables = {table.key: table for table in study_tables(figures_of(study))}
-    assert tables["preferences-tiny-1"].title.endswith("(not finished)")
-    assert "tiny is not finished: 10 of 18 answers." in [note.text for note in tables["judges"].notes]
+    assert tables["preferences-tiny-plain-vs-twostage"].title.endswith("(not finished)")
+    assert "tiny is not finished: 10 of 18 answers, attention checks aside." in [
+        note.text for note in tables["judges"].notes
+    ]
     manifest = study.folder / "study.json"
     manifest.write_text(manifest.read_text().replace("A small study", "A better title"))
     assert figures_of(Study.read(study.folder)).opinions

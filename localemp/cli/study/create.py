@@ -47,14 +47,18 @@ def create(
     from localemp.studies.create import create_study, replies_of_items
 
     if bool(runs) == bool(items):
-        raise OptionError("name runs, or --items FILE", "localemp study create runs/a runs/b --out studies/mine")
+        raise OptionError(
+            "name runs or --items FILE, one of them", "localemp study create runs/a runs/b --out studies/mine"
+        )
     systems = replies_of_items(items) if items else [replies_of_run(run) for run in runs]
     study, notes = create_study(
         out, systems, kind, load_asked(aspects, kind), sample=sample, seed=seed, checks=checks, title=title
     )
     replies = sum(len(item.replies) for item in study.items)
     names = ", ".join(aspect.name for aspect in study.manifest.aspects)
-    click.echo(f"{count(len(study.items), 'item')}, {count(replies, 'reply', 'replies')}, seed {seed}; asked: {names}")
+    rated = count(len(study.items) - len(study.key.checks), "item")
+    checked = f" and {count(len(study.key.checks), 'attention check')}" if study.key.checks else ""
+    click.echo(f"{rated}{checked}, {count(replies, 'reply', 'replies')}, seed {seed}; asked: {names}")
     for note in notes:
         click.echo(f"note: {note}", err=True)
     click.echo(f"study: {out}")

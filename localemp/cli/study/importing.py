@@ -1,5 +1,6 @@
 """`localemp study import`: ratings from a file of comma-separated values."""
 
+import shlex
 from pathlib import Path
 
 import click
@@ -40,6 +41,10 @@ def import_(study: Path, files: tuple[Path, ...], columns: tuple[str, ...]) -> N
     raters = len({vote.rater for vote in votes})
     items = len({vote.item for vote in votes})
     click.echo(f"{count(len(votes), 'rating')} of {count(raters, 'rater')} on {count(items, 'item')}")
+    voted = {vote.aspect for vote in votes}
+    if silent := [aspect.name for aspect in rated.manifest.aspects if aspect.name not in voted]:
+        hint = f"if a column has them, name it: --column {shlex.quote(silent[0])}=THEIRS"
+        click.echo(f"note: no rating of {', '.join(silent)}; {hint}", err=True)
     if replaced:
         click.echo(f"{replaced:,} of them replaced another answer of an earlier import")
     click.echo(f"next: `localemp study report {study}`")

@@ -52,3 +52,4 @@ def report(
     if not (markdown or latex or csv):
         for table in tables:
             print_table(table)
+        click.echo(f"intervals over dialogues: {resamples:,} samples, seed {seed}; --json has the versions")

@@ -33,7 +33,7 @@ function raterRow({ name, done, last, missed, checked }, items, checks) {
   const bar = Object.assign(make("progress"), { max: items, value: done });
   bar.setAttribute("aria-label", `${done} of ${items} items`);
   const when = last ? new Date(last).toLocaleString("en-GB", { dateStyle: "medium", timeStyle: "short" }) : "not begun";
-  return make("tr", "", head(name), make("td", "", bar), make("td", "number", `${done} of ${items}`),
+  return make("tr", "", head(name), make("td", "bar", bar), make("td", "number", `${done} of ${items}`),
     ...(checks ? [make("td", "number", checked ? `${missed} of ${checked}` : "–")] : []), make("td", "", when));
 }
 
