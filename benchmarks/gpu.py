@@ -79,6 +79,8 @@ LARGE = Size(1024, 256, "1,64,1024", 128, "llama", 1024, 100, 2)
 SMALL = Size(16, 8, "1,8", 16, "tiny", 16, 4, 1)
 STRATEGIES = "zero-shot,few-shot:5,two-stage,similar+knowledge"
 
+NEED_SHAPES = {"comet", "retrieval", "strategies-dummy", "generate", "strategies-smollm2"}
+
 # A shape that a CPU starts in seconds, to see that dummy weights work.
 TINY = {
     "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 128, "intermediate_size": 256,
@@ -141,13 +143,19 @@ def main(data: str, out: Path, small: bool, minutes: float | None, only: str | N
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     began, limit = time.monotonic(), 60 * minutes if minutes else 2400 if small else LIMIT
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "tiny.json").write_text(json.dumps(TINY), "utf-8")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "tiny.json").write_text(json.dumps(TINY), "utf-8")
+    except OSError as error:
+        raise click.ClickException(f"--out {out}: cannot be written: {error.strerror}") from error
     planned = steps(data, out.resolve(), SMALL if small else LARGE)
     chosen = only.split(",") if only else [step.name for step in planned]
+    if not (out / "bart-large").exists() and set(chosen) & NEED_SHAPES:
+        chosen.append("shapes")
     if unknown := set(chosen) - {step.name for step in planned}:
         raise click.ClickException(f"no step {unknown.pop()!r}; there are {', '.join(step.name for step in planned)}")
     console, rows = Console(width=None if sys.stdout.isatty() else 120), list[tuple[str, str, str]]()
+    failed, stopped = False, ""
     for step in planned:
         if step.name not in chosen:
             continue
@@ -163,12 +171,15 @@ def main(data: str, out: Path, small: bool, minutes: float | None, only: str | N
         try:
             reason = run(step, out, left if small else min(left, 2 * step.seconds))
         except KeyboardInterrupt:
-            reason, limit = "stopped by hand", 0
+            reason = stopped = "stopped by hand"
         seconds = time.monotonic() - started
         console.print(Text(f"{step.name}: {seconds:.0f} s{f', {reason}' if reason else ''}"), soft_wrap=True)
         rows += [(step.name, what, value) for what, value in findings(step.name, out, seconds)]
         if reason:
+            failed = True
             rows.append((step.name, reason, ""))
+        if stopped:
+            break
     where = machine()
     device = where["processor"] if where["GPU"] == "none" else where["GPU"]
     table = Table(title=f"{device}, {time.strftime('%Y-%m-%d')}, {time.monotonic() - began:.0f} s in all")
@@ -177,6 +188,7 @@ def main(data: str, out: Path, small: bool, minutes: float | None, only: str | N
     for row in rows:
         table.add_row(*map(Text, row))  # what programs say may look like markup
     console.print(table)
+    sys.exit(130 if stopped else int(failed))
 
 
 def run(step: Step, out: Path, limit: float) -> str:

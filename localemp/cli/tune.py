@@ -132,13 +132,19 @@ def _settings(only: str | None, keep_replies: bool, dialogues: int) -> "list[Set
         for each in settings
     ]
     if not any(each.values for each in settings):
-        raise OptionError(f"max_num_seqs: nothing below {dialogues} dialogues to try", "take more --dialogues")
+        raise OptionError(f"max_num_seqs: nothing below {dialogues} dialogues to try", "take at least 33 --dialogues")
     return settings
 
 
 def _advise(result: "Result", engine_args: Mapping[str, Any], best: dict[str, Any]) -> None:
-    from localemp.bench.tune import CHANGING, CONFIRMED, command_lines, is_faster
+    from localemp.bench.tune import CHANGING, CONFIRMED, PART, command_lines, is_faster
 
+    if not best and len(result.parts[PART]) == 1:
+        click.echo(
+            "nothing was tried but the settings it began with: a setting and its confirmation are four starts", err=True
+        )
+        click.echo("next: the same command with a longer --budget", err=True)
+        raise click.exceptions.Exit(1)
     if not best:
         click.echo("nothing was faster beyond the spread than the settings it began with")
         return

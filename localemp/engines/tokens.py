@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub.errors import StrictDataclassError
 from transformers import AutoTokenizer
 
 from localemp.dialogue import Message
@@ -26,6 +27,9 @@ class PromptTokenizer:
         self.folder, self.template_options = folder, dict(template_options or {})
         try:
             self.tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        except StrictDataclassError as error:  # its first line names the field, its second what is wrong
+            said = " ".join(line.strip() for line in str(error).splitlines()[:2])
+            raise WeightsError(f"{folder / 'config.json'}: {said}", "mend the configuration") from error
         except (OSError, ValueError) as error:
             raise WeightsError(f"{folder}: no usable tokenizer: {str(error).splitlines()[0]}") from error
 

@@ -116,3 +116,12 @@ def test_what_cannot_be_made_up(tmp_path, model, text, said):
     with pytest.raises(OptionError, match=said) as caught:
         dummy_recipe(Recipe(model=model), tmp_path)
     assert "config.json" in caught.value.hint
+
+
+def test_a_configuration_with_a_wrong_value_is_named_with_its_field(localemp):
+    config = {"model_type": "llama", "architectures": ["LlamaForCausalLM"], "hidden_size": "x"}
+    (localemp.folder / "config.json").write_text(json.dumps(config))
+    done = localemp("bench", "engine", "--load-format", "dummy", "--model", "config.json", "--dialogues", 4)
+    assert done.returncode == 1
+    assert "'hidden_size'" in done.stderr
+    assert "Traceback" not in done.stderr
