@@ -132,7 +132,10 @@ def _settings(only: str | None, keep_replies: bool, dialogues: int) -> "list[Set
         for each in settings
     ]
     if not any(each.values for each in settings):
-        raise OptionError(f"max_num_seqs: nothing below {dialogues} dialogues to try", "take at least 33 --dialogues")
+        fewest = min(known["max_num_seqs"].values)
+        raise OptionError(
+            f"max_num_seqs: nothing below {dialogues} dialogues to try", f"take more than {fewest} --dialogues"
+        )
     return settings
 
 

@@ -30,7 +30,7 @@ def export(study: Path, form: str, out: Path | None, unblinded: bool) -> None:
         return
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        if unblinded:  # like the study's key, for its owner alone
+        if unblinded and (out.is_file() or not out.exists()):  # like the study's key, for its owner alone
             out.touch(mode=0o600)
             out.chmod(0o600)
         out.write_text(text, "utf-8")
