@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from localemp.studies.answers import Answers, Given
-from localemp.studies.study import TIE, Key, Study
+from localemp.studies.study import TIE, Study
 
 BLINDED = ("rater", "kind", "item", "aspect", "reply", "value", "first", "seconds", "at")
 UNBLINDED = ("rater", "kind", "item", "dialogue", "aspect", "system", "value", "first", "seconds", "at")
@@ -38,10 +38,9 @@ def lines_of(given: Iterable[Given], study: Study, unblinded: bool) -> Iterator[
         else:
             line["dialogue"] = key.dialogues.get(vote.item, "")
             compared = [vote.reply] if vote.reply else [reply.key for reply in study.by_id[vote.item].replies]
-            systems = sorted(_system(key, reply) for reply in compared)
-            line |= {"aspect": vote.aspect, "system": " vs ".join(systems)}
-            line["value"] = vote.value if vote.reply or vote.value == TIE else _system(key, str(vote.value))
-            line["first"] = _system(key, vote.first) if vote.first else ""
+            line |= {"aspect": vote.aspect, "system": key.named(*compared)}
+            line["value"] = vote.value if vote.reply or vote.value == TIE else key.named(str(vote.value))
+            line["first"] = key.named(vote.first)
         yield {**line, "seconds": each.seconds, "at": each.at}
 
 
@@ -57,7 +56,3 @@ def as_csv(lines: Iterable[dict[str, Any]], unblinded: bool) -> str:
 def as_jsonl(lines: Iterable[dict[str, Any]]) -> str:
     """One JSON object a line."""
     return "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
-
-
-def _system(key: Key, reply: str) -> str:
-    return key.systems.get(reply, reply)  # an attention check compares no systems: its replies keep their keys

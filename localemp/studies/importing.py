@@ -131,10 +131,6 @@ class _Places:
         alone = item.replies[0].key if len(item.replies) == 1 else ""
         return self.reply(item, reply or system or alone)
 
-    def compared(self, item: Item) -> str:
-        """What unblinded files have in the column `system` of an A/B test."""
-        return " vs ".join(sorted(self.key.systems.get(reply.key, reply.key) for reply in item.replies))
-
     def reply(self, item: Item, named: str) -> str:
         """The key of a reply that is named by its key or by its system; what is neither stays as it is."""
         systems = {self.key.systems[reply.key]: reply.key for reply in item.replies if reply.key in self.key.systems}
@@ -200,8 +196,9 @@ def _told(row: Mapping[str, Any]) -> dict[str, str]:
 def _votes(told: Mapping[str, str], item: Item, aspects: Sequence[str], places: _Places) -> Iterator[Vote]:
     rating = places.study.manifest.scale is not None
     reply = places.rated(item, told) if rating else ""
-    if not rating and (named := told.get("system", "")) and named != places.compared(item):
-        raise OptionError(f"item {item.id} compares {places.compared(item)!r}, not {named!r}")
+    compared = places.key.named(*(each.key for each in item.replies))
+    if not rating and told.get("system", compared) not in ("", compared):
+        raise OptionError(f"item {item.id} compares {compared!r}, not {told['system']!r}")
     first = places.reply(item, told.get("first", ""))
     if first and first not in [each.key for each in item.replies]:
         raise OptionError(f"item {item.id}: unknown reply {first!r} in the column first")

@@ -131,6 +131,10 @@ class Key(_Strict):
     checks: dict[str, dict[str, str | list[int]]] = Field(default_factory=dict)
     secret: str = ""
 
+    def named(self, *replies: str) -> str:
+        """The systems of replies as unblinded files have them, "a vs b"; replies of attention checks keep their keys."""
+        return " vs ".join(sorted(self.systems.get(reply, reply) for reply in replies))
+
 
 @dataclass(frozen=True)
 class Study:
