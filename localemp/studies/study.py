@@ -132,7 +132,7 @@ class Key(_Strict):
     secret: str = ""
 
     def named(self, *replies: str) -> str:
-        """The systems of replies as unblinded files have them, "a vs b"; replies of attention checks keep their keys."""
+        """The systems of replies as unblinded files have them, "a vs b"; those of attention checks keep their keys."""
         return " vs ".join(sorted(self.systems.get(reply, reply) for reply in replies))
 
 
