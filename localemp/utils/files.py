@@ -1,0 +1,68 @@
+"""Writing files so that nothing is lost and nobody else's file is touched: atomic replacement, and file locks."""
+
+import contextlib
+import errno
+import fcntl
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+
+
+def write_atomically(path: Path, content: str | bytes, mode: int = 0o644) -> None:
+    """Replace a file in one step: whoever reads it sees the old content or the new, also after a power cut.
+
+    Args:
+        path: In a folder that exists.
+        content: Text is written as UTF-8.
+        mode: Permissions of the file, before the umask.
+
+    Raises:
+        OSError: It cannot be written; the old file is as it was.
+    """
+    raw = content.encode() if isinstance(content, str) else content
+    # A name of its own, which nobody can have put a link under.
+    partial = path.with_name(f".{path.name}.{secrets.token_hex(6)}.part")
+    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(raw)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+    _sync_folder(path.parent)
+
+
+@contextlib.contextmanager
+def file_lock(path: Path) -> Iterator[None]:
+    """Wait until no other process holds this lock; it ends with the process, however that ends.
+
+    The lock file is made where it does not exist, never truncated, and never followed where it is a link.
+
+    Raises:
+        OSError: It cannot be opened.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def is_disk_full(error: OSError) -> bool:
+    """Whether the disk, or the user's share of it, has no room left."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Put a renamed file's new name on the disk; some file systems cannot, and then there is nothing to be done."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

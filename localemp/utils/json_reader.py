@@ -1,0 +1,93 @@
+"""The one reader of JSON that comes from outside: bounded in depth and size, with an error that says where.
+
+Python's own reader ends in four different exceptions (a `JSONDecodeError`, a plain `ValueError` for a number of 5,000
+digits, a `UnicodeDecodeError`, a `RecursionError`), and what it reads at a depth of 900 cannot be written again.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+MAX_DEPTH = 100
+"""Lists and objects inside one another; what people and servers write stays below 20."""
+
+LARGEST_FILE = 256 * 2**20
+"""Bytes of a JSON file that is read as a whole."""
+
+
+class JSONError(ValueError):
+    """A text that is no usable JSON.
+
+    Attributes:
+        line: 1-based line of the text where it went wrong, None where the whole text is meant.
+    """
+
+    def __init__(self, message: str, line: int | None = None) -> None:
+        super().__init__(message)
+        self.line = line
+
+
+def parse_json(text: str | bytes, max_depth: int = MAX_DEPTH) -> Any:
+    """Read one JSON value.
+
+    Args:
+        text: Bytes are UTF-8; a byte order mark is passed over.
+        max_depth: Most lists and objects inside one another.
+
+    Raises:
+        JSONError: It is empty, not UTF-8, not JSON, nested too deeply, or holds a number of thousands of digits.
+    """
+    try:
+        text = text.decode("utf-8-sig") if isinstance(text, bytes) else text.removeprefix("\ufeff")
+        value = json.loads(text)
+    except json.JSONDecodeError as error:
+        if not text.strip():
+            raise JSONError("it is empty") from error
+        raise JSONError(f"not JSON: {error.msg} at character {error.colno}", error.lineno) from error
+    except UnicodeDecodeError as error:
+        raise JSONError("not UTF-8 text") from error
+    except RecursionError as error:
+        raise JSONError(_too_deep(max_depth)) from error
+    except ValueError as error:  # the interpreter's limit on the digits of a whole number
+        raise JSONError("it holds a number with too many digits") from error
+    # Most texts have too few brackets to be deep, so that nothing needs to be walked.
+    if text.count("[") + text.count("{") > max_depth and _is_deeper(value, max_depth):
+        raise JSONError(_too_deep(max_depth))
+    return value
+
+
+def load_json(path: Path, largest: int = LARGEST_FILE) -> Any:
+    """Read a file that is one JSON value.
+
+    Args:
+        path: A UTF-8 file.
+        largest: Bytes that it may have.
+
+    Raises:
+        OSError: It cannot be read.
+        JSONError: It is too large, or see `parse_json`.
+    """
+    with path.open("rb") as file:
+        content = file.read(largest + 1)
+    if len(content) > largest:
+        raise JSONError(f"it has more than {largest // 2**20} MiB")
+    return parse_json(content)
+
+
+def _is_deeper(value: Any, limit: int) -> bool:
+    """Whether more than `limit` lists and objects are inside one another; level by level, without recursion."""
+    level = [value] if isinstance(value, dict | list) else []
+    for _ in range(limit):
+        level = [
+            inner
+            for outer in level
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+            if isinstance(inner, dict | list)
+        ]
+        if not level:
+            return False
+    return True
+
+
+def _too_deep(limit: int) -> str:
+    return f"it is nested more than {limit} levels deep"

@@ -1,0 +1,34 @@
+"""Text that others wrote: made storable where it enters, and harmless where it is shown."""
+
+import re
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+# All control characters but tab and line feed, and the marks that turn the direction of what is shown after them.
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+
+
+def is_well_formed(text: str) -> bool:
+    """Whether no half of a surrogate pair is in a text: JSON can hold one, files and hashes cannot."""
+    return text.isascii() or _SURROGATE.search(text) is None
+
+
+def well_formed(text: str) -> str:
+    """The text with surrogate pairs joined, and U+FFFD in place of halves that have lost their other half."""
+    return text if is_well_formed(text) else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def for_terminal(text: str) -> str:
+    r"""The text with control characters written out ("\x1b"), so that a terminal shows them and does not obey."""
+    return _CONTROL.sub(lambda found: _written_out(found[0]), text)
+
+
+def one_line(text: str, longest: int = 200) -> str:
+    """A text in one line, white space pressed together, cut with "…" after so many characters, nothing to be obeyed."""
+    # What is cut need not be looked at: a text may have megabytes.
+    line = for_terminal(" ".join(text[: 4 * longest].split()))
+    return line if len(line) <= longest and len(text) <= 4 * longest else f"{line[: longest - 1]}…"
+
+
+def _written_out(character: str) -> str:
+    code = ord(character)
+    return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"

@@ -1,0 +1,60 @@
+"""Atomic replacement and locks."""
+
+import stat
+import threading
+
+import pytest
+
+from localemp.utils.files import file_lock, write_atomically
+
+
+def test_a_file_is_replaced_whole(tmp_path):
+    path = tmp_path / "a.json"
+    write_atomically(path, "old")
+    write_atomically(path, b"new", mode=0o600)
+    assert path.read_text() == "new"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert [each.name for each in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_a_link_is_replaced_and_what_it_points_to_stays(tmp_path):
+    theirs = tmp_path / "theirs"
+    theirs.write_text("theirs")
+    (tmp_path / "a.json").symlink_to(theirs)
+    write_atomically(tmp_path / "a.json", "ours")
+    assert theirs.read_text() == "theirs"
+    assert (tmp_path / "a.json").read_text() == "ours"
+
+
+def test_what_cannot_be_written_leaves_nothing_behind(tmp_path):
+    (tmp_path / "a").mkdir()
+    with pytest.raises(OSError):
+        write_atomically(tmp_path / "a", "x")  # a folder cannot be replaced by a file
+    assert [each.name for each in tmp_path.iterdir()] == ["a"]
+
+
+def test_a_lock_is_held_by_one_at_a_time(tmp_path):
+    path, order = tmp_path / ".lock", []
+    began = threading.Event()
+
+    def other() -> None:
+        began.set()
+        with file_lock(path):
+            order.append("other")
+
+    with file_lock(path):
+        thread = threading.Thread(target=other)
+        thread.start()
+        began.wait()
+        order.append("first")
+    thread.join()
+    assert order == ["first", "other"]
+
+
+def test_a_lock_that_is_a_link_is_refused_and_its_target_kept(tmp_path):
+    theirs = tmp_path / "theirs"
+    theirs.write_text("precious")
+    (tmp_path / ".lock").symlink_to(theirs)
+    with pytest.raises(OSError), file_lock(tmp_path / ".lock"):
+        pass
+    assert theirs.read_text() == "precious"

@@ -1,0 +1,86 @@
+"""The reader of foreign JSON: whatever it is given, it is a value or a JSONError."""
+
+import json
+import random
+
+import pytest
+
+from localemp.utils.json_reader import MAX_DEPTH, JSONError, load_json, parse_json
+
+
+def nested(depth: int, opening: str = "[", closing: str = "]") -> str:
+    return opening * depth + closing * depth
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "it is empty"),
+        (" \n ", "it is empty"),
+        (b"", "it is empty"),
+        ("{", "not JSON: Expecting property name"),
+        ('{"a": 1} x', "not JSON: Extra data at character 10"),
+        (b"\xff\xfe{\x00", "not UTF-8 text"),
+        (nested(MAX_DEPTH + 1), "nested more than 100 levels"),
+        (nested(3_000), "nested more than 100 levels"),
+        (nested(200_000), "nested more than 100 levels"),
+        ('{"a":' * 101 + "1" + "}" * 101, "nested more than 100 levels"),
+        ("9" * 5_000, "too many digits"),
+        ('{"n": -' + "9" * 5_000 + "}", "too many digits"),
+    ],
+)
+def test_unusable(text, said):
+    with pytest.raises(JSONError, match=said):
+        parse_json(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("null", None),
+        ("\ufeff[1]", [1]),
+        (b"\xef\xbb\xbf[1]", [1]),
+        ("\n  \n{}", {}),
+        (nested(MAX_DEPTH), json.loads(nested(MAX_DEPTH))),
+        ("[" + ",".join(["[]"] * 500) + "]", [[]] * 500),
+        (json.dumps("[" * 500), "[" * 500),
+        (b'"\\ud83d"', "\ud83d"),
+    ],
+)
+def test_usable(text, value):
+    assert parse_json(text) == value
+
+
+def test_the_line_is_told():
+    with pytest.raises(JSONError) as caught:
+        parse_json('{\n"a": 1,\n}')
+    assert caught.value.line == 3
+
+
+def test_what_is_read_can_be_written_again():
+    json.dumps(parse_json(nested(MAX_DEPTH)))
+
+
+def test_mutants_are_values_or_errors():
+    draw = random.Random(7)
+    whole = json.dumps({"a": [1, {"b": "é\n"}, None, 1e5], "c": "\ud83d", "d": [[[]]]}).encode()
+    for _ in range(2_000):
+        mutant = bytearray(whole)
+        for _ in range(draw.randint(1, 5)):
+            at = draw.randrange(len(mutant))
+            mutant[at : at + draw.randint(0, 3)] = draw.choice([b"", b"\x00", b"[", b"\xff", b"9" * 50, b'"', b"\\u"])
+        try:
+            parse_json(bytes(mutant))
+        except JSONError as error:
+            assert str(error)
+
+
+def test_files_are_bounded(tmp_path):
+    path = tmp_path / "a.json"
+    path.write_text("[1]")
+    assert load_json(path) == [1]
+    path.write_bytes(b" " * 2**20 + b"[1]")
+    with pytest.raises(JSONError, match="more than 1 MiB"):
+        load_json(path, 2**20)
+    with pytest.raises(OSError, match="No such file"):
+        load_json(tmp_path / "nowhere.json")
