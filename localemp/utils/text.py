@@ -17,6 +17,20 @@ def well_formed(text: str) -> str:
     return text if is_well_formed(text) else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
+class PairJoiner:
+    """Makes a text well-formed that comes bit by bit: the halves of a pair may come in two bits."""
+
+    def __init__(self) -> None:
+        self._half = ""
+
+    def feed(self, text: str, last: bool = False) -> str:
+        """What is certain now; `last` where nothing more comes."""
+        text, self._half = self._half + text, ""
+        if text and not last and "\ud800" <= text[-1] <= "\udbff":
+            text, self._half = text[:-1], text[-1]
+        return well_formed(text)
+
+
 def for_terminal(text: str) -> str:
     r"""The text with control characters written out ("\x1b"), so that a terminal shows them and does not obey."""
     return _CONTROL.sub(lambda found: _written_out(found[0]), text)
