@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import aiohttp
 import numpy as np
 
-from localemp.serving.stream import Events
+from localemp.protocol.events import EventReader
 
 CHAT = "/v1/chat/completions"
 
@@ -128,9 +128,10 @@ class Client:
 
 
 async def _read_events(response: aiohttp.ClientResponse, answer: Answer) -> None:
-    events, done = Events(), False
+    events, done = EventReader(), False
     async for part in response.content.iter_any():
-        for data in events.feed(part):
+        for event in events.feed(part):
+            data = event.data
             done = data == "[DONE]"
             if not done:
                 answer.take(json.loads(data))

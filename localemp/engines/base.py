@@ -38,7 +38,7 @@ class Completion:
     """What came back for one list of messages.
 
     Attributes:
-        text: The text as the model sent it.
+        text: The text as the model sent it, without its thinking.
         finish_reason: "stop", "length", or what the server said.
         prompt_tokens: Tokens of the prompt, None where the server does not count.
         completion_tokens: Tokens of the text, None where the server does not count.
@@ -46,6 +46,7 @@ class Completion:
         seconds: From the call to the last token, waiting in the queue included.
         cost: US dollars, None where the model has no known price.
         notes: What had to be changed to get an answer ("temperature dropped: the model refuses it").
+        thinking: What the model thought before it answered, where it does and the server tells.
     """
 
     text: str
@@ -56,6 +57,7 @@ class Completion:
     seconds: float = 0.0
     cost: float | None = None
     notes: tuple[str, ...] = ()
+    thinking: str = ""
 
 
 class Engine(ABC):

@@ -79,12 +79,13 @@ class ThinkingSplitter:
 
     Attributes:
         marked: Whether there was any mark.
+        closed: Whether a thought was closed.
         unopened: Whether a closing mark came without an opening one.
     """
 
     def __init__(self, opened: bool = False) -> None:
         self.marked = opened
-        self.unopened = False
+        self.closed = self.unopened = False
         self._texts: list[str] = []
         self._thoughts: list[str] = []
         self._pending = ""
@@ -168,7 +169,7 @@ class ThinkingSplitter:
             self.unopened = True
             self._thoughts += self._texts
             self._texts.clear()
-        self._thinking, self._closing, self._begun = False, "", False
+        self._thinking, self._closing, self._begun, self.closed = False, "", False, True
 
     def _break(self) -> None:
         """Keep two thoughts apart."""
