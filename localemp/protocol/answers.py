@@ -16,6 +16,9 @@ from localemp.utils.text import PairJoiner, one_line, well_formed
 LARGEST_ANSWER = 64 * 2**20
 """Bytes of an answer, or of all of a stream."""
 
+MOST_VALUES = 500_000
+"""JSON values of an answer; one with the probabilities of a thousand tokens has some ten thousand."""
+
 DONE = "[DONE]"
 _TEXT_PARTS = ("text", "output_text", "input_text")
 _THOUGHT_PARTS = ("thinking", "reasoning", "reasoning_content", "thought")
@@ -228,7 +231,7 @@ _BEGINNING = 400  # bytes that are kept to say what came instead of a stream
 
 def _parsed(content: bytes | str) -> Any:
     try:
-        return parse_json(content)
+        return parse_json(content, max_values=MOST_VALUES)
     except JSONError as error:
         beginning = content[:800] if isinstance(content, str) else content[:800].decode("utf-8", "replace")
         shown = one_line(beginning)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from localemp.protocol.errors import UnreadableAnswerError
 
-LARGEST_EVENT = 16 * 2**20
+LARGEST_EVENT = 4 * 2**20
 """Characters of one event."""
 
 _LINE_END = re.compile("\r\n|\r|\n")

@@ -15,6 +15,12 @@ from localemp.strategies.registry import parse_strategy
 from localemp.utils.json_reader import JSONError, parse_json
 from localemp.utils.text import one_line, well_formed
 
+MOST_VALUES = 50_000
+"""JSON values of a request for a strategy."""
+
+MOST_MESSAGES = 4_000
+"""Messages of one dialogue."""
+
 LONGEST_MESSAGE = 600
 """Characters of an error; names in it have at most 200."""
 
@@ -108,7 +114,7 @@ _Share = Annotated[float, Field(ge=0, le=1, strict=True)]
 class SamplingFields(BaseModel):
     """Fields of the last stage's sampling, checked before an earlier stage costs anything: OpenAI's, and vLLM's own."""
 
-    model_config = ConfigDict(extra="allow", allow_inf_nan=False)
+    model_config = ConfigDict(extra="ignore", allow_inf_nan=False)
 
     temperature: Annotated[float, Field(ge=0, le=2, strict=True)] | None = None
     top_p: Annotated[float, Field(gt=0, le=1, strict=True)] | None = None
@@ -138,7 +144,7 @@ def read_json(body: bytes) -> dict[str, Any]:
         RequestError: It is no JSON, or no object.
     """
     try:
-        content = parse_json(body)
+        content = parse_json(body, max_values=MOST_VALUES)
     except JSONError as error:
         raise RequestError(f"the body cannot be read: {error}", code="invalid_json") from error
     if not isinstance(content, dict):
@@ -220,6 +226,8 @@ def _talk(messages: Any, options: Options) -> tuple[str, Dialogue]:
     """The system messages as one text, and the dialogue of the others."""
     if not isinstance(messages, list) or not messages:
         raise RequestError("'messages' is to be a list with at least one message", "messages", "invalid_type")
+    if len(messages) > MOST_MESSAGES:
+        raise RequestError(f"'messages' has {len(messages):,} messages, more than {MOST_MESSAGES:,}", "messages")
     told = [_message(message, f"messages.{number}") for number, message in enumerate(messages)]
     instruction = "\n\n".join(text for role, text in told if role == "system" and text.strip())
     # A client sends back the answer that its user stopped before a word of it came. It says nothing.

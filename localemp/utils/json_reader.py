@@ -27,16 +27,21 @@ class JSONError(ValueError):
         self.line = line
 
 
-def parse_json(text: str | bytes, max_depth: int = MAX_DEPTH) -> Any:
+def parse_json(text: str | bytes, max_depth: int = MAX_DEPTH, max_values: int | None = None) -> Any:
     """Read one JSON value.
 
     Args:
         text: Bytes are UTF-8; a byte order mark is passed over.
         max_depth: Most lists and objects inside one another.
+        max_values: Most values in all, for texts of strangers: a megabyte can hold half a million lists, which take
+            half a second in which nothing else runs. What looks like one inside a string counts too.
 
     Raises:
-        JSONError: It is empty, not UTF-8, not JSON, nested too deeply, or holds a number of thousands of digits.
+        JSONError: It is empty, not UTF-8, not JSON, nested too deeply, or holds a number of thousands of digits or too
+            many values.
     """
+    if max_values is not None and sum(map(text.count, _signs(text))) > max_values:
+        raise JSONError(f"it holds more than {max_values:,} values")
     try:
         text = text.decode("utf-8-sig") if isinstance(text, bytes) else text.removeprefix("\ufeff")
         value = json.loads(text)
@@ -72,6 +77,11 @@ def load_json(path: Path, largest: int = LARGEST_FILE) -> Any:
     if len(content) > largest:
         raise JSONError(f"it has more than {largest // 2**20} MiB")
     return parse_json(content)
+
+
+def _signs(text: str | bytes) -> tuple[Any, ...]:
+    """What begins a value, except the first of a list or object and the text itself."""
+    return (b",", b"[", b"{") if isinstance(text, bytes) else (",", "[", "{")
 
 
 def _is_deeper(value: Any, limit: int) -> bool:
