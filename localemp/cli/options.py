@@ -65,6 +65,7 @@ _STRATEGY = (
     click.option("--given", multiple=True, type=click.Choice(["emotion", "situation"]),
                  help="two-stage: take the true one from the data; may be repeated."),
     click.option("--knowledge", type=_FILE, help="Commonsense inferences made beforehand."),
+    click.option("--keep-thinking", is_flag=True, help="Replies begin with what the model thought; else it is apart."),
 )  # fmt: skip
 
 _DATA = (
