@@ -128,6 +128,8 @@ class VLLMEngine(Engine):
         if final is None:
             raise EngineError("vLLM ended the request without an answer", f"its log: {self.log}")
         answer = final.outputs[0]
+        if answer.finish_reason in ("error", "abort"):
+            raise EngineError(f"vLLM ended the request by {answer.finish_reason}", f"its log: {self.log}")
         said, thinking = self._thoughts.split(answer.text, prompt)
         return Completion(
             text=said,

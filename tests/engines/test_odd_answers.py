@@ -4,8 +4,10 @@ import asyncio
 import contextlib
 import gzip
 import json
+import random
 import tracemalloc
 import zlib
+from dataclasses import asdict
 from typing import Any
 
 import pytest
@@ -150,6 +152,45 @@ async def test_a_bomb_takes_no_memory() -> None:
     assert most < 3.5 * 64 * 2**20, "an answer may have 64 MiB, this one unpacks to 400"
 
 
+async def test_no_answer_is_more_than_an_error_of_its_reply() -> None:
+    draw = random.Random(13)
+    message = {"content": [{"type": "text", "text": REPLY}], "reasoning": "Hm.", "refusal": None, "tool_calls": []}
+    usage = {"prompt_tokens": 9, "completion_tokens": 5, "prompt_tokens_details": {"cached_tokens": 1}}
+    body = completion(message=message, usage=usage) | {"created": 1, "error": None}
+    kinds = set()
+    with FakeServer([Answer()]) as server:
+        async with engine_for(server, max_retries=0) as engine:
+            await engine.chat(MESSAGES, GREEDY)
+            for number in range(300):
+                changed = mutated(body, draw) if number % 3 else damaged(json.dumps(body).encode(), draw)
+                server.answers.append(Answer(body=changed))
+                try:
+                    got = await engine.chat(MESSAGES, GREEDY)
+                    json.dumps(asdict(got), ensure_ascii=False).encode()
+                    kinds.add(Completion)
+                except EngineError as failed:
+                    kinds.add(type(failed))
+    assert kinds == {Completion, EngineError}
+
+
+def mutated(value: Any, draw: random.Random) -> Any:
+    """JSON with one value exchanged for an odd one."""
+    odd = [None, 0, -1, 1e308, 10**30, True, "", "x", "\ud83d", "<think>", "\x1b[2J", [], {}, [None], [[]], {"text": 3}]
+    if not isinstance(value, dict | list) or not value or draw.random() < 0.15:
+        return draw.choice(odd)
+    key = draw.choice(list(value) if isinstance(value, dict) else range(len(value)))
+    copy = value.copy()
+    copy[key] = mutated(value[key], draw)
+    return copy
+
+
+def damaged(raw: bytes, draw: random.Random) -> bytes:
+    """Bytes with a piece lost, doubled or changed."""
+    at = draw.randrange(len(raw))
+    end = at + draw.randrange(1, 20)
+    return raw[:at] + draw.choice([b"", raw[at:end] * 2, draw.randbytes(3), b"\xff", b"{", b'"']) + raw[end:]
+
+
 # What is not tried again
 
 
@@ -252,6 +293,16 @@ async def test_what_has_worked_does_not_end_a_run(status: int) -> None:
                 await engine.chat(MESSAGES, GREEDY)
             assert type(raised.value) is EngineError
             await engine.chat(MESSAGES, GREEDY)
+
+
+async def test_an_hour_that_one_page_asks_for_is_not_waited() -> None:
+    closed = Answer(503, "<html>Maintenance</html>", {"Retry-After": "3600"})
+    with FakeServer([Answer(), closed]) as server:
+        async with engine_for(server) as engine:
+            await engine.chat(MESSAGES, GREEDY)
+            assert (await engine.chat(MESSAGES, GREEDY)).text == REPLY
+    with FakeServer([closed]) as server, pytest.raises(FatalEngineError, match="asks to wait 3600 seconds"):
+        await ask(server)
 
 
 @pytest.mark.parametrize("answer", [error(401, "expired"), error(429, code="insufficient_quota"), error(402)])

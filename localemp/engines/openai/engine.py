@@ -31,7 +31,7 @@ FIRST_WAIT = 0.5
 LONGEST_WAIT = 60.0
 """Most seconds that a wait of our own choice grows to."""
 LONGEST_ASKED = 600.0
-"""Most seconds that we wait because the server asks for it; asked for more, we stop."""
+"""Most seconds that we wait because the server asks for it; where a limit asks for more, we stop."""
 GIVEN_UP = 20
 """Requests without an answer, all their retries included, after which a server that never gave one is given up."""
 
@@ -310,13 +310,15 @@ class OpenAIEngine(Engine):
 
     def _wait(self, error: AnswerError, tries: int) -> float:
         asked = error.retry_after
-        if asked is not None and asked > LONGEST_ASKED:
+        if asked is not None and asked <= LONGEST_ASKED:
+            return asked * self._jitter.uniform(1.0, 1.25)
+        # A limit is for all requests; what a page of a server that has answered says is not taken for one.
+        limited = isinstance(error, ServedError) and error.status == 429
+        if asked is not None and (limited or not self._answered):
             raise FatalEngineError(
                 f"{self.base_url} asks to wait {asked:.0f} seconds: {error.message}",
                 "run the same command again then",
             ) from error
-        if asked:
-            return asked * self._jitter.uniform(1.0, 1.25)
         return float(min(FIRST_WAIT * 2.0**tries, LONGEST_WAIT) * self._jitter.uniform(0.5, 1.0))
 
 
