@@ -4,7 +4,6 @@ What is tried again, how often and after how long is decided here, so that a run
 """
 
 import asyncio
-import json
 import logging
 import random
 import re
@@ -19,6 +18,7 @@ from localemp.engines.base import Completion, Engine, Sampling
 from localemp.engines.openai.connection import Connection
 from localemp.engines.openai.failures import NoAnswerError, WebPageError, explain, may_retry, refused_parameter
 from localemp.engines.openai.models import read_models
+from localemp.engines.openai.requests import Requests
 from localemp.engines.openai.target import KEY_VARIABLE, Target
 from localemp.errors import EngineError, FatalEngineError, OptionError, PromptTooLongError, UnknownNameError
 from localemp.profiles import Price
@@ -37,7 +37,6 @@ GIVEN_UP = 20
 
 _log = logging.getLogger(__name__)
 _PATHS = {"chat": "/chat/completions", "completions": "/completions"}
-_DROPPABLE = {"temperature", "top_p", "seed", "stop", "response_format"}
 _SECRET = re.compile("key|secret|password|authorization", re.IGNORECASE)
 _NO_LIST = (404, 405, 501)
 
@@ -54,8 +53,8 @@ class OpenAIEngine(Engine):
     quota, nobody there. A web page, 403, 404 or an answer of another kind is fatal only while the server has not shown
     that it is the right one; so are the first `GIVEN_UP` calls, where all of them fail.
 
-    A parameter that the model refuses is replaced (max_tokens by max_completion_tokens) or dropped (temperature, top_p,
-    seed, stop, response_format) once for all later calls; `Completion.notes` says so for every call that it affects.
+    A parameter that the model refuses is replaced or dropped for all later calls (see `Requests`); `Completion.notes`
+    says so for every call that it affects.
     """
 
     name = "openai"
@@ -106,10 +105,9 @@ class OpenAIEngine(Engine):
         self.model, self.api, self.price = model, api, price
         self.concurrency, self.context_length = concurrency, context_length
         self.base_url = self._target.url
-        self._extra_body = dict(extra_body or {})
+        self._requests = Requests(model, api, extra_body or {})
         self._max_retries, self._timeout = max_retries, timeout
         self._sleep, self._jitter = sleep, jitter or random.Random()
-        self._changed: dict[str, str | None] = {}  # refused parameter -> what is sent in its place
         self._slots = asyncio.Semaphore(concurrency)
         self._connection = Connection(self._target, timeout)
         # What the server has shown of itself: that it speaks the API, that it answers, that it is a web site.
@@ -166,14 +164,14 @@ class OpenAIEngine(Engine):
             choice, usage, notes = await self._ask(messages, sampling)
         text, thinking = self._split(choice, messages)
         reason = choice.finish_reason or "unknown"
-        if not text and choice.refusal:
-            text, reason = choice.refusal, "refusal"
-        elif not text and not thinking:
-            self._check_empty(choice, reason)
         prompt, limit = usage.prompt_tokens, self.context_length
         # vLLM's server does not refuse a prompt that leaves too little room, it cuts the reply short.
         if limit and prompt and reason == "length" and prompt + sampling.max_tokens > limit:
             raise PromptTooLongError(prompt, sampling.max_tokens, limit)
+        if not text and choice.refusal:
+            text, reason = choice.refusal, "refusal"
+        elif not text and not thinking:
+            self._check_empty(choice, reason)
         return Completion(
             text=text,
             finish_reason=reason,
@@ -208,6 +206,7 @@ class OpenAIEngine(Engine):
 
     def describe(self) -> dict[str, Any]:
         """What decides the replies, for the manifest; never the key."""
+        extra = self._requests.extra
         return {
             "engine": self.name,
             "openai": openai.__version__,
@@ -216,8 +215,8 @@ class OpenAIEngine(Engine):
             "model": self.model,
             "context_length": self.context_length,
             "price": self.price.model_dump(mode="json") if self.price else None,
-            "extra_body": {name: "***" if _SECRET.search(name) else value for name, value in self._extra_body.items()},
-            "changed_parameters": dict(sorted(self._changed.items())),
+            "extra_body": {name: "***" if _SECRET.search(name) else value for name, value in extra.items()},
+            "changed_parameters": dict(sorted(self._requests.changed.items())),
         }
 
     async def close(self) -> None:
@@ -226,11 +225,11 @@ class OpenAIEngine(Engine):
 
     async def _ask(self, messages: Sequence[Message], sampling: Sampling) -> tuple[Choice, Usage, tuple[str, ...]]:
         while True:  # each further turn has one parameter less to be refused
-            body, notes = self._request(messages, sampling)
+            body, notes = self._requests.body(messages, sampling)
             try:
                 choice, usage = await self._send(body)
             except AnswerError as error:
-                if not self._change(refused_parameter(error), body):
+                if not self._requests.change(refused_parameter(error), body):
                     raise self._failure(error, sampling.max_tokens) from error
             else:
                 self._known = self._answered = True
@@ -250,47 +249,6 @@ class OpenAIEngine(Engine):
         return explain(
             error, self._target, reply_tokens, self.context_length, known=self._known, answered=self._answered
         )
-
-    def _request(self, messages: Sequence[Message], sampling: Sampling) -> tuple[dict[str, Any], tuple[str, ...]]:
-        body: dict[str, Any] = {"model": self.model}
-        if self.api == "chat":
-            body["messages"] = [{"role": message.role, "content": message.content} for message in messages]
-        else:
-            body["prompt"] = "\n\n".join(message.content for message in messages)
-        # top_p too is always sent: a server's default for a model need not be 1.
-        settings: dict[str, Any] = {
-            "max_tokens": sampling.max_tokens,
-            "temperature": sampling.temperature,
-            "top_p": sampling.top_p,
-        }
-        settings |= {"seed": sampling.seed} if sampling.seed is not None else {}
-        settings |= {"stop": list(sampling.stop)} if sampling.stop else {}
-        if sampling.schema and self.api == "chat":
-            form = {"name": "answer", "strict": True, "schema": json.loads(sampling.schema)}
-            settings["response_format"] = {"type": "json_schema", "json_schema": form}
-        notes = []
-        for name, value in settings.items():
-            instead = self._changed.get(name, name)
-            if instead is not None:
-                body[instead] = value
-            if instead != name:
-                notes.append(f"{name} {f'sent as {instead}' if instead else 'dropped'}: the model refuses it")
-        return body | self._extra_body, tuple(notes)
-
-    def _change(self, refused: str | None, body: Mapping[str, Any]) -> bool:
-        """Remember what to do about a refused parameter; False where nothing can be done.
-
-        Requests that were under way together may all be refused: each then finds it in what it sent, and sends again.
-        """
-        if refused not in body or refused in self._extra_body:
-            return False
-        if refused == "max_tokens" and self.api == "chat":
-            self._changed[refused] = "max_completion_tokens"
-        elif refused in _DROPPABLE:
-            self._changed[refused] = None
-        else:
-            return False
-        return True
 
     async def _send(self, body: Mapping[str, Any]) -> tuple[Choice, Usage]:
         """Send until it succeeds or no retry is left; raises what the last try raised."""
