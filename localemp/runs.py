@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any, ClassVar, Self, TypeVar
 
 from localemp.appending import AppendOnlyFile, LockedFileError
-from localemp.errors import RunError
+from localemp.errors import LocalempError, RunError
 from localemp.settings import compare_settings
 from localemp.strategies.base import Response, Stage
+from localemp.utils.text import well_formed
 
 R = TypeVar("R", bound=Mapping[str, Any])
 
@@ -176,7 +177,10 @@ def response_record(response: Response) -> dict[str, Any]:
 
 def failure_record(name: str, error: Exception) -> dict[str, Any]:
     """What went wrong, as a line has it in place of an answer."""
-    return {"id": name, "error": {"type": type(error).__name__, "message": str(error)}}
+    told = {"type": type(error).__name__, "message": well_formed(str(error))}
+    if isinstance(error, LocalempError) and error.hint:
+        told["hint"] = well_formed(error.hint)
+    return {"id": name, "error": told}
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:

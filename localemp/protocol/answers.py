@@ -102,7 +102,7 @@ def first_choice(answer: Answer) -> Choice:
     """
     choice = answer.choices[0]
     if choice.finish_reason == "content_filter":
-        raise ServedError("the server's content filter held the answer back", 400, code="content_filter")
+        raise ServedError.read({"message": "the content filter held the answer back", "code": "content_filter"})
     return choice
 
 
@@ -110,8 +110,8 @@ def _answer(value: Any) -> Answer:
     """A decoded completion or chunk, its texts as they came."""
     if not isinstance(value, dict):
         raise UnreadableAnswerError(f"it is no completion: {one_line(str(value))}")
-    if value.get("error"):
-        raise ServedError.read(value["error"])
+    if value.get("error") or value.get("object") == "error":
+        raise ServedError.read(value.get("error") or value)
     listed = value.get("choices")
     if listed is None and ("choices" in value or "usage" in value or value.get("object") in _OBJECTS):
         listed = []

@@ -8,6 +8,8 @@ from localemp.protocol.errors import UnreadableAnswerError
 ACCEPTED = "gzip, deflate"
 """The header Accept-Encoding: what is undone here. Some proxies compress whatever a request accepts."""
 
+_UNDONE = frozenset(("gzip", "x-gzip", "deflate"))
+_OTHERS = frozenset(("br", "zstd", "compress", "x-compress", "dcb", "dcz"))
 _STEP = 2**18  # bytes that are made at once
 _GZIP, _RAW = 16 + zlib.MAX_WBITS, -zlib.MAX_WBITS
 
@@ -16,7 +18,7 @@ class Decompressor:
     """Undoes one Content-Encoding.
 
     Args:
-        encoding: The header's value; "" and "identity" are none.
+        encoding: The header's value. What names no compression ("identity", "utf-8") is none.
         largest: Bytes that may come out of it.
 
     Raises:
@@ -24,9 +26,10 @@ class Decompressor:
     """
 
     def __init__(self, encoding: str, largest: int) -> None:
-        self._kind = encoding.strip().lower()
-        if self._kind not in ("", "identity", "gzip", "x-gzip", "deflate"):
+        kinds = [kind for part in encoding.lower().split(",") if (kind := part.strip()) in _UNDONE | _OTHERS]
+        if len(kinds) > 1 or _OTHERS.intersection(kinds):
             raise UnreadableAnswerError(f"it is compressed as {encoding[:40]!r}, which was not asked for")
+        self._kind = kinds[0] if kinds else ""
         self._left, self._largest = largest, largest
         self._inflate: zlib._Decompress | None = None
 
@@ -36,7 +39,7 @@ class Decompressor:
         Raises:
             UnreadableAnswerError: It is damaged, or more comes of it than may.
         """
-        if self._kind in ("", "identity"):
+        if not self._kind:
             yield self._counted(part)
             return
         try:

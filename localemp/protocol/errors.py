@@ -8,10 +8,14 @@ AnswerError
 from collections.abc import Mapping
 from typing import Any
 
+from localemp.utils.json_reader import JSONError, parse_json
 from localemp.utils.text import one_line, well_formed
 
 LONGEST_MESSAGE = 300
 """Characters of a server's message that are told."""
+
+LARGEST_ERROR = 2**20
+"""Bytes of an answer whose status is an error's."""
 
 _RETRIED = frozenset({408, 409, 425, 429})
 # What servers write where a status should be, by a word that is in it; the first that fits counts.
@@ -23,7 +27,8 @@ _STATUS_OF = (
     ("billing", 402), ("permission", 403), ("forbidden", 403), ("moderation", 403), ("not_found", 404),
     ("notfound", 404),
 )  # fmt: skip
-_UNKNOWN = 502
+UNKNOWN_STATUS = 502
+"""Of an error inside an answer that tells nothing of what kind it is."""
 
 
 class AnswerError(Exception):
@@ -31,7 +36,10 @@ class AnswerError(Exception):
 
     Attributes:
         message: What is wrong, in one line.
+        retry_after: Seconds after which the server wants to be asked again; None where it does not say.
     """
+
+    retry_after: float | None = None
 
     def __init__(self, message: str) -> None:
         super().__init__(message)
@@ -49,7 +57,10 @@ class ServedError(AnswerError):
     Attributes:
         status: Of HTTP; of an error inside an answer with status 200 the one that fits it.
         code, type, param: As OpenAI's API has them; empty where the server does not say.
+        inside: Whether it stood inside an answer, so that the status is ours.
     """
+
+    inside: bool = False
 
     def __init__(self, message: str, status: int, code: str = "", type: str = "", param: str = "") -> None:
         super().__init__(message)
@@ -65,9 +76,10 @@ class ServedError(AnswerError):
         """Make one of what a server sent as its error, whatever form that has.
 
         Args:
-            error: The body of the answer, or what it has under "error".
+            error: The body of the answer, decoded or not, or what it has under "error".
             status: Of HTTP, where it says more than 200.
         """
+        error = _decoded(error) if isinstance(error, bytes) else error
         body = error.get("error") or error if isinstance(error, Mapping) else error
         # FastAPI and others write {"detail": ...}, some hosts a list of errors.
         if isinstance(body, list) and body:
@@ -78,7 +90,9 @@ class ServedError(AnswerError):
         message = one_line(well_formed(str(said or body or "")), LONGEST_MESSAGE)
         inside = _status(fields)
         found = status or inside or _by_name(f"{code} {kind}".lower())
-        return cls(message or "the server gave no reason", found, code, kind, param)
+        made = cls(message or "the server gave no reason", found, code, kind, param)
+        made.inside = status is None
+        return made
 
 
 class UnreadableAnswerError(AnswerError):
@@ -88,6 +102,13 @@ class UnreadableAnswerError(AnswerError):
     def may_pass(self) -> bool:
         """Always."""
         return True
+
+
+def _decoded(body: bytes) -> Any:
+    try:
+        return parse_json(body)
+    except JSONError:
+        return body.decode("utf-8", "replace")
 
 
 def _status(fields: Mapping[str, Any]) -> int | None:
@@ -102,7 +123,7 @@ def _status(fields: Mapping[str, Any]) -> int | None:
 
 
 def _by_name(words: str) -> int:
-    return next((status for word, status in _STATUS_OF if word in words), _UNKNOWN)
+    return next((status for word, status in _STATUS_OF if word in words), UNKNOWN_STATUS)
 
 
 def _word(value: Any) -> str:

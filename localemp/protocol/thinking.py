@@ -27,6 +27,9 @@ _THOUGHT_CHANNELS = ("analysis", "commentary")
 # Some servers take harmony's marks out and leave its words.
 _BARE_HARMONY, _BARE_FINAL = "analysis", "assistantfinal"
 
+MARKS = frozenset((*_OPENING, *_CLOSING, _CHANNEL))
+"""All that begins or ends a thought, in lower case."""
+
 _ALL = (*_OPENING, *_CLOSING, _CHANNEL, _MESSAGE, _START, *_ENDS)
 _MARK = re.compile("|".join(map(re.escape, sorted(_ALL, key=len, reverse=True))), re.IGNORECASE)
 _LONGEST = max(map(len, _ALL))

@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import asdict, replace
 from typing import Any
 
-from localemp.errors import LocalempError, PromptTooLongError
+from localemp.errors import LocalempError, PromptTooLongError, StillThinkingError
 from localemp.protocol.errors import AnswerError, ServedError
 from localemp.serving import metrics
 from localemp.serving.asgi import App, ClientGoneError, Receive, Scope, Send, disconnected, send_bytes, send_json
@@ -55,7 +55,7 @@ async def answer(app: App, menu: Menu, request: ChatRequest, scope: Scope, recei
 async def _answer(app: App, menu: Menu, request: ChatRequest, scope: Scope, gone: asyncio.Event, send: Send) -> None:
     name, started = "+".join(request.strategy), time.perf_counter()
     inner = Inner(app, scope, menu.model, gone, menu.extra, menu.thoughts)
-    last = Last(inner, request, f"{menu.model}:{name}", send)
+    last = Last(inner, request, f"{menu.model}:{name}", send, menu.keep_thinking)
     try:
         strategy = await menu.strategy(request.strategy, request.options)
         metrics.REQUESTS.labels(name).inc()
@@ -92,6 +92,8 @@ def _as_request_error(error: Exception) -> RequestError:
     if isinstance(error, PromptTooLongError):
         said = "the dialogue, with what the strategy adds to it, is longer than the model's maximum context length"
         return RequestError(said, "messages", "context_length_exceeded")
+    if isinstance(error, StillThinkingError):
+        return RequestError(f"{error.message}; give it more", "max_tokens", "still_thinking")
     if isinstance(error, ServedError):
         log.warning("the model's server failed inside an answer: %s (%d)", error.message, error.status)
         return RequestError(error.message, code=error.code or None, status=error.status, kind="server_error")

@@ -24,11 +24,12 @@ class Menu:
 
     Attributes:
         thoughts: What is known of how the model thinks.
+        keep_thinking: Whether replies keep what the model thought, as it wrote it.
     """
 
     def __init__(self, model: str, recipe: Recipe, strategies: Sequence[str]) -> None:
         self.model, self.strategies = model, tuple(strategies)
-        self.thoughts = Thoughts()
+        self.thoughts, self.keep_thinking = Thoughts(), recipe.keep_thinking
         self._assembly = Assembly(recipe)
         self._built: dict[tuple[Any, ...], Strategy] = {}
         self._lock = Lock()

@@ -17,9 +17,9 @@ from typing import Any
 from localemp.dialogue import Message
 from localemp.engines.base import Engine, Sampling
 from localemp.engines.planner import Planner
-from localemp.errors import EngineError, FatalEngineError, JudgeError, OptionError, PromptTooLongError
-from localemp.generation import Tally, for_all
-from localemp.runs import Journal, failure_record
+from localemp.errors import EngineError, JudgeError, OptionError
+from localemp.generation import Tally, failed_alone, for_all
+from localemp.runs import Journal
 from localemp.studies.judge_prompts import JudgePrompts
 from localemp.studies.parsing import Parsed, parse_choice, parse_rating
 from localemp.studies.study import Study
@@ -119,7 +119,9 @@ class Judge:
         """The context that the longest prompt and its answer need, in tokens."""
         for number, question in enumerate(asked):
             if question.vote == 0:
-                with suppress(PromptTooLongError):  # it fails again when it is asked, and is recorded then
+                with suppress(
+                    EngineError
+                ):  # too long, or refused: it fails again when it is asked, and is recorded then
                     await planner.chat(self.messages(question), self.sampling)
             if number % 32 == 0:
                 await asyncio.sleep(0)  # lets Ctrl-C in
@@ -147,13 +149,11 @@ class Judge:
                 sampling = replace(sampling, seed=sampling.seed + question.vote)
             try:
                 completion = await engine.chat(messages, sampling)
-            except FatalEngineError:
-                raise
-            except EngineError as error:
-                answers.append(failure_record(question.id, error) | asdict(question))
+                read = self.read(completion.said())
+            except Exception as error:
+                answers.append(failed_alone(question.id, error) | asdict(question))
                 tally.failed += 1
             else:
-                read = self.read(completion.text)
                 sent = {"messages": [asdict(message) for message in messages], "seed": sampling.seed}
                 found = {"answer": read.value, "problem": read.problem}
                 answers.append({"id": question.id} | asdict(question) | sent | asdict(completion) | found)

@@ -32,7 +32,7 @@ class JudgeStats:
         flips: Of these, those whose two orders disagree.
         choices: Answers that prefer a reply.
         first: Of these, those that prefer the one shown first.
-        prompt_tokens, completion_tokens: Of all answers.
+        prompt_tokens, completion_tokens: Of all answers; None where one does not tell.
         cost: US dollars; None where a price is not known.
         notes: What had to be changed to get answers ("response_format dropped: the model refuses it").
     """
@@ -46,8 +46,8 @@ class JudgeStats:
     flips: int
     choices: int
     first: int
-    prompt_tokens: int
-    completion_tokens: int
+    prompt_tokens: int | None
+    completion_tokens: int | None
     cost: float | None
     notes: tuple[str, ...]
 
@@ -122,12 +122,18 @@ def combine(name: str, records: Iterable[Mapping[str, Any]]) -> tuple[list[Vote]
         flips=flips,
         choices=sum(record["answer"] in ("A", "B") for record in came),
         first=sum(record["answer"] == "A" for record in came),
-        prompt_tokens=sum(record["prompt_tokens"] or 0 for record in came),
-        completion_tokens=sum(record["completion_tokens"] or 0 for record in came),
+        prompt_tokens=_total(record["prompt_tokens"] for record in came),
+        completion_tokens=_total(record["completion_tokens"] for record in came),
         cost=None if None in costs else sum(costs),
         notes=tuple(dict.fromkeys(note for record in came for note in record["notes"])),
     )
     return votes, stats
+
+
+def _total(counts: Iterable[int | None]) -> int | None:
+    counts = list(counts)
+    known = [count for count in counts if count is not None]
+    return sum(known) if len(known) == len(counts) else None
 
 
 def _chosen(answer: str | int, shown: tuple[str, ...]) -> str | int:

@@ -1,10 +1,15 @@
 """Text that others wrote: made storable where it enters, and harmless where it is shown."""
 
+import json
 import re
+from typing import Any
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
-# All control characters but tab and line feed, and the marks that turn the direction of what is shown after them.
-_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+# All control characters but tab and line feed, the marks that turn the direction of what is shown after them, and what
+# no terminal can be sent: halves of surrogate pairs.
+_CONTROL = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+)
 
 
 def is_well_formed(text: str) -> bool:
@@ -34,6 +39,12 @@ class PairJoiner:
 def for_terminal(text: str) -> str:
     r"""The text with control characters written out ("\x1b"), so that a terminal shows them and does not obey."""
     return _CONTROL.sub(lambda found: _written_out(found[0]), text)
+
+
+def json_line(value: Any) -> str:
+    """A value as JSON in one line that a terminal shows and does not obey; the same value for whoever reads it."""
+    written = json.dumps(value, ensure_ascii=False)
+    return _CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", written)
 
 
 def one_line(text: str, longest: int = 200) -> str:

@@ -76,6 +76,7 @@ def test_unknown_counts_are_not_zero(usage, read_as):
     [
         ({"error": {"code": 429, "message": "slow down"}}, 429, "slow down", True),
         ({"error": {"code": "429", "message": "slow down"}}, 429, "slow down", True),
+        ({"object": "error", "message": "long", "code": 40303}, 502, "long", True),
         ({"error": {"code": "rate_limit_exceeded"}, "choices": None}, 429, None, True),
         ({"error": {"type": "overloaded_error", "message": "busy"}}, 503, "busy", True),
         ({"error": {"type": "invalid_request_error", "message": "no"}}, 400, "no", False),

@@ -18,6 +18,8 @@ RAW_DEFLATE = RAW.compress(TEXT) + RAW.flush()
     [
         ("", TEXT),
         ("identity", TEXT),
+        ("utf-8", TEXT),
+        ("identity, gzip", gzip.compress(TEXT)),
         ("gzip", gzip.compress(TEXT)),
         ("GZIP", gzip.compress(TEXT)),
         ("x-gzip", gzip.compress(TEXT)),
@@ -37,6 +39,7 @@ def test_undone(encoding, packed):
     ("encoding", "packed", "message"),
     [
         ("br", b"x", "compressed as 'br'"),
+        ("gzip, gzip", b"x", "compressed as 'gzip, gzip'"),
         ("gzip", b"plain text", "damaged"),
         ("gzip", gzip.compress(TEXT)[:-20], "cut"),
         ("deflate", zlib.compress(TEXT)[:20], "cut"),

@@ -14,7 +14,7 @@ from localemp.data.sources import load_dialogues
 from localemp.dialogue import Message
 from localemp.engines.base import Sampling
 from localemp.engines.vllm import VLLMEngine
-from localemp.errors import FatalEngineError, PromptTooLongError, UnknownNameError
+from localemp.errors import EngineError, FatalEngineError, PromptTooLongError, UnknownNameError
 from localemp.generation import answer_all, draft_all, plan
 from localemp.recipe import Recipe
 from localemp.runs import Run, read_records
@@ -97,6 +97,15 @@ async def test_a_prompt_that_does_not_fit_is_refused_with_numbers(engine):
     with pytest.raises(PromptTooLongError, match="up to 24 tokens do not fit a context of 1536 tokens") as caught:
         await engine.chat([Message("user", "word " * 3000)], GREEDY)
     assert caught.value.prompt_tokens > 3000
+
+
+async def test_a_request_that_vllm_refuses_is_an_error_of_this_reply_alone(assembly, engine):
+    messages = assembly.prompts.messages(load_dialogues("samples")[0])
+    for refused in (replace(GREEDY, top_p=7.0), replace(GREEDY, stop=("",))):
+        with pytest.raises(EngineError, match="vLLM refused the request: ") as caught:
+            await engine.chat(messages, refused)
+        assert type(caught.value) is EngineError
+    assert (await engine.chat(messages, GREEDY)).completion_tokens == 24
 
 
 @pytest.mark.parametrize("strategy", ["few-shot", "similar+two-stage", "knowledge", "similar+knowledge+two-stage"])

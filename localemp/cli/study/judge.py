@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from localemp.cli.options import model_options, recipe_of
-from localemp.cli.words import count
+from localemp.cli.words import count, known
+from localemp.utils.text import for_terminal
 
 if TYPE_CHECKING:
     from localemp.assembly import Assembly
@@ -105,10 +106,11 @@ async def _ask(
 
 
 def _say_how_fast(tally: "Tally") -> None:
-    seconds, tokens = tally.seconds, tally.prompt_tokens + tally.completion_tokens
+    seconds = tally.seconds
+    tokens = None if tally.uncounted else (tally.prompt_tokens + tally.completion_tokens) / seconds
     click.echo(
         f"this time: {count(tally.done, 'answer')} in {seconds:.1f} s, {tally.done / seconds:.2f} answers/s, "
-        f"{tokens / seconds:.0f} tokens/s of prompts and answers"
+        f"{known(tokens)} tokens/s of prompts and answers"
     )
     if tally.cached_tokens is not None and tally.prompt_tokens:
         hits = tally.cached_tokens / tally.prompt_tokens
@@ -130,11 +132,11 @@ def _say(stats: "JudgeStats") -> None:
         )
     if stats.first_share is not None:
         click.echo(f"position: {stats.first_share:.1%} of choices are for the reply shown first; 50% is no bias")
-    click.echo(f"tokens: {stats.prompt_tokens} of prompts, {stats.completion_tokens} of answers")
+    click.echo(f"tokens: {known(stats.prompt_tokens)} of prompts, {known(stats.completion_tokens)} of answers")
     if stats.cost:
         click.echo(f"cost: {stats.cost:.4f} US dollars")
     for note in stats.notes:
-        click.echo(f"note: {note}")
+        click.echo(f"note: {for_terminal(note)}")
 
 
 def _trust(flip_rate: float) -> str:
