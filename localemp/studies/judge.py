@@ -24,6 +24,7 @@ from localemp.studies.judge_prompts import JudgePrompts
 from localemp.studies.parsing import Parsed, parse_choice, parse_rating
 from localemp.studies.study import Study
 from localemp.studies.verdicts import VOTES
+from localemp.studies.votes import quoted
 
 ENOUGH, TOO_MANY = 20, 0.2  # answers after which a judge is given up, and the share of them that cannot be read
 
@@ -181,16 +182,15 @@ class Answers(Journal):
     def note(self, record: Mapping[str, Any]) -> None:
         """Count also what cannot be read."""
         super().note(record)
-        if "error" not in record and record["answer"] is None:
-            self._unparsable, self._example = self._unparsable + 1, record["text"]
+        if "error" not in record and record.get("answer") is None:
+            self._unparsable, self._example = self._unparsable + 1, str(record.get("text", ""))
 
     def check(self) -> None:
         """Raise JudgeError where too many answers cannot be read."""
         total = len(self.answered)
         if total >= ENOUGH and self._unparsable > TOO_MANY * total:
-            start = " ".join(self._example.split())
             raise JudgeError(
-                f"{self._unparsable} of {total} answers cannot be read, such as "
-                f"{start if len(start) <= 80 else start[:79] + '…'!r}; all are kept in {self.folder}",
+                f"{self._unparsable} of {total} answers cannot be read, such as {quoted(self._example)}; "
+                f"all are kept in {self.folder}",
                 "take another --model, one that can be held to JSON, or more --max-tokens, each with another --name",
             )

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from localemp.cli.options import model_options, recipe_of
+from localemp.cli.study.opened import opened
 from localemp.cli.words import count
+from localemp.utils.text import one_line
 
 if TYPE_CHECKING:
     from localemp.assembly import Assembly
@@ -36,12 +38,12 @@ def judge(study: Path, votes: int, name: str | None, prompts: Path | None, limit
     from localemp.errors import FatalEngineError, JudgeError, RunError
     from localemp.studies.judge import Answers, Judge, questions
     from localemp.studies.judge_prompts import JudgePrompts
-    from localemp.studies.study import JUDGES, Study
+    from localemp.studies.study import JUDGES
     from localemp.studies.verdicts import read_stats
 
     recipe = recipe_of(options)
     with Display() as display:
-        rated = Study.read(study)
+        rated = opened(study)
         assembly = Assembly(recipe, display.bytes)
         judged = Judge(rated, JudgePrompts.read(prompts), assembly.sampling, votes)
         display.note_shut_down(assembly.profile)
@@ -130,11 +132,12 @@ def _say(stats: "JudgeStats") -> None:
         )
     if stats.first_share is not None:
         click.echo(f"position: {stats.first_share:.1%} of choices are for the reply shown first; 50% is no bias")
-    click.echo(f"tokens: {stats.prompt_tokens} of prompts, {stats.completion_tokens} of answers")
+    prompts, completions = ("unknown" if n is None else n for n in (stats.prompt_tokens, stats.completion_tokens))
+    click.echo(f"tokens: {prompts} of prompts, {completions} of answers")
     if stats.cost:
         click.echo(f"cost: {stats.cost:.4f} US dollars")
     for note in stats.notes:
-        click.echo(f"note: {note}")
+        click.echo(f"note: {one_line(note)}")
 
 
 def _trust(flip_rate: float) -> str:
