@@ -21,6 +21,7 @@ from localemp.studies.integrity import check_rows, made_of
 from localemp.studies.raters import OWNER, Rater, RaterRole, clean_name, new_token, token_hash
 from localemp.studies.study import Study
 from localemp.studies.votes import Vote, check_vote
+from localemp.utils.text import one_line
 
 T = TypeVar("T")
 
@@ -254,8 +255,9 @@ class Answers:
                 connection = self._threads.connection = connect(self.path, _SCHEMA, _VERSION)
                 self._open.append(connection)
             return work(connection)
-        except (sqlite3.Error, OSError) as error:
-            raise RunError(f"{self.path}: answers cannot be kept or read: {error}", next_step(error)) from error
+        except (sqlite3.Error, OSError, UnicodeError) as error:  # SQLite's messages may quote damaged text
+            said = one_line(str(error))
+            raise RunError(f"{self.path}: answers cannot be kept or read: {said}", next_step(error)) from error
 
 
 def _known(connection: sqlite3.Connection, name: str, kind: RaterRole) -> tuple[str | None, bool]:

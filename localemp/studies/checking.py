@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 M = TypeVar("M", bound=BaseModel)
 
 RESTORE = "restore the file, or make the study anew"
-_BOM = b"\xef\xbb\xbf"
 
 
 def formed(model: type[M], content: bytes, path: Path, line: int | None = None) -> M:
@@ -28,8 +27,7 @@ def formed(model: type[M], content: bytes, path: Path, line: int | None = None) 
         RunError: It is no JSON, or of another form.
     """
     try:
-        parse_json(content)  # bounds its depth; what reads it next refuses halves of characters
-        return model.model_validate_json(content.removeprefix(_BOM))
+        return model.model_validate(parse_json(content, storable=True))
     except (JSONError, ValidationError) as error:
         inner = error.line if isinstance(error, JSONError) else None
         said = mistakes(error) if isinstance(error, ValidationError) else str(error)

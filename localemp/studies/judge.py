@@ -23,7 +23,7 @@ from localemp.runs import Journal, failure_record
 from localemp.studies.judge_prompts import JudgePrompts
 from localemp.studies.parsing import Parsed, parse_choice, parse_rating
 from localemp.studies.study import Study
-from localemp.studies.verdicts import VOTES
+from localemp.studies.verdicts import VOTES, check_answer
 from localemp.studies.votes import quoted
 
 ENOUGH, TOO_MANY = 20, 0.2  # answers after which a judge is given up, and the share of them that cannot be read
@@ -179,11 +179,16 @@ class Answers(Journal):
         self._unparsable, self._example = 0, ""
         super().__init__(folder)
 
+    @staticmethod
+    def check_line(record: dict[str, Any]) -> None:
+        """See `check_answer`."""
+        check_answer(record)
+
     def note(self, record: Mapping[str, Any]) -> None:
         """Count also what cannot be read."""
         super().note(record)
-        if "error" not in record and record.get("answer") is None:
-            self._unparsable, self._example = self._unparsable + 1, str(record.get("text", ""))
+        if "error" not in record and record["answer"] is None:
+            self._unparsable, self._example = self._unparsable + 1, record["text"]
 
     def check(self) -> None:
         """Raise JudgeError where too many answers cannot be read."""

@@ -5,20 +5,18 @@ orders disagree the vote is a tie and counts as a flip.
 """
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, Field, StrictInt, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from localemp.errors import RunError
-from localemp.forms import mistakes
-from localemp.runs import MANIFEST, newest, read_lines, read_manifest
+from localemp.journal import MANIFEST, newest, read_lines, read_manifest
 from localemp.studies.study import TIE
 from localemp.studies.votes import Vote
-from localemp.utils.text import one_line
 
 VOTES = "votes.jsonl"
 
@@ -29,6 +27,8 @@ _Count = Annotated[int, Field(ge=0, le=10**12)] | None
 class _Asked(BaseModel):
     """What every line of a judge's file has; other keys are not looked at here."""
 
+    model_config = ConfigDict(strict=True)
+
     item: str
     aspect: str
     shown: Annotated[list[str], Field(min_length=1, max_length=2)]
@@ -38,7 +38,7 @@ class _Answered(_Asked):
     """A line of something that was answered."""
 
     text: str
-    answer: Literal["A", "B", "tie"] | Annotated[StrictInt, Field(ge=-(10**6), le=10**6)] | None
+    answer: Literal["A", "B", "tie"] | Annotated[int, Field(ge=-(10**6), le=10**6)] | None
     prompt_tokens: _Count = None
     completion_tokens: _Count = None
     cost: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
@@ -100,13 +100,18 @@ class JudgeStats:
         return self.first / self.choices if self.choices else None
 
 
+def check_answer(record: dict[str, Any]) -> None:
+    """Raise ValueError where a record is no line of a judge's file."""
+    (_Asked if "error" in record else _Answered).model_validate(record)
+
+
 def read_judge(folder: Path) -> list[Vote]:
     """A judge's votes, one for each aspect of an item (A/B) or of a reply (rating).
 
     Raises:
         RunError: A line is damaged.
     """
-    return combine(folder.name, newest(_lines(folder)))[0]
+    return combine(folder.name, newest(read_lines(folder / VOTES, check_answer)))[0]
 
 
 def read_stats(folder: Path, without: Collection[str] = ()) -> JudgeStats:
@@ -116,7 +121,8 @@ def read_stats(folder: Path, without: Collection[str] = ()) -> JudgeStats:
         folder: The judge's.
         without: Items that are not counted: attention checks, where the order of replies decides nothing.
     """
-    return combine(folder.name, [record for record in newest(_lines(folder)) if record["item"] not in without])[1]
+    records = newest(read_lines(folder / VOTES, check_answer))
+    return combine(folder.name, [record for record in records if record["item"] not in without])[1]
 
 
 def read_settings(folder: Path) -> dict[str, Any]:
@@ -172,19 +178,6 @@ def combine(name: str, records: Iterable[Mapping[str, Any]]) -> tuple[list[Vote]
         notes=tuple(dict.fromkeys(note for record in came for note in record.get("notes", ()))),
     )
     return votes, stats
-
-
-def _lines(folder: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """The lines of a judge's file that can be counted, with their numbers."""
-    for number, record in read_lines(folder, VOTES):
-        try:
-            (_Asked if "error" in record else _Answered).model_validate(record)
-        except ValidationError as error:
-            raise RunError(
-                f"{folder / VOTES}, line {number}: {one_line(mistakes(error))}",
-                "take the line out to have it answered again",
-            ) from error
-        yield number, record
 
 
 def _total(amounts: Iterable[N | None]) -> N | None:
