@@ -13,14 +13,20 @@ LONGEST = 20_000
 FLAGS: Final = re.IGNORECASE | re.MULTILINE
 
 _LINE_END = re.compile("\r\n|[\r\v\f\x1c-\x1e\x85\u2028\u2029]")
-# Nothing to be seen: soft hyphens, what joins or turns characters, and what makes an emoji of a digit.
-_UNSEEN = re.compile("[\xad\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufe0f\u20e3\ufeff]")
+# Nothing to be seen: soft hyphens, what joins or turns characters or makes an emoji of a digit, codes of terminals.
+_UNSEEN = re.compile(
+    "[\xad\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufe0f\u20e3\ufeff]|\x1b\\[[\\d;]{0,20}[a-zA-Z]|[\0-\x08\x0e-\x1b]"
+)
 # Emphasis and quotation marks, symbols and emojis, halves of characters.
-_MARKS = re.compile('[*`$"\u201c-\u201f\xab\xbb\u2600-\u27bf\u2b00-\u2bff\ud800-\udfff\ufffd\U0001f000-\U0001faff]')
+_MARKS = re.compile(
+    '[*`$"\u201c-\u201f\xab\xbb\u300c-\u300f\u2600-\u27bf\u2b00-\u2bff\ud800-\udfff\ufffd\U0001f000-\U0001faff]'
+)
+_TAGS = re.compile(r"</?(?:b|i|u|em|strong|p|code)>", re.IGNORECASE)
 _SINGLE_QUOTES = re.compile(r"(?<!\w)'|'(?!\w)")
 _UNDERSCORES = re.compile(r"(?<![^\W_])_+|_+(?![^\W_])")  # within a word they are letters
 _SPACES = re.compile(r"[^\S\n]+")
 _LINES = re.compile(r" ?\n[ \n]*")
+_HEADINGS = re.compile(r"^#{1,6} ", re.MULTILINE)
 _INNER = re.compile(r" (?=[.,;:!?)\]}])|(?<=[(\[{]) ")
 _SAME: Final[dict[int, int | str]] = {
     **{code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)},  # full width
@@ -29,6 +35,7 @@ _SAME: Final[dict[int, int | str]] = {
     **dict.fromkeys(map(ord, "\u2012\u2013\u2014\u2015"), " - "),
     **dict.fromkeys(map(ord, "\u2192\u21d2\u279c"), " -> "),
     ord("\u2026"): "...",
+    **dict(zip(map(ord, "\u3001\u3002\u3010\u3011"), ",.[]", strict=True)),
 }
 
 _LEAD = r"(?:rating|score|grade|verdict|answer|choice|preference|decision|judge?ment)"
@@ -64,8 +71,9 @@ def ending(text: str) -> str:
 def plain(text: str) -> str:
     """A text without emphasis, quotation marks and symbols; digits, dashes and white space in one form."""
     text = _UNSEEN.sub("", _LINE_END.sub("\n", text)).translate(_SAME)
-    text = _UNDERSCORES.sub(" ", _SINGLE_QUOTES.sub(" ", _MARKS.sub(" ", text)))
-    return _INNER.sub("", _LINES.sub("\n", _SPACES.sub(" ", text))).strip()
+    text = _UNDERSCORES.sub(" ", _SINGLE_QUOTES.sub(" ", _MARKS.sub(" ", _TAGS.sub(" ", text))))
+    text = _LINES.sub("\n", _SPACES.sub(" ", text)).strip()
+    return _INNER.sub("", _HEADINGS.sub("", text))
 
 
 def taken_back(text: str) -> int:

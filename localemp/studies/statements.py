@@ -38,8 +38,9 @@ _END = re.compile(
     rf"|,? \((?!{_UNSURE})[^()\n\d]{{2,100}}(?:\)|$)|, ?[}}\]]|, ?\w{{1,30}}:)",
     FLAGS,
 )
+_REASON = re.compile(r",? (?:because|since)\b", FLAGS)
 _IS = (
-    r"(?: ?[:=]| is:?| (?:should|must) be| goes to| is for| -(?= ))\s?"
+    r"(?: ?[:=]| is:?| (?:should|must) be| goes to| is for| [-=]>| -(?= ))\s?"
     r"(?:(?:clearly|definitely|therefore|thus|still|(?-i:an?)) )?"
 )
 _ABOUT = r"(?: ?\([^()\n]{0,40}\))?(?: (?:for|of|on)(?: \w{1,20}){1,3}?)?"
@@ -53,7 +54,7 @@ _SENTENCE = r"(?:^|(?<=[.!?] ))"
 # Words that may stand before an answer in a sentence that says nothing else. Some of them make it an answer, some none.
 _DECIDING = (
     r"(?:say|call|go|going|choose|chose|pick|prefer|select|take|vote|rate|give|score|assign|award|deserves?|gets?|so|thus"
-    r"|hence|therefore|overall|conclusion|summary|final|finally|(?-i:an?))"
+    r"|hence|therefore|overall|conclusion|summary|final|finally|clearly|definitely|(?-i:an?))"
 )
 _DECISIVE = re.compile(rf"\b{_DECIDING}\b", FLAGS)
 _FILLING = (
@@ -76,10 +77,11 @@ _BOTH = (
     r"(?:(?:both|they|these|(?:both|the|the two) (?:replies|responses)|(?:reply )?(?-i:A) and (?:reply )?(?-i:B))"
     rf" (?:are|seem) (?:about |roughly )?{_ALIKE}|neither(?: one| reply| response)? is (?:clearly )?better)"
 )
+_MUCH = _any("much slightly clearly far somewhat significantly considerably definitely the")
 _BEST = r"(?:better|best|preferable|superior|winner)(?: (?:one|reply|response|choice))?"
 _COMPARED = re.compile(
     rf"{_SENTENCE}{_OPENING}"
-    rf"(?:{_CHOICE} (?:is (?:much |slightly |clearly |the )?{_BEST}|wins)(?: than (?:{_NOUN})?{_AB})?|{_BOTH})"
+    rf"(?:{_CHOICE} (?:is (?:{_MUCH} ){{0,2}}{_BEST}|wins)(?: than (?:{_NOUN})?{_AB})?|{_BOTH})"
     r"(?:,? (?:because|since|as)\b(?P<reason>[^.!?\n]*))?(?=[.!]|$)",
     FLAGS,
 )
@@ -158,7 +160,7 @@ class Form:
         for number, line in enumerate(lines):
             found = self._value.match(line)
             # "Reply A" above other lines is a heading, and "1." begins a list.
-            if found and not (parts := found.groupdict()).get("noun"):
+            if found and (not (parts := found.groupdict()).get("noun") or _REASON.match(line, found.end())):
                 rest, is_outer = line[found.end() :], number in (0, len(lines) - 1)
                 reasoned = is_outer and rest[:1] in (" ", ",") and _END.match(line, found.end())
                 if not rest or reasoned or (rest == "." and parts.get("of")):
