@@ -17,7 +17,8 @@ def close_to_others(folder: Path) -> Iterator[str]:
     for name in (KEY, ANSWERS, f"{ANSWERS}-wal", f"{ANSWERS}-shm"):
         path = folder / name
         try:
-            if not (mode := path.stat().st_mode) & _OTHERS:
+            mode = path.stat().st_mode
+            if not (stat.S_ISREG(mode) and mode & _OTHERS):
                 continue
             path.chmod(stat.S_IMODE(mode) & ~_OTHERS)
             is_open = path.stat().st_mode & _OTHERS
