@@ -49,7 +49,7 @@ def generate(
     from localemp.cli.replies import print_replies
     from localemp.data.sources import load_dialogues
     from localemp.errors import FatalEngineError, OptionError, RunError
-    from localemp.runs import Run, read_records
+    from localemp.runs import Run, newest, read_lines
 
     recipe = recipe_of(options)
     _check_cluster_options(address, actors)
@@ -90,11 +90,12 @@ def generate(
                         raise
                     display.say("next: the same command goes on from here")
                     raise click.exceptions.Exit(130) from None
+            answered = [dialogue.id for dialogue in chosen if dialogue.id in run.answered]
             failed = sum(dialogue.id in run.failed for dialogue in chosen)
-    kept = {record["id"]: record for record in read_records(folder) if "reply" in record}
-    records = [kept[dialogue.id] for dialogue in chosen if dialogue.id in kept]
-    print_replies(records[:show], f"{recipe.model}, {assembly.strategy.name}")
-    _summary(tally, len(records), failed, folder)
+    shown = set(answered[:show])
+    kept = {record["id"]: record for record in newest(line for line in read_lines(folder) if line[1]["id"] in shown)}
+    print_replies([kept[name] for name in answered[:show]], f"{recipe.model}, {assembly.strategy.name}")
+    _summary(tally, len(answered), failed, folder)
     if failed:
         sys.exit(1)
 
@@ -105,9 +106,15 @@ def default_folder(settings: dict[str, Any]) -> Path:
     import json
     import re
 
-    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
+    from localemp.utils.redaction import redact_settings
+
     model = re.sub(r"[^\w.]+", "-", str(settings["model"]))
-    return Path("runs") / f"{model}-{settings['strategy']}-{digest}"
+    folders = []
+    # A key that is changed makes no other run; older versions took it for a setting like any other.
+    for named_by in (settings, redact_settings(settings)):
+        digest = hashlib.sha256(json.dumps(named_by, sort_keys=True).encode()).hexdigest()[:8]
+        folders.append(Path("runs") / f"{model}-{settings['strategy']}-{digest}")
+    return next(filter(Path.exists, folders), folders[-1])
 
 
 async def _answer(
@@ -179,11 +186,10 @@ def _check_cluster_options(address: str | None, actors: int | None) -> None:
 
 def _session(dialogues: int, engine: dict[str, Any]) -> dict[str, Any]:
     """How many dialogues this session is to see answered, and who does it: command, versions, machine, engine."""
-    import shlex
-
     from localemp.machine import machine, versions
+    from localemp.utils.redaction import shown_command
 
-    command = shlex.join(["localemp", *sys.argv[1:]])
+    command = shown_command()
     return {"command": command, "dialogues": dialogues, "versions": versions(), "machine": machine(), **engine}
 
 

@@ -26,7 +26,7 @@ def print_replies(records: Sequence[Mapping[str, Any]], title: str) -> None:
     table.add_column("Speaker", ratio=1)
     table.add_column("Reply", ratio=1)
     for record in records:
-        said = shorten(record["turns"][-1], LONGEST_SHOWN, placeholder=" ...")
+        said = shorten(next(reversed(record["turns"]), ""), LONGEST_SHOWN, placeholder=" ...")
         table.add_row(plain(record["id"]), plain(said), plain(record["reply"]))
     Console().print(table)
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from localemp.cli.study.opened import opened
 from localemp.cli.tables import print_table, table_options, write, write_tables
 
 if TYPE_CHECKING:
@@ -64,12 +65,11 @@ def _results(studies: tuple[Path, ...], runs: list[str]) -> "tuple[Table, ...]":
         return ()
     from localemp.reporting.systems import names_of
     from localemp.studies.figures import figures_of
-    from localemp.studies.study import Study
     from localemp.studies.tables import study_tables
 
     names = names_of(studies) if len(studies) > 1 else [""]
     return tuple(
         table
         for folder, name in zip(studies, names, strict=True)
-        for table in study_tables(figures_of(Study.read(folder)), name, runs)
+        for table in study_tables(figures_of(opened(folder)), name, runs)
     )

@@ -23,24 +23,28 @@ def list_(parent: Path) -> None:
 
     from localemp.cli.replies import plain
     from localemp.errors import OptionError, RunError
-    from localemp.runs import list_runs, read_manifest, read_records
+    from localemp.runs import count_lines, list_runs, read_manifest
 
     if not parent.is_dir() and parent != Path("runs"):
         raise OptionError(f"{parent} is no folder", "give the folder that holds the runs")
     table = Table(Column("Run", overflow="fold"), "Model", "Strategy", "Replies", "Failed", "Started")
+    damaged = []
     for folder in list_runs(parent):
         try:
-            manifest, records = read_manifest(folder), read_records(folder)
-        except RunError:
+            manifest, (answered, failed) = read_manifest(folder), count_lines(folder)
+        except RunError as error:
+            damaged.append(error.message)
             table.add_row(plain(str(folder)), "damaged", "", "", "", "")
             continue
-        settings, failed = manifest["settings"], sum("error" in record for record in records)
-        row = (settings["model"], settings["strategy"], len(records) - failed, failed, manifest["created"][:10])
+        settings = manifest["settings"]
+        row = (settings.get("model", ""), settings.get("strategy", ""), answered, failed, manifest["created"][:10])
         table.add_row(plain(str(folder)), *(plain(str(cell)) for cell in row))
     if not table.rows:
         click.echo(f"no runs in {parent}; `localemp generate` makes one")
         return
     Console().print(table)
+    for message in damaged:
+        click.echo(f"warning: {message}", err=True)
 
 
 @runs.command()

@@ -8,13 +8,14 @@ One object a line. Only `turns` is required, and null is the same as leaving a k
 are never shown. Without it a dialogue is its own conversation. Other keys are somebody's own columns, left alone.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
 from localemp.data.textfile import read_lines
 from localemp.dialogue import Dialogue
 from localemp.errors import DataError
+from localemp.utils.json_reader import JSONError, parse_json
+from localemp.utils.text import is_well_formed
 
 _EXAMPLE = 'each line is one JSON object, such as {"turns": ["I lost my job today."]}'
 
@@ -34,9 +35,9 @@ def read_jsonl(path: Path) -> list[Dialogue]:
         if not line.strip():
             continue
         try:
-            dialogue = _dialogue(json.loads(line), number)
-        except json.JSONDecodeError as error:
-            raise DataError(path, f"not JSON: {error.msg} at character {error.colno}", _EXAMPLE, number) from error
+            dialogue = _dialogue(parse_json(line), number)
+        except JSONError as error:
+            raise DataError(path, str(error), _EXAMPLE, number) from error
         except _LineError as error:
             raise DataError(path, str(error), error.hint, number) from error
         if dialogue.id in line_of:
@@ -96,7 +97,7 @@ def _texts(values: Any, key: str) -> tuple[str, ...]:
 def _checked(value: Any, what: str) -> str:
     if not isinstance(value, str):
         raise _LineError(f"{what} must be a text, found {_kind(value)}")
-    if not value.isascii() and any("\ud800" <= character <= "\udfff" for character in value):
+    if not is_well_formed(value):
         raise _LineError(f"{what} holds half of a surrogate pair, which no file can store")
     return value.strip()
 

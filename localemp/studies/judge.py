@@ -23,7 +23,8 @@ from localemp.runs import Journal
 from localemp.studies.judge_prompts import JudgePrompts
 from localemp.studies.parsing import Parsed, parse_choice, parse_rating
 from localemp.studies.study import Study
-from localemp.studies.verdicts import VOTES
+from localemp.studies.verdicts import VOTES, check_answer
+from localemp.studies.votes import quoted
 
 ENOUGH, TOO_MANY = 20, 0.2  # answers after which a judge is given up, and the share of them that cannot be read
 
@@ -178,6 +179,11 @@ class Answers(Journal):
         self._unparsable, self._example = 0, ""
         super().__init__(folder)
 
+    @staticmethod
+    def check_line(record: dict[str, Any]) -> None:
+        """See `check_answer`."""
+        check_answer(record)
+
     def note(self, record: Mapping[str, Any]) -> None:
         """Count also what cannot be read."""
         super().note(record)
@@ -188,9 +194,8 @@ class Answers(Journal):
         """Raise JudgeError where too many answers cannot be read."""
         total = len(self.answered)
         if total >= ENOUGH and self._unparsable > TOO_MANY * total:
-            start = " ".join(self._example.split())
             raise JudgeError(
-                f"{self._unparsable} of {total} answers cannot be read, such as "
-                f"{start if len(start) <= 80 else start[:79] + '…'!r}; all are kept in {self.folder}",
+                f"{self._unparsable} of {total} answers cannot be read, such as {quoted(self._example)}; "
+                f"all are kept in {self.folder}",
                 "take another --model, one that can be held to JSON, or more --max-tokens, each with another --name",
             )

@@ -5,14 +5,21 @@ digits, a `UnicodeDecodeError`, a `RecursionError`), and what it reads at a dept
 """
 
 import json
+import re
 from pathlib import Path
 from typing import Any
+
+from localemp.utils.text import is_well_formed
 
 MAX_DEPTH = 100
 """Lists and objects inside one another; what people and servers write stays below 20."""
 
 LARGEST_FILE = 256 * 2**20
 """Bytes of a JSON file that is read as a whole."""
+
+
+_PIECE = 2**16
+_ESCAPED_HALF = re.compile(r"\\u[dD][89a-fA-F]|[\ud800-\udfff]")
 
 
 class JSONError(ValueError):
@@ -27,7 +34,9 @@ class JSONError(ValueError):
         self.line = line
 
 
-def parse_json(text: str | bytes, max_depth: int = MAX_DEPTH, max_values: int | None = None) -> Any:
+def parse_json(
+    text: str | bytes, max_depth: int = MAX_DEPTH, max_values: int | None = None, storable: bool = False
+) -> Any:
     """Read one JSON value.
 
     Args:
@@ -35,6 +44,7 @@ def parse_json(text: str | bytes, max_depth: int = MAX_DEPTH, max_values: int | 
         max_depth: Most lists and objects inside one another.
         max_values: Most values in all, for texts of strangers: a megabyte can hold half a million lists, which take
             half a second in which nothing else runs. What looks like one inside a string counts too.
+        storable: Whether halves of surrogate pairs are refused, which JSON can hold, files and terminals cannot.
 
     Raises:
         JSONError: It is empty, not UTF-8, not JSON, nested too deeply, or holds a number of thousands of digits or too
@@ -58,25 +68,31 @@ def parse_json(text: str | bytes, max_depth: int = MAX_DEPTH, max_values: int | 
     # Most texts have too few brackets to be deep, so that nothing needs to be walked.
     if text.count("[") + text.count("{") > max_depth and _is_deeper(value, max_depth):
         raise JSONError(_too_deep(max_depth))
+    # Whole pairs are written so, too.
+    if storable and _ESCAPED_HALF.search(text) and not is_well_formed(json.dumps(value, ensure_ascii=False)):
+        raise JSONError("it holds half of a surrogate pair, which no file can store")
     return value
 
 
-def load_json(path: Path, largest: int = LARGEST_FILE) -> Any:
+def load_json(path: Path, largest: int = LARGEST_FILE, storable: bool = False) -> Any:
     """Read a file that is one JSON value.
 
     Args:
         path: A UTF-8 file.
         largest: Bytes that it may have.
+        storable: As in `parse_json`.
 
     Raises:
         OSError: It cannot be read.
         JSONError: It is too large, or see `parse_json`.
     """
+    content = bytearray()
     with path.open("rb") as file:
-        content = file.read(largest + 1)
-    if len(content) > largest:
-        raise JSONError(f"it has more than {largest // 2**20} MiB")
-    return parse_json(content)
+        while piece := file.read(_PIECE):  # room for all that may be there would be taken at once
+            content += piece
+            if len(content) > largest:
+                raise JSONError(f"it has more than {largest // 2**20} MiB")
+    return parse_json(bytes(content), storable=storable)
 
 
 def _signs(text: str | bytes) -> tuple[Any, ...]:
@@ -101,3 +117,9 @@ def _is_deeper(value: Any, limit: int) -> bool:
 
 def _too_deep(limit: int) -> str:
     return f"it is nested more than {limit} levels deep"
+
+
+def kind_of(value: Any) -> str:
+    """What a JSON value is, in words: "a number", "null"."""
+    names = {dict: "an object", list: "a list", str: "a text", bool: "true or false", type(None): "null"}
+    return names.get(type(value), "a number")

@@ -283,6 +283,20 @@ def test_csv_has_whole_numbers_signatures_and_reasons():
     assert rows[2]["published"] == "true"
 
 
+def test_csv_lets_no_name_be_a_formula_and_keeps_numbers():
+    cells = (Cell("-0.41", -0.41, interval=(-0.5, 1e-7)), Cell("+1"))
+    table = Table("t", "people", "T", "=head", ("@column", "-x"), (Row("=cmd|' /C calc'!A0", cells, "\t=about"),))
+    wide, long = writers.csv_wide(table), writers.csv_long([table])
+    assert wide == (
+        "'=head,About,'@column,'@column low,'@column high,'-x\n'=cmd|' /C calc'!A0,'\t=about,-0.41,-0.5,1e-07,'+1\n"
+    )
+    first, second = csv.DictReader(io.StringIO(long))
+    assert [first[name] for name in ("row", "column", "value", "low", "shown")] == [
+        "'=cmd|' /C calc'!A0", "'@column", "-0.41", "-0.5", "'-0.41",
+    ]  # fmt: skip
+    assert (second["value"], second["shown"]) == ("", "'+1")
+
+
 def test_names_in_a_sentence():
     assert listed(["a"]) == "a"
     assert listed(["a", "b", "a", "c"]) == "a, b and c"

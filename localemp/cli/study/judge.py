@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from localemp.cli.options import model_options, recipe_of
+from localemp.cli.study.opened import opened
 from localemp.cli.words import count, known
-from localemp.utils.text import for_terminal
+from localemp.utils.text import one_line
 
 if TYPE_CHECKING:
     from localemp.assembly import Assembly
@@ -37,12 +38,12 @@ def judge(study: Path, votes: int, name: str | None, prompts: Path | None, limit
     from localemp.errors import FatalEngineError, JudgeError, RunError
     from localemp.studies.judge import Answers, Judge, questions
     from localemp.studies.judge_prompts import JudgePrompts
-    from localemp.studies.study import JUDGES, Study
+    from localemp.studies.study import JUDGES
     from localemp.studies.verdicts import read_stats
 
     recipe = recipe_of(options)
     with Display() as display:
-        rated = Study.read(study)
+        rated = opened(study)
         assembly = Assembly(recipe, display.bytes)
         judged = Judge(rated, JudgePrompts.read(prompts), assembly.sampling, votes)
         display.note_shut_down(assembly.profile)
@@ -136,7 +137,7 @@ def _say(stats: "JudgeStats") -> None:
     if stats.cost:
         click.echo(f"cost: {stats.cost:.4f} US dollars")
     for note in stats.notes:
-        click.echo(f"note: {for_terminal(note)}")
+        click.echo(f"note: {one_line(note)}")
 
 
 def _trust(flip_rate: float) -> str:
