@@ -79,7 +79,9 @@ def print_table(table: "Table") -> None:
         head = Column(Text(table.head), overflow="fold", min_width=_NARROWEST_NAME)
         title = Text(table.title) + Text(", continued" if number else "")
         shown = Shown(head, *columns, title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, int(wide)))
-        for row in table.rows:
+        for rule, row in table.parted:
+            if rule:
+                shown.add_section()
             cells = [_shown(row.cells[place]) for place in part]
             shown.add_row(_name(row, wide), *cells, style="dim italic" if row.published else "")
         console.print(shown)
@@ -117,6 +119,9 @@ def _shown(cell: "Cell") -> Any:
 def _name(row: "Row", wide: bool) -> Any:
     from rich.text import Text
 
-    about = f"\n{row.about}" if row.about and (wide or row.published) else ""
+    if row.published:  # one line: there are many of them
+        about = row.about if wide else row.about.removeprefix("the paper's ")
+        return Text.assemble(row.name, (f", {about}", "dim"))
+    about = f"\n{row.about}" if row.about and wide else ""
     warning = f"\n{row.warning}" if row.warning else ""
     return Text.assemble(row.name, (warning, "yellow"), (about, "dim"))
