@@ -1,6 +1,6 @@
 """Which of the paper's rows stand beside ours, and what differs between the two."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from localemp.metrics.base import Score
@@ -79,7 +79,8 @@ def _differences(system: System, setup: Setup) -> Iterator[str]:
     if system.manifest is None:
         yield "replies of a public file, not those of the paper's table"
     else:
-        sampled = {**made, **(made.get("sampling") or {})}
+        sampling = made.get("sampling")
+        sampled = {**made, **sampling} if isinstance(sampling, Mapping) else made
         for name, theirs in setup.settings.items():
             if sampled.get(name, theirs) not in (theirs, None):
                 yield f"{name} {_shown(sampled[name])}, theirs {_shown(theirs)}"
@@ -89,8 +90,8 @@ def _differences(system: System, setup: Setup) -> Iterator[str]:
         return
     counted = f"{system.count:,} dialogue{'' if system.count == 1 else 's'}"
     fewer = " (Dist falls with the number of replies)" if system.count != setup.replies else ""
-    whose = "of its" if same else "from elsewhere than its"
-    yield f"{counted} {whose} {setup.replies:,} of `--instances published`{fewer}"
+    whose = " of its" if same else ", another set than its"
+    yield f"{counted}{whose} {setup.replies:,} of `--instances published`{fewer}"
 
 
 def _shown(value: Any) -> str:

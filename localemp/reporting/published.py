@@ -141,7 +141,7 @@ class Counterpart(BaseModel):
         """Whether replies that were made so, by a run's settings or an import's source, are of this kind."""
         if self.strategy:
             same = made.get("strategy") == self.strategy and made.get("shots", self.shots) == self.shots
-            return same and list(made.get("given") or ()) == self.given
+            return same and (made.get("given") or []) == self.given
         return made.get("format") == self.format and self.hypothesis in ("", made.get("hypothesis"))
 
 

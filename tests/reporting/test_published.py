@@ -178,7 +178,7 @@ def test_what_differs_is_said_for_the_runs_that_share_it(tmp_path):
     assert "Unlike the paper (theirs): 4 dialogues of its 5,255 of" in told
     assert (
         "Unlike the paper (mine): model llama, theirs gpt-3.5-turbo; temperature 0.7, theirs 0; comet comet-mini, "
-        "theirs comet-bart; 4 dialogues from elsewhere than its 5,255 of `--instances published` (Dist falls with the "
+        "theirs comet-bart; 4 dialogues, another set than its 5,255 of `--instances published` (Dist falls with the "
         "number of replies)." in told
     )
     listing = notes(report_of(four(tmp_path / "labels", "two-stage", list_labels=True)).tables[0])
