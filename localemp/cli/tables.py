@@ -83,7 +83,9 @@ def print_table(table: "Table") -> None:
         head = Column(_text(table.head), overflow="fold", min_width=_NARROWEST_NAME)
         title = _text(table.title, ", continued" if number else "")
         shown = Shown(head, *beside, title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, int(wide)))
-        for row in table.rows:
+        for rule, row in table.parted:
+            if rule:
+                shown.add_section()
             cells = [_shown(row.cells[place]) for place in part]
             shown.add_row(_name(row, wide), *cells, style="dim italic" if row.published else "")
         console.print(shown)
@@ -117,7 +119,10 @@ def _shown(cell: "Cell") -> "Text":
 
 
 def _name(row: "Row", wide: bool) -> "Text":
-    about = f"\n{row.about}" if row.about and (wide or row.published) else ""
+    if row.published:  # one line: there are many of them
+        about = row.about if wide else row.about.removeprefix("the paper's ")
+        return _text(row.name, (f", {about}", "dim"))
+    about = f"\n{row.about}" if row.about and wide else ""
     warning = f"\n{row.warning}" if row.warning else ""
     return _text(row.name, (warning, "yellow"), (about, "dim"))
 

@@ -83,8 +83,7 @@ def _md_note(text: str) -> str:
 
 
 def _latex(table: Table) -> str:
-    ours = [_tex_row(row) for row in table.rows if not row.published]
-    papers = [_tex_row(row) for row in table.rows if row.published]
+    rows = [line for rule, row in table.parted for line in ([r"    \midrule"] * rule + [_tex_row(row)])]
     notes = [(f"$^{{{note.mark}}}$ " if note.mark else "") + _tex_note(note.text) for note in table.notes]
     made = [f"%   {signature}: {names}".replace("\n", " ") for signature, names in table.made]
     lines = [
@@ -96,8 +95,7 @@ def _latex(table: Table) -> str:
         r"    \toprule",
         f"    {' & '.join(map(tex, (table.head, *table.columns)))} \\\\",
         r"    \midrule",
-        *ours,
-        *([r"    \midrule", *papers] if ours and papers else papers),
+        *rows,
         r"    \bottomrule",
         r"  \end{tabular}",
         *([r"  \par\medskip\footnotesize\raggedright " + r" \par ".join(notes)] if notes else []),
