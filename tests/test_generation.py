@@ -7,7 +7,7 @@ import pytest
 from localemp.dialogue import Dialogue
 from localemp.engines.base import Completion, Engine, Sampling
 from localemp.engines.planner import MARGIN, Planner
-from localemp.errors import EngineError, FatalEngineError, OptionError
+from localemp.errors import EngineError, FatalEngineError, OptionError, StillThinkingError
 from localemp.generation import Tally, answer_all, draft_all, plan
 from localemp.prompts import Prompts
 from localemp.runs import Run, read_records, response_record
@@ -134,7 +134,7 @@ async def test_thinking_is_kept_in_the_reply_where_it_is_wanted():
 
 @pytest.mark.parametrize(("flow", "answers"), [(None, [LOST]), (TwoStage(), [LOST]), (TwoStage(), [SAD, LOST])])
 async def test_a_model_that_has_not_thought_to_the_end_gave_no_reply(flow, answers):
-    with pytest.raises(EngineError, match="still thinking") as raised:
+    with pytest.raises(StillThinkingError, match="still thinking") as raised:
         await strategy(flow).respond(DIALOGUES[0], Thinker(*answers))
     assert "--max-tokens" in raised.value.hint
-    assert type(raised.value) is EngineError
+    assert type(raised.value) is StillThinkingError
