@@ -66,8 +66,14 @@ class KnowledgeWriter:
             DataError: The file cannot be written; what was written before stays.
         """
         new = list(entries)
-        self._append(b"".join(map(line_of, new)))
-        self.done.update(entry.id for entry in new if entry.id is not None)
+        ids = {entry.id for entry in new if entry.id is not None} - self.done
+        # Before: where Ctrl-C comes while the disk takes its time, they are in the file.
+        self.done |= ids
+        try:
+            self._append(b"".join(map(line_of, new)))
+        except DataError:
+            self.done -= ids
+            raise
 
     def close(self) -> None:
         """Let others write."""
