@@ -93,7 +93,7 @@ class Tally:
 async def draft_all(
     strategy: Strategy, dialogues: Sequence[Dialogue], on_progress: Callable[[int], None] | None = None
 ) -> list[Draft]:
-    """Look up exemplars and inferences for all dialogues, in order.
+    """Look up exemplars and inferences for all dialogues, in order; `strategy.notes()` then says what was cut.
 
     Raises:
         LocalempError: A dialogue lacks what the strategy needs; nothing has been asked yet.
@@ -101,7 +101,7 @@ async def draft_all(
     drafts: dict[int, Draft] = {}
 
     async def look_up(item: tuple[int, Dialogue]) -> None:
-        drafts[item[0]] = await strategy.draft(item[1])
+        drafts[item[0]] = await strategy.draft(item[1], log=False)
         if on_progress:
             on_progress(len(drafts))
 

@@ -124,6 +124,9 @@ async def _answer(
 
     strategy = assembly.strategy
     drafts = await draft_all(strategy, pending, lambda done: display.rows("Looking up", done, len(pending)))
+    notes = strategy.notes()
+    for note in notes:
+        display.say(f"note: {note}")
     context = None
     if assembly.runs_here:
         planner = assembly.planner()
@@ -132,7 +135,7 @@ async def _answer(
     with display.clock(f"Starting {engine.name} ({assembly.profile.name})"):
         await engine.start()
     try:
-        run.add_session(_session(chosen, engine.describe()))
+        run.add_session(_session(chosen, {**engine.describe(), **({"notes": notes} if notes else {})}))
         return await answer_all(strategy, drafts, engine, run, display.tally)
     finally:
         await engine.close()

@@ -1,6 +1,5 @@
 """Messages to token ids, exactly as the local engine will see them."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 from huggingface_hub.errors import StrictDataclassError
 from transformers import AutoTokenizer
 
+from localemp.data_only import read_settings
 from localemp.dialogue import Message
 from localemp.errors import EngineError, WeightsError
 from localemp.utils.text import one_line
@@ -27,7 +27,7 @@ class PromptTokenizer:
     def __init__(self, folder: Path, template_options: Mapping[str, Any] | None = None) -> None:
         self.folder, self.template_options = folder, dict(template_options or {})
         try:
-            self.tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+            self.tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         except StrictDataclassError as error:  # its first line names the field, its second what is wrong
             said = " ".join(line.strip() for line in str(error).splitlines()[:2])
             raise WeightsError(f"{folder / 'config.json'}: {said}", "mend the configuration") from error
@@ -90,12 +90,10 @@ def context_length(folder: Path) -> int:
         WeightsError: There is no configuration, or it does not say.
     """
     path = folder / "config.json"
-    try:
-        config: dict[str, Any] = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise WeightsError(f"{path}: no readable configuration: {error}") from error
-    for part in (config, config.get("text_config", {})):
+    config = read_settings(path)
+    inner = config.get("text_config")
+    for part in (config, inner if isinstance(inner, dict) else {}):
         for key in ("max_position_embeddings", "n_positions", "seq_length"):
-            if isinstance(part.get(key), int):
+            if type(part.get(key)) is int and part[key] > 0:
                 return int(part[key])
     raise WeightsError(f"{path}: it does not say how long a context may be", "write a profile with context_length")

@@ -138,20 +138,22 @@ def reason(error: BaseException) -> str:
     return one_line(well_formed(" ".join(lines[:3])), 300) or type(error).__name__
 
 
+# What is missing behind the first beginning is missing behind the others, too: it is not begun again from those.
 _TOO_LITTLE_KV = re.compile(
-    r"max seq len \((\d+)\), \(([\d.]+) GiB KV cache is needed.*?cache memory \(([\d.]+) GiB\)", re.DOTALL
+    r"\A(?>.*?max seq len \((\d+)\), \(([\d.]+) GiB KV cache is needed).*?cache memory \(([\d.]+) GiB\)", re.DOTALL
 )
 _TOO_LITTLE_RAM = re.compile(
-    r"Available memory on node \d+ \(([\d.]+)/([\d.]+) GiB\).*?requested memory for kv \(([\d.]+) GiB\)", re.DOTALL
+    r"\A(?>.*?Available memory on node \d+ \(([\d.]+)/([\d.]+) GiB\)).*?requested memory for kv \(([\d.]+) GiB\)",
+    re.DOTALL,
 )
 _TOO_LITTLE_GPU = re.compile(
     r"Free memory on device \S+ \(([\d.]+)/([\d.]+) GiB\) on startup is less than desired GPU memory utilization "
     r"\(([\d.]+), ([\d.]+) GiB\)"
 )
 _NO_GPU = "Failed to infer device type"
-_KILLED = re.compile(r"Failed core proc\(s\): \{[^}]*: -9\b")
+_KILLED = re.compile(r"Failed core proc\(s\): \{[^{}]*: -9\b")
 # Warnings may quote an exception in the middle of a line; one that was raised stands at its beginning.
-_PROCESS, _LOGGED = r"^(?:\(\S+ pid=\d+\) )?", r"(?:ERROR|CRITICAL) \S+ \S+ \[[^\]]*\] "
+_PROCESS, _LOGGED = r"^(?:\(\S+ pid=\d+\) )?", r"(?:ERROR|CRITICAL) \S+ \S+ \[[^\]\n]*\] "
 _EXCEPTION = re.compile(rf"{_PROCESS}(?:{_LOGGED})?[\w.]*(?:Error|Exception): (.+)", re.MULTILINE)
 _ERROR = re.compile(rf"{_PROCESS}{_LOGGED}(.+)", re.MULTILINE)
 _VALIDATION = re.compile(r"\d+ validation errors? for .*\n.*?  (?:\w+ error, )?(\S.+?)(?: \[type=.*)?$", re.MULTILINE)

@@ -9,6 +9,7 @@ A strategy is put together from two kinds of parts, so that they combine freely:
 work in full batches and every prompt's length is known before the engine starts; a server does both in one go.
 """
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -21,6 +22,8 @@ from localemp.engines.base import Completion, Engine, Sampling
 from localemp.errors import PromptTooLongError
 from localemp.prompts import Prompts
 from localemp.strategies.cleaning import clean_reply
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +107,10 @@ class Enricher(ABC):
     def check(self, dialogue: Dialogue) -> None:
         """Raise OptionError where nothing can be found for the dialogue."""
         return
+
+    def notes(self) -> list[str]:
+        """What a person should know of the dialogues so far, such as that some had to be cut; one line each."""
+        return []
 
 
 @dataclass(slots=True)
@@ -206,6 +213,7 @@ class Strategy:
         self.name, self.prompts, self.keep_thinking = name, prompts, keep_thinking
         self.sampling = replace(sampling, stop=(*sampling.stop, *prompts.stop))
         self.enrichers, self.flow = tuple(enrichers), flow or OneStage()
+        self._noted = False
 
     def check(self, dialogue: Dialogue) -> None:
         """Quick look whether the dialogue has what the strategy needs.
@@ -217,8 +225,12 @@ class Strategy:
         for enricher in self.enrichers:
             enricher.check(dialogue)
 
-    async def draft(self, dialogue: Dialogue) -> Draft:
+    async def draft(self, dialogue: Dialogue, *, log: bool = True) -> Draft:
         """Look up what the prompt should hold besides the dialogue.
+
+        Args:
+            dialogue: The dialogue.
+            log: Whether the first notes go to the log; who drafts many at once tells them at the end.
 
         Raises:
             OptionError: See `check`.
@@ -227,7 +239,14 @@ class Strategy:
         draft = Draft(dialogue)
         for enricher in self.enrichers:
             draft = await enricher.enrich(draft)
+        if log and not self._noted and (notes := self.notes()):
+            self._noted = True
+            _log.warning("%s (said once)", "; ".join(notes))
         return draft
+
+    def notes(self) -> list[str]:
+        """What a person should know of the dialogues that were drafted so far; one line each."""
+        return [note for enricher in self.enrichers for note in enricher.notes()]
 
     async def respond(self, dialogue: Dialogue | Draft, engine: Engine, last: Engine | None = None) -> Response:
         """Answer one dialogue.
