@@ -69,7 +69,7 @@ def header(scope: Scope, name: bytes) -> str:
 
 def with_body(scope: Scope, length: int) -> Scope:
     """The scope of another request like this one, with a JSON body of so many bytes and an answer that can be read."""
-    own = {b"content-length", b"content-type", b"transfer-encoding", b"accept-encoding", b"expect"}
+    own = {b"content-length", b"content-type", b"content-encoding", b"transfer-encoding", b"accept-encoding", b"expect"}
     kept = [(name, value) for name, value in scope["headers"] if name not in own]
     fresh = [
         (b"content-type", b"application/json"),
@@ -92,6 +92,19 @@ async def send_bytes(
     own = [(b"content-type", content_type), (b"content-length", str(len(body)).encode())]
     await send({"type": "http.response.start", "status": status, "headers": [*own, *headers]})
     await send({"type": "http.response.body", "body": body})
+
+
+def error_event(before: bytes, content: Any) -> bytes:
+    """The last event of a stream that ends too early; an empty line ends what may be half an event `before` it."""
+    gap = b"" if not before or before.endswith((b"\n\n", b"\r\n\r\n")) else b"\n\n"
+    return b"%sdata: %s\n\n" % (gap, json.dumps(content).encode())
+
+
+def is_stream(headers: Iterable[tuple[bytes, bytes]]) -> bool:
+    """Whether an answer is an event stream, into which an event can be written; names are lower-case."""
+    found = dict(headers)
+    events = found.get(b"content-type", b"").lower().startswith(b"text/event-stream")
+    return events and not {b"content-length", b"content-encoding"} & found.keys()
 
 
 class Whole:

@@ -28,7 +28,8 @@ PACKAGE = {
                     parser.add_argument(name)
                 for name in ("--enforce-eager", "--no-enable-log-requests", "--disable-uvicorn-access-log"):
                     parser.add_argument(name, action="store_true")
-                parser.add_argument("--port", type=int)
+                for name in ("--port", "--shutdown-timeout"):
+                    parser.add_argument(name, type=int)
                 return parser
 
             def validate(self, arguments):
