@@ -5,6 +5,8 @@ import json
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
 
+from localemp.utils.text import well_formed
+
 Scope = MutableMapping[str, Any]
 Event = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Event]]
@@ -61,10 +63,37 @@ async def disconnected(receive: Receive) -> None:
         pass
 
 
+async def while_connected(receive: Receive, work: Awaitable[None]) -> None:
+    """Carry out work; it is cancelled when the client goes.
+
+    It is done in the current task: one more would cost a tenth of the processor time of a request.
+    """
+    task, left = asyncio.current_task(), False
+    assert task is not None
+
+    def leave(_: object) -> None:
+        nonlocal left
+        left = True
+        task.cancel()
+
+    watch = asyncio.create_task(disconnected(receive))
+    watch.add_done_callback(leave)
+    try:
+        await work
+    except asyncio.CancelledError:
+        if not left or task.uncancel():
+            raise
+    finally:
+        watch.remove_done_callback(leave)
+        watch.cancel()
+
+
 def header(scope: Scope, name: bytes) -> str:
     """A header of the request, "" where it has none; `name` is lower-case."""
-    found: bytes = next((value for key, value in scope["headers"] if key == name), b"")
-    return found.decode("latin-1")
+    for key, value in scope["headers"]:
+        if key == name:
+            return str(value, "latin-1")
+    return ""
 
 
 def with_body(scope: Scope, length: int) -> Scope:
@@ -82,7 +111,8 @@ def with_body(scope: Scope, length: int) -> Scope:
 
 async def send_json(send: Send, status: int, content: Any, headers: Iterable[tuple[bytes, bytes]] = ()) -> None:
     """Answer with JSON."""
-    await send_bytes(send, status, json.dumps(content, ensure_ascii=False).encode(), b"application/json", headers)
+    text = well_formed(json.dumps(content, ensure_ascii=False))
+    await send_bytes(send, status, text.encode(), b"application/json", headers)
 
 
 async def send_bytes(

@@ -1,6 +1,7 @@
 """The outermost layer: a request gets one path, must call this server by its name, and come from no foreign page."""
 
 import re
+from collections.abc import Awaitable
 from urllib.parse import urlsplit
 
 from localemp.serving.answering import send_error
@@ -8,7 +9,7 @@ from localemp.serving.asgi import App, Event, Headers, Receive, Scope, Send, hea
 from localemp.serving.browsers import ANY, LOOPBACK, called_by, is_loopback, of_another_page
 from localemp.serving.paths import at, below_root, normal_path
 from localemp.serving.requests import RequestError
-from localemp.serving.routes import METHODS, methods_of, refused, route_of
+from localemp.serving.routes import METHODS, methods_of, not_found, refused, route_of
 from localemp.utils.text import one_line
 
 _TOKENS = re.compile(rb"[\w!#$%&'*+.^`|~, -]{1,2000}")
@@ -30,25 +31,21 @@ class Door:
         known = {*LOOPBACK, host.lower(), *(urlsplit(origin).hostname for origin in origins)}
         self._names = known if is_loopback(host) else None
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Let one request in, or answer it."""
         if scope["type"] != "http":
             # No page and no strategy uses a websocket, and any site's page could open one.
-            await send({"type": "websocket.close", "code": 1008})
-            return
+            return send({"type": "websocket.close", "code": 1008})
         origin = header(scope, b"origin")
         shared = origin != "" and not self._origins.isdisjoint((origin, ANY))
         if shared:
             send = _shared_with(origin if origin in self._origins else ANY, send)
-        path, method = normal_path(scope), scope["method"]
+        path = normal_path(scope)
         if why := self._why_not(scope, path, shared):
-            await send_error(send, why)
-        elif method == "OPTIONS":
-            headers = _permission(scope, str(path), shared)
-            await send({"type": "http.response.start", "status": 204, "headers": headers})
-            await send({"type": "http.response.body"})
-        else:
-            await self.app(at(scope, str(path)), receive, send)
+            return send_error(send, why)
+        if scope["method"] == "OPTIONS":
+            return _send_permission(scope, str(path), shared, send)
+        return self.app(at(scope, str(path)), receive, send)
 
     def _why_not(self, scope: Scope, path: str | None, shared: bool) -> RequestError | None:
         if self._names is not None and called_by(scope) not in self._names:
@@ -56,7 +53,7 @@ class Door:
             said = f"this server does not answer as {name!r}; --allow-origin https://NAME makes a name known to it"
             return RequestError(said, None, "unknown_host", 403)
         if path is None:
-            return refused(scope["method"], below_root(scope))
+            return not_found(below_root(scope))
         if scope["method"] not in (*METHODS, "OPTIONS"):
             return refused(scope["method"], path)
         route = route_of(scope["method"], path)
@@ -67,8 +64,8 @@ class Door:
         return RequestError(said, None, "foreign_origin", 403)
 
 
-def _permission(scope: Scope, path: str, shared: bool) -> Headers:
-    """What a browser hears that asks whether a page may send something."""
+async def _send_permission(scope: Scope, path: str, shared: bool, send: Send) -> None:
+    """Tell a browser that asks whether a page may send something."""
     methods = methods_of(path).encode()
     allowed: Headers = [(b"allow", methods)]
     if shared and header(scope, b"access-control-request-method"):
@@ -80,7 +77,8 @@ def _permission(scope: Scope, path: str, shared: bool) -> Headers:
         ]
         if header(scope, b"access-control-request-private-network") == "true":
             allowed.append((b"access-control-allow-private-network", b"true"))
-    return allowed
+    await send({"type": "http.response.start", "status": 204, "headers": allowed})
+    await send({"type": "http.response.body"})
 
 
 def _shared_with(origin: str, send: Send) -> Send:

@@ -1,6 +1,7 @@
 """The layer that asks for a key: the wrapped app asks for none, or for another's."""
 
 import hmac
+from collections.abc import Awaitable
 
 from localemp.serving.answering import send_error
 from localemp.serving.asgi import App, Receive, Scope, Send, header
@@ -20,13 +21,12 @@ class Keys:
     def __init__(self, app: App, keys: tuple[str, ...]) -> None:
         self.app, self._keys = app, [key.encode() for key in keys]
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Let one request in, or refuse it before its body is read."""
-        if self._keys and not self._is_open(scope) and not self._is_known(scope):
-            said = "this server wants a key of its own: Authorization: Bearer KEY"
-            await send_error(send, RequestError(said, None, "invalid_api_key", 401, "authentication_error"))
-        else:
-            await self.app(scope, receive, send)
+        if not self._keys or self._is_open(scope) or self._is_known(scope):
+            return self.app(scope, receive, send)
+        said = "this server wants a key of its own: Authorization: Bearer KEY"
+        return send_error(send, RequestError(said, None, "invalid_api_key", 401, "authentication_error"))
 
     def _is_open(self, scope: Scope) -> bool:
         route = route_of(scope["method"], below_root(scope))

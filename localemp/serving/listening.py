@@ -12,7 +12,7 @@ from contextlib import contextmanager
 import uvicorn
 
 from localemp.errors import OptionError
-from localemp.serving.asgi import App, Event, Receive, Scope, Send, error_event, is_stream, send_json
+from localemp.serving.asgi import App, Event, Headers, Receive, Scope, Send, error_event, is_stream, send_json
 from localemp.serving.connections import Connection
 
 DRAIN = 30
@@ -80,12 +80,13 @@ def told_of_the_end(app: App) -> App:
     """An app whose clients are told when its server ends before their answer does."""
 
     async def until_the_end(scope: Scope, receive: Receive, send: Send) -> None:
-        headers, last, begun, ended = list[tuple[bytes, bytes]](), b"", False, False
+        headers: Headers = []
+        last, begun, ended = b"", False, False
 
         async def watched(event: Event) -> None:
             nonlocal headers, last, begun, ended
             if event["type"] == "http.response.start":
-                headers, begun = list(event.get("headers", ())), True
+                headers, begun = event.get("headers", []), True
             elif event["type"] == "http.response.body":
                 last, ended = event.get("body") or last, not event.get("more_body")
             await send(event)

@@ -19,11 +19,10 @@ from localemp.serving.asgi import (
     Send,
     Whole,
     header,
-    once,
     send_bytes,
     send_json,
 )
-from localemp.serving.body import Bodies, as_object, bounded, too_large
+from localemp.serving.body import Bodies, Given, as_object, bounded, too_large
 from localemp.serving.door import Door
 from localemp.serving.inner import unframed
 from localemp.serving.keys import Keys
@@ -35,6 +34,9 @@ from localemp.serving.routes import CHAT, LARGEST_BODY, LARGEST_JSON, LARGEST_TA
 from localemp.serving.settings import ServeSettings
 from localemp.serving.web import is_page, page_file
 from localemp.utils.text import one_line
+
+LONGEST_NAME = 200
+"""Characters of a model's name."""
 
 
 class Strategies:
@@ -115,8 +117,10 @@ class Strategies:
         if route_of("POST", path):
             content = as_object(content)
         name = content.get("model") if isinstance(content, dict) else None
+        if isinstance(name, str) and len(name) > LONGEST_NAME:
+            raise RequestError(f"there is no model {one_line(name)!r}", "model", "model_not_found", 404)
         if not (isinstance(name, str) and name.startswith(self._prefix)):
-            await self.app(scope, once(body, receive), send)
+            await self.app(scope, Given(body, content, receive), send)
             return
         if path != CHAT:
             raise RequestError(
@@ -124,13 +128,8 @@ class Strategies:
             )
         if len(body) > LARGEST_TALK:
             raise too_large(LARGEST_TALK)
-        await answer(self.app, self.menu, read_request(content, self._strategy(name)), scope, receive, send)
-
-    def _strategy(self, name: str) -> str:
-        """The strategy of a model's name."""
-        if len(name) > len(shown := one_line(name)):
-            raise RequestError(f"there is no model {shown!r}", "model", "model_not_found", 404)
-        return name.removeprefix(self._prefix)
+        request = read_request(content, name.removeprefix(self._prefix))
+        await answer(self.app, self.menu, request, scope, receive, send)
 
     async def _pass(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Anything else, as it is; what it sends is bounded."""

@@ -11,7 +11,7 @@ from localemp.serving.body import Bodies, as_object, parse, read_bounded, writte
 from localemp.serving.fields import checked
 from localemp.serving.paths import below_root, quoted
 from localemp.serving.requests import RequestError
-from localemp.serving.routes import METHODS, not_found, refused, route_of
+from localemp.serving.routes import LARGEST_REBUILT, METHODS, not_found, refused, route_of
 from localemp.utils.text import one_line
 
 # RFC 9110, 7.6.1: meant for the next server only, as is what the header Connection names.
@@ -120,7 +120,7 @@ class UnderOurKey:
         route = route_of(method, path)
         if route is None or not route.largest:
             raise refused(method, path)
-        body, content = await self._bodies.read(scope, receive, route.largest)
+        body, content = await self._bodies.read(scope, receive, min(route.largest, LARGEST_REBUILT))
         content = as_object(content)
         name = content.get("model")
         if name != self._served:
@@ -148,7 +148,7 @@ def _decoded(headers: Iterable[tuple[bytes, bytes]]) -> CIMultiDict[str]:
 
 
 def _below_base(path: str) -> str:
-    return quoted(path.removeprefix(_BASE)).decode()
+    return quoted(path).decode().removeprefix(_BASE)
 
 
 def _query(scope: Scope) -> str:

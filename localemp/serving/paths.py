@@ -14,6 +14,7 @@ MODELS = "/v1/models/"
 # ";" begins parameters for some servers and is part of a name for others; "\ufffd" stands for what was no UTF-8.
 _REFUSED = re.compile("[\x00-\x1f\x7f\\\\;%?#\ufffd\ud800-\udfff]")
 _HIDDEN_SLASH = re.compile(rb"%2f|%5c", re.IGNORECASE)
+_PLAIN = re.compile(r"[a-zA-Z0-9/_.:@+-]*")
 _QUERY = re.compile(rb"[!-~]*")
 
 
@@ -50,4 +51,6 @@ def at(scope: Scope, path: str) -> Scope:
 
 def quoted(path: str) -> bytes:
     """A decoded path as it is sent."""
+    if _PLAIN.fullmatch(path):
+        return path.encode()
     return quote(path, safe="/:@!$&'()*+,=~").encode()

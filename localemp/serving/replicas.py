@@ -6,9 +6,10 @@ aiohttp is the client: httpx2 takes two to three times the processor time (`benc
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from urllib.parse import SplitResult, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -75,31 +76,16 @@ class Replica:
         self.proxy = None if proxy_bypass(host) else getproxies().get(parts.scheme)
         self.running, self.turn, self._out_until = 0, 0, 0.0
         self._base = URL(self.url)
-        self._gauge = _running.labels(self.url)
+        _running.labels(self.url).set_function(lambda: self.running)
 
     def address(self, request: Outgoing) -> URL:
         """Where a request goes: to this server, whatever its path is like."""
-        path = self._base.raw_path.rstrip("/") + request.path
-        found = URL(SplitResult(self._base.scheme, self._base.raw_authority, path, request.query, ""), encoded=True)
-        if (found.scheme, found.host, found.port) != (self._base.scheme, self._base.host, self._base.port):
-            raise RequestError("this path leads to another server", code="not_found", status=404)
-        return found
+        return _below(self._base, request.path, request.query)
 
     @property
     def left_out(self) -> bool:
         """Whether it could not be connected to a moment ago."""
         return time.monotonic() < self._out_until
-
-    @contextmanager
-    def working(self) -> Iterator[None]:
-        """Counts a request."""
-        self.running += 1
-        self._gauge.inc()
-        try:
-            yield
-        finally:
-            self.running -= 1
-            self._gauge.dec()
 
     def failed(self, reason: str, error: BaseException | None, leave_out: bool = False) -> None:
         """Count and log a failure; `leave_out` where it cannot be connected to."""
@@ -176,25 +162,36 @@ class Replicas:
         while True:
             replica = self._next(untried)
             untried.remove(replica)
-            with replica.working():
-                try:
-                    response = await self._send(replica, request, deadline)
-                except _UNCONNECTED as error:
-                    replica.failed("unreachable", error, leave_out=True)
-                    if untried:
-                        continue
-                    if isinstance(error, TimeoutError):
-                        raise failure(504, "upstream_timeout", "the upstream takes no connection in time") from error
-                    raise failure(503, "upstream_unreachable", "the upstream cannot be reached") from error
-                except RequestError:
-                    raise
-                except Exception as error:  # whatever aiohttp makes of what is no HTTP
-                    raise broken(replica, error) from error
+            replica.running += 1
+            try:
+                response = await self._answer_of(replica, request, deadline, last=not untried)
+                if response is None:
+                    continue
                 try:
                     yield replica, response
                 finally:
                     response.close()
                 return
+            finally:
+                replica.running -= 1
+
+    async def _answer_of(
+        self, replica: Replica, request: Outgoing, deadline: float, last: bool
+    ) -> aiohttp.ClientResponse | None:
+        """One server's answer; None where no connection came about and it was not the last one."""
+        try:
+            return await self._send(replica, request, deadline)
+        except _UNCONNECTED as error:
+            replica.failed("unreachable", error, leave_out=True)
+            if not last:
+                return None
+            if isinstance(error, TimeoutError):
+                raise failure(504, "upstream_timeout", "the upstream takes no connection in time") from error
+            raise failure(503, "upstream_unreachable", "the upstream cannot be reached") from error
+        except RequestError:
+            raise
+        except Exception as error:  # whatever aiohttp makes of what is no HTTP
+            raise broken(replica, error) from error
 
     async def reachable(self) -> bool:
         """Whether at least one server takes connections; looked at once a second at most."""
@@ -222,6 +219,16 @@ class Replicas:
                 allow_redirects=False,
                 proxy=replica.proxy,
             )
+
+
+@lru_cache(maxsize=128)
+def _below(base: URL, path: str, query: str) -> URL:
+    """A URL of the same scheme, host and port; nothing is put together as text that is then read again."""
+    whole = base.raw_path.rstrip("/") + path
+    found = URL(SplitResult(base.scheme, base.raw_authority, whole, query, ""), encoded=True)
+    if (found.scheme, found.host, found.port) != (base.scheme, base.host, base.port):
+        raise RequestError("this path leads to another server", code="not_found", status=404)
+    return found
 
 
 def broken(replica: Replica, error: BaseException | None, begun: bool = False) -> RequestError:

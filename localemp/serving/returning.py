@@ -21,7 +21,7 @@ SECRET = 16
 _NOT_RETURNED = HOP_BY_HOP | frozenset(b"set-cookie alt-svc strict-transport-security".split())
 _ACCOUNT = frozenset((b"openai-organization", b"openai-project"))
 _CORS = b"access-control-"
-_NAME, _VALUE = re.compile(rb"[\w!#$%&'*+.^`|~-]+"), re.compile(rb"[^\x00-\x08\x0a-\x1f\x7f]*")
+_CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")  # in names, aiohttp takes none
 _UNPACKED = ("gzip", "deflate", "br", "zstd")  # by aiohttp, where it is told to
 
 
@@ -34,7 +34,7 @@ class Stars:
 
     Args:
         key: None or empty: everything stays as it is.
-        error: Whether the answer is an error. In another one a short key is looked for only where it says "error".
+        error: Whether the answer is an error. In another one a short key is looked for only after the word "error".
     """
 
     def __init__(self, key: str | None, error: bool) -> None:
@@ -47,7 +47,8 @@ class Stars:
         if not self._key:
             return part
         if not self._always:
-            return part.replace(self._key, self._stars) if b'"error"' in part else part
+            before, error, after = part.partition(b'"error"')
+            return before + error + after.replace(self._key, self._stars) if error else part
         part = (self._held + part).replace(self._key, self._stars)
         held = 0 if last else self._begun(part)
         self._held = part[len(part) - held :]
@@ -120,23 +121,30 @@ class Back:
 
     async def _pass_on_error(self, deadline: float) -> None:
         """Read as a whole, so that it is sent on as a whole or not at all."""
-        body = b""
+        body, framing = b"", {b"content-length"}
         while not self._answer.content.at_eof() and len(body) <= LARGEST_ERROR:
             body += await self._next(asyncio.timeout_at(deadline))
         if len(body) > LARGEST_ERROR:
             said = f"the upstream answered with status {self._answer.status} and more than can be shown"
             error = RequestError(said, code="upstream_error", kind="server_error")
-            body, self._headers = json.dumps(error.content).encode(), [(b"content-type", b"application/json")]
-        framed = [(name, value) for name, value in self._headers if name != b"content-length"]
-        self._headers = [*framed, (b"content-length", str(len(body)).encode())]
+            body, framing = (
+                json.dumps(error.content).encode(),
+                {b"content-length", b"content-type", b"content-encoding"},
+            )
+        kept = [(name, value) for name, value in self._headers if name not in framing]
+        kind = [(b"content-type", b"application/json")] if len(framing) > 1 else []
+        self._headers = [*kept, *kind, (b"content-length", str(len(body)).encode())]
         await self._begin()
         await self._send({"type": "http.response.body", "body": Stars(self._key, error=True).feed(body, last=True)})
 
     async def _next(self, waiting: asyncio.Timeout) -> bytes:
         """The next piece of the answer."""
+        content = self._answer.content
         try:
+            if content.is_eof():  # all of it is here: a timer would cost more than the reading
+                return await content.readany()
             async with waiting:
-                return await self._answer.content.readany()
+                return await content.readany()
         except Exception as error:  # of aiohttp's, some are no ClientError
             raise BrokenAnswerError from error
 
@@ -158,19 +166,18 @@ def returned(answer: aiohttp.ClientResponse, key: str | None) -> Headers:
     if not 200 <= answer.status < 600:
         raise BrokenAnswerError from ValueError(f"status {answer.status}")
     lower = [(name.lower(), value) for name, value in answer.raw_headers]
-    if not all(_NAME.fullmatch(name) and _VALUE.fullmatch(value) for name, value in lower):
+    if _CONTROL.search(b"".join(value for _, value in lower)):
         raise BrokenAnswerError from ValueError("a header with control characters")
     dropped = _NOT_RETURNED | named_by_connection(lower)
     if answer.status in (204, 304):
         dropped |= {b"content-length"}  # of a body that is not sent
     if key is not None:
         dropped |= _ACCOUNT | _packing(lower)
+    kept = [(name, value) for name, value in lower if name not in dropped and not name.startswith(_CORS)]
+    if key is None:
+        return kept
     stars = Stars(key, error=True)
-    return [
-        (name, stars.feed(value, last=True))
-        for name, value in lower
-        if name not in dropped and not name.startswith(_CORS)
-    ]
+    return [(name, stars.feed(value, last=True)) for name, value in kept]
 
 
 def _packing(headers: Iterable[tuple[bytes, bytes]]) -> set[bytes]:

@@ -14,8 +14,10 @@ METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 
 LARGEST_TALK = 2**20
 """Bytes of a request for a strategy, whose dialogue is looked up, embedded and written anew."""
-LARGEST_JSON = 32 * 2**20
-"""Bytes of JSON that is read here: with more, one request would hold up all others for longer than 250 ms."""
+LARGEST_JSON = 64 * 2**20
+"""Bytes of JSON that is read here: with more, one request could hold up all others for longer than 250 ms."""
+LARGEST_REBUILT = 32 * 2**20
+"""The same where it is also written anew, which takes longer: before a server that is asked with our own key."""
 LARGEST_BODY = 256 * 2**20
 """Bytes of anything else, such as a recording to transcribe, which goes to the model's server as it is."""
 
@@ -59,6 +61,8 @@ ROUTES = (
     Route("POST", "/v1/embeddings", False, _TEXT, "uses the model"),
 )
 
+_BY_PATH = {(route.method, route.path): route for route in ROUTES if "{" not in route.path}
+
 
 def routes_of(path: str) -> list[Route]:
     """All that may be done at a path; empty where it is none of ours."""
@@ -68,6 +72,8 @@ def routes_of(path: str) -> list[Route]:
 def route_of(method: str, path: str) -> Route | None:
     """The route of a request; None where it is none of ours."""
     method = "GET" if method == "HEAD" else method
+    if found := _BY_PATH.get((method, path)):
+        return found
     return next((route for route in ROUTES if route.method == method and route.leads_to(path)), None)
 
 
@@ -97,6 +103,7 @@ def as_markdown() -> str:
     for route in ROUTES:
         methods = f"{route.method}, HEAD" if route.method == "GET" else route.method
         who = "no | may" if route.open else "yes | only with `--allow-origin`"
-        size = f"up to {route.largest // 2**20} MiB" if route.largest else "none"
+        sizes = dict.fromkeys(f"{most // 2**20} MiB" for most in (route.largest, min(route.largest, LARGEST_REBUILT)))
+        size = f"up to {', with our key '.join(sizes)}" if route.largest else "none"
         lines.append(f"| {methods} | `{route.path}` | {who} | {size} | {route.why} |")
     return "\n".join(lines)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Sequence
 import prometheus_client
 
 from localemp.profiles import served_profile
-from localemp.serving.asgi import ClientGoneError, Receive, Scope, Send, disconnected, send_json
+from localemp.serving.asgi import ClientGoneError, Receive, Scope, Send, send_json, while_connected
 from localemp.serving.listening import DRAIN, serve
 from localemp.serving.outgoing import AsItIs, Outgoing, Rule, UnderOurKey
 from localemp.serving.paths import MODELS, at, below_root, normal_path
@@ -131,17 +131,8 @@ class Upstream:
             raise failure(508, "upstream_loop", "the upstream leads back to this server")
         request = await self._rule.outgoing(scope, receive)
         request.headers.add("via", f"{scope.get('http_version', '1.1')} {self._via}")
-        passing = asyncio.ensure_future(self._pass_on(request, send))
-        gone = asyncio.ensure_future(disconnected(receive))
-        try:
-            await asyncio.wait((passing, gone), return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            gone.cancel()
-            # Cancelling closes the connection to the server, which then stops working.
-            if passing.cancel():
-                await asyncio.wait((passing,))
-        if not passing.cancelled():
-            passing.result()
+        # Cancelling closes the connection to the server, which then stops working.
+        await while_connected(receive, self._pass_on(request, send))
 
     async def _pass_on(self, request: Outgoing, send: Send) -> None:
         deadline = asyncio.get_running_loop().time() + self._timeouts.first_byte
