@@ -82,7 +82,8 @@ def chat(inside: bytes) -> bytes:
 
 
 def many(unit: bytes, size: int = 30 * MIB, most: int = 10**9, between: bytes = b"") -> bytes:
-    return between.join([unit] * min(most, size // len(unit + between)))
+    """A unit again and again, with something between two of them."""
+    return (unit + between) * (min(most, size // len(unit + between)) - 1) + unit
 
 
 def keys(count: int, more: bytes = b"") -> bytes:

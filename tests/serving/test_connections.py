@@ -2,6 +2,8 @@
 
 import asyncio
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -199,3 +201,17 @@ def test_slow_ones_leave_room_for_others(port: int):
         assert client.recv(65536).startswith(b"HTTP/1.1 200 ")
     for client in slow:
         assert dripped(client, [b""])[: len(LATE)] in (LATE, b"")  # the first has made room
+
+
+def test_vllms_server_waits_no_longer_than_ours():
+    """It names no protocol of its own; every process that serves imports the module that starts it."""
+    program = """
+import uvicorn
+import localemp.serving.vllm_main
+from localemp.serving.connections import Connection
+
+config = uvicorn.Config(None)
+config.load()
+assert config.http_protocol_class is Connection
+"""
+    subprocess.run([sys.executable, "-c", program], check=True)
