@@ -1,7 +1,7 @@
 """What of a request's body reaches a server that is asked with our own key: what has the served model read and write.
 
 Anything else could choose another model or another server, cost more, or reach what the key's owner keeps there. So the
-fields are listed, as OpenAI lists its own: one that is not here is refused by name, and never left out in silence.
+fields are listed, as OpenAI lists its own: one that is not here is refused by name, unless there is nothing in it.
 """
 
 from collections.abc import Collection, Mapping
@@ -28,13 +28,13 @@ _CHAT = (
     "messages max_completion_tokens top_logprobs response_format tools tool_choice parallel_tool_calls functions "
     "function_call reasoning reasoning_effort include_reasoning separate_reasoning thinking enable_thinking "
     "thinking_budget thinking_token_budget verbosity modalities audio prediction prompt_cache_key "
-    "safety_identifier chat_template_kwargs add_generation_prompt continue_final_message documents echo"
+    "metadata safety_identifier chat_template_kwargs add_generation_prompt continue_final_message documents echo"
 )
 _RESPONSES = (
-    "input instructions include max_output_tokens max_tool_calls parallel_tool_calls prompt_cache_key reasoning "
-    "safety_identifier text tool_choice tools top_logprobs truncation"
+    "input instructions include metadata max_output_tokens max_tool_calls parallel_tool_calls prompt_cache_key "
+    "reasoning safety_identifier text tool_choice tools top_logprobs truncation"
 )
-_MESSAGES = "messages system max_tokens stop_sequences thinking tools tool_choice top_k chat_template_kwargs"
+_MESSAGES = "messages metadata system max_tokens stop_sequences thinking tools tool_choice top_k chat_template_kwargs"
 
 FIELDS: Mapping[str, frozenset[str]] = {
     path: frozenset(f"{_ALWAYS} {names}".split())
@@ -48,19 +48,16 @@ FIELDS: Mapping[str, frozenset[str]] = {
 }
 """By path. A profile's own `[request]` fields are taken beside them."""
 
-HARMLESS: Mapping[str, tuple[Any, ...]] = {
-    "store": (False,),
-    "background": (False,),
-    "service_tier": ("auto", "default"),
-}
-"""Fields that some clients always send, with the only values that keep nothing and cost nothing."""
+# What some clients always send, and what says nothing.
+_SAYS_NOTHING: Mapping[str, tuple[Any, ...]] = {"service_tier": ("auto", "default")}
+_NOTHING = (None, False, "", [], {})
 
 # What the client carries out itself; all others have the server search, run code or call a fourth party.
 _OWN_TOOLS = (None, "function", "custom")
 
 
-def checked(path: str, content: Mapping[str, Any], more: Collection[str] = ()) -> None:
-    """Look through a body.
+def passed_on(path: str, content: Mapping[str, Any], more: Collection[str] = ()) -> dict[str, Any]:
+    """What of a body is passed on; what is left out says nothing.
 
     Args:
         path: The route.
@@ -68,13 +65,11 @@ def checked(path: str, content: Mapping[str, Any], more: Collection[str] = ()) -
         more: Further fields, which the model's profile names.
 
     Raises:
-        RequestError: A field or a value of it that is not passed on; says which.
+        RequestError: It holds something that is not passed on; says what.
     """
+    taken = FIELDS[path].union(more)
     for name, value in content.items():
-        if name in HARMLESS and name not in more:
-            if value is not None and value not in HARMLESS[name]:
-                raise _refusal(name, f"{name!r} with this value")
-        elif name not in FIELDS[path] and name not in more:
+        if name not in taken and value not in _NOTHING and value not in _SAYS_NOTHING.get(name, ()):
             raise _refusal(name, repr(one_line(name)))
     for tool in _objects(content.get("tools")):
         if tool.get("type") not in _OWN_TOOLS:
@@ -82,6 +77,7 @@ def checked(path: str, content: Mapping[str, Any], more: Collection[str] = ()) -
     for message in (*_objects(content.get("messages")), *_objects(content.get("input"))):
         if any(map(_is_kept, (message, *_objects(message.get("content"))))):
             raise _refusal("messages" if "messages" in content else "input", "what is kept at the server, named by id,")
+    return {name: value for name, value in content.items() if name in taken}
 
 
 def _refusal(name: str, what: str) -> RequestError:

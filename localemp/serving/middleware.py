@@ -119,7 +119,7 @@ class Strategies:
         name = content.get("model") if isinstance(content, dict) else None
         if isinstance(name, str) and len(name) > LONGEST_NAME:
             raise RequestError(f"there is no model {one_line(name)!r}", "model", "model_not_found", 404)
-        if not (isinstance(name, str) and name.startswith(self._prefix)):
+        if not (isinstance(name, str) and name.startswith(self._prefix) and path.startswith("/v1/")):
             await self.app(scope, Given(body, content, receive), send)
             return
         if path != CHAT:

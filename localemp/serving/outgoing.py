@@ -8,7 +8,7 @@ from multidict import CIMultiDict
 
 from localemp.serving.asgi import Receive, Scope, header
 from localemp.serving.body import Bodies, as_object, parse, read_bounded, written
-from localemp.serving.fields import checked
+from localemp.serving.fields import passed_on
 from localemp.serving.paths import below_root, quoted
 from localemp.serving.requests import RequestError
 from localemp.serving.routes import LARGEST_REBUILT, METHODS, not_found, refused, route_of
@@ -126,10 +126,10 @@ class UnderOurKey:
         if name != self._served:
             said = f"there is no model {one_line(name)!r}" if isinstance(name, str) else "'model' names no model"
             raise RequestError(said, "model", "model_not_found", 404)
-        checked(path, content, self._more)
         # OpenAI keeps what is answered there unless it is told otherwise.
         kept = {"store": False} if path == "/v1/responses" else {}
-        body = await self._bodies.off_loop(body, lambda _: written(content | kept | {"model": self._model}))
+        sent = passed_on(path, content, self._more) | kept | {"model": self._model}
+        body = await self._bodies.off_loop(body, lambda _: written(sent))
         headers = _decoded(each for each in scope["headers"] if each[0] in _SENT)
         # What comes back is looked through for the key.
         headers["accept-encoding"], headers["content-type"] = "identity", "application/json"

@@ -174,7 +174,7 @@ ALLOWED: dict[str, list[dict[str, Any]]] = {
         {"logprobs": True, "top_logprobs": 2, "logit_bias": {"1": 1}, "response_format": {"type": "json_object"}},
         {"tools": [TOOL], "tool_choice": "auto", "parallel_tool_calls": False, "reasoning_effort": "none"},
         {"top_k": 1, "min_p": 0.1, "repetition_penalty": 1.1, "chat_template_kwargs": {"enable_thinking": False}},
-        {"store": False, "service_tier": "auto", "background": None, "provider": {"order": ["x"]}},
+        {"metadata": {"a": "b"}, "provider": {"order": ["x"]}},
         {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:image/png,"}}]}]},
     ],
     "/v1/responses": [{"input": "Hello", "store": False, "tools": [{"type": "function", "name": "f"}], "text": {}}],
@@ -192,15 +192,22 @@ def test_what_the_model_reads_and_writes_is_passed_on_whole(one, keyed, path: st
     assert json.loads(one.requests[0].body) == expected
 
 
+def test_what_says_nothing_is_left_out(one: FakeUpstream, keyed: Running) -> None:
+    empty = {"store": False, "background": None, "models": [], "localemp": {}, "route": "", "service_tier": "auto"}
+    assert post(keyed, BODY | empty | {"stop": None}).status_code == 200
+    assert json.loads(one.requests[0].body) == BODY | {"model": "org/tiny-1b", "stop": None}
+
+
 @pytest.mark.parametrize(
     ("path", "more"),
     [
         *((CHAT, {name: value}) for name, value in {
             "models": ["gpt-6"], "route": "fallback", "fallbacks": ["gpt-6"], "plugins": [{"id": "web"}],
-            "transforms": [], "api_base": "http://elsewhere", "base_url": "x", "api_key": "x", "metadata": {"tags": []},
-            "custom_llm_provider": "x", "extra_headers": {}, "web_search_options": {}, "store": True, "store ": False,
-            "service_tier": "priority", "background": True, "kv_transfer_params": {}, "chat_template": "{{ x }}",
-            "previous_response_id": "resp-1", "localemp": {}, "x" * 5000: 1, "priority": -1, "data_sources": [],
+            "transforms": ["x"], "api_base": "http://elsewhere", "base_url": "x", "api_key": "x", "mock_response": "x",
+            "custom_llm_provider": "x", "extra_headers": {"a": "b"}, "web_search_options": {"x": 1}, "store": True,
+            "store ": 1, "service_tier": "priority", "background": True, "kv_transfer_params": {"x": 1},
+            "chat_template": "{{ x }}", "previous_response_id": "resp-1", "localemp": {"trace": True}, "x" * 5000: 1, "priority": -1,
+            "data_sources": [{}],
         }.items()),
         (CHAT, {"tools": [TOOL, {"type": "web_search"}]}),
         (CHAT, {"tools": [{"type": "mcp", "server_url": "http://elsewhere"}]}),
@@ -213,7 +220,7 @@ def test_what_the_model_reads_and_writes_is_passed_on_whole(one, keyed, path: st
         ("/v1/responses", {"input": "x", "tools": [{"type": "code_interpreter"}]}),
         ("/v1/responses", {"input": [{"type": "item_reference", "id": "msg-1"}]}),
         ("/v1/responses", {"input": [{"role": "user", "content": [{"type": "input_file", "file_id": "file-1"}]}]}),
-        ("/v1/messages", {"messages": [], "mcp_servers": []}),
+        ("/v1/messages", {"messages": [], "mcp_servers": [{}]}),
         ("/v1/messages", {"messages": [], "container": "x"}),
         ("/v1/messages", {"messages": [], "tools": [{"type": "web_search_20250305", "name": "web_search"}]}),
         ("/v1/completions", {"prompt": "x", "messages": TALK}),
@@ -229,7 +236,7 @@ def test_what_chooses_another_thing_or_keeps_one_is_refused_by_name(one, keyed, 
 
 def test_no_field_is_taken_everywhere_but_those_that_all_have() -> None:
     assert {"model", "temperature", "stream"} <= frozenset.intersection(*FIELDS.values())
-    assert not {"models", "metadata", "provider"} & frozenset.union(*FIELDS.values())
+    assert not {"models", "store", "provider"} & frozenset.union(*FIELDS.values())
 
 
 # Where it goes
