@@ -43,14 +43,14 @@ def parse_json(
         text: Bytes are UTF-8; a byte order mark is passed over.
         max_depth: Most lists and objects inside one another.
         max_values: Most values in all, for texts of strangers: a megabyte can hold half a million lists, which take
-            half a second in which nothing else runs. What looks like one inside a string counts too.
+            half a second in which nothing else runs.
         storable: Whether halves of surrogate pairs are refused, which JSON can hold, files and terminals cannot.
 
     Raises:
         JSONError: It is empty, not UTF-8, not JSON, nested too deeply, or holds a number of thousands of digits or too
             many values.
     """
-    if max_values is not None and sum(map(text.count, _signs(text))) > max_values:
+    if max_values is not None and count_values(text) > max_values:
         raise JSONError(f"it holds more than {max_values:,} values")
     try:
         text = text.decode("utf-8-sig") if isinstance(text, bytes) else text.removeprefix("\ufeff")
@@ -74,6 +74,13 @@ def parse_json(
     return value
 
 
+def count_values(text: str | bytes) -> int:
+    """How many values a text holds at most, without reading it: signs inside strings count, too."""
+    if isinstance(text, bytes):
+        return text.count(b",") + text.count(b"[") + text.count(b"{") + 1
+    return text.count(",") + text.count("[") + text.count("{") + 1
+
+
 def load_json(path: Path, largest: int = LARGEST_FILE, storable: bool = False) -> Any:
     """Read a file that is one JSON value.
 
@@ -93,11 +100,6 @@ def load_json(path: Path, largest: int = LARGEST_FILE, storable: bool = False) -
             if len(content) > largest:
                 raise JSONError(f"it has more than {largest // 2**20} MiB")
     return parse_json(bytes(content), storable=storable)
-
-
-def _signs(text: str | bytes) -> tuple[Any, ...]:
-    """What begins a value, except the first of a list or object and the text itself."""
-    return (b",", b"[", b"{") if isinstance(text, bytes) else (",", "[", "{")
 
 
 def _is_deeper(value: Any, limit: int) -> bool:
