@@ -2,8 +2,8 @@
 
 import re
 
-# In the text of a reply its quotes would be escaped.
-_SAID = re.compile(rb'"finish_reason"\s{0,8}:\s{0,8}"|(?:^|[\r\n])data:\s{0,8}\[DONE\]')
+# In the text of a reply its quotes would be escaped. An error is an end, too.
+_SAID = re.compile(rb'"finish_reason"\s{0,8}:\s{0,8}"|(?:^|[\r\n])data:\s{0,8}(?:\[DONE\]|\{\s{0,8}"error")')
 _LONGEST = 64  # bytes of what is looked for, and more
 
 
@@ -11,7 +11,7 @@ class StreamEnd:
     """Looks at the parts of a streamed completion on their way to a client.
 
     Attributes:
-        whole: Whether a finish reason or "[DONE]" was among them.
+        whole: Whether a finish reason, "[DONE]" or an error was among them.
     """
 
     def __init__(self) -> None:

@@ -14,6 +14,7 @@ BEGUN = b'data: {"choices": [{"delta": {"content": "Oh"}, "finish_reason": null}
         (b'data:{"choices":[{"delta":{},"finish_reason":"length"}]}\r\r', True),
         (b"data: [DONE]\n\n", True),
         (b"data:[DONE]", True),
+        (b'data: {"error": {"message": "gone"}}\n\n', True),
         (b"", False),
         (b'data: {"choices": [{"delta": {"content": "[DONE]"}, "finish_reason": null}]}\n\n', False),
         (b'data: {"choices": [{"delta": {"content": "\\"finish_reason\\": \\"stop\\""}}]}\n\n', False),

@@ -318,7 +318,7 @@ def test_the_first_byte_counts_not_the_headers(one: FakeUpstream, proxy: Running
 
 
 def test_a_stream_that_falls_silent_ends_with_an_error_event(one: FakeUpstream, proxy: Running) -> None:
-    one.reset(streams([token("That")] * 8, pause=0.1))  # longer than 0.3 s as a whole
+    one.reset(streams([*[token("That")] * 8, b"data: [DONE]\n\n"], pause=0.1))  # longer than 0.3 s as a whole
     assert "error" not in post(proxy).text
     one.reset(streams([token("That")], then="wait"))
     assert "fell silent" in post(proxy).text
