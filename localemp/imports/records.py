@@ -1,14 +1,15 @@
 """Formats of JSON: our own lines, ParlAI's world logs, and the lists of EmpDG's `models_result.json`."""
 
-import json
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from localemp.errors import DataError
-from localemp.imports.items import Item, is_whole, kind_of
+from localemp.imports.items import Item
 from localemp.imports.lines import REPLY
+from localemp.utils.json_reader import JSONError, kind_of, parse_json
+from localemp.utils.text import is_well_formed
 
 _EXAMPLE = 'each line is one JSON object, such as {"id": "a", "reply": "Oh no!"}'
 _LOGS = "give the .jsonl of `parlai eval_model --save-world-logs True --report-filename NAME`"
@@ -104,9 +105,9 @@ def read_lists(path: Path, lines: Sequence[str]) -> list[Item]:
         DataError: It is no such object, or a list is of another length or holds something else than texts.
     """
     try:
-        lists = json.loads("\n".join(lines))
-    except json.JSONDecodeError as error:
-        raise DataError(path, f"not JSON: {error.msg}", "the file is cut or damaged", error.lineno) from error
+        lists = parse_json("\n".join(lines))
+    except JSONError as error:
+        raise DataError(path, str(error), "the file is cut or damaged", error.line) from error
     if not isinstance(lists, dict) or not isinstance(lists.get(_REFERENCES), list) or len(lists) < 2:
         raise DataError(path, 'no object of lists with one under "ref"', "give models_result.json")
     references = lists[_REFERENCES]
@@ -115,7 +116,7 @@ def read_lists(path: Path, lines: Sequence[str]) -> list[Item]:
             has = f"{len(texts):,} texts" if isinstance(texts, list) else kind_of(texts)
             raise DataError(path, f"{name!r} has {has}, and {_REFERENCES!r} {len(references):,}", "the file is damaged")
         for place, text in enumerate(texts):
-            if not isinstance(text, str) or not is_whole(text):
+            if not isinstance(text, str) or not is_well_formed(text):
                 what = "half of a surrogate pair" if isinstance(text, str) else kind_of(text)
                 raise DataError(path, f"item {place} of {name!r} is {what}, not a text", "replies must be texts")
     systems = {name: texts for name, texts in lists.items() if name != _REFERENCES}
@@ -136,9 +137,9 @@ def _objects(path: Path, lines: Sequence[str], hint: str) -> Iterator[tuple[int,
         if not line.strip():
             continue
         try:
-            record = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise DataError(path, f"not JSON: {error.msg} at character {error.colno}", hint, number) from error
+            record = parse_json(line)
+        except JSONError as error:
+            raise DataError(path, str(error), hint, number) from error
         if not isinstance(record, dict):
             raise DataError(path, f"expected a JSON object, found {kind_of(record)}", hint, number)
         yield number, record
@@ -146,8 +147,8 @@ def _objects(path: Path, lines: Sequence[str], hint: str) -> Iterator[tuple[int,
 
 def _first_object(lines: Sequence[str]) -> dict[str, Any]:
     try:
-        record = json.loads(next(filter(str.strip, lines), ""))
-    except json.JSONDecodeError:
+        record = parse_json(next(filter(str.strip, lines), ""))
+    except JSONError:
         return {}
     return record if isinstance(record, dict) else {}
 
@@ -158,6 +159,6 @@ def _text(path: Path, number: int, record: dict[str, Any], key: str) -> str | No
         return None
     if not isinstance(value, str):
         raise DataError(path, f'"{key}" must be a text, found {kind_of(value)}', "replies are texts", number)
-    if not is_whole(value):
+    if not is_well_formed(value):
         raise DataError(path, f'"{key}" holds half of a surrogate pair', "no file can store it; take it out", number)
     return value.strip()
