@@ -1,7 +1,6 @@
 """What localemp knows of a model before its weights are there: one TOML file a model, in `models/` or a user's own."""
 
 import re
-import tomllib
 from datetime import date
 from functools import cache
 from pathlib import Path
@@ -13,7 +12,9 @@ from localemp.commonsense.relations import ATOMIC_2020
 from localemp.engines.base import Sampling
 from localemp.errors import OptionError, ProfileError, UnknownNameError
 from localemp.forms import mistakes
-from localemp.paths import resource
+from localemp.paths import at_home, resource
+from localemp.utils.files import is_folder
+from localemp.utils.toml_reader import TOMLError, load_toml
 
 Kind = Literal["chat", "encoder", "commonsense"]
 
@@ -182,12 +183,12 @@ def load_profile(name: str, kind: Kind | None = None) -> Profile:
         OptionError: It is a model of another kind.
         ProfileError: The profile breaks a rule; file and key are named.
     """
-    shipped, path = _shipped(), Path(name).expanduser()
+    shipped, path = _shipped(), at_home(name)
     if name in shipped:
         profile = read_profile(shipped[name])
     elif path.suffix == ".toml":
         profile = read_profile(path)
-    elif name and path.is_dir():
+    elif name and is_folder(path):
         if not (path / "config.json").is_file():
             raise ProfileError(f"the folder {path} holds no config.json, so it is no folder of weights")
         profile = _ad_hoc(path.resolve().name, kind, path=path.resolve())
@@ -238,16 +239,16 @@ def read_profile(path: Path) -> Profile:
         ProfileError: The file is not there, is no TOML, or breaks a rule; file and key are named.
     """
     try:
-        settings = tomllib.loads(path.read_text("utf-8"))
+        settings, _ = load_toml(path)
     except OSError as error:
         raise ProfileError(
             f"{path}: cannot be read ({error.strerror})", "localemp models list shows what there is"
         ) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ProfileError(f"{path}: is no TOML: {error}") from error
+    except TOMLError as error:
+        raise ProfileError(f"{path}: {error}", "compare with the profiles in models/") from error
     settings.setdefault("name", path.stem)
     if isinstance(settings.get("path"), str):
-        settings["path"] = path.parent / Path(settings["path"]).expanduser()
+        settings["path"] = path.parent / at_home(settings["path"])
     try:
         return Profile.model_validate(settings)
     except ValidationError as error:

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from localemp.bench.peer_report import figure, read_report
 from localemp.dialogue import Message
 from localemp.engines.base import Sampling
 from localemp.engines.tokens import PromptTokenizer
@@ -69,7 +70,7 @@ class PeerResult:
     @property
     def tokens_per_s(self) -> float:
         """Of prompts and texts together."""
-        return self.tokens / self.seconds
+        return self.tokens / max(self.seconds, 1e-9)
 
 
 def prompt_text(tokenizer: PromptTokenizer, messages: Sequence[Message]) -> str:
@@ -132,8 +133,10 @@ async def run_throughput(
             known = known_reason(said, lambda name: f"--engine-arg {name}")
             reason = known[0] if known else first_error(said) or f"exit code {process.returncode}"
             raise EngineError(f"vLLM's benchmark failed: {reason}", f"its log: {log}")
-        found = json.loads(out.read_text("utf-8"))
-    return PeerResult(found["num_requests"], found["total_num_tokens"], found["elapsed_time"])
+        found = read_report(out, "vLLM's benchmark")
+    return PeerResult(
+        int(figure(found, "num_requests")), int(figure(found, "total_num_tokens")), figure(found, "elapsed_time")
+    )
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from localemp.data.empathetic_dialogues import (
 from localemp.data.jsonl import read_jsonl
 from localemp.dialogue import Dialogue
 from localemp.errors import DataError, OptionError, UnknownNameError
-from localemp.paths import cache_dir, resource
+from localemp.paths import at_home, cache_dir, resource
 
 Instances = Literal["clean", "published"]
 INSTANCES: tuple[Instances, ...] = get_args(Instances)
@@ -63,7 +63,7 @@ def find_source(source: str) -> Source:
         if not folder.is_dir():
             raise DataError(folder, "EmpatheticDialogues is not on this machine", "run `localemp data pull` first")
         return Source(folder, False)
-    path = Path(source).expanduser()
+    path = at_home(source)
     try:
         path.stat()
     except OSError as error:

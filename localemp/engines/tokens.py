@@ -1,6 +1,5 @@
 """Messages to token ids, exactly as the local engine will see them."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,9 @@ from transformers import AutoTokenizer
 
 from localemp.dialogue import Message
 from localemp.errors import WeightsError
+from localemp.utils.json_reader import JSONError, load_json
+
+_LONGEST_CONTEXT = 10**9  # tokens; configurations that know none write larger numbers
 
 
 class PromptTokenizer:
@@ -71,11 +73,12 @@ def context_length(folder: Path) -> int:
     """
     path = folder / "config.json"
     try:
-        config: dict[str, Any] = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
+        config = load_json(path)
+    except (OSError, JSONError) as error:
         raise WeightsError(f"{path}: no readable configuration: {error}") from error
-    for part in (config, config.get("text_config", {})):
+    for part in (config, config.get("text_config") if isinstance(config, dict) else None):
         for key in ("max_position_embeddings", "n_positions", "seq_length"):
-            if isinstance(part.get(key), int):
-                return int(part[key])
+            length = part.get(key) if isinstance(part, dict) else None
+            if isinstance(length, int) and 0 < length <= _LONGEST_CONTEXT:
+                return int(length)
     raise WeightsError(f"{path}: it does not say how long a context may be", "write a profile with context_length")

@@ -45,12 +45,10 @@ def read_jsonl(path: Path, lines: Sequence[str]) -> list[Item]:
         reply, reference, emotion, feeling = (
             _text(path, number, record, key) for key in ("reply", "reference", "emotion", "feeling")
         )
-        turns = record.get("turns") or []
-        if not isinstance(turns, list) or not all(isinstance(turn, str) for turn in turns):
-            raise DataError(path, '"turns" must be a list of texts', _EXAMPLE, number)
+        turns = _texts(path, number, record, "turns")
         numbered = identity is not None and re.fullmatch("0|[1-9][0-9]{0,8}", identity)
         row = len(items) if identity is None else int(identity) if numbered else None
-        items.append(Item(number, {REPLY: reply or ""}, identity, row, tuple(turns), reference, emotion, feeling))
+        items.append(Item(number, {REPLY: reply or ""}, identity, row, turns, reference, emotion, feeling))
     return items
 
 
@@ -80,9 +78,9 @@ def read_parlai(path: Path, lines: Sequence[str]) -> list[Item]:
             ):
                 raise DataError(path, "an exchange is not what the teacher and what the model said", _LOGS, number)
             teacher, model = exchange
-            labels = teacher.get("eval_labels") or teacher.get("labels") or [None]
+            labels = _texts(path, number, teacher, "eval_labels") or _texts(path, number, teacher, "labels")
             spoken = _text(path, number, teacher, "text") or ""
-            label = _text(path, number, {"label": labels[0]}, "label")
+            label = labels[0].strip() if labels else None
             reply = _text(path, number, model, "text")
             if reply is None:
                 raise DataError(path, 'the model\'s side of an exchange has no "text"', _LOGS, number)
@@ -112,6 +110,8 @@ def read_lists(path: Path, lines: Sequence[str]) -> list[Item]:
         raise DataError(path, 'no object of lists with one under "ref"', "give models_result.json")
     references = lists[_REFERENCES]
     for name, texts in lists.items():
+        if not is_well_formed(name):
+            raise DataError(path, f"half of a surrogate pair in the name {name!r}", "no file can store it; take it out")
         if not isinstance(texts, list) or len(texts) != len(references):
             has = f"{len(texts):,} texts" if isinstance(texts, list) else kind_of(texts)
             raise DataError(path, f"{name!r} has {has}, and {_REFERENCES!r} {len(references):,}", "the file is damaged")
@@ -162,3 +162,10 @@ def _text(path: Path, number: int, record: dict[str, Any], key: str) -> str | No
     if not is_well_formed(value):
         raise DataError(path, f'"{key}" holds half of a surrogate pair', "no file can store it; take it out", number)
     return value.strip()
+
+
+def _texts(path: Path, number: int, record: dict[str, Any], key: str) -> tuple[str, ...]:
+    values = record.get(key) or []
+    if not isinstance(values, list) or not all(isinstance(value, str) and is_well_formed(value) for value in values):
+        raise DataError(path, f'"{key}" must be a list of texts', "without halves of surrogate pairs", number)
+    return tuple(values)

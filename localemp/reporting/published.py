@@ -1,7 +1,6 @@
 """The paper's own figures, as data with their source (`published.toml`); a person may give a fuller file."""
 
 import math
-import tomllib
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -11,6 +10,7 @@ from localemp.errors import DataError
 from localemp.forms import mistakes
 from localemp.metrics.scoring import BERTSCORE, ORDER
 from localemp.reporting.tables import NOT_GIVEN, Cell, Row, number
+from localemp.utils.toml_reader import TOMLError, load_toml
 
 SHIPPED = Path(__file__).with_name("published.toml")
 MISSING = (
@@ -114,13 +114,13 @@ def read_published(path: Path | None = None) -> Published:
     """
     path = path or SHIPPED
     try:
-        return Published.model_validate(tomllib.loads(path.read_text("utf-8")))
+        return Published.model_validate(load_toml(path)[0])
     except OSError as error:
         raise DataError(path, f"cannot be read: {error.strerror or error}", _FORM) from error
     except ValidationError as error:
         raise DataError(path, mistakes(error), _FORM) from error
-    except ValueError as error:  # of TOML, or of UTF-8
-        raise DataError(path, f"is no TOML: {error}", _FORM) from error
+    except TOMLError as error:
+        raise DataError(path, str(error), _FORM) from error
 
 
 def _cell(value: str | int | float) -> Cell:

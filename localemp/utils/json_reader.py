@@ -59,7 +59,7 @@ def parse_json(text: str | bytes, max_depth: int = MAX_DEPTH, storable: bool = F
     except ValueError as error:  # the interpreter's limit on the digits of a whole number
         raise JSONError("it holds a number with too many digits") from error
     # Most texts have too few brackets to be deep, so that nothing needs to be walked.
-    if text.count("[") + text.count("{") > max_depth and _is_deeper(value, max_depth):
+    if text.count("[") + text.count("{") > max_depth and is_deeper(value, max_depth):
         raise JSONError(_too_deep(max_depth))
     # Whole pairs are written so, too.
     if storable and _ESCAPED_HALF.search(text) and not is_well_formed(json.dumps(value, ensure_ascii=False)):
@@ -88,7 +88,7 @@ def load_json(path: Path, largest: int = LARGEST_FILE, storable: bool = False) -
     return parse_json(bytes(content), storable=storable)
 
 
-def _is_deeper(value: Any, limit: int) -> bool:
+def is_deeper(value: Any, limit: int) -> bool:
     """Whether more than `limit` lists and objects are inside one another; level by level, without recursion."""
     level = [value] if isinstance(value, dict | list) else []
     for _ in range(limit):

@@ -223,7 +223,7 @@ def test_the_shipped_file_has_no_figure_and_the_report_says_so(tmp_path):
         (('"B-2"]', '"Dist-1"]'), "columns: one is there twice"),
         (('kind = "people"', 'kind = "cats"'), "table[2].kind"),
         (('title = "People"', 'titel = "People"'), "table[2].titel: unknown key"),
-        (("number = 1", "number ="), "is no TOML"),
+        (("number = 1", "number ="), "not TOML"),
     ],
 )
 def test_a_file_of_published_figures_that_breaks_a_rule_is_refused_with_the_place(tmp_path, change, told):
