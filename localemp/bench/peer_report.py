@@ -1,12 +1,15 @@
 """What a benchmark of vLLM's own wrote: figures by name, whatever its version leaves out."""
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field, TypeAdapter, ValidationError
 
 from localemp.errors import EngineError
 from localemp.utils.json_reader import JSONError, kind_of, load_json
+
+_FIGURE: TypeAdapter[float] = TypeAdapter(Annotated[float, Field(strict=True, allow_inf_nan=False)])
 
 
 def read_report(path: Path, whose: str) -> dict[str, Any]:
@@ -34,7 +37,7 @@ def figure(said: Mapping[str, Any], name: str) -> float:
     Raises:
         EngineError: It is not there, or no number.
     """
-    value = said.get(name)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise EngineError(f"vLLM's benchmark gives no {name}", "localemp knows the benchmarks of vLLM 0.32")
-    return float(value)
+    try:
+        return _FIGURE.validate_python(said.get(name))
+    except ValidationError as error:
+        raise EngineError(f"vLLM's benchmark gives no {name}", "localemp knows the benchmarks of vLLM 0.32") from error

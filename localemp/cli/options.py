@@ -140,7 +140,7 @@ def parse_engine_args(pairs: tuple[str, ...]) -> dict[str, Any]:
         if not equals or not name:
             raise OptionError(f"--engine-arg {pair!r} is not NAME=VALUE", "for example tensor_parallel_size=2")
         try:
-            options[name.replace("-", "_")] = parse_json(value)
+            options[name.replace("-", "_")] = parse_json(value, storable=True)
         except JSONError:
             options[name.replace("-", "_")] = {"True": True, "False": False}.get(value, value)
     return options

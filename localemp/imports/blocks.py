@@ -7,6 +7,7 @@ else is an error: it means that the file is of another kind, or that a block is 
 
 import ast
 import re
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -136,10 +137,18 @@ def _listed(text: str) -> tuple[str, ...]:
     turns, start = [], 1
     while item := _ITEM.match(text, start):
         try:
-            turns.append(well_formed(str(ast.literal_eval(item[1]))))
+            turns.append(_text(item[1]))
         except (ValueError, SyntaxError):  # a broken escape
             return ()
         start = item.end()
         if item[2] == "]":
             break
     return tuple(turns) if text[start - 1 :] == "]" else ()
+
+
+def _text(literal: str) -> str:
+    """What a text in quotation marks says."""
+    if "\\" not in literal:
+        return literal[1:-1]
+    with warnings.catch_warnings(action="ignore"):  # of escapes that are none
+        return well_formed(str(ast.literal_eval(literal)))

@@ -21,6 +21,7 @@ _FORM = "docs/reporting.md has the form of this file"
 _STRICT = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 Text = Annotated[str, Field(min_length=1)]
+Whole = Annotated[int, Field(ge=-(10**9), le=10**9)]
 
 
 class PublishedTable(BaseModel):
@@ -37,12 +38,12 @@ class PublishedTable(BaseModel):
 
     model_config = _STRICT
 
-    number: int
+    number: Whole
     kind: Literal["automatic", "people", "correlation"]
     title: Text
     columns: list[Text] = []
     source: str = ""
-    rows: list[list[str | int | float]] = []
+    rows: list[list[str | Whole | float]] = []
 
     @model_validator(mode="after")
     def _belongs_together(self) -> Self:

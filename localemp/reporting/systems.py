@@ -12,6 +12,7 @@ from localemp.metrics.base import Score
 from localemp.metrics.replies import Replies, replies_of
 from localemp.metrics.scoring import BERTSCORE, SCORES, on_common, read_scores, score_all, scores_path
 from localemp.runs import newest, read_lines, read_manifest
+from localemp.utils.files import is_file
 
 Record = Mapping[str, Any]
 
@@ -100,7 +101,7 @@ def describe(settings: Mapping[str, Any]) -> str:
 
 
 def _read(path: Path, name: str) -> System:
-    if path.is_file():
+    if is_file(path):
         scored = read_scores(path)
         about = str(scored.source.get("format", "scores alone"))
         return System(name, about, {score.name: score for score in scored.scores}, scored.notes)

@@ -19,7 +19,7 @@ LARGEST_FILE = 256 * 2**20
 
 
 _PIECE = 2**16
-_ESCAPED_HALF = re.compile(r"\\u[dD][89a-fA-F]|[\ud800-\udfff]")
+_SUSPICIOUS = re.compile(r"\\u[dD][89a-fA-F]|[\ud800-\udfff]|\d[eE]\+?\d{3}|\d{309}")
 
 
 class JSONError(ValueError):
@@ -40,14 +40,17 @@ def parse_json(text: str | bytes, max_depth: int = MAX_DEPTH, storable: bool = F
     Args:
         text: Bytes are UTF-8; a byte order mark is passed over.
         max_depth: Most lists and objects inside one another.
-        storable: Whether halves of surrogate pairs are refused, which JSON can hold, files and terminals cannot.
+        storable: Whether what cannot be written again is refused: NaN and infinite numbers, which are no JSON, and
+            halves of surrogate pairs, which neither files nor terminals take.
 
     Raises:
         JSONError: It is empty, not UTF-8, not JSON, nested too deeply, or holds a number of thousands of digits.
     """
     try:
         text = text.decode("utf-8-sig") if isinstance(text, bytes) else text.removeprefix("\ufeff")
-        value = json.loads(text)
+        value = json.loads(text, parse_constant=_refuse if storable else None)
+    except JSONError:
+        raise
     except json.JSONDecodeError as error:
         if not text.strip():
             raise JSONError("it is empty") from error
@@ -61,9 +64,9 @@ def parse_json(text: str | bytes, max_depth: int = MAX_DEPTH, storable: bool = F
     # Most texts have too few brackets to be deep, so that nothing needs to be walked.
     if text.count("[") + text.count("{") > max_depth and is_deeper(value, max_depth):
         raise JSONError(_too_deep(max_depth))
-    # Whole pairs are written so, too.
-    if storable and _ESCAPED_HALF.search(text) and not is_well_formed(json.dumps(value, ensure_ascii=False)):
-        raise JSONError("it holds half of a surrogate pair, which no file can store")
+    # Whole pairs and finite numbers may look so, too.
+    if storable and _SUSPICIOUS.search(text):
+        _check_storable(value)
     return value
 
 
@@ -101,6 +104,19 @@ def is_deeper(value: Any, limit: int) -> bool:
         if not level:
             return False
     return True
+
+
+def _refuse(constant: str) -> None:
+    raise JSONError(f"it holds {constant}, which is no number")
+
+
+def _check_storable(value: Any) -> None:
+    try:
+        written = json.dumps(value, ensure_ascii=False, allow_nan=False)
+    except ValueError as error:
+        raise JSONError("it holds a number beyond all bounds") from error
+    if not is_well_formed(written):
+        raise JSONError("it holds half of a surrogate pair, which no file can store")
 
 
 def _too_deep(limit: int) -> str:
