@@ -23,7 +23,7 @@ from localemp.engines.base import Sampling
 from localemp.errors import OptionError, ProfileError, UnknownNameError
 from localemp.forms import mistakes
 from localemp.paths import at_home, resource
-from localemp.utils.files import is_folder
+from localemp.utils.files import is_file, is_folder
 from localemp.utils.toml_reader import TOMLError, load_toml
 
 Kind = Literal["chat", "encoder", "commonsense"]
@@ -212,7 +212,7 @@ def load_profile(name: str, kind: Kind | None = None) -> Profile:
     elif path.suffix == ".toml":
         profile = read_profile(path)
     elif name and is_folder(path):
-        if not (path / "config.json").is_file():
+        if not is_file(path / "config.json"):
             raise ProfileError(f"the folder {path} holds no config.json, so it is no folder of weights")
         profile = _ad_hoc(path.resolve().name, kind, path=path.resolve())
     elif re.fullmatch(_HUB_ID, name):

@@ -24,6 +24,7 @@ from localemp.engines.base import Sampling
 from localemp.engines.tokens import PromptTokenizer
 from localemp.engines.vllm_process import first_error, known_reason, new_log, stop_with_us
 from localemp.errors import EngineError
+from localemp.output import open_log
 
 # Its reader of ShareGPT files leaves out prompts that are longer.
 LONGEST_PROMPT = 1024
@@ -108,7 +109,6 @@ async def run_throughput(
         EngineError: It failed or took longer; says why, and where its log is.
     """
     log = new_log("vllm-bench")
-    log.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as place:
         data, out = Path(place) / "prompts.json", Path(place) / "result.json"
         data.write_text(json.dumps([{"conversations": [{"value": text}, {"value": "-"}]} for text in prompts]), "utf-8")
@@ -116,7 +116,7 @@ async def run_throughput(
         asked += ["--num-prompts", str(len(prompts)), "--num-warmups", str(len(prompts)), "--no-oversample"]
         asked += ["--output-len", str(tokens), "--output-json", str(out)]
         drawn = {"temperature": sampling.temperature, "top_p": sampling.top_p, "seed": sampling.seed}
-        with log.open("wb") as stream:
+        with open_log(log) as stream:
             process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-c", _PROGRAM, json.dumps([asked, dict(engine_args), drawn])),
                 stdin=asyncio.subprocess.DEVNULL, stdout=stream, stderr=stream, start_new_session=True,

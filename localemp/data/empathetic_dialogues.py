@@ -16,6 +16,7 @@ from localemp.data.textfile import read_lines
 from localemp.data.turn_taking import TurnTaking, Utterance
 from localemp.dialogue import Dialogue
 from localemp.errors import DataError, UnknownNameError
+from localemp.utils.files import is_file
 from localemp.utils.text import one_line
 
 Split = Literal["train", "valid", "test"]
@@ -142,7 +143,7 @@ def canonical_split(name: str) -> Split:
 def split_file(folder: Path, split: Split) -> Path | None:
     """The file of a split in a folder, such as `test.csv` or `valid.csv.gz`; None where there is none."""
     names = (folder / f"{stem}{suffix}" for stem in _FILE_STEMS[split] for suffix in (".csv", ".csv.gz"))
-    return next((path for path in names if path.is_file()), None)
+    return next((path for path in names if is_file(path)), None)
 
 
 def _without_quotes(text: str) -> str:

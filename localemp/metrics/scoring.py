@@ -27,7 +27,7 @@ from localemp.metrics.distinct import Distinct
 from localemp.metrics.emotion import EMOTION_METRICS
 from localemp.metrics.pairing import pair
 from localemp.metrics.replies import Replies
-from localemp.utils.files import write_atomically
+from localemp.utils.files import is_folder, write_atomically
 from localemp.utils.json_reader import JSONError, load_json
 from localemp.utils.redaction import redact_settings
 from localemp.utils.text import one_line
@@ -176,7 +176,7 @@ def _bertscores(replies: Replies, bertscore: BertScoreLike | None) -> list[Score
 
 def scores_path(source: Path, hypothesis: str = "") -> Path:
     """Where the scores of a run (a folder) or of another's file, or of one hypothesis of it, are kept."""
-    if source.is_dir():
+    if is_folder(source):
         return source / SCORES
     which = re.sub(r"[^\w+-]+", "-", hypothesis)
     return source.with_name(".".join(filter(None, [source.name, which, SCORES])))

@@ -120,7 +120,7 @@ def _read(path: Path, name: str) -> System:
 
 def _scores(folder: Path, replies: Replies) -> dict[str, Score]:
     kept, same = {}, False
-    if scores_path(folder).exists():
+    if is_file(scores_path(folder)):
         scored = read_scores(scores_path(folder))
         kept, same = {score.name: score for score in scored.scores}, scored.sha256 == replies.sha256
     fresh = kept if same else {}
