@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from localemp.data_only import read_settings
 from localemp.errors import LocalempError, WeightsError
 
 # How text is cut before byte-pair merging. transformers rebuilds a GPT-2 tokenizer from a GGUF file without looking at
@@ -43,13 +44,17 @@ def _convert(source: Path, folder: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
     here, file = str(source.parent), source.name
-    tokenizer = AutoTokenizer.from_pretrained(here, gguf_file=file)
+    tokenizer = AutoTokenizer.from_pretrained(here, gguf_file=file, trust_remote_code=False)
     if digits_apart:
         _cut_digits_apart(tokenizer)
     if not tokenizer.chat_template:
         raise WeightsError(f"{file} has no chat template, so localemp cannot talk to it")
     model = AutoModelForCausalLM.from_pretrained(
-        here, gguf_file=file, quantization_config=GgufConfig(dequantize=True), dtype=torch.bfloat16
+        here,
+        gguf_file=file,
+        quantization_config=GgufConfig(dequantize=True),
+        dtype=torch.bfloat16,
+        trust_remote_code=False,
     )
     tokenizer.model_max_length = model.config.max_position_embeddings
     model.save_pretrained(folder)
@@ -79,8 +84,7 @@ def _cut_digits_apart(tokenizer: Any) -> None:
 
 
 def _forget_where_it_was_made(path: Path, *keys: str) -> None:
-    settings = json.loads(path.read_text("utf-8"))
-    kept = {key: value for key, value in settings.items() if key not in keys}
+    kept = {key: value for key, value in read_settings(path).items() if key not in keys}
     path.write_text(json.dumps(kept, indent=2, sort_keys=True) + "\n", "utf-8")
 
 

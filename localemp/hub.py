@@ -1,5 +1,12 @@
-"""The Hugging Face cache and hub: what of a model is there, whether it is whole, and fetching the rest."""
+"""The Hugging Face cache and hub: what of a model is there, whether it is whole, and fetching the rest.
 
+A file of that cache is a link to a blob that is named by the hub's hash of it. Where the disk has no links it is a
+plain file; then the hash is the one that the hub told when localemp last asked, which localemp's own cache keeps.
+"""
+
+import json
+import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -7,9 +14,22 @@ from typing import Any
 import huggingface_hub
 
 from localemp.errors import GatedModelError, WeightsError
-from localemp.integrity import clear_disk_errors, files_of, git_sha1, missing_files, named_hash, sha256_files
+from localemp.integrity import (
+    clear_disk_errors,
+    files_of,
+    git_sha1,
+    is_hash,
+    missing_files,
+    named_hash,
+    sha256_files,
+)
+from localemp.paths import cache_dir
 from localemp.profiles import HubSource
 from localemp.progress import Progress, bytes_in, silent, watched
+from localemp.utils.files import write_atomically
+from localemp.utils.json_reader import JSONError, load_json
+
+_log = logging.getLogger(__name__)
 
 # An unreachable hub must be noticed in seconds: there may be a package to fall back on. It is tried twice.
 _PROBE_SECONDS = 4.0
@@ -47,7 +67,9 @@ def find_snapshot(source: HubSource) -> Snapshot | None:
 
 
 def verify_snapshot(snapshot: Snapshot, progress: Progress = silent) -> dict[str, str]:
-    """Check every file against the hash that the cache names it by (SHA-256 of large files, git's SHA-1 of small ones).
+    """Check every file against the hub's hash of it (SHA-256 of large files, git's SHA-1 of small ones).
+
+    Where no hash is known of a file, the log says so.
 
     Returns:
         SHA-256 of every file.
@@ -58,7 +80,16 @@ def verify_snapshot(snapshot: Snapshot, progress: Progress = silent) -> dict[str
     hashes = sha256_files(snapshot.folder, files_of(snapshot.folder), progress)
     if broken := _broken(snapshot.folder, hashes):
         raise WeightsError(f"{snapshot.folder / broken[0]} is broken: its content is not what the hub gave")
+    if names := unchecked(snapshot):
+        files = f"{len(names)} file{'' if len(names) == 1 else 's'} of {snapshot.folder}, such as {names[0]},"
+        _log.warning("%s could not be checked: nobody here knows the hub's hashes (models pull asks for them)", files)
     return hashes
+
+
+def unchecked(snapshot: Snapshot) -> list[str]:
+    """Files of which no hash is known: plain ones of a model that localemp has not asked the hub about."""
+    folder, told = snapshot.folder, _told_hashes(snapshot.folder)
+    return [name for name in files_of(folder) if _expected(folder, name, told) is None]
 
 
 def download(source: HubSource, progress: Progress = silent) -> Snapshot:
@@ -76,6 +107,7 @@ def download(source: HubSource, progress: Progress = silent) -> Snapshot:
     with clear_disk_errors(cache):
         info = _ask(source)
         files = wanted_files({file.rfilename: file.size or 0 for file in info.siblings or ()})
+        _keep_hashes(source, info)
         _drop_broken(source)
         missing = max(0, sum(files.values()) - bytes_in(blobs))
         try:
@@ -165,22 +197,53 @@ def _told(source: HubSource, error: Exception, what: str) -> WeightsError | None
 
 
 def _drop_broken(source: HubSource) -> None:
-    """Delete files that are not what they are named by, so that the download fetches them again."""
+    """Delete files that are not what the hub has, so that the download fetches them again."""
     config = huggingface_hub.try_to_load_from_cache(source.id, "config.json", revision=source.revision)
     if isinstance(config, str):
         folder = Path(config).parent
         for name in _broken(folder, sha256_files(folder, files_of(folder))):
-            (folder / name).resolve().unlink()
-            (folder / name).unlink()
+            path = folder / name
+            # The file, the blob that it is a link to, and what that may be a link to.
+            for each in (path.resolve(), path.parent / path.readlink() if path.is_symlink() else path, path):
+                each.unlink(missing_ok=True)
 
 
-def _broken(folder: Path, sha256: dict[str, str]) -> list[str]:
-    broken = []
+def _broken(folder: Path, sha256: Mapping[str, str]) -> list[str]:
+    broken, told = [], _told_hashes(folder)
     for name, digest in sha256.items():
-        expected = named_hash(folder / name)
+        expected = _expected(folder, name, told)
         if expected is not None and expected != (digest if len(expected) == 64 else git_sha1(folder / name)):
             broken.append(name)
     return broken
+
+
+def _expected(folder: Path, name: str, told: Mapping[str, Any]) -> str | None:
+    """The hub's hash of a file, as the cache names it or as the hub once told it."""
+    return named_hash(folder / name) or (told[name] if is_hash(told.get(name)) else None)
+
+
+def _keep_hashes(source: HubSource, info: Any) -> None:
+    """Keep what the hub tells of its files; a cache that cannot be written goes without."""
+    hashes = {file.rfilename: file.lfs.sha256 if file.lfs else file.blob_id for file in info.siblings or ()}
+    path = _hashes_file(f"models--{source.id.replace('/', '--')}", str(info.sha))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, json.dumps({name: value for name, value in hashes.items() if is_hash(value)}, indent=1))
+    except OSError as error:
+        _log.warning("the hub's hashes of %s are not kept: %s: %s", source.id, path, error.strerror)
+
+
+def _told_hashes(snapshot: Path) -> Mapping[str, Any]:
+    """The hub's hashes by the names of files; none where localemp never asked."""
+    try:
+        told = load_json(_hashes_file(snapshot.parents[1].name, snapshot.name))
+    except (OSError, JSONError, IndexError):
+        return {}
+    return told if isinstance(told, dict) else {}
+
+
+def _hashes_file(repository: str, revision: str) -> Path:
+    return cache_dir("hub", repository, f"{revision}.json")
 
 
 def _is_for_others(path: PurePosixPath) -> bool:

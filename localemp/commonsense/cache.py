@@ -1,43 +1,33 @@
-"""What COMET said, kept for good, so that nothing is ever inferred twice. Owns SQLite.
+"""What COMET said, kept for good, so that nothing is ever inferred twice.
 
-One file in localemp's cache, written to by as many processes as like. An answer is found by everything that decides it:
-the settings (checkpoint's hash, how it is asked and decoded), the event's text, and the relation.
-
-A file that a crash damaged is moved aside. What can still be read in it goes into a new one.
+An answer is found by everything that decides it: the settings (checkpoint's hash, how it is asked and decoded), the
+relation, and what the encoder saw of the event. Events that differ only in what was cut off share their answers. The
+file (`checked_values.py`) holds hashes of all that, never the text of an event.
 """
 
 import contextlib
-import fcntl
+import hashlib
 import json
-import logging
+import math
+import os
+import re
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
+from localemp.commonsense.checked_values import CheckedValues
 from localemp.commonsense.relations import Answer, Beam
-from localemp.errors import LocalempError
+from localemp.errors import OptionError
 from localemp.paths import cache_dir
+from localemp.utils.json_reader import JSONError, parse_json
 
-T = TypeVar("T")
-Row = tuple[str, str, str, str, int]
+MOST_VARIABLE = "LOCALEMP_INFERENCES_MAX"
+_MOST = 512 * 2**20
 
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS settings (id INTEGER PRIMARY KEY, json TEXT NOT NULL UNIQUE);
-CREATE TABLE IF NOT EXISTS answers (
-    settings INTEGER NOT NULL, event TEXT NOT NULL, relation TEXT NOT NULL, beams TEXT NOT NULL, cut INTEGER NOT NULL,
-    PRIMARY KEY (settings, event, relation)
-) WITHOUT ROWID;
-"""
-_ROWS = """
-SELECT json, event, relation, beams, cut FROM answers CROSS JOIN settings ON settings.id = answers.settings
-ORDER BY answers.settings {0}, event {0}, relation {0}
-"""
-# SQLite's names for what more patience or another disk does not mend.
-_DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
-_PATIENCE = 60.0
-
-_log = logging.getLogger(__name__)
+# Beside the relations' names: how many characters of an event its encoder did not see.
+_CUT = ""
 
 
 class InferenceCache:
@@ -45,20 +35,35 @@ class InferenceCache:
 
     Args:
         path: The file; made where it does not exist. By default in localemp's cache.
+        most: Bytes that it may have; beyond, the oldest answers go. By default $LOCALEMP_INFERENCES_MAX, else 512 MiB.
 
     Raises:
-        LocalempError: The file cannot be opened or made (a full disk, no permission).
+        OptionError: $LOCALEMP_INFERENCES_MAX is no size.
+        LocalempError: The file cannot be opened or made (a full disk, a path that is none).
     """
 
-    def __init__(self, path: Path | None = None) -> None:
+    def __init__(self, path: Path | None = None, most: int | None = None) -> None:
         self.path = path or cache_dir("commonsense", "inferences.sqlite")
-        self._connection: sqlite3.Connection | None = None
-        self._whole(lambda connection: None)
+        self._values = CheckedValues(self.path, most or _most_by_default(), _former_entries)
 
     def get(self, settings: Mapping[str, Any], events: Iterable[str], relations: Sequence[str]) -> dict[str, Answer]:
-        """What is known of these events. An answer holds only those of the relations that are known."""
-        asked = list(events)
-        return self._whole(lambda connection: _read(connection, _text_of(settings), asked, frozenset(relations)))
+        """What is known of these events: of each those of the relations that are known, and how much of it was cut."""
+        key_of = _Keys(_text_of(settings))
+        asked = list(dict.fromkeys(events))
+        cuts = self._values.get(key_of(_CUT, event) for event in asked)
+        cut_of = {event: _as_cut(cuts.get(key_of(_CUT, event)), event) for event in asked}
+        wanted = {
+            key_of(relation, event[cut:]): (event[cut:], relation)
+            for event, cut in cut_of.items()
+            for relation in relations
+        }
+        found = self._values.get(wanted)
+        beams_of: dict[str, dict[str, tuple[Beam, ...]]] = defaultdict(dict)
+        for key, (text, relation) in wanted.items():
+            if (beams := _as_beams(found.get(key))) is not None:
+                beams_of[text][relation] = beams
+        answers = {event: Answer(beams_of.get(event[cut:], {}), cut) for event, cut in cut_of.items()}
+        return {event: answer for event, answer in answers.items() if answer.beams or answer.cut}
 
     def put(self, settings: Mapping[str, Any], answers: Mapping[str, Answer]) -> None:
         """Keep the answers to these events, all of them or, where that fails, none.
@@ -66,164 +71,82 @@ class InferenceCache:
         Raises:
             LocalempError: The file cannot be written.
         """
-        key = _text_of(settings)
-        rows = [
-            (key, event, relation, _text_of([[beam.text, beam.score] for beam in beams]), answer.cut)
-            for event, answer in answers.items()
-            for relation, beams in answer.beams.items()
-        ]
-        self._whole(lambda connection: _write(connection, rows))
+        key_of = _Keys(_text_of(settings))
+        self._values.put(dict(entry for event, answer in answers.items() for entry in _entries(key_of, event, answer)))
 
     def close(self) -> None:
         """Let go of the file."""
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
-
-    def _whole(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Do something with the file, if need be after it was repaired."""
-        try:
-            try:
-                return work(self._open())
-            except sqlite3.DatabaseError as error:
-                if not _is_damage(error):
-                    raise
-                self.close()
-                self._repair()
-                return work(self._open())
-        except (sqlite3.Error, OSError) as error:
-            raise LocalempError(
-                f"inferences cannot be kept in {self.path}: {error}",
-                "make room there, or set LOCALEMP_CACHE to a folder that can be written",
-            ) from error
-
-    def _open(self) -> sqlite3.Connection:
-        if self._connection is None:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with self._alone():
-                self._connection = _connect(self.path)
-        return self._connection
-
-    def _repair(self) -> None:
-        """Move a damaged file aside and save what can be read, unless another process has done so by now."""
-        with self._alone():
-            if _is_sound(self.path):
-                return
-            aside = _free_name(self.path)
-            for ending in ("", "-wal", "-shm"):
-                with contextlib.suppress(FileNotFoundError):
-                    self.path.with_name(self.path.name + ending).rename(aside.with_name(aside.name + ending))
-            saved = 0
-            fresh = _connect(self.path)
-            try:
-                for rows in _salvage(aside):
-                    saved += len(rows)
-                    _write(fresh, rows)
-            finally:
-                fresh.close()
-        kept = f"{saved} answer{'' if saved == 1 else 's'} could be saved from it"
-        _log.warning("%s was damaged and is now %s; %s", self.path, aside.name, kept)
-
-    @contextlib.contextmanager
-    def _alone(self) -> Iterator[None]:
-        with self.path.with_name(self.path.name + ".lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
+        self._values.close()
 
 
-def _connect(path: Path) -> sqlite3.Connection:
-    # Used by the micro-batcher's thread, opened and closed by another; never by two at once.
-    connection = sqlite3.connect(path, timeout=_PATIENCE, check_same_thread=False)
-    connection.text_factory = _decoded
+class _Keys:
+    """Under what the answers of one COMET are kept.
+
+    Args:
+        settings: As JSON, which has no NUL, and neither has a relation: no two questions have the same key.
+    """
+
+    def __init__(self, settings: str) -> None:
+        self._settings = hashlib.sha256(settings.encode() + b"\0")
+
+    def __call__(self, relation: str, text: str) -> bytes:
+        key = self._settings.copy()
+        key.update(f"{relation}\0{text}".encode(errors="surrogatepass"))
+        return key.digest()
+
+
+def _entries(key_of: _Keys, event: str, answer: Answer) -> Iterator[tuple[bytes, bytes]]:
+    if answer.cut:
+        yield key_of(_CUT, event), str(answer.cut).encode()
+    for relation, beams in answer.beams.items():
+        value = _text_of([[beam.text, beam.score] for beam in beams]).encode(errors="surrogatepass")
+        if _as_beams(value) is not None:  # a score that is no number is no answer
+            yield key_of(relation, event[answer.cut :]), value
+
+
+def _former_entries(connection: sqlite3.Connection) -> Iterator[tuple[bytes, bytes]]:
+    """What version 0.1 kept, one row for every event and relation."""
+    rows = connection.execute(
+        "SELECT json, event, relation, beams, cut FROM answers JOIN settings ON settings.id = answers.settings"
+    )
+    for *texts, cut in rows:
+        with contextlib.suppress(UnicodeDecodeError, AttributeError):  # what a bad disk left there
+            settings, event, relation, beams = (text.decode() for text in texts)
+            if isinstance(cut, int) and 0 <= cut < len(event) and (known := _as_beams(beams.encode())) is not None:
+                yield from _entries(_Keys(settings), event, Answer({relation: known}, cut))
+
+
+def _as_beams(value: bytes | None) -> tuple[Beam, ...] | None:
+    """The beams of a value; None where there are none, or something else."""
     try:
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = NORMAL")
-        connection.executescript(_SCHEMA)
-    except BaseException:
-        connection.close()
-        raise
-    return connection
-
-
-def _read(connection: sqlite3.Connection, key: str, events: list[str], relations: frozenset[str]) -> dict[str, Answer]:
-    found: dict[str, Answer] = {}
-    row = connection.execute("SELECT id FROM settings WHERE json = ?", (key,)).fetchone()
-    for event in events if row else ():
-        rows = connection.execute(
-            "SELECT relation, beams, cut FROM answers WHERE settings = ? AND event = ?", (row[0], event)
-        ).fetchall()
-        parsed = {relation: _beams(text) for relation, text, _ in rows if relation in relations}
-        if beams := {relation: one for relation, one in parsed.items() if one is not None}:
-            found[event] = Answer(beams, rows[0][2])
-    return found
-
-
-def _write(connection: sqlite3.Connection, rows: Sequence[Row]) -> None:
-    with connection:
-        connection.executemany("INSERT OR IGNORE INTO settings (json) VALUES (?)", {(row[0],) for row in rows})
-        connection.executemany(
-            "INSERT OR REPLACE INTO answers SELECT id, ?2, ?3, ?4, ?5 FROM settings WHERE json = ?1", rows
-        )
-
-
-def _salvage(damaged: Path) -> Iterator[list[Row]]:
-    """Every answer that can be read, from both ends up to where the damage is; in portions, some of them twice."""
-    for direction in ("ASC", "DESC"):
-        with contextlib.suppress(sqlite3.DatabaseError), contextlib.closing(sqlite3.connect(damaged)) as connection:
-            connection.text_factory = _decoded
-            cursor = connection.execute(_ROWS.format(direction))
-            while rows := _readable(cursor):
-                yield rows
-
-
-def _readable(cursor: sqlite3.Cursor) -> list[Row]:
-    """The next rows; those before the damage, where it is among them."""
-    rows: list[Row] = []
-    with contextlib.suppress(sqlite3.DatabaseError):
-        for row in cursor:
-            rows.append(row)
-            if len(rows) == 1000:
-                break
-    return [row for row in rows if _is_answer(row)]
-
-
-def _is_answer(row: Row) -> bool:
-    return all(isinstance(text, str) for text in row[:4]) and isinstance(row[4], int) and _beams(row[3]) is not None
-
-
-def _is_sound(path: Path) -> bool:
-    try:
-        with contextlib.closing(_connect(path)) as connection:
-            return bool(connection.execute("PRAGMA quick_check").fetchone()[0] == "ok")
-    except sqlite3.DatabaseError as error:
-        if _is_damage(error):
-            return False
-        raise
-
-
-def _is_damage(error: sqlite3.Error) -> bool:
-    return getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGE
-
-
-def _free_name(path: Path) -> Path:
-    number = 1
-    while (aside := path.with_name(f"{path.stem}.damaged-{number}{path.suffix}")).exists():
-        number += 1
-    return aside
-
-
-def _beams(text: str) -> tuple[Beam, ...] | None:
-    """The beams of a row; None where a crash left something else there."""
-    try:
-        return tuple(Beam(str(one), score) for one, score in json.loads(text))
-    except (ValueError, TypeError):
+        beams = tuple(Beam(text, score) for text, score in parse_json(value or b""))
+    except (JSONError, ValueError, TypeError):
         return None
+    return beams if all(map(_is_beam, beams)) else None
 
 
-def _decoded(text: bytes) -> str:
-    """Damaged text must be no error of its own."""
-    return text.decode("utf-8", errors="replace")
+def _is_beam(beam: Beam) -> bool:
+    if not isinstance(beam.text, str):
+        return False
+    return beam.score is None or (isinstance(beam.score, float) and math.isfinite(beam.score))
+
+
+def _as_cut(value: bytes | None, event: str) -> int:
+    return int(value) if value and value.isdigit() and len(value) < 10 and int(value) <= len(event) else 0
 
 
 def _text_of(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+
+
+def _most_by_default() -> int:
+    given = os.environ.get(MOST_VARIABLE, "")
+    if not given:
+        return _MOST
+    size = re.fullmatch(r"([1-9][0-9]{0,14})([kMG]?)", given)
+    if size is None:
+        raise OptionError(f"{MOST_VARIABLE}={given[:40]} is no size", "give bytes, such as 200000000, 200M or 2G")
+    return int(size[1]) * _UNITS[size[2]]
+
+
+_UNITS = {"": 1, "k": 2**10, "M": 2**20, "G": 2**30}

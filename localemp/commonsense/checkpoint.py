@@ -3,10 +3,10 @@
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
 from localemp.commonsense.decoding import ATTENTION
+from localemp.data_only import check_data_only
 from localemp.errors import WeightsError
 from localemp.quiet import quiet_transformers
 
@@ -15,19 +15,22 @@ def load_checkpoint(folder: Path, dtype: str) -> tuple[Any, Any]:
     """The model, which computes attention as `decoding` wants it, and its tokenizer.
 
     Raises:
-        WeightsError: The folder holds no complete sequence-to-sequence checkpoint, or one with another's tokenizer.
+        WeightsError: The folder holds no complete sequence-to-sequence checkpoint, or one with another's tokenizer or
+            with code of its own.
     """
     hint = "give a folder with config.json, model.safetensors and the tokenizer of a COMET-BART checkpoint"
     if not folder.is_dir():
         raise WeightsError(f"no COMET checkpoint: {folder} is not a folder", hint)
+    check_data_only(folder)
     try:
         with quiet_transformers():
-            tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+            tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
             model, found = AutoModelForSeq2SeqLM.from_pretrained(
-                str(folder), dtype=dtype, local_files_only=True, output_loading_info=True
+                str(folder), dtype=dtype, local_files_only=True, trust_remote_code=False, output_loading_info=True
             )
             model.set_attn_implementation(ATTENTION)
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+    # Broken settings end in whatever the library happens to do with them.
+    except Exception as error:
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise WeightsError(f"no COMET checkpoint in {folder}: {reason}", hint) from error
     # transformers would fill these with random numbers and go on.

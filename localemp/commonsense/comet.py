@@ -5,8 +5,6 @@ profile tells. COMET-BART reads event and relation ("my dog died xReact [GEN]").
 given the relation as the beginning of its own output ("[xReact]"), so that an event is encoded once.
 """
 
-import re
-from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -18,6 +16,7 @@ import torch
 from localemp.commonsense.checkpoint import load_checkpoint
 from localemp.commonsense.decoding import Texts
 from localemp.commonsense.relations import ATOMIC_2020, RELATIONS, Beam, Beams, check_events, check_relations
+from localemp.cutting import cut_beginning, end_in_sight
 from localemp.device import pick_device
 from localemp.errors import OptionError, WeightsError
 from localemp.spent import spending
@@ -135,33 +134,29 @@ class Comet:
         Raises:
             OptionError: The query alone is longer than the encoder takes.
         """
-        if self._fits([event])[0] or self._excess(event) <= 0:
+        if self._fits([event])[0]:
             return event, 0
-        starts = _sentence_starts(event)
-        first = bisect_left(starts, True, key=lambda start: self._excess(event[start:]) <= 0)
-        if first < len(starts):
-            return event[starts[first] :], starts[first]
-        kept = self._cut_at_a_token(event[starts[-1] :] if starts else event)
-        return kept, len(event) - len(kept)
-
-    def _cut_at_a_token(self, text: str) -> str:
-        while (excess := self._excess(text)) > 0:
-            spans = self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
-            if excess >= len(spans):
-                raise OptionError(
-                    f"the query {self._query!r} is longer than the {self._positions} tokens that the encoder takes",
-                    "shorten the query in the model's profile",
-                )
-            # One character can be several tokens, so at least one goes.
-            text = text[max(1, spans[excess][0]) :]
-        return text
+        cut = cut_beginning(event, self._positions, self._tokenizer, self._excess)
+        if cut == len(event):
+            raise OptionError(
+                f"the query {self._query!r} is longer than the {self._positions} tokens that the encoder takes",
+                "shorten the query in the model's profile",
+            )
+        return event[cut:], cut
 
     def _fits(self, events: Sequence[str]) -> list[bool]:
         """Whether an event is clearly short enough, whatever is asked; found out for all at once."""
-        return [len(tokens) + _MARGIN <= self._positions for tokens in self._tokens(events, self._longest)]
+        seen = [end_in_sight(event, self._positions) for event in events]
+        return [
+            len(tokens) + _MARGIN <= self._positions and len(part) == len(event)
+            for tokens, event, part in zip(self._tokens(seen, self._longest), events, seen, strict=True)
+        ]
 
     def _excess(self, event: str) -> int:
-        """By how many tokens the longest query of an event is too long."""
+        """By how many tokens the longest query of an event is too long; near the limit every relation is looked at."""
+        excess = len(self._tokens([event], self._longest)[0]) - self._positions
+        if abs(excess) > _MARGIN:
+            return excess
         return max(len(self._tokens([event], relation)[0]) for relation in self._known) - self._positions
 
     def _tokens(self, events: Sequence[str], relation: str) -> list[Tokens]:
@@ -254,14 +249,6 @@ def _distinct(beams: Sequence[Beam]) -> tuple[Beam, ...]:
         if beam.text:
             kept.setdefault(beam.text, beam)
     return tuple(kept.values())
-
-
-_SENTENCE_END = re.compile(r"[.!?…]+[\"'”’)\]]*\s+(?=\S)")
-
-
-def _sentence_starts(text: str) -> list[int]:
-    """Where every sentence but the first begins; the last of them is where the last sentence begins."""
-    return [end.end() for end in _SENTENCE_END.finditer(text)]
 
 
 def _check_numbers(beams: int, keep: int, max_new_tokens: int, batch_tokens: int | None) -> None:

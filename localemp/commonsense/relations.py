@@ -1,12 +1,14 @@
 """ATOMIC's relations, what an inference is, and which text of a dialogue is the event (section 3.3.3)."""
 
 import re
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from localemp.dialogue import Dialogue
 from localemp.errors import OptionError, UnknownNameError
+from localemp.utils.text import is_well_formed
 
 # In the paper's order: intent before the event, need before it, want after it, effect on the person, reaction to it.
 RELATIONS: tuple[str, ...] = ("xIntent", "xNeed", "xWant", "xEffect", "xReact")
@@ -83,11 +85,8 @@ def check_events(events: Sequence[str]) -> None:
     for number, event in enumerate(events, 1):
         if not event.strip():
             raise OptionError(f"event {number} is empty", "give COMET a text that says what happened")
-        if _SURROGATE.search(event):
+        if not is_well_formed(event):
             raise OptionError(f"event {number} is no valid Unicode text", "give it in UTF-8")
-
-
-_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def event_of(kind: EventKind) -> Callable[[Dialogue], str]:
@@ -132,17 +131,21 @@ _ABBREVIATIONS = frozenset((
 ))  # fmt: skip
 
 _CLOSERS = "\"'»”’)\\]}>"
-_STOP = re.compile(rf"(?<![\s.])\.(?=[{_CLOSERS}]*(?:\s|$)|[?!;:*@(\[{{])")
+_STOP = re.compile(rf"(?<![\s.])\.(?=[{_CLOSERS}]*+(?:\s|$)|[?!;:*@(\[{{])")
+_WORD_START = re.compile(r"[\s(\[{\":]")
 _SYMBOL = re.compile(r"\.{2,}|--|[?!;@#$%&*()\[\]{}<>«»“”‘’„‒–—―]|`+|''|[:,](?!\d)")
 _OPENING_QUOTE = re.compile(r"(?<!\w)'(?=\w)(?!(?:re|ve|ll|m|t|s|d|n)\b)")
 _CLITIC = re.compile(r"(?<=[^'\s])('s|'m|'d|'ll|'re|'ve|n't|')(?=\s|$)")
 _PAIRS = re.compile(r"\b(can)(not)\b|\b(gim)(me)\b|\b(gon)(na)\b|\b(got)(ta)\b|\b(lem)(me)\b|\b(wan)(na)(?=\s)")
 
+# A number with more digits is none that anybody means.
+_LONGEST_NUMBER = 40
+
 
 def _words(text: str) -> list[str]:
     """Lower-cased English as nltk's `word_tokenize` splits it: Penn Treebank's way, sentence by sentence."""
     text = re.sub(r"(^|[\s(\[{<])\"", r"\1 `` ", text).replace('"', " '' ")
-    text = _STOP.sub(lambda stop: "." if _keeps_stop(text, stop) else " . ", text)
+    text = _stops_apart(text)
     text = _SYMBOL.sub(r" \g<0> ", text)
     text = _OPENING_QUOTE.sub("' ", text)
     text = _CLITIC.sub(r" \1", text)
@@ -150,9 +153,23 @@ def _words(text: str) -> list[str]:
     return text.split()
 
 
-def _keeps_stop(text: str, stop: re.Match[str]) -> bool:
-    if not text[stop.end() :].strip(_CLOSERS + " "):
-        return False
-    # As nltk's English sentence splitter has learnt it; a stop that ends a sentence becomes a token of its own.
-    word = re.split(r"[\s(\[{\":]", text[: stop.start()])[-1]
-    return word in _ABBREVIATIONS or (len(word) == 1 and word.isalpha()) or word.isdigit()
+def _stops_apart(text: str) -> str:
+    """Full stops as tokens of their own, but for those that nltk's English splitter takes to end no sentence."""
+    last = len(text.rstrip(_CLOSERS + " "))
+    starts = [0, *(found.end() for found in _WORD_START.finditer(text))]
+
+    def spaced(stop: re.Match[str]) -> str:
+        start = starts[bisect_right(starts, stop.start()) - 1]
+        # Cut, so that many stops in one endless word do not each read all of it.
+        word = text[max(start, stop.start() - _LONGEST_NUMBER - 1) : stop.start()]
+        return "." if stop.end() < last and _keeps_stop(word) else " . "
+
+    return _STOP.sub(spaced, text)
+
+
+def _keeps_stop(word: str) -> bool:
+    return (
+        word in _ABBREVIATIONS
+        or (len(word) == 1 and word.isalpha())
+        or (word.isdigit() and len(word) <= _LONGEST_NUMBER)
+    )

@@ -6,7 +6,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from localemp.commonsense.cache import InferenceCache
-from localemp.commonsense.relations import RELATIONS, Answer, check_events, check_relations
+from localemp.commonsense.relations import RELATIONS, Answer, Beams, check_events, check_relations
 from localemp.profiles import load_profile
 from localemp.progress import Progress, silent
 from localemp.weights import resolve
@@ -72,40 +72,58 @@ class InferenceSource:
         return other
 
     def _infer(self, events: Sequence[str], relations: Sequence[str], heard: Callable[[int], None]) -> list[Answer]:
-        distinct = list(dict.fromkeys(events))
-        known = self._cache.get(self._key, distinct, relations)
+        asked = list(dict.fromkeys(events))
+        known = self._cache.get(self._key, asked, relations)
+        for event in asked:
+            if event not in known:
+                known[event] = self._new(event, relations)
         self.remembered += sum(len(answer.beams) for answer in known.values())
-        # Events that lack the same relations are asked together.
+        # What is left of an event after the cut is what COMET is asked about; events may have it in common.
+        alike: dict[str, list[str]] = {}
+        for event, answer in known.items():
+            alike.setdefault(event[answer.cut :], []).append(event)
+        # Texts that lack the same relations are asked together.
         missing: dict[tuple[str, ...], list[str]] = {}
-        for event in distinct:
-            here = known[event].beams if event in known else {}
-            if lacks := tuple(relation for relation in relations if relation not in here):
-                missing.setdefault(lacks, []).append(event)
-        left = sum(map(len, missing.values()))
-        heard(len(distinct) - left)
-        for lacking, lacked in missing.items():
+        for text, same in alike.items():
+            if lacks := tuple(relation for relation in relations if relation not in known[same[0]].beams):
+                missing.setdefault(lacks, []).append(text)
+        left = sum(len(alike[text]) for texts in missing.values() for text in texts)
+        heard(len(asked) - left)
+        for lacking, texts in missing.items():
             # Like lengths together, as the batches inside want it.
-            lacked.sort(key=len, reverse=True)
-            while lacked:
-                made = self._ask(lacked, lacking)
-                lacked = lacked[len(made) :]
-                left -= len(made)
-                heard(len(distinct) - left)
-                for event, answer in made.items():
-                    before = known[event].beams if event in known else {}
-                    known[event] = Answer({**before, **answer.beams}, answer.cut)
-        return [_in_order(known.get(event, Answer({})), relations) for event in events]
+            texts.sort(key=len, reverse=True)
+            while texts:
+                made = self._ask(texts, lacking)
+                texts = texts[len(made) :]
+                for text, beams in made.items():
+                    for event in alike[text]:
+                        known[event] = Answer({**known[event].beams, **beams}, known[event].cut)
+                    left -= len(alike[text])
+                heard(len(asked) - left)
+        return [_in_order(known[event], relations) for event in events]
 
-    def _ask(self, waiting: Sequence[str], relations: Sequence[str]) -> dict[str, Answer]:
-        """Answers to as many of the first events as make one batch."""
+    def _new(self, event: str, relations: Sequence[str]) -> Answer:
+        """What is known of an event that was never asked about: what another has left it that ends alike."""
+        text, cut = self._loaded.fit(event)
+        if not cut:
+            return Answer({})
+        self._cache.put(self._key, {event: Answer({}, cut)})
+        same = self._cache.get(self._key, [text], relations).get(text, Answer({}))
+        return Answer(same.beams, cut)
+
+    def _ask(self, waiting: Sequence[str], relations: Sequence[str]) -> dict[str, Beams]:
+        """Answers to as many of the first texts as make one batch."""
+        texts = waiting[: self._loaded.events_at_once]
+        made = dict(zip(texts, self._loaded.infer(texts, relations), strict=True))
+        self._cache.put(self._key, {text: Answer(beams) for text, beams in made.items()})
+        self.inferred += len(texts) * len(relations)
+        return made
+
+    @property
+    def _loaded(self) -> "Comet":
         if self._comet is None:
             self._comet = self._load()
-        events = waiting[: self._comet.events_at_once]
-        found = self._comet.infer(events, relations)
-        answers = {event: Answer(beams, self._comet.fit(event)[1]) for event, beams in zip(events, found, strict=True)}
-        self._cache.put(self._key, answers)
-        self.inferred += len(events) * len(relations)
-        return answers
+        return self._comet
 
     @property
     def _key(self) -> dict[str, Any]:

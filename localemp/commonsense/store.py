@@ -16,7 +16,7 @@ ComFact's released file (inferences of COMET-BART for the test set of Empathetic
 
 import hashlib
 import json
-import re
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +27,8 @@ from localemp.data.textfile import read_lines
 from localemp.dialogue import Dialogue
 from localemp.errors import DataError
 from localemp.settings import compare_settings
+from localemp.utils.json_reader import parse_json
+from localemp.utils.text import is_well_formed
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,13 +89,11 @@ class KnowledgeStore:
             if not line.strip():
                 continue
             try:
-                record = json.loads(line)
+                record = parse_json(line)
                 if header is None and not entries and (header := header_of(record)) is not None:
                     continue
                 entry = _entry(record)
-            except json.JSONDecodeError as error:
-                raise DataError(path, f"not JSON: {error.msg} at character {error.colno}", _EXAMPLE, number) from error
-            except ValueError as error:
+            except ValueError as error:  # a JSONError is one, too
                 raise DataError(path, str(error), _EXAMPLE, number) from error
             if entry.id is not None:
                 if entry.id in taken:
@@ -147,9 +147,17 @@ class KnowledgeStore:
 
 
 def header_of(record: Any) -> Mapping[str, Any] | None:
-    """What a file was made with and from, where this line says it."""
+    """What a file was made with and from, where this line says it.
+
+    Raises:
+        ValueError: It does, but in letters that nobody can write.
+    """
     header = record.get("knowledge") if isinstance(record, dict) else None
-    return header if isinstance(header, dict) else None
+    if not isinstance(header, dict):
+        return None
+    if not is_well_formed(json.dumps(header, ensure_ascii=False)):
+        raise ValueError(f'"knowledge" holds {_HALF}')
+    return header
 
 
 def line_of(entry: Entry) -> bytes:
@@ -165,8 +173,8 @@ def line_of(entry: Entry) -> bytes:
     return (json.dumps(record, ensure_ascii=False) + "\n").encode()
 
 
+_HALF = "half of a surrogate pair, which no file can store"
 _EXAMPLE = 'each line is one JSON object, such as {"event": "I lost my job.", "inferences": {"xReact": ["sad"]}}'
-_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def _normal(text: str) -> str:
@@ -183,7 +191,7 @@ def _entry(record: Any) -> Entry:
             raise ValueError('"inferences" must be an object of relations and their texts')
         event = _text(record["event"], '"event"')
         cut = record.get("cut", 0)
-        if not isinstance(cut, int):
+        if type(cut) is not int or cut < 0:
             raise ValueError('"cut" must be a number of characters')
         return Entry(event, _inferences(given), id=_optional(record, "id"), cut=cut)
     if "last_utterance" in record:
@@ -198,6 +206,8 @@ def _inferences(given: dict[str, Any]) -> Beams:
         raise ValueError(f"none of the relations {', '.join(RELATIONS)}")
     read: dict[str, tuple[Beam, ...]] = dict.fromkeys(RELATIONS, ())
     for relation, items in given.items():
+        if not is_well_formed(relation):
+            raise ValueError(f"the relation {relation!r} holds {_HALF}")
         if not isinstance(items, list):
             raise ValueError(f'"{relation}" must be a list of texts')
         read[relation] = tuple(_beams(items, relation))
@@ -207,10 +217,17 @@ def _inferences(given: dict[str, Any]) -> Beams:
 def _beams(items: list[Any], relation: str) -> Iterator[Beam]:
     for position, item in enumerate(items, 1):
         text, score = item if isinstance(item, list) and len(item) == 2 else (item, None)
-        if not isinstance(text, str) or not (score is None or isinstance(score, int | float)):
+        if not isinstance(text, str) or not (score is None or _is_number(score)):
             raise ValueError(f'"{relation}", item {position}, must be a text, or a text and a number')
         if text.strip():
             yield Beam(_text(text, f'"{relation}", item {position},'), None if score is None else float(score))
+
+
+def _is_number(score: Any) -> bool:
+    """Whether a score can be computed with: neither true nor NaN, infinite, or beyond all floats."""
+    if isinstance(score, bool) or not isinstance(score, int | float):
+        return False
+    return abs(score) <= sys.float_info.max
 
 
 def _optional(record: dict[str, Any], key: str) -> str | None:
@@ -220,6 +237,6 @@ def _optional(record: dict[str, Any], key: str) -> str | None:
 def _text(value: Any, what: str) -> str:
     if not isinstance(value, str) or not value.strip():
         raise ValueError(f"{what} must be a text that is not empty")
-    if _SURROGATE.search(value):
-        raise ValueError(f"{what} holds half of a surrogate pair, which no file can store")
+    if not is_well_formed(value):
+        raise ValueError(f"{what} holds {_HALF}")
     return value.strip()

@@ -9,12 +9,14 @@ from localemp.appending import AppendOnlyFile, LockedFileError
 from localemp.commonsense.store import Entry, header_of, line_of
 from localemp.errors import DataError
 from localemp.settings import compare_settings
+from localemp.utils.json_reader import JSONError, parse_json
 
 # Another version of localemp may go on where one stopped: what decides the inferences is in the other settings.
 _NO_DIFFERENCE = {"localemp"}
 
-_BEGINNING = b'{"knowledge'
+_BEGINNING = b'{"knowledge": {'
 _NOT_OURS = "the file does not say what it was made with"
+_TAKE_OUT = "take the line out, or choose another --out"
 
 
 class KnowledgeWriter:
@@ -66,8 +68,14 @@ class KnowledgeWriter:
             DataError: The file cannot be written; what was written before stays.
         """
         new = list(entries)
-        self._append(b"".join(map(line_of, new)))
-        self.done.update(entry.id for entry in new if entry.id is not None)
+        ids = {entry.id for entry in new if entry.id is not None} - self.done
+        # Before: where Ctrl-C comes while the disk takes its time, they are in the file.
+        self.done |= ids
+        try:
+            self._append(b"".join(map(line_of, new)))
+        except DataError:
+            self.done -= ids
+            raise
 
     def close(self) -> None:
         """Let others write."""
@@ -83,28 +91,28 @@ class KnowledgeWriter:
         first, line, whole = None, b"", 0
         with self.path.open("rb") as file:
             # Line by line: the file may be large, and only ids are needed of it.
-            for line in file:
+            for number, line in enumerate(file, 1):
                 if not line.endswith(b"\n"):
                     break
                 if first is None:
                     first = line
+                    self._compare(first, header)
                 else:
-                    self._note(line)
+                    self._note(line, number)
                 whole += len(line)
         if first is None and line and not line.startswith(_BEGINNING):
             raise DataError(self.path, _NOT_OURS, "choose another --out")
+        # Only now is it known as a file of ours, of which a crash may have cut the end.
         try:
             self._file.truncate(whole)
         except OSError as error:
             raise _write_error(self.path, error) from error
         if first is None:
             self._append((json.dumps({"knowledge": header}, ensure_ascii=False) + "\n").encode())
-        else:
-            self._compare(first, header)
 
     def _compare(self, line: bytes, header: dict[str, Any]) -> None:
         try:
-            old = header_of(json.loads(line))
+            old = header_of(parse_json(line))
         except ValueError:
             old = None
         if old is None:
@@ -118,13 +126,15 @@ class KnowledgeWriter:
                 "choose another --out, or repeat the settings of the file",
             )
 
-    def _note(self, line: bytes) -> None:
+    def _note(self, line: bytes, number: int) -> None:
         try:
-            self.done.add(json.loads(line)["id"])
-        except (ValueError, KeyError, TypeError) as error:
-            raise DataError(
-                self.path, "a line holds no inferences of a dialogue", "take it out, or choose another --out"
-            ) from error
+            record = parse_json(line)
+        except JSONError as error:
+            raise DataError(self.path, str(error), _TAKE_OUT, number) from error
+        name = record.get("id") if isinstance(record, dict) else None
+        if not isinstance(name, str):
+            raise DataError(self.path, "it holds no inferences of a dialogue", _TAKE_OUT, number)
+        self.done.add(name)
 
     def _append(self, content: bytes) -> None:
         try:

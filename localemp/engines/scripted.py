@@ -9,7 +9,8 @@ The file is JSON lines. The first entry that matches answers; nothing but `reply
 
 match    a part of the messages' text; an entry without it answers everything
 where    "prompt" (default) looks in all messages, "last" in the last user message only
-reply    the text; of a list, each use takes the next, and after the last the first again
+reply    the text; of a list, each use takes the next, and after the last the first again; a thought is marked as
+         models mark it: "<think>Sad.</think>Oh no."
 seconds  how long the answer takes; 0 by default
 error    "engine", "fatal" or "too-long": raised in place of a reply; `reply` is then its message
 times    how often the entry answers before it is used up; always by default
@@ -28,6 +29,7 @@ from localemp.dialogue import Message
 from localemp.engines.base import Completion, Engine, Sampling
 from localemp.errors import DataError, EngineError, FatalEngineError, PromptTooLongError
 from localemp.forms import mistakes
+from localemp.protocol.thinking import split_thinking
 from localemp.utils.json_reader import JSONError, parse_json
 
 _HINT = 'an entry looks like {"match": "lost my job", "reply": "I am so sorry to hear that."}'
@@ -110,8 +112,9 @@ class ScriptedEngine(Engine):
         if entry.error is not None:
             kind = FatalEngineError if entry.error == "fatal" else EngineError
             raise kind(str(text or f"{self._source} says to fail here"))
-        reply = str(text)
-        return Completion(reply, "stop", words, len(reply.split()), seconds=time.perf_counter() - begun)
+        said, thinking = split_thinking(str(text))
+        seconds = time.perf_counter() - begun
+        return Completion(said, "stop", words, len(str(text).split()), seconds=seconds, thinking=thinking)
 
     def describe(self) -> dict[str, Any]:
         """Which script answers, for the manifest."""

@@ -7,9 +7,10 @@ from typing import Any
 from huggingface_hub.errors import StrictDataclassError
 from transformers import AutoTokenizer
 
+from localemp.data_only import read_settings
 from localemp.dialogue import Message
-from localemp.errors import WeightsError
-from localemp.utils.json_reader import JSONError, load_json
+from localemp.errors import EngineError, WeightsError
+from localemp.utils.text import one_line
 
 _LONGEST_CONTEXT = 10**9  # tokens; configurations that know none write larger numbers
 
@@ -28,7 +29,7 @@ class PromptTokenizer:
     def __init__(self, folder: Path, template_options: Mapping[str, Any] | None = None) -> None:
         self.folder, self.template_options = folder, dict(template_options or {})
         try:
-            self.tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+            self.tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         except StrictDataclassError as error:  # its first line names the field, its second what is wrong
             said = " ".join(line.strip() for line in str(error).splitlines()[:2])
             raise WeightsError(f"{folder / 'config.json'}: {said}", "mend the configuration") from error
@@ -45,24 +46,43 @@ class PromptTokenizer:
         probe = [Message("system", "localemp-probe"), Message("user", "hello")]
         try:
             return self.has_chat_template and "localemp-probe" in self.render(probe)
-        except Exception:  # templates raise whatever their Jinja code raises
+        except EngineError:
             return False
 
+    @property
+    def special_tokens(self) -> list[str]:
+        """What decoding leaves out of a text."""
+        return list(self.tokenizer.all_special_tokens)
+
     def encode(self, messages: Sequence[Message]) -> list[int]:
-        """Token ids of the prompt."""
+        """Token ids of the prompt; raises as `render` does."""
+        return self.ids(self.render(messages))
+
+    def ids(self, prompt: str) -> list[int]:
+        """Token ids of a rendered prompt."""
         # A chat template writes special tokens itself.
-        return list(self.tokenizer(self.render(messages), add_special_tokens=not self.has_chat_template)["input_ids"])
+        return list(self.tokenizer(prompt, add_special_tokens=not self.has_chat_template)["input_ids"])
 
     def render(self, messages: Sequence[Message]) -> str:
-        """The prompt as text: through the chat template, or as plain text where there is none."""
+        """The prompt as text: through the chat template, or as plain text where there is none.
+
+        Raises:
+            EngineError: The template refuses these messages.
+        """
         if not self.has_chat_template:
             return "\n\n".join(message.content for message in messages)
         turns = [{"role": message.role, "content": message.content} for message in messages]
-        return str(
-            self.tokenizer.apply_chat_template(
-                turns, tokenize=False, add_generation_prompt=True, **self.template_options
+        try:
+            return str(
+                self.tokenizer.apply_chat_template(
+                    turns, tokenize=False, add_generation_prompt=True, **self.template_options
+                )
             )
-        )
+        except Exception as error:  # templates raise whatever their Jinja code raises
+            raise EngineError(
+                f"the model's chat template refuses the dialogue: {type(error).__name__}: {one_line(str(error))}",
+                "--layout transcript sends it as one message",
+            ) from error
 
 
 def context_length(folder: Path) -> int:
@@ -72,13 +92,10 @@ def context_length(folder: Path) -> int:
         WeightsError: There is no configuration, or it does not say.
     """
     path = folder / "config.json"
-    try:
-        config = load_json(path)
-    except (OSError, JSONError) as error:
-        raise WeightsError(f"{path}: no readable configuration: {error}") from error
-    for part in (config, config.get("text_config") if isinstance(config, dict) else None):
+    config = read_settings(path)
+    inner = config.get("text_config")
+    for part in (config, inner if isinstance(inner, dict) else {}):
         for key in ("max_position_embeddings", "n_positions", "seq_length"):
-            length = part.get(key) if isinstance(part, dict) else None
-            if isinstance(length, int) and 0 < length <= _LONGEST_CONTEXT:
-                return int(length)
+            if type(part.get(key)) is int and 0 < part[key] <= _LONGEST_CONTEXT:
+                return int(part[key])
     raise WeightsError(f"{path}: it does not say how long a context may be", "write a profile with context_length")

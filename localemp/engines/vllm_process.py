@@ -17,6 +17,7 @@ from typing import Any
 
 from localemp.errors import FatalEngineError
 from localemp.paths import cache_dir
+from localemp.utils.text import one_line, well_formed
 
 CPU_KV_CACHE_BYTES = 4 * 2**30
 _USUAL_SHARE = 0.92  # of a GPU's memory that vLLM 0.32 takes unless it is told otherwise
@@ -129,20 +130,30 @@ def first_error(said: str) -> str:
     return (detail or found).group(1).strip()
 
 
+def reason(error: BaseException) -> str:
+    """What an exception of vLLM says, in one line: some say nothing themselves, and their cause does."""
+    while not str(error).strip() and error.__cause__ is not None:
+        error = error.__cause__
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return one_line(well_formed(" ".join(lines[:3])), 300) or type(error).__name__
+
+
+# What is missing behind the first beginning is missing behind the others, too: it is not begun again from those.
 _TOO_LITTLE_KV = re.compile(
-    r"max seq len \((\d+)\), \(([\d.]+) GiB KV cache is needed.*?cache memory \(([\d.]+) GiB\)", re.DOTALL
+    r"\A(?>.*?max seq len \((\d+)\), \(([\d.]+) GiB KV cache is needed).*?cache memory \(([\d.]+) GiB\)", re.DOTALL
 )
 _TOO_LITTLE_RAM = re.compile(
-    r"Available memory on node \d+ \(([\d.]+)/([\d.]+) GiB\).*?requested memory for kv \(([\d.]+) GiB\)", re.DOTALL
+    r"\A(?>.*?Available memory on node \d+ \(([\d.]+)/([\d.]+) GiB\)).*?requested memory for kv \(([\d.]+) GiB\)",
+    re.DOTALL,
 )
 _TOO_LITTLE_GPU = re.compile(
     r"Free memory on device \S+ \(([\d.]+)/([\d.]+) GiB\) on startup is less than desired GPU memory utilization "
     r"\(([\d.]+), ([\d.]+) GiB\)"
 )
 _NO_GPU = "Failed to infer device type"
-_KILLED = re.compile(r"Failed core proc\(s\): \{[^}]*: -9\b")
+_KILLED = re.compile(r"Failed core proc\(s\): \{[^{}]*: -9\b")
 # Warnings may quote an exception in the middle of a line; one that was raised stands at its beginning.
-_PROCESS, _LOGGED = r"^(?:\(\S+ pid=\d+\) )?", r"(?:ERROR|CRITICAL) \S+ \S+ \[[^\]]*\] "
+_PROCESS, _LOGGED = r"^(?:\(\S+ pid=\d+\) )?", r"(?:ERROR|CRITICAL) \S+ \S+ \[[^\]\n]*\] "
 _EXCEPTION = re.compile(rf"{_PROCESS}(?:{_LOGGED})?[\w.]*(?:Error|Exception): (.+)", re.MULTILINE)
 _ERROR = re.compile(rf"{_PROCESS}{_LOGGED}(.+)", re.MULTILINE)
 _VALIDATION = re.compile(r"\d+ validation errors? for .*\n.*?  (?:\w+ error, )?(\S.+?)(?: \[type=.*)?$", re.MULTILINE)

@@ -85,12 +85,18 @@ class Contextual:
         self._device = pick_device(device)
         self._batch_tokens = batch_tokens or (_CPU_TOKENS if self._device.type == "cpu" else _GPU_TOKENS)
         with _told(folder), _silent_transformers():
-            config = AutoConfig.from_pretrained(folder, local_files_only=True)
+            config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
             self.prefix_space = _wants_space(folder, config)
             space = {"add_prefix_space": True} if self.prefix_space else {}
-            self._tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, **space)
+            self._tokenizer = AutoTokenizer.from_pretrained(
+                folder, local_files_only=True, trust_remote_code=False, **space
+            )
             model, found = AutoModel.from_pretrained(
-                folder, dtype=torch.float32, local_files_only=True, output_loading_info=True
+                folder,
+                dtype=torch.float32,
+                local_files_only=True,
+                trust_remote_code=False,
+                output_loading_info=True,
             )
         # transformers would fill these with random numbers; what is pooled from the last layer is not looked at.
         if missing := sorted(name for name in found["missing_keys"] if not name.startswith("pooler")):

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ class System:
         replies: None where only scores are known.
         records: The lines of the run; empty where only scores are known.
         manifest: Of the run.
+        source: Where replies made elsewhere come from: file, format, hypothesis, data.
     """
 
     name: str
@@ -38,6 +39,20 @@ class System:
     replies: Replies | None = None
     records: tuple[Record, ...] = ()
     manifest: Mapping[str, Any] | None = None
+    source: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """How the replies were made: a run's settings, or the source of those made elsewhere."""
+        made: Mapping[str, Any] = self.source if self.manifest is None else self.manifest["settings"]
+        return made
+
+    @property
+    def count(self) -> int:
+        """How many replies were scored."""
+        if self.replies is not None:
+            return len(self.replies)
+        return next((score.signature.items for score in self.scores.values()), 0)
 
     @property
     def answered(self) -> list[Record]:
@@ -104,7 +119,8 @@ def _read(path: Path, name: str) -> System:
     if is_file(path):
         scored = read_scores(path)
         about = str(scored.source.get("format", "scores alone"))
-        return System(name, about, {score.name: score for score in scored.scores}, scored.notes)
+        scores = {score.name: score for score in scored.scores}
+        return System(name, about, scores, scored.notes, source=scored.source)
     manifest, lines = read_manifest(path), list(read_lines(path))
     replies = replace(replies_of(path, manifest, lines), name=name)
     return System(

@@ -1,7 +1,8 @@
 """The sentence encoder: texts to vectors of length one (section 3.3.1, Eq. 1 and 2). Owns sentence-transformers."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -9,9 +10,10 @@ import sentence_transformers
 import torch
 import transformers
 from numpy.typing import NDArray
-from safetensors import SafetensorError
 from sentence_transformers import SentenceTransformer
 
+from localemp.cutting import beginning_in_sight, cut_beginning, end_in_sight, sentence_starts
+from localemp.data_only import check_data_only
 from localemp.device import pick_device
 from localemp.errors import OptionError, WeightsError
 from localemp.quiet import quiet_transformers
@@ -26,8 +28,9 @@ _CPU_BATCH, _GPU_BATCH = 8, 128
 class Encoder:
     """A sentence-transformers model, at the precision that is fast on this machine.
 
-    What comes after the transformer (pooling, normalising) is always done in float32. A text that is longer than
-    `max_seq_length` tokens loses its end: all-mpnet-base-v2 sees the first 384 tokens, special ones included.
+    What comes after the transformer (pooling, normalising) is always done in float32. Of a text that is longer than
+    `max_seq_length` tokens `encode` sees the beginning: all-mpnet-base-v2 the first 384 tokens, special ones included.
+    Where the end counts more, `newest` says what to cut off beforehand.
 
     Args:
         folder: The model as sentence-transformers saves it.
@@ -42,7 +45,7 @@ class Encoder:
 
     Raises:
         OptionError: An unknown dtype, or a device that torch does not have.
-        WeightsError: The folder holds no complete sentence-transformers model.
+        WeightsError: The folder holds no complete sentence-transformers model, or one with code of its own.
     """
 
     def __init__(self, folder: Path, dtype: str = "auto", device: str | None = None) -> None:
@@ -54,8 +57,11 @@ class Encoder:
         self.dtype: str = dtype
         self._model = _load(folder, getattr(torch, dtype), self._device)
         self._model[0].register_forward_hook(_to_float32)
+        self._tokenizer: Any = self._model.tokenizer
         self.dim: int = self._model.get_embedding_dimension()
         self.max_seq_length: int = self._model.max_seq_length
+        # A tokenizer keeps how it truncates, so that two threads would take each other's way.
+        self._lock = Lock()
 
     @property
     def key(self) -> Mapping[str, str]:
@@ -74,8 +80,36 @@ class Encoder:
 
     def count_tokens(self, texts: Sequence[str]) -> int:
         """Tokens of texts as the model sees them: special ones included, without what is cut off."""
-        found = self._model.tokenizer(list(texts), truncation=True, max_length=self.max_seq_length)["input_ids"]
-        return sum(map(len, found))
+        seen = [beginning_in_sight(text, self.max_seq_length) for text in texts]
+        return sum(map(len, self._tokenize(seen, truncation=True, max_length=self.max_seq_length)["input_ids"]))
+
+    def too_long(self, texts: Sequence[str]) -> list[bool]:
+        """Which texts have more tokens than are seen, special ones included."""
+        room = self.max_seq_length - self._tokenizer.num_special_tokens_to_add()
+        found = [len(end_in_sight(text, room)) < len(text) for text in texts]
+        # An ASCII text never has more tokens than characters.
+        asked = [row for row, text in enumerate(texts) if not found[row] and (len(text) > room or not text.isascii())]
+        for row, length in zip(asked, self._lengths([texts[row] for row in asked]), strict=True):
+            found[row] = length > self.max_seq_length
+        return found
+
+    def newest(self, text: str, starts: Callable[[str], Sequence[int]] = sentence_starts) -> int:
+        """How many characters have to go from the beginning of a text that is too long, for its end to be seen.
+
+        Args:
+            text: Such as a dialogue, whose newest turn stands at the end.
+            starts: Where the pieces begin that go or stay as a whole, but for the first; by default sentences.
+        """
+
+        def excess(end: str) -> int:
+            return self._lengths([end])[0] - self.max_seq_length
+
+        return cut_beginning(text, self.max_seq_length, self._tokenize, excess, starts)
+
+    def ends(self, texts: Sequence[str]) -> list[str]:
+        """The texts, those that are too long without so much of their beginning that their end is seen."""
+        longer = self.too_long(texts)
+        return [text[self.newest(text) :] if cut else text for text, cut in zip(texts, longer, strict=True)]
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Embed texts.
@@ -86,11 +120,22 @@ class Encoder:
         if not texts:
             return np.zeros((0, self.dim), dtype=np.float32)
         size = _CPU_BATCH if self._device.type == "cpu" else _GPU_BATCH
-        with spending("encoder"):
+        seen = [beginning_in_sight(text, self.max_seq_length) for text in texts]
+        with spending("encoder"), self._lock:
             vectors: NDArray[np.float32] = self._model.encode(
-                list(texts), batch_size=size, normalize_embeddings=True, show_progress_bar=False
+                seen, batch_size=size, normalize_embeddings=True, show_progress_bar=False
             )
         return vectors
+
+    def _lengths(self, texts: Sequence[str]) -> list[int]:
+        """Tokens of each text, special ones included and nothing cut off."""
+        if not texts:
+            return []
+        return list(map(len, self._tokenize(list(texts), truncation=False, padding=False, verbose=False)["input_ids"]))
+
+    def _tokenize(self, texts: str | list[str], **options: Any) -> Any:
+        with self._lock:
+            return self._tokenizer(texts, **options)
 
 
 def _to_float32(module: Any, arguments: Any, features: dict[str, Any]) -> dict[str, Any]:
@@ -111,11 +156,21 @@ def _load(folder: Path, dtype: torch.dtype, device: torch.device) -> SentenceTra
     # Without this file sentence-transformers would make up a pooling of its own.
     if not (folder / "modules.json").is_file():
         raise WeightsError(f"no sentence encoder: {folder} has no modules.json", hint)
+    check_data_only(folder)
     try:
         with quiet_transformers():
-            return SentenceTransformer(
-                str(folder), device=str(device), local_files_only=True, model_kwargs={"dtype": dtype}
+            model = SentenceTransformer(
+                str(folder),
+                device=str(device),
+                local_files_only=True,
+                trust_remote_code=False,
+                model_kwargs={"dtype": dtype},
             ).eval()
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        if not all(isinstance(size, int) for size in (model.get_embedding_dimension(), model.max_seq_length)):
+            raise ValueError("it does not say how long its vectors, or its texts, are")
+        model.tokenizer.truncation_side = "right"  # whatever its file says: what is cut off is never a surprise
+        return model
+    # Broken settings end in whatever the libraries happen to do with them.
+    except Exception as error:
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise WeightsError(f"no sentence encoder in {folder}: {reason}", hint) from error

@@ -1,35 +1,26 @@
 """Embeds a pool of texts once, keeps the vectors on disk, and finds those most similar to a query (section 3.3.1).
 
-A folder of the index holds, and survives a kill at any moment because it is written in this order:
-
-    meta.json       what the vectors were made from; where it differs from what is asked for, all is made again
-    embeddings.npy  float32, shape (rows, dim), of full size from the start, filled chunk by chunk
-    chunks.txt      append-only: number and SHA-256 of each chunk that is safely on disk
+`stored.py` has the folder that keeps them. Where the cache can only be read, what is whole there is used, and the rest
+is made in memory.
 """
 
-import fcntl
 import hashlib
-import io
-import json
-import os
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from localemp.errors import LocalempError, OptionError
 from localemp.paths import cache_dir
+from localemp.retrieval.stored import CHUNK_ROWS, Chunk, OnRows, StoredVectors, Vectors
+from localemp.utils.files import file_lock, is_read_only
 
-# Texts that are embedded, written and recorded together: what a kill can cost.
-CHUNK_ROWS = 256
+__all__ = ["CHUNK_ROWS", "Index", "TextEncoder", "Vectors"]
 
 # A search holds this many scores at once (16 MB), and re-scores this many candidates at once (13 MB).
 _QUERIES, _ROWS, _PAIRS = 512, 8192, 2048
-
-Vectors = NDArray[np.float32]
 
 
 class TextEncoder(Protocol):
@@ -66,7 +57,8 @@ class Index:
         encoder: TextEncoder,
         key_parts: Mapping[str, str],
         folder: Path | None = None,
-        progress: Callable[[int, int], None] | None = None,
+        progress: OnRows | None = None,
+        former: Sequence[str] = (),
     ) -> "Index":
         """Embed a pool (Eq. 2), or take up what an earlier call left: whatever is whole is kept, the rest made again.
 
@@ -76,20 +68,37 @@ class Index:
             key_parts: What else decides what they are: the hash of the encoder's weights.
             folder: Where indexes are kept, each in a folder named by its key; by default localemp's cache.
             progress: Hears (rows done, rows in all) while texts are embedded; never called when nothing is missing.
+            former: The texts as an earlier call may have had them: where they are the same, so are their vectors.
 
         Raises:
             OptionError: There are no texts.
-            LocalempError: The index cannot be written (a full disk, no permission).
+            LocalempError: The index cannot be written (a full disk, a path that is none).
         """
         if not texts:
             raise OptionError("there are no dialogues to search in", "give a pool of training dialogues")
+        base, heard = folder or cache_dir("index"), progress or (lambda done, total: None)
         key = {**key_parts, **encoder.key, "data": _digest_of(texts), "rows": str(len(texts))}
-        place = (folder or cache_dir("index")) / hashlib.sha256(_json(key)).hexdigest()
-        size = len(texts) * encoder.dim * 4
-        with _clear_write_errors(place, size), _alone(place):
-            _take_over(place, key, encoder.versions)
-            _fill(place, texts, encoder, progress or (lambda done, total: None))
-            return cls(np.load(place / "embeddings.npy", mmap_mode="r"))
+        differs = len(former) == len(texts) and list(former) != list(texts)
+        earlier = StoredVectors(base, {**key, "data": _digest_of(former)}, encoder.dim) if differs else None
+
+        def content_of(chunk: Chunk) -> bytes:
+            same = earlier is not None and texts[chunk.start : chunk.stop] == former[chunk.start : chunk.stop]
+            return (earlier.content(chunk) if earlier and same else None) or _embedded(texts, encoder, chunk)
+
+        stored = StoredVectors(base, key, encoder.dim)
+        try:
+            stored.place.mkdir(parents=True, exist_ok=True)
+            with file_lock(stored.place / "lock"):
+                stored.complete(content_of, encoder.versions, heard)
+                return cls(stored.mapped())
+        except OSError as error:
+            if not is_read_only(error):
+                size = len(texts) * encoder.dim * 4
+                raise LocalempError(
+                    f"the index cannot be kept in {stored.place}: {error.strerror or error}",
+                    f"it needs {size / 1e6:.0f} MB; make room, or set LOCALEMP_CACHE to a folder on another disk",
+                ) from error
+            return cls(stored.mapped() if not stored.missing() else stored.in_memory(content_of, heard, error))
 
     def search(
         self, queries: Vectors, k: int, exclude: Sequence[Collection[int]] | None = None
@@ -199,67 +208,12 @@ def _barred(exclude: Sequence[Collection[int]]) -> NDArray[np.int64]:
     return np.array(pairs, dtype=np.int64).reshape(-1, 2).T
 
 
-def _take_over(place: Path, key: Mapping[str, str], versions: Mapping[str, str]) -> None:
-    """Make the folder one of this key; what was recorded for another one does not count."""
-    meta = place / "meta.json"
-    try:
-        known = json.loads(meta.read_bytes())
-    except (FileNotFoundError, ValueError):
-        known = None
-    if isinstance(known, dict) and known.get("key") == key:
-        return
-    (place / "chunks.txt").unlink(missing_ok=True)
-    partial = place / "meta.json.part"
-    with partial.open("wb") as file:
-        file.write(_json({"key": dict(key), "versions": {**versions, "numpy": np.__version__}}))
-        _to_disk(file)
-    partial.replace(meta)
-
-
-def _fill(place: Path, texts: Sequence[str], encoder: TextEncoder, progress: Callable[[int, int], None]) -> None:
-    """Embed whatever chunks are not whole."""
-    header, row_bytes = _npy_header(len(texts), encoder.dim), encoder.dim * 4
-    path, record = place / "embeddings.npy", place / "chunks.txt"
-    path.touch()
-    with path.open("r+b") as file, record.open("ab") as log:
-        if file.read(len(header)) != header:
-            file.seek(0)
-            file.write(header)
-        file.truncate(len(header) + len(texts) * row_bytes)
-        recorded = _recorded(record)
-        missing = []
-        for number, start in enumerate(range(0, len(texts), CHUNK_ROWS)):
-            stop = min(start + CHUNK_ROWS, len(texts))
-            file.seek(len(header) + start * row_bytes)
-            if recorded.get(number) != hashlib.sha256(file.read((stop - start) * row_bytes)).hexdigest():
-                missing.append((number, start, stop))
-        done = len(texts) - sum(stop - start for _, start, stop in missing)
-        for number, start, stop in missing:
-            progress(done, len(texts))
-            content = np.ascontiguousarray(encoder.encode(texts[start:stop]), dtype="<f4").tobytes()
-            if len(content) != (stop - start) * row_bytes:
-                raise ValueError(f"the encoder gave {len(content)} bytes for {stop - start} rows of {row_bytes}")
-            file.seek(len(header) + start * row_bytes)
-            file.write(content)
-            _to_disk(file)
-            # The line break comes first, so that a line that a crash cut does not swallow the next.
-            log.write(f"\n{number} {hashlib.sha256(content).hexdigest()}".encode())
-            _to_disk(log)
-            done += stop - start
-        if missing:
-            progress(done, len(texts))
-
-
-def _recorded(record: Path) -> dict[int, str]:
-    """SHA-256 of each chunk that was finished; lines that a crash cut are no record."""
-    lines = (line.split() for line in record.read_text("utf-8", errors="replace").splitlines())
-    return {int(line[0]): line[1] for line in lines if len(line) == 2 and line[0].isdecimal()}
-
-
-def _npy_header(rows: int, dim: int) -> bytes:
-    buffer, array = io.BytesIO(), {"descr": "<f4", "fortran_order": False, "shape": (rows, dim)}
-    np.lib.format.write_array_header_1_0(buffer, array)  # type: ignore[no-untyped-call]
-    return buffer.getvalue()
+def _embedded(texts: Sequence[str], encoder: TextEncoder, chunk: Chunk) -> bytes:
+    content = np.ascontiguousarray(encoder.encode(texts[chunk.start : chunk.stop]), dtype="<f4").tobytes()
+    rows, row_bytes = chunk.stop - chunk.start, encoder.dim * 4
+    if len(content) != rows * row_bytes:
+        raise ValueError(f"the encoder gave {len(content)} bytes for {rows} rows of {row_bytes}")
+    return content
 
 
 def _digest_of(texts: Sequence[str]) -> str:
@@ -269,32 +223,3 @@ def _digest_of(texts: Sequence[str]) -> str:
         content = text.encode("utf-8", errors="surrogatepass")
         sha256.update(f"{len(content)}:".encode() + content)
     return sha256.hexdigest()
-
-
-def _json(value: Mapping[str, object]) -> bytes:
-    return json.dumps(value, sort_keys=True, indent=1).encode()
-
-
-def _to_disk(file: BinaryIO) -> None:
-    file.flush()
-    os.fsync(file.fileno())
-
-
-@contextmanager
-def _alone(place: Path) -> Iterator[None]:
-    """Let one process at a time work in a folder; the next one finds the work done."""
-    place.mkdir(parents=True, exist_ok=True)
-    with (place / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
-@contextmanager
-def _clear_write_errors(place: Path, size: int) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise LocalempError(
-            f"the index cannot be kept in {place}: {error.strerror or error}",
-            f"it needs {size / 1e6:.0f} MB; make room, or set LOCALEMP_CACHE to a folder on another disk",
-        ) from error

@@ -80,9 +80,14 @@ def with_body(scope: Scope, length: int) -> Scope:
     return {**scope, "headers": [*kept, *fresh], "state": dict(scope.get("state") or {})}
 
 
+def json_bytes(content: Any) -> bytes:
+    """Content as JSON in UTF-8; half a surrogate pair, which that cannot hold, becomes "?"."""
+    return json.dumps(content, ensure_ascii=False).encode("utf-8", "replace")
+
+
 async def send_json(send: Send, status: int, content: Any, headers: Iterable[tuple[bytes, bytes]] = ()) -> None:
     """Answer with JSON."""
-    await send_bytes(send, status, json.dumps(content, ensure_ascii=False).encode(), b"application/json", headers)
+    await send_bytes(send, status, json_bytes(content), b"application/json", headers)
 
 
 async def send_bytes(
@@ -95,19 +100,33 @@ async def send_bytes(
 
 
 class Whole:
-    """A `send` that keeps an answer until it is whole."""
+    """A `send` that keeps an answer until it is whole.
 
-    def __init__(self) -> None:
+    Args:
+        largest: Bytes of it that are kept.
+
+    Attributes:
+        status, headers: Of the answer.
+        cut: Whether it has not ended, or was larger.
+    """
+
+    def __init__(self, largest: int) -> None:
         self.status = 500  # of an app that never answers
         self.headers: Headers = []
+        self.cut = True
         self._parts: list[bytes] = []
+        self._left = largest
 
     async def __call__(self, event: Event) -> None:
         """Take a part of the answer."""
         if event["type"] == "http.response.start":
             self.status, self.headers = event["status"], list(event.get("headers", ()))
-        else:
-            self._parts.append(event.get("body", b""))
+            return
+        part = event.get("body", b"")
+        self._left -= len(part)
+        if self._left >= 0:
+            self._parts.append(part)
+        self.cut = bool(event.get("more_body")) or self._left < 0
 
     @property
     def body(self) -> bytes:

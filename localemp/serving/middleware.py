@@ -94,7 +94,7 @@ class Strategies:
 
     async def _models(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The wrapped app's list with one entry more for each strategy."""
-        listed = Whole()
+        listed = Whole(2**20)
         await self.app(scope, receive, listed)
         body = listed.body
         if listed.status == 200:

@@ -9,6 +9,7 @@ A strategy is put together from two kinds of parts, so that they combine freely:
 work in full batches and every prompt's length is known before the engine starts; a server does both in one go.
 """
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -21,6 +22,8 @@ from localemp.engines.base import Completion, Engine, Sampling
 from localemp.errors import PromptTooLongError
 from localemp.prompts import Prompts
 from localemp.strategies.cleaning import clean_reply
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +73,9 @@ class Response:
     """The reply to one dialogue, and every stage behind it.
 
     Attributes:
-        reply: The reply, cleaned: without a leading "Listener:" and without a made-up next turn of the speaker.
-        raw: The reply as the model sent it.
+        reply: The reply, cleaned: without a leading "Listener:" and without a made-up next turn of the speaker. Where
+            thinking is kept, it stands before it, between the marks that most models write.
+        raw: The reply as the model sent it, without what it thought before, which is in the stage.
         exemplars, inferences, dropped: As in the draft.
     """
 
@@ -104,6 +108,10 @@ class Enricher(ABC):
         """Raise OptionError where nothing can be found for the dialogue."""
         return
 
+    def notes(self) -> list[str]:
+        """What a person should know of the dialogues so far, such as that some had to be cut; one line each."""
+        return []
+
 
 @dataclass(slots=True)
 class Exchange:
@@ -130,6 +138,7 @@ class Exchange:
 
         Raises:
             PromptTooLongError: It does not fit even without exemplars.
+            EngineError: No text came, or only thinking.
         """
         exemplars = [exemplar.dialogue for exemplar in self.draft.exemplars]
         knowledge = self.prompts.knowledge(self.draft.inferences) if self.draft.inferences else None
@@ -152,7 +161,7 @@ class Exchange:
                     raise
             else:
                 self.stages.append(Stage(name, tuple(messages), completion, len(exemplars) - kept))
-                return completion.text
+                return completion.said()
         raise AssertionError("the loop above ends by returning or raising")
 
 
@@ -189,6 +198,7 @@ class Strategy:
         sampling: How replies are drawn; the layout's stop texts are added.
         enrichers: What to look up, in this order.
         flow: The calls to make.
+        keep_thinking: Whether replies begin with what the model thought.
     """
 
     def __init__(
@@ -198,10 +208,12 @@ class Strategy:
         sampling: Sampling,
         enrichers: Sequence[Enricher] = (),
         flow: Flow | None = None,
+        keep_thinking: bool = False,
     ) -> None:
-        self.name, self.prompts = name, prompts
+        self.name, self.prompts, self.keep_thinking = name, prompts, keep_thinking
         self.sampling = replace(sampling, stop=(*sampling.stop, *prompts.stop))
         self.enrichers, self.flow = tuple(enrichers), flow or OneStage()
+        self._noted = False
 
     def check(self, dialogue: Dialogue) -> None:
         """Quick look whether the dialogue has what the strategy needs.
@@ -213,8 +225,12 @@ class Strategy:
         for enricher in self.enrichers:
             enricher.check(dialogue)
 
-    async def draft(self, dialogue: Dialogue) -> Draft:
+    async def draft(self, dialogue: Dialogue, *, log: bool = True) -> Draft:
         """Look up what the prompt should hold besides the dialogue.
+
+        Args:
+            dialogue: The dialogue.
+            log: Whether the first notes go to the log; who drafts many at once tells them at the end.
 
         Raises:
             OptionError: See `check`.
@@ -223,7 +239,14 @@ class Strategy:
         draft = Draft(dialogue)
         for enricher in self.enrichers:
             draft = await enricher.enrich(draft)
+        if log and not self._noted and (notes := self.notes()):
+            self._noted = True
+            _log.warning("%s (said once)", "; ".join(notes))
         return draft
+
+    def notes(self) -> list[str]:
+        """What a person should know of the dialogues that were drafted so far; one line each."""
+        return [note for enricher in self.enrichers for note in enricher.notes()]
 
     async def respond(self, dialogue: Dialogue | Draft, engine: Engine, last: Engine | None = None) -> Response:
         """Answer one dialogue.
@@ -240,13 +263,18 @@ class Strategy:
         draft = dialogue if isinstance(dialogue, Draft) else await self.draft(dialogue)
         exchange = Exchange(draft, engine, last or engine, self.prompts, self.sampling)
         await self.flow.run(exchange)
-        raw = exchange.stages[-1].completion.text
+        completion = exchange.stages[-1].completion
+        reply = clean_reply(completion.text)
+        if self.keep_thinking and completion.thinking:
+            reply = f"<think>\n{completion.thinking}\n</think>\n\n{reply}"
         found = draft.exemplars, draft.inferences, draft.dropped
-        return Response(draft.dialogue, clean_reply(raw), raw, tuple(exchange.stages), *found)
+        return Response(draft.dialogue, reply, completion.text, tuple(exchange.stages), *found)
 
     def describe(self) -> dict[str, Any]:
         """Everything that can change the replies, for the manifest."""
         settings: dict[str, Any] = {"strategy": self.name, **self.prompts.describe(), **self.flow.describe()}
+        # Only where it is on: runs from before there was a choice go on.
+        settings |= {"keep_thinking": True} if self.keep_thinking else {}
         for enricher in self.enrichers:
             settings |= enricher.describe()
         return settings

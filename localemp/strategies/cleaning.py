@@ -1,10 +1,5 @@
 """Takes from a reply what is none: a leading "Listener:", and a made-up next turn of the speaker and what follows."""
 
-import re
-from collections.abc import Sequence
-
-_LEADING_ROLE = re.compile(r"\A\s*(?:listener|assistant)\s*:\s*", re.IGNORECASE)
-_NEXT_TURN = re.compile(r"[ \t]*(?:speaker|user)[ \t]*:", re.IGNORECASE)
 _LEADING = ("listener", "assistant")
 _NEXT = ("speaker", "user")
 
@@ -16,16 +11,18 @@ def clean_reply(text: str) -> str:
 
 
 class Cleaner:
-    r"""Cleans a reply that comes bit by bit.
+    r"""Cleans a reply that comes bit by bit, and looks at each of its characters once.
 
     What may be the beginning of a role ("Listen", "\nSpea") is held back until the next bit decides.
     """
 
     def __init__(self) -> None:
         self._parts: list[str] = []
-        self._pending = self._space = ""
+        # What may be a role now; None in the middle of a line.
+        self._role: _Role | None = _Role(_LEADING)
+        # White space goes on only with what follows it.
+        self._space: list[str] = []
         self._begun = self._over = False
-        self._new_line = True
 
     @property
     def raw(self) -> str:
@@ -35,37 +32,75 @@ class Cleaner:
     def feed(self, text: str) -> str:
         """What can be sent on now."""
         self._parts.append(text)
-        self._pending += text
-        return self._next(last=False)
+        given: list[str] = []
+        self._take(text, given)
+        return "".join(given)
 
     def end(self) -> str:
         """What was held back, when nothing more comes."""
-        return self._next(last=True)
+        given: list[str] = []
+        if self._role is not None and not self._over:
+            self._pass_on("".join(self._role.held), given)
+        return "".join(given)
 
-    def _next(self, last: bool) -> str:
-        if not self._begun:
-            if not last and _may_become(_LEADING, self._pending):
-                return ""
-            self._pending, self._begun = _LEADING_ROLE.sub("", self._pending, count=1).lstrip(), True
-        taken = []
-        while self._pending and not self._over:
-            line, newline, rest = self._pending.partition("\n")
-            if self._new_line:
-                if _NEXT_TURN.match(line):
-                    self._over = True
-                    break
-                if not newline and not last and _may_become(_NEXT, line):
-                    break
-            taken.append(line + newline)
-            self._pending, self._new_line = rest, bool(newline)
-        # White space goes on only with what follows it.
-        found = self._space + "".join(taken)
-        clean = found.rstrip()
-        self._space = found[len(clean) :]
-        return clean
+    def _take(self, text: str, given: list[str]) -> None:
+        at = 0
+        while at < len(text) and not self._over:
+            if self._role is None:
+                end = text.find("\n", at) + 1 or len(text)
+                self._pass_on(text[at:end], given)
+                at = end
+            else:
+                self._decide(self._role, text[at], given)
+                at += 1
+
+    def _decide(self, role: "_Role", character: str, given: list[str]) -> None:
+        """One character more of what may be a role."""
+        if character.isspace() and not role.held and not self._begun:
+            return
+        if (found := role.take(character)) is None:
+            return
+        if role.names is _LEADING:
+            self._role = _Role(_NEXT)
+            if not found:  # it may yet be the speaker's turn
+                self._take("".join(role.held), given)
+        elif found:
+            self._over = True
+        else:
+            self._pass_on("".join(role.held), given)
+
+    def _pass_on(self, text: str, given: list[str]) -> None:
+        """Send on what is no role: a line up to its end, or a part of one."""
+        self._role = _Role(_NEXT) if text.endswith("\n") else None
+        clean = text.rstrip()
+        if clean:
+            given += [*self._space, clean]
+            self._begun, self._space = True, []
+        self._space.append(text[len(clean) :])
 
 
-def _may_become(roles: Sequence[str], text: str) -> bool:
-    """Whether more text may make one of these of it; white space around is no matter."""
-    said = text.strip().lower()
-    return any(role.startswith(said.removesuffix(":").rstrip()) for role in roles)
+class _Role:
+    """Finds out, character by character, whether a text is the name of a role and a colon.
+
+    White space may stand before and behind the name; the name of the next turn stands in a line with its colon.
+
+    Attributes:
+        names: Which roles.
+        held: What was looked at.
+    """
+
+    def __init__(self, names: tuple[str, ...]) -> None:
+        self.names = names
+        self.held: list[str] = []
+        self._name, self._whole = "", False
+
+    def take(self, character: str) -> bool | None:
+        """Whether it is one; None as long as that depends on what comes next."""
+        self.held.append(character)
+        if character == ":":
+            return self._name in self.names
+        if character in " \t" or (character.isspace() and self.names is _LEADING):
+            self._whole = self._whole or bool(self._name)
+            return None
+        self._name += character.lower()
+        return None if not self._whole and any(name.startswith(self._name) for name in self.names) else False

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from operator import ne
 from typing import TYPE_CHECKING, Any
 
 from localemp.batching import MicroBatcher
@@ -27,6 +28,7 @@ class Knowledge(Enricher):
         store: Inferences made beforehand.
         source: Infers what the store does not have.
         select: From contexts and what was inferred for them, what the prompts will hold.
+        shorten: What of each context the choice can see, where that is not all.
     """
 
     def __init__(
@@ -36,9 +38,11 @@ class Knowledge(Enricher):
         store: "KnowledgeStore | None" = None,
         source: "InferenceSource | None" = None,
         select: SelectInferences = select_all,
+        shorten: Callable[[Sequence[str]], list[str]] = list,
     ) -> None:
         self.event, self.settings = event, settings
-        self.store, self.source, self.select = store, source, select
+        self.store, self.source, self.select, self.shorten = store, source, select, shorten
+        self.dialogues = self.cut_events = self.cut_contexts = 0
         self.batcher: MicroBatcher[Dialogue, Selection] = MicroBatcher(self._look_up)
 
     async def enrich(self, draft: Draft) -> Draft:
@@ -64,12 +68,25 @@ class Knowledge(Enricher):
         """Hashes of file and checkpoint, how events are written, and how inferences are chosen."""
         return self.settings
 
+    def notes(self) -> list[str]:
+        """How many dialogues were longer than COMET, or the encoder behind the choice, takes."""
+        lines = (
+            (self.cut_events, "knowledge: of {} dialogues COMET's encoder takes only the end"),
+            (self.cut_contexts, "knowledge: of {} dialogues only the end was compared with inferences"),
+        )
+        return [line.format(f"{count} of {self.dialogues}") for count, line in lines if count]
+
     def _look_up(self, dialogues: Sequence[Dialogue]) -> list[Selection]:
         found = [self.store.find(dialogue) if self.store else None for dialogue in dialogues]
         missing = [dialogue for dialogue, beams in zip(dialogues, found, strict=True) if beams is None]
         if missing:
             assert self.source is not None, "`check` sees to it"
-            answers = iter(self.source.infer([self.event(dialogue) for dialogue in missing]))
+            made = self.source.infer([self.event(dialogue) for dialogue in missing])
+            self.cut_events += sum(answer.cut > 0 for answer in made)
+            answers = iter(made)
             found = [next(answers).beams if beams is None else beams for beams in found]
-        contexts = [paper_event(dialogue) for dialogue in dialogues]
+        whole = [paper_event(dialogue) for dialogue in dialogues]
+        contexts = self.shorten(whole)
+        self.dialogues += len(dialogues)
+        self.cut_contexts += sum(map(ne, contexts, whole))
         return self.select(contexts, [beams for beams in found if beams is not None])

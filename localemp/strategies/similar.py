@@ -1,19 +1,60 @@
-"""`similar`: exemplars that are semantically similar to the dialogue (section 3.3.1, Eq. 1 to 4)."""
+"""`similar`: exemplars that are semantically similar to the dialogue (section 3.3.1, Eq. 1 to 4).
+
+An encoder sees so many tokens of a text and no more. Of a longer dialogue the paper's similarity compares the newest
+turns that fit; that of the released code leaves it to the encoder, which drops the end.
+"""
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from copy import copy
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import dataclass, replace
+from itertools import accumulate
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from localemp.batching import MicroBatcher
 from localemp.dialogue import Dialogue
 from localemp.strategies.base import Draft, Enricher, Exemplar
 
 if TYPE_CHECKING:
-    from localemp.retrieval.index import Index, TextEncoder
+    from localemp.retrieval.index import Index, Vectors
 
 Similarity = Literal["context", "context-and-reply"]
+
+
+class DialogueEncoder(Protocol):
+    """What `similar` needs of an encoder; `localemp.retrieval.encoder.Encoder` is one."""
+
+    max_seq_length: int
+
+    def encode(self, texts: Sequence[str]) -> "Vectors":
+        """Vectors of length one, shape (len(texts), dim)."""
+
+    def too_long(self, texts: Sequence[str]) -> list[bool]:
+        """Which texts have more tokens than are seen."""
+
+    def newest(self, text: str, starts: Callable[[str], Sequence[int]]) -> int:
+        """How many characters have to go from the beginning of a text for its end to be seen."""
+
+
+@dataclass(slots=True)
+class Texts:
+    """Texts as the encoder is given them.
+
+    Attributes:
+        texts: One for each dialogue.
+        longer: How many dialogues have more tokens than the encoder sees.
+    """
+
+    texts: list[str]
+    longer: int
+
+
+@dataclass(slots=True)
+class Seen:
+    """How many dialogues were looked up, and how many of them were longer than the encoder sees."""
+
+    dialogues: int = 0
+    longer: int = 0
 
 
 class Similar(Enricher):
@@ -26,19 +67,22 @@ class Similar(Enricher):
         similarity: How a query is written: the concatenated context ("context"), or as the released code has it.
         shots: How many to show.
         settings: What the manifest records of encoder and pool.
+        pool_longer: How many dialogues of the pool are longer than the encoder sees.
     """
 
     def __init__(
         self,
         pool: Sequence[Dialogue],
         index: "Index",
-        encoder: "TextEncoder",
+        encoder: DialogueEncoder,
         similarity: Similarity,
         shots: int,
         settings: dict[str, Any],
+        pool_longer: int = 0,
     ) -> None:
         self.pool, self.index, self.encoder = pool, index, encoder
         self.similarity, self.shots, self.settings = similarity, shots, settings
+        self.pool_longer, self.seen = pool_longer, Seen()
         self.rows_of: dict[str, list[int]] = defaultdict(list)
         for row, dialogue in enumerate(pool):
             for conversation in dialogue.conversations:
@@ -59,9 +103,24 @@ class Similar(Enricher):
         """Shots, similarity, and what identifies encoder and pool."""
         return {"shots": self.shots, "similarity": self.similarity, **self.settings}
 
+    def notes(self) -> list[str]:
+        """How many dialogues were longer than the encoder sees, and what of them was left out."""
+        if not self.seen.longer and not self.pool_longer:
+            return []
+        lost = "beginning" if self.similarity == "context" else "end, the newest turns, as in the released code"
+        longer = f"{self.seen.longer} of {self.seen.dialogues} dialogues"
+        pool_longer = f"{self.pool_longer} of {len(self.pool)} training dialogues"
+        return [
+            f"similar: {longer} and {pool_longer} have more than the {self.encoder.max_seq_length} tokens that the "
+            f"encoder sees; they were compared without their {lost}"
+        ]
+
     def _find(self, asked: Sequence[tuple[Dialogue, int]]) -> list[tuple[Exemplar, ...]]:
         dialogues = [dialogue for dialogue, _ in asked]
-        queries = self.encoder.encode([similarity_text(dialogue.turns, self.similarity) for dialogue in dialogues])
+        seen = fitted([dialogue.turns for dialogue in dialogues], self.similarity, self.encoder)
+        self.seen.dialogues += len(dialogues)
+        self.seen.longer += seen.longer
+        queries = self.encoder.encode(seen.texts)
         own = [[row for name in dialogue.conversations for row in self.rows_of.get(name, ())] for dialogue in dialogues]
         rows, scores = self.index.search(queries, max(shots for _, shots in asked), exclude=own)
         return [
@@ -77,9 +136,38 @@ def similarity_text(turns: Sequence[str], similarity: Similarity) -> str:
     return "".join(turn.strip() + " " for turn in turns)
 
 
+def pool_turns(pool: Sequence[Dialogue], similarity: Similarity) -> list[Sequence[str]]:
+    """What is compared of a pool: its contexts (Eq. 2), or contexts and replies (released code)."""
+    return [dialogue.turns if similarity == "context" else dialogue.complete_turns for dialogue in pool]
+
+
 def pool_texts(pool: Sequence[Dialogue], similarity: Similarity) -> list[str]:
-    """The texts of a pool: its contexts (Eq. 2), or contexts and replies (released code)."""
-    turns: Callable[[Dialogue], Sequence[str]] = (
-        (lambda dialogue: dialogue.turns) if similarity == "context" else (lambda dialogue: dialogue.complete_turns)
-    )
-    return [similarity_text(turns(dialogue), similarity) for dialogue in pool]
+    """The texts of a pool, of whatever length."""
+    return [similarity_text(turns, similarity) for turns in pool_turns(pool, similarity)]
+
+
+def fitted(dialogues: Sequence[Sequence[str]], similarity: Similarity, encoder: DialogueEncoder) -> Texts:
+    """The texts that are embedded, so that the newest turns are in them; the released code leaves them as they are.
+
+    Args:
+        dialogues: The turns of each.
+        similarity: How turns become a text.
+        encoder: Says what is too long.
+    """
+    texts = [similarity_text(turns, similarity) for turns in dialogues]
+    longer = [row for row, is_longer in enumerate(encoder.too_long(texts)) if is_longer]
+    if similarity == "context":
+        for row in longer:
+            texts[row] = _newest_turns(dialogues[row], texts[row], encoder)
+    return Texts(texts, len(longer))
+
+
+def _newest_turns(turns: Sequence[str], text: str, encoder: DialogueEncoder) -> str:
+    """The newest whole turns that fit; where not even the last one does, its end."""
+    begins = list(accumulate(len(turn) + 1 for turn in turns[:-1]))
+
+    def starts(end: str) -> list[int]:
+        gone = len(text) - len(end)
+        return [begin - gone for begin in begins if begin >= gone]
+
+    return text[encoder.newest(text, starts) :]

@@ -68,6 +68,11 @@ def is_disk_full(error: OSError) -> bool:
     return error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
+def is_read_only(error: OSError) -> bool:
+    """Whether nothing may be written there, though it may be read."""
+    return error.errno in (errno.EACCES, errno.EPERM, errno.EROFS)
+
+
 def _sync_folder(folder: Path) -> None:
     """Put a renamed file's new name on the disk; some file systems cannot, and then there is nothing to be done."""
     with contextlib.suppress(OSError):

@@ -34,18 +34,25 @@ class JSONError(ValueError):
         self.line = line
 
 
-def parse_json(text: str | bytes, max_depth: int = MAX_DEPTH, storable: bool = False) -> Any:
+def parse_json(
+    text: str | bytes, max_depth: int = MAX_DEPTH, max_values: int | None = None, storable: bool = False
+) -> Any:
     """Read one JSON value.
 
     Args:
         text: Bytes are UTF-8; a byte order mark is passed over.
         max_depth: Most lists and objects inside one another.
+        max_values: Most values in all, for texts of strangers: a megabyte can hold half a million lists, which take
+            half a second in which nothing else runs. What looks like one inside a string counts too.
         storable: Whether what cannot be written again is refused: NaN and infinite numbers, which are no JSON, and
             halves of surrogate pairs, which neither files nor terminals take.
 
     Raises:
-        JSONError: It is empty, not UTF-8, not JSON, nested too deeply, or holds a number of thousands of digits.
+        JSONError: It is empty, not UTF-8, not JSON, nested too deeply, or holds a number of thousands of digits or too
+            many values.
     """
+    if max_values is not None and sum(map(text.count, _signs(text))) > max_values:
+        raise JSONError(f"it holds more than {max_values:,} values")
     try:
         text = text.decode("utf-8-sig") if isinstance(text, bytes) else text.removeprefix("\ufeff")
         value = json.loads(text, parse_constant=_refuse if storable else None)
@@ -66,7 +73,7 @@ def parse_json(text: str | bytes, max_depth: int = MAX_DEPTH, storable: bool = F
         raise JSONError(_too_deep(max_depth))
     # Whole pairs and finite numbers may look so, too.
     if storable and _SUSPICIOUS.search(text):
-        _check_storable(value)
+        check_storable(value)
     return value
 
 
@@ -91,6 +98,11 @@ def load_json(path: Path, largest: int = LARGEST_FILE, storable: bool = False) -
     return parse_json(bytes(content), storable=storable)
 
 
+def _signs(text: str | bytes) -> tuple[Any, ...]:
+    """What begins a value, except the first of a list or object and the text itself."""
+    return (b",", b"[", b"{") if isinstance(text, bytes) else (",", "[", "{")
+
+
 def is_deeper(value: Any, limit: int) -> bool:
     """Whether more than `limit` lists and objects are inside one another; level by level, without recursion."""
     level = [value] if isinstance(value, dict | list) else []
@@ -110,7 +122,8 @@ def _refuse(constant: str) -> None:
     raise JSONError(f"it holds {constant}, which is no number")
 
 
-def _check_storable(value: Any) -> None:
+def check_storable(value: Any) -> None:
+    """Raise JSONError where a value cannot be written again; see `parse_json`."""
     try:
         written = json.dumps(value, ensure_ascii=False, allow_nan=False)
     except ValueError as error:

@@ -35,7 +35,7 @@ def test_prompts_show_prints_both_stages_of_a_hosted_model(localemp):
 def test_prompts_show_a_completion_model_gets_a_transcript(localemp):
     done = localemp("prompts", "show", "--model", "davinci-002", "--strategy", "few-shot", "--shots", 1)
     assert done.returncode == 0, done.stderr
-    assert "Instance:" in done.stdout
+    assert "Instance 1:" in done.stdout
     assert done.stdout.rstrip().endswith("Listener:")
     wrong = localemp("prompts", "show", "--model", "davinci-002", "--layout", "chat")
     assert (wrong.returncode, "takes no chat turns" in wrong.stderr) == (2, True)

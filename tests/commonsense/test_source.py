@@ -21,7 +21,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class Scripted:
-    """Says its event back, and remembers what it was asked."""
+    """Says its event back, without what stands before a "|", and remembers what it was asked."""
 
     events_at_once = 32
 
@@ -36,7 +36,8 @@ class Scripted:
         return [{relation: (Beam(f"{relation} of {event}", -1.0),) for relation in relations} for event in events]
 
     def fit(self, event: str) -> tuple[str, int]:
-        return event, event.count("!")
+        kept = event.rpartition("|")[2]
+        return kept, len(event) - len(kept)
 
 
 def source(path: Path, answers: Scripted, **settings: object) -> InferenceSource:
@@ -46,18 +47,35 @@ def source(path: Path, answers: Scripted, **settings: object) -> InferenceSource
 def test_nothing_is_inferred_twice(tmp_path: Path):
     comet = Scripted()
     first = source(tmp_path / "c", comet)
-    answers = first.infer(["a", "b!!", "a"], ["xReact", "xWant"])
-    assert [answer.beams["xReact"][0].text for answer in answers] == ["xReact of a", "xReact of b!!", "xReact of a"]
+    answers = first.infer(["a", "-|b", "a"], ["xReact", "xWant"])
+    assert [answer.beams["xReact"][0].text for answer in answers] == ["xReact of a", "xReact of b", "xReact of a"]
     assert [answer.cut for answer in answers] == [0, 2, 0]
-    assert sorted(comet.asked) == [(event, name) for event in ("a", "b!!") for name in ("xReact", "xWant")]
+    assert sorted(comet.asked) == [(event, name) for event in ("a", "b") for name in ("xReact", "xWant")]
     assert (first.inferred, first.remembered) == (4, 0)
     again = source(tmp_path / "c", comet)
-    assert again.infer(["a", "b!!", "a"], ["xReact", "xWant"]) == answers
+    assert again.infer(["a", "-|b", "a"], ["xReact", "xWant"]) == answers
     assert (again.inferred, again.remembered) == (0, 4)
     # One relation more: only that is asked, and the order is the one that was asked for.
-    more = again.infer(["b!!"], ["xNeed", "xReact"])
+    more = again.infer(["-|b"], ["xNeed", "xReact"])
     assert list(more[0].beams) == ["xNeed", "xReact"]
-    assert comet.asked[4:] == [("b!!", "xNeed")]
+    assert comet.asked[4:] == [("b", "xNeed")]
+
+
+def test_events_that_differ_only_in_what_is_cut_are_inferred_once(tmp_path: Path):
+    comet = Scripted()
+    first = source(tmp_path / "c", comet)
+    heard: list[int] = []
+    answers = first.infer(["long|b", "longer|b", "b", "c"], ["xReact"], heard.append)
+    assert [answer.cut for answer in answers] == [5, 7, 0, 0]
+    assert [answer.beams["xReact"][0].text for answer in answers] == ["xReact of b"] * 3 + ["xReact of c"]
+    assert sorted(comet.asked) == [("b", "xReact"), ("c", "xReact")]
+    assert heard == [0, 4]
+    # Another beginning of an event that is known: COMET says how much of it goes, and is not asked.
+    (third,) = source(tmp_path / "c", comet).infer(["quite another|b"], ["xReact"])
+    assert (third.cut, third.beams) == (14, answers[0].beams)
+    assert len(comet.asked) == 2
+    unloaded = InferenceSource(lambda: pytest.fail("loaded"), {"comet": "scripted"}, InferenceCache(tmp_path / "c"))
+    assert unloaded.infer(["quite another|b", "long|b"], ["xReact"]) == [third, answers[0]]
 
 
 def test_another_name_for_the_same_weights_is_the_same_comet_and_other_beams_are_not(tmp_path: Path):

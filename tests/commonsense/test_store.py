@@ -168,13 +168,49 @@ def test_half_a_header_is_written_again(tmp_path: Path):
     assert KnowledgeStore.read(path).header == HEADER
 
 
-@pytest.mark.parametrize("content", [b"my diary", b"my\ndiary\n", b'{"event": "a", "inferences": {"xReact": []}}\n'])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"my diary",
+        b"my\ndiary\n",
+        b"my\ndiary",
+        b'{"knowledge of": ["life"]}',
+        b'{"knowledge": ["of", "life"]}\nand more',
+        b'{"event": "a", "inferences": {"xReact": []}}\n',
+        b'{"event": "a", "inferences": {"xReact": []}}\n{"event": "b", "inf',
+        b'{"knowledge": {"comet": "another"}}\n{"id": "a", "ev',
+        b"[" * 9000 + b"\n" + b"x",
+        b"\xff\xfe\n\x00",
+    ],
+)
 def test_what_localemp_did_not_begin_is_left_alone(tmp_path: Path, content: bytes):
     path = tmp_path / "k.jsonl"
     path.write_bytes(content)
-    with pytest.raises(DataError, match=r"does not say what it was made with|holds no inferences"):
+    with pytest.raises(DataError, match=r"does not say what it was made with|made with other settings"):
         write(path, FIRST)
     assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        (b"{}\n", "line 3: it holds no inferences of a dialogue"),
+        (b'{"id": 7}\n', "line 3: it holds no inferences of a dialogue"),
+        (b'["id"]\n', "line 3: it holds no inferences of a dialogue"),
+        (b'{"id": "b", "inf\n', "line 3: not JSON"),
+        (b"\xff\n", "line 3: not UTF-8 text"),
+        (b"[" * 9000 + b"\n", "line 3: "),
+        (b'{"id": ' + b"9" * 5000 + b"}\n", "line 3: it holds a number with too many digits"),
+    ],
+)
+def test_a_line_that_is_none_of_ours_is_named_and_nothing_is_changed(tmp_path: Path, line: bytes, said: str):
+    path = tmp_path / "k.jsonl"
+    write(path, FIRST)
+    path.write_bytes(before := path.read_bytes() + line + b'{"id": "c", "ev')
+    with pytest.raises(DataError) as caught:
+        write(path, SECOND)
+    assert said in caught.value.message
+    assert path.read_bytes() == before
 
 
 def test_only_one_writes_at_a_time(tmp_path: Path):
@@ -209,7 +245,16 @@ def test_only_one_writes_at_a_time(tmp_path: Path):
         ),
         ('{"event": "\\ud83d", "inferences": {"xReact": []}}', "half of a surrogate pair"),
         ('{"event": "a", "inferences": {"xReact": [["sad", "-1"]]}}', "or a text and a number"),
+        ('{"event": "a", "inferences": {"xReact": [["sad", true]]}}', "or a text and a number"),
+        ('{"event": "a", "inferences": {"xReact": [["sad", NaN]]}}', "or a text and a number"),
+        ('{"event": "a", "inferences": {"xReact": [["sad", 1e999]]}}', "or a text and a number"),
+        ('{"event": "a", "inferences": {"xReact": [["sad", %s]]}}' % ("9" * 400), "or a text and a number"),
+        ('{"event": "a", "inferences": {"xReact": [["sad", %s]]}}' % ("9" * 5000), "too many digits"),
+        ('{"event": "a", "inferences": {"xReact": %s}}' % ("[" * 5000), "nested"),
+        ('{"event": "a", "inferences": {"xReact": [], "\\ud83d": []}}', "half of a surrogate pair"),
         ('{"event": "a", "cut": "7", "inferences": {"xReact": []}}', '"cut" must be a number'),
+        ('{"event": "a", "cut": true, "inferences": {"xReact": []}}', '"cut" must be a number'),
+        ('{"event": "a", "cut": -1, "inferences": {"xReact": []}}', '"cut" must be a number'),
         ('{"id": "one", "event": "b", "inferences": {"xReact": []}}', "id 'one' is taken by line 1"),
     ],
 )

@@ -1,50 +1,30 @@
 """The encoder on a tiny BERT of random weights: the vectors mean nothing, the machinery is the real one."""
 
+import contextlib
+import json
+import random
 import shutil
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from sentence_transformers import SentenceTransformer
-from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
-from transformers import BertConfig, BertModel, BertTokenizerFast
+from tiny_encoder import LIMIT, save_tiny_encoder
 
 from localemp.errors import OptionError, WeightsError
 from localemp.retrieval.encoder import Encoder
 from localemp.retrieval.index import Index
 
-WORDS = "i my dog died got a new job and we were very happy lost it again today the cat sad . !"
 TEXTS = ["my dog died .", "i got a new job today and we were very happy !", "sad", "", "the cat lost it again"]
-LIMIT = 16
-
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A saved sentence-transformers model with the modules of all-mpnet-base-v2."""
-    torch.manual_seed(5)
-    base = tmp_path_factory.mktemp("bert")
-    vocabulary = base / "vocab.txt"
-    vocabulary.write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS.split()]))
-    BertTokenizerFast(vocab=str(vocabulary)).save_pretrained(base)
-    config = BertConfig(
-        vocab_size=5 + len(WORDS.split()),
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=64,
-        max_position_embeddings=64,
-        # Ten times the usual spread, or all texts would look the same.
-        initializer_range=0.2,
-    )
-    BertModel(config).save_pretrained(base)
-    transformer = Transformer(str(base), max_seq_length=LIMIT)
-    saved = tmp_path_factory.mktemp("encoder")
-    SentenceTransformer(modules=[transformer, Pooling(32), Normalize()], device="cpu").save(str(saved))
-    return saved
+    return save_tiny_encoder(tmp_path_factory.mktemp("bert"), tmp_path_factory.mktemp("encoder"))
 
 
 @pytest.mark.parametrize("dtype", ["auto", "float32", "bfloat16"])
@@ -83,6 +63,30 @@ def test_what_is_behind_the_last_token_that_fits_is_not_seen(folder: Path):
     cut, longer, shorter = encoder.encode(["dog " * room, "dog " * room + "cat sad", "dog " * (room - 1) + "cat sad"])
     assert longer == pytest.approx(cut, abs=1e-5)
     assert np.abs(shorter - cut).max() > 1e-3
+
+
+def test_what_has_to_go_for_the_end_to_be_seen(folder: Path):
+    encoder = Encoder(folder, "float32", "cpu")
+    room = LIMIT - 2  # [CLS] and [SEP]
+    fits, long = "dog " * room, "my dog died . " + "cat " * (room - 1) + "sad"
+    assert encoder.too_long([fits, long, "dog", "", "é" * 20]) == [False, True, False, False, False]
+    # The last sentence stays whole; one that alone is too long is cut at a token.
+    assert long[encoder.newest(long) :] == "cat " * (room - 1) + "sad"
+    endless = "cat " * 100 + "sad"
+    assert endless[encoder.newest(endless) :] == "cat " * (room - 1) + "sad"
+    assert encoder.ends([fits, long]) == [fits, "cat " * (room - 1) + "sad"]
+    assert encoder.encode(encoder.ends([long])) == pytest.approx(encoder.encode(["cat " * (room - 1) + "sad"]))
+
+
+@pytest.mark.parametrize("text", ["dog " * 250_000, "." * 1_000_000, " " * 999_999 + "a", "é" * 1_000_000])
+def test_a_text_of_a_megabyte_takes_no_longer_than_what_is_seen_of_it(folder: Path, text: str):
+    encoder = Encoder(folder, "float32", "cpu")
+    started = time.process_time()
+    (end,) = encoder.ends([text])
+    encoder.encode([text, end])
+    assert encoder.count_tokens([text]) <= LIMIT
+    assert len(end) <= LIMIT * 128
+    assert time.process_time() - started < 1  # 0.02 on a laptop; 3 where all of it is tokenised
 
 
 def test_no_texts(folder: Path):
@@ -134,3 +138,69 @@ def test_a_folder_without_a_model_is_named(folder: Path, tmp_path: Path):
     weights.write_bytes(weights.read_bytes()[:1000])
     with pytest.raises(WeightsError, match=r"no sentence encoder in .*broken"):
         Encoder(broken, device="cpu")
+
+
+def copied(folder: Path, where: Path) -> Path:
+    shutil.copytree(folder, where)
+    return where
+
+
+MODULE = """
+import pathlib, torch
+pathlib.Path({mark!r}).touch()
+class Mine(torch.nn.Module):
+    def __init__(self, *a, **k): super().__init__()
+    @classmethod
+    def load(cls, *a, **k): return cls()
+"""
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"type": "mine.Mine"}, "'mine.Mine' is no module of sentence-transformers"),
+        ({"type": "sentence_transformers_evil.Mine"}, "is no module of sentence-transformers"),
+        ({"type": 7}, "'7' is no module of sentence-transformers"),
+        ({"path": "../outside"}, "lies outside the folder"),
+        ({"path": "/etc"}, "lies outside the folder"),
+        ({"path": ["a"]}, "lies outside the folder"),
+    ],
+)
+def test_a_folder_that_brings_code_is_refused_and_the_code_does_not_run(
+    folder: Path, tmp_path: Path, change, said: str
+):
+    evil = copied(folder, tmp_path / "evil")
+    modules = json.loads((evil / "modules.json").read_text())
+    modules[-1] |= change
+    (evil / "modules.json").write_text(json.dumps(modules))
+    (evil / "mine.py").write_text(MODULE.format(mark=str(tmp_path / "ran")))
+    with pytest.raises(WeightsError, match=said) as caught:
+        Encoder(evil, device="cpu")
+    assert "runs no code of weights" in caught.value.hint
+    assert not (tmp_path / "ran").exists()
+
+
+def test_an_auto_map_is_refused_wherever_it_stands(folder: Path, tmp_path: Path):
+    for name in ("config.json", "tokenizer_config.json", "1_Pooling/config.json"):
+        evil = copied(folder, tmp_path / name.replace("/", "-"))
+        settings = json.loads((evil / name).read_text()) if (evil / name).is_file() else {}
+        (evil / name).write_text(json.dumps(settings | {"inner": {"auto_map": {"AutoModel": "mine.Mine"}}}))
+        (evil / "mine.py").write_text(MODULE.format(mark=str(tmp_path / "ran")))
+        with pytest.raises(WeightsError, match='"auto_map" names Python code of its own'):
+            Encoder(evil, device="cpu")
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("name", ["modules.json", "config.json", "sentence_bert_config.json"])
+def test_no_mutant_of_a_setting_ends_in_a_traceback(folder: Path, tmp_path: Path, name: str):
+    content, chance = (folder / name).read_bytes(), random.Random(name)
+    evil = copied(folder, tmp_path / "evil")
+    for _ in range(25):
+        broken = bytearray(content)
+        start = chance.randrange(len(content))
+        broken[start : start + chance.randrange(12)] = chance.choice(
+            [b"", b"[" * 500, b"null", b"7", b'"x"', b"\xff", b"{"]
+        )
+        (evil / name).write_bytes(broken)
+        with contextlib.suppress(WeightsError):
+            assert Encoder(evil, device="cpu").dim > 0

@@ -1,6 +1,7 @@
 """Exact search against brute force, and an index on disk that survives kills, cuts and damage."""
 
 import json
+import random
 import subprocess
 import sys
 import threading
@@ -11,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from read_only import only_read, open_folder
 
 from localemp.errors import LocalempError, OptionError
 from localemp.retrieval import index as module
@@ -234,7 +236,7 @@ def test_a_stopped_build_goes_on_where_it_was(tmp_path: Path, finished: int):
 SLOW_BUILD = """
 import sys, time
 from pathlib import Path
-sys.path.insert(0, sys.argv[1])
+sys.path[:0] = [sys.argv[1], str(Path(sys.argv[1]).parent)]
 from test_index import KEY, TEXTS, LetterEncoder
 from localemp.retrieval.index import Index
 
@@ -367,3 +369,62 @@ def test_an_encoder_that_gives_too_few_vectors_is_an_error(tmp_path: Path):
 
     with pytest.raises(ValueError, match="for 256 rows"):
         Index.build_or_load(TEXTS, Lazy(), KEY, tmp_path)
+
+
+def test_vectors_of_texts_that_stay_as_they_were_are_taken_over(tmp_path: Path):
+    Index.build_or_load(TEXTS, LetterEncoder(), KEY, tmp_path)
+    cut = [*TEXTS[:300], "shorter", *TEXTS[301:]]
+    encoder = LetterEncoder()
+    index = Index.build_or_load(cut, encoder, KEY, tmp_path, former=TEXTS)
+    assert encoder.calls == [CHUNK_ROWS]
+    assert index.vectors.tolist() == LetterEncoder().encode(cut).tolist()
+
+
+def test_what_is_broken_in_an_index_is_not_taken_over(tmp_path: Path):
+    Index.build_or_load(TEXTS, LetterEncoder(), KEY, tmp_path)
+    cut_in_half(only_folder(tmp_path))
+    cut, encoder = [*TEXTS[:-1], "shorter"], LetterEncoder()
+    index = Index.build_or_load(cut, encoder, KEY, tmp_path, former=TEXTS)
+    assert encoder.calls == [CHUNK_ROWS, CHUNK_ROWS, 10]
+    assert index.vectors.tolist() == LetterEncoder().encode(cut).tolist()
+
+
+@pytest.mark.parametrize("whole", [True, False, None])
+def test_where_nothing_may_be_written(caplog: pytest.LogCaptureFixture, whole: bool | None):
+    with open_folder() as folder:
+        if whole is not None:
+            Index.build_or_load(TEXTS, LetterEncoder(), KEY, folder)
+        if whole is False:
+            flip_a_byte(only_folder(folder))
+        with only_read(folder):
+            encoder = LetterEncoder()
+            index = Index.build_or_load(TEXTS, encoder, KEY, folder)
+            assert index.vectors.tolist() == LetterEncoder().encode(TEXTS).tolist()
+            asked = LetterEncoder().encode(["text number 7"])
+            assert index.search(asked, 1)[0].tolist() == [[7]]
+        assert sum(encoder.calls) == {True: 0, False: CHUNK_ROWS, None: len(TEXTS)}[whole]
+        assert caplog.text.count("it is made in memory") == (whole is not True)
+
+
+def test_a_lock_that_is_a_link_is_not_followed(tmp_path: Path):
+    Index.build_or_load(TEXTS, LetterEncoder(), KEY, tmp_path)
+    place = only_folder(tmp_path)
+    (tmp_path / "diary").write_text("dear diary")
+    (place / "lock").unlink()
+    (place / "lock").symlink_to(tmp_path / "diary")
+    with pytest.raises(LocalempError, match="the index cannot be kept"):
+        Index.build_or_load(TEXTS, LetterEncoder(), KEY, tmp_path)
+    assert (tmp_path / "diary").read_text() == "dear diary"
+
+
+@pytest.mark.parametrize("name", ["meta.json", "chunks.txt"])
+def test_no_mutant_of_a_record_is_believed(tmp_path: Path, name: str):
+    Index.build_or_load(TEXTS, LetterEncoder(), KEY, tmp_path)
+    place, chance, right = only_folder(tmp_path), random.Random(name), LetterEncoder().encode(TEXTS).tolist()
+    content = (place / name).read_bytes()
+    for _ in range(40):
+        broken, start = bytearray(content), chance.randrange(len(content))
+        odd = [b"", b"[" * 5000, b"9" * 5000 + b" ab\n", b"null", b"\xff", b"\n0 0\n", b'{"key": 7}']
+        broken[start : start + chance.randrange(90)] = chance.choice(odd)
+        (place / name).write_bytes(broken)
+        assert Index.build_or_load(TEXTS, LetterEncoder(), KEY, tmp_path).vectors.tolist() == right

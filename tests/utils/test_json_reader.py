@@ -75,6 +75,13 @@ def test_what_only_looks_like_it_is_storable():
     assert parse_json(json.dumps(value), storable=True) == value
 
 
+@pytest.mark.parametrize("text", ["[1,2,3]", b"[1,2,3]", '{"a":[],"b":1}'])
+def test_the_number_of_values_can_be_bounded(text):
+    assert parse_json(text, max_values=3) == json.loads(text)
+    with pytest.raises(JSONError, match="more than 2 values"):
+        parse_json(text, max_values=2)
+
+
 def test_the_line_is_told():
     with pytest.raises(JSONError) as caught:
         parse_json('{\n"a": 1,\n}')

@@ -1,0 +1,249 @@
+"""A file of values, each with a checksum, that is bounded in size and outlives crashes.
+
+As many processes as like write to it. What a crash or a bad disk changed is never given out: a value whose checksum
+does not fit is as if it were not there. A file that cannot be worked with is moved aside, and what is whole in it goes
+into a new one. Where nothing can be written, what is there is read, and new values are not kept.
+"""
+
+import contextlib
+import errno
+import logging
+import os
+import sqlite3
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import TypeVar
+from urllib.parse import quote
+
+from localemp.commonsense.entries import (
+    FAULTS,
+    Entries,
+    check_version,
+    connect,
+    connect_to_write,
+    insert,
+    insert_and_find,
+    is_former,
+    passes_check,
+    read,
+    salvaged,
+    shrink,
+)
+from localemp.errors import LocalempError
+from localemp.utils.files import file_lock, is_read_only
+
+T = TypeVar("T")
+
+# What the machine answers for and no repair mends; everything else that SQLite complains of is taken for damage.
+_SURROUNDINGS = frozenset((
+    sqlite3.SQLITE_PERM, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_INTERRUPT, sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_AUTH, sqlite3.SQLITE_PROTOCOL, sqlite3.SQLITE_NOLFS,
+))  # fmt: skip
+# Said of a broken file as well as of one that may not be written.
+_AMBIGUOUS = frozenset((sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_IOERR))
+_ENDINGS = ("", "-wal", "-shm")
+
+_log = logging.getLogger(__name__)
+
+
+class CheckedValues:
+    """Values by key. One thread at a time may use an instance; any number of processes may use the file.
+
+    Args:
+        path: The file; made where it does not exist, for its owner alone to read.
+        most: Bytes that it may have; beyond, the values that were written longest ago go.
+        former: Reads the file of an earlier version, which had no checksums.
+
+    Raises:
+        LocalempError: The file cannot be opened or made (a full disk, a path that is none).
+    """
+
+    def __init__(self, path: Path, most: int, former: Callable[[sqlite3.Connection], Entries]) -> None:
+        self.path, self.most = path, most
+        self._former = former
+        self._connection: sqlite3.Connection | None = None
+        self._reading_only = False
+        self._do(lambda connection: None, None)
+
+    def get(self, keys: Iterable[bytes]) -> dict[bytes, bytes]:
+        """The values that are there and whole."""
+        asked = list(keys)
+        return self._do(lambda connection: read(connection, asked), {})
+
+    def put(self, entries: Mapping[bytes, bytes]) -> None:
+        """Keep values, all of them or, where that fails, none.
+
+        Raises:
+            LocalempError: The file cannot be written.
+        """
+        self._do(lambda connection: self._write(connection, entries), None)
+
+    def close(self) -> None:
+        """Let go of the file."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _write(self, connection: sqlite3.Connection, entries: Mapping[bytes, bytes]) -> None:
+        if not self._reading_only:
+            insert_and_find(connection, entries)
+            shrink(connection, self.most)
+
+    def _do(self, work: Callable[[sqlite3.Connection], T], otherwise: T) -> T:
+        """Do something with the file, if need be after it was repaired; `otherwise` where it cannot even be read."""
+        try:
+            for insist in (False, True):
+                try:
+                    return work(self._open())
+                except FAULTS as error:
+                    if self._reading_only:
+                        return otherwise
+                    if not self._is_damage(error):
+                        raise
+                    self.close()
+                    self._repair(insist)
+            return work(self._open())
+        except (*FAULTS, OSError) as error:
+            if self._may_write(error):
+                raise LocalempError(
+                    f"inferences cannot be kept in {self.path}: {error}",
+                    "make room there, or set LOCALEMP_CACHE to a folder that can be written",
+                ) from error
+            return self._read_only(work, otherwise, error)
+
+    def _read_only(self, work: Callable[[sqlite3.Connection], T], otherwise: T, reason: Exception) -> T:
+        """Go on without keeping anything, which is said once; what the file has is still found."""
+        self.close()
+        said = reason.strerror if isinstance(reason, OSError) else reason
+        _log.warning("new inferences are not kept: %s cannot be written (%s)", self.path, said)
+        self._reading_only = True
+        try:
+            return work(self._open())
+        except FAULTS:
+            return otherwise
+
+    def _may_write(self, error: Exception) -> bool:
+        if isinstance(error, OSError):
+            return not is_read_only(error)
+        return _code(error) not in _AMBIGUOUS or os.access(self.path.parent, os.W_OK, effective_ids=True)
+
+    def _is_damage(self, error: Exception) -> bool:
+        code = _code(error)
+        if code == sqlite3.SQLITE_READONLY:
+            return os.access(self.path, os.W_OK, effective_ids=True) and self._may_write(error)
+        if code in _AMBIGUOUS or isinstance(error, MemoryError):
+            return self._may_write(error) and self.path.is_file() and not self._is_sound()
+        return code not in _SURROUNDINGS
+
+    def _open(self) -> sqlite3.Connection:
+        if self._connection is None and self._reading_only:
+            # Immutable: SQLite would write beside a file that others may be writing to.
+            connection = connect(f"file:{quote(str(self.path.absolute()))}?mode=ro&immutable=1")
+            check_version(connection)
+            self._connection = connection
+        elif self._connection is None:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self._locked():
+                _make_private(self.path)
+                self._take_over_former()
+                self._connection = connect_to_write(self.path)
+        return self._connection
+
+    def _take_over_former(self) -> None:
+        """Make a file of this version of one that an earlier version left, if it is sound: it has no checksums."""
+        with contextlib.closing(connect(self.path)) as connection:
+            if not is_former(connection):
+                return
+            if not passes_check(connection):
+                raise sqlite3.DatabaseError("the file of an earlier version is broken")
+            self._make_part(self._former(connection))
+        self._put_in_place(None)
+
+    def _repair(self, insist: bool) -> None:
+        """Move a damaged file aside and save what is whole in it, unless another process has done so by now.
+
+        Args:
+            insist: Even where nothing is found to be wrong with it.
+        """
+        with self._locked():
+            if not insist and self._is_sound():
+                return
+            aside = _free_name(self.path)
+            saved = self._make_part(salvaged(self.path))
+            self._put_in_place(aside)
+        kept = f"{saved} answer{'' if saved == 1 else 's'} could be saved from it"
+        _log.warning("%s was damaged and is now %s; %s", self.path, aside.name, kept)
+
+    def _make_part(self, entries: Entries) -> int:
+        """Write a new file beside the present one; returns how many entries it has."""
+        _remove(self._part)
+        _make_private(self._part)
+        with contextlib.closing(connect_to_write(self._part)) as fresh:
+            insert(fresh, entries)
+            (count,) = fresh.execute("SELECT count(*) FROM entries").fetchone()
+        return int(count)
+
+    def _put_in_place(self, aside: Path | None) -> None:
+        """Give the new file its name; the present one goes aside, or nowhere."""
+        for ending in _ENDINGS:
+            with contextlib.suppress(FileNotFoundError):
+                if aside is None:
+                    _beside(self.path, ending).unlink()
+                else:
+                    _beside(self.path, ending).rename(_beside(aside, ending))
+        self._part.replace(self.path)
+
+    def _is_sound(self) -> bool:
+        try:
+            with contextlib.closing(connect(self.path)) as connection:
+                check_version(connection)
+                return passes_check(connection)
+        except FAULTS as error:
+            if _code(error) in _SURROUNDINGS:
+                raise
+            return False
+
+    @property
+    def _part(self) -> Path:
+        return _beside(self.path, ".part")
+
+    def _locked(self) -> contextlib.AbstractContextManager[None]:
+        return file_lock(_beside(self.path, ".lock"))
+
+
+def _make_private(path: Path) -> None:
+    """Make the file where there is none; SQLite gives what it puts beside it the same permissions.
+
+    Raises:
+        OSError: It can be neither made nor written.
+    """
+    # An existing file is not opened: closing it would end the locks of other connections in this process.
+    with contextlib.suppress(FileExistsError):
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    found = path.stat()
+    if not os.access(path, os.W_OK, effective_ids=True):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+    if found.st_mode & 0o077 and found.st_uid == os.geteuid():
+        for ending in _ENDINGS:
+            with contextlib.suppress(FileNotFoundError):
+                _beside(path, ending).chmod(0o600)
+
+
+def _remove(path: Path) -> None:
+    for ending in _ENDINGS:
+        _beside(path, ending).unlink(missing_ok=True)
+
+
+def _beside(path: Path, ending: str) -> Path:
+    return path.with_name(path.name + ending)
+
+
+def _free_name(path: Path) -> Path:
+    number = 1
+    while (aside := path.with_name(f"{path.stem}.damaged-{number}{path.suffix}")).exists():
+        number += 1
+    return aside
+
+
+def _code(error: BaseException) -> int:
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF

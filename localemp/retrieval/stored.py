@@ -1,0 +1,169 @@
+"""The folder in which an index keeps its vectors.
+
+It survives a kill at any moment because it is written in this order:
+
+    meta.json       what the vectors were made from; where it differs from what is asked for, all is made again
+    embeddings.npy  float32, shape (rows, dim), of full size from the start, filled chunk by chunk
+    chunks.txt      append-only: number and SHA-256 of each chunk that is safely on disk
+"""
+
+import contextlib
+import hashlib
+import io
+import json
+import logging
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from localemp.utils.files import write_atomically
+from localemp.utils.json_reader import JSONError, load_json
+
+# Texts that are embedded, written and recorded together: what a kill can cost.
+CHUNK_ROWS = 256
+
+Vectors = NDArray[np.float32]
+OnRows = Callable[[int, int], None]
+
+_NUMBER = re.compile("[0-9]{1,9}")
+
+_log = logging.getLogger(__name__)
+
+
+class Chunk(NamedTuple):
+    """Rows that are embedded, written and recorded together."""
+
+    number: int
+    start: int
+    stop: int
+
+
+class StoredVectors:
+    """The folder of one index.
+
+    Args:
+        base: Where it lies, in a folder named by its key.
+        key: Everything that decides what the vectors are.
+        dim: Length of a vector.
+    """
+
+    def __init__(self, base: Path, key: Mapping[str, str], dim: int) -> None:
+        self.key, self.dim, self.rows = dict(key), dim, int(key["rows"])
+        self.place = base / hashlib.sha256(_json(self.key)).hexdigest()
+        self._path, self._record = self.place / "embeddings.npy", self.place / "chunks.txt"
+        self._header, self._row_bytes = _npy_header(self.rows, dim), dim * 4
+
+    def content(self, chunk: Chunk) -> bytes | None:
+        """The bytes of a chunk; None where it is not whole, or was made from something else."""
+        with contextlib.suppress(OSError):
+            if not self._is_ours() or chunk.number not in (recorded := self._recorded()):
+                return None
+            with self._path.open("rb") as file:
+                return self._whole(file, chunk, recorded)
+        return None
+
+    def missing(self) -> list[Chunk]:
+        """The chunks that are not whole."""
+        starts = range(0, self.rows, CHUNK_ROWS)
+        chunks = [Chunk(number, at, min(at + CHUNK_ROWS, self.rows)) for number, at in enumerate(starts)]
+        try:
+            if not self._is_ours():
+                return chunks
+            recorded = self._recorded()
+            with self._path.open("rb") as file:
+                if file.read(len(self._header)) != self._header:
+                    return chunks
+                return [chunk for chunk in chunks if self._whole(file, chunk, recorded) is None]
+        except OSError:
+            return chunks
+
+    def mapped(self) -> Vectors:
+        """The vectors of a complete index, in memory only where they are looked at."""
+        vectors: Vectors = np.load(self._path, mmap_mode="r")
+        return vectors
+
+    def complete(self, content_of: Callable[[Chunk], bytes], versions: Mapping[str, str], heard: OnRows) -> None:
+        """Write what is missing; whoever calls this holds the lock.
+
+        Raises:
+            OSError: It cannot be written; what was written before stays.
+        """
+        if not self._is_ours():
+            # What was recorded for another key does not count.
+            self._record.unlink(missing_ok=True)
+            made = {"key": self.key, "versions": {**versions, "numpy": np.__version__}}
+            write_atomically(self.place / "meta.json", _json(made))
+        self._path.touch()
+        with self._path.open("r+b") as file, self._record.open("ab") as log:
+            if file.read(len(self._header)) != self._header:
+                file.seek(0)
+                file.write(self._header)
+            file.truncate(len(self._header) + self.rows * self._row_bytes)
+            for chunk, content in _made(self.missing(), content_of, self.rows, heard):
+                file.seek(len(self._header) + chunk.start * self._row_bytes)
+                file.write(content)
+                _to_disk(file)
+                # The line break comes first, so that a line that a crash cut does not swallow the next.
+                log.write(f"\n{chunk.number} {hashlib.sha256(content).hexdigest()}".encode())
+                _to_disk(log)
+
+    def in_memory(self, content_of: Callable[[Chunk], bytes], heard: OnRows, reason: OSError) -> Vectors:
+        """All vectors, those from the folder that are whole and the rest made now, for nobody but this process."""
+        _log.warning("the index cannot be kept in %s (%s): it is made in memory", self.place, reason.strerror)
+        vectors = np.zeros((self.rows, self.dim), dtype="<f4")
+        missing = self.missing()
+        if len(missing) * CHUNK_ROWS < self.rows:
+            vectors[:] = self.mapped()
+        for chunk, content in _made(missing, content_of, self.rows, heard):
+            vectors[chunk.start : chunk.stop] = np.frombuffer(content, dtype="<f4").reshape(-1, self.dim)
+        return vectors
+
+    def _is_ours(self) -> bool:
+        try:
+            known = load_json(self.place / "meta.json")
+        except (FileNotFoundError, JSONError):
+            return False
+        return isinstance(known, dict) and known.get("key") == self.key
+
+    def _recorded(self) -> dict[int, str]:
+        """SHA-256 of each chunk that was finished; lines that a crash cut are no record."""
+        lines = (line.split() for line in self._record.read_text("utf-8", errors="replace").splitlines())
+        return {int(line[0]): line[1] for line in lines if len(line) == 2 and _NUMBER.fullmatch(line[0])}
+
+    def _whole(self, file: BinaryIO, chunk: Chunk, recorded: Mapping[int, str]) -> bytes | None:
+        file.seek(len(self._header) + chunk.start * self._row_bytes)
+        content = file.read((chunk.stop - chunk.start) * self._row_bytes)
+        return content if recorded.get(chunk.number) == hashlib.sha256(content).hexdigest() else None
+
+
+def _made(
+    missing: Sequence[Chunk], content_of: Callable[[Chunk], bytes], rows: int, heard: OnRows
+) -> Iterator[tuple[Chunk, bytes]]:
+    """Each missing chunk with its content; whoever listens hears how far it is."""
+    done = rows - sum(chunk.stop - chunk.start for chunk in missing)
+    for chunk in missing:
+        heard(done, rows)
+        yield chunk, content_of(chunk)
+        done += chunk.stop - chunk.start
+    if missing:
+        heard(done, rows)
+
+
+def _npy_header(rows: int, dim: int) -> bytes:
+    buffer, array = io.BytesIO(), {"descr": "<f4", "fortran_order": False, "shape": (rows, dim)}
+    np.lib.format.write_array_header_1_0(buffer, array)  # type: ignore[no-untyped-call]
+    return buffer.getvalue()
+
+
+def _json(value: Mapping[str, object]) -> bytes:
+    return json.dumps(value, sort_keys=True, indent=1).encode()
+
+
+def _to_disk(file: BinaryIO) -> None:
+    file.flush()
+    os.fsync(file.fileno())
