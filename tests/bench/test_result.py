@@ -53,7 +53,7 @@ def test_suggested_commands_show_no_secret():
         ('{"kind": "engine", "title": "m", "settings": {"a": ' + "[" * 200 + "]" * 200 + "}}", "nested more than"),
         ('{"kind": "engine", "title": "\\ud83d"}', "half of a surrogate pair"),
         ('{"kind": "engine", "title": "m", "series": [{"title": "t", "unit": "s", "seconds": [1e999], "values": [1]}]}',
-         "must be|should be a finite number"),
+         "should be a finite number"),
         ('{"kind": "engine", "title": "m",\n\n}', "line 3"),
     ],
 )  # fmt: skip
