@@ -12,11 +12,7 @@ from localemp.dialogue import Dialogue, Role
 from localemp.errors import LocalempError
 from localemp.protocol.thinking import split_thinking
 from localemp.strategies.registry import parse_strategy
-from localemp.utils.json_reader import JSONError, parse_json
 from localemp.utils.text import one_line, well_formed
-
-MOST_VALUES = 50_000
-"""JSON values of a request for a strategy."""
 
 MOST_MESSAGES = 4_000
 """Messages of one dialogue."""
@@ -135,21 +131,6 @@ class SamplingFields(BaseModel):
     repetition_penalty: Annotated[float, Field(gt=0, le=10, strict=True)] | None = None
     stop_token_ids: list[_Int64] | None = None
     ignore_eos: StrictBool | None = None
-
-
-def read_json(body: bytes) -> dict[str, Any]:
-    """The body as an object.
-
-    Raises:
-        RequestError: It is no JSON, or no object.
-    """
-    try:
-        content = parse_json(body, max_values=MOST_VALUES)
-    except JSONError as error:
-        raise RequestError(f"the body cannot be read: {error}", code="invalid_json") from error
-    if not isinstance(content, dict):
-        raise RequestError(f"the body is to be a JSON object, not {_type(content)}", code="invalid_type")
-    return content
 
 
 def read_request(content: Mapping[str, Any], strategy: str) -> ChatRequest:
