@@ -178,7 +178,9 @@ class Journal:
     def _write_error(cls, folder: Path, error: OSError) -> RunError:
         if is_disk_full(error):
             return RunError(f"{folder}: the disk is full", "make room, then the same command goes on; nothing is lost")
-        return RunError(f"{folder}: cannot be written: {error.strerror or error}", f"choose another {cls.option}")
+        in_the_way = isinstance(error, FileExistsError | NotADirectoryError)
+        what = "a file is in its place" if in_the_way else error.strerror or error
+        return RunError(f"{folder}: cannot be written: {what}", f"choose another {cls.option}")
 
 
 class _Lenient(BaseModel):

@@ -17,7 +17,7 @@ from localemp import journal
 from localemp.errors import LocalempError
 from localemp.journal import MANIFEST, Journal, newest, read_manifest
 from localemp.strategies.base import Response, Stage
-from localemp.utils.text import well_formed
+from localemp.utils.redaction import redact_text
 
 __all__ = [
     "MANIFEST", "RESPONSES", "Journal", "Run", "count_lines", "failure_record", "list_runs", "newest", "read_lines",
@@ -68,6 +68,7 @@ class _Dropped(_Lenient):
 class _Error(_Lenient):
     type: str
     message: str
+    hint: str = ""
 
 
 class _Reply(_Lenient):
@@ -90,10 +91,14 @@ class _Failure(_Lenient):
     error: _Error
 
 
-_REPLY_DEFAULTS, _STAGE_DEFAULTS = (
-    {name: field.default for name, field in form.model_fields.items() if not field.is_required()}
-    for form in (_Reply, _Stage)
-)
+def _defaults(form: type[BaseModel]) -> dict[str, Any]:
+    return {name: field.default for name, field in form.model_fields.items() if not field.is_required()}
+
+
+# Where parts of a line are, and what is added to each.
+_REPLY_DEFAULTS = _defaults(_Reply)
+_DROPPED_DEFAULTS = _defaults(_Dropped)
+_PART_DEFAULTS = {"stages": _defaults(_Stage), "exemplars": _defaults(_Exemplar)}
 
 
 def check_response(record: dict[str, Any]) -> None:
@@ -108,11 +113,18 @@ def check_response(record: dict[str, Any]) -> None:
             raise ValueError("it has a reply and an error")
         return
     _Reply.model_validate(record)
-    for name, default in _REPLY_DEFAULTS.items():
-        record.setdefault(name, default)
-    for stage in record["stages"]:
-        for name, default in _STAGE_DEFAULTS.items():
-            stage.setdefault(name, default)
+    _add(record, _REPLY_DEFAULTS)
+    for name, defaults in _PART_DEFAULTS.items():
+        for part in record[name]:
+            _add(part, defaults)
+    for dropped in record["inferences_dropped"].values():
+        for part in dropped:
+            _add(part, _DROPPED_DEFAULTS)
+
+
+def _add(part: dict[str, Any], defaults: dict[str, Any]) -> None:
+    for name, default in defaults.items():
+        part.setdefault(name, default)
 
 
 class Run(Journal):
@@ -147,10 +159,10 @@ def response_record(response: Response) -> dict[str, Any]:
 
 
 def failure_record(name: str, error: Exception) -> dict[str, Any]:
-    """What went wrong, as a line has it in place of an answer."""
-    told = {"type": type(error).__name__, "message": well_formed(str(error))}
+    """What went wrong, as a line has it in place of an answer; secrets that it quotes are masked."""
+    told = {"type": type(error).__name__, "message": redact_text(str(error))}
     if isinstance(error, LocalempError) and error.hint:
-        told["hint"] = well_formed(error.hint)
+        told["hint"] = redact_text(error.hint)
     return {"id": name, "error": told}
 
 

@@ -170,7 +170,7 @@ def write_variant(tmp_path, change):
         (lambda text: text.replace('keep = "relevant"', 'keep = "best"'), ["knowledge.select.keep"]),
         (lambda text: text.replace("most = 3", "most = 0"), ["knowledge.select.most"]),
         (lambda text: text.replace(", other = ", ", xMood = "), ["knowledge.select.cut_off", "xMood"]),
-        (lambda text: text + "[[", ["no valid TOML"]),
+        (lambda text: text + "[[", ["not TOML"]),
     ],
 )
 def test_a_broken_prompt_file_is_an_error_by_name(tmp_path, change, names):

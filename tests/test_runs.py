@@ -247,8 +247,9 @@ def test_reading_takes_no_more_memory_than_the_ids(tmp_path):
 
 def test_a_place_that_cannot_be_written_is_an_error(tmp_path):
     (tmp_path / "file").write_text("x")
-    with pytest.raises(RunError, match="cannot be written"):
-        Run.open(tmp_path / "file" / "run", SETTINGS)
+    for folder in (tmp_path / "file", tmp_path / "file" / "run"):
+        with pytest.raises(RunError, match="cannot be written: a file is in its place"):
+            Run.open(folder, SETTINGS)
 
 
 def test_a_full_disk_ends_with_an_error_and_whole_lines(tmp_path):

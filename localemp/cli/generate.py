@@ -106,6 +106,7 @@ def default_folder(settings: dict[str, Any]) -> Path:
     import json
     import re
 
+    from localemp.utils.files import is_folder
     from localemp.utils.redaction import redact_settings
 
     model = re.sub(r"[^\w.]+", "-", str(settings["model"]))
@@ -114,7 +115,7 @@ def default_folder(settings: dict[str, Any]) -> Path:
     for named_by in (settings, redact_settings(settings)):
         digest = hashlib.sha256(json.dumps(named_by, sort_keys=True).encode()).hexdigest()[:8]
         folders.append(Path("runs") / f"{model}-{settings['strategy']}-{digest}")
-    return next(filter(Path.exists, folders), folders[-1])
+    return next(filter(is_folder, folders), folders[-1])
 
 
 async def _answer(

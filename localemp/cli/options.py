@@ -138,9 +138,8 @@ def parse_engine_args(pairs: tuple[str, ...]) -> dict[str, Any]:
     Raises:
         OptionError: A text without "=".
     """
-    import json
-
     from localemp.errors import OptionError
+    from localemp.utils.json_reader import JSONError, parse_json
 
     options: dict[str, Any] = {}
     for pair in pairs:
@@ -148,8 +147,8 @@ def parse_engine_args(pairs: tuple[str, ...]) -> dict[str, Any]:
         if not equals or not name:
             raise OptionError(f"--engine-arg {pair!r} is not NAME=VALUE", "for example tensor_parallel_size=2")
         try:
-            options[name.replace("-", "_")] = json.loads(value)
-        except ValueError:
+            options[name.replace("-", "_")] = parse_json(value, storable=True)
+        except JSONError:
             options[name.replace("-", "_")] = {"True": True, "False": False}.get(value, value)
     return options
 

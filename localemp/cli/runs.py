@@ -24,8 +24,9 @@ def list_(parent: Path) -> None:
     from localemp.cli.replies import plain
     from localemp.errors import OptionError, RunError
     from localemp.runs import count_lines, list_runs, read_manifest
+    from localemp.utils.files import is_folder
 
-    if not parent.is_dir() and parent != Path("runs"):
+    if not is_folder(parent) and parent != Path("runs"):
         raise OptionError(f"{parent} is no folder", "give the folder that holds the runs")
     table = Table(Column("Run", overflow="fold"), "Model", "Strategy", "Replies", "Failed", "Started")
     damaged = []

@@ -14,7 +14,7 @@ from typing import Any
 from localemp.data.textfile import read_lines
 from localemp.dialogue import Dialogue
 from localemp.errors import DataError
-from localemp.utils.json_reader import JSONError, parse_json
+from localemp.utils.json_reader import JSONError, kind_of, parse_json
 from localemp.utils.text import is_well_formed
 
 _EXAMPLE = 'each line is one JSON object, such as {"turns": ["I lost my job today."]}'
@@ -60,7 +60,7 @@ class _LineError(ValueError):
 
 def _dialogue(record: Any, number: int) -> Dialogue:
     if not isinstance(record, dict):
-        raise _LineError(f"expected a JSON object, found {_kind(record)}", _EXAMPLE)
+        raise _LineError(f"expected a JSON object, found {kind_of(record)}", _EXAMPLE)
     if record.get("turns") is None:
         raise _LineError('no "turns"', _EXAMPLE)
     turns = _texts(record["turns"], "turns")
@@ -90,18 +90,15 @@ def _text(record: dict[str, Any], key: str) -> str | None:
 
 def _texts(values: Any, key: str) -> tuple[str, ...]:
     if not isinstance(values, list):
-        raise _LineError(f'"{key}" must be a list of texts, found {_kind(values)}', _EXAMPLE if key == "turns" else "")
+        raise _LineError(
+            f'"{key}" must be a list of texts, found {kind_of(values)}', _EXAMPLE if key == "turns" else ""
+        )
     return tuple(_checked(value, f'"{key}", item {position},') for position, value in enumerate(values, 1))
 
 
 def _checked(value: Any, what: str) -> str:
     if not isinstance(value, str):
-        raise _LineError(f"{what} must be a text, found {_kind(value)}")
+        raise _LineError(f"{what} must be a text, found {kind_of(value)}")
     if not is_well_formed(value):
         raise _LineError(f"{what} holds half of a surrogate pair, which no file can store")
     return value.strip()
-
-
-def _kind(value: Any) -> str:
-    names = {dict: "an object", list: "a list", str: "a text", bool: "true or false", type(None): "null"}
-    return names.get(type(value), "a number")

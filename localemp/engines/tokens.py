@@ -12,6 +12,8 @@ from localemp.dialogue import Message
 from localemp.errors import EngineError, WeightsError
 from localemp.utils.text import one_line
 
+_LONGEST_CONTEXT = 10**9  # tokens; configurations that know none write larger numbers
+
 
 class PromptTokenizer:
     """A model's tokenizer and chat template.
@@ -94,6 +96,6 @@ def context_length(folder: Path) -> int:
     inner = config.get("text_config")
     for part in (config, inner if isinstance(inner, dict) else {}):
         for key in ("max_position_embeddings", "n_positions", "seq_length"):
-            if type(part.get(key)) is int and part[key] > 0:
+            if type(part.get(key)) is int and 0 < part[key] <= _LONGEST_CONTEXT:
                 return int(part[key])
     raise WeightsError(f"{path}: it does not say how long a context may be", "write a profile with context_length")

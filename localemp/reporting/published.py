@@ -8,7 +8,6 @@ Figures are texts, so that trailing zeros stay as the paper prints them.
 
 import math
 import re
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -19,6 +18,8 @@ from localemp.errors import DataError
 from localemp.forms import mistakes
 from localemp.metrics.scoring import BERTSCORE, ORDER
 from localemp.reporting.tables import NOT_GIVEN, Cell, Note, Row, Table, number
+from localemp.utils.text import one_line
+from localemp.utils.toml_reader import TOMLError, load_toml
 
 SHIPPED = Path(__file__).with_name("published.toml")
 _FORM = "docs/reporting.md has the form of this file"
@@ -27,6 +28,7 @@ _PRINTED = re.compile(r"-?\d+(\.\d+)?%?")
 _MISSING = {"-": "not in the paper's table", "": "empty in the paper's table"}
 
 Text = Annotated[str, Field(min_length=1)]
+Whole = Annotated[int, Field(ge=-(10**9), le=10**9)]
 Printed = str | int | float
 
 
@@ -45,7 +47,7 @@ class PublishedTable(BaseModel):
 
     model_config = _STRICT
 
-    number: int
+    number: Whole
     kind: Literal["automatic", "people", "correlation"]
     title: Text
     head: Text = "System"
@@ -214,13 +216,13 @@ def read_published(path: Path | None = None) -> Published:
     """
     path = path or SHIPPED
     try:
-        return Published.model_validate(tomllib.loads(path.read_text("utf-8")))
+        return Published.model_validate(load_toml(path)[0])
     except OSError as error:
         raise DataError(path, f"cannot be read: {error.strerror or error}", _FORM) from error
     except ValidationError as error:
         raise DataError(path, mistakes(error), _FORM) from error
-    except (ValueError, RecursionError) as error:  # of TOML, or of UTF-8
-        raise DataError(path, f"is no TOML: {error}", _FORM) from error
+    except TOMLError as error:
+        raise DataError(path, str(error), _FORM) from error
 
 
 def _wrong(figure: Printed, kind: str, column: str) -> str:
@@ -229,7 +231,7 @@ def _wrong(figure: Printed, kind: str, column: str) -> str:
         return ""
     value = _value(figure)
     if not math.isfinite(value) or (isinstance(figure, str) and not _PRINTED.fullmatch(figure)):
-        return f'{figure!r} is no number and not "-"'
+        return f'{one_line(repr(figure), 40)} is no number and not "-"'
     if column in BERTSCORE:
         return "" if -1 <= value <= 1 else f"{figure} is not between 0 and 1"
     percent = kind == "automatic" or str(figure).endswith("%")

@@ -12,6 +12,7 @@ from localemp.metrics.base import Score
 from localemp.metrics.replies import Replies, replies_of
 from localemp.metrics.scoring import BERTSCORE, SCORES, on_common, read_scores, score_all, scores_path
 from localemp.runs import newest, read_lines, read_manifest
+from localemp.utils.files import is_file
 
 Record = Mapping[str, Any]
 
@@ -115,7 +116,7 @@ def describe(settings: Mapping[str, Any]) -> str:
 
 
 def _read(path: Path, name: str) -> System:
-    if path.is_file():
+    if is_file(path):
         scored = read_scores(path)
         about = str(scored.source.get("format", "scores alone"))
         scores = {score.name: score for score in scored.scores}
@@ -135,7 +136,7 @@ def _read(path: Path, name: str) -> System:
 
 def _scores(folder: Path, replies: Replies) -> dict[str, Score]:
     kept, same = {}, False
-    if scores_path(folder).exists():
+    if is_file(scores_path(folder)):
         scored = read_scores(scores_path(folder))
         kept, same = {score.name: score for score in scored.scores}, scored.sha256 == replies.sha256
     fresh = kept if same else {}

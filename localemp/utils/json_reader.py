@@ -19,7 +19,7 @@ LARGEST_FILE = 256 * 2**20
 
 
 _PIECE = 2**16
-_ESCAPED_HALF = re.compile(r"\\u[dD][89a-fA-F]|[\ud800-\udfff]")
+_SUSPICIOUS = re.compile(r"\\u[dD][89a-fA-F]|[\ud800-\udfff]|\d[eE]\+?\d{3}|\d{309}")
 
 
 class JSONError(ValueError):
@@ -44,7 +44,8 @@ def parse_json(
         max_depth: Most lists and objects inside one another.
         max_values: Most values in all, for texts of strangers: a megabyte can hold half a million lists, which take
             half a second in which nothing else runs.
-        storable: Whether halves of surrogate pairs are refused, which JSON can hold, files and terminals cannot.
+        storable: Whether what cannot be written again is refused: NaN and infinite numbers, which are no JSON, and
+            halves of surrogate pairs, which neither files nor terminals take.
 
     Raises:
         JSONError: It is empty, not UTF-8, not JSON, nested too deeply, or holds a number of thousands of digits or too
@@ -54,7 +55,9 @@ def parse_json(
         raise JSONError(f"it holds more than {max_values:,} values")
     try:
         text = text.decode("utf-8-sig") if isinstance(text, bytes) else text.removeprefix("\ufeff")
-        value = json.loads(text)
+        value = json.loads(text, parse_constant=_refuse if storable else None)
+    except JSONError:
+        raise
     except json.JSONDecodeError as error:
         if not text.strip():
             raise JSONError("it is empty") from error
@@ -66,11 +69,11 @@ def parse_json(
     except ValueError as error:  # the interpreter's limit on the digits of a whole number
         raise JSONError("it holds a number with too many digits") from error
     # Most texts have too few brackets to be deep, so that nothing needs to be walked.
-    if text.count("[") + text.count("{") > max_depth and _is_deeper(value, max_depth):
+    if text.count("[") + text.count("{") > max_depth and is_deeper(value, max_depth):
         raise JSONError(_too_deep(max_depth))
-    # Whole pairs are written so, too.
-    if storable and _ESCAPED_HALF.search(text) and not is_well_formed(json.dumps(value, ensure_ascii=False)):
-        raise JSONError("it holds half of a surrogate pair, which no file can store")
+    # Whole pairs and finite numbers may look so, too.
+    if storable and _SUSPICIOUS.search(text):
+        check_storable(value)
     return value
 
 
@@ -102,7 +105,7 @@ def load_json(path: Path, largest: int = LARGEST_FILE, storable: bool = False) -
     return parse_json(bytes(content), storable=storable)
 
 
-def _is_deeper(value: Any, limit: int) -> bool:
+def is_deeper(value: Any, limit: int) -> bool:
     """Whether more than `limit` lists and objects are inside one another; level by level, without recursion."""
     level = [value] if isinstance(value, dict | list) else []
     for _ in range(limit):
@@ -115,6 +118,20 @@ def _is_deeper(value: Any, limit: int) -> bool:
         if not level:
             return False
     return True
+
+
+def _refuse(constant: str) -> None:
+    raise JSONError(f"it holds {constant}, which is no number")
+
+
+def check_storable(value: Any) -> None:
+    """Raise JSONError where a value cannot be written again; see `parse_json`."""
+    try:
+        written = json.dumps(value, ensure_ascii=False, allow_nan=False)
+    except ValueError as error:
+        raise JSONError("it holds a number beyond all bounds") from error
+    if not is_well_formed(written):
+        raise JSONError("it holds half of a surrogate pair, which no file can store")
 
 
 def _too_deep(limit: int) -> str:
