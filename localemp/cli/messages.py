@@ -13,7 +13,8 @@ from collections.abc import Callable
 import click
 
 from localemp.paths import cache_dir
-from localemp.utils.text import for_terminal, well_formed
+from localemp.utils.redaction import redact_text
+from localemp.utils.text import for_terminal
 
 TRACEBACK_VARIABLE = "LOCALEMP_TRACEBACK"
 _LOGGER = logging.getLogger("localemp")
@@ -50,7 +51,7 @@ class Messages(logging.Handler):
             self.file.parent.mkdir(parents=True, exist_ok=True)
             flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
             with os.fdopen(os.open(self.file, flags, 0o600), "a", encoding="utf-8") as file:
-                file.write(well_formed(f"{self.format(record)}\n"))
+                file.write(redact_text(f"{self.format(record)}\n"))
             return f"the traceback is in {self.file}"
         return f"{TRACEBACK_VARIABLE}=1 shows the traceback"
 

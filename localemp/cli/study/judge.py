@@ -89,17 +89,15 @@ def _folder_name(name: str | None, model: str) -> str:
 async def _ask(
     assembly: "Assembly", judged: "Judge", pending: "list[Question]", answers: "Answers", display: "Display"
 ) -> "Tally":
-    import shlex
-
     from localemp.machine import machine, versions
+    from localemp.utils.redaction import shown_command
 
     context = await judged.plan(pending, assembly.planner()) if assembly.runs_here else None
     engine = assembly.engine(context, answers.folder / "engine.log")
     with display.clock(f"Starting {engine.name} ({assembly.profile.name})"):
         await engine.start()
     try:
-        command = shlex.join(["localemp", *sys.argv[1:]])
-        made = {"command": command, "questions": len(pending), "versions": versions(), "machine": machine()}
+        made = {"command": shown_command(), "questions": len(pending), "versions": versions(), "machine": machine()}
         answers.add_session(made | engine.describe())
         return await judged.ask_all(pending, engine, answers, lambda tally: display.tally(tally, "answers"))
     finally:

@@ -6,7 +6,6 @@ What is tried again, how often and after how long is decided here, so that a run
 import asyncio
 import logging
 import random
-import re
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Literal
@@ -25,6 +24,7 @@ from localemp.profiles import Price
 from localemp.protocol.answers import Choice, Usage, first_choice, read_answer
 from localemp.protocol.errors import AnswerError, ServedError
 from localemp.protocol.thinking import opens_thinking, split_thinking
+from localemp.utils.redaction import redact_settings
 
 FIRST_WAIT = 0.5
 """Seconds before the first retry where the server names no time; each further one waits twice as long."""
@@ -37,7 +37,6 @@ GIVEN_UP = 20
 
 _log = logging.getLogger(__name__)
 _PATHS = {"chat": "/chat/completions", "completions": "/completions"}
-_SECRET = re.compile("key|secret|password|authorization", re.IGNORECASE)
 _NO_LIST = (404, 405, 501)
 
 
@@ -206,7 +205,6 @@ class OpenAIEngine(Engine):
 
     def describe(self) -> dict[str, Any]:
         """What decides the replies, for the manifest; never the key."""
-        extra = self._requests.extra
         return {
             "engine": self.name,
             "openai": openai.__version__,
@@ -215,7 +213,7 @@ class OpenAIEngine(Engine):
             "model": self.model,
             "context_length": self.context_length,
             "price": self.price.model_dump(mode="json") if self.price else None,
-            "extra_body": {name: "***" if _SECRET.search(name) else value for name, value in extra.items()},
+            "extra_body": redact_settings(self._requests.extra),
             "changed_parameters": dict(sorted(self._requests.changed.items())),
         }
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from localemp.errors import OptionError
+from localemp.utils.redaction import redact_text
 
 OPENAI_URL = "https://api.openai.com/v1"
 KEY_VARIABLE = "OPENAI_API_KEY"
@@ -70,6 +71,6 @@ def shown_url(url: str) -> str:
     except ValueError:  # a port that is no number, half a bracket
         parts, port = urlsplit(""), ""
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise OptionError(f"{url!r} is no URL of a server", "write it like http://localhost:8000/v1")
+        raise OptionError(f"{redact_text(url)!r} is no URL of a server", "write it like http://localhost:8000/v1")
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     return f"{parts.scheme}://{host}{port}{parts.path}".rstrip("/")
