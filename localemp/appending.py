@@ -57,7 +57,8 @@ class AppendOnlyFile:
         Args:
             size: Bytes that stay.
         """
-        os.ftruncate(self._descriptor, size)
+        if os.fstat(self._descriptor).st_size > size:  # devices have no end, and cannot be cut
+            os.ftruncate(self._descriptor, size)
 
     def close(self) -> None:
         """Make sure that everything is on the disk, and let others write. May be called twice."""

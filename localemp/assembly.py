@@ -81,6 +81,7 @@ class Assembly:
             return Profile(name="scripted", kind="chat", engine="openai", model="scripted")
         if recipe.base_url is None:
             return load_profile(recipe.model, "chat")
+        shown_url(recipe.base_url)  # what is no URL is said before anything is made
         return served_profile(recipe.model)
 
     @property
@@ -143,7 +144,8 @@ class Assembly:
                         f"{option} is for {part}, and the strategy is {self.recipe.strategy}",
                         f"use --strategy {part}, joined with + to others, or leave it out",
                     )
-        return build_strategy(self.recipe.strategy, self.prompts, self.sampling, self.parts)
+        recipe = self.recipe
+        return build_strategy(recipe.strategy, self.prompts, self.sampling, self.parts, recipe.keep_thinking)
 
     def planner(self, filler: str | None = None) -> Planner:
         """An engine that only measures; see `Planner`. A hosted model's tokens are unknown."""
@@ -170,7 +172,7 @@ class Assembly:
                 raise OptionError("--engine-arg is for vLLM in this process; a server has its own settings")
             return OpenAIEngine(
                 profile.model or profile.name,
-                recipe.base_url or profile.base_url,
+                profile.base_url if recipe.base_url is None else recipe.base_url,
                 api=profile.api,
                 concurrency=recipe.concurrency or OpenAIEngine.concurrency,
                 context_length=profile.context_length,
@@ -207,11 +209,11 @@ class Assembly:
         if recipe.script is not None:
             model |= {"engine": "scripted"}
         elif profile.hosted:
-            server = recipe.base_url or profile.base_url
+            server = profile.base_url if recipe.base_url is None else recipe.base_url
             model |= {
                 "engine": "openai",
                 "served_model": profile.model,
-                "base_url": server and shown_url(server),
+                "base_url": None if server is None else shown_url(server),
                 "api": profile.api,
             }
         else:

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from localemp.utils.text import is_well_formed, well_formed
+
 Role = Literal["system", "user", "assistant"]
 
 # The 32 emotions of EmpatheticDialogues (Rashkin et al. 2019), in the order of the released stage-1 prompt.
@@ -16,15 +18,19 @@ EMOTIONS: tuple[str, ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One message, as the OpenAI API has it."""
+    """One message, as the OpenAI API has it; its text is well-formed."""
 
     role: Role
     content: str
 
+    def __post_init__(self) -> None:
+        if not is_well_formed(self.content):
+            object.__setattr__(self, "content", well_formed(self.content))
+
 
 @dataclass(frozen=True, slots=True)
 class Dialogue:
-    """A conversation that waits for the listener's next reply.
+    """A conversation that waits for the listener's next reply; its texts are well-formed.
 
     Attributes:
         id: Unique within its data set.
@@ -43,6 +49,11 @@ class Dialogue:
     conversations: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        for name in ("id", "emotion", "situation", "reference"):
+            if not is_well_formed(text := getattr(self, name) or ""):
+                object.__setattr__(self, name, well_formed(text))
+        if not all(map(is_well_formed, self.turns)):
+            object.__setattr__(self, "turns", tuple(map(well_formed, self.turns)))
         if not self.turns:
             raise ValueError("a dialogue needs at least one turn")
         for number, turn in enumerate(self.turns, 1):

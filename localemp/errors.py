@@ -12,6 +12,7 @@
     ├── JudgeError              a judge whose answers cannot be read
     └── EngineError             one reply that an engine could not give
         ├── PromptTooLongError  the prompt does not fit the context; strategies drop exemplars and try again
+        ├── StillThinkingError  the tokens were used up before the model began to reply
         └── FatalEngineError    no further reply can be had (a wrong key, no server, no memory, no quota)
 
 The library raises; only `localemp.cli` prints.
@@ -123,6 +124,15 @@ class PromptTooLongError(EngineError):
         super().__init__(
             f"{prompt} and a reply of up to {reply_tokens} tokens do not fit {context}",
             "use fewer --shots, a smaller --max-tokens, or a model with a longer context",
+        )
+
+
+class StillThinkingError(EngineError):
+    """The tokens were used up before the model had thought to the end."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the model was still thinking when its tokens were used up", "give it more room with a larger --max-tokens"
         )
 
 

@@ -4,7 +4,10 @@ from collections.abc import Mapping
 
 from pydantic import ValidationError
 
+from localemp.utils.text import one_line
+
 _IN_WORDS = {"extra_forbidden": "unknown key", "missing": "missing key"}
+_LONGEST = 400  # characters of a mistake; keys and values are those of the file
 _MOST = 5  # mistakes that are told; a file of another kind has no end of them
 
 
@@ -20,7 +23,7 @@ def mistakes(error: ValidationError, words: Mapping[tuple[str, str], str] = {}) 
         key = "".join(f"[{part + 1}]" if isinstance(part, int) else f".{part}" for part in each["loc"])
         key, kind = key.removeprefix("."), each["type"]
         what = words.get((key, kind)) or _IN_WORDS.get(kind) or each["msg"].removeprefix("Value error, ")
-        told.append(f"{key}: {what}" if key else what)
+        told.append(one_line(f"{key}: {what}" if key else what, _LONGEST))
     told = list(dict.fromkeys(told))
     more = [f"and {len(told) - _MOST} more"] if len(told) > _MOST else []
     return "; ".join(told[:_MOST] + more)

@@ -6,6 +6,7 @@ stage the moment its first ends; the engine's continuous batching does the rest.
 """
 
 import asyncio
+import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
@@ -15,11 +16,12 @@ from typing import Any, TypeVar
 from localemp.dialogue import Dialogue
 from localemp.engines.base import Completion, Engine
 from localemp.engines.planner import Planner
-from localemp.errors import EngineError, FatalEngineError, PromptTooLongError
+from localemp.errors import EngineError, FatalEngineError, LocalempError
 from localemp.runs import Run, failure_record, response_record
 from localemp.strategies.base import Draft, Strategy
 
 T = TypeVar("T")
+_log = logging.getLogger(__name__)
 _LOOKUPS_AT_ONCE = 1024
 _COMPLETION = tuple(field.name for field in fields(Completion))
 
@@ -32,8 +34,10 @@ class Tally:
         total: Dialogues to answer.
         done: Dialogues answered.
         failed: Dialogues with an error instead.
-        prompt_tokens: Of all stages.
-        completion_tokens: Of all stages.
+        calls: Answers of the engine: one a stage.
+        uncounted: Of these, those of which nobody told the tokens.
+        prompt_tokens: Of all other calls.
+        completion_tokens: Of all other calls.
         cached_tokens: Of prompts, those that came from the prefix cache; None where no answer tells.
         cost: US dollars; None as soon as one reply has no known price.
         dropped: Replies for which exemplars had to go.
@@ -43,6 +47,8 @@ class Tally:
     total: int
     done: int = 0
     failed: int = 0
+    calls: int = 0
+    uncounted: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cached_tokens: int | None = None
@@ -56,6 +62,11 @@ class Tally:
         """From the first call to the last answer, or until now."""
         return (self.ended or time.perf_counter()) - self.started
 
+    @property
+    def tokens_per_s(self) -> float | None:
+        """Tokens written a second; None where somebody does not tell how many there were."""
+        return None if self.uncounted else self.completion_tokens / max(self.seconds, 1e-9)
+
     def add(self, record: Mapping[str, Any]) -> None:
         """Count one line of a run."""
         if "error" in record:
@@ -64,12 +75,16 @@ class Tally:
         self.done += 1
         self.dropped += any(stage["exemplars_dropped"] for stage in record["stages"])
         for stage in record["stages"]:
-            self.count(Completion(**{name: stage[name] for name in _COMPLETION}))
+            self.count(Completion(**{name: stage[name] for name in _COMPLETION if name in stage}))
 
     def count(self, answer: Completion) -> None:
         """Count the tokens and the cost of one answer."""
-        self.prompt_tokens += answer.prompt_tokens or 0
-        self.completion_tokens += answer.completion_tokens or 0
+        self.calls += 1
+        if answer.prompt_tokens is None or answer.completion_tokens is None:
+            self.uncounted += 1
+        else:
+            self.prompt_tokens += answer.prompt_tokens
+            self.completion_tokens += answer.completion_tokens
         if answer.cached_tokens is not None:
             self.cached_tokens = (self.cached_tokens or 0) + answer.cached_tokens
         self.cost = None if self.cost is None or answer.cost is None else self.cost + answer.cost
@@ -99,7 +114,7 @@ async def plan(
 ) -> int:
     """The context that the longest prompt and its reply need, in tokens. Prompts that fit nowhere are left out."""
     for number, draft in enumerate(drafts, 1):
-        with suppress(PromptTooLongError):  # it fails again when it is asked, and is recorded then
+        with suppress(EngineError):  # too long, or refused: it fails again when it is asked, and is recorded then
             await strategy.respond(draft, planner)
         if on_progress:
             on_progress(number)
@@ -140,13 +155,29 @@ async def answer_one(strategy: Strategy, draft: Draft, engine: Engine) -> dict[s
 
     Raises:
         FatalEngineError: No further reply can be had.
+        LocalempError: Something is wrong that has nothing to do with this dialogue.
     """
     try:
         return response_record(await strategy.respond(draft, engine))
-    except FatalEngineError:
-        raise
-    except EngineError as error:
-        return failure_record(draft.dialogue.id, error)
+    except Exception as error:
+        return failed_alone(draft.dialogue.id, error)
+
+
+def failed_alone(name: str, error: Exception) -> dict[str, Any]:
+    """The line of what failed alone: one reply that could not be had, or a fault of ours, which is logged.
+
+    Args:
+        name: Of the dialogue, or of whatever was asked.
+        error: What went wrong; one that concerns more than this is raised again.
+    """
+    if isinstance(error, FatalEngineError):
+        raise error
+    if not isinstance(error, EngineError):
+        if isinstance(error, LocalempError):
+            raise error
+        # One odd answer must not end a run of thousands; all of them would be seen at once.
+        _log.error("%s: %s: %s", name, type(error).__name__, error, exc_info=error)
+    return failure_record(name, error)
 
 
 async def for_all(items: Sequence[T], work: Callable[[T], Awaitable[None]], at_once: int) -> None:

@@ -5,16 +5,23 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
+
+from localemp.errors import LocalempError
 
 
 @contextmanager
 def output_to(log: Path) -> Iterator[None]:
-    """Send this process's output to a file meanwhile; processes started meanwhile keep it for good."""
+    """Send this process's output to a file meanwhile; processes started meanwhile keep it for good.
+
+    Raises:
+        LocalempError: The file cannot be written.
+    """
     sys.stdout.flush()
     sys.stderr.flush()
     kept = os.dup(1), os.dup(2)
     try:
-        with log.open("ab") as stream:
+        with open_log(log) as stream:
             os.dup2(stream.fileno(), 1)
             os.dup2(stream.fileno(), 2)
         yield
@@ -24,3 +31,17 @@ def output_to(log: Path) -> Iterator[None]:
         for descriptor, original in zip((1, 2), kept, strict=True):
             os.dup2(original, descriptor)
             os.close(original)
+
+
+def open_log(log: Path) -> BinaryIO:
+    """A log, open for appending; its folder is made.
+
+    Raises:
+        LocalempError: It cannot be written.
+    """
+    try:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        return log.open("ab")
+    except OSError as error:
+        hint = "make room there, or set LOCALEMP_CACHE to a folder that can be written"
+        raise LocalempError(f"the log {log} cannot be written: {error.strerror or error}", hint) from error

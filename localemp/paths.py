@@ -20,3 +20,11 @@ def cache_dir(*parts: str) -> Path:
     chosen = os.environ.get("LOCALEMP_CACHE")
     base = Path(chosen) if chosen else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "localemp"
     return base.joinpath(*parts)
+
+
+def at_home(path: str | Path) -> Path:
+    """A path with `~` at its beginning replaced, as a shell does; left as it is where there is no such user."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)

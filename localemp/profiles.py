@@ -1,25 +1,49 @@
 """What localemp knows of a model before its weights are there: one TOML file a model, in `models/` or a user's own."""
 
+import json
 import re
-import tomllib
 from datetime import date
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, StringConstraints, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
 
 from localemp.commonsense.relations import ATOMIC_2020
 from localemp.engines.base import Sampling
 from localemp.errors import OptionError, ProfileError, UnknownNameError
 from localemp.forms import mistakes
-from localemp.paths import resource
+from localemp.paths import at_home, resource
+from localemp.utils.files import is_file, is_folder
+from localemp.utils.toml_reader import TOMLError, load_toml
 
 Kind = Literal["chat", "encoder", "commonsense"]
 
 _HUB_ID = r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*"
 _SHA256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 _REQUIREMENT = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][\w.-]*==[\w.!+-]+$")]
+
+_Tokens = Annotated[int, Field(gt=0, le=2**31)]
+
+
+def _as_json(fields: dict[str, Any]) -> dict[str, Any]:
+    try:
+        json.dumps(fields, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise ValueError("dates and numbers beyond all bounds cannot be sent") from error
+    return fields
+
+
+_Sent = Annotated[dict[str, Any], AfterValidator(_as_json)]
 
 
 class _Table(BaseModel):
@@ -55,7 +79,7 @@ class PackageSource(_Table):
     recipe: Literal["gguf", "split-zip", "wheel"]
     sha256: _SHA256
     folder_sha256: _SHA256 | None = None
-    bytes: Annotated[int, Field(gt=0)] | None = None
+    bytes: Annotated[int, Field(gt=0, lt=2**53)] | None = None
 
     @model_validator(mode="after")
     def _pins_what_there_is(self) -> Self:
@@ -67,8 +91,8 @@ class PackageSource(_Table):
 class SamplingDefaults(_Table):
     """How replies of this model are drawn unless a user says otherwise."""
 
-    max_tokens: Annotated[int, Field(gt=0)] = 128
-    temperature: Annotated[float, Field(ge=0)] = 0.0
+    max_tokens: _Tokens = 128
+    temperature: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
     stop: tuple[str, ...] = ()
 
@@ -76,8 +100,8 @@ class SamplingDefaults(_Table):
 class Price(_Table):
     """US dollars for a million tokens, on the day that somebody looked."""
 
-    prompt: Annotated[float, Field(ge=0)]
-    completion: Annotated[float, Field(ge=0)]
+    prompt: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    completion: Annotated[float, Field(ge=0, allow_inf_nan=False)]
     as_of: date
 
     def of(self, prompt_tokens: int, completion_tokens: int) -> float:
@@ -124,11 +148,11 @@ class Profile(_Table):
     model: str | None = None
     base_url: str | None = None
     api: Literal["chat", "completions"] = "chat"
-    context_length: Annotated[int, Field(gt=0)] | None = None
+    context_length: _Tokens | None = None
     system_role: bool | None = None
     layout: Literal["chat", "transcript"] | None = None
-    chat_template_kwargs: dict[str, Any] = Field(default_factory=dict)
-    request: dict[str, Any] = Field(default_factory=dict)
+    chat_template_kwargs: _Sent = Field(default_factory=dict)
+    request: _Sent = Field(default_factory=dict)
     sampling: SamplingDefaults = SamplingDefaults()
     licence: str | None = None
     first_steps: tuple[str, ...] = ()
@@ -191,13 +215,13 @@ def load_profile(name: str, kind: Kind | None = None) -> Profile:
         OptionError: It is a model of another kind.
         ProfileError: The profile breaks a rule; file and key are named.
     """
-    shipped, path = _shipped(), Path(name).expanduser()
+    shipped, path = _shipped(), at_home(name)
     if name in shipped:
         profile = read_profile(shipped[name])
     elif path.suffix == ".toml":
         profile = read_profile(path)
-    elif name and path.is_dir():
-        if not (path / "config.json").is_file():
+    elif name and is_folder(path):
+        if not is_file(path / "config.json"):
             raise ProfileError(f"the folder {path} holds no config.json, so it is no folder of weights")
         profile = _ad_hoc(path.resolve().name, kind, path=path.resolve())
     elif re.fullmatch(_HUB_ID, name):
@@ -247,16 +271,16 @@ def read_profile(path: Path) -> Profile:
         ProfileError: The file is not there, is no TOML, or breaks a rule; file and key are named.
     """
     try:
-        settings = tomllib.loads(path.read_text("utf-8"))
+        settings, _ = load_toml(path)
     except OSError as error:
         raise ProfileError(
             f"{path}: cannot be read ({error.strerror})", "localemp models list shows what there is"
         ) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ProfileError(f"{path}: is no TOML: {error}") from error
+    except TOMLError as error:
+        raise ProfileError(f"{path}: {error}", "compare with the profiles in models/") from error
     settings.setdefault("name", path.stem)
     if isinstance(settings.get("path"), str):
-        settings["path"] = path.parent / Path(settings["path"]).expanduser()
+        settings["path"] = path.parent / at_home(settings["path"])
     try:
         return Profile.model_validate(settings)
     except ValidationError as error:

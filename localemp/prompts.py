@@ -131,8 +131,8 @@ class Prompts:
         context, two_stage = self.template.context, self.template.two_stage
         heading = context.heading_after_exemplars if after_exemplars else context.heading
         lines = "\n".join(context.lines.write(dialogue.turns))
-        parts = [task.rstrip("\n"), heading, "\n\n".join([lines, *additions])]
-        text = "\n\n".join(parts) + ("\n\n" if additions else "\n")
+        parts = [task.rstrip("\n"), heading, lines, *additions]
+        text = "\n\n".join(filter(None, parts)) + ("\n\n" if additions else "\n")
         if thinking:
             return text + two_stage.cue
         if thought is None:

@@ -51,6 +51,7 @@ class Recipe:
         select: Which inferences go into the prompt, "relevant" or "all"; None leaves it to the variant.
         encoder: The sentence encoder of similar, named like a model.
         encoder_dtype: "auto", "bfloat16" or "float32".
+        keep_thinking: Whether replies begin with what the model thought, between <think> and </think>.
         max_tokens, temperature, top_p: Of replies; None leaves them to the model's profile.
         base_url: An OpenAI-compatible server to ask in place of vLLM in this process.
         concurrency: Dialogues in flight at once; None leaves it to the engine.
@@ -75,6 +76,7 @@ class Recipe:
     select: Keep | None = None
     encoder: str = "all-mpnet-base-v2"
     encoder_dtype: EncoderDtype = "auto"
+    keep_thinking: bool = False
     max_tokens: int | None = None
     temperature: float | None = None
     top_p: float | None = None

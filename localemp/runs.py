@@ -3,149 +3,128 @@
     manifest.json     settings, hashes, versions, and a session for every time it was started or continued
     responses.jsonl   append-only; one JSON object a line: a reply with its stages, or the error instead
 
-A run can be stopped at any moment by anything: what is finished stays, a line cut in half is taken away, and the same
-settings go on where it stopped. Other settings are refused, so that one folder never mixes two experiments.
+What a journal is in general is in `journal.py`.
 """
 
-import errno
-import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, ClassVar, Self, TypeVar
+from typing import Annotated, Any
 
-from localemp.appending import AppendOnlyFile, LockedFileError
-from localemp.errors import RunError
-from localemp.settings import compare_settings
+from pydantic import BaseModel, ConfigDict, Field
+
+from localemp import journal
+from localemp.errors import LocalempError
+from localemp.journal import MANIFEST, Journal, newest, read_manifest
 from localemp.strategies.base import Response, Stage
+from localemp.utils.redaction import redact_text
 
-R = TypeVar("R", bound=Mapping[str, Any])
+__all__ = [
+    "MANIFEST", "RESPONSES", "Journal", "Run", "count_lines", "failure_record", "list_runs", "newest", "read_lines",
+    "read_manifest", "read_records", "response_record",
+]  # fmt: skip
 
-MANIFEST, RESPONSES = "manifest.json", "responses.jsonl"
+RESPONSES = "responses.jsonl"
+
+_Tokens = Annotated[int, Field(ge=0, lt=2**53)]
+_Number = Annotated[float, Field(allow_inf_nan=False)]
 
 
-class Journal:
-    """A folder with a manifest and an append-only file of answers, open for writing: what runs and judges share.
+class _Lenient(BaseModel):
+    """A part of a line: what is asked of it. Keys that later versions write are left alone."""
 
-    Make one with `open`; close it, or use it in a `with` block.
+    model_config = ConfigDict(strict=True)
 
-    Attributes:
-        lines: The file's name; each of its lines has an id.
-        option: What names another folder on the command line.
-        folder: Where it lies.
-        answered: Ids of what has an answer.
-        failed: Ids of what has only an error.
+
+class _Message(_Lenient):
+    role: str
+    content: str
+
+
+class _Stage(_Lenient):
+    name: str
+    text: str
+    messages: list[_Message] = []
+    finish_reason: str | None = None
+    prompt_tokens: _Tokens | None = None
+    completion_tokens: _Tokens | None = None
+    cached_tokens: _Tokens | None = None
+    seconds: _Number = 0.0
+    cost: _Number | None = None
+    notes: list[str] = []
+    exemplars_dropped: _Tokens = 0
+
+
+class _Exemplar(_Lenient):
+    id: str
+    score: _Number | None = None
+
+
+class _Dropped(_Lenient):
+    text: str
+    reason: str = ""
+
+
+class _Error(_Lenient):
+    type: str
+    message: str
+    hint: str = ""
+
+
+class _Reply(_Lenient):
+    """A line with a reply; what has a default was not always written."""
+
+    reply: str
+    raw: str = ""
+    finish_reason: str | None = None
+    turns: list[str] = []
+    emotion: str | None = None
+    situation: str | None = None
+    reference: str | None = None
+    stages: list[_Stage] = []
+    exemplars: list[_Exemplar] = []
+    inferences: dict[str, list[str]] | None = None
+    inferences_dropped: dict[str, list[_Dropped]] = {}
+
+
+class _Failure(_Lenient):
+    error: _Error
+
+
+def _defaults(form: type[BaseModel]) -> dict[str, Any]:
+    return {name: field.default for name, field in form.model_fields.items() if not field.is_required()}
+
+
+# Where parts of a line are, and what is added to each.
+_REPLY_DEFAULTS = _defaults(_Reply)
+_DROPPED_DEFAULTS = _defaults(_Dropped)
+_PART_DEFAULTS = {"stages": _defaults(_Stage), "exemplars": _defaults(_Exemplar)}
+
+
+def check_response(record: dict[str, Any]) -> None:
+    """Check a line of `responses.jsonl`, and add what older versions did not write.
+
+    Raises:
+        ValueError: It is none; says which key is wrong.
     """
+    if "error" in record:
+        _Failure.model_validate(record)
+        if "reply" in record:
+            raise ValueError("it has a reply and an error")
+        return
+    _Reply.model_validate(record)
+    _add(record, _REPLY_DEFAULTS)
+    for name, defaults in _PART_DEFAULTS.items():
+        for part in record[name]:
+            _add(part, defaults)
+    for dropped in record["inferences_dropped"].values():
+        for part in dropped:
+            _add(part, _DROPPED_DEFAULTS)
 
-    lines: ClassVar[str]
-    option: ClassVar[str]
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.manifest: dict[str, Any] = {}
-        self.answered: set[str] = set()
-        self.failed: set[str] = set()
-        try:
-            self._file = AppendOnlyFile(folder / self.lines)
-        except LockedFileError as error:
-            raise RunError(
-                f"{folder}: another localemp writes to this run", f"wait for it, or choose another {self.option}"
-            ) from error
-        # A last line that a crash cut in half is taken away.
-        self._file.truncate((folder / self.lines).read_bytes().rfind(b"\n") + 1)
-        for record in read_records(folder, self.lines):
-            self.note(record)
-
-    @classmethod
-    def open(cls, folder: Path, settings: Mapping[str, Any]) -> Self:
-        """Create a run, or go on with one that has the same settings.
-
-        Args:
-            folder: Made where it does not exist.
-            settings: Everything that can change the replies; JSON.
-
-        Raises:
-            RunError: The folder holds a run with other settings, something that is no run, or cannot be written.
-        """
-        as_json: dict[str, Any] = json.loads(json.dumps(settings))
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            # All that a run killed at its very beginning leaves.
-            unfinished = (cls.lines, "manifest.new")
-            if not (folder / MANIFEST).exists() and any(path.name not in unfinished for path in folder.iterdir()):
-                raise RunError(f"{folder}: the folder is not empty and holds no run", f"choose another {cls.option}")
-            run = cls(folder)
-            try:
-                run._take_up(as_json)
-            except BaseException:
-                run.close()
-                raise
-            return run
-        except OSError as error:
-            raise cls._write_error(folder, error) from error
-
-    def _take_up(self, settings: dict[str, Any]) -> None:
-        """Go on with the manifest that is there, or write one; only a run without a line may change its settings."""
-        exists = (self.folder / MANIFEST).exists()
-        if exists and (self.answered or self.failed):
-            self.manifest = read_manifest(self.folder)
-            if difference := compare_settings(self.manifest["settings"], settings):
-                shown = "\n".join(f"  {line}" for line in difference)
-                raise RunError(
-                    f"{self.folder}: this run was made with other settings:\n{shown}",
-                    f"choose another {self.option}, or repeat the settings of the run",
-                )
-        elif not exists or read_manifest(self.folder)["settings"] != settings:
-            self.manifest = {"format": 1, "created": _now(), "settings": settings, "sessions": []}
-            _write_json(self.folder / MANIFEST, self.manifest)
-        else:
-            self.manifest = read_manifest(self.folder)
-
-    def add_session(self, session: Mapping[str, Any]) -> None:
-        """Record that the run was started or continued: command, versions, machine, engine."""
-        self.manifest["sessions"].append({"started": _now()})
-        self.change_session(session)
-
-    def change_session(self, facts: Mapping[str, Any]) -> None:
-        """Record more of the session that was added last."""
-        self.manifest["sessions"][-1] |= facts
-        try:
-            _write_json(self.folder / MANIFEST, self.manifest)
-        except OSError as error:
-            raise self._write_error(self.folder, error) from error
-
-    def append(self, record: Mapping[str, Any]) -> None:
-        """Append a line. Raises RunError where the disk is full; nothing finished is lost."""
-        try:
-            self._file.append((json.dumps(record, ensure_ascii=False) + "\n").encode())
-        except OSError as error:
-            raise self._write_error(self.folder, error) from error
-        self.note(record)
-
-    def note(self, record: Mapping[str, Any]) -> None:
-        """Take notice of a line that is in the file."""
-        if "error" in record:
-            self.failed.add(record["id"])
-        else:
-            self.answered.add(record["id"])
-            self.failed.discard(record["id"])
-
-    def close(self) -> None:
-        """Make sure that everything is on the disk, and let others write."""
-        self._file.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    @classmethod
-    def _write_error(cls, folder: Path, error: OSError) -> RunError:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            return RunError(f"{folder}: the disk is full", "make room, then the same command goes on; nothing is lost")
-        return RunError(f"{folder}: cannot be written: {error.strerror or error}", f"choose another {cls.option}")
+def _add(part: dict[str, Any], defaults: dict[str, Any]) -> None:
+    for name, default in defaults.items():
+        part.setdefault(name, default)
 
 
 class Run(Journal):
@@ -153,6 +132,11 @@ class Run(Journal):
 
     lines = RESPONSES
     option = "--out"
+
+    @staticmethod
+    def check_line(record: dict[str, Any]) -> None:
+        """See `check_response`."""
+        check_response(record)
 
 
 def response_record(response: Response) -> dict[str, Any]:
@@ -175,33 +159,11 @@ def response_record(response: Response) -> dict[str, Any]:
 
 
 def failure_record(name: str, error: Exception) -> dict[str, Any]:
-    """What went wrong, as a line has it in place of an answer."""
-    return {"id": name, "error": {"type": type(error).__name__, "message": str(error)}}
-
-
-def read_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest of a run.
-
-    Raises:
-        RunError: The folder holds no run, or its manifest is damaged.
-    """
-    path = folder / MANIFEST
-    try:
-        manifest: dict[str, Any] = json.loads(path.read_text("utf-8"))
-        manifest["settings"], manifest["sessions"]
-    except FileNotFoundError as error:
-        raise RunError(f"{folder}: no run here ({MANIFEST} is missing)", "`localemp runs list` shows runs") from error
-    except NotADirectoryError as error:
-        hint = "give a run's folder; `localemp score --import FORMAT FILE` takes files of other programs"
-        raise RunError(f"{folder}: a file, no run", hint) from error
-    except OSError as error:
-        raise RunError(
-            f"{path}: cannot be read: {error.strerror or error}", "`localemp runs list` shows runs"
-        ) from error
-    except (ValueError, KeyError, TypeError) as error:
-        hint = "the replies are in responses.jsonl; restore the manifest from a copy, or make the run anew elsewhere"
-        raise RunError(f"{path}: the manifest is damaged", hint) from error
-    return manifest
+    """What went wrong, as a line has it in place of an answer; secrets that it quotes are masked."""
+    told = {"type": type(error).__name__, "message": redact_text(str(error))}
+    if isinstance(error, LocalempError) and error.hint:
+        told["hint"] = redact_text(error.hint)
+    return {"id": name, "error": told}
 
 
 def read_records(folder: Path, name: str = RESPONSES) -> list[dict[str, Any]]:
@@ -217,24 +179,25 @@ def read_records(folder: Path, name: str = RESPONSES) -> list[dict[str, Any]]:
     return newest(read_lines(folder, name))
 
 
-def newest(lines: Iterable[tuple[int, R]]) -> list[R]:
-    """Of lines with their numbers the last one of every dialogue, in the order in which dialogues first appear."""
-    return list({record["id"]: record for _, record in lines}.values())
-
-
 def read_lines(folder: Path, name: str = RESPONSES) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Every line of a run with its number, from 1. A cut last line is left out; raises as `read_records` does."""
-    path = folder / name
-    lines = path.read_bytes().split(b"\n") if path.is_file() else [b""]
-    for number, line in enumerate(lines[:-1], 1):
-        try:
-            record = json.loads(line)
-            hash(record["id"])
-        except (ValueError, KeyError, TypeError) as error:
-            raise RunError(
-                f"{path}, line {number}: no reply can be read here", "take the line out to have it answered again"
-            ) from error
-        yield number, record
+    """Every line of a run with its number, from 1, one at a time. A cut last line is left out.
+
+    Raises:
+        RunError: As `read_records`.
+    """
+    return journal.read_lines(folder / name, check_response if name == RESPONSES else Journal.check_line)
+
+
+def count_lines(folder: Path) -> tuple[int, int]:
+    """How many dialogues of a run have a reply, and how many only an error; nothing is looked at but that.
+
+    Raises:
+        RunError: As `read_records`.
+    """
+    failed: dict[str, bool] = {}
+    for _, record in journal.read_lines(folder / RESPONSES):
+        failed[record["id"]] = "error" in record
+    return len(failed) - sum(failed.values()), sum(failed.values())
 
 
 def list_runs(parent: Path) -> Iterator[Path]:
@@ -250,13 +213,3 @@ def _stage_record(stage: Stage) -> dict[str, Any]:
         **completion,
         "exemplars_dropped": stage.dropped,
     }
-
-
-def _write_json(path: Path, value: Any) -> None:
-    temporary = path.with_suffix(".new")
-    temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", "utf-8")
-    temporary.replace(path)
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,8 +1,10 @@
 """What differs between the settings that something was made with and those that are asked for now."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
+
+from localemp.utils.redaction import redact_settings
 
 _LONGEST = 60
 
@@ -12,18 +14,25 @@ def compare_settings(
 ) -> list[str]:
     """One line for each setting that differs: name, the old value and where it is, then the new one.
 
-    Settings inside a setting have lines of their own: `sampling.temperature`.
+    Settings inside a setting have lines of their own: `sampling.temperature`. One secret is like another: what is kept
+    knows none, and nobody is shown one.
     """
-    lines = []
+    return [
+        f"{name}: {before} {where}, {after} {there}"
+        for name, before, after in _differences(redact_settings(old), redact_settings(new))
+    ]
+
+
+def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
     for name in sorted(old.keys() | new.keys()):
         before, after = old.get(name), new.get(name)
         if isinstance(before, Mapping) and isinstance(after, Mapping):
-            lines += [f"{name}.{line}" for line in compare_settings(before, after, where, there)]
+            for inner, *texts in _differences(before, after):
+                yield f"{name}.{inner}", texts[0], texts[1]
         elif before != after:
-            texts = [json.dumps(value, ensure_ascii=False) for value in (before, after)]
-            same = next((at for at, (one, other) in enumerate(zip(*texts, strict=False)) if one != other), 0)
-            lines.append(f"{name}: {_short(texts[0], same)} {where}, {_short(texts[1], same)} {there}")
-    return lines
+            one, other = (json.dumps(value, ensure_ascii=False) for value in (before, after))
+            same = next((at for at, (left, right) in enumerate(zip(one, other, strict=False)) if left != right), 0)
+            yield name, _short(one, same), _short(other, same)
 
 
 def _short(text: str, same: int) -> str:

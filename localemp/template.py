@@ -4,11 +4,10 @@
 """
 
 import hashlib
-import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from string import Formatter
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
@@ -17,6 +16,7 @@ from localemp.commonsense.selection import Select
 from localemp.errors import PromptError, UnknownNameError
 from localemp.forms import mistakes
 from localemp.paths import resource
+from localemp.utils.toml_reader import TOMLError, load_toml
 
 VARIANTS = ("paper", "released")
 
@@ -27,7 +27,12 @@ def placeholders(*names: str) -> AfterValidator:
     """A check that a text holds exactly these `{placeholders}`."""
 
     def check(text: str) -> str:
-        found = {name for _, name, _, _ in Formatter().parse(text) if name is not None}
+        found: set[str] = set()
+        for _, name, form, conversion in Formatter().parse(text):
+            if form or conversion:  # which could ask for a text of any length
+                raise ValueError(f"{{{name}}} must be a name alone, without ! and :")
+            if name is not None:
+                found.add(name)
         if missing := set(names) - found:
             raise ValueError(f"the placeholder {{{sorted(missing)[0]}}} is missing")
         if unknown := found - set(names):
@@ -171,13 +176,14 @@ def read_prompts(path: Path, form: type[P], example: Path) -> P:
     Raises:
         PromptError: No such file, no TOML, or a key is unknown, missing or wrong; says which.
     """
-    if not path.is_file():
-        raise PromptError(f"{path}: no such file", f"give a file like {example}")
-    content = path.read_bytes()
     try:
-        fields: dict[str, Any] = tomllib.loads(content.decode("utf-8"))
-        return form(**{**fields, "sha256": hashlib.sha256(content).hexdigest()})
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise PromptError(f"{path}: no valid TOML: {error}", f"compare with {example}") from error
+        fields, content = load_toml(path)
+        return form.model_validate({**fields, "sha256": hashlib.sha256(content).hexdigest()})
+    except FileNotFoundError as error:
+        raise PromptError(f"{path}: no such file", f"give a file like {example}") from error
+    except OSError as error:
+        raise PromptError(f"{path}: cannot be read: {error.strerror}", f"give a file like {example}") from error
+    except TOMLError as error:
+        raise PromptError(f"{path}: {error}", f"compare with {example}") from error
     except ValidationError as error:
         raise PromptError(f"{path}: {mistakes(error)}", f"compare with {example}") from error

@@ -1,6 +1,10 @@
+import hashlib
 import json
+import re
+from dataclasses import asdict
 
 import pytest
+from conftest import REPOSITORY
 
 from localemp.dialogue import Dialogue, Message
 from localemp.errors import PromptError, UnknownNameError
@@ -25,7 +29,7 @@ def test_chat_layout_is_the_task_then_the_turns():
     messages = paper().messages(DOG)
     task = load_template("paper").task
     assert messages == [
-        Message("system", f"{task.definition} {task.guideline}"),
+        Message("system", f"{task.definition}\n{task.guideline}"),
         Message("user", "My dog died."),
         Message("assistant", "Oh no. What happened?"),
         Message("user", "He was old."),
@@ -36,23 +40,26 @@ def test_exemplars_follow_the_task_so_that_the_prefix_is_shared():
     shared = paper().messages(DOG, [CAKE, CAR])[0].content
     assert shared == paper().messages(CAKE, [CAKE, CAR])[0].content
     assert shared.endswith(
-        "The following is some instances:\n\n"
+        "The following is the existing dialogue context:\n\n"
         "Instance 1:\nSpeaker: I baked a cake.\nListener: What kind?\n\n"
         "Instance 2:\nSpeaker: My car broke.\nListener: Again?\nSpeaker: Yes.\nListener: What a pain."
     )
 
 
-def test_one_exemplar_has_its_own_heading():
-    assert "The following is an instance:\n\nInstance:\nSpeaker: I baked" in paper().messages(DOG, [CAKE])[0].content
+def test_one_exemplar_is_instance_1_in_the_paper_and_has_its_own_heading_in_the_scripts():
+    (task, *_), (scripts, *_) = paper().messages(DOG, [CAKE]), released().messages(DOG, [CAKE])
+    assert "The following is the existing dialogue context:\n\nInstance 1:\nSpeaker: I baked" in task.content
+    assert "The following is an instance:\n\nInstance:\nassistant: I baked" in scripts.content
 
 
 def test_transcript_layout_is_one_text_that_ends_where_the_listener_speaks():
     (message,) = paper("transcript").messages(DOG, [CAKE])
+    dialogue = "Speaker: My dog died.\nListener: Oh no. What happened?\nSpeaker: He was old.\nListener:"
     assert message.role == "user"
-    assert message.content.endswith(
-        "Listener: What kind?\n\nThe following is the existing dialogue context:\n\n"
-        "Speaker: My dog died.\nListener: Oh no. What happened?\nSpeaker: He was old.\nListener:"
-    )
+    assert message.content.endswith(f"Listener: What kind?\n\n{dialogue}")
+    assert message.content.count("The following is the existing dialogue context:") == 1, "before the exemplars"
+    (alone,) = paper("transcript").messages(DOG)
+    assert alone.content.endswith(f"of Listener.\n\nThe following is the existing dialogue context:\n\n{dialogue}")
 
 
 def test_transcript_of_two_stages_asks_then_continues():
@@ -100,7 +107,7 @@ def test_released_swaps_roles_inside_exemplars_and_joins_as_the_scripts_do():
 @pytest.mark.parametrize(
     ("given", "labels", "expected"),
     [
-        ((), None, "what may be the user's emotion, and according to his description, what may be the situation"),
+        ((), None, "Based on the existing dialogue, what may be the user's emotion, and according to his description"),
         ((), True, "the user's emotion (One of these 32 emotions (guilty, caring, "),
         (("situation",), None, "what may be the user's emotion?"),
         (("emotion",), True, "according to the user's description, what may be the situation"),
@@ -108,6 +115,12 @@ def test_released_swaps_roles_inside_exemplars_and_joins_as_the_scripts_do():
 )
 def test_question_asks_for_what_is_not_given(given, labels, expected):
     assert expected in paper().question(given, labels)
+
+
+@pytest.mark.parametrize("given", [(), ("emotion",), ("situation",)])
+def test_the_papers_questions_and_the_scripts_differ_in_what_they_call_the_dialogue(given):
+    scripts = released().question(given, list_labels=False)
+    assert paper().question(given).replace("the existing dialogue", "the above conversation") == scripts
 
 
 def test_no_question_when_all_is_given():
@@ -157,7 +170,7 @@ def write_variant(tmp_path, change):
         (lambda text: text.replace('keep = "relevant"', 'keep = "best"'), ["knowledge.select.keep"]),
         (lambda text: text.replace("most = 3", "most = 0"), ["knowledge.select.most"]),
         (lambda text: text.replace(", other = ", ", xMood = "), ["knowledge.select.cut_off", "xMood"]),
-        (lambda text: text + "[[", ["no valid TOML"]),
+        (lambda text: text + "[[", ["not TOML"]),
     ],
 )
 def test_a_broken_prompt_file_is_an_error_by_name(tmp_path, change, names):
@@ -182,3 +195,81 @@ def test_what_is_described_goes_into_a_manifest():
     assert json.dumps(paper("transcript").describe())
     assert paper("transcript").stop == ("\nSpeaker:",)
     assert paper().stop == ()
+
+
+# Where the comment above a line of prompts/paper.toml says that it comes from.
+SOURCES = ("Table 7", "section ", "not the paper's: ")
+
+
+def commented_lines():
+    """Key, text and the comment that holds for it, of every line of prompts/paper.toml that has a value."""
+    comment, above = "", False
+    for line in resource("prompts", "paper.toml").read_text("utf-8").splitlines():
+        if line.startswith("#"):
+            comment, above = f"{comment} {line[2:]}" if above else line[2:], True
+            continue
+        above = False
+        if line.startswith("["):
+            comment = ""
+        elif line:
+            key, _, text = line.partition(" = ")
+            yield key, text, comment
+
+
+def test_every_line_of_the_paper_variant_has_its_place_in_the_paper_or_a_reason():
+    lines = list(commented_lines())
+    assert len(lines) > 40
+    assert [key for key, _, comment in lines if not comment.startswith(SOURCES)] == []
+    assert all(len(comment) > 30 for *_, comment in lines if comment.startswith(SOURCES[2])), "a reason"
+
+
+def test_what_is_said_to_be_the_papers_is_in_the_paper():
+    path = REPOSITORY.parent / "shared" / "paper" / "paper.txt"
+    if not path.exists():
+        pytest.skip(f"the paper is not here: {path}")
+    printed = " ".join(path.read_text("utf-8").split())
+    checked = []
+    for key, text, comment in commented_lines():
+        if comment.startswith(SOURCES[:2]) and text.startswith('"') and key not in ("unit", "similarity", "event"):
+            asked = json.loads(text).replace("{labels}", "").replace("{number}", "1")
+            assert " ".join(asked.split()) in printed, key
+            checked.append(key)
+    assert checked == [
+        "definition", "guideline", "joint", "joint_before_exemplars", "heading_one", "heading_many", "title_one",
+        "title_many", "heading", "heading_after_exemplars", "ask_both", "reply",
+    ]  # fmt: skip
+
+
+def every_prompt(variant):
+    """Prompts of all strategies, in both layouts, with no, one and two exemplars."""
+    for layout in ("chat", "transcript"):
+        prompts = Prompts(load_template(variant), layout)
+        known = prompts.knowledge({"xReact": ("sad", "lonely"), "xIntent": ("to mourn",)})
+        for exemplars in ((), (CAKE,), (CAKE, CAR)):
+            yield prompts.messages(DOG, exemplars)
+            yield prompts.messages(DOG, exemplars, [known])
+            for given in ((), ("emotion",), ("situation",)):
+                emotion, situation = (
+                    ("sad" if "emotion" in given else None),
+                    ("a dog" if "situation" in given else None),
+                )
+                thought = prompts.thought("He is sad.", emotion, situation)
+                for added in ((), (known,)):
+                    asked = [*added, prompts.question(given)]
+                    yield prompts.messages(DOG, exemplars, asked, thinking=True)
+                    yield prompts.messages(DOG, exemplars, asked, thought=thought)
+
+
+def test_the_released_variant_stays_as_the_scripts_have_it():
+    """Whoever repeats the paper's runs needs the very same bytes: change this only with a difference to the scripts."""
+    prompts = [[asdict(message) for message in messages] for messages in every_prompt("released")]
+    sent = hashlib.sha256(json.dumps(prompts).encode()).hexdigest()
+    assert load_template("released").sha256 == "9063f528e825407469270ac12f2445428bb19a1275266d8a11cbd96e7d64bb3b"
+    assert sent == "82c2b8fefab2e3b82e88507db8bef4827aed114818319bdd0caec3d89f346038"
+
+
+def test_neither_variant_leaves_a_slot_or_a_gap():
+    for variant in ("paper", "released"):
+        for messages in every_prompt(variant):
+            text = "\n".join(message.content for message in messages)
+            assert not re.search(r"\{\w*\}|\n{4,}", text)

@@ -50,7 +50,7 @@ def test_heavy_packages_are_imported_only_by_their_owners(module):
     encoder, contextual = "retrieval/encoder.py", "metrics/contextual.py"
     owners = {
         "torch": {"device.py", encoder, "gguf.py", "commonsense/comet.py", decoding, contextual, "bench/hardware.py"},
-        "vllm": {"engines/vllm.py", "serving/vllm_main.py"},
+        "vllm": {"engines/vllm.py", "engines/vllm_thinking.py", "serving/vllm_main.py"},
         "transformers": {encoder, "gguf.py", "engines/tokens.py", "quiet.py", decoding, checkpoint, contextual},
         "sentence_transformers": {encoder},
         "bert_score": {"metrics/bertscore.py"},

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -14,15 +15,17 @@ from localemp.dialogue import Dialogue, Message
 from localemp.engines.base import Completion
 from localemp.errors import EngineError, RunError
 from localemp.runs import (
+    MANIFEST,
     RESPONSES,
     Run,
-    compare_settings,
+    count_lines,
     failure_record,
     list_runs,
     read_manifest,
     read_records,
     response_record,
 )
+from localemp.settings import compare_settings
 from localemp.strategies.base import Response, Stage
 
 SETTINGS = {"model": "scripted", "strategy": "zero-shot", "variant": "paper", "sampling": {"temperature": 0}}
@@ -37,8 +40,9 @@ def test_replies_are_kept_and_read_again(tmp_path):
     with Run.open(tmp_path / "run", SETTINGS) as run:
         run.append(response_record(response("a", "Über 日本 \u2028 fine")))
         run.append(failure_record("b", EngineError("too hot")))
+        run.append(failure_record("c", EngineError("cut \ud83d", "wait")))
     records = read_records(tmp_path / "run")
-    assert [record["id"] for record in records] == ["a", "b"]
+    assert [record["id"] for record in records] == ["a", "b", "c"]
     assert records[0]["reply"] == "Über 日本 \u2028 fine"
     assert records[0]["stages"][0] == {
         "name": "reply",
@@ -51,9 +55,11 @@ def test_replies_are_kept_and_read_again(tmp_path):
         "seconds": 0.5,
         "cost": None,
         "notes": [],
+        "thinking": "",
         "exemplars_dropped": 0,
     }
     assert records[1]["error"] == {"type": "EngineError", "message": "too hot"}
+    assert records[2]["error"] == {"type": "EngineError", "message": "cut \ufffd", "hint": "wait"}
 
 
 def test_the_same_settings_go_on(tmp_path):
@@ -123,6 +129,7 @@ def test_two_at_once_are_refused(tmp_path):
 def test_a_run_killed_before_its_manifest_was_written_begins_again(tmp_path):
     (tmp_path / RESPONSES).touch()
     (tmp_path / "manifest.new").write_text("{")
+    (tmp_path / ".manifest.json.0123456789ab.part").write_text("{")
     with Run.open(tmp_path, SETTINGS) as run:
         run.append(response_record(response("a")))
     assert read_manifest(tmp_path)["settings"] == SETTINGS
@@ -139,10 +146,110 @@ def test_a_folder_that_is_no_run_is_left_alone(tmp_path):
         read_manifest(tmp_path)
 
 
+@pytest.mark.parametrize("manifest", [None, "{}", '{"name": "my web page"}', '{"settings": [], "sessions": []}'])
+def test_a_file_of_somebody_elses_is_never_cut(tmp_path, manifest):
+    own = b'{"id": "a"}\n{"id": "b"}'
+    (tmp_path / RESPONSES).write_bytes(own)
+    if manifest is not None:
+        (tmp_path / MANIFEST).write_text(manifest)
+    with pytest.raises(RunError, match=r"holds no run|the manifest is damaged"):
+        Run.open(tmp_path, SETTINGS)
+    assert (tmp_path / RESPONSES).read_bytes() == own
+    assert len(list(tmp_path.iterdir())) == 1 + (manifest is not None)
+
+
+def test_a_run_with_other_settings_is_left_as_it_is(tmp_path):
+    with Run.open(tmp_path, SETTINGS) as run:
+        run.append(response_record(response("a")))
+    with (tmp_path / RESPONSES).open("ab") as file:
+        file.write(b'{"id": "b", "re')
+    before = (tmp_path / RESPONSES).read_bytes()
+    with pytest.raises(RunError, match="other settings"):
+        Run.open(tmp_path, {**SETTINGS, "seed": 3})
+    assert (tmp_path / RESPONSES).read_bytes() == before
+
+
+def test_a_file_of_replies_may_lie_elsewhere(tmp_path):
+    (tmp_path / "big disk").mkdir()
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / RESPONSES).symlink_to(tmp_path / "big disk" / "replies.jsonl")
+    with Run.open(tmp_path / "run", SETTINGS) as run:
+        run.append(response_record(response("a")))
+    assert [record["id"] for record in read_records(tmp_path / "run")] == ["a"]
+    assert (tmp_path / "big disk" / "replies.jsonl").stat().st_size
+
+
+def test_a_device_without_room_is_a_full_disk(tmp_path):
+    (tmp_path / RESPONSES).symlink_to("/dev/full")
+    with Run.open(tmp_path, SETTINGS) as run, pytest.raises(RunError, match="the disk is full"):
+        run.append(response_record(response("a")))
+
+
+@pytest.mark.parametrize("name", ["hf_token", "api_key"])
+def test_secrets_are_not_kept_and_make_no_other_run(tmp_path, name):
+    def settings(secret):
+        return {**SETTINGS, "engine_args": {name: secret, "max_num_seqs": 4}}
+
+    with Run.open(tmp_path, settings("FIRST")) as run:
+        run.add_session({"command": f"localemp generate --engine-arg {name}=FIRST", "extra_body": {"key": "FIRST"}})
+        run.append(response_record(response("a")))
+    with Run.open(tmp_path, settings("SECOND")) as run:
+        run.change_session({"base_url": "http://me:SECOND@host"})
+    kept = (tmp_path / MANIFEST).read_text()
+    assert "FIRST" not in kept
+    assert "SECOND" not in kept
+    assert read_manifest(tmp_path)["settings"]["engine_args"] == {name: "***", "max_num_seqs": 4}
+    with pytest.raises(RunError, match="max_num_seqs: 4 in the run, 8 now"):
+        Run.open(tmp_path, {**SETTINGS, "engine_args": {name: "THIRD", "max_num_seqs": 8}})
+
+
+def test_a_run_of_older_versions_goes_on_and_loses_its_secrets(tmp_path):
+    settings = {**SETTINGS, "engine_args": {"hf_token": "OLD"}}
+    session = {"started": "2025-01-01", "command": "localemp generate --engine-arg hf_token=OLD", "dialogues": 2}
+    old = {"format": 1, "created": "2025-01-01", "settings": settings, "sessions": [session]}
+    (tmp_path / MANIFEST).write_text(json.dumps(old))
+    (tmp_path / RESPONSES).write_text('{"id": "a", "reply": "Oh."}\n')
+    assert "OLD" not in json.dumps(read_manifest(tmp_path))
+    with Run.open(tmp_path, {**SETTINGS, "engine_args": {"hf_token": "NEW"}}) as run:
+        assert run.answered == {"a"}
+        run.add_session({"command": "localemp generate"})
+    assert "OLD" not in (tmp_path / MANIFEST).read_text()
+
+
+def test_keys_that_older_versions_did_not_write_are_added(tmp_path):
+    (tmp_path / RESPONSES).write_text('{"id": "a", "reply": "Oh.", "stages": [{"name": "reply", "text": "Oh."}]}\n')
+    (record,) = read_records(tmp_path)
+    assert (record["turns"], record["emotion"], record["exemplars"]) == ([], None, [])
+    assert (record["stages"][0]["completion_tokens"], record["stages"][0]["seconds"]) == (None, 0.0)
+
+
+def test_a_line_without_end_is_an_error_and_not_read(tmp_path):
+    with (tmp_path / RESPONSES).open("wb") as file:
+        file.write(b'{"id": "a", "reply": "Oh."}\n')
+        file.truncate(2**27)
+    with pytest.raises(RunError, match=r"line 2: .*more than 64 MiB"):
+        read_records(tmp_path)
+
+
+def test_reading_takes_no_more_memory_than_the_ids(tmp_path):
+    Run.open(tmp_path, SETTINGS).close()
+    line = json.dumps(response_record(response("ID", "Tell me more. " * 200)))
+    with (tmp_path / RESPONSES).open("w") as file:
+        file.writelines(f"{line.replace('ID', str(number))}\n" for number in range(2_000))
+    assert (tmp_path / RESPONSES).stat().st_size > 10 * 2**20
+    tracemalloc.start()
+    Run.open(tmp_path, SETTINGS).close()
+    assert count_lines(tmp_path) == (2_000, 0)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2**20
+
+
 def test_a_place_that_cannot_be_written_is_an_error(tmp_path):
     (tmp_path / "file").write_text("x")
-    with pytest.raises(RunError, match="cannot be written"):
-        Run.open(tmp_path / "file" / "run", SETTINGS)
+    for folder in (tmp_path / "file", tmp_path / "file" / "run"):
+        with pytest.raises(RunError, match="cannot be written: a file is in its place"):
+            Run.open(folder, SETTINGS)
 
 
 def test_a_full_disk_ends_with_an_error_and_whole_lines(tmp_path):

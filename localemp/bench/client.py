@@ -6,7 +6,8 @@ taken for a token.
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Self
 from urllib.parse import urlsplit
@@ -14,7 +15,10 @@ from urllib.parse import urlsplit
 import aiohttp
 import numpy as np
 
-from localemp.serving.stream import Events
+from localemp.protocol.answers import LARGEST_ANSWER, StreamReader
+from localemp.protocol.answers import Answer as Chunk
+from localemp.protocol.compression import ACCEPTED, Decompressor
+from localemp.protocol.errors import LARGEST_ERROR, AnswerError, ServedError, UnreadableAnswerError
 
 CHAT = "/v1/chat/completions"
 
@@ -52,25 +56,16 @@ class Answer:
         """Whether it is a whole reply."""
         return self.status == 200 and not self.error and bool(self.chunks)
 
-    def take(self, content: Any) -> None:
-        """Note a chunk, or a whole answer.
-
-        Raises:
-            ValueError: It is neither.
-        """
+    def take(self, chunk: Chunk) -> None:
+        """Note a chunk, or a whole answer."""
         now = time.perf_counter()
-        if not isinstance(content, dict):
-            raise ValueError(f"no chunk of a completion: {str(content)[:100]}")
-        if "error" in content:
-            self.error = json.dumps(content["error"])
-        if usage := content.get("usage"):
-            self.tokens = usage.get("completion_tokens")
-        if choices := content.get("choices"):
+        if chunk.usage is not None and chunk.usage.completion_tokens is not None:
+            self.tokens = chunk.usage.completion_tokens
+        if chunk.choices:
+            said = chunk.choices[0]
             self.chunks.append(now)
-            said = choices[0].get("delta") or choices[0].get("message") or {}
-            text = said.get("content") or ""
-            self.text += text
-            if text or said.get("reasoning") or said.get("reasoning_content"):
+            self.text += said.text
+            if said.text or said.thinking:
                 self.texts.append(now)
 
 
@@ -85,14 +80,17 @@ class Client:
 
     def __init__(self, url: str, key: str | None = None, timeout: float = 600) -> None:
         self.url, self.timeout = url.rstrip("/"), timeout
-        self.headers = {"Authorization": f"Bearer {key}"} if key else {}
+        self.headers = {"Accept-Encoding": ACCEPTED} | ({"Authorization": f"Bearer {key}"} if key else {})
         self._chat = chat_url(url)
 
     async def __aenter__(self) -> Self:
         # As many connections as there are requests at once; idle ones go before uvicorn closes them, after 5 s.
         connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=3)
         timeout = aiohttp.ClientTimeout(total=self.timeout)
-        self._session = aiohttp.ClientSession(connector=connector, timeout=timeout, headers=self.headers)
+        # What is compressed is undone here, in bounded memory.
+        self._session = aiohttp.ClientSession(
+            connector=connector, timeout=timeout, headers=self.headers, auto_decompress=False
+        )
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -108,15 +106,14 @@ class Client:
         sent = {"Content-Type": "application/json", **(headers or {})}
         try:
             async with self._session.post(self._chat, data=body, headers=sent) as response:
-                if response.status != 200:
-                    answer.error = (await response.read()).decode("utf-8", "replace")
-                elif response.content_type == "text/event-stream":
-                    await _read_events(response, answer)
+                if response.status == 200:
+                    await _read(response, answer)
                 else:
-                    answer.take(json.loads(await response.read()))
+                    answer.error = await _read_error(response)
                 answer.status = response.status
-        # The last three: JSON of another shape than a completion's.
-        except (aiohttp.ClientError, TimeoutError, ValueError, AttributeError, LookupError, TypeError) as error:
+        except AnswerError as error:
+            answer.status, answer.error = 200, error.message
+        except (aiohttp.ClientError, TimeoutError, ValueError) as error:
             answer.error = f"{type(error).__name__}: {error}"
         answer.ended = time.perf_counter()
         return answer
@@ -124,18 +121,38 @@ class Client:
     async def get(self, path: str) -> str:
         """The text of a page."""
         async with self._session.get(self.url + path) as response:
-            return await response.text()
+            return b"".join([part async for part in _parts(response)]).decode("utf-8", "replace")
 
 
-async def _read_events(response: aiohttp.ClientResponse, answer: Answer) -> None:
-    events, done = Events(), False
+async def _read(response: aiohttp.ClientResponse, answer: Answer) -> None:
+    """Note an answer as it comes, a stream or a whole one.
+
+    Raises:
+        AnswerError: There is an error inside, it is none, or a stream that was cut.
+    """
+    reader = StreamReader()
+    async for part in _parts(response):
+        for chunk in reader.feed(part):
+            answer.take(chunk)
+    for chunk in reader.end():
+        answer.take(chunk)
+
+
+async def _read_error(response: aiohttp.ClientResponse) -> str:
+    """What the server says in an error's answer, in one line."""
+    body = bytearray()
+    with suppress(UnreadableAnswerError):  # its status says enough
+        async for part in _parts(response, LARGEST_ERROR):
+            body += part
+    return ServedError.read(bytes(body), response.status).message
+
+
+async def _parts(response: aiohttp.ClientResponse, largest: int = LARGEST_ANSWER) -> AsyncIterator[bytes]:
+    undo = Decompressor(response.headers.get("Content-Encoding", ""), largest)
     async for part in response.content.iter_any():
-        for data in events.feed(part):
-            done = data == "[DONE]"
-            if not done:
-                answer.take(json.loads(data))
-    if not done and not answer.error:
-        answer.error = "the stream ended without [DONE]"
+        for piece in undo.feed(part):
+            yield piece
+    yield undo.end()
 
 
 def api_url(url: str) -> str:

@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from localemp import hub, weights
-from localemp.errors import LocalempError, OptionError, UnknownNameError
-from localemp.paths import resource
+from localemp.bench.families import number
+from localemp.errors import LocalempError, OptionError, UnknownNameError, WeightsError
+from localemp.paths import at_home, resource
 from localemp.profiles import load_profile, safe_name
 from localemp.recipe import Recipe
+from localemp.utils.json_reader import JSONError, load_json
 
 _TOKENIZER = "smollm2"
 _TOKENIZER_FILES = ("tokenizer", "special_tokens", "chat_template", "vocab", "merges")
@@ -44,7 +46,7 @@ def dummy_recipe(recipe: Recipe, folder: Path) -> Recipe:
     config, origin = _configuration(recipe.model)
     config = _language_model(config, recipe.model)
     source = weights.resolve(load_profile(_TOKENIZER)).folder
-    if (ids := _tokenizer_size(source)) > (size := int(config.get("vocab_size", 0))):
+    if (ids := _tokenizer_size(source)) > (size := number(config, "vocab_size", 0)):
         config["vocab_size"] = ids
         origin += f", its vocabulary of {size:,} made {ids:,} for the tokenizer of {_TOKENIZER}"
     config |= _ends(source)
@@ -64,7 +66,7 @@ def dummy_origin(recipe: Recipe) -> str | None:
     if recipe.engine_args.get("load_format") != "dummy":
         return None
     path = Path(recipe.model) / _ORIGIN
-    return f"dummy weights: {path.read_text('utf-8')}" if path.is_file() else "dummy weights"
+    return f"dummy weights: {path.read_text('utf-8', 'replace')}" if path.is_file() else "dummy weights"
 
 
 def dummy_notes(recipe: Recipe) -> list[str]:
@@ -80,7 +82,7 @@ def shipped_shapes() -> dict[str, Path]:
 
 def _configuration(model: str) -> tuple[dict[str, Any], str]:
     """A model's configuration from the first place that has it, and that place in words."""
-    path, shapes = Path(model).expanduser(), shipped_shapes()
+    path, shapes = at_home(model), shipped_shapes()
     if path.suffix == ".json" and path.is_file():
         return _read(path), f"configuration from {path}"
     try:
@@ -117,8 +119,8 @@ def _hint() -> str:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        config = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
+        config = load_json(path)
+    except (OSError, JSONError) as error:
         raise OptionError(f"{path}: no readable configuration: {error}", "give a model's config.json") from error
     if not isinstance(config, dict) or "architectures" not in config:
         raise OptionError(f"{path}: it names no architectures, so it is no model's configuration", _hint())
@@ -140,10 +142,14 @@ def _language_model(config: dict[str, Any], model: str) -> dict[str, Any]:
 
 def _tokenizer_size(folder: Path) -> int:
     """Token ids of a tokenizer, from 0 to the largest."""
-    tokenizer = json.loads((folder / "tokenizer.json").read_text("utf-8"))
-    added = [token["id"] for token in tokenizer.get("added_tokens", ())]
-    ids: list[int] = [*tokenizer["model"]["vocab"].values(), *added]
-    return 1 + max(ids)
+    path = folder / "tokenizer.json"
+    try:
+        tokenizer = load_json(path)
+        added = [token["id"] for token in tokenizer.get("added_tokens", ())]
+        ids: list[int] = [*tokenizer["model"]["vocab"].values(), *added]
+        return 1 + max(ids)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        raise WeightsError(f"{path}: no readable tokenizer: {error}", f"localemp models pull {_TOKENIZER}") from error
 
 
 def _ends(folder: Path) -> Mapping[str, Any]:

@@ -3,13 +3,16 @@
 Each family's defaults and parts are those of its implementation in transformers, which the tests compare them with.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from localemp.errors import LocalempError
+from localemp.utils.text import one_line
 
 Config = Mapping[str, Any]
+
+_LARGEST, _MOST_LAYERS = 2**40, 10_000  # what no model has more of
 
 # 4-bit weights of bitsandbytes: a float32 scale for 64 of them.
 FOUR_BITS = 0.5 + 4 / 64
@@ -76,14 +79,14 @@ def language_model(config: Config) -> tuple[Config, Family, str]:
     Raises:
         UncountedError: It is of another kind.
     """
-    inner = config.get("text_config") or {}
+    inner = table(config, "text_config")
     outer = {key: config[key] for key in ("tie_word_embeddings",) if key in config}
     language = outer | dict(inner or config)
     for key, kind in _OTHER_KINDS.items():
         if language.get(key):
             raise UncountedError(f"the model has {kind}: its sizes are not counted")
     name = language.get("model_type")
-    if name not in _FAMILIES:
+    if not isinstance(name, str) or name not in _FAMILIES:
         raise UncountedError(f"a model of type {name!r} is not counted, only {', '.join(_FAMILIES)}")
     left_out = ", ".join(part.removesuffix("_config") for part in _NOT_LANGUAGE if config.get(part))
     note = f"the language model alone, without its parts for {left_out}" if left_out else ""
@@ -115,9 +118,9 @@ def experts_of(config: Config, layers: int) -> Experts:
         return Experts()
     hidden, shared = number(config, "hidden_size"), number(config, "shared_expert_intermediate_size", 0)
     size = number(config, "moe_intermediate_size", number(config, "intermediate_size", 0))
-    step, dense = number(config, "decoder_sparse_step", 1), set(config.get("mlp_only_layers") or ())
+    step, dense = number(config, "decoder_sparse_step", 1), many(config, "mlp_only_layers")
     return Experts(
-        layers=sum((layer + 1) % step == 0 and layer not in dense for layer in range(layers)),
+        layers=sum((layer + 1) % max(step, 1) == 0 and layer not in dense for layer in range(layers)),
         of_layer=count,
         per_token=number(config, "num_experts_per_tok"),
         each=3 * hidden * size,
@@ -128,9 +131,9 @@ def experts_of(config: Config, layers: int) -> Experts:
 def windows_of(config: Config, family: Family, layers: int) -> tuple[int | None, ...]:
     """For each layer, how many tokens back it sees; None is all."""
     window = number(config, "sliding_window", 0) or None
-    if kinds := config.get("layer_types"):
-        if other := set(kinds) - {"full_attention", "sliding_attention"}:
-            raise UncountedError(f"layers of the kind {sorted(other)[0]!r} are not counted")
+    if kinds := many(config, "layer_types"):
+        if other := [kind for kind in kinds if kind not in ("full_attention", "sliding_attention")]:
+            raise UncountedError(f"layers of the kind {_shown(other[0])} are not counted")
         if len(kinds) != layers:
             raise UncountedError(f"layer_types has {len(kinds)} layers, num_hidden_layers is {layers}")
         slides = [kind == "sliding_attention" for kind in kinds]
@@ -139,7 +142,7 @@ def windows_of(config: Config, family: Family, layers: int) -> tuple[int | None,
         slides = [layer >= first for layer in range(layers)]
     elif family.slides in ("every other", "pattern"):
         every = 2 if family.slides == "every other" else number(config, "sliding_window_pattern")
-        slides = [(layer + 1) % every != 0 for layer in range(layers)]
+        slides = [(layer + 1) % max(every, 1) != 0 for layer in range(layers)]
     else:
         slides = [family.slides == "all"] * layers
     return tuple(window if sliding else None for sliding in slides)
@@ -153,19 +156,19 @@ def quantised_bytes(method: str, details: Config) -> float:
         return 1 if details.get("load_in_8bit") else FOUR_BITS
     if "awq" in method or "gptq" in method:
         bits, group = details.get("bits", details.get("w_bit", 4)), details.get("group_size", 128)
-    elif method == "compressed-tensors" and details.get("config_groups"):
-        weights = next(iter(details["config_groups"].values())).get("weights") or {}
+    elif method == "compressed-tensors" and (groups := table(details, "config_groups")):
+        weights = table(table(groups, next(iter(groups))), "weights")
         bits, group = weights.get("num_bits"), weights.get("group_size")
     else:
         bits = group = None
-    if not isinstance(bits, int):
-        raise UncountedError(f"weights quantised by {method}: their sizes are not counted")
-    return bits / 8 + ((2 + bits / 8) / group if group and group > 0 else 0)
+    if not isinstance(bits, int) or not 0 < bits <= 64:
+        raise UncountedError(f"weights quantised by {_shown(method)}: their sizes are not counted")
+    return bits / 8 + ((2 + bits / 8) / group if isinstance(group, int) and 0 < group <= _LARGEST else 0)
 
 
 def kv_cache_bytes(dtype: str, details: Config, model_bytes: float) -> float:
     """Bytes of an element of the KV cache; "auto" is what the checkpoint's quantisation says, else the model's own."""
-    scheme = details.get("kv_cache_scheme") or {}
+    scheme = table(details, "kv_cache_scheme")
     if dtype.startswith("fp8") or (dtype == "auto" and scheme.get("num_bits") == 8):
         return 1
     sizes = {"auto": model_bytes, "bfloat16": 2, "float16": 2}
@@ -181,6 +184,27 @@ def number(config: Config, key: str, default: int | None = None) -> int:
         value = default
     if value is None:
         raise UncountedError(f"the configuration does not say {key}")
-    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        raise UncountedError(f"the configuration has {key} = {value!r}, which is no count")
+    largest = _MOST_LAYERS if key == "num_hidden_layers" else _LARGEST
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= largest:
+        raise UncountedError(f"the configuration has {key} = {_shown(value)}, which is no count")
     return value
+
+
+def table(config: Config, key: str) -> Config:
+    """An object in a configuration; empty where there is none."""
+    value = config.get(key) or {}
+    if not isinstance(value, Mapping):
+        raise UncountedError(f"the configuration has {key} = {_shown(value)}, which is no object")
+    return value
+
+
+def many(config: Config, key: str) -> Sequence[Any]:
+    """A list in a configuration; empty where there is none."""
+    value = config.get(key) or ()
+    if not isinstance(value, list | tuple):
+        raise UncountedError(f"the configuration has {key} = {_shown(value)}, which is no list")
+    return value
+
+
+def _shown(value: Any) -> str:
+    return one_line(repr(value), 80)

@@ -16,9 +16,11 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import psutil
+from pydantic import TypeAdapter, ValidationError
 
 from localemp.engines.vllm_process import cpu_defaults
 from localemp.errors import LocalempError
+from localemp.forms import mistakes
 from localemp.machine import usable_cores
 
 _DTYPES = ("bfloat16", "float16", "float32")
@@ -45,6 +47,9 @@ class Hardware:
     settings: dict[str, Any] = field(default_factory=dict)
 
 
+_MEASURED = TypeAdapter(Hardware)
+
+
 def measure_hardware(dtype: str = "bfloat16") -> Hardware:
     """Measure this machine's first GPU, or where it has none, its processor.
 
@@ -64,9 +69,10 @@ def measure_hardware(dtype: str = "bfloat16") -> Hardware:
         said = [line.strip() for line in done.stderr.splitlines() if line.strip()]
         reason = said[-1] if said else f"its process ended with {done.returncode}"
         raise LocalempError(f"{what}: {reason}", "see what other programs use the device")
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    rates: dict[str, Any] = {name: tuple(found.pop(name)) for name in ("copy_gb_per_s", "matrix_tflops")}
-    return Hardware(**found, **rates)
+    try:
+        return _MEASURED.validate_json((done.stdout.splitlines() or [""])[-1])
+    except ValidationError as error:
+        raise LocalempError(f"{what}: its process said something else: {mistakes(error)}") from error
 
 
 def engine_threads() -> int | None:

@@ -6,9 +6,7 @@ benchmark, what was measured is there, and labelled as not finished.
 """
 
 import math
-import os
 import statistics
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,9 +19,15 @@ from localemp.bench.quantities import QUANTITIES
 from localemp.errors import DataError, LocalempError, OptionError
 from localemp.forms import mistakes
 from localemp.machine import computing, machine, versions
+from localemp.utils.files import write_atomically
+from localemp.utils.json_reader import JSONError, check_storable, load_json
+from localemp.utils.redaction import redact_line, redact_settings, redact_text, shown_command
 
 Kind = Literal["engine", "strategies", "serve", "retrieval", "comet", "score", "tune"]
-Label = str | int | float
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Label = str | Annotated[int, Field(ge=-(2**53), le=2**53)] | Finite
+# What may quote a secret is kept without it, and read without it from files of older versions.
+Told = Annotated[str, AfterValidator(redact_text)]
 
 
 def _known(figures: dict[str, tuple[float, ...]]) -> dict[str, tuple[float, ...]]:
@@ -91,8 +95,8 @@ class Series(_Strict):
 
     title: str
     unit: str
-    seconds: list[float]
-    values: list[float]
+    seconds: list[Finite]
+    values: list[Finite]
 
 
 class Result(_Strict):
@@ -113,18 +117,18 @@ class Result(_Strict):
     """
 
     kind: Kind
-    title: str
+    title: Told
     dummy: bool = False
-    command: str = ""
+    command: Annotated[str, AfterValidator(redact_line)] = ""
     created: str = ""
     finished: bool = False
-    stopped: str = ""
+    stopped: Told = ""
     machine: dict[str, str] = Field(default_factory=dict)
     versions: dict[str, str] = Field(default_factory=dict)
-    settings: dict[str, Any] = Field(default_factory=dict)
+    settings: Annotated[dict[str, Any], AfterValidator(redact_settings)] = Field(default_factory=dict)
     points: list[Point] = Field(default_factory=list)
     series: list[Series] = Field(default_factory=list)
-    notes: list[str] = Field(default_factory=list)
+    notes: list[Told] = Field(default_factory=list)
 
     @property
     def parts(self) -> dict[str, list[Point]]:
@@ -149,18 +153,26 @@ def read_result(path: Path) -> Result:
         DataError: It is not there, or no such file; says where. Or a figure of it is no measurement.
     """
     try:
-        result = Result.model_validate_json(path.read_bytes())
+        found = load_json(path)
+        result = Result.model_validate(found)
+        _check_measured(path, result)
+        check_storable(found)
     except OSError as error:
         raise DataError(path, f"cannot be read: {error.strerror}", "give a file that `localemp bench` wrote") from error
-    except ValidationError as error:
-        what = f"is no result of a benchmark: {mistakes(error)}"
-        raise DataError(path, what, "give a file that `localemp bench` wrote") from error
+    except (JSONError, ValidationError) as error:
+        what = mistakes(error) if isinstance(error, ValidationError) else str(error)
+        line = error.line if isinstance(error, JSONError) else None
+        hint = "give a file that `localemp bench` wrote"
+        raise DataError(path, f"is no result of a benchmark: {what}", hint, line) from error
+    return result
+
+
+def _check_measured(path: Path, result: Result) -> None:
     for number, point in enumerate(result.points, 1):
         for name, values in point.figures.items():
             if wrong := [value for value in values if not _is_measured(name, value)]:
                 where = f"points[{number}] ({', '.join(filter(None, [point.part, point.label]))}): {name}"
                 raise DataError(path, f"{where}: {wrong[0]} is no measurement", "measure it again")
-    return result
 
 
 def _is_measured(name: str, value: float) -> bool:
@@ -188,14 +200,12 @@ class Recording:
         dummy: bool = False,
         command: Sequence[str] | None = None,
     ) -> None:
-        import shlex
-
         self.path = path
         result = Result(
             kind=kind,
             title=title,
             dummy=dummy,
-            command=shlex.join(["localemp", *(sys.argv[1:] if command is None else command)]),
+            command=shown_command(command),
             created=time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime()),
             machine=machine(),
             versions=versions(),
@@ -214,9 +224,10 @@ class Recording:
         if error is None:
             self.result.finished = True
         elif isinstance(error, LocalempError):
-            self.result.stopped = error.message
+            self.result.stopped = redact_text(error.message)
         else:
-            self.result.stopped = "Ctrl-C" if kind is KeyboardInterrupt else f"{type(error).__name__}: {error}"
+            what = "Ctrl-C" if kind is KeyboardInterrupt else f"{type(error).__name__}: {error}"
+            self.result.stopped = redact_text(what)
         self.write()
 
     def add(self, point: Point) -> None:
@@ -233,9 +244,7 @@ class Recording:
         self.result.settings |= computing()  # torch may have come meanwhile
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            draft = self.path.with_name(f"{self.path.name}.{os.getpid()}.tmp")
-            draft.write_text(self.result.model_dump_json(indent=1) + "\n", "utf-8")
-            draft.replace(self.path)
+            write_atomically(self.path, self.result.model_dump_json(indent=1) + "\n")
         except OSError as error:
             raise OptionError(
                 f"--out {self.path}: cannot be written: {error.strerror or error}", "name another"

@@ -21,7 +21,6 @@ ours against vLLM's.
 """
 
 import asyncio
-import json
 import math
 import resource
 from collections import Counter
@@ -38,6 +37,7 @@ from localemp.bench.target import Target
 from localemp.dialogue import Dialogue
 from localemp.engines.openai.target import shown_url
 from localemp.errors import FatalEngineError
+from localemp.utils.text import one_line
 
 BY_RATE, AT_ONCE = "by rate", "by concurrency"
 LIMITED = ("ttft", "tpot", "e2e")
@@ -273,15 +273,6 @@ def _errors(loads: Sequence[Load[Any]], key: str) -> str:
     said: Counter[str] = Counter()
     for load in loads:
         said["time limit"] += load.timed_out
-        said.update(f"{one.status or ''} {_message(one.error)}".strip() for one in load.answers if not one.good)
-    line = ", ".join(f"{count} x {' '.join(text[:160].split())}" for text, count in said.most_common(2) if count)
-    return line.replace(key, "***") if key else line
-
-
-def _message(error: str) -> str:
-    """The message in an error as OpenAI's API has it, or whatever the server said."""
-    try:
-        content = json.loads(error)
-        return str(content.get("error", content)["message"])
-    except (ValueError, AttributeError, LookupError, TypeError):
-        return error or "no answer"
+        said.update(f"{one.status or ''} {one.error or 'no answer'}".strip() for one in load.answers if not one.good)
+    hidden = {text: text.replace(key, "***") if key else text for text in said}
+    return ", ".join(f"{count} x {one_line(hidden[text], 160)}" for text, count in said.most_common(2) if count)

@@ -5,7 +5,6 @@ operations for each parameter of a matrix that it goes through (Kaplan et al. 20
 Models of the families in `localemp.bench.families` are counted exactly, all others not at all: a reason is given.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,8 +17,10 @@ from localemp.bench.families import (
     language_model,
     number,
     quantised_bytes,
+    table,
     windows_of,
 )
+from localemp.utils.json_reader import JSONError, load_json
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,8 +182,8 @@ def why_uncounted(folder: Path, engine_args: Mapping[str, Any]) -> str:
 def _read(folder: Path, engine_args: Mapping[str, Any]) -> ModelShape:
     path = folder / "config.json"
     try:
-        config = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
+        config = load_json(path)
+    except (OSError, JSONError) as error:
         raise UncountedError(f"{path}: no readable configuration: {error}") from error
     if not isinstance(config, dict):
         raise UncountedError(f"{path}: no configuration, but a {type(config).__name__}")
@@ -191,9 +192,7 @@ def _read(folder: Path, engine_args: Mapping[str, Any]) -> ModelShape:
     # vLLM's "auto" is 16 bits, also for weights that are kept in 32.
     dtype_bytes = 4 if str(engine_args.get("dtype", "auto")).endswith(("float32", "float")) else 2
     shape = ModelShape.from_config(config, dtype_bytes)
-    quantisation = (
-        config.get("quantization_config") or (config.get("text_config") or {}).get("quantization_config") or {}
-    )
+    quantisation = table(config, "quantization_config") or table(table(config, "text_config"), "quantization_config")
     method = str(engine_args.get("quantization") or quantisation.get("quant_method") or "")
     notes = [shape.note] if shape.note else []
     matrix_bytes: float = dtype_bytes

@@ -18,6 +18,7 @@ from localemp.bench.result import Point, Recording, read_result
 from localemp.errors import LocalempError, OptionError
 from localemp.machine import computing
 from localemp.settings import compare_settings
+from localemp.utils.redaction import shown_command
 
 OBJECTIVE = "replies_per_s"
 PART, CONFIRMED = "trials", "confirmed"
@@ -191,19 +192,17 @@ def described(options: Mapping[str, Any]) -> str:
 def command_lines(
     engine_args: Mapping[str, Any], for_generate: Sequence[str], for_serve: Sequence[str]
 ) -> tuple[str, str]:
-    """What a person types to have these engine arguments: `localemp generate`, and `localemp serve`.
+    """What a person types to have these engine arguments: `localemp generate`, and `localemp serve`; no secrets.
 
     Args:
         engine_args: All, also those that were given.
         for_generate: The other options that were given, as far as `generate` has them.
         for_serve: The same for `serve`.
     """
-    import shlex
-
     engine = [word for name, value in engine_args.items() for word in ("--engine-arg", f"{name}={_value(value)}")]
     server = [word for name, value in engine_args.items() for word in _as_option(name, value)]
-    generate = shlex.join(["localemp", "generate", *for_generate, *engine])
-    return generate, shlex.join(["localemp", "serve", *for_serve, "--", *server])
+    generate = shown_command(["generate", *for_generate, *engine])
+    return generate, shown_command(["serve", *for_serve, "--", *server])
 
 
 def _as_option(name: str, value: Any) -> list[str]:

@@ -5,18 +5,20 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from os import environ
 from pathlib import Path
 from typing import Any
 
 from localemp.bench.client import Client, api_url
 from localemp.bench.load import Load
+from localemp.bench.peer_report import figure, read_report
 from localemp.bench.result import Point, Recording
 from localemp.bench.serve import PARTS, Plan, figures_of
 from localemp.bench.target import Target
 from localemp.dialogue import Dialogue
 from localemp.errors import EngineError
+from localemp.utils.redaction import redact_text
 
 PART = "self-check"
 OURS, THEIRS = "localemp", "vllm bench serve"
@@ -123,20 +125,23 @@ def vllm_bench(
             raise EngineError(f"vLLM's client took longer than {error.timeout:.0f} s") from error
         if done.returncode:
             said = done.stderr.strip().splitlines() or ["it said nothing"]
-            raise EngineError(f"vLLM's client failed: {said[-1][:300]}")
-        result: dict[str, Any] = json.loads((Path(folder) / "result.json").read_text("utf-8"))
-        return result
+            raise EngineError(f"vLLM's client failed: {redact_text(said[-1])[:300]}")
+        return read_report(Path(folder) / "result.json", "vLLM's client")
 
 
-def figures_of_vllm(said: dict[str, Any]) -> dict[str, float]:
-    """A result of `vllm bench serve` by the names of `localemp.bench.quantities`."""
+def figures_of_vllm(said: Mapping[str, Any]) -> dict[str, float]:
+    """A result of `vllm bench serve` by the names of `localemp.bench.quantities`.
+
+    Raises:
+        EngineError: It lacks one, as that of another version may.
+    """
     figures = {
-        "requests_per_s": said["request_throughput"],
-        "reply_tokens_per_s": said["output_throughput"],
-        "tokens_per_reply": said["total_output_tokens"] / max(said["completed"], 1),
-        "errors": float(said["failed"]),
+        "requests_per_s": figure(said, "request_throughput"),
+        "reply_tokens_per_s": figure(said, "output_throughput"),
+        "tokens_per_reply": figure(said, "total_output_tokens") / max(figure(said, "completed"), 1),
+        "errors": figure(said, "failed"),
     }
     names = {"ttft": "ttft", "tpot": "tpot", "itl": "itl", "e2e": "e2el"}
     return figures | {
-        f"{ours}_p{part}_ms": said[f"p{part}_{theirs}_ms"] for ours, theirs in names.items() for part in PARTS
+        f"{ours}_p{part}_ms": figure(said, f"p{part}_{theirs}_ms") for ours, theirs in names.items() for part in PARTS
     }

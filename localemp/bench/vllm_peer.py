@@ -18,11 +18,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from localemp.bench.peer_report import figure, read_report
 from localemp.dialogue import Message
 from localemp.engines.base import Sampling
 from localemp.engines.tokens import PromptTokenizer
 from localemp.engines.vllm_process import first_error, known_reason, new_log, stop_with_us
 from localemp.errors import EngineError
+from localemp.output import open_log
 
 # Its reader of ShareGPT files leaves out prompts that are longer.
 LONGEST_PROMPT = 1024
@@ -69,7 +71,7 @@ class PeerResult:
     @property
     def tokens_per_s(self) -> float:
         """Of prompts and texts together."""
-        return self.tokens / self.seconds
+        return self.tokens / max(self.seconds, 1e-9)
 
 
 def prompt_text(tokenizer: PromptTokenizer, messages: Sequence[Message]) -> str:
@@ -107,7 +109,6 @@ async def run_throughput(
         EngineError: It failed or took longer; says why, and where its log is.
     """
     log = new_log("vllm-bench")
-    log.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as place:
         data, out = Path(place) / "prompts.json", Path(place) / "result.json"
         data.write_text(json.dumps([{"conversations": [{"value": text}, {"value": "-"}]} for text in prompts]), "utf-8")
@@ -115,7 +116,7 @@ async def run_throughput(
         asked += ["--num-prompts", str(len(prompts)), "--num-warmups", str(len(prompts)), "--no-oversample"]
         asked += ["--output-len", str(tokens), "--output-json", str(out)]
         drawn = {"temperature": sampling.temperature, "top_p": sampling.top_p, "seed": sampling.seed}
-        with log.open("wb") as stream:
+        with open_log(log) as stream:
             process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-c", _PROGRAM, json.dumps([asked, dict(engine_args), drawn])),
                 stdin=asyncio.subprocess.DEVNULL, stdout=stream, stderr=stream, start_new_session=True,
@@ -132,8 +133,10 @@ async def run_throughput(
             known = known_reason(said, lambda name: f"--engine-arg {name}")
             reason = known[0] if known else first_error(said) or f"exit code {process.returncode}"
             raise EngineError(f"vLLM's benchmark failed: {reason}", f"its log: {log}")
-        found = json.loads(out.read_text("utf-8"))
-    return PeerResult(found["num_requests"], found["total_num_tokens"], found["elapsed_time"])
+        found = read_report(out, "vLLM's benchmark")
+    return PeerResult(
+        int(figure(found, "num_requests")), int(figure(found, "total_num_tokens")), figure(found, "elapsed_time")
+    )
 
 
 @contextmanager

@@ -56,17 +56,15 @@ def stats(path: str, splits: tuple[str, ...], instances: Instances, as_json: boo
 @click.option("--out", metavar="DIR", help="Where to put the files; localemp's cache if not given.")
 def pull(out: str | None) -> None:
     """Fetch the official EmpatheticDialogues archive, checked by SHA-256 (CC BY-NC 4.0)."""
-    from pathlib import Path
-
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
     from localemp.data import download
-    from localemp.paths import cache_dir
+    from localemp.paths import at_home, cache_dir
 
     console = Console()
     columns = (TextColumn("EmpatheticDialogues"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    folder = Path(out).expanduser() if out else cache_dir("data", "empathetic_dialogues")
+    folder = at_home(out) if out else cache_dir("data", "empathetic_dialogues")
     with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task("fetch", total=None)
         files = download.pull(folder, lambda done, size: bar.update(task, completed=done, total=size))

@@ -22,8 +22,10 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from localemp.cli.messages import messages
 from localemp.generation import Tally
 from localemp.profiles import Profile
+from localemp.utils.text import for_terminal
 
 
 def error_console() -> Console:
@@ -32,27 +34,30 @@ def error_console() -> Console:
         descriptor = os.dup(sys.stderr.fileno())
     except (OSError, io.UnsupportedOperation):
         return Console(stderr=True)
-    return Console(file=os.fdopen(descriptor, "w", buffering=1, encoding="utf-8"))
+    return Console(file=os.fdopen(descriptor, "w", buffering=1, encoding="utf-8", errors="backslashreplace"))
 
 
 class Display:
-    """Progress lines on standard error. Use it in a `with` block."""
+    """Progress lines on standard error, and what is logged meanwhile. Use it in a `with` block."""
 
     def __init__(self) -> None:
         self.console = error_console()
+        self._before = messages.say
         self._live: Progress | None = None
         self._task: TaskID | None = None
         self._what = ""
 
     def __enter__(self) -> Self:
+        messages.say = self.say
         return self
 
     def __exit__(self, *_: object) -> None:
+        messages.say = self._before
         self._end()
 
     def say(self, text: str) -> None:
         """A line that stays."""
-        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        self.console.print(for_terminal(text), markup=False, highlight=False, soft_wrap=True)
 
     def bytes(self, what: str, done: int, total: int | None) -> None:
         """Progress of something that is fetched or checked."""
@@ -92,14 +97,16 @@ class Display:
             return
         columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
         with self._progress(*columns) as live:
-            task = live.add_task(escape(what))
-            yield lambda text: live.update(task, description=escape(text))
+            task = live.add_task(escape(for_terminal(what)))
+            yield lambda text: live.update(task, description=escape(for_terminal(text)))
 
     def tally(self, tally: Tally, what: str = "dialogues") -> None:
         """Progress of a batch: done, failed, dialogues (or what it is) and tokens a second, time left."""
         finished = tally.done + tally.failed
         seconds = max(tally.seconds, 1e-9)
-        speed = f"{tally.done / seconds:.2f} {what}/s, {tally.completion_tokens / seconds:.0f} tokens/s"
+        speed = f"{tally.done / seconds:.2f} {what}/s"
+        if tally.tokens_per_s is not None:
+            speed += f", {tally.tokens_per_s:.0f} tokens/s"
         failed = f", [red]{tally.failed} failed[/red]" if tally.failed else ""
         self._show("Answering", finished, tally.total, MofNCompleteColumn(), speed + failed)
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from localemp.cli.options import cluster_options, data_options, model_options, recipe_of, strategy_options
-from localemp.cli.words import count
+from localemp.cli.words import count, known
 
 if TYPE_CHECKING:
     from localemp.assembly import Assembly
@@ -49,7 +49,7 @@ def generate(
     from localemp.cli.replies import print_replies
     from localemp.data.sources import load_dialogues
     from localemp.errors import FatalEngineError, OptionError, RunError
-    from localemp.runs import Run, read_records
+    from localemp.runs import Run, newest, read_lines
 
     recipe = recipe_of(options)
     _check_cluster_options(address, actors)
@@ -90,11 +90,12 @@ def generate(
                         raise
                     display.say("next: the same command goes on from here")
                     raise click.exceptions.Exit(130) from None
+            answered = [dialogue.id for dialogue in chosen if dialogue.id in run.answered]
             failed = sum(dialogue.id in run.failed for dialogue in chosen)
-    kept = {record["id"]: record for record in read_records(folder) if "reply" in record}
-    records = [kept[dialogue.id] for dialogue in chosen if dialogue.id in kept]
-    print_replies(records[:show], f"{recipe.model}, {assembly.strategy.name}")
-    _summary(tally, len(records), failed, folder)
+    shown = set(answered[:show])
+    kept = {record["id"]: record for record in newest(line for line in read_lines(folder) if line[1]["id"] in shown)}
+    print_replies([kept[name] for name in answered[:show]], f"{recipe.model}, {assembly.strategy.name}")
+    _summary(tally, len(answered), failed, folder)
     if failed:
         sys.exit(1)
 
@@ -105,9 +106,16 @@ def default_folder(settings: dict[str, Any]) -> Path:
     import json
     import re
 
-    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
+    from localemp.utils.files import is_folder
+    from localemp.utils.redaction import redact_settings
+
     model = re.sub(r"[^\w.]+", "-", str(settings["model"]))
-    return Path("runs") / f"{model}-{settings['strategy']}-{digest}"
+    folders = []
+    # A key that is changed makes no other run; older versions took it for a setting like any other.
+    for named_by in (settings, redact_settings(settings)):
+        digest = hashlib.sha256(json.dumps(named_by, sort_keys=True).encode()).hexdigest()[:8]
+        folders.append(Path("runs") / f"{model}-{settings['strategy']}-{digest}")
+    return next(filter(is_folder, folders), folders[-1])
 
 
 async def _answer(
@@ -182,11 +190,10 @@ def _check_cluster_options(address: str | None, actors: int | None) -> None:
 
 def _session(dialogues: int, engine: dict[str, Any]) -> dict[str, Any]:
     """How many dialogues this session is to see answered, and who does it: command, versions, machine, engine."""
-    import shlex
-
     from localemp.machine import machine, versions
+    from localemp.utils.redaction import shown_command
 
-    command = shlex.join(["localemp", *sys.argv[1:]])
+    command = shown_command()
     return {"command": command, "dialogues": dialogues, "versions": versions(), "machine": machine(), **engine}
 
 
@@ -196,9 +203,9 @@ def _summary(tally: "Tally | None", answered: int, failed: int, folder: Path) ->
         seconds = tally.seconds
         click.echo(
             f"this time: {count(tally.done, 'dialogue')} in {seconds:.1f} s, {tally.done / seconds:.2f} dialogues/s, "
-            f"{tally.completion_tokens / seconds:.0f} tokens/s"
+            f"{known(tally.tokens_per_s)} tokens/s"
         )
-        click.echo(f"tokens: {tally.prompt_tokens} of prompts, {tally.completion_tokens} of replies")
+        click.echo(f"tokens: {_tokens(tally)}")
         if tally.dropped:
             click.echo(f"exemplars were dropped from {tally.dropped} prompts that would not have fitted the context")
         if tally.cost:
@@ -206,3 +213,10 @@ def _summary(tally: "Tally | None", answered: int, failed: int, folder: Path) ->
     click.echo(f"run: {folder}")
     if failed:
         click.echo(f"next: `localemp runs show {folder} --errors` says why; --retry-errors asks again", err=True)
+
+
+def _tokens(tally: "Tally") -> str:
+    if tally.uncounted == tally.calls:
+        return "unknown: the server does not count them"
+    told = f"{tally.prompt_tokens} of prompts, {tally.completion_tokens} of replies"
+    return f"{told}, without {tally.uncounted} of {tally.calls} calls that tell none" if tally.uncounted else told

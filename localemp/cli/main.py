@@ -1,11 +1,16 @@
 """The `localemp` command: its groups, and how an error reaches a person."""
 
+import contextlib
+import io
+import os
 import sys
 
 import click
 
 from localemp import errors
 from localemp.cli.lazy import LazyGroup
+from localemp.cli.messages import TRACEBACK_VARIABLE, listen, unexpected
+from localemp.utils.text import for_terminal
 
 # Command -> (module in localemp.cli, one line for --help)
 COMMANDS = {
@@ -39,15 +44,18 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command line; errors become one line, the next step, and an exit code."""
+    for stream in (sys.stdout, sys.stderr, sys.stdin):
+        # What cannot be written or read in the terminal's encoding is no reason to stop.
+        with contextlib.suppress(AttributeError, io.UnsupportedOperation):
+            stream.reconfigure(errors="replace" if stream is sys.stdin else "backslashreplace")  # type: ignore[union-attr]
+    listen()
     try:
         sys.exit(cli.main(standalone_mode=False) or 0)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
     except errors.LocalempError as error:
-        click.echo(f"{click.style('error:', fg='red', bold=True)} {error.message}", err=True)
-        if error.hint:
-            click.echo(f"{click.style('next:', bold=True)} {error.hint}", err=True)
+        _say(error.message, error.hint)
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, click.Abort):
         click.echo("stopped", err=True)
@@ -55,6 +63,17 @@ def main() -> None:
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(141)
+    except Exception as error:
+        if os.environ.get(TRACEBACK_VARIABLE):
+            raise
+        _say(*unexpected(error))
+        sys.exit(1)
+
+
+def _say(message: str, hint: str) -> None:
+    click.echo(f"{click.style('error:', fg='red', bold=True)} {for_terminal(message)}", err=True)
+    if hint:
+        click.echo(f"{click.style('next:', bold=True)} {for_terminal(hint)}", err=True)
 
 
 if __name__ == "__main__":

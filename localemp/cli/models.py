@@ -96,9 +96,10 @@ _CHAT_ONLY = ("api", "chat_template_kwargs", "layout", "request", "sampling", "s
 
 
 def _details(profile: "Profile") -> dict[str, Any]:
+    from localemp.utils.redaction import redact_settings
     from localemp.weights import find
 
-    details = profile.model_dump(mode="json")
+    details = redact_settings(profile.model_dump(mode="json"))
     if profile.kind != "chat":
         details = {key: value for key, value in details.items() if key not in _CHAT_ONLY}
     place = None if profile.hosted else find(profile)

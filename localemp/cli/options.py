@@ -58,6 +58,10 @@ _PROMPTS = (
                  show_default=True, help="auto is bfloat16 where the processor has it."),
 )  # fmt: skip
 
+_THINKING = click.option(
+    "--keep-thinking", is_flag=True, help="Replies begin with what the model thought; else it is apart."
+)
+
 _STRATEGY = (
     click.option("--strategy", "-s", default="zero-shot", show_default=True,
                  help="zero-shot, few-shot, similar, two-stage, knowledge, or parts joined by + (similar+two-stage)."),
@@ -65,6 +69,7 @@ _STRATEGY = (
     click.option("--given", multiple=True, type=click.Choice(["emotion", "situation"]),
                  help="two-stage: take the true one from the data; may be repeated."),
     click.option("--knowledge", type=_FILE, help="Commonsense inferences made beforehand."),
+    _THINKING,
 )  # fmt: skip
 
 _DATA = (
@@ -97,7 +102,7 @@ model_options = _with(_MODEL)
 strategy_options = _with(_STRATEGY)
 local_model_options = _with((_NAME, *_ENGINE, *_SAMPLING))
 prompt_options = _with(_PROMPTS)
-serve_options = _with((_NAME, *_PROMPTS, *_SAMPLING))
+serve_options = _with((_NAME, *_PROMPTS, *_SAMPLING, _THINKING))
 data_options = _with(_DATA)
 cluster_options = _with(_CLUSTER)
 
@@ -119,6 +124,8 @@ def recipe_of(options: dict[str, Any]) -> "Recipe":
     for name in ("temperature", "top_p"):
         if not math.isfinite(chosen.get(name) or 0):
             raise OptionError(f"--{name.replace('_', '-')} {chosen[name]} is no number to sample with")
+    if (base_url := chosen.get("base_url")) is not None and not base_url.strip():
+        raise OptionError("--base-url is empty", "name a server like http://localhost:8000/v1, or leave it out")
     if "shot_indices" in chosen:
         chosen["shot_indices"] = _indices(chosen["shot_indices"])
     chosen["engine_args"] = parse_engine_args(chosen.get("engine_args", ()))
@@ -131,9 +138,8 @@ def parse_engine_args(pairs: tuple[str, ...]) -> dict[str, Any]:
     Raises:
         OptionError: A text without "=".
     """
-    import json
-
     from localemp.errors import OptionError
+    from localemp.utils.json_reader import JSONError, parse_json
 
     options: dict[str, Any] = {}
     for pair in pairs:
@@ -141,8 +147,8 @@ def parse_engine_args(pairs: tuple[str, ...]) -> dict[str, Any]:
         if not equals or not name:
             raise OptionError(f"--engine-arg {pair!r} is not NAME=VALUE", "for example tensor_parallel_size=2")
         try:
-            options[name.replace("-", "_")] = json.loads(value)
-        except ValueError:
+            options[name.replace("-", "_")] = parse_json(value, storable=True)
+        except JSONError:
             options[name.replace("-", "_")] = {"True": True, "False": False}.get(value, value)
     return options
 

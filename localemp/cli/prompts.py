@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from localemp.cli.options import data_options, model_options, recipe_of, strategy_options
+from localemp.utils.text import json_line
 
 
 @click.group()
@@ -21,7 +22,6 @@ def prompts() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print the messages as JSON.")
 def show(index: int, as_json: bool, split: str, **options: Any) -> None:
     """Print every stage's messages for one dialogue, with token counts. Nothing is asked of the model."""
-    import json
     from dataclasses import asdict
 
     from localemp.assembly import Assembly
@@ -44,6 +44,6 @@ def show(index: int, as_json: bool, split: str, **options: Any) -> None:
         counted = stage.completion.prompt_tokens
         if as_json:
             messages = [asdict(message) for message in stage.messages]
-            click.echo(json.dumps({"stage": stage.name, "tokens": counted, "messages": messages}, ensure_ascii=False))
+            click.echo(json_line({"stage": stage.name, "tokens": counted, "messages": messages}))
         else:
             print_prompt(stage, counted)

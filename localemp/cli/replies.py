@@ -9,7 +9,9 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from localemp.cli.words import known
 from localemp.strategies.base import Stage
+from localemp.utils.text import for_terminal
 
 # Characters of what a speaker said that a table shows; `runs show --index` shows all.
 LONGEST_SHOWN = 600
@@ -24,7 +26,7 @@ def print_replies(records: Sequence[Mapping[str, Any]], title: str) -> None:
     table.add_column("Speaker", ratio=1)
     table.add_column("Reply", ratio=1)
     for record in records:
-        said = shorten(record["turns"][-1], LONGEST_SHOWN, placeholder=" ...")
+        said = shorten(next(reversed(record["turns"]), ""), LONGEST_SHOWN, placeholder=" ...")
         table.add_row(plain(record["id"]), plain(said), plain(record["reply"]))
     Console().print(table)
 
@@ -35,11 +37,13 @@ def print_record(record: Mapping[str, Any]) -> None:
     if "error" in record:
         console.print(plain(record["id"], "bold"), plain(record["error"]["type"], "red"))
         console.print(plain(record["error"]["message"]))
+        if hint := record["error"].get("hint"):
+            console.print(plain(f"next: {hint}", "dim"))
         return
     speakers = ("Speaker", "Listener")
     turns = [plain(f"{speakers[i % 2]}: {turn}") for i, turn in enumerate(record["turns"])]
-    known = ", ".join(f"{name}: {record[name]}" for name in ("emotion", "situation") if record[name])
-    console.print(Panel(Group(*turns, *([plain(known, "dim")] if known else [])), title=plain(record["id"])))
+    about = ", ".join(f"{name}: {record[name]}" for name in ("emotion", "situation") if record[name])
+    console.print(Panel(Group(*turns, *([plain(about, "dim")] if about else [])), title=plain(record["id"])))
     for shown in record["exemplars"]:
         score = "" if shown["score"] is None else f"  cosine {shown['score']:.4f}"
         console.print(plain(f"exemplar {shown['id']}{score}", "dim"))
@@ -68,18 +72,20 @@ def _print_stage(console: Console, number: int, stage: Mapping[str, Any]) -> Non
     said = [plain(f"{message['role']}: ", "bold") + plain(message["content"]) for message in stage["messages"]]
     cached = f", {stage['cached_tokens']} cached" if stage["cached_tokens"] else ""
     facts = (
-        f"{stage['prompt_tokens']} prompt tokens{cached}, {stage['completion_tokens']} reply tokens, "
+        f"{known(stage['prompt_tokens'])} prompt tokens{cached}, {known(stage['completion_tokens'])} reply tokens, "
         f"{stage['seconds']:.2f} s, {stage['finish_reason']}"
     )
     if stage["exemplars_dropped"]:
         facts += f", {stage['exemplars_dropped']} exemplars dropped"
+    # Runs from before thinking was set apart have none.
+    thought = [Text("thinking: ", "bold dim") + plain(stage["thinking"], "dim")] if stage.get("thinking") else []
     answer = Text("-> ", "bold green") + plain(stage["text"])
     console.print(
-        Panel(Group(*said, answer, *(plain(note, "yellow") for note in stage["notes"])),
+        Panel(Group(*said, *thought, answer, *(plain(note, "yellow") for note in stage["notes"])),
               title=f"Stage {number}: {stage['name']}", subtitle=plain(facts))
     )  # fmt: skip
 
 
 def plain(text: str, style: str = "") -> Text:
-    """Data as it is: no markup of rich in it, and nothing that moves a terminal's cursor."""
-    return Text("".join(sign for sign in str(text) if sign.isprintable() or sign in "\n\t"), style)
+    """Data as it is: no markup of rich in it, and control characters shown, not obeyed."""
+    return Text(for_terminal(str(text)), style)

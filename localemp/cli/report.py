@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from localemp.cli.study.opened import opened
 from localemp.cli.tables import print_table, table_options, write, write_tables
 
 if TYPE_CHECKING:
@@ -21,7 +22,11 @@ _OUT = click.Path(path_type=Path)
     "--study", "studies", type=_OUT, multiple=True, help="Add the tables of a study's folder; may be repeated."
 )
 @click.option("--common", is_flag=True, help="Score all runs on the dialogues that all of them answered.")
-@click.option("--published", type=_OUT, help="The paper's figures (TOML); docs/reporting.md has the form.")
+@click.option(
+    "--published",
+    metavar="none|FILE",
+    help="Leave the paper's rows out, or take others from a file (TOML); docs/reporting.md has the form.",
+)
 @click.option("--title", help="The page's title.")
 @click.option("--cases", type=click.IntRange(min=0), help="Dialogues in the page's case study; all by default.")
 def report(
@@ -32,7 +37,7 @@ def report(
     csv: Path | None,
     studies: tuple[Path, ...],
     common: bool,
-    published: Path | None,
+    published: str | None,
     title: str | None,
     cases: int | None,
 ) -> None:
@@ -46,7 +51,8 @@ def report(
     from localemp.reporting.report import Report
     from localemp.reporting.systems import read_systems
 
-    known = read_published(published)
+    known = read_published(Path(published) if published not in (None, "none") else None)
+    known = known.without_rows() if published == "none" else known
     systems = tuple(read_systems(runs, common))
     made = Report(systems, known, _results(studies, [system.name for system in systems]), cases)
     if html:
@@ -64,12 +70,11 @@ def _results(studies: tuple[Path, ...], runs: list[str]) -> "tuple[Table, ...]":
         return ()
     from localemp.reporting.systems import names_of
     from localemp.studies.figures import figures_of
-    from localemp.studies.study import Study
     from localemp.studies.tables import study_tables
 
     names = names_of(studies) if len(studies) > 1 else [""]
     return tuple(
         table
         for folder, name in zip(studies, names, strict=True)
-        for table in study_tables(figures_of(Study.read(folder)), name, runs)
+        for table in study_tables(figures_of(opened(folder)), name, runs)
     )

@@ -5,6 +5,9 @@ from typing import Any
 
 import click
 
+from localemp.cli.words import known
+from localemp.utils.text import for_terminal, json_line
+
 
 @click.group()
 def runs() -> None:
@@ -17,27 +20,32 @@ def list_(parent: Path) -> None:
     """List the runs in a folder (`runs` by default)."""
     from rich.console import Console
     from rich.table import Column, Table
-    from rich.text import Text
 
+    from localemp.cli.replies import plain
     from localemp.errors import OptionError, RunError
-    from localemp.runs import list_runs, read_manifest, read_records
+    from localemp.runs import count_lines, list_runs, read_manifest
+    from localemp.utils.files import is_folder
 
-    if not parent.is_dir() and parent != Path("runs"):
+    if not is_folder(parent) and parent != Path("runs"):
         raise OptionError(f"{parent} is no folder", "give the folder that holds the runs")
     table = Table(Column("Run", overflow="fold"), "Model", "Strategy", "Replies", "Failed", "Started")
+    damaged = []
     for folder in list_runs(parent):
         try:
-            manifest, records = read_manifest(folder), read_records(folder)
-        except RunError:
-            table.add_row(Text(str(folder)), "damaged", "", "", "", "")
+            manifest, (answered, failed) = read_manifest(folder), count_lines(folder)
+        except RunError as error:
+            damaged.append(error.message)
+            table.add_row(plain(str(folder)), "damaged", "", "", "", "")
             continue
-        settings, failed = manifest["settings"], sum("error" in record for record in records)
-        row = (settings["model"], settings["strategy"], len(records) - failed, failed, manifest["created"][:10])
-        table.add_row(Text(str(folder)), *(Text(str(cell)) for cell in row))
+        settings = manifest["settings"]
+        row = (settings.get("model", ""), settings.get("strategy", ""), answered, failed, manifest["created"][:10])
+        table.add_row(plain(str(folder)), *(plain(str(cell)) for cell in row))
     if not table.rows:
         click.echo(f"no runs in {parent}; `localemp generate` makes one")
         return
     Console().print(table)
+    for message in damaged:
+        click.echo(f"warning: {message}", err=True)
 
 
 @runs.command()
@@ -48,8 +56,6 @@ def list_(parent: Path) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print the lines as they are kept.")
 def show(run: Path, index: int | None, errors: bool, limit: int, as_json: bool) -> None:
     """Show a run's settings and replies, or one reply with everything behind it."""
-    import json
-
     from localemp.cli.replies import print_record, print_replies
     from localemp.errors import OptionError
     from localemp.runs import read_manifest, read_records
@@ -62,7 +68,7 @@ def show(run: Path, index: int | None, errors: bool, limit: int, as_json: bool) 
         records = [records[index]]
     if as_json:
         for record in records if index is not None else records[:limit]:
-            click.echo(json.dumps(record, ensure_ascii=False))
+            click.echo(json_line(record))
     elif index is not None:
         print_record(records[0])
     else:
@@ -77,10 +83,12 @@ def _print_manifest(manifest: dict[str, Any], records: list[dict[str, Any]]) -> 
 
     for name, value in manifest["settings"].items():
         if value not in (None, [], {}):
-            click.echo(f"{name}: {value if isinstance(value, str) else json.dumps(value)}")
+            click.echo(for_terminal(f"{name}: {value if isinstance(value, str) else json.dumps(value)}"))
     failed = sum("error" in record for record in records)
     stages = [stage for record in records for stage in record.get("stages", ())]
-    tokens = sum(stage["completion_tokens"] or 0 for stage in stages)
-    click.echo(f"{len(records) - failed} replies, {failed} failed, {len(stages)} calls, {tokens} reply tokens")
+    told = [tokens for stage in stages if (tokens := stage["completion_tokens"]) is not None]
+    tokens = known(sum(told) if told or not stages else None)
+    of = f" (of {len(told)} calls, the others do not say)" if 0 < len(told) < len(stages) else ""
+    click.echo(f"{len(records) - failed} replies, {failed} failed, {len(stages)} calls, {tokens} reply tokens{of}")
     for session in manifest["sessions"]:
-        click.echo(f"{session['started']}  {session['command']}")
+        click.echo(for_terminal(f"{session['started']}  {session['command']}"))

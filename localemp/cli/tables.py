@@ -6,7 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from localemp.utils.text import for_terminal
+
 if TYPE_CHECKING:
+    from rich.text import Text
+
     from localemp.reporting.tables import Cell, Row, Table
 
 _OUT = click.Path(path_type=Path)
@@ -69,23 +73,25 @@ def print_table(table: "Table") -> None:
     from rich.console import Console
     from rich.table import Column
     from rich.table import Table as Shown
-    from rich.text import Text
 
     console = Console()
     wide = console.width >= _WIDE
-    heads = [column if wide else column.replace(" ", "\n") for column in table.columns]
+    columns = map(for_terminal, table.columns)
+    heads = [column if wide else column.replace(" ", "\n") for column in columns]
     for number, part in enumerate(_parts(table, heads, console.width, wide)):
-        columns = [Column(Text(heads[place]), justify="right", no_wrap=True) for place in part]
-        head = Column(Text(table.head), overflow="fold", min_width=_NARROWEST_NAME)
-        title = Text(table.title) + Text(", continued" if number else "")
-        shown = Shown(head, *columns, title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, int(wide)))
-        for row in table.rows:
+        beside = [Column(_text(heads[place]), justify="right", no_wrap=True) for place in part]
+        head = Column(_text(table.head), overflow="fold", min_width=_NARROWEST_NAME)
+        title = _text(table.title, ", continued" if number else "")
+        shown = Shown(head, *beside, title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, int(wide)))
+        for rule, row in table.parted:
+            if rule:
+                shown.add_section()
             cells = [_shown(row.cells[place]) for place in part]
             shown.add_row(_name(row, wide), *cells, style="dim italic" if row.published else "")
         console.print(shown)
     for note in table.notes:
         mark = f"{note.mark}: " if note.mark else ""
-        console.print(Text.assemble((mark, "yellow"), (note.text, "dim")))
+        console.print(_text((mark, "yellow"), (note.text, "dim")))
     console.print()
 
 
@@ -108,15 +114,22 @@ def _parts(table: "Table", heads: Sequence[str], width: int, wide: bool) -> Iter
     yield part
 
 
-def _shown(cell: "Cell") -> Any:
-    from rich.text import Text
-
-    return Text.assemble(cell.text, (cell.mark, "bold yellow"))
+def _shown(cell: "Cell") -> "Text":
+    return _text(cell.text, (cell.mark, "bold yellow"))
 
 
-def _name(row: "Row", wide: bool) -> Any:
-    from rich.text import Text
-
-    about = f"\n{row.about}" if row.about and (wide or row.published) else ""
+def _name(row: "Row", wide: bool) -> "Text":
+    if row.published:  # one line: there are many of them
+        about = row.about if wide else row.about.removeprefix("the paper's ")
+        return _text(row.name, (f", {about}", "dim"))
+    about = f"\n{row.about}" if row.about and wide else ""
     warning = f"\n{row.warning}" if row.warning else ""
-    return Text.assemble(row.name, (warning, "yellow"), (about, "dim"))
+    return _text(row.name, (warning, "yellow"), (about, "dim"))
+
+
+def _text(*parts: str | tuple[str, str]) -> "Text":
+    """Texts, some with a style; names and texts of others are shown, whatever they hold, and not obeyed."""
+    from rich.text import Text
+
+    styled = [part if isinstance(part, tuple) else (part, "") for part in parts]
+    return Text.assemble(*((for_terminal(text), style) for text, style in styled))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from localemp.cli.options import model_options, recipe_of, strategy_options
+from localemp.utils.text import for_terminal
 
 if TYPE_CHECKING:
     from localemp.responder import Responder
@@ -19,7 +20,10 @@ if TYPE_CHECKING:
 @strategy_options
 @click.option("--stages", is_flag=True, help="Show everything behind the reply.")
 def respond(turns: tuple[str, ...], stages: bool, **options: Any) -> None:
-    """Answer TEXT once. Several texts are the turns of a dialogue: speaker, listener, speaker."""
+    r"""Answer TEXT once. Several texts are the turns of a dialogue: speaker, listener, speaker.
+
+    Control characters in a reply are written out (\x1b), also into a file: a terminal must not obey a model.
+    """
     from localemp.cli.replies import print_record
     from localemp.responder import as_dialogue
     from localemp.runs import response_record
@@ -35,7 +39,7 @@ def respond(turns: tuple[str, ...], stages: bool, **options: Any) -> None:
     if stages:
         print_record(response_record(response))
     else:
-        click.echo(response.reply)
+        click.echo(for_terminal(response.reply))
     if not response.reply:
         click.echo("the model said nothing; --stages shows what was sent", err=True)
 
@@ -53,6 +57,7 @@ async def _chat(stages: bool, options: dict[str, Any]) -> None:
     from localemp.cli.replies import print_record
     from localemp.errors import EngineError, FatalEngineError
     from localemp.runs import response_record
+    from localemp.strategies.cleaning import clean_reply
 
     turns: list[str] = []
     async with _open(options) as responder:
@@ -68,15 +73,17 @@ async def _chat(stages: bool, options: dict[str, Any]) -> None:
             except FatalEngineError:
                 raise
             except EngineError as error:
-                click.echo(f"{error.message}; say it again, or /new starts another dialogue", err=True)
+                told = f"{error.message}; say it again, or /new starts another dialogue"
+                click.echo(for_terminal(told), err=True)
                 continue
             if not response.reply:
                 click.echo("the model said nothing; say it in other words", err=True)
                 continue
-            turns += [said, response.reply]
+            # What the model thought is no turn of the dialogue.
+            turns += [said, clean_reply(response.raw)]
             if stages:
                 print_record(response_record(response))
-            click.echo(f"listener: {response.reply}")
+            click.echo(f"listener: {for_terminal(response.reply)}")
 
 
 def _typed() -> str:

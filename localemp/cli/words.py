@@ -4,3 +4,8 @@
 def count(number: int, one: str, many: str | None = None) -> str:
     """A number with its noun: "1 reply", "1,200 replies"."""
     return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
+def known(number: float | None, decimals: int = 0) -> str:
+    """A number, or that nobody knows it."""
+    return "unknown" if number is None else f"{number:.{decimals}f}"

@@ -2,13 +2,13 @@
 
 import gzip
 import hashlib
+import lzma
 import shutil
 import tarfile
 import tempfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO, cast
 
 import httpx
 
@@ -16,6 +16,8 @@ from localemp.data.empathetic_dialogues import SPLITS, split_file
 from localemp.errors import DataError
 
 ARCHIVE_URL = "https://dl.fbaipublicfiles.com/parlai/empatheticdialogues/empatheticdialogues.tar.gz"
+LARGEST, _MOST_MEMBERS = 2**30, 1_000
+"""Bytes of an archive, packed and unpacked, and files in it; the texts of the data set have 21 MB."""
 ARCHIVE_SHA256 = "56f234d77b7dd1f005fd365bb17769cfe346c3c84295b69bc069c8ccb83be03d"
 
 
@@ -69,10 +71,13 @@ def _download(url: str, target: Path, progress: Callable[[int, int | None], None
     try:
         with httpx.stream("GET", url, headers=as_it_is, follow_redirects=True, timeout=30) as response:
             response.raise_for_status()
-            size = int(response.headers.get("content-length", 0)) or None
+            told = response.headers.get("content-length", "")
+            size = int(told) if told.isdecimal() and len(told) < 20 else None
             with target.open("wb") as file:
                 for chunk in response.iter_raw(1 << 16):
                     file.write(chunk)
+                    if file.tell() > LARGEST:
+                        raise DataError(url, f"the server sends more than {LARGEST // 2**20} MiB", hint)
                     if progress is not None:
                         progress(file.tell(), size)
     except httpx.HTTPStatusError as error:
@@ -82,16 +87,24 @@ def _download(url: str, target: Path, progress: Callable[[int, int | None], None
 
 
 def _unpack(archive: Path, temporary: Path, targets: list[Path]) -> None:
-    """Copy the splits out of the archive; none of its own paths is ever written to."""
+    """Copy the splits out of the archive; none of its own paths is ever written to, and no link is followed."""
+    missing = {target.name: target for target in targets}
+    unpacked = 0
     try:
         with tarfile.open(archive) as tar:
-            members = {Path(member.name).name: member for member in tar if member.isfile()}
-            for target in targets:
+            for number, member in enumerate(tar, 1):
+                unpacked += member.size
+                if unpacked > LARGEST or number > _MOST_MEMBERS:  # told by what stands before a member's content
+                    raise DataError(archive.name, "the archive holds more than any data set", "fetch it again")
+                target = missing.get(Path(member.name).name) if member.isfile() else None
+                if target is None or (content := tar.extractfile(member)) is None:
+                    continue
                 with (temporary / target.name).open("wb") as copy:
-                    shutil.copyfileobj(cast(IO[bytes], tar.extractfile(members[target.name])), copy)
-    except KeyError as error:
-        raise DataError(archive.name, f"the archive lacks {error.args[0]}") from error
-    except (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError) as error:
+                    shutil.copyfileobj(content, copy)
+                del missing[target.name]
+    except (tarfile.TarError, gzip.BadGzipFile, lzma.LZMAError, zlib.error, EOFError, ValueError) as error:
         raise DataError(archive.name, f"not a readable tar archive ({error})") from error
+    if missing:
+        raise DataError(archive.name, f"the archive lacks {next(iter(missing))}")
     for target in targets:
         (temporary / target.name).replace(target)

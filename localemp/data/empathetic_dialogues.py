@@ -1,22 +1,23 @@
-"""EmpatheticDialogues (Rashkin et al. 2019): reads the official files and builds instances.
+"""EmpatheticDialogues (Rashkin et al. 2019): reads its files and builds instances.
 
-The official CSV is no CSV: one row a line, fields between plain commas, a comma inside a text written `_comma_`,
-nothing quoted, stray `"` left as people typed them, and further fields at the end of some test rows. `speaker_idx` is
-a worker's number, so who speaks follows from the order of `utterance_idx` alone: speaker first, then in turn. Files
-that somebody saved again with a CSV library are quoted properly; they are recognised and read as such.
+`csv_rows.py` reads the rows of a file, `turn_taking.py` says who speaks. What is odd in a file is logged as a warning,
+with its lines.
 """
 
-import csv
-import re
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import Literal, get_args
 
+from localemp.data.csv_rows import columns_of, rows_of
 from localemp.data.textfile import read_lines
+from localemp.data.turn_taking import TurnTaking, Utterance
 from localemp.dialogue import Dialogue
 from localemp.errors import DataError, UnknownNameError
+from localemp.utils.files import is_file
+from localemp.utils.text import one_line
 
 Split = Literal["train", "valid", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
@@ -26,8 +27,7 @@ _FILE_STEMS: dict[Split, tuple[str, ...]] = {
     "valid": ("valid", "dev", "validation"),
     "test": ("test",),
 }
-_NEEDED = ("conv_id", "utterance_idx", "context", "prompt", "utterance")
-_COLUMNS = "conv_id,utterance_idx,context,prompt,speaker_idx,utterance,selfeval,tags"
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,8 @@ class Conversation:
         id: The `conv_id`.
         emotion: One of the 32 emotions (the column `context`).
         situation: What the speaker was told to talk about (the column `prompt`).
-        turns: What was said, speaker first, alternating; commas restored, nothing else changed.
+        turns: What was said, speaker first, alternating; commas restored, and nothing else changed but what
+            `turn_taking.py` says.
     """
 
     id: str
@@ -53,22 +54,33 @@ def read_conversations(path: Path) -> list[Conversation]:
     Raises:
         DataError: The file cannot be read, has no header or no rows, or a row is not in the official format.
     """
-    rows: dict[str, dict[int, list[str]]] = {}
     lines = read_lines(path)
-    at = _header(path, lines[0])
-    for number, fields in _rows(path, lines, at):
-        index = fields[at["utterance_idx"]]
+    at = columns_of(path, lines[0])
+    about: dict[str, tuple[str, str]] = {}
+    said: dict[str, dict[int, Utterance]] = {}
+
+    def text(fields: list[str], column: str) -> str:
+        return fields[at[column]].replace("_comma_", ",")
+
+    for number, fields in rows_of(path, lines, at):
+        index, key = fields[at["utterance_idx"]], fields[at["conv_id"]]
         try:
             turn = int(index)
         except ValueError as error:
-            raise DataError(path, f"utterance_idx {index!r} is not a whole number", line=number) from error
-        conversation = rows.setdefault(fields[at["conv_id"]], {})
+            raise DataError(path, f"utterance_idx {one_line(index)!r} is not a whole number", line=number) from error
+        conversation = said.setdefault(key, {})
         if turn in conversation:
-            raise DataError(path, f"utterance {turn} of {fields[at['conv_id']]} is there twice", line=number)
-        conversation[turn] = fields
-    if not rows:
+            raise DataError(path, f"utterance {turn} of {one_line(key)} is there twice", line=number)
+        who = "".join(fields[at["speaker_idx"] : at["speaker_idx"] + 1]).strip() if "speaker_idx" in at else ""
+        conversation[turn] = Utterance(number, turn, who, text(fields, "utterance"))
+        about.setdefault(key, (text(fields, "context").strip(), text(fields, "prompt")))
+    if not said:
         raise DataError(path, "a header and no rows", "give a file with at least one conversation")
-    return [_conversation(key, [turns[turn] for turn in sorted(turns)], at) for key, turns in rows.items()]
+    taking = TurnTaking({key: [turns[turn] for turn in sorted(turns)] for key, turns in said.items()})
+    conversations = [Conversation(key, *about[key], taking.turns(key)) for key in said]
+    for note in taking.notes():
+        _log.warning("%s: %s", path, note)
+    return conversations
 
 
 def clean_instances(conversations: Iterable[Conversation]) -> list[Dialogue]:
@@ -131,63 +143,7 @@ def canonical_split(name: str) -> Split:
 def split_file(folder: Path, split: Split) -> Path | None:
     """The file of a split in a folder, such as `test.csv` or `valid.csv.gz`; None where there is none."""
     names = (folder / f"{stem}{suffix}" for stem in _FILE_STEMS[split] for suffix in (".csv", ".csv.gz"))
-    return next((path for path in names if path.is_file()), None)
-
-
-def _header(path: Path, line: str) -> dict[str, int]:
-    """Where each column is."""
-    names = [name.strip() for name in next(csv.reader([line]), [])]
-    missing = [name for name in _NEEDED if name not in names]
-    if missing:
-        raise DataError(path, f"the header lacks {', '.join(missing)}", f"the first line must be {_COLUMNS}", line=1)
-    return {name: names.index(name) for name in names}
-
-
-def _rows(path: Path, lines: list[str], at: dict[str, int]) -> Iterable[tuple[int, list[str]]]:
-    """Line number and fields of every row."""
-    width = 1 + max(at[name] for name in _NEEDED)
-    quoted = _is_quoted(lines, len(at))
-    for number, line in enumerate(lines[1:], 2):
-        if not line.strip():
-            continue
-        fields = next(csv.reader([line])) if quoted and '"' in line else line.split(",")
-        if len(fields) < width:
-            raise DataError(path, f"{len(fields)} fields, expected {len(at)}", f"the columns are {_COLUMNS}", number)
-        if len(fields) > len(at) and any(
-            _is_prose(fields[at[name]]) for name in at.keys() & {"speaker_idx", "selfeval"}
-        ):
-            raise DataError(path, "a comma inside a text", "write it _comma_, or quote the text as CSV does", number)
-        yield number, fields
-
-
-# A field that a CSV library quoted because it had to: for the comma or the quote (doubled) in it. One of the official
-# file that merely starts and ends with a quote is none.
-_HAD_TO_QUOTE = r'"(?:[^",]|"")*(?:,|"")(?:[^"]|"")*"'
-_QUOTED_WHERE_NEEDED = re.compile(rf'(?:{_HAD_TO_QUOTE}|[^",]*)(?:,(?:{_HAD_TO_QUOTE}|[^",]*))*')
-_QUOTED_EVERYWHERE = re.compile(r'(?:"(?:[^"]|"")*"|[^",]*)(?:,(?:"(?:[^"]|"")*"|[^",]*))*')
-
-
-def _is_quoted(lines: list[str], columns: int) -> bool:
-    """Whether a CSV library wrote the file: every line with a quote is properly quoted and gives enough fields."""
-    pattern = _QUOTED_EVERYWHERE if '"' in lines[0] else _QUOTED_WHERE_NEEDED
-    return all(
-        pattern.fullmatch(line) is not None and len(next(csv.reader([line]))) >= columns
-        for line in lines
-        if '"' in line
-    )
-
-
-def _is_prose(field: str) -> bool:
-    """Whether a field of numbers and marks ("5|5|5_2|2|5") holds words instead: a stray comma shifted the columns."""
-    return re.search(r"\s[^\W\d]|[^\W\d]\s", field) is not None
-
-
-def _conversation(key: str, rows: list[list[str]], at: dict[str, int]) -> Conversation:
-    def text(row: list[str], column: str) -> str:
-        return row[at[column]].replace("_comma_", ",")
-
-    turns = tuple(text(row, "utterance") for row in rows)
-    return Conversation(key, text(rows[0], "context").strip(), text(rows[0], "prompt"), turns)
+    return next((path for path in names if is_file(path)), None)
 
 
 def _without_quotes(text: str) -> str:

@@ -8,13 +8,14 @@ One object a line. Only `turns` is required, and null is the same as leaving a k
 are never shown. Without it a dialogue is its own conversation. Other keys are somebody's own columns, left alone.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
 from localemp.data.textfile import read_lines
 from localemp.dialogue import Dialogue
 from localemp.errors import DataError
+from localemp.utils.json_reader import JSONError, kind_of, parse_json
+from localemp.utils.text import is_well_formed
 
 _EXAMPLE = 'each line is one JSON object, such as {"turns": ["I lost my job today."]}'
 
@@ -34,9 +35,9 @@ def read_jsonl(path: Path) -> list[Dialogue]:
         if not line.strip():
             continue
         try:
-            dialogue = _dialogue(json.loads(line), number)
-        except json.JSONDecodeError as error:
-            raise DataError(path, f"not JSON: {error.msg} at character {error.colno}", _EXAMPLE, number) from error
+            dialogue = _dialogue(parse_json(line), number)
+        except JSONError as error:
+            raise DataError(path, str(error), _EXAMPLE, number) from error
         except _LineError as error:
             raise DataError(path, str(error), error.hint, number) from error
         if dialogue.id in line_of:
@@ -59,7 +60,7 @@ class _LineError(ValueError):
 
 def _dialogue(record: Any, number: int) -> Dialogue:
     if not isinstance(record, dict):
-        raise _LineError(f"expected a JSON object, found {_kind(record)}", _EXAMPLE)
+        raise _LineError(f"expected a JSON object, found {kind_of(record)}", _EXAMPLE)
     if record.get("turns") is None:
         raise _LineError('no "turns"', _EXAMPLE)
     turns = _texts(record["turns"], "turns")
@@ -89,18 +90,15 @@ def _text(record: dict[str, Any], key: str) -> str | None:
 
 def _texts(values: Any, key: str) -> tuple[str, ...]:
     if not isinstance(values, list):
-        raise _LineError(f'"{key}" must be a list of texts, found {_kind(values)}', _EXAMPLE if key == "turns" else "")
+        raise _LineError(
+            f'"{key}" must be a list of texts, found {kind_of(values)}', _EXAMPLE if key == "turns" else ""
+        )
     return tuple(_checked(value, f'"{key}", item {position},') for position, value in enumerate(values, 1))
 
 
 def _checked(value: Any, what: str) -> str:
     if not isinstance(value, str):
-        raise _LineError(f"{what} must be a text, found {_kind(value)}")
-    if not value.isascii() and any("\ud800" <= character <= "\udfff" for character in value):
+        raise _LineError(f"{what} must be a text, found {kind_of(value)}")
+    if not is_well_formed(value):
         raise _LineError(f"{what} holds half of a surrogate pair, which no file can store")
     return value.strip()
-
-
-def _kind(value: Any) -> str:
-    names = {dict: "an object", list: "a list", str: "a text", bool: "true or false", type(None): "null"}
-    return names.get(type(value), "a number")

@@ -20,7 +20,8 @@ from localemp.data.empathetic_dialogues import (
 from localemp.data.jsonl import read_jsonl
 from localemp.dialogue import Dialogue
 from localemp.errors import DataError, OptionError, UnknownNameError
-from localemp.paths import cache_dir, resource
+from localemp.paths import at_home, cache_dir, resource
+from localemp.utils.files import is_folder
 
 Instances = Literal["clean", "published"]
 INSTANCES: tuple[Instances, ...] = get_args(Instances)
@@ -47,7 +48,7 @@ class Source:
     @property
     def splits(self) -> tuple[Split, ...]:
         """The splits that a folder holds; none where the source is a single file."""
-        return tuple(split for split in SPLITS if self.path.is_dir() and split_file(self.path, split))
+        return tuple(split for split in SPLITS if is_folder(self.path) and split_file(self.path, split))
 
 
 def find_source(source: str) -> Source:
@@ -60,15 +61,15 @@ def find_source(source: str) -> Source:
         return Source(resource("prompts", "dialogues", "samples.jsonl" if source == "samples" else "train.jsonl"), True)
     if source == EMPATHETIC_DIALOGUES:
         folder = cache_dir("data", "empathetic_dialogues")
-        if not folder.is_dir():
+        if not is_folder(folder):
             raise DataError(folder, "EmpatheticDialogues is not on this machine", "run `localemp data pull` first")
         return Source(folder, False)
-    path = Path(source).expanduser()
+    path = at_home(source)
     try:
         path.stat()
     except OSError as error:
         raise DataError(source, "no such file, folder or named source that can be read", _NAMES) from error
-    if path.is_dir():
+    if is_folder(path):
         return Source(path, False)
     match Path(path.name.removesuffix(".gz")).suffix:
         case ".csv":
@@ -121,7 +122,7 @@ def csv_file(found: Source, split: Split) -> Path:
     Raises:
         DataError: The folder does not hold that split.
     """
-    if not found.path.is_dir():
+    if not is_folder(found.path):
         return found.path
     file = split_file(found.path, split)
     if file is None:
@@ -143,7 +144,7 @@ def pool_source(source: str) -> str:
     found = find_source(source)
     if found.is_jsonl:
         return "bundled"
-    return source if found.path.is_dir() else str(found.path.parent)
+    return source if is_folder(found.path) else str(found.path.parent)
 
 
 def data_hash(dialogues: Iterable[Dialogue]) -> str:

@@ -57,7 +57,7 @@ class Stats:
             utterances=len(words),
             instances=len(instances),
             turns_per_context=fmean(len(one.turns) for one in instances) if instances else 0.0,
-            words_per_utterance=fmean(words),
+            words_per_utterance=fmean(words) if words else 0.0,
             words_per_reply=fmean(reply_words) if reply_words else None,
             emotions=dict(sorted(by_emotion.items(), key=lambda item: (-item[1], item[0]))),
         )

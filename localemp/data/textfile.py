@@ -1,35 +1,71 @@
-"""Reads a text file whole, plain or gzipped, into lines that keep their numbers."""
+"""Reads a text file, plain or gzipped, into lines that keep their numbers; what unpacks without end is refused."""
 
 import gzip
+import os
 import zlib
+from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Literal
 
 from localemp.errors import DataError
+from localemp.utils.lines import LongLineError, Readable
+from localemp.utils.lines import read_lines as bounded_lines
 
 _GZIP_MAGIC = b"\x1f\x8b"
+LARGEST_TEXT, MOST_LINES = 4 * 2**30, 20_000_000
+"""Bytes of a file's text, and its lines."""
+MOST_UNPACKED, ALWAYS_UNPACKED = 100, 16 * 2**20
+"""How many times its own size a packed file may hold; data sets have 3 to 6. So much it may hold whatever its size."""
 
 
-def read_lines(path: Path) -> list[str]:
+def read_lines(path: Path, errors: Literal["strict", "replace"] = "strict") -> list[str]:
     r"""Lines of a UTF-8 file, without their ends; gzip is recognised by content, not by name.
 
     Only ``\n`` ends a line: texts of the data sets may hold other characters that `str.splitlines` would split at.
 
+    Args:
+        path: The file.
+        errors: Whether what is no UTF-8 is an error, or replaced.
+
     Raises:
-        DataError: The file is not there, cannot be read, is empty, is not UTF-8, or is a broken gzip file.
+        DataError: The file is not there, cannot be read, is empty, is not UTF-8, is a broken gzip file, or holds more
+            than any data set; or one of its lines does.
     """
     try:
-        raw = path.read_bytes()
-        if raw.startswith(_GZIP_MAGIC):
-            raw = gzip.decompress(raw)
+        lines = list(_texts(path, errors))
+    except LongLineError as error:
+        raise DataError(
+            path, str(error), "no data set has such a line; is it another kind of file?", error.line
+        ) from error
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise DataError(path, f"broken or cut gzip file ({error})", "fetch or copy the file again") from error
     except OSError as error:
         raise DataError(path, error.strerror or str(error), "check the path and its permissions") from error
-    try:
-        text = raw.decode("utf-8-sig")  # spreadsheets put a byte order mark in front
-    except UnicodeDecodeError as error:
-        line = raw.count(b"\n", 0, error.start) + 1
-        raise DataError(path, "not UTF-8 text", "save the file as UTF-8", line) from error
-    if not text.strip():
+    if not any(map(str.strip, lines)):
         raise DataError(path, "the file is empty", "give a file with at least one dialogue")
-    return [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")]
+    return lines
+
+
+def _texts(path: Path, errors: str) -> Iterator[str]:
+    with ExitStack() as stack:
+        file = stack.enter_context(path.open("rb"))
+        content: Readable = file
+        largest, what = LARGEST_TEXT, ""
+        if file.peek(len(_GZIP_MAGIC)).startswith(_GZIP_MAGIC):
+            content = stack.enter_context(gzip.GzipFile(fileobj=file))
+            if size := os.fstat(file.fileno()).st_size:  # a pipe has none
+                largest = min(largest, max(ALWAYS_UNPACKED, MOST_UNPACKED * size))
+            what = " when it is unpacked"
+        total = 0
+        for number, line in enumerate(bounded_lines(content), 1):
+            total += len(line)
+            if total > largest or number > MOST_LINES:
+                most = f"{largest / 2**20:,.0f} MiB" if total > largest else f"{MOST_LINES:,} lines"
+                raise DataError(path, f"it has more than {most}{what}", "is it the right file?", number)
+            try:
+                # Spreadsheets put a byte order mark in front.
+                text = line.decode("utf-8-sig" if number == 1 else "utf-8", errors)
+            except UnicodeDecodeError as error:
+                raise DataError(path, "not UTF-8 text", "save the file as UTF-8", number) from error
+            yield text.removesuffix("\n").removesuffix("\r")

@@ -11,6 +11,8 @@ from types import TracebackType
 from typing import Any, Self
 
 from localemp.dialogue import Message
+from localemp.errors import StillThinkingError
+from localemp.utils.text import is_well_formed, well_formed
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +39,10 @@ class Sampling:
 class Completion:
     """What came back for one list of messages.
 
+    Texts are well-formed, whatever an engine gives them.
+
     Attributes:
-        text: The text as the model sent it.
+        text: The text as the model sent it, without what it thought before.
         finish_reason: "stop", "length", or what the server said.
         prompt_tokens: Tokens of the prompt, None where the server does not count.
         completion_tokens: Tokens of the text, None where the server does not count.
@@ -46,6 +50,7 @@ class Completion:
         seconds: From the call to the last token, waiting in the queue included.
         cost: US dollars, None where the model has no known price.
         notes: What had to be changed to get an answer ("temperature dropped: the model refuses it").
+        thinking: What it thought before it answered, where that is set apart or marked; without marks.
     """
 
     text: str
@@ -56,6 +61,22 @@ class Completion:
     seconds: float = 0.0
     cost: float | None = None
     notes: tuple[str, ...] = ()
+    thinking: str = ""
+
+    def __post_init__(self) -> None:
+        for name in ("text", "thinking", "finish_reason"):
+            if not is_well_formed(text := getattr(self, name)):
+                object.__setattr__(self, name, well_formed(text))
+
+    def said(self) -> str:
+        """The text.
+
+        Raises:
+            StillThinkingError: There is none: the tokens were used up before the model had thought to the end.
+        """
+        if self.thinking.strip() and not self.text.strip():
+            raise StillThinkingError
+        return self.text
 
 
 class Engine(ABC):

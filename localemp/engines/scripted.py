@@ -9,7 +9,8 @@ The file is JSON lines. The first entry that matches answers; nothing but `reply
 
 match    a part of the messages' text; an entry without it answers everything
 where    "prompt" (default) looks in all messages, "last" in the last user message only
-reply    the text; of a list, each use takes the next, and after the last the first again
+reply    the text; of a list, each use takes the next, and after the last the first again; a thought is marked as
+         models mark it: "<think>Sad.</think>Oh no."
 seconds  how long the answer takes; 0 by default
 error    "engine", "fatal" or "too-long": raised in place of a reply; `reply` is then its message
 times    how often the entry answers before it is used up; always by default
@@ -17,7 +18,6 @@ times    how often the entry answers before it is used up; always by default
 
 import asyncio
 import hashlib
-import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,6 +29,8 @@ from localemp.dialogue import Message
 from localemp.engines.base import Completion, Engine, Sampling
 from localemp.errors import DataError, EngineError, FatalEngineError, PromptTooLongError
 from localemp.forms import mistakes
+from localemp.protocol.thinking import split_thinking
+from localemp.utils.json_reader import JSONError, parse_json
 
 _HINT = 'an entry looks like {"match": "lost my job", "reply": "I am so sorry to hear that."}'
 
@@ -84,8 +86,10 @@ class ScriptedEngine(Engine):
         try:
             raw = path.read_bytes()
             lines = raw.decode("utf-8-sig").split("\n")
-        except (OSError, UnicodeDecodeError) as error:
-            raise DataError(path, f"cannot be read as a script: {error}") from error
+        except OSError as error:
+            raise DataError(path, f"cannot be read as a script: {error.strerror or error}", _HINT) from error
+        except UnicodeDecodeError as error:
+            raise DataError(path, "not UTF-8 text", _HINT, raw.count(b"\n", 0, error.start) + 1) from error
         entries = [_entry(path, number, line) for number, line in enumerate(lines, 1) if line.strip()]
         if not entries:
             raise DataError(path, "the script has no entries", _HINT)
@@ -108,8 +112,9 @@ class ScriptedEngine(Engine):
         if entry.error is not None:
             kind = FatalEngineError if entry.error == "fatal" else EngineError
             raise kind(str(text or f"{self._source} says to fail here"))
-        reply = str(text)
-        return Completion(reply, "stop", words, len(reply.split()), seconds=time.perf_counter() - begun)
+        said, thinking = split_thinking(str(text))
+        seconds = time.perf_counter() - begun
+        return Completion(said, "stop", words, len(str(text).split()), seconds=seconds, thinking=thinking)
 
     def describe(self) -> dict[str, Any]:
         """Which script answers, for the manifest."""
@@ -133,8 +138,8 @@ class ScriptedEngine(Engine):
 
 def _entry(path: Path, number: int, line: str) -> Entry:
     try:
-        return Entry.model_validate(json.loads(line))
-    except json.JSONDecodeError as error:
-        raise DataError(path, f"no JSON: {error.msg} at column {error.colno}", _HINT, line=number) from error
+        return Entry.model_validate(parse_json(line))
+    except JSONError as error:
+        raise DataError(path, str(error), _HINT, line=number) from error
     except ValidationError as error:
         raise DataError(path, mistakes(error), _HINT, line=number) from error

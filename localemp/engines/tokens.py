@@ -9,7 +9,10 @@ from transformers import AutoTokenizer
 
 from localemp.data_only import read_settings
 from localemp.dialogue import Message
-from localemp.errors import WeightsError
+from localemp.errors import EngineError, WeightsError
+from localemp.utils.text import one_line
+
+_LONGEST_CONTEXT = 10**9  # tokens; configurations that know none write larger numbers
 
 
 class PromptTokenizer:
@@ -44,24 +47,43 @@ class PromptTokenizer:
         probe = [Message("system", "localemp-probe"), Message("user", "hello")]
         try:
             return self.has_chat_template and "localemp-probe" in self.render(probe)
-        except Exception:  # templates raise whatever their Jinja code raises
+        except EngineError:
             return False
 
+    @property
+    def special_tokens(self) -> list[str]:
+        """What decoding leaves out of a text."""
+        return list(self.tokenizer.all_special_tokens)
+
     def encode(self, messages: Sequence[Message]) -> list[int]:
-        """Token ids of the prompt."""
+        """Token ids of the prompt; raises as `render` does."""
+        return self.ids(self.render(messages))
+
+    def ids(self, prompt: str) -> list[int]:
+        """Token ids of a rendered prompt."""
         # A chat template writes special tokens itself.
-        return list(self.tokenizer(self.render(messages), add_special_tokens=not self.has_chat_template)["input_ids"])
+        return list(self.tokenizer(prompt, add_special_tokens=not self.has_chat_template)["input_ids"])
 
     def render(self, messages: Sequence[Message]) -> str:
-        """The prompt as text: through the chat template, or as plain text where there is none."""
+        """The prompt as text: through the chat template, or as plain text where there is none.
+
+        Raises:
+            EngineError: The template refuses these messages.
+        """
         if not self.has_chat_template:
             return "\n\n".join(message.content for message in messages)
         turns = [{"role": message.role, "content": message.content} for message in messages]
-        return str(
-            self.tokenizer.apply_chat_template(
-                turns, tokenize=False, add_generation_prompt=True, **self.template_options
+        try:
+            return str(
+                self.tokenizer.apply_chat_template(
+                    turns, tokenize=False, add_generation_prompt=True, **self.template_options
+                )
             )
-        )
+        except Exception as error:  # templates raise whatever their Jinja code raises
+            raise EngineError(
+                f"the model's chat template refuses the dialogue: {type(error).__name__}: {one_line(str(error))}",
+                "--layout transcript sends it as one message",
+            ) from error
 
 
 def context_length(folder: Path) -> int:
@@ -75,6 +97,6 @@ def context_length(folder: Path) -> int:
     inner = config.get("text_config")
     for part in (config, inner if isinstance(inner, dict) else {}):
         for key in ("max_position_embeddings", "n_positions", "seq_length"):
-            if type(part.get(key)) is int and part[key] > 0:
+            if type(part.get(key)) is int and 0 < part[key] <= _LONGEST_CONTEXT:
                 return int(part[key])
     raise WeightsError(f"{path}: it does not say how long a context may be", "write a profile with context_length")

@@ -25,16 +25,19 @@ from localemp.engines.vllm_process import (
     known_reason,
     leave_room,
     new_log,
+    reason,
     require_vllm,
     stop_with_us,
     vllm_version,
 )
+from localemp.engines.vllm_thinking import Thoughts
 from localemp.errors import EngineError, FatalEngineError, OptionError, PromptTooLongError, UnknownNameError
 from localemp.output import output_to
 
 if TYPE_CHECKING:
     from multiprocessing.process import BaseProcess
 
+    from vllm import SamplingParams
     from vllm.v1.engine.async_llm import AsyncLLM
 
 _PATIENCE = 10  # seconds that its processes have to end
@@ -83,6 +86,7 @@ class VLLMEngine(Engine):
         self.log = log or new_log()
         self.fixed_length: int | None = None
         self._llm: AsyncLLM | None = None
+        self._thoughts: Thoughts | None = None
         self._log_start = 0
         self._platform = ""
         self._processes: set[BaseProcess] = set()
@@ -93,54 +97,65 @@ class VLLMEngine(Engine):
 
         Raises:
             FatalEngineError: vLLM is not installed or cannot start; says why in one line, and where the whole log is.
-            UnknownNameError: An engine argument that vLLM does not have.
+            UnknownNameError: An engine argument, or a reasoning parser, that vLLM does not have.
             OptionError: An engine argument's value that vLLM refuses.
         """
         await asyncio.to_thread(self._start)
 
     async def chat(self, messages: Sequence[Message], sampling: Sampling) -> Completion:
-        """Answer one list of messages; requests in flight at once share vLLM's batches."""
-        if self._llm is None:
+        """Answer one list of messages; requests in flight at once share vLLM's batches. See `Engine.chat`."""
+        if self._llm is None or self._thoughts is None:
             raise FatalEngineError("the engine is not started", "use `async with engine:` or `await engine.start()`")
+        started = time.perf_counter()
+        prompt = self.tokenizer.render(messages)
+        ids = self.tokenizer.ids(prompt)
+        max_tokens = self.fixed_length or sampling.max_tokens
+        if len(ids) + max_tokens > self.max_model_len:
+            raise PromptTooLongError(len(ids), max_tokens, self.max_model_len)
+        final = None
+        try:
+            params = self._params(sampling, max_tokens, self._thoughts.keep_marks)
+            async for output in self._llm.generate({"prompt_token_ids": ids}, params, uuid.uuid4().hex):
+                final = output
+        except Exception as error:  # vLLM has a dozen kinds for a request, and few have a base in common
+            from vllm.v1.engine.exceptions import EngineDeadError
+
+            if self._llm.errored or isinstance(error, EngineDeadError):
+                raise FatalEngineError(
+                    f"vLLM's engine died: {first_error(self._said())}", f"its log: {self.log}"
+                ) from error
+            raise EngineError(f"vLLM refused the request: {reason(error)}") from error
+        if final is None:
+            raise EngineError("vLLM ended the request without an answer", f"its log: {self.log}")
+        answer = final.outputs[0]
+        if answer.finish_reason in ("error", "abort"):
+            raise EngineError(f"vLLM ended the request by {answer.finish_reason}", f"its log: {self.log}")
+        said, thinking = self._thoughts.split(answer.text, prompt)
+        return Completion(
+            text=said,
+            finish_reason=answer.finish_reason or "unknown",
+            prompt_tokens=len(ids),
+            completion_tokens=len(answer.token_ids),
+            cached_tokens=final.num_cached_tokens,
+            seconds=time.perf_counter() - started,
+            thinking=thinking,
+        )
+
+    def _params(self, sampling: Sampling, max_tokens: int, keep_marks: bool) -> "SamplingParams":
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
-        from vllm.v1.engine.exceptions import EngineDeadError
 
-        started = time.perf_counter()
-        prompt, fixed = self.tokenizer.encode(messages), self.fixed_length
-        max_tokens = fixed or sampling.max_tokens
-        if len(prompt) + max_tokens > self.max_model_len:
-            raise PromptTooLongError(len(prompt), max_tokens, self.max_model_len)
-        params = SamplingParams(
+        fixed = self.fixed_length is not None
+        return SamplingParams(
             max_tokens=max_tokens,
             temperature=sampling.temperature,
             top_p=sampling.top_p,
             seed=sampling.seed,
             stop=[] if fixed else list(sampling.stop),
-            ignore_eos=fixed is not None,
+            ignore_eos=fixed,
             structured_outputs=StructuredOutputsParams(json=sampling.schema) if sampling.schema and not fixed else None,
             output_kind=RequestOutputKind.FINAL_ONLY,
-        )
-        final = None
-        try:
-            async for output in self._llm.generate({"prompt_token_ids": prompt}, params, uuid.uuid4().hex):
-                final = output
-        except EngineDeadError as error:
-            raise FatalEngineError(
-                f"vLLM's engine died: {first_error(self._said())}", f"its log: {self.log}"
-            ) from error
-        except ValueError as error:
-            raise EngineError(f"vLLM refused the request: {error}") from error
-        if final is None:
-            raise EngineError("vLLM ended the request without an answer", f"its log: {self.log}")
-        answer = final.outputs[0]
-        return Completion(
-            text=answer.text,
-            finish_reason=answer.finish_reason or "unknown",
-            prompt_tokens=len(prompt),
-            completion_tokens=len(answer.token_ids),
-            cached_tokens=final.num_cached_tokens,
-            seconds=time.perf_counter() - started,
+            skip_special_tokens=not keep_marks,
         )
 
     async def close(self) -> None:
@@ -193,9 +208,7 @@ class VLLMEngine(Engine):
             except UnknownNameError:
                 raise
             except (ValueError, TypeError) as error:  # pydantic's validation errors are ValueErrors
-                raise OptionError(
-                    f"vLLM refuses these settings: {_first_line(error)}", f"its log: {self.log}"
-                ) from error
+                raise OptionError(f"vLLM refuses these settings: {reason(error)}", f"its log: {self.log}") from error
             except Exception as error:  # whatever stops vLLM from starting ends here
                 raise self._cannot_start(error) from error
 
@@ -209,6 +222,7 @@ class VLLMEngine(Engine):
         for name in self.options:
             if name not in known:
                 raise UnknownNameError("engine argument", name, sorted(known))
+        self._thoughts = Thoughts(self.tokenizer, self.options)
         self._platform = current_platform.device_name
         if current_platform.is_cpu():
             self.options = cpu_defaults() | self.options
@@ -244,11 +258,4 @@ class VLLMEngine(Engine):
         said = self._said()
         if known := known_reason(f"{said}\n{error}", lambda name: f"--engine-arg {name}"):
             return FatalEngineError(*known)
-        return FatalEngineError(
-            f"vLLM could not start: {first_error(said) or _first_line(error)}", f"its log: {self.log}"
-        )
-
-
-def _first_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return " ".join(lines[:3]) or type(error).__name__
+        return FatalEngineError(f"vLLM could not start: {first_error(said) or reason(error)}", f"its log: {self.log}")

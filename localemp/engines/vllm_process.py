@@ -17,6 +17,7 @@ from typing import Any
 
 from localemp.errors import FatalEngineError
 from localemp.paths import cache_dir
+from localemp.utils.text import one_line, well_formed
 
 CPU_KV_CACHE_BYTES = 4 * 2**30
 _USUAL_SHARE = 0.92  # of a GPU's memory that vLLM 0.32 takes unless it is told otherwise
@@ -127,6 +128,14 @@ def first_error(said: str) -> str:
         return ""
     detail = _VALIDATION.match(said, found.start(1))  # pydantic says on the next line what is wrong
     return (detail or found).group(1).strip()
+
+
+def reason(error: BaseException) -> str:
+    """What an exception of vLLM says, in one line: some say nothing themselves, and their cause does."""
+    while not str(error).strip() and error.__cause__ is not None:
+        error = error.__cause__
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return one_line(well_formed(" ".join(lines[:3])), 300) or type(error).__name__
 
 
 # What is missing behind the first beginning is missing behind the others, too: it is not begun again from those.

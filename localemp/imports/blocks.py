@@ -7,13 +7,17 @@ else is an error: it means that the file is of another kind, or that a block is 
 
 import ast
 import re
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from localemp.errors import DataError
 from localemp.imports.items import Item
+from localemp.utils.text import well_formed
 
+# A text of a list with what ends it; no character is looked at twice.
+_ITEM = re.compile(r"""\s*+('(?:[^'\\]|\\.)*+'|"(?:[^"\\]|\\.)*+")\s*+([,\]])""")
 _HEAD = 200  # lines that are looked at to see what a file is
 
 
@@ -119,12 +123,32 @@ class Blocks:
 
 
 def _turns(text: str) -> tuple[str, ...]:
-    """The turns of a context; a list that Python cannot read counts as one turn."""
+    """The turns of a context; what begins like a list and is no list of texts counts as one turn."""
     if text.startswith("["):
+        return _listed(text) or tuple(filter(None, [text.strip("[]'\"")]))
+    return tuple(turn.strip() for turn in text.split("[SEP]") if turn.strip())
+
+
+def _listed(text: str) -> tuple[str, ...]:
+    """The texts of a Python list as `print` writes it; none where it is anything else.
+
+    Only single texts are given to Python's own reader: what is nested deeply enough ends the interpreter.
+    """
+    turns, start = [], 1
+    while item := _ITEM.match(text, start):
         try:
-            turns = ast.literal_eval(text)
-        except (ValueError, SyntaxError, MemoryError, RecursionError):
-            return (text.strip("[]'\""),)
-        if isinstance(turns, list) and all(isinstance(turn, str) for turn in turns):
-            return tuple(turns)
-    return tuple(turn.strip() for turn in re.split(r"\[SEP\]", text) if turn.strip())
+            turns.append(_text(item[1]))
+        except (ValueError, SyntaxError):  # a broken escape
+            return ()
+        start = item.end()
+        if item[2] == "]":
+            break
+    return tuple(turns) if text[start - 1 :] == "]" else ()
+
+
+def _text(literal: str) -> str:
+    """What a text in quotation marks says."""
+    if "\\" not in literal:
+        return literal[1:-1]
+    with warnings.catch_warnings(action="ignore"):  # of escapes that are none
+        return well_formed(str(ast.literal_eval(literal)))

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,14 +27,3 @@ class Item:
     reference: str | None = None
     emotion: str | None = None
     feeling: str | None = None
-
-
-def kind_of(value: Any) -> str:
-    """What a JSON value is, in words: "a number", "null"."""
-    names = {dict: "an object", list: "a list", str: "a text", bool: "true or false", type(None): "null"}
-    return names.get(type(value), "a number")
-
-
-def is_whole(text: str) -> bool:
-    """Whether no half of a surrogate pair is in a text; JSON can hold one, files and hashes cannot."""
-    return text.isascii() or not any("\ud800" <= character <= "\udfff" for character in text)

@@ -45,7 +45,7 @@ def letters(text: str) -> str:
 
 # Tokenised contractions are joined again ("was n't"), then written out where the systems' word list does it, anywhere
 # in a word, as theirs does.
-_SPLIT_OFF = re.compile(r"\s+(?=n't\b|'(?:s|m|re|ve|ll|d)\b)")
+_SPLIT_OFF = re.compile(r"(?<!\s)\s++(?=n't\b|'(?:s|m|re|ve|ll|d)\b)")
 _CONTRACTIONS = {
     **{f"{word}n't": f"{word} not" for word in ("do", "does", "did", "could", "are", "is", "was", "were", "would")},
     **{f"{word}'s": f"{word} is" for word in ("it", "that", "what", "there", "he", "she")},
@@ -97,15 +97,25 @@ def _by_order(ours: Sequence[str], theirs: Sequence[str]) -> Rows:
     for place, row in _rising(pairs):
         rows[place] = row
     places = _places(theirs)
+    ends = _next_rows(rows, len(theirs))
     start = 0
     for place, text in enumerate(ours):
         if rows[place] is None and text in places:
-            end = next((row for row in rows[place + 1 :] if row is not None), len(theirs))
-            free = places[text][bisect_left(places[text], start) :][:1]
-            rows[place] = free[0] if free and free[0] < end else None
+            free = bisect_left(places[text], start)
+            if free < len(places[text]) and places[text][free] < ends[place]:
+                rows[place] = places[text][free]
         found = rows[place]
         start = start if found is None else found + 1
     return rows
+
+
+def _next_rows(rows: Rows, end: int) -> list[int]:
+    """For every place the row that is known next after it, or the end."""
+    found = [end] * len(rows)
+    for place in range(len(rows) - 2, -1, -1):
+        after = rows[place + 1]
+        found[place] = found[place + 1] if after is None else after
+    return found
 
 
 def _places(texts: Sequence[str]) -> dict[str, list[int]]:

@@ -1,9 +1,6 @@
 """Reads replies made elsewhere into `Replies`, matched to the published rows where a data set is given."""
 
-import gzip
-import zlib
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -109,18 +106,11 @@ def _lines(path: Path) -> list[str]:
     try:
         return read_lines(path)
     except DataError as error:
-        if error.line is None:
+        if not isinstance(error.__cause__, UnicodeDecodeError):
             raise
-        seen = looks_like(_leniently(path))
+        seen = looks_like(read_lines(path, errors="replace"))
         guess = f"; this looks like {seen}" if seen else ""
         raise DataError(path, f"not UTF-8 text{guess}", error.hint, error.line) from error
-
-
-def _leniently(path: Path) -> list[str]:
-    raw = path.read_bytes()
-    with suppress(OSError, EOFError, zlib.error):
-        raw = gzip.decompress(raw)
-    return raw.decode("utf-8", errors="replace").split("\n")
 
 
 def _choose(wanted: str | None, hypotheses: Sequence[str], chosen: Format) -> str:

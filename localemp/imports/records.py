@@ -1,14 +1,15 @@
 """Formats of JSON: our own lines, ParlAI's world logs, and the lists of EmpDG's `models_result.json`."""
 
-import json
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from localemp.errors import DataError
-from localemp.imports.items import Item, is_whole, kind_of
+from localemp.imports.items import Item
 from localemp.imports.lines import REPLY
+from localemp.utils.json_reader import JSONError, kind_of, parse_json
+from localemp.utils.text import is_well_formed
 
 _EXAMPLE = 'each line is one JSON object, such as {"id": "a", "reply": "Oh no!"}'
 _LOGS = "give the .jsonl of `parlai eval_model --save-world-logs True --report-filename NAME`"
@@ -44,12 +45,10 @@ def read_jsonl(path: Path, lines: Sequence[str]) -> list[Item]:
         reply, reference, emotion, feeling = (
             _text(path, number, record, key) for key in ("reply", "reference", "emotion", "feeling")
         )
-        turns = record.get("turns") or []
-        if not isinstance(turns, list) or not all(isinstance(turn, str) for turn in turns):
-            raise DataError(path, '"turns" must be a list of texts', _EXAMPLE, number)
+        turns = _texts(path, number, record, "turns")
         numbered = identity is not None and re.fullmatch("0|[1-9][0-9]{0,8}", identity)
         row = len(items) if identity is None else int(identity) if numbered else None
-        items.append(Item(number, {REPLY: reply or ""}, identity, row, tuple(turns), reference, emotion, feeling))
+        items.append(Item(number, {REPLY: reply or ""}, identity, row, turns, reference, emotion, feeling))
     return items
 
 
@@ -79,9 +78,9 @@ def read_parlai(path: Path, lines: Sequence[str]) -> list[Item]:
             ):
                 raise DataError(path, "an exchange is not what the teacher and what the model said", _LOGS, number)
             teacher, model = exchange
-            labels = teacher.get("eval_labels") or teacher.get("labels") or [None]
+            labels = _texts(path, number, teacher, "eval_labels") or _texts(path, number, teacher, "labels")
             spoken = _text(path, number, teacher, "text") or ""
-            label = _text(path, number, {"label": labels[0]}, "label")
+            label = labels[0].strip() if labels else None
             reply = _text(path, number, model, "text")
             if reply is None:
                 raise DataError(path, 'the model\'s side of an exchange has no "text"', _LOGS, number)
@@ -104,18 +103,20 @@ def read_lists(path: Path, lines: Sequence[str]) -> list[Item]:
         DataError: It is no such object, or a list is of another length or holds something else than texts.
     """
     try:
-        lists = json.loads("\n".join(lines))
-    except json.JSONDecodeError as error:
-        raise DataError(path, f"not JSON: {error.msg}", "the file is cut or damaged", error.lineno) from error
+        lists = parse_json("\n".join(lines))
+    except JSONError as error:
+        raise DataError(path, str(error), "the file is cut or damaged", error.line) from error
     if not isinstance(lists, dict) or not isinstance(lists.get(_REFERENCES), list) or len(lists) < 2:
         raise DataError(path, 'no object of lists with one under "ref"', "give models_result.json")
     references = lists[_REFERENCES]
     for name, texts in lists.items():
+        if not is_well_formed(name):
+            raise DataError(path, f"half of a surrogate pair in the name {name!r}", "no file can store it; take it out")
         if not isinstance(texts, list) or len(texts) != len(references):
             has = f"{len(texts):,} texts" if isinstance(texts, list) else kind_of(texts)
             raise DataError(path, f"{name!r} has {has}, and {_REFERENCES!r} {len(references):,}", "the file is damaged")
         for place, text in enumerate(texts):
-            if not isinstance(text, str) or not is_whole(text):
+            if not isinstance(text, str) or not is_well_formed(text):
                 what = "half of a surrogate pair" if isinstance(text, str) else kind_of(text)
                 raise DataError(path, f"item {place} of {name!r} is {what}, not a text", "replies must be texts")
     systems = {name: texts for name, texts in lists.items() if name != _REFERENCES}
@@ -136,9 +137,9 @@ def _objects(path: Path, lines: Sequence[str], hint: str) -> Iterator[tuple[int,
         if not line.strip():
             continue
         try:
-            record = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise DataError(path, f"not JSON: {error.msg} at character {error.colno}", hint, number) from error
+            record = parse_json(line)
+        except JSONError as error:
+            raise DataError(path, str(error), hint, number) from error
         if not isinstance(record, dict):
             raise DataError(path, f"expected a JSON object, found {kind_of(record)}", hint, number)
         yield number, record
@@ -146,8 +147,8 @@ def _objects(path: Path, lines: Sequence[str], hint: str) -> Iterator[tuple[int,
 
 def _first_object(lines: Sequence[str]) -> dict[str, Any]:
     try:
-        record = json.loads(next(filter(str.strip, lines), ""))
-    except json.JSONDecodeError:
+        record = parse_json(next(filter(str.strip, lines), ""))
+    except JSONError:
         return {}
     return record if isinstance(record, dict) else {}
 
@@ -158,6 +159,13 @@ def _text(path: Path, number: int, record: dict[str, Any], key: str) -> str | No
         return None
     if not isinstance(value, str):
         raise DataError(path, f'"{key}" must be a text, found {kind_of(value)}', "replies are texts", number)
-    if not is_whole(value):
+    if not is_well_formed(value):
         raise DataError(path, f'"{key}" holds half of a surrogate pair', "no file can store it; take it out", number)
     return value.strip()
+
+
+def _texts(path: Path, number: int, record: dict[str, Any], key: str) -> tuple[str, ...]:
+    values = record.get(key) or []
+    if not isinstance(values, list) or not all(isinstance(value, str) and is_well_formed(value) for value in values):
+        raise DataError(path, f'"{key}" must be a list of texts', "without halves of surrogate pairs", number)
+    return tuple(values)

@@ -4,7 +4,6 @@ Texts are computed in batches of one length in tokens, so that nothing is padded
 needs no mask, and the company that a text happens to be in cannot change its vectors.
 """
 
-import json
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ from transformers import AutoConfig, AutoModel, AutoTokenizer
 from localemp.device import pick_device
 from localemp.errors import LocalempError, OptionError, WeightsError
 from localemp.quiet import quiet_transformers
+from localemp.utils.json_reader import load_json
 
 DTYPES = ("float32", "bfloat16")
 
@@ -198,10 +198,11 @@ def _at(model: Any, path: str) -> Any:
 
 def _wants_space(folder: Path, config: Any) -> bool:
     """Whether bert-score, which asks for the tokenizer's class, would have a space put before texts."""
-    settings = folder / "tokenizer_config.json"
-    named = json.loads(settings.read_text("utf-8")).get("tokenizer_class") if settings.is_file() else None
+    path = folder / "tokenizer_config.json"
+    settings = load_json(path) if path.is_file() else {}
+    named = settings.get("tokenizer_class") if isinstance(settings, dict) else None
     named = named or getattr(config, "tokenizer_class", None)
-    return named.removesuffix("Fast") in _SPACED_TOKENIZERS if named else config.model_type in _SPACED_MODELS
+    return str(named).removesuffix("Fast") in _SPACED_TOKENIZERS if named else config.model_type in _SPACED_MODELS
 
 
 def _limit(tokenizer: Any, config: Any) -> int:

@@ -11,8 +11,6 @@ from typing import Any
 from localemp.errors import RunError
 from localemp.runs import newest, read_lines, read_manifest
 
-_REPAIR = "repair its line in responses.jsonl"
-
 
 @dataclass(frozen=True, slots=True)
 class Reply:
@@ -105,7 +103,7 @@ def replies_of(folder: Path, manifest: Mapping[str, Any], lines: Sequence[tuple[
     records = newest(lines)
     settings = manifest["settings"]
     asked = "emotion" not in (settings.get("given") or ())
-    items = tuple(_reply(record, folder, asked) for record in records if "reply" in record)
+    items = tuple(_reply(record, asked) for record in records if "reply" in record)
     failed = len(records) - len(items)
     if not items:
         raise RunError(f"{folder}: no replies yet", "the command that made the run goes on with it")
@@ -136,18 +134,8 @@ def _twice(lines: Sequence[tuple[int, Mapping[str, Any]]]) -> list[str]:
     return [f"{len(doubled):,} ids have two replies, of which the later one counts: {', '.join(doubled[:3])}{more}"]
 
 
-def _reply(record: Mapping[str, Any], folder: Path, asked: bool) -> Reply:
+def _reply(record: Mapping[str, Any], asked: bool) -> Reply:
     """A line of a run as a reply; `asked` says whether stage 1, where there is one, was asked for the emotion."""
-    known = {name: record.get(name) for name in ("id", "reply", "reference", "emotion")}
-    try:
-        feeling = next((stage["text"] for stage in record.get("stages", ()) if stage["name"] == "feeling"), None)
-        turns = tuple(record.get("turns") or ())
-    except (KeyError, TypeError) as error:
-        raise RunError(f"{folder}: the stages or turns of {record['id']!r} cannot be read", _REPAIR) from error
-    if isinstance(record.get("turns"), str) or not all(isinstance(turn, str) for turn in turns):
-        raise RunError(f"{folder}: the turns of {record['id']!r} are no list of texts", _REPAIR)
-    for name, value in {**known, "stage text": feeling}.items():
-        if not (isinstance(value, str) or (value is None and name not in ("id", "reply"))):
-            raise RunError(f"{folder}: the {name} of {record['id']!r} is not text: {value!r:.40}", _REPAIR)
+    feeling = next((stage["text"] for stage in record["stages"] if stage["name"] == "feeling"), None)
     named = feeling if asked else None
-    return Reply(record["id"], record["reply"], known["reference"], known["emotion"], named, turns)
+    return Reply(record["id"], record["reply"], record["reference"], record["emotion"], named, tuple(record["turns"]))

@@ -8,7 +8,6 @@ embeddings) is kept from one to the next.
 """
 
 import json
-import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,15 +15,22 @@ from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Annotated, Any, Literal, Protocol
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from localemp.errors import DataError, LocalempError, OptionError, UnknownNameError
+from localemp.forms import mistakes
 from localemp.metrics.base import Metric, Score, Signature
 from localemp.metrics.bleu import Bleu
 from localemp.metrics.distinct import Distinct
 from localemp.metrics.emotion import EMOTION_METRICS
 from localemp.metrics.pairing import pair
 from localemp.metrics.replies import Replies
+from localemp.utils.files import is_folder, write_atomically
+from localemp.utils.json_reader import JSONError, load_json
+from localemp.utils.redaction import redact_settings
+from localemp.utils.text import one_line
 
 # Every metric that needs no model, by the name that tables have; call one for the metric.
 METRICS: Mapping[str, Callable[[], Metric]] = {
@@ -42,6 +48,7 @@ BERTSCORE = ("P_BERT", "R_BERT", "F_BERT")
 # All names in the order of the paper's Tables 1 and 3, then the second columns.
 ORDER = ("Dist-1", "Dist-2", *BERTSCORE, "B-2", "B-4", "Acc", *(name for name in METRICS if name not in
          ("Dist-1", "Dist-2", "B-2", "B-4", "Acc")))  # fmt: skip
+Finite = Annotated[float, Field(allow_inf_nan=False)]
 PAPERS_BERT = ("roberta-large", 17)
 SCORES = "scores.json"
 LOWER_CASED = "its replies are in lower case: B-2 lower and B-4 lower are the fair columns"
@@ -169,7 +176,7 @@ def _bertscores(replies: Replies, bertscore: BertScoreLike | None) -> list[Score
 
 def scores_path(source: Path, hypothesis: str = "") -> Path:
     """Where the scores of a run (a folder) or of another's file, or of one hypothesis of it, are kept."""
-    if source.is_dir():
+    if is_folder(source):
         return source / SCORES
     which = re.sub(r"[^\w+-]+", "-", hypothesis)
     return source.with_name(".".join(filter(None, [source.name, which, SCORES])))
@@ -186,11 +193,10 @@ def write_scores(path: Path, scored: Scored) -> None:
     """
     created = datetime.now(UTC).isoformat(timespec="seconds")
     scored = replace(scored, scores=(*_with_earlier(path, scored),))
-    kept = {"format": 1, "created": created, **scored.as_dict(), "versions": _versions()}
-    temporary = path.with_name(f".{path.name}.new")
+    told = scored.as_dict() | {"source": redact_settings(scored.source)}
+    kept = {"format": 1, "created": created, **told, "versions": _versions()}
     try:
-        temporary.write_text(json.dumps(kept, indent=2, ensure_ascii=False, allow_nan=False) + "\n", "utf-8")
-        temporary.replace(path)
+        write_atomically(path, json.dumps(kept, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
     except OSError as error:
         raise DataError(path, f"cannot be written: {error.strerror or error}", "choose another --out") from error
 
@@ -202,16 +208,20 @@ def read_scores(path: Path) -> Scored:
         DataError: There is no such file, or it holds no scores.
     """
     try:
-        kept = json.loads(path.read_text("utf-8"))
-        if kept["format"] != 1:
-            raise DataError(path, f"scores of format {kept['format']}, known: 1", "score again with this localemp")
-        scores = tuple(_score(each) for each in kept["scores"])
-        return Scored(kept["name"], scores, tuple(kept["notes"]), kept["source"], kept.get("replies_sha256", ""))
+        kept = load_json(path, storable=True)
+        if isinstance(kept, dict) and kept.get("format", 1) != 1:
+            raise DataError(
+                path, f"scores of format {one_line(str(kept['format']))}, known: 1", "score again with this localemp"
+            )
+        found = _KeptScores.model_validate(kept)
     except OSError as error:
         raise DataError(path, f"cannot be read: {error.strerror or error}", "`localemp score` writes it") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (JSONError, ValidationError) as error:
+        what = mistakes(error) if isinstance(error, ValidationError) else str(error)
         hint = "`localemp score` writes scores: scores.json beside a run, FILE.scores.json beside another's FILE"
-        raise DataError(path, "holds no scores", hint) from error
+        raise DataError(path, f"holds no scores: {what}", hint) from error
+    scores = tuple(_score(each) for each in found.scores)
+    return Scored(found.name, scores, tuple(found.notes), redact_settings(found.source), found.replies_sha256)
 
 
 def _with_earlier(path: Path, scored: Scored) -> list[Score]:
@@ -229,14 +239,43 @@ def _with_earlier(path: Path, scored: Scored) -> list[Score]:
     return [scores[name] for name in ORDER if name in scores]
 
 
-def _score(kept: dict[str, Any]) -> Score:
-    told = dict(kept["signature"])
-    name, items, ids = told.pop("metric"), told.pop("items"), told.pop("items_sha256")
-    signature = Signature(name, tuple(told.items()), items, ids)
-    hidden = kept["name"] in METRICS and METRICS[kept["name"]]().hidden
-    if kept["value"] is not None and not math.isfinite(kept["value"]):
-        raise ValueError("a score is no number")
-    return Score(kept["name"], kept["value"], signature, kept.get("reason", ""), hidden)
+class _Kept(BaseModel):
+    model_config = ConfigDict(strict=True)
+
+
+class _KeptSignature(_Kept):
+    """Its settings are whatever else is there."""
+
+    model_config = ConfigDict(strict=True, extra="allow")
+    __pydantic_extra__: dict[str, str | int | Finite | bool | None]
+
+    metric: str
+    items: Annotated[int, Field(ge=0, lt=2**53)]
+    items_sha256: str
+
+
+class _KeptScore(_Kept):
+    name: str
+    value: Finite | None
+    signature: _KeptSignature
+    reason: str = ""
+
+
+class _KeptScores(_Kept):
+    format: Literal[1]
+    name: str
+    scores: list[_KeptScore]
+    notes: list[str]
+    source: dict[str, Any]
+    replies_sha256: str = ""
+
+
+def _score(kept: _KeptScore) -> Score:
+    told = kept.signature
+    settings = tuple((told.__pydantic_extra__ or {}).items())
+    signature = Signature(told.metric, settings, told.items, told.items_sha256)
+    hidden = kept.name in METRICS and METRICS[kept.name]().hidden
+    return Score(kept.name, kept.value, signature, kept.reason, hidden)
 
 
 def _versions() -> dict[str, str]:

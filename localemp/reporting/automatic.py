@@ -1,32 +1,28 @@
 """The tables of automatic metrics: the paper's columns (its Tables 1 and 3), and other ways of counting beside them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from localemp.metrics.base import Score
 from localemp.metrics.scoring import BERTSCORE, ORDER, other_bertscore
 from localemp.reporting.comparing import Marks
-from localemp.reporting.published import MISSING, Published, PublishedTable
+from localemp.reporting.counterparts import grouped, notes, paper_rows
+from localemp.reporting.published import Published
 from localemp.reporting.systems import System
 from localemp.reporting.tables import NOT_AVAILABLE, Cell, Note, Row, Table, listed, not_available, number
 
 PAPER = ("Dist-1", "Dist-2", *BERTSCORE, "B-2", "B-4", "Acc")
 SECOND = tuple(name for name in ORDER if name not in PAPER)
 UNITS = "BERTScore from 0 to 1, all others x100. `localemp compare` tells which differences are more than chance."
-AS_PRINTED = (
-    "Rows in grey are the paper's figures as printed, of its own systems on its 5,255 test rows: the same dialogues as "
-    "ours only where a run answered all of `--instances published`. {sources}"
-)
 
 
 def automatic_tables(systems: Sequence[System], published: Published) -> list[Table]:
-    """The paper's columns, and a second table of what is beside them where there is any."""
-    known = published.of("automatic")
-    papers = [table.row(row, PAPER) for table in known for row in table.rows]
-    notes = [*_system_notes(systems), Note(_about_paper(known) if known else MISSING), Note(UNITS)]
-    first = _table("automatic", "As in the paper's Tables 1 and 3", systems, PAPER, papers, notes)
+    """The paper's columns, ours and theirs, and a second table of what is beside them where there is any."""
+    told = [*_system_notes(systems), *notes(systems, published), Note(UNITS)]
+    first = _table("automatic", "As in the paper's Tables 1 and 3", systems, PAPER, published, told)
     shown = tuple(name for name in SECOND if any(name in system.scores for system in systems))
     title = "The same, counted in other ways"
-    return [first, _table("automatic-second", title, systems, shown, [], [])] if shown else [first]
+    return [first, _table("automatic-second", title, systems, shown)] if shown else [first]
 
 
 def _table(
@@ -34,13 +30,13 @@ def _table(
     title: str,
     systems: Sequence[System],
     columns: tuple[str, ...],
-    papers: Sequence[Row],
-    notes: Sequence[Note],
+    published: Published | None = None,
+    told: Sequence[Note] = (),
 ) -> Table:
     marks = Marks(systems, columns)
     everyone = [system.name for system in systems]
     reasons: dict[str, dict[str, list[str]]] = {}
-    rows = []
+    ours: dict[str, Row] = {}
     for system in systems:
         cells = [_replies(system)]
         for column in columns:
@@ -48,18 +44,36 @@ def _table(
             if cell.value is None:
                 reasons.setdefault(cell.about, {}).setdefault(column, []).append(system.name)
             cells.append(cell)
-        rows.append(Row(system.name, tuple(cells), system.about, warning=system.warning))
-    papers = [Row(row.name, (Cell("", about=row.about), *row.cells), row.about, True) for row in papers]
+        ours[system.name] = Row(system.name, tuple(cells), system.about, warning=system.warning)
     return Table(
         key,
         "automatic",
         title,
         "System",
         ("Replies", *columns),
-        (*rows, *papers),
-        (*marks.notes, *not_available(reasons, everyone), *notes),
+        tuple(ours.values() if published is None else _with_paper(ours, systems, published, columns)),
+        (*marks.notes, *not_available(reasons, everyone), *told),
         _made(systems, columns, everyone),
     )
+
+
+def _with_paper(
+    ours: Mapping[str, Row], systems: Sequence[System], published: Published, columns: tuple[str, ...]
+) -> Iterator[Row]:
+    """Each group of our rows with its counterparts beneath it, then what else the paper has."""
+    groups = grouped(systems, published)
+    paired = {pair for _, pairs in groups for pair in pairs}
+    others = [
+        (table.number, name)
+        for table in published.of("automatic")
+        for name in table.names
+        if (table.number, name) not in paired
+    ]
+    blank = Cell("", about="not in the paper's table")
+    for members, pairs in (*groups, ([], others)):
+        yield from (ours[system.name] for system in members)
+        for row in paper_rows(published, pairs, columns, beside=bool(members)):
+            yield replace(row, cells=(blank, *row.cells))
 
 
 def _cell(column: str, score: Score | None, mark: str) -> Cell:
@@ -71,14 +85,12 @@ def _cell(column: str, score: Score | None, mark: str) -> Cell:
 
 
 def decimals(column: str) -> int:
-    """How many decimals a metric is shown with."""
-    return 3 if column in BERTSCORE else 2
+    """How many decimals a metric is shown with, as in the paper."""
+    return 4 if column in BERTSCORE else 2
 
 
 def _replies(system: System) -> Cell:
-    first = next(iter(system.scores.values()), None)
-    count = len(system.replies) if system.replies is not None else first.signature.items if first else 0
-    return Cell(f"{count:,}", count, "replies that were scored")
+    return Cell(f"{system.count:,}", system.count, "replies that were scored")
 
 
 def _made(systems: Sequence[System], columns: Sequence[str], everyone: Sequence[str]) -> tuple[tuple[str, str], ...]:
@@ -101,7 +113,3 @@ def _system_notes(systems: Sequence[System]) -> list[Note]:
         for note in dict.fromkeys((*system.notes, *other_bertscore(system.scores.values()))):
             told.setdefault(note, []).append(system.name)
     return [Note(f"{listed(names)}: {note}") for note, names in told.items()]
-
-
-def _about_paper(tables: Sequence[PublishedTable]) -> str:
-    return AS_PRINTED.format(sources="; ".join(f"Table {table.number}: {table.source}" for table in tables))

@@ -55,14 +55,16 @@ def figures(systems: Sequence[System], efforts: Sequence[Effort], automatic: Tab
 
 def _metrics(table: Table) -> Figure:
     charts = []
+    # Of the paper's rows only those that stand beside ours: all would hide them.
+    shown = [row for row in table.rows if row.beside or not row.published]
     for index, column in enumerate(table.columns):
-        rows = [row for row in table.rows if row.cells[index].value is not None]
+        rows = [row for row in shown if row.cells[index].value is not None]
         if column != "Replies" and any(not row.published for row in rows):
             charts.append(svg.dots(column, [_dot(row, index) for row in rows]))
     hollow = any(cell.mark for row in table.rows for cell in row.cells)
     legend = [("dot", "run")]
     legend += [("dot hollow", "made in another way or on other dialogues than most; see the table's notes")] * hollow
-    legend += [("dot dim", "the paper")] * any(row.published for row in table.rows)
+    legend += [("dot dim", "the paper")] * any(row.published for row in shown)
     caption = "Each metric has a scale of its own, written at its top, from 0 unless the values are close together."
     told = tuple(legend) if len(legend) > 1 else ()
     return Figure("metrics", "How do the strategies score?", tuple(charts), caption, told)

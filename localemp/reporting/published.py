@@ -1,26 +1,35 @@
-"""The paper's own figures, as data with their source (`published.toml`); a person may give a fuller file."""
+"""The paper's own figures as printed, with table and section (`published.toml`); a person may give another file.
+
+    known = read_published()
+    known.table_of(6).figure("Empathy", "Spearman").value    # 0.485
+
+Figures are texts, so that trailing zeros stay as the paper prints them.
+"""
 
 import math
-import tomllib
+import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from localemp.errors import DataError
 from localemp.forms import mistakes
 from localemp.metrics.scoring import BERTSCORE, ORDER
-from localemp.reporting.tables import NOT_GIVEN, Cell, Row, number
+from localemp.reporting.tables import NOT_GIVEN, Cell, Note, Row, Table, number
+from localemp.utils.text import one_line
+from localemp.utils.toml_reader import TOMLError, load_toml
 
 SHIPPED = Path(__file__).with_name("published.toml")
-MISSING = (
-    "The paper's rows are not in this copy of localemp: its tables could not be read where localemp was built, and no "
-    "figure is written from memory. --published FILE adds them; docs/reporting.md has the file's form."
-)
 _FORM = "docs/reporting.md has the form of this file"
 _STRICT = ConfigDict(extra="forbid", frozen=True, strict=True)
+_PRINTED = re.compile(r"-?\d+(\.\d+)?%?")
+_MISSING = {"-": "not in the paper's table", "": "empty in the paper's table"}
 
 Text = Annotated[str, Field(min_length=1)]
+Whole = Annotated[int, Field(ge=-(10**9), le=10**9)]
+Printed = str | int | float
 
 
 class PublishedTable(BaseModel):
@@ -30,19 +39,21 @@ class PublishedTable(BaseModel):
         number: As the paper counts.
         kind: Beside which of our tables it belongs.
         title: What it is, in our words.
+        head: What its rows are.
         columns: Our names of what it has: "Dist-1", "F_BERT", "B-2", "Acc".
-        source: Where its figures were read: edition and page. Needed as soon as there is a row.
-        rows: The system's name, then a figure for every column, "-" where the paper has none.
+        source: Where its figures were read: table and section. Needed as soon as there is a row.
+        rows: A name, then a figure for every column: "-" where the paper has a dash, "" where it has nothing.
     """
 
     model_config = _STRICT
 
-    number: int
+    number: Whole
     kind: Literal["automatic", "people", "correlation"]
     title: Text
+    head: Text = "System"
     columns: list[Text] = []
     source: str = ""
-    rows: list[list[str | int | float]] = []
+    rows: list[list[Printed]] = []
 
     @model_validator(mode="after")
     def _belongs_together(self) -> Self:
@@ -58,22 +69,98 @@ class PublishedTable(BaseModel):
                 raise ValueError(f"rows: row {count} has {len(row)} entries, a name and the columns make {expected}")
             if not isinstance(row[0], str) or not row[0].strip():
                 raise ValueError(f"rows: row {count} does not begin with a name")
-            for column, value in zip(self.columns, row[1:], strict=True):
-                if value != "-" and (isinstance(value, str) or not math.isfinite(value)):
-                    raise ValueError(f'rows: row {count} ({row[0]}), {column}: {value!r} is no number and not "-"')
-                if column in BERTSCORE and isinstance(value, int | float) and not -1 <= value <= 1:
-                    raise ValueError(f"rows: row {count} ({row[0]}), {column}: {value} is not between 0 and 1")
+            for column, figure in zip(self.columns, row[1:], strict=True):
+                if wrong := _wrong(figure, self.kind, column):
+                    raise ValueError(f"rows: row {count} ({row[0]}), {column}: {wrong}")
+        if twice := [name for name in self.names if self.names.count(name) > 1]:
+            raise ValueError(f"rows: {twice[0]} is there twice")
         return self
 
-    def row(self, row: list[str | int | float], columns: tuple[str, ...]) -> Row:
-        """A row of ours with the figures that the paper has of these columns."""
-        figures = dict(zip(self.columns, row[1:], strict=True))
-        return Row(str(row[0]), tuple(_cell(figures.get(name, "-")) for name in columns), self.origin, published=True)
+    @property
+    def names(self) -> list[str]:
+        """The names of its rows."""
+        return [str(row[0]) for row in self.rows]
 
     @property
     def origin(self) -> str:
         """What a reader is told of where the figures come from."""
         return f"the paper's Table {self.number}"
+
+    @property
+    def read_from(self) -> str:
+        """Its source, with the table's number where that does not have it."""
+        named = self.source.startswith(f"Table {self.number}")
+        return self.source if named else f"Table {self.number}: {self.source}"
+
+    def figure(self, row: str, column: str) -> Cell:
+        """One figure as printed and as a number; what the paper does not have has no value.
+
+        Raises:
+            KeyError: There is no such row.
+        """
+        figures = {str(name): figures for name, *figures in self.rows}[row]
+        return _cell(dict(zip(self.columns, figures, strict=True)).get(column, "-"))
+
+    def row(self, name: str, columns: tuple[str, ...] = (), *, beside: bool = False) -> Row:
+        """A row of ours with the figures that the paper has of these columns; all of its own by default."""
+        cells = tuple(self.figure(name, column) for column in columns or self.columns)
+        return Row(name, cells, self.origin, published=True, beside=beside)
+
+    def as_table(self) -> Table:
+        """The whole table as one of ours, with its source."""
+        rows = tuple(self.row(name) for name in self.names)
+        note = Note(f"As printed in the paper: {self.source}")
+        title = f"{self.title} ({self.origin})"
+        return Table(f"paper-{self.number}", self.kind, title, self.head, tuple(self.columns), rows, (note,))
+
+
+class Counterpart(BaseModel):
+    """Which of our rows one row of the paper belongs beside: runs of a strategy, or imports of a format.
+
+    Attributes:
+        table, row: The paper's.
+        strategy, shots, given: Of our runs; a run that does not record the last two is not told from others by them.
+        format, hypothesis: Of an import; every hypothesis where none is named.
+    """
+
+    model_config = _STRICT
+
+    table: int
+    row: Text
+    strategy: str = ""
+    shots: int | None = None
+    given: list[str] = []
+    format: str = ""
+    hypothesis: str = ""
+
+    @model_validator(mode="after")
+    def _of_one_kind(self) -> Self:
+        if bool(self.strategy) == bool(self.format):
+            raise ValueError(f"{self.row}: name a strategy or a format")
+        return self
+
+    def matches(self, made: Mapping[str, Any]) -> bool:
+        """Whether replies that were made so, by a run's settings or an import's source, are of this kind."""
+        if self.strategy:
+            same = made.get("strategy") == self.strategy and made.get("shots", self.shots) == self.shots
+            return same and (made.get("given") or []) == self.given
+        return made.get("format") == self.format and self.hypothesis in ("", made.get("hypothesis"))
+
+
+class Setup(BaseModel):
+    """How the paper made the replies of its own rows, as far as it says.
+
+    Attributes:
+        replies: To how many dialogues.
+        data_sha256: Which ones: the `data_sha256` of a run on the same.
+        settings: By the names that a run's settings have.
+    """
+
+    model_config = _STRICT
+
+    replies: int
+    data_sha256: str
+    settings: dict[str, str | int | float | bool]
 
 
 class Published(BaseModel):
@@ -81,50 +168,85 @@ class Published(BaseModel):
 
     Attributes:
         paper: How to cite it.
+        setup: How its own rows were made; None where a file does not say.
+        counterparts: Which of its rows belongs beside which of ours.
         table: Its tables.
     """
 
     model_config = _STRICT
 
     paper: Text
+    setup: Setup | None = None
+    counterparts: list[Counterpart] = []
     table: list[PublishedTable] = []
 
     @model_validator(mode="after")
-    def _once_each(self) -> Self:
+    def _belongs_together(self) -> Self:
         numbers = [table.number for table in self.table]
         if len(set(numbers)) < len(numbers):
             raise ValueError("table: two have the same number")
+        rows = {(table.number, name) for table in self.table for name in table.names}
+        for each in self.counterparts:
+            if (each.table, each.row) not in rows:
+                raise ValueError(f"counterparts: Table {each.table} has no row {each.row!r}")
         return self
 
     def of(self, kind: str) -> list[PublishedTable]:
         """The tables of one kind that have rows."""
         return [table for table in self.table if table.kind == kind and table.rows]
 
-    @property
-    def empty(self) -> bool:
-        """Whether not one row is known."""
-        return not any(table.rows for table in self.table)
+    def table_of(self, number: int) -> PublishedTable:
+        """A table by the paper's number.
+
+        Raises:
+            KeyError: It is not known.
+        """
+        return {table.number: table for table in self.table}[number]
+
+    def without_rows(self) -> "Published":
+        """The paper's name alone: what a report shows that leaves its figures out."""
+        return Published(paper=self.paper)
 
 
 def read_published(path: Path | None = None) -> Published:
     """Read the paper's figures: those that ship with localemp, or a person's file.
 
     Raises:
-        DataError: The file is not there, is no TOML, or breaks a rule; says which.
+        DataError: The file is not there, is not valid TOML, or breaks a rule; says which.
     """
     path = path or SHIPPED
     try:
-        return Published.model_validate(tomllib.loads(path.read_text("utf-8")))
+        return Published.model_validate(load_toml(path)[0])
     except OSError as error:
         raise DataError(path, f"cannot be read: {error.strerror or error}", _FORM) from error
     except ValidationError as error:
         raise DataError(path, mistakes(error), _FORM) from error
-    except ValueError as error:  # of TOML, or of UTF-8
-        raise DataError(path, f"is no TOML: {error}", _FORM) from error
+    except TOMLError as error:
+        raise DataError(path, str(error), _FORM) from error
 
 
-def _cell(value: str | int | float) -> Cell:
-    if isinstance(value, str):
-        return Cell(NOT_GIVEN, about="not in the paper's table")
-    text = str(value)
-    return Cell(text if "." in text else number(value, 0), float(value), "as printed in the paper")
+def _wrong(figure: Printed, kind: str, column: str) -> str:
+    """What is wrong with a figure; nothing for one that can be printed."""
+    if figure in _MISSING:
+        return ""
+    value = _value(figure)
+    if not math.isfinite(value) or (isinstance(figure, str) and not _PRINTED.fullmatch(figure)):
+        return f'{one_line(repr(figure), 40)} is no number and not "-"'
+    if column in BERTSCORE:
+        return "" if -1 <= value <= 1 else f"{figure} is not between 0 and 1"
+    percent = kind == "automatic" or str(figure).endswith("%")
+    return f"{figure} is not between 0 and 100" if percent and not 0 <= value <= 100 else ""
+
+
+def _value(figure: Printed) -> float:
+    try:
+        return float(str(figure).removesuffix("%"))
+    except ValueError:
+        return math.nan
+
+
+def _cell(figure: Printed) -> Cell:
+    if isinstance(figure, str) and figure in _MISSING:
+        return Cell(NOT_GIVEN, about=_MISSING[figure])
+    text = number(figure, 0) if isinstance(figure, int) else str(figure)
+    return Cell(text, _value(figure), "as printed in the paper")

@@ -1,6 +1,5 @@
 """A report: tables, figures and case study of runs; the page and the other forms are written from it."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -12,7 +11,7 @@ from localemp.reporting.figures import Figure, figures
 from localemp.reporting.made import made_table
 from localemp.reporting.published import Published
 from localemp.reporting.systems import System
-from localemp.reporting.tables import Note, Table
+from localemp.reporting.tables import Table
 
 _SECTIONS = {
     "automatic": "Automatic metrics",
@@ -28,7 +27,7 @@ class Report:
 
     Attributes:
         systems: The runs.
-        published: The paper's figures.
+        published: The paper's figures; `published.without_rows()` leaves them out.
         results: Tables of people, judges and correlations, made elsewhere.
         cases: Dialogues in the case study; all where None.
     """
@@ -42,7 +41,7 @@ class Report:
     def tables(self) -> tuple[Table, ...]:
         """All tables that have a row, in the order of the sections."""
         runs = [system for system in self.systems if system.replies is not None]
-        tables = [*automatic_tables(self.systems, self.published), *self._with_paper()]
+        tables = [*automatic_tables(self.systems, self.published), *self.results, *self._papers()]
         tables += [effort_table(runs, self._efforts)] if runs else []
         return tuple(sorted(tables, key=lambda table: list(_SECTIONS).index(table.kind)))
 
@@ -71,14 +70,8 @@ class Report:
     def _efforts(self) -> list[Effort]:
         return [effort_of(system) for system in self.systems if system.replies is not None]
 
-    def _with_paper(self) -> Sequence[Table]:
-        """Results of people and judges, and the paper's tables of the same kind as tables of their own."""
-        papers = []
-        for kind in ("people", "correlation"):
-            for table in self.published.of(kind):
-                columns = tuple(table.columns)
-                rows = tuple(table.row(row, columns) for row in table.rows)
-                key, title = f"paper-{table.number}", f"{table.title} ({table.origin})"
-                note = Note(f"As printed in the paper: {table.source}")
-                papers.append(Table(key, table.kind, title, "System", columns, rows, (note,)))
-        return [*self.results, *papers]
+    def _papers(self) -> list[Table]:
+        """The paper's tables of people and of correlations, beside ours of the same kind."""
+        kinds = {table.kind for table in self.results}
+        return [table.as_table() for kind in ("people", "correlation") if kind in kinds
+                for table in self.published.of(kind)]  # fmt: skip

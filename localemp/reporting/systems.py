@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from localemp.metrics.base import Score
 from localemp.metrics.replies import Replies, replies_of
 from localemp.metrics.scoring import BERTSCORE, SCORES, on_common, read_scores, score_all, scores_path
 from localemp.runs import newest, read_lines, read_manifest
+from localemp.utils.files import is_file
 
 Record = Mapping[str, Any]
 
@@ -28,6 +29,7 @@ class System:
         replies: None where only scores are known.
         records: The lines of the run; empty where only scores are known.
         manifest: Of the run.
+        source: Where replies made elsewhere come from: file, format, hypothesis, data.
     """
 
     name: str
@@ -37,6 +39,20 @@ class System:
     replies: Replies | None = None
     records: tuple[Record, ...] = ()
     manifest: Mapping[str, Any] | None = None
+    source: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """How the replies were made: a run's settings, or the source of those made elsewhere."""
+        made: Mapping[str, Any] = self.source if self.manifest is None else self.manifest["settings"]
+        return made
+
+    @property
+    def count(self) -> int:
+        """How many replies were scored."""
+        if self.replies is not None:
+            return len(self.replies)
+        return next((score.signature.items for score in self.scores.values()), 0)
 
     @property
     def answered(self) -> list[Record]:
@@ -100,10 +116,11 @@ def describe(settings: Mapping[str, Any]) -> str:
 
 
 def _read(path: Path, name: str) -> System:
-    if path.is_file():
+    if is_file(path):
         scored = read_scores(path)
         about = str(scored.source.get("format", "scores alone"))
-        return System(name, about, {score.name: score for score in scored.scores}, scored.notes)
+        scores = {score.name: score for score in scored.scores}
+        return System(name, about, scores, scored.notes, source=scored.source)
     manifest, lines = read_manifest(path), list(read_lines(path))
     replies = replace(replies_of(path, manifest, lines), name=name)
     return System(
@@ -119,7 +136,7 @@ def _read(path: Path, name: str) -> System:
 
 def _scores(folder: Path, replies: Replies) -> dict[str, Score]:
     kept, same = {}, False
-    if scores_path(folder).exists():
+    if is_file(scores_path(folder)):
         scored = read_scores(scores_path(folder))
         kept, same = {score.name: score for score in scored.scores}, scored.sha256 == replies.sha256
     fresh = kept if same else {}

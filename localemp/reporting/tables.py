@@ -4,7 +4,7 @@ Whoever has results makes a `Table` of them; page, terminal, Markdown, LaTeX and
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -42,6 +42,7 @@ class Row:
         cells: One for each column.
         about: A second line: model and strategy, or the source of a published row.
         published: Whether the figures are the paper's, not ours.
+        beside: Whether it is the counterpart of the rows of ours above it.
         warning: What nobody may overlook: that the run is not finished.
     """
 
@@ -50,6 +51,7 @@ class Row:
     about: str = ""
     published: bool = False
     warning: str = ""
+    beside: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +72,7 @@ class Table:
         title: A line above it.
         head: What the rows are.
         columns: What the cells are.
-        rows: Ours first, then the paper's.
+        rows: Ours, each with the paper's beside it beneath, then the paper's others.
         notes: Beneath it.
         made: How the numbers were made: a signature, and the rows that it is of.
     """
@@ -83,6 +85,15 @@ class Table:
     rows: tuple[Row, ...]
     notes: tuple[Note, ...] = ()
     made: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def parted(self) -> Iterator[tuple[bool, Row]]:
+        """The rows, each with whether a rule parts it from the one above: where ours end with a row of the paper."""
+        kinds = [(row.published, row.beside) for row in self.rows]
+        ours, others = (False, False), (True, False)
+        for place, row in enumerate(self.rows):
+            before, kind = kinds[max(place - 1, 0)], kinds[place]
+            yield before != kind and (kind == others or (kind == ours and before[0])), row
 
 
 def number(value: float, decimals: int) -> str:

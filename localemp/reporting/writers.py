@@ -1,11 +1,10 @@
 """The tables as Markdown, LaTeX and CSV."""
 
-import csv
-import io
 import re
 from collections.abc import Sequence
 
 from localemp.reporting.tables import NOT_AVAILABLE, NOT_GIVEN, Cell, Row, Table, spans
+from localemp.utils import csv_writer
 
 _TEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
@@ -32,24 +31,24 @@ def csv_wide(table: Table) -> str:
     having = {place for place in places if any(row.cells[place].interval for row in table.rows)}
     heads = [[name, *([f"{name} low", f"{name} high"] if place in having else [])]
              for place, name in enumerate(table.columns)]  # fmt: skip
-    rows = [[table.head, "About", *(head for each in heads for head in each)]]
+    rows: list[list[csv_writer.Cell]] = [[table.head, "About", *(head for each in heads for head in each)]]
     for row in table.rows:
         cells = [[_plain(cell.value, cell.text), *(_ends(cell) if place in having else [])]
                  for place, cell in enumerate(row.cells)]  # fmt: skip
         rows.append([row.name, row.about, *(text for each in cells for text in each)])
-    return _csv(rows)
+    return csv_writer.written(rows)
 
 
 def csv_long(tables: Sequence[Table]) -> str:
     """All tables in one file, one cell a line, with intervals, signatures and reasons."""
-    rows = [list(_CSV)]
+    rows: list[list[csv_writer.Cell]] = [list(_CSV)]
     for table in tables:
         for row in table.rows:
             kept = [table.key, row.name, row.about, str(row.published).lower()]
             for column, cell in zip(table.columns, row.cells, strict=True):
                 shown = re.sub(r"\s", " ", cell.text)
                 rows.append([*kept, column, _plain(cell.value, ""), *_ends(cell), shown, cell.mark, cell.about])
-    return _csv(rows)
+    return csv_writer.written(rows)
 
 
 def tex(text: str) -> str:
@@ -84,8 +83,7 @@ def _md_note(text: str) -> str:
 
 
 def _latex(table: Table) -> str:
-    ours = [_tex_row(row) for row in table.rows if not row.published]
-    papers = [_tex_row(row) for row in table.rows if row.published]
+    rows = [line for rule, row in table.parted for line in ([r"    \midrule"] * rule + [_tex_row(row)])]
     notes = [(f"$^{{{note.mark}}}$ " if note.mark else "") + _tex_note(note.text) for note in table.notes]
     made = [f"%   {signature}: {names}".replace("\n", " ") for signature, names in table.made]
     lines = [
@@ -97,8 +95,7 @@ def _latex(table: Table) -> str:
         r"    \toprule",
         f"    {' & '.join(map(tex, (table.head, *table.columns)))} \\\\",
         r"    \midrule",
-        *ours,
-        *([r"    \midrule", *papers] if ours and papers else papers),
+        *rows,
         r"    \bottomrule",
         r"  \end{tabular}",
         *([r"  \par\medskip\footnotesize\raggedright " + r" \par ".join(notes)] if notes else []),
@@ -119,17 +116,11 @@ def _tex_row(row: Row) -> str:
     return f"    {' & '.join(cells)} \\\\"
 
 
-def _plain(value: float | None, text: str) -> str:
+def _plain(value: float | None, text: str) -> float | str:
     if value is not None:
-        return repr(value)
+        return value
     return "" if text in (NOT_AVAILABLE, NOT_GIVEN) else text
 
 
-def _ends(cell: Cell) -> list[str]:
-    return ["", ""] if cell.interval is None else [repr(end) for end in cell.interval]
-
-
-def _csv(rows: Sequence[Sequence[str]]) -> str:
-    file = io.StringIO()
-    csv.writer(file, lineterminator="\n").writerows(rows)
-    return file.getvalue()
+def _ends(cell: Cell) -> tuple[float | str, float | str]:
+    return cell.interval or ("", "")

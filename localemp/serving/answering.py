@@ -1,7 +1,6 @@
 """One request for a strategy: from the client's dialogue to the client's answer, whatever happens on the way."""
 
 import asyncio
-import json
 import logging
 import time
 from collections.abc import Iterable
@@ -9,11 +8,12 @@ from contextlib import suppress
 from dataclasses import asdict, replace
 from typing import Any
 
-from localemp.errors import LocalempError, PromptTooLongError
+from localemp.errors import LocalempError, PromptTooLongError, StillThinkingError
+from localemp.protocol.errors import AnswerError, ServedError
 from localemp.serving import metrics
-from localemp.serving.asgi import App, ClientGoneError, Receive, Scope, Send, disconnected, send_bytes
+from localemp.serving.asgi import App, ClientGoneError, Receive, Scope, Send, disconnected, send_bytes, send_json
 from localemp.serving.inner import Inner, RefusedError
-from localemp.serving.last import BrokenStreamError, Last
+from localemp.serving.last import Last
 from localemp.serving.menu import Menu
 from localemp.serving.requests import ChatRequest, RequestError
 from localemp.strategies.base import Response, Stage
@@ -54,8 +54,8 @@ async def answer(app: App, menu: Menu, request: ChatRequest, scope: Scope, recei
 
 async def _answer(app: App, menu: Menu, request: ChatRequest, scope: Scope, gone: asyncio.Event, send: Send) -> None:
     name, started = "+".join(request.strategy), time.perf_counter()
-    inner = Inner(app, scope, menu.model, gone, menu.extra)
-    last = Last(inner, request, f"{menu.model}:{name}", send)
+    inner = Inner(app, scope, menu.model, gone, menu.extra, menu.thoughts)
+    last = Last(inner, request, f"{menu.model}:{name}", send, menu.keep_thinking)
     try:
         strategy = await menu.strategy(request.strategy, request.options)
         metrics.REQUESTS.labels(name).inc()
@@ -69,8 +69,6 @@ async def _answer(app: App, menu: Menu, request: ChatRequest, scope: Scope, gone
         )
     except (ClientGoneError, asyncio.CancelledError):
         metrics.GONE.labels(name).inc()
-    except BrokenStreamError:
-        metrics.ERRORS.labels(name, 502).inc()
     except RefusedError as error:
         metrics.ERRORS.labels(name, error.status).inc()
         await send_bytes(send, error.status, error.body, b"application/json", error.headers)
@@ -85,7 +83,7 @@ async def _answer(app: App, menu: Menu, request: ChatRequest, scope: Scope, gone
 
 async def send_error(send: Send, error: RequestError) -> None:
     """Answer with an error in OpenAI's form."""
-    await send_bytes(send, error.status, json.dumps(error.content).encode(), b"application/json", error.headers)
+    await send_json(send, error.status, error.content, error.headers)
 
 
 def _as_request_error(error: Exception) -> RequestError:
@@ -94,10 +92,20 @@ def _as_request_error(error: Exception) -> RequestError:
     if isinstance(error, PromptTooLongError):
         said = "the dialogue, with what the strategy adds to it, is longer than the model's maximum context length"
         return RequestError(said, "messages", "context_length_exceeded")
-    log.error("a request for a strategy failed", exc_info=error)
+    if isinstance(error, StillThinkingError):
+        return RequestError(f"{error.message}; give it more", "max_tokens", "still_thinking")
+    if isinstance(error, ServedError):
+        log.warning("the model's server failed inside an answer: %s (%d)", error.message, error.status)
+        return RequestError(error.message, code=error.code or None, status=error.status, kind="server_error")
+    if isinstance(error, AnswerError):
+        log.warning("the model's server gave an answer that is no completion: %s", error.message)
+        said = "the model's server gave an answer that is no completion, or only half of one"
+        return RequestError(said, code="upstream_unreadable", status=502, kind="server_error")
     if isinstance(error, LocalempError):
         said = f"{error.message}; {error.hint}" if error.hint else error.message
+        log.error("a request for a strategy failed: %s", said)
         return RequestError(said, status=500, kind="server_error")
+    log.error("a request for a strategy failed", exc_info=error)
     return RequestError("something went wrong in this server; its log says what", status=500, kind="server_error")
 
 
@@ -124,6 +132,7 @@ def _stage(stage: Stage) -> dict[str, Any]:
         "name": stage.name,
         "messages": _all(stage.messages),
         "text": completion.text,
+        "thinking": completion.thinking,
         "finish_reason": completion.finish_reason,
         "prompt_tokens": completion.prompt_tokens,
         "completion_tokens": completion.completion_tokens,

@@ -1,9 +1,9 @@
-"""The wrapped app as an engine: answers a strategy's stages by requests that never leave the process."""
+"""The wrapped app as an engine: each stage of a strategy is one chat request to it."""
 
 import asyncio
-import json
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -11,11 +11,20 @@ from localemp.dialogue import Message
 from localemp.engines.base import Completion, Engine, Sampling
 from localemp.engines.openai.failures import is_too_long
 from localemp.errors import EngineError, PromptTooLongError
-from localemp.serving.asgi import App, ClientGoneError, Headers, Scope, Send, Whole, call
-from localemp.serving.requests import RequestError
+from localemp.protocol.answers import LARGEST_ANSWER, Answer, Choice, Usage, first_choice, read_answer
+from localemp.protocol.compression import decompress
+from localemp.protocol.errors import AnswerError, ServedError, UnreadableAnswerError
+from localemp.serving.asgi import App, ClientGoneError, Headers, Scope, Send, Whole, call, json_bytes
+from localemp.serving.thoughts import Thoughts
+from localemp.serving.usage import TokenSum
+from localemp.utils.json_reader import JSONError, parse_json
+
+LARGEST_ERROR = 2**20
+"""Bytes of an answer that reports an error."""
 
 # Every answer is framed anew.
 _FRAMING = {b"content-length", b"content-type", b"transfer-encoding", b"content-encoding", b"connection", b"date"}
+_SMALL = 2**16  # bytes that are read in the event loop: less than handing them to a thread would take
 
 
 class RefusedError(EngineError):
@@ -37,7 +46,8 @@ class Inner(Engine):
         model: The model that the strategy is for.
         gone: Is set when the client has gone.
         extra: Further keys of every body, from the model's profile.
-        usage: Tokens of all stages so far, as OpenAI's API names them.
+        thoughts: Sets apart what the model thinks.
+        tokens: Of all stages so far.
     """
 
     app: App
@@ -45,19 +55,23 @@ class Inner(Engine):
     model: str
     gone: asyncio.Event
     extra: Mapping[str, Any]
-    usage: dict[str, int] = field(default_factory=dict)
+    thoughts: Thoughts
+    tokens: TokenSum = field(default_factory=TokenSum)
 
     async def chat(self, messages: Sequence[Message], sampling: Sampling) -> Completion:
         """One request, answered as a whole.
 
         Raises:
+            AnswerError: The wrapped app failed with status 200, or gave no completion.
             ClientGoneError: Nobody waits for the answer any more.
             PromptTooLongError: The prompt does not fit the context.
-            RefusedError: The wrapped app answered with another error, or with something else altogether.
+            RefusedError: The wrapped app answered with another error.
         """
         started = time.perf_counter()
         answer = await self.ask(self.body(messages, sampling, {}), sampling)
-        return self.completion(answer, started)
+        choice = first_choice(answer)
+        text, thinking = self.said(choice)
+        return self.finished(text, thinking, choice.finish_reason, answer.usage, started)
 
     def body(self, messages: Sequence[Message], sampling: Sampling, given: Mapping[str, Any]) -> dict[str, Any]:
         """A request's body; what is `given` by the client wins over the strategy's sampling."""
@@ -72,45 +86,42 @@ class Inner(Engine):
         named = {"model": self.model, "messages": [asdict(message) for message in messages]}
         return own | dict(self.extra) | chosen | ({"stop": stops} if stops else {}) | named
 
-    async def ask(self, body: Mapping[str, Any], sampling: Sampling) -> dict[str, Any]:
+    async def ask(self, body: Mapping[str, Any], sampling: Sampling) -> Answer:
         """The answer to a request that is not streamed; raises as `chat` does."""
-        whole = Whole()
+        whole = Whole(LARGEST_ANSWER)
         await self.forward(body, whole)
         if whole.status != 200:
             raise refusal(whole, sampling)
-        try:
-            answer: dict[str, Any] = json.loads(whole.body)
-            answer["choices"][0]["message"]["content"]
-        except (ValueError, LookupError, TypeError) as error:
-            raise unreadable() from error
-        return answer
+        if whole.cut:
+            raise UnreadableAnswerError("it ended before it was whole, or is too large")
+        content = decompress(whole.body, encoding_of(whole.headers), LARGEST_ANSWER)
+        return read_answer(content) if len(content) < _SMALL else await asyncio.to_thread(read_answer, content)
 
     async def forward(self, body: Mapping[str, Any], send: Send) -> None:
         """Send a request to the wrapped app, and what it answers to `send`."""
         if self.gone.is_set():
             raise ClientGoneError
-        await call(self.app, self.scope, json.dumps(body, ensure_ascii=False).encode(), self.gone, send)
+        await call(self.app, self.scope, json_bytes(body), self.gone, send)
         if self.gone.is_set():
             raise ClientGoneError
 
-    def completion(self, answer: Mapping[str, Any], started: float) -> Completion:
-        """A whole answer as a stage keeps it; its tokens are added up."""
-        choice = answer["choices"][0]
-        text = choice["message"]["content"] or ""
-        return self.finished(text, choice.get("finish_reason"), answer.get("usage"), started)
+    def said(self, choice: Choice) -> tuple[str, str]:
+        """What a choice of a whole answer says, and what was thought before."""
+        text, inside = self.thoughts.whole(choice.text, choice.finish_reason)
+        return text, "\n".join(filter(None, (choice.thinking, inside)))
 
-    def finished(self, text: str, reason: Any, usage: Mapping[str, Any] | None, started: float) -> Completion:
-        """What a stage keeps of an answer that has ended."""
-        usage = usage or {}
-        for name in ("prompt_tokens", "completion_tokens", "total_tokens"):
-            self.usage[name] = self.usage.get(name, 0) + (usage.get(name) or 0)
+    def finished(self, text: str, thinking: str, reason: str | None, usage: Usage | None, started: float) -> Completion:
+        """What a stage keeps of an answer that has ended; its tokens are added up."""
+        self.tokens = self.tokens.plus(usage)
+        usage = usage or Usage()
         return Completion(
             text,
-            str(reason or "unknown"),
-            usage.get("prompt_tokens"),
-            usage.get("completion_tokens"),
-            (usage.get("prompt_tokens_details") or {}).get("cached_tokens"),
+            reason or "unknown",
+            usage.prompt_tokens,
+            usage.completion_tokens,
+            usage.cached_tokens,
             time.perf_counter() - started,
+            thinking=thinking,
         )
 
     def describe(self) -> dict[str, Any]:
@@ -118,16 +129,34 @@ class Inner(Engine):
         return {}
 
 
-def refusal(answer: Whole, sampling: Sampling) -> EngineError:
-    """The error for an answer with such a status."""
-    if is_too_long(answer.status, answer.body.decode("utf-8", "replace")):
+def refusal(answer: Whole, sampling: Sampling) -> Exception:
+    """The error for an answer with another status than 200."""
+    if answer.status < 400:
+        return UnreadableAnswerError(f"it has the status {answer.status}")
+    try:
+        body = decompress(answer.body, encoding_of(answer.headers), LARGEST_ERROR)
+    except AnswerError:
+        body = b""
+    if is_too_long(answer.status, body.decode("utf-8", "replace")):
         return PromptTooLongError(None, sampling.max_tokens, None)
-    return RefusedError(answer.status, answer.headers, answer.body)
+    return RefusedError(answer.status, answer.headers, _in_openais_form(answer.status, body))
 
 
-def unreadable() -> RequestError:
-    """The error for an answer that is no completion."""
-    return RequestError("the model's server gave an answer that is no completion", status=502, kind="server_error")
+def _in_openais_form(status: int, body: bytes) -> bytes:
+    """The body of an error: as it came where it is an object with an error, else made of what it says."""
+    with suppress(JSONError):
+        content = parse_json(body)
+        if isinstance(content, dict) and isinstance(content.get("error"), dict):
+            return body
+        body = json_bytes(content)
+    said = ServedError.read(body.decode("utf-8", "replace"), status).message
+    return json_bytes({"error": {"message": said, "type": "server_error", "param": None, "code": status}})
+
+
+def encoding_of(headers: Headers) -> str:
+    """The value of Content-Encoding."""
+    found = b", ".join(value for name, value in headers if name.lower() == b"content-encoding")
+    return found.decode("latin-1")
 
 
 def unframed(headers: Headers) -> Headers:

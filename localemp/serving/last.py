@@ -6,15 +6,14 @@ from typing import Any
 
 from localemp.dialogue import Message
 from localemp.engines.base import Completion, Engine, Sampling
+from localemp.protocol.answers import LARGEST_ANSWER, Choice
+from localemp.protocol.compression import Decompressor
+from localemp.protocol.errors import AnswerError, UnreadableAnswerError
 from localemp.serving.asgi import Event, Headers, Send, Whole, send_json
-from localemp.serving.inner import Inner, refusal, unframed, unreadable
+from localemp.serving.inner import LARGEST_ERROR, Inner, encoding_of, refusal, unframed
 from localemp.serving.requests import ChatRequest
 from localemp.serving.stream import DONE, Chunks, event
 from localemp.strategies.cleaning import clean_reply
-
-
-class BrokenStreamError(Exception):
-    """The model's server reported an error in the middle of a stream; the client has heard of it."""
 
 
 class Last(Engine):
@@ -25,33 +24,30 @@ class Last(Engine):
         request: The client's; sampling, `n`, `stop`, `seed`, `logprobs` and `response_format` are for this stage.
         model: The name that the client asked for.
         send: To the client.
+        keep_thinking: Whether what the model thinks stays in the text.
 
     Attributes:
         begun: Whether something was sent to the client.
     """
 
-    def __init__(self, inner: Inner, request: ChatRequest, model: str, send: Send) -> None:
+    def __init__(self, inner: Inner, request: ChatRequest, model: str, send: Send, keep_thinking: bool = False) -> None:
         self.inner, self.request, self.model, self.send = inner, request, model, send
         self.begun = False
         self._answer: dict[str, Any] = {}
-        # What belongs to single tokens, or has a form of its own, stays as it is.
+        # What belongs to single tokens stays as it is; so does the form of what has one of its own.
+        self._split = not (keep_thinking or request.rest.get("logprobs"))
         self._clean = not (request.rest.get("logprobs") or request.rest.get("response_format"))
 
     async def chat(self, messages: Sequence[Message], sampling: Sampling) -> Completion:
-        """One request; a stream goes to the client as it comes. Raises as `Inner.chat` does.
-
-        Raises:
-            BrokenStreamError: The stream ended with an error.
-        """
+        """One request; a stream goes to the client as it comes. Raises as `Inner.chat` does."""
         started = time.perf_counter()
         if self.request.stream:
             return await self._stream(messages, sampling, started)
         answer = await self.inner.ask(self.inner.body(messages, sampling, self.request.rest), sampling)
-        completion = self.inner.completion(answer, started)
-        for choice in answer["choices"] if self._clean else ():
-            choice["message"]["content"] = clean_reply(choice["message"]["content"] or "")
-        self._answer = answer
-        return completion
+        told = [self._said(choice) for choice in answer.choices]
+        self._answer = {**answer.fields, "choices": [choice for choice, _, _ in told]}
+        _, text, thinking = told[0]
+        return self.inner.finished(text, thinking, answer.choices[0].finish_reason, answer.usage, started)
 
     async def end(self, trace: Mapping[str, Any] | None) -> None:
         """Send what is left: the whole answer, or the end of the stream.
@@ -60,13 +56,13 @@ class Last(Engine):
             trace: What happened inside, where the client asked for it.
         """
         told = {} if trace is None else {"localemp": trace}
+        usage = self.inner.tokens.in_answer(self._answer.get("usage"))
         if not self.request.stream:
-            usage = (self._answer.get("usage") or {}) | self.inner.usage
             await send_json(self.send, 200, self._answer | {"model": self.model, "usage": usage} | told)
             return
         ending = []
-        if self.request.usage:
-            ending.append(event(self._chunks.head | {"choices": [], "usage": self.inner.usage}))
+        if self.request.usage and usage is not None:
+            ending.append(event(self._chunks.head | {"choices": [], "usage": usage}))
         if trace is not None:
             ending.append(event(self._chunks.head | {"choices": []} | told))
         await self.send({"type": "http.response.body", "body": b"".join([*ending, DONE])})
@@ -79,24 +75,50 @@ class Last(Engine):
         """Nothing: no manifest records a server's engine."""
         return {}
 
+    def _said(self, choice: Choice) -> tuple[dict[str, Any], str, str]:
+        """A choice of a whole answer as the client gets it; its text before it is cleaned, and what was thought."""
+        text, thinking = self.inner.said(choice) if self._split else (choice.text, choice.thinking)
+        message = {key: value for key, value in choice.message.items() if key not in ("reasoning", "thinking")}
+        message |= {"content": clean_reply(text) if self._clean else text}
+        if thinking:
+            message["reasoning_content"] = thinking
+        return {**choice.fields, "message": message}, text, thinking
+
     async def _stream(self, messages: Sequence[Message], sampling: Sampling, started: float) -> Completion:
         given = self.request.rest
         options = {**(given.get("stream_options") or {}), "include_usage": True}
-        self._chunks = Chunks(self.model, dict(self.inner.usage), self._clean)
-        whole = Whole()
+        thoughts = self.inner.thoughts if self._split else None
+        self._chunks = chunks = Chunks(self.model, self.inner.tokens, self._clean, thoughts)
+        whole = Whole(LARGEST_ERROR)
+        packed: Decompressor | None = None
+        wrong: AnswerError | None = None
 
         async def take(message: Event) -> None:
-            if message["type"] == "http.response.start" or whole.status != 200:
+            nonlocal packed, wrong
+            if message["type"] == "http.response.start" or packed is None:
                 await whole(message)
-            else:
-                await self._pass_on(whole.headers, self._chunks.feed(message.get("body", b"")))
+                if packed is None and whole.status == 200:
+                    packed = Decompressor(encoding_of(whole.headers), LARGEST_ANSWER)
+                return
+            try:
+                for part in packed.feed(message.get("body", b"")):
+                    await self._pass_on(whole.headers, chunks.feed(part))
+            except AnswerError as error:
+                wrong = error  # the wrapped app is to end now, and may make something else of it
+                raise
 
-        await self.inner.forward(self.inner.body(messages, sampling, {**given, "stream_options": options}), take)
-        if whole.status != 200:
+        try:
+            await self.inner.forward(self.inner.body(messages, sampling, {**given, "stream_options": options}), take)
+        except Exception:
+            if wrong is not None:
+                raise wrong from None
+            raise
+        if packed is None:
             raise refusal(whole, sampling)
+        await self._pass_on(whole.headers, [*chunks.feed(packed.end()), *chunks.end()])
         if not self.begun:
-            raise unreadable()
-        return self.inner.finished(self._chunks.text, self._chunks.reason, self._chunks.usage, started)
+            raise UnreadableAnswerError("its stream says nothing")
+        return self.inner.finished(chunks.text, chunks.thinking, chunks.reason, chunks.usage, started)
 
     async def _pass_on(self, headers: Headers, chunks: Sequence[Mapping[str, Any]]) -> None:
         if not chunks:
@@ -105,7 +127,4 @@ class Last(Engine):
             self.begun = True
             kind = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache")]
             await self.send({"type": "http.response.start", "status": 200, "headers": [*unframed(headers), *kind]})
-        failed = any("error" in chunk for chunk in chunks)
-        await self.send({"type": "http.response.body", "body": b"".join(map(event, chunks)), "more_body": not failed})
-        if failed:
-            raise BrokenStreamError
+        await self.send({"type": "http.response.body", "body": b"".join(map(event, chunks)), "more_body": True})

@@ -10,6 +10,7 @@ from localemp.dialogue import Dialogue
 from localemp.errors import LocalempError
 from localemp.recipe import Recipe
 from localemp.serving.requests import Options, RequestError
+from localemp.serving.thoughts import Thoughts
 from localemp.strategies.base import Strategy
 
 
@@ -20,10 +21,15 @@ class Menu:
         model: The name under which the model is served.
         recipe: What all strategies have in common.
         strategies: Names of those that are offered.
+
+    Attributes:
+        thoughts: What is known of how the model thinks.
+        keep_thinking: Whether replies keep what the model thought, as it wrote it.
     """
 
     def __init__(self, model: str, recipe: Recipe, strategies: Sequence[str]) -> None:
         self.model, self.strategies = model, tuple(strategies)
+        self.thoughts, self.keep_thinking = Thoughts(), recipe.keep_thinking
         self._assembly = Assembly(recipe)
         self._built: dict[tuple[Any, ...], Strategy] = {}
         self._lock = Lock()

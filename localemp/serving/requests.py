@@ -6,11 +6,19 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictStr, ValidationError
 
 from localemp.dialogue import Dialogue, Role
 from localemp.errors import LocalempError
+from localemp.protocol.thinking import split_thinking
 from localemp.strategies.registry import parse_strategy
+from localemp.utils.text import one_line, well_formed
+
+MOST_MESSAGES = 4_000
+"""Messages of one dialogue."""
+
+LONGEST_MESSAGE = 600
+"""Characters of an error; names in it have at most 200."""
 
 
 class RequestError(Exception):
@@ -31,6 +39,8 @@ class RequestError(Exception):
         kind: str = "invalid_request_error",
         headers: tuple[tuple[bytes, bytes], ...] = (),
     ) -> None:
+        # What is named in it is the client's, and may be long.
+        message, param = one_line(message, LONGEST_MESSAGE), param and one_line(param)
         super().__init__(message)
         self.status, self.headers = status, headers
         self.content = {"error": {"message": message, "type": kind, "param": param, "code": code}}
@@ -88,21 +98,39 @@ _NOT_WITH_STRATEGIES = (
     "tools", "functions", "function_call", "audio", "prediction", "documents", "chat_template", "chat_template_kwargs",
     "continue_final_message", "echo", "prompt_logprobs", "use_beam_search",
 )  # fmt: skip
+# What clients send along with tools even where they have none; some servers refuse it without them.
+_ONLY_WITH_TOOLS = ("tool_choice", "parallel_tool_calls")
+
+_Int64 = Annotated[int, Field(ge=-(2**63), lt=2**63, strict=True)]
+_Tokens = Annotated[int, Field(ge=1, lt=2**31, strict=True)]
+_Penalty = Annotated[float, Field(ge=-2, le=2, strict=True)]
+_Share = Annotated[float, Field(ge=0, le=1, strict=True)]
 
 
-def read_json(body: bytes) -> dict[str, Any]:
-    """The body as an object.
+class SamplingFields(BaseModel):
+    """Fields of the last stage's sampling, checked before an earlier stage costs anything: OpenAI's, and vLLM's own."""
 
-    Raises:
-        RequestError: It is no JSON, or no object.
-    """
-    try:
-        content = json.loads(body)
-    except (ValueError, RecursionError) as error:
-        raise RequestError(f"the body is no JSON: {_short(str(error))}", code="invalid_json") from error
-    if not isinstance(content, dict):
-        raise RequestError(f"the body is to be a JSON object, not {_type(content)}", code="invalid_type")
-    return content
+    model_config = ConfigDict(extra="ignore", allow_inf_nan=False)
+
+    temperature: Annotated[float, Field(ge=0, le=2, strict=True)] | None = None
+    top_p: Annotated[float, Field(gt=0, le=1, strict=True)] | None = None
+    max_tokens: _Tokens | None = None
+    max_completion_tokens: _Tokens | None = None
+    n: Annotated[int, Field(ge=1, le=128, strict=True)] | None = None
+    seed: _Int64 | None = None
+    presence_penalty: _Penalty | None = None
+    frequency_penalty: _Penalty | None = None
+    logprobs: StrictBool | None = None
+    top_logprobs: Annotated[int, Field(ge=0, le=100, strict=True)] | None = None
+    logit_bias: dict[str, Annotated[float, Field(ge=-100, le=100)]] | None = None
+    response_format: dict[str, Any] | None = None
+    stop: StrictStr | list[StrictStr] | None = None
+    top_k: _Int64 | None = None
+    min_p: _Share | None = None
+    min_tokens: Annotated[int, Field(ge=0, lt=2**31, strict=True)] | None = None
+    repetition_penalty: Annotated[float, Field(gt=0, le=10, strict=True)] | None = None
+    stop_token_ids: list[_Int64] | None = None
+    ignore_eos: StrictBool | None = None
 
 
 def read_request(content: Mapping[str, Any], strategy: str) -> ChatRequest:
@@ -116,7 +144,7 @@ def read_request(content: Mapping[str, Any], strategy: str) -> ChatRequest:
         RequestError: It cannot be answered; says which key is wrong and why.
     """
     try:
-        names = parse_strategy(strategy)
+        names = parse_strategy(one_line(strategy))
     except LocalempError as error:
         raise RequestError(f"{error.message}; {error.hint}", "model", "model_not_found", 404) from error
     for key in _NOT_WITH_STRATEGIES:
@@ -142,15 +170,26 @@ def read_request(content: Mapping[str, Any], strategy: str) -> ChatRequest:
         raise RequestError("'stream_options' is to be an object", "stream_options", "invalid_type")
     if stream_options is not None and not stream:
         raise RequestError("'stream_options' is for streams only", "stream_options")
-    stop = content.get("stop")
-    if not (
-        stop is None or isinstance(stop, str) or (isinstance(stop, list) and all(isinstance(s, str) for s in stop))
-    ):
-        raise RequestError("'stop' is to be a text, or a list of texts", "stop", "invalid_type")
+    _check_sampling(content)
     instruction, dialogue = _talk(content.get("messages"), options)
-    rest = {key: value for key, value in content.items() if key not in ("model", "messages", "localemp")}
+    ours = ("model", "messages", "localemp", *_NOT_WITH_STRATEGIES, *_ONLY_WITH_TOOLS)
+    rest = {key: value for key, value in content.items() if key not in ours}
     usage = bool((stream_options or {}).get("include_usage"))
     return ChatRequest(names, dialogue, instruction, options, rest, bool(stream), usage)
+
+
+def _check_sampling(content: Mapping[str, Any]) -> None:
+    try:
+        SamplingFields.model_validate(dict(content))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        key = str(first["loc"][0])
+        said = _IN_WORDS.get(key, f": {first['msg']}")
+        raise RequestError(f"{key!r}{said}", key, "invalid_value") from error
+
+
+# Of a choice of types pydantic tells what is wrong with the first.
+_IN_WORDS = {"stop": " is to be a text, or a list of texts"}
 
 
 def _options(value: Any) -> Options:
@@ -160,7 +199,7 @@ def _options(value: Any) -> Options:
         return Options.model_validate(value)
     except ValidationError as error:
         first = error.errors()[0]
-        key = ".".join(["localemp", *map(str, first["loc"])])
+        key = one_line(".".join(["localemp", *map(str, first["loc"])]))
         raise RequestError(f"{key}: {first['msg']}", key, "invalid_value") from error
 
 
@@ -168,13 +207,14 @@ def _talk(messages: Any, options: Options) -> tuple[str, Dialogue]:
     """The system messages as one text, and the dialogue of the others."""
     if not isinstance(messages, list) or not messages:
         raise RequestError("'messages' is to be a list with at least one message", "messages", "invalid_type")
+    if len(messages) > MOST_MESSAGES:
+        raise RequestError(f"'messages' has {len(messages):,} messages, more than {MOST_MESSAGES:,}", "messages")
     told = [_message(message, f"messages.{number}") for number, message in enumerate(messages)]
     instruction = "\n\n".join(text for role, text in told if role == "system" and text.strip())
+    # A client sends back the answer that its user stopped before a word of it came. It says nothing.
+    spoken = [(role, text) for role, text in told if role != "system" and (role != "assistant" or text.strip())]
     # What one side says in several messages is one turn.
-    turns = [
-        (role, "\n".join(text for _, text in some))
-        for role, some in groupby((one for one in told if one[0] != "system"), key=lambda one: one[0])
-    ]
+    turns = [(role, "\n".join(text for _, text in some)) for role, some in groupby(spoken, key=lambda one: one[0])]
     if not turns or turns[-1][0] != "user":
         raise RequestError("the last message must be the user's: a strategy answers it", "messages")
     if turns[0][0] != "user":
@@ -192,41 +232,38 @@ def _message(message: Any, where: str) -> tuple[Role, str]:
     role = _ROLES.get(name) if isinstance(name, str) else None
     if role is None:
         raise RequestError(
-            f"{where}.role is {_short(json.dumps(name))}; a strategy knows system, developer, user and assistant",
+            f"{where}.role is {one_line(json.dumps(name))}; a strategy knows system, developer, user and assistant",
             f"{where}.role",
             "invalid_value",
         )
-    text = _text(message.get("content"), f"{where}.content")
-    if role != "system" and not text.strip():
+    text = _text(message.get("content"), f"{where}.content", role)
+    if role == "user" and not text.strip():
         raise RequestError(f"{where}.content is empty", f"{where}.content", "invalid_value")
     return role, text
 
 
+# Each has its text under the name of its kind.
+_TEXT_PARTS = ("text", "refusal")
 _ROLES: Mapping[str, Role] = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
 
 
-def _text(content: Any, where: str) -> str:
-    parts = content if isinstance(content, list) else [{"type": "text", "text": content}]
+def _text(content: Any, where: str, role: Role) -> str:
+    """What a message says; of the assistant's own messages the client may have kept more than their text."""
     texts = []
-    for part in parts:
-        if not (isinstance(part, dict) and part.get("type") == "text" and isinstance(part.get("text"), str)):
+    for part in content if isinstance(content, list) else [content]:
+        kind = part.get("type") if isinstance(part, dict) else None
+        text = part.get(kind) if isinstance(part, dict) and kind in _TEXT_PARTS else part
+        if isinstance(text, str):
+            texts.append(text)
+        elif role == "user" or not (text is None or (isinstance(text, dict) and role == "assistant")):
             raise RequestError(f"{where} is to be text, or a list of text parts", where, "invalid_type")
-        texts.append(part["text"])
-    text = "\n".join(texts)
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise RequestError(f"{where} is no valid Unicode text", where, "invalid_value") from error
-    return text
+    said = well_formed("\n".join(texts))
+    return split_thinking(said).text if role == "assistant" else said
 
 
 def _bare_name(content: Mapping[str, Any]) -> str:
-    return str(content.get("model")).partition(":")[0]
+    return one_line(str(content.get("model")).partition(":")[0])
 
 
 def _type(value: Any) -> str:
     return {list: "a list", str: "a text", type(None): "null", bool: "true or false"}.get(type(value), "a number")
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= 200 else f"{text[:199]}…"

@@ -73,8 +73,9 @@ class Response:
     """The reply to one dialogue, and every stage behind it.
 
     Attributes:
-        reply: The reply, cleaned: without a leading "Listener:" and without a made-up next turn of the speaker.
-        raw: The reply as the model sent it.
+        reply: The reply, cleaned: without a leading "Listener:" and without a made-up next turn of the speaker. Where
+            thinking is kept, it stands before it, between the marks that most models write.
+        raw: The reply as the model sent it, without what it thought before, which is in the stage.
         exemplars, inferences, dropped: As in the draft.
     """
 
@@ -137,6 +138,7 @@ class Exchange:
 
         Raises:
             PromptTooLongError: It does not fit even without exemplars.
+            EngineError: No text came, or only thinking.
         """
         exemplars = [exemplar.dialogue for exemplar in self.draft.exemplars]
         knowledge = self.prompts.knowledge(self.draft.inferences) if self.draft.inferences else None
@@ -159,7 +161,7 @@ class Exchange:
                     raise
             else:
                 self.stages.append(Stage(name, tuple(messages), completion, len(exemplars) - kept))
-                return completion.text
+                return completion.said()
         raise AssertionError("the loop above ends by returning or raising")
 
 
@@ -196,6 +198,7 @@ class Strategy:
         sampling: How replies are drawn; the layout's stop texts are added.
         enrichers: What to look up, in this order.
         flow: The calls to make.
+        keep_thinking: Whether replies begin with what the model thought.
     """
 
     def __init__(
@@ -205,8 +208,9 @@ class Strategy:
         sampling: Sampling,
         enrichers: Sequence[Enricher] = (),
         flow: Flow | None = None,
+        keep_thinking: bool = False,
     ) -> None:
-        self.name, self.prompts = name, prompts
+        self.name, self.prompts, self.keep_thinking = name, prompts, keep_thinking
         self.sampling = replace(sampling, stop=(*sampling.stop, *prompts.stop))
         self.enrichers, self.flow = tuple(enrichers), flow or OneStage()
         self._noted: set[str] = set()
@@ -261,13 +265,18 @@ class Strategy:
         draft = dialogue if isinstance(dialogue, Draft) else await self.draft(dialogue)
         exchange = Exchange(draft, engine, last or engine, self.prompts, self.sampling)
         await self.flow.run(exchange)
-        raw = exchange.stages[-1].completion.text
+        completion = exchange.stages[-1].completion
+        reply = clean_reply(completion.text)
+        if self.keep_thinking and completion.thinking:
+            reply = f"<think>\n{completion.thinking}\n</think>\n\n{reply}"
         found = draft.exemplars, draft.inferences, draft.dropped
-        return Response(draft.dialogue, clean_reply(raw), raw, tuple(exchange.stages), *found)
+        return Response(draft.dialogue, reply, completion.text, tuple(exchange.stages), *found)
 
     def describe(self) -> dict[str, Any]:
         """Everything that can change the replies, for the manifest."""
         settings: dict[str, Any] = {"strategy": self.name, **self.prompts.describe(), **self.flow.describe()}
+        # Only where it is on: runs from before there was a choice go on.
+        settings |= {"keep_thinking": True} if self.keep_thinking else {}
         for enricher in self.enrichers:
             settings |= enricher.describe()
         return settings

@@ -97,7 +97,9 @@ def all_strategies() -> tuple[str, ...]:
     return tuple(names)
 
 
-def build_strategy(text: str, prompts: Prompts, sampling: Sampling, supplies: Supplies) -> Strategy:
+def build_strategy(
+    text: str, prompts: Prompts, sampling: Sampling, supplies: Supplies, keep_thinking: bool = False
+) -> Strategy:
     """A strategy by its name.
 
     Args:
@@ -105,6 +107,7 @@ def build_strategy(text: str, prompts: Prompts, sampling: Sampling, supplies: Su
         prompts: The template in the model's layout.
         sampling: How replies are drawn.
         supplies: Where parts come from.
+        keep_thinking: Whether replies begin with what the model thought.
 
     Raises:
         LocalempError: The name is wrong, or a part cannot be made.
@@ -113,4 +116,4 @@ def build_strategy(text: str, prompts: Prompts, sampling: Sampling, supplies: Su
     parts = [PARTS[name].make(supplies) for name in names]
     enrichers = [part for part in parts if isinstance(part, Enricher)]
     flows = [part for part in parts if isinstance(part, Flow)]
-    return Strategy("+".join(names), prompts, sampling, enrichers, flows[0] if flows else None)
+    return Strategy("+".join(names), prompts, sampling, enrichers, flows[0] if flows else None, keep_thinking)

@@ -13,16 +13,19 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from localemp.errors import OptionError, RunError
 from localemp.studies.database import connect, next_step, transaction
+from localemp.studies.integrity import check_rows, made_of
 from localemp.studies.raters import OWNER, Rater, RaterRole, clean_name, new_token, token_hash
 from localemp.studies.study import Study
 from localemp.studies.votes import Vote, check_vote
+from localemp.utils.text import one_line
 
 T = TypeVar("T")
 
+_VERSION = 1
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS study (one INTEGER PRIMARY KEY CHECK (one = 1), made_of TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS raters (
@@ -78,6 +81,7 @@ class Answers:
         self._made_of = study.fingerprint
         self._threads, self._open = threading.local(), list[sqlite3.Connection]()
         self._use(self._check_study)
+        self._use(lambda connection: check_rows(connection, path, study))
 
     # Raters.
 
@@ -233,8 +237,9 @@ class Answers:
         return [Given(Vote(*row[:7]), *row[7:9]) for row in rows]
 
     def _check_study(self, connection: sqlite3.Connection) -> None:
-        row = connection.execute("SELECT made_of FROM study").fetchone()
-        before: dict[str, Any] = json.loads(row[0]) if row else self._made_of
+        before = made_of(connection, self.path)
+        if before is None:
+            return
         if changed := [name for name, value in self._made_of.items() if before.get(name) != value]:
             raise RunError(
                 f"{self.study.folder}: the study was changed after rating began ({', '.join(changed)}): "
@@ -247,11 +252,12 @@ class Answers:
         try:
             connection = getattr(self._threads, "connection", None)
             if connection is None:
-                connection = self._threads.connection = connect(self.path, _SCHEMA)
+                connection = self._threads.connection = connect(self.path, _SCHEMA, _VERSION)
                 self._open.append(connection)
             return work(connection)
-        except (sqlite3.Error, OSError) as error:
-            raise RunError(f"{self.path}: answers cannot be kept or read: {error}", next_step(error)) from error
+        except (sqlite3.Error, OSError, UnicodeError) as error:  # SQLite's messages may quote damaged text
+            said = one_line(str(error))
+            raise RunError(f"{self.path}: answers cannot be kept or read: {said}", next_step(error)) from error
 
 
 def _known(connection: sqlite3.Connection, name: str, kind: RaterRole) -> tuple[str | None, bool]:

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from localemp.errors import PromptError
 from localemp.paths import resource
-from localemp.studies.study import Aspect, Kind, Text
+from localemp.studies.study import Aspect, Kind, Point, Text
 from localemp.studies.votes import COLUMNS
 from localemp.template import read_prompts
 
@@ -36,7 +36,7 @@ class Asked(BaseModel):
     instructions: Text
     ab: Text
     rating: Text
-    scale: tuple[int, int]
+    scale: tuple[Point, Point]
     scale_words: tuple[Text, Text]
     check_ab: Text
     check_rating: Text

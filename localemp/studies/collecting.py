@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from localemp.errors import OptionError, RunError
-from localemp.runs import read_manifest
 from localemp.studies.answers import Answers
 from localemp.studies.study import ANSWERS, JUDGES, Study
-from localemp.studies.verdicts import read_judge
+from localemp.studies.verdicts import read_judge, read_settings
 from localemp.studies.votes import RaterKind, Vote, check_vote
+from localemp.utils.redaction import redact_settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +81,9 @@ def _judge(study: Study, folder: Path) -> list[Vote]:
 
 def _check_asked(study: Study, folder: Path) -> None:
     """Whether the judge was asked what the study asks now."""
-    settings = read_manifest(folder)["settings"]
+    settings = read_settings(folder)
     asked = {**settings, "items": settings.get("items_sha256")}
-    now = study.fingerprint
+    now = redact_settings(study.fingerprint)  # as manifests are read
     if changed := [name for name in now if name in asked and asked[name] != now[name]]:
         raise RunError(
             f"{study.folder}: the study was changed after {folder.name} judged it ({', '.join(changed)})",

@@ -16,7 +16,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from localemp.data.textfile import read_lines
 from localemp.errors import DataError, OptionError
@@ -25,7 +25,10 @@ from localemp.metrics.pairing import same_dialogue, sample_ids
 from localemp.metrics.replies import Replies
 from localemp.metrics.replies import Reply as Said
 from localemp.studies.asked import Asked
-from localemp.studies.study import TIES, Item, Key, Kind, Reply, Study, Text
+from localemp.studies.study import TIES, Item, Key, Kind, Reply, Study
+from localemp.studies.votes import quoted
+from localemp.utils.json_reader import JSONError, parse_json
+from localemp.utils.text import one_line, well_formed
 
 _ITEMS_FORM = 'each line is {"id": "d1", "turns": ["I lost my job."], "replies": {"system": "text", ...}}'
 _BLIND = secrets.SystemRandom()
@@ -118,7 +121,7 @@ def create_study(
             secret=secrets.token_hex(16),
         ),
         kind=kind,
-        title=title or _title(kind, systems),
+        title=well_formed(title or _title(kind, systems)),
         instructions=asked.instructions,
         question=asked.question(kind),
         aspects=asked.aspects(kind),
@@ -147,11 +150,12 @@ def replies_of_items(path: Path) -> list[Replies]:
         if not text.strip():
             continue
         try:
-            line = _Line.model_validate_json(text)
-        except ValidationError as error:
-            raise DataError(path, mistakes(error), _ITEMS_FORM, number) from error
+            line = _Line.model_validate(parse_json(text))
+        except (JSONError, ValidationError) as error:
+            what = mistakes(error) if isinstance(error, ValidationError) else str(error)
+            raise DataError(path, one_line(what), _ITEMS_FORM, number) from error
         if line.id in seen:
-            raise DataError(path, f"id {line.id!r} is there twice", "give every line its own id", number)
+            raise DataError(path, f"id {quoted(line.id)} is there twice", "give every line its own id", number)
         seen.add(line.id)
         for system, reply in line.replies.items():
             said.setdefault(system, []).append(Said(line.id, reply, turns=line.turns))
@@ -160,14 +164,19 @@ def replies_of_items(path: Path) -> list[Replies]:
     return [Replies(system, tuple(items), {"file": path.name}) for system, items in said.items()]
 
 
+# Other programs write halves of characters into JSON, which no file and no page can hold.
+_Said = Annotated[str, AfterValidator(well_formed)]
+_Named = Annotated[_Said, Field(min_length=1)]
+
+
 class _Line(BaseModel):
     """A line of a file of items; other keys are somebody's own, left alone."""
 
     model_config = ConfigDict(coerce_numbers_to_str=True)
 
-    id: Text
-    turns: Annotated[tuple[Text, ...], Field(min_length=1)]
-    replies: Annotated[dict[Text, str], Field(min_length=1)]
+    id: _Named
+    turns: Annotated[tuple[_Named, ...], Field(min_length=1)]
+    replies: Annotated[dict[_Named, _Said], Field(min_length=1)]
 
 
 def _check_systems(systems: Sequence[Replies], kind: Kind) -> None:

@@ -7,11 +7,27 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from localemp.errors import RunError
+from localemp.utils.files import is_disk_full
+
 _PATIENCE = 30.0  # seconds that a writer waits for the others
+_ROOM = "make room there"
+_MINE = "let the file and its folder be written by you"
+RESTORE = "restore it from a backup; `sqlite3 FILE .recover` may save what can be read"
 
 
-def connect(path: Path, schema: str) -> sqlite3.Connection:
-    """Open the file, or make it, for its owner alone to read; what is committed is on the disk."""
+def connect(path: Path, schema: str, version: int) -> sqlite3.Connection:
+    """Open the file, or make it, for its owner alone to read; what is committed is on the disk.
+
+    Args:
+        path: The file.
+        schema: Makes what is not there yet.
+        version: Of the schema. A file from before versions were written has none, and is of the first.
+
+    Raises:
+        RunError: A newer localemp made the file.
+        sqlite3.Error, OSError: It cannot be used.
+    """
     with _alone(path.parent):  # two that make the file at once would not wait for each other
         path.touch(mode=0o600)  # SQLite gives its other files the same mode
         # Each thread uses its own; only `close` closes those of others.
@@ -19,6 +35,11 @@ def connect(path: Path, schema: str) -> sqlite3.Connection:
         try:
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = FULL")
+            (found,) = connection.execute("PRAGMA user_version").fetchone()
+            if found > version:
+                raise RunError(f"{path}: made by a newer localemp (format {found})", "update localemp")
+            if not connection.execute("SELECT 1 FROM sqlite_master").fetchone():
+                connection.execute(f"PRAGMA user_version = {version}")
             connection.executescript(schema)
         except BaseException:
             connection.close()
@@ -41,9 +62,16 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
 
 def next_step(error: Exception) -> str:
     """What to do about an error."""
-    if getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-        return "restore it from a backup; `sqlite3 FILE .recover` may save what can be read"
-    return "make room there, and let the folder be written"
+    if isinstance(error, OSError):
+        return _ROOM if is_disk_full(error) else _MINE
+    match getattr(error, "sqlite_errorcode", 0) & 0xFF:
+        case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
+            return "another program holds the file: end it, and repeat the command"
+        case sqlite3.SQLITE_FULL | sqlite3.SQLITE_IOERR | sqlite3.SQLITE_NOMEM:
+            return _ROOM
+        case sqlite3.SQLITE_CANTOPEN | sqlite3.SQLITE_READONLY | sqlite3.SQLITE_PERM | sqlite3.SQLITE_AUTH:
+            return _MINE
+    return RESTORE
 
 
 @contextmanager

@@ -1,13 +1,13 @@
 """All answers as lines for a spreadsheet or a program, blinded or not."""
 
-import csv
-import io
 import json
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 from localemp.studies.answers import Answers, Given
 from localemp.studies.study import TIE, Study
+from localemp.utils import csv_writer
+from localemp.utils.text import well_formed
 
 BLINDED = ("rater", "kind", "item", "aspect", "reply", "value", "first", "seconds", "at")
 UNBLINDED = ("rater", "kind", "item", "dialogue", "aspect", "system", "value", "first", "seconds", "at")
@@ -45,14 +45,11 @@ def lines_of(given: Iterable[Given], study: Study, unblinded: bool) -> Iterator[
 
 
 def as_csv(lines: Iterable[dict[str, Any]], unblinded: bool) -> str:
-    """A table with a line of column names."""
-    file = io.StringIO()
-    writer = csv.DictWriter(file, UNBLINDED if unblinded else BLINDED, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(lines)
-    return file.getvalue()
+    """A table with a line of column names; `importing.read_ratings` reads it back as it was."""
+    columns = UNBLINDED if unblinded else BLINDED
+    return csv_writer.written([columns, *([line[name] for name in columns] for line in lines)])
 
 
 def as_jsonl(lines: Iterable[dict[str, Any]]) -> str:
     """One JSON object a line."""
-    return "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+    return "".join(well_formed(json.dumps(line, ensure_ascii=False)) + "\n" for line in lines)

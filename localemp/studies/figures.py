@@ -7,7 +7,6 @@ from importlib.util import find_spec
 from typing import Any
 
 from localemp.errors import LocalempError, RunError, UnknownNameError
-from localemp.runs import read_manifest
 from localemp.studies.agreement import Agreement, agreements
 from localemp.studies.collecting import read_votes
 from localemp.studies.correlation import Correlation, correlations
@@ -17,7 +16,7 @@ from localemp.studies.preferences import Preference, preferences
 from localemp.studies.ratings import Difference, Mean, differences, means
 from localemp.studies.sheet import Sheet, groups
 from localemp.studies.study import JUDGES, Study
-from localemp.studies.verdicts import JudgeStats, read_stats
+from localemp.studies.verdicts import JudgeStats, read_settings, read_stats
 
 NEEDED = ("scipy", "statsmodels", "krippendorff")
 
@@ -182,7 +181,7 @@ def _opinion(
 
 def _unfinished(study: Study, name: str, judge: JudgeStats) -> str:
     """What a judge lacks that was stopped, failed or asked in part: each pair in both orders, or each reply."""
-    votes = read_manifest(study.folder / JUDGES / name)["settings"]["votes"]
+    votes = read_settings(study.folder / JUDGES / name)["votes"]
     rated = [item for item in study.items if item.id not in study.key.checks]
     due = sum(len(item.replies) for item in rated) * len(study.manifest.aspects) * votes
     return f"{judge.answers:,} of {due:,} answers" if judge.answers < due else ""

@@ -17,13 +17,14 @@ from typing import Any
 from localemp.dialogue import Message
 from localemp.engines.base import Engine, Sampling
 from localemp.engines.planner import Planner
-from localemp.errors import EngineError, FatalEngineError, JudgeError, OptionError, PromptTooLongError
-from localemp.generation import Tally, for_all
-from localemp.runs import Journal, failure_record
+from localemp.errors import EngineError, JudgeError, OptionError
+from localemp.generation import Tally, failed_alone, for_all
+from localemp.runs import Journal
 from localemp.studies.judge_prompts import JudgePrompts
 from localemp.studies.parsing import Parsed, parse_choice, parse_rating
 from localemp.studies.study import Study
-from localemp.studies.verdicts import VOTES
+from localemp.studies.verdicts import VOTES, check_answer
+from localemp.studies.votes import quoted
 
 ENOUGH, TOO_MANY = 20, 0.2  # answers after which a judge is given up, and the share of them that cannot be read
 
@@ -119,7 +120,9 @@ class Judge:
         """The context that the longest prompt and its answer need, in tokens."""
         for number, question in enumerate(asked):
             if question.vote == 0:
-                with suppress(PromptTooLongError):  # it fails again when it is asked, and is recorded then
+                with suppress(
+                    EngineError
+                ):  # too long, or refused: it fails again when it is asked, and is recorded then
                     await planner.chat(self.messages(question), self.sampling)
             if number % 32 == 0:
                 await asyncio.sleep(0)  # lets Ctrl-C in
@@ -147,13 +150,11 @@ class Judge:
                 sampling = replace(sampling, seed=sampling.seed + question.vote)
             try:
                 completion = await engine.chat(messages, sampling)
-            except FatalEngineError:
-                raise
-            except EngineError as error:
-                answers.append(failure_record(question.id, error) | asdict(question))
+                read = self.read(completion.said())
+            except Exception as error:
+                answers.append(failed_alone(question.id, error) | asdict(question))
                 tally.failed += 1
             else:
-                read = self.read(completion.text)
                 sent = {"messages": [asdict(message) for message in messages], "seed": sampling.seed}
                 found = {"answer": read.value, "problem": read.problem}
                 answers.append({"id": question.id} | asdict(question) | sent | asdict(completion) | found)
@@ -178,6 +179,11 @@ class Answers(Journal):
         self._unparsable, self._example = 0, ""
         super().__init__(folder)
 
+    @staticmethod
+    def check_line(record: dict[str, Any]) -> None:
+        """See `check_answer`."""
+        check_answer(record)
+
     def note(self, record: Mapping[str, Any]) -> None:
         """Count also what cannot be read."""
         super().note(record)
@@ -188,9 +194,8 @@ class Answers(Journal):
         """Raise JudgeError where too many answers cannot be read."""
         total = len(self.answered)
         if total >= ENOUGH and self._unparsable > TOO_MANY * total:
-            start = " ".join(self._example.split())
             raise JudgeError(
-                f"{self._unparsable} of {total} answers cannot be read, such as "
-                f"{start if len(start) <= 80 else start[:79] + '…'!r}; all are kept in {self.folder}",
+                f"{self._unparsable} of {total} answers cannot be read, such as {quoted(self._example)}; "
+                f"all are kept in {self.folder}",
                 "take another --model, one that can be held to JSON, or more --max-tokens, each with another --name",
             )

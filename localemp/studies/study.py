@@ -13,7 +13,6 @@ in one of kind "rating" it has one or more, and each gets a number.
 
 import hashlib
 import json
-import os
 import random
 import secrets
 from collections.abc import Mapping, Sequence
@@ -22,10 +21,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from localemp.errors import RunError
-from localemp.forms import mistakes
+from localemp.studies.checking import check_items, check_key, formed
+from localemp.utils.files import write_atomically
 
 Kind = Literal["ab", "rating"]
 
@@ -35,6 +35,7 @@ TIES = frozenset({TIE, "equal", "same", "draw", "both", "neither"})
 """What files of ratings say for a tie."""
 
 Text = Annotated[str, Field(min_length=1)]
+Point = Annotated[int, Field(ge=-1_000_000, le=1_000_000)]
 
 
 class _Strict(BaseModel):
@@ -104,7 +105,7 @@ class Manifest(_Strict):
     instructions: str
     question: Text
     aspects: Annotated[tuple[Aspect, ...], Field(min_length=1)]
-    scale: tuple[int, int] | None = None
+    scale: tuple[Point, Point] | None = None
     scale_words: tuple[str, str] | None = None
     seed: int
     shuffle: Text
@@ -112,6 +113,15 @@ class Manifest(_Strict):
     versions: dict[str, str]
     items_sha256: str
     key_sha256: str
+
+    @model_validator(mode="after")
+    def _belongs_together(self) -> Self:
+        if (self.kind == "rating") != (self.scale is not None) or (self.scale and self.scale[0] >= self.scale[1]):
+            raise ValueError("scale: a rating study has one from low to high, an A/B study has none")
+        names = [aspect.name for aspect in self.aspects]
+        if len(names) > len(set(names)):
+            raise ValueError("aspects: two have one name")
+        return self
 
 
 class Key(_Strict):
@@ -158,21 +168,21 @@ class Study:
             RunError: There is none, or its items are not those that it was made with.
         """
         try:
-            manifest = Manifest.model_validate_json((folder / STUDY).read_bytes())
+            told = (folder / STUDY).read_bytes()
             lines = (folder / ITEMS).read_bytes()
         except OSError as error:
             hint = "make one with `localemp study create`"
             raise RunError(f"{folder}: no study here ({Path(error.filename).name}: {error.strerror})", hint) from error
-        except ValidationError as error:
-            raise RunError(
-                f"{folder / STUDY}: {mistakes(error)}", "restore the file, or make the study anew"
-            ) from error
+        manifest = formed(Manifest, told, folder / STUDY)
         if hashlib.sha256(lines).hexdigest() != manifest.items_sha256:
             raise RunError(
                 f"{folder / ITEMS} was changed after the study was made: answers would belong to other items",
                 "restore the file, or make a new study",
             )
-        return cls(folder, manifest, tuple(Item.model_validate_json(line) for line in lines.splitlines()))
+        numbered = enumerate(lines.splitlines(), 1)
+        items = tuple(formed(Item, line, folder / ITEMS, number) for number, line in numbered)
+        check_items(folder / ITEMS, manifest, items)
+        return cls(folder, manifest, items)
 
     @cached_property
     def key(self) -> Key:
@@ -188,7 +198,9 @@ class Study:
             raise RunError(f"{path}: cannot be read ({error.strerror})", "the study's owner has it") from error
         if hashlib.sha256(content).hexdigest() != self.manifest.key_sha256:
             raise RunError(f"{path} is not the key that the study was made with", "restore the file")
-        return Key.model_validate_json(content)
+        key = formed(Key, content, path)
+        check_key(path, key, self.items)
+        return key
 
     @cached_property
     def by_id(self) -> Mapping[str, Item]:
@@ -251,12 +263,10 @@ class Study:
         )
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            (folder / ITEMS).write_bytes(lines)
-            descriptor = os.open(folder / KEY, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(unblinded)
+            write_atomically(folder / ITEMS, lines)
+            write_atomically(folder / KEY, unblinded, mode=0o600)
             # Last, so that a folder with it is whole.
-            (folder / STUDY).write_text(made.model_dump_json(indent=1) + "\n", "utf-8")
+            write_atomically(folder / STUDY, made.model_dump_json(indent=1) + "\n")
         except OSError as error:
             raise RunError(f"{folder}: cannot be written: {error.strerror}", "choose another --out") from error
         return Study(folder, made, tuple(items))

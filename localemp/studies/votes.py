@@ -5,6 +5,7 @@ from typing import Literal
 
 from localemp.errors import OptionError
 from localemp.studies.study import TIE, Study
+from localemp.utils.text import one_line
 
 RaterKind = Literal["person", "judge", "import"]
 
@@ -35,6 +36,11 @@ class Vote:
     kind: RaterKind = "person"
 
 
+def quoted(value: object) -> str:
+    """Something that others wrote as messages show it: in quotation marks if it is a text, and not too long."""
+    return repr(one_line(value, 80)) if isinstance(value, str) else repr(value)
+
+
 def check_vote(study: Study, vote: Vote) -> None:
     """Whether a vote can belong to the study.
 
@@ -44,22 +50,23 @@ def check_vote(study: Study, vote: Vote) -> None:
     manifest = study.manifest
     item = study.by_id.get(vote.item)
     if item is None:
-        raise OptionError(f"unknown item {vote.item!r}", f"{study.folder / 'items.jsonl'} has the items")
+        raise OptionError(f"unknown item {quoted(vote.item)}", f"{study.folder / 'items.jsonl'} has the items")
     if vote.aspect not in (names := [aspect.name for aspect in manifest.aspects]):
-        raise OptionError(f"item {vote.item}: unknown aspect {vote.aspect!r}", f"known: {', '.join(names)}")
+        raise OptionError(f"item {vote.item}: unknown aspect {quoted(vote.aspect)}", f"known: {', '.join(names)}")
     keys = [reply.key for reply in item.replies]
     if manifest.scale is None:
         if vote.value not in (*keys, TIE):
             raise OptionError(
-                f"item {vote.item}, {vote.aspect}: {vote.value!r} is no answer", f"known: {', '.join(keys)}, {TIE}"
+                f"item {vote.item}, {vote.aspect}: {quoted(vote.value)} is no answer",
+                f"known: {', '.join(keys)}, {TIE}",
             )
         if vote.reply:
             raise OptionError(f"item {vote.item}: a choice is about no single reply", "leave the reply out")
         return
     if vote.reply not in keys:
-        raise OptionError(f"item {vote.item}: unknown reply {vote.reply!r}", f"known: {', '.join(keys)}")
+        raise OptionError(f"item {vote.item}: unknown reply {quoted(vote.reply)}", f"known: {', '.join(keys)}")
     low, high = manifest.scale
     if isinstance(vote.value, bool) or not isinstance(vote.value, int) or not low <= vote.value <= high:
         raise OptionError(
-            f"item {vote.item}, {vote.aspect}: {vote.value!r} is no rating", f"whole numbers from {low} to {high}"
+            f"item {vote.item}, {vote.aspect}: {quoted(vote.value)} is no rating", f"whole numbers from {low} to {high}"
         )

@@ -51,7 +51,7 @@ class _Answer(_Strict):
     item: str
     aspect: str
     reply: str = ""
-    value: StrictInt | str
+    value: Annotated[StrictInt, Field(ge=-(10**6), le=10**6)] | str
     seconds: Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)] | None = None
 
 

@@ -53,6 +53,16 @@ def file_lock(path: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
+def is_folder(path: Path) -> bool:
+    """Whether there is a folder; whatever cannot be a path, such as a name that is too long, is none."""
+    return os.path.isdir(path)  # noqa: PTH112  Path's own raises
+
+
+def is_file(path: Path) -> bool:
+    """The same of a file."""
+    return os.path.isfile(path)  # noqa: PTH113
+
+
 def is_disk_full(error: OSError) -> bool:
     """Whether the disk, or the user's share of it, has no room left."""
     return error.errno in (errno.ENOSPC, errno.EDQUOT)

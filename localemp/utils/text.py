@@ -1,10 +1,15 @@
 """Text that others wrote: made storable where it enters, and harmless where it is shown."""
 
+import json
 import re
+from typing import Any
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
-# All control characters but tab and line feed, and the marks that turn the direction of what is shown after them.
-_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+# All control characters but tab and line feed, the marks that turn the direction of what is shown after them, and what
+# no terminal can be sent: halves of surrogate pairs.
+_CONTROL = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+)
 
 
 def is_well_formed(text: str) -> bool:
@@ -17,9 +22,29 @@ def well_formed(text: str) -> str:
     return text if is_well_formed(text) else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
+class PairJoiner:
+    """Makes a text well-formed that comes bit by bit: the halves of a pair may come in two bits."""
+
+    def __init__(self) -> None:
+        self._half = ""
+
+    def feed(self, text: str, last: bool = False) -> str:
+        """What is certain now; `last` where nothing more comes."""
+        text, self._half = self._half + text, ""
+        if text and not last and "\ud800" <= text[-1] <= "\udbff":
+            text, self._half = text[:-1], text[-1]
+        return well_formed(text)
+
+
 def for_terminal(text: str) -> str:
     r"""The text with control characters written out ("\x1b"), so that a terminal shows them and does not obey."""
     return _CONTROL.sub(lambda found: _written_out(found[0]), text)
+
+
+def json_line(value: Any) -> str:
+    """A value as JSON in one line that a terminal shows and does not obey; the same value for whoever reads it."""
+    written = json.dumps(value, ensure_ascii=False)
+    return _CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", written)
 
 
 def one_line(text: str, longest: int = 200) -> str:

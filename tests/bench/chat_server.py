@@ -3,6 +3,7 @@
 import asyncio
 import json
 import threading
+import zlib
 from typing import Any, Self
 
 from aiohttp import web
@@ -19,13 +20,16 @@ class ChatServer:
         wait: Seconds before the first word.
         gap: Seconds before each further word.
         stalls_after: So many streams are answered; all later ones never end.
-        ending: How a stream ends: "done", "no done", "break" or "error".
+        ending: How a stream ends: "done", "no done", "cut", "break" or "error".
+        encoding: How answers are compressed, whatever a request accepts.
+        streams: Whether it streams; if not, it sends the whole answer instead.
         refuses: A field of a request that it does not know.
         asked: Bodies of all streamed requests.
     """
 
     def __init__(self) -> None:
         self.model, self.key, self.refuses, self.ending = "tiny", "", "", "done"
+        self.encoding, self.streams = "", True
         self.words, self.tokens = ["That ", "sounds ", "hard."], 7
         self.wait = self.gap = 0.0
         self.stalls_after = 10**9
@@ -72,16 +76,23 @@ class ChatServer:
         if self.refuses in body:
             return _error(400, f"unknown field {self.refuses}")
         usage = {} if self.tokens is None else {"usage": {"prompt_tokens": 5, "completion_tokens": self.tokens}}
-        if not body.get("stream"):
+        if body.get("stream") and not self.streams:
+            self.asked.append(body)
+        if not body.get("stream") or not self.streams:
             message = {"role": "assistant", "content": "".join(self.words)}
             return web.json_response({"choices": [{"index": 0, "message": message, "finish_reason": "stop"}], **usage})
         self.asked.append(body)
         stalls = len(self.asked) > self.stalls_after
-        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        coding = {"Content-Encoding": self.encoding} if self.encoding else {}
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream", **coding})
         await response.prepare(request)
+        squeeze = zlib.compressobj(wbits=31)
 
         async def send(content: Any) -> None:
-            await response.write(f"data: {content if isinstance(content, str) else json.dumps(content)}\n\n".encode())
+            event = f"data: {content if isinstance(content, str) else json.dumps(content)}\n\n".encode()
+            if self.encoding == "gzip":
+                event = squeeze.compress(event) + squeeze.flush(zlib.Z_SYNC_FLUSH)
+            await response.write(event)
 
         await send({"choices": [{"index": 0, "delta": {"role": "assistant", "content": ""}}]})
         await asyncio.sleep(self.wait)
@@ -93,6 +104,8 @@ class ChatServer:
         if self.ending == "break":
             request.transport.close()
             return response
+        if self.ending == "cut":
+            return response
         if self.ending == "error":
             await send({"error": {"message": "the engine died"}})
         await send({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
@@ -100,6 +113,8 @@ class ChatServer:
             await send({"choices": [], **usage})
         if self.ending != "no done":
             await send("[DONE]")
+        if self.encoding == "gzip":
+            await response.write(squeeze.flush())
         return response
 
 

@@ -1,10 +1,13 @@
 """The client of `bench serve`, before a real server."""
 
+import json
+
 import numpy as np
 import pytest
 from chat_server import ChatServer
 
 from localemp.bench.client import Answer, Client, api_url, chat_messages, chat_url, percentile
+from localemp.protocol.answers import StreamReader
 
 BODY = {"model": "tiny", "messages": chat_messages(["I failed."]), "stream": True}
 
@@ -41,9 +44,10 @@ async def test_a_server_that_counts_nothing_has_no_tokens(server):
 
 
 async def test_thinking_is_text_that_no_reply_has():
-    answer = Answer(0.0)
-    answer.take({"choices": [{"delta": {"reasoning": "Sad."}}]})
-    answer.take({"choices": [{"delta": {"content": "Oh."}}]})
+    answer, reader = Answer(0.0), StreamReader()
+    for delta in ({"reasoning": "Sad."}, {"content": "Oh."}):
+        for chunk in reader.feed(f"data: {json.dumps({'choices': [{'delta': delta}]})}\n\n".encode()):
+            answer.take(chunk)
     assert answer.text == "Oh."
     assert len(answer.texts) == 2
 
@@ -53,7 +57,8 @@ async def test_thinking_is_text_that_no_reply_has():
     [
         ({"key": "secret"}, 401, "no such key"),
         ({"model": "other"}, 404, "no model tiny"),
-        ({"ending": "no done"}, 200, "without"),
+        ({"ending": "cut"}, 200, "was cut"),
+        ({"encoding": "br"}, 200, "compressed as 'br'"),
         ({"ending": "break"}, 0, "Error"),
         ({"ending": "error"}, 200, "the engine died"),
         ({"stalls_after": 0}, 0, "Timeout"),
@@ -66,6 +71,17 @@ async def test_what_goes_wrong_is_no_reply(server, told, status, error):
     assert (answer.status, answer.good) == (status, False)
     assert error in answer.error
     assert answer.ended > answer.started
+
+
+@pytest.mark.parametrize(
+    "told", [{"ending": "no done"}, {"encoding": "gzip"}, {"encoding": "gzip", "ending": "no done"}, {"streams": False}]
+)
+async def test_a_whole_reply_however_it_comes(server, told):
+    for name, value in told.items():
+        setattr(server, name, value)
+    answer = await ask(server.url)
+    assert answer.good, answer.error
+    assert (answer.text, answer.tokens) == ("That sounds hard.", 7)
 
 
 async def test_no_server_is_an_answer_too():

@@ -87,7 +87,7 @@ def test_a_report_names_all_broken_files_and_those_without_points(localemp):
         (localemp.folder / f"{name}.json").write_text(text)
     done = localemp("bench", "report", "a.json", "b.json", "c.json", "d.json")
     assert done.returncode == 2
-    assert "3 of 4 files cannot be used:\n  b.json: is no" in done.stderr
+    assert "3 of 4 files cannot be used:\n  b.json, line 1: is no" in done.stderr
     assert "\n  c.json: is no" in done.stderr and "\n  d.json: cannot be read" in done.stderr
     (localemp.folder / "e.json").write_text(result("engine", "nothing", []).model_dump_json())
     done = localemp("bench", "report", "a.json", "e.json")

@@ -1,5 +1,6 @@
 """`localemp generate` and `runs`, with a scripted engine: the whole way from the command line to the run folder."""
 
+import hashlib
 import json
 import signal
 import time
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 from tiny_encoder import save_tiny_encoder
 
+from localemp.cli.generate import default_folder
 from localemp.runs import read_manifest, read_records
 
 SAMPLES = Path(__file__).parents[1] / "samples.knowledge.jsonl"
@@ -195,6 +197,7 @@ def test_a_damaged_run_does_not_hide_the_others(localemp, script, tmp_path):
     listed = localemp("runs", "list")
     assert "runs/good" in listed.stdout
     assert "damaged" in listed.stdout
+    assert "warning: runs/bad/manifest.json: the manifest is damaged: " in listed.stderr
     assert localemp("runs", "list", "nowhere").returncode == 2
 
 
@@ -252,3 +255,31 @@ def test_bad_input_is_one_clear_error(localemp, script, data, tmp_path, words, t
     assert done.returncode == 2, done.stderr
     assert all(text in done.stderr for text in told), done.stderr
     assert not (tmp_path / "runs").exists(), "nothing is made before the settings are good"
+
+
+def test_no_secret_reaches_a_file_or_what_is_shown_of_it(localemp, script, tmp_path):
+    words = ("generate", "--script", script({"reply": "Oh."}), "--limit", 2, "--out", "run")
+    url = "http://me:SECRET@127.0.0.1:1/v1"
+    assert localemp(*words, "--engine-arg", "hf_token=SECRET", "--base-url", url).returncode == 0
+    assert localemp(*words, "--limit", 3, "--engine-arg=api-key=SECRET").returncode == 0, "another key is no other run"
+    shown = localemp("runs", "show", "run").stdout
+    assert shown.count("--engine-arg") == 2
+    assert localemp("score", "run", "--no-bertscore").returncode == 0
+    assert localemp("report", "run", "--html", "report.html").returncode == 0
+    assert "SECRET" not in shown
+    assert not [path for path in tmp_path.rglob("*") if path.is_file() and b"SECRET" in path.read_bytes()]
+
+
+def test_a_default_folder_does_not_depend_on_secrets(tmp_path, monkeypatch):
+    def settings(key):
+        return {"model": "m", "strategy": "zero-shot", "engine_args": {"hf_token": key}}
+
+    monkeypatch.chdir(tmp_path)
+    folder = default_folder(settings("FIRST"))
+    assert folder == default_folder(settings("SECOND"))
+    # Older versions took the key for a setting like any other; what they began goes on.
+    digest = hashlib.sha256(json.dumps(settings("FIRST"), sort_keys=True).encode()).hexdigest()[:8]
+    old = Path("runs") / f"m-zero-shot-{digest}"
+    old.mkdir(parents=True)
+    assert default_folder(settings("FIRST")) == old != folder
+    assert default_folder(settings("SECOND")) == folder

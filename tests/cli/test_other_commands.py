@@ -35,7 +35,7 @@ def test_prompts_show_prints_both_stages_of_a_hosted_model(localemp):
 def test_prompts_show_a_completion_model_gets_a_transcript(localemp):
     done = localemp("prompts", "show", "--model", "davinci-002", "--strategy", "few-shot", "--shots", 1)
     assert done.returncode == 0, done.stderr
-    assert "Instance:" in done.stdout
+    assert "Instance 1:" in done.stdout
     assert done.stdout.rstrip().endswith("Listener:")
     wrong = localemp("prompts", "show", "--model", "davinci-002", "--layout", "chat")
     assert (wrong.returncode, "takes no chat turns" in wrong.stderr) == (2, True)
@@ -93,6 +93,12 @@ def test_no_server_at_the_url(localemp):
     done = localemp("generate", "--base-url", "http://127.0.0.1:9/v1", "--model", "smollm2", "--limit", 1)
     assert done.returncode == 1
     assert "http://127.0.0.1:9/v1" in done.stderr
+
+
+@pytest.mark.parametrize("url", ["", " "])
+def test_no_url_is_not_openais_server(localemp, url):
+    done = localemp("respond", "Hi.", "--base-url", url, env={"OPENAI_API_KEY": "sk-mine"})
+    assert (done.returncode, "--base-url is empty" in done.stderr) == (2, True)
 
 
 def test_runs_of_an_empty_folder(localemp):

@@ -38,6 +38,17 @@ def test_every_form_is_written_where_it_is_asked_for(localemp):
     assert (localemp.folder / "all.csv").read_text().startswith("table,row,about,published,column,value")
 
 
+def test_the_papers_rows_are_there_unless_left_out(localemp):
+    four(localemp.folder / "zero")
+    plain = localemp("report", "zero").stdout
+    assert "MoEL, the paper's Table 1" in plain and "ChatGPT (+ 0-shot), the paper's Table 1" in plain
+    assert "EC (Soft), Table 1" in localemp("report", "zero", env={"COLUMNS": "80"}).stdout
+    without = localemp("report", "zero", "--published", "none").stdout
+    assert "MoEL" not in without and "zero" in without
+    (localemp.folder / "none.toml").write_text('paper = "Another paper"')
+    assert "MoEL" not in localemp("report", "zero", "--published", "none.toml").stdout
+
+
 def test_what_cannot_be_is_an_error_with_the_next_step(localemp):
     four(localemp.folder / "zero")
     (localemp.folder / "bad.toml").write_text("paper = 3")
@@ -46,6 +57,7 @@ def test_what_cannot_be_is_an_error_with_the_next_step(localemp):
         (("zero", "--html", "zero"), "--html zero: cannot be written"),
         (("zero", "--published", "bad.toml"), "paper: Input should be a valid string"),
         (("zero", "--published", "none.toml"), "none.toml: cannot be read"),
+        (("zero", "--published", "./none"), "none: cannot be read"),
     ]:
         done = localemp("report", *words)
         assert done.returncode in (1, 2) and told in done.stderr, done.stderr

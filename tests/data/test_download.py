@@ -28,6 +28,22 @@ def archive(*names: str) -> bytes:
 
 
 GOOD = archive("ed/train.csv", "ed/valid.csv", "../test.csv", "/etc/unrelated", "../../escaped")
+
+
+def crooked(kind: bytes, size: int = 0) -> bytes:
+    """An archive whose test.csv is no file of its own; only the size that it tells may be large."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
+        for name in ("train.csv", "valid.csv"):
+            tar.addfile(tarfile.TarInfo(name))
+        member = tarfile.TarInfo("test.csv")
+        member.type, member.linkname, member.size = kind, "/etc/passwd", size
+        tar.addfile(member)
+    return gzip.compress(buffer.getvalue(), mtime=0)
+
+
+LINKED, HARD_LINKED, DEVICE = map(crooked, (tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE))
+ENDLESS = crooked(tarfile.REGTYPE, 2**40)
 INCOMPLETE = archive("ed/train.csv", "ed/test.csv")
 NO_TAR = gzip.compress(b"no tar at all" * 100, mtime=0)
 
@@ -35,6 +51,8 @@ NO_TAR = gzip.compress(b"no tar at all" * 100, mtime=0)
 class Handler(BaseHTTPRequestHandler):
     def do_GET(self):
         bodies = {"/good.tar.gz": GOOD, "/cut.tar.gz": GOOD, "/incomplete.tar.gz": INCOMPLETE, "/no.tar.gz": NO_TAR}
+        bodies |= {"/linked.tar.gz": LINKED, "/hard.tar.gz": HARD_LINKED, "/device.tar.gz": DEVICE}
+        bodies |= {"/endless.tar.gz": ENDLESS, "/odd.tar.gz": GOOD}
         if self.path == "/moved.tar.gz":
             self.send_response(302)
             self.send_header("Location", "/good.tar.gz")
@@ -45,7 +63,7 @@ class Handler(BaseHTTPRequestHandler):
             return
         body = bodies[self.path]
         self.send_response(200)
-        self.send_header("Content-Length", str(len(body)))
+        self.send_header("Content-Length", "many" if self.path == "/odd.tar.gz" else str(len(body)))
         self.end_headers()
         self.wfile.write(body[: len(body) // 2] if self.path == "/cut.tar.gz" else body)
 
@@ -108,6 +126,11 @@ def test_wrong_archive_put_there_by_hand(tmp_path):
         ("none", sha256(GOOD), "answers 404"),
         ("incomplete", sha256(INCOMPLETE), "lacks valid.csv"),
         ("no", sha256(NO_TAR), "not a readable tar"),
+        ("linked", sha256(LINKED), "lacks test.csv"),
+        ("hard", sha256(HARD_LINKED), "lacks test.csv"),
+        ("device", sha256(DEVICE), "lacks test.csv"),
+        ("endless", sha256(ENDLESS), "more than any data set"),
+        ("odd", sha256(GOOD), "cannot be fetched"),
     ],
 )
 def test_nothing_is_left_of_a_bad_archive(tmp_path, server, name, checksum, words):

@@ -1,8 +1,10 @@
 """The official format with its quirks, and the two ways to build instances, on small files worked out by hand."""
 
+import contextlib
 import csv
 import gzip
 import io
+import time
 from pathlib import Path
 
 import pytest
@@ -74,6 +76,45 @@ def test_file_saved_again_by_a_csv_library(tmp_path, quoting):
     path = tmp_path / "train.csv"
     path.write_bytes(buffer.getvalue().encode())  # with the \r\n that the library writes
     assert read_conversations(path) == [Conversation("c1", "sad", "a, b", tuple(texts))]
+
+
+@pytest.mark.parametrize("quoting", [csv.QUOTE_MINIMAL, csv.QUOTE_ALL])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_a_line_break_inside_quotes(tmp_path, quoting, end):
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, quoting=quoting, lineterminator=end)
+    texts = [f"My dog died.{end}{end}Today, at noon.", "Oh no.", f'He was{end}"old".', "I am sorry."]
+    writer.writerow(HEADER.split(","))
+    writer.writerows([["c1", i, "sad", f"a{end}b", i % 2, text, "", ""] for i, text in enumerate(texts, 1)])
+    path = tmp_path / "train.csv"
+    path.write_bytes(buffer.getvalue().encode())
+    expected = tuple(text.replace("\r\n", "\n") for text in texts)
+    assert read_conversations(path) == [Conversation("c1", "sad", "a\nb", expected)]
+
+
+def test_stray_quotes_in_two_rows_are_no_line_break(tmp_path):
+    rows = ['c1,1,sad,p,0,"hello,,', 'c1,2,sad,p,1,hi there",,']
+    (conversation,) = read_conversations(write(tmp_path / "test.csv", *rows))
+    assert conversation.turns == ('"hello', 'hi there"')
+
+
+def test_a_line_break_without_quotes_is_told_with_its_line(tmp_path):
+    rows = ["c1,1,sad,p,0,My dog", "died.,,", "c1,2,sad,p,1,Oh no.,,"]
+    with pytest.raises(DataError, match=r"line 3: 3 fields, expected 8"):
+        read_conversations(write(tmp_path / "test.csv", *rows))
+
+
+@pytest.mark.parametrize("piece", ['"', '",', 'a"', '""', '"a",', ',"', '"\n', ",", '"a""b', "a\n"])
+def test_time_is_linear_in_hostile_rows(tmp_path, piece):
+    def seconds(size: int) -> float:
+        path = write(tmp_path / "test.csv", f"c1,1,sad,p,0,{piece * (size // len(piece))}")
+        begun = time.perf_counter()
+        with contextlib.suppress(DataError):
+            read_conversations(path)
+        return time.perf_counter() - begun
+
+    seconds(1_000)
+    assert seconds(160_000) < 20 * max(seconds(40_000), 0.05)
 
 
 def test_rows_with_more_columns(tmp_path):

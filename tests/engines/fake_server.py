@@ -24,7 +24,10 @@ class Request:
 
 @dataclass(frozen=True)
 class Answer:
-    """What to do about one request: `body` None is an ordinary completion; "before" and "inside" cut the connection."""
+    """What to do about one request.
+
+    `body` None is an ordinary completion, text and bytes go out as they are; "before" and "inside" cut the connection.
+    """
 
     status: int = 200
     body: Any = None
@@ -52,6 +55,7 @@ class FakeServer:
     """Answers from `answers` in turn, then by `rule`, then with an ordinary completion.
 
     Attributes:
+        answers, models: May be changed at any time.
         requests: All POST requests, in the order in which they came.
         listings: All GET requests.
         most_at_once: The most POST requests that were under way together.
@@ -67,8 +71,8 @@ class FakeServer:
         self.requests: list[Request] = []
         self.listings: list[Request] = []
         self.most_at_once = 0
-        self._answers, self._rule, self._delay = list(answers), rule, delay
-        self._models = models or Answer(body={"object": "list", "data": [{"id": "tiny", "object": "model"}]})
+        self.answers, self._rule, self._delay = list(answers), rule, delay
+        self.models = models or Answer(body={"object": "list", "data": [{"id": "tiny", "object": "model"}]})
         self._at_once, self._lock = 0, threading.Lock()
         self._server = _Server(("127.0.0.1", 0), _Handler)
         self._server.fake = self
@@ -93,12 +97,12 @@ class FakeServer:
         """What to do about one request; counts it."""
         if request.method == "GET":
             self.listings.append(request)
-            return self._models
+            return self.models
         with self._lock:
             self.requests.append(request)
             self._at_once += 1
             self.most_at_once = max(self.most_at_once, self._at_once)
-            chosen = self._answers.pop(0) if self._answers else None
+            chosen = self.answers.pop(0) if self.answers else None
         if chosen is None and self._rule:
             chosen = self._rule(request)
         chosen = chosen or Answer(body=completion(request.path))
@@ -137,11 +141,13 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             return
         content = answer.body if answer.body is not None else completion(self.path)
-        raw = content.encode() if isinstance(content, str) else json.dumps(content).encode()
+        raw = content.encode() if isinstance(content, str) else content
+        raw = raw if isinstance(raw, bytes) else json.dumps(raw).encode()
         self.send_response(answer.status)
         for name, value in {"Content-Type": "application/json", **answer.headers}.items():
             self.send_header(name, value)
-        self.send_header("Content-Length", str(len(raw)))
+        if answer.status != 204:
+            self.send_header("Content-Length", str(len(raw)))
         self.end_headers()
         if answer.cut == "inside":
             raw = raw[: len(raw) // 2]

@@ -105,7 +105,7 @@ async def test_a_prompt_that_nothing_matches(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ('{"reply": "a"', "no JSON"),
+        ('{"reply": "a"', "not JSON"),
         ('"reply"', "valid dictionary"),
         ("{}", "neither a reply nor an error"),
         ('{"reply": []}', "neither a reply nor an error"),
@@ -136,11 +136,11 @@ def test_files_that_are_no_script(tmp_path: Path) -> None:
         (tmp_path / "none.jsonl", "No such file"),
         (tmp_path, "cannot be read"),
         (empty, "no entries"),
-        (binary, "cannot be read as a script"),
+        (binary, "line 1: not UTF-8 text"),
     ]:
         with pytest.raises(DataError, match=message) as raised:
             ScriptedEngine.from_file(path)
-        assert raised.value.line is None
+        assert raised.value.line == (1 if path == binary else None)
 
 
 def test_description(tmp_path: Path) -> None:

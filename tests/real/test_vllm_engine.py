@@ -14,7 +14,7 @@ from localemp.data.sources import load_dialogues
 from localemp.dialogue import Message
 from localemp.engines.base import Sampling
 from localemp.engines.vllm import VLLMEngine
-from localemp.errors import FatalEngineError, PromptTooLongError, UnknownNameError
+from localemp.errors import EngineError, FatalEngineError, PromptTooLongError, UnknownNameError
 from localemp.generation import answer_all, draft_all, plan
 from localemp.recipe import Recipe
 from localemp.runs import Run, read_records
@@ -44,19 +44,20 @@ async def test_greedy_replies_agree_with_transformers(assembly, engine):
     from transformers import AutoModelForCausalLM
 
     model = AutoModelForCausalLM.from_pretrained(assembly.weights.folder, dtype=torch.bfloat16)
-    first_choices = 0
+    first_choices = tokens = 0
     for dialogue in load_dialogues("samples", limit=3):
         messages = assembly.prompts.messages(dialogue)
         prompt = assembly.tokenizer.encode(messages)
         answer = await engine.chat(messages, GREEDY)
-        assert (answer.prompt_tokens, answer.completion_tokens, answer.finish_reason) == (len(prompt), 24, "length")
+        assert (answer.prompt_tokens, answer.finish_reason in ("stop", "length")) == (len(prompt), True)
         reply = assembly.tokenizer.tokenizer(answer.text, add_special_tokens=False)["input_ids"][:20]
         with torch.inference_mode():
             logits = model(torch.tensor([prompt + reply])).logits[0, len(prompt) - 1 : -1].float()
         gaps = logits.max(dim=1).values - logits.gather(1, torch.tensor(reply)[:, None])[:, 0]
         assert gaps.max() <= 0.5, gaps
-        first_choices += int((gaps == 0).sum())
-    assert first_choices >= 54, "nine in ten of 60 tokens"
+        first_choices, tokens = first_choices + int((gaps == 0).sum()), tokens + len(reply)
+    assert tokens >= 40
+    assert first_choices >= 0.9 * tokens
 
 
 async def test_what_dialogues_share_comes_from_the_prefix_cache(assembly, engine):
@@ -97,6 +98,15 @@ async def test_a_prompt_that_does_not_fit_is_refused_with_numbers(engine):
     with pytest.raises(PromptTooLongError, match="up to 24 tokens do not fit a context of 1536 tokens") as caught:
         await engine.chat([Message("user", "word " * 3000)], GREEDY)
     assert caught.value.prompt_tokens > 3000
+
+
+async def test_a_request_that_vllm_refuses_is_an_error_of_this_reply_alone(assembly, engine):
+    messages = assembly.prompts.messages(load_dialogues("samples")[0])
+    for refused in (replace(GREEDY, top_p=7.0), replace(GREEDY, stop=("",))):
+        with pytest.raises(EngineError, match="vLLM refused the request: ") as caught:
+            await engine.chat(messages, refused)
+        assert type(caught.value) is EngineError
+    assert (await engine.chat(messages, GREEDY)).text
 
 
 @pytest.mark.parametrize("strategy", ["few-shot", "similar+two-stage", "knowledge", "similar+knowledge+two-stage"])

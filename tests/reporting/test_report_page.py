@@ -174,6 +174,26 @@ def test_print_has_no_controls_and_whole_tables(visit: Visit) -> None:
         assert table.evaluate("table => table.getBoundingClientRect().right") <= 680
 
 
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_papers_rows_are_grey_and_fit_a_phone(visit: Visit, tmp_path: Path, scheme: str) -> None:
+    runs = [
+        four(tmp_path / "zero"),
+        four(tmp_path / "stages", "two-stage"),
+        four(tmp_path / "both", "similar+two-stage"),
+    ]
+    path = tmp_path / "report.html"
+    path.write_text(render(Report(tuple(read_systems(runs)), read_published(), cases=0)), "utf-8")
+    page = visit(path, viewport={"width": 400, "height": 800}, color_scheme=scheme)
+    table = page.get_by_role("table", name="As in the paper's Tables 1 and 3")
+    expect(table.locator("tr.paper")).to_have_count(25)
+    expect(table.locator("tbody tr").nth(1)).to_have_text(re.compile(r"ChatGPT \(\+ 0-shot\) the paper's Table 1"))
+    expect(table.locator("tbody tr").nth(3)).to_have_text(re.compile(r"\+ Two-stage the paper's Table 3"))
+    ours, theirs = (table.locator(f"tbody tr:nth-child({n}) td:nth-child(3)") for n in (1, 2))
+    colours = [cell.evaluate("cell => getComputedStyle(cell).color") for cell in (ours, theirs)]
+    assert colours[0] != colours[1]
+    assert page.evaluate("document.documentElement.scrollWidth") == 400
+
+
 def test_a_report_on_one_run_with_nothing_known_is_a_page(visit: Visit, tmp_path: Path) -> None:
     report = Report(tuple(read_systems([four(tmp_path / "only")])), read_published(), cases=0)
     path = tmp_path / "report.html"

@@ -13,34 +13,15 @@ from localemp.errors import DataError, OptionError, RunError
 from localemp.metrics.replies import replies_of_run
 from localemp.metrics.scoring import score_all, scores_path, write_scores
 from localemp.reporting import writers
-from localemp.reporting.automatic import automatic_tables
 from localemp.reporting.published import read_published
 from localemp.reporting.report import Report
 from localemp.reporting.svg import scale
 from localemp.reporting.systems import names_of, read_systems
 from localemp.reporting.tables import Cell, Note, Row, Table, listed
 
-PAPER = """
-paper = "A paper"
-[[table]]
-number = 1
-kind = "automatic"
-title = "Automatic metrics"
-columns = ["Dist-1", "B-2"]
-source = "made up for this test"
-rows = [["Old_Model & Co", 1.50, "-"], ["Other", 2, 3.25]]
-[[table]]
-number = 2
-kind = "people"
-title = "People"
-columns = ["Win"]
-source = "made up for this test"
-rows = [["Old_Model & Co", 40.1]]
-"""
 
-
-def report_of(*folders, published=None, **options):
-    return Report(tuple(read_systems(folders, **options)), read_published(published))
+def report_of(*folders, **options):
+    return Report(tuple(read_systems(folders, **options)), read_published())
 
 
 def cells(table, name):
@@ -193,49 +174,6 @@ def test_what_differs_between_runs_is_apart_from_what_they_share(tmp_path):
     assert dict(same)["processor"] == "an old one"
 
 
-def test_the_papers_rows_stand_below_ours_with_their_source(tmp_path):
-    (tmp_path / "paper.toml").write_text(PAPER)
-    report = report_of(four(tmp_path / "z"), published=tmp_path / "paper.toml")
-    paper = [row for row in report.tables[0].rows if row.published]
-    assert [row.name for row in paper] == ["Old_Model & Co", "Other"]
-    found = cells(report.tables[0], "Old_Model & Co")
-    assert (found["Dist-1"].text, found["B-2"].text, found["Acc"].text) == ("1.5", "–", "–")
-    assert "Table 1: made up for this test" in notes(report.tables[0])
-    assert [kind for kind, *_ in report.sections] == ["automatic", "people", "effort"]
-
-
-def test_the_shipped_file_has_no_figure_and_the_report_says_so(tmp_path):
-    published = read_published()
-    assert published.empty and [table.number for table in published.table] == [1, 2, 3, 4, 6]
-    table = automatic_tables(read_systems([four(tmp_path / "z")]), published)[0]
-    assert "The paper's rows are not in this copy" in notes(table) and "--published FILE" in notes(table)
-
-
-@pytest.mark.parametrize(
-    ("change", "told"),
-    [
-        (('source = "made up for this test"', ""), "source: rows need one"),
-        (("1.50", '"1.50"'), "row 1 (Old_Model & Co), Dist-1: '1.50' is no number and not \"-\""),
-        (("1.50", "nan"), "is no number"),
-        ((', "-"]', "]"), "rows: row 1 has 2 entries, a name and the columns make 3"),
-        (('["Other"', '[" "'), "row 2 does not begin with a name"),
-        (("number = 2", "number = 1"), "two have the same number"),
-        (('"B-2"]', '"Dist-1"]'), "columns: one is there twice"),
-        (('kind = "people"', 'kind = "cats"'), "table[2].kind"),
-        (('title = "People"', 'titel = "People"'), "table[2].titel: unknown key"),
-        (("number = 1", "number ="), "is no TOML"),
-    ],
-)
-def test_a_file_of_published_figures_that_breaks_a_rule_is_refused_with_the_place(tmp_path, change, told):
-    path = tmp_path / "paper.toml"
-    path.write_text(PAPER.replace(*change, 1))
-    with pytest.raises(DataError) as caught:
-        read_published(path)
-    assert told in caught.value.message and "reporting.md" in caught.value.hint
-    with pytest.raises(DataError, match="cannot be read"):
-        read_published(tmp_path / "none.toml")
-
-
 NASTY = Table(
     "nasty", "people", "50% of A&B_C", "System", ("P_1", "Q|R"),
     (
@@ -253,7 +191,8 @@ def test_latex_escapes_everything_and_has_the_papers_rows_in_grey():
     assert rf"{name} & 1.0$^{{a}}$ & n/a \\" in text
     assert r"\textcolor{gray}{old} & \textcolor{gray}{2} & \textcolor{gray}{--} \\" in text
     assert r"$^{a}$ see \texttt{a\_b} \& c" in text
-    assert text.count(r"\midrule") == 2 and r"\begin{tabular}{lrr}" in text
+    assert text.count(r"\midrule") == 2, "below the heads, and above the paper's rows"
+    assert r"\begin{tabular}{lrr}" in text
 
 
 def test_latex_is_accepted_by_latex(tmp_path):
@@ -281,6 +220,20 @@ def test_csv_has_whole_numbers_signatures_and_reasons():
     assert rows[0]["how_made_or_why_not"] == "made so" and rows[0]["mark"] == "a"
     assert (rows[1]["value"], rows[1]["shown"], rows[1]["how_made_or_why_not"]) == ("", "n/a", "why")
     assert rows[2]["published"] == "true"
+
+
+def test_csv_lets_no_name_be_a_formula_and_keeps_numbers():
+    cells = (Cell("-0.41", -0.41, interval=(-0.5, 1e-7)), Cell("+1"))
+    table = Table("t", "people", "T", "=head", ("@column", "-x"), (Row("=cmd|' /C calc'!A0", cells, "\t=about"),))
+    wide, long = writers.csv_wide(table), writers.csv_long([table])
+    assert wide == (
+        "'=head,About,'@column,'@column low,'@column high,'-x\n'=cmd|' /C calc'!A0,'\t=about,-0.41,-0.5,1e-07,'+1\n"
+    )
+    first, second = csv.DictReader(io.StringIO(long))
+    assert [first[name] for name in ("row", "column", "value", "low", "shown")] == [
+        "'=cmd|' /C calc'!A0", "'@column", "-0.41", "-0.5", "'-0.41",
+    ]  # fmt: skip
+    assert (second["value"], second["shown"]) == ("", "'+1")
 
 
 def test_names_in_a_sentence():

@@ -141,13 +141,28 @@ def test_items_of_a_file_become_systems_and_its_mistakes_have_a_line(tmp_path):
     file.write_text("".join(json.dumps(line) + "\n\n" for line in lines))
     assert [(system.name, system.ids) for system in replies_of_items(file)] == [("a", ("1", "2")), ("b", ("1", "2"))]
     for wrong, message in (
-        ("{", "line 5: .*Invalid JSON"),
+        ("{", "line 5: not JSON"),
+        ("[" * 5000, "line 5: it is nested"),
+        ('{"id": ' + "9" * 5000 + "}", "line 5: it holds a number with too many digits"),
+        ("null", "line 5: "),
         ('{"id": "x", "turns": [], "replies": {"a": "1"}}', "line 5: turns"),
         ('{"id": "2", "turns": ["Hi."], "replies": {"a": "1"}}', "line 5: id '2' is there twice"),
     ):
         file.write_text("".join(json.dumps(line) + "\n\n" for line in lines) + wrong)
         with pytest.raises(DataError, match=message):
             replies_of_items(file)
+
+
+def test_halves_of_characters_in_items_are_replaced(tmp_path):
+    (file := tmp_path / "items.jsonl").write_text(
+        '{"id": "d\\ud83d", "turns": ["Hi\\ude00."], "replies": {"a": "1\\ud83d", "b": "\\ud83d\\ude00"}}'
+    )
+    study, _ = create_study(tmp_path / "s", replies_of_items(file), "ab", load_asked(), title="A title\udc80")
+    again = Study.read(tmp_path / "s")
+    assert again == study
+    assert again.manifest.title == "A title\ufffd"
+    assert again.items[0].turns == ("Hi\ufffd.",)
+    assert {reply.text for reply in again.items[0].replies} == {"1\ufffd", "\U0001f600"}
 
 
 def test_what_is_asked_may_be_ones_own(tmp_path):
@@ -159,6 +174,9 @@ def test_what_is_asked_may_be_ones_own(tmp_path):
     assert (asked.scale, [aspect.name for aspect in asked.aspects("ab")]) == ((0, 100), ["Warmth"])
     file.write_text(text.replace("[0, 100]", "[5, 1]") + '[[aspect]]\nname="Warmth"\nabout="warm"\n')
     with pytest.raises(PromptError, match="lowest rating comes first"):
+        load_asked(file)
+    file.write_text(text.replace("[0, 100]", "[0, 1000000000]") + '[[aspect]]\nname="Warmth"\nabout="warm"\n')
+    with pytest.raises(PromptError, match="scale"):
         load_asked(file)
     file.write_text(text + '[[aspect]]\nname="Warmth"\nabout="warm"\nkinds=["ab"]\n')
     with pytest.raises(PromptError, match=r"asked\.toml: no aspect is asked in studies of kind 'rating'"):

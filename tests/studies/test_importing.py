@@ -1,15 +1,20 @@
 """Ratings from spreadsheets: every form that the documentation names, and mistakes with their line."""
 
+import csv
+import gzip
+import io
+
 import pytest
 from small_study import small_study
 
 from localemp.errors import DataError, OptionError, UnknownNameError
 from localemp.metrics.replies import Replies, Reply
 from localemp.studies.answers import Answers
-from localemp.studies.asked import load_asked
+from localemp.studies.asked import AskedAspect, load_asked
 from localemp.studies.create import create_study
 from localemp.studies.exporting import as_csv, lines_of
 from localemp.studies.importing import keep_ratings, read_ratings
+from localemp.studies.spreadsheet import LARGEST
 from localemp.studies.study import ANSWERS
 from localemp.studies.votes import Vote
 
@@ -41,6 +46,53 @@ def test_preferences_are_read(tmp_path, text, votes):
     assert read_ratings(file, small_study(tmp_path / "s")) == votes
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_a_file_is_read_as_any_spreadsheet_writes_it(tmp_path, encoding, end):
+    lines = ["sep=;", "rater;item;reply;Empathy;Coherence", ";;;;", "Zo\xeb;i0;k0-1;3,0;4", " ; ", "", "ann;i0;k0-0;2;"]
+    mark = {"utf-16-le": b"\xff\xfe", "utf-16-be": b"\xfe\xff"}.get(encoding, b"")
+    (file := tmp_path / "ratings.csv").write_bytes(mark + end.join(lines).encode(encoding))
+    (packed := tmp_path / "packed").write_bytes(gzip.compress(file.read_bytes()))
+    study = small_study(tmp_path / "s", "rating")
+    for path in (file, packed):
+        assert read_ratings(path, study) == [
+            vote("i0", "Empathy", 3, "k0-1", "Zo\xeb"),
+            vote("i0", "Coherence", 4, "k0-1", "Zo\xeb"),
+            vote("i0", "Empathy", 2, "k0-0"),
+        ]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'rater,"note;a;b;c;d;e",item,Empathy\nann,,i0,tie\n',
+        "rater;item;Empathy;note, if any, or none, at all\nann;i0;tie;\n",
+        '"rater"\t"item"\t"Empathy"\t"a,b,c,d,e"\nann\ti0\ttie\t"a;b"\n',
+        '\n,,\n"rater","item","Empathy"\n"ann","i0","tie"',
+        "sep=|\nrater|item|Empathy\nann|i0|tie\n",
+        '"SEP=,";;\nrater,item,Empathy\nann,i0,tie\n',
+    ],
+)
+def test_the_separator_is_what_makes_columns_of_the_first_row(tmp_path, text):
+    (file := tmp_path / "ratings.csv").write_text(text)
+    assert read_ratings(file, small_study(tmp_path / "s")) == [vote("i0", "Empathy", "tie")]
+
+
+def test_no_file_is_read_beyond_its_bounds(tmp_path):
+    study, file = small_study(tmp_path / "s"), tmp_path / "ratings.csv"
+    with file.open("wb") as sparse:
+        sparse.truncate(LARGEST + 1)
+    with pytest.raises(DataError, match="more than 64 MiB"):
+        read_ratings(file, study)
+    file.write_bytes(gzip.compress(b"\0" * (LARGEST + 1), 1))
+    with pytest.raises(DataError, match="more than 64 MiB"):
+        read_ratings(file, study)
+    for content in (gzip.compress(b"rater,item")[:-4], b"\xff\xfer\0a", b"rater,item,\xe9"):
+        file.write_bytes(content)
+        with pytest.raises(DataError, match=r"gzip file|line 1: not UTF"):
+            read_ratings(file, study)
+
+
 def test_numbers_are_read_by_reply_or_system_and_columns_may_have_other_names(tmp_path):
     study, file = small_study(tmp_path / "s", "rating"), tmp_path / "ratings.csv"
     file.write_text("rater,item,reply,aspect,value\nann,i0,k0-1,Empathy,4\nann,i0,k0-0,Empathy,2.0\n")
@@ -68,14 +120,28 @@ def test_numbers_are_read_by_reply_or_system_and_columns_may_have_other_names(tm
         ("ab", "rater,item,aspect,value\n,i0,Empathy,tie\n", "line 2: no rater"),
         ("ab", "rater,dialogue,aspect,value\nann,d99,Empathy,tie\n", "line 2: no item of the dialogue 'd99'"),
         ("ab", "rater,item,aspect,value\n" + 2 * "ann,i0,Empathy,tie\n", "line 3: .*in line 2 already"),
-        ("ab", "rater,item,aspect,value\nann,i0,Empathy,tie,k0-1\n", "line 2: more fields than line 1 names columns"),
+        ("ab", "rater,item,aspect,value\nann,i0,Empathy,tie,k0-1\n", "line 2: more fields than there are columns"),
         ("ab", "rater,item,dialogue,Empathy\nann,i0,d1,tie\n", "line 2: item i0 shows the dialogue 'd0', not 'd1'"),
         ("rating", "rater,item,reply,system,Empathy\nann,i0,k0-1,plain,4\n", "line 2: .*'k0-1' is not of 'plain'"),
         ("ab", "rater,kind,item,aspect,value\ngpt-4,judge,i0,Empathy,tie\n", "line 2: a judge's answer"),
         ("ab", "rater,item,aspect,value\nOwner,i0,Empathy,tie\n", "line 2: 'Owner' is the owner's name"),
         ("ab", "rater,item,Empathy,Empathy\n", "line 1: two columns are called 'Empathy'"),
         ("ab", "\n", "csv: the file is empty"),
-        ("ab", "rater,item,aspect,value\rann,i0,Empathy,tie\r", "line 1: cannot be read as columns"),
+        ("ab", 'rater,item,aspect,value\nann,i0,Empathy,"' + "x" * 200_000, "line 2: cannot be read as columns"),
+        ("ab", "rater,item,aspect,value\nann,i0,Empathy,t\0e\n", "line 2: a NUL byte"),
+        ("ab", "rater,item,aspect,value\n\n" + "x" * 100_000 + ",i0,Empathy,tie\n", "line 3: a name of 100000"),
+        (
+            "ab",
+            'rater,item,aspect,value,note\nann,i0,Empathy,tie,"a\nb"\nann,i9,Empathy,tie,\n',
+            "line 4: unknown item",
+        ),
+        ("ab", 'sep=;\nrater;item;note;aspect;value\nann;i9;"a\n\nb";Empathy;tie\n', "line 3: unknown item"),
+        ("rating", "rater;item;reply;Empathy\nann;i0;k0-1;4,5\n", "line 2: .*'4,5' is no rating"),
+        ("rating", "rater;item;reply;Empathy\nann;i0;k0-1;1,000\n", "line 2: .*'1,000' is no rating"),
+        ("rating", "rater;item;reply;Empathy\nann;i0;k0-1;1e0\n", "line 2: .*'1e0' is no rating"),
+        ("rating", f"rater;item;reply;Empathy\nann;i0;k0-1;{'9' * 5000}\n", "line 2: .*9+…' is no rating"),
+        ("ab", "rater,item\u0000\n", "line 1: a NUL byte"),
+        ("ab", ";;;\n;;\n", "csv: the file is empty"),
         ("ab", "rater,item,aspect,value\nann,i0,Empathy,\n", "line 2: .*'' is no answer"),
         ("ab", "rater,item,aspect,value,first\nann,i0,Empathy,tie,k1-0\n", "line 2: .*unknown reply 'k1-0' in the col"),
         ("ab", "rater,item,aspect,value,Empathy\nann,i0,Empathy,tie,tie\n", "line 1: .*one for Empathy: which counts"),
@@ -146,6 +212,31 @@ def test_an_export_with_attention_checks_can_be_read_back(tmp_path, kind, unblin
     file = tmp_path / "votes.csv"
     file.write_text(as_csv(lines_of(answers.given(), study, unblinded), unblinded))
     answers.close()
+    read = [(each.item, each.value, each.reply, each.first) for each in read_ratings(file, study)]
+    assert read == [(each.item, each.value, each.reply, each.first) for each in votes]
+
+
+@pytest.mark.parametrize("kind", ["ab", "rating"])
+@pytest.mark.parametrize("unblinded", [False, True])
+def test_names_that_would_be_formulas_are_guarded_and_read_back(tmp_path, kind, unblinded):
+    names = ("=HYPERLINK(1)", "'+x", "-1", " @y", "\tz", '"=w')
+    dialogues = ("=d", "+d", " -d ", "@d", "\td", "'=d")
+    systems = [Replies(name, tuple(Reply(each, "Oh.", turns=("Hi.",)) for each in dialogues)) for name in names]
+    asked = load_asked().model_copy(update={"aspect": (AskedAspect(name="=Warmth", about="How warm it is."),)})
+    study, _ = create_study(tmp_path / "s", systems, kind, asked, sample=6)
+    votes = [
+        Vote("ann", item.id, "=Warmth", reply.key if kind == "ab" else 2, "" if kind == "ab" else reply.key, reply.key)
+        for item in study.items
+        for reply in item.replies[: 1 if kind == "ab" else 6]
+    ]
+    answers = Answers(study.folder / ANSWERS, study)
+    answers.put_all(votes)
+    text = as_csv(lines_of(answers.given(), study, unblinded), unblinded)
+    answers.close()
+    cells = [cell for row in csv.reader(io.StringIO(text, newline="")) for cell in row]
+    assert [cell for cell in cells if cell.lstrip(" \"'")[:1] in ("=", "+", "-", "@", "\t") and cell[0] != "'"] == []
+    assert "'=Warmth" in cells
+    (file := tmp_path / "votes.csv").write_text(text)
     read = [(each.item, each.value, each.reply, each.first) for each in read_ratings(file, study)]
     assert read == [(each.item, each.value, each.reply, each.first) for each in votes]
 

@@ -293,6 +293,27 @@ def test_a_judge_behind_a_server_that_cannot_be_held_to_json(localemp, tmp_path)
     assert "response_format" not in bodies[-1]
 
 
+def test_a_judge_that_thinks_is_read_without_its_thoughts(localemp, tmp_path):
+    """One pair, in one order, is never answered: the tokens go into thought."""
+
+    def serve(request):
+        lost = "Reply A: Reply 1 to 0" in request.body["messages"][-1]["content"]
+        text = "<think>B, no." if lost else '<think>Rating: B? No.</think>\n{"choice": "A"}'
+        return Answer(body=completion(message={"content": text}, usage=None))
+
+    study = small_study(tmp_path / "study")
+    with FakeServer(rule=serve) as server:
+        done = localemp("study", "judge", "study", "--model", "tiny", "--base-url", server.url)
+    records = read_records(study.folder / "judges" / "tiny", VOTES)
+    answers = [record for record in records if "error" not in record]
+    failed = [record for record in records if "error" in record]
+    assert {(record["answer"], record["thinking"]) for record in answers} == {("A", "Rating: B? No.")}
+    assert (len(answers), len(failed), done.returncode) == (33, 3, 1)
+    assert all("still thinking" in record["error"]["message"] for record in failed)
+    assert "unknown tokens/s of prompts and answers" in done.stdout
+    assert "tokens: unknown of prompts, unknown of answers" in done.stdout
+
+
 def test_a_sampling_without_a_schema_is_described_as_ever():
     assert set(Sampling().describe()) == {"max_tokens", "temperature", "top_p", "seed", "stop"}
     assert Sampling(schema="{}").describe()["schema"] == "{}"

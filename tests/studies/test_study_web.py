@@ -355,6 +355,8 @@ def test_mistakes_are_told_with_what_to_do_before_any_link_is_made(tmp_path, loc
 def test_votes_are_exported_to_a_file(tmp_path, localemp):
     study = small_study(tmp_path / "study", "rating")
     Answers(study.folder / ANSWERS, study).put(Vote("ann", "i2", "Empathy", 4, "k2-1", kind="import"))
+    (tmp_path / "votes.csv").write_text("older")
+    (tmp_path / "votes.csv").chmod(0o644)
     done = localemp("study", "export", "study", "--out", "votes.csv", "--unblinded")
     assert done.stdout == "1 answer: votes.csv\n"
     assert (tmp_path / "votes.csv").stat().st_mode & 0o777 == 0o600  # it names systems

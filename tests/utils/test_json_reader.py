@@ -51,6 +51,37 @@ def test_usable(text, value):
     assert parse_json(text) == value
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("NaN", "it holds NaN"),
+        ('{"a": [-Infinity]}', "it holds -Infinity"),
+        ("[1e999]", "beyond all bounds"),
+        ("[-1E+400]", "beyond all bounds"),
+        ("1" + "0" * 400 + ".5", "beyond all bounds"),
+        (b'["\\ud83d"]', "half of a surrogate pair"),
+        ('{"\\uDC00": 1}', "half of a surrogate pair"),
+        ("\ud83d".join('""'), "half of a surrogate pair"),
+    ],
+)
+def test_what_cannot_be_written_again_is_refused_where_that_is_asked_for(text, said):
+    parse_json(text)
+    with pytest.raises(JSONError, match=said):
+        parse_json(text, storable=True)
+
+
+def test_what_only_looks_like_it_is_storable():
+    value = {"a": "\U0001f600", "b": 1e300, "c": int("9" * 400), "d": "1e999 NaN \\ud83d"}
+    assert parse_json(json.dumps(value), storable=True) == value
+
+
+@pytest.mark.parametrize("text", ["[1,2,3]", b"[1,2,3]", '{"a":[],"b":1}'])
+def test_the_number_of_values_can_be_bounded(text):
+    assert parse_json(text, max_values=4) == json.loads(text)
+    with pytest.raises(JSONError, match="more than 3 values"):
+        parse_json(text, max_values=3)
+
+
 def test_the_line_is_told():
     with pytest.raises(JSONError) as caught:
         parse_json('{\n"a": 1,\n}')

@@ -1,8 +1,10 @@
 """Foreign text: storable, harmless, short."""
 
+import json
+
 import pytest
 
-from localemp.utils.text import for_terminal, is_well_formed, one_line, well_formed
+from localemp.utils.text import for_terminal, is_well_formed, json_line, one_line, well_formed
 
 
 @pytest.mark.parametrize(
@@ -32,10 +34,19 @@ def test_well_formed(text, whole):
         ("\x9b31m", "\\x9b31m"),
         ("over\rwritten", "over\\x0dwritten"),
         ("\u202eright", "\\u202eright"),
+        ("cut \ud83d", "cut \\ud83d"),
     ],
 )
 def test_for_terminal(text, shown):
     assert for_terminal(text) == shown
+
+
+def test_json_line():
+    value = {"a\x9b": ["\x1b[2J\n", "\u202e", "\ud83d", "é 😀"]}
+    line = json_line(value)
+    assert line == for_terminal(line)
+    assert json.loads(line) == value
+    assert "é 😀" in line
 
 
 def test_one_line():

@@ -3,7 +3,6 @@
 import asyncio
 import math
 import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -122,9 +121,7 @@ def serve(
         "data": data, "split": split, "instances": instances, "data_sha256": data_hash(dialogues), "temperature": 0,
         "engine_options": engine_options,
     }  # fmt: skip
-    # A URL may hold a password.
-    words = [word.replace(url, where) if url else word for word in sys.argv[1:]]
-    recording = Recording(out or default_out("serve"), "serve", f"{model}, {where}", settings, command=words)
+    recording = Recording(out or default_out("serve"), "serve", f"{model}, {where}", settings)
     if url:
         recording.result.notes.append("Machine and versions are those of the client, not of the server.")
     requests = (len(plan.rates) + len(plan.at_once)) * len(asked) * plan.repeats * plan.requests

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from localemp.cli.words import count
+from localemp.utils.text import for_terminal, one_line
 
 if TYPE_CHECKING:
     from localemp.studies.study import Kind
@@ -58,8 +59,8 @@ def create(
     names = ", ".join(aspect.name for aspect in study.manifest.aspects)
     rated = count(len(study.items) - len(study.key.checks), "item")
     checked = f" and {count(len(study.key.checks), 'attention check')}" if study.key.checks else ""
-    click.echo(f"{rated}{checked}, {count(replies, 'reply', 'replies')}, seed {seed}; asked: {names}")
+    click.echo(f"{rated}{checked}, {count(replies, 'reply', 'replies')}, seed {seed}; asked: {for_terminal(names)}")
     for note in notes:
-        click.echo(f"note: {note}", err=True)
+        click.echo(f"note: {one_line(note)}", err=True)
     click.echo(f"study: {out}")
     click.echo(f"next: `localemp study serve {out}` for people, `localemp study judge {out} --model M` for a model")

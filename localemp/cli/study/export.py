@@ -1,9 +1,11 @@
 """`localemp study export`: all answers as CSV or JSON lines."""
 
+import sys
 from pathlib import Path
 
 import click
 
+from localemp.cli.study.opened import opened
 from localemp.cli.words import count
 
 
@@ -17,23 +19,25 @@ def export(study: Path, form: str, out: Path | None, unblinded: bool) -> None:
     from localemp.errors import OptionError
     from localemp.studies.answers import Answers
     from localemp.studies.exporting import all_given, as_csv, as_jsonl, lines_of
-    from localemp.studies.study import ANSWERS, Study
+    from localemp.studies.study import ANSWERS
+    from localemp.utils.files import write_atomically
+    from localemp.utils.text import for_terminal
 
-    rated = Study.read(study)
+    rated = opened(study)
     answers = Answers(study / ANSWERS, rated)
     given = all_given(rated, answers)
     answers.close()
     lines = lines_of(given, rated, unblinded)
     text = as_csv(lines, unblinded) if form == "csv" else as_jsonl(lines)
     if out is None:
-        click.echo(text, nl=False)
+        click.echo(for_terminal(text) if sys.stdout.isatty() else text, nl=False)
         return
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         if unblinded and (out.is_file() or not out.exists()):  # like the study's key, for its owner alone
-            out.touch(mode=0o600)
-            out.chmod(0o600)
-        out.write_text(text, "utf-8")
+            write_atomically(out.resolve(), text, mode=0o600)
+        else:
+            out.write_text(text, "utf-8")
     except OSError as error:
         raise OptionError(f"--out {out}: cannot be written: {error.strerror}", "name another file") from error
     click.echo(f"{count(len(given), 'answer')}: {out}")

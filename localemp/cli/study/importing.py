@@ -5,7 +5,9 @@ from pathlib import Path
 
 import click
 
+from localemp.cli.study.opened import opened
 from localemp.cli.words import count
+from localemp.utils.text import for_terminal
 
 
 @click.command("import")
@@ -23,7 +25,7 @@ def import_(study: Path, files: tuple[Path, ...], columns: tuple[str, ...]) -> N
     from localemp.errors import OptionError
     from localemp.studies.answers import Answers
     from localemp.studies.importing import keep_ratings, read_ratings
-    from localemp.studies.study import ANSWERS, Study
+    from localemp.studies.study import ANSWERS
 
     renamed = {}
     for pair in columns:
@@ -31,7 +33,7 @@ def import_(study: Path, files: tuple[Path, ...], columns: tuple[str, ...]) -> N
         if not (ours and equals and theirs):
             raise OptionError(f"--column {pair!r} is not OURS=THEIRS", "for example rater=annotator")
         renamed[ours] = theirs
-    rated = Study.read(study)
+    rated = opened(study)
     votes = [vote for file in files for vote in read_ratings(file, rated, renamed)]
     answers = Answers(study / ANSWERS, rated)
     try:
@@ -44,7 +46,7 @@ def import_(study: Path, files: tuple[Path, ...], columns: tuple[str, ...]) -> N
     voted = {vote.aspect for vote in votes}
     if silent := [aspect.name for aspect in rated.manifest.aspects if aspect.name not in voted]:
         hint = f"if a column has them, name it: --column {shlex.quote(silent[0])}=THEIRS"
-        click.echo(f"note: no rating of {', '.join(silent)}; {hint}", err=True)
+        click.echo(for_terminal(f"note: no rating of {', '.join(silent)}; {hint}"), err=True)
     if replaced:
         click.echo(f"{replaced:,} of them replaced another answer of an earlier import")
     click.echo(f"next: `localemp study report {study}`")

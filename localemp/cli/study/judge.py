@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from localemp.cli.options import model_options, recipe_of
-from localemp.cli.words import count
+from localemp.cli.study.opened import opened
+from localemp.cli.words import count, known
+from localemp.utils.text import one_line
 
 if TYPE_CHECKING:
     from localemp.assembly import Assembly
@@ -36,12 +38,12 @@ def judge(study: Path, votes: int, name: str | None, prompts: Path | None, limit
     from localemp.errors import FatalEngineError, JudgeError, RunError
     from localemp.studies.judge import Answers, Judge, questions
     from localemp.studies.judge_prompts import JudgePrompts
-    from localemp.studies.study import JUDGES, Study
+    from localemp.studies.study import JUDGES
     from localemp.studies.verdicts import read_stats
 
     recipe = recipe_of(options)
     with Display() as display:
-        rated = Study.read(study)
+        rated = opened(study)
         assembly = Assembly(recipe, display.bytes)
         judged = Judge(rated, JudgePrompts.read(prompts), assembly.sampling, votes)
         display.note_shut_down(assembly.profile)
@@ -105,10 +107,11 @@ async def _ask(
 
 
 def _say_how_fast(tally: "Tally") -> None:
-    seconds, tokens = tally.seconds, tally.prompt_tokens + tally.completion_tokens
+    seconds = tally.seconds
+    tokens = None if tally.uncounted else (tally.prompt_tokens + tally.completion_tokens) / seconds
     click.echo(
         f"this time: {count(tally.done, 'answer')} in {seconds:.1f} s, {tally.done / seconds:.2f} answers/s, "
-        f"{tokens / seconds:.0f} tokens/s of prompts and answers"
+        f"{known(tokens)} tokens/s of prompts and answers"
     )
     if tally.cached_tokens is not None and tally.prompt_tokens:
         hits = tally.cached_tokens / tally.prompt_tokens
@@ -130,11 +133,11 @@ def _say(stats: "JudgeStats") -> None:
         )
     if stats.first_share is not None:
         click.echo(f"position: {stats.first_share:.1%} of choices are for the reply shown first; 50% is no bias")
-    click.echo(f"tokens: {stats.prompt_tokens} of prompts, {stats.completion_tokens} of answers")
+    click.echo(f"tokens: {known(stats.prompt_tokens)} of prompts, {known(stats.completion_tokens)} of answers")
     if stats.cost:
         click.echo(f"cost: {stats.cost:.4f} US dollars")
     for note in stats.notes:
-        click.echo(f"note: {note}")
+        click.echo(f"note: {one_line(note)}")
 
 
 def _trust(flip_rate: float) -> str:

@@ -5,7 +5,11 @@ from pathlib import Path
 
 import click
 
+from localemp.cli.study.opened import opened
 from localemp.cli.tables import print_table, table_options, write_tables
+
+# Control characters that JSON may hold as they are, and terminals obey.
+_ESCAPED = {code: f"\\u{code:04x}" for code in range(0x7F, 0xA0)}
 
 
 @click.command()
@@ -40,12 +44,11 @@ def report(
     """
     from localemp.studies.figures import figures_of
     from localemp.studies.intervals import Bootstrap
-    from localemp.studies.study import Study
     from localemp.studies.tables import study_tables
 
-    figures = figures_of(Study.read(study), Bootstrap(resamples, seed), judges, drop_failed)
+    figures = figures_of(opened(study), Bootstrap(resamples, seed), judges, drop_failed)
     if as_json:
-        click.echo(json.dumps(figures.as_dict(), indent=2, ensure_ascii=False, allow_nan=False))
+        click.echo(json.dumps(figures.as_dict(), indent=2, ensure_ascii=False, allow_nan=False).translate(_ESCAPED))
         return
     tables = study_tables(figures)
     write_tables(tables, markdown, latex, csv)

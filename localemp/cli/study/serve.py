@@ -6,7 +6,9 @@ from pathlib import Path
 
 import click
 
+from localemp.cli.study.opened import opened
 from localemp.cli.words import count
+from localemp.utils.text import one_line
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
@@ -37,12 +39,12 @@ def serve(
     from localemp.serving.listening import listening, serve_on
     from localemp.studies.answers import Answers
     from localemp.studies.raters import OWNER
-    from localemp.studies.study import ANSWERS, Study
+    from localemp.studies.study import ANSWERS
     from localemp.studies.web import StudyApp
 
     base = _checked(url) if url else _url_of(host, port)
     local = host in _LOOPBACK and not url
-    rated = Study.read(study)
+    rated = opened(study)
     answers = Answers(study / ANSWERS, rated)
     app = StudyApp(
         rated, answers, signup=local or open_signup, hosts=_LOOPBACK if local else None, url=base if url else ""
@@ -63,7 +65,9 @@ def serve(
         with listening(host, port) as listener:
             # Only now: a link that was made and not shown cannot be had again.
             links = answers.make_links(raters.split(",") if raters is not None else [], anew)
-            click.echo(f"{rated.manifest.title}: {count(len(rated.items), 'item')}, answers in {study / ANSWERS}\n")
+            click.echo(
+                f"{one_line(rated.manifest.title)}: {count(len(rated.items), 'item')}, answers in {study / ANSWERS}\n"
+            )
             for name, token in links.items():
                 kept = f"has a link already (--new-link {shlex.quote(name)} makes a fresh one)"
                 click.echo(f"  {name}: " + (f"{base}/{'o' if name == OWNER else 'r'}/{token}" if token else kept))

@@ -1,11 +1,9 @@
-"""Any server that speaks the OpenAI protocol, hosted or one's own, through the `openai` package.
+"""Any server that speaks the OpenAI protocol, hosted or one's own.
 
-The package's own retries are off: what is tried again, how often and after how long is decided here, so that a run can
-say so and a test can count it.
+What is tried again, how often and after how long is decided here, so that a run can say so and a test can count it.
 """
 
 import asyncio
-import json
 import logging
 import random
 import re
@@ -17,42 +15,46 @@ import openai
 
 from localemp.dialogue import Message
 from localemp.engines.base import Completion, Engine, Sampling
-from localemp.engines.openai.answer import read_answer, read_models
-from localemp.engines.openai.failures import (
-    explain,
-    lists_nothing,
-    may_retry,
-    refused_parameter,
-    seconds_asked,
-    server_message,
-)
-from localemp.engines.openai.target import KEY_VARIABLE, URL_HINT, Target
-from localemp.errors import FatalEngineError, OptionError, PromptTooLongError, UnknownNameError
+from localemp.engines.openai.connection import Connection
+from localemp.engines.openai.failures import NoAnswerError, WebPageError, explain, may_retry, refused_parameter
+from localemp.engines.openai.models import read_models
+from localemp.engines.openai.requests import Requests
+from localemp.engines.openai.target import KEY_VARIABLE, Target
+from localemp.errors import EngineError, FatalEngineError, OptionError, PromptTooLongError, UnknownNameError
 from localemp.profiles import Price
+from localemp.protocol.answers import Choice, Usage, first_choice, read_answer
+from localemp.protocol.errors import AnswerError, ServedError
+from localemp.protocol.thinking import opens_thinking, split_thinking
 
 FIRST_WAIT = 0.5
 """Seconds before the first retry where the server names no time; each further one waits twice as long."""
 LONGEST_WAIT = 60.0
 """Most seconds that a wait of our own choice grows to."""
 LONGEST_ASKED = 600.0
-"""Most seconds that we wait because the server asks for it; asked for more, we stop."""
+"""Most seconds that we wait because the server asks for it; where a limit asks for more, we stop."""
+GIVEN_UP = 20
+"""Requests without an answer, all their retries included, after which a server that never gave one is given up."""
 
 _log = logging.getLogger(__name__)
 _PATHS = {"chat": "/chat/completions", "completions": "/completions"}
-_DROPPABLE = {"temperature", "top_p", "seed", "stop", "response_format"}
 _SECRET = re.compile("key|secret|password|authorization", re.IGNORECASE)
-_SHORT_LIST = 20  # a server of one's own lists a few models; of a longer list we do not know that it is complete
+_NO_LIST = (404, 405, 501)
 
 
 class OpenAIEngine(Engine):
     """Asks a server over HTTP, a bounded number of requests at a time.
 
-    Tried again: 408, 409, 429, 5xx, lost connections and time-outs, after the time that the server names (Retry-After,
-    never earlier, up to a quarter later) or else after 0.5, 1, 2, ... 60 s, shortened by up to a half at random.
-    A call that waits keeps its place, so that fewer requests are under way while the server is short of room.
+    Tried again: 408, 409, 429, 5xx, the same as errors inside an answer, answers that cannot be read, lost connections
+    and time-outs, after the time that the server names (Retry-After, never earlier, up to a quarter later) or else
+    after 0.5, 1, 2, ... 60 s, shortened by up to a half at random. A call that waits keeps its place, so that fewer
+    requests are under way while the server is short of room.
 
-    A parameter that the model refuses is replaced (max_tokens by max_completion_tokens) or dropped (temperature, top_p,
-    seed, stop, response_format) once for all later calls; `Completion.notes` says so for every call that it affects.
+    What is left after all tries is an error of this reply alone, unless nothing further can be had: a wrong key, no
+    quota, nobody there. A web page, 403, 404 or an answer of another kind is fatal only while the server has not shown
+    that it is the right one; so are the first `GIVEN_UP` calls, where all of them fail.
+
+    A parameter that the model refuses is replaced or dropped for all later calls (see `Requests`); `Completion.notes`
+    says so for every call that it affects.
     """
 
     name = "openai"
@@ -103,20 +105,19 @@ class OpenAIEngine(Engine):
         self.model, self.api, self.price = model, api, price
         self.concurrency, self.context_length = concurrency, context_length
         self.base_url = self._target.url
-        self._extra_body = dict(extra_body or {})
+        self._requests = Requests(model, api, extra_body or {})
         self._max_retries, self._timeout = max_retries, timeout
         self._sleep, self._jitter = sleep, jitter or random.Random()
-        self._changed: dict[str, str | None] = {}  # refused parameter -> what is sent in its place
         self._slots = asyncio.Semaphore(concurrency)
-        self._client = openai.AsyncOpenAI(
-            base_url=self._target.address,
-            api_key=self._target.key or "not-needed",
-            max_retries=0,
-            timeout=openai.Timeout(timeout, connect=min(timeout, 10.0)),
-        )
+        self._connection = Connection(self._target, timeout)
+        # What the server has shown of itself: that it speaks the API, that it answers, that it is a web site.
+        self._known = self._answered = self._web_site = False
+        self._failed = 0  # calls, before the first answer
 
     async def start(self) -> None:
         """Ask the server for its models, which also tells whether it is there and takes the key.
+
+        The list is advice: what is odd about it is logged as a warning.
 
         Raises:
             FatalEngineError: No key for OpenAI's own server, nobody answers, a wrong key, or a server that lists its
@@ -128,24 +129,29 @@ class OpenAIEngine(Engine):
                 f"export {KEY_VARIABLE}=..., or name a server of your own with --base-url",
             )
         try:
-            listing = await self._send("/models", keep_trying=False)
-        except openai.APIError as error:
-            if lists_nothing(error):
-                return
-            wrong = explain(error, self._target, 0, self.context_length)
+            models = await self._connection.get("/models", read_models)
+        except AnswerError as error:
+            self._without_list(error)
+            return
+        self._known = True
+        listed = models.has(self.model)
+        if listed is False and not self._target.is_openai:
+            raise FatalEngineError(f"{self.base_url} has no model {self.model!r}", f"it has: {models}")
+        if not listed:
+            _log.warning("%s does not list the model %r; asking all the same", self.base_url, self.model)
+        self.context_length = self.context_length or models.lengths.get(self.model)
+
+    def _without_list(self, error: AnswerError) -> None:
+        """Go on where the list is all that is missing."""
+        wrong = self._explained(error, 0)
+        unreachable = isinstance(error, NoAnswerError) and error.why == "unreachable"
+        if unreachable or (isinstance(error, ServedError) and error.status == 401):
             raise FatalEngineError(wrong.message, wrong.hint) from error
-        except ValueError as error:
-            raise FatalEngineError(f"{self.base_url} lists its models in broken JSON", URL_HINT) from error
-        models = read_models(listing, self.base_url)
-        known = {model.id for model in models}
-        # Ollama lists "llama3:latest" and takes "llama3".
-        usable = known & {self.model, f"{self.model}:latest"}
-        if not usable and not self._target.is_openai and 0 < len(known) <= _SHORT_LIST:
-            raise FatalEngineError(
-                f"{self.base_url} has no model {self.model!r}", f"it has: {', '.join(sorted(known))}"
-            )
-        lengths = [model.max_model_len for model in models if model.id == self.model]
-        self.context_length = self.context_length or (lengths[0] if lengths else None)
+        self._web_site = isinstance(error, WebPageError)
+        # Not every server lists, nor may every key.
+        status = error.status if isinstance(error, ServedError) else 0
+        if status not in _NO_LIST and not (status == 403 and "model.read" in error.message):
+            _log.warning("no list of models: %s; asking all the same", wrong.message)
 
     async def chat(self, messages: Sequence[Message], sampling: Sampling) -> Completion:
         """Answer one list of messages; see `Engine.chat`.
@@ -155,25 +161,52 @@ class OpenAIEngine(Engine):
         """
         begun = time.perf_counter()
         async with self._slots:
-            data, notes = await self._ask(messages, sampling)
-        answer = read_answer(data, self.base_url)
-        prompt, reply, limit = answer.prompt_tokens, answer.completion_tokens, self.context_length
+            choice, usage, notes = await self._ask(messages, sampling)
+        text, thinking = self._split(choice, messages)
+        reason = choice.finish_reason or "unknown"
+        prompt, limit = usage.prompt_tokens, self.context_length
         # vLLM's server does not refuse a prompt that leaves too little room, it cuts the reply short.
-        if limit and prompt and answer.finish_reason == "length" and prompt + sampling.max_tokens > limit:
+        if limit and prompt and reason == "length" and prompt + sampling.max_tokens > limit:
             raise PromptTooLongError(prompt, sampling.max_tokens, limit)
+        if not text and choice.refusal:
+            text, reason = choice.refusal, "refusal"
+        elif not text and not thinking:
+            self._check_empty(choice, reason)
         return Completion(
-            text=answer.text,
-            finish_reason=answer.finish_reason,
+            text=text,
+            finish_reason=reason,
             prompt_tokens=prompt,
-            completion_tokens=reply,
-            cached_tokens=answer.cached_tokens,
+            completion_tokens=usage.completion_tokens,
+            cached_tokens=usage.cached_tokens,
             seconds=time.perf_counter() - begun,
-            cost=self.price.of(prompt, reply) if self.price and prompt is not None and reply is not None else None,
+            cost=self._cost(usage),
             notes=notes,
+            thinking=thinking,
         )
+
+    def _split(self, choice: Choice, messages: Sequence[Message]) -> tuple[str, str]:
+        """Text and thinking, which servers set apart or leave in the text."""
+        opened = self.api == "completions" and opens_thinking(messages[-1].content)
+        text, thinking = split_thinking(choice.text, opened)
+        return text, "\n".join(filter(None, (choice.thinking.strip(), thinking)))
+
+    def _check_empty(self, choice: Choice, reason: str) -> None:
+        if reason == "length":
+            raise EngineError(
+                f"{self.base_url} gave no text within the length asked for, as a model does that thinks first",
+                "give it more room with a larger --max-tokens",
+            )
+        if choice.message.get("content") is None:
+            raise EngineError(f"{self.base_url} gave an answer without text (finish reason {reason!r})")
+
+    def _cost(self, usage: Usage) -> float | None:
+        if self.price is None or usage.prompt_tokens is None or usage.completion_tokens is None:
+            return None
+        return self.price.of(usage.prompt_tokens, usage.completion_tokens)
 
     def describe(self) -> dict[str, Any]:
         """What decides the replies, for the manifest; never the key."""
+        extra = self._requests.extra
         return {
             "engine": self.name,
             "openai": openai.__version__,
@@ -182,97 +215,71 @@ class OpenAIEngine(Engine):
             "model": self.model,
             "context_length": self.context_length,
             "price": self.price.model_dump(mode="json") if self.price else None,
-            "extra_body": {name: "***" if _SECRET.search(name) else value for name, value in self._extra_body.items()},
-            "changed_parameters": dict(sorted(self._changed.items())),
+            "extra_body": {name: "***" if _SECRET.search(name) else value for name, value in extra.items()},
+            "changed_parameters": dict(sorted(self._requests.changed.items())),
         }
 
     async def close(self) -> None:
         """Close the connections; the engine cannot be started again."""
-        await self._client.close()
+        await self._connection.close()
 
-    async def _ask(self, messages: Sequence[Message], sampling: Sampling) -> tuple[object, tuple[str, ...]]:
+    async def _ask(self, messages: Sequence[Message], sampling: Sampling) -> tuple[Choice, Usage, tuple[str, ...]]:
         while True:  # each further turn has one parameter less to be refused
-            body, notes = self._request(messages, sampling)
+            body, notes = self._requests.body(messages, sampling)
             try:
-                return await self._send(_PATHS[self.api], body), notes
-            except openai.APIError as error:
-                if not self._change(refused_parameter(error), body):
-                    raise explain(error, self._target, sampling.max_tokens, self.context_length) from error
-            except ValueError as error:
-                raise FatalEngineError(f"{self.base_url} answered in broken JSON", URL_HINT) from error
+                choice, usage = await self._send(body)
+            except AnswerError as error:
+                if not self._requests.change(refused_parameter(error), body):
+                    raise self._failure(error, sampling.max_tokens) from error
+            else:
+                self._known = self._answered = True
+                return choice, usage, notes
 
-    def _request(self, messages: Sequence[Message], sampling: Sampling) -> tuple[dict[str, Any], tuple[str, ...]]:
-        body: dict[str, Any] = {"model": self.model}
-        if self.api == "chat":
-            body["messages"] = [{"role": message.role, "content": message.content} for message in messages]
-        else:
-            body["prompt"] = "\n\n".join(message.content for message in messages)
-        # top_p too is always sent: a server's default for a model need not be 1.
-        settings: dict[str, Any] = {
-            "max_tokens": sampling.max_tokens,
-            "temperature": sampling.temperature,
-            "top_p": sampling.top_p,
-        }
-        settings |= {"seed": sampling.seed} if sampling.seed is not None else {}
-        settings |= {"stop": list(sampling.stop)} if sampling.stop else {}
-        if sampling.schema and self.api == "chat":
-            form = {"name": "answer", "strict": True, "schema": json.loads(sampling.schema)}
-            settings["response_format"] = {"type": "json_schema", "json_schema": form}
-        notes = []
-        for name, value in settings.items():
-            instead = self._changed.get(name, name)
-            if instead is not None:
-                body[instead] = value
-            if instead != name:
-                notes.append(f"{name} {f'sent as {instead}' if instead else 'dropped'}: the model refuses it")
-        return body | self._extra_body, tuple(notes)
+    def _failure(self, error: AnswerError, reply_tokens: int) -> EngineError:
+        """The error to raise for a call that failed."""
+        self._failed += error.may_pass
+        found = self._explained(error, reply_tokens)
+        if self._answered or self._failed < GIVEN_UP or isinstance(found, FatalEngineError):
+            return found
+        return FatalEngineError(
+            f"{self._failed} requests, and not one answer: {found.message}", found.hint or "see what ails the server"
+        )
 
-    def _change(self, refused: str | None, body: Mapping[str, Any]) -> bool:
-        """Remember what to do about a refused parameter; False where nothing can be done.
+    def _explained(self, error: AnswerError, reply_tokens: int) -> EngineError:
+        return explain(
+            error, self._target, reply_tokens, self.context_length, known=self._known, answered=self._answered
+        )
 
-        Requests that were under way together may all be refused: each then finds it in what it sent, and sends again.
-        """
-        if refused not in body or refused in self._extra_body:
-            return False
-        if refused == "max_tokens" and self.api == "chat":
-            self._changed[refused] = "max_completion_tokens"
-        elif refused in _DROPPABLE:
-            self._changed[refused] = None
-        else:
-            return False
-        return True
-
-    async def _send(self, path: str, body: Mapping[str, Any] | None = None, keep_trying: bool = True) -> object:
-        """Send until it succeeds or no retry is left; raises what the `openai` package raises.
-
-        Args:
-            path: After the base URL.
-            body: Of a POST; a GET has none.
-            keep_trying: Whether a server that cannot be reached is tried again.
-        """
+    async def _send(self, body: Mapping[str, Any]) -> tuple[Choice, Usage]:
+        """Send until it succeeds or no retry is left; raises what the last try raised."""
         tries = 0
         while True:
             try:
-                if body is None:
-                    return await self._client.get(path, cast_to=object, options={"timeout": min(self._timeout, 30.0)})
-                return await self._client.post(path, cast_to=object, body=body)
-            except openai.APIError as error:
-                unreachable = isinstance(error, openai.APIConnectionError)
-                if tries == self._max_retries or not may_retry(error) or (unreachable and not keep_trying):
+                return await self._connection.post(_PATHS[self.api], body, _read)
+            except AnswerError as error:
+                # Where the list of models was a web page, too, this is no passing trouble.
+                elsewhere = self._web_site and not self._known and isinstance(error, WebPageError)
+                if tries == self._max_retries or elsewhere or not may_retry(error, body):
                     raise
-                wait = self._wait(error, tries)
-                said = server_message(error, self._target.key)
+                wait, said = self._wait(error, tries), error.message
             tries += 1
             _log.info("%s: %s; retry %d of %d in %.1f s", self.base_url, said, tries, self._max_retries, wait)
             await self._sleep(wait)
 
-    def _wait(self, error: openai.APIError, tries: int) -> float:
-        asked = seconds_asked(error)
-        if asked is not None and asked > LONGEST_ASKED:
+    def _wait(self, error: AnswerError, tries: int) -> float:
+        asked = error.retry_after
+        if asked is not None and asked <= LONGEST_ASKED:
+            return asked * self._jitter.uniform(1.0, 1.25)
+        # A limit is for all requests; what a page of a server that has answered says is not taken for one.
+        limited = isinstance(error, ServedError) and error.status == 429
+        if asked is not None and (limited or not self._answered):
             raise FatalEngineError(
-                f"{self.base_url} asks to wait {asked:.0f} seconds: {server_message(error, self._target.key)}",
+                f"{self.base_url} asks to wait {asked:.0f} seconds: {error.message}",
                 "run the same command again then",
             ) from error
-        if asked:
-            return asked * self._jitter.uniform(1.0, 1.25)
         return float(min(FIRST_WAIT * 2.0**tries, LONGEST_WAIT) * self._jitter.uniform(0.5, 1.0))
+
+
+def _read(content: bytes) -> tuple[Choice, Usage]:
+    answer = read_answer(content)
+    return first_choice(answer), answer.usage or Usage()

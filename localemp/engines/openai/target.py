@@ -35,7 +35,8 @@ class Target:
         Raises:
             OptionError: The URL is none, or the key holds characters that no key has.
         """
-        address = base_url or os.environ.get(URL_VARIABLE) or OPENAI_URL
+        # What is given is never replaced, an empty one neither: prompts and key would go to another server.
+        address = _tidy(os.environ.get(URL_VARIABLE) or OPENAI_URL if base_url is None else base_url)
         key = (api_key or os.environ.get(KEY_VARIABLE) or "").strip()
         if not (key.isascii() and key.isprintable()):
             raise OptionError(
@@ -49,6 +50,12 @@ class Target:
         """Whether the server is OpenAI's own, regional ones included: those want a key."""
         host = urlsplit(self.url).hostname or ""
         return host == "api.openai.com" or host.endswith(".api.openai.com")
+
+
+def _tidy(url: str) -> str:
+    """Without the white space and the final slashes that are copied along."""
+    head, mark, query = url.strip().partition("?")
+    return head.rstrip("/") + mark + query
 
 
 def shown_url(url: str) -> str:

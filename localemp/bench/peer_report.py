@@ -1,0 +1,43 @@
+"""What a benchmark of vLLM's own wrote: figures by name, whatever its version leaves out."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+from localemp.errors import EngineError
+from localemp.utils.json_reader import JSONError, kind_of, load_json
+
+_FIGURE: TypeAdapter[float] = TypeAdapter(Annotated[float, Field(strict=True, allow_inf_nan=False)])
+
+
+def read_report(path: Path, whose: str) -> dict[str, Any]:
+    """Read the JSON object that it wrote.
+
+    Args:
+        path: The file.
+        whose: For errors: "vLLM's client".
+
+    Raises:
+        EngineError: There is none.
+    """
+    try:
+        said = load_json(path)
+    except (OSError, JSONError) as error:
+        raise EngineError(f"{whose} wrote no result: {error}") from error
+    if not isinstance(said, dict):
+        raise EngineError(f"{whose} wrote no result, but {kind_of(said)}")
+    return said
+
+
+def figure(said: Mapping[str, Any], name: str) -> float:
+    """A figure of a report.
+
+    Raises:
+        EngineError: It is not there, or no number.
+    """
+    try:
+        return _FIGURE.validate_python(said.get(name))
+    except ValidationError as error:
+        raise EngineError(f"vLLM's benchmark gives no {name}", "localemp knows the benchmarks of vLLM 0.32") from error

@@ -1,0 +1,110 @@
+"""Rows of EmpatheticDialogues' CSV files: the official ones, which are no CSV, and those that a CSV library wrote.
+
+In an official file a row is a line, fields stand between plain commas, a comma inside a text is written `_comma_`, and
+nothing is quoted: a `"` is what somebody typed. A CSV library puts quotation marks around what needs them: a field
+with a comma, a quotation mark (doubled) or a line break. A file is taken for such a one where every row with a
+quotation mark is properly quoted.
+"""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from localemp.errors import DataError
+
+NEEDED = ("conv_id", "utterance_idx", "context", "prompt", "utterance")
+COLUMNS = "conv_id,utterance_idx,context,prompt,speaker_idx,utterance,selfeval,tags"
+
+Row = tuple[int, list[str]]
+
+# A field in quotation marks, up to the comma or the end behind it; it never looks at a character twice.
+_QUOTED = re.compile(r'"((?:[^"]++|"")*+)"(?=,|\Z)')
+_NEEDS_QUOTES = re.compile(r'[,"\n]')
+_PROSE = re.compile(r"\s[^\W\d]|[^\W\d]\s")
+
+
+def columns_of(path: Path, header: str) -> dict[str, int]:
+    """Where each column is.
+
+    Raises:
+        DataError: One that is needed is missing.
+    """
+    names = [name.strip() for name in _split(header, everywhere=True) or header.split(",")]
+    missing = [name for name in NEEDED if name not in names]
+    if missing:
+        raise DataError(path, f"the header lacks {', '.join(missing)}", f"the first line must be {COLUMNS}", line=1)
+    return {name: names.index(name) for name in names}
+
+
+def rows_of(path: Path, lines: Sequence[str], at: Mapping[str, int]) -> Iterable[Row]:
+    """The number of its first line, and the fields, of every row after the header.
+
+    Raises:
+        DataError: A row has too few fields, or a comma inside a text.
+    """
+    width = 1 + max(at[name] for name in NEEDED)
+    rows = _quoted_rows(lines, at)
+    if rows is None:
+        rows = [(number, line.split(",")) for number, line in enumerate(lines[1:], 2) if line.strip()]
+    for number, fields in rows:
+        if len(fields) < width:
+            raise DataError(path, f"{len(fields)} fields, expected {len(at)}", f"the columns are {COLUMNS}", number)
+        if len(fields) > len(at) and any(
+            _PROSE.search(fields[at[name]]) for name in at.keys() & {"speaker_idx", "selfeval"}
+        ):  # words where numbers and marks ("5|5|5_2|2|5") belong: a stray comma shifted the columns
+            raise DataError(path, "a comma inside a text", "write it _comma_, or quote the text as CSV does", number)
+        yield number, fields
+
+
+def _quoted_rows(lines: Sequence[str], at: Mapping[str, int]) -> list[Row] | None:
+    """The rows of a file that a CSV library wrote; None where none did."""
+    everywhere = '"' in lines[0]
+    rows: list[Row] = []
+    open_since, parts, quotes = 0, list[str](), 0
+    for number, line in enumerate(lines[1:], 2):
+        if not parts:
+            if not line.strip():
+                continue
+            open_since = number
+        elif _is_row(line, at):  # a text may go on in the next line, but not with a row
+            return None
+        parts.append(line)
+        quotes += line.count('"')
+        if quotes % 2:
+            continue
+        fields = _split("\n".join(parts), everywhere) if quotes else line.split(",")
+        if fields is None or (quotes and len(fields) < len(at)):
+            return None
+        rows.append((open_since, fields))
+        parts, quotes = [], 0
+    return None if parts else rows
+
+
+def _is_row(line: str, at: Mapping[str, int]) -> bool:
+    """Whether a line could be a row of an official file."""
+    fields = line.split(",")
+    return len(fields) >= len(at) and fields[at["utterance_idx"]].isdecimal()
+
+
+def _split(row: str, everywhere: bool) -> list[str] | None:
+    """The fields of a row as a CSV library writes it: quoted everywhere, or only where needed; None where none did.
+
+    In an official file a field may merely begin and end with a quotation mark.
+    """
+    fields, start = [], 0
+    while True:
+        if row.startswith('"', start):
+            found = _QUOTED.match(row, start)
+            if found is None or not (everywhere or _NEEDS_QUOTES.search(found[1])):
+                return None
+            fields.append(found[1].replace('""', '"'))
+            end = found.end()
+        else:
+            end = row.find(",", start)
+            end = len(row) if end < 0 else end
+            fields.append(row[start:end])
+            if '"' in fields[-1]:
+                return None
+        if end == len(row):
+            return fields
+        start = end + 1

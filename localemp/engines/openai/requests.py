@@ -1,0 +1,72 @@
+"""What a server is sent, and what becomes of a parameter that its model refuses."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from localemp.dialogue import Message
+from localemp.engines.base import Sampling
+
+_DROPPABLE = {"temperature", "top_p", "seed", "stop", "response_format"}
+
+
+class Requests:
+    """Makes the bodies of requests for one model.
+
+    A parameter that the model refuses is replaced (max_tokens by max_completion_tokens) or dropped (temperature, top_p,
+    seed, stop, response_format) once for all later requests.
+
+    Args:
+        model: The model's name at the server.
+        api: "chat" sends messages, "completions" one text.
+        extra: Further fields; they win over those of the sampling.
+
+    Attributes:
+        changed: What was refused -> what is sent in its place, None where nothing is.
+    """
+
+    def __init__(self, model: str, api: Literal["chat", "completions"], extra: Mapping[str, Any]) -> None:
+        self.model, self.api, self.extra = model, api, dict(extra)
+        self.changed: dict[str, str | None] = {}
+
+    def body(self, messages: Sequence[Message], sampling: Sampling) -> tuple[dict[str, Any], tuple[str, ...]]:
+        """A request, and what of its sampling is sent otherwise."""
+        body: dict[str, Any] = {"model": self.model}
+        if self.api == "chat":
+            body["messages"] = [{"role": message.role, "content": message.content} for message in messages]
+        else:
+            body["prompt"] = "\n\n".join(message.content for message in messages)
+        # top_p too is always sent: a server's default for a model need not be 1.
+        settings: dict[str, Any] = {
+            "max_tokens": sampling.max_tokens,
+            "temperature": sampling.temperature,
+            "top_p": sampling.top_p,
+        }
+        settings |= {"seed": sampling.seed} if sampling.seed is not None else {}
+        settings |= {"stop": list(sampling.stop)} if sampling.stop else {}
+        if sampling.schema and self.api == "chat":
+            form = {"name": "answer", "strict": True, "schema": json.loads(sampling.schema)}
+            settings["response_format"] = {"type": "json_schema", "json_schema": form}
+        notes = []
+        for name, value in settings.items():
+            instead = self.changed.get(name, name)
+            if instead is not None:
+                body[instead] = value
+            if instead != name:
+                notes.append(f"{name} {f'sent as {instead}' if instead else 'dropped'}: the model refuses it")
+        return body | self.extra, tuple(notes)
+
+    def change(self, refused: str | None, sent: Mapping[str, Any]) -> bool:
+        """Remember what to do about a refused parameter; False where nothing can be done.
+
+        Requests that were under way together may all be refused: each then finds it in what it sent, and sends again.
+        """
+        if refused not in sent or refused in self.extra:
+            return False
+        if refused == "max_tokens" and self.api == "chat":
+            self.changed[refused] = "max_completion_tokens"
+        elif refused in _DROPPABLE:
+            self.changed[refused] = None
+        else:
+            return False
+        return True

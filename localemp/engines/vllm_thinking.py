@@ -1,0 +1,64 @@
+"""What a model that vLLM runs here thinks before it answers, set apart.
+
+By vLLM's own parser for the model where one is named (`reasoning_parser`), else by the marks that models are known to
+write. Some tokenizers count these marks as special tokens, which vLLM leaves out of texts unless it is told not to.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from localemp.engines.tokens import PromptTokenizer
+from localemp.errors import UnknownNameError
+from localemp.protocol.thinking import MARKS, Split, opens_thinking, split_thinking
+
+
+class Thoughts:
+    """Splits the texts of one model.
+
+    Args:
+        tokenizer: The model's.
+        options: vLLM's engine arguments.
+
+    Attributes:
+        keep_marks: Whether vLLM has to leave special tokens in texts.
+
+    Raises:
+        UnknownNameError: A parser that vLLM does not have.
+    """
+
+    def __init__(self, tokenizer: PromptTokenizer, options: Mapping[str, Any]) -> None:
+        self._special = sorted(tokenizer.special_tokens, key=len, reverse=True)
+        self.keep_marks = any(token.lower() in MARKS for token in self._special)
+        self._parser: Any = None
+        if name := options.get("reasoning_parser"):
+            self._take_parser(str(name), options.get("reasoning_parser_plugin"), tokenizer)
+
+    def _take_parser(self, name: str, plugin: str | None, tokenizer: PromptTokenizer) -> None:
+        from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
+        from vllm.reasoning import ReasoningParserManager
+
+        if plugin:
+            ReasoningParserManager.import_reasoning_parser(plugin)
+        if name not in (known := ReasoningParserManager.list_registered()):
+            raise UnknownNameError("reasoning parser", name, known)
+        kind = ReasoningParserManager.get_reasoning_parser(name)
+        self._parser = kind(tokenizer.tokenizer, chat_template_kwargs=tokenizer.template_options)
+        self._request = self._parser.adjust_request(ChatCompletionRequest(messages=[], model=name))
+        self.keep_marks = self.keep_marks or not self._request.skip_special_tokens
+
+    def split(self, text: str, prompt: str) -> Split:
+        """Answer and thoughts in what the model wrote after a prompt."""
+        if self._parser is not None:
+            try:
+                thinking, said = self._parser.extract_reasoning(text, self._request)
+                return Split(self._plain(said or "").lstrip(), self._plain(thinking or "").strip())
+            except Exception:  # some parsers only read streams of tokens, and all are others' code
+                pass
+        said, thinking = split_thinking(text, opens_thinking(prompt))
+        return Split(self._plain(said), self._plain(thinking))
+
+    def _plain(self, text: str) -> str:
+        """Without the special tokens that were kept for the sake of the marks."""
+        for token in self._special if self.keep_marks else ():
+            text = text.replace(token, "")
+        return text

@@ -1,0 +1,85 @@
+"""Undoes the compression of an answer, in bounded memory: a few kilobytes can be told to become gigabytes."""
+
+import zlib
+from collections.abc import Iterator
+
+from localemp.protocol.errors import UnreadableAnswerError
+
+ACCEPTED = "gzip, deflate"
+"""The header Accept-Encoding: what is undone here. Some proxies compress whatever a request accepts."""
+
+_UNDONE = frozenset(("gzip", "x-gzip", "deflate"))
+_OTHERS = frozenset(("br", "zstd", "compress", "x-compress", "dcb", "dcz"))
+_STEP = 2**18  # bytes that are made at once
+_GZIP, _RAW = 16 + zlib.MAX_WBITS, -zlib.MAX_WBITS
+
+
+class Decompressor:
+    """Undoes one Content-Encoding.
+
+    Args:
+        encoding: The header's value. What names no compression ("identity", "utf-8") is none.
+        largest: Bytes that may come out of it.
+
+    Raises:
+        UnreadableAnswerError: An encoding that was not accepted.
+    """
+
+    def __init__(self, encoding: str, largest: int) -> None:
+        kinds = [kind for part in encoding.lower().split(",") if (kind := part.strip()) in _UNDONE | _OTHERS]
+        if len(kinds) > 1 or _OTHERS.intersection(kinds):
+            raise UnreadableAnswerError(f"it is compressed as {encoding[:40]!r}, which was not asked for")
+        self._kind = kinds[0] if kinds else ""
+        self._left, self._largest = largest, largest
+        self._inflate: zlib._Decompress | None = None
+
+    def feed(self, part: bytes) -> Iterator[bytes]:
+        """What comes of the next part, in pieces.
+
+        Raises:
+            UnreadableAnswerError: It is damaged, or more comes of it than may.
+        """
+        if not self._kind:
+            yield self._counted(part)
+            return
+        try:
+            while part:
+                if self._inflate is None or self._inflate.eof:  # gzip may have several members
+                    self._inflate = zlib.decompressobj(self._format(part))
+                yield self._counted(self._inflate.decompress(part, _STEP))
+                part = self._inflate.unconsumed_tail or self._inflate.unused_data
+                if self._inflate.eof and self._kind == "deflate":
+                    return
+        except zlib.error as error:
+            raise UnreadableAnswerError(f"its {self._kind} compression is damaged: {error}") from error
+
+    def end(self) -> bytes:
+        """What was held back.
+
+        Raises:
+            UnreadableAnswerError: The compressed data was cut.
+        """
+        if self._inflate is None:
+            return b""
+        rest = self._counted(self._inflate.flush(_STEP)) if not self._inflate.eof else b""
+        if not self._inflate.eof:
+            raise UnreadableAnswerError("its compressed data was cut")
+        return rest
+
+    def _format(self, beginning: bytes) -> int:
+        if self._kind != "deflate":
+            return _GZIP
+        # RFC 9110 means zlib's format; some servers send the bare one.
+        return zlib.MAX_WBITS if beginning[0] & 0x0F == 8 else _RAW
+
+    def _counted(self, part: bytes) -> bytes:
+        self._left -= len(part)
+        if self._left < 0:
+            raise UnreadableAnswerError(f"it has more than {self._largest // 2**20} MiB")
+        return part
+
+
+def decompress(content: bytes, encoding: str, largest: int) -> bytes:
+    """A whole body without its compression; raises as `Decompressor` does."""
+    decompressor = Decompressor(encoding, largest)
+    return b"".join([*decompressor.feed(content), decompressor.end()])

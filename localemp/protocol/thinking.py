@@ -1,0 +1,198 @@
+"""What a model thinks before it answers, where the server leaves it in the text: found, and set apart.
+
+Models write it between marks ("<think>", "[THINK]") or in channels (gpt-oss's harmony format). The opening mark may be
+missing, because the chat template ends with it, and the closing one, because the tokens were used up.
+"""
+
+import re
+from typing import NamedTuple
+
+# Opening and closing mark of each way that models are known to write it.
+_MARKS = (
+    ("<think>", "</think>"),
+    ("<thinking>", "</thinking>"),
+    ("<thought>", "</thought>"),
+    ("<reasoning>", "</reasoning>"),
+    ("<seed:think>", "</seed:think>"),
+    ("[THINK]", "[/THINK]"),
+    ("◁think▷", "◁/think▷"),
+    ("<|begin_of_thought|>", "<|end_of_thought|>"),
+    ("<|START_THINKING|>", "<|END_THINKING|>"),
+)
+_OPENING = {opening.lower(): closing.lower() for opening, closing in _MARKS}
+_CLOSING = frozenset(_OPENING.values())
+_CHANNEL, _MESSAGE, _START = "<|channel|>", "<|message|>", "<|start|>"
+_ENDS = ("<|end|>", "<|return|>", "<|call|>")
+_THOUGHT_CHANNELS = ("analysis", "commentary")
+# Some servers take harmony's marks out and leave its words.
+_BARE_HARMONY, _BARE_FINAL = "analysis", "assistantfinal"
+
+MARKS = frozenset((*_OPENING, *_CLOSING, _CHANNEL))
+"""All that begins or ends a thought, in lower case."""
+
+_ALL = (*_OPENING, *_CLOSING, _CHANNEL, _MESSAGE, _START, *_ENDS)
+_MARK = re.compile("|".join(map(re.escape, sorted(_ALL, key=len, reverse=True))), re.IGNORECASE)
+_LONGEST = max(map(len, _ALL))
+_FIRST = frozenset(mark[0] for mark in _ALL)
+
+
+class Split(NamedTuple):
+    """A text in two.
+
+    Attributes:
+        text: The answer.
+        thinking: What was thought before it, without marks.
+    """
+
+    text: str
+    thinking: str
+
+
+def split_thinking(text: str, opened: bool = False) -> Split:
+    """Set apart what a model thought.
+
+    Args:
+        text: All that it wrote.
+        opened: Whether the prompt ended with an opening mark, so that the text begins with a thought.
+    """
+    if not opened and not any(first in text for first in _FIRST):
+        return _split_bare_harmony(text)
+    splitter = ThinkingSplitter(opened)
+    splitter.feed(text)
+    splitter.end()
+    if not splitter.marked:
+        return _split_bare_harmony(text)
+    return Split(splitter.text, splitter.thinking)
+
+
+def opens_thinking(prompt: str) -> bool:
+    """Whether a prompt ends with an opening mark."""
+    return prompt.rstrip().lower().endswith(tuple(_OPENING))
+
+
+class ThinkingSplitter:
+    """Sets thinking apart in a text that comes bit by bit.
+
+    What may be the beginning of a mark is held back until the next bit decides. A closing mark without an opening one
+    says that all before it was a thought, which a reader of the stream has seen as an answer by then: `unopened` says
+    so, and the next stream of the same model should begin with `opened`.
+
+    Args:
+        opened: Whether the text begins with a thought.
+
+    Attributes:
+        marked: Whether there was any mark.
+        closed: Whether a thought was closed.
+        unopened: Whether a closing mark came without an opening one.
+    """
+
+    def __init__(self, opened: bool = False) -> None:
+        self.marked = opened
+        self.closed = self.unopened = False
+        self._texts: list[str] = []
+        self._thoughts: list[str] = []
+        self._pending = ""
+        self._thinking = opened
+        self._closing = ""  # the mark that ends the thought; "" is any
+        self._channel: list[str] | None = None  # its name, while it is being told
+        self._begun = False
+
+    @property
+    def text(self) -> str:
+        """The answer so far."""
+        text = "".join(self._texts)
+        return text.lstrip() if self.marked else text
+
+    @property
+    def thinking(self) -> str:
+        """The thoughts so far."""
+        return "".join(self._thoughts).strip()
+
+    def feed(self, text: str) -> Split:
+        """What is certain now of answer and thoughts."""
+        return self._next(text, last=False)
+
+    def end(self) -> Split:
+        """What was held back, when nothing more comes."""
+        return self._next("", last=True)
+
+    def _next(self, new: str, last: bool) -> Split:
+        said, thought = [], []
+
+        def put(text: str) -> None:
+            if self._channel is not None:
+                self._channel.append(text)
+            elif self._thinking:
+                thought.append(text)
+                self._thoughts.append(text)
+            else:
+                # White space between a thought and the answer belongs to neither.
+                text = text if self._begun or not self.marked else text.lstrip()
+                self._begun = self._begun or bool(text)
+                said.append(text)
+                self._texts.append(text)
+
+        whole, start = self._pending + new, 0
+        for found in _MARK.finditer(whole):
+            put(whole[start : found.start()])
+            start = found.end()
+            if not self._heed(found[0].lower()):
+                put(found[0])
+        keep = 0 if last else _held_back(whole, start)
+        put(whole[start : len(whole) - keep])
+        self._pending = whole[len(whole) - keep :]
+        return Split("".join(said), "".join(thought))
+
+    def _heed(self, mark: str) -> bool:
+        """Do what a mark says; False where it is only text."""
+        if self._thinking and self._closing and mark not in (self._closing, *_ENDS, _CHANNEL, _START):
+            return False
+        if mark in _OPENING:
+            self._thinking, self._closing = True, _OPENING[mark]
+            self._break()
+        elif mark in _CLOSING:
+            self._close()
+        elif mark == _CHANNEL:
+            self._channel = []
+        elif mark == _MESSAGE:
+            if self._channel is None:
+                return self.marked
+            self._thinking, self._closing = "".join(self._channel).strip().lower().startswith(_THOUGHT_CHANNELS), ""
+            self._channel = None
+            self._break()
+        elif mark == _START:
+            self._channel = []  # the name of a role, up to the next mark
+        elif self._channel is None and not self.marked:
+            return False
+        self.marked = True
+        return True
+
+    def _close(self) -> None:
+        if not self._thinking:
+            self.unopened = True
+            self._thoughts += self._texts
+            self._texts.clear()
+        self._thinking, self._closing, self._begun, self.closed = False, "", False, True
+
+    def _break(self) -> None:
+        """Keep two thoughts apart."""
+        if self._thoughts:
+            self._thoughts.append("\n")
+
+
+def _held_back(text: str, start: int) -> int:
+    """How many characters at the end may be the beginning of a mark."""
+    tail = text[max(start, len(text) - _LONGEST + 1) :].lower()
+    for at, character in enumerate(tail):
+        if character in _FIRST and any(mark.startswith(tail[at:]) for mark in _ALL):
+            return len(tail) - at
+    return 0
+
+
+def _split_bare_harmony(text: str) -> Split:
+    if not text.lstrip().startswith(_BARE_HARMONY):
+        return Split(text, "")
+    thought, final, answer = text.partition(_BARE_FINAL)
+    if not final:
+        return Split(text, "")
+    return Split(answer.strip(), thought.lstrip().removeprefix(_BARE_HARMONY).strip())

@@ -1,0 +1,111 @@
+"""Which of the paper's rows stand beside ours, and what differs between the two."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from localemp.metrics.base import Score
+from localemp.metrics.scoring import BERTSCORE
+from localemp.reporting.published import Published, Setup
+from localemp.reporting.systems import System
+from localemp.reporting.tables import Note, Row, listed
+
+Pair = tuple[int, str]  # the paper's table and its row
+
+AS_PRINTED = "Rows in grey are the paper's figures as printed ({sources})."
+PLACED = "Its row stands below ours of the same strategy or system, its other rows at the end."
+COUNTED = (
+    "The paper names no tokens and no case for Dist and BLEU, and no model, version or rescaling for BERTScore. Its "
+    "scripts count Dist as it is counted here.{bertscore}"
+)
+
+
+def counterparts(system: System, published: Published) -> tuple[Pair, ...]:
+    """The paper's rows that were made as a system was; none for what the paper does not have."""
+    return tuple((each.table, each.row) for each in published.counterparts if each.matches(system.settings))
+
+
+def grouped(systems: Sequence[System], published: Published) -> list[tuple[list[System], tuple[Pair, ...]]]:
+    """The systems with their counterparts; those that share one together, in the order in which they first appear."""
+    groups: list[tuple[list[System], tuple[Pair, ...]]] = []
+    for system in systems:
+        pairs = counterparts(system, published)
+        same = next((members for members, theirs in groups if pairs and theirs == pairs), None)
+        if same is None:
+            groups.append(([system], pairs))
+        else:
+            same.append(system)
+    return groups
+
+
+def paper_rows(published: Published, pairs: Sequence[Pair], columns: tuple[str, ...], *, beside: bool) -> list[Row]:
+    """Rows of the paper with the figures that it has of these columns."""
+    return [published.table_of(number).row(name, columns, beside=beside) for number, name in pairs]
+
+
+def notes(systems: Sequence[System], published: Published) -> list[Note]:
+    """Where the paper's rows are from, what differs between them and ours, and which of ours have no counterpart."""
+    tables = published.of("automatic")
+    if not tables:
+        return []
+    told = [AS_PRINTED.format(sources="; ".join(table.read_from for table in tables))]
+    if not published.counterparts:
+        return [Note(told[0])]
+    told[0] += f" {PLACED}"
+    everyone = [system.name for system in systems]
+    groups = grouped(systems, published)
+    paired = [system for members, theirs in groups if theirs for system in members]
+    for names, what in _by_systems(paired, published.setup) if published.setup else ():
+        told.append(f"Unlike the paper ({listed(names, everyone)}): {'; '.join(what)}.")
+    if without := [system.name for members, theirs in groups if not theirs for system in members]:
+        numbers = listed(str(table.number) for table in tables)
+        told.append(f"No counterpart in the paper's Table{'s' * (len(tables) > 1)} {numbers}: {listed(without)}.")
+    return [Note(text) for text in (*told, COUNTED.format(bertscore=_bertscore(systems)))]
+
+
+def _by_systems(systems: Sequence[System], setup: Setup) -> list[tuple[tuple[str, ...], list[str]]]:
+    """What differs, with the systems that share it; what most share first."""
+    names: dict[str, list[str]] = {}
+    for system in systems:
+        for text in _differences(system, setup):
+            names.setdefault(text, []).append(system.name)
+    shared: dict[tuple[str, ...], list[str]] = {}
+    for text, each in names.items():
+        shared.setdefault(tuple(each), []).append(text)
+    return sorted(shared.items(), key=lambda group: -len(group[0]))
+
+
+def _differences(system: System, setup: Setup) -> Iterator[str]:
+    made = system.settings
+    if system.manifest is None:
+        yield "replies of a public file, not those of the paper's table"
+    else:
+        sampling = made.get("sampling")
+        sampled = {**made, **sampling} if isinstance(sampling, Mapping) else made
+        for name, theirs in setup.settings.items():
+            if sampled.get(name, theirs) not in (theirs, None):
+                yield f"{name} {_shown(sampled[name])}, theirs {_shown(theirs)}"
+    # An import that was matched to a data set has the published rows, see `read_import`.
+    same = bool(made.get("data")) if system.manifest is None else made.get("data_sha256") == setup.data_sha256
+    if same and system.count == setup.replies:
+        return
+    counted = f"{system.count:,} dialogue{'' if system.count == 1 else 's'}"
+    fewer = " (Dist falls with the number of replies)" if system.count != setup.replies else ""
+    whose = " of its" if same else ", another set than its"
+    yield f"{counted}{whose} {setup.replies:,} of `--instances published`{fewer}"
+
+
+def _shown(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _bertscore(systems: Sequence[System]) -> str:
+    """How BERTScore was made, each way once; nothing where nobody has it."""
+    scores = [score for system in systems for score in system.scores.values() if score.name == BERTSCORE[-1]]
+    made = dict.fromkeys(_way(score) for score in scores if score.value is not None)
+    return f" Ours is {' and '.join(made)}." if made else ""
+
+
+def _way(score: Score) -> str:
+    made = dict(score.signature.settings)
+    rescaled = "rescaled" if made.get("rescaled") else "not rescaled"
+    return f"of {made.get('model')}, layer {made.get('layer')}, {rescaled}, bert-score {made.get('bert-score')}"

@@ -1,0 +1,154 @@
+"""Secrets stay out of what is kept and shown: command lines, settings, errors.
+
+A secret is known by its name ("hf_token=...", "--api-key ...", {"Authorization": ...}) or by its own shape
+("http://user:password@host", "Bearer ...", "sk-...", "hf_..."); one that has neither cannot be told from other text.
+"""
+
+import json
+import re
+import shlex
+import sys
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from localemp.utils.json_reader import JSONError, parse_json
+from localemp.utils.text import well_formed
+
+MASK = "***"
+
+# What makes a name that of a secret: anything in it, or one of its words; the last but beside what tokenizers have.
+_ANYWHERE = re.compile(
+    "password|passwd|passphrase|secret|credential|cookie|authorization|bearer|(?:api|access)(?:key|token)"
+)
+_SURE_WORDS = frozenset(["auth", "jwt", "oauth", "pwd", "sig", "signature"])
+_LIKELY_WORDS = frozenset(["key", "token", "hftoken", "authtoken"])
+_OF_TOKENIZERS = frozenset(["bos", "cls", "eos", "id", "ids", "index", "mask", "pad", "sep", "sha", "stop", "threshold",
+                            "tree", "unk", "audio", "image", "video"])  # fmt: skip
+_WORD = re.compile("[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
+
+# No pattern can begin within what it has looked at before, so that all take linear time.
+_NAME = re.compile(r"(?<![\w.-])([\w.-]++)([\"']?\s*+[=:]\s*+)")
+_VALUE = re.compile(r"\"(?:[^\"\\]|\\.)*+\"|'[^']*+'|(?:(?:[Bb]earer|[Bb]asic|[Tt]oken)\s++)?[^\s\"'&,;}\])]++")
+_SHAPES = re.compile(
+    r"(?<=\b[Bb]earer )[\w.~+/=-]{6,}"
+    r"|(?<![\w-])(?:sk|pk|rk|xox[a-z]|glpat|nvapi)-(?=[\w-]*\d)[\w-]{12,}"
+    r"|(?<![\w-])(?:hf|gh[oprsu]|gsk|github_pat|api_org)_(?=\w*\d)\w{12,}"
+    r"|(?<![\w-])(?:AKIA|AIza|eyJ)[\w-]{12,}(?:\.[\w-]++)*+"
+)
+_ARGUMENT = re.compile(r"[\w.-]++=")
+_HOST = re.compile(r"[^/?#]*+")
+_HOST_AND_PORT = re.compile(r"[^:]*+:\d*+")
+
+
+def shown_command(words: Iterable[str] | None = None) -> str:
+    """A command line as a person would type it, without its secrets.
+
+    Args:
+        words: What follows `localemp`; by default what this process was started with.
+    """
+    return shlex.join(["localemp", *redact_command(sys.argv[1:] if words is None else words)])
+
+
+def redact_command(words: Iterable[str]) -> list[str]:
+    """The words of a command line with secrets masked: values of options, of NAME=VALUE, in URLs and in JSON."""
+    shown = []
+    first = more = False  # whether this word is the value of a secret option, or may be one more
+    for word in words:
+        if first or (more and not word.startswith("-")):
+            shown.append(MASK)
+            first = False
+            continue
+        first = more = word.startswith("-") and "=" not in word and _is_secret(word)
+        named = _ARGUMENT.match(word)
+        name, value = (named[0], word[named.end() :]) if named else ("", word)
+        shown.append(name + (MASK if value and _is_secret(name) else _redact_json(value)))
+    return shown
+
+
+def redact_line(command: str) -> str:
+    """The same for a command line that was put together already."""
+    try:
+        return shlex.join(redact_command(shlex.split(command)))
+    except ValueError:  # a quotation mark too few
+        return redact_text(command)
+
+
+def redact_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings, as JSON has them, with secrets masked wherever they are inside; a "command" is a command line."""
+    return {
+        name: redact_line(value) if name == "command" and isinstance(value, str) else _redact(value, str(name))
+        for name, value in settings.items()
+    }
+
+
+def redact_text(text: str) -> str:
+    """A text that may quote secrets: an error, a note, a value."""
+    text = "".join(map(_without_userinfo, re.split(r"([\s\"']++)", well_formed(text))))
+    text = _SHAPES.sub(MASK, text)
+    parts, done = [], 0
+    for named in _NAME.finditer(text):
+        # In a sentence, what stands behind "key: " is seldom one.
+        in_words = named[2][0] == ":" and _WORD.fullmatch(named[1])
+        if named.end() < done or not (_is_sure(named[1]) if in_words else _is_secret(named[1])):
+            continue
+        if (value := _VALUE.match(text, named.end())) is None:
+            continue
+        quote = value[0][0] if value[0][0] in "\"'" else ""
+        parts += [text[done : named.end()], quote, MASK, quote]
+        done = value.end()
+    return "".join([*parts, text[done:]])
+
+
+def _redact(value: Any, name: str = "") -> Any:
+    """A setting's value; `name` is what it is under, or what the object is under that it is in."""
+    if isinstance(value, str):
+        return MASK if value and _is_secret(name) else redact_text(value)
+    if isinstance(value, Mapping):
+        return {key: _redact(inner, name if _is_secret(name) else str(key)) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        if _is_secret(name) or not all(isinstance(inner, str) for inner in value):
+            return [_redact(inner, name) for inner in value]
+        return redact_command(value)
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return MASK if number and _is_sure(name) else value
+
+
+def _redact_json(word: str) -> str:
+    """A word of a command line, which may be a setting's value in JSON."""
+    if word.startswith(("{", "[")):
+        try:
+            value = parse_json(word)
+        except JSONError:
+            return redact_text(word)
+        # As it was typed, where it holds no secret.
+        return word if (shown := _redact(value)) == value else json.dumps(shown)
+    return redact_text(word)
+
+
+def _is_secret(name: str) -> bool:
+    words = _words(name)
+    return _is_sure(name) or bool(words & _LIKELY_WORDS and not words & _OF_TOKENIZERS)
+
+
+def _is_sure(name: str) -> bool:
+    words = _words(name)
+    return bool(words & _SURE_WORDS) or _ANYWHERE.search("".join(filter(str.isalnum, name.lower()))) is not None
+
+
+def _words(name: str) -> set[str]:
+    return {word.lower() for word in _WORD.findall(name)}
+
+
+def _without_userinfo(word: str) -> str:
+    """A word in which no URL has a user and a password."""
+    last = word.rfind("@")
+    parts, done = [], 0
+    while (start := word.find("://", done) + 3) > 2 and start <= last:
+        end = _HOST.match(word, start).end()  # type: ignore[union-attr]
+        sign = word.rfind("@", start, end)
+        host = word[start:end]
+        if sign < 0 and ":" in host and not _HOST_AND_PORT.fullmatch(host):
+            sign = last  # a password may hold a slash
+        parts += [word[done:start], *([f"{MASK}@"] if sign >= 0 else [host])]
+        done = sign + 1 if sign >= 0 else end
+    return "".join([*parts, word[done:]])

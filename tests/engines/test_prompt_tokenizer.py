@@ -1,0 +1,70 @@
+"""Prompts of local models: the chat template, and what decoding hides of thinking."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from localemp.dialogue import Message
+from localemp.engines.tokens import PromptTokenizer
+from localemp.engines.vllm_thinking import Thoughts
+from localemp.errors import EngineError
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from tiny_tokenizer import write_tokenizer
+
+ASKED = [Message("user", "Sad .")]
+
+
+def test_a_prompt_is_rendered_and_then_encoded(tmp_path):
+    tokenizer = PromptTokenizer(write_tokenizer(tmp_path))
+    prompt = tokenizer.render(ASKED)
+    assert prompt == "<|user|>Sad .<|assistant|>"
+    assert tokenizer.encode(ASKED) == tokenizer.ids(prompt)
+
+
+@pytest.mark.parametrize(
+    ("template", "said"),
+    [
+        (
+            "{{ raise_exception('Conversation roles must alternate') }}",
+            "TemplateError: Conversation roles must alternate",
+        ),
+        ("{{ messages[3].content }}", "UndefinedError"),
+        ("{{ 1 / 0 }}", "ZeroDivisionError"),
+        ("{{ messages | unknown }}", "unknown"),
+    ],
+)
+def test_a_template_that_refuses_a_dialogue_is_an_error_of_this_one(tmp_path, template, said):
+    tokenizer = PromptTokenizer(write_tokenizer(tmp_path, template=template))
+    with pytest.raises(EngineError, match=said):
+        tokenizer.encode(ASKED)
+    assert not tokenizer.takes_system_role()
+
+
+@pytest.mark.parametrize(
+    ("special", "added", "kept"),
+    [
+        ((), ("<think>", "</think>"), False),
+        (("[THINK]", "[/THINK]"), (), True),
+        (("<|channel|>", "<|message|>", "<|end|>", "<|start|>"), (), True),
+        (("<|end|>",), (), False),  # Phi's end of a turn
+    ],
+)
+def test_marks_that_decoding_would_hide_are_kept(tmp_path, special, added, kept):
+    assert Thoughts(PromptTokenizer(write_tokenizer(tmp_path, special, added)), {}).keep_marks == kept
+
+
+@pytest.mark.parametrize(
+    ("text", "prompt", "split"),
+    [
+        ("Oh no.", "", ("Oh no.", "")),
+        ("[THINK]Sad.[/THINK]Oh no.<eos>", "", ("Oh no.", "Sad.")),
+        ("Sad.[/THINK]Oh no.", "... [THINK]\n", ("Oh no.", "Sad.")),
+        ("Sad", "... [THINK]\n", ("", "Sad")),
+    ],
+)
+def test_a_text_of_a_local_model_is_split(tmp_path, text, prompt, split):
+    assert (
+        Thoughts(PromptTokenizer(write_tokenizer(tmp_path, ("[THINK]", "[/THINK]"))), {}).split(text, prompt) == split
+    )
