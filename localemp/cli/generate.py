@@ -125,7 +125,7 @@ async def _answer(
 
     strategy = assembly.strategy
     drafts = await draft_all(strategy, pending, lambda done: display.rows("Looking up", done, len(pending)))
-    notes = strategy.notes()
+    notes = list(strategy.notes().values())
     for note in notes:
         display.say(f"note: {note}")
     context = None

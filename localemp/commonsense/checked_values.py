@@ -21,6 +21,7 @@ from localemp.commonsense.entries import (
     check_version,
     connect,
     connect_to_write,
+    count,
     insert,
     insert_and_find,
     is_former,
@@ -180,8 +181,7 @@ class CheckedValues:
         _make_private(self._part)
         with contextlib.closing(connect_to_write(self._part)) as fresh:
             insert(fresh, entries)
-            (count,) = fresh.execute("SELECT count(*) FROM entries").fetchone()
-        return int(count)
+            return count(fresh)
 
     def _put_in_place(self, aside: Path | None) -> None:
         """Give the new file its name; the present one goes aside, or nowhere."""

@@ -16,7 +16,7 @@ FAULTS = (sqlite3.Error, MemoryError, UnicodeDecodeError)
 
 _VERSION = 1
 _COLUMNS = "id INTEGER PRIMARY KEY, key BLOB NOT NULL UNIQUE, value BLOB NOT NULL, checksum BLOB NOT NULL"
-_TABLE = f"CREATE TABLE entries ({_COLUMNS})"
+_TABLE = f"CREATE TABLE answers ({_COLUMNS})"
 _PATIENCE = 60.0
 # No row is smaller: a broken file that leads in circles is left when it has given more than it can hold.
 _SMALLEST_ROW = 48
@@ -60,13 +60,13 @@ def check_version(connection: sqlite3.Connection) -> None:
     Raises:
         sqlite3.DatabaseError: It has not.
     """
-    if _number(connection, "user_version") != _VERSION or _tables(connection).get(b"entries") != _TABLE.encode():
+    if _number(connection, "user_version") != _VERSION or _tables(connection).get(b"answers") != _TABLE.encode():
         raise sqlite3.DatabaseError("it is no file of this version")
 
 
 def is_former(connection: sqlite3.Connection) -> bool:
     """Whether version 0.1 wrote the file, which kept no checksums."""
-    return _number(connection, "user_version") == 0 and b"answers" in _tables(connection)
+    return _number(connection, "user_version") == 0 and {b"settings", b"answers"} <= _tables(connection).keys()
 
 
 def passes_check(connection: sqlite3.Connection) -> bool:
@@ -81,7 +81,7 @@ def read(connection: sqlite3.Connection, keys: Iterable[bytes]) -> dict[bytes, b
     """The values of these keys whose checksums fit."""
     found = {}
     for key in keys:
-        row = connection.execute("SELECT value, checksum FROM entries WHERE key = ?", (key,)).fetchone()
+        row = connection.execute("SELECT value, checksum FROM answers WHERE key = ?", (key,)).fetchone()
         if row and isinstance(row[0], bytes) and row[1] == _checksum(key, row[0]):
             found[key] = row[0]
     return found
@@ -91,7 +91,7 @@ def insert(connection: sqlite3.Connection, entries: Entries) -> None:
     """Write all of these, or none; what had one of their keys is replaced."""
     with connection:
         connection.executemany(
-            "INSERT OR REPLACE INTO entries (key, value, checksum) VALUES (?, ?, ?)",
+            "INSERT OR REPLACE INTO answers (key, value, checksum) VALUES (?, ?, ?)",
             ((key, value, _checksum(key, value)) for key, value in entries),
         )
 
@@ -108,16 +108,21 @@ def insert_and_find(connection: sqlite3.Connection, entries: Mapping[bytes, byte
             raise sqlite3.DatabaseError("what was written is not found again")
 
 
+def count(connection: sqlite3.Connection) -> int:
+    """How many there are."""
+    return int(connection.execute("SELECT count(*) FROM answers").fetchone()[0])
+
+
 def shrink(connection: sqlite3.Connection, most: int) -> None:
     """Let those that were written longest ago go until the file has no more than so many bytes."""
     page = _number(connection, "page_size")
     while (used := page * (_number(connection, "page_count") - _number(connection, "freelist_count"))) > most:
-        oldest, newest = connection.execute("SELECT min(id), max(id) FROM entries").fetchone()
+        oldest, newest = connection.execute("SELECT min(id), max(id) FROM answers").fetchone()
         if oldest is None or oldest == newest:
             break
         going = math.ceil((newest - oldest) * (1 - _FILLED * most / used))
         with connection:
-            connection.execute("DELETE FROM entries WHERE id < ?", (oldest + going,))
+            connection.execute("DELETE FROM answers WHERE id < ?", (oldest + going,))
     if page * _number(connection, "page_count") > most:
         connection.executescript("PRAGMA incremental_vacuum")  # `execute` would free one page
 
@@ -127,7 +132,7 @@ def salvaged(damaged: Path) -> Iterator[tuple[bytes, bytes]]:
     limit = 1000 + damaged.stat().st_size // _SMALLEST_ROW
     for direction in ("ASC", "DESC"):
         with contextlib.suppress(*FAULTS), contextlib.closing(connect(damaged)) as connection:
-            rows = connection.execute(f"SELECT key, value, checksum FROM entries ORDER BY id {direction}")
+            rows = connection.execute(f"SELECT key, value, checksum FROM answers ORDER BY id {direction}")
             for key, value, checksum in islice(rows, limit):
                 if isinstance(key, bytes) and isinstance(value, bytes) and checksum == _checksum(key, value):
                     yield key, value

@@ -33,8 +33,9 @@ class PromptTokenizer:
         except StrictDataclassError as error:  # its first line names the field, its second what is wrong
             said = " ".join(line.strip() for line in str(error).splitlines()[:2])
             raise WeightsError(f"{folder / 'config.json'}: {said}", "mend the configuration") from error
-        except (OSError, ValueError) as error:
-            raise WeightsError(f"{folder}: no usable tokenizer: {str(error).splitlines()[0]}") from error
+        except Exception as error:  # broken files end in whatever the library happens to do with them
+            said = next(iter(str(error).splitlines()), type(error).__name__)
+            raise WeightsError(f"{folder}: no usable tokenizer: {said}") from error
 
     @property
     def has_chat_template(self) -> bool:

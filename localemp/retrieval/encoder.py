@@ -166,11 +166,22 @@ def _load(folder: Path, dtype: torch.dtype, device: torch.device) -> SentenceTra
                 trust_remote_code=False,
                 model_kwargs={"dtype": dtype},
             ).eval()
-        if not all(isinstance(size, int) for size in (model.get_embedding_dimension(), model.max_seq_length)):
-            raise ValueError("it does not say how long its vectors, or its texts, are")
+        _check_sizes(model)
         model.tokenizer.truncation_side = "right"  # whatever its file says: what is cut off is never a surprise
         return model
     # Broken settings end in whatever the libraries happen to do with them.
     except Exception as error:
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise WeightsError(f"no sentence encoder in {folder}: {reason}", hint) from error
+
+
+def _check_sizes(model: SentenceTransformer) -> None:
+    """See that texts fit the model as far as its tokenizer lets them; where it says more, it is corrected."""
+    dim, tokens, config = model.get_embedding_dimension(), model.max_seq_length, model[0].auto_model.config
+    if not isinstance(dim, int) or not isinstance(tokens, int) or tokens < 1:
+        raise ValueError("it does not say how long its vectors, or its texts, are")
+    if len(model.tokenizer) > (rows := model[0].auto_model.get_input_embeddings().num_embeddings):
+        raise ValueError(f"its tokenizer knows {len(model.tokenizer)} tokens, the weights only {rows}")
+    positions = getattr(config, "max_position_embeddings", None)
+    if isinstance(positions, int) and 0 < positions < tokens:
+        model.max_seq_length = positions

@@ -108,9 +108,9 @@ class Enricher(ABC):
         """Raise OptionError where nothing can be found for the dialogue."""
         return
 
-    def notes(self) -> list[str]:
-        """What a person should know of the dialogues so far, such as that some had to be cut; one line each."""
-        return []
+    def notes(self) -> dict[str, str]:
+        """What a person should know so far, such as how many dialogues were cut: what about, and one line of it."""
+        return {}
 
 
 @dataclass(slots=True)
@@ -213,7 +213,7 @@ class Strategy:
         self.name, self.prompts, self.keep_thinking = name, prompts, keep_thinking
         self.sampling = replace(sampling, stop=(*sampling.stop, *prompts.stop))
         self.enrichers, self.flow = tuple(enrichers), flow or OneStage()
-        self._noted = False
+        self._noted: set[str] = set()
 
     def check(self, dialogue: Dialogue) -> None:
         """Quick look whether the dialogue has what the strategy needs.
@@ -230,7 +230,8 @@ class Strategy:
 
         Args:
             dialogue: The dialogue.
-            log: Whether the first notes go to the log; who drafts many at once tells them at the end.
+            log: Whether a note goes to the log when it is the first of its kind; who drafts many at once tells them at
+                the end.
 
         Raises:
             OptionError: See `check`.
@@ -239,14 +240,15 @@ class Strategy:
         draft = Draft(dialogue)
         for enricher in self.enrichers:
             draft = await enricher.enrich(draft)
-        if log and not self._noted and (notes := self.notes()):
-            self._noted = True
-            _log.warning("%s (said once)", "; ".join(notes))
+        for about, note in self.notes().items() if log else ():
+            if about not in self._noted:
+                self._noted.add(about)
+                _log.warning("%s (said once)", note)
         return draft
 
-    def notes(self) -> list[str]:
-        """What a person should know of the dialogues that were drafted so far; one line each."""
-        return [note for enricher in self.enrichers for note in enricher.notes()]
+    def notes(self) -> dict[str, str]:
+        """What a person should know of the dialogues that were drafted so far: what about, and one line of it."""
+        return {about: note for enricher in self.enrichers for about, note in enricher.notes().items()}
 
     async def respond(self, dialogue: Dialogue | Draft, engine: Engine, last: Engine | None = None) -> Response:
         """Answer one dialogue.

@@ -68,13 +68,17 @@ class Knowledge(Enricher):
         """Hashes of file and checkpoint, how events are written, and how inferences are chosen."""
         return self.settings
 
-    def notes(self) -> list[str]:
+    def notes(self) -> dict[str, str]:
         """How many dialogues were longer than COMET, or the encoder behind the choice, takes."""
-        lines = (
-            (self.cut_events, "knowledge: of {} dialogues COMET's encoder takes only the end"),
-            (self.cut_contexts, "knowledge: of {} dialogues only the end was compared with inferences"),
-        )
-        return [line.format(f"{count} of {self.dialogues}") for count, line in lines if count]
+        lines = {
+            "knowledge events": (self.cut_events, "COMET's encoder takes only the end"),
+            "knowledge contexts": (self.cut_contexts, "only the end was compared with inferences"),
+        }
+        return {
+            about: f"knowledge: of {count} of {self.dialogues:,} dialogues {what}"
+            for about, (count, what) in lines.items()
+            if count
+        }
 
     def _look_up(self, dialogues: Sequence[Dialogue]) -> list[Selection]:
         found = [self.store.find(dialogue) if self.store else None for dialogue in dialogues]

@@ -103,17 +103,19 @@ class Similar(Enricher):
         """Shots, similarity, and what identifies encoder and pool."""
         return {"shots": self.shots, "similarity": self.similarity, **self.settings}
 
-    def notes(self) -> list[str]:
+    def notes(self) -> dict[str, str]:
         """How many dialogues were longer than the encoder sees, and what of them was left out."""
-        if not self.seen.longer and not self.pool_longer:
-            return []
+        counted = {
+            "similar dialogues": (self.seen.longer, f"{self.seen.dialogues:,} dialogues"),
+            "similar pool": (self.pool_longer, f"{len(self.pool):,} training dialogues"),
+        }
         lost = "beginning" if self.similarity == "context" else "end, the newest turns, as in the released code"
-        longer = f"{self.seen.longer} of {self.seen.dialogues} dialogues"
-        pool_longer = f"{self.pool_longer} of {len(self.pool)} training dialogues"
-        return [
-            f"similar: {longer} and {pool_longer} have more than the {self.encoder.max_seq_length} tokens that the "
-            f"encoder sees; they were compared without their {lost}"
-        ]
+        than = f"more than the {self.encoder.max_seq_length} tokens that the encoder sees"
+        return {
+            about: f"similar: {longer:,} of {all_of_them} have {than}; they were compared without their {lost}"
+            for about, (longer, all_of_them) in counted.items()
+            if longer
+        }
 
     def _find(self, asked: Sequence[tuple[Dialogue, int]]) -> list[tuple[Exemplar, ...]]:
         dialogues = [dialogue for dialogue, _ in asked]

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
+from tiny_encoder import save_tiny_encoder
 
 from localemp.cli.generate import default_folder
 from localemp.runs import read_manifest, read_records
@@ -66,6 +67,25 @@ def test_the_same_command_again_does_nothing_twice(localemp, script, tmp_path):
     assert "8 replies" in more.stdout
     assert len(lines_of(run)) == 8
     assert first.returncode == second.returncode == more.returncode == 0
+
+
+def test_dialogues_that_are_longer_than_the_encoder_sees_are_counted(localemp, script, tmp_path):
+    save_tiny_encoder(tmp_path, tmp_path / "encoder")
+    lines = [{"id": "a", "turns": ["cat " * 50, "oh", "my dog died"]}, {"id": "b", "turns": ["my dog died"]}]
+    (tmp_path / "talks.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    pool = {"id": "p", "turns": ["my dog died"], "reference": "I am sorry."}
+    (tmp_path / "pool.jsonl").write_text(json.dumps(pool) + "\n")
+    words = ("--data", "talks.jsonl", "--pool", "pool.jsonl", "--strategy", "similar", "--shots", 1, "--out", "run")
+    done = localemp(
+        "generate", "--script", script({"reply": "Oh."}), "--encoder", tmp_path / "encoder", *words,
+        env={"LOCALEMP_CACHE": str(tmp_path / "cache")},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    said = "similar: 1 of 2 dialogues have more than the 16 tokens that the encoder sees"
+    assert done.stderr.count(said) == 1
+    assert read_manifest(tmp_path / "run")["sessions"][0]["notes"][0].startswith(said)
+    scores = [record["exemplars"][0]["score"] for record in read_records(tmp_path / "run")]
+    assert scores[1] == pytest.approx(1, abs=0.01)
 
 
 def test_another_setting_is_refused_with_the_difference(localemp, script):

@@ -68,8 +68,8 @@ async def test_a_long_beginning_does_not_hide_the_newest_turn(encoder: Encoder, 
         long = Dialogue("q", ("sad", LONG, dialogue.turns[0]))
         (found,) = (await strategy(part).draft(long, log=False)).exemplars
         assert found.dialogue == POOL[row]
-    assert part.notes() == [
-        "similar: 3 of 3 dialogues and 0 of 3 training dialogues have more than the 16 tokens that the encoder sees; "
+    assert list(part.notes().values()) == [
+        "similar: 3 of 3 dialogues have more than the 16 tokens that the encoder sees; "
         "they were compared without their beginning"
     ]
     (hidden,) = (await strategy(similar(encoder, POOL, tmp_path, "context-and-reply")).draft(long)).exemplars
@@ -79,7 +79,7 @@ async def test_a_long_beginning_does_not_hide_the_newest_turn(encoder: Encoder, 
 def test_a_pool_in_which_nothing_is_cut_keeps_its_index(encoder: Encoder, tmp_path: Path):
     Index.build_or_load(pool_texts(POOL, "context"), encoder, {}, tmp_path)
     part = similar(encoder, POOL, tmp_path)
-    assert (part.notes(), len(list(tmp_path.iterdir()))) == ([], 1)
+    assert (part.notes(), len(list(tmp_path.iterdir()))) == ({}, 1)
 
 
 async def test_of_a_long_training_dialogue_the_newest_turns_are_compared(encoder: Encoder, tmp_path: Path):
@@ -87,7 +87,8 @@ async def test_of_a_long_training_dialogue_the_newest_turns_are_compared(encoder
     part = similar(encoder, longer, tmp_path)
     (found,) = (await strategy(part).draft(Dialogue("q", ("the cat lost it",)), log=False)).exemplars
     assert found.dialogue.id == "p3"
-    assert "0 of 1 dialogues and 1 of 4 training dialogues" in part.notes()[0]
+    assert part.notes().keys() == {"similar pool"}
+    assert "1 of 4 training dialogues" in part.notes()["similar pool"]
 
 
 async def test_it_is_said_once(encoder: Encoder, tmp_path: Path, caplog: pytest.LogCaptureFixture):
