@@ -28,8 +28,8 @@ class Door:
 
     def __init__(self, app: App, host: str, origins: tuple[str, ...] = ()) -> None:
         self.app, self._origins = app, frozenset(origins)
-        known = {*LOOPBACK, host.lower(), *(urlsplit(origin).hostname for origin in origins)}
-        self._names = known if is_loopback(host) else None
+        sites = {name for origin in origins if (name := urlsplit(origin).hostname)}
+        self._names = {*LOOPBACK, host.lower(), *sites} if is_loopback(host) else None
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Let one request in, or answer it."""
@@ -41,19 +41,19 @@ class Door:
         if shared:
             send = _shared_with(origin if origin in self._origins else ANY, send)
         path = normal_path(scope)
+        if path is None:
+            return send_error(send, not_found(below_root(scope)))
         if why := self._why_not(scope, path, shared):
             return send_error(send, why)
         if scope["method"] == "OPTIONS":
-            return _send_permission(scope, str(path), shared, send)
-        return self.app(at(scope, str(path)), receive, send)
+            return _send_permission(scope, path, shared, send)
+        return self.app(at(scope, path), receive, send)
 
-    def _why_not(self, scope: Scope, path: str | None, shared: bool) -> RequestError | None:
+    def _why_not(self, scope: Scope, path: str, shared: bool) -> RequestError | None:
         if self._names is not None and called_by(scope) not in self._names:
             name = one_line(header(scope, b"host"))
             said = f"this server does not answer as {name!r}; --allow-origin https://NAME makes a name known to it"
             return RequestError(said, None, "unknown_host", 403)
-        if path is None:
-            return not_found(below_root(scope))
         if scope["method"] not in (*METHODS, "OPTIONS"):
             return refused(scope["method"], path)
         route = route_of(scope["method"], path)

@@ -50,7 +50,7 @@ FIELDS: Mapping[str, frozenset[str]] = {
 
 # What some clients always send, and what says nothing.
 _SAYS_NOTHING: Mapping[str, tuple[Any, ...]] = {"service_tier": ("auto", "default")}
-_NOTHING = (None, False, "", [], {})
+_NOTHING: tuple[Any, ...] = (None, False, "", [], {})
 
 # What the client carries out itself; all others have the server search, run code or call a fourth party.
 _OWN_TOOLS = (None, "function", "custom")

@@ -16,9 +16,8 @@ def with_strategies(listed: bytes, model: str, strategies: Sequence[str]) -> dic
     """
     found = _read(listed)
     data = found.get("data")
-    models = [
-        entry for entry in data if isinstance(entry, dict) and isinstance(entry.get("id"), str)
-    ] if isinstance(data, list) else []  # fmt: skip
+    entries = data if isinstance(data, list) else []
+    models = [entry for entry in entries if isinstance(entry, dict) and isinstance(entry.get("id"), str)]
     bare = next((entry for entry in models if entry["id"] == model), None)
     if bare is None:
         bare = {"id": model, "object": "model", "created": 0, "owned_by": "localemp"}

@@ -94,11 +94,10 @@ class AsItIs:
         """The body with the upstream's name of the model for ours, where it is JSON that names ours."""
         try:
             content = parse(body)
+            named = isinstance(content, dict) and content.get("model") == self._served
+            return written(content | {"model": self._model}) if named else body
         except RequestError:
             return body  # a form with a file, or the upstream's to refuse
-        if not isinstance(content, dict) or content.get("model") != self._served:
-            return body
-        return written(content | {"model": self._model})
 
 
 class UnderOurKey:

@@ -11,6 +11,8 @@ from localemp.serving.asgi import Scope
 MODELS = "/v1/models/"
 """A model's name follows, and names may have slashes, which clients encode."""
 
+# Nearly all requests have such a path: no segment is empty or begins with a dot, nothing is encoded.
+_COMMON = re.compile(r"(?:/[a-zA-Z0-9_:@+~-][a-zA-Z0-9_.:@+~-]*)+")
 # ";" begins parameters for some servers and is part of a name for others; "\ufffd" stands for what was no UTF-8.
 _REFUSED = re.compile("[\x00-\x1f\x7f\\\\;%?#\ufffd\ud800-\udfff]")
 _HIDDEN_SLASH = re.compile(rb"%2f|%5c", re.IGNORECASE)
@@ -29,6 +31,8 @@ def normal_path(scope: Scope) -> str | None:
     """The path without empty segments and a final slash; None where it could mean something else to another server."""
     path = below_root(scope)
     raw = scope.get("raw_path") or b""
+    if _COMMON.fullmatch(path) and not scope.get("query_string") and raw == path.encode():
+        return path
     if not path.startswith("/") or _REFUSED.search(path) or not _QUERY.fullmatch(scope.get("query_string") or b""):
         return None
     segments = [segment for segment in path.split("/") if segment]

@@ -6,8 +6,7 @@ aiohttp is the client: httpx2 takes two to three times the processor time (`benc
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from urllib.parse import SplitResult, urlsplit
@@ -57,6 +56,10 @@ class Timeouts:
 class Replica:
     """One server.
 
+    Args:
+        url: Its base URL, with "/v1".
+        key: Ours for it, which the log does not tell.
+
     Attributes:
         url: Its base URL.
         proxy: Through which it is reached, from the environment as usual (HTTPS_PROXY, NO_PROXY).
@@ -64,8 +67,8 @@ class Replica:
         turn: When it was last chosen, as a running number.
     """
 
-    def __init__(self, url: str) -> None:
-        self.url = shown_url(url)
+    def __init__(self, url: str, key: str | None = None) -> None:
+        self.url, self._key = shown_url(url), key
         parts = urlsplit(self.url)
         if "@" in urlsplit(url).netloc or urlsplit(url).query:
             raise OptionError(
@@ -87,12 +90,20 @@ class Replica:
         """Whether it could not be connected to a moment ago."""
         return time.monotonic() < self._out_until
 
+    def done(self, answer: aiohttp.ClientResponse) -> None:
+        """Close an answer, whether it was read to its end or not."""
+        answer.close()
+        self.running -= 1
+
     def failed(self, reason: str, error: BaseException | None, leave_out: bool = False) -> None:
         """Count and log a failure; `leave_out` where it cannot be connected to."""
         if leave_out:
             self._out_until = time.monotonic() + LEFT_OUT
         _failures.labels(self.url, reason).inc()
-        _log.warning("upstream %s: %s (%s)", self.url, reason, one_line(str(error)) or type(error).__name__)
+        said = str(error) or type(error).__name__
+        _log.warning(
+            "upstream %s: %s (%s)", self.url, reason, one_line(said.replace(self._key, "***") if self._key else said)
+        )
 
     async def listens(self) -> bool:
         """Whether it, or the proxy before it, takes a connection within a second."""
@@ -113,17 +124,17 @@ class Replicas:
     Args:
         targets: Base URLs, with "/v1".
         timeouts: How long to wait.
-        unpack: Whether answers are unpacked.
+        key: Ours for them; answers to it are unpacked, so that it can be looked for in them.
 
     Raises:
         OptionError: There is none, or one is no URL.
     """
 
-    def __init__(self, targets: Sequence[str], timeouts: Timeouts, unpack: bool = False) -> None:
+    def __init__(self, targets: Sequence[str], timeouts: Timeouts, key: str | None = None) -> None:
         if not targets:
             raise OptionError("no upstream is named", "name one like http://localhost:8000/v1")
-        self.all = [Replica(target) for target in targets]
-        self._timeouts, self._unpack = timeouts, unpack
+        self.all = [Replica(target, key) for target in targets]
+        self._timeouts, self._unpack = timeouts, key is not None
         self._turns = 0
         self._session: aiohttp.ClientSession | None = None
         self._checking, self._checked, self._there = asyncio.Lock(), float("-inf"), False
@@ -143,12 +154,11 @@ class Replicas:
         if self._session is not None:
             await self._session.close()
 
-    @asynccontextmanager
-    async def ask(self, request: Outgoing, deadline: float) -> AsyncIterator[tuple[Replica, aiohttp.ClientResponse]]:
+    async def ask(self, request: Outgoing, deadline: float) -> tuple[Replica, aiohttp.ClientResponse]:
         """Send a request to the server with the fewest requests, and give its answer as soon as its headers are there.
 
         A request is sent again, to the next server, only where no connection came about, so that none is carried out
-        twice. Leaving the block before the answer's end closes the connection, which tells the server to stop.
+        twice. Whoever asks has the answer closed by `Replica.done`: before its end, that tells the server to stop.
 
         Args:
             request: What is sent.
@@ -163,17 +173,14 @@ class Replicas:
             replica = self._next(untried)
             untried.remove(replica)
             replica.running += 1
+            answer = None
             try:
-                response = await self._answer_of(replica, request, deadline, last=not untried)
-                if response is None:
-                    continue
-                try:
-                    yield replica, response
-                finally:
-                    response.close()
-                return
+                answer = await self._answer_of(replica, request, deadline, last=not untried)
             finally:
-                replica.running -= 1
+                if answer is None:
+                    replica.running -= 1
+            if answer is not None:
+                return replica, answer
 
     async def _answer_of(
         self, replica: Replica, request: Outgoing, deadline: float, last: bool

@@ -63,7 +63,7 @@ class Upstream:
         more_fields: Collection[str] = (),
     ) -> None:
         self._timeouts, self._key = timeouts or Timeouts(), key
-        self._replicas = Replicas(targets, self._timeouts, unpack=key is not None)
+        self._replicas = Replicas(targets, self._timeouts, key)
         self._rule: Rule = (
             AsItIs(served, model or served, pass_key, largest_body)
             if key is None
@@ -136,15 +136,17 @@ class Upstream:
 
     async def _pass_on(self, request: Outgoing, send: Send) -> None:
         deadline = asyncio.get_running_loop().time() + self._timeouts.first_byte
-        async with self._replicas.ask(request, deadline) as (replica, answer):
-            back = Back(answer, self._key, send)
-            try:
-                await back.pass_on(deadline, self._timeouts.between)
-            except BrokenAnswerError as error:
-                said = broken(replica, error.__cause__, back.begun)
-                if not back.begun:
-                    raise said from error
-                await back.end_early(said.content)
+        replica, answer = await self._replicas.ask(request, deadline)
+        back = Back(answer, self._key, send)
+        try:
+            await back.pass_on(deadline, self._timeouts.between)
+        except BrokenAnswerError as error:
+            said = broken(replica, error.__cause__, back.begun)
+            if not back.begun:
+                raise said from error
+            await back.end_early(said.content)
+        finally:
+            replica.done(answer)
 
 
 def run(

@@ -2,6 +2,7 @@
 
 import json
 import socket
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -10,7 +11,7 @@ from model_app import ModelApp, served
 from test_middleware import TALK, settings
 
 from localemp.serving.asgi import Receive, Scope, Send
-from localemp.serving.browsers import origin_of
+from localemp.serving.browsers import called_by, of_another_page, origin_of
 from localemp.serving.middleware import Strategies
 from localemp.serving.paths import normal_path
 
@@ -137,9 +138,10 @@ async def test_on_this_machine_alone_it_answers_to_its_own_names(inner, listens,
         assert (answer.code, inner.scopes) == ("unknown_host", [])
 
 
-async def test_two_names_are_none(inner: Inner):
-    scope_headers = {"host": "localhost", "Host": "rebound.example"}
-    assert (await asked(inner, "GET", "/metrics", scope_headers)).status == 403
+@pytest.mark.parametrize("origins", [(), ("*",), ("null",)])
+@pytest.mark.parametrize("headers", [{"host": "localhost", "Host": "rebound.example"}, {"host": None}, {"host": "a b"}])
+async def test_two_names_are_none_and_no_name_is_none(inner: Inner, headers, origins):
+    assert (await asked(inner, "GET", "/metrics", headers, origins=origins)).status == 403
 
 
 async def test_a_site_that_is_let_in_names_the_server_too(inner: Inner):
@@ -337,3 +339,20 @@ def test_the_same_over_a_socket(port: int, line: str, status: int):
     assert answer.startswith(f"HTTP/1.1 {status} ".encode())
     if status == 200:
         assert b'"model": "tiny:zero-shot"' in answer
+
+
+@pytest.mark.parametrize("unit", ["/", "a", "/a", "a.", "..", "%2f", ";", ":", "[", "\x00", "é", " "])
+def test_the_time_to_look_at_a_name_or_a_path_grows_with_its_length(unit: str):
+    def seconds(count: int) -> float:
+        text, best = unit * count, 9.0
+        scope = {"path": f"/{text}", "raw_path": text.encode(), "query_string": text.encode()}
+        named = {"headers": [(b"host", text.encode()), (b"origin", text.encode())]}
+        for _ in range(3):
+            started = time.process_time()
+            normal_path(scope)
+            called_by(named)
+            of_another_page(named)
+            best = min(best, time.process_time() - started)
+        return best
+
+    assert seconds(80_000) < 20 * seconds(20_000) + 0.01

@@ -206,8 +206,8 @@ def test_what_says_nothing_is_left_out(one: FakeUpstream, keyed: Running) -> Non
             "transforms": ["x"], "api_base": "http://elsewhere", "base_url": "x", "api_key": "x", "mock_response": "x",
             "custom_llm_provider": "x", "extra_headers": {"a": "b"}, "web_search_options": {"x": 1}, "store": True,
             "store ": 1, "service_tier": "priority", "background": True, "kv_transfer_params": {"x": 1},
-            "chat_template": "{{ x }}", "previous_response_id": "resp-1", "localemp": {"trace": True}, "x" * 5000: 1, "priority": -1,
-            "data_sources": [{}],
+            "chat_template": "{{ x }}", "previous_response_id": "resp-1", "localemp": {"trace": True}, "x" * 5000: 1,
+            "data_sources": [{}], "priority": -1,
         }.items()),
         (CHAT, {"tools": [TOOL, {"type": "web_search"}]}),
         (CHAT, {"tools": [{"type": "mcp", "server_url": "http://elsewhere"}]}),
@@ -345,7 +345,7 @@ MALFORMED = {
     "an escape": OK + b"x-a: \x1b[31m\r\ncontent-length: 2\r\n\r\n{}",
     "a zero": OK + b"x-a: a\x00b\r\ncontent-length: 2\r\n\r\n{}",
     "no name": OK + b": x\r\ncontent-length: 2\r\n\r\n{}",
-    "a name with a space": OK + b"x a: b\r\ncontent-length: 2\r\n\r\n{}",
+    "a name with a space": OK + b"x a: " + SECRET.encode() + b"\r\ncontent-length: 2\r\n\r\n{}",
     "no colon": OK + b"xa\r\ncontent-length: 2\r\n\r\n{}",
     "a long header": OK + b"x: " + b"a" * 100_000 + b"\r\ncontent-length: 2\r\n\r\n{}",
     "many headers": OK + b"".join(b"x%d: y\r\n" % number for number in range(20_000)) + b"content-length: 2\r\n\r\n{}",
@@ -400,7 +400,8 @@ def test_an_answer_that_is_none_is_a_502_and_a_line(key: str | None, caplog: pyt
             (line,) = [record for record in caplog.records if record.levelno >= logging.WARNING]
             said = line.getMessage()
             assert said.startswith("upstream http://127.0.0.1:") and line.exc_info is None, what
-            assert said.isprintable() and len(said) < 400 and SECRET not in said, what
+            assert said.isprintable() and len(said) < 400, what
+            assert key is None or key not in said, what
 
 
 GOOD = [
