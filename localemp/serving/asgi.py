@@ -5,6 +5,8 @@ import json
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
 
+from localemp.utils.text import well_formed
+
 Scope = MutableMapping[str, Any]
 Event = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Event]]
@@ -61,15 +63,42 @@ async def disconnected(receive: Receive) -> None:
         pass
 
 
+async def while_connected(receive: Receive, work: Awaitable[None]) -> None:
+    """Carry out work; it is cancelled when the client goes.
+
+    It is done in the current task: one more would cost a tenth of the processor time of a request.
+    """
+    task, left = asyncio.current_task(), False
+    assert task is not None
+
+    def leave(_: object) -> None:
+        nonlocal left
+        left = True
+        task.cancel()
+
+    watch = asyncio.create_task(disconnected(receive))
+    watch.add_done_callback(leave)
+    try:
+        await work
+    except asyncio.CancelledError:
+        if not left or task.uncancel():
+            raise
+    finally:
+        watch.remove_done_callback(leave)
+        watch.cancel()
+
+
 def header(scope: Scope, name: bytes) -> str:
     """A header of the request, "" where it has none; `name` is lower-case."""
-    found: bytes = next((value for key, value in scope["headers"] if key == name), b"")
-    return found.decode("latin-1")
+    for key, value in scope["headers"]:
+        if key == name:
+            return str(value, "latin-1")
+    return ""
 
 
 def with_body(scope: Scope, length: int) -> Scope:
     """The scope of another request like this one, with a JSON body of so many bytes and an answer that can be read."""
-    own = {b"content-length", b"content-type", b"transfer-encoding", b"accept-encoding", b"expect"}
+    own = {b"content-length", b"content-type", b"content-encoding", b"transfer-encoding", b"accept-encoding", b"expect"}
     kept = [(name, value) for name, value in scope["headers"] if name not in own]
     fresh = [
         (b"content-type", b"application/json"),
@@ -82,7 +111,8 @@ def with_body(scope: Scope, length: int) -> Scope:
 
 async def send_json(send: Send, status: int, content: Any, headers: Iterable[tuple[bytes, bytes]] = ()) -> None:
     """Answer with JSON."""
-    await send_bytes(send, status, json.dumps(content, ensure_ascii=False).encode(), b"application/json", headers)
+    text = well_formed(json.dumps(content, ensure_ascii=False))
+    await send_bytes(send, status, text.encode(), b"application/json", headers)
 
 
 async def send_bytes(
@@ -92,6 +122,19 @@ async def send_bytes(
     own = [(b"content-type", content_type), (b"content-length", str(len(body)).encode())]
     await send({"type": "http.response.start", "status": status, "headers": [*own, *headers]})
     await send({"type": "http.response.body", "body": body})
+
+
+def error_event(before: bytes, content: Any) -> bytes:
+    """The last event of a stream that ends too early; an empty line ends what may be half an event `before` it."""
+    gap = b"" if not before or before.endswith((b"\n\n", b"\r\n\r\n")) else b"\n\n"
+    return b"%sdata: %s\n\n" % (gap, json.dumps(content).encode())
+
+
+def is_stream(headers: Iterable[tuple[bytes, bytes]]) -> bool:
+    """Whether an answer is an event stream, into which an event can be written; names are lower-case."""
+    found = dict(headers)
+    events = found.get(b"content-type", b"").lower().startswith(b"text/event-stream")
+    return events and not {b"content-length", b"content-encoding"} & found.keys()
 
 
 class Whole:

@@ -89,7 +89,7 @@ class Inner(Engine):
         """Send a request to the wrapped app, and what it answers to `send`."""
         if self.gone.is_set():
             raise ClientGoneError
-        await call(self.app, self.scope, json.dumps(body, ensure_ascii=False).encode(), self.gone, send)
+        await call(self.app, self.scope, json.dumps(body).encode(), self.gone, send)
         if self.gone.is_set():
             raise ClientGoneError
 

@@ -1,15 +1,11 @@
 """The ASGI middleware that makes strategies models: it wraps vLLM's server, or a proxy before a hosted model.
 
 A request for the model "llama:two-stage" is answered by the strategy, whose stages are requests to the wrapped app for
-the model "llama". All other requests pass through untouched. The key is checked before anything else, since this stands
-outside vLLM's own check.
+the model "llama". All others pass through untouched, after the door and the key, since this stands outside vLLM's own
+check.
 """
 
 import asyncio
-import hmac
-import json
-import re
-from typing import Any
 
 from localemp.serving import metrics
 from localemp.serving.answering import answer, send_error
@@ -23,22 +19,24 @@ from localemp.serving.asgi import (
     Send,
     Whole,
     header,
-    once,
-    read_body,
     send_bytes,
+    send_json,
 )
+from localemp.serving.body import Bodies, Given, as_object, bounded, too_large
+from localemp.serving.door import Door
 from localemp.serving.inner import unframed
+from localemp.serving.keys import Keys
+from localemp.serving.listing import entry_of, with_strategies
 from localemp.serving.menu import Menu
-from localemp.serving.requests import RequestError, read_json, read_request
+from localemp.serving.paths import MODELS, at, below_root
+from localemp.serving.requests import RequestError, read_request
+from localemp.serving.routes import CHAT, LARGEST_BODY, LARGEST_JSON, LARGEST_TALK, not_found, route_of
 from localemp.serving.settings import ServeSettings
-from localemp.serving.web import page_file
+from localemp.serving.web import is_page, page_file
+from localemp.utils.text import one_line
 
-CHAT = "/v1/chat/completions"
-OTHER_APIS = ("/v1/completions", "/v1/responses", "/v1/messages")
-MAX_BODY = 64 * 2**20  # bytes: pictures for a model that sees them
-MAX_TALK = 2**20  # bytes for a strategy: reading more would hold up the others' streams
-
-_MODEL = re.compile(rb'"model"\s*:\s*("(?:[^"\\]|\\.)*")')
+LONGEST_NAME = 200
+"""Characters of a model's name."""
 
 
 class Strategies:
@@ -52,24 +50,15 @@ class Strategies:
     def __init__(self, app: App, settings: ServeSettings | None = None) -> None:
         self.app, self.settings = app, settings or ServeSettings.from_env()
         self.menu = Menu(self.settings.model, self.settings.to_recipe(), self.settings.strategies)
-        self._prefix = f"{self.settings.model}:"
+        self._bodies, self._prefix = Bodies(), f"{self.settings.model}:"
+        self._entrance = Door(Keys(self._answer, self.settings.api_keys), self.settings.host, self.settings.origins)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request, or one websocket, or the server's start."""
+        """Answer one request, or the server's start."""
         if scope["type"] == "lifespan":
             await self.app(scope, self._when_ready(receive), send)
-            return
-        path, method = str(scope["path"]).removeprefix(str(scope.get("root_path", ""))), scope.get("method", "")
-        if self.settings.ui and method in ("GET", "HEAD") and (found := page_file(path)):
-            await send_bytes(send, 200, *found)
-        elif not self._may_pass(scope, path):
-            await _refuse(scope, send)
-        elif path == "/v1/models" and method == "GET":
-            await self._models(scope, receive, send)
-        elif path in (CHAT, *OTHER_APIS) and method == "POST":
-            await self._post(path, scope, receive, send)
         else:
-            await self.app(scope, receive, send)
+            await self._entrance(scope, receive, send)
 
     def _when_ready(self, receive: Receive) -> Receive:
         """Have the server start only when the strategies are there."""
@@ -82,77 +71,85 @@ class Strategies:
 
         return receive_when_ready
 
-    def _may_pass(self, scope: Scope, path: str) -> bool:
-        """Whether the request has a key, or needs none."""
-        keys = self.settings.api_keys
-        if not keys or path == "/health" or scope.get("method") == "OPTIONS":
-            return True
-        kind, _, given = header(scope, b"authorization").partition(" ")
-        # All are compared, so that the time tells nothing.
-        same = [hmac.compare_digest(given.strip().encode("latin-1"), key.encode()) for key in keys]
-        return kind.lower() == "bearer" and any(same)
-
-    async def _models(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """The wrapped app's list with one entry more for each strategy."""
-        listed = Whole()
-        await self.app(scope, receive, listed)
-        body = listed.body
-        if listed.status == 200:
-            body = json.dumps(self._with_strategies(json.loads(body))).encode()
-        await send_bytes(send, listed.status, body, b"application/json", unframed(listed.headers))
-
-    def _with_strategies(self, listed: dict[str, Any]) -> dict[str, Any]:
-        name = self.settings.model
-        bare = next((model for model in listed["data"] if model["id"] == name), {"object": "model", "created": 0})
-        own = {"owned_by": "localemp", "root": name, "parent": name}
-        models = [bare | own | {"id": self._prefix + strategy} for strategy in self.settings.strategies]
-        return listed | {"data": [*listed["data"], *models]}
-
-    async def _post(self, path: str, scope: Scope, receive: Receive, send: Send) -> None:
-        """A request that may be for a strategy."""
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """A request that has come in."""
+        path = below_root(scope)
+        route = route_of(scope["method"], path)
         try:
-            body = await read_body(receive, MAX_BODY)
-            content = self._for_a_strategy(body)
-            if content is None:
-                await self.app(scope, once(body, receive), send)
-                return
-            if path != CHAT:
-                raise RequestError(f"a strategy answers at {CHAT}, not at {path}", "model", "unsupported_endpoint")
-            request = read_request(content, str(content["model"]).removeprefix(self._prefix))
+            if route and is_page(path):
+                await self._page(path, send)
+            elif route and (path + "/").startswith(MODELS):
+                await self._models(path[len(MODELS) :], scope, receive, send)
+            elif route and route.largest:
+                await self._read(path, route.largest, scope, receive, send)
+            elif route is None and _is_json(scope):
+                await self._read(path, LARGEST_JSON, scope, receive, send)
+            else:
+                await self._pass(scope, receive, send)
         except ClientGoneError:
             return
-        except BodyTooLargeError:
-            await send_error(send, _too_large(MAX_BODY))
         except RequestError as error:
             metrics.ERRORS.labels("none", error.status).inc()
             await send_error(send, error)
-        else:
-            await answer(self.app, self.menu, request, scope, receive, send)
 
-    def _for_a_strategy(self, body: bytes) -> dict[str, Any] | None:
-        """The decoded body if it is for a strategy. Most others need not be decoded to know that they are not."""
-        if not any(self._prefix in _unescaped(found[1]) for found in _MODEL.finditer(body)):
-            return None
-        if len(body) > MAX_TALK:
-            raise _too_large(MAX_TALK)
-        content = read_json(body)
-        return content if str(content.get("model")).startswith(self._prefix) else None
+    async def _page(self, path: str, send: Send) -> None:
+        found = page_file(path) if self.settings.ui else None
+        if found is None:
+            raise not_found(path)
+        await send_bytes(send, 200, *found)
+
+    async def _models(self, name: str, scope: Scope, receive: Receive, send: Send) -> None:
+        """The list of all models, or what it says of one."""
+        listed = Whole()
+        await self.app({**at(scope, MODELS.rstrip("/")), "method": "GET"}, receive, listed)
+        if listed.status != 200:
+            await send_bytes(send, listed.status, listed.body, b"application/json", unframed(listed.headers))
+            return
+        listing = with_strategies(listed.body, self.settings.model, self.settings.strategies)
+        found = entry_of(listing, name) if name else listing
+        if found is None:
+            raise RequestError(f"there is no model {one_line(name)!r}", "model", "model_not_found", 404)
+        await send_json(send, 200, found, unframed(listed.headers))
+
+    async def _read(self, path: str, largest: int, scope: Scope, receive: Receive, send: Send) -> None:
+        """A request with JSON, which may be for a strategy."""
+        body, content = await self._bodies.read(scope, receive, largest)
+        if route_of("POST", path):
+            content = as_object(content)
+        name = content.get("model") if isinstance(content, dict) else None
+        if isinstance(name, str) and len(name) > LONGEST_NAME:
+            raise RequestError(f"there is no model {one_line(name)!r}", "model", "model_not_found", 404)
+        if not (isinstance(name, str) and name.startswith(self._prefix) and path.startswith("/v1/")):
+            await self.app(scope, Given(body, content, receive), send)
+            return
+        if path != CHAT:
+            raise RequestError(
+                f"a strategy answers at {CHAT}, not at {one_line(path)}", "model", "unsupported_endpoint"
+            )
+        if len(body) > LARGEST_TALK:
+            raise too_large(LARGEST_TALK)
+        request = read_request(content, name.removeprefix(self._prefix))
+        await answer(self.app, self.menu, request, scope, receive, send)
+
+    async def _pass(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Anything else, as it is; what it sends is bounded."""
+        begun = False
+
+        async def watched(event: Event) -> None:
+            nonlocal begun
+            begun = True
+            await send(event)
+
+        try:
+            await self.app(scope, bounded(receive, LARGEST_BODY), watched)
+        except BodyTooLargeError:
+            if begun:
+                raise
+            raise too_large(LARGEST_BODY) from None
 
 
-def _unescaped(text: bytes) -> str:
-    try:
-        return str(json.loads(text))
-    except ValueError:
-        return ""
-
-
-def _too_large(limit: int) -> RequestError:
-    return RequestError(f"the body is larger than {limit // 2**20} MiB", None, "request_too_large", 413)
-
-
-async def _refuse(scope: Scope, send: Send) -> None:
-    if scope["type"] == "websocket":
-        await send({"type": "websocket.close", "code": 1008})
-        return
-    said = "this server wants a key of its own: Authorization: Bearer KEY"
-    await send_error(send, RequestError(said, None, "invalid_api_key", 401, "authentication_error"))
+def _is_json(scope: Scope) -> bool:
+    """Whether a request says that it sends JSON, and not packed."""
+    if scope["method"] not in ("POST", "PUT", "PATCH") or header(scope, b"content-encoding"):
+        return False
+    return "json" in header(scope, b"content-type").lower()

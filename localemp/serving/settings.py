@@ -22,6 +22,8 @@ class ServeSettings(BaseModel):
         strategies: Canonical names of those that are offered.
         api_keys: Keys of which a client must know one; without keys everyone is served.
         ui: Whether there is a page at `/`.
+        host: Where the server listens, which tells by which names it may be called.
+        origins: Other sites whose pages may use it, as browsers name them in `Origin`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -31,13 +33,32 @@ class ServeSettings(BaseModel):
     strategies: tuple[str, ...] = ()
     api_keys: tuple[str, ...] = Field(default=(), repr=False)
     ui: bool = True
+    host: str = "127.0.0.1"
+    origins: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, model: str, recipe: Recipe, strategies: Sequence[str], api_keys: Sequence[str], ui: bool) -> Self:
+    def of(
+        cls,
+        model: str,
+        recipe: Recipe,
+        strategies: Sequence[str],
+        api_keys: Sequence[str],
+        ui: bool,
+        host: str = "127.0.0.1",
+        origins: Sequence[str] = (),
+    ) -> Self:
         """Settings that a recipe and the options of `localemp serve` make."""
         defaults = asdict(Recipe())
         changed = {name: value for name, value in asdict(recipe).items() if value != defaults[name]}
-        return cls(model=model, recipe=changed, strategies=tuple(strategies), api_keys=tuple(api_keys), ui=ui)
+        return cls(
+            model=model,
+            recipe=changed,
+            strategies=tuple(strategies),
+            api_keys=tuple(api_keys),
+            ui=ui,
+            host=host,
+            origins=tuple(origins),
+        )
 
     def to_recipe(self) -> Recipe:
         """The recipe as it was, whatever JSON made of its paths and tuples."""

@@ -19,6 +19,11 @@ def _files() -> dict[str, tuple[bytes, bytes]]:
     return files | {"/": files["/page/index.html"]}
 
 
+def is_page(path: str) -> bool:
+    """Whether the page or its files are there, and nothing else."""
+    return path == "/" or path.startswith("/page/")
+
+
 def page_file(path: str) -> tuple[bytes, bytes, tuple[tuple[bytes, bytes], ...]] | None:
     """Content, type and headers of a file of the page; None where a path names none."""
     found = _files().get(path)

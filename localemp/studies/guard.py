@@ -4,6 +4,9 @@ from collections.abc import Sequence
 from urllib.parse import urlsplit
 
 from localemp.serving.asgi import App, Event, Receive, Scope, Send, header, send_bytes
+from localemp.serving.browsers import address_of, called_by, of_own_page
+
+__all__ = ["Guard", "address_of"]
 
 _HEADERS = (
     (
@@ -18,7 +21,6 @@ _HEADERS = (
     (b"cross-origin-resource-policy", b"same-origin"),
     (b"cache-control", b"no-store"),
 )
-_PORTS = {"http": 80, "https": 443}
 
 
 class Guard:
@@ -54,41 +56,10 @@ class Guard:
         await self.app(scope, receive, sealed)
 
     def _why_not(self, scope: Scope) -> str:
-        host = header(scope, b"host")
-        if self.hosts is not None and _name(f"//{host}") not in self.hosts:
+        if self.hosts is not None and called_by(scope) not in self.hosts:
             return f"This server answers as {' or '.join(self.hosts)} only."
         if scope["method"] in ("GET", "HEAD"):
             return ""
-        if _place(header(scope, b"origin")) != (self.place or host) or header(scope, b"x-study") != "1":
+        if not of_own_page(scope, self.place) or header(scope, b"x-study") != "1":
             return "Only this study's own page may do this."
         return ""
-
-
-def address_of(url: str) -> str:
-    """A server's address as browsers send it: in small letters, in ASCII, without the port that its scheme has anyway.
-
-    Raises:
-        ValueError: It is none, or has more in it than a scheme, a host and a port.
-    """
-    parts = urlsplit(url.strip())
-    if parts.scheme not in _PORTS or not parts.hostname or parts.username is not None:
-        raise ValueError("an address is https://HOST or https://HOST:PORT")
-    if parts.path.strip("/") or parts.query or parts.fragment:
-        raise ValueError("the pages are at the root of a host")
-    name = parts.hostname if ":" in parts.hostname else parts.hostname.encode("idna").decode()
-    port = "" if parts.port in (None, _PORTS[parts.scheme]) else f":{parts.port}"
-    return f"{parts.scheme}://{f'[{name}]' if ':' in name else name}{port}"
-
-
-def _name(url: str) -> str | None:
-    try:
-        return urlsplit(url).hostname
-    except ValueError:
-        return None
-
-
-def _place(url: str) -> str | None:
-    try:
-        return urlsplit(url).netloc
-    except ValueError:
-        return None

@@ -58,7 +58,7 @@ unlikely = st.fixed_dictionaries({"model": st.sampled_from(NAMES) | anything, "m
 
 async def ask(body: bytes) -> httpx.Response:
     transport = httpx.ASGITransport(APP, raise_app_exceptions=False)
-    async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
         return await client.post("/v1/chat/completions", content=body, headers={"content-type": "application/json"})
 
 
