@@ -6,10 +6,10 @@ aiohttp is the client: httpx2 takes two to three times the processor time (`benc
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
-from urllib.parse import urlsplit
+from functools import lru_cache
+from urllib.parse import SplitResult, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
@@ -18,7 +18,9 @@ from yarl import URL
 
 from localemp.engines.openai.target import shown_url
 from localemp.errors import OptionError
+from localemp.serving.outgoing import Outgoing
 from localemp.serving.requests import RequestError
+from localemp.utils.text import one_line
 
 LEFT_OUT = 5.0
 """Seconds for which a server that cannot be connected to is asked only when no other can be."""
@@ -54,6 +56,10 @@ class Timeouts:
 class Replica:
     """One server.
 
+    Args:
+        url: Its base URL, with "/v1".
+        key: Ours for it, which the log does not tell.
+
     Attributes:
         url: Its base URL.
         proxy: Through which it is reached, from the environment as usual (HTTPS_PROXY, NO_PROXY).
@@ -61,8 +67,8 @@ class Replica:
         turn: When it was last chosen, as a running number.
     """
 
-    def __init__(self, url: str) -> None:
-        self.url = shown_url(url)
+    def __init__(self, url: str, key: str | None = None) -> None:
+        self.url, self._key = shown_url(url), key
         parts = urlsplit(self.url)
         if "@" in urlsplit(url).netloc or urlsplit(url).query:
             raise OptionError(
@@ -72,30 +78,32 @@ class Replica:
         host = parts.hostname or ""
         self.proxy = None if proxy_bypass(host) else getproxies().get(parts.scheme)
         self.running, self.turn, self._out_until = 0, 0, 0.0
-        self._gauge = _running.labels(self.url)
+        self._base = URL(self.url)
+        _running.labels(self.url).set_function(lambda: self.running)
+
+    def address(self, request: Outgoing) -> URL:
+        """Where a request goes: to this server, whatever its path is like."""
+        return _below(self._base, request.path, request.query)
 
     @property
     def left_out(self) -> bool:
         """Whether it could not be connected to a moment ago."""
         return time.monotonic() < self._out_until
 
-    @contextmanager
-    def working(self) -> Iterator[None]:
-        """Counts a request."""
-        self.running += 1
-        self._gauge.inc()
-        try:
-            yield
-        finally:
-            self.running -= 1
-            self._gauge.dec()
+    def done(self, answer: aiohttp.ClientResponse) -> None:
+        """Close an answer, whether it was read to its end or not."""
+        answer.close()
+        self.running -= 1
 
-    def failed(self, reason: str, error: BaseException, leave_out: bool = False) -> None:
+    def failed(self, reason: str, error: BaseException | None, leave_out: bool = False) -> None:
         """Count and log a failure; `leave_out` where it cannot be connected to."""
         if leave_out:
             self._out_until = time.monotonic() + LEFT_OUT
         _failures.labels(self.url, reason).inc()
-        _log.warning("upstream %s: %s (%s)", self.url, reason, str(error) or type(error).__name__)
+        said = str(error) or type(error).__name__
+        _log.warning(
+            "upstream %s: %s (%s)", self.url, reason, one_line(said.replace(self._key, "***") if self._key else said)
+        )
 
     async def listens(self) -> bool:
         """Whether it, or the proxy before it, takes a connection within a second."""
@@ -116,28 +124,29 @@ class Replicas:
     Args:
         targets: Base URLs, with "/v1".
         timeouts: How long to wait.
+        key: Ours for them; answers to it are unpacked, so that it can be looked for in them.
 
     Raises:
         OptionError: There is none, or one is no URL.
     """
 
-    def __init__(self, targets: Sequence[str], timeouts: Timeouts) -> None:
+    def __init__(self, targets: Sequence[str], timeouts: Timeouts, key: str | None = None) -> None:
         if not targets:
             raise OptionError("no upstream is named", "name one like http://localhost:8000/v1")
-        self.all = [Replica(target) for target in targets]
-        self._timeouts = timeouts
+        self.all = [Replica(target, key) for target in targets]
+        self._timeouts, self._unpack = timeouts, key is not None
         self._turns = 0
         self._session: aiohttp.ClientSession | None = None
         self._checking, self._checked, self._there = asyncio.Lock(), float("-inf"), False
 
     async def open(self) -> None:
-        """Open the pool: no cookies, no redirects followed, nothing unpacked, as many connections as are asked for."""
+        """Open the pool: no cookies, no redirects followed, as many connections as are asked for."""
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEPT_IDLE),
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(total=None, connect=self._timeouts.connect),
             skip_auto_headers=_NOT_ADDED,
-            auto_decompress=False,
+            auto_decompress=self._unpack,
         )
 
     async def close(self) -> None:
@@ -145,51 +154,51 @@ class Replicas:
         if self._session is not None:
             await self._session.close()
 
-    @asynccontextmanager
-    async def ask(
-        self, method: str, path: str, headers: Mapping[str, str], body: bytes, deadline: float
-    ) -> AsyncIterator[tuple[Replica, aiohttp.ClientResponse]]:
+    async def ask(self, request: Outgoing, deadline: float) -> tuple[Replica, aiohttp.ClientResponse]:
         """Send a request to the server with the fewest requests, and give its answer as soon as its headers are there.
 
         A request is sent again, to the next server, only where no connection came about, so that none is carried out
-        twice. Leaving the block before the answer's end closes the connection, which tells the server to stop.
+        twice. Whoever asks has the answer closed by `Replica.done`: before its end, that tells the server to stop.
 
         Args:
-            method: Of HTTP.
-            path: After the base URL, with the query; encoded.
-            headers: Of the request.
-            body: Of the request.
+            request: What is sent.
             deadline: When headers must be there, in the loop's time.
 
         Raises:
-            RequestError: No server can be reached (503), or the one asked does not answer in time (504) or broke off
-                (502).
+            RequestError: No server can be reached (503), or the one asked does not answer in time (504), broke off or
+                answered with what is no HTTP (502).
         """
         untried = list(self.all)
         while True:
             replica = self._next(untried)
             untried.remove(replica)
-            with replica.working():
-                try:
-                    response = await self._send(replica, method, path, headers, body, deadline)
-                except _UNCONNECTED as error:
-                    replica.failed("unreachable", error, leave_out=True)
-                    if untried:
-                        continue
-                    if isinstance(error, TimeoutError):
-                        raise failure(504, "upstream_timeout", "the upstream takes no connection in time") from error
-                    raise failure(503, "upstream_unreachable", "the upstream cannot be reached") from error
-                except TimeoutError as error:
-                    replica.failed("timeout", error)
-                    raise failure(504, "upstream_timeout", "the upstream gave no answer in time") from error
-                except (aiohttp.ClientError, OSError) as error:
-                    replica.failed("broken", error)
-                    raise failure(502, "upstream_broken", "the upstream broke off before it answered") from error
-                try:
-                    yield replica, response
-                finally:
-                    response.close()
-                return
+            replica.running += 1
+            answer = None
+            try:
+                answer = await self._answer_of(replica, request, deadline, last=not untried)
+            finally:
+                if answer is None:
+                    replica.running -= 1
+            if answer is not None:
+                return replica, answer
+
+    async def _answer_of(
+        self, replica: Replica, request: Outgoing, deadline: float, last: bool
+    ) -> aiohttp.ClientResponse | None:
+        """One server's answer; None where no connection came about and it was not the last one."""
+        try:
+            return await self._send(replica, request, deadline)
+        except _UNCONNECTED as error:
+            replica.failed("unreachable", error, leave_out=True)
+            if not last:
+                return None
+            if isinstance(error, TimeoutError):
+                raise failure(504, "upstream_timeout", "the upstream takes no connection in time") from error
+            raise failure(503, "upstream_unreachable", "the upstream cannot be reached") from error
+        except RequestError:
+            raise
+        except Exception as error:  # whatever aiohttp makes of what is no HTTP
+            raise broken(replica, error) from error
 
     async def reachable(self) -> bool:
         """Whether at least one server takes connections; looked at once a second at most."""
@@ -205,15 +214,45 @@ class Replicas:
         chosen.turn = self._turns
         return chosen
 
-    async def _send(
-        self, replica: Replica, method: str, path: str, headers: Mapping[str, str], body: bytes, deadline: float
-    ) -> aiohttp.ClientResponse:
+    async def _send(self, replica: Replica, request: Outgoing, deadline: float) -> aiohttp.ClientResponse:
         assert self._session is not None, "open() first"
-        url = URL(replica.url + path, encoded=True)
+        url = replica.address(request)
         async with asyncio.timeout_at(deadline):
             return await self._session.request(
-                method, url, headers=headers, data=body or None, allow_redirects=False, proxy=replica.proxy
+                request.method,
+                url,
+                headers=request.headers,
+                data=request.body or None,
+                allow_redirects=False,
+                proxy=replica.proxy,
             )
+
+
+@lru_cache(maxsize=128)
+def _below(base: URL, path: str, query: str) -> URL:
+    """A URL of the same scheme, host and port; nothing is put together as text that is then read again."""
+    whole = base.raw_path.rstrip("/") + path
+    found = URL(SplitResult(base.scheme, base.raw_authority, whole, query, ""), encoded=True)
+    if (found.scheme, found.host, found.port) != (base.scheme, base.host, base.port):
+        raise RequestError("this path leads to another server", code="not_found", status=404)
+    return found
+
+
+def broken(replica: Replica, error: BaseException | None, begun: bool = False) -> RequestError:
+    """Count and log an answer that did not come, or not as a whole; gives what the client is told.
+
+    Args:
+        replica: The server.
+        error: What became of the answer.
+        begun: Whether some of it has come.
+    """
+    late = isinstance(error, TimeoutError)
+    replica.failed("timeout" if late else "broken", error)
+    if late:
+        said = "the upstream fell silent in its answer" if begun else "the upstream gave no answer in time"
+        return failure(504, "upstream_timeout", said)
+    said = "the upstream broke off in its answer" if begun else "the upstream broke off, or gave no answer of HTTP"
+    return failure(502, "upstream_broken", said)
 
 
 def failure(status: int, code: str, message: str) -> RequestError:

@@ -115,11 +115,11 @@ def test_a_request_arrives_as_it_was_sent(one: FakeUpstream, proxy: Running) -> 
         "x-two: 1",
         "x-two: 2",
         "connection: close",
-        path="/v1/a%2Fb?q=%20&r",
+        path="/v1/a%20b?q=%20&r",
     )
     assert b"That sounds hard." in read_all(read)
     (seen,) = one.requests
-    assert (seen.method, seen.target, seen.body) == ("POST", "/v1/a%2Fb?q=%20&r", BODY)
+    assert (seen.method, seen.target, seen.body) == ("POST", "/v1/a%20b?q=%20&r", BODY)
     via = seen.header("via")
     assert via and via.startswith("1.1 localemp-")
     # Nothing is added that the caller did not say, such as a name of ours or an encoding.

@@ -136,11 +136,13 @@ def answers(body: bytes | Any = REPLY, status: int = 200, delay: float = 0.0, **
     return rule
 
 
-def streams(chunks: Sequence[bytes], then: str = "end", pause: float = 0.0) -> Rule:
+def streams(
+    chunks: Sequence[bytes], then: str = "end", pause: float = 0.0, kind: str = "text/event-stream; charset=utf-8"
+) -> Rule:
     """An event stream that in the end is ended, broken off ("break") or never continued ("wait")."""
 
     async def rule(seen: Seen, send: Send) -> None:
-        await start(send, content_type="text/event-stream; charset=utf-8")
+        await start(send, content_type=kind)
         for each in chunks:
             await chunk(send, each)
             await asyncio.sleep(pause)
