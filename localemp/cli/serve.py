@@ -37,6 +37,21 @@ KEY_VARIABLE = "LOCALEMP_API_KEY"
     metavar="URL",
     help="An OpenAI-compatible server that runs the model; repeated, the least busy one is asked.",
 )
+@click.option(
+    "--allow-origin",
+    "origins",
+    multiple=True,
+    metavar="ORIGIN",
+    help="A site whose pages may use this server, such as https://chat.example.org; may be repeated, * is all.",
+)
+@click.option(
+    "--drain",
+    type=click.IntRange(0, 86400),
+    default=30,
+    show_default=True,
+    metavar="SECONDS",
+    help="What answers under way are given when it is stopped.",
+)
 @click.option("--no-ui", is_flag=True, help="Without the page at /.")
 @click.argument("engine_options", nargs=-1, type=click.UNPROCESSED, metavar="[-- VLLM OPTIONS]")
 def serve(
@@ -45,6 +60,8 @@ def serve(
     port: int,
     api_keys: tuple[str, ...],
     upstreams: tuple[str, ...],
+    origins: tuple[str, ...],
+    drain: int,
     no_ui: bool,
     engine_options: tuple[str, ...],
     **options: Any,
@@ -57,11 +74,14 @@ def serve(
     from localemp.cli.display import Display
     from localemp.engines.vllm_process import require_vllm
     from localemp.errors import OptionError
+    from localemp.serving.browsers import is_loopback
     from localemp.serving.command import check_options, check_port, prepare
     from localemp.serving.settings import ServeSettings
 
     offered = _strategies(strategies)
-    keys = _keys(api_keys)
+    keys, sites = _keys(api_keys), _sites(origins)
+    if not all(url.strip() for url in upstreams):
+        raise OptionError("--upstream is empty", "name a server like http://localhost:8000/v1")
     recipe = recipe_of({**options, "base_url": upstreams[0] if upstreams else None})
     # A service manager's way to stop; `with` blocks then end what they began.
     signal.signal(signal.SIGTERM, _terminated)
@@ -75,22 +95,22 @@ def serve(
         check_options(engine_options)
         check_port(host, port)
         display.note_shut_down(assembly.profile)
-        if not keys and not _is_local(host):
+        if not keys and not is_loopback(host):
             display.say(f"warning: without --api-key everyone who reaches {host}:{port} can use it")
         prepare(assembly, offered)
-        settings = ServeSettings.of(assembly.profile.name, recipe, offered, keys, not no_ui)
+        settings = ServeSettings.of(assembly.profile.name, recipe, offered, keys, not no_ui, host, sites)
         if hosted:
-            _serve_hosted(assembly, settings, host, port, upstreams, display)
+            _serve_hosted(assembly, settings, port, upstreams, drain, display)
         else:
-            _serve_here(assembly, settings, host, port, engine_options, display)
+            _serve_here(assembly, settings, port, engine_options, drain, display)
 
 
 def _serve_here(
     assembly: "Assembly",
     settings: "ServeSettings",
-    host: str,
     port: int,
     options: tuple[str, ...],
+    drain: int,
     display: "Display",
 ) -> None:
     """The server of vLLM as a child of ours, until it or we are stopped."""
@@ -99,13 +119,14 @@ def _serve_here(
     from localemp.serving.command import url_of, vllm_command
     from localemp.serving.launch import Server
 
-    url = url_of(host, port, options)
+    url = url_of(settings.host, port, options)
     # vLLM would ask for a key of its own where it finds this one; `_keys` took it over.
     env: dict[str, str | None] = {**settings.to_env(), "VLLM_API_KEY": None, KEY_VARIABLE: None}
     env["VLLM_USE_RUST_FRONTEND"] = None  # it knows no middleware, so it would ask for no key
     key = settings.api_keys[0] if settings.api_keys else None
     began = time.monotonic()
-    server = Server(vllm_command(assembly, host, port, options), url, env, key)
+    command = vllm_command(assembly, settings.host, port, options, drain)
+    server = Server(command, url, env, key, drain=drain)
     display.say(f"vLLM's log: {server.log}")
     with server:
         try:
@@ -122,9 +143,9 @@ def _serve_here(
 def _serve_hosted(
     assembly: "Assembly",
     settings: "ServeSettings",
-    host: str,
     port: int,
     upstreams: tuple[str, ...],
+    drain: int,
     display: "Display",
 ) -> None:
     """The same strategies before servers elsewhere, in this process."""
@@ -151,9 +172,10 @@ def _serve_hosted(
         settings,
         [target.address for target in found],
         ours or None,
-        host,
+        settings.host,
         port,
-        ready=lambda: click.echo(_welcome(url_of(host, port), names, settings, what, variable)),
+        ready=lambda: click.echo(_welcome(url_of(settings.host, port), names, settings, what, variable)),
+        drain=drain,
     )
 
 
@@ -208,13 +230,18 @@ def _keys(given: tuple[str, ...]) -> tuple[str, ...]:
     return keys
 
 
-def _is_local(host: str) -> bool:
-    import ipaddress
+def _sites(given: tuple[str, ...]) -> tuple[str, ...]:
+    """Sites as browsers name them."""
+    from localemp.errors import OptionError
+    from localemp.serving.browsers import origin_of
 
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+    sites = []
+    for text in given:
+        try:
+            sites.append(origin_of(text))
+        except ValueError as error:
+            raise OptionError(f"--allow-origin {text!r}: {error}", "for example https://chat.example.org") from error
+    return tuple(dict.fromkeys(sites))
 
 
 def _terminated(*_: object) -> NoReturn:

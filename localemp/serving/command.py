@@ -26,6 +26,8 @@ _NOT_AFTER_DASHES = {
     "--served-model-name": "the name is that of the model or its profile",
     "--uds": "localemp serves a host and a port",
     "--grpc": "localemp serves HTTP",
+    "--allowed-origins": "give it as --allow-origin before the --",
+    "--shutdown-timeout": "give it as --drain before the --",
     "--headless": "nothing of localemp runs there: use vLLM's own command",
 }
 
@@ -83,7 +85,7 @@ def url_of(host: str, port: int, options: Sequence[str] = ()) -> str:
     return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
 
 
-def vllm_command(assembly: Assembly, host: str, port: int, options: Sequence[str] = ()) -> list[str]:
+def vllm_command(assembly: Assembly, host: str, port: int, options: Sequence[str] = (), drain: int = 0) -> list[str]:
     """The command that serves a model through vLLM and our middleware; the person's options come last and win.
 
     Args:
@@ -91,12 +93,14 @@ def vllm_command(assembly: Assembly, host: str, port: int, options: Sequence[str
         host: The address to listen on.
         port: The port to listen on.
         options: For vLLM, unchanged.
+        drain: Seconds for which it answers what is under way when it is told to end.
     """
     profile, folder = assembly.profile, assembly.weights.folder
     command = [sys.executable, "-m", "localemp.serving.vllm_main", str(folder)]
     command += ["--served-model-name", profile.name, "--host", host, "--port", str(port)]
     command += ["--middleware", MIDDLEWARE, "--max-model-len", str(min(LONGEST_CONTEXT, assembly.context_length))]
     command += ["--seed", str(assembly.recipe.seed), "--no-enable-log-requests", "--disable-uvicorn-access-log"]
+    command += ["--shutdown-timeout", str(drain)]
     if profile.chat_template_kwargs:
         command += ["--default-chat-template-kwargs", json.dumps(profile.chat_template_kwargs)]
     if not _has_chat_template(folder):

@@ -16,7 +16,7 @@ from localemp.engines.vllm_process import first_error, known_reason, new_log, st
 from localemp.errors import FatalEngineError, LocalempError, OptionError
 
 _POLL = 0.2  # seconds between two looks at a server that starts
-_PATIENCE = 30  # seconds that a server has to end
+_PATIENCE = 30  # seconds that a server has to end, once nothing is to be answered any more
 _LAST_WORDS = 4 * 2**20  # bytes of its log in which the reason of an end is looked for
 
 
@@ -29,6 +29,7 @@ class Server:
         env: Added to our environment; a value None takes the variable away. The place for secrets.
         key: What it wants to be shown.
         log: Where all that it prints goes; a new file in localemp's cache where None.
+        drain: Seconds for which it answers what is under way when it is told to end.
     """
 
     def __init__(
@@ -38,7 +39,9 @@ class Server:
         env: Mapping[str, str | None] | None = None,
         key: str | None = None,
         log: Path | None = None,
+        drain: int = 0,
     ) -> None:
+        self._patience = drain + _PATIENCE
         self.command, self.url, self.log = list(command), url, log or new_log("serve")
         merged = {**os.environ, **(env or {})}
         self._env = {name: value for name, value in merged.items() if value is not None}
@@ -118,7 +121,7 @@ class Server:
             if self._process.poll() is None:
                 self._process.terminate()
                 with suppress(subprocess.TimeoutExpired):
-                    self._process.wait(_PATIENCE)
+                    self._process.wait(self._patience)
         finally:
             with suppress(ProcessLookupError):  # nothing is left of the group
                 os.killpg(self._process.pid, signal.SIGKILL)

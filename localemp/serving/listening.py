@@ -1,5 +1,6 @@
 """Runs an ASGI app with uvicorn in this process, so that it says when it listens and returns when it is told to end."""
 
+import asyncio
 import errno
 import logging
 import resource
@@ -11,7 +12,11 @@ from contextlib import contextmanager
 import uvicorn
 
 from localemp.errors import OptionError
-from localemp.serving.asgi import App
+from localemp.serving.asgi import App, Event, Headers, Receive, Scope, Send, error_event, is_stream, send_json
+from localemp.serving.connections import Connection
+
+DRAIN = 30
+"""Seconds that answers under way are given when a server is told to end."""
 
 
 def serve(app: App, host: str, port: int, ready: Callable[[], None] = lambda: None, patience: int = 5) -> None:
@@ -35,7 +40,8 @@ def serve_on(listener: socket.socket, app: App, ready: Callable[[], None] = lamb
     """The same on a socket from `listening`, where something is to be done that must not be done in vain."""
     # Date, server and the like are the upstream's. Clients keep idle connections for 5 s: theirs are to end first.
     config = uvicorn.Config(
-        app,
+        told_of_the_end(app),
+        http=Connection,
         interface="asgi3",
         lifespan="on",
         ws="none",
@@ -68,6 +74,44 @@ def listening(host: str, port: int) -> socket.socket:
         why = str(error.strerror).partition(" (while")[0]
         hint = "127.0.0.1 is this machine alone, 0.0.0.0 every network that it is in"
         raise OptionError(f"--host {host}: no address of this machine ({why})", hint) from error
+
+
+def told_of_the_end(app: App) -> App:
+    """An app whose clients are told when its server ends before their answer does."""
+
+    async def until_the_end(scope: Scope, receive: Receive, send: Send) -> None:
+        headers: Headers = []
+        last, begun, ended = b"", False, False
+
+        async def watched(event: Event) -> None:
+            nonlocal headers, last, begun, ended
+            if event["type"] == "http.response.start":
+                headers, begun = event.get("headers", []), True
+            elif event["type"] == "http.response.body":
+                last, ended = event.get("body") or last, not event.get("more_body")
+            await send(event)
+
+        try:
+            await app(scope, receive, watched)
+        except asyncio.CancelledError:  # uvicorn's patience is over
+            if scope["type"] != "http":
+                raise
+            if not begun:
+                await send_json(send, 503, _CUT, [(b"retry-after", b"5")])
+            elif not ended and is_stream(headers):
+                await send({"type": "http.response.body", "body": error_event(last, _CUT)})
+
+    return until_the_end
+
+
+_CUT = {
+    "error": {
+        "message": "this server is being stopped, and this answer took longer than it waits",
+        "type": "server_error",
+        "param": None,
+        "code": "server_stopped",
+    }
+}
 
 
 class _Server(uvicorn.Server):

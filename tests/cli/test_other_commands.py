@@ -95,6 +95,12 @@ def test_no_server_at_the_url(localemp):
     assert "http://127.0.0.1:9/v1" in done.stderr
 
 
+@pytest.mark.parametrize("url", ["", " "])
+def test_no_url_is_not_openais_server(localemp, url):
+    done = localemp("respond", "Hi.", "--base-url", url, env={"OPENAI_API_KEY": "sk-mine"})
+    assert (done.returncode, "--base-url is empty" in done.stderr) == (2, True)
+
+
 def test_runs_of_an_empty_folder(localemp):
     assert "no runs in runs" in localemp("runs", "list").stdout
     done = localemp("runs", "show", "nowhere")

@@ -191,6 +191,12 @@ def test_a_taken_port_is_found_before_anything_heavy(serve, port, localemp):
         (("--", "--port", "9"), "--port cannot go to vLLM"),
         (("smollm2",), "a model is named with --model"),
         (("--host", "no.such.host.invalid"), "no such address"),
+        (("--upstream", ""), "--upstream is empty"),
+        (("--upstream", "http://127.0.0.1:1/v1", "--upstream", " "), "--upstream is empty"),
+        (("--allow-origin", "chat.example.org"), "--allow-origin 'chat.example.org': an address is https://HOST"),
+        (("--drain", "-1"), "--drain"),
+        (("--", "--allowed-origins", "[]"), "give it as --allow-origin before the --"),
+        (("--", "--shutdown_timeout=9"), "give it as --drain before the --"),
     ],
 )
 def test_mistakes_are_told_at_once(serve, words, said):

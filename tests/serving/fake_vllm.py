@@ -28,7 +28,8 @@ PACKAGE = {
                     parser.add_argument(name)
                 for name in ("--enforce-eager", "--no-enable-log-requests", "--disable-uvicorn-access-log"):
                     parser.add_argument(name, action="store_true")
-                parser.add_argument("--port", type=int)
+                for name in ("--port", "--shutdown-timeout"):
+                    parser.add_argument(name, type=int)
                 return parser
 
             def validate(self, arguments):
@@ -58,7 +59,8 @@ def install(folder: Path) -> dict[str, str]:
         for package in path.relative_to(folder).parents[:-1]:
             (folder / package / "__init__.py").touch()  # without these the installed vLLM would be found before
         path.write_text(dedent(code), "utf-8")
-    return {"PYTHONPATH": f"{folder}{os.pathsep}{Path(__file__).parent}"}
+    paths = [str(folder), str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
+    return {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
 
 
 def serve(port: int) -> None:

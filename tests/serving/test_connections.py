@@ -1,0 +1,217 @@
+"""Clients that are slow on purpose, over real sockets; every time limit is scaled down."""
+
+import asyncio
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+
+import pytest
+import uvicorn
+
+from localemp.serving.asgi import ClientGoneError, Receive, Scope, Send, read_body, send_json
+from localemp.serving.connections import Connection, Patience
+
+PATIENCE = Patience(head=0.3, body=0.3, pace=5_000, head_bytes=4000, waiting=20)
+
+
+class Quick(Connection):
+    patience = PATIENCE
+
+
+class Slow:
+    """An app that reads a body, then takes its time; `gone` counts clients that left in their body."""
+
+    def __init__(self) -> None:
+        self.gone = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["path"] != "/early":
+            try:
+                await read_body(receive, 2**20)
+            except ClientGoneError:
+                self.gone += 1
+                return
+        if scope["path"] == "/slow":
+            await asyncio.sleep(3 * PATIENCE.head)
+        await send_json(send, 200, {})
+
+
+@pytest.fixture(scope="module")
+def app() -> Slow:
+    return Slow()
+
+
+@pytest.fixture(scope="module")
+def port(app: Slow) -> Iterator[int]:
+    config = uvicorn.Config(
+        app, port=0, interface="asgi3", lifespan="off", log_level="error", http=Quick, timeout_keep_alive=60
+    )
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started:
+        assert thread.is_alive()
+        time.sleep(0.005)
+    yield server.servers[0].sockets[0].getsockname()[1]
+    server.should_exit = True
+    thread.join(10)
+
+
+def connected(port: int) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", port), 10)
+
+
+def dripped(client: socket.socket, pieces: Sequence[bytes], pause: float = 0.05) -> bytes:
+    """What is answered while these pieces are sent one by one, until the server closes."""
+
+    def send() -> None:
+        try:
+            for piece in pieces:
+                client.sendall(piece)
+                time.sleep(pause)
+        except OSError:
+            pass
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    parts = []
+    try:
+        while part := client.recv(65536):
+            parts.append(part)
+    except ConnectionResetError:
+        pass
+    client.close()
+    sender.join()
+    return b"".join(parts)
+
+
+HEAD = b"POST / HTTP/1.1\r\nhost: a\r\n"
+SIZED = HEAD + b"content-length: 100000\r\n\r\n"
+LATE = b"HTTP/1.1 408 "
+
+
+@pytest.mark.parametrize(
+    ("pieces", "answer"),
+    [
+        ([b""], b""),
+        ([b"P"], LATE),
+        ([HEAD], LATE),
+        ([HEAD, *[b"x: y\r\n"] * 100], LATE),
+        ([SIZED], LATE),
+        ([SIZED, *[b"a"] * 100], LATE),
+        ([HEAD + b"transfer-encoding: chunked\r\n\r\n", *[b"1\r\na\r\n"] * 100], LATE),
+    ],
+    ids=["nothing", "a byte", "half a head", "a dripping head", "no body", "a dripping body", "dripping chunks"],
+)
+def test_a_request_that_does_not_come_is_not_waited_for(port: int, app: Slow, pieces: list[bytes], answer: bytes):
+    before = app.gone
+    said = dripped(connected(port), pieces)
+    assert said.startswith(answer) and (answer or not said)
+    assert said.count(b"HTTP/1.1") == (1 if answer else 0)
+    assert app.gone == before + (SIZED in pieces or b"1\r\na\r\n" in pieces)
+
+
+@pytest.mark.parametrize(
+    ("pieces", "answer"),
+    [
+        ([b"POST / HTTP/1.1\r\nhost: a\r\nx: ", *[b"a" * 1000] * 9], b"HTTP/1.1 431 "),
+        ([b"POST / HTTP/1.1\r\n", *[b"x: %s\r\n" % (b"a" * 1000)] * 9], b"HTTP/1.1 431 "),
+        ([HEAD + b"connection: close\r\nx: " + b"a" * 3000 + b"\r\n\r\n"], b"HTTP/1.1 200 "),
+    ],
+)
+def test_a_head_has_a_size(port: int, pieces: list[bytes], answer: bytes):
+    assert dripped(connected(port), pieces, pause=0.01).startswith(answer)
+
+
+def test_a_body_at_a_good_pace_may_take_its_time(port: int):
+    head = HEAD + b"connection: close\r\ncontent-length: 20000\r\n\r\n"
+    started = time.monotonic()
+    assert dripped(connected(port), [head, *[b"a" * 1000] * 20], pause=0.04).startswith(b"HTTP/1.1 200 ")
+    assert time.monotonic() - started > 2 * PATIENCE.body
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        [b"POST /slow HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n"],
+        [b"POST /slow HTTP/1.1\r\nhost: a\r\ncontent-length: 2\r\n\r\nab\r\n"],
+        [b"POST /slow HTTP/1.1\r\nhost: a\r\n\r\nPOST / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n"],
+        [b"POST /slow HTTP/1.1\r\nhost: a\r\n\r\nPOST / HT", b"TP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n"],
+    ],
+    ids=["alone", "with a line more", "with the next one", "with half of the next one"],
+)
+def test_an_answer_may_take_its_time(port: int, pieces: list[bytes]):
+    client = connected(port)
+    if pieces[0].endswith(b"ab\r\n"):
+        client.sendall(pieces[0])
+        assert client.recv(65536).startswith(b"HTTP/1.1 200 ")
+        client.close()
+    else:
+        said = dripped(client, pieces, pause=2 * PATIENCE.head)
+        assert said.count(b"HTTP/1.1 200 ") == said.count(b"HTTP/1.1") == b"".join(pieces).count(b"POST")
+
+
+@pytest.mark.parametrize("drips", [b"\r\n", b"a"], ids=["empty lines", "the rest of a body"])
+def test_what_comes_after_an_early_answer_keeps_nothing_open(port: int, drips: bytes):
+    first = b"POST /early HTTP/1.1\r\nhost: a\r\ncontent-length: %d\r\n\r\n" % (0 if drips == b"\r\n" else 1000)
+    said = dripped(connected(port), [first, *[drips] * 100])
+    assert said.startswith(b"HTTP/1.1 200 ") and said.count(b"HTTP/1.1") == 1
+
+
+def test_connections_are_used_again(port: int):
+    with connected(port) as client:
+        for _ in range(3):
+            client.sendall(HEAD + b"\r\n")
+            assert client.recv(65536).startswith(b"HTTP/1.1 200 ")
+            time.sleep(1.5 * PATIENCE.head)  # uvicorn's own patience is longer
+
+
+def test_of_many_that_wait_the_oldest_make_room(port: int):
+    idle = [connected(port) for _ in range(3 * PATIENCE.waiting)]
+    with connected(port) as client:
+        client.sendall(HEAD + b"\r\n")
+        assert client.recv(65536).startswith(b"HTTP/1.1 200 ")
+    closed = [client for client in idle if _is_closed(client)]
+    assert len(idle) - len(closed) <= PATIENCE.waiting
+    assert closed == idle[: len(closed)]
+    for client in idle:
+        client.close()
+
+
+def _is_closed(client: socket.socket) -> bool:
+    client.settimeout(0)
+    try:
+        return client.recv(1) == b""
+    except BlockingIOError:
+        return False
+    except ConnectionResetError:
+        return True
+
+
+def test_slow_ones_leave_room_for_others(port: int):
+    """As many as may wait, all in the middle of a head: an ordinary request is answered at once."""
+    slow = [connected(port) for _ in range(PATIENCE.waiting)]
+    for client in slow:
+        client.sendall(HEAD)
+    with connected(port) as client:
+        client.sendall(HEAD + b"\r\n")
+        assert client.recv(65536).startswith(b"HTTP/1.1 200 ")
+    for client in slow:
+        assert dripped(client, [b""])[: len(LATE)] in (LATE, b"")  # the first has made room
+
+
+def test_vllms_server_waits_no_longer_than_ours():
+    """It names no protocol of its own; every process that serves imports the module that starts it."""
+    program = """
+import uvicorn
+import localemp.serving.vllm_main
+from localemp.serving.connections import Connection
+
+config = uvicorn.Config(None)
+config.load()
+assert config.http_protocol_class is Connection
+"""
+    subprocess.run([sys.executable, "-c", program], check=True)

@@ -1,0 +1,151 @@
+"""A server that is told to end: what is under way is answered for a while, and clients that are cut off are told."""
+
+import asyncio
+import json
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import httpx
+import pytest
+from upstream_server import REPLY, FakeUpstream, Seen, answers, streams, token
+
+from localemp.serving.asgi import Event, Receive, Scope, Send, error_event
+from localemp.serving.listening import told_of_the_end
+
+CHAT = "/v1/chat/completions"
+RUN = """
+import sys
+from localemp.serving.settings import ServeSettings
+from localemp.serving.upstream import run
+
+url, port, drain = sys.argv[1:]
+settings = ServeSettings(model="tiny", recipe={"model": "tiny", "base_url": url}, strategies=("zero-shot",))
+run(settings, [url], "server's", "127.0.0.1", int(port), lambda: print("ready", flush=True), int(drain))
+print("ended")
+"""
+
+
+@pytest.fixture(scope="module")
+def upstream() -> Iterator[FakeUpstream]:
+    with FakeUpstream() as server:
+        yield server
+
+
+@contextmanager
+def running(upstream: FakeUpstream, drain: int) -> Iterator[tuple["subprocess.Popen[str]", str]]:
+    with socket.create_server(("127.0.0.1", 0)) as unused:
+        port = unused.getsockname()[1]
+    command = [sys.executable, "-c", RUN, upstream.url, str(port), str(drain)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout and process.stdout.readline() == "ready\n"
+            yield process, f"http://127.0.0.1:{port}{CHAT}"
+        finally:
+            process.kill()
+
+
+class Client(threading.Thread):
+    """Asks once, and keeps what it gets."""
+
+    def __init__(self, url: str, model: str, stream: bool) -> None:
+        super().__init__(daemon=True)
+        self.url, self.body = url, {"model": model, "messages": [{"role": "user", "content": "Hi."}], "stream": stream}
+        self.status, self.text = 0, ""
+        self.start()
+
+    def run(self) -> None:
+        answer = httpx.post(self.url, json=self.body, timeout=30, trust_env=False)
+        self.status, self.text = answer.status_code, answer.text
+
+
+async def by_what_is_asked(seen: Seen, send: Send) -> None:
+    """A stream of ten seconds, or a whole answer after as many."""
+    if json.loads(seen.body).get("stream"):
+        await streams([token("word ")] * 200, pause=0.05)(seen, send)
+    else:
+        await answers(REPLY, delay=10)(seen, send)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_streams_that_are_cut_end_with_an_error_and_the_exit_is_clean(upstream: FakeUpstream, number: int) -> None:
+    upstream.reset(by_what_is_asked)
+    with running(upstream, drain=1) as (process, url):
+        asked = [("tiny", True), ("tiny:zero-shot", True), ("tiny", False), ("tiny:zero-shot", False)]
+        clients = [Client(url, model, stream) for model, stream in asked]
+        while upstream.running < len(clients):
+            time.sleep(0.01)
+        time.sleep(0.2)
+        process.send_signal(number)
+        assert process.communicate(timeout=20) == ("ended\n", "")
+    assert process.returncode == 0
+    for client in clients:
+        client.join(10)
+        if client.body["stream"]:
+            *words, last = client.text.split("\n\n")[:-1]
+            assert (client.status, len(words) > 3) == (200, True)
+            assert "error" not in "".join(words) and "[DONE]" not in client.text
+        else:
+            assert client.status == 503
+            last = client.text
+        assert json.loads(last.removeprefix("data: "))["error"]["code"] == "server_stopped"
+    deadline = time.monotonic() + 5
+    while upstream.running:
+        assert time.monotonic() < deadline, "the upstream still works for clients that were cut off"
+        time.sleep(0.01)
+
+
+def test_what_is_done_in_time_is_answered_and_nobody_new_comes_in(upstream: FakeUpstream) -> None:
+    upstream.reset(streams([*[token("word ")] * 20, b"data: [DONE]\n\n"], pause=0.05))
+    with running(upstream, drain=20) as (process, url):
+        client = Client(url, "tiny", True)
+        idle = socket.create_connection(("127.0.0.1", int(url.split(":")[2].partition("/")[0])))
+        while not upstream.running:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGTERM)
+        assert idle.recv(1) == b"", "an idle connection holds up nothing"
+        with pytest.raises(httpx.ConnectError):
+            httpx.get(url, trust_env=False)
+        assert process.communicate(timeout=20) == ("ended\n", "")
+    client.join(10)
+    assert (process.returncode, client.status) == (0, 200)
+    assert client.text.count("word ") == 20 and client.text.endswith("data: [DONE]\n\n")
+
+
+@pytest.mark.parametrize(
+    ("headers", "sent", "told"),
+    [
+        ([(b"content-type", b"text/event-stream")], [b"data: 1\n\n"], error_event(b"", {})[:6]),
+        ([(b"content-type", b"Text/Event-Stream; charset=utf-8")], [b"data: 1"], b"\n\ndata:"),
+        ([(b"content-type", b"text/event-stream")], [], b"data: "),
+        ([(b"content-type", b"text/event-stream"), (b"content-encoding", b"gzip")], [b"\x1f"], b""),
+        ([(b"content-type", b"text/event-stream"), (b"content-length", b"9")], [b"data:"], b""),
+        ([(b"content-type", b"application/json")], [b"{"], b""),
+    ],
+)
+async def test_only_a_plain_event_stream_gets_an_event_more(headers, sent, told) -> None:
+    events: list[Event] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        for part in sent:
+            await send({"type": "http.response.body", "body": part, "more_body": True})
+        raise asyncio.CancelledError
+
+    async def send(event: Event) -> None:
+        events.append(event)
+
+    async def receive() -> Event:
+        return {"type": "http.disconnect"}
+
+    await told_of_the_end(app)({"type": "http"}, receive, send)
+    more = events[1 + len(sent) :]
+    assert len(more) == bool(told)
+    if told:
+        assert more[0]["body"].startswith(told) and not more[0].get("more_body")
+        assert b"server_stopped" in more[0]["body"]
