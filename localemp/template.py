@@ -5,7 +5,7 @@
 
 import hashlib
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from string import Formatter
 from typing import Annotated, Any, Literal, TypeVar
@@ -23,15 +23,16 @@ VARIANTS = ("paper", "released")
 P = TypeVar("P", bound=BaseModel)
 
 
-def placeholders(*names: str) -> AfterValidator:
-    """A check that a text holds exactly these `{placeholders}`."""
+def placeholders(*names: str, optional: Collection[str] = ()) -> AfterValidator:
+    """A check that a text holds these `{placeholders}`, and no others but the optional ones."""
 
     def check(text: str) -> str:
         found = {name for _, name, _, _ in Formatter().parse(text) if name is not None}
         if missing := set(names) - found:
             raise ValueError(f"the placeholder {{{sorted(missing)[0]}}} is missing")
-        if unknown := found - set(names):
-            raise ValueError(f"unknown placeholder {{{sorted(unknown)[0]}}}; known: {', '.join(names) or 'none'}")
+        if unknown := found - {*names, *optional}:
+            known = ", ".join([*names, *optional]) or "none"
+            raise ValueError(f"unknown placeholder {{{sorted(unknown)[0]}}}; known: {known}")
         return text
 
     return AfterValidator(check)

@@ -58,7 +58,7 @@ def test_two_runs_are_compared_on_what_both_answered(localemp, two):
     ):
         assert line in [shown.rstrip() for shown in done.stdout.splitlines()]
     assert "B-2 lower" not in done.stdout
-    assert "Speaker: My [bold]dog[/bold] is[31m ill, d" in done.stdout
+    assert r"Speaker: My [bold]dog[/bold] is\x1b[31m ill, d" in done.stdout
     assert done.stdout.count("Person: What happened?") == 2
     assert "\x1b" not in done.stdout
 

@@ -14,13 +14,18 @@ async function load() {
   setTimeout(load, EVERY);
 }
 
-function show({ title, items, checks, raters, agreement, few, imported, judges }) {
+function show({ title, items, checks, raters, coverage, agreement, few, imported, judges }) {
   $("#progress").hidden = false;
   $("h1").textContent = title;
   $("#none").hidden = raters.length > 0;
   $("#raters").hidden = !raters.length;
   $("#raters tbody").replaceChildren(...raters.map((rater) => raterRow(rater, items, checks)));
   $(".checks").hidden = !checks;
+  $("#planned").hidden = !coverage;
+  if (coverage) {
+    const { annotators, items: rated, whole } = coverage;
+    $("#planned").textContent = `${annotators} people shall rate each item: ${whole} of ${rated} items have so many.`;
+  }
   $("#agreement tbody").replaceChildren(...agreement.map((each) => agreementRow(each, few)));
   const answers = (many) => `${many} answer${many === 1 ? "" : "s"}`;
   const files = Object.entries(imported).map(([name, many]) => `${name} (${answers(many)})`);
