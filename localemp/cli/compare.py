@@ -207,23 +207,20 @@ def _print_t_tests(found: "Sequence[Comparison]") -> None:
     tested = [f"{name} t {each.t:.2f}, p {each.p:.3f}" for name, each in tests.items() if each.t is not None]
     click.echo(f"paired t-tests over the dialogues, B - A, two-sided, not corrected: {'; '.join(tested) or 'none'}")
     told: dict[str, list[str]] = {}
-    for name, test in tests.items():
-        for why in (f"n/a: {test.reason}",) if test.reason else (f"in doubt: {doubt}" for doubt in test.doubts):
-            told.setdefault(why, []).append(name)
     for one in found:
-        if one.a is not None and one.b is not None and one.t_test is None:
-            told.setdefault("n/a: a single reply has no value", []).append(one.name)
-        elif one.each is not None and not _is_mean(one):
-            told.setdefault("of single replies, whose mean the value above is not", []).append(one.name)
+        if one.a is None or one.b is None:  # said already
+            continue
+        if one.t_test is None:
+            whys = ["n/a: a single reply has no value"]
+        elif one.t_test.reason:
+            whys = [f"n/a: {one.t_test.reason}"]
+        else:
+            whys = [f"in doubt: {doubt}" for doubt in one.t_test.doubts]
+            whys += [] if one.is_mean else ["of single replies, whose mean the value above is not"]
+        for why in whys:
+            told.setdefault(why, []).append(one.name)
     for why, names in told.items():
         click.echo(f"   {', '.join(names)}: {why}")
-
-
-def _is_mean(one: "Comparison") -> bool:
-    """Whether a metric of all replies is the mean of the single replies' values."""
-    import numpy as np
-
-    return one.each is None or one.a is None or bool(np.isclose(one.each[0].mean(), one.a))
 
 
 def _number(value: float | None, form: str) -> str:

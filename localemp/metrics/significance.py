@@ -62,6 +62,13 @@ class Comparison:
     each: NDArray[np.float64] | None = None
     t_test: TTest | None = None
 
+    @property
+    def is_mean(self) -> bool:
+        """Whether both values are the means of the items' own."""
+        if self.each is None or self.a is None or self.b is None:
+            return False
+        return bool(np.isclose(self.each.mean(axis=1), [self.a, self.b]).all())
+
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
         names = ("name", "a", "b", "difference", "interval", "interval_by", "p", "p_holm")

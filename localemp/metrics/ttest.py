@@ -21,7 +21,7 @@ NO_SCIPY = "a t-test needs scipy: pip install 'localemp[study]'"
 
 FEW = f"fewer than {FEW_ITEMS} dialogues"
 TIED = "more than half of the differences are 0"
-SKEWED = "the differences are too skewed for so few dialogues (Cochran's rule: more than 25 times the squared skewness)"
+SKEWED = "too few for differences as skewed as these (Cochran's rule: more than 25 times the squared skewness)"
 
 _EQUAL = 1e-9  # means are no exact numbers: what differs by less does so by rounding
 

@@ -126,6 +126,12 @@ def test_votes_and_majorities_by_hand():
     assert votes.share.interval == pytest.approx((0.3195, 0.8067), abs=1e-4)  # Wilson's formula by hand
     assert majorities.p == pytest.approx(10 / 16)  # 2 x (1 + 4) / 2^4
     assert votes.p == pytest.approx(2 * (1 + 12 + 66 + 220 + 495 + 792) / 2**12)
+    # The t-test is over items: wins less losses among the votes on each, of which the last has one.
+    means = np.array([1 / 3, 2 / 3, -1, 0, 1 / 3, 1])
+    assert votes.t_test.t == pytest.approx(means.mean() / (means.std(ddof=1) / 6**0.5))
+    choices = np.array([1, 1, -1, 0, 0, 1])  # mean 1/3, sum of squares 4 - 6/9, over 5 and 6: 1/9
+    assert (majorities.t_test.t, majorities.t_test.pairs) == (pytest.approx(1), 6)
+    assert majorities.t_test.t == pytest.approx(choices.mean() / (choices.std(ddof=1) / 6**0.5))
 
 
 def test_ratings_by_hand():

@@ -24,7 +24,7 @@ function show({ title, items, checks, raters, coverage, agreement, few, imported
   $("#planned").hidden = !coverage;
   if (coverage) {
     const { annotators, items: rated, whole } = coverage;
-    $("#planned").textContent = `${annotators} people shall rate each item: ${whole} of ${rated} items have so many.`;
+    $("#planned").textContent = `${annotators} people are to rate each item; ${whole} of ${rated} items have so many.`;
   }
   $("#agreement tbody").replaceChildren(...agreement.map((each) => agreementRow(each, few)));
   const answers = (many) => `${many} answer${many === 1 ? "" : "s"}`;
@@ -37,7 +37,8 @@ function show({ title, items, checks, raters, coverage, agreement, few, imported
 function raterRow({ name, done, last, missed, checked }, items, checks) {
   const bar = Object.assign(make("progress"), { max: items, value: done });
   bar.setAttribute("aria-label", `${done} of ${items} items`);
-  const when = last ? new Date(last).toLocaleString("en-GB", { dateStyle: "medium", timeStyle: "short" }) : "not begun";
+  const at = new Date(last).toLocaleString("en-GB", { dateStyle: "medium", timeStyle: "short" });
+  const when = last ? at.replace(/ (?!\d\d:)/g, "\u00a0") : "not begun"; // a line breaks before the time alone
   return make("tr", "", head(name), make("td", "bar", bar), make("td", "number", `${done} of ${items}`),
     ...(checks ? [make("td", "number", checked ? `${missed} of ${checked}` : "–")] : []), make("td", "", when));
 }
