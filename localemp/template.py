@@ -4,7 +4,7 @@
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from string import Formatter
 from typing import Annotated, Literal, TypeVar
@@ -23,8 +23,8 @@ VARIANTS = ("paper", "released")
 P = TypeVar("P", bound=BaseModel)
 
 
-def placeholders(*names: str) -> AfterValidator:
-    """A check that a text holds exactly these `{placeholders}`."""
+def placeholders(*names: str, optional: Collection[str] = ()) -> AfterValidator:
+    """A check that a text holds these `{placeholders}`, and no others but the optional ones."""
 
     def check(text: str) -> str:
         found: set[str] = set()
@@ -35,8 +35,9 @@ def placeholders(*names: str) -> AfterValidator:
                 found.add(name)
         if missing := set(names) - found:
             raise ValueError(f"the placeholder {{{sorted(missing)[0]}}} is missing")
-        if unknown := found - set(names):
-            raise ValueError(f"unknown placeholder {{{sorted(unknown)[0]}}}; known: {', '.join(names) or 'none'}")
+        if unknown := found - {*names, *optional}:
+            known = ", ".join([*names, *optional]) or "none"
+            raise ValueError(f"unknown placeholder {{{sorted(unknown)[0]}}}; known: {known}")
         return text
 
     return AfterValidator(check)

@@ -70,8 +70,8 @@ def compare(
 ) -> None:
     """Compare two runs on the dialogues that both answered.
 
-    For each metric: both values, B - A with a 95 % interval, and a p-value; then the dialogues on which they differ
-    most. docs/comparing.md says how to read it.
+    For each metric: both values, B - A with a 95 % interval, and a p-value; the paper's test, which is a paired t-test;
+    then the dialogues on which they differ most. docs/comparing.md says how to read it.
     """
     import json
 
@@ -119,6 +119,7 @@ def compare(
     for note in notes:
         click.echo(f"note: {note}")
     _print_table(found, len(both.a), samples, seed)
+    _print_t_tests(found)
     if verbose:
         for one in found:
             click.echo(f"{one.name}: {one.signature}")
@@ -198,6 +199,28 @@ def _print_table(found: "Sequence[Comparison]", items: int, samples: int, seed: 
         f"p: approximate randomisation, two-sided, {samples:,} samples, seed {seed}; Holm: over {families} p-values"
     )
     click.echo("intervals: paired bootstrap, the same samples" + (f"; jackknife: {jackknifed}" if jackknifed else ""))
+
+
+def _print_t_tests(found: "Sequence[Comparison]") -> None:
+    """The paper's own test, for metrics of single replies, and where it is not to be trusted."""
+    tests = {one.name: one.t_test for one in found if one.t_test}
+    tested = [f"{name} t {each.t:.2f}, p {each.p:.3f}" for name, each in tests.items() if each.t is not None]
+    click.echo(f"paired t-tests over the dialogues, B - A, two-sided, not corrected: {'; '.join(tested) or 'none'}")
+    told: dict[str, list[str]] = {}
+    for one in found:
+        if one.a is None or one.b is None:  # said already
+            continue
+        if one.t_test is None:
+            whys = ["n/a: a single reply has no value"]
+        elif one.t_test.reason:
+            whys = [f"n/a: {one.t_test.reason}"]
+        else:
+            whys = [f"in doubt: {doubt}" for doubt in one.t_test.doubts]
+            whys += [] if one.is_mean else ["of single replies, whose mean the value above is not"]
+        for why in whys:
+            told.setdefault(why, []).append(one.name)
+    for why, names in told.items():
+        click.echo(f"   {', '.join(names)}: {why}")
 
 
 def _number(value: float | None, form: str) -> str:

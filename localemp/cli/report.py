@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 import click
 
 from localemp.cli.study.opened import opened
-from localemp.cli.tables import print_table, table_options, write, write_tables
+from localemp.cli.tables import print_table, published_of, published_option, table_options, write, write_tables
 
 if TYPE_CHECKING:
+    from localemp.reporting.published import Published
     from localemp.reporting.tables import Table
 
 _OUT = click.Path(path_type=Path)
@@ -22,11 +23,7 @@ _OUT = click.Path(path_type=Path)
     "--study", "studies", type=_OUT, multiple=True, help="Add the tables of a study's folder; may be repeated."
 )
 @click.option("--common", is_flag=True, help="Score all runs on the dialogues that all of them answered.")
-@click.option(
-    "--published",
-    metavar="none|FILE",
-    help="Leave the paper's rows out, or take others from a file (TOML); docs/reporting.md has the form.",
-)
+@published_option
 @click.option("--title", help="The page's title.")
 @click.option("--cases", type=click.IntRange(min=0), help="Dialogues in the page's case study; all by default.")
 def report(
@@ -47,14 +44,12 @@ def report(
     Scores are read from beside a run; what is missing is computed, except BERTScore, which `localemp score` adds.
     Without an option that names a file, the tables are printed.
     """
-    from localemp.reporting.published import read_published
     from localemp.reporting.report import Report
     from localemp.reporting.systems import read_systems
 
-    known = read_published(Path(published) if published not in (None, "none") else None)
-    known = known.without_rows() if published == "none" else known
+    known = published_of(published)
     systems = tuple(read_systems(runs, common))
-    made = Report(systems, known, _results(studies, [system.name for system in systems]), cases)
+    made = Report(systems, known, _results(studies, [system.name for system in systems], known), cases)
     if html:
         from localemp.reporting.page import render
 
@@ -65,7 +60,7 @@ def report(
             print_table(table)
 
 
-def _results(studies: tuple[Path, ...], runs: list[str]) -> "tuple[Table, ...]":
+def _results(studies: tuple[Path, ...], runs: list[str], known: "Published") -> "tuple[Table, ...]":
     if not studies:
         return ()
     from localemp.reporting.systems import names_of
@@ -76,5 +71,5 @@ def _results(studies: tuple[Path, ...], runs: list[str]) -> "tuple[Table, ...]":
     return tuple(
         table
         for folder, name in zip(studies, names, strict=True)
-        for table in study_tables(figures_of(opened(folder)), name, runs)
+        for table in study_tables(figures_of(opened(folder)), name, runs, known)
     )

@@ -11,6 +11,7 @@ from localemp.utils.text import for_terminal
 if TYPE_CHECKING:
     from rich.text import Text
 
+    from localemp.reporting.published import Published
     from localemp.reporting.tables import Cell, Row, Table
 
 _OUT = click.Path(path_type=Path)
@@ -21,6 +22,11 @@ _OPTIONS = (
         "--csv", type=_OUT, help="A folder: one file a table. A name that ends in .csv: all cells in one file."
     ),
 )
+published_option = click.option(
+    "--published",
+    metavar="none|FILE",
+    help="Leave the paper's rows out, or take others from a file (TOML); docs/reporting.md has the form.",
+)
 _WIDE = 110
 _NARROWEST_NAME = 14
 
@@ -30,6 +36,19 @@ def table_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in reversed(_OPTIONS):
         command = option(command)
     return command
+
+
+def published_of(option: str | None) -> "Published":
+    """The paper's figures that `--published` asks for.
+
+    Raises:
+        DataError: Its file cannot be read, or breaks a rule.
+    """
+    from localemp.reporting.published import read_published
+
+    if option == "none":
+        return read_published().without_rows()
+    return read_published(Path(option) if option is not None else None)
 
 
 def write_tables(tables: "Sequence[Table]", markdown: Path | None, latex: Path | None, csv: Path | None) -> None:

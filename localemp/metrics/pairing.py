@@ -7,6 +7,7 @@ from localemp.errors import OptionError
 from localemp.metrics.replies import Replies, Reply
 
 FEW_ITEMS = 30
+ONE_DIALOGUE = "one dialogue says nothing of chance"
 
 
 @dataclass(frozen=True, slots=True)

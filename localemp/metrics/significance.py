@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 
 from localemp.errors import LocalempError, OptionError
 from localemp.metrics.base import Metric, Rows, Signature, Statistics
-from localemp.metrics.pairing import Pair, pair
+from localemp.metrics.pairing import ONE_DIALOGUE, Pair, pair
 from localemp.metrics.replies import Replies, Reply
+from localemp.metrics.ttest import TTest, paired_t
 
 SAMPLES, SEED, CONFIDENCE = 1000, 0, 0.95
 FEWEST_SAMPLES = 100
@@ -44,6 +45,7 @@ class Comparison:
         reason: Why something above is None.
         hidden: Whether the metric is only shown when asked for.
         each: The items' own values, one row a system, for metrics of single replies.
+        t_test: Of these; None where single replies have no value.
     """
 
     name: str
@@ -58,12 +60,26 @@ class Comparison:
     reason: str = ""
     hidden: bool = False
     each: NDArray[np.float64] | None = None
+    t_test: TTest | None = None
+
+    @property
+    def is_mean(self) -> bool:
+        """Whether both values are the means of the items' own."""
+        if self.each is None or self.a is None or self.b is None:
+            return False
+        return bool(np.isclose(self.each.mean(axis=1), [self.a, self.b]).all())
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
         names = ("name", "a", "b", "difference", "interval", "interval_by", "p", "p_holm")
         told = {"reason": self.reason} if self.reason else {}
-        return {**{name: getattr(self, name) for name in names}, **told, "signature": self.signature.as_dict()}
+        tested = {"t_test": self.t_test and self.t_test.as_dict()}
+        return {
+            **{name: getattr(self, name) for name in names},
+            **tested,
+            **told,
+            "signature": self.signature.as_dict(),
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,13 +265,16 @@ def _compared(metric: Metric, a: Replies, b: Replies, samples: int, seed: int) -
     values = [float(statistics.value(rows + start)) for start in (0, items)]
     first, second = (value if np.isfinite(value) else None for value in values)
     each = statistics.each(np.arange(2 * items))
-    found = replace(found, a=first, b=second, each=None if each is None else each.reshape(2, items))
+    if each is not None:
+        each = each.reshape(2, items)
+        found = replace(found, each=each, t_test=paired_t(each[1] - each[0]))
+    found = replace(found, a=first, b=second)
     if first is None or second is None:
         without = " and ".join(s.name for s, value in ((a, first), (b, second)) if value is None)
         return replace(found, reason=f"{without}: the replies have too few words to count")
     found = replace(found, difference=second - first)
     if items < 2:
-        return replace(found, reason="one dialogue says nothing of chance")
+        return replace(found, reason=ONE_DIALOGUE)
     by = JACKKNIFE if minds_repetition(statistics, items) else BOOTSTRAP
     interval = (jackknife_interval if by == JACKKNIFE else bootstrap_interval)(statistics, items, samples, seed)
     p = randomisation_p(statistics, items, samples, seed)

@@ -21,7 +21,8 @@ COUNTED = (
 
 def counterparts(system: System, published: Published) -> tuple[Pair, ...]:
     """The paper's rows that were made as a system was; none for what the paper does not have."""
-    return tuple((each.table, each.row) for each in published.counterparts if each.matches(system.settings))
+    known = published.counterparts_of("automatic")
+    return tuple((each.table, each.row) for each in known if each.matches(system.settings))
 
 
 def grouped(systems: Sequence[System], published: Published) -> list[tuple[list[System], tuple[Pair, ...]]]:
@@ -79,11 +80,7 @@ def _differences(system: System, setup: Setup) -> Iterator[str]:
     if system.manifest is None:
         yield "replies of a public file, not those of the paper's table"
     else:
-        sampling = made.get("sampling")
-        sampled = {**made, **sampling} if isinstance(sampling, Mapping) else made
-        for name, theirs in setup.settings.items():
-            if sampled.get(name, theirs) not in (theirs, None):
-                yield f"{name} {_shown(sampled[name])}, theirs {_shown(theirs)}"
+        yield from settings_that_differ(made, setup)
     # An import that was matched to a data set has the published rows, see `read_import`.
     same = bool(made.get("data")) if system.manifest is None else made.get("data_sha256") == setup.data_sha256
     if same and system.count == setup.replies:
@@ -92,6 +89,15 @@ def _differences(system: System, setup: Setup) -> Iterator[str]:
     fewer = " (Dist falls with the number of replies)" if system.count != setup.replies else ""
     whose = " of its" if same else ", another set than its"
     yield f"{counted}{whose} {setup.replies:,} of `--instances published`{fewer}"
+
+
+def settings_that_differ(made: Mapping[str, Any], setup: Setup) -> Iterator[str]:
+    """The settings of a run that are not the paper's, as far as both say."""
+    sampling = made.get("sampling")
+    sampled = {**made, **sampling} if isinstance(sampling, Mapping) else made
+    for name, theirs in setup.settings.items():
+        if sampled.get(name, theirs) not in (theirs, None):
+            yield f"{name} {_shown(sampled[name])}, theirs {_shown(theirs)}"
 
 
 def _shown(value: Any) -> str:

@@ -42,6 +42,7 @@ class PublishedTable(BaseModel):
         head: What its rows are.
         columns: Our names of what it has: "Dist-1", "F_BERT", "B-2", "Acc".
         source: Where its figures were read: table and section. Needed as soon as there is a row.
+        about: How its figures were made, where they stand beside those of a study.
         rows: A name, then a figure for every column: "-" where the paper has a dash, "" where it has nothing.
     """
 
@@ -53,6 +54,7 @@ class PublishedTable(BaseModel):
     head: Text = "System"
     columns: list[Text] = []
     source: str = ""
+    about: str = ""
     rows: list[list[Printed]] = []
 
     @model_validator(mode="after")
@@ -92,6 +94,12 @@ class PublishedTable(BaseModel):
         named = self.source.startswith(f"Table {self.number}")
         return self.source if named else f"Table {self.number}: {self.source}"
 
+    @property
+    def note(self) -> Note:
+        """What stands beneath its figures: where they were read, and how they were made."""
+        made = f": {self.about}" if self.about else ""
+        return Note(f"Rows in grey are the paper's figures as printed ({self.read_from}){made}.")
+
     def figure(self, row: str, column: str) -> Cell:
         """One figure as printed and as a number; what the paper does not have has no value.
 
@@ -109,9 +117,8 @@ class PublishedTable(BaseModel):
     def as_table(self) -> Table:
         """The whole table as one of ours, with its source."""
         rows = tuple(self.row(name) for name in self.names)
-        note = Note(f"As printed in the paper: {self.source}")
         title = f"{self.title} ({self.origin})"
-        return Table(f"paper-{self.number}", self.kind, title, self.head, tuple(self.columns), rows, (note,))
+        return Table(f"paper-{self.number}", self.kind, title, self.head, tuple(self.columns), rows, (self.note,))
 
 
 class Counterpart(BaseModel):
@@ -120,6 +127,7 @@ class Counterpart(BaseModel):
     Attributes:
         table, row: The paper's.
         strategy, shots, given: Of our runs; a run that does not record the last two is not told from others by them.
+        against: Of a comparison: the strategy of its second system, the others being those of the first.
         format, hypothesis: Of an import; every hypothesis where none is named.
     """
 
@@ -130,6 +138,7 @@ class Counterpart(BaseModel):
     strategy: str = ""
     shots: int | None = None
     given: list[str] = []
+    against: str = ""
     format: str = ""
     hypothesis: str = ""
 
@@ -137,10 +146,16 @@ class Counterpart(BaseModel):
     def _of_one_kind(self) -> Self:
         if bool(self.strategy) == bool(self.format):
             raise ValueError(f"{self.row}: name a strategy or a format")
+        if self.against and not self.strategy:
+            raise ValueError(f"{self.row}: against belongs to a strategy")
         return self
 
+    def compares(self, first: Mapping[str, Any], second: Mapping[str, Any]) -> bool:
+        """Whether it is the comparison of replies that were made so, in this order."""
+        return bool(self.against) and self.matches(first) and second.get("strategy") == self.against
+
     def matches(self, made: Mapping[str, Any]) -> bool:
-        """Whether replies that were made so, by a run's settings or an import's source, are of this kind."""
+        """Whether replies that were made so, by a run's settings or an import's source, are the row's (first) ones."""
         if self.strategy:
             same = made.get("strategy") == self.strategy and made.get("shots", self.shots) == self.shots
             return same and (made.get("given") or []) == self.given
@@ -194,6 +209,11 @@ class Published(BaseModel):
     def of(self, kind: str) -> list[PublishedTable]:
         """The tables of one kind that have rows."""
         return [table for table in self.table if table.kind == kind and table.rows]
+
+    def counterparts_of(self, kind: str) -> list[Counterpart]:
+        """What is in the tables of one kind."""
+        numbers = [table.number for table in self.of(kind)]
+        return [each for each in self.counterparts if each.table in numbers]
 
     def table_of(self, number: int) -> PublishedTable:
         """A table by the paper's number.

@@ -71,7 +71,8 @@ class Report:
         return [effort_of(system) for system in self.systems if system.replies is not None]
 
     def _papers(self) -> list[Table]:
-        """The paper's tables of people and of correlations, beside ours of the same kind."""
+        """The paper's tables of people and of correlations, beside ours of a kind that have no rows of the paper."""
         kinds = {table.kind for table in self.results}
+        kinds -= {table.kind for table in self.results if any(row.published for row in table.rows)}
         return [table.as_table() for kind in ("people", "correlation") if kind in kinds
                 for table in self.published.of(kind)]  # fmt: skip

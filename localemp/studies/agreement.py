@@ -1,7 +1,7 @@
 """How far raters agree: Krippendorff's alpha, Fleiss' kappa, the share of equal answers, Spearman between raters."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any
 
@@ -64,12 +64,8 @@ def agreement(sheet: Sheet, aspect: str | None, group: str | None, bootstrap: Bo
     """How far the raters of an aspect or a group agree; all of the sheet where both are None."""
     sheet = sheet.only(aspect, group)
     told = np.isfinite(sheet.values).sum(axis=0)
-    shared = Sheet(
-        sheet.raters,
-        tuple(unit for unit, count in zip(sheet.units, told, strict=True) if count > 1),
-        sheet.values[:, told > 1],
-        sheet.ab,
-    )
+    units = tuple(unit for unit, count in zip(sheet.units, told, strict=True) if count > 1)
+    shared = replace(sheet, units=units, values=sheet.values[:, told > 1])
     if not shared.units:
         none = Estimate(None, reason=NO_TWO)
         return Agreement(aspect, group, 0, (0, 0), none, none, 0, none, 0, none)

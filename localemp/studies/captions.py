@@ -4,12 +4,14 @@ FEW = 30  # dialogues, below which percentiles of samples are too close to one a
 
 PREFERENCES = (
     "Won: wins among wins and losses, with Wilson's 95 % interval; beside it the 95 % interval by bootstrap over "
-    "dialogues. p: exact binomial test of wins against losses, two-sided, not corrected for the number of rows."
+    "dialogues. p: exact binomial test of wins against losses, two-sided. t, p (t): paired t-test over dialogues, "
+    "two-sided, as the paper reports, of the share of votes for the first less that for the second; it takes lose, tie "
+    "and win as equally far apart. Neither is corrected for the number of rows."
 )
 POOLED = (
-    "Rows of votes count every vote, as the paper does. Votes on one item are not independent: where raters agree, "
-    "Wilson's interval is too narrow and p too small. Rows of majorities have one vote an item, a tie where no answer "
-    "has most votes. Intervals over dialogues hold for both."
+    "Rows of votes pool the votes of all raters over all items, as the paper's Table 4 does. Votes on one item are not "
+    "independent: where raters agree, Wilson's interval is too narrow and p too small. Rows of majorities have one "
+    "vote an item, a tie where no answer has most. Intervals over dialogues and t hold for both."
 )
 ORDER = (
     "Answers count as lose, tie and win of a comparison's first system, in this order. To name the systems in another "
@@ -21,7 +23,13 @@ AGREEMENT = (
     "answered. Chance is 0 for all but Equal."
 )
 LABELS = "Of the labels win 1, tie 0 and lose −1 of a comparison's first system; people's is that of their majority."
-MEANS = "Of ratings; people's is the mean of a reply's raters."
+MEAN = "The raters of a reply are averaged first."
+MAJORITY = "A reply has the rating that more than half of its raters gave; where there is none, their median."
+MEAN_RATING = "Of ratings; people's is the mean of a reply's raters."
+MAJORITY_RATING = (
+    "Of ratings; people's is that of more than half of a reply's raters; where there is none, their median."
+)
+STEPS = "They take the steps of the scale as equal."
 PERSON = (
     "Intervals: 95 % over dialogues. Person: one rater with the others of the same items, mean over raters weighted by "
     "what they share, lowest and highest of those who share much; of a judge nobody can expect much more."

@@ -1,11 +1,11 @@
 """How a judge's answers go with people's: Spearman and Kendall's tau-b (the paper's Table 6), and what people reach.
 
-Both are of numbers: ratings as they are (people's mean), choices as 1, 0 and -1 for win, tie and lose of a comparison's
-first system (people's majority), as the paper does.
+Both are of numbers: ratings as they are (people's mean, or majority), choices as 1, 0 and -1 for win, tie and lose of
+a comparison's first system (people's majority), as the paper does.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Any
 
@@ -187,7 +187,7 @@ def _ceiling(people: Sheet, measure: Callable[[Numbers, Numbers], Estimate]) -> 
         told = np.isfinite(people.values[row])
         without = np.delete(people.values[:, told], row, axis=0)
         units = tuple(unit for unit, answered in zip(people.units, told, strict=True) if answered)
-        others = Sheet((), units, without, people.ab).combined()
+        others = replace(people, raters=(), units=units, values=without).combined()
         both = np.isfinite(others)
         value = measure(people.values[row, told][both], others[both]).value
         found += [] if value is None else [(value, int(both.sum()))]

@@ -31,6 +31,8 @@ from localemp.utils.json_reader import JSONError, parse_json
 from localemp.utils.text import one_line, well_formed
 
 _ITEMS_FORM = 'each line is {"id": "d1", "turns": ["I lost my job."], "replies": {"system": "text", ...}}'
+SAMPLE = 100  # dialogues, as in section 4.3
+
 _BLIND = secrets.SystemRandom()
 
 
@@ -65,7 +67,8 @@ def create_study(
     kind: Kind,
     asked: Asked,
     *,
-    sample: int = 100,
+    preset: str | None = None,
+    sample: int | None = None,
     seed: int = 0,
     checks: int = 0,
     title: str | None = None,
@@ -80,7 +83,8 @@ def create_study(
         systems: What is compared.
         kind: What raters do.
         asked: What they are asked.
-        sample: How many dialogues, drawn from those that every system answered.
+        preset: A design of `asked`. With one, a study has as many dialogues as are wanted, or there is none.
+        sample: How many dialogues, drawn from those that every system answered; None is the design's number, else 100.
         seed: Of the dialogues that are drawn.
         checks: Attention checks to add, on dialogues outside the sample where there are any left.
         title: For raters; must tell no system. None is one that fits the kind.
@@ -89,13 +93,22 @@ def create_study(
         The study, and what its owner has to know.
 
     Raises:
-        OptionError: Too few systems, two of one name, no dialogue in all of them, or replies without dialogues.
+        OptionError: Too few systems, two of one name, no dialogue in all of them, fewer than a design takes, or replies
+            without dialogues.
+        UnknownNameError: There is no such design.
         RunError: The folder cannot be written, or holds a study.
     """
     _check_systems(systems, kind)
     if not asked.aspects(kind):
         raise OptionError(f"no aspect is asked in a study of kind {kind}", "take other aspects")
+    design = None if preset is None else asked.design(preset)
+    sample = sample or (design.sample if design else SAMPLE)
     common = _common(systems)
+    if design and len(common) < sample:
+        raise OptionError(
+            f"of the {sample:,} dialogues that preset {preset} takes, only {len(common):,} are in every run",
+            f"generate replies to more of them, or take what is there: --preset {preset} --sample {len(common)}",
+        )
     draw = random.Random(json.dumps([seed, "study"]))
     drawn = draw.sample(common, len(common))
     chosen, rest = drawn[:sample], drawn[sample:] or drawn
@@ -127,6 +140,9 @@ def create_study(
         aspects=asked.aspects(kind),
         scale=None if kind == "ab" else asked.scale,
         scale_words=None if kind == "ab" else asked.scale_words,
+        preset=preset or "",
+        annotators=design.annotators if design else None,
+        ratings_by=design.ratings_by if design else "mean",
         seed=seed,
         created=time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime()),
         versions={"localemp": version("localemp")},

@@ -10,6 +10,7 @@ from localemp.errors import LocalempError, RunError, UnknownNameError
 from localemp.studies.agreement import Agreement, agreements
 from localemp.studies.collecting import read_votes
 from localemp.studies.correlation import Correlation, correlations
+from localemp.studies.coverage import Coverage, coverage
 from localemp.studies.habits import PEOPLE, Habits, habits, together
 from localemp.studies.intervals import Bootstrap
 from localemp.studies.preferences import Preference, preferences
@@ -74,6 +75,7 @@ class Figures:
         opinions: People first, then judges.
         agreements: Of people; empty where there is only one.
         habits: Of all people together, then of every rater.
+        coverage: How many people rated each item; None where no design asks for a number.
         dropped: Raters who were left out because they failed the attention checks.
     """
 
@@ -83,6 +85,7 @@ class Figures:
     opinions: Sequence[Opinion]
     agreements: Sequence[Agreement]
     habits: Sequence[Habits]
+    coverage: Coverage | None = None
     dropped: Sequence[str] = ()
 
     def as_dict(self) -> dict[str, Any]:
@@ -90,6 +93,9 @@ class Figures:
         return {
             "study": str(self.study.folder),
             "kind": self.study.manifest.kind,
+            "preset": self.study.manifest.preset,
+            "ratings_by": self.study.manifest.ratings_by,
+            "coverage": self.coverage and asdict(self.coverage),
             "items": self.items,
             "systems": list(self.study.systems),
             "resamples": self.bootstrap.resamples,
@@ -148,7 +154,7 @@ def figures_of(
         if said := [vote for vote in votes if vote.kind == "judge" and vote.rater == name]:
             judge = read_stats(study.folder / JUDGES / name, study.key.checks)
             opinions.append(_opinion(study, name, judge, Sheet.of(study, said), sheet if people else None, bootstrap))
-    several = len(sheet.raters) > 1
+    several, planned = len(sheet.raters) > 1, study.manifest.annotators
     return Figures(
         study,
         len(study.items) - len(study.key.checks),
@@ -156,6 +162,7 @@ def figures_of(
         opinions,
         agreements(sheet, _aspects(study), groups(study), bootstrap) if several else (),
         [*([together(study, people)] if several else []), *everyone],
+        coverage(sheet, planned) if planned else None,
         sorted(rater for _, rater in out),
     )
 

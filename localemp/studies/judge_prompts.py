@@ -15,7 +15,16 @@ from localemp.template import Lines, placeholders, read_prompts
 ABText = Annotated[str, placeholders("conversation", "a", "b", "aspect", "about", "question")]
 RatingText = Annotated[
     str,
-    placeholders("conversation", "reply", "aspect", "about", "question", "low", "high", "low_words", "high_words"),
+    placeholders(
+        "conversation",
+        "reply",
+        "aspect",
+        "about",
+        "question",
+        "low",
+        "high",
+        optional=("words", "low_words", "high_words"),
+    ),
 ]
 
 
@@ -69,8 +78,9 @@ class JudgePrompts(BaseModel):
             first, second = shown
             return [Message("user", self.ab.strip().format(a=texts[first], b=texts[second], **asked))]
         (only,), (low, high) = shown, manifest.scale
-        low_words, high_words = manifest.scale_words or ("worst", "best")
-        scale = {"low": low, "high": high, "low_words": low_words, "high_words": high_words}
+        words = manifest.words or {low: "worst", high: "best"}
+        scale = {"low": low, "high": high, "low_words": words[low], "high_words": words[high]}
+        scale["words"] = ", ".join(f"{rating}: {word}" for rating, word in words.items())
         return [Message("user", self.rating.strip().format(reply=texts[only], **scale, **asked))]
 
     def answer_schema(self, manifest: Manifest) -> str | None:

@@ -1,12 +1,14 @@
 """How a study goes, for its owner: who has answered how much, who reads, and how far they agree so far."""
 
 from collections import Counter
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
 from localemp.studies.agreement import CONSTANT, NO_TWO, alpha_of
 from localemp.studies.answers import Answers
+from localemp.studies.coverage import coverage
 from localemp.studies.sheet import Sheet
 from localemp.studies.study import JUDGES, Study
 
@@ -23,7 +25,7 @@ def overview(study: Study, answers: Answers) -> dict[str, Any]:
     votes = [each.vote for each in given]
     last = {each.vote.rater: each.at for each in given}
     checked = {each.rater: each for each in checks(study, votes)}
-    sheet = Sheet.of(study, votes)
+    sheet, planned = Sheet.of(study, votes), study.manifest.annotators
     return {
         "title": study.manifest.title,
         "items": len(study.items),
@@ -38,6 +40,7 @@ def overview(study: Study, answers: Answers) -> dict[str, Any]:
             }
             for name, done in answers.progress().items()
         ],
+        "coverage": asdict(coverage(sheet, planned)) if planned else None,
         "few": FEW,
         "imported": Counter(each.vote.rater for each in everybody if each.vote.kind == "import"),
         "judges": sorted(folder.name for folder in (study.folder / JUDGES).glob("*/")),

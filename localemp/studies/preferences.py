@@ -1,12 +1,13 @@
 """Preferences: how often one system wins, loses and ties against another (the paper's Table 4)."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 
 from localemp.metrics.significance import CONFIDENCE, Interval
+from localemp.metrics.ttest import TTest, paired_t
 from localemp.studies.intervals import Bootstrap, Estimate, ratio
 from localemp.studies.sheet import Sheet
 
@@ -29,6 +30,7 @@ class Preference:
         share: Wins among wins and losses, with Wilson's interval, which takes all votes for independent.
         by_dialogue: The same share's interval by bootstrap over dialogues, which does not.
         p: Two-sided, of the exact binomial test of wins against losses, which takes all votes for independent.
+        t_test: Paired, of the two systems on each item: its share of votes for the first less that for the second.
     """
 
     comparison: str
@@ -42,6 +44,7 @@ class Preference:
     share: Estimate
     by_dialogue: Estimate
     p: float | None
+    t_test: TTest
 
     @property
     def total(self) -> int:
@@ -51,8 +54,8 @@ class Preference:
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
         names = ("comparison", "aspect", "raters", "items", "counted", "win", "lose", "tie", "p")
-        shares = {"share": self.share.as_dict(), "by_dialogue": self.by_dialogue.as_dict()}
-        return {**{name: getattr(self, name) for name in names}, **shares}
+        figures = {name: getattr(self, name).as_dict() for name in ("share", "by_dialogue", "t_test")}
+        return {**{name: getattr(self, name) for name in names}, **figures}
 
 
 def preferences(
@@ -67,7 +70,7 @@ def preferences(
             voted = part.only(aspect)
             found.append(_preference(comparison, aspect, size, "votes", voted, bootstrap))
             if len(voted.raters) > 1:
-                majority = Sheet(("majority",), voted.units, voted.combined()[np.newaxis], ab=True)
+                majority = replace(voted, raters=("majority",), values=voted.combined()[np.newaxis])
                 found.append(_preference(comparison, aspect, size, "majorities", majority, bootstrap))
     return found
 
@@ -92,11 +95,13 @@ def _preference(
 
     each = sheet.counts((1, -1, 0))
     win, lose, tie = (int(count) for count in each.sum(axis=0))
+    t_test = paired_t((each[:, 0] - each[:, 1]) / each.sum(axis=1)) if len(each) else TTest(0, reason=NO_VOTE)
     if not win + lose:
         none = Estimate(None, reason=ONLY_TIES if tie else NO_VOTE)
-        return Preference(comparison, aspect, *size, counted, win, lose, tie, none, none, None)
+        return Preference(comparison, aspect, *size, counted, win, lose, tie, none, none, None, t_test)
     share, decided = win / (win + lose), each[:, :2].sum(axis=1)
     by_dialogue = bootstrap.estimate(share, lambda weights: ratio(weights, each[:, 0], decided), sheet.dialogues)
     test = binomtest(win, win + lose)
     pooled = Estimate(share, wilson(win, win + lose))
-    return Preference(comparison, aspect, *size, counted, win, lose, tie, pooled, by_dialogue, float(test.pvalue))
+    p = float(test.pvalue)
+    return Preference(comparison, aspect, *size, counted, win, lose, tie, pooled, by_dialogue, p, t_test)

@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 
 from localemp.metrics.significance import holm
-from localemp.studies.intervals import ONE_DIALOGUE, Bootstrap, Estimate, Numbers, Statistic, ratio
+from localemp.metrics.ttest import TTest, paired_t
+from localemp.studies.intervals import Bootstrap, Estimate, Numbers, Statistic, ratio
 from localemp.studies.sheet import Sheet
 
 NO_RATING = "nobody rated it"
-SAME = "the difference is the same for every dialogue"
+NOT_BOTH = "no dialogue of which both were rated"
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +24,7 @@ class Mean:
         system: Its name.
         aspect: What is rated.
         replies: How many of its replies were rated.
-        mean: Over replies, after their raters are averaged.
+        mean: Over replies, after the raters of each are taken together.
     """
 
     system: str
@@ -38,16 +39,15 @@ class Mean:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """How two systems differ, by a paired t-test over dialogues, after raters are averaged.
+    """How two systems differ, by a paired t-test over dialogues, after the raters of a reply are taken together.
 
     Attributes:
         first, second: The systems.
         aspect: What is rated.
         dialogues: On which both were rated.
         difference: The first's mean less the second's, on these.
-        t, p: Of the test, two-sided; None where there is none.
-        p_holm: Corrected for all tests that were made at once.
-        reason: Why t and p are None.
+        t_test: Of these dialogues, two-sided.
+        p_holm: Its p, corrected for all tests that were made at once.
     """
 
     first: str
@@ -55,16 +55,16 @@ class Difference:
     aspect: str
     dialogues: int
     difference: Estimate
-    t: float | None = None
-    p: float | None = None
+    t_test: TTest
     p_holm: float | None = None
-    reason: str = ""
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        names = ("first", "second", "aspect", "dialogues", "t", "p", "p_holm")
-        told = {"reason": self.reason} if self.reason else {}
-        return {**{name: getattr(self, name) for name in names}, "difference": self.difference.as_dict(), **told}
+        """For JSON; t, p and the reason why there are none were there before the rest of the test."""
+        names = ("first", "second", "aspect", "dialogues", "p_holm")
+        test = self.t_test.as_dict()
+        told = {name: test[name] for name in ("t", "p", "reason") if test[name] or name != "reason"}
+        figures = {"difference": self.difference.as_dict(), "t_test": test}
+        return {**{name: getattr(self, name) for name in names}, **told, **figures}
 
 
 def means(sheet: Sheet, aspects: Sequence[str], systems: Sequence[str], bootstrap: Bootstrap) -> list[Mean]:
@@ -89,28 +89,18 @@ def differences(sheet: Sheet, aspects: Sequence[str], systems: Sequence[str], bo
         for first, second in combinations(systems, 2)
         for aspect in aspects
     ]
-    corrected = holm([one.p for one in found])
+    corrected = holm([one.t_test.p for one in found])
     return [replace(one, p_holm=p) for one, p in zip(found, corrected, strict=True)]
 
 
 def _difference(sheet: Sheet, aspect: str, first: str, second: str, bootstrap: Bootstrap) -> Difference:
-    from scipy.stats import ttest_rel
-
     one, other = (_by_dialogue(sheet.only(aspect, system)) for system in (first, second))
     both = [dialogue for dialogue in one if dialogue in other]
     if not both:
-        none = "no dialogue of which both were rated"
-        return Difference(first, second, aspect, 0, Estimate(None, reason=none), reason=none)
+        return Difference(first, second, aspect, 0, Estimate(None, reason=NOT_BOTH), TTest(0, reason=NOT_BOTH))
     a, b = (np.array([values[dialogue] for dialogue in both]) for values in (one, other))
     estimate = bootstrap.estimate(float((a - b).mean()), _mean(a - b), both)
-    found = Difference(first, second, aspect, len(both), estimate)
-    if len(both) < 2:
-        return replace(found, reason=ONE_DIALOGUE)
-    # Means of raters are no exact numbers: differences that are the same but for rounding have no spread.
-    if np.ptp(a - b) < 1e-9:
-        return replace(found, reason=SAME)
-    test = ttest_rel(a, b)
-    return replace(found, t=float(test.statistic), p=float(test.pvalue))
+    return Difference(first, second, aspect, len(both), estimate, paired_t(a - b))
 
 
 def _by_dialogue(sheet: Sheet) -> dict[str, float]:

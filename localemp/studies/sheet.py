@@ -1,7 +1,7 @@
 """Votes as numbers: one row a rater, one column a unit, unblinded. Every figure is computed from a `Sheet`."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Self
 
@@ -41,12 +41,14 @@ class Sheet:
         values: Rating: the number. A/B: 1 where the comparison's first system is better, -1 where the other is, 0 for a
             tie. NaN where nothing was answered.
         ab: Which of the two.
+        majority: Whether the raters of a reply are taken together by majority, not by their mean.
     """
 
     raters: tuple[str, ...]
     units: tuple[Unit, ...]
     values: Numbers
     ab: bool
+    majority: bool = False
 
     @classmethod
     def of(cls, study: Study, votes: Iterable[Vote]) -> Self:
@@ -61,7 +63,7 @@ class Sheet:
         for vote in counted:
             column = columns[vote.aspect, vote.item, vote.reply]
             values[rows[vote.kind, vote.rater], column] = _choice(vote, units[column]) if ab else float(vote.value)
-        return cls(tuple(rater for _, rater in rows), units, values, ab)
+        return cls(tuple(rater for _, rater in rows), units, values, ab, study.manifest.ratings_by == "majority")
 
     def only(self, aspect: str | None = None, group: str | None = None) -> "Sheet":
         """The units of an aspect or a group that somebody answered, and the raters who did."""
@@ -74,7 +76,8 @@ class Sheet:
         answered = np.isfinite(values)
         rows, columns = np.flatnonzero(answered.any(axis=1)), np.flatnonzero(answered.any(axis=0))
         units = tuple(self.units[kept[column]] for column in columns)
-        return Sheet(tuple(self.raters[row] for row in rows), units, values[rows][:, columns], self.ab)
+        raters = tuple(self.raters[row] for row in rows)
+        return replace(self, raters=raters, units=units, values=values[rows][:, columns])
 
     @property
     def dialogues(self) -> list[str]:
@@ -82,14 +85,14 @@ class Sheet:
         return [unit.dialogue for unit in self.units]
 
     def combined(self) -> Numbers:
-        """What the raters of a unit say together: the mean rating, or the majority's choice; NaN where nobody answered.
+        """What the raters of a unit say together: one rating, or the majority's choice; NaN where nobody answered.
 
-        The majority's choice is the one that more raters gave than any other; where there is none, it is a tie.
+        The majority's choice is the one that more raters gave than any other; where there is none, it is a tie. The
+        majority's rating is what more than half of the raters gave; where there is none, their median. A value that
+        more than half gave is their median anyway.
         """
         if not self.ab:
-            answered = np.isfinite(self.values)
-            with np.errstate(invalid="ignore"):
-                return np.asarray(np.where(answered, self.values, 0).sum(axis=0) / answered.sum(axis=0), dtype=float)
+            return _columns(np.nanmedian if self.majority else np.nanmean, self.values)
         counts = self.counts((-1, 0, 1))
         most = counts == counts.max(axis=1, keepdims=True)
         choice = np.where(most.sum(axis=1) == 1, np.array([-1.0, 0.0, 1.0])[most.argmax(axis=1)], 0.0)
@@ -98,6 +101,15 @@ class Sheet:
     def counts(self, values: Sequence[float]) -> Numbers:
         """How many raters gave each value, one row a unit."""
         return np.stack([(self.values == value).sum(axis=0) for value in values], axis=1).astype(float)
+
+
+def _columns(combine: Callable[..., Numbers], values: Numbers) -> Numbers:
+    """What numbers of each column give together; NaN where there are none."""
+    found = np.full(values.shape[1], np.nan)
+    answered = np.isfinite(values).any(axis=0)
+    if answered.any():
+        found[answered] = combine(values[:, answered], axis=0)
+    return found
 
 
 def groups(study: Study) -> list[str]:

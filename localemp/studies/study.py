@@ -28,6 +28,7 @@ from localemp.studies.checking import check_items, check_key, formed
 from localemp.utils.files import write_atomically
 
 Kind = Literal["ab", "rating"]
+RatingsBy = Literal["mean", "majority"]
 
 STUDY, ITEMS, KEY, ANSWERS, JUDGES = "study.json", "items.jsonl", "key.json", "answers.sqlite", "judges"
 TIE = "tie"
@@ -91,7 +92,10 @@ class Manifest(_Strict):
         question: What is asked of every aspect.
         aspects: What replies are judged by.
         scale: Lowest and highest rating; None in an A/B test.
-        scale_words: What the two mean.
+        scale_words: What ratings mean, from the lowest to the highest, as far apart as they are; see `worded`.
+        preset: The design that it was made by; empty where there is none.
+        annotators: How many people shall rate each item; None is any number.
+        ratings_by: What the raters of a reply say together, see `Sheet.combined`.
         seed: Of the sample alone: who knows it knows which dialogues were drawn, and nothing of systems.
         shuffle: Of the orders of raters; drawn for each study, and apart from all that blinds it.
         created: Time, UTC.
@@ -106,7 +110,10 @@ class Manifest(_Strict):
     question: Text
     aspects: Annotated[tuple[Aspect, ...], Field(min_length=1)]
     scale: tuple[Point, Point] | None = None
-    scale_words: tuple[str, str] | None = None
+    scale_words: Annotated[tuple[str, ...], Field(min_length=2)] | None = None
+    preset: str = ""
+    annotators: Annotated[int, Field(ge=1)] | None = None
+    ratings_by: RatingsBy = "mean"
     seed: int
     shuffle: Text
     created: str
@@ -118,10 +125,29 @@ class Manifest(_Strict):
     def _belongs_together(self) -> Self:
         if (self.kind == "rating") != (self.scale is not None) or (self.scale and self.scale[0] >= self.scale[1]):
             raise ValueError("scale: a rating study has one from low to high, an A/B study has none")
+        _ = self.words
         names = [aspect.name for aspect in self.aspects]
         if len(names) > len(set(names)):
             raise ValueError("aspects: two have one name")
         return self
+
+    @property
+    def words(self) -> dict[int, str]:
+        """What ratings mean, by rating; empty where nothing is said of them."""
+        return worded(self.scale, self.scale_words) if self.scale and self.scale_words else {}
+
+
+def worded(scale: tuple[int, int], words: Sequence[str]) -> dict[int, str]:
+    """What ratings mean: words stand for the lowest, the highest, and ratings between them that are equally far apart.
+
+    Raises:
+        ValueError: There are no such whole numbers.
+    """
+    low, high = scale
+    step, rest = divmod(high - low, len(words) - 1)
+    if rest:
+        raise ValueError(f"scale_words: {len(words)} words do not fall on whole numbers from {low} to {high}")
+    return {low + place * step: word for place, word in enumerate(words)}
 
 
 class Key(_Strict):

@@ -1,63 +1,47 @@
-"""The figures of a study as tables: Tables 2, 4 and 6 of the paper, agreement, and what raters do."""
+"""The figures of a study as tables: the paper's Tables 2, 4 and 6, how far people agree, and what raters do."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 from importlib.metadata import version
-from itertools import combinations
 
-from localemp.reporting.tables import NOT_AVAILABLE, Cell, Kind, Note, Row, Table, listed, not_available
+from localemp.reporting.published import Published
+from localemp.reporting.tables import Note, Table, listed
 from localemp.studies import cells
-from localemp.studies.captions import (
-    AGREEMENT,
-    FEW,
-    FIRST,
-    FLIPS,
-    LABELS,
-    MEANS,
-    ORDER,
-    PERSON,
-    POOLED,
-    PREFERENCES,
-    TOO_FEW,
-    UNREAD,
-    WITHIN,
-)
-from localemp.studies.figures import NEEDED, Figures, Opinion
+from localemp.studies.captions import AGREEMENT, FIRST, FLIPS, ORDER, UNREAD
+from localemp.studies.figures import NEEDED, Figures
 from localemp.studies.habits import PEOPLE
-from localemp.studies.sheet import comparison
+from localemp.studies.opinion_tables import correlation_tables, opinion_tables
+from localemp.studies.papers import Papers
+from localemp.studies.tabulating import Cells, key_of, part_of, tabled, units_of
 
 MANY = 20  # raters, above which a table does not name each
-FINE = 20  # width of a scale, above which one decimal is enough
-ALL = "All aspects"
-UNFINISHED = " (not finished)"
-
-_Cells = list[tuple[str, Cell]]
 
 
-def study_tables(figures: Figures, name: str = "", runs: Sequence[str] = ()) -> list[Table]:
+def study_tables(
+    figures: Figures, name: str = "", runs: Sequence[str] = (), published: Published | None = None
+) -> list[Table]:
     """All tables that the study has figures for.
 
     Args:
         figures: Of the study.
         name: Put before titles and keys, where a report has more than one study.
         runs: The runs beside which the tables stand; a note says where the study is of others.
+        published: The paper's figures, to stand beside ours; None leaves them out.
     """
-    tables: list[Table] = []
-    for opinion in figures.opinions:
-        tables += [*_preferences(figures, opinion), *_ratings(figures, opinion)]
-    tables += _agreement(figures)
-    tables += [*_people(figures), *_judges(figures)]
-    tables += [table for opinion in figures.opinions for table in _correlation(figures, opinion)]
-    beside = _beside(figures, runs)
+    papers = Papers(figures, published)
+    tables = [table for opinion in figures.opinions for table in opinion_tables(figures, opinion, papers)]
+    tables += papers.other_comparisons()
+    tables += [*_agreement(figures), *_people(figures), *_judges(figures)]
+    tables += [table for opinion in figures.opinions for table in correlation_tables(figures, opinion, papers)]
+    first = (*_beside(figures, runs), *_design(figures))
     made, keys = ((_signature(figures), "all"),), set[str]()
     return [
         replace(
             table,
-            key=_unique(f"{_key(name)}-{table.key}" if name else table.key, keys),
+            key=_unique(f"{key_of(name)}-{table.key}" if name else table.key, keys),
             title=f"{name}: {table.title}" if name else table.title,
-            notes=(*(beside if table is tables[0] else ()), *table.notes),
-            made=made,
+            notes=(*(first if table is tables[0] else ()), *table.notes),
+            made=() if all(row.published for row in table.rows) else made,
         )
         for table in tables
     ]
@@ -70,77 +54,34 @@ def _beside(figures: Figures, runs: Sequence[str]) -> list[Note]:
     return [Note(f"The study has replies of {listed(others)}: no run of that name is in this report.")]
 
 
+def _design(figures: Figures) -> list[Note]:
+    """How far people have got with what a design asks for."""
+    if (told := figures.coverage) is None:
+        return []
+    have = "all have them" if told.whole == told.items else f"{told.whole:,} have them"
+    each = f"an item has {told.fewest}" if told.fewest == told.most else f"an item has {told.fewest} to {told.most}"
+    preset = figures.study.manifest.preset
+    asking = f"Preset {preset}" if preset else "The design"
+    return [Note(f"{asking} asks for {told.annotators} people on each of the {told.items:,} items: {have}; {each}.")]
+
+
 def _signature(figures: Figures) -> str:
     study, bootstrap = figures.study.manifest, figures.bootstrap
     used = "|".join(f"{package}:{version(package)}" for package in ("localemp", *NEEDED))
     drawn = f"bootstrap:percentiles|over:dialogues|resamples:{bootstrap.resamples}|seed:{bootstrap.seed}"
-    return f"study|items:{study.items_sha256[:12]}|key:{study.key_sha256[:12]}|{drawn}|{used}"
-
-
-def _preferences(figures: Figures, opinion: Opinion) -> list[Table]:
-    tables: list[Table] = []
-    systems = {comparison(*pair): pair for pair in combinations(figures.study.systems, 2)}
-    for group in dict.fromkeys(each.comparison for each in opinion.preferences):
-        rows: list[tuple[str, _Cells]] = []
-        for each in opinion.preferences:
-            if each.comparison == group:
-                size = each.raters, each.items
-                counts = [("Win", each.win), ("Lose", each.lose), ("Tie", each.tie)]
-                found = [(head, cells.part_of(count, each.total, each.counted)) for head, count in counts]
-                found.append(("Won", cells.percent(each.share)))
-                found.append(("Over dialogues", cells.interval_in_percent(each.by_dialogue)))
-                found.append(("p", cells.probability(each.p, each.share.reason)))
-                rows.append((each.aspect if each.counted == "votes" else f"{each.aspect}, majorities", found))
-        first, second = systems[group]
-        notes = [f"Win: {first} is better; lose: {second} is. {PREFERENCES}", *([POOLED] if size[0] > 1 else [])]
-        key = f"preferences-{_key(opinion.who)}-{_key(group)}"
-        tables.append(_table(key, f"{group}: {_who(opinion, *size)}", "Aspect", rows, notes, opinion.dialogues))
-    return tables
-
-
-def _ratings(figures: Figures, opinion: Opinion) -> list[Table]:
-    if figures.study.manifest.scale is None:
-        return []
-    low, high = figures.study.manifest.scale
-    decimals = 2 if high - low <= FINE else 1
-    by_system: dict[str, _Cells] = {}
-    for mean in opinion.means:
-        replies = max(each.replies for each in opinion.means if each.system == mean.system)
-        row = by_system.setdefault(mean.system, [("Replies", cells.count(replies, "that were rated"))])
-        row.append((mean.aspect, cells.estimate(mean.mean, decimals)))
-    note = f"Means from {low} to {high}, a reply's raters averaged first, with 95 % intervals over dialogues."
-    key, who = _key(opinion.who), _who(opinion, opinion.raters, opinion.items)
-    tables = [_table(f"ratings-{key}", f"Ratings: {who}", "System", list(by_system.items()), [note], opinion.dialogues)]
-    rows: list[tuple[str, _Cells]] = [
-        (
-            f"{each.first} − {each.second}: {each.aspect}",
-            [
-                ("Dialogues", cells.count(each.dialogues, "of which both were rated")),
-                ("Difference", cells.estimate(each.difference, decimals, sign="+")),
-                ("t", cells.figure(each.t, 2, each.reason)),
-                ("p", cells.probability(each.p, each.reason)),
-                ("p Holm", cells.probability(each.p_holm, each.reason)),
-            ],
-        )
-        for each in opinion.differences
-    ]
-    if rows:
-        tests = sum(each.p is not None for each in opinion.differences)
-        over = f"; Holm's correction is over {tests} test{'s' if tests > 1 else ''}" if tests else ""
-        note = f"Paired t-tests over dialogues, two-sided{over}."
-        tables.append(_table(f"differences-{key}", f"Differences: {who}", "Systems", rows, [note], opinion.dialogues))
-    return tables
+    rated = "" if study.scale is None else f"|ratings:{study.ratings_by}"
+    return f"study|items:{study.items_sha256[:12]}|key:{study.key_sha256[:12]}{rated}|{drawn}|{used}"
 
 
 def _agreement(figures: Figures) -> list[Table]:
     if not figures.agreements:
         return []
     ab = figures.study.manifest.kind == "ab"
-    rows: list[tuple[str, _Cells]] = [
+    rows: list[tuple[str, Cells]] = [
         (
-            _part(each.aspect, each.group),
+            part_of(each.aspect, each.group),
             [
-                (_units(figures), cells.count(each.units, "answered by two raters or more")),
+                (units_of(figures), cells.count(each.units, "answered by two raters or more")),
                 ("Raters", cells.span(*each.raters)),
                 ("Alpha", cells.estimate(each.alpha)),
                 ("Kappa", cells.estimate(each.kappa)),
@@ -153,10 +94,10 @@ def _agreement(figures: Figures) -> list[Table]:
     notes = [AGREEMENT, *([ORDER] if ab else [])]
     fewer = [each for each in figures.agreements if each.kappa_units < each.units]
     if fewer:
-        told = listed(f"{_part(each.aspect, each.group)}: {each.kappa_units:,} of {each.units:,}" for each in fewer)
+        told = listed(f"{part_of(each.aspect, each.group)}: {each.kappa_units:,} of {each.units:,}" for each in fewer)
         notes.append(f"Kappa is of what has the usual number of raters ({told}).")
     dialogues = min(each.dialogues for each in figures.agreements)
-    return [_table("agreement", "How far people agree", "Aspect", rows, notes, dialogues)]
+    return [tabled("agreement", "How far people agree", "Aspect", rows, notes, dialogues)]
 
 
 def _people(figures: Figures) -> list[Table]:
@@ -166,9 +107,9 @@ def _people(figures: Figures) -> list[Table]:
     saw = sum(each.checked is not None for each in people)
     named = {each.rater for each in people if each.kind == "person"}
     ab = figures.study.manifest.kind == "ab"
-    rows: list[tuple[str, _Cells]] = []
+    rows: list[tuple[str, Cells]] = []
     for each in shown:
-        row: _Cells = [("Answers", cells.count(each.answers))]
+        row: Cells = [("Answers", cells.count(each.answers))]
         row += [("Ties", cells.ties(each)), ("First shown", cells.percent(each.first))] if ab else []
         row += [("Checks missed", cells.checks(each))] if saw else []
         rows.append((f"{each.rater} (imported)" if each.kind == "import" and each.rater in named else each.rater, row))
@@ -180,17 +121,17 @@ def _people(figures: Figures) -> list[Table]:
         notes.append(f"{missed}{names}. Answers to attention checks count in no figure.")
     if len(shown) < len(people):
         notes.append(f"`localemp study report --json` has all raters, of whom {len(people) - len(shown)} are not here.")
-    return [_table("raters", "What raters do", "Rater", rows, notes)] if rows else []
+    return [tabled("raters", "What raters do", "Rater", rows, notes)] if rows else []
 
 
 def _judges(figures: Figures) -> list[Table]:
     habits = {each.rater: each for each in figures.habits if each.kind == "judge"}
     ab = figures.study.manifest.kind == "ab"
-    rows: list[tuple[str, _Cells]] = []
+    rows: list[tuple[str, Cells]] = []
     for opinion in figures.opinions:
         if (judge := opinion.judge) is None:
             continue
-        row: _Cells = [
+        row: Cells = [
             ("Answers", cells.count(judge.answers, "to every question, in every order, every time")),
             ("Unread", cells.share(judge.unparsable, judge.answers)),
             ("Votes", cells.count(judge.votes, f"{judge.missing:,} missing")),
@@ -208,77 +149,7 @@ def _judges(figures: Figures) -> list[Table]:
         if each.unfinished
     ]
     notes = [*lacking, UNREAD, *([FLIPS] if ab else [])]
-    return [_table("judges", "What judges do", "Judge", rows, notes)] if rows else []
-
-
-def _correlation(figures: Figures, opinion: Opinion) -> list[Table]:
-    if not opinion.correlations:
-        return []
-    ab = figures.study.manifest.kind == "ab"
-    rows: list[tuple[str, _Cells]] = [
-        (
-            _part(each.aspect, each.group),
-            [
-                (_units(figures), cells.count(each.units, "answered by people and judge")),
-                ("Spearman", cells.estimate(each.spearman)),
-                ("Tau-b", cells.estimate(each.tau_b)),
-                ("Person's Spearman", cells.ceiling(each.person_spearman)),
-                ("Person's tau-b", cells.ceiling(each.person_tau_b)),
-            ],
-        )
-        for each in opinion.correlations
-    ]
-    notes = [LABELS if ab else MEANS, PERSON]
-    if any(each.group for each in opinion.correlations):
-        notes.append(WITHIN.format(part="comparison" if ab else "system"))
-    title = f"{opinion.who} and people{UNFINISHED if opinion.unfinished else ''}"
-    dialogues = min(each.dialogues for each in opinion.correlations)
-    return [_table(f"correlation-{_key(opinion.who)}", title, "Aspect", rows, notes, dialogues, "correlation")]
-
-
-def _table(
-    key: str,
-    title: str,
-    head: str,
-    rows: Sequence[tuple[str, _Cells]],
-    notes: Sequence[str],
-    dialogues: int = FEW,
-    kind: Kind = "people",
-) -> Table:
-    """A table; one with intervals over few dialogues says so."""
-    reasons: dict[str, dict[str, list[str]]] = {}
-    for name, row in rows:
-        for column, cell in row:
-            if cell.text.endswith(NOT_AVAILABLE):
-                reasons.setdefault(cell.about, {}).setdefault(column, []).append(name)
-    why = not_available(reasons, [name for name, _ in rows])
-    is_few = dialogues < FEW and any(cell.interval for _, row in rows for _, cell in row)
-    return Table(
-        key,
-        kind,
-        title,
-        head,
-        tuple(column for column, _ in rows[0][1]),
-        tuple(Row(name, tuple(cell for _, cell in row)) for name, row in rows),
-        (*why, *map(Note, [*notes, *([TOO_FEW] if is_few else [])])),
-    )
-
-
-def _part(aspect: str | None, group: str | None) -> str:
-    return f"{aspect or ALL}, {group}" if group else aspect or ALL
-
-
-def _units(figures: Figures) -> str:
-    return "Items" if figures.study.manifest.kind == "ab" else "Replies"
-
-
-def _who(opinion: Opinion, raters: int, items: int) -> str:
-    who = opinion.who if opinion.judge else f"{raters:,} {'person' if raters == 1 else 'people'}"
-    return f"{who}, {items:,} item{'' if items == 1 else 's'}{UNFINISHED if opinion.unfinished else ''}"
-
-
-def _key(name: str) -> str:
-    return re.sub(r"[^\w]+", "-", name.casefold()).strip("-")
+    return [tabled("judges", "What judges do", "Judge", rows, notes)] if rows else []
 
 
 def _unique(key: str, taken: set[str]) -> str:

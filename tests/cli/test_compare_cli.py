@@ -1,10 +1,12 @@
 """`localemp compare` on small runs."""
 
 import json
+import sys
 
 import pytest
 from tiny_roberta import LAYER, save_tiny_roberta
 
+from localemp.cli.main import cli
 from localemp.dialogue import Dialogue, Message
 from localemp.engines.base import Completion
 from localemp.runs import Run, response_record
@@ -54,6 +56,9 @@ def test_two_runs_are_compared_on_what_both_answered(localemp, two):
         "n/a: Acc: one: nothing names the emotion (two-stage runs that ask for it do, and some files)",
         "p: approximate randomisation, two-sided, 100 samples, seed 0; Holm: over 4 p-values",
         "intervals: paired bootstrap, the same samples; jackknife: Dist-1, Dist-2",
+        "paired t-tests over the dialogues, B - A, two-sided, not corrected: none",
+        "   B-2: n/a: the difference is the same for every dialogue",
+        "   Dist-1, Dist-2, B-4: n/a: a single reply has no value",
         "Where they differ most by chrF (it puts dialogues in order, and judges none):",
     ):
         assert line in [shown.rstrip() for shown in done.stdout.splitlines()]
@@ -79,6 +84,32 @@ def test_json_has_everything_and_the_same_seed_gives_the_same(localemp, two):
     assert len(told["dialogues"]["differ_most"]) == 5
     assert json.loads(localemp(*command).stdout) == told
     assert json.loads(localemp(*command, "--seed", 3).stdout)["seed"] == 3
+
+
+def test_a_t_test_is_told_with_what_it_is_of_and_where_it_is_in_doubt(localemp, made):
+    """What B gains in words of the reference: 1 of 40 dialogues."""
+    replies = {f"d{n}": "What is it?" for n in range(40)}
+    runs = (made("one", replies), made("two", replies | {"d0": "What happened?"}))
+    done = localemp("compare", *runs, "--no-bertscore", "--show", 0, *QUICK)
+    shown = [line.rstrip() for line in done.stdout.splitlines()]
+    # 39 differences are 0: whatever the last one is, t is 1.
+    assert "paired t-tests over the dialogues, B - A, two-sided, not corrected: B-2 t 1.00, p 0.323" in shown
+    assert "   B-2: of single replies, whose mean the value above is not" in shown
+    assert "   B-2: in doubt: more than half of the differences are 0" in shown
+    assert any(line.startswith("   B-2: in doubt: too few for differences as skewed as these") for line in shown)
+
+
+def test_without_scipy_a_t_test_says_what_to_install(made, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, "scipy", None)  # as if it were not installed
+    runs = (
+        made("one", {"a": "Oh.", "b": "What?", "c": "No."}),
+        made("two", {"a": "What?", "b": "What happened?", "c": ""}),
+    )
+    cli(["compare", *runs, "--no-bertscore", "--show", "0", "--samples", "100"], standalone_mode=False)
+    shown = capsys.readouterr().out
+    assert "   B-2: n/a: a t-test needs scipy: pip install 'localemp[study]'" in shown
+    assert "B-4" in shown
 
 
 def test_verbose_shows_second_columns_and_signatures(localemp, two):

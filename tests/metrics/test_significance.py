@@ -175,6 +175,17 @@ def test_a_clear_difference_has_a_small_p_and_an_interval_on_its_side():
     assert distinct.as_dict()["signature"]["items"] == 60
 
 
+def test_single_replies_have_a_paired_t_test_and_sets_have_none():
+    # Words fewer: 1, 2 and 3; mean 2, standard deviation 1.
+    a = replies("a", ["we are here", "so are we now", "that is the way it is"])
+    b = replies("b", ["oh no", "so be", "no no no"])
+    length, distinct = compare(a, b, [Length(), Distinct(1)], 100)
+    assert length.t_test.t == pytest.approx(-2 * 3**0.5)
+    assert length.t_test.p == pytest.approx(1 - 12**0.5 / 14**0.5)
+    assert length.as_dict()["t_test"]["pairs"] == 3
+    assert (distinct.t_test, distinct.as_dict()["t_test"]) == (None, None)
+
+
 def test_the_same_seed_gives_the_same_whatever_the_order_and_the_other_metrics():
     generator = np.random.default_rng(5)
     said = [" ".join(generator.choice(list("abcdefgh"), generator.integers(1, 9))) for _ in range(100)]

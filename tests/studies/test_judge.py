@@ -255,7 +255,7 @@ async def test_the_plan_holds_the_longest_prompt(tmp_path):
     [
         (("{about}", "it"), ["ab", "{about}"]),
         (("constrained = true", "tone = 1"), ["constrained", "missing key"]),
-        (("{low_words}", "{lowest}"), ["rating", "{low_words}"]),
+        (("{words}", "{lowest}"), ["rating", "{lowest}"]),
     ],
 )
 def test_a_broken_prompt_file_is_an_error_by_name(tmp_path, change, names):

@@ -11,8 +11,10 @@ from simulated import VALUES, Raters, as_votes, judged, sheet
 from small_study import small_study
 
 from localemp.errors import LocalempError, RunError, UnknownNameError
+from localemp.metrics.pairing import ONE_DIALOGUE
 from localemp.metrics.replies import Replies
 from localemp.metrics.replies import Reply as Said
+from localemp.metrics.ttest import SAME
 from localemp.studies.agreement import CONSTANT, NO_TWO, agreement, alpha_of
 from localemp.studies.answers import Answers
 from localemp.studies.asked import load_asked
@@ -21,9 +23,9 @@ from localemp.studies.correlation import correlations, kendall_of, spearman_of
 from localemp.studies.create import create_study
 from localemp.studies.figures import figures_of
 from localemp.studies.habits import habits, together
-from localemp.studies.intervals import NO_VALUE, ONE_DIALOGUE, Bootstrap
+from localemp.studies.intervals import NO_VALUE, Bootstrap
 from localemp.studies.preferences import NO_VOTE, ONLY_TIES, preferences
-from localemp.studies.ratings import NO_RATING, SAME, differences, means
+from localemp.studies.ratings import NO_RATING, NOT_BOTH, differences, means
 from localemp.studies.sheet import Sheet
 from localemp.studies.study import Item, Key, Reply, Study
 from localemp.studies.votes import Vote
@@ -69,7 +71,7 @@ def test_intervals_of_rated_systems_hold_their_means_and_the_difference():
         found["mean"].append(means(rated, ["Empathy"], ["a", "b"], FAST)[1].mean.interval)
         (difference,) = differences(rated, ["Empathy"], ["a", "b"], FAST)
         found["difference"].append(difference.difference.interval)
-        found["p"].append(difference.p)
+        found["p"].append(difference.t_test.p)
     assert 0.91 <= held(found["mean"], 3.4) <= 0.99
     assert 0.91 <= held(found["difference"], -0.4) <= 0.99
     assert np.mean(np.array(found["p"]) < 0.05) > 0.4
@@ -124,6 +126,12 @@ def test_votes_and_majorities_by_hand():
     assert votes.share.interval == pytest.approx((0.3195, 0.8067), abs=1e-4)  # Wilson's formula by hand
     assert majorities.p == pytest.approx(10 / 16)  # 2 x (1 + 4) / 2^4
     assert votes.p == pytest.approx(2 * (1 + 12 + 66 + 220 + 495 + 792) / 2**12)
+    # The t-test is over items: wins less losses among the votes on each, of which the last has one.
+    means = np.array([1 / 3, 2 / 3, -1, 0, 1 / 3, 1])
+    assert votes.t_test.t == pytest.approx(means.mean() / (means.std(ddof=1) / 6**0.5))
+    choices = np.array([1, 1, -1, 0, 0, 1])  # mean 1/3, sum of squares 4 - 6/9, over 5 and 6: 1/9
+    assert (majorities.t_test.t, majorities.t_test.pairs) == (pytest.approx(1), 6)
+    assert majorities.t_test.t == pytest.approx(choices.mean() / (choices.std(ddof=1) / 6**0.5))
 
 
 def test_ratings_by_hand():
@@ -134,9 +142,10 @@ def test_ratings_by_hand():
     assert (of_a.mean.value, of_b.mean.value, of_a.replies) == (2.75, 4.125, 4)
     (found,) = differences(rated, ["Empathy"], ["a", "b"], FAST)
     test = ttest_rel([2, 2, 3, 4], [4, 3, 4.5, 5])
-    assert (found.difference.value, found.t, found.p) == pytest.approx((-1.375, test.statistic, test.pvalue))
-    assert found.t == pytest.approx(-1.375 / (np.std([2, 1, 1.5, 1], ddof=1) / 2))
-    assert found.p_holm == found.p
+    told = (found.difference.value, found.t_test.t, found.t_test.p)
+    assert told == pytest.approx((-1.375, test.statistic, test.pvalue))
+    assert found.t_test.t == pytest.approx(-1.375 / (np.std([2, 1, 1.5, 1], ddof=1) / 2))
+    assert found.p_holm == found.t_test.p
 
 
 def test_holms_correction_is_over_all_pairs_and_aspects():
@@ -150,8 +159,8 @@ def test_holms_correction_is_over_all_pairs_and_aspects():
     )
     found = differences(rated, ["Empathy", "Fluency"], list("abc"), FAST)
     assert len(found) == 6
-    smallest = min(found, key=lambda each: each.p)
-    assert smallest.p_holm == pytest.approx(min(1, 6 * smallest.p))
+    smallest = min(found, key=lambda each: each.t_test.p)
+    assert smallest.p_holm == pytest.approx(min(1, 6 * smallest.t_test.p))
 
 
 def test_agreement_by_hand():
@@ -228,14 +237,14 @@ def test_nothing_is_said_where_there_is_nothing_to_say():
 def test_ratings_without_spread_have_no_test():
     same = joined(sheet([[1, 2, 3]], group="a", ab=False), sheet([[2, 3, 4]], group="b", ab=False))
     (found,) = differences(same, ["Empathy"], ["a", "b"], FAST)
-    assert (found.difference.value, found.p, found.reason) == (-1.0, None, SAME)
+    assert (found.difference.value, found.t_test.p, found.t_test.reason) == (-1.0, None, SAME)
     assert found.difference.interval == (-1.0, -1.0)
     (one,) = differences(same.only(), ["Empathy"], ["a", "c"], FAST)
-    assert one.reason == "no dialogue of which both were rated"
+    assert one.t_test.reason == NOT_BOTH
     assert means(same, ["Empathy"], ["c"], FAST)[0].mean.reason == NO_RATING
     alone = joined(sheet([[1]], group="a", ab=False), sheet([[2]], group="b", ab=False))
     (found,) = differences(alone, ["Empathy"], ["a", "b"], FAST)
-    assert (found.reason, found.difference.reason) == (ONE_DIALOGUE, ONE_DIALOGUE)
+    assert (found.t_test.reason, found.difference.reason) == (ONE_DIALOGUE, ONE_DIALOGUE)
 
 
 def test_correlation_with_a_constant_or_absent_side_says_which():

@@ -20,7 +20,11 @@ import uvicorn
 from playwright.sync_api import Page, expect
 from small_study import ASPECTS, small_study
 
+from localemp.metrics.replies import Replies
+from localemp.metrics.replies import Reply as Said
 from localemp.studies.answers import Answers
+from localemp.studies.asked import load_asked
+from localemp.studies.create import create_study
 from localemp.studies.study import ANSWERS, JUDGES, Item, Key, Reply, Study
 from localemp.studies.votes import Vote
 from localemp.studies.web import StudyApp
@@ -171,6 +175,39 @@ def test_ratings_are_given_by_touch_on_a_narrow_screen(visit: Visit, tmp_path: P
         assert page.evaluate(small) == 0
         page.get_by_role("button", name="Next").tap()
         at(page, 2)
+
+
+def test_a_preset_shows_the_papers_words_and_the_owner_how_many_have_rated(visit: Visit, tmp_path: Path) -> None:
+    said = {name: tuple(Said(f"d{n}", f"{name} {n}.", turns=(f"Hi {n}.",)) for n in range(2)) for name in "abc"}
+    systems = [Replies(name, replies) for name, replies in said.items()]
+    study, _ = create_study(tmp_path / "study", systems, "rating", load_asked(), preset="paper", sample=2)
+    with Server(study) as server:
+        token = server.answers.add_rater("owner", "owner")
+        page = visit(server.url, viewport={"width": 400, "height": 640})
+        page.get_by_label("Name").fill("anna")
+        page.get_by_role("button", name="Begin").click()
+        expect(page.locator("#aspects dd")).to_contain_text(["Whether the response shows an understanding"])
+        page.keyboard.press("Enter")
+        at(page, 1, of=2)
+        words = page.get_by_text("1: not at all, 3: OK, 5: very good")
+        third = page.get_by_role("article", name="Reply 3")
+        for name in ("1 ?, not at all", "2", "3 ?, OK", "4", "5 ?, very good"):
+            expect(third.get_by_role("radio", name=re.compile(f"^{name}$"))).to_have_count(4)
+        for _ in range(12):  # three replies by four aspects; the last is far below the words
+            page.keyboard.press("4")
+        kept(page)
+        last = third.get_by_role("group", name="Fluency")
+        last.scroll_into_view_if_needed()
+        for seen in (words, last):
+            expect(seen).to_be_in_viewport(ratio=1)
+        page.goto(f"{server.url}/o/{token}")
+        expect(page.locator("#planned")).to_have_text("3 people are to rate each item; 0 of 2 items have so many.")
+        for who in ("ben", "cleo"):
+            asked = [(item.id, reply.key) for item in study.items for reply in item.replies]
+            aspects = [aspect.name for aspect in study.manifest.aspects]
+            server.answers.put_all([Vote(who, item, name, 2, reply) for item, reply in asked for name in aspects])
+        page.reload()
+        expect(page.locator("#planned")).to_have_text("3 people are to rate each item; 1 of 2 items have so many.")
 
 
 def scaled(folder: Path, low: int, high: int) -> Study:

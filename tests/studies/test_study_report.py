@@ -79,6 +79,7 @@ def test_the_same_tables_are_in_localemp_report(localemp, study, tmp_path):
     assert keys == {
         "preferences-people-plain-vs-twostage",
         "preferences-tiny-plain-vs-twostage",
+        "paper-4",
         "agreement",
         "raters",
         "judges",

@@ -19,7 +19,10 @@ _PATH = click.Path(path_type=Path)
 @click.option("--items", type=_PATH, help="JSON lines in place of runs: id, turns, replies (system: text).")
 @click.option("--kind", type=click.Choice(["ab", "rating"]), default="ab", show_default=True,
               help="Choose the better of two replies, or give each reply a number.")  # fmt: skip
-@click.option("--sample", type=click.IntRange(min=1), default=100, show_default=True, help="Dialogues to draw.")
+@click.option(
+    "--preset", metavar="NAME", help="A design: `paper` is that of the paper's own studies (docs/studies.md)."
+)
+@click.option("--sample", type=click.IntRange(min=1), show_default="100", help="Dialogues to draw.")
 @click.option(
     "--seed", default=0, show_default=True, help="Of the sample: the same seed draws the same dialogues, blinded anew."
 )
@@ -31,7 +34,8 @@ def create(
     runs: tuple[Path, ...],
     items: Path | None,
     kind: "Kind",
-    sample: int,
+    preset: str | None,
+    sample: int | None,
     seed: int,
     checks: int,
     aspects: Path | None,
@@ -52,14 +56,18 @@ def create(
             "name runs or --items FILE, one of them", "localemp study create runs/a runs/b --out studies/mine"
         )
     systems = replies_of_items(items) if items else [replies_of_run(run) for run in runs]
+    asked = load_asked(aspects, kind)
     study, notes = create_study(
-        out, systems, kind, load_asked(aspects, kind), sample=sample, seed=seed, checks=checks, title=title
+        out, systems, kind, asked, preset=preset, sample=sample, seed=seed, checks=checks, title=title
     )
     replies = sum(len(item.replies) for item in study.items)
     names = ", ".join(aspect.name for aspect in study.manifest.aspects)
     rated = count(len(study.items) - len(study.key.checks), "item")
     checked = f" and {count(len(study.key.checks), 'attention check')}" if study.key.checks else ""
     click.echo(f"{rated}{checked}, {count(replies, 'reply', 'replies')}, seed {seed}; asked: {for_terminal(names)}")
+    if people := study.manifest.annotators:
+        by = f", ratings by {study.manifest.ratings_by}" if kind == "rating" else ""
+        click.echo(f"preset {for_terminal(study.manifest.preset)}: {count(people, 'annotator')}{by}")
     for note in notes:
         click.echo(f"note: {one_line(note)}", err=True)
     click.echo(f"study: {out}")

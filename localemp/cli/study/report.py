@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from localemp.cli.study.opened import opened
-from localemp.cli.tables import print_table, table_options, write_tables
+from localemp.cli.tables import print_table, published_of, published_option, table_options, write_tables
 
 # Control characters that JSON may hold as they are, and terminals obey.
 _ESCAPED = {code: f"\\u{code:04x}" for code in range(0x7F, 0xA0)}
@@ -25,6 +25,7 @@ _ESCAPED = {code: f"\\u{code:04x}" for code in range(0x7F, 0xA0)}
     help="Samples of dialogues for each interval.",
 )
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of these samples.")
+@published_option
 @click.option("--drop-failed", is_flag=True, help="Leave out people who missed half of the attention checks or more.")
 def report(
     study: Path,
@@ -35,6 +36,7 @@ def report(
     judges: tuple[str, ...],
     resamples: int,
     seed: int,
+    published: str | None,
     drop_failed: bool,
 ) -> None:
     """Say what people and judges think of the systems, how far people agree, and how far a judge agrees with them.
@@ -46,11 +48,12 @@ def report(
     from localemp.studies.intervals import Bootstrap
     from localemp.studies.tables import study_tables
 
+    known = published_of(published)
     figures = figures_of(opened(study), Bootstrap(resamples, seed), judges, drop_failed)
     if as_json:
         click.echo(json.dumps(figures.as_dict(), indent=2, ensure_ascii=False, allow_nan=False).translate(_ESCAPED))
         return
-    tables = study_tables(figures)
+    tables = study_tables(figures, published=known)
     write_tables(tables, markdown, latex, csv)
     if not (markdown or latex or csv):
         for table in tables:

@@ -3,6 +3,7 @@
 import shlex
 import socket
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -10,12 +11,21 @@ from localemp.cli.study.opened import opened
 from localemp.cli.words import count
 from localemp.utils.text import one_line
 
+if TYPE_CHECKING:
+    from localemp.studies.answers import Answers
+    from localemp.studies.study import Study
+
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 @click.command()
 @click.argument("study", type=click.Path(path_type=Path))
-@click.option("--raters", metavar="ANNA,BEN,...", help="Make a link for each of them who has none.")
+@click.option(
+    "--raters",
+    metavar="ANNA,BEN,...",
+    help="Make a link for each of them who has none. Without it, a study of a preset that has no rater yet gets as "
+    "many as it asks for.",
+)
 @click.option("--new-link", "anew", multiple=True, metavar="NAME",
               help="A fresh link for a rater, or for `owner`, which ends the old one; may be repeated.")  # fmt: skip
 @click.option("--open-signup", is_flag=True, help="Let everybody who reaches the page become a rater by giving a name.")
@@ -64,7 +74,7 @@ def serve(
     try:
         with listening(host, port) as listener:
             # Only now: a link that was made and not shown cannot be had again.
-            links = answers.make_links(raters.split(",") if raters is not None else [], anew)
+            links = answers.make_links(_named(raters, rated, answers), anew)
             click.echo(
                 f"{one_line(rated.manifest.title)}: {count(len(rated.items), 'item')}, answers in {study / ANSWERS}\n"
             )
@@ -78,6 +88,14 @@ def serve(
             serve_on(listener, app.app, ready)
     finally:
         answers.close()
+
+
+def _named(raters: str | None, study: "Study", answers: "Answers") -> list[str]:
+    """Who gets a link: those who are named, else as many as the study's design asks for, if nobody has come yet."""
+    if raters is not None:
+        return raters.split(",")
+    planned = 0 if answers.progress() or answers.votes() else study.manifest.annotators or 0
+    return [f"annotator-{number}" for number in range(1, planned + 1)]
 
 
 def _url_of(host: str, port: int) -> str:

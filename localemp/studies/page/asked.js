@@ -26,5 +26,11 @@ export function choices(one) {
   return numbers.map((value) => ({ value, label: `${value}`, key: `${value}` }));
 }
 
+/** What ratings mean: words stand for the lowest, the highest, and ratings between them that are equally far apart. */
+export function wordsOf({ scale: [low, high], scale_words }) {
+  const words = scale_words ?? ["lowest", "highest"];
+  return new Map(words.map((word, i) => [low + (i * (high - low)) / (words.length - 1), word]));
+}
+
 /** Whether ratings are typed into fields: those that are not all one digit have no key, and soon are too many. */
 export const isTyped = () => Boolean(here.study.scale) && (here.study.scale[0] < 0 || here.study.scale[1] > 9);

@@ -1,6 +1,6 @@
 // One item: the conversation, its replies, and what is asked of them, by mouse, keyboard or touch.
 
-import { choices, here, idOf, isTyped, item, items, questionsOf } from "./asked.js";
+import { choices, here, idOf, isTyped, item, items, questionsOf, wordsOf } from "./asked.js";
 import { $, hidden, make, ownDirection } from "./elements.js";
 import { changed, choose, isFailing, isUnkept, said } from "./keeping.js";
 
@@ -55,9 +55,7 @@ function rated(one) {
 }
 
 function scaleWords() {
-  const [low, high] = here.study.scale;
-  const [least, most] = here.study.scale_words ?? ["lowest", "highest"];
-  const words = `${low}: ${least}, ${high}: ${most}`;
+  const words = [...wordsOf(here.study)].map(([rating, word]) => `${rating}: ${word}`).join(", ");
   return make("p", "words", isTyped() ? `Whole numbers. ${words}` : words);
 }
 
@@ -77,15 +75,15 @@ function fieldset(one, question, number) {
 }
 
 function radio(question, number, { value, label, key }) {
-  const { scale, scale_words } = here.study;
+  const { scale } = here.study;
   const input = make("input");
   Object.assign(input, { type: "radio", name: `question-${number}`, value, checked: said.get(idOf(question)) === value });
   input.addEventListener("change", () => {
     chooseNow(question, value);
     if (!byKey) advance(false, number);
   });
-  const words = scale?.includes(value) && scale_words;
-  const meaning = words ? [make("span", "unseen", `, ${words[scale.indexOf(value)]}`)] : [];
+  const word = scale && wordsOf(here.study).get(value);
+  const meaning = word ? [make("span", "unseen", `, ${word}`)] : [];
   const hint = scale ? [] : [hidden(make("kbd", "", key))];
   return make("label", "", input, make("span", "", label, ...meaning), ...hint);
 }

@@ -14,13 +14,18 @@ async function load() {
   setTimeout(load, EVERY);
 }
 
-function show({ title, items, checks, raters, agreement, few, imported, judges }) {
+function show({ title, items, checks, raters, coverage, agreement, few, imported, judges }) {
   $("#progress").hidden = false;
   $("h1").textContent = title;
   $("#none").hidden = raters.length > 0;
   $("#raters").hidden = !raters.length;
   $("#raters tbody").replaceChildren(...raters.map((rater) => raterRow(rater, items, checks)));
   $(".checks").hidden = !checks;
+  $("#planned").hidden = !coverage;
+  if (coverage) {
+    const { annotators, items: rated, whole } = coverage;
+    $("#planned").textContent = `${annotators} people are to rate each item; ${whole} of ${rated} items have so many.`;
+  }
   $("#agreement tbody").replaceChildren(...agreement.map((each) => agreementRow(each, few)));
   const answers = (many) => `${many} answer${many === 1 ? "" : "s"}`;
   const files = Object.entries(imported).map(([name, many]) => `${name} (${answers(many)})`);
@@ -32,7 +37,8 @@ function show({ title, items, checks, raters, agreement, few, imported, judges }
 function raterRow({ name, done, last, missed, checked }, items, checks) {
   const bar = Object.assign(make("progress"), { max: items, value: done });
   bar.setAttribute("aria-label", `${done} of ${items} items`);
-  const when = last ? new Date(last).toLocaleString("en-GB", { dateStyle: "medium", timeStyle: "short" }) : "not begun";
+  const at = new Date(last).toLocaleString("en-GB", { dateStyle: "medium", timeStyle: "short" });
+  const when = last ? at.replace(/ (?!\d\d:)/g, "\u00a0") : "not begun"; // a line breaks before the time alone
   return make("tr", "", head(name), make("td", "bar", bar), make("td", "number", `${done} of ${items}`),
     ...(checks ? [make("td", "number", checked ? `${missed} of ${checked}` : "–")] : []), make("td", "", when));
 }
