@@ -119,7 +119,7 @@ def test_broken_weights_are_not_used_and_pull_repairs_them(profile, damage, said
     assert resolve(profile, fetch=False).digest == whole.digest
 
 
-def test_files_that_the_profile_does_not_mean_are_not_used_even_with_a_manifest_of_their_own(profile):
+def test_a_manifest_of_other_files_than_the_profile_means_is_not_believed(profile):
     whole = resolve(profile)
     (whole.folder / "config.json").write_bytes(b'{"model_type": "other"}')
     write_manifest(whole.folder, json.loads((whole.folder / "weights.json").read_text())["origin"])

@@ -78,7 +78,7 @@ def test_events_that_differ_only_in_what_is_cut_are_inferred_once(tmp_path: Path
     assert unloaded.infer(["quite another|b", "long|b"], ["xReact"]) == [third, answers[0]]
 
 
-def test_another_name_for_the_same_weights_is_the_same_comet_and_other_beams_are_not(tmp_path: Path):
+def test_the_same_weights_by_another_name_are_one_comet_and_other_beams_are_not(tmp_path: Path):
     comet = Scripted()
     source(tmp_path / "c", comet, beams=5).infer(["a"], ["xReact"])
     source(tmp_path / "c", comet, beams=5, comet="other").infer(["a"], ["xReact"])
