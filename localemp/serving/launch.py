@@ -174,7 +174,7 @@ _DOING = [
     for pattern, words in (
         (r"Resolved architecture", "starting the engine"),
         (r"Starting to load model", "loading the weights"),
-        (r"checkpoint shards:.*?(\d+)/(\d+)", "loading the weights, {} of {} files"),
+        (r"checkpoint shards:[^\n]{0,100}?(\d{1,5})/(\d{1,5})", "loading the weights, {} of {} files"),
         (r"(?:Model loading|Loading weights) took", "making room for the KV cache"),
         (r"for vLLM's torch\.compile|Dynamo bytecode|Compiling a graph", "compiling"),
         (r"torch\.compile took", "making room for the KV cache"),
