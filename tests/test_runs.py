@@ -10,6 +10,7 @@ import tracemalloc
 from pathlib import Path
 
 import pytest
+from read_only import only_read, open_folder
 
 from localemp.dialogue import Dialogue, Message
 from localemp.engines.base import Completion
@@ -250,6 +251,18 @@ def test_a_place_that_cannot_be_written_is_an_error(tmp_path):
     for folder in (tmp_path / "file", tmp_path / "file" / "run"):
         with pytest.raises(RunError, match="cannot be written: a file is in its place"):
             Run.open(folder, SETTINGS)
+
+
+def test_a_run_that_may_only_be_read_is_an_error_and_can_be_shown():
+    with open_folder() as folder:
+        with Run.open(folder / "run", SETTINGS) as run:
+            run.append(response_record(response("a")))
+        with only_read(folder):
+            for place in ("run", "new"):
+                with pytest.raises(RunError, match="cannot be written: Permission denied"):
+                    Run.open(folder / place, SETTINGS)
+            assert [record["id"] for record in read_records(folder / "run")] == ["a"]
+            assert count_lines(folder / "run") == (1, 0)
 
 
 def test_a_full_disk_ends_with_an_error_and_whole_lines(tmp_path):

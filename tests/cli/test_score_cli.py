@@ -110,7 +110,7 @@ def test_bad_input(localemp, run, words, said):
 
 
 def test_a_run_that_cannot_be_written_is_scored_all_the_same(localemp, run, tmp_path):
-    (tmp_path / run("a", ["Oh no."]) / ".scores.json.new").mkdir()
+    (tmp_path / run("a", ["Oh no."]) / "scores.json").mkdir()
     done = localemp("score", "a", "--no-bertscore")
     assert done.returncode == 0, done.stderr
     assert "the scores of a are not kept" in done.stdout
