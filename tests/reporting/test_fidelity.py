@@ -9,8 +9,10 @@ from conftest import REPOSITORY
 from localemp.data.sources import data_hash, load_dialogues
 from localemp.imports.reading import read_import
 from localemp.metrics.scoring import on_common, score_all
+from localemp.metrics.ttest import paired_t
 from localemp.paths import cache_dir
 from localemp.reporting.published import read_published
+from localemp.studies.asked import load_asked
 
 VERDICTS = {"reproduced", "near", "not possible"}
 PAPER = read_published()
@@ -173,6 +175,30 @@ def test_every_figure_of_table_4_is_a_number_of_300_votes():
             value(4, row, win) + value(4, row, lose) <= 100
             for win, lose in zip(table.columns[::2], table.columns[1::2], strict=True)
         )
+
+
+def test_the_t_tests_of_table_4_hold_for_all_but_similar_exemplars():
+    ps = {}
+    for row in PAPER.table_of(4).names:
+        for aspect in ("Empathy", "Coherence", "Informativity"):
+            win, lose = (round(value(4, row, f"{aspect} {end}") * 3) for end in ("win", "lose"))
+            ps[row, aspect] = paired_t([1] * win + [-1] * lose + [0] * (300 - win - lose)).p
+    without = {key: p for key, p in ps.items() if p >= 0.01}
+    assert {row for row, _ in without} == {"+ SS ICL vs. ChatGPT"}
+    (row,) = (row for row in ROWS if row[0] == "t-tests of Table 4")
+    assert row[1:4] == ["24 of 24 with p < 0.01", f"{24 - len(without)} of 24 with p < 0.01", "near"]
+    told = "{:.2f}, {:.2f} and {:.2f}".format(*without.values())
+    assert row[4].endswith(f"+ SS ICL has p {told}")
+    studies = " ".join((REPOSITORY / "docs" / "studies.md").read_text("utf-8").split())
+    assert f"p is {told} there" in studies and "holds for 21 of its 24" in studies
+
+
+def test_the_design_of_the_human_evaluation_is_that_of_the_preset():
+    asked = load_asked()
+    design = asked.design("paper")
+    low, high = asked.scale
+    (row,) = (row for row in ROWS if row[0].startswith("4.3: the design"))
+    assert row[1] == row[2] == f"{design.sample} dialogues, {design.annotators} annotators, {low} to {high}"
 
 
 def test_repeated_rows_of_the_paper_are_equal():
