@@ -204,7 +204,11 @@ def _print_table(found: "Sequence[Comparison]", items: int, samples: int, seed: 
 def _print_t_tests(found: "Sequence[Comparison]") -> None:
     """The paper's own test, for metrics of single replies, and where it is not to be trusted."""
     tests = {one.name: one.t_test for one in found if one.t_test}
-    tested = [f"{name} t {each.t:.2f}, p {each.p:.3f}" for name, each in tests.items() if each.t is not None]
+    tested = [
+        f"{name} t {each.t:.2f}, p {'<0.001' if each.p < 0.001 else f'{each.p:.3f}'}"
+        for name, each in tests.items()
+        if each.t is not None and each.p is not None
+    ]
     click.echo(f"paired t-tests over the dialogues, B - A, two-sided, not corrected: {'; '.join(tested) or 'none'}")
     told: dict[str, list[str]] = {}
     for one in found:

@@ -1,12 +1,12 @@
 """`localemp compare` on small runs."""
 
 import json
+import subprocess
 import sys
 
 import pytest
 from tiny_roberta import LAYER, save_tiny_roberta
 
-from localemp.cli.main import cli
 from localemp.dialogue import Dialogue, Message
 from localemp.engines.base import Completion
 from localemp.runs import Run, response_record
@@ -99,17 +99,14 @@ def test_a_t_test_is_told_with_what_it_is_of_and_where_it_is_in_doubt(localemp, 
     assert any(line.startswith("   B-2: in doubt: too few for differences as skewed as these") for line in shown)
 
 
-def test_without_scipy_a_t_test_says_what_to_install(made, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setitem(sys.modules, "scipy", None)  # as if it were not installed
-    runs = (
-        made("one", {"a": "Oh.", "b": "What?", "c": "No."}),
-        made("two", {"a": "What?", "b": "What happened?", "c": ""}),
-    )
-    cli(["compare", *runs, "--no-bertscore", "--show", "0", "--samples", "100"], standalone_mode=False)
-    shown = capsys.readouterr().out
-    assert "   B-2: n/a: a t-test needs scipy: pip install 'localemp[study]'" in shown
-    assert "B-4" in shown
+def test_without_scipy_a_t_test_says_what_to_install(made, tmp_path):
+    runs = (made("one", {"a": "Oh.", "b": "What?"}), made("two", {"a": "What?", "b": "What happened?"}))
+    program = "import sys; sys.modules['scipy'] = None; from localemp.cli.main import cli; cli()"  # not installed
+    words = ["compare", *runs, "--no-bertscore", "--show", "0", "--samples", "100"]
+    done = subprocess.run([sys.executable, "-c", program, *words], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "   B-2: n/a: a t-test needs scipy: pip install 'localemp[study]'" in done.stdout
+    assert "B-4" in done.stdout
 
 
 def test_verbose_shows_second_columns_and_signatures(localemp, two):

@@ -111,8 +111,8 @@ def test_means_and_tests_equal_what_is_computed_directly(figures, ratings):
     for found in people.differences:
         by_system = of_dialogues[ASPECTS[found.aspect]].unstack()
         test = ttest_rel(by_system[found.first], by_system[found.second])
-        assert (found.t, found.p) == (pytest.approx(test.statistic), pytest.approx(test.pvalue))
-        assert found.p_holm >= found.p
+        assert (found.t_test.t, found.t_test.p) == (pytest.approx(test.statistic), pytest.approx(test.pvalue))
+        assert found.p_holm >= found.t_test.p
 
 
 def test_many_raters_are_not_named_one_by_one(figures):
