@@ -142,7 +142,12 @@ class Journal:
 
     def append(self, record: Mapping[str, Any]) -> None:
         """Append a line. Raises RunError where the disk is full; nothing finished is lost."""
-        line = (well_formed(json.dumps(record, ensure_ascii=False)) + "\n").encode()
+        try:
+            line = (well_formed(json.dumps(record, ensure_ascii=False, allow_nan=False)) + "\n").encode()
+        except ValueError as error:  # it could not be read again
+            raise RunError(
+                f"{self.folder}: a line holds NaN or an infinite number", "leave its dialogue out"
+            ) from error
         if len(line) > LONGEST_LINE:  # it could not be read again
             raise RunError(f"{self.folder}: a line of {len(line) // 2**20} MiB", "leave its dialogue out of the data")
         try:

@@ -320,3 +320,12 @@ def test_runs_in_a_folder_are_listed(tmp_path):
     (tmp_path / "other").mkdir()
     assert [path.name for path in list_runs(tmp_path)] == ["a", "b"]
     assert json.loads((tmp_path / "a" / "manifest.json").read_text())["settings"] == SETTINGS
+
+
+def test_a_number_that_could_not_be_read_again_is_not_written(tmp_path):
+    with Run.open(tmp_path / "run", {}) as run:
+        with pytest.raises(RunError, match="NaN or an infinite number"):
+            run.append({"id": "a", "error": {"type": "x", "message": "y", "score": float("nan")}})
+        run.append({"id": "a", "error": {"type": "x", "message": "y"}})
+    with Run.open(tmp_path / "run", {}) as run:
+        assert run.failed == {"a"}

@@ -44,12 +44,16 @@ class Decompressor:
             return
         try:
             while part:
+                if (
+                    self._inflate is not None
+                    and self._inflate.eof
+                    and (self._kind == "deflate" or not part.strip(b"\0"))
+                ):
+                    return  # what follows is padding
                 if self._inflate is None or self._inflate.eof:  # gzip may have several members
                     self._inflate = zlib.decompressobj(self._format(part))
                 yield self._counted(self._inflate.decompress(part, _STEP))
                 part = self._inflate.unconsumed_tail or self._inflate.unused_data
-                if self._inflate.eof and self._kind == "deflate":
-                    return
         except zlib.error as error:
             raise UnreadableAnswerError(f"its {self._kind} compression is damaged: {error}") from error
 

@@ -59,6 +59,7 @@ class EventReader:
         self._after_cr = text.endswith("\r")
         for line in whole:
             if self._line:
+                self._size -= sum(map(len, self._line))  # counted again as a whole
                 line, self._line = "".join([*self._line, line]), []
             if event := self._end_line(line):
                 yield event

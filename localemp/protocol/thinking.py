@@ -151,6 +151,8 @@ class ThinkingSplitter:
             self._thinking, self._closing = True, _OPENING[mark]
             self._break()
         elif mark in _CLOSING:
+            if not self._thinking and self.marked:
+                return False  # a thought is opened but once without a mark
             self._close()
         elif mark == _CHANNEL:
             self._channel = []

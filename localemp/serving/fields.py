@@ -4,7 +4,7 @@ Anything else could choose another model or another server, cost more, or reach 
 fields are listed, as OpenAI lists its own: one that is not here is refused by name, unless there is nothing in it.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from localemp.serving.requests import RequestError
@@ -50,7 +50,6 @@ FIELDS: Mapping[str, frozenset[str]] = {
 
 # What some clients always send, and what says nothing.
 _SAYS_NOTHING: Mapping[str, tuple[Any, ...]] = {"service_tier": ("auto", "default")}
-_NOTHING: tuple[Any, ...] = (None, False, "", [], {})
 
 # What the client carries out itself; all others have the server search, run code or call a fourth party.
 _OWN_TOOLS = (None, "function", "custom")
@@ -69,14 +68,14 @@ def passed_on(path: str, content: Mapping[str, Any], more: Collection[str] = ())
     """
     taken = FIELDS[path].union(more)
     for name, value in content.items():
-        if name not in taken and value not in _NOTHING and value not in _SAYS_NOTHING.get(name, ()):
+        if name not in taken and not _is_nothing(value) and value not in _SAYS_NOTHING.get(name, ()):
             raise _refusal(name, repr(one_line(name)))
     for tool in _objects(content.get("tools")):
         if tool.get("type") not in _OWN_TOOLS:
             raise _refusal("tools", "a tool that the server itself would run")
-    for message in (*_objects(content.get("messages")), *_objects(content.get("input"))):
-        if any(map(_is_kept, (message, *_objects(message.get("content"))))):
-            raise _refusal("messages" if "messages" in content else "input", "what is kept at the server, named by id,")
+    for field in ("messages", "input"):
+        if any(map(_is_kept, _all_objects(content.get(field)))):
+            raise _refusal(field, "what is kept at the server, named by id,")
     return {name: value for name, value in content.items() if name in taken}
 
 
@@ -89,10 +88,28 @@ def _objects(value: Any) -> list[dict[str, Any]]:
     return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
 
 
+def _all_objects(value: Any) -> Iterator[dict[str, Any]]:
+    """Every object inside a value, however deep; without recursion."""
+    waiting = [value]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, dict):
+            yield value
+            waiting += value.values()
+        elif isinstance(value, list):
+            waiting += value
+
+
 def _is_kept(part: Mapping[str, Any]) -> bool:
-    """Whether a message, or a part of one, stands for something in the account: a file, an earlier answer."""
+    """Whether a message, or something inside one, stands for what is in the account: a file, an earlier answer."""
+    audio = part.get("audio")
     return (
         part.get("type") == "item_reference"
-        or "file_id" in part
-        or any(isinstance(value, dict) and "file_id" in value for value in part.values())
+        or not _is_nothing(part.get("file_id"))
+        or (isinstance(audio, dict) and "id" in audio)
     )
+
+
+def _is_nothing(value: Any) -> bool:
+    """Whether a value says nothing; 0 is a number."""
+    return value is None or value is False or value in ("", [], {})

@@ -95,12 +95,12 @@ class Last(Engine):
 
         async def take(message: Event) -> None:
             nonlocal packed, wrong
-            if message["type"] == "http.response.start" or packed is None:
-                await whole(message)
-                if packed is None and whole.status == 200:
-                    packed = Decompressor(encoding_of(whole.headers), LARGEST_ANSWER)
-                return
             try:
+                if message["type"] == "http.response.start" or packed is None:
+                    await whole(message)
+                    if packed is None and whole.status == 200:
+                        packed = Decompressor(encoding_of(whole.headers), LARGEST_ANSWER)
+                    return
                 for part in packed.feed(message.get("body", b"")):
                     await self._pass_on(whole.headers, chunks.feed(part))
             except AnswerError as error:

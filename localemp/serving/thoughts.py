@@ -2,7 +2,7 @@
 
 A model whose chat template ends with "<think>" closes a thought that its text never opened. Of a whole text that is
 plain; of a stream it is known only after the thought was sent on. So it is remembered: from the second text on, what
-comes first is a thought.
+comes first is a thought, until a text closes none.
 """
 
 from localemp.protocol.thinking import Split, ThinkingSplitter, split_thinking
@@ -28,10 +28,10 @@ class Thoughts:
         splitter = ThinkingSplitter()
         splitter.feed(text)
         splitter.end()
-        self.opened = self.opened or splitter.unopened
         if self.opened and reason == "length" and not splitter.marked:
             return Split("", text.strip())
-        return split_thinking(text)
+        self.opened = splitter.unopened
+        return Split(splitter.text, splitter.thinking) if splitter.marked else split_thinking(text)
 
     def stream(self) -> "StreamedThoughts":
         """For a text that comes bit by bit."""
@@ -52,7 +52,9 @@ class StreamedThoughts:
     def end(self, reason: str | None) -> Split:
         """What was held back; a thought that was only assumed, and never closed, was the answer."""
         rest = self._splitter.end()
-        self._known.opened = self._known.opened or self._splitter.unopened
+        if self._splitter.unopened:
+            self._known.opened = True
         if self._assumed and not self._splitter.closed and reason != "length":
+            self._known.opened = False  # it is no such model, or not always
             return Split(self._splitter.thinking, "")
         return rest

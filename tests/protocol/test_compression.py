@@ -19,6 +19,8 @@ PACKED = {
     "members": gzip.compress(TEXT[:100]) + gzip.compress(TEXT[100:]),
     "zlib": zlib.compress(TEXT),
     "raw": RAW_DEFLATE,
+    "padded": gzip.compress(TEXT) + b"\0" * 700,
+    "padded zlib": zlib.compress(TEXT) + b"more",
 }
 
 
@@ -35,6 +37,8 @@ PACKED = {
         ("gzip", "members"),
         ("deflate", "zlib"),
         ("deflate", "raw"),
+        ("gzip", "padded"),
+        ("deflate", "padded zlib"),
     ],
 )
 def test_undone(encoding, form):

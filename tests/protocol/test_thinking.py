@@ -30,6 +30,7 @@ CASES = [
     (f"<think>a <b> [x] </b></think>{ANSWER}", ANSWER, "a <b> [x] </b>"),
     (f"<think>one</think>Oh. <think>two</think>{ANSWER}", "Oh. " + ANSWER, "one\ntwo"),
     (f"<think>a [/THINK] b</think>{ANSWER}", ANSWER, "a [/THINK] b"),
+    ("<think>a</think>The tag </think> closes", "The tag </think> closes", "a"),
     (HARMONY, ANSWER, "Sad."),
     (HARMONY + "<|return|>", ANSWER, "Sad."),
     ("<|start|>assistant" + HARMONY, ANSWER, "Sad."),

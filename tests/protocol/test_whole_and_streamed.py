@@ -252,6 +252,13 @@ def test_an_error_in_a_stream(bad):
     assert (caught.value.message, caught.value.status) == ("gone", 503)
 
 
+def test_the_size_of_an_event_does_not_depend_on_how_it_is_cut():
+    raw = events(chunk({"content": "x" * 3 * 2**20}, "stop"))
+    assert len(said([raw])[0]) == len(said([raw[at : at + 2**16] for at in range(0, len(raw), 2**16)])[0]) == 3 * 2**20
+    with pytest.raises(UnreadableAnswerError, match="more than 4 MiB"):
+        said([events(chunk({"content": "x" * 5 * 2**20}, "stop"))])
+
+
 def test_two_choices_are_done_when_both_are():
     def part(index, reason):
         return {"choices": [{"index": index, "delta": {"content": "x"}, "finish_reason": reason}]}

@@ -120,6 +120,18 @@ async def test_a_thought_that_the_template_opens_is_known_from_the_second_stream
     assert (first[0], second[0], second[1]) == ("Sad.Oh no.", "Oh no.", "Sad.")
 
 
+async def test_a_reply_that_speaks_of_a_mark_spoils_no_later_stream():
+    first = stream(events({"content": "The tag </think> closes."}))
+    plain = stream(events({"content": "Oh "}, {"content": "no."}))
+    settings = ServeSettings.of("tiny", RECIPE, ("zero-shot",), (), False)
+    app = Strategies(OddServer(first, plain), settings)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://127.0.0.1:8000") as client:
+        asked = {"model": "tiny:zero-shot", "messages": TALK, "stream": True}
+        answers = [told(await client.post("/v1/chat/completions", json=asked)) for _ in range(3)]
+    assert [text for text, *_ in answers[1:]] == ["Oh no.", "Oh no."]
+    assert answers[2][1] == "", "it is known by then that the model does not think"
+
+
 @pytest.mark.parametrize(
     "answer",
     [

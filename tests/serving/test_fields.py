@@ -1,0 +1,49 @@
+"""What of a body reaches an upstream that is asked with our key."""
+
+import pytest
+
+from localemp.serving.fields import passed_on
+from localemp.serving.requests import RequestError
+
+CHAT, RESPONSES, MESSAGES = "/v1/chat/completions", "/v1/responses", "/v1/messages"
+FILE = {"type": "input_file", "file_id": "file-1"}
+
+
+@pytest.mark.parametrize(
+    ("path", "content"),
+    [
+        (RESPONSES, {"input": [{"role": "user", "content": [FILE]}]}),
+        (RESPONSES, {"input": [{"type": "function_call_output", "call_id": "c", "output": [FILE]}]}),
+        (RESPONSES, {"input": [{"type": "item_reference", "id": "msg-1"}]}),
+        (CHAT, {"messages": [{"role": "user", "content": [{"type": "file", "file": {"file_id": "file-1"}}]}]}),
+        (CHAT, {"messages": [{"role": "assistant", "audio": {"id": "audio-1"}}]}),
+        (
+            MESSAGES,
+            {
+                "messages": [
+                    {"role": "user", "content": [{"type": "tool_result", "content": [{"source": {"file_id": "f"}}]}]}
+                ]
+            },
+        ),
+    ],
+)
+def test_what_is_kept_at_the_server_is_not_named_however_deep(path, content):
+    with pytest.raises(RequestError) as caught:
+        passed_on(path, {"model": "x", **content})
+    assert caught.value.content["error"]["param"] in ("input", "messages")
+
+
+@pytest.mark.parametrize("value", [0, 0.0, True, "a", [0], {"a": None}])
+def test_an_unknown_field_that_says_something_is_refused(value):
+    with pytest.raises(RequestError):
+        passed_on(CHAT, {"model": "x", "models": value})
+
+
+@pytest.mark.parametrize("value", [None, False, "", [], {}])
+def test_an_unknown_field_that_says_nothing_is_left_out(value):
+    assert passed_on(CHAT, {"model": "x", "models": value}) == {"model": "x"}
+
+
+def test_what_a_tool_says_may_look_like_anything():
+    talk = [{"role": "tool", "tool_call_id": "c", "content": '{"file_id": "f"}'}, {"role": "user", "content": "Hi."}]
+    assert passed_on(CHAT, {"model": "x", "messages": talk}) == {"model": "x", "messages": talk}
