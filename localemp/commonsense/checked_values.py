@@ -140,7 +140,11 @@ class CheckedValues:
         if self._connection is None and self._reading_only:
             # Immutable: SQLite would write beside a file that others may be writing to.
             connection = connect(f"file:{quote(str(self.path.absolute()))}?mode=ro&immutable=1")
-            check_version(connection)
+            try:
+                check_version(connection)
+            except BaseException:
+                connection.close()
+                raise
             self._connection = connection
         elif self._connection is None:
             self.path.parent.mkdir(parents=True, exist_ok=True)

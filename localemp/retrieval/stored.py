@@ -69,18 +69,8 @@ class StoredVectors:
 
     def missing(self) -> list[Chunk]:
         """The chunks that are not whole."""
-        starts = range(0, self.rows, CHUNK_ROWS)
-        chunks = [Chunk(number, at, min(at + CHUNK_ROWS, self.rows)) for number, at in enumerate(starts)]
-        try:
-            if not self._is_ours():
-                return chunks
-            recorded = self._recorded()
-            with self._path.open("rb") as file:
-                if file.read(len(self._header)) != self._header:
-                    return chunks
-                return [chunk for chunk in chunks if self._whole(file, chunk, recorded) is None]
-        except OSError:
-            return chunks
+        whole = {chunk.number for chunk, _ in self._whole_ones()}
+        return [chunk for chunk in self._chunks() if chunk.number not in whole]
 
     def mapped(self) -> Vectors:
         """The vectors of a complete index, in memory only where they are looked at."""
@@ -116,12 +106,35 @@ class StoredVectors:
         """All vectors, those from the folder that are whole and the rest made now, for nobody but this process."""
         _log.warning("the index cannot be kept in %s (%s): it is made in memory", self.place, reason.strerror)
         vectors = np.zeros((self.rows, self.dim), dtype="<f4")
-        missing = self.missing()
-        if len(missing) * CHUNK_ROWS < self.rows:
-            vectors[:] = self.mapped()
-        for chunk, content in _made(missing, content_of, self.rows, heard):
+
+        def fill(chunk: Chunk, content: bytes) -> None:
             vectors[chunk.start : chunk.stop] = np.frombuffer(content, dtype="<f4").reshape(-1, self.dim)
+
+        missing = dict.fromkeys(self._chunks())
+        # Read, not mapped: the file may be shorter than its header says.
+        for chunk, content in self._whole_ones():
+            fill(chunk, content)
+            del missing[chunk]
+        for chunk, content in _made(list(missing), content_of, self.rows, heard):
+            fill(chunk, content)
         return vectors
+
+    def _chunks(self) -> Iterator[Chunk]:
+        for number, start in enumerate(range(0, self.rows, CHUNK_ROWS)):
+            yield Chunk(number, start, min(start + CHUNK_ROWS, self.rows))
+
+    def _whole_ones(self) -> Iterator[tuple[Chunk, bytes]]:
+        """The chunks that are whole, with their bytes; none where the folder cannot be read."""
+        with contextlib.suppress(OSError):
+            if not self._is_ours():
+                return
+            recorded = self._recorded()
+            with self._path.open("rb") as file:
+                if file.read(len(self._header)) != self._header:
+                    return
+                for chunk in self._chunks():
+                    if (content := self._whole(file, chunk, recorded)) is not None:
+                        yield chunk, content
 
     def _is_ours(self) -> bool:
         try:

@@ -98,9 +98,10 @@ class Connection(HttpToolsProtocol):
             self._waiting.pop(self, None)
 
     def on_response_complete(self) -> None:
-        """Wait for a next request."""
+        """Wait for a next request, or for the rest of one, unless the next is whole and its answer has begun."""
         super().on_response_complete()
-        self._wait()
+        if not self._is_answering or (self._coming == "body" and not self.pipeline):
+            self._wait()
 
     @property
     def _is_answering(self) -> bool:
@@ -125,7 +126,7 @@ class Connection(HttpToolsProtocol):
         left = 0.0
         if self._coming == "body":
             left = self._began + self.patience.body + self._received / self.patience.pace - self.loop.time()
-            if self.flow.read_paused:
+            if self.flow.read_paused or self.pipeline:
                 left = max(left, 1.0)
         elif self._is_answering:  # the client has begun with its next request meanwhile
             left = self.patience.head
@@ -136,6 +137,11 @@ class Connection(HttpToolsProtocol):
             self._end(_LATE if self._coming else b"")
 
     def _end(self, answer: bytes) -> None:
-        if self._coming == "head" or not (self.cycle and self.cycle.response_started):
+        """Close; the answer is for the request that comes in, and none goes into that to an earlier one."""
+        if self._coming == "head":
+            begun = self._is_answering
+        else:
+            begun = bool(self.pipeline) or (self.cycle is not None and self.cycle.response_started)
+        if not begun:
             self.transport.write(answer)
         self.transport.close()

@@ -58,19 +58,22 @@ def redact_command(words: Iterable[str]) -> list[str]:
             shown.append(MASK)
             first = False
             continue
-        first = more = word.startswith("-") and "=" not in word and _is_secret(word)
         named = _ARGUMENT.match(word)
         name, value = (named[0], word[named.end() :]) if named else ("", word)
-        shown.append(name + (MASK if value and _is_secret(name) else _redact_json(value)))
+        word = name + (MASK if value and _is_secret(name) else _redact_json(value))
+        # Judged as it is shown, so that the same words come next when this is masked again.
+        first = more = word.startswith("-") and "=" not in word and _is_secret(word)
+        shown.append(word)
     return shown
 
 
 def redact_line(command: str) -> str:
     """The same for a command line that was put together already."""
     try:
-        return shlex.join(redact_command(shlex.split(command)))
+        words = shlex.split(command)
     except ValueError:  # a quotation mark too few
-        return redact_text(command)
+        words = [command]
+    return shlex.join(redact_command(words))
 
 
 def redact_settings(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,8 +1,10 @@
 """The store of answers: kept for good, shared by processes, bounded, and never giving out what a crash changed."""
 
+import contextlib
 import json
 import logging
 import multiprocessing
+import os
 import random
 import sqlite3
 import stat
@@ -332,6 +334,19 @@ def test_where_nothing_may_be_written_what_is_there_is_read(caplog: pytest.LogCa
             cache.close()
         assert caplog.text.count("new inferences are not kept") == 1
         assert known(path, 60) == list(range(50 * there))
+
+
+def test_a_broken_file_that_may_only_be_read_is_not_kept_open():
+    with open_folder() as folder:
+        path = folder / "inferences.sqlite"
+        with contextlib.closing(sqlite3.connect(path)) as connection:
+            connection.execute("CREATE TABLE other (x)")
+        with only_read(folder):
+            cache = InferenceCache(path)
+            for _ in range(3):
+                assert cache.get(SETTINGS, ["event"], ["xReact"]) == {}
+        opened = [os.path.realpath(entry) for entry in Path("/proc/self/fd").iterdir()]
+        assert str(path) not in opened
 
 
 def test_a_file_that_may_not_be_written_in_a_folder_that_may(caplog: pytest.LogCaptureFixture):

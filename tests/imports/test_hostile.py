@@ -60,27 +60,27 @@ def test_time_is_linear(name, piece):
 
     def seconds(size: int) -> float:
         text = begins.get(name, "") + piece * (size // len(piece)) + "\nPred:a\nRef:b"
-        begun = time.perf_counter()
+        begun = time.process_time()
         with contextlib.suppress(DataError):
             FORMATS[name].read(Path("f"), text.split("\n"))
         looks_like(text.split("\n"))
         letters(text)
-        return time.perf_counter() - begun
+        return time.process_time() - begun
 
     seconds(1_000)
-    assert seconds(80_000) < 20 * max(seconds(20_000), 0.05)
+    assert min(seconds(80_000) for _ in range(3)) < 20 * max(min(seconds(20_000) for _ in range(3)), 0.05)
 
 
 def test_many_items_with_one_reference_are_placed_in_linear_time():
     def seconds(size: int) -> float:
         items = [Item(number, {"reply": "x"}, reference=f"r{number % 7}") for number in range(size)]
         rows = [Dialogue(str(number), ("Hi.",), reference=f"r{number % 7}") for number in range(size)]
-        begun = time.perf_counter()
+        begun = time.process_time()
         assert find_rows(items, rows) == list(range(size))
-        return time.perf_counter() - begun
+        return time.process_time() - begun
 
     seconds(100)
-    assert seconds(20_000) < 20 * max(seconds(5_000), 0.05)
+    assert min(seconds(20_000) for _ in range(3)) < 20 * max(min(seconds(5_000) for _ in range(3)), 0.05)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Exact search against brute force, and an index on disk that survives kills, cuts and damage."""
 
 import json
+import os
 import random
 import subprocess
 import sys
@@ -404,6 +405,19 @@ def test_where_nothing_may_be_written(caplog: pytest.LogCaptureFixture, whole: b
             assert index.search(asked, 1)[0].tolist() == [[7]]
         assert sum(encoder.calls) == {True: 0, False: CHUNK_ROWS, None: len(TEXTS)}[whole]
         assert caplog.text.count("it is made in memory") == (whole is not True)
+
+
+@pytest.mark.parametrize("lost", [1, 5 * 48, 300 * 48])
+def test_vectors_that_were_cut_where_nothing_may_be_written(lost: int):
+    with open_folder() as folder:
+        Index.build_or_load(TEXTS, LetterEncoder(), KEY, folder)
+        vectors = only_folder(folder) / "embeddings.npy"
+        os.truncate(vectors, vectors.stat().st_size - lost)
+        with only_read(folder):
+            encoder = LetterEncoder()
+            index = Index.build_or_load(TEXTS, encoder, KEY, folder)
+        assert index.vectors.tolist() == LetterEncoder().encode(TEXTS).tolist()
+        assert encoder.calls == ([10] if lost < 10 * 48 else [CHUNK_ROWS, CHUNK_ROWS, 10])
 
 
 def test_a_lock_that_is_a_link_is_not_followed(tmp_path: Path):

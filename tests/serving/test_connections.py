@@ -1,6 +1,7 @@
 """Clients that are slow on purpose, over real sockets; every time limit is scaled down."""
 
 import asyncio
+import contextlib
 import socket
 import subprocess
 import sys
@@ -15,7 +16,8 @@ from test_upstream import wait_until
 from localemp.serving.asgi import ClientGoneError, Receive, Scope, Send, read_body, send_json
 from localemp.serving.connections import Connection, Patience
 
-PATIENCE = Patience(head=0.3, body=0.3, pace=5_000, head_bytes=4000, waiting=20)
+# Many times what a client here pauses for, so that a busy machine changes nothing.
+PATIENCE = Patience(head=0.5, body=0.5, pace=5_000, head_bytes=4000, waiting=20)
 
 
 class Quick(Connection):
@@ -36,8 +38,20 @@ class Slow:
                 self.gone += 1
                 return
         if scope["path"] == "/slow":
-            await asyncio.sleep(3 * PATIENCE.head)
+            await asyncio.sleep(2.5 * PATIENCE.head)
+        if scope["path"] == "/stream":
+            await stream(receive, send)
+            return
         await send_json(send, 200, {})
+
+
+async def stream(receive: Receive, send: Send) -> None:
+    """An answer that begins at once and ends after a while, unless the client goes."""
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"10")]})
+    await send({"type": "http.response.body", "body": b"begin", "more_body": True})
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(receive(), 2.5 * PATIENCE.head)
+    await send({"type": "http.response.body", "body": b"-done"})
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +79,7 @@ def connected(port: int) -> socket.socket:
     return socket.create_connection(("127.0.0.1", port), 10)
 
 
-def dripped(client: socket.socket, pieces: Sequence[bytes], pause: float = 0.05) -> bytes:
+def dripped(client: socket.socket, pieces: Sequence[bytes], pause: float = 0.02) -> bytes:
     """What is answered while these pieces are sent one by one, until the server closes."""
 
     def send() -> None:
@@ -131,7 +145,7 @@ def test_a_head_has_a_size(port: int, pieces: list[bytes], answer: bytes):
 def test_a_body_at_a_good_pace_may_take_its_time(port: int):
     head = HEAD + b"connection: close\r\ncontent-length: 20000\r\n\r\n"
     started = time.monotonic()
-    assert dripped(connected(port), [head, *[b"a" * 1000] * 20], pause=0.04).startswith(b"HTTP/1.1 200 ")
+    assert dripped(connected(port), [head, *[b"a" * 1000] * 20], pause=0.07).startswith(b"HTTP/1.1 200 ")
     assert time.monotonic() - started > 2 * PATIENCE.body
 
 
@@ -152,7 +166,7 @@ def test_an_answer_may_take_its_time(port: int, pieces: list[bytes]):
         assert client.recv(65536).startswith(b"HTTP/1.1 200 ")
         client.close()
     else:
-        said = dripped(client, pieces, pause=2 * PATIENCE.head)
+        said = dripped(client, pieces, pause=1.5 * PATIENCE.head)
         assert said.count(b"HTTP/1.1 200 ") == said.count(b"HTTP/1.1") == b"".join(pieces).count(b"POST")
 
 
@@ -165,7 +179,7 @@ def test_what_comes_after_an_early_answer_keeps_nothing_open(port: int, drips: b
 
 def test_connections_are_used_again(port: int):
     with connected(port) as client:
-        for _ in range(3):
+        for _ in range(2):
             client.sendall(HEAD + b"\r\n")
             assert client.recv(65536).startswith(b"HTTP/1.1 200 ")
             time.sleep(1.5 * PATIENCE.head)  # uvicorn's own patience is longer
@@ -181,6 +195,37 @@ def test_of_many_that_wait_the_oldest_make_room(port: int):
     assert closed == idle[: len(closed)]
     for client in idle:
         client.close()
+
+
+def test_one_that_is_answered_is_not_the_one_that_makes_room(port: int):
+    """The second of two requests that came in one piece is under way, when the first is answered."""
+    second = b"POST /slow HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n"
+    with connected(port) as client:
+        client.sendall(HEAD + b"\r\n" + second)
+        first = client.recv(65536)
+        assert first.count(b"HTTP/1.1 200 ") == 1
+        idle = [connected(port) for _ in range(2 * PATIENCE.waiting)]
+        rest = b"".join(iter(lambda: client.recv(65536), b""))
+        assert (first + rest).count(b"HTTP/1.1 200 ") == 2
+    for other in idle:
+        other.close()
+
+
+STREAM = b"POST /stream HTTP/1.1\r\nhost: a\r\n\r\n"
+
+
+def test_a_head_that_is_too_large_is_no_part_of_an_earlier_answer(port: int):
+    client, said = connected(port), b""
+    client.sendall(STREAM)
+    while not said.endswith(b"\r\n\r\nbegin"):
+        said += client.recv(65536)
+    assert dripped(client, [HEAD + b"x: ", *[b"a" * 1000] * 9], pause=0.01) == b""
+
+
+def test_a_body_that_does_not_come_ends_no_earlier_answer(port: int):
+    said = dripped(connected(port), [STREAM + SIZED])
+    whole, _, rest = said.partition(b"begin-done")
+    assert whole.startswith(b"HTTP/1.1 200 ") and rest.startswith(LATE)
 
 
 def _is_closed(client: socket.socket) -> bool:

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 
 import httpx
 import pytest
+from test_upstream import wait_until
 from upstream_server import REPLY, FakeUpstream, Seen, answers, streams, token
 
 from localemp.serving.asgi import Event, Receive, Scope, Send, error_event
@@ -56,12 +57,14 @@ class Client(threading.Thread):
     def __init__(self, url: str, model: str, stream: bool) -> None:
         super().__init__(daemon=True)
         self.url, self.body = url, {"model": model, "messages": [{"role": "user", "content": "Hi."}], "stream": stream}
-        self.status, self.text = 0, ""
+        self.status, self.text = 0, ""  # so far
         self.start()
 
     def run(self) -> None:
-        answer = httpx.post(self.url, json=self.body, timeout=30, trust_env=False)
-        self.status, self.text = answer.status_code, answer.text
+        with httpx.stream("POST", self.url, json=self.body, timeout=30, trust_env=False) as answer:
+            self.status = answer.status_code
+            for piece in answer.iter_text():
+                self.text += piece
 
 
 async def by_what_is_asked(seen: Seen, send: Send) -> None:
@@ -78,9 +81,9 @@ def test_streams_that_are_cut_end_with_an_error_and_the_exit_is_clean(upstream: 
     with running(upstream, drain=1) as (process, url):
         asked = [("tiny", True), ("tiny:zero-shot", True), ("tiny", False), ("tiny:zero-shot", False)]
         clients = [Client(url, model, stream) for model, stream in asked]
-        while upstream.running < len(clients):
-            time.sleep(0.01)
-        time.sleep(0.2)
+        streaming = [client for client in clients if client.body["stream"]]
+        wait_until(lambda: upstream.running == len(clients), 20)
+        wait_until(lambda: all(client.text.count("\n\n") >= 4 for client in streaming), 20)
         process.send_signal(number)
         assert process.communicate(timeout=20) == ("ended\n", "")
     assert process.returncode == 0

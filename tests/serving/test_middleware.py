@@ -246,7 +246,7 @@ def test_a_client_that_goes_away_frees_its_slot(url: str, model: ModelApp, name:
     ):
         next(answer.iter_raw())
     assert len(model.asked) == 1
-    deadline = time.monotonic() + 1
+    deadline = time.monotonic() + 20
     while model.running:
         assert time.monotonic() < deadline, "the model still works for a client that has gone"
         time.sleep(0.01)

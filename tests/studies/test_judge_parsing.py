@@ -425,10 +425,10 @@ HOSTILE = (
 def test_no_answer_takes_long_to_read(size):
     for unit in HOSTILE:
         text = unit * (size // len(unit))
-        began = time.perf_counter()
+        began = time.process_time()
         parse_choice(text)
         parse_rating(text, (1, 5))
-        assert time.perf_counter() - began < 2, f"{unit!r} takes about 0.05 s"
+        assert time.process_time() - began < 2, f"{unit!r} takes about 0.05 s"
 
 
 def test_of_a_long_answer_the_end_counts():
