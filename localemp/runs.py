@@ -190,7 +190,7 @@ def count_lines(folder: Path) -> tuple[int, int]:
     Raises:
         RunError: As `read_records`.
     """
-    failed: dict[str, bool] = Field(default_factory=dict)
+    failed: dict[str, bool] = {}
     for _, record in journal.read_lines(folder / RESPONSES):
         failed[record["id"]] = "error" in record
     return len(failed) - sum(failed.values()), sum(failed.values())

@@ -109,7 +109,7 @@ def test_tokens_that_no_server_counts_are_unknown(localemp):
 
 def test_an_empty_url_is_never_replaced_by_another(localemp):
     done = localemp("respond", "Hi.", "--base-url", "", "--model", "gpt-4o-mini", env={"OPENAI_API_KEY": "sk-x"})
-    assert (done.returncode, "'' is no URL" in done.stderr) == (2, True)
+    assert (done.returncode, "--base-url is empty" in done.stderr) == (2, True)
 
 
 # What nobody foresaw

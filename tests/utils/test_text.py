@@ -42,7 +42,7 @@ def test_for_terminal(text, shown):
     assert for_terminal(text) == shown
 
 
-@pytest.mark.parametrize(("indent", "lines"), [(None, 1), (2, 8)])
+@pytest.mark.parametrize(("indent", "lines"), [(None, 1), (2, 9)])
 def test_json_text(indent, lines):
     value = {"a\x9b": ["\x1b[2J\n\t\x7f", "\u202e\u2028", "\ud83d", "é 😀"], "b": 1}
     text = json_text(value, indent)
