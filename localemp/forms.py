@@ -1,14 +1,20 @@
-"""What pydantic finds wrong in a file that people write, in words for them."""
+"""Forms that files are checked against, and what pydantic finds wrong in them, in words for people."""
 
 from collections.abc import Mapping
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from localemp.utils.text import one_line
 
 _IN_WORDS = {"extra_forbidden": "unknown key", "missing": "missing key"}
 _LONGEST = 400  # characters of a mistake; keys and values are those of the file
 _MOST = 5  # mistakes that are told; a file of another kind has no end of them
+
+
+class Lenient(BaseModel):
+    """A part of a file of ours: what is asked of it. Keys that other versions write are left alone."""
+
+    model_config = ConfigDict(strict=True)
 
 
 def mistakes(error: ValidationError, words: Mapping[tuple[str, str], str] = {}) -> str:

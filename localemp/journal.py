@@ -14,11 +14,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, ClassVar, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from localemp.appending import AppendOnlyFile, LockedFileError
 from localemp.errors import RunError
-from localemp.forms import mistakes
+from localemp.forms import Lenient, mistakes
 from localemp.settings import compare_settings
 from localemp.utils.files import is_disk_full, write_atomically
 from localemp.utils.json_reader import JSONError, load_json, parse_json
@@ -59,7 +59,7 @@ class Journal:
             self._file = AppendOnlyFile(folder / self.lines)
         except LockedFileError as error:
             raise RunError(
-                f"{folder}: another localemp writes to this run", f"wait for it, or choose another {self.option}"
+                f"{folder}: another localemp writes to it", f"wait for it, or choose another {self.option}"
             ) from error
 
     @staticmethod
@@ -75,7 +75,7 @@ class Journal:
             settings: Everything that can change the answers; JSON. Secrets in it are masked.
 
         Raises:
-            RunError: The folder holds a run with other settings, something that is no run, or cannot be written.
+            RunError: The folder holds a journal with other settings, something that is none, or cannot be written.
         """
         as_json: dict[str, Any] = json.loads(json.dumps(redact_settings(settings)))
         try:
@@ -101,12 +101,12 @@ class Journal:
             began = path.name == cls.lines and not (path.exists() and path.stat().st_size)
             if not began and not any(path.match(name) for name in _UNFINISHED_MANIFESTS):
                 raise RunError(
-                    f"{folder}: the folder is not empty and holds no run ({MANIFEST} is missing)",
+                    f"{folder}: the folder is not empty, and {MANIFEST} is missing",
                     f"choose another {cls.option}",
                 )
 
     def _take_up(self, settings: dict[str, Any]) -> None:
-        """Go on with the manifest that is there, or write one; only a run without a line may change its settings."""
+        """Go on with the manifest that is there, or write one; only one without a line may change its settings."""
         self.manifest = read_manifest(self.folder) if (self.folder / MANIFEST).exists() else {}
         path, end = self.folder / self.lines, 0
         for number, end, record in numbered_lines(path, self.check_line):  # noqa: B007  the last end is wanted
@@ -118,8 +118,8 @@ class Journal:
             if difference := compare_settings(self.manifest["settings"], settings):
                 shown = "\n".join(f"  {line}" for line in difference)
                 raise RunError(
-                    f"{self.folder}: this run was made with other settings:\n{shown}",
-                    f"choose another {self.option}, or repeat the settings of the run",
+                    f"{self.folder}: it was made with other settings:\n{shown}",
+                    f"choose another {self.option}, or repeat its settings",
                 )
         elif self.manifest.get("settings") != settings:
             self.manifest = {"format": 1, "created": _now(), "settings": settings, "sessions": []}
@@ -188,24 +188,20 @@ class Journal:
         return RunError(f"{folder}: cannot be written: {what}", f"choose another {cls.option}")
 
 
-class _Lenient(BaseModel):
-    model_config = ConfigDict(strict=True)
-
-
-class _Settings(_Lenient):
+class _Settings(Lenient):
     model: str = ""
     strategy: str = ""
     variant: str = ""
     given: list[str] | None = None
 
 
-class _Session(_Lenient):
+class _Session(Lenient):
     started: str = ""
     command: str = ""
     dialogues: int = 0
 
 
-class _Manifest(_Lenient):
+class _Manifest(Lenient):
     """What is looked at in a manifest; what older versions did not write, and whatever else is in it, is left alone."""
 
     settings: _Settings
@@ -233,7 +229,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         raise RunError(f"{path}: cannot be read: {error.strerror or error}", hint) from error
     except (JSONError, ValidationError) as error:
         what = mistakes(error) if isinstance(error, ValidationError) else str(error)
-        hint = "the replies are in responses.jsonl; restore the manifest from a copy, or make the run anew elsewhere"
+        hint = "the lines beside it stay as they are; restore the manifest from a copy, or begin anew elsewhere"
         raise RunError(f"{path}: the manifest is damaged: {what}", hint) from error
     sessions = [{"started": "", "command": ""} | redact_settings(session) for session in manifest["sessions"]]
     return {"created": "", **manifest, "settings": redact_settings(manifest["settings"]), "sessions": sessions}
@@ -293,9 +289,7 @@ def _record(path: Path, number: int, line: bytes, check: Callable[[dict[str, Any
 
 
 def _damaged(path: Path, number: int, what: str) -> RunError:
-    return RunError(
-        f"{path}, line {number}: no reply can be read here: {what}", "take the line out to have it answered again"
-    )
+    return RunError(f"{path}, line {number}: it cannot be read: {what}", "take it out to have it answered again")
 
 
 def _now() -> str:

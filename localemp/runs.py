@@ -11,10 +11,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from localemp import journal
 from localemp.errors import LocalempError
+from localemp.forms import Lenient
 from localemp.journal import MANIFEST, Journal, newest, read_manifest
 from localemp.strategies.base import Response, Stage
 from localemp.utils.redaction import redact_text
@@ -30,69 +31,64 @@ _Tokens = Annotated[int, Field(ge=0, lt=2**53)]
 _Number = Annotated[float, Field(allow_inf_nan=False)]
 
 
-class _Lenient(BaseModel):
-    """A part of a line: what is asked of it. Keys that later versions write are left alone."""
-
-    model_config = ConfigDict(strict=True)
-
-
-class _Message(_Lenient):
+class _Message(Lenient):
     role: str
     content: str
 
 
-class _Stage(_Lenient):
+class _Stage(Lenient):
     name: str
     text: str
-    messages: list[_Message] = []
+    messages: list[_Message] = Field(default_factory=list)
     finish_reason: str | None = None
     prompt_tokens: _Tokens | None = None
     completion_tokens: _Tokens | None = None
     cached_tokens: _Tokens | None = None
     seconds: _Number = 0.0
     cost: _Number | None = None
-    notes: list[str] = []
+    notes: list[str] = Field(default_factory=list)
     exemplars_dropped: _Tokens = 0
 
 
-class _Exemplar(_Lenient):
+class _Exemplar(Lenient):
     id: str
     score: _Number | None = None
 
 
-class _Dropped(_Lenient):
+class _Dropped(Lenient):
     text: str
     reason: str = ""
 
 
-class _Error(_Lenient):
+class _Error(Lenient):
     type: str
     message: str
     hint: str = ""
 
 
-class _Reply(_Lenient):
+class _Reply(Lenient):
     """A line with a reply; what has a default was not always written."""
 
     reply: str
     raw: str = ""
     finish_reason: str | None = None
-    turns: list[str] = []
+    turns: list[str] = Field(default_factory=list)
     emotion: str | None = None
     situation: str | None = None
     reference: str | None = None
-    stages: list[_Stage] = []
-    exemplars: list[_Exemplar] = []
+    stages: list[_Stage] = Field(default_factory=list)
+    exemplars: list[_Exemplar] = Field(default_factory=list)
     inferences: dict[str, list[str]] | None = None
-    inferences_dropped: dict[str, list[_Dropped]] = {}
+    inferences_dropped: dict[str, list[_Dropped]] = Field(default_factory=dict)
 
 
-class _Failure(_Lenient):
+class _Failure(Lenient):
     error: _Error
 
 
 def _defaults(form: type[BaseModel]) -> dict[str, Any]:
-    return {name: field.default for name, field in form.model_fields.items() if not field.is_required()}
+    fields = form.model_fields.items()
+    return {name: field.get_default(call_default_factory=True) for name, field in fields if not field.is_required()}
 
 
 # Where parts of a line are, and what is added to each.

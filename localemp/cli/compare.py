@@ -73,12 +73,11 @@ def compare(
     For each metric: both values, B - A with a 95 % interval, and a p-value; the paper's test, which is a paired t-test;
     then the dialogues on which they differ most. docs/comparing.md says how to read it.
     """
-    import json
-
     from localemp.cli.display import Display
     from localemp.metrics.pairing import pair
     from localemp.metrics.replies import replies_of_run
     from localemp.metrics.significance import compare as compare_replies
+    from localemp.utils.text import json_text
 
     a, b = replies_of_run(run_a), replies_of_run(run_b)
     both = pair(a, b)
@@ -110,7 +109,7 @@ def compare(
             "comparisons": [one.as_dict() for one in found],
             "dialogues": {"measure": measure, "differ_most": [one.as_dict() for one in shown]},
         }
-        click.echo(json.dumps(told, indent=2, ensure_ascii=False, allow_nan=False))
+        click.echo(json_text(told, indent=2))
         return
     for side, run, system in (("A", run_a, a), ("B", run_b, b)):
         click.echo(f"{side}: {run}, {count(len(system), 'reply', 'replies')}")

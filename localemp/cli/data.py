@@ -35,10 +35,11 @@ def stats(path: str, splits: tuple[str, ...], instances: Instances, as_json: boo
     PATH is a folder or CSV of EmpatheticDialogues, a JSON lines file, or one of samples, bundled and
     empathetic-dialogues. Without --split, all splits of a folder are counted.
     """
-    import json
     from dataclasses import asdict
 
     from rich.console import Console
+
+    from localemp.utils.text import json_text
 
     counted = _count(path, splits, instances)
     if as_json:
@@ -47,7 +48,7 @@ def stats(path: str, splits: tuple[str, ...], instances: Instances, as_json: boo
             "instances": instances,
             "splits": {name: asdict(one) for name, one in counted.items()},
         }
-        click.echo(json.dumps(report, indent=2, ensure_ascii=False))
+        click.echo(json_text(report, indent=2))
     else:
         Console().print(_table(path, counted))
 

@@ -14,7 +14,7 @@ import click
 
 from localemp.paths import cache_dir
 from localemp.utils.redaction import redact_text
-from localemp.utils.text import for_terminal
+from localemp.utils.text import for_terminal, one_line
 
 TRACEBACK_VARIABLE = "LOCALEMP_TRACEBACK"
 _LOGGER = logging.getLogger("localemp")
@@ -70,6 +70,6 @@ def unexpected(error: BaseException) -> tuple[str, str]:
     """What to say of an exception that nobody foresaw, and the next step; its traceback is kept."""
     info = (type(error), error, error.__traceback__)
     where = messages.keep(_LOGGER.makeRecord("localemp", logging.ERROR, "", 0, "unexpected", (), info))
-    said = " ".join(str(error).split())
+    said = one_line(redact_text(str(error)))
     name = type(error).__name__
     return f"{name}: {said}" if said else name, f"{where}; report it with that, if localemp is at fault"

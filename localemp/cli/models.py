@@ -142,6 +142,6 @@ def _plain(value: Any) -> str:
 
 
 def _print_json(value: Any) -> None:
-    import json
+    from localemp.utils.text import json_text
 
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+    click.echo(json_text(value, indent=2))

@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from localemp.cli.options import data_options, model_options, recipe_of, strategy_options
-from localemp.utils.text import json_line
+from localemp.utils.text import json_text
 
 
 @click.group()
@@ -44,6 +44,6 @@ def show(index: int, as_json: bool, split: str, **options: Any) -> None:
         counted = stage.completion.prompt_tokens
         if as_json:
             messages = [asdict(message) for message in stage.messages]
-            click.echo(json_line({"stage": stage.name, "tokens": counted, "messages": messages}))
+            click.echo(json_text({"stage": stage.name, "tokens": counted, "messages": messages}))
         else:
             print_prompt(stage, counted)

@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from localemp.cli.words import known
-from localemp.utils.text import for_terminal, json_line
+from localemp.utils.text import for_terminal, json_text
 
 
 @click.group()
@@ -68,7 +68,7 @@ def show(run: Path, index: int | None, errors: bool, limit: int, as_json: bool) 
         records = [records[index]]
     if as_json:
         for record in records if index is not None else records[:limit]:
-            click.echo(json_line(record))
+            click.echo(json_text(record))
     elif index is not None:
         print_record(records[0])
     else:

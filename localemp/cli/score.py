@@ -61,11 +61,10 @@ def score(
 
     RUN is a run's folder. Scores are printed, and kept beside each run. docs/metrics.md says how each is made.
     """  # fmt: skip
-    import json
-
     from localemp.cli.display import Display
     from localemp.errors import OptionError
     from localemp.metrics.scoring import on_common
+    from localemp.utils.text import json_text
 
     if not runs and not imports:
         raise OptionError("nothing to score", "give runs (`localemp runs list` shows them), or --import FORMAT FILE")
@@ -87,7 +86,7 @@ def score(
     notes = [note for note in (*_comparability(systems), *kept) if note]
     if as_json:
         told = {"format": 1, "notes": notes, "systems": [each.as_dict() for each in scored]}
-        click.echo(json.dumps(told, indent=2, ensure_ascii=False, allow_nan=False))
+        click.echo(json_text(told, indent=2))
     else:
         _print(systems, scored, notes, verbose)
     chosen = click.get_current_context().get_parameter_source("bertscore_model") != ParameterSource.DEFAULT

@@ -10,6 +10,7 @@ from localemp.commonsense.store import Entry, header_of, line_of
 from localemp.errors import DataError
 from localemp.settings import compare_settings
 from localemp.utils.json_reader import JSONError, parse_json
+from localemp.utils.lines import LongLineError, read_lines
 
 # Another version of localemp may go on where one stopped: what decides the inferences is in the other settings.
 _NO_DIFFERENCE = {"localemp"}
@@ -90,16 +91,19 @@ class KnowledgeWriter:
     def _take_up(self, header: dict[str, Any]) -> None:
         first, line, whole = None, b"", 0
         with self.path.open("rb") as file:
-            # Line by line: the file may be large, and only ids are needed of it.
-            for number, line in enumerate(file, 1):
-                if not line.endswith(b"\n"):
-                    break
-                if first is None:
-                    first = line
-                    self._compare(first, header)
-                else:
-                    self._note(line, number)
-                whole += len(line)
+            try:
+                # Line by line: the file may be large, and only ids are needed of it.
+                for number, line in enumerate(read_lines(file), 1):
+                    if not line.endswith(b"\n"):
+                        break
+                    if first is None:
+                        first = line
+                        self._compare(first, header)
+                    else:
+                        self._note(line, number)
+                    whole += len(line)
+            except LongLineError as error:
+                raise DataError(self.path, str(error), _TAKE_OUT, error.line) from error
         if first is None and line and not line.startswith(_BEGINNING):
             raise DataError(self.path, _NOT_OURS, "choose another --out")
         # Only now is it known as a file of ours, of which a crash may have cut the end.

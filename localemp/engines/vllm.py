@@ -30,7 +30,7 @@ from localemp.engines.vllm_process import (
     stop_with_us,
     vllm_version,
 )
-from localemp.engines.vllm_thinking import Thoughts
+from localemp.engines.vllm_thinking import ThoughtParser
 from localemp.errors import EngineError, FatalEngineError, OptionError, PromptTooLongError, UnknownNameError
 from localemp.output import output_to
 
@@ -86,7 +86,7 @@ class VLLMEngine(Engine):
         self.log = log or new_log()
         self.fixed_length: int | None = None
         self._llm: AsyncLLM | None = None
-        self._thoughts: Thoughts | None = None
+        self._thoughts: ThoughtParser | None = None
         self._log_start = 0
         self._platform = ""
         self._processes: set[BaseProcess] = set()
@@ -222,7 +222,7 @@ class VLLMEngine(Engine):
         for name in self.options:
             if name not in known:
                 raise UnknownNameError("engine argument", name, sorted(known))
-        self._thoughts = Thoughts(self.tokenizer, self.options)
+        self._thoughts = ThoughtParser(self.tokenizer, self.options)
         self._platform = current_platform.device_name
         if current_platform.is_cpu():
             self.options = cpu_defaults() | self.options

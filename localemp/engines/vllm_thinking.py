@@ -12,7 +12,7 @@ from localemp.errors import UnknownNameError
 from localemp.protocol.thinking import MARKS, Split, opens_thinking, split_thinking
 
 
-class Thoughts:
+class ThoughtParser:
     """Splits the texts of one model.
 
     Args:

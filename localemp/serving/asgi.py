@@ -131,7 +131,7 @@ async def send_bytes(
 def error_event(before: bytes, content: Any) -> bytes:
     """The last event of a stream that ends too early; an empty line ends what may be half an event `before` it."""
     gap = b"" if not before or before.endswith((b"\n\n", b"\r\n\r\n")) else b"\n\n"
-    return b"%sdata: %s\n\n" % (gap, json.dumps(content).encode())
+    return b"%sdata: %s\n\n" % (gap, json_bytes(content))
 
 
 def is_stream(headers: Iterable[tuple[bytes, bytes]]) -> bool:

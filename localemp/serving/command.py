@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from localemp.assembly import Assembly
-from localemp.errors import OptionError
+from localemp.data_only import read_settings
+from localemp.errors import OptionError, WeightsError
 from localemp.strategies.registry import parse_strategy
 
 MIDDLEWARE = "localemp.serving.middleware.Strategies"
@@ -113,8 +114,8 @@ def _has_chat_template(folder: Path) -> bool:
     if (folder / "chat_template.jinja").exists() or (folder / "chat_template.json").exists():
         return True
     try:
-        return "chat_template" in json.loads((folder / "tokenizer_config.json").read_text("utf-8"))
-    except (OSError, ValueError):
+        return "chat_template" in read_settings(folder / "tokenizer_config.json")
+    except WeightsError:
         return False
 
 

@@ -13,14 +13,11 @@ from localemp.engines.openai.failures import is_too_long
 from localemp.errors import EngineError, PromptTooLongError
 from localemp.protocol.answers import LARGEST_ANSWER, Answer, Choice, Usage, first_choice, read_answer
 from localemp.protocol.compression import decompress
-from localemp.protocol.errors import AnswerError, ServedError, UnreadableAnswerError
+from localemp.protocol.errors import LARGEST_ERROR, AnswerError, ServedError, UnreadableAnswerError
 from localemp.serving.asgi import App, ClientGoneError, Headers, Scope, Send, Whole, call, json_bytes
 from localemp.serving.thoughts import Thoughts
 from localemp.serving.usage import TokenSum
 from localemp.utils.json_reader import JSONError, parse_json
-
-LARGEST_ERROR = 2**20
-"""Bytes of an answer that reports an error."""
 
 # Every answer is framed anew.
 _FRAMING = {b"content-length", b"content-type", b"transfer-encoding", b"content-encoding", b"connection", b"date"}

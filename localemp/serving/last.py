@@ -8,9 +8,9 @@ from localemp.dialogue import Message
 from localemp.engines.base import Completion, Engine, Sampling
 from localemp.protocol.answers import LARGEST_ANSWER, Choice
 from localemp.protocol.compression import Decompressor
-from localemp.protocol.errors import AnswerError, UnreadableAnswerError
+from localemp.protocol.errors import LARGEST_ERROR, AnswerError, UnreadableAnswerError
 from localemp.serving.asgi import Event, Headers, Send, Whole, send_json
-from localemp.serving.inner import LARGEST_ERROR, Inner, encoding_of, refusal, unframed
+from localemp.serving.inner import Inner, encoding_of, refusal, unframed
 from localemp.serving.requests import ChatRequest
 from localemp.serving.stream import DONE, Chunks, event
 from localemp.strategies.cleaning import clean_reply

@@ -12,6 +12,7 @@ from localemp.dialogue import Dialogue, Role
 from localemp.errors import LocalempError
 from localemp.protocol.thinking import split_thinking
 from localemp.strategies.registry import parse_strategy
+from localemp.utils.json_reader import kind_of
 from localemp.utils.text import one_line, well_formed
 
 MOST_MESSAGES = 4_000
@@ -227,7 +228,7 @@ def _talk(messages: Any, options: Options) -> tuple[str, Dialogue]:
 
 def _message(message: Any, where: str) -> tuple[Role, str]:
     if not isinstance(message, dict):
-        raise RequestError(f"{where} is to be an object, not {_type(message)}", where, "invalid_type")
+        raise RequestError(f"{where} is to be an object, not {kind_of(message)}", where, "invalid_type")
     name = message.get("role")
     role = _ROLES.get(name) if isinstance(name, str) else None
     if role is None:
@@ -263,7 +264,3 @@ def _text(content: Any, where: str, role: Role) -> str:
 
 def _bare_name(content: Mapping[str, Any]) -> str:
     return one_line(str(content.get("model")).partition(":")[0])
-
-
-def _type(value: Any) -> str:
-    return {list: "a list", str: "a text", type(None): "null", bool: "true or false"}.get(type(value), "a number")

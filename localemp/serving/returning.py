@@ -1,20 +1,19 @@
 """What of an upstream's answer reaches the caller: its status, its headers but for those of its own host, no key."""
 
 import asyncio
-import json
 import re
 from collections.abc import Iterable
 from typing import Any
 
 import aiohttp
 
-from localemp.serving.asgi import Headers, Send, error_event, is_stream
+from localemp.serving.asgi import Headers, Send, error_event, is_stream, json_bytes
 from localemp.serving.outgoing import HOP_BY_HOP, named_by_connection
 from localemp.serving.requests import RequestError
 from localemp.serving.stream_end import StreamEnd
 
-LARGEST_ERROR = 64 * 2**10
-"""Bytes of an answer that is an error."""
+LARGEST_SHOWN_ERROR = 64 * 2**10
+"""Bytes of an error that is passed on."""
 SECRET = 16
 """Characters from which on a key is no word that a reply could hold by chance, as "none" and "EMPTY" are."""
 
@@ -133,18 +132,15 @@ class Back:
 
     async def _pass_on_error(self, deadline: float) -> None:
         """Read as a whole, so that it is sent on as a whole or not at all."""
-        body, framing = b"", {b"content-length"}
-        while not self._answer.content.at_eof() and len(body) <= LARGEST_ERROR:
+        body, untrue, kind = b"", {b"content-length"}, list[tuple[bytes, bytes]]()
+        while not self._answer.content.at_eof() and len(body) <= LARGEST_SHOWN_ERROR:
             body += await self._next(asyncio.timeout_at(deadline))
-        if len(body) > LARGEST_ERROR:
+        if len(body) > LARGEST_SHOWN_ERROR:  # ours in its place
             said = f"the upstream answered with status {self._answer.status} and more than can be shown"
             error = RequestError(said, code="upstream_error", kind="server_error")
-            body, framing = (
-                json.dumps(error.content).encode(),
-                {b"content-length", b"content-type", b"content-encoding"},
-            )
-        kept = [(name, value) for name, value in self._headers if name not in framing]
-        kind = [(b"content-type", b"application/json")] if len(framing) > 1 else []
+            body, kind = json_bytes(error.content), [(b"content-type", b"application/json")]
+            untrue |= {b"content-type", b"content-encoding"}
+        kept = [(name, value) for name, value in self._headers if name not in untrue]
         self._headers = [*kept, *kind, (b"content-length", str(len(body)).encode())]
         await self._begin()
         await self._send({"type": "http.response.body", "body": Stars(self._key, error=True).feed(body, last=True)})

@@ -41,9 +41,14 @@ def for_terminal(text: str) -> str:
     return _CONTROL.sub(lambda found: _written_out(found[0]), text)
 
 
-def json_line(value: Any) -> str:
-    """A value as JSON in one line that a terminal shows and does not obey; the same value for whoever reads it."""
-    written = json.dumps(value, ensure_ascii=False)
+def json_text(value: Any, indent: int | None = None) -> str:
+    """A value as JSON that a terminal shows and does not obey; the same value for whoever reads it.
+
+    Args:
+        value: Without NaN and infinite numbers, which are no JSON.
+        indent: Spaces of each level; all is in one line where it is None.
+    """
+    written = json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False)
     return _CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", written)
 
 

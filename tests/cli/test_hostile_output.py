@@ -56,6 +56,14 @@ def test_runs_are_shown_and_not_obeyed(localemp, tmp_path):
     assert json.loads(as_json.stdout)["messages"][-1]["content"] == EVIL
 
 
+def test_json_is_shown_and_not_obeyed(localemp, tmp_path):
+    name = "evil\x1b[2J\x9b31m\u202e.jsonl"
+    (tmp_path / name).write_text(json.dumps({"id": "a", "turns": ["Hi."]}) + "\n")
+    shown = localemp("data", "stats", name, "--json")
+    assert json.loads(shown.stdout)["source"] == name
+    assert is_harmless(shown)
+
+
 def test_what_servers_say_is_shown_and_not_obeyed(localemp):
     with FakeServer([error(401, EVIL)], models=error(500, EVIL)) as server:
         done = localemp("respond", "Hi.", "--base-url", server.url, "--model", "tiny")
@@ -101,7 +109,7 @@ def test_tokens_that_no_server_counts_are_unknown(localemp):
 
 def test_an_empty_url_is_never_replaced_by_another(localemp):
     done = localemp("respond", "Hi.", "--base-url", "", "--model", "gpt-4o-mini", env={"OPENAI_API_KEY": "sk-x"})
-    assert (done.returncode, "'' is no URL" in done.stderr) == (2, True)
+    assert (done.returncode, "--base-url is empty" in done.stderr) == (2, True)
 
 
 # What nobody foresaw
@@ -133,6 +141,8 @@ def boom(folder: Path, raised: str, **environment: str) -> "subprocess.Completed
         ("RuntimeError('two\\nlines \\x1b[2J')", r"error: RuntimeError: two lines \x1b[2J"),
         ("OSError(28, 'No space left on device')", "error: OSError: [Errno 28] No space left on device"),
         ("AssertionError", "error: AssertionError"),
+        ("OSError('http://me:hush@host/v1')", "error: OSError: http://***@host/v1"),
+        ("ValueError('x' * 300)", f"error: ValueError: {'x' * 199}…"),
     ],
 )
 def test_a_fault_is_one_line_and_its_traceback_a_file(tmp_path, raised, said):

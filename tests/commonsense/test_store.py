@@ -11,6 +11,7 @@ from localemp.commonsense.store import Entry, KnowledgeStore, line_of
 from localemp.commonsense.writer import KnowledgeWriter
 from localemp.dialogue import Dialogue
 from localemp.errors import DataError
+from localemp.utils.lines import LONGEST_LINE
 
 NONE = dict.fromkeys(RELATIONS, ())
 SAD = Beam("sad")
@@ -211,6 +212,16 @@ def test_a_line_that_is_none_of_ours_is_named_and_nothing_is_changed(tmp_path: P
         write(path, SECOND)
     assert said in caught.value.message
     assert path.read_bytes() == before
+
+
+def test_a_line_without_bounds_is_refused(tmp_path: Path):
+    path = tmp_path / "k.jsonl"
+    write(path, FIRST)
+    with path.open("ab") as file:
+        file.truncate(size := path.stat().st_size + LONGEST_LINE + 1)
+    with pytest.raises(DataError, match="line 3: the line has more than 64 MiB"):
+        write(path, SECOND)
+    assert path.stat().st_size == size
 
 
 def test_only_one_writes_at_a_time(tmp_path: Path):

@@ -7,7 +7,7 @@ import pytest
 
 from localemp.dialogue import Message
 from localemp.engines.tokens import PromptTokenizer
-from localemp.engines.vllm_thinking import Thoughts
+from localemp.engines.vllm_thinking import ThoughtParser
 from localemp.errors import EngineError
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -52,7 +52,7 @@ def test_a_template_that_refuses_a_dialogue_is_an_error_of_this_one(tmp_path, te
     ],
 )
 def test_marks_that_decoding_would_hide_are_kept(tmp_path, special, added, kept):
-    assert Thoughts(PromptTokenizer(write_tokenizer(tmp_path, special, added)), {}).keep_marks == kept
+    assert ThoughtParser(PromptTokenizer(write_tokenizer(tmp_path, special, added)), {}).keep_marks == kept
 
 
 @pytest.mark.parametrize(
@@ -66,5 +66,6 @@ def test_marks_that_decoding_would_hide_are_kept(tmp_path, special, added, kept)
 )
 def test_a_text_of_a_local_model_is_split(tmp_path, text, prompt, split):
     assert (
-        Thoughts(PromptTokenizer(write_tokenizer(tmp_path, ("[THINK]", "[/THINK]"))), {}).split(text, prompt) == split
+        ThoughtParser(PromptTokenizer(write_tokenizer(tmp_path, ("[THINK]", "[/THINK]"))), {}).split(text, prompt)
+        == split
     )

@@ -33,7 +33,7 @@ def test_a_run_as_far_as_it_got(tmp_path):
      {"stages": 1}, {"emotion": {}}, {"stages": [{"name": "feeling", "text": 1}]}],
 )  # fmt: skip
 def test_what_is_not_text_is_an_error(tmp_path, change):
-    with pytest.raises(RunError, match=r"responses.jsonl, line 1: no reply can be read here"):
+    with pytest.raises(RunError, match=r"responses.jsonl, line 1: it cannot be read"):
         replies_of_run(run(tmp_path, {**LINE, **change}))
 
 

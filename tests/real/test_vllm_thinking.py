@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from localemp.engines.tokens import PromptTokenizer
-from localemp.engines.vllm_thinking import Thoughts
+from localemp.engines.vllm_thinking import ThoughtParser
 from localemp.errors import UnknownNameError
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -38,10 +38,10 @@ def tokenizer(tmp_path):
     ],
 )
 def test_a_parser_that_is_named_reads_the_text(tokenizer, parser, text, split):
-    assert Thoughts(tokenizer, {"reasoning_parser": parser}).split(text, "") == split
+    assert ThoughtParser(tokenizer, {"reasoning_parser": parser}).split(text, "") == split
 
 
 def test_a_parser_that_vllm_does_not_have(tokenizer):
     with pytest.raises(UnknownNameError, match="unknown reasoning parser 'telepathy'") as raised:
-        Thoughts(tokenizer, {"reasoning_parser": "telepathy"})
+        ThoughtParser(tokenizer, {"reasoning_parser": "telepathy"})
     assert "qwen3" in raised.value.hint

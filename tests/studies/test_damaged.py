@@ -214,13 +214,13 @@ def test_a_wrong_study_is_told_in_a_line(tmp_path, change, message):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"shown": None}, "line 1: no reply can be read here: shown: "),
-        ({"shown": []}, "line 1: no reply can be read here: shown: "),
-        ({"answer": 4}, "line 1: no reply can be read here: answer: of one reply a number, of two a choice"),
-        ({"answer": "C"}, "line 1: no reply can be read here: answer"),
-        ({"prompt_tokens": "9"}, "line 1: no reply can be read here: prompt_tokens: "),
-        ({"cost": float("nan")}, "line 1: no reply can be read here: cost: "),
-        ({"notes": None}, "line 1: no reply can be read here: notes: "),
+        ({"shown": None}, "line 1: it cannot be read: shown: "),
+        ({"shown": []}, "line 1: it cannot be read: shown: "),
+        ({"answer": 4}, "line 1: it cannot be read: answer: of one reply a number, of two a choice"),
+        ({"answer": "C"}, "line 1: it cannot be read: answer"),
+        ({"prompt_tokens": "9"}, "line 1: it cannot be read: prompt_tokens: "),
+        ({"cost": float("nan")}, "line 1: it cannot be read: it holds NaN"),
+        ({"notes": None}, "line 1: it cannot be read: notes: "),
     ],
 )
 def test_a_judges_line_that_cannot_be_counted_is_named(tmp_path, change, message):

@@ -89,7 +89,8 @@ def test_the_line_is_told():
 
 
 def test_what_is_read_can_be_written_again():
-    json.dumps(parse_json(nested(MAX_DEPTH)))
+    value = parse_json(nested(MAX_DEPTH))
+    assert parse_json(json.dumps(value)) == value
 
 
 def test_mutants_are_values_or_errors():

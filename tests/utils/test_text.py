@@ -1,10 +1,11 @@
 """Foreign text: storable, harmless, short."""
 
 import json
+import unicodedata
 
 import pytest
 
-from localemp.utils.text import for_terminal, is_well_formed, json_line, one_line, well_formed
+from localemp.utils.text import for_terminal, is_well_formed, json_text, one_line, well_formed
 
 
 @pytest.mark.parametrize(
@@ -41,12 +42,20 @@ def test_for_terminal(text, shown):
     assert for_terminal(text) == shown
 
 
-def test_json_line():
-    value = {"a\x9b": ["\x1b[2J\n", "\u202e", "\ud83d", "é 😀"]}
-    line = json_line(value)
-    assert line == for_terminal(line)
-    assert json.loads(line) == value
-    assert "é 😀" in line
+@pytest.mark.parametrize(("indent", "lines"), [(None, 1), (2, 9)])
+def test_json_text(indent, lines):
+    value = {"a\x9b": ["\x1b[2J\n\t\x7f", "\u202e\u2028", "\ud83d", "é 😀"], "b": 1}
+    text = json_text(value, indent)
+    assert text == for_terminal(text)
+    assert not [sign for sign in text if sign != "\n" and unicodedata.category(sign) in ("Cc", "Cf", "Cs", "Zl")]
+    assert len(text.split("\n")) == lines
+    assert json.loads(text) == value
+    assert "é 😀" in text
+
+
+def test_json_text_is_never_something_else():
+    with pytest.raises(ValueError, match="JSON"):
+        json_text([float("nan")])
 
 
 def test_one_line():

@@ -75,15 +75,14 @@ def compare(a: Path, b: Path, everything: bool, as_json: bool) -> None:
 
     A change is one where the ranges of the repeats do not overlap.
     """
-    import json
-
     from localemp.bench.comparing import compare as compared
     from localemp.bench.result import read_result
+    from localemp.utils.text import json_text
 
     results = read_result(a), read_result(b)
     comparison = compared(*results)
     if as_json:
-        click.echo(json.dumps(comparison.as_dict(), indent=2, ensure_ascii=False))
+        click.echo(json_text(comparison.as_dict(), indent=2))
         return
     for name, path, result in zip("AB", (a, b), results, strict=True):
         click.echo(f"{name}: {result.title} ({path}, {result.created})")

@@ -1,15 +1,11 @@
 """`localemp study report`: means, preferences, agreement, and how a judge compares with people."""
 
-import json
 from pathlib import Path
 
 import click
 
 from localemp.cli.study.opened import opened
 from localemp.cli.tables import print_table, published_of, published_option, table_options, write_tables
-
-# Control characters that JSON may hold as they are, and terminals obey.
-_ESCAPED = {code: f"\\u{code:04x}" for code in range(0x7F, 0xA0)}
 
 
 @click.command()
@@ -47,11 +43,12 @@ def report(
     from localemp.studies.figures import figures_of
     from localemp.studies.intervals import Bootstrap
     from localemp.studies.tables import study_tables
+    from localemp.utils.text import json_text
 
     known = published_of(published)
     figures = figures_of(opened(study), Bootstrap(resamples, seed), judges, drop_failed)
     if as_json:
-        click.echo(json.dumps(figures.as_dict(), indent=2, ensure_ascii=False, allow_nan=False).translate(_ESCAPED))
+        click.echo(json_text(figures.as_dict(), indent=2))
         return
     tables = study_tables(figures, published=known)
     write_tables(tables, markdown, latex, csv)
