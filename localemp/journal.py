@@ -20,7 +20,7 @@ from localemp.appending import AppendOnlyFile, LockedFileError
 from localemp.errors import RunError
 from localemp.forms import Lenient, mistakes
 from localemp.settings import compare_settings
-from localemp.utils.files import is_disk_full, write_atomically
+from localemp.utils.files import is_disk_full, open_regular, write_atomically
 from localemp.utils.json_reader import JSONError, load_json, parse_json
 from localemp.utils.lines import LONGEST_LINE, LongLineError
 from localemp.utils.lines import read_lines as bounded_lines
@@ -247,6 +247,8 @@ def read_lines(
     Raises:
         RunError: A line is damaged, or the file cannot be read; says which.
     """
+    if path.exists() and not path.is_file():
+        raise RunError(f"{path}: cannot be read: Not a regular file", "give a run as localemp wrote it")
     try:
         for number, _, record in numbered_lines(path, check):
             yield number, record
@@ -259,7 +261,7 @@ def numbered_lines(path: Path, check: Callable[[dict[str, Any]], None]) -> Itera
     if not path.is_file():
         return
     end = 0
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         try:
             for number, line in enumerate(bounded_lines(file), 1):
                 if not line.endswith(b"\n"):

@@ -1,6 +1,7 @@
 """A run folder: what it keeps, what it repairs, what it refuses."""
 
 import json
+import os
 import resource
 import signal
 import subprocess
@@ -329,3 +330,12 @@ def test_a_number_that_could_not_be_read_again_is_not_written(tmp_path):
         run.append({"id": "a", "error": {"type": "x", "message": "y"}})
     with Run.open(tmp_path / "run", {}) as run:
         assert run.failed == {"a"}
+
+
+def test_lines_that_are_no_file_are_no_empty_run(tmp_path):
+    with Run.open(tmp_path / "run", {}) as run:
+        run.append({"id": "a", "error": {"type": "x", "message": "y"}})
+    (tmp_path / "run" / "responses.jsonl").unlink()
+    os.mkfifo(tmp_path / "run" / "responses.jsonl")
+    with pytest.raises(RunError, match=r"responses.jsonl: cannot be read: Not a regular file"):
+        read_records(tmp_path / "run")

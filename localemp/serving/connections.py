@@ -13,6 +13,11 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 _LATE = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+_SAID = b"a request with a body cannot ask for another protocol (Upgrade)"
+_NO_UPGRADE = (
+    b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-type: text/plain\r\ncontent-length: %d\r\n\r\n%s"
+    % (len(_SAID), _SAID)
+)
 _TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 
 
@@ -45,6 +50,7 @@ class Connection(HttpToolsProtocol):
         super().__init__(*arguments, **named)
         self._waiting = self._all_waiting.setdefault(self.server_state, {})
         self._coming: Literal["", "head", "body"] = ""
+        self._trailers = 0  # their bytes
         self._received, self._began = 0, 0.0  # bytes of it in later pieces than the first; since when
         self._timer: asyncio.TimerHandle | None = None
 
@@ -81,16 +87,35 @@ class Connection(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """A head comes in."""
         super().on_message_begin()
-        self._coming, self._received = "head", 0
+        self._coming, self._received, self._trailers = "head", 0, 0
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A header comes in; what comes behind a body (trailers) is none of the request's, and is counted."""
+        if self._coming != "body":
+            super().on_header(name, value)
+            return
+        self._trailers += len(name) + len(value)
+        if self._trailers > self.patience.head_bytes and not self.transport.is_closing():
+            self._end(_TOO_LARGE)
 
     def on_headers_complete(self) -> None:
         """A body comes in."""
+        # The parser takes all that follows for another protocol, so that a body would be lost, or be the next request.
+        upgrade = self.parser.should_upgrade()
+        if upgrade and any(name in (b"content-length", b"transfer-encoding") for name, _ in self.headers):
+            self._end(_NO_UPGRADE)
+        if self.transport.is_closing():
+            return
         super().on_headers_complete()
+        if upgrade and self.cycle is not None:
+            self.cycle.keep_alive = False
         self._coming, self._received = "body", 0
         self._stop_timer()
 
     def on_message_complete(self) -> None:
         """Nothing more comes in, for now."""
+        if self.transport.is_closing():
+            return
         super().on_message_complete()
         self._coming = ""
         self._stop_timer()

@@ -51,6 +51,9 @@ FIELDS: Mapping[str, frozenset[str]] = {
 # What some clients always send, and what says nothing.
 _SAYS_NOTHING: Mapping[str, tuple[Any, ...]] = {"service_tier": ("auto", "default")}
 
+# Where what the model reads stands. Elsewhere, in a tool's schema, a name means nothing.
+_SAID = ("messages", "input", "instructions", "system", "prompt")
+
 # What the client carries out itself; all others have the server search, run code or call a fourth party.
 _OWN_TOOLS = (None, "function", "custom")
 
@@ -70,10 +73,10 @@ def passed_on(path: str, content: Mapping[str, Any], more: Collection[str] = ())
     for name, value in content.items():
         if name not in taken and not _is_nothing(value) and value not in _SAYS_NOTHING.get(name, ()):
             raise _refusal(name, repr(one_line(name)))
-    for tool in _objects(content.get("tools")):
-        if tool.get("type") not in _OWN_TOOLS:
-            raise _refusal("tools", "a tool that the server itself would run")
-    for field in ("messages", "input"):
+    for field in ("tools", "tool_choice"):
+        if any(tool.get("type") not in _OWN_TOOLS for tool in _tools(content.get(field))):
+            raise _refusal(field, "a tool that the server itself would run")
+    for field in _SAID:
         if any(map(_is_kept, _all_objects(content.get(field)))):
             raise _refusal(field, "what is kept at the server, named by id,")
     return {name: value for name, value in content.items() if name in taken}
@@ -84,8 +87,13 @@ def _refusal(name: str, what: str) -> RequestError:
     return RequestError(said, one_line(name), "unsupported_parameter")
 
 
-def _objects(value: Any) -> list[dict[str, Any]]:
-    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
+def _tools(value: Any) -> Iterator[dict[str, Any]]:
+    """The tools that are named, one or in lists; what is inside a tool is its own."""
+    if isinstance(value, dict):
+        yield value
+    elif isinstance(value, list):
+        for each in value:
+            yield from _tools(each)
 
 
 def _all_objects(value: Any) -> Iterator[dict[str, Any]]:
@@ -105,7 +113,7 @@ def _is_kept(part: Mapping[str, Any]) -> bool:
     audio = part.get("audio")
     return (
         part.get("type") == "item_reference"
-        or not _is_nothing(part.get("file_id"))
+        or any(not _is_nothing(part.get(name)) for name in ("file_id", "container_id", "previous_response_id"))
         or (isinstance(audio, dict) and "id" in audio)
     )
 

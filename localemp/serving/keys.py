@@ -26,6 +26,8 @@ class Keys:
         if not self._keys or self._is_open(scope) or self._is_known(scope):
             return self.app(scope, receive, send)
         said = "this server wants a key of its own: Authorization: Bearer KEY"
+        if header(scope, b"authorization"):
+            said = "the key in the header Authorization is none of this server's"
         return send_error(send, RequestError(said, None, "invalid_api_key", 401, "authentication_error"))
 
     def _is_open(self, scope: Scope) -> bool:

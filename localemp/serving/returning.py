@@ -18,9 +18,10 @@ SECRET = 16
 """Characters from which on a key is no word that a reply could hold by chance, as "none" and "EMPTY" are."""
 
 # What an upstream says of its own host; allowing other sites' pages is not its to do: they would use our key.
-_NOT_RETURNED = HOP_BY_HOP | frozenset(b"set-cookie alt-svc strict-transport-security".split())
+_NOT_RETURNED = HOP_BY_HOP | frozenset(b"set-cookie alt-svc strict-transport-security clear-site-data".split())
 _ACCOUNT = frozenset((b"openai-organization", b"openai-project"))
-_CORS = b"access-control-"
+# Which sites may use it, and what a server before this one does with an answer (X-Accel-Redirect, X-Sendfile).
+_NEVER_RETURNED = (b"access-control-", b"x-accel-", b"x-sendfile")
 _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")  # in names, aiohttp takes none
 _UNPACKED = ("gzip", "deflate", "br", "zstd")  # by aiohttp, where it is told to
 
@@ -181,11 +182,11 @@ def returned(answer: aiohttp.ClientResponse, key: str | None) -> Headers:
         dropped |= {b"content-length"}  # of a body that is not sent
     if key is not None:
         dropped |= _ACCOUNT | _packing(lower)
-    kept = [(name, value) for name, value in lower if name not in dropped and not name.startswith(_CORS)]
+    kept = [(name, value) for name, value in lower if name not in dropped and not name.startswith(_NEVER_RETURNED)]
     if key is None:
         return kept
-    stars = Stars(key, error=True)
-    return [(name, stars.feed(value, last=True)) for name, value in kept]
+    stars, secret = Stars(key, error=True), key.lower().encode("latin-1", "replace")
+    return [(name, stars.feed(value, last=True)) for name, value in kept if not secret or secret not in name]
 
 
 def _packing(headers: Iterable[tuple[bytes, bytes]]) -> set[bytes]:

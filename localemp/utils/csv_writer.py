@@ -6,7 +6,7 @@ text"; `unguarded` takes it away again, so that what we wrote is read back as it
 """
 
 import csv
-import re
+import unicodedata
 from collections.abc import Iterable, Sequence
 
 from localemp.utils.text import well_formed
@@ -14,8 +14,7 @@ from localemp.utils.text import well_formed
 Cell = str | int | float | None
 
 _GUARD, _END = "'", "\r\n"
-# Blanks and quotation marks, seen or not, that spreadsheets pass over; then what they take for the start of a formula.
-_FORMULA = re.compile("[ '\"\xa0\u2018-\u201f\u3000\u200b\ufeff]*[\x00-\x1f=+\\-@\uff1d\uff0b\uff0d\uff20]")
+_PASSED_OVER = frozenset(" '\"\u2018\u2019\u201a\u201b\u201c\u201d\u201e\u201f")
 
 
 def written(rows: Iterable[Sequence[Cell]]) -> str:
@@ -42,10 +41,21 @@ class _Lines:
 def guarded(text: str) -> str:
     """A text as it is written into a cell."""
     text = well_formed(text)
-    return f"{_GUARD}{text}" if _FORMULA.match(text) else text
+    return f"{_GUARD}{text}" if _is_formula(text) else text
 
 
 def unguarded(cell: str) -> str:
     """The text that was written into a cell."""
     text = cell.removeprefix(_GUARD)
-    return text if _FORMULA.match(text) else cell
+    return text if _is_formula(text) else cell
+
+
+def _is_formula(text: str) -> bool:
+    """Whether the first thing to be seen begins a formula; blanks, quotation marks and what is not seen come before."""
+    for character in text:
+        if character < " ":
+            return True
+        if character in _PASSED_OVER or character.isspace() or not character.isprintable():
+            continue
+        return unicodedata.normalize("NFKC", character)[0] in "=+-@"  # also in full width, or small
+    return False

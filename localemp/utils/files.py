@@ -5,8 +5,10 @@ import errno
 import fcntl
 import os
 import secrets
+import stat
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 
 def write_atomically(path: Path, content: str | bytes, mode: int = 0o644) -> None:
@@ -61,6 +63,22 @@ def is_folder(path: Path) -> bool:
 def is_file(path: Path) -> bool:
     """The same of a file."""
     return os.path.isfile(path)  # noqa: PTH113
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """Open a file for reading; a pipe that nobody writes into would be waited for without end.
+
+    Raises:
+        OSError: It cannot be read, or is a folder, a pipe or a device.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    kind = os.fstat(descriptor).st_mode
+    if stat.S_ISREG(kind):
+        return os.fdopen(descriptor, "rb")
+    os.close(descriptor)
+    if stat.S_ISDIR(kind):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    raise OSError(errno.EINVAL, "Not a regular file", str(path))
 
 
 def is_disk_full(error: OSError) -> bool:

@@ -9,6 +9,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from localemp.utils.files import open_regular
 from localemp.utils.text import is_well_formed
 
 MAX_DEPTH = 100
@@ -97,7 +98,7 @@ def load_json(path: Path, largest: int = LARGEST_FILE, storable: bool = False) -
         JSONError: It is too large, or see `parse_json`.
     """
     content = bytearray()
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         while piece := file.read(_PIECE):  # room for all that may be there would be taken at once
             content += piece
             if len(content) > largest:

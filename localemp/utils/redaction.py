@@ -94,7 +94,9 @@ def redact_text(text: str) -> str:
         in_words = named[2][0] == ":" and _WORD.fullmatch(named[1])
         if named.end() < done or not (_is_sure(named[1]) if in_words else _is_secret(named[1])):
             continue
-        if (value := _VALUE.match(text, named.end())) is None:
+        if (value := _VALUE.match(text, named.end())) is None or value[0].endswith(
+            "..."
+        ):  # "HF_TOKEN=hf_..." is advice
             continue
         quote = value[0][0] if value[0][0] in "\"'" else ""
         parts += [text[done : named.end()], quote, MASK, quote]

@@ -5,6 +5,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+from localemp.utils.files import open_regular
 from localemp.utils.json_reader import MAX_DEPTH, is_deeper
 
 LARGEST_FILE = 2**20
@@ -53,6 +54,6 @@ def load_toml(path: Path) -> tuple[dict[str, Any], bytes]:
         OSError: It cannot be read.
         TOMLError: See `parse_toml`.
     """
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         content = file.read(LARGEST_FILE + 1)
     return parse_toml(content), content

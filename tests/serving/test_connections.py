@@ -262,3 +262,25 @@ config.load()
 assert config.http_protocol_class is Connection
 """
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_trailers_are_bounded_and_no_part_of_the_request(port: int):
+    body = HEAD + b"transfer-encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n"
+    with connected(port) as client:
+        client.sendall(body + b"host: evil\r\n\r\n")
+        assert client.recv(65536).startswith(b"HTTP/1.1 200 ")
+    assert dripped(connected(port), [body, *[b"x: " + b"y" * 1000 + b"\r\n"] * 9]).startswith(b"HTTP/1.1 431 ")
+
+
+UPGRADE = b"connection: Upgrade, HTTP2-Settings\r\nupgrade: h2c\r\nhttp2-settings: AAMAAABkAAQAAP__\r\n"
+
+
+@pytest.mark.parametrize("length", [b"content-length: 26\r\n", b"transfer-encoding: chunked\r\n"])
+def test_a_body_is_no_next_request_where_another_protocol_is_asked_for(port: int, length: bytes):
+    said = dripped(connected(port), [HEAD + UPGRADE + length + b"\r\n", b"GET /a HTTP/1.1\r\nhost: a\r\n\r\n"])
+    assert said.startswith(b"HTTP/1.1 400 ") and said.count(b"HTTP/1.1") == 1
+
+
+def test_a_request_without_a_body_may_ask_for_another_protocol(port: int):
+    said = dripped(connected(port), [b"GET / HTTP/1.1\r\nhost: a\r\n" + UPGRADE + b"\r\n"])
+    assert said.startswith(b"HTTP/1.1 200 ")

@@ -1,11 +1,12 @@
 """Atomic replacement and locks."""
 
+import os
 import stat
 import threading
 
 import pytest
 
-from localemp.utils.files import file_lock, write_atomically
+from localemp.utils.files import file_lock, open_regular, write_atomically
 
 
 def test_a_file_is_replaced_whole(tmp_path):
@@ -58,3 +59,13 @@ def test_a_lock_that_is_a_link_is_refused_and_its_target_kept(tmp_path):
     with pytest.raises(OSError), file_lock(tmp_path / ".lock"):
         pass
     assert theirs.read_text() == "precious"
+
+
+def test_what_is_no_file_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path, said in ((tmp_path / "pipe", "Not a regular file"), (tmp_path, "Is a directory")):
+        with pytest.raises(OSError, match=said):
+            open_regular(path)
+    (tmp_path / "file").write_bytes(b"x")
+    with open_regular(tmp_path / "file") as file:
+        assert file.read() == b"x"

@@ -71,6 +71,7 @@ def shown_url(url: str) -> str:
     except ValueError:  # a port that is no number, half a bracket
         parts, port = urlsplit(""), ""
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise OptionError(f"{redact_text(url)!r} is no URL of a server", "write it like http://localhost:8000/v1")
+        shown = f"***@{url.rpartition('@')[2]}" if "@" in url else redact_text(url)
+        raise OptionError(f"{shown!r} is no URL of a server", "write it like http://localhost:8000/v1")
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     return f"{parts.scheme}://{host}{port}{parts.path}".rstrip("/")
