@@ -16,9 +16,9 @@ TARGET = Path(__file__).parent / "commands.md"
 def reference() -> str:
     """The help of every command, as Markdown."""
     parts = ["# Commands\n\nMade by `python docs/make_commands.py` from `localemp --help`.\n"]
-    for names, context in _contexts(
-        click.Context(cli, info_name="localemp", terminal_width=100, max_content_width=100)
-    ):
+    # As click makes it when the command is run; a command keeps the first help option that it was asked for.
+    root = click.Context(cli, info_name="localemp", terminal_width=100, max_content_width=100, **cli.context_settings)
+    for names, context in _contexts(root):
         parts.append(f"## {names}\n\n```\n{context.get_help()}\n```\n")
     return "\n".join(parts)
 
