@@ -56,6 +56,8 @@ _SAID = ("messages", "input", "instructions", "system", "prompt")
 
 # What the client carries out itself; all others have the server search, run code or call a fourth party.
 _OWN_TOOLS = (None, "function", "custom")
+# How a tool is chosen among those that are named, in Anthropic's words and OpenAI's.
+_CHOICES = (*_OWN_TOOLS, "auto", "any", "tool", "none", "required", "allowed_tools")
 
 
 def passed_on(path: str, content: Mapping[str, Any], more: Collection[str] = ()) -> dict[str, Any]:
@@ -73,8 +75,8 @@ def passed_on(path: str, content: Mapping[str, Any], more: Collection[str] = ())
     for name, value in content.items():
         if name not in taken and not _is_nothing(value) and value not in _SAYS_NOTHING.get(name, ()):
             raise _refusal(name, repr(one_line(name)))
-    for field in ("tools", "tool_choice"):
-        if any(tool.get("type") not in _OWN_TOOLS for tool in _tools(content.get(field))):
+    for field, known in (("tools", _OWN_TOOLS), ("tool_choice", _CHOICES)):
+        if any(tool.get("type") not in known for tool in _tools(content.get(field))):
             raise _refusal(field, "a tool that the server itself would run")
     for field in _SAID:
         if any(map(_is_kept, _all_objects(content.get(field)))):

@@ -53,3 +53,9 @@ def test_an_unknown_field_that_says_nothing_is_left_out(value):
 def test_what_a_tool_says_may_look_like_anything():
     talk = [{"role": "tool", "tool_call_id": "c", "content": '{"file_id": "f"}'}, {"role": "user", "content": "Hi."}]
     assert passed_on(CHAT, {"model": "x", "messages": talk}) == {"model": "x", "messages": talk}
+
+
+@pytest.mark.parametrize("choice", ["auto", {"type": "auto"}, {"type": "any"}, {"type": "tool", "name": "f"}])
+def test_how_a_tool_is_chosen_is_passed_on(choice):
+    body = {"model": "x", "messages": [], "tools": [{"name": "f", "input_schema": {}}], "tool_choice": choice}
+    assert passed_on(MESSAGES, body) == body
