@@ -28,12 +28,12 @@ from rich.table import Table
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
 from localemp.commonsense.comet import Comet
-from localemp.commonsense.relations import RELATIONS
 from localemp.data.sources import load_dialogues
-from localemp.device import pick_device
-from localemp.machine import machine, versions
-from localemp.profiles import load_profile
-from localemp.weights import resolve
+from localemp.models.atomic import RELATIONS
+from localemp.models.profiles import load_profile
+from localemp.models.weights import resolve
+from localemp.utils.machine import machine, versions
+from localemp.utils.torch import pick_device
 
 PLAIN_BATCH = 32
 NEW_TOKENS = 24

@@ -23,11 +23,11 @@ from sacrebleu.metrics.bleu import BLEU
 from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
 
 from localemp.commonsense.comet import Comet
-from localemp.commonsense.relations import RELATIONS
 from localemp.data.sources import load_dialogues
-from localemp.machine import machine, versions
-from localemp.profiles import load_profile
-from localemp.weights import resolve
+from localemp.models.atomic import RELATIONS
+from localemp.models.profiles import load_profile
+from localemp.models.weights import resolve
+from localemp.utils.machine import machine, versions
 
 SHUFFLES = 20
 POLAR = 0.05  # VADER's own threshold between neutral and not

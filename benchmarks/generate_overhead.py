@@ -22,17 +22,17 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from localemp.assembly import Assembly
-from localemp.bench.dummy import dummy_recipe
+from localemp.bench.dummy import dummy_config
 from localemp.cli.options import parse_engine_args
 from localemp.data.sources import load_dialogues
-from localemp.engines.base import Sampling
 from localemp.engines.vllm import VLLMEngine
-from localemp.generation import answer_all, draft_all, plan
-from localemp.machine import machine
-from localemp.recipe import Recipe
-from localemp.runs import Run, read_records
+from localemp.pipeline.config import RunConfig
+from localemp.pipeline.generate import answer_all, draft_all, plan
+from localemp.pipeline.pipeline import Pipeline
+from localemp.runs.run import Run, read_records
+from localemp.sampling import Sampling
 from localemp.strategies.base import Draft, Strategy
+from localemp.utils.machine import machine
 
 # Both engines are loaded at once.
 SHARE: dict[str, Any] = {"gpu_memory_utilization": 0.45}
@@ -100,23 +100,23 @@ def main(
 ) -> None:
     """Measure what localemp costs on top of bare vLLM."""
     options = parse_engine_args(engine_args)
-    recipe = Recipe(model=model, data=data, max_tokens=max_tokens, engine_args=options)
+    config = RunConfig(model=model, data=data, max_tokens=max_tokens, engine_args=options)
     with tempfile.TemporaryDirectory() as folder:
-        recipe = dummy_recipe(recipe, Path(folder)) if load_format == "dummy" else recipe
-        result = asyncio.run(measure(recipe, split, count, repeats, single))
+        config = dummy_config(config, Path(folder)) if load_format == "dummy" else config
+        result = asyncio.run(measure(config, split, count, repeats, single))
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(json.dumps(result, indent=2) + "\n", "utf-8")
     print_result(result)
 
 
-async def measure(recipe: Recipe, split: str, count: int, repeats: int, single: int) -> dict[str, Any]:
+async def measure(config: RunConfig, split: str, count: int, repeats: int, single: int) -> dict[str, Any]:
     """Both sides on the same dialogues; see the module's text for the figures."""
-    one, two = Assembly(recipe), Assembly(replace(recipe, strategy="two-stage"))
-    dialogues = load_dialogues(recipe.data, split, recipe.instances, count)
+    one, two = Pipeline(config), Pipeline(replace(config, strategy="two-stage"))
+    dialogues = load_dialogues(config.data, split, config.instances, count)
     drafts = await draft_all(one.strategy, dialogues)
     context = max([await plan(each.strategy, drafts, each.planner()) for each in (one, two)])
-    engine = VLLMEngine(one.tokenizer, context, {**SHARE, **recipe.engine_args}, recipe.seed)
+    engine = VLLMEngine(one.tokenizer, context, {**SHARE, **config.engine_args}, config.seed)
     await engine.start()
     bare = Bare(one.weights.folder, engine.options)
     timed = Timed(engine)
@@ -145,13 +145,13 @@ async def measure(recipe: Recipe, split: str, count: int, repeats: int, single: 
 
 
 async def _turn(
-    one: Assembly, two: Assembly, drafts: list[Draft], timed: Timed, bare: Bare, ours_first: bool
+    one: Pipeline, two: Pipeline, drafts: list[Draft], timed: Timed, bare: Bare, ours_first: bool
 ) -> dict[str, float]:
     """Each side once, for one stage and for two; who goes first alternates."""
 
-    async def ours(assembly: Assembly) -> tuple[int, float]:
+    async def ours(pipeline: Pipeline) -> tuple[int, float]:
         await timed.engine.forget_prefixes()
-        _, tokens, seconds = await timed.answer(assembly.strategy, drafts)
+        _, tokens, seconds = await timed.answer(pipeline.strategy, drafts)
         return tokens, seconds
 
     async def theirs(stages: int) -> tuple[int, float]:
@@ -159,12 +159,12 @@ async def _turn(
         return await asyncio.to_thread(_bare_pass, bare, one if stages == 1 else two, drafts)
 
     results = {}
-    for stages, assembly in ((1, one), (2, two)):
+    for stages, pipeline in ((1, one), (2, two)):
         if ours_first:
-            results[stages] = (await ours(assembly), await theirs(stages))
+            results[stages] = (await ours(pipeline), await theirs(stages))
         else:
             peer = await theirs(stages)
-            results[stages] = (await ours(assembly), peer)
+            results[stages] = (await ours(pipeline), peer)
     (tokens, seconds), (peer_tokens, peer_seconds) = results[1]
     (tokens_2, seconds_2), (peer_tokens_2, peer_seconds_2) = results[2]
     return {
@@ -180,11 +180,11 @@ async def _turn(
     }
 
 
-def _bare_pass(bare: Bare, assembly: Assembly, drafts: list[Draft]) -> tuple[int, float]:
+def _bare_pass(bare: Bare, pipeline: Pipeline, drafts: list[Draft]) -> tuple[int, float]:
     """One pass for one stage; for two, a whole pass of questions and then a whole pass of replies."""
-    prompts, strategy = assembly.prompts, assembly.strategy
+    prompts, strategy = pipeline.prompts, pipeline.strategy
     if strategy.name == "zero-shot":
-        _, tokens, seconds = bare.chat(_prompts(assembly, drafts), strategy.sampling)
+        _, tokens, seconds = bare.chat(_prompts(pipeline, drafts), strategy.sampling)
         return tokens, seconds
     question = prompts.question(())
     assert question is not None
@@ -200,8 +200,8 @@ def _bare_pass(bare: Bare, assembly: Assembly, drafts: list[Draft]) -> tuple[int
     return tokens + more, seconds + between + longer
 
 
-def _prompts(assembly: Assembly, drafts: Sequence[Draft]) -> list[list[dict[str, str]]]:
-    return [_plain(assembly.prompts.messages(draft.dialogue)) for draft in drafts]
+def _prompts(pipeline: Pipeline, drafts: Sequence[Draft]) -> list[list[dict[str, str]]]:
+    return [_plain(pipeline.prompts.messages(draft.dialogue)) for draft in drafts]
 
 
 def _plain(messages: Sequence[Any]) -> list[dict[str, str]]:

@@ -36,8 +36,8 @@ from rich.text import Text
 from localemp.bench.quantities import QUANTITIES
 from localemp.bench.result import Point, Result, read_result
 from localemp.errors import LocalempError
-from localemp.machine import gpu, machine
-from localemp.runs import MANIFEST, read_records
+from localemp.runs.run import MANIFEST, read_records
+from localemp.utils.machine import gpu, machine
 
 LOCALEMP = (sys.executable, "-m", "localemp.cli.main")
 HERE = Path(__file__).parent

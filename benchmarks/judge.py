@@ -27,19 +27,19 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from localemp.assembly import Assembly
 from localemp.bench.offline import OfflineEngine, Workload, look_up
 from localemp.cli.options import parse_engine_args
 from localemp.data.sources import load_dialogues
 from localemp.dialogue import Dialogue
 from localemp.engines.vllm import VLLMEngine
-from localemp.generation import Tally, for_all
-from localemp.machine import machine
-from localemp.recipe import Recipe
-from localemp.studies.asked import load_asked
-from localemp.studies.judge import Answers, Judge, Question, questions
-from localemp.studies.judge_prompts import JudgePrompts
+from localemp.pipeline.config import RunConfig
+from localemp.pipeline.generate import Tally, for_all
+from localemp.pipeline.pipeline import Pipeline
+from localemp.studies.judging.judge import Answers, Judge, Question, questions
+from localemp.studies.judging.prompts import JudgePrompts
+from localemp.studies.questionnaire import load_asked
 from localemp.studies.study import Item, Key, Reply, Study
+from localemp.utils.machine import machine
 
 
 @click.command()
@@ -54,30 +54,30 @@ def main(
     data: str, pairs: int, model: str, max_tokens: int, repeats: int, engine_args: tuple[str, ...], out: Path | None
 ) -> None:
     """Measure how fast a study is judged beside how fast replies are generated."""
-    recipe = Recipe(model=model, data=data, max_tokens=max_tokens, engine_args=parse_engine_args(engine_args))
+    config = RunConfig(model=model, data=data, max_tokens=max_tokens, engine_args=parse_engine_args(engine_args))
     with tempfile.TemporaryDirectory() as folder:
-        result = asyncio.run(measure(recipe, pairs, repeats, Path(folder)))
+        result = asyncio.run(measure(config, pairs, repeats, Path(folder)))
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(json.dumps(result, indent=2) + "\n", "utf-8")
     print_result(result)
 
 
-async def measure(recipe: Recipe, pairs: int, repeats: int, folder: Path) -> dict[str, Any]:
+async def measure(config: RunConfig, pairs: int, repeats: int, folder: Path) -> dict[str, Any]:
     """All three on one engine; see the module's text for the figures."""
-    assembly = Assembly(recipe)
-    dialogues = load_dialogues(recipe.data, "test")
+    pipeline = Pipeline(config)
+    dialogues = load_dialogues(config.data, "test")
     study = make_study(folder / "study", [each for each in dialogues if each.reference][:pairs])
-    judge = Judge(study, JudgePrompts.read(), assembly.sampling)
+    judge = Judge(study, JudgePrompts.read(), pipeline.sampling)
     asked = questions(study)
     if len(dialogues) < len(asked):
         raise click.ClickException(
             f"{len(dialogues)} dialogues are too few: {len(asked)} are needed; name other --data"
         )
-    workload = await look_up(assembly, dialogues[: len(asked)])
-    context = max(workload.context, await judge.plan(asked, assembly.planner()))
+    workload = await look_up(pipeline, dialogues[: len(asked)])
+    context = max(workload.context, await judge.plan(asked, pipeline.planner()))
     runs: dict[str, list[dict[str, float]]] = {"generate": [], "judge": [], "straight": []}
-    async with OfflineEngine([workload], options={"max_model_len": context, **recipe.engine_args}) as offline:
+    async with OfflineEngine([workload], options={"max_model_len": context, **config.engine_args}) as offline:
         engine = offline.engine
 
         async def turn(order: Sequence[str]) -> dict[str, dict[str, float]]:
@@ -97,8 +97,8 @@ async def measure(recipe: Recipe, pairs: int, repeats: int, folder: Path) -> dic
     return {
         "machine": machine() | {"date": time.strftime("%Y-%m-%d")},
         "engine": described,
-        "settings": {"model": recipe.model, "pairs": pairs, "requests": len(asked), "repeats": repeats}
-        | {"max_tokens": recipe.max_tokens},
+        "settings": {"model": config.model, "pairs": pairs, "requests": len(asked), "repeats": repeats}
+        | {"max_tokens": config.max_tokens},
         "runs": runs,
         "ratio": [b["computed_per_s"] / a["computed_per_s"] for a, b in zip(generated, judged, strict=True)],
         "overhead": [b["seconds"] / a["seconds"] for a, b in zip(straight, judged, strict=True)],

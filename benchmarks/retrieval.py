@@ -28,12 +28,12 @@ from sentence_transformers import SentenceTransformer, util
 
 from localemp.data.sources import load_dialogues
 from localemp.dialogue import Dialogue
-from localemp.machine import machine, versions
-from localemp.profiles import load_profile
+from localemp.models.profiles import load_profile
+from localemp.models.weights import resolve
 from localemp.retrieval.encoder import Encoder
 from localemp.retrieval.index import Index
 from localemp.strategies.similar import Similarity, pool_texts, similarity_text
-from localemp.weights import resolve
+from localemp.utils.machine import machine, versions
 
 Vectors = NDArray[np.float32]
 Rows = NDArray[np.int64]

@@ -33,11 +33,11 @@ from rich.table import Table
 from localemp.data.sources import load_dialogues
 from localemp.dialogue import EMOTIONS
 from localemp.imports.reading import read_import
-from localemp.machine import machine, versions
 from localemp.metrics.bertscore import BertScore, split_layer
 from localemp.metrics.replies import Replies, Reply
-from localemp.profiles import load_profile
-from localemp.weights import resolve
+from localemp.models.profiles import load_profile
+from localemp.models.weights import resolve
+from localemp.utils.machine import machine, versions
 
 # Below the folder of --data: format, file, and the hypotheses in it.
 RELEASED = (
@@ -122,7 +122,7 @@ def against_peer(
     import torch
     from bert_score.utils import get_model, get_tokenizer
 
-    from localemp.quiet import quiet_transformers
+    from localemp.utils.torch import quiet_transformers
 
     layer = BertScore(model, **own).settings()["layer"]
 

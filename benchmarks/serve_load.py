@@ -35,13 +35,13 @@ from rich.console import Console
 from rich.table import Table
 from serve_loop import scripted_server
 
-from localemp.assembly import Assembly
-from localemp.bench.client import CHAT, Answer, Client, chat_messages
+from localemp.bench.load.client import CHAT, Answer, Client, chat_messages
 from localemp.bench.servers import vllm_server
 from localemp.data.sources import load_dialogues
-from localemp.machine import machine, versions
-from localemp.recipe import Recipe
+from localemp.pipeline.config import RunConfig
+from localemp.pipeline.pipeline import Pipeline
 from localemp.serving.settings import ServeSettings
+from localemp.utils.machine import machine, versions
 
 KEY = "a-key-of-the-load-test"
 WARM_UP = 0.25  # of the time
@@ -295,15 +295,15 @@ def started(options: Mapping[str, Any], engine_options: Sequence[str]) -> Iterat
     """The server to be loaded: URL, name of the model, and names of its strategies."""
     strategies = options["strategies"].split(",")
     if options["scripted"]:
-        recipe = Recipe(model="tiny", base_url="http://127.0.0.1:1/v1", shots=2)
-        settings = ServeSettings.of("tiny", recipe, strategies, [KEY], ui=True)
+        config = RunConfig(model="tiny", base_url="http://127.0.0.1:1/v1", shots=2)
+        settings = ServeSettings.of("tiny", config, strategies, [KEY], ui=True)
         with scripted_server(settings, slow=0.02) as url:
             yield url, "tiny", strategies
         return
-    recipe = Recipe(model=options["model"], max_tokens=options["tokens"], shots=2)
-    assembly = Assembly(recipe)
-    settings = ServeSettings.of(assembly.profile.name, recipe, strategies, [KEY], ui=True)
-    with vllm_server(assembly, settings, engine_options, KEY) as server:
+    config = RunConfig(model=options["model"], max_tokens=options["tokens"], shots=2)
+    pipeline = Pipeline(config)
+    settings = ServeSettings.of(pipeline.profile.name, config, strategies, [KEY], ui=True)
+    with vllm_server(pipeline, settings, engine_options, KEY) as server:
         server.wait_until_ready()
         yield server.url, settings.model, strategies
 

@@ -23,18 +23,18 @@ import httpx
 from rich.console import Console
 from rich.table import Table
 
-from localemp.bench.client import CHAT, Answer, Client, percentile
-from localemp.bench.load import Load
+from localemp.bench.load.client import CHAT, Answer, Client, percentile
+from localemp.bench.load.schedule import Load
 from localemp.bench.servers import free_port
 from localemp.data.sources import load_dialogues
 from localemp.errors import LocalempError
-from localemp.paths import cache_dir
-from localemp.profiles import Kind, load_profile
-from localemp.recipe import Recipe
-from localemp.serving.asgi import App, Receive, Scope, Send, send_bytes, send_json
+from localemp.models.profiles import Kind, load_profile
+from localemp.models.weights import resolve
+from localemp.pipeline.config import RunConfig
 from localemp.serving.middleware import Strategies
 from localemp.serving.settings import ServeSettings
-from localemp.weights import resolve
+from localemp.utils.paths import cache_dir
+from localemp.web.asgi import App, Receive, Scope, Send, send_bytes, send_json
 
 AIM = 0.05  # seconds
 BEAT = 0.005  # seconds between two beats
@@ -62,7 +62,7 @@ async def watch_loop(lookups: int, count: int) -> list[dict[str, Any]]:
     if not names:
         return phases
     samples, jobs = load_dialogues("samples"), iter(range(10**9))
-    settings = ServeSettings.of("tiny", Recipe(model="tiny", base_url="http://127.0.0.1:1/v1"), names, (), ui=False)
+    settings = ServeSettings.of("tiny", RunConfig(model="tiny", base_url="http://127.0.0.1:1/v1"), names, (), ui=False)
     with scripted_server(settings, slow=0.0) as url:
         async with Client(url) as client:
 

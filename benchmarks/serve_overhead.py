@@ -33,17 +33,17 @@ from rich.console import Console
 from rich.table import Table
 from serve_loop import print_loop, watch_loop
 
-from localemp.assembly import Assembly
-from localemp.bench.client import Answer, Client, percentile
-from localemp.bench.load import Load
+from localemp.bench.load.client import Answer, Client, percentile
+from localemp.bench.load.schedule import Load
+from localemp.bench.peers.vllm_serve import vllm_bench
 from localemp.bench.servers import vllm_server
-from localemp.bench.vllm_client import vllm_bench
 from localemp.data.sources import load_dialogues
 from localemp.dialogue import Dialogue, Message
 from localemp.errors import EngineError
-from localemp.machine import machine, versions
-from localemp.recipe import Recipe
+from localemp.pipeline.config import RunConfig
+from localemp.pipeline.pipeline import Pipeline
 from localemp.serving.settings import ServeSettings
+from localemp.utils.machine import machine, versions
 
 PARTS = ("plain", "strategies", "loop", "check")
 STRATEGIES = ("few-shot", "two-stage")
@@ -143,12 +143,12 @@ class Asked:
     """The same requests in three ways: of the bare model, of a strategy by its name, and of a strategy by hand.
 
     Args:
-        assembly: Of the model, with the settings that the server has, too.
+        pipeline: Of the model, with the settings that the server has, too.
         tokens: Of a reply.
     """
 
-    def __init__(self, assembly: Assembly, tokens: int) -> None:
-        self.assembly, self.model = assembly, assembly.profile.name
+    def __init__(self, pipeline: Pipeline, tokens: int) -> None:
+        self.pipeline, self.model = pipeline, pipeline.profile.name
         self._samples = load_dialogues("samples")
         self._last = {
             "max_tokens": tokens,
@@ -178,7 +178,7 @@ class Asked:
 
         The first stage of every job is written now, before time is taken.
         """
-        strategy = self.assembly.vary(name).strategy
+        strategy = self.pipeline.vary(name).strategy
         prompts, question = strategy.prompts, strategy.prompts.question(())
         additions = [question] if question and "two-stage" in name else []
         stop = {"stop": list(strategy.sampling.stop)} if strategy.sampling.stop else {}
@@ -221,9 +221,9 @@ class Jobs:
         return [range(self._next - each * (left + 1), self._next - each * left) for left in range(self._rounds)]
 
 
-async def measure(ours: str, bare: str, assembly: Assembly, chosen: Mapping[str, Any]) -> dict[str, Any]:
+async def measure(ours: str, bare: str, pipeline: Pipeline, chosen: Mapping[str, Any]) -> dict[str, Any]:
     """The parts that need both servers."""
-    asked, jobs = Asked(assembly, chosen["tokens"]), Jobs(chosen["rounds"])
+    asked, jobs = Asked(pipeline, chosen["tokens"]), Jobs(chosen["rounds"])
     result: dict[str, Any] = {"idle_cores": await asyncio.to_thread(idle_cores)}
     points = chosen["points"]
     async with Client(ours) as own, Client(bare) as other:
@@ -245,7 +245,7 @@ async def measure(ours: str, bare: str, assembly: Assembly, chosen: Mapping[str,
                 result["strategies"][name] = await compare(asked.by_name(own, name), by_hand, shares, count)
     if "check" in chosen["parts"]:
         texts = [asked.dialogue(job).turns[0] for job in jobs.take(chosen["requests"] // 3, chosen["company"])[0]]
-        result["check"] = check({"localemp": ours, "bare": bare}, assembly, texts, chosen)
+        result["check"] = check({"localemp": ours, "bare": bare}, pipeline, texts, chosen)
     return result
 
 
@@ -262,14 +262,14 @@ def idle_cores(seconds: float = 3.0) -> float:
 
 
 def check(
-    urls: Mapping[str, str], assembly: Assembly, texts: Sequence[str], chosen: Mapping[str, Any]
+    urls: Mapping[str, str], pipeline: Pipeline, texts: Sequence[str], chosen: Mapping[str, Any]
 ) -> dict[str, Any]:
     """One point by vLLM's own benchmark; each side twice, in the order A, B, B, A."""
     found: dict[str, list[dict[str, float]]] = {side: [] for side in SIDES}
     for side in (*SIDES, *SIDES[::-1]):
         try:
             said = vllm_bench(
-                urls[side], assembly.profile.name, assembly.weights.folder, texts, chosen["company"],
+                urls[side], pipeline.profile.name, pipeline.weights.folder, texts, chosen["company"],
                 tokens=chosen["tokens"], fixed_length=True,
             )  # fmt: skip
         except EngineError as error:
@@ -281,15 +281,15 @@ def check(
 
 
 @contextmanager
-def servers(assembly: Assembly, null: bool, options: Sequence[str], console: Console) -> Iterator[tuple[str, str]]:
+def servers(pipeline: Pipeline, null: bool, options: Sequence[str], console: Console) -> Iterator[tuple[str, str]]:
     """Ours and the bare one, or two bare ones; the second starts when the first is ready."""
-    recipe = assembly.recipe
-    settings = None if null else ServeSettings.of(assembly.profile.name, recipe, STRATEGIES, (), ui=True)
+    config = pipeline.config
+    settings = None if null else ServeSettings.of(pipeline.profile.name, config, STRATEGIES, (), ui=True)
     with ExitStack() as stack, console.status("starting two servers") as status:
         urls = []
         for given in (settings, None):
             # One after the other: two engines that measure a GPU's free memory at once disturb each other.
-            server = stack.enter_context(vllm_server(assembly, given, options))
+            server = stack.enter_context(vllm_server(pipeline, given, options))
             server.wait_until_ready(lambda doing: status.update(f"starting two servers: {doing}"))
             urls.append(server.url)
         status.update("measuring")
@@ -325,9 +325,9 @@ def main(
         with console.status("watching the loop"):
             result["loop"] = asyncio.run(watch_loop(chosen["lookups"], chosen["company"]))
     if set(chosen["parts"]) - {"loop"}:
-        assembly = Assembly(Recipe(model=model, max_tokens=2 * chosen["tokens"]))
-        with servers(assembly, null, options, console) as (ours, bare):
-            result |= asyncio.run(measure(ours, bare, assembly, chosen))
+        pipeline = Pipeline(RunConfig(model=model, max_tokens=2 * chosen["tokens"]))
+        with servers(pipeline, null, options, console) as (ours, bare):
+            result |= asyncio.run(measure(ours, bare, pipeline, chosen))
     result["machine"] = machine() | versions() | {"load_before": before, "date": time.strftime("%Y-%m-%d")}
     result["settings"] = {**chosen, "engine_options": options}
     if out is not None:

@@ -14,9 +14,9 @@ from sentence_transformers.models import Normalize, Pooling, Transformer
 from transformers import AutoTokenizer, MPNetConfig, MPNetModel
 
 from localemp.data.sources import load_dialogues
-from localemp.device import pick_device
-from localemp.profiles import load_profile
-from localemp.weights import resolve
+from localemp.models.profiles import load_profile
+from localemp.models.weights import resolve
+from localemp.utils.torch import pick_device
 
 POSITIONS = 514  # of all-mpnet-base-v2, which reads the first 384 tokens of a text
 TOKENS = 384

@@ -33,12 +33,12 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from localemp.machine import machine, versions
 from localemp.metrics.replies import Replies, Reply
 from localemp.studies.answers import Answers
-from localemp.studies.asked import load_asked
 from localemp.studies.create import create_study
+from localemp.studies.questionnaire import load_asked
 from localemp.studies.study import ANSWERS, Study
+from localemp.utils.machine import machine, versions
 
 AIM = 50.0  # milliseconds at p99
 FILES = resources.files("localemp.studies").joinpath("page").iterdir()

@@ -39,10 +39,10 @@ import uvloop
 from rich.console import Console
 from rich.table import Table
 
-from localemp.machine import machine, versions
-from localemp.serving.asgi import Receive, Scope, Send, read_body
-from localemp.serving.listening import serve
-from localemp.serving.upstream import Upstream
+from localemp.serving.proxy.app import Upstream
+from localemp.utils.machine import machine, versions
+from localemp.web.asgi import Receive, Scope, Send, read_body
+from localemp.web.server import serve
 
 CHAT = "/v1/chat/completions"
 TOKENS = 16  # chunks of a streamed answer

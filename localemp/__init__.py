@@ -7,54 +7,55 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from localemp.assembly import Assembly
     from localemp.data.sources import load_dialogues
     from localemp.dialogue import EMOTIONS, Dialogue, Message
-    from localemp.engines.base import Completion, Engine, Sampling
+    from localemp.engines.base import Completion, Engine
     from localemp.errors import LocalempError
-    from localemp.profiles import Profile, load_profile
-    from localemp.prompts import Prompts
-    from localemp.recipe import Recipe
-    from localemp.responder import Responder
-    from localemp.runs import Run
+    from localemp.models.profiles import Profile, load_profile
+    from localemp.pipeline.config import RunConfig
+    from localemp.pipeline.pipeline import Pipeline
+    from localemp.pipeline.responder import Responder
+    from localemp.prompting.render import Prompts
+    from localemp.prompting.template import load_template
+    from localemp.runs.run import Run
+    from localemp.sampling import Sampling
     from localemp.strategies.base import Response, Strategy
-    from localemp.template import load_template
 
 _HOMES = {
-    "Assembly": "assembly",
+    "Pipeline": "pipeline.pipeline",
     "Completion": "engines.base",
     "Dialogue": "dialogue",
     "EMOTIONS": "dialogue",
     "Engine": "engines.base",
     "LocalempError": "errors",
     "Message": "dialogue",
-    "Profile": "profiles",
-    "Prompts": "prompts",
-    "Recipe": "recipe",
-    "Responder": "responder",
+    "Profile": "models.profiles",
+    "Prompts": "prompting.render",
+    "RunConfig": "pipeline.config",
+    "Responder": "pipeline.responder",
     "Response": "strategies.base",
-    "Run": "runs",
-    "Sampling": "engines.base",
+    "Run": "runs.run",
+    "Sampling": "sampling",
     "Strategy": "strategies.base",
     "load_dialogues": "data.sources",
-    "load_profile": "profiles",
-    "load_template": "template",
+    "load_profile": "models.profiles",
+    "load_template": "prompting.template",
 }
 
 __all__ = [
     "EMOTIONS",
-    "Assembly",
     "Completion",
     "Dialogue",
     "Engine",
     "LocalempError",
     "Message",
+    "Pipeline",
     "Profile",
     "Prompts",
-    "Recipe",
     "Responder",
     "Response",
     "Run",
+    "RunConfig",
     "Sampling",
     "Strategy",
     "load_dialogues",
@@ -63,7 +64,12 @@ __all__ = [
 ]
 
 
+# Names of 0.1, which scripts of that time use.
+_FORMER = {"Assembly": "Pipeline", "Recipe": "RunConfig"}
+
+
 def __getattr__(name: str) -> Any:
+    name = _FORMER.get(name, name)
     if name in _HOMES:
         return getattr(import_module(f"localemp.{_HOMES[name]}"), name)
     raise AttributeError(f"module 'localemp' has no attribute {name!r}")

@@ -6,7 +6,7 @@ from pathlib import Path
 from localemp.dialogue import Dialogue, Message
 from localemp.engines.base import Completion
 from localemp.errors import EngineError
-from localemp.runs import Run, failure_record, response_record
+from localemp.runs.run import Run, failure_record, response_record
 from localemp.strategies.base import Exemplar, Response, Stage
 
 HOSTILE = (

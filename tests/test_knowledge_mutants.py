@@ -16,10 +16,10 @@ from localemp.commonsense.store import Entry, KnowledgeStore, line_of
 from localemp.commonsense.writer import KnowledgeWriter
 from localemp.dialogue import Dialogue
 from localemp.engines.tokens import PromptTokenizer, context_length
-from localemp.integrity import write_manifest
-from localemp.profiles import PackageSource, Profile
+from localemp.models.checksums import write_manifest
+from localemp.models.profiles import PackageSource, Profile
+from localemp.models.weights import cached_folder, find, resolve
 from localemp.retrieval.encoder import Encoder
-from localemp.weights import cached_folder, find, resolve
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -16,38 +16,38 @@ import small_runs
 from conftest import REPOSITORY
 from utils.mutants import Kind, mutants
 
-from localemp.assembly import Assembly
 from localemp.bench.comparing import compare
-from localemp.bench.dummy import dummy_recipe
+from localemp.bench.dummy import dummy_config
 from localemp.bench.page import render as bench_page
-from localemp.bench.peer_report import read_report
+from localemp.bench.peers.report import read_report
+from localemp.bench.peers.vllm_serve import figures_of_vllm
 from localemp.bench.result import Point, Recording, read_result
-from localemp.bench.shapes import read_shape, why_uncounted
-from localemp.bench.tables import named, tables_of
+from localemp.bench.result_tables import named, tables_of
+from localemp.bench.roofline.flops import read_shape, why_uncounted
 from localemp.bench.tune import go_on
-from localemp.bench.vllm_client import figures_of_vllm
 from localemp.cli.main import cli
 from localemp.data.download import pull
 from localemp.data.empathetic_dialogues import clean_instances, published_instances, read_conversations
 from localemp.data.sources import load_dialogues
 from localemp.data.stats import Stats
 from localemp.dialogue import Dialogue, Message
-from localemp.engines.base import Sampling
 from localemp.engines.scripted import ScriptedEngine
 from localemp.engines.tokens import context_length
 from localemp.errors import LocalempError
 from localemp.imports.reading import read_import
 from localemp.metrics.replies import replies_of_run
 from localemp.metrics.scoring import read_scores, score_all, write_scores
-from localemp.profiles import load_profile
-from localemp.prompts import Prompts
-from localemp.recipe import Recipe
+from localemp.models.profiles import load_profile
+from localemp.pipeline.config import RunConfig
+from localemp.pipeline.pipeline import Pipeline
+from localemp.prompting.render import Prompts
+from localemp.prompting.template import load_template
 from localemp.reporting.page import render
 from localemp.reporting.published import read_published
 from localemp.reporting.report import Report
 from localemp.reporting.systems import read_systems
-from localemp.runs import MANIFEST, RESPONSES, Run, read_manifest
-from localemp.template import load_template
+from localemp.runs.run import MANIFEST, RESPONSES, Run, read_manifest
+from localemp.sampling import Sampling
 
 HEADER = "conv_id,utterance_idx,context,prompt,speaker_idx,utterance,selfeval,tags"
 PUBLISHED = read_published()
@@ -235,8 +235,8 @@ def profile(path: Path) -> None:
     command("models", "show", path)
     found = load_profile(str(path))
     if found.hosted:
-        assembly = Assembly(Recipe(model=str(path)))
-        json.dumps([assembly.model_settings(), assembly.engine().describe()], allow_nan=False).encode()
+        pipeline = Pipeline(RunConfig(model=str(path)))
+        json.dumps([pipeline.model_settings(), pipeline.engine().describe()], allow_nan=False).encode()
 
 
 def prompts(path: Path) -> None:
@@ -349,7 +349,7 @@ def test_names_that_are_no_path(name, tmp_path, monkeypatch):
         lambda: read_manifest(Path(name)),
         lambda: ScriptedEngine.from_file(name),
         lambda: read_result(Path(name)),
-        lambda: dummy_recipe(Recipe(model=name), tmp_path),
+        lambda: dummy_config(RunConfig(model=name), tmp_path),
     ):
         with pytest.raises(LocalempError):
             use()

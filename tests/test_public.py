@@ -39,21 +39,22 @@ def test_import_and_help_bring_nothing_heavy():
 
 
 def test_a_hosted_answer_needs_no_local_engine():
-    program = "from localemp.assembly import Assembly; import localemp.generation, localemp.runs"
+    program = "from localemp.pipeline.pipeline import Pipeline; import localemp.pipeline.generate, localemp.runs.run"
     assert imported_by(program).isdisjoint({"torch", "transformers", "vllm", "sentence_transformers"})
 
 
 @pytest.mark.parametrize("module", ["torch", "vllm", "transformers", "sentence_transformers", "bert_score", "ray"])
 def test_heavy_packages_are_imported_only_by_their_owners(module):
     decoding, checkpoint = "commonsense/decoding.py", "commonsense/checkpoint.py"
-    encoder, contextual = "retrieval/encoder.py", "metrics/contextual.py"
+    shared, gguf = "utils/torch.py", "models/gguf.py"
+    comet, encoder, contextual = "commonsense/comet.py", "retrieval/encoder.py", "metrics/contextual.py"
     owners = {
-        "torch": {"device.py", encoder, "gguf.py", "commonsense/comet.py", decoding, contextual, "bench/hardware.py"},
-        "vllm": {"engines/vllm.py", "engines/vllm_thinking.py", "serving/vllm_main.py"},
-        "transformers": {encoder, "gguf.py", "engines/tokens.py", "quiet.py", decoding, checkpoint, contextual},
+        "torch": {shared, encoder, gguf, comet, decoding, contextual, "bench/roofline/hardware.py"},
+        "vllm": {"engines/vllm.py", "engines/vllm_thinking.py", "serving/vllm/main.py"},
+        "transformers": {encoder, gguf, "engines/tokens.py", shared, decoding, checkpoint, contextual},
         "sentence_transformers": {encoder},
         "bert_score": {"metrics/bertscore.py"},
-        "ray": {"cluster.py"},
+        "ray": {"pipeline/ray_cluster.py"},
     }[module]
     package = REPOSITORY / "localemp"
     found = set()

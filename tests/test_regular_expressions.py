@@ -8,13 +8,13 @@ from regular_expressions import Found, all_expressions
 
 from localemp.commonsense.relations import released_event
 from localemp.commonsense.selection import key_of
-from localemp.cutting import sentence_starts
 from localemp.metrics.emotion import first_label
 from localemp.metrics.tokens import words
-from localemp.profiles import safe_name
+from localemp.models.profiles import safe_name
 from localemp.reporting.writers import tex
 from localemp.strategies.cleaning import Cleaner, clean_reply
 from localemp.utils.text import for_terminal, one_line, well_formed
+from localemp.utils.truncation import sentence_starts
 
 EXPRESSIONS = all_expressions()
 
@@ -22,7 +22,7 @@ EXPRESSIONS = all_expressions()
 BUILT = {
     "metrics/emotion.py:_pattern": r"(?<![^\W_])(?:sad|joyful|sentimental)(?![^\W_])",
     "studies/create.py:_notes": r"(?<!\w)name(?!\w)",
-    "weights.py:_leftovers": r"\.name\.\d+\.(part|part\.work|old)",
+    "models/weights.py:_leftovers": r"\.name\.\d+\.(part|part\.work|old)",
 }
 
 

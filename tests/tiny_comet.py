@@ -6,7 +6,7 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import BartConfig, BartForConditionalGeneration, PreTrainedTokenizerFast
 
-from localemp.commonsense.relations import RELATIONS
+from localemp.models.atomic import RELATIONS
 
 VOCABULARY = "i my dog died got a new job and we were very happy lost it again today the cat . ! sad"
 POSITIONS = 16

@@ -10,7 +10,7 @@ from typing import Any
 from localemp.bench.quantities import QUANTITIES, Quantity, quantity
 from localemp.bench.result import Point, Result
 from localemp.errors import OptionError
-from localemp.settings import compare_settings
+from localemp.utils.config_diff import compare_settings
 
 SAME = "the same"
 WITHIN = "within the spread"

@@ -11,13 +11,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from localemp import hub, weights
-from localemp.bench.families import number
+from localemp.bench.roofline.architectures import number
 from localemp.errors import LocalempError, OptionError, UnknownNameError, WeightsError
-from localemp.paths import at_home, resource
-from localemp.profiles import load_profile, safe_name
-from localemp.recipe import Recipe
+from localemp.models import hub, weights
+from localemp.models.profiles import load_profile, safe_name
+from localemp.pipeline.config import RunConfig
 from localemp.utils.json_reader import JSONError, load_json
+from localemp.utils.paths import at_home, resource
 
 _TOKENIZER = "smollm2"
 _TOKENIZER_FILES = ("tokenizer", "special_tokens", "chat_template", "vocab", "merges")
@@ -32,25 +32,25 @@ _ALONE = {
 _ORIGIN = "origin.txt"
 
 
-def dummy_recipe(recipe: Recipe, folder: Path) -> Recipe:
-    """The same recipe for a model without weights, made in a folder.
+def dummy_config(run_config: RunConfig, folder: Path) -> RunConfig:
+    """The same run_config for a model without weights, made in a folder.
 
     Args:
-        recipe: What was asked for. Its model may also be a `config.json`, or one of the shapes that ship.
-        folder: Where the model's own folder is made; it must stay as long as the recipe is used.
+        run_config: What was asked for. Its model may also be a `config.json`, or one of the shapes that ship.
+        folder: Where the model's own folder is made; it must stay as long as the run_config is used.
 
     Raises:
         OptionError: No configuration of the model could be had, or none that can be used.
         WeightsError: SmolLM2's tokenizer could not be had.
     """
-    config, origin = _configuration(recipe.model)
-    config = _language_model(config, recipe.model)
+    config, origin = _configuration(run_config.model)
+    config = _language_model(config, run_config.model)
     source = weights.resolve(load_profile(_TOKENIZER)).folder
     if (ids := _tokenizer_size(source)) > (size := number(config, "vocab_size", 0)):
         config["vocab_size"] = ids
         origin += f", its vocabulary of {size:,} made {ids:,} for the tokenizer of {_TOKENIZER}"
     config |= _ends(source)
-    made = folder / f"{safe_name(Path(recipe.model.rstrip('/')).name.removesuffix('.json'))}-dummy"
+    made = folder / f"{safe_name(Path(run_config.model.rstrip('/')).name.removesuffix('.json'))}-dummy"
     made.mkdir(parents=True, exist_ok=True)
     for path in source.iterdir():
         if path.name.startswith(_TOKENIZER_FILES):
@@ -58,20 +58,20 @@ def dummy_recipe(recipe: Recipe, folder: Path) -> Recipe:
     (made / "config.json").write_text(json.dumps(config, indent=1), "utf-8")
     (made / _ORIGIN).write_text(origin, "utf-8")
     (made / "model.safetensors").write_bytes(_no_weights())
-    return replace(recipe, model=str(made), engine_args={**recipe.engine_args, "load_format": "dummy"})
+    return replace(run_config, model=str(made), engine_args={**run_config.engine_args, "load_format": "dummy"})
 
 
-def dummy_origin(recipe: Recipe) -> str | None:
-    """Where the configuration of a recipe of `dummy_recipe` came from; None for any other."""
-    if recipe.engine_args.get("load_format") != "dummy":
+def dummy_origin(run_config: RunConfig) -> str | None:
+    """Where the configuration of a run_config of `dummy_config` came from; None for any other."""
+    if run_config.engine_args.get("load_format") != "dummy":
         return None
-    path = Path(recipe.model) / _ORIGIN
+    path = Path(run_config.model) / _ORIGIN
     return f"dummy weights: {path.read_text('utf-8', 'replace')}" if path.is_file() else "dummy weights"
 
 
-def dummy_notes(recipe: Recipe) -> list[str]:
-    """What a result has to say of a recipe: the origin of dummy weights, nothing of others."""
-    origin = dummy_origin(recipe)
+def dummy_notes(run_config: RunConfig) -> list[str]:
+    """What a result has to say of a run_config: the origin of dummy weights, nothing of others."""
+    origin = dummy_origin(run_config)
     return [] if origin is None else [origin]
 
 

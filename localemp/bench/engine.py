@@ -18,20 +18,20 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from localemp.assembly import Assembly
-from localemp.bench.memory import free_memory, require_memory
+from localemp.bench.monitor import Watch
 from localemp.bench.offline import OfflineEngine, Replay, Workload, look_up
+from localemp.bench.peers.vllm_throughput import LONGEST_PROMPT, PeerResult, prompt_text, run_throughput
 from localemp.bench.result import Label, Point, Recording, gather
-from localemp.bench.roofline import Roofline, hardware_point, unlike_threads
-from localemp.bench.shapes import ModelShape, read_shape
-from localemp.bench.vllm_peer import LONGEST_PROMPT, PeerResult, prompt_text, run_throughput
-from localemp.bench.watching import Watch
+from localemp.bench.roofline.flops import ModelShape, read_shape
+from localemp.bench.roofline.memory import free_memory, require_memory
+from localemp.bench.roofline.roofline import Roofline, hardware_point, unlike_threads
 from localemp.dialogue import Dialogue, Message
 from localemp.errors import LocalempError, OptionError
-from localemp.machine import gpu
+from localemp.pipeline.pipeline import Pipeline
+from localemp.utils.machine import gpu
 
 if TYPE_CHECKING:
-    from localemp.bench.hardware import Hardware
+    from localemp.bench.roofline.hardware import Hardware
 
 Prompts = Sequence[Sequence[Message]]
 Say = Callable[[str], None]
@@ -43,9 +43,9 @@ _ENOUGH = 8
 _NEAR = (0.9, 1.1)
 
 
-def is_dummy(assembly: Assembly) -> bool:
+def is_dummy(pipeline: Pipeline) -> bool:
     """Whether the weights are made up: replies then end nowhere by themselves."""
-    return assembly.recipe.engine_args.get("load_format") == "dummy"
+    return pipeline.config.engine_args.get("load_format") == "dummy"
 
 
 def check_fits(workloads: Sequence[Workload], engine: OfflineEngine) -> None:
@@ -55,13 +55,13 @@ def check_fits(workloads: Sequence[Workload], engine: OfflineEngine) -> None:
         OptionError: It does not; says how much is missing, and what would fit.
     """
     options = engine.engine.options
-    shape = read_shape(workloads[0].assembly.weights.folder, options)
+    shape = read_shape(workloads[0].pipeline.weights.folder, options)
     if shape is not None and (free := free_memory(options)) is not None:
         require_memory(shape, engine.engine.max_model_len, free)
 
 
 async def measure_engine(
-    assembly: Assembly,
+    pipeline: Pipeline,
     dialogues: Sequence[Dialogue],
     recording: Recording,
     *,
@@ -75,7 +75,7 @@ async def measure_engine(
     """Measure a model's engine on these dialogues; every point goes into the recording as soon as it is there.
 
     Args:
-        assembly: Model and strategy.
+        pipeline: Model and strategy.
         dialogues: To answer.
         recording: Takes the points.
         batch_sizes: Sizes to try; by default those of `BATCH_SIZES` that there are dialogues for.
@@ -90,7 +90,7 @@ async def measure_engine(
         LocalempError: The engine cannot start, or cannot answer.
     """
     sizes = _sizes(batch_sizes, len(dialogues))
-    workload = await look_up(assembly, dialogues)
+    workload = await look_up(pipeline, dialogues)
     engine = OfflineEngine([workload], tokens=tokens)
     check_fits([workload], engine)
     bench = _Bench(workload, engine, recording, repeats, tokens, say)
@@ -103,8 +103,8 @@ async def measure_engine(
             recording.add(hardware_point(most))
         except LocalempError as error:
             recording.result.notes.append(error.message)
-    roofline = Roofline.of(assembly.weights.folder, engine.engine.options, most)
-    say(f"starting vLLM ({assembly.profile.name})")
+    roofline = Roofline.of(pipeline.weights.folder, engine.engine.options, most)
+    say(f"starting vLLM ({pipeline.profile.name})")
     async with engine:
         recording.result.settings["engine"] = engine.describe()
         recording.result.notes += unlike_threads(most, engine.threads)
@@ -129,11 +129,11 @@ class _Bench:
 
     @property
     def labels(self) -> dict[str, Label]:
-        return {"strategy": self.workload.assembly.strategy.name}
+        return {"strategy": self.workload.pipeline.strategy.name}
 
     async def throughput(self, shape: ModelShape | None) -> list[list[Message]]:
         """All dialogues, as `generate` answers them; gives back every prompt that was sent."""
-        dummy = is_dummy(self.workload.assembly)
+        dummy = is_dummy(self.workload.pipeline)
         exactly = self.tokens if dummy else None
         self.say("throughput, warm-up")
         batch = await self.engine.answer(self.workload, tokens=exactly)
@@ -200,7 +200,7 @@ class _Bench:
     async def own_side(self) -> tuple[list[str], int, list[dict[str, float]]]:
         """The prompts that vLLM's benchmark takes, their tokens, and what localemp makes of the very same."""
         self.say("self-check, localemp's side")
-        workload, tokenizer = self.workload, self.workload.assembly.tokenizer
+        workload, tokenizer = self.workload, self.workload.pipeline.tokenizer
         batch = await self.engine.answer(workload, tokens=self.tokens)
         short = [
             draft
@@ -224,8 +224,8 @@ class _Bench:
         self.say("self-check, vLLM's own benchmark")
         # Its start may take longer than ours: what ours compiled is kept, but it also measures twice.
         limit = 300 + 5 * self.engine.start_seconds + 10 * sum(each["seconds"] for each in ours)
-        engine, folder = self.engine.engine, self.workload.assembly.weights.folder
-        drawn = self.workload.assembly.strategy.sampling
+        engine, folder = self.engine.engine, self.workload.pipeline.weights.folder
+        drawn = self.workload.pipeline.strategy.sampling
         point = gather("self-check", {**self.labels, "prompts": len(prompts), "tokens": self.tokens}, ours)
         try:
             theirs = await run_throughput(folder, prompts, self.tokens, engine.options, drawn, limit)

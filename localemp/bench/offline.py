@@ -15,17 +15,17 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from localemp.assembly import Assembly
 from localemp.data.sources import load_dialogues
 from localemp.dialogue import Dialogue, Message
 from localemp.engines.base import Completion
 from localemp.engines.vllm import VLLMEngine
 from localemp.errors import EngineError, OptionError
-from localemp.generation import Tally, answer_all, draft_all, for_all, plan
-from localemp.runs import Run, read_records
-from localemp.spent import spent
+from localemp.pipeline.generate import Tally, answer_all, draft_all, for_all, plan
+from localemp.pipeline.pipeline import Pipeline
+from localemp.runs.run import Run, read_records
 from localemp.strategies.base import Draft, Strategy
 from localemp.strategies.knowledge import Knowledge
+from localemp.utils.timing import spent
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,14 +33,14 @@ class Workload:
     """Dialogues with all that a strategy has looked up for them.
 
     Attributes:
-        assembly: The strategy, and the model that it is for.
+        pipeline: The strategy, and the model that it is for.
         drafts: One for each dialogue.
         context: Tokens that the longest prompt and its reply need.
         seconds: What looking up took, loading included neither here nor below.
         encoder_seconds, comet_seconds: The parts of it that encoder and COMET computed.
     """
 
-    assembly: Assembly
+    pipeline: Pipeline
     drafts: list[Draft]
     context: int
     seconds: float
@@ -48,18 +48,18 @@ class Workload:
     comet_seconds: float
 
 
-async def look_up(assembly: Assembly, dialogues: Sequence[Dialogue], *, remember: bool = True) -> Workload:
+async def look_up(pipeline: Pipeline, dialogues: Sequence[Dialogue], *, remember: bool = True) -> Workload:
     """Draft all dialogues, timed; what the strategy needs is loaded before, and warm.
 
     Args:
-        assembly: The strategy, and the model that it is for.
+        pipeline: The strategy, and the model that it is for.
         dialogues: What to look things up for.
         remember: Whether COMET's answers of earlier days are used; if not, all are inferred now and none is kept.
 
     Raises:
         LocalempError: Something is missing, or a dialogue lacks what the strategy needs.
     """
-    strategy = assembly.strategy
+    strategy = pipeline.strategy
     with tempfile.TemporaryDirectory() as folder:
         if not remember:
             _forget_inferences(strategy, Path(folder) / "warm-up.sqlite")
@@ -70,8 +70,8 @@ async def look_up(assembly: Assembly, dialogues: Sequence[Dialogue], *, remember
         drafts = await draft_all(strategy, dialogues)
         seconds, after = time.perf_counter() - started, spent()
     encoder, comet = (after.get(part, 0.0) - before.get(part, 0.0) for part in ("encoder", "comet"))
-    context = await plan(strategy, drafts, assembly.planner())
-    return Workload(assembly, drafts, context, seconds, encoder, comet)
+    context = await plan(strategy, drafts, pipeline.planner())
+    return Workload(pipeline, drafts, context, seconds, encoder, comet)
 
 
 def _forget_inferences(strategy: Strategy, cache: Path) -> None:
@@ -80,16 +80,16 @@ def _forget_inferences(strategy: Strategy, cache: Path) -> None:
             part.source = part.source.afresh(cache)
 
 
-def dialogues_for(assembly: Assembly, split: str, limit: int) -> list[Dialogue]:
+def dialogues_for(pipeline: Pipeline, split: str, limit: int) -> list[Dialogue]:
     """The dialogues to measure with.
 
     Raises:
         OptionError: There are none.
     """
-    recipe = assembly.recipe
-    dialogues = load_dialogues(recipe.data, split, recipe.instances, limit)
+    config = pipeline.config
+    dialogues = load_dialogues(config.data, split, config.instances, limit)
     if not dialogues:
-        raise OptionError(f"--data {recipe.data}: no dialogue to measure with", "name data with dialogues")
+        raise OptionError(f"--data {config.data}: no dialogue to measure with", "name data with dialogues")
     return dialogues
 
 
@@ -100,7 +100,7 @@ class Batch:
     Attributes:
         tally: Replies, tokens of all stages, seconds.
         cached_tokens: Tokens of prompts that came from the prefix cache.
-        records: The lines of the run in the order of the dialogues, see `localemp.runs`.
+        records: The lines of the run in the order of the dialogues, see `localemp.runs.run`.
     """
 
     tally: Tally
@@ -166,7 +166,7 @@ class OfflineEngine:
         workloads: What it is to answer; its context is as long as the longest of their prompts needs, and all are for
             the same model.
         log: Where vLLM's messages go; a new file in localemp's cache where None.
-        options: Engine arguments besides the recipe's.
+        options: Engine arguments besides the config's.
         tokens: Length of the longest texts that `answer` and `replay` will be asked for, if longer than the strategy's.
 
     Attributes:
@@ -180,12 +180,12 @@ class OfflineEngine:
         options: Mapping[str, Any] | None = None,
         tokens: int = 0,
     ) -> None:
-        first = workloads[0].assembly
-        recipe, self._sampling = first.recipe, first.strategy.sampling
+        first = workloads[0].pipeline
+        config, self._sampling = first.config, first.strategy.sampling
         longer = 2 * max(0, tokens - self._sampling.max_tokens)  # stage 2 reads the text of stage 1
         context = min(max(workload.context for workload in workloads) + longer, first.context_length)
-        arguments = {**recipe.engine_args, **(options or {})}
-        self.engine = VLLMEngine(first.tokenizer, context, arguments, recipe.seed, recipe.concurrency, log)
+        arguments = {**config.engine_args, **(options or {})}
+        self.engine = VLLMEngine(first.tokenizer, context, arguments, config.seed, config.concurrency, log)
         self.start_seconds = 0.0
 
     async def __aenter__(self) -> "OfflineEngine":
@@ -233,7 +233,7 @@ class OfflineEngine:
         """
         if not warm:
             await self.engine.forget_prefixes()
-        strategy, drafts = workload.assembly.strategy, workload.drafts
+        strategy, drafts = workload.pipeline.strategy, workload.drafts
         with tempfile.TemporaryDirectory() as folder, self._set(at_once, tokens):
             with Run.open(Path(folder), {}) as run:
                 tally = await answer_all(strategy, drafts, self.engine, run)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from localemp.bench.figures import figures
-from localemp.bench.tables import Named, tables_of
+from localemp.bench.charts import figures
+from localemp.bench.result_tables import Named, tables_of
 from localemp.reporting.page import PAGE, environment, policy
 
 _OWN = Path(__file__).with_name("page")

@@ -17,11 +17,11 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from localemp.bench.quantities import QUANTITIES
 from localemp.errors import DataError, LocalempError, OptionError
-from localemp.forms import mistakes
-from localemp.machine import computing, machine, versions
 from localemp.utils.files import write_atomically
 from localemp.utils.json_reader import JSONError, check_storable, load_json
+from localemp.utils.machine import computing, machine, versions
 from localemp.utils.redaction import redact_line, redact_settings, redact_text, shown_command
+from localemp.utils.validation import format_validation_error
 
 Kind = Literal["engine", "strategies", "serve", "retrieval", "comet", "score", "tune"]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
@@ -160,7 +160,7 @@ def read_result(path: Path) -> Result:
     except OSError as error:
         raise DataError(path, f"cannot be read: {error.strerror}", "give a file that `localemp bench` wrote") from error
     except (JSONError, ValidationError) as error:
-        what = mistakes(error) if isinstance(error, ValidationError) else str(error)
+        what = format_validation_error(error) if isinstance(error, ValidationError) else str(error)
         line = error.line if isinstance(error, JSONError) else None
         hint = "give a file that `localemp bench` wrote"
         raise DataError(path, f"is no result of a benchmark: {what}", hint, line) from error

@@ -3,23 +3,23 @@
 import socket
 from collections.abc import Sequence
 
-from localemp.assembly import Assembly
-from localemp.serving.command import MIDDLEWARE, vllm_command
-from localemp.serving.launch import Server
+from localemp.pipeline.pipeline import Pipeline
 from localemp.serving.settings import ServeSettings
+from localemp.serving.vllm.command import MIDDLEWARE, vllm_command
+from localemp.serving.vllm.launch import Server
 
 
-def vllm_server(assembly: Assembly, settings: ServeSettings | None, options: Sequence[str], key: str = "") -> Server:
+def vllm_server(pipeline: Pipeline, settings: ServeSettings | None, options: Sequence[str], key: str = "") -> Server:
     """A server of vLLM on a free port that is not started yet, with localemp's middleware or, without settings, bare.
 
     Args:
-        assembly: Knows the model and its weights.
+        pipeline: Knows the model and its weights.
         settings: What localemp serves.
         options: For vLLM.
         key: What the server wants to be shown; the settings have it too.
     """
     port = free_port()
-    command = vllm_command(assembly, "127.0.0.1", port, options)
+    command = vllm_command(pipeline, "127.0.0.1", port, options)
     # As `localemp serve` does it: no key of the environment's, and the frontend that takes a middleware; bare too.
     env: dict[str, str | None] = {"VLLM_API_KEY": None, "VLLM_USE_RUST_FRONTEND": None}
     if settings is None:

@@ -21,16 +21,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from localemp.assembly import Assembly
 from localemp.bench.engine import Say, check_fits, is_dummy
 from localemp.bench.offline import Batch, OfflineEngine, Workload, look_up
 from localemp.bench.result import Recording, gather
-from localemp.bench.roofline import devices_used
+from localemp.bench.roofline.roofline import devices_used
 from localemp.dialogue import Dialogue, Message
-from localemp.engines.base import Completion, Engine, Sampling
+from localemp.engines.base import Completion, Engine
 from localemp.errors import OptionError
-from localemp.generation import answer_all
-from localemp.runs import Run
+from localemp.pipeline.generate import answer_all
+from localemp.pipeline.pipeline import Pipeline
+from localemp.runs.run import Run
+from localemp.sampling import Sampling
 
 NOTES = (
     "The pool's embedding is made beforehand and not counted; of encoder and COMET neither is loading.",
@@ -53,7 +54,7 @@ class Price:
 
 
 async def measure_strategies(
-    assemblies: Sequence[tuple[str, Assembly]],
+    pipelines: Sequence[tuple[str, Pipeline]],
     dialogues: Sequence[Dialogue],
     recording: Recording,
     *,
@@ -65,7 +66,7 @@ async def measure_strategies(
     """Measure strategies on these dialogues; every point goes into the recording as soon as it is there.
 
     Args:
-        assemblies: Names and strategies, all for the same model.
+        pipelines: Names and strategies, all for the same model.
         dialogues: To answer.
         recording: Takes the points.
         repeats: Of each, after a warm-up.
@@ -77,15 +78,15 @@ async def measure_strategies(
         OptionError: The model does not fit, or dummy weights have no `tokens`.
         LocalempError: Something is missing, or the engine cannot start or cannot answer.
     """
-    first = assemblies[0][1]
+    first = pipelines[0][1]
     if is_dummy(first) and tokens is None:
         raise OptionError("dummy weights end no reply by themselves", "give --reply-tokens, such as 64")
     recording.result.notes += NOTES
     workloads: dict[str, list[Workload]] = {}
-    for name, assembly in assemblies:
+    for name, pipeline in pipelines:
         for repeat in range(repeats):
             say(f"{name}: looking up, repeat {repeat + 1} of {repeats}")
-            workloads.setdefault(name, []).append(await look_up(assembly, dialogues, remember=False))
+            workloads.setdefault(name, []).append(await look_up(pipeline, dialogues, remember=False))
     longest = [each[0] for each in workloads.values()]
     engine = OfflineEngine(longest, tokens=tokens or 0)
     check_fits(longest, engine)
@@ -183,7 +184,7 @@ async def own_seconds(workload: Workload, batch: Batch) -> float:
     engine = _Repeating(batch)
     with tempfile.TemporaryDirectory() as folder, Run.open(Path(folder), {}) as run:
         started = time.perf_counter()
-        await answer_all(workload.assembly.strategy, workload.drafts, engine, run)
+        await answer_all(workload.pipeline.strategy, workload.drafts, engine, run)
         return time.perf_counter() - started
 
 

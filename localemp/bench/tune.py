@@ -16,8 +16,8 @@ from typing import Any
 
 from localemp.bench.result import Point, Recording, read_result
 from localemp.errors import LocalempError, OptionError
-from localemp.machine import computing
-from localemp.settings import compare_settings
+from localemp.utils.config_diff import compare_settings
+from localemp.utils.machine import computing
 from localemp.utils.redaction import shown_command
 
 OBJECTIVE = "replies_per_s"
@@ -81,7 +81,7 @@ class Tuning:
     _longest: float = 0.0
 
     async def search(self) -> dict[str, Any]:
-        """The best engine arguments found, besides those of the recipe; empty where nothing was faster.
+        """The best engine arguments found, besides those of the config; empty where nothing was faster.
 
         Raises:
             LocalempError: Not even the settings that it begins with work.

@@ -148,7 +148,7 @@ def _metrics(
 
 
 def _differing(a: "Replies", b: "Replies") -> list[str]:
-    from localemp.settings import compare_settings
+    from localemp.utils.config_diff import compare_settings
 
     return compare_settings(a.source["settings"], b.source["settings"], "in A", "in B")
 

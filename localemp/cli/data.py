@@ -61,7 +61,7 @@ def pull(out: str | None) -> None:
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
     from localemp.data import download
-    from localemp.paths import at_home, cache_dir
+    from localemp.utils.paths import at_home, cache_dir
 
     console = Console()
     columns = (TextColumn("EmpatheticDialogues"), BarColumn(), DownloadColumn(), TransferSpeedColumn())

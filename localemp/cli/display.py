@@ -23,8 +23,8 @@ from rich.progress import (
 )
 
 from localemp.cli.messages import messages
-from localemp.generation import Tally
-from localemp.profiles import Profile
+from localemp.models.profiles import Profile
+from localemp.pipeline.generate import Tally
 from localemp.utils.text import for_terminal
 
 

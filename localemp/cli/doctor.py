@@ -14,7 +14,7 @@ def doctor(as_json: bool) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from localemp.machine import machine, versions
+    from localemp.utils.machine import machine, versions
 
     found = {"Machine": machine() | _cache(), "Packages": versions(), "Weights": _weights(), "Keys": _keys()}
     if as_json:
@@ -33,8 +33,8 @@ def doctor(as_json: bool) -> None:
 def _cache() -> dict[str, str]:
     import shutil
 
-    from localemp.machine import gib
-    from localemp.paths import cache_dir
+    from localemp.utils.machine import gib
+    from localemp.utils.paths import cache_dir
 
     cache = cache_dir()
     there = next(folder for folder in (cache, *cache.parents) if folder.exists())
@@ -42,9 +42,9 @@ def _cache() -> dict[str, str]:
 
 
 def _weights() -> dict[str, str]:
-    from localemp.machine import gib
-    from localemp.profiles import list_profiles
-    from localemp.weights import find
+    from localemp.models.profiles import list_profiles
+    from localemp.models.weights import find
+    from localemp.utils.machine import gib
 
     places = {profile.name: find(profile) for profile in list_profiles() if not profile.hosted}
     return {name: f"{gib(place.bytes)}, {place.source}" if place else "not here" for name, place in places.items()}

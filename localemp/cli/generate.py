@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from localemp.cli.options import cluster_options, data_options, model_options, recipe_of, strategy_options
+from localemp.cli.options import cluster_options, config_of, data_options, model_options, strategy_options
 from localemp.cli.words import count, known
 
 if TYPE_CHECKING:
-    from localemp.assembly import Assembly
     from localemp.cli.display import Display
     from localemp.dialogue import Dialogue
-    from localemp.generation import Tally
-    from localemp.runs import Run
+    from localemp.pipeline.generate import Tally
+    from localemp.pipeline.pipeline import Pipeline
+    from localemp.runs.run import Run
 
 
 @click.command()
@@ -44,26 +44,26 @@ def generate(
 
     Replies are kept as they finish. Ctrl-C stops; the same command goes on where it stopped.
     """
-    from localemp.assembly import Assembly
     from localemp.cli.display import Display
     from localemp.cli.replies import print_replies
     from localemp.data.sources import load_dialogues
     from localemp.errors import FatalEngineError, OptionError, RunError
-    from localemp.runs import Run, newest, read_lines
+    from localemp.pipeline.pipeline import Pipeline
+    from localemp.runs.run import Run, newest, read_lines
 
-    recipe = recipe_of(options)
+    config = config_of(options)
     _check_cluster_options(address, actors)
     with Display() as display:
-        dialogues = load_dialogues(recipe.data, split, recipe.instances)
-        assembly = Assembly(recipe, display.bytes, display.embedding)
-        display.note_shut_down(assembly.profile)
-        if address is not None and not assembly.runs_here and recipe.script is None:
+        dialogues = load_dialogues(config.data, split, config.instances)
+        pipeline = Pipeline(config, display.bytes, display.embedding)
+        display.note_shut_down(pipeline.profile)
+        if address is not None and not pipeline.runs_here and config.script is None:
             raise OptionError("--ray is for models that run on the cluster, and a server answers here", "leave one out")
-        settings = assembly.settings(dialogues, split)
+        settings = pipeline.settings(dialogues, split)
         folder = out or default_folder(settings)
         chosen = dialogues[:limit]
         for dialogue in chosen:
-            assembly.strategy.check(dialogue)
+            pipeline.strategy.check(dialogue)
         with Run.open(folder, settings) as run:
             pending = [
                 dialogue
@@ -79,10 +79,10 @@ def generate(
             if pending:
                 try:
                     if address is None:
-                        tally = asyncio.run(_answer(assembly, pending, len(chosen), run, display))
+                        tally = asyncio.run(_answer(pipeline, pending, len(chosen), run, display))
                     else:
                         where = address, actors
-                        tally = _answer_on_cluster(assembly, settings, pending, len(chosen), run, display, where)
+                        tally = _answer_on_cluster(pipeline, settings, pending, len(chosen), run, display, where)
                 except (KeyboardInterrupt, FatalEngineError, RunError) as stop:
                     done = sum(dialogue.id in run.answered for dialogue in chosen)
                     display.say(f"stopped: {done} of {count(len(chosen), 'reply', 'replies')} are in {folder}")
@@ -94,7 +94,7 @@ def generate(
             failed = sum(dialogue.id in run.failed for dialogue in chosen)
     shown = set(answered[:show])
     kept = {record["id"]: record for record in newest(line for line in read_lines(folder) if line[1]["id"] in shown)}
-    print_replies([kept[name] for name in answered[:show]], f"{recipe.model}, {assembly.strategy.name}")
+    print_replies([kept[name] for name in answered[:show]], f"{config.model}, {pipeline.strategy.name}")
     _summary(tally, len(answered), failed, folder)
     if failed:
         sys.exit(1)
@@ -119,21 +119,21 @@ def default_folder(settings: dict[str, Any]) -> Path:
 
 
 async def _answer(
-    assembly: "Assembly", pending: "list[Dialogue]", chosen: int, run: "Run", display: "Display"
+    pipeline: "Pipeline", pending: "list[Dialogue]", chosen: int, run: "Run", display: "Display"
 ) -> "Tally":
-    from localemp.generation import answer_all, draft_all, plan
+    from localemp.pipeline.generate import answer_all, draft_all, plan
 
-    strategy = assembly.strategy
+    strategy = pipeline.strategy
     drafts = await draft_all(strategy, pending, lambda done: display.rows("Looking up", done, len(pending)))
     notes = list(strategy.notes().values())
     for note in notes:
         display.say(f"note: {note}")
     context = None
-    if assembly.runs_here:
-        planner = assembly.planner()
+    if pipeline.runs_here:
+        planner = pipeline.planner()
         context = await plan(strategy, drafts, planner, lambda done: display.rows("Measuring", done, len(pending)))
-    engine = assembly.engine(context, run.folder / "engine.log")
-    with display.clock(f"Starting {engine.name} ({assembly.profile.name})"):
+    engine = pipeline.engine(context, run.folder / "engine.log")
+    with display.clock(f"Starting {engine.name} ({pipeline.profile.name})"):
         await engine.start()
     try:
         run.add_session(_session(chosen, {**engine.describe(), **({"notes": notes} if notes else {})}))
@@ -143,7 +143,7 @@ async def _answer(
 
 
 def _answer_on_cluster(
-    assembly: "Assembly",
+    pipeline: "Pipeline",
     settings: dict[str, Any],
     pending: "list[Dialogue]",
     chosen: int,
@@ -151,14 +151,14 @@ def _answer_on_cluster(
     display: "Display",
     where: tuple[str, int | None],
 ) -> "Tally":
-    from localemp.cluster import Cluster
-    from localemp.generation import Tally
+    from localemp.pipeline.generate import Tally
+    from localemp.pipeline.ray_cluster import Cluster
 
     address, actors = where
     with Cluster(address, run.folder / "ray.log") as cluster, ExitStack() as stack:
-        actors = min(actors or cluster.actors_for(assembly.recipe), len(pending))
-        answers = stack.enter_context(closing(cluster.answers(assembly, settings, pending, actors)))
-        with display.clock(f"Starting {count(actors, 'engine')} on Ray ({assembly.profile.name})"):
+        actors = min(actors or cluster.actors_for(pipeline.config), len(pending))
+        answers = stack.enter_context(closing(cluster.answers(pipeline, settings, pending, actors)))
+        with display.clock(f"Starting {count(actors, 'engine')} on Ray ({pipeline.profile.name})"):
             first = next(answers)
         tally = Tally(len(pending), started=time.perf_counter() - first.seconds)
         who: list[str] = []
@@ -190,7 +190,7 @@ def _check_cluster_options(address: str | None, actors: int | None) -> None:
 
 def _session(dialogues: int, engine: dict[str, Any]) -> dict[str, Any]:
     """How many dialogues this session is to see answered, and who does it: command, versions, machine, engine."""
-    from localemp.machine import machine, versions
+    from localemp.utils.machine import machine, versions
     from localemp.utils.redaction import shown_command
 
     command = shown_command()

@@ -57,10 +57,11 @@ def infer(
 ) -> None:
     """Print what COMET infers from each TEXT, with the score of every beam (log probability a token)."""
     from localemp.cli.display import Display
-    from localemp.commonsense.relations import RELATIONS, check_events, check_relations, event_of
+    from localemp.commonsense.relations import check_events, check_relations, event_of
     from localemp.commonsense.store import Entry, line_of
     from localemp.dialogue import Dialogue
-    from localemp.template import load_template
+    from localemp.models.atomic import RELATIONS
+    from localemp.prompting.template import load_template
 
     asked = tuple(name.strip() for name in relations.split(",")) if relations is not None else RELATIONS
     check_events(texts)
@@ -111,8 +112,8 @@ def build(
     from localemp.commonsense.store import Entry
     from localemp.commonsense.writer import KnowledgeWriter
     from localemp.data.sources import data_hash, load_dialogues
-    from localemp.machine import versions
-    from localemp.template import load_template
+    from localemp.prompting.template import load_template
+    from localemp.utils.machine import versions
 
     kind = load_template(variant).knowledge.event
     event = event_of(kind)

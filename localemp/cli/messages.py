@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import click
 
-from localemp.paths import cache_dir
+from localemp.utils.paths import cache_dir
 from localemp.utils.redaction import redact_text
 from localemp.utils.text import for_terminal, one_line
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from localemp.profiles import Profile
+    from localemp.models.profiles import Profile
 
 
 @click.group()
@@ -23,7 +23,7 @@ def list_models(as_json: bool) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from localemp.profiles import list_profiles
+    from localemp.models.profiles import list_profiles
 
     profiles = list_profiles()
     if as_json:
@@ -47,7 +47,7 @@ def show_model(name: str, as_json: bool) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from localemp.profiles import load_profile
+    from localemp.models.profiles import load_profile
 
     profile = load_profile(name)
     details = _details(profile)
@@ -76,8 +76,8 @@ def pull_model(name: str, force: bool) -> None:
     from rich.console import Console
 
     from localemp.cli.display import Display
-    from localemp.profiles import load_profile
-    from localemp.weights import pull
+    from localemp.models.profiles import load_profile
+    from localemp.models.weights import pull
 
     profile = load_profile(name)
     with Display() as display:
@@ -96,8 +96,8 @@ _CHAT_ONLY = ("api", "chat_template_kwargs", "layout", "request", "sampling", "s
 
 
 def _details(profile: "Profile") -> dict[str, Any]:
+    from localemp.models.weights import find
     from localemp.utils.redaction import redact_settings
-    from localemp.weights import find
 
     details = redact_settings(profile.model_dump(mode="json"))
     if profile.kind != "chat":
@@ -109,7 +109,7 @@ def _details(profile: "Profile") -> dict[str, Any]:
 
 def _where(profile: "Profile") -> str:
     """One cell: where the weights are, or would come from."""
-    from localemp.weights import find
+    from localemp.models.weights import find
 
     if profile.hosted:
         return f"off since {profile.shut_down}" if profile.is_off else "hosted"
@@ -120,7 +120,7 @@ def _where(profile: "Profile") -> str:
 
 
 def _where_exactly(profile: "Profile") -> str:
-    from localemp.weights import find
+    from localemp.models.weights import find
 
     if profile.hosted:
         return _where(profile)

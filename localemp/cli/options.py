@@ -1,4 +1,4 @@
-"""Options that several commands share: which model, which strategy, which data. They become a `Recipe`."""
+"""Options that several commands share: which model, which strategy, which data. They become a `RunConfig`."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
-    from localemp.recipe import Recipe
+    from localemp.pipeline.config import RunConfig
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -107,8 +107,8 @@ data_options = _with(_DATA)
 cluster_options = _with(_CLUSTER)
 
 
-def recipe_of(options: dict[str, Any]) -> "Recipe":
-    """The recipe that the options describe; what is no part of a recipe is left out.
+def config_of(options: dict[str, Any]) -> "RunConfig":
+    """The config that the options describe; what is no part of a config is left out.
 
     Raises:
         OptionError: Indices, engine arguments or numbers that cannot be used.
@@ -117,9 +117,9 @@ def recipe_of(options: dict[str, Any]) -> "Recipe":
     from dataclasses import fields
 
     from localemp.errors import OptionError
-    from localemp.recipe import Recipe
+    from localemp.pipeline.config import RunConfig
 
-    known = {field.name for field in fields(Recipe)}
+    known = {field.name for field in fields(RunConfig)}
     chosen = {name: value for name, value in options.items() if name in known}
     for name in ("temperature", "top_p"):
         if not math.isfinite(chosen.get(name) or 0):
@@ -129,7 +129,7 @@ def recipe_of(options: dict[str, Any]) -> "Recipe":
     if "shot_indices" in chosen:
         chosen["shot_indices"] = _indices(chosen["shot_indices"])
     chosen["engine_args"] = parse_engine_args(chosen.get("engine_args", ()))
-    return Recipe(**chosen)
+    return RunConfig(**chosen)
 
 
 def parse_engine_args(pairs: tuple[str, ...]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from localemp.cli.options import data_options, model_options, recipe_of, strategy_options
+from localemp.cli.options import config_of, data_options, model_options, strategy_options
 from localemp.utils.text import json_text
 
 
@@ -24,22 +24,22 @@ def show(index: int, as_json: bool, split: str, **options: Any) -> None:
     """Print every stage's messages for one dialogue, with token counts. Nothing is asked of the model."""
     from dataclasses import asdict
 
-    from localemp.assembly import Assembly
     from localemp.cli.display import Display
     from localemp.cli.replies import print_prompt
     from localemp.data.sources import load_dialogues
     from localemp.errors import OptionError
+    from localemp.pipeline.pipeline import Pipeline
 
-    recipe = recipe_of(options)
-    dialogues = load_dialogues(recipe.data, split, recipe.instances)
+    config = config_of(options)
+    dialogues = load_dialogues(config.data, split, config.instances)
     if not 0 <= index < len(dialogues):
         raise OptionError(
             f"--index {index}: the data has {len(dialogues)} dialogues", f"give 0 to {len(dialogues) - 1}"
         )
     with Display() as display:
-        assembly = Assembly(recipe, display.bytes, display.embedding)
-        planner = assembly.planner(filler="(what the model finds in stage 1)")
-        response = asyncio.run(assembly.strategy.respond(dialogues[index], planner))
+        pipeline = Pipeline(config, display.bytes, display.embedding)
+        planner = pipeline.planner(filler="(what the model finds in stage 1)")
+        response = asyncio.run(pipeline.strategy.respond(dialogues[index], planner))
     for stage in response.stages:
         counted = stage.completion.prompt_tokens
         if as_json:

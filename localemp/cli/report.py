@@ -64,8 +64,8 @@ def _results(studies: tuple[Path, ...], runs: list[str], known: "Published") -> 
     if not studies:
         return ()
     from localemp.reporting.systems import names_of
-    from localemp.studies.figures import figures_of
-    from localemp.studies.tables import study_tables
+    from localemp.studies.report.results import figures_of
+    from localemp.studies.report.tables import study_tables
 
     names = names_of(studies) if len(studies) > 1 else [""]
     return tuple(

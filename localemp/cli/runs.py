@@ -23,7 +23,7 @@ def list_(parent: Path) -> None:
 
     from localemp.cli.replies import plain
     from localemp.errors import OptionError, RunError
-    from localemp.runs import count_lines, list_runs, read_manifest
+    from localemp.runs.run import count_lines, list_runs, read_manifest
     from localemp.utils.files import is_folder
 
     if not is_folder(parent) and parent != Path("runs"):
@@ -58,7 +58,7 @@ def show(run: Path, index: int | None, errors: bool, limit: int, as_json: bool) 
     """Show a run's settings and replies, or one reply with everything behind it."""
     from localemp.cli.replies import print_record, print_replies
     from localemp.errors import OptionError
-    from localemp.runs import read_manifest, read_records
+    from localemp.runs.run import read_manifest, read_records
 
     manifest = read_manifest(run)
     records = [record for record in read_records(run) if "error" in record or not errors]

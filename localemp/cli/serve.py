@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from localemp.cli.options import recipe_of, serve_options
+from localemp.cli.options import config_of, serve_options
 
 if TYPE_CHECKING:
-    from localemp.assembly import Assembly
     from localemp.cli.display import Display
+    from localemp.pipeline.pipeline import Pipeline
     from localemp.serving.settings import ServeSettings
 
 KEY_VARIABLE = "LOCALEMP_API_KEY"
@@ -70,43 +70,43 @@ def serve(
 
     What follows -- goes to vLLM unchanged, such as -- --tensor-parallel-size 2. Ctrl-C stops.
     """
-    from localemp.assembly import Assembly
     from localemp.cli.display import Display
     from localemp.engines.vllm_process import require_vllm
     from localemp.errors import OptionError
-    from localemp.serving.browsers import is_loopback
-    from localemp.serving.command import check_options, check_port, prepare
+    from localemp.pipeline.pipeline import Pipeline
     from localemp.serving.settings import ServeSettings
+    from localemp.serving.vllm.command import check_options, check_port, prepare
+    from localemp.web.origins import is_loopback
 
     offered = _strategies(strategies)
     keys, sites = _keys(api_keys), _sites(origins)
     if not all(url.strip() for url in upstreams):
         raise OptionError("--upstream is empty", "name a server like http://localhost:8000/v1")
-    recipe = recipe_of({**options, "base_url": upstreams[0] if upstreams else None})
+    config = config_of({**options, "base_url": upstreams[0] if upstreams else None})
     # A service manager's way to stop; `with` blocks then end what they began.
     signal.signal(signal.SIGTERM, _terminated)
     with Display() as display:
-        assembly = Assembly(recipe, progress=display.bytes)
-        hosted = assembly.profile.hosted
+        pipeline = Pipeline(config, progress=display.bytes)
+        hosted = pipeline.profile.hosted
         if hosted and engine_options:
             raise OptionError(f"{' '.join(engine_options)}: options after -- are for vLLM, which does not run here")
         if not hosted:
             require_vllm()
         check_options(engine_options)
         check_port(host, port)
-        display.note_shut_down(assembly.profile)
+        display.note_shut_down(pipeline.profile)
         if not keys and not is_loopback(host):
             display.say(f"warning: without --api-key everyone who reaches {host}:{port} can use it")
-        prepare(assembly, offered)
-        settings = ServeSettings.of(assembly.profile.name, recipe, offered, keys, not no_ui, host, sites)
+        prepare(pipeline, offered)
+        settings = ServeSettings.of(pipeline.profile.name, config, offered, keys, not no_ui, host, sites)
         if hosted:
-            _serve_hosted(assembly, settings, port, upstreams, drain, display)
+            _serve_hosted(pipeline, settings, port, upstreams, drain, display)
         else:
-            _serve_here(assembly, settings, port, engine_options, drain, display)
+            _serve_here(pipeline, settings, port, engine_options, drain, display)
 
 
 def _serve_here(
-    assembly: "Assembly",
+    pipeline: "Pipeline",
     settings: "ServeSettings",
     port: int,
     options: tuple[str, ...],
@@ -116,8 +116,8 @@ def _serve_here(
     """The server of vLLM as a child of ours, until it or we are stopped."""
     import time
 
-    from localemp.serving.command import url_of, vllm_command
-    from localemp.serving.launch import Server
+    from localemp.serving.vllm.command import url_of, vllm_command
+    from localemp.serving.vllm.launch import Server
 
     url = url_of(settings.host, port, options)
     # vLLM would ask for a key of its own where it finds this one; `_keys` took it over.
@@ -125,7 +125,7 @@ def _serve_here(
     env["VLLM_USE_RUST_FRONTEND"] = None  # it knows no middleware, so it would ask for no key
     key = settings.api_keys[0] if settings.api_keys else None
     began = time.monotonic()
-    command = vllm_command(assembly, settings.host, port, options, drain)
+    command = vllm_command(pipeline, settings.host, port, options, drain)
     server = Server(command, url, env, key, drain=drain)
     display.say(f"vLLM's log: {server.log}")
     with server:
@@ -141,7 +141,7 @@ def _serve_here(
 
 
 def _serve_hosted(
-    assembly: "Assembly",
+    pipeline: "Pipeline",
     settings: "ServeSettings",
     port: int,
     upstreams: tuple[str, ...],
@@ -151,10 +151,10 @@ def _serve_hosted(
     """The same strategies before servers elsewhere, in this process."""
     from localemp.engines.openai import target as openai
     from localemp.errors import FatalEngineError
-    from localemp.serving import upstream
-    from localemp.serving.command import url_of
+    from localemp.serving.proxy import app
+    from localemp.serving.vllm.command import url_of
 
-    profile = assembly.profile
+    profile = pipeline.profile
     model = profile.model or profile.name
     found = [openai.Target.find(model, url, None) for url in upstreams or (profile.base_url,)]
     ours = found[0].key
@@ -168,7 +168,7 @@ def _serve_hosted(
     names = [settings.model, *(f"{settings.model}:{strategy}" for strategy in settings.strategies)]
     what = f"before {', '.join(target.url for target in found)}"
     display.say(f"Starting {settings.model} {what} ...")
-    upstream.run(
+    app.run(
         settings,
         [target.address for target in found],
         ours or None,
@@ -233,7 +233,7 @@ def _keys(given: tuple[str, ...]) -> tuple[str, ...]:
 def _sites(given: tuple[str, ...]) -> tuple[str, ...]:
     """Sites as browsers name them."""
     from localemp.errors import OptionError
-    from localemp.serving.browsers import origin_of
+    from localemp.web.origins import origin_of
 
     sites = []
     for text in given:

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from localemp.cli.options import model_options, recipe_of, strategy_options
+from localemp.cli.options import config_of, model_options, strategy_options
 from localemp.utils.text import for_terminal
 
 if TYPE_CHECKING:
-    from localemp.responder import Responder
+    from localemp.pipeline.responder import Responder
 
 
 @click.command()
@@ -25,8 +25,8 @@ def respond(turns: tuple[str, ...], stages: bool, **options: Any) -> None:
     Control characters in a reply are written out (\x1b), also into a file: a terminal must not obey a model.
     """
     from localemp.cli.replies import print_record
-    from localemp.responder import as_dialogue
-    from localemp.runs import response_record
+    from localemp.pipeline.responder import as_dialogue
+    from localemp.runs.run import response_record
     from localemp.strategies.base import Response
 
     dialogue = as_dialogue(turns)
@@ -56,7 +56,7 @@ def chat(stages: bool, **options: Any) -> None:
 async def _chat(stages: bool, options: dict[str, Any]) -> None:
     from localemp.cli.replies import print_record
     from localemp.errors import EngineError, FatalEngineError
-    from localemp.runs import response_record
+    from localemp.runs.run import response_record
     from localemp.strategies.cleaning import clean_reply
 
     turns: list[str] = []
@@ -105,14 +105,14 @@ def _typed() -> str:
 async def _open(options: dict[str, Any]) -> "AsyncIterator[Responder]":
     """A responder that is ready, with a clock while it gets there."""
     from localemp.cli.display import Display
-    from localemp.responder import Responder
+    from localemp.pipeline.responder import Responder
 
-    recipe = recipe_of(options)
+    config = config_of(options)
     with Display() as display:
-        responder = Responder(recipe, progress=display.bytes, on_rows=display.embedding)
-        display.note_shut_down(responder.assembly.profile)
+        responder = Responder(config, progress=display.bytes, on_rows=display.embedding)
+        display.note_shut_down(responder.pipeline.profile)
         responder.prepare()
-        with display.clock(f"Starting {responder.assembly.profile.name}"):
+        with display.clock(f"Starting {responder.pipeline.profile.name}"):
             await responder.start()
         try:
             yield responder

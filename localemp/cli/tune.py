@@ -71,26 +71,26 @@ def tune(
 
     from localemp.cli.display import Display
 
-    with Display() as display, model_to_measure(options, load_format, display) as assembly:
+    with Display() as display, model_to_measure(options, load_format, display) as pipeline:
         from localemp.bench.dummy import dummy_notes
         from localemp.bench.offline import dialogues_for, look_up
         from localemp.bench.result import Recording
         from localemp.bench.trial import Trial
 
-        asked = dialogues_for(assembly, split, dialogues)
-        made = settings_of(assembly, asked, split) | {"dialogues": len(asked)}
+        asked = dialogues_for(pipeline, split, dialogues)
+        made = settings_of(pipeline, asked, split) | {"dialogues": len(asked)}
         made |= {"load_format": load_format, "repeats": repeats, "reply_tokens": reply_tokens}
-        title = f"{assembly.profile.name}, {assembly.strategy.name}"
+        title = f"{pipeline.profile.name}, {pipeline.strategy.name}"
         recording = Recording(out or _default_out(made), "tune", title, made, dummy=load_format == "dummy")
-        recording.result.notes += dummy_notes(assembly.recipe)
+        recording.result.notes += dummy_notes(pipeline.config)
         if go_on(recording):
             display.say(f"{count(len(recording.result.points), 'trial')} of an earlier session: {recording.path}")
-        display.say(f"looking up what {assembly.recipe.strategy} needs for {count(len(asked), 'dialogue')}")
+        display.say(f"looking up what {pipeline.config.strategy} needs for {count(len(asked), 'dialogue')}")
         with measured(recording):
-            workload = asyncio.run(look_up(assembly, asked))
+            workload = asyncio.run(look_up(pipeline, asked))
             trial = Trial(workload, repeats, reply_tokens or recording.result.settings.get("tokens"))
             best = asyncio.run(_search(trial, recording, settings, seconds, display))
-    _advise(recording.result, assembly.recipe.engine_args, best)
+    _advise(recording.result, pipeline.config.engine_args, best)
 
 
 async def _search(

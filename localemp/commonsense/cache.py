@@ -20,8 +20,8 @@ from typing import Any
 from localemp.commonsense.checked_values import CheckedValues
 from localemp.commonsense.relations import Answer, Beam
 from localemp.errors import OptionError
-from localemp.paths import cache_dir
 from localemp.utils.json_reader import JSONError, parse_json
+from localemp.utils.paths import cache_dir
 
 MOST_VARIABLE = "LOCALEMP_INFERENCES_MAX"
 _MOST = 512 * 2**20

@@ -6,9 +6,9 @@ from typing import Any
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
 from localemp.commonsense.decoding import ATTENTION
-from localemp.data_only import check_data_only
 from localemp.errors import WeightsError
-from localemp.quiet import quiet_transformers
+from localemp.models.data_only import check_data_only
+from localemp.utils.torch import quiet_transformers
 
 
 def load_checkpoint(folder: Path, dtype: str) -> tuple[Any, Any]:

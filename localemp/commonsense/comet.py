@@ -15,11 +15,12 @@ import torch
 
 from localemp.commonsense.checkpoint import load_checkpoint
 from localemp.commonsense.decoding import Texts
-from localemp.commonsense.relations import ATOMIC_2020, RELATIONS, Beam, Beams, check_events, check_relations
-from localemp.cutting import cut_beginning, end_in_sight
-from localemp.device import pick_device
+from localemp.commonsense.relations import Beam, Beams, check_events, check_relations
 from localemp.errors import OptionError, WeightsError
-from localemp.spent import spending
+from localemp.models.atomic import ATOMIC_2020, RELATIONS
+from localemp.utils.timing import spending
+from localemp.utils.torch import pick_device
+from localemp.utils.truncation import cut_beginning, end_in_sight
 
 # More digits would only show which texts shared a batch; at four, one score in some hundred still does.
 _DIGITS = 4

@@ -4,23 +4,11 @@ import re
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from localemp.dialogue import Dialogue
 from localemp.errors import OptionError, UnknownNameError
+from localemp.models.atomic import ATOMIC_2020, EventKind
 from localemp.utils.text import is_well_formed
-
-# In the paper's order: intent before the event, need before it, want after it, effect on the person, reaction to it.
-RELATIONS: tuple[str, ...] = ("xIntent", "xNeed", "xWant", "xEffect", "xReact")
-
-# All of ATOMIC 2020: of persons in an event, of events among themselves, of things.
-ATOMIC_2020: tuple[str, ...] = (
-    *RELATIONS, "xAttr", "xReason", "oWant", "oEffect", "oReact",
-    "isAfter", "isBefore", "HasSubEvent", "HinderedBy", "Causes", "isFilledBy",
-    "ObjectUse", "AtLocation", "MadeUpOf", "HasProperty", "CapableOf", "Desires", "NotDesires",
-)  # fmt: skip
-
-EventKind = Literal["context", "last-utterance"]
 
 Inferences = Mapping[str, tuple[str, ...]]
 """Relation name to its inferences, best first, such as `{"xReact": ("sad", "lonely")}`."""

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from localemp.commonsense.relations import ATOMIC_2020, Beam, Beams, Inferences
+from localemp.commonsense.relations import Beam, Beams, Inferences
+from localemp.models.atomic import ATOMIC_2020
 
 if TYPE_CHECKING:
     from localemp.retrieval.index import TextEncoder, Vectors

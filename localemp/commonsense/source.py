@@ -6,10 +6,11 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from localemp.commonsense.cache import InferenceCache
-from localemp.commonsense.relations import RELATIONS, Answer, Beams, check_events, check_relations
-from localemp.profiles import load_profile
-from localemp.progress import Progress, silent
-from localemp.weights import resolve
+from localemp.commonsense.relations import Answer, Beams, check_events, check_relations
+from localemp.models.atomic import RELATIONS
+from localemp.models.profiles import load_profile
+from localemp.models.weights import resolve
+from localemp.utils.progress import Progress, silent
 
 if TYPE_CHECKING:
     from localemp.commonsense.comet import Comet

@@ -22,11 +22,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from localemp.commonsense.relations import RELATIONS, Beam, Beams, paper_event, released_event
+from localemp.commonsense.relations import Beam, Beams, paper_event, released_event
 from localemp.data.textfile import read_lines
 from localemp.dialogue import Dialogue
 from localemp.errors import DataError
-from localemp.settings import compare_settings
+from localemp.models.atomic import RELATIONS
+from localemp.utils.config_diff import compare_settings
 from localemp.utils.json_reader import parse_json
 from localemp.utils.text import is_well_formed
 

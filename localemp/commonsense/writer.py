@@ -5,10 +5,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Self
 
-from localemp.appending import AppendOnlyFile, LockedFileError
 from localemp.commonsense.store import Entry, header_of, line_of
 from localemp.errors import DataError
-from localemp.settings import compare_settings
+from localemp.utils.append_log import AppendOnlyFile, LockedFileError
+from localemp.utils.config_diff import compare_settings
 from localemp.utils.json_reader import JSONError, parse_json
 from localemp.utils.lines import LongLineError, read_lines
 

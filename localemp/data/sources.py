@@ -20,8 +20,8 @@ from localemp.data.empathetic_dialogues import (
 from localemp.data.jsonl import read_jsonl
 from localemp.dialogue import Dialogue
 from localemp.errors import DataError, OptionError, UnknownNameError
-from localemp.paths import at_home, cache_dir, resource
 from localemp.utils.files import is_folder
+from localemp.utils.paths import at_home, cache_dir, resource
 
 Instances = Literal["clean", "published"]
 INSTANCES: tuple[Instances, ...] = get_args(Instances)

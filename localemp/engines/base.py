@@ -6,33 +6,14 @@ Life cycle: build it (cheap), `await start()` (loads weights or checks the serve
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
 from localemp.dialogue import Message
 from localemp.errors import StillThinkingError
+from localemp.sampling import Sampling
 from localemp.utils.text import is_well_formed, well_formed
-
-
-@dataclass(frozen=True, slots=True)
-class Sampling:
-    """How a reply is drawn. Temperature 0 (greedy) is the paper's setting (section 4.4).
-
-    Attributes:
-        schema: A JSON schema, as text, that the reply must follow where the engine can hold it to one.
-    """
-
-    max_tokens: int = 128
-    temperature: float = 0.0
-    top_p: float = 1.0
-    seed: int | None = None
-    stop: tuple[str, ...] = ()
-    schema: str | None = None
-
-    def describe(self) -> dict[str, Any]:
-        """For a manifest; without the schema where there is none."""
-        return {name: value for name, value in asdict(self).items() if name != "schema" or value is not None}
 
 
 @dataclass(frozen=True, slots=True)

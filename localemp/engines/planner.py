@@ -4,8 +4,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from localemp.dialogue import Message
-from localemp.engines.base import Completion, Engine, Sampling
+from localemp.engines.base import Completion, Engine
 from localemp.errors import PromptTooLongError
+from localemp.sampling import Sampling
 
 # A reply can take a few tokens more when it is read again as part of the next prompt.
 MARGIN = 16

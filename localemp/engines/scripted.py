@@ -26,11 +26,12 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from localemp.dialogue import Message
-from localemp.engines.base import Completion, Engine, Sampling
+from localemp.engines.base import Completion, Engine
 from localemp.errors import DataError, EngineError, FatalEngineError, PromptTooLongError
-from localemp.forms import mistakes
 from localemp.protocol.thinking import split_thinking
+from localemp.sampling import Sampling
 from localemp.utils.json_reader import JSONError, parse_json
+from localemp.utils.validation import format_validation_error
 
 _HINT = 'an entry looks like {"match": "lost my job", "reply": "I am so sorry to hear that."}'
 
@@ -142,4 +143,4 @@ def _entry(path: Path, number: int, line: str) -> Entry:
     except JSONError as error:
         raise DataError(path, str(error), _HINT, line=number) from error
     except ValidationError as error:
-        raise DataError(path, mistakes(error), _HINT, line=number) from error
+        raise DataError(path, format_validation_error(error), _HINT, line=number) from error

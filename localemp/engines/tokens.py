@@ -7,9 +7,9 @@ from typing import Any
 from huggingface_hub.errors import StrictDataclassError
 from transformers import AutoTokenizer
 
-from localemp.data_only import read_settings
 from localemp.dialogue import Message
 from localemp.errors import EngineError, WeightsError
+from localemp.models.data_only import read_settings
 from localemp.utils.text import one_line
 
 _LONGEST_CONTEXT = 10**9  # tokens; configurations that know none write larger numbers

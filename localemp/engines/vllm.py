@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from localemp.dialogue import Message
-from localemp.engines.base import Completion, Engine, Sampling
+from localemp.engines.base import Completion, Engine
 from localemp.engines.tokens import PromptTokenizer
 from localemp.engines.vllm_process import (
     cpu_defaults,
@@ -32,7 +32,8 @@ from localemp.engines.vllm_process import (
 )
 from localemp.engines.vllm_thinking import ThoughtParser
 from localemp.errors import EngineError, FatalEngineError, OptionError, PromptTooLongError, UnknownNameError
-from localemp.output import output_to
+from localemp.sampling import Sampling
+from localemp.utils.redirect import output_to
 
 if TYPE_CHECKING:
     from multiprocessing.process import BaseProcess

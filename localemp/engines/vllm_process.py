@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from localemp.errors import FatalEngineError
-from localemp.paths import cache_dir
+from localemp.utils.paths import cache_dir
 from localemp.utils.text import one_line, well_formed
 
 CPU_KV_CACHE_BYTES = 4 * 2**30

@@ -8,11 +8,11 @@ from localemp.data.sources import find_source, load_dialogues
 from localemp.data.textfile import read_lines
 from localemp.dialogue import Dialogue
 from localemp.errors import DataError, UnknownNameError
+from localemp.imports.alignment import Rows, find_rows
 from localemp.imports.formats import FORMATS, Format, format_of, looks_like
 from localemp.imports.items import Item
-from localemp.imports.mapping import Rows, find_rows
-from localemp.integrity import sha256_file
 from localemp.metrics.replies import Replies, Reply
+from localemp.models.checksums import sha256_file
 
 _NAMED = 6  # items without a row that a note names; `Imported.unmapped` has all
 _BEGINNING = 50  # characters of their context

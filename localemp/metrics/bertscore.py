@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from localemp import hub
 from localemp.errors import LocalempError, OptionError, WeightsError
-from localemp.integrity import digest_of
 from localemp.metrics.base import Metric, Rows, Score, Setting, Signature, Statistics, check_same_items
 from localemp.metrics.replies import Replies
-from localemp.profiles import HubSource, Profile, load_profile
-from localemp.progress import Progress, silent
-from localemp.weights import Weights, resolve
+from localemp.models import hub
+from localemp.models.checksums import digest_of
+from localemp.models.profiles import HubSource, Profile, load_profile
+from localemp.models.weights import Weights, resolve
+from localemp.utils.progress import Progress, silent
 
 if TYPE_CHECKING:
     from localemp.metrics.contextual import Contextual, Vectors

@@ -16,10 +16,9 @@ import transformers
 from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoConfig, AutoModel, AutoTokenizer
 
-from localemp.device import pick_device
 from localemp.errors import LocalempError, OptionError, WeightsError
-from localemp.quiet import quiet_transformers
 from localemp.utils.json_reader import load_json
+from localemp.utils.torch import pick_device, quiet_transformers
 
 DTYPES = ("float32", "bfloat16")
 

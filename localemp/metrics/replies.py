@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from localemp.errors import RunError
-from localemp.runs import newest, read_lines, read_manifest
+from localemp.runs.run import newest, read_lines, read_manifest
 
 
 @dataclass(frozen=True, slots=True)

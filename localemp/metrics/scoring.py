@@ -20,7 +20,6 @@ from typing import Annotated, Any, Literal, Protocol
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from localemp.errors import DataError, LocalempError, OptionError, UnknownNameError
-from localemp.forms import mistakes
 from localemp.metrics.base import Metric, Score, Signature
 from localemp.metrics.bleu import Bleu
 from localemp.metrics.distinct import Distinct
@@ -31,6 +30,7 @@ from localemp.utils.files import is_folder, write_atomically
 from localemp.utils.json_reader import JSONError, load_json
 from localemp.utils.redaction import redact_settings
 from localemp.utils.text import one_line
+from localemp.utils.validation import format_validation_error
 
 # Every metric that needs no model, by the name that tables have; call one for the metric.
 METRICS: Mapping[str, Callable[[], Metric]] = {
@@ -217,7 +217,7 @@ def read_scores(path: Path) -> Scored:
     except OSError as error:
         raise DataError(path, f"cannot be read: {error.strerror or error}", "`localemp score` writes it") from error
     except (JSONError, ValidationError) as error:
-        what = mistakes(error) if isinstance(error, ValidationError) else str(error)
+        what = format_validation_error(error) if isinstance(error, ValidationError) else str(error)
         hint = "`localemp score` writes scores: scores.json beside a run, FILE.scores.json beside another's FILE"
         raise DataError(path, f"holds no scores: {what}", hint) from error
     scores = tuple(_score(each) for each in found.scores)

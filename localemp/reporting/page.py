@@ -9,7 +9,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from localemp.reporting.cases import as_script
+from localemp.reporting.case_study import as_script
 from localemp.reporting.report import Report
 from localemp.reporting.tables import spans
 

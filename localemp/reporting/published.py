@@ -15,11 +15,11 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from localemp.errors import DataError
-from localemp.forms import mistakes
 from localemp.metrics.scoring import BERTSCORE, ORDER
 from localemp.reporting.tables import NOT_GIVEN, Cell, Note, Row, Table, number
 from localemp.utils.text import one_line
 from localemp.utils.toml_reader import TOMLError, load_toml
+from localemp.utils.validation import format_validation_error
 
 SHIPPED = Path(__file__).with_name("published.toml")
 _FORM = "docs/reporting.md has the form of this file"
@@ -240,7 +240,7 @@ def read_published(path: Path | None = None) -> Published:
     except OSError as error:
         raise DataError(path, f"cannot be read: {error.strerror or error}", _FORM) from error
     except ValidationError as error:
-        raise DataError(path, mistakes(error), _FORM) from error
+        raise DataError(path, format_validation_error(error), _FORM) from error
     except TOMLError as error:
         raise DataError(path, str(error), _FORM) from error
 

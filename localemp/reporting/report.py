@@ -4,11 +4,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from localemp.reporting.automatic import automatic_tables
-from localemp.reporting.cases import case_study
-from localemp.reporting.effort import Effort, effort_of, effort_table
-from localemp.reporting.figures import Figure, figures
-from localemp.reporting.made import made_table
+from localemp.reporting.case_study import case_study
+from localemp.reporting.charts import Figure, figures
+from localemp.reporting.cost import Effort, effort_of, effort_table
+from localemp.reporting.metric_tables import automatic_tables
+from localemp.reporting.provenance import made_table
 from localemp.reporting.published import Published
 from localemp.reporting.systems import System
 from localemp.reporting.tables import Table

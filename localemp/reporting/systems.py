@@ -11,7 +11,7 @@ from localemp.errors import OptionError
 from localemp.metrics.base import Score
 from localemp.metrics.replies import Replies, replies_of
 from localemp.metrics.scoring import BERTSCORE, SCORES, on_common, read_scores, score_all, scores_path
-from localemp.runs import newest, read_lines, read_manifest
+from localemp.runs.run import newest, read_lines, read_manifest
 from localemp.utils.files import is_file
 
 Record = Mapping[str, Any]

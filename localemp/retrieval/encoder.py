@@ -12,12 +12,11 @@ import transformers
 from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 
-from localemp.cutting import beginning_in_sight, cut_beginning, end_in_sight, sentence_starts
-from localemp.data_only import check_data_only
-from localemp.device import pick_device
 from localemp.errors import OptionError, WeightsError
-from localemp.quiet import quiet_transformers
-from localemp.spent import spending
+from localemp.models.data_only import check_data_only
+from localemp.utils.timing import spending
+from localemp.utils.torch import pick_device, quiet_transformers
+from localemp.utils.truncation import beginning_in_sight, cut_beginning, end_in_sight, sentence_starts
 
 DTYPES = ("auto", "bfloat16", "float32")
 

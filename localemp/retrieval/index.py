@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from localemp.errors import LocalempError, OptionError
-from localemp.paths import cache_dir
 from localemp.retrieval.stored import CHUNK_ROWS, Chunk, OnRows, StoredVectors, Vectors
 from localemp.utils.files import file_lock, is_read_only
+from localemp.utils.paths import cache_dir
 
 __all__ = ["CHUNK_ROWS", "Index", "TextEncoder", "Vectors"]
 

@@ -11,12 +11,12 @@ from typing import Any
 from localemp.errors import LocalempError, PromptTooLongError, StillThinkingError
 from localemp.protocol.errors import AnswerError, ServedError
 from localemp.serving import metrics
-from localemp.serving.asgi import App, ClientGoneError, Receive, Scope, Send, disconnected, send_bytes, send_json
+from localemp.serving.catalog import Menu
 from localemp.serving.inner import Inner, RefusedError
 from localemp.serving.last import Last
-from localemp.serving.menu import Menu
-from localemp.serving.requests import ChatRequest, RequestError
+from localemp.serving.schema import ChatRequest, RequestError
 from localemp.strategies.base import Response, Stage
+from localemp.web.asgi import App, ClientGoneError, Receive, Scope, Send, disconnected, send_bytes, send_json
 
 # What the wrapped app has to give a slot back when the client has gone.
 _LEAVE_SECONDS = 1.0

@@ -10,10 +10,10 @@ import json
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
-from localemp.serving.asgi import BodyTooLargeError, Event, Receive, Scope, header, once, read_body
-from localemp.serving.requests import RequestError
 from localemp.serving.routes import LARGEST_JSON, LARGEST_TALK
+from localemp.serving.schema import RequestError
 from localemp.utils.json_reader import JSONError, count_values, parse_json
+from localemp.web.asgi import BodyTooLargeError, Event, Receive, Scope, header, once, read_body
 
 T = TypeVar("T")
 _writer = json.JSONEncoder(allow_nan=False)

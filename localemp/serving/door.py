@@ -5,12 +5,12 @@ from collections.abc import Awaitable
 from urllib.parse import urlsplit
 
 from localemp.serving.answering import send_error
-from localemp.serving.asgi import App, Event, Headers, Receive, Scope, Send, header
-from localemp.serving.browsers import ANY, LOOPBACK, called_by, is_loopback, of_another_page
-from localemp.serving.paths import at, below_root, normal_path
-from localemp.serving.requests import RequestError
 from localemp.serving.routes import METHODS, methods_of, not_found, refused, route_of
+from localemp.serving.schema import RequestError
 from localemp.utils.text import one_line
+from localemp.web.asgi import App, Event, Headers, Receive, Scope, Send, header
+from localemp.web.origins import ANY, LOOPBACK, called_by, is_loopback, of_another_page
+from localemp.web.paths import at, below_root, normal_path
 
 _TOKENS = re.compile(rb"[\w!#$%&'*+.^`|~, -]{1,2000}")
 _PREFLIGHT_SECONDS = b"600"

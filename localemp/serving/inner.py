@@ -8,16 +8,17 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from localemp.dialogue import Message
-from localemp.engines.base import Completion, Engine, Sampling
+from localemp.engines.base import Completion, Engine
 from localemp.engines.openai.failures import is_too_long
 from localemp.errors import EngineError, PromptTooLongError
 from localemp.protocol.answers import LARGEST_ANSWER, Answer, Choice, Usage, first_choice, read_answer
 from localemp.protocol.compression import decompress
 from localemp.protocol.errors import LARGEST_ERROR, AnswerError, ServedError, UnreadableAnswerError
-from localemp.serving.asgi import App, ClientGoneError, Headers, Scope, Send, Whole, call, json_bytes
+from localemp.sampling import Sampling
 from localemp.serving.thoughts import Thoughts
 from localemp.serving.usage import TokenSum
 from localemp.utils.json_reader import JSONError, parse_json
+from localemp.web.asgi import App, ClientGoneError, Headers, Scope, Send, Whole, call, json_bytes
 
 # Every answer is framed anew.
 _FRAMING = {b"content-length", b"content-type", b"transfer-encoding", b"content-encoding", b"connection", b"date"}

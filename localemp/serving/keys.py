@@ -4,10 +4,10 @@ import hmac
 from collections.abc import Awaitable
 
 from localemp.serving.answering import send_error
-from localemp.serving.asgi import App, Receive, Scope, Send, header
-from localemp.serving.paths import below_root
-from localemp.serving.requests import RequestError
 from localemp.serving.routes import route_of
+from localemp.serving.schema import RequestError
+from localemp.web.asgi import App, Receive, Scope, Send, header
+from localemp.web.paths import below_root
 
 
 class Keys:

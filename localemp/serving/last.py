@@ -5,15 +5,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from localemp.dialogue import Message
-from localemp.engines.base import Completion, Engine, Sampling
+from localemp.engines.base import Completion, Engine
 from localemp.protocol.answers import LARGEST_ANSWER, Choice
 from localemp.protocol.compression import Decompressor
 from localemp.protocol.errors import LARGEST_ERROR, AnswerError, UnreadableAnswerError
-from localemp.serving.asgi import Event, Headers, Send, Whole, send_json
+from localemp.sampling import Sampling
 from localemp.serving.inner import Inner, encoding_of, refusal, unframed
-from localemp.serving.requests import ChatRequest
+from localemp.serving.schema import ChatRequest
 from localemp.serving.stream import DONE, Chunks, event
 from localemp.strategies.cleaning import clean_reply
+from localemp.web.asgi import Event, Headers, Send, Whole, send_json
 
 
 class Last(Engine):

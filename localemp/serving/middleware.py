@@ -9,7 +9,18 @@ import asyncio
 
 from localemp.serving import metrics
 from localemp.serving.answering import answer, send_error
-from localemp.serving.asgi import (
+from localemp.serving.body import Bodies, Given, as_object, bounded, check_talk, too_large
+from localemp.serving.catalog import Menu
+from localemp.serving.door import Door
+from localemp.serving.inner import unframed
+from localemp.serving.keys import Keys
+from localemp.serving.listing import entry_of, with_strategies
+from localemp.serving.routes import CHAT, LARGEST_BODY, LARGEST_JSON, not_found, route_of
+from localemp.serving.schema import RequestError, read_request
+from localemp.serving.settings import ServeSettings
+from localemp.serving.static import is_page, page_file
+from localemp.utils.text import one_line
+from localemp.web.asgi import (
     App,
     BodyTooLargeError,
     ClientGoneError,
@@ -22,18 +33,7 @@ from localemp.serving.asgi import (
     send_bytes,
     send_json,
 )
-from localemp.serving.body import Bodies, Given, as_object, bounded, check_talk, too_large
-from localemp.serving.door import Door
-from localemp.serving.inner import unframed
-from localemp.serving.keys import Keys
-from localemp.serving.listing import entry_of, with_strategies
-from localemp.serving.menu import Menu
-from localemp.serving.paths import MODELS, at, below_root
-from localemp.serving.requests import RequestError, read_request
-from localemp.serving.routes import CHAT, LARGEST_BODY, LARGEST_JSON, not_found, route_of
-from localemp.serving.settings import ServeSettings
-from localemp.serving.web import is_page, page_file
-from localemp.utils.text import one_line
+from localemp.web.paths import MODELS, at, below_root
 
 LONGEST_NAME = 200
 """Characters of a model's name."""

@@ -5,7 +5,7 @@ Door, keys, strategies and what stands before a hosted model all look here, and 
 
 from dataclasses import dataclass
 
-from localemp.serving.requests import RequestError
+from localemp.serving.schema import RequestError
 from localemp.utils.text import one_line
 
 CHAT = "/v1/chat/completions"

@@ -8,7 +8,7 @@ from typing import Any, Self
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from localemp.errors import OptionError
-from localemp.recipe import Recipe
+from localemp.pipeline.config import RunConfig
 
 VARIABLE = "LOCALEMP_SERVE"
 
@@ -18,7 +18,7 @@ class ServeSettings(BaseModel):
 
     Attributes:
         model: The name that the model is served by; strategies are "MODEL:STRATEGY".
-        recipe: The fields of a `Recipe` that differ from its defaults.
+        config: The fields of a `RunConfig` that differ from its defaults.
         strategies: Canonical names of those that are offered.
         api_keys: Keys of which a client must know one; without keys everyone is served.
         ui: Whether there is a page at `/`.
@@ -29,7 +29,7 @@ class ServeSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     model: str
-    recipe: dict[str, Any] = Field(default_factory=dict)
+    config: dict[str, Any] = Field(default_factory=dict)
     strategies: tuple[str, ...] = ()
     api_keys: tuple[str, ...] = Field(default=(), repr=False)
     ui: bool = True
@@ -40,19 +40,19 @@ class ServeSettings(BaseModel):
     def of(
         cls,
         model: str,
-        recipe: Recipe,
+        config: RunConfig,
         strategies: Sequence[str],
         api_keys: Sequence[str],
         ui: bool,
         host: str = "127.0.0.1",
         origins: Sequence[str] = (),
     ) -> Self:
-        """Settings that a recipe and the options of `localemp serve` make."""
-        defaults = asdict(Recipe())
-        changed = {name: value for name, value in asdict(recipe).items() if value != defaults[name]}
+        """Settings that a config and the options of `localemp serve` make."""
+        defaults = asdict(RunConfig())
+        changed = {name: value for name, value in asdict(config).items() if value != defaults[name]}
         return cls(
             model=model,
-            recipe=changed,
+            config=changed,
             strategies=tuple(strategies),
             api_keys=tuple(api_keys),
             ui=ui,
@@ -60,9 +60,9 @@ class ServeSettings(BaseModel):
             origins=tuple(origins),
         )
 
-    def to_recipe(self) -> Recipe:
-        """The recipe as it was, whatever JSON made of its paths and tuples."""
-        return TypeAdapter(Recipe).validate_python(self.recipe)
+    def to_recipe(self) -> RunConfig:
+        """The config as it was, whatever JSON made of its paths and tuples."""
+        return TypeAdapter(RunConfig).validate_python(self.config)
 
     def to_env(self) -> dict[str, str]:
         """The variable that carries these settings to another process."""

@@ -4,10 +4,10 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from localemp.protocol.answers import Answer, Choice, StreamReader, Usage
-from localemp.serving.asgi import json_bytes
 from localemp.serving.thoughts import Thoughts
 from localemp.serving.usage import TokenSum
 from localemp.strategies.cleaning import Cleaner
+from localemp.web.asgi import json_bytes
 
 # What the reader has found under these is written anew.
 _SAID = ("content", "reasoning_content", "reasoning", "thinking")

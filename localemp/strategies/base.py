@@ -18,9 +18,10 @@ from typing import Any
 from localemp.commonsense.relations import Inferences
 from localemp.commonsense.selection import Dropped
 from localemp.dialogue import Dialogue, Message
-from localemp.engines.base import Completion, Engine, Sampling
+from localemp.engines.base import Completion, Engine
 from localemp.errors import PromptTooLongError
-from localemp.prompts import Prompts
+from localemp.prompting.render import Prompts
+from localemp.sampling import Sampling
 from localemp.strategies.cleaning import clean_reply
 
 _log = logging.getLogger(__name__)

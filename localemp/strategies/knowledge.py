@@ -5,12 +5,12 @@ from dataclasses import replace
 from operator import ne
 from typing import TYPE_CHECKING, Any
 
-from localemp.batching import MicroBatcher
 from localemp.commonsense.relations import Beams, paper_event
 from localemp.commonsense.selection import Selection, select_all
 from localemp.dialogue import Dialogue
 from localemp.errors import OptionError
 from localemp.strategies.base import Draft, Enricher
+from localemp.utils.batching import MicroBatcher
 
 if TYPE_CHECKING:
     from localemp.commonsense.source import InferenceSource

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Literal, Protocol
 
-from localemp.engines.base import Sampling
 from localemp.errors import OptionError, UnknownNameError
-from localemp.prompts import Prompts
+from localemp.prompting.render import Prompts
+from localemp.sampling import Sampling
 from localemp.strategies.base import Enricher, Flow, Strategy
 from localemp.strategies.knowledge import Knowledge
 from localemp.strategies.shots import FewShot

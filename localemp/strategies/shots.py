@@ -8,8 +8,8 @@ from typing import Any
 
 from localemp.dialogue import Dialogue
 from localemp.errors import OptionError
+from localemp.prompting.template import FixedExemplars
 from localemp.strategies.base import Draft, Enricher, Exemplar
-from localemp.template import FixedExemplars
 
 
 class FewShot(Enricher):

@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from localemp.batching import MicroBatcher
 from localemp.dialogue import Dialogue
 from localemp.strategies.base import Draft, Enricher, Exemplar
+from localemp.utils.batching import MicroBatcher
 
 if TYPE_CHECKING:
     from localemp.retrieval.index import Index, Vectors

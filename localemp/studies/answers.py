@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from localemp.errors import OptionError, RunError
+from localemp.studies.answers_check import check_rows, made_of
 from localemp.studies.database import connect, next_step, transaction
-from localemp.studies.integrity import check_rows, made_of
 from localemp.studies.raters import OWNER, Rater, RaterRole, clean_name, new_token, token_hash
 from localemp.studies.study import Study
 from localemp.studies.votes import Vote, check_vote

@@ -20,15 +20,15 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from localemp.data.textfile import read_lines
 from localemp.errors import DataError, OptionError
-from localemp.forms import mistakes
 from localemp.metrics.pairing import same_dialogue, sample_ids
 from localemp.metrics.replies import Replies
 from localemp.metrics.replies import Reply as Said
-from localemp.studies.asked import Asked
+from localemp.studies.questionnaire import Asked
 from localemp.studies.study import TIES, Item, Key, Kind, Reply, Study
 from localemp.studies.votes import quoted
 from localemp.utils.json_reader import JSONError, parse_json
 from localemp.utils.text import one_line, well_formed
+from localemp.utils.validation import format_validation_error
 
 _ITEMS_FORM = 'each line is {"id": "d1", "turns": ["I lost my job."], "replies": {"system": "text", ...}}'
 SAMPLE = 100  # dialogues, as in section 4.3
@@ -168,7 +168,7 @@ def replies_of_items(path: Path) -> list[Replies]:
         try:
             line = _Line.model_validate(parse_json(text))
         except (JSONError, ValidationError) as error:
-            what = mistakes(error) if isinstance(error, ValidationError) else str(error)
+            what = format_validation_error(error) if isinstance(error, ValidationError) else str(error)
             raise DataError(path, one_line(what), _ITEMS_FORM, number) from error
         if line.id in seen:
             raise DataError(path, f"id {quoted(line.id)} is there twice", "give every line its own id", number)

@@ -15,7 +15,7 @@ UNBLINDED = ("rater", "kind", "item", "dialogue", "aspect", "system", "value", "
 
 def all_given(study: Study, answers: Answers) -> list[Given]:
     """What people and files say, with its time, then what judges say, of which no time is kept here."""
-    from localemp.studies.collecting import read_votes
+    from localemp.studies.ballots import read_votes
 
     return answers.given() + [Given(vote, None, "") for vote in read_votes(study) if vote.kind == "judge"]
 

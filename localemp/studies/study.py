@@ -24,7 +24,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from localemp.errors import RunError
-from localemp.studies.checking import check_items, check_key, formed
+from localemp.studies.study_check import check_items, check_key, formed
 from localemp.utils.files import write_atomically
 
 Kind = Literal["ab", "rating"]

@@ -32,8 +32,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch.nn.utils.rnn import pad_sequence
 from transformers import BartForConditionalGeneration, PreTrainedTokenizerFast
 
-from localemp.profiles import load_profile
-from localemp.weights import resolve
+from localemp.models.profiles import load_profile
+from localemp.models.weights import resolve
 
 LONGEST_TAIL = 16  # tokens
 DECODER_GROUPS = 4  # of like lengths in one step

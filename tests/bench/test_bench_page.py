@@ -8,10 +8,10 @@ import pytest
 from click.testing import CliRunner
 from sample_results import engine, result, retrieval, serve, strategies
 
-from localemp.bench.figures import figures
+from localemp.bench.charts import figures
 from localemp.bench.page import render
 from localemp.bench.result import Point, Result, Series
-from localemp.bench.tables import Named, named, tables_of
+from localemp.bench.result_tables import Named, named, tables_of
 from localemp.cli.bench import bench
 from localemp.reporting.writers import markdown
 

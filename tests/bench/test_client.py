@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from chat_server import ChatServer
 
-from localemp.bench.client import Answer, Client, api_url, chat_messages, chat_url, percentile
+from localemp.bench.load.client import Answer, Client, api_url, chat_messages, chat_url, percentile
 from localemp.protocol.answers import StreamReader
 
 BODY = {"model": "tiny", "messages": chat_messages(["I failed."]), "stream": True}

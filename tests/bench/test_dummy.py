@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 from fake_hub import FakeHub, fill_cache
 
-from localemp.assembly import Assembly
-from localemp.bench.dummy import dummy_notes, dummy_recipe, shipped_shapes
-from localemp.bench.shapes import read_shape
+from localemp.bench.dummy import dummy_config, dummy_notes, shipped_shapes
+from localemp.bench.roofline.flops import read_shape
 from localemp.dialogue import Message
 from localemp.errors import OptionError
-from localemp.recipe import Recipe
+from localemp.pipeline.config import RunConfig
+from localemp.pipeline.pipeline import Pipeline
 
 LLAMA = json.loads(shipped_shapes()["llama"].read_text("utf-8"))
 OTHER = LLAMA | {"num_hidden_layers": 3, "_name_or_path": "somewhere/else"}
@@ -23,13 +23,13 @@ OTHER = LLAMA | {"num_hidden_layers": 3, "_name_or_path": "somewhere/else"}
 RUN = """
 import sys
 from pathlib import Path
-from localemp.bench.dummy import dummy_notes, dummy_recipe
-from localemp.bench.shapes import read_shape
+from localemp.bench.dummy import dummy_notes, dummy_config
+from localemp.bench.roofline.flops import read_shape
 from localemp.errors import LocalempError
-from localemp.recipe import Recipe
+from localemp.pipeline.config import RunConfig
 try:
-    recipe = dummy_recipe(Recipe(model=sys.argv[1]), Path(sys.argv[2]))
-    print(len(read_shape(Path(recipe.model), {}).windows), *dummy_notes(recipe))
+    run_config = dummy_config(RunConfig(model=sys.argv[1]), Path(sys.argv[2]))
+    print(len(read_shape(Path(run_config.model), {}).windows), *dummy_notes(run_config))
 except LocalempError as error:
     print(error.message, error.hint)
 """
@@ -44,26 +44,26 @@ def with_hub(model: str, folder: Path, **environment: str) -> str:
 
 def test_a_file_becomes_a_model_that_prompts_can_be_planned_for(tmp_path):
     (tmp_path / "mine.json").write_text(json.dumps(OTHER))
-    recipe = dummy_recipe(Recipe(model=str(tmp_path / "mine.json"), engine_args={"dtype": "bfloat16"}), tmp_path)
-    assert recipe.engine_args == {"dtype": "bfloat16", "load_format": "dummy"}
-    assembly = Assembly(recipe)
-    assert assembly.profile.name == "mine-dummy"
-    assert assembly.context_length == 131_072
-    assert assembly.prompts.layout == "chat"
-    assert 1 < max(assembly.tokenizer.encode([Message("user", "I passed!")])) < OTHER["vocab_size"]
-    assert dummy_notes(recipe) == [f"dummy weights: configuration from {tmp_path / 'mine.json'}"]
-    shape = read_shape(Path(recipe.model), recipe.engine_args)
+    run_config = dummy_config(RunConfig(model=str(tmp_path / "mine.json"), engine_args={"dtype": "bfloat16"}), tmp_path)
+    assert run_config.engine_args == {"dtype": "bfloat16", "load_format": "dummy"}
+    pipeline = Pipeline(run_config)
+    assert pipeline.profile.name == "mine-dummy"
+    assert pipeline.context_length == 131_072
+    assert pipeline.prompts.layout == "chat"
+    assert 1 < max(pipeline.tokenizer.encode([Message("user", "I passed!")])) < OTHER["vocab_size"]
+    assert dummy_notes(run_config) == [f"dummy weights: configuration from {tmp_path / 'mine.json'}"]
+    shape = read_shape(Path(run_config.model), run_config.engine_args)
     assert shape is not None
     assert len(shape.windows) == 3
 
 
 def test_a_folder_and_weights_that_are_here_come_first(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(OTHER))
-    recipe = dummy_recipe(Recipe(model=str(tmp_path)), tmp_path)
-    assert dummy_notes(recipe) == [f"dummy weights: configuration from {tmp_path}"]
-    recipe = dummy_recipe(Recipe(model="smollm2"), tmp_path)
-    assert Path(recipe.model).name == "smollm2-dummy"
-    assert dummy_notes(Recipe(model="smollm2")) == []
+    run_config = dummy_config(RunConfig(model=str(tmp_path)), tmp_path)
+    assert dummy_notes(run_config) == [f"dummy weights: configuration from {tmp_path}"]
+    run_config = dummy_config(RunConfig(model="smollm2"), tmp_path)
+    assert Path(run_config.model).name == "smollm2-dummy"
+    assert dummy_notes(RunConfig(model="smollm2")) == []
 
 
 def test_cache_before_hub_before_what_ships(tmp_path):
@@ -85,17 +85,17 @@ def test_cache_before_hub_before_what_ships(tmp_path):
 
 
 def test_a_vocabulary_too_small_for_the_tokenizer_grows_and_it_says_so(tmp_path):
-    recipe = dummy_recipe(Recipe(model=str(shipped_shapes()["mistral-7b-v0.3"])), tmp_path)
-    assert "its vocabulary of 32,768 made 49,152 for the tokenizer of smollm2" in dummy_notes(recipe)[0]
-    assert json.loads((Path(recipe.model) / "config.json").read_text())["vocab_size"] == 49_152
+    run_config = dummy_config(RunConfig(model=str(shipped_shapes()["mistral-7b-v0.3"])), tmp_path)
+    assert "its vocabulary of 32,768 made 49,152 for the tokenizer of smollm2" in dummy_notes(run_config)[0]
+    assert json.loads((Path(run_config.model) / "config.json").read_text())["vocab_size"] == 49_152
 
 
 def test_a_language_model_is_taken_out_of_one_of_several_modes(tmp_path):
     inner = {key: value for key, value in OTHER.items() if key != "architectures"} | {"model_type": "ministral3"}
     config = {"architectures": ["Mistral3ForConditionalGeneration"], "text_config": inner, "vision_config": {"x": 1}}
     (tmp_path / "both.json").write_text(json.dumps(config))
-    recipe = dummy_recipe(Recipe(model=str(tmp_path / "both.json")), tmp_path)
-    made = json.loads((Path(recipe.model) / "config.json").read_text())
+    run_config = dummy_config(RunConfig(model=str(tmp_path / "both.json")), tmp_path)
+    made = json.loads((Path(run_config.model) / "config.json").read_text())
     assert (made["architectures"], "vision_config" in made) == (["MistralForCausalLM"], False)
 
 
@@ -114,7 +114,7 @@ def test_what_cannot_be_made_up(tmp_path, model, text, said):
         (tmp_path / model).write_text(text)
         model = str(tmp_path / model)
     with pytest.raises(OptionError, match=said) as caught:
-        dummy_recipe(Recipe(model=model), tmp_path)
+        dummy_config(RunConfig(model=model), tmp_path)
     assert "config.json" in caught.value.hint
 
 

@@ -7,25 +7,26 @@ import psutil
 import pytest
 from processes import command_line
 
-from localemp.assembly import Assembly
-from localemp.bench.chosen import choose
-from localemp.bench.hardware import Hardware
 from localemp.bench.offline import Batch, Replay, Workload, look_up
-from localemp.bench.roofline import Roofline, Work, unlike_threads
-from localemp.bench.shapes import ModelShape
+from localemp.bench.peers.vllm_throughput import prompt_text, run_throughput
+from localemp.bench.roofline.flops import ModelShape
+from localemp.bench.roofline.hardware import Hardware
+from localemp.bench.roofline.roofline import Roofline, Work, unlike_threads
 from localemp.bench.strategies import own_seconds, parted, together
-from localemp.bench.vllm_peer import prompt_text, run_throughput
+from localemp.bench.strategy_spec import choose
 from localemp.cli.bench.strategies import DEFAULT
 from localemp.data.sources import load_dialogues
 from localemp.dialogue import Message
-from localemp.engines.base import Completion, Sampling
+from localemp.engines.base import Completion
 from localemp.engines.scripted import ScriptedEngine
 from localemp.engines.tokens import PromptTokenizer
 from localemp.engines.vllm_process import known_reason
 from localemp.errors import EngineError, OptionError, UnknownNameError
-from localemp.generation import answer_all
-from localemp.recipe import Recipe
-from localemp.runs import Run, read_records
+from localemp.pipeline.config import RunConfig
+from localemp.pipeline.generate import answer_all
+from localemp.pipeline.pipeline import Pipeline
+from localemp.runs.run import Run, read_records
+from localemp.sampling import Sampling
 
 CONFIG = {
     "model_type": "llama", "hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2,
@@ -61,18 +62,18 @@ def test_strategies_that_cannot_be_chosen(text, error, said):
 
 @pytest.fixture
 def scripted(tmp_path):
-    """A two-stage assembly and an engine that answers it."""
+    """A two-stage pipeline and an engine that answers it."""
     script = tmp_path / "script.jsonl"
     script.write_text('{"reply": ["They feel sad.", "I am sorry."]}\n')
-    return Assembly(Recipe(script=script, strategy="two-stage")), ScriptedEngine.from_file(script)
+    return Pipeline(RunConfig(script=script, strategy="two-stage")), ScriptedEngine.from_file(script)
 
 
 async def test_own_code_repeats_a_batch_without_its_engine(scripted, tmp_path):
-    assembly, engine = scripted
+    pipeline, engine = scripted
     engine.concurrency = 2
-    workload = await look_up(assembly, load_dialogues("samples", limit=3))
+    workload = await look_up(pipeline, load_dialogues("samples", limit=3))
     with Run.open(tmp_path / "run", {}) as run:
-        tally = await answer_all(assembly.strategy, workload.drafts, engine, run)
+        tally = await answer_all(pipeline.strategy, workload.drafts, engine, run)
     batch = Batch(tally, 0, read_records(tmp_path / "run"))
     first, second = batch.prompts[:3], batch.prompts[3:]
     assert sorted(map(str, batch.prompts)) == sorted(str(list(call)) for call in engine.calls)

@@ -3,9 +3,9 @@
 import psutil
 import pytest
 
-from localemp.bench.hardware import engine_threads, measure_hardware
+from localemp.bench.roofline.hardware import engine_threads, measure_hardware
 from localemp.errors import LocalempError
-from localemp.machine import usable_cores
+from localemp.utils.machine import usable_cores
 
 
 def test_this_device_is_measured():

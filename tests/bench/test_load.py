@@ -7,8 +7,8 @@ import time
 
 import pytest
 
-from localemp.bench.client import Answer
-from localemp.bench.load import Load, arrivals
+from localemp.bench.load.client import Answer
+from localemp.bench.load.schedule import Load, arrivals
 
 
 def test_gaps_between_arrivals_are_exponential():

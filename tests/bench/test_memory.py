@@ -6,10 +6,10 @@ from dataclasses import replace
 import psutil
 import pytest
 
-from localemp.bench.memory import Free, free_memory, memory_needed, require_memory, settings_that_fit
-from localemp.bench.shapes import ModelShape
+from localemp.bench.roofline.flops import ModelShape
+from localemp.bench.roofline.memory import Free, free_memory, memory_needed, require_memory, settings_that_fit
 from localemp.errors import OptionError
-from localemp.paths import resource
+from localemp.utils.paths import resource
 
 LLAMA = ModelShape.from_config(json.loads(resource("models", "shapes", "llama.json").read_text("utf-8")))
 GIB = 2**30

@@ -11,16 +11,16 @@ import click
 import pytest
 from chat_server import ChatServer
 
-from localemp.bench.client import Answer
-from localemp.bench.load import Load
+from localemp.bench.load.client import Answer
+from localemp.bench.load.schedule import Load
+from localemp.bench.load.serve import Plan, deck, figures_of, measure, point_of
+from localemp.bench.load.target import Target, find_target
 from localemp.bench.result import Recording, read_result
-from localemp.bench.serve import Plan, deck, figures_of, measure, point_of
-from localemp.bench.target import Target, find_target
 from localemp.cli.bench.options import number_list
 from localemp.cli.bench.serve import key_for, parse_limits, serve
 from localemp.data.sources import load_dialogues
 from localemp.errors import EngineError, OptionError
-from localemp.machine import usable_cores
+from localemp.utils.machine import usable_cores
 
 FAKE = Path(__file__).parent.parent / "serving" / "fake_vllm.py"
 PLAN = Plan(

@@ -12,8 +12,8 @@ from localemp.bench.result import Point, Recording, read_result
 from localemp.bench.tune import CONFIRMED, PART, Setting, Tuning, check_budget, command_lines, go_on, is_faster
 from localemp.cli.main import cli
 from localemp.cli.tune import _given
-from localemp.engines.base import Sampling
 from localemp.errors import FatalEngineError, OptionError
+from localemp.sampling import Sampling
 
 SETTINGS = (
     Setting("max_num_seqs", (256, 64)),

@@ -9,7 +9,7 @@ from tiny_roberta import LAYER, save_tiny_roberta
 
 from localemp.dialogue import Dialogue, Message
 from localemp.engines.base import Completion
-from localemp.runs import Run, response_record
+from localemp.runs.run import Run, response_record
 from localemp.strategies.base import Response, Stage
 
 QUICK = ("--samples", 100)

@@ -8,7 +8,7 @@ import time
 import pytest
 from tiny_comet import save_tiny
 
-from localemp.runs import read_manifest, read_records
+from localemp.runs.run import read_manifest, read_records
 
 SENTENCE = "i my dog died got a new job and we were very happy lost it again today the cat sad"
 WORDS = SENTENCE.split()

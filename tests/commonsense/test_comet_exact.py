@@ -11,7 +11,7 @@ from transformers import BartForConditionalGeneration, PreTrainedTokenizerFast
 
 from localemp.commonsense.comet import Comet
 from localemp.commonsense.decoding import ATTENTION, Texts
-from localemp.commonsense.relations import RELATIONS
+from localemp.models.atomic import RELATIONS
 
 WAYS = {"relation in the query": ("{event} {relation} [GEN]", ""), "relation as prompt": ("{event}", "{relation}")}
 CHECKPOINTS: dict[str, dict[str, Any]] = {

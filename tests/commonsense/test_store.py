@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 
-from localemp.commonsense.relations import RELATIONS, Beam
+from localemp.commonsense.relations import Beam
 from localemp.commonsense.store import Entry, KnowledgeStore, line_of
 from localemp.commonsense.writer import KnowledgeWriter
 from localemp.dialogue import Dialogue
 from localemp.errors import DataError
+from localemp.models.atomic import RELATIONS
 from localemp.utils.lines import LONGEST_LINE
 
 NONE = dict.fromkeys(RELATIONS, ())

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from localemp.dialogue import EMOTIONS, Dialogue
-from localemp.paths import resource
+from localemp.utils.paths import resource
 
 
 def read(name: str) -> list[dict[str, Any]]:

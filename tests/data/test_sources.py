@@ -9,7 +9,7 @@ import pytest
 from localemp.data.sources import data_hash, find_source, load_dialogues, pool_source
 from localemp.dialogue import Dialogue
 from localemp.errors import DataError, OptionError, UnknownNameError
-from localemp.paths import resource
+from localemp.utils.paths import resource
 
 HEADER = "conv_id,utterance_idx,context,prompt,speaker_idx,utterance,selfeval,tags\n"
 

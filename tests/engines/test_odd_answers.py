@@ -14,10 +14,11 @@ import pytest
 from fake_server import REPLY, Answer, FakeServer, Request, completion, error
 
 from localemp.dialogue import Message
-from localemp.engines.base import Completion, Sampling
+from localemp.engines.base import Completion
 from localemp.engines.openai.engine import GIVEN_UP, OpenAIEngine
 from localemp.engines.openai.failures import seconds_asked
 from localemp.errors import EngineError, FatalEngineError, PromptTooLongError
+from localemp.sampling import Sampling
 
 MESSAGES = [Message("user", "I lost my job.")]
 GREEDY = Sampling(max_tokens=64)

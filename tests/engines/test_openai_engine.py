@@ -12,7 +12,7 @@ import pytest
 from fake_server import REPLY, Answer, FakeServer, Request, completion, error
 
 from localemp.dialogue import Message
-from localemp.engines.base import Completion, Sampling
+from localemp.engines.base import Completion
 from localemp.engines.openai.engine import FIRST_WAIT, LONGEST_WAIT, OpenAIEngine
 from localemp.errors import (
     EngineError,
@@ -22,7 +22,8 @@ from localemp.errors import (
     PromptTooLongError,
     UnknownNameError,
 )
-from localemp.profiles import Price
+from localemp.models.profiles import Price
+from localemp.sampling import Sampling
 
 MESSAGES = [Message("system", "You listen."), Message("user", "I lost my job.")]
 GREEDY = Sampling(max_tokens=64)

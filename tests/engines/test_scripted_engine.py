@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from localemp.dialogue import Message
-from localemp.engines.base import Completion, Sampling
+from localemp.engines.base import Completion
 from localemp.engines.scripted import ScriptedEngine
 from localemp.errors import DataError, EngineError, FatalEngineError, PromptTooLongError
+from localemp.sampling import Sampling
 
 
 def script(folder: Path, *entries: Any) -> ScriptedEngine:

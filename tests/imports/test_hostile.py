@@ -9,9 +9,9 @@ import pytest
 
 from localemp.dialogue import Dialogue
 from localemp.errors import DataError
+from localemp.imports.alignment import find_rows, letters
 from localemp.imports.formats import FORMATS, looks_like
 from localemp.imports.items import Item
-from localemp.imports.mapping import find_rows, letters
 
 BLOCK = "emotion:sad\nContext:{}\nPred:a\nRef:b"
 

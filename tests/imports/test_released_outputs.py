@@ -3,7 +3,7 @@
 import pytest
 
 from localemp.data.sources import load_dialogues
-from localemp.imports.mapping import letters
+from localemp.imports.alignment import letters
 from localemp.imports.reading import read_import
 
 

@@ -15,8 +15,8 @@ from tiny_roberta import LAYER, LAYERS, LIMIT, PAIRS, save_tiny_roberta
 from localemp.errors import LocalempError, OptionError, UnknownNameError, WeightsError
 from localemp.metrics.bertscore import BertScore, split_layer
 from localemp.metrics.replies import Replies, Reply
-from localemp.profiles import load_profile
-from localemp.weights import find, resolve
+from localemp.models.profiles import load_profile
+from localemp.models.weights import find, resolve
 
 # `python tests/tiny_roberta.py` with bert-score 0.3.13 (which calls itself 0.3.12), transformers 4.57.6, torch 2.13.0.
 TRANSFORMERS_4 = (

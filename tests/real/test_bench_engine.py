@@ -4,25 +4,25 @@ from pathlib import Path
 
 import pytest
 
-from localemp.assembly import Assembly
 from localemp.bench.engine import measure_engine
-from localemp.bench.hardware import Hardware
 from localemp.bench.result import Recording, read_result
+from localemp.bench.roofline.hardware import Hardware
 from localemp.bench.strategies import Price, measure_strategies
 from localemp.data.sources import load_dialogues
-from localemp.recipe import Recipe
+from localemp.pipeline.config import RunConfig
+from localemp.pipeline.pipeline import Pipeline
 
 pytestmark = pytest.mark.engine
 
-RECIPE = Recipe(max_tokens=8, encoder="all-minilm-l6-v2", engine_args={"kv_cache_memory_bytes": 2**30})
+RECIPE = RunConfig(max_tokens=8, encoder="all-minilm-l6-v2", engine_args={"kv_cache_memory_bytes": 2**30})
 
 
 async def test_engine_and_strategies(tmp_path: Path):
-    assembly, dialogues, said = Assembly(RECIPE), load_dialogues("samples", limit=4), []
+    pipeline, dialogues, said = Pipeline(RECIPE), load_dialogues("samples", limit=4), []
     roofs = Hardware("CPU", copy_gb_per_s=(20.0,), matrix_tflops=(0.5,), dtype="bfloat16")
     with Recording(tmp_path / "engine.json", "engine", "engine", {}) as recording:
         await measure_engine(
-            assembly, dialogues, recording, batch_sizes=[1, 4], repeats=2, tokens=12, hardware=lambda: roofs,
+            pipeline, dialogues, recording, batch_sizes=[1, 4], repeats=2, tokens=12, hardware=lambda: roofs,
             peer=False, say=said.append,
         )  # fmt: skip
     engine = read_result(tmp_path / "engine.json")
@@ -43,11 +43,9 @@ async def test_engine_and_strategies(tmp_path: Path):
     assert engine.parts["batch size"][0].median("prefix_hits") == 0, "every round begins with an empty cache"
     assert said[-1] == "batches of 4, repeat 2 of 2"
 
-    assemblies = [(name, assembly.vary(name)) for name in ("zero-shot", "similar+two-stage", "knowledge")]
+    pipelines = [(name, pipeline.vary(name)) for name in ("zero-shot", "similar+two-stage", "knowledge")]
     with Recording(tmp_path / "strategies.json", "strategies", "strategies", {}) as recording:
-        await measure_strategies(
-            assemblies, dialogues, recording, repeats=1, price=Price(per_hour=3.6), say=said.append
-        )
+        await measure_strategies(pipelines, dialogues, recording, repeats=1, price=Price(per_hour=3.6), say=said.append)
     strategies = read_result(tmp_path / "strategies.json")
     times = {str(point.labels["strategy"]): point.figures for point in strategies.parts["time"]}
     costs = {str(point.labels["strategy"]): point.figures for point in strategies.parts["strategies"]}

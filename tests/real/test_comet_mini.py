@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from localemp.commonsense.comet import Comet
-from localemp.commonsense.relations import RELATIONS
-from localemp.profiles import load_profile
-from localemp.weights import resolve
+from localemp.models.atomic import RELATIONS
+from localemp.models.profiles import load_profile
+from localemp.models.weights import resolve
 
 PROFILE = load_profile("comet-mini", "commonsense")
 

@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from localemp.commonsense.relations import RELATIONS, Beam, Beams
+from localemp.commonsense.relations import Beam, Beams
 from localemp.commonsense.store import KnowledgeStore
 from localemp.dialogue import Dialogue
+from localemp.models.atomic import RELATIONS
 
 
 def rows(path: Path) -> list[dict[str, Any]]:

@@ -9,48 +9,48 @@ import psutil
 import pytest
 import pytest_asyncio
 
-from localemp.assembly import Assembly
 from localemp.data.sources import load_dialogues
 from localemp.dialogue import Message
-from localemp.engines.base import Sampling
 from localemp.engines.vllm import VLLMEngine
 from localemp.errors import EngineError, FatalEngineError, PromptTooLongError, UnknownNameError
-from localemp.generation import answer_all, draft_all, plan
-from localemp.recipe import Recipe
-from localemp.runs import Run, read_records
+from localemp.pipeline.config import RunConfig
+from localemp.pipeline.generate import answer_all, draft_all, plan
+from localemp.pipeline.pipeline import Pipeline
+from localemp.runs.run import Run, read_records
+from localemp.sampling import Sampling
 
 pytestmark = [pytest.mark.engine, pytest.mark.asyncio(loop_scope="module")]
 
-RECIPE = Recipe(model="smollm2", max_tokens=24)
+RECIPE = RunConfig(model="smollm2", max_tokens=24)
 GREEDY = Sampling(max_tokens=24)
 
 
 @pytest.fixture(scope="module")
-def assembly():
-    return Assembly(RECIPE)
+def pipeline():
+    return Pipeline(RECIPE)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def engine(assembly, tmp_path_factory):
+async def engine(pipeline, tmp_path_factory):
     log = tmp_path_factory.mktemp("engine") / "engine.log"
-    async with VLLMEngine(assembly.tokenizer, 1536, {"kv_cache_memory_bytes": 2**30}, log=log) as started:
+    async with VLLMEngine(pipeline.tokenizer, 1536, {"kv_cache_memory_bytes": 2**30}, log=log) as started:
         yield started
     assert "VLLM::EngineCor" not in [child.name() for child in psutil.Process().children()], "it stays as a zombie"
 
 
-async def test_greedy_replies_agree_with_transformers(assembly, engine):
+async def test_greedy_replies_agree_with_transformers(pipeline, engine):
     """Every token that vLLM chose must be transformers' first choice, or tie with it: bfloat16 rounds to 1/16 here."""
     import torch
     from transformers import AutoModelForCausalLM
 
-    model = AutoModelForCausalLM.from_pretrained(assembly.weights.folder, dtype=torch.bfloat16)
+    model = AutoModelForCausalLM.from_pretrained(pipeline.weights.folder, dtype=torch.bfloat16)
     first_choices = tokens = 0
     for dialogue in load_dialogues("samples", limit=3):
-        messages = assembly.prompts.messages(dialogue)
-        prompt = assembly.tokenizer.encode(messages)
+        messages = pipeline.prompts.messages(dialogue)
+        prompt = pipeline.tokenizer.encode(messages)
         answer = await engine.chat(messages, GREEDY)
         assert (answer.prompt_tokens, answer.finish_reason in ("stop", "length")) == (len(prompt), True)
-        reply = assembly.tokenizer.tokenizer(answer.text, add_special_tokens=False)["input_ids"][:20]
+        reply = pipeline.tokenizer.tokenizer(answer.text, add_special_tokens=False)["input_ids"][:20]
         with torch.inference_mode():
             logits = model(torch.tensor([prompt + reply])).logits[0, len(prompt) - 1 : -1].float()
         gaps = logits.max(dim=1).values - logits.gather(1, torch.tensor(reply)[:, None])[:, 0]
@@ -60,18 +60,18 @@ async def test_greedy_replies_agree_with_transformers(assembly, engine):
     assert first_choices >= 0.9 * tokens
 
 
-async def test_what_dialogues_share_comes_from_the_prefix_cache(assembly, engine):
+async def test_what_dialogues_share_comes_from_the_prefix_cache(pipeline, engine):
     await engine.forget_prefixes()
     exemplars = load_dialogues("bundled", limit=5)
-    first, second = (assembly.prompts.messages(each, exemplars) for each in load_dialogues("samples", limit=2))
+    first, second = (pipeline.prompts.messages(each, exemplars) for each in load_dialogues("samples", limit=2))
     cold = await engine.chat(first, GREEDY)
     warm = await engine.chat(second, GREEDY)
     assert cold.cached_tokens == 0
     assert warm.cached_tokens >= 256, "task and exemplars are longer; vLLM's CPU build caches blocks of 128 tokens"
 
 
-async def test_stop_texts_and_sampling_reach_the_engine(assembly, engine):
-    messages = assembly.prompts.messages(load_dialogues("samples")[0])
+async def test_stop_texts_and_sampling_reach_the_engine(pipeline, engine):
+    messages = pipeline.prompts.messages(load_dialogues("samples")[0])
     whole = await engine.chat(messages, GREEDY)
     word = whole.text.split()[3]
     cut = await engine.chat(messages, replace(GREEDY, stop=(word,)))
@@ -82,10 +82,10 @@ async def test_stop_texts_and_sampling_reach_the_engine(assembly, engine):
     assert once.text == again.text != other.text
 
 
-async def test_a_schema_holds_the_answer(assembly, engine):
+async def test_a_schema_holds_the_answer(pipeline, engine):
     form = {"type": "object", "properties": {"choice": {"enum": ["A", "tie"]}}, "required": ["choice"]}
     schema = json.dumps(form | {"additionalProperties": False})
-    prompts = [assembly.prompts.messages(dialogue) for dialogue in load_dialogues("samples", limit=4)]
+    prompts = [pipeline.prompts.messages(dialogue) for dialogue in load_dialogues("samples", limit=4)]
     held = [engine.chat(messages, replace(GREEDY, temperature=1.0, seed=1, schema=schema)) for messages in prompts]
     free = [engine.chat(messages, GREEDY) for messages in prompts]  # in the same batches
     answers = await asyncio.gather(*held, *free)
@@ -100,8 +100,8 @@ async def test_a_prompt_that_does_not_fit_is_refused_with_numbers(engine):
     assert caught.value.prompt_tokens > 3000
 
 
-async def test_a_request_that_vllm_refuses_is_an_error_of_this_reply_alone(assembly, engine):
-    messages = assembly.prompts.messages(load_dialogues("samples")[0])
+async def test_a_request_that_vllm_refuses_is_an_error_of_this_reply_alone(pipeline, engine):
+    messages = pipeline.prompts.messages(load_dialogues("samples")[0])
     for refused in (replace(GREEDY, top_p=7.0), replace(GREEDY, stop=("",))):
         with pytest.raises(EngineError, match="vLLM refused the request: ") as caught:
             await engine.chat(messages, refused)
@@ -111,13 +111,13 @@ async def test_a_request_that_vllm_refuses_is_an_error_of_this_reply_alone(assem
 
 @pytest.mark.parametrize("strategy", ["few-shot", "similar+two-stage", "knowledge", "similar+knowledge+two-stage"])
 async def test_strategies_fill_a_run(engine, tmp_path, strategy):
-    assembly = Assembly(replace(RECIPE, strategy=strategy, shots=2))
+    pipeline = Pipeline(replace(RECIPE, strategy=strategy, shots=2))
     dialogues = load_dialogues("samples", limit=4)
-    drafts = await draft_all(assembly.strategy, dialogues)
-    context = await plan(assembly.strategy, drafts, assembly.planner())
+    drafts = await draft_all(pipeline.strategy, dialogues)
+    context = await plan(pipeline.strategy, drafts, pipeline.planner())
     assert 100 < context < engine.max_model_len
-    with Run.open(tmp_path, assembly.settings(dialogues, "test")) as run:
-        tally = await answer_all(assembly.strategy, drafts, engine, run)
+    with Run.open(tmp_path, pipeline.settings(dialogues, "test")) as run:
+        tally = await answer_all(pipeline.strategy, drafts, engine, run)
     assert (tally.done, tally.failed) == (4, 0)
     stages = 2 if "two-stage" in strategy else 1
     for record in read_records(tmp_path):
@@ -131,8 +131,8 @@ async def test_strategies_fill_a_run(engine, tmp_path, strategy):
             assert 1 > first >= second > 0
 
 
-async def test_an_engine_argument_that_vllm_does_not_have(assembly, tmp_path):
-    engine = VLLMEngine(assembly.tokenizer, 512, {"warp_speed": 9}, log=tmp_path / "log")
+async def test_an_engine_argument_that_vllm_does_not_have(pipeline, tmp_path):
+    engine = VLLMEngine(pipeline.tokenizer, 512, {"warp_speed": 9}, log=tmp_path / "log")
     with pytest.raises(UnknownNameError, match="unknown engine argument 'warp_speed'"):
         await engine.start()
 
@@ -158,12 +158,12 @@ async def test_respond_answers_once_from_the_command_line(localemp):
     assert not noise, "vLLM's own messages belong into its log"
 
 
-async def test_prompts_show_counts_as_the_engine_does(assembly, engine, localemp):
+async def test_prompts_show_counts_as_the_engine_does(pipeline, engine, localemp):
     shown = await asyncio.to_thread(localemp, "prompts", "show", "--index", 1, "--json", "--max-tokens", 24)
     stage = json.loads(shown.stdout)
     dialogue = load_dialogues("samples")[1]
-    assert [Message(**message) for message in stage["messages"]] == assembly.prompts.messages(dialogue)
-    assert stage["tokens"] == (await engine.chat(assembly.prompts.messages(dialogue), GREEDY)).prompt_tokens
+    assert [Message(**message) for message in stage["messages"]] == pipeline.prompts.messages(dialogue)
+    assert stage["tokens"] == (await engine.chat(pipeline.prompts.messages(dialogue), GREEDY)).prompt_tokens
 
 
 def test_kill_loses_no_reply_and_leaves_no_process(localemp, tmp_path):

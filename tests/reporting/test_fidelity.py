@@ -10,9 +10,9 @@ from localemp.data.sources import data_hash, load_dialogues
 from localemp.imports.reading import read_import
 from localemp.metrics.scoring import on_common, score_all
 from localemp.metrics.ttest import paired_t
-from localemp.paths import cache_dir
 from localemp.reporting.published import read_published
-from localemp.studies.asked import load_asked
+from localemp.studies.questionnaire import load_asked
+from localemp.utils.paths import cache_dir
 
 VERDICTS = {"reproduced", "near", "not possible"}
 PAPER = read_published()

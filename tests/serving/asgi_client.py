@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote
 
-from localemp.serving.asgi import App, Event, Scope
+from localemp.web.asgi import App, Event, Scope
 
 HOST = "127.0.0.1:8000"
 

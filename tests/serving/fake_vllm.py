@@ -1,7 +1,7 @@
 """A stand-in for vLLM's server: says what vLLM would say, serves a little HTTP, and ends as FAKE_VLLM (JSON) tells it.
 
 Run as a script it serves at the port that it is given. `install` makes a package `vllm` of it, with as much of vLLM as
-`localemp.serving.vllm_main` uses, so that the command can be tested where no engine is.
+`localemp.serving.vllm.main` uses, so that the command can be tested where no engine is.
 """
 
 import json

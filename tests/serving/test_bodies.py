@@ -12,12 +12,12 @@ from asgi_client import ask, scope_of
 from test_middleware import settings
 from upstream_server import event
 
-from localemp.serving.asgi import Receive, Scope, Send, read_body, send_bytes, send_json
 from localemp.serving.body import Bodies, Given, parse
 from localemp.serving.middleware import Strategies
-from localemp.serving.outgoing import AsItIs, UnderOurKey
-from localemp.serving.requests import RequestError
+from localemp.serving.proxy.request import AsItIs, UnderOurKey
 from localemp.serving.routes import LARGEST_JSON, LARGEST_REBUILT, LARGEST_TALK, ROUTES
+from localemp.serving.schema import RequestError
+from localemp.web.asgi import Receive, Scope, Send, read_body, send_bytes, send_json
 
 CHAT = "/v1/chat/completions"
 LAG = 0.25  # seconds for which nothing else may be done

@@ -11,10 +11,10 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 import uvicorn
-from test_upstream import wait_until
+from test_proxy import wait_until
 
-from localemp.serving.asgi import ClientGoneError, Receive, Scope, Send, read_body, send_json
-from localemp.serving.connections import Connection, Patience
+from localemp.web.asgi import ClientGoneError, Receive, Scope, Send, read_body, send_json
+from localemp.web.connections import Connection, Patience
 
 # Many times what a client here pauses for, so that a busy machine changes nothing.
 PATIENCE = Patience(head=0.5, body=0.5, pace=5_000, head_bytes=4000, waiting=20)
@@ -254,8 +254,8 @@ def test_vllms_server_waits_no_longer_than_ours():
     """It names no protocol of its own; every process that serves imports the module that starts it."""
     program = """
 import uvicorn
-import localemp.serving.vllm_main
-from localemp.serving.connections import Connection
+import localemp.serving.vllm.main
+from localemp.web.connections import Connection
 
 config = uvicorn.Config(None)
 config.load()

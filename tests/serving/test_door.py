@@ -10,10 +10,10 @@ from asgi_client import Answered, ask
 from model_app import ModelApp, served
 from test_middleware import TALK, settings
 
-from localemp.serving.asgi import Receive, Scope, Send
-from localemp.serving.browsers import called_by, of_another_page, origin_of
 from localemp.serving.middleware import Strategies
-from localemp.serving.paths import normal_path
+from localemp.web.asgi import Receive, Scope, Send
+from localemp.web.origins import called_by, of_another_page, origin_of
+from localemp.web.paths import normal_path
 
 CHAT = "/v1/chat/completions"
 BODY = {"model": "tiny:zero-shot", "messages": TALK}

@@ -13,20 +13,20 @@ from contextlib import contextmanager
 
 import httpx
 import pytest
-from test_upstream import wait_until
+from test_proxy import wait_until
 from upstream_server import REPLY, FakeUpstream, Seen, answers, streams, token
 
-from localemp.serving.asgi import Event, Receive, Scope, Send, error_event
-from localemp.serving.listening import told_of_the_end
+from localemp.web.asgi import Event, Receive, Scope, Send, error_event
+from localemp.web.server import told_of_the_end
 
 CHAT = "/v1/chat/completions"
 RUN = """
 import sys
 from localemp.serving.settings import ServeSettings
-from localemp.serving.upstream import run
+from localemp.serving.proxy.app import run
 
 url, port, drain = sys.argv[1:]
-settings = ServeSettings(model="tiny", recipe={"model": "tiny", "base_url": url}, strategies=("zero-shot",))
+settings = ServeSettings(model="tiny", config={"model": "tiny", "base_url": url}, strategies=("zero-shot",))
 run(settings, [url], "server's", "127.0.0.1", int(port), lambda: print("ready", flush=True), int(drain))
 print("ended")
 """

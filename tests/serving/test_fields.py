@@ -2,8 +2,8 @@
 
 import pytest
 
-from localemp.serving.fields import passed_on
-from localemp.serving.requests import RequestError
+from localemp.serving.proxy.request_fields import passed_on
+from localemp.serving.schema import RequestError
 
 CHAT, RESPONSES, MESSAGES = "/v1/chat/completions", "/v1/responses", "/v1/messages"
 FILE = {"type": "input_file", "file_id": "file-1"}

@@ -14,12 +14,12 @@ import psutil
 import pytest
 from processes import command_line
 
-from localemp.assembly import Assembly
 from localemp.errors import FatalEngineError, OptionError
-from localemp.recipe import Recipe
-from localemp.serving.command import check_options, check_port, prepare, url_of, vllm_command
-from localemp.serving.launch import Server
+from localemp.pipeline.config import RunConfig
+from localemp.pipeline.pipeline import Pipeline
 from localemp.serving.settings import VARIABLE, ServeSettings
+from localemp.serving.vllm.command import check_options, check_port, prepare, url_of, vllm_command
+from localemp.serving.vllm.launch import Server
 
 FAKE = Path(__file__).with_name("fake_vllm.py")
 
@@ -168,7 +168,7 @@ def test_a_killed_parent_leaves_nothing_behind(tmp_path):
     port = free_port()
     program = f"""
         from pathlib import Path
-        from localemp.serving.launch import Server
+        from localemp.serving.vllm.launch import Server
         command = [{sys.executable!r}, {str(FAKE)!r}, "{port}"]
         with Server(command, "http://127.0.0.1:{port}", log=Path("log")) as server:
             print(server.wait_until_ready(), flush=True)
@@ -227,9 +227,9 @@ def test_the_url_is_one_that_a_client_here_can_use(host, url):
 
 def test_the_command_names_the_model_and_the_persons_options_come_last(tiny_folder):
     command = vllm_command(
-        Assembly(Recipe(model=str(tiny_folder), seed=7)), "127.0.0.1", 8000, ["--max-model-len", "512"]
+        Pipeline(RunConfig(model=str(tiny_folder), seed=7)), "127.0.0.1", 8000, ["--max-model-len", "512"]
     )
-    assert command[1:4] == ["-m", "localemp.serving.vllm_main", str(tiny_folder)]
+    assert command[1:4] == ["-m", "localemp.serving.vllm.main", str(tiny_folder)]
     after = dict(pairwise(command))
     assert (after["--served-model-name"], after["--port"], after["--seed"]) == ("tiny", "8000", "7")
     assert after["--middleware"] == "localemp.serving.middleware.Strategies"
@@ -249,7 +249,7 @@ def test_a_model_without_a_chat_template_gets_the_texts_alone(tiny_folder, begin
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, bos_token="<s>", unk_token="<unk>")
     tokenizer.save_pretrained(tiny_folder)
     (tiny_folder / "chat_template.jinja").unlink()
-    command = vllm_command(Assembly(Recipe(model=str(tiny_folder))), "127.0.0.1", 8000)
+    command = vllm_command(Pipeline(RunConfig(model=str(tiny_folder))), "127.0.0.1", 8000)
     template = command[command.index("--chat-template") + 1]
     messages = [{"role": "user", "content": "One."}, {"role": "assistant", "content": "Two."}]
     assert tokenizer.apply_chat_template(messages, chat_template=template, tokenize=False) == prompt
@@ -261,14 +261,14 @@ def test_a_models_template_settings_reach_vllm(tiny_folder, tmp_path):
         'kind = "chat"\nengine = "vllm"\npath = "tiny"\ncontext_length = 9000\n'
         "[chat_template_kwargs]\nenable_thinking = false\n"
     )
-    command = vllm_command(Assembly(Recipe(model=str(profile))), "127.0.0.1", 8000)
+    command = vllm_command(Pipeline(RunConfig(model=str(profile))), "127.0.0.1", 8000)
     after = dict(pairwise(command))
     assert json.loads(after["--default-chat-template-kwargs"]) == {"enable_thinking": False}
     assert after["--max-model-len"] == "4096"
 
 
 @pytest.mark.parametrize(
-    ("recipe", "strategies"),
+    ("config", "strategies"),
     [
         ({"encoder": "no-such-encoder"}, ["similar"]),
         ({"comet": "no-such-comet"}, ["knowledge"]),
@@ -277,20 +277,20 @@ def test_a_models_template_settings_reach_vllm(tiny_folder, tmp_path):
         ({"shots": 0}, ["similar+two-stage"]),
     ],
 )
-def test_mistakes_show_before_any_weights_are_looked_for(recipe, strategies):
+def test_mistakes_show_before_any_weights_are_looked_for(config, strategies):
     fetched = []
-    assembly = Assembly(Recipe(**recipe), progress=lambda *heard: fetched.append(heard))
+    pipeline = Pipeline(RunConfig(**config), progress=lambda *heard: fetched.append(heard))
     with pytest.raises(Exception) as caught:
-        prepare(assembly, strategies)
+        prepare(pipeline, strategies)
     assert caught.value.exit_code == 2, caught.value
     assert not fetched
 
 
 def test_settings_come_back_from_the_environment_as_they_went():
-    recipe = Recipe(model="qwen3", shot_indices=(3, 1), pool="bundled", knowledge=Path("k.jsonl"), list_labels=True)
-    settings = ServeSettings.of("qwen3", recipe, ["two-stage"], ["sk-1", "sk-2"], ui=False)
+    config = RunConfig(model="qwen3", shot_indices=(3, 1), pool="bundled", knowledge=Path("k.jsonl"), list_labels=True)
+    settings = ServeSettings.of("qwen3", config, ["two-stage"], ["sk-1", "sk-2"], ui=False)
     again = ServeSettings.from_env(settings.to_env())
-    assert again.to_recipe() == recipe
+    assert again.to_recipe() == config
     assert (again.model, again.strategies, again.api_keys, again.ui) == (
         "qwen3",
         ("two-stage",),

@@ -10,11 +10,11 @@ from asgi_client import ask
 from test_middleware import settings
 from upstream_server import Running
 
-from localemp.recipe import Recipe
-from localemp.serving.asgi import App, Receive, Scope, Send, send_bytes
+from localemp.pipeline.config import RunConfig
 from localemp.serving.middleware import Strategies
+from localemp.serving.proxy.app import Upstream
 from localemp.serving.settings import ServeSettings
-from localemp.serving.upstream import Upstream
+from localemp.web.asgi import App, Receive, Scope, Send, send_bytes
 
 NAMES = ["tiny", "tiny:zero-shot", "tiny:few-shot", "tiny:two-stage", "tiny:few-shot+two-stage"]
 CARD = {"id": "tiny", "object": "model", "created": 1, "owned_by": "vllm", "max_model_len": 4096}
@@ -77,9 +77,9 @@ async def test_a_name_may_be_encoded(target: str, name: str, method: str):
 def url(request: pytest.FixtureRequest) -> Iterator[str]:
     """A model whose name has a slash, before a server that is not asked for its models."""
     key = "sk-operator" if request.param == "own key" else None
-    recipe = Recipe(model="org/tiny", base_url="http://127.0.0.1:1/v1")
+    config = RunConfig(model="org/tiny", base_url="http://127.0.0.1:1/v1")
     app = Upstream(["http://127.0.0.1:1/v1"], key, served="org/tiny")
-    with Running(Strategies(app, ServeSettings.of("org/tiny", recipe, ("two-stage",), (), ui=True))) as server:
+    with Running(Strategies(app, ServeSettings.of("org/tiny", config, ("two-stage",), (), ui=True))) as server:
         yield server.url
 
 

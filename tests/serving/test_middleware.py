@@ -10,7 +10,7 @@ import openai
 import pytest
 from model_app import ModelApp, served
 
-from localemp.recipe import Recipe
+from localemp.pipeline.config import RunConfig
 from localemp.serving.middleware import Strategies
 from localemp.serving.settings import ServeSettings
 
@@ -19,9 +19,9 @@ TALK = [{"role": "user", "content": "My dog died."}]
 
 
 def settings(**changes) -> ServeSettings:
-    recipe = Recipe(model="tiny", base_url="http://127.0.0.1:1/v1", shots=2)
+    config = RunConfig(model="tiny", base_url="http://127.0.0.1:1/v1", shots=2)
     given = {"strategies": ("zero-shot", "few-shot", "two-stage", "few-shot+two-stage"), "api_keys": (), "ui": True}
-    return ServeSettings.of("tiny", recipe, **(given | changes))
+    return ServeSettings.of("tiny", config, **(given | changes))
 
 
 @pytest.fixture

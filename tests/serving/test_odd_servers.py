@@ -8,12 +8,12 @@ from typing import Any
 import httpx
 import pytest
 
-from localemp.recipe import Recipe
+from localemp.pipeline.config import RunConfig
 from localemp.serving.middleware import Strategies
 from localemp.serving.settings import ServeSettings
 
 TALK = [{"role": "user", "content": "I lost my keys."}]
-RECIPE = Recipe(model="tiny", base_url="http://127.0.0.1:1/v1")
+RECIPE = RunConfig(model="tiny", base_url="http://127.0.0.1:1/v1")
 
 
 class OddServer:

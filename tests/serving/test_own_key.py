@@ -14,9 +14,9 @@ import pytest
 from test_door import HOSTILE
 from upstream_server import REPLY, FakeUpstream, Running, answers, streams, token
 
-from localemp.serving.fields import FIELDS
-from localemp.serving.replicas import Timeouts
-from localemp.serving.upstream import Upstream
+from localemp.serving.proxy.app import Upstream
+from localemp.serving.proxy.replicas import Timeouts
+from localemp.serving.proxy.request_fields import FIELDS
 
 CHAT = "/v1/chat/completions"
 TALK = [{"role": "user", "content": "I failed."}]

@@ -13,7 +13,7 @@ from model_app import ModelApp, served
 from page_server import REPLY, STRATEGIES, TRACE, Answer, PageServer, refusal
 from playwright.sync_api import Locator, Page, expect
 
-from localemp.recipe import Recipe
+from localemp.pipeline.config import RunConfig
 from localemp.serving.middleware import Strategies
 from localemp.serving.settings import ServeSettings
 
@@ -375,8 +375,8 @@ def test_dark_and_light_have_grounds_of_their_own(visit: Visit) -> None:
 
 
 def test_the_real_middleware_and_the_page_understand_each_other(visit: Visit) -> None:
-    recipe = Recipe(model="tiny", base_url="http://127.0.0.1:1/v1", shots=2)
-    settings = ServeSettings.of("tiny", recipe, strategies=("few-shot+two-stage",), api_keys=("sesame",), ui=True)
+    config = RunConfig(model="tiny", base_url="http://127.0.0.1:1/v1", shots=2)
+    settings = ServeSettings.of("tiny", config, strategies=("few-shot+two-stage",), api_keys=("sesame",), ui=True)
     with served(Strategies(ModelApp().app, settings)) as url:
         page = visit(url)
         page.get_by_label("API key").fill("sesame")

@@ -9,10 +9,10 @@ from model_app import ModelApp
 from test_middleware import TALK, settings
 from upstream_server import FakeUpstream, Running
 
-from localemp.serving.fields import FIELDS
 from localemp.serving.middleware import Strategies
+from localemp.serving.proxy.app import Upstream
+from localemp.serving.proxy.request_fields import FIELDS
 from localemp.serving.routes import METHODS, ROUTES, as_markdown, methods_of, route_of
-from localemp.serving.upstream import Upstream
 
 KEY = "sesame"
 CALLERS = {"no key": {}, "wrong key": {"authorization": "Bearer wrong"}, "key": {"authorization": f"Bearer {KEY}"}}

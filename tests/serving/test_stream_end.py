@@ -2,7 +2,7 @@
 
 import pytest
 
-from localemp.serving.stream_end import StreamEnd
+from localemp.serving.proxy.stream_end import StreamEnd
 
 BEGUN = b'data: {"choices": [{"delta": {"content": "Oh"}, "finish_reason": null}]}\n\n'
 

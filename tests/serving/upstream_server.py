@@ -12,7 +12,7 @@ from typing import Any, Self
 
 import uvicorn
 
-from localemp.serving.asgi import App, Receive, Scope, Send, disconnected, read_body
+from localemp.web.asgi import App, Receive, Scope, Send, disconnected, read_body
 
 REPLY = {"id": "1", "object": "chat.completion", "choices": [{"index": 0, "message": {"content": "That sounds hard."}}]}
 

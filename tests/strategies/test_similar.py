@@ -6,13 +6,13 @@ import pytest
 from tiny_encoder import LIMIT, save_tiny_encoder
 
 from localemp.dialogue import Dialogue
-from localemp.engines.base import Sampling
-from localemp.prompts import Prompts
+from localemp.prompting.render import Prompts
+from localemp.prompting.template import load_template
 from localemp.retrieval.encoder import Encoder
 from localemp.retrieval.index import Index
+from localemp.sampling import Sampling
 from localemp.strategies.base import Strategy
 from localemp.strategies.similar import Similar, fitted, pool_texts, pool_turns
-from localemp.template import load_template
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -9,18 +9,19 @@ import pytest
 
 from localemp.commonsense.relations import Answer, Beam
 from localemp.dialogue import Dialogue
-from localemp.engines.base import Completion, Engine, Sampling
+from localemp.engines.base import Completion, Engine
 from localemp.engines.planner import MARGIN, Planner
 from localemp.engines.scripted import ScriptedEngine
 from localemp.errors import EngineError, OptionError, PromptTooLongError, UnknownNameError
-from localemp.prompts import Prompts
+from localemp.prompting.render import Prompts
+from localemp.prompting.template import load_template
+from localemp.sampling import Sampling
 from localemp.strategies.base import Strategy
 from localemp.strategies.cleaning import clean_reply
 from localemp.strategies.knowledge import Knowledge
 from localemp.strategies.registry import PARTS, all_strategies, parse_strategy
 from localemp.strategies.shots import FewShot, choose_shots
 from localemp.strategies.two_stage import TwoStage
-from localemp.template import load_template
 
 DOG = Dialogue("dog", ("My dog died.",), emotion="sad", situation="My dog was old.", conversations=("c-dog",))
 POOL = [Dialogue(f"p{i}", (f"Story {i}.",), reference=f"Reply {i}.", conversations=(f"c{i}",)) for i in range(4)]

@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from localemp.engines.base import Completion, Engine, Sampling
-from localemp.studies.judge import Answers, Judge, questions
-from localemp.studies.judge_prompts import JudgePrompts
-from localemp.studies.sheet import Sheet, Unit
+from localemp.engines.base import Completion, Engine
+from localemp.sampling import Sampling
+from localemp.studies.judging.judge import Answers, Judge, questions
+from localemp.studies.judging.prompts import JudgePrompts
+from localemp.studies.stats.matrix import Sheet, Unit
 from localemp.studies.study import TIE, Study
 from localemp.studies.votes import Vote
 

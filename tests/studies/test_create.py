@@ -8,8 +8,8 @@ from small_study import small_study
 
 from localemp.errors import DataError, OptionError, PromptError, RunError
 from localemp.metrics.replies import Replies, Reply
-from localemp.studies.asked import load_asked
 from localemp.studies.create import create_study, replies_of_items
+from localemp.studies.questionnaire import load_asked
 from localemp.studies.study import ITEMS, KEY, Study
 
 ASKED = load_asked()

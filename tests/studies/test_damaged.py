@@ -14,24 +14,24 @@ from simulated import judged
 from small_study import ASPECTS, small_study
 from utils.mutants import Kind
 
-from localemp.engines.base import Sampling
 from localemp.errors import RunError
-from localemp.journal import read_manifest
+from localemp.runs.journal import read_manifest
+from localemp.sampling import Sampling
 from localemp.studies.answers import Answers
-from localemp.studies.asked import load_asked
 from localemp.studies.create import create_study, replies_of_items
 from localemp.studies.exporting import all_given, as_csv, as_jsonl, lines_of
-from localemp.studies.figures import figures_of
 from localemp.studies.importing import keep_ratings, read_ratings
-from localemp.studies.intervals import Bootstrap
-from localemp.studies.judge import Answers as JudgeAnswers
-from localemp.studies.judge import Judge, questions
-from localemp.studies.judge_prompts import JudgePrompts
-from localemp.studies.overview import overview
+from localemp.studies.judging.judge import Answers as JudgeAnswers
+from localemp.studies.judging.judge import Judge, questions
+from localemp.studies.judging.prompts import JudgePrompts
+from localemp.studies.judging.verdicts import VOTES, read_stats
+from localemp.studies.questionnaire import load_asked
+from localemp.studies.report.results import figures_of
+from localemp.studies.report.tables import study_tables
+from localemp.studies.stats.intervals import Bootstrap
 from localemp.studies.study import ANSWERS, ITEMS, KEY, STUDY, Study
-from localemp.studies.tables import study_tables
-from localemp.studies.verdicts import VOTES, read_stats
 from localemp.studies.votes import Vote
+from localemp.studies.web.progress import overview
 
 
 def whole_study(folder: Path) -> Path:

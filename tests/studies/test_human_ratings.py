@@ -11,14 +11,14 @@ import pytest
 from scipy.stats import spearmanr, ttest_rel
 from statsmodels.stats.inter_rater import aggregate_raters, fleiss_kappa
 
-from localemp.studies.agreement import agreement
 from localemp.studies.answers import Answers
-from localemp.studies.figures import figures_of
 from localemp.studies.importing import read_ratings
-from localemp.studies.intervals import Bootstrap
-from localemp.studies.sheet import Sheet
+from localemp.studies.report.results import figures_of
+from localemp.studies.report.tables import study_tables
+from localemp.studies.stats.agreement import agreement
+from localemp.studies.stats.intervals import Bootstrap
+from localemp.studies.stats.matrix import Sheet
 from localemp.studies.study import Aspect, Item, Key, Reply, Study
-from localemp.studies.tables import study_tables
 
 # Our aspect -> the column of the file.
 ASPECTS = {"Appropriate": "appropriate", "Emotion": "emotion", "Natural": "natural", "Continue": "continue"}

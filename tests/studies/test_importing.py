@@ -10,10 +10,10 @@ from small_study import small_study
 from localemp.errors import DataError, OptionError, UnknownNameError
 from localemp.metrics.replies import Replies, Reply
 from localemp.studies.answers import Answers
-from localemp.studies.asked import AskedAspect, load_asked
 from localemp.studies.create import create_study
 from localemp.studies.exporting import as_csv, lines_of
 from localemp.studies.importing import keep_ratings, read_ratings
+from localemp.studies.questionnaire import AskedAspect, load_asked
 from localemp.studies.spreadsheet import LARGEST
 from localemp.studies.study import ANSWERS
 from localemp.studies.votes import Vote

@@ -9,16 +9,16 @@ from pathlib import Path
 import pytest
 from small_study import small_study
 
-from localemp.engines.base import Sampling
 from localemp.engines.planner import Planner
 from localemp.engines.scripted import Entry, ScriptedEngine
 from localemp.errors import FatalEngineError, JudgeError, OptionError, PromptError
-from localemp.paths import resource
-from localemp.runs import read_records
-from localemp.studies.judge import Answers, Judge, questions
-from localemp.studies.judge_prompts import JudgePrompts
-from localemp.studies.verdicts import VOTES, combine, read_judge, read_stats
+from localemp.runs.run import read_records
+from localemp.sampling import Sampling
+from localemp.studies.judging.judge import Answers, Judge, questions
+from localemp.studies.judging.prompts import JudgePrompts
+from localemp.studies.judging.verdicts import VOTES, combine, read_judge, read_stats
 from localemp.studies.votes import check_vote
+from localemp.utils.paths import resource
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "engines"))
 from fake_server import Answer, FakeServer, completion, error

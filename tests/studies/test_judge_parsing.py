@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from localemp.studies.parsing import parse_choice, parse_rating
+from localemp.studies.judging.parsing import parse_choice, parse_rating
 
 THOUGHT = "<think>Reply B is better. Or is it?</think>\n"
 

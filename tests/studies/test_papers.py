@@ -5,19 +5,19 @@ from simulated import judged
 from small_runs import make_run
 from small_study import ASPECTS, small_study
 
-from localemp.engines.base import Sampling
 from localemp.engines.scripted import Entry, ScriptedEngine
 from localemp.metrics.replies import Replies, replies_of_run
 from localemp.reporting.published import read_published
+from localemp.sampling import Sampling
 from localemp.studies.answers import Answers
-from localemp.studies.asked import load_asked
 from localemp.studies.create import create_study
-from localemp.studies.figures import figures_of
-from localemp.studies.judge import Answers as Judged
-from localemp.studies.judge import Judge, questions
-from localemp.studies.judge_prompts import JudgePrompts
+from localemp.studies.judging.judge import Answers as Judged
+from localemp.studies.judging.judge import Judge, questions
+from localemp.studies.judging.prompts import JudgePrompts
+from localemp.studies.questionnaire import load_asked
+from localemp.studies.report.results import figures_of
+from localemp.studies.report.tables import study_tables
 from localemp.studies.study import ANSWERS, Study
-from localemp.studies.tables import study_tables
 from localemp.studies.votes import Vote
 
 PAPER = read_published()

@@ -12,24 +12,24 @@ from simulated import sheet
 from small_runs import make_run
 from small_study import small_study
 
-from localemp.engines.base import Sampling
 from localemp.errors import OptionError, PromptError, UnknownNameError
 from localemp.metrics.replies import Replies, Reply
-from localemp.paths import resource
+from localemp.sampling import Sampling
 from localemp.studies.answers import Answers
-from localemp.studies.asked import load_asked
-from localemp.studies.correlation import correlations
-from localemp.studies.coverage import Coverage, coverage
 from localemp.studies.create import create_study
-from localemp.studies.figures import figures_of
-from localemp.studies.intervals import Bootstrap
-from localemp.studies.judge import Judge, questions
-from localemp.studies.judge_prompts import JudgePrompts
-from localemp.studies.ratings import means
-from localemp.studies.sheet import Sheet
+from localemp.studies.judging.judge import Judge, questions
+from localemp.studies.judging.prompts import JudgePrompts
+from localemp.studies.questionnaire import load_asked
+from localemp.studies.report.results import figures_of
+from localemp.studies.report.tables import study_tables
+from localemp.studies.stats.correlation import correlations
+from localemp.studies.stats.coverage import Coverage, coverage
+from localemp.studies.stats.intervals import Bootstrap
+from localemp.studies.stats.matrix import Sheet
+from localemp.studies.stats.ratings import means
 from localemp.studies.study import ANSWERS, STUDY, Study, worded
-from localemp.studies.tables import study_tables
 from localemp.studies.votes import Vote
+from localemp.utils.paths import resource
 
 ASKED = load_asked()
 ASPECTS = {

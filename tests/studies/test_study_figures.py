@@ -15,18 +15,18 @@ from localemp.metrics.pairing import ONE_DIALOGUE
 from localemp.metrics.replies import Replies
 from localemp.metrics.replies import Reply as Said
 from localemp.metrics.ttest import SAME
-from localemp.studies.agreement import CONSTANT, NO_TWO, agreement, alpha_of
 from localemp.studies.answers import Answers
-from localemp.studies.asked import load_asked
-from localemp.studies.collecting import checks, read_votes
-from localemp.studies.correlation import correlations, kendall_of, spearman_of
+from localemp.studies.ballots import checks, read_votes
 from localemp.studies.create import create_study
-from localemp.studies.figures import figures_of
-from localemp.studies.habits import habits, together
-from localemp.studies.intervals import NO_VALUE, Bootstrap
-from localemp.studies.preferences import NO_VOTE, ONLY_TIES, preferences
-from localemp.studies.ratings import NO_RATING, NOT_BOTH, differences, means
-from localemp.studies.sheet import Sheet
+from localemp.studies.questionnaire import load_asked
+from localemp.studies.report.results import figures_of
+from localemp.studies.stats.agreement import CONSTANT, NO_TWO, agreement, alpha_of
+from localemp.studies.stats.correlation import correlations, kendall_of, spearman_of
+from localemp.studies.stats.intervals import NO_VALUE, Bootstrap
+from localemp.studies.stats.matrix import Sheet
+from localemp.studies.stats.preferences import NO_VOTE, ONLY_TIES, preferences
+from localemp.studies.stats.rater_bias import habits, together
+from localemp.studies.stats.ratings import NO_RATING, NOT_BOTH, differences, means
 from localemp.studies.study import Item, Key, Reply, Study
 from localemp.studies.votes import Vote
 

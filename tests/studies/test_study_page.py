@@ -23,11 +23,11 @@ from small_study import ASPECTS, small_study
 from localemp.metrics.replies import Replies
 from localemp.metrics.replies import Reply as Said
 from localemp.studies.answers import Answers
-from localemp.studies.asked import load_asked
 from localemp.studies.create import create_study
+from localemp.studies.questionnaire import load_asked
 from localemp.studies.study import ANSWERS, JUDGES, Item, Key, Reply, Study
 from localemp.studies.votes import Vote
-from localemp.studies.web import StudyApp
+from localemp.studies.web.app import StudyApp
 
 WIDE, PHONE = {"width": 1280, "height": 800}, {"width": 320, "height": 640}
 ATTACK = "<script>document.title = 'taken'</script><img src=x onerror=\"document.title = 'taken'\"><b>bold</b>"

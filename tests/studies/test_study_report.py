@@ -10,20 +10,21 @@ from simulated import Raters, as_votes, judged
 from small_runs import four
 from small_study import ASPECTS, small_study
 
-from localemp.engines.base import Completion, Engine, Sampling
+from localemp.engines.base import Completion, Engine
 from localemp.errors import RunError
 from localemp.metrics.replies import Replies, Reply
+from localemp.sampling import Sampling
 from localemp.studies.answers import Answers
-from localemp.studies.asked import load_asked
 from localemp.studies.create import create_study, replies_of_items
-from localemp.studies.figures import figures_of
-from localemp.studies.intervals import Bootstrap
-from localemp.studies.judge import Answers as Judged
-from localemp.studies.judge import Judge, questions
-from localemp.studies.judge_prompts import JudgePrompts
+from localemp.studies.judging.judge import Answers as Judged
+from localemp.studies.judging.judge import Judge, questions
+from localemp.studies.judging.prompts import JudgePrompts
+from localemp.studies.judging.verdicts import read_stats
+from localemp.studies.questionnaire import load_asked
+from localemp.studies.report.results import figures_of
+from localemp.studies.report.tables import study_tables
+from localemp.studies.stats.intervals import Bootstrap
 from localemp.studies.study import Study
-from localemp.studies.tables import study_tables
-from localemp.studies.verdicts import read_stats
 from localemp.studies.votes import Vote
 
 

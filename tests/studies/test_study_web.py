@@ -18,10 +18,10 @@ from small_study import ASPECTS, small_study
 from starlette.testclient import TestClient
 
 from localemp.studies.answers import Answers
-from localemp.studies.guard import address_of
 from localemp.studies.study import ANSWERS, KEY, Study
 from localemp.studies.votes import Vote
-from localemp.studies.web import StudyApp
+from localemp.studies.web.app import StudyApp
+from localemp.studies.web.security import address_of
 
 LOCAL = "http://127.0.0.1:8300"
 HOSTS = ("127.0.0.1", "localhost", "::1")

@@ -8,9 +8,9 @@ COMMANDS = {
     "engine": ("bench.engine", "Replies and tokens a second, by batch size, and how near that is to the hardware."),
     "strategies": ("bench.strategies", "What each strategy costs, and where its time goes."),
     "serve": ("bench.serve", "What users wait at an OpenAI-compatible server, by load."),
-    "retrieval": ("bench.parts", "The sentence encoder and the search."),
-    "comet": ("bench.parts", "COMET."),
-    "score": ("bench.parts", "The metrics."),
+    "retrieval": ("bench.components", "The sentence encoder and the search."),
+    "comet": ("bench.components", "COMET."),
+    "score": ("bench.components", "The metrics."),
     "report": ("bench.report", "A page with plots and tables from results."),
     "compare": ("bench.report", "What differs between two results beyond the spread."),
 }

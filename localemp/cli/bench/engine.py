@@ -71,27 +71,27 @@ def engine(
             "take more --dialogues, or smaller batches",
         )
 
-    with Display() as display, model_to_measure(options, load_format, display) as assembly:
+    with Display() as display, model_to_measure(options, load_format, display) as pipeline:
         from localemp.bench.dummy import dummy_notes
         from localemp.bench.engine import measure_engine
-        from localemp.bench.hardware import measure_hardware
         from localemp.bench.offline import dialogues_for
         from localemp.bench.result import Recording
+        from localemp.bench.roofline.hardware import measure_hardware
 
-        chosen = dialogues_for(assembly, split, dialogues)
-        settings = settings_of(assembly, chosen, split) | {
+        chosen = dialogues_for(pipeline, split, dialogues)
+        settings = settings_of(pipeline, chosen, split) | {
             "dialogues": len(chosen),
             "repeats": repeats,
             "reply_tokens": reply_tokens,
         }
-        title = f"{assembly.profile.name}, {assembly.strategy.name}"
+        title = f"{pipeline.profile.name}, {pipeline.strategy.name}"
         recording = Recording(out or default_out("engine"), "engine", title, settings, dummy=load_format == "dummy")
-        recording.result.notes += dummy_notes(assembly.recipe)
-        dtype = _DTYPES.get(str(assembly.recipe.engine_args.get("dtype")), "bfloat16")
+        recording.result.notes += dummy_notes(pipeline.config)
+        dtype = _DTYPES.get(str(pipeline.config.engine_args.get("dtype")), "bfloat16")
         with measured(recording), display.clock("looking up") as say:
             asyncio.run(
                 measure_engine(
-                    assembly,
+                    pipeline,
                     chosen,
                     recording,
                     batch_sizes=batch_sizes,

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
-    from localemp.assembly import Assembly
     from localemp.bench.result import Recording
     from localemp.cli.display import Display
     from localemp.dialogue import Dialogue
+    from localemp.pipeline.pipeline import Pipeline
 
 N = TypeVar("N", int, float)
 
@@ -64,7 +64,7 @@ def number_list(kind: Callable[[str], N]) -> Callable[..., tuple[N, ...] | None]
 
 
 @contextmanager
-def model_to_measure(options: dict[str, Any], load_format: str, display: "Display") -> Iterator["Assembly"]:
+def model_to_measure(options: dict[str, Any], load_format: str, display: "Display") -> Iterator["Pipeline"]:
     """The model that the options name, to run here; with dummy weights its folder is there as long as this block.
 
     Raises:
@@ -74,50 +74,50 @@ def model_to_measure(options: dict[str, Any], load_format: str, display: "Displa
     """
     import tempfile
 
-    from localemp.cli.options import recipe_of
+    from localemp.cli.options import config_of
     from localemp.errors import OptionError, UnknownNameError
-    from localemp.machine import gpu
     from localemp.strategies.registry import parse_strategy
+    from localemp.utils.machine import gpu
 
-    recipe = recipe_of(options)
-    parse_strategy(recipe.strategy)
-    if "device" in recipe.engine_args:
+    config = config_of(options)
+    parse_strategy(config.strategy)
+    if "device" in config.engine_args:
         found = "finds no GPU here: its CPU build computes on the CPU" if gpu() == "none" else f"finds {gpu()}"
         raise OptionError(
-            f"--engine-arg device={recipe.engine_args['device']}: vLLM takes no device, it chooses and {found}",
+            f"--engine-arg device={config.engine_args['device']}: vLLM takes no device, it chooses and {found}",
             "leave it out",
         )
 
-    from localemp.assembly import Assembly
-    from localemp.bench.dummy import dummy_recipe, shipped_shapes
+    from localemp.bench.dummy import dummy_config, shipped_shapes
+    from localemp.pipeline.pipeline import Pipeline
 
     with tempfile.TemporaryDirectory() as folder:
-        recipe = dummy_recipe(recipe, Path(folder)) if load_format == "dummy" else recipe
-        assembly = Assembly(recipe, display.bytes, display.embedding)
+        config = dummy_config(config, Path(folder)) if load_format == "dummy" else config
+        pipeline = Pipeline(config, display.bytes, display.embedding)
         try:
-            here = assembly.runs_here
+            here = pipeline.runs_here
         except UnknownNameError as error:
-            if recipe.model not in shipped_shapes():
+            if config.model not in shipped_shapes():
                 raise
             raise OptionError(
-                f"{recipe.model} is a shape that ships without weights", "add --load-format dummy to measure its speed"
+                f"{config.model} is a shape that ships without weights", "add --load-format dummy to measure its speed"
             ) from error
         if not here:
             raise OptionError(
-                f"{recipe.model} answers on a server; this measures the engine here",
+                f"{config.model} answers on a server; this measures the engine here",
                 "name a model to run here, or measure the server: localemp bench serve --url URL",
             )
-        yield assembly
+        yield pipeline
 
 
-def settings_of(assembly: "Assembly", dialogues: "list[Dialogue]", split: str) -> dict[str, Any]:
+def settings_of(pipeline: "Pipeline", dialogues: "list[Dialogue]", split: str) -> dict[str, Any]:
     """What can change replies, and what of the options can change speed."""
     from localemp.bench.dummy import dummy_origin
 
-    recipe = assembly.recipe
-    settings = assembly.settings(dialogues, split)
-    settings |= {"engine_args": dict(recipe.engine_args), "concurrency": recipe.concurrency}
-    if origin := dummy_origin(recipe):
+    config = pipeline.config
+    settings = pipeline.settings(dialogues, split)
+    settings |= {"engine_args": dict(config.engine_args), "concurrency": config.concurrency}
+    if origin := dummy_origin(config):
         settings["weights_origin"] = origin  # not the folder, which is gone afterwards
     return settings
 

@@ -23,7 +23,7 @@ def report(files: tuple[Path, ...], html: Path | None, markdown: Path | None, ti
     FILE is what the other `bench` commands write. Results of one kind share their plots. Without an option that names a
     file, the tables are printed.
     """
-    from localemp.bench.tables import named, tables_of
+    from localemp.bench.result_tables import named, tables_of
     from localemp.cli.bench.shown import print_result
     from localemp.cli.tables import write
 

@@ -14,13 +14,13 @@ from localemp.cli.options import data_options
 from localemp.cli.serve import KEY_VARIABLE
 
 if TYPE_CHECKING:
-    from localemp.assembly import Assembly
+    from localemp.bench.load.serve import Plan
+    from localemp.bench.load.target import Target
     from localemp.bench.result import Recording
-    from localemp.bench.serve import Plan
-    from localemp.bench.target import Target
     from localemp.cli.display import Display
     from localemp.dialogue import Dialogue
-    from localemp.serving.launch import Server
+    from localemp.pipeline.pipeline import Pipeline
+    from localemp.serving.vllm.launch import Server
 
 # Where neither is given.
 RATES, CONCURRENCY = (1.0, 2.0, 4.0, math.inf), (1, 8, 32)
@@ -89,16 +89,16 @@ def serve(
     Without --url `localemp serve` is started, with what follows -- for vLLM. A server with other settings: start it,
     and name it with --url.
     """
-    from localemp.assembly import Assembly
     from localemp.bench.result import Recording
     from localemp.cli.display import Display
     from localemp.data.sources import data_hash, load_dialogues
     from localemp.engines.openai.target import shown_url
     from localemp.errors import OptionError
-    from localemp.recipe import Recipe
+    from localemp.pipeline.config import RunConfig
+    from localemp.pipeline.pipeline import Pipeline
 
     _require_aiohttp()
-    from localemp.bench.serve import Plan
+    from localemp.bench.load.serve import Plan
 
     if options["time_limit"] != options["time_limit"]:  # nan, which click lets pass
         raise OptionError("--time-limit nan is no number of seconds", "for example --time-limit 300")
@@ -136,38 +136,38 @@ def serve(
             with measured(recording):
                 _measure(targets, dialogues, plan, recording, tokenizer, display)
         else:
-            assembly = Assembly(Recipe(model=model, seed=plan.seed, data=data), progress=display.bytes)
-            servers = _servers_here(assembly, asked, beside_bare, engine_options)
+            pipeline = Pipeline(RunConfig(model=model, seed=plan.seed, data=data), progress=display.bytes)
+            servers = _servers_here(pipeline, asked, beside_bare, engine_options)
             with measured(recording):
                 for server, names, suffix in servers:
                     with server:
-                        _wait(server, f"Starting {assembly.profile.name}{suffix}", display)
+                        _wait(server, f"Starting {pipeline.profile.name}{suffix}", display)
                         targets = asyncio.run(_targets(server.url, "", KEY_VARIABLE, names, plan, suffix))
-                        tokenizer = assembly.weights.folder if check else None
+                        tokenizer = pipeline.weights.folder if check else None
                         _measure(targets, dialogues, plan, recording, tokenizer, display)
 
 
 def _servers_here(
-    assembly: "Assembly", asked: Sequence[str], beside_bare: bool, options: Sequence[str]
+    pipeline: "Pipeline", asked: Sequence[str], beside_bare: bool, options: Sequence[str]
 ) -> "list[tuple[Server, list[str], str]]":
     """Servers to start one after the other: what is asked of each, and what tells its models from another's."""
     from localemp.bench.servers import vllm_server
     from localemp.engines.vllm_process import require_vllm
     from localemp.errors import OptionError
-    from localemp.serving.command import check_options, prepare
     from localemp.serving.settings import ServeSettings
+    from localemp.serving.vllm.command import check_options, prepare
 
-    if assembly.profile.hosted:
-        raise OptionError(f"{assembly.profile.name} runs on a server elsewhere", "name the server with --url")
+    if pipeline.profile.hosted:
+        raise OptionError(f"{pipeline.profile.name} runs on a server elsewhere", "name the server with --url")
     require_vllm()
     check_options(options)
     offered = [name for name in asked if name]
-    prepare(assembly, offered)
-    served = assembly.profile.name
-    settings = ServeSettings.of(served, assembly.recipe, offered, (), ui=False)
-    servers = [(vllm_server(assembly, settings, options), [_named(served, name) for name in asked], "")]
+    prepare(pipeline, offered)
+    served = pipeline.profile.name
+    settings = ServeSettings.of(served, pipeline.config, offered, (), ui=False)
+    servers = [(vllm_server(pipeline, settings, options), [_named(served, name) for name in asked], "")]
     if beside_bare:
-        servers.append((vllm_server(assembly, None, options), [served], ", bare vLLM"))
+        servers.append((vllm_server(pipeline, None, options), [served], ", bare vLLM"))
     return servers
 
 
@@ -179,7 +179,7 @@ def _wait(server: "Server", what: str, display: "Display") -> None:
 async def _targets(
     url: str, key: str, variable: str, names: Sequence[str], plan: "Plan", suffix: str = ""
 ) -> "list[Target]":
-    from localemp.bench.target import find_target
+    from localemp.bench.load.target import find_target
 
     return [
         await find_target(
@@ -199,8 +199,8 @@ def _measure(
     display: "Display",
 ) -> None:
     """All loads of one server, and with a tokenizer the check by vLLM's client."""
-    from localemp.bench.serve import deck, measure
-    from localemp.bench.vllm_client import self_check
+    from localemp.bench.load.serve import deck, measure
+    from localemp.bench.peers.vllm_serve import self_check
 
     with display.clock("Warming up") as tell:
         asyncio.run(measure(targets, deck(dialogues, plan.seed), plan, recording, tell))
@@ -226,7 +226,7 @@ def parse_limits(texts: Sequence[str]) -> dict[str, float]:
     Raises:
         OptionError: A name that has no limit, or no number above 0.
     """
-    from localemp.bench.serve import LIMITED
+    from localemp.bench.load.serve import LIMITED
     from localemp.errors import OptionError
 
     limits = {}
@@ -255,8 +255,8 @@ def key_for(url: str) -> tuple[str, str]:
 def _tokenizer_for_check(display: "Display") -> Path:
     """One that is small: vLLM's client wants a tokenizer, but the server counts."""
     from localemp.engines.vllm_process import require_vllm
-    from localemp.profiles import load_profile
-    from localemp.weights import resolve
+    from localemp.models.profiles import load_profile
+    from localemp.models.weights import resolve
 
     require_vllm()
     return resolve(load_profile("smollm2"), display.bytes).folder

@@ -87,7 +87,7 @@ def strategies(
     if price_per_hour is not None and price_prompt is not None:
         raise OptionError("a price per hour and prices of tokens exclude each other", "give one or the other")
 
-    from localemp.bench.chosen import choose
+    from localemp.bench.strategy_spec import choose
     from localemp.cli.display import Display
 
     chosen = choose(strategies)
@@ -100,8 +100,8 @@ def strategies(
 
         price = Price(price_per_hour, price_prompt, price_reply)
         asked = dialogues_for(base, split, dialogues)
-        assemblies = [(each.name, base.vary(each.strategy, shots=each.shots)) for each in chosen]
-        first = assemblies[0][1]
+        pipelines = [(each.name, base.vary(each.strategy, shots=each.shots)) for each in chosen]
+        first = pipelines[0][1]
         common = settings_of(first, asked, split)
         settings = {name: value for name, value in common.items() if name not in first.strategy.describe()} | {
             "dialogues": len(asked),
@@ -110,14 +110,14 @@ def strategies(
             "price_per_hour": price_per_hour,
             "price_prompt": price_prompt,
             "price_reply": price_reply,
-            "strategies": {name: assembly.strategy.describe() for name, assembly in assemblies},
+            "strategies": {name: pipeline.strategy.describe() for name, pipeline in pipelines},
         }
         path = out or default_out("strategies")
         recording = Recording(path, "strategies", base.profile.name, settings, dummy=load_format == "dummy")
-        recording.result.notes += dummy_notes(base.recipe)
+        recording.result.notes += dummy_notes(base.config)
         with measured(recording), display.clock("looking up") as say:
             asyncio.run(
                 measure_strategies(
-                    assemblies, asked, recording, repeats=repeats, tokens=tokens, price=price, say=say
+                    pipelines, asked, recording, repeats=repeats, tokens=tokens, price=price, say=say
                 )
             )  # fmt: skip

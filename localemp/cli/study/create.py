@@ -48,8 +48,8 @@ def create(
     """
     from localemp.errors import OptionError
     from localemp.metrics.replies import replies_of_run
-    from localemp.studies.asked import load_asked
     from localemp.studies.create import create_study, replies_of_items
+    from localemp.studies.questionnaire import load_asked
 
     if bool(runs) == bool(items):
         raise OptionError(

@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from localemp.cli.options import model_options, recipe_of
+from localemp.cli.options import config_of, model_options
 from localemp.cli.study.opened import opened
 from localemp.cli.words import count, known
 from localemp.utils.text import one_line
 
 if TYPE_CHECKING:
-    from localemp.assembly import Assembly
     from localemp.cli.display import Display
-    from localemp.generation import Tally
-    from localemp.studies.judge import Answers, Judge, Question
-    from localemp.studies.verdicts import JudgeStats
+    from localemp.pipeline.generate import Tally
+    from localemp.pipeline.pipeline import Pipeline
+    from localemp.studies.judging.judge import Answers, Judge, Question
+    from localemp.studies.judging.verdicts import JudgeStats
 
 
 @click.command()
@@ -33,23 +33,23 @@ def judge(study: Path, votes: int, name: str | None, prompts: Path | None, limit
 
     Answers are kept as they come. Ctrl-C stops; the same command goes on where it stopped.
     """
-    from localemp.assembly import Assembly
     from localemp.cli.display import Display
     from localemp.errors import FatalEngineError, JudgeError, RunError
-    from localemp.studies.judge import Answers, Judge, questions
-    from localemp.studies.judge_prompts import JudgePrompts
+    from localemp.pipeline.pipeline import Pipeline
+    from localemp.studies.judging.judge import Answers, Judge, questions
+    from localemp.studies.judging.prompts import JudgePrompts
+    from localemp.studies.judging.verdicts import read_stats
     from localemp.studies.study import JUDGES
-    from localemp.studies.verdicts import read_stats
 
-    recipe = recipe_of(options)
+    config = config_of(options)
     with Display() as display:
         rated = opened(study)
-        assembly = Assembly(recipe, display.bytes)
-        judged = Judge(rated, JudgePrompts.read(prompts), assembly.sampling, votes)
-        display.note_shut_down(assembly.profile)
-        folder = study / JUDGES / _folder_name(name, assembly.profile.name)
+        pipeline = Pipeline(config, display.bytes)
+        judged = Judge(rated, JudgePrompts.read(prompts), pipeline.sampling, votes)
+        display.note_shut_down(pipeline.profile)
+        folder = study / JUDGES / _folder_name(name, pipeline.profile.name)
         asked = questions(rated, votes, limit)
-        with Answers.open(folder, assembly.model_settings() | judged.describe()) as answers:
+        with Answers.open(folder, pipeline.model_settings() | judged.describe()) as answers:
             pending = [question for question in asked if question.id not in answers.answered]
             if len(pending) < len(asked):
                 display.say(f"{len(asked) - len(pending)} of {len(asked)} answers are there already")
@@ -57,7 +57,7 @@ def judge(study: Path, votes: int, name: str | None, prompts: Path | None, limit
             try:
                 answers.check()
                 if pending:
-                    tally = asyncio.run(_ask(assembly, judged, pending, answers, display))
+                    tally = asyncio.run(_ask(pipeline, judged, pending, answers, display))
             except (KeyboardInterrupt, FatalEngineError, JudgeError, RunError) as stop:
                 done = sum(question.id in answers.answered for question in asked)
                 display.say(f"stopped: {done} of {count(len(asked), 'answer')} are in {folder}")
@@ -87,14 +87,14 @@ def _folder_name(name: str | None, model: str) -> str:
 
 
 async def _ask(
-    assembly: "Assembly", judged: "Judge", pending: "list[Question]", answers: "Answers", display: "Display"
+    pipeline: "Pipeline", judged: "Judge", pending: "list[Question]", answers: "Answers", display: "Display"
 ) -> "Tally":
-    from localemp.machine import machine, versions
+    from localemp.utils.machine import machine, versions
     from localemp.utils.redaction import shown_command
 
-    context = await judged.plan(pending, assembly.planner()) if assembly.runs_here else None
-    engine = assembly.engine(context, answers.folder / "engine.log")
-    with display.clock(f"Starting {engine.name} ({assembly.profile.name})"):
+    context = await judged.plan(pending, pipeline.planner()) if pipeline.runs_here else None
+    engine = pipeline.engine(context, answers.folder / "engine.log")
+    with display.clock(f"Starting {engine.name} ({pipeline.profile.name})"):
         await engine.start()
     try:
         made = {"command": shown_command(), "questions": len(pending), "versions": versions(), "machine": machine()}

@@ -40,9 +40,9 @@ def report(
     STUDY is a study's folder. Without an option that names a file, the tables are printed. `localemp report RUN...
     --study STUDY` puts the same tables beside the automatic metrics.
     """
-    from localemp.studies.figures import figures_of
-    from localemp.studies.intervals import Bootstrap
-    from localemp.studies.tables import study_tables
+    from localemp.studies.report.results import figures_of
+    from localemp.studies.report.tables import study_tables
+    from localemp.studies.stats.intervals import Bootstrap
     from localemp.utils.text import json_text
 
     known = published_of(published)

@@ -46,11 +46,11 @@ def serve(
 
     if not (find_spec("starlette") and find_spec("uvicorn")):
         raise OptionError("`localemp study serve` needs starlette and uvicorn", "pip install 'localemp[serve]'")
-    from localemp.serving.listening import listening, serve_on
     from localemp.studies.answers import Answers
     from localemp.studies.raters import OWNER
     from localemp.studies.study import ANSWERS
-    from localemp.studies.web import StudyApp
+    from localemp.studies.web.app import StudyApp
+    from localemp.web.server import listening, serve_on
 
     base = _checked(url) if url else _url_of(host, port)
     local = host in _LOOPBACK and not url
@@ -106,7 +106,7 @@ def _url_of(host: str, port: int) -> str:
 
 def _checked(url: str) -> str:
     from localemp.errors import OptionError
-    from localemp.studies.guard import address_of
+    from localemp.studies.web.security import address_of
 
     try:
         return address_of(url)

@@ -13,17 +13,18 @@ from typing import Any, Literal
 import openai
 
 from localemp.dialogue import Message
-from localemp.engines.base import Completion, Engine, Sampling
+from localemp.engines.base import Completion, Engine
 from localemp.engines.openai.connection import Connection
 from localemp.engines.openai.failures import NoAnswerError, WebPageError, explain, may_retry, refused_parameter
 from localemp.engines.openai.models import read_models
 from localemp.engines.openai.requests import Requests
 from localemp.engines.openai.target import KEY_VARIABLE, Target
 from localemp.errors import EngineError, FatalEngineError, OptionError, PromptTooLongError, UnknownNameError
-from localemp.profiles import Price
+from localemp.models.profiles import Price
 from localemp.protocol.answers import Choice, Usage, first_choice, read_answer
 from localemp.protocol.errors import AnswerError, ServedError
 from localemp.protocol.thinking import opens_thinking, split_thinking
+from localemp.sampling import Sampling
 from localemp.utils.redaction import redact_settings
 
 FIRST_WAIT = 0.5

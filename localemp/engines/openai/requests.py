@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from localemp.dialogue import Message
-from localemp.engines.base import Sampling
+from localemp.sampling import Sampling
 
 _DROPPABLE = {"temperature", "top_p", "seed", "stop", "response_format"}
 

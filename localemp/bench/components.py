@@ -1,0 +1,183 @@
+"""What the encoder, the search, COMET and the metrics deliver, each alone. All work is done once before it is timed."""
+
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from localemp.bench.result import Point
+from localemp.dialogue import Dialogue
+from localemp.errors import OptionError
+from localemp.metrics.bleu import forget_counts
+from localemp.metrics.replies import Replies, Reply
+from localemp.metrics.scoring import METRICS, score_all
+from localemp.metrics.tokens import forget_words
+from localemp.models.atomic import RELATIONS
+from localemp.utils.machine import gib
+
+if TYPE_CHECKING:
+    from localemp.commonsense.source import InferenceSource
+    from localemp.metrics.bertscore import BertScore
+    from localemp.retrieval.encoder import Encoder
+
+T = TypeVar("T")
+
+Vectors = NDArray[np.float32]
+
+# Made-up rows are real ones, turned so far: cosines of about 0.8 to where they come from, as near texts have.
+_TURN = 0.75
+_MADE_AT_ONCE = 16_384
+
+_WARM = Reply("warm", "I am sorry to hear that.", "That must have been hard for you.")
+
+
+def timed(work: Callable[[T], object], repeats: int, fresh: Callable[[], T]) -> list[float]:
+    """Seconds of some work, done once before the clock runs; what `fresh` makes for it each time is not counted."""
+    seconds = []
+    for _ in range(repeats + 1):
+        thing = fresh()
+        started = time.perf_counter()
+        work(thing)
+        seconds.append(time.perf_counter() - started)
+    return seconds[1:]
+
+
+def embedding(encoder: "Encoder", texts: Sequence[str], repeats: int) -> Point:
+    """Texts that the encoder embeds in a second, and their tokens as it sees them."""
+    tokens = encoder.count_tokens(texts)
+    seconds = timed(encoder.encode, repeats, lambda: texts)
+    figures = {"texts_per_s": _rates(len(texts), seconds), "text_tokens_per_s": _rates(tokens, seconds)}
+    labels: dict[str, Any] = {"texts": len(texts), "tokens of a text": round(tokens / len(texts), 1)}
+    return Point(part="embedding", labels=labels, figures=figures)
+
+
+def searching(embedded: Vectors, rows: int, queries: int, k: int, seed: int, repeats: int) -> Point:
+    """Queries that the search answers in a second in a pool of so many rows.
+
+    Args:
+        embedded: Real texts' vectors, shape (texts, dim): queries and pool are made from them.
+        rows: Of the pool.
+        queries: Asked together.
+        k: Rows that each gets.
+        seed: Of what is made up.
+        repeats: Timed searches, after one that is not.
+
+    Raises:
+        OptionError: The pool does not fit this machine's memory.
+    """
+    from localemp.retrieval.index import Index
+
+    draw = np.random.default_rng(seed)
+    asked = np.resize(embedded, (queries, embedded.shape[1]))
+    index = Index(grown(embedded, rows, draw))
+    seconds = timed(lambda queries: index.search(queries, k), repeats, lambda: asked)
+    made = max(0, rows - len(embedded))
+    note = f"{made:,} rows are made up: real vectors, turned by chance" if made else ""
+    figures = {"queries_per_s": _rates(queries, seconds)}
+    return Point(part="search", labels={"rows": rows, "queries": queries, "k": k}, figures=figures, note=note)
+
+
+def grown(embedded: Vectors, rows: int, draw: np.random.Generator) -> Vectors:
+    """The first so many vectors; where there are too few, real ones turned by chance come after them.
+
+    Raises:
+        OptionError: They do not fit this machine's memory.
+    """
+    dim = embedded.shape[1]
+    needed, there = rows * dim * 4, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed > there * 0.6:
+        raise OptionError(
+            f"a pool of {rows:,} rows of {dim} numbers needs {gib(needed)}; this machine has {gib(there)}",
+            "search in smaller pools",
+        )
+    vectors = np.empty((rows, dim), dtype=np.float32)
+    vectors[: len(embedded)] = embedded[:rows]
+    for start in range(len(embedded), rows, _MADE_AT_ONCE):
+        part = vectors[start : start + _MADE_AT_ONCE]
+        part[:] = draw.standard_normal(part.shape, dtype=np.float32) * np.float32(_TURN / np.sqrt(dim))
+        part += embedded[np.arange(start, start + len(part)) % len(embedded)]
+        part /= np.linalg.norm(part, axis=1, keepdims=True)
+    return vectors
+
+
+def inferring(source: "InferenceSource", events: Sequence[str], repeats: int) -> Point:
+    """Queries (an event and a relation) that COMET answers in a second while nothing is remembered."""
+    distinct = list(dict.fromkeys(events))
+    queries = len(distinct) * len(RELATIONS)
+    with tempfile.TemporaryDirectory() as folder:
+        caches = (Path(folder) / f"{number}.sqlite" for number in count())
+        loaded = source.afresh(next(caches))
+        loaded.infer(distinct[:1])
+        seconds = timed(lambda empty: empty.infer(distinct), repeats, lambda: loaded.afresh(next(caches)))
+    labels: dict[str, Any] = {"beams": source.settings["beams"], "events": len(distinct), "queries": queries}
+    return Point(part="COMET", labels=labels, figures={"queries_per_s": _rates(queries, seconds)})
+
+
+def scoring(replies: Replies, repeats: int) -> Iterator[Point]:
+    """Replies scored in a second: by all metrics that need no model together, then by each alone."""
+
+    def forgotten() -> Replies:
+        forget_words()
+        forget_counts()
+        return replies
+
+    yield _scored("all but BERTScore", replies, timed(score_all, repeats, forgotten))
+    for name, make in METRICS.items():
+        metric = make()
+        if reason := metric.score(replies).reason:
+            yield Point(part="metrics", labels={"metric": name, "replies": len(replies)}, note=reason)
+        else:
+            yield _scored(name, replies, timed(metric.score, repeats, forgotten))
+
+
+def bertscoring(make: "Callable[[], BertScore]", replies: Replies, repeats: int) -> Point:
+    """Replies that BERTScore scores in a second, its model loaded before and nothing remembered.
+
+    Args:
+        make: Gives a BERTScore that knows no text.
+        replies: Of one system.
+        repeats: Timed ones.
+
+    Raises:
+        LocalempError: Its model is not here, or a reply has no reference.
+    """
+
+    def loaded() -> "BertScore":
+        bertscore = make()
+        bertscore.values([Replies("warm", (_WARM,))])
+        return bertscore
+
+    return _scored("BERTScore", replies, timed(lambda bertscore: bertscore.values([replies]), repeats, loaded))
+
+
+def replies_of_data(dialogues: Sequence[Dialogue], most: int) -> Replies:
+    """People's replies to other dialogues, as if a system had given them: no reply is its own reference.
+
+    Raises:
+        OptionError: Too few dialogues have a reply.
+    """
+    answered = [dialogue for dialogue in dialogues if dialogue.reference]
+    half = min(most, len(answered) // 2)
+    if not half:
+        raise OptionError("no two dialogues of the data have a reply to score", "give --run FOLDER, or other data")
+    pairs = zip(answered[:half], answered[half : 2 * half], strict=True)
+    items = [
+        Reply(one.id, other.reference or "", one.reference, one.emotion, other.emotion, tuple(one.turns))
+        for one, other in pairs
+    ]
+    return Replies("people's replies to other dialogues", tuple(items))
+
+
+def _scored(metric: str, replies: Replies, seconds: Sequence[float]) -> Point:
+    labels: dict[str, Any] = {"metric": metric, "replies": len(replies)}
+    return Point(part="metrics", labels=labels, figures={"scored_per_s": _rates(len(replies), seconds)})
+
+
+def _rates(number: int, seconds: Sequence[float]) -> tuple[float, ...]:
+    return tuple(number / each for each in seconds)

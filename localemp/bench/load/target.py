@@ -1,0 +1,95 @@
+"""Whom `bench serve` measures, and how they are asked; what cannot be measured is found out before any load."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from localemp.bench.load.client import api_url, chat_messages
+from localemp.dialogue import Message
+from localemp.engines.openai.engine import OpenAIEngine
+from localemp.engines.openai.target import KEY_VARIABLE
+from localemp.errors import EngineError, FatalEngineError
+from localemp.models.profiles import served_profile
+from localemp.sampling import Sampling
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A model of a server, and how it is asked.
+
+    Attributes:
+        url: Of the server.
+        model: As the server calls it.
+        label: As the result calls it.
+        settings: All fields of a request but the messages.
+        key: For the server.
+    """
+
+    url: str
+    model: str
+    label: str
+    settings: Mapping[str, Any]
+    key: str = field(default="", repr=False)
+
+    @property
+    def counts_unseen(self) -> bool:
+        """Whether the usage holds tokens that are not streamed: those of the first of two stages."""
+        return "two-stage" in self.model.partition(":")[2].split("+")
+
+    def body(self, turns: Sequence[str]) -> dict[str, Any]:
+        """A request."""
+        return {"messages": chat_messages(turns), **self.settings}
+
+
+async def find_target(
+    url: str,
+    key: str,
+    model: str,
+    label: str = "",
+    *,
+    reply_tokens: int,
+    fixed_length: bool,
+    patience: float = 60,
+    variable: str = KEY_VARIABLE,
+) -> Target:
+    """Ask a server for its models and for one reply.
+
+    Args:
+        url: Of the server.
+        key: For it; empty where it wants none.
+        model: As the server calls it, or a hosted model as localemp does.
+        label: As the result calls it; the same by default.
+        reply_tokens: The longest reply.
+        fixed_length: Whether every reply is to have that length, by vLLM's field `ignore_eos`.
+        patience: Seconds for each of the two requests.
+        variable: Of the environment, where the key is looked for.
+
+    Raises:
+        EngineError: Nobody answers, the key or the model is none of the server's, or it refuses what is to be sent.
+    """
+    profile = served_profile(model)
+    extra, served = dict(profile.request), profile.model or model
+    extra |= {"ignore_eos": True} if fixed_length else {}
+    address = api_url(url)
+    engine = OpenAIEngine(served, address, key, max_retries=0, timeout=patience, extra_body=extra)
+    try:
+        await engine.start()
+        await engine.chat([Message("user", "Hello!")], Sampling(max_tokens=reply_tokens))
+        changed = engine.describe()["changed_parameters"]
+    except EngineError as error:
+        # The words of an engine's options and key are not those of `bench serve`.
+        message, hint = (text.replace(KEY_VARIABLE, variable) for text in (error.message, error.hint))
+        if not key:
+            message = message.replace(f"refuses the key in {variable}", f"wants a key, and {variable} is not set")
+        if address != url.rstrip("/"):
+            hint = hint.replace(": it usually ends in /v1", "")  # which was added here
+        hint = hint.replace("--base-url", "--url").replace("--max-tokens", "--reply-tokens")
+        hint = "" if "--concurrency" in hint else hint  # this was one request alone
+        hint = "leave out --fixed-length: only servers of vLLM's kind know it" if "ignore_eos" in message else hint
+        raise FatalEngineError(message, hint) from error
+    finally:
+        await engine.close()
+    wanted = {"max_tokens": reply_tokens, "temperature": 0.0}
+    fields = {changed.get(name, name): value for name, value in wanted.items() if changed.get(name, name)}
+    streamed = {"stream": True, "stream_options": {"include_usage": True}}
+    return Target(url, served, label or model, {"model": served, **fields, **streamed, **extra}, key)

@@ -1,0 +1,1 @@
+"""vLLM's own benchmarks, as a check of ours."""

@@ -1,0 +1,147 @@
+"""vLLM's own client, `vllm bench serve`, as a check of ours: the same requests of the same server."""
+
+import asyncio
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from os import environ
+from pathlib import Path
+from typing import Any
+
+from localemp.bench.load.client import Client, api_url
+from localemp.bench.load.schedule import Load
+from localemp.bench.load.serve import PARTS, Plan, figures_of
+from localemp.bench.load.target import Target
+from localemp.bench.peers.report import figure, read_report
+from localemp.bench.result import Point, Recording
+from localemp.dialogue import Dialogue
+from localemp.errors import EngineError
+from localemp.utils.redaction import redact_text
+
+PART = "self-check"
+OURS, THEIRS = "localemp", "vllm bench serve"
+
+# What `vllm bench serve` runs; the script `vllm` does not start in the CPU build.
+_BENCH = """
+from vllm.benchmarks.serve import add_cli_args, main
+from vllm.utils.argparse_utils import FlexibleArgumentParser
+parser = FlexibleArgumentParser()
+add_cli_args(parser)
+main(parser.parse_args())
+"""
+_START = 240  # seconds that its imports and its first request may take
+
+
+def self_check(
+    target: Target,
+    tokenizer: Path,
+    dialogues: Sequence[Dialogue],
+    plan: Plan,
+    recording: Recording,
+    heard: Callable[[str], None] = lambda doing: None,
+) -> None:
+    """One closed loop by our client and by vLLM's, two turns each, in the order A, B, B, A; a point for each client.
+
+    vLLM's client sends single messages, so both ask with what is said last in each dialogue. A turn before them that
+    does not count leaves both the same prefix cache. Where vLLM's client fails, its point says why.
+    """
+    texts = [dialogue.last_utterance for dialogue in dialogues[: plan.requests]]
+    count = plan.at_once[len(plan.at_once) // 2] if plan.at_once else 8
+    turns: dict[str, list[dict[str, float]]] = {OURS: [], THEIRS: []}
+    failure = ""
+    asyncio.run(_our_turn(target, texts, count, plan))
+    for client in (OURS, THEIRS, THEIRS, OURS):
+        heard(f"checking against vLLM's client: {client}, {count} at once")
+        if client == OURS:
+            turns[OURS].append(asyncio.run(_our_turn(target, texts, count, plan)))
+        elif not failure:
+            try:
+                said = vllm_bench(
+                    target.url, target.model, tokenizer, texts, count, tokens=plan.reply_tokens,
+                    fixed_length=plan.fixed_length, key=target.key, time_limit=plan.time_limit,
+                )  # fmt: skip
+                turns[THEIRS].append(figures_of_vllm(said))
+            except EngineError as error:
+                failure = error.message
+    for client, some in turns.items():
+        labels = {"model": target.label, "at once": count, "client": client}
+        figures = {name: tuple(one[name] for one in some) for name in (some[0] if some else ())}
+        recording.add(Point(part=PART, labels=labels, figures=figures, note=failure if client == THEIRS else ""))
+
+
+async def _our_turn(target: Target, texts: Sequence[str], count: int, plan: Plan) -> dict[str, float]:
+    async with Client(target.url, target.key, 2 * plan.time_limit) as client:
+        load = Load[str](lambda text: client.chat(target.body([text])), plan.time_limit)
+        return figures_of(await load.at_once(texts, count), {}, target.counts_unseen)
+
+
+def vllm_bench(
+    url: str,
+    model: str,
+    tokenizer: Path,
+    texts: Sequence[str],
+    count: int,
+    *,
+    tokens: int,
+    fixed_length: bool,
+    key: str = "",
+    time_limit: float = 600,
+) -> dict[str, Any]:
+    """Ask by `vllm bench serve`, in a process of its own, so many at once; gives the result as it writes it.
+
+    Args:
+        url: Of the server.
+        model: As the server calls it.
+        tokenizer: A folder; it wants one, though the server counts the tokens.
+        texts: A request for each.
+        count: Requests at once.
+        tokens: The longest reply.
+        fixed_length: Whether every reply is to have exactly that length.
+        key: For the server.
+        time_limit: Seconds, its start not counted.
+
+    Raises:
+        EngineError: It failed, or took longer.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        data = Path(folder) / "prompts.jsonl"
+        data.write_text("".join(json.dumps({"prompt": text}) + "\n" for text in texts), "utf-8")
+        command = [sys.executable, "-c", _BENCH, "--backend", "openai-chat", "--base-url", api_url(url)]
+        command += ["--endpoint", "/chat/completions", "--model", model, "--tokenizer", str(tokenizer)]
+        command += ["--dataset-name", "custom", "--dataset-path", str(data), "--skip-chat-template"]
+        command += ["--disable-shuffle", "--custom-output-len", str(tokens), "--temperature", "0"]
+        command += ["--num-prompts", str(len(texts)), "--max-concurrency", str(count)]
+        command += ["--ignore-eos"] if fixed_length else []
+        command += ["--percentile-metrics", "ttft,tpot,itl,e2el", "--metric-percentiles", ",".join(map(str, PARTS))]
+        command += ["--disable-tqdm", "--save-result", "--result-dir", folder, "--result-filename", "result.json"]
+        env = {**environ, **({"OPENAI_API_KEY": key} if key else {})}
+        try:
+            done = subprocess.run(
+                command, capture_output=True, text=True, check=False, env=env, timeout=time_limit + _START
+            )
+        except subprocess.TimeoutExpired as error:
+            raise EngineError(f"vLLM's client took longer than {error.timeout:.0f} s") from error
+        if done.returncode:
+            said = done.stderr.strip().splitlines() or ["it said nothing"]
+            raise EngineError(f"vLLM's client failed: {redact_text(said[-1])[:300]}")
+        return read_report(Path(folder) / "result.json", "vLLM's client")
+
+
+def figures_of_vllm(said: Mapping[str, Any]) -> dict[str, float]:
+    """A result of `vllm bench serve` by the names of `localemp.bench.quantities`.
+
+    Raises:
+        EngineError: It lacks one, as that of another version may.
+    """
+    figures = {
+        "requests_per_s": figure(said, "request_throughput"),
+        "reply_tokens_per_s": figure(said, "output_throughput"),
+        "tokens_per_reply": figure(said, "total_output_tokens") / max(figure(said, "completed"), 1),
+        "errors": figure(said, "failed"),
+    }
+    names = {"ttft": "ttft", "tpot": "tpot", "itl": "itl", "e2e": "e2el"}
+    return figures | {
+        f"{ours}_p{part}_ms": figure(said, f"p{part}_{theirs}_ms") for ours, theirs in names.items() for part in PARTS
+    }

@@ -1,0 +1,152 @@
+"""vLLM's own throughput benchmark on our prompts: what `bench engine` checks itself against.
+
+It runs as a process of its own, with the engine arguments that ours had. Its prompts are answered twice: first to warm
+up, then for the clock, each time from an empty prefix cache, as ours are. By itself it keeps the cache and samples at
+temperature 1, which costs a small model on a CPU two thirds of its speed; here it draws texts as ours are drawn.
+"""
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from localemp.bench.peers.report import figure, read_report
+from localemp.dialogue import Message
+from localemp.engines.tokens import PromptTokenizer
+from localemp.engines.vllm_process import first_error, known_reason, new_log, stop_with_us
+from localemp.errors import EngineError
+from localemp.sampling import Sampling
+from localemp.utils.redirect import open_log
+
+# Its reader of ShareGPT files leaves out prompts that are longer.
+LONGEST_PROMPT = 1024
+
+# `vllm.benchmarks.throughput`, called as its command line calls it; the script `vllm` does not start in the CPU build.
+# Engine arguments are set as they are, without a way through texts. What an older vLLM does not know is left out.
+_PROGRAM = """
+import json, sys
+import vllm
+from vllm.benchmarks.throughput import add_cli_args, main
+from vllm.utils.argparse_utils import FlexibleArgumentParser
+
+if __name__ == "__main__":
+    asked, engine, drawn = json.loads(sys.argv[1])
+
+    class SameWork(vllm.LLM):
+        def generate(self, prompts, params, **options):
+            self.reset_prefix_cache()
+            same = [vllm.SamplingParams(max_tokens=each.max_tokens, ignore_eos=True, **drawn) for each in params]
+            return super().generate(prompts, same, **options)
+
+    vllm.LLM = SameWork
+    parser = FlexibleArgumentParser()
+    add_cli_args(parser)
+    args, _ = parser.parse_known_args(asked)
+    vars(args).update(engine)
+    main(args)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class PeerResult:
+    """What vLLM's benchmark reported.
+
+    Attributes:
+        requests, tokens: Answered prompts; tokens of prompts and texts together.
+        seconds: From the first prompt to the last text.
+    """
+
+    requests: int
+    tokens: int
+    seconds: float
+
+    @property
+    def tokens_per_s(self) -> float:
+        """Of prompts and texts together."""
+        return self.tokens / max(self.seconds, 1e-9)
+
+
+def prompt_text(tokenizer: PromptTokenizer, messages: Sequence[Message]) -> str:
+    """The prompt as a text that vLLM turns into the tokens of `messages`.
+
+    It adds the special tokens that a chat template has written already (Llama's beginning of a text); such a one is
+    taken off here.
+    """
+    text, tokens = tokenizer.render(messages), tokenizer.encode(messages)
+    begin = tokenizer.tokenizer.bos_token
+    if begin and text.startswith(begin) and tokenizer.tokenizer(text)["input_ids"] != tokens:
+        return text.removeprefix(begin)
+    return text
+
+
+async def run_throughput(
+    folder: Path,
+    prompts: Sequence[str],
+    tokens: int,
+    engine_args: Mapping[str, Any],
+    sampling: Sampling,
+    limit: float,
+) -> PeerResult:
+    """Run vLLM's benchmark. No other engine may be in memory.
+
+    Args:
+        folder: The model.
+        prompts: Each of at most `LONGEST_PROMPT` tokens.
+        tokens: Of every text, exactly.
+        engine_args: As `VLLMEngine.options` has them.
+        sampling: Its temperature and top_p are how texts are drawn.
+        limit: Seconds that it may take, start included.
+
+    Raises:
+        EngineError: It failed or took longer; says why, and where its log is.
+    """
+    log = new_log("vllm-bench")
+    with tempfile.TemporaryDirectory() as place:
+        data, out = Path(place) / "prompts.json", Path(place) / "result.json"
+        data.write_text(json.dumps([{"conversations": [{"value": text}, {"value": "-"}]} for text in prompts]), "utf-8")
+        asked = ["--backend", "vllm", "--model", str(folder), "--dataset-name", "sharegpt", "--dataset-path", str(data)]
+        asked += ["--num-prompts", str(len(prompts)), "--num-warmups", str(len(prompts)), "--no-oversample"]
+        asked += ["--output-len", str(tokens), "--output-json", str(out)]
+        drawn = {"temperature": sampling.temperature, "top_p": sampling.top_p, "seed": sampling.seed}
+        with open_log(log) as stream:
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-c", _PROGRAM, json.dumps([asked, dict(engine_args), drawn])),
+                stdin=asyncio.subprocess.DEVNULL, stdout=stream, stderr=stream, start_new_session=True,
+            )  # fmt: skip
+        try:
+            with _ended_at_last(process.pid):
+                await asyncio.wait_for(process.wait(), limit)
+        except TimeoutError as error:
+            raise EngineError(f"vLLM's benchmark took longer than {limit:.0f} s", f"its log: {log}") from error
+        finally:
+            await process.wait()  # or it would stay as a zombie
+        if process.returncode or not out.exists():
+            said = log.read_text("utf-8", "replace")
+            known = known_reason(said, lambda name: f"--engine-arg {name}")
+            reason = known[0] if known else first_error(said) or f"exit code {process.returncode}"
+            raise EngineError(f"vLLM's benchmark failed: {reason}", f"its log: {log}")
+        found = read_report(out, "vLLM's benchmark")
+    return PeerResult(
+        int(figure(found, "num_requests")), int(figure(found, "total_num_tokens")), figure(found, "elapsed_time")
+    )
+
+
+@contextmanager
+def _ended_at_last(group: int) -> Iterator[None]:
+    """Whatever happens to us in this block, afterwards nothing of this process group is left."""
+    watch = stop_with_us([-group])
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(group, signal.SIGKILL)
+        watch.kill()
+        watch.wait()

@@ -1,0 +1,1 @@
+"""What hardware and model allow at most: operations, bytes, bandwidth."""

@@ -1,0 +1,61 @@
+"""The strategies that `bench strategies` is told to measure: zero-shot,few-shot:1,similar:3+two-stage."""
+
+from dataclasses import dataclass
+
+from localemp.errors import OptionError
+from localemp.strategies.registry import PARTS, all_strategies, parse_strategy
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """A strategy to measure.
+
+    Attributes:
+        strategy: Its canonical name.
+        shots: Exemplars; None leaves it to the config.
+    """
+
+    strategy: str
+    shots: int | None = None
+
+    @property
+    def name(self) -> str:
+        """As a person writes it: few-shot:1."""
+        if self.shots is None:
+            return self.strategy
+        return "+".join(
+            f"{part}:{self.shots}" if PARTS[part].place == "exemplars" else part for part in self.strategy.split("+")
+        )
+
+
+def choose(text: str) -> list[Chosen]:
+    """Strategies of a list such as "zero-shot,few-shot:1,similar:3+two-stage".
+
+    Raises:
+        UnknownNameError: A part that does not exist.
+        OptionError: A number of shots that is none, or where no exemplars are; parts that exclude each other; a
+            strategy that is there twice; nothing.
+    """
+    chosen = [_chosen(word.strip()) for word in text.split(",") if word.strip()]
+    if not chosen:
+        raise OptionError("--strategies: none is named", f"known: {', '.join(all_strategies())}")
+    for each in chosen:
+        if chosen.count(each) > 1:
+            raise OptionError(f"--strategies: {each.name} is there twice", "name each strategy once")
+    return chosen
+
+
+def _chosen(word: str) -> Chosen:
+    names, shots = [], None
+    for part in word.split("+"):
+        name, colon, number = part.partition(":")
+        names.append(name)
+        if not colon:
+            continue
+        if name not in PARTS or PARTS[name].place != "exemplars":
+            with_shots = [name for name, part in PARTS.items() if part.place == "exemplars"]
+            raise OptionError(f"--strategies {word}: {name} shows no exemplars", f"only {' and '.join(with_shots)} do")
+        if not number.isdecimal() or int(number) < 1:
+            raise OptionError(f"--strategies {word}: {number!r} is no number of exemplars", f"for example {name}:5")
+        shots = int(number)
+    return Chosen("+".join(parse_strategy("+".join(names))), shots)

@@ -1,0 +1,222 @@
+"""Checksums of weights, and the manifest (`weights.json`) that localemp's own cache keeps of them."""
+
+import errno
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from localemp.errors import WeightsError
+from localemp.models.data_only import is_inside, read_settings
+from localemp.utils.files import is_disk_full, is_read_only, write_atomically
+from localemp.utils.json_reader import JSONError, load_json
+from localemp.utils.progress import Progress, silent
+
+MANIFEST = "weights.json"
+
+_SHA256 = re.compile("[0-9a-f]{64}")
+_HUB_HASH = re.compile("[0-9a-f]{40}|[0-9a-f]{64}")
+_ELSEWHERE = "set LOCALEMP_CACHE (packages) or HF_HOME (the hub) to a folder on another disk"
+
+
+def sha256_file(path: Path) -> str:
+    """SHA-256 of a file's bytes, as 64 hex digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def files_of(folder: Path) -> list[str]:
+    """Names of all files below a folder, relative and sorted; the manifest and hidden files left out."""
+    paths = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    return sorted(str(path) for path in paths if str(path) != MANIFEST and not _is_hidden(path))
+
+
+def sha256_files(folder: Path, names: list[str], progress: Progress = silent) -> dict[str, str]:
+    """SHA-256 of many files, hashed side by side (hashing gives up the interpreter lock).
+
+    Raises:
+        WeightsError: One of them cannot be read.
+    """
+    with _clear_read_errors():
+        return _sha256_files(folder, names, progress)
+
+
+def _sha256_files(folder: Path, names: list[str], progress: Progress) -> dict[str, str]:
+    sizes = {name: (folder / name).stat().st_size for name in names}
+    total, done = sum(sizes.values()), 0
+    hashes: dict[str, str] = {}
+    progress("checking weights", 0, total)
+    with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
+        for name, digest in zip(names, pool.map(lambda name: sha256_file(folder / name), names), strict=True):
+            hashes[name] = digest
+            done += sizes[name]
+            progress("checking weights", done, total)
+    return hashes
+
+
+def digest_of(hashes: Mapping[str, str]) -> str:
+    """One hash over all: SHA-256 of the lines `hash  name`, sorted by name."""
+    lines = "".join(f"{hashes[name]}  {name}\n" for name in sorted(hashes))
+    return hashlib.sha256(lines.encode()).hexdigest()
+
+
+def check_digest(folder: Path, hashes: Mapping[str, str], expected: str, hint: str = "") -> None:
+    """See that the files of a folder are, all together, those that a profile means.
+
+    Raises:
+        WeightsError: One is another, is missing, or is too many.
+    """
+    if (found := digest_of(hashes)) != expected:
+        raise WeightsError(
+            f"the {len(hashes)} files of {folder} have the SHA-256 {found} over all, the profile says {expected}", hint
+        )
+
+
+def write_manifest(folder: Path, origin: Mapping[str, Any]) -> dict[str, str]:
+    """Hash everything in `folder` and write its manifest, last and in one step.
+
+    Args:
+        folder: The finished weights.
+        origin: What they were made from; `read_manifest` gives it back.
+
+    Returns:
+        SHA-256 of every file.
+    """
+    hashes = sha256_files(folder, files_of(folder))
+    files = {name: {"size": (folder / name).stat().st_size, "sha256": digest} for name, digest in hashes.items()}
+    write_atomically(folder / MANIFEST, json.dumps({"origin": dict(origin), "files": files}, indent=2))
+    return hashes
+
+
+def read_manifest(folder: Path) -> dict[str, Any] | None:
+    """What `write_manifest` wrote; None where there is none or it cannot be read."""
+    try:
+        manifest = load_json(folder / MANIFEST)
+    except (OSError, JSONError):
+        return None
+    files = manifest.get("files") if isinstance(manifest, dict) else None
+    return manifest if isinstance(files, dict) and all(map(_is_record, files, files.values())) else None
+
+
+def _is_record(name: str, known: Any) -> bool:
+    """Whether this is what the manifest says of one file: below the folder, with a size and a hash."""
+    if not is_inside(name) or not isinstance(known, dict):
+        return False
+    size, digest = known.get("size"), known.get("sha256")
+    return type(size) is int and isinstance(digest, str) and _SHA256.fullmatch(digest) is not None
+
+
+def verify_manifest(folder: Path, manifest: Mapping[str, Any], progress: Progress = silent) -> dict[str, str]:
+    """Check every file of the manifest.
+
+    Returns:
+        SHA-256 of every file.
+
+    Raises:
+        WeightsError: A file is missing, cut or changed, or one is there that the manifest does not know.
+    """
+    files = manifest["files"]
+    for name, known in files.items():
+        path = folder / name
+        if not path.is_file():
+            raise WeightsError(f"{path} is missing")
+        if (size := path.stat().st_size) != known["size"]:
+            raise WeightsError(f"{path} has {size} bytes where {known['size']} belong")
+    if strangers := sorted(set(files_of(folder)) - set(files)):
+        raise WeightsError(f"{folder / strangers[0]} does not belong to these weights")
+    hashes = sha256_files(folder, list(files), progress)
+    for name, digest in hashes.items():
+        if digest != files[name]["sha256"]:
+            raise WeightsError(f"{folder / name} is broken: its SHA-256 is not the one it was stored with")
+    return hashes
+
+
+def missing_files(folder: Path) -> list[str]:
+    """Names that a folder of weights lacks: its config, its weights, or shards that its index names.
+
+    Raises:
+        WeightsError: The index is none, or names a file outside the folder.
+    """
+    missing = [] if (folder / "config.json").is_file() else ["config.json"]
+    indexes = [*folder.glob("*.safetensors.index.json"), *folder.glob("*.bin.index.json")][:1]
+    if indexes:
+        return missing + sorted(shard for shard in _shards(indexes[0]) if not (folder / shard).is_file())
+    weights = [path for kind in ("*.safetensors", "*.bin") for path in folder.glob(kind) if path.is_file()]
+    return missing if weights else [*missing, "model.safetensors"]
+
+
+def _shards(index: Path) -> set[str]:
+    shards = read_settings(index).get("weight_map")
+    if not isinstance(shards, dict) or not shards:
+        raise WeightsError(f'{index}: it has no "weight_map" of weights and their files', "fetch the weights again")
+    for shard in shards.values():
+        if not is_inside(shard):
+            raise WeightsError(f"{index}: {str(shard)[:200]!r} is no file of this folder", "fetch the weights again")
+    return set(shards.values())
+
+
+@contextmanager
+def clear_disk_errors(folder: Path) -> Iterator[None]:
+    """Turn "no space left" and "permission denied" into errors that say where.
+
+    Raises:
+        WeightsError: The disk is full, or nothing may be written there.
+    """
+    try:
+        yield
+    except OSError as error:
+        if is_disk_full(error):
+            raise disk_full(folder) from error
+        if is_read_only(error) or error.errno in (errno.ENOTDIR, errno.ELOOP):
+            raise WeightsError(f"{folder} cannot be written: {error.strerror}", _ELSEWHERE) from error
+        raise
+
+
+@contextmanager
+def _clear_read_errors() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise WeightsError(f"{error.filename}: {error.strerror}", "check the path and its permissions") from error
+
+
+def disk_full(folder: Path) -> WeightsError:
+    """The error for a full disk."""
+    while not folder.exists():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free / 1e6
+    return WeightsError(
+        f"the disk that holds {folder} is full ({free:.0f} MB free)",
+        f"make room, or {_ELSEWHERE}",
+    )
+
+
+def git_sha1(path: Path) -> str:
+    """SHA-1 that git gives a file as a blob; the Hugging Face cache names small files by it."""
+    sha1 = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            sha1.update(chunk)
+    return sha1.hexdigest()
+
+
+def named_hash(path: Path) -> str | None:
+    """The hash that a file of the Hugging Face cache is named by (a link to a blob), else None."""
+    # The first link: a blob may itself be a link to what several models share, under a name of another kind.
+    name = path.readlink().name if path.is_symlink() else ""
+    return name if is_hash(name) else None
+
+
+def is_hash(text: object) -> bool:
+    """Whether this is a hash as the hub gives it: SHA-256, or git's SHA-1."""
+    return isinstance(text, str) and _HUB_HASH.fullmatch(text) is not None
+
+
+def _is_hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)

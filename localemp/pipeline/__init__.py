@@ -1,0 +1,1 @@
+"""From what a person asked for to replies: configuration, session, batches, clusters."""

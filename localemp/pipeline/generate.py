@@ -1,0 +1,197 @@
+"""Dialogues x strategy x engine -> Run: the batch.
+
+Three steps: draft (look up exemplars and inferences, in full batches), plan (measure every prompt, so that the engine's
+context is as long as needed and no longer), answer (many dialogues in flight). A two-stage dialogue enters its second
+stage the moment its first ends; the engine's continuous batching does the rest.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, fields
+from typing import Any, TypeVar
+
+from localemp.dialogue import Dialogue
+from localemp.engines.base import Completion, Engine
+from localemp.engines.planner import Planner
+from localemp.errors import EngineError, FatalEngineError, LocalempError
+from localemp.runs.run import Run, failure_record, response_record
+from localemp.strategies.base import Draft, Strategy
+
+T = TypeVar("T")
+_log = logging.getLogger(__name__)
+_LOOKUPS_AT_ONCE = 1024
+_COMPLETION = tuple(field.name for field in fields(Completion))
+
+
+@dataclass(slots=True)
+class Tally:
+    """What a batch has done so far.
+
+    Attributes:
+        total: Dialogues to answer.
+        done: Dialogues answered.
+        failed: Dialogues with an error instead.
+        calls: Answers of the engine: one a stage.
+        uncounted: Of these, those of which nobody told the tokens.
+        prompt_tokens: Of all other calls.
+        completion_tokens: Of all other calls.
+        cached_tokens: Of prompts, those that came from the prefix cache; None where no answer tells.
+        cost: US dollars; None as soon as one reply has no known price.
+        dropped: Replies for which exemplars had to go.
+        started, ended: First call and last answer, on a clock of their own; ended is None while it goes on.
+    """
+
+    total: int
+    done: int = 0
+    failed: int = 0
+    calls: int = 0
+    uncounted: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int | None = None
+    cost: float | None = 0.0
+    dropped: int = 0
+    started: float = field(default_factory=time.perf_counter)
+    ended: float | None = None
+
+    @property
+    def seconds(self) -> float:
+        """From the first call to the last answer, or until now."""
+        return (self.ended or time.perf_counter()) - self.started
+
+    @property
+    def tokens_per_s(self) -> float | None:
+        """Tokens written a second; None where somebody does not tell how many there were."""
+        return None if self.uncounted else self.completion_tokens / max(self.seconds, 1e-9)
+
+    def add(self, record: Mapping[str, Any]) -> None:
+        """Count one line of a run."""
+        if "error" in record:
+            self.failed += 1
+            return
+        self.done += 1
+        self.dropped += any(stage["exemplars_dropped"] for stage in record["stages"])
+        for stage in record["stages"]:
+            self.count(Completion(**{name: stage[name] for name in _COMPLETION if name in stage}))
+
+    def count(self, answer: Completion) -> None:
+        """Count the tokens and the cost of one answer."""
+        self.calls += 1
+        if answer.prompt_tokens is None or answer.completion_tokens is None:
+            self.uncounted += 1
+        else:
+            self.prompt_tokens += answer.prompt_tokens
+            self.completion_tokens += answer.completion_tokens
+        if answer.cached_tokens is not None:
+            self.cached_tokens = (self.cached_tokens or 0) + answer.cached_tokens
+        self.cost = None if self.cost is None or answer.cost is None else self.cost + answer.cost
+
+
+async def draft_all(
+    strategy: Strategy, dialogues: Sequence[Dialogue], on_progress: Callable[[int], None] | None = None
+) -> list[Draft]:
+    """Look up exemplars and inferences for all dialogues, in order; `strategy.notes()` then says what was cut.
+
+    Raises:
+        LocalempError: A dialogue lacks what the strategy needs; nothing has been asked yet.
+    """
+    drafts: dict[int, Draft] = {}
+
+    async def look_up(item: tuple[int, Dialogue]) -> None:
+        drafts[item[0]] = await strategy.draft(item[1], log=False)
+        if on_progress:
+            on_progress(len(drafts))
+
+    await for_all(list(enumerate(dialogues)), look_up, _LOOKUPS_AT_ONCE)
+    return [drafts[row] for row in range(len(dialogues))]
+
+
+async def plan(
+    strategy: Strategy, drafts: Sequence[Draft], planner: Planner, on_progress: Callable[[int], None] | None = None
+) -> int:
+    """The context that the longest prompt and its reply need, in tokens. Prompts that fit nowhere are left out."""
+    for number, draft in enumerate(drafts, 1):
+        with suppress(EngineError):  # too long, or refused: it fails again when it is asked, and is recorded then
+            await strategy.respond(draft, planner)
+        if on_progress:
+            on_progress(number)
+        if number % 32 == 0:
+            await asyncio.sleep(0)  # lets Ctrl-C and the progress display in
+    return planner.context_needed
+
+
+async def answer_all(
+    strategy: Strategy,
+    drafts: Sequence[Draft],
+    engine: Engine,
+    run: Run,
+    on_progress: Callable[[Tally], None] | None = None,
+) -> Tally:
+    """Answer all dialogues, writing each reply as it finishes. One dialogue's failure is a line, not the end.
+
+    Raises:
+        FatalEngineError: No further reply can be had. What is finished is in the run.
+        RunError: The run cannot be written.
+    """
+    tally = Tally(len(drafts))
+
+    async def answer(draft: Draft) -> None:
+        record = await answer_one(strategy, draft, engine)
+        run.append(record)
+        tally.add(record)
+        if on_progress:
+            on_progress(tally)
+
+    await for_all(drafts, answer, engine.concurrency)
+    tally.ended = time.perf_counter()
+    return tally
+
+
+async def answer_one(strategy: Strategy, draft: Draft, engine: Engine) -> dict[str, Any]:
+    """Answer one dialogue: the run's line with its reply, or with what went wrong for this dialogue alone.
+
+    Raises:
+        FatalEngineError: No further reply can be had.
+        LocalempError: Something is wrong that has nothing to do with this dialogue.
+    """
+    try:
+        return response_record(await strategy.respond(draft, engine))
+    except Exception as error:
+        return failed_alone(draft.dialogue.id, error)
+
+
+def failed_alone(name: str, error: Exception) -> dict[str, Any]:
+    """The line of what failed alone: one reply that could not be had, or a fault of ours, which is logged.
+
+    Args:
+        name: Of the dialogue, or of whatever was asked.
+        error: What went wrong; one that concerns more than this is raised again.
+    """
+    if isinstance(error, FatalEngineError):
+        raise error
+    if not isinstance(error, EngineError):
+        if isinstance(error, LocalempError):
+            raise error
+        # One odd answer must not end a run of thousands; all of them would be seen at once.
+        _log.error("%s: %s: %s", name, type(error).__name__, error, exc_info=error)
+    return failure_record(name, error)
+
+
+async def for_all(items: Sequence[T], work: Callable[[T], Awaitable[None]], at_once: int) -> None:
+    """Work on all items, so many at once, started in order; the first exception ends it all."""
+    queue = iter(items)
+
+    async def worker() -> None:
+        for item in queue:
+            await work(item)
+
+    workers = [asyncio.create_task(worker()) for _ in range(min(at_once, len(items)))]
+    try:
+        await asyncio.gather(*workers)
+    finally:
+        for task in workers:
+            task.cancel()
+        await asyncio.gather(*workers, return_exceptions=True)

@@ -1,0 +1,230 @@
+"""From what a person asked for (a `RunConfig`) to the objects that do it: a model, a strategy, an engine.
+
+Everything heavy is imported here only when a config needs it.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from localemp.data.sources import data_hash
+from localemp.dialogue import Dialogue
+from localemp.engines.base import Engine
+from localemp.engines.openai.target import shown_url
+from localemp.engines.planner import Planner
+from localemp.errors import OptionError
+from localemp.models.profiles import Profile, load_profile, served_profile
+from localemp.models.weights import Weights, resolve
+from localemp.pipeline.components import Made, Parts
+from localemp.pipeline.config import CAPACITY_ARGS, RunConfig
+from localemp.prompting.render import Prompts
+from localemp.sampling import Sampling
+from localemp.strategies.base import Strategy
+from localemp.strategies.registry import build_strategy, parse_strategy
+from localemp.utils.progress import Progress, silent
+
+if TYPE_CHECKING:
+    from localemp.engines.tokens import PromptTokenizer
+
+T = TypeVar("T")
+
+# Options that only one part of a strategy heeds.
+OPTIONS_OF = {"two-stage": ("given", "list_labels"), "knowledge": ("knowledge", "comet", "select")}
+
+
+class Pipeline:
+    """Makes what a config needs, each thing once and only when it is asked for.
+
+    Args:
+        config: What was asked for.
+        progress: Hears of bytes: weights being fetched or checked.
+        on_rows: Hears of rows: training dialogues being embedded.
+    """
+
+    def __init__(
+        self,
+        config: RunConfig,
+        progress: Progress = silent,
+        on_rows: Callable[[int, int], None] | None = None,
+    ) -> None:
+        self.config, self.progress, self.on_rows = config, progress, on_rows
+        self._made = Made()
+
+    def vary(
+        self, strategy: str, variant: str | None = None, shots: int | None = None, given: tuple[str, ...] = ()
+    ) -> "Pipeline":
+        """Another pipeline for the same model.
+
+        What both need is made once: tokenizer, encoder, index and COMET, and the batches before the last two, so that
+        the strategies of a server fill them together.
+        """
+        config, names = self.config, parse_strategy(strategy)
+        # What was asked for other parts means nothing to a strategy without them.
+        unused = [option for part, options in OPTIONS_OF.items() if part not in names for option in options]
+        changes: dict[str, Any] = dict.fromkeys(unused) | {"given": given}
+        changes |= {"variant": variant or config.variant, "shots": config.shots if shots is None else shots}
+        other = Pipeline(replace(config, strategy=strategy, **changes), self.progress, self.on_rows)
+        other._made = self._made
+        return other
+
+    @cached_property
+    def parts(self) -> Parts:
+        """What the strategy looks things up in."""
+        return Parts(self.config, self.progress, self.on_rows, self._made)
+
+    @cached_property
+    def profile(self) -> Profile:
+        """The chat model's profile; with a server of one's own, any name is a model."""
+        config = self.config
+        if config.script is not None:
+            return Profile(name="scripted", kind="chat", engine="openai", model="scripted")
+        if config.base_url is None:
+            return load_profile(config.model, "chat")
+        shown_url(config.base_url)  # what is no URL is said before anything is made
+        return served_profile(config.model)
+
+    @property
+    def runs_here(self) -> bool:
+        """Whether vLLM runs the model in this process, so that prompts can be measured beforehand."""
+        return not self.profile.hosted
+
+    @cached_property
+    def weights(self) -> Weights:
+        """The chat model's weights, found or fetched, and checked."""
+        return self._made.get(("weights",), lambda: resolve(self.profile, self.progress))
+
+    @cached_property
+    def tokenizer(self) -> "PromptTokenizer":
+        """The tokenizer of a model that runs here."""
+        from localemp.engines.tokens import PromptTokenizer
+
+        return self._made.get(
+            ("tokenizer",), lambda: PromptTokenizer(self.weights.folder, self.profile.chat_template_kwargs)
+        )
+
+    @property
+    def context_length(self) -> int:
+        """What the model can hold, in tokens; a server knows its own."""
+        if self.profile.context_length:
+            return self.profile.context_length
+        from localemp.engines.tokens import context_length
+
+        return context_length(self.weights.folder)
+
+    @cached_property
+    def prompts(self) -> Prompts:
+        """The prompt template in the layout that fits the model."""
+        profile, layout, system_role = self.profile, self.config.layout, self.profile.system_role
+        layout = layout or profile.layout
+        if layout is None:
+            layout = "chat" if profile.hosted or self.tokenizer.has_chat_template else "transcript"
+        if layout == "chat" and profile.api == "completions":
+            raise OptionError(f"{profile.name} completes text; it takes no chat turns", "leave out --layout")
+        if system_role is None:
+            system_role = profile.hosted or self.tokenizer.takes_system_role()
+        return Prompts(self.parts.template, layout, system_role)
+
+    @property
+    def sampling(self) -> Sampling:
+        """The model's defaults, with what the config sets."""
+        config = self.config
+        chosen = {name: getattr(config, name) for name in ("max_tokens", "temperature", "top_p")}
+        sampling = replace(self.profile.default_sampling, **{k: v for k, v in chosen.items() if v is not None})
+        return replace(sampling, seed=config.seed) if sampling.temperature > 0 else sampling
+
+    @cached_property
+    def strategy(self) -> Strategy:
+        """The strategy, with whatever it looks things up in."""
+        names = parse_strategy(self.config.strategy)
+        for part, options in OPTIONS_OF.items():
+            for option in options:
+                if part not in names and getattr(self.config, option) not in (None, ()):
+                    raise OptionError(
+                        f"{option} is for {part}, and the strategy is {self.config.strategy}",
+                        f"use --strategy {part}, joined with + to others, or leave it out",
+                    )
+        config = self.config
+        return build_strategy(config.strategy, self.prompts, self.sampling, self.parts, config.keep_thinking)
+
+    def planner(self, filler: str | None = None) -> Planner:
+        """An engine that only measures; see `Planner`. A hosted model's tokens are unknown."""
+        if not self.runs_here:
+            return Planner(None, filler=filler)
+        return Planner(lambda messages: len(self.tokenizer.encode(messages)), self.context_length, filler)
+
+    def engine(self, max_model_len: int | None = None, log: Path | None = None) -> Engine:
+        """The engine of the model, not started yet.
+
+        Args:
+            max_model_len: Context to hold, in tokens (vLLM); the model's own where None.
+            log: Where vLLM's messages go.
+        """
+        config, profile = self.config, self.profile
+        if config.script is not None:
+            from localemp.engines.scripted import ScriptedEngine
+
+            return ScriptedEngine.from_file(config.script)
+        if profile.hosted:
+            from localemp.engines.openai.engine import OpenAIEngine
+
+            if config.engine_args:
+                raise OptionError("--engine-arg is for vLLM in this process; a server has its own settings")
+            return OpenAIEngine(
+                profile.model or profile.name,
+                profile.base_url if config.base_url is None else config.base_url,
+                api=profile.api,
+                concurrency=config.concurrency or OpenAIEngine.concurrency,
+                context_length=profile.context_length,
+                price=profile.price,
+                extra_body=profile.request,
+            )
+        from localemp.engines.vllm import VLLMEngine
+
+        return VLLMEngine(
+            self.tokenizer,
+            max_model_len or self.context_length,
+            config.engine_args,
+            config.seed,
+            config.concurrency,
+            log,
+        )
+
+    def settings(self, dialogues: list[Dialogue], split: str) -> dict[str, Any]:
+        """Everything that can change the replies, for the manifest; what only changes speed or room is left out."""
+        return {
+            **self.model_settings(),
+            **self.strategy.describe(),
+            "seed": self.config.seed,
+            "sampling": self.strategy.sampling.describe(),
+            "split": split,
+            "instances": self.config.instances,
+            "data_sha256": data_hash(dialogues),
+        }
+
+    def model_settings(self) -> dict[str, Any]:
+        """The part of `settings` that says which model answers, and where."""
+        config, profile = self.config, self.profile
+        model: dict[str, Any] = {"model": profile.name}
+        if config.script is not None:
+            model |= {"engine": "scripted"}
+        elif profile.hosted:
+            server = profile.base_url if config.base_url is None else config.base_url
+            model |= {
+                "engine": "openai",
+                "served_model": profile.model,
+                "base_url": None if server is None else shown_url(server),
+                "api": profile.api,
+            }
+        else:
+            arguments = {name: value for name, value in config.engine_args.items() if name not in CAPACITY_ARGS}
+            model |= {
+                "engine": "vllm",
+                "weights_origin": self.weights.origin,
+                "weights_revision": self.weights.revision,
+                "weights_sha256": self.weights.digest,
+                "chat_template_kwargs": profile.chat_template_kwargs,
+                "engine_args": arguments,
+            }
+        return model

@@ -1,0 +1,206 @@
+"""A data set over a Ray cluster: Ray Data hands out shares of it to actors, and each actor is an engine of its own.
+
+The process that asks stays the only one that writes the run; `engine_actor.py` is what runs elsewhere. Shares are
+small: what Ray has to repeat when an actor dies costs little.
+"""
+
+import logging
+import math
+import os
+import pickle
+import socket
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import ExitStack, closing
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Self
+
+from localemp.dialogue import Dialogue
+from localemp.errors import FatalEngineError, OptionError
+from localemp.pipeline.config import RunConfig
+from localemp.pipeline.pipeline import Pipeline
+from localemp.pipeline.ray_actor import Answers, EngineActor
+from localemp.utils.redirect import output_to
+
+_PATIENCE = 10.0  # seconds that an address has to take a connection
+_SHARE = 64  # dialogues that an actor takes, and gives back, together; each share costs Ray Data some milliseconds
+_AHEAD = 2  # dialogues that an actor has at hand for each one that its engine has in flight
+
+
+class Cluster:
+    """A Ray cluster that this process is connected to. Use it in a `with` block.
+
+    Args:
+        address: "auto" for the one on this machine, "local" for a new one in this process, HOST:PORT, or
+            ray://HOST:PORT.
+        log: The file for all that Ray says.
+    """
+
+    def __init__(self, address: str, log: Path) -> None:
+        self.address, self.log = address, log
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        """Connect.
+
+        Raises:
+            FatalEngineError: Ray is not installed, or nobody answers at the address.
+        """
+        _check_address(self.address)
+        with self._stack:
+            self._stack.enter_context(output_to(self.log))
+            self._connect()
+            self._stack = self._stack.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def _connect(self) -> None:
+        if self.address != "local":
+            os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", "1")  # read at Ray's import: attempts of half a minute
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        try:
+            import ray
+            import ray.data
+        except ImportError as error:
+            raise FatalEngineError(f"Ray Data is not installed: {error}", "pip install 'localemp[ray]'") from error
+        try:
+            ray.init(self.address, log_to_driver=False, logging_level=logging.WARNING, configure_logging=True)
+        except Exception as error:  # whatever keeps Ray from connecting ends here
+            hint = f"`ray status --address {self.address}` on that machine; Ray's log: {self.log}"
+            raise FatalEngineError(f"--ray {self.address}: {_reason(error)}", hint) from error
+        self._stack.callback(ray.shutdown)
+
+    def describe(self) -> dict[str, Any]:
+        """For the manifest."""
+        return {"ray": version("ray"), "ray_address": self.address}
+
+    def actors_for(self, config: RunConfig) -> int:
+        """How many engines the cluster has room for: by its GPUs, and without one, one a machine.
+
+        Raises:
+            FatalEngineError: It has GPUs, but too few for one.
+        """
+        import ray
+
+        gpus = ray.cluster_resources().get("GPU", 0)
+        if gpus == 0 or config.script is not None:
+            return sum(node["Alive"] for node in ray.nodes())
+        if gpus < _gpus_of(config):
+            raise FatalEngineError(
+                f"an engine needs {_gpus_of(config)} GPUs, and the cluster has {gpus:g}",
+                "lower tensor_parallel_size, or wait for its machines; --actors N waits for them",
+            )
+        return int(gpus // _gpus_of(config))
+
+    def answers(
+        self, pipeline: Pipeline, settings: Mapping[str, Any], dialogues: Sequence[Dialogue], actors: int
+    ) -> Generator[Answers, None, None]:
+        """Answer all dialogues, in the order in which actors finish shares of them.
+
+        Args:
+            pipeline: The config's parts here; actors make their own.
+            settings: The run's; an actor that would answer with others refuses.
+            dialogues: What to answer; ids are unique.
+            actors: How many engines.
+
+        Raises:
+            FatalEngineError: Ray stops.
+        """
+        import ray
+
+        config = pipeline.config
+        wanted = config.concurrency or pipeline.engine().concurrency
+        even = math.ceil(len(dialogues) / actors)
+        at_hand = min(_AHEAD * wanted, even)  # nobody starts with more than an even part
+        size = max(1, min(_SHARE, at_hand // 16))
+        shares = [pickle.dumps(dialogues[at : at + size]) for at in range(0, len(dialogues), size)]
+        has_gpus = ray.cluster_resources().get("GPU", 0) > 0 and config.script is None
+        made_from = (config, dict(settings), Path.cwd(), dialogues[0])
+        gpus = _gpus_of(config) if has_gpus else 0
+        try:
+            if self.address.startswith("ray://"):
+                relay = ray.remote(num_cpus=0)(Relay).remote(shares, made_from, actors, math.ceil(at_hand / size), gpus)
+                while (answers := ray.get(relay.more.remote())) is not None:
+                    yield pickle.loads(answers)
+            else:
+                with closing(_stream(shares, made_from, actors, math.ceil(at_hand / size), gpus)) as stream:
+                    yield from map(pickle.loads, stream)
+        except Exception as error:  # whatever stops Ray ends here
+            raise FatalEngineError(f"Ray stopped: {_reason(error)}", f"its log: {self.log}") from error
+
+
+class Relay:
+    """Runs Ray Data inside the cluster for a process that is only a client of it, which Ray Data cannot serve."""
+
+    def __init__(self, *arguments: Any) -> None:
+        self._answers = _stream(*arguments)
+
+    def more(self) -> bytes | None:
+        """The next answers; None after the last."""
+        return next(self._answers, None)
+
+
+def _stream(
+    shares: Sequence[bytes], made_from: tuple[Any, ...], actors: int, calls: int, gpus: int
+) -> Generator[bytes, None, None]:
+    """Shares through Ray Data, pickled both ways.
+
+    Args:
+        shares: Lists of dialogues.
+        made_from: What an `EngineActor` takes.
+        actors: How many of them.
+        calls: Shares that each has at hand.
+        gpus: That each has for itself.
+    """
+    import ray.data
+
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    rows = ray.data.from_items([{"share": share} for share in shares], override_num_blocks=len(shares)).map(
+        EngineActor,
+        fn_constructor_args=made_from,
+        num_cpus=1,
+        num_gpus=gpus or None,
+        compute=ray.data.ActorPoolStrategy(
+            size=actors, max_tasks_in_flight_per_actor=calls, max_concurrent_calls_per_actor=calls
+        ),
+    )
+    for batch in rows.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+        for answers in batch["answers"]:
+            yield answers.as_py()
+
+
+def _gpus_of(config: RunConfig) -> int:
+    """GPUs that one engine spans."""
+    names = ("tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size")
+    sizes = [config.engine_args.get(name, 1) for name in names]
+    return math.prod(size for size in sizes if isinstance(size, int))
+
+
+def _check_address(address: str) -> None:
+    """See within seconds whether anybody is there at all; Ray itself would try for minutes.
+
+    Raises:
+        OptionError: It is no address.
+        FatalEngineError: Nobody takes a connection.
+    """
+    if address in ("auto", "local"):
+        return
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdecimal():
+        raise OptionError(f"--ray {address!r} is no address", "say auto, local, HOST:PORT or ray://HOST:PORT")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), _PATIENCE).close()
+    except (OSError, OverflowError) as error:
+        raise FatalEngineError(
+            f"--ray {address}: nobody answers: {error}", "`ray start --head` starts a cluster and says its address"
+        ) from error
+
+
+def _reason(error: Exception) -> str:
+    """The last line of what Ray says: the exception at the end of its tracebacks."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__

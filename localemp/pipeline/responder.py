@@ -1,0 +1,97 @@
+"""Replies one at a time, from Python or for a person at the terminal: the same strategies, no run folder."""
+
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import Any, Self
+
+from localemp.dialogue import Dialogue
+from localemp.engines.base import Engine
+from localemp.errors import OptionError
+from localemp.pipeline.config import RunConfig
+from localemp.pipeline.pipeline import Pipeline
+from localemp.strategies.base import Response, Strategy
+from localemp.utils.progress import Progress, silent
+
+# Long enough for five exemplars and a long talk; a whole context of 128k tokens would not fit most machines.
+TALK_CONTEXT = 4096
+
+
+class Responder:
+    """A strategy on an engine, ready to answer. Use it in an `async with` block; calls may overlap.
+
+    Args:
+        config: What to answer with, or leave it out and give a config's fields by name.
+        progress: Hears of bytes: weights being fetched or checked.
+        on_rows: Hears of rows: training dialogues being embedded.
+        **fields: `model="llama", strategy="two-stage"`, see `RunConfig`.
+    """
+
+    def __init__(
+        self,
+        config: RunConfig | None = None,
+        *,
+        progress: Progress = silent,
+        on_rows: Callable[[int, int], None] | None = None,
+        **fields: Any,
+    ) -> None:
+        self.pipeline = Pipeline(config or RunConfig(**fields), progress, on_rows)
+        self._engine: Engine | None = None
+
+    def prepare(self) -> Strategy:
+        """Fetch, check and load everything but the engine, so that mistakes show before it takes its time."""
+        return self.pipeline.strategy
+
+    async def start(self) -> None:
+        """Start the engine.
+
+        Raises:
+            LocalempError: Something that is needed is missing or wrong; says what.
+        """
+        self.prepare()
+        pipeline = self.pipeline
+        engine = pipeline.engine(min(TALK_CONTEXT, pipeline.context_length) if pipeline.runs_here else None)
+        await engine.start()
+        self._engine = engine
+
+    async def close(self) -> None:
+        """Stop the engine."""
+        if self._engine is not None:
+            engine, self._engine = self._engine, None
+            await engine.close()
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def __call__(self, said: str | Sequence[str] | Dialogue) -> Response:
+        """Answer.
+
+        Args:
+            said: What the speaker says; or all turns so far, speaker first; or a dialogue.
+
+        Raises:
+            OptionError: A turn is empty, or the listener spoke last.
+            EngineError: The engine could not give this reply.
+        """
+        if self._engine is None:
+            raise OptionError("the responder is not open", "use `async with Responder(...) as respond:`")
+        return await self.pipeline.strategy.respond(as_dialogue(said), self._engine)
+
+
+def as_dialogue(said: str | Sequence[str] | Dialogue) -> Dialogue:
+    """What was said, as a dialogue.
+
+    Raises:
+        OptionError: A turn is empty, or the listener spoke last.
+    """
+    if isinstance(said, Dialogue):
+        return said
+    try:
+        return Dialogue("talk", (said,) if isinstance(said, str) else tuple(said))
+    except ValueError as error:
+        raise OptionError(f"this cannot be answered: {error}") from error

@@ -1,0 +1,1 @@
+"""The texts of prompts (`prompts/*.toml`) and the layouts that they are written in."""

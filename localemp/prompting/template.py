@@ -1,0 +1,190 @@
+"""The unified prompt template (section 3.2) as data: a TOML file in `prompts/`, or one of your own, read and checked.
+
+`paper` is the default, `released` the authors' scripts; `render.py` makes messages of either.
+"""
+
+import hashlib
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from string import Formatter
+from typing import Annotated, Literal, TypeVar
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
+
+from localemp.commonsense.selection import Select
+from localemp.errors import PromptError, UnknownNameError
+from localemp.models.atomic import EventKind
+from localemp.utils.paths import resource
+from localemp.utils.toml_reader import TOMLError, load_toml
+from localemp.utils.validation import format_validation_error
+
+VARIANTS = ("paper", "released")
+
+P = TypeVar("P", bound=BaseModel)
+
+
+def placeholders(*names: str, optional: Collection[str] = ()) -> AfterValidator:
+    """A check that a text holds these `{placeholders}`, and no others but the optional ones."""
+
+    def check(text: str) -> str:
+        found: set[str] = set()
+        for _, name, form, conversion in Formatter().parse(text):
+            if form or conversion:  # which could ask for a text of any length
+                raise ValueError(f"{{{name}}} must be a name alone, without ! and :")
+            if name is not None:
+                found.add(name)
+        if missing := set(names) - found:
+            raise ValueError(f"the placeholder {{{sorted(missing)[0]}}} is missing")
+        if unknown := found - {*names, *optional}:
+            known = ", ".join([*names, *optional]) or "none"
+            raise ValueError(f"unknown placeholder {{{sorted(unknown)[0]}}}; known: {known}")
+        return text
+
+    return AfterValidator(check)
+
+
+TextLine = Annotated[str, placeholders("text")]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Lines(_Strict):
+    """How one turn of each person is written."""
+
+    speaker: TextLine
+    listener: TextLine
+
+    def write(self, turns: Sequence[str]) -> list[str]:
+        """One line a turn, the speaker first."""
+        return [(self.listener if i % 2 else self.speaker).format(text=turn) for i, turn in enumerate(turns)]
+
+
+class Task(_Strict):
+    """Task definition and guideline instruction."""
+
+    definition: str
+    guideline: str
+    joint: str
+    joint_before_exemplars: str
+
+
+class FixedExemplars(_Strict):
+    """Exemplars that do not depend on the seed, as long as the pool has this very size."""
+
+    pool_size: int
+    indices: Mapping[int, tuple[int, ...]]
+
+
+class Exemplars(_Strict):
+    """How exemplars are chosen and written."""
+
+    unit: Literal["dialogue", "instance"]
+    similarity: Literal["context", "context-and-reply"]
+    heading_one: str
+    heading_many: str
+    title_one: str
+    title_many: Annotated[str, placeholders("number")]
+    separator: str
+    end: str
+    chat: Lines
+    transcript: Lines
+    fixed: FixedExemplars | None = None
+
+
+class Context(_Strict):
+    """The dialogue in the transcript layout."""
+
+    heading: str
+    heading_after_exemplars: str
+    lines: Lines
+    cue: str
+    stop: tuple[str, ...]
+
+
+class TwoStage(_Strict):
+    """Two-stage interactive generation (section 3.3.2)."""
+
+    list_labels: bool
+    labels: Annotated[str, placeholders("emotions")]
+    ask_both: Annotated[str, placeholders("labels")]
+    ask_emotion: Annotated[str, placeholders("labels")]
+    ask_situation: Annotated[str, placeholders()]
+    given_emotion: Annotated[str, placeholders("emotion")]
+    given_situation: Annotated[str, placeholders("situation")]
+    reply: str
+    cue: str
+
+
+class Knowledge(_Strict):
+    """Commonsense inferences (section 3.3.3). `definitions` and `labels` name the relations, in their order.
+
+    `event` is what COMET is asked about: the whole context, or the last utterance as the released code writes it.
+    """
+
+    event: EventKind
+    introduction: str
+    relation: Annotated[str, placeholders("label", "inferences")]
+    between: str
+    end: str
+    definitions: Mapping[str, str]
+    labels: Mapping[str, str]
+    select: Select
+
+
+class Template(_Strict):
+    """One prompt file.
+
+    Attributes:
+        sha256: Hash of the file's bytes; a manifest records it.
+    """
+
+    name: str
+    description: str
+    task: Task
+    exemplars: Exemplars
+    context: Context
+    two_stage: TwoStage
+    knowledge: Knowledge
+    sha256: str = ""
+
+
+def load_template(name: str) -> Template:
+    """Read and check a prompt file.
+
+    Args:
+        name: `paper`, `released`, or a path to a TOML file of the same form.
+
+    Raises:
+        UnknownNameError: No such variant and no such file.
+        PromptError: The file is no TOML, or a key is unknown, missing or wrong; says which.
+    """
+    if not name.endswith(".toml") and name not in VARIANTS:
+        raise UnknownNameError("prompt variant", name, VARIANTS, "A path to a .toml file of your own works too")
+    path = Path(name) if name.endswith(".toml") else resource("prompts", f"{name}.toml")
+    return read_prompts(path, Template, resource("prompts", "paper.toml"))
+
+
+def read_prompts(path: Path, form: type[P], example: Path) -> P:
+    """Read and check a TOML file of prompts.
+
+    Args:
+        path: The file.
+        form: What it must have; its `sha256` becomes the hash of the file.
+        example: A file of the same form, for errors.
+
+    Raises:
+        PromptError: No such file, no TOML, or a key is unknown, missing or wrong; says which.
+    """
+    try:
+        fields, content = load_toml(path)
+        return form.model_validate({**fields, "sha256": hashlib.sha256(content).hexdigest()})
+    except FileNotFoundError as error:
+        raise PromptError(f"{path}: no such file", f"give a file like {example}") from error
+    except OSError as error:
+        raise PromptError(f"{path}: cannot be read: {error.strerror}", f"give a file like {example}") from error
+    except TOMLError as error:
+        raise PromptError(f"{path}: {error}", f"compare with {example}") from error
+    except ValidationError as error:
+        raise PromptError(f"{path}: {format_validation_error(error)}", f"compare with {example}") from error

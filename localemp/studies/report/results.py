@@ -1,0 +1,198 @@
+"""All figures of a study: what people and judges think of the systems, and how far they agree."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from importlib.util import find_spec
+from typing import Any
+
+from localemp.errors import LocalempError, RunError, UnknownNameError
+from localemp.studies.ballots import read_votes
+from localemp.studies.judging.verdicts import JudgeStats, read_settings, read_stats
+from localemp.studies.stats.agreement import Agreement, agreements
+from localemp.studies.stats.correlation import Correlation, correlations
+from localemp.studies.stats.coverage import Coverage, coverage
+from localemp.studies.stats.intervals import Bootstrap
+from localemp.studies.stats.matrix import Sheet, groups
+from localemp.studies.stats.preferences import Preference, preferences
+from localemp.studies.stats.rater_bias import PEOPLE, Habits, habits, together
+from localemp.studies.stats.ratings import Difference, Mean, differences, means
+from localemp.studies.study import JUDGES, Study
+
+NEEDED = ("scipy", "statsmodels", "krippendorff")
+
+
+@dataclass(frozen=True)
+class Opinion:
+    """What people, or one judge, think of the systems.
+
+    Attributes:
+        who: "people", or the judge's name.
+        judge: What is known of a judge; None for people.
+        raters: How many.
+        items: How many items one of them answered at least in part.
+        dialogues: How many dialogues these are of.
+        unfinished: How many of its answers a judge has given, where some are lacking; else empty.
+        preferences: Of an A/B test.
+        means, differences: Of ratings.
+        correlations: Of a judge with the people.
+    """
+
+    who: str
+    judge: JudgeStats | None
+    raters: int
+    items: int
+    dialogues: int
+    unfinished: str = ""
+    preferences: Sequence[Preference] = ()
+    means: Sequence[Mean] = ()
+    differences: Sequence[Difference] = ()
+    correlations: Sequence[Correlation] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        told: dict[str, Any] = {"who": self.who, "raters": self.raters, "items": self.items}
+        told["dialogues"] = self.dialogues
+        if self.unfinished:
+            told["unfinished"] = self.unfinished
+        if self.judge:
+            shares = ("unparsable_share", "flip_rate", "first_share")
+            told["judge"] = {**asdict(self.judge), **{name: getattr(self.judge, name) for name in shares}}
+        for name in ("preferences", "means", "differences", "correlations"):
+            if found := getattr(self, name):
+                told[name] = [each.as_dict() for each in found]
+        return told
+
+
+@dataclass(frozen=True)
+class Figures:
+    """Everything that a report on a study has.
+
+    Attributes:
+        study: The study.
+        items: How many it has, without attention checks.
+        bootstrap: How intervals were made.
+        opinions: People first, then judges.
+        agreements: Of people; empty where there is only one.
+        habits: Of all people together, then of every rater.
+        coverage: How many people rated each item; None where no design asks for a number.
+        dropped: Raters who were left out because they failed the attention checks.
+    """
+
+    study: Study
+    items: int
+    bootstrap: Bootstrap
+    opinions: Sequence[Opinion]
+    agreements: Sequence[Agreement]
+    habits: Sequence[Habits]
+    coverage: Coverage | None = None
+    dropped: Sequence[str] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "study": str(self.study.folder),
+            "kind": self.study.manifest.kind,
+            "preset": self.study.manifest.preset,
+            "ratings_by": self.study.manifest.ratings_by,
+            "coverage": self.coverage and asdict(self.coverage),
+            "items": self.items,
+            "systems": list(self.study.systems),
+            "resamples": self.bootstrap.resamples,
+            "seed": self.bootstrap.seed,
+            "versions": {name: version(name) for name in ("localemp", *NEEDED)},
+            "dropped": list(self.dropped),
+            "raters": [each.as_dict() for each in self.habits],
+            "opinions": [each.as_dict() for each in self.opinions],
+            "agreement": [each.as_dict() for each in self.agreements],
+        }
+
+
+def figures_of(
+    study: Study, bootstrap: Bootstrap | None = None, judges: Sequence[str] = (), drop_failed: bool = False
+) -> Figures:
+    """Compute all figures of a study.
+
+    Args:
+        study: What was rated.
+        bootstrap: How intervals are made.
+        judges: Only these; all where empty.
+        drop_failed: Leave out people who missed half of their attention checks or more.
+
+    Raises:
+        RunError: There are no answers.
+        UnknownNameError: There is no such judge.
+        LocalempError: A package is not installed.
+    """
+    if missing := [name for name in NEEDED if find_spec(name) is None]:
+        raise LocalempError(f"figures need packages that are not installed: {', '.join(missing)}",
+                            "pip install 'localemp[study]'")  # fmt: skip
+    bootstrap = bootstrap or Bootstrap()
+    votes = read_votes(study)
+    known = list(dict.fromkeys(vote.rater for vote in votes if vote.kind == "judge"))
+    for name in judges:
+        if name not in known:
+            raise UnknownNameError("judge", name, known, f"`localemp study judge {study.folder}` adds one")
+    votes = [vote for vote in votes if vote.kind != "judge" or not judges or vote.rater in judges]
+    everyone = habits(study, votes)
+    failed = {(each.kind, each.rater) for each in everyone if each.checked and each.checked.failed}
+    out = {who for who in failed if drop_failed and who[0] != "judge"}
+    votes = [vote for vote in votes if (vote.kind, vote.rater) not in out]
+    told = [vote for vote in votes if vote.item not in study.key.checks]
+    if not told and out:
+        names = ", ".join(sorted(rater for _, rater in out))
+        raise RunError(
+            f"{study.folder}: nobody is left: all missed half of their attention checks or more ({names})",
+            "leave out --drop-failed",
+        )
+    if not told:
+        raise RunError(f"{study.folder}: no answers yet", "`localemp study serve`, `study judge` or `study import`")
+    people = [vote for vote in votes if vote.kind != "judge"]
+    sheet = Sheet.of(study, people)
+    opinions = [_opinion(study, PEOPLE, None, sheet, None, bootstrap)] if people else []
+    for name in known:
+        if said := [vote for vote in votes if vote.kind == "judge" and vote.rater == name]:
+            judge = read_stats(study.folder / JUDGES / name, study.key.checks)
+            opinions.append(_opinion(study, name, judge, Sheet.of(study, said), sheet if people else None, bootstrap))
+    several, planned = len(sheet.raters) > 1, study.manifest.annotators
+    return Figures(
+        study,
+        len(study.items) - len(study.key.checks),
+        bootstrap,
+        opinions,
+        agreements(sheet, _aspects(study), groups(study), bootstrap) if several else (),
+        [*([together(study, people)] if several else []), *everyone],
+        coverage(sheet, planned) if planned else None,
+        sorted(rater for _, rater in out),
+    )
+
+
+def _opinion(
+    study: Study, who: str, judge: JudgeStats | None, sheet: Sheet, people: Sheet | None, bootstrap: Bootstrap
+) -> Opinion:
+    aspects, parts, answered = _aspects(study), groups(study), sheet.only()
+    ab = study.manifest.kind == "ab"
+    return Opinion(
+        who,
+        judge,
+        len(sheet.raters),
+        len({unit.item for unit in answered.units}),
+        len(set(answered.dialogues)),
+        _unfinished(study, who, judge) if judge else "",
+        preferences(sheet, aspects, parts, bootstrap) if ab else (),
+        () if ab else means(sheet, aspects, parts, bootstrap),
+        () if ab else differences(sheet, aspects, parts, bootstrap),
+        () if people is None else correlations(sheet, people, aspects, parts, bootstrap),
+    )
+
+
+def _unfinished(study: Study, name: str, judge: JudgeStats) -> str:
+    """What a judge lacks that was stopped, failed or asked in part: each pair in both orders, or each reply."""
+    votes = read_settings(study.folder / JUDGES / name)["votes"]
+    rated = [item for item in study.items if item.id not in study.key.checks]
+    due = sum(len(item.replies) for item in rated) * len(study.manifest.aspects) * votes
+    return f"{judge.answers:,} of {due:,} answers" if judge.answers < due else ""
+
+
+def _aspects(study: Study) -> list[str]:
+    return [aspect.name for aspect in study.manifest.aspects]

@@ -1,0 +1,72 @@
+"""What the tables of a study have in common: rows of cells by column, and words for what they are of."""
+
+import re
+from collections.abc import Mapping, Sequence
+
+from localemp.metrics.ttest import TTest
+from localemp.reporting.tables import NOT_AVAILABLE, Cell, Kind, Note, Row, Table, listed, not_available
+from localemp.studies.report.captions import FEW, TOO_FEW
+from localemp.studies.report.results import Figures, Opinion
+
+ALL = "All aspects"
+UNFINISHED = " (not finished)"
+
+Cells = list[tuple[str, Cell]]
+
+
+def tabled(
+    key: str,
+    title: str,
+    head: str,
+    rows: Sequence[tuple[str, Cells]],
+    notes: Sequence[str],
+    dialogues: int = FEW,
+    kind: Kind = "people",
+) -> Table:
+    """A table; one with intervals over few dialogues says so."""
+    reasons: dict[str, dict[str, list[str]]] = {}
+    for name, row in rows:
+        for column, cell in row:
+            if cell.text.endswith(NOT_AVAILABLE):
+                reasons.setdefault(cell.about, {}).setdefault(column, []).append(name)
+    why = not_available(reasons, [name for name, _ in rows])
+    is_few = dialogues < FEW and any(cell.interval for _, row in rows for _, cell in row)
+    return Table(
+        key,
+        kind,
+        title,
+        head,
+        tuple(column for column, _ in rows[0][1]),
+        tuple(Row(name, tuple(cell for _, cell in row)) for name, row in rows),
+        (*why, *map(Note, [*notes, *([TOO_FEW] if is_few else [])])),
+    )
+
+
+def part_of(aspect: str | None, group: str | None) -> str:
+    """What a figure is of: an aspect or all, within a comparison or system or over all."""
+    return f"{aspect or ALL}, {group}" if group else aspect or ALL
+
+
+def units_of(figures: Figures) -> str:
+    """What one answer is about."""
+    return "Items" if figures.study.manifest.kind == "ab" else "Replies"
+
+
+def who(opinion: Opinion, raters: int, items: int) -> str:
+    """Whose opinion it is, for titles."""
+    them = opinion.who if opinion.judge else f"{raters:,} {'person' if raters == 1 else 'people'}"
+    return f"{them}, {items:,} item{'' if items == 1 else 's'}{UNFINISHED if opinion.unfinished else ''}"
+
+
+def key_of(name: str) -> str:
+    """A name as a part of a table's key."""
+    return re.sub(r"[^\w]+", "-", name.casefold()).strip("-")
+
+
+def doubts(tests: Mapping[str, TTest]) -> list[str]:
+    """Where the assumptions of t-tests fail, from the row of each."""
+    rows: dict[str, list[str]] = {}
+    for name, test in tests.items():
+        for doubt in test.doubts:
+            rows.setdefault(doubt, []).append(name)
+    return [f"The t-test is in doubt ({listed(names, list(tests))}): {doubt}." for doubt, names in rows.items()]

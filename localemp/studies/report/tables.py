@@ -1,0 +1,162 @@
+"""The figures of a study as tables: the paper's Tables 2, 4 and 6, how far people agree, and what raters do."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from importlib.metadata import version
+
+from localemp.reporting.published import Published
+from localemp.reporting.tables import Note, Table, listed
+from localemp.studies.report import cells
+from localemp.studies.report.captions import AGREEMENT, FIRST, FLIPS, ORDER, UNREAD
+from localemp.studies.report.opinion_tables import correlation_tables, opinion_tables
+from localemp.studies.report.published import Papers
+from localemp.studies.report.results import NEEDED, Figures
+from localemp.studies.report.table_cells import Cells, key_of, part_of, tabled, units_of
+from localemp.studies.stats.rater_bias import PEOPLE
+
+MANY = 20  # raters, above which a table does not name each
+
+
+def study_tables(
+    figures: Figures, name: str = "", runs: Sequence[str] = (), published: Published | None = None
+) -> list[Table]:
+    """All tables that the study has figures for.
+
+    Args:
+        figures: Of the study.
+        name: Put before titles and keys, where a report has more than one study.
+        runs: The runs beside which the tables stand; a note says where the study is of others.
+        published: The paper's figures, to stand beside ours; None leaves them out.
+    """
+    papers = Papers(figures, published)
+    tables = [table for opinion in figures.opinions for table in opinion_tables(figures, opinion, papers)]
+    tables += papers.other_comparisons()
+    tables += [*_agreement(figures), *_people(figures), *_judges(figures)]
+    tables += [table for opinion in figures.opinions for table in correlation_tables(figures, opinion, papers)]
+    first = (*_beside(figures, runs), *_design(figures))
+    made, keys = ((_signature(figures), "all"),), set[str]()
+    return [
+        replace(
+            table,
+            key=_unique(f"{key_of(name)}-{table.key}" if name else table.key, keys),
+            title=f"{name}: {table.title}" if name else table.title,
+            notes=(*(first if table is tables[0] else ()), *table.notes),
+            made=() if all(row.published for row in table.rows) else made,
+        )
+        for table in tables
+    ]
+
+
+def _beside(figures: Figures, runs: Sequence[str]) -> list[Note]:
+    others = [system for system in figures.study.systems if system not in runs]
+    if not (runs and others):
+        return []
+    return [Note(f"The study has replies of {listed(others)}: no run of that name is in this report.")]
+
+
+def _design(figures: Figures) -> list[Note]:
+    """How far people have got with what a design asks for."""
+    if (told := figures.coverage) is None:
+        return []
+    have = "all have them" if told.whole == told.items else f"{told.whole:,} have them"
+    each = f"an item has {told.fewest}" if told.fewest == told.most else f"an item has {told.fewest} to {told.most}"
+    preset = figures.study.manifest.preset
+    asking = f"Preset {preset}" if preset else "The design"
+    return [Note(f"{asking} asks for {told.annotators} people on each of the {told.items:,} items: {have}; {each}.")]
+
+
+def _signature(figures: Figures) -> str:
+    study, bootstrap = figures.study.manifest, figures.bootstrap
+    used = "|".join(f"{package}:{version(package)}" for package in ("localemp", *NEEDED))
+    drawn = f"bootstrap:percentiles|over:dialogues|resamples:{bootstrap.resamples}|seed:{bootstrap.seed}"
+    rated = "" if study.scale is None else f"|ratings:{study.ratings_by}"
+    return f"study|items:{study.items_sha256[:12]}|key:{study.key_sha256[:12]}{rated}|{drawn}|{used}"
+
+
+def _agreement(figures: Figures) -> list[Table]:
+    if not figures.agreements:
+        return []
+    ab = figures.study.manifest.kind == "ab"
+    rows: list[tuple[str, Cells]] = [
+        (
+            part_of(each.aspect, each.group),
+            [
+                (units_of(figures), cells.count(each.units, "answered by two raters or more")),
+                ("Raters", cells.span(*each.raters)),
+                ("Alpha", cells.estimate(each.alpha)),
+                ("Kappa", cells.estimate(each.kappa)),
+                ("Equal", cells.percent(each.equal)),
+                ("Spearman", cells.estimate(each.spearman)),
+            ],
+        )
+        for each in figures.agreements
+    ]
+    notes = [AGREEMENT, *([ORDER] if ab else [])]
+    fewer = [each for each in figures.agreements if each.kappa_units < each.units]
+    if fewer:
+        told = listed(f"{part_of(each.aspect, each.group)}: {each.kappa_units:,} of {each.units:,}" for each in fewer)
+        notes.append(f"Kappa is of what has the usual number of raters ({told}).")
+    dialogues = min(each.dialogues for each in figures.agreements)
+    return [tabled("agreement", "How far people agree", "Aspect", rows, notes, dialogues)]
+
+
+def _people(figures: Figures) -> list[Table]:
+    people = [each for each in figures.habits if each.kind != "judge"]
+    failed = [each for each in people if each.checked and each.checked.failed]
+    shown = people if len(people) <= MANY else [each for each in people if each.rater == PEOPLE or each in failed]
+    saw = sum(each.checked is not None for each in people)
+    named = {each.rater for each in people if each.kind == "person"}
+    ab = figures.study.manifest.kind == "ab"
+    rows: list[tuple[str, Cells]] = []
+    for each in shown:
+        row: Cells = [("Answers", cells.count(each.answers))]
+        row += [("Ties", cells.ties(each)), ("First shown", cells.percent(each.first))] if ab else []
+        row += [("Checks missed", cells.checks(each))] if saw else []
+        rows.append((f"{each.rater} (imported)" if each.kind == "import" and each.rater in named else each.rater, row))
+    notes = [FIRST] if ab else []
+    if saw:
+        done = "left out" if figures.dropped else "not left out, as `--drop-failed` would do"
+        names = f" ({listed(each.rater for each in failed)}; {done})" if failed else ""
+        missed = f"Raters who missed half of the attention checks or more: {len(failed)} of {saw}"
+        notes.append(f"{missed}{names}. Answers to attention checks count in no figure.")
+    if len(shown) < len(people):
+        notes.append(f"`localemp study report --json` has all raters, of whom {len(people) - len(shown)} are not here.")
+    return [tabled("raters", "What raters do", "Rater", rows, notes)] if rows else []
+
+
+def _judges(figures: Figures) -> list[Table]:
+    habits = {each.rater: each for each in figures.habits if each.kind == "judge"}
+    ab = figures.study.manifest.kind == "ab"
+    rows: list[tuple[str, Cells]] = []
+    for opinion in figures.opinions:
+        if (judge := opinion.judge) is None:
+            continue
+        row: Cells = [
+            ("Answers", cells.count(judge.answers, "to every question, in every order, every time")),
+            ("Unread", cells.share(judge.unparsable, judge.answers)),
+            ("Votes", cells.count(judge.votes, f"{judge.missing:,} missing")),
+        ]
+        if ab:
+            row.append(("Flips", cells.share(judge.flips, judge.pairs)))
+            row.append(("Ties", cells.ties(habits[opinion.who])))
+            row.append(("First shown", cells.share(judge.first, judge.choices)))
+        if any(each.checked for each in habits.values()):
+            row.append(("Checks missed", cells.checks(habits[opinion.who])))
+        rows.append((opinion.who, row))
+    lacking = [
+        f"{each.who} is not finished: {each.unfinished}, attention checks aside."
+        for each in figures.opinions
+        if each.unfinished
+    ]
+    notes = [*lacking, UNREAD, *([FLIPS] if ab else [])]
+    return [tabled("judges", "What judges do", "Judge", rows, notes)] if rows else []
+
+
+def _unique(key: str, taken: set[str]) -> str:
+    """The key with a number where another table has it: judges' names may differ in what a key has no room for."""
+    number, name = 1, key
+    while name in taken:
+        number += 1
+        name = f"{key}-{number}"
+    taken.add(name)
+    return name

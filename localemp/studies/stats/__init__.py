@@ -1,0 +1,1 @@
+"""The statistics of a study: agreement, preferences, ratings, correlations, intervals."""

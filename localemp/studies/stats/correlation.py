@@ -1,0 +1,199 @@
+"""How a judge's answers go with people's: Spearman and Kendall's tau-b (the paper's Table 6), and what people reach.
+
+Both are of numbers: ratings as they are (people's mean, or majority), choices as 1, 0 and -1 for win, tie and lose of
+a comparison's first system (people's majority), as the paper does.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+
+from localemp.studies.stats.intervals import Bootstrap, Estimate, Numbers, Statistic
+from localemp.studies.stats.matrix import Sheet
+
+_AT_ONCE = 4_000_000  # numbers in memory
+
+
+@dataclass(frozen=True, slots=True)
+class Ceiling:
+    """What a single person reaches against the others: no judge can be expected to agree with people much better.
+
+    Attributes:
+        value: Mean over raters, each against all others of the units that both sides answered, weighted by these units;
+            None where there is none.
+        lowest, highest: Of the raters with at least half as many such units as the one with most.
+        raters: How many have a value.
+    """
+
+    value: float | None
+    lowest: float | None = None
+    highest: float | None = None
+    raters: int = 0
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {name: getattr(self, name) for name in ("value", "lowest", "highest", "raters")}
+
+
+@dataclass(frozen=True, slots=True)
+class Correlation:
+    """How a judge's answers go with people's.
+
+    Attributes:
+        aspect: What was asked; None for all aspects together.
+        group: The comparison or system; None for all together.
+        units: Items (A/B) or replies (rating) that both answered; each aspect counts as one.
+        dialogues: That the units are of.
+        spearman, tau_b: Of the judge with the people.
+        person_spearman, person_tau_b: The same of single people with the others.
+    """
+
+    aspect: str | None
+    group: str | None
+    units: int
+    dialogues: int
+    spearman: Estimate
+    tau_b: Estimate
+    person_spearman: Ceiling
+    person_tau_b: Ceiling
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        figures = ("spearman", "tau_b", "person_spearman", "person_tau_b")
+        told = {name: getattr(self, name) for name in ("aspect", "group", "units", "dialogues")}
+        return {**told, **{name: getattr(self, name).as_dict() for name in figures}}
+
+
+def correlations(
+    judge: Sheet, people: Sheet, aspects: Sequence[str], groups: Sequence[str], bootstrap: Bootstrap
+) -> list[Correlation]:
+    """Over all comparisons (or systems), then within each where there are several; every aspect, then all together."""
+    within: list[str | None] = [None, *(groups if len(groups) > 1 else ())]
+    parts: list[str | None] = [*aspects, *([None] if len(aspects) > 1 else [])]
+    return [_correlation(judge, people, aspect, group, bootstrap) for group in within for aspect in parts]
+
+
+def spearman(x: Numbers, y: Numbers) -> Estimate:
+    """Spearman's rank correlation, without an interval; none where one side is constant."""
+    from scipy.stats import spearmanr
+
+    reason = undefined(x, y)
+    return Estimate(None, reason=reason) if reason else Estimate(float(spearmanr(x, y).statistic))
+
+
+def kendall(x: Numbers, y: Numbers) -> Estimate:
+    """Kendall's tau-b, without an interval; none where one side is constant."""
+    from scipy.stats import kendalltau
+
+    reason = undefined(x, y)
+    return Estimate(None, reason=reason) if reason else Estimate(float(kendalltau(x, y).statistic))
+
+
+def spearman_of(x: Numbers, y: Numbers) -> Statistic:
+    """Spearman of samples: the correlation of the middle ranks that values have in each sample."""
+    places = [np.unique(values, return_inverse=True)[1] for values in (x, y)]
+
+    def statistic(weights: Numbers) -> Numbers:
+        total = weights.sum(axis=1)
+        ranks = []
+        for of in places:
+            often = weights @ np.eye(of.max() + 1)[of]
+            # Less their mean, which is half the number of answers.
+            ranks.append((often.cumsum(axis=1) - often / 2)[:, of] - total[:, np.newaxis] / 2)
+        first, second = ranks
+        with np.errstate(invalid="ignore", divide="ignore"):
+            spread = np.sqrt((weights * first**2).sum(axis=1) * (weights * second**2).sum(axis=1))
+            return np.asarray((weights * first * second).sum(axis=1) / spread, dtype=float)
+
+    return statistic
+
+
+def kendall_of(x: Numbers, y: Numbers) -> Statistic:
+    """Kendall's tau-b of samples, from tables of how often each pair of values was drawn."""
+    first, second = (np.unique(values, return_inverse=True)[1] for values in (x, y))
+    rows, columns = int(first.max()) + 1, int(second.max()) + 1
+    cells, cell = np.unique(first * columns + second, return_inverse=True)
+
+    def statistic(weights: Numbers) -> Numbers:
+        often = weights @ np.eye(len(cells))[cell]
+        step = max(1, _AT_ONCE // (rows * columns))
+        found = [_tau_b(_tables(often[start : start + step])) for start in range(0, len(often), step)]
+        return np.concatenate(found)
+
+    def _tables(often: Numbers) -> Numbers:
+        tables = np.zeros((len(often), rows * columns))
+        tables[:, cells] = often
+        return tables.reshape(-1, rows, columns)
+
+    return statistic
+
+
+def undefined(x: Numbers, y: Numbers, one: str = "one rater's", other: str = "another's") -> str:
+    """Why there is no correlation of two raters' answers; empty where there is one."""
+    if not len(x):
+        return "no answer in common"
+    if len(x) < 2:
+        return "only one answer in common"
+    constant = [whose for whose, values in ((one, x), (other, y)) if np.ptp(values) == 0]
+    return f"{' and '.join(constant)} answers are all the same" if constant else ""
+
+
+def _tau_b(tables: Numbers) -> Numbers:
+    below = np.zeros_like(tables)  # how many pairs of values are lower in both
+    below[:, 1:, 1:] = tables.cumsum(axis=1).cumsum(axis=2)[:, :-1, :-1]
+    aside = np.zeros_like(tables)  # lower in the first, higher in the second
+    aside[:, 1:, :-1] = tables[:, :, ::-1].cumsum(axis=1).cumsum(axis=2)[:, :-1, :-1][:, :, ::-1]
+    excess = (tables * (below - aside)).sum(axis=(1, 2))
+    total = tables.sum(axis=(1, 2))
+    untied = [(total**2 - (tables.sum(axis=axis) ** 2).sum(axis=1)) / 2 for axis in (1, 2)]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.asarray(excess / np.sqrt(untied[0] * untied[1]), dtype=float)
+
+
+def _correlation(
+    judge: Sheet, people: Sheet, aspect: str | None, group: str | None, bootstrap: Bootstrap
+) -> Correlation:
+    theirs = people.only(aspect, group)
+    said = dict(zip(judge.units, judge.combined(), strict=True))
+    x, y = np.array([said[unit] for unit in theirs.units], dtype=float), theirs.combined()
+    both = np.isfinite(x)
+    x, y, dialogues = x[both], y[both], [unit.dialogue for unit in theirs.units if np.isfinite(said[unit])]
+    reason = undefined(x, y, "the judge's", "people's")
+
+    def measured(
+        point: Callable[[Numbers, Numbers], Estimate], samples: Callable[[Numbers, Numbers], Statistic]
+    ) -> Estimate:
+        value = point(x, y).value
+        return Estimate(None, reason=reason) if value is None else bootstrap.estimate(value, samples(x, y), dialogues)
+
+    return Correlation(
+        aspect,
+        group,
+        len(x),
+        len(set(dialogues)),
+        measured(spearman, spearman_of),
+        measured(kendall, kendall_of),
+        _ceiling(theirs, spearman),
+        _ceiling(theirs, kendall),
+    )
+
+
+def _ceiling(people: Sheet, measure: Callable[[Numbers, Numbers], Estimate]) -> Ceiling:
+    found: list[tuple[float, int]] = []
+    for row in range(len(people.raters)):
+        told = np.isfinite(people.values[row])
+        without = np.delete(people.values[:, told], row, axis=0)
+        units = tuple(unit for unit, answered in zip(people.units, told, strict=True) if answered)
+        others = replace(people, raters=(), units=units, values=without).combined()
+        both = np.isfinite(others)
+        value = measure(people.values[row, told][both], others[both]).value
+        found += [] if value is None else [(value, int(both.sum()))]
+    if not found:
+        return Ceiling(None)
+    most = max(units for _, units in found)
+    ends = [value for value, units in found if 2 * units >= most]
+    mean = fmean((value for value, _ in found), (units for _, units in found))
+    return Ceiling(mean, min(ends), max(ends), len(found))

@@ -1,0 +1,35 @@
+"""Whether as many people as a design asks for have rated each item."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from localemp.studies.stats.matrix import Sheet
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """How many people have rated the items.
+
+    Attributes:
+        annotators: How many shall.
+        items: How many items there are, without attention checks.
+        whole: How many items have so many or more.
+        fewest, most: How many people an item has.
+    """
+
+    annotators: int
+    items: int
+    whole: int
+    fewest: int
+    most: int
+
+
+def coverage(sheet: Sheet, annotators: int) -> Coverage:
+    """How far people have got: an item has as many raters as its question that fewest have answered."""
+    raters: dict[str, int] = {}
+    for unit, count in zip(sheet.units, np.isfinite(sheet.values).sum(axis=0), strict=True):
+        raters[unit.item] = min(int(count), raters.get(unit.item, int(count)))
+    counts = raters.values()
+    whole = sum(count >= annotators for count in counts)
+    return Coverage(annotators, len(counts), whole, min(counts, default=0), max(counts, default=0))

@@ -1,0 +1,107 @@
+"""Preferences: how often one system wins, loses and ties against another (the paper's Table 4)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+
+from localemp.metrics.significance import CONFIDENCE, Interval
+from localemp.metrics.ttest import TTest, paired_t
+from localemp.studies.stats.intervals import Bootstrap, Estimate, ratio
+from localemp.studies.stats.matrix import Sheet
+
+ONLY_TIES = "only ties"
+NO_VOTE = "nobody answered"
+
+
+@dataclass(frozen=True, slots=True)
+class Preference:
+    """One comparison by one aspect.
+
+    Attributes:
+        comparison: Of two systems, "plain vs. twostage".
+        aspect: What was asked.
+        raters, items: How many of each the comparison has, by all aspects together.
+        counted: Every vote (pooled, as the paper has it), or one majority for every item.
+        win: How often the first system was better.
+        lose: How often the second was.
+        tie: How often neither was; among majorities also where no answer has more votes than any other.
+        share: Wins among wins and losses, with Wilson's interval, which takes all votes for independent.
+        by_dialogue: The same share's interval by bootstrap over dialogues, which does not.
+        p: Two-sided, of the exact binomial test of wins against losses, which takes all votes for independent.
+        t_test: Paired, of the two systems on each item: its share of votes for the first less that for the second.
+    """
+
+    comparison: str
+    aspect: str
+    raters: int
+    items: int
+    counted: Literal["votes", "majorities"]
+    win: int
+    lose: int
+    tie: int
+    share: Estimate
+    by_dialogue: Estimate
+    p: float | None
+    t_test: TTest
+
+    @property
+    def total(self) -> int:
+        """Votes, or items."""
+        return self.win + self.lose + self.tie
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        names = ("comparison", "aspect", "raters", "items", "counted", "win", "lose", "tie", "p")
+        figures = {name: getattr(self, name).as_dict() for name in ("share", "by_dialogue", "t_test")}
+        return {**{name: getattr(self, name) for name in names}, **figures}
+
+
+def preferences(
+    sheet: Sheet, aspects: Sequence[str], comparisons: Sequence[str], bootstrap: Bootstrap
+) -> list[Preference]:
+    """All comparisons by all aspects: votes pooled, and majorities where an item has more than one vote."""
+    found = []
+    for comparison in comparisons:
+        part = sheet.only(group=comparison)
+        size = len(part.raters), len({unit.item for unit in part.units})
+        for aspect in aspects:
+            voted = part.only(aspect)
+            found.append(_preference(comparison, aspect, size, "votes", voted, bootstrap))
+            if len(voted.raters) > 1:
+                majority = replace(voted, raters=("majority",), values=voted.combined()[np.newaxis])
+                found.append(_preference(comparison, aspect, size, "majorities", majority, bootstrap))
+    return found
+
+
+def wilson(count: int, of: int) -> Interval:
+    """Wilson's interval of a share, for independent votes."""
+    from statsmodels.stats.proportion import proportion_confint
+
+    low, high = proportion_confint(count, of, alpha=1 - CONFIDENCE, method="wilson")
+    return max(0.0, round(float(low), 12)), min(1.0, round(float(high), 12))
+
+
+def _preference(
+    comparison: str,
+    aspect: str,
+    size: tuple[int, int],
+    counted: Literal["votes", "majorities"],
+    sheet: Sheet,
+    bootstrap: Bootstrap,
+) -> Preference:
+    from scipy.stats import binomtest
+
+    each = sheet.counts((1, -1, 0))
+    win, lose, tie = (int(count) for count in each.sum(axis=0))
+    t_test = paired_t((each[:, 0] - each[:, 1]) / each.sum(axis=1)) if len(each) else TTest(0, reason=NO_VOTE)
+    if not win + lose:
+        none = Estimate(None, reason=ONLY_TIES if tie else NO_VOTE)
+        return Preference(comparison, aspect, *size, counted, win, lose, tie, none, none, None, t_test)
+    share, decided = win / (win + lose), each[:, :2].sum(axis=1)
+    by_dialogue = bootstrap.estimate(share, lambda weights: ratio(weights, each[:, 0], decided), sheet.dialogues)
+    test = binomtest(win, win + lose)
+    pooled = Estimate(share, wilson(win, win + lose))
+    p = float(test.pvalue)
+    return Preference(comparison, aspect, *size, counted, win, lose, tie, pooled, by_dialogue, p, t_test)

@@ -1,0 +1,1 @@
+"""The raters' page and the owner's."""

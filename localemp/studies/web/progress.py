@@ -1,0 +1,66 @@
+"""How a study goes, for its owner: who has answered how much, who reads, and how far they agree so far."""
+
+from collections import Counter
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from localemp.studies.answers import Answers
+from localemp.studies.stats.agreement import CONSTANT, NO_TWO, alpha_of
+from localemp.studies.stats.coverage import coverage
+from localemp.studies.stats.matrix import Sheet
+from localemp.studies.study import JUDGES, Study
+
+FEW = 10
+"""Below so many items that two people answered, figures of agreement say next to nothing."""
+
+
+def overview(study: Study, answers: Answers) -> dict[str, Any]:
+    """Progress of every person, people's agreement on every aspect, and who else answered; it names no system."""
+    from localemp.studies.ballots import checks  # knows of judges and their engines: not for the raters' server
+
+    everybody = answers.given()
+    given = [each for each in everybody if each.vote.kind == "person"]
+    votes = [each.vote for each in given]
+    last = {each.vote.rater: each.at for each in given}
+    checked = {each.rater: each for each in checks(study, votes)}
+    sheet, planned = Sheet.of(study, votes), study.manifest.annotators
+    return {
+        "title": study.manifest.title,
+        "items": len(study.items),
+        "checks": len(study.key.checks),
+        "raters": [
+            {
+                "name": name,
+                "done": done,
+                "last": last.get(name, ""),
+                "missed": checked[name].missed if name in checked else 0,
+                "checked": checked[name].of if name in checked else 0,
+            }
+            for name, done in answers.progress().items()
+        ],
+        "coverage": asdict(coverage(sheet, planned)) if planned else None,
+        "few": FEW,
+        "imported": Counter(each.vote.rater for each in everybody if each.vote.kind == "import"),
+        "judges": sorted(folder.name for folder in (study.folder / JUDGES).glob("*/")),
+        "agreement": [{"aspect": each.name, **_agreement(sheet.only(each.name))} for each in study.manifest.aspects],
+    }
+
+
+def _agreement(sheet: Sheet) -> dict[str, Any]:
+    """Krippendorff's ordinal alpha, and how often two raters said the same, as in `study report` but quick to have."""
+    told = np.isfinite(sheet.values).sum(axis=0)
+    answered = np.unique(sheet.values[np.isfinite(sheet.values)]).tolist()
+    if not (told > 1).any():
+        return {"units": 0, "items": 0, "equal": None, "alpha": None, "why": NO_TWO}
+    counts, several = sheet.counts(answered)[told > 1], told[told > 1]
+    items = {unit.item for unit, count in zip(sheet.units, told, strict=True) if count > 1}
+    alpha = float(alpha_of(counts)(np.ones((1, len(counts))))[0])
+    return {
+        "units": len(counts),
+        "items": len(items),
+        "equal": float((counts * (counts - 1)).sum() / (several * (several - 1)).sum()),
+        "alpha": alpha if np.isfinite(alpha) else None,
+        "why": "" if np.isfinite(alpha) else CONSTANT,
+    }

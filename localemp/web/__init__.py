@@ -1,0 +1,1 @@
+"""What the servers of localemp are built from: ASGI pieces, and checks that every request passes."""
