@@ -12,7 +12,7 @@ from localemp.models.data_only import read_settings
 from localemp.pipeline.pipeline import Pipeline
 from localemp.strategies.registry import parse_strategy
 
-MIDDLEWARE = "localemp.serving.middleware.Strategies"
+MIDDLEWARE = "localemp.serving.middleware.StrategyMiddleware"
 LONGEST_CONTEXT = 4096  # dialogues are short; a longer one is asked for with --max-model-len
 
 # What vLLM is given where a model has no chat template: its texts, as `engines/tokens.py` joins them.
