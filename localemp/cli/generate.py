@@ -4,14 +4,16 @@ import asyncio
 import sys
 import time
 from contextlib import ExitStack, closing
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from localemp.cli.interrupts import resumable
 from localemp.cli.options import cluster_options, config_of, data_options, model_options, strategy_options
-from localemp.cli.words import count, known
+from localemp.cli.words import count, known, share
 
 if TYPE_CHECKING:
     from localemp.cli.display import Display
@@ -74,22 +76,15 @@ def generate(
             left_out = len(chosen) - len(pending) - before
             if before or left_out:
                 failures = f", {left_out} failed before (--retry-errors asks again)" if left_out else ""
-                display.say(f"{before} of {len(chosen)} are done already{failures}")
+                display.say(f"resuming: {share(before, len(chosen), 'reply', 'replies')} already in {folder}{failures}")
             tally = None
             if pending:
-                try:
+                with resumable(display.say, partial(_saved, run, chosen), (FatalEngineError, RunError)):
                     if address is None:
                         tally = asyncio.run(_answer(pipeline, pending, len(chosen), run, display))
                     else:
                         where = address, actors
                         tally = _answer_on_cluster(pipeline, settings, pending, len(chosen), run, display, where)
-                except (KeyboardInterrupt, FatalEngineError, RunError) as stop:
-                    done = sum(dialogue.id in run.answered for dialogue in chosen)
-                    display.say(f"stopped: {done} of {count(len(chosen), 'reply', 'replies')} are in {folder}")
-                    if not isinstance(stop, KeyboardInterrupt):
-                        raise
-                    display.say("next: the same command goes on from here")
-                    raise click.exceptions.Exit(130) from None
             answered = [dialogue.id for dialogue in chosen if dialogue.id in run.answered]
             failed = sum(dialogue.id in run.failed for dialogue in chosen)
     shown = set(answered[:show])
@@ -98,6 +93,12 @@ def generate(
     _summary(tally, len(answered), failed, folder)
     if failed:
         sys.exit(1)
+
+
+def _saved(run: "Run", chosen: "list[Dialogue]") -> str:
+    written = run.written()
+    done = sum(dialogue.id in written for dialogue in chosen)
+    return f"{share(done, len(chosen), 'reply', 'replies')} saved to {run.folder}"
 
 
 def default_folder(settings: dict[str, Any]) -> Path:

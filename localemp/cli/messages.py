@@ -36,6 +36,8 @@ class Messages(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Show a record, and keep its traceback."""
+        if record.exc_info and isinstance(record.exc_info[1], KeyboardInterrupt):
+            return  # pressed again while a loop ended
         text = f"{record.levelname.lower()}: {record.getMessage()}"
         if record.exc_info:
             text, fault = f"{text}; {self.keep(record)}", repr(record.exc_info[1])
@@ -62,8 +64,9 @@ messages = Messages()
 
 def listen() -> None:
     """Show what is logged from now on."""
-    if messages not in _LOGGER.handlers:
-        _LOGGER.addHandler(messages)
+    for logger in (_LOGGER, logging.getLogger("asyncio")):
+        if messages not in logger.handlers:
+            logger.addHandler(messages)
 
 
 def unexpected(error: BaseException) -> tuple[str, str]:

@@ -2,11 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 from click.core import ParameterSource
+
+from localemp.cli.interrupts import resumable
+from localemp.cli.words import share
 
 if TYPE_CHECKING:
     from localemp.cli.display import Display
@@ -76,13 +80,15 @@ def score(
     whole = [len(system) for system in systems]
     if common and len(systems) > 1:
         systems = on_common(systems)
-    with Display() as display:
+    places = [out or place for place in places]
+    again = "run the same command again"
+    with Display() as display, resumable(display.say, partial(_saved, systems, places), hint=again):
         scored = _score(systems, None if no_bertscore else bertscore_model, display)
-    kept = [
-        _keep(out or place, each, required=out is not None)
-        for place, each, system, length in zip(places, scored, systems, whole, strict=True)
-        if len(system) == length or out
-    ]
+        kept = [
+            _keep(place, each, required=out is not None)
+            for place, each, system, length in zip(places, scored, systems, whole, strict=True)
+            if len(system) == length or out
+        ]
     notes = [note for note in (*_comparability(systems), *kept) if note]
     if as_json:
         told = {"format": 1, "notes": notes, "systems": [each.as_dict() for each in scored]}
@@ -138,6 +144,19 @@ def _bertscore(model: str, display: "Display") -> "BertScore":
         display.rows("Reading for BERTScore", done, total)
 
     return BertScore(model, progress=heard, fetching=display.bytes)
+
+
+def _saved(systems: "Sequence[Replies]", places: Sequence[Path]) -> str:
+    from localemp.errors import DataError
+    from localemp.metrics.scoring import read_scores
+
+    def is_saved(system: "Replies", path: Path) -> bool:
+        try:
+            return read_scores(path).sha256 == system.sha256
+        except DataError:
+            return False
+
+    return f"scores of {share(sum(map(is_saved, systems, places)), len(systems), 'system')} saved"
 
 
 def _keep(path: Path, scored: "Scored", *, required: bool) -> str:

@@ -6,6 +6,11 @@ def count(number: int, one: str, many: str | None = None) -> str:
     return f"{number:,} {one if number == 1 else many or one + 's'}"
 
 
+def share(part: int, number: int, one: str, many: str | None = None) -> str:
+    """A part of a number with its noun: "5 of 20 replies", "0 of 1 reply"."""
+    return f"{part:,} of {count(number, one, many)}"
+
+
 def known(number: float | None, decimals: int = 0) -> str:
     """A number, or that nobody knows it."""
     return "unknown" if number is None else f"{number:.{decimals}f}"
