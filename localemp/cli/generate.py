@@ -13,7 +13,7 @@ import click
 
 from localemp.cli.interrupts import resumable
 from localemp.cli.options import cluster_options, config_of, data_options, model_options, strategy_options
-from localemp.cli.words import count, known, share
+from localemp.utils.numbers import count, known, share
 
 if TYPE_CHECKING:
     from localemp.cli.display import Display

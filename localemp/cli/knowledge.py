@@ -8,7 +8,7 @@ import click
 
 from localemp.cli.interrupts import resumable
 from localemp.cli.options import data_options
-from localemp.cli.words import count, share
+from localemp.utils.numbers import count, share
 
 if TYPE_CHECKING:
     from localemp.commonsense.relations import Answer

@@ -9,8 +9,8 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from localemp.cli.words import known
 from localemp.strategies.base import Stage
+from localemp.utils.numbers import known
 from localemp.utils.text import for_terminal
 
 # Characters of what a speaker said that a table shows; `runs show --index` shows all.

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from localemp.cli.words import known
+from localemp.utils.numbers import known
 from localemp.utils.text import for_terminal, json_text
 
 

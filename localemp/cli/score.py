@@ -10,7 +10,7 @@ import click
 from click.core import ParameterSource
 
 from localemp.cli.interrupts import resumable
-from localemp.cli.words import share
+from localemp.utils.numbers import share
 
 if TYPE_CHECKING:
     from localemp.cli.display import Display
@@ -232,7 +232,8 @@ def _print_table(scored: "Sequence[Scored]", names: Sequence[str], mark: str) ->
         for one in each.scores:
             if one.name not in names:
                 continue
-            text = "n/a" if one.value is None else f"{one.value:.{3 if one.name in BERTSCORE else 2}f}"
+            decimals = 3 if one.name in BERTSCORE else 2
+            text = "n/a" if one.value is None else f"{one.value:.{decimals}f}"
             cells.append(text + (mark if one.name.startswith("Dist") and one.value is not None else ""))
         table.add_row(Text(each.name), *cells)
     console = Console()

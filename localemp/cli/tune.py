@@ -17,7 +17,7 @@ from localemp.cli.bench.options import (
     settings_of,
 )
 from localemp.cli.options import data_options, local_model_options, strategy_options
-from localemp.cli.words import count
+from localemp.utils.numbers import count
 
 if TYPE_CHECKING:
     from localemp.bench.result import Recording, Result

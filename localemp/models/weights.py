@@ -93,7 +93,9 @@ def resolve(profile: Profile, progress: Progress = silent, *, fetch: bool = True
     try:
         found = _found(profile, progress)
     except WeightsError as error:
-        raise error if error.hint else WeightsError(error.message, remedy) from error
+        if error.hint:
+            raise
+        raise WeightsError(error.message, remedy) from error
     if found is not None:
         return found
     if not fetch:

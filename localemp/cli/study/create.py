@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from localemp.cli.words import count
+from localemp.utils.numbers import count
 from localemp.utils.text import for_terminal, one_line
 
 if TYPE_CHECKING:

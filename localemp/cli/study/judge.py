@@ -11,7 +11,7 @@ import click
 from localemp.cli.interrupts import resumable
 from localemp.cli.options import config_of, model_options
 from localemp.cli.study.opened import opened
-from localemp.cli.words import count, known, share
+from localemp.utils.numbers import count, known, share
 from localemp.utils.text import one_line
 
 if TYPE_CHECKING:
@@ -141,7 +141,7 @@ def _say(stats: "JudgeStats") -> None:
 
 def _trust(flip_rate: float) -> str:
     """What a rate means beside that of a judge that guesses."""
-    advice = (
-        ": do not trust this judge" if flip_rate >= 0.5 else ": trust this judge little" if flip_rate >= 0.25 else ""
-    )
-    return f"guessing flips half of the time{advice}"
+    guessing = "guessing flips half of the time"
+    if flip_rate >= 0.5:
+        return f"{guessing}: do not trust this judge"
+    return f"{guessing}: trust this judge little" if flip_rate >= 0.25 else guessing

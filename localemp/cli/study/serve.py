@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from localemp.cli.study.opened import opened
-from localemp.cli.words import count
+from localemp.utils.numbers import count
 from localemp.utils.text import one_line
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""Words around numbers, for all commands."""
+"""Numbers in words: with their nouns, as parts of others, or unknown."""
 
 
 def count(number: int, one: str, many: str | None = None) -> str:
