@@ -93,7 +93,7 @@ async def measure_strategies(
     say(f"starting vLLM ({first.profile.name})")
     async with engine:
         recording.result.settings["engine"] = engine.describe()
-        bench = _Bench(engine, recording, tokens, price or Price(), devices_used(engine.engine.options))
+        bench = _Bench(engine, recording, tokens, price or Price(), devices_used(engine.engine.engine_args))
         for name, each in workloads.items():
             await bench.strategy(name, each, lambda text, name=name: say(f"{name}: {text}"))  # type: ignore[misc]
 

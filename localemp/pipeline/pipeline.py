@@ -186,9 +186,9 @@ class Pipeline:
             self.tokenizer,
             max_model_len or self.context_length,
             config.engine_args,
-            config.seed,
-            config.concurrency,
-            log,
+            seed=config.seed,
+            concurrency=config.concurrency,
+            log=log,
         )
 
     def settings(self, dialogues: list[Dialogue], split: str) -> dict[str, Any]:

@@ -158,7 +158,7 @@ def test_a_client_that_may_be_what_is_slow_says_so():
     ("told", "change", "said"),
     [
         ({"key": "sk-right"}, {}, "no such key: Bearer ***"),
-        ({"model": "a, b"}, {}, "it has: a, b"),
+        ({"model": "a, b"}, {}, "its models: a, b"),
         ({"refuses": "ignore_eos"}, {"fixed_length": True}, "leave out --fixed-length"),
         ({"refuses": "stream_options"}, {}, "unknown field stream_options"),
         ({"ending": "error"}, {}, "the engine died"),

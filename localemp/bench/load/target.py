@@ -71,7 +71,7 @@ async def find_target(
     extra, served = dict(profile.request), profile.model or model
     extra |= {"ignore_eos": True} if fixed_length else {}
     address = api_url(url)
-    engine = OpenAIEngine(served, address, key, max_retries=0, timeout=patience, extra_body=extra)
+    engine = OpenAIEngine(served, address, api_key=key, max_retries=0, timeout=patience, extra_body=extra)
     try:
         await engine.start()
         await engine.chat([Message("user", "Hello!")], Sampling(max_tokens=reply_tokens))
