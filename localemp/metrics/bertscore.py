@@ -6,9 +6,11 @@ and no longer puts a space before a text for a RoBERTa, which changes every scor
 """
 
 import re
+import tomllib
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from localemp.errors import LocalempError, OptionError, WeightsError
+from localemp.errors import LocalempError, OptionError
 from localemp.metrics.base import Metric, Rows, Score, Setting, Signature, Statistics, check_same_items
 from localemp.metrics.replies import Replies
 from localemp.models import hub
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
     from localemp.metrics.contextual import Contextual, Vectors
 
 NAMES = ("P_BERT", "R_BERT", "F_BERT")
+BERT_SCORE_VERSION = "0.3.13"
+DEFAULT_LAYERS = Path(__file__).with_name("bertscore_layers.toml")
 
 # bert-score knows models by names without an organisation; the hub has moved them since.
 _ORGANISATIONS = {
@@ -119,7 +123,8 @@ class BertScore:
             "prefix space": model.prefix_space if model else None,
             "tokens": model.limit if model else None,
             "dtype": self._dtype,
-            **{package: _version(package) for package in ("bert-score", "transformers", "torch")},
+            "bert-score": BERT_SCORE_VERSION,
+            **{package: _version(package) for package in ("transformers", "torch")},
         }
 
     def values(self, systems: Sequence[Replies]) -> NDArray[np.float64]:
@@ -183,8 +188,6 @@ class BertScore:
 
     def _load(self) -> "Contextual":
         try:
-            from bert_score.utils import model2layers
-
             from localemp.metrics.contextual import Contextual
         except ImportError as error:
             install = "pip install 'localemp[models]'"
@@ -193,7 +196,7 @@ class BertScore:
         self._name = _short_name(profile)
         weights = _weights(self.model, profile, self._fetching, fetch=self._fetch)
         self._sha256 = _weights_sha256(weights)
-        layer = model2layers.get(self._name) if self._layer is None else self._layer
+        layer = _default_layers().get(self._name) if self._layer is None else self._layer
         return Contextual(weights.folder, layer, self._dtype, self._device, self._batch_tokens)
 
 
@@ -259,11 +262,7 @@ def _weights(model: str, profile: Profile, progress: Progress, *, fetch: bool) -
     if former is not None and profile.hub is not None and profile.package is None:
         hashes = hub.verify_snapshot(former, progress)
         return Weights(former.folder, "hf-cache", model, former.revision, hashes, digest_of(hashes))
-    try:
-        return resolve(profile, progress, fetch=fetch)
-    except WeightsError as error:
-        error.hint = error.hint.replace("--model FOLDER", "--bertscore-model FOLDER")
-        raise
+    return resolve(profile, progress, fetch=fetch, option="--bertscore-model")
 
 
 def _weights_sha256(weights: Weights) -> str:
@@ -272,6 +271,11 @@ def _weights_sha256(weights: Weights) -> str:
     for ending in (".safetensors", ".bin"):
         names = names or {name: sha256 for name, sha256 in weights.sha256.items() if name.endswith(ending)}
     return next(iter(names.values())) if len(names) == 1 else digest_of(names)
+
+
+@cache
+def _default_layers() -> dict[str, int]:
+    return tomllib.loads(DEFAULT_LAYERS.read_text("utf-8"))
 
 
 def _version(package: str) -> str | None:

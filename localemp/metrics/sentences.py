@@ -19,7 +19,7 @@ def _word_set(text: str) -> frozenset[str]:
 
 # One word with their full stop. Punkt's English model learned them from a newspaper: "ok." and "ill." are states, and
 # "etc.", "e.g." and "i.e." are unknown to it.
-_ABBREVIATIONS = _word_set("""
+ABBREVIATIONS = _word_set("""
     dr mr mrs ms messrs jr sr st prof gen col lt maj adm sen rep reps ph.d m.b.a
     a.m p.m p.a.m a.d yr vs ft ct mg chg ave inc co cos corp ltd cie bros
     u.s u.k u.n u.s.a u.s.s.r n.y n.j n.h n.c n.d n.m n.v s.c s.g s.a d.c l.a w.va b.v c.v
@@ -38,10 +38,10 @@ _STARTERS = _word_set("""
     things think thinking this though thus took totally true try turns under unfortunately unless us very waiting
     were when whenever which while wish without yes yesterday yet your
 """)
-_SENTENCE_STARTERS = _STARTERS | {"i"}
+SENTENCE_STARTERS = _STARTERS | {"i"}
 
 # Words that also occur in lower case: after "I.", one of them starts a sentence and is not a surname.
-_KNOWN = _STARTERS | _word_set("""
+KNOWN_WORDS = _STARTERS | _word_set("""
     a about actually after again all also am an and any are as at be because been before best by can come could
     definitely did do don each every everyone everything family feel few find first for from getting give go good
     got great had hard has have having his hope how is its just keep kind last let life like little look lots love
@@ -131,12 +131,12 @@ def _ends_sentence(token: str, following: str) -> bool:
     word = following.lower()
     if len(word) > 1 and word.endswith(".") and _seems_to_end(following):
         word = word[:-1]
-    if not ends and not initial and capital and word in _SENTENCE_STARTERS:
+    if not ends and not initial and capital and word in SENTENCE_STARTERS:
         return True
     if initial or _NUMBER.match(token.lower()):
         if following in _PUNCTUATION or following[0].islower():
             return False
-        if initial and capital and word not in _KNOWN:  # a surname
+        if initial and capital and word not in KNOWN_WORDS:  # a surname
             return False
     return ends
 
@@ -148,4 +148,4 @@ def _seems_to_end(token: str) -> bool:
     if not token.endswith(".") or token.endswith(".."):
         return False
     word = token[:-1].lower()
-    return word not in _ABBREVIATIONS and word.rpartition("-")[2] not in _ABBREVIATIONS
+    return word not in ABBREVIATIONS and word.rpartition("-")[2] not in ABBREVIATIONS

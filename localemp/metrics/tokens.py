@@ -1,10 +1,9 @@
 """The words of a text as nltk's `word_tokenize` gives them, without the trained data that it would have to download.
 
-nltk cuts a text into sentences with a trained Punkt model, then each sentence into words by rules. The rules ship with
-nltk, the model does not. Without it words differ only at a full stop that may end an abbreviation, an initial or a
-sentence ("Dr. Lee", "So do I. We ..."); the word lists below tell Punkt what its model would say there. How often that
-is not the same is measured in docs/metrics.md. A model that is installed is not used: the words of a text are the same
-on every machine.
+nltk splits a text into sentences with a trained Punkt model, then each sentence into words by rules. Without the model,
+words differ only at a full stop that may end an abbreviation, an initial or a sentence ("Dr. Lee", "So do I. We ...").
+The word lists in `sentences.py` say what the model would decide there; docs/metrics.md reports how often they differ.
+An installed model is not used, so that a text has the same words on every machine.
 """
 
 import re
@@ -15,7 +14,7 @@ from sys import intern
 from localemp.metrics.sentences import split_sentences
 from localemp.metrics.treebank import NLTK_VERSION, split_words
 
-# What a signature says of tokens; the number rises when the word lists change.
+# What signatures say about tokens; the number of "sentences" rises when the word lists change.
 TOKEN_SETTINGS: Mapping[str, str] = {
     "tokens": "nltk word_tokenize",
     "sentences": "localemp-1",
@@ -24,27 +23,27 @@ TOKEN_SETTINGS: Mapping[str, str] = {
 
 
 def words(text: str) -> list[str]:
-    """Words and punctuation of an English text, case kept; empty for an empty text."""
+    """Return the words and punctuation marks of an English text, case kept."""
     return list(_words(text))
 
 
 def forget_words() -> None:
-    """Forget all texts, as in a process that has just begun: for measurements."""
+    """Empty the caches, as in a new process: for measurements."""
     for cached in (_words, _words_of_piece):
         cached.cache_clear()
 
 
-# Large enough for the references and the replies of one system after another: each text is cut once for all metrics.
+# Large enough for the references and the replies of one system after another: each text is split once for all metrics.
 @lru_cache(maxsize=1 << 16)
 def _words(text: str) -> tuple[str, ...]:
     return tuple(intern(word) for sentence in split_sentences(text) for word in words_of_sentence(sentence))
 
 
 def words_of_sentence(sentence: str) -> list[str]:
-    """What nltk's `NLTKWordTokenizer` gives, several times as fast.
+    """Return what `split_words` does, several times as fast.
 
-    Its thirty rules look no further than from one space to the next, but for a full stop at the end. A piece between
-    spaces is therefore the same words wherever it stands, and most pieces are letters and a punctuation mark at most.
+    Its rules look no further than from one space to the next, except for a full stop at the end. The text between two
+    spaces therefore has the same words wherever it stands, and mostly it is letters and at most one punctuation mark.
     """
     pieces = sentence.split(" ")
     if len(pieces) == 1 or _OTHER_SPACE.search(sentence) or not pieces[-1].strip(_CLOSING):
@@ -67,7 +66,7 @@ def _words_of_piece(piece: str, first: bool, last: bool) -> tuple[str, ...]:
     return tuple(map(intern, found[0 if first else 1 : None if last else -1]))
 
 
-# Letters and digits that its rules cut all the same.
+# Letters and digits that the rules split all the same.
 _CONTRACTIONS = frozenset(("cannot", "gimme", "gonna", "gotta", "lemme", "wanna"))
 _MARKS = frozenset(".,;:?!")
 # What may follow the full stop that ends a sentence, spaces between.

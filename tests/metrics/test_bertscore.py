@@ -5,6 +5,8 @@ import os
 import shutil
 import subprocess
 import sys
+import tomllib
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +15,7 @@ import torch
 from tiny_roberta import LAYER, LAYERS, LIMIT, PAIRS, save_tiny_roberta
 
 from localemp.errors import LocalempError, OptionError, UnknownNameError, WeightsError
-from localemp.metrics.bertscore import BertScore, split_layer
+from localemp.metrics.bertscore import BERT_SCORE_VERSION, DEFAULT_LAYERS, BertScore, split_layer
 from localemp.metrics.replies import Replies, Reply
 from localemp.models.profiles import load_profile
 from localemp.models.weights import find, resolve
@@ -254,6 +256,12 @@ def test_bfloat16_is_close_and_says_so(folder: Path):
     found = bertscore.values([replies(*PAIRS)])
     assert found == pytest.approx(np.array(TRANSFORMERS_4), abs=2e-2)
     assert bertscore.settings()["dtype"] == "bfloat16"
+
+
+def test_default_layers_are_those_of_bert_score():
+    utils = pytest.importorskip("bert_score.utils")
+    assert version("bert-score") == BERT_SCORE_VERSION
+    assert tomllib.loads(DEFAULT_LAYERS.read_text("utf-8")) == utils.model2layers
 
 
 def test_a_real_bert_gives_what_bert_score_gives():
