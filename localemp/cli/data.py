@@ -68,7 +68,7 @@ def pull(out: str | None) -> None:
     folder = at_home(out) if out else cache_dir("data", "empathetic_dialogues")
     with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task("fetch", total=None)
-        files = download.pull(folder, lambda done, size: bar.update(task, completed=done, total=size))
+        files = download.pull(folder, lambda progress: bar.update(task, completed=progress.done, total=progress.total))
     for file in files:
         console.print(f"{file}", soft_wrap=True, highlight=False, markup=False)
     console.print(f"use it with: --data {out or 'empathetic-dialogues'}", soft_wrap=True, highlight=False, markup=False)

@@ -3,7 +3,6 @@
 Everything heavy is imported here only when a config needs it.
 """
 
-from collections.abc import Callable
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -23,7 +22,7 @@ from localemp.prompting.render import Prompts
 from localemp.sampling import Sampling
 from localemp.strategies.base import Strategy
 from localemp.strategies.registry import build_strategy, parse_strategy
-from localemp.utils.progress import Progress, silent
+from localemp.utils.progress import OnProgress, silent
 
 if TYPE_CHECKING:
     from localemp.engines.tokens import PromptTokenizer
@@ -39,17 +38,15 @@ class Pipeline:
 
     Args:
         config: What was asked for.
-        progress: Hears of bytes: weights being fetched or checked.
-        on_rows: Hears of rows: training dialogues being embedded.
+        on_progress: Called with bytes of weights that are fetched or checked, and with training dialogues embedded.
     """
 
     def __init__(
         self,
         config: RunConfig,
-        progress: Progress = silent,
-        on_rows: Callable[[int, int], None] | None = None,
+        on_progress: OnProgress = silent,
     ) -> None:
-        self.config, self.progress, self.on_rows = config, progress, on_rows
+        self.config, self.on_progress = config, on_progress
         self._made = Made()
 
     def vary(
@@ -65,14 +62,14 @@ class Pipeline:
         unused = [option for part, options in OPTIONS_OF.items() if part not in names for option in options]
         changes: dict[str, Any] = dict.fromkeys(unused) | {"given": given}
         changes |= {"variant": variant or config.variant, "shots": config.shots if shots is None else shots}
-        other = Pipeline(replace(config, strategy=strategy, **changes), self.progress, self.on_rows)
+        other = Pipeline(replace(config, strategy=strategy, **changes), self.on_progress)
         other._made = self._made
         return other
 
     @cached_property
     def parts(self) -> Parts:
         """What the strategy looks things up in."""
-        return Parts(self.config, self.progress, self.on_rows, self._made)
+        return Parts(self.config, self.on_progress, self._made)
 
     @cached_property
     def profile(self) -> Profile:
@@ -93,7 +90,7 @@ class Pipeline:
     @cached_property
     def weights(self) -> Weights:
         """The chat model's weights, found or fetched, and checked."""
-        return self._made.get(("weights",), lambda: resolve(self.profile, self.progress))
+        return self._made.get(("weights",), lambda: resolve(self.profile, self.on_progress))
 
     @cached_property
     def tokenizer(self) -> "PromptTokenizer":
