@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
+    AliasChoices,
     BaseModel,
     ConfigDict,
     Field,
@@ -131,7 +132,7 @@ class Profile(_Table):
         request: Further fields of a request to a server, such as `reasoning_effort = "none"`.
         sampling: Defaults for replies.
         licence: Of the weights.
-        first_steps: What a user must do before the weights can be had.
+        setup: Steps to take before the model can be used, such as accepting a licence.
         price: None means unpriced.
         shut_down: The day on which its provider switches, or switched, it off.
         query: What a commonsense model's encoder reads, with `{event}`; `{relation}` is here or in `decoder_prompt`.
@@ -156,7 +157,7 @@ class Profile(_Table):
     request: _Sent = Field(default_factory=dict)
     sampling: SamplingDefaults = SamplingDefaults()
     licence: str | None = None
-    first_steps: tuple[str, ...] = ()
+    setup: Annotated[tuple[str, ...], Field(validation_alias=AliasChoices("setup", "first_steps"))] = ()
     price: Price | None = None
     shut_down: date | None = None
     query: str | None = None
