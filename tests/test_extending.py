@@ -1,4 +1,4 @@
-"""One of each from outside the package: what is registered works everywhere, and no module of localemp changes for it."""
+"""One of each from outside the package: what is registered works everywhere; no module of localemp changes for it."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
