@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from localemp.commonsense.selection import Keep
-from localemp.data.sources import Instances
+from localemp.data.readers import Instances
 from localemp.prompting.render import Layout
 
 EncoderDtype = Literal["auto", "bfloat16", "float32"]
