@@ -38,7 +38,8 @@ from localemp.pipeline.pipeline import Pipeline
 from localemp.studies.judging.judge import Answers, Judge, Question, questions
 from localemp.studies.judging.prompts import JudgePrompts
 from localemp.studies.questionnaire import load_asked
-from localemp.studies.study import Item, Key, Reply, Study
+from localemp.studies.schema import Item, Key, Reply
+from localemp.studies.study import Study
 from localemp.utils.machine import machine
 
 

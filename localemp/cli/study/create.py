@@ -9,7 +9,7 @@ from localemp.cli.words import count
 from localemp.utils.text import for_terminal, one_line
 
 if TYPE_CHECKING:
-    from localemp.studies.study import Kind
+    from localemp.studies.schema import Kind
 
 _PATH = click.Path(path_type=Path)
 
