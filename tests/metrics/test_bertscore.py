@@ -19,6 +19,7 @@ from localemp.metrics.bertscore import BERT_SCORE_VERSION, DEFAULT_LAYERS, BertS
 from localemp.metrics.replies import Replies, Reply
 from localemp.models.profiles import load_profile
 from localemp.models.weights import find, resolve
+from localemp.utils.progress import Progress
 
 # `python tests/tiny_roberta.py` with bert-score 0.3.13 (which calls itself 0.3.12), transformers 4.57.6, torch 2.13.0.
 TRANSFORMERS_4 = (
@@ -101,24 +102,29 @@ def test_a_text_that_is_all_special_tokens_scores_0(folder: Path):
 
 def test_three_metrics_share_one_computation(folder: Path):
     heard = []
-    bertscore = BertScore(str(folder), LAYER, device="cpu", progress=lambda done, total: heard.append((done, total)))
+    bertscore = BertScore(
+        str(folder), LAYER, device="cpu", on_progress=lambda p: heard.append((p.task, p.done, p.total))
+    )
     scores = [metric.score(replies(*PAIRS)) for metric in bertscore.metrics()]
     assert [score.name for score in scores] == ["P_BERT", "R_BERT", "F_BERT"]
     means = np.array(TRANSFORMERS_4).mean(axis=0)
     assert [score.value for score in scores] == pytest.approx(means.tolist(), abs=1e-5)
     # One text is there twice.
-    assert heard[0] == (0, 23)
-    assert heard[-1] == (23, 23)
-    assert heard.count((23, 23)) == 1
+    read = [(done, total) for task, done, total in heard if task == "Reading for BERTScore"]
+    assert read[0] == (0, 23)
+    assert read[-1] == (23, 23)
+    assert read.count((23, 23)) == 1
 
 
 def test_the_references_of_a_second_system_are_not_computed_again(folder: Path):
     heard = []
-    bertscore = BertScore(str(folder), LAYER, device="cpu", progress=lambda done, total: heard.append((done, total)))
+    bertscore = BertScore(
+        str(folder), LAYER, device="cpu", on_progress=lambda p: heard.append((p.task, p.done, p.total))
+    )
     first, second = replies(*PAIRS), replies(*(("I am here", reference) for _, reference in PAIRS))
     bertscore.values([first])
     bertscore.values([second])
-    assert heard[-1] == (1, 1)
+    assert heard[-1] == ("Reading for BERTScore", 1, 1)
     together = BertScore(str(folder), LAYER, device="cpu").values([first, second])
     assert together == pytest.approx(np.concatenate([bertscore.values([each]) for each in (first, second)]), abs=1e-6)
 
@@ -126,12 +132,14 @@ def test_the_references_of_a_second_system_are_not_computed_again(folder: Path):
 def test_what_was_computed_before_an_interrupt_is_kept(folder: Path):
     done = []
 
-    def stop(count: int, total: int) -> None:
-        done.append(count)
-        if count == total - 1:
+    def stop(progress: Progress) -> None:
+        if progress.task != "Reading for BERTScore":
+            return
+        done.append(progress.done)
+        if progress.done == progress.total - 1:
             raise KeyboardInterrupt
 
-    bertscore = BertScore(str(folder), LAYER, device="cpu", batch_tokens=1, progress=stop)
+    bertscore = BertScore(str(folder), LAYER, device="cpu", batch_tokens=1, on_progress=stop)
     with pytest.raises(KeyboardInterrupt):
         bertscore.values([replies(*PAIRS)])
     done.clear()
