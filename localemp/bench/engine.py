@@ -29,12 +29,12 @@ from localemp.dialogue import Dialogue, Message
 from localemp.errors import LocalempError, OptionError
 from localemp.pipeline.pipeline import Pipeline
 from localemp.utils.machine import gpu
+from localemp.utils.progress import OnProgress, Progress, silent
 
 if TYPE_CHECKING:
     from localemp.bench.roofline.hardware import Hardware
 
 Prompts = Sequence[Sequence[Message]]
-Say = Callable[[str], None]
 
 BATCH_SIZES = (1, 4, 16, 64)
 # Prompts that a repeat is made of at least: of one short prompt alone nothing can be told.
@@ -70,7 +70,7 @@ async def measure_engine(
     tokens: int = 64,
     hardware: "Callable[[], Hardware] | None" = None,
     peer: bool = True,
-    say: Say = lambda _: None,
+    on_progress: OnProgress = silent,
 ) -> None:
     """Measure a model's engine on these dialogues; every point goes into the recording as soon as it is there.
 
@@ -83,7 +83,7 @@ async def measure_engine(
         tokens: T, the exact length of texts in "batch size" and "self-check", and with dummy weights everywhere.
         hardware: Measures what this device does at most; without it there are no shares of that.
         peer: Whether vLLM's own benchmark runs too.
-        say: Hears what is being measured.
+        on_progress: Called with what is being measured.
 
     Raises:
         OptionError: The model does not fit, or a batch size has too few dialogues.
@@ -93,10 +93,10 @@ async def measure_engine(
     workload = await look_up(pipeline, dialogues)
     engine = OfflineEngine([workload], tokens=tokens)
     check_fits([workload], engine)
-    bench = _Bench(workload, engine, recording, repeats, tokens, say)
+    bench = _Bench(workload, engine, recording, repeats, tokens, on_progress)
     most = None
     if hardware is not None:
-        say("measuring what this device does at most")
+        on_progress(Progress("measuring what this device does at most"))
         try:
             most = await asyncio.to_thread(hardware)
             recording.result.settings["hardware"] = most.settings
@@ -104,7 +104,7 @@ async def measure_engine(
         except LocalempError as error:
             recording.result.notes.append(error.message)
     roofline = Roofline.of(pipeline.weights.folder, engine.engine.engine_args, most)
-    say(f"starting vLLM ({pipeline.profile.name})")
+    on_progress(Progress(f"starting vLLM ({pipeline.profile.name})"))
     async with engine:
         recording.result.settings["engine"] = engine.describe()
         recording.result.notes += unlike_threads(most, engine.threads)
@@ -125,7 +125,7 @@ class _Bench:
     recording: Recording
     repeats: int
     tokens: int
-    say: Say
+    on_progress: OnProgress
 
     @property
     def labels(self) -> dict[str, Label]:
@@ -135,12 +135,12 @@ class _Bench:
         """All dialogues, as `generate` answers them; gives back every prompt that was sent."""
         dummy = is_dummy(self.workload.pipeline)
         exactly = self.tokens if dummy else None
-        self.say("throughput, warm-up")
+        self.on_progress(Progress("throughput, warm-up"))
         batch = await self.engine.answer(self.workload, tokens=exactly)
         prompts, figures = batch.prompts, []
         with Watch() as watch:
             for repeat in range(self.repeats):
-                self.say(f"throughput, repeat {repeat + 1} of {self.repeats}")
+                self.on_progress(Progress(f"throughput, repeat {repeat + 1} of {self.repeats}"))
                 figures.append((await self.engine.answer(self.workload, tokens=exactly)).figures)
         note = f"every text has exactly {self.tokens} tokens: dummy weights end none" if dummy else ""
         point = gather("throughput", self.labels, figures, note)
@@ -169,7 +169,7 @@ class _Bench:
         figures, prefills, decodes, rushed = [], [], [], False
         await self.engine.replay(rounds[0], min(8, self.tokens), at_once=size)  # warm-up
         for repeat in range(self.repeats):
-            self.say(f"batches of {size}, repeat {repeat + 1} of {self.repeats}")
+            self.on_progress(Progress(f"batches of {size}, repeat {repeat + 1} of {self.repeats}"))
             first = [await self.engine.replay(each, 1, at_once=size) for each in rounds]
             whole = [await self.engine.replay(each, self.tokens, at_once=size) for each in rounds]
             prefill = roofline.prefill(first)
@@ -199,7 +199,7 @@ class _Bench:
 
     async def own_side(self) -> tuple[list[str], int, list[dict[str, float]]]:
         """The prompts that vLLM's benchmark takes, their tokens, and what localemp makes of the very same."""
-        self.say("self-check, localemp's side")
+        self.on_progress(Progress("self-check, localemp's side"))
         workload, tokenizer = self.workload, self.workload.pipeline.tokenizer
         batch = await self.engine.answer(workload, tokens=self.tokens)
         short = [
@@ -221,7 +221,7 @@ class _Bench:
             reason = f"vLLM's benchmark takes prompts of up to {LONGEST_PROMPT:,} tokens, all of these are longer"
             self.recording.add(Point(part="self-check", labels=self.labels, note=reason))
             return
-        self.say("self-check, vLLM's own benchmark")
+        self.on_progress(Progress("self-check, vLLM's own benchmark"))
         # Its start may take longer than ours: what ours compiled is kept, but it also measures twice.
         limit = 300 + 5 * self.engine.start_seconds + 10 * sum(each["seconds"] for each in ours)
         engine, folder = self.engine.engine, self.workload.pipeline.weights.folder

@@ -86,12 +86,10 @@ def compare(
         notes.append("A and B are the same run")
     with Display() as display:
         metrics = _metrics(names, bertscore, bertscore_model, verbose, display)
-        named = [metric.name for metric in metrics]
         found = compare_replies(
             both.a, both.b, metrics, samples, seed,
-            heard=lambda name: display.rows("Comparing", named.index(name), len(named)),
+            on_progress=display.on_progress,
         )  # fmt: skip
-        display.rows("Comparing", len(named), len(named))
     differing = _differing(a, b)
     measure, shown = _contrasts(both, found, show)
     if as_json:
@@ -139,8 +137,7 @@ def _metrics(
     scorer = BertScore(
         model,
         fetch=bool(bertscore),
-        progress=lambda done, total: display.rows("Reading for BERTScore", done, total),
-        fetching=display.bytes,
+        on_progress=display.on_progress,
     )
     everything = [name for name in ORDER if name in METRICS or (name in BERTSCORE and bertscore is not False)]
     metrics = [metric(name, scorer) for name in dict.fromkeys(names or everything)]

@@ -55,7 +55,7 @@ def generate(
     _check_cluster_options(address, actors)
     with Display() as display:
         dialogues = load_dialogues(config.data, split, config.instances)
-        pipeline = Pipeline(config, display.bytes, display.embedding)
+        pipeline = Pipeline(config, display.on_progress)
         display.note_shut_down(pipeline.profile)
         if address is not None and not pipeline.runs_here and config.script is None:
             raise OptionError("--ray is for models that run on the cluster, and a server answers here", "leave one out")
@@ -124,20 +124,20 @@ async def _answer(
     from localemp.pipeline.generate import answer_all, draft_all, plan
 
     strategy = pipeline.strategy
-    drafts = await draft_all(strategy, pending, lambda done: display.rows("Looking up", done, len(pending)))
+    drafts = await draft_all(strategy, pending, display.on_progress)
     notes = list(strategy.notes().values())
     for note in notes:
         display.say(f"note: {note}")
     context = None
     if pipeline.runs_here:
         planner = pipeline.planner()
-        context = await plan(strategy, drafts, planner, lambda done: display.rows("Measuring", done, len(pending)))
+        context = await plan(strategy, drafts, planner, display.on_progress)
     engine = pipeline.engine(context, run.folder / "engine.log")
     with display.clock(f"Starting {engine.name} ({pipeline.profile.name})"):
         await engine.start()
     try:
         run.add_session(_session(chosen, {**engine.describe(), **({"notes": notes} if notes else {})}))
-        return await answer_all(strategy, drafts, engine, run, display.tally)
+        return await answer_all(strategy, drafts, engine, run, display.on_progress)
     finally:
         await engine.close()
 
@@ -174,7 +174,7 @@ def _answer_on_cluster(
                     left.remove(record["id"])
                     run.append(record)
                     tally.add(record)
-            display.tally(tally)
+            display.on_progress(tally.progress())
             if share.stopped is not None:
                 raise share.stopped
         tally.ended = time.perf_counter()

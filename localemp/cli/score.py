@@ -121,23 +121,21 @@ def _systems(
 
 def _score(systems: "Sequence[Replies]", model: str | None, display: "Display") -> "list[Scored]":
     from localemp.metrics.scoring import score_all
+    from localemp.utils.progress import Progress
 
     bertscore = _bertscore(model, display) if model else None
     scored = []
     for number, system in enumerate(systems):
-        display.rows("Scoring", number, len(systems))
+        display.on_progress(Progress("Scoring", number, len(systems), "systems"))
         scored.append(score_all(system, bertscore))
-    display.rows("Scoring", len(systems), len(systems))
+    display.on_progress(Progress("Scoring", len(systems), len(systems), "systems"))
     return scored
 
 
 def _bertscore(model: str, display: "Display") -> "BertScore":
     from localemp.metrics.bertscore import BertScore
 
-    def heard(done: int, total: int) -> None:
-        display.rows("Reading for BERTScore", done, total)
-
-    return BertScore(model, progress=heard, fetching=display.bytes)
+    return BertScore(model, on_progress=display.on_progress)
 
 
 def _keep(path: Path, scored: "Scored", *, required: bool) -> str:

@@ -280,7 +280,7 @@ def _score(kept: _KeptScore) -> Score:
 
 def _versions() -> dict[str, str]:
     found = {}
-    for name in ("localemp", "nltk", "sacrebleu", "bert-score", "torch", "transformers", "numpy"):
+    for name in ("localemp", "sacrebleu", "torch", "transformers", "numpy"):
         try:
             found[name] = version(name)
         except PackageNotFoundError:

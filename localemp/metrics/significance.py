@@ -7,7 +7,7 @@ itself, had other dialogues of the same kind been drawn, as many: by paired boot
 not mind an item that is drawn twice, by jackknife where it does, as Distinct-n does. docs/comparing.md has the reasons.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from statistics import NormalDist
 from typing import Any
@@ -20,6 +20,7 @@ from localemp.metrics.base import Metric, Rows, Signature, Statistics
 from localemp.metrics.pairing import ONE_DIALOGUE, Pair, pair
 from localemp.metrics.replies import Replies, Reply
 from localemp.metrics.ttest import TTest, paired_t
+from localemp.utils.progress import OnProgress, Progress, silent
 
 SAMPLES, SEED, CONFIDENCE = 1000, 0, 0.95
 FEWEST_SAMPLES = 100
@@ -111,7 +112,7 @@ def compare(
     metrics: Iterable[Metric],
     samples: int = SAMPLES,
     seed: int = SEED,
-    heard: Callable[[str], None] | None = None,
+    on_progress: OnProgress = silent,
 ) -> list[Comparison]:
     """Compare two systems by each metric, on the items that both answered.
 
@@ -121,7 +122,7 @@ def compare(
         metrics: Which.
         samples: Random swaps, and resamples, of each metric.
         seed: Of both; every metric gets the same draws, so that its figures do not depend on which others are asked.
-        heard: Told the name of each metric before it is computed.
+        on_progress: Called with the number of metrics computed so far.
 
     Raises:
         OptionError: No item in common, or too few samples.
@@ -130,10 +131,11 @@ def compare(
         raise OptionError(f"{samples} samples are too few for an interval", f"take at least {FEWEST_SAMPLES}")
     both = pair(a, b)
     found = []
-    for metric in metrics:
-        if heard is not None:
-            heard(metric.name)
+    metrics = list(metrics)
+    for number, metric in enumerate(metrics):
+        on_progress(Progress("Comparing", number, len(metrics), "metrics"))
         found.append(_compared(metric, both.a, both.b, samples, seed))
+    on_progress(Progress("Comparing", len(metrics), len(metrics), "metrics"))
     # The second columns are a family of their own: asking for them changes nothing in the paper's.
     families = [holm([one.p if one.hidden == hidden else None for one in found]) for hidden in (False, True)]
     return [replace(one, p_holm=families[one.hidden][place]) for place, one in enumerate(found)]

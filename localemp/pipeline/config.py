@@ -6,27 +6,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from localemp.commonsense.selection import Keep
-from localemp.data.sources import Instances
+from localemp.data.readers import Instances
 from localemp.prompting.render import Layout
 
 EncoderDtype = Literal["auto", "bfloat16", "float32"]
-
-# Engine arguments that change how much fits and how fast it goes, but no reply.
-CAPACITY_ARGS = frozenset(
-    [
-        "enforce_eager",
-        "gpu_memory_utilization",
-        "kv_cache_memory_bytes",
-        "max_model_len",
-        "max_num_batched_tokens",
-        "max_num_seqs",
-        "tensor_parallel_size",
-        "pipeline_parallel_size",
-        "data_parallel_size",
-        "distributed_executor_backend",
-        "enable_prefix_caching",
-    ]
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

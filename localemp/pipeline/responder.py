@@ -1,6 +1,6 @@
 """Replies one at a time, from Python or for a person at the terminal: the same strategies, no run folder."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -10,7 +10,7 @@ from localemp.errors import OptionError
 from localemp.pipeline.config import RunConfig
 from localemp.pipeline.pipeline import Pipeline
 from localemp.strategies.base import Response, Strategy
-from localemp.utils.progress import Progress, silent
+from localemp.utils.progress import OnProgress, silent
 
 # Long enough for five exemplars and a long talk; a whole context of 128k tokens would not fit most machines.
 TALK_CONTEXT = 4096
@@ -21,8 +21,7 @@ class Responder:
 
     Args:
         config: What to answer with, or leave it out and give a config's fields by name.
-        progress: Hears of bytes: weights being fetched or checked.
-        on_rows: Hears of rows: training dialogues being embedded.
+        on_progress: Called with bytes of weights that are fetched or checked, and with training dialogues embedded.
         **fields: `model="llama", strategy="two-stage"`, see `RunConfig`.
     """
 
@@ -30,11 +29,10 @@ class Responder:
         self,
         config: RunConfig | None = None,
         *,
-        progress: Progress = silent,
-        on_rows: Callable[[int, int], None] | None = None,
+        on_progress: OnProgress = silent,
         **fields: Any,
     ) -> None:
-        self.pipeline = Pipeline(config or RunConfig(**fields), progress, on_rows)
+        self.pipeline = Pipeline(config or RunConfig(**fields), on_progress)
         self._engine: Engine | None = None
 
     def prepare(self) -> Strategy:

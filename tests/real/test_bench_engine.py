@@ -23,7 +23,7 @@ async def test_engine_and_strategies(tmp_path: Path):
     with Recording(tmp_path / "engine.json", "engine", "engine", {}) as recording:
         await measure_engine(
             pipeline, dialogues, recording, batch_sizes=[1, 4], repeats=2, tokens=12, hardware=lambda: roofs,
-            peer=False, say=said.append,
+            peer=False, on_progress=said.append,
         )  # fmt: skip
     engine = read_result(tmp_path / "engine.json")
     assert list(engine.parts) == ["hardware", "throughput", "batch size", "roofline"]
@@ -41,11 +41,13 @@ async def test_engine_and_strategies(tmp_path: Path):
             assert tokens == pytest.approx(12 * replies), "every text has exactly 12 tokens"
         assert point.figures["mfu"] > (0,)
     assert engine.parts["batch size"][0].median("prefix_hits") == 0, "every round begins with an empty cache"
-    assert said[-1] == "batches of 4, repeat 2 of 2"
+    assert said[-1].task == "batches of 4, repeat 2 of 2"
 
     pipelines = [(name, pipeline.vary(name)) for name in ("zero-shot", "similar+two-stage", "knowledge")]
     with Recording(tmp_path / "strategies.json", "strategies", "strategies", {}) as recording:
-        await measure_strategies(pipelines, dialogues, recording, repeats=1, price=Price(per_hour=3.6), say=said.append)
+        await measure_strategies(
+            pipelines, dialogues, recording, repeats=1, price=Price(per_hour=3.6), on_progress=said.append
+        )
     strategies = read_result(tmp_path / "strategies.json")
     times = {str(point.labels["strategy"]): point.figures for point in strategies.parts["time"]}
     costs = {str(point.labels["strategy"]): point.figures for point in strategies.parts["strategies"]}

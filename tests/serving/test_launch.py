@@ -67,7 +67,7 @@ STARTING = [
 def test_a_server_tells_what_it_is_doing_until_it_is_ready(make):
     heard = []
     with make(says=STARTING, pause=0.5) as server:
-        assert server.wait_until_ready(heard.append) == ["tiny"]
+        assert server.wait_until_ready(lambda progress: heard.append(progress.task)) == ["tiny"]
     assert list(dict.fromkeys(heard)) == [
         "importing vLLM",
         "starting the engine",
@@ -284,7 +284,7 @@ def test_a_models_template_settings_reach_vllm(tiny_folder, tmp_path):
 )
 def test_mistakes_show_before_any_weights_are_looked_for(config, strategies):
     fetched = []
-    pipeline = Pipeline(RunConfig(**config), progress=lambda *heard: fetched.append(heard))
+    pipeline = Pipeline(RunConfig(**config), on_progress=fetched.append)
     with pytest.raises(Exception) as caught:
         prepare(pipeline, strategies)
     assert caught.value.exit_code == 2, caught.value

@@ -24,7 +24,7 @@ import asyncio
 import math
 import resource
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import cycle, islice, pairwise
 from random import Random
@@ -37,6 +37,7 @@ from localemp.bench.result import Point, Recording
 from localemp.dialogue import Dialogue
 from localemp.engines.openai.target import shown_url
 from localemp.errors import FatalEngineError
+from localemp.utils.progress import OnProgress, Progress, silent
 from localemp.utils.text import one_line
 
 BY_RATE, AT_ONCE = "by rate", "by concurrency"
@@ -84,7 +85,7 @@ async def measure(
     dialogues: Iterator[Dialogue],
     plan: Plan,
     recording: Recording,
-    heard: Callable[[str], None] = lambda doing: None,
+    on_progress: OnProgress = silent,
 ) -> None:
     """Load the models of one server, one after the other, lightest load first; each load becomes a point.
 
@@ -93,7 +94,7 @@ async def measure(
         dialogues: Each request takes the next.
         plan: What is measured.
         recording: Gets the points, also that of a load which is cancelled.
-        heard: Told what is going on.
+        on_progress: Called with what is going on.
 
     Raises:
         FatalEngineError: The server answers none of a few first requests.
@@ -107,7 +108,7 @@ async def measure(
             await _warm_up(client, target, dialogues, plan)
         for part, levels in ((BY_RATE, plan.rates), (AT_ONCE, plan.at_once)):
             for target in targets:
-                sweep = _Sweep(client, target, dialogues, plan, recording, heard)
+                sweep = _Sweep(client, target, dialogues, plan, recording, on_progress)
                 await sweep.run(part, levels)
 
 
@@ -128,7 +129,7 @@ class _Sweep:
     dialogues: Iterator[Dialogue]
     plan: Plan
     recording: Recording
-    heard: Callable[[str], None]
+    on_progress: OnProgress
 
     async def run(self, part: str, levels: Sequence[float]) -> None:
         """Do all, or as many as the server can bear."""
@@ -144,7 +145,9 @@ class _Sweep:
             loads: list[Load[Dialogue]] = []
             try:
                 for repeat in range(self.plan.repeats):
-                    self.heard(f"{self.target.label}, {name} {shown}, {repeat + 1} of {self.plan.repeats}")
+                    self.on_progress(
+                        Progress(f"{self.target.label}, {name} {shown}, {repeat + 1} of {self.plan.repeats}")
+                    )
                     loads.append(Load(self._ask, self.plan.time_limit))
                     await self._send(loads[-1], part, level, repeat)
                     if loads[-1].failed > loads[-1].sent / 2:

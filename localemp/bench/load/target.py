@@ -80,7 +80,7 @@ async def find_target(
         # The words of an engine's options and key are not those of `bench serve`.
         message, hint = (text.replace(KEY_VARIABLE, variable) for text in (error.message, error.hint))
         if not key:
-            message = message.replace(f"refuses the key in {variable}", f"wants a key, and {variable} is not set")
+            message = message.replace(f"rejects the key in {variable}", f"requires a key, and {variable} is not set")
         if address != url.rstrip("/"):
             hint = hint.replace(": it usually ends in /v1", "")  # which was added here
         hint = hint.replace("--base-url", "--url").replace("--max-tokens", "--reply-tokens")

@@ -5,7 +5,7 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from os import environ
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from localemp.bench.peers.report import figure, read_report
 from localemp.bench.result import Point, Recording
 from localemp.dialogue import Dialogue
 from localemp.errors import EngineError
+from localemp.utils.progress import OnProgress, Progress, silent
 from localemp.utils.redaction import redact_text
 
 PART = "self-check"
@@ -40,7 +41,7 @@ def self_check(
     dialogues: Sequence[Dialogue],
     plan: Plan,
     recording: Recording,
-    heard: Callable[[str], None] = lambda doing: None,
+    on_progress: OnProgress = silent,
 ) -> None:
     """One closed loop by our client and by vLLM's, two turns each, in the order A, B, B, A; a point for each client.
 
@@ -53,7 +54,7 @@ def self_check(
     failure = ""
     asyncio.run(_our_turn(target, texts, count, plan))
     for client in (OURS, THEIRS, THEIRS, OURS):
-        heard(f"checking against vLLM's client: {client}, {count} at once")
+        on_progress(Progress(f"checking against vLLM's client: {client}, {count} at once"))
         if client == OURS:
             turns[OURS].append(asyncio.run(_our_turn(target, texts, count, plan)))
         elif not failure:

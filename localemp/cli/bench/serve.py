@@ -12,6 +12,7 @@ import click
 from localemp.cli.bench.options import default_out, measured, number_list, out_option, repeats_option
 from localemp.cli.options import data_options
 from localemp.cli.serve import KEY_VARIABLE
+from localemp.utils.progress import Progress
 
 if TYPE_CHECKING:
     from localemp.bench.load.serve import Plan
@@ -136,7 +137,7 @@ def serve(
             with measured(recording):
                 _measure(targets, dialogues, plan, recording, tokenizer, display)
         else:
-            pipeline = Pipeline(RunConfig(model=model, seed=plan.seed, data=data), progress=display.bytes)
+            pipeline = Pipeline(RunConfig(model=model, seed=plan.seed, data=data), on_progress=display.on_progress)
             servers = _servers_here(pipeline, asked, beside_bare, engine_options)
             with measured(recording):
                 for server, names, suffix in servers:
@@ -173,7 +174,7 @@ def _servers_here(
 
 def _wait(server: "Server", what: str, display: "Display") -> None:
     with display.clock(what) as tell:
-        server.wait_until_ready(lambda doing: tell(f"{what}: {doing}"))
+        server.wait_until_ready(lambda progress: tell(Progress(f"{what}: {progress.task}")))
 
 
 async def _targets(
@@ -259,7 +260,7 @@ def _tokenizer_for_check(display: "Display") -> Path:
     from localemp.models.weights import resolve
 
     require_vllm()
-    return resolve(load_profile("smollm2"), display.bytes).folder
+    return resolve(load_profile("smollm2"), display.on_progress).folder
 
 
 def _require_aiohttp() -> None:

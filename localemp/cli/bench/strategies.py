@@ -115,9 +115,9 @@ def strategies(
         path = out or default_out("strategies")
         recording = Recording(path, "strategies", base.profile.name, settings, dummy=load_format == "dummy")
         recording.result.notes += dummy_notes(base.config)
-        with measured(recording), display.clock("looking up") as say:
+        with measured(recording), display.clock("looking up") as on_progress:
             asyncio.run(
                 measure_strategies(
-                    pipelines, asked, recording, repeats=repeats, tokens=tokens, price=price, say=say
+                    pipelines, asked, recording, repeats=repeats, tokens=tokens, price=price, on_progress=on_progress
                 )
             )  # fmt: skip

@@ -5,7 +5,7 @@ import re
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Self
@@ -14,6 +14,7 @@ import httpx
 
 from localemp.engines.vllm_process import first_error, known_cause, new_log, stop_on_exit
 from localemp.errors import FatalEngineError, LocalempError, OptionError
+from localemp.utils.progress import OnProgress, Progress, silent
 
 _POLL = 0.2  # seconds between two looks at a server that starts
 _PATIENCE = 30  # seconds that a server has to end, once nothing is to be answered any more
@@ -74,11 +75,11 @@ class Server:
             )
         self._watch = stop_on_exit([-self._process.pid])
 
-    def wait_until_ready(self, heard: Callable[[str], None] = lambda doing: None) -> list[str]:
+    def wait_until_ready(self, on_progress: OnProgress = silent) -> list[str]:
         """Wait until the server answers.
 
         Args:
-            heard: Told again and again what the server is doing.
+            on_progress: Called again and again with what the server is doing.
 
         Returns:
             The names of its models.
@@ -92,7 +93,7 @@ class Server:
             while not _healthy(client):
                 if self._running().poll() is not None:
                     raise self._reason("could not start")
-                heard(self._now_doing())
+                on_progress(Progress(self._now_doing()))
                 time.sleep(_POLL)
             try:
                 listing = client.get("/v1/models", headers=self._headers, timeout=60).raise_for_status().json()
