@@ -604,7 +604,7 @@ async def test_start_asks_for_the_models_and_learns_the_context_length() -> None
         (Answer(body={"data": [{"name": "a"}, 7]}), "does not list the model 'tiny'"),
         (Answer(body={"data": "many"}), "not a list of models: {'data': 'many'}"),
         (Answer(body="<html>Hi</html>", headers={"Content-Type": "text/html"}), "a web page: <html>Hi</html>"),
-        (Answer(body="{"), "not JSON"),
+        (Answer(body="{"), "not valid JSON"),
         (Answer(body=""), "it is empty"),
         (Answer(204, ""), "it is empty"),
         (Answer(body="null"), "not a list of models: None"),

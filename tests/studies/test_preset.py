@@ -203,7 +203,7 @@ def test_designs_of_ones_own_are_data(tmp_path):
     path.write_text(re.sub(r"\[preset.*", "", path.read_text(), flags=re.DOTALL))
     with pytest.raises(UnknownNameError) as caught:
         load_asked(path).design("paper")
-    assert "there is none yet" in caught.value.hint
+    assert "none exists yet" in caught.value.hint
 
 
 @pytest.mark.parametrize(
