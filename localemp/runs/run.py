@@ -190,10 +190,8 @@ def count_lines(folder: Path) -> tuple[int, int]:
     Raises:
         RunError: As `read_records`.
     """
-    failed: dict[str, bool] = {}
-    for _, record in journal.read_lines(folder / RESPONSES):
-        failed[record["id"]] = "error" in record
-    return len(failed) - sum(failed.values()), sum(failed.values())
+    answered = list(journal.outcomes(folder / RESPONSES).values())
+    return answered.count(True), answered.count(False)
 
 
 def list_runs(parent: Path) -> Iterator[Path]:
