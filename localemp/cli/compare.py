@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from localemp.cli.registered import RegisteredOptions
-from localemp.cli.words import count
+from localemp.utils.words import count
 
 if TYPE_CHECKING:
     from localemp.cli.display import Display
