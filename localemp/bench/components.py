@@ -15,8 +15,9 @@ from localemp.bench.result import Point
 from localemp.dialogue import Dialogue
 from localemp.errors import OptionError
 from localemp.metrics.bleu import forget_counts
+from localemp.metrics.registry import metrics
 from localemp.metrics.replies import Replies, Reply
-from localemp.metrics.scoring import METRICS, score_all
+from localemp.metrics.scoring import score_all
 from localemp.metrics.tokens import forget_words
 from localemp.models.atomic import RELATIONS
 from localemp.utils.machine import gib
@@ -128,12 +129,11 @@ def scoring(replies: Replies, repeats: int) -> Iterator[Point]:
         return replies
 
     yield _scored("all but BERTScore", replies, timed(score_all, repeats, forgotten))
-    for name, make in METRICS.items():
-        metric = make()
+    for metric in metrics(with_models=False):
         if reason := metric.score(replies).reason:
-            yield Point(part="metrics", labels={"metric": name, "replies": len(replies)}, note=reason)
+            yield Point(part="metrics", labels={"metric": metric.name, "replies": len(replies)}, note=reason)
         else:
-            yield _scored(name, replies, timed(metric.score, repeats, forgotten))
+            yield _scored(metric.name, replies, timed(metric.score, repeats, forgotten))
 
 
 def bertscoring(make: "Callable[[], BertScore]", replies: Replies, repeats: int) -> Point:

@@ -54,7 +54,7 @@ def check_fits(workloads: Sequence[Workload], engine: OfflineEngine) -> None:
     Raises:
         OptionError: It does not; says how much is missing, and what would fit.
     """
-    options = engine.engine.options
+    options = engine.engine.engine_args
     shape = read_shape(workloads[0].pipeline.weights.folder, options)
     if shape is not None and (free := free_memory(options)) is not None:
         require_memory(shape, engine.engine.max_model_len, free)
@@ -103,7 +103,7 @@ async def measure_engine(
             recording.add(hardware_point(most))
         except LocalempError as error:
             recording.result.notes.append(error.message)
-    roofline = Roofline.of(pipeline.weights.folder, engine.engine.options, most)
+    roofline = Roofline.of(pipeline.weights.folder, engine.engine.engine_args, most)
     on_progress(Progress(f"starting vLLM ({pipeline.profile.name})"))
     async with engine:
         recording.result.settings["engine"] = engine.describe()
@@ -228,7 +228,7 @@ class _Bench:
         drawn = self.workload.pipeline.strategy.sampling
         point = gather("self-check", {**self.labels, "prompts": len(prompts), "tokens": self.tokens}, ours)
         try:
-            theirs = await run_throughput(folder, prompts, self.tokens, engine.options, drawn, limit)
+            theirs = await run_throughput(folder, prompts, self.tokens, engine.engine_args, drawn, limit)
         except LocalempError as error:
             point = point.model_copy(
                 update={"note": f"{error.message} ({error.hint})" if error.hint else error.message}

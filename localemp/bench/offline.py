@@ -185,7 +185,9 @@ class OfflineEngine:
         longer = 2 * max(0, tokens - self._sampling.max_tokens)  # stage 2 reads the text of stage 1
         context = min(max(workload.context for workload in workloads) + longer, first.context_length)
         arguments = {**config.engine_args, **(options or {})}
-        self.engine = VLLMEngine(first.tokenizer, context, arguments, config.seed, config.concurrency, log)
+        self.engine = VLLMEngine(
+            first.tokenizer, context, arguments, seed=config.seed, concurrency=config.concurrency, log=log
+        )
         self.start_seconds = 0.0
 
     async def __aenter__(self) -> "OfflineEngine":
@@ -207,7 +209,7 @@ class OfflineEngine:
         """All that decides the speed of the started engine: arguments as given, what it made of them, threads."""
         return {
             **self.engine.describe(),
-            "configured": self.engine.configured(),
+            "configured": self.engine.effective_settings(),
             "concurrency": self.engine.concurrency,
             "threads": self.threads,
         }
@@ -232,7 +234,7 @@ class OfflineEngine:
             EngineError: A dialogue could not be answered: figures over the others would mean nothing.
         """
         if not warm:
-            await self.engine.forget_prefixes()
+            await self.engine.reset_prefix_cache()
         strategy, drafts = workload.pipeline.strategy, workload.drafts
         with tempfile.TemporaryDirectory() as folder, self._set(concurrency, tokens):
             with Run.open(Path(folder), {}) as run:
@@ -262,7 +264,7 @@ class OfflineEngine:
         Raises:
             EngineError: A prompt could not be answered.
         """
-        await self.engine.forget_prefixes()
+        await self.engine.reset_prefix_cache()
         completions: dict[int, Completion] = {}
 
         async def send(item: tuple[int, Sequence[Message]]) -> None:

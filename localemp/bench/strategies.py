@@ -94,7 +94,7 @@ async def measure_strategies(
     on_progress(Progress(f"starting vLLM ({first.profile.name})"))
     async with engine:
         recording.result.settings["engine"] = engine.describe()
-        bench = _Bench(engine, recording, tokens, price or Price(), devices_used(engine.engine.options))
+        bench = _Bench(engine, recording, tokens, price or Price(), devices_used(engine.engine.engine_args))
         for name, each in workloads.items():
             await bench.strategy(name, each, on_progress)
 

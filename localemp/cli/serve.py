@@ -158,7 +158,7 @@ def _serve_hosted(
 
     profile = pipeline.profile
     model = profile.model or profile.name
-    found = [openai.Target.find(model, url, None) for url in upstreams or (profile.base_url,)]
+    found = [openai.Target.resolve(model, url, None) for url in upstreams or (profile.base_url,)]
     ours = found[0].key
     callers = not ours and any(target.is_openai for target in found)
     if callers and settings.api_keys:

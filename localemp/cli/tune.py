@@ -17,7 +17,7 @@ from localemp.cli.bench.options import (
     settings_of,
 )
 from localemp.cli.options import data_options, local_model_options, strategy_options
-from localemp.cli.words import count
+from localemp.utils.words import count
 
 if TYPE_CHECKING:
     from localemp.bench.result import Recording, Result
@@ -106,7 +106,7 @@ async def _search(
 
 
 def _default_out(settings: dict[str, Any]) -> Path:
-    from localemp.cli.generate import default_folder
+    from localemp.runs.run import default_folder
 
     return Path("bench") / f"tune-{default_folder(settings).name}.json"
 

@@ -1,4 +1,4 @@
-"""The engines by name. A model's profile chooses one: `engine = "vllm"`.
+"""Engines by name. A model's profile chooses one: `engine = "vllm"`.
 
 A new engine is one file with a subclass of `Engine`, and one call of `register_engine`.
 """
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from localemp.models.profiles import Profile
     from localemp.models.weights import Weights
 
-# Engine arguments of vLLM that change how much fits and how fast it goes, but no reply.
+# vLLM engine arguments that affect memory and speed, but not the replies.
 CAPACITY_ARGS = frozenset(
     [
         "enforce_eager",
@@ -36,19 +36,19 @@ CAPACITY_ARGS = frozenset(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineContext:
-    """What an engine is made from.
+    """Everything that an engine can be built from.
 
     Attributes:
-        profile: The model.
-        base_url: The server that a person names; None leaves it to the profile.
-        engine_args: Arguments that a person passes on to the engine.
-        concurrency: Dialogues in flight at once; None leaves it to the engine.
-        seed: Of sampling.
-        script: A file of answers, for the scripted engine.
-        log: Where the engine's own messages go; None leaves it to the engine.
-        weights: Finds or fetches the model's weights, and checks them.
-        tokenizer: Loads the model's tokenizer; it needs the weights.
-        context_length: Tokens of prompt and reply together that the engine has to hold.
+        profile: The model's profile.
+        base_url: The user's choice of server; None for the profile's.
+        engine_args: The user's arguments to the engine.
+        concurrency: Dialogues in flight at once; None for the engine's default.
+        seed: Seed of sampling.
+        script: File of answers for the scripted engine.
+        log: File for the engine's output; None for the engine's default.
+        weights: Finds or fetches the model's weights, and verifies them.
+        tokenizer: Loads the model's tokenizer; needs the weights.
+        context_length: Context to hold, prompt and reply together, in tokens.
     """
 
     profile: "Profile"
@@ -68,8 +68,8 @@ class EngineEntry:
     """A named engine.
 
     Attributes:
-        make: Builds the engine, not started yet.
-        settings: What the manifest records of it besides its name: everything that can change a reply.
+        make: Builds the engine without starting it.
+        settings: Returns what the manifest records besides the name: everything that can change a reply.
     """
 
     make: Callable[[EngineContext], Engine]
@@ -84,21 +84,21 @@ def register_engine(
     make: Callable[[EngineContext], Engine],
     settings: Callable[[EngineContext], Mapping[str, Any]] = lambda _: {},
 ) -> None:
-    """Add an engine; profiles choose it with `engine = "NAME"`.
+    """Register an engine; profiles choose it with `engine = "NAME"`.
 
-    A profile that names weights (`hub`, `package` or `path`) gets its prompts measured with the model's tokenizer; one
-    that names none is taken to answer somewhere else.
+    If a profile names weights (`hub`, `package` or `path`), prompts are measured with the model's tokenizer; if not,
+    the model is assumed to run on a server.
 
     Args:
-        name: What profiles call it.
-        make: Builds the engine from its context, not started yet.
-        settings: What the manifest records besides the name: everything that can change a reply.
+        name: The name that profiles use.
+        make: Builds the engine without starting it.
+        settings: Returns what the manifest records besides the name: everything that can change a reply.
 
     Raises:
-        OptionError: There is an engine of this name already.
+        OptionError: The name is taken.
     """
     if name in ENGINES:
-        raise OptionError(f"there is an engine {name!r} already")
+        raise OptionError(f"the engine {name!r} is already registered")
     ENGINES[name] = EngineEntry(make, settings)
 
 
@@ -106,7 +106,7 @@ def engine_entry(name: str) -> EngineEntry:
     """Return the engine of this name.
 
     Raises:
-        UnknownNameError: There is none; the known ones are listed.
+        UnknownNameError: There is no such engine; lists the known ones.
     """
     if name not in ENGINES:
         raise UnknownNameError("engine", name, ENGINES)
@@ -120,9 +120,9 @@ def _vllm(context: EngineContext) -> Engine:
         context.tokenizer(),
         context.context_length(),
         context.engine_args,
-        context.seed,
-        context.concurrency,
-        context.log,
+        seed=context.seed,
+        concurrency=context.concurrency,
+        log=context.log,
     )
 
 
@@ -142,7 +142,7 @@ def _openai(context: EngineContext) -> Engine:
 
     profile = context.profile
     if context.engine_args:
-        raise OptionError("--engine-arg is for vLLM in this process; a server has its own settings")
+        raise OptionError("--engine-arg applies only to vLLM in this process, not to a server")
     return OpenAIEngine(
         profile.model or profile.name,
         profile.base_url if context.base_url is None else context.base_url,
@@ -170,7 +170,7 @@ def _scripted(context: EngineContext) -> Engine:
     from localemp.engines.scripted import ScriptedEngine
 
     if context.script is None:
-        raise OptionError("the scripted engine needs a file of answers", "name it with --script")
+        raise OptionError("the scripted engine needs a script", "give one with --script")
     return ScriptedEngine.from_file(context.script)
 
 

@@ -20,7 +20,7 @@ from localemp.dialogue import Message
 from localemp.engines.base import Completion
 from localemp.engines.scripted import ScriptedEngine
 from localemp.engines.tokens import PromptTokenizer
-from localemp.engines.vllm_process import known_reason
+from localemp.engines.vllm_process import known_cause
 from localemp.errors import EngineError, OptionError, UnknownNameError
 from localemp.pipeline.config import RunConfig
 from localemp.pipeline.generate import answer_all
@@ -202,9 +202,9 @@ def test_mistakes_are_told_before_anything_starts(localemp, words, said):
 
 def test_a_build_without_its_gpu_is_told_apart():
     said = "RuntimeError: Failed to infer device type, please set the environment variable"
-    known = known_reason(said, lambda name: f"--{name}")
+    known = known_cause(said, lambda name: f"--{name}")
     assert known is not None
-    assert "no GPU" in known[0]
+    assert "no usable GPU" in known[0]
     assert "CPU build" in known[1]
 
 
@@ -213,8 +213,8 @@ def test_a_gpu_that_others_use_is_told_in_numbers():
         "ValueError: Free memory on device cuda:0 (61.5/79.19 GiB) on startup is less than desired GPU memory "
         "utilization (0.92, 72.85 GiB). Decrease GPU memory utilization or reduce GPU memory used by other processes."
     )
-    told, hint = known_reason(said, lambda name: f"--{name}") or ("", "")
-    assert told == "not enough GPU memory: 72.85 GiB were to be taken (0.92 of it), 61.5 of 79.19 GiB are free"
+    told, hint = known_cause(said, lambda name: f"--{name}") or ("", "")
+    assert told == "not enough GPU memory: 72.85 GiB requested (a share of 0.92), 61.5 of 79.19 GiB free"
     assert "--gpu_memory_utilization" in hint
 
 

@@ -166,7 +166,7 @@ def test_a_client_that_may_be_what_is_slow_says_so():
     ("told", "change", "said"),
     [
         ({"key": "sk-right"}, {}, "no such key: Bearer ***"),
-        ({"model": "a, b"}, {}, "it has: a, b"),
+        ({"model": "a, b"}, {}, "its models: a, b"),
         ({"refuses": "ignore_eos"}, {"fixed_length": True}, "leave out --fixed-length"),
         ({"refuses": "stream_options"}, {}, "unknown field stream_options"),
         ({"ending": "error"}, {}, "the engine died"),
@@ -225,7 +225,7 @@ def test_a_refused_key_is_named_by_its_variable(localemp, server, key):
     env = {"LOCALEMP_API_KEY": key, "OPENAI_API_KEY": ""}
     done = localemp("bench", "serve", "--url", server.url, "--model", "tiny", "--out", "r", env=env)
     assert done.returncode == 1
-    said = "refuses the key in LOCALEMP_API_KEY" if key else "wants a key, and LOCALEMP_API_KEY is not set"
+    said = "rejects the key in LOCALEMP_API_KEY" if key else "requires a key, and LOCALEMP_API_KEY is not set"
     assert said in done.stderr
     assert "export LOCALEMP_API_KEY=..." in done.stderr
     assert "OPENAI" not in done.stderr + done.stdout
@@ -252,7 +252,7 @@ def test_no_server_is_one_line_and_leaves_no_result(localemp):
     done = localemp("bench", "serve", "--url", "http://127.0.0.1:9", "--model", "tiny", "--out", "r")
     assert done.returncode == 1
     assert "error: no server answers at http://127.0.0.1:9/v1" in done.stderr
-    assert "check --url; a server" in done.stderr
+    assert "check --url; start your own server first" in done.stderr
     assert not (localemp.folder / "r").exists()
 
 

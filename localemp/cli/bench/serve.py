@@ -246,7 +246,7 @@ def key_for(url: str) -> tuple[str, str]:
     """The key for a server, and the variable that has it: one's own may be localemp's, OpenAI never sees that."""
     from localemp.engines.openai import target as openai
 
-    target = openai.Target.find("", url, None)
+    target = openai.Target.resolve("", url, None)
     ours = os.environ.get(KEY_VARIABLE, "").partition(",")[0].strip()
     if target.is_openai or (target.key and not ours):
         return target.key, openai.KEY_VARIABLE

@@ -12,7 +12,7 @@ from typing import Self
 
 import httpx
 
-from localemp.engines.vllm_process import first_error, known_reason, new_log, stop_with_us
+from localemp.engines.vllm_process import first_error, known_cause, new_log, stop_on_exit
 from localemp.errors import FatalEngineError, LocalempError, OptionError
 from localemp.utils.progress import OnProgress, Progress, silent
 
@@ -73,7 +73,7 @@ class Server:
                 stderr=subprocess.STDOUT,
                 process_group=0,
             )
-        self._watch = stop_with_us([-self._process.pid])
+        self._watch = stop_on_exit([-self._process.pid])
 
     def wait_until_ready(self, on_progress: OnProgress = silent) -> list[str]:
         """Wait until the server answers.
@@ -160,7 +160,7 @@ class Server:
         code, see = self._running().wait(), f"its log: {self.log}"
         if refused := _REFUSED.search(said):
             return OptionError(f"vLLM refuses these options: {refused[1].strip()}", see)
-        if known := known_reason(said, lambda name: f"-- --{name.replace('_', '-')}"):
+        if known := known_cause(said, lambda name: f"-- --{name.replace('_', '-')}"):
             reason, hint = known
             return FatalEngineError(f"vLLM's server {what}: {reason}", f"{hint}; {see}")
         ended = f"it was ended by {signal.Signals(-code).name}" if code < 0 else f"it ended with exit code {code}"

@@ -152,7 +152,7 @@ class Judge:
                 sampling = replace(sampling, seed=sampling.seed + question.vote)
             try:
                 completion = await engine.chat(messages, sampling)
-                read = self.read(completion.said())
+                read = self.read(completion.require_text())
             except Exception as error:
                 answers.append(failed_alone(question.id, error) | asdict(question))
                 tally.failed += 1
