@@ -1,17 +1,16 @@
-"""Reads whole completions and their streams as OpenAI-compatible servers send them. Nothing is trusted.
+"""Reads whole completions as OpenAI-compatible servers send them; `streams.py` reads them streamed. Nothing is trusted.
 
 Null is the same as absent, a text may come in parts, thinking is set apart, counts that are no counts are unknown, and
 further fields are fine. HTTP's status 200 is no success: an error may stand inside.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from localemp.protocol.errors import ServedError, UnreadableAnswerError
-from localemp.protocol.events import EventReader
 from localemp.utils.json_reader import JSONError, parse_json
-from localemp.utils.text import PairJoiner, one_line, well_formed
+from localemp.utils.text import one_line, well_formed
 
 LARGEST_ANSWER = 64 * 2**20
 """Bytes of an answer, or of all of a stream."""
@@ -19,7 +18,6 @@ LARGEST_ANSWER = 64 * 2**20
 MOST_VALUES = 500_000
 """JSON values of an answer; one with the probabilities of a thousand tokens has some ten thousand."""
 
-DONE = "[DONE]"
 _TEXT_PARTS = ("text", "output_text", "input_text")
 _THOUGHT_PARTS = ("thinking", "reasoning", "reasoning_content", "thought")
 # The first that is there counts: some servers send the same under two names.
@@ -87,10 +85,10 @@ def read_answer(content: bytes | str) -> Answer:
         ServedError: There is an error inside, in place of a choice or in one.
         UnreadableAnswerError: It is no completion, or one without choices.
     """
-    answer = _answer(_parsed(content))
+    answer = to_answer(decode(content))
     if not answer.choices:
         raise UnreadableAnswerError(f"it has no choices: {one_line(str(answer.fields))}")
-    choices = (_said(choice, well_formed(choice.text), well_formed(choice.thinking)) for choice in answer.choices)
+    choices = (with_texts(choice, well_formed(choice.text), well_formed(choice.thinking)) for choice in answer.choices)
     return replace(answer, choices=tuple(choices))
 
 
@@ -106,8 +104,13 @@ def first_choice(answer: Answer) -> Choice:
     return choice
 
 
-def _answer(value: Any) -> Answer:
-    """A decoded completion or chunk, its texts as they came."""
+def to_answer(value: Any) -> Answer:
+    """Read a decoded completion or chunk; texts stay as they came.
+
+    Raises:
+        ServedError: It is an error, or holds one.
+        UnreadableAnswerError: It is not a completion.
+    """
     if not isinstance(value, dict):
         raise UnreadableAnswerError(f"it is no completion: {one_line(str(value))}")
     if value.get("error") or value.get("object") == "error":
@@ -137,99 +140,12 @@ def read_usage(value: Any) -> Usage | None:
     )
 
 
-class StreamReader:
-    """Reads a streamed completion chunk by chunk, in whatever content type and framing it comes.
+def decode(content: bytes | str) -> Any:
+    """Decode the JSON of an answer or a chunk.
 
-    A server that does not stream and sends the whole completion instead is read, too: it is one chunk.
-
-    It is whole when every choice has a finish reason, or "[DONE]" came.
+    Raises:
+        UnreadableAnswerError: It is not valid JSON, or holds too many values.
     """
-
-    def __init__(self) -> None:
-        self._events = EventReader()
-        self._whole: list[bytes] | None = None  # where it is no stream
-        self._beginning = b""
-        self._size = 0
-        self._over = self._any = False
-        self._open: dict[int, bool] = {}  # choice -> whether it goes on
-        self._halves: dict[tuple[int, str], PairJoiner] = {}
-
-    @property
-    def done(self) -> bool:
-        """Whether nothing is missing."""
-        return self._over or (bool(self._open) and not any(self._open.values()))
-
-    def feed(self, part: bytes) -> Iterator[Answer]:
-        """Every chunk that is whole now.
-
-        Raises:
-            ServedError: The server reports an error; nothing after it counts.
-            UnreadableAnswerError: It is no stream of chunks, or too long.
-        """
-        self._size += len(part)
-        if self._size > LARGEST_ANSWER:
-            raise UnreadableAnswerError(f"it has more than {LARGEST_ANSWER // 2**20} MiB")
-        if self._whole is None and not self._any and len(self._beginning) < _BEGINNING:
-            self._beginning += part[:_BEGINNING]
-            start = self._beginning.removeprefix(b"\xef\xbb\xbf").lstrip()
-            # No line of an event stream begins so.
-            if start[:1] in (b"{", b"["):
-                self._whole = []
-        if self._whole is not None:
-            self._whole.append(part)
-            return
-        for event in self._events.feed(part):
-            yield from self._event(event.data, event.type)
-
-    def end(self) -> Iterator[Answer]:
-        """What was held back, when nothing more comes.
-
-        Raises:
-            ServedError: As `feed`.
-            UnreadableAnswerError: As `feed`; or the stream was cut: no finish reason came and no "[DONE]".
-        """
-        if self._whole is not None:
-            answer = read_answer(b"".join(self._whole))
-            self._over = True
-            yield answer
-            return
-        for event in self._events.end():
-            yield from self._event(event.data, event.type)
-        if not self._any:
-            said = one_line(self._beginning.decode("utf-8", "replace"))
-            raise UnreadableAnswerError(f"its stream holds no chunk: {said}" if said else "its stream is empty")
-        if not self.done:
-            raise UnreadableAnswerError("its stream was cut: neither a finish reason nor [DONE] came")
-
-    def _event(self, data: str, kind: str) -> Iterator[Answer]:
-        if self._over or not data.strip():
-            return
-        if data.strip() == DONE:
-            self._over = True
-            return
-        value = _parsed(data)
-        if kind == "error" and not (isinstance(value, dict) and value.get("choices")):
-            raise ServedError.read(value)
-        answer = _answer(value)
-        for choice in answer.choices:
-            self._any = True
-            self._open[choice.index] = self._open.get(choice.index, True) and choice.finish_reason is None
-        yield replace(answer, choices=tuple(map(self._joined, answer.choices)))
-
-    def _joined(self, choice: Choice) -> Choice:
-        """The choice with characters whole that two chunks have half each."""
-        ended = choice.finish_reason is not None
-        text, thinking = (
-            self._halves.setdefault((choice.index, what), PairJoiner()).feed(part, ended)
-            for what, part in (("text", choice.text), ("thinking", choice.thinking))
-        )
-        return _said(choice, text, thinking)
-
-
-_BEGINNING = 400  # bytes that are kept to say what came instead of a stream
-
-
-def _parsed(content: bytes | str) -> Any:
     try:
         return parse_json(content, max_values=MOST_VALUES)
     except JSONError as error:
@@ -264,7 +180,8 @@ def _choice(value: Any, place: int) -> Choice:
     )
 
 
-def _said(choice: Choice, text: str, thinking: str) -> Choice:
+def with_texts(choice: Choice, text: str, thinking: str) -> Choice:
+    """Return a choice with other texts."""
     same = text == choice.text and thinking == choice.thinking
     return choice if same else replace(choice, text=text, thinking=thinking)
 

@@ -89,7 +89,7 @@ def sha256(content: bytes) -> str:
 def test_good_archive(tmp_path, server, name):
     seen: list[tuple[int, int | None]] = []
     folder = tmp_path / "new" / "folder"
-    files = pull(folder, lambda done, size: seen.append((done, size)), f"{server}/{name}.tar.gz", sha256(GOOD))
+    files = pull(folder, lambda p: seen.append((p.done, p.total)), f"{server}/{name}.tar.gz", sha256(GOOD))
     assert [file.name for file in files] == ["train.csv", "valid.csv", "test.csv"]
     assert files[2].read_bytes() == b"content of ../test.csv" * 5000
     assert sorted(path.name for path in folder.iterdir()) == ["test.csv", "train.csv", "valid.csv"]

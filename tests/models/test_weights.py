@@ -25,7 +25,7 @@ from localemp.models.profiles import load_profile
 from localemp.models import weights
 heard = []
 try:
-    found = getattr(weights, sys.argv[1])(load_profile(sys.argv[2]), lambda *news: heard.append(news))
+    found = getattr(weights, sys.argv[1])(load_profile(sys.argv[2]), lambda p: heard.append([p.task, p.done, p.total]))
     print(json.dumps(dataclasses.asdict(found) | {"heard": heard}, default=str))
 except LocalempError as error:
     print(json.dumps({"error": type(error).__name__, "message": error.message, "hint": error.hint}))

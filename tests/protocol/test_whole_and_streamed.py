@@ -6,8 +6,9 @@ from itertools import pairwise
 
 import pytest
 
-from localemp.protocol.answers import StreamReader, Usage, first_choice, read_answer
+from localemp.protocol.answers import Usage, first_choice, read_answer
 from localemp.protocol.errors import AnswerError, ServedError, UnreadableAnswerError
+from localemp.protocol.streams import StreamReader
 
 
 def whole(content="Oh no.", reason="stop", **more):

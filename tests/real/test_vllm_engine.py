@@ -61,7 +61,7 @@ async def test_greedy_replies_agree_with_transformers(pipeline, engine):
 
 
 async def test_what_dialogues_share_comes_from_the_prefix_cache(pipeline, engine):
-    await engine.forget_prefixes()
+    await engine.reset_prefix_cache()
     exemplars = load_dialogues("bundled", limit=5)
     first, second = (pipeline.prompts.messages(each, exemplars) for each in load_dialogues("samples", limit=2))
     cold = await engine.chat(first, GREEDY)
@@ -103,7 +103,7 @@ async def test_a_prompt_that_does_not_fit_is_refused_with_numbers(engine):
 async def test_a_request_that_vllm_refuses_is_an_error_of_this_reply_alone(pipeline, engine):
     messages = pipeline.prompts.messages(load_dialogues("samples")[0])
     for refused in (replace(GREEDY, top_p=7.0), replace(GREEDY, stop=("",))):
-        with pytest.raises(EngineError, match="vLLM refused the request: ") as caught:
+        with pytest.raises(EngineError, match="vLLM rejected the request: ") as caught:
             await engine.chat(messages, refused)
         assert type(caught.value) is EngineError
     assert (await engine.chat(messages, GREEDY)).text

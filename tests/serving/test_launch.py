@@ -63,7 +63,7 @@ STARTING = [
 def test_a_server_tells_what_it_is_doing_until_it_is_ready(make):
     heard = []
     with make(says=STARTING, pause=0.5) as server:
-        assert server.wait_until_ready(heard.append) == ["tiny"]
+        assert server.wait_until_ready(lambda progress: heard.append(progress.task)) == ["tiny"]
     assert list(dict.fromkeys(heard)) == [
         "importing vLLM",
         "starting the engine",
@@ -110,9 +110,14 @@ LOGGED = [
         (LOGGED, 1, "could not start: no kernel for this quantization", ""),
         (LOGGED[:2], 1, "could not start: EngineCore failed to start.", ""),
         (LOGGED[:1], 1, "could not start: it ended with exit code 1", ""),
-        ([TOO_LITTLE_KV], 1, "a context of 8192 tokens needs 0.18 GiB, 0.02 GiB are there", "-- --max-model-len below"),
-        ([TOO_LITTLE_RAM], 1, "it was to have 4.0 GiB, 2.1 of 22.84 GiB are free", "-- --kv-cache-memory-bytes"),
-        ([KILLED], 1, "its engine process was killed, as Linux does when memory runs out", "end other programs"),
+        (
+            [TOO_LITTLE_KV],
+            1,
+            "a context of 8192 tokens needs 0.18 GiB, 0.02 GiB are available",
+            "-- --max-model-len below",
+        ),
+        ([TOO_LITTLE_RAM], 1, "4.0 GiB requested, 2.1 of 22.84 GiB free", "-- --kv-cache-memory-bytes"),
+        ([KILLED], 1, "its engine process was killed, as Linux does when memory runs out", "close other programs"),
         (INVALID, 1, "could not start: User-specified max_model_len (99999) is too long.", ""),
         (NO_GPU_MEMORY, 1, "could not start: CUDA out of memory. Tried to allocate 2 GiB.", ""),
         ([], 3, "it ended with exit code 3", ""),
@@ -275,7 +280,7 @@ def test_a_models_template_settings_reach_vllm(tiny_folder, tmp_path):
 )
 def test_mistakes_show_before_any_weights_are_looked_for(config, strategies):
     fetched = []
-    pipeline = Pipeline(RunConfig(**config), progress=lambda *heard: fetched.append(heard))
+    pipeline = Pipeline(RunConfig(**config), on_progress=fetched.append)
     with pytest.raises(Exception) as caught:
         prepare(pipeline, strategies)
     assert caught.value.exit_code == 2, caught.value

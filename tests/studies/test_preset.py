@@ -22,12 +22,13 @@ from localemp.studies.judging.prompts import JudgePrompts
 from localemp.studies.questionnaire import load_asked
 from localemp.studies.report.results import figures_of
 from localemp.studies.report.tables import study_tables
+from localemp.studies.schema import worded
 from localemp.studies.stats.correlation import correlations
 from localemp.studies.stats.coverage import Coverage, coverage
 from localemp.studies.stats.intervals import Bootstrap
 from localemp.studies.stats.matrix import Sheet
 from localemp.studies.stats.ratings import means
-from localemp.studies.study import ANSWERS, STUDY, Study, worded
+from localemp.studies.study import ANSWERS, STUDY, Study
 from localemp.studies.votes import Vote
 from localemp.utils.paths import resource
 

@@ -26,7 +26,8 @@ from localemp.metrics.replies import Reply as Said
 from localemp.studies.answers import Answers
 from localemp.studies.create import create_study
 from localemp.studies.questionnaire import load_asked
-from localemp.studies.study import ANSWERS, JUDGES, Item, Key, Reply, Study
+from localemp.studies.schema import Item, Key, Reply
+from localemp.studies.study import ANSWERS, JUDGES, Study
 from localemp.studies.votes import Vote
 from localemp.studies.web.app import StudyApp
 

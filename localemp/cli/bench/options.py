@@ -93,7 +93,7 @@ def model_to_measure(options: dict[str, Any], load_format: str, display: "Displa
 
     with tempfile.TemporaryDirectory() as folder:
         config = dummy_config(config, Path(folder)) if load_format == "dummy" else config
-        pipeline = Pipeline(config, display.bytes, display.embedding)
+        pipeline = Pipeline(config, display.on_progress)
         try:
             here = pipeline.runs_here
         except UnknownNameError as error:

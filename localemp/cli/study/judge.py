@@ -9,8 +9,8 @@ import click
 
 from localemp.cli.options import config_of, model_options
 from localemp.cli.study.opened import opened
-from localemp.cli.words import count, known
 from localemp.utils.text import one_line
+from localemp.utils.words import count, known
 
 if TYPE_CHECKING:
     from localemp.cli.display import Display
@@ -44,7 +44,7 @@ def judge(study: Path, votes: int, name: str | None, prompts: Path | None, limit
     config = config_of(options)
     with Display() as display:
         rated = opened(study)
-        pipeline = Pipeline(config, display.bytes)
+        pipeline = Pipeline(config, display.on_progress)
         judged = Judge(rated, JudgePrompts.read(prompts), pipeline.sampling, votes)
         display.note_shut_down(pipeline.profile)
         folder = study / JUDGES / _folder_name(name, pipeline.profile.name)
@@ -99,7 +99,7 @@ async def _ask(
     try:
         made = {"command": shown_command(), "questions": len(pending), "versions": versions(), "machine": machine()}
         answers.add_session(made | engine.describe())
-        return await judged.ask_all(pending, engine, answers, lambda tally: display.tally(tally, "answers"))
+        return await judged.ask_all(pending, engine, answers, display.on_progress)
     finally:
         await engine.close()
 
