@@ -60,8 +60,10 @@ class Display:
         self.console.print(for_terminal(text), markup=False, highlight=False, soft_wrap=True)
 
     def on_progress(self, progress: Progress) -> None:
-        """Show how far a task has come: a bar where it is known of how many, else a spinner."""
-        if progress.total is None:
+        """Show how far a task has come: a bar where it is known of how many, else a spinner, or the time alone."""
+        if progress.total is None and not progress.unit:
+            self._show_time(progress.task)
+        elif progress.total is None:
             self._show(progress, SpinnerColumn())
         elif progress.unit == "bytes":
             self._show(progress, DownloadColumn())
@@ -70,8 +72,8 @@ class Display:
 
     def note_shut_down(self, profile: Profile) -> None:
         """Say so where a provider has switched a model off; it may still answer elsewhere."""
-        if profile.is_off:
-            self.say(f"note: {profile.name} was announced to be off since {profile.shut_down}")
+        if profile.notice:
+            self.say(f"note: {profile.notice}")
 
     @contextmanager
     def clock(self, what: str) -> Iterator[OnProgress]:
@@ -103,6 +105,18 @@ class Display:
             redirect_stdout=False,
             redirect_stderr=False,
         )
+
+    def _show_time(self, what: str) -> None:
+        if self._what == what:
+            return
+        self._end()
+        self._what = what
+        if not self.console.is_terminal:
+            self.say(f"{what} ...")
+            return
+        self._live = self._progress(SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+        self._task = self._live.add_task(escape(for_terminal(what)), total=None)
+        self._live.start()
 
     def _show(self, progress: Progress, column: ProgressColumn) -> None:
         what, done, total, detail = progress.task, progress.done, progress.total, escape(for_terminal(progress.detail))

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from localemp.cli.options import data_options
-from localemp.cli.words import count
 from localemp.utils.progress import OnProgress, Progress
+from localemp.utils.words import count
 
 if TYPE_CHECKING:
     from localemp.commonsense.relations import Answer

@@ -182,6 +182,11 @@ class Profile(_Table):
         return self.shut_down is not None and self.shut_down <= date.today()
 
     @property
+    def notice(self) -> str:
+        """What a user of the model has to know before it answers; mostly nothing."""
+        return f"{self.name} was announced to be off since {self.shut_down}" if self.is_off else ""
+
+    @property
     def hosted(self) -> bool:
         """Whether it answers somewhere else, so that there are no weights to look for."""
         if self.engine in (None, "vllm", "openai"):

@@ -29,7 +29,7 @@ from localemp.models.checksums import (
     write_manifest,
 )
 from localemp.models.profiles import HubSource, Profile
-from localemp.utils.files import file_lock
+from localemp.utils.locks import file_lock
 from localemp.utils.paths import cache_dir
 from localemp.utils.progress import OnProgress, bytes_in, silent
 

@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import Self, Unpack
 
 from localemp.dialogue import Dialogue
 from localemp.engines.base import Engine
 from localemp.errors import OptionError
-from localemp.pipeline.config import RunConfig
+from localemp.pipeline.config import RunConfig, RunSettings
 from localemp.pipeline.pipeline import Pipeline
 from localemp.strategies.base import Response, Strategy
 from localemp.utils.progress import OnProgress, silent
@@ -22,7 +22,7 @@ class Responder:
     Args:
         config: What to answer with, or leave it out and give a config's fields by name.
         on_progress: Called with bytes of weights that are fetched or checked, and with training dialogues embedded.
-        **fields: `model="llama", strategy="two-stage"`, see `RunConfig`.
+        **settings: `model="llama", strategy="two-stage"`, see `RunConfig`.
     """
 
     def __init__(
@@ -30,9 +30,9 @@ class Responder:
         config: RunConfig | None = None,
         *,
         on_progress: OnProgress = silent,
-        **fields: Any,
+        **settings: Unpack[RunSettings],
     ) -> None:
-        self.pipeline = Pipeline(config or RunConfig(**fields), on_progress)
+        self.pipeline = Pipeline(config or RunConfig.of(settings), on_progress)
         self._engine: Engine | None = None
 
     def prepare(self) -> Strategy:

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from localemp.errors import LocalempError, OptionError
 from localemp.retrieval.stored import CHUNK_ROWS, Chunk, StoredVectors, Vectors
-from localemp.utils.files import file_lock, is_read_only
+from localemp.utils.files import is_read_only
+from localemp.utils.locks import file_lock
 from localemp.utils.paths import cache_dir
 from localemp.utils.progress import OnProgress, silent
 

@@ -9,8 +9,8 @@ import click
 
 from localemp.cli.options import config_of, model_options
 from localemp.cli.study.opened import opened
-from localemp.cli.words import count, known
 from localemp.utils.text import one_line
+from localemp.utils.words import count, known
 
 if TYPE_CHECKING:
     from localemp.cli.display import Display

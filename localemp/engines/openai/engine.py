@@ -264,7 +264,7 @@ class OpenAIEngine(Engine):
                     raise
                 wait, reason = self._wait(error, tries), error.message
             tries += 1
-            _log.info("%s: %s; retry %d of %d in %.1f s", self.base_url, reason, tries, self._max_retries, wait)
+            _log.debug("%s: %s; retry %d of %d in %.1f s", self.base_url, reason, tries, self._max_retries, wait)
             await self._sleep(wait)
 
     def _wait(self, error: AnswerError, tries: int) -> float:
