@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from localemp.utils.numbers import count
+from localemp.cli.registered import RegisteredOptions
+from localemp.utils.words import count
 
 if TYPE_CHECKING:
     from localemp.cli.display import Display
@@ -14,11 +15,18 @@ if TYPE_CHECKING:
     from localemp.metrics.pairing import Pair
     from localemp.metrics.replies import Replies
     from localemp.metrics.significance import Comparison, Contrast
+    from localemp.utils.option import Option
 
 _RUN = click.Path(path_type=Path)
 
 
-@click.command()
+def _options() -> "tuple[Option, ...]":
+    from localemp.metrics.registry import metric_options
+
+    return metric_options()
+
+
+@click.command(cls=RegisteredOptions, registered=_options, after="bertscore")
 @click.argument("run_a", type=_RUN)
 @click.argument("run_b", type=_RUN)
 @click.option(
@@ -32,12 +40,6 @@ _RUN = click.Path(path_type=Path)
     "--bertscore/--no-bertscore",
     default=None,
     help="BERTScore too, fetching its model; by default where the model is on this machine.",
-)
-@click.option(
-    "--bertscore-model",
-    default="roberta-large",
-    show_default=True,
-    help="A name, a Hugging Face id or a folder of weights; :17 behind it is the layer.",
 )
 @click.option(
     "--samples",
@@ -61,12 +63,12 @@ def compare(
     run_b: Path,
     names: tuple[str, ...],
     bertscore: bool | None,
-    bertscore_model: str,
     samples: int,
     seed: int,
     show: int,
     verbose: bool,
     as_json: bool,
+    **told: Any,
 ) -> None:
     """Compare two runs on the dialogues that both answered.
 
@@ -85,13 +87,11 @@ def compare(
     if run_a.resolve() == run_b.resolve():
         notes.append("A and B are the same run")
     with Display() as display:
-        metrics = _metrics(names, bertscore, bertscore_model, verbose, display)
-        named = [metric.name for metric in metrics]
+        metrics = _metrics(names, bertscore, told, verbose, display)
         found = compare_replies(
             both.a, both.b, metrics, samples, seed,
-            heard=lambda name: display.rows("Comparing", named.index(name), len(named)),
+            on_progress=display.on_progress,
         )  # fmt: skip
-        display.rows("Comparing", len(named), len(named))
     differing = _differing(a, b)
     measure, shown = _contrasts(both, found, show)
     if as_json:
@@ -127,24 +127,19 @@ def compare(
 
 
 def _metrics(
-    names: Sequence[str], bertscore: bool | None, model: str, verbose: bool, display: "Display"
+    names: Sequence[str], bertscore: bool | None, options: Mapping[str, Any], verbose: bool, display: "Display"
 ) -> "list[Metric]":
     """Those asked for by name, or all that tables show; BERTScore's model is fetched only where it was asked for."""
     from localemp.errors import OptionError
-    from localemp.metrics.bertscore import BertScore
-    from localemp.metrics.scoring import BERTSCORE, METRICS, ORDER, metric
+    from localemp.metrics.registry import BERTSCORE, MetricContext, metric, metrics
 
     if bertscore is False and set(names) & set(BERTSCORE):
         raise OptionError("--metric asks for BERTScore, --no-bertscore refuses it", "give one of them")
-    scorer = BertScore(
-        model,
-        fetch=bool(bertscore),
-        progress=lambda done, total: display.rows("Reading for BERTScore", done, total),
-        fetching=display.bytes,
-    )
-    everything = [name for name in ORDER if name in METRICS or (name in BERTSCORE and bertscore is not False)]
-    metrics = [metric(name, scorer) for name in dict.fromkeys(names or everything)]
-    return [each for each in metrics if names or verbose or not each.hidden]
+    context = MetricContext(options, fetch=bool(bertscore), on_progress=display.on_progress)
+    if names:
+        return [metric(name, context) for name in dict.fromkeys(names)]
+    everything = metrics(context, without=BERTSCORE if bertscore is False else ())
+    return [each for each in everything if verbose or not each.hidden]
 
 
 def _differing(a: "Replies", b: "Replies") -> list[str]:
@@ -170,6 +165,7 @@ def _print_table(found: "Sequence[Comparison]", items: int, samples: int, seed: 
     from rich.console import Console
     from rich.table import Column, Table
 
+    from localemp.metrics.registry import decimals
     from localemp.metrics.significance import JACKKNIFE
 
     right = [
@@ -177,7 +173,7 @@ def _print_table(found: "Sequence[Comparison]", items: int, samples: int, seed: 
     ]
     table = Table(Column("Metric", no_wrap=True), *right, title=count(items, "dialogue"), title_justify="left")
     for one in found:
-        places = 4 if one.name.endswith("_BERT") else 2
+        places = decimals(one.name)
         low_high = None if one.interval is None else ", ".join(f"{end:+.{places}f}" for end in one.interval)
         table.add_row(
             one.name,

@@ -9,9 +9,10 @@ from types import TracebackType
 import click
 
 from localemp import errors
-from localemp.cli.interrupts import INTERRUPTED, quiet_ending
+from localemp.cli.interrupts import INTERRUPTED
 from localemp.cli.lazy import LazyGroup
 from localemp.cli.messages import TRACEBACK_VARIABLE, listen, unexpected
+from localemp.utils.interrupts import quiet_ending
 from localemp.utils.text import for_terminal
 
 # Command -> (module in localemp.cli, one line for --help)

@@ -1,28 +1,35 @@
 """`localemp score`: the paper's automatic metrics, of runs or of replies made elsewhere."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
 
 from localemp.cli.interrupts import resumable
-from localemp.utils.numbers import share
+from localemp.cli.registered import RegisteredOptions
+from localemp.utils.interrupts import noting
+from localemp.utils.words import share
 
 if TYPE_CHECKING:
     from localemp.cli.display import Display
-    from localemp.metrics.bertscore import BertScore
     from localemp.metrics.replies import Replies
     from localemp.metrics.scoring import Scored
+    from localemp.utils.option import Option
 
 _FILE = click.Path(path_type=Path)
 _NOT_COMPARABLE = "*"
 
 
-@click.command()
+def _options() -> "tuple[Option, ...]":
+    from localemp.metrics.registry import metric_options
+
+    return metric_options()
+
+
+@click.command(cls=RegisteredOptions, registered=_options, after="hypothesis")
 @click.argument("runs", nargs=-1, metavar="[RUN]...", type=_FILE)
 @click.option(
     "--import",
@@ -35,13 +42,6 @@ _NOT_COMPARABLE = "*"
 )
 @click.option("--data", help="The data set whose published test rows the files answer: a name or a folder.")
 @click.option("--hypothesis", metavar="NAME", help="Which replies of a file that has several.")
-@click.option(
-    "--bertscore-model",
-    default="roberta-large",
-    show_default=True,
-    metavar="MODEL",
-    help="A name, a Hugging Face id or a folder of weights; :17 behind it is the layer.",
-)
 @click.option("--no-bertscore", is_flag=True, help="Leave BERTScore out.")
 @click.option("--common", is_flag=True, help="Only the dialogues that all systems answered.")
 @click.option(
@@ -54,12 +54,12 @@ def score(
     imports: tuple[tuple[str, Path], ...],
     data: str | None,
     hypothesis: str | None,
-    bertscore_model: str,
     no_bertscore: bool,
     common: bool,
     out: Path | None,
     verbose: bool,
     as_json: bool,
+    **told: Any,
 ) -> None:
     """Score runs, or replies made elsewhere, as the paper does.
 
@@ -67,6 +67,7 @@ def score(
     """  # fmt: skip
     from localemp.cli.display import Display
     from localemp.errors import OptionError
+    from localemp.metrics.registry import BERTSCORE
     from localemp.metrics.scoring import on_common
     from localemp.utils.text import json_text
 
@@ -81,9 +82,8 @@ def score(
     if common and len(systems) > 1:
         systems = on_common(systems)
     places = [out or place for place in places]
-    again = "run the same command again"
-    with Display() as display, resumable(display.say, partial(_saved, systems, places), hint=again):
-        scored = _score(systems, None if no_bertscore else bertscore_model, display)
+    with Display() as display, resumable(display.say, "run the same command again"), noting(_saved(systems, places)):
+        scored = _score(systems, told, () if not no_bertscore else BERTSCORE, display)
         kept = [
             _keep(place, each, required=out is not None)
             for place, each, system, length in zip(places, scored, systems, whole, strict=True)
@@ -99,7 +99,7 @@ def score(
     # A score whose model could not be had has no settings; one without references has.
     failed = {one.reason for each in scored for one in each.scores if one.value is None and not one.signature.settings}
     if chosen and failed and not no_bertscore:
-        raise OptionError(f"--bertscore-model {bertscore_model}: {' '.join(failed)}")
+        raise OptionError(f"--bertscore-model {told['bertscore_model']}: {' '.join(failed)}")
 
 
 def _systems(
@@ -125,28 +125,24 @@ def _systems(
     return systems, places
 
 
-def _score(systems: "Sequence[Replies]", model: str | None, display: "Display") -> "list[Scored]":
+def _score(
+    systems: "Sequence[Replies]", options: Mapping[str, Any], without: Sequence[str], display: "Display"
+) -> "list[Scored]":
+    from localemp.metrics.registry import MetricContext, metrics
     from localemp.metrics.scoring import score_all
+    from localemp.utils.progress import Progress
 
-    bertscore = _bertscore(model, display) if model else None
+    chosen = metrics(MetricContext(options, on_progress=display.on_progress), without=without)
     scored = []
     for number, system in enumerate(systems):
-        display.rows("Scoring", number, len(systems))
-        scored.append(score_all(system, bertscore))
-    display.rows("Scoring", len(systems), len(systems))
+        display.on_progress(Progress("Scoring", number, len(systems), "systems"))
+        scored.append(score_all(system, chosen))
+    display.on_progress(Progress("Scoring", len(systems), len(systems), "systems"))
     return scored
 
 
-def _bertscore(model: str, display: "Display") -> "BertScore":
-    from localemp.metrics.bertscore import BertScore
-
-    def heard(done: int, total: int) -> None:
-        display.rows("Reading for BERTScore", done, total)
-
-    return BertScore(model, progress=heard, fetching=display.bytes)
-
-
-def _saved(systems: "Sequence[Replies]", places: Sequence[Path]) -> str:
+def _saved(systems: "Sequence[Replies]", places: Sequence[Path]) -> Callable[[], str]:
+    """Says of how many systems scores are in the files."""
     from localemp.errors import DataError
     from localemp.metrics.scoring import read_scores
 
@@ -156,7 +152,7 @@ def _saved(systems: "Sequence[Replies]", places: Sequence[Path]) -> str:
         except DataError:
             return False
 
-    return f"scores of {share(sum(map(is_saved, systems, places)), len(systems), 'system')} saved"
+    return lambda: f"scores of {share(sum(map(is_saved, systems, places)), len(systems), 'system')} saved"
 
 
 def _keep(path: Path, scored: "Scored", *, required: bool) -> str:
@@ -219,7 +215,7 @@ def _print_table(scored: "Sequence[Scored]", names: Sequence[str], mark: str) ->
     from rich.table import Column, Table
     from rich.text import Text
 
-    from localemp.metrics.scoring import BERTSCORE
+    from localemp.metrics.registry import decimals
 
     # Heads of two words take two lines, so that the paper's columns fit into 80 characters.
     heads = [name.replace(" ", "\n") for name in ("Replies", *names)]
@@ -232,8 +228,7 @@ def _print_table(scored: "Sequence[Scored]", names: Sequence[str], mark: str) ->
         for one in each.scores:
             if one.name not in names:
                 continue
-            decimals = 3 if one.name in BERTSCORE else 2
-            text = "n/a" if one.value is None else f"{one.value:.{decimals}f}"
+            text = "n/a" if one.value is None else f"{one.value:.{min(decimals(one.name), 3)}f}"
             cells.append(text + (mark if one.name.startswith("Dist") and one.value is not None else ""))
         table.add_row(Text(each.name), *cells)
     console = Console()

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, field_validator
 
 from localemp.commonsense.relations import Beam, Beams, Inferences
 from localemp.models.atomic import ATOMIC_2020
@@ -31,39 +31,39 @@ _DIGITS = 4
 
 
 class Select(BaseModel):
-    """How inferences are chosen.
+    """Settings of the choice among inferences. Names of version 0.1 are still read.
 
     Attributes:
         keep: "relevant" as above, or "all".
         encoder: The sentence encoder that compares texts, named like a model.
-        nothing: Inferences that say nothing, compared without case and punctuation.
-        same: Cosine from which two inferences say the same.
+        stopwords: Inferences that say nothing ("none"); compared without case and punctuation.
+        duplicate_threshold: Cosine similarity at and above which two inferences count as duplicates.
         beam_weight: Of exp(score), the probability of a token; where no score is known, of 1/2, 1/3, 1/4 ... by rank.
         context_weight: Of the cosine between inference and context.
-        cut_off: The least weighted sum that is kept: by relation, and "other" for those that are not named. Reactions
-            are single words, which are less similar to any context than phrases are.
-        most: Inferences of one relation.
+        min_score: Lowest weighted sum that is kept, by relation; "other" applies to relations that are not named.
+            Reactions are single words, which are less similar to any context than phrases are.
+        max_per_relation: Most inferences kept for one relation.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     keep: Keep
     encoder: str
-    nothing: tuple[str, ...]
-    same: Annotated[float, Field(gt=0)]
+    stopwords: Annotated[tuple[str, ...], Field(validation_alias=AliasChoices("stopwords", "nothing"))]
+    duplicate_threshold: Annotated[float, Field(gt=0, validation_alias=AliasChoices("duplicate_threshold", "same"))]
     beam_weight: Annotated[float, Field(ge=0)]
     context_weight: Annotated[float, Field(ge=0)]
-    cut_off: Mapping[str, float]
-    most: Annotated[int, Field(gt=0)]
+    min_score: Annotated[Mapping[str, float], Field(validation_alias=AliasChoices("min_score", "cut_off"))]
+    max_per_relation: Annotated[int, Field(gt=0, validation_alias=AliasChoices("max_per_relation", "most"))]
 
-    @field_validator("cut_off")
+    @field_validator("min_score")
     @classmethod
-    def _has_other(cls, cut_off: Mapping[str, float]) -> Mapping[str, float]:
-        if unknown := sorted(set(cut_off) - {*ATOMIC_2020, "other"}):
+    def _has_other(cls, min_score: Mapping[str, float]) -> Mapping[str, float]:
+        if unknown := sorted(set(min_score) - {*ATOMIC_2020, "other"}):
             raise ValueError(f"unknown relation {unknown[0]!r}")
-        if "other" not in cut_off:
+        if "other" not in min_score:
             raise ValueError('"other" is missing')
-        return cut_off
+        return min_score
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +104,7 @@ class Selector:
 
     def __init__(self, settings: Select, encoder: "TextEncoder") -> None:
         self.settings, self.encoder = settings, encoder
-        self._nothing = {_bare(text) for text in settings.nothing}
+        self._stopwords = {_bare(text) for text in settings.stopwords}
 
     def __call__(self, contexts: Sequence[str], found: Sequence[Beams]) -> list[Selection]:
         """Choose for many dialogues at once.
@@ -122,8 +122,8 @@ class Selector:
         kept: dict[str, tuple[str, ...]] = {}
         dropped: dict[str, tuple[Dropped, ...]] = {}
         for relation, beams in found.items():
-            cut_off = self.settings.cut_off.get(relation, self.settings.cut_off["other"])
-            chosen, rest = self._rank(context, beams, cut_off, row_of, vectors)
+            min_score = self.settings.min_score.get(relation, self.settings.min_score["other"])
+            chosen, rest = self._rank(context, beams, min_score, row_of, vectors)
             if chosen:
                 kept[relation] = tuple(chosen)
             if rest:
@@ -131,7 +131,7 @@ class Selector:
         return Selection(kept, dropped)
 
     def _rank(
-        self, context: str, beams: Sequence[Beam], cut_off: float, row_of: Mapping[str, int], vectors: "Vectors"
+        self, context: str, beams: Sequence[Beam], min_score: float, row_of: Mapping[str, int], vectors: "Vectors"
     ) -> tuple[list[str], list[Dropped]]:
         settings = self.settings
 
@@ -149,20 +149,25 @@ class Selector:
         # Stable: of equal ones the better beam comes first.
         for text, value in sorted(values.items(), key=lambda item: -item[1]):
             same = next(
-                (one for one in kept if key_of(one) == key_of(text) or cosine(one, text) >= settings.same), None
+                (
+                    one
+                    for one in kept
+                    if key_of(one) == key_of(text) or cosine(one, text) >= settings.duplicate_threshold
+                ),
+                None,
             )
-            if value < cut_off:
+            if value < min_score:
                 dropped.append(Dropped(text, "below the cut-off", value))
             elif same is not None:
                 dropped.append(Dropped(text, f"like: {same}", value))
-            elif len(kept) == settings.most:
+            elif len(kept) == settings.max_per_relation:
                 dropped.append(Dropped(text, "too many", value))
             else:
                 kept.append(text)
         return kept, dropped
 
     def _says_nothing(self, text: str) -> bool:
-        return _bare(text) in self._nothing or not _bare(text)
+        return _bare(text) in self._stopwords or not _bare(text)
 
 
 def key_of(text: str) -> str:

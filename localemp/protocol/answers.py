@@ -1,38 +1,39 @@
-"""Reads whole completions and their streams as OpenAI-compatible servers send them. Nothing is trusted.
+"""Parses whole completions of OpenAI-compatible servers; `streams.py` parses streamed ones. No field is trusted.
 
-Null is the same as absent, a text may come in parts, thinking is set apart, counts that are no counts are unknown, and
-further fields are fine. HTTP's status 200 is no success: an error may stand inside.
+Null means absent, a text may come in parts, thinking is separated, invalid counts are unknown, and further fields are
+ignored. Status 200 does not mean success: the body may hold an error.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from localemp.protocol.errors import ServedError, UnreadableAnswerError
-from localemp.protocol.events import EventReader
 from localemp.utils.json_reader import JSONError, parse_json
-from localemp.utils.text import PairJoiner, one_line, well_formed
+from localemp.utils.text import one_line, well_formed
 
 LARGEST_ANSWER = 64 * 2**20
-"""Bytes of an answer, or of all of a stream."""
+"""Largest response, or sum of all chunks of a stream, in bytes."""
 
 MOST_VALUES = 500_000
-"""JSON values of an answer; one with the probabilities of a thousand tokens has some ten thousand."""
+"""Most JSON values of a response; one with the log probabilities of a thousand tokens has about ten thousand."""
 
-DONE = "[DONE]"
 _TEXT_PARTS = ("text", "output_text", "input_text")
 _THOUGHT_PARTS = ("thinking", "reasoning", "reasoning_content", "thought")
-# The first that is there counts: some servers send the same under two names.
+# The first one present is used: some servers send the same text under two names.
 _THOUGHT_KEYS = ("reasoning_content", "reasoning", "thinking")
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens as the server counted them; None where it does not say.
+    """Token counts as the server reports them; None if it does not.
 
     Attributes:
-        cached_tokens: Of the prompt, those that came from a prefix cache.
-        reasoning_tokens: Of the completion, those of thoughts.
+        prompt_tokens: Tokens of the prompt.
+        completion_tokens: Tokens of the completion.
+        total_tokens: Sum of both.
+        cached_tokens: Prompt tokens that came from the prefix cache.
+        reasoning_tokens: Completion tokens spent on thinking.
     """
 
     prompt_tokens: int | None = None
@@ -44,16 +45,16 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """One of the texts that were asked for, or a piece of it.
+    """One choice of a completion, or a piece of it.
 
     Attributes:
-        index: Which of them.
-        text: What was said.
-        thinking: What the server sets apart as thought.
-        refusal: What was said in place of an answer.
-        finish_reason: Why it ended; None where it goes on, or nobody says.
-        fields: All of it, as it came.
-        message: What `fields` has under "message" or "delta", as it came.
+        index: Index of the choice.
+        text: The answer.
+        thinking: The thinking, if the server separates it.
+        refusal: The model's refusal to answer.
+        finish_reason: Why the text ended; None if it continues or the server does not say.
+        fields: The whole choice, as received.
+        message: The value of "message" or "delta" in `fields`, as received.
     """
 
     index: int
@@ -70,9 +71,9 @@ class Answer:
     """A whole completion, or one chunk of a stream.
 
     Attributes:
-        choices: In the order in which they came; a chunk may have none.
-        usage: None where nothing is said of it.
-        fields: All of it, as it came.
+        choices: The choices, in order; a chunk may have none.
+        usage: Token counts; None if not given.
+        fields: The whole object, as received.
     """
 
     choices: tuple[Choice, ...]
@@ -81,42 +82,47 @@ class Answer:
 
 
 def read_answer(content: bytes | str) -> Answer:
-    """Read the body of a whole completion.
+    """Parse the body of a whole completion.
 
     Raises:
-        ServedError: There is an error inside, in place of a choice or in one.
-        UnreadableAnswerError: It is no completion, or one without choices.
+        ServedError: The body holds an error, instead of a choice or inside one.
+        UnreadableAnswerError: The body is not a completion, or has no choices.
     """
-    answer = _answer(_parsed(content))
+    answer = to_answer(decode(content))
     if not answer.choices:
-        raise UnreadableAnswerError(f"it has no choices: {one_line(str(answer.fields))}")
-    choices = (_said(choice, well_formed(choice.text), well_formed(choice.thinking)) for choice in answer.choices)
+        raise UnreadableAnswerError(f"no choices: {one_line(str(answer.fields))}")
+    choices = (with_texts(choice, well_formed(choice.text), well_formed(choice.thinking)) for choice in answer.choices)
     return replace(answer, choices=tuple(choices))
 
 
 def first_choice(answer: Answer) -> Choice:
-    """The choice of an answer that was asked for one.
+    """Return the first choice of a completion.
 
     Raises:
-        ServedError: The server's filter held it back.
+        ServedError: The server's content filter withheld it.
     """
     choice = answer.choices[0]
     if choice.finish_reason == "content_filter":
-        raise ServedError.read({"message": "the content filter held the answer back", "code": "content_filter"})
+        raise ServedError.read({"message": "the content filter withheld the answer", "code": "content_filter"})
     return choice
 
 
-def _answer(value: Any) -> Answer:
-    """A decoded completion or chunk, its texts as they came."""
+def to_answer(value: Any) -> Answer:
+    """Parse a decoded completion or chunk; texts stay as received.
+
+    Raises:
+        ServedError: It is an error, or holds one.
+        UnreadableAnswerError: It is not a completion.
+    """
     if not isinstance(value, dict):
-        raise UnreadableAnswerError(f"it is no completion: {one_line(str(value))}")
+        raise UnreadableAnswerError(f"not a completion: {one_line(str(value))}")
     if value.get("error") or value.get("object") == "error":
         raise ServedError.read(value.get("error") or value)
     listed = value.get("choices")
     if listed is None and ("choices" in value or "usage" in value or value.get("object") in _OBJECTS):
         listed = []
     if not isinstance(listed, list):
-        raise UnreadableAnswerError(f"it is no completion: {one_line(str(value))}")
+        raise UnreadableAnswerError(f"not a completion: {one_line(str(value))}")
     choices = tuple(_choice(one, place) for place, one in enumerate(listed))
     return Answer(choices, read_usage(value.get("usage")), value)
 
@@ -125,7 +131,7 @@ _OBJECTS = ("chat.completion", "chat.completion.chunk", "text_completion")
 
 
 def read_usage(value: Any) -> Usage | None:
-    """Read what an answer has under "usage"."""
+    """Parse the value of "usage"; None if there is none."""
     if not isinstance(value, dict):
         return None
     return Usage(
@@ -137,99 +143,12 @@ def read_usage(value: Any) -> Usage | None:
     )
 
 
-class StreamReader:
-    """Reads a streamed completion chunk by chunk, in whatever content type and framing it comes.
+def decode(content: bytes | str) -> Any:
+    """Decode the JSON of a response or a chunk.
 
-    A server that does not stream and sends the whole completion instead is read, too: it is one chunk.
-
-    It is whole when every choice has a finish reason, or "[DONE]" came.
+    Raises:
+        UnreadableAnswerError: It is not valid JSON, or holds too many values.
     """
-
-    def __init__(self) -> None:
-        self._events = EventReader()
-        self._whole: list[bytes] | None = None  # where it is no stream
-        self._beginning = b""
-        self._size = 0
-        self._over = self._any = False
-        self._open: dict[int, bool] = {}  # choice -> whether it goes on
-        self._halves: dict[tuple[int, str], PairJoiner] = {}
-
-    @property
-    def done(self) -> bool:
-        """Whether nothing is missing."""
-        return self._over or (bool(self._open) and not any(self._open.values()))
-
-    def feed(self, part: bytes) -> Iterator[Answer]:
-        """Every chunk that is whole now.
-
-        Raises:
-            ServedError: The server reports an error; nothing after it counts.
-            UnreadableAnswerError: It is no stream of chunks, or too long.
-        """
-        self._size += len(part)
-        if self._size > LARGEST_ANSWER:
-            raise UnreadableAnswerError(f"it has more than {LARGEST_ANSWER // 2**20} MiB")
-        if self._whole is None and not self._any and len(self._beginning) < _BEGINNING:
-            self._beginning += part[:_BEGINNING]
-            start = self._beginning.removeprefix(b"\xef\xbb\xbf").lstrip()
-            # No line of an event stream begins so.
-            if start[:1] in (b"{", b"["):
-                self._whole = []
-        if self._whole is not None:
-            self._whole.append(part)
-            return
-        for event in self._events.feed(part):
-            yield from self._event(event.data, event.type)
-
-    def end(self) -> Iterator[Answer]:
-        """What was held back, when nothing more comes.
-
-        Raises:
-            ServedError: As `feed`.
-            UnreadableAnswerError: As `feed`; or the stream was cut: no finish reason came and no "[DONE]".
-        """
-        if self._whole is not None:
-            answer = read_answer(b"".join(self._whole))
-            self._over = True
-            yield answer
-            return
-        for event in self._events.end():
-            yield from self._event(event.data, event.type)
-        if not self._any:
-            said = one_line(self._beginning.decode("utf-8", "replace"))
-            raise UnreadableAnswerError(f"its stream holds no chunk: {said}" if said else "its stream is empty")
-        if not self.done:
-            raise UnreadableAnswerError("its stream was cut: neither a finish reason nor [DONE] came")
-
-    def _event(self, data: str, kind: str) -> Iterator[Answer]:
-        if self._over or not data.strip():
-            return
-        if data.strip() == DONE:
-            self._over = True
-            return
-        value = _parsed(data)
-        if kind == "error" and not (isinstance(value, dict) and value.get("choices")):
-            raise ServedError.read(value)
-        answer = _answer(value)
-        for choice in answer.choices:
-            self._any = True
-            self._open[choice.index] = self._open.get(choice.index, True) and choice.finish_reason is None
-        yield replace(answer, choices=tuple(map(self._joined, answer.choices)))
-
-    def _joined(self, choice: Choice) -> Choice:
-        """The choice with characters whole that two chunks have half each."""
-        ended = choice.finish_reason is not None
-        text, thinking = (
-            self._halves.setdefault((choice.index, what), PairJoiner()).feed(part, ended)
-            for what, part in (("text", choice.text), ("thinking", choice.thinking))
-        )
-        return _said(choice, text, thinking)
-
-
-_BEGINNING = 400  # bytes that are kept to say what came instead of a stream
-
-
-def _parsed(content: bytes | str) -> Any:
     try:
         return parse_json(content, max_values=MOST_VALUES)
     except JSONError as error:
@@ -240,18 +159,18 @@ def _parsed(content: bytes | str) -> Any:
 
 def _choice(value: Any, place: int) -> Choice:
     if not isinstance(value, dict):
-        raise UnreadableAnswerError(f"one of its choices is none: {one_line(str(value))}")
+        raise UnreadableAnswerError(f"invalid choice: {one_line(str(value))}")
     if value.get("error"):
         raise ServedError.read(value["error"])
     message = value.get("message") or value.get("delta")
-    # Without a message it is the older API of plain completions.
+    # Without a message, it is the legacy completions API.
     message = message if isinstance(message, dict) else {"content": value.get("text")}
     text, thinking, refusal = _content(message.get("content"))
     set_apart = next((said for key in _THOUGHT_KEYS if (said := _words(message.get(key)))), "")
     reason = value.get("finish_reason")
     reason = one_line(reason, 50) if isinstance(reason, str) and reason else None
     if reason == "error":
-        raise ServedError.read({"message": text or "it ended with the finish reason 'error'"})
+        raise ServedError.read({"message": text or "the completion ended with the finish reason 'error'"})
     index = value.get("index")
     return Choice(
         index if isinstance(index, int) and not isinstance(index, bool) else place,
@@ -264,13 +183,14 @@ def _choice(value: Any, place: int) -> Choice:
     )
 
 
-def _said(choice: Choice, text: str, thinking: str) -> Choice:
+def with_texts(choice: Choice, text: str, thinking: str) -> Choice:
+    """Return a choice with other texts."""
     same = text == choice.text and thinking == choice.thinking
     return choice if same else replace(choice, text=text, thinking=thinking)
 
 
 def _content(value: Any) -> tuple[str, str, str]:
-    """Text, thought and refusal of what stands under "content"."""
+    """Return text, thinking and refusal from the value of "content"."""
     texts, thoughts, refusals = [], [], []
     for part in value if isinstance(value, list) else [value]:
         if isinstance(part, str):
@@ -285,14 +205,14 @@ def _content(value: Any) -> tuple[str, str, str]:
                 refusals.append(_words(part.get("refusal")))
             elif kind in _TEXT_PARTS or kind is None:
                 texts.append(_words(part.get("text")))
-            # Pictures, sounds and calls are no text.
+            # Images, audio and tool calls have no text.
         elif part is not None:
-            raise UnreadableAnswerError(f"the text of a choice is none: {one_line(str(part))}")
+            raise UnreadableAnswerError(f"invalid text of a choice: {one_line(str(part))}")
     return "".join(texts), "".join(thoughts), "".join(refusals)
 
 
 def _words(value: Any) -> str:
-    """A text that may be in parts, or in an object that has it under "text", "value" or "content"."""
+    """Return a text that may be in parts, or in an object under "text", "value" or "content"."""
     if isinstance(value, str):
         return value
     if isinstance(value, list):
@@ -308,7 +228,7 @@ def _inner(value: Mapping[str, Any], key: str) -> Mapping[str, Any]:
 
 
 def _count(value: Any) -> int | None:
-    """A number of tokens; None for what is none."""
+    """Return a number of tokens; None if the value is not one."""
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**53 else None

@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from localemp.protocol.answers import Answer, Choice, StreamReader, Usage
+from localemp.protocol.answers import Answer, Choice, Usage
+from localemp.protocol.streams import StreamReader
 from localemp.serving.thoughts import Thoughts
 from localemp.serving.usage import TokenSum
 from localemp.strategies.cleaning import Cleaner

@@ -15,8 +15,9 @@ from pathlib import Path
 from localemp.errors import DataError, OptionError, UnknownNameError
 from localemp.studies.answers import Answers
 from localemp.studies.raters import clean_name
+from localemp.studies.schema import TIE, TIES, Item
 from localemp.studies.spreadsheet import read_rows
-from localemp.studies.study import TIE, TIES, Item, Study
+from localemp.studies.study import Study
 from localemp.studies.votes import COLUMNS, Vote, check_vote, quoted
 from localemp.utils.text import one_line
 

@@ -7,6 +7,15 @@ from typing import Any
 from localemp.utils.redaction import redact_settings
 
 _LONGEST = 60
+# SHA-256 of prompt files of version 0.1, and of the same prompts since some of their keys have new names.
+_SAME_AS = {
+    "fc190d39ab2f0c16f78c3f7c4fd28bc44ff4a3cafda7582ce43844c702657f5f": (
+        "385de8cb642df5700b027cb87f62213bb2ce581be86a3f6a268e7a3f0b4ad26b"
+    ),
+    "9063f528e825407469270ac12f2445428bb19a1275266d8a11cbd96e7d64bb3b": (
+        "4d7c46fe7db6d6baa7e5e1595abdb9ff4d491ade95d26b78b4fffed2d10439be"
+    ),
+}
 
 
 def compare_settings(
@@ -29,10 +38,14 @@ def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[tup
         if isinstance(before, Mapping) and isinstance(after, Mapping):
             for inner, *texts in _differences(before, after):
                 yield f"{name}.{inner}", texts[0], texts[1]
-        elif before != after:
+        elif _current(before) != _current(after):
             one, other = (json.dumps(value, ensure_ascii=False) for value in (before, after))
             same = next((at for at, (left, right) in enumerate(zip(one, other, strict=False)) if left != right), 0)
             yield name, _short(one, same), _short(other, same)
+
+
+def _current(value: Any) -> Any:
+    return _SAME_AS.get(value, value) if isinstance(value, str) else value
 
 
 def _short(text: str, same: int) -> str:

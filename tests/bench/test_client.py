@@ -7,7 +7,7 @@ import pytest
 from chat_server import ChatServer
 
 from localemp.bench.load.client import Answer, Client, api_url, chat_messages, chat_url, percentile
-from localemp.protocol.answers import StreamReader
+from localemp.protocol.streams import StreamReader
 
 BODY = {"model": "tiny", "messages": chat_messages(["I failed."]), "stream": True}
 

@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 from tiny_encoder import save_tiny_encoder
 
-from localemp.cli.generate import default_folder
-from localemp.runs.run import read_manifest, read_records
+from localemp.runs.run import default_folder, read_manifest, read_records
 
 SAMPLES = Path(__file__).parents[1] / "samples.knowledge.jsonl"
 

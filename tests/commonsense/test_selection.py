@@ -11,7 +11,13 @@ from localemp.commonsense.relations import Beam
 from localemp.commonsense.selection import Dropped, Select, Selection, Selector, key_of, select_all
 
 WORDS = ("dog", "died", "car", "sad", "vet")
-NUMBERS = {"encoder": "words", "nothing": ("none", "n/a"), "same": 0.9, "beam_weight": 0.2, "context_weight": 0.8}
+NUMBERS = {
+    "encoder": "words",
+    "stopwords": ("none", "n/a"),
+    "duplicate_threshold": 0.9,
+    "beam_weight": 0.2,
+    "context_weight": 0.8,
+}
 
 
 class Words:
@@ -32,8 +38,10 @@ class Words:
         return counted / np.linalg.norm(counted, axis=1, keepdims=True)
 
 
-def selector(cut_off: float = 0.3, most: int = 3) -> Selector:
-    return Selector(Select(keep="relevant", cut_off={"other": cut_off}, most=most, **NUMBERS), Words())  # type: ignore[arg-type]
+def selector(min_score: float = 0.3, max_per_relation: int = 3) -> Selector:
+    return Selector(
+        Select(keep="relevant", min_score={"other": min_score}, max_per_relation=max_per_relation, **NUMBERS), Words()
+    )  # type: ignore[arg-type]
 
 
 def beams(*texts: str, score: float | None = None) -> dict[str, tuple[Beam, ...]]:
@@ -68,19 +76,19 @@ def test_a_relation_with_nothing_left_is_left_out():
 
 
 def test_near_duplicates_are_merged_by_words_and_by_meaning():
-    (chosen,) = selector(most=5)(
+    (chosen,) = selector(max_per_relation=5)(
         ["My dog died"],
         [beams("to walk the dog", "walks dogs", "see the vet , dog", "to see a vet about a dog", "dog died")],
     )
     assert chosen.kept == {"xWant": ("dog died", "to walk the dog", "see the vet , dog")}
     assert reasons(chosen) == {"walks dogs": "below the cut-off", "to see a vet about a dog": "like: see the vet , dog"}
-    (merged,) = selector(cut_off=-1)(["My dog died"], [beams("to walk the dog", "walks dogs")])
+    (merged,) = selector(min_score=-1)(["My dog died"], [beams("to walk the dog", "walks dogs")])
     assert reasons(merged) == {"walks dogs": "like: to walk the dog"}
 
 
 def test_rank_is_a_weighted_sum_of_beam_and_context():
     found = {"xWant": (Beam("car dog", -0.1), Beam("dog died", -3.0), Beam("dog vet", -0.1))}
-    (chosen,) = selector(most=2)(["dog died"], [found])
+    (chosen,) = selector(max_per_relation=2)(["dog died"], [found])
     assert chosen.kept == {"xWant": ("dog died", "car dog")}
     assert chosen.dropped == {"xWant": (Dropped("dog vet", "too many", round(0.2 * np.exp(-0.1) + 0.8 * 0.5, 4)),)}
 
@@ -89,7 +97,7 @@ def test_without_scores_the_rank_stands_in_for_them():
     (chosen,) = selector()(["dog"], [beams("dog car", "dog vet")])
     assert chosen.kept == {"xWant": ("dog car", "dog vet")}
     # 1/2 for the first, 1/3 for the second, and a cosine of 0.7071.
-    (chosen,) = selector(cut_off=0.2 / 2 + 0.8 * 0.707)(["dog"], [beams("dog car", "dog vet")])
+    (chosen,) = selector(min_score=0.2 / 2 + 0.8 * 0.707)(["dog"], [beams("dog car", "dog vet")])
     assert chosen.kept == {"xWant": ("dog car",)}
 
 
@@ -103,8 +111,8 @@ def test_company_makes_no_difference_and_everything_is_embedded_at_once():
     assert together.encoder.calls == 1  # type: ignore[attr-defined]
 
 
-def test_a_relation_may_have_a_cut_off_of_its_own():
-    settings = Select(keep="relevant", cut_off={"xWant": 0.9, "other": 0.3}, most=3, **NUMBERS)  # type: ignore[arg-type]
+def test_a_relation_may_have_a_min_score_of_its_own():
+    settings = Select(keep="relevant", min_score={"xWant": 0.9, "other": 0.3}, max_per_relation=3, **NUMBERS)  # type: ignore[arg-type]
     found = {"xWant": (Beam("dog car"),), "xReact": (Beam("dog car"),)}
     assert list(Selector(settings, Words())(["dog"], [found])[0].kept) == ["xReact"]
 
@@ -134,16 +142,25 @@ def test_texts_that_do_not_say_the_same():
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"most": 0},
-        {"same": 0},
+        {"max_per_relation": 0},
+        {"duplicate_threshold": 0},
         {"beam_weight": -1},
         {"keep": "some"},
-        {"cut_off": {"other": "low"}},
-        {"cut_off": {"xReact": 0.1}},
-        {"cut_off": {"other": 0.1, "xMood": 0.1}},
+        {"min_score": {"other": "low"}},
+        {"min_score": {"xReact": 0.1}},
+        {"min_score": {"other": 0.1, "xMood": 0.1}},
         {"colour": 1},
     ],
 )
 def test_numbers_out_of_range(wrong: dict[str, object]):
     with pytest.raises(ValidationError):
-        Select(**{"keep": "all", "cut_off": {"other": 0.2}, "most": 3, **NUMBERS, **wrong})  # type: ignore[arg-type]
+        Select(**{"keep": "all", "min_score": {"other": 0.2}, "max_per_relation": 3, **NUMBERS, **wrong})  # type: ignore[arg-type]
+
+
+def test_keys_of_version_0_1_are_still_read():
+    old = {"nothing": ["none"], "same": 0.9, "cut_off": {"other": 0.3}, "most": 3}
+    new = {"stopwords": ["none"], "duplicate_threshold": 0.9, "min_score": {"other": 0.3}, "max_per_relation": 3}
+    rest = {"keep": "relevant", "encoder": "words", "beam_weight": 0.2, "context_weight": 0.8}
+    assert Select.model_validate(rest | old) == Select.model_validate(rest | new)
+    with pytest.raises(ValidationError, match="most"):
+        Select.model_validate(rest | new | {"most": 3})

@@ -37,11 +37,11 @@ def test_completion_models_take_a_transcript_and_chat_models_turns():
             assert (profile.api == "completions") == (profile.layout == "transcript"), profile.name
 
 
-def test_gated_models_say_what_to_do_first():
+def test_gated_models_list_the_setup_steps():
     for name in ("llama", "llama2"):
         profile = load_profile(name)
         assert profile.hub is not None
-        steps = "\n".join(profile.first_steps)
+        steps = "\n".join(profile.setup)
         assert profile.hub.id in steps
         assert "HF_TOKEN" in steps
 
@@ -79,7 +79,7 @@ def test_own_profile(tmp_path):
         ('kind = "commonsense"\nquery = "{relation}"\ndecoder_prompt = "{event}"\n' + HUB, "query: "),
         ('kind = "commonsense"\nquery = "{event} {relation}"\nrelations = ["xMood"]\n' + HUB, "has no 'xMood'"),
         ('kind = "poet"\n' + HUB, "kind: "),
-        ("kind = \n", "not TOML"),
+        ("kind = \n", "not valid TOML"),
     ],
 )
 def test_a_broken_profile_is_named_with_file_and_key(tmp_path, text, named):
@@ -138,3 +138,9 @@ def test_model_of_another_kind():
         load_profile("smollm2", "encoder")
     assert "'chat', not 'encoder'" in caught.value.message
     assert caught.value.hint == "known: all-minilm-l6-v2, all-mpnet-base-v2"
+
+
+def test_setup_is_also_read_under_its_name_in_version_0_1(tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text('kind = "chat"\nengine = "openai"\nmodel = "m"\nfirst_steps = ["export KEY=..."]')
+    assert load_profile(str(path)).setup == ("export KEY=...",)

@@ -6,8 +6,9 @@ from itertools import pairwise
 
 import pytest
 
-from localemp.protocol.answers import StreamReader, Usage, first_choice, read_answer
+from localemp.protocol.answers import Usage, first_choice, read_answer
 from localemp.protocol.errors import AnswerError, ServedError, UnreadableAnswerError
+from localemp.protocol.streams import StreamReader
 
 
 def whole(content="Oh no.", reason="stop", **more):
@@ -218,16 +219,16 @@ def test_a_character_cut_between_two_chunks_is_joined():
 @pytest.mark.parametrize(
     ("raw", "message"),
     [
-        (b"", "its stream is empty"),
-        (events(), "its stream holds no chunk"),
-        (b": hello\n\n", "its stream holds no chunk"),
-        (b"<html>Back soon</html>", "holds no chunk: <html>Back soon"),
+        (b"", "an empty stream"),
+        (events(), "a stream without a chunk"),
+        (b": hello\n\n", "a stream without a chunk"),
+        (b"<html>Back soon</html>", "without a chunk: <html>Back soon"),
         (events(chunk({"content": "Oh"}), done=False), "was cut"),
-        (events(chunk({"content": "Oh"}), done=False)[:-30], "not JSON"),
-        (events(b"{"), "not JSON"),
-        (events(b"null"), "no completion"),
-        (events(b"7"), "no completion"),
-        (events(b'{"choices": [7]}'), "one of its choices"),
+        (events(chunk({"content": "Oh"}), done=False)[:-30], "not valid JSON"),
+        (events(b"{"), "not valid JSON"),
+        (events(b"null"), "not a completion"),
+        (events(b"7"), "not a completion"),
+        (events(b'{"choices": [7]}'), "invalid choice"),
         (b'{"choices": []}', "no choices"),
     ],
 )

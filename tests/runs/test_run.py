@@ -6,7 +6,6 @@ import resource
 import signal
 import subprocess
 import sys
-import time
 import tracemalloc
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from read_only import only_read, open_folder
 from localemp.dialogue import Dialogue, Message
 from localemp.engines.base import Completion
 from localemp.errors import EngineError, RunError
+from localemp.prompting.template import load_template
 from localemp.runs.run import (
     MANIFEST,
     RESPONSES,
@@ -306,9 +306,9 @@ with Run.open(__import__("pathlib").Path(sys.argv[1]), SETTINGS) as run:
 """
     here = [str(folder) for folder in Path(__file__).parents[:2]]
     process = subprocess.Popen([sys.executable, "-c", program, str(tmp_path), *here], stdout=subprocess.PIPE, text=True)
-    time.sleep(1.0)
+    told = [process.stdout.readline() for _ in range(50)]
     process.send_signal(signal.SIGKILL)
-    told = process.communicate()[0].splitlines()
+    told = ("".join(told) + process.communicate()[0]).splitlines()
     assert process.returncode == -signal.SIGKILL
     with Run.open(tmp_path, SETTINGS) as run:
         assert {f"d{number}" for number in told} <= run.answered
@@ -339,3 +339,20 @@ def test_lines_that_are_no_file_are_no_empty_run(tmp_path):
     os.mkfifo(tmp_path / "run" / "responses.jsonl")
     with pytest.raises(RunError, match=r"responses.jsonl: cannot be read: Not a regular file"):
         read_records(tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("variant", "of_0_1"),
+    [
+        ("paper", "fc190d39ab2f0c16f78c3f7c4fd28bc44ff4a3cafda7582ce43844c702657f5f"),
+        ("released", "9063f528e825407469270ac12f2445428bb19a1275266d8a11cbd96e7d64bb3b"),
+    ],
+)
+def test_a_run_of_version_0_1_resumes_although_keys_of_the_prompts_were_renamed(tmp_path, variant, of_0_1):
+    with Run.open(tmp_path, SETTINGS | {"variant": variant, "prompt_sha256": of_0_1}) as run:
+        run.append(response_record(response("a")))
+    now = SETTINGS | {"variant": variant, "prompt_sha256": load_template(variant).sha256}
+    with Run.open(tmp_path, now) as run:
+        assert run.answered == {"a"}
+    with pytest.raises(RunError, match="other settings"):
+        Run.open(tmp_path, now | {"prompt_sha256": "of other prompts"})

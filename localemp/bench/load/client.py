@@ -15,10 +15,11 @@ from urllib.parse import urlsplit
 import aiohttp
 import numpy as np
 
-from localemp.protocol.answers import LARGEST_ANSWER, StreamReader
+from localemp.protocol.answers import LARGEST_ANSWER
 from localemp.protocol.answers import Answer as Chunk
 from localemp.protocol.compression import ACCEPTED, Decompressor
 from localemp.protocol.errors import LARGEST_ERROR, AnswerError, ServedError, UnreadableAnswerError
+from localemp.protocol.streams import StreamReader
 
 CHAT = "/v1/chat/completions"
 

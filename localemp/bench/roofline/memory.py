@@ -11,7 +11,7 @@ from localemp.bench.roofline.architectures import FOUR_BITS
 from localemp.bench.roofline.flops import ModelShape
 from localemp.errors import OptionError
 from localemp.utils.machine import gib, gpu
-from localemp.utils.numbers import count
+from localemp.utils.words import count
 
 # Of a GPU's memory that vLLM takes unless it is told otherwise: 0.92 in version 0.32, 0.9 before.
 _VLLM_SHARE = 0.9

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from localemp.cli.interrupts import INTERRUPTED, uninterrupted
+from localemp.cli.interrupts import INTERRUPTED
+from localemp.utils.interrupts import uninterrupted
 
 if TYPE_CHECKING:
     from localemp.bench.result import Recording, Result
@@ -95,7 +96,7 @@ def model_to_measure(options: dict[str, Any], load_format: str, display: "Displa
 
     with tempfile.TemporaryDirectory() as folder:
         config = dummy_config(config, Path(folder)) if load_format == "dummy" else config
-        pipeline = Pipeline(config, display.bytes, display.embedding)
+        pipeline = Pipeline(config, display.on_progress)
         try:
             here = pipeline.runs_here
         except UnknownNameError as error:

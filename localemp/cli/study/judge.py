@@ -11,8 +11,9 @@ import click
 from localemp.cli.interrupts import resumable
 from localemp.cli.options import config_of, model_options
 from localemp.cli.study.opened import opened
-from localemp.utils.numbers import count, known, share
+from localemp.utils.interrupts import noting
 from localemp.utils.text import one_line
+from localemp.utils.words import count, known, share
 
 if TYPE_CHECKING:
     from localemp.cli.display import Display
@@ -36,7 +37,6 @@ def judge(study: Path, votes: int, name: str | None, prompts: Path | None, limit
     Answers are kept as they come. Ctrl-C stops; the same command goes on where it stopped.
     """
     from localemp.cli.display import Display
-    from localemp.errors import FatalEngineError, JudgeError, RunError
     from localemp.pipeline.pipeline import Pipeline
     from localemp.studies.judging.judge import Answers, Judge, questions
     from localemp.studies.judging.prompts import JudgePrompts
@@ -46,7 +46,7 @@ def judge(study: Path, votes: int, name: str | None, prompts: Path | None, limit
     config = config_of(options)
     with Display() as display:
         rated = opened(study)
-        pipeline = Pipeline(config, display.bytes)
+        pipeline = Pipeline(config, display.on_progress)
         judged = Judge(rated, JudgePrompts.read(prompts), pipeline.sampling, votes)
         display.note_shut_down(pipeline.profile)
         folder = study / JUDGES / _folder_name(name, pipeline.profile.name)
@@ -57,7 +57,7 @@ def judge(study: Path, votes: int, name: str | None, prompts: Path | None, limit
                 done = share(len(asked) - len(pending), len(asked), "answer")
                 display.say(f"resuming: {done} already in {folder}")
             tally = None
-            with resumable(display.say, partial(_saved, answers, asked), (FatalEngineError, JudgeError, RunError)):
+            with resumable(display.say), noting(partial(_saved, answers, asked)):
                 answers.check()
                 if pending:
                     tally = asyncio.run(_ask(pipeline, judged, pending, answers, display))
@@ -100,7 +100,7 @@ async def _ask(
     try:
         made = {"command": shown_command(), "questions": len(pending), "versions": versions(), "machine": machine()}
         answers.add_session(made | engine.describe())
-        return await judged.ask_all(pending, engine, answers, lambda tally: display.tally(tally, "answers"))
+        return await judged.ask_all(pending, engine, answers, display.on_progress)
     finally:
         await engine.close()
 

@@ -7,8 +7,9 @@ from typing import Self
 
 import numpy as np
 
+from localemp.studies.schema import TIE
 from localemp.studies.stats.intervals import Numbers
-from localemp.studies.study import TIE, Study
+from localemp.studies.study import Study
 from localemp.studies.votes import Vote
 
 

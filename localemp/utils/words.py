@@ -1,4 +1,4 @@
-"""Numbers in words: with their nouns, as parts of others, or unknown."""
+"""Words around numbers, for everything that a person reads."""
 
 
 def count(number: int, one: str, many: str | None = None) -> str:
