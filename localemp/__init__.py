@@ -1,6 +1,6 @@
 """Empathetic replies from open language models (Qian, Zhang and Liu 2023), on your own machine.
 
-The public names are imported when they are first used, so that `import localemp` takes no time.
+Public names are imported on first use, so that `import localemp` is fast.
 """
 
 from importlib import import_module

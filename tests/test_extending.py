@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
@@ -15,17 +16,21 @@ from localemp.dialogue import Dialogue, Message
 from localemp.engines.base import Completion, Engine
 from localemp.engines.registry import ENGINES, EngineContext, register_engine
 from localemp.errors import DataError, OptionError, UnknownNameError
+from localemp.metrics.base import Metric, Rows, Setting, Statistics
+from localemp.metrics.registry import METRICS, register_metric
+from localemp.metrics.replies import Replies
 from localemp.pipeline.config import RunConfig
 from localemp.pipeline.pipeline import Pipeline
 from localemp.runs.run import read_records
 from localemp.sampling import Sampling
 from localemp.serving.vllm.command import prepare
+from localemp.utils.option import Option
 
 
 @pytest.fixture(autouse=True)
 def registries() -> Iterator[None]:
     """The registries are as they were when the test ends."""
-    before = [(registry, dict(registry)) for registry in (ENGINES, READERS)]
+    before = [(registry, dict(registry)) for registry in (ENGINES, METRICS, READERS)]
     yield
     for registry, entries in before:
         registry.clear()
@@ -33,7 +38,7 @@ def registries() -> Iterator[None]:
 
 
 def run(*words: object) -> str:
-    return CliRunner().invoke(cli, [str(word) for word in words], catch_exceptions=False).output
+    return CliRunner().invoke(cli, [str(word) for word in words], catch_exceptions=False).stdout
 
 
 class EchoEngine(Engine):
@@ -121,3 +126,47 @@ def test_reader_of_files_of_another_kind_and_one_of_a_named_source(echo, tmp_pat
     with pytest.raises(DataError, match=r"none of \.csv, \.jsonl, \.json, \.txt") as caught:
         load_dialogues(str(tmp_path / "a.parquet"))
     assert "greetings" in caught.value.hint
+
+
+class Questions(Metric):
+    """Questions in a reply."""
+
+    name, decimals = "Questions", 1
+
+    def __init__(self, mark: str) -> None:
+        self.mark = mark
+
+    def settings(self) -> Mapping[str, Setting]:
+        return {"mark": self.mark}
+
+    def statistics(self, systems: Sequence[Replies]) -> Statistics:
+        return Means(np.array([text.count(self.mark) for system in systems for text in system.texts], np.float64))
+
+
+class Means(Statistics):
+    def __init__(self, values: np.ndarray) -> None:
+        self.values = values
+
+    def value(self, rows: Rows) -> float:
+        return float(self.values[rows].mean())
+
+    def each(self, rows: Rows) -> np.ndarray:
+        return self.values[rows]
+
+
+def test_metric_with_an_option_of_its_own(echo, tmp_path):
+    mark = Option(name="question_mark", default="?", help="What ends a question.")
+    register_metric("Questions", lambda context: Questions(context.option("question_mark")), options=[mark])
+    runs = [tmp_path / "a", tmp_path / "b"]
+    for folder, end in zip(runs, ("?", "!!"), strict=True):
+        echo.write_text(f'kind = "chat"\nengine = "echo"\n\n[request]\nend = "{end}"\n')
+        run("generate", "--model", echo, "--data", "samples", "--limit", 3, "--out", folder)
+    assert "--question-mark" in run("score", "--help")
+    assert "Questions" in run("score", *runs, "--no-bertscore")
+    kept = json.loads((runs[0] / "scores.json").read_text())["scores"][-1]
+    assert (kept["name"], kept["signature"]["mark"]) == ("Questions", "?")
+    told = json.loads(run("compare", *runs, "--metric", "Questions", "--question-mark", "!", "--json"))
+    (compared,) = told["comparisons"]
+    assert (compared["a"], compared["b"], compared["higher_is_better"]) == (0, 2, True)
+    assert compared["signature"]["mark"] == "!"
+    assert "Questions" in run("report", *runs)

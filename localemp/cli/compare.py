@@ -6,15 +6,23 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from localemp.cli.registered import RegisteredOptions
 from localemp.utils.words import count
 
 if TYPE_CHECKING:
     from localemp.metrics.significance import Comparison, Contrast
+    from localemp.utils.option import Option
 
 _RUN = click.Path(path_type=Path)
 
 
-@click.command()
+def _options() -> "tuple[Option, ...]":
+    from localemp.metrics.registry import metric_options
+
+    return metric_options()
+
+
+@click.command(cls=RegisteredOptions, registered=_options, after="bertscore")
 @click.argument("run_a", type=_RUN)
 @click.argument("run_b", type=_RUN)
 @click.option(
@@ -28,12 +36,6 @@ _RUN = click.Path(path_type=Path)
     "--bertscore/--no-bertscore",
     default=None,
     help="BERTScore too, fetching its model; by default where the model is on this machine.",
-)
-@click.option(
-    "--bertscore-model",
-    default="roberta-large",
-    show_default=True,
-    help="A name, a Hugging Face id or a folder of weights; :17 behind it is the layer.",
 )
 @click.option(
     "--samples",
@@ -57,12 +59,12 @@ def compare(
     run_b: Path,
     names: tuple[str, ...],
     bertscore: bool | None,
-    bertscore_model: str,
     samples: int,
     seed: int,
     show: int,
     verbose: bool,
     as_json: bool,
+    **told: Any,
 ) -> None:
     """Compare two runs on the dialogues that both answered.
 
@@ -82,12 +84,12 @@ def compare(
             run_b,
             metric=names,
             bertscore=bertscore,
-            bertscore_model=bertscore_model,
             samples=samples,
             seed=seed,
             show=show,
             verbose=verbose,
             on_progress=display.on_progress,
+            **told,
         )
     if as_json:
         click.echo(json_text(result.as_dict(), indent=2))
@@ -111,6 +113,7 @@ def _print_table(found: "Sequence[Comparison]", items: int, samples: int, seed: 
     from rich.console import Console
     from rich.table import Column, Table
 
+    from localemp.metrics.registry import decimals
     from localemp.metrics.significance import JACKKNIFE
 
     right = [
@@ -118,7 +121,7 @@ def _print_table(found: "Sequence[Comparison]", items: int, samples: int, seed: 
     ]
     table = Table(Column("Metric", no_wrap=True), *right, title=count(items, "dialogue"), title_justify="left")
     for one in found:
-        places = 4 if one.name.endswith("_BERT") else 2
+        places = decimals(one.name)
         low_high = None if one.interval is None else ", ".join(f"{end:+.{places}f}" for end in one.interval)
         table.add_row(
             one.name,

@@ -2,22 +2,30 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
 
 from localemp.cli.interrupts import resumable
+from localemp.cli.registered import RegisteredOptions
 
 if TYPE_CHECKING:
     from localemp.commands.score import ScoreResult
     from localemp.metrics.scoring import Scored
+    from localemp.utils.option import Option
 
 _FILE = click.Path(path_type=Path)
 _NOT_COMPARABLE = "*"
 
 
-@click.command()
+def _options() -> "tuple[Option, ...]":
+    from localemp.metrics.registry import metric_options
+
+    return metric_options()
+
+
+@click.command(cls=RegisteredOptions, registered=_options, after="hypothesis")
 @click.argument("runs", nargs=-1, metavar="[RUN]...", type=_FILE)
 @click.option(
     "--import",
@@ -30,13 +38,6 @@ _NOT_COMPARABLE = "*"
 )
 @click.option("--data", help="The data set whose published test rows the files answer: a name or a folder.")
 @click.option("--hypothesis", metavar="NAME", help="Which replies of a file that has several.")
-@click.option(
-    "--bertscore-model",
-    default="roberta-large",
-    show_default=True,
-    metavar="MODEL",
-    help="A name, a Hugging Face id or a folder of weights; :17 behind it is the layer.",
-)
 @click.option("--no-bertscore", is_flag=True, help="Leave BERTScore out.")
 @click.option("--common", is_flag=True, help="Only the dialogues that all systems answered.")
 @click.option(
@@ -49,12 +50,12 @@ def score(
     imports: tuple[tuple[str, Path], ...],
     data: str | None,
     hypothesis: str | None,
-    bertscore_model: str,
     no_bertscore: bool,
     common: bool,
     out: Path | None,
     verbose: bool,
     as_json: bool,
+    **told: Any,
 ) -> None:
     """Score runs, or replies made elsewhere, as the paper does.
 
@@ -71,11 +72,11 @@ def score(
             imports=imports,
             data=data,
             hypothesis=hypothesis,
-            bertscore_model=bertscore_model,
             no_bertscore=no_bertscore,
             common=common,
             out=out,
             on_progress=display.on_progress,
+            **told,
         )
     if as_json:
         click.echo(json_text(result.as_dict(), indent=2))
@@ -87,7 +88,7 @@ def score(
         one.reason for each in result.systems for one in each.scores if one.value is None and not one.signature.settings
     }
     if chosen and failed and not no_bertscore:
-        raise OptionError(f"--bertscore-model {bertscore_model}: {' '.join(failed)}")
+        raise OptionError(f"--bertscore-model {told['bertscore_model']}: {' '.join(failed)}")
 
 
 def _print(result: "ScoreResult", verbose: bool) -> None:
@@ -122,7 +123,7 @@ def _print_table(scored: "Sequence[Scored]", names: Sequence[str], mark: str) ->
     from rich.table import Column, Table
     from rich.text import Text
 
-    from localemp.metrics.scoring import BERTSCORE
+    from localemp.metrics.registry import decimals
 
     # Heads of two words take two lines, so that the paper's columns fit into 80 characters.
     heads = [name.replace(" ", "\n") for name in ("Replies", *names)]
@@ -135,7 +136,7 @@ def _print_table(scored: "Sequence[Scored]", names: Sequence[str], mark: str) ->
         for one in each.scores:
             if one.name not in names:
                 continue
-            text = "n/a" if one.value is None else f"{one.value:.{3 if one.name in BERTSCORE else 2}f}"
+            text = "n/a" if one.value is None else f"{one.value:.{min(decimals(one.name), 3)}f}"
             cells.append(text + (mark if one.name.startswith("Dist") and one.value is not None else ""))
         table.add_row(Text(each.name), *cells)
     console = Console()

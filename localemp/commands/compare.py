@@ -5,15 +5,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from localemp.commands.score import BERTSCORE_MODEL
+from localemp.commands.score import metric_context
 from localemp.errors import DataError, OptionError
 from localemp.imports.reading import read_import
 from localemp.metrics.base import Metric
-from localemp.metrics.bertscore import BertScore
 from localemp.metrics.pairing import Pair, pair
+from localemp.metrics.registry import BERTSCORE, BERTSCORE_MODEL, MetricContext, metrics
+from localemp.metrics.registry import metric as metric_named
 from localemp.metrics.replies import Replies, replies_of_run
-from localemp.metrics.scoring import BERTSCORE, METRICS, ORDER, read_scores
-from localemp.metrics.scoring import metric as metric_named
+from localemp.metrics.scoring import read_scores
 from localemp.metrics.significance import (
     CONFIDENCE,
     SAMPLES,
@@ -84,12 +84,13 @@ def compare(
     *,
     metric: str | Iterable[str] = (),
     bertscore: bool | None = None,
-    bertscore_model: str = BERTSCORE_MODEL,
+    bertscore_model: str = BERTSCORE_MODEL.default,
     samples: int = SAMPLES,
     seed: int = SEED,
     show: int = 5,
     verbose: bool = False,
     on_progress: OnProgress = silent,
+    **metric_settings: Any,
 ) -> CompareResult:
     """Compare two systems on the dialogues that both answered.
 
@@ -107,6 +108,7 @@ def compare(
         show: How many of the dialogues on which the two differ most are wanted.
         verbose: The second columns of the tables too.
         on_progress: Called with metrics computed, and with what BERTScore fetches and reads.
+        **metric_settings: Options of further metrics, see `register_metric`.
 
     Raises:
         OptionError: No dialogue is in both, or options that exclude each other.
@@ -114,6 +116,7 @@ def compare(
         RunError: A folder holds no run, or no reply yet.
         DataError: A file holds no scores, or the replies that it is of have changed or are gone.
     """
+    context = metric_context(on_progress, fetch=bool(bertscore), bertscore_model=bertscore_model, **metric_settings)
     path_a, path_b = Path(run_a), Path(run_b)
     a, b = read_replies(path_a), read_replies(path_b)
     both = pair(a, b)
@@ -121,8 +124,8 @@ def compare(
     if path_a.resolve() == path_b.resolve():
         notes.append("A and B are the same run")
     names = [metric] if isinstance(metric, str) else list(metric)
-    metrics = _metrics(names, bertscore, bertscore_model, verbose, on_progress)
-    found = compare_replies(both.a, both.b, metrics, samples, seed, on_progress)
+    chosen = _metrics(names, bertscore, verbose, context)
+    found = compare_replies(both.a, both.b, chosen, samples, seed, on_progress)
     measure, shown = _contrasts(both, found, show)
     settings = compare_settings(a.source.get("settings", {}), b.source.get("settings", {}), "in A", "in B")
     return CompareResult(
@@ -165,16 +168,14 @@ def _source_of(scores: Path, named: str) -> Path:
     return places[0]
 
 
-def _metrics(
-    names: Sequence[str], bertscore: bool | None, model: str, verbose: bool, on_progress: OnProgress
-) -> list[Metric]:
+def _metrics(names: Sequence[str], bertscore: bool | None, verbose: bool, context: MetricContext) -> list[Metric]:
     """Those asked for by name, or all that tables show; BERTScore's model is fetched only where it was asked for."""
     if bertscore is False and set(names) & set(BERTSCORE):
         raise OptionError("--metric asks for BERTScore, --no-bertscore refuses it", "give one of them")
-    scorer = BertScore(model, fetch=bool(bertscore), on_progress=on_progress)
-    everything = [name for name in ORDER if name in METRICS or (name in BERTSCORE and bertscore is not False)]
-    metrics = [metric_named(name, scorer) for name in dict.fromkeys(names or everything)]
-    return [each for each in metrics if names or verbose or not each.hidden]
+    if names:
+        return [metric_named(name, context) for name in dict.fromkeys(names)]
+    everything = metrics(context, without=BERTSCORE if bertscore is False else ())
+    return [each for each in everything if verbose or not each.hidden]
 
 
 def _contrasts(both: Pair, found: Sequence[Comparison], show: int) -> tuple[str | None, tuple[Contrast, ...]]:

@@ -6,16 +6,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from localemp.errors import DataError, OptionError
+from localemp.errors import DataError, OptionError, UnknownNameError
 from localemp.imports.reading import read_import
+from localemp.metrics.registry import BERTSCORE, BERTSCORE_MODEL, MetricContext, metric_options, metrics
 from localemp.metrics.replies import Replies, replies_of_run
 from localemp.metrics.scoring import Scored, on_common, read_scores, score_all, scores_path, write_scores
 from localemp.utils.interrupts import noting
 from localemp.utils.paths import StrPath, paths_of
 from localemp.utils.progress import OnProgress, Progress, silent
 from localemp.utils.words import share
-
-BERTSCORE_MODEL = "roberta-large"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +46,12 @@ def score(
     imports: Iterable[tuple[str, StrPath]] = (),
     data: str | None = None,
     hypothesis: str | None = None,
-    bertscore_model: str = BERTSCORE_MODEL,
+    bertscore_model: str = BERTSCORE_MODEL.default,
     no_bertscore: bool = False,
     common: bool = False,
     out: StrPath | None = None,
     on_progress: OnProgress = silent,
+    **metric_settings: Any,
 ) -> ScoreResult:
     """Score runs, or replies made elsewhere, as the paper does. Scores are written beside each run.
 
@@ -68,6 +68,7 @@ def score(
         common: Only the dialogues that all systems answered; such scores are not written unless `out` is given.
         out: Where scores are written; by default RUN/scores.json or FILE[.HYPOTHESIS].scores.json.
         on_progress: Called with systems scored, and with what BERTScore fetches and reads.
+        **metric_settings: Options of further metrics, see `register_metric`.
 
     Raises:
         OptionError: Nothing to score, or options that exclude each other.
@@ -75,6 +76,7 @@ def score(
         DataError: A file cannot be read, or `out` cannot be written.
         KeyboardInterrupt: Ctrl-C; its note says how many systems' scores are written.
     """
+    context = metric_context(on_progress, bertscore_model=bertscore_model, **metric_settings)
     paths, imports = paths_of(runs), list(imports)
     if not paths and not imports:
         raise OptionError("nothing to score", "give runs (`localemp runs list` shows them), or --import FORMAT FILE")
@@ -89,7 +91,7 @@ def score(
     if out is not None:
         places = [Path(out)]
     with noting(partial(_saved, systems, places)):
-        scored = _score(systems, None if no_bertscore else bertscore_model, on_progress)
+        scored = _score(systems, context, BERTSCORE if no_bertscore else ())
         unwritten = [
             _write(place, each, required=out is not None)
             for place, each, system, length in zip(places, scored, systems, whole, strict=True)
@@ -117,17 +119,25 @@ def _systems(
     return systems, places
 
 
-def _score(systems: Sequence[Replies], model: str | None, on_progress: OnProgress) -> list[Scored]:
-    bertscore = None
-    if model is not None:
-        from localemp.metrics.bertscore import BertScore
+def metric_context(on_progress: OnProgress, *, fetch: bool = True, **settings: Any) -> MetricContext:
+    """What metrics are made from.
 
-        bertscore = BertScore(model, on_progress=on_progress)
+    Raises:
+        UnknownNameError: No metric has such an option.
+    """
+    known = [option.name for option in metric_options()]
+    if strange := [name for name in settings if name not in known]:
+        raise UnknownNameError("option of a metric", strange[0], known)
+    return MetricContext(settings, fetch=fetch, on_progress=on_progress)
+
+
+def _score(systems: Sequence[Replies], context: MetricContext, without: Sequence[str]) -> list[Scored]:
+    chosen = metrics(context, without=without)
     scored = []
     for number, system in enumerate(systems):
-        on_progress(Progress("Scoring", number, len(systems), "systems"))
-        scored.append(score_all(system, bertscore))
-    on_progress(Progress("Scoring", len(systems), len(systems), "systems"))
+        context.on_progress(Progress("Scoring", number, len(systems), "systems"))
+        scored.append(score_all(system, chosen))
+    context.on_progress(Progress("Scoring", len(systems), len(systems), "systems"))
     return scored
 
 

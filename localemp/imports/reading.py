@@ -110,7 +110,7 @@ def _lines(path: Path) -> list[str]:
             raise
         seen = looks_like(read_lines(path, errors="replace"))
         guess = f"; this looks like {seen}" if seen else ""
-        raise DataError(path, f"not UTF-8 text{guess}", error.hint, error.line) from error
+        raise DataError(path, f"not valid UTF-8{guess}", error.hint, error.line) from error
 
 
 def _choose(wanted: str | None, hypotheses: Sequence[str], chosen: Format) -> str:

@@ -201,6 +201,9 @@ class BertScore:
 
 
 class _Part(Metric):
+    decimals = 4
+    bounds = (-1.0, 1.0)
+
     def __init__(self, bertscore: BertScore, column: int) -> None:
         self.name = NAMES[column]
         self._bertscore, self._column = bertscore, column

@@ -45,6 +45,7 @@ class Comparison:
         p_holm: The same, corrected for all metrics that were compared at once (Holm 1979), the hidden ones apart.
         reason: Why something above is None.
         hidden: Whether the metric is only shown when asked for.
+        higher_is_better: None where neither is.
         each: The items' own values, one row a system, for metrics of single replies.
         t_test: Of these; None where single replies have no value.
     """
@@ -60,6 +61,7 @@ class Comparison:
     p_holm: float | None = None
     reason: str = ""
     hidden: bool = False
+    higher_is_better: bool | None = True
     each: NDArray[np.float64] | None = None
     t_test: TTest | None = None
 
@@ -72,7 +74,7 @@ class Comparison:
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
-        names = ("name", "a", "b", "difference", "interval", "interval_by", "p", "p_holm")
+        names = ("name", "higher_is_better", "a", "b", "difference", "interval", "interval_by", "p", "p_holm")
         told = {"reason": self.reason} if self.reason else {}
         tested = {"t_test": self.t_test and self.t_test.as_dict()}
         return {
@@ -253,7 +255,9 @@ def chrf_of_each(both: Pair) -> NDArray[np.float64] | None:
 
 def _compared(metric: Metric, a: Replies, b: Replies, samples: int, seed: int) -> Comparison:
     signature = Signature.of(metric.name.lower(), a, metric.settings())
-    found = Comparison(metric.name, None, None, signature, hidden=metric.hidden)
+    found = Comparison(
+        metric.name, None, None, signature, hidden=metric.hidden, higher_is_better=metric.higher_is_better
+    )
     missing = [metric.missing(system) for system in (a, b)]
     if any(missing):
         told = [f"{system.name}: {reason}" for system, reason in zip((a, b), missing, strict=True) if reason]

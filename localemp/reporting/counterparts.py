@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from localemp.metrics.base import Score
-from localemp.metrics.scoring import BERTSCORE
+from localemp.metrics.registry import BERTSCORE
 from localemp.reporting.published import Published, Setup
 from localemp.reporting.systems import System
 from localemp.reporting.tables import Note, Row, listed

@@ -10,15 +10,15 @@ from tiny_comet import save_tiny
 
 from localemp.runs.run import read_manifest, read_records
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 SENTENCE = "i my dog died got a new job and we were very happy lost it again today the cat sad"
 WORDS = SENTENCE.split()
 
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch):
-    """A cache of its own, and one thread: so small a model gains nothing from more."""
+    """A cache of its own."""
     monkeypatch.setenv("LOCALEMP_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     return tmp_path / "cache" / "commonsense" / "inferences.sqlite"
 
 
