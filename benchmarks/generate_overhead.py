@@ -116,9 +116,9 @@ async def measure(config: RunConfig, split: str, count: int, repeats: int, singl
     dialogues = load_dialogues(config.data, split, config.instances, count)
     drafts = await draft_all(one.strategy, dialogues)
     context = max([await plan(each.strategy, drafts, each.planner()) for each in (one, two)])
-    engine = VLLMEngine(one.tokenizer, context, {**SHARE, **config.engine_args}, config.seed)
+    engine = VLLMEngine(one.tokenizer, context, {**SHARE, **config.engine_args}, seed=config.seed)
     await engine.start()
-    bare = Bare(one.weights.folder, engine.options)
+    bare = Bare(one.weights.folder, engine.engine_args)
     timed = Timed(engine)
     try:
         figures: dict[str, list[float]] = {}
@@ -150,7 +150,7 @@ async def _turn(
     """Each side once, for one stage and for two; who goes first alternates."""
 
     async def ours(pipeline: Pipeline) -> tuple[int, float]:
-        await timed.engine.forget_prefixes()
+        await timed.engine.reset_prefix_cache()
         _, tokens, seconds = await timed.answer(pipeline.strategy, drafts)
         return tokens, seconds
 

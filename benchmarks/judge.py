@@ -38,7 +38,8 @@ from localemp.pipeline.pipeline import Pipeline
 from localemp.studies.judging.judge import Answers, Judge, Question, questions
 from localemp.studies.judging.prompts import JudgePrompts
 from localemp.studies.questionnaire import load_asked
-from localemp.studies.study import Item, Key, Reply, Study
+from localemp.studies.schema import Item, Key, Reply
+from localemp.studies.study import Study
 from localemp.utils.machine import machine
 
 
@@ -142,7 +143,7 @@ async def generate(offline: OfflineEngine, workload: Workload) -> dict[str, floa
 
 async def judge_all(judge: Judge, asked: Sequence[Question], engine: VLLMEngine) -> dict[str, float]:
     """Answers, as `localemp study judge` gets them."""
-    await engine.forget_prefixes()
+    await engine.reset_prefix_cache()
     with tempfile.TemporaryDirectory() as folder, Answers.open(Path(folder), {}) as answers:
         tally = await judge.ask_all(asked, engine, answers)
     if tally.failed:
@@ -152,7 +153,7 @@ async def judge_all(judge: Judge, asked: Sequence[Question], engine: VLLMEngine)
 
 async def send_straight(judge: Judge, asked: Sequence[Question], engine: VLLMEngine) -> dict[str, float]:
     """The judge's requests, and nothing else."""
-    await engine.forget_prefixes()
+    await engine.reset_prefix_cache()
     prompts = [judge.messages(question) for question in asked]
     tally = Tally(len(prompts))
 

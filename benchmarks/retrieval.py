@@ -212,7 +212,7 @@ def _embedded(
 def _index(texts: Sequence[str], what: str, encoder: Encoder, weights: str, bar: Progress) -> Index:
     task = bar.add_task(what, total=len(texts))
     index = Index.build_or_load(
-        texts, encoder, {"weights": weights}, progress=lambda done, _: bar.update(task, completed=done)
+        texts, encoder, {"weights": weights}, on_progress=lambda progress: bar.update(task, completed=progress.done)
     )
     bar.update(task, completed=len(texts))
     return index

@@ -1,12 +1,15 @@
 """Empathetic replies from open language models (Qian, Zhang and Liu 2023), on your own machine.
 
-The public names are imported when they are first used, so that `import localemp` takes no time.
+Public names are imported on first use, so that `import localemp` is fast.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from localemp.commands.compare import CompareResult, compare
+    from localemp.commands.generate import GenerateResult, generate, generate_async
+    from localemp.commands.score import ScoreResult, score
     from localemp.data.sources import load_dialogues
     from localemp.dialogue import EMOTIONS, Dialogue, Message
     from localemp.engines.base import Completion, Engine
@@ -20,8 +23,18 @@ if TYPE_CHECKING:
     from localemp.runs.run import Run
     from localemp.sampling import Sampling
     from localemp.strategies.base import Response, Strategy
+    from localemp.utils.progress import OnProgress, Progress
+
+    __version__: str
 
 _HOMES = {
+    "CompareResult": "commands.compare",
+    "compare": "commands.compare",
+    "ScoreResult": "commands.score",
+    "score": "commands.score",
+    "GenerateResult": "commands.generate",
+    "generate": "commands.generate",
+    "generate_async": "commands.generate",
     "Pipeline": "pipeline.pipeline",
     "Completion": "engines.base",
     "Dialogue": "dialogue",
@@ -29,7 +42,9 @@ _HOMES = {
     "Engine": "engines.base",
     "LocalempError": "errors",
     "Message": "dialogue",
+    "OnProgress": "utils.progress",
     "Profile": "models.profiles",
+    "Progress": "utils.progress",
     "Prompts": "prompting.render",
     "RunConfig": "pipeline.config",
     "Responder": "pipeline.responder",
@@ -44,23 +59,32 @@ _HOMES = {
 
 __all__ = [
     "EMOTIONS",
+    "CompareResult",
     "Completion",
     "Dialogue",
     "Engine",
+    "GenerateResult",
     "LocalempError",
     "Message",
+    "OnProgress",
     "Pipeline",
     "Profile",
+    "Progress",
     "Prompts",
     "Responder",
     "Response",
     "Run",
     "RunConfig",
     "Sampling",
+    "ScoreResult",
     "Strategy",
+    "compare",
+    "generate",
+    "generate_async",
     "load_dialogues",
     "load_profile",
     "load_template",
+    "score",
 ]
 
 
@@ -69,6 +93,10 @@ _FORMER = {"Assembly": "Pipeline", "Recipe": "RunConfig"}
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("localemp")
     name = _FORMER.get(name, name)
     if name in _HOMES:
         return getattr(import_module(f"localemp.{_HOMES[name]}"), name)

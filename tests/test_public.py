@@ -6,6 +6,7 @@ import sys
 
 import pytest
 from conftest import REPOSITORY
+from small_runs import four
 
 import localemp
 
@@ -43,7 +44,18 @@ def test_a_hosted_answer_needs_no_local_engine():
     assert imported_by(program).isdisjoint({"torch", "transformers", "vllm", "sentence_transformers"})
 
 
-@pytest.mark.parametrize("module", ["torch", "vllm", "transformers", "sentence_transformers", "bert_score", "ray"])
+def test_scoring_without_bertscore_imports_no_model_library(tmp_path):
+    run = four(tmp_path / "run")
+    command = ["score", str(run), "--no-bertscore"]
+    program = f"from localemp.cli.main import cli\ntry: cli({command})\nexcept SystemExit: pass"
+    slow = {"nltk", "scipy", "sklearn", "pandas", "torch", "transformers", "bert_score", "openai", "httpx"}
+    assert imported_by(program).isdisjoint(slow)
+    assert (run / "scores.json").is_file()
+
+
+@pytest.mark.parametrize(
+    "module", ["torch", "vllm", "transformers", "sentence_transformers", "bert_score", "nltk", "ray"]
+)
 def test_heavy_packages_are_imported_only_by_their_owners(module):
     decoding, checkpoint = "commonsense/decoding.py", "commonsense/checkpoint.py"
     shared, gguf = "utils/torch.py", "models/gguf.py"
@@ -53,7 +65,8 @@ def test_heavy_packages_are_imported_only_by_their_owners(module):
         "vllm": {"engines/vllm.py", "engines/vllm_thinking.py", "serving/vllm/main.py"},
         "transformers": {encoder, gguf, "engines/tokens.py", shared, decoding, checkpoint, contextual},
         "sentence_transformers": {encoder},
-        "bert_score": {"metrics/bertscore.py"},
+        "bert_score": set(),
+        "nltk": set(),
         "ray": {"pipeline/ray_cluster.py"},
     }[module]
     package = REPOSITORY / "localemp"

@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from localemp.bench.monitor import Watch
+from localemp.bench.monitor import ResourceMonitor
 from localemp.bench.offline import OfflineEngine, Replay, Workload, look_up
 from localemp.bench.peers.vllm_throughput import LONGEST_PROMPT, PeerResult, prompt_text, run_throughput
 from localemp.bench.result import Label, Point, Recording, gather
@@ -29,12 +29,12 @@ from localemp.dialogue import Dialogue, Message
 from localemp.errors import LocalempError, OptionError
 from localemp.pipeline.pipeline import Pipeline
 from localemp.utils.machine import gpu
+from localemp.utils.progress import OnProgress, Progress, silent
 
 if TYPE_CHECKING:
     from localemp.bench.roofline.hardware import Hardware
 
 Prompts = Sequence[Sequence[Message]]
-Say = Callable[[str], None]
 
 BATCH_SIZES = (1, 4, 16, 64)
 # Prompts that a repeat is made of at least: of one short prompt alone nothing can be told.
@@ -54,7 +54,7 @@ def check_fits(workloads: Sequence[Workload], engine: OfflineEngine) -> None:
     Raises:
         OptionError: It does not; says how much is missing, and what would fit.
     """
-    options = engine.engine.options
+    options = engine.engine.engine_args
     shape = read_shape(workloads[0].pipeline.weights.folder, options)
     if shape is not None and (free := free_memory(options)) is not None:
         require_memory(shape, engine.engine.max_model_len, free)
@@ -70,7 +70,7 @@ async def measure_engine(
     tokens: int = 64,
     hardware: "Callable[[], Hardware] | None" = None,
     peer: bool = True,
-    say: Say = lambda _: None,
+    on_progress: OnProgress = silent,
 ) -> None:
     """Measure a model's engine on these dialogues; every point goes into the recording as soon as it is there.
 
@@ -83,7 +83,7 @@ async def measure_engine(
         tokens: T, the exact length of texts in "batch size" and "self-check", and with dummy weights everywhere.
         hardware: Measures what this device does at most; without it there are no shares of that.
         peer: Whether vLLM's own benchmark runs too.
-        say: Hears what is being measured.
+        on_progress: Called with what is being measured.
 
     Raises:
         OptionError: The model does not fit, or a batch size has too few dialogues.
@@ -93,18 +93,18 @@ async def measure_engine(
     workload = await look_up(pipeline, dialogues)
     engine = OfflineEngine([workload], tokens=tokens)
     check_fits([workload], engine)
-    bench = _Bench(workload, engine, recording, repeats, tokens, say)
+    bench = _Bench(workload, engine, recording, repeats, tokens, on_progress)
     most = None
     if hardware is not None:
-        say("measuring what this device does at most")
+        on_progress(Progress("measuring what this device does at most"))
         try:
             most = await asyncio.to_thread(hardware)
             recording.result.settings["hardware"] = most.settings
             recording.add(hardware_point(most))
         except LocalempError as error:
             recording.result.notes.append(error.message)
-    roofline = Roofline.of(pipeline.weights.folder, engine.engine.options, most)
-    say(f"starting vLLM ({pipeline.profile.name})")
+    roofline = Roofline.of(pipeline.weights.folder, engine.engine.engine_args, most)
+    on_progress(Progress(f"starting vLLM ({pipeline.profile.name})"))
     async with engine:
         recording.result.settings["engine"] = engine.describe()
         recording.result.notes += unlike_threads(most, engine.threads)
@@ -125,7 +125,7 @@ class _Bench:
     recording: Recording
     repeats: int
     tokens: int
-    say: Say
+    on_progress: OnProgress
 
     @property
     def labels(self) -> dict[str, Label]:
@@ -135,19 +135,19 @@ class _Bench:
         """All dialogues, as `generate` answers them; gives back every prompt that was sent."""
         dummy = is_dummy(self.workload.pipeline)
         exactly = self.tokens if dummy else None
-        self.say("throughput, warm-up")
+        self.on_progress(Progress("throughput, warm-up"))
         batch = await self.engine.answer(self.workload, tokens=exactly)
-        prompts, figures = batch.prompts, []
-        with Watch() as watch:
+        prompts, values = batch.prompts, []
+        with ResourceMonitor() as watch:
             for repeat in range(self.repeats):
-                self.say(f"throughput, repeat {repeat + 1} of {self.repeats}")
-                figures.append((await self.engine.answer(self.workload, tokens=exactly)).figures)
+                self.on_progress(Progress(f"throughput, repeat {repeat + 1} of {self.repeats}"))
+                values.append((await self.engine.answer(self.workload, tokens=exactly)).values)
         note = f"every text has exactly {self.tokens} tokens: dummy weights end none" if dummy else ""
-        point = gather("throughput", self.labels, figures, note)
-        once = {"start_s": self.engine.start_seconds, **watch.figures()}
+        point = gather("throughput", self.labels, values, note)
+        once = {"start_s": self.engine.start_seconds, **watch.values()}
         if shape is not None:
             once["weights_gib"] = shape.weight_bytes / 2**30
-        point.figures.update({name: (value,) for name, value in once.items()})
+        point.values.update({name: (value,) for name, value in once.items()})
         self.recording.result.series += watch.series()
         if watch.no_gpu and gpu() != "none":
             self.recording.result.notes.append(
@@ -158,7 +158,7 @@ class _Bench:
 
     async def batch_size(self, size: int, prompts: Prompts, roofline: Roofline) -> None:
         """Rounds of exactly so many prompts, see the module's text."""
-        labels, most = {**self.labels, "at once": size}, self.engine.engine.max_num_seqs
+        labels, most = {**self.labels, "concurrency": size}, self.engine.engine.max_num_seqs
         if size > most:
             note = f"vLLM computes no more than {most} at once: --engine-arg max_num_seqs={size}"
             self.recording.add(Point(part="batch size", labels=labels, note=note))
@@ -166,12 +166,12 @@ class _Bench:
         number = min(math.ceil(_ENOUGH / size), len(prompts) // size)
         rounds = [prompts[start * size : (start + 1) * size] for start in range(number)]
         stages = len(prompts) / len(self.workload.drafts)
-        figures, prefills, decodes, rushed = [], [], [], False
-        await self.engine.replay(rounds[0], min(8, self.tokens), at_once=size)  # warm-up
+        values, prefills, decodes, rushed = [], [], [], False
+        await self.engine.replay(rounds[0], min(8, self.tokens), concurrency=size)  # warm-up
         for repeat in range(self.repeats):
-            self.say(f"batches of {size}, repeat {repeat + 1} of {self.repeats}")
-            first = [await self.engine.replay(each, 1, at_once=size) for each in rounds]
-            whole = [await self.engine.replay(each, self.tokens, at_once=size) for each in rounds]
+            self.on_progress(Progress(f"batches of {size}, repeat {repeat + 1} of {self.repeats}"))
+            first = [await self.engine.replay(each, 1, concurrency=size) for each in rounds]
+            whole = [await self.engine.replay(each, self.tokens, concurrency=size) for each in rounds]
             prefill = roofline.prefill(first)
             found = _rates(whole, stages) | _prefill_rate(first) | roofline.mfu(prefill)
             prefills.append(roofline.place(prefill))
@@ -182,24 +182,24 @@ class _Bench:
                 decode = roofline.decode(size, prompt + self.tokens / 2, step)
                 found |= {"decode_tokens_per_s": size / step, "step_ms": 1000 * step, **roofline.mbu(decode)}
                 decodes.append(roofline.place(decode))
-            figures.append(found)
+            values.append(found)
         slow = "prompts came in and were read for longer than they were answered: decode is rather slower than told"
         lost = "decode was too short to be told from prefill: take more --reply-tokens"
         notes = [
             roofline.note,
             slow if rushed else "",
             lost if len(decodes) < self.repeats else "",
-            *roofline.between(figures),
+            *roofline.between(values),
         ]
         note = "; ".join(filter(None, notes))
-        self.recording.add(gather("batch size", labels, figures, note))
+        self.recording.add(gather("batch size", labels, values, note))
         for phase, places in (("prefill", prefills), ("decode", decodes)):
             if any(places):
                 self.recording.add(gather("roofline", {"phase": phase, **labels}, places))
 
     async def own_side(self) -> tuple[list[str], int, list[dict[str, float]]]:
         """The prompts that vLLM's benchmark takes, their tokens, and what localemp makes of the very same."""
-        self.say("self-check, localemp's side")
+        self.on_progress(Progress("self-check, localemp's side"))
         workload, tokenizer = self.workload, self.workload.pipeline.tokenizer
         batch = await self.engine.answer(workload, tokens=self.tokens)
         short = [
@@ -209,11 +209,11 @@ class _Bench:
         ]
         if not short:
             return [], 0, []
-        workload, figures = replace(workload, drafts=short), []
+        workload, values = replace(workload, drafts=short), []
         for _ in range(self.repeats):
             batch = await self.engine.answer(workload, tokens=self.tokens)
-            figures.append({name: batch.figures[name] for name in ("reply_tokens_per_s", "tokens_per_s", "seconds")})
-        return [prompt_text(tokenizer, each) for each in batch.prompts], batch.tally.prompt_tokens, figures
+            values.append({name: batch.values[name] for name in ("reply_tokens_per_s", "tokens_per_s", "seconds")})
+        return [prompt_text(tokenizer, each) for each in batch.prompts], batch.tally.prompt_tokens, values
 
     async def self_check(self, prompts: list[str], prompt_tokens: int, ours: list[dict[str, float]]) -> None:
         """The peer on the same prompts; whatever stops it is a note."""
@@ -221,21 +221,21 @@ class _Bench:
             reason = f"vLLM's benchmark takes prompts of up to {LONGEST_PROMPT:,} tokens, all of these are longer"
             self.recording.add(Point(part="self-check", labels=self.labels, note=reason))
             return
-        self.say("self-check, vLLM's own benchmark")
+        self.on_progress(Progress("self-check, vLLM's own benchmark"))
         # Its start may take longer than ours: what ours compiled is kept, but it also measures twice.
         limit = 300 + 5 * self.engine.start_seconds + 10 * sum(each["seconds"] for each in ours)
         engine, folder = self.engine.engine, self.workload.pipeline.weights.folder
         drawn = self.workload.pipeline.strategy.sampling
         point = gather("self-check", {**self.labels, "prompts": len(prompts), "tokens": self.tokens}, ours)
         try:
-            theirs = await run_throughput(folder, prompts, self.tokens, engine.options, drawn, limit)
+            theirs = await run_throughput(folder, prompts, self.tokens, engine.engine_args, drawn, limit)
         except LocalempError as error:
             point = point.model_copy(
                 update={"note": f"{error.message} ({error.hint})" if error.hint else error.message}
             )
         else:
-            point.figures["vllm_tokens_per_s"] = (theirs.tokens_per_s,)
-            point.figures["of_vllm"] = tuple(each["tokens_per_s"] / theirs.tokens_per_s for each in ours)
+            point.values["vllm_tokens_per_s"] = (theirs.tokens_per_s,)
+            point.values["of_vllm"] = tuple(each["tokens_per_s"] / theirs.tokens_per_s for each in ours)
             notes = [self._difference(theirs, prompts, prompt_tokens)]
             if not _NEAR[0] <= (point.median("of_vllm") or 0) <= _NEAR[1]:
                 notes.append(

@@ -16,12 +16,12 @@ are not told apart.
 
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from localemp.bench.engine import Say, check_fits, is_dummy
+from localemp.bench.engine import check_fits, is_dummy
 from localemp.bench.offline import Batch, OfflineEngine, Workload, look_up
 from localemp.bench.result import Recording, gather
 from localemp.bench.roofline.roofline import devices_used
@@ -32,6 +32,7 @@ from localemp.pipeline.generate import answer_all
 from localemp.pipeline.pipeline import Pipeline
 from localemp.runs.run import Run
 from localemp.sampling import Sampling
+from localemp.utils.progress import OnProgress, Progress, silent
 
 NOTES = (
     "The pool's embedding is made beforehand and not counted; of encoder and COMET neither is loading.",
@@ -61,7 +62,7 @@ async def measure_strategies(
     repeats: int = 3,
     tokens: int | None = None,
     price: Price | None = None,
-    say: Say = lambda _: None,
+    on_progress: OnProgress = silent,
 ) -> None:
     """Measure strategies on these dialogues; every point goes into the recording as soon as it is there.
 
@@ -72,7 +73,7 @@ async def measure_strategies(
         repeats: Of each, after a warm-up.
         tokens: Length of every text; None lets the model end its replies, which dummy weights cannot.
         price: What things cost.
-        say: Hears what is being measured.
+        on_progress: Called with what is being measured.
 
     Raises:
         OptionError: The model does not fit, or dummy weights have no `tokens`.
@@ -85,17 +86,17 @@ async def measure_strategies(
     workloads: dict[str, list[Workload]] = {}
     for name, pipeline in pipelines:
         for repeat in range(repeats):
-            say(f"{name}: looking up, repeat {repeat + 1} of {repeats}")
+            on_progress(Progress(f"{name}: looking up, repeat {repeat + 1} of {repeats}"))
             workloads.setdefault(name, []).append(await look_up(pipeline, dialogues, remember=False))
     longest = [each[0] for each in workloads.values()]
     engine = OfflineEngine(longest, tokens=tokens or 0)
     check_fits(longest, engine)
-    say(f"starting vLLM ({first.profile.name})")
+    on_progress(Progress(f"starting vLLM ({first.profile.name})"))
     async with engine:
         recording.result.settings["engine"] = engine.describe()
-        bench = _Bench(engine, recording, tokens, price or Price(), devices_used(engine.engine.options))
+        bench = _Bench(engine, recording, tokens, price or Price(), devices_used(engine.engine.engine_args))
         for name, each in workloads.items():
-            await bench.strategy(name, each, lambda text, name=name: say(f"{name}: {text}"))  # type: ignore[misc]
+            await bench.strategy(name, each, on_progress)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,19 +109,20 @@ class _Bench:
     price: Price
     devices: int
 
-    async def strategy(self, name: str, workloads: Sequence[Workload], say: Callable[[str], None]) -> None:
+    async def strategy(self, name: str, workloads: Sequence[Workload], on_progress: OnProgress) -> None:
         """Every repeat of one strategy, each with what was looked up for it."""
-        say("warm-up")
+        on_progress(Progress(f"{name}: warm-up"))
         await self.engine.answer(workloads[0], tokens=self.tokens)
         costs, times, notes = [], [], list[str]()
         for number, workload in enumerate(workloads, 1):
-            say(f"repeat {number} of {len(workloads)}")
+            on_progress(Progress(f"{name}: repeat {number} of {len(workloads)}"))
             batch = await self.engine.answer(workload, tokens=self.tokens)
             costs.append(self._costs(workload, batch))
             prefill = (await self.engine.replay(batch.prompts, 1)).seconds
             time_of, note = parted(workload, batch.tally.seconds, prefill, await own_seconds(workload, batch))
             times.append(time_of)
-            notes += [note] * (note != "" and note not in notes)
+            if note and note not in notes:
+                notes.append(note)
         if any(each["decode_s"] <= 0 for each in times):
             times = [together(each) for each in times]
             notes.append("prefill and decode are not told apart: one token each took as long as the whole")
@@ -136,15 +138,15 @@ class _Bench:
             "replies_per_s": tally.done / seconds,
             "reply_tokens_per_s": tally.completion_tokens / seconds,
             "seconds_per_1000": each * seconds,
-            **{name: batch.figures[name] for name in ("tokens_per_reply", "prompt_tokens_per_reply", "prefix_hits")},
+            **{name: batch.values[name] for name in ("tokens_per_reply", "prompt_tokens_per_reply", "prefix_hits")},
         }
         if self.devices:
             costs["gpu_seconds_per_1000"] = each * seconds * self.devices
         if price.per_hour is not None:
             costs["usd_per_1000"] = each * seconds / 3600 * price.per_hour
         elif price.prompt is not None and price.reply is not None:
-            spent = tally.prompt_tokens * price.prompt + tally.completion_tokens * price.reply
-            costs["usd_per_1000"] = each * spent / 1e6
+            cost = tally.prompt_tokens * price.prompt + tally.completion_tokens * price.reply
+            costs["usd_per_1000"] = each * cost / 1e6
         return costs
 
 

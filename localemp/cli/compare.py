@@ -6,19 +6,23 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from localemp.cli.words import count
+from localemp.cli.registered import RegisteredOptions
+from localemp.utils.words import count
 
 if TYPE_CHECKING:
-    from localemp.cli.display import Display
-    from localemp.metrics.base import Metric
-    from localemp.metrics.pairing import Pair
-    from localemp.metrics.replies import Replies
     from localemp.metrics.significance import Comparison, Contrast
+    from localemp.utils.option import Option
 
 _RUN = click.Path(path_type=Path)
 
 
-@click.command()
+def _options() -> "tuple[Option, ...]":
+    from localemp.metrics.registry import metric_options
+
+    return metric_options()
+
+
+@click.command(cls=RegisteredOptions, registered=_options, after="bertscore")
 @click.argument("run_a", type=_RUN)
 @click.argument("run_b", type=_RUN)
 @click.option(
@@ -32,12 +36,6 @@ _RUN = click.Path(path_type=Path)
     "--bertscore/--no-bertscore",
     default=None,
     help="BERTScore too, fetching its model; by default where the model is on this machine.",
-)
-@click.option(
-    "--bertscore-model",
-    default="roberta-large",
-    show_default=True,
-    help="A name, a Hugging Face id or a folder of weights; :17 behind it is the layer.",
 )
 @click.option(
     "--samples",
@@ -61,115 +59,61 @@ def compare(
     run_b: Path,
     names: tuple[str, ...],
     bertscore: bool | None,
-    bertscore_model: str,
     samples: int,
     seed: int,
     show: int,
     verbose: bool,
     as_json: bool,
+    **told: Any,
 ) -> None:
     """Compare two runs on the dialogues that both answered.
+
+    RUN_A and RUN_B are runs' folders, or the FILE.scores.json that `localemp score --import` wrote for replies made
+    elsewhere.
 
     For each metric: both values, B - A with a 95 % interval, and a p-value; the paper's test, which is a paired t-test;
     then the dialogues on which they differ most. docs/comparing.md says how to read it.
     """
     from localemp.cli.display import Display
-    from localemp.metrics.pairing import pair
-    from localemp.metrics.replies import replies_of_run
-    from localemp.metrics.significance import compare as compare_replies
+    from localemp.commands.compare import compare as compare_runs
     from localemp.utils.text import json_text
 
-    a, b = replies_of_run(run_a), replies_of_run(run_b)
-    both = pair(a, b)
-    notes = [f"{side}: {note}" for side, system in (("A", a), ("B", b)) for note in system.notes] + list(both.notes)
-    if run_a.resolve() == run_b.resolve():
-        notes.append("A and B are the same run")
     with Display() as display:
-        metrics = _metrics(names, bertscore, bertscore_model, verbose, display)
-        named = [metric.name for metric in metrics]
-        found = compare_replies(
-            both.a, both.b, metrics, samples, seed,
-            heard=lambda name: display.rows("Comparing", named.index(name), len(named)),
-        )  # fmt: skip
-        display.rows("Comparing", len(named), len(named))
-    differing = _differing(a, b)
-    measure, shown = _contrasts(both, found, show)
+        result = compare_runs(
+            run_a,
+            run_b,
+            metric=names,
+            bertscore=bertscore,
+            samples=samples,
+            seed=seed,
+            show=show,
+            verbose=verbose,
+            on_progress=display.on_progress,
+            **told,
+        )
     if as_json:
-        told = {
-            "format": 1,
-            "a": {"name": a.name, "source": a.source, "replies": len(a)},
-            "b": {"name": b.name, "source": b.source, "replies": len(b)},
-            "items": len(both.a),
-            "items_sha256": both.a.ids_sha256,
-            "samples": samples,
-            "seed": seed,
-            "confidence": 0.95,
-            "notes": notes,
-            "settings": differing,
-            "comparisons": [one.as_dict() for one in found],
-            "dialogues": {"measure": measure, "differ_most": [one.as_dict() for one in shown]},
-        }
-        click.echo(json_text(told, indent=2))
+        click.echo(json_text(result.as_dict(), indent=2))
         return
-    for side, run, system in (("A", run_a, a), ("B", run_b, b)):
+    for side, run, system in (("A", run_a, result.a), ("B", run_b, result.b)):
         click.echo(f"{side}: {run}, {count(len(system), 'reply', 'replies')}")
-    for line in differing:
+    for line in result.settings:
         click.echo(f"   {line}")
-    for note in notes:
+    for note in result.notes:
         click.echo(f"note: {note}")
-    _print_table(found, len(both.a), samples, seed)
-    _print_t_tests(found)
+    _print_table(result.comparisons, result.items, samples, seed)
+    _print_t_tests(result.comparisons)
     if verbose:
-        for one in found:
+        for one in result.comparisons:
             click.echo(f"{one.name}: {one.signature}")
     if show:
-        _print_contrasts(measure, shown)
-
-
-def _metrics(
-    names: Sequence[str], bertscore: bool | None, model: str, verbose: bool, display: "Display"
-) -> "list[Metric]":
-    """Those asked for by name, or all that tables show; BERTScore's model is fetched only where it was asked for."""
-    from localemp.errors import OptionError
-    from localemp.metrics.bertscore import BertScore
-    from localemp.metrics.scoring import BERTSCORE, METRICS, ORDER, metric
-
-    if bertscore is False and set(names) & set(BERTSCORE):
-        raise OptionError("--metric asks for BERTScore, --no-bertscore refuses it", "give one of them")
-    scorer = BertScore(
-        model,
-        fetch=bool(bertscore),
-        progress=lambda done, total: display.rows("Reading for BERTScore", done, total),
-        fetching=display.bytes,
-    )
-    everything = [name for name in ORDER if name in METRICS or (name in BERTSCORE and bertscore is not False)]
-    metrics = [metric(name, scorer) for name in dict.fromkeys(names or everything)]
-    return [each for each in metrics if names or verbose or not each.hidden]
-
-
-def _differing(a: "Replies", b: "Replies") -> list[str]:
-    from localemp.utils.config_diff import compare_settings
-
-    return compare_settings(a.source["settings"], b.source["settings"], "in A", "in B")
-
-
-def _contrasts(both: "Pair", found: "Sequence[Comparison]", show: int) -> "tuple[str | None, list[Contrast]]":
-    """What single replies are measured by, and the dialogues on which it differs most."""
-    from localemp.metrics.significance import chrf_of_each, contrasts
-
-    if not show:
-        return None, []
-    each = next((one.each for one in found if one.name == "F_BERT" and one.each is not None), None)
-    measure = "F_BERT"
-    if each is None:
-        each, measure = chrf_of_each(both), "chrF"
-    return (None, []) if each is None else (measure, contrasts(both, each, show))
+        _print_contrasts(result.measure, result.dialogues)
 
 
 def _print_table(found: "Sequence[Comparison]", items: int, samples: int, seed: int) -> None:
     from rich.console import Console
     from rich.table import Column, Table
 
+    from localemp.metrics.registry import decimals
     from localemp.metrics.significance import JACKKNIFE
 
     right = [
@@ -177,7 +121,7 @@ def _print_table(found: "Sequence[Comparison]", items: int, samples: int, seed: 
     ]
     table = Table(Column("Metric", no_wrap=True), *right, title=count(items, "dialogue"), title_justify="left")
     for one in found:
-        places = 4 if one.name.endswith("_BERT") else 2
+        places = decimals(one.name)
         low_high = None if one.interval is None else ", ".join(f"{end:+.{places}f}" for end in one.interval)
         table.add_row(
             one.name,

@@ -9,7 +9,7 @@ import click
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from localemp.data.sources import Instances
+    from localemp.data.readers import Instances
     from localemp.data.stats import Stats
 
 
@@ -68,7 +68,7 @@ def pull(out: str | None) -> None:
     folder = at_home(out) if out else cache_dir("data", "empathetic_dialogues")
     with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task("fetch", total=None)
-        files = download.pull(folder, lambda done, size: bar.update(task, completed=done, total=size))
+        files = download.pull(folder, lambda progress: bar.update(task, completed=progress.done, total=progress.total))
     for file in files:
         console.print(f"{file}", soft_wrap=True, highlight=False, markup=False)
     console.print(f"use it with: --data {out or 'empathetic-dialogues'}", soft_wrap=True, highlight=False, markup=False)
@@ -76,24 +76,10 @@ def pull(out: str | None) -> None:
 
 def _count(path: str, wanted: tuple[str, ...], instances: Instances) -> dict[str, Stats]:
     """Stats by split; a single file is one split under its own name."""
-    from localemp.data.empathetic_dialogues import SPLITS, canonical_split, read_conversations
-    from localemp.data.jsonl import read_jsonl
-    from localemp.data.sources import build_instances, csv_file, find_source
-    from localemp.data.stats import Stats
+    from localemp.data.empathetic_dialogues import canonical_split
+    from localemp.data.sources import find_source
 
-    source = find_source(path)
-    if source.is_jsonl:
-        return {source.path.name: Stats.of_dialogues(read_jsonl(source.path))}
-    chosen = tuple(map(canonical_split, wanted)) or source.splits or SPLITS
-    if source.path.is_dir():
-        files = {str(split): csv_file(source, split) for split in chosen}
-    else:
-        files = {source.path.name: source.path}
-    counted = {}
-    for name, file in files.items():
-        conversations = read_conversations(file)
-        counted[name] = Stats.of_conversations(conversations, build_instances(conversations, instances))
-    return counted
+    return find_source(path).count(tuple(map(canonical_split, wanted)), instances)
 
 
 def _table(path: str, counted: dict[str, Stats]) -> Table:

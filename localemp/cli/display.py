@@ -3,9 +3,9 @@
 import io
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Self
+from typing import Self
 
 from rich.console import Console
 from rich.markup import escape
@@ -13,7 +13,6 @@ from rich.progress import (
     BarColumn,
     DownloadColumn,
     MofNCompleteColumn,
-    Progress,
     ProgressColumn,
     SpinnerColumn,
     TaskID,
@@ -21,10 +20,11 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.progress import Progress as Bar
 
 from localemp.cli.messages import messages
 from localemp.models.profiles import Profile
-from localemp.pipeline.generate import Tally
+from localemp.utils.progress import OnProgress, Progress
 from localemp.utils.text import for_terminal
 
 
@@ -43,7 +43,7 @@ class Display:
     def __init__(self) -> None:
         self.console = error_console()
         self._before = messages.say
-        self._live: Progress | None = None
+        self._live: Bar | None = None
         self._task: TaskID | None = None
         self._what = ""
 
@@ -59,60 +59,46 @@ class Display:
         """A line that stays."""
         self.console.print(for_terminal(text), markup=False, highlight=False, soft_wrap=True)
 
-    def bytes(self, what: str, done: int, total: int | None) -> None:
-        """Progress of something that is fetched or checked."""
-        if total is None:
-            self._show(what, done, None, SpinnerColumn())
+    def on_progress(self, progress: Progress) -> None:
+        """Show how far a task has come: a bar where it is known of how many, else a spinner, or the time alone."""
+        if progress.total is None and not progress.unit:
+            self._show_time(progress.task)
+        elif progress.total is None:
+            self._show(progress, SpinnerColumn())
+        elif progress.unit == "bytes":
+            self._show(progress, DownloadColumn())
         else:
-            self._show(what, done, total, DownloadColumn())
-
-    def rows(self, what: str, done: int, total: int) -> None:
-        """Progress of something that is counted."""
-        self._show(what, done, total, MofNCompleteColumn())
-
-    def embedding(self, done: int, total: int) -> None:
-        """Progress of training dialogues being embedded."""
-        self.rows("Embedding", done, total)
+            self._show(progress, MofNCompleteColumn())
 
     def note_shut_down(self, profile: Profile) -> None:
         """Say so where a provider has switched a model off; it may still answer elsewhere."""
-        if profile.is_off:
-            self.say(f"note: {profile.name} was announced to be off since {profile.shut_down}")
+        if profile.notice:
+            self.say(f"note: {profile.notice}")
 
     @contextmanager
-    def clock(self, what: str) -> Iterator[Callable[[str], None]]:
-        """A line with the seconds since it began, for what has no measure; what is given takes another text."""
+    def clock(self, what: str) -> Iterator[OnProgress]:
+        """A line with the seconds since it began, for what has no measure; yields a callback that changes its text."""
         self._end()
         if not self.console.is_terminal:
             self.say(f"{what} ...")
             shown = what
 
-            def tell(text: str) -> None:
+            def tell(progress: Progress) -> None:
                 nonlocal shown
-                if text != shown:
-                    self.say(f"{text} ...")
-                shown = text
+                if progress.task != shown:
+                    self.say(f"{progress.task} ...")
+                shown = progress.task
 
             yield tell
             return
         columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
         with self._progress(*columns) as live:
             task = live.add_task(escape(for_terminal(what)))
-            yield lambda text: live.update(task, description=escape(for_terminal(text)))
+            yield lambda progress: live.update(task, description=escape(for_terminal(progress.task)))
 
-    def tally(self, tally: Tally, what: str = "dialogues") -> None:
-        """Progress of a batch: done, failed, dialogues (or what it is) and tokens a second, time left."""
-        finished = tally.done + tally.failed
-        seconds = max(tally.seconds, 1e-9)
-        speed = f"{tally.done / seconds:.2f} {what}/s"
-        if tally.tokens_per_s is not None:
-            speed += f", {tally.tokens_per_s:.0f} tokens/s"
-        failed = f", [red]{tally.failed} failed[/red]" if tally.failed else ""
-        self._show("Answering", finished, tally.total, MofNCompleteColumn(), speed + failed)
-
-    def _progress(self, *columns: ProgressColumn) -> Progress:
+    def _progress(self, *columns: ProgressColumn) -> Bar:
         # Not redirected: rich would bring to the terminal what an engine's output, sent to its log, still says here.
-        return Progress(
+        return Bar(
             *columns,
             console=self.console,
             transient=self.console.is_terminal,
@@ -120,7 +106,20 @@ class Display:
             redirect_stderr=False,
         )
 
-    def _show(self, what: str, done: int, total: int | None, column: Any, detail: str = "") -> None:
+    def _show_time(self, what: str) -> None:
+        if self._what == what:
+            return
+        self._end()
+        self._what = what
+        if not self.console.is_terminal:
+            self.say(f"{what} ...")
+            return
+        self._live = self._progress(SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+        self._task = self._live.add_task(escape(for_terminal(what)), total=None)
+        self._live.start()
+
+    def _show(self, progress: Progress, column: ProgressColumn) -> None:
+        what, done, total, detail = progress.task, progress.done, progress.total, escape(for_terminal(progress.detail))
         if self._what == what and self._live is None and done == total:
             return  # said once more that it is finished
         if self._live is None or self._what != what:

@@ -6,8 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from localemp.cli.interrupts import resumable
 from localemp.cli.options import data_options
-from localemp.cli.words import count
+from localemp.utils.interrupts import noting
+from localemp.utils.progress import OnProgress, Progress
+from localemp.utils.words import count, share
 
 if TYPE_CHECKING:
     from localemp.commonsense.relations import Answer
@@ -69,7 +72,7 @@ def infer(
     event = event_of(load_template(variant).knowledge.event)
     events = [event(Dialogue("text", (text,))) for text in texts]
     with Display() as display:
-        source = _source(comet, beams, keep, device, display.bytes)
+        source = _source(comet, beams, keep, device, display.on_progress)
         with display.clock("Inferring"):
             answers = source.infer(events, asked)
     for text, answer in zip(events, answers, strict=True):
@@ -121,7 +124,7 @@ def build(
     with Display() as display:
         dialogues = load_dialogues(data, split, instances)
         chosen = dialogues[:limit]
-        source = _source(comet, beams, keep, device, display.bytes)
+        source = _source(comet, beams, keep, device, display.on_progress)
         header = {
             **source.settings,
             "event": kind,
@@ -132,35 +135,38 @@ def build(
         with KnowledgeWriter.open(out, header) as writer:
             pending = [dialogue for dialogue in chosen if dialogue.id not in writer.done]
             if before := len(chosen) - len(pending):
-                display.say(f"{before} of {count(len(chosen), 'dialogue')} are in {out} already")
-            try:
+                display.say(f"resuming: {share(before, len(chosen), 'dialogue')} already in {out}")
+
+            def saved() -> str:
+                written = writer.written()
+                done = sum(dialogue.id in written for dialogue in chosen)
+                kept = count(source.kept(map(event, chosen)), "answered query", "answered queries")
+                return f"{share(done, len(chosen), 'dialogue')} saved to {out}, {kept} of theirs in the cache"
+
+            with resumable(display.say), noting(saved):
                 for start in range(0, len(pending), _AT_ONCE):
-                    display.rows("Inferring", start, len(pending))
+                    display.on_progress(Progress("Inferring", start, len(pending), "dialogues"))
                     part = pending[start : start + _AT_ONCE]
                     events = [event(dialogue) for dialogue in part]
 
-                    def heard(done: int, start: int = start) -> None:
-                        display.rows("Inferring", start + done, len(pending))
+                    def on_progress(progress: Progress, start: int = start) -> None:
+                        display.on_progress(Progress("Inferring", start + progress.done, len(pending), "dialogues"))
 
-                    answers = source.infer(events, heard=heard)
+                    answers = source.infer(events, on_progress=on_progress)
                     writer.add(
                         Entry(text, answer.beams, dialogue.id, cut=answer.cut)
                         for dialogue, text, answer in zip(part, events, answers, strict=True)
                     )
-                display.rows("Inferring", len(pending), len(pending))
-            except KeyboardInterrupt:
-                done = sum(dialogue.id in writer.done for dialogue in chosen)
-                kept = count(source.inferred, "answered query is", "answered queries are")
-                display.say(f"stopped: {done} of {count(len(chosen), 'dialogue')} are in {out}, {kept} in the cache")
-                display.say("next: the same command goes on from here")
-                raise click.exceptions.Exit(130) from None
+                display.on_progress(Progress("Inferring", len(pending), len(pending), "dialogues"))
     _summary(source, len(chosen), time.perf_counter() - started, out)
 
 
-def _source(comet: str | None, beams: int, keep: int | None, device: str | None, progress: Any) -> "InferenceSource":
+def _source(
+    comet: str | None, beams: int, keep: int | None, device: str | None, on_progress: OnProgress
+) -> "InferenceSource":
     from localemp.commonsense.source import DEFAULT_COMET, open_source
 
-    return open_source(comet or DEFAULT_COMET, progress, beams=beams, keep=keep, device=device)
+    return open_source(comet or DEFAULT_COMET, on_progress, beams=beams, keep=keep, device=device)
 
 
 def _print(event: str, answer: "Answer") -> None:

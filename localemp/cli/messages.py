@@ -21,7 +21,7 @@ _LOGGER = logging.getLogger("localemp")
 
 
 class Messages(logging.Handler):
-    """Takes what localemp's modules log, from warnings on.
+    """Takes what localemp's modules log, from INFO on; what is less than a warning is shown as it is.
 
     Attributes:
         say: Shows a line; a `Display` puts its own here, which knows of progress bars.
@@ -29,14 +29,18 @@ class Messages(logging.Handler):
     """
 
     def __init__(self) -> None:
-        super().__init__(logging.WARNING)
+        super().__init__(logging.INFO)
         self.say: Callable[[str], object] = lambda text: click.echo(for_terminal(text), err=True)
         self.file = cache_dir("logs", f"error-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.log")
         self._said: set[str] = set()
 
     def emit(self, record: logging.LogRecord) -> None:
         """Show a record, and keep its traceback."""
-        text = f"{record.levelname.lower()}: {record.getMessage()}"
+        if record.exc_info and isinstance(record.exc_info[1], KeyboardInterrupt):
+            return  # pressed again while a loop ended
+        text = record.getMessage()
+        if record.levelno >= logging.WARNING:
+            text = f"{record.levelname.lower()}: {text}"
         if record.exc_info:
             text, fault = f"{text}; {self.keep(record)}", repr(record.exc_info[1])
             # The same fault in a thousand dialogues is one line here, and a thousand in the file.
@@ -62,8 +66,10 @@ messages = Messages()
 
 def listen() -> None:
     """Show what is logged from now on."""
-    if messages not in _LOGGER.handlers:
-        _LOGGER.addHandler(messages)
+    for logger in (_LOGGER, logging.getLogger("asyncio")):
+        if messages not in logger.handlers:
+            logger.addHandler(messages)
+    _LOGGER.setLevel(logging.INFO)
 
 
 def unexpected(error: BaseException) -> tuple[str, str]:

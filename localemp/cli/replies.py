@@ -9,9 +9,9 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from localemp.cli.words import known
 from localemp.strategies.base import Stage
 from localemp.utils.text import for_terminal
+from localemp.utils.words import known
 
 # Characters of what a speaker said that a table shows; `runs show --index` shows all.
 LONGEST_SHOWN = 600

@@ -5,8 +5,8 @@ from typing import Any
 
 import click
 
-from localemp.cli.words import known
 from localemp.utils.text import for_terminal, json_text
+from localemp.utils.words import known
 
 
 @click.group()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from localemp.cli.options import config_of, serve_options
+from localemp.utils.progress import Progress
 
 if TYPE_CHECKING:
     from localemp.cli.display import Display
@@ -86,7 +87,7 @@ def serve(
     # A service manager's way to stop; `with` blocks then end what they began.
     signal.signal(signal.SIGTERM, _terminated)
     with Display() as display:
-        pipeline = Pipeline(config, progress=display.bytes)
+        pipeline = Pipeline(config, on_progress=display.on_progress)
         hosted = pipeline.profile.hosted
         if hosted and engine_options:
             raise OptionError(f"{' '.join(engine_options)}: options after -- are for vLLM, which does not run here")
@@ -132,8 +133,9 @@ def _serve_here(
     display.say(f"vLLM's log: {server.log}")
     with server:
         try:
-            with display.clock(f"Starting {settings.model}") as tell:
-                names = server.wait_until_ready(lambda doing: tell(f"Starting {settings.model}: {doing}"))
+            what = f"Starting {settings.model}"
+            with display.clock(what) as tell:
+                names = server.wait_until_ready(lambda progress: tell(Progress(f"{what}: {progress.task}")))
             how = f"after {time.monotonic() - began:.0f} s"
             click.echo(_welcome(url, names, settings, how, KEY_VARIABLE if settings.api_keys else None))
             server.wait()
@@ -158,7 +160,7 @@ def _serve_hosted(
 
     profile = pipeline.profile
     model = profile.model or profile.name
-    found = [openai.Target.find(model, url, None) for url in upstreams or (profile.base_url,)]
+    found = [openai.Target.resolve(model, url, None) for url in upstreams or (profile.base_url,)]
     ours = found[0].key
     callers = not ours and any(target.is_openai for target in found)
     if callers and settings.api_keys:
@@ -166,7 +168,9 @@ def _serve_hosted(
             f"{found[0].url} needs a key, and {openai.KEY_VARIABLE} is not set",
             "callers send this server's keys, which open nothing there",
         )
-    variable = KEY_VARIABLE if settings.api_keys else openai.KEY_VARIABLE if callers else None
+    variable = openai.KEY_VARIABLE if callers else None
+    if settings.api_keys:
+        variable = KEY_VARIABLE
     names = [settings.model, *(f"{settings.model}:{strategy}" for strategy in settings.strategies)]
     what = f"before {', '.join(target.url for target in found)}"
     display.say(f"Starting {settings.model} {what} ...")

@@ -109,7 +109,7 @@ async def _open(options: dict[str, Any]) -> "AsyncIterator[Responder]":
 
     config = config_of(options)
     with Display() as display:
-        responder = Responder(config, progress=display.bytes, on_rows=display.embedding)
+        responder = Responder(config, on_progress=display.on_progress)
         display.note_shut_down(responder.pipeline.profile)
         responder.prepare()
         with display.clock(f"Starting {responder.pipeline.profile.name}"):

@@ -31,7 +31,8 @@ from localemp.commonsense.entries import (
     shrink,
 )
 from localemp.errors import LocalempError
-from localemp.utils.files import file_lock, is_read_only
+from localemp.utils.files import is_read_only
+from localemp.utils.locks import file_lock
 
 T = TypeVar("T")
 

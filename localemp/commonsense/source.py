@@ -1,6 +1,6 @@
 """Where inferences come from while localemp runs: the cache, else COMET, whose answers go into the cache."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
@@ -10,7 +10,7 @@ from localemp.commonsense.relations import Answer, Beams, check_events, check_re
 from localemp.models.atomic import RELATIONS
 from localemp.models.profiles import load_profile
 from localemp.models.weights import resolve
-from localemp.utils.progress import Progress, silent
+from localemp.utils.progress import OnProgress, Progress, silent
 
 if TYPE_CHECKING:
     from localemp.commonsense.comet import Comet
@@ -47,14 +47,14 @@ class InferenceSource:
         self._lock = Lock()
 
     def infer(
-        self, events: Sequence[str], relations: Sequence[str] = RELATIONS, heard: Callable[[int], None] = lambda _: None
+        self, events: Sequence[str], relations: Sequence[str] = RELATIONS, on_progress: OnProgress = silent
     ) -> list[Answer]:
         """Answers to events, in their order; every batch of COMET is kept as soon as it is answered.
 
         Args:
             events: What COMET is asked about.
             relations: What it is asked about each.
-            heard: Told how many of the distinct events are answered by now.
+            on_progress: Called with the number of distinct events answered so far.
 
         Raises:
             OptionError: An event is empty, or the checkpoint was not trained on a relation.
@@ -64,15 +64,21 @@ class InferenceSource:
         check_events(events)
         check_relations(relations, self.trained)
         with self._lock:
-            return self._infer(events, relations, heard)
+            return self._infer(events, relations, on_progress)
 
-    def afresh(self, cache: Path) -> "InferenceSource":
+    def with_cache(self, cache: Path) -> "InferenceSource":
         """The same COMET, loaded once, with another cache: where that is empty, nothing is remembered."""
         other = InferenceSource(self._load, self.settings, InferenceCache(cache), self.trained)
         other._comet = self._comet
         return other
 
-    def _infer(self, events: Sequence[str], relations: Sequence[str], heard: Callable[[int], None]) -> list[Answer]:
+    def kept(self, events: Iterable[str], relations: Sequence[str] = RELATIONS) -> int:
+        """How many of these queries, each counted once, have an answer in the cache's file, which is read anew."""
+        self._cache.close()  # an interrupt may have left a transaction open
+        found = self._cache.get(self._key, events, relations)
+        return sum(map(len, {event[answer.cut :]: answer.beams for event, answer in found.items()}.values()))
+
+    def _infer(self, events: Sequence[str], relations: Sequence[str], on_progress: OnProgress) -> list[Answer]:
         asked = list(dict.fromkeys(events))
         known = self._cache.get(self._key, asked, relations)
         for event in asked:
@@ -89,7 +95,7 @@ class InferenceSource:
             if lacks := tuple(relation for relation in relations if relation not in known[same[0]].beams):
                 missing.setdefault(lacks, []).append(text)
         left = sum(len(alike[text]) for texts in missing.values() for text in texts)
-        heard(len(asked) - left)
+        on_progress(Progress("Inferring", len(asked) - left, len(asked), "events"))
         for lacking, texts in missing.items():
             # Like lengths together, as the batches inside want it.
             texts.sort(key=len, reverse=True)
@@ -100,7 +106,7 @@ class InferenceSource:
                     for event in alike[text]:
                         known[event] = Answer({**known[event].beams, **beams}, known[event].cut)
                     left -= len(alike[text])
-                heard(len(asked) - left)
+                on_progress(Progress("Inferring", len(asked) - left, len(asked), "events"))
         return [_in_order(known[event], relations) for event in events]
 
     def _new(self, event: str, relations: Sequence[str]) -> Answer:
@@ -134,7 +140,7 @@ class InferenceSource:
 
 def open_source(
     name: str,
-    progress: Progress = silent,
+    on_progress: OnProgress = silent,
     *,
     beams: int = 5,
     keep: int | None = None,
@@ -145,7 +151,7 @@ def open_source(
 
     Args:
         name: A known name, a Hugging Face id, a folder, or a profile.
-        progress: Hears of bytes: weights being fetched or checked.
+        on_progress: Called with bytes of weights that are fetched or checked.
         beams: Width of the beam search.
         keep: How many of the beams become inferences; by default up to 5.
         device: As torch names it; by default a GPU where there is one.
@@ -155,7 +161,7 @@ def open_source(
         LocalempError: There is no such model, its weights cannot be had, or the cache cannot be opened.
     """
     profile = load_profile(name, "commonsense")
-    found = resolve(profile, progress)
+    found = resolve(profile, on_progress)
     asked: dict[str, Any] = {
         "query": profile.query or "{event} {relation} [GEN]",
         "decoder_prompt": profile.decoder_prompt,

@@ -7,10 +7,11 @@ from typing import Any, Self
 
 from localemp.commonsense.store import Entry, header_of, line_of
 from localemp.errors import DataError
-from localemp.utils.append_log import AppendOnlyFile, LockedFileError
+from localemp.utils.append_log import AppendLog, whole_lines
 from localemp.utils.config_diff import compare_settings
 from localemp.utils.json_reader import JSONError, parse_json
-from localemp.utils.lines import LongLineError, read_lines
+from localemp.utils.lines import LongLineError
+from localemp.utils.locks import LockedError
 
 # Another version of localemp may go on where one stopped: what decides the inferences is in the other settings.
 _NO_DIFFERENCE = {"localemp"}
@@ -20,7 +21,7 @@ _NOT_OURS = "the file does not say what it was made with"
 _TAKE_OUT = "take the line out, or choose another --out"
 
 
-class KnowledgeWriter:
+class KnowledgeWriter(AppendLog):
     """A file of inferences that is open for appending. Make one with `open`; use it in a `with` block.
 
     Attributes:
@@ -28,8 +29,8 @@ class KnowledgeWriter:
         done: Ids of the dialogues that are in it.
     """
 
-    def __init__(self, path: Path, file: AppendOnlyFile) -> None:
-        self.path, self._file = path, file
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
         self.done: set[str] = set()
 
     @classmethod
@@ -50,8 +51,8 @@ class KnowledgeWriter:
             raise DataError(path, "inferences are written to plain files only", "leave out .gz and compress it later")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            writer = cls(path, AppendOnlyFile(path))
-        except LockedFileError as error:
+            writer = cls(path)
+        except LockedError as error:
             raise DataError(path, "another localemp writes to it", "wait for it, or choose another --out") from error
         except OSError as error:
             raise _write_error(path, error) from error
@@ -69,50 +70,47 @@ class KnowledgeWriter:
             DataError: The file cannot be written; what was written before stays.
         """
         new = list(entries)
-        ids = {entry.id for entry in new if entry.id is not None} - self.done
-        # Before: where Ctrl-C comes while the disk takes its time, they are in the file.
-        self.done |= ids
+        self._append(b"".join(map(line_of, new)))
+        self.done |= {entry.id for entry in new if entry.id is not None}
+
+    def written(self) -> set[str]:
+        """Ids of the dialogues in the file, read anew: `done` may lack what an interrupt kept from it.
+
+        Raises:
+            DataError: The file cannot be read.
+        """
         try:
-            self._append(b"".join(map(line_of, new)))
-        except DataError:
-            self.done -= ids
-            raise
-
-    def close(self) -> None:
-        """Let others write."""
-        self._file.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
+            return {self._id(line, number) for number, _, line in whole_lines(self.path) if number > 1}
+        except OSError as error:
+            raise DataError(self.path, error.strerror or str(error), "check its permissions") from error
 
     def _take_up(self, header: dict[str, Any]) -> None:
-        first, line, whole = None, b"", 0
-        with self.path.open("rb") as file:
-            try:
-                # Line by line: the file may be large, and only ids are needed of it.
-                for number, line in enumerate(read_lines(file), 1):
-                    if not line.endswith(b"\n"):
-                        break
-                    if first is None:
-                        first = line
-                        self._compare(first, header)
-                    else:
-                        self._note(line, number)
-                    whole += len(line)
-            except LongLineError as error:
-                raise DataError(self.path, str(error), _TAKE_OUT, error.line) from error
-        if first is None and line and not line.startswith(_BEGINNING):
-            raise DataError(self.path, _NOT_OURS, "choose another --out")
+        whole = 0
+        try:
+            # Line by line: the file may be large, and only ids are needed of it.
+            for number, whole, line in whole_lines(self.path):  # noqa: B007  the last end is wanted
+                if number == 1:
+                    self._compare(line, header)
+                else:
+                    self.done.add(self._id(line, number))
+        except LongLineError as error:
+            raise DataError(self.path, str(error), _TAKE_OUT, error.line) from error
+        if not whole:
+            self._check_beginning()
         # Only now is it known as a file of ours, of which a crash may have cut the end.
         try:
-            self._file.truncate(whole)
+            self.truncate(whole)
         except OSError as error:
             raise _write_error(self.path, error) from error
-        if first is None:
+        if not whole:
             self._append((json.dumps({"knowledge": header}, ensure_ascii=False) + "\n").encode())
+
+    def _check_beginning(self) -> None:
+        """Raise DataError where a file without one whole line is not the beginning of one of ours."""
+        with self.path.open("rb") as file:
+            found = file.read(len(_BEGINNING))
+        if found and found != _BEGINNING:
+            raise DataError(self.path, _NOT_OURS, "choose another --out")
 
     def _compare(self, line: bytes, header: dict[str, Any]) -> None:
         try:
@@ -130,7 +128,7 @@ class KnowledgeWriter:
                 "choose another --out, or repeat the settings of the file",
             )
 
-    def _note(self, line: bytes, number: int) -> None:
+    def _id(self, line: bytes, number: int) -> str:
         try:
             record = parse_json(line)
         except JSONError as error:
@@ -138,11 +136,11 @@ class KnowledgeWriter:
         name = record.get("id") if isinstance(record, dict) else None
         if not isinstance(name, str):
             raise DataError(self.path, "it holds no inferences of a dialogue", _TAKE_OUT, number)
-        self.done.add(name)
+        return name
 
     def _append(self, content: bytes) -> None:
         try:
-            self._file.append(content)
+            self.write(content)
         except OSError as error:
             raise _write_error(self.path, error) from error
 

@@ -7,13 +7,13 @@ import shutil
 import tarfile
 import tempfile
 import zlib
-from collections.abc import Callable
 from pathlib import Path
 
 import httpx
 
 from localemp.data.empathetic_dialogues import SPLITS, split_file
 from localemp.errors import DataError
+from localemp.utils.progress import OnProgress, Progress, silent
 
 ARCHIVE_URL = "https://dl.fbaipublicfiles.com/parlai/empatheticdialogues/empatheticdialogues.tar.gz"
 LARGEST, _MOST_MEMBERS = 2**30, 1_000
@@ -23,7 +23,7 @@ ARCHIVE_SHA256 = "56f234d77b7dd1f005fd365bb17769cfe346c3c84295b69bc069c8ccb83be0
 
 def pull(
     folder: Path,
-    progress: Callable[[int, int | None], None] | None = None,
+    on_progress: OnProgress = silent,
     url: str = ARCHIVE_URL,
     sha256: str = ARCHIVE_SHA256,
 ) -> list[Path]:
@@ -34,7 +34,7 @@ def pull(
 
     Args:
         folder: Made if need be.
-        progress: Called with the bytes fetched so far and the size of the archive, None where the server does not say.
+        on_progress: Called with the bytes fetched so far.
         url: Where the archive is.
         sha256: Of the archive.
 
@@ -52,7 +52,7 @@ def pull(
         with tempfile.TemporaryDirectory(prefix=".pull-", dir=folder) as temporary:
             archive = by_hand if by_hand.is_file() else Path(temporary) / "archive.tar.gz"
             if archive != by_hand:
-                _download(url, archive, progress, hint)
+                _download(url, archive, on_progress, hint)
             with archive.open("rb") as content:
                 found = hashlib.file_digest(content, "sha256").hexdigest()
             if found != sha256:
@@ -66,7 +66,7 @@ def pull(
     return targets
 
 
-def _download(url: str, target: Path, progress: Callable[[int, int | None], None] | None, hint: str) -> None:
+def _download(url: str, target: Path, on_progress: OnProgress, hint: str) -> None:
     as_it_is = {"Accept-Encoding": "identity"}
     try:
         with httpx.stream("GET", url, headers=as_it_is, follow_redirects=True, timeout=30) as response:
@@ -78,8 +78,7 @@ def _download(url: str, target: Path, progress: Callable[[int, int | None], None
                     file.write(chunk)
                     if file.tell() > LARGEST:
                         raise DataError(url, f"the server sends more than {LARGEST // 2**20} MiB", hint)
-                    if progress is not None:
-                        progress(file.tell(), size)
+                    on_progress(Progress("downloading EmpatheticDialogues", file.tell(), size, "bytes"))
     except httpx.HTTPStatusError as error:
         raise DataError(url, f"the server answers {error.response.status_code}", hint) from error
     except (httpx.HTTPError, httpx.InvalidURL) as error:

@@ -1,1 +1,1 @@
-"""Who answers: vLLM in this process, an OpenAI-compatible server, a script for tests."""
+"""Engines that answer messages: vLLM in this process, an OpenAI-compatible server, a script for tests."""

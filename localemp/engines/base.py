@@ -1,7 +1,7 @@
-"""What an engine is: one async method that answers a list of messages. It knows nothing of empathy.
+"""The engine interface: one async method that answers a list of messages. An engine knows nothing about empathy.
 
-Life cycle: build it (cheap), `await start()` (loads weights or checks the server), any number of concurrent
-`await chat(...)`, `await close()`. `async with engine:` does the first and the last.
+Life cycle: construct it (cheap), `await start()` (loads weights or checks the server), any number of concurrent
+`await chat(...)`, then `await close()`. `async with engine:` calls `start` and `close`.
 """
 
 from abc import ABC, abstractmethod
@@ -18,20 +18,20 @@ from localemp.utils.text import is_well_formed, well_formed
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """What came back for one list of messages.
+    """The model's answer to one list of messages.
 
-    Texts are well-formed, whatever an engine gives them.
+    Texts are made well-formed Unicode, whatever the engine returns.
 
     Attributes:
-        text: The text as the model sent it, without what it thought before.
-        finish_reason: "stop", "length", or what the server said.
-        prompt_tokens: Tokens of the prompt, None where the server does not count.
-        completion_tokens: Tokens of the text, None where the server does not count.
-        cached_tokens: Prompt tokens that came from the prefix cache, None where unknown.
-        seconds: From the call to the last token, waiting in the queue included.
-        cost: US dollars, None where the model has no known price.
-        notes: What had to be changed to get an answer ("temperature dropped: the model refuses it").
-        thinking: What it thought before it answered, where that is set apart or marked; without marks.
+        text: The model's text, without its thinking.
+        finish_reason: "stop", "length", or another reason that the server gives.
+        prompt_tokens: Length of the prompt; None if the server does not report it.
+        completion_tokens: Length of the completion; None if the server does not report it.
+        cached_tokens: Prompt tokens that came from the prefix cache; None if unknown.
+        seconds: From the call to the last token, including time in the queue.
+        cost: US dollars; None if the model has no known price.
+        notes: Changes to the request that were needed to get an answer ("temperature dropped: the model refuses it").
+        thinking: The model's thinking, without marks, if the server separates it or the model marks it.
     """
 
     text: str
@@ -49,11 +49,11 @@ class Completion:
             if not is_well_formed(text := getattr(self, name)):
                 object.__setattr__(self, name, well_formed(text))
 
-    def said(self) -> str:
-        """The text.
+    def require_text(self) -> str:
+        """Return the text.
 
         Raises:
-            StillThinkingError: There is none: the tokens were used up before the model had thought to the end.
+            StillThinkingError: There is no text because the token limit was reached while the model was thinking.
         """
         if self.thinking.strip() and not self.text.strip():
             raise StillThinkingError
@@ -61,11 +61,11 @@ class Completion:
 
 
 class Engine(ABC):
-    """Answers lists of messages.
+    """A model that answers lists of messages.
 
     Attributes:
         name: The name it is registered under.
-        concurrency: How many calls of `chat` it likes to have in flight at once.
+        concurrency: How many calls of `chat` should be in flight at once.
     """
 
     name: str
@@ -76,25 +76,25 @@ class Engine(ABC):
         """Answer one list of messages. Safe to call many times at once.
 
         Raises:
-            PromptTooLongError: The prompt and the reply do not fit the context.
-            FatalEngineError: No further reply can be had.
-            EngineError: This reply could not be had.
+            PromptTooLongError: Prompt and reply do not fit the context.
+            FatalEngineError: No further request can succeed.
+            EngineError: This request failed.
         """
 
     @abstractmethod
     def describe(self) -> dict[str, Any]:
-        """Versions and settings for the manifest; JSON, no secrets."""
+        """Return versions and settings for the manifest, as JSON values without secrets."""
 
     async def start(self) -> None:
-        """Load or connect whatever `chat` needs.
+        """Load the weights, or connect to the server.
 
         Raises:
-            FatalEngineError: It cannot start; says why and what to change.
+            FatalEngineError: The engine cannot start; the message says why, the hint what to change.
         """
         return
 
     async def close(self) -> None:
-        """Give back what `start` took."""
+        """Release what `start` acquired."""
         return
 
     async def __aenter__(self) -> Self:

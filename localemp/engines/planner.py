@@ -1,4 +1,4 @@
-"""An engine that answers nothing but measures: how long will each prompt be, and does it fit."""
+"""An engine without a model that measures prompts: how long each one is, and whether it fits the context."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -8,20 +8,20 @@ from localemp.engines.base import Completion, Engine
 from localemp.errors import PromptTooLongError
 from localemp.sampling import Sampling
 
-# A reply can take a few tokens more when it is read again as part of the next prompt.
+# A reply can take a few more tokens as part of the next prompt.
 MARGIN = 16
 
 
 class Planner(Engine):
-    """Runs strategies dry: the same prompts, the longest possible answer of stage 1, no model.
+    """Dry-runs strategies: the same prompts, the longest possible answer to stage 1, no model.
 
     Args:
-        count: Tokens of a prompt; None where only a server knows.
-        limit: What the model's context can hold, in tokens.
-        filler: The text to answer with; None gives the longest answer that `max_tokens` allows.
+        count: Counts the tokens of a prompt; None if only the server can.
+        limit: Length of the model's context, in tokens.
+        filler: The answer to every prompt; None for the longest one that `max_tokens` allows.
 
     Attributes:
-        longest: Tokens of the longest prompt so far together with its reply.
+        longest: Tokens of the longest prompt so far, including its reply.
     """
 
     name = "planner"
@@ -48,9 +48,9 @@ class Planner(Engine):
 
     @property
     def context_needed(self) -> int:
-        """Tokens of context that hold every prompt and reply seen, with a margin."""
+        """Length of the context that holds every prompt and reply seen so far, with a margin, in tokens."""
         return min(self.longest + MARGIN, self.limit)
 
     def describe(self) -> dict[str, Any]:
-        """The limit."""
+        """Return the limit."""
         return {"engine": self.name, "limit": self.limit}

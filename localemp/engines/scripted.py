@@ -1,19 +1,18 @@
-"""Answers from a file instead of a model, for tests and dry runs.
+"""An engine that answers from a file instead of a model, for tests and dry runs.
 
-The file is JSON lines. The first entry that matches answers; nothing but `reply` or `error` is required:
+The file is JSON lines. The first matching entry answers; only `reply` or `error` is required:
 
     {"match": "lost my job", "reply": "I am so sorry to hear that.", "seconds": 0.2}
     {"match": "exam", "where": "last", "reply": ["First answer.", "Second answer."]}
     {"match": "storm", "error": "engine", "times": 1}
     {"reply": "Tell me more."}
 
-match    a part of the messages' text; an entry without it answers everything
-where    "prompt" (default) looks in all messages, "last" in the last user message only
-reply    the text; of a list, each use takes the next, and after the last the first again; a thought is marked as
-         models mark it: "<think>Sad.</think>Oh no."
+match    a substring of the messages; an entry without it matches everything
+where    "prompt" (default) searches all messages, "last" only the last user message
+reply    the text; uses of a list cycle through it; thinking is marked as models do it: "<think>Sad.</think>Oh no."
 seconds  how long the answer takes; 0 by default
-error    "engine", "fatal" or "too-long": raised in place of a reply; `reply` is then its message
-times    how often the entry answers before it is used up; always by default
+error    "engine", "fatal" or "too-long": raised instead of a reply, with `reply` as its message
+times    how many times the entry answers; unlimited by default
 """
 
 import asyncio
@@ -37,7 +36,7 @@ _HINT = 'an entry looks like {"match": "lost my job", "reply": "I am so sorry to
 
 
 class Entry(BaseModel):
-    """One line of the script; the module's docstring says what each field does."""
+    """One line of the script; see the module's docstring for the fields."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
@@ -51,26 +50,26 @@ class Entry(BaseModel):
     @model_validator(mode="after")
     def _answers_somehow(self) -> Self:
         if self.error is None and self.reply in (None, []):
-            raise ValueError("it has neither a reply nor an error")
+            raise ValueError("the entry has neither a reply nor an error")
         return self
 
 
 class ScriptedEngine(Engine):
-    """Answers from entries; tokens are words between white space.
+    """Answers from the entries of a script. Tokens are whitespace-separated words.
 
     Attributes:
-        calls: The messages of every call, in the order of the calls.
+        calls: The messages of every call, in order.
     """
 
     name = "scripted"
 
     def __init__(self, entries: Sequence[Entry], source: str = "", sha256: str = "") -> None:
-        """Keep the entries.
+        """Create an engine.
 
         Args:
-            entries: The first that matches answers.
-            source: The file's name, for errors and the manifest.
-            sha256: The file's hash, for the manifest.
+            entries: The entries; the first that matches answers.
+            source: Name of the file, for errors and the manifest.
+            sha256: Hash of the file, for the manifest.
         """
         self.calls: list[list[Message]] = []
         self._entries, self._source, self._sha256 = tuple(entries), source or "the script", sha256
@@ -81,26 +80,26 @@ class ScriptedEngine(Engine):
         """Read a script.
 
         Raises:
-            DataError: No such file, an entry that breaks the rules (with its line), or no entry at all.
+            DataError: The file is missing or empty, or an entry is invalid; names the line.
         """
         path = Path(path)
         try:
             raw = path.read_bytes()
             lines = raw.decode("utf-8-sig").split("\n")
         except OSError as error:
-            raise DataError(path, f"cannot be read as a script: {error.strerror or error}", _HINT) from error
+            raise DataError(path, f"cannot read the script: {error.strerror or error}", _HINT) from error
         except UnicodeDecodeError as error:
-            raise DataError(path, "not UTF-8 text", _HINT, raw.count(b"\n", 0, error.start) + 1) from error
+            raise DataError(path, "not valid UTF-8", _HINT, raw.count(b"\n", 0, error.start) + 1) from error
         entries = [_entry(path, number, line) for number, line in enumerate(lines, 1) if line.strip()]
         if not entries:
             raise DataError(path, "the script has no entries", _HINT)
         return cls(entries, path.name, hashlib.sha256(raw).hexdigest())
 
     async def chat(self, messages: Sequence[Message], sampling: Sampling) -> Completion:
-        """Answer from the first entry that matches and is not used up; see `Engine.chat`.
+        """Answer from the first matching entry that is not used up; see `Engine.chat`.
 
         Raises:
-            EngineError: No entry matches, or the entry says so.
+            EngineError: No entry matches, or the entry has an error.
         """
         begun = time.perf_counter()
         self.calls.append(list(messages))
@@ -112,13 +111,13 @@ class ScriptedEngine(Engine):
             raise PromptTooLongError(words, sampling.max_tokens, None)
         if entry.error is not None:
             kind = FatalEngineError if entry.error == "fatal" else EngineError
-            raise kind(str(text or f"{self._source} says to fail here"))
-        said, thinking = split_thinking(str(text))
+            raise kind(str(text or f"{self._source} has an error here"))
+        answer, thinking = split_thinking(str(text))
         seconds = time.perf_counter() - begun
-        return Completion(said, "stop", words, len(str(text).split()), seconds=seconds, thinking=thinking)
+        return Completion(answer, "stop", words, len(str(text).split()), seconds=seconds, thinking=thinking)
 
     def describe(self) -> dict[str, Any]:
-        """Which script answers, for the manifest."""
+        """Return the script's name, hash and length, for the manifest."""
         return {"engine": self.name, "script": self._source, "sha256": self._sha256, "entries": len(self._entries)}
 
     def _take(self, messages: Sequence[Message]) -> tuple[Entry, int]:
@@ -132,8 +131,8 @@ class ScriptedEngine(Engine):
                 self._uses[number] += 1
                 return entry, use
         raise EngineError(
-            f"{self._source} has no entry for a prompt that ends with {last[-80:]!r}",
-            'add a line without "match", which answers everything: {"reply": "Tell me more."}',
+            f"no entry of {self._source} matches a prompt that ends with {last[-80:]!r}",
+            'add an entry without "match", which matches everything: {"reply": "Tell me more."}',
         )
 
 

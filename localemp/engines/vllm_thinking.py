@@ -1,7 +1,7 @@
-"""What a model that vLLM runs here thinks before it answers, set apart.
+"""Separates thinking from the answer of a model that vLLM runs here.
 
-By vLLM's own parser for the model where one is named (`reasoning_parser`), else by the marks that models are known to
-write. Some tokenizers count these marks as special tokens, which vLLM leaves out of texts unless it is told not to.
+Uses vLLM's own parser if `reasoning_parser` names one, else the marks that models are known to write. In some
+tokenizers these marks are special tokens, which vLLM removes from texts by default.
 """
 
 from collections.abc import Mapping
@@ -13,17 +13,17 @@ from localemp.protocol.thinking import MARKS, Split, opens_thinking, split_think
 
 
 class ThoughtParser:
-    """Splits the texts of one model.
+    """Splits one model's texts into thinking and answer.
 
     Args:
-        tokenizer: The model's.
+        tokenizer: The model's tokenizer.
         options: vLLM's engine arguments.
 
     Attributes:
-        keep_marks: Whether vLLM has to leave special tokens in texts.
+        keep_marks: Whether vLLM must keep special tokens in texts.
 
     Raises:
-        UnknownNameError: A parser that vLLM does not have.
+        UnknownNameError: vLLM does not have the parser.
     """
 
     def __init__(self, tokenizer: PromptTokenizer, options: Mapping[str, Any]) -> None:
@@ -47,18 +47,18 @@ class ThoughtParser:
         self.keep_marks = self.keep_marks or not self._request.skip_special_tokens
 
     def split(self, text: str, prompt: str) -> Split:
-        """Answer and thoughts in what the model wrote after a prompt."""
+        """Return the answer and the thinking in a text that the model wrote after `prompt`."""
         if self._parser is not None:
             try:
-                thinking, said = self._parser.extract_reasoning(text, self._request)
-                return Split(self._plain(said or "").lstrip(), self._plain(thinking or "").strip())
-            except Exception:  # some parsers only read streams of tokens, and all are others' code
+                thinking, answer = self._parser.extract_reasoning(text, self._request)
+                return Split(self._plain(answer or "").lstrip(), self._plain(thinking or "").strip())
+            except Exception:  # some parsers only read token streams; all are third-party code
                 pass
-        said, thinking = split_thinking(text, opens_thinking(prompt))
-        return Split(self._plain(said), self._plain(thinking))
+        answer, thinking = split_thinking(text, opens_thinking(prompt))
+        return Split(self._plain(answer), self._plain(thinking))
 
     def _plain(self, text: str) -> str:
-        """Without the special tokens that were kept for the sake of the marks."""
+        """Remove the special tokens that were kept for the marks."""
         for token in self._special if self.keep_marks else ():
             text = text.replace(token, "")
         return text

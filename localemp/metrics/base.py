@@ -96,10 +96,17 @@ class Metric(ABC):
 
     Attributes:
         name: As tables have it.
+        hidden: Whether it is only shown when asked for.
+        decimals: How many of them tables show.
+        bounds: The least and the greatest value.
+        higher_is_better: None where neither is.
     """
 
     name: str
-    hidden = False
+    hidden: bool = False
+    decimals: int = 2
+    bounds: tuple[float, float] = (0.0, 100.0)
+    higher_is_better: bool | None = True
 
     @abstractmethod
     def statistics(self, systems: Sequence[Replies]) -> Statistics:

@@ -6,9 +6,11 @@ and no longer puts a space before a text for a RoBERTa, which changes every scor
 """
 
 import re
+import tomllib
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,19 +18,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from localemp.errors import LocalempError, OptionError, WeightsError
+from localemp.errors import LocalempError, OptionError
 from localemp.metrics.base import Metric, Rows, Score, Setting, Signature, Statistics, check_same_items
 from localemp.metrics.replies import Replies
 from localemp.models import hub
 from localemp.models.checksums import digest_of
 from localemp.models.profiles import HubSource, Profile, load_profile
 from localemp.models.weights import Weights, resolve
-from localemp.utils.progress import Progress, silent
+from localemp.utils.progress import OnProgress, Progress, silent
 
 if TYPE_CHECKING:
     from localemp.metrics.contextual import Contextual, Vectors
 
 NAMES = ("P_BERT", "R_BERT", "F_BERT")
+BERT_SCORE_VERSION = "0.3.13"
+DEFAULT_LAYERS = Path(__file__).with_name("bertscore_layers.toml")
 
 # bert-score knows models by names without an organisation; the hub has moved them since.
 _ORGANISATIONS = {
@@ -63,8 +67,7 @@ class BertScore:
         device: As torch names it; by default "cuda" where there is one, else "cpu".
         batch_tokens: Tokens in one forward pass; by default what suits the device.
         fetch: Whether the weights may be fetched where they are not on this machine.
-        progress: Hears how many texts the model has read, and of how many.
-        fetching: Hears of bytes: weights being fetched or checked.
+        on_progress: Called with bytes of weights that are fetched or checked, then with the texts read.
 
     Raises:
         OptionError: Two layers that contradict each other.
@@ -79,16 +82,14 @@ class BertScore:
         device: str | None = None,
         batch_tokens: int | None = None,
         fetch: bool = True,
-        progress: Callable[[int, int], None] | None = None,
-        fetching: Progress = silent,
+        on_progress: OnProgress = silent,
     ) -> None:
         self.model, named = split_layer(model)
         if layer is not None and named is not None and layer != named:
             raise OptionError(f"the model {model} says layer {named}, the layer given is {layer}", "give one of them")
         self._layer = named if layer is None else layer
         self._dtype, self._device, self._batch_tokens = dtype, device, batch_tokens
-        self._fetch, self._fetching = fetch, fetching
-        self._progress = progress or (lambda done, total: None)
+        self._fetch, self._on_progress = fetch, on_progress
         self._references: dict[str, Vectors] = {}
         self._scores: dict[Pair, tuple[float, float, float]] = {}
         self._name = self.model
@@ -119,7 +120,8 @@ class BertScore:
             "prefix space": model.prefix_space if model else None,
             "tokens": model.limit if model else None,
             "dtype": self._dtype,
-            **{package: _version(package) for package in ("bert-score", "transformers", "torch")},
+            "bert-score": BERT_SCORE_VERSION,
+            **{package: _version(package) for package in ("transformers", "torch")},
         }
 
     def values(self, systems: Sequence[Replies]) -> NDArray[np.float64]:
@@ -153,10 +155,10 @@ class BertScore:
         texts = list(references_of)
         references = [text for text in dict.fromkeys(pair[1] for pair in pairs) if text not in self._references]
         done, total = 0, len(references) + len(texts)
-        self._progress(done, total)
+        self._report(done, total)
         for batch, vectors in self._contextual.embed(references):
             self._references |= {references[row]: each for row, each in zip(batch, vectors, strict=True)}
-            self._progress(done := done + len(batch), total)
+            self._report(done := done + len(batch), total)
         for batch, vectors in self._contextual.embed(texts):
             asked = [
                 (each, (texts[row], reference))
@@ -167,7 +169,10 @@ class BertScore:
                 part = asked[start : start + _PAIRS]
                 scores = match([each for each, _ in part], [self._references[pair[1]] for _, pair in part])
                 self._scores |= {pair: score for (_, pair), score in zip(part, scores, strict=True)}
-            self._progress(done := done + len(batch), total)
+            self._report(done := done + len(batch), total)
+
+    def _report(self, done: int, total: int) -> None:
+        self._on_progress(Progress("Reading for BERTScore", done, total, "texts"))
 
     @property
     def _contextual(self) -> "Contextual":
@@ -183,21 +188,22 @@ class BertScore:
 
     def _load(self) -> "Contextual":
         try:
-            from bert_score.utils import model2layers
-
             from localemp.metrics.contextual import Contextual
         except ImportError as error:
             install = "pip install 'localemp[models]'"
             raise LocalempError(f"BERTScore needs a package that is not installed: {error}", install) from error
         profile = _profile(self.model)
         self._name = _short_name(profile)
-        weights = _weights(self.model, profile, self._fetching, fetch=self._fetch)
+        weights = _weights(self.model, profile, self._on_progress, fetch=self._fetch)
         self._sha256 = _weights_sha256(weights)
-        layer = model2layers.get(self._name) if self._layer is None else self._layer
+        layer = _default_layers().get(self._name) if self._layer is None else self._layer
         return Contextual(weights.folder, layer, self._dtype, self._device, self._batch_tokens)
 
 
 class _Part(Metric):
+    decimals = 4
+    bounds = (-1.0, 1.0)
+
     def __init__(self, bertscore: BertScore, column: int) -> None:
         self.name = NAMES[column]
         self._bertscore, self._column = bertscore, column
@@ -253,17 +259,13 @@ def _short_name(profile: Profile) -> str:
     return name if organisation in _ORGANISATIONS.values() else profile.name
 
 
-def _weights(model: str, profile: Profile, progress: Progress, *, fetch: bool) -> Weights:
+def _weights(model: str, profile: Profile, on_progress: OnProgress, *, fetch: bool) -> Weights:
     # Whoever has used bert-score has the model in the Hugging Face cache under its old name.
     former = hub.find_snapshot(HubSource.model_construct(id=model, revision=None)) if "/" not in model else None
     if former is not None and profile.hub is not None and profile.package is None:
-        hashes = hub.verify_snapshot(former, progress)
+        hashes = hub.verify_snapshot(former, on_progress)
         return Weights(former.folder, "hf-cache", model, former.revision, hashes, digest_of(hashes))
-    try:
-        return resolve(profile, progress, fetch=fetch)
-    except WeightsError as error:
-        error.hint = error.hint.replace("--model FOLDER", "--bertscore-model FOLDER")
-        raise
+    return resolve(profile, on_progress, fetch=fetch, option="--bertscore-model")
 
 
 def _weights_sha256(weights: Weights) -> str:
@@ -272,6 +274,11 @@ def _weights_sha256(weights: Weights) -> str:
     for ending in (".safetensors", ".bin"):
         names = names or {name: sha256 for name, sha256 in weights.sha256.items() if name.endswith(ending)}
     return next(iter(names.values())) if len(names) == 1 else digest_of(names)
+
+
+@cache
+def _default_layers() -> dict[str, int]:
+    return tomllib.loads(DEFAULT_LAYERS.read_text("utf-8"))
 
 
 def _version(package: str) -> str | None:

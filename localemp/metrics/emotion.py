@@ -96,6 +96,7 @@ class EmotionMetric(Metric):
     def __init__(self, name: str) -> None:
         self.name = name
         self.hidden = name != "Acc"
+        self.higher_is_better = name != "No label"
         self._variants = name == "Acc variants"
 
     def settings(self) -> Mapping[str, Setting]:

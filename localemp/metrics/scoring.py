@@ -1,6 +1,6 @@
-"""All metrics by name, all scores of a system, and the file that keeps them.
+"""All scores of a system, and the file that keeps them.
 
-    scores = score_all(replies_of_run(run), BertScore())
+    scores = score_all(replies_of_run(run), metrics())
     write_scores(scores_path(run), scores)
 
 Systems are scored one after another, so that memory does not grow with their number; what the references cost (tokens,
@@ -9,22 +9,20 @@ embeddings) is kept from one to the next.
 
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Annotated, Any, Literal, Protocol
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from localemp.errors import DataError, LocalempError, OptionError, UnknownNameError
+from localemp.errors import DataError, LocalempError, OptionError
 from localemp.metrics.base import Metric, Score, Signature
-from localemp.metrics.bleu import Bleu
-from localemp.metrics.distinct import Distinct
-from localemp.metrics.emotion import EMOTION_METRICS
 from localemp.metrics.pairing import pair
+from localemp.metrics.registry import BERTSCORE, METRICS, is_hidden
+from localemp.metrics.registry import metrics as all_metrics
 from localemp.metrics.replies import Replies
 from localemp.utils.files import is_folder, write_atomically
 from localemp.utils.json_reader import JSONError, load_json
@@ -32,48 +30,10 @@ from localemp.utils.redaction import redact_settings
 from localemp.utils.text import one_line
 from localemp.utils.validation import format_validation_error
 
-# Every metric that needs no model, by the name that tables have; call one for the metric.
-METRICS: Mapping[str, Callable[[], Metric]] = {
-    "Dist-1": partial(Distinct, 1),
-    "Dist-2": partial(Distinct, 2),
-    "B-2": partial(Bleu, 2),
-    "B-4": partial(Bleu, 4),
-    "B-2 lower": partial(Bleu, 2, "lower"),
-    "B-4 lower": partial(Bleu, 4, "lower"),
-    "B-2 13a": partial(Bleu, 2, "13a"),
-    "B-4 13a": partial(Bleu, 4, "13a"),
-    **EMOTION_METRICS,
-}
-BERTSCORE = ("P_BERT", "R_BERT", "F_BERT")
-# All names in the order of the paper's Tables 1 and 3, then the second columns.
-ORDER = ("Dist-1", "Dist-2", *BERTSCORE, "B-2", "B-4", "Acc", *(name for name in METRICS if name not in
-         ("Dist-1", "Dist-2", "B-2", "B-4", "Acc")))  # fmt: skip
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 PAPERS_BERT = ("roberta-large", 17)
 SCORES = "scores.json"
 LOWER_CASED = "its replies are in lower case: B-2 lower and B-4 lower are the fair columns"
-
-
-class BertScoreLike(Protocol):
-    """What `localemp.metrics.bertscore.BertScore` is here: three metrics that share one model and one table."""
-
-    def metrics(self) -> Sequence[Metric]:
-        """P_BERT, R_BERT and F_BERT."""
-        ...
-
-
-def metric(name: str, bertscore: BertScoreLike | None = None) -> Metric:
-    """A metric by name; those of BERTScore where one is given.
-
-    Raises:
-        UnknownNameError: There is no such metric; the known ones are listed.
-    """
-    if name in METRICS:
-        return METRICS[name]()
-    given = {each.name: each for each in bertscore.metrics()} if bertscore else {}
-    if name not in given:
-        raise UnknownNameError("metric", name, [*METRICS, *given])
-    return given[name]
 
 
 @dataclass(frozen=True)
@@ -82,7 +42,7 @@ class Scored:
 
     Attributes:
         name: What tables call it.
-        scores: In the order of `ORDER`.
+        scores: In the order of `METRICS`.
         notes: What a reader has to know.
         source: Where the replies come from.
         sha256: Of the replies, as `Replies.sha256`: whether these are the scores of what is there now.
@@ -109,20 +69,25 @@ class Scored:
         }
 
 
-def score_all(replies: Replies, bertscore: BertScoreLike | None = None) -> Scored:
-    """Every metric on the replies of one system.
+def score_all(replies: Replies, metrics: Iterable[Metric] | None = None) -> Scored:
+    """Score the replies of one system.
 
     Args:
         replies: Of one system.
-        bertscore: Gives P_BERT, R_BERT and F_BERT; left out where None. Where its model cannot be had, these three have
-            no value but the reason, and all others are given.
+        metrics: Those to use, see `localemp.metrics.registry.metrics`; None is every one that needs no model. Where a
+            model cannot be had, its metrics have no value but the reason, and all others are given.
     """
-    scores = {name: make().score(replies) for name, make in METRICS.items()}
-    scores |= {score.name: score for score in _bertscores(replies, bertscore)}
-    ordered = tuple(scores[name] for name in ORDER if name in scores)
+    chosen = all_metrics(with_models=False) if metrics is None else metrics
+    scores = in_order(_score_or_reason(each, replies) for each in chosen)
     lower = (LOWER_CASED,) if is_lower_cased(replies) else ()
-    notes = (*replies.notes, *lower, *other_bertscore(ordered))
-    return Scored(replies.name, ordered, notes, dict(replies.source), replies.sha256)
+    notes = (*replies.notes, *lower, *other_bertscore(scores))
+    return Scored(replies.name, scores, notes, dict(replies.source), replies.sha256)
+
+
+def in_order(scores: Iterable[Score]) -> tuple[Score, ...]:
+    """Return scores in the order of `METRICS`, then those of metrics that are not registered now."""
+    place = {name: number for number, name in enumerate(METRICS)}
+    return tuple(sorted(scores, key=lambda score: place.get(score.name, len(place))))
 
 
 def other_bertscore(scores: Iterable[Score]) -> list[str]:
@@ -161,17 +126,14 @@ def on_common(systems: Sequence[Replies]) -> list[Replies]:
     return narrowed
 
 
-def _bertscores(replies: Replies, bertscore: BertScoreLike | None) -> list[Score]:
-    scores: list[Score] = []
-    for each in bertscore.metrics() if bertscore else ():
-        try:
-            scores.append(each.score(replies))
-        except LocalempError as error:
-            reason = f"{error.message} ({error.hint})" if error.hint else error.message
-            # Without the model, even what the signature would say of it is not known.
-            signature = Signature.of(each.name.lower(), replies, {})
-            scores.append(Score(each.name, None, signature, reason, each.hidden))
-    return scores
+def _score_or_reason(metric: Metric, replies: Replies) -> Score:
+    try:
+        return metric.score(replies)
+    except LocalempError as error:
+        reason = f"{error.message} ({error.hint})" if error.hint else error.message
+        # Without the model, even what the signature would say of it is not known.
+        signature = Signature.of(metric.name.lower(), replies, {})
+        return Score(metric.name, None, signature, reason, metric.hidden)
 
 
 def scores_path(source: Path, hypothesis: str = "") -> Path:
@@ -192,7 +154,7 @@ def write_scores(path: Path, scored: Scored) -> None:
         DataError: The file cannot be written.
     """
     created = datetime.now(UTC).isoformat(timespec="seconds")
-    scored = replace(scored, scores=(*_with_earlier(path, scored),))
+    scored = replace(scored, scores=_with_earlier(path, scored))
     told = scored.as_dict() | {"source": redact_settings(scored.source)}
     kept = {"format": 1, "created": created, **told, "versions": _versions()}
     try:
@@ -224,19 +186,19 @@ def read_scores(path: Path) -> Scored:
     return Scored(found.name, scores, tuple(found.notes), redact_settings(found.source), found.replies_sha256)
 
 
-def _with_earlier(path: Path, scored: Scored) -> list[Score]:
+def _with_earlier(path: Path, scored: Scored) -> tuple[Score, ...]:
     try:
         before = read_scores(path)
     except DataError:
-        return list(scored.scores)
+        return scored.scores
     if before.sha256 != scored.sha256:
-        return list(scored.scores)
+        return scored.scores
     scores = {score.name: score for score in scored.scores}
     for score in before.scores:
         now = scores.get(score.name)
         if score.value is not None and (now is None or now.value is None):
             scores[score.name] = score
-    return [scores[name] for name in ORDER if name in scores]
+    return in_order(scores.values())
 
 
 class _Kept(BaseModel):
@@ -274,13 +236,12 @@ def _score(kept: _KeptScore) -> Score:
     told = kept.signature
     settings = tuple((told.__pydantic_extra__ or {}).items())
     signature = Signature(told.metric, settings, told.items, told.items_sha256)
-    hidden = kept.name in METRICS and METRICS[kept.name]().hidden
-    return Score(kept.name, kept.value, signature, kept.reason, hidden)
+    return Score(kept.name, kept.value, signature, kept.reason, is_hidden(kept.name))
 
 
 def _versions() -> dict[str, str]:
     found = {}
-    for name in ("localemp", "nltk", "sacrebleu", "bert-score", "torch", "transformers", "numpy"):
+    for name in ("localemp", "sacrebleu", "torch", "transformers", "numpy"):
         try:
             found[name] = version(name)
         except PackageNotFoundError:

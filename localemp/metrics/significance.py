@@ -7,7 +7,7 @@ itself, had other dialogues of the same kind been drawn, as many: by paired boot
 not mind an item that is drawn twice, by jackknife where it does, as Distinct-n does. docs/comparing.md has the reasons.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from statistics import NormalDist
 from typing import Any
@@ -20,6 +20,7 @@ from localemp.metrics.base import Metric, Rows, Signature, Statistics
 from localemp.metrics.pairing import ONE_DIALOGUE, Pair, pair
 from localemp.metrics.replies import Replies, Reply
 from localemp.metrics.ttest import TTest, paired_t
+from localemp.utils.progress import OnProgress, Progress, silent
 
 SAMPLES, SEED, CONFIDENCE = 1000, 0, 0.95
 FEWEST_SAMPLES = 100
@@ -44,6 +45,7 @@ class Comparison:
         p_holm: The same, corrected for all metrics that were compared at once (Holm 1979), the hidden ones apart.
         reason: Why something above is None.
         hidden: Whether the metric is only shown when asked for.
+        higher_is_better: None where neither is.
         each: The items' own values, one row a system, for metrics of single replies.
         t_test: Of these; None where single replies have no value.
     """
@@ -59,6 +61,7 @@ class Comparison:
     p_holm: float | None = None
     reason: str = ""
     hidden: bool = False
+    higher_is_better: bool | None = True
     each: NDArray[np.float64] | None = None
     t_test: TTest | None = None
 
@@ -71,7 +74,7 @@ class Comparison:
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
-        names = ("name", "a", "b", "difference", "interval", "interval_by", "p", "p_holm")
+        names = ("name", "higher_is_better", "a", "b", "difference", "interval", "interval_by", "p", "p_holm")
         told = {"reason": self.reason} if self.reason else {}
         tested = {"t_test": self.t_test and self.t_test.as_dict()}
         return {
@@ -111,7 +114,7 @@ def compare(
     metrics: Iterable[Metric],
     samples: int = SAMPLES,
     seed: int = SEED,
-    heard: Callable[[str], None] | None = None,
+    on_progress: OnProgress = silent,
 ) -> list[Comparison]:
     """Compare two systems by each metric, on the items that both answered.
 
@@ -121,7 +124,7 @@ def compare(
         metrics: Which.
         samples: Random swaps, and resamples, of each metric.
         seed: Of both; every metric gets the same draws, so that its figures do not depend on which others are asked.
-        heard: Told the name of each metric before it is computed.
+        on_progress: Called with the number of metrics computed so far.
 
     Raises:
         OptionError: No item in common, or too few samples.
@@ -130,10 +133,11 @@ def compare(
         raise OptionError(f"{samples} samples are too few for an interval", f"take at least {FEWEST_SAMPLES}")
     both = pair(a, b)
     found = []
-    for metric in metrics:
-        if heard is not None:
-            heard(metric.name)
+    metrics = list(metrics)
+    for number, metric in enumerate(metrics):
+        on_progress(Progress("Comparing", number, len(metrics), "metrics"))
         found.append(_compared(metric, both.a, both.b, samples, seed))
+    on_progress(Progress("Comparing", len(metrics), len(metrics), "metrics"))
     # The second columns are a family of their own: asking for them changes nothing in the paper's.
     families = [holm([one.p if one.hidden == hidden else None for one in found]) for hidden in (False, True)]
     return [replace(one, p_holm=families[one.hidden][place]) for place, one in enumerate(found)]
@@ -251,7 +255,9 @@ def chrf_of_each(both: Pair) -> NDArray[np.float64] | None:
 
 def _compared(metric: Metric, a: Replies, b: Replies, samples: int, seed: int) -> Comparison:
     signature = Signature.of(metric.name.lower(), a, metric.settings())
-    found = Comparison(metric.name, None, None, signature, hidden=metric.hidden)
+    found = Comparison(
+        metric.name, None, None, signature, hidden=metric.hidden, higher_is_better=metric.higher_is_better
+    )
     missing = [metric.missing(system) for system in (a, b)]
     if any(missing):
         told = [f"{system.name}: {reason}" for system, reason in zip((a, b), missing, strict=True) if reason]

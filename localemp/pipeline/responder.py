@@ -1,16 +1,16 @@
 """Replies one at a time, from Python or for a person at the terminal: the same strategies, no run folder."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import Self, Unpack
 
 from localemp.dialogue import Dialogue
 from localemp.engines.base import Engine
 from localemp.errors import OptionError
-from localemp.pipeline.config import RunConfig
+from localemp.pipeline.config import RunConfig, RunSettings
 from localemp.pipeline.pipeline import Pipeline
 from localemp.strategies.base import Response, Strategy
-from localemp.utils.progress import Progress, silent
+from localemp.utils.progress import OnProgress, silent
 
 # Long enough for five exemplars and a long talk; a whole context of 128k tokens would not fit most machines.
 TALK_CONTEXT = 4096
@@ -21,20 +21,18 @@ class Responder:
 
     Args:
         config: What to answer with, or leave it out and give a config's fields by name.
-        progress: Hears of bytes: weights being fetched or checked.
-        on_rows: Hears of rows: training dialogues being embedded.
-        **fields: `model="llama", strategy="two-stage"`, see `RunConfig`.
+        on_progress: Called with bytes of weights that are fetched or checked, and with training dialogues embedded.
+        **settings: `model="llama", strategy="two-stage"`, see `RunConfig`.
     """
 
     def __init__(
         self,
         config: RunConfig | None = None,
         *,
-        progress: Progress = silent,
-        on_rows: Callable[[int, int], None] | None = None,
-        **fields: Any,
+        on_progress: OnProgress = silent,
+        **settings: Unpack[RunSettings],
     ) -> None:
-        self.pipeline = Pipeline(config or RunConfig(**fields), progress, on_rows)
+        self.pipeline = Pipeline(config or RunConfig.of(settings), on_progress)
         self._engine: Engine | None = None
 
     def prepare(self) -> Strategy:

@@ -103,7 +103,7 @@ class Context(_Strict):
     stop: tuple[str, ...]
 
 
-class TwoStage(_Strict):
+class TwoStageTexts(_Strict):
     """Two-stage interactive generation (section 3.3.2)."""
 
     list_labels: bool
@@ -117,7 +117,7 @@ class TwoStage(_Strict):
     cue: str
 
 
-class Knowledge(_Strict):
+class KnowledgeTexts(_Strict):
     """Commonsense inferences (section 3.3.3). `definitions` and `labels` name the relations, in their order.
 
     `event` is what COMET is asked about: the whole context, or the last utterance as the released code writes it.
@@ -145,8 +145,8 @@ class Template(_Strict):
     task: Task
     exemplars: Exemplars
     context: Context
-    two_stage: TwoStage
-    knowledge: Knowledge
+    two_stage: TwoStageTexts
+    knowledge: KnowledgeTexts
     sha256: str = ""
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from localemp.metrics.base import Score
-from localemp.metrics.scoring import BERTSCORE
+from localemp.metrics.registry import BERTSCORE
 from localemp.reporting.published import Published, Setup
 from localemp.reporting.systems import System
 from localemp.reporting.tables import Note, Row, listed
@@ -59,7 +59,8 @@ def notes(systems: Sequence[System], published: Published) -> list[Note]:
         told.append(f"Unlike the paper ({listed(names, everyone)}): {'; '.join(what)}.")
     if without := [system.name for members, theirs in groups if not theirs for system in members]:
         numbers = listed(str(table.number) for table in tables)
-        told.append(f"No counterpart in the paper's Table{'s' * (len(tables) > 1)} {numbers}: {listed(without)}.")
+        which = "Tables" if len(tables) > 1 else "Table"
+        told.append(f"No counterpart in the paper's {which} {numbers}: {listed(without)}.")
     return [Note(text) for text in (*told, COUNTED.format(bertscore=_bertscore(systems)))]
 
 

@@ -4,7 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from localemp.metrics.base import Score
-from localemp.metrics.scoring import BERTSCORE, ORDER, other_bertscore
+from localemp.metrics.registry import BERTSCORE, METRICS, decimals, is_hidden
+from localemp.metrics.scoring import other_bertscore
 from localemp.reporting.comparing import Marks
 from localemp.reporting.counterparts import grouped, notes, paper_rows
 from localemp.reporting.published import Published
@@ -12,15 +13,18 @@ from localemp.reporting.systems import System
 from localemp.reporting.tables import NOT_AVAILABLE, Cell, Note, Row, Table, listed, not_available, number
 
 PAPER = ("Dist-1", "Dist-2", *BERTSCORE, "B-2", "B-4", "Acc")
-SECOND = tuple(name for name in ORDER if name not in PAPER)
-UNITS = "BERTScore from 0 to 1, all others x100. `localemp compare` tells which differences are more than chance."
+UNITS = "BERTScore from 0 to 1, {others} x100. `localemp compare` tells which differences are more than chance."
 
 
 def automatic_tables(systems: Sequence[System], published: Published) -> list[Table]:
     """The paper's columns, ours and theirs, and a second table of what is beside them where there is any."""
-    told = [*_system_notes(systems), *notes(systems, published), Note(UNITS)]
-    first = _table("automatic", "As in the paper's Tables 1 and 3", systems, PAPER, published, told)
-    shown = tuple(name for name in SECOND if any(name in system.scores for system in systems))
+    scored = dict.fromkeys([*METRICS, *(name for system in systems for name in system.scores)])
+    others = [name for name in scored if name not in PAPER and any(name in system.scores for system in systems)]
+    added = [name for name in others if not is_hidden(name)]
+    units = UNITS.format(others="the paper's others" if added else "all others")
+    told = [*_system_notes(systems), *notes(systems, published), Note(units)]
+    first = _table("automatic", "As in the paper's Tables 1 and 3", systems, (*PAPER, *added), published, told)
+    shown = tuple(name for name in others if name not in added)
     title = "The same, counted in other ways"
     return [first, _table("automatic-second", title, systems, shown)] if shown else [first]
 
@@ -82,11 +86,6 @@ def _cell(column: str, score: Score | None, mark: str) -> Cell:
     if score.value is None:
         return Cell(NOT_AVAILABLE, about=score.reason)
     return Cell(number(score.value, decimals(column)), score.value, str(score.signature), mark)
-
-
-def decimals(column: str) -> int:
-    """How many decimals a metric is shown with, as in the paper."""
-    return 4 if column in BERTSCORE else 2
 
 
 def _replies(system: System) -> Cell:

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from localemp.errors import DataError
-from localemp.metrics.scoring import BERTSCORE, ORDER
+from localemp.metrics.registry import METRICS, metric
 from localemp.reporting.tables import NOT_GIVEN, Cell, Note, Row, Table, number
 from localemp.utils.text import one_line
 from localemp.utils.toml_reader import TOMLError, load_toml
@@ -63,8 +63,8 @@ class PublishedTable(BaseModel):
             raise ValueError("source: rows need one: where were the figures read?")
         if len(set(self.columns)) < len(self.columns):
             raise ValueError("columns: one is there twice")
-        if self.kind == "automatic" and (unknown := [name for name in self.columns if name not in ORDER]):
-            raise ValueError(f"columns: {', '.join(unknown)}: no metric of ours; known: {', '.join(ORDER)}")
+        if self.kind == "automatic" and (unknown := [name for name in self.columns if name not in METRICS]):
+            raise ValueError(f"columns: {', '.join(unknown)}: no metric of ours; known: {', '.join(METRICS)}")
         for count, row in enumerate(self.rows, 1):
             if len(row) != len(self.columns) + 1:
                 expected = len(self.columns) + 1
@@ -252,9 +252,10 @@ def _wrong(figure: Printed, kind: str, column: str) -> str:
     value = _value(figure)
     if not math.isfinite(value) or (isinstance(figure, str) and not _PRINTED.fullmatch(figure)):
         return f'{one_line(repr(figure), 40)} is no number and not "-"'
-    if column in BERTSCORE:
-        return "" if -1 <= value <= 1 else f"{figure} is not between 0 and 1"
-    percent = kind == "automatic" or str(figure).endswith("%")
+    if kind == "automatic":
+        low, high = metric(column).bounds
+        return "" if low <= value <= high else f"{figure} is not between {low:g} and {high:g}"
+    percent = str(figure).endswith("%")
     return f"{figure} is not between 0 and 100" if percent and not 0 <= value <= 100 else ""
 
 

@@ -9,8 +9,9 @@ from typing import Any
 
 from localemp.errors import OptionError
 from localemp.metrics.base import Score
+from localemp.metrics.registry import METRICS
 from localemp.metrics.replies import Replies, replies_of
-from localemp.metrics.scoring import BERTSCORE, SCORES, on_common, read_scores, score_all, scores_path
+from localemp.metrics.scoring import SCORES, on_common, read_scores, score_all, scores_path
 from localemp.runs.run import newest, read_lines, read_manifest
 from localemp.utils.files import is_file
 
@@ -140,9 +141,10 @@ def _scores(folder: Path, replies: Replies) -> dict[str, Score]:
         scored = read_scores(scores_path(folder))
         kept, same = {score.name: score for score in scored.scores}, scored.sha256 == replies.sha256
     fresh = kept if same else {}
-    if not fresh.keys() - set(BERTSCORE):
+    need_model = [name for name, entry in METRICS.items() if entry.needs_model]
+    if not fresh.keys() - set(need_model):
         fresh = {score.name: score for score in score_all(replies).scores} | fresh
-    for name in BERTSCORE:
+    for name in need_model:
         if name not in fresh and name in kept:
             had = kept[name].signature
             reason = f"scored when the run had other replies ({had.items:,}); `localemp score` scores it again"

@@ -13,9 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from localemp.errors import LocalempError, OptionError
-from localemp.retrieval.stored import CHUNK_ROWS, Chunk, OnRows, StoredVectors, Vectors
-from localemp.utils.files import file_lock, is_read_only
+from localemp.retrieval.stored import CHUNK_ROWS, Chunk, StoredVectors, Vectors
+from localemp.utils.files import is_read_only
+from localemp.utils.locks import file_lock
 from localemp.utils.paths import cache_dir
+from localemp.utils.progress import OnProgress, silent
 
 __all__ = ["CHUNK_ROWS", "Index", "TextEncoder", "Vectors"]
 
@@ -57,7 +59,7 @@ class Index:
         encoder: TextEncoder,
         key_parts: Mapping[str, str],
         folder: Path | None = None,
-        progress: OnRows | None = None,
+        on_progress: OnProgress = silent,
         former: Sequence[str] = (),
     ) -> "Index":
         """Embed a pool (Eq. 2), or take up what an earlier call left: whatever is whole is kept, the rest made again.
@@ -67,7 +69,7 @@ class Index:
             encoder: Makes the vectors.
             key_parts: What else decides what they are: the hash of the encoder's weights.
             folder: Where indexes are kept, each in a folder named by its key; by default localemp's cache.
-            progress: Hears (rows done, rows in all) while texts are embedded; never called when nothing is missing.
+            on_progress: Called with the texts embedded so far; never when nothing is missing.
             former: The texts as an earlier call may have had them: where they are the same, so are their vectors.
 
         Raises:
@@ -76,7 +78,7 @@ class Index:
         """
         if not texts:
             raise OptionError("there are no dialogues to search in", "give a pool of training dialogues")
-        base, heard = folder or cache_dir("index"), progress or (lambda done, total: None)
+        base = folder or cache_dir("index")
         key = {**key_parts, **encoder.key, "data": _digest_of(texts), "rows": str(len(texts))}
         differs = len(former) == len(texts) and list(former) != list(texts)
         earlier = StoredVectors(base, {**key, "data": _digest_of(former)}, encoder.dim) if differs else None
@@ -89,7 +91,7 @@ class Index:
         try:
             stored.place.mkdir(parents=True, exist_ok=True)
             with file_lock(stored.place / "lock"):
-                stored.complete(content_of, encoder.versions, heard)
+                stored.complete(content_of, encoder.versions, on_progress)
                 return cls(stored.mapped())
         except OSError as error:
             if not is_read_only(error):
@@ -98,7 +100,7 @@ class Index:
                     f"the index cannot be kept in {stored.place}: {error.strerror or error}",
                     f"it needs {size / 1e6:.0f} MB; make room, or set LOCALEMP_CACHE to a folder on another disk",
                 ) from error
-            return cls(stored.mapped() if not stored.missing() else stored.in_memory(content_of, heard, error))
+            return cls(stored.mapped() if not stored.missing() else stored.in_memory(content_of, on_progress, error))
 
     def search(
         self, queries: Vectors, k: int, exclude: Sequence[Collection[int]] | None = None

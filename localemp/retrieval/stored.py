@@ -23,12 +23,12 @@ from numpy.typing import NDArray
 
 from localemp.utils.files import write_atomically
 from localemp.utils.json_reader import JSONError, load_json
+from localemp.utils.progress import OnProgress, Progress
 
 # Texts that are embedded, written and recorded together: what a kill can cost.
 CHUNK_ROWS = 256
 
 Vectors = NDArray[np.float32]
-OnRows = Callable[[int, int], None]
 
 _NUMBER = re.compile("[0-9]{1,9}")
 
@@ -77,7 +77,9 @@ class StoredVectors:
         vectors: Vectors = np.load(self._path, mmap_mode="r")
         return vectors
 
-    def complete(self, content_of: Callable[[Chunk], bytes], versions: Mapping[str, str], heard: OnRows) -> None:
+    def complete(
+        self, content_of: Callable[[Chunk], bytes], versions: Mapping[str, str], on_progress: OnProgress
+    ) -> None:
         """Write what is missing; whoever calls this holds the lock.
 
         Raises:
@@ -94,7 +96,7 @@ class StoredVectors:
                 file.seek(0)
                 file.write(self._header)
             file.truncate(len(self._header) + self.rows * self._row_bytes)
-            for chunk, content in _made(self.missing(), content_of, self.rows, heard):
+            for chunk, content in _made(self.missing(), content_of, self.rows, on_progress):
                 file.seek(len(self._header) + chunk.start * self._row_bytes)
                 file.write(content)
                 _to_disk(file)
@@ -102,7 +104,7 @@ class StoredVectors:
                 log.write(f"\n{chunk.number} {hashlib.sha256(content).hexdigest()}".encode())
                 _to_disk(log)
 
-    def in_memory(self, content_of: Callable[[Chunk], bytes], heard: OnRows, reason: OSError) -> Vectors:
+    def in_memory(self, content_of: Callable[[Chunk], bytes], on_progress: OnProgress, reason: OSError) -> Vectors:
         """All vectors, those from the folder that are whole and the rest made now, for nobody but this process."""
         _log.warning("the index cannot be kept in %s (%s): it is made in memory", self.place, reason.strerror)
         vectors = np.zeros((self.rows, self.dim), dtype="<f4")
@@ -115,7 +117,7 @@ class StoredVectors:
         for chunk, content in self._whole_ones():
             fill(chunk, content)
             del missing[chunk]
-        for chunk, content in _made(list(missing), content_of, self.rows, heard):
+        for chunk, content in _made(list(missing), content_of, self.rows, on_progress):
             fill(chunk, content)
         return vectors
 
@@ -155,16 +157,16 @@ class StoredVectors:
 
 
 def _made(
-    missing: Sequence[Chunk], content_of: Callable[[Chunk], bytes], rows: int, heard: OnRows
+    missing: Sequence[Chunk], content_of: Callable[[Chunk], bytes], rows: int, on_progress: OnProgress
 ) -> Iterator[tuple[Chunk, bytes]]:
     """Each missing chunk with its content; whoever listens hears how far it is."""
     done = rows - sum(chunk.stop - chunk.start for chunk in missing)
     for chunk in missing:
-        heard(done, rows)
+        on_progress(Progress("Embedding", done, rows, "texts"))
         yield chunk, content_of(chunk)
         done += chunk.stop - chunk.start
     if missing:
-        heard(done, rows)
+        on_progress(Progress("Embedding", done, rows, "texts"))
 
 
 def _npy_header(rows: int, dim: int) -> bytes:

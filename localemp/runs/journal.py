@@ -17,12 +17,12 @@ from typing import Any, ClassVar, Self, TypeVar
 from pydantic import ValidationError
 
 from localemp.errors import RunError
-from localemp.utils.append_log import AppendOnlyFile, LockedFileError
+from localemp.utils.append_log import AppendLog, whole_lines
 from localemp.utils.config_diff import compare_settings
-from localemp.utils.files import is_disk_full, open_regular, write_atomically
+from localemp.utils.files import is_disk_full, write_atomically
 from localemp.utils.json_reader import JSONError, load_json, parse_json
 from localemp.utils.lines import LONGEST_LINE, LongLineError
-from localemp.utils.lines import read_lines as bounded_lines
+from localemp.utils.locks import LockedError
 from localemp.utils.redaction import redact_settings
 from localemp.utils.text import well_formed
 from localemp.utils.validation import Lenient, format_validation_error
@@ -34,7 +34,7 @@ MANIFEST = "manifest.json"
 _UNFINISHED_MANIFESTS = ("manifest.new", f".{MANIFEST}.*.part")
 
 
-class Journal:
+class Journal(AppendLog):
     """A journal that is open for writing.
 
     Make one with `open`; close it, or use it in a `with` block.
@@ -56,8 +56,8 @@ class Journal:
         self.answered: set[str] = set()
         self.failed: set[str] = set()
         try:
-            self._file = AppendOnlyFile(folder / self.lines)
-        except LockedFileError as error:
+            super().__init__(folder / self.lines)
+        except LockedError as error:
             raise RunError(
                 f"{folder}: another localemp writes to it", f"wait for it, or choose another {self.option}"
             ) from error
@@ -108,12 +108,12 @@ class Journal:
     def _take_up(self, settings: dict[str, Any]) -> None:
         """Go on with the manifest that is there, or write one; only one without a line may change its settings."""
         self.manifest = read_manifest(self.folder) if (self.folder / MANIFEST).exists() else {}
-        path, end = self.folder / self.lines, 0
-        for number, end, record in numbered_lines(path, self.check_line):  # noqa: B007  the last end is wanted
+        end = 0
+        for number, end, record in numbered_lines(self.path, self.check_line):  # noqa: B007  the last end is wanted
             try:
                 self.note(record)
             except (KeyError, TypeError, ValueError) as error:
-                raise _damaged(path, number, f"{type(error).__name__}: {error}") from error
+                raise _damaged(self.path, number, f"{type(error).__name__}: {error}") from error
         if self.manifest and (self.answered or self.failed):
             if difference := compare_settings(self.manifest["settings"], settings):
                 shown = "\n".join(f"  {line}" for line in difference)
@@ -125,7 +125,7 @@ class Journal:
             self.manifest = {"format": 1, "created": _now(), "settings": settings, "sessions": []}
             self._write_manifest()
         # Now that it is known as ours: what a crash cut in half is taken away.
-        self._file.truncate(end)
+        self.truncate(end)
 
     def add_session(self, session: Mapping[str, Any]) -> None:
         """Record that it was started or continued: command, versions, machine, engine. Secrets are masked."""
@@ -151,7 +151,7 @@ class Journal:
         if len(line) > LONGEST_LINE:  # it could not be read again
             raise RunError(f"{self.folder}: a line of {len(line) // 2**20} MiB", "leave its dialogue out of the data")
         try:
-            self._file.append(line)
+            self.write(line)
         except OSError as error:
             raise self._write_error(self.folder, error) from error
         self.note(record)
@@ -165,15 +165,13 @@ class Journal:
             self.answered.add(record["id"])
             self.failed.discard(record["id"])
 
-    def close(self) -> None:
-        """Make sure that everything is on the disk, and let others write."""
-        self._file.close()
+    def written(self) -> set[str]:
+        """Ids of what has an answer in the file, read anew: `answered` may lack what an interrupt kept from it.
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
+        Raises:
+            RunError: The file cannot be read.
+        """
+        return {name for name, answered in outcomes(self.path).items() if answered}
 
     def _write_manifest(self) -> None:
         written = json.dumps(self.manifest, indent=2, ensure_ascii=False)
@@ -258,18 +256,20 @@ def read_lines(
 
 def numbered_lines(path: Path, check: Callable[[dict[str, Any]], None]) -> Iterator[tuple[int, int, dict[str, Any]]]:
     """The same with the number of bytes up to the line's end; raises OSError where the file cannot be read."""
-    if not path.is_file():
-        return
-    end = 0
-    with open_regular(path) as file:
-        try:
-            for number, line in enumerate(bounded_lines(file), 1):
-                if not line.endswith(b"\n"):
-                    return
-                end += len(line)
-                yield number, end, _record(path, number, line, check)
-        except LongLineError as error:
-            raise _damaged(path, error.line, str(error)) from error
+    try:
+        for number, end, line in whole_lines(path):
+            yield number, end, _record(path, number, line, check)
+    except LongLineError as error:
+        raise _damaged(path, error.line, str(error)) from error
+
+
+def outcomes(path: Path) -> dict[str, bool]:
+    """Of every id whether it has an answer or only an error; nothing is looked at but that.
+
+    Raises:
+        RunError: A line is damaged, or the file cannot be read; says which.
+    """
+    return {record["id"]: "error" not in record for _, record in read_lines(path)}
 
 
 def newest(lines: Iterable[tuple[int, R]]) -> list[R]:

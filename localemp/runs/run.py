@@ -6,6 +6,9 @@
 What a journal is in general is in `journal.py`.
 """
 
+import hashlib
+import json
+import re
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -17,12 +20,13 @@ from localemp.errors import LocalempError
 from localemp.runs import journal
 from localemp.runs.journal import MANIFEST, Journal, newest, read_manifest
 from localemp.strategies.base import Response, Stage
-from localemp.utils.redaction import redact_text
+from localemp.utils.files import is_folder
+from localemp.utils.redaction import redact_settings, redact_text
 from localemp.utils.validation import Lenient
 
 __all__ = [
-    "MANIFEST", "RESPONSES", "Journal", "Run", "count_lines", "failure_record", "list_runs", "newest", "read_lines",
-    "read_manifest", "read_records", "response_record",
+    "MANIFEST", "RESPONSES", "Journal", "Run", "count_lines", "default_folder", "failure_record", "list_runs", "newest",
+    "read_lines", "read_manifest", "read_records", "response_record",
 ]  # fmt: skip
 
 RESPONSES = "responses.jsonl"
@@ -190,10 +194,19 @@ def count_lines(folder: Path) -> tuple[int, int]:
     Raises:
         RunError: As `read_records`.
     """
-    failed: dict[str, bool] = {}
-    for _, record in journal.read_lines(folder / RESPONSES):
-        failed[record["id"]] = "error" in record
-    return len(failed) - sum(failed.values()), sum(failed.values())
+    answered = list(journal.outcomes(folder / RESPONSES).values())
+    return answered.count(True), answered.count(False)
+
+
+def default_folder(settings: dict[str, Any]) -> Path:
+    """`runs/MODEL-STRATEGY-HASH`: the same settings give the same folder, so that the same command resumes."""
+    model = re.sub(r"[^\w.]+", "-", str(settings["model"]))
+    folders = []
+    # A key that is changed makes no other run; older versions took it for a setting like any other.
+    for named_by in (settings, redact_settings(settings)):
+        digest = hashlib.sha256(json.dumps(named_by, sort_keys=True).encode()).hexdigest()[:8]
+        folders.append(Path("runs") / f"{model}-{settings['strategy']}-{digest}")
+    return next(filter(is_folder, folders), folders[-1])
 
 
 def list_runs(parent: Path) -> Iterator[Path]:

@@ -162,7 +162,7 @@ class Exchange:
                     raise
             else:
                 self.stages.append(Stage(name, tuple(messages), completion, len(exemplars) - kept))
-                return completion.said()
+                return completion.require_text()
         raise AssertionError("the loop above ends by returning or raising")
 
 

@@ -24,7 +24,8 @@ from localemp.metrics.pairing import same_dialogue, sample_ids
 from localemp.metrics.replies import Replies
 from localemp.metrics.replies import Reply as Said
 from localemp.studies.questionnaire import Asked
-from localemp.studies.study import TIES, Item, Key, Kind, Reply, Study
+from localemp.studies.schema import TIES, Item, Key, Kind, Reply
+from localemp.studies.study import Study
 from localemp.studies.votes import quoted
 from localemp.utils.json_reader import JSONError, parse_json
 from localemp.utils.text import one_line, well_formed

@@ -1,7 +1,5 @@
 """An SQLite file that many threads and processes use at once."""
 
-import fcntl
-import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +7,7 @@ from pathlib import Path
 
 from localemp.errors import RunError
 from localemp.utils.files import is_disk_full
+from localemp.utils.locks import folder_lock
 
 _PATIENCE = 30.0  # seconds that a writer waits for the others
 _ROOM = "make room there"
@@ -28,7 +27,7 @@ def connect(path: Path, schema: str, version: int) -> sqlite3.Connection:
         RunError: A newer localemp made the file.
         sqlite3.Error, OSError: It cannot be used.
     """
-    with _alone(path.parent):  # two that make the file at once would not wait for each other
+    with folder_lock(path.parent):  # two that make the file at once would not wait for each other
         path.touch(mode=0o600)  # SQLite gives its other files the same mode
         # Each thread uses its own; only `close` closes those of others.
         connection = sqlite3.connect(path, timeout=_PATIENCE, isolation_level=None, check_same_thread=False)
@@ -72,13 +71,3 @@ def next_step(error: Exception) -> str:
         case sqlite3.SQLITE_CANTOPEN | sqlite3.SQLITE_READONLY | sqlite3.SQLITE_PERM | sqlite3.SQLITE_AUTH:
             return _MINE
     return RESTORE
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)

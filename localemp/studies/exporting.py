@@ -5,7 +5,8 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from localemp.studies.answers import Answers, Given
-from localemp.studies.study import TIE, Study
+from localemp.studies.schema import TIE
+from localemp.studies.study import Study
 from localemp.utils import csv_writer
 from localemp.utils.text import well_formed
 

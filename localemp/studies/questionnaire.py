@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from localemp.errors import PromptError, UnknownNameError
 from localemp.prompting.template import read_prompts
-from localemp.studies.study import Aspect, Kind, Point, RatingsBy, Text, worded
+from localemp.studies.schema import Aspect, Kind, Point, RatingsBy, Text, worded
 from localemp.studies.votes import COLUMNS
 from localemp.utils.paths import resource
 

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from localemp.errors import OptionError
-from localemp.studies.study import TIE, Study
+from localemp.studies.schema import TIE
+from localemp.studies.study import Study
 from localemp.utils.text import one_line
 
 RaterKind = Literal["person", "judge", "import"]

@@ -1,40 +1,50 @@
-"""A file that only grows: one process at a time writes to it, and what was written is never lost to a failure."""
+"""A file of lines that only grows: one process at a time writes to it, and what was written is never lost to a failure.
+
+Read what is in it from the file itself (`whole_lines`): an interrupt may fall between a write and what counts it.
+"""
 
 import contextlib
 import errno
-import fcntl
 import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Self
+
+from localemp.utils.files import open_regular
+from localemp.utils.lines import read_lines
+from localemp.utils.locks import LockedError, lock
 
 _FSYNC_SECONDS = 1.0
 
 
-class LockedFileError(OSError):
-    """Another process writes to the file."""
-
-
-class AppendOnlyFile:
+class AppendLog:
     """A file that is open for appending, and locked against a second writer. It is made where it does not exist.
+
+    Close it, or use it in a `with` block.
 
     Args:
         path: In a folder that exists.
 
+    Attributes:
+        path: The file.
+
     Raises:
-        LockedFileError: Another process writes to it.
+        LockedError: Another process writes to it.
         OSError: It cannot be opened for writing.
     """
 
     def __init__(self, path: Path) -> None:
-        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        self.path = path
+        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
         self._synced = time.monotonic()
         try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+            lock(self._descriptor, wait=False)
+        except LockedError:
             os.close(self._descriptor)
-            raise LockedFileError(error.errno, "another process writes to it") from error
+            raise
 
-    def append(self, content: bytes) -> None:
+    def write(self, content: bytes) -> None:
         """Append in one write, which is on its way to the disk when this returns.
 
         Raises:
@@ -52,7 +62,7 @@ class AppendOnlyFile:
             raise
 
     def truncate(self, size: int) -> None:
-        """Take away what a crash cut in half.
+        """Remove what a crash cut in half.
 
         Args:
             size: Bytes that stay.
@@ -61,9 +71,35 @@ class AppendOnlyFile:
             os.ftruncate(self._descriptor, size)
 
     def close(self) -> None:
-        """Make sure that everything is on the disk, and let others write. May be called twice."""
+        """Flush everything to the disk, and let others write. May be called twice."""
         if self._descriptor >= 0:
+            descriptor, self._descriptor = self._descriptor, -1
             with contextlib.suppress(OSError):  # a device has nothing to sync
-                os.fsync(self._descriptor)
-            os.close(self._descriptor)
-            self._descriptor = -1
+                os.fsync(descriptor)
+            os.close(descriptor)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def whole_lines(path: Path) -> Iterator[tuple[int, int, bytes]]:
+    """Every line of a file that has its end: its number, from 1, the bytes up to its end, and itself.
+
+    A last line that a crash cut in half is left out; so is whatever is not a file.
+
+    Raises:
+        OSError: It cannot be read.
+        LongLineError: A line is longer than any that is read.
+    """
+    if not path.is_file():
+        return
+    end = 0
+    with open_regular(path) as file:
+        for number, line in enumerate(read_lines(file), 1):
+            if not line.endswith(b"\n"):
+                return
+            end += len(line)
+            yield number, end, line

@@ -1,12 +1,10 @@
-"""Writing files so that nothing is lost and nobody else's file is touched: atomic replacement, and file locks."""
+"""Writing files so that nothing is lost and nobody else's file is touched, and opening what strangers give."""
 
 import contextlib
 import errno
-import fcntl
 import os
 import secrets
 import stat
-from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -36,23 +34,6 @@ def write_atomically(path: Path, content: str | bytes, mode: int = 0o644) -> Non
         partial.unlink(missing_ok=True)
         raise
     _sync_folder(path.parent)
-
-
-@contextlib.contextmanager
-def file_lock(path: Path) -> Iterator[None]:
-    """Wait until no other process holds this lock; it ends with the process, however that ends.
-
-    The lock file is made where it does not exist, never truncated, and never followed where it is a link.
-
-    Raises:
-        OSError: It cannot be opened.
-    """
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def is_folder(path: Path) -> bool:

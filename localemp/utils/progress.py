@@ -1,30 +1,54 @@
-"""How long work tells what it is doing: the library reports bytes, whoever calls it draws."""
+"""Progress of long work: the library reports it to a callback, `on_progress`; whoever calls it draws."""
 
 import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
-# Called with what is being done, how many bytes of it are done, and of how many (None where nobody knows).
-Progress = Callable[[str, int, int | None], None]
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far one task has come.
+
+    Attributes:
+        task: What is being done, such as "Answering" or "downloading all-mpnet-base-v2".
+        done: Units that are finished.
+        total: Units in all; None where nobody knows.
+        unit: What is counted: "bytes", "dialogues", "texts", ...; empty where nothing is, and only time passes.
+        detail: More about it, to be shown as it is: a speed, failures.
+    """
+
+    task: str
+    done: int = 0
+    total: int | None = None
+    unit: str = ""
+    detail: str = ""
 
 
-def silent(what: str, done: int, total: int | None) -> None:
-    """The progress of those who do not want to hear of it."""
+OnProgress = Callable[[Progress], None]
+"""A progress callback. It is called from the thread that works, so it should return soon."""
+
+
+def silent(progress: Progress, /) -> None:
+    """The progress callback that shows nothing."""
 
 
 @contextmanager
-def watched(folder: Path, what: str, total: int | None, progress: Progress) -> Iterator[None]:
+def watched(folder: Path, task: str, total: int | None, on_progress: OnProgress) -> Iterator[None]:
     """Report twice a second how many bytes have come to lie in `folder`, whoever puts them there."""
     finished = threading.Event()
     before = bytes_in(folder)
 
+    def report(done: int) -> None:
+        on_progress(Progress(task, done, total, "bytes"))
+
     def watch() -> None:
         while not finished.wait(0.5):
-            progress(what, bytes_in(folder) - before, total)
+            report(bytes_in(folder) - before)
 
-    progress(what, 0, total)
+    report(0)
     thread = threading.Thread(target=watch, daemon=True)
     thread.start()
     try:
@@ -32,7 +56,7 @@ def watched(folder: Path, what: str, total: int | None, progress: Progress) -> I
     finally:
         finished.set()
         thread.join()
-    progress(what, bytes_in(folder) - before, total)
+    report(bytes_in(folder) - before)
 
 
 def bytes_in(folder: Path) -> int:

@@ -9,6 +9,7 @@ import re
 import shlex
 import sys
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from localemp.utils.json_reader import JSONError, parse_json
@@ -44,8 +45,11 @@ def shown_command(words: Iterable[str] | None = None) -> str:
     """A command line as a person would type it, without its secrets.
 
     Args:
-        words: What follows `localemp`; by default what this process was started with.
+        words: What follows `localemp`; by default what this process was started with, or the script that it runs.
     """
+    program = Path(sys.argv[0])
+    if words is None and program.name != "localemp" and program.parts[-3:] != ("localemp", "cli", "main.py"):
+        return f"python {program.name}".strip()
     return shlex.join(["localemp", *redact_command(sys.argv[1:] if words is None else words)])
 
 

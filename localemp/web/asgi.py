@@ -92,12 +92,12 @@ def header(scope: Scope, name: str) -> str:
 
 
 def json_bytes(content: Any) -> bytes:
-    """Encode content as JSON in UTF-8; lone surrogates, which UTF-8 cannot hold, are replaced."""
+    """Encode content as JSON in UTF-8; unpaired surrogates, which UTF-8 cannot hold, are replaced."""
     return well_formed(json.dumps(content, ensure_ascii=False)).encode()
 
 
 class SafeJSONResponse(JSONResponse):
-    """A JSON response of any content, lone surrogates included."""
+    """A JSON response of any content, unpaired surrogates included."""
 
     def render(self, content: Any) -> bytes:
         """Encode the content."""

@@ -13,14 +13,14 @@ from localemp.bench.roofline.flops import ModelShape
 from localemp.bench.roofline.hardware import Hardware
 from localemp.bench.roofline.roofline import Roofline, Work, unlike_threads
 from localemp.bench.strategies import own_seconds, parted, together
-from localemp.bench.strategy_spec import choose
+from localemp.bench.strategy_spec import parse_specs
 from localemp.cli.bench.strategies import DEFAULT
 from localemp.data.sources import load_dialogues
 from localemp.dialogue import Message
 from localemp.engines.base import Completion
 from localemp.engines.scripted import ScriptedEngine
 from localemp.engines.tokens import PromptTokenizer
-from localemp.engines.vllm_process import known_reason
+from localemp.engines.vllm_process import known_cause
 from localemp.errors import EngineError, OptionError, UnknownNameError
 from localemp.pipeline.config import RunConfig
 from localemp.pipeline.generate import answer_all
@@ -35,12 +35,12 @@ CONFIG = {
 
 
 def test_strategies_are_chosen_by_name_and_number_of_exemplars():
-    chosen = choose("zero-shot, few-shot:1,two-stage+similar:3,similar")
+    chosen = parse_specs("zero-shot, few-shot:1,two-stage+similar:3,similar")
     assert [(each.strategy, each.shots) for each in chosen] == [
         ("zero-shot", None), ("few-shot", 1), ("similar+two-stage", 3), ("similar", None),
     ]  # fmt: skip
     assert [each.name for each in chosen] == ["zero-shot", "few-shot:1", "similar:3+two-stage", "similar"]
-    assert [each.name for each in choose(DEFAULT)] == DEFAULT.split(",")
+    assert [each.name for each in parse_specs(DEFAULT)] == DEFAULT.split(",")
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_strategies_are_chosen_by_name_and_number_of_exemplars():
 )
 def test_strategies_that_cannot_be_chosen(text, error, said):
     with pytest.raises(error, match=said):
-        choose(text)
+        parse_specs(text)
 
 
 @pytest.fixture
@@ -202,9 +202,9 @@ def test_mistakes_are_told_before_anything_starts(localemp, words, said):
 
 def test_a_build_without_its_gpu_is_told_apart():
     said = "RuntimeError: Failed to infer device type, please set the environment variable"
-    known = known_reason(said, lambda name: f"--{name}")
+    known = known_cause(said, lambda name: f"--{name}")
     assert known is not None
-    assert "no GPU" in known[0]
+    assert "no usable GPU" in known[0]
     assert "CPU build" in known[1]
 
 
@@ -213,8 +213,8 @@ def test_a_gpu_that_others_use_is_told_in_numbers():
         "ValueError: Free memory on device cuda:0 (61.5/79.19 GiB) on startup is less than desired GPU memory "
         "utilization (0.92, 72.85 GiB). Decrease GPU memory utilization or reduce GPU memory used by other processes."
     )
-    told, hint = known_reason(said, lambda name: f"--{name}") or ("", "")
-    assert told == "not enough GPU memory: 72.85 GiB were to be taken (0.92 of it), 61.5 of 79.19 GiB are free"
+    told, hint = known_cause(said, lambda name: f"--{name}") or ("", "")
+    assert told == "not enough GPU memory: 72.85 GiB requested (a share of 0.92), 61.5 of 79.19 GiB free"
     assert "--gpu_memory_utilization" in hint
 
 

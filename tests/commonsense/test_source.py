@@ -66,7 +66,7 @@ def test_events_that_differ_only_in_what_is_cut_are_inferred_once(tmp_path: Path
     comet = Scripted()
     first = source(tmp_path / "c", comet)
     heard: list[int] = []
-    answers = first.infer(["long|b", "longer|b", "b", "c"], ["xReact"], heard.append)
+    answers = first.infer(["long|b", "longer|b", "b", "c"], ["xReact"], lambda progress: heard.append(progress.done))
     assert [answer.cut for answer in answers] == [5, 7, 0, 0]
     assert [answer.beams["xReact"][0].text for answer in answers] == ["xReact of b"] * 3 + ["xReact of c"]
     assert sorted(comet.asked) == [("b", "xReact"), ("c", "xReact")]
@@ -97,7 +97,7 @@ def test_what_was_answered_before_a_stop_stays(tmp_path: Path):
     comet.fails_at = ""
     second = source(tmp_path / "c", comet)
     heard: list[int] = []
-    second.infer([*events, events[0]], ["xReact"], heard.append)
+    second.infer([*events, events[0]], ["xReact"], lambda progress: heard.append(progress.done))
     assert heard == [64, 96, 100]
     assert (second.inferred, second.remembered) == (36, 64)
     assert len(comet.asked) == len(set(comet.asked)) == 100

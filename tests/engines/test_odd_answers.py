@@ -12,10 +12,11 @@ from typing import Any
 
 import pytest
 from fake_server import REPLY, Answer, FakeServer, Request, completion, error
+from patience import patience
 
 from localemp.dialogue import Message
 from localemp.engines.base import Completion
-from localemp.engines.openai.engine import GIVEN_UP, OpenAIEngine
+from localemp.engines.openai.engine import MAX_FAILED_REQUESTS, OpenAIEngine
 from localemp.engines.openai.failures import seconds_asked
 from localemp.errors import EngineError, FatalEngineError, PromptTooLongError
 from localemp.sampling import Sampling
@@ -204,7 +205,7 @@ def damaged(raw: bytes, draw: random.Random) -> bytes:
             "quota .* used up: no money",
         ),
         ({"error": {"type": "insufficient_quota", "code": 429}}, FatalEngineError, "quota"),
-        ({"error": {"code": 401, "message": "who?"}}, FatalEngineError, "refuses the key"),
+        ({"error": {"code": 401, "message": "who?"}}, FatalEngineError, "rejects the key"),
         ({"error": {"code": "context_length_exceeded", "message": "long"}}, PromptTooLongError, "do not fit"),
         ({"error": {"message": "maximum context length is 4096 tokens"}}, PromptTooLongError, "4096"),
         ({"error": {"code": 400, "message": "no\x1b[2J"}}, EngineError, r"answered with an error: no\\x1b\[2J"),
@@ -212,7 +213,7 @@ def damaged(raw: bytes, draw: random.Random) -> bytes:
         (completion(finish_reason="content_filter"), EngineError, "content filter"),
         (completion(message={"content": None}), EngineError, r"without text \(finish reason 'stop'\)"),
         (completion(message={"content": None, "tool_calls": [{}]}), EngineError, "without text"),
-        (completion(message={"content": ""}, finish_reason="length"), EngineError, "thinks first"),
+        (completion(message={"content": ""}, finish_reason="length"), EngineError, "may think before"),
     ],
 )
 async def test_an_error_inside_an_answer_is_what_it_would_be_as_a_status(
@@ -269,7 +270,7 @@ async def test_a_web_site_is_fatal_at_once() -> None:
     with FakeServer(rule=lambda _: HTML, models=HTML) as server:
         async with engine_for(server) as engine:
             await engine.start()
-            with pytest.raises(FatalEngineError, match="it is a web page: <html>") as raised:
+            with pytest.raises(FatalEngineError, match="a web page: <html>") as raised:
                 await engine.chat(MESSAGES, GREEDY)
     assert "--base-url" in raised.value.hint
     assert len(server.requests) == 1
@@ -319,12 +320,12 @@ async def test_a_server_that_never_answers_is_given_up() -> None:
     with FakeServer(rule=lambda _: error(500, "out of order")) as server:
         async with engine_for(server, max_retries=1) as engine:
             kinds = []
-            for _ in range(GIVEN_UP):
+            for _ in range(MAX_FAILED_REQUESTS):
                 with pytest.raises(EngineError) as raised:
                     await engine.chat(MESSAGES, GREEDY)
                 kinds.append(type(raised.value))
-    assert kinds == [EngineError] * (GIVEN_UP - 1) + [FatalEngineError]
-    assert "20 requests, and not one answer" in raised.value.message
+    assert kinds == [EngineError] * (MAX_FAILED_REQUESTS - 1) + [FatalEngineError]
+    assert "all of the first 20 requests failed" in raised.value.message
     assert "out of order" in raised.value.message
 
 
@@ -340,8 +341,8 @@ async def test_a_server_that_drips_for_ever_is_late() -> None:
 
     async with await asyncio.start_server(drip, "127.0.0.1", 0) as listening:
         url = f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}/v1"
-        engine = OpenAIEngine("tiny", url, timeout=0.4, max_retries=0, sleep=no_sleep)
-        with pytest.raises(EngineError, match="no answer in time"):
+        engine = OpenAIEngine("tiny", url, timeout=patience(0.4), max_retries=0, sleep=no_sleep)
+        with pytest.raises(EngineError, match="did not answer in time"):
             await engine.chat(MESSAGES, GREEDY)
         await engine.close()
 

@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 from fake_server import REPLY, Answer, FakeServer, Request, completion, error
+from patience import patience
 
 from localemp.dialogue import Message
 from localemp.engines.base import Completion
-from localemp.engines.openai.engine import FIRST_WAIT, LONGEST_WAIT, OpenAIEngine
+from localemp.engines.openai.engine import INITIAL_BACKOFF, MAX_BACKOFF, OpenAIEngine
 from localemp.errors import (
     EngineError,
     FatalEngineError,
@@ -149,11 +150,11 @@ async def test_what_is_tried_again(failure: Answer, retried: bool) -> None:
 
 
 async def test_a_time_out_is_tried_again_and_then_an_error_of_this_reply_only() -> None:
-    with FakeServer([Answer(delay=1.0)]) as server:
-        assert (await ask(server, timeout=0.3)).text == REPLY
-    with FakeServer(delay=1.0) as server:
-        with pytest.raises(EngineError, match="no answer in time") as raised:
-            await ask(server, timeout=0.2, max_retries=1)
+    with FakeServer([Answer(delay=patience(1.0))]) as server:
+        assert (await ask(server, timeout=patience(0.3))).text == REPLY
+    with FakeServer(delay=patience(1.0)) as server:
+        with pytest.raises(EngineError, match="did not answer in time") as raised:
+            await ask(server, timeout=patience(0.2), max_retries=1)
         assert not isinstance(raised.value, FatalEngineError)
         assert len(server.requests) == 2
 
@@ -209,7 +210,7 @@ async def test_a_retry_after_that_says_nothing_leaves_our_own_wait(value: str) -
     waits = Waits()
     with FakeServer([error(429, headers={"Retry-After": value})]) as server:
         await ask(server, sleep=waits)
-    assert FIRST_WAIT / 2 <= waits.seconds[0] <= FIRST_WAIT
+    assert INITIAL_BACKOFF / 2 <= waits.seconds[0] <= INITIAL_BACKOFF
 
 
 async def test_asked_to_wait_for_hours_is_fatal() -> None:
@@ -224,8 +225,8 @@ async def test_waits_double_up_to_a_bound_with_jitter() -> None:
     waits = Waits()
     with FakeServer(rule=lambda _: error(500)) as server, pytest.raises(EngineError):
         await ask(server, sleep=waits, max_retries=10, jitter=random.Random(13))
-    full = [min(FIRST_WAIT * 2**n, LONGEST_WAIT) for n in range(10)]
-    assert full[-1] == LONGEST_WAIT
+    full = [min(INITIAL_BACKOFF * 2**n, MAX_BACKOFF) for n in range(10)]
+    assert full[-1] == MAX_BACKOFF
     assert all(whole / 2 <= seconds <= whole for whole, seconds in zip(full, waits.seconds, strict=True))
     expected = random.Random(13)
     assert waits.seconds == [whole * expected.uniform(0.5, 1.0) for whole in full]
@@ -240,8 +241,8 @@ async def test_waits_double_up_to_a_bound_with_jitter() -> None:
         (error(429, "You exceeded your current quota", code="insufficient_quota"), "quota .* used up", "credit"),
         (error(429, "You exceeded your current quota", type="insufficient_quota"), "quota .* used up", "credit"),
         (error(402, "Insufficient balance"), "quota .* used up: Insufficient balance", "credit"),
-        (error(401, "Incorrect API key"), "refuses the key in OPENAI_API_KEY: Incorrect", "export OPENAI_API_KEY="),
-        (error(403, "No access to this model"), "OPENAI_API_KEY use 'tiny': No access", "export OPENAI_API_KEY="),
+        (error(401, "Incorrect API key"), "rejects the key in OPENAI_API_KEY: Incorrect", "export OPENAI_API_KEY="),
+        (error(403, "No access to this model"), "OPENAI_API_KEY may not use 'tiny' at http", "export OPENAI_API_KEY="),
         (error(404, "The model `tiny` does not exist.", code=404), "has no model 'tiny': The model", "--base-url"),
     ],
 )
@@ -602,15 +603,15 @@ async def test_start_asks_for_the_models_and_learns_the_context_length() -> None
         (Answer(body={"data": [{"id": "a"}, None]}), "does not list the model 'tiny'"),
         (Answer(body={"data": ["a", "b"]}), "does not list the model 'tiny'"),
         (Answer(body={"data": [{"name": "a"}, 7]}), "does not list the model 'tiny'"),
-        (Answer(body={"data": "many"}), "no list of models: {'data': 'many'}"),
-        (Answer(body="<html>Hi</html>", headers={"Content-Type": "text/html"}), "it is a web page: <html>Hi</html>"),
-        (Answer(body="{"), "not JSON"),
+        (Answer(body={"data": "many"}), "not a list of models: {'data': 'many'}"),
+        (Answer(body="<html>Hi</html>", headers={"Content-Type": "text/html"}), "a web page: <html>Hi</html>"),
+        (Answer(body="{"), "not valid JSON"),
         (Answer(body=""), "it is empty"),
         (Answer(204, ""), "it is empty"),
-        (Answer(body="null"), "no list of models: None"),
+        (Answer(body="null"), "not a list of models: None"),
         (Answer(body={"error": "Unexpected endpoint"}), "Unexpected endpoint"),
         (error(400, "no such page"), "status 400: no such page"),
-        (error(403, "forbidden"), "'tiny': forbidden"),
+        (error(403, "forbidden"), "v1: forbidden"),
         (error(500, "boom"), "status 500: boom"),
         (Answer(cut="before"), "disconnected"),
         (Answer(body=b"x", headers={"Content-Encoding": "br"}), "compressed as 'br'"),
@@ -631,9 +632,9 @@ async def test_the_list_of_models_is_advice(models: Answer, told: str, caplog: p
 @pytest.mark.parametrize(
     ("models", "message", "hint"),
     [
-        (error(401, "bad key"), "refuses the key in OPENAI_API_KEY: bad key", "OPENAI_API_KEY"),
-        (Answer(body={"data": [{"id": "b"}, {"id": "a"}]}), "has no model 'tiny'", "it has: a, b"),
-        (Answer(body=[{"id": "a\x1b[2J"}]), "has no model 'tiny'", "it has: a\\x1b[2J"),
+        (error(401, "bad key"), "rejects the key in OPENAI_API_KEY: bad key", "OPENAI_API_KEY"),
+        (Answer(body={"data": [{"id": "b"}, {"id": "a"}]}), "has no model 'tiny'", "its models: a, b"),
+        (Answer(body=[{"id": "a\x1b[2J"}]), "has no model 'tiny'", "its models: a\\x1b[2J"),
     ],
 )
 async def test_start_fails_with_the_reason(models: Answer, message: str, hint: str) -> None:
@@ -653,7 +654,7 @@ async def test_start_without_a_server_fails_at_once(closed_port: int) -> None:
 
 async def test_openais_own_server_needs_a_key_before_any_request() -> None:
     for url in (None, "https://eu.api.openai.com/v1"):
-        with pytest.raises(FatalEngineError, match="needs a key, and OPENAI_API_KEY is not set") as raised:
+        with pytest.raises(FatalEngineError, match="requires a key, and OPENAI_API_KEY is not set") as raised:
             await start(url)
         assert "export OPENAI_API_KEY=" in raised.value.hint
 
@@ -690,7 +691,7 @@ async def test_the_environments_url_is_used_where_none_is_given(monkeypatch: pyt
 async def test_the_key_is_never_shown() -> None:
     with FakeServer([error(401, "Incorrect API key provided: sk-secret-1.")]) as server:
         address = server.url.replace("http://", "http://user:password@") + "/?token=abc"
-        engine = OpenAIEngine("tiny", address, "sk-secret-1", extra_body={"api_key": "sk-2", "top_k": 1})
+        engine = OpenAIEngine("tiny", address, api_key="sk-secret-1", extra_body={"api_key": "sk-2", "top_k": 1})
         described = engine.describe()
         await engine.close()
         with pytest.raises(FatalEngineError, match=r"provided: \*\*\*\.") as raised:

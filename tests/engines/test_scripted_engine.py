@@ -93,7 +93,7 @@ async def test_an_error_can_have_a_message_and_too_long_has_numbers(tmp_path: Pa
 async def test_a_prompt_that_nothing_matches(tmp_path: Path) -> None:
     engine = script(tmp_path, {"match": "job", "reply": "Oh."}, {"match": "exam", "reply": "Ah.", "times": 1})
     with pytest.raises(
-        EngineError, match=r"script.jsonl has no entry for a prompt that ends with 'Hello there.'"
+        EngineError, match=r"no entry of script.jsonl matches a prompt that ends with 'Hello there.'"
     ) as raised:
         await say(engine, "Hello there.")
     assert '{"reply":' in raised.value.hint
@@ -106,7 +106,7 @@ async def test_a_prompt_that_nothing_matches(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ('{"reply": "a"', "not JSON"),
+        ('{"reply": "a"', "not valid JSON"),
         ('"reply"', "valid dictionary"),
         ("{}", "neither a reply nor an error"),
         ('{"reply": []}', "neither a reply nor an error"),
@@ -135,9 +135,9 @@ def test_files_that_are_no_script(tmp_path: Path) -> None:
     binary.write_bytes(b"\xff\xfe\x00")
     for path, message in [
         (tmp_path / "none.jsonl", "No such file"),
-        (tmp_path, "cannot be read"),
+        (tmp_path, "cannot read the script"),
         (empty, "no entries"),
-        (binary, "line 1: not UTF-8 text"),
+        (binary, "line 1: not valid UTF-8"),
     ]:
         with pytest.raises(DataError, match=message) as raised:
             ScriptedEngine.from_file(path)

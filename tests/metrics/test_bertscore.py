@@ -5,6 +5,8 @@ import os
 import shutil
 import subprocess
 import sys
+import tomllib
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +15,11 @@ import torch
 from tiny_roberta import LAYER, LAYERS, LIMIT, PAIRS, save_tiny_roberta
 
 from localemp.errors import LocalempError, OptionError, UnknownNameError, WeightsError
-from localemp.metrics.bertscore import BertScore, split_layer
+from localemp.metrics.bertscore import BERT_SCORE_VERSION, DEFAULT_LAYERS, BertScore, split_layer
 from localemp.metrics.replies import Replies, Reply
 from localemp.models.profiles import load_profile
 from localemp.models.weights import find, resolve
+from localemp.utils.progress import Progress
 
 # `python tests/tiny_roberta.py` with bert-score 0.3.13 (which calls itself 0.3.12), transformers 4.57.6, torch 2.13.0.
 TRANSFORMERS_4 = (
@@ -99,24 +102,29 @@ def test_a_text_that_is_all_special_tokens_scores_0(folder: Path):
 
 def test_three_metrics_share_one_computation(folder: Path):
     heard = []
-    bertscore = BertScore(str(folder), LAYER, device="cpu", progress=lambda done, total: heard.append((done, total)))
+    bertscore = BertScore(
+        str(folder), LAYER, device="cpu", on_progress=lambda p: heard.append((p.task, p.done, p.total))
+    )
     scores = [metric.score(replies(*PAIRS)) for metric in bertscore.metrics()]
     assert [score.name for score in scores] == ["P_BERT", "R_BERT", "F_BERT"]
     means = np.array(TRANSFORMERS_4).mean(axis=0)
     assert [score.value for score in scores] == pytest.approx(means.tolist(), abs=1e-5)
     # One text is there twice.
-    assert heard[0] == (0, 23)
-    assert heard[-1] == (23, 23)
-    assert heard.count((23, 23)) == 1
+    read = [(done, total) for task, done, total in heard if task == "Reading for BERTScore"]
+    assert read[0] == (0, 23)
+    assert read[-1] == (23, 23)
+    assert read.count((23, 23)) == 1
 
 
 def test_the_references_of_a_second_system_are_not_computed_again(folder: Path):
     heard = []
-    bertscore = BertScore(str(folder), LAYER, device="cpu", progress=lambda done, total: heard.append((done, total)))
+    bertscore = BertScore(
+        str(folder), LAYER, device="cpu", on_progress=lambda p: heard.append((p.task, p.done, p.total))
+    )
     first, second = replies(*PAIRS), replies(*(("I am here", reference) for _, reference in PAIRS))
     bertscore.values([first])
     bertscore.values([second])
-    assert heard[-1] == (1, 1)
+    assert heard[-1] == ("Reading for BERTScore", 1, 1)
     together = BertScore(str(folder), LAYER, device="cpu").values([first, second])
     assert together == pytest.approx(np.concatenate([bertscore.values([each]) for each in (first, second)]), abs=1e-6)
 
@@ -124,12 +132,14 @@ def test_the_references_of_a_second_system_are_not_computed_again(folder: Path):
 def test_what_was_computed_before_an_interrupt_is_kept(folder: Path):
     done = []
 
-    def stop(count: int, total: int) -> None:
-        done.append(count)
-        if count == total - 1:
+    def stop(progress: Progress) -> None:
+        if progress.task != "Reading for BERTScore":
+            return
+        done.append(progress.done)
+        if progress.done == progress.total - 1:
             raise KeyboardInterrupt
 
-    bertscore = BertScore(str(folder), LAYER, device="cpu", batch_tokens=1, progress=stop)
+    bertscore = BertScore(str(folder), LAYER, device="cpu", batch_tokens=1, on_progress=stop)
     with pytest.raises(KeyboardInterrupt):
         bertscore.values([replies(*PAIRS)])
     done.clear()
@@ -254,6 +264,12 @@ def test_bfloat16_is_close_and_says_so(folder: Path):
     found = bertscore.values([replies(*PAIRS)])
     assert found == pytest.approx(np.array(TRANSFORMERS_4), abs=2e-2)
     assert bertscore.settings()["dtype"] == "bfloat16"
+
+
+def test_default_layers_are_those_of_bert_score():
+    utils = pytest.importorskip("bert_score.utils")
+    assert version("bert-score") == BERT_SCORE_VERSION
+    assert tomllib.loads(DEFAULT_LAYERS.read_text("utf-8")) == utils.model2layers
 
 
 def test_a_real_bert_gives_what_bert_score_gives():

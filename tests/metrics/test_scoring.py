@@ -5,12 +5,10 @@ import pytest
 
 from localemp.errors import DataError, OptionError, UnknownNameError, WeightsError
 from localemp.metrics.base import Metric, Score, Signature
+from localemp.metrics.registry import METRICS, metric, metrics
 from localemp.metrics.replies import Replies, Reply
 from localemp.metrics.scoring import (
-    METRICS,
-    ORDER,
     is_lower_cased,
-    metric,
     on_common,
     other_bertscore,
     read_scores,
@@ -25,26 +23,27 @@ def replies(*texts, name="system", first=0):
     return Replies(name, tuple(items), {"run": "runs/x"}, ("not finished: 2 of 9 dialogues",))
 
 
-class Away:
-    """A BERTScore whose model cannot be had."""
+class Away(Metric):
+    """One of BERTScore, whose model cannot be had."""
 
-    class _Part(Metric):
-        def __init__(self, name):
-            self.name = name
+    def __init__(self, name):
+        self.name = name
 
-        def settings(self):
-            raise WeightsError("roberta-large cannot be fetched", "give --bertscore-model a folder")
+    def settings(self):
+        raise WeightsError("roberta-large cannot be fetched", "give --bertscore-model a folder")
 
-        def statistics(self, systems):
-            raise AssertionError
+    def statistics(self, systems):
+        raise AssertionError
 
-    def metrics(self):
-        return [self._Part(name) for name in ("P_BERT", "R_BERT", "F_BERT")]
+
+def with_bertscore_away():
+    """All metrics."""
+    return [Away(each.name) if METRICS[each.name].needs_model else each for each in metrics()]
 
 
 def test_all_metrics_in_the_order_of_the_papers_tables():
     scored = score_all(replies("I am so sorry.", "Oh no!"))
-    assert [score.name for score in scored.scores] == [name for name in ORDER if "BERT" not in name]
+    assert [score.name for score in scored.scores] == [name for name in METRICS if "BERT" not in name]
     assert [score.name for score in scored.scores if not score.hidden] == ["Dist-1", "Dist-2", "B-2", "B-4", "Acc"]
     assert scored.score("Dist-1").value == pytest.approx(100 * 8 / 8)
     assert scored.score("Acc").value is None
@@ -52,7 +51,7 @@ def test_all_metrics_in_the_order_of_the_papers_tables():
 
 
 def test_without_its_model_bertscore_says_why_and_the_others_are_given():
-    scored = score_all(replies("I am so sorry."), Away())
+    scored = score_all(replies("I am so sorry."), with_bertscore_away())
     assert scored.score("Dist-1").value == 100
     for name in ("P_BERT", "R_BERT", "F_BERT"):
         score = scored.score(name)
@@ -68,14 +67,14 @@ def test_replies_in_lower_case_are_noted():
 
 
 def test_scores_are_written_and_read_again(tmp_path):
-    scored = score_all(replies("I am so sorry.", ""), Away())
+    scored = score_all(replies("I am so sorry.", ""), with_bertscore_away())
     path = scores_path(tmp_path)
     write_scores(path, scored)
     assert path == tmp_path / "scores.json"
     assert read_scores(path) == scored
     kept = json.loads(path.read_text("utf-8"))
     assert (kept["format"], kept["name"]) == (1, "system")
-    assert {"localemp", "nltk", "sacrebleu"} <= set(kept["versions"])
+    assert {"localemp", "sacrebleu"} <= set(kept["versions"])
     assert kept["scores"][0]["signature"]["order"] == 1
     assert list(tmp_path.iterdir()) == [path]
 
@@ -86,7 +85,7 @@ def test_what_cannot_be_had_now_is_kept_from_before(tmp_path):
     before = score_all(both)
     known = Score("F_BERT", 0.5, Signature.of("f_bert", both, {"model": "roberta-large"}))
     write_scores(path, replace(before, scores=(*before.scores, known)))
-    write_scores(path, score_all(both, Away()))
+    write_scores(path, score_all(both, with_bertscore_away()))
     assert read_scores(path).score("F_BERT") == known
     assert read_scores(path).score("P_BERT").value is None
     write_scores(path, score_all(both))
@@ -136,7 +135,6 @@ def test_common_items_in_one_order():
 
 def test_a_metric_by_name():
     assert all(metric(name).name == name for name in METRICS)
-    assert metric("F_BERT", Away()).name == "F_BERT"
     with pytest.raises(UnknownNameError, match="unknown metric 'B-3'"):
         metric("B-3")
 

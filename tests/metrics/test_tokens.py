@@ -1,13 +1,18 @@
 """Words as nltk's word_tokenize gives them, without its trained data."""
 
+from importlib.metadata import version
+
 import nltk
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from nltk.tokenize.destructive import NLTKWordTokenizer
+from nltk.tokenize.punkt import PunktParameters, PunktSentenceTokenizer
 
 from localemp.data.sources import load_dialogues
-from localemp.metrics.tokens import words, words_of_sentence
+from localemp.metrics.sentences import ABBREVIATIONS, KNOWN_WORDS, SENTENCE_STARTERS, split_sentences
+from localemp.metrics.tokens import TOKEN_SETTINGS, words, words_of_sentence
+from localemp.metrics.treebank import split_words
 
 # What stands between spaces in chats, and all that nltk's rules look at.
 PARTS = ["a", "B", "1", "3,5", "²", "é", "can", "not", "cannot", "gonna", "wanna", "gotta", "d'ye", "more'n", "'tis"]
@@ -26,6 +31,39 @@ PARTS += [
     "--",
     *"'\"’“”»«.,:;!?()[]<{}-–$%&*#@",
 ]
+PARTS += [
+    "Dr.",
+    "J.",
+    "I",
+    "ok.",
+    "u.s.",
+    "3.",
+    ". . .",
+    "The",
+    "the",
+    "Lee",
+    "thanks",
+    "ß",
+    "É",
+    "\u0301",
+    "\x1c",
+    "日",
+]
+SENTENCES = st.lists(st.sampled_from([*PARTS, " ", " ", "  ", "\n", "\t", "\u00a0"]), max_size=14).map("".join)
+
+
+def _punkt() -> PunktSentenceTokenizer:
+    """nltk's Punkt, told what the word lists say."""
+    parameters = PunktParameters()
+    parameters.abbrev_types.update(ABBREVIATIONS)
+    parameters.sent_starters.update(SENTENCE_STARTERS)
+    capitalised_first, capitalised_inside, lower_case_inside = 1 << 1, 1 << 2, 1 << 5
+    for word in KNOWN_WORDS:
+        parameters.ortho_context[word] = capitalised_first | capitalised_inside | lower_case_inside
+    return PunktSentenceTokenizer(parameters)
+
+
+PUNKT = _punkt()
 
 
 @pytest.mark.parametrize(
@@ -61,7 +99,38 @@ def test_what_is_returned_can_be_changed():
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.lists(st.sampled_from([*PARTS, " ", "  ", "\n", "\u00a0"]), max_size=14).map("".join))
+@given(SENTENCES)
+def test_sentences_are_those_of_nltks_punkt_with_the_same_word_lists(text):
+    assert split_sentences(text) == PUNKT.tokenize(text)
+
+
+@settings(max_examples=300, deadline=None)
+@given(SENTENCES)
+def test_words_of_a_sentence_are_those_of_nltks_rules(sentence):
+    assert split_words(sentence) == NLTKWordTokenizer().tokenize(sentence)
+
+
+def test_real_texts_have_the_words_of_nltk(shared_data):
+    outputs = (
+        path for path in (shared_data / "baseline_outputs").rglob("*") if path.suffix in (".txt", ".csv", ".tsv")
+    )
+    lines = {line for path in sorted(outputs) for line in path.read_text("utf-8", errors="replace").splitlines()}
+    dialogues = load_dialogues(str(shared_data / "empathetic_dialogues"), "test", "published")
+    texts = sorted({*lines, *(text for dialogue in dialogues for text in (*dialogue.turns, dialogue.reference or ""))})
+    words_of = NLTKWordTokenizer().tokenize
+    different = [
+        t for t in texts if words(t) != [word for sentence in PUNKT.tokenize(t) for word in words_of(sentence)]
+    ]
+    assert len(texts) > 10_000
+    assert different == []
+
+
+def test_signatures_name_the_nltk_that_tokens_are_compared_with():
+    assert version("nltk") == TOKEN_SETTINGS["nltk"]
+
+
+@settings(max_examples=300, deadline=None)
+@given(SENTENCES)
 def test_pieces_give_the_words_of_nltks_rules(sentence):
     assert words_of_sentence(sentence) == NLTKWordTokenizer().tokenize(sentence)
 

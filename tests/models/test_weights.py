@@ -25,7 +25,7 @@ from localemp.models.profiles import load_profile
 from localemp.models import weights
 heard = []
 try:
-    found = getattr(weights, sys.argv[1])(load_profile(sys.argv[2]), lambda *news: heard.append(news))
+    found = getattr(weights, sys.argv[1])(load_profile(sys.argv[2]), lambda p: heard.append([p.task, p.done, p.total]))
     print(json.dumps(dataclasses.asdict(found) | {"heard": heard}, default=str))
 except LocalempError as error:
     print(json.dumps({"error": type(error).__name__, "message": error.message, "hint": error.hint}))
@@ -272,7 +272,7 @@ def test_given_folder_with_a_shard_missing(tmp_path):
 @pytest.mark.parametrize(
     ("index", "said"),
     [
-        ("{", "line 1: not JSON"),
+        ("{", "line 1: not valid JSON"),
         ("[1]", "expected a JSON object"),
         ("{}", 'it has no "weight_map"'),
         ('{"weight_map": ["a"]}', 'it has no "weight_map"'),

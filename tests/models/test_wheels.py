@@ -22,6 +22,7 @@ from localemp.models.archives import unpack_folder
 from localemp.models.checksums import clear_disk_errors
 from localemp.models.profiles import PackageSource
 from localemp.models.wheels import download, make_weights
+from localemp.utils.progress import Progress
 
 TEMPLATE = "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}{% endfor %}"
 
@@ -71,9 +72,9 @@ def contents(folder: Path) -> dict[str, bytes]:
 def test_pieces_become_the_folder_that_the_hub_has(index, folder, root):
     content = zip_of({root + name: data for name, data in TINY.items()} | {"__MACOSX/._x": b"x", root + ".hidden": b""})
     heard = []
-    make_weights(source(index.add_pieces("tiny", content)), folder, lambda *news: heard.append(news))
+    make_weights(source(index.add_pieces("tiny", content)), folder, heard.append)
     assert contents(folder) == TINY
-    assert heard[0] == ("downloading tiny-part-1", 0, None)
+    assert heard[0] == Progress("downloading tiny-part-1", 0, None, "bytes")
     assert sorted(path.name for path in folder.parent.iterdir()) == ["index", "weights"]
 
 

@@ -71,7 +71,7 @@ async def test_what_concerns_all_ends_a_batch(tmp_path, error):
 async def test_a_dialogue_that_the_template_refuses_is_left_out_of_the_plan():
     def count(messages):
         if "Story 2." in messages[-1].content:
-            raise EngineError("the model's chat template refuses the dialogue")
+            raise EngineError("the model's chat template rejects the dialogue")
         return 40
 
     drafts = await draft_all(strategy(), DIALOGUES)

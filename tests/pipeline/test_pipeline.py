@@ -126,7 +126,7 @@ def test_few_shot_settings_name_the_rows_and_hash_their_texts():
 
 
 def test_engine_arguments_are_for_vllm():
-    with pytest.raises(OptionError, match="--engine-arg is for vLLM"):
+    with pytest.raises(OptionError, match="--engine-arg applies only to vLLM"):
         Pipeline(replace(HOSTED, engine_args={"max_num_seqs": 4})).engine()
 
 

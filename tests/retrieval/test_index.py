@@ -6,13 +6,13 @@ import random
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from patience import wait_until
 from read_only import only_read, open_folder
 
 from localemp.errors import LocalempError, OptionError
@@ -180,12 +180,12 @@ def test_what_does_not_fit_is_refused():
 
 def test_a_pool_is_embedded_once(tmp_path: Path):
     encoder, heard = LetterEncoder(), []
-    index = Index.build_or_load(TEXTS, encoder, KEY, tmp_path, lambda done, total: heard.append((done, total)))
+    index = Index.build_or_load(TEXTS, encoder, KEY, tmp_path, lambda p: heard.append((p.done, p.total)))
     assert index.vectors.tolist() == LetterEncoder().encode(TEXTS).tolist()
     assert encoder.calls == [CHUNK_ROWS] * 3 + [10]
     assert heard == [(done, len(TEXTS)) for done in (0, 256, 512, 768, 778)]
     again, silence = LetterEncoder(version="2"), []
-    loaded = Index.build_or_load(TEXTS, again, KEY, tmp_path, lambda done, total: silence.append(done))
+    loaded = Index.build_or_load(TEXTS, again, KEY, tmp_path, silence.append)
     assert loaded.vectors.tolist() == index.vectors.tolist()
     assert again.calls == silence == []
     assert np.load(only_folder(tmp_path) / "embeddings.npy").shape == (len(TEXTS), 12)
@@ -228,7 +228,7 @@ def test_a_stopped_build_goes_on_where_it_was(tmp_path: Path, finished: int):
     with pytest.raises(KeyboardInterrupt):
         Index.build_or_load(TEXTS, LetterEncoder(stop_after=finished), KEY, tmp_path)
     encoder, heard = LetterEncoder(), []
-    index = Index.build_or_load(TEXTS, encoder, KEY, tmp_path, lambda done, total: heard.append(done))
+    index = Index.build_or_load(TEXTS, encoder, KEY, tmp_path, lambda p: heard.append(p.done))
     assert sum(encoder.calls) == len(TEXTS) - finished * CHUNK_ROWS
     assert heard[0] == finished * CHUNK_ROWS
     assert index.vectors.tolist() == LetterEncoder().encode(TEXTS).tolist()
@@ -243,7 +243,8 @@ from localemp.retrieval.index import Index
 
 class Slow(LetterEncoder):
     def encode(self, texts):
-        time.sleep(0.2)
+        if self.calls:
+            time.sleep(600)  # the rest is for the next one
         return super().encode(texts)
 
 Index.build_or_load(TEXTS, Slow(), KEY, Path(sys.argv[2]))
@@ -252,10 +253,7 @@ Index.build_or_load(TEXTS, Slow(), KEY, Path(sys.argv[2]))
 
 def test_a_killed_build_goes_on_where_it_was(tmp_path: Path):
     build = subprocess.Popen([sys.executable, "-c", SLOW_BUILD, str(Path(__file__).parent), str(tmp_path)])
-    until = time.monotonic() + 60
-    while not any(path.stat().st_size for path in tmp_path.glob("*/chunks.txt")):
-        assert build.poll() is None and time.monotonic() < until
-        time.sleep(0.01)
+    wait_until(lambda: any(path.stat().st_size for path in tmp_path.glob("*/chunks.txt")), process=build)
     build.kill()
     build.wait()
     encoder = LetterEncoder()

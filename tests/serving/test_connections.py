@@ -12,15 +12,17 @@ from collections.abc import Iterator, Sequence
 import pytest
 import uvicorn
 from asgi_client import send_json
+from patience import patience, wait_until
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Receive, Scope, Send
-from test_proxy import wait_until
 
 from localemp.web.asgi import read_body
 from localemp.web.connections import Connection, ConnectionLimits
 
 # Many times what a client here pauses for, so that a busy machine changes nothing.
-LIMITS = ConnectionLimits(head_seconds=0.5, body_seconds=0.5, body_rate=5_000, head_bytes=4000, idle=20)
+LIMITS = ConnectionLimits(
+    head_seconds=patience(0.5), body_seconds=patience(0.5), body_rate=5_000 / patience(1), head_bytes=4000, idle=20
+)
 
 
 class Quick(Connection):
@@ -79,7 +81,7 @@ def port(app: Slow) -> Iterator[int]:
 
 
 def connected(port: int) -> socket.socket:
-    return socket.create_connection(("127.0.0.1", port), 10)
+    return socket.create_connection(("127.0.0.1", port), patience(10))
 
 
 def dripped(client: socket.socket, pieces: Sequence[bytes], pause: float = 0.02) -> bytes:
@@ -148,7 +150,9 @@ def test_a_head_has_a_size(port: int, pieces: list[bytes], answer: bytes):
 def test_a_body_at_a_good_pace_may_take_its_time(port: int):
     head = HEAD + b"connection: close\r\ncontent-length: 20000\r\n\r\n"
     started = time.monotonic()
-    assert dripped(connected(port), [head, *[b"a" * 1000] * 20], pause=0.07).startswith(b"HTTP/1.1 200 ")
+    assert dripped(connected(port), [head, *[b"a" * 1000] * 20], pause=0.14 * LIMITS.body_seconds).startswith(
+        b"HTTP/1.1 200 "
+    )
     assert time.monotonic() - started > 2 * LIMITS.body_seconds
 
 

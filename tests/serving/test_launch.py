@@ -12,6 +12,8 @@ from pathlib import Path
 
 import psutil
 import pytest
+from patience import patience
+from ports import free_port
 from processes import command_line
 
 from localemp.errors import FatalEngineError, OptionError
@@ -22,12 +24,6 @@ from localemp.serving.vllm.command import check_options, check_port, prepare, ur
 from localemp.serving.vllm.launch import Server
 
 FAKE = Path(__file__).with_name("fake_vllm.py")
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def fakes(parent):
@@ -67,7 +63,7 @@ STARTING = [
 def test_a_server_tells_what_it_is_doing_until_it_is_ready(make):
     heard = []
     with make(says=STARTING, pause=0.5) as server:
-        assert server.wait_until_ready(heard.append) == ["tiny"]
+        assert server.wait_until_ready(lambda progress: heard.append(progress.task)) == ["tiny"]
     assert list(dict.fromkeys(heard)) == [
         "importing vLLM",
         "starting the engine",
@@ -114,9 +110,14 @@ LOGGED = [
         (LOGGED, 1, "could not start: no kernel for this quantization", ""),
         (LOGGED[:2], 1, "could not start: EngineCore failed to start.", ""),
         (LOGGED[:1], 1, "could not start: it ended with exit code 1", ""),
-        ([TOO_LITTLE_KV], 1, "a context of 8192 tokens needs 0.18 GiB, 0.02 GiB are there", "-- --max-model-len below"),
-        ([TOO_LITTLE_RAM], 1, "it was to have 4.0 GiB, 2.1 of 22.84 GiB are free", "-- --kv-cache-memory-bytes"),
-        ([KILLED], 1, "its engine process was killed, as Linux does when memory runs out", "end other programs"),
+        (
+            [TOO_LITTLE_KV],
+            1,
+            "a context of 8192 tokens needs 0.18 GiB, 0.02 GiB are available",
+            "-- --max-model-len below",
+        ),
+        ([TOO_LITTLE_RAM], 1, "4.0 GiB requested, 2.1 of 22.84 GiB free", "-- --kv-cache-memory-bytes"),
+        ([KILLED], 1, "its engine process was killed, as Linux does when memory runs out", "close other programs"),
         (INVALID, 1, "could not start: User-specified max_model_len (99999) is too long.", ""),
         (NO_GPU_MEMORY, 1, "could not start: CUDA out of memory. Tried to allocate 2 GiB.", ""),
         ([], 3, "it ended with exit code 3", ""),
@@ -160,7 +161,7 @@ def test_stop_leaves_nothing_even_of_workers_that_do_not_listen(make):
         (fake,) = fakes(psutil.Process())
         started = [fake, *fake.children(recursive=True)]
         assert len(started) >= 3
-    _, alive = psutil.wait_procs(started, timeout=5)
+    _, alive = psutil.wait_procs(started, timeout=patience(10))
     assert not alive
 
 
@@ -182,7 +183,7 @@ def test_a_killed_parent_leaves_nothing_behind(tmp_path):
     assert started
     parent.kill()
     parent.communicate()
-    _, alive = psutil.wait_procs(started, timeout=8)
+    _, alive = psutil.wait_procs(started, timeout=patience(10))
     assert not alive
 
 
@@ -279,7 +280,7 @@ def test_a_models_template_settings_reach_vllm(tiny_folder, tmp_path):
 )
 def test_mistakes_show_before_any_weights_are_looked_for(config, strategies):
     fetched = []
-    pipeline = Pipeline(RunConfig(**config), progress=lambda *heard: fetched.append(heard))
+    pipeline = Pipeline(RunConfig(**config), on_progress=fetched.append)
     with pytest.raises(Exception) as caught:
         prepare(pipeline, strategies)
     assert caught.value.exit_code == 2, caught.value
@@ -320,5 +321,5 @@ def test_an_interrupt_while_it_is_stopped_kills_it(make):
             server.stop()
     finally:
         signal.signal(signal.SIGALRM, before)
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < patience(5)
     assert not fake.is_running()

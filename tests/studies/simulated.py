@@ -14,8 +14,9 @@ from localemp.engines.base import Completion, Engine
 from localemp.sampling import Sampling
 from localemp.studies.judging.judge import Answers, Judge, questions
 from localemp.studies.judging.prompts import JudgePrompts
+from localemp.studies.schema import TIE
 from localemp.studies.stats.matrix import Sheet, Unit
-from localemp.studies.study import TIE, Study
+from localemp.studies.study import Study
 from localemp.studies.votes import Vote
 
 VALUES = np.array([-1.0, 0.0, 1.0])

@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from localemp.studies.study import Aspect, Item, Key, Kind, Reply, Study
+from localemp.studies.schema import Aspect, Item, Key, Kind, Reply
+from localemp.studies.study import Study
 
 ASPECTS = ("Empathy", "Coherence", "Informativity")
 

@@ -15,10 +15,11 @@ from localemp.studies.answers import Answers
 from localemp.studies.importing import read_ratings
 from localemp.studies.report.results import figures_of
 from localemp.studies.report.tables import study_tables
+from localemp.studies.schema import Aspect, Item, Key, Reply
 from localemp.studies.stats.agreement import agreement
 from localemp.studies.stats.intervals import Bootstrap
 from localemp.studies.stats.matrix import Sheet
-from localemp.studies.study import Aspect, Item, Key, Reply, Study
+from localemp.studies.study import Study
 
 # Our aspect -> the column of the file.
 ASPECTS = {"Appropriate": "appropriate", "Emotion": "emotion", "Natural": "natural", "Continue": "continue"}

@@ -20,6 +20,7 @@ from localemp.studies.ballots import checks, read_votes
 from localemp.studies.create import create_study
 from localemp.studies.questionnaire import load_asked
 from localemp.studies.report.results import figures_of
+from localemp.studies.schema import Item, Key, Reply
 from localemp.studies.stats.agreement import CONSTANT, NO_TWO, agreement, alpha_of
 from localemp.studies.stats.correlation import correlations, kendall_of, spearman_of
 from localemp.studies.stats.intervals import NO_VALUE, Bootstrap
@@ -27,7 +28,7 @@ from localemp.studies.stats.matrix import Sheet
 from localemp.studies.stats.preferences import NO_VOTE, ONLY_TIES, preferences
 from localemp.studies.stats.rater_bias import habits, together
 from localemp.studies.stats.ratings import NO_RATING, NOT_BOTH, differences, means
-from localemp.studies.study import Item, Key, Reply, Study
+from localemp.studies.study import Study
 from localemp.studies.votes import Vote
 
 FAST = Bootstrap(300)

@@ -6,7 +6,8 @@ import threading
 
 import pytest
 
-from localemp.utils.files import file_lock, open_regular, write_atomically
+from localemp.utils.files import open_regular, write_atomically
+from localemp.utils.locks import file_lock
 
 
 def test_a_file_is_replaced_whole(tmp_path):

@@ -71,7 +71,7 @@ async def find_target(
     extra, served = dict(profile.request), profile.model or model
     extra |= {"ignore_eos": True} if fixed_length else {}
     address = api_url(url)
-    engine = OpenAIEngine(served, address, key, max_retries=0, timeout=patience, extra_body=extra)
+    engine = OpenAIEngine(served, address, api_key=key, max_retries=0, timeout=patience, extra_body=extra)
     try:
         await engine.start()
         await engine.chat([Message("user", "Hello!")], Sampling(max_tokens=reply_tokens))
@@ -80,7 +80,7 @@ async def find_target(
         # The words of an engine's options and key are not those of `bench serve`.
         message, hint = (text.replace(KEY_VARIABLE, variable) for text in (error.message, error.hint))
         if not key:
-            message = message.replace(f"refuses the key in {variable}", f"wants a key, and {variable} is not set")
+            message = message.replace(f"rejects the key in {variable}", f"requires a key, and {variable} is not set")
         if address != url.rstrip("/"):
             hint = hint.replace(": it usually ends in /v1", "")  # which was added here
         hint = hint.replace("--base-url", "--url").replace("--max-tokens", "--reply-tokens")

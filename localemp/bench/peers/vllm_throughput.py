@@ -18,10 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from localemp.bench.peers.report import figure, read_report
+from localemp.bench.peers.report import read_number, read_report
 from localemp.dialogue import Message
 from localemp.engines.tokens import PromptTokenizer
-from localemp.engines.vllm_process import first_error, known_reason, new_log, stop_with_us
+from localemp.engines.vllm_process import first_error, known_cause, new_log, stop_on_exit
 from localemp.errors import EngineError
 from localemp.sampling import Sampling
 from localemp.utils.redirect import open_log
@@ -101,7 +101,7 @@ async def run_throughput(
         folder: The model.
         prompts: Each of at most `LONGEST_PROMPT` tokens.
         tokens: Of every text, exactly.
-        engine_args: As `VLLMEngine.options` has them.
+        engine_args: As `VLLMEngine.engine_args` has them.
         sampling: Its temperature and top_p are how texts are drawn.
         limit: Seconds that it may take, start included.
 
@@ -130,19 +130,21 @@ async def run_throughput(
             await process.wait()  # or it would stay as a zombie
         if process.returncode or not out.exists():
             said = log.read_text("utf-8", "replace")
-            known = known_reason(said, lambda name: f"--engine-arg {name}")
+            known = known_cause(said, lambda name: f"--engine-arg {name}")
             reason = known[0] if known else first_error(said) or f"exit code {process.returncode}"
             raise EngineError(f"vLLM's benchmark failed: {reason}", f"its log: {log}")
         found = read_report(out, "vLLM's benchmark")
     return PeerResult(
-        int(figure(found, "num_requests")), int(figure(found, "total_num_tokens")), figure(found, "elapsed_time")
+        int(read_number(found, "num_requests")),
+        int(read_number(found, "total_num_tokens")),
+        read_number(found, "elapsed_time"),
     )
 
 
 @contextmanager
 def _ended_at_last(group: int) -> Iterator[None]:
     """Whatever happens to us in this block, afterwards nothing of this process group is left."""
-    watch = stop_with_us([-group])
+    watch = stop_on_exit([-group])
     try:
         yield
     finally:

@@ -82,7 +82,7 @@ def retrieval(
     asked = load_dialogues(data, split, instances, dialogues)
     texts = [similarity_text(each.turns, "context") for each in asked]
     with Display() as display:
-        found = resolve(load_profile(encoder, "encoder"), display.bytes)
+        found = resolve(load_profile(encoder, "encoder"), display.on_progress)
         model = Encoder(found.folder, encoder_dtype)
         about = {"encoder_sha256": found.digest, "encoder_dtype": model.dtype, **model.versions}
         about["data_sha256"] = data_hash(asked)
@@ -134,7 +134,7 @@ def comet(
     event, asked = event_of("context"), load_dialogues(data, split, instances, dialogues)
     events = [event(dialogue) for dialogue in asked]
     with Display() as display:
-        sources = [open_source(comet, display.bytes, beams=each, device=device) for each in beams]
+        sources = [open_source(comet, display.on_progress, beams=each, device=device) for each in beams]
         about = {name: value for name, value in sources[0].settings.items() if name not in ("beams", "keep")}
         about["data_sha256"] = data_hash(asked)
         with _recording("comet", comet, out, about) as recording:

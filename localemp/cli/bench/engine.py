@@ -88,7 +88,7 @@ def engine(
         recording = Recording(out or default_out("engine"), "engine", title, settings, dummy=load_format == "dummy")
         recording.result.notes += dummy_notes(pipeline.config)
         dtype = _DTYPES.get(str(pipeline.config.engine_args.get("dtype")), "bfloat16")
-        with measured(recording), display.clock("looking up") as say:
+        with measured(recording), display.clock("looking up") as on_progress:
             asyncio.run(
                 measure_engine(
                     pipeline,
@@ -99,6 +99,6 @@ def engine(
                     tokens=reply_tokens,
                     hardware=lambda: measure_hardware(dtype),
                     peer=not no_vllm,
-                    say=say,
+                    on_progress=on_progress,
                 )
             )

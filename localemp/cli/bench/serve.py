@@ -12,6 +12,7 @@ import click
 from localemp.cli.bench.options import default_out, measured, number_list, out_option, repeats_option
 from localemp.cli.options import data_options
 from localemp.cli.serve import KEY_VARIABLE
+from localemp.utils.progress import Progress
 
 if TYPE_CHECKING:
     from localemp.bench.load.serve import Plan
@@ -105,7 +106,7 @@ def serve(
     neither = rates is None and concurrency is None
     plan = Plan(
         rates=RATES if neither else rates or (),
-        at_once=CONCURRENCY if neither else concurrency or (),
+        concurrency=CONCURRENCY if neither else concurrency or (),
         limits=parse_limits(limits),
         **options,
     )
@@ -117,14 +118,14 @@ def serve(
     where = shown_url(url) if url else "localemp serve"
     settings = {
         **options, "url": where, "model": model, "strategies": asked, "beside_bare": beside_bare,
-        "rates": [str(rate) for rate in plan.rates], "concurrency": plan.at_once, "limits_ms": plan.limits,
+        "rates": [str(rate) for rate in plan.rates], "concurrency": plan.concurrency, "limits_ms": plan.limits,
         "data": data, "split": split, "instances": instances, "data_sha256": data_hash(dialogues), "temperature": 0,
         "engine_options": engine_options,
     }  # fmt: skip
     recording = Recording(out or default_out("serve"), "serve", f"{model}, {where}", settings)
     if url:
         recording.result.notes.append("Machine and versions are those of the client, not of the server.")
-    requests = (len(plan.rates) + len(plan.at_once)) * len(asked) * plan.repeats * plan.requests
+    requests = (len(plan.rates) + len(plan.concurrency)) * len(asked) * plan.repeats * plan.requests
     if requests > len(dialogues):
         recording.result.notes.append(
             f"{requests:,} requests with {len(dialogues):,} dialogues: a prefix cache knows those that come again"
@@ -136,7 +137,7 @@ def serve(
             with measured(recording):
                 _measure(targets, dialogues, plan, recording, tokenizer, display)
         else:
-            pipeline = Pipeline(RunConfig(model=model, seed=plan.seed, data=data), progress=display.bytes)
+            pipeline = Pipeline(RunConfig(model=model, seed=plan.seed, data=data), on_progress=display.on_progress)
             servers = _servers_here(pipeline, asked, beside_bare, engine_options)
             with measured(recording):
                 for server, names, suffix in servers:
@@ -173,7 +174,7 @@ def _servers_here(
 
 def _wait(server: "Server", what: str, display: "Display") -> None:
     with display.clock(what) as tell:
-        server.wait_until_ready(lambda doing: tell(f"{what}: {doing}"))
+        server.wait_until_ready(lambda progress: tell(Progress(f"{what}: {progress.task}")))
 
 
 async def _targets(
@@ -245,7 +246,7 @@ def key_for(url: str) -> tuple[str, str]:
     """The key for a server, and the variable that has it: one's own may be localemp's, OpenAI never sees that."""
     from localemp.engines.openai import target as openai
 
-    target = openai.Target.find("", url, None)
+    target = openai.Target.resolve("", url, None)
     ours = os.environ.get(KEY_VARIABLE, "").partition(",")[0].strip()
     if target.is_openai or (target.key and not ours):
         return target.key, openai.KEY_VARIABLE
@@ -259,7 +260,7 @@ def _tokenizer_for_check(display: "Display") -> Path:
     from localemp.models.weights import resolve
 
     require_vllm()
-    return resolve(load_profile("smollm2"), display.bytes).folder
+    return resolve(load_profile("smollm2"), display.on_progress).folder
 
 
 def _require_aiohttp() -> None:

@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from localemp.cli.words import count
 from localemp.utils.text import for_terminal, one_line
+from localemp.utils.words import count
 
 if TYPE_CHECKING:
-    from localemp.studies.study import Kind
+    from localemp.studies.schema import Kind
 
 _PATH = click.Path(path_type=Path)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from localemp.cli.study.opened import opened
-from localemp.cli.words import count
+from localemp.utils.words import count
 
 
 @click.command()

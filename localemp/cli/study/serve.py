@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import click
 
 from localemp.cli.study.opened import opened
-from localemp.cli.words import count
 from localemp.utils.text import one_line
+from localemp.utils.words import count
 
 if TYPE_CHECKING:
     from localemp.studies.answers import Answers

@@ -1,1 +1,1 @@
-"""Any server that speaks the OpenAI API, hosted or one's own."""
+"""Client for any server with the OpenAI API, hosted or self-hosted."""

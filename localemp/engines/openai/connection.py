@@ -1,7 +1,7 @@
-"""HTTP to one OpenAI-compatible server, through the `openai` package.
+"""HTTP connection to one OpenAI-compatible server, through the `openai` package.
 
-The package's own retries are off, and so is its reading of answers: servers differ more than it allows for. Whatever
-goes wrong in a try becomes one kind of error, an `AnswerError`.
+The package's retries and its parsing of responses are not used: servers differ more than it allows for. Whatever goes
+wrong in an attempt is raised as an `AnswerError`.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from localemp.protocol.errors import LARGEST_ERROR, AnswerError, ServedError, Un
 from localemp.utils.text import one_line, well_formed
 
 T = TypeVar("T")
-# What another server may be sent, where a redirect leads to one: nothing that can be a secret.
+# Headers that a redirect may carry to another server: none that can hold a secret.
 _HARMLESS = frozenset(
     ["accept", "accept-encoding", "connection", "content-length", "content-type", "host", "transfer-encoding",
      "user-agent"]
@@ -30,8 +30,8 @@ class Connection:
     """Sends requests to one server.
 
     Args:
-        target: Who is asked.
-        timeout: Seconds for one try.
+        target: The server and the model.
+        timeout: Timeout of one attempt, in seconds.
     """
 
     def __init__(self, target: Target, timeout: float) -> None:
@@ -51,32 +51,32 @@ class Connection:
         """Send a request once.
 
         Args:
-            path: After the base URL.
-            body: JSON.
-            read: Makes something of the body of an answer, or raises an AnswerError.
+            path: Path after the base URL.
+            body: The request, as JSON values.
+            read: Parses the body of the response, or raises an AnswerError.
 
         Raises:
-            ServedError: The server says that it failed, by the status or inside an answer.
-            UnreadableAnswerError: Something else came than an answer.
-            NoAnswerError: Nothing came, or not all of it.
+            ServedError: The server reports an error, by status or inside the body.
+            UnreadableAnswerError: The response is not a completion.
+            NoAnswerError: No response arrived, or only a part of it.
         """
         return await self._once(self._client.post(path, cast_to=httpx2.Response, body=body), read, self._timeout)
 
     async def get(self, path: str, read: Callable[[bytes], T]) -> T:
-        """Ask once, and not for long; see `post`."""
+        """Send a GET request once, with a timeout of at most 30 seconds; see `post`."""
         return await self._once(self._client.get(path, cast_to=httpx2.Response), read, min(self._timeout, 30.0))
 
     async def close(self) -> None:
-        """Close all connections for good."""
+        """Close all connections."""
         await self._client.close()
 
-    async def _once(self, asked: Awaitable[httpx2.Response], read: Callable[[bytes], T], patience: float) -> T:
+    async def _once(self, asked: Awaitable[httpx2.Response], read: Callable[[bytes], T], seconds: float) -> T:
         try:
-            async with asyncio.timeout(patience):  # for all of it: a server may send a little now and then for ever
+            async with asyncio.timeout(seconds):  # for the whole response: a server may trickle bytes forever
                 response = await asked
         except (TimeoutError, openai.APITimeoutError) as error:
             connecting = isinstance(error.__cause__, httpx2.ConnectTimeout)
-            raise NoAnswerError("no answer in time", "unreachable" if connecting else "late") from error
+            raise NoAnswerError("no response in time", "unreachable" if connecting else "late") from error
         except openai.APIConnectionError as error:
             cause = error.__cause__ or error
             said = one_line(well_formed(str(cause)) or type(cause).__name__)
@@ -85,37 +85,37 @@ class Connection:
         try:
             return _read(response.content, read)
         except AnswerError as error:
-            raise self._told(error, response) from error.__cause__
+            raise self._completed(error, response) from error.__cause__
 
     async def _receive(self, response: httpx2.Response) -> None:
-        """Read the body here: bounded, and without the compression that it came in.
+        """Read the body, decompressed and limited in size.
 
         Raises:
-            ServedError: The status is an error's.
-            UnreadableAnswerError: It is too large, or compressed in a way that was not asked for.
+            ServedError: The status is an error.
+            UnreadableAnswerError: The body is too large, or compressed in a way that was not accepted.
         """
         assert isinstance(response.stream, httpx2.AsyncByteStream)
         failed = not response.is_success and not response.has_redirect_location
         content = bytearray()
         try:
-            undo = Decompressor(
+            decompressor = Decompressor(
                 response.headers.get("content-encoding", ""), LARGEST_ERROR if failed else LARGEST_ANSWER
             )
             async for part in response.stream:
-                for piece in undo.feed(part):
+                for piece in decompressor.feed(part):
                     content += piece
-            content += undo.end()
+            content += decompressor.end()
         except UnreadableAnswerError:
             if not failed:
-                raise  # otherwise its status says enough
+                raise  # of a failed request the status is enough
         await response.stream.aclose()
         if failed:
-            raise self._told(ServedError.read(bytes(content), response.status_code), response)
+            raise self._completed(ServedError.read(bytes(content), response.status_code), response)
         response.stream = httpx2.ByteStream(bytes(content))
         response.headers.pop("content-encoding", None)
 
-    def _told(self, error: AnswerError, response: httpx2.Response) -> AnswerError:
-        """An error with what the headers say; what it quotes holds no key."""
+    def _completed(self, error: AnswerError, response: httpx2.Response) -> AnswerError:
+        """Add the Retry-After header to an error, and mask the key in its message."""
         error.retry_after = seconds_asked(response.headers)
         error.message = _masked(error.message, self._key)
         error.args = (error.message,)
@@ -126,7 +126,7 @@ def _masked(text: str, key: str) -> str:
     if not key:
         return text
     text = text.replace(key, "***")
-    # A message is cut at its end, there perhaps in the middle of the key.
+    # Long messages are truncated, perhaps in the middle of the key.
     part = next((key[:size] for size in range(len(key) - 1, 3, -1) if text.endswith(f"{key[:size]}…")), "")
     return f"{text[: -len(part) - 1]}***…" if part else text
 
@@ -134,12 +134,12 @@ def _masked(text: str, key: str) -> str:
 def _read(content: bytes, read: Callable[[bytes], T]) -> T:
     beginning = content[:1000].lstrip(b"\xef\xbb\xbf \t\r\n")
     if beginning[:1] == b"<":
-        raise WebPageError(f"it is a web page: {one_line(beginning.decode('utf-8', 'replace'))}")
+        raise WebPageError(f"a web page: {one_line(beginning.decode('utf-8', 'replace'))}")
     return read(content)
 
 
 async def _keep_secrets(request: httpx2.Request) -> None:
-    """Where a redirect leads to another server, httpx2 takes the key away; the environment may add further secrets."""
+    """Strip headers from redirects to other servers: httpx2 drops only the key, and the environment may add secrets."""
     if "authorization" not in request.headers:
         for name in request.headers.keys() - _HARMLESS:
             del request.headers[name]

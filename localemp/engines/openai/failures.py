@@ -1,10 +1,10 @@
-"""What it means that a server gave no answer: try again, change the request, or give up and say why.
+"""Decides what a failed request means: retry it, change a parameter, or fail with an explanation.
 
 AnswerError
-├── ServedError             the server says that it failed: by the status, or inside an answer with status 200
-├── UnreadableAnswerError   what came is no answer
-│   └── WebPageError        it is a web page
-└── NoAnswerError           nothing came, or not all of it
+├── ServedError             the server reports an error, by status or inside a response with status 200
+├── UnreadableAnswerError   the response is not a completion
+│   └── WebPageError        the response is a web page
+└── NoAnswerError           no response, or only a part of it
 """
 
 import math
@@ -18,24 +18,24 @@ from localemp.engines.openai.target import KEY_VARIABLE, URL_HINT, Target
 from localemp.errors import EngineError, FatalEngineError, PromptTooLongError
 from localemp.protocol.errors import UNKNOWN_STATUS, AnswerError, ServedError, UnreadableAnswerError
 
-SERVER_HINT = f"{URL_HINT}; a server of your own must be running, for example `vllm serve MODEL`"
+SERVER_HINT = f"{URL_HINT}; start your own server first, for example `vllm serve MODEL`"
 
 _REFUSALS = {"unsupported_parameter", "unsupported_value", "unknown_parameter"}
 _NO_QUOTA = {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"}
 _NO_ROOM = {"context_length_exceeded", "exceed_context_size_error"}
-_NONSENSE = 31 * 86400  # seconds; no limit of a provider lasts longer than a month
+_LONGEST_LIMIT = 31 * 86400  # seconds; no rate limit lasts longer than a month
 
-# Proxies keep the sentence and lose the code: "Unsupported parameter: 'max_tokens' is not supported with this model."
+# Proxies forward the message but not the code: "Unsupported parameter: 'max_tokens' is not supported with this model."
 _REFUSAL_TEXT = re.compile(r"\bun(?:supported|known) (?:parameter|value): '(\w{1,40})'", re.IGNORECASE)
 
-# OpenAI, vLLM ("maximum model length", "max_model_len") and llama.cpp ("available context size"), as they put it.
+# Wordings of OpenAI, vLLM ("maximum model length", "max_model_len") and llama.cpp ("available context size").
 _NO_ROOM_TEXT = re.compile(
     r"maximum context length|maximum model length|max_model_len|context window|available context size", re.IGNORECASE
 )
 _CONTEXT_LENGTH = re.compile(
     r"(?:maximum context length (?:is|of)|maximum model length of|max_model_len[= ]|context size \() ?(\d{1,12})"
 )
-# vLLM's "at least 4097 input tokens" is where it stopped counting, so it is no length.
+# vLLM's "at least 4097 input tokens" is where it stopped counting, not a length.
 _PROMPT_LENGTH = re.compile(
     r"resulted in (\d{1,12}) tokens|contains (\d{1,12}) input tokens|\((\d{1,12}) in (?:the messages|your prompt)"
     r"|request \((\d{1,12}) tokens\)|prompt \(length (\d{1,12})\)"
@@ -43,10 +43,10 @@ _PROMPT_LENGTH = re.compile(
 
 
 class NoAnswerError(AnswerError):
-    """No whole answer came.
+    """No complete response arrived.
 
     Attributes:
-        why: "unreachable": nobody is there; "broken": the connection was lost; "late": no answer in time.
+        why: "unreachable": no server; "broken": the connection was lost; "late": timeout.
     """
 
     def __init__(self, message: str, why: Literal["unreachable", "broken", "late"]) -> None:
@@ -60,56 +60,58 @@ class NoAnswerError(AnswerError):
 
 
 class WebPageError(UnreadableAnswerError):
-    """A web page came: the address is another's, or a proxy speaks in the server's place."""
+    """The response is a web page: the address is wrong, or a proxy answered instead of the server."""
 
 
-def may_retry(error: AnswerError, sent: Collection[str]) -> bool:
-    """Whether the same request may succeed later.
+def is_retryable(error: AnswerError, sent: Collection[str]) -> bool:
+    """Return whether the same request may succeed later.
 
     Args:
-        error: What came of it.
-        sent: Names of its fields.
+        error: The error.
+        sent: Names of the request's fields.
     """
     if isinstance(error, ServedError) and (_quota_is_used_up(error) or _is_too_long(error)):
         return False
     return error.may_pass and refused_parameter(error) not in sent
 
 
-def is_too_long(status: int, said: str) -> bool:
-    """Whether an error says that prompt and reply do not fit the context.
+def is_too_long(status: int, message: str) -> bool:
+    """Return whether an error means that prompt and reply do not fit the context.
 
     Args:
-        status: Of HTTP.
-        said: The message, or the whole body.
+        status: HTTP status.
+        message: The error's message, or the whole body.
     """
-    return status in (400, 413, 422) and bool(_NO_ROOM_TEXT.search(said) or any(code in said for code in _NO_ROOM))
+    return status in (400, 413, 422) and bool(
+        _NO_ROOM_TEXT.search(message) or any(code in message for code in _NO_ROOM)
+    )
 
 
 def seconds_asked(headers: Mapping[str, str]) -> float | None:
-    """How long the server asks to wait (retry-after-ms, Retry-After in seconds or as a date), None if it does not."""
+    """Return the wait that a server asks for (retry-after-ms; Retry-After, in seconds or as a date), or None."""
     for name, unit in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
         try:
             seconds = float(headers.get(name, "")) * unit
         except ValueError:
             continue
         if math.isfinite(seconds):
-            return _believed(seconds)
+            return _plausible(seconds)
     try:
         date = parsedate_to_datetime(headers.get("retry-after", ""))
-        return _believed((date.astimezone(UTC) - datetime.now(UTC)).total_seconds())
+        return _plausible((date.astimezone(UTC) - datetime.now(UTC)).total_seconds())
     except (ValueError, OverflowError):
         return None
 
 
-def _believed(seconds: float) -> float | None:
-    return seconds if 0 < seconds <= _NONSENSE else None
+def _plausible(seconds: float) -> float | None:
+    return seconds if 0 < seconds <= _LONGEST_LIMIT else None
 
 
 def refused_parameter(error: AnswerError) -> str | None:
-    """The parameter that the model does not take, where that is what the error says."""
+    """Return the parameter that the model refuses; None if the error is about something else."""
     if not isinstance(error, ServedError):
         return None
-    # OpenAI's older models, DeepSeek, Groq and others refuse JSON schemas each in its own words, mostly without a code.
+    # OpenAI's older models, DeepSeek, Groq and others word this each in their own way, mostly without a code.
     names_it = "response_format" in f"{error.param} {error.message}" or "response format" in error.message
     if names_it and (error.status in (400, 422) or error.status >= 500):
         return "response_format"
@@ -122,69 +124,67 @@ def refused_parameter(error: AnswerError) -> str | None:
 def explain(
     error: AnswerError, target: Target, reply_tokens: int, context_length: int | None, *, known: bool, answered: bool
 ) -> EngineError:
-    """The error to raise for one that is not retried, or not any more.
+    """Return the error to raise when a request is not retried, or not again.
 
-    What would stop every other request, too, is fatal. What has worked before does not: then it is this one reply's.
+    An error that would stop every other request is fatal, unless the server has already answered before.
 
     Args:
-        error: What came in place of an answer.
-        target: Who was asked.
-        reply_tokens: Room that was asked for the reply.
-        context_length: Context of the model in tokens, where it is known.
-        known: Whether the server has shown that it speaks the API.
-        answered: Whether it has given an answer before.
+        error: The error of the last attempt.
+        target: The server and the model.
+        reply_tokens: Requested length of the reply.
+        context_length: Length of the model's context in tokens, if known.
+        known: Whether the server is known to have the API.
+        answered: Whether the server has answered before.
 
     Returns:
-        A `PromptTooLongError`, a `FatalEngineError`, or else an `EngineError`.
+        A `PromptTooLongError`, a `FatalEngineError`, or another `EngineError`.
     """
     if isinstance(error, ServedError):
         return _explain_served(error, target, reply_tokens, context_length, answered)
     if isinstance(error, NoAnswerError):
         if error.why == "late":
-            return EngineError(f"{target.url} gave no answer in time", "ask fewer at once with a smaller --concurrency")
+            return EngineError(f"{target.url} did not answer in time", "lower --concurrency")
         if error.why == "broken" and answered:
-            return EngineError(f"{target.url} broke off its answer ({error.message})")
+            return EngineError(f"{target.url} closed the connection before the answer was complete ({error.message})")
         return FatalEngineError(f"no server answers at {target.url} ({error.message})", SERVER_HINT)
     kind = EngineError if known else FatalEngineError
-    return kind(f"{target.url} gave an answer that cannot be used: {error.message}", "" if known else URL_HINT)
+    return kind(f"{target.url} returned an unusable answer: {error.message}", "" if known else URL_HINT)
 
 
 def _explain_served(
     error: ServedError, target: Target, reply_tokens: int, context_length: int | None, answered: bool
 ) -> EngineError:
-    said, status = error.message, error.status
+    message, status = error.message, error.status
     if _is_too_long(error):
         return PromptTooLongError(
-            _number(_PROMPT_LENGTH, said), reply_tokens, _number(_CONTEXT_LENGTH, said) or context_length
+            _number(_PROMPT_LENGTH, message), reply_tokens, _number(_CONTEXT_LENGTH, message) or context_length
         )
     if _quota_is_used_up(error):
         return FatalEngineError(
-            f"the quota at {target.url} is used up: {said}",
-            "add credit to the account or use another key, then run the same command again",
+            f"the quota at {target.url} is used up: {message}",
+            "add credit or use another key, then run the same command again",
         )
     if status == 401:
         return FatalEngineError(
-            f"{target.url} refuses the key in {KEY_VARIABLE}: {said}",
-            f"set it to a key of this server: export {KEY_VARIABLE}=...",
+            f"{target.url} rejects the key in {KEY_VARIABLE}: {message}",
+            f"set it to a key for this server: export {KEY_VARIABLE}=...",
         )
     if status == 403 and not answered:
         return FatalEngineError(
-            f"{target.url} does not let the key in {KEY_VARIABLE} use {target.model!r}: {said}",
-            f"give the key access to the model, or set another one: export {KEY_VARIABLE}=...",
+            f"the key in {KEY_VARIABLE} may not use {target.model!r} at {target.url}: {message}",
+            f"give the key access to the model, or use another one: export {KEY_VARIABLE}=...",
         )
     if status == 404 and not answered:
         return FatalEngineError(
-            f"{target.url} has no model {target.model!r}: {said}", f"check the model's name, and {URL_HINT}"
+            f"{target.url} has no model {target.model!r}: {message}", f"check the name of the model, and {URL_HINT}"
         )
     if status == 429:
-        return EngineError(
-            f"{target.url} refused too many requests (429): {said}", "ask fewer at once with a smaller --concurrency"
-        )
-    return EngineError(f"{target.url} answered with {'an error' if error.inside else f'status {status}'}: {said}")
+        return EngineError(f"{target.url} keeps limiting requests (429): {message}", "lower --concurrency")
+    return EngineError(f"{target.url} answered with {'an error' if error.inside else f'status {status}'}: {message}")
 
 
 def _quota_is_used_up(error: ServedError) -> bool:
-    # 402 (payment required) is how several hosts say it.
+    # Several hosts use 402 (payment required).
     return error.status == 402 or bool(_NO_QUOTA & {error.code, error.type})
 
 

@@ -1,4 +1,4 @@
-"""What a server lists as its models. It is advice: proxies list names with `*`, others' entries, or nothing at all."""
+"""Reads a server's list of models. It is not reliable: proxies list wildcards, foreign entries, or nothing."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -7,40 +7,40 @@ from localemp.protocol.errors import ServedError, UnreadableAnswerError
 from localemp.utils.json_reader import JSONError, parse_json
 from localemp.utils.text import one_line
 
-_COMPLETE = 20  # a server of one's own lists a few models; of a longer list we do not know that it is complete
+_COMPLETE = 20  # entries; a longer list may be incomplete
 
 
 @dataclass(frozen=True, slots=True)
 class Models:
-    """The models of a list that could be read.
+    """The readable entries of a list of models.
 
     Attributes:
-        lengths: Name -> context length in tokens, None where it is not told; vLLM's server tells it.
-        odd: Entries without a name.
+        lengths: Context length in tokens by model name; None if not given (vLLM's server gives it).
+        unreadable: Number of entries without a name.
     """
 
     lengths: dict[str, int | None]
-    odd: int = 0
+    unreadable: int = 0
 
     def has(self, model: str) -> bool | None:
-        """Whether a model is there; None where the list does not say for sure."""
-        # Ollama lists "llama3:latest" and takes "llama3".
+        """Return whether the server has a model; None if the list does not tell for sure."""
+        # Ollama lists "llama3:latest" and accepts "llama3".
         if {model, f"{model}:latest"} & self.lengths.keys():
             return True
-        unsure = self.odd or not 0 < len(self.lengths) <= _COMPLETE or any("*" in name for name in self.lengths)
+        unsure = self.unreadable or not 0 < len(self.lengths) <= _COMPLETE or any("*" in name for name in self.lengths)
         return None if unsure else False
 
     def __str__(self) -> str:
-        """All names in a line."""
+        """Return all names in one line."""
         return one_line(", ".join(sorted(self.lengths)), 300)
 
 
 def read_models(content: bytes) -> Models:
-    """Read the body of /models.
+    """Parse the body of a response to /models.
 
     Raises:
-        ServedError: There is an error inside.
-        UnreadableAnswerError: It is no list of models.
+        ServedError: The body holds an error.
+        UnreadableAnswerError: The body is not a list of models.
     """
     try:
         value: Any = parse_json(content)
@@ -48,10 +48,10 @@ def read_models(content: bytes) -> Models:
         raise UnreadableAnswerError(f"{error}: {one_line(content[:800].decode('utf-8', 'replace'))}") from error
     if isinstance(value, dict) and value.get("error"):
         raise ServedError.read(value["error"])
-    # Some hosts send the bare list; Ollama's is null when it has none.
+    # Some hosts send a bare list; Ollama sends null for an empty one.
     listed = value.get("data", value) if isinstance(value, dict) else value
     if not isinstance(listed, list | None) or value is None:
-        raise UnreadableAnswerError(f"it is no list of models: {one_line(str(value))}")
+        raise UnreadableAnswerError(f"not a list of models: {one_line(str(value))}")
     named = [entry for entry in listed or () if isinstance(entry, dict) and isinstance(entry.get("id"), str)]
     lengths = {entry["id"]: _length(entry.get("max_model_len")) for entry in named}
     return Models(lengths, len(listed or ()) - len(named))

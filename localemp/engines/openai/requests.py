@@ -1,4 +1,4 @@
-"""What a server is sent, and what becomes of a parameter that its model refuses."""
+"""Builds request bodies, and adapts them to parameters that a model refuses."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -11,18 +11,18 @@ _DROPPABLE = {"temperature", "top_p", "seed", "stop", "response_format"}
 
 
 class Requests:
-    """Makes the bodies of requests for one model.
+    """Builds the request bodies for one model.
 
     A parameter that the model refuses is replaced (max_tokens by max_completion_tokens) or dropped (temperature, top_p,
-    seed, stop, response_format) once for all later requests.
+    seed, stop, response_format) in all later requests.
 
     Args:
-        model: The model's name at the server.
+        model: Name of the model on the server.
         api: "chat" sends messages, "completions" one text.
-        extra: Further fields; they win over those of the sampling.
+        extra: Further fields; they override those of the sampling.
 
     Attributes:
-        changed: What was refused -> what is sent in its place, None where nothing is.
+        changed: Replacement of each refused parameter; None if it is dropped.
     """
 
     def __init__(self, model: str, api: Literal["chat", "completions"], extra: Mapping[str, Any]) -> None:
@@ -30,13 +30,13 @@ class Requests:
         self.changed: dict[str, str | None] = {}
 
     def body(self, messages: Sequence[Message], sampling: Sampling) -> tuple[dict[str, Any], tuple[str, ...]]:
-        """A request, and what of its sampling is sent otherwise."""
+        """Return the body of a request, and notes on changed sampling parameters."""
         body: dict[str, Any] = {"model": self.model}
         if self.api == "chat":
             body["messages"] = [{"role": message.role, "content": message.content} for message in messages]
         else:
             body["prompt"] = "\n\n".join(message.content for message in messages)
-        # top_p too is always sent: a server's default for a model need not be 1.
+        # top_p is always sent: a server's default for a model need not be 1.
         settings: dict[str, Any] = {
             "max_tokens": sampling.max_tokens,
             "temperature": sampling.temperature,
@@ -57,9 +57,9 @@ class Requests:
         return body | self.extra, tuple(notes)
 
     def change(self, refused: str | None, sent: Mapping[str, Any]) -> bool:
-        """Remember what to do about a refused parameter; False where nothing can be done.
+        """Record a refused parameter; return False if it can be neither replaced nor dropped.
 
-        Requests that were under way together may all be refused: each then finds it in what it sent, and sends again.
+        Concurrent requests may all be refused: each finds the parameter in what it sent, and is sent again.
         """
         if refused not in sent or refused in self.extra:
             return False

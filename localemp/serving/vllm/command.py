@@ -39,6 +39,8 @@ def prepare(pipeline: Pipeline, strategies: Sequence[str]) -> None:
     Raises:
         LocalempError: Something cannot be had, or cannot be used.
     """
+    if (engine := pipeline.profile.engine) not in ("vllm", "openai"):
+        raise OptionError(f"the engine {engine!r} cannot be served", "serve a model of vLLM, or a server's")
     pipeline.parts.fetch([part for strategy in strategies for part in parse_strategy(strategy)])
     if pipeline.runs_here:
         _ = pipeline.weights

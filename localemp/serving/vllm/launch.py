@@ -5,15 +5,16 @@ import re
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
 import httpx
 
-from localemp.engines.vllm_process import first_error, known_reason, new_log, stop_with_us
+from localemp.engines.vllm_process import first_error, known_cause, new_log, stop_on_exit
 from localemp.errors import FatalEngineError, LocalempError, OptionError
+from localemp.utils.progress import OnProgress, Progress, silent
 
 _POLL = 0.2  # seconds between two looks at a server that starts
 _PATIENCE = 30  # seconds that a server has to end, once nothing is to be answered any more
@@ -72,13 +73,13 @@ class Server:
                 stderr=subprocess.STDOUT,
                 process_group=0,
             )
-        self._watch = stop_with_us([-self._process.pid])
+        self._watch = stop_on_exit([-self._process.pid])
 
-    def wait_until_ready(self, heard: Callable[[str], None] = lambda doing: None) -> list[str]:
+    def wait_until_ready(self, on_progress: OnProgress = silent) -> list[str]:
         """Wait until the server answers.
 
         Args:
-            heard: Told again and again what the server is doing.
+            on_progress: Called again and again with what the server is doing.
 
         Returns:
             The names of its models.
@@ -92,7 +93,7 @@ class Server:
             while not _healthy(client):
                 if self._running().poll() is not None:
                     raise self._reason("could not start")
-                heard(self._now_doing())
+                on_progress(Progress(self._now_doing()))
                 time.sleep(_POLL)
             try:
                 listing = client.get("/v1/models", headers=self._headers, timeout=60).raise_for_status().json()
@@ -159,7 +160,7 @@ class Server:
         code, see = self._running().wait(), f"its log: {self.log}"
         if refused := _REFUSED.search(said):
             return OptionError(f"vLLM refuses these options: {refused[1].strip()}", see)
-        if known := known_reason(said, lambda name: f"-- --{name.replace('_', '-')}"):
+        if known := known_cause(said, lambda name: f"-- --{name.replace('_', '-')}"):
             reason, hint = known
             return FatalEngineError(f"vLLM's server {what}: {reason}", f"{hint}; {see}")
         ended = f"it was ended by {signal.Signals(-code).name}" if code < 0 else f"it ended with exit code {code}"

@@ -8,7 +8,7 @@ Every pair is shown in both orders. A rating is about one reply.
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -26,6 +26,7 @@ from localemp.studies.judging.prompts import JudgePrompts
 from localemp.studies.judging.verdicts import VOTES, check_answer
 from localemp.studies.study import Study
 from localemp.studies.votes import quoted
+from localemp.utils.progress import OnProgress, silent
 
 ENOUGH, TOO_MANY = 20, 0.2  # answers after which a judge is given up, and the share of them that cannot be read
 
@@ -134,7 +135,7 @@ class Judge:
         asked: Sequence[Question],
         engine: Engine,
         answers: "Answers",
-        on_progress: Callable[[Tally], None] | None = None,
+        on_progress: OnProgress = silent,
     ) -> Tally:
         """Ask, writing each answer as it comes. One that fails is a line, not the end.
 
@@ -151,7 +152,7 @@ class Judge:
                 sampling = replace(sampling, seed=sampling.seed + question.vote)
             try:
                 completion = await engine.chat(messages, sampling)
-                read = self.read(completion.said())
+                read = self.read(completion.require_text())
             except Exception as error:
                 answers.append(failed_alone(question.id, error) | asdict(question))
                 tally.failed += 1
@@ -161,8 +162,7 @@ class Judge:
                 answers.append({"id": question.id} | asdict(question) | sent | asdict(completion) | found)
                 tally.done += 1
                 tally.count(completion)
-            if on_progress:
-                on_progress(tally)
+            on_progress(tally.progress("answers"))
             answers.check()
 
         await for_all(asked, ask, engine.concurrency)

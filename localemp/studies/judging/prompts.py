@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict
 
 from localemp.dialogue import Message
 from localemp.prompting.template import Lines, placeholders, read_prompts
-from localemp.studies.study import TIE, Aspect, Item, Manifest
+from localemp.studies.schema import TIE, Aspect, Item, Manifest
 from localemp.utils.paths import resource
 
 ABText = Annotated[str, placeholders("conversation", "a", "b", "aspect", "about", "question")]

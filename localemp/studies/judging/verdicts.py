@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from localemp.errors import RunError
 from localemp.runs.journal import MANIFEST, newest, read_lines, read_manifest
-from localemp.studies.study import TIE
+from localemp.studies.schema import TIE
 from localemp.studies.votes import Vote
 
 VOTES = "votes.jsonl"

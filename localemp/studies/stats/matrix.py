@@ -7,8 +7,9 @@ from typing import Self
 
 import numpy as np
 
+from localemp.studies.schema import TIE
 from localemp.studies.stats.intervals import Numbers
-from localemp.studies.study import TIE, Study
+from localemp.studies.study import Study
 from localemp.studies.votes import Vote
 
 
@@ -146,4 +147,6 @@ def _units(study: Study) -> tuple[Unit, ...]:
 
 
 def _choice(vote: Vote, unit: Unit) -> float:
-    return 0.0 if vote.value == TIE else 1.0 if vote.value == unit.reply else -1.0
+    if vote.value == TIE:
+        return 0.0
+    return 1.0 if vote.value == unit.reply else -1.0

@@ -5,9 +5,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from localemp.studies.ballots import Checked, checks
+from localemp.studies.schema import TIE
 from localemp.studies.stats.intervals import Estimate
 from localemp.studies.stats.preferences import wilson
-from localemp.studies.study import TIE, Study
+from localemp.studies.study import Study
 from localemp.studies.votes import RaterKind, Vote
 
 PEOPLE = "people"

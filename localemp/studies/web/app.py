@@ -26,7 +26,8 @@ from localemp.errors import LocalempError, OptionError
 from localemp.studies.answers import Answers
 from localemp.studies.exporting import all_given, as_csv, as_jsonl, lines_of
 from localemp.studies.raters import Rater, RaterRole
-from localemp.studies.study import Item, Study
+from localemp.studies.schema import Item
+from localemp.studies.study import Study
 from localemp.studies.votes import Vote, check_vote
 from localemp.studies.web.progress import overview
 from localemp.studies.web.security import StudyGuard

@@ -3,24 +3,22 @@
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from localemp.errors import RunError
+from localemp.studies.schema import Item, Key, Manifest
 from localemp.utils.json_reader import JSONError, parse_json
 from localemp.utils.text import one_line
 from localemp.utils.validation import format_validation_error
-
-if TYPE_CHECKING:
-    from localemp.studies.study import Item, Key, Manifest
 
 M = TypeVar("M", bound=BaseModel)
 
 RESTORE = "restore the file, or make the study anew"
 
 
-def formed(model: type[M], content: bytes, path: Path, line: int | None = None) -> M:
+def parse_model(model: type[M], content: bytes, path: Path, line: int | None = None) -> M:
     """An object from a file's JSON, or from that of a line.
 
     Raises:
@@ -35,7 +33,7 @@ def formed(model: type[M], content: bytes, path: Path, line: int | None = None) 
         raise RunError(f"{place}: {one_line(said)}", RESTORE) from error
 
 
-def check_items(path: Path, manifest: "Manifest", items: Sequence["Item"]) -> None:
+def check_items(path: Path, manifest: Manifest, items: Sequence[Item]) -> None:
     """Whether items are what the study asks about.
 
     Raises:
@@ -49,7 +47,7 @@ def check_items(path: Path, manifest: "Manifest", items: Sequence["Item"]) -> No
         raise RunError(f"{path}: {one_line(said[0])}", RESTORE)
 
 
-def check_key(path: Path, key: "Key", items: Sequence["Item"]) -> None:
+def check_key(path: Path, key: Key, items: Sequence[Item]) -> None:
     """Whether a key is of these items.
 
     Raises:

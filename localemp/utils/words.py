@@ -1,9 +1,14 @@
-"""Words around numbers, for all commands."""
+"""Words around numbers, for everything that a person reads."""
 
 
 def count(number: int, one: str, many: str | None = None) -> str:
     """A number with its noun: "1 reply", "1,200 replies"."""
     return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
+def share(part: int, number: int, one: str, many: str | None = None) -> str:
+    """A part of a number with its noun: "5 of 20 replies", "0 of 1 reply"."""
+    return f"{part:,} of {count(number, one, many)}"
 
 
 def known(number: float | None, decimals: int = 0) -> str:

@@ -1,0 +1,37 @@
+"""What a command says when Ctrl-C or an error stops it: how far it got, which the library noted on the exception."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import click
+
+from localemp.errors import LocalempError
+from localemp.utils.interrupts import uninterrupted
+
+INTERRUPTED = 130
+"""What the command line exits with after Ctrl-C."""
+
+
+@contextmanager
+def resumable(say: Callable[[str], object], hint: str = "run the same command again to resume") -> Iterator[None]:
+    """Say how far a command got where Ctrl-C, or an error that ends it, stops this block.
+
+    Args:
+        say: Prints a line.
+        hint: What to do after Ctrl-C.
+
+    Raises:
+        click.exceptions.Exit: Ctrl-C stopped it; the exit code is `INTERRUPTED`.
+    """
+    try:
+        yield
+    except (KeyboardInterrupt, LocalempError) as stop:
+        notes = getattr(stop, "__notes__", [])
+        with uninterrupted():
+            for note in notes:
+                say(f"stopped: {note}")
+            if notes and isinstance(stop, KeyboardInterrupt):
+                say(f"hint: {hint}")
+        if notes and isinstance(stop, KeyboardInterrupt):
+            raise click.exceptions.Exit(INTERRUPTED) from None
+        raise

@@ -1,0 +1,76 @@
+"""Options that registered parts and metrics declare, as options of commands."""
+
+from collections.abc import Callable, Iterable
+from functools import cache
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin
+
+import click
+
+from localemp.utils.option import Option
+
+
+class RegisteredOptions(click.Command):
+    """A command that has the options of whatever is registered when it runs.
+
+    Args:
+        registered: Gives these options.
+        after: The parameter behind which `--help` lists them.
+    """
+
+    def __init__(self, *args: Any, registered: Callable[[], Iterable[Option]], after: str, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.registered, self.after = registered, after
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        """The command's own options, and the registered ones among them."""
+        params = super().get_params(ctx)
+        at = next(number for number, each in enumerate(params, 1) if each.name == self.after)
+        return [*params[:at], *map(click_option, self.registered()), *params[at:]]
+
+
+@cache
+def click_option(option: Option) -> click.Option:
+    """Return an option of a part or a metric as click has it."""
+    kind, several = _kind(option.type)
+    named = [option.name, option.flags or f"--{option.name.replace('_', '-')}"]
+    told: dict[str, Any] = {"default": option.default, "help": option.help, "metavar": option.metavar}
+    if kind is bool:
+        return click.Option(named if option.flags else [option.name, _on_off(named[1])], **told)
+    if option.parse is not None:
+        return click.Option(named, type=_Parsed(option.parse), **told)
+    shown = option.default not in (None, ())
+    return click.Option(named, type=_click_type(kind), multiple=several, show_default=shown, **told)
+
+
+def _on_off(flag: str) -> str:
+    return f"{flag}/--no-{flag.removeprefix('--')}"
+
+
+def _kind(annotation: Any) -> tuple[Any, bool]:
+    """The type of one value, and whether there may be several."""
+    if get_origin(annotation) in (Union, UnionType):
+        annotation = next(each for each in get_args(annotation) if each is not NoneType)
+    if get_origin(annotation) is tuple:
+        return get_args(annotation)[0], True
+    return annotation, False
+
+
+def _click_type(kind: Any) -> Any:
+    if get_origin(kind) is Literal:
+        return click.Choice(get_args(kind))
+    return click.Path(path_type=Path) if kind is Path else kind
+
+
+class _Parsed(click.ParamType[Any]):
+    """A text that the option itself reads."""
+
+    name = "text"
+
+    def __init__(self, parse: Callable[[str], Any]) -> None:
+        self._parse = parse
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Read what was typed; a default is a value already."""
+        return self._parse(value) if isinstance(value, str) else value

@@ -1,0 +1,220 @@
+"""The readers of dialogues by name: each knows a named source, or files of one kind.
+
+A new reader is one file with a subclass of `Reader`, and one call of `register_reader`.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import ClassVar, Literal, get_args
+
+from localemp.data.empathetic_dialogues import (
+    SPLITS,
+    Conversation,
+    Split,
+    clean_instances,
+    published_instances,
+    read_conversations,
+    split_file,
+)
+from localemp.data.jsonl import read_jsonl
+from localemp.data.stats import Stats
+from localemp.dialogue import Dialogue
+from localemp.errors import DataError, OptionError
+from localemp.utils.files import is_folder
+from localemp.utils.paths import at_home, cache_dir, resource
+
+Instances = Literal["clean", "published"]
+INSTANCES: tuple[Instances, ...] = get_args(Instances)
+
+_BUILDERS = {"clean": clean_instances, "published": published_instances}
+
+
+class Reader(ABC):
+    """A source of dialogues that a person named.
+
+    Args:
+        source: What `--data` was given: one of `names`, or a path.
+
+    Attributes:
+        names: Sources that have a name of their own.
+        endings: How the names of files of this kind end; ".gz" may follow.
+    """
+
+    names: ClassVar[tuple[str, ...]] = ()
+    endings: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, source: str) -> None:
+        self.source = source
+
+    @classmethod
+    def matches(cls, source: str) -> bool:
+        """Return whether this is the reader for a source."""
+        path = at_home(source)
+        of_this_kind = Path(path.name.removesuffix(".gz")).suffix in cls.endings
+        return source in cls.names or (of_this_kind and is_there(path) and not is_folder(path))
+
+    @abstractmethod
+    def read(self, split: Split, instances: Instances) -> list[Dialogue]:
+        """Return the dialogues of a split, in their order.
+
+        Args:
+            split: Which part of the data set; a source without splits gives the same for every one.
+            instances: How EmpatheticDialogues becomes dialogues; of no meaning for other data.
+
+        Raises:
+            DataError: The source cannot be read, or has no such split.
+        """
+
+    @property
+    def splits(self) -> tuple[Split, ...]:
+        """The splits that the source holds; none where it is a single file."""
+        return ()
+
+    @property
+    def pool(self) -> str:
+        """The source that exemplars come from unless a person names another; its split "train" is read."""
+        return "bundled"
+
+    def count(self, splits: Sequence[Split], instances: Instances) -> dict[str, Stats]:
+        """Return what the source holds, by split or by file.
+
+        Args:
+            splits: Those to count; all where none is named.
+            instances: How EmpatheticDialogues becomes dialogues.
+        """
+        return {
+            split: Stats.of_dialogues(self.read(split, instances)) for split in splits or self.splits or SPLITS[-1:]
+        }
+
+
+READERS: dict[str, type[Reader]] = {}
+
+
+def register_reader(name: str, reader: type[Reader]) -> None:
+    """Add a reader; `--data` and `--pool` then take its sources. It is asked before those that are there already.
+
+    Args:
+        name: What errors call it.
+        reader: The class.
+
+    Raises:
+        OptionError: There is a reader of this name already.
+    """
+    if name in READERS:
+        raise OptionError(f"there is a reader {name!r} already")
+    READERS[name] = reader
+
+
+def is_there(path: Path) -> bool:
+    """Return whether there is a file or a folder that may be looked at."""
+    try:
+        path.stat()
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def build_instances(conversations: list[Conversation], instances: Instances) -> list[Dialogue]:
+    """Return dialogues from the conversations of a split, in one of the two ways."""
+    return _BUILDERS[instances](conversations)
+
+
+class JsonLines(Reader):
+    """Dialogues of one's own, see `localemp.data.jsonl`; and those that ship with localemp."""
+
+    _SHIPPED: ClassVar = {"samples": "samples.jsonl", "bundled": "train.jsonl"}
+    names = tuple(_SHIPPED)
+    endings = (".jsonl", ".json")
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        shipped = self._SHIPPED.get(self.source)
+        return at_home(self.source) if shipped is None else resource("prompts", "dialogues", shipped)
+
+    def read(self, split: Split, instances: Instances) -> list[Dialogue]:
+        """Return the dialogues of the file, whatever the split."""
+        return read_jsonl(self.path)
+
+    def count(self, splits: Sequence[Split], instances: Instances) -> dict[str, Stats]:
+        """Return what the file holds, under its name."""
+        return {self.path.name: Stats.of_dialogues(read_jsonl(self.path))}
+
+
+class EmpatheticDialogues(Reader):
+    """The data set: as `localemp data pull` fetched it, a folder with its splits, or one of its CSV files."""
+
+    names = ("empathetic-dialogues",)
+    endings = (".csv",)
+
+    @classmethod
+    def matches(cls, source: str) -> bool:
+        """Return whether it is the data set's name, one of its files, or a folder."""
+        return super().matches(source) or is_folder(at_home(source))
+
+    @property
+    def path(self) -> Path:
+        """The folder or file."""
+        if self.source not in self.names:
+            return at_home(self.source)
+        folder = cache_dir("data", "empathetic_dialogues")
+        if not is_folder(folder):
+            raise DataError(folder, "EmpatheticDialogues is not on this machine", "run `localemp data pull` first")
+        return folder
+
+    @property
+    def splits(self) -> tuple[Split, ...]:
+        """The splits that a folder holds."""
+        path = self.path
+        return tuple(split for split in SPLITS if is_folder(path) and split_file(path, split))
+
+    @property
+    def pool(self) -> str:
+        """The data set's own training split; that of the folder it lies in for a single file."""
+        return self.source if is_folder(self.path) else str(self.path.parent)
+
+    def read(self, split: Split, instances: Instances) -> list[Dialogue]:
+        """Return one dialogue for every listener turn, or exactly the rows that the paper used.
+
+        Raises:
+            DataError: The folder does not hold that split, or it cannot be read, or gives no dialogue.
+        """
+        file = self.file(split)
+        dialogues = build_instances(read_conversations(file), instances)
+        if not dialogues:
+            dropped = " (published drops the last two conversations)" if instances == "published" else ""
+            raise DataError(file, f"no conversation gives an instance{dropped}", "give a file with listener turns")
+        return dialogues
+
+    def file(self, split: Split) -> Path:
+        """Return the file that holds a split; a single file stands for every split.
+
+        Raises:
+            DataError: The folder does not hold that split.
+        """
+        path = self.path
+        if not is_folder(path):
+            return path
+        file = split_file(path, split)
+        if file is None:
+            splits = self.splits
+            here = f"it holds {', '.join(splits)}" if splits else "it holds no split of EmpatheticDialogues"
+            remedy = "fetch the data set with `localemp data pull`, or give a folder with train, valid and test"
+            raise DataError(path, f"no {split}.csv or {split}.csv.gz; {here}", remedy)
+        return file
+
+    def count(self, splits: Sequence[Split], instances: Instances) -> dict[str, Stats]:
+        """Return what the splits of a folder hold, or a single file under its name."""
+        path = self.path
+        chosen = tuple(splits) or self.splits or SPLITS
+        files = {str(split): self.file(split) for split in chosen} if is_folder(path) else {path.name: path}
+        counted = {}
+        for name, file in files.items():
+            conversations = read_conversations(file)
+            counted[name] = Stats.of_conversations(conversations, build_instances(conversations, instances))
+        return counted
+
+
+register_reader("empathetic-dialogues", EmpatheticDialogues)
+register_reader("json-lines", JsonLines)

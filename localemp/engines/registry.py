@@ -1,0 +1,179 @@
+"""Engines by name. A model's profile chooses one: `engine = "vllm"`.
+
+A new engine is one file with a subclass of `Engine`, and one call of `register_engine`.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from localemp.engines.base import Engine
+from localemp.errors import OptionError, UnknownNameError
+
+if TYPE_CHECKING:
+    from localemp.engines.tokens import PromptTokenizer
+    from localemp.models.profiles import Profile
+    from localemp.models.weights import Weights
+
+# vLLM engine arguments that affect memory and speed, but not the replies.
+CAPACITY_ARGS = frozenset(
+    [
+        "enforce_eager",
+        "gpu_memory_utilization",
+        "kv_cache_memory_bytes",
+        "max_model_len",
+        "max_num_batched_tokens",
+        "max_num_seqs",
+        "tensor_parallel_size",
+        "pipeline_parallel_size",
+        "data_parallel_size",
+        "distributed_executor_backend",
+        "enable_prefix_caching",
+    ]
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineContext:
+    """Everything that an engine can be built from.
+
+    Attributes:
+        profile: The model's profile.
+        base_url: The user's choice of server; None for the profile's.
+        engine_args: The user's arguments to the engine.
+        concurrency: Dialogues in flight at once; None for the engine's default.
+        seed: Seed of sampling.
+        script: File of answers for the scripted engine.
+        log: File for the engine's output; None for the engine's default.
+        weights: Finds or fetches the model's weights, and verifies them.
+        tokenizer: Loads the model's tokenizer; needs the weights.
+        context_length: Context to hold, prompt and reply together, in tokens.
+    """
+
+    profile: "Profile"
+    weights: Callable[[], "Weights"]
+    tokenizer: Callable[[], "PromptTokenizer"]
+    context_length: Callable[[], int]
+    base_url: str | None = None
+    engine_args: Mapping[str, Any]
+    concurrency: int | None = None
+    seed: int = 0
+    script: Path | None = None
+    log: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EngineEntry:
+    """A named engine.
+
+    Attributes:
+        make: Builds the engine without starting it.
+        settings: Returns what the manifest records besides the name: everything that can change a reply.
+    """
+
+    make: Callable[[EngineContext], Engine]
+    settings: Callable[[EngineContext], Mapping[str, Any]] = lambda _: {}
+
+
+ENGINES: dict[str, EngineEntry] = {}
+
+
+def register_engine(
+    name: str,
+    make: Callable[[EngineContext], Engine],
+    settings: Callable[[EngineContext], Mapping[str, Any]] = lambda _: {},
+) -> None:
+    """Register an engine; profiles choose it with `engine = "NAME"`.
+
+    If a profile names weights (`hub`, `package` or `path`), prompts are measured with the model's tokenizer; if not,
+    the model is assumed to run on a server.
+
+    Args:
+        name: The name that profiles use.
+        make: Builds the engine without starting it.
+        settings: Returns what the manifest records besides the name: everything that can change a reply.
+
+    Raises:
+        OptionError: The name is taken.
+    """
+    if name in ENGINES:
+        raise OptionError(f"the engine {name!r} already exists")
+    ENGINES[name] = EngineEntry(make, settings)
+
+
+def engine_entry(name: str) -> EngineEntry:
+    """Return the engine of this name.
+
+    Raises:
+        UnknownNameError: There is no such engine; lists the known ones.
+    """
+    if name not in ENGINES:
+        raise UnknownNameError("engine", name, ENGINES)
+    return ENGINES[name]
+
+
+def _vllm(context: EngineContext) -> Engine:
+    from localemp.engines.vllm import VLLMEngine
+
+    return VLLMEngine(
+        context.tokenizer(),
+        context.context_length(),
+        context.engine_args,
+        seed=context.seed,
+        concurrency=context.concurrency,
+        log=context.log,
+    )
+
+
+def _vllm_settings(context: EngineContext) -> Mapping[str, Any]:
+    weights = context.weights()
+    return {
+        "weights_origin": weights.origin,
+        "weights_revision": weights.revision,
+        "weights_sha256": weights.digest,
+        "chat_template_kwargs": context.profile.chat_template_kwargs,
+        "engine_args": {name: value for name, value in context.engine_args.items() if name not in CAPACITY_ARGS},
+    }
+
+
+def _openai(context: EngineContext) -> Engine:
+    from localemp.engines.openai.engine import OpenAIEngine
+
+    profile = context.profile
+    if context.engine_args:
+        raise OptionError("--engine-arg applies only to vLLM in this process, not to a server")
+    return OpenAIEngine(
+        profile.model or profile.name,
+        profile.base_url if context.base_url is None else context.base_url,
+        api=profile.api,
+        concurrency=context.concurrency or OpenAIEngine.concurrency,
+        context_length=profile.context_length,
+        price=profile.price,
+        extra_body=profile.request,
+    )
+
+
+def _openai_settings(context: EngineContext) -> Mapping[str, Any]:
+    from localemp.engines.openai.target import shown_url
+
+    profile = context.profile
+    server = profile.base_url if context.base_url is None else context.base_url
+    return {
+        "served_model": profile.model,
+        "base_url": None if server is None else shown_url(server),
+        "api": profile.api,
+    }
+
+
+def _scripted(context: EngineContext) -> Engine:
+    from localemp.engines.scripted import ScriptedEngine
+
+    if context.script is None:
+        raise OptionError("the scripted engine needs a script", "give one with --script")
+    return ScriptedEngine.from_file(context.script)
+
+
+register_engine("vllm", _vllm, _vllm_settings)
+register_engine("openai", _openai, _openai_settings)
+register_engine("scripted", _scripted)

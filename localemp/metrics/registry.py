@@ -1,0 +1,165 @@
+"""The metrics by the names that tables have.
+
+A new metric is one file with a subclass of `Metric`, and one call of `register_metric`.
+"""
+
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from localemp.errors import OptionError, UnknownNameError
+from localemp.metrics.base import Metric
+from localemp.utils.option import Option, Shared, defaults, unique
+from localemp.utils.progress import OnProgress, silent
+
+BERTSCORE = ("P_BERT", "R_BERT", "F_BERT")
+
+
+@dataclass(frozen=True, slots=True)
+class MetricContext:
+    """What a metric is made from.
+
+    Attributes:
+        options: Values of the metrics' options; what is not in it has the option's default.
+        fetch: Whether models that are not on this machine may be fetched.
+        on_progress: Called with bytes that are fetched or checked, and with the texts read.
+        shared: Makes a thing once for several metrics: `shared("a key", make)`.
+    """
+
+    options: Mapping[str, Any] = field(default_factory=dict)
+    fetch: bool = True
+    on_progress: OnProgress = silent
+    shared: Shared = field(default_factory=Shared)
+
+    def option(self, name: str) -> Any:
+        """Return the value of an option."""
+        return self.options.get(name, defaults(metric_options())[name])
+
+
+MakeMetric = Callable[[MetricContext], Metric]
+
+
+@dataclass(frozen=True, slots=True)
+class MetricEntry:
+    """A named metric: one column of the tables.
+
+    Attributes:
+        make: Makes the metric. That is cheap: a model is loaded by the first `statistics`.
+        options: What it may be told; `score` and `compare` have these options.
+        needs_model: Whether it needs one.
+    """
+
+    make: MakeMetric
+    options: tuple[Option, ...] = ()
+    needs_model: bool = False
+
+
+METRICS: dict[str, MetricEntry] = {}
+
+
+def register_metric(name: str, make: MakeMetric, *, options: Iterable[Option] = (), needs_model: bool = False) -> None:
+    """Add a metric; `score`, `compare` and `report` then have its column.
+
+    Args:
+        name: What tables call it; the metric's own `name`.
+        make: Makes the metric. That has to be cheap: a model is loaded by the first `statistics`.
+        options: What it may be told.
+        needs_model: Whether it needs a model; a report then shows what `score` kept of it and computes nothing.
+
+    Raises:
+        OptionError: There is a metric of this name already, or another option of the same name.
+    """
+    if name in METRICS:
+        raise OptionError(f"there is a metric {name!r} already")
+    unique([*metric_options(), *options])
+    METRICS[name] = MetricEntry(make, tuple(options), needs_model)
+
+
+def metric_options() -> tuple[Option, ...]:
+    """Return the options of all metrics, each once."""
+    return unique(option for entry in METRICS.values() for option in entry.options)
+
+
+def metric(name: str, context: MetricContext | None = None) -> Metric:
+    """Return a metric by name.
+
+    Raises:
+        UnknownNameError: There is no such metric; the known ones are listed.
+    """
+    if name not in METRICS:
+        raise UnknownNameError("metric", name, METRICS)
+    return METRICS[name].make(context or MetricContext())
+
+
+def metrics(
+    context: MetricContext | None = None, *, with_models: bool = True, without: Collection[str] = ()
+) -> list[Metric]:
+    """Return all metrics, those of the paper's tables first.
+
+    Args:
+        context: What they are made from; they share it.
+        with_models: Whether those that need a model are among them.
+        without: Names to leave out.
+    """
+    context = context or MetricContext()
+    names = [name for name, entry in METRICS.items() if name not in without and (with_models or not entry.needs_model)]
+    return [METRICS[name].make(context) for name in names]
+
+
+def decimals(name: str) -> int:
+    """Return how many decimals tables show of a metric."""
+    return metric(name).decimals if name in METRICS else Metric.decimals
+
+
+def is_hidden(name: str) -> bool:
+    """Return whether a metric is only shown when asked for."""
+    return name in METRICS and metric(name).hidden
+
+
+def _distinct(order: int, _: MetricContext) -> Metric:
+    from localemp.metrics.distinct import Distinct
+
+    return Distinct(order)
+
+
+def _bleu(order: int, view: str, _: MetricContext) -> Metric:
+    from localemp.metrics.bleu import Bleu
+
+    return Bleu(order, view)
+
+
+def _emotion(name: str, _: MetricContext) -> Metric:
+    from localemp.metrics.emotion import EmotionMetric
+
+    return EmotionMetric(name)
+
+
+def _bertscore(column: int, context: MetricContext) -> Metric:
+    from localemp.metrics.bertscore import BertScore
+
+    model = context.option(BERTSCORE_MODEL.name)
+    made = context.shared("BERTScore", lambda: BertScore(model, fetch=context.fetch, on_progress=context.on_progress))
+    return made.metrics()[column]
+
+
+BERTSCORE_MODEL = Option(
+    name="bertscore_model",
+    default="roberta-large",
+    metavar="MODEL",
+    help="A name, a Hugging Face id or a folder of weights; :17 behind it is the layer.",
+)
+
+# The order of the paper's Tables 1 and 3, then the second columns.
+register_metric("Dist-1", partial(_distinct, 1))
+register_metric("Dist-2", partial(_distinct, 2))
+for _column, _name in enumerate(BERTSCORE):
+    register_metric(_name, partial(_bertscore, _column), options=[BERTSCORE_MODEL], needs_model=True)
+register_metric("B-2", partial(_bleu, 2, ""))
+register_metric("B-4", partial(_bleu, 4, ""))
+register_metric("Acc", partial(_emotion, "Acc"))
+for _view in ("lower", "13a"):
+    register_metric(f"B-2 {_view}", partial(_bleu, 2, _view))
+    register_metric(f"B-4 {_view}", partial(_bleu, 4, _view))
+for _name in ("Acc variants", "Macro-F1", "No label"):
+    register_metric(_name, partial(_emotion, _name))

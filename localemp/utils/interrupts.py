@@ -1,0 +1,42 @@
+"""Ctrl-C, and what an interrupted command says: how far it got is read from what it wrote, never counted in memory."""
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from localemp.errors import LocalempError
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Ignore Ctrl-C in this block, which should be short: reading what was written, and saying it."""
+    if threading.current_thread() is not threading.main_thread():  # only the main thread receives signals
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before if before is not None else signal.SIG_DFL)
+
+
+def quiet_ending() -> None:
+    """Let another Ctrl-C end the process without a message: on the way out there is nothing left to do."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+@contextmanager
+def noting(saved: Callable[[], str]) -> Iterator[None]:
+    """Add a note to Ctrl-C, or to an error, that stops this block: how far it got.
+
+    Args:
+        saved: How far it got, such as "5 of 20 replies saved to runs/mine"; must read it from what was written.
+    """
+    try:
+        yield
+    except (KeyboardInterrupt, LocalempError) as stop:
+        with uninterrupted():
+            stop.add_note(saved())
+        raise
