@@ -245,7 +245,7 @@ def findings(name: str, out: Path, seconds: float) -> Iterator[tuple[str, str]]:
 
 def _of_result(result: Result) -> Iterator[tuple[str, str]]:
     for point in result.points:
-        known = [name for name in SHOWN.get(point.part, ()) if name in point.figures]
+        known = [name for name in SHOWN.get(point.part, ()) if name in point.values]
         if known:
             for name in known:
                 yield f"{point.part}, {point.label}: {QUANTITIES[name].head}", _shown(point, name)

@@ -75,7 +75,7 @@ async def watch_loop(lookups: int, count: int) -> list[dict[str, Any]]:
                 await client.get("/heartbeat")
                 began = time.perf_counter()
                 load = Load(ask)
-                await (load.at_once(strategies, count) if strategies else asyncio.sleep(3))
+                await (load.closed_loop(strategies, count) if strategies else asyncio.sleep(3))
                 seconds = time.perf_counter() - began
                 done: dict[str, Any] = {"requests": load.sent, "per_s": load.sent / seconds}
                 done["errors"] = [f"{one.status} {one.error[:300]}" for one in load.answers if not one.good]

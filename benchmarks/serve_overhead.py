@@ -91,7 +91,7 @@ async def turn(do: Do, jobs: Sequence[int], count: int) -> Turn:
         chunks[job] = len(answer.chunks)
         return answer
 
-    load = await Load(one).at_once(jobs, count)
+    load = await Load(one).closed_loop(jobs, count)
     await asyncio.sleep(PAUSE)
     good = [answer for answer in load.answers if answer.good]
     gaps = [1000 * (late - early) for a in good for early, late in zip(a.chunks, a.chunks[1:], strict=False)]

@@ -19,7 +19,7 @@ from localemp.reporting.tables import number
 
 _LINES = ("", " dashed", " dotted")
 _PERCENTILES = tuple(tuple(f"{time}_p{part}_ms" for part in (50, 90, 99)) for time in ("ttft", "itl", "tpot", "e2e"))
-_SPENT = ("encoder_s", "comet_s", "prefill_s", "decode_s", "own_s", "engine_s")
+_TIME_PARTS = ("encoder_s", "comet_s", "prefill_s", "decode_s", "own_s", "engine_s")
 _PHASES = {"prefill": "hue1", "decode": "hue2"}
 _SAMPLES = 600  # of a series that are drawn; the eye sees no more
 
@@ -52,11 +52,11 @@ _THROUGHPUT = (
 _SERVED = (*_PERCENTILES, ("goodput_per_s",), ("requests_per_s",), ("reply_tokens_per_s",))
 _WAITING = tuple(asked[0] for asked in _PERCENTILES)
 _SWEEPS = (
-    _Sweep("batch", "What does a larger batch bring?", ("engine", "strategies", "tune"), "at once",
+    _Sweep("batch", "What does a larger batch bring?", ("engine", "strategies", "tune"), "concurrency",
            Axis("dialogues at once", log=True), tuple((name,) for name in _THROUGHPUT)),
     _Sweep("rate", "What do users wait when requests come faster?", ("serve",), "rate",
            Axis("requests offered, 1/s"), _SERVED, _WAITING),
-    _Sweep("concurrency", "What do users wait when there are more of them?", ("serve",), "at once",
+    _Sweep("concurrency", "What do users wait when there are more of them?", ("serve",), "concurrency",
            Axis("requests at once", log=True), _SERVED, _WAITING),
     _Sweep("pool", "How fast is the search?", ("retrieval",), "rows",
            Axis("rows of the pool", log=True), (("queries_per_s",),), ("queries_per_s",)),
@@ -104,7 +104,7 @@ def _curves(sweep: _Sweep, results: Sequence[Named]) -> dict[_Key, list[tuple[fl
     for place, each in enumerate(results):
         for point in each.result.points:
             x = point.labels.get(sweep.label)
-            if isinstance(x, str) or x is None or x <= 0 or not wanted & point.figures.keys():
+            if isinstance(x, str) or x is None or x <= 0 or not wanted & point.values.keys():
                 continue
             others = tuple((name, value) for name, value in point.labels.items() if name != sweep.label)
             curves.setdefault((place, others), []).append((float(x), point))
@@ -113,7 +113,7 @@ def _curves(sweep: _Sweep, results: Sequence[Named]) -> dict[_Key, list[tuple[fl
 
 def _unplaced(sweep: _Sweep, results: Sequence[Named]) -> list[str]:
     """Texts in place of the label's number, such as the infinite rate, which have no place on an axis."""
-    values = [point.labels.get(sweep.label) for each in results for point in each.result.points if point.figures]
+    values = [point.labels.get(sweep.label) for each in results for point in each.result.points if point.values]
     return list(dict.fromkeys(value for value in values if isinstance(value, str)))
 
 
@@ -137,7 +137,7 @@ def _names(keys: Sequence[_Key], results: Sequence[Named]) -> dict[_Key, str]:
 def _drawable(asked: Sequence[str], points: dict[_Key, list[tuple[float, Point]]], fewest: int) -> bool:
     """Whether some curve has so many points."""
     return any(
-        len({x for x, point in curve if name in point.figures}) >= fewest for curve in points.values() for name in asked
+        len({x for x, point in curve if name in point.values}) >= fewest for curve in points.values() for name in asked
     )
 
 
@@ -147,7 +147,7 @@ def _chart(
     curves, about = [], QUANTITIES[asked[0]]
     for place, (key, curve) in enumerate(points.items()):
         for name, line in zip(asked, _LINES, strict=False):
-            dots = tuple(_dot(x, point, name, sweep, asked) for x, point in curve if name in point.figures)
+            dots = tuple(_dot(x, point, name, sweep, asked) for x, point in curve if name in point.values)
             if dots:
                 told = ", ".join(filter(None, [names[key], QUANTITIES[name].title]))
                 curves.append(Curve(told, dots, _hue(place) + line))
@@ -159,36 +159,36 @@ def _chart(
 
 def _dot(x: float, point: Point, name: str, sweep: _Sweep, asked: Sequence[str]) -> Dot:
     about, size = QUANTITIES[name], 100 if QUANTITIES[name].unit == "%" else 1
-    values = [size * value for value in point.figures[name]]
+    values = [size * value for value in point.values[name]]
     middle = size * (point.median(name) or 0.0)
     unit = "" if about.unit == "%" else f" {about.unit}"
     told = f"{about.title} {about.shown(middle / size)}{unit} at {compact(x)} {sweep.axis.title}"
     failed = failed_share(point)
     told += f"; {failed}" if failed else ""
-    last = name == [each for each in asked if each in point.figures][-1]  # one label a load, at its longest waiting
+    last = name == [each for each in asked if each in point.values][-1]  # one label a load, at its longest waiting
     return Dot(x, middle, told, min(values), max(values), failed if last else "", dim=bool(failed))
 
 
 def _stacked(results: Sequence[Named]) -> Figure | None:
     charts, of = [], []
     for each in results:
-        points = [point for point in each.result.points if any(name in point.figures for name in _SPENT)]
+        points = [point for point in each.result.points if any(name in point.values for name in _TIME_PARTS)]
         rows = []
         for point in points:
-            spent = [(name, point.median(name) or 0.0) for name in _SPENT]
+            parts_of_time = [(name, point.median(name) or 0.0) for name in _TIME_PARTS]
             parts = [
                 svg.Part(seconds, f"swatch {_hue(place)}", f"{point.label}, {QUANTITIES[name].title}: {seconds:.2f} s")
-                for place, (name, seconds) in enumerate(spent)
+                for place, (name, seconds) in enumerate(parts_of_time)
                 if seconds > 0
             ]
-            total = number(sum(seconds for _, seconds in spent), 1)
+            total = number(sum(seconds for _, seconds in parts_of_time), 1)
             rows.append((svg.Line(", ".join(map(str, point.labels.values())) or point.part, f"{total} s"), parts))
         if any(parts for _, parts in rows):
             charts.append(svg.bars(each.short(), rows))
             of.append(each)
-    there = {name for each in of for point in each.result.points for name in point.figures}
+    there = {name for each in of for point in each.result.points for name in point.values}
     legend = tuple(
-        (f"swatch {_hue(place)}", QUANTITIES[name].title) for place, name in enumerate(_SPENT) if name in there
+        (f"swatch {_hue(place)}", QUANTITIES[name].title) for place, name in enumerate(_TIME_PARTS) if name in there
     )
     told = "Medians of the seconds that each part takes, as the tables have them."
     return _figure("time", "Where does the time go?", charts, told, of, legend)
@@ -201,7 +201,7 @@ def _roofline(results: Sequence[Named]) -> Figure | None:
         phases = {
             point.labels.get("phase")
             for point in each.result.points
-            if {"flops_per_byte", "tflops"} <= point.figures.keys()
+            if {"flops_per_byte", "tflops"} <= point.values.keys()
         }
         if not all(roof) or not phases & _PHASES.keys():
             continue
@@ -230,10 +230,10 @@ def _phase(each: Named, phase: str, hue: str) -> Curve:
     for point in each.result.points:
         x, y = point.median("flops_per_byte"), point.median("tflops")
         if x and y and point.labels.get("phase") == phase:
-            at_once = str(point.labels.get("at once", ""))
-            values = point.figures["tflops"]
+            concurrency = str(point.labels.get("concurrency", ""))
+            values = point.values["tflops"]
             told = f"{point.label}: {compact(y)} TFLOP/s at {compact(x)} FLOP/byte"
-            dots.append(Dot(x, y, told, min(values), max(values), at_once))
+            dots.append(Dot(x, y, told, min(values), max(values), concurrency))
     dots.sort(key=lambda dot: dot.x)
     return Curve(phase, tuple(dots), hue)
 
@@ -254,7 +254,7 @@ def _roofed(each: Named, bandwidths: Sequence[float], rates: Sequence[float], cu
 def _roof(each: Named, name: str) -> tuple[float, ...]:
     """Median, lowest and highest of what the device was measured to do; nothing where it was not."""
     for point in each.result.points:
-        if values := point.figures.get(name):
+        if values := point.values.get(name):
             return point.median(name) or 0.0, min(values), max(values)
     return ()
 

@@ -134,7 +134,7 @@ def compare(a: Result, b: Result) -> Comparison:
             f"A is of `bench {a.kind}`, B of `bench {b.kind}`: they have no figure in common",
             "compare two results of the same command",
         )
-    ours, theirs = dict(_figures(a)), dict(_figures(b))
+    ours, theirs = dict(_values(a)), dict(_values(b))
     changes = [
         Change(key[0], label, quantity(key[-1]), values, theirs[key][1])
         for key, (label, values) in ours.items()
@@ -155,15 +155,15 @@ _Key = tuple[str, frozenset[tuple[str, Any]], int, str]
 _Found = Mapping[_Key, tuple[str, tuple[float, ...]]]
 
 
-def _figures(result: Result) -> Iterator[tuple[_Key, tuple[str, tuple[float, ...]]]]:
+def _values(result: Result) -> Iterator[tuple[_Key, tuple[str, tuple[float, ...]]]]:
     """Every figure by what it is of; of points with the same labels the first is compared with the first."""
     seen: dict[Any, int] = defaultdict(int)
     for point in result.points:
         what = (point.part, frozenset(point.labels.items()))
         seen[what] += 1
         for name in QUANTITIES:
-            if name in point.figures:
-                yield (*what, seen[what], name), (point.label, point.figures[name])
+            if name in point.values:
+                yield (*what, seen[what], name), (point.label, point.values[name])
 
 
 def _missing(found: _Found, other: _Found) -> tuple[str, ...]:

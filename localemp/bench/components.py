@@ -53,9 +53,9 @@ def embedding(encoder: "Encoder", texts: Sequence[str], repeats: int) -> Point:
     """Texts that the encoder embeds in a second, and their tokens as it sees them."""
     tokens = encoder.count_tokens(texts)
     seconds = timed(encoder.encode, repeats, lambda: texts)
-    figures = {"texts_per_s": _rates(len(texts), seconds), "text_tokens_per_s": _rates(tokens, seconds)}
+    values = {"texts_per_s": _rates(len(texts), seconds), "text_tokens_per_s": _rates(tokens, seconds)}
     labels: dict[str, Any] = {"texts": len(texts), "tokens of a text": round(tokens / len(texts), 1)}
-    return Point(part="embedding", labels=labels, figures=figures)
+    return Point(part="embedding", labels=labels, values=values)
 
 
 def searching(embedded: Vectors, rows: int, queries: int, k: int, seed: int, repeats: int) -> Point:
@@ -80,8 +80,8 @@ def searching(embedded: Vectors, rows: int, queries: int, k: int, seed: int, rep
     seconds = timed(lambda queries: index.search(queries, k), repeats, lambda: asked)
     made = max(0, rows - len(embedded))
     note = f"{made:,} rows are made up: real vectors, turned by chance" if made else ""
-    figures = {"queries_per_s": _rates(queries, seconds)}
-    return Point(part="search", labels={"rows": rows, "queries": queries, "k": k}, figures=figures, note=note)
+    values = {"queries_per_s": _rates(queries, seconds)}
+    return Point(part="search", labels={"rows": rows, "queries": queries, "k": k}, values=values, note=note)
 
 
 def grown(embedded: Vectors, rows: int, draw: np.random.Generator) -> Vectors:
@@ -113,11 +113,11 @@ def inferring(source: "InferenceSource", events: Sequence[str], repeats: int) ->
     queries = len(distinct) * len(RELATIONS)
     with tempfile.TemporaryDirectory() as folder:
         caches = (Path(folder) / f"{number}.sqlite" for number in count())
-        loaded = source.afresh(next(caches))
+        loaded = source.with_cache(next(caches))
         loaded.infer(distinct[:1])
-        seconds = timed(lambda empty: empty.infer(distinct), repeats, lambda: loaded.afresh(next(caches)))
+        seconds = timed(lambda empty: empty.infer(distinct), repeats, lambda: loaded.with_cache(next(caches)))
     labels: dict[str, Any] = {"beams": source.settings["beams"], "events": len(distinct), "queries": queries}
-    return Point(part="COMET", labels=labels, figures={"queries_per_s": _rates(queries, seconds)})
+    return Point(part="COMET", labels=labels, values={"queries_per_s": _rates(queries, seconds)})
 
 
 def scoring(replies: Replies, repeats: int) -> Iterator[Point]:
@@ -176,7 +176,7 @@ def replies_of_data(dialogues: Sequence[Dialogue], most: int) -> Replies:
 
 def _scored(metric: str, replies: Replies, seconds: Sequence[float]) -> Point:
     labels: dict[str, Any] = {"metric": metric, "replies": len(replies)}
-    return Point(part="metrics", labels=labels, figures={"scored_per_s": _rates(len(replies), seconds)})
+    return Point(part="metrics", labels=labels, values={"scored_per_s": _rates(len(replies), seconds)})
 
 
 def _rates(number: int, seconds: Sequence[float]) -> tuple[float, ...]:

@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from localemp.bench.monitor import Watch
+from localemp.bench.monitor import ResourceMonitor
 from localemp.bench.offline import OfflineEngine, Replay, Workload, look_up
 from localemp.bench.peers.vllm_throughput import LONGEST_PROMPT, PeerResult, prompt_text, run_throughput
 from localemp.bench.result import Label, Point, Recording, gather
@@ -137,17 +137,17 @@ class _Bench:
         exactly = self.tokens if dummy else None
         self.on_progress(Progress("throughput, warm-up"))
         batch = await self.engine.answer(self.workload, tokens=exactly)
-        prompts, figures = batch.prompts, []
-        with Watch() as watch:
+        prompts, values = batch.prompts, []
+        with ResourceMonitor() as watch:
             for repeat in range(self.repeats):
                 self.on_progress(Progress(f"throughput, repeat {repeat + 1} of {self.repeats}"))
-                figures.append((await self.engine.answer(self.workload, tokens=exactly)).figures)
+                values.append((await self.engine.answer(self.workload, tokens=exactly)).values)
         note = f"every text has exactly {self.tokens} tokens: dummy weights end none" if dummy else ""
-        point = gather("throughput", self.labels, figures, note)
-        once = {"start_s": self.engine.start_seconds, **watch.figures()}
+        point = gather("throughput", self.labels, values, note)
+        once = {"start_s": self.engine.start_seconds, **watch.values()}
         if shape is not None:
             once["weights_gib"] = shape.weight_bytes / 2**30
-        point.figures.update({name: (value,) for name, value in once.items()})
+        point.values.update({name: (value,) for name, value in once.items()})
         self.recording.result.series += watch.series()
         if watch.no_gpu and gpu() != "none":
             self.recording.result.notes.append(
@@ -158,7 +158,7 @@ class _Bench:
 
     async def batch_size(self, size: int, prompts: Prompts, roofline: Roofline) -> None:
         """Rounds of exactly so many prompts, see the module's text."""
-        labels, most = {**self.labels, "at once": size}, self.engine.engine.max_num_seqs
+        labels, most = {**self.labels, "concurrency": size}, self.engine.engine.max_num_seqs
         if size > most:
             note = f"vLLM computes no more than {most} at once: --engine-arg max_num_seqs={size}"
             self.recording.add(Point(part="batch size", labels=labels, note=note))
@@ -166,12 +166,12 @@ class _Bench:
         number = min(math.ceil(_ENOUGH / size), len(prompts) // size)
         rounds = [prompts[start * size : (start + 1) * size] for start in range(number)]
         stages = len(prompts) / len(self.workload.drafts)
-        figures, prefills, decodes, rushed = [], [], [], False
-        await self.engine.replay(rounds[0], min(8, self.tokens), at_once=size)  # warm-up
+        values, prefills, decodes, rushed = [], [], [], False
+        await self.engine.replay(rounds[0], min(8, self.tokens), concurrency=size)  # warm-up
         for repeat in range(self.repeats):
             self.on_progress(Progress(f"batches of {size}, repeat {repeat + 1} of {self.repeats}"))
-            first = [await self.engine.replay(each, 1, at_once=size) for each in rounds]
-            whole = [await self.engine.replay(each, self.tokens, at_once=size) for each in rounds]
+            first = [await self.engine.replay(each, 1, concurrency=size) for each in rounds]
+            whole = [await self.engine.replay(each, self.tokens, concurrency=size) for each in rounds]
             prefill = roofline.prefill(first)
             found = _rates(whole, stages) | _prefill_rate(first) | roofline.mfu(prefill)
             prefills.append(roofline.place(prefill))
@@ -182,17 +182,17 @@ class _Bench:
                 decode = roofline.decode(size, prompt + self.tokens / 2, step)
                 found |= {"decode_tokens_per_s": size / step, "step_ms": 1000 * step, **roofline.mbu(decode)}
                 decodes.append(roofline.place(decode))
-            figures.append(found)
+            values.append(found)
         slow = "prompts came in and were read for longer than they were answered: decode is rather slower than told"
         lost = "decode was too short to be told from prefill: take more --reply-tokens"
         notes = [
             roofline.note,
             slow if rushed else "",
             lost if len(decodes) < self.repeats else "",
-            *roofline.between(figures),
+            *roofline.between(values),
         ]
         note = "; ".join(filter(None, notes))
-        self.recording.add(gather("batch size", labels, figures, note))
+        self.recording.add(gather("batch size", labels, values, note))
         for phase, places in (("prefill", prefills), ("decode", decodes)):
             if any(places):
                 self.recording.add(gather("roofline", {"phase": phase, **labels}, places))
@@ -209,11 +209,11 @@ class _Bench:
         ]
         if not short:
             return [], 0, []
-        workload, figures = replace(workload, drafts=short), []
+        workload, values = replace(workload, drafts=short), []
         for _ in range(self.repeats):
             batch = await self.engine.answer(workload, tokens=self.tokens)
-            figures.append({name: batch.figures[name] for name in ("reply_tokens_per_s", "tokens_per_s", "seconds")})
-        return [prompt_text(tokenizer, each) for each in batch.prompts], batch.tally.prompt_tokens, figures
+            values.append({name: batch.values[name] for name in ("reply_tokens_per_s", "tokens_per_s", "seconds")})
+        return [prompt_text(tokenizer, each) for each in batch.prompts], batch.tally.prompt_tokens, values
 
     async def self_check(self, prompts: list[str], prompt_tokens: int, ours: list[dict[str, float]]) -> None:
         """The peer on the same prompts; whatever stops it is a note."""
@@ -234,8 +234,8 @@ class _Bench:
                 update={"note": f"{error.message} ({error.hint})" if error.hint else error.message}
             )
         else:
-            point.figures["vllm_tokens_per_s"] = (theirs.tokens_per_s,)
-            point.figures["of_vllm"] = tuple(each["tokens_per_s"] / theirs.tokens_per_s for each in ours)
+            point.values["vllm_tokens_per_s"] = (theirs.tokens_per_s,)
+            point.values["of_vllm"] = tuple(each["tokens_per_s"] / theirs.tokens_per_s for each in ours)
             notes = [self._difference(theirs, prompts, prompt_tokens)]
             if not _NEAR[0] <= (point.median("of_vllm") or 0) <= _NEAR[1]:
                 notes.append(

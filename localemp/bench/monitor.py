@@ -20,7 +20,7 @@ _FEWEST = 4  # samples that a mean is told of
 _CHILDREN_EVERY = 4  # samples: a look at all processes takes milliseconds
 
 
-class Watch:
+class ResourceMonitor:
     """Watches the GPUs, or where there are none, processes. Use it in a `with` block; read it after the block.
 
     GPUs are watched as a whole, whoever uses them. Of processes, memory is what they have to themselves, and what they
@@ -63,7 +63,7 @@ class Watch:
             for title, unit, values in about
         ]
 
-    def figures(self) -> dict[str, float]:
+    def values(self) -> dict[str, float]:
         """Peak memory and mean utilisation (between 0 and 1), by the names of `localemp.bench.quantities`.
 
         Few samples have no utilisation: what a driver says of the last second is mostly of the time before.
@@ -146,10 +146,10 @@ class _Processes:
             busy[process] = times.user + times.system
             if process not in self._busy and born < self._begun:  # what it did before is not counted
                 self._busy[process] = busy[process]
-        spent = sum(seconds - self._busy.get(process, 0.0) for process, seconds in busy.items())
+        used = sum(seconds - self._busy.get(process, 0.0) for process, seconds in busy.items())
         now = time.time()
         passed, self._time, self._busy = now - self._time, now, busy
-        return own + shared, min(spent / (self._cores * max(passed, 1e-3)), 1.0)
+        return own + shared, min(used / (self._cores * max(passed, 1e-3)), 1.0)
 
     def _gather(self) -> list[psutil.Process]:
         family: dict[int, psutil.Process] = {}

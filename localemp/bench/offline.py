@@ -25,7 +25,7 @@ from localemp.pipeline.pipeline import Pipeline
 from localemp.runs.run import Run, read_records
 from localemp.strategies.base import Draft, Strategy
 from localemp.strategies.knowledge import Knowledge
-from localemp.utils.timing import spent
+from localemp.utils.timing import computed_seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +66,9 @@ async def look_up(pipeline: Pipeline, dialogues: Sequence[Dialogue], *, remember
         await strategy.draft(dialogues[0])  # loads encoder and COMET
         if not remember:
             _forget_inferences(strategy, Path(folder) / "inferences.sqlite")
-        before, started = spent(), time.perf_counter()
+        before, started = computed_seconds(), time.perf_counter()
         drafts = await draft_all(strategy, dialogues)
-        seconds, after = time.perf_counter() - started, spent()
+        seconds, after = time.perf_counter() - started, computed_seconds()
     encoder, comet = (after.get(part, 0.0) - before.get(part, 0.0) for part in ("encoder", "comet"))
     context = await plan(strategy, drafts, pipeline.planner())
     return Workload(pipeline, drafts, context, seconds, encoder, comet)
@@ -77,7 +77,7 @@ async def look_up(pipeline: Pipeline, dialogues: Sequence[Dialogue], *, remember
 def _forget_inferences(strategy: Strategy, cache: Path) -> None:
     for part in strategy.enrichers:
         if isinstance(part, Knowledge) and part.source is not None:
-            part.source = part.source.afresh(cache)
+            part.source = part.source.with_cache(cache)
 
 
 def dialogues_for(pipeline: Pipeline, split: str, limit: int) -> list[Dialogue]:
@@ -115,7 +115,7 @@ class Batch:
         return [[Message(**message) for message in messages] for messages in sent]
 
     @property
-    def figures(self) -> dict[str, float]:
+    def values(self) -> dict[str, float]:
         """What follows from them, by the names of `localemp.bench.quantities`."""
         tally = self.tally
         tokens = tally.prompt_tokens + tally.completion_tokens
@@ -218,7 +218,7 @@ class OfflineEngine:
         self,
         workload: Workload,
         *,
-        at_once: int | None = None,
+        concurrency: int | None = None,
         tokens: int | None = None,
         warm: bool = False,
     ) -> Batch:
@@ -226,7 +226,7 @@ class OfflineEngine:
 
         Args:
             workload: What to answer.
-            at_once: Dialogues in flight; the engine's own number where None.
+            concurrency: Dialogues in flight; the engine's own number where None.
             tokens: Exactly so many for every stage's text; where None, texts end where the model ends them.
             warm: Whether the prefix cache keeps what is in it.
 
@@ -236,7 +236,7 @@ class OfflineEngine:
         if not warm:
             await self.engine.reset_prefix_cache()
         strategy, drafts = workload.pipeline.strategy, workload.drafts
-        with tempfile.TemporaryDirectory() as folder, self._set(at_once, tokens):
+        with tempfile.TemporaryDirectory() as folder, self._set(concurrency, tokens):
             with Run.open(Path(folder), {}) as run:
                 tally = await answer_all(strategy, drafts, self.engine, run)
             records = await asyncio.to_thread(read_records, Path(folder))
@@ -251,13 +251,15 @@ class OfflineEngine:
         cached = sum(stage["cached_tokens"] or 0 for record in records for stage in record["stages"])
         return Batch(tally, cached, records)
 
-    async def replay(self, prompts: Sequence[Sequence[Message]], tokens: int, *, at_once: int | None = None) -> Replay:
+    async def replay(
+        self, prompts: Sequence[Sequence[Message]], tokens: int, *, concurrency: int | None = None
+    ) -> Replay:
         """Send prompts from an empty prefix cache, each to be answered by exactly so many tokens.
 
         Args:
             prompts: In this order.
             tokens: Of every text.
-            at_once: Prompts in flight; the engine's own number where None.
+            concurrency: Prompts in flight; the engine's own number where None.
 
         Raises:
             EngineError: A prompt could not be answered.
@@ -268,16 +270,16 @@ class OfflineEngine:
         async def send(item: tuple[int, Sequence[Message]]) -> None:
             completions[item[0]] = await self.engine.chat(item[1], self._sampling)
 
-        with self._set(at_once, tokens):
+        with self._set(concurrency, tokens):
             started = time.perf_counter()
             await for_all(list(enumerate(prompts)), send, self.engine.concurrency)
             seconds = time.perf_counter() - started
         return Replay([completions[row] for row in range(len(prompts))], seconds)
 
     @contextmanager
-    def _set(self, at_once: int | None, fixed_length: int | None) -> Iterator[None]:
+    def _set(self, concurrency: int | None, fixed_length: int | None) -> Iterator[None]:
         before = self.engine.concurrency
-        self.engine.concurrency, self.engine.fixed_length = at_once or before, fixed_length
+        self.engine.concurrency, self.engine.fixed_length = concurrency or before, fixed_length
         try:
             yield
         finally:

@@ -30,21 +30,29 @@ Label = str | Annotated[int, Field(ge=-(2**53), le=2**53)] | Finite
 Told = Annotated[str, AfterValidator(redact_text)]
 
 
-def _known(figures: dict[str, tuple[float, ...]]) -> dict[str, tuple[float, ...]]:
-    for name in figures:
+# Labels as localemp 0.1.0 wrote them, and as they are called now.
+_OLD_LABELS = {"at once": "concurrency"}
+
+
+def _renamed(labels: dict[str, Any]) -> dict[str, Any]:
+    return {_OLD_LABELS.get(name, name): value for name, value in labels.items()}
+
+
+def _known(values: dict[str, tuple[float, ...]]) -> dict[str, tuple[float, ...]]:
+    for name in values:
         if name not in QUANTITIES:
             raise ValueError(f"unknown quantity {name!r}")
-    return figures
+    return values
 
 
-Figures = Annotated[dict[str, Annotated[tuple[float, ...], Field(min_length=1)]], AfterValidator(_known)]
+Values = Annotated[dict[str, Annotated[tuple[float, ...], Field(min_length=1)]], AfterValidator(_known)]
 
 
 _MAY_FALL = ("gain",)
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", populate_by_name=True)
 
 
 class Point(_Strict):
@@ -52,19 +60,19 @@ class Point(_Strict):
 
     Attributes:
         part: What question it answers: points of one part are rows of one table ("throughput", "batch size").
-        labels: What sets it apart from the part's other points: {"strategy": "two-stage", "at once": 64}.
-        figures: By the names of `localemp.bench.quantities`, one value for each repeat.
-        note: What a reader has to know of it; why figures are missing.
+        labels: What sets it apart from the part's other points: {"strategy": "two-stage", "concurrency": 64}.
+        values: One for each repeat, by the names of `localemp.bench.quantities`; "figures" in files.
+        note: Anything a reader needs to know, such as why values are missing.
     """
 
     part: str
-    labels: dict[str, Label] = Field(default_factory=dict)
-    figures: Figures = Field(default_factory=dict)
+    labels: Annotated[dict[str, Label], AfterValidator(_renamed)] = Field(default_factory=dict)
+    values: Values = Field(default_factory=dict, alias="figures")
     note: str = ""
 
     def median(self, name: str) -> float | None:
         """The median of a figure's repeats; None where it was not measured."""
-        return statistics.median(self.figures[name]) if name in self.figures else None
+        return statistics.median(self.values[name]) if name in self.values else None
 
     @property
     def label(self) -> str:
@@ -74,11 +82,11 @@ class Point(_Strict):
 
 def gather(part: str, labels: dict[str, Label], repeats: Sequence[dict[str, float]], note: str = "") -> Point:
     """A point from the figures of its repeats."""
-    names = list(dict.fromkeys(name for figures in repeats for name in figures))
+    names = list(dict.fromkeys(name for values in repeats for name in values))
     return Point(
         part=part,
         labels=labels,
-        figures={name: tuple(figures[name] for figures in repeats if name in figures) for name in names},
+        values={name: tuple(values[name] for values in repeats if name in values) for name in names},
         note=note,
     )
 
@@ -169,7 +177,7 @@ def read_result(path: Path) -> Result:
 
 def _check_measured(path: Path, result: Result) -> None:
     for number, point in enumerate(result.points, 1):
-        for name, values in point.figures.items():
+        for name, values in point.values.items():
             if wrong := [value for value in values if not _is_measured(name, value)]:
                 where = f"points[{number}] ({', '.join(filter(None, [point.part, point.label]))}): {name}"
                 raise DataError(path, f"{where}: {wrong[0]} is no measurement", "measure it again")
@@ -212,7 +220,7 @@ class Recording:
             settings=dict(settings),
         )
         # As it will be read again: a tuple becomes a list, so that the same settings are equal.
-        self.result = Result.model_validate_json(result.model_dump_json())
+        self.result = Result.model_validate_json(result.model_dump_json(by_alias=True))
 
     def __enter__(self) -> Self:
         self.write()  # a file that cannot be written shows before anything is measured
@@ -244,7 +252,7 @@ class Recording:
         self.result.settings |= computing()  # torch may have come meanwhile
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(self.path, self.result.model_dump_json(indent=1) + "\n")
+            write_atomically(self.path, self.result.model_dump_json(indent=1, by_alias=True) + "\n")
         except OSError as error:
             raise OptionError(
                 f"--out {self.path}: cannot be written: {error.strerror or error}", "name another"

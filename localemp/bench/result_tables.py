@@ -66,7 +66,7 @@ class Named:
 
 def failed_share(point: Point) -> str:
     """How many of a load's requests failed, in short, over all repeats; empty where none did."""
-    shares = point.figures.get("failed", (0.0,))
+    shares = point.values.get("failed", (0.0,))
     return f"{QUANTITIES['failed'].shown(statistics.mean(shares))} failed" if any(shares) else ""
 
 
@@ -86,7 +86,7 @@ def tables_of(named: Named, key: str = "result") -> list[Table]:
 
 
 def _table(named: Named, part: str, points: list[Point], key: str) -> Table:
-    names = [name for name in QUANTITIES if any(name in point.figures for point in points)]
+    names = [name for name in QUANTITIES if any(name in point.values for point in points)]
     cells = [[_cell(point, name) for name in names] for point in points]
     heads, labels = [QUANTITIES[name].head for name in names], _labels(points)
     head = ", ".join(labels)
@@ -98,7 +98,7 @@ def _table(named: Named, part: str, points: list[Point], key: str) -> Table:
     same = {f"{name} {value}": None for name, value in points[0].labels.items() if name not in labels}
     title = ", ".join([f"{named.label}: {part}", *same])
     notes = [named.result.warning, *(f"{point.label}: {point.note}" if point.note else "" for point in points)]
-    shares = [value for point in points for name in ("mfu", "mbu") for value in point.figures.get(name, ())]
+    shares = [value for point in points for name in ("mfu", "mbu") for value in point.values.get(name, ())]
     notes += [_TOO_MUCH] if max(shares, default=0) > 1 else []
     notes += ["Medians of the repeats, their range between brackets.", *named.result.notes]
     return Table(
@@ -120,7 +120,7 @@ def _cell(point: Point, name: str) -> Cell:
     middle, about = point.median(name), QUANTITIES[name]
     if middle is None:
         return Cell(NOT_GIVEN)
-    values = point.figures[name]
+    values = point.values[name]
     shown, low, high = (about.shown(value) for value in (middle, min(values), max(values)))
     told = f"{about.head}, of each repeat: " + ", ".join(f"{value:.6g}" for value in values)
     return Cell(shown if low == high else f"{shown} ({low.removesuffix(' %')}–{high.removesuffix(' %')})", middle, told)

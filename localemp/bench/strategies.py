@@ -137,15 +137,15 @@ class _Bench:
             "replies_per_s": tally.done / seconds,
             "reply_tokens_per_s": tally.completion_tokens / seconds,
             "seconds_per_1000": each * seconds,
-            **{name: batch.figures[name] for name in ("tokens_per_reply", "prompt_tokens_per_reply", "prefix_hits")},
+            **{name: batch.values[name] for name in ("tokens_per_reply", "prompt_tokens_per_reply", "prefix_hits")},
         }
         if self.devices:
             costs["gpu_seconds_per_1000"] = each * seconds * self.devices
         if price.per_hour is not None:
             costs["usd_per_1000"] = each * seconds / 3600 * price.per_hour
         elif price.prompt is not None and price.reply is not None:
-            spent = tally.prompt_tokens * price.prompt + tally.completion_tokens * price.reply
-            costs["usd_per_1000"] = each * spent / 1e6
+            cost = tally.prompt_tokens * price.prompt + tally.completion_tokens * price.reply
+            costs["usd_per_1000"] = each * cost / 1e6
         return costs
 
 

@@ -7,7 +7,7 @@ from localemp.strategies.registry import PARTS, all_strategies, parse_strategy
 
 
 @dataclass(frozen=True, slots=True)
-class Chosen:
+class StrategySpec:
     """A strategy to measure.
 
     Attributes:
@@ -28,7 +28,7 @@ class Chosen:
         )
 
 
-def choose(text: str) -> list[Chosen]:
+def parse_specs(text: str) -> list[StrategySpec]:
     """Strategies of a list such as "zero-shot,few-shot:1,similar:3+two-stage".
 
     Raises:
@@ -36,7 +36,7 @@ def choose(text: str) -> list[Chosen]:
         OptionError: A number of shots that is none, or where no exemplars are; parts that exclude each other; a
             strategy that is there twice; nothing.
     """
-    chosen = [_chosen(word.strip()) for word in text.split(",") if word.strip()]
+    chosen = [_parse(word.strip()) for word in text.split(",") if word.strip()]
     if not chosen:
         raise OptionError("--strategies: none is named", f"known: {', '.join(all_strategies())}")
     for each in chosen:
@@ -45,7 +45,7 @@ def choose(text: str) -> list[Chosen]:
     return chosen
 
 
-def _chosen(word: str) -> Chosen:
+def _parse(word: str) -> StrategySpec:
     names, shots = [], None
     for part in word.split("+"):
         name, colon, number = part.partition(":")
@@ -58,4 +58,4 @@ def _chosen(word: str) -> Chosen:
         if not number.isdecimal() or int(number) < 1:
             raise OptionError(f"--strategies {word}: {number!r} is no number of exemplars", f"for example {name}:5")
         shots = int(number)
-    return Chosen("+".join(parse_strategy("+".join(names))), shots)
+    return StrategySpec("+".join(parse_strategy("+".join(names))), shots)

@@ -11,10 +11,12 @@ import statistics
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from localemp.bench.result import Point, Recording, read_result
+from localemp.bench.engine import check_fits
+from localemp.bench.offline import Batch, OfflineEngine, Workload
+from localemp.bench.result import Point, Recording, gather, read_result
 from localemp.errors import LocalempError, OptionError
 from localemp.utils.config_diff import compare_settings
 from localemp.utils.machine import computing
@@ -59,11 +61,55 @@ _FOUND = ("tokens", "torch_threads")
 
 
 @dataclass(slots=True)
+class Trial:
+    """Measures one choice of engine arguments: a new engine answers all dialogues, several times.
+
+    Args:
+        workload: The dialogues with what was looked up for them.
+        repeats: Batches, after a warm-up.
+        tokens: Length of every text; None takes the mean length of the model's own texts, found at the first trial.
+    """
+
+    workload: Workload
+    repeats: int
+    tokens: int | None
+    _baseline_replies: list[str] = field(default_factory=list)
+
+    async def __call__(self, options: Mapping[str, Any]) -> dict[str, tuple[float, ...]]:
+        """Measure with these arguments.
+
+        Raises:
+            LocalempError: The model does not fit with them, or the engine cannot start or answer.
+        """
+        offline = OfflineEngine([self.workload], options=options, tokens=self.tokens or 0)
+        check_fits([self.workload], offline)
+        async with offline as engine:
+            if self.tokens is None:
+                batch = await engine.answer(self.workload)
+                stages = sum(len(record["stages"]) for record in batch.records)
+                self.tokens = max(1, round(batch.tally.completion_tokens / stages))
+            batch = await engine.answer(self.workload, tokens=self.tokens)  # warm-up
+            values = []
+            for _ in range(self.repeats):
+                batch = await engine.answer(self.workload, tokens=self.tokens)
+                values.append(batch.values | {"start_s": engine.start_seconds})
+        texts = replies(batch)
+        self._baseline_replies = self._baseline_replies or texts
+        same = statistics.mean(one == other for one, other in zip(texts, self._baseline_replies, strict=True))
+        return gather("trial", {}, values).values | {"same_replies": (same,)}
+
+
+def replies(batch: Batch) -> list[str]:
+    """Return the replies in the order of the dialogues' ids."""
+    return [record["reply"] for record in sorted(batch.records, key=lambda record: str(record["id"]))]
+
+
+@dataclass(slots=True)
 class Tuning:
     """A search, and where it stands.
 
     Args:
-        measure: Measures a choice of engine arguments, see `localemp.bench.trial.Trial`.
+        measure: Measures a choice of engine arguments, see `Trial`.
         recording: Where trials are kept; those that are in it already are not repeated.
         settings: What to try.
         seconds: Time to spend; the confirmation at the end is within it.
@@ -99,7 +145,7 @@ class Tuning:
                 self.recording.result.notes.append("the time was over before everything was tried")
                 break
             tried = tried or await self._try(options, start)
-            if OBJECTIVE in tried.figures and is_faster(tried, record):
+            if OBJECTIVE in tried.values and is_faster(tried, record):
                 best, record = options, tried
         if best:
             await self._confirm(best)
@@ -123,7 +169,7 @@ class Tuning:
                 raise
             point = Point(part=PART, labels={"settings": name}, note=f"not possible: {error.message}")
         else:
-            point.figures["gain"] = (gain(point, start or point),)
+            point.values["gain"] = (gain(point, start or point),)
         self._longest = max(self._longest, time.perf_counter() - started)
         self.recording.add(point)
         rate = point.median(OBJECTIVE)
@@ -133,7 +179,7 @@ class Tuning:
     async def _measured(self, part: str, options: Mapping[str, Any]) -> Point:
         name = described(options)
         with self.clock(f"{part}: {name}"):
-            return Point(part=part, labels={"settings": name}, figures=await self.measure(options))
+            return Point(part=part, labels={"settings": name}, values=await self.measure(options))
 
     async def _confirm(self, best: dict[str, Any]) -> None:
         """Start, best, start: the winner of many trials was also lucky, and a machine is not always equally fast."""
@@ -141,8 +187,8 @@ class Tuning:
             self.recording.result.notes.append("no time was left to confirm the best: its gain is of single trials")
             return
         before, after, again = [await self._measured(CONFIRMED, options) for options in ({}, best, {})]
-        before.figures = {name: values + again.figures[name] for name, values in before.figures.items()}
-        before.figures["gain"], after.figures["gain"] = (0.0,), (gain(after, before),)
+        before.values = {name: values + again.values[name] for name, values in before.values.items()}
+        before.values["gain"], after.values["gain"] = (0.0,), (gain(after, before),)
         self.recording.add(before)
         self.recording.add(after)
 
@@ -176,12 +222,12 @@ def go_on(recording: Recording) -> bool:
 
 def is_faster(point: Point, than: Point) -> bool:
     """Whether its slowest repeat beats the fastest of the other."""
-    return min(point.figures[OBJECTIVE]) > max(than.figures[OBJECTIVE])
+    return min(point.values[OBJECTIVE]) > max(than.values[OBJECTIVE])
 
 
 def gain(point: Point, base: Point) -> float:
     """By how much a point is faster than another: 0.08 is 8 % more replies a second."""
-    return statistics.median(point.figures[OBJECTIVE]) / statistics.median(base.figures[OBJECTIVE]) - 1
+    return statistics.median(point.values[OBJECTIVE]) / statistics.median(base.values[OBJECTIVE]) - 1
 
 
 def described(options: Mapping[str, Any]) -> str:

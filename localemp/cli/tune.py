@@ -21,8 +21,7 @@ from localemp.utils.words import count
 
 if TYPE_CHECKING:
     from localemp.bench.result import Recording, Result
-    from localemp.bench.trial import Trial
-    from localemp.bench.tune import Setting
+    from localemp.bench.tune import Setting, Trial
     from localemp.cli.display import Display
 
 # What options are called in other commands.
@@ -75,7 +74,7 @@ def tune(
         from localemp.bench.dummy import dummy_notes
         from localemp.bench.offline import dialogues_for, look_up
         from localemp.bench.result import Recording
-        from localemp.bench.trial import Trial
+        from localemp.bench.tune import Trial
 
         asked = dialogues_for(pipeline, split, dialogues)
         made = settings_of(pipeline, asked, split) | {"dialogues": len(asked)}
@@ -99,9 +98,9 @@ async def _search(
     from localemp.bench.tune import Tuning
 
     async def measure(options: Mapping[str, Any]) -> "dict[str, tuple[float, ...]]":
-        figures = await trial(options)
+        values = await trial(options)
         recording.result.settings["tokens"] = trial.tokens  # a session that goes on needs them
-        return figures
+        return values
 
     return await Tuning(measure, recording, settings, seconds, display.clock, display.say).search()
 

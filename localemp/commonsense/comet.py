@@ -18,7 +18,7 @@ from localemp.commonsense.decoding import Texts
 from localemp.commonsense.relations import Beam, Beams, check_events, check_relations
 from localemp.errors import OptionError, WeightsError
 from localemp.models.atomic import ATOMIC_2020, RELATIONS
-from localemp.utils.timing import spending
+from localemp.utils.timing import count_seconds
 from localemp.utils.torch import pick_device
 from localemp.utils.truncation import cut_beginning, end_in_sight
 
@@ -109,7 +109,7 @@ class Comet:
         """
         check_events(events)
         check_relations(relations, self._trained)
-        with spending("comet"):
+        with count_seconds("comet"):
             return self._infer(events, relations)
 
     def _infer(self, events: Sequence[str], relations: Sequence[str]) -> list[Beams]:

@@ -66,7 +66,7 @@ class InferenceSource:
         with self._lock:
             return self._infer(events, relations, on_progress)
 
-    def afresh(self, cache: Path) -> "InferenceSource":
+    def with_cache(self, cache: Path) -> "InferenceSource":
         """The same COMET, loaded once, with another cache: where that is empty, nothing is remembered."""
         other = InferenceSource(self._load, self.settings, InferenceCache(cache), self.trained)
         other._comet = self._comet

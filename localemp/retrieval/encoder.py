@@ -14,7 +14,7 @@ from sentence_transformers import SentenceTransformer
 
 from localemp.errors import OptionError, WeightsError
 from localemp.models.data_only import check_data_only
-from localemp.utils.timing import spending
+from localemp.utils.timing import count_seconds
 from localemp.utils.torch import pick_device, quiet_transformers
 from localemp.utils.truncation import beginning_in_sight, cut_beginning, end_in_sight, sentence_starts
 
@@ -120,7 +120,7 @@ class Encoder:
             return np.zeros((0, self.dim), dtype=np.float32)
         size = _CPU_BATCH if self._device.type == "cpu" else _GPU_BATCH
         seen = [beginning_in_sight(text, self.max_seq_length) for text in texts]
-        with spending("encoder"), self._lock:
+        with count_seconds("encoder"), self._lock:
             vectors: NDArray[np.float32] = self._model.encode(
                 seen, batch_size=size, normalize_embeddings=True, show_progress_bar=False
             )

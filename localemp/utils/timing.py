@@ -1,4 +1,4 @@
-"""Where time goes: the seconds that encoder and COMET have computed in this process. `localemp bench` reads them."""
+"""The seconds that the encoder and COMET have computed in this process; `localemp bench` reads them."""
 
 import threading
 import time
@@ -11,8 +11,8 @@ _lock = threading.Lock()
 
 
 @contextmanager
-def spending(part: str) -> Iterator[None]:
-    """Count the seconds of this block, which computes something whole: "encoder", "comet"."""
+def count_seconds(part: str) -> Iterator[None]:
+    """Add the seconds of a `with` block to a part's total: "encoder", "comet"."""
     started = time.perf_counter()
     try:
         yield
@@ -21,7 +21,7 @@ def spending(part: str) -> Iterator[None]:
             _seconds[part] += time.perf_counter() - started
 
 
-def spent() -> dict[str, float]:
-    """Seconds so far, by part; the difference of two calls is what lies between."""
+def computed_seconds() -> dict[str, float]:
+    """Return the seconds so far, by part; subtract two calls for the time between them."""
     with _lock:
         return dict(_seconds)

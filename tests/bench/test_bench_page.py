@@ -31,8 +31,8 @@ def test_figures_are_those_that_there_are_points_for():
     assert keys(strategies()) == ["time"]
     assert keys(serve()) == ["rate-serve", "concurrency-serve"]
     assert keys(retrieval()) == ["pool-retrieval"]
-    alone = Point(part="batch size", labels={"at once": 4}, figures={"reply_tokens_per_s": (1.0,)})
-    phase = Point(part="r", labels={"phase": "decode"}, figures={"flops_per_byte": (1.0,), "tflops": (1.0,)})
+    alone = Point(part="batch size", labels={"concurrency": 4}, values={"reply_tokens_per_s": (1.0,)})
+    phase = Point(part="r", labels={"phase": "decode"}, values={"flops_per_byte": (1.0,), "tflops": (1.0,)})
     empty = Series(title="memory", unit="GiB", seconds=[], values=[])
     assert keys(result("engine", "one size, no hardware", [alone, phase], series=[empty])) == []
     assert keys(result("serve", "nothing", [])) == []
@@ -63,7 +63,7 @@ def test_waiting_has_a_line_for_each_percentile_and_server():
 
 
 def test_a_single_rate_beside_an_infinite_one_is_drawn():
-    points = [Point(part="by rate", labels={"rate": rate}, figures={"ttft_p50_ms": (5.0, 6.0)}) for rate in (2, "inf")]
+    points = [Point(part="by rate", labels={"rate": rate}, values={"ttft_p50_ms": (5.0, 6.0)}) for rate in (2, "inf")]
     (figure,) = figures(names(result("serve", "a server", points)))
     assert "time to first token p50 5.5 ms at 2" in figure.charts[0]
     assert "rate inf: in the table only" in figure.caption
@@ -74,7 +74,7 @@ def test_loads_that_fail_are_seen_in_plot_and_table():
         Point(
             part="by rate",
             labels={"rate": rate},
-            figures={"errors": errors, "failed": tuple(each / 20 for each in errors), "ttft_p50_ms": (5.0, 6.0)},
+            values={"errors": errors, "failed": tuple(each / 20 for each in errors), "ttft_p50_ms": (5.0, 6.0)},
         )
         for rate, errors in ((1, (0.0, 0.0, 0.0)), (2, (3.0, 4.0)), (4, (0.0, 0.0, 3.0)))
     ]
@@ -101,7 +101,7 @@ def test_tables_name_what_sets_points_apart_and_carry_how_they_were_made():
     (each,) = names(engine(**CUT))
     hardware, batch, roofline = tables_of(each)
     assert batch.title == "smollm2, zero-shot (dummy weights, not finished): batch size, strategy zero-shot"
-    assert (batch.head, batch.rows[0].name, batch.rows[-1].name) == ("at once", "1", "64")
+    assert (batch.head, batch.rows[0].name, batch.rows[-1].name) == ("concurrency", "1", "64")
     assert batch.rows[0].cells[1].text == "61.0 % (60.0–62.0)"
     assert "of each repeat: 0.6, 0.62" in batch.rows[0].cells[1].about
     assert roofline.rows[0].name == "decode, 1"
@@ -180,7 +180,7 @@ def test_the_command_writes_page_and_tables_or_prints(tmp_path: Path, monkeypatc
 
 def test_a_repeat_without_any_good_answer_is_drawn_too():
     points = [
-        Point(part="by rate", labels={"rate": rate}, figures={"goodput_per_s": (0.0, good), "ttft_p50_ms": (0.0, good)})
+        Point(part="by rate", labels={"rate": rate}, values={"goodput_per_s": (0.0, good), "ttft_p50_ms": (0.0, good)})
         for rate, good in ((1, 0.5), (2, 90.0))
     ]
     (figure,) = figures(names(result("serve", "a server", points)))

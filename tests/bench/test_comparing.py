@@ -35,15 +35,15 @@ def test_a_change_is_one_where_ranges_do_not_overlap(name, a, b, verdict):
 
 
 def test_points_are_matched_by_part_and_labels_whatever_their_order():
-    labels = {"strategy": "two-stage", "at once": 4}
-    a = [Point(part="batch", labels=labels, figures={"seconds": (1.0, 1.1), "replies_per_s": (5.0, 5.1)})]
-    a += [Point(part="batch", labels={"at once": 8}, figures={"seconds": (2.0,)})]
-    b = [Point(part="other", labels=labels, figures={"seconds": (9.0,)})]
-    b += [Point(part="batch", labels=dict(reversed(labels.items())), figures={"seconds": (3.0, 3.1)})]
+    labels = {"strategy": "two-stage", "concurrency": 4}
+    a = [Point(part="batch", labels=labels, values={"seconds": (1.0, 1.1), "replies_per_s": (5.0, 5.1)})]
+    a += [Point(part="batch", labels={"concurrency": 8}, values={"seconds": (2.0,)})]
+    b = [Point(part="other", labels=labels, values={"seconds": (9.0,)})]
+    b += [Point(part="batch", labels=dict(reversed(labels.items())), values={"seconds": (3.0, 3.1)})]
     found = compare(result("engine", "A", a), result("engine", "B", b))
     assert [(change.quantity.name, change.verdict) for change in found.changes] == [("seconds", "slower")]
-    assert found.only_a == ("batch, strategy two-stage, at once 4: replies", "batch, at once 8: time")
-    assert found.only_b == ("other, strategy two-stage, at once 4: time",)
+    assert found.only_a == ("batch, strategy two-stage, concurrency 4: replies", "batch, concurrency 8: time")
+    assert found.only_b == ("other, strategy two-stage, concurrency 4: time",)
 
 
 def test_what_differs_and_what_nobody_may_overlook_is_said():
@@ -67,13 +67,13 @@ def test_results_that_cannot_be_compared_are_refused():
     ("name", "value", "said"),
     [
         ("secs", 1.0, r"points\[2\].figures: unknown quantity 'secs'"),
-        ("seconds", float("nan"), r"points\[2\] \(batch, at once 4\): seconds: nan is no measurement"),
+        ("seconds", float("nan"), r"points\[2\] \(batch, concurrency 4\): seconds: nan is no measurement"),
         ("seconds", float("inf"), "inf is no measurement"),
         ("seconds", -0.1, "-0.1 is no measurement"),
     ],
 )
 def test_what_is_no_figure_is_refused_with_file_and_point(tmp_path, name, value, said):
-    points = [{"part": "batch"}, {"part": "batch", "labels": {"at once": 4}, "figures": {name: [1.0, value]}}]
+    points = [{"part": "batch"}, {"part": "batch", "labels": {"concurrency": 4}, "figures": {name: [1.0, value]}}]
     (path := tmp_path / "r.json").write_text(json.dumps({"kind": "tune", "title": "A", "points": points}))
     with pytest.raises(DataError, match=f"r.json: .*{said}"):
         read_result(path)

@@ -44,7 +44,7 @@ def test_a_search_says_how_many_rows_are_made_up():
     point = searching(UNIT, rows=50, queries=30, k=5, seed=0, repeats=2)
     assert point.labels == {"rows": 50, "queries": 30, "k": 5}
     assert "30 rows are made up" in point.note
-    assert len(point.figures["queries_per_s"]) == 2
+    assert len(point.values["queries_per_s"]) == 2
     assert searching(UNIT, rows=10, queries=3, k=2, seed=0, repeats=1).note == ""
 
 
@@ -64,10 +64,10 @@ def test_every_metric_has_a_point_and_says_why_where_it_has_no_figure():
     replies = replies_of_data(load_dialogues("bundled", "train"), 3)
     points = list(scoring(replies, 2))
     assert [point.labels["metric"] for point in points] == ["all but BERTScore", *WITHOUT_MODEL]
-    assert all(len(point.figures["scored_per_s"]) == 2 for point in points)
+    assert all(len(point.values["scored_per_s"]) == 2 for point in points)
     blind = replies_of_data([Dialogue(str(n), ("Hi",), reference=f"Yes {n}.") for n in range(4)], 2)
     acc = next(point for point in scoring(blind, 1) if point.labels["metric"] == "Acc")
-    assert acc.note and not acc.figures
+    assert acc.note and not acc.values
 
 
 def test_bertscore_is_never_fetched(monkeypatch, tmp_path):
@@ -92,7 +92,7 @@ def test_commands_write_results_that_can_be_read(tmp_path, monkeypatch):
     kept = run("retrieval", *encoder, "--pool-rows", "100,50", "--queries", 8)
     assert kept.title == "all-minilm-l6-v2 in float32"
     assert [point.labels.get("rows") for point in kept.points] == [None, 50, 100]
-    assert kept.points[0].figures.keys() == {"texts_per_s", "text_tokens_per_s"}
+    assert kept.points[0].values.keys() == {"texts_per_s", "text_tokens_per_s"}
     assert kept.settings["pool_rows"] == [50, 100]
     assert len(kept.settings["encoder_sha256"]) == len(kept.settings["data_sha256"]) == 64
     assert kept.settings["torch_threads"] == 1

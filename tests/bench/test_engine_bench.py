@@ -13,7 +13,7 @@ from localemp.bench.roofline.flops import ModelShape
 from localemp.bench.roofline.hardware import Hardware
 from localemp.bench.roofline.roofline import Roofline, Work, unlike_threads
 from localemp.bench.strategies import own_seconds, parted, together
-from localemp.bench.strategy_spec import choose
+from localemp.bench.strategy_spec import parse_specs
 from localemp.cli.bench.strategies import DEFAULT
 from localemp.data.sources import load_dialogues
 from localemp.dialogue import Message
@@ -35,12 +35,12 @@ CONFIG = {
 
 
 def test_strategies_are_chosen_by_name_and_number_of_exemplars():
-    chosen = choose("zero-shot, few-shot:1,two-stage+similar:3,similar")
+    chosen = parse_specs("zero-shot, few-shot:1,two-stage+similar:3,similar")
     assert [(each.strategy, each.shots) for each in chosen] == [
         ("zero-shot", None), ("few-shot", 1), ("similar+two-stage", 3), ("similar", None),
     ]  # fmt: skip
     assert [each.name for each in chosen] == ["zero-shot", "few-shot:1", "similar:3+two-stage", "similar"]
-    assert [each.name for each in choose(DEFAULT)] == DEFAULT.split(",")
+    assert [each.name for each in parse_specs(DEFAULT)] == DEFAULT.split(",")
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_strategies_are_chosen_by_name_and_number_of_exemplars():
 )
 def test_strategies_that_cannot_be_chosen(text, error, said):
     with pytest.raises(error, match=said):
-        choose(text)
+        parse_specs(text)
 
 
 @pytest.fixture

@@ -33,7 +33,7 @@ async def answer(seconds: float) -> Answer:
 
 
 async def test_at_a_rate_nobody_waits_for_the_answers_of_others():
-    load = await Load(answer).arriving([0.4, 0.4, 0.4], [0.0, 0.1, 0.2])
+    load = await Load(answer).open_loop([0.4, 0.4, 0.4], [0.0, 0.1, 0.2])
     began = sorted(each.started for each in load.answers)
     assert [late - began[0] for late in began] == pytest.approx([0.0, 0.1, 0.2], abs=0.05)
     assert load.seconds == pytest.approx(0.6, abs=0.1)
@@ -51,13 +51,13 @@ async def test_so_many_at_once_are_never_more():
         running -= 1
         return done
 
-    load = await Load(ask).at_once([0.01] * 20, 3)
+    load = await Load(ask).closed_loop([0.01] * 20, 3)
     assert (most, load.sent, len(load.answers)) == (3, 20, 20)
     assert 0 < load.own_share < 1
 
 
 async def test_what_the_time_limit_cuts_off_has_failed_and_what_was_answered_is_kept():
-    load = await Load(answer, time_limit=0.3).at_once([0.01, 0.01, 60, 60, 0.01, 60], 2)
+    load = await Load(answer, time_limit=0.3).closed_loop([0.01, 0.01, 60, 60, 0.01, 60], 2)
     assert (len(load.answers), load.timed_out, load.failed) == (2, 2, 2)
     assert load.sent == 4, "the others were never sent"
     assert load.seconds == pytest.approx(0.3, abs=0.1)
@@ -65,7 +65,7 @@ async def test_what_the_time_limit_cuts_off_has_failed_and_what_was_answered_is_
 
 async def test_stopped_by_a_person_it_keeps_what_was_answered_and_blames_no_server():
     load = Load(answer)
-    task = asyncio.create_task(load.at_once([0.01, 60], 2))
+    task = asyncio.create_task(load.closed_loop([0.01, 60], 2))
     await asyncio.sleep(0.2)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -80,4 +80,4 @@ async def test_a_mistake_of_our_own_is_no_answer():
         raise AttributeError("ours")
 
     with pytest.raises(AttributeError, match="ours"):
-        await Load(ask).at_once([1, 2], 1)
+        await Load(ask).closed_loop([1, 2], 1)

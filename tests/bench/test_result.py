@@ -16,7 +16,7 @@ def test_no_secret_is_kept(tmp_path):
     path = tmp_path / "r.json"
     recording = Recording(path, "engine", "m, http://me:SECRET@host/v1", SECRET, command=COMMAND)
     with pytest.raises(EngineError), recording:
-        recording.add(Point(part="x", figures={"replies_per_s": (1.0,)}))
+        recording.add(Point(part="x", values={"replies_per_s": (1.0,)}))
         raise EngineError("refused: Authorization: Bearer SECRET")
     assert "SECRET" not in path.read_text()
     kept = read_result(path)
@@ -34,7 +34,7 @@ def test_what_older_versions_kept_is_not_shown(tmp_path):
 def test_another_key_makes_no_other_search(tmp_path):
     path = tmp_path / "r.json"
     with Recording(path, "tune", "m", {"engine_args": {"hf_token": "FIRST"}}, command=[]) as recording:
-        recording.add(Point(part="trials", labels={"settings": "to begin with"}, figures={"replies_per_s": (1.0,)}))
+        recording.add(Point(part="trials", labels={"settings": "to begin with"}, values={"replies_per_s": (1.0,)}))
     again = Recording(path, "tune", "m", {"engine_args": {"hf_token": "SECOND"}}, command=[])
     assert go_on(again)
 
@@ -61,3 +61,24 @@ def test_what_cannot_be_kept_is_an_error(tmp_path, content, said):
     (tmp_path / "r.json").write_text(content)
     with pytest.raises(DataError, match=said):
         read_result(tmp_path / "r.json")
+
+
+def test_a_file_of_0_1_0_is_read_and_its_at_once_is_the_concurrency(tmp_path):
+    old = {
+        "kind": "engine",
+        "title": "smollm2, zero-shot",
+        "finished": True,
+        "points": [
+            {"part": "batch size", "labels": {"strategy": "zero-shot", "at once": 16}, "figures": {"mbu": [0.6, 0.7]}},
+        ],
+    }
+    path = tmp_path / "old.json"
+    path.write_text(json.dumps(old), "utf-8")
+    (point,) = read_result(path).points
+    assert point.labels == {"strategy": "zero-shot", "concurrency": 16}
+    assert point.values == {"mbu": (0.6, 0.7)}
+    assert point == Point(part="batch size", labels=point.labels, values={"mbu": (0.6, 0.7)})
+    with Recording(tmp_path / "new.json", "engine", "smollm2, zero-shot", {}) as recording:
+        recording.add(point)
+    (kept,) = json.loads((tmp_path / "new.json").read_text("utf-8"))["points"]
+    assert kept == old["points"][0] | {"labels": {"strategy": "zero-shot", "concurrency": 16}, "note": ""}

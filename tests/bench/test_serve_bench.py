@@ -13,7 +13,7 @@ from chat_server import ChatServer
 
 from localemp.bench.load.client import Answer
 from localemp.bench.load.schedule import Load
-from localemp.bench.load.serve import Plan, deck, figures_of, measure, point_of
+from localemp.bench.load.serve import Plan, deck, measure, point_of, values_of
 from localemp.bench.load.target import Target, find_target
 from localemp.bench.result import Recording, read_result
 from localemp.cli.bench.options import number_list
@@ -24,7 +24,15 @@ from localemp.utils.machine import usable_cores
 
 FAKE = Path(__file__).parent.parent / "serving" / "fake_vllm.py"
 PLAN = Plan(
-    rates=(), at_once=(2,), requests=6, repeats=1, reply_tokens=8, fixed_length=False, limits={}, time_limit=20, seed=0
+    rates=(),
+    concurrency=(2,),
+    requests=6,
+    repeats=1,
+    reply_tokens=8,
+    fixed_length=False,
+    limits={},
+    time_limit=20,
+    seed=0,
 )
 
 
@@ -49,32 +57,32 @@ def answered(first, last, tokens, chunks=3):
 def test_figures_are_what_they_say():
     failed = Answer(0.0, 0.1, 500, error="full")
     load = load_of(answered(0.1, 0.5, 5), answered(0.3, 0.9, 11), failed, cut=1)
-    figures = figures_of(load, {"ttft": 200, "tpot": 100})
-    assert figures["requests_per_s"] == 1.0
-    assert (figures["errors"], figures["failed"]) == (2, 0.5)
-    assert figures["reply_tokens_per_s"] == 8.0
-    assert figures["tokens_per_reply"] == 8.0
-    assert figures["ttft_p50_ms"] == pytest.approx(200)
-    assert figures["tpot_p50_ms"] == pytest.approx(80), "100 ms and 60 ms: by tokens, not by chunks"
-    assert figures["e2e_p50_ms"] == pytest.approx(800)
-    assert figures["itl_p50_ms"] == pytest.approx(250), "chunks 200 and 300 ms apart"
-    assert figures["goodput_per_s"] == 0.5
-    assert figures["in_time"] == 0.25, "of all that were sent"
+    values = values_of(load, {"ttft": 200, "tpot": 100})
+    assert values["requests_per_s"] == 1.0
+    assert (values["errors"], values["failed"]) == (2, 0.5)
+    assert values["reply_tokens_per_s"] == 8.0
+    assert values["tokens_per_reply"] == 8.0
+    assert values["ttft_p50_ms"] == pytest.approx(200)
+    assert values["tpot_p50_ms"] == pytest.approx(80), "100 ms and 60 ms: by tokens, not by chunks"
+    assert values["e2e_p50_ms"] == pytest.approx(800)
+    assert values["itl_p50_ms"] == pytest.approx(250), "chunks 200 and 300 ms apart"
+    assert values["goodput_per_s"] == 0.5
+    assert values["in_time"] == 0.25, "of all that were sent"
 
 
 def test_figures_that_nobody_can_know_are_left_out():
-    uncounted = figures_of(load_of(answered(0.1, 0.5, None), answered(0.1, 0.5, 5)), {"tpot": 100})
+    uncounted = values_of(load_of(answered(0.1, 0.5, None), answered(0.1, 0.5, 5)), {"tpot": 100})
     assert {"reply_tokens_per_s", "tokens_per_reply", "goodput_per_s"}.isdisjoint(uncounted)
-    two_stages = figures_of(load_of(answered(0.1, 0.5, 50)), {"ttft": 200}, counts_unseen=True)
+    two_stages = values_of(load_of(answered(0.1, 0.5, 50)), {"ttft": 200}, counts_unseen=True)
     assert "tpot_p50_ms" not in two_stages
     assert two_stages["goodput_per_s"] == 0.5
-    assert figures_of(load_of(cut=3), {}) == {"requests_per_s": 0.0, "errors": 3.0, "failed": 1.0}
+    assert values_of(load_of(cut=3), {}) == {"requests_per_s": 0.0, "errors": 3.0, "failed": 1.0}
 
 
 def test_time_per_token_ends_with_the_last_text_and_one_text_has_none():
     late = Answer(0.0, 9.0, 200, [0.0, 0.1, 0.5, 8.0], [0.1, 0.5], 5)
-    assert figures_of(load_of(late), {})["tpot_p50_ms"] == pytest.approx(100), "the empty last chunk is not counted"
-    assert "tpot_p50_ms" not in figures_of(load_of(Answer(0.0, 9.0, 200, [0.1, 8.0], [0.1], 5)), {})
+    assert values_of(load_of(late), {})["tpot_p50_ms"] == pytest.approx(100), "the empty last chunk is not counted"
+    assert "tpot_p50_ms" not in values_of(load_of(Answer(0.0, 9.0, 200, [0.1, 8.0], [0.1], 5)), {})
 
 
 def test_a_point_says_what_its_figures_do_not():
@@ -117,12 +125,12 @@ async def test_both_sweeps_become_points_and_ask_whole_dialogues(server, tmp_pat
     assert [(point.part, point.labels) for point in points] == [
         ("by rate", {"model": "tiny", "rate": 50}),
         ("by rate", {"model": "tiny", "rate": "inf"}),
-        ("by concurrency", {"model": "tiny", "at once": 2}),
+        ("by concurrency", {"model": "tiny", "concurrency": 2}),
     ]
     for point in points:
-        assert point.figures["errors"] == (0.0, 0.0)
-        assert point.figures["in_time"] == (1.0, 1.0)
-        assert point.figures["tokens_per_reply"] == (7.0, 7.0)
+        assert point.values["errors"] == (0.0, 0.0)
+        assert point.values["in_time"] == (1.0, 1.0)
+        assert point.values["tokens_per_reply"] == (7.0, 7.0)
         assert point.note.startswith("between chunks: a chunk with text holds 2.33 tokens")
         assert "--fixed-length was not heeded: 12 of 12 replies have other than 8 tokens" in point.note
     asked = server.asked[0]
@@ -136,12 +144,12 @@ async def test_both_sweeps_become_points_and_ask_whole_dialogues(server, tmp_pat
 
 async def test_a_server_that_stalls_is_given_up_and_heavier_loads_are_skipped(server, tmp_path):
     server.stalls_after = 4 + 6 + 2  # the warm-up, the first load, and a part of the second
-    good, bad, skipped = await run(server, replace(PLAN, at_once=(1, 4, 8), time_limit=1), tmp_path)
-    assert good.figures["errors"] == (0.0,)
-    assert bad.figures["errors"] == (4.0,)
-    assert bad.figures["requests_per_s"][0] == pytest.approx(2, rel=0.2), "what was answered is kept"
+    good, bad, skipped = await run(server, replace(PLAN, concurrency=(1, 4, 8), time_limit=1), tmp_path)
+    assert good.values["errors"] == (0.0,)
+    assert bad.values["errors"] == (4.0,)
+    assert bad.values["requests_per_s"][0] == pytest.approx(2, rel=0.2), "what was answered is kept"
     assert "errors: 4 x time limit" in bad.note
-    assert (skipped.figures, skipped.note) == ({}, "skipped: more than half failed before (at once 4)")
+    assert (skipped.values, skipped.note) == ({}, "skipped: more than half failed before (concurrency 4)")
 
 
 def test_a_client_that_may_be_what_is_slow_says_so():
@@ -234,7 +242,7 @@ def test_the_command_measures_a_server_and_keeps_no_secret(localemp, server, key
     assert "hidden" not in (localemp.folder / "r").read_text("utf-8") + done.stdout + done.stderr
     result = read_result(localemp.folder / "r")
     assert result.finished
-    assert [point.labels["at once"] for point in result.points] == [1, 2]
+    assert [point.labels["concurrency"] for point in result.points] == [1, 2]
     assert result.settings["url"] == server.url
     assert (result.settings["OMP_NUM_THREADS"], result.settings["usable_cores"]) == ("3", usable_cores())
     assert "Machine and versions are those of the client, not of the server." in result.notes
@@ -266,7 +274,7 @@ def test_ctrl_c_keeps_what_was_measured(localemp, server):
     first, second = read_result(localemp.folder / "r").points
     assert "stopped" not in first.note
     assert "repeat 1 of 1 was stopped after 5 of 8 requests" in second.note
-    assert second.figures["errors"] == (0.0,), "what a person stops has not failed"
+    assert second.values["errors"] == (0.0,), "what a person stops has not failed"
     assert "by concurrency" in shown
 
 
@@ -284,5 +292,5 @@ def test_localemp_and_bare_vllm_are_started_and_measured_one_after_the_other(loc
     assert done.returncode == 0, done.stderr
     result = read_result(localemp.folder / "r")
     assert [point.labels["model"] for point in result.points] == ["tiny", "tiny:zero-shot", "tiny, bare vLLM"]
-    assert all(point.figures["errors"] == (0.0,) for point in result.points)
+    assert all(point.values["errors"] == (0.0,) for point in result.points)
     assert result.settings["engine_options"] == ["--enforce-eager"]

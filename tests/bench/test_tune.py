@@ -52,7 +52,7 @@ async def test_what_is_faster_is_kept_and_what_is_not_is_left(tmp_path):
     trials, confirmed = (search.recording.result.parts[part] for part in (PART, CONFIRMED))
     assert [point.median("gain") for point in trials] == pytest.approx([0, 0, 0.5, 0.35, 0.515])
     assert confirmed[1].median("gain") == pytest.approx(0.5)
-    assert len(confirmed[0].figures["replies_per_s"]) == 4
+    assert len(confirmed[0].values["replies_per_s"]) == 4
     assert is_faster(confirmed[1], confirmed[0])
     # The last three are the confirmation: start, best, start.
     assert machine.asked[-3:] == [{}, {"max_num_seqs": 64}, {}]

@@ -32,14 +32,14 @@ async def test_engine_and_strategies(tmp_path: Path):
     assert 1 <= computes["threads"] <= engine.settings["usable_cores"]
     throughput = engine.parts["throughput"][0]
     assert throughput.median("tokens_per_reply") <= 8
-    assert throughput.figures["start_s"] > (1,)
-    assert throughput.figures["peak_memory_gib"] > (0.5,)
+    assert throughput.values["start_s"] > (1,)
+    assert throughput.values["peak_memory_gib"] > (0.5,)
     assert len(engine.series[0].values) == len(engine.series[0].seconds) > 0
     for point, size in zip(engine.parts["batch size"], (1, 4), strict=True):
-        assert (point.labels["at once"], len(point.figures["replies_per_s"])) == (size, 2)
-        for replies, tokens in zip(point.figures["replies_per_s"], point.figures["reply_tokens_per_s"], strict=True):
+        assert (point.labels["concurrency"], len(point.values["replies_per_s"])) == (size, 2)
+        for replies, tokens in zip(point.values["replies_per_s"], point.values["reply_tokens_per_s"], strict=True):
             assert tokens == pytest.approx(12 * replies), "every text has exactly 12 tokens"
-        assert point.figures["mfu"] > (0,)
+        assert point.values["mfu"] > (0,)
     assert engine.parts["batch size"][0].median("prefix_hits") == 0, "every round begins with an empty cache"
     assert said[-1].task == "batches of 4, repeat 2 of 2"
 
@@ -49,8 +49,8 @@ async def test_engine_and_strategies(tmp_path: Path):
             pipelines, dialogues, recording, repeats=1, price=Price(per_hour=3.6), on_progress=said.append
         )
     strategies = read_result(tmp_path / "strategies.json")
-    times = {str(point.labels["strategy"]): point.figures for point in strategies.parts["time"]}
-    costs = {str(point.labels["strategy"]): point.figures for point in strategies.parts["strategies"]}
+    times = {str(point.labels["strategy"]): point.values for point in strategies.parts["time"]}
+    costs = {str(point.labels["strategy"]): point.values for point in strategies.parts["strategies"]}
     assert list(times) == list(costs) == ["zero-shot", "similar+two-stage", "knowledge"]
     for name, parts in times.items():
         (whole,) = parts.pop("seconds")

@@ -67,7 +67,7 @@ class Load(Generic[T]):
         """Requests without a whole reply."""
         return self.timed_out + sum(not answer.good for answer in self.answers)
 
-    async def at_once(self, jobs: Iterable[T], count: int) -> Self:
+    async def closed_loop(self, jobs: Iterable[T], count: int) -> Self:
         """Do all jobs, so many at a time: a new one begins when one ends."""
         waiting = iter(jobs)
 
@@ -77,7 +77,7 @@ class Load(Generic[T]):
 
         return await self._run([work() for _ in range(count)])
 
-    async def arriving(self, jobs: Iterable[T], times: Sequence[float]) -> Self:
+    async def open_loop(self, jobs: Iterable[T], times: Sequence[float]) -> Self:
         """Begin each job at its time, in seconds from now."""
         loop = asyncio.get_running_loop()
         started = loop.time()

@@ -40,7 +40,7 @@ from localemp.errors import FatalEngineError
 from localemp.utils.progress import OnProgress, Progress, silent
 from localemp.utils.text import one_line
 
-BY_RATE, AT_ONCE = "by rate", "by concurrency"
+BY_RATE, BY_CONCURRENCY = "by rate", "by concurrency"
 LIMITED = ("ttft", "tpot", "e2e")
 PARTS = (50, 90, 99)
 BUSY = 0.7  # of a core: from here on the client may be what is slow
@@ -54,7 +54,7 @@ class Plan:
 
     Attributes:
         rates: Requests a second, ascending; infinite for all at once.
-        at_once: Numbers of requests at a time, ascending.
+        concurrency: Requests in flight, ascending.
         requests: Of each load.
         repeats: Of each load.
         reply_tokens: The longest reply.
@@ -65,7 +65,7 @@ class Plan:
     """
 
     rates: tuple[float, ...]
-    at_once: tuple[int, ...]
+    concurrency: tuple[int, ...]
     requests: int
     repeats: int
     reply_tokens: int
@@ -106,7 +106,7 @@ async def measure(
     async with Client(first.url, first.key, 2 * plan.time_limit) as client:
         for target in targets:
             await _warm_up(client, target, dialogues, plan)
-        for part, levels in ((BY_RATE, plan.rates), (AT_ONCE, plan.at_once)):
+        for part, levels in ((BY_RATE, plan.rates), (BY_CONCURRENCY, plan.concurrency)):
             for target in targets:
                 sweep = _Sweep(client, target, dialogues, plan, recording, on_progress)
                 await sweep.run(part, levels)
@@ -114,7 +114,7 @@ async def measure(
 
 async def _warm_up(client: Client, target: Target, dialogues: Iterator[Dialogue], plan: Plan) -> None:
     load = Load[Dialogue](lambda one: client.chat(target.body(one.turns)), plan.time_limit)
-    await load.at_once(islice(dialogues, _WARM_UP), _WARM_UP)
+    await load.closed_loop(islice(dialogues, _WARM_UP), _WARM_UP)
     if not any(answer.good for answer in load.answers):
         where = f"{shown_url(target.url)} gives no streamed answer for {target.model}"
         raise FatalEngineError(f"{where}: {_errors([load], target.key)}", "nothing was measured")
@@ -135,7 +135,7 @@ class _Sweep:
         """Do all, or as many as the server can bear."""
         lost = ""
         for level in levels:
-            name, shown = ("rate", _shown(level)) if part == BY_RATE else ("at once", int(level))
+            name, shown = ("rate", _shown(level)) if part == BY_RATE else ("concurrency", int(level))
             labels = {"model": self.target.label, name: shown}
             if lost:
                 self.recording.add(
@@ -165,9 +165,9 @@ class _Sweep:
         jobs = list(islice(self.dialogues, self.plan.requests))
         if part == BY_RATE:
             # The same arrivals for whatever is measured at this rate.
-            await load.arriving(jobs, arrivals(level, len(jobs), (self.plan.seed, level, repeat)))
+            await load.open_loop(jobs, arrivals(level, len(jobs), (self.plan.seed, level, repeat)))
         else:
-            await load.at_once(jobs, int(level))
+            await load.closed_loop(jobs, int(level))
 
 
 def _shown(rate: float) -> int | float | str:
@@ -178,19 +178,19 @@ def point_of(
     part: str, labels: Mapping[str, str | int | float], loads: Sequence[Load[Any]], target: Target, plan: Plan
 ) -> Point:
     """What the repeats of a load found, with what a reader has to know of them."""
-    repeats = [figures_of(load, plan.limits, target.counts_unseen) for load in loads]
+    repeats = [values_of(load, plan.limits, target.counts_unseen) for load in loads]
     return Point(
         part=part,
         labels=dict(labels),
-        figures={
-            name: tuple(figures[name] for figures in repeats if name in figures)
-            for name in dict.fromkeys(name for figures in repeats for name in figures)
+        values={
+            name: tuple(values[name] for values in repeats if name in values)
+            for name in dict.fromkeys(name for values in repeats for name in values)
         },
         note="; ".join(dict.fromkeys(_notes(loads, target, plan))),
     )
 
 
-def figures_of(load: Load[Any], limits: Mapping[str, float], counts_unseen: bool = False) -> dict[str, float]:
+def values_of(load: Load[Any], limits: Mapping[str, float], counts_unseen: bool = False) -> dict[str, float]:
     """What follows from a load, by the names of `localemp.bench.quantities`.
 
     Args:
@@ -199,19 +199,19 @@ def figures_of(load: Load[Any], limits: Mapping[str, float], counts_unseen: bool
         counts_unseen: Whether the server's counts hold tokens that were not streamed.
     """
     good = [answer for answer in load.answers if answer.good]
-    figures = {
+    values = {
         "requests_per_s": len(good) / load.seconds,
         "errors": float(load.failed),
         "failed": load.failed / max(load.sent, 1),
     }
     tokens = _tokens(good)
     if tokens is not None and good:
-        figures |= {"reply_tokens_per_s": tokens / load.seconds, "tokens_per_reply": tokens / len(good)}
+        values |= {"reply_tokens_per_s": tokens / load.seconds, "tokens_per_reply": tokens / len(good)}
     times = [_times(answer, counts_unseen) for answer in good]
-    values = {name: [one[name] for one in times if name in one] for name in LIMITED}
-    values["itl"] = [1000 * (late - early) for answer in good for early, late in pairwise(answer.texts)]
-    figures |= {
-        f"{name}_p{part}_ms": percentile(some, part / 100) for name, some in values.items() if some for part in PARTS
+    waits = {name: [one[name] for one in times if name in one] for name in LIMITED}
+    waits["itl"] = [1000 * (late - early) for answer in good for early, late in pairwise(answer.texts)]
+    values |= {
+        f"{name}_p{part}_ms": percentile(some, part / 100) for name, some in waits.items() if some for part in PARTS
     }
     if limits and ("tpot" not in limits or (tokens is not None and not counts_unseen)):
         # An answer of one token has no time per token; one without a text never had its first.
@@ -219,8 +219,8 @@ def figures_of(load: Load[Any], limits: Mapping[str, float], counts_unseen: bool
         in_time = sum(
             all(one.get(name, unknown.get(name, 0.0)) <= limit for name, limit in limits.items()) for one in times
         )
-        figures |= {"goodput_per_s": in_time / load.seconds, "in_time": in_time / max(load.sent, 1)}
-    return figures
+        values |= {"goodput_per_s": in_time / load.seconds, "in_time": in_time / max(load.sent, 1)}
+    return values
 
 
 def _tokens(answers: Sequence[Answer]) -> int | None:

@@ -9,7 +9,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from localemp.errors import EngineError
 from localemp.utils.json_reader import JSONError, kind_of, load_json
 
-_FIGURE: TypeAdapter[float] = TypeAdapter(Annotated[float, Field(strict=True, allow_inf_nan=False)])
+_NUMBER: TypeAdapter[float] = TypeAdapter(Annotated[float, Field(strict=True, allow_inf_nan=False)])
 
 
 def read_report(path: Path, whose: str) -> dict[str, Any]:
@@ -31,13 +31,13 @@ def read_report(path: Path, whose: str) -> dict[str, Any]:
     return said
 
 
-def figure(said: Mapping[str, Any], name: str) -> float:
-    """A figure of a report.
+def read_number(said: Mapping[str, Any], name: str) -> float:
+    """Return a number of a report.
 
     Raises:
         EngineError: It is not there, or no number.
     """
     try:
-        return _FIGURE.validate_python(said.get(name))
+        return _NUMBER.validate_python(said.get(name))
     except ValidationError as error:
         raise EngineError(f"vLLM's benchmark gives no {name}", "localemp knows the benchmarks of vLLM 0.32") from error

@@ -12,9 +12,9 @@ from typing import Any
 
 from localemp.bench.load.client import Client, api_url
 from localemp.bench.load.schedule import Load
-from localemp.bench.load.serve import PARTS, Plan, figures_of
+from localemp.bench.load.serve import PARTS, Plan, values_of
 from localemp.bench.load.target import Target
-from localemp.bench.peers.report import figure, read_report
+from localemp.bench.peers.report import read_number, read_report
 from localemp.bench.result import Point, Recording
 from localemp.dialogue import Dialogue
 from localemp.errors import EngineError
@@ -49,7 +49,7 @@ def self_check(
     does not count leaves both the same prefix cache. Where vLLM's client fails, its point says why.
     """
     texts = [dialogue.last_utterance for dialogue in dialogues[: plan.requests]]
-    count = plan.at_once[len(plan.at_once) // 2] if plan.at_once else 8
+    count = plan.concurrency[len(plan.concurrency) // 2] if plan.concurrency else 8
     turns: dict[str, list[dict[str, float]]] = {OURS: [], THEIRS: []}
     failure = ""
     asyncio.run(_our_turn(target, texts, count, plan))
@@ -63,19 +63,19 @@ def self_check(
                     target.url, target.model, tokenizer, texts, count, tokens=plan.reply_tokens,
                     fixed_length=plan.fixed_length, key=target.key, time_limit=plan.time_limit,
                 )  # fmt: skip
-                turns[THEIRS].append(figures_of_vllm(said))
+                turns[THEIRS].append(values_of_vllm(said))
             except EngineError as error:
                 failure = error.message
     for client, some in turns.items():
-        labels = {"model": target.label, "at once": count, "client": client}
-        figures = {name: tuple(one[name] for one in some) for name in (some[0] if some else ())}
-        recording.add(Point(part=PART, labels=labels, figures=figures, note=failure if client == THEIRS else ""))
+        labels = {"model": target.label, "concurrency": count, "client": client}
+        values = {name: tuple(one[name] for one in some) for name in (some[0] if some else ())}
+        recording.add(Point(part=PART, labels=labels, values=values, note=failure if client == THEIRS else ""))
 
 
 async def _our_turn(target: Target, texts: Sequence[str], count: int, plan: Plan) -> dict[str, float]:
     async with Client(target.url, target.key, 2 * plan.time_limit) as client:
         load = Load[str](lambda text: client.chat(target.body([text])), plan.time_limit)
-        return figures_of(await load.at_once(texts, count), {}, target.counts_unseen)
+        return values_of(await load.closed_loop(texts, count), {}, target.counts_unseen)
 
 
 def vllm_bench(
@@ -130,19 +130,21 @@ def vllm_bench(
         return read_report(Path(folder) / "result.json", "vLLM's client")
 
 
-def figures_of_vllm(said: Mapping[str, Any]) -> dict[str, float]:
+def values_of_vllm(said: Mapping[str, Any]) -> dict[str, float]:
     """A result of `vllm bench serve` by the names of `localemp.bench.quantities`.
 
     Raises:
         EngineError: It lacks one, as that of another version may.
     """
-    figures = {
-        "requests_per_s": figure(said, "request_throughput"),
-        "reply_tokens_per_s": figure(said, "output_throughput"),
-        "tokens_per_reply": figure(said, "total_output_tokens") / max(figure(said, "completed"), 1),
-        "errors": figure(said, "failed"),
+    values = {
+        "requests_per_s": read_number(said, "request_throughput"),
+        "reply_tokens_per_s": read_number(said, "output_throughput"),
+        "tokens_per_reply": read_number(said, "total_output_tokens") / max(read_number(said, "completed"), 1),
+        "errors": read_number(said, "failed"),
     }
     names = {"ttft": "ttft", "tpot": "tpot", "itl": "itl", "e2e": "e2el"}
-    return figures | {
-        f"{ours}_p{part}_ms": figure(said, f"p{part}_{theirs}_ms") for ours, theirs in names.items() for part in PARTS
+    return values | {
+        f"{ours}_p{part}_ms": read_number(said, f"p{part}_{theirs}_ms")
+        for ours, theirs in names.items()
+        for part in PARTS
     }

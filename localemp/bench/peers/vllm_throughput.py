@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from localemp.bench.peers.report import figure, read_report
+from localemp.bench.peers.report import read_number, read_report
 from localemp.dialogue import Message
 from localemp.engines.tokens import PromptTokenizer
 from localemp.engines.vllm_process import first_error, known_cause, new_log, stop_on_exit
@@ -135,7 +135,9 @@ async def run_throughput(
             raise EngineError(f"vLLM's benchmark failed: {reason}", f"its log: {log}")
         found = read_report(out, "vLLM's benchmark")
     return PeerResult(
-        int(figure(found, "num_requests")), int(figure(found, "total_num_tokens")), figure(found, "elapsed_time")
+        int(read_number(found, "num_requests")),
+        int(read_number(found, "total_num_tokens")),
+        read_number(found, "elapsed_time"),
     )
 
 

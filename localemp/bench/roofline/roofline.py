@@ -127,7 +127,7 @@ class Roofline:
         said = []
         roofs = (("mfu", self.hardware.matrix_tflops, "TFLOP/s"), ("mbu", self.hardware.copy_gb_per_s, "GB/s"))
         for name, rates, unit in roofs:
-            shares = [figures[name] for figures in repeats if name in figures]
+            shares = [values[name] for values in repeats if name in values]
             low, middle, high = min(rates), statistics.median(rates), max(rates)
             if shares and high > _STEADY * low:
                 ends = min(shares) * middle / high, max(shares) * middle / low
@@ -150,7 +150,7 @@ def hardware_point(hardware: "Hardware") -> Point:
     return Point(
         part="hardware",
         labels={"device": hardware.device, "dtype": hardware.dtype},
-        figures={"copy_gb_per_s": hardware.copy_gb_per_s, "matrix_tflops": hardware.matrix_tflops},
+        values={"copy_gb_per_s": hardware.copy_gb_per_s, "matrix_tflops": hardware.matrix_tflops},
     )
 
 

@@ -106,7 +106,7 @@ def serve(
     neither = rates is None and concurrency is None
     plan = Plan(
         rates=RATES if neither else rates or (),
-        at_once=CONCURRENCY if neither else concurrency or (),
+        concurrency=CONCURRENCY if neither else concurrency or (),
         limits=parse_limits(limits),
         **options,
     )
@@ -118,14 +118,14 @@ def serve(
     where = shown_url(url) if url else "localemp serve"
     settings = {
         **options, "url": where, "model": model, "strategies": asked, "beside_bare": beside_bare,
-        "rates": [str(rate) for rate in plan.rates], "concurrency": plan.at_once, "limits_ms": plan.limits,
+        "rates": [str(rate) for rate in plan.rates], "concurrency": plan.concurrency, "limits_ms": plan.limits,
         "data": data, "split": split, "instances": instances, "data_sha256": data_hash(dialogues), "temperature": 0,
         "engine_options": engine_options,
     }  # fmt: skip
     recording = Recording(out or default_out("serve"), "serve", f"{model}, {where}", settings)
     if url:
         recording.result.notes.append("Machine and versions are those of the client, not of the server.")
-    requests = (len(plan.rates) + len(plan.at_once)) * len(asked) * plan.repeats * plan.requests
+    requests = (len(plan.rates) + len(plan.concurrency)) * len(asked) * plan.repeats * plan.requests
     if requests > len(dialogues):
         recording.result.notes.append(
             f"{requests:,} requests with {len(dialogues):,} dialogues: a prefix cache knows those that come again"

@@ -30,7 +30,7 @@ def print_result(result: Result) -> None:
 
 def cell(point: Point, name: str) -> str:
     """The median, and below it the range of the repeats."""
-    values, about = point.figures.get(name), QUANTITIES[name]
+    values, about = point.values.get(name), QUANTITIES[name]
     if values is None:
         return "–"
     middle = point.median(name)
@@ -41,7 +41,7 @@ def cell(point: Point, name: str) -> str:
 
 def _table(title: str, points: list[Point], console: Console) -> Table:
     """Points as rows; where there are few points and many figures, or too little room, as columns."""
-    names = [name for name in QUANTITIES if any(name in point.figures for point in points)]
+    names = [name for name in QUANTITIES if any(name in point.values for point in points)]
     rows, columns = _rows(title, points, names), _columns(title, points, names)
     free = console.options.update(width=10_000)
     widths = [Measurement.get(console, free, table).maximum for table in (rows, columns)]

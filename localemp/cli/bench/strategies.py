@@ -87,10 +87,10 @@ def strategies(
     if price_per_hour is not None and price_prompt is not None:
         raise OptionError("a price per hour and prices of tokens exclude each other", "give one or the other")
 
-    from localemp.bench.strategy_spec import choose
+    from localemp.bench.strategy_spec import parse_specs
     from localemp.cli.display import Display
 
-    chosen = choose(strategies)
+    chosen = parse_specs(strategies)
     tokens = 64 if reply_tokens is None and load_format == "dummy" else reply_tokens
     with Display() as display, model_to_measure(options, load_format, display) as base:
         from localemp.bench.dummy import dummy_notes
