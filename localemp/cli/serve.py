@@ -167,7 +167,9 @@ def _serve_hosted(
             f"{found[0].url} needs a key, and {openai.KEY_VARIABLE} is not set",
             "callers send this server's keys, which open nothing there",
         )
-    variable = KEY_VARIABLE if settings.api_keys else openai.KEY_VARIABLE if callers else None
+    variable = openai.KEY_VARIABLE if callers else None
+    if settings.api_keys:
+        variable = KEY_VARIABLE
     names = [settings.model, *(f"{settings.model}:{strategy}" for strategy in settings.strategies)]
     what = f"before {', '.join(target.url for target in found)}"
     display.say(f"Starting {settings.model} {what} ...")

@@ -193,8 +193,13 @@ def _votes(told: Mapping[str, str], item: Item, aspects: Sequence[str], places: 
         text = told[aspect] if aspects else told["value"]
         if aspects and not text:
             continue  # not every rater has to say something of every aspect
-        value = _number(text) if rating else TIE if text.casefold() in TIES else places.reply(item, text)
+        value = _number(text) if rating else _choice(text, item, places)
         yield Vote(told["rater"], item.id, aspect, value, reply, first, "import")
+
+
+def _choice(text: str, item: Item, places: _Places) -> str:
+    """The key of the better reply, or a tie."""
+    return TIE if text.casefold() in TIES else places.reply(item, text)
 
 
 def _number(text: str) -> str | int:

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from patience import patience
 from small_study import ASPECTS, small_study
 
 from localemp.errors import OptionError, RunError
@@ -163,7 +164,7 @@ def test_a_file_that_is_no_database_is_named_with_what_to_do(study):
 
 def test_two_processes_write_at_once_and_nothing_is_lost(study):
     writers = [start_writer(study, rater, 4) for rater in ("anna", "ben", "anna")]
-    said = [writer.communicate(timeout=60)[0].splitlines() for writer in writers]
+    said = [writer.communicate(timeout=patience(60))[0].splitlines() for writer in writers]
     assert [writer.returncode for writer in writers] == [0, 0, 0]
     assert {len(lines) for lines in said} == {4 * 6 * len(ASPECTS)}
     votes = opened(study).votes()

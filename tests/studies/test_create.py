@@ -141,9 +141,9 @@ def test_items_of_a_file_become_systems_and_its_mistakes_have_a_line(tmp_path):
     file.write_text("".join(json.dumps(line) + "\n\n" for line in lines))
     assert [(system.name, system.ids) for system in replies_of_items(file)] == [("a", ("1", "2")), ("b", ("1", "2"))]
     for wrong, message in (
-        ("{", "line 5: not JSON"),
+        ("{", "line 5: not valid JSON"),
         ("[" * 5000, "line 5: it is nested"),
-        ('{"id": ' + "9" * 5000 + "}", "line 5: it holds a number with too many digits"),
+        ('{"id": ' + "9" * 5000 + "}", "line 5: it has a number with too many digits"),
         ("null", "line 5: "),
         ('{"id": "x", "turns": [], "replies": {"a": "1"}}', "line 5: turns"),
         ('{"id": "2", "turns": ["Hi."], "replies": {"a": "1"}}', "line 5: id '2' is there twice"),

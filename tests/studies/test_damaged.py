@@ -198,7 +198,7 @@ def test_a_file_of_answers_from_before_versions_were_written_is_used(tmp_path):
         ({"scale": [5, 1]}, "study.json: scale: a rating study has one"),
         ({"scale": [1, 10**9]}, "study.json: scale[2]: "),
         ({"aspects": 2 * [{"name": "x", "about": "y"}]}, "study.json: aspects: two have one name"),
-        ({"title": "\ud83d"}, "study.json: it holds half of a surrogate pair"),
+        ({"title": "\ud83d"}, "study.json: it has an unpaired surrogate"),
         ({"\x1b[2J" * 1000: 1}, "study.json: \\x1b[2J"),
     ],
 )
@@ -219,7 +219,7 @@ def test_a_wrong_study_is_told_in_a_line(tmp_path, change, message):
         ({"answer": 4}, "line 1: it cannot be read: answer: of one reply a number, of two a choice"),
         ({"answer": "C"}, "line 1: it cannot be read: answer"),
         ({"prompt_tokens": "9"}, "line 1: it cannot be read: prompt_tokens: "),
-        ({"cost": float("nan")}, "line 1: it cannot be read: it holds NaN"),
+        ({"cost": float("nan")}, "line 1: it cannot be read: it has NaN"),
         ({"notes": None}, "line 1: it cannot be read: notes: "),
     ],
 )

@@ -2,12 +2,12 @@
 
 import json
 import re
-import socket
 from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import REPOSITORY
+from ports import free_port
 from simulated import sheet
 from small_runs import make_run
 from small_study import small_study
@@ -203,7 +203,7 @@ def test_designs_of_ones_own_are_data(tmp_path):
     path.write_text(re.sub(r"\[preset.*", "", path.read_text(), flags=re.DOTALL))
     with pytest.raises(UnknownNameError) as caught:
         load_asked(path).design("paper")
-    assert "there is none yet" in caught.value.hint
+    assert "none exists yet" in caught.value.hint
 
 
 @pytest.mark.parametrize(
@@ -319,23 +319,17 @@ def test_how_many_rated_an_item_is_that_of_its_question_that_fewest_answered(tmp
 
 
 def greeting(localemp, *words):
-    """What `study serve` prints until it is ready, on a port that is free; another where somebody else was faster."""
-    for _ in range(5):
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        process = localemp.start("study", "serve", *words, "--port", port)
-        lines = []
-        try:
-            for line in process.stdout:
-                lines.append(line)
-                if "ready" in line:
-                    break
-        finally:
-            process.kill()
-            _, errors = process.communicate()
-        if "cannot listen" not in errors:
-            break
+    """What `study serve` prints until it is ready."""
+    process = localemp.start("study", "serve", *words, "--port", free_port())
+    lines = []
+    try:
+        for line in process.stdout:
+            lines.append(line)
+            if "ready" in line:
+                break
+    finally:
+        process.kill()
+        process.communicate()
     return "".join(lines)
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ports import free_port
 
 pytest.importorskip("starlette", reason="the raters' page needs starlette: pip install 'localemp[serve]'")
 pytest.importorskip("uvicorn", reason="the raters' page needs uvicorn: pip install 'localemp[serve]'")
@@ -325,27 +326,20 @@ def test_the_owner_watches(visit: Visit, server: Server) -> None:
 
 
 @contextlib.contextmanager
-def started(localemp: Callable[..., Any], port: int | None = None) -> Iterator[tuple["subprocess.Popen[str]", int]]:
-    """The server, on a free port if none is named; another where somebody else was faster."""
-    for _ in range(1 if port else 5):
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            at = port or free.getsockname()[1]
-        process = localemp.start("study", "serve", "study", "--port", at)
-        try:
-            if any("ready" in line for line in process.stdout):
-                yield process, at
-                return
-        finally:
-            process.kill()
-            _, errors = process.communicate()
-        assert "cannot listen" in errors
-    raise AssertionError("no port was free")
+def started(localemp: Callable[..., Any], port: int) -> Iterator["subprocess.Popen[str]"]:
+    """The server, once it is ready."""
+    process = localemp.start("study", "serve", "study", "--port", port)
+    try:
+        assert any("ready" in line for line in process.stdout), process.stderr.read()
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
 
 
 def test_answers_outlive_a_server_that_is_killed(visit: Visit, tmp_path: Path, localemp: Callable[..., Any]) -> None:
-    study = small_study(tmp_path / "study")
-    with started(localemp) as (process, port):
+    study, port = small_study(tmp_path / "study"), free_port()
+    with started(localemp, port) as process:
         page = visit(f"http://127.0.0.1:{port}")
         begin(page)
         page.keyboard.press("1")

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from patience import patience
+from ports import free_port
 
 pytest.importorskip("starlette", reason="the raters' page needs starlette: pip install 'localemp[serve]'")
 
@@ -293,10 +295,8 @@ def test_a_study_that_became_another_takes_no_answer(tmp_path, served):
 
 
 @pytest.fixture
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
+def port() -> int:
+    return free_port()
 
 
 def greeting(localemp: Callable[..., Any], *words: object) -> str:
@@ -305,15 +305,15 @@ def greeting(localemp: Callable[..., Any], *words: object) -> str:
     assert process.stdout is not None
     said = "".join(itertools.takewhile(lambda line: "Ctrl-C" not in line, process.stdout))
     process.terminate()
-    _, errors = process.communicate(timeout=20)
+    _, errors = process.communicate(timeout=patience(60))
     assert "Traceback" not in errors
     return said + errors
 
 
-def test_links_are_printed_once_and_stay_valid_until_a_new_one_is_made(tmp_path, localemp, free_port):
+def test_links_are_printed_once_and_stay_valid_until_a_new_one_is_made(tmp_path, localemp, port):
     study = small_study(tmp_path / "study")
-    first = greeting(localemp, "study", "--raters", "anna, ben lee", "--port", free_port)
-    tokens = dict(re.findall(rf"  ([\w ]+): http://127.0.0.1:{free_port}/[ro]/(\S+)", first))
+    first = greeting(localemp, "study", "--raters", "anna, ben lee", "--port", port)
+    tokens = dict(re.findall(rf"  ([\w ]+): http://127.0.0.1:{port}/[ro]/(\S+)", first))
     assert set(tokens) == {"owner", "anna", "ben lee"}
     assert "By a name alone, on this machine" in first
     assert not list(study.folder.glob("answers.sqlite-*"))  # one file is all there is to copy
@@ -327,7 +327,7 @@ def test_links_are_printed_once_and_stay_valid_until_a_new_one_is_made(tmp_path,
         "--url",
         "https://rate.example/",
     )
-    again = greeting(localemp, "study", *words, "--host", "0.0.0.0", "--port", free_port)
+    again = greeting(localemp, "study", *words, "--host", "0.0.0.0", "--port", port)
     assert "anna: has a link already (--new-link anna makes a fresh one)" in again
     assert "By a name alone" not in again
     fresh = re.findall(r"ben lee: https://rate.example/r/(\S+)", again)
@@ -336,10 +336,10 @@ def test_links_are_printed_once_and_stay_valid_until_a_new_one_is_made(tmp_path,
     assert [rater and rater.name for rater in known] == ["anna", None, None, "ben lee"]
 
 
-def test_mistakes_are_told_with_what_to_do_before_any_link_is_made(tmp_path, localemp, free_port):
+def test_mistakes_are_told_with_what_to_do_before_any_link_is_made(tmp_path, localemp, port):
     study = small_study(tmp_path / "study")
-    serve = ("study", "serve", "study", "--raters", "anna", "--port", free_port)
-    with socket.create_server(("127.0.0.1", free_port)):
+    serve = ("study", "serve", "study", "--raters", "anna", "--port", port)
+    with socket.create_server(("127.0.0.1", port)):
         taken = localemp(*serve)
     assert (taken.returncode, "cannot listen on 127.0.0.1" in taken.stderr) == (2, True)
     # From a range for documentation: no machine has it.

@@ -51,7 +51,9 @@ def correlation_tables(figures: Figures, opinion: Opinion, papers: Papers) -> It
         )
         for each in opinion.correlations
     ]
-    told = LABELS if manifest.scale is None else MAJORITY_RATING if manifest.ratings_by == "majority" else MEAN_RATING
+    told = MAJORITY_RATING if manifest.ratings_by == "majority" else MEAN_RATING
+    if manifest.scale is None:
+        told = LABELS
     notes = [told, PERSON]
     if any(each.group for each in opinion.correlations):
         notes.append(WITHIN.format(part="comparison" if manifest.scale is None else "system"))

@@ -147,4 +147,6 @@ def _units(study: Study) -> tuple[Unit, ...]:
 
 
 def _choice(vote: Vote, unit: Unit) -> float:
-    return 0.0 if vote.value == TIE else 1.0 if vote.value == unit.reply else -1.0
+    if vote.value == TIE:
+        return 0.0
+    return 1.0 if vote.value == unit.reply else -1.0
