@@ -95,7 +95,7 @@ def test_engine_that_a_profile_chooses(echo, tmp_path):
 
 
 def test_an_engine_cannot_be_registered_twice_and_an_unknown_one_is_refused(echo, tmp_path):
-    with pytest.raises(OptionError, match="'echo' is already registered"):
+    with pytest.raises(OptionError, match="'echo' already exists"):
         register_engine("echo", EchoEngine.make)
     echo.write_text(echo.read_text().replace("echo", "ecko"))
     with pytest.raises(UnknownNameError, match="unknown engine 'ecko'"):

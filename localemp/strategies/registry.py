@@ -32,7 +32,7 @@ def register_part(name: str, part: Part) -> None:
         OptionError: The name is taken or has other characters, or an option has the name of a different one.
     """
     if name in PARTS:
-        raise OptionError(f"there is a part {name!r} already")
+        raise OptionError(f"the part {name!r} already exists")
     if not name.replace("-", "").isalnum():
         raise OptionError(f"{name!r} is no name for a part", "use letters, digits and hyphens")
     unique([*part_options(), *part.options])
