@@ -5,13 +5,12 @@ from collections.abc import Sequence
 from threading import Lock
 from typing import Any
 
-from localemp.dialogue import Dialogue
 from localemp.errors import LocalempError
 from localemp.pipeline.config import RunConfig
 from localemp.pipeline.pipeline import Pipeline
 from localemp.serving.errors import RequestError
 from localemp.serving.handler.thinking import ModelThinking
-from localemp.serving.schema import Options
+from localemp.serving.schema import RequestOptions
 from localemp.strategies.base import Strategy
 
 
@@ -45,11 +44,10 @@ class Catalog:
     def prepare(self) -> None:
         """Load what the strategies look things up in, and try it, so that the first client need not wait."""
         for name in self.strategies:
-            strategy = self._build(name, Options())
-            if name in ("similar", "knowledge"):
-                asyncio.run(strategy.draft(Dialogue("try", ("Hello.",))))
+            for enricher in self._build(name, RequestOptions()).enrichers:
+                asyncio.run(enricher.warm_up())
 
-    async def strategy(self, names: Sequence[str], options: Options) -> Strategy:
+    async def strategy(self, names: Sequence[str], options: RequestOptions) -> Strategy:
         """Return the strategy for a request.
 
         Raises:
@@ -70,13 +68,13 @@ class Catalog:
         except LocalempError as error:
             raise RequestError(f"{error.message}; {error.hint}" if error.hint else error.message, "localemp") from error
 
-    def _build(self, name: str, options: Options) -> Strategy:
+    def _build(self, name: str, options: RequestOptions) -> Strategy:
         with self._lock:
             key = _key(name, options)
             if key not in self._built:
-                self._built[key] = self._pipeline.vary(name, options.variant, options.shots, options.given).strategy
+                self._built[key] = self._pipeline.vary(name, options.variant, **options.of_parts).strategy
             return self._built[key]
 
 
-def _key(name: str, options: Options) -> tuple[Any, ...]:
-    return name, options.variant, options.shots, options.given
+def _key(name: str, options: RequestOptions) -> tuple[Any, ...]:
+    return name, options.variant, *options.of_parts.items()

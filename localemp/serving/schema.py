@@ -3,28 +3,30 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from itertools import groupby
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictStr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictStr, ValidationError, create_model
 
 from localemp.dialogue import Dialogue, Role
 from localemp.errors import LocalempError
 from localemp.protocol.thinking import split_thinking
 from localemp.serving.errors import RequestError
-from localemp.strategies.registry import parse_strategy
+from localemp.strategies.registry import parse_strategy, part_options, parts_with
+from localemp.strategies.two_stage import GIVEN, GIVEN_FACTS
 from localemp.utils.json_reader import kind_of
+from localemp.utils.option import Option
 from localemp.utils.text import one_line, well_formed
 
 MOST_MESSAGES = 4_000
 """The most messages of one dialogue."""
 
 
-class Options(BaseModel):
-    """The request's key `localemp`.
+class RequestOptions(BaseModel):
+    """The request's key `localemp`; `_request_form` adds the options of the strategies' parts.
 
     Attributes:
-        shots: The number of exemplars of few-shot and similar.
         variant: The variant of the prompts.
         emotion, situation: Known ones, which two-stage then does not infer.
         trace: Whether the response holds a trace of what happened inside.
@@ -32,7 +34,6 @@ class Options(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
-    shots: Annotated[int, Field(ge=1, le=100)] | None = None
     variant: Literal["paper", "released"] | None = None
     emotion: Annotated[str, Field(min_length=1, max_length=100)] | None = None
     situation: Annotated[str, Field(min_length=1, max_length=4000)] | None = None
@@ -41,7 +42,25 @@ class Options(BaseModel):
     @property
     def given(self) -> tuple[str, ...]:
         """The parts of the stage-1 question that are answered already."""
-        return tuple(name for name in ("emotion", "situation") if getattr(self, name) is not None)
+        return tuple(name for name in GIVEN if getattr(self, name) is not None)
+
+    @property
+    def of_parts(self) -> dict[str, Any]:
+        """The values for the parts' own options, by the options' names."""
+        names = self.model_fields_set - RequestOptions.model_fields.keys()
+        values = {name: value for name in sorted(names) if (value := getattr(self, name)) is not None}
+        return values | ({GIVEN_FACTS.name: self.given} if self.given else {})
+
+
+def _request_form() -> type[RequestOptions]:
+    """Return the model of the key `localemp`, with those options of all parts that requests may set."""
+    return _form_with(tuple(option for option in part_options() if option.in_requests is not None))
+
+
+@cache
+def _form_with(options: tuple[Option, ...]) -> type[RequestOptions]:
+    fields: dict[str, Any] = {option.name: (option.in_requests | None, None) for option in options}
+    return create_model("RequestOptions", __base__=RequestOptions, **fields)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +80,7 @@ class ChatRequest:
     strategy: tuple[str, ...]
     dialogue: Dialogue
     instruction: str
-    options: Options
+    options: RequestOptions
     rest: Mapping[str, Any]
     stream: bool
     usage: bool
@@ -131,12 +150,12 @@ def read_request(content: Mapping[str, Any], strategy: str) -> ChatRequest:
     if content.get("add_generation_prompt") is False:
         raise RequestError("a strategy always generates a reply", "add_generation_prompt", "unsupported_parameter")
     options = _options(content.get("localemp"))
-    if options.given and "two-stage" not in names:
-        raise RequestError(
-            f"{options.given[0]!r} is for two-stage; the strategy is {strategy}", f"localemp.{options.given[0]}"
-        )
-    if options.shots is not None and not {"few-shot", "similar"} & set(names):
-        raise RequestError(f"'shots' is for few-shot and similar; the strategy is {strategy}", "localemp.shots")
+    for option in part_options():
+        parts = parts_with(option)
+        if option.name in options.of_parts and not set(parts) & set(names):
+            key = options.given[0] if option is GIVEN_FACTS else option.name
+            message = f"{key!r} is for {' and '.join(parts)}; the strategy is {strategy}"
+            raise RequestError(message, f"localemp.{key}")
     stream, stream_options = content.get("stream"), content.get("stream_options")
     if stream not in (None, True, False):
         raise RequestError("'stream' must be true or false", "stream", "invalid_type")
@@ -166,18 +185,18 @@ def _check_sampling(content: Mapping[str, Any]) -> None:
 _MESSAGES = {"stop": " must be a text, or a list of texts"}
 
 
-def _options(value: Any) -> Options:
+def _options(value: Any) -> RequestOptions:
     if value is None:
-        return Options()
+        return RequestOptions()
     try:
-        return Options.model_validate(value)
+        return _request_form().model_validate(value)
     except ValidationError as error:
         first = error.errors()[0]
         key = one_line(".".join(["localemp", *map(str, first["loc"])]))
         raise RequestError(f"{key}: {first['msg']}", key, "invalid_value") from error
 
 
-def _dialogue(messages: Any, options: Options) -> tuple[str, Dialogue]:
+def _dialogue(messages: Any, options: RequestOptions) -> tuple[str, Dialogue]:
     """Return the system messages as one text, and the others as a dialogue."""
     if not isinstance(messages, list) or not messages:
         raise RequestError("'messages' must be a list with at least one message", "messages", "invalid_type")

@@ -2,8 +2,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
-from typing import Any, Self
+from typing import Any, Self, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
@@ -18,7 +17,7 @@ class ServeSettings(BaseModel):
 
     Attributes:
         model: The name under which the model is served; strategies are "MODEL:STRATEGY".
-        config: The fields of a `RunConfig` that differ from its defaults.
+        config: The settings of a `RunConfig` that differ from its defaults.
         strategies: Canonical names of the offered strategies.
         api_keys: Valid keys; without any, every client is served.
         ui: Whether a web page is served at `/`.
@@ -49,11 +48,9 @@ class ServeSettings(BaseModel):
         origins: Sequence[str] = (),
     ) -> Self:
         """Return the settings for a config and the options of `localemp serve`."""
-        defaults = asdict(RunConfig())
-        changed = {name: value for name, value in asdict(config).items() if value != defaults[name]}
         return cls(
             model=model,
-            config=changed,
+            config=config.changed(),
             strategies=tuple(strategies),
             api_keys=tuple(api_keys),
             ui=ui,
@@ -63,7 +60,12 @@ class ServeSettings(BaseModel):
 
     def to_config(self) -> RunConfig:
         """Return the config, its paths and tuples restored from JSON."""
-        return TypeAdapter(RunConfig).validate_python(self.config)
+        types = get_type_hints(RunConfig)
+        settings = {
+            name: TypeAdapter(types[name]).validate_python(value) if name in types else value
+            for name, value in self.config.items()
+        }
+        return RunConfig(**settings)
 
     def to_env(self) -> dict[str, str]:
         """Return the environment variable that carries these settings to another process."""
