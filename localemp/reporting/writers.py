@@ -83,7 +83,11 @@ def _md_note(text: str) -> str:
 
 
 def _latex(table: Table) -> str:
-    rows = [line for rule, row in table.parted for line in ([r"    \midrule"] * rule + [_tex_row(row)])]
+    rows = []
+    for rule, row in table.parted:
+        if rule:
+            rows.append(r"    \midrule")
+        rows.append(_tex_row(row))
     notes = [(f"$^{{{note.mark}}}$ " if note.mark else "") + _tex_note(note.text) for note in table.notes]
     made = [f"%   {signature}: {names}".replace("\n", " ") for signature, names in table.made]
     lines = [
