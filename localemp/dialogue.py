@@ -1,4 +1,4 @@
-"""The two nouns that everything else speaks of: a dialogue, and a message to a chat model."""
+"""The two basic types: a dialogue, and a message to a chat model."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -18,7 +18,7 @@ EMOTIONS: tuple[str, ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One message, as the OpenAI API has it; its text is well-formed."""
+    """One message, as in the OpenAI API. Its text is made well-formed Unicode."""
 
     role: Role
     content: str
@@ -30,15 +30,15 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Dialogue:
-    """A conversation that waits for the listener's next reply; its texts are well-formed.
+    """A conversation that awaits the listener's next reply. Its texts are made well-formed Unicode.
 
     Attributes:
-        id: Unique within its data set.
-        turns: Speaker first, alternating, the speaker last: an odd number of texts, none empty.
-        emotion: The speaker's emotion, one of `EMOTIONS`, where it is known.
-        situation: What the speaker was told to talk about, where it is known.
-        reference: The reply that a person gave, where there is one.
-        conversations: Ids of the conversations that the turns come from; exemplars from these are never shown.
+        id: Unique id within the data set.
+        turns: Texts of speaker and listener, alternating; the speaker is first and last. None is empty.
+        emotion: The speaker's emotion, one of `EMOTIONS`; None if unknown.
+        situation: The situation that the speaker was asked to talk about; None if unknown.
+        reference: The human reply; None if there is none.
+        conversations: Ids of the conversations that the turns come from; they are never used as exemplars.
     """
 
     id: str
@@ -61,15 +61,15 @@ class Dialogue:
                 raise ValueError(f"turn {number} is empty")
         if len(self.turns) % 2 == 0:
             raise ValueError(
-                f"it has {len(self.turns)} turns, so the listener spoke last; a dialogue must end with the speaker"
+                f"{len(self.turns)} turns: the listener spoke last, but a dialogue must end with the speaker"
             )
 
     @property
     def last_utterance(self) -> str:
-        """What the speaker said last."""
+        """The speaker's last turn."""
         return self.turns[-1]
 
     @property
     def complete_turns(self) -> tuple[str, ...]:
-        """The turns and, where there is one, the reference reply: the dialogue as an exemplar shows it."""
+        """The turns, and the reference reply if there is one: the dialogue as an exemplar shows it."""
         return self.turns if self.reference is None else (*self.turns, self.reference)

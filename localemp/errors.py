@@ -1,33 +1,33 @@
-"""Everything that localemp raises on purpose.
+"""The exceptions that localemp raises.
 
     LocalempError
-    ├── UnknownNameError        a model, strategy, split or option that does not exist; lists those that do
-    ├── OptionError             a value that an option cannot take, or options that exclude each other
-    ├── DataError               a data file that cannot be read; says file and line
-    ├── PromptError             a prompt file that breaks its rules; says which key
-    ├── ProfileError            a model profile that breaks its rules; says which key
-    ├── WeightsError            weights that cannot be found, fetched or trusted
-    │   └── GatedModelError     the hub wants a licence accepted and a token
-    ├── RunError                a run folder that cannot be written, read or continued
-    ├── JudgeError              a judge whose answers cannot be read
-    └── EngineError             one reply that an engine could not give
-        ├── PromptTooLongError  the prompt does not fit the context; strategies drop exemplars and try again
-        ├── StillThinkingError  the tokens were used up before the model began to reply
-        └── FatalEngineError    no further reply can be had (a wrong key, no server, no memory, no quota)
+    ├── UnknownNameError        a model, strategy, split or option does not exist; lists those that do
+    ├── OptionError             the value of an option is invalid, or options exclude each other
+    ├── DataError               a data file cannot be read; gives file and line
+    ├── PromptError             a prompt file is invalid; names the key
+    ├── ProfileError            a model profile is invalid; names the key
+    ├── WeightsError            weights cannot be found, fetched or verified
+    │   └── GatedModelError     the hub requires an accepted licence and a token
+    ├── RunError                a run folder cannot be written, read or resumed
+    ├── JudgeError              a judge's answers cannot be parsed
+    └── EngineError             a request to an engine failed
+        ├── PromptTooLongError  the prompt does not fit the context; strategies drop exemplars and retry
+        ├── StillThinkingError  the token limit was reached before the model began to reply
+        └── FatalEngineError    no further request can succeed (wrong key, no server, no memory, no quota)
 
-The library raises; only `localemp.cli` prints.
+The library raises them; only `localemp.cli` prints.
 """
 
 from collections.abc import Iterable
 
 
 class LocalempError(Exception):
-    """Base of all errors that localemp raises on purpose.
+    """Base class of all exceptions that localemp raises.
 
     Attributes:
-        message: What was wrong, and where, in one line.
-        hint: What to do next; empty where the message says it all.
-        exit_code: What the command line exits with.
+        message: The problem and its place, in one line.
+        hint: The next step; empty if the message is enough.
+        exit_code: Exit code of the command line.
     """
 
     exit_code = 1
@@ -39,11 +39,11 @@ class LocalempError(Exception):
 
 
 class UnknownNameError(LocalempError):
-    """A name that is not registered.
+    """A name is not registered.
 
     Attributes:
-        kind: What was looked for ("model", "strategy", ...).
-        name: The name that was given.
+        kind: Kind of thing that was looked up ("model", "strategy", ...).
+        name: The unknown name.
         known: The names that exist.
     """
 
@@ -51,22 +51,22 @@ class UnknownNameError(LocalempError):
 
     def __init__(self, kind: str, name: str, known: Iterable[str], hint: str = "") -> None:
         self.kind, self.name, self.known = kind, name, tuple(known)
-        listed = f"known: {', '.join(self.known)}" if self.known else "there is none yet"
+        listed = f"known: {', '.join(self.known)}" if self.known else "none exists yet"
         super().__init__(f"unknown {kind} {name!r}", f"{listed}. {hint}" if hint else listed)
 
 
 class OptionError(LocalempError):
-    """A value that an option cannot take, or options that exclude each other."""
+    """The value of an option is invalid, or options exclude each other."""
 
     exit_code = 2
 
 
 class DataError(LocalempError):
-    """A data file that cannot be read.
+    """A data file cannot be read.
 
     Attributes:
         path: The file.
-        line: The 1-based line, or None where the whole file is meant.
+        line: Line number, from 1; None for the whole file.
     """
 
     exit_code = 2
@@ -77,44 +77,44 @@ class DataError(LocalempError):
 
 
 class PromptError(LocalempError):
-    """A prompt file that breaks its rules."""
+    """A prompt file is invalid."""
 
     exit_code = 2
 
 
 class ProfileError(LocalempError):
-    """A model profile that breaks its rules."""
+    """A model profile is invalid."""
 
     exit_code = 2
 
 
 class WeightsError(LocalempError):
-    """Weights that cannot be found, fetched or trusted."""
+    """Weights cannot be found, fetched or verified."""
 
 
 class GatedModelError(WeightsError):
-    """The hub wants a licence accepted and a token before it gives the weights."""
+    """The hub requires an accepted licence and a token for these weights."""
 
 
 class RunError(LocalempError):
-    """A run folder that cannot be written, read or continued."""
+    """A run folder cannot be written, read or resumed."""
 
 
 class JudgeError(LocalempError):
-    """A judge too many of whose answers cannot be read."""
+    """Too many of a judge's answers cannot be parsed."""
 
 
 class EngineError(LocalempError):
-    """One reply that an engine could not give; other replies may still succeed."""
+    """A request to an engine failed; other requests may still succeed."""
 
 
 class PromptTooLongError(EngineError):
-    """The prompt and the room for a reply exceed the context.
+    """Prompt and reply exceed the context.
 
     Attributes:
-        prompt_tokens: Length of the prompt, or None where only the server knows.
-        reply_tokens: Room asked for the reply.
-        context_length: What the engine can hold, or None where only the server knows.
+        prompt_tokens: Length of the prompt; None if only the server knows it.
+        reply_tokens: Requested length of the reply.
+        context_length: Length of the context; None if only the server knows it.
     """
 
     def __init__(self, prompt_tokens: int | None, reply_tokens: int, context_length: int | None) -> None:
@@ -128,13 +128,11 @@ class PromptTooLongError(EngineError):
 
 
 class StillThinkingError(EngineError):
-    """The tokens were used up before the model had thought to the end."""
+    """The token limit was reached while the model was still thinking."""
 
     def __init__(self) -> None:
-        super().__init__(
-            "the model was still thinking when its tokens were used up", "give it more room with a larger --max-tokens"
-        )
+        super().__init__("the model was still thinking when it reached the token limit", "raise --max-tokens")
 
 
 class FatalEngineError(EngineError):
-    """No further reply can be had from this engine."""
+    """No further request to this engine can succeed."""

@@ -1,4 +1,4 @@
-"""How a reply is drawn from a model's distribution."""
+"""Sampling parameters: how a reply is drawn from a model's distribution."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -6,10 +6,10 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How a reply is drawn. Temperature 0 (greedy) is the paper's setting (section 4.4).
+    """Sampling parameters of a reply. Temperature 0 (greedy) is the paper's setting (section 4.4).
 
     Attributes:
-        schema: A JSON schema, as text, that the reply must follow where the engine can hold it to one.
+        schema: A JSON schema, as text, that the engine enforces if it can.
     """
 
     max_tokens: int = 128
@@ -20,5 +20,5 @@ class Sampling:
     schema: str | None = None
 
     def describe(self) -> dict[str, Any]:
-        """For a manifest; without the schema where there is none."""
+        """Return the parameters for a manifest; the schema only if there is one."""
         return {name: value for name, value in asdict(self).items() if name != "schema" or value is not None}

@@ -1,16 +1,13 @@
 """Fixtures that several tests share."""
 
-import contextlib
 import os
-import signal
-import subprocess
-import sys
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from command import Localemp
+from patience import patience
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -50,62 +47,9 @@ def shared_data() -> Path:
     return folder
 
 
-class Localemp:
-    """Runs the `localemp` command in a process of its own, as a person would."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def command(self, *words: object) -> list[str]:
-        return [sys.executable, "-m", "localemp.cli.main", *map(str, words)]
-
-    def __call__(self, *words: object, env: dict[str, str] | None = None, typed: str = "", timeout: float = 300):
-        """Run to the end; standard output and error are kept as text. No traceback may ever show."""
-        done = subprocess.run(
-            self.command(*words),
-            cwd=self.folder,
-            env={**os.environ, "COLUMNS": "160", **(env or {})},
-            input=typed,
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-        )
-        assert "Traceback" not in done.stdout + done.stderr, done.stderr
-        return done
-
-    def on_terminal(self, *words: object) -> tuple[int, str, str]:
-        """Run to the end with standard error on a terminal; returns exit code, standard output, what it showed."""
-        ours, theirs = os.openpty()
-        shown = []
-
-        def read() -> None:
-            with contextlib.suppress(OSError):  # raised at the end of a terminal
-                while data := os.read(ours, 65536):
-                    shown.append(data)
-
-        reader = threading.Thread(target=read)
-        reader.start()
-        done = subprocess.run(self.command(*words), cwd=self.folder, stdout=subprocess.PIPE, stderr=theirs, timeout=300)
-        os.close(theirs)
-        reader.join()
-        os.close(ours)
-        return done.returncode, done.stdout.decode(), b"".join(shown).decode()
-
-    def start(self, *words: object) -> "subprocess.Popen[str]":
-        """Start and return at once; Ctrl-C works even where these tests run in the background, which ignores it."""
-        return subprocess.Popen(
-            self.command(*words),
-            cwd=self.folder,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-        )
-
-
 @pytest.fixture
 def localemp(tmp_path: Path) -> Localemp:
-    """The command, run in `tmp_path`."""
+    """The command, run in `tmp_path`; see `command.py`."""
     return Localemp(tmp_path)
 
 
@@ -140,6 +84,7 @@ def browser() -> Iterator["Browser"]:
     sync_api = pytest.importorskip(
         "playwright.sync_api", reason="pages are tested by playwright: pip install playwright"
     )
+    sync_api.expect.set_options(timeout=1000 * patience())
     with sync_api.sync_playwright() as playwright:
         yield playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
 
@@ -152,7 +97,7 @@ def visit(browser: "Browser") -> Iterator[Callable[..., "Page"]]:
     def visit(url: str, **settings: Any) -> "Page":
         contexts.append(context := browser.new_context(**settings))
         page = context.new_page()
-        page.set_default_timeout(10_000)
+        page.set_default_timeout(1000 * patience())
         page.on("pageerror", lambda error: faults.append(str(error)))
         page.on("console", lambda said: faults.append(said.text) if "Security Policy" in said.text else None)
         page.on("request", lambda asked: None if asked.url.startswith((url, "data:")) else faults.append(asked.url))

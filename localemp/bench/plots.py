@@ -195,12 +195,12 @@ def _drawn(curve: Curve, across: _Scale, down: _Scale) -> list[Markup]:
             style = "mark dim" if dot.dim else f"mark {curve.style}"
             shapes.append(tag("circle", tag("title", dot.title), cx=x, cy=y, r=3.5, class_=style))
         if dot.label:
-            shapes.append(tag("text", dot.label, x=x, y=y - 7, text_anchor=_anchor(x, dot.label), class_="tick"))
+            shapes.append(tag("text", dot.label, x=x, y=y - 7, text_anchor=_anchor(dot.label, x), class_="tick"))
     return shapes
 
 
-def _anchor(x: float, label: str) -> str:
-    """Where a label is held, so that a long one near an edge stays within the plot."""
+def _anchor(label: str, x: float) -> str:
+    """Where a label stands at its point; near an edge a long one ends, or begins, there."""
     half = len(label) / 2 * _CHARACTER
     if x + half > WIDTH - RIGHT:
         return "end"

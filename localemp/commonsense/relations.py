@@ -68,7 +68,7 @@ def check_events(events: Sequence[str]) -> None:
     """See that every event is a text.
 
     Raises:
-        OptionError: One is empty, or holds half of a surrogate pair; says which.
+        OptionError: One is empty, or holds an unpaired surrogate; says which.
     """
     for number, event in enumerate(events, 1):
         if not event.strip():

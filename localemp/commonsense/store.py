@@ -174,7 +174,7 @@ def line_of(entry: Entry) -> bytes:
     return (json.dumps(record, ensure_ascii=False) + "\n").encode()
 
 
-_HALF = "half of a surrogate pair, which no file can store"
+_HALF = "an unpaired surrogate, which no file can store"
 _EXAMPLE = 'each line is one JSON object, such as {"event": "I lost my job.", "inferences": {"xReact": ["sad"]}}'
 
 

@@ -100,5 +100,5 @@ def _checked(value: Any, what: str) -> str:
     if not isinstance(value, str):
         raise _LineError(f"{what} must be a text, found {kind_of(value)}")
     if not is_well_formed(value):
-        raise _LineError(f"{what} holds half of a surrogate pair, which no file can store")
+        raise _LineError(f"{what} holds an unpaired surrogate, which no file can store")
     return value.strip()

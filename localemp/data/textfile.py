@@ -67,5 +67,5 @@ def _texts(path: Path, errors: str) -> Iterator[str]:
                 # Spreadsheets put a byte order mark in front.
                 text = line.decode("utf-8-sig" if number == 1 else "utf-8", errors)
             except UnicodeDecodeError as error:
-                raise DataError(path, "not UTF-8 text", "save the file as UTF-8", number) from error
+                raise DataError(path, "not valid UTF-8", "save the file as UTF-8", number) from error
             yield text.removesuffix("\n").removesuffix("\r")

@@ -98,7 +98,7 @@ def register_engine(
         OptionError: The name is taken.
     """
     if name in ENGINES:
-        raise OptionError(f"the engine {name!r} is already registered")
+        raise OptionError(f"the engine {name!r} already exists")
     ENGINES[name] = EngineEntry(make, settings)
 
 

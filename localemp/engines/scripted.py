@@ -89,7 +89,7 @@ class ScriptedEngine(Engine):
         except OSError as error:
             raise DataError(path, f"cannot read the script: {error.strerror or error}", _HINT) from error
         except UnicodeDecodeError as error:
-            raise DataError(path, "not UTF-8 text", _HINT, raw.count(b"\n", 0, error.start) + 1) from error
+            raise DataError(path, "not valid UTF-8", _HINT, raw.count(b"\n", 0, error.start) + 1) from error
         entries = [_entry(path, number, line) for number, line in enumerate(lines, 1) if line.strip()]
         if not entries:
             raise DataError(path, "the script has no entries", _HINT)

@@ -115,13 +115,13 @@ def read_lists(path: Path, lines: Sequence[str]) -> list[Item]:
     references = lists[_REFERENCES]
     for name, texts in lists.items():
         if not is_well_formed(name):
-            raise DataError(path, f"half of a surrogate pair in the name {name!r}", "no file can store it; take it out")
+            raise DataError(path, f"an unpaired surrogate in the name {name!r}", "no file can store it; take it out")
         if not isinstance(texts, list) or len(texts) != len(references):
             has = f"{len(texts):,} texts" if isinstance(texts, list) else kind_of(texts)
             raise DataError(path, f"{name!r} has {has}, and {_REFERENCES!r} {len(references):,}", "the file is damaged")
         for place, text in enumerate(texts):
             if not isinstance(text, str) or not is_well_formed(text):
-                what = "half of a surrogate pair" if isinstance(text, str) else kind_of(text)
+                what = "an unpaired surrogate" if isinstance(text, str) else kind_of(text)
                 raise DataError(path, f"item {place} of {name!r} is {what}, not a text", "replies must be texts")
     systems = {name: texts for name, texts in lists.items() if name != _REFERENCES}
     return [
@@ -164,12 +164,12 @@ def _text(path: Path, number: int, record: dict[str, Any], key: str) -> str | No
     if not isinstance(value, str):
         raise DataError(path, f'"{key}" must be a text, found {kind_of(value)}', "replies are texts", number)
     if not is_well_formed(value):
-        raise DataError(path, f'"{key}" holds half of a surrogate pair', "no file can store it; take it out", number)
+        raise DataError(path, f'"{key}" holds an unpaired surrogate', "no file can store it; take it out", number)
     return value.strip()
 
 
 def _texts(path: Path, number: int, record: dict[str, Any], key: str) -> tuple[str, ...]:
     values = record.get(key) or []
     if not isinstance(values, list) or not all(isinstance(value, str) and is_well_formed(value) for value in values):
-        raise DataError(path, f'"{key}" must be a list of texts', "without halves of surrogate pairs", number)
+        raise DataError(path, f'"{key}" must be a list of texts', "without unpaired surrogates", number)
     return tuple(values)

@@ -40,7 +40,7 @@ def _as_json(fields: dict[str, Any]) -> dict[str, Any]:
     try:
         json.dumps(fields, allow_nan=False)
     except (TypeError, ValueError) as error:
-        raise ValueError("dates and numbers beyond all bounds cannot be sent") from error
+        raise ValueError("dates and numbers out of range cannot be sent") from error
     return fields
 
 

@@ -1,1 +1,1 @@
-"""The OpenAI API as servers really speak it: answers, streams and errors, read by everybody here in the same way."""
+"""The OpenAI API as servers implement it: the shared parsers of completions, streams and errors."""

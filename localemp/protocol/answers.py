@@ -1,7 +1,7 @@
-"""Reads whole completions as OpenAI-compatible servers send them; `streams.py` reads them streamed. Nothing is trusted.
+"""Parses whole completions of OpenAI-compatible servers; `streams.py` parses streamed ones. No field is trusted.
 
-Null is the same as absent, a text may come in parts, thinking is set apart, counts that are no counts are unknown, and
-further fields are fine. HTTP's status 200 is no success: an error may stand inside.
+Null means absent, a text may come in parts, thinking is separated, invalid counts are unknown, and further fields are
+ignored. Status 200 does not mean success: the body may hold an error.
 """
 
 from collections.abc import Mapping
@@ -13,24 +13,27 @@ from localemp.utils.json_reader import JSONError, parse_json
 from localemp.utils.text import one_line, well_formed
 
 LARGEST_ANSWER = 64 * 2**20
-"""Bytes of an answer, or of all of a stream."""
+"""Largest response, or sum of all chunks of a stream, in bytes."""
 
 MOST_VALUES = 500_000
-"""JSON values of an answer; one with the probabilities of a thousand tokens has some ten thousand."""
+"""Most JSON values of a response; one with the log probabilities of a thousand tokens has about ten thousand."""
 
 _TEXT_PARTS = ("text", "output_text", "input_text")
 _THOUGHT_PARTS = ("thinking", "reasoning", "reasoning_content", "thought")
-# The first that is there counts: some servers send the same under two names.
+# The first one present is used: some servers send the same text under two names.
 _THOUGHT_KEYS = ("reasoning_content", "reasoning", "thinking")
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens as the server counted them; None where it does not say.
+    """Token counts as the server reports them; None if it does not.
 
     Attributes:
-        cached_tokens: Of the prompt, those that came from a prefix cache.
-        reasoning_tokens: Of the completion, those of thoughts.
+        prompt_tokens: Tokens of the prompt.
+        completion_tokens: Tokens of the completion.
+        total_tokens: Sum of both.
+        cached_tokens: Prompt tokens that came from the prefix cache.
+        reasoning_tokens: Completion tokens spent on thinking.
     """
 
     prompt_tokens: int | None = None
@@ -42,16 +45,16 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """One of the texts that were asked for, or a piece of it.
+    """One choice of a completion, or a piece of it.
 
     Attributes:
-        index: Which of them.
-        text: What was said.
-        thinking: What the server sets apart as thought.
-        refusal: What was said in place of an answer.
-        finish_reason: Why it ended; None where it goes on, or nobody says.
-        fields: All of it, as it came.
-        message: What `fields` has under "message" or "delta", as it came.
+        index: Index of the choice.
+        text: The answer.
+        thinking: The thinking, if the server separates it.
+        refusal: The model's refusal to answer.
+        finish_reason: Why the text ended; None if it continues or the server does not say.
+        fields: The whole choice, as received.
+        message: The value of "message" or "delta" in `fields`, as received.
     """
 
     index: int
@@ -68,9 +71,9 @@ class Answer:
     """A whole completion, or one chunk of a stream.
 
     Attributes:
-        choices: In the order in which they came; a chunk may have none.
-        usage: None where nothing is said of it.
-        fields: All of it, as it came.
+        choices: The choices, in order; a chunk may have none.
+        usage: Token counts; None if not given.
+        fields: The whole object, as received.
     """
 
     choices: tuple[Choice, ...]
@@ -79,47 +82,47 @@ class Answer:
 
 
 def read_answer(content: bytes | str) -> Answer:
-    """Read the body of a whole completion.
+    """Parse the body of a whole completion.
 
     Raises:
-        ServedError: There is an error inside, in place of a choice or in one.
-        UnreadableAnswerError: It is no completion, or one without choices.
+        ServedError: The body holds an error, instead of a choice or inside one.
+        UnreadableAnswerError: The body is not a completion, or has no choices.
     """
     answer = to_answer(decode(content))
     if not answer.choices:
-        raise UnreadableAnswerError(f"it has no choices: {one_line(str(answer.fields))}")
+        raise UnreadableAnswerError(f"no choices: {one_line(str(answer.fields))}")
     choices = (with_texts(choice, well_formed(choice.text), well_formed(choice.thinking)) for choice in answer.choices)
     return replace(answer, choices=tuple(choices))
 
 
 def first_choice(answer: Answer) -> Choice:
-    """The choice of an answer that was asked for one.
+    """Return the first choice of a completion.
 
     Raises:
-        ServedError: The server's filter held it back.
+        ServedError: The server's content filter withheld it.
     """
     choice = answer.choices[0]
     if choice.finish_reason == "content_filter":
-        raise ServedError.read({"message": "the content filter held the answer back", "code": "content_filter"})
+        raise ServedError.read({"message": "the content filter withheld the answer", "code": "content_filter"})
     return choice
 
 
 def to_answer(value: Any) -> Answer:
-    """Read a decoded completion or chunk; texts stay as they came.
+    """Parse a decoded completion or chunk; texts stay as received.
 
     Raises:
         ServedError: It is an error, or holds one.
         UnreadableAnswerError: It is not a completion.
     """
     if not isinstance(value, dict):
-        raise UnreadableAnswerError(f"it is no completion: {one_line(str(value))}")
+        raise UnreadableAnswerError(f"not a completion: {one_line(str(value))}")
     if value.get("error") or value.get("object") == "error":
         raise ServedError.read(value.get("error") or value)
     listed = value.get("choices")
     if listed is None and ("choices" in value or "usage" in value or value.get("object") in _OBJECTS):
         listed = []
     if not isinstance(listed, list):
-        raise UnreadableAnswerError(f"it is no completion: {one_line(str(value))}")
+        raise UnreadableAnswerError(f"not a completion: {one_line(str(value))}")
     choices = tuple(_choice(one, place) for place, one in enumerate(listed))
     return Answer(choices, read_usage(value.get("usage")), value)
 
@@ -128,7 +131,7 @@ _OBJECTS = ("chat.completion", "chat.completion.chunk", "text_completion")
 
 
 def read_usage(value: Any) -> Usage | None:
-    """Read what an answer has under "usage"."""
+    """Parse the value of "usage"; None if there is none."""
     if not isinstance(value, dict):
         return None
     return Usage(
@@ -141,7 +144,7 @@ def read_usage(value: Any) -> Usage | None:
 
 
 def decode(content: bytes | str) -> Any:
-    """Decode the JSON of an answer or a chunk.
+    """Decode the JSON of a response or a chunk.
 
     Raises:
         UnreadableAnswerError: It is not valid JSON, or holds too many values.
@@ -156,18 +159,18 @@ def decode(content: bytes | str) -> Any:
 
 def _choice(value: Any, place: int) -> Choice:
     if not isinstance(value, dict):
-        raise UnreadableAnswerError(f"one of its choices is none: {one_line(str(value))}")
+        raise UnreadableAnswerError(f"invalid choice: {one_line(str(value))}")
     if value.get("error"):
         raise ServedError.read(value["error"])
     message = value.get("message") or value.get("delta")
-    # Without a message it is the older API of plain completions.
+    # Without a message, it is the legacy completions API.
     message = message if isinstance(message, dict) else {"content": value.get("text")}
     text, thinking, refusal = _content(message.get("content"))
     set_apart = next((said for key in _THOUGHT_KEYS if (said := _words(message.get(key)))), "")
     reason = value.get("finish_reason")
     reason = one_line(reason, 50) if isinstance(reason, str) and reason else None
     if reason == "error":
-        raise ServedError.read({"message": text or "it ended with the finish reason 'error'"})
+        raise ServedError.read({"message": text or "the completion ended with the finish reason 'error'"})
     index = value.get("index")
     return Choice(
         index if isinstance(index, int) and not isinstance(index, bool) else place,
@@ -187,7 +190,7 @@ def with_texts(choice: Choice, text: str, thinking: str) -> Choice:
 
 
 def _content(value: Any) -> tuple[str, str, str]:
-    """Text, thought and refusal of what stands under "content"."""
+    """Return text, thinking and refusal from the value of "content"."""
     texts, thoughts, refusals = [], [], []
     for part in value if isinstance(value, list) else [value]:
         if isinstance(part, str):
@@ -202,14 +205,14 @@ def _content(value: Any) -> tuple[str, str, str]:
                 refusals.append(_words(part.get("refusal")))
             elif kind in _TEXT_PARTS or kind is None:
                 texts.append(_words(part.get("text")))
-            # Pictures, sounds and calls are no text.
+            # Images, audio and tool calls have no text.
         elif part is not None:
-            raise UnreadableAnswerError(f"the text of a choice is none: {one_line(str(part))}")
+            raise UnreadableAnswerError(f"invalid text of a choice: {one_line(str(part))}")
     return "".join(texts), "".join(thoughts), "".join(refusals)
 
 
 def _words(value: Any) -> str:
-    """A text that may be in parts, or in an object that has it under "text", "value" or "content"."""
+    """Return a text that may be in parts, or in an object under "text", "value" or "content"."""
     if isinstance(value, str):
         return value
     if isinstance(value, list):
@@ -225,7 +228,7 @@ def _inner(value: Mapping[str, Any], key: str) -> Mapping[str, Any]:
 
 
 def _count(value: Any) -> int | None:
-    """A number of tokens; None for what is none."""
+    """Return a number of tokens; None if the value is not one."""
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**53 else None

@@ -1,4 +1,4 @@
-"""Undoes the compression of an answer, in bounded memory: a few kilobytes can be told to become gigabytes."""
+"""Decompresses responses in bounded memory: a few kilobytes can expand to gigabytes."""
 
 import zlib
 from collections.abc import Iterator
@@ -6,38 +6,38 @@ from collections.abc import Iterator
 from localemp.protocol.errors import UnreadableAnswerError
 
 ACCEPTED = "gzip, deflate"
-"""The header Accept-Encoding: what is undone here. Some proxies compress whatever a request accepts."""
+"""Value of the header Accept-Encoding. Some proxies compress whatever a request accepts."""
 
 _UNDONE = frozenset(("gzip", "x-gzip", "deflate"))
 _OTHERS = frozenset(("br", "zstd", "compress", "x-compress", "dcb", "dcz"))
-_STEP = 2**18  # bytes that are made at once
+_STEP = 2**18  # bytes decompressed at once
 _GZIP, _RAW = 16 + zlib.MAX_WBITS, -zlib.MAX_WBITS
 
 
 class Decompressor:
-    """Undoes one Content-Encoding.
+    """Decompresses one Content-Encoding.
 
     Args:
-        encoding: The header's value. What names no compression ("identity", "utf-8") is none.
-        largest: Bytes that may come out of it.
+        encoding: Value of the header. Values that name no compression ("identity", "utf-8") are ignored.
+        largest: Largest decompressed size, in bytes.
 
     Raises:
-        UnreadableAnswerError: An encoding that was not accepted.
+        UnreadableAnswerError: The encoding was not accepted.
     """
 
     def __init__(self, encoding: str, largest: int) -> None:
         kinds = [kind for part in encoding.lower().split(",") if (kind := part.strip()) in _UNDONE | _OTHERS]
         if len(kinds) > 1 or _OTHERS.intersection(kinds):
-            raise UnreadableAnswerError(f"it is compressed as {encoding[:40]!r}, which was not asked for")
+            raise UnreadableAnswerError(f"compressed as {encoding[:40]!r}, which was not accepted")
         self._kind = kinds[0] if kinds else ""
         self._left, self._largest = largest, largest
         self._inflate: zlib._Decompress | None = None
 
     def feed(self, part: bytes) -> Iterator[bytes]:
-        """What comes of the next part, in pieces.
+        """Decompress the next part, and yield it in pieces.
 
         Raises:
-            UnreadableAnswerError: It is damaged, or more comes of it than may.
+            UnreadableAnswerError: The data is damaged, or larger than allowed.
         """
         if not self._kind:
             yield self._counted(part)
@@ -55,10 +55,10 @@ class Decompressor:
                 yield self._counted(self._inflate.decompress(part, _STEP))
                 part = self._inflate.unconsumed_tail or self._inflate.unused_data
         except zlib.error as error:
-            raise UnreadableAnswerError(f"its {self._kind} compression is damaged: {error}") from error
+            raise UnreadableAnswerError(f"damaged {self._kind} data: {error}") from error
 
     def end(self) -> bytes:
-        """What was held back.
+        """Return what is left at the end.
 
         Raises:
             UnreadableAnswerError: The compressed data was cut.
@@ -67,23 +67,23 @@ class Decompressor:
             return b""
         rest = self._counted(self._inflate.flush(_STEP)) if not self._inflate.eof else b""
         if not self._inflate.eof:
-            raise UnreadableAnswerError("its compressed data was cut")
+            raise UnreadableAnswerError("the compressed data was cut")
         return rest
 
     def _format(self, beginning: bytes) -> int:
         if self._kind != "deflate":
             return _GZIP
-        # RFC 9110 means zlib's format; some servers send the bare one.
+        # RFC 9110 requires zlib's format; some servers send raw deflate.
         return zlib.MAX_WBITS if beginning[0] & 0x0F == 8 else _RAW
 
     def _counted(self, part: bytes) -> bytes:
         self._left -= len(part)
         if self._left < 0:
-            raise UnreadableAnswerError(f"it has more than {self._largest // 2**20} MiB")
+            raise UnreadableAnswerError(f"more than {self._largest // 2**20} MiB")
         return part
 
 
 def decompress(content: bytes, encoding: str, largest: int) -> bytes:
-    """A whole body without its compression; raises as `Decompressor` does."""
+    """Decompress a whole body. Raises what `Decompressor` raises."""
     decompressor = Decompressor(encoding, largest)
     return b"".join([*decompressor.feed(content), decompressor.end()])

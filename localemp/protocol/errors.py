@@ -1,8 +1,8 @@
-"""What can be wrong with an answer, whatever its status says.
+"""Errors of a server's response, whatever its status.
 
 AnswerError
-├── ServedError             the server says that it failed: by the status, or inside an answer with status 200
-└── UnreadableAnswerError   what came is no completion: a web page, nothing, half of one
+├── ServedError             the server reports an error, by status or inside a response with status 200
+└── UnreadableAnswerError   the response is not a completion: a web page, an empty or a truncated body
 """
 
 from collections.abc import Mapping
@@ -12,13 +12,13 @@ from localemp.utils.json_reader import JSONError, parse_json
 from localemp.utils.text import one_line, well_formed
 
 LONGEST_MESSAGE = 300
-"""Characters of a server's message that are told."""
+"""Longest quotation of a server's message, in characters."""
 
 LARGEST_ERROR = 2**20
-"""Bytes of an answer whose status is an error's."""
+"""Largest response with an error status, in bytes."""
 
 _RETRIED = frozenset({408, 409, 425, 429})
-# What servers write where a status should be, by a word that is in it; the first that fits counts.
+# Statuses by a word in the error code or type, for servers that give no status; the first match counts.
 _STATUS_OF = (
     ("rate_limit", 429), ("ratelimit", 429), ("too_many_requests", 429), ("resource_exhausted", 429),
     ("quota", 429), ("overloaded", 503), ("unavailable", 503), ("timeout", 504), ("timed_out", 504), ("deadline", 504),
@@ -28,15 +28,15 @@ _STATUS_OF = (
     ("notfound", 404),
 )  # fmt: skip
 UNKNOWN_STATUS = 502
-"""Of an error inside an answer that tells nothing of what kind it is."""
+"""Status of an error inside a response that does not say what kind it is."""
 
 
 class AnswerError(Exception):
-    """An answer that holds no reply.
+    """A response without a usable completion.
 
     Attributes:
-        message: What is wrong, in one line.
-        retry_after: Seconds after which the server wants to be asked again; None where it does not say.
+        message: The problem, in one line.
+        retry_after: Seconds that the server asks to wait before a retry; None if it does not.
     """
 
     retry_after: float | None = None
@@ -52,12 +52,12 @@ class AnswerError(Exception):
 
 
 class ServedError(AnswerError):
-    """A server's own error.
+    """An error that the server reports.
 
     Attributes:
-        status: Of HTTP; of an error inside an answer with status 200 the one that fits it.
-        code, type, param: As OpenAI's API has them; empty where the server does not say.
-        inside: Whether it stood inside an answer, so that the status is ours.
+        status: HTTP status; for an error inside a response with status 200, the status that matches it.
+        code, type, param: As in OpenAI's API; empty if not given.
+        inside: Whether the error was inside a response, so that the status is inferred.
     """
 
     inside: bool = False
@@ -68,20 +68,20 @@ class ServedError(AnswerError):
 
     @property
     def may_pass(self) -> bool:
-        """Whether HTTP calls such a status a passing one: 408, 409, 425, 429, 5xx."""
+        """Whether the status is transient: 408, 409, 425, 429 or 5xx."""
         return self.status in _RETRIED or self.status >= 500
 
     @classmethod
     def read(cls, error: Any, status: int | None = None) -> "ServedError":
-        """Make one of what a server sent as its error, whatever form that has.
+        """Parse a server's error, whatever its form.
 
         Args:
-            error: The body of the answer, decoded or not, or what it has under "error".
-            status: Of HTTP, where it says more than 200.
+            error: The body of the response, decoded or not, or its value of "error".
+            status: HTTP status, if it is an error.
         """
         error = _decoded(error) if isinstance(error, bytes) else error
         body = error.get("error") or error if isinstance(error, Mapping) else error
-        # FastAPI and others write {"detail": ...}, some hosts a list of errors.
+        # FastAPI and others send {"detail": ...}, some hosts a list of errors.
         if isinstance(body, list) and body:
             body = body[0].get("error", body[0]) if isinstance(body[0], Mapping) else body[0]
         fields = body if isinstance(body, Mapping) else {}
@@ -96,7 +96,7 @@ class ServedError(AnswerError):
 
 
 class UnreadableAnswerError(AnswerError):
-    """What came is no completion; a proxy's page, an empty body and a cut one usually pass."""
+    """The response is not a completion. Proxies' pages, empty and truncated bodies are usually transient."""
 
     @property
     def may_pass(self) -> bool:
@@ -112,7 +112,7 @@ def _decoded(body: bytes) -> Any:
 
 
 def _status(fields: Mapping[str, Any]) -> int | None:
-    """The status that an error names itself."""
+    """Return the status that an error object names."""
     for name in ("status", "status_code", "http_status", "code"):
         value = fields.get(name)
         if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) == 3:

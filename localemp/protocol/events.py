@@ -1,4 +1,4 @@
-"""Server-sent events by their standard (WHATWG HTML, 9.2), from bytes that may be cut anywhere."""
+"""Parses server-sent events (WHATWG HTML, 9.2) from bytes that may be split anywhere."""
 
 import codecs
 import re
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from localemp.protocol.errors import UnreadableAnswerError
 
 LARGEST_EVENT = 4 * 2**20
-"""Characters of one event."""
+"""Largest event, in characters."""
 
 _LINE_END = re.compile("\r\n|\r|\n")
 
@@ -18,8 +18,8 @@ class Event:
     """One event.
 
     Attributes:
-        data: Its data lines, joined by line feeds.
-        type: What it is called; "message" where it has no name.
+        data: The data lines, joined by line feeds.
+        type: Name of the event; "message" if it has none.
     """
 
     data: str
@@ -27,18 +27,18 @@ class Event:
 
 
 class EventReader:
-    """Splits a byte stream into events; time and memory grow with what came, however it was cut."""
+    """Splits a byte stream into events, in linear time and memory however it is split."""
 
     def __init__(self) -> None:
         self._decoder = codecs.getincrementaldecoder("utf-8-sig")("replace")
-        self._line: list[str] = []  # the beginning of a line whose end has not come
+        self._line: list[str] = []  # the beginning of an incomplete line
         self._data: list[str] = []
         self._type = ""
         self._size = 0
         self._after_cr = False
 
     def feed(self, part: bytes) -> Iterator[Event]:
-        """Every event that is whole now.
+        """Take received bytes, and yield every complete event.
 
         Raises:
             UnreadableAnswerError: An event is too large.
@@ -46,12 +46,12 @@ class EventReader:
         yield from self._take(self._decoder.decode(part))
 
     def end(self) -> Iterator[Event]:
-        """What is left when nothing more comes: servers leave out the last empty line."""
+        """Yield what is left at the end; some servers omit the last empty line."""
         yield from self._take(self._decoder.decode(b"", final=True) + "\n\n")
 
     def _take(self, text: str) -> Iterator[Event]:
         if self._after_cr and text:
-            text = text.removeprefix("\n")  # the second half of a line end that was cut
+            text = text.removeprefix("\n")  # the second half of a split line end
             self._after_cr = False
         if not text:
             return
@@ -59,7 +59,7 @@ class EventReader:
         self._after_cr = text.endswith("\r")
         for line in whole:
             if self._line:
-                self._size -= sum(map(len, self._line))  # counted again as a whole
+                self._size -= sum(map(len, self._line))  # counted again with the whole line
                 line, self._line = "".join([*self._line, line]), []
             if event := self._end_line(line):
                 yield event
@@ -79,9 +79,9 @@ class EventReader:
             self._grow(len(value))
         elif field == "event":
             self._type = value[:100]
-        return None  # a comment, an id, a time to reconnect, or a field of nobody
+        return None  # a comment, an id, a reconnection time, or an unknown field
 
     def _grow(self, by: int) -> None:
         self._size += by
         if self._size > LARGEST_EVENT:
-            raise UnreadableAnswerError(f"an event of its stream has more than {LARGEST_EVENT // 2**20} MiB")
+            raise UnreadableAnswerError(f"an event of the stream has more than {LARGEST_EVENT // 2**20} MiB")

@@ -1,4 +1,4 @@
-"""Reads streamed completions as OpenAI-compatible servers send them. Nothing is trusted."""
+"""Parses streamed completions of OpenAI-compatible servers. No field is trusted."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -9,50 +9,49 @@ from localemp.protocol.events import EventReader
 from localemp.utils.text import PairJoiner, one_line
 
 DONE = "[DONE]"
-_BEGINNING = 400  # bytes that are kept to say what came instead of a stream
+_BEGINNING = 400  # bytes kept to quote what came instead of a stream
 
 
 class StreamReader:
-    """Reads a streamed completion chunk by chunk, in whatever content type and framing it comes.
+    """Parses a streamed completion chunk by chunk, in any content type and framing.
 
-    A server that does not stream and sends the whole completion instead is read, too: it is one chunk.
-
-    It is whole when every choice has a finish reason, or "[DONE]" came.
+    If a server sends a whole completion instead of a stream, it counts as one chunk. A stream is complete when every
+    choice has a finish reason, or "[DONE]" has come.
     """
 
     def __init__(self) -> None:
         self._events = EventReader()
-        self._whole: list[bytes] | None = None  # where it is no stream
+        self._whole: list[bytes] | None = None  # if it is not a stream
         self._beginning = b""
         self._size = 0
         self._over = self._any = False
-        self._open: dict[int, bool] = {}  # choice -> whether it goes on
+        self._open: dict[int, bool] = {}  # choice -> whether it continues
         self._halves: dict[tuple[int, str], PairJoiner] = {}
 
     @property
     def done(self) -> bool:
-        """Whether nothing is missing."""
+        """Whether the stream is complete."""
         return self._over or (bool(self._open) and not any(self._open.values()))
 
     @property
     def over(self) -> bool:
-        """Whether "[DONE]" came: nothing after it counts."""
+        """Whether "[DONE]" has come; anything after it is ignored."""
         return self._over
 
     def feed(self, part: bytes) -> Iterator[Answer]:
-        """Every chunk that is whole now.
+        """Take received bytes, and yield every chunk that is complete.
 
         Raises:
-            ServedError: The server reports an error; nothing after it counts.
-            UnreadableAnswerError: It is no stream of chunks, or too long.
+            ServedError: The server reports an error; anything after it is ignored.
+            UnreadableAnswerError: It is not a stream of chunks, or too long.
         """
         self._size += len(part)
         if self._size > LARGEST_ANSWER:
-            raise UnreadableAnswerError(f"it has more than {LARGEST_ANSWER // 2**20} MiB")
+            raise UnreadableAnswerError(f"more than {LARGEST_ANSWER // 2**20} MiB")
         if self._whole is None and not self._any and len(self._beginning) < _BEGINNING:
             self._beginning += part[:_BEGINNING]
             start = self._beginning.removeprefix(b"\xef\xbb\xbf").lstrip()
-            # No line of an event stream begins so.
+            # No line of an event stream begins like this.
             if start[:1] in (b"{", b"["):
                 self._whole = []
         if self._whole is not None:
@@ -62,11 +61,11 @@ class StreamReader:
             yield from self._event(event.data, event.type)
 
     def end(self) -> Iterator[Answer]:
-        """What was held back, when nothing more comes.
+        """Yield what is left at the end of the stream.
 
         Raises:
-            ServedError: As `feed`.
-            UnreadableAnswerError: As `feed`; or the stream was cut: no finish reason came and no "[DONE]".
+            ServedError: As in `feed`.
+            UnreadableAnswerError: As in `feed`; or the stream ended without a finish reason or "[DONE]".
         """
         if self._whole is not None:
             answer = read_answer(b"".join(self._whole))
@@ -76,10 +75,10 @@ class StreamReader:
         for event in self._events.end():
             yield from self._event(event.data, event.type)
         if not self._any:
-            said = one_line(self._beginning.decode("utf-8", "replace"))
-            raise UnreadableAnswerError(f"its stream holds no chunk: {said}" if said else "its stream is empty")
+            beginning = one_line(self._beginning.decode("utf-8", "replace"))
+            raise UnreadableAnswerError(f"a stream without a chunk: {beginning}" if beginning else "an empty stream")
         if not self.done:
-            raise UnreadableAnswerError("its stream was cut: neither a finish reason nor [DONE] came")
+            raise UnreadableAnswerError("the stream was cut: neither a finish reason nor [DONE] came")
 
     def _event(self, data: str, kind: str) -> Iterator[Answer]:
         if self._over or not data.strip():
@@ -97,7 +96,7 @@ class StreamReader:
         yield replace(answer, choices=tuple(map(self._joined, answer.choices)))
 
     def _joined(self, choice: Choice) -> Choice:
-        """The choice with characters whole that two chunks have half each."""
+        """Join characters that are split between two chunks."""
         ended = choice.finish_reason is not None
         text, thinking = (
             self._halves.setdefault((choice.index, what), PairJoiner()).feed(part, ended)

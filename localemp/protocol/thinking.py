@@ -1,13 +1,13 @@
-"""What a model thinks before it answers, where the server leaves it in the text: found, and set apart.
+"""Separates a model's thinking from its answer when the server leaves both in the text.
 
 Models write it between marks ("<think>", "[THINK]") or in channels (gpt-oss's harmony format). The opening mark may be
-missing, because the chat template ends with it, and the closing one, because the tokens were used up.
+missing because the chat template ends with it; the closing one because the token limit was reached.
 """
 
 import re
 from typing import NamedTuple
 
-# Opening and closing mark of each way that models are known to write it.
+# Opening and closing marks that models are known to write.
 _MARKS = (
     ("<think>", "</think>"),
     ("<thinking>", "</thinking>"),
@@ -24,11 +24,11 @@ _CLOSING = frozenset(_OPENING.values())
 _CHANNEL, _MESSAGE, _START = "<|channel|>", "<|message|>", "<|start|>"
 _ENDS = ("<|end|>", "<|return|>", "<|call|>")
 _THOUGHT_CHANNELS = ("analysis", "commentary")
-# Some servers take harmony's marks out and leave its words.
+# Some servers remove harmony's marks and leave its words.
 _BARE_HARMONY, _BARE_FINAL = "analysis", "assistantfinal"
 
 MARKS = frozenset((*_OPENING, *_CLOSING, _CHANNEL))
-"""All that begins or ends a thought, in lower case."""
+"""All marks that begin or end thinking, in lower case."""
 
 _ALL = (*_OPENING, *_CLOSING, _CHANNEL, _MESSAGE, _START, *_ENDS)
 _MARK = re.compile("|".join(map(re.escape, sorted(_ALL, key=len, reverse=True))), re.IGNORECASE)
@@ -37,11 +37,11 @@ _FIRST = frozenset(mark[0] for mark in _ALL)
 
 
 class Split(NamedTuple):
-    """A text in two.
+    """A text, split in two.
 
     Attributes:
         text: The answer.
-        thinking: What was thought before it, without marks.
+        thinking: The thinking, without marks.
     """
 
     text: str
@@ -49,11 +49,11 @@ class Split(NamedTuple):
 
 
 def split_thinking(text: str, opened: bool = False) -> Split:
-    """Set apart what a model thought.
+    """Separate thinking from the answer.
 
     Args:
-        text: All that it wrote.
-        opened: Whether the prompt ended with an opening mark, so that the text begins with a thought.
+        text: The model's whole output.
+        opened: Whether the prompt ended with an opening mark, so that the text begins with thinking.
     """
     if not opened and not any(first in text for first in _FIRST):
         return _split_bare_harmony(text)
@@ -66,23 +66,23 @@ def split_thinking(text: str, opened: bool = False) -> Split:
 
 
 def opens_thinking(prompt: str) -> bool:
-    """Whether a prompt ends with an opening mark."""
+    """Return whether a prompt ends with an opening mark."""
     return prompt.rstrip().lower().endswith(tuple(_OPENING))
 
 
 class ThinkingSplitter:
-    """Sets thinking apart in a text that comes bit by bit.
+    """Separates thinking in a streamed text.
 
-    What may be the beginning of a mark is held back until the next bit decides. A closing mark without an opening one
-    says that all before it was a thought, which a reader of the stream has seen as an answer by then: `unopened` says
-    so, and the next stream of the same model should begin with `opened`.
+    A possible beginning of a mark is held back until the next piece decides. A closing mark without an opening one
+    means that everything before it was thinking, although the stream's reader has already seen it as the answer:
+    `unopened` reports this, and the next stream of the same model should start with `opened`.
 
     Args:
-        opened: Whether the text begins with a thought.
+        opened: Whether the text begins with thinking.
 
     Attributes:
-        marked: Whether there was any mark.
-        closed: Whether a thought was closed.
+        marked: Whether any mark has come.
+        closed: Whether thinking was closed.
         unopened: Whether a closing mark came without an opening one.
     """
 
@@ -93,8 +93,8 @@ class ThinkingSplitter:
         self._thoughts: list[str] = []
         self._pending = ""
         self._thinking = opened
-        self._closing = ""  # the mark that ends the thought; "" is any
-        self._channel: list[str] | None = None  # its name, while it is being told
+        self._closing = ""  # the mark that ends the thinking; "" for any
+        self._channel: list[str] | None = None  # its name, while it is being read
         self._begun = False
 
     @property
@@ -105,15 +105,15 @@ class ThinkingSplitter:
 
     @property
     def thinking(self) -> str:
-        """The thoughts so far."""
+        """The thinking so far."""
         return "".join(self._thoughts).strip()
 
     def feed(self, text: str) -> Split:
-        """What is certain now of answer and thoughts."""
+        """Take a piece of text; return the answer and thinking that are certain now."""
         return self._next(text, last=False)
 
     def end(self) -> Split:
-        """What was held back, when nothing more comes."""
+        """Return what was held back, at the end of the text."""
         return self._next("", last=True)
 
     def _next(self, new: str, last: bool) -> Split:
@@ -126,7 +126,7 @@ class ThinkingSplitter:
                 thought.append(text)
                 self._thoughts.append(text)
             else:
-                # White space between a thought and the answer belongs to neither.
+                # White space between thinking and answer belongs to neither.
                 text = text if self._begun or not self.marked else text.lstrip()
                 self._begun = self._begun or bool(text)
                 said.append(text)
@@ -136,15 +136,15 @@ class ThinkingSplitter:
         for found in _MARK.finditer(whole):
             put(whole[start : found.start()])
             start = found.end()
-            if not self._heed(found[0].lower()):
+            if not self._apply(found[0].lower()):
                 put(found[0])
         keep = 0 if last else _held_back(whole, start)
         put(whole[start : len(whole) - keep])
         self._pending = whole[len(whole) - keep :]
         return Split("".join(said), "".join(thought))
 
-    def _heed(self, mark: str) -> bool:
-        """Do what a mark says; False where it is only text."""
+    def _apply(self, mark: str) -> bool:
+        """Apply a mark; return False if it is only text."""
         if self._thinking and self._closing and mark not in (self._closing, *_ENDS, _CHANNEL, _START):
             return False
         if mark in _OPENING:
@@ -152,7 +152,7 @@ class ThinkingSplitter:
             self._break()
         elif mark in _CLOSING:
             if not self._thinking and self.marked:
-                return False  # a thought is opened but once without a mark
+                return False  # thinking can be opened only once without a mark
             self._close()
         elif mark == _CHANNEL:
             self._channel = []
@@ -177,13 +177,13 @@ class ThinkingSplitter:
         self._thinking, self._closing, self._begun, self.closed = False, "", False, True
 
     def _break(self) -> None:
-        """Keep two thoughts apart."""
+        """Separate two pieces of thinking."""
         if self._thoughts:
             self._thoughts.append("\n")
 
 
 def _held_back(text: str, start: int) -> int:
-    """How many characters at the end may be the beginning of a mark."""
+    """Return how many characters at the end may be the beginning of a mark."""
     tail = text[max(start, len(text) - _LONGEST + 1) :].lower()
     for at, character in enumerate(tail):
         if character in _FIRST and any(mark.startswith(tail[at:]) for mark in _ALL):

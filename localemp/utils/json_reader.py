@@ -1,7 +1,7 @@
-"""The one reader of JSON that comes from outside: bounded in depth and size, with an error that says where.
+"""Reads JSON from untrusted sources: limited in depth and size, with one exception that gives the line.
 
-Python's own reader ends in four different exceptions (a `JSONDecodeError`, a plain `ValueError` for a number of 5,000
-digits, a `UnicodeDecodeError`, a `RecursionError`), and what it reads at a depth of 900 cannot be written again.
+Python's reader raises four different exceptions (`JSONDecodeError`, a plain `ValueError` for a number of 5,000 digits,
+`UnicodeDecodeError`, `RecursionError`), and it reads values at a depth of 900 that cannot be written again.
 """
 
 import json
@@ -13,10 +13,10 @@ from localemp.utils.files import open_regular
 from localemp.utils.text import is_well_formed
 
 MAX_DEPTH = 100
-"""Lists and objects inside one another; what people and servers write stays below 20."""
+"""Deepest nesting of lists and objects; people and servers stay below 20."""
 
 LARGEST_FILE = 256 * 2**20
-"""Bytes of a JSON file that is read as a whole."""
+"""Largest JSON file that is read as a whole, in bytes."""
 
 
 _PIECE = 2**16
@@ -24,10 +24,10 @@ _SUSPICIOUS = re.compile(r"\\u[dD][89a-fA-F]|[\ud800-\udfff]|\d[eE]\+?\d{3}|\d{3
 
 
 class JSONError(ValueError):
-    """A text that is no usable JSON.
+    """A text is not usable JSON.
 
     Attributes:
-        line: 1-based line of the text where it went wrong, None where the whole text is meant.
+        line: Line of the error, from 1; None for the whole text.
     """
 
     def __init__(self, message: str, line: int | None = None) -> None:
@@ -38,22 +38,22 @@ class JSONError(ValueError):
 def parse_json(
     text: str | bytes, max_depth: int = MAX_DEPTH, max_values: int | None = None, storable: bool = False
 ) -> Any:
-    """Read one JSON value.
+    """Parse one JSON value.
 
     Args:
-        text: Bytes are UTF-8; a byte order mark is passed over.
-        max_depth: Most lists and objects inside one another.
-        max_values: Most values in all, for texts of strangers: a megabyte can hold half a million lists, which take
-            half a second in which nothing else runs.
-        storable: Whether what cannot be written again is refused: NaN and infinite numbers, which are no JSON, and
-            halves of surrogate pairs, which neither files nor terminals take.
+        text: Bytes are decoded as UTF-8; a byte order mark is skipped.
+        max_depth: Deepest nesting of lists and objects.
+        max_values: Most values, for untrusted texts: a megabyte can hold half a million lists, and parsing them blocks
+            the process for half a second.
+        storable: Whether to reject what cannot be written again: NaN and infinite numbers, which are not valid JSON,
+            and unpaired surrogates, which neither files nor terminals accept.
 
     Raises:
-        JSONError: It is empty, not UTF-8, not JSON, nested too deeply, or holds a number of thousands of digits or too
-            many values.
+        JSONError: The text is empty, not UTF-8, not valid JSON, nested too deeply, or has a number with thousands of
+            digits or too many values.
     """
     if max_values is not None and count_values(text) > max_values:
-        raise JSONError(f"it holds more than {max_values:,} values")
+        raise JSONError(f"it has more than {max_values:,} values")
     try:
         text = text.decode("utf-8-sig") if isinstance(text, bytes) else text.removeprefix("\ufeff")
         value = json.loads(text, parse_constant=_refuse if storable else None)
@@ -62,44 +62,44 @@ def parse_json(
     except json.JSONDecodeError as error:
         if not text.strip():
             raise JSONError("it is empty") from error
-        raise JSONError(f"not JSON: {error.msg} at character {error.colno}", error.lineno) from error
+        raise JSONError(f"not valid JSON: {error.msg} at character {error.colno}", error.lineno) from error
     except UnicodeDecodeError as error:
-        raise JSONError("not UTF-8 text") from error
+        raise JSONError("not valid UTF-8") from error
     except RecursionError as error:
         raise JSONError(_too_deep(max_depth)) from error
     except ValueError as error:  # the interpreter's limit on the digits of a whole number
-        raise JSONError("it holds a number with too many digits") from error
-    # Most texts have too few brackets to be deep, so that nothing needs to be walked.
+        raise JSONError("it has a number with too many digits") from error
+    # Most texts have too few brackets to be deep; they need no walk.
     if text.count("[") + text.count("{") > max_depth and is_deeper(value, max_depth):
         raise JSONError(_too_deep(max_depth))
-    # Whole pairs and finite numbers may look so, too.
+    # Paired surrogates and finite numbers also match.
     if storable and _SUSPICIOUS.search(text):
         check_storable(value)
     return value
 
 
 def count_values(text: str | bytes) -> int:
-    """How many values a text holds at most, without reading it: signs inside strings count, too."""
+    """Return an upper bound of the number of values, without parsing; signs inside strings count, too."""
     if isinstance(text, bytes):
         return text.count(b",") + text.count(b"[") + text.count(b"{") + 1
     return text.count(",") + text.count("[") + text.count("{") + 1
 
 
 def load_json(path: Path, largest: int = LARGEST_FILE, storable: bool = False) -> Any:
-    """Read a file that is one JSON value.
+    """Read a file that holds one JSON value.
 
     Args:
         path: A UTF-8 file.
-        largest: Bytes that it may have.
+        largest: Largest size, in bytes.
         storable: As in `parse_json`.
 
     Raises:
-        OSError: It cannot be read.
-        JSONError: It is too large, or see `parse_json`.
+        OSError: The file cannot be read.
+        JSONError: The file is too large, or `parse_json` rejects it.
     """
     content = bytearray()
     with open_regular(path) as file:
-        while piece := file.read(_PIECE):  # room for all that may be there would be taken at once
+        while piece := file.read(_PIECE):  # one large read would allocate its whole size at once
             content += piece
             if len(content) > largest:
                 raise JSONError(f"it has more than {largest // 2**20} MiB")
@@ -107,7 +107,7 @@ def load_json(path: Path, largest: int = LARGEST_FILE, storable: bool = False) -
 
 
 def is_deeper(value: Any, limit: int) -> bool:
-    """Whether more than `limit` lists and objects are inside one another; level by level, without recursion."""
+    """Return whether lists and objects are nested more than `limit` levels deep, without recursion."""
     level = [value] if isinstance(value, dict | list) else []
     for _ in range(limit):
         level = [
@@ -122,17 +122,17 @@ def is_deeper(value: Any, limit: int) -> bool:
 
 
 def _refuse(constant: str) -> None:
-    raise JSONError(f"it holds {constant}, which is no number")
+    raise JSONError(f"it has {constant}, which is not a number")
 
 
 def check_storable(value: Any) -> None:
-    """Raise JSONError where a value cannot be written again; see `parse_json`."""
+    """Raise JSONError if a value cannot be written again; see `parse_json`."""
     try:
         written = json.dumps(value, ensure_ascii=False, allow_nan=False)
     except ValueError as error:
-        raise JSONError("it holds a number beyond all bounds") from error
+        raise JSONError("it has a number that is out of range") from error
     if not is_well_formed(written):
-        raise JSONError("it holds half of a surrogate pair, which no file can store")
+        raise JSONError("it has an unpaired surrogate, which no file can store")
 
 
 def _too_deep(limit: int) -> str:
@@ -140,6 +140,6 @@ def _too_deep(limit: int) -> str:
 
 
 def kind_of(value: Any) -> str:
-    """What a JSON value is, in words: "a number", "null"."""
+    """Return the type of a JSON value in words: "a number", "null"."""
     names = {dict: "an object", list: "a list", str: "a text", bool: "true or false", type(None): "null"}
     return names.get(type(value), "a number")

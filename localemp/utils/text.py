@@ -6,14 +6,14 @@ from typing import Any
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 # All control characters but tab and line feed, the marks that turn the direction of what is shown after them, and what
-# no terminal can be sent: halves of surrogate pairs.
+# no terminal can be sent: unpaired surrogates.
 _CONTROL = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
 )
 
 
 def is_well_formed(text: str) -> bool:
-    """Whether no half of a surrogate pair is in a text: JSON can hold one, files and hashes cannot."""
+    """Whether no an unpaired surrogate is in a text: JSON can hold one, files and hashes cannot."""
     return text.isascii() or _SURROGATE.search(text) is None
 
 

@@ -1,4 +1,4 @@
-"""The one reader of TOML files: bounded as JSON is, with one exception for all that can be wrong."""
+"""Reads TOML files, limited in depth and size, with one exception for everything that can be wrong."""
 
 import re
 import tomllib
@@ -9,21 +9,22 @@ from localemp.utils.files import open_regular
 from localemp.utils.json_reader import MAX_DEPTH, is_deeper
 
 LARGEST_FILE = 2**20
-"""Bytes of a TOML file; people write them by hand."""
-# A dotted name of more parts than may be inside one another; reading its parts would take quadratic time.
+"""Largest TOML file, in bytes; people write them by hand."""
+# A dotted name with more parts than the deepest nesting; parsing it would take quadratic time.
 _DEEP_NAME = re.compile(rf"(?<![\w.-])(?:(?:[\w-]++|\"[^\"\n]*+\"|'[^'\n]*+')[ \t]*+\.[ \t]*+){{{MAX_DEPTH}}}")
 _TOO_DEEP = f"it is nested more than {MAX_DEPTH} levels deep"
 
 
 class TOMLError(ValueError):
-    """A text that is no usable TOML."""
+    """A text is not usable TOML."""
 
 
 def parse_toml(content: bytes) -> dict[str, Any]:
-    """Read a TOML file's bytes; a byte order mark is passed over.
+    """Parse the bytes of a TOML file; a byte order mark is skipped.
 
     Raises:
-        TOMLError: It is too large, not UTF-8, not TOML, nested too deeply, or holds a number of thousands of digits.
+        TOMLError: The text is too large, not UTF-8, not valid TOML, nested too deeply, or has a number with thousands
+            of digits.
     """
     if len(content) > LARGEST_FILE:
         raise TOMLError(f"it has more than {LARGEST_FILE // 2**20} MiB")
@@ -33,26 +34,26 @@ def parse_toml(content: bytes) -> dict[str, Any]:
             raise TOMLError(_TOO_DEEP)
         value = tomllib.loads(text)
     except UnicodeDecodeError as error:
-        raise TOMLError("not UTF-8 text") from error
+        raise TOMLError("not valid UTF-8") from error
     except tomllib.TOMLDecodeError as error:
-        raise TOMLError(f"not TOML: {error}") from error
+        raise TOMLError(f"not valid TOML: {error}") from error
     except RecursionError as error:
         raise TOMLError(_TOO_DEEP) from error
     except TOMLError:
         raise
     except ValueError as error:  # the interpreter's limit on the digits of a whole number
-        raise TOMLError("it holds a number or a date that is none") from error
+        raise TOMLError("it has an invalid number or date") from error
     if is_deeper(value, MAX_DEPTH):
         raise TOMLError(_TOO_DEEP)
     return value
 
 
 def load_toml(path: Path) -> tuple[dict[str, Any], bytes]:
-    """Read a TOML file: what it says, and its bytes.
+    """Read a TOML file and return its contents, parsed and as bytes.
 
     Raises:
-        OSError: It cannot be read.
-        TOMLError: See `parse_toml`.
+        OSError: The file cannot be read.
+        TOMLError: `parse_toml` rejects it.
     """
     with open_regular(path) as file:
         content = file.read(LARGEST_FILE + 1)

@@ -110,7 +110,7 @@ def with_body(scope: Scope, length: int) -> Scope:
 
 
 def json_bytes(content: Any) -> bytes:
-    """Content as JSON in UTF-8; halves of surrogate pairs, which that cannot hold, are replaced."""
+    """Content as JSON in UTF-8; unpaired surrogates, which that cannot hold, are replaced."""
     return well_formed(json.dumps(content, ensure_ascii=False)).encode()
 
 

@@ -7,6 +7,7 @@ import zlib
 from typing import Any, Self
 
 from aiohttp import web
+from patience import patience
 
 
 class ChatServer:
@@ -39,12 +40,12 @@ class ChatServer:
 
     def __enter__(self) -> Self:
         self._thread.start()
-        assert self._ready.wait(10)
+        assert self._ready.wait(patience(10))
         return self
 
     def __exit__(self, *_: object) -> None:
         self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join(10)
+        self._thread.join(patience(10))
 
     async def _serve(self) -> None:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from patience import patience
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "engines"))
 from fake_server import Answer, FakeServer, completion, error
@@ -132,7 +133,7 @@ def boom(folder: Path, raised: str, **environment: str) -> "subprocess.Completed
         "from localemp.cli.main import COMMANDS, main; COMMANDS['boom'] = ('boom', ''); main()"
     )
     env = os.environ | {"LOCALEMP_CACHE": str(folder / "cache"), **environment}
-    return subprocess.run([sys.executable, "-c", start], capture_output=True, text=True, env=env, timeout=60)
+    return subprocess.run([sys.executable, "-c", start], capture_output=True, text=True, env=env, timeout=patience(60))
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import psutil
 import pytest
+from patience import patience, wait_until
+from ports import free_port
 from processes import command_line
 
 pytestmark = pytest.mark.usefixtures("tiny_folder")
@@ -20,9 +22,7 @@ FAKE = Path(__file__).parent.parent / "serving" / "fake_vllm.py"
 
 @pytest.fixture
 def port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    return free_port()
 
 
 @pytest.fixture
@@ -104,7 +104,7 @@ def test_keys_guard_it_and_are_shown_nowhere(serve, localemp, port):
         assert (done.returncode == 0) == good, done.stderr
     arguments = [command_line(child) for child in psutil.Process(process.pid).children(recursive=True)]
     process.send_signal(signal.SIGTERM)
-    _, said = process.communicate(timeout=60)
+    _, said = process.communicate(timeout=patience(60))
     assert "sk-" not in text + said + str(arguments) + log_of(localemp)
     assert "warning" not in said
 
@@ -113,7 +113,7 @@ def test_without_a_key_the_whole_network_is_warned_about(serve):
     process = serve("--strategies", "zero-shot", "--host", "0.0.0.0", env={"LOCALEMP_API_KEY": ""})
     welcome(process)
     process.send_signal(signal.SIGINT)
-    assert "without --api-key everyone who reaches 0.0.0.0" in process.communicate(timeout=60)[1]
+    assert "without --api-key everyone who reaches 0.0.0.0" in process.communicate(timeout=patience(60))[1]
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 0)])
@@ -122,16 +122,14 @@ def test_a_signal_ends_it_and_everything_that_it_started(serve, number, code, re
     process = serve("--strategies", "zero-shot", worker=True, **({} if ready else {"says": ["INFO"], "pause": 600}))
     if ready:
         welcome(process)
-    deadline = time.monotonic() + 60
-    while len(started := psutil.Process(process.pid).children(recursive=True)) < 5:
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    wait_until(lambda: len(psutil.Process(process.pid).children(recursive=True)) >= 5, process=process)
+    started = psutil.Process(process.pid).children(recursive=True)
     process.send_signal(number)
-    _, said = process.communicate(timeout=60)
+    _, said = process.communicate(timeout=patience(60))
     assert process.returncode == code, said
     assert "stopping" in said
     assert "Traceback" not in said
-    _, alive = psutil.wait_procs(started, timeout=10)
+    _, alive = psutil.wait_procs(started, timeout=patience(10))
     assert not alive
 
 
@@ -144,8 +142,8 @@ def test_a_second_interrupt_kills_what_does_not_listen(serve):
     time.sleep(0.5)
     assert process.poll() is None
     process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=20) == 130
-    _, alive = psutil.wait_procs(started, timeout=10)
+    assert process.wait(timeout=patience(20)) == 130
+    _, alive = psutil.wait_procs(started, timeout=patience(10))
     assert not alive
 
 
@@ -154,7 +152,7 @@ def test_a_server_that_dies_is_explained_on_one_screen(serve, later):
     says = ["Traceback (most recent call last):", "torch.OutOfMemoryError: CUDA out of memory."]
     told = {"says_later": says, "exits_later": 1} if later else {"says": says, "exits": 1}
     process = serve("--strategies", "zero-shot", **told)
-    _, said = process.communicate(timeout=60)
+    _, said = process.communicate(timeout=patience(60))
     assert process.returncode == 1
     assert f"error: vLLM's server {'died' if later else 'could not start'}: CUDA out of memory." in said
     assert "its log: " in said
@@ -164,7 +162,7 @@ def test_a_server_that_dies_is_explained_on_one_screen(serve, later):
 
 def test_an_option_that_vllm_does_not_know_is_its_complaint_in_one_line(serve):
     process = serve("--strategies", "zero-shot", "--", "--warp-speed", 9)
-    _, said = process.communicate(timeout=60)
+    _, said = process.communicate(timeout=patience(60))
     assert process.returncode == 2
     assert "error: vLLM refuses these options: unrecognized arguments: --warp-speed 9\n" in said
 
@@ -176,7 +174,7 @@ def test_options_after_the_dashes_go_to_vllm_unchanged(serve, localemp):
 
 def test_a_taken_port_is_found_before_anything_heavy(serve, port, localemp):
     with socket.create_server(("127.0.0.1", port)):
-        _, said = (process := serve()).communicate(timeout=60)
+        _, said = (process := serve()).communicate(timeout=patience(60))
     assert (process.returncode, f"port {port}: address already in use" in said) == (2, True), said
     assert not (localemp.folder / "cache" / "logs").exists()
 
@@ -200,15 +198,13 @@ def test_a_taken_port_is_found_before_anything_heavy(serve, port, localemp):
     ],
 )
 def test_mistakes_are_told_at_once(serve, words, said):
-    _, shown = (process := serve(*words)).communicate(timeout=60)
+    _, shown = (process := serve(*words)).communicate(timeout=patience(60))
     assert (process.returncode, said in shown) == (2, True), shown
     assert "Traceback" not in shown
 
 
 def test_a_server_elsewhere_gets_the_same_front(serve, port):
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        other = probe.getsockname()[1]
+    other = free_port()
     upstream = subprocess.Popen([sys.executable, FAKE, str(other)])
     try:
         env = {"OPENAI_API_KEY": "", "LOCALEMP_API_KEY": ""}
@@ -221,7 +217,7 @@ def test_a_server_elsewhere_gets_the_same_front(serve, port):
         answer = json.loads(subprocess.run(["sh", "-c", curl], capture_output=True, check=True).stdout)
         assert answer["choices"][0]["message"]["content"] == "tiny heard I lost my job today."
         process.send_signal(signal.SIGINT)
-        assert process.wait(timeout=30) in (0, 130)
+        assert process.wait(timeout=patience(30)) in (0, 130)
     finally:
         upstream.kill()
         upstream.wait()
@@ -234,5 +230,5 @@ def test_openais_own_server_is_asked_with_the_callers_key(serve):
 
 def test_openais_own_server_wants_a_key_where_callers_have_ours(serve):
     words = ("--model", "gpt-4o-mini", "--strategies", "zero-shot", "--api-key", "sk-1")
-    _, said = (process := serve(*words, env={"OPENAI_API_KEY": ""})).communicate(timeout=60)
+    _, said = (process := serve(*words, env={"OPENAI_API_KEY": ""})).communicate(timeout=patience(60))
     assert (process.returncode, "needs a key, and OPENAI_API_KEY is not set" in said) == (1, True), said

@@ -279,7 +279,7 @@ def test_no_folder(tmp_path: Path):
 def test_a_file_that_is_missing_or_cut(tmp_path: Path, broken: str):
     path = save_tiny(tmp_path) / broken
     path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(WeightsError, match=r"no COMET checkpoint in|config\.json, line \d+: not JSON"):
+    with pytest.raises(WeightsError, match=r"no COMET checkpoint in|config\.json, line \d+: not valid JSON"):
         Comet(tmp_path)
     path.unlink()
     with pytest.raises(WeightsError):

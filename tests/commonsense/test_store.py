@@ -199,10 +199,10 @@ def test_what_localemp_did_not_begin_is_left_alone(tmp_path: Path, content: byte
         (b"{}\n", "line 3: it holds no inferences of a dialogue"),
         (b'{"id": 7}\n', "line 3: it holds no inferences of a dialogue"),
         (b'["id"]\n', "line 3: it holds no inferences of a dialogue"),
-        (b'{"id": "b", "inf\n', "line 3: not JSON"),
-        (b"\xff\n", "line 3: not UTF-8 text"),
+        (b'{"id": "b", "inf\n', "line 3: not valid JSON"),
+        (b"\xff\n", "line 3: not valid UTF-8"),
         (b"[" * 9000 + b"\n", "line 3: "),
-        (b'{"id": ' + b"9" * 5000 + b"}\n", "line 3: it holds a number with too many digits"),
+        (b'{"id": ' + b"9" * 5000 + b"}\n", "line 3: it has a number with too many digits"),
     ],
 )
 def test_a_line_that_is_none_of_ours_is_named_and_nothing_is_changed(tmp_path: Path, line: bytes, said: str):
@@ -235,7 +235,7 @@ def test_only_one_writes_at_a_time(tmp_path: Path):
 @pytest.mark.parametrize(
     ("line", "named"),
     [
-        ("{", "not JSON"),
+        ("{", "not valid JSON"),
         ("[]", "expected a JSON object"),
         ("3", "expected a JSON object"),
         ('{"inferences": {"xReact": []}}', 'neither "event" nor "last_utterance"'),
@@ -255,7 +255,7 @@ def test_only_one_writes_at_a_time(tmp_path: Path):
             '{"event": "a", "inferences": {"xReact": ["sad", null]}}',
             '"xReact", item 2, must be a text, or a text and a number',
         ),
-        ('{"event": "\\ud83d", "inferences": {"xReact": []}}', "half of a surrogate pair"),
+        ('{"event": "\\ud83d", "inferences": {"xReact": []}}', "an unpaired surrogate"),
         ('{"event": "a", "inferences": {"xReact": [["sad", "-1"]]}}', "or a text and a number"),
         ('{"event": "a", "inferences": {"xReact": [["sad", true]]}}', "or a text and a number"),
         ('{"event": "a", "inferences": {"xReact": [["sad", NaN]]}}', "or a text and a number"),
@@ -263,7 +263,7 @@ def test_only_one_writes_at_a_time(tmp_path: Path):
         ('{"event": "a", "inferences": {"xReact": [["sad", %s]]}}' % ("9" * 400), "or a text and a number"),
         ('{"event": "a", "inferences": {"xReact": [["sad", %s]]}}' % ("9" * 5000), "too many digits"),
         ('{"event": "a", "inferences": {"xReact": %s}}' % ("[" * 5000), "nested"),
-        ('{"event": "a", "inferences": {"xReact": [], "\\ud83d": []}}', "half of a surrogate pair"),
+        ('{"event": "a", "inferences": {"xReact": [], "\\ud83d": []}}', "an unpaired surrogate"),
         ('{"event": "a", "cut": "7", "inferences": {"xReact": []}}', '"cut" must be a number'),
         ('{"event": "a", "cut": true, "inferences": {"xReact": []}}', '"cut" must be a number'),
         ('{"event": "a", "cut": -1, "inferences": {"xReact": []}}', '"cut" must be a number'),

@@ -3,13 +3,13 @@
 import gzip
 import hashlib
 import io
-import socket
 import tarfile
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from ports import free_port
 
 from localemp.data.download import pull
 from localemp.errors import DataError
@@ -140,10 +140,7 @@ def test_nothing_is_left_of_a_bad_archive(tmp_path, server, name, checksum, word
 
 
 def test_no_server(tmp_path):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    url = f"http://127.0.0.1:{port}/official.tar.gz"
+    url = f"http://127.0.0.1:{free_port()}/official.tar.gz"
     with pytest.raises(DataError, match="cannot be fetched") as caught:
         pull(tmp_path, url=url)
     assert caught.value.hint == f"download {url} by hand, put it into {tmp_path}, and run `localemp data pull` again"

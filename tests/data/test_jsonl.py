@@ -66,9 +66,9 @@ def test_blank_lines_keep_line_numbers_and_gzip_is_read(tmp_path):
 @pytest.mark.parametrize(
     ("line", "words", "hint"),
     [
-        ('{"turns": ["Hi."]', "not JSON", "one JSON object"),
-        ("Hi.", "not JSON", "one JSON object"),
-        ("[", "not JSON", "one JSON object"),
+        ('{"turns": ["Hi."]', "not valid JSON", "one JSON object"),
+        ("Hi.", "not valid JSON", "one JSON object"),
+        ("[", "not valid JSON", "one JSON object"),
         (["Hi."], "expected a JSON object, found a list", "one JSON object"),
         ("null", "expected a JSON object, found null", "one JSON object"),
         ("3", "expected a JSON object, found a number", "one JSON object"),
@@ -86,7 +86,7 @@ def test_blank_lines_keep_line_numbers_and_gzip_is_read(tmp_path):
         ({"turns": ["Hi."], "reference": False}, '"reference" must be a text, found true or false', ""),
         ({"turns": ["Hi."], "conversation": 0}, '"conversation" must be a list of texts, found a number', ""),
         ({"turns": ["Hi."], "conversation": [None]}, '"conversation", item 1, must be a text, found null', ""),
-        ({"turns": ["Hi \ud83d"]}, "half of a surrogate pair", ""),
+        ({"turns": ["Hi \ud83d"]}, "an unpaired surrogate", ""),
         ({"turns": ["Hi."], "id": "first"}, "id 'first' is taken by line 1", "its own id"),
     ],
 )

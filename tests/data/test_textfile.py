@@ -44,6 +44,6 @@ def test_a_byte_order_mark_and_every_line_end(tmp_path):
 def test_what_is_no_utf_8_can_be_replaced(tmp_path):
     path = tmp_path / "a.txt"
     path.write_bytes(b"a\ncaf\xe9\n")
-    with pytest.raises(DataError, match=r"line 2: not UTF-8 text"):
+    with pytest.raises(DataError, match=r"line 2: not valid UTF-8"):
         read_lines(path)
     assert read_lines(path, errors="replace") == ["a", "caf\ufffd"]

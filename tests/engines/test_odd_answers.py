@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from fake_server import REPLY, Answer, FakeServer, Request, completion, error
+from patience import patience
 
 from localemp.dialogue import Message
 from localemp.engines.base import Completion
@@ -340,7 +341,7 @@ async def test_a_server_that_drips_for_ever_is_late() -> None:
 
     async with await asyncio.start_server(drip, "127.0.0.1", 0) as listening:
         url = f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}/v1"
-        engine = OpenAIEngine("tiny", url, timeout=0.4, max_retries=0, sleep=no_sleep)
+        engine = OpenAIEngine("tiny", url, timeout=patience(0.4), max_retries=0, sleep=no_sleep)
         with pytest.raises(EngineError, match="did not answer in time"):
             await engine.chat(MESSAGES, GREEDY)
         await engine.close()

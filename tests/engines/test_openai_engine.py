@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from fake_server import REPLY, Answer, FakeServer, Request, completion, error
+from patience import patience
 
 from localemp.dialogue import Message
 from localemp.engines.base import Completion
@@ -149,11 +150,11 @@ async def test_what_is_tried_again(failure: Answer, retried: bool) -> None:
 
 
 async def test_a_time_out_is_tried_again_and_then_an_error_of_this_reply_only() -> None:
-    with FakeServer([Answer(delay=1.0)]) as server:
-        assert (await ask(server, timeout=0.3)).text == REPLY
-    with FakeServer(delay=1.0) as server:
+    with FakeServer([Answer(delay=patience(1.0))]) as server:
+        assert (await ask(server, timeout=patience(0.3))).text == REPLY
+    with FakeServer(delay=patience(1.0)) as server:
         with pytest.raises(EngineError, match="did not answer in time") as raised:
-            await ask(server, timeout=0.2, max_retries=1)
+            await ask(server, timeout=patience(0.2), max_retries=1)
         assert not isinstance(raised.value, FatalEngineError)
         assert len(server.requests) == 2
 
@@ -604,7 +605,7 @@ async def test_start_asks_for_the_models_and_learns_the_context_length() -> None
         (Answer(body={"data": [{"name": "a"}, 7]}), "does not list the model 'tiny'"),
         (Answer(body={"data": "many"}), "not a list of models: {'data': 'many'}"),
         (Answer(body="<html>Hi</html>", headers={"Content-Type": "text/html"}), "a web page: <html>Hi</html>"),
-        (Answer(body="{"), "not JSON"),
+        (Answer(body="{"), "not valid JSON"),
         (Answer(body=""), "it is empty"),
         (Answer(204, ""), "it is empty"),
         (Answer(body="null"), "not a list of models: None"),

@@ -106,7 +106,7 @@ async def test_a_prompt_that_nothing_matches(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ('{"reply": "a"', "not JSON"),
+        ('{"reply": "a"', "not valid JSON"),
         ('"reply"', "valid dictionary"),
         ("{}", "neither a reply nor an error"),
         ('{"reply": []}', "neither a reply nor an error"),
@@ -137,7 +137,7 @@ def test_files_that_are_no_script(tmp_path: Path) -> None:
         (tmp_path / "none.jsonl", "No such file"),
         (tmp_path, "cannot read the script"),
         (empty, "no entries"),
-        (binary, "line 1: not UTF-8 text"),
+        (binary, "line 1: not valid UTF-8"),
     ]:
         with pytest.raises(DataError, match=message) as raised:
             ScriptedEngine.from_file(path)

@@ -126,9 +126,9 @@ def test_what_is_built_on_cem_is_written_like_cem(write, format):
 
 
 def test_text_of_another_encoding_says_what_it_looks_like(write):
-    with pytest.raises(DataError, match=r"out.txt, line 4: not UTF-8 text; this looks like empdg"):
+    with pytest.raises(DataError, match=r"out.txt, line 4: not valid UTF-8; this looks like empdg"):
         read_import("empdg", write(EMPDG.replace("dear", "très").encode("latin-1")))
-    with pytest.raises(DataError, match=r"line 1: not UTF-8 text$"):
+    with pytest.raises(DataError, match=r"line 1: not valid UTF-8$"):
         read_import("lines", write("très".encode("latin-1")))
 
 

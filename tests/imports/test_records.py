@@ -78,7 +78,7 @@ def test_a_wrong_line_is_an_error_with_its_number(second, message):
 
 
 def test_a_cut_line_is_an_error():
-    with pytest.raises(DataError, match="line 2: not JSON"):
+    with pytest.raises(DataError, match="line 2: not valid JSON"):
         read_jsonl(Path("f"), ['{"reply": "a"}', '{"reply": "b'])
 
 

@@ -79,7 +79,7 @@ def test_own_profile(tmp_path):
         ('kind = "commonsense"\nquery = "{relation}"\ndecoder_prompt = "{event}"\n' + HUB, "query: "),
         ('kind = "commonsense"\nquery = "{event} {relation}"\nrelations = ["xMood"]\n' + HUB, "has no 'xMood'"),
         ('kind = "poet"\n' + HUB, "kind: "),
-        ("kind = \n", "not TOML"),
+        ("kind = \n", "not valid TOML"),
     ],
 )
 def test_a_broken_profile_is_named_with_file_and_key(tmp_path, text, named):

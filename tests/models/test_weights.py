@@ -272,7 +272,7 @@ def test_given_folder_with_a_shard_missing(tmp_path):
 @pytest.mark.parametrize(
     ("index", "said"),
     [
-        ("{", "line 1: not JSON"),
+        ("{", "line 1: not valid JSON"),
         ("[1]", "expected a JSON object"),
         ("{}", 'it has no "weight_map"'),
         ('{"weight_map": ["a"]}', 'it has no "weight_map"'),

@@ -170,7 +170,7 @@ def write_variant(tmp_path, change):
         (lambda text: text.replace('keep = "relevant"', 'keep = "best"'), ["knowledge.select.keep"]),
         (lambda text: text.replace("max_per_relation = 3", "max_per_relation = 0"), ["select.max_per_relation"]),
         (lambda text: text.replace(", other = ", ", xMood = "), ["knowledge.select.min_score", "xMood"]),
-        (lambda text: text + "[[", ["not TOML"]),
+        (lambda text: text + "[[", ["not valid TOML"]),
     ],
 )
 def test_a_broken_prompt_file_is_an_error_by_name(tmp_path, change, names):

@@ -6,7 +6,6 @@ One server answers all tests here: it takes a while to start. The last test stop
 import asyncio
 import re
 import signal
-import socket
 import time
 from contextlib import asynccontextmanager, suppress
 
@@ -14,7 +13,9 @@ import httpx
 import openai
 import psutil
 import pytest
-from conftest import Localemp
+from command import Localemp
+from patience import patience
+from ports import free_port
 
 pytestmark = pytest.mark.engine
 
@@ -25,9 +26,7 @@ TALK = [{"role": "user", "content": "I lost my job today."}]
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
     """The process, the URL of its API, and what it said when it was ready."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     process = Localemp(tmp_path_factory.mktemp("serve")).start(
         "serve", "--port", port, "--strategies", "zero-shot,two-stage", "--api-key", KEY,
         "--", "--max-model-len", 1024, "--kv-cache-memory-bytes", 2**30,
@@ -97,13 +96,13 @@ async def test_a_client_that_goes_away_frees_its_slot_within_a_second(server, st
     """By the engine's own count. Another request runs on meanwhile: the engine counts when it takes a step."""
     asked = {"messages": TALK, "max_tokens": 800, "ignore_eos": True, "stream": True}
     headers = {"Authorization": f"Bearer {KEY}"}
-    async with httpx.AsyncClient(base_url=server[1], headers=headers, timeout=60) as client:
+    async with httpx.AsyncClient(base_url=server[1], headers=headers, timeout=patience(60)) as client:
         async with _reading(client, asked | {"model": "smollm2"}):
             await _wait_for(client, 1, seconds=10)
             async with _reading(client, asked | {"model": "smollm2:two-stage"}) as heard:
                 await _wait_for(client, 2, seconds=10)
                 if stage == "reply":
-                    await asyncio.wait_for(heard.wait(), 60)
+                    await asyncio.wait_for(heard.wait(), patience(60))
                 else:
                     assert not heard.is_set()
                 await _wait_for(client, 2, seconds=1)
@@ -131,9 +130,9 @@ async def _reading(client, body):
 
 
 async def _wait_for(client, running, seconds):
-    began = time.monotonic()
+    began, most = time.monotonic(), patience(seconds)
     while (found := await _running(client)) != running:
-        assert time.monotonic() - began < seconds, f"{found} requests run, not {running}"
+        assert time.monotonic() - began < most, f"{found} requests run, not {running}"
         await asyncio.sleep(0.05)
 
 
@@ -147,9 +146,9 @@ def test_ctrl_c_ends_it_and_all_that_it_started(server):
     started = psutil.Process(process.pid).children(recursive=True)
     process.send_signal(signal.SIGINT)
     began = time.monotonic()
-    _, said = process.communicate(timeout=60)
+    _, said = process.communicate(timeout=patience(60))
     assert process.returncode == 130, said
-    assert time.monotonic() - began < 30
+    assert time.monotonic() - began < patience(30)
     assert "Traceback" not in said
-    _, alive = psutil.wait_procs(started, timeout=10)
+    _, alive = psutil.wait_procs(started, timeout=patience(10))
     assert not alive

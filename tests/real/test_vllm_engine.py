@@ -2,12 +2,12 @@
 
 import asyncio
 import json
-import time
 from dataclasses import replace
 
 import psutil
 import pytest
 import pytest_asyncio
+from patience import patience, wait_until
 
 from localemp.data.sources import load_dialogues
 from localemp.dialogue import Message
@@ -170,17 +170,13 @@ def test_kill_loses_no_reply_and_leaves_no_process(localemp, tmp_path):
     words = ("generate", "--out", "run", "--strategy", "two-stage", "--concurrency", 2, "--show", 0)
     process = localemp.start(*words)
     lines = tmp_path / "run" / "responses.jsonl"
-    deadline = time.monotonic() + 200
-    while not (lines.exists() and lines.read_bytes().count(b"\n") >= 2):
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    wait_until(lambda: lines.exists() and lines.read_bytes().count(b"\n") >= 2, 200, process)
     started = psutil.Process(process.pid).children(recursive=True)
     process.kill()
     process.communicate()
     before = lines.read_bytes().splitlines()
     assert 2 <= len(before) < 12
-    _, alive = psutil.wait_procs(started, timeout=60)
+    _, alive = psutil.wait_procs(started, timeout=patience(60))
     assert not alive, "vLLM's processes end with the one that started them"
     done = localemp(*words)
     assert done.returncode == 0, done.stderr

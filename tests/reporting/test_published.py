@@ -269,7 +269,7 @@ def test_every_form_has_all_rows_of_the_paper_and_the_same_order(tmp_path):
         (('row = "Other"', 'row = "Others"'), "counterparts: Table 1 has no row 'Others'"),
         ((', strategy = "zero-shot"', ""), "counterparts[1]: Other: name a strategy or a format"),
         (('strategy = "zero-shot"', 'format = "moel", against = "zero-shot"'), "Other: against belongs to a strategy"),
-        (("number = 1", "number ="), "not TOML"),
+        (("number = 1", "number ="), "not valid TOML"),
         (('paper = "A paper"', "a = " + "[" * 5000), "nested more than"),
     ],
 )

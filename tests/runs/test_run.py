@@ -6,7 +6,6 @@ import resource
 import signal
 import subprocess
 import sys
-import time
 import tracemalloc
 from pathlib import Path
 
@@ -307,9 +306,9 @@ with Run.open(__import__("pathlib").Path(sys.argv[1]), SETTINGS) as run:
 """
     here = [str(folder) for folder in Path(__file__).parents[:2]]
     process = subprocess.Popen([sys.executable, "-c", program, str(tmp_path), *here], stdout=subprocess.PIPE, text=True)
-    time.sleep(1.0)
+    told = [process.stdout.readline() for _ in range(50)]
     process.send_signal(signal.SIGKILL)
-    told = process.communicate()[0].splitlines()
+    told = ("".join(told) + process.communicate()[0]).splitlines()
     assert process.returncode == -signal.SIGKILL
     with Run.open(tmp_path, SETTINGS) as run:
         assert {f"d{number}" for number in told} <= run.answered

@@ -11,13 +11,13 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 import uvicorn
-from test_proxy import wait_until
+from patience import patience, wait_until
 
 from localemp.web.asgi import ClientGoneError, Receive, Scope, Send, read_body, send_json
 from localemp.web.connections import Connection, Patience
 
 # Many times what a client here pauses for, so that a busy machine changes nothing.
-PATIENCE = Patience(head=0.5, body=0.5, pace=5_000, head_bytes=4000, waiting=20)
+PATIENCE = Patience(head=patience(0.5), body=patience(0.5), pace=5_000 / patience(1), head_bytes=4000, waiting=20)
 
 
 class Quick(Connection):
@@ -76,7 +76,7 @@ def port(app: Slow) -> Iterator[int]:
 
 
 def connected(port: int) -> socket.socket:
-    return socket.create_connection(("127.0.0.1", port), 10)
+    return socket.create_connection(("127.0.0.1", port), patience(10))
 
 
 def dripped(client: socket.socket, pieces: Sequence[bytes], pause: float = 0.02) -> bytes:
@@ -145,7 +145,9 @@ def test_a_head_has_a_size(port: int, pieces: list[bytes], answer: bytes):
 def test_a_body_at_a_good_pace_may_take_its_time(port: int):
     head = HEAD + b"connection: close\r\ncontent-length: 20000\r\n\r\n"
     started = time.monotonic()
-    assert dripped(connected(port), [head, *[b"a" * 1000] * 20], pause=0.07).startswith(b"HTTP/1.1 200 ")
+    assert dripped(connected(port), [head, *[b"a" * 1000] * 20], pause=0.14 * PATIENCE.body).startswith(
+        b"HTTP/1.1 200 "
+    )
     assert time.monotonic() - started > 2 * PATIENCE.body
 
 

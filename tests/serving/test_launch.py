@@ -12,6 +12,8 @@ from pathlib import Path
 
 import psutil
 import pytest
+from patience import patience
+from ports import free_port
 from processes import command_line
 
 from localemp.errors import FatalEngineError, OptionError
@@ -22,12 +24,6 @@ from localemp.serving.vllm.command import check_options, check_port, prepare, ur
 from localemp.serving.vllm.launch import Server
 
 FAKE = Path(__file__).with_name("fake_vllm.py")
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def fakes(parent):
@@ -165,7 +161,7 @@ def test_stop_leaves_nothing_even_of_workers_that_do_not_listen(make):
         (fake,) = fakes(psutil.Process())
         started = [fake, *fake.children(recursive=True)]
         assert len(started) >= 3
-    _, alive = psutil.wait_procs(started, timeout=5)
+    _, alive = psutil.wait_procs(started, timeout=patience(10))
     assert not alive
 
 
@@ -187,7 +183,7 @@ def test_a_killed_parent_leaves_nothing_behind(tmp_path):
     assert started
     parent.kill()
     parent.communicate()
-    _, alive = psutil.wait_procs(started, timeout=8)
+    _, alive = psutil.wait_procs(started, timeout=patience(10))
     assert not alive
 
 
@@ -325,5 +321,5 @@ def test_an_interrupt_while_it_is_stopped_kills_it(make):
             server.stop()
     finally:
         signal.signal(signal.SIGALRM, before)
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < patience(5)
     assert not fake.is_running()

@@ -11,6 +11,7 @@ from typing import Any, Self
 
 import httpx
 import pytest
+from patience import patience
 from test_door import HOSTILE
 from upstream_server import REPLY, FakeUpstream, Running, answers, streams, token
 
@@ -22,7 +23,7 @@ CHAT = "/v1/chat/completions"
 TALK = [{"role": "user", "content": "I failed."}]
 BODY = {"model": "tiny", "messages": TALK}
 SECRET = "sk-operator-0123456789"
-QUICK = Timeouts(connect=0.5, first_byte=0.5, between=0.5)
+QUICK = Timeouts(connect=patience(0.5), first_byte=patience(0.5), between=patience(0.5))
 http = httpx.Client(trust_env=False)
 
 

@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable
 
 import pytest
+from patience import patience
 
 pytest.importorskip("starlette", reason="the page's server needs starlette, which comes with vLLM")
 pytest.importorskip("uvicorn", reason="the page's server needs uvicorn, which comes with vLLM")
@@ -313,7 +314,7 @@ def test_the_whole_page_works_by_keyboard(visit: Visit) -> None:
         expect(page.locator(".text").last).to_have_text("Take your time.")
         press("Escape")
         expect(page.get_by_text("Stopped here.")).to_be_visible()
-        assert server.left.wait(5)
+        assert server.left.wait(patience())
         page.locator("h1").click()
         for role, name in [("combobox", "Answered by"), ("button", "Compare"), ("button", "New talk")]:
             press("Tab")

@@ -7,13 +7,15 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import httpx
 import openai
 import pytest
+from patience import patience, wait_until
+from ports import free_port
 from upstream_server import REPLY, FakeUpstream, Running, Seen, answers, chunk, silent, start, streams, token
 
 from localemp.errors import OptionError
@@ -25,7 +27,7 @@ from localemp.web.server import serve
 CHAT = "/v1/chat/completions"
 BODY = b'{"model": "tiny",  "messages": [{"role": "user", "content": "I failed."}]}'
 http = httpx.Client(trust_env=False)  # one, since each new one reads all certificates
-QUICK = Timeouts(connect=0.3, first_byte=0.3, between=0.3)
+QUICK = Timeouts(connect=patience(0.3), first_byte=patience(0.3), between=patience(0.3))
 
 
 @pytest.fixture(scope="module")
@@ -79,25 +81,10 @@ def read_all(client: socket.socket) -> bytes:
     return b"".join(parts)
 
 
-def wait_until(true: Callable[[], bool], seconds: float = 5.0) -> float:
-    """Seconds until it was true."""
-    started = time.monotonic()
-    while not true():
-        assert time.monotonic() - started < seconds, "it never became true"
-        time.sleep(0.002)
-    return time.monotonic() - started
-
-
 def error_of(answer: httpx.Response) -> dict[str, Any]:
     found: dict[str, Any] = answer.json()["error"]
     assert set(found) == {"message", "type", "param", "code"}
     return found
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as unused:
-        port: int = unused.getsockname()[1]
-    return port
 
 
 def dead_url() -> str:
@@ -318,7 +305,8 @@ def test_the_first_byte_counts_not_the_headers(one: FakeUpstream, proxy: Running
 
 
 def test_a_stream_that_falls_silent_ends_with_an_error_event(one: FakeUpstream, proxy: Running) -> None:
-    one.reset(streams([*[token("That")] * 8, b"data: [DONE]\n\n"], pause=0.1))  # longer than 0.3 s as a whole
+    pauses = streams([*[token("That")] * 8, b"data: [DONE]\n\n"], pause=QUICK.between / 3)
+    one.reset(pauses)  # longer as a whole than between two
     assert "error" not in post(proxy).text
     one.reset(streams([token("That")], then="wait"))
     assert "fell silent" in post(proxy).text
@@ -433,7 +421,7 @@ def test_a_client_that_goes_away_before_the_answer_frees_its_slot_at_once(one: F
         wait_until(lambda: one.running == 5)
         for client in clients:
             client.close()
-        assert wait_until(lambda: one.running == 0) < 0.1
+        assert wait_until(lambda: one.running == 0) < patience(0.5)
 
 
 def test_a_client_that_goes_away_in_a_stream_frees_its_slot_at_once(one: FakeUpstream) -> None:
@@ -442,7 +430,7 @@ def test_a_client_that_goes_away_in_a_stream_frees_its_slot_at_once(one: FakeUps
         client = raw_request(server)
         assert b"That" in client.recv(65536) + client.recv(65536)
         client.close()
-        assert wait_until(lambda: one.running == 0) < 0.1
+        assert wait_until(lambda: one.running == 0) < patience(0.5)
 
 
 def test_a_client_that_goes_away_in_its_own_body_asks_for_nothing(one: FakeUpstream, proxy: Running) -> None:
@@ -588,7 +576,7 @@ def test_run_serves_strategies_until_it_is_told_to_end(one: FakeUpstream) -> Non
         models = http.get(url + "/models").json()["data"]
         answer = http.post(url + "/chat/completions", json=talk)
         process.send_signal(signal.SIGTERM)
-        assert process.communicate(timeout=10) == ("ended\n", "")
+        assert process.communicate(timeout=patience(30)) == ("ended\n", "")
     assert process.returncode == 0
     assert [model["id"] for model in models] == ["tiny", "tiny:zero-shot"]
     assert answer.json()["choices"][0]["message"]["content"] == "That sounds hard."
@@ -603,7 +591,7 @@ def test_a_stream_does_not_keep_it_from_ending(one: FakeUpstream) -> None:
     with program(SERVE, one.url, port) as process, http.stream("POST", url, content=BODY) as answer:
         next(answer.iter_raw())
         process.send_signal(signal.SIGINT)
-        assert process.communicate(timeout=10) == ("ended\n", "")
+        assert process.communicate(timeout=patience(30)) == ("ended\n", "")
     assert process.returncode == 0
     wait_until(lambda: one.running == 0)
 

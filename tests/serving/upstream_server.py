@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import uvicorn
+from patience import patience
 
 from localemp.web.asgi import App, Receive, Scope, Send, disconnected, read_body
 
@@ -48,7 +49,7 @@ class Running:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._server.should_exit = True
-        self._thread.join(10)
+        self._thread.join(patience(10))
 
 
 @dataclass(frozen=True)

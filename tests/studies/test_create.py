@@ -9,10 +9,10 @@ from small_study import small_study
 from localemp.errors import DataError, OptionError, PromptError, RunError
 from localemp.metrics.replies import Replies, Reply
 from localemp.studies.create import create_study, replies_of_items
-from localemp.studies.questionnaire import load_asked
+from localemp.studies.questionnaire import load_questionnaire
 from localemp.studies.study import ITEMS, KEY, Study
 
-ASKED = load_asked()
+ASKED = load_questionnaire()
 
 
 def system(name: str, count: int = 8, turns: str = "I failed test {}.") -> Replies:
@@ -141,9 +141,9 @@ def test_items_of_a_file_become_systems_and_its_mistakes_have_a_line(tmp_path):
     file.write_text("".join(json.dumps(line) + "\n\n" for line in lines))
     assert [(system.name, system.ids) for system in replies_of_items(file)] == [("a", ("1", "2")), ("b", ("1", "2"))]
     for wrong, message in (
-        ("{", "line 5: not JSON"),
+        ("{", "line 5: not valid JSON"),
         ("[" * 5000, "line 5: it is nested"),
-        ('{"id": ' + "9" * 5000 + "}", "line 5: it holds a number with too many digits"),
+        ('{"id": ' + "9" * 5000 + "}", "line 5: it has a number with too many digits"),
         ("null", "line 5: "),
         ('{"id": "x", "turns": [], "replies": {"a": "1"}}', "line 5: turns"),
         ('{"id": "2", "turns": ["Hi."], "replies": {"a": "1"}}', "line 5: id '2' is there twice"),
@@ -157,7 +157,7 @@ def test_halves_of_characters_in_items_are_replaced(tmp_path):
     (file := tmp_path / "items.jsonl").write_text(
         '{"id": "d\\ud83d", "turns": ["Hi\\ude00."], "replies": {"a": "1\\ud83d", "b": "\\ud83d\\ude00"}}'
     )
-    study, _ = create_study(tmp_path / "s", replies_of_items(file), "ab", load_asked(), title="A title\udc80")
+    study, _ = create_study(tmp_path / "s", replies_of_items(file), "ab", load_questionnaire(), title="A title\udc80")
     again = Study.read(tmp_path / "s")
     assert again == study
     assert again.manifest.title == "A title\ufffd"
@@ -170,22 +170,22 @@ def test_what_is_asked_may_be_ones_own(tmp_path):
     texts = "".join(f'{name}="x"\n' for name in ("instructions", "ab", "rating", "check_ab", "check_rating"))
     text = texts + 'scale=[0, 100]\nscale_words=["no", "yes"]\n'
     file.write_text(text + '[[aspect]]\nname="Warmth"\nabout="warm"\n')
-    asked = load_asked(file)
+    asked = load_questionnaire(file)
     assert (asked.scale, [aspect.name for aspect in asked.aspects("ab")]) == ((0, 100), ["Warmth"])
     file.write_text(text.replace("[0, 100]", "[5, 1]") + '[[aspect]]\nname="Warmth"\nabout="warm"\n')
     with pytest.raises(PromptError, match="lowest rating comes first"):
-        load_asked(file)
+        load_questionnaire(file)
     file.write_text(text.replace("[0, 100]", "[0, 1000000000]") + '[[aspect]]\nname="Warmth"\nabout="warm"\n')
     with pytest.raises(PromptError, match="scale"):
-        load_asked(file)
+        load_questionnaire(file)
     file.write_text(text + '[[aspect]]\nname="Warmth"\nabout="warm"\nkinds=["ab"]\n')
     with pytest.raises(PromptError, match=r"asked\.toml: no aspect is asked in studies of kind 'rating'"):
-        load_asked(file, "rating")
+        load_questionnaire(file, "rating")
     file.write_text(text + '[[aspect]]\nname="Item"\nabout="x"\n')
     with pytest.raises(PromptError, match="'Item' is a column of files of ratings"):
-        load_asked(file)
+        load_questionnaire(file)
     with pytest.raises(PromptError, match="no such file"):
-        load_asked(tmp_path / "none.toml")
+        load_questionnaire(tmp_path / "none.toml")
 
 
 def test_the_command_makes_a_study_and_says_what_is_wrong(localemp, tmp_path):

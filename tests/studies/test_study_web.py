@@ -11,13 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from patience import patience
+from ports import free_port
 
 pytest.importorskip("starlette", reason="the raters' page needs starlette: pip install 'localemp[serve]'")
 
 from small_study import ASPECTS, small_study
 from starlette.testclient import TestClient
 
-from localemp.studies.answers import Answers
+from localemp.studies.answers import AnswerStore
 from localemp.studies.study import ANSWERS, KEY, Study
 from localemp.studies.votes import Vote
 from localemp.studies.web.app import StudyApp
@@ -33,7 +35,7 @@ class Served:
 
     def __init__(self, folder: Path, **made: Any) -> None:
         self.study = Study.read(small_study(folder, **made).folder)
-        self.answers = Answers(folder / ANSWERS, self.study)
+        self.answers = AnswerStore(folder / ANSWERS, self.study)
         self.app = StudyApp(self.study, self.answers, signup=True, hosts=HOSTS).app
 
     def browser(self, url: str = LOCAL) -> TestClient:
@@ -283,7 +285,7 @@ def test_the_owner_sees_progress_and_agreement_and_takes_the_votes_blinded_or_no
 def test_a_study_that_became_another_takes_no_answer(tmp_path, served):
     anna = served.rater("anna")
     other = small_study(tmp_path / "other", seed=1)
-    Answers(served.answers.path, other).put(Vote("ben", "i0", "Empathy", "tie"))
+    AnswerStore(served.answers.path, other).put(Vote("ben", "i0", "Empathy", "tie"))
     refused = anna.put("/answers", json=answer())
     assert refused.status_code == 503
     assert "changed after rating began" in refused.json()["message"]
@@ -293,10 +295,8 @@ def test_a_study_that_became_another_takes_no_answer(tmp_path, served):
 
 
 @pytest.fixture
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
+def port() -> int:
+    return free_port()
 
 
 def greeting(localemp: Callable[..., Any], *words: object) -> str:
@@ -305,15 +305,15 @@ def greeting(localemp: Callable[..., Any], *words: object) -> str:
     assert process.stdout is not None
     said = "".join(itertools.takewhile(lambda line: "Ctrl-C" not in line, process.stdout))
     process.terminate()
-    _, errors = process.communicate(timeout=20)
+    _, errors = process.communicate(timeout=patience(60))
     assert "Traceback" not in errors
     return said + errors
 
 
-def test_links_are_printed_once_and_stay_valid_until_a_new_one_is_made(tmp_path, localemp, free_port):
+def test_links_are_printed_once_and_stay_valid_until_a_new_one_is_made(tmp_path, localemp, port):
     study = small_study(tmp_path / "study")
-    first = greeting(localemp, "study", "--raters", "anna, ben lee", "--port", free_port)
-    tokens = dict(re.findall(rf"  ([\w ]+): http://127.0.0.1:{free_port}/[ro]/(\S+)", first))
+    first = greeting(localemp, "study", "--raters", "anna, ben lee", "--port", port)
+    tokens = dict(re.findall(rf"  ([\w ]+): http://127.0.0.1:{port}/[ro]/(\S+)", first))
     assert set(tokens) == {"owner", "anna", "ben lee"}
     assert "By a name alone, on this machine" in first
     assert not list(study.folder.glob("answers.sqlite-*"))  # one file is all there is to copy
@@ -327,19 +327,19 @@ def test_links_are_printed_once_and_stay_valid_until_a_new_one_is_made(tmp_path,
         "--url",
         "https://rate.example/",
     )
-    again = greeting(localemp, "study", *words, "--host", "0.0.0.0", "--port", free_port)
+    again = greeting(localemp, "study", *words, "--host", "0.0.0.0", "--port", port)
     assert "anna: has a link already (--new-link anna makes a fresh one)" in again
     assert "By a name alone" not in again
     fresh = re.findall(r"ben lee: https://rate.example/r/(\S+)", again)
-    answers = Answers(study.folder / ANSWERS, study)
+    answers = AnswerStore(study.folder / ANSWERS, study)
     known = [answers.rater_of(token) for token in (tokens["anna"], tokens["ben lee"], tokens["owner"], *fresh)]
     assert [rater and rater.name for rater in known] == ["anna", None, None, "ben lee"]
 
 
-def test_mistakes_are_told_with_what_to_do_before_any_link_is_made(tmp_path, localemp, free_port):
+def test_mistakes_are_told_with_what_to_do_before_any_link_is_made(tmp_path, localemp, port):
     study = small_study(tmp_path / "study")
-    serve = ("study", "serve", "study", "--raters", "anna", "--port", free_port)
-    with socket.create_server(("127.0.0.1", free_port)):
+    serve = ("study", "serve", "study", "--raters", "anna", "--port", port)
+    with socket.create_server(("127.0.0.1", port)):
         taken = localemp(*serve)
     assert (taken.returncode, "cannot listen on 127.0.0.1" in taken.stderr) == (2, True)
     # From a range for documentation: no machine has it.
@@ -347,14 +347,14 @@ def test_mistakes_are_told_with_what_to_do_before_any_link_is_made(tmp_path, loc
     assert (elsewhere.returncode, "--host 192.0.2.1: no address of this machine" in elsewhere.stderr) == (2, True)
     unknown = localemp(*serve, "--new-link", "zoe")
     assert (unknown.returncode, "no rater is called 'zoe'" in unknown.stderr) == (2, True)
-    assert Answers(study.folder / ANSWERS, study).progress() == {}
+    assert AnswerStore(study.folder / ANSWERS, study).progress() == {}
     assert taken.stdout == elsewhere.stdout == unknown.stdout == ""
     assert "no study here" in localemp("study", "export", "nothing").stderr
 
 
 def test_votes_are_exported_to_a_file(tmp_path, localemp):
     study = small_study(tmp_path / "study", "rating")
-    Answers(study.folder / ANSWERS, study).put(Vote("ann", "i2", "Empathy", 4, "k2-1", kind="import"))
+    AnswerStore(study.folder / ANSWERS, study).put(Vote("ann", "i2", "Empathy", 4, "k2-1", kind="import"))
     (tmp_path / "votes.csv").write_text("older")
     (tmp_path / "votes.csv").chmod(0o644)
     done = localemp("study", "export", "study", "--out", "votes.csv", "--unblinded")

@@ -3,7 +3,7 @@
     Kind(make, read).check(tmp_path)
 
 A mutant is a file as disks, editors, other programs and people leave it: bytes turned, cut or doubled, lines in another
-order, and, where it is JSON, values of another type, numbers beyond all bounds, deep nesting, half characters.
+order, and, where it is JSON, values of another type, numbers out of range, deep nesting, half characters.
 """
 
 import gzip

@@ -8,16 +8,16 @@ from localemp.utils.toml_reader import LARGEST_FILE, TOMLError, load_toml, parse
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (b"\xff\xfe", "not UTF-8 text"),
-        (b"a = ", "not TOML: Invalid value"),
-        (b"a = 1\na = 2", "not TOML"),
+        (b"\xff\xfe", "not valid UTF-8"),
+        (b"a = ", "not valid TOML: Invalid value"),
+        (b"a = 1\na = 2", "not valid TOML"),
         (b"a = " + b"[" * 100_000, "nested more than 100 levels"),
         (b"a = " + b"[" * 150 + b"]" * 150, "nested more than 100 levels"),
         (b"a = " + b"{b = " * 150 + b"1" + b"}" * 150, "nested more than 100 levels"),
         (b"a" + b".a" * 200_000 + b" = 1", "nested more than 100 levels"),
         (b'a . "b" ' + b". 'c' " * 150 + b"= 1", "nested more than 100 levels"),
         (b"[" + b"a." * 101 + b"a]", "nested more than 100 levels"),
-        (b"a = " + b"9" * 5_000, "a number or a date that is none"),
+        (b"a = " + b"9" * 5_000, "an invalid number or date"),
         (b"#" * (LARGEST_FILE + 1), "more than 1 MiB"),
     ],
 )

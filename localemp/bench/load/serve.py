@@ -173,7 +173,7 @@ class _Sweep:
 def _shown(rate: float) -> int | float | str:
     if math.isinf(rate):
         return "inf"
-    return int(rate) if rate == int(rate) else rate
+    return int(rate) if rate.is_integer() else rate
 
 
 def point_of(

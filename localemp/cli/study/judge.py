@@ -2,21 +2,24 @@
 
 import asyncio
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from localemp.cli.interrupts import resumable
 from localemp.cli.options import config_of, model_options
 from localemp.cli.study.opened import opened
+from localemp.utils.interrupts import noting
 from localemp.utils.text import one_line
-from localemp.utils.words import count, known
+from localemp.utils.words import count, known, share
 
 if TYPE_CHECKING:
     from localemp.cli.display import Display
     from localemp.pipeline.generate import Tally
     from localemp.pipeline.pipeline import Pipeline
-    from localemp.studies.judging.judge import Answers, Judge, Question
+    from localemp.studies.judging.judge import Judge, JudgeLog, Question
     from localemp.studies.judging.verdicts import JudgeStats
 
 
@@ -34,9 +37,8 @@ def judge(study: Path, votes: int, name: str | None, prompts: Path | None, limit
     Answers are kept as they come. Ctrl-C stops; the same command goes on where it stopped.
     """
     from localemp.cli.display import Display
-    from localemp.errors import FatalEngineError, JudgeError, RunError
     from localemp.pipeline.pipeline import Pipeline
-    from localemp.studies.judging.judge import Answers, Judge, questions
+    from localemp.studies.judging.judge import Judge, JudgeLog, questions
     from localemp.studies.judging.prompts import JudgePrompts
     from localemp.studies.judging.verdicts import read_stats
     from localemp.studies.study import JUDGES
@@ -49,31 +51,30 @@ def judge(study: Path, votes: int, name: str | None, prompts: Path | None, limit
         display.note_shut_down(pipeline.profile)
         folder = study / JUDGES / _folder_name(name, pipeline.profile.name)
         asked = questions(rated, votes, limit)
-        with Answers.open(folder, pipeline.model_settings() | judged.describe()) as answers:
+        with JudgeLog.open(folder, pipeline.model_settings() | judged.describe()) as answers:
             pending = [question for question in asked if question.id not in answers.answered]
             if len(pending) < len(asked):
-                display.say(f"{len(asked) - len(pending)} of {len(asked)} answers are there already")
+                done = share(len(asked) - len(pending), len(asked), "answer")
+                display.say(f"resuming: {done} already in {folder}")
             tally = None
-            try:
+            with resumable(display.say), noting(partial(_saved, answers, asked)):
                 answers.check()
                 if pending:
                     tally = asyncio.run(_ask(pipeline, judged, pending, answers, display))
-            except (KeyboardInterrupt, FatalEngineError, JudgeError, RunError) as stop:
-                done = sum(question.id in answers.answered for question in asked)
-                display.say(f"stopped: {done} of {count(len(asked), 'answer')} are in {folder}")
-                if not isinstance(stop, KeyboardInterrupt):
-                    raise
-                display.say("next: the same command goes on from here")
-                raise click.exceptions.Exit(130) from None
             failed = sum(question.id in answers.failed for question in asked)
     if tally is not None:
         _say_how_fast(tally)
     _say(read_stats(folder, rated.key.checks))
     click.echo(f"judge: {folder}")
     if failed:
-        click.echo(f"next: {folder / Answers.lines} says why; the same command asks again for what failed", err=True)
+        click.echo(f"next: {folder / JudgeLog.lines} says why; the same command asks again for what failed", err=True)
         sys.exit(1)
     click.echo(f"next: `localemp study report {study}`")
+
+
+def _saved(answers: "JudgeLog", asked: "list[Question]") -> str:
+    written = answers.written()
+    return f"{share(sum(question.id in written for question in asked), len(asked), 'answer')} saved to {answers.folder}"
 
 
 def _folder_name(name: str | None, model: str) -> str:
@@ -87,7 +88,7 @@ def _folder_name(name: str | None, model: str) -> str:
 
 
 async def _ask(
-    pipeline: "Pipeline", judged: "Judge", pending: "list[Question]", answers: "Answers", display: "Display"
+    pipeline: "Pipeline", judged: "Judge", pending: "list[Question]", answers: "JudgeLog", display: "Display"
 ) -> "Tally":
     from localemp.utils.machine import machine, versions
     from localemp.utils.redaction import shown_command
@@ -140,7 +141,7 @@ def _say(stats: "JudgeStats") -> None:
 
 def _trust(flip_rate: float) -> str:
     """What a rate means beside that of a judge that guesses."""
-    advice = (
-        ": do not trust this judge" if flip_rate >= 0.5 else ": trust this judge little" if flip_rate >= 0.25 else ""
-    )
-    return f"guessing flips half of the time{advice}"
+    guessing = "guessing flips half of the time"
+    if flip_rate >= 0.5:
+        return f"{guessing}: do not trust this judge"
+    return f"{guessing}: trust this judge little" if flip_rate >= 0.25 else guessing
