@@ -83,7 +83,7 @@ def test_every_model_is_offered_the_bare_one_first_each_explained(visit: Visit) 
         assert len(explained) == len(STRATEGIES) + 1
         answered_by(page).select_option(DEEP)
         expect(answered_by(page)).to_have_accessible_description(
-            re.compile("^The model reads .+, and names the feeling")
+            re.compile("^The model reads .+, and infers the emotion")
         )
 
 
@@ -123,7 +123,7 @@ def test_a_comparison_must_be_decided_before_the_talk_goes_on(visit: Visit) -> N
         say(page)
         expect(page.get_by_role("button", name="Continue with this reply")).to_have_count(2)
         say(page, "And now?")
-        expect(page.get_by_role("alert")).to_contain_text("Choose the one")
+        expect(page.get_by_role("alert")).to_contain_text("Choose one")
         expect(box(page)).to_have_value("And now?")
         expect(page.get_by_role("button", name="Continue with this reply").first).to_be_focused()
     assert len(server.chats) == 2
@@ -218,7 +218,7 @@ def test_a_server_that_is_gone_is_told_and_what_was_typed_since_is_kept_too(visi
         say(page)
         box(page).fill("I typed on.")
         server.stop()
-        expect(page.get_by_role("alert")).to_contain_text("broke off")
+        expect(page.get_by_role("alert")).to_contain_text("cut off")
         expect(box(page)).to_have_value(f"{SAID}\n\nI typed on.")
         page.get_by_role("button", name="Send").click()
         expect(page.get_by_role("alert")).to_contain_text("The server cannot be reached.")
@@ -260,7 +260,7 @@ def test_a_reply_that_breaks_off_is_kept_and_can_be_asked_for_again(visit: Visit
 def test_a_key_is_asked_for_until_it_fits_and_kept_in_this_tab_only(visit: Visit) -> None:
     with PageServer(keys=("open-sesame",)) as server:
         page = visit(server.url)
-        dialog = page.get_by_role("dialog", name="API key required")
+        dialog = page.get_by_role("dialog", name="A key is required")
         for key, hint in [("wrong", "until you close it"), ("open-sesame", "key you entered is not valid")]:
             expect(dialog).to_contain_text(hint)
             dialog.get_by_label("API key").fill(key)

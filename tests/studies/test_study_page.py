@@ -299,7 +299,7 @@ def test_markup_is_shown_as_text_wherever_it_comes_from(visit: Visit, tmp_path: 
         at(page, 1, of=1)
         for place in ("h1", "#talk li:first-child p", ".reply .text:not(.none)", ".ask", "legend", ".about"):
             expect(page.locator(place).filter(visible=True).first).to_contain_text(ATTACK)
-        assert page.locator(".reply .text").filter(has_text=re.compile("nothing was said|script")).count() == 2
+        assert page.locator(".reply .text").filter(has_text=re.compile("empty reply|script")).count() == 2
         expect(page.locator("#who span")).to_have_text("a <b>name</b>")
         assert page.locator("main b, main img, main script, header b").count() == 0
         assert page.title() == ATTACK
@@ -316,7 +316,7 @@ def test_the_owner_watches(visit: Visit, server: Server) -> None:
     page.goto(f"{server.url}/o/{token}")
     expect(page.get_by_role("row", name="ben <i>lee</i>")).to_contain_text("1 of 6")
     expect(page.get_by_role("row", name="Empathy")).to_contain_text("nothing was answered by two raters")
-    expect(page.locator("#also")).to_contain_text("Imported: crowd (1 answer). Judges: llama. Not counted above")
+    expect(page.locator("#also")).to_contain_text("Imported: crowd (1 answer). Judges: llama. Not included above")
     assert page.url == f"{server.url}/owner"
     with page.expect_download() as download:
         page.get_by_role("link", name="CSV", exact=True).click()
