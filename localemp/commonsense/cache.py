@@ -146,7 +146,9 @@ def _default_size() -> int:
         return _DEFAULT_SIZE
     size = re.fullmatch(r"([1-9][0-9]{0,14})([kMG]?)", given)
     if size is None:
-        raise OptionError(f"{MAX_SIZE_VARIABLE}={given[:40]} is not a size", "give bytes, such as 200000000, 200M or 2G")
+        raise OptionError(
+            f"{MAX_SIZE_VARIABLE}={given[:40]} is not a size", "give bytes, such as 200000000, 200M or 2G"
+        )
     return int(size[1]) * _UNITS[size[2]]
 
 

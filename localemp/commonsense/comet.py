@@ -271,7 +271,7 @@ def _check_texts(query: str, decoder_prompt: str) -> None:
         raise OptionError(f"the query {query!r} {decoder_prompt!r} is not a valid template: {error}", hint) from error
     if "event" not in asked or "event" in begun or asked | begun != {"event", "relation"}:
         raise OptionError(
-            f"the query {query!r} must have the field {{event}}, the query or the decoder prompt {decoder_prompt!r} the "
-            "field {relation}, and neither any other field",
+            f"the query {query!r} must have the field {{event}}, it or the decoder prompt {decoder_prompt!r} the field "
+            "{relation}, and neither any other field",
             hint,
         )

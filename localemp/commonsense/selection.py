@@ -7,7 +7,7 @@ For each relation:
 3. From the best on, drop those below the cut-off and near duplicates (by words or by cosine similarity), and keep at
    most a fixed number.
 
-The parameters are data, in `[knowledge.select]` of the prompt template; docs/knowledge.md explains how they were chosen.
+The parameters are data, in `[knowledge.select]` of the prompt template; docs/knowledge.md explains them.
 """
 
 import math

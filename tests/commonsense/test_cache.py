@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from read_only import only_read, open_folder
 
-from localemp.commonsense.cache import MOST_VARIABLE, InferenceCache
+from localemp.commonsense.cache import MAX_SIZE_VARIABLE, InferenceCache
 from localemp.commonsense.relations import Answer, Beam
 from localemp.errors import LocalempError, OptionError
 
@@ -134,11 +134,11 @@ def test_a_file_that_is_too_large_gives_its_room_back(path: Path):
 
 
 def test_the_size_is_set_by_the_environment(path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv(MOST_VARIABLE, "100k")
+    monkeypatch.setenv(MAX_SIZE_VARIABLE, "100k")
     fill(path, 0, 3000)
     assert path.stat().st_size <= 102_400
     for wrong in ("0", "many", "1T", "-5", "9" * 5000):
-        monkeypatch.setenv(MOST_VARIABLE, wrong)
+        monkeypatch.setenv(MAX_SIZE_VARIABLE, wrong)
         with pytest.raises(OptionError, match="is no size"):
             InferenceCache(path)
 

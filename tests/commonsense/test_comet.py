@@ -210,7 +210,9 @@ def test_a_score_is_the_mean_log_probability_of_the_beams_tokens(tiny: Path, com
 
 
 def test_a_decoder_prompt_is_asked_but_no_part_of_the_answer(tiny: Path):
-    prompted = Comet(tiny, "{event}", "{relation}", max_new_tokens=8, batch_tokens=200, device="cpu")
+    prompted = Comet(
+        tiny, query="{event}", decoder_prompt="{relation}", max_new_tokens=8, batch_tokens=200, device="cpu"
+    )
     found = prompted.infer(EVENTS)
     assert len(set(found[0].values())) > 1, "the relation makes no difference"
     assert same(found, [prompted.infer([event])[0] for event in EVENTS])
@@ -232,7 +234,7 @@ def test_a_decoder_prompt_is_asked_but_no_part_of_the_answer(tiny: Path):
 
 def test_a_decoder_prompt_that_the_checkpoint_does_not_know(tiny: Path):
     with pytest.raises(WeightsError, match=r"does not know the decoder prompt '\[xIntent\]'"):
-        Comet(tiny, "{event}", "[{relation}]", device="cpu").infer(["sad"])
+        Comet(tiny, query="{event}", decoder_prompt="[{relation}]", device="cpu").infer(["sad"])
 
 
 @pytest.mark.parametrize(

@@ -151,5 +151,5 @@ async def test_two_loops_at_once_are_refused():
 
 
 def test_a_batch_of_no_items_is_refused():
-    with pytest.raises(ValueError, match="not 0"):
+    with pytest.raises(ValueError, match="max_batch is 0"):
         MicroBatcher(Doubler(), max_batch=0)
