@@ -77,12 +77,11 @@ def write(path: Path, text: str, option: str) -> None:
         OptionError: It cannot be written.
     """
     from localemp.errors import OptionError
+    from localemp.utils.files import write_errors
 
-    try:
+    with write_errors(lambda message, hint: OptionError(f"{option} {path}: {message}", hint), "name another"):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, "utf-8", errors="replace")
-    except OSError as error:
-        raise OptionError(f"{option} {path}: cannot be written: {error.strerror or error}", "name another") from error
     click.echo(f"written: {path}")
 
 

@@ -4,7 +4,6 @@ A file of that cache is a link to a blob that is named by the hub's hash of it. 
 plain file; then the hash is the one that the hub told when localemp last asked, which localemp's own cache keeps.
 """
 
-import json
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,7 +23,7 @@ from localemp.models.checksums import (
     sha256_files,
 )
 from localemp.models.profiles import HubSource
-from localemp.utils.files import write_atomically
+from localemp.utils.files import write_json
 from localemp.utils.json_reader import JSONError, load_json
 from localemp.utils.paths import cache_dir
 from localemp.utils.progress import OnProgress, bytes_in, silent, watched
@@ -238,7 +237,7 @@ def _keep_hashes(source: HubSource, info: Any) -> None:
     path = _hashes_file(f"models--{source.id.replace('/', '--')}", str(info.sha))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, json.dumps({name: value for name, value in hashes.items() if is_hash(value)}, indent=1))
+        write_json(path, {name: value for name, value in hashes.items() if is_hash(value)}, indent=1)
     except OSError as error:
         _log.warning("the hub's hashes of %s are not kept: %s: %s", source.id, path, error.strerror)
 

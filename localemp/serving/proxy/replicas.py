@@ -20,6 +20,7 @@ from localemp.engines.openai.target import shown_url
 from localemp.errors import OptionError
 from localemp.serving.proxy.request import Outgoing
 from localemp.serving.schema import RequestError
+from localemp.utils.redaction import mask_key
 from localemp.utils.text import one_line
 
 LEFT_OUT = 5.0
@@ -101,9 +102,7 @@ class Replica:
             self._out_until = time.monotonic() + LEFT_OUT
         _failures.labels(self.url, reason).inc()
         said = str(error) or type(error).__name__
-        _log.warning(
-            "upstream %s: %s (%s)", self.url, reason, one_line(said.replace(self._key, "***") if self._key else said)
-        )
+        _log.warning("upstream %s: %s (%s)", self.url, reason, one_line(mask_key(said, self._key or "")))
 
     async def listens(self) -> bool:
         """Whether it, or the proxy before it, takes a connection within a second."""
