@@ -16,6 +16,7 @@ from localemp.models.data_only import is_inside, read_settings
 from localemp.utils.files import is_disk_full, is_read_only, write_json
 from localemp.utils.json_reader import JSONError, load_json
 from localemp.utils.progress import OnProgress, Progress, silent
+from localemp.utils.words import size
 
 MANIFEST = "weights.json"
 
@@ -189,9 +190,9 @@ def disk_full(folder: Path) -> WeightsError:
     """The error for a full disk."""
     while not folder.exists():
         folder = folder.parent
-    free = shutil.disk_usage(folder).free / 1e6
+    free = size(shutil.disk_usage(folder).free)
     return WeightsError(
-        f"the disk that holds {folder} is full ({free:.0f} MB free)",
+        f"the disk that holds {folder} is full ({free} free)",
         f"make room, or {_ELSEWHERE}",
     )
 

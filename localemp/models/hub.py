@@ -27,6 +27,7 @@ from localemp.utils.files import write_json
 from localemp.utils.json_reader import JSONError, load_json
 from localemp.utils.paths import cache_dir
 from localemp.utils.progress import OnProgress, bytes_in, silent, watched
+from localemp.utils.words import count
 
 _log = logging.getLogger(__name__)
 
@@ -80,7 +81,7 @@ def verify_snapshot(snapshot: Snapshot, on_progress: OnProgress = silent) -> dic
     if broken := _broken(snapshot.folder, hashes):
         raise WeightsError(f"{snapshot.folder / broken[0]} is broken: its content is not what the hub gave")
     if names := unchecked(snapshot):
-        files = f"{len(names)} file{'' if len(names) == 1 else 's'} of {snapshot.folder}, such as {names[0]},"
+        files = f"{count(len(names), 'file')} of {snapshot.folder}, such as {names[0]},"
         _log.warning("%s could not be checked: nobody here knows the hub's hashes (models pull asks for them)", files)
     return hashes
 
