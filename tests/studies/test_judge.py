@@ -14,7 +14,7 @@ from localemp.engines.scripted import Entry, ScriptedEngine
 from localemp.errors import FatalEngineError, JudgeError, OptionError, PromptError
 from localemp.runs.run import read_records
 from localemp.sampling import Sampling
-from localemp.studies.judging.judge import Answers, Judge, questions
+from localemp.studies.judging.judge import Judge, JudgeLog, questions
 from localemp.studies.judging.prompts import JudgePrompts
 from localemp.studies.judging.verdicts import VOTES, combine, read_judge, read_stats
 from localemp.studies.votes import check_vote
@@ -33,7 +33,7 @@ async def judged(study, entries, sampling=None, votes=1, limit=None):
     engine = ScriptedEngine([Entry(**entry) for entry in entries])
     judge = Judge(study, JudgePrompts.read(), sampling or Sampling(), votes)
     folder = study.folder / "judges" / "scripted"
-    with Answers.open(folder, judge.describe()) as answers:
+    with JudgeLog.open(folder, judge.describe()) as answers:
         asked = [each for each in questions(study, votes, limit) if each.id not in answers.answered]
         await judge.ask_all(asked, engine, answers)
     return folder, engine

@@ -17,15 +17,15 @@ from localemp.utils.words import count
 def export(study: Path, form: str, out: Path | None, unblinded: bool) -> None:
     """Write the newest answer of everybody to everything: people's, imported ones, and judges'."""
     from localemp.errors import OptionError
-    from localemp.studies.answers import Answers
-    from localemp.studies.exporting import all_given, as_csv, as_jsonl, lines_of
+    from localemp.studies.answers import AnswerStore
+    from localemp.studies.exporting import all_votes, as_csv, as_jsonl, lines_of
     from localemp.studies.study import ANSWERS
     from localemp.utils.files import write_atomically, write_errors
     from localemp.utils.text import for_terminal
 
     rated = opened(study)
-    answers = Answers(study / ANSWERS, rated)
-    given = all_given(rated, answers)
+    answers = AnswerStore(study / ANSWERS, rated)
+    given = all_votes(rated, answers)
     answers.close()
     lines = lines_of(given, rated, unblinded)
     text = as_csv(lines, unblinded) if form == "csv" else as_jsonl(lines)

@@ -23,7 +23,7 @@ def import_(study: Path, files: tuple[Path, ...], columns: tuple[str, ...]) -> N
     earlier one.
     """
     from localemp.errors import OptionError
-    from localemp.studies.answers import Answers
+    from localemp.studies.answers import AnswerStore
     from localemp.studies.importing import keep_ratings, read_ratings
     from localemp.studies.study import ANSWERS
 
@@ -35,7 +35,7 @@ def import_(study: Path, files: tuple[Path, ...], columns: tuple[str, ...]) -> N
         renamed[ours] = theirs
     rated = opened(study)
     votes = [vote for file in files for vote in read_ratings(file, rated, renamed)]
-    answers = Answers(study / ANSWERS, rated)
+    answers = AnswerStore(study / ANSWERS, rated)
     try:
         replaced = keep_ratings(answers, votes)
     finally:

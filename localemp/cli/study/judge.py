@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from localemp.cli.display import Display
     from localemp.pipeline.generate import Tally
     from localemp.pipeline.pipeline import Pipeline
-    from localemp.studies.judging.judge import Answers, Judge, Question
+    from localemp.studies.judging.judge import Judge, JudgeLog, Question
     from localemp.studies.judging.verdicts import JudgeStats
 
 
@@ -38,7 +38,7 @@ def judge(study: Path, votes: int, name: str | None, prompts: Path | None, limit
     """
     from localemp.cli.display import Display
     from localemp.pipeline.pipeline import Pipeline
-    from localemp.studies.judging.judge import Answers, Judge, questions
+    from localemp.studies.judging.judge import Judge, JudgeLog, questions
     from localemp.studies.judging.prompts import JudgePrompts
     from localemp.studies.judging.verdicts import read_stats
     from localemp.studies.study import JUDGES
@@ -51,7 +51,7 @@ def judge(study: Path, votes: int, name: str | None, prompts: Path | None, limit
         display.note_shut_down(pipeline.profile)
         folder = study / JUDGES / _folder_name(name, pipeline.profile.name)
         asked = questions(rated, votes, limit)
-        with Answers.open(folder, pipeline.model_settings() | judged.describe()) as answers:
+        with JudgeLog.open(folder, pipeline.model_settings() | judged.describe()) as answers:
             pending = [question for question in asked if question.id not in answers.answered]
             if len(pending) < len(asked):
                 done = share(len(asked) - len(pending), len(asked), "answer")
@@ -67,12 +67,12 @@ def judge(study: Path, votes: int, name: str | None, prompts: Path | None, limit
     _say(read_stats(folder, rated.key.checks))
     click.echo(f"judge: {folder}")
     if failed:
-        click.echo(f"next: {folder / Answers.lines} says why; the same command asks again for what failed", err=True)
+        click.echo(f"next: {folder / JudgeLog.lines} says why; the same command asks again for what failed", err=True)
         sys.exit(1)
     click.echo(f"next: `localemp study report {study}`")
 
 
-def _saved(answers: "Answers", asked: "list[Question]") -> str:
+def _saved(answers: "JudgeLog", asked: "list[Question]") -> str:
     written = answers.written()
     return f"{share(sum(question.id in written for question in asked), len(asked), 'answer')} saved to {answers.folder}"
 
@@ -88,7 +88,7 @@ def _folder_name(name: str | None, model: str) -> str:
 
 
 async def _ask(
-    pipeline: "Pipeline", judged: "Judge", pending: "list[Question]", answers: "Answers", display: "Display"
+    pipeline: "Pipeline", judged: "Judge", pending: "list[Question]", answers: "JudgeLog", display: "Display"
 ) -> "Tally":
     from localemp.utils.machine import machine, versions
     from localemp.utils.redaction import shown_command

@@ -40,13 +40,13 @@ def report(
     STUDY is a study's folder. Without an option that names a file, the tables are printed. `localemp report RUN...
     --study STUDY` puts the same tables beside the automatic metrics.
     """
-    from localemp.studies.report.results import figures_of
+    from localemp.studies.report.results import study_results
     from localemp.studies.report.tables import study_tables
     from localemp.studies.stats.intervals import Bootstrap
     from localemp.utils.text import json_text
 
     known = published_of(published)
-    figures = figures_of(opened(study), Bootstrap(resamples, seed), judges, drop_failed)
+    figures = study_results(opened(study), Bootstrap(resamples, seed), judges, drop_failed)
     if as_json:
         click.echo(json_text(figures.as_dict(), indent=2))
         return

@@ -12,7 +12,7 @@ from localemp.utils.text import one_line
 from localemp.utils.words import count
 
 if TYPE_CHECKING:
-    from localemp.studies.answers import Answers
+    from localemp.studies.answers import AnswerStore
     from localemp.studies.study import Study
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -46,7 +46,7 @@ def serve(
 
     if not (find_spec("starlette") and find_spec("uvicorn")):
         raise OptionError("`localemp study serve` needs starlette and uvicorn", "pip install 'localemp[serve]'")
-    from localemp.studies.answers import Answers
+    from localemp.studies.answers import AnswerStore
     from localemp.studies.raters import OWNER
     from localemp.studies.study import ANSWERS
     from localemp.studies.web.app import StudyApp
@@ -55,7 +55,7 @@ def serve(
     base = _checked(url) if url else _url_of(host, port)
     local = host in _LOOPBACK and not url
     rated = opened(study)
-    answers = Answers(study / ANSWERS, rated)
+    answers = AnswerStore(study / ANSWERS, rated)
     app = StudyApp(
         rated, answers, signup=local or open_signup, hosts=_LOOPBACK if local else None, url=base if url else ""
     )
@@ -90,7 +90,7 @@ def serve(
         answers.close()
 
 
-def _named(raters: str | None, study: "Study", answers: "Answers") -> list[str]:
+def _named(raters: str | None, study: "Study", answers: "AnswerStore") -> list[str]:
     """Who gets a link: those who are named, else as many as the study's design asks for, if nobody has come yet."""
     if raters is not None:
         return raters.split(",")
