@@ -50,7 +50,7 @@ def serve(
     from localemp.studies.raters import OWNER
     from localemp.studies.study import ANSWERS
     from localemp.studies.web.app import StudyApp
-    from localemp.web.server import listening, serve_on
+    from localemp.web.server import open_listener, serve_on
 
     base = _checked(url) if url else _url_of(host, port)
     local = host in _LOOPBACK and not url
@@ -72,7 +72,7 @@ def serve(
         click.echo("ready; Ctrl-C stops")
 
     try:
-        with listening(host, port) as listener:
+        with open_listener(host, port) as listener:
             # Only now: a link that was made and not shown cannot be had again.
             links = answers.make_links(_named(raters, rated, answers), anew)
             click.echo(
@@ -106,9 +106,9 @@ def _url_of(host: str, port: int) -> str:
 
 def _checked(url: str) -> str:
     from localemp.errors import OptionError
-    from localemp.studies.web.security import address_of
+    from localemp.web.addresses import normalize_address
 
     try:
-        return address_of(url)
+        return normalize_address(url)
     except ValueError as error:
         raise OptionError(f"--url {url!r}: {error}", "for example https://study.example.org") from error
