@@ -15,7 +15,7 @@ from localemp.utils.words import count
 @click.option("--out", type=click.Path(path_type=Path), help="The file to write; without it, the answers are printed.")
 @click.option("--unblinded", is_flag=True, help="Name systems and dialogues.")
 def export(study: Path, form: str, out: Path | None, unblinded: bool) -> None:
-    """Write the newest answer of everybody to everything: people's, imported ones, and judges'."""
+    """Export the newest answers of people, imported files and judges."""
     from localemp.errors import OptionError
     from localemp.studies.answers import AnswerStore
     from localemp.studies.exporting import all_votes, as_csv, as_jsonl, lines_of
