@@ -7,7 +7,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from localemp.commands.compare import CompareResult, compare
     from localemp.commands.generate import GenerateResult, generate, generate_async
+    from localemp.commands.score import ScoreResult, score
     from localemp.data.sources import load_dialogues
     from localemp.dialogue import EMOTIONS, Dialogue, Message
     from localemp.engines.base import Completion, Engine
@@ -26,6 +28,10 @@ if TYPE_CHECKING:
     __version__: str
 
 _HOMES = {
+    "CompareResult": "commands.compare",
+    "compare": "commands.compare",
+    "ScoreResult": "commands.score",
+    "score": "commands.score",
     "GenerateResult": "commands.generate",
     "generate": "commands.generate",
     "generate_async": "commands.generate",
@@ -53,6 +59,7 @@ _HOMES = {
 
 __all__ = [
     "EMOTIONS",
+    "CompareResult",
     "Completion",
     "Dialogue",
     "Engine",
@@ -69,12 +76,15 @@ __all__ = [
     "Run",
     "RunConfig",
     "Sampling",
+    "ScoreResult",
     "Strategy",
+    "compare",
     "generate",
     "generate_async",
     "load_dialogues",
     "load_profile",
     "load_template",
+    "score",
 ]
 
 

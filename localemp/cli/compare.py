@@ -7,13 +7,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from localemp.cli.registered import RegisteredOptions
+from localemp.cli.tables import show_table
 from localemp.utils.words import count
 
 if TYPE_CHECKING:
-    from localemp.cli.display import Display
-    from localemp.metrics.base import Metric
-    from localemp.metrics.pairing import Pair
-    from localemp.metrics.replies import Replies
     from localemp.metrics.significance import Comparison, Contrast
     from localemp.utils.option import Option
 
@@ -72,97 +69,48 @@ def compare(
 ) -> None:
     """Compare two runs on the dialogues that both answered.
 
+    RUN_A and RUN_B are runs' folders, or the FILE.scores.json that `localemp score --import` wrote for replies made
+    elsewhere.
+
     For each metric: both values, B - A with a 95 % interval, and a p-value; the paper's test, which is a paired t-test;
     then the dialogues on which they differ most. docs/comparing.md says how to read it.
     """
     from localemp.cli.display import Display
-    from localemp.metrics.pairing import pair
-    from localemp.metrics.replies import replies_of_run
-    from localemp.metrics.significance import compare as compare_replies
+    from localemp.commands.compare import compare as compare_runs
     from localemp.utils.text import json_text
 
-    a, b = replies_of_run(run_a), replies_of_run(run_b)
-    both = pair(a, b)
-    notes = [f"{side}: {note}" for side, system in (("A", a), ("B", b)) for note in system.notes] + list(both.notes)
-    if run_a.resolve() == run_b.resolve():
-        notes.append("A and B are the same run")
     with Display() as display:
-        metrics = _metrics(names, bertscore, told, verbose, display)
-        found = compare_replies(
-            both.a, both.b, metrics, samples, seed,
+        result = compare_runs(
+            run_a,
+            run_b,
+            metric=names,
+            bertscore=bertscore,
+            samples=samples,
+            seed=seed,
+            show=show,
+            verbose=verbose,
             on_progress=display.on_progress,
-        )  # fmt: skip
-    differing = _differing(a, b)
-    measure, shown = _contrasts(both, found, show)
+            **told,
+        )
     if as_json:
-        told = {
-            "format": 1,
-            "a": {"name": a.name, "source": a.source, "replies": len(a)},
-            "b": {"name": b.name, "source": b.source, "replies": len(b)},
-            "items": len(both.a),
-            "items_sha256": both.a.ids_sha256,
-            "samples": samples,
-            "seed": seed,
-            "confidence": 0.95,
-            "notes": notes,
-            "settings": differing,
-            "comparisons": [one.as_dict() for one in found],
-            "dialogues": {"measure": measure, "differ_most": [one.as_dict() for one in shown]},
-        }
-        click.echo(json_text(told, indent=2))
+        click.echo(json_text(result.as_dict(), indent=2))
         return
-    for side, run, system in (("A", run_a, a), ("B", run_b, b)):
+    for side, run, system in (("A", run_a, result.a), ("B", run_b, result.b)):
         click.echo(f"{side}: {run}, {count(len(system), 'reply', 'replies')}")
-    for line in differing:
+    for line in result.settings:
         click.echo(f"   {line}")
-    for note in notes:
+    for note in result.notes:
         click.echo(f"note: {note}")
-    _print_table(found, len(both.a), samples, seed)
-    _print_t_tests(found)
+    _print_table(result.comparisons, result.items, samples, seed)
+    _print_t_tests(result.comparisons)
     if verbose:
-        for one in found:
+        for one in result.comparisons:
             click.echo(f"{one.name}: {one.signature}")
     if show:
-        _print_contrasts(measure, shown)
-
-
-def _metrics(
-    names: Sequence[str], bertscore: bool | None, options: Mapping[str, Any], verbose: bool, display: "Display"
-) -> "list[Metric]":
-    """Those asked for by name, or all that tables show; BERTScore's model is fetched only where it was asked for."""
-    from localemp.errors import OptionError
-    from localemp.metrics.registry import BERTSCORE, MetricContext, metric, metrics
-
-    if bertscore is False and set(names) & set(BERTSCORE):
-        raise OptionError("--metric asks for BERTScore, --no-bertscore refuses it", "give one of them")
-    context = MetricContext(options, fetch=bool(bertscore), on_progress=display.on_progress)
-    if names:
-        return [metric(name, context) for name in dict.fromkeys(names)]
-    everything = metrics(context, without=BERTSCORE if bertscore is False else ())
-    return [each for each in everything if verbose or not each.hidden]
-
-
-def _differing(a: "Replies", b: "Replies") -> list[str]:
-    from localemp.utils.config_diff import compare_settings
-
-    return compare_settings(a.source["settings"], b.source["settings"], "in A", "in B")
-
-
-def _contrasts(both: "Pair", found: "Sequence[Comparison]", show: int) -> "tuple[str | None, list[Contrast]]":
-    """What single replies are measured by, and the dialogues on which it differs most."""
-    from localemp.metrics.significance import chrf_of_each, contrasts
-
-    if not show:
-        return None, []
-    each = next((one.each for one in found if one.name == "F_BERT" and one.each is not None), None)
-    measure = "F_BERT"
-    if each is None:
-        each, measure = chrf_of_each(both), "chrF"
-    return (None, []) if each is None else (measure, contrasts(both, each, show))
+        _print_contrasts(result.measure, result.dialogues)
 
 
 def _print_table(found: "Sequence[Comparison]", items: int, samples: int, seed: int) -> None:
-    from rich.console import Console
     from rich.table import Column, Table
 
     from localemp.metrics.registry import decimals
@@ -184,7 +132,7 @@ def _print_table(found: "Sequence[Comparison]", items: int, samples: int, seed: 
             _number(one.p, ".3f"),
             _number(one.p_holm, ".3f"),
         )
-    Console().print(table)
+    show_table(table)
     for reason in dict.fromkeys(one.reason for one in found if one.reason):
         click.echo(f"n/a: {', '.join(one.name for one in found if one.reason == reason)}: {reason}")
     tested = [str(n) for hidden in (False, True) if (n := sum(o.p is not None and o.hidden == hidden for o in found))]

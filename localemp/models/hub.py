@@ -4,7 +4,6 @@ A file of that cache is a link to a blob whose name is the hub's hash of it. On 
 then it is verified against the hash that the hub last reported, which localemp's cache stores.
 """
 
-import json
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,10 +23,11 @@ from localemp.models.checksums import (
     sha256_files,
 )
 from localemp.models.profiles import HubSource
-from localemp.utils.files import write_atomically
+from localemp.utils.files import write_json
 from localemp.utils.json_reader import JSONError, load_json
 from localemp.utils.paths import cache_dir
 from localemp.utils.progress import OnProgress, bytes_in, silent, watched
+from localemp.utils.words import count
 
 _log = logging.getLogger(__name__)
 
@@ -81,7 +81,7 @@ def verify_snapshot(snapshot: Snapshot, on_progress: OnProgress = silent) -> dic
     if broken := _broken(snapshot.folder, hashes):
         raise WeightsError(f"{snapshot.folder / broken[0]} is damaged: its hash differs from the hub's")
     if names := unchecked(snapshot):
-        files = f"{len(names)} file{'' if len(names) == 1 else 's'} of {snapshot.folder}, such as {names[0]},"
+        files = f"{count(len(names), 'file')} of {snapshot.folder}, such as {names[0]},"
         _log.warning(
             "%s could not be verified without the hub's hashes; run `localemp models pull` to fetch them", files
         )
@@ -118,7 +118,8 @@ def download(source: HubSource, on_progress: OnProgress = silent) -> Snapshot:
                     source.id, revision=source.revision, allow_patterns=list(files), tqdm_class=_quiet_bar()
                 )
         except Exception as error:
-            raise _translated(source, error, "the download was interrupted") or error from error
+            _raise_ours(source, error, "the download was interrupted")
+            raise
     return Snapshot(Path(folder))
 
 
@@ -136,7 +137,8 @@ def fetch_config(source: HubSource) -> Path:
     try:
         return Path(huggingface_hub.hf_hub_download(source.id, "config.json", revision=source.revision))
     except Exception as error:
-        raise _translated(source, error, "the download was interrupted") or error from error
+        _raise_ours(source, error, "the download was interrupted")
+        raise
 
 
 def wanted_files(sizes: dict[str, int]) -> dict[str, int]:
@@ -172,7 +174,15 @@ def _ask(source: HubSource) -> Any:
             source.id, revision=source.revision, files_metadata=True, timeout=_PROBE_SECONDS
         )
     except Exception as error:
-        raise _translated(source, error, "the hub could not be reached") or error from error
+        _raise_ours(source, error, "the hub could not be reached")
+        raise
+
+
+def _raise_ours(source: HubSource, error: Exception, what: str) -> None:
+    """Raise localemp's error for an exception of huggingface_hub; return if it is not about the hub or the network."""
+    ours = _translated(source, error, what)
+    if ours is not None:
+        raise ours from error
 
 
 def _translated(source: HubSource, error: Exception, what: str) -> WeightsError | None:
@@ -228,7 +238,7 @@ def _keep_hashes(source: HubSource, info: Any) -> None:
     path = _hashes_file(f"models--{source.id.replace('/', '--')}", str(info.sha))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, json.dumps({name: value for name, value in hashes.items() if is_hash(value)}, indent=1))
+        write_json(path, {name: value for name, value in hashes.items() if is_hash(value)}, indent=1)
     except OSError as error:
         _log.warning("cannot store the hub's hashes of %s in %s: %s", source.id, path, error.strerror)
 

@@ -1,6 +1,6 @@
 """Locks between processes, by `flock`: the kernel releases them when a process ends, however it ends.
 
-The package `filelock` is not used: it truncates the locked file, and follows links.
+The package `filelock` is not used: it locks by path, while a log is locked through the descriptor that writes to it.
 """
 
 import contextlib

@@ -1,7 +1,10 @@
 """Paths on this machine: files that ship with localemp, and its cache."""
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
+
+StrPath = str | os.PathLike[str]
 
 _PACKAGE = Path(__file__).parents[1]
 
@@ -28,3 +31,8 @@ def at_home(path: str | Path) -> Path:
         return Path(path).expanduser()
     except RuntimeError:
         return Path(path)
+
+
+def paths_of(paths: StrPath | Iterable[StrPath]) -> list[Path]:
+    """One path or several, as a list."""
+    return [Path(paths)] if isinstance(paths, str | os.PathLike) else [Path(path) for path in paths]

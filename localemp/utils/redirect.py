@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from localemp.errors import LocalempError
+from localemp.utils.files import write_errors
 
 
 @contextmanager
@@ -39,9 +40,7 @@ def open_log(log: Path) -> BinaryIO:
     Raises:
         LocalempError: The file cannot be written.
     """
-    try:
+    elsewhere = "set LOCALEMP_CACHE to a writable folder"
+    with write_errors(lambda message, hint: LocalempError(f"the log {log}: {message}", hint), elsewhere):
         log.parent.mkdir(parents=True, exist_ok=True)
         return log.open("ab")
-    except OSError as error:
-        hint = "free some space, or set LOCALEMP_CACHE to a writable folder"
-        raise LocalempError(f"cannot write the log {log}: {error.strerror or error}", hint) from error

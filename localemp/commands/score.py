@@ -1,0 +1,173 @@
+"""`score`: the paper's automatic metrics, of runs or of replies made elsewhere."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from localemp.errors import DataError, OptionError, UnknownNameError
+from localemp.imports.reading import read_import
+from localemp.metrics.registry import BERTSCORE, BERTSCORE_MODEL, MetricContext, metric_options, metrics
+from localemp.metrics.replies import Replies, replies_of_run
+from localemp.metrics.scoring import Scored, on_common, read_scores, score_all, scores_path, write_scores
+from localemp.utils.interrupts import noting
+from localemp.utils.paths import StrPath, paths_of
+from localemp.utils.progress import OnProgress, Progress, silent
+from localemp.utils.words import share
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreResult:
+    """The scores of some systems.
+
+    Attributes:
+        systems: One for each run or file, in the order in which they were given. Each score has its value (BLEU, Acc
+            and Distinct-n in percent, BERTScore from 0 to 1), or the reason why it has none, and its signature.
+        notes: What a reader has to know of the comparison, and scores that could not be written.
+    """
+
+    systems: tuple[Scored, ...]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def same_items(self) -> bool:
+        """Whether all systems answered the same dialogues, so that all their scores can be compared."""
+        return len({system.scores[0].signature.items_sha256 for system in self.systems}) == 1
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {"format": 1, "notes": list(self.notes), "systems": [system.as_dict() for system in self.systems]}
+
+
+def score(
+    runs: StrPath | Iterable[StrPath] = (),
+    *,
+    imports: Iterable[tuple[str, StrPath]] = (),
+    data: str | None = None,
+    hypothesis: str | None = None,
+    bertscore_model: str = BERTSCORE_MODEL.default,
+    no_bertscore: bool = False,
+    common: bool = False,
+    out: StrPath | None = None,
+    on_progress: OnProgress = silent,
+    **metric_settings: Any,
+) -> ScoreResult:
+    """Score runs, or replies made elsewhere, as the paper does. Scores are written beside each run.
+
+        result = score("runs/mine", no_bertscore=True)
+        print(result.systems[0].score("B-4").value)
+
+    Args:
+        runs: Folders of runs; each is scored once.
+        imports: Format and file of replies made elsewhere.
+        data: The data set whose published test rows the files answer: a name or a folder.
+        hypothesis: Which replies of a file that has several.
+        bertscore_model: A name, a Hugging Face id or a folder of weights; ":17" behind it is the layer.
+        no_bertscore: Leave BERTScore out.
+        common: Only the dialogues that all systems answered; such scores are not written unless `out` is given.
+        out: Where scores are written; by default RUN/scores.json or FILE[.HYPOTHESIS].scores.json.
+        on_progress: Called with systems scored, and with what BERTScore fetches and reads.
+        **metric_settings: Options of further metrics, see `register_metric`.
+
+    Raises:
+        OptionError: Nothing to score, or options that exclude each other.
+        RunError: A folder holds no run, or no reply yet.
+        DataError: A file cannot be read, or `out` cannot be written.
+        KeyboardInterrupt: Ctrl-C; its note says how many systems' scores are written.
+    """
+    context = metric_context(on_progress, bertscore_model=bertscore_model, **metric_settings)
+    paths, imports = paths_of(runs), list(imports)
+    if not paths and not imports:
+        raise OptionError("nothing to score", "give runs (`localemp runs list` shows them), or --import FORMAT FILE")
+    if not imports and (data or hypothesis):
+        raise OptionError("--data and --hypothesis are for files", "give one with --import FORMAT FILE")
+    systems, places = _systems(paths, imports, data, hypothesis)
+    if out is not None and len(systems) > 1:
+        raise OptionError("--out is for the scores of one system", "score one at a time, or leave it out")
+    whole = [len(system) for system in systems]
+    if common and len(systems) > 1:
+        systems = on_common(systems)
+    if out is not None:
+        places = [Path(out)]
+    with noting(partial(_saved, systems, places)):
+        scored = _score(systems, context, BERTSCORE if no_bertscore else ())
+        unwritten = [
+            _write(place, each, required=out is not None)
+            for place, each, system, length in zip(places, scored, systems, whole, strict=True)
+            if len(system) == length or out is not None
+        ]
+    return ScoreResult(tuple(scored), tuple(filter(None, (_comparability(systems), *unwritten))))
+
+
+def _systems(
+    runs: Sequence[Path], imports: Sequence[tuple[str, StrPath]], data: str | None, hypothesis: str | None
+) -> tuple[list[Replies], list[Path]]:
+    """The replies, each system under its own name, and where their scores are written."""
+    runs = list({run.resolve(): run for run in runs}.values())
+    systems = [replies_of_run(run) for run in runs]
+    read = [read_import(format, Path(path), data, hypothesis) for format, path in imports]
+    systems += [each.replies for each in read]
+    paths = [*runs, *(Path(path) for _, path in imports)]
+    # One of several hypotheses does not take another's place.
+    named = [str(each.replies.source["hypothesis"]) if len(each.hypotheses) > 1 else "" for each in read]
+    places = [scores_path(path, name) for path, name in zip(paths, [""] * len(runs) + named, strict=True)]
+    names = [system.name for system in systems]
+    for number, path in enumerate(paths):
+        if names.count(names[number]) > 1:
+            systems[number] = replace(systems[number], name=str(path))
+    return systems, places
+
+
+def metric_context(on_progress: OnProgress, *, fetch: bool = True, **settings: Any) -> MetricContext:
+    """What metrics are made from.
+
+    Raises:
+        UnknownNameError: No metric has such an option.
+    """
+    known = [option.name for option in metric_options()]
+    if strange := [name for name in settings if name not in known]:
+        raise UnknownNameError("option of a metric", strange[0], known)
+    return MetricContext(settings, fetch=fetch, on_progress=on_progress)
+
+
+def _score(systems: Sequence[Replies], context: MetricContext, without: Sequence[str]) -> list[Scored]:
+    chosen = metrics(context, without=without)
+    scored = []
+    for number, system in enumerate(systems):
+        context.on_progress(Progress("Scoring", number, len(systems), "systems"))
+        scored.append(score_all(system, chosen))
+    context.on_progress(Progress("Scoring", len(systems), len(systems), "systems"))
+    return scored
+
+
+def _write(path: Path, scored: Scored, *, required: bool) -> str:
+    """Write the scores; where a folder that nobody named cannot be written, that is a note and no error."""
+    try:
+        write_scores(path, scored)
+    except DataError as error:
+        if required:
+            raise
+        return f"the scores of {scored.name} are not kept: {error.message}; {error.hint}"
+    return ""
+
+
+def _saved(systems: Sequence[Replies], places: Sequence[Path]) -> str:
+    def is_saved(system: Replies, path: Path) -> bool:
+        try:
+            return read_scores(path).sha256 == system.sha256
+        except DataError:
+            return False
+
+    return f"scores of {share(sum(map(is_saved, systems, places)), len(systems), 'system')} saved"
+
+
+def _comparability(systems: Sequence[Replies]) -> str:
+    if len({system.ids_sha256 for system in systems}) == 1:
+        return ""
+    counted = ", ".join(f"{system.name} {len(system):,}" for system in systems)
+    return (
+        f"the systems did not answer the same dialogues ({counted}): their scores are not of the same things, and "
+        "Dist, which falls with the number of replies, cannot be compared (*); "
+        "--common scores the dialogues that all of them answered"
+    )
