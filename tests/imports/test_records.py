@@ -117,7 +117,7 @@ def test_lists_hold_several_systems():
         ({"moel": ["a"]}, "no object of lists"),
         ({"moel": ["a", "b"], "ref": ["c"]}, "'moel' has 2 texts, and 'ref' 1"),
         ({"moel": [1], "ref": ["c"]}, "item 0 of 'moel' is a number"),
-        ({"moel": "a", "ref": ["c"]}, "'moel' has a text"),
+        ({"moel": "a", "ref": ["c"]}, "'moel' has a string"),
     ],
 )
 def test_wrong_lists_are_errors(record, message):
