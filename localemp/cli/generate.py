@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from localemp.cli.interrupts import resumable
-from localemp.cli.options import cluster_options, config_of, data_options, model_options, strategy_options
+from localemp.cli.options import (
+    cluster_options,
+    config_of,
+    data_options,
+    model_options,
+    strategy_options,
+)
+from localemp.cli.registered import StrategyCommand
 from localemp.utils.words import count, known
 
 if TYPE_CHECKING:
@@ -15,7 +22,7 @@ if TYPE_CHECKING:
     from localemp.pipeline.generate import Tally
 
 
-@click.command()
+@click.command(cls=StrategyCommand)
 @model_options
 @strategy_options
 @data_options

@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from localemp.cli.options import config_of, data_options, model_options, strategy_options
+from localemp.cli.registered import StrategyCommand
 from localemp.utils.text import json_text
 
 
@@ -14,7 +15,7 @@ def prompts() -> None:
     """Show exactly what would be sent to a model."""
 
 
-@prompts.command()
+@prompts.command(cls=StrategyCommand)
 @model_options
 @strategy_options
 @data_options

@@ -64,12 +64,12 @@ def _results(studies: tuple[Path, ...], runs: list[str], known: "Published") -> 
     if not studies:
         return ()
     from localemp.reporting.systems import names_of
-    from localemp.studies.report.results import figures_of
+    from localemp.studies.report.results import study_results
     from localemp.studies.report.tables import study_tables
 
     names = names_of(studies) if len(studies) > 1 else [""]
     return tuple(
         table
         for folder, name in zip(studies, names, strict=True)
-        for table in study_tables(figures_of(opened(folder)), name, runs, known)
+        for table in study_tables(study_results(opened(folder)), name, runs, known)
     )

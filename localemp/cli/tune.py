@@ -17,6 +17,7 @@ from localemp.cli.bench.options import (
     settings_of,
 )
 from localemp.cli.options import data_options, local_model_options, strategy_options
+from localemp.cli.registered import StrategyCommand
 from localemp.utils.words import count
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 _ELSEWHERE = {"strategy": "strategies"}
 
 
-@click.command()
+@click.command(cls=StrategyCommand)
 @local_model_options
 @strategy_options
 @data_options

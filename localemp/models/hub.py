@@ -4,7 +4,6 @@ A file of that cache is a link to a blob that is named by the hub's hash of it. 
 plain file; then the hash is the one that the hub told when localemp last asked, which localemp's own cache keeps.
 """
 
-import json
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,10 +23,11 @@ from localemp.models.checksums import (
     sha256_files,
 )
 from localemp.models.profiles import HubSource
-from localemp.utils.files import write_atomically
+from localemp.utils.files import write_json
 from localemp.utils.json_reader import JSONError, load_json
 from localemp.utils.paths import cache_dir
 from localemp.utils.progress import OnProgress, bytes_in, silent, watched
+from localemp.utils.words import count
 
 _log = logging.getLogger(__name__)
 
@@ -81,7 +81,7 @@ def verify_snapshot(snapshot: Snapshot, on_progress: OnProgress = silent) -> dic
     if broken := _broken(snapshot.folder, hashes):
         raise WeightsError(f"{snapshot.folder / broken[0]} is broken: its content is not what the hub gave")
     if names := unchecked(snapshot):
-        files = f"{len(names)} file{'' if len(names) == 1 else 's'} of {snapshot.folder}, such as {names[0]},"
+        files = f"{count(len(names), 'file')} of {snapshot.folder}, such as {names[0]},"
         _log.warning("%s could not be checked: nobody here knows the hub's hashes (models pull asks for them)", files)
     return hashes
 
@@ -116,7 +116,8 @@ def download(source: HubSource, on_progress: OnProgress = silent) -> Snapshot:
                     source.id, revision=source.revision, allow_patterns=list(files), tqdm_class=_quiet_bar()
                 )
         except Exception as error:
-            raise _told(source, error, "the download broke off") or error from error
+            _raise_ours(source, error, "the download broke off")
+            raise
     return Snapshot(Path(folder))
 
 
@@ -134,7 +135,8 @@ def fetch_config(source: HubSource) -> Path:
     try:
         return Path(huggingface_hub.hf_hub_download(source.id, "config.json", revision=source.revision))
     except Exception as error:
-        raise _told(source, error, "the download broke off") or error from error
+        _raise_ours(source, error, "the download broke off")
+        raise
 
 
 def wanted_files(sizes: dict[str, int]) -> dict[str, int]:
@@ -170,7 +172,15 @@ def _ask(source: HubSource) -> Any:
             source.id, revision=source.revision, files_metadata=True, timeout=_PROBE_SECONDS
         )
     except Exception as error:
-        raise _told(source, error, "the hub could not be reached") or error from error
+        _raise_ours(source, error, "the hub could not be reached")
+        raise
+
+
+def _raise_ours(source: HubSource, error: Exception, what: str) -> None:
+    """Raise our error for one of huggingface_hub's, and nothing for what concerns neither hub nor network."""
+    ours = _told(source, error, what)
+    if ours is not None:
+        raise ours from error
 
 
 def _told(source: HubSource, error: Exception, what: str) -> WeightsError | None:
@@ -228,7 +238,7 @@ def _keep_hashes(source: HubSource, info: Any) -> None:
     path = _hashes_file(f"models--{source.id.replace('/', '--')}", str(info.sha))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, json.dumps({name: value for name, value in hashes.items() if is_hash(value)}, indent=1))
+        write_json(path, {name: value for name, value in hashes.items() if is_hash(value)}, indent=1)
     except OSError as error:
         _log.warning("the hub's hashes of %s are not kept: %s: %s", source.id, path, error.strerror)
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from localemp.errors import OptionError, RunError
-from localemp.studies.answers import Answers
+from localemp.studies.answers import AnswerStore
 from localemp.studies.judging.verdicts import read_judge, read_settings
 from localemp.studies.study import ANSWERS, JUDGES, Study
 from localemp.studies.votes import RaterKind, Vote, check_vote
@@ -13,8 +13,8 @@ from localemp.utils.redaction import redact_settings
 
 
 @dataclass(frozen=True, slots=True)
-class Checked:
-    """How a rater did on attention checks.
+class CheckResult:
+    """A rater's result on the attention checks.
 
     Attributes:
         rater: The name.
@@ -30,19 +30,19 @@ class Checked:
 
     @property
     def failed(self) -> bool:
-        """Whether half of them or more were missed."""
+        """Whether half or more of the checks were missed."""
         return self.missed > 0 and 2 * self.missed >= self.of
 
 
 def read_votes(study: Study) -> list[Vote]:
-    """The votes of people, of imported files, and of every judge.
+    """Read the votes of people, of imported files, and of every judge.
 
     Raises:
         RunError: The answers cannot be read, or are to another study.
     """
     votes = []
     if (path := study.folder / ANSWERS).exists():
-        answers = Answers(path, study)
+        answers = AnswerStore(path, study)
         try:
             votes += answers.votes()
         finally:
@@ -52,8 +52,8 @@ def read_votes(study: Study) -> list[Vote]:
     return votes
 
 
-def checks(study: Study, votes: Iterable[Vote]) -> list[Checked]:
-    """How every rater did who answered a check, in the order in which they came."""
+def check_results(study: Study, votes: Iterable[Vote]) -> list[CheckResult]:
+    """Return the result of every rater who answered a check, in order of arrival."""
     right: dict[tuple[RaterKind, str], dict[str, bool]] = {}
     for vote in votes:
         expected = study.key.checks.get(vote.item, {}).get(vote.aspect)
@@ -62,7 +62,7 @@ def checks(study: Study, votes: Iterable[Vote]) -> list[Checked]:
             items = right.setdefault((vote.kind, vote.rater), {})
             items[vote.item] = items.get(vote.item, True) and met
     return [
-        Checked(rater, kind, sum(not met for met in items.values()), len(items))
+        CheckResult(rater, kind, sum(not met for met in items.values()), len(items))
         for (kind, rater), items in right.items()
     ]
 
@@ -80,7 +80,7 @@ def _judge(study: Study, folder: Path) -> list[Vote]:
 
 
 def _check_asked(study: Study, folder: Path) -> None:
-    """Whether the judge was asked what the study asks now."""
+    """Check that the judge was asked what the study asks now."""
     settings = read_settings(folder)
     asked = {**settings, "items": settings.get("items_sha256")}
     now = redact_settings(study.fingerprint)  # as manifests are read

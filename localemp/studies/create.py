@@ -1,4 +1,4 @@
-"""Makes a study: draws dialogues that every system answered, blinds the replies, shuffles, adds attention checks.
+"""Make a study: draw dialogues that every system answered, blind and shuffle the replies, add attention checks.
 
 The seed draws dialogues and nothing else. Keys, ids and places come from the operating system's random numbers: no
 seed repeats them, so that nobody who knows the runs and `study.json` can tell which system wrote what.
@@ -22,8 +22,8 @@ from localemp.data.textfile import read_lines
 from localemp.errors import DataError, OptionError
 from localemp.metrics.pairing import same_dialogue, sample_ids
 from localemp.metrics.replies import Replies
-from localemp.metrics.replies import Reply as Said
-from localemp.studies.questionnaire import Asked
+from localemp.metrics.replies import Reply as SystemReply
+from localemp.studies.questionnaire import Questionnaire
 from localemp.studies.schema import TIES, Item, Key, Kind, Reply
 from localemp.studies.study import Study
 from localemp.studies.votes import quoted
@@ -38,8 +38,8 @@ _BLIND = secrets.SystemRandom()
 
 
 @dataclass(slots=True)
-class _Sheet:
-    """The items as they are made, and what unblinds them."""
+class _StudyDraft:
+    """The items of a new study, and what unblinds them."""
 
     items: list[Item] = field(default_factory=list)
     systems: dict[str, str] = field(default_factory=dict)
@@ -47,14 +47,14 @@ class _Sheet:
     checks: dict[str, dict[str, str | list[int]]] = field(default_factory=dict)
 
     def reply(self, text: str, system: str) -> Reply:
-        """A blinded reply; empty where a check stands in the place of a system."""
+        """Return a blinded reply; `system` is empty for an attention check."""
         key = _name("r")
         if system:
             self.systems[key] = system
         return Reply(key=key, text=text)
 
-    def add(self, said: Said, replies: list[Reply]) -> Item:
-        """An item with these replies in an order that tells nothing."""
+    def add(self, said: SystemReply, replies: list[Reply]) -> Item:
+        """Add an item with these replies in random order."""
         _BLIND.shuffle(replies)
         item = Item(id=_name("i"), turns=said.turns, replies=tuple(replies))
         self.items.append(item)
@@ -66,7 +66,7 @@ def create_study(
     folder: Path,
     systems: Sequence[Replies],
     kind: Kind,
-    asked: Asked,
+    asked: Questionnaire,
     *,
     preset: str | None = None,
     sample: int | None = None,
@@ -74,7 +74,7 @@ def create_study(
     checks: int = 0,
     title: str | None = None,
 ) -> tuple[Study, list[str]]:
-    """Make a study of some systems' replies.
+    """Make a study from the replies of several systems.
 
     A study of kind "ab" has an item for every dialogue and every pair of systems; one of kind "rating" has an item for
     every dialogue with the replies of all systems (section 4.3: 100 dialogues).
@@ -115,23 +115,23 @@ def create_study(
     chosen, rest = drawn[:sample], drawn[sample:] or drawn
     said = {system.name: {item.id: item for item in system.items} for system in systems}
     groups = [*itertools.combinations(said, 2)] if kind == "ab" else [tuple(said)]
-    sheet = _Sheet()
+    draft = _StudyDraft()
     for name in chosen:
         for group in groups:
-            replies = [sheet.reply(said[system][name].text, system) for system in group]
-            sheet.add(said[group[0]][name], replies)
+            replies = [draft.reply(said[system][name].text, system) for system in group]
+            draft.add(said[group[0]][name], replies)
     for number in range(checks):
         # Any system's: always the same one's would show raters whose style is whose.
-        _add_check(sheet, said[_BLIND.choice(systems).name][rest[number % len(rest)]], kind, asked)
-    _BLIND.shuffle(sheet.items)
+        _add_check(draft, said[_BLIND.choice(systems).name][rest[number % len(rest)]], kind, asked)
+    _BLIND.shuffle(draft.items)
     study = Study.write(
         folder,
-        sheet.items,
+        draft.items,
         Key(
-            systems=sheet.systems,
-            dialogues=sheet.dialogues,
+            systems=draft.systems,
+            dialogues=draft.dialogues,
             sources={system.name: dict(system.source) for system in systems},
-            checks=sheet.checks,
+            checks=draft.checks,
             secret=secrets.token_hex(16),
         ),
         kind=kind,
@@ -156,12 +156,12 @@ def create_study(
 
 
 def replies_of_items(path: Path) -> list[Replies]:
-    """The systems of a file of items, JSON lines: an id, the turns, and the reply of every system by its name.
+    """Read the systems of an items file: JSON lines with an id, the turns, and each system's reply by name.
 
     Raises:
         DataError: It cannot be read, or a line has another form; file and line are named.
     """
-    said: dict[str, list[Said]] = {}
+    said: dict[str, list[SystemReply]] = {}
     seen: set[str] = set()
     for number, text in enumerate(read_lines(path), 1):
         if not text.strip():
@@ -175,7 +175,7 @@ def replies_of_items(path: Path) -> list[Replies]:
             raise DataError(path, f"id {quoted(line.id)} is there twice", "give every line its own id", number)
         seen.add(line.id)
         for system, reply in line.replies.items():
-            said.setdefault(system, []).append(Said(line.id, reply, turns=line.turns))
+            said.setdefault(system, []).append(SystemReply(line.id, reply, turns=line.turns))
     if not said:
         raise DataError(path, "no item in it", _ITEMS_FORM)
     return [Replies(system, tuple(items), {"file": path.name}) for system, items in said.items()]
@@ -187,7 +187,7 @@ _Named = Annotated[_Said, Field(min_length=1)]
 
 
 class _Line(BaseModel):
-    """A line of a file of items; other keys are somebody's own, left alone."""
+    """A line of an items file; unknown keys are ignored."""
 
     model_config = ConfigDict(coerce_numbers_to_str=True)
 
@@ -209,7 +209,7 @@ def _check_systems(systems: Sequence[Replies], kind: Kind) -> None:
 
 
 def _common(systems: Sequence[Replies]) -> list[str]:
-    """The ids of the dialogues that are the same in all systems, sorted."""
+    """Return the sorted ids of the dialogues that all systems share."""
     first, *others = ({item.id: item for item in system.items} for system in systems)
     common = [
         name
@@ -222,15 +222,15 @@ def _common(systems: Sequence[Replies]) -> list[str]:
     return common
 
 
-def _add_check(sheet: _Sheet, said: Said, kind: Kind, asked: Asked) -> None:
+def _add_check(draft: _StudyDraft, said: SystemReply, kind: Kind, asked: Questionnaire) -> None:
     names = [aspect.name for aspect in asked.aspects(kind)]
     if kind == "ab":
-        check = sheet.reply(asked.check_ab, "")
-        item = sheet.add(said, [check, sheet.reply(said.text, "")])
-        sheet.checks[item.id] = dict.fromkeys(names, check.key)
+        check = draft.reply(asked.check_ab, "")
+        item = draft.add(said, [check, draft.reply(said.text, "")])
+        draft.checks[item.id] = dict.fromkeys(names, check.key)
     else:
-        item = sheet.add(said, [sheet.reply(asked.check_rating, "")])
-        sheet.checks[item.id] = {name: [asked.scale[0]] for name in names}
+        item = draft.add(said, [draft.reply(asked.check_rating, "")])
+        draft.checks[item.id] = {name: [asked.scale[0]] for name in names}
 
 
 def _notes(systems: Sequence[Replies], study: Study, common: Sequence[str], sample: int) -> list[str]:
@@ -249,7 +249,7 @@ def _notes(systems: Sequence[Replies], study: Study, common: Sequence[str], samp
 
 
 def _name(letter: str) -> str:
-    """A name that tells nothing; it begins with a letter, since spreadsheets take some others for numbers."""
+    """Return a random name; it begins with a letter, since spreadsheets read some others as numbers."""
     return f"{letter}{_BLIND.getrandbits(40):010x}"
 
 

@@ -1,4 +1,4 @@
-"""Ratings made elsewhere, in a spreadsheet or on a crowd platform, from a file of separated values.
+"""Read ratings made elsewhere, in a spreadsheet or on a crowd platform, from a file of separated values.
 
 One line a rating, or one line for all aspects of an item; the first line names the columns:
 
@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from localemp.errors import DataError, OptionError, UnknownNameError
-from localemp.studies.answers import Answers
+from localemp.studies.answers import AnswerStore
 from localemp.studies.raters import clean_name
 from localemp.studies.schema import TIE, TIES, Item
 from localemp.studies.spreadsheet import read_rows
@@ -27,7 +27,7 @@ _NUMBER = re.compile(r"[-+]?\d{1,9}(?:\.\d{1,9}|,\d{1,2})?")
 
 
 def read_ratings(path: Path, study: Study, renamed: Mapping[str, str] | None = None) -> list[Vote]:
-    """The votes of a file, every one of which can belong to the study.
+    """Read the votes of a file; each is checked against the study.
 
     Args:
         path: Separated by commas, semicolons or tabs; see `spreadsheet.read_rows`.
@@ -48,7 +48,7 @@ def read_ratings(path: Path, study: Study, renamed: Mapping[str, str] | None = N
         raise DataError(path, "the file is empty", _FORM)
     heads = _heads(path, first, [head.strip() for head in named], ours)
     aspects = _aspects(path, first, study, heads)
-    places = _Places(study)
+    places = _Lookup(study)
     votes, seen = [], dict[tuple[str, str, str, str], int]()
     for number, fields in rows:
         try:
@@ -68,8 +68,8 @@ def read_ratings(path: Path, study: Study, renamed: Mapping[str, str] | None = N
     return votes
 
 
-def keep_ratings(answers: Answers, votes: Sequence[Vote]) -> int:
-    """Keep imported votes, all of them or none.
+def keep_ratings(answers: AnswerStore, votes: Sequence[Vote]) -> int:
+    """Store imported votes, all of them or none.
 
     Returns:
         How many of them replace another answer of an earlier import.
@@ -95,8 +95,8 @@ def keep_ratings(answers: Answers, votes: Sequence[Vote]) -> int:
     return replaced
 
 
-class _Places:
-    """Finds items and replies by what a file calls them."""
+class _Lookup:
+    """Look up items and replies by the names in a file."""
 
     def __init__(self, study: Study) -> None:
         self.study, self.key = study, study.key
@@ -106,7 +106,7 @@ class _Places:
                 self.items_of.setdefault(dialogue.strip(), []).append(item)
 
     def item(self, row: Mapping[str, str]) -> Item:
-        """The item of a line."""
+        """Return the item of a line."""
         dialogue = row.get("dialogue", "")
         if name := row.get("item"):
             if name not in self.study.by_id:
@@ -122,7 +122,7 @@ class _Places:
         return self.study.by_id[found[0]]
 
     def rated(self, item: Item, row: Mapping[str, str]) -> str:
-        """The key of the reply that a line rates."""
+        """Return the key of the reply that a line rates."""
         reply, system = row.get("reply", ""), row.get("system", "")
         if reply and system and self.reply(item, reply) != self.reply(item, system):
             raise OptionError(f"item {item.id}: the reply {quoted(reply)} is not of {quoted(system)}")
@@ -130,7 +130,7 @@ class _Places:
         return self.reply(item, reply or system or alone)
 
     def reply(self, item: Item, named: str) -> str:
-        """The key of a reply that is named by its key or by its system; what is neither stays as it is."""
+        """Return the key of a reply named by its key or its system; any other name is returned unchanged."""
         systems = {
             each.key: self.key.systems[each.key].strip() for each in item.replies if each.key in self.key.systems
         }
@@ -138,7 +138,7 @@ class _Places:
 
 
 def _heads(path: Path, line: int, named: Sequence[str], ours: Mapping[str, str]) -> list[str]:
-    """What we call the columns that a file names."""
+    """Map a file's column names to ours."""
     heads = [ours.get(head, head) for head in named]
     if lacking := [theirs for theirs, name in ours.items() if name not in heads]:
         raise DataError(path, f"no column {lacking[0]!r}; there are {_listed(named)}", _FORM, line)
@@ -148,7 +148,7 @@ def _heads(path: Path, line: int, named: Sequence[str], ours: Mapping[str, str])
 
 
 def _aspects(path: Path, line: int, study: Study, heads: Sequence[str]) -> list[str]:
-    """The aspects that have a column each; none where lines name their aspect."""
+    """Return the aspects with a column of their own; none if lines name their aspect."""
     if "rater" not in heads or not {"item", "dialogue"} & set(heads):
         raise DataError(path, f"needs columns rater, and item or dialogue; there are {_listed(heads)}", _FORM, line)
     found = [aspect.name for aspect in study.manifest.aspects if aspect.name in heads]
@@ -167,7 +167,7 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _told(heads: Sequence[str], fields: Sequence[str]) -> dict[str, str]:
-    """The fields of a row by their columns; it has a rater who may be imported."""
+    """Return the fields of a row by column; checks that the rater may be imported."""
     if any(field.strip() for field in fields[len(heads) :]):
         raise OptionError("more fields than there are columns", "a field that holds the separator goes in quotes")
     told = dict.fromkeys(heads, "") | {name: field.strip() for name, field in zip(heads, fields, strict=False)}
@@ -180,7 +180,7 @@ def _told(heads: Sequence[str], fields: Sequence[str]) -> dict[str, str]:
     return told | {"rater": clean_name(told["rater"])}
 
 
-def _votes(told: Mapping[str, str], item: Item, aspects: Sequence[str], places: _Places) -> Iterator[Vote]:
+def _votes(told: Mapping[str, str], item: Item, aspects: Sequence[str], places: _Lookup) -> Iterator[Vote]:
     rating = places.study.manifest.scale is not None
     reply = places.rated(item, told) if rating else ""
     compared = places.key.named(*(each.key for each in item.replies)).strip()
@@ -193,12 +193,17 @@ def _votes(told: Mapping[str, str], item: Item, aspects: Sequence[str], places: 
         text = told[aspect] if aspects else told["value"]
         if aspects and not text:
             continue  # not every rater has to say something of every aspect
-        value = _number(text) if rating else TIE if text.casefold() in TIES else places.reply(item, text)
+        value = _number(text) if rating else _choice(text, item, places)
         yield Vote(told["rater"], item.id, aspect, value, reply, first, "import")
 
 
+def _choice(text: str, item: Item, places: _Lookup) -> str:
+    """The key of the better reply, or a tie."""
+    return TIE if text.casefold() in TIES else places.reply(item, text)
+
+
 def _number(text: str) -> str | int:
-    """A whole number, also with a decimal comma; anything else stays text, which no scale has."""
+    """Return a whole number, also with a decimal comma; anything else stays text, which is on no scale."""
     written = text.replace("\u2212", "-")
     value = float(written.replace(",", ".")) if _NUMBER.fullmatch(written) else 0.5
     return int(value) if value.is_integer() else text

@@ -1,4 +1,4 @@
-"""What raters are asked, and designs of studies, as data: `prompts/study.toml`, or a file of one's own."""
+"""Questionnaires and study designs, read from `prompts/study.toml` or a file of your own."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,19 +8,19 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from localemp.errors import PromptError, UnknownNameError
 from localemp.prompting.template import read_prompts
-from localemp.studies.schema import Aspect, Kind, Point, RatingsBy, Text, worded
+from localemp.studies.schema import Aspect, Kind, Point, RatingsBy, Text, scale_labels
 from localemp.studies.votes import COLUMNS
 from localemp.utils.paths import resource
 
 
-class AskedAspect(Aspect):
+class QuestionnaireAspect(Aspect):
     """An aspect, and the kinds of studies that ask it."""
 
     kinds: tuple[Kind, ...] = ("ab", "rating")
 
 
 class Preset(BaseModel):
-    """A design.
+    """The design of a study.
 
     Attributes:
         sample: How many dialogues are drawn; a study of fewer is none of this design.
@@ -35,8 +35,8 @@ class Preset(BaseModel):
     ratings_by: RatingsBy
 
 
-class Asked(BaseModel):
-    """The texts and the scale.
+class Questionnaire(BaseModel):
+    """The questions, instructions and scale of a study.
 
     Attributes:
         instructions: What raters read first.
@@ -58,7 +58,7 @@ class Asked(BaseModel):
     scale_words: Annotated[tuple[Text, ...], Field(min_length=2)]
     check_ab: Text
     check_rating: Text
-    aspect: Annotated[tuple[AskedAspect, ...], Field(min_length=1)]
+    aspect: Annotated[tuple[QuestionnaireAspect, ...], Field(min_length=1)]
     preset: Mapping[Text, Preset] = {}
     sha256: str = ""
 
@@ -66,7 +66,7 @@ class Asked(BaseModel):
     def _belongs_together(self) -> Self:
         if self.scale[0] >= self.scale[1]:
             raise ValueError("scale: the lowest rating comes first")
-        worded(self.scale, self.scale_words)
+        scale_labels(self.scale, self.scale_words)  # raises where words and scale do not fit
         names = [aspect.name for aspect in self.aspect]
         if twice := [name for name in names if names.count(name) > 1]:
             raise ValueError(f"aspect: {twice[0]} is there twice")
@@ -75,15 +75,15 @@ class Asked(BaseModel):
         return self
 
     def question(self, kind: Literal["ab", "rating"]) -> str:
-        """What is asked of every aspect."""
+        """Return the question that is asked of every aspect."""
         return self.ab if kind == "ab" else self.rating
 
     def aspects(self, kind: Kind) -> tuple[Aspect, ...]:
-        """The aspects that a kind of study asks."""
+        """Return the aspects of a kind of study."""
         return tuple(Aspect(name=each.name, about=each.about) for each in self.aspect if kind in each.kinds)
 
     def design(self, name: str) -> Preset:
-        """A design by name.
+        """Return the design with this name.
 
         Raises:
             UnknownNameError: The file has none of this name; those that it has are listed.
@@ -95,8 +95,8 @@ class Asked(BaseModel):
         return self.preset[name]
 
 
-def load_asked(path: Path | None = None, kind: Kind | None = None) -> Asked:
-    """Read what raters are asked.
+def load_questionnaire(path: Path | None = None, kind: Kind | None = None) -> Questionnaire:
+    """Read a questionnaire.
 
     Args:
         path: A file of one's own; None is the paper's aspects.
@@ -107,7 +107,7 @@ def load_asked(path: Path | None = None, kind: Kind | None = None) -> Asked:
     """
     own = resource("prompts", "study.toml")
     path = path or own
-    asked = read_prompts(path, Asked, own)
+    asked = read_prompts(path, Questionnaire, own)
     if kind and not asked.aspects(kind):
         raise PromptError(
             f"{path}: no aspect is asked in studies of kind {kind!r}", f'give one kinds = ["{kind}"], or no kinds'

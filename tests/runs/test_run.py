@@ -81,7 +81,7 @@ def test_other_settings_are_refused_and_the_difference_is_shown(tmp_path):
     with pytest.raises(RunError) as caught:
         Run.open(tmp_path, {**SETTINGS, "strategy": "two-stage", "seed": 3})
     assert 'strategy: "zero-shot" in the run, "two-stage" now' in caught.value.message
-    assert "seed: null in the run, 3 now" in caught.value.message
+    assert "seed: not set in the run, 3 now" in caught.value.message
     assert "model" not in caught.value.message
     assert "--out" in caught.value.hint
 
@@ -286,7 +286,7 @@ with Run.open(__import__("pathlib").Path(sys.argv[1]), SETTINGS) as run:
     here = [str(folder) for folder in Path(__file__).parents[:2]]
     done = subprocess.run([sys.executable, "-c", program, str(tmp_path), *here], capture_output=True, text=True)
     assert "disk is full" in done.stdout, done.stderr
-    assert "goes on" in done.stdout
+    assert "run the same command again to resume" in done.stdout
     kept = read_records(tmp_path)
     assert 2 <= len(kept) < 100
     assert (tmp_path / RESPONSES).read_bytes().endswith(b"}\n")

@@ -17,6 +17,7 @@ from localemp.cli.bench.options import (
     settings_of,
 )
 from localemp.cli.options import data_options, local_model_options, prompt_options
+from localemp.cli.registered import StrategyCommand
 
 DEFAULT = "zero-shot,few-shot:1,few-shot:5,similar,two-stage,knowledge,similar+two-stage,similar+knowledge"
 
@@ -32,7 +33,7 @@ def _dollars(ctx: click.Context, option: click.Parameter, value: str | None) -> 
     return amount
 
 
-@click.command()
+@click.command(cls=StrategyCommand, of_data=False)
 @local_model_options
 @click.option(
     "--strategies",

@@ -42,21 +42,21 @@ def create(
     title: str | None,
     out: Path,
 ) -> None:
-    """Make a study of two or more runs: dialogues that all of them answered, replies blinded, orders shuffled.
+    """Make a study of two or more runs: shared dialogues, blinded replies, shuffled orders.
 
     RUN is a run's folder. The key to the study (key.json) stays with you; raters never see it.
     """
     from localemp.errors import OptionError
     from localemp.metrics.replies import replies_of_run
     from localemp.studies.create import create_study, replies_of_items
-    from localemp.studies.questionnaire import load_asked
+    from localemp.studies.questionnaire import load_questionnaire
 
     if bool(runs) == bool(items):
         raise OptionError(
             "name runs or --items FILE, one of them", "localemp study create runs/a runs/b --out studies/mine"
         )
     systems = replies_of_items(items) if items else [replies_of_run(run) for run in runs]
-    asked = load_asked(aspects, kind)
+    asked = load_questionnaire(aspects, kind)
     study, notes = create_study(
         out, systems, kind, asked, preset=preset, sample=sample, seed=seed, checks=checks, title=title
     )

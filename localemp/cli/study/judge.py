@@ -2,21 +2,24 @@
 
 import asyncio
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from localemp.cli.interrupts import resumable
 from localemp.cli.options import config_of, model_options
 from localemp.cli.study.opened import opened
+from localemp.utils.interrupts import noting
 from localemp.utils.text import one_line
-from localemp.utils.words import count, known
+from localemp.utils.words import count, known, share
 
 if TYPE_CHECKING:
     from localemp.cli.display import Display
     from localemp.pipeline.generate import Tally
     from localemp.pipeline.pipeline import Pipeline
-    from localemp.studies.judging.judge import Answers, Judge, Question
+    from localemp.studies.judging.judge import Judge, JudgeLog, Question
     from localemp.studies.judging.verdicts import JudgeStats
 
 
@@ -31,12 +34,11 @@ if TYPE_CHECKING:
 def judge(study: Path, votes: int, name: str | None, prompts: Path | None, limit: int | None, **options: Any) -> None:
     """Let a model rate STUDY: aspect by aspect, each pair in both orders.
 
-    Answers are kept as they come. Ctrl-C stops; the same command goes on where it stopped.
+    Answers are saved as they arrive. Ctrl-C stops; rerun the same command to resume.
     """
     from localemp.cli.display import Display
-    from localemp.errors import FatalEngineError, JudgeError, RunError
     from localemp.pipeline.pipeline import Pipeline
-    from localemp.studies.judging.judge import Answers, Judge, questions
+    from localemp.studies.judging.judge import Judge, JudgeLog, questions
     from localemp.studies.judging.prompts import JudgePrompts
     from localemp.studies.judging.verdicts import read_stats
     from localemp.studies.study import JUDGES
@@ -49,31 +51,30 @@ def judge(study: Path, votes: int, name: str | None, prompts: Path | None, limit
         display.note_shut_down(pipeline.profile)
         folder = study / JUDGES / _folder_name(name, pipeline.profile.name)
         asked = questions(rated, votes, limit)
-        with Answers.open(folder, pipeline.model_settings() | judged.describe()) as answers:
+        with JudgeLog.open(folder, pipeline.model_settings() | judged.describe()) as answers:
             pending = [question for question in asked if question.id not in answers.answered]
             if len(pending) < len(asked):
-                display.say(f"{len(asked) - len(pending)} of {len(asked)} answers are there already")
+                done = share(len(asked) - len(pending), len(asked), "answer")
+                display.say(f"resuming: {done} already in {folder}")
             tally = None
-            try:
+            with resumable(display.say), noting(partial(_saved, answers, asked)):
                 answers.check()
                 if pending:
                     tally = asyncio.run(_ask(pipeline, judged, pending, answers, display))
-            except (KeyboardInterrupt, FatalEngineError, JudgeError, RunError) as stop:
-                done = sum(question.id in answers.answered for question in asked)
-                display.say(f"stopped: {done} of {count(len(asked), 'answer')} are in {folder}")
-                if not isinstance(stop, KeyboardInterrupt):
-                    raise
-                display.say("next: the same command goes on from here")
-                raise click.exceptions.Exit(130) from None
             failed = sum(question.id in answers.failed for question in asked)
     if tally is not None:
         _say_how_fast(tally)
     _say(read_stats(folder, rated.key.checks))
     click.echo(f"judge: {folder}")
     if failed:
-        click.echo(f"next: {folder / Answers.lines} says why; the same command asks again for what failed", err=True)
+        click.echo(f"next: {folder / JudgeLog.lines} says why; rerun the same command to retry what failed", err=True)
         sys.exit(1)
     click.echo(f"next: `localemp study report {study}`")
+
+
+def _saved(answers: "JudgeLog", asked: "list[Question]") -> str:
+    written = answers.written()
+    return f"{share(sum(question.id in written for question in asked), len(asked), 'answer')} saved to {answers.folder}"
 
 
 def _folder_name(name: str | None, model: str) -> str:
@@ -82,12 +83,12 @@ def _folder_name(name: str | None, model: str) -> str:
     from localemp.errors import OptionError
 
     if name is not None and not re.fullmatch(r"\w[\w.-]*", name):
-        raise OptionError(f"--name {name!r} is no name for a folder", "use letters, digits, dots and dashes")
+        raise OptionError(f"--name {name!r} is not a valid folder name", "use letters, digits, dots and dashes")
     return name or re.sub(r"[^\w.]+", "-", model).strip("-.")
 
 
 async def _ask(
-    pipeline: "Pipeline", judged: "Judge", pending: "list[Question]", answers: "Answers", display: "Display"
+    pipeline: "Pipeline", judged: "Judge", pending: "list[Question]", answers: "JudgeLog", display: "Display"
 ) -> "Tally":
     from localemp.utils.machine import machine, versions
     from localemp.utils.redaction import shown_command
@@ -117,7 +118,7 @@ def _say_how_fast(tally: "Tally") -> None:
 
 
 def _say(stats: "JudgeStats") -> None:
-    """What is known of the judge, whenever it was asked."""
+    """Print the judge's statistics over all sessions."""
     answers, votes = count(stats.answers, "answer"), count(stats.votes, "vote")
     failed = f", {stats.failed} failed" if stats.failed else ""
     missing = f", {stats.missing} missing for want of an answer that can be read" if stats.missing else ""
@@ -139,8 +140,8 @@ def _say(stats: "JudgeStats") -> None:
 
 
 def _trust(flip_rate: float) -> str:
-    """What a rate means beside that of a judge that guesses."""
-    advice = (
-        ": do not trust this judge" if flip_rate >= 0.5 else ": trust this judge little" if flip_rate >= 0.25 else ""
-    )
-    return f"guessing flips half of the time{advice}"
+    """Compare a flip rate with that of a judge that guesses."""
+    guessing = "guessing flips half of the time"
+    if flip_rate >= 0.5:
+        return f"{guessing}: do not trust this judge"
+    return f"{guessing}: trust this judge little" if flip_rate >= 0.25 else guessing

@@ -1,4 +1,4 @@
-"""A study as commands open it."""
+"""Open a study for a command."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def opened(folder: Path) -> "Study":
-    """Read a study, and close its key and answers to everybody but the owner, which is said.
+    """Read a study; restrict its key and answers to the owner, with a warning where they were not.
 
     Raises:
         RunError: There is none, or its files are damaged.

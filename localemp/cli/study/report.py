@@ -35,18 +35,18 @@ def report(
     published: str | None,
     drop_failed: bool,
 ) -> None:
-    """Say what people and judges think of the systems, how far people agree, and how far a judge agrees with them.
+    """Report means, preferences, agreement between people, and the correlation of judges with people.
 
     STUDY is a study's folder. Without an option that names a file, the tables are printed. `localemp report RUN...
     --study STUDY` puts the same tables beside the automatic metrics.
     """
-    from localemp.studies.report.results import figures_of
+    from localemp.studies.report.results import study_results
     from localemp.studies.report.tables import study_tables
     from localemp.studies.stats.intervals import Bootstrap
     from localemp.utils.text import json_text
 
     known = published_of(published)
-    figures = figures_of(opened(study), Bootstrap(resamples, seed), judges, drop_failed)
+    figures = study_results(opened(study), Bootstrap(resamples, seed), judges, drop_failed)
     if as_json:
         click.echo(json_text(figures.as_dict(), indent=2))
         return

@@ -12,7 +12,7 @@ from localemp.utils.text import one_line
 from localemp.utils.words import count
 
 if TYPE_CHECKING:
-    from localemp.studies.answers import Answers
+    from localemp.studies.answers import AnswerStore
     from localemp.studies.study import Study
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -31,14 +31,14 @@ _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 @click.option("--open-signup", is_flag=True, help="Let everybody who reaches the page become a rater by giving a name.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Where to listen; 0.0.0.0 is every network.")
 @click.option("--port", type=click.IntRange(1, 65535), default=8300, show_default=True)
-@click.option("--url", help="What raters type, where a server with https stands before this one.")
+@click.option("--url", help="The address that raters type, if an HTTPS server stands in front of this one.")
 def serve(
     study: Path, raters: str | None, anew: tuple[str, ...], open_signup: bool, host: str, port: int, url: str | None
 ) -> None:
-    """Serve a study's page, on which people rate in a browser.
+    """Serve the page on which people rate in a browser.
 
     Each rater has a secret link, which is printed once, and so has the owner, who sees progress and agreement. On this
-    machine alone (127.0.0.1) raters may also sign in by a name. Every answer is on the disk at once; Ctrl-C stops.
+    machine alone (127.0.0.1) raters may also sign in by a name. Every answer is saved at once; Ctrl-C stops.
     """
     from importlib.util import find_spec
 
@@ -46,16 +46,16 @@ def serve(
 
     if not (find_spec("starlette") and find_spec("uvicorn")):
         raise OptionError("`localemp study serve` needs starlette and uvicorn", "pip install 'localemp[serve]'")
-    from localemp.studies.answers import Answers
+    from localemp.studies.answers import AnswerStore
     from localemp.studies.raters import OWNER
     from localemp.studies.study import ANSWERS
     from localemp.studies.web.app import StudyApp
-    from localemp.web.server import listening, serve_on
+    from localemp.web.server import open_listener, serve_on
 
     base = _checked(url) if url else _url_of(host, port)
     local = host in _LOOPBACK and not url
     rated = opened(study)
-    answers = Answers(study / ANSWERS, rated)
+    answers = AnswerStore(study / ANSWERS, rated)
     app = StudyApp(
         rated, answers, signup=local or open_signup, hosts=_LOOPBACK if local else None, url=base if url else ""
     )
@@ -72,7 +72,7 @@ def serve(
         click.echo("ready; Ctrl-C stops")
 
     try:
-        with listening(host, port) as listener:
+        with open_listener(host, port) as listener:
             # Only now: a link that was made and not shown cannot be had again.
             links = answers.make_links(_named(raters, rated, answers), anew)
             click.echo(
@@ -90,8 +90,8 @@ def serve(
         answers.close()
 
 
-def _named(raters: str | None, study: "Study", answers: "Answers") -> list[str]:
-    """Who gets a link: those who are named, else as many as the study's design asks for, if nobody has come yet."""
+def _named(raters: str | None, study: "Study", answers: "AnswerStore") -> list[str]:
+    """Return the raters who get a link: those named, else as many as the design asks for if there are none yet."""
     if raters is not None:
         return raters.split(",")
     planned = 0 if answers.progress() or answers.votes() else study.manifest.annotators or 0
@@ -99,16 +99,16 @@ def _named(raters: str | None, study: "Study", answers: "Answers") -> list[str]:
 
 
 def _url_of(host: str, port: int) -> str:
-    """What a rater types: where the server listens everywhere, this machine's name."""
+    """Return the URL for raters: this machine's name if the server listens on all interfaces."""
     name = socket.gethostname() if host in ("0.0.0.0", "::", "") else host
     return f"http://{f'[{name}]' if ':' in name else name}:{port}"
 
 
 def _checked(url: str) -> str:
     from localemp.errors import OptionError
-    from localemp.studies.web.security import address_of
+    from localemp.web.addresses import normalize_address
 
     try:
-        return address_of(url)
+        return normalize_address(url)
     except ValueError as error:
         raise OptionError(f"--url {url!r}: {error}", "for example https://study.example.org") from error

@@ -1,4 +1,4 @@
-"""What people or one judge think of the systems, as tables: the paper's Tables 4, 2 and 6, its rows beside ours."""
+"""The results from people or one judge as tables: the paper's Tables 4, 2 and 6, its rows next to ours."""
 
 from collections.abc import Iterator
 from itertools import combinations
@@ -17,24 +17,25 @@ from localemp.studies.report.captions import (
     STEPS,
     WITHIN,
 )
-from localemp.studies.report.published import Papers
-from localemp.studies.report.results import Figures, Opinion
+from localemp.studies.report.published import PaperFigures
+from localemp.studies.report.results import RaterResults, StudyResults
 from localemp.studies.report.table_cells import UNFINISHED, Cells, doubts, key_of, part_of, tabled, units_of, who
 from localemp.studies.stats.matrix import comparison
+from localemp.utils.words import count
 
 FINE = 20  # width of a scale, above which one decimal is enough
 
 
-def opinion_tables(figures: Figures, opinion: Opinion, papers: Papers) -> Iterator[Table]:
-    """Preferences in an A/B test, else ratings and their differences."""
+def opinion_tables(figures: StudyResults, opinion: RaterResults, papers: PaperFigures) -> Iterator[Table]:
+    """Yield preferences for an A/B test, else ratings and their differences."""
     if (scale := figures.study.manifest.scale) is None:
         yield from _preferences(figures, opinion, papers)
     else:
         yield from _ratings(figures, opinion, papers, *scale)
 
 
-def correlation_tables(figures: Figures, opinion: Opinion, papers: Papers) -> Iterator[Table]:
-    """How a judge's answers go with people's; nothing where there is no judge, or no people."""
+def correlation_tables(figures: StudyResults, opinion: RaterResults, papers: PaperFigures) -> Iterator[Table]:
+    """Yield the correlation of a judge with people; nothing without a judge or without people."""
     if not opinion.correlations:
         return
     manifest = figures.study.manifest
@@ -51,7 +52,9 @@ def correlation_tables(figures: Figures, opinion: Opinion, papers: Papers) -> It
         )
         for each in opinion.correlations
     ]
-    told = LABELS if manifest.scale is None else MAJORITY_RATING if manifest.ratings_by == "majority" else MEAN_RATING
+    told = MAJORITY_RATING if manifest.ratings_by == "majority" else MEAN_RATING
+    if manifest.scale is None:
+        told = LABELS
     notes = [told, PERSON]
     if any(each.group for each in opinion.correlations):
         notes.append(WITHIN.format(part="comparison" if manifest.scale is None else "system"))
@@ -61,7 +64,7 @@ def correlation_tables(figures: Figures, opinion: Opinion, papers: Papers) -> It
     yield papers.beside_correlations(tabled(key, title, "Aspect", rows, notes, dialogues, "correlation"))
 
 
-def _preferences(figures: Figures, opinion: Opinion, papers: Papers) -> Iterator[Table]:
+def _preferences(figures: StudyResults, opinion: RaterResults, papers: PaperFigures) -> Iterator[Table]:
     systems = {comparison(*pair): pair for pair in combinations(figures.study.systems, 2)}
     for group in dict.fromkeys(each.comparison for each in opinion.preferences):
         rows: dict[str, Cells] = {}
@@ -86,7 +89,9 @@ def _preferences(figures: Figures, opinion: Opinion, papers: Papers) -> Iterator
         yield papers.beside_preferences(table, first, second) if papers.stand_beside(opinion) else table
 
 
-def _ratings(figures: Figures, opinion: Opinion, papers: Papers, low: int, high: int) -> Iterator[Table]:
+def _ratings(
+    figures: StudyResults, opinion: RaterResults, papers: PaperFigures, low: int, high: int
+) -> Iterator[Table]:
     decimals = 2 if high - low <= FINE else 1
     by_system: dict[str, Cells] = {}
     for mean in opinion.means:
@@ -115,6 +120,6 @@ def _ratings(figures: Figures, opinion: Opinion, papers: Papers, low: int, high:
     ]
     if rows:
         made = sum(test.p is not None for test in tests.values())
-        over = f"; Holm's correction is over {made} test{'s' if made > 1 else ''}" if made else ""
+        over = f"; Holm's correction is over {count(made, 'test')}" if made else ""
         notes = [f"Paired t-tests over dialogues, two-sided, as the paper reports{over}. {STEPS}", *doubts(tests)]
         yield tabled(f"differences-{key}", f"Differences: {whose}", "Systems", rows, notes, opinion.dialogues)

@@ -1,4 +1,4 @@
-"""All figures of a study: what people and judges think of the systems, and how far they agree."""
+"""All results of a study: from people and judges, and their agreement."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -13,9 +13,9 @@ from localemp.studies.stats.agreement import Agreement, agreements
 from localemp.studies.stats.correlation import Correlation, correlations
 from localemp.studies.stats.coverage import Coverage, coverage
 from localemp.studies.stats.intervals import Bootstrap
-from localemp.studies.stats.matrix import Sheet, groups
+from localemp.studies.stats.matrix import RatingMatrix, groups
 from localemp.studies.stats.preferences import Preference, preferences
-from localemp.studies.stats.rater_bias import PEOPLE, Habits, habits, together
+from localemp.studies.stats.rater_bias import PEOPLE, RaterBias, pooled_bias, rater_biases
 from localemp.studies.stats.ratings import Difference, Mean, differences, means
 from localemp.studies.study import JUDGES, Study
 
@@ -23,8 +23,8 @@ NEEDED = ("scipy", "statsmodels", "krippendorff")
 
 
 @dataclass(frozen=True)
-class Opinion:
-    """What people, or one judge, think of the systems.
+class RaterResults:
+    """The results from people, or from one judge.
 
     Attributes:
         who: "people", or the judge's name.
@@ -50,7 +50,7 @@ class Opinion:
     correlations: Sequence[Correlation] = ()
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return a JSON-serialisable dict."""
         told: dict[str, Any] = {"who": self.who, "raters": self.raters, "items": self.items}
         told["dialogues"] = self.dialogues
         if self.unfinished:
@@ -65,8 +65,8 @@ class Opinion:
 
 
 @dataclass(frozen=True)
-class Figures:
-    """Everything that a report on a study has.
+class StudyResults:
+    """All results of a study.
 
     Attributes:
         study: The study.
@@ -74,7 +74,7 @@ class Figures:
         bootstrap: How intervals were made.
         opinions: People first, then judges.
         agreements: Of people; empty where there is only one.
-        habits: Of all people together, then of every rater.
+        rater_biases: Of all people together, then of every rater.
         coverage: How many people rated each item; None where no design asks for a number.
         dropped: Raters who were left out because they failed the attention checks.
     """
@@ -82,14 +82,14 @@ class Figures:
     study: Study
     items: int
     bootstrap: Bootstrap
-    opinions: Sequence[Opinion]
+    opinions: Sequence[RaterResults]
     agreements: Sequence[Agreement]
-    habits: Sequence[Habits]
+    rater_biases: Sequence[RaterBias]
     coverage: Coverage | None = None
     dropped: Sequence[str] = ()
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return a JSON-serialisable dict."""
         return {
             "study": str(self.study.folder),
             "kind": self.study.manifest.kind,
@@ -102,16 +102,16 @@ class Figures:
             "seed": self.bootstrap.seed,
             "versions": {name: version(name) for name in ("localemp", *NEEDED)},
             "dropped": list(self.dropped),
-            "raters": [each.as_dict() for each in self.habits],
+            "raters": [each.as_dict() for each in self.rater_biases],
             "opinions": [each.as_dict() for each in self.opinions],
             "agreement": [each.as_dict() for each in self.agreements],
         }
 
 
-def figures_of(
+def study_results(
     study: Study, bootstrap: Bootstrap | None = None, judges: Sequence[str] = (), drop_failed: bool = False
-) -> Figures:
-    """Compute all figures of a study.
+) -> StudyResults:
+    """Compute all results of a study.
 
     Args:
         study: What was rated.
@@ -134,7 +134,7 @@ def figures_of(
         if name not in known:
             raise UnknownNameError("judge", name, known, f"`localemp study judge {study.folder}` adds one")
     votes = [vote for vote in votes if vote.kind != "judge" or not judges or vote.rater in judges]
-    everyone = habits(study, votes)
+    everyone = rater_biases(study, votes)
     failed = {(each.kind, each.rater) for each in everyone if each.checked and each.checked.failed}
     out = {who for who in failed if drop_failed and who[0] != "judge"}
     votes = [vote for vote in votes if (vote.kind, vote.rater) not in out]
@@ -148,46 +148,53 @@ def figures_of(
     if not told:
         raise RunError(f"{study.folder}: no answers yet", "`localemp study serve`, `study judge` or `study import`")
     people = [vote for vote in votes if vote.kind != "judge"]
-    sheet = Sheet.of(study, people)
-    opinions = [_opinion(study, PEOPLE, None, sheet, None, bootstrap)] if people else []
+    matrix = RatingMatrix.of(study, people)
+    opinions = [_opinion(study, PEOPLE, None, matrix, None, bootstrap)] if people else []
     for name in known:
         if said := [vote for vote in votes if vote.kind == "judge" and vote.rater == name]:
             judge = read_stats(study.folder / JUDGES / name, study.key.checks)
-            opinions.append(_opinion(study, name, judge, Sheet.of(study, said), sheet if people else None, bootstrap))
-    several, planned = len(sheet.raters) > 1, study.manifest.annotators
-    return Figures(
-        study,
-        len(study.items) - len(study.key.checks),
-        bootstrap,
-        opinions,
-        agreements(sheet, _aspects(study), groups(study), bootstrap) if several else (),
-        [*([together(study, people)] if several else []), *everyone],
-        coverage(sheet, planned) if planned else None,
-        sorted(rater for _, rater in out),
+            opinions.append(
+                _opinion(study, name, judge, RatingMatrix.of(study, said), matrix if people else None, bootstrap)
+            )
+    several, planned = len(matrix.raters) > 1, study.manifest.annotators
+    return StudyResults(
+        study=study,
+        items=len(study.items) - len(study.key.checks),
+        bootstrap=bootstrap,
+        opinions=opinions,
+        agreements=agreements(matrix, _aspects(study), groups(study), bootstrap) if several else (),
+        rater_biases=[pooled_bias(study, people), *everyone] if several else everyone,
+        coverage=coverage(matrix, planned) if planned else None,
+        dropped=sorted(rater for _, rater in out),
     )
 
 
 def _opinion(
-    study: Study, who: str, judge: JudgeStats | None, sheet: Sheet, people: Sheet | None, bootstrap: Bootstrap
-) -> Opinion:
-    aspects, parts, answered = _aspects(study), groups(study), sheet.only()
+    study: Study,
+    who: str,
+    judge: JudgeStats | None,
+    matrix: RatingMatrix,
+    people: RatingMatrix | None,
+    bootstrap: Bootstrap,
+) -> RaterResults:
+    aspects, parts, answered = _aspects(study), groups(study), matrix.only()
     ab = study.manifest.kind == "ab"
-    return Opinion(
-        who,
-        judge,
-        len(sheet.raters),
-        len({unit.item for unit in answered.units}),
-        len(set(answered.dialogues)),
-        _unfinished(study, who, judge) if judge else "",
-        preferences(sheet, aspects, parts, bootstrap) if ab else (),
-        () if ab else means(sheet, aspects, parts, bootstrap),
-        () if ab else differences(sheet, aspects, parts, bootstrap),
-        () if people is None else correlations(sheet, people, aspects, parts, bootstrap),
+    return RaterResults(
+        who=who,
+        judge=judge,
+        raters=len(matrix.raters),
+        items=len({unit.item for unit in answered.units}),
+        dialogues=len(set(answered.dialogues)),
+        unfinished=_unfinished(study, who, judge) if judge else "",
+        preferences=preferences(matrix, aspects, parts, bootstrap) if ab else (),
+        means=() if ab else means(matrix, aspects, parts, bootstrap),
+        differences=() if ab else differences(matrix, aspects, parts, bootstrap),
+        correlations=() if people is None else correlations(matrix, people, aspects, parts, bootstrap),
     )
 
 
 def _unfinished(study: Study, name: str, judge: JudgeStats) -> str:
-    """What a judge lacks that was stopped, failed or asked in part: each pair in both orders, or each reply."""
+    """Return how many answers a judge has if some are missing: each pair in both orders, or each reply."""
     votes = read_settings(study.folder / JUDGES / name)["votes"]
     rated = [item for item in study.items if item.id not in study.key.checks]
     due = sum(len(item.replies) for item in rated) * len(study.manifest.aspects) * votes

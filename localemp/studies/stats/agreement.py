@@ -1,4 +1,4 @@
-"""How far raters agree: Krippendorff's alpha, Fleiss' kappa, the share of equal answers, Spearman between raters."""
+"""Agreement between raters: Krippendorff's alpha, Fleiss' kappa, share of equal answers, Spearman between raters."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -9,7 +9,7 @@ import numpy as np
 
 from localemp.studies.stats.correlation import spearman
 from localemp.studies.stats.intervals import Bootstrap, Estimate, Numbers, Statistic
-from localemp.studies.stats.matrix import Sheet
+from localemp.studies.stats.matrix import RatingMatrix
 
 NO_TWO = "nothing was answered by two raters"
 CONSTANT = "all answers are the same"
@@ -18,7 +18,7 @@ _LARGEST = 30_000_000  # numbers that the package may keep
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """How far the raters of some units agree.
+    """Agreement between the raters of some units.
 
     Attributes:
         aspect: The units' aspect; None for all.
@@ -46,48 +46,61 @@ class Agreement:
     spearman: Estimate
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return a JSON-serialisable dict."""
         names = ("aspect", "group", "units", "dialogues", "raters", "kappa_units")
         figures = ("alpha", "kappa", "equal", "spearman")
         told = {name: getattr(self, name) for name in names}
         return {**told, **{name: getattr(self, name).as_dict() for name in figures}}
 
 
-def agreements(sheet: Sheet, aspects: Sequence[str], groups: Sequence[str], bootstrap: Bootstrap) -> list[Agreement]:
-    """For every aspect, for all together, and for all within each group where there are several."""
+def agreements(
+    matrix: RatingMatrix, aspects: Sequence[str], groups: Sequence[str], bootstrap: Bootstrap
+) -> list[Agreement]:
+    """Compute agreement for every aspect, for all together, and within each group if there are several."""
     within = groups if len(groups) > 1 else ()
     parts = [*((aspect, None) for aspect in aspects), (None, None), *((None, group) for group in within)]
-    return [agreement(sheet, aspect, group, bootstrap) for aspect, group in parts]
+    return [agreement(matrix, aspect, group, bootstrap) for aspect, group in parts]
 
 
-def agreement(sheet: Sheet, aspect: str | None, group: str | None, bootstrap: Bootstrap) -> Agreement:
-    """How far the raters of an aspect or a group agree; all of the sheet where both are None."""
-    sheet = sheet.only(aspect, group)
-    told = np.isfinite(sheet.values).sum(axis=0)
-    units = tuple(unit for unit, count in zip(sheet.units, told, strict=True) if count > 1)
-    shared = replace(sheet, units=units, values=sheet.values[:, told > 1])
+def agreement(matrix: RatingMatrix, aspect: str | None, group: str | None, bootstrap: Bootstrap) -> Agreement:
+    """Compute agreement for an aspect or a group; over the whole matrix if both are None."""
+    matrix = matrix.only(aspect, group)
+    told = np.isfinite(matrix.values).sum(axis=0)
+    units = tuple(unit for unit, count in zip(matrix.units, told, strict=True) if count > 1)
+    shared = replace(matrix, units=units, values=matrix.values[:, told > 1])
     if not shared.units:
         none = Estimate(None, reason=NO_TWO)
-        return Agreement(aspect, group, 0, (0, 0), none, none, 0, none, 0, none)
+        return Agreement(
+            aspect=aspect,
+            group=group,
+            units=0,
+            raters=(0, 0),
+            alpha=none,
+            kappa=none,
+            kappa_units=0,
+            equal=none,
+            dialogues=0,
+            spearman=none,
+        )
     several = told[told > 1]
     counts = shared.counts(np.unique(shared.values[np.isfinite(shared.values)]).tolist())
     kappa, kappa_units = _kappa(counts)
     return Agreement(
-        aspect,
-        group,
-        len(shared.units),
-        (int(several.min()), int(several.max())),
-        _alpha(shared, counts, bootstrap),
-        kappa,
-        kappa_units,
-        Estimate(float((counts * (counts - 1)).sum() / (several * (several - 1)).sum())),
-        len(set(shared.dialogues)),
-        _between_raters(shared),
+        aspect=aspect,
+        group=group,
+        units=len(shared.units),
+        raters=(int(several.min()), int(several.max())),
+        alpha=_alpha(shared, counts, bootstrap),
+        kappa=kappa,
+        kappa_units=kappa_units,
+        equal=Estimate(float((counts * (counts - 1)).sum() / (several * (several - 1)).sum())),
+        dialogues=len(set(shared.dialogues)),
+        spearman=_between_raters(shared),
     )
 
 
 def alpha_of(counts: Numbers) -> Statistic:
-    """Krippendorff's alpha, ordinal, of samples of units (Krippendorff 2019, chapter 12).
+    """Return ordinal Krippendorff's alpha of samples of units (Krippendorff 2019, chapter 12).
 
     Args:
         counts: How many raters gave each value, values in their order, one row a unit with two raters or more.
@@ -108,7 +121,7 @@ def alpha_of(counts: Numbers) -> Statistic:
     return statistic
 
 
-def _alpha(shared: Sheet, counts: Numbers, bootstrap: Bootstrap) -> Estimate:
+def _alpha(shared: RatingMatrix, counts: Numbers, bootstrap: Bootstrap) -> Estimate:
     import krippendorff
 
     if counts.shape[1] < 2:
@@ -131,7 +144,7 @@ def _kappa(counts: Numbers) -> tuple[Estimate, int]:
     return Estimate(float(fleiss_kappa(usual.astype(int)))), len(usual)
 
 
-def _between_raters(shared: Sheet) -> Estimate:
+def _between_raters(shared: RatingMatrix) -> Estimate:
     pairs: list[tuple[int, Estimate]] = []
     for one, other in combinations(_places(shared.values), 2):
         both = np.isfinite(one) & np.isfinite(other)
@@ -146,7 +159,7 @@ def _between_raters(shared: Sheet) -> Estimate:
 
 
 def _places(values: Numbers) -> Numbers:
-    """The raters, or where each unit has its own, its first rater, its second, and so on."""
+    """Return the raters; if each unit has its own, its first rater, its second, and so on."""
     if np.isfinite(values).all():
         return values
     most = int(np.isfinite(values).sum(axis=0).max())

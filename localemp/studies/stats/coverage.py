@@ -1,15 +1,15 @@
-"""Whether as many people as a design asks for have rated each item."""
+"""Check whether each item has the number of raters that the design asks for."""
 
 from dataclasses import dataclass
 
 import numpy as np
 
-from localemp.studies.stats.matrix import Sheet
+from localemp.studies.stats.matrix import RatingMatrix
 
 
 @dataclass(frozen=True, slots=True)
 class Coverage:
-    """How many people have rated the items.
+    """The number of people who have rated the items.
 
     Attributes:
         annotators: How many shall.
@@ -25,10 +25,10 @@ class Coverage:
     most: int
 
 
-def coverage(sheet: Sheet, annotators: int) -> Coverage:
-    """How far people have got: an item has as many raters as its question that fewest have answered."""
+def coverage(matrix: RatingMatrix, annotators: int) -> Coverage:
+    """Count the raters of each item: those who answered its least-answered question."""
     raters: dict[str, int] = {}
-    for unit, count in zip(sheet.units, np.isfinite(sheet.values).sum(axis=0), strict=True):
+    for unit, count in zip(matrix.units, np.isfinite(matrix.values).sum(axis=0), strict=True):
         raters[unit.item] = min(int(count), raters.get(unit.item, int(count)))
     counts = raters.values()
     whole = sum(count >= annotators for count in counts)

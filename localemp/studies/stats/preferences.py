@@ -9,7 +9,7 @@ import numpy as np
 from localemp.metrics.significance import CONFIDENCE, Interval
 from localemp.metrics.ttest import TTest, paired_t
 from localemp.studies.stats.intervals import Bootstrap, Estimate, ratio
-from localemp.studies.stats.matrix import Sheet
+from localemp.studies.stats.matrix import RatingMatrix
 
 ONLY_TIES = "only ties"
 NO_VOTE = "nobody answered"
@@ -52,19 +52,19 @@ class Preference:
         return self.win + self.lose + self.tie
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return a JSON-serialisable dict."""
         names = ("comparison", "aspect", "raters", "items", "counted", "win", "lose", "tie", "p")
         figures = {name: getattr(self, name).as_dict() for name in ("share", "by_dialogue", "t_test")}
         return {**{name: getattr(self, name) for name in names}, **figures}
 
 
 def preferences(
-    sheet: Sheet, aspects: Sequence[str], comparisons: Sequence[str], bootstrap: Bootstrap
+    matrix: RatingMatrix, aspects: Sequence[str], comparisons: Sequence[str], bootstrap: Bootstrap
 ) -> list[Preference]:
     """All comparisons by all aspects: votes pooled, and majorities where an item has more than one vote."""
     found = []
     for comparison in comparisons:
-        part = sheet.only(group=comparison)
+        part = matrix.only(group=comparison)
         size = len(part.raters), len({unit.item for unit in part.units})
         for aspect in aspects:
             voted = part.only(aspect)
@@ -76,7 +76,7 @@ def preferences(
 
 
 def wilson(count: int, of: int) -> Interval:
-    """Wilson's interval of a share, for independent votes."""
+    """Return Wilson's interval of a share of independent votes."""
     from statsmodels.stats.proportion import proportion_confint
 
     low, high = proportion_confint(count, of, alpha=1 - CONFIDENCE, method="wilson")
@@ -88,20 +88,34 @@ def _preference(
     aspect: str,
     size: tuple[int, int],
     counted: Literal["votes", "majorities"],
-    sheet: Sheet,
+    matrix: RatingMatrix,
     bootstrap: Bootstrap,
 ) -> Preference:
     from scipy.stats import binomtest
 
-    each = sheet.counts((1, -1, 0))
+    each = matrix.counts((1, -1, 0))
     win, lose, tie = (int(count) for count in each.sum(axis=0))
     t_test = paired_t((each[:, 0] - each[:, 1]) / each.sum(axis=1)) if len(each) else TTest(0, reason=NO_VOTE)
-    if not win + lose:
-        none = Estimate(None, reason=ONLY_TIES if tie else NO_VOTE)
-        return Preference(comparison, aspect, *size, counted, win, lose, tie, none, none, None, t_test)
-    share, decided = win / (win + lose), each[:, :2].sum(axis=1)
-    by_dialogue = bootstrap.estimate(share, lambda weights: ratio(weights, each[:, 0], decided), sheet.dialogues)
-    test = binomtest(win, win + lose)
-    pooled = Estimate(share, wilson(win, win + lose))
-    p = float(test.pvalue)
-    return Preference(comparison, aspect, *size, counted, win, lose, tie, pooled, by_dialogue, p, t_test)
+    if win + lose:
+        won, decided = win / (win + lose), each[:, :2].sum(axis=1)
+        share = Estimate(won, wilson(win, win + lose))
+        by_dialogue = bootstrap.estimate(won, lambda weights: ratio(weights, each[:, 0], decided), matrix.dialogues)
+        p = float(binomtest(win, win + lose).pvalue)
+    else:
+        share = by_dialogue = Estimate(None, reason=ONLY_TIES if tie else NO_VOTE)
+        p = None
+    raters, items = size
+    return Preference(
+        comparison=comparison,
+        aspect=aspect,
+        raters=raters,
+        items=items,
+        counted=counted,
+        win=win,
+        lose=lose,
+        tie=tie,
+        share=share,
+        by_dialogue=by_dialogue,
+        p=p,
+        t_test=t_test,
+    )

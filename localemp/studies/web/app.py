@@ -18,21 +18,21 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, StrictInt, ValidationError
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from localemp.errors import LocalempError, OptionError
-from localemp.studies.answers import Answers
-from localemp.studies.exporting import all_given, as_csv, as_jsonl, lines_of
+from localemp.studies.answers import AnswerStore
+from localemp.studies.exporting import all_votes, as_csv, as_jsonl, lines_of
 from localemp.studies.raters import Rater, RaterRole
 from localemp.studies.schema import Item
 from localemp.studies.study import Study
 from localemp.studies.votes import Vote, check_vote
 from localemp.studies.web.progress import overview
-from localemp.studies.web.security import Guard
+from localemp.studies.web.security import StudyGuard
 from localemp.utils.batching import MicroBatcher
-from localemp.web.asgi import BodyTooLargeError, ClientGoneError, read_body
+from localemp.web.asgi import BodyTooLargeError, read_body
 
 LARGEST_BODY = 64 * 2**10
 _YEAR = 365 * 24 * 3600
@@ -77,7 +77,7 @@ class StudyApp:
     """
 
     def __init__(
-        self, study: Study, answers: Answers, signup: bool, hosts: Sequence[str] | None, url: str = ""
+        self, study: Study, answers: AnswerStore, signup: bool, hosts: Sequence[str] | None, url: str = ""
     ) -> None:
         self.study, self.answers, self.signup, self._https = study, answers, signup, url.startswith("https:")
         # Cookies do not know ports: two studies on one machine need two names.
@@ -105,10 +105,10 @@ class StudyApp:
                 LocalempError: _refused,
                 ValidationError: _unreadable,
                 BodyTooLargeError: _unreadable,
-                ClientGoneError: _unreadable,
+                ClientDisconnect: _unreadable,
             },
         )
-        self.app = Guard(app, hosts, url)
+        self.app = StudyGuard(app, hosts, url)
 
     def warm(self, raters: Sequence[str]) -> None:
         """Prepare what these raters will see, so that the first to come do not wait for it."""
@@ -123,7 +123,8 @@ class StudyApp:
             return JSONResponse({"signup": self.signup}, 401)
         items, _ = self._shown(rater.name)
         given = [
-            [each.vote.item, each.vote.aspect, each.vote.reply, each.vote.value] for each in self.answers.given(rater)
+            [each.vote.item, each.vote.aspect, each.vote.reply, each.vote.value]
+            for each in self.answers.timed_votes(rater)
         ]
         rest = JSONResponse({"rater": rater.name, "answers": given}).body
         return Response(b'{"study":' + items + b"," + bytes(rest)[1:], media_type="application/json")
@@ -132,7 +133,7 @@ class StudyApp:
         rater = self._who(request, "person")
         if rater is None:
             return _problem(401, "This link is not valid any more.", "Open your newest link in this browser.")
-        sent = _Sent.model_validate_json(await read_body(request.receive, LARGEST_BODY))
+        sent = _Sent.model_validate_json(await read_body(request, LARGEST_BODY))
         if sent.rater != rater.name:
             return _problem(409, f"This browser belongs to {rater.name} now.", f"Open the link of {sent.rater} again.")
         _, first = self._shown(rater.name)
@@ -151,7 +152,7 @@ class StudyApp:
     async def _sign_in(self, request: Request) -> Response:
         if not self.signup:
             return _problem(403, "This study is open to those who have a link.", "Ask whoever runs it for yours.")
-        asked = _Name.model_validate_json(await read_body(request.receive, LARGEST_BODY))
+        asked = _Name.model_validate_json(await read_body(request, LARGEST_BODY))
         token = await run_in_threadpool(self.answers.add_rater, asked.name)
         answer = JSONResponse({"link": f"/r/{token}"})
         self._set_cookie(answer, request, "person", token)
@@ -177,7 +178,7 @@ class StudyApp:
             return PlainTextResponse("This is the owner's: open the link that `localemp study serve` printed.", 401)
 
         def export() -> str:
-            lines = lines_of(all_given(self.study, self.answers), self.study, unblinded)
+            lines = lines_of(all_votes(self.study, self.answers), self.study, unblinded)
             return as_csv(lines, unblinded) if form == "csv" else as_jsonl(lines)
 
         name = f"votes{'-unblinded' if unblinded else ''}.{form}"
