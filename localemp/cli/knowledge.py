@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from localemp.cli.options import data_options
+from localemp.cli.types import NAME, FilePath
 from localemp.utils.progress import OnProgress, Progress
 from localemp.utils.words import count
 
@@ -24,10 +25,10 @@ def knowledge() -> None:
 
 
 _comet = click.option(
-    "--comet", help="comet-mini (default), comet-bart, a folder, a Hugging Face id, or a profile (.toml)."
+    "--comet", type=NAME, help="comet-mini (default), comet-bart, a folder, a Hugging Face id, or a profile (.toml)."
 )
 _variant = click.option(
-    "--variant", default="paper", show_default=True,
+    "--variant", type=NAME, default="paper", show_default=True,
     help="What COMET is asked about: paper (text or context as it is), released (last utterance, tokenised), a file.",
 )  # fmt: skip
 _beams = click.option(
@@ -88,9 +89,7 @@ def infer(
 @_keep
 @_device
 @_variant
-@click.option(
-    "--out", required=True, type=click.Path(path_type=Path, dir_okay=False), help="The file, such as K.jsonl."
-)
+@click.option("--out", required=True, type=FilePath(dir_okay=False), help="The file, such as K.jsonl.")
 def build(
     data: str,
     split: str,

@@ -4,6 +4,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from localemp.cli.types import NAME
+
 if TYPE_CHECKING:
     from localemp.models.profiles import Profile
 
@@ -40,7 +42,7 @@ def list_models(as_json: bool) -> None:
 
 
 @models.command("show")
-@click.argument("name")
+@click.argument("name", type=NAME)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def show_model(name: str, as_json: bool) -> None:
     """Show all that is known of the model NAME, which is whatever --model takes."""
@@ -69,7 +71,7 @@ def show_model(name: str, as_json: bool) -> None:
 
 
 @models.command("pull")
-@click.argument("name")
+@click.argument("name", type=NAME)
 @click.option("--force", is_flag=True, help="Fetch again what is here and whole.")
 def pull_model(name: str, force: bool) -> None:
     """Fetch the weights of the model NAME, or repair them."""

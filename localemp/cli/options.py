@@ -1,21 +1,22 @@
 """Options that several commands share: which model, which strategy, which data. They become a `RunConfig`."""
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+
+from localemp.cli.types import NAME, PATH, FilePath
 
 if TYPE_CHECKING:
     from localemp.pipeline.config import RunConfig
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-_FILE = click.Path(path_type=Path)
-_THERE = click.Path(path_type=Path, exists=True, dir_okay=False)
+_FILE = PATH
+_THERE = FilePath(exists=True, dir_okay=False)
 
 _NAME = click.option(
-    "--model", "-m", default="smollm2", show_default=True,
+    "--model", "-m", type=NAME, default="smollm2", show_default=True,
     help="A name (`localemp models list`), a Hugging Face id, a folder of weights, or a profile (.toml).",
 )  # fmt: skip
 
@@ -41,19 +42,22 @@ _MODEL = (
 )
 
 _PROMPTS = (
-    click.option("--variant", default="paper", show_default=True,
+    click.option("--variant", type=NAME, default="paper", show_default=True,
                  help="Prompt texts: paper, released (the authors' scripts), or a .toml file of your own."),
     click.option("--layout", type=click.Choice(["chat", "transcript"]),
                  help="By default what the model's profile says."),
     click.option("--shots", default=5, show_default=True, help="Exemplars for few-shot and similar."),
     click.option("--shot-indices", help="Rows of the pool for few-shot, such as 3,14,15, instead of a sample."),
-    click.option("--pool", help="Where exemplars come from; by default the data set's training split, or `bundled`."),
+    click.option("--pool", type=NAME,
+                 help="Where exemplars come from; by default the data set's training split, or `bundled`."),
     click.option("--labels/--no-labels", "list_labels", default=None,
                  help="two-stage: list the 32 emotions in the question; the variant's default."),
-    click.option("--comet", help="What infers them: comet-mini (default), comet-bart, a folder, a Hugging Face id."),
+    click.option("--comet", type=NAME,
+                 help="What infers them: comet-mini (default), comet-bart, a folder, a Hugging Face id."),
     click.option("--select", type=click.Choice(["relevant", "all"]),
                  help="knowledge: the inferences that fit the dialogue, or all; the variant's default."),
-    click.option("--encoder", default="all-mpnet-base-v2", show_default=True, help="The sentence encoder of similar."),
+    click.option("--encoder", type=NAME, default="all-mpnet-base-v2", show_default=True,
+                 help="The sentence encoder of similar."),
     click.option("--encoder-dtype", type=click.Choice(["auto", "bfloat16", "float32"]), default="auto",
                  show_default=True, help="auto is bfloat16 where the processor has it."),
 )  # fmt: skip
@@ -73,7 +77,7 @@ _STRATEGY = (
 )  # fmt: skip
 
 _DATA = (
-    click.option("--data", "-d", default="samples", show_default=True,
+    click.option("--data", "-d", type=NAME, default="samples", show_default=True,
                  help="samples, bundled, empathetic-dialogues (after `localemp data pull`), a folder, CSV or JSONL."),
     click.option("--split", default="test", show_default=True, help="train, valid or test."),
     click.option("--instances", type=click.Choice(["clean", "published"]), default="clean", show_default=True,

@@ -68,7 +68,7 @@ def test_a_judge_that_always_says_a_gives_ties_alone(localemp, tmp_path):
     assert "position: 100.0% of choices" in done.stdout
     assert {vote.value for vote in read_judge(study.folder / "judges" / "scripted")} == {"tie"}
     again = localemp(*command)
-    assert "36 of 36 answers are there already" in again.stderr
+    assert "resuming: 36 of 36 answers already in study" in again.stderr
     assert "flips: 18 of 18" in again.stdout
     other = localemp(*command, "--temperature", 0.7, "--votes", 3)
     assert other.returncode == 1
@@ -138,7 +138,7 @@ def test_what_was_answered_is_not_asked_again(localemp, tmp_path, end):
     assert 1 <= before.count(b"\n") < 96
     if end == signal.SIGINT:
         assert process.returncode == 130
-        assert "the same command goes on from here" in said
+        assert "hint: run the same command again to resume" in said
     done = localemp(*command)
     assert done.returncode == 0, done.stderr
     assert lines.read_bytes().startswith(before[: before.rfind(b"\n") + 1])

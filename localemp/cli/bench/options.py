@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from localemp.cli.types import FilePath
+
 if TYPE_CHECKING:
     from localemp.bench.result import Recording
     from localemp.cli.display import Display
@@ -29,7 +31,7 @@ def can_be_written(ctx: click.Context, option: click.Parameter, path: Path | Non
 
 
 out_option = click.option(
-    "--out", type=click.Path(path_type=Path, dir_okay=False), callback=can_be_written,
+    "--out", type=FilePath(dir_okay=False), callback=can_be_written,
     help="Write the result here (JSON); by default bench/KIND-TIME.json.",
 )  # fmt: skip
 repeats_option = click.option(
