@@ -35,9 +35,9 @@ from localemp.engines.vllm import VLLMEngine
 from localemp.pipeline.config import RunConfig
 from localemp.pipeline.generate import Tally, for_all
 from localemp.pipeline.pipeline import Pipeline
-from localemp.studies.judging.judge import Answers, Judge, Question, questions
+from localemp.studies.judging.judge import Judge, JudgeLog, Question, questions
 from localemp.studies.judging.prompts import JudgePrompts
-from localemp.studies.questionnaire import load_asked
+from localemp.studies.questionnaire import load_questionnaire
 from localemp.studies.schema import Item, Key, Reply
 from localemp.studies.study import Study
 from localemp.utils.machine import machine
@@ -118,7 +118,7 @@ def make_study(folder: Path, dialogues: Sequence[Dialogue]) -> Study:
         )
         items.append(Item(id=str(number), turns=dialogue.turns, replies=replies))
         names |= {f"{number}a": "own", f"{number}b": "other"}
-    asked = load_asked()
+    asked = load_questionnaire()
     key = Key(systems=names, dialogues={item.id: item.id for item in items}, sources={"own": {}, "other": {}})
     return Study.write(
         folder,
@@ -144,7 +144,7 @@ async def generate(offline: OfflineEngine, workload: Workload) -> dict[str, floa
 async def judge_all(judge: Judge, asked: Sequence[Question], engine: VLLMEngine) -> dict[str, float]:
     """Answers, as `localemp study judge` gets them."""
     await engine.reset_prefix_cache()
-    with tempfile.TemporaryDirectory() as folder, Answers.open(Path(folder), {}) as answers:
+    with tempfile.TemporaryDirectory() as folder, JudgeLog.open(Path(folder), {}) as answers:
         tally = await judge.ask_all(asked, engine, answers)
     if tally.failed:
         raise click.ClickException(f"{tally.failed} questions failed; the ratio would mean nothing")

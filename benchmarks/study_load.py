@@ -34,9 +34,9 @@ from rich.console import Console
 from rich.table import Table
 
 from localemp.metrics.replies import Replies, Reply
-from localemp.studies.answers import Answers
+from localemp.studies.answers import AnswerStore
 from localemp.studies.create import create_study
-from localemp.studies.questionnaire import load_asked
+from localemp.studies.questionnaire import load_questionnaire
 from localemp.studies.study import ANSWERS, Study
 from localemp.utils.machine import machine, versions
 
@@ -110,7 +110,7 @@ def made_up_study(folder: Path, items: int) -> Study:
         Replies(name, tuple(Reply(f"d{number}", text(20), turns=said) for number, said in enumerate(turns)), {})
         for name in ("one", "other")
     ]
-    study, _ = create_study(folder, systems, "ab", load_asked(), sample=items)
+    study, _ = create_study(folder, systems, "ab", load_questionnaire(), sample=items)
     return study
 
 
@@ -187,7 +187,10 @@ def main(raters: int, items: int, answers: int, think: float, burst: bool, port:
             seconds = asyncio.run(_all_rate(people, answers, 0.0 if burst else 5.0))
             ended.set()
             probe.join()
-        kept, confirmed = len(Answers(study.folder / ANSWERS, study).votes()), sum(each.confirmed for each in people)
+        kept, confirmed = (
+            len(AnswerStore(study.folder / ANSWERS, study).votes()),
+            sum(each.confirmed for each in people),
+        )
     figures = {kind: summary(each) for kind, each in waits.items()}
     _show(figures, settings, seconds, kept, confirmed)
     if out:

@@ -2,12 +2,19 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from prometheus_client import generate_latest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+from starlette.testclient import TestClient
 
 from localemp.cli.main import cli
 from localemp.data.readers import READERS, Reader, register_reader
@@ -23,14 +30,19 @@ from localemp.pipeline.config import RunConfig
 from localemp.pipeline.pipeline import Pipeline
 from localemp.runs.run import read_records
 from localemp.sampling import Sampling
+from localemp.serving.middleware import Strategies
+from localemp.serving.settings import ServeSettings
 from localemp.serving.vllm.command import prepare
+from localemp.strategies.base import Draft, Enricher, Exchange, Flow
+from localemp.strategies.parts import Part, PartContext
+from localemp.strategies.registry import PARTS, all_strategies, register_part
 from localemp.utils.option import Option
 
 
 @pytest.fixture(autouse=True)
 def registries() -> Iterator[None]:
     """The registries are as they were when the test ends."""
-    before = [(registry, dict(registry)) for registry in (ENGINES, METRICS, READERS)]
+    before = [(registry, dict(registry)) for registry in (ENGINES, METRICS, PARTS, READERS)]
     yield
     for registry, entries in before:
         registry.clear()
@@ -83,7 +95,7 @@ def test_engine_that_a_profile_chooses(echo, tmp_path):
 
 
 def test_an_engine_cannot_be_registered_twice_and_an_unknown_one_is_refused(echo, tmp_path):
-    with pytest.raises(OptionError, match="'echo' already"):
+    with pytest.raises(OptionError, match="'echo' already exists"):
         register_engine("echo", EchoEngine.make)
     echo.write_text(echo.read_text().replace("echo", "ecko"))
     with pytest.raises(UnknownNameError, match="unknown engine 'ecko'"):
@@ -170,3 +182,120 @@ def test_metric_with_an_option_of_its_own(echo, tmp_path):
     assert (compared["a"], compared["b"], compared["higher_is_better"]) == (0, 2, True)
     assert compared["signature"]["mark"] == "!"
     assert "Questions" in run("report", *runs)
+
+
+CITY = Option(name="city", default="Oslo", help="weather: where.", in_requests=str)
+
+
+class Weather(Enricher):
+    """Tells the model what the weather is like."""
+
+    def __init__(self, city: str, report: str) -> None:
+        self.city, self.report = city, report
+
+    async def enrich(self, draft: Draft) -> Draft:
+        return replace(draft, additions=(*draft.additions, f"(In {self.city} it {self.report}.)"))
+
+    def describe(self) -> dict[str, Any]:
+        return {"city": self.city}
+
+    def waiting(self) -> dict[str, int]:
+        return {"weather": 0}
+
+
+class Asked:
+    """How often the part was fetched and what it looks things up in was made."""
+
+    fetched, made = 0, 0
+
+    def make(self, context: PartContext) -> Weather:
+        return Weather(context.option(CITY), context.shared("weather", self.report))
+
+    def report(self) -> str:
+        self.made += 1
+        return "rains"
+
+    def fetch(self, context: PartContext) -> None:
+        self.fetched += 1
+
+
+@pytest.fixture
+def weather() -> Asked:
+    """A part that looks something up, with an option of its own."""
+    asked = Asked()
+    part = Part(about="the weather", place="weather", options=(CITY,), make=asked.make, fetch=asked.fetch)
+    register_part("weather", part)
+    return asked
+
+
+class Twice(Flow):
+    """Asks, and asks again."""
+
+    async def run(self, exchange: Exchange) -> None:
+        first = await exchange.ask("draft")
+        await exchange.ask("reply", f"Shorter than: {first}")
+
+    def describe(self) -> dict[str, Any]:
+        return {"times": 2}
+
+
+def test_part_of_strategies_and_a_flow(echo, weather, tmp_path):
+    register_part("twice", Part(about="asks twice", place="flow", make=lambda _: Twice()))
+    words = ("--model", echo, "--data", "samples", "--strategy", "twice+weather", "--city", "Rome")
+    run("generate", *words, "--limit", 2, "--out", tmp_path / "run")
+    settings = json.loads((tmp_path / "run" / "manifest.json").read_text())["settings"]
+    assert (settings["strategy"], settings["city"], settings["times"]) == ("weather+twice", "Rome", 2)
+    for record in read_records(tmp_path / "run"):
+        assert [stage["name"] for stage in record["stages"]] == ["draft", "reply"]
+        assert "(In Rome it rains.)\n\nShorter than: " in record["stages"][1]["messages"][-1]["content"]
+    assert "(In Rome it rains.)" in run("prompts", "show", *words)
+    assert "weather: where." in run("generate", "--help")
+    config = RunConfig(model=str(echo), strategy="weather", options={"city": "Lima"})
+    assert Pipeline(config).settings([], "test")["city"] == "Lima"
+    with pytest.raises(OptionError, match="city is for weather, and the strategy is zero-shot"):
+        _ = Pipeline(replace(config, strategy="zero-shot")).strategy
+    with pytest.raises(UnknownNameError, match="unknown setting 'town'"):
+        RunConfig(options={"town": "Lima"})
+    with pytest.raises(OptionError, match="two options are called 'city'"):
+        register_part("news", Part(about="", place="news", options=(Option(name="city"),), make=lambda _: None))
+
+
+def test_part_behind_a_server(echo, weather):
+    config = RunConfig(model="tiny", base_url="http://127.0.0.1:1/v1", options={"city": "Lima"})
+    offered = ("zero-shot", "weather", "weather+two-stage")
+    assert set(offered) < set(all_strategies())
+    prepare(Pipeline(config), offered)
+    assert (weather.fetched, weather.made) == (1, 0)
+    settings = ServeSettings.of("tiny", config, offered, (), ui=False)
+    asked = []
+
+    async def chat(request: Request) -> JSONResponse:
+        asked.append(await request.json())
+        message = {"role": "assistant", "content": "I am sorry."}
+        choice = {"index": 0, "message": message, "finish_reason": "stop"}
+        return JSONResponse(
+            {"id": "1", "object": "chat.completion", "created": 1, "model": "tiny", "choices": [choice]}
+        )
+
+    async def models(_: Request) -> JSONResponse:
+        return JSONResponse({"object": "list", "data": [{"id": "tiny", "object": "model"}]})
+
+    routes = [Route("/v1/models", models), Route("/v1/chat/completions", chat, methods=["POST"])]
+    app = Strategies(Starlette(routes=routes), ServeSettings.from_env(settings.to_env()))
+    with TestClient(app, "http://127.0.0.1:8000") as client:
+        assert weather.made == 1, "before the first request, once for all strategies"
+        listed = [entry["id"] for entry in client.get("/v1/models").json()["data"]]
+        assert listed == ["tiny", *(f"tiny:{name}" for name in offered)]
+
+        def ask(strategy: str, **options: Any) -> Any:
+            talk = [{"role": "user", "content": "My dog died."}]
+            body = {"model": f"tiny:{strategy}", "messages": talk, "localemp": options}
+            return client.post("/v1/chat/completions", json=body).json()
+
+        for strategy, options, city in (("weather", {}, "Lima"), ("weather+two-stage", {"city": "Rome"}, "Rome")):
+            assert ask(strategy, **options)["choices"][0]["message"]["content"] == "I am sorry."
+            assert f"(In {city} it rains.)" in json.dumps(asked[-1])
+        refused = ask("zero-shot", city="Rome")["error"]
+        assert (refused["param"], refused["message"][:22]) == ("localemp.city", "'city' is for weather,")
+        assert ask("weather", city=3)["error"]["param"] == "localemp.city"
+    assert b'localemp_lookups_waiting{part="weather"} 0.0' in generate_latest()

@@ -91,7 +91,8 @@ class ResourceMonitor:
     def _watch(self) -> None:
         try:
             with GPUs() as gpus:
-                gpus.memory(), gpus.utilisation()  # a driver that does not say is no GPU to watch
+                for ask in (gpus.memory, gpus.utilisation):
+                    ask()  # a GPU whose driver does not answer cannot be watched
                 while self._next():
                     self._add([used / 2**30 for used, _ in gpus.memory()], gpus.utilisation())
         except NoGPUError as error:

@@ -24,7 +24,6 @@ from localemp.pipeline.generate import Tally, answer_all, draft_all, for_all, pl
 from localemp.pipeline.pipeline import Pipeline
 from localemp.runs.run import Run, read_records
 from localemp.strategies.base import Draft, Strategy
-from localemp.strategies.knowledge import Knowledge
 from localemp.utils.timing import computed_seconds
 
 
@@ -62,10 +61,10 @@ async def look_up(pipeline: Pipeline, dialogues: Sequence[Dialogue], *, remember
     strategy = pipeline.strategy
     with tempfile.TemporaryDirectory() as folder:
         if not remember:
-            _forget_inferences(strategy, Path(folder) / "warm-up.sqlite")
+            _forget(strategy, Path(folder) / "warm-up")
         await strategy.draft(dialogues[0])  # loads encoder and COMET
         if not remember:
-            _forget_inferences(strategy, Path(folder) / "inferences.sqlite")
+            _forget(strategy, Path(folder) / "measured")
         before, started = computed_seconds(), time.perf_counter()
         drafts = await draft_all(strategy, dialogues)
         seconds, after = time.perf_counter() - started, computed_seconds()
@@ -74,10 +73,10 @@ async def look_up(pipeline: Pipeline, dialogues: Sequence[Dialogue], *, remember
     return Workload(pipeline, drafts, context, seconds, encoder, comet)
 
 
-def _forget_inferences(strategy: Strategy, cache: Path) -> None:
-    for part in strategy.enrichers:
-        if isinstance(part, Knowledge) and part.source is not None:
-            part.source = part.source.with_cache(cache)
+def _forget(strategy: Strategy, folder: Path) -> None:
+    folder.mkdir()
+    for enricher in strategy.enrichers:
+        enricher.forget(folder)
 
 
 def dialogues_for(pipeline: Pipeline, split: str, limit: int) -> list[Dialogue]:

@@ -195,10 +195,16 @@ def _drawn(curve: Curve, across: _Scale, down: _Scale) -> list[Markup]:
             style = "mark dim" if dot.dim else f"mark {curve.style}"
             shapes.append(tag("circle", tag("title", dot.title), cx=x, cy=y, r=3.5, class_=style))
         if dot.label:
-            half = len(dot.label) / 2 * _CHARACTER  # long ones end, or begin, at a point near the edge
-            anchor = "end" if x + half > WIDTH - RIGHT else "start" if x - half < LEFT else "middle"
-            shapes.append(tag("text", dot.label, x=x, y=y - 7, text_anchor=anchor, class_="tick"))
+            shapes.append(tag("text", dot.label, x=x, y=y - 7, text_anchor=_anchor(dot.label, x), class_="tick"))
     return shapes
+
+
+def _anchor(label: str, x: float) -> str:
+    """Where a label stands at its point; near an edge a long one ends, or begins, there."""
+    half = len(label) / 2 * _CHARACTER
+    if x + half > WIDTH - RIGHT:
+        return "end"
+    return "start" if x - half < LEFT else "middle"
 
 
 def _told(curve: Curve) -> str:

@@ -38,7 +38,9 @@ class Named:
         return name + self._marks("dummy", "unfinished")
 
     def _marks(self, dummy: str, unfinished: str) -> str:
-        marks = [dummy] * self.result.dummy + [unfinished] * (not self.result.finished)
+        marks = [dummy] if self.result.dummy else []
+        if not self.result.finished:
+            marks.append(unfinished)
         return f" ({', '.join(marks)})" if marks else ""
 
     @property

@@ -121,7 +121,8 @@ class _Bench:
             prefill = (await self.engine.replay(batch.prompts, 1)).seconds
             time_of, note = parted(workload, batch.tally.seconds, prefill, await own_seconds(workload, batch))
             times.append(time_of)
-            notes += [note] * (note != "" and note not in notes)
+            if note and note not in notes:
+                notes.append(note)
         if any(each["decode_s"] <= 0 for each in times):
             times = [together(each) for each in times]
             notes.append("prefill and decode are not told apart: one token each took as long as the whole")

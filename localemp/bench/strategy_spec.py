@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 
 from localemp.errors import OptionError
-from localemp.strategies.registry import PARTS, all_strategies, parse_strategy
+from localemp.strategies.registry import all_strategies, parse_strategy, parts_with
+from localemp.strategies.shots import SHOTS
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +25,7 @@ class StrategySpec:
         if self.shots is None:
             return self.strategy
         return "+".join(
-            f"{part}:{self.shots}" if PARTS[part].place == "exemplars" else part for part in self.strategy.split("+")
+            f"{part}:{self.shots}" if part in parts_with(SHOTS) else part for part in self.strategy.split("+")
         )
 
 
@@ -52,8 +53,8 @@ def _parse(word: str) -> StrategySpec:
         names.append(name)
         if not colon:
             continue
-        if name not in PARTS or PARTS[name].place != "exemplars":
-            with_shots = [name for name, part in PARTS.items() if part.place == "exemplars"]
+        with_shots = parts_with(SHOTS)
+        if name not in with_shots:
             raise OptionError(f"--strategies {word}: {name} shows no exemplars", f"only {' and '.join(with_shots)} do")
         if not number.isdecimal() or int(number) < 1:
             raise OptionError(f"--strategies {word}: {number!r} is no number of exemplars", f"for example {name}:5")

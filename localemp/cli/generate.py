@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from localemp.cli.interrupts import resumable
-from localemp.cli.options import cluster_options, config_of, data_options, model_options, strategy_options
+from localemp.cli.options import (
+    cluster_options,
+    config_of,
+    data_options,
+    model_options,
+    options_of_parts,
+    strategy_options,
+)
+from localemp.cli.registered import RegisteredOptions
 from localemp.cli.types import PATH
 from localemp.utils.words import count, known
 
@@ -16,7 +24,7 @@ if TYPE_CHECKING:
     from localemp.pipeline.generate import Tally
 
 
-@click.command()
+@click.command(cls=RegisteredOptions, registered=options_of_parts, after="layout")
 @model_options
 @strategy_options
 @data_options

@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from localemp.cli.interrupts import resumable
 from localemp.cli.options import data_options
 from localemp.cli.types import NAME, FilePath
+from localemp.utils.interrupts import noting
 from localemp.utils.progress import OnProgress, Progress
-from localemp.utils.words import count
+from localemp.utils.words import count, share
 
 if TYPE_CHECKING:
     from localemp.commonsense.relations import Answer
@@ -132,8 +134,15 @@ def build(
         with KnowledgeWriter.open(out, header) as writer:
             pending = [dialogue for dialogue in chosen if dialogue.id not in writer.done]
             if before := len(chosen) - len(pending):
-                display.say(f"{before} of {count(len(chosen), 'dialogue')} are in {out} already")
-            try:
+                display.say(f"resuming: {share(before, len(chosen), 'dialogue')} already in {out}")
+
+            def saved() -> str:
+                written = writer.written()
+                done = sum(dialogue.id in written for dialogue in chosen)
+                kept = count(source.kept(map(event, chosen)), "answered query", "answered queries")
+                return f"{share(done, len(chosen), 'dialogue')} saved to {out}, {kept} of theirs in the cache"
+
+            with resumable(display.say), noting(saved):
                 for start in range(0, len(pending), _AT_ONCE):
                     display.on_progress(Progress("Inferring", start, len(pending), "dialogues"))
                     part = pending[start : start + _AT_ONCE]
@@ -148,12 +157,6 @@ def build(
                         for dialogue, text, answer in zip(part, events, answers, strict=True)
                     )
                 display.on_progress(Progress("Inferring", len(pending), len(pending), "dialogues"))
-            except KeyboardInterrupt:
-                done = sum(dialogue.id in writer.done for dialogue in chosen)
-                kept = count(source.inferred, "answered query is", "answered queries are")
-                display.say(f"stopped: {done} of {count(len(chosen), 'dialogue')} are in {out}, {kept} in the cache")
-                display.say("next: the same command goes on from here")
-                raise click.exceptions.Exit(130) from None
     _summary(source, len(chosen), time.perf_counter() - started, out)
 
 

@@ -4,12 +4,15 @@ import contextlib
 import io
 import os
 import sys
+from types import TracebackType
 
 import click
 
 from localemp import errors
+from localemp.cli.interrupts import INTERRUPTED
 from localemp.cli.lazy import LazyGroup
 from localemp.cli.messages import TRACEBACK_VARIABLE, listen, unexpected
+from localemp.utils.interrupts import quiet_ending
 from localemp.utils.text import for_terminal
 
 # Command -> (module in localemp.cli, one line for --help)
@@ -49,8 +52,12 @@ def main() -> None:
         with contextlib.suppress(AttributeError, io.UnsupportedOperation):
             stream.reconfigure(errors="replace" if stream is sys.stdin else "backslashreplace")  # type: ignore[union-attr]
     listen()
+    sys.excepthook = _show_unless_interrupted
     try:
-        sys.exit(cli.main(standalone_mode=False) or 0)
+        code = cli.main(standalone_mode=False) or 0
+        if code == INTERRUPTED:
+            quiet_ending()
+        sys.exit(code)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
@@ -58,8 +65,9 @@ def main() -> None:
         _say(error.message, error.hint)
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, click.Abort):
+        quiet_ending()
         click.echo("stopped", err=True)
-        sys.exit(130)
+        sys.exit(INTERRUPTED)
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(141)
@@ -68,6 +76,13 @@ def main() -> None:
             raise
         _say(*unexpected(error))
         sys.exit(1)
+
+
+def _show_unless_interrupted(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:  # Ctrl-C that came between two lines of `main`
+    if not issubclass(kind, KeyboardInterrupt):
+        sys.__excepthook__(kind, error, trace)
 
 
 def _say(message: str, hint: str) -> None:

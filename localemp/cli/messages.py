@@ -36,6 +36,8 @@ class Messages(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Show a record, and keep its traceback."""
+        if record.exc_info and isinstance(record.exc_info[1], KeyboardInterrupt):
+            return  # pressed again while a loop ended
         text = record.getMessage()
         if record.levelno >= logging.WARNING:
             text = f"{record.levelname.lower()}: {text}"
@@ -64,9 +66,10 @@ messages = Messages()
 
 def listen() -> None:
     """Show what is logged from now on."""
-    if messages not in _LOGGER.handlers:
-        _LOGGER.addHandler(messages)
-        _LOGGER.setLevel(logging.INFO)
+    for logger in (_LOGGER, logging.getLogger("asyncio")):
+        if messages not in logger.handlers:
+            logger.addHandler(messages)
+    _LOGGER.setLevel(logging.INFO)
 
 
 def unexpected(error: BaseException) -> tuple[str, str]:

@@ -1,18 +1,18 @@
 """Options that several commands share: which model, which strategy, which data. They become a `RunConfig`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from localemp.cli.types import NAME, PATH, FilePath
+from localemp.cli.types import NAME, FilePath
 
 if TYPE_CHECKING:
     from localemp.pipeline.config import RunConfig
+    from localemp.utils.option import Option
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-_FILE = PATH
 _THERE = FilePath(exists=True, dir_okay=False)
 
 _NAME = click.option(
@@ -46,20 +46,6 @@ _PROMPTS = (
                  help="Prompt texts: paper, released (the authors' scripts), or a .toml file of your own."),
     click.option("--layout", type=click.Choice(["chat", "transcript"]),
                  help="By default what the model's profile says."),
-    click.option("--shots", default=5, show_default=True, help="Exemplars for few-shot and similar."),
-    click.option("--shot-indices", help="Rows of the pool for few-shot, such as 3,14,15, instead of a sample."),
-    click.option("--pool", type=NAME,
-                 help="Where exemplars come from; by default the data set's training split, or `bundled`."),
-    click.option("--labels/--no-labels", "list_labels", default=None,
-                 help="two-stage: list the 32 emotions in the question; the variant's default."),
-    click.option("--comet", type=NAME,
-                 help="What infers them: comet-mini (default), comet-bart, a folder, a Hugging Face id."),
-    click.option("--select", type=click.Choice(["relevant", "all"]),
-                 help="knowledge: the inferences that fit the dialogue, or all; the variant's default."),
-    click.option("--encoder", type=NAME, default="all-mpnet-base-v2", show_default=True,
-                 help="The sentence encoder of similar."),
-    click.option("--encoder-dtype", type=click.Choice(["auto", "bfloat16", "float32"]), default="auto",
-                 show_default=True, help="auto is bfloat16 where the processor has it."),
 )  # fmt: skip
 
 _THINKING = click.option(
@@ -70,9 +56,6 @@ _STRATEGY = (
     click.option("--strategy", "-s", default="zero-shot", show_default=True,
                  help="zero-shot, few-shot, similar, two-stage, knowledge, or parts joined by + (similar+two-stage)."),
     *_PROMPTS,
-    click.option("--given", multiple=True, type=click.Choice(["emotion", "situation"]),
-                 help="two-stage: take the true one from the data; may be repeated."),
-    click.option("--knowledge", type=_FILE, help="Commonsense inferences made beforehand."),
     _THINKING,
 )  # fmt: skip
 
@@ -111,6 +94,18 @@ data_options = _with(_DATA)
 cluster_options = _with(_CLUSTER)
 
 
+def options_of_parts() -> "Iterable[Option]":
+    """Return the options of all registered parts, for commands with a strategy."""
+    from localemp.strategies.registry import part_options
+
+    return part_options()
+
+
+def options_without_data() -> "Iterable[Option]":
+    """Return those that are not about a data set, for a server and for comparing strategies."""
+    return (option for option in options_of_parts() if not option.of_data)
+
+
 def config_of(options: dict[str, Any]) -> "RunConfig":
     """The config that the options describe; what is no part of a config is left out.
 
@@ -120,11 +115,10 @@ def config_of(options: dict[str, Any]) -> "RunConfig":
     from dataclasses import fields
 
     from localemp.pipeline.config import RunConfig
+    from localemp.strategies.registry import part_options
 
-    known = {field.name for field in fields(RunConfig)}
+    known = {*(field.name for field in fields(RunConfig)), *(option.name for option in part_options())}
     chosen = {name: value for name, value in options.items() if name in known}
-    if "shot_indices" in chosen:
-        chosen["shot_indices"] = _indices(chosen["shot_indices"])
     chosen["engine_args"] = parse_engine_args(chosen.get("engine_args", ()))
     return RunConfig(**chosen)
 
@@ -148,12 +142,3 @@ def parse_engine_args(pairs: tuple[str, ...]) -> dict[str, Any]:
         except JSONError:
             options[name.replace("-", "_")] = {"True": True, "False": False}.get(value, value)
     return options
-
-
-def _indices(text: str | None) -> tuple[int, ...]:
-    from localemp.errors import OptionError
-
-    try:
-        return tuple(int(part) for part in text.split(",")) if text else ()
-    except ValueError as error:
-        raise OptionError(f"--shot-indices {text!r} is no list of row numbers", "for example 3,14,15") from error

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from localemp.cli.options import config_of, serve_options
+from localemp.cli.options import config_of, options_without_data, serve_options
+from localemp.cli.registered import RegisteredOptions
 from localemp.utils.progress import Progress
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 KEY_VARIABLE = "LOCALEMP_API_KEY"
 
 
-@click.command()
+@click.command(cls=RegisteredOptions, registered=options_without_data, after="layout")
 @serve_options
 @click.option("--strategies", metavar="A,B", help="Those to offer, such as two-stage,similar; by default all of them.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Where to listen; 0.0.0.0 is every network.")
@@ -166,7 +167,9 @@ def _serve_hosted(
             f"{found[0].url} needs a key, and {openai.KEY_VARIABLE} is not set",
             "callers send this server's keys, which open nothing there",
         )
-    variable = KEY_VARIABLE if settings.api_keys else openai.KEY_VARIABLE if callers else None
+    variable = openai.KEY_VARIABLE if callers else None
+    if settings.api_keys:
+        variable = KEY_VARIABLE
     names = [settings.model, *(f"{settings.model}:{strategy}" for strategy in settings.strategies)]
     what = f"before {', '.join(target.url for target in found)}"
     display.say(f"Starting {settings.model} {what} ...")

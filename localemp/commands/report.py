@@ -85,12 +85,12 @@ def _of_studies(studies: Sequence[Path], runs: Sequence[str], known: Published) 
     if not studies:
         return ()
     from localemp.studies.privacy import open_study
-    from localemp.studies.report.results import figures_of
+    from localemp.studies.report.results import study_results
     from localemp.studies.report.tables import study_tables
 
     names = names_of(studies) if len(studies) > 1 else [""]
     return tuple(
         table
         for folder, name in zip(studies, names, strict=True)
-        for table in study_tables(figures_of(open_study(folder)), name, runs, known)
+        for table in study_tables(study_results(open_study(folder)), name, runs, known)
     )

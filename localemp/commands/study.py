@@ -4,7 +4,7 @@ from localemp import study
 
 study.create(["runs/a", "runs/b"], out="studies/mine")
 study.judge("studies/mine", model="llama")
-print(study.report("studies/mine").figures.as_dict())
+print(study.report("studies/mine").results.as_dict())
 """
 
 import logging
@@ -37,11 +37,10 @@ from localemp.utils.redaction import shown_command
 from localemp.utils.words import share
 
 if TYPE_CHECKING:
-    from localemp.studies.answers import Answers
-    from localemp.studies.judging.judge import Answers as JudgeAnswers
-    from localemp.studies.judging.judge import Judge, Question
+    from localemp.studies.answers import AnswerStore
+    from localemp.studies.judging.judge import Judge, JudgeLog, Question
     from localemp.studies.judging.verdicts import JudgeStats
-    from localemp.studies.report.results import Figures
+    from localemp.studies.report.results import StudyResults
     from localemp.studies.votes import Vote
 
 __all__ = [
@@ -110,7 +109,7 @@ def create(
         RunError: A folder holds no run, or `out` cannot be written.
     """
     from localemp.studies.create import create_study, replies_of_items
-    from localemp.studies.questionnaire import load_asked
+    from localemp.studies.questionnaire import load_questionnaire
 
     folders = paths_of(runs)
     if bool(folders) == (items is not None):
@@ -118,7 +117,7 @@ def create(
             "name runs or --items FILE, one of them", "localemp study create runs/a runs/b --out studies/mine"
         )
     systems = [replies_of_run(folder) for folder in folders] if items is None else replies_of_items(Path(items))
-    asked = load_asked(None if aspects is None else Path(aspects), kind)
+    asked = load_questionnaire(None if aspects is None else Path(aspects), kind)
     study, notes = create_study(
         Path(out), systems, kind, asked, preset=preset, sample=sample, seed=seed, checks=checks, title=title
     )
@@ -173,7 +172,7 @@ def judge(
             the judge's folder, and the error's note says how much that is.
         KeyboardInterrupt: Ctrl-C. What was finished is kept, and the note says how much that is.
     """
-    from localemp.studies.judging.judge import Answers, Judge, questions
+    from localemp.studies.judging.judge import Judge, JudgeLog, questions
     from localemp.studies.judging.prompts import JudgePrompts
     from localemp.studies.judging.verdicts import read_stats
 
@@ -185,7 +184,7 @@ def judge(
         _log.info("note: %s", pipeline.profile.notice)
     folder = Path(study) / JUDGES / _judge_folder(name, pipeline.profile.name)
     asked = questions(rated, votes, limit)
-    with Answers.open(folder, pipeline.model_settings() | judged.describe()) as answers:
+    with JudgeLog.open(folder, pipeline.model_settings() | judged.describe()) as answers:
         pending = [question for question in asked if question.id not in answers.answered]
         if len(pending) < len(asked):
             _log.info("resuming: %s already in %s", share(len(asked) - len(pending), len(asked), "answer"), folder)
@@ -199,7 +198,7 @@ def judge(
     return JudgeResult(folder, len(asked), failed, read_stats(folder, rated.key.checks), tally)
 
 
-def _saved(answers: "JudgeAnswers", asked: "Sequence[Question]") -> str:
+def _saved(answers: "JudgeLog", asked: "Sequence[Question]") -> str:
     written = answers.written()
     return f"{share(sum(question.id in written for question in asked), len(asked), 'answer')} saved to {answers.folder}"
 
@@ -214,7 +213,7 @@ async def _ask(
     pipeline: Pipeline,
     judged: "Judge",
     pending: "Sequence[Question]",
-    answers: "JudgeAnswers",
+    answers: "JudgeLog",
     on_progress: OnProgress,
 ) -> Tally:
     context = await judged.plan(pending, pipeline.planner()) if pipeline.runs_here else None
@@ -284,7 +283,7 @@ def serve(
     """
     if not (find_spec("starlette") and find_spec("uvicorn")):
         raise OptionError("`localemp study serve` needs starlette and uvicorn", "pip install 'localemp[serve]'")
-    from localemp.studies.answers import Answers
+    from localemp.studies.answers import AnswerStore
     from localemp.studies.raters import OWNER
     from localemp.studies.web.app import StudyApp
     from localemp.web.server import listening, serve_on
@@ -292,7 +291,7 @@ def serve(
     base = _checked(url) if url else _url_of(host, port)
     local = host in _LOOPBACK and not url
     rated = open_study(Path(study))
-    answers = Answers(Path(study) / ANSWERS, rated)
+    answers = AnswerStore(Path(study) / ANSWERS, rated)
     app = StudyApp(
         rated, answers, signup=local or open_signup, hosts=_LOOPBACK if local else None, url=base if url else ""
     )
@@ -312,7 +311,7 @@ def serve(
         answers.close()
 
 
-def _named(raters: Iterable[str] | None, study: Study, answers: "Answers") -> list[str]:
+def _named(raters: Iterable[str] | None, study: Study, answers: "AnswerStore") -> list[str]:
     """Who gets a link: those who are named, else as many as the study's design asks for, if nobody has come yet."""
     if raters is not None:
         return list(raters)
@@ -366,12 +365,12 @@ def import_(
         UnknownNameError: There is no such column.
         RunError: The folder holds no study.
     """
-    from localemp.studies.answers import Answers
+    from localemp.studies.answers import AnswerStore
     from localemp.studies.importing import keep_ratings, read_ratings
 
     rated = open_study(Path(study))
     votes = [vote for file in paths_of(files) for vote in read_ratings(file, rated, column)]
-    answers = Answers(Path(study) / ANSWERS, rated)
+    answers = AnswerStore(Path(study) / ANSWERS, rated)
     try:
         replaced = keep_ratings(answers, votes)
     finally:
@@ -386,12 +385,12 @@ class StudyReport:
     """What a study says.
 
     Attributes:
-        figures: Every figure, unrounded; `figures.as_dict()` is for JSON.
+        results: Every figure, unrounded; `results.as_dict()` is for JSON.
         tables: The same as tables.
         written: The files that were written.
     """
 
-    figures: "Figures"
+    results: "StudyResults"
     tables: tuple[Table, ...]
     written: tuple[Path, ...] = ()
 
@@ -427,15 +426,15 @@ def report(
         DataError: `published` cannot be read, or breaks a rule.
         OptionError: A file cannot be written.
     """
-    from localemp.studies.report.results import figures_of
+    from localemp.studies.report.results import study_results
     from localemp.studies.report.tables import study_tables
     from localemp.studies.stats.intervals import Bootstrap
 
     known = published_of(published)
     judges = (judge,) if isinstance(judge, str) else tuple(judge)
-    figures = figures_of(open_study(Path(study)), Bootstrap(resamples, seed), judges, drop_failed)
-    tables = tuple(study_tables(figures, published=known))
-    return StudyReport(figures, tables, tuple(write_tables(tables, markdown, latex, csv)))
+    results = study_results(open_study(Path(study)), Bootstrap(resamples, seed), judges, drop_failed)
+    tables = tuple(study_tables(results, published=known))
+    return StudyReport(results, tables, tuple(write_tables(tables, markdown, latex, csv)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -472,12 +471,12 @@ def export(
         RunError: The folder holds no study.
         OptionError: The file cannot be written.
     """
-    from localemp.studies.answers import Answers
-    from localemp.studies.exporting import all_given, as_csv, as_jsonl, lines_of
+    from localemp.studies.answers import AnswerStore
+    from localemp.studies.exporting import all_votes, as_csv, as_jsonl, lines_of
 
     rated = open_study(Path(study))
-    answers = Answers(Path(study) / ANSWERS, rated)
-    given = all_given(rated, answers)
+    answers = AnswerStore(Path(study) / ANSWERS, rated)
+    given = all_votes(rated, answers)
     answers.close()
     lines = lines_of(given, rated, unblinded)
     text = as_csv(lines, unblinded) if format == "csv" else as_jsonl(lines)

@@ -1,6 +1,6 @@
 """Where inferences come from while localemp runs: the cache, else COMET, whose answers go into the cache."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
@@ -71,6 +71,12 @@ class InferenceSource:
         other = InferenceSource(self._load, self.settings, InferenceCache(cache), self.trained)
         other._comet = self._comet
         return other
+
+    def kept(self, events: Iterable[str], relations: Sequence[str] = RELATIONS) -> int:
+        """How many of these queries, each counted once, have an answer in the cache's file, which is read anew."""
+        self._cache.close()  # an interrupt may have left a transaction open
+        found = self._cache.get(self._key, events, relations)
+        return sum(map(len, {event[answer.cut :]: answer.beams for event, answer in found.items()}.values()))
 
     def _infer(self, events: Sequence[str], relations: Sequence[str], on_progress: OnProgress) -> list[Answer]:
         asked = list(dict.fromkeys(events))

@@ -102,7 +102,7 @@ def register_reader(name: str, reader: type[Reader]) -> None:
         OptionError: There is a reader of this name already.
     """
     if name in READERS:
-        raise OptionError(f"there is a reader {name!r} already")
+        raise OptionError(f"the reader {name!r} already exists")
     READERS[name] = reader
 
 

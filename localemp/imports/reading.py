@@ -159,7 +159,8 @@ def _are_placed(items: Sequence[Item]) -> bool:
 
 
 def _as_it_is(item: Item, row: int, name: str) -> Reply:
-    identity = item.id if item.id is not None else str(row if item.row is None else item.row)
+    number = row if item.row is None else item.row
+    identity = str(number) if item.id is None else item.id
     text = item.replies[name]
     return Reply(identity, text, item.reference, item.emotion, item.feeling, item.context)
 

@@ -47,7 +47,9 @@ def read_jsonl(path: Path, lines: Sequence[str]) -> list[Item]:
         )
         turns = _texts(path, number, record, "turns")
         numbered = identity is not None and re.fullmatch("0|[1-9][0-9]{0,8}", identity)
-        row = len(items) if identity is None else int(identity) if numbered else None
+        row = int(identity) if identity is not None and numbered else None
+        if identity is None:
+            row = len(items)
         items.append(Item(number, {REPLY: reply or ""}, identity, row, turns, reference, emotion, feeling))
     return items
 

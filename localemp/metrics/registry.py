@@ -71,7 +71,7 @@ def register_metric(name: str, make: MakeMetric, *, options: Iterable[Option] = 
         OptionError: There is a metric of this name already, or another option of the same name.
     """
     if name in METRICS:
-        raise OptionError(f"there is a metric {name!r} already")
+        raise OptionError(f"the metric {name!r} already exists")
     unique([*metric_options(), *options])
     METRICS[name] = MetricEntry(make, tuple(options), needs_model)
 

@@ -116,7 +116,8 @@ def download(source: HubSource, on_progress: OnProgress = silent) -> Snapshot:
                     source.id, revision=source.revision, allow_patterns=list(files), tqdm_class=_quiet_bar()
                 )
         except Exception as error:
-            raise _told(source, error, "the download broke off") or error from error
+            _raise_ours(source, error, "the download broke off")
+            raise
     return Snapshot(Path(folder))
 
 
@@ -134,7 +135,8 @@ def fetch_config(source: HubSource) -> Path:
     try:
         return Path(huggingface_hub.hf_hub_download(source.id, "config.json", revision=source.revision))
     except Exception as error:
-        raise _told(source, error, "the download broke off") or error from error
+        _raise_ours(source, error, "the download broke off")
+        raise
 
 
 def wanted_files(sizes: dict[str, int]) -> dict[str, int]:
@@ -170,7 +172,15 @@ def _ask(source: HubSource) -> Any:
             source.id, revision=source.revision, files_metadata=True, timeout=_PROBE_SECONDS
         )
     except Exception as error:
-        raise _told(source, error, "the hub could not be reached") or error from error
+        _raise_ours(source, error, "the hub could not be reached")
+        raise
+
+
+def _raise_ours(source: HubSource, error: Exception, what: str) -> None:
+    """Raise our error for one of huggingface_hub's, and nothing for what concerns neither hub nor network."""
+    ours = _told(source, error, what)
+    if ours is not None:
+        raise ours from error
 
 
 def _told(source: HubSource, error: Exception, what: str) -> WeightsError | None:

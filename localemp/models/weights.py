@@ -96,7 +96,9 @@ def resolve(
     try:
         found = _found(profile, on_progress)
     except WeightsError as error:
-        raise error if error.hint else WeightsError(error.message, remedy) from error
+        if error.hint:
+            raise
+        raise WeightsError(error.message, remedy) from error
     if found is not None:
         return found
     if not fetch:

@@ -3,6 +3,7 @@
 Everything heavy is imported here only when a config needs it.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -17,21 +18,20 @@ from localemp.engines.registry import EngineContext, engine_entry
 from localemp.errors import OptionError
 from localemp.models.profiles import Profile, load_profile, served_profile
 from localemp.models.weights import Weights, resolve
-from localemp.pipeline.components import Made, Parts
 from localemp.pipeline.config import RunConfig
 from localemp.prompting.render import Prompts
+from localemp.prompting.template import load_template
 from localemp.sampling import Sampling
 from localemp.strategies.base import Strategy
-from localemp.strategies.registry import build_strategy, parse_strategy
+from localemp.strategies.parts import PartContext
+from localemp.strategies.registry import PARTS, build_strategy, parse_strategy, part_options, parts_with
+from localemp.utils.option import Shared
 from localemp.utils.progress import OnProgress, silent
 
 if TYPE_CHECKING:
     from localemp.engines.tokens import PromptTokenizer
 
 T = TypeVar("T")
-
-# Options that only one part of a strategy heeds.
-OPTIONS_OF = {"two-stage": ("given", "list_labels"), "knowledge": ("knowledge", "comet", "select")}
 
 
 class Pipeline:
@@ -48,29 +48,52 @@ class Pipeline:
         on_progress: OnProgress = silent,
     ) -> None:
         self.config, self.on_progress = config, on_progress
-        self._made = Made()
+        self._shared = Shared()
 
-    def vary(
-        self, strategy: str, variant: str | None = None, shots: int | None = None, given: tuple[str, ...] = ()
-    ) -> "Pipeline":
+    def vary(self, strategy: str, variant: str | None = None, **options: Any) -> "Pipeline":
         """Another pipeline for the same model.
 
         What both need is made once: tokenizer, encoder, index and COMET, and the batches before the last two, so that
         the strategies of a server fill them together.
+
+        Args:
+            strategy: Its name. What the config tells other parts means nothing to it.
+            variant: Prompt texts; those of the config where None.
+            **options: What its parts are told besides; None leaves an option to the config.
+
+        Raises:
+            LocalempError: There is no such strategy or option.
         """
-        config, names = self.config, parse_strategy(strategy)
-        # What was asked for other parts means nothing to a strategy without them.
-        unused = [option for part, options in OPTIONS_OF.items() if part not in names for option in options]
-        changes: dict[str, Any] = dict.fromkeys(unused) | {"given": given}
-        changes |= {"variant": variant or config.variant, "shots": config.shots if shots is None else shots}
-        other = Pipeline(replace(config, strategy=strategy, **changes), self.on_progress)
-        other._made = self._made
+        heeded = {option.name for name in parse_strategy(strategy) for option in PARTS[name].options}
+        told = {name: value for name, value in self.config.options.items() if name in heeded}
+        told |= {name: value for name, value in options.items() if value is not None}
+        config = replace(self.config, strategy=strategy, variant=variant or self.config.variant, options=told)
+        other = Pipeline(config, self.on_progress)
+        other._shared = self._shared
         return other
 
     @cached_property
-    def parts(self) -> Parts:
-        """What the strategy looks things up in."""
-        return Parts(self.config, self.on_progress, self._made)
+    def context(self) -> PartContext:
+        """What the strategy's parts are made from."""
+        config = self.config
+        return PartContext(
+            template=load_template(config.variant),
+            options=config.options,
+            data=config.data,
+            instances=config.instances,
+            seed=config.seed,
+            on_progress=self.on_progress,
+            shared=self._shared,
+        )
+
+    def fetch(self, strategies: Sequence[str]) -> None:
+        """Fetch what these strategies need, loading no model, so that mistakes and downloads come first.
+
+        Raises:
+            LocalempError: Something cannot be had, or cannot be used.
+        """
+        for name in dict.fromkeys(name for strategy in strategies for name in parse_strategy(strategy)):
+            PARTS[name].fetch(self.context)
 
     @cached_property
     def profile(self) -> Profile:
@@ -91,14 +114,14 @@ class Pipeline:
     @cached_property
     def weights(self) -> Weights:
         """The chat model's weights, found or fetched, and checked."""
-        return self._made.get(("weights",), lambda: resolve(self.profile, self.on_progress))
+        return self._shared(("weights",), lambda: resolve(self.profile, self.on_progress))
 
     @cached_property
     def tokenizer(self) -> "PromptTokenizer":
         """The tokenizer of a model that runs here."""
         from localemp.engines.tokens import PromptTokenizer
 
-        return self._made.get(
+        return self._shared(
             ("tokenizer",), lambda: PromptTokenizer(self.weights.folder, self.profile.chat_template_kwargs)
         )
 
@@ -122,7 +145,7 @@ class Pipeline:
             raise OptionError(f"{profile.name} completes text; it takes no chat turns", "leave out --layout")
         if system_role is None:
             system_role = profile.hosted or self.tokenizer.takes_system_role()
-        return Prompts(self.parts.template, layout, system_role)
+        return Prompts(self.context.template, layout, system_role)
 
     @property
     def sampling(self) -> Sampling:
@@ -135,16 +158,16 @@ class Pipeline:
     @cached_property
     def strategy(self) -> Strategy:
         """The strategy, with whatever it looks things up in."""
-        names = parse_strategy(self.config.strategy)
-        for part, options in OPTIONS_OF.items():
-            for option in options:
-                if part not in names and getattr(self.config, option) not in (None, ()):
-                    raise OptionError(
-                        f"{option} is for {part}, and the strategy is {self.config.strategy}",
-                        f"use --strategy {part}, joined with + to others, or leave it out",
-                    )
-        config = self.config
-        return build_strategy(config.strategy, self.prompts, self.sampling, self.parts, config.keep_thinking)
+        config, names = self.config, parse_strategy(self.config.strategy)
+        for option in part_options():
+            heeding = parts_with(option)
+            told = config.options.get(option.name, option.default) != option.default
+            if told and not option.ignorable and not set(heeding) & set(names):
+                raise OptionError(
+                    f"{option.name} is for {' and '.join(heeding)}, and the strategy is {config.strategy}",
+                    f"use --strategy {heeding[0]}, joined with + to others, or leave it out",
+                )
+        return build_strategy(config.strategy, self.prompts, self.sampling, self.context, config.keep_thinking)
 
     def planner(self, filler: str | None = None) -> Planner:
         """An engine that only measures; see `Planner`. A hosted model's tokens are unknown."""

@@ -63,8 +63,10 @@ def _metrics(table: Table) -> Figure:
             charts.append(svg.dots(column, [_dot(row, index) for row in rows]))
     hollow = any(cell.mark for row in table.rows for cell in row.cells)
     legend = [("dot", "run")]
-    legend += [("dot hollow", "made in another way or on other dialogues than most; see the table's notes")] * hollow
-    legend += [("dot dim", "the paper")] * any(row.published for row in shown)
+    if hollow:
+        legend.append(("dot hollow", "made in another way or on other dialogues than most; see the table's notes"))
+    if any(row.published for row in shown):
+        legend.append(("dot dim", "the paper"))
     caption = "Each metric has a scale of its own, written at its top, from 0 unless the values are close together."
     told = tuple(legend) if len(legend) > 1 else ()
     return Figure("metrics", "How do the strategies score?", tuple(charts), caption, told)

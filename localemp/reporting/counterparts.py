@@ -59,7 +59,8 @@ def notes(systems: Sequence[System], published: Published) -> list[Note]:
         told.append(f"Unlike the paper ({listed(names, everyone)}): {'; '.join(what)}.")
     if without := [system.name for members, theirs in groups if not theirs for system in members]:
         numbers = listed(str(table.number) for table in tables)
-        told.append(f"No counterpart in the paper's Table{'s' * (len(tables) > 1)} {numbers}: {listed(without)}.")
+        which = "Tables" if len(tables) > 1 else "Table"
+        told.append(f"No counterpart in the paper's {which} {numbers}: {listed(without)}.")
     return [Note(text) for text in (*told, COUNTED.format(bertscore=_bertscore(systems)))]
 
 

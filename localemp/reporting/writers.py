@@ -64,9 +64,9 @@ def _markdown(table: Table) -> str:
         name = f"*{_md(row.name)}* ({_md(row.about)})" if row.published else _md(row.name)
         name += f" ({_md(row.about)})" if row.about and not row.published else ""
         cells = [_md(cell.text) + (f"<sup>{cell.mark}</sup>" if cell.mark else "") for cell in row.cells]
-        lines.append(
-            f"| {' | '.join([name, *([f'*{cell}*' if cell else '' for cell in cells] if row.published else cells)])} |"
-        )
+        if row.published:
+            cells = [f"*{cell}*" if cell else "" for cell in cells]
+        lines.append(f"| {' | '.join([name, *cells])} |")
     lines += [""] + [f"- {f'{note.mark}: ' if note.mark else ''}{_md_note(note.text)}" for note in table.notes]
     if table.made:
         lines += ["", "How the numbers were made:", ""]
@@ -83,7 +83,11 @@ def _md_note(text: str) -> str:
 
 
 def _latex(table: Table) -> str:
-    rows = [line for rule, row in table.parted for line in ([r"    \midrule"] * rule + [_tex_row(row)])]
+    rows = []
+    for rule, row in table.parted:
+        if rule:
+            rows.append(r"    \midrule")
+        rows.append(_tex_row(row))
     notes = [(f"$^{{{note.mark}}}$ " if note.mark else "") + _tex_note(note.text) for note in table.notes]
     made = [f"%   {signature}: {names}".replace("\n", " ") for signature, names in table.made]
     lines = [

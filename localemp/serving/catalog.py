@@ -5,11 +5,10 @@ from collections.abc import Sequence
 from threading import Lock
 from typing import Any
 
-from localemp.dialogue import Dialogue
 from localemp.errors import LocalempError
 from localemp.pipeline.config import RunConfig
 from localemp.pipeline.pipeline import Pipeline
-from localemp.serving.schema import Options, RequestError
+from localemp.serving.schema import RequestError, RequestOptions
 from localemp.serving.thoughts import Thoughts
 from localemp.strategies.base import Strategy
 
@@ -44,11 +43,10 @@ class Menu:
     def prepare(self) -> None:
         """Load whatever the strategies look things up in, and try it, so that the first client need not wait."""
         for name in self.strategies:
-            strategy = self._build(name, Options())
-            if name in ("similar", "knowledge"):
-                asyncio.run(strategy.draft(Dialogue("try", ("Hello.",))))
+            for enricher in self._build(name, RequestOptions()).enrichers:
+                asyncio.run(enricher.warm_up())
 
-    async def strategy(self, names: Sequence[str], options: Options) -> Strategy:
+    async def strategy(self, names: Sequence[str], options: RequestOptions) -> Strategy:
         """The strategy for a request.
 
         Raises:
@@ -69,13 +67,13 @@ class Menu:
         except LocalempError as error:
             raise RequestError(f"{error.message}; {error.hint}" if error.hint else error.message, "localemp") from error
 
-    def _build(self, name: str, options: Options) -> Strategy:
+    def _build(self, name: str, options: RequestOptions) -> Strategy:
         with self._lock:
             key = _key(name, options)
             if key not in self._built:
-                self._built[key] = self._assembly.vary(name, options.variant, options.shots, options.given).strategy
+                self._built[key] = self._assembly.vary(name, options.variant, **options.of_parts).strategy
             return self._built[key]
 
 
-def _key(name: str, options: Options) -> tuple[Any, ...]:
-    return name, options.variant, options.shots, options.given
+def _key(name: str, options: RequestOptions) -> tuple[Any, ...]:
+    return name, options.variant, *options.of_parts.items()

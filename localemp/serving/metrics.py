@@ -6,8 +6,6 @@ from typing import TypeVar
 from prometheus_client import Counter, Gauge, Histogram
 
 from localemp.strategies.base import Response, Strategy
-from localemp.strategies.knowledge import Knowledge
-from localemp.strategies.similar import Similar
 
 T = TypeVar("T")
 
@@ -52,6 +50,5 @@ async def watched(strategy: Strategy, lookup: Awaitable[T]) -> T:
 
 def _note_queues(strategy: Strategy) -> None:
     for enricher in strategy.enrichers:
-        if isinstance(enricher, (Similar, Knowledge)):
-            part = "encoder" if isinstance(enricher, Similar) else "comet"
-            QUEUE.labels(part).set(enricher.batcher.waiting)
+        for part, waiting in enricher.waiting().items():
+            QUEUE.labels(part).set(waiting)

@@ -3,16 +3,19 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from itertools import groupby
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictStr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictStr, ValidationError, create_model
 
 from localemp.dialogue import Dialogue, Role
 from localemp.errors import LocalempError
 from localemp.protocol.thinking import split_thinking
-from localemp.strategies.registry import parse_strategy
+from localemp.strategies.registry import parse_strategy, part_options, parts_with
+from localemp.strategies.two_stage import GIVEN, GIVEN_FACTS
 from localemp.utils.json_reader import kind_of
+from localemp.utils.option import Option
 from localemp.utils.text import one_line, well_formed
 
 MOST_MESSAGES = 4_000
@@ -47,11 +50,10 @@ class RequestError(Exception):
         self.content = {"error": {"message": message, "type": kind, "param": param, "code": code}}
 
 
-class Options(BaseModel):
-    """The request's key `localemp`.
+class RequestOptions(BaseModel):
+    """The request's key `localemp`; `_request_form` adds what parts of strategies may be told.
 
     Attributes:
-        shots: Exemplars of few-shot and similar.
         variant: Prompt texts.
         emotion, situation: Given, so that two-stage need not infer them.
         trace: Whether the answer tells what happened inside.
@@ -59,7 +61,6 @@ class Options(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
-    shots: Annotated[int, Field(ge=1, le=100)] | None = None
     variant: Literal["paper", "released"] | None = None
     emotion: Annotated[str, Field(min_length=1, max_length=100)] | None = None
     situation: Annotated[str, Field(min_length=1, max_length=4000)] | None = None
@@ -68,7 +69,25 @@ class Options(BaseModel):
     @property
     def given(self) -> tuple[str, ...]:
         """What of the stage-1 question is answered already."""
-        return tuple(name for name in ("emotion", "situation") if getattr(self, name) is not None)
+        return tuple(name for name in GIVEN if getattr(self, name) is not None)
+
+    @property
+    def of_parts(self) -> dict[str, Any]:
+        """What parts are told, by the names of their options."""
+        told = {name: getattr(self, name) for name in self.model_fields_set - RequestOptions.model_fields.keys()}
+        told = {name: value for name, value in sorted(told.items()) if value is not None}
+        return told | ({GIVEN_FACTS.name: self.given} if self.given else {})
+
+
+def _request_form() -> type[RequestOptions]:
+    """The form of the key `localemp`, with the options of all parts that requests may set."""
+    return _form_with(tuple(option for option in part_options() if option.in_requests is not None))
+
+
+@cache
+def _form_with(options: tuple[Option, ...]) -> type[RequestOptions]:
+    fields: dict[str, Any] = {option.name: (option.in_requests | None, None) for option in options}
+    return create_model("RequestOptions", __base__=RequestOptions, **fields)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +107,7 @@ class ChatRequest:
     strategy: tuple[str, ...]
     dialogue: Dialogue
     instruction: str
-    options: Options
+    options: RequestOptions
     rest: Mapping[str, Any]
     stream: bool
     usage: bool
@@ -158,12 +177,13 @@ def read_request(content: Mapping[str, Any], strategy: str) -> ChatRequest:
     if content.get("add_generation_prompt") is False:
         raise RequestError("a strategy always asks for a reply", "add_generation_prompt", "unsupported_parameter")
     options = _options(content.get("localemp"))
-    if options.given and "two-stage" not in names:
-        raise RequestError(
-            f"{options.given[0]!r} is for two-stage, and the strategy is {strategy}", f"localemp.{options.given[0]}"
-        )
-    if options.shots is not None and not {"few-shot", "similar"} & set(names):
-        raise RequestError(f"'shots' is for few-shot and similar, and the strategy is {strategy}", "localemp.shots")
+    for option in part_options():
+        heeding = parts_with(option)
+        if option.name in options.of_parts and not set(heeding) & set(names):
+            key = options.given[0] if option is GIVEN_FACTS else option.name
+            raise RequestError(
+                f"{key!r} is for {' and '.join(heeding)}, and the strategy is {strategy}", f"localemp.{key}"
+            )
     stream, stream_options = content.get("stream"), content.get("stream_options")
     if stream not in (None, True, False):
         raise RequestError("'stream' is to be true or false", "stream", "invalid_type")
@@ -193,18 +213,18 @@ def _check_sampling(content: Mapping[str, Any]) -> None:
 _IN_WORDS = {"stop": " is to be a text, or a list of texts"}
 
 
-def _options(value: Any) -> Options:
+def _options(value: Any) -> RequestOptions:
     if value is None:
-        return Options()
+        return RequestOptions()
     try:
-        return Options.model_validate(value)
+        return _request_form().model_validate(value)
     except ValidationError as error:
         first = error.errors()[0]
         key = one_line(".".join(["localemp", *map(str, first["loc"])]))
         raise RequestError(f"{key}: {first['msg']}", key, "invalid_value") from error
 
 
-def _talk(messages: Any, options: Options) -> tuple[str, Dialogue]:
+def _talk(messages: Any, options: RequestOptions) -> tuple[str, Dialogue]:
     """The system messages as one text, and the dialogue of the others."""
     if not isinstance(messages, list) or not messages:
         raise RequestError("'messages' is to be a list with at least one message", "messages", "invalid_type")

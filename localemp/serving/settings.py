@@ -2,8 +2,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
-from typing import Any, Self
+from typing import Any, Self, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
@@ -18,7 +17,7 @@ class ServeSettings(BaseModel):
 
     Attributes:
         model: The name that the model is served by; strategies are "MODEL:STRATEGY".
-        config: The fields of a `RunConfig` that differ from its defaults.
+        config: The settings of a `RunConfig` that differ from its defaults.
         strategies: Canonical names of those that are offered.
         api_keys: Keys of which a client must know one; without keys everyone is served.
         ui: Whether there is a page at `/`.
@@ -48,11 +47,9 @@ class ServeSettings(BaseModel):
         origins: Sequence[str] = (),
     ) -> Self:
         """Settings that a config and the options of `localemp serve` make."""
-        defaults = asdict(RunConfig())
-        changed = {name: value for name, value in asdict(config).items() if value != defaults[name]}
         return cls(
             model=model,
-            config=changed,
+            config=config.changed(),
             strategies=tuple(strategies),
             api_keys=tuple(api_keys),
             ui=ui,
@@ -62,7 +59,12 @@ class ServeSettings(BaseModel):
 
     def to_recipe(self) -> RunConfig:
         """The config as it was, whatever JSON made of its paths and tuples."""
-        return TypeAdapter(RunConfig).validate_python(self.config)
+        types = get_type_hints(RunConfig)
+        told = {
+            name: TypeAdapter(types[name]).validate_python(value) if name in types else value
+            for name, value in self.config.items()
+        }
+        return RunConfig(**told)
 
     def to_env(self) -> dict[str, str]:
         """The variable that carries these settings to another process."""

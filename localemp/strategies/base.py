@@ -13,6 +13,7 @@ import logging
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from localemp.commonsense.relations import Inferences
@@ -42,6 +43,7 @@ class Draft:
     Attributes:
         exemplars: Most similar first.
         inferences, dropped: Those that were chosen, and those that were not.
+        additions: Further texts after the last turn of the dialogue.
         instruction: What a caller adds to the task.
     """
 
@@ -49,6 +51,7 @@ class Draft:
     exemplars: tuple[Exemplar, ...] = ()
     inferences: Inferences | None = None
     dropped: Mapping[str, tuple[Dropped, ...]] = field(default_factory=dict)
+    additions: tuple[str, ...] = ()
     instruction: str = ""
 
 
@@ -113,6 +116,18 @@ class Enricher(ABC):
         """What a person should know so far, such as how many dialogues were cut: what about, and one line of it."""
         return {}
 
+    async def warm_up(self) -> None:
+        """Load what `enrich` needs, so that the first dialogue does not wait for it."""
+        await self.enrich(Draft(Dialogue("try", ("Hello.",))))
+
+    def waiting(self) -> Mapping[str, int]:
+        """Lookups that wait now, by what they wait for; `/metrics` shows them."""
+        return {}
+
+    def forget(self, folder: Path) -> None:
+        """Replace caches on disk by empty ones in this folder: for measurements."""
+        return
+
 
 @dataclass(slots=True)
 class Exchange:
@@ -143,7 +158,7 @@ class Exchange:
         """
         exemplars = [exemplar.dialogue for exemplar in self.draft.exemplars]
         knowledge = self.prompts.knowledge(self.draft.inferences) if self.draft.inferences else None
-        texts = [knowledge, *additions] if knowledge else list(additions)
+        texts = [*([knowledge] if knowledge else []), *self.draft.additions, *additions]
         engine = self.last if name == "reply" else self.engine
         thinking = bool(additions) and thought is None
         for kept in range(len(exemplars), -1, -1):

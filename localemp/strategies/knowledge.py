@@ -3,18 +3,35 @@
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from operator import ne
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from localemp.commonsense.relations import Beams, paper_event
-from localemp.commonsense.selection import Selection, select_all
+from localemp.commonsense.selection import Keep, Selection, select_all
 from localemp.dialogue import Dialogue
 from localemp.errors import OptionError
 from localemp.strategies.base import Draft, Enricher
+from localemp.strategies.parts import Part, PartContext
 from localemp.utils.batching import MicroBatcher
+from localemp.utils.option import Option
 
 if TYPE_CHECKING:
     from localemp.commonsense.source import InferenceSource
     from localemp.commonsense.store import KnowledgeStore
+
+KNOWLEDGE_FILE = Option(
+    name="knowledge", type=Path | None, help="Commonsense inferences made beforehand.", of_data=True
+)
+COMET = Option(
+    name="comet",
+    type=str | None,
+    help="What infers them: comet-mini (default), comet-bart, a folder, a Hugging Face id.",
+)
+SELECT = Option(
+    name="select",
+    type=Keep | None,
+    help="knowledge: the inferences that fit the dialogue, or all; the variant's default.",
+)
 
 SelectInferences = Callable[[Sequence[str], Sequence[Beams]], list[Selection]]
 
@@ -80,6 +97,15 @@ class Knowledge(Enricher):
             if count
         }
 
+    def waiting(self) -> dict[str, int]:
+        """Dialogues that wait for COMET."""
+        return {"comet": self.batcher.waiting}
+
+    def forget(self, folder: Path) -> None:
+        """Infer everything anew; COMET's answers of earlier days stay where they are."""
+        if self.source is not None:
+            self.source = self.source.with_cache(folder / "inferences.sqlite")
+
     def _look_up(self, dialogues: Sequence[Dialogue]) -> list[Selection]:
         found = [self.store.find(dialogue) if self.store else None for dialogue in dialogues]
         missing = [dialogue for dialogue, beams in zip(dialogues, found, strict=True) if beams is None]
@@ -94,3 +120,73 @@ class Knowledge(Enricher):
         self.dialogues += len(dialogues)
         self.cut_contexts += sum(map(ne, contexts, whole))
         return self.select(contexts, [beams for beams in found if beams is not None])
+
+
+def _make(context: PartContext) -> Knowledge:
+    asked = [context.option(option) for option in (KNOWLEDGE_FILE, COMET, SELECT)]
+    return context.shared(("knowledge", context.template.sha256, *asked), lambda: _make_shared(context))
+
+
+def _make_shared(context: PartContext) -> Knowledge:
+    """A file made beforehand, a COMET, or both; then the choice among inferences."""
+    from localemp.commonsense.relations import event_of
+    from localemp.commonsense.source import open_source
+    from localemp.commonsense.store import KnowledgeStore
+
+    path, comet, texts = context.option(KNOWLEDGE_FILE), _comet(context), context.template.knowledge
+    settings: dict[str, Any] = {"event": texts.event}
+    store = KnowledgeStore.read(path) if path is not None else None
+    source = None
+    if comet is not None:
+        source = context.shared(("comet", comet), lambda: open_source(comet, context.on_progress))
+    if store is not None:
+        store.check_settings({**settings, **(source.settings if source else {})})
+        settings |= {"knowledge_sha256": store.digest}
+    if source is not None:
+        settings |= source.settings
+    select, shorten, chosen = _selection(context)
+    return Knowledge(event_of(texts.event), settings | chosen, store, source, select, shorten)
+
+
+def _selection(
+    context: PartContext,
+) -> tuple[SelectInferences, Callable[[Sequence[str]], list[str]], dict[str, Any]]:
+    """How inferences are chosen, what of a context that sees, and what the manifest records of it."""
+    from localemp.commonsense.selection import Selector
+
+    keep, texts = _keep(context), context.template.knowledge.select
+    if keep == "all":
+        return select_all, list, {"select": keep}
+    # float32: small, and what is chosen should not depend on the processor.
+    found, encoder = context.encoder(texts.encoder, "float32")
+    recorded = {"select_encoder": texts.encoder, "select_encoder_sha256": found.digest}
+    return Selector(texts, encoder), encoder.ends, {"select": keep, **recorded}
+
+
+def _fetch(context: PartContext) -> None:
+    if (comet := _comet(context)) is not None:
+        context.weights(comet, "commonsense")
+    if _keep(context) != "all":
+        context.weights(context.template.knowledge.select.encoder, "encoder")
+
+
+def _comet(context: PartContext) -> str | None:
+    from localemp.commonsense.source import DEFAULT_COMET
+
+    # A file that a person names is all that is to be used.
+    named: str | None = context.option(COMET)
+    return named or (None if context.option(KNOWLEDGE_FILE) else DEFAULT_COMET)
+
+
+def _keep(context: PartContext) -> Keep:
+    keep: Keep = context.option(SELECT) or context.template.knowledge.select.keep
+    return keep
+
+
+KNOWLEDGE = Part(
+    place="knowledge",
+    about="commonsense inferences added (section 3.3.3)",
+    options=(KNOWLEDGE_FILE, COMET, SELECT),
+    make=_make,
+    fetch=_fetch,
+)

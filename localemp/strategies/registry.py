@@ -1,72 +1,65 @@
 """The strategies by name, and how names combine: `similar+two-stage`.
 
 A strategy is made of parts, and every part has a place. Parts of different places combine, two of the same do not.
-A new strategy is one file and one line in `PARTS`.
+A new part is one file, and one call of `register_part`: its options appear on the command line, in `RunConfig` and in a
+server's requests, its settings in the manifest.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from itertools import combinations
-from typing import Literal, Protocol
 
 from localemp.errors import OptionError, UnknownNameError
 from localemp.prompting.render import Prompts
 from localemp.sampling import Sampling
 from localemp.strategies.base import Enricher, Flow, Strategy
-from localemp.strategies.knowledge import Knowledge
-from localemp.strategies.shots import FewShot
-from localemp.strategies.similar import Similar
-from localemp.strategies.two_stage import TwoStage
+from localemp.strategies.knowledge import KNOWLEDGE
+from localemp.strategies.parts import Part, PartContext
+from localemp.strategies.shots import FEW_SHOT
+from localemp.strategies.similar import SIMILAR
+from localemp.strategies.two_stage import TWO_STAGE
+from localemp.utils.option import Option, unique
 
-Place = Literal["exemplars", "knowledge", "flow"]
-
-
-class Supplies(Protocol):
-    """What parts are made from; each is made only when a part asks for it."""
-
-    def few_shot(self) -> FewShot:
-        """Exemplars that are the same for every dialogue."""
-        ...
-
-    def similar(self) -> Similar:
-        """A retriever over the pool."""
-        ...
-
-    def knowledge(self) -> Knowledge:
-        """Inferences from a file or a COMET."""
-        ...
-
-    def two_stage(self) -> TwoStage:
-        """The two calls, with what is given."""
-        ...
+PARTS: dict[str, Part] = {}
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
-    """A named part of a strategy.
+def register_part(name: str, part: Part) -> None:
+    """Add a part of strategies; it combines with all parts of other places.
 
-    Attributes:
-        place: Parts of the same place exclude each other; None stands alone.
-        about: One line for `--help`.
-        make: From the supplies, the part.
+    Args:
+        name: What strategies call it: letters, digits and hyphens.
+        part: The part.
+
+    Raises:
+        OptionError: The name is taken or has other characters, or an option has the name of a different one.
     """
+    if name in PARTS:
+        raise OptionError(f"the part {name!r} already exists")
+    if not name.replace("-", "").isalnum():
+        raise OptionError(f"{name!r} is no name for a part", "use letters, digits and hyphens")
+    unique([*part_options(), *part.options])
+    PARTS[name] = part
 
-    place: Place | None
-    about: str
-    make: Callable[[Supplies], Enricher | Flow | None]
+
+def part_options() -> tuple[Option, ...]:
+    """Return the options of all parts, each once."""
+    return unique(option for part in PARTS.values() for option in part.options)
 
 
-PARTS: dict[str, Part] = {
-    "zero-shot": Part(None, "task, guideline and dialogue only (section 3.2)", lambda _: None),
-    "few-shot": Part("exemplars", "the same exemplars for every dialogue (section 3.2)", lambda s: s.few_shot()),
-    "similar": Part("exemplars", "exemplars of similar meaning (section 3.3.1)", lambda s: s.similar()),
-    "knowledge": Part("knowledge", "commonsense inferences added (section 3.3.3)", lambda s: s.knowledge()),
-    "two-stage": Part("flow", "feeling and situation first, then the reply (section 3.3.2)", lambda s: s.two_stage()),
-}
+def parts_with(option: Option) -> list[str]:
+    """Return the names of the parts that heed an option."""
+    return [name for name, part in PARTS.items() if option in part.options]
+
+
+ZERO_SHOT = Part(about="task, guideline and dialogue only (section 3.2)", place=None, make=lambda _: None)
+
+register_part("zero-shot", ZERO_SHOT)
+register_part("few-shot", FEW_SHOT)
+register_part("similar", SIMILAR)
+register_part("knowledge", KNOWLEDGE)
+register_part("two-stage", TWO_STAGE)
 
 
 def parse_strategy(text: str) -> tuple[str, ...]:
-    """The parts of a strategy's name, in the order of `PARTS`.
+    """The parts of a strategy's name, in the order of `PARTS`, flows last.
 
     Raises:
         UnknownNameError: A part that does not exist; the known ones are listed.
@@ -81,16 +74,32 @@ def parse_strategy(text: str) -> tuple[str, ...]:
         if len(names) != len(set(names)) or others or (PARTS[name].place is None and len(names) > 1):
             raise OptionError(
                 f"strategy {text!r}: its parts exclude each other",
-                "one of few-shot and similar, with knowledge and two-stage as you like; zero-shot stands alone",
+                _what_combines(),
             )
-    return tuple(name for name in PARTS if name in names)
+    return tuple(name for name in _in_order() if name in names)
+
+
+def _in_order() -> list[str]:
+    """All parts in the order of canonical names: what is looked up, then the flow."""
+    return sorted(PARTS, key=lambda name: PARTS[name].place == "flow")
+
+
+def _what_combines() -> str:
+    """Which parts exclude each other and which do not, in a line."""
+    places: dict[str | None, list[str]] = {}
+    for name, part in PARTS.items():
+        places.setdefault(part.place, []).append(name)
+    alone = places.pop(None)
+    several = ", ".join(f"one of {' and '.join(names)}" for names in places.values() if len(names) > 1)
+    single = " and ".join(name for names in places.values() if len(names) == 1 for name in names)
+    return f"{several}, with {single} as you like; {' and '.join(alone)} stands alone"
 
 
 def all_strategies() -> tuple[str, ...]:
     """The canonical names of all strategies: single parts first, then ever longer combinations."""
     names = []
     for size in range(1, len(PARTS) + 1):
-        for parts in combinations(PARTS, size):
+        for parts in combinations(_in_order(), size):
             places = {PARTS[part].place for part in parts}
             if len(places) == size and (size == 1 or None not in places):
                 names.append("+".join(parts))
@@ -98,7 +107,7 @@ def all_strategies() -> tuple[str, ...]:
 
 
 def build_strategy(
-    text: str, prompts: Prompts, sampling: Sampling, supplies: Supplies, keep_thinking: bool = False
+    text: str, prompts: Prompts, sampling: Sampling, context: PartContext, keep_thinking: bool = False
 ) -> Strategy:
     """A strategy by its name.
 
@@ -106,14 +115,14 @@ def build_strategy(
         text: One name, or several joined by "+".
         prompts: The template in the model's layout.
         sampling: How replies are drawn.
-        supplies: Where parts come from.
+        context: What parts are made from.
         keep_thinking: Whether replies begin with what the model thought.
 
     Raises:
         LocalempError: The name is wrong, or a part cannot be made.
     """
     names = parse_strategy(text)
-    parts = [PARTS[name].make(supplies) for name in names]
+    parts = [PARTS[name].make(context) for name in names]
     enrichers = [part for part in parts if isinstance(part, Enricher)]
     flows = [part for part in parts if isinstance(part, Flow)]
     return Strategy("+".join(names), prompts, sampling, enrichers, flows[0] if flows else None, keep_thinking)

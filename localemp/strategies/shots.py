@@ -4,12 +4,69 @@ import hashlib
 import random
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Annotated, Any
 
+from pydantic import Field
+
+from localemp.data.empathetic_dialogues import complete_dialogues
+from localemp.data.sources import load_dialogues, pool_source
 from localemp.dialogue import Dialogue
 from localemp.errors import OptionError
 from localemp.prompting.template import FixedExemplars
 from localemp.strategies.base import Draft, Enricher, Exemplar
+from localemp.strategies.parts import Part, PartContext
+from localemp.utils.option import Option
+
+
+def _rows(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in text.split(",")) if text else ()
+    except ValueError as error:
+        raise OptionError(f"--shot-indices {text!r} is no list of row numbers", "for example 3,14,15") from error
+
+
+SHOTS = Option(
+    name="shots",
+    type=int,
+    default=5,
+    help="Exemplars for few-shot and similar.",
+    ignorable=True,
+    in_requests=Annotated[int, Field(ge=1, le=100)],
+)
+SHOT_INDICES = Option(
+    name="shot_indices",
+    type=tuple[int, ...],
+    default=(),
+    metavar="TEXT",
+    help="Rows of the pool for few-shot, such as 3,14,15, instead of a sample.",
+    parse=_rows,
+    ignorable=True,
+)
+POOL = Option(
+    name="pool",
+    type=str | None,
+    help="Where exemplars come from; by default the data set's training split, or `bundled`.",
+    ignorable=True,
+)
+
+
+def exemplar_pool(context: PartContext) -> list[Dialogue]:
+    """Return the training dialogues that exemplars come from, in the unit that the prompt variant shows.
+
+    Raises:
+        DataError: They cannot be read.
+        OptionError: None of them has a reply.
+    """
+    unit, source = context.template.exemplars.unit, context.option(POOL) or pool_source(context.data)
+
+    def load() -> list[Dialogue]:
+        instances = load_dialogues(source, "train", context.instances)
+        with_reply = [dialogue for dialogue in instances if dialogue.reference]
+        if not with_reply:
+            raise OptionError(f"--pool {source}: no dialogue in it has a reply to show", 'exemplars need "reference"')
+        return with_reply if unit == "instance" else complete_dialogues(with_reply)
+
+    return context.shared(("pool", source, unit), load)
 
 
 class FewShot(Enricher):
@@ -70,3 +127,23 @@ def choose_shots(
     if not 1 <= shots <= pool_size:
         raise OptionError(f"{shots} shots: the pool of exemplars has {pool_size} rows", f"choose 1 to {pool_size}")
     return tuple(random.Random(seed).sample(range(pool_size), shots)), f"sampled with seed {seed}"
+
+
+def _make(context: PartContext) -> FewShot:
+    pool, fixed = exemplar_pool(context), context.template.exemplars.fixed
+    given = context.option(SHOT_INDICES)
+    indices, how = choose_shots(len(pool), context.option(SHOTS), context.seed, given, fixed)
+    return FewShot(pool, indices, how)
+
+
+def _fetch(context: PartContext) -> None:
+    _make(context)
+
+
+FEW_SHOT = Part(
+    place="exemplars",
+    about="the same exemplars for every dialogue (section 3.2)",
+    options=(SHOTS, SHOT_INDICES, POOL),
+    make=_make,
+    fetch=_fetch,
+)

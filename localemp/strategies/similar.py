@@ -11,14 +11,28 @@ from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from localemp.data.sources import data_hash
 from localemp.dialogue import Dialogue
+from localemp.errors import OptionError
 from localemp.strategies.base import Draft, Enricher, Exemplar
+from localemp.strategies.parts import Part, PartContext
+from localemp.strategies.shots import POOL, SHOTS, exemplar_pool
 from localemp.utils.batching import MicroBatcher
+from localemp.utils.option import Option
 
 if TYPE_CHECKING:
     from localemp.retrieval.index import Index, Vectors
 
 Similarity = Literal["context", "context-and-reply"]
+
+ENCODER = Option(name="encoder", default="all-mpnet-base-v2", help="The sentence encoder of similar.", ignorable=True)
+ENCODER_DTYPE = Option(
+    name="encoder_dtype",
+    type=Literal["auto", "bfloat16", "float32"],
+    default="auto",
+    help="auto is bfloat16 where the processor has it.",
+    ignorable=True,
+)
 
 
 class DialogueEncoder(Protocol):
@@ -117,6 +131,10 @@ class Similar(Enricher):
             if longer
         }
 
+    def waiting(self) -> dict[str, int]:
+        """Dialogues that wait for the encoder."""
+        return {"encoder": self.batcher.waiting}
+
     def _find(self, asked: Sequence[tuple[Dialogue, int]]) -> list[tuple[Exemplar, ...]]:
         dialogues = [dialogue for dialogue, _ in asked]
         seen = fitted([dialogue.turns for dialogue in dialogues], self.similarity, self.encoder)
@@ -173,3 +191,53 @@ def _newest_turns(turns: Sequence[str], text: str, encoder: DialogueEncoder) -> 
         return [begin - gone for begin in begins if begin >= gone]
 
     return text[encoder.newest(text, starts) :]
+
+
+def _make(context: PartContext) -> Similar:
+    """Embed the pool where that was not done before."""
+    _check_shots(context)
+    asked = [context.option(option) for option in (POOL, ENCODER, ENCODER_DTYPE)]
+    made = context.shared(("similar", context.template.sha256, *asked), lambda: _make_shared(context))
+    return made.with_shots(context.option(SHOTS))
+
+
+def _make_shared(context: PartContext) -> Similar:
+    from localemp.retrieval.index import Index
+
+    pool, similarity, name = exemplar_pool(context), context.template.exemplars.similarity, context.option(ENCODER)
+    found, encoder = context.encoder(name, context.option(ENCODER_DTYPE))
+    shown = fitted(pool_turns(pool, similarity), similarity, encoder)
+    index = Index.build_or_load(
+        shown.texts,
+        encoder,
+        {"weights": found.digest},
+        on_progress=context.on_progress,
+        former=pool_texts(pool, similarity),
+    )
+    settings = {
+        "encoder": name,
+        "encoder_sha256": found.digest,
+        "encoder_dtype": encoder.dtype,
+        "pool_sha256": data_hash(pool),
+    }
+    return Similar(pool, index, encoder, similarity, context.option(SHOTS), settings, shown.longer)
+
+
+def _fetch(context: PartContext) -> None:
+    _check_shots(context)
+    exemplar_pool(context)
+    context.weights(context.option(ENCODER), "encoder")
+
+
+def _check_shots(context: PartContext) -> None:
+    if (shots := context.option(SHOTS)) < 1:
+        raise OptionError(f"{shots} shots: at least one exemplar is needed", "choose 1 or more")
+
+
+SIMILAR = Part(
+    place="exemplars",
+    about="exemplars of similar meaning (section 3.3.1)",
+    options=(SHOTS, POOL, ENCODER, ENCODER_DTYPE),
+    make=_make,
+    fetch=_fetch,
+)

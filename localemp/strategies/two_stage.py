@@ -1,13 +1,29 @@
 """`two-stage`: name the feeling and the situation first, then reply (section 3.3.2, Eq. 5)."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 from localemp.dialogue import Dialogue
 from localemp.errors import OptionError, UnknownNameError
 from localemp.strategies.base import Exchange, Flow
+from localemp.strategies.parts import Part
+from localemp.utils.option import Option
 
 GIVEN = ("emotion", "situation")
+
+GIVEN_FACTS = Option(
+    name="given",
+    type=tuple[Literal["emotion", "situation"], ...],
+    default=(),
+    help="two-stage: take the true one from the data; may be repeated.",
+    of_data=True,
+)
+LIST_LABELS = Option(
+    name="list_labels",
+    type=bool | None,
+    flags="--labels/--no-labels",
+    help="two-stage: list the 32 emotions in the question; the variant's default.",
+)
 
 
 class TwoStage(Flow):
@@ -48,3 +64,11 @@ class TwoStage(Flow):
     def describe(self) -> dict[str, Any]:
         """What was given, and whether the labels were listed."""
         return {"given": list(self.given), "list_labels": self.list_labels}
+
+
+TWO_STAGE = Part(
+    place="flow",
+    about="feeling and situation first, then the reply (section 3.3.2)",
+    options=(GIVEN_FACTS, LIST_LABELS),
+    make=lambda context: TwoStage(context.option(GIVEN_FACTS), context.option(LIST_LABELS)),
+)

@@ -51,7 +51,7 @@ _NEWEST = _GIVEN.replace("given.id", "max(given.id)")
 
 
 @dataclass(frozen=True, slots=True)
-class Given:
+class TimedVote:
     """A vote, and when it was given.
 
     Attributes:
@@ -65,7 +65,7 @@ class Given:
     at: str
 
 
-class Answers:
+class AnswerStore:
     """The answers to a study.
 
     Args:
@@ -196,9 +196,9 @@ class Answers:
 
     def votes(self) -> list[Vote]:
         """The newest answer to each question, in the order in which they were given."""
-        return [given.vote for given in self.given()]
+        return [given.vote for given in self.timed_votes()]
 
-    def given(self, rater: Rater | None = None) -> list[Given]:
+    def timed_votes(self, rater: Rater | None = None) -> list[TimedVote]:
         """The same with their times, of one rater or of all."""
         where = "" if rater is None else "WHERE kind = :kind AND name = :name"
         query = (
@@ -206,7 +206,7 @@ class Answers:
         )
         return self._read(query, rater)
 
-    def history(self) -> list[Given]:
+    def history(self) -> list[TimedVote]:
         """All answers that were ever given, also those that were changed later."""
         return self._read(f"{_GIVEN} JOIN raters ON raters.id = rater ORDER BY number", None)
 
@@ -231,10 +231,10 @@ class Answers:
             self._open.pop().close()
         self._threads = threading.local()
 
-    def _read(self, query: str, rater: Rater | None) -> list[Given]:
+    def _read(self, query: str, rater: Rater | None) -> list[TimedVote]:
         named = {"kind": rater.kind, "name": rater.name} if rater else {}
         rows = self._use(lambda connection: connection.execute(query, named).fetchall())
-        return [Given(Vote(*row[:7]), *row[7:9]) for row in rows]
+        return [TimedVote(Vote(*row[:7]), *row[7:9]) for row in rows]
 
     def _check_study(self, connection: sqlite3.Connection) -> None:
         before = made_of(connection, self.path)

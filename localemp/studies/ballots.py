@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from localemp.errors import OptionError, RunError
-from localemp.studies.answers import Answers
+from localemp.studies.answers import AnswerStore
 from localemp.studies.judging.verdicts import read_judge, read_settings
 from localemp.studies.study import ANSWERS, JUDGES, Study
 from localemp.studies.votes import RaterKind, Vote, check_vote
@@ -13,7 +13,7 @@ from localemp.utils.redaction import redact_settings
 
 
 @dataclass(frozen=True, slots=True)
-class Checked:
+class CheckResult:
     """How a rater did on attention checks.
 
     Attributes:
@@ -42,7 +42,7 @@ def read_votes(study: Study) -> list[Vote]:
     """
     votes = []
     if (path := study.folder / ANSWERS).exists():
-        answers = Answers(path, study)
+        answers = AnswerStore(path, study)
         try:
             votes += answers.votes()
         finally:
@@ -52,7 +52,7 @@ def read_votes(study: Study) -> list[Vote]:
     return votes
 
 
-def checks(study: Study, votes: Iterable[Vote]) -> list[Checked]:
+def check_results(study: Study, votes: Iterable[Vote]) -> list[CheckResult]:
     """How every rater did who answered a check, in the order in which they came."""
     right: dict[tuple[RaterKind, str], dict[str, bool]] = {}
     for vote in votes:
@@ -62,7 +62,7 @@ def checks(study: Study, votes: Iterable[Vote]) -> list[Checked]:
             items = right.setdefault((vote.kind, vote.rater), {})
             items[vote.item] = items.get(vote.item, True) and met
     return [
-        Checked(rater, kind, sum(not met for met in items.values()), len(items))
+        CheckResult(rater, kind, sum(not met for met in items.values()), len(items))
         for (kind, rater), items in right.items()
     ]
 

@@ -22,8 +22,8 @@ from localemp.data.textfile import read_lines
 from localemp.errors import DataError, OptionError
 from localemp.metrics.pairing import same_dialogue, sample_ids
 from localemp.metrics.replies import Replies
-from localemp.metrics.replies import Reply as Said
-from localemp.studies.questionnaire import Asked
+from localemp.metrics.replies import Reply as SystemReply
+from localemp.studies.questionnaire import Questionnaire
 from localemp.studies.schema import TIES, Item, Key, Kind, Reply
 from localemp.studies.study import Study
 from localemp.studies.votes import quoted
@@ -38,7 +38,7 @@ _BLIND = secrets.SystemRandom()
 
 
 @dataclass(slots=True)
-class _Sheet:
+class _StudyDraft:
     """The items as they are made, and what unblinds them."""
 
     items: list[Item] = field(default_factory=list)
@@ -53,7 +53,7 @@ class _Sheet:
             self.systems[key] = system
         return Reply(key=key, text=text)
 
-    def add(self, said: Said, replies: list[Reply]) -> Item:
+    def add(self, said: SystemReply, replies: list[Reply]) -> Item:
         """An item with these replies in an order that tells nothing."""
         _BLIND.shuffle(replies)
         item = Item(id=_name("i"), turns=said.turns, replies=tuple(replies))
@@ -66,7 +66,7 @@ def create_study(
     folder: Path,
     systems: Sequence[Replies],
     kind: Kind,
-    asked: Asked,
+    asked: Questionnaire,
     *,
     preset: str | None = None,
     sample: int | None = None,
@@ -115,23 +115,23 @@ def create_study(
     chosen, rest = drawn[:sample], drawn[sample:] or drawn
     said = {system.name: {item.id: item for item in system.items} for system in systems}
     groups = [*itertools.combinations(said, 2)] if kind == "ab" else [tuple(said)]
-    sheet = _Sheet()
+    draft = _StudyDraft()
     for name in chosen:
         for group in groups:
-            replies = [sheet.reply(said[system][name].text, system) for system in group]
-            sheet.add(said[group[0]][name], replies)
+            replies = [draft.reply(said[system][name].text, system) for system in group]
+            draft.add(said[group[0]][name], replies)
     for number in range(checks):
         # Any system's: always the same one's would show raters whose style is whose.
-        _add_check(sheet, said[_BLIND.choice(systems).name][rest[number % len(rest)]], kind, asked)
-    _BLIND.shuffle(sheet.items)
+        _add_check(draft, said[_BLIND.choice(systems).name][rest[number % len(rest)]], kind, asked)
+    _BLIND.shuffle(draft.items)
     study = Study.write(
         folder,
-        sheet.items,
+        draft.items,
         Key(
-            systems=sheet.systems,
-            dialogues=sheet.dialogues,
+            systems=draft.systems,
+            dialogues=draft.dialogues,
             sources={system.name: dict(system.source) for system in systems},
-            checks=sheet.checks,
+            checks=draft.checks,
             secret=secrets.token_hex(16),
         ),
         kind=kind,
@@ -161,7 +161,7 @@ def replies_of_items(path: Path) -> list[Replies]:
     Raises:
         DataError: It cannot be read, or a line has another form; file and line are named.
     """
-    said: dict[str, list[Said]] = {}
+    said: dict[str, list[SystemReply]] = {}
     seen: set[str] = set()
     for number, text in enumerate(read_lines(path), 1):
         if not text.strip():
@@ -175,7 +175,7 @@ def replies_of_items(path: Path) -> list[Replies]:
             raise DataError(path, f"id {quoted(line.id)} is there twice", "give every line its own id", number)
         seen.add(line.id)
         for system, reply in line.replies.items():
-            said.setdefault(system, []).append(Said(line.id, reply, turns=line.turns))
+            said.setdefault(system, []).append(SystemReply(line.id, reply, turns=line.turns))
     if not said:
         raise DataError(path, "no item in it", _ITEMS_FORM)
     return [Replies(system, tuple(items), {"file": path.name}) for system, items in said.items()]
@@ -222,15 +222,15 @@ def _common(systems: Sequence[Replies]) -> list[str]:
     return common
 
 
-def _add_check(sheet: _Sheet, said: Said, kind: Kind, asked: Asked) -> None:
+def _add_check(draft: _StudyDraft, said: SystemReply, kind: Kind, asked: Questionnaire) -> None:
     names = [aspect.name for aspect in asked.aspects(kind)]
     if kind == "ab":
-        check = sheet.reply(asked.check_ab, "")
-        item = sheet.add(said, [check, sheet.reply(said.text, "")])
-        sheet.checks[item.id] = dict.fromkeys(names, check.key)
+        check = draft.reply(asked.check_ab, "")
+        item = draft.add(said, [check, draft.reply(said.text, "")])
+        draft.checks[item.id] = dict.fromkeys(names, check.key)
     else:
-        item = sheet.add(said, [sheet.reply(asked.check_rating, "")])
-        sheet.checks[item.id] = {name: [asked.scale[0]] for name in names}
+        item = draft.add(said, [draft.reply(asked.check_rating, "")])
+        draft.checks[item.id] = {name: [asked.scale[0]] for name in names}
 
 
 def _notes(systems: Sequence[Replies], study: Study, common: Sequence[str], sample: int) -> list[str]:

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from localemp.studies.answers import Answers, Given
+from localemp.studies.answers import AnswerStore, TimedVote
 from localemp.studies.schema import TIE
 from localemp.studies.study import Study
 from localemp.utils import csv_writer
@@ -14,14 +14,14 @@ BLINDED = ("rater", "kind", "item", "aspect", "reply", "value", "first", "second
 UNBLINDED = ("rater", "kind", "item", "dialogue", "aspect", "system", "value", "first", "seconds", "at")
 
 
-def all_given(study: Study, answers: Answers) -> list[Given]:
+def all_votes(study: Study, answers: AnswerStore) -> list[TimedVote]:
     """What people and files say, with its time, then what judges say, of which no time is kept here."""
     from localemp.studies.ballots import read_votes
 
-    return answers.given() + [Given(vote, None, "") for vote in read_votes(study) if vote.kind == "judge"]
+    return answers.timed_votes() + [TimedVote(vote, None, "") for vote in read_votes(study) if vote.kind == "judge"]
 
 
-def lines_of(given: Iterable[Given], study: Study, unblinded: bool) -> Iterator[dict[str, Any]]:
+def lines_of(given: Iterable[TimedVote], study: Study, unblinded: bool) -> Iterator[dict[str, Any]]:
     """Answers by the names of their columns.
 
     Args:

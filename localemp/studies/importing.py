@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from localemp.errors import DataError, OptionError, UnknownNameError
-from localemp.studies.answers import Answers
+from localemp.studies.answers import AnswerStore
 from localemp.studies.raters import clean_name
 from localemp.studies.schema import TIE, TIES, Item
 from localemp.studies.spreadsheet import read_rows
@@ -48,7 +48,7 @@ def read_ratings(path: Path, study: Study, renamed: Mapping[str, str] | None = N
         raise DataError(path, "the file is empty", _FORM)
     heads = _heads(path, first, [head.strip() for head in named], ours)
     aspects = _aspects(path, first, study, heads)
-    places = _Places(study)
+    places = _Lookup(study)
     votes, seen = [], dict[tuple[str, str, str, str], int]()
     for number, fields in rows:
         try:
@@ -68,7 +68,7 @@ def read_ratings(path: Path, study: Study, renamed: Mapping[str, str] | None = N
     return votes
 
 
-def keep_ratings(answers: Answers, votes: Sequence[Vote]) -> int:
+def keep_ratings(answers: AnswerStore, votes: Sequence[Vote]) -> int:
     """Keep imported votes, all of them or none.
 
     Returns:
@@ -95,7 +95,7 @@ def keep_ratings(answers: Answers, votes: Sequence[Vote]) -> int:
     return replaced
 
 
-class _Places:
+class _Lookup:
     """Finds items and replies by what a file calls them."""
 
     def __init__(self, study: Study) -> None:
@@ -180,7 +180,7 @@ def _told(heads: Sequence[str], fields: Sequence[str]) -> dict[str, str]:
     return told | {"rater": clean_name(told["rater"])}
 
 
-def _votes(told: Mapping[str, str], item: Item, aspects: Sequence[str], places: _Places) -> Iterator[Vote]:
+def _votes(told: Mapping[str, str], item: Item, aspects: Sequence[str], places: _Lookup) -> Iterator[Vote]:
     rating = places.study.manifest.scale is not None
     reply = places.rated(item, told) if rating else ""
     compared = places.key.named(*(each.key for each in item.replies)).strip()
@@ -193,8 +193,13 @@ def _votes(told: Mapping[str, str], item: Item, aspects: Sequence[str], places: 
         text = told[aspect] if aspects else told["value"]
         if aspects and not text:
             continue  # not every rater has to say something of every aspect
-        value = _number(text) if rating else TIE if text.casefold() in TIES else places.reply(item, text)
+        value = _number(text) if rating else _choice(text, item, places)
         yield Vote(told["rater"], item.id, aspect, value, reply, first, "import")
+
+
+def _choice(text: str, item: Item, places: _Lookup) -> str:
+    """The key of the better reply, or a tie."""
+    return TIE if text.casefold() in TIES else places.reply(item, text)
 
 
 def _number(text: str) -> str | int:

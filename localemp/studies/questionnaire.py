@@ -8,12 +8,12 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from localemp.errors import PromptError, UnknownNameError
 from localemp.prompting.template import read_prompts
-from localemp.studies.schema import Aspect, Kind, Point, RatingsBy, Text, worded
+from localemp.studies.schema import Aspect, Kind, Point, RatingsBy, Text, scale_labels
 from localemp.studies.votes import COLUMNS
 from localemp.utils.paths import resource
 
 
-class AskedAspect(Aspect):
+class QuestionnaireAspect(Aspect):
     """An aspect, and the kinds of studies that ask it."""
 
     kinds: tuple[Kind, ...] = ("ab", "rating")
@@ -35,7 +35,7 @@ class Preset(BaseModel):
     ratings_by: RatingsBy
 
 
-class Asked(BaseModel):
+class Questionnaire(BaseModel):
     """The texts and the scale.
 
     Attributes:
@@ -58,7 +58,7 @@ class Asked(BaseModel):
     scale_words: Annotated[tuple[Text, ...], Field(min_length=2)]
     check_ab: Text
     check_rating: Text
-    aspect: Annotated[tuple[AskedAspect, ...], Field(min_length=1)]
+    aspect: Annotated[tuple[QuestionnaireAspect, ...], Field(min_length=1)]
     preset: Mapping[Text, Preset] = {}
     sha256: str = ""
 
@@ -66,7 +66,7 @@ class Asked(BaseModel):
     def _belongs_together(self) -> Self:
         if self.scale[0] >= self.scale[1]:
             raise ValueError("scale: the lowest rating comes first")
-        worded(self.scale, self.scale_words)
+        scale_labels(self.scale, self.scale_words)
         names = [aspect.name for aspect in self.aspect]
         if twice := [name for name in names if names.count(name) > 1]:
             raise ValueError(f"aspect: {twice[0]} is there twice")
@@ -95,7 +95,7 @@ class Asked(BaseModel):
         return self.preset[name]
 
 
-def load_asked(path: Path | None = None, kind: Kind | None = None) -> Asked:
+def load_questionnaire(path: Path | None = None, kind: Kind | None = None) -> Questionnaire:
     """Read what raters are asked.
 
     Args:
@@ -107,7 +107,7 @@ def load_asked(path: Path | None = None, kind: Kind | None = None) -> Asked:
     """
     own = resource("prompts", "study.toml")
     path = path or own
-    asked = read_prompts(path, Asked, own)
+    asked = read_prompts(path, Questionnaire, own)
     if kind and not asked.aspects(kind):
         raise PromptError(
             f"{path}: no aspect is asked in studies of kind {kind!r}", f'give one kinds = ["{kind}"], or no kinds'

@@ -69,10 +69,10 @@ class Manifest(_Strict):
         question: What is asked of every aspect.
         aspects: What replies are judged by.
         scale: Lowest and highest rating; None in an A/B test.
-        scale_words: What ratings mean, from the lowest to the highest, as far apart as they are; see `worded`.
+        scale_words: What ratings mean, from the lowest to the highest, as far apart as they are; see `scale_labels`.
         preset: The design that it was made by; empty where there is none.
         annotators: How many people shall rate each item; None is any number.
-        ratings_by: What the raters of a reply say together, see `Sheet.combined`.
+        ratings_by: What the raters of a reply say together, see `RatingMatrix.combined`.
         seed: Of the sample alone: who knows it knows which dialogues were drawn, and nothing of systems.
         shuffle: Of the orders of raters; drawn for each study, and apart from all that blinds it.
         created: Time, UTC.
@@ -111,10 +111,10 @@ class Manifest(_Strict):
     @property
     def words(self) -> dict[int, str]:
         """What ratings mean, by rating; empty where nothing is said of them."""
-        return worded(self.scale, self.scale_words) if self.scale and self.scale_words else {}
+        return scale_labels(self.scale, self.scale_words) if self.scale and self.scale_words else {}
 
 
-def worded(scale: tuple[int, int], words: Sequence[str]) -> dict[int, str]:
+def scale_labels(scale: tuple[int, int], words: Sequence[str]) -> dict[int, str]:
     """What ratings mean: words stand for the lowest, the highest, and ratings between them that are equally far apart.
 
     Raises:

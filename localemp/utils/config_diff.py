@@ -54,4 +54,6 @@ def _short(text: str, same: int) -> str:
         return text
     start = max(0, min(same - _LONGEST // 3, len(text) - _LONGEST))
     end = start + _LONGEST
-    return f"{'...' * (start > 0)}{text[start:end]}{'...' * (end < len(text))}"
+    before = "..." if start > 0 else ""
+    after = "..." if end < len(text) else ""
+    return f"{before}{text[start:end]}{after}"

@@ -21,6 +21,12 @@ def uninterrupted() -> Iterator[None]:
         signal.signal(signal.SIGINT, before if before is not None else signal.SIG_DFL)
 
 
+def quiet_ending() -> None:
+    """Let another Ctrl-C end the process without a message: on the way out there is nothing left to do."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @contextmanager
 def noting(saved: Callable[[], str]) -> Iterator[None]:
     """Add a note to Ctrl-C, or to an error, that stops this block: how far it got.

@@ -1,6 +1,6 @@
 """Locks between processes: all of them are `flock`, which ends with the process, however that ends.
 
-Not the package `filelock`: it empties the file that it locks, and follows it where it is a link.
+Not the package `filelock`: it locks by path, while a log is locked through the descriptor that writes to it.
 """
 
 import contextlib

@@ -59,7 +59,7 @@ def test_samples_are_answered_and_shown(localemp, script, tmp_path):
 def test_the_same_command_again_does_nothing_twice(localemp, script, tmp_path):
     words = ("generate", "--script", script({"reply": "Oh."}), "--limit", 5)
     first, second = localemp(*words), localemp(*words)
-    assert "resuming: 5 of 5 replies already in runs" in second.stderr
+    assert "resuming: 5 of 5 replies already in run" in second.stderr
     (run,) = (tmp_path / "runs").iterdir()
     assert len(lines_of(run)) == 5
     more = localemp(*words[:-1], 8)
@@ -118,7 +118,7 @@ def test_a_fatal_error_stops_and_keeps_what_was_finished(localemp, script, data,
     assert done.stderr.count("error:") == 1
     assert "d0" in lines_of(tmp_path / "run")
     assert "d9" not in lines_of(tmp_path / "run")
-    assert f"stopped: {len(lines_of(tmp_path / 'run'))} of 20 replies are in run" in done.stderr
+    assert f"stopped: {len(lines_of(tmp_path / 'run'))} of 20 replies saved to run" in done.stderr
 
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGKILL])
@@ -150,7 +150,7 @@ def test_stopped_in_the_middle_it_goes_on(localemp, script, data, tmp_path, sent
     if sent == signal.SIGINT:
         assert process.returncode == 130
         assert f"stopped: {len(before)} of 20 replies" in error
-        assert "hint: run the same command again to resume" in error
+        assert "run the same command again to resume" in error
         assert "Traceback" not in error
     done = localemp(*words)
     assert done.returncode == 0, done.stderr

@@ -131,13 +131,13 @@ def test_stopped_in_the_middle_it_goes_on_and_nothing_is_inferred_twice(localemp
     assert kept >= 5 * before
     if sent == signal.SIGINT:
         assert process.returncode == 130
-        assert f"stopped: {before} of 320 dialogues are in K.jsonl" in error
-        assert "the same command goes on" in error
+        assert f"stopped: {before} of 320 dialogues saved to K.jsonl" in error
+        assert "run the same command again to resume" in error
         assert "Traceback" not in error
     path.write_bytes(path.read_bytes() + b'{"id": "d319", "ev')
     done = localemp(*words)
     assert done.returncode == 0, done.stderr
-    assert f"{before} of 320 dialogues are in K.jsonl already" in done.stderr
+    assert f"resuming: {before} of 320 dialogues already in K.jsonl" in done.stderr
     assert f"320 dialogues: {1600 - kept} queries answered now, {kept - 5 * before} from the cache" in done.stdout
     assert [entry["id"] for entry in lines(path)[1]] == [f"d{i}" for i in range(320)]
     assert answers(cache) == 1600

@@ -11,6 +11,7 @@ from localemp.dialogue import Dialogue
 from localemp.errors import OptionError, UnknownNameError
 from localemp.pipeline.config import RunConfig
 from localemp.pipeline.pipeline import Pipeline
+from localemp.strategies.shots import exemplar_pool
 from localemp.utils.paths import resource
 
 HOSTED = RunConfig(model="gpt-4o-mini")
@@ -58,8 +59,11 @@ def test_exemplars_are_complete_dialogues_or_instances_as_the_variant_says(tmp_p
     path = tmp_path / "pool.jsonl"
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     config = replace(HOSTED, strategy="few-shot", pool=str(path), shots=1)
-    assert [dialogue.id for dialogue in Pipeline(config).parts.pool] == ["a2"]
-    assert [dialogue.id for dialogue in Pipeline(replace(config, variant="released")).parts.pool] == ["a1", "a2"]
+    assert [dialogue.id for dialogue in exemplar_pool(Pipeline(config).context)] == ["a2"]
+    assert [dialogue.id for dialogue in exemplar_pool(Pipeline(replace(config, variant="released")).context)] == [
+        "a1",
+        "a2",
+    ]
     path.write_text('{"turns": ["No reply."]}\n')
     with pytest.raises(OptionError, match="no dialogue in it has a reply"):
         _ = Pipeline(config).strategy
@@ -140,7 +144,7 @@ def test_a_varied_assembly_shares_what_is_loaded_and_drops_options_of_other_part
         base.vary("knowledge+two-stage", given=("emotion",)),
     )
     assert zero.strategy.describe().keys().isdisjoint({"comet", "list_labels"})
-    assert few.parts.pool is base.parts.pool
+    assert exemplar_pool(few.context) is exemplar_pool(base.context)
     told = knows.strategy.describe()
     assert (told["list_labels"], told["given"], told["comet"], told["select"]) == (
         True,

@@ -79,7 +79,7 @@ def test_a_cluster_writes_the_run_that_one_machine_writes(localemp, words, addre
     there = localemp(*two_stage, "--out", "there", "--ray", address)
     assert (here.returncode, there.returncode) == (1, 1)
     assert "39 replies, 1 failed" in there.stdout
-    assert "3 of 40 are done already" in there.stderr
+    assert "resuming: 3 of 40 replies already in there" in there.stderr
     assert "Starting 2 engines on Ray" in there.stderr
     assert len(there.stderr.splitlines()) < 8, "what Ray says is in its log"
     assert without_times(tmp_path / "here") == without_times(tmp_path / "there")

@@ -11,7 +11,7 @@ from localemp.imports.reading import read_import
 from localemp.metrics.scoring import on_common, score_all
 from localemp.metrics.ttest import paired_t
 from localemp.reporting.published import read_published
-from localemp.studies.questionnaire import load_asked
+from localemp.studies.questionnaire import load_questionnaire
 from localemp.utils.paths import cache_dir
 
 VERDICTS = {"reproduced", "near", "not possible"}
@@ -194,7 +194,7 @@ def test_the_t_tests_of_table_4_hold_for_all_but_similar_exemplars():
 
 
 def test_the_design_of_the_human_evaluation_is_that_of_the_preset():
-    asked = load_asked()
+    asked = load_questionnaire()
     design = asked.design("paper")
     low, high = asked.scale
     (row,) = (row for row in ROWS if row[0].startswith("4.3: the design"))

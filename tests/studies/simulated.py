@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from localemp.engines.base import Completion, Engine
 from localemp.sampling import Sampling
-from localemp.studies.judging.judge import Answers, Judge, questions
+from localemp.studies.judging.judge import Judge, JudgeLog, questions
 from localemp.studies.judging.prompts import JudgePrompts
 from localemp.studies.schema import TIE
-from localemp.studies.stats.matrix import Sheet, Unit
+from localemp.studies.stats.matrix import RatingMatrix, Unit
 from localemp.studies.study import Study
 from localemp.studies.votes import Vote
 
@@ -82,11 +82,11 @@ class Raters:
         return np.where(draw.random(shape) < self.first, np.where(ahead, 1.0, -1.0), own), ahead
 
 
-def sheet(values: NDArray | list, aspect: str = "Empathy", group: str = "a vs. b", ab: bool = True) -> Sheet:
+def sheet(values: NDArray | list, aspect: str = "Empathy", group: str = "a vs. b", ab: bool = True) -> RatingMatrix:
     """A sheet of one aspect, every column a dialogue of its own."""
     values = np.atleast_2d(np.asarray(values, dtype=float))
     units = tuple(Unit(aspect, f"i{number}", f"k{number}", f"d{number}", group) for number in range(values.shape[1]))
-    return Sheet(tuple(f"r{number}" for number in range(len(values))), units, values, ab)
+    return RatingMatrix(tuple(f"r{number}" for number in range(len(values))), units, values, ab)
 
 
 def as_votes(
@@ -141,6 +141,6 @@ class Opinionated(Engine):
 def judged(study: Study, name: str, choose: Callable[[int, str], float | None], flips: int = 0) -> Path:
     """A judge's folder, written by `Judge` itself; see `Opinionated`."""
     judge = Judge(study, JudgePrompts.read(), Sampling())
-    with Answers.open(study.folder / "judges" / name, judge.describe()) as answers:
+    with JudgeLog.open(study.folder / "judges" / name, judge.describe()) as answers:
         asyncio.run(judge.ask_all(questions(study), Opinionated(choose, flips), answers))
     return study.folder / "judges" / name

@@ -11,7 +11,7 @@ from patience import patience
 from small_study import ASPECTS, small_study
 
 from localemp.errors import OptionError, RunError
-from localemp.studies.answers import Answers
+from localemp.studies.answers import AnswerStore
 from localemp.studies.raters import Rater
 from localemp.studies.study import ANSWERS, Study
 from localemp.studies.votes import Vote
@@ -21,13 +21,13 @@ WRITER = """
 import sys
 from itertools import cycle
 from pathlib import Path
-from localemp.studies.answers import Answers
+from localemp.studies.answers import AnswerStore
 from localemp.studies.study import ANSWERS, Study
 from localemp.studies.votes import Vote
 
 folder, rater, rounds = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 study = Study.read(folder)
-answers = Answers(folder / ANSWERS, study)
+answers = AnswerStore(folder / ANSWERS, study)
 for number in range(rounds):
     for item in study.items:
         for aspect in study.manifest.aspects:
@@ -42,8 +42,8 @@ def study(tmp_path: Path) -> Study:
     return small_study(tmp_path / "study")
 
 
-def opened(study: Study) -> Answers:
-    return Answers(study.folder / ANSWERS, study)
+def opened(study: Study) -> AnswerStore:
+    return AnswerStore(study.folder / ANSWERS, study)
 
 
 def start_writer(study: Study, rater: str, rounds: int) -> "subprocess.Popen[str]":
@@ -59,7 +59,7 @@ def test_the_newest_answer_counts_and_the_older_ones_stay(study):
     answers.put(second)  # sent again by a page that did not hear of it
     assert answers.votes() == [second]
     assert [(given.vote, given.seconds) for given in answers.history()] == [(first, 2.5), (second, None)]
-    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}\+00:00", answers.given()[0].at)
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}\+00:00", answers.timed_votes()[0].at)
 
 
 def test_numbers_stay_numbers_and_replies_are_rated_apart(tmp_path):
@@ -82,7 +82,7 @@ def test_a_person_and_a_file_of_the_same_name_are_two(study):
     votes = [Vote("anna", "i0", "Empathy", "tie"), Vote("anna", "i0", "Empathy", "k0-0", kind="import")]
     answers.put_all(votes)
     assert answers.votes() == votes
-    assert [given.vote for given in answers.given(Rater("anna", "person"))] == votes[:1]
+    assert [given.vote for given in answers.timed_votes(Rater("anna", "person"))] == votes[:1]
 
 
 def test_progress_counts_items_that_are_answered_whole(study):
@@ -142,12 +142,12 @@ def test_a_study_that_was_changed_after_rating_began_is_refused(tmp_path, study)
     answers = opened(study)
     answers.add_rater("anna")
     other = small_study(tmp_path / "other", items=7)
-    Answers(answers.path, other).close()  # nothing is answered yet
+    AnswerStore(answers.path, other).close()  # nothing is answered yet
     answers.put(Vote("anna", "i0", "Empathy", "tie"))
     with pytest.raises(RunError, match="changed after rating began \\(items, key\\)"):
-        Answers(answers.path, other)
+        AnswerStore(answers.path, other)
     with pytest.raises(RunError, match="changed after rating began \\(orders\\)"):
-        Answers(answers.path, small_study(tmp_path / "reseeded", seed=1))
+        AnswerStore(answers.path, small_study(tmp_path / "reseeded", seed=1))
 
 
 def test_only_the_owner_of_the_files_may_read_them(study):

@@ -9,10 +9,10 @@ from small_study import small_study
 from localemp.errors import DataError, OptionError, PromptError, RunError
 from localemp.metrics.replies import Replies, Reply
 from localemp.studies.create import create_study, replies_of_items
-from localemp.studies.questionnaire import load_asked
+from localemp.studies.questionnaire import load_questionnaire
 from localemp.studies.study import ITEMS, KEY, Study
 
-ASKED = load_asked()
+ASKED = load_questionnaire()
 
 
 def system(name: str, count: int = 8, turns: str = "I failed test {}.") -> Replies:
@@ -157,7 +157,7 @@ def test_halves_of_characters_in_items_are_replaced(tmp_path):
     (file := tmp_path / "items.jsonl").write_text(
         '{"id": "d\\ud83d", "turns": ["Hi\\ude00."], "replies": {"a": "1\\ud83d", "b": "\\ud83d\\ude00"}}'
     )
-    study, _ = create_study(tmp_path / "s", replies_of_items(file), "ab", load_asked(), title="A title\udc80")
+    study, _ = create_study(tmp_path / "s", replies_of_items(file), "ab", load_questionnaire(), title="A title\udc80")
     again = Study.read(tmp_path / "s")
     assert again == study
     assert again.manifest.title == "A title\ufffd"
@@ -170,22 +170,22 @@ def test_what_is_asked_may_be_ones_own(tmp_path):
     texts = "".join(f'{name}="x"\n' for name in ("instructions", "ab", "rating", "check_ab", "check_rating"))
     text = texts + 'scale=[0, 100]\nscale_words=["no", "yes"]\n'
     file.write_text(text + '[[aspect]]\nname="Warmth"\nabout="warm"\n')
-    asked = load_asked(file)
+    asked = load_questionnaire(file)
     assert (asked.scale, [aspect.name for aspect in asked.aspects("ab")]) == ((0, 100), ["Warmth"])
     file.write_text(text.replace("[0, 100]", "[5, 1]") + '[[aspect]]\nname="Warmth"\nabout="warm"\n')
     with pytest.raises(PromptError, match="lowest rating comes first"):
-        load_asked(file)
+        load_questionnaire(file)
     file.write_text(text.replace("[0, 100]", "[0, 1000000000]") + '[[aspect]]\nname="Warmth"\nabout="warm"\n')
     with pytest.raises(PromptError, match="scale"):
-        load_asked(file)
+        load_questionnaire(file)
     file.write_text(text + '[[aspect]]\nname="Warmth"\nabout="warm"\nkinds=["ab"]\n')
     with pytest.raises(PromptError, match=r"asked\.toml: no aspect is asked in studies of kind 'rating'"):
-        load_asked(file, "rating")
+        load_questionnaire(file, "rating")
     file.write_text(text + '[[aspect]]\nname="Item"\nabout="x"\n')
     with pytest.raises(PromptError, match="'Item' is a column of files of ratings"):
-        load_asked(file)
+        load_questionnaire(file)
     with pytest.raises(PromptError, match="no such file"):
-        load_asked(tmp_path / "none.toml")
+        load_questionnaire(tmp_path / "none.toml")
 
 
 def test_the_command_makes_a_study_and_says_what_is_wrong(localemp, tmp_path):

@@ -17,16 +17,15 @@ from utils.mutants import Kind
 from localemp.errors import RunError
 from localemp.runs.journal import read_manifest
 from localemp.sampling import Sampling
-from localemp.studies.answers import Answers
+from localemp.studies.answers import AnswerStore
 from localemp.studies.create import create_study, replies_of_items
-from localemp.studies.exporting import all_given, as_csv, as_jsonl, lines_of
+from localemp.studies.exporting import all_votes, as_csv, as_jsonl, lines_of
 from localemp.studies.importing import keep_ratings, read_ratings
-from localemp.studies.judging.judge import Answers as JudgeAnswers
-from localemp.studies.judging.judge import Judge, questions
+from localemp.studies.judging.judge import Judge, JudgeLog, questions
 from localemp.studies.judging.prompts import JudgePrompts
 from localemp.studies.judging.verdicts import VOTES, read_stats
-from localemp.studies.questionnaire import load_asked
-from localemp.studies.report.results import figures_of
+from localemp.studies.questionnaire import load_questionnaire
+from localemp.studies.report.results import study_results
 from localemp.studies.report.tables import study_tables
 from localemp.studies.stats.intervals import Bootstrap
 from localemp.studies.study import ANSWERS, ITEMS, KEY, STUDY, Study
@@ -37,7 +36,7 @@ from localemp.studies.web.progress import overview
 def whole_study(folder: Path) -> Path:
     """A study of two items that two people, a file and a judge answered."""
     study = small_study(folder / "s", items=2, aspects=ASPECTS[:1])
-    answers = Answers(study.folder / ANSWERS, study)
+    answers = AnswerStore(study.folder / ANSWERS, study)
     answers.make_links(["ann", "ben"])
     answers.put_all(
         [Vote(who, f"i{n}", "Empathy", f"k{n}-0", first=f"k{n}-1") for who in ("ann", "ben") for n in (0, 1)]
@@ -53,10 +52,10 @@ def use(folder: Path) -> None:
     study = Study.read(folder)
     study.shown_to("ann")
     if (folder / ANSWERS).exists():
-        answers = Answers(folder / ANSWERS, study)
+        answers = AnswerStore(folder / ANSWERS, study)
         try:
             overview(study, answers)
-            lines = list(lines_of(all_given(study, answers), study, unblinded=True))
+            lines = list(lines_of(all_votes(study, answers), study, unblinded=True))
             (as_csv(lines, unblinded=True) + as_jsonl(lines)).encode()
         finally:
             answers.close()
@@ -65,9 +64,9 @@ def use(folder: Path) -> None:
         judge.messages(question)
     for each in (folder / "judges").iterdir():
         read_stats(each)
-        with JudgeAnswers.open(each, read_manifest(each)["settings"]) as kept:
+        with JudgeLog.open(each, read_manifest(each)["settings"]) as kept:
             kept.check()
-    study_tables(figures_of(study, Bootstrap(20)))
+    study_tables(study_results(study, Bootstrap(20)))
 
 
 def of(name: str) -> Callable[[Path], Path]:
@@ -87,7 +86,7 @@ def imported(path: Path) -> None:
     """What `study import` does."""
     study = Study.read(path.parent)
     votes = read_ratings(path, study, {"Empathy": "warm"} if path.suffix == ".tsv" else None)
-    answers = Answers(path.parent / ANSWERS, study)
+    answers = AnswerStore(path.parent / ANSWERS, study)
     try:
         keep_ratings(answers, votes)
     finally:
@@ -98,9 +97,10 @@ def exported(folder: Path) -> Path:
     """All answers of people, unblinded, under another name, so that they can be imported."""
     path = whole_study(folder) / "votes.csv"
     study = Study.read(path.parent)
-    answers = Answers(path.parent / ANSWERS, study)
+    answers = AnswerStore(path.parent / ANSWERS, study)
     lines = [
-        {**line, "rater": f"{line['rater']} on paper"} for line in lines_of(answers.given(), study, unblinded=True)
+        {**line, "rater": f"{line['rater']} on paper"}
+        for line in lines_of(answers.timed_votes(), study, unblinded=True)
     ]
     answers.close()
     path.write_text(as_csv(lines, unblinded=True))
@@ -132,7 +132,7 @@ def items_of_others(folder: Path) -> Path:
 def created(path: Path) -> None:
     """What `study create --items` does."""
     with tempfile.TemporaryDirectory() as folder:
-        create_study(Path(folder), replies_of_items(path), "ab", load_asked(), checks=1)
+        create_study(Path(folder), replies_of_items(path), "ab", load_questionnaire(), checks=1)
 
 
 KINDS = {
@@ -263,7 +263,7 @@ def test_what_others_wrote_is_shown_on_a_terminal_and_not_obeyed(localemp, tmp_p
     small_study(tmp_path / "s", systems=("plain", odd), items=2)
     study = Study.read(tmp_path / "s")
     judged(study, "j", lambda number, aspect: None if number else 1)
-    answers = Answers(study.folder / ANSWERS, study)
+    answers = AnswerStore(study.folder / ANSWERS, study)
     answers.put_all([Vote("ann", f"i{n}", "Empathy", f"k{n}-1", kind="import") for n in (0, 1)])
     answers.close()
     report = localemp("study", "report", "s")

@@ -11,14 +11,14 @@ import pytest
 from scipy.stats import spearmanr, ttest_rel
 from statsmodels.stats.inter_rater import aggregate_raters, fleiss_kappa
 
-from localemp.studies.answers import Answers
+from localemp.studies.answers import AnswerStore
 from localemp.studies.importing import read_ratings
-from localemp.studies.report.results import figures_of
+from localemp.studies.report.results import study_results
 from localemp.studies.report.tables import study_tables
 from localemp.studies.schema import Aspect, Item, Key, Reply
 from localemp.studies.stats.agreement import agreement
 from localemp.studies.stats.intervals import Bootstrap
-from localemp.studies.stats.matrix import Sheet
+from localemp.studies.stats.matrix import RatingMatrix
 from localemp.studies.study import Study
 
 # Our aspect -> the column of the file.
@@ -68,7 +68,7 @@ def study(human_ratings, tmp_path_factory):
         versions={},
     )
     columns = {"rater": "annotator", "dialogue": "ed_index", "system": "model"} | ASPECTS
-    answers = Answers(made.folder / "answers.sqlite", made)
+    answers = AnswerStore(made.folder / "answers.sqlite", made)
     answers.put_all(read_ratings(human_ratings / "ratings_long.tsv", made, columns))
     answers.close()
     return made
@@ -76,7 +76,7 @@ def study(human_ratings, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def figures(study):
-    return figures_of(study, Bootstrap(200))
+    return study_results(study, Bootstrap(200))
 
 
 def test_agreement_equals_what_is_computed_directly(figures, ratings):
@@ -126,7 +126,7 @@ def test_many_raters_are_not_named_one_by_one(figures):
 
 def test_raters_who_answer_at_random_do_not_agree(study, ratings):
     draw = np.random.default_rng(0)
-    units = Sheet.of(study, []).units
+    units = RatingMatrix.of(study, []).units
     values = draw.integers(0, 101, (3, len(units))).astype(float)
-    found = agreement(Sheet(("a", "b", "c"), units, values, ab=False), None, None, Bootstrap(200))
+    found = agreement(RatingMatrix(("a", "b", "c"), units, values, ab=False), None, None, Bootstrap(200))
     assert found.alpha.interval[0] < 0 < found.alpha.interval[1]

@@ -9,11 +9,11 @@ from small_study import small_study
 
 from localemp.errors import DataError, OptionError, UnknownNameError
 from localemp.metrics.replies import Replies, Reply
-from localemp.studies.answers import Answers
+from localemp.studies.answers import AnswerStore
 from localemp.studies.create import create_study
 from localemp.studies.exporting import as_csv, lines_of
 from localemp.studies.importing import keep_ratings, read_ratings
-from localemp.studies.questionnaire import AskedAspect, load_asked
+from localemp.studies.questionnaire import QuestionnaireAspect, load_questionnaire
 from localemp.studies.spreadsheet import LARGEST
 from localemp.studies.study import ANSWERS
 from localemp.studies.votes import Vote
@@ -174,7 +174,7 @@ def test_a_column_that_nobody_asks_for_and_an_aspect_without_one_are_told(tmp_pa
 
 def test_whose_answers_were_imported_does_not_rate_on_the_page_too(tmp_path):
     study = small_study(tmp_path / "s")
-    answers = Answers(study.folder / ANSWERS, study)
+    answers = AnswerStore(study.folder / ANSWERS, study)
     keep_ratings(answers, [vote("i0", "Empathy", "tie")])
     for join in (lambda: answers.add_rater("Ann"), lambda: answers.make_links(["ann"])):
         with pytest.raises(OptionError, match="were imported, and would count as a second person's"):
@@ -184,7 +184,7 @@ def test_whose_answers_were_imported_does_not_rate_on_the_page_too(tmp_path):
 
 def test_replaced_answers_are_counted_and_people_on_the_page_are_not_mixed_up(tmp_path):
     study = small_study(tmp_path / "s")
-    answers = Answers(study.folder / ANSWERS, study)
+    answers = AnswerStore(study.folder / ANSWERS, study)
     first = [vote("i0", "Empathy", "k0-1"), vote("i1", "Empathy", "tie"), vote("i2", "Empathy", "tie")]
     assert keep_ratings(answers, first) == 0
     assert keep_ratings(answers, [vote("i0", "Empathy", "tie"), vote("i1", "Empathy", "tie")]) == 1
@@ -201,16 +201,16 @@ def test_an_export_with_attention_checks_can_be_read_back(tmp_path, kind, unblin
     systems = [
         Replies(name, tuple(Reply(f"d{n}", f"{name} {n}", turns=(f"Test {n}.",)) for n in range(4))) for name in "xy"
     ]
-    study, _ = create_study(tmp_path / "s", systems, kind, load_asked(), sample=3, checks=1)
+    study, _ = create_study(tmp_path / "s", systems, kind, load_questionnaire(), sample=3, checks=1)
     votes = [
         Vote("ann", item.id, "Empathy", reply.key if kind == "ab" else 2, "" if kind == "ab" else reply.key, reply.key)
         for item in study.items
         for reply in item.replies[: 1 if kind == "ab" else 2]
     ]
-    answers = Answers(study.folder / ANSWERS, study)
+    answers = AnswerStore(study.folder / ANSWERS, study)
     answers.put_all(votes)
     file = tmp_path / "votes.csv"
-    file.write_text(as_csv(lines_of(answers.given(), study, unblinded), unblinded))
+    file.write_text(as_csv(lines_of(answers.timed_votes(), study, unblinded), unblinded))
     answers.close()
     read = [(each.item, each.value, each.reply, each.first) for each in read_ratings(file, study)]
     assert read == [(each.item, each.value, each.reply, each.first) for each in votes]
@@ -222,16 +222,18 @@ def test_names_that_would_be_formulas_are_guarded_and_read_back(tmp_path, kind, 
     names = ("=HYPERLINK(1)", "'+x", "-1", " @y", "\tz", '"=w')
     dialogues = ("=d", "+d", " -d ", "@d", "\td", "'=d")
     systems = [Replies(name, tuple(Reply(each, "Oh.", turns=("Hi.",)) for each in dialogues)) for name in names]
-    asked = load_asked().model_copy(update={"aspect": (AskedAspect(name="=Warmth", about="How warm it is."),)})
+    asked = load_questionnaire().model_copy(
+        update={"aspect": (QuestionnaireAspect(name="=Warmth", about="How warm it is."),)}
+    )
     study, _ = create_study(tmp_path / "s", systems, kind, asked, sample=6)
     votes = [
         Vote("ann", item.id, "=Warmth", reply.key if kind == "ab" else 2, "" if kind == "ab" else reply.key, reply.key)
         for item in study.items
         for reply in item.replies[: 1 if kind == "ab" else 6]
     ]
-    answers = Answers(study.folder / ANSWERS, study)
+    answers = AnswerStore(study.folder / ANSWERS, study)
     answers.put_all(votes)
-    text = as_csv(lines_of(answers.given(), study, unblinded), unblinded)
+    text = as_csv(lines_of(answers.timed_votes(), study, unblinded), unblinded)
     answers.close()
     cells = [cell for row in csv.reader(io.StringIO(text, newline="")) for cell in row]
     assert [cell for cell in cells if cell.lstrip(" \"'")[:1] in ("=", "+", "-", "@", "\t") and cell[0] != "'"] == []
@@ -243,7 +245,7 @@ def test_names_that_would_be_formulas_are_guarded_and_read_back(tmp_path, kind, 
 
 def test_a_check_without_an_answer_is_none(tmp_path):
     systems = [Replies(name, (Reply("d0", name, turns=("Hi.",)), Reply("d1", name, turns=("Ho.",)))) for name in "xy"]
-    study, _ = create_study(tmp_path / "s", systems, "ab", load_asked(), sample=1, checks=1)
+    study, _ = create_study(tmp_path / "s", systems, "ab", load_questionnaire(), sample=1, checks=1)
     (check,) = study.key.checks
     file = tmp_path / "votes.csv"
     file.write_text(f"rater,item,aspect,value\nann,{check},Empathy,\n")

@@ -14,7 +14,7 @@ from localemp.engines.scripted import Entry, ScriptedEngine
 from localemp.errors import FatalEngineError, JudgeError, OptionError, PromptError
 from localemp.runs.run import read_records
 from localemp.sampling import Sampling
-from localemp.studies.judging.judge import Answers, Judge, questions
+from localemp.studies.judging.judge import Judge, JudgeLog, questions
 from localemp.studies.judging.prompts import JudgePrompts
 from localemp.studies.judging.verdicts import VOTES, combine, read_judge, read_stats
 from localemp.studies.votes import check_vote
@@ -33,7 +33,7 @@ async def judged(study, entries, sampling=None, votes=1, limit=None):
     engine = ScriptedEngine([Entry(**entry) for entry in entries])
     judge = Judge(study, JudgePrompts.read(), sampling or Sampling(), votes)
     folder = study.folder / "judges" / "scripted"
-    with Answers.open(folder, judge.describe()) as answers:
+    with JudgeLog.open(folder, judge.describe()) as answers:
         asked = [each for each in questions(study, votes, limit) if each.id not in answers.answered]
         await judge.ask_all(asked, engine, answers)
     return folder, engine
@@ -68,7 +68,7 @@ def test_a_judge_that_always_says_a_gives_ties_alone(localemp, tmp_path):
     assert "position: 100.0% of choices" in done.stdout
     assert {vote.value for vote in read_judge(study.folder / "judges" / "scripted")} == {"tie"}
     again = localemp(*command)
-    assert "resuming: 36 of 36 answers already in study" in again.stderr
+    assert "resuming: 36 of 36 answers already in" in again.stderr
     assert "flips: 18 of 18" in again.stdout
     other = localemp(*command, "--temperature", 0.7, "--votes", 3)
     assert other.returncode == 1
@@ -138,7 +138,7 @@ def test_what_was_answered_is_not_asked_again(localemp, tmp_path, end):
     assert 1 <= before.count(b"\n") < 96
     if end == signal.SIGINT:
         assert process.returncode == 130
-        assert "hint: run the same command again to resume" in said
+        assert "run the same command again to resume" in said
     done = localemp(*command)
     assert done.returncode == 0, done.stderr
     assert lines.read_bytes().startswith(before[: before.rfind(b"\n") + 1])

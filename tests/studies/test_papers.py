@@ -9,19 +9,18 @@ from localemp.engines.scripted import Entry, ScriptedEngine
 from localemp.metrics.replies import Replies, replies_of_run
 from localemp.reporting.published import read_published
 from localemp.sampling import Sampling
-from localemp.studies.answers import Answers
+from localemp.studies.answers import AnswerStore
 from localemp.studies.create import create_study
-from localemp.studies.judging.judge import Answers as Judged
-from localemp.studies.judging.judge import Judge, questions
+from localemp.studies.judging.judge import Judge, JudgeLog, questions
 from localemp.studies.judging.prompts import JudgePrompts
-from localemp.studies.questionnaire import load_asked
-from localemp.studies.report.results import figures_of
+from localemp.studies.questionnaire import load_questionnaire
+from localemp.studies.report.results import study_results
 from localemp.studies.report.tables import study_tables
 from localemp.studies.study import ANSWERS, Study
 from localemp.studies.votes import Vote
 
 PAPER = read_published()
-ASKED = load_asked()
+ASKED = load_questionnaire()
 STRATEGIES = {
     "plain": {"strategy": "zero-shot"},
     "two": {"strategy": "two-stage", "list_labels": True},
@@ -35,7 +34,7 @@ def study_of(folder, kind, *names):
     """A study of runs that one person has rated: a tie everywhere, or a 3."""
     runs = [make_run(folder / name, {f"d{n}": f"{name} {n}." for n in range(6)}, **STRATEGIES[name]) for name in names]
     study, _ = create_study(folder / "study", [replies_of_run(run) for run in runs], kind, ASKED)
-    answers = Answers(study.folder / ANSWERS, study)
+    answers = AnswerStore(study.folder / ANSWERS, study)
     answers.put_all(
         [
             Vote("ann", item.id, aspect.name, *(("tie",) if kind == "ab" else (3, reply)))
@@ -49,7 +48,7 @@ def study_of(folder, kind, *names):
 
 
 def tables_of(study, published=PAPER):
-    return {table.key: table for table in study_tables(figures_of(study), published=published)}
+    return {table.key: table for table in study_tables(study_results(study), published=published)}
 
 
 def notes(table):
@@ -104,7 +103,7 @@ def test_the_papers_other_comparisons_follow_once(tmp_path):
 
 def test_votes_pooled_as_the_paper_pools_them_are_one_way_to_count(tmp_path):
     study = study_of(tmp_path, "ab", "plain", "two")
-    answers = Answers(study.folder / ANSWERS, study)
+    answers = AnswerStore(study.folder / ANSWERS, study)
     answers.put_all([Vote("ben", item.id, "Empathy", item.replies[0].key) for item in study.items])
     answers.close()
     table = tables_of(study)["preferences-people-plain-vs-two"]
@@ -136,7 +135,7 @@ def test_without_published_figures_no_table_has_any(tmp_path, kind):
 
 def test_a_judges_correlations_stand_above_the_papers(tmp_path):
     study = small_study(tmp_path / "s", items=12)
-    answers = Answers(study.folder / ANSWERS, study)
+    answers = AnswerStore(study.folder / ANSWERS, study)
     answers.put_all([Vote("ann", f"i{n}", name, f"k{n}-{n % 2}") for n in range(12) for name in ASPECTS])
     answers.close()
     judged(study, "tiny", lambda item, aspect: 1.0 if item % 3 else -1.0)
@@ -152,7 +151,7 @@ def test_a_judges_correlations_stand_above_the_papers(tmp_path):
 
 def test_an_aspect_that_the_study_does_not_ask_is_at_the_end(tmp_path):
     study = small_study(tmp_path / "s", items=4, aspects=("Warmth", "Coherence"))
-    answers = Answers(study.folder / ANSWERS, study)
+    answers = AnswerStore(study.folder / ANSWERS, study)
     answers.put_all([Vote("ann", f"i{n}", name, f"k{n}-{n % 2}") for n in range(4) for name in ("Warmth", "Coherence")])
     answers.close()
     judged(study, "tiny", lambda item, aspect: 1.0)
@@ -166,7 +165,7 @@ def test_an_aspect_that_the_study_does_not_ask_is_at_the_end(tmp_path):
 async def test_where_no_person_answered_the_paper_stands_beside_the_judge(tmp_path):
     study = study_of(tmp_path, "ab", "plain", "two")
     judge = Judge(study, JudgePrompts.read(), Sampling())
-    with Judged.open(study.folder / "judges" / "tiny", judge.describe()) as lines:
+    with JudgeLog.open(study.folder / "judges" / "tiny", judge.describe()) as lines:
         await judge.ask_all(questions(study), ScriptedEngine([Entry(reply='{"choice": "A"}')]), lines)
     tables = tables_of(study)
     assert len(papers(tables["preferences-people-plain-vs-two"])) == 3
@@ -231,7 +230,7 @@ def test_a_study_of_files_has_no_counterpart(tmp_path):
     run = replies_of_run(make_run(tmp_path / "r", {"d0": "Oh.", "d1": "No."}))
     systems = [Replies(name, run.items, {"file": "items.jsonl"}) for name in "ab"]
     study, _ = create_study(tmp_path / "s", systems, "ab", ASKED)
-    answers = Answers(study.folder / ANSWERS, study)
+    answers = AnswerStore(study.folder / ANSWERS, study)
     answers.put_all([Vote("ann", item.id, "Empathy", "tie") for item in study.items])
     answers.close()
     tables = tables_of(Study.read(study.folder))

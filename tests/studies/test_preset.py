@@ -15,24 +15,24 @@ from small_study import small_study
 from localemp.errors import OptionError, PromptError, UnknownNameError
 from localemp.metrics.replies import Replies, Reply
 from localemp.sampling import Sampling
-from localemp.studies.answers import Answers
+from localemp.studies.answers import AnswerStore
 from localemp.studies.create import create_study
 from localemp.studies.judging.judge import Judge, questions
 from localemp.studies.judging.prompts import JudgePrompts
-from localemp.studies.questionnaire import load_asked
-from localemp.studies.report.results import figures_of
+from localemp.studies.questionnaire import load_questionnaire
+from localemp.studies.report.results import study_results
 from localemp.studies.report.tables import study_tables
-from localemp.studies.schema import worded
+from localemp.studies.schema import scale_labels
 from localemp.studies.stats.correlation import correlations
 from localemp.studies.stats.coverage import Coverage, coverage
 from localemp.studies.stats.intervals import Bootstrap
-from localemp.studies.stats.matrix import Sheet
+from localemp.studies.stats.matrix import RatingMatrix
 from localemp.studies.stats.ratings import means
 from localemp.studies.study import ANSWERS, STUDY, Study
 from localemp.studies.votes import Vote
 from localemp.utils.paths import resource
 
-ASKED = load_asked()
+ASKED = load_questionnaire()
 ASPECTS = {
     "Empathy": "Whether the response shows an understanding of the user's feelings and experiences, and expresses "
     "appropriately.",
@@ -54,7 +54,7 @@ def notes(table):
 
 def answered(study, ratings):
     """A study with ratings by rater, item and system; every aspect has the same."""
-    answers = Answers(study.folder / ANSWERS, study)
+    answers = AnswerStore(study.folder / ANSWERS, study)
     key = {(item.id, study.key.systems[reply.key]): reply.key for item in study.items for reply in item.replies}
     answers.put_all(
         [
@@ -79,7 +79,7 @@ def test_what_is_said_to_be_the_papers_words_is_in_the_paper():
     printed = " ".join(path.read_text("utf-8").split())
     for aspect in ASKED.aspect:
         assert f"{aspect.name} ({aspect.name[:3]}): w{aspect.about[1:-1]}" in printed
-    words = ", ".join(f"{rating}: {word}" for rating, word in worded(ASKED.scale, ASKED.scale_words).items())
+    words = ", ".join(f"{rating}: {word}" for rating, word in scale_labels(ASKED.scale, ASKED.scale_words).items())
     assert f"a score from 1 to 5 ({words})" in printed
     assert ASKED.ab.split("? ")[1] in printed
 
@@ -124,10 +124,10 @@ def test_prompts_of_ones_own_for_judges_may_name_the_ends_of_the_scale_as_before
 )
 def test_words_of_a_scale_are_equally_far_apart(scale, words, found):
     if found is not None:
-        assert worded(scale, words) == found
+        assert scale_labels(scale, words) == found
         return
     with pytest.raises(ValueError, match=f"3 words do not fall on whole numbers from {scale[0]} to {scale[1]}"):
-        worded(scale, words)
+        scale_labels(scale, words)
 
 
 # Making one
@@ -195,14 +195,14 @@ def own(folder: Path, *change: str) -> Path:
 
 def test_designs_of_ones_own_are_data(tmp_path):
     path = own(tmp_path, "[preset.paper]", '[preset."pilot study"]')
-    asked = load_asked(path)
+    asked = load_questionnaire(path)
     study, _ = create_study(tmp_path / "s", systems("a", "b"), "rating", asked, preset="pilot study")
     assert study.manifest.preset == "pilot study"
     with pytest.raises(UnknownNameError, match="unknown preset 'paper'"):
         asked.design("paper")
     path.write_text(re.sub(r"\[preset.*", "", path.read_text(), flags=re.DOTALL))
     with pytest.raises(UnknownNameError) as caught:
-        load_asked(path).design("paper")
+        load_questionnaire(path).design("paper")
     assert "none exists yet" in caught.value.hint
 
 
@@ -224,7 +224,7 @@ def test_designs_of_ones_own_are_data(tmp_path):
 def test_a_preset_file_that_breaks_a_rule_is_one_line_with_file_and_key(tmp_path, change, told):
     path = own(tmp_path, *change)
     with pytest.raises(PromptError) as caught:
-        load_asked(path)
+        load_questionnaire(path)
     assert str(path) in caught.value.message and told in caught.value.message
     assert "\n" not in caught.value.message
 
@@ -263,9 +263,9 @@ def test_a_study_that_was_made_before_presets_is_read_as_ever(tmp_path):
 )
 def test_a_reply_has_what_more_than_half_of_its_raters_gave_else_the_median(ratings, majority):
     values = np.array([[*ratings, np.nan]]).T
-    told = Sheet(**{**vars(sheet(values, ab=False)), "majority": True})
+    told = RatingMatrix(**{**vars(sheet(values, ab=False)), "majority": True})
     assert told.combined().tolist() == [majority]
-    assert np.isnan(Sheet(**{**vars(told), "values": np.full((3, 1), np.nan)}).combined()).all()
+    assert np.isnan(RatingMatrix(**{**vars(told), "values": np.full((3, 1), np.nan)}).combined()).all()
 
 
 def test_a_study_by_majority_counts_so_in_every_figure(tmp_path):
@@ -276,7 +276,7 @@ def test_a_study_by_majority_counts_so_in_every_figure(tmp_path):
         "cleo": {"a": [1, 4, 5, 0], "b": [5, 5, 2, 4]},
     }
     answered(study, ratings)
-    figures = figures_of(study)
+    figures = study_results(study)
     (opinion,) = figures.opinions
     # a: 5, 1, the median 2, and 4 of two raters; b: 2, 2, 2, the median 3.
     assert [each.mean.value for each in opinion.means if each.aspect == "Empathy"] == [3, 2.25]
@@ -299,7 +299,7 @@ def test_a_study_by_majority_counts_so_in_every_figure(tmp_path):
 
 def test_a_judge_is_compared_with_the_majority():
     judge = sheet([[1, 2, 3]], ab=False)
-    people = Sheet(**{**vars(sheet([[1, 5, 3], [1, 1, 3], [5, 1, 3]], ab=False)), "majority": True})
+    people = RatingMatrix(**{**vars(sheet([[1, 5, 3], [1, 1, 3], [5, 1, 3]], ab=False)), "majority": True})
     (found,) = correlations(judge, people, ["Empathy"], ["a vs. b"], Bootstrap(200))
     assert found.spearman.value == pytest.approx(3**0.5 / 2)  # with the ranks 1.5, 1.5, 3
     (mean,) = means(people, ["Empathy"], ["a vs. b"], Bootstrap(200))
@@ -310,9 +310,9 @@ def test_how_many_rated_an_item_is_that_of_its_question_that_fewest_answered(tmp
     study = small_study(tmp_path / "s", items=3, aspects=("Empathy", "Fluency"))
     votes = [Vote(who, item, aspect, "tie") for who in ("ann", "ben", "cleo") for item in ("i0", "i1") for aspect in
              ("Empathy", "Fluency") if (who, item, aspect) != ("ben", "i1", "Fluency")]  # fmt: skip
-    assert coverage(Sheet.of(study, votes), 3) == Coverage(3, 3, 1, 0, 3)
-    assert coverage(Sheet.of(study, votes), 2) == Coverage(2, 3, 2, 0, 3)
-    assert coverage(Sheet.of(study, []), 1) == Coverage(1, 3, 0, 0, 0)
+    assert coverage(RatingMatrix.of(study, votes), 3) == Coverage(3, 3, 1, 0, 3)
+    assert coverage(RatingMatrix.of(study, votes), 2) == Coverage(2, 3, 2, 0, 3)
+    assert coverage(RatingMatrix.of(study, []), 1) == Coverage(1, 3, 0, 0, 0)
 
 
 # Its raters

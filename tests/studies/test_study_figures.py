@@ -13,20 +13,20 @@ from small_study import small_study
 from localemp.errors import LocalempError, RunError, UnknownNameError
 from localemp.metrics.pairing import ONE_DIALOGUE
 from localemp.metrics.replies import Replies
-from localemp.metrics.replies import Reply as Said
+from localemp.metrics.replies import Reply as SystemReply
 from localemp.metrics.ttest import SAME
-from localemp.studies.answers import Answers
-from localemp.studies.ballots import checks, read_votes
+from localemp.studies.answers import AnswerStore
+from localemp.studies.ballots import check_results, read_votes
 from localemp.studies.create import create_study
-from localemp.studies.questionnaire import load_asked
-from localemp.studies.report.results import figures_of
+from localemp.studies.questionnaire import load_questionnaire
+from localemp.studies.report.results import study_results
 from localemp.studies.schema import Item, Key, Reply
 from localemp.studies.stats.agreement import CONSTANT, NO_TWO, agreement, alpha_of
 from localemp.studies.stats.correlation import correlations, kendall_of, spearman_of
 from localemp.studies.stats.intervals import NO_VALUE, Bootstrap
-from localemp.studies.stats.matrix import Sheet
+from localemp.studies.stats.matrix import RatingMatrix
 from localemp.studies.stats.preferences import NO_VOTE, ONLY_TIES, preferences
-from localemp.studies.stats.rater_bias import habits, together
+from localemp.studies.stats.rater_bias import pooled_bias, rater_biases
 from localemp.studies.stats.ratings import NO_RATING, NOT_BOTH, differences, means
 from localemp.studies.study import Study
 from localemp.studies.votes import Vote
@@ -48,7 +48,7 @@ def test_intervals_hold_the_parameters_of_simulated_raters(tmp_path):
         votes, _ = preferences(answers, ["Empathy"], ["a vs. b"], FAST)
         agreed = agreement(answers, None, None, FAST)
         decided = values != 0
-        firsts = together(study, as_votes(study, values, "Empathy", ahead)).first
+        firsts = pooled_bias(study, as_votes(study, values, "Empathy", ahead)).first
         assert firsts.value == pytest.approx(((values > 0) == ahead)[decided].mean())
         told = {"share": votes.by_dialogue, "wilson": votes.share, "alpha": agreed.alpha, "first": firsts}
         for name, estimate in told.items():
@@ -94,7 +94,7 @@ def test_a_judge_like_a_person_reaches_what_people_reach():
 
 def joined(*sheets):
     """Sheets of the same raters and dialogues as one."""
-    return Sheet(
+    return RatingMatrix(
         sheets[0].raters,
         tuple(unit for each in sheets for unit in each.units),
         np.concatenate([each.values for each in sheets], axis=1),
@@ -268,7 +268,7 @@ def test_correlation_with_a_constant_or_absent_side_says_which():
 
 def test_items_of_one_dialogue_are_drawn_together():
     apart = sheet(np.tile([1.0, -1.0], 20)[np.newaxis])
-    pairs = Sheet(
+    pairs = RatingMatrix(
         apart.raters,
         tuple(
             type(unit)(unit.aspect, unit.item, unit.reply, f"d{number // 2}", unit.group)
@@ -285,9 +285,10 @@ def test_choices_are_unblinded_whatever_the_order_of_replies(tmp_path):
     """Three systems, blinded by `create_study`; everybody prefers c to a, and a to b."""
     ids = [f"d{number}" for number in range(8)]
     systems = [
-        Replies(name, tuple(Said(i, f"{name} to {i}", turns=(f"Hello {i}.",)) for i in ids), {}) for name in "abc"
+        Replies(name, tuple(SystemReply(i, f"{name} to {i}", turns=(f"Hello {i}.",)) for i in ids), {})
+        for name in "abc"
     ]
-    study, _ = create_study(tmp_path / "study", systems, "ab", load_asked(None), sample=5, checks=1)
+    study, _ = create_study(tmp_path / "study", systems, "ab", load_questionnaire(None), sample=5, checks=1)
     rank = {"c": 0, "a": 1, "b": 2, None: 3}  # the attention check last: it is missed
     votes = [
         Vote(who, item.id, aspect.name, min(item.replies, key=lambda reply: rank[study.key.systems.get(reply.key)]).key)
@@ -295,15 +296,15 @@ def test_choices_are_unblinded_whatever_the_order_of_replies(tmp_path):
         for item in study.items
         for aspect in study.manifest.aspects
     ]
-    answers = Answers(study.folder / "answers.sqlite", study)
+    answers = AnswerStore(study.folder / "answers.sqlite", study)
     answers.put_all(votes)
     answers.close()
-    figures = figures_of(study)
+    figures = study_results(study)
     told = {
         each.comparison: (each.win, each.lose) for each in figures.opinions[0].preferences if each.aspect == "Empathy"
     }
     assert told == {"a vs. b": (5, 0), "a vs. c": (0, 5), "b vs. c": (0, 5)}  # majorities, which come after the votes
-    assert (figures.items, len({unit.dialogue for unit in Sheet.of(study, votes).units})) == (15, 5)
+    assert (figures.items, len({unit.dialogue for unit in RatingMatrix.of(study, votes).units})) == (15, 5)
     assert [each.group for each in figures.agreements] == [None] * 4 + list(told)
 
 
@@ -343,7 +344,7 @@ def test_raters_who_fail_checks_are_reported_and_left_out_where_asked(tmp_path):
         "bob": ("k0-0", "k1-1", "c0-1", "c1-0"),
         "cleo": ("k0-1", "tie", "c0-0"),
     }
-    answers = Answers(study.folder / "answers.sqlite", study)
+    answers = AnswerStore(study.folder / "answers.sqlite", study)
     answers.put_all(
         [
             Vote(who, item, "Empathy", value)
@@ -352,52 +353,52 @@ def test_raters_who_fail_checks_are_reported_and_left_out_where_asked(tmp_path):
         ]
     )
     answers.close()
-    assert [(each.rater, each.missed, each.of, each.failed) for each in checks(study, read_votes(study))] == [
+    assert [(each.rater, each.missed, each.of, each.failed) for each in check_results(study, read_votes(study))] == [
         ("ann", 0, 2, False),
         ("bob", 1, 2, True),
         ("cleo", 0, 1, False),
     ]
-    everyone, careful = figures_of(study), figures_of(study, drop_failed=True)
+    everyone, careful = study_results(study), study_results(study, drop_failed=True)
     assert [everyone.opinions[0].preferences[0].total, careful.opinions[0].preferences[0].total] == [6, 4]
     assert (everyone.dropped, careful.dropped) == ([], ["bob"])
     assert everyone.items == 2
-    assert {each.rater: each.answers for each in everyone.habits} == {"people": 6, "ann": 2, "bob": 2, "cleo": 2}
+    assert {each.rater: each.answers for each in everyone.rater_biases} == {"people": 6, "ann": 2, "bob": 2, "cleo": 2}
     rated = with_checks(tmp_path / "rated", "rating")
     told = [
         Vote("ann", "c1", "Empathy", 2, "c1-0"),
         Vote("ann", "c1", "Empathy", 3, "c1-1"),
         Vote("ann", "c0", "Empathy", 1, "c0-0"),
     ]
-    assert [(each.missed, each.of) for each in checks(rated, told)] == [(1, 2)]
+    assert [(each.missed, each.of) for each in check_results(rated, told)] == [(1, 2)]
 
 
 def test_a_person_and_an_imported_rater_of_one_name_are_two(tmp_path):
     study = small_study(tmp_path, items=1, aspects=("Empathy",))
     votes = [Vote("ann", "i0", "Empathy", "k0-0"), Vote("ann", "i0", "Empathy", "k0-1", kind="import")]
-    assert Sheet.of(study, votes).values.tolist() == [[1.0], [-1.0]]
-    assert [each.kind for each in habits(study, votes)] == ["person", "import"]
+    assert RatingMatrix.of(study, votes).values.tolist() == [[1.0], [-1.0]]
+    assert [each.kind for each in rater_biases(study, votes)] == ["person", "import"]
 
 
-def test_a_judges_missing_answers_are_missing_and_its_habits_told(tmp_path):
+def test_a_judges_missing_answers_are_missing_and_its_bias_is_reported(tmp_path):
     study = small_study(tmp_path / "study", items=30, systems=("plain", "twostage"))
     draw = np.random.default_rng(0)
     opinions = {aspect.name: draw.choice(VALUES, 30) for aspect in study.manifest.aspects}
-    answers = Answers(study.folder / "answers.sqlite", study)
+    answers = AnswerStore(study.folder / "answers.sqlite", study)
     for aspect, values in opinions.items():
         answers.put_all(as_votes(study, np.tile(values, (2, 1)), aspect))
     answers.close()
     judged(study, "like-people", lambda item, aspect: None if item == 29 else opinions[aspect][item], flips=6)
     judged(study, "other", lambda item, aspect: 1.0)
-    figures = figures_of(study)
+    figures = study_results(study)
     people, first, other = figures.opinions
     assert (people.raters, first.judge.missing, first.judge.flips, first.items) == (2, 3, 18, 29)
     whole = first.correlations[-1]
     assert (whole.aspect, whole.units) == (None, 87)
     assert whole.tau_b.value > 0.7 and whole.person_tau_b.value == pytest.approx(1)
     assert other.correlations[0].tau_b.reason == "the judge's answers are all the same"
-    assert [each.who for each in figures_of(study, judges=["other"]).opinions] == ["people", "other"]
+    assert [each.who for each in study_results(study, judges=["other"]).opinions] == ["people", "other"]
     with pytest.raises(UnknownNameError, match="unknown judge 'none'"):
-        figures_of(study, judges=["none"])
+        study_results(study, judges=["none"])
     (study.folder / "judges" / "other").rename(tmp_path / "other")
     strange = small_study(tmp_path / "strange", items=2)
     (strange.folder / "judges").mkdir()
@@ -409,8 +410,8 @@ def test_a_judges_missing_answers_are_missing_and_its_habits_told(tmp_path):
 def test_a_study_without_answers_or_packages_is_an_error(tmp_path, monkeypatch):
     study = small_study(tmp_path)
     with pytest.raises(RunError, match="no answers yet"):
-        figures_of(study)
+        study_results(study)
     monkeypatch.setitem(sys.modules, "krippendorff", None)  # as if it were not installed
     with pytest.raises(LocalempError, match="not installed: krippendorff") as raised:
-        figures_of(study)
+        study_results(study)
     assert raised.value.hint == "pip install 'localemp[study]'"

@@ -22,10 +22,10 @@ from playwright.sync_api import Page, expect
 from small_study import ASPECTS, small_study
 
 from localemp.metrics.replies import Replies
-from localemp.metrics.replies import Reply as Said
-from localemp.studies.answers import Answers
+from localemp.metrics.replies import Reply as SystemReply
+from localemp.studies.answers import AnswerStore
 from localemp.studies.create import create_study
-from localemp.studies.questionnaire import load_asked
+from localemp.studies.questionnaire import load_questionnaire
 from localemp.studies.schema import Item, Key, Reply
 from localemp.studies.study import ANSWERS, JUDGES, Study
 from localemp.studies.votes import Vote
@@ -42,7 +42,7 @@ class Server:
 
     def __init__(self, study: Study) -> None:
         self.study = study
-        self.answers = Answers(study.folder / ANSWERS, study)
+        self.answers = AnswerStore(study.folder / ANSWERS, study)
         app = StudyApp(study, self.answers, signup=True, hosts=("127.0.0.1",)).app
         self._socket = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
@@ -133,7 +133,7 @@ def test_looking_at_another_tab_does_not_begin_the_item_anew(visit: Visit, serve
     expect(page.get_by_role("radio", name="Reply 2").first).to_be_focused()
     page.keyboard.press("1")
     kept(page)
-    (given,) = server.answers.given()
+    (given,) = server.answers.timed_votes()
     assert given.seconds is not None
     assert given.seconds >= 1
 
@@ -180,9 +180,9 @@ def test_ratings_are_given_by_touch_on_a_narrow_screen(visit: Visit, tmp_path: P
 
 
 def test_a_preset_shows_the_papers_words_and_the_owner_how_many_have_rated(visit: Visit, tmp_path: Path) -> None:
-    said = {name: tuple(Said(f"d{n}", f"{name} {n}.", turns=(f"Hi {n}.",)) for n in range(2)) for name in "abc"}
+    said = {name: tuple(SystemReply(f"d{n}", f"{name} {n}.", turns=(f"Hi {n}.",)) for n in range(2)) for name in "abc"}
     systems = [Replies(name, replies) for name, replies in said.items()]
-    study, _ = create_study(tmp_path / "study", systems, "rating", load_asked(), preset="paper", sample=2)
+    study, _ = create_study(tmp_path / "study", systems, "rating", load_questionnaire(), preset="paper", sample=2)
     with Server(study) as server:
         token = server.answers.add_rater("owner", "owner")
         page = visit(server.url, viewport={"width": 400, "height": 640})
@@ -354,14 +354,14 @@ def test_answers_outlive_a_server_that_is_killed(visit: Visit, tmp_path: Path, l
         expect(page.get_by_text("✓ kept")).to_have_count(0)
         expect(page.locator("#saved")).to_have_text("3 not kept yet")
         time.sleep(0.1)
-        assert len(Answers(study.folder / ANSWERS, study).votes()) == 1
+        assert len(AnswerStore(study.folder / ANSWERS, study).votes()) == 1
     with started(localemp, port):
         page.get_by_role("button", name="Try now").click()
         kept(page)
         expect(page.locator("#notice")).to_be_hidden()
         expect(page.get_by_text("✓ kept")).to_have_count(1)
     shown = study.shown_to("anna")
-    votes = Answers(study.folder / ANSWERS, study).votes()
+    votes = AnswerStore(study.folder / ANSWERS, study).votes()
     assert [(vote.item, vote.value) for vote in votes] == [
         (shown[0].id, shown[0].replies[0].key),
         (shown[0].id, shown[0].replies[0].key),

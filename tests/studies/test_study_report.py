@@ -14,14 +14,13 @@ from localemp.engines.base import Completion, Engine
 from localemp.errors import RunError
 from localemp.metrics.replies import Replies, Reply
 from localemp.sampling import Sampling
-from localemp.studies.answers import Answers
+from localemp.studies.answers import AnswerStore
 from localemp.studies.create import create_study, replies_of_items
-from localemp.studies.judging.judge import Answers as Judged
-from localemp.studies.judging.judge import Judge, questions
+from localemp.studies.judging.judge import Judge, JudgeLog, questions
 from localemp.studies.judging.prompts import JudgePrompts
 from localemp.studies.judging.verdicts import read_stats
-from localemp.studies.questionnaire import load_asked
-from localemp.studies.report.results import figures_of
+from localemp.studies.questionnaire import load_questionnaire
+from localemp.studies.report.results import study_results
 from localemp.studies.report.tables import study_tables
 from localemp.studies.stats.intervals import Bootstrap
 from localemp.studies.study import Study
@@ -33,7 +32,7 @@ def study(tmp_path_factory):
     """Three raters and a judge."""
     made = small_study(tmp_path_factory.mktemp("studies") / "mine", items=24)
     draw = np.random.default_rng(2)
-    answers = Answers(made.folder / "answers.sqlite", made)
+    answers = AnswerStore(made.folder / "answers.sqlite", made)
     for aspect in ASPECTS:
         values, ahead = Raters().votes(24, draw)
         answers.put_all(as_votes(made, values, aspect, ahead))
@@ -49,7 +48,7 @@ def test_the_report_fits_a_narrow_terminal(localemp, study):
     assert max(map(len, lines)) <= 80 and "…" not in done.stdout
     for told in ("plain vs. twostage: 3 people, 24 items", "How far people agree", "What judges do", "tiny and people"):
         assert told in done.stdout
-    figures = figures_of(study)
+    figures = study_results(study)
     first = figures.opinions[0].preferences[0]
     assert f"{first.win}/72" in done.stdout
     assert f"{figures.agreements[0].alpha.value:.2f}" in done.stdout
@@ -63,9 +62,9 @@ def test_json_has_every_figure_and_the_seed_repeats_it(localemp, study):
     assert [each["who"] for each in told["opinions"]] == ["people", "tiny"]
     assert told["opinions"][1]["judge"]["flip_rate"] > 0.4
     assert told["opinions"][1]["correlations"][0]["tau_b"]["interval"]
-    again = figures_of(study, Bootstrap(150, 3)).as_dict()
+    again = study_results(study, Bootstrap(150, 3)).as_dict()
     assert told == json.loads(json.dumps(again))
-    assert told != json.loads(json.dumps(figures_of(study, Bootstrap(150, 4)).as_dict()))
+    assert told != json.loads(json.dumps(study_results(study, Bootstrap(150, 4)).as_dict()))
 
 
 def test_the_same_tables_are_in_localemp_report(localemp, study, tmp_path):
@@ -100,12 +99,12 @@ def test_one_rater_of_one_rated_item_leaves_reasons(localemp, tmp_path):
     study = small_study(tmp_path / "study", "rating", items=1)
     missing = localemp("study", "report", "study")
     assert (missing.returncode, "no answers yet" in missing.stderr) == (1, True)
-    answers = Answers(study.folder / "answers.sqlite", study)
+    answers = AnswerStore(study.folder / "answers.sqlite", study)
     answers.put_all([Vote("ann", "i0", "Empathy", 4, "k0-0"), Vote("ann", "i0", "Empathy", 2, "k0-1")])
     answers.close()
     done = localemp("study", "report", "study", "--csv", "tables")
     assert done.returncode == 0, done.stderr
-    ratings, differences, _ = tables = study_tables(figures_of(study))
+    ratings, differences, _ = tables = study_tables(study_results(study))
     assert {path.stem for path in (tmp_path / "tables").iterdir()} == {table.key for table in tables}
     assert [cell.text for cell in ratings.rows[0].cells] == ["1", "4.00\nn/a", "n/a", "n/a"]
     assert "n/a in Coherence and Informativity (all): nobody rated it" in [note.text for note in ratings.notes]
@@ -114,14 +113,14 @@ def test_one_rater_of_one_rated_item_leaves_reasons(localemp, tmp_path):
         note.text for note in ratings.notes
     }
     assert "one dialogue says nothing of chance" in " ".join(note.text for note in differences.notes)
-    assert study_tables(figures_of(study), "a/study")[0].key == "a-study-ratings-people"
+    assert study_tables(study_results(study), "a/study")[0].key == "a-study-ratings-people"
 
 
 def test_captions_name_what_each_comparison_has_and_which_judge_is_not_finished(tmp_path):
     items = [{"id": n, "turns": [f"Hi {n}."], "replies": {name: f"{name} {n}" for name in "xyz"}} for n in range(4)]
     (tmp_path / "items.jsonl").write_text("".join(json.dumps(item) + "\n" for item in items))
-    study, _ = create_study(tmp_path / "s", replies_of_items(tmp_path / "items.jsonl"), "ab", load_asked())
-    answers = Answers(study.folder / "answers.sqlite", study)
+    study, _ = create_study(tmp_path / "s", replies_of_items(tmp_path / "items.jsonl"), "ab", load_questionnaire())
+    answers = AnswerStore(study.folder / "answers.sqlite", study)
     for item in study.items:
         compared = {study.key.systems[reply.key] for reply in item.replies}
         raters = ["ann", "ben"] if compared == {"x", "y"} else ["ann"]
@@ -129,7 +128,7 @@ def test_captions_name_what_each_comparison_has_and_which_judge_is_not_finished(
             [Vote(rater, item.id, "Empathy", "tie") for rater in raters if "z" not in compared or "x" in compared]
         )
     answers.close()
-    titles = [table.title for table in study_tables(figures_of(study))]
+    titles = [table.title for table in study_tables(study_results(study))]
     assert titles[:3] == ["x vs. y: 2 people, 4 items", "x vs. z: 1 person, 4 items", "y vs. z: 0 people, 0 items"]
 
 
@@ -138,7 +137,7 @@ def test_few_dialogues_are_said_where_they_are_few_and_no_two_tables_have_one_ke
     judged(study, "llama-3.1", lambda item, aspect: 1.0 if item < 35 else None)
     lines = judged(study, "llama-3-1", lambda item, aspect: 1.0) / "votes.jsonl"
     lines.write_text("".join(lines.read_text().splitlines(keepends=True)[: 5 * 6]))
-    tables = [table for table in study_tables(figures_of(study)) if table.key.startswith("preferences")]
+    tables = [table for table in study_tables(study_results(study)) if table.key.startswith("preferences")]
     assert [table.key for table in tables] == ["preferences-llama-3-1-plain-vs-twostage" + end for end in ("", "-2")]
     few = [any("fewer than 30 dialogues" in note.text for note in table.notes) for table in tables]
     assert dict(zip([table.title.split(": ")[1].split(",")[0] for table in tables], few, strict=True)) == {
@@ -153,7 +152,7 @@ class Obedient(Engine):
     name = "obedient"
 
     async def chat(self, messages, sampling):
-        choice = "B" if f"Reply B: {load_asked().check_ab}" in messages[-1].content else "A"
+        choice = "B" if f"Reply B: {load_questionnaire().check_ab}" in messages[-1].content else "A"
         return Completion(json.dumps({"choice": choice}), "stop", 9, 1)
 
     def describe(self):
@@ -163,14 +162,14 @@ class Obedient(Engine):
 def test_attention_checks_do_not_make_a_judge_look_better(tmp_path):
     said = {name: tuple(Reply(f"d{n}", f"{name} {n}", turns=(f"Hi {n}.",)) for n in range(20)) for name in "xy"}
     systems = [Replies(name, replies) for name, replies in said.items()]
-    study, _ = create_study(tmp_path / "s", systems, "ab", load_asked(), sample=10, checks=10)
+    study, _ = create_study(tmp_path / "s", systems, "ab", load_questionnaire(), sample=10, checks=10)
     judge = Judge(study, JudgePrompts.read(), Sampling())
-    with Judged.open(study.folder / "judges" / "tiny", judge.describe()) as answers:
+    with JudgeLog.open(study.folder / "judges" / "tiny", judge.describe()) as answers:
         asyncio.run(judge.ask_all(questions(study), Obedient(), answers))
     assert read_stats(study.folder / "judges" / "tiny").flip_rate == 0.5
-    (opinion,) = figures_of(study).opinions
+    (opinion,) = study_results(study).opinions
     assert (opinion.judge.flip_rate, opinion.judge.answers, opinion.unfinished) == (1.0, 60, "")
-    (judges,) = [table for table in study_tables(figures_of(study)) if table.key == "judges"]
+    (judges,) = [table for table in study_tables(study_results(study)) if table.key == "judges"]
     assert (
         dict(zip(judges.columns, [cell.text for cell in judges.rows[0].cells], strict=True))["Checks missed"]
         == "0 of 10"
@@ -180,28 +179,28 @@ def test_attention_checks_do_not_make_a_judge_look_better(tmp_path):
 def test_a_judge_that_was_stopped_is_marked_and_a_changed_question_is_refused(tmp_path):
     study = small_study(tmp_path / "s", items=3)
     lines = judged(study, "tiny", lambda item, aspect: 1.0) / "votes.jsonl"
-    assert not any("finished" in table.title for table in study_tables(figures_of(study)))
+    assert not any("finished" in table.title for table in study_tables(study_results(study)))
     lines.write_text("".join(lines.read_text().splitlines(keepends=True)[:10]))
-    tables = {table.key: table for table in study_tables(figures_of(study))}
+    tables = {table.key: table for table in study_tables(study_results(study))}
     assert tables["preferences-tiny-plain-vs-twostage"].title.endswith("(not finished)")
     assert "tiny is not finished: 10 of 18 answers, attention checks aside." in [
         note.text for note in tables["judges"].notes
     ]
     manifest = study.folder / "study.json"
     manifest.write_text(manifest.read_text().replace("A small study", "A better title"))
-    assert figures_of(Study.read(study.folder)).opinions
+    assert study_results(Study.read(study.folder)).opinions
     manifest.write_text(manifest.read_text().replace("What Empathy means", "Something else"))
     with pytest.raises(RunError, match=r"changed after tiny judged it \(aspects\)"):
-        figures_of(Study.read(study.folder))
+        study_results(Study.read(study.folder))
 
 
 def test_where_everybody_failed_the_checks_it_says_so(localemp, tmp_path):
     lines = [{"id": n, "turns": ["Hi."], "replies": {"x": "1", "y": "2"}} for n in range(3)]
     (tmp_path / "items.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     study, _ = create_study(
-        tmp_path / "s", replies_of_items(tmp_path / "items.jsonl"), "ab", load_asked(), sample=2, checks=1
+        tmp_path / "s", replies_of_items(tmp_path / "items.jsonl"), "ab", load_questionnaire(), sample=2, checks=1
     )
-    answers = Answers(study.folder / "answers.sqlite", study)
+    answers = AnswerStore(study.folder / "answers.sqlite", study)
     answers.put_all([Vote("ann", item.id, "Empathy", "tie") for item in study.items])
     answers.close()
     done = localemp("study", "report", "s", "--drop-failed")

@@ -19,7 +19,7 @@ pytest.importorskip("starlette", reason="the raters' page needs starlette: pip i
 from small_study import ASPECTS, small_study
 from starlette.testclient import TestClient
 
-from localemp.studies.answers import Answers
+from localemp.studies.answers import AnswerStore
 from localemp.studies.study import ANSWERS, KEY, Study
 from localemp.studies.votes import Vote
 from localemp.studies.web.app import StudyApp
@@ -35,7 +35,7 @@ class Served:
 
     def __init__(self, folder: Path, **made: Any) -> None:
         self.study = Study.read(small_study(folder, **made).folder)
-        self.answers = Answers(folder / ANSWERS, self.study)
+        self.answers = AnswerStore(folder / ANSWERS, self.study)
         self.app = StudyApp(self.study, self.answers, signup=True, hosts=HOSTS).app
 
     def browser(self, url: str = LOCAL) -> TestClient:
@@ -285,7 +285,7 @@ def test_the_owner_sees_progress_and_agreement_and_takes_the_votes_blinded_or_no
 def test_a_study_that_became_another_takes_no_answer(tmp_path, served):
     anna = served.rater("anna")
     other = small_study(tmp_path / "other", seed=1)
-    Answers(served.answers.path, other).put(Vote("ben", "i0", "Empathy", "tie"))
+    AnswerStore(served.answers.path, other).put(Vote("ben", "i0", "Empathy", "tie"))
     refused = anna.put("/answers", json=answer())
     assert refused.status_code == 503
     assert "changed after rating began" in refused.json()["message"]
@@ -331,7 +331,7 @@ def test_links_are_printed_once_and_stay_valid_until_a_new_one_is_made(tmp_path,
     assert "anna: has a link already (--new-link anna makes a fresh one)" in again
     assert "By a name alone" not in again
     fresh = re.findall(r"ben lee: https://rate.example/r/(\S+)", again)
-    answers = Answers(study.folder / ANSWERS, study)
+    answers = AnswerStore(study.folder / ANSWERS, study)
     known = [answers.rater_of(token) for token in (tokens["anna"], tokens["ben lee"], tokens["owner"], *fresh)]
     assert [rater and rater.name for rater in known] == ["anna", None, None, "ben lee"]
 
@@ -347,14 +347,14 @@ def test_mistakes_are_told_with_what_to_do_before_any_link_is_made(tmp_path, loc
     assert (elsewhere.returncode, "--host 192.0.2.1: no address of this machine" in elsewhere.stderr) == (2, True)
     unknown = localemp(*serve, "--new-link", "zoe")
     assert (unknown.returncode, "no rater is called 'zoe'" in unknown.stderr) == (2, True)
-    assert Answers(study.folder / ANSWERS, study).progress() == {}
+    assert AnswerStore(study.folder / ANSWERS, study).progress() == {}
     assert taken.stdout == elsewhere.stdout == unknown.stdout == ""
     assert "no study here" in localemp("study", "export", "nothing").stderr
 
 
 def test_votes_are_exported_to_a_file(tmp_path, localemp):
     study = small_study(tmp_path / "study", "rating")
-    Answers(study.folder / ANSWERS, study).put(Vote("ann", "i2", "Empathy", 4, "k2-1", kind="import"))
+    AnswerStore(study.folder / ANSWERS, study).put(Vote("ann", "i2", "Empathy", 4, "k2-1", kind="import"))
     (tmp_path / "votes.csv").write_text("older")
     (tmp_path / "votes.csv").chmod(0o644)
     done = localemp("study", "export", "study", "--out", "votes.csv", "--unblinded")

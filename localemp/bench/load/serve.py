@@ -171,7 +171,9 @@ class _Sweep:
 
 
 def _shown(rate: float) -> int | float | str:
-    return "inf" if math.isinf(rate) else int(rate) if rate == int(rate) else rate
+    if math.isinf(rate):
+        return "inf"
+    return int(rate) if rate.is_integer() else rate
 
 
 def point_of(

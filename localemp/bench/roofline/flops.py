@@ -79,9 +79,13 @@ class ModelShape:
         experts = experts_of(language, layers)
         inner = number(language, "intermediate_size") if experts.layers < layers else 0
         attention = 2 * hidden * queries + 2 * hidden * keys
-        biases = (queries + 2 * keys) * bool(language.get("qkv_bias", family.qkv_bias))
-        biases += (queries + 2 * keys + hidden) * bool(language.get("attention_bias"))
-        biases += (2 * inner + hidden) * bool(language.get("mlp_bias"))
+        biases = 0
+        if language.get("qkv_bias", family.qkv_bias):
+            biases += queries + 2 * keys
+        if language.get("attention_bias"):
+            biases += queries + 2 * keys + hidden
+        if language.get("mlp_bias"):
+            biases += 2 * inner + hidden
         norms = family.norms * hidden + 2 * head_dim * family.head_norms
         table = number(language, "vocab_size") * hidden
         return cls(
@@ -108,7 +112,8 @@ class ModelShape:
     @property
     def parameters(self) -> int:
         """All of them; a tied output matrix is counted once."""
-        return self.table + self.head * (not self.tied) + self.matrices + self.experts * self.expert + self.rest
+        head = 0 if self.tied else self.head
+        return self.table + head + self.matrices + self.experts * self.expert + self.rest
 
     @property
     def active_parameters(self) -> int:
@@ -137,7 +142,8 @@ class ModelShape:
             context: Tokens that it attends to. For the tokens of a prompt of n it is (n + 1) / 2 on average.
             logits: Whether it goes through the output matrix: in prefill only a prompt's last token does.
         """
-        through = self.matrices + self.experts_per_token * self.expert + self.head * logits
+        head = self.head if logits else 0
+        through = self.matrices + self.experts_per_token * self.expert + head
         return 2 * through + 4 * self.heads * self.head_dim * self._seen(context)
 
     def bytes_per_step(self, sequences: float, context: float, computed: float | None = None) -> float:

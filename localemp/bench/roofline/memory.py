@@ -11,6 +11,7 @@ from localemp.bench.roofline.architectures import FOUR_BITS
 from localemp.bench.roofline.flops import ModelShape
 from localemp.errors import OptionError
 from localemp.utils.machine import gib, gpu
+from localemp.utils.words import count
 
 # Of a GPU's memory that vLLM takes unless it is told otherwise: 0.92 in version 0.32, 0.9 before.
 _VLLM_SHARE = 0.9
@@ -79,7 +80,7 @@ def require_memory(shape: ModelShape, context: int, free: Free) -> None:
     needed, there = memory_needed(shape, context), free.bytes * free.devices
     if needed.all <= there:
         return
-    where = f"{free.devices} GPU{'s' * (free.devices > 1)}" if free.gpu else "this machine"
+    where = count(free.devices, "GPU") if free.gpu else "this machine"
     fitting = [f"--engine-arg {name}={value}" for name, value in settings_that_fit(shape, context, free).items()]
     raise OptionError(
         f"not enough memory: {gib(needed.weights)} of weights and {gib(needed.sequence)} for a context of {context:,} "

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from localemp.cli.interrupts import INTERRUPTED
 from localemp.cli.types import FilePath
+from localemp.utils.interrupts import uninterrupted
 
 if TYPE_CHECKING:
-    from localemp.bench.result import Recording
+    from localemp.bench.result import Recording, Result
     from localemp.cli.display import Display
     from localemp.dialogue import Dialogue
     from localemp.pipeline.pipeline import Pipeline
@@ -136,20 +138,36 @@ def measured(recording: "Recording") -> Iterator["Recording"]:
         with recording:
             yield recording
     except KeyboardInterrupt:
-        finish(recording)
-        raise click.exceptions.Exit(130) from None
+        with uninterrupted():
+            if kept := _kept(recording):
+                finish(kept, recording.path)
+            else:
+                click.echo("stopped: nothing was measured", err=True)
+        raise click.exceptions.Exit(INTERRUPTED) from None
     except Exception:
         if recording.result.points:
-            finish(recording)
+            finish(recording.result, recording.path)
         raise
-    finish(recording)
+    finish(recording.result, recording.path)
 
 
-def finish(recording: "Recording") -> None:
+def finish(result: "Result", path: Path) -> None:
     """Print the tables and where they are."""
     from localemp.cli.bench.shown import print_result
 
-    print_result(recording.result)
-    click.echo(f"result: {recording.path}")
-    if not recording.result.finished:
-        click.echo(f"not finished: {recording.result.stopped}", err=True)
+    print_result(result)
+    click.echo(f"result: {path}")
+    if not result.finished:
+        click.echo(f"not finished: {result.stopped or 'the process ended'}", err=True)
+
+
+def _kept(recording: "Recording") -> "Result | None":
+    """What is in the file, from which an interrupt may have kept what was measured last; None where it is not ours."""
+    from localemp.bench.result import read_result
+    from localemp.errors import DataError
+
+    try:
+        kept = read_result(recording.path)
+    except DataError:
+        return None
+    return kept if kept.created == recording.result.created else None

@@ -85,7 +85,7 @@ def _say(stats: "JudgeStats") -> None:
 
 def _trust(flip_rate: float) -> str:
     """What a rate means beside that of a judge that guesses."""
-    advice = (
-        ": do not trust this judge" if flip_rate >= 0.5 else ": trust this judge little" if flip_rate >= 0.25 else ""
-    )
-    return f"guessing flips half of the time{advice}"
+    guessing = "guessing flips half of the time"
+    if flip_rate >= 0.5:
+        return f"{guessing}: do not trust this judge"
+    return f"{guessing}: trust this judge little" if flip_rate >= 0.25 else guessing

@@ -55,7 +55,7 @@ def report(
         drop_failed=drop_failed,
     )
     if as_json:
-        click.echo(json_text(result.figures.as_dict(), indent=2))
+        click.echo(json_text(result.results.as_dict(), indent=2))
         return
     echo_written(result.written)
     if not result.written:

@@ -10,7 +10,6 @@ from pathlib import Path
 from localemp.errors import OptionError, WeightsError
 from localemp.models.data_only import read_settings
 from localemp.pipeline.pipeline import Pipeline
-from localemp.strategies.registry import parse_strategy
 
 MIDDLEWARE = "localemp.serving.middleware.Strategies"
 LONGEST_CONTEXT = 4096  # dialogues are short; a longer one is asked for with --max-model-len
@@ -41,7 +40,7 @@ def prepare(pipeline: Pipeline, strategies: Sequence[str]) -> None:
     """
     if (engine := pipeline.profile.engine) not in ("vllm", "openai"):
         raise OptionError(f"the engine {engine!r} cannot be served", "serve a model of vLLM, or a server's")
-    pipeline.parts.fetch([part for strategy in strategies for part in parse_strategy(strategy)])
+    pipeline.fetch(strategies)
     if pipeline.runs_here:
         _ = pipeline.weights
 

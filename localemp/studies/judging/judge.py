@@ -134,7 +134,7 @@ class Judge:
         self,
         asked: Sequence[Question],
         engine: Engine,
-        answers: "Answers",
+        answers: "JudgeLog",
         on_progress: OnProgress = silent,
     ) -> Tally:
         """Ask, writing each answer as it comes. One that fails is a line, not the end.
@@ -170,7 +170,7 @@ class Judge:
         return tally
 
 
-class Answers(Journal):
+class JudgeLog(Journal):
     """A judge's folder, open for writing: goes on where it stopped, and refuses other settings."""
 
     lines = VOTES

@@ -35,7 +35,9 @@ def parse_choice(text: str) -> Parsed:
 
     def read(found: re.Match[str]) -> Choice:
         letter = found["letter"]
-        return "tie" if letter is None else "A" if letter in "aA" else "B"
+        if letter is None:
+            return "tie"
+        return "A" if letter in "aA" else "B"
 
     return _parse(text, CHOICES, read)
 

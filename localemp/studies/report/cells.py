@@ -5,7 +5,7 @@ from localemp.reporting.tables import NOT_AVAILABLE, NOT_GIVEN, Cell, number
 from localemp.studies.stats.correlation import Ceiling
 from localemp.studies.stats.intervals import Estimate
 from localemp.studies.stats.preferences import wilson
-from localemp.studies.stats.rater_bias import Habits
+from localemp.studies.stats.rater_bias import RaterBias
 
 
 def count(value: int, about: str = "") -> Cell:
@@ -78,16 +78,16 @@ def ceiling(found: Ceiling) -> Cell:
     return Cell(f"{found.value:.2f}{ends}", found.value, f"mean over raters: {found.raters}")
 
 
-def ties(habits: Habits) -> Cell:
+def ties(bias: RaterBias) -> Cell:
     """A rater's share of ties."""
-    return percent(Estimate(habits.ties / habits.answers) if habits.answers else Estimate(None, reason="no answer"))
+    return percent(Estimate(bias.ties / bias.answers) if bias.answers else Estimate(None, reason="no answer"))
 
 
-def checks(habits: Habits) -> Cell:
+def checks(bias: RaterBias) -> Cell:
     """A rater's attention checks."""
-    if habits.checked is None:
+    if bias.checked is None:
         return Cell(NOT_GIVEN, about="answered none")
-    return Cell(f"{habits.checked.missed} of {habits.checked.of}", habits.checked.missed)
+    return Cell(f"{bias.checked.missed} of {bias.checked.of}", bias.checked.missed)
 
 
 def _shown(interval: Interval, decimals: int, sign: str = "") -> str:

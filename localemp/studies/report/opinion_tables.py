@@ -17,15 +17,15 @@ from localemp.studies.report.captions import (
     STEPS,
     WITHIN,
 )
-from localemp.studies.report.published import Papers
-from localemp.studies.report.results import Figures, Opinion
+from localemp.studies.report.published import PaperFigures
+from localemp.studies.report.results import RaterResults, StudyResults
 from localemp.studies.report.table_cells import UNFINISHED, Cells, doubts, key_of, part_of, tabled, units_of, who
 from localemp.studies.stats.matrix import comparison
 
 FINE = 20  # width of a scale, above which one decimal is enough
 
 
-def opinion_tables(figures: Figures, opinion: Opinion, papers: Papers) -> Iterator[Table]:
+def opinion_tables(figures: StudyResults, opinion: RaterResults, papers: PaperFigures) -> Iterator[Table]:
     """Preferences in an A/B test, else ratings and their differences."""
     if (scale := figures.study.manifest.scale) is None:
         yield from _preferences(figures, opinion, papers)
@@ -33,7 +33,7 @@ def opinion_tables(figures: Figures, opinion: Opinion, papers: Papers) -> Iterat
         yield from _ratings(figures, opinion, papers, *scale)
 
 
-def correlation_tables(figures: Figures, opinion: Opinion, papers: Papers) -> Iterator[Table]:
+def correlation_tables(figures: StudyResults, opinion: RaterResults, papers: PaperFigures) -> Iterator[Table]:
     """How a judge's answers go with people's; nothing where there is no judge, or no people."""
     if not opinion.correlations:
         return
@@ -51,7 +51,9 @@ def correlation_tables(figures: Figures, opinion: Opinion, papers: Papers) -> It
         )
         for each in opinion.correlations
     ]
-    told = LABELS if manifest.scale is None else MAJORITY_RATING if manifest.ratings_by == "majority" else MEAN_RATING
+    told = MAJORITY_RATING if manifest.ratings_by == "majority" else MEAN_RATING
+    if manifest.scale is None:
+        told = LABELS
     notes = [told, PERSON]
     if any(each.group for each in opinion.correlations):
         notes.append(WITHIN.format(part="comparison" if manifest.scale is None else "system"))
@@ -61,7 +63,7 @@ def correlation_tables(figures: Figures, opinion: Opinion, papers: Papers) -> It
     yield papers.beside_correlations(tabled(key, title, "Aspect", rows, notes, dialogues, "correlation"))
 
 
-def _preferences(figures: Figures, opinion: Opinion, papers: Papers) -> Iterator[Table]:
+def _preferences(figures: StudyResults, opinion: RaterResults, papers: PaperFigures) -> Iterator[Table]:
     systems = {comparison(*pair): pair for pair in combinations(figures.study.systems, 2)}
     for group in dict.fromkeys(each.comparison for each in opinion.preferences):
         rows: dict[str, Cells] = {}
@@ -86,7 +88,9 @@ def _preferences(figures: Figures, opinion: Opinion, papers: Papers) -> Iterator
         yield papers.beside_preferences(table, first, second) if papers.stand_beside(opinion) else table
 
 
-def _ratings(figures: Figures, opinion: Opinion, papers: Papers, low: int, high: int) -> Iterator[Table]:
+def _ratings(
+    figures: StudyResults, opinion: RaterResults, papers: PaperFigures, low: int, high: int
+) -> Iterator[Table]:
     decimals = 2 if high - low <= FINE else 1
     by_system: dict[str, Cells] = {}
     for mean in opinion.means:

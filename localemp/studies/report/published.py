@@ -11,7 +11,7 @@ from typing import Any
 from localemp.reporting.counterparts import settings_that_differ
 from localemp.reporting.published import Published, PublishedTable
 from localemp.reporting.tables import Cell, Note, Row, Table, listed
-from localemp.studies.report.results import Figures, Opinion
+from localemp.studies.report.results import RaterResults, StudyResults
 from localemp.studies.report.table_cells import ALL
 
 WIN, LOSE = "{aspect} win", "{aspect} lose"
@@ -20,7 +20,7 @@ _OVERALL = "Overall"
 _BLANK = Cell("", about="not in the paper's table")
 
 
-class Papers:
+class PaperFigures:
     """What the paper has beside the figures of one study.
 
     Args:
@@ -28,14 +28,14 @@ class Papers:
         published: The paper's; None leaves them out.
     """
 
-    def __init__(self, figures: Figures, published: Published | None) -> None:
+    def __init__(self, figures: StudyResults, published: Published | None) -> None:
         self._study = figures.study
         self._published = published or Published(paper="none")
         self._people = any(opinion.judge is None for opinion in figures.opinions)
         self._aspects = [aspect.name for aspect in figures.study.manifest.aspects]
         self._beside: set[tuple[int, str]] = set()  # comparisons that stand below ours
 
-    def stand_beside(self, opinion: Opinion) -> bool:
+    def stand_beside(self, opinion: RaterResults) -> bool:
         """Whether people's figures stand beside this opinion: beside a judge's only where no person answered."""
         return opinion.judge is None or not self._people
 

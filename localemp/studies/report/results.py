@@ -13,9 +13,9 @@ from localemp.studies.stats.agreement import Agreement, agreements
 from localemp.studies.stats.correlation import Correlation, correlations
 from localemp.studies.stats.coverage import Coverage, coverage
 from localemp.studies.stats.intervals import Bootstrap
-from localemp.studies.stats.matrix import Sheet, groups
+from localemp.studies.stats.matrix import RatingMatrix, groups
 from localemp.studies.stats.preferences import Preference, preferences
-from localemp.studies.stats.rater_bias import PEOPLE, Habits, habits, together
+from localemp.studies.stats.rater_bias import PEOPLE, RaterBias, pooled_bias, rater_biases
 from localemp.studies.stats.ratings import Difference, Mean, differences, means
 from localemp.studies.study import JUDGES, Study
 
@@ -23,7 +23,7 @@ NEEDED = ("scipy", "statsmodels", "krippendorff")
 
 
 @dataclass(frozen=True)
-class Opinion:
+class RaterResults:
     """What people, or one judge, think of the systems.
 
     Attributes:
@@ -65,7 +65,7 @@ class Opinion:
 
 
 @dataclass(frozen=True)
-class Figures:
+class StudyResults:
     """Everything that a report on a study has.
 
     Attributes:
@@ -74,7 +74,7 @@ class Figures:
         bootstrap: How intervals were made.
         opinions: People first, then judges.
         agreements: Of people; empty where there is only one.
-        habits: Of all people together, then of every rater.
+        rater_biases: Of all people together, then of every rater.
         coverage: How many people rated each item; None where no design asks for a number.
         dropped: Raters who were left out because they failed the attention checks.
     """
@@ -82,9 +82,9 @@ class Figures:
     study: Study
     items: int
     bootstrap: Bootstrap
-    opinions: Sequence[Opinion]
+    opinions: Sequence[RaterResults]
     agreements: Sequence[Agreement]
-    habits: Sequence[Habits]
+    rater_biases: Sequence[RaterBias]
     coverage: Coverage | None = None
     dropped: Sequence[str] = ()
 
@@ -102,15 +102,15 @@ class Figures:
             "seed": self.bootstrap.seed,
             "versions": {name: version(name) for name in ("localemp", *NEEDED)},
             "dropped": list(self.dropped),
-            "raters": [each.as_dict() for each in self.habits],
+            "raters": [each.as_dict() for each in self.rater_biases],
             "opinions": [each.as_dict() for each in self.opinions],
             "agreement": [each.as_dict() for each in self.agreements],
         }
 
 
-def figures_of(
+def study_results(
     study: Study, bootstrap: Bootstrap | None = None, judges: Sequence[str] = (), drop_failed: bool = False
-) -> Figures:
+) -> StudyResults:
     """Compute all figures of a study.
 
     Args:
@@ -134,7 +134,7 @@ def figures_of(
         if name not in known:
             raise UnknownNameError("judge", name, known, f"`localemp study judge {study.folder}` adds one")
     votes = [vote for vote in votes if vote.kind != "judge" or not judges or vote.rater in judges]
-    everyone = habits(study, votes)
+    everyone = rater_biases(study, votes)
     failed = {(each.kind, each.rater) for each in everyone if each.checked and each.checked.failed}
     out = {who for who in failed if drop_failed and who[0] != "judge"}
     votes = [vote for vote in votes if (vote.kind, vote.rater) not in out]
@@ -148,41 +148,48 @@ def figures_of(
     if not told:
         raise RunError(f"{study.folder}: no answers yet", "`localemp study serve`, `study judge` or `study import`")
     people = [vote for vote in votes if vote.kind != "judge"]
-    sheet = Sheet.of(study, people)
-    opinions = [_opinion(study, PEOPLE, None, sheet, None, bootstrap)] if people else []
+    matrix = RatingMatrix.of(study, people)
+    opinions = [_opinion(study, PEOPLE, None, matrix, None, bootstrap)] if people else []
     for name in known:
         if said := [vote for vote in votes if vote.kind == "judge" and vote.rater == name]:
             judge = read_stats(study.folder / JUDGES / name, study.key.checks)
-            opinions.append(_opinion(study, name, judge, Sheet.of(study, said), sheet if people else None, bootstrap))
-    several, planned = len(sheet.raters) > 1, study.manifest.annotators
-    return Figures(
+            opinions.append(
+                _opinion(study, name, judge, RatingMatrix.of(study, said), matrix if people else None, bootstrap)
+            )
+    several, planned = len(matrix.raters) > 1, study.manifest.annotators
+    return StudyResults(
         study,
         len(study.items) - len(study.key.checks),
         bootstrap,
         opinions,
-        agreements(sheet, _aspects(study), groups(study), bootstrap) if several else (),
-        [*([together(study, people)] if several else []), *everyone],
-        coverage(sheet, planned) if planned else None,
+        agreements(matrix, _aspects(study), groups(study), bootstrap) if several else (),
+        [*([pooled_bias(study, people)] if several else []), *everyone],
+        coverage(matrix, planned) if planned else None,
         sorted(rater for _, rater in out),
     )
 
 
 def _opinion(
-    study: Study, who: str, judge: JudgeStats | None, sheet: Sheet, people: Sheet | None, bootstrap: Bootstrap
-) -> Opinion:
-    aspects, parts, answered = _aspects(study), groups(study), sheet.only()
+    study: Study,
+    who: str,
+    judge: JudgeStats | None,
+    matrix: RatingMatrix,
+    people: RatingMatrix | None,
+    bootstrap: Bootstrap,
+) -> RaterResults:
+    aspects, parts, answered = _aspects(study), groups(study), matrix.only()
     ab = study.manifest.kind == "ab"
-    return Opinion(
+    return RaterResults(
         who,
         judge,
-        len(sheet.raters),
+        len(matrix.raters),
         len({unit.item for unit in answered.units}),
         len(set(answered.dialogues)),
         _unfinished(study, who, judge) if judge else "",
-        preferences(sheet, aspects, parts, bootstrap) if ab else (),
-        () if ab else means(sheet, aspects, parts, bootstrap),
-        () if ab else differences(sheet, aspects, parts, bootstrap),
-        () if people is None else correlations(sheet, people, aspects, parts, bootstrap),
+        preferences(matrix, aspects, parts, bootstrap) if ab else (),
+        () if ab else means(matrix, aspects, parts, bootstrap),
+        () if ab else differences(matrix, aspects, parts, bootstrap),
+        () if people is None else correlations(matrix, people, aspects, parts, bootstrap),
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from localemp.metrics.ttest import TTest
 from localemp.reporting.tables import NOT_AVAILABLE, Cell, Kind, Note, Row, Table, listed, not_available
 from localemp.studies.report.captions import FEW, TOO_FEW
-from localemp.studies.report.results import Figures, Opinion
+from localemp.studies.report.results import RaterResults, StudyResults
 
 ALL = "All aspects"
 UNFINISHED = " (not finished)"
@@ -47,12 +47,12 @@ def part_of(aspect: str | None, group: str | None) -> str:
     return f"{aspect or ALL}, {group}" if group else aspect or ALL
 
 
-def units_of(figures: Figures) -> str:
+def units_of(figures: StudyResults) -> str:
     """What one answer is about."""
     return "Items" if figures.study.manifest.kind == "ab" else "Replies"
 
 
-def who(opinion: Opinion, raters: int, items: int) -> str:
+def who(opinion: RaterResults, raters: int, items: int) -> str:
     """Whose opinion it is, for titles."""
     them = opinion.who if opinion.judge else f"{raters:,} {'person' if raters == 1 else 'people'}"
     return f"{them}, {items:,} item{'' if items == 1 else 's'}{UNFINISHED if opinion.unfinished else ''}"

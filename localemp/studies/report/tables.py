@@ -9,8 +9,8 @@ from localemp.reporting.tables import Note, Table, listed
 from localemp.studies.report import cells
 from localemp.studies.report.captions import AGREEMENT, FIRST, FLIPS, ORDER, UNREAD
 from localemp.studies.report.opinion_tables import correlation_tables, opinion_tables
-from localemp.studies.report.published import Papers
-from localemp.studies.report.results import NEEDED, Figures
+from localemp.studies.report.published import PaperFigures
+from localemp.studies.report.results import NEEDED, StudyResults
 from localemp.studies.report.table_cells import Cells, key_of, part_of, tabled, units_of
 from localemp.studies.stats.rater_bias import PEOPLE
 
@@ -18,7 +18,7 @@ MANY = 20  # raters, above which a table does not name each
 
 
 def study_tables(
-    figures: Figures, name: str = "", runs: Sequence[str] = (), published: Published | None = None
+    figures: StudyResults, name: str = "", runs: Sequence[str] = (), published: Published | None = None
 ) -> list[Table]:
     """All tables that the study has figures for.
 
@@ -28,7 +28,7 @@ def study_tables(
         runs: The runs beside which the tables stand; a note says where the study is of others.
         published: The paper's figures, to stand beside ours; None leaves them out.
     """
-    papers = Papers(figures, published)
+    papers = PaperFigures(figures, published)
     tables = [table for opinion in figures.opinions for table in opinion_tables(figures, opinion, papers)]
     tables += papers.other_comparisons()
     tables += [*_agreement(figures), *_people(figures), *_judges(figures)]
@@ -47,14 +47,14 @@ def study_tables(
     ]
 
 
-def _beside(figures: Figures, runs: Sequence[str]) -> list[Note]:
+def _beside(figures: StudyResults, runs: Sequence[str]) -> list[Note]:
     others = [system for system in figures.study.systems if system not in runs]
     if not (runs and others):
         return []
     return [Note(f"The study has replies of {listed(others)}: no run of that name is in this report.")]
 
 
-def _design(figures: Figures) -> list[Note]:
+def _design(figures: StudyResults) -> list[Note]:
     """How far people have got with what a design asks for."""
     if (told := figures.coverage) is None:
         return []
@@ -65,7 +65,7 @@ def _design(figures: Figures) -> list[Note]:
     return [Note(f"{asking} asks for {told.annotators} people on each of the {told.items:,} items: {have}; {each}.")]
 
 
-def _signature(figures: Figures) -> str:
+def _signature(figures: StudyResults) -> str:
     study, bootstrap = figures.study.manifest, figures.bootstrap
     used = "|".join(f"{package}:{version(package)}" for package in ("localemp", *NEEDED))
     drawn = f"bootstrap:percentiles|over:dialogues|resamples:{bootstrap.resamples}|seed:{bootstrap.seed}"
@@ -73,7 +73,7 @@ def _signature(figures: Figures) -> str:
     return f"study|items:{study.items_sha256[:12]}|key:{study.key_sha256[:12]}{rated}|{drawn}|{used}"
 
 
-def _agreement(figures: Figures) -> list[Table]:
+def _agreement(figures: StudyResults) -> list[Table]:
     if not figures.agreements:
         return []
     ab = figures.study.manifest.kind == "ab"
@@ -100,8 +100,8 @@ def _agreement(figures: Figures) -> list[Table]:
     return [tabled("agreement", "How far people agree", "Aspect", rows, notes, dialogues)]
 
 
-def _people(figures: Figures) -> list[Table]:
-    people = [each for each in figures.habits if each.kind != "judge"]
+def _people(figures: StudyResults) -> list[Table]:
+    people = [each for each in figures.rater_biases if each.kind != "judge"]
     failed = [each for each in people if each.checked and each.checked.failed]
     shown = people if len(people) <= MANY else [each for each in people if each.rater == PEOPLE or each in failed]
     saw = sum(each.checked is not None for each in people)
@@ -124,8 +124,8 @@ def _people(figures: Figures) -> list[Table]:
     return [tabled("raters", "What raters do", "Rater", rows, notes)] if rows else []
 
 
-def _judges(figures: Figures) -> list[Table]:
-    habits = {each.rater: each for each in figures.habits if each.kind == "judge"}
+def _judges(figures: StudyResults) -> list[Table]:
+    biases = {each.rater: each for each in figures.rater_biases if each.kind == "judge"}
     ab = figures.study.manifest.kind == "ab"
     rows: list[tuple[str, Cells]] = []
     for opinion in figures.opinions:
@@ -138,10 +138,10 @@ def _judges(figures: Figures) -> list[Table]:
         ]
         if ab:
             row.append(("Flips", cells.share(judge.flips, judge.pairs)))
-            row.append(("Ties", cells.ties(habits[opinion.who])))
+            row.append(("Ties", cells.ties(biases[opinion.who])))
             row.append(("First shown", cells.share(judge.first, judge.choices)))
-        if any(each.checked for each in habits.values()):
-            row.append(("Checks missed", cells.checks(habits[opinion.who])))
+        if any(each.checked for each in biases.values()):
+            row.append(("Checks missed", cells.checks(biases[opinion.who])))
         rows.append((opinion.who, row))
     lacking = [
         f"{each.who} is not finished: {each.unfinished}, attention checks aside."

@@ -9,7 +9,7 @@ import numpy as np
 
 from localemp.studies.stats.correlation import spearman
 from localemp.studies.stats.intervals import Bootstrap, Estimate, Numbers, Statistic
-from localemp.studies.stats.matrix import Sheet
+from localemp.studies.stats.matrix import RatingMatrix
 
 NO_TWO = "nothing was answered by two raters"
 CONSTANT = "all answers are the same"
@@ -53,19 +53,21 @@ class Agreement:
         return {**told, **{name: getattr(self, name).as_dict() for name in figures}}
 
 
-def agreements(sheet: Sheet, aspects: Sequence[str], groups: Sequence[str], bootstrap: Bootstrap) -> list[Agreement]:
+def agreements(
+    matrix: RatingMatrix, aspects: Sequence[str], groups: Sequence[str], bootstrap: Bootstrap
+) -> list[Agreement]:
     """For every aspect, for all together, and for all within each group where there are several."""
     within = groups if len(groups) > 1 else ()
     parts = [*((aspect, None) for aspect in aspects), (None, None), *((None, group) for group in within)]
-    return [agreement(sheet, aspect, group, bootstrap) for aspect, group in parts]
+    return [agreement(matrix, aspect, group, bootstrap) for aspect, group in parts]
 
 
-def agreement(sheet: Sheet, aspect: str | None, group: str | None, bootstrap: Bootstrap) -> Agreement:
-    """How far the raters of an aspect or a group agree; all of the sheet where both are None."""
-    sheet = sheet.only(aspect, group)
-    told = np.isfinite(sheet.values).sum(axis=0)
-    units = tuple(unit for unit, count in zip(sheet.units, told, strict=True) if count > 1)
-    shared = replace(sheet, units=units, values=sheet.values[:, told > 1])
+def agreement(matrix: RatingMatrix, aspect: str | None, group: str | None, bootstrap: Bootstrap) -> Agreement:
+    """How far the raters of an aspect or a group agree; all of the matrix where both are None."""
+    matrix = matrix.only(aspect, group)
+    told = np.isfinite(matrix.values).sum(axis=0)
+    units = tuple(unit for unit, count in zip(matrix.units, told, strict=True) if count > 1)
+    shared = replace(matrix, units=units, values=matrix.values[:, told > 1])
     if not shared.units:
         none = Estimate(None, reason=NO_TWO)
         return Agreement(aspect, group, 0, (0, 0), none, none, 0, none, 0, none)
@@ -108,7 +110,7 @@ def alpha_of(counts: Numbers) -> Statistic:
     return statistic
 
 
-def _alpha(shared: Sheet, counts: Numbers, bootstrap: Bootstrap) -> Estimate:
+def _alpha(shared: RatingMatrix, counts: Numbers, bootstrap: Bootstrap) -> Estimate:
     import krippendorff
 
     if counts.shape[1] < 2:
@@ -131,7 +133,7 @@ def _kappa(counts: Numbers) -> tuple[Estimate, int]:
     return Estimate(float(fleiss_kappa(usual.astype(int)))), len(usual)
 
 
-def _between_raters(shared: Sheet) -> Estimate:
+def _between_raters(shared: RatingMatrix) -> Estimate:
     pairs: list[tuple[int, Estimate]] = []
     for one, other in combinations(_places(shared.values), 2):
         both = np.isfinite(one) & np.isfinite(other)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from localemp.studies.stats.intervals import Bootstrap, Estimate, Numbers, Statistic
-from localemp.studies.stats.matrix import Sheet
+from localemp.studies.stats.matrix import RatingMatrix
 
 _AT_ONCE = 4_000_000  # numbers in memory
 
@@ -68,7 +68,7 @@ class Correlation:
 
 
 def correlations(
-    judge: Sheet, people: Sheet, aspects: Sequence[str], groups: Sequence[str], bootstrap: Bootstrap
+    judge: RatingMatrix, people: RatingMatrix, aspects: Sequence[str], groups: Sequence[str], bootstrap: Bootstrap
 ) -> list[Correlation]:
     """Over all comparisons (or systems), then within each where there are several; every aspect, then all together."""
     within: list[str | None] = [None, *(groups if len(groups) > 1 else ())]
@@ -154,7 +154,7 @@ def _tau_b(tables: Numbers) -> Numbers:
 
 
 def _correlation(
-    judge: Sheet, people: Sheet, aspect: str | None, group: str | None, bootstrap: Bootstrap
+    judge: RatingMatrix, people: RatingMatrix, aspect: str | None, group: str | None, bootstrap: Bootstrap
 ) -> Correlation:
     theirs = people.only(aspect, group)
     said = dict(zip(judge.units, judge.combined(), strict=True))
@@ -181,7 +181,7 @@ def _correlation(
     )
 
 
-def _ceiling(people: Sheet, measure: Callable[[Numbers, Numbers], Estimate]) -> Ceiling:
+def _ceiling(people: RatingMatrix, measure: Callable[[Numbers, Numbers], Estimate]) -> Ceiling:
     found: list[tuple[float, int]] = []
     for row in range(len(people.raters)):
         told = np.isfinite(people.values[row])

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from localemp.studies.stats.matrix import Sheet
+from localemp.studies.stats.matrix import RatingMatrix
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,10 +25,10 @@ class Coverage:
     most: int
 
 
-def coverage(sheet: Sheet, annotators: int) -> Coverage:
+def coverage(matrix: RatingMatrix, annotators: int) -> Coverage:
     """How far people have got: an item has as many raters as its question that fewest have answered."""
     raters: dict[str, int] = {}
-    for unit, count in zip(sheet.units, np.isfinite(sheet.values).sum(axis=0), strict=True):
+    for unit, count in zip(matrix.units, np.isfinite(matrix.values).sum(axis=0), strict=True):
         raters[unit.item] = min(int(count), raters.get(unit.item, int(count)))
     counts = raters.values()
     whole = sum(count >= annotators for count in counts)

@@ -1,4 +1,4 @@
-"""Votes as numbers: one row a rater, one column a unit, unblinded. Every figure is computed from a `Sheet`."""
+"""Votes as numbers: one row a rater, one column a unit, unblinded. Every figure is computed from a `RatingMatrix`."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -33,7 +33,7 @@ class Unit:
 
 
 @dataclass(frozen=True)
-class Sheet:
+class RatingMatrix:
     """Answers as numbers.
 
     Attributes:
@@ -53,7 +53,7 @@ class Sheet:
 
     @classmethod
     def of(cls, study: Study, votes: Iterable[Vote]) -> Self:
-        """The sheet of some votes, without attention checks; two sheets of a study have the same units."""
+        """The matrix of some votes, without attention checks; two matrices of a study have the same units."""
         ab = study.manifest.scale is None
         units = _units(study)
         columns = {(unit.aspect, unit.item, "" if ab else unit.reply): place for place, unit in enumerate(units)}
@@ -66,7 +66,7 @@ class Sheet:
             values[rows[vote.kind, vote.rater], column] = _choice(vote, units[column]) if ab else float(vote.value)
         return cls(tuple(rater for _, rater in rows), units, values, ab, study.manifest.ratings_by == "majority")
 
-    def only(self, aspect: str | None = None, group: str | None = None) -> "Sheet":
+    def only(self, aspect: str | None = None, group: str | None = None) -> "RatingMatrix":
         """The units of an aspect or a group that somebody answered, and the raters who did."""
         kept = [
             place
@@ -147,4 +147,6 @@ def _units(study: Study) -> tuple[Unit, ...]:
 
 
 def _choice(vote: Vote, unit: Unit) -> float:
-    return 0.0 if vote.value == TIE else 1.0 if vote.value == unit.reply else -1.0
+    if vote.value == TIE:
+        return 0.0
+    return 1.0 if vote.value == unit.reply else -1.0

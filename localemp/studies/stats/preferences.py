@@ -9,7 +9,7 @@ import numpy as np
 from localemp.metrics.significance import CONFIDENCE, Interval
 from localemp.metrics.ttest import TTest, paired_t
 from localemp.studies.stats.intervals import Bootstrap, Estimate, ratio
-from localemp.studies.stats.matrix import Sheet
+from localemp.studies.stats.matrix import RatingMatrix
 
 ONLY_TIES = "only ties"
 NO_VOTE = "nobody answered"
@@ -59,12 +59,12 @@ class Preference:
 
 
 def preferences(
-    sheet: Sheet, aspects: Sequence[str], comparisons: Sequence[str], bootstrap: Bootstrap
+    matrix: RatingMatrix, aspects: Sequence[str], comparisons: Sequence[str], bootstrap: Bootstrap
 ) -> list[Preference]:
     """All comparisons by all aspects: votes pooled, and majorities where an item has more than one vote."""
     found = []
     for comparison in comparisons:
-        part = sheet.only(group=comparison)
+        part = matrix.only(group=comparison)
         size = len(part.raters), len({unit.item for unit in part.units})
         for aspect in aspects:
             voted = part.only(aspect)
@@ -88,19 +88,19 @@ def _preference(
     aspect: str,
     size: tuple[int, int],
     counted: Literal["votes", "majorities"],
-    sheet: Sheet,
+    matrix: RatingMatrix,
     bootstrap: Bootstrap,
 ) -> Preference:
     from scipy.stats import binomtest
 
-    each = sheet.counts((1, -1, 0))
+    each = matrix.counts((1, -1, 0))
     win, lose, tie = (int(count) for count in each.sum(axis=0))
     t_test = paired_t((each[:, 0] - each[:, 1]) / each.sum(axis=1)) if len(each) else TTest(0, reason=NO_VOTE)
     if not win + lose:
         none = Estimate(None, reason=ONLY_TIES if tie else NO_VOTE)
         return Preference(comparison, aspect, *size, counted, win, lose, tie, none, none, None, t_test)
     share, decided = win / (win + lose), each[:, :2].sum(axis=1)
-    by_dialogue = bootstrap.estimate(share, lambda weights: ratio(weights, each[:, 0], decided), sheet.dialogues)
+    by_dialogue = bootstrap.estimate(share, lambda weights: ratio(weights, each[:, 0], decided), matrix.dialogues)
     test = binomtest(win, win + lose)
     pooled = Estimate(share, wilson(win, win + lose))
     p = float(test.pvalue)

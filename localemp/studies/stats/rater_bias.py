@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from localemp.studies.ballots import Checked, checks
+from localemp.studies.ballots import CheckResult, check_results
 from localemp.studies.schema import TIE
 from localemp.studies.stats.intervals import Estimate
 from localemp.studies.stats.preferences import wilson
@@ -15,7 +15,7 @@ PEOPLE = "people"
 
 
 @dataclass(frozen=True, slots=True)
-class Habits:
+class RaterBias:
     """One rater, or all people together.
 
     Attributes:
@@ -35,7 +35,7 @@ class Habits:
     ties: int
     first: Estimate
     ordered: int
-    checked: Checked | None = None
+    checked: CheckResult | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -44,25 +44,29 @@ class Habits:
         return {**told, "first": self.first.as_dict(), "checked": checked}
 
 
-def habits(study: Study, votes: Sequence[Vote]) -> list[Habits]:
+def rater_biases(study: Study, votes: Sequence[Vote]) -> list[RaterBias]:
     """Every rater in the order in which they came."""
-    checked = {(each.kind, each.rater): each for each in checks(study, votes)}
+    checked = {(each.kind, each.rater): each for each in check_results(study, votes)}
     by_rater: dict[tuple[RaterKind, str], list[Vote]] = {}
     for vote in votes:
         by_rater.setdefault((vote.kind, vote.rater), []).append(vote)
-    return [_habits(study, rater, kind, told, checked.get((kind, rater))) for (kind, rater), told in by_rater.items()]
+    return [
+        _rater_bias(study, rater, kind, told, checked.get((kind, rater))) for (kind, rater), told in by_rater.items()
+    ]
 
 
-def together(study: Study, votes: Sequence[Vote]) -> Habits:
+def pooled_bias(study: Study, votes: Sequence[Vote]) -> RaterBias:
     """All of some votes, as if one rater had given them."""
-    return _habits(study, PEOPLE, "person", votes, None)
+    return _rater_bias(study, PEOPLE, "person", votes, None)
 
 
-def _habits(study: Study, rater: str, kind: RaterKind, votes: Sequence[Vote], checked: Checked | None) -> Habits:
+def _rater_bias(
+    study: Study, rater: str, kind: RaterKind, votes: Sequence[Vote], checked: CheckResult | None
+) -> RaterBias:
     counted = [vote for vote in votes if vote.item not in study.key.checks]
     ties = sum(vote.value == TIE for vote in counted)
     chosen = [vote.value == vote.first for vote in counted if vote.first and not vote.reply and vote.value != TIE]
     first = Estimate(None, reason="no choice whose order is known")
     if chosen:
         first = Estimate(sum(chosen) / len(chosen), wilson(sum(chosen), len(chosen)))
-    return Habits(rater, kind, len(counted), ties, first, len(chosen), checked)
+    return RaterBias(rater, kind, len(counted), ties, first, len(chosen), checked)

@@ -10,7 +10,7 @@ import numpy as np
 from localemp.metrics.significance import holm
 from localemp.metrics.ttest import TTest, paired_t
 from localemp.studies.stats.intervals import Bootstrap, Estimate, Numbers, Statistic, ratio
-from localemp.studies.stats.matrix import Sheet
+from localemp.studies.stats.matrix import RatingMatrix
 
 NO_RATING = "nobody rated it"
 NOT_BOTH = "no dialogue of which both were rated"
@@ -67,12 +67,12 @@ class Difference:
         return {**{name: getattr(self, name) for name in names}, **told, **figures}
 
 
-def means(sheet: Sheet, aspects: Sequence[str], systems: Sequence[str], bootstrap: Bootstrap) -> list[Mean]:
+def means(matrix: RatingMatrix, aspects: Sequence[str], systems: Sequence[str], bootstrap: Bootstrap) -> list[Mean]:
     """The means of all systems and aspects."""
     found = []
     for aspect in aspects:
         for system in systems:
-            rated = sheet.only(aspect, system)
+            rated = matrix.only(aspect, system)
             if not rated.units:
                 found.append(Mean(system, aspect, 0, Estimate(None, reason=NO_RATING)))
                 continue
@@ -82,10 +82,12 @@ def means(sheet: Sheet, aspects: Sequence[str], systems: Sequence[str], bootstra
     return found
 
 
-def differences(sheet: Sheet, aspects: Sequence[str], systems: Sequence[str], bootstrap: Bootstrap) -> list[Difference]:
+def differences(
+    matrix: RatingMatrix, aspects: Sequence[str], systems: Sequence[str], bootstrap: Bootstrap
+) -> list[Difference]:
     """All pairs of systems on all aspects; Holm's correction is over all of them."""
     found = [
-        _difference(sheet, aspect, first, second, bootstrap)
+        _difference(matrix, aspect, first, second, bootstrap)
         for first, second in combinations(systems, 2)
         for aspect in aspects
     ]
@@ -93,8 +95,8 @@ def differences(sheet: Sheet, aspects: Sequence[str], systems: Sequence[str], bo
     return [replace(one, p_holm=p) for one, p in zip(found, corrected, strict=True)]
 
 
-def _difference(sheet: Sheet, aspect: str, first: str, second: str, bootstrap: Bootstrap) -> Difference:
-    one, other = (_by_dialogue(sheet.only(aspect, system)) for system in (first, second))
+def _difference(matrix: RatingMatrix, aspect: str, first: str, second: str, bootstrap: Bootstrap) -> Difference:
+    one, other = (_by_dialogue(matrix.only(aspect, system)) for system in (first, second))
     both = [dialogue for dialogue in one if dialogue in other]
     if not both:
         return Difference(first, second, aspect, 0, Estimate(None, reason=NOT_BOTH), TTest(0, reason=NOT_BOTH))
@@ -103,9 +105,9 @@ def _difference(sheet: Sheet, aspect: str, first: str, second: str, bootstrap: B
     return Difference(first, second, aspect, len(both), estimate, paired_t(a - b))
 
 
-def _by_dialogue(sheet: Sheet) -> dict[str, float]:
+def _by_dialogue(matrix: RatingMatrix) -> dict[str, float]:
     told: dict[str, list[float]] = {}
-    for unit, value in zip(sheet.units, sheet.combined(), strict=True):
+    for unit, value in zip(matrix.units, matrix.combined(), strict=True):
         told.setdefault(unit.dialogue, []).append(float(value))
     return {dialogue: float(np.mean(values)) for dialogue, values in told.items()}
 

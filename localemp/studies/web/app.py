@@ -23,8 +23,8 @@ from starlette.responses import JSONResponse, PlainTextResponse, RedirectRespons
 from starlette.routing import Route
 
 from localemp.errors import LocalempError, OptionError
-from localemp.studies.answers import Answers
-from localemp.studies.exporting import all_given, as_csv, as_jsonl, lines_of
+from localemp.studies.answers import AnswerStore
+from localemp.studies.exporting import all_votes, as_csv, as_jsonl, lines_of
 from localemp.studies.raters import Rater, RaterRole
 from localemp.studies.schema import Item
 from localemp.studies.study import Study
@@ -77,7 +77,7 @@ class StudyApp:
     """
 
     def __init__(
-        self, study: Study, answers: Answers, signup: bool, hosts: Sequence[str] | None, url: str = ""
+        self, study: Study, answers: AnswerStore, signup: bool, hosts: Sequence[str] | None, url: str = ""
     ) -> None:
         self.study, self.answers, self.signup, self._https = study, answers, signup, url.startswith("https:")
         # Cookies do not know ports: two studies on one machine need two names.
@@ -123,7 +123,8 @@ class StudyApp:
             return JSONResponse({"signup": self.signup}, 401)
         items, _ = self._shown(rater.name)
         given = [
-            [each.vote.item, each.vote.aspect, each.vote.reply, each.vote.value] for each in self.answers.given(rater)
+            [each.vote.item, each.vote.aspect, each.vote.reply, each.vote.value]
+            for each in self.answers.timed_votes(rater)
         ]
         rest = JSONResponse({"rater": rater.name, "answers": given}).body
         return Response(b'{"study":' + items + b"," + bytes(rest)[1:], media_type="application/json")
@@ -177,7 +178,7 @@ class StudyApp:
             return PlainTextResponse("This is the owner's: open the link that `localemp study serve` printed.", 401)
 
         def export() -> str:
-            lines = lines_of(all_given(self.study, self.answers), self.study, unblinded)
+            lines = lines_of(all_votes(self.study, self.answers), self.study, unblinded)
             return as_csv(lines, unblinded) if form == "csv" else as_jsonl(lines)
 
         name = f"votes{'-unblinded' if unblinded else ''}.{form}"

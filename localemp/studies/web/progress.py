@@ -6,26 +6,26 @@ from typing import Any
 
 import numpy as np
 
-from localemp.studies.answers import Answers
+from localemp.studies.answers import AnswerStore
 from localemp.studies.stats.agreement import CONSTANT, NO_TWO, alpha_of
 from localemp.studies.stats.coverage import coverage
-from localemp.studies.stats.matrix import Sheet
+from localemp.studies.stats.matrix import RatingMatrix
 from localemp.studies.study import JUDGES, Study
 
 FEW = 10
 """Below so many items that two people answered, figures of agreement say next to nothing."""
 
 
-def overview(study: Study, answers: Answers) -> dict[str, Any]:
+def overview(study: Study, answers: AnswerStore) -> dict[str, Any]:
     """Progress of every person, people's agreement on every aspect, and who else answered; it names no system."""
-    from localemp.studies.ballots import checks  # knows of judges and their engines: not for the raters' server
+    from localemp.studies.ballots import check_results  # knows of judges and their engines: not for the raters' server
 
-    everybody = answers.given()
+    everybody = answers.timed_votes()
     given = [each for each in everybody if each.vote.kind == "person"]
     votes = [each.vote for each in given]
     last = {each.vote.rater: each.at for each in given}
-    checked = {each.rater: each for each in checks(study, votes)}
-    sheet, planned = Sheet.of(study, votes), study.manifest.annotators
+    checked = {each.rater: each for each in check_results(study, votes)}
+    matrix, planned = RatingMatrix.of(study, votes), study.manifest.annotators
     return {
         "title": study.manifest.title,
         "items": len(study.items),
@@ -40,22 +40,22 @@ def overview(study: Study, answers: Answers) -> dict[str, Any]:
             }
             for name, done in answers.progress().items()
         ],
-        "coverage": asdict(coverage(sheet, planned)) if planned else None,
+        "coverage": asdict(coverage(matrix, planned)) if planned else None,
         "few": FEW,
         "imported": Counter(each.vote.rater for each in everybody if each.vote.kind == "import"),
         "judges": sorted(folder.name for folder in (study.folder / JUDGES).glob("*/")),
-        "agreement": [{"aspect": each.name, **_agreement(sheet.only(each.name))} for each in study.manifest.aspects],
+        "agreement": [{"aspect": each.name, **_agreement(matrix.only(each.name))} for each in study.manifest.aspects],
     }
 
 
-def _agreement(sheet: Sheet) -> dict[str, Any]:
+def _agreement(matrix: RatingMatrix) -> dict[str, Any]:
     """Krippendorff's ordinal alpha, and how often two raters said the same, as in `study report` but quick to have."""
-    told = np.isfinite(sheet.values).sum(axis=0)
-    answered = np.unique(sheet.values[np.isfinite(sheet.values)]).tolist()
+    told = np.isfinite(matrix.values).sum(axis=0)
+    answered = np.unique(matrix.values[np.isfinite(matrix.values)]).tolist()
     if not (told > 1).any():
         return {"units": 0, "items": 0, "equal": None, "alpha": None, "why": NO_TWO}
-    counts, several = sheet.counts(answered)[told > 1], told[told > 1]
-    items = {unit.item for unit, count in zip(sheet.units, told, strict=True) if count > 1}
+    counts, several = matrix.counts(answered)[told > 1], told[told > 1]
+    items = {unit.item for unit, count in zip(matrix.units, told, strict=True) if count > 1}
     alpha = float(alpha_of(counts)(np.ones((1, len(counts))))[0])
     return {
         "units": len(counts),
