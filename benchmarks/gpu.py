@@ -142,7 +142,9 @@ def main(data: str, out: Path, small: bool, minutes: float | None, only: str | N
     # A shell's background ignores Ctrl-C, and so would the steps; a time limit from outside sends SIGTERM.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    began, limit = time.monotonic(), 60 * minutes if minutes else 2400 if small else LIMIT
+    began = time.monotonic()
+    usual = 2400 if small else LIMIT
+    limit = 60 * minutes if minutes else usual
     try:
         out.mkdir(parents=True, exist_ok=True)
         (out / "tiny.json").write_text(json.dumps(TINY), "utf-8")

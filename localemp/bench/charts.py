@@ -15,7 +15,7 @@ from localemp.bench.result import Kind, Label, Point
 from localemp.bench.result_tables import Named, failed_share
 from localemp.reporting import svg
 from localemp.reporting.charts import Figure
-from localemp.reporting.tables import number
+from localemp.reporting.tables import amount
 
 _LINES = ("", " dashed", " dotted")
 _PERCENTILES = tuple(tuple(f"{time}_p{part}_ms" for part in (50, 90, 99)) for time in ("ttft", "itl", "tpot", "e2e"))
@@ -181,7 +181,7 @@ def _stacked(results: Sequence[Named]) -> Figure | None:
                 for place, (name, seconds) in enumerate(parts_of_time)
                 if seconds > 0
             ]
-            total = number(sum(seconds for _, seconds in parts_of_time), 1)
+            total = amount(sum(seconds for _, seconds in parts_of_time), 1)
             rows.append((svg.Line(", ".join(map(str, point.labels.values())) or point.part, f"{total} s"), parts))
         if any(parts for _, parts in rows):
             charts.append(svg.bars(each.short(), rows))

@@ -58,7 +58,7 @@ def embedding(encoder: "Encoder", texts: Sequence[str], repeats: int) -> Point:
     return Point(part="embedding", labels=labels, values=values)
 
 
-def searching(embedded: Vectors, rows: int, queries: int, k: int, seed: int, repeats: int) -> Point:
+def searching(embedded: Vectors, rows: int, queries: int, *, k: int, seed: int, repeats: int) -> Point:
     """Queries that the search answers in a second in a pool of so many rows.
 
     Args:

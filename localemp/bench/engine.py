@@ -228,7 +228,9 @@ class _Bench:
         drawn = self.workload.pipeline.strategy.sampling
         point = gather("self-check", {**self.labels, "prompts": len(prompts), "tokens": self.tokens}, ours)
         try:
-            theirs = await run_throughput(folder, prompts, self.tokens, engine.engine_args, drawn, limit)
+            theirs = await run_throughput(
+                folder, prompts, self.tokens, engine_args=engine.engine_args, sampling=drawn, limit=limit
+            )
         except LocalempError as error:
             point = point.model_copy(
                 update={"note": f"{error.message} ({error.hint})" if error.hint else error.message}

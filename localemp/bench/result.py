@@ -205,6 +205,7 @@ class Recording:
         kind: Kind,
         title: str,
         settings: Mapping[str, Any],
+        *,
         dummy: bool = False,
         command: Sequence[str] | None = None,
     ) -> None:

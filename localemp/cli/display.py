@@ -109,7 +109,7 @@ class Display:
     def _show_time(self, what: str) -> None:
         if self._what == what:
             return
-        self._end()
+        self._end(interrupted=True)
         self._what = what
         if not self.console.is_terminal:
             self.say(f"{what} ...")
@@ -123,7 +123,7 @@ class Display:
         if self._what == what and self._live is None and done == total:
             return  # said once more that it is finished
         if self._live is None or self._what != what:
-            self._end()
+            self._end(interrupted=True)
             columns = (TextColumn("{task.description}"), BarColumn(), column, TimeRemainingColumn())
             self._live = self._progress(*columns, TextColumn("{task.fields[detail]}"))
             self._what, self._task = what, self._live.add_task(escape(what), total=total, detail=detail)
@@ -133,7 +133,10 @@ class Display:
         if done == total:
             self._end()
 
-    def _end(self) -> None:
+    def _end(self, *, interrupted: bool = False) -> None:
+        """End the bar; in a file, one that another task interrupts leaves no half-full line."""
         if self._live is not None:
+            if interrupted and not self._live.finished:
+                self._live.live.transient = True
             self._live.stop()
             self._live = self._task = None

@@ -286,7 +286,7 @@ def serve(
     from localemp.studies.answers import AnswerStore
     from localemp.studies.raters import OWNER
     from localemp.studies.web.app import StudyApp
-    from localemp.web.server import listening, serve_on
+    from localemp.web.server import open_listener, serve_on
 
     base = _checked(url) if url else _url_of(host, port)
     local = host in _LOOPBACK and not url
@@ -296,7 +296,7 @@ def serve(
         rated, answers, signup=local or open_signup, hosts=_LOOPBACK if local else None, url=base if url else ""
     )
     try:
-        with listening(host, port) as listener:
+        with open_listener(host, port) as listener:
             # Only now: a link that was made and not shown cannot be had again.
             tokens = answers.make_links(_named(raters, rated, answers), list(new_link))
             links = {
@@ -326,10 +326,10 @@ def _url_of(host: str, port: int) -> str:
 
 
 def _checked(url: str) -> str:
-    from localemp.studies.web.security import address_of
+    from localemp.web.addresses import normalize_address
 
     try:
-        return address_of(url)
+        return normalize_address(url)
     except ValueError as error:
         raise OptionError(f"--url {url!r}: {error}", "for example https://study.example.org") from error
 

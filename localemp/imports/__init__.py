@@ -1,1 +1,1 @@
-"""Replies made elsewhere: files of other systems, read and matched to the rows of a data set."""
+"""Import replies of other systems and match them to the rows of a data set."""

@@ -1,9 +1,9 @@
-"""Finds the rows of a data set that the items of a file answer.
+"""Match the items of a file to the rows of a data set.
 
-The released outputs hold no ids, and their texts are not those of the data: lower-cased, tokenised, most contractions
-written out. What is compared is therefore letters and digits alone, after the same rules on both sides. A file that
-names its rows is believed; one with contexts is matched by context and reference; one with references alone is
-matched by reference and order, since "thank you" is the reference of many rows.
+Released outputs have no ids, and their texts differ from the data: lower-cased, tokenised, most contractions expanded.
+Therefore only letters and digits are compared, after the same normalisation on both sides. Row numbers in a file are
+trusted; items with contexts are matched by context and reference; items with references alone are matched by reference
+and order, since "thank you" is the reference of many rows.
 """
 
 import re
@@ -18,9 +18,9 @@ Rows = list[int | None]
 
 
 def find_rows(items: Sequence[Item], dialogues: Sequence[Dialogue]) -> Rows:
-    """For every item the position of its dialogue, or None; no dialogue is given twice.
+    """Return for every item the position of its dialogue, or None; no dialogue is used twice.
 
-    Of dialogues with the same text an item gets the one nearest to where it is expected: after its predecessor.
+    Among dialogues with the same text an item gets the one nearest to its expected place, after its predecessor.
     """
     if any(item.id is not None for item in items):
         place = {dialogue.id: row for row, dialogue in enumerate(dialogues)}
@@ -37,7 +37,7 @@ def find_rows(items: Sequence[Item], dialogues: Sequence[Dialogue]) -> Rows:
 
 
 def letters(text: str) -> str:
-    """The letters and digits of a text, contractions written out as the preprocessing of these systems does it."""
+    """Return the letters and digits of a text, with contractions expanded as these systems' preprocessing does."""
     joined = _SPLIT_OFF.sub("", text.lower())
     written_out = _CONTRACTION.sub(lambda found: _CONTRACTIONS[found[0]], joined)
     return "".join(filter(str.isalnum, written_out))
@@ -90,7 +90,7 @@ def _by_text(keys: Sequence[Hashable], index: Mapping[Hashable, list[int]]) -> R
 
 
 def _by_order(ours: Sequence[str], theirs: Sequence[str]) -> Rows:
-    """An alignment that keeps the order: texts that occur once on either side first, then the ones between them."""
+    """An alignment that keeps the order: first texts that are unique on both sides, then those between them."""
     rows: Rows = [None] * len(ours)
     once_ours, once_theirs = _once(ours), _once(theirs)
     pairs = [(place, once_theirs[text]) for text, place in once_ours.items() if text in once_theirs]
@@ -110,7 +110,7 @@ def _by_order(ours: Sequence[str], theirs: Sequence[str]) -> Rows:
 
 
 def _next_rows(rows: Rows, end: int) -> list[int]:
-    """For every place the row that is known next after it, or the end."""
+    """For every place the next known row after it, or the end."""
     found = [end] * len(rows)
     for place in range(len(rows) - 2, -1, -1):
         after = rows[place + 1]
@@ -119,7 +119,7 @@ def _next_rows(rows: Rows, end: int) -> list[int]:
 
 
 def _places(texts: Sequence[str]) -> dict[str, list[int]]:
-    """Where each text is; empty ones are nowhere."""
+    """The positions of each text; empty texts have none."""
     places: dict[str, list[int]] = defaultdict(list)
     for place, text in enumerate(texts):
         if text:
@@ -132,7 +132,7 @@ def _once(texts: Sequence[str]) -> dict[str, int]:
 
 
 def _rising(pairs: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-    """The longest choice of pairs, sorted by their first, whose seconds rise, too."""
+    """The longest increasing subsequence of pairs: both first and second elements rise."""
     tails: list[int] = []
     ends: list[int] = []
     before: list[int] = []

@@ -1,8 +1,8 @@
-"""One parser for outputs that are blocks of lines `Name:value`; what differs between systems is data (`Blocks`).
+"""One parser for outputs made of blocks of `Name:value` lines; the differences between systems are data (`Blocks`).
 
-A block begins with its first field and goes on to the next one. Empty lines, lines of dashes and lines of known
-fields that nobody needs (inferences, concepts) are passed over; so is what stands before the first block. Anything
-else is an error: it means that the file is of another kind, or that a block is damaged.
+A block starts with its first field and ends at the next block. Empty lines, lines of dashes, known fields that are not
+needed (inferences, concepts) and everything in front of the first block are skipped. Anything else is an error: the
+file has another format, or a block is damaged.
 """
 
 import ast
@@ -26,13 +26,13 @@ class Blocks:
     """The fields of a format, each with its colon.
 
     Attributes:
-        emotion: The first line of a block: the label of the data.
+        emotion: The first line of a block: the label in the data.
         context: The turns, as a Python list or joined by `[SEP]`.
-        reference: What a person replied.
-        hypotheses: Fields that hold a reply; a file may have only some of them, the same in every block.
-        feeling: The predicted emotion, if there is one; on a line of its own, or after a tab on the first.
-        optional: Hypotheses that the system leaves out where they are empty.
-        ignored: Beginnings of other lines that may be there.
+        reference: A person's reply.
+        hypotheses: Fields with a reply; a file may have only some of them, the same in every block.
+        feeling: The predicted emotion, if any; on its own line, or after a tab on the first line.
+        optional: Hypotheses that the system omits if they are empty.
+        ignored: Prefixes of other lines that may occur.
     """
 
     emotion: str
@@ -44,10 +44,10 @@ class Blocks:
     ignored: tuple[str, ...] = ()
 
     def read(self, path: Path, lines: Sequence[str]) -> list[Item]:
-        """The items of a file.
+        """Read the items of a file.
 
         Raises:
-            DataError: There is no block, a line fits none, or a block lacks a field or has one twice.
+            DataError: There is no block, a line is unknown, or a block lacks a field or has one twice.
         """
         starts = [number for number, line in enumerate(lines) if line.startswith(self.emotion)]
         if not starts:
@@ -68,7 +68,7 @@ class Blocks:
         return [self._item(path, start + 1, fields, present) for start, fields in zip(starts, blocks, strict=True)]
 
     def fits(self, lines: Sequence[str]) -> int:
-        """How many of the fields the first lines of a file have; 0 where one is missing that has to be there."""
+        """Return how many fields the first lines of a file have; 0 if a required one is missing."""
         head = [part for line in lines[:_HEAD] for part in line.split("\t")]
 
         def has(field: str) -> bool:
@@ -123,16 +123,16 @@ class Blocks:
 
 
 def _turns(text: str) -> tuple[str, ...]:
-    """The turns of a context; what begins like a list and is no list of texts counts as one turn."""
+    """The turns of a context; a text that looks like a list but is not a list of strings is one turn."""
     if text.startswith("["):
         return _listed(text) or tuple(filter(None, [text.strip("[]'\"")]))
     return tuple(turn.strip() for turn in text.split("[SEP]") if turn.strip())
 
 
 def _listed(text: str) -> tuple[str, ...]:
-    """The texts of a Python list as `print` writes it; none where it is anything else.
+    """The strings of a printed Python list; empty for anything else.
 
-    Only single texts are given to Python's own reader: what is nested deeply enough ends the interpreter.
+    Only single strings are given to Python's parser: deep nesting would crash the interpreter.
     """
     turns, start = [], 1
     while item := _ITEM.match(text, start):
@@ -147,7 +147,7 @@ def _listed(text: str) -> tuple[str, ...]:
 
 
 def _text(literal: str) -> str:
-    """What a text in quotation marks says."""
+    """The text inside quotation marks."""
     if "\\" not in literal:
         return literal[1:-1]
     with warnings.catch_warnings(action="ignore"):  # of escapes that are none

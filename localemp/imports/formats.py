@@ -1,4 +1,4 @@
-"""The formats by name. A new one is one entry in `FORMATS`; one that is made of blocks is data alone."""
+"""The import formats by name. A new format is one entry in `FORMATS`; one made of blocks is data alone."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,10 +17,10 @@ class Format:
 
     Attributes:
         about: One line for `--help`.
-        read: From path and lines, the items.
-        fits: From the first lines, how surely a file is of this format; 0 for no.
-        default: The hypotheses that stand for the system where a file has several, best first.
-        caution: What a reader of the scores has to know of every file of this format.
+        read: Reads the items from path and lines.
+        fits: Rates from the first lines how likely a file has this format; 0 for no.
+        default: The preferred hypotheses if a file has several, best first.
+        caution: What a reader of the scores needs to know about this format.
     """
 
     about: str
@@ -31,10 +31,10 @@ class Format:
 
 
 def format_of(name: str) -> Format:
-    """A format by its name.
+    """Return a format by name.
 
     Raises:
-        UnknownNameError: There is none of this name.
+        UnknownNameError: There is no such format.
     """
     if name not in FORMATS:
         raise UnknownNameError("format", name, FORMATS)
@@ -42,7 +42,7 @@ def format_of(name: str) -> Format:
 
 
 def looks_like(lines: Sequence[str]) -> str | None:
-    """The name of the format that a file is most likely in; None where it could be anything."""
+    """Return the most likely format of a file; None if it could be anything."""
     surest = max(FORMATS, key=lambda name: FORMATS[name].fits(lines))
     return surest if FORMATS[surest].fits(lines) else None
 

@@ -1,4 +1,4 @@
-"""What a reader makes of a file: items in file order, before anybody knows which dialogues they answer."""
+"""Items of an imported file, in file order, before they are matched to dialogues."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,17 +6,17 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One dialogue as a file of another system has it.
+    """One dialogue in a file of another system.
 
     Attributes:
-        line: Where it begins, from 1; in a file that is one JSON object, the position in its lists.
-        replies: The replies by the name of the hypothesis ("Greedy", "Beam"), as far as the file has them.
-        id: What the file calls the dialogue; None where it has no names.
-        row: The row of the published data that the file says it is, from 0; None where it does not say.
+        line: Its first line, from 1; in a file that is one JSON object, the position in its lists.
+        replies: The replies by name of the hypothesis ("Greedy", "Beam"), as far as the file has them.
+        id: The dialogue's id in the file; None if there is none.
+        row: The row of the published data that the file gives, from 0; None if it gives none.
         context: The turns before the reply, lower-cased and tokenised as the system had them.
-        reference: What a person replied, in the same form.
-        emotion: The label of the data.
-        feeling: What the system predicted of it; several labels are in one text, the likeliest first.
+        reference: A person's reply, in the same form.
+        emotion: The label in the data.
+        feeling: The predicted emotion; several labels are in one text, most likely first.
     """
 
     line: int

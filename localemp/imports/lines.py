@@ -1,4 +1,4 @@
-"""Formats of one line a reply: plain lines, the paper's `id #*#*# text`, and the log that EC's test writes."""
+"""Formats with one reply a line: plain lines, the paper's `id #*#*# text`, and the log of EC's test."""
 
 import re
 from collections.abc import Sequence
@@ -15,17 +15,17 @@ _TOKENS = re.compile(r"<(?:CLS|BOS|EOS)>")
 
 
 def read_plain(path: Path, lines: Sequence[str]) -> list[Item]:
-    """One reply a line, the first for row 0; an empty line is an empty reply."""
+    """Read one reply a line, the first for row 0; an empty line is an empty reply."""
     return [Item(number, {REPLY: line.strip()}, row=number - 1) for number, line in enumerate(lines, 1)]
 
 
 def read_paper(path: Path, lines: Sequence[str]) -> list[Item]:
-    """`12 #*#*# text`, as the paper's released scripts write; the id is the row of the array, from 0.
+    """Read `12 #*#*# text`, as the paper's released scripts write it; the id is the row, from 0.
 
-    The scripts write a reply as it comes: lines without a mark go on with the reply before them.
+    The scripts write replies unchanged: lines without a mark continue the reply above.
 
     Raises:
-        DataError: The first line has no id and mark, or an id is there twice.
+        DataError: The first line has no id and mark, or an id occurs twice.
     """
     texts: dict[int, list[str]] = {}
     began: dict[int, int] = {}
@@ -48,15 +48,15 @@ def read_paper(path: Path, lines: Sequence[str]) -> list[Item]:
 
 
 def is_paper(lines: Sequence[str]) -> bool:
-    """Whether the first line is `12 #*#*# text`."""
+    """Return whether the first line is `12 #*#*# text`."""
     return _NUMBERED.match(next(filter(str.strip, lines), "")) is not None
 
 
 def read_log(path: Path, lines: Sequence[str]) -> list[Item]:
-    """Lines `S-0`, `T-0`, `H-0` (source, target, hypothesis), each with a tab and its text, among others of a log.
+    """Read `S-0`, `T-0`, `H-0` lines (source, target, hypothesis), each with a tab and a text, from a log.
 
     Raises:
-        DataError: There is no such line, one is there twice, or one of the three is missing.
+        DataError: There is no such line, one occurs twice, or one of the three is missing.
     """
     parts: dict[int, dict[str, str]] = {}
     began: dict[int, int] = {}
@@ -90,7 +90,7 @@ def read_log(path: Path, lines: Sequence[str]) -> list[Item]:
 
 
 def is_log(lines: Sequence[str]) -> bool:
-    """Whether there is a hypothesis of EC's log."""
+    """Return whether the lines hold a hypothesis of EC's log."""
     return any((found := _LOGGED.match(line)) and found[1] == "H" for line in lines)
 
 

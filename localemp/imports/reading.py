@@ -1,4 +1,4 @@
-"""Reads replies made elsewhere into `Replies`, matched to the published rows where a data set is given."""
+"""Read replies of other systems into `Replies`, matched to the published rows if a data set is given."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,12 +20,12 @@ _BEGINNING = 50  # characters of their context
 
 @dataclass(frozen=True, slots=True)
 class Unmapped:
-    """An item of the file that answers no row of the data.
+    """An item of the file that matches no row of the data.
 
     Attributes:
-        row: Its place in the file, from 0.
-        line: Where it begins, from 1.
-        beginning: Of its context, or of what else is known of it.
+        row: Its position in the file, from 0.
+        line: Its first line, from 1.
+        beginning: The start of its context, or of whatever else is known.
     """
 
     row: int
@@ -38,12 +38,12 @@ class Unmapped:
 
 @dataclass(frozen=True, slots=True)
 class Imported:
-    """What a file gave.
+    """The contents of an imported file.
 
     Attributes:
-        replies: Of the chosen hypothesis, in the order of the data.
-        unmapped: Items that answer no row of the data; empty without one.
-        hypotheses: All that the file has.
+        replies: The replies of the chosen hypothesis, in the order of the data.
+        unmapped: Items that match no row of the data; empty without a data set.
+        hypotheses: All hypotheses in the file.
     """
 
     replies: Replies
@@ -52,16 +52,16 @@ class Imported:
 
 
 def read_import(format: str, path: Path, data: str | None = None, hypothesis: str | None = None) -> Imported:
-    """Read replies that another program wrote.
+    """Read replies of another program.
 
     With `data` the items get the ids, references, emotions and turns of the published rows that they answer, so that
-    systems share items; without it they keep what the file has, under their row numbers, from 0.
+    systems share items. Without it they keep what the file has, under their row numbers, from 0.
 
     Args:
         format: One of `FORMATS`.
         path: The file, plain or gzipped.
         data: A data set as `load_dialogues` takes it; its published test rows are used.
-        hypothesis: Which replies, where a file has several; by default the format's.
+        hypothesis: The hypothesis to read if a file has several; by default the format's.
 
     Raises:
         DataError: The file or the data cannot be read, is in another format, is damaged, or answers other dialogues.
@@ -102,7 +102,7 @@ def read_import(format: str, path: Path, data: str | None = None, hypothesis: st
 
 
 def _lines(path: Path) -> list[str]:
-    """The lines of the file; where they are no UTF-8, the error says what the file looks like."""
+    """The lines of the file; if they are not UTF-8, the error says what the file looks like."""
     try:
         return read_lines(path)
     except DataError as error:
@@ -125,8 +125,8 @@ def _rows(path: Path, items: Sequence[Item], dialogues: Sequence[Dialogue], data
     """The rows that the items answer.
 
     Raises:
-        DataError: Replies without context are more than the rows; or fewer than half of the items are rows of the test
-            split, and more are rows of another one; or none is.
+        DataError: There are more replies without context than rows; or fewer than half of the items match rows of the
+            test split, and more match another split; or no item matches.
     """
     rows = find_rows(items, dialogues)
     mapped = sum(row is not None for row in rows)
@@ -154,7 +154,7 @@ def _rows(path: Path, items: Sequence[Item], dialogues: Sequence[Dialogue], data
 
 
 def _are_placed(items: Sequence[Item]) -> bool:
-    """Whether only row numbers say which dialogues the items answer."""
+    """Whether only row numbers identify the dialogues."""
     return all(item.row is not None and not item.context for item in items)
 
 

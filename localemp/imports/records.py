@@ -1,4 +1,4 @@
-"""Formats of JSON: our own lines, ParlAI's world logs, and the lists of EmpDG's `models_result.json`."""
+"""JSON formats: our own lines, ParlAI's world logs, and the lists of EmpDG's `models_result.json`."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -17,13 +17,13 @@ _REFERENCES = "ref"
 
 
 def read_jsonl(path: Path, lines: Sequence[str]) -> list[Item]:
-    """Objects with `reply`, and, where they are known, `id`, `reference`, `emotion`, `feeling`, `turns`.
+    """Read objects with `reply` and, if known, `id`, `reference`, `emotion`, `feeling` and `turns`.
 
-    Where no line has an id the lines are the rows of the data, in order. Other keys are left alone.
+    If no line has an id, the lines are the rows of the data, in order. Other keys are ignored.
 
     Raises:
-        DataError: A line is no JSON object, has no reply, a value of the wrong type, or an id that an earlier line
-            has; or some lines have an id and others none.
+        DataError: A line is not a JSON object, has no reply, a value of the wrong type, or the id of an earlier line;
+            or only some lines have an id.
     """
     items: list[Item] = []
     line_of: dict[str, int] = {}
@@ -46,27 +46,29 @@ def read_jsonl(path: Path, lines: Sequence[str]) -> list[Item]:
             _text(path, number, record, key) for key in ("reply", "reference", "emotion", "feeling")
         )
         turns = _texts(path, number, record, "turns")
-        numbered = identity is not None and re.fullmatch("0|[1-9][0-9]{0,8}", identity)
-        row = int(identity) if identity is not None and numbered else None
-        if identity is None:
-            row = len(items)
+        row = len(items) if identity is None else _row_of(identity)
         items.append(Item(number, {REPLY: reply or ""}, identity, row, turns, reference, emotion, feeling))
     return items
 
 
+def _row_of(identity: str) -> int | None:
+    """The row that an id names, if it is a number."""
+    return int(identity) if re.fullmatch("0|[1-9][0-9]{0,8}", identity) else None
+
+
 def is_jsonl(lines: Sequence[str]) -> bool:
-    """Whether the first line is an object with a reply."""
+    """Return whether the first line is an object with a reply."""
     return "reply" in _first_object(lines)
 
 
 def read_parlai(path: Path, lines: Sequence[str]) -> list[Item]:
-    """An episode a line: `{"dialog": [[{teacher}, {model}], ...]}`, every pair an item.
+    """Read one episode a line: `{"dialog": [[{teacher}, {model}], ...]}`; every pair is an item.
 
-    The teacher's `text` is what the speaker says, its `eval_labels` (`labels`) what the listener really replied, which
-    is also what later turns go on from; the model's `text` is the reply.
+    The teacher's `text` is the speaker's turn; its `eval_labels` (`labels`) is the listener's real reply, which later
+    turns continue; the model's `text` is the reply.
 
     Raises:
-        DataError: A line is no JSON object with a dialog, or a pair lacks a side or its text.
+        DataError: A line is not a JSON object with a dialog, or a pair lacks a side or its text.
     """
     items: list[Item] = []
     for number, record in _objects(path, lines, _LOGS):
@@ -94,15 +96,15 @@ def read_parlai(path: Path, lines: Sequence[str]) -> list[Item]:
 
 
 def is_parlai(lines: Sequence[str]) -> bool:
-    """Whether the first line is an object with a dialog."""
+    """Return whether the first line is an object with a dialog."""
     return "dialog" in _first_object(lines)
 
 
 def read_lists(path: Path, lines: Sequence[str]) -> list[Item]:
-    """One object of lists of the same length, the replies by system and the references under `ref`.
+    """Read one object of lists of equal length: the replies by system, and the references under `ref`.
 
     Raises:
-        DataError: It is no such object, or a list is of another length or holds something else than texts.
+        DataError: It is not such an object, or a list has another length or holds anything but strings.
     """
     try:
         lists = parse_json("\n".join(lines))
@@ -129,7 +131,7 @@ def read_lists(path: Path, lines: Sequence[str]) -> list[Item]:
 
 
 def is_lists(lines: Sequence[str]) -> bool:
-    """Whether the file is one object with `ref` that is not one of our own lines."""
+    """Return whether the file is one object with `ref` that is not one of our own lines."""
     start = next(filter(str.strip, lines), "")
     return start.lstrip().startswith("{") and f'"{_REFERENCES}": [' in start
 

@@ -1,1 +1,1 @@
-"""What replies are worth: automatic metrics as the paper computed them, and how sure one can be of a difference."""
+"""The paper's automatic metrics, and significance tests for the differences between systems."""

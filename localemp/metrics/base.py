@@ -1,7 +1,7 @@
-"""Three ideas: a `Score` never stands without its `Signature`; a `Metric` turns replies into one table of `Statistics`.
+"""The interface of a metric. Every `Score` has a `Signature`; a `Metric` turns replies into a table of `Statistics`.
 
-The table has a row for every item of every system, and a value can be computed from any choice of rows: those of one
-system (its score), the same with repetitions (bootstrap), or a mixture of two systems (approximate randomisation).
+The table has one row for every item of every system. A value can be computed from any selection of rows: those of one
+system (its score), the same rows with repetitions (bootstrap), or rows of two systems (approximate randomisation).
 """
 
 from abc import ABC, abstractmethod
@@ -24,10 +24,10 @@ class Signature:
     """Everything that is needed to repeat a score.
 
     Attributes:
-        metric: Such as "dist-2".
+        metric: The metric's name in lower case, such as "dist-2".
         settings: Tokenisation, case, order, smoothing, model, library versions, ... in a fixed order.
-        items: How many items.
-        items_sha256: Of their ids; two scores with different ones are of different items.
+        items: The number of items.
+        items_sha256: A hash of their ids; scores with different hashes are scores on different items.
     """
 
     metric: str
@@ -37,7 +37,7 @@ class Signature:
 
     @classmethod
     def of(cls, metric: str, replies: Replies, settings: Mapping[str, Setting]) -> "Signature":
-        """The signature of a metric with these settings on these replies."""
+        """Return the signature of a metric with these settings on these replies."""
         return cls(metric, tuple(settings.items()), len(replies), replies.ids_sha256)
 
     def __str__(self) -> str:
@@ -45,26 +45,26 @@ class Signature:
         return f"{self.metric}{settings}|items:{self.items}|ids:{self.items_sha256[:8]}"
 
     def differences(self, other: "Signature") -> dict[str, tuple[Any, Any]]:
-        """What the two do not have in common, by name; empty where their scores can be compared."""
+        """Return the settings that differ, by name; empty if the scores are comparable."""
         ours, theirs = self.as_dict(), other.as_dict()
         names = [*ours, *(name for name in theirs if name not in ours)]
         return {name: (ours.get(name), theirs.get(name)) for name in names if ours.get(name) != theirs.get(name)}
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return the values as JSON has them."""
         return {"metric": self.metric, **dict(self.settings), "items": self.items, "items_sha256": self.items_sha256}
 
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """One number and how it was made.
+    """A value of a metric and how it was computed.
 
     Attributes:
-        name: As tables have it: "Dist-1", "B-2", "F_BERT", "Acc".
-        value: In the unit of the paper's tables; None where there is none.
-        signature: How it was made.
+        name: The name in tables: "Dist-1", "B-2", "F_BERT", "Acc".
+        value: In the unit of the paper's tables; None if there is no value.
+        signature: How it was computed.
         reason: Why there is no value.
-        hidden: Whether it is only in the JSON and with --verbose.
+        hidden: Whether it is shown only in the JSON and with --verbose.
     """
 
     name: str
@@ -74,32 +74,32 @@ class Score:
     hidden: bool = False
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return the values as JSON has them."""
         told = {"reason": self.reason} if self.reason else {}
         return {"name": self.name, "value": self.value, **told, "signature": self.signature.as_dict()}
 
 
 class Statistics(ABC):
-    """What every item of every system contributes to a metric: row `s * items + i` is item i of system s."""
+    """The contribution of every item of every system to a metric: row `s * items + i` is item i of system s."""
 
     @abstractmethod
     def value(self, rows: Rows) -> float:
-        """The metric's value on a choice of rows, repetitions included; NaN where it has none."""
+        """Return the metric's value on a selection of rows, which may repeat; NaN if it has none."""
 
     def each(self, rows: Rows) -> NDArray[np.float64] | None:
-        """The rows' own values, for metrics of single replies; None where only a whole set has one."""
+        """Return the value of each row; None for a metric that only a whole set has."""
         return None
 
 
 class Metric(ABC):
-    """A metric: its settings, and how replies become statistics.
+    """A metric: its settings, and how it turns replies into statistics.
 
     Attributes:
-        name: As tables have it.
+        name: The name in tables.
         hidden: Whether it is only shown when asked for.
-        decimals: How many of them tables show.
-        bounds: The least and the greatest value.
-        higher_is_better: None where neither is.
+        decimals: The number of decimals in tables.
+        bounds: The lowest and the highest possible value.
+        higher_is_better: None if neither direction is better.
     """
 
     name: str
@@ -110,31 +110,31 @@ class Metric(ABC):
 
     @abstractmethod
     def statistics(self, systems: Sequence[Replies]) -> Statistics:
-        """Of systems that answered the same items in the same order."""
+        """Return the statistics of systems that answered the same items in the same order."""
 
     @abstractmethod
     def settings(self) -> Mapping[str, Setting]:
-        """What the signature has besides the metric's name and the items."""
+        """Return what the signature holds besides the metric's name and the items."""
 
     def missing(self, replies: Replies) -> str:
-        """Why these replies can have no value ("no reference replies"); empty where they can."""
+        """Return why these replies have no value ("no reference replies"); empty if they have one."""
         return ""
 
     def score(self, replies: Replies) -> Score:
-        """The value on all replies of one system; NaN and what cannot be had become "n/a" with a reason."""
+        """Score all replies of one system; a value that is NaN or missing becomes "n/a" with a reason."""
         signature = Signature.of(self.name.lower(), replies, self.settings())
         reason = self.missing(replies) or ("no replies" if not len(replies) else "")
         if reason:
             return Score(self.name, None, signature, reason, self.hidden)
         value = self.statistics([replies]).value(np.arange(len(replies)))
         if not np.isfinite(value):
-            return Score(self.name, None, signature, "the replies have too few words to count", self.hidden)
+            return Score(self.name, None, signature, "the replies have too few words", self.hidden)
         return Score(self.name, float(value), signature, hidden=self.hidden)
 
 
 def check_same_items(systems: Sequence[Replies]) -> None:
-    """Raise OptionError where systems did not answer the same items in the same order."""
+    """Raise OptionError if the systems did not answer the same items in the same order."""
     first, *others = systems
     for other in others:
         if other.ids != first.ids:
-            raise OptionError(f"{first.name} and {other.name} are not of the same items", "compare on common items")
+            raise OptionError(f"{first.name} and {other.name} do not answer the same items", "compare on common items")

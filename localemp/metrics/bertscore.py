@@ -1,8 +1,8 @@
-"""BERTScore (Zhang et al. 2020): how alike a reply and its reference are, token by token, to a language model.
+"""BERTScore (Zhang et al. 2020): the similarity of a reply and its reference, token by token, in a language model.
 
-What bert-score 0.3.13 computes without idf weights and rescaling: roberta-large, layer 17, in the paper's tables. Its
-own code is not used for it: with transformers 5 it crashes on an empty text, overflows where a tokenizer has no limit,
-and no longer puts a space before a text for a RoBERTa, which changes every score.
+The scores are those of bert-score 0.3.13 without idf weights and rescaling: roberta-large, layer 17, in the paper's
+tables. Its own code is not used: with transformers 5 it crashes on an empty text, overflows if a tokenizer has no
+limit, and no longer puts a space in front of a text for RoBERTa, which changes every score.
 """
 
 import re
@@ -46,31 +46,31 @@ _ORGANISATIONS = {
     "xlnet": "xlnet",
 }
 
-# Pairs that are compared at once.
+# Pairs in one comparison.
 _PAIRS = 256
 
 Pair = tuple[str, str]
 
 
 class BertScore:
-    """The three scores, which share one computation.
+    """Precision, recall and F1, which share one computation.
 
-    Vectors of the references are kept for all systems; of a reply nothing is kept but its three numbers, so that memory
-    does not grow with the systems, and a call that was interrupted goes on at the batch where it stopped.
+    The vectors of references are kept for all systems. Of a reply only the three scores are kept, so that memory does
+    not grow with the number of systems, and an interrupted call resumes at the batch where it stopped.
 
     Args:
         model: A name that bert-score knows ("roberta-large"), one of localemp's encoders, a Hugging Face id, a folder
-            of weights, or any of them with a layer behind it ("roberta-large:17").
-        layer: Whose output is compared. By default what bert-score found best for a model of that name, else the last.
+            of weights, or any of them followed by a layer ("roberta-large:17").
+        layer: The layer whose output is compared; by default bert-score's choice for a model of that name, or the last.
         dtype: Precision of the model, "float32" or "bfloat16". With all-minilm-l6-v2 the second moved single replies by
             up to 0.0023 and means by up to 0.0002.
-        device: As torch names it; by default "cuda" where there is one, else "cpu".
+        device: A torch device; by default "cuda" if there is one, otherwise "cpu".
         batch_tokens: Tokens in one forward pass; by default what suits the device.
-        fetch: Whether the weights may be fetched where they are not on this machine.
+        fetch: Whether missing weights may be fetched.
         on_progress: Called with bytes of weights that are fetched or checked, then with the texts read.
 
     Raises:
-        OptionError: Two layers that contradict each other.
+        OptionError: The model's name and `layer` give different layers.
     """
 
     def __init__(
@@ -98,14 +98,14 @@ class BertScore:
         self._failure: LocalempError | None = None
 
     def metrics(self) -> tuple[Metric, ...]:
-        """P_BERT, R_BERT and F_BERT: means over the replies, from 0 to 1 as in the paper's tables."""
+        """Return P_BERT, R_BERT and F_BERT: means over the replies, from 0 to 1 as in the paper's tables."""
         return tuple(_Part(self, column) for column in range(len(NAMES)))
 
     def settings(self, *, load: bool = True) -> Mapping[str, Setting]:
-        """What the signatures of the three have in common; what only the model knows is None where there is none.
+        """Return the settings in all three signatures; those that depend on the model are None if it is not loaded.
 
         Args:
-            load: Whether the model is loaded where it was not needed before.
+            load: Whether to load the model if it has not been needed yet.
         """
         if load:
             with suppress(LocalempError):
@@ -125,19 +125,19 @@ class BertScore:
         }
 
     def values(self, systems: Sequence[Replies]) -> NDArray[np.float64]:
-        """Precision, recall and F1 of every reply of every system, one row each; all 0 where a text is empty.
+        """Return precision, recall and F1 of every reply of every system, one row each; all 0 if a text is empty.
 
         Raises:
-            OptionError: The systems are not of the same items, one has no reference, or the model cannot be used so.
-            WeightsError: The model is not here and cannot be fetched, or is broken; says what to do.
-            LocalempError: A library is missing, or the GPU's memory is not enough.
+            OptionError: The systems answer different items, a reference is missing, or the model has no such layer.
+            WeightsError: The model is missing and cannot be fetched, or is broken; the hint says what to do.
+            LocalempError: A library is missing, or the GPU has too little memory.
         """
         check_same_items(systems)
         pairs = []
         for item in (item for system in systems for item in system.items):
             if item.reference is None:
                 raise OptionError(f"{item.id} has no reference reply", "BERTScore compares replies with references")
-            # bert-score strips too: behind the space that is put before a text, others would be tokens.
+            # As bert-score does: with a space in front of the text, further spaces would be tokens.
             pairs.append((item.text.strip(), item.reference.strip()))
         self._compute([pair for pair in dict.fromkeys(pairs) if all(pair) and pair not in self._scores])
         nothing = (0.0, 0.0, 0.0)
@@ -176,7 +176,7 @@ class BertScore:
 
     @property
     def _contextual(self) -> "Contextual":
-        """The model; what went wrong once is not tried again for the next of the three scores."""
+        """The model; a failure is not retried for the other two scores."""
         if self._failure is not None:
             raise self._failure
         try:
@@ -240,7 +240,7 @@ class _Values(Statistics):
 
 
 def split_layer(model: str) -> tuple[str, int | None]:
-    """A model's name or folder, and the layer behind its last colon, as in "roberta-large:17", or None."""
+    """Return a model's name or folder, and the layer after its last colon ("roberta-large:17") or None."""
     found = re.fullmatch(r"(.+):(\d+)", model)
     return (found[1], int(found[2])) if found else (model, None)
 
@@ -252,7 +252,7 @@ def _profile(model: str) -> Profile:
 
 
 def _short_name(profile: Profile) -> str:
-    """As bert-score knows it; a folder goes by its own name, since a path says nothing on another machine."""
+    """The name that bert-score uses; a folder goes by its own name, since a path means nothing on another machine."""
     if profile.path is not None:
         return profile.path.name
     organisation, _, name = profile.name.rpartition("/")
@@ -260,7 +260,7 @@ def _short_name(profile: Profile) -> str:
 
 
 def _weights(model: str, profile: Profile, on_progress: OnProgress, *, fetch: bool) -> Weights:
-    # Whoever has used bert-score has the model in the Hugging Face cache under its old name.
+    # Users of bert-score have the model in the Hugging Face cache under its old name.
     former = hub.find_snapshot(HubSource.model_construct(id=model, revision=None)) if "/" not in model else None
     if former is not None and profile.hub is not None and profile.package is None:
         hashes = hub.verify_snapshot(former, on_progress)
@@ -269,7 +269,7 @@ def _weights(model: str, profile: Profile, on_progress: OnProgress, *, fetch: bo
 
 
 def _weights_sha256(weights: Weights) -> str:
-    """Of the weights alone, so that another file beside them makes no other model."""
+    """A hash of the weights alone: other files in the folder do not change the model."""
     names: dict[str, Any] = {}
     for ending in (".safetensors", ".bin"):
         names = names or {name: sha256 for name, sha256 in weights.sha256.items() if name.endswith(ending)}

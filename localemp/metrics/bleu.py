@@ -1,7 +1,7 @@
-"""BLEU (Papineni et al. 2002) as the paper has it: cumulative, of the whole set, unsmoothed, against raw references.
+"""BLEU (Papineni et al. 2002) as in the paper: cumulative, corpus-level, unsmoothed, against raw references.
 
-Counting and computing are sacrebleu's; the texts are tokenised here, since the paper's tokens are nltk's. Its signature
-leaves out the n-gram order, ours has it.
+sacrebleu counts and computes; texts are tokenised here, since the paper's tokens are nltk's. sacrebleu's signature
+leaves out the n-gram order, ours includes it.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -18,11 +18,11 @@ from localemp.metrics.base import Metric, Rows, Setting, Statistics, check_same_
 from localemp.metrics.replies import Replies
 from localemp.metrics.tokens import TOKEN_SETTINGS, words
 
-# Counted up to here whatever the order asked for: B-2 and B-4 then share their counts.
+# Always counted up to this order, so that B-2 and B-4 share their counts.
 _HIGHEST = 4
 _13A = Tokenizer13a()
 
-# How a text becomes tokens joined by spaces; no token of nltk's holds a space.
+# From a text to tokens joined by spaces; no token of nltk's contains a space.
 _VIEWS: dict[str, Callable[[str], str]] = {
     "": lambda text: " ".join(words(text)),
     "lower": lambda text: " ".join(words(text)).lower(),
@@ -39,9 +39,9 @@ class Bleu(Metric):
     """Unsmoothed cumulative corpus BLEU against one raw reference, x100.
 
     Args:
-        order: Longest n-grams: 2 for B-2, 4 for B-4.
-        view: "" for nltk's tokens, as the paper; "lower" for the same in lower case, the only fair one for baselines
-            whose output is lower-cased; "13a" for sacrebleu's default tokens.
+        order: The longest n-grams: 2 for B-2, 4 for B-4.
+        view: "" for nltk's tokens, as in the paper; "lower" for the same in lower case, the only fair choice for
+            baselines with lower-cased output; "13a" for sacrebleu's default tokens.
     """
 
     def __init__(self, order: int, view: str = "") -> None:
@@ -49,18 +49,18 @@ class Bleu(Metric):
         self.order, self.view, self.hidden = order, view, bool(view)
 
     def settings(self) -> Mapping[str, Setting]:
-        """Order, tokens, case, smoothing and sacrebleu's version."""
+        """Return order, tokens, case, smoothing and sacrebleu's version."""
         return {"order": self.order, **_SETTINGS[self.view], "smooth": "none", "sacrebleu": version("sacrebleu")}
 
     def missing(self, replies: Replies) -> str:
-        """Why there is none: every item has to have a reference."""
+        """Return why there is no value: every item needs a reference."""
         without = sum(reference is None for reference in replies.references)
         if without == len(replies):
             return "no reference replies"
         return f"{without:,} of {len(replies):,} dialogues have no reference reply" if without else ""
 
     def statistics(self, systems: Sequence[Replies]) -> Statistics:
-        """Lengths, matching and total n-grams of every reply."""
+        """Return lengths, matching and total n-grams of every reply."""
         check_same_items(systems)
         items = [item for system in systems for item in system.items]
         counts = [_counts(item.text, item.reference or "", self.view) for item in items]
@@ -77,7 +77,7 @@ class _Counts(Statistics):
         return self._bleu(self._counts[rows].sum(axis=0))
 
     def each(self, rows: Rows) -> NDArray[np.float64] | None:
-        """Each reply as a set of its own; nothing above bigrams, where that is 0 for nearly every reply."""
+        """Return the BLEU of each single reply; None above bigrams, where it is 0 for nearly every reply."""
         return np.array([self._bleu(row) for row in self._counts[rows]]) if self._order <= 2 else None
 
     def _bleu(self, summed: NDArray[np.int64]) -> float:
@@ -88,13 +88,13 @@ class _Counts(Statistics):
 
 
 def forget_counts() -> None:
-    """Forget all replies, as in a process that has just begun: for measurements."""
+    """Empty the cache, as in a new process: for measurements."""
     _counts.cache_clear()
 
 
 @lru_cache(maxsize=1 << 16)
 def _counts(reply: str, reference: str, view: str) -> tuple[int, ...]:
-    """What sacrebleu counts of one reply; kept, since six metrics ask for the same three."""
+    """The counts of one reply; cached, since six metrics share them."""
     ours, length = extract_all_word_ngrams(_VIEWS[view](reply), 1, _HIGHEST)
     theirs, reference_length = extract_all_word_ngrams(_VIEWS[view](reference), 1, _HIGHEST)
     correct, total = [0] * _HIGHEST, [0] * _HIGHEST

@@ -1,7 +1,7 @@
-"""A vector for every token of a text, at one layer of a transformer: what BERTScore compares. Owns transformers.
+"""Contextual token vectors at one layer of a transformer, which BERTScore compares.
 
-Texts are computed in batches of one length in tokens, so that nothing is padded: no work is done on padding, attention
-needs no mask, and the company that a text happens to be in cannot change its vectors.
+A batch holds texts of one length in tokens, so nothing is padded: no work is wasted on padding, attention needs no
+mask, and the vectors of a text do not depend on the other texts in its batch.
 """
 
 from collections import defaultdict
@@ -28,11 +28,11 @@ _CPU_TOKENS, _GPU_TOKENS = 1_024, 32_768
 # Where models keep their layers, as attribute paths.
 _STACKS = ("encoder.layer", "layer", "transformer.layer", "encoder.layers", "layers", "encoder.block", "block")
 
-# For these bert-score asks for a space before the text, which transformers 5 does not hear at that place any more.
+# For these bert-score asks for a space in front of the text, which transformers 5 ignores at that place.
 _SPACED_TOKENIZERS = ("RobertaTokenizer", "GPT2Tokenizer")
 _SPACED_MODELS = ("roberta", "roberta-prelayernorm", "data2vec-text", "ibert", "gpt2")
 
-# Where neither tokenizer nor model has a limit of its own.
+# Used if neither tokenizer nor model has a limit.
 _TOKENS = 512
 
 
@@ -41,9 +41,9 @@ class Vectors:
     """A text's tokens.
 
     Attributes:
-        tokens: Shape (tokens, dim), each row of length one, in float32.
-        weights: Shape (tokens,), summing to one: equal for all tokens but those that the tokenizer puts around a text,
-            which have none. All zero where there are no others.
+        tokens: Shape (tokens, dim), each row of unit length, in float32.
+        weights: Shape (tokens,), summing to one: equal for all tokens except the special ones around a text, which have
+            zero. All zero if there are no other tokens.
     """
 
     tokens: Any
@@ -51,19 +51,19 @@ class Vectors:
 
 
 class Contextual:
-    """A transformer, cut off behind one layer.
+    """A transformer, cut off after one layer.
 
     Args:
         folder: The model as transformers saves it.
-        layer: Whose output is taken, counted from 1; 0 is what the first layer is given. None is the last.
+        layer: The layer whose output is used, counted from 1; 0 is the input of the first layer, None the last layer.
         dtype: Precision of the transformer, "float32" or "bfloat16".
-        device: As torch names it; by default "cuda" where there is one, else "cpu".
-        batch_tokens: Tokens in one forward pass; by default what suits the device. A longer text goes alone.
+        device: A torch device; by default "cuda" if there is one, otherwise "cpu".
+        batch_tokens: Tokens in one forward pass; by default what suits the device. A longer text is alone in its batch.
 
     Attributes:
-        layer: Whose output is taken.
-        prefix_space: Whether a space is put before every text.
-        limit: Tokens of a text that are seen, special ones included.
+        layer: The layer whose output is used.
+        prefix_space: Whether every text gets a space in front.
+        limit: The most tokens of a text that are used, special ones included.
 
     Raises:
         OptionError: A layer, dtype or device that does not exist, or a model whose layers cannot be found.
@@ -96,7 +96,7 @@ class Contextual:
                 trust_remote_code=False,
                 output_loading_info=True,
             )
-        # transformers would fill these with random numbers; what is pooled from the last layer is not looked at.
+        # transformers would fill these with random numbers; the pooler is not used.
         if missing := sorted(name for name in found["missing_keys"] if not name.startswith("pooler")):
             raise WeightsError(f"the weights in {folder} lack {len(missing)} tensors, such as {missing[0]}")
         model, self.layer = _cut(model, layer, folder)
@@ -108,16 +108,16 @@ class Contextual:
         """Embed texts, the longest first.
 
         Yields:
-            For every batch which of the texts it holds, and their vectors, which lie on the device.
+            For every batch the positions of its texts, and their vectors on the device.
 
         Raises:
-            LocalempError: The memory is not enough.
+            LocalempError: The GPU has too little memory.
         """
         for batch, ids in self._batches(texts):
             yield batch, self._embed(ids)
 
     def _batches(self, texts: Sequence[str]) -> Iterator[tuple[list[int], list[list[int]]]]:
-        """Texts of one length, as many as a batch takes."""
+        """Batches of texts with the same length in tokens."""
         of_length: dict[int, list[int]] = defaultdict(list)
         if not texts:
             return
@@ -137,20 +137,20 @@ class Contextual:
             with torch.no_grad():
                 vectors = self._model(torch.tensor(ids, device=self._device))[0].float()
         except torch.OutOfMemoryError as error:
-            hint = "free some, or hide the GPU (CUDA_VISIBLE_DEVICES=), so that the CPU does it"
+            hint = "free some, or hide the GPU (CUDA_VISIBLE_DEVICES=) to use the CPU"
             raise LocalempError("BERTScore's model does not fit the GPU's memory", hint) from error
         vectors /= vectors.norm(dim=-1, keepdim=True)
         return [Vectors(*row) for row in zip(vectors, weights, strict=True)]
 
 
 def match(candidates: Sequence[Vectors], references: Sequence[Vectors]) -> list[tuple[float, float, float]]:
-    """Greedy matching of candidates that are equally long (Zhang et al. 2020, section 3, without importance weights).
+    """Match candidates of equal length greedily (Zhang et al. 2020, section 3, without importance weights).
 
-    Every token takes the most similar one of the other text, special ones included. A token that is like none of them
-    has 0, not less: bert-score, which takes padding for tokens, has it so for all but the longest text of a batch.
+    Every token is matched with the most similar token of the other text, special ones included. A similarity below 0
+    counts as 0: bert-score, which treats padding as tokens, does so for all but the longest text of a batch.
 
     Returns:
-        Precision, recall and F1 of each pair; all 0 where a text has no token of its own.
+        Precision, recall and F1 of each pair; all 0 if a text has only special tokens.
     """
     theirs = torch.stack([each.tokens for each in candidates])
     weights = torch.stack([each.weights for each in candidates])
@@ -168,7 +168,7 @@ def match(candidates: Sequence[Vectors], references: Sequence[Vectors]) -> list[
 
 
 def _cut(model: Any, layer: int | None, folder: Path) -> tuple[Any, int]:
-    """The model without what comes behind a layer, and that layer's number."""
+    """The model without the layers after one, and that layer's number."""
     if hasattr(model, "encoder") and hasattr(model, "decoder"):
         model = model.encoder
     albert = hasattr(getattr(model, "encoder", None), "albert_layer_groups")
@@ -196,7 +196,7 @@ def _at(model: Any, path: str) -> Any:
 
 
 def _wants_space(folder: Path, config: Any) -> bool:
-    """Whether bert-score, which asks for the tokenizer's class, would have a space put before texts."""
+    """Whether bert-score, which looks at the tokenizer's class, would put a space in front of texts."""
     path = folder / "tokenizer_config.json"
     settings = load_json(path) if path.is_file() else {}
     named = settings.get("tokenizer_class") if isinstance(settings, dict) else None
@@ -205,7 +205,7 @@ def _wants_space(folder: Path, config: Any) -> bool:
 
 
 def _limit(tokenizer: Any, config: Any) -> int:
-    """Tokens that tokenizer and model can both take."""
+    """The most tokens that both tokenizer and model accept."""
     positions = getattr(config, "max_position_embeddings", None) or _TOKENS
     # Positions of a RoBERTa begin behind the number of its padding token.
     if config.model_type in (*_SPACED_MODELS, "xlm-roberta", "camembert", "longformer") and config.model_type != "gpt2":
@@ -215,7 +215,7 @@ def _limit(tokenizer: Any, config: Any) -> int:
 
 @contextmanager
 def _told(folder: Path) -> Iterator[None]:
-    """Turn what transformers says of a folder that is no model into our error."""
+    """Turn an error of transformers about a folder that is not a model into ours."""
     try:
         yield
     except Exception as error:  # broken files end in whatever the libraries happen to do with them
@@ -226,7 +226,7 @@ def _told(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def _silent_transformers() -> Iterator[None]:
-    """Neither bars nor warnings: that a head was left out and a pooler made up is how BERTScore uses a model."""
+    """Hide bars and warnings: BERTScore needs neither the missing head nor the pooler."""
     before = transformers.utils.logging.get_verbosity()
     transformers.utils.logging.set_verbosity(transformers.utils.logging.CRITICAL)
     try:

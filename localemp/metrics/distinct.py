@@ -1,4 +1,4 @@
-"""Distinct-n (Li et al. 2016): how many of the n-grams in all replies are different ones."""
+"""Distinct-n (Li et al. 2016): the share of distinct n-grams in all replies."""
 
 from collections.abc import Mapping, Sequence
 
@@ -10,9 +10,9 @@ from localemp.metrics.tokens import TOKEN_SETTINGS, words
 
 
 class Distinct(Metric):
-    """Distinct over total n-grams of the whole set of replies, x100; an n-gram lies within one reply.
+    """Distinct over total n-grams of all replies, x100; n-grams do not span replies.
 
-    It falls with the number of items, so two values can be compared only on the same items.
+    The value falls with the number of items, so two values are comparable only on the same items.
 
     Args:
         order: n.
@@ -22,11 +22,11 @@ class Distinct(Metric):
         self.name, self.order = f"Dist-{order}", order
 
     def settings(self) -> Mapping[str, Setting]:
-        """Tokens and order."""
+        """Return tokens and order."""
         return {"order": self.order, **TOKEN_SETTINGS, "case": "kept"}
 
     def statistics(self, systems: Sequence[Replies]) -> Statistics:
-        """The different n-grams of every reply, and how many it has."""
+        """Return the distinct n-grams of every reply and its number of n-grams."""
         check_same_items(systems)
         known: dict[tuple[str, ...], int] = {}
         ids, lengths = [], []
@@ -39,7 +39,7 @@ class Distinct(Metric):
 
 
 class _Ngrams(Statistics):
-    """For each n-gram the rows that have it, one after another: a choice of rows then costs one pass over them."""
+    """For each n-gram the rows that contain it, one after another: a selection of rows then takes one pass."""
 
     def __init__(self, ids: Sequence[set[int]], lengths: Sequence[int]) -> None:
         pairs = np.array([(ngram, row) for row, each in enumerate(ids) for ngram in each], np.intp).reshape(-1, 2)

@@ -1,4 +1,4 @@
-"""Acc: whether stage 1 of a two-stage run, or a classifier, names the speaker's emotion (section 4 of the paper)."""
+"""Acc: the accuracy of stage 1 of a two-stage run, or of a classifier, in naming the emotion (paper, section 4)."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ from localemp.dialogue import EMOTIONS
 from localemp.metrics.base import Metric, Rows, Setting, Statistics, check_same_items
 from localemp.metrics.replies import Replies
 
-# Words of the same stem that name the same feeling. Words for what causes it are in, synonyms are not.
+# Words of the same stem that name the same feeling. Words for its cause are included, synonyms are not.
 VARIANTS: Mapping[str, str] = {
     "guilty": "guilt guiltily guiltiness",
     "caring": "care cares caringly",
@@ -51,11 +51,11 @@ NO_LABEL = "none"
 
 
 def first_label(text: str | None, variants: bool = False) -> str | None:
-    """The first of the 32 emotions in a text, at word boundaries, in any case.
+    """Return the first of the 32 emotions in a text, at word boundaries, in any case.
 
     Args:
-        text: A stage-1 reply, or a classifier's label; None where there is none.
-        variants: Whether "anger" counts as angry.
+        text: A stage-1 reply, or a classifier's label; None if there is none.
+        variants: Whether variants count: "anger" for angry.
     """
     pattern, labels = _pattern(variants)
     found = pattern.search(text or "")
@@ -64,12 +64,12 @@ def first_label(text: str | None, variants: bool = False) -> str | None:
 
 @dataclass(frozen=True)
 class Confusion:
-    """How often each emotion was taken for which.
+    """A confusion matrix of the emotions.
 
     Attributes:
         labels: The 32 emotions.
-        columns: The same, then `NO_LABEL`.
-        counts: A row for each true emotion, a column for each named one.
+        columns: The 32 emotions, then `NO_LABEL`.
+        counts: One row for each true emotion, one column for each named one.
     """
 
     labels: tuple[str, ...]
@@ -78,7 +78,7 @@ class Confusion:
 
 
 def confusion(replies: Replies, variants: bool = False) -> Confusion:
-    """The confusion of the emotions; items without a true emotion are left out."""
+    """Return the confusion matrix; items without a true emotion are left out."""
     counts = np.zeros((len(EMOTIONS), len(EMOTIONS) + 1), np.int64)
     true, named = _pairs([replies], variants)
     known = true >= 0
@@ -87,7 +87,7 @@ def confusion(replies: Replies, variants: bool = False) -> Confusion:
 
 
 class EmotionMetric(Metric):
-    """One number on which emotion was named and which was true, x100.
+    """A metric of named against true emotions, x100.
 
     Args:
         name: A key of `EMOTION_METRICS`: "Acc", "Acc variants", "Macro-F1" or "No label".
@@ -100,11 +100,11 @@ class EmotionMetric(Metric):
         self._variants = name == "Acc variants"
 
     def settings(self) -> Mapping[str, Setting]:
-        """What counts as naming an emotion."""
+        """Return what counts as naming an emotion."""
         return {"labels": len(EMOTIONS), "named": "first", "case": "lower", "variants": self._variants}
 
     def missing(self, replies: Replies) -> str:
-        """Why there is none: nothing names an emotion, or the true one is not known."""
+        """Return why there is no value: nothing names an emotion, or the true one is unknown."""
         if all(item.feeling is None for item in replies.items):
             return "nothing names the emotion (two-stage runs that ask for it do, and some files)"
         without = sum(item.emotion not in EMOTIONS for item in replies.items)
@@ -113,7 +113,7 @@ class EmotionMetric(Metric):
         return f"of {without:,} of {len(replies):,} dialogues the emotion is not known" if without else ""
 
     def statistics(self, systems: Sequence[Replies]) -> Statistics:
-        """True and named emotion of every item."""
+        """Return the true and the named emotion of every item."""
         check_same_items(systems)
         return _Named(*_pairs(systems, self._variants), self.name)
 
@@ -130,7 +130,7 @@ class _Named(Statistics):
         return float(self._each(rows).mean())
 
     def each(self, rows: Rows) -> NDArray[np.float64] | None:
-        """100 or 0 for every item; nothing for Macro-F1."""
+        """Return 100 or 0 for every item; None for Macro-F1."""
         return None if self._name == "Macro-F1" else self._each(rows)
 
     def _each(self, rows: Rows) -> NDArray[np.float64]:
@@ -140,7 +140,7 @@ class _Named(Statistics):
 
 
 def macro_f1(true: NDArray[np.intp], named: NDArray[np.intp]) -> float:
-    """The mean F1 (0 to 1) of the emotions that occur, as true or as named ones; the 33rd, no label, has no F1."""
+    """Return the mean F1 (0 to 1) of the emotions that occur as true or named ones; "no label" has no F1."""
     size = len(EMOTIONS)
     both = np.bincount(true[true == named], minlength=size)[:size]
     either = np.bincount(true, minlength=size)[:size] + np.bincount(named, minlength=size + 1)[:size]
@@ -151,7 +151,7 @@ EMOTION_METRICS = {name: partial(EmotionMetric, name) for name in ("Acc", "Acc v
 
 
 def _pairs(systems: Sequence[Replies], variants: bool) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Numbers of true (-1: not known) and named emotions (32: none), row by row."""
+    """Indices of true (-1: unknown) and named emotions (32: none), row by row."""
     number = {emotion: index for index, emotion in enumerate(EMOTIONS)}
     items = [item for system in systems for item in system.items]
     true = [number.get(item.emotion or "", -1) for item in items]
@@ -164,5 +164,5 @@ def _pattern(variants: bool) -> tuple[re.Pattern[str], dict[str, str]]:
     labels = {emotion: emotion for emotion in EMOTIONS}
     if variants:
         labels |= {word: emotion for emotion, each in VARIANTS.items() for word in each.split()}
-    # An underscore is a boundary too: models write _sad_.
+    # An underscore is also a boundary: models write _sad_.
     return re.compile(rf"(?<![^\W_])(?:{'|'.join(labels)})(?![^\W_])", re.IGNORECASE), labels

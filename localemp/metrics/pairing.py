@@ -1,4 +1,4 @@
-"""Which items of two systems can be compared: those that both answered, and that are the same dialogue in both."""
+"""The items of two systems that can be compared: answered by both, and the same dialogue in both."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -7,7 +7,7 @@ from localemp.errors import OptionError
 from localemp.metrics.replies import Replies, Reply
 
 FEW_ITEMS = 30
-ONE_DIALOGUE = "one dialogue says nothing of chance"
+ONE_DIALOGUE = "one dialogue says nothing about chance"
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +17,7 @@ class Pair:
     Attributes:
         a: The first system.
         b: The second.
-        notes: What a reader has to know of the choice.
+        notes: What a reader needs to know about the selection.
     """
 
     a: Replies
@@ -26,10 +26,10 @@ class Pair:
 
 
 def pair(a: Replies, b: Replies) -> Pair:
-    """The items of two systems that can be compared: the same id, and the same dialogue as far as both tell it.
+    """Return the comparable items of two systems: the same id, and the same dialogue as far as both have it.
 
     Raises:
-        OptionError: There is none; says what the ids look like.
+        OptionError: There is none; the message shows some ids.
     """
     ours, theirs = ({item.id: item for item in system.items} for system in (a, b))
     common = sorted(ours.keys() & theirs.keys())
@@ -39,7 +39,7 @@ def pair(a: Replies, b: Replies) -> Pair:
     kept = [name for name in common if same_dialogue(ours[name], theirs[name])]
     if not kept:
         raise OptionError(
-            f"the {len(common):,} ids that {a.name} and {b.name} share stand for other dialogues in each",
+            f"the {len(common):,} ids that {a.name} and {b.name} share belong to different dialogues",
             "compare runs of the same data, split and instances",
         )
     notes = []
@@ -56,7 +56,7 @@ def pair(a: Replies, b: Replies) -> Pair:
 
 
 def same_dialogue(one: Reply, other: Reply) -> bool:
-    """Whether turns and reference are the same where both are known, whatever their spacing, case and punctuation."""
+    """Return whether known turns and references are equal apart from spacing, case and punctuation."""
     told = ((one.turns, other.turns), ((one.reference or "",), (other.reference or "",)))
     return all(_bare(left) == _bare(right) for left, right in told if any(left) and any(right))
 
@@ -66,7 +66,7 @@ def _bare(texts: Iterable[str]) -> str:
 
 
 def sample_ids(ids: Sequence[str]) -> str:
-    """How many ids there are, and what they look like, for messages."""
+    """Return the number of ids and some of them, for messages."""
     if not ids:
         return "no replies"
     shown = ", ".join(repr(name) for name in ids[:2])

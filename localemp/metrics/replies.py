@@ -1,4 +1,4 @@
-"""The replies of one system, whoever made them: a run of localemp, or a file from elsewhere."""
+"""The replies of one system, from a run of localemp or an imported file."""
 
 import hashlib
 import json
@@ -14,16 +14,16 @@ from localemp.runs.run import newest, read_lines, read_manifest
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A reply and what is known of its item.
+    """A reply and what is known about its item.
 
     Attributes:
-        id: Of the dialogue; unique in its system.
+        id: The id of the dialogue; unique in its system.
         text: The reply; may be empty.
-        reference: What a person replied, where that is known; an empty one is none.
-        emotion: The speaker's emotion, one of `localemp.dialogue.EMOTIONS`, where that is known.
-        feeling: What stage 1 of a two-stage strategy, or a classifier, said of the emotion; None where nothing did, or
-            where the strategy was given the emotion.
-        turns: The dialogue before the reply.
+        reference: A person's reply, if known; an empty one becomes None.
+        emotion: The speaker's emotion, one of `localemp.dialogue.EMOTIONS`, if known.
+        feeling: What stage 1 of a two-stage strategy, or a classifier, said about the emotion; None if nothing did, or
+            if the strategy was given the emotion.
+        turns: The turns before the reply.
     """
 
     id: str
@@ -35,7 +35,7 @@ class Reply:
 
     def __post_init__(self) -> None:
         if self.reference is not None and not self.reference.strip():
-            object.__setattr__(self, "reference", None)  # nobody can be compared with nothing
+            object.__setattr__(self, "reference", None)  # nothing to compare with
 
 
 @dataclass(frozen=True)
@@ -43,10 +43,10 @@ class Replies:
     """The replies of one system.
 
     Attributes:
-        name: What tables call it.
+        name: The name in tables.
         items: The replies, in the order of the data.
-        source: Where they come from, for JSON: a run's settings, or a file, its format and hypothesis.
-        notes: What a reader has to know: "12 of 5,255 rows have no reply", "the run is not finished".
+        source: Their origin, for JSON: a run's settings, or a file, its format and hypothesis.
+        notes: What a reader needs to know: "12 of 5,255 rows have no reply", "the run is not finished".
     """
 
     name: str
@@ -64,12 +64,12 @@ class Replies:
 
     @cached_property
     def ids_sha256(self) -> str:
-        """A hash of the ids in any order, since a run has them in the order in which they were finished."""
+        """A hash of the ids, independent of their order, since a run has them in the order in which they finished."""
         return hashlib.sha256("\n".join(sorted(self.ids)).encode()).hexdigest()
 
     @cached_property
     def sha256(self) -> str:
-        """A hash of all that scores depend on: ids, replies, references, emotions; in any order."""
+        """A hash of all that scores depend on (ids, replies, references, emotions), independent of the order."""
         told = sorted(json.dumps([i.id, i.text, i.reference, i.emotion, i.feeling]) for i in self.items)
         return hashlib.sha256("\n".join(told).encode()).hexdigest()
 
@@ -84,13 +84,13 @@ class Replies:
         return tuple(item.reference for item in self.items)
 
     def only(self, ids: Collection[str], note: str = "") -> "Replies":
-        """The replies to some dialogues, in the same order."""
+        """Return the replies to some dialogues, in the same order."""
         kept = tuple(item for item in self.items if item.id in ids)
         return replace(self, items=kept, notes=(*self.notes, note) if note else self.notes)
 
 
 def replies_of_run(folder: Path) -> Replies:
-    """The replies of a run, as far as it got.
+    """Read the replies of a run, as far as it got.
 
     Raises:
         RunError: The folder holds no run, or it has no reply yet.
@@ -99,14 +99,14 @@ def replies_of_run(folder: Path) -> Replies:
 
 
 def replies_of(folder: Path, manifest: Mapping[str, Any], lines: Sequence[tuple[int, Mapping[str, Any]]]) -> Replies:
-    """The same from a run's manifest and numbered lines, where they have been read already."""
+    """Return the replies of a run whose manifest and numbered lines have already been read."""
     records = newest(lines)
     settings = manifest["settings"]
     asked = "emotion" not in (settings.get("given") or ())
     items = tuple(_reply(record, asked) for record in records if "reply" in record)
     failed = len(records) - len(items)
     if not items:
-        raise RunError(f"{folder}: no replies yet", "the command that made the run goes on with it")
+        raise RunError(f"{folder}: no replies yet", "rerun the command that made the run to resume it")
     notes = [f"{failed:,} of {len(records):,} dialogues failed and have no reply"] if failed else []
     total = max((session.get("dialogues", 0) for session in manifest["sessions"]), default=0)
     if len(records) < total:
@@ -119,7 +119,7 @@ def replies_of(folder: Path, manifest: Mapping[str, Any], lines: Sequence[tuple[
 
 
 def _twice(lines: Sequence[tuple[int, Mapping[str, Any]]]) -> list[str]:
-    """A note on ids with two different replies, which localemp never writes."""
+    """Notes about ids with two different replies, which localemp never writes."""
     seen: dict[str, tuple[int, str]] = {}
     doubled = []
     for number, record in lines:
@@ -135,7 +135,7 @@ def _twice(lines: Sequence[tuple[int, Mapping[str, Any]]]) -> list[str]:
 
 
 def _reply(record: Mapping[str, Any], asked: bool) -> Reply:
-    """A line of a run as a reply; `asked` says whether stage 1, where there is one, was asked for the emotion."""
+    """A line of a run as a reply; `asked` says whether stage 1, if any, was asked for the emotion."""
     feeling = next((stage["text"] for stage in record["stages"] if stage["name"] == "feeling"), None)
     named = feeling if asked else None
     return Reply(record["id"], record["reply"], record["reference"], record["emotion"], named, tuple(record["turns"]))

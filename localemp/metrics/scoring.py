@@ -41,11 +41,11 @@ class Scored:
     """All scores of one system.
 
     Attributes:
-        name: What tables call it.
+        name: The system's name in tables.
         scores: In the order of `METRICS`.
-        notes: What a reader has to know.
-        source: Where the replies come from.
-        sha256: Of the replies, as `Replies.sha256`: whether these are the scores of what is there now.
+        notes: What a reader needs to know.
+        source: The origin of the replies.
+        sha256: `Replies.sha256`, which shows whether the scores are up to date.
     """
 
     name: str
@@ -55,11 +55,11 @@ class Scored:
     sha256: str = ""
 
     def score(self, name: str) -> Score | None:
-        """One of them by name."""
+        """Return a score by name."""
         return next((score for score in self.scores if score.name == name), None)
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return the values as JSON has them."""
         return {
             "name": self.name,
             "source": self.source,
@@ -73,9 +73,9 @@ def score_all(replies: Replies, metrics: Iterable[Metric] | None = None) -> Scor
     """Score the replies of one system.
 
     Args:
-        replies: Of one system.
-        metrics: Those to use, see `localemp.metrics.registry.metrics`; None is every one that needs no model. Where a
-            model cannot be had, its metrics have no value but the reason, and all others are given.
+        replies: The replies of one system.
+        metrics: The metrics, see `localemp.metrics.registry.metrics`; by default all that need no model. Metrics whose
+            model is not available have a reason in place of a value.
     """
     chosen = all_metrics(with_models=False) if metrics is None else metrics
     scores = in_order(_score_or_reason(each, replies) for each in chosen)
@@ -91,23 +91,23 @@ def in_order(scores: Iterable[Score]) -> tuple[Score, ...]:
 
 
 def other_bertscore(scores: Iterable[Score]) -> list[str]:
-    """A note where BERTScore is of another model than the paper's, whose scale is another one."""
+    """Return a note if BERTScore used another model than the paper's, which has another scale."""
     for score in scores:
         made = dict(score.signature.settings)
         if score.name in BERTSCORE and score.value is not None and (made["model"], made["layer"]) != PAPERS_BERT:
             theirs = f"{PAPERS_BERT[0]}, layer {PAPERS_BERT[1]}"
-            return [f"BERTScore is of {made['model']}, layer {made['layer']}: not to be compared with {theirs}"]
+            return [f"BERTScore uses {made['model']}, layer {made['layer']}: not comparable with {theirs}"]
     return []
 
 
 def is_lower_cased(replies: Replies) -> bool:
-    """Whether fewer than one reply in a hundred has a capital letter, as in the output of many baselines."""
+    """Return whether fewer than one reply in a hundred has a capital letter, as in the output of many baselines."""
     capital = sum(text != text.lower() for text in replies.texts)
     return any(replies.texts) and capital < max(1, len(replies) / 100)
 
 
 def on_common(systems: Sequence[Replies]) -> list[Replies]:
-    """All systems on the dialogues that every one of them answered, in the first one's order.
+    """Return all systems restricted to the dialogues that every one of them answered, in the first one's order.
 
     Raises:
         OptionError: There is none.
@@ -115,7 +115,7 @@ def on_common(systems: Sequence[Replies]) -> list[Replies]:
     first, *others = systems
     common = set(first.ids).intersection(*(pair(first, other).a.ids for other in others))
     if not common:
-        raise OptionError("no dialogue is answered by all of them", "leave one out, or leave out --common")
+        raise OptionError("no dialogue was answered by all systems", "leave one out, or omit --common")
     place = {name: number for number, name in enumerate(first.ids)}
     narrowed = []
     for system in systems:
@@ -137,7 +137,7 @@ def _score_or_reason(metric: Metric, replies: Replies) -> Score:
 
 
 def scores_path(source: Path, hypothesis: str = "") -> Path:
-    """Where the scores of a run (a folder) or of another's file, or of one hypothesis of it, are kept."""
+    """Return the path of the scores of a run (a folder), or of an imported file or one of its hypotheses."""
     if is_folder(source):
         return source / SCORES
     which = re.sub(r"[^\w+-]+", "-", hypothesis)
@@ -145,10 +145,10 @@ def scores_path(source: Path, hypothesis: str = "") -> Path:
 
 
 def write_scores(path: Path, scored: Scored) -> None:
-    """Keep scores as JSON, whole or not at all.
+    """Write scores as JSON, atomically.
 
-    What was scored before of the same replies and cannot be had now, such as BERTScore on a machine without its model,
-    is kept with the signature that it had.
+    Earlier scores of the same replies that are not available now, such as BERTScore on a machine without its model, are
+    kept with their signatures.
 
     Raises:
         DataError: The file cannot be written.
@@ -164,7 +164,7 @@ def write_scores(path: Path, scored: Scored) -> None:
 
 
 def read_scores(path: Path) -> Scored:
-    """Scores that were kept.
+    """Read scores from a file.
 
     Raises:
         DataError: There is no such file, or it holds no scores.
@@ -180,7 +180,9 @@ def read_scores(path: Path) -> Scored:
         raise DataError(path, f"cannot be read: {error.strerror or error}", "`localemp score` writes it") from error
     except (JSONError, ValidationError) as error:
         what = format_validation_error(error) if isinstance(error, ValidationError) else str(error)
-        hint = "`localemp score` writes scores: scores.json beside a run, FILE.scores.json beside another's FILE"
+        hint = (
+            "`localemp score` writes scores: scores.json in a run's folder, FILE.scores.json next to an imported FILE"
+        )
         raise DataError(path, f"holds no scores: {what}", hint) from error
     scores = tuple(_score(each) for each in found.scores)
     return Scored(found.name, scores, tuple(found.notes), redact_settings(found.source), found.replies_sha256)
@@ -206,7 +208,7 @@ class _Kept(BaseModel):
 
 
 class _KeptSignature(_Kept):
-    """Its settings are whatever else is there."""
+    """A kept signature: all other keys are its settings."""
 
     model_config = ConfigDict(strict=True, extra="allow")
     __pydantic_extra__: dict[str, str | int | Finite | bool | None]

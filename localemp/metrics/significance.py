@@ -1,10 +1,10 @@
-"""Whether two systems differ: each metric's difference, how far chance could move it, and where they differ most.
+"""Compare two systems: the difference in each metric, its significance, and the dialogues on which they differ most.
 
 Everything is paired: the same dialogues, item by item, and only those that both systems answered. Two questions are
-kept apart. The p-value is of approximate randomisation (Noreen 1989; Riezler and Maxwell 2005): how often is the
-difference as large when it is left to chance which of the two said which reply? The interval is of the difference
-itself, had other dialogues of the same kind been drawn, as many: by paired bootstrap (Koehn 2004) where a metric does
-not mind an item that is drawn twice, by jackknife where it does, as Distinct-n does. docs/comparing.md has the reasons.
+kept apart. The p-value comes from approximate randomisation (Noreen 1989; Riezler and Maxwell 2005): how often is the
+difference as large if chance decides which of the two gave which reply? The interval is for the difference on other
+dialogues of the same kind and number: by paired bootstrap (Koehn 2004) for metrics that do not depend on repeated
+items, by jackknife for those that do, such as Distinct-n. docs/comparing.md has the reasons.
 """
 
 from collections.abc import Iterable, Sequence
@@ -34,20 +34,20 @@ class Comparison:
     """One metric of two systems on their common items.
 
     Attributes:
-        name: As tables have it.
-        a: The first system's value, in the metric's unit; None where it has none.
-        b: The second system's.
-        signature: How both values were made.
+        name: The metric's name in tables.
+        a: The first system's value, in the metric's unit; None if it has none.
+        b: The second system's value.
+        signature: How both values were computed.
         difference: b - a.
-        interval: Where the difference lies with a confidence of 95 %.
+        interval: The 95 % confidence interval of the difference.
         interval_by: BOOTSTRAP or JACKKNIFE.
-        p: Two-sided, of approximate randomisation.
-        p_holm: The same, corrected for all metrics that were compared at once (Holm 1979), the hidden ones apart.
-        reason: Why something above is None.
+        p: The two-sided p-value of approximate randomisation.
+        p_holm: The same, corrected for all metrics compared together (Holm 1979), hidden ones separately.
+        reason: Why one of the above is None.
         hidden: Whether the metric is only shown when asked for.
-        higher_is_better: None where neither is.
-        each: The items' own values, one row a system, for metrics of single replies.
-        t_test: Of these; None where single replies have no value.
+        higher_is_better: None if neither direction is better.
+        each: The items' own values, one row for each system, for metrics of single replies.
+        t_test: A paired t-test of these; None if single replies have no value.
     """
 
     name: str
@@ -67,13 +67,13 @@ class Comparison:
 
     @property
     def is_mean(self) -> bool:
-        """Whether both values are the means of the items' own."""
+        """Whether both values are means of the items' own values."""
         if self.each is None or self.a is None or self.b is None:
             return False
         return bool(np.isclose(self.each.mean(axis=1), [self.a, self.b]).all())
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return the values as JSON has them."""
         names = ("name", "higher_is_better", "a", "b", "difference", "interval", "interval_by", "p", "p_holm")
         told = {"reason": self.reason} if self.reason else {}
         tested = {"t_test": self.t_test and self.t_test.as_dict()}
@@ -87,11 +87,11 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True)
 class Contrast:
-    """A dialogue that two systems answered differently well, by some measure of single replies.
+    """A dialogue with two replies that differ in some measure of single replies.
 
     Attributes:
-        a: What the first system said.
-        b: What the second said.
+        a: The reply of the first system.
+        b: The reply of the second.
         value_a: The measure of the first.
         value_b: The measure of the second.
     """
@@ -102,7 +102,7 @@ class Contrast:
     value_b: float
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return the values as JSON has them."""
         turns, reference = self.a.turns or self.b.turns, self.a.reference or self.b.reference
         replies = {"a": self.a.text, "b": self.b.text, "value_a": self.value_a, "value_b": self.value_b}
         return {"id": self.a.id, "turns": list(turns), "reference": reference, **replies}
@@ -119,11 +119,11 @@ def compare(
     """Compare two systems by each metric, on the items that both answered.
 
     Args:
-        a: The first system; the other's difference from it is given.
+        a: The first system; differences are b - a.
         b: The second.
-        metrics: Which.
-        samples: Random swaps, and resamples, of each metric.
-        seed: Of both; every metric gets the same draws, so that its figures do not depend on which others are asked.
+        metrics: The metrics.
+        samples: The number of random swaps, and of resamples, for each metric.
+        seed: The seed of both; every metric gets the same draws, so that its values do not depend on the others.
         on_progress: Called with the number of metrics computed so far.
 
     Raises:
@@ -144,11 +144,11 @@ def compare(
 
 
 def randomisation_p(statistics: Statistics, items: int, samples: int, seed: int) -> float:
-    """Two-sided p of approximate randomisation: (as large by chance + 1) / (samples + 1).
+    """Return the two-sided p of approximate randomisation: (as large by chance + 1) / (samples + 1).
 
-    In each sample a fair coin decides for every item whether the two systems' replies to it are swapped. A difference
-    that is equal counts as as large: for the same replies p is 1, where sacrebleu, which counts only larger ones, has
-    1 / (samples + 1). NaN where a swap leaves a metric without a value.
+    In each sample a fair coin decides for every item whether the two systems' replies are swapped. An equal difference
+    counts as "as large": for identical replies p is 1. sacrebleu counts only larger ones and has 1 / (samples + 1).
+    NaN if a swap leaves a metric without a value.
     """
     rows = np.arange(items)
     swaps = np.random.default_rng(seed).integers(2, size=(samples, items), dtype=bool)
@@ -165,9 +165,9 @@ def randomisation_p(statistics: Statistics, items: int, samples: int, seed: int)
 
 
 def bootstrap_interval(statistics: Statistics, items: int, samples: int, seed: int) -> Interval:
-    """Percentiles of the difference when items are drawn with replacement, the same for both systems.
+    """Return percentiles of the difference over items drawn with replacement, the same for both systems.
 
-    Only for metrics that `minds_repetition` denies. NaN where a sample leaves a metric without a value.
+    Not for metrics that depend on repetition. NaN if a sample leaves a metric without a value.
     """
     generator = np.random.default_rng(seed)
     drawn = np.empty(samples)
@@ -180,11 +180,11 @@ def bootstrap_interval(statistics: Statistics, items: int, samples: int, seed: i
 
 
 def jackknife_interval(statistics: Statistics, items: int, samples: int, seed: int) -> Interval:
-    """The difference plus and minus 1.96 standard errors, which come from leaving out one item, or few, at a time.
+    """Return the difference plus and minus 1.96 standard errors, estimated by leaving out one or few items at a time.
 
-    No item is ever taken twice. With more items than samples, items are left out in `samples` groups of nearly one
-    size, drawn at random (Busing, Meijer and van der Leeden 1999, for groups of unequal size). NaN where a metric has
-    no value without a group.
+    No item is used twice. With more items than samples, items are left out in `samples` random groups of nearly equal
+    size (Busing, Meijer and van der Leeden 1999, for groups of unequal size). NaN if a metric has no value without a
+    group.
     """
     rows = np.arange(items)
     groups = np.array_split(np.random.default_rng(seed).permutation(items), min(items, samples))
@@ -201,11 +201,11 @@ def jackknife_interval(statistics: Statistics, items: int, samples: int, seed: i
     return whole - reach, whole + reach
 
 
-def minds_repetition(statistics: Statistics, items: int) -> bool:
-    """Whether counting every item twice changes a system's value, as it halves Distinct-n.
+def depends_on_repetition(statistics: Statistics, items: int) -> bool:
+    """Return whether counting every item twice changes a system's value, as it halves Distinct-n.
 
-    Such a metric is no function of how replies are distributed but also of how many there are; a bootstrap, in whose
-    samples a third of the items is missing and others stand twice, is then neither in the right place nor wide enough.
+    Such a metric depends on the number of replies, not only on their distribution. In a bootstrap sample a third of the
+    items is missing and others are repeated, so its interval would be biased and too narrow.
     """
     for system in (0, 1):
         rows = np.arange(items) + system * items
@@ -215,7 +215,7 @@ def minds_repetition(statistics: Statistics, items: int) -> bool:
 
 
 def holm(ps: Sequence[float | None]) -> list[float | None]:
-    """p-values corrected for their number by Holm's step-down method; None stays None and does not count."""
+    """Correct p-values by Holm's step-down method; None stays None and does not count."""
     corrected: list[float | None] = [None] * len(ps)
     ranked = sorted((p, place) for place, p in enumerate(ps) if p is not None)
     largest = 0.0
@@ -226,12 +226,12 @@ def holm(ps: Sequence[float | None]) -> list[float | None]:
 
 
 def contrasts(both: Pair, each: NDArray[np.float64], count: int) -> list[Contrast]:
-    """The dialogues on which a measure of single replies differs most, the largest difference first.
+    """Return the dialogues with the largest differences in a measure of single replies, largest first.
 
     Args:
         both: The two systems.
-        each: One row a system, one column an item, as `Comparison.each` and `chrf_of_each` have them.
-        count: At most so many; those with no difference are left out.
+        each: One row for each system, one column for each item, as in `Comparison.each` and `chrf_of_each`.
+        count: The most to return; dialogues without a difference are left out.
     """
     gaps = np.nan_to_num(np.abs(each[1] - each[0]))
     order = [int(place) for place in np.argsort(-gaps, kind="stable")[:count] if gaps[place] > 0]
@@ -239,9 +239,9 @@ def contrasts(both: Pair, each: NDArray[np.float64], count: int) -> list[Contras
 
 
 def chrf_of_each(both: Pair) -> NDArray[np.float64] | None:
-    """Sentence-level chrF (sacrebleu's defaults, 0 to 100) of every reply; NaN without a reference, None if none has.
+    """Return the sentence-level chrF (sacrebleu's defaults, 0 to 100) of every reply.
 
-    To put dialogues in order, not to judge a system.
+    A reply without a reference has NaN; None if no reply has one. It ranks dialogues and does not judge systems.
     """
     from sacrebleu.metrics import CHRF
 
@@ -265,7 +265,7 @@ def _compared(metric: Metric, a: Replies, b: Replies, samples: int, seed: int) -
     items = len(a)
     try:
         statistics = metric.statistics([a, b])
-    except LocalempError as error:  # such as a model that is not here; the other metrics are given all the same
+    except LocalempError as error:  # such as a missing model; the other metrics are compared anyway
         return replace(found, reason=f"{error.message} ({error.hint})" if error.hint else error.message)
     rows = np.arange(items)
     values = [float(statistics.value(rows + start)) for start in (0, items)]
@@ -277,15 +277,15 @@ def _compared(metric: Metric, a: Replies, b: Replies, samples: int, seed: int) -
     found = replace(found, a=first, b=second)
     if first is None or second is None:
         without = " and ".join(s.name for s, value in ((a, first), (b, second)) if value is None)
-        return replace(found, reason=f"{without}: the replies have too few words to count")
+        return replace(found, reason=f"{without}: the replies have too few words")
     found = replace(found, difference=second - first)
     if items < 2:
         return replace(found, reason=ONE_DIALOGUE)
-    by = JACKKNIFE if minds_repetition(statistics, items) else BOOTSTRAP
+    by = JACKKNIFE if depends_on_repetition(statistics, items) else BOOTSTRAP
     interval = (jackknife_interval if by == JACKKNIFE else bootstrap_interval)(statistics, items, samples, seed)
     p = randomisation_p(statistics, items, samples, seed)
     if not np.isfinite([*interval, p]).all():
-        reason = "some samples of so few replies have too few words to count"
+        reason = "some samples of these few replies have too few words"
         return replace(found, reason=reason, p=p if np.isfinite(p) else None)
     return replace(found, interval=interval, interval_by=by, p=p)
 

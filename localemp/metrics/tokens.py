@@ -61,9 +61,10 @@ def words_of_sentence(sentence: str) -> list[str]:
 
 @lru_cache(maxsize=1 << 16)
 def _words_of_piece(piece: str, first: bool, last: bool) -> tuple[str, ...]:
-    text = f"{'' if first else 'x '}{piece}{'' if last else ' x'}"
-    found = split_words(text)
-    return tuple(map(intern, found[0 if first else 1 : None if last else -1]))
+    before = [] if first else ["x"]
+    after = [] if last else ["x"]
+    found = split_words(" ".join([*before, piece, *after]))
+    return tuple(map(intern, found[len(before) : len(found) - len(after)]))
 
 
 # Letters and digits that the rules split all the same.

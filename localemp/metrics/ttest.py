@@ -1,7 +1,7 @@
 """The paired t-test, which the paper reports for its Tables 2 and 4, and where its assumptions fail.
 
-It is of differences, one a pair: of the values that two systems have for one dialogue. scipy has the distribution; it
-comes with what studies need, and who compares runs may do without.
+The test is over differences, one for each dialogue: the difference between the two systems' values. scipy provides the
+distribution; it is installed for studies and optional for comparing runs.
 """
 
 from collections.abc import Sequence
@@ -23,20 +23,20 @@ FEW = f"fewer than {FEW_ITEMS} dialogues"
 TIED = "more than half of the differences are 0"
 SKEWED = "too few for differences as skewed as these (Cochran's rule: more than 25 times the squared skewness)"
 
-_EQUAL = 1e-9  # means are no exact numbers: what differs by less does so by rounding
+_EQUAL = 1e-9  # means are inexact: smaller differences are rounding errors
 
 
 @dataclass(frozen=True, slots=True)
 class TTest:
-    """Whether the mean of differences is 0.
+    """The result of a test of whether the mean difference is 0.
 
     Attributes:
-        pairs: How many differences.
-        t, p: Of the test, two-sided; None where there is none.
-        zeros: Share of differences that are 0.
-        skewness: Of the differences; None where they have no spread.
-        doubts: Where its assumptions fail.
-        reason: Why there is none.
+        pairs: The number of differences.
+        t, p: The statistic and the two-sided p-value; None without a test.
+        zeros: The share of differences that are 0.
+        skewness: Of the differences; None if they are all equal.
+        doubts: Assumptions of the test that fail.
+        reason: Why there is no test.
     """
 
     pairs: int
@@ -48,12 +48,12 @@ class TTest:
     reason: str = ""
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return the values as JSON has them."""
         return asdict(self) | {"doubts": list(self.doubts)}
 
 
 def paired_t(differences: Sequence[float] | NDArray[np.float64]) -> TTest:
-    """The test of some differences, one a pair."""
+    """Test differences, one for each pair."""
     values = np.asarray(differences, dtype=float)
     pairs = len(values)
     if pairs < 2:

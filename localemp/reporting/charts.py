@@ -11,7 +11,7 @@ from localemp.metrics.emotion import NO_LABEL, Confusion, confusion
 from localemp.reporting import svg
 from localemp.reporting.cost import QUANTITIES, SECONDS, Effort, words_of
 from localemp.reporting.systems import System
-from localemp.reporting.tables import Row, Table, number
+from localemp.reporting.tables import Row, Table, amount
 
 # So that emotions that are close to one another are neighbours, and what is taken for its kin lies near the diagonal.
 BY_KIN: tuple[str, ...] = (
@@ -105,7 +105,7 @@ def _cost(runs: Sequence[System], efforts: Sequence[Effort]) -> Figure:
         rows = []
         for system, effort in zip(runs, efforts, strict=True):
             total = effort.total(key)
-            shown = "n/a" if total is None else number(total, decimals)
+            shown = "n/a" if total is None else amount(total, decimals)
             parts = [] if total is None else _parts(system.name, effort, key, unit)
             rows.append((svg.Line(system.name, shown), parts))
         if any(parts for _, parts in rows):

@@ -6,7 +6,7 @@ from statistics import fmean
 from typing import Any
 
 from localemp.reporting.systems import System
-from localemp.reporting.tables import NOT_AVAILABLE, Cell, Note, Row, Table, not_available, number
+from localemp.reporting.tables import NOT_AVAILABLE, Cell, Note, Row, Table, amount, not_available, number
 
 SECONDS = (
     "Seconds are those that a call waited for its answer, with all other dialogues that were in flight; they compare "
@@ -74,7 +74,7 @@ def effort_table(systems: Sequence[System], efforts: Sequence[Effort]) -> Table:
                 reasons.setdefault(reason, {}).setdefault(title, []).append(system.name)
                 cells.append(Cell(NOT_AVAILABLE, about=reason))
             else:
-                cells.append(Cell(number(value, decimals), value, "mean, all stages together"))
+                cells.append(Cell(amount(value, decimals), value, "mean, all stages together"))
         rows.append(Row(system.name, tuple(cells), system.about, warning=system.warning))
     columns = ("Words", "Calls", *(title for _, title, *_ in QUANTITIES))
     notes = (*not_available(reasons, everyone), Note(f"Words by whitespace. {SECONDS}"))

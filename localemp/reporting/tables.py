@@ -101,6 +101,12 @@ def number(value: float, decimals: int) -> str:
     return f"{value:,.{decimals}f}"
 
 
+def amount(value: float, decimals: int) -> str:
+    """Return an amount as charts show it; one above 0 that would round to 0 is "<0.01"."""
+    smallest = 10**-decimals
+    return f"<{smallest:.{decimals}f}" if 0 < value < smallest / 2 else number(value, decimals)
+
+
 def listed(names: Iterable[str], everyone: Sequence[str] = ()) -> str:
     """Names in a sentence: "a, b and c"; "all" where they are everyone and more than one."""
     found = list(dict.fromkeys(names))

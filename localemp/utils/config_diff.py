@@ -1,12 +1,15 @@
 """What differs between the settings that something was made with and those that are asked for now."""
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from localemp.utils.redaction import redact_settings
 
 _LONGEST = 60
+_HASH = re.compile(r"[0-9a-f]{64}")
+_SHOWN_OF_HASH = 12
 # SHA-256 of prompt files of version 0.1, and of the same prompts since some of their keys have new names.
 _SAME_AS = {
     "fc190d39ab2f0c16f78c3f7c4fd28bc44ff4a3cafda7582ce43844c702657f5f": (
@@ -39,9 +42,17 @@ def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[tup
             for inner, *texts in _differences(before, after):
                 yield f"{name}.{inner}", texts[0], texts[1]
         elif _current(before) != _current(after):
-            one, other = (json.dumps(value, ensure_ascii=False) for value in (before, after))
+            one, other = _shown(before), _shown(after)
             same = next((at for at, (left, right) in enumerate(zip(one, other, strict=False)) if left != right), 0)
             yield name, _short(one, same), _short(other, same)
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "not set"
+    if isinstance(value, str) and _HASH.fullmatch(value):
+        return f"{value[:_SHOWN_OF_HASH]}…"
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _current(value: Any) -> Any:

@@ -172,7 +172,7 @@ def test_vllm_makes_the_same_tokens_of_a_prompts_text(tmp_path, template):
 async def test_vllms_benchmark_is_ended_when_it_takes_too_long(tmp_path, monkeypatch):
     monkeypatch.setenv("LOCALEMP_CACHE", str(tmp_path))
     with pytest.raises(EngineError, match="took longer than 1 s") as caught:
-        await run_throughput(tmp_path, ["hello"], 4, {}, Sampling(), limit=1)
+        await run_throughput(tmp_path, ["hello"], 4, engine_args={}, sampling=Sampling(), limit=1)
     assert str(tmp_path) in caught.value.hint
     running = [command_line(process) for process in psutil.Process(os.getpid()).children(recursive=True)]
     assert not [words for words in running if any("vllm.benchmarks" in word for word in words)]

@@ -109,7 +109,7 @@ def test_the_same_settings_go_on_and_others_are_refused_with_what_differs(tmp_pa
     assert (second.result.points, second.result.settings["tokens"]) == (first.result.points, 17)
     with pytest.raises(OptionError, match=r"engine_args\.max_num_seqs: 4 in the file, 8 now"):
         go_on(recording(engine_args={"max_num_seqs": 8}))
-    with pytest.raises(OptionError, match=r"sampling\.seed: null in the file, 1 now"):
+    with pytest.raises(OptionError, match=r"sampling\.seed: not set in the file, 1 now"):
         go_on(recording(sampling=Sampling(seed=1).describe()))
     with Recording(tmp_path / "t.json", "score", "test", {}, command=["score"]):
         pass

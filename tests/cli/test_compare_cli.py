@@ -7,10 +7,13 @@ import sys
 import pytest
 from tiny_roberta import LAYER, save_tiny_roberta
 
+from localemp.cli.display import Display
 from localemp.dialogue import Dialogue, Message
 from localemp.engines.base import Completion
 from localemp.runs.run import Run, response_record
 from localemp.strategies.base import Response, Stage
+from localemp.utils.config_diff import compare_settings
+from localemp.utils.progress import Progress
 
 QUICK = ("--samples", 100)
 
@@ -50,7 +53,7 @@ def test_two_runs_are_compared_on_what_both_answered(localemp, two):
         "A: runs/one, 40 replies",
         "B: runs/two, 37 replies",
         '   strategy: "zero-shot" in A, "two-stage" in B',
-        '   data_sha256: null in A, "ab" in B',
+        '   data_sha256: not set in A, "ab" in B',
         "note: on the 36 dialogues that are in both, of 40 and 37",
         "36 dialogues",
         "n/a: Acc: one: nothing names the emotion (two-stage runs that ask for it do, and some files)",
@@ -169,7 +172,21 @@ def test_what_cannot_be_compared_is_an_error(localemp, two, made, words, code, s
 def test_one_dialogue_without_reference(localemp, made):
     runs = (made("one", {"a": "Oh no."}, reference=None), made("two", {"a": ""}, reference=None))
     shown = localemp("compare", *runs, "--no-bertscore", *QUICK).stdout
-    assert "n/a: Dist-1, Dist-2: two: the replies have too few words to count" in shown
+    assert "n/a: Dist-1, Dist-2: two: the replies have too few words" in shown
     assert "n/a: B-2, B-4: no reference replies" in shown
     assert "note: fewer than 30 dialogues" in shown
     assert "no reference replies to put the dialogues in order by" in shown
+
+
+def test_hashes_are_shortened_and_missing_settings_named():
+    lines = compare_settings({"weights": "a" * 64}, {"weights": "b" * 64, "seed": 1}, "in A", "in B")
+    assert lines == ["seed: not set in A, 1 in B", f"weights: {'a' * 12}… in A, {'b' * 12}… in B"]
+
+
+def test_in_a_file_an_interrupted_bar_leaves_no_line(capfd):
+    with Display() as display:
+        display.on_progress(Progress("Comparing", 2, 8, "metrics"))
+        display.on_progress(Progress("Reading for BERTScore", 4, 4, "texts"))
+        display.on_progress(Progress("Comparing", 8, 8, "metrics"))
+    said = capfd.readouterr().err
+    assert (said.count("Comparing"), said.count("Reading for BERTScore")) == (1, 1)

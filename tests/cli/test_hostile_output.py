@@ -81,7 +81,8 @@ def test_thinking_is_kept_where_it_is_wanted(localemp, tmp_path):
     assert localemp("respond", "Hi.", *words).stdout == "<think>\nWho?\n</think>\n\nOh.\n"
     localemp("generate", *words[:2], "--limit", 1, "--out", "run")
     assert (
-        "keep_thinking: null in the run, true now" in localemp("generate", *words, "--limit", 1, "--out", "run").stderr
+        "keep_thinking: not set in the run, true now"
+        in localemp("generate", *words, "--limit", 1, "--out", "run").stderr
     )
 
 

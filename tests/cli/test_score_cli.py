@@ -48,7 +48,7 @@ def test_json_has_every_score_with_its_signature(localemp, run):
     assert "not finished: 2 of 9 dialogues" in told["systems"][1]["notes"]
     empty = told["systems"][1]["scores"][0]
     assert (empty["name"], empty["value"]) == ("Dist-1", None)
-    assert empty["reason"] == "the replies have too few words to count"
+    assert empty["reason"] == "the replies have too few words"
     assert empty["signature"]["order"] == 1
     assert "same dialogues" in told["notes"][0]
 

@@ -39,7 +39,7 @@ def test_a_score_carries_its_signature():
     assert told["signature"]["unit"] == "characters"
 
 
-@pytest.mark.parametrize(("texts", "reason"), [((), "no replies"), (("",), "the replies have too few words to count")])
+@pytest.mark.parametrize(("texts", "reason"), [((), "no replies"), (("",), "the replies have too few words")])
 def test_a_value_that_is_none_has_a_reason(texts, reason):
     score = Length().score(replies(*texts))
     assert (score.value, score.reason, score.as_dict()["reason"]) == (None, reason, reason)
@@ -57,5 +57,5 @@ def test_signatures_tell_what_they_do_not_have_in_common():
 
 def test_systems_have_to_be_of_the_same_items():
     check_same_items([replies("a"), replies("b", name="other")])
-    with pytest.raises(OptionError, match="system and other are not of the same items"):
+    with pytest.raises(OptionError, match="system and other do not answer the same items"):
         check_same_items([replies("a"), replies("a", "b", name="other")])

@@ -30,7 +30,7 @@ def test_distinct_over_total_of_the_whole_set(texts, order, expected):
 def test_a_set_without_such_ngrams_has_no_value_but_a_reason(texts):
     score = Distinct(2).score(replies(*texts))
     assert score.value is None
-    assert score.reason == ("the replies have too few words to count" if texts else "no replies")
+    assert score.reason == ("the replies have too few words" if texts else "no replies")
 
 
 def test_value_of_any_choice_of_rows():
@@ -53,7 +53,7 @@ def test_random_choices_are_as_if_counted_anew():
 
 
 def test_systems_with_other_items_are_refused():
-    with pytest.raises(OptionError, match="not of the same items"):
+    with pytest.raises(OptionError, match="do not answer the same items"):
         Distinct(1).statistics([replies("a"), replies("a", "b", name="other")])
 
 

@@ -101,7 +101,7 @@ def test_bertscore_of_another_model_is_noted():
         return other_bertscore([Score("F_BERT", value, Signature.of("f_bert", both, {"model": model, "layer": layer}))])
 
     assert noted("roberta-large", 17) == noted("tiny", 2, None) == []
-    assert "BERTScore is of roberta-large, layer 10: not to be compared" in noted("roberta-large", 10)[0]
+    assert "BERTScore uses roberta-large, layer 10: not comparable" in noted("roberta-large", 10)[0]
 
 
 def test_scores_of_a_file_lie_beside_it(tmp_path):

@@ -20,9 +20,9 @@ from localemp.metrics.significance import (
     chrf_of_each,
     compare,
     contrasts,
+    depends_on_repetition,
     holm,
     jackknife_interval,
-    minds_repetition,
     randomisation_p,
 )
 
@@ -152,9 +152,9 @@ def test_holm_by_hand():
 
 def test_which_metrics_mind_repetition():
     texts = replies("a", ["we are here", "so are we"]), replies("b", ["oh no", "you are not"])
-    assert minds_repetition(Distinct(1).statistics(texts), 2)
-    assert not minds_repetition(Bleu(2).statistics(texts), 2)
-    assert not minds_repetition(Values([1, 2, 3, 4]), 2)
+    assert depends_on_repetition(Distinct(1).statistics(texts), 2)
+    assert not depends_on_repetition(Bleu(2).statistics(texts), 2)
+    assert not depends_on_repetition(Values([1, 2, 3, 4]), 2)
 
 
 def test_the_same_replies_have_no_difference_and_a_p_of_one():
@@ -203,10 +203,10 @@ def test_the_same_seed_gives_the_same_whatever_the_order_and_the_other_metrics()
 @pytest.mark.parametrize(
     ("a", "b", "reason"),
     [
-        (["one two"], ["three"], "one dialogue says nothing of chance"),
-        (["", ""], ["so", "it is"], "a: the replies have too few words to count"),
-        (["", ""], ["", ""], "a and b: the replies have too few words to count"),
-        (["", "so it is"], ["we", ""], "some samples of so few replies have too few words to count"),
+        (["one two"], ["three"], "one dialogue says nothing about chance"),
+        (["", ""], ["so", "it is"], "a: the replies have too few words"),
+        (["", ""], ["", ""], "a and b: the replies have too few words"),
+        (["", "so it is"], ["we", ""], "some samples of these few replies have too few words"),
     ],
 )
 def test_a_degenerate_set_has_no_interval_and_says_why(a, b, reason):
@@ -236,7 +236,7 @@ def test_the_same_id_of_another_dialogue_is_left_out():
     both = pair(a, replies("b", ["y"] * 40, other))
     assert len(both.a) == 39
     assert both.notes == ("1 of them left out: the same id, but another dialogue or reference",)
-    with pytest.raises(OptionError, match="stand for other dialogues"):
+    with pytest.raises(OptionError, match="belong to different dialogues"):
         pair(a, replies("b", ["y"] * 40, ["Who is that?"] * 40))
 
 

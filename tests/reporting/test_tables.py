@@ -17,7 +17,7 @@ from localemp.reporting.published import read_published
 from localemp.reporting.report import Report
 from localemp.reporting.svg import scale
 from localemp.reporting.systems import names_of, read_systems
-from localemp.reporting.tables import Cell, Note, Row, Table, listed
+from localemp.reporting.tables import Cell, Note, Row, Table, amount, listed
 
 
 def report_of(*folders, **options):
@@ -257,3 +257,7 @@ def test_names_in_a_sentence():
 )
 def test_a_scale_begins_at_zero_unless_values_differ_little(values, shown):
     assert scale(values) == pytest.approx(shown)
+
+
+def test_an_amount_above_zero_is_never_shown_as_zero():
+    assert [amount(value, 2) for value in (0.0, 0.004, 0.005, 1234.5)] == ["0.00", "<0.01", "0.01", "1,234.50"]

@@ -81,7 +81,7 @@ def test_other_settings_are_refused_and_the_difference_is_shown(tmp_path):
     with pytest.raises(RunError) as caught:
         Run.open(tmp_path, {**SETTINGS, "strategy": "two-stage", "seed": 3})
     assert 'strategy: "zero-shot" in the run, "two-stage" now' in caught.value.message
-    assert "seed: null in the run, 3 now" in caught.value.message
+    assert "seed: not set in the run, 3 now" in caught.value.message
     assert "model" not in caught.value.message
     assert "--out" in caught.value.hint
 

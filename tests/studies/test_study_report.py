@@ -109,10 +109,10 @@ def test_one_rater_of_one_rated_item_leaves_reasons(localemp, tmp_path):
     assert [cell.text for cell in ratings.rows[0].cells] == ["1", "4.00\nn/a", "n/a", "n/a"]
     assert "n/a in Coherence and Informativity (all): nobody rated it" in [note.text for note in ratings.notes]
     assert [cell.text for cell in differences.rows[0].cells] == ["1", "+2.00\nn/a", "n/a", "n/a", "n/a"]
-    assert "n/a in Empathy (all): no interval: one dialogue says nothing of chance" in {
+    assert "n/a in Empathy (all): no interval: one dialogue says nothing about chance" in {
         note.text for note in ratings.notes
     }
-    assert "one dialogue says nothing of chance" in " ".join(note.text for note in differences.notes)
+    assert "one dialogue says nothing about chance" in " ".join(note.text for note in differences.notes)
     assert study_tables(study_results(study), "a/study")[0].key == "a-study-ratings-people"
 
 

@@ -91,6 +91,7 @@ async def run_throughput(
     folder: Path,
     prompts: Sequence[str],
     tokens: int,
+    *,
     engine_args: Mapping[str, Any],
     sampling: Sampling,
     limit: float,

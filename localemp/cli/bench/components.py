@@ -93,7 +93,7 @@ def retrieval(
             embedded = model.encode(texts)
             for rows in pool_rows:
                 with display.clock(f"searching in {rows:,} rows"):
-                    recording.add(searching(embedded, rows, queries, shots, seed, repeats))
+                    recording.add(searching(embedded, rows, queries, k=shots, seed=seed, repeats=repeats))
 
 
 @click.command()

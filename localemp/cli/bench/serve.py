@@ -166,7 +166,7 @@ def _servers_here(
     offered = [name for name in asked if name]
     prepare(pipeline, offered)
     served = pipeline.profile.name
-    settings = ServeSettings.of(served, pipeline.config, offered, (), ui=False)
+    settings = ServeSettings.of(served, pipeline.config, strategies=offered, ui=False)
     servers = [(vllm_server(pipeline, settings, options), [_named(served, name) for name in asked], "")]
     if beside_bare:
         servers.append((vllm_server(pipeline, None, options), [served], ", bare vLLM"))
