@@ -205,7 +205,7 @@ def _saved(answers: "JudgeLog", asked: "Sequence[Question]") -> str:
 
 def _judge_folder(name: str | None, model: str) -> str:
     if name is not None and not re.fullmatch(r"\w[\w.-]*", name):
-        raise OptionError(f"--name {name!r} is not a name for a folder", "use letters, digits, dots and dashes")
+        raise OptionError(f"--name {name!r} is not a valid folder name", "use letters, digits, dots and dashes")
     return name or re.sub(r"[^\w.]+", "-", model).strip("-.")
 
 
@@ -262,7 +262,7 @@ def serve(
     on_links: Callable[[ServedStudy], None],
     on_ready: Callable[[ServedStudy], None] = lambda served: None,
 ) -> None:
-    """Serve a study's page, on which people rate in a browser, until Ctrl-C. Every answer is on the disk at once.
+    """Serve the page on which people rate in a browser, until Ctrl-C. Every answer is saved at once.
 
     Args:
         study: The study's folder.
@@ -272,7 +272,7 @@ def serve(
         open_signup: Let everybody who reaches the page become a rater by giving a name.
         host: Where to listen; "0.0.0.0" is every network.
         port: The port.
-        url: What raters type, where a server with https stands in front of this one.
+        url: The address that raters type, if an HTTPS server stands in front of this one.
         on_links: Called once with the links, which cannot be had again, before anybody is served.
         on_ready: Called when the page is served.
 
@@ -312,7 +312,7 @@ def serve(
 
 
 def _named(raters: Iterable[str] | None, study: Study, answers: "AnswerStore") -> list[str]:
-    """Who gets a link: those who are named, else as many as the study's design asks for, if nobody has come yet."""
+    """Return the raters who get a link: those named, else as many as the design asks for if there are none yet."""
     if raters is not None:
         return list(raters)
     planned = 0 if answers.progress() or answers.votes() else study.manifest.annotators or 0
@@ -320,7 +320,7 @@ def _named(raters: Iterable[str] | None, study: Study, answers: "AnswerStore") -
 
 
 def _url_of(host: str, port: int) -> str:
-    """What a rater types: where the server listens everywhere, this machine's name."""
+    """Return the URL for raters: this machine's name if the server listens on all interfaces."""
     name = socket.gethostname() if host in ("0.0.0.0", "::", "") else host
     return f"http://{f'[{name}]' if ':' in name else name}:{port}"
 
@@ -459,7 +459,7 @@ def export(
     out: StrPath | None = None,
     unblinded: bool = False,
 ) -> ExportResult:
-    """Export the newest answer of everybody to everything: people's, imported ones, and judges'.
+    """Export the newest answers of people, imported files and judges.
 
     Args:
         study: The study's folder.

@@ -35,7 +35,7 @@ def close_to_others(folder: Path) -> Iterator[str]:
 
 
 def open_study(folder: Path) -> Study:
-    """Read a study, and close its key and answers to everybody but the owner, which is logged.
+    """Read a study; restrict its key and answers to the owner, and log where they were not.
 
     Raises:
         RunError: There is none, or its files are damaged.

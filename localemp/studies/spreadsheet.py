@@ -1,4 +1,4 @@
-"""Reads separated values as spreadsheets write them: in any of their encodings, separators and line ends."""
+"""Read separated values as spreadsheets write them, in any of their encodings, separators and line endings."""
 
 import csv
 import gzip
@@ -29,7 +29,7 @@ _NOTHING = f' |"{_SEPARATORS}\r\n'
 
 
 def read_rows(path: Path, names: Collection[str]) -> Iterator[tuple[int, list[str]]]:
-    """The rows that hold something, each with the number of its first line.
+    """Yield the rows that are not empty, each with the number of its first line.
 
     Args:
         path: In UTF-8, or in UTF-16 or UTF-32 with a byte order mark; may be gzipped. Its separator is the one of a
@@ -57,12 +57,12 @@ def read_rows(path: Path, names: Collection[str]) -> Iterator[tuple[int, list[st
 
 
 def _holds_something(fields: Sequence[str]) -> bool:
-    """Whether a row has more than separators, whichever they are."""
+    """Return whether a row has more than separators."""
     return any(field.strip(_NOTHING) for field in fields)
 
 
 def _separator(lines: Sequence[str], names: Collection[str]) -> str:
-    """What separates the columns; texts between quotation marks, which may hold others, do not count."""
+    """Detect the column separator; quoted text is ignored."""
 
     def heads(separator: str) -> tuple[int, int]:
         try:
@@ -88,7 +88,7 @@ def _text(path: Path) -> str:
 
 
 def _line(before: str) -> int:
-    """The number of the line that goes on after a text."""
+    """Return the line number at the end of a text."""
     return len(re.findall("\r\n|\r|\n", before)) + 1
 
 

@@ -43,7 +43,7 @@ def create(
     title: str | None,
     out: Path,
 ) -> None:
-    """Make a study of two or more runs: dialogues that all of them answered, replies blinded, orders shuffled.
+    """Make a study of two or more runs: shared dialogues, blinded replies, shuffled orders.
 
     RUN is a run's folder. The key to the study (key.json) stays with you; raters never see it.
     """

@@ -16,7 +16,7 @@ from localemp.utils.words import count
 @click.option("--out", type=PATH, help="The file to write; without it, the answers are printed.")
 @click.option("--unblinded", is_flag=True, help="Name systems and dialogues.")
 def export(study: Path, form: Literal["csv", "jsonl"], out: Path | None, unblinded: bool) -> None:
-    """Write the newest answer of everybody to everything: people's, imported ones, and judges'."""
+    """Export the newest answers of people, imported files and judges."""
     from localemp.commands.study import export as export_answers
     from localemp.utils.text import for_terminal
 

@@ -16,7 +16,7 @@ from localemp.utils.words import count
 @click.option("--column", "columns", multiple=True, metavar="OURS=THEIRS",
               help="Our name of a column or aspect and the file's; may be repeated.")  # fmt: skip
 def import_(study: Path, files: tuple[Path, ...], columns: tuple[str, ...]) -> None:
-    """Take ratings that were made in a spreadsheet or on a crowd platform.
+    """Import ratings from a spreadsheet or a crowd platform.
 
     A file has columns rater, item (or dialogue), and aspect and value, or one column for each aspect; reply or system
     says what was rated. A mistake in a file, and nothing is taken. An answer that is imported again replaces the

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 def judge(study: Path, votes: int, name: str | None, prompts: Path | None, limit: int | None, **options: Any) -> None:
     """Let a model rate STUDY: aspect by aspect, each pair in both orders.
 
-    Answers are kept as they come. Ctrl-C stops; the same command goes on where it stopped.
+    Answers are saved as they arrive. Ctrl-C stops; rerun the same command to resume.
     """
     from localemp.cli.display import Display
     from localemp.commands.study import judge as judge_study
@@ -44,7 +44,7 @@ def judge(study: Path, votes: int, name: str | None, prompts: Path | None, limit
     _say(result.stats)
     click.echo(f"judge: {result.folder}")
     if result.failed:
-        click.echo(f"next: {result.folder / VOTES} says why; the same command asks again for what failed", err=True)
+        click.echo(f"next: {result.folder / VOTES} says why; rerun the same command to retry what failed", err=True)
         sys.exit(1)
     click.echo(f"next: `localemp study report {study}`")
 
@@ -62,7 +62,7 @@ def _say_how_fast(tally: "Tally") -> None:
 
 
 def _say(stats: "JudgeStats") -> None:
-    """What is known of the judge, whenever it was asked."""
+    """Print the judge's statistics over all sessions."""
     answers, votes = count(stats.answers, "answer"), count(stats.votes, "vote")
     failed = f", {stats.failed} failed" if stats.failed else ""
     missing = f", {stats.missing} missing for want of an answer that can be read" if stats.missing else ""
@@ -84,7 +84,7 @@ def _say(stats: "JudgeStats") -> None:
 
 
 def _trust(flip_rate: float) -> str:
-    """What a rate means beside that of a judge that guesses."""
+    """Compare a flip rate with that of a judge that guesses."""
     guessing = "guessing flips half of the time"
     if flip_rate >= 0.5:
         return f"{guessing}: do not trust this judge"

@@ -35,7 +35,7 @@ def report(
     published: str | None,
     drop_failed: bool,
 ) -> None:
-    """Say what people and judges think of the systems, how far people agree, and how far a judge agrees with them.
+    """Report means, preferences, agreement between people, and the correlation of judges with people.
 
     STUDY is a study's folder. Without an option that names a file, the tables are printed. `localemp report RUN...
     --study STUDY` puts the same tables beside the automatic metrics.

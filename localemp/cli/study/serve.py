@@ -27,14 +27,14 @@ if TYPE_CHECKING:
 @click.option("--open-signup", is_flag=True, help="Let everybody who reaches the page become a rater by giving a name.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Where to listen; 0.0.0.0 is every network.")
 @click.option("--port", type=click.IntRange(1, 65535), default=8300, show_default=True)
-@click.option("--url", help="What raters type, where a server with https stands before this one.")
+@click.option("--url", help="The address that raters type, if an HTTPS server stands in front of this one.")
 def serve(
     study: Path, raters: str | None, anew: tuple[str, ...], open_signup: bool, host: str, port: int, url: str | None
 ) -> None:
-    """Serve a study's page, on which people rate in a browser.
+    """Serve the page on which people rate in a browser.
 
     Each rater has a secret link, which is printed once, and so has the owner, who sees progress and agreement. On this
-    machine alone (127.0.0.1) raters may also sign in by a name. Every answer is on the disk at once; Ctrl-C stops.
+    machine alone (127.0.0.1) raters may also sign in by a name. Every answer is saved at once; Ctrl-C stops.
     """
     from localemp.commands.study import serve as serve_study
 
