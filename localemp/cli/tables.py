@@ -10,6 +10,7 @@ from localemp.cli.types import PATH
 from localemp.utils.text import for_terminal
 
 if TYPE_CHECKING:
+    from rich.table import Table as RichTable
     from rich.text import Text
 
     from localemp.reporting.tables import Cell, Row, Table
@@ -29,6 +30,7 @@ published_option = click.option(
 )
 _WIDE = 110
 _NARROWEST_NAME = 14
+_WIDEST = 400
 
 
 def table_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -42,6 +44,17 @@ def echo_written(paths: "Sequence[Path]") -> None:
     """Say which files were written."""
     for path in paths:
         click.echo(f"written: {path}")
+
+
+def show_table(table: "RichTable") -> None:
+    """Print a table; where it does not go to a terminal, it is as wide as its content."""
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        free = console.options.update(width=_WIDEST)
+        console.width = max(console.width, console.measure(table, options=free).maximum)
+    console.print(table)
 
 
 def print_table(table: "Table") -> None:

@@ -28,7 +28,7 @@ from localemp.studies.privacy import open_study
 from localemp.studies.schema import Kind
 from localemp.studies.study import ANSWERS, JUDGES, Study
 from localemp.utils.asynchronous import run_here
-from localemp.utils.files import write_atomically
+from localemp.utils.files import write_atomically, write_errors
 from localemp.utils.interrupts import noting
 from localemp.utils.machine import machine, versions
 from localemp.utils.paths import StrPath, paths_of
@@ -483,12 +483,10 @@ def export(
     if out is None:
         return ExportResult(text, len(given))
     path = Path(out)
-    try:
+    with write_errors(lambda message, hint: OptionError(f"--out {path}: {message}", hint), "name another file"):
         make_folder(path.parent)
         if unblinded and (path.is_file() or not path.exists()):
             write_atomically(path.resolve(), text, mode=0o600)
         else:
             path.write_text(text, "utf-8")
-    except OSError as error:
-        raise OptionError(f"--out {path}: cannot be written: {error.strerror}", "name another file") from error
     return ExportResult(text, len(given), path)

@@ -8,6 +8,7 @@ from localemp.errors import OptionError
 from localemp.reporting import writers
 from localemp.reporting.published import Published, read_published
 from localemp.reporting.tables import Table
+from localemp.utils.files import write_errors
 from localemp.utils.paths import StrPath
 
 _log = logging.getLogger(__name__)
@@ -66,11 +67,9 @@ def write_text(path: Path, text: str, option: str) -> Path:
     Raises:
         OptionError: It cannot be written.
     """
-    try:
+    with write_errors(lambda message, hint: OptionError(f"{option} {path}: {message}", hint), "name another"):
         make_folder(path.parent)
         path.write_text(text, "utf-8", errors="replace")
-    except OSError as error:
-        raise OptionError(f"{option} {path}: cannot be written: {error.strerror or error}", "name another") from error
     return path
 
 
