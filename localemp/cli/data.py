@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from localemp.cli.tables import show_table
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -37,8 +39,6 @@ def stats(path: str, splits: tuple[str, ...], instances: Instances, as_json: boo
     """
     from dataclasses import asdict
 
-    from rich.console import Console
-
     from localemp.utils.text import json_text
 
     counted = _count(path, splits, instances)
@@ -50,7 +50,7 @@ def stats(path: str, splits: tuple[str, ...], instances: Instances, as_json: boo
         }
         click.echo(json_text(report, indent=2))
     else:
-        Console().print(_table(path, counted))
+        show_table(_table(path, counted))
 
 
 @data.command()

@@ -8,6 +8,7 @@ import click
 
 from localemp.cli.interrupts import resumable
 from localemp.cli.options import data_options
+from localemp.cli.tables import show_table
 from localemp.utils.interrupts import noting
 from localemp.utils.progress import OnProgress, Progress
 from localemp.utils.words import count, share
@@ -170,7 +171,6 @@ def _source(
 
 
 def _print(event: str, answer: "Answer") -> None:
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
@@ -184,10 +184,9 @@ def _print(event: str, answer: "Answer") -> None:
             table.add_row("" if row else relation, Text(beam.text), score, end_section=row == len(beams) - 1)
         if not beams:
             table.add_row(relation, Text("(nothing)", "dim"), "", end_section=True)
-    console = Console()
-    console.print(table)
+    show_table(table)
     if answer.cut:
-        console.print(f"the first {count(answer.cut, 'character')} did not fit the encoder", highlight=False)
+        click.echo(f"the first {count(answer.cut, 'character')} did not fit the encoder")
 
 
 def _summary(source: "InferenceSource", dialogues: int, seconds: float, out: Path) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from localemp.cli.tables import show_table
 from localemp.utils.text import for_terminal, json_text
 from localemp.utils.words import known
 
@@ -18,7 +19,6 @@ def runs() -> None:
 @click.argument("parent", type=click.Path(path_type=Path), default="runs")
 def list_(parent: Path) -> None:
     """List the runs in a folder (`runs` by default)."""
-    from rich.console import Console
     from rich.table import Column, Table
 
     from localemp.cli.replies import plain
@@ -43,7 +43,7 @@ def list_(parent: Path) -> None:
     if not table.rows:
         click.echo(f"no runs in {parent}; `localemp generate` makes one")
         return
-    Console().print(table)
+    show_table(table)
     for message in damaged:
         click.echo(f"warning: {message}", err=True)
 

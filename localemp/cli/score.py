@@ -9,6 +9,7 @@ from click.core import ParameterSource
 
 from localemp.cli.interrupts import resumable
 from localemp.cli.registered import RegisteredOptions
+from localemp.cli.tables import show_table
 
 if TYPE_CHECKING:
     from localemp.commands.score import ScoreResult
@@ -119,7 +120,6 @@ def _print(result: "ScoreResult", verbose: bool) -> None:
 
 def _print_table(scored: "Sequence[Scored]", names: Sequence[str], mark: str) -> None:
     from rich.box import SIMPLE_HEAD
-    from rich.console import Console
     from rich.table import Column, Table
     from rich.text import Text
 
@@ -139,10 +139,7 @@ def _print_table(scored: "Sequence[Scored]", names: Sequence[str], mark: str) ->
             text = "n/a" if one.value is None else f"{one.value:.{min(decimals(one.name), 3)}f}"
             cells.append(text + (mark if one.name.startswith("Dist") and one.value is not None else ""))
         table.add_row(Text(each.name), *cells)
-    console = Console()
-    if not console.is_terminal:  # nothing is left out where nobody's window is too narrow
-        console.width = max(console.width, console.measure(table, options=console.options.update(width=400)).maximum)
-    console.print(table)
+    show_table(table)
 
 
 def _print_reasons(scored: "Sequence[Scored]", names: Sequence[str]) -> None:

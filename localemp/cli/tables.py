@@ -9,6 +9,7 @@ import click
 from localemp.utils.text import for_terminal
 
 if TYPE_CHECKING:
+    from rich.table import Table as RichTable
     from rich.text import Text
 
     from localemp.reporting.published import Published
@@ -29,6 +30,7 @@ published_option = click.option(
 )
 _WIDE = 110
 _NARROWEST_NAME = 14
+_WIDEST = 400
 
 
 def table_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -77,13 +79,23 @@ def write(path: Path, text: str, option: str) -> None:
         OptionError: It cannot be written.
     """
     from localemp.errors import OptionError
+    from localemp.utils.files import write_errors
 
-    try:
+    with write_errors(lambda message, hint: OptionError(f"{option} {path}: {message}", hint), "name another"):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, "utf-8", errors="replace")
-    except OSError as error:
-        raise OptionError(f"{option} {path}: cannot be written: {error.strerror or error}", "name another") from error
     click.echo(f"written: {path}")
+
+
+def show_table(table: "RichTable") -> None:
+    """Print a table; where it does not go to a terminal, it is as wide as its content."""
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        free = console.options.update(width=_WIDEST)
+        console.width = max(console.width, console.measure(table, options=free).maximum)
+    console.print(table)
 
 
 def print_table(table: "Table") -> None:

@@ -33,6 +33,7 @@ from localemp.commonsense.entries import (
 from localemp.errors import LocalempError
 from localemp.utils.files import is_read_only
 from localemp.utils.locks import file_lock
+from localemp.utils.words import count as number_of
 
 T = TypeVar("T")
 
@@ -177,7 +178,7 @@ class CheckedValues:
             aside = _free_name(self.path)
             saved = self._make_part(salvaged(self.path))
             self._put_in_place(aside)
-        kept = f"{saved} answer{'' if saved == 1 else 's'} could be saved from it"
+        kept = f"{number_of(saved, 'answer')} could be saved from it"
         _log.warning("%s was damaged and is now %s; %s", self.path, aside.name, kept)
 
     def _make_part(self, entries: Entries) -> int:

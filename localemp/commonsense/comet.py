@@ -65,6 +65,7 @@ class Comet:
         folder: Path,
         query: str = "{event} {relation} [GEN]",
         decoder_prompt: str = "",
+        *,
         relations: Sequence[str] | None = None,
         beams: int = 5,
         keep: int = 5,

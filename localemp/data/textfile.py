@@ -4,12 +4,12 @@ import gzip
 import os
 import zlib
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import BinaryIO, Literal, cast
 
 from localemp.errors import DataError
-from localemp.utils.lines import LongLineError, Readable
+from localemp.utils.lines import LongLineError
 from localemp.utils.lines import read_lines as bounded_lines
 
 _GZIP_MAGIC = b"\x1f\x8b"
@@ -38,25 +38,39 @@ def read_lines(path: Path, errors: Literal["strict", "replace"] = "strict") -> l
         raise DataError(
             path, str(error), "no data set has such a line; is it another kind of file?", error.line
         ) from error
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise DataError(path, f"broken or cut gzip file ({error})", "fetch or copy the file again") from error
-    except OSError as error:
-        raise DataError(path, error.strerror or str(error), "check the path and its permissions") from error
     if not any(map(str.strip, lines)):
         raise DataError(path, "the file is empty", "give a file with at least one dialogue")
     return lines
 
 
+@contextmanager
+def unpacked(path: Path) -> Iterator[tuple[BinaryIO, int | None]]:
+    """Open a file, plain or gzipped; gzip is recognised by content, not by name.
+
+    Yields:
+        The content, and the bytes of the packed file: None if it is plain, 0 if nobody knows (a pipe).
+
+    Raises:
+        DataError: The file is not there or cannot be read, also later in the block, or is a broken gzip file.
+    """
+    try:
+        with path.open("rb") as file:
+            if not file.peek(len(_GZIP_MAGIC)).startswith(_GZIP_MAGIC):
+                yield file, None
+                return
+            with gzip.GzipFile(fileobj=file) as content:
+                yield cast(BinaryIO, content), os.fstat(file.fileno()).st_size
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise DataError(path, f"broken or cut gzip file ({error})", "fetch or copy the file again") from error
+    except OSError as error:
+        raise DataError(path, error.strerror or str(error), "check the path and its permissions") from error
+
+
 def _texts(path: Path, errors: str) -> Iterator[str]:
-    with ExitStack() as stack:
-        file = stack.enter_context(path.open("rb"))
-        content: Readable = file
-        largest, what = LARGEST_TEXT, ""
-        if file.peek(len(_GZIP_MAGIC)).startswith(_GZIP_MAGIC):
-            content = stack.enter_context(gzip.GzipFile(fileobj=file))
-            if size := os.fstat(file.fileno()).st_size:  # a pipe has none
-                largest = min(largest, max(ALWAYS_UNPACKED, MOST_UNPACKED * size))
-            what = " when it is unpacked"
+    with unpacked(path) as (content, packed):
+        largest, what = LARGEST_TEXT, "" if packed is None else " when it is unpacked"
+        if packed:
+            largest = min(largest, max(ALWAYS_UNPACKED, MOST_UNPACKED * packed))
         total = 0
         for number, line in enumerate(bounded_lines(content), 1):
             total += len(line)

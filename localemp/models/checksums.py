@@ -2,7 +2,6 @@
 
 import errno
 import hashlib
-import json
 import os
 import re
 import shutil
@@ -14,9 +13,10 @@ from typing import Any
 
 from localemp.errors import WeightsError
 from localemp.models.data_only import is_inside, read_settings
-from localemp.utils.files import is_disk_full, is_read_only, write_atomically
+from localemp.utils.files import is_disk_full, is_read_only, write_json
 from localemp.utils.json_reader import JSONError, load_json
 from localemp.utils.progress import OnProgress, Progress, silent
+from localemp.utils.words import size
 
 MANIFEST = "weights.json"
 
@@ -90,7 +90,7 @@ def write_manifest(folder: Path, origin: Mapping[str, Any]) -> dict[str, str]:
     """
     hashes = sha256_files(folder, files_of(folder))
     files = {name: {"size": (folder / name).stat().st_size, "sha256": digest} for name, digest in hashes.items()}
-    write_atomically(folder / MANIFEST, json.dumps({"origin": dict(origin), "files": files}, indent=2))
+    write_json(folder / MANIFEST, {"origin": dict(origin), "files": files})
     return hashes
 
 
@@ -190,9 +190,9 @@ def disk_full(folder: Path) -> WeightsError:
     """The error for a full disk."""
     while not folder.exists():
         folder = folder.parent
-    free = shutil.disk_usage(folder).free / 1e6
+    free = size(shutil.disk_usage(folder).free)
     return WeightsError(
-        f"the disk that holds {folder} is full ({free:.0f} MB free)",
+        f"the disk that holds {folder} is full ({free} free)",
         f"make room, or {_ELSEWHERE}",
     )
 

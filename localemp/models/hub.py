@@ -4,7 +4,6 @@ A file of that cache is a link to a blob that is named by the hub's hash of it. 
 plain file; then the hash is the one that the hub told when localemp last asked, which localemp's own cache keeps.
 """
 
-import json
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,10 +23,11 @@ from localemp.models.checksums import (
     sha256_files,
 )
 from localemp.models.profiles import HubSource
-from localemp.utils.files import write_atomically
+from localemp.utils.files import write_json
 from localemp.utils.json_reader import JSONError, load_json
 from localemp.utils.paths import cache_dir
 from localemp.utils.progress import OnProgress, bytes_in, silent, watched
+from localemp.utils.words import count
 
 _log = logging.getLogger(__name__)
 
@@ -81,7 +81,7 @@ def verify_snapshot(snapshot: Snapshot, on_progress: OnProgress = silent) -> dic
     if broken := _broken(snapshot.folder, hashes):
         raise WeightsError(f"{snapshot.folder / broken[0]} is broken: its content is not what the hub gave")
     if names := unchecked(snapshot):
-        files = f"{len(names)} file{'' if len(names) == 1 else 's'} of {snapshot.folder}, such as {names[0]},"
+        files = f"{count(len(names), 'file')} of {snapshot.folder}, such as {names[0]},"
         _log.warning("%s could not be checked: nobody here knows the hub's hashes (models pull asks for them)", files)
     return hashes
 
@@ -238,7 +238,7 @@ def _keep_hashes(source: HubSource, info: Any) -> None:
     path = _hashes_file(f"models--{source.id.replace('/', '--')}", str(info.sha))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, json.dumps({name: value for name, value in hashes.items() if is_hash(value)}, indent=1))
+        write_json(path, {name: value for name, value in hashes.items() if is_hash(value)}, indent=1)
     except OSError as error:
         _log.warning("the hub's hashes of %s are not kept: %s: %s", source.id, path, error.strerror)
 

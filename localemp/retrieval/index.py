@@ -18,6 +18,7 @@ from localemp.utils.files import is_read_only
 from localemp.utils.locks import file_lock
 from localemp.utils.paths import cache_dir
 from localemp.utils.progress import OnProgress, silent
+from localemp.utils.words import size
 
 __all__ = ["CHUNK_ROWS", "Index", "TextEncoder", "Vectors"]
 
@@ -95,10 +96,10 @@ class Index:
                 return cls(stored.mapped())
         except OSError as error:
             if not is_read_only(error):
-                size = len(texts) * encoder.dim * 4
+                needed = size(len(texts) * encoder.dim * 4)
                 raise LocalempError(
                     f"the index cannot be kept in {stored.place}: {error.strerror or error}",
-                    f"it needs {size / 1e6:.0f} MB; make room, or set LOCALEMP_CACHE to a folder on another disk",
+                    f"it needs {needed}; make room, or set LOCALEMP_CACHE to a folder on another disk",
                 ) from error
             return cls(stored.mapped() if not stored.missing() else stored.in_memory(content_of, on_progress, error))
 

@@ -21,7 +21,7 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from localemp.utils.files import write_atomically
+from localemp.utils.files import write_json
 from localemp.utils.json_reader import JSONError, load_json
 from localemp.utils.progress import OnProgress, Progress
 
@@ -89,7 +89,7 @@ class StoredVectors:
             # What was recorded for another key does not count.
             self._record.unlink(missing_ok=True)
             made = {"key": self.key, "versions": {**versions, "numpy": np.__version__}}
-            write_atomically(self.place / "meta.json", _json(made))
+            write_json(self.place / "meta.json", made, indent=1, sort_keys=True)
         self._path.touch()
         with self._path.open("r+b") as file, self._record.open("ab") as log:
             if file.read(len(self._header)) != self._header:

@@ -1,13 +1,12 @@
 """Read separated values as spreadsheets write them, in any of their encodings, separators and line endings."""
 
 import csv
-import gzip
 import io
 import re
-import zlib
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
+from localemp.data.textfile import unpacked
 from localemp.errors import DataError
 from localemp.utils.csv_writer import unguarded
 
@@ -15,7 +14,6 @@ LARGEST = 64 * 2**20
 """Bytes of a file, also after it is unpacked."""
 
 _AS = 'save it as "CSV UTF-8"'
-_GZIP = b"\x1f\x8b"
 _MARKED = {  # the longer ones first
     b"\xff\xfe\x00\x00": "utf-32",
     b"\x00\x00\xfe\xff": "utf-32",
@@ -93,16 +91,8 @@ def _line(before: str) -> int:
 
 
 def _bytes(path: Path) -> bytes:
-    try:
-        with path.open("rb") as file:
-            raw = file.read(LARGEST + 1)
-        if raw.startswith(_GZIP):
-            with gzip.open(io.BytesIO(raw)) as unpacked:
-                raw = unpacked.read(LARGEST + 1)
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise DataError(path, f"broken or cut gzip file ({error})", "fetch or copy the file again") from error
-    except OSError as error:
-        raise DataError(path, error.strerror or str(error), "check the path and its permissions") from error
+    with unpacked(path) as (content, _):
+        raw = content.read(LARGEST + 1)
     if len(raw) > LARGEST:
         raise DataError(path, f"more than {LARGEST // 2**20} MiB", "take it apart")
     return raw

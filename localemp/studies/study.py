@@ -24,7 +24,7 @@ from typing import Any, Self
 from localemp.errors import RunError
 from localemp.studies.schema import Item, Key, Manifest
 from localemp.studies.validation import check_items, check_key, parse_model
-from localemp.utils.files import write_atomically
+from localemp.utils.files import write_atomically, write_errors
 
 STUDY, ITEMS, KEY, ANSWERS, JUDGES = "study.json", "items.jsonl", "key.json", "answers.sqlite", "judges"
 
@@ -144,12 +144,10 @@ class Study:
             items_sha256=hashlib.sha256(lines).hexdigest(),
             key_sha256=hashlib.sha256(unblinded).hexdigest(),
         )
-        try:
+        with write_errors(lambda message, hint: RunError(f"{folder}: {message}", hint), "choose another --out"):
             folder.mkdir(parents=True, exist_ok=True)
             write_atomically(folder / ITEMS, lines)
             write_atomically(folder / KEY, unblinded, mode=0o600)
             # Last, so that a folder with it is whole.
             write_atomically(folder / STUDY, made.model_dump_json(indent=1) + "\n")
-        except OSError as error:
-            raise RunError(f"{folder}: cannot be written: {error.strerror}", "choose another --out") from error
         return Study(folder, made, tuple(items))

@@ -2,11 +2,20 @@
 
 import contextlib
 import errno
+import json
 import os
 import secrets
 import stat
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
+
+from localemp.errors import LocalempError
+from localemp.utils.locks import LockedError
+from localemp.utils.text import well_formed
+
+MAKE_ROOM = "make room, then run the same command again to resume; nothing is lost"
+"""The hint of a full disk for what can be resumed."""
 
 
 def write_atomically(path: Path, content: str | bytes, mode: int = 0o644) -> None:
@@ -34,6 +43,44 @@ def write_atomically(path: Path, content: str | bytes, mode: int = 0o644) -> Non
         partial.unlink(missing_ok=True)
         raise
     _sync_folder(path.parent)
+
+
+def write_json(path: Path, value: Any, *, indent: int = 2, sort_keys: bool = False) -> None:
+    """Replace a file by one JSON value, in one step; halves of surrogate pairs, which no file can store, are replaced.
+
+    Args:
+        path: In a folder that exists.
+        value: Without NaN and infinite numbers, which are not valid JSON.
+        indent: Spaces of each level.
+        sort_keys: Whether keys are sorted.
+
+    Raises:
+        OSError: It cannot be written; the old file is as it was.
+        ValueError: The value is not valid JSON.
+    """
+    written = json.dumps(value, indent=indent, sort_keys=sort_keys, ensure_ascii=False, allow_nan=False)
+    write_atomically(path, well_formed(written) + "\n")
+
+
+@contextlib.contextmanager
+def write_errors(raises: Callable[[str, str], LocalempError], elsewhere: str, if_full: str = "") -> Iterator[None]:
+    """Turn an OSError of this block into an error that says why it could not be written, and what to do.
+
+    Args:
+        raises: Makes the error of a message, such as "cannot be written: Permission denied", and a hint.
+        elsewhere: The hint, such as "choose another --out".
+        if_full: The hint where the disk is full; by default to make room, or the other.
+    """
+    try:
+        yield
+    except LockedError:  # somebody else writes there: no matter of the disk
+        raise
+    except OSError as error:
+        if is_disk_full(error):
+            raise raises("the disk is full", if_full or f"make room, or {elsewhere}") from error
+        in_the_way = isinstance(error, FileExistsError | NotADirectoryError)
+        reason = "a file is in its place" if in_the_way else error.strerror or str(error)
+        raise raises(f"cannot be written: {reason}", elsewhere) from error
 
 
 def is_folder(path: Path) -> bool:

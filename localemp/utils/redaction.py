@@ -88,6 +88,20 @@ def redact_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def mask_key(text: str, key: str) -> str:
+    """Mask one key in a text, as a server may quote it.
+
+    Args:
+        text: May be truncated with "…", perhaps in the middle of the key.
+        key: Empty if there is none.
+    """
+    if not key:
+        return text
+    text = text.replace(key, MASK)
+    part = next((key[:size] for size in range(len(key) - 1, 3, -1) if text.endswith(f"{key[:size]}…")), "")
+    return f"{text[: -len(part) - 1]}{MASK}…" if part else text
+
+
 def redact_text(text: str) -> str:
     """A text that may quote secrets: an error, a note, a value."""
     text = "".join(map(_without_userinfo, re.split(r"([\s\"']++)", well_formed(text))))

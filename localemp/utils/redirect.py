@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from localemp.errors import LocalempError
+from localemp.utils.files import write_errors
 
 
 @contextmanager
@@ -39,9 +40,7 @@ def open_log(log: Path) -> BinaryIO:
     Raises:
         LocalempError: It cannot be written.
     """
-    try:
+    elsewhere = "set LOCALEMP_CACHE to a folder that can be written"
+    with write_errors(lambda message, hint: LocalempError(f"the log {log}: {message}", hint), elsewhere):
         log.parent.mkdir(parents=True, exist_ok=True)
         return log.open("ab")
-    except OSError as error:
-        hint = "make room there, or set LOCALEMP_CACHE to a folder that can be written"
-        raise LocalempError(f"the log {log} cannot be written: {error.strerror or error}", hint) from error

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from localemp.cli.tables import show_table
+
 if TYPE_CHECKING:
     from localemp.bench.comparing import Change, Comparison
     from localemp.bench.result import Result
@@ -111,7 +113,6 @@ def _print(comparison: "Comparison", everything: bool) -> None:
 
 def _table(changes: "list[Change]") -> None:
     from rich.box import SIMPLE_HEAD
-    from rich.console import Console
     from rich.table import Column, Table
     from rich.text import Text
 
@@ -126,7 +127,7 @@ def _table(changes: "list[Change]") -> None:
         values = [Text(_cell(change, each)) for each in (change.a, change.b)]
         table.add_row(Text("" if point == before else point), change.quantity.head, *values, ratio, change.verdict)
         before = point
-    Console().print(table)
+    show_table(table)
 
 
 def _cell(change: "Change", values: tuple[float, ...]) -> str:

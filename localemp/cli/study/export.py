@@ -20,7 +20,7 @@ def export(study: Path, form: str, out: Path | None, unblinded: bool) -> None:
     from localemp.studies.answers import AnswerStore
     from localemp.studies.exporting import all_votes, as_csv, as_jsonl, lines_of
     from localemp.studies.study import ANSWERS
-    from localemp.utils.files import write_atomically
+    from localemp.utils.files import write_atomically, write_errors
     from localemp.utils.text import for_terminal
 
     rated = opened(study)
@@ -32,12 +32,10 @@ def export(study: Path, form: str, out: Path | None, unblinded: bool) -> None:
     if out is None:
         click.echo(for_terminal(text) if sys.stdout.isatty() else text, nl=False)
         return
-    try:
+    with write_errors(lambda message, hint: OptionError(f"--out {out}: {message}", hint), "name another file"):
         out.parent.mkdir(parents=True, exist_ok=True)
         if unblinded and (out.is_file() or not out.exists()):  # like the study's key, for its owner alone
             write_atomically(out.resolve(), text, mode=0o600)
         else:
             out.write_text(text, "utf-8")
-    except OSError as error:
-        raise OptionError(f"--out {out}: cannot be written: {error.strerror}", "name another file") from error
     click.echo(f"{count(len(given), 'answer')}: {out}")

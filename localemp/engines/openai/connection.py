@@ -16,6 +16,7 @@ from localemp.engines.openai.target import Target
 from localemp.protocol.answers import LARGEST_ANSWER
 from localemp.protocol.compression import ACCEPTED, Decompressor
 from localemp.protocol.errors import LARGEST_ERROR, AnswerError, ServedError, UnreadableAnswerError
+from localemp.utils.redaction import mask_key
 from localemp.utils.text import one_line, well_formed
 
 T = TypeVar("T")
@@ -117,18 +118,9 @@ class Connection:
     def _completed(self, error: AnswerError, response: httpx2.Response) -> AnswerError:
         """Add the Retry-After header to an error, and mask the key in its message."""
         error.retry_after = seconds_asked(response.headers)
-        error.message = _masked(error.message, self._key)
+        error.message = mask_key(error.message, self._key)
         error.args = (error.message,)
         return error
-
-
-def _masked(text: str, key: str) -> str:
-    if not key:
-        return text
-    text = text.replace(key, "***")
-    # Long messages are truncated, perhaps in the middle of the key.
-    part = next((key[:size] for size in range(len(key) - 1, 3, -1) if text.endswith(f"{key[:size]}…")), "")
-    return f"{text[: -len(part) - 1]}***…" if part else text
 
 
 def _read(content: bytes, read: Callable[[bytes], T]) -> T:

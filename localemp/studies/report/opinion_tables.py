@@ -21,6 +21,7 @@ from localemp.studies.report.published import PaperFigures
 from localemp.studies.report.results import RaterResults, StudyResults
 from localemp.studies.report.table_cells import UNFINISHED, Cells, doubts, key_of, part_of, tabled, units_of, who
 from localemp.studies.stats.matrix import comparison
+from localemp.utils.words import count
 
 FINE = 20  # width of a scale, above which one decimal is enough
 
@@ -119,6 +120,6 @@ def _ratings(
     ]
     if rows:
         made = sum(test.p is not None for test in tests.values())
-        over = f"; Holm's correction is over {made} test{'s' if made > 1 else ''}" if made else ""
+        over = f"; Holm's correction is over {count(made, 'test')}" if made else ""
         notes = [f"Paired t-tests over dialogues, two-sided, as the paper reports{over}. {STEPS}", *doubts(tests)]
         yield tabled(f"differences-{key}", f"Differences: {whose}", "Systems", rows, notes, opinion.dialogues)

@@ -7,6 +7,7 @@ from localemp.metrics.ttest import TTest
 from localemp.reporting.tables import NOT_AVAILABLE, Cell, Kind, Note, Row, Table, listed, not_available
 from localemp.studies.report.captions import FEW, TOO_FEW
 from localemp.studies.report.results import RaterResults, StudyResults
+from localemp.utils.words import count
 
 ALL = "All aspects"
 UNFINISHED = " (not finished)"
@@ -54,8 +55,8 @@ def units_of(figures: StudyResults) -> str:
 
 def who(opinion: RaterResults, raters: int, items: int) -> str:
     """Return the raters' name for titles."""
-    them = opinion.who if opinion.judge else f"{raters:,} {'person' if raters == 1 else 'people'}"
-    return f"{them}, {items:,} item{'' if items == 1 else 's'}{UNFINISHED if opinion.unfinished else ''}"
+    them = opinion.who if opinion.judge else count(raters, "person", "people")
+    return f"{them}, {count(items, 'item')}{UNFINISHED if opinion.unfinished else ''}"
 
 
 def key_of(name: str) -> str:
