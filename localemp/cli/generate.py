@@ -12,10 +12,9 @@ from localemp.cli.options import (
     config_of,
     data_options,
     model_options,
-    options_of_parts,
     strategy_options,
 )
-from localemp.cli.registered import RegisteredOptions
+from localemp.cli.registered import StrategyCommand
 from localemp.cli.types import PATH
 from localemp.utils.words import count, known
 
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
     from localemp.pipeline.generate import Tally
 
 
-@click.command(cls=RegisteredOptions, registered=options_of_parts, after="layout")
+@click.command(cls=StrategyCommand)
 @model_options
 @strategy_options
 @data_options

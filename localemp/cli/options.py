@@ -1,6 +1,6 @@
 """Options that several commands share: which model, which strategy, which data. They become a `RunConfig`."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -9,7 +9,6 @@ from localemp.cli.types import NAME, FilePath
 
 if TYPE_CHECKING:
     from localemp.pipeline.config import RunConfig
-    from localemp.utils.option import Option
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -54,7 +53,7 @@ _THINKING = click.option(
 
 _STRATEGY = (
     click.option("--strategy", "-s", default="zero-shot", show_default=True,
-                 help="zero-shot, few-shot, similar, two-stage, knowledge, or parts joined by + (similar+two-stage)."),
+                 help="A part of the list below, or several joined by + (similar+two-stage)."),
     *_PROMPTS,
     _THINKING,
 )  # fmt: skip
@@ -92,18 +91,6 @@ prompt_options = _with(_PROMPTS)
 serve_options = _with((_NAME, *_PROMPTS, *_SAMPLING, _THINKING))
 data_options = _with(_DATA)
 cluster_options = _with(_CLUSTER)
-
-
-def options_of_parts() -> "Iterable[Option]":
-    """Return the options of all registered parts, for commands with a strategy."""
-    from localemp.strategies.registry import part_options
-
-    return part_options()
-
-
-def options_without_data() -> "Iterable[Option]":
-    """Return those that are not about a data set, for a server and for comparing strategies."""
-    return (option for option in options_of_parts() if not option.of_data)
 
 
 def config_of(options: dict[str, Any]) -> "RunConfig":

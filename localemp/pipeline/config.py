@@ -97,6 +97,8 @@ class RunConfig:
         options = {option.name: option for option in part_options()}
         own = {**told.pop("options", {}), **{name: told.pop(name) for name in list(told) if name in options}}
         known = {each.name: each for each in fields(self)}
+        if taken := sorted(known.keys() & options.keys()):
+            raise OptionError(f"{taken[0]!r} is a setting of every run", "rename the option of the part")
         if strange := [name for name in (*told, *own) if name not in known and name not in options]:
             raise UnknownNameError("setting", strange[0], [*known, *options])
         values = {name: options[name].check(value) for name, value in own.items()}
