@@ -7,8 +7,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from localemp.commands import study
     from localemp.commands.compare import CompareResult, compare
     from localemp.commands.generate import GenerateResult, generate, generate_async
+    from localemp.commands.report import ReportResult, report
     from localemp.commands.score import ScoreResult, score
     from localemp.data.sources import load_dialogues
     from localemp.dialogue import EMOTIONS, Dialogue, Message
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
     __version__: str
 
 _HOMES = {
+    "ReportResult": "commands.report",
+    "report": "commands.report",
     "CompareResult": "commands.compare",
     "compare": "commands.compare",
     "ScoreResult": "commands.score",
@@ -71,6 +75,7 @@ __all__ = [
     "Profile",
     "Progress",
     "Prompts",
+    "ReportResult",
     "Responder",
     "Response",
     "Run",
@@ -84,7 +89,9 @@ __all__ = [
     "load_dialogues",
     "load_profile",
     "load_template",
+    "report",
     "score",
+    "study",
 ]
 
 
@@ -98,6 +105,8 @@ def __getattr__(name: str) -> Any:
 
         return version("localemp")
     name = _FORMER.get(name, name)
+    if name == "study":
+        return import_module("localemp.commands.study")
     if name in _HOMES:
         return getattr(import_module(f"localemp.{_HOMES[name]}"), name)
     raise AttributeError(f"module 'localemp' has no attribute {name!r}")

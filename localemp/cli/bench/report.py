@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING
 import click
 
 from localemp.cli.tables import show_table
+from localemp.cli.types import PATH
 
 if TYPE_CHECKING:
     from localemp.bench.comparing import Change, Comparison
     from localemp.bench.result import Result
 
-_FILE = click.Path(path_type=Path)
+_FILE = PATH
 
 
 @click.command()
@@ -27,7 +28,8 @@ def report(files: tuple[Path, ...], html: Path | None, markdown: Path | None, ti
     """
     from localemp.bench.result_tables import named, tables_of
     from localemp.cli.bench.shown import print_result
-    from localemp.cli.tables import write
+    from localemp.cli.tables import echo_written
+    from localemp.commands.tables import write_text
 
     paths = list({path.resolve(): path for path in files}.values())
     read = _read(paths)
@@ -38,11 +40,12 @@ def report(files: tuple[Path, ...], html: Path | None, markdown: Path | None, ti
     if html:
         from localemp.bench.page import render
 
-        write(html, render(results, title), "--html")
+        echo_written([write_text(html, render(results, title), "--html")])
     if markdown:
         from localemp.reporting.writers import markdown as written
 
-        write(markdown, written([table for each in results for table in tables_of(each)]), "--markdown")
+        tables = [table for each in results for table in tables_of(each)]
+        echo_written([write_text(markdown, written(tables), "--markdown")])
     if not (html or markdown):
         for each in results:
             print_result(each.result)

@@ -12,6 +12,7 @@ import click
 from localemp.cli.bench.options import default_out, measured, number_list, out_option, repeats_option
 from localemp.cli.options import data_options
 from localemp.cli.serve import KEY_VARIABLE
+from localemp.cli.types import NAME
 from localemp.utils.progress import Progress
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ RATES, CONCURRENCY = (1.0, 2.0, 4.0, math.inf), (1, 8, 32)
     "LOCALEMP_API_KEY or OPENAI_API_KEY; OpenAI's own gets only the latter.",
 )  # fmt: skip
 @click.option(
-    "--model", "-m", default="smollm2", show_default=True,
+    "--model", "-m", type=NAME, default="smollm2", show_default=True,
     help="With --url as the server calls it, else any that `localemp serve` takes.",
 )  # fmt: skip
 @click.option(

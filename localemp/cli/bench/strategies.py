@@ -18,6 +18,7 @@ from localemp.cli.bench.options import (
 )
 from localemp.cli.options import data_options, local_model_options, prompt_options
 from localemp.cli.registered import StrategyCommand
+from localemp.cli.types import FilePath
 
 DEFAULT = "zero-shot,few-shot:1,few-shot:5,similar,two-stage,knowledge,similar+two-stage,similar+knowledge"
 
@@ -45,7 +46,7 @@ def _dollars(ctx: click.Context, option: click.Parameter, value: str | None) -> 
 @prompt_options
 @click.option(
     "--knowledge",
-    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    type=FilePath(exists=True, dir_okay=False),
     help="Commonsense inferences made beforehand, which then cost nothing.",
 )
 @data_options
