@@ -133,8 +133,8 @@ def main(
         peer = Peer(model, AutoTokenizer.from_pretrained(folder), query, prompt, beams)
         ours = Comet(
             folder,
-            query,
-            prompt,
+            query=query,
+            decoder_prompt=prompt,
             beams=beams,
             keep=beams,
             max_new_tokens=NEW_TOKENS,
