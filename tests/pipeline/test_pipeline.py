@@ -67,7 +67,7 @@ def test_exemplars_are_complete_dialogues_or_instances_as_the_variant_says(tmp_p
         "a2",
     ]
     path.write_text('{"turns": ["No reply."]}\n')
-    with pytest.raises(OptionError, match="no dialogue in it has a reply"):
+    with pytest.raises(OptionError, match="no dialogue has a reply"):
         _ = Pipeline(config).strategy
 
 
