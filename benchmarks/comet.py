@@ -131,7 +131,17 @@ def main(
         model = AutoModelForSeq2SeqLM.from_pretrained(folder, dtype=torch.float32).to(place).eval()
         model.generation_config.max_length = None
         peer = Peer(model, AutoTokenizer.from_pretrained(folder), query, prompt, beams)
-        ours = Comet(folder, query, prompt, None, beams, beams, NEW_TOKENS, batch_tokens, dtype, device)
+        ours = Comet(
+            folder,
+            query=query,
+            decoder_prompt=prompt,
+            beams=beams,
+            keep=beams,
+            max_new_tokens=NEW_TOKENS,
+            batch_tokens=batch_tokens,
+            dtype=dtype,
+            device=device,
+        )
         asked = [(event, relation) for event in events for relation in RELATIONS]
         drawn = [asked[int(row)] for row in torch.randperm(len(asked), generator=torch.Generator().manual_seed(seed))]
         plain_texts: dict[tuple[str, str], Texts] = {}

@@ -59,7 +59,8 @@ def main(data: Path, name: str, utterances: int, beams: int, show: int, out: Pat
     weights = resolve(profile)
     query = profile.query or "{event}"
     greedy, wide = (
-        Comet(weights.folder, query, profile.decoder_prompt, beams=width, keep=width) for width in (1, beams)
+        Comet(weights.folder, query=query, decoder_prompt=profile.decoder_prompt, beams=width, keep=width)
+        for width in (1, beams)
     )
     result = {
         "machine": machine(),

@@ -296,13 +296,13 @@ def started(options: Mapping[str, Any], engine_options: Sequence[str]) -> Iterat
     strategies = options["strategies"].split(",")
     if options["scripted"]:
         config = RunConfig(model="tiny", base_url="http://127.0.0.1:1/v1", shots=2)
-        settings = ServeSettings.of("tiny", config, strategies, [KEY], ui=True)
+        settings = ServeSettings.of("tiny", config, strategies=strategies, api_keys=[KEY])
         with scripted_server(settings, slow=0.02) as url:
             yield url, "tiny", strategies
         return
     config = RunConfig(model=options["model"], max_tokens=options["tokens"], shots=2)
     pipeline = Pipeline(config)
-    settings = ServeSettings.of(pipeline.profile.name, config, strategies, [KEY], ui=True)
+    settings = ServeSettings.of(pipeline.profile.name, config, strategies=strategies, api_keys=[KEY])
     with vllm_server(pipeline, settings, engine_options, KEY) as server:
         server.wait_until_ready()
         yield server.url, settings.model, strategies

@@ -22,6 +22,8 @@ from typing import Any
 import httpx
 from rich.console import Console
 from rich.table import Table
+from starlette.responses import JSONResponse, PlainTextResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from localemp.bench.load.client import CHAT, Answer, Client, percentile
 from localemp.bench.load.schedule import Load
@@ -31,10 +33,9 @@ from localemp.errors import LocalempError
 from localemp.models.profiles import Kind, load_profile
 from localemp.models.weights import resolve
 from localemp.pipeline.config import RunConfig
-from localemp.serving.middleware import Strategies
+from localemp.serving.middleware import StrategyMiddleware
 from localemp.serving.settings import ServeSettings
 from localemp.utils.paths import cache_dir
-from localemp.web.asgi import App, Receive, Scope, Send, send_bytes, send_json
 
 AIM = 0.05  # seconds
 BEAT = 0.005  # seconds between two beats
@@ -62,7 +63,9 @@ async def watch_loop(lookups: int, count: int) -> list[dict[str, Any]]:
     if not names:
         return phases
     samples, jobs = load_dialogues("samples"), iter(range(10**9))
-    settings = ServeSettings.of("tiny", RunConfig(model="tiny", base_url="http://127.0.0.1:1/v1"), names, (), ui=False)
+    settings = ServeSettings.of(
+        "tiny", RunConfig(model="tiny", base_url="http://127.0.0.1:1/v1"), strategies=names, ui=False
+    )
     with scripted_server(settings, slow=0.0) as url:
         async with Client(url) as client:
 
@@ -178,14 +181,14 @@ def _serve(settings: ServeSettings, port: int, slow: float, cache: str) -> None:
     model.asked = model.headers = deque(maxlen=16)
     model.slow = slow
     slots = Slots(model.app)
-    app = Heartbeat(Strategies(slots, settings), slots)
+    app = Heartbeat(StrategyMiddleware(slots, settings), slots)
     uvicorn.run(app, host="127.0.0.1", port=port, log_level="warning", access_log=False)
 
 
 class Slots:
     """Counts the chats that an app works on, exactly: from the call to its end."""
 
-    def __init__(self, app: App) -> None:
+    def __init__(self, app: ASGIApp) -> None:
         self.app, self.running = app, 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -206,7 +209,7 @@ class Heartbeat:
     `/metrics` tells the slots in the words of vLLM.
     """
 
-    def __init__(self, app: App, slots: Slots) -> None:
+    def __init__(self, app: ASGIApp, slots: Slots) -> None:
         self.app, self.slots = app, slots
         self._beats: list[tuple[float, float]] = []
         self._beating: asyncio.Task[None] | None = None
@@ -216,10 +219,10 @@ class Heartbeat:
         self._beating = self._beating or asyncio.create_task(self._beat())
         if scope.get("path") == "/heartbeat":
             beats, self._beats = self._beats, []
-            await send_json(send, 200, beats)
+            await JSONResponse(beats)(scope, receive, send)
         elif scope.get("path") == "/metrics":
             told = f"vllm:num_requests_running {self.slots.running}\nvllm:num_requests_waiting 0\n"
-            await send_bytes(send, 200, told.encode(), b"text/plain")
+            await PlainTextResponse(told)(scope, receive, send)
         else:
             await self.app(scope, receive, send)
 

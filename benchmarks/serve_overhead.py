@@ -284,7 +284,7 @@ def check(
 def servers(pipeline: Pipeline, null: bool, options: Sequence[str], console: Console) -> Iterator[tuple[str, str]]:
     """Ours and the bare one, or two bare ones; the second starts when the first is ready."""
     config = pipeline.config
-    settings = None if null else ServeSettings.of(pipeline.profile.name, config, STRATEGIES, (), ui=True)
+    settings = None if null else ServeSettings.of(pipeline.profile.name, config, strategies=STRATEGIES)
     with ExitStack() as stack, console.status("starting two servers") as status:
         urls = []
         for given in (settings, None):

@@ -1,7 +1,7 @@
 """What our proxy before an upstream costs, beside the same requests without it and through other proxies, alternating.
 
     direct      the load asks the upstream itself: a server of our own in another process that answers at once
-    localemp    through `Upstream` (aiohttp), as `localemp serve` runs it, without the strategies
+    localemp    through `Proxy` (aiohttp), as `localemp serve` runs it, without the strategies
     plain httpx2  through the shortest proxy that streams with httpx2: whether aiohttp was worth it
     litellm     through litellm's proxy, where `--litellm` names its command
 
@@ -38,10 +38,12 @@ import psutil
 import uvloop
 from rich.console import Console
 from rich.table import Table
+from starlette.requests import Request
+from starlette.types import Receive, Scope, Send
 
-from localemp.serving.proxy.app import Upstream
+from localemp.serving.proxy.app import Proxy
 from localemp.utils.machine import machine, versions
-from localemp.web.asgi import Receive, Scope, Send, read_body
+from localemp.web.asgi import read_body
 from localemp.web.server import serve
 
 CHAT = "/v1/chat/completions"
@@ -251,7 +253,7 @@ def _serve_double(pause: float, port: int) -> None:
             await receive()
             await send({"type": "lifespan.shutdown.complete"})
             return
-        body = await read_body(receive, 2**30)
+        body = await read_body(Request(scope, receive), 2**30)
         if b'"stream": true' not in body and b'"stream":true' not in body:
             await send({"type": "http.response.start", "status": 200, "headers": json_head})
             await send({"type": "http.response.body", "body": whole})
@@ -267,7 +269,7 @@ def _serve_double(pause: float, port: int) -> None:
 
 
 def _serve_upstream(upstream: str, port: int) -> None:
-    serve(Upstream([upstream], None, served="tiny"), "127.0.0.1", port)
+    serve(Proxy([upstream], None, served="tiny"), "127.0.0.1", port)
 
 
 def _serve_plain(upstream: str, port: int) -> None:
@@ -284,7 +286,7 @@ def _serve_plain(upstream: str, port: int) -> None:
             await client.aclose()
             await send({"type": "lifespan.shutdown.complete"})
             return
-        body = await read_body(receive, 2**30)
+        body = await read_body(Request(scope, receive), 2**30)
         headers = [(name, value) for name, value in scope["headers"] if name not in framing]
         url = upstream.removesuffix("/v1") + scope["path"]
         async with client.stream(scope["method"], url, headers=headers, content=body) as answer:

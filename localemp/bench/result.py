@@ -17,7 +17,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from localemp.bench.quantities import QUANTITIES
 from localemp.errors import DataError, LocalempError, OptionError
-from localemp.utils.files import write_atomically
+from localemp.utils.files import write_atomically, write_errors
 from localemp.utils.json_reader import JSONError, check_storable, load_json
 from localemp.utils.machine import computing, machine, versions
 from localemp.utils.redaction import redact_line, redact_settings, redact_text, shown_command
@@ -251,10 +251,6 @@ class Recording:
             OptionError: It cannot be written.
         """
         self.result.settings |= computing()  # torch may have come meanwhile
-        try:
+        with write_errors(lambda message, hint: OptionError(f"--out {self.path}: {message}", hint), "name another"):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             write_atomically(self.path, self.result.model_dump_json(indent=1, by_alias=True) + "\n")
-        except OSError as error:
-            raise OptionError(
-                f"--out {self.path}: cannot be written: {error.strerror or error}", "name another"
-            ) from error

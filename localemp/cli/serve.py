@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from localemp.cli.options import config_of, options_without_data, serve_options
-from localemp.cli.registered import RegisteredOptions
+from localemp.cli.options import config_of, serve_options
+from localemp.cli.registered import StrategyCommand
 from localemp.utils.progress import Progress
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 KEY_VARIABLE = "LOCALEMP_API_KEY"
 
 
-@click.command(cls=RegisteredOptions, registered=options_without_data, after="layout")
+@click.command(cls=StrategyCommand, of_data=False)
 @serve_options
 @click.option("--strategies", metavar="A,B", help="Those to offer, such as two-stage,similar; by default all of them.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Where to listen; 0.0.0.0 is every network.")
@@ -78,7 +78,7 @@ def serve(
     from localemp.pipeline.pipeline import Pipeline
     from localemp.serving.settings import ServeSettings
     from localemp.serving.vllm.command import check_options, check_port, prepare
-    from localemp.web.origins import is_loopback
+    from localemp.web.addresses import is_loopback
 
     offered = _strategies(strategies)
     keys, sites = _keys(api_keys), _sites(origins)
@@ -100,7 +100,9 @@ def serve(
         if not keys and not is_loopback(host):
             display.say(f"warning: without --api-key everyone who reaches {host}:{port} can use it")
         prepare(pipeline, offered)
-        settings = ServeSettings.of(pipeline.profile.name, config, offered, keys, not no_ui, host, sites)
+        settings = ServeSettings.of(
+            pipeline.profile.name, config, strategies=offered, api_keys=keys, ui=not no_ui, host=host, origins=sites
+        )
         if hosted:
             _serve_hosted(pipeline, settings, port, upstreams, drain, display)
         else:
@@ -177,9 +179,9 @@ def _serve_hosted(
         settings,
         [target.address for target in found],
         ours or None,
-        settings.host,
-        port,
-        ready=lambda: click.echo(_welcome(url_of(settings.host, port), names, settings, what, variable)),
+        host=settings.host,
+        port=port,
+        on_ready=lambda: click.echo(_welcome(url_of(settings.host, port), names, settings, what, variable)),
         drain=drain,
     )
 
@@ -238,12 +240,12 @@ def _keys(given: tuple[str, ...]) -> tuple[str, ...]:
 def _sites(given: tuple[str, ...]) -> tuple[str, ...]:
     """Sites as browsers name them."""
     from localemp.errors import OptionError
-    from localemp.web.origins import origin_of
+    from localemp.web.addresses import normalize_origin
 
     sites = []
     for text in given:
         try:
-            sites.append(origin_of(text))
+            sites.append(normalize_origin(text))
         except ValueError as error:
             raise OptionError(f"--allow-origin {text!r}: {error}", "for example https://chat.example.org") from error
     return tuple(dict.fromkeys(sites))

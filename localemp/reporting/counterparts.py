@@ -8,6 +8,7 @@ from localemp.metrics.registry import BERTSCORE
 from localemp.reporting.published import Published, Setup
 from localemp.reporting.systems import System
 from localemp.reporting.tables import Note, Row, listed
+from localemp.utils.words import count
 
 Pair = tuple[int, str]  # the paper's table and its row
 
@@ -86,7 +87,7 @@ def _differences(system: System, setup: Setup) -> Iterator[str]:
     same = bool(made.get("data")) if system.manifest is None else made.get("data_sha256") == setup.data_sha256
     if same and system.count == setup.replies:
         return
-    counted = f"{system.count:,} dialogue{'' if system.count == 1 else 's'}"
+    counted = count(system.count, "dialogue")
     fewer = " (Dist falls with the number of replies)" if system.count != setup.replies else ""
     whose = " of its" if same else ", another set than its"
     yield f"{counted}{whose} {setup.replies:,} of `--instances published`{fewer}"

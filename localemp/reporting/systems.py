@@ -14,6 +14,7 @@ from localemp.metrics.replies import Replies, replies_of
 from localemp.metrics.scoring import SCORES, on_common, read_scores, score_all, scores_path
 from localemp.runs.run import newest, read_lines, read_manifest
 from localemp.utils.files import is_file
+from localemp.utils.progress import OnProgress, Progress, silent
 
 Record = Mapping[str, Any]
 
@@ -73,7 +74,7 @@ class System:
         return _hash(sorted(f"{item.id}\n{item.reference}\n{chr(31).join(item.turns)}" for item in self.replies.items))
 
 
-def read_systems(paths: Sequence[Path], common: bool = False) -> list[System]:
+def read_systems(paths: Sequence[Path], common: bool = False, on_progress: OnProgress = silent) -> list[System]:
     """Read runs, and score files (`FILE.scores.json`) of imported replies.
 
     Scores in a run's folder are used if they are up to date; missing ones are computed.
@@ -81,6 +82,7 @@ def read_systems(paths: Sequence[Path], common: bool = False) -> list[System]:
     Args:
         paths: Runs and files; duplicates are ignored.
         common: Whether to score all runs again, on the dialogues that all of them answered.
+        on_progress: Called with the systems read so far.
 
     Raises:
         RunError: A folder holds no run, or no reply yet.
@@ -88,7 +90,11 @@ def read_systems(paths: Sequence[Path], common: bool = False) -> list[System]:
         OptionError: With `common`, if runs share no dialogue or only scores are known.
     """
     paths = list({path.resolve(): path for path in paths}.values())
-    systems = [_read(path, name) for path, name in zip(paths, names_of(paths), strict=True)]
+    systems: list[System] = []
+    for path, name in zip(paths, names_of(paths), strict=True):
+        on_progress(Progress("Reading", len(systems), len(paths), "systems"))
+        systems.append(_read(path, name))
+    on_progress(Progress("Reading", len(paths), len(paths), "systems"))
     return _on_common(systems) if common and len(systems) > 1 else systems
 
 

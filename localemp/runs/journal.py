@@ -10,6 +10,7 @@ a folder is touched before it is known to be a journal or empty.
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, ClassVar, Self, TypeVar
@@ -19,7 +20,7 @@ from pydantic import ValidationError
 from localemp.errors import RunError
 from localemp.utils.append_log import AppendLog, whole_lines
 from localemp.utils.config_diff import compare_settings
-from localemp.utils.files import is_disk_full, write_atomically
+from localemp.utils.files import MAKE_ROOM, write_errors, write_json
 from localemp.utils.json_reader import JSONError, load_json, parse_json
 from localemp.utils.lines import LONGEST_LINE, LongLineError
 from localemp.utils.locks import LockedError
@@ -78,7 +79,7 @@ class Journal(AppendLog):
             RunError: The folder holds a journal with other settings, something that is none, or cannot be written.
         """
         as_json: dict[str, Any] = json.loads(json.dumps(redact_settings(settings)))
-        try:
+        with cls._write_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
             cls._check_folder(folder)
             journal = cls(folder)
@@ -88,8 +89,6 @@ class Journal(AppendLog):
                 journal.close()
                 raise
             return journal
-        except OSError as error:
-            raise cls._write_error(folder, error) from error
 
     @classmethod
     def _check_folder(cls, folder: Path) -> None:
@@ -123,7 +122,7 @@ class Journal(AppendLog):
                 )
         elif self.manifest.get("settings") != settings:
             self.manifest = {"format": 1, "created": _now(), "settings": settings, "sessions": []}
-            self._write_manifest()
+            write_json(self.folder / MANIFEST, self.manifest)
         # Now that it is known as ours: what a crash cut in half is taken away.
         self.truncate(end)
 
@@ -135,10 +134,8 @@ class Journal(AppendLog):
     def change_session(self, facts: Mapping[str, Any]) -> None:
         """Record more of the session that was added last."""
         self.manifest["sessions"][-1] |= redact_settings(facts)
-        try:
-            self._write_manifest()
-        except OSError as error:
-            raise self._write_error(self.folder, error) from error
+        with self._write_errors(self.folder):
+            write_json(self.folder / MANIFEST, self.manifest)
 
     def append(self, record: Mapping[str, Any]) -> None:
         """Append a line. Raises RunError where the disk is full; nothing finished is lost."""
@@ -150,10 +147,8 @@ class Journal(AppendLog):
             ) from error
         if len(line) > LONGEST_LINE:  # it could not be read again
             raise RunError(f"{self.folder}: a line of {len(line) // 2**20} MiB", "leave its dialogue out of the data")
-        try:
+        with self._write_errors(self.folder):
             self.write(line)
-        except OSError as error:
-            raise self._write_error(self.folder, error) from error
         self.note(record)
 
     def note(self, record: Mapping[str, Any]) -> None:
@@ -173,17 +168,12 @@ class Journal(AppendLog):
         """
         return {name for name, answered in outcomes(self.path).items() if answered}
 
-    def _write_manifest(self) -> None:
-        written = json.dumps(self.manifest, indent=2, ensure_ascii=False)
-        write_atomically(self.folder / MANIFEST, well_formed(written) + "\n")
-
     @classmethod
-    def _write_error(cls, folder: Path, error: OSError) -> RunError:
-        if is_disk_full(error):
-            return RunError(f"{folder}: the disk is full", "make room, then the same command goes on; nothing is lost")
-        in_the_way = isinstance(error, FileExistsError | NotADirectoryError)
-        what = "a file is in its place" if in_the_way else error.strerror or error
-        return RunError(f"{folder}: cannot be written: {what}", f"choose another {cls.option}")
+    def _write_errors(cls, folder: Path) -> AbstractContextManager[None]:
+        def error(message: str, hint: str) -> RunError:
+            return RunError(f"{folder}: {message}", hint)
+
+        return write_errors(error, f"choose another {cls.option}", if_full=MAKE_ROOM)
 
 
 class _Settings(Lenient):

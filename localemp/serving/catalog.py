@@ -8,46 +8,47 @@ from typing import Any
 from localemp.errors import LocalempError
 from localemp.pipeline.config import RunConfig
 from localemp.pipeline.pipeline import Pipeline
-from localemp.serving.schema import RequestError, RequestOptions
-from localemp.serving.thoughts import Thoughts
+from localemp.serving.errors import RequestError
+from localemp.serving.handler.thinking import ModelThinking
+from localemp.serving.schema import RequestOptions
 from localemp.strategies.base import Strategy
 
 
-class Menu:
+class Catalog:
     """Strategies by name.
 
     Args:
         model: The name under which the model is served.
-        config: What all strategies have in common.
-        strategies: Names of those that are offered.
+        config: The settings that all strategies share.
+        strategies: The names of the offered strategies.
 
     Attributes:
-        thoughts: What is known of how the model thinks.
-        keep_thinking: Whether replies keep what the model thought, as it wrote it.
+        thinking: What is known of how the model thinks.
+        keep_thinking: Whether replies keep the model's thinking, as it wrote it.
     """
 
     def __init__(self, model: str, config: RunConfig, strategies: Sequence[str]) -> None:
         self.model, self.strategies = model, tuple(strategies)
-        self.thoughts, self.keep_thinking = Thoughts(), config.keep_thinking
-        self._assembly = Pipeline(config)
+        self.thinking, self.keep_thinking = ModelThinking(), config.keep_thinking
+        self._pipeline = Pipeline(config)
         self._built: dict[tuple[Any, ...], Strategy] = {}
         self._lock = Lock()
 
     @property
     def extra(self) -> dict[str, Any]:
-        """Keys that the model's profile wants in every body."""
-        profile = self._assembly.profile
+        """The keys that the model's profile adds to every body."""
+        profile = self._pipeline.profile
         kwargs = profile.chat_template_kwargs
         return {**profile.request, **({"chat_template_kwargs": kwargs} if kwargs else {})}
 
     def prepare(self) -> None:
-        """Load whatever the strategies look things up in, and try it, so that the first client need not wait."""
+        """Load what the strategies look things up in, and try it, so that the first client need not wait."""
         for name in self.strategies:
             for enricher in self._build(name, RequestOptions()).enrichers:
                 asyncio.run(enricher.warm_up())
 
     async def strategy(self, names: Sequence[str], options: RequestOptions) -> Strategy:
-        """The strategy for a request.
+        """Return the strategy for a request.
 
         Raises:
             RequestError: It is not offered, or cannot be built with these options.
@@ -71,7 +72,7 @@ class Menu:
         with self._lock:
             key = _key(name, options)
             if key not in self._built:
-                self._built[key] = self._assembly.vary(name, options.variant, **options.of_parts).strategy
+                self._built[key] = self._pipeline.vary(name, options.variant, **options.of_parts).strategy
             return self._built[key]
 
 

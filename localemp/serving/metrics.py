@@ -1,4 +1,4 @@
-"""What `/metrics` tells of strategies, beside all that vLLM tells of its engine."""
+"""The metrics of strategies, which `/metrics` shows besides vLLM's own."""
 
 from collections.abc import Awaitable
 from typing import TypeVar
@@ -13,23 +13,25 @@ _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120
 
 REQUESTS = Counter("localemp_requests", "Requests for a strategy.", ["strategy"])
 ERRORS = Counter("localemp_errors", "Requests for a strategy that ended with an error.", ["strategy", "status"])
-GONE = Counter("localemp_clients_gone", "Requests whose client went away before the answer was there.", ["strategy"])
+GONE = Counter(
+    "localemp_clients_gone", "Requests whose client disconnected before the response was complete.", ["strategy"]
+)
 SECONDS = Histogram("localemp_step_seconds", "Time in a step of a strategy.", ["strategy", "step"], buckets=_SECONDS)
 TOKENS = Counter("localemp_tokens", "Tokens of all stages.", ["strategy", "kind"])
 QUEUE = Gauge(
     "localemp_lookups_waiting",
-    "Lookups that wait for the encoder (similar) or COMET (knowledge), as last seen.",
+    "Lookups that waited for the encoder (similar) or COMET (knowledge) when last counted.",
     ["part"],
     multiprocess_mode="livesum",
 )
 
 
-def count_answer(strategy: str, response: Response, lookup: float) -> None:
-    """Add an answered request.
+def count_response(strategy: str, response: Response, lookup: float) -> None:
+    """Count an answered request.
 
     Args:
-        strategy: Its name.
-        response: With its stages.
+        strategy: The strategy's name.
+        response: The response, with its stages.
         lookup: Seconds until exemplars and inferences were there.
     """
     SECONDS.labels(strategy, "lookup").observe(lookup)
@@ -39,16 +41,16 @@ def count_answer(strategy: str, response: Response, lookup: float) -> None:
         TOKENS.labels(strategy, "completion").inc(stage.completion.completion_tokens or 0)
 
 
-async def watched(strategy: Strategy, lookup: Awaitable[T]) -> T:
-    """Wait for a lookup, and note before and after how many wait with it."""
-    _note_queues(strategy)
+async def count_waiting(strategy: Strategy, lookup: Awaitable[T]) -> T:
+    """Await a lookup; count those that wait before and after it."""
+    _set_queues(strategy)
     try:
         return await lookup
     finally:
-        _note_queues(strategy)
+        _set_queues(strategy)
 
 
-def _note_queues(strategy: Strategy) -> None:
+def _set_queues(strategy: Strategy) -> None:
     for enricher in strategy.enrichers:
         for part, waiting in enricher.waiting().items():
             QUEUE.labels(part).set(waiting)

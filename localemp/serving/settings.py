@@ -1,4 +1,4 @@
-"""What a server is told. It travels in the environment, which other users cannot read, unlike arguments."""
+"""A server's settings. They travel in the environment, which other users cannot read, unlike arguments."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -13,15 +13,15 @@ VARIABLE = "LOCALEMP_SERVE"
 
 
 class ServeSettings(BaseModel):
-    """What is served, and to whom.
+    """What is served, where and to whom.
 
     Attributes:
-        model: The name that the model is served by; strategies are "MODEL:STRATEGY".
+        model: The name under which the model is served; strategies are "MODEL:STRATEGY".
         config: The settings of a `RunConfig` that differ from its defaults.
-        strategies: Canonical names of those that are offered.
-        api_keys: Keys of which a client must know one; without keys everyone is served.
-        ui: Whether there is a page at `/`.
-        host: Where the server listens, which tells by which names it may be called.
+        strategies: Canonical names of the offered strategies.
+        api_keys: Valid keys; without any, every client is served.
+        ui: Whether a web page is served at `/`.
+        host: The host to listen on, which decides the names that the server answers to.
         origins: Other sites whose pages may use it, as browsers name them in `Origin`.
     """
 
@@ -40,13 +40,14 @@ class ServeSettings(BaseModel):
         cls,
         model: str,
         config: RunConfig,
+        *,
         strategies: Sequence[str],
-        api_keys: Sequence[str],
-        ui: bool,
+        api_keys: Sequence[str] = (),
+        ui: bool = True,
         host: str = "127.0.0.1",
         origins: Sequence[str] = (),
     ) -> Self:
-        """Settings that a config and the options of `localemp serve` make."""
+        """Return the settings for a config and the options of `localemp serve`."""
         return cls(
             model=model,
             config=config.changed(),
@@ -57,25 +58,25 @@ class ServeSettings(BaseModel):
             origins=tuple(origins),
         )
 
-    def to_recipe(self) -> RunConfig:
-        """The config as it was, whatever JSON made of its paths and tuples."""
+    def to_config(self) -> RunConfig:
+        """Return the config, its paths and tuples restored from JSON."""
         types = get_type_hints(RunConfig)
-        told = {
+        settings = {
             name: TypeAdapter(types[name]).validate_python(value) if name in types else value
             for name, value in self.config.items()
         }
-        return RunConfig(**told)
+        return RunConfig(**settings)
 
     def to_env(self) -> dict[str, str]:
-        """The variable that carries these settings to another process."""
+        """Return the environment variable that carries these settings to another process."""
         return {VARIABLE: self.model_dump_json()}
 
     @classmethod
     def from_env(cls, environment: Mapping[str, str] = os.environ) -> Self:
-        """The settings that `to_env` wrote.
+        """Return the settings that `to_env` wrote.
 
         Raises:
-            OptionError: There are none, or they cannot be read. Their content is not shown: it holds keys.
+            OptionError: The variable is missing or invalid. Its content is not shown: it holds keys.
         """
         try:
             return cls.model_validate_json(environment[VARIABLE])

@@ -3,28 +3,32 @@
 from functools import cache
 from pathlib import Path
 
+from starlette.responses import Response
+
 _FOLDER = Path(__file__).parent / "page"
-_TYPES = {".html": b"text/html; charset=utf-8", ".css": b"text/css; charset=utf-8", ".js": b"text/javascript"}
-_HEADERS = (
-    (b"cache-control", b"no-cache"),
-    (b"content-security-policy", b"frame-ancestors 'none'"),  # the page's own policy cannot say this
-    (b"x-content-type-options", b"nosniff"),
-    (b"referrer-policy", b"no-referrer"),
-)
+_TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript"}
+_HEADERS = {
+    "cache-control": "no-cache",
+    "content-security-policy": "frame-ancestors 'none'",  # the page's own policy cannot say this
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+}
 
 
 @cache
-def _files() -> dict[str, tuple[bytes, bytes]]:
-    files = {f"/page/{path.name}": (path.read_bytes(), _TYPES[path.suffix]) for path in _FOLDER.iterdir()}
+def _files() -> dict[str, Response]:
+    files = {
+        f"/page/{path.name}": Response(path.read_bytes(), headers=_HEADERS, media_type=_TYPES[path.suffix])
+        for path in _FOLDER.iterdir()
+    }
     return files | {"/": files["/page/index.html"]}
 
 
 def is_page(path: str) -> bool:
-    """Whether the page or its files are there, and nothing else."""
+    """Whether a path is the page's or one of its files'."""
     return path == "/" or path.startswith("/page/")
 
 
-def page_file(path: str) -> tuple[bytes, bytes, tuple[tuple[bytes, bytes], ...]] | None:
-    """Content, type and headers of a file of the page; None where a path names none."""
-    found = _files().get(path)
-    return (*found, _HEADERS) if found else None
+def page_file(path: str) -> Response | None:
+    """Return the response with a file of the page; None if a path names none."""
+    return _files().get(path)

@@ -1,4 +1,4 @@
-"""Runs an ASGI app with uvicorn in this process, so that it says when it listens and returns when it is told to end."""
+"""Runs an ASGI app with uvicorn in this process; reports when it listens and returns when it is told to stop."""
 
 import asyncio
 import errno
@@ -10,37 +10,43 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import uvicorn
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from localemp.errors import OptionError
-from localemp.web.asgi import App, Event, Headers, Receive, Scope, Send, error_event, is_stream, send_json
+from localemp.web.asgi import RawHeaders, SafeJSONResponse, error_event, is_event_stream
 from localemp.web.connections import Connection
 
 DRAIN = 30
-"""Seconds that answers under way are given when a server is told to end."""
+"""Default seconds for responses under way to finish when a server stops."""
 
 
-def serve(app: App, host: str, port: int, ready: Callable[[], None] = lambda: None, patience: int = 5) -> None:
+def serve(app: ASGIApp, host: str, port: int, on_ready: Callable[[], None] = lambda: None, drain: int = 5) -> None:
     """Run an app in the main thread until SIGINT or SIGTERM.
 
     Args:
-        app: Its lifespan is run, too.
-        host: Where to listen.
-        port: Where to listen.
-        ready: Called when it listens.
-        patience: Seconds that answers under way are given in the end.
+        app: The app; its lifespan is run as well.
+        host: The host to listen on.
+        port: The port to listen on.
+        on_ready: Called once the server listens.
+        drain: Seconds for responses under way to finish at the end.
 
     Raises:
-        OptionError: Nothing can listen there.
+        OptionError: The host and port cannot be listened on.
     """
-    with listening(host, port) as listener:
-        serve_on(listener, app, ready, patience)
+    with open_listener(host, port) as listener:
+        serve_on(listener, app, on_ready, drain)
 
 
-def serve_on(listener: socket.socket, app: App, ready: Callable[[], None] = lambda: None, patience: int = 5) -> None:
-    """The same on a socket from `listening`, where something is to be done that must not be done in vain."""
+def serve_on(
+    listener: socket.socket, app: ASGIApp, on_ready: Callable[[], None] = lambda: None, drain: int = 5
+) -> None:
+    """Run an app as `serve` does, on a socket of `open_listener`.
+
+    For callers that have work to do once the port is certain, and before the server runs.
+    """
     # Date, server and the like are the upstream's. Clients keep idle connections for 5 s: theirs are to end first.
     config = uvicorn.Config(
-        told_of_the_end(app),
+        with_shutdown_errors(app),
         http=Connection,
         interface="asgi3",
         lifespan="on",
@@ -51,62 +57,62 @@ def serve_on(listener: socket.socket, app: App, ready: Callable[[], None] = lamb
         date_header=False,
         server_header=False,
         timeout_keep_alive=30,
-        timeout_graceful_shutdown=patience,
+        timeout_graceful_shutdown=drain,
     )
     _raise_file_limit()
-    with _signals_taken():
-        _Server(config, ready).run([listener])
+    with _signals_ignored():
+        _Server(config, on_ready).run([listener])
 
 
-def listening(host: str, port: int) -> socket.socket:
-    """A socket that listens.
+def open_listener(host: str, port: int) -> socket.socket:
+    """Return a listening socket.
 
     Raises:
-        OptionError: Nothing can listen there.
+        OptionError: The host and port cannot be listened on.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server((host, port), family=family, backlog=2048)
     except OSError as error:
         if error.errno in (errno.EADDRINUSE, errno.EACCES):
-            said = f"cannot listen on {host}, port {port}: {error.strerror}"
-            raise OptionError(said, "name another --port") from error
+            message = f"cannot listen on {host}, port {port}: {error.strerror}"
+            raise OptionError(message, "choose another --port") from error
         why = str(error.strerror).partition(" (while")[0]
         hint = "127.0.0.1 is this machine alone, 0.0.0.0 every network that it is in"
-        raise OptionError(f"--host {host}: no address of this machine ({why})", hint) from error
+        raise OptionError(f"--host {host}: not an address of this machine ({why})", hint) from error
 
 
-def told_of_the_end(app: App) -> App:
-    """An app whose clients are told when its server ends before their answer does."""
+def with_shutdown_errors(app: ASGIApp) -> ASGIApp:
+    """Wrap an app so that a client whose response is cut off by the server's shutdown gets an error."""
 
-    async def until_the_end(scope: Scope, receive: Receive, send: Send) -> None:
-        headers: Headers = []
-        last, begun, ended = b"", False, False
+    async def wrapped(scope: Scope, receive: Receive, send: Send) -> None:
+        headers: RawHeaders = []
+        last, started, ended = b"", False, False
 
-        async def watched(event: Event) -> None:
-            nonlocal headers, last, begun, ended
-            if event["type"] == "http.response.start":
-                headers, begun = event.get("headers", []), True
-            elif event["type"] == "http.response.body":
-                last, ended = event.get("body") or last, not event.get("more_body")
-            await send(event)
+        async def observe(message: Message) -> None:
+            nonlocal headers, last, started, ended
+            if message["type"] == "http.response.start":
+                headers, started = message.get("headers", []), True
+            elif message["type"] == "http.response.body":
+                last, ended = message.get("body") or last, not message.get("more_body")
+            await send(message)
 
         try:
-            await app(scope, receive, watched)
-        except asyncio.CancelledError:  # uvicorn's patience is over
+            await app(scope, receive, observe)
+        except asyncio.CancelledError:  # uvicorn's graceful shutdown has timed out
             if scope["type"] != "http":
                 raise
-            if not begun:
-                await send_json(send, 503, _CUT, [(b"retry-after", b"5")])
-            elif not ended and is_stream(headers):
-                await send({"type": "http.response.body", "body": error_event(last, _CUT)})
+            if not started:
+                await SafeJSONResponse(_SERVER_STOPPED, 503, {"retry-after": "5"})(scope, receive, send)
+            elif not ended and is_event_stream(headers):
+                await send({"type": "http.response.body", "body": error_event(last, _SERVER_STOPPED)})
 
-    return until_the_end
+    return wrapped
 
 
-_CUT = {
+_SERVER_STOPPED = {
     "error": {
-        "message": "this server is being stopped, and this answer took longer than it waits",
+        "message": "the server is shutting down, and this response did not finish in time",
         "type": "server_error",
         "param": None,
         "code": "server_stopped",
@@ -115,33 +121,33 @@ _CUT = {
 
 
 class _Server(uvicorn.Server):
-    def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
+    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None]) -> None:
         super().__init__(config)
-        self._ready = ready
+        self._on_ready = on_ready
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
-        self._ready()
+        self._on_ready()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        # Every answer that is cut short now would be an error with a traceback.
+        # Every response that is cut off from here on would log an error with a traceback.
         logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
         await super().shutdown(sockets)
 
 
 @contextmanager
-def _signals_taken() -> Iterator[None]:
-    """Has no one end on these two but uvicorn, which afterwards raises them again for whoever had them before."""
-    before = {each: signal.signal(each, lambda *_: None) for each in (signal.SIGINT, signal.SIGTERM)}
+def _signals_ignored() -> Iterator[None]:
+    """Leave SIGINT and SIGTERM to uvicorn, which raises them again afterwards for the handlers of before."""
+    handlers = {each: signal.signal(each, lambda *_: None) for each in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
-        for each, handler in before.items():
+        for each, handler in handlers.items():
             signal.signal(each, handler)
 
 
 def _raise_file_limit() -> None:
-    """Two connections a request, and the usual limit is 1024."""
+    """Raise the limit of open files: a request takes two connections, and the usual limit is 1024."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = 65536 if hard == resource.RLIM_INFINITY else min(65536, hard)
     if soft != resource.RLIM_INFINITY and soft < wanted:

@@ -175,7 +175,7 @@ def test_what_changes_a_model_in_unknown_ways_is_not_counted(tmp_path):
         assert why_uncounted(tmp_path, engine_args)
     assert why_uncounted(tmp_path, {}) == ""
     (tmp_path / "config.json").write_text("[]")
-    assert "no configuration" in why_uncounted(tmp_path, {})
+    assert "a list instead of an object" in why_uncounted(tmp_path, {})
 
 
 def test_pictures_are_left_out_and_it_says_so():

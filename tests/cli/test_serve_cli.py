@@ -86,7 +86,7 @@ def test_what_it_says_when_it_is_ready_can_be_pasted_and_works(serve, localemp, 
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stdout == "tiny:two-stage heard I lost my job today.\n", done.stderr
     arguments = log_of(localemp)
-    assert "'middleware': 'localemp.serving.middleware.Strategies'" in arguments
+    assert "'middleware': 'localemp.serving.middleware.StrategyMiddleware'" in arguments
     assert "'enforce_eager': True" in arguments, "on a processor"
     assert "'max_model_len': '2048'" in arguments
 

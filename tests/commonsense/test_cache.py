@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from read_only import only_read, open_folder
 
-from localemp.commonsense.cache import MOST_VARIABLE, InferenceCache
+from localemp.commonsense.cache import MAX_SIZE_VARIABLE, InferenceCache
 from localemp.commonsense.relations import Answer, Beam
 from localemp.errors import LocalempError, OptionError
 
@@ -108,7 +108,7 @@ def test_a_lock_file_that_is_a_link_is_not_followed(path: Path, tmp_path: Path):
     diary.write_text("dear diary")
     path.parent.mkdir()
     path.with_name("inferences.sqlite.lock").symlink_to(diary)
-    with pytest.raises(LocalempError, match="cannot be kept in"):
+    with pytest.raises(LocalempError, match="cannot store inferences in"):
         InferenceCache(path)
     assert diary.read_text() == "dear diary"
 
@@ -134,12 +134,12 @@ def test_a_file_that_is_too_large_gives_its_room_back(path: Path):
 
 
 def test_the_size_is_set_by_the_environment(path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv(MOST_VARIABLE, "100k")
+    monkeypatch.setenv(MAX_SIZE_VARIABLE, "100k")
     fill(path, 0, 3000)
     assert path.stat().st_size <= 102_400
     for wrong in ("0", "many", "1T", "-5", "9" * 5000):
-        monkeypatch.setenv(MOST_VARIABLE, wrong)
-        with pytest.raises(OptionError, match="is no size"):
+        monkeypatch.setenv(MAX_SIZE_VARIABLE, wrong)
+        with pytest.raises(OptionError, match="is not a size"):
             InferenceCache(path)
 
 
@@ -153,7 +153,7 @@ def test_no_database_is_moved_aside_and_work_goes_on(path: Path, caplog: pytest.
     assert known(path, 2) == [0, 1]
     (aside,) = path.parent.glob("inferences.damaged-*.sqlite")
     assert aside.read_bytes().startswith(b"this is my diary")
-    assert f"{path} was damaged and is now inferences.damaged-1.sqlite; 0 answers could be saved" in caplog.text
+    assert f"{path} was damaged and is now inferences.damaged-1.sqlite; 0 answers recovered" in caplog.text
 
 
 @pytest.mark.parametrize("opened_before", [True, False])
@@ -305,7 +305,7 @@ def test_a_broken_file_of_an_earlier_version_is_not_believed(path: Path, caplog:
     content[40960:45056] = b"\xff" * 4096
     path.write_bytes(content)
     assert known(path, 2000) == []
-    assert "0 answers could be saved" in caplog.text
+    assert "0 answers recovered" in caplog.text
     fill(path, 0, 5)
     assert known(path, 5) == [0, 1, 2, 3, 4]
 
@@ -315,7 +315,7 @@ def test_a_broken_file_of_an_earlier_version_is_not_believed(path: Path, caplog:
 
 def test_a_place_where_nothing_can_be_kept(tmp_path: Path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(LocalempError, match="cannot be kept in") as caught:
+    with pytest.raises(LocalempError, match="cannot store inferences in") as caught:
         InferenceCache(tmp_path / "file" / "inferences.sqlite")
     assert "LOCALEMP_CACHE" in caught.value.hint
 
@@ -332,7 +332,7 @@ def test_where_nothing_may_be_written_what_is_there_is_read(caplog: pytest.LogCa
             cache.put(SETTINGS, {"new": SAD})
             assert cache.get(SETTINGS, ["new"], ["xReact"]) == {}
             cache.close()
-        assert caplog.text.count("new inferences are not kept") == 1
+        assert caplog.text.count("new inferences are not stored") == 1
         assert known(path, 60) == list(range(50 * there))
 
 
@@ -357,4 +357,4 @@ def test_a_file_that_may_not_be_written_in_a_folder_that_may(caplog: pytest.LogC
             cache = InferenceCache(path)
             assert len(cache.get(SETTINGS, [f"event {number}" for number in range(50)], ["xReact"])) == 50
             cache.put(SETTINGS, {"new": SAD})
-        assert caplog.text.count("new inferences are not kept") == 1
+        assert caplog.text.count("new inferences are not stored") == 1

@@ -286,7 +286,7 @@ with Run.open(__import__("pathlib").Path(sys.argv[1]), SETTINGS) as run:
     here = [str(folder) for folder in Path(__file__).parents[:2]]
     done = subprocess.run([sys.executable, "-c", program, str(tmp_path), *here], capture_output=True, text=True)
     assert "disk is full" in done.stdout, done.stderr
-    assert "goes on" in done.stdout
+    assert "run the same command again to resume" in done.stdout
     kept = read_records(tmp_path)
     assert 2 <= len(kept) < 100
     assert (tmp_path / RESPONSES).read_bytes().endswith(b"}\n")

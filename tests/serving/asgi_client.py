@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote
 
-from localemp.web.asgi import App, Event, Scope
+from starlette.responses import JSONResponse, Response
+from starlette.types import ASGIApp, Message, Scope, Send
 
 HOST = "127.0.0.1:8000"
 
@@ -49,7 +50,7 @@ def scope_of(method: str, target: str, headers: dict[str, str] | None = None, ro
 
 
 async def ask(
-    app: App,
+    app: ASGIApp,
     method: str,
     target: str,
     body: bytes | Sequence[bytes] | Any = b"",
@@ -62,17 +63,36 @@ async def ask(
     else:
         pieces = [body if isinstance(body, bytes) else json.dumps(body).encode()]
     left = list(pieces)
-    sent: list[Event] = []
+    sent: list[Message] = []
 
-    async def receive() -> Event:
+    async def receive() -> Message:
         if not left:
             await asyncio.sleep(60)
         return {"type": "http.request", "body": left.pop(0), "more_body": bool(left)}
 
-    async def send(event: Event) -> None:
+    async def send(event: Message) -> None:
         sent.append(event)
 
     await app(scope_of(method, target, headers, root), receive, send)
     start, *parts = sent
     decoded = {name.decode(): value.decode("latin-1") for name, value in start.get("headers", ())}
     return Answered(start["status"], decoded, b"".join(part.get("body", b"") for part in parts))
+
+
+async def send_json(send: Send, status: int, content: Any, headers: dict[str, str] | None = None) -> None:
+    """Answer with JSON."""
+    await _respond(send, JSONResponse(content, status, headers))
+
+
+async def send_bytes(
+    send: Send, status: int, body: bytes, content_type: str, headers: dict[str, str] | None = None
+) -> None:
+    """Answer with a whole body."""
+    await _respond(send, Response(body, status, headers, content_type))
+
+
+async def _respond(send: Send, response: Response) -> None:
+    async def receive() -> Message:
+        raise AssertionError("a whole response asks for nothing")
+
+    await response({"type": "http"}, receive, send)

@@ -8,16 +8,18 @@ import time
 from collections.abc import Callable
 
 import pytest
-from asgi_client import ask, scope_of
+from asgi_client import ask, scope_of, send_bytes, send_json
+from starlette.requests import Request
+from starlette.types import Receive, Scope, Send
 from test_middleware import settings
 from upstream_server import event
 
-from localemp.serving.body import Bodies, Given, parse
-from localemp.serving.middleware import Strategies
-from localemp.serving.proxy.request import AsItIs, UnderOurKey
-from localemp.serving.routes import LARGEST_JSON, LARGEST_REBUILT, LARGEST_TALK, ROUTES
-from localemp.serving.schema import RequestError
-from localemp.web.asgi import Receive, Scope, Send, read_body, send_bytes, send_json
+from localemp.serving.errors import RequestError
+from localemp.serving.middleware import StrategyMiddleware
+from localemp.serving.proxy.request import Allowlist, PassThrough
+from localemp.serving.request_body import BodyReader, ReplayedBody, parse
+from localemp.serving.routes import LARGEST_DIALOGUE, LARGEST_JSON, LARGEST_REBUILT, ROUTES
+from localemp.web.asgi import read_body
 
 CHAT = "/v1/chat/completions"
 LAG = 0.25  # seconds for which nothing else may be done
@@ -53,14 +55,14 @@ class Lag:
 
 async def model(scope: Scope, receive: Receive, send: Send) -> None:
     """A model's server that does not look at what it is sent, but for whether it is to stream."""
-    body = await read_body(receive, LARGEST_JSON)
+    body = await read_body(Request(scope, receive), LARGEST_JSON)
     await reply(len(body) < MIB and b'"stream": true' in body, send)
 
 
 async def hosted(scope: Scope, receive: Receive, send: Send) -> None:
     """Does all that is done before a hosted model, but for sending it there."""
     try:
-        request = await UnderOurKey("sk-operator", "tiny", "org/tiny-1b").outgoing(scope, receive)
+        request = await Allowlist("sk-operator", "tiny", "org/tiny-1b").build(scope, receive)
         await reply(b'"stream": true' in request.body[-MIB:], send)
     except RequestError as error:
         await send_json(send, error.status, error.content)
@@ -72,7 +74,7 @@ async def reply(stream: bool, send: Send) -> None:
     content = {"id": "1", "object": "chat.completion", "created": 1, "choices": [choice]}
     if stream:
         body = event(content) + b"data: [DONE]\n\n"
-        await send_bytes(send, 200, body, b"text/event-stream")
+        await send_bytes(send, 200, body, "text/event-stream")
     else:
         await send_json(send, 200, content)
 
@@ -97,7 +99,7 @@ HOSTILE: dict[str, Callable[[], bytes]] = {
     "escapes": lambda: chat(b'"' + many(rb"a\n") + b'"'),
     "empty lists": lambda: chat(b"[" + many(b"[]", 8 * MIB, between=b",") + b"]"),
     "as many empty lists as may be": lambda: chat(b"[" + many(b"[]", most=99_000, between=b",") + b"]"),
-    "empty lists in a small body": lambda: chat(b"[" + many(b"[]", LARGEST_TALK - 100, between=b",") + b"]"),
+    "empty lists in a small body": lambda: chat(b"[" + many(b"[]", LARGEST_DIALOGUE - 100, between=b",") + b"]"),
     "as many keys as may be": lambda: chat(keys(199_000)),
     "long keys": lambda: chat(keys(199_000, b"x" * 90)),
     "brackets": lambda: chat(b"[" * 10_000_000),
@@ -107,7 +109,7 @@ HOSTILE: dict[str, Callable[[], bytes]] = {
 
 
 async def test_no_body_holds_the_server_up() -> None:
-    app, lags = Strategies(hosted, settings()), {}
+    app, lags = StrategyMiddleware(hosted, settings()), {}
     for name, make in HOSTILE.items():
         body = make()
         pieces = [body[start : start + 65536] for start in range(0, len(body), 65536)]
@@ -122,7 +124,7 @@ async def test_no_body_holds_the_server_up() -> None:
 @pytest.mark.parametrize("route", [route for route in ROUTES if route.largest], ids=lambda route: route.path)
 @pytest.mark.parametrize("told", [True, False])
 async def test_every_route_has_a_largest_body(route, told: bool) -> None:
-    app, read = Strategies(model, settings()), 0
+    app, read = StrategyMiddleware(model, settings()), 0
     piece = b"a" * (route.largest // 8)
 
     async def receive() -> dict:
@@ -147,13 +149,16 @@ async def test_a_strategy_takes_less_and_our_key_less_than_the_model() -> None:
         return json.dumps({"model": name, "messages": [{"role": "user", "content": text}]}).encode()
 
     for name, size, inner, status in (
-        ("tiny", LARGEST_TALK + 1, model, 200),
-        ("tiny:zero-shot", LARGEST_TALK + 100, model, 413),
+        ("tiny", LARGEST_DIALOGUE + 1, model, 200),
+        ("tiny:zero-shot", LARGEST_DIALOGUE + 100, model, 413),
         ("tiny", LARGEST_REBUILT - 100, hosted, 200),
         ("tiny", LARGEST_REBUILT + 100, hosted, 413),
         ("tiny", LARGEST_REBUILT + 100, model, 200),
     ):
-        assert (await ask(Strategies(inner, settings()), "POST", CHAT, body(name, size))).status == status, (name, size)
+        assert (await ask(StrategyMiddleware(inner, settings()), "POST", CHAT, body(name, size))).status == status, (
+            name,
+            size,
+        )
 
 
 async def test_what_is_no_json_of_ours_is_bounded_too() -> None:
@@ -174,15 +179,15 @@ async def test_what_is_no_json_of_ours_is_bounded_too() -> None:
             pass
 
     scope = scope_of("POST", "/v1/audio/transcriptions", {"content-type": "multipart/form-data; boundary=x"})
-    await Strategies(reads_all, settings())(scope, receive, send)
+    await StrategyMiddleware(reads_all, settings())(scope, receive, send)
     assert (sent[0]["status"], read) == (413, 5)
 
 
 def test_what_was_read_once_is_not_read_again() -> None:
-    given = Given(b'{"model": "tiny"}', {"model": "tiny", "stop": ["read"]}, None)
-    outgoing = asyncio.run(UnderOurKey("k", "tiny", "tiny").outgoing(_scope(), given))
+    given = ReplayedBody(b'{"model": "tiny"}', {"model": "tiny", "stop": ["read"]}, None)
+    outgoing = asyncio.run(Allowlist("k", "tiny", "tiny").build(_scope(), given))
     assert json.loads(outgoing.body)["stop"] == ["read"]
-    raw = asyncio.run(AsItIs("tiny", "tiny", True, MIB).outgoing(_scope(), given))
+    raw = asyncio.run(PassThrough("tiny", "tiny", pass_key=True, largest=MIB).build(_scope(), given))
     assert raw.body == given.body
 
 
@@ -202,7 +207,7 @@ def test_the_time_to_read_grows_with_the_size_and_no_faster(shape: str) -> None:
         best = 9.0
         for _ in range(3):
             started = time.process_time()
-            asyncio.run(Bodies().off_loop(body, parse))
+            asyncio.run(BodyReader().run_off_loop(body, parse))
             best = min(best, time.process_time() - started)
         return best
 
@@ -268,7 +273,7 @@ def _change(value, random_: random.Random) -> None:
 
 @pytest.mark.parametrize("inner", [model, hosted])
 async def test_ten_thousand_bodies_are_no_errors_of_ours_and_hold_nothing_up(inner) -> None:
-    random_, app, statuses = random.Random(f"bodies for {inner.__name__}"), Strategies(inner, settings()), {}
+    random_, app, statuses = random.Random(f"bodies for {inner.__name__}"), StrategyMiddleware(inner, settings()), {}
     async with Lag() as lag:
         for number in range(5000):
             body = mutant(random_)

@@ -11,17 +11,22 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 import uvicorn
+from asgi_client import send_json
 from patience import patience, wait_until
+from starlette.requests import ClientDisconnect, Request
+from starlette.types import Receive, Scope, Send
 
-from localemp.web.asgi import ClientGoneError, Receive, Scope, Send, read_body, send_json
-from localemp.web.connections import Connection, Patience
+from localemp.web.asgi import read_body
+from localemp.web.connections import Connection, ConnectionLimits
 
 # Many times what a client here pauses for, so that a busy machine changes nothing.
-PATIENCE = Patience(head=patience(0.5), body=patience(0.5), pace=5_000 / patience(1), head_bytes=4000, waiting=20)
+LIMITS = ConnectionLimits(
+    head_seconds=patience(0.5), body_seconds=patience(0.5), body_rate=5_000 / patience(1), head_bytes=4000, idle=20
+)
 
 
 class Quick(Connection):
-    patience = PATIENCE
+    limits = LIMITS
 
 
 class Slow:
@@ -33,12 +38,12 @@ class Slow:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["path"] != "/early":
             try:
-                await read_body(receive, 2**20)
-            except ClientGoneError:
+                await read_body(Request(scope, receive), 2**20)
+            except ClientDisconnect:
                 self.gone += 1
                 return
         if scope["path"] == "/slow":
-            await asyncio.sleep(2.5 * PATIENCE.head)
+            await asyncio.sleep(2.5 * LIMITS.head_seconds)
         if scope["path"] == "/stream":
             await stream(receive, send)
             return
@@ -50,7 +55,7 @@ async def stream(receive: Receive, send: Send) -> None:
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"10")]})
     await send({"type": "http.response.body", "body": b"begin", "more_body": True})
     with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(receive(), 2.5 * PATIENCE.head)
+        await asyncio.wait_for(receive(), 2.5 * LIMITS.head_seconds)
     await send({"type": "http.response.body", "body": b"-done"})
 
 
@@ -145,10 +150,10 @@ def test_a_head_has_a_size(port: int, pieces: list[bytes], answer: bytes):
 def test_a_body_at_a_good_pace_may_take_its_time(port: int):
     head = HEAD + b"connection: close\r\ncontent-length: 20000\r\n\r\n"
     started = time.monotonic()
-    assert dripped(connected(port), [head, *[b"a" * 1000] * 20], pause=0.14 * PATIENCE.body).startswith(
+    assert dripped(connected(port), [head, *[b"a" * 1000] * 20], pause=0.14 * LIMITS.body_seconds).startswith(
         b"HTTP/1.1 200 "
     )
-    assert time.monotonic() - started > 2 * PATIENCE.body
+    assert time.monotonic() - started > 2 * LIMITS.body_seconds
 
 
 @pytest.mark.parametrize(
@@ -168,7 +173,7 @@ def test_an_answer_may_take_its_time(port: int, pieces: list[bytes]):
         assert client.recv(65536).startswith(b"HTTP/1.1 200 ")
         client.close()
     else:
-        said = dripped(client, pieces, pause=1.5 * PATIENCE.head)
+        said = dripped(client, pieces, pause=1.5 * LIMITS.head_seconds)
         assert said.count(b"HTTP/1.1 200 ") == said.count(b"HTTP/1.1") == b"".join(pieces).count(b"POST")
 
 
@@ -184,16 +189,16 @@ def test_connections_are_used_again(port: int):
         for _ in range(2):
             client.sendall(HEAD + b"\r\n")
             assert client.recv(65536).startswith(b"HTTP/1.1 200 ")
-            time.sleep(1.5 * PATIENCE.head)  # uvicorn's own patience is longer
+            time.sleep(1.5 * LIMITS.head_seconds)  # uvicorn's own patience is longer
 
 
 def test_of_many_that_wait_the_oldest_make_room(port: int):
-    idle = [connected(port) for _ in range(3 * PATIENCE.waiting)]
+    idle = [connected(port) for _ in range(3 * LIMITS.idle)]
     with connected(port) as client:
         client.sendall(HEAD + b"\r\n")
         assert client.recv(65536).startswith(b"HTTP/1.1 200 ")
     closed = [client for client in idle if _is_closed(client)]
-    assert len(idle) - len(closed) <= PATIENCE.waiting
+    assert len(idle) - len(closed) <= LIMITS.idle
     assert closed == idle[: len(closed)]
     for client in idle:
         client.close()
@@ -206,7 +211,7 @@ def test_one_that_is_answered_is_not_the_one_that_makes_room(port: int):
         client.sendall(HEAD + b"\r\n" + second)
         first = client.recv(65536)
         assert first.count(b"HTTP/1.1 200 ") == 1
-        idle = [connected(port) for _ in range(2 * PATIENCE.waiting)]
+        idle = [connected(port) for _ in range(2 * LIMITS.idle)]
         rest = b"".join(iter(lambda: client.recv(65536), b""))
         assert (first + rest).count(b"HTTP/1.1 200 ") == 2
     for other in idle:
@@ -242,7 +247,7 @@ def _is_closed(client: socket.socket) -> bool:
 
 def test_slow_ones_leave_room_for_others(port: int):
     """As many as may wait, all in the middle of a head: an ordinary request is answered at once."""
-    slow = [connected(port) for _ in range(PATIENCE.waiting)]
+    slow = [connected(port) for _ in range(LIMITS.idle)]
     for client in slow:
         client.sendall(HEAD)
     with connected(port) as client:

@@ -8,12 +8,13 @@ from collections.abc import Iterator
 import pytest
 from asgi_client import Answered, ask
 from model_app import ModelApp, served
+from starlette.types import Receive, Scope, Send
 from test_middleware import TALK, settings
 
-from localemp.serving.middleware import Strategies
-from localemp.web.asgi import Receive, Scope, Send
-from localemp.web.origins import called_by, of_another_page, origin_of
-from localemp.web.paths import normal_path
+from localemp.serving.middleware import StrategyMiddleware
+from localemp.serving.paths import normal_path
+from localemp.web.addresses import normalize_origin
+from localemp.web.origins import is_cross_origin, requested_host
 
 CHAT = "/v1/chat/completions"
 BODY = {"model": "tiny:zero-shot", "messages": TALK}
@@ -38,7 +39,7 @@ def inner() -> Inner:
 
 
 async def asked(inner: Inner, method: str, target: str, headers=None, body=b"", root="", **changes) -> Answered:
-    return await ask(Strategies(inner, settings(**changes)), method, target, body, headers, root)
+    return await ask(StrategyMiddleware(inner, settings(**changes)), method, target, body, headers, root)
 
 
 # Paths
@@ -53,7 +54,7 @@ async def asked(inner: Inner, method: str, target: str, headers=None, body=b"", 
 )  # fmt: skip
 async def test_however_the_path_is_written_the_strategy_answers(target: str):
     model = ModelApp()
-    answer = await ask(Strategies(model.app, settings()), "POST", target, BODY)
+    answer = await ask(StrategyMiddleware(model.app, settings()), "POST", target, BODY)
     assert (answer.status, answer.json()["model"]) == (200, "tiny:zero-shot")
     assert [body["model"] for body in model.asked] == ["tiny"]
 
@@ -250,7 +251,7 @@ async def test_a_site_that_is_let_in_is_told_so(inner: Inner, origins):
 
 @pytest.mark.parametrize("key", ["sesame", "wrong"])
 async def test_a_page_that_is_let_in_can_read_what_it_gets_errors_too(key: str):
-    app = Strategies(ModelApp().app, settings(api_keys=("sesame",), origins=(SITE,)))
+    app = StrategyMiddleware(ModelApp().app, settings(api_keys=("sesame",), origins=(SITE,)))
     headers = {"origin": SITE, "authorization": f"Bearer {key}", "sec-fetch-site": "cross-site"}
     answer = await ask(app, "POST", CHAT, BODY, headers)
     assert answer.status == (200 if key == "sesame" else 401)
@@ -277,7 +278,7 @@ async def test_headers_that_are_none_are_not_repeated(inner: Inner):
     ],
 )
 def test_an_origin_is_what_browsers_send(given: str, origin: str):
-    assert origin_of(given) == origin
+    assert normalize_origin(given) == origin
 
 
 @pytest.mark.parametrize(
@@ -285,7 +286,7 @@ def test_an_origin_is_what_browsers_send(given: str, origin: str):
 )
 def test_no_origin(given: str):
     with pytest.raises(ValueError):  # whatever is wrong with it
-        origin_of(given)
+        normalize_origin(given)
 
 
 # Websockets and odd requests
@@ -298,7 +299,7 @@ async def test_a_websocket_is_refused_with_a_key_too(inner: Inner):
         sent.append(event)
 
     scope = {"type": "websocket", "path": "/v1/realtime", "headers": [(b"authorization", b"Bearer sesame")]}
-    await Strategies(inner, settings(api_keys=("sesame",)))(scope, send, send)
+    await StrategyMiddleware(inner, settings(api_keys=("sesame",)))(scope, send, send)
     assert (sent, inner.scopes) == ([{"type": "websocket.close", "code": 1008}], [])
 
 
@@ -311,7 +312,7 @@ async def test_methods_that_nobody_answers_are_not_passed_on(inner: Inner, metho
 
 @pytest.fixture(scope="module")
 def port() -> Iterator[int]:
-    with served(Strategies(ModelApp().app, settings())) as url:
+    with served(StrategyMiddleware(ModelApp().app, settings())) as url:
         yield int(url.rpartition(":")[2])
 
 
@@ -350,8 +351,8 @@ def test_the_time_to_look_at_a_name_or_a_path_grows_with_its_length(unit: str):
         for _ in range(3):
             started = time.process_time()
             normal_path(scope)
-            called_by(named)
-            of_another_page(named)
+            requested_host(named)
+            is_cross_origin(named)
             best = min(best, time.process_time() - started)
         return best
 

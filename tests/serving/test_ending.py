@@ -14,10 +14,11 @@ import httpx
 import pytest
 from patience import patience, wait_until
 from ports import free_port
+from starlette.types import Message, Receive, Scope, Send
 from upstream_server import REPLY, FakeUpstream, Seen, answers, streams, token
 
-from localemp.web.asgi import Event, Receive, Scope, Send, error_event
-from localemp.web.server import told_of_the_end
+from localemp.web.asgi import error_event
+from localemp.web.server import with_shutdown_errors
 
 CHAT = "/v1/chat/completions"
 RUN = """
@@ -27,7 +28,8 @@ from localemp.serving.proxy.app import run
 
 url, port, drain = sys.argv[1:]
 settings = ServeSettings(model="tiny", config={"model": "tiny", "base_url": url}, strategies=("zero-shot",))
-run(settings, [url], "server's", "127.0.0.1", int(port), lambda: print("ready", flush=True), int(drain))
+run(settings, [url], "server's", host="127.0.0.1", port=int(port),
+    on_ready=lambda: print("ready", flush=True), drain=int(drain))
 print("ended")
 """
 
@@ -127,7 +129,7 @@ def test_what_is_done_in_time_is_answered_and_nobody_new_comes_in(upstream: Fake
     ],
 )
 async def test_only_a_plain_event_stream_gets_an_event_more(headers, sent, told) -> None:
-    events: list[Event] = []
+    events: list[Message] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": headers})
@@ -135,13 +137,13 @@ async def test_only_a_plain_event_stream_gets_an_event_more(headers, sent, told)
             await send({"type": "http.response.body", "body": part, "more_body": True})
         raise asyncio.CancelledError
 
-    async def send(event: Event) -> None:
+    async def send(event: Message) -> None:
         events.append(event)
 
-    async def receive() -> Event:
+    async def receive() -> Message:
         return {"type": "http.disconnect"}
 
-    await told_of_the_end(app)({"type": "http"}, receive, send)
+    await with_shutdown_errors(app)({"type": "http"}, receive, send)
     more = events[1 + len(sent) :]
     assert len(more) == bool(told)
     if told:

@@ -2,8 +2,8 @@
 
 import pytest
 
-from localemp.serving.proxy.request_fields import passed_on
-from localemp.serving.schema import RequestError
+from localemp.serving.errors import RequestError
+from localemp.serving.proxy.request_fields import allowed_fields
 
 CHAT, RESPONSES, MESSAGES = "/v1/chat/completions", "/v1/responses", "/v1/messages"
 FILE = {"type": "input_file", "file_id": "file-1"}
@@ -35,27 +35,27 @@ FILE = {"type": "input_file", "file_id": "file-1"}
 )
 def test_what_is_kept_at_the_server_is_not_named_however_deep(path, content):
     with pytest.raises(RequestError) as caught:
-        passed_on(path, {"model": "x", **content})
+        allowed_fields(path, {"model": "x", **content})
     assert caught.value.content["error"]["param"] in content
 
 
 @pytest.mark.parametrize("value", [0, 0.0, True, "a", [0], {"a": None}])
 def test_an_unknown_field_that_says_something_is_refused(value):
     with pytest.raises(RequestError):
-        passed_on(CHAT, {"model": "x", "models": value})
+        allowed_fields(CHAT, {"model": "x", "models": value})
 
 
 @pytest.mark.parametrize("value", [None, False, "", [], {}])
 def test_an_unknown_field_that_says_nothing_is_left_out(value):
-    assert passed_on(CHAT, {"model": "x", "models": value}) == {"model": "x"}
+    assert allowed_fields(CHAT, {"model": "x", "models": value}) == {"model": "x"}
 
 
 def test_what_a_tool_says_may_look_like_anything():
     talk = [{"role": "tool", "tool_call_id": "c", "content": '{"file_id": "f"}'}, {"role": "user", "content": "Hi."}]
-    assert passed_on(CHAT, {"model": "x", "messages": talk}) == {"model": "x", "messages": talk}
+    assert allowed_fields(CHAT, {"model": "x", "messages": talk}) == {"model": "x", "messages": talk}
 
 
 @pytest.mark.parametrize("choice", ["auto", {"type": "auto"}, {"type": "any"}, {"type": "tool", "name": "f"}])
 def test_how_a_tool_is_chosen_is_passed_on(choice):
     body = {"model": "x", "messages": [], "tools": [{"name": "f", "input_schema": {}}], "tool_choice": choice}
-    assert passed_on(MESSAGES, body) == body
+    assert allowed_fields(MESSAGES, body) == body

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from model_app import ModelApp
 from test_middleware import settings as serve_settings
 
-from localemp.serving.middleware import Strategies
+from localemp.serving.middleware import StrategyMiddleware
 from localemp.strategies.cleaning import Cleaner, clean_reply
 
-APP = Strategies(ModelApp().app, serve_settings())
+APP = StrategyMiddleware(ModelApp().app, serve_settings())
 NAMES = ("tiny", "tiny:", "tiny:zero-shot", "tiny:few-shot", "tiny:two-stage", "tiny:few-shot+two-stage", "tiny:x", "y")
 
 anything = st.recursive(

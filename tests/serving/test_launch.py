@@ -233,7 +233,7 @@ def test_the_command_names_the_model_and_the_persons_options_come_last(tiny_fold
     assert command[1:4] == ["-m", "localemp.serving.vllm.main", str(tiny_folder)]
     after = dict(pairwise(command))
     assert (after["--served-model-name"], after["--port"], after["--seed"]) == ("tiny", "8000", "7")
-    assert after["--middleware"] == "localemp.serving.middleware.Strategies"
+    assert after["--middleware"] == "localemp.serving.middleware.StrategyMiddleware"
     assert command[command.index("--max-model-len") + 1] == "2048", "the model's own, where it is shorter than ours"
     assert command[-2:] == ["--max-model-len", "512"]
     assert "--chat-template" not in command
@@ -289,9 +289,9 @@ def test_mistakes_show_before_any_weights_are_looked_for(config, strategies):
 
 def test_settings_come_back_from_the_environment_as_they_went():
     config = RunConfig(model="qwen3", shot_indices=(3, 1), pool="bundled", knowledge=Path("k.jsonl"), list_labels=True)
-    settings = ServeSettings.of("qwen3", config, ["two-stage"], ["sk-1", "sk-2"], ui=False)
+    settings = ServeSettings.of("qwen3", config, strategies=["two-stage"], api_keys=["sk-1", "sk-2"], ui=False)
     again = ServeSettings.from_env(settings.to_env())
-    assert again.to_recipe() == config
+    assert again.to_config() == config
     assert (again.model, again.strategies, again.api_keys, again.ui) == (
         "qwen3",
         ("two-stage",),

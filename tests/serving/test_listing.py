@@ -6,26 +6,26 @@ from typing import Any
 
 import openai
 import pytest
-from asgi_client import ask
+from asgi_client import ask, send_bytes
+from starlette.types import ASGIApp, Receive, Scope, Send
 from test_middleware import settings
 from upstream_server import Running
 
 from localemp.pipeline.config import RunConfig
-from localemp.serving.middleware import Strategies
-from localemp.serving.proxy.app import Upstream
+from localemp.serving.middleware import StrategyMiddleware
+from localemp.serving.proxy.app import Proxy
 from localemp.serving.settings import ServeSettings
-from localemp.web.asgi import App, Receive, Scope, Send, send_bytes
 
 NAMES = ["tiny", "tiny:zero-shot", "tiny:few-shot", "tiny:two-stage", "tiny:few-shot+two-stage"]
 CARD = {"id": "tiny", "object": "model", "created": 1, "owned_by": "vllm", "max_model_len": 4096}
 
 
-def listing(body: bytes, status: int = 200) -> App:
+def listing(body: bytes, status: int = 200) -> ASGIApp:
     """A model's server that lists its models so."""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         assert (scope["method"], scope["path"], scope["raw_path"]) == ("GET", "/v1/models", b"/v1/models")
-        await send_bytes(send, status, body, b"application/json", [(b"retry-after", b"7")])
+        await send_bytes(send, status, body, "application/json", {"retry-after": "7"})
 
     return app
 
@@ -40,7 +40,7 @@ def listing(body: bytes, status: int = 200) -> App:
     ],
 )  # fmt: skip
 async def test_an_odd_list_is_none_and_ours_is_there(answered: bytes):
-    app = Strategies(listing(answered), settings())
+    app = StrategyMiddleware(listing(answered), settings())
     listed = (await ask(app, "GET", "/v1/models")).json()
     assert [entry["id"] for entry in listed["data"] if entry["id"] != "*"][-len(NAMES) :] == NAMES
     for entry in listed["data"]:
@@ -51,7 +51,7 @@ async def test_an_odd_list_is_none_and_ours_is_there(answered: bytes):
 
 
 async def test_a_server_that_does_not_list_yet_is_heard():
-    app = Strategies(listing(b'{"error": {"message": "starting"}}', 503), settings())
+    app = StrategyMiddleware(listing(b'{"error": {"message": "starting"}}', 503), settings())
     for target in ("/v1/models", "/v1/models/tiny"):
         answer = await ask(app, "GET", target)
         assert (answer.status, answer.headers["retry-after"], b"starting" in answer.body) == (503, "7", True)
@@ -69,7 +69,7 @@ async def test_a_server_that_does_not_list_yet_is_heard():
     ],
 )
 async def test_a_name_may_be_encoded(target: str, name: str, method: str):
-    answer = await ask(Strategies(listing(json.dumps({"data": [CARD]}).encode()), settings()), method, target)
+    answer = await ask(StrategyMiddleware(listing(json.dumps({"data": [CARD]}).encode()), settings()), method, target)
     assert (answer.status, answer.json()["id"], answer.json()["max_model_len"]) == (200, name, 4096)
 
 
@@ -78,8 +78,8 @@ def url(request: pytest.FixtureRequest) -> Iterator[str]:
     """A model whose name has a slash, before a server that is not asked for its models."""
     key = "sk-operator" if request.param == "own key" else None
     config = RunConfig(model="org/tiny", base_url="http://127.0.0.1:1/v1")
-    app = Upstream(["http://127.0.0.1:1/v1"], key, served="org/tiny")
-    with Running(Strategies(app, ServeSettings.of("org/tiny", config, ("two-stage",), (), ui=True))) as server:
+    app = Proxy(["http://127.0.0.1:1/v1"], key, served="org/tiny")
+    with Running(StrategyMiddleware(app, ServeSettings.of("org/tiny", config, strategies=("two-stage",)))) as server:
         yield server.url
 
 

@@ -1,4 +1,4 @@
-"""Strategies as models, by the official client, over a real socket; the model behind them is scripted."""
+"""StrategyMiddleware as models, by the official client, over a real socket; the model behind them is scripted."""
 
 import json
 import time
@@ -12,7 +12,7 @@ from model_app import ModelApp, served
 from patience import patience, wait_until
 
 from localemp.pipeline.config import RunConfig
-from localemp.serving.middleware import Strategies
+from localemp.serving.middleware import StrategyMiddleware
 from localemp.serving.settings import ServeSettings
 
 KEY = "sesame"
@@ -32,7 +32,7 @@ def model() -> ModelApp:
 
 @pytest.fixture
 def url(model: ModelApp) -> Iterator[str]:
-    with served(Strategies(model.app, settings())) as url:
+    with served(StrategyMiddleware(model.app, settings())) as url:
         yield url
 
 
@@ -174,18 +174,18 @@ def test_exemplars_go_where_the_context_is_short(client: openai.OpenAI, model: M
         ({"messages": TALK, "model": "tiny:knowledge"}, 404, "model", "does not offer the strategy 'knowledge'"),
         ({"messages": TALK, "model": "other"}, 404, None, "does not exist"),
         ({"messages": []}, 400, "messages", "at least one message"),
-        ({"messages": "hello"}, 400, "messages", "is to be a list"),
+        ({"messages": "hello"}, 400, "messages", "must be a list"),
         ({"messages": [{"role": "user", "content": " "}]}, 400, "messages.0.content", "is empty"),
         ({"messages": [{"role": "user", "content": None}]}, 400, "messages.0.content", "text"),
         ({"messages": [{"role": "tool", "content": "1"}]}, 400, "messages.0.role", "system, developer, user"),
         ({"messages": [{"role": ["user"], "content": "1"}]}, 400, "messages.0.role", "system, developer, user"),
         ({"messages": [*TALK, {"role": "assistant", "content": "Oh."}]}, 400, "messages", "must be the user's"),
-        ({"messages": [{"role": "assistant", "content": "Hi."}, *TALK]}, 400, "messages", "begins with the speaker"),
+        ({"messages": [{"role": "assistant", "content": "Hi."}, *TALK]}, 400, "messages", "the speaker begins"),
         ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, 400, "messages.0.content", "text"),
         ({"tools": [{"type": "function"}]}, 400, "tools", "cannot be used with a strategy"),
         ({"stream": "yes"}, 400, "stream", "true or false"),
-        ({"stream_options": {"include_usage": True}}, 400, "stream_options", "for streams only"),
-        ({"stop": 7}, 400, "stop", "is to be"),
+        ({"stream_options": {"include_usage": True}}, 400, "stream_options", "needs 'stream': true"),
+        ({"stop": 7}, 400, "stop", "must be"),
         ({"localemp": {"shot": 3}}, 400, "localemp.shot", "Extra inputs"),
         ({"localemp": {"shots": 0}}, 400, "localemp.shots", "greater than or equal to 1"),
         ({"localemp": {"shots": 99}, "model": "tiny:few-shot"}, 200, None, ""),
@@ -254,7 +254,7 @@ def test_a_client_that_goes_away_frees_its_slot(url: str, model: ModelApp, name:
 
 
 def test_without_a_key_nothing_is_done(model: ModelApp):
-    with served(Strategies(model.app, settings(api_keys=("other", KEY)))) as url:
+    with served(StrategyMiddleware(model.app, settings(api_keys=("other", KEY)))) as url:
         for path in ("/v1/models", "/metrics", "/docs", "/v1/chat/completions", "/tokenize"):
             for given in ({}, {"authorization": "Bearer wrong"}, {"authorization": f"Basic {KEY}"}):
                 answer = httpx.request("POST", f"{url}{path}", headers=given, json={"model": "tiny:two-stage"})
@@ -281,8 +281,8 @@ def test_metrics_count_requests_tokens_and_seconds_by_strategy(url: str, client:
 
 
 def test_the_page_can_be_left_out(model: ModelApp):
-    with served(Strategies(model.app, settings(ui=False))) as url:
+    with served(StrategyMiddleware(model.app, settings(ui=False))) as url:
         assert httpx.get(f"{url}/").status_code == 404
-    with served(Strategies(model.app, settings())) as url:
+    with served(StrategyMiddleware(model.app, settings())) as url:
         assert "text/html" in httpx.get(f"{url}/").headers["content-type"]
         assert httpx.get(f"{url}/page/../middleware.py").status_code == 404

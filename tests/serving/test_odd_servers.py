@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from localemp.pipeline.config import RunConfig
-from localemp.serving.middleware import Strategies
+from localemp.serving.middleware import StrategyMiddleware
 from localemp.serving.settings import ServeSettings
 
 TALK = [{"role": "user", "content": "I lost my keys."}]
@@ -59,8 +59,8 @@ def stream(content: bytes, **headers: str):
 
 
 async def ask(server: OddServer, strategy="zero-shot", **body: Any) -> httpx.Response:
-    settings = ServeSettings.of("tiny", RECIPE, ("zero-shot", "two-stage"), (), False)
-    transport = httpx.ASGITransport(Strategies(server, settings))
+    settings = ServeSettings.of("tiny", RECIPE, strategies=("zero-shot", "two-stage"), ui=False)
+    transport = httpx.ASGITransport(StrategyMiddleware(server, settings))
     async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8000") as client:
         asked = {"model": f"tiny:{strategy}", "messages": TALK} | body
         kind = {"content-type": "application/json"}
@@ -111,8 +111,8 @@ async def test_thinking_is_set_apart_in_a_stream(text):
 
 async def test_a_thought_that_the_template_opens_is_known_from_the_second_stream_on():
     pieces = [{"content": part} for part in ("Sa", "d.</th", "ink>Oh", " no.")]
-    settings = ServeSettings.of("tiny", RECIPE, ("zero-shot",), (), False)
-    app = Strategies(OddServer(stream(events(*pieces))), settings)
+    settings = ServeSettings.of("tiny", RECIPE, strategies=("zero-shot",), ui=False)
+    app = StrategyMiddleware(OddServer(stream(events(*pieces))), settings)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://127.0.0.1:8000") as client:
         asked = {"model": "tiny:zero-shot", "messages": TALK, "stream": True}
         first = told(await client.post("/v1/chat/completions", json=asked))
@@ -123,8 +123,8 @@ async def test_a_thought_that_the_template_opens_is_known_from_the_second_stream
 async def test_a_reply_that_speaks_of_a_mark_spoils_no_later_stream():
     first = stream(events({"content": "The tag </think> closes."}))
     plain = stream(events({"content": "Oh "}, {"content": "no."}))
-    settings = ServeSettings.of("tiny", RECIPE, ("zero-shot",), (), False)
-    app = Strategies(OddServer(first, plain), settings)
+    settings = ServeSettings.of("tiny", RECIPE, strategies=("zero-shot",), ui=False)
+    app = StrategyMiddleware(OddServer(first, plain), settings)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://127.0.0.1:8000") as client:
         asked = {"model": "tiny:zero-shot", "messages": TALK, "stream": True}
         answers = [told(await client.post("/v1/chat/completions", json=asked)) for _ in range(3)]

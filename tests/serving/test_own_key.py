@@ -15,9 +15,9 @@ from patience import patience
 from test_door import HOSTILE
 from upstream_server import REPLY, FakeUpstream, Running, answers, streams, token
 
-from localemp.serving.proxy.app import Upstream
+from localemp.serving.proxy.app import Proxy
 from localemp.serving.proxy.replicas import Timeouts
-from localemp.serving.proxy.request_fields import FIELDS
+from localemp.serving.proxy.request_fields import ALLOWED_FIELDS
 
 CHAT = "/v1/chat/completions"
 TALK = [{"role": "user", "content": "I failed."}]
@@ -41,7 +41,7 @@ def other() -> Iterator[FakeUpstream]:
 
 @pytest.fixture(scope="module")
 def keyed(one: FakeUpstream) -> Iterator[Running]:
-    app = Upstream([one.url], SECRET, served="tiny", model="org/tiny-1b", timeouts=QUICK, more_fields={"provider": 1})
+    app = Proxy([one.url], SECRET, served="tiny", model="org/tiny-1b", timeouts=QUICK, more_fields={"provider": 1})
     with Running(app) as server:
         yield server
 
@@ -49,7 +49,7 @@ def keyed(one: FakeUpstream) -> Iterator[Running]:
 @pytest.fixture(scope="module")
 def plain(one: FakeUpstream) -> Iterator[Running]:
     """Before the same server, with the callers' keys."""
-    with Running(Upstream([one.url], None, served="tiny", timeouts=QUICK)) as server:
+    with Running(Proxy([one.url], None, served="tiny", timeouts=QUICK)) as server:
         yield server
 
 
@@ -236,8 +236,8 @@ def test_what_chooses_another_thing_or_keeps_one_is_refused_by_name(one, keyed, 
 
 
 def test_no_field_is_taken_everywhere_but_those_that_all_have() -> None:
-    assert {"model", "temperature", "stream"} <= frozenset.intersection(*FIELDS.values())
-    assert not {"models", "store", "provider"} & frozenset.union(*FIELDS.values())
+    assert {"model", "temperature", "stream"} <= frozenset.intersection(*ALLOWED_FIELDS.values())
+    assert not {"models", "store", "provider"} & frozenset.union(*ALLOWED_FIELDS.values())
 
 
 # Where it goes
@@ -295,7 +295,7 @@ def test_our_key_is_starred_out_in_streams_however_they_are_cut(one, keyed, size
 
 
 def test_a_short_key_may_be_a_word_of_a_reply_but_not_of_an_error(one: FakeUpstream) -> None:
-    with Running(Upstream([one.url], "none", served="tiny")) as server:
+    with Running(Proxy([one.url], "none", served="tiny")) as server:
         one.reset(answers({"choices": ["none"]}))
         assert post(server).json() == {"choices": ["none"]}
         one.reset(answers({"error": "the key none"}, 401))
@@ -393,7 +393,7 @@ class Answering:
 
 @pytest.mark.parametrize("key", [None, SECRET])
 def test_an_answer_that_is_none_is_a_502_and_a_line(key: str | None, caplog: pytest.LogCaptureFixture) -> None:
-    with Answering() as bad, Running(Upstream([bad.url], key, served="tiny", timeouts=QUICK)) as server:
+    with Answering() as bad, Running(Proxy([bad.url], key, served="tiny", timeouts=QUICK)) as server:
         for what, bad.content in MALFORMED.items():
             caplog.clear()
             answer = post(server)
@@ -419,7 +419,7 @@ GOOD = [
 
 
 def test_an_odd_answer_that_is_one_comes_through() -> None:
-    with Answering() as odd, Running(Upstream([odd.url], SECRET, served="tiny", timeouts=QUICK)) as server:
+    with Answering() as odd, Running(Proxy([odd.url], SECRET, served="tiny", timeouts=QUICK)) as server:
         for odd.content, status, body in GOOD:
             answer = post(server)
             assert (answer.status_code, answer.content) == (status, body), odd.content

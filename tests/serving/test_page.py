@@ -15,7 +15,7 @@ from page_server import REPLY, STRATEGIES, TRACE, Answer, PageServer, refusal
 from playwright.sync_api import Locator, Page, expect
 
 from localemp.pipeline.config import RunConfig
-from localemp.serving.middleware import Strategies
+from localemp.serving.middleware import StrategyMiddleware
 from localemp.serving.settings import ServeSettings
 
 SAID = "I lost my job today."
@@ -378,7 +378,7 @@ def test_dark_and_light_have_grounds_of_their_own(visit: Visit) -> None:
 def test_the_real_middleware_and_the_page_understand_each_other(visit: Visit) -> None:
     config = RunConfig(model="tiny", base_url="http://127.0.0.1:1/v1", shots=2)
     settings = ServeSettings.of("tiny", config, strategies=("few-shot+two-stage",), api_keys=("sesame",), ui=True)
-    with served(Strategies(ModelApp().app, settings)) as url:
+    with served(StrategyMiddleware(ModelApp().app, settings)) as url:
         page = visit(url)
         page.get_by_label("API key").fill("sesame")
         page.keyboard.press("Enter")

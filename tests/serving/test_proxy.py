@@ -16,12 +16,12 @@ import openai
 import pytest
 from patience import patience, wait_until
 from ports import free_port
+from starlette.types import Send
 from upstream_server import REPLY, FakeUpstream, Running, Seen, answers, chunk, silent, start, streams, token
 
 from localemp.errors import OptionError
-from localemp.serving.proxy.app import Upstream
+from localemp.serving.proxy.app import Proxy
 from localemp.serving.proxy.replicas import Timeouts
-from localemp.web.asgi import Send
 from localemp.web.server import serve
 
 CHAT = "/v1/chat/completions"
@@ -45,7 +45,7 @@ def other() -> Iterator[FakeUpstream]:
 @pytest.fixture(scope="module")
 def proxy(one: FakeUpstream) -> Iterator[Running]:
     """One that passes callers' keys on and gives up soon."""
-    with Running(Upstream([one.url], None, served="tiny", timeouts=QUICK)) as server:
+    with Running(Proxy([one.url], None, served="tiny", timeouts=QUICK)) as server:
         yield server
 
 
@@ -57,7 +57,7 @@ def fresh(one: FakeUpstream, other: FakeUpstream) -> None:
 
 @contextmanager
 def before(*targets: str, key: str | None = None, **settings: Any) -> Iterator[Running]:
-    with Running(Upstream(targets, key, **{"served": "tiny", "timeouts": QUICK, **settings})) as server:
+    with Running(Proxy(targets, key, **{"served": "tiny", "timeouts": QUICK, **settings})) as server:
         yield server
 
 
@@ -309,7 +309,7 @@ def test_a_stream_that_falls_silent_ends_with_an_error_event(one: FakeUpstream, 
     one.reset(pauses)  # longer as a whole than between two
     assert "error" not in post(proxy).text
     one.reset(streams([token("That")], then="wait"))
-    assert "fell silent" in post(proxy).text
+    assert "stopped sending" in post(proxy).text
     wait_until(lambda: one.running == 0)
 
 
@@ -511,7 +511,7 @@ def test_an_upstream_that_leads_back_here_is_found_out() -> None:
 def _forwarding(url: str, server: Running) -> Iterator[None]:
     """Another server at `url`, whose upstream is `server`."""
     port = int(url.removesuffix("/v1").rpartition(":")[2])
-    back = Running(Upstream([server.url], None, served="tiny"), port=port)
+    back = Running(Proxy([server.url], None, served="tiny"), port=port)
     with back:
         yield
 
@@ -529,9 +529,9 @@ def test_an_http_proxy_of_the_environment_is_used(one: FakeUpstream, monkeypatch
 @pytest.mark.parametrize("target", ["localhost:8000", "http://user:pass@localhost/v1", "http://localhost/v1?key=1"])
 def test_what_is_no_plain_url_is_refused(target: str) -> None:
     with pytest.raises(OptionError, match=r"URL|password"):
-        Upstream([target], None, served="tiny")
+        Proxy([target], None, served="tiny")
     with pytest.raises(OptionError, match="no upstream"):
-        Upstream([], None, served="tiny")
+        Proxy([], None, served="tiny")
 
 
 # The process
@@ -543,16 +543,17 @@ from localemp.serving.settings import ServeSettings
 from localemp.serving.proxy.app import run
 
 settings = ServeSettings(model="tiny", config={"model": "tiny", "base_url": sys.argv[1]}, strategies=("zero-shot",))
-run(settings, [sys.argv[1]], "server's", "127.0.0.1", int(sys.argv[2]), lambda: print("ready", flush=True))
+run(settings, [sys.argv[1]], "server's", host="127.0.0.1", port=int(sys.argv[2]),
+    on_ready=lambda: print("ready", flush=True))
 print("ended")
 """
 SERVE = """
 import sys
 from localemp.web.server import serve
-from localemp.serving.proxy.app import Upstream
+from localemp.serving.proxy.app import Proxy
 
-app = Upstream([sys.argv[1]], None, served="tiny")
-serve(app, "127.0.0.1", int(sys.argv[2]), lambda: print("ready", flush=True), patience=1)
+app = Proxy([sys.argv[1]], None, served="tiny")
+serve(app, "127.0.0.1", int(sys.argv[2]), lambda: print("ready", flush=True), drain=1)
 print("ended")
 """
 
@@ -598,4 +599,4 @@ def test_a_stream_does_not_keep_it_from_ending(one: FakeUpstream) -> None:
 
 def test_a_port_that_is_taken_is_said_in_a_line(one: FakeUpstream) -> None:
     with pytest.raises(OptionError, match=f"cannot listen on 127.0.0.1, port {one.port}: Address already in use"):
-        serve(Upstream([one.url], None, served="tiny"), "127.0.0.1", one.port)
+        serve(Proxy([one.url], None, served="tiny"), "127.0.0.1", one.port)

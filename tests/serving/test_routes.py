@@ -9,10 +9,10 @@ from model_app import ModelApp
 from test_middleware import TALK, settings
 from upstream_server import FakeUpstream, Running
 
-from localemp.serving.middleware import Strategies
-from localemp.serving.proxy.app import Upstream
-from localemp.serving.proxy.request_fields import FIELDS
-from localemp.serving.routes import METHODS, ROUTES, as_markdown, methods_of, route_of
+from localemp.serving.middleware import StrategyMiddleware
+from localemp.serving.proxy.app import Proxy
+from localemp.serving.proxy.request_fields import ALLOWED_FIELDS
+from localemp.serving.routes import METHODS, ROUTES, as_markdown, find_route, methods_of
 
 KEY = "sesame"
 CALLERS = {"no key": {}, "wrong key": {"authorization": "Bearer wrong"}, "key": {"authorization": f"Bearer {KEY}"}}
@@ -55,22 +55,22 @@ def upstream() -> Iterator[FakeUpstream]:
 @pytest.fixture(scope="module")
 def ours(upstream: FakeUpstream) -> Iterator[Running]:
     """Before a server that is asked with a key of ours."""
-    app = Upstream([upstream.url], "sk-operator", served="tiny")
-    with Running(Strategies(app, settings(api_keys=(KEY,)))) as server:
+    app = Proxy([upstream.url], "sk-operator", served="tiny")
+    with Running(StrategyMiddleware(app, settings(api_keys=(KEY,)))) as server:
         yield server
 
 
 @pytest.fixture(scope="module")
 def callers(upstream: FakeUpstream) -> Iterator[Running]:
     """Before a server that knows the callers' keys."""
-    with Running(Strategies(Upstream([upstream.url], None, served="tiny"), settings())) as server:
+    with Running(StrategyMiddleware(Proxy([upstream.url], None, served="tiny"), settings())) as server:
         yield server
 
 
 @pytest.fixture(scope="module")
 def local() -> Iterator[Running]:
     """Around the model's own server."""
-    with Running(Strategies(ModelApp().app, settings(api_keys=(KEY,)))) as server:
+    with Running(StrategyMiddleware(ModelApp().app, settings(api_keys=(KEY,)))) as server:
         yield server
 
 
@@ -147,13 +147,13 @@ def test_head_is_get_without_a_body(ours: Running):
 def test_the_table_is_the_one_in_the_documentation():
     page = (REPOSITORY / "docs" / "security.md").read_text("utf-8")
     assert as_markdown() in page, "copy it: python -c 'from localemp.serving.routes import *; print(as_markdown())'"
-    for path, fields in FIELDS.items():
+    for path, fields in ALLOWED_FIELDS.items():
         said = next(line for line in page.splitlines() if line.startswith(f"- `{path}`: "))
         assert {name.strip("`,. ") for name in said.partition(": ")[2].split()} == fields
 
 
 def test_every_route_has_one_meaning():
     assert len({(route.method, route.path) for route in ROUTES}) == len(ROUTES)
-    assert {route.path for route in ROUTES if route.largest} == set(FIELDS) == set(BODIES)
-    assert route_of("GET", "/v1/models/") is None and route_of("GET", "/v1/models/a/b") is not None
+    assert {route.path for route in ROUTES if route.largest} == set(ALLOWED_FIELDS) == set(BODIES)
+    assert find_route("GET", "/v1/models/") is None and find_route("GET", "/v1/models/a/b") is not None
     assert methods_of("/v1/files") == "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"

@@ -8,7 +8,7 @@ BEGUN = b'data: {"choices": [{"delta": {"content": "Oh"}, "finish_reason": null}
 
 
 @pytest.mark.parametrize(
-    ("end", "whole"),
+    ("end", "complete"),
     [
         (b'data: {"choices": [{"delta": {}, "finish_reason": "stop"}]}\n\n', True),
         (b'data:{"choices":[{"delta":{},"finish_reason":"length"}]}\r\r', True),
@@ -20,10 +20,10 @@ BEGUN = b'data: {"choices": [{"delta": {"content": "Oh"}, "finish_reason": null}
         (b'data: {"choices": [{"delta": {"content": "\\"finish_reason\\": \\"stop\\""}}]}\n\n', False),
     ],
 )
-def test_a_stream_is_whole_when_it_says_so(end, whole):
+def test_a_stream_is_complete_when_it_says_so(end, complete):
     raw = BEGUN + end
     for size in (1, 5, 1_000):
         seen = StreamEnd()
         for at in range(0, len(raw), size):
             seen.feed(raw[at : at + size])
-        assert seen.whole == whole
+        assert seen.complete == complete

@@ -12,8 +12,10 @@ from typing import Any, Self
 
 import uvicorn
 from patience import patience
+from starlette.requests import Request
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from localemp.web.asgi import App, Receive, Scope, Send, disconnected, read_body
+from localemp.web.asgi import read_body, wait_for_disconnect
 
 REPLY = {"id": "1", "object": "chat.completion", "choices": [{"index": 0, "message": {"content": "That sounds hard."}}]}
 
@@ -21,7 +23,7 @@ REPLY = {"id": "1", "object": "chat.completion", "choices": [{"index": 0, "messa
 class Running:
     """Serves an app while it is entered, on a free port if none is named."""
 
-    def __init__(self, app: App, lifespan: str = "on", port: int = 0, log_level: str = "error") -> None:
+    def __init__(self, app: ASGIApp, lifespan: str = "on", port: int = 0, log_level: str = "error") -> None:
         self._socket = socket.create_server(("127.0.0.1", port), backlog=512)
         self.port = self._socket.getsockname()[1]
         self.address = f"http://127.0.0.1:{self.port}"
@@ -87,7 +89,7 @@ class FakeUpstream(Running):
         self.rule = rule or answers()
 
     async def _app(self, scope: Scope, receive: Receive, send: Send) -> None:
-        body = await read_body(receive, 2**30)
+        body = await read_body(Request(scope, receive), 2**30)
         query = scope["query_string"].decode()
         target = scope["raw_path"].decode() + (f"?{query}" if query else "")
         headers = [(name.decode(), value.decode()) for name, value in scope["headers"]]
@@ -95,7 +97,7 @@ class FakeUpstream(Running):
         self.requests.append(seen)
         self.running += 1
         work = asyncio.ensure_future(self.rule(seen, send))
-        gone = asyncio.ensure_future(disconnected(receive))
+        gone = asyncio.ensure_future(wait_for_disconnect(receive))
         try:
             await asyncio.wait((work, gone), return_when=asyncio.FIRST_COMPLETED)
         finally:

@@ -159,7 +159,7 @@ def test_no_mutant_of_a_study_ends_in_a_traceback(kind, tmp_path):
     ("damage", "message"),
     [
         ("UPDATE given SET item = 'i9'", "an answer is damaged: unknown item 'i9'"),
-        ("UPDATE given SET value = 3 WHERE id = 1", "an answer is damaged: item i0, Empathy: 3 is no answer"),
+        ("UPDATE given SET value = 3 WHERE id = 1", "an answer is damaged: item i0, Empathy: 3 is not an answer"),
         ("UPDATE given SET value = x'00ff'", "answer 1 is damaged"),
         ("UPDATE given SET value = 1e300", "answer 1 is damaged"),
         ("UPDATE given SET seconds = 9e999", "answer 1 is damaged"),

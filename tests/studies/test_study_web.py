@@ -23,7 +23,7 @@ from localemp.studies.answers import AnswerStore
 from localemp.studies.study import ANSWERS, KEY, Study
 from localemp.studies.votes import Vote
 from localemp.studies.web.app import StudyApp
-from localemp.studies.web.security import address_of
+from localemp.web.addresses import normalize_address
 
 LOCAL = "http://127.0.0.1:8300"
 HOSTS = ("127.0.0.1", "localhost", "::1")
@@ -98,7 +98,7 @@ def test_behind_a_server_with_https_its_address_counts(served):
     ],
 )
 def test_an_address_is_what_browsers_send(typed, sent):
-    assert address_of(typed) == sent
+    assert normalize_address(typed) == sent
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_an_address_is_what_browsers_send(typed, sent):
 )
 def test_no_address_of_a_server(typed, localemp, tmp_path):
     with pytest.raises(ValueError):  # whatever is wrong with it
-        address_of(typed)
+        normalize_address(typed)
     if typed.endswith("#a"):
         small_study(tmp_path / "study")
         done = localemp("study", "serve", "study", "--url", typed)

@@ -15,10 +15,10 @@ from urllib.parse import urlsplit
 import aiohttp
 import numpy as np
 
-from localemp.protocol.answers import LARGEST_ANSWER
-from localemp.protocol.answers import Answer as Chunk
+from localemp.protocol.completions import MAX_RESPONSE_BYTES
+from localemp.protocol.completions import ParsedCompletion as Chunk
 from localemp.protocol.compression import ACCEPTED, Decompressor
-from localemp.protocol.errors import LARGEST_ERROR, AnswerError, ServedError, UnreadableAnswerError
+from localemp.protocol.errors import MAX_ERROR_BYTES, MalformedResponseError, ResponseError, ServerError
 from localemp.protocol.streams import StreamReader
 
 CHAT = "/v1/chat/completions"
@@ -112,7 +112,7 @@ class Client:
                 else:
                     answer.error = await _read_error(response)
                 answer.status = response.status
-        except AnswerError as error:
+        except ResponseError as error:
             answer.status, answer.error = 200, error.message
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:
             answer.error = f"{type(error).__name__}: {error}"
@@ -129,7 +129,7 @@ async def _read(response: aiohttp.ClientResponse, answer: Answer) -> None:
     """Record an answer as it arrives, streamed or whole.
 
     Raises:
-        AnswerError: It contains an error, is not an answer, or its stream was cut.
+        ResponseError: It contains an error, is not an answer, or its stream was cut.
     """
     reader = StreamReader()
     async for part in _parts(response):
@@ -142,13 +142,13 @@ async def _read(response: aiohttp.ClientResponse, answer: Answer) -> None:
 async def _read_error(response: aiohttp.ClientResponse) -> str:
     """The message of an error response, in one line."""
     body = bytearray()
-    with suppress(UnreadableAnswerError):  # its status says enough
-        async for part in _parts(response, LARGEST_ERROR):
+    with suppress(MalformedResponseError):  # its status says enough
+        async for part in _parts(response, MAX_ERROR_BYTES):
             body += part
-    return ServedError.read(bytes(body), response.status).message
+    return ServerError.parse(bytes(body), response.status).message
 
 
-async def _parts(response: aiohttp.ClientResponse, largest: int = LARGEST_ANSWER) -> AsyncIterator[bytes]:
+async def _parts(response: aiohttp.ClientResponse, largest: int = MAX_RESPONSE_BYTES) -> AsyncIterator[bytes]:
     undo = Decompressor(response.headers.get("Content-Encoding", ""), largest)
     async for part in response.content.iter_any():
         for piece in undo.feed(part):

@@ -37,6 +37,7 @@ from localemp.dialogue import Dialogue
 from localemp.engines.openai.target import shown_url
 from localemp.errors import FatalEngineError
 from localemp.utils.progress import OnProgress, Progress, silent
+from localemp.utils.redaction import mask_key
 from localemp.utils.text import one_line
 
 BY_RATE, BY_CONCURRENCY = "by rate", "by concurrency"
@@ -278,5 +279,4 @@ def _errors(loads: Sequence[Load[Any]], key: str) -> str:
     for load in loads:
         said["time limit"] += load.timed_out
         said.update(f"{one.status or ''} {one.error or 'no answer'}".strip() for one in load.answers if not one.good)
-    hidden = {text: text.replace(key, "***") if key else text for text in said}
-    return ", ".join(f"{count} x {one_line(hidden[text], 160)}" for text, count in said.most_common(2) if count)
+    return ", ".join(f"{count} x {one_line(mask_key(text, key), 160)}" for text, count in said.most_common(2) if count)

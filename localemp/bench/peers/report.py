@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from pydantic import Field, TypeAdapter, ValidationError
 
 from localemp.errors import EngineError
-from localemp.utils.json_reader import JSONError, kind_of, load_json
+from localemp.utils.json_reader import JSONError, load_object
 
 _NUMBER: TypeAdapter[float] = TypeAdapter(Annotated[float, Field(strict=True, allow_inf_nan=False)])
 
@@ -23,12 +23,9 @@ def read_report(path: Path, whose: str) -> dict[str, Any]:
         EngineError: There is none.
     """
     try:
-        said = load_json(path)
+        return load_object(path)
     except (OSError, JSONError) as error:
         raise EngineError(f"{whose} wrote no result: {error}") from error
-    if not isinstance(said, dict):
-        raise EngineError(f"{whose} wrote no result, but {kind_of(said)}")
-    return said
 
 
 def read_number(said: Mapping[str, Any], name: str) -> float:

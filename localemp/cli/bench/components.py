@@ -8,6 +8,7 @@ import click
 
 from localemp.cli.bench.options import default_out, measured, number_list, out_option, repeats_option
 from localemp.cli.options import data_options
+from localemp.cli.types import NAME, PATH
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -31,7 +32,7 @@ def _dialogues(default: int) -> Callable[[Any], Any]:
 @click.command()
 @data_options
 @_dialogues(256)
-@click.option("--encoder", default="all-mpnet-base-v2", show_default=True, help="The sentence encoder.")
+@click.option("--encoder", type=NAME, default="all-mpnet-base-v2", show_default=True, help="The sentence encoder.")
 @click.option(
     "--encoder-dtype",
     type=click.Choice(["auto", "bfloat16", "float32"]),
@@ -98,7 +99,9 @@ def retrieval(
 @click.command()
 @data_options
 @_dialogues(64)
-@click.option("--comet", default="comet-mini", show_default=True, help="A name, a folder, or a Hugging Face id.")
+@click.option(
+    "--comet", type=NAME, default="comet-mini", show_default=True, help="A name, a folder, or a Hugging Face id."
+)
 @click.option(
     "--beams",
     metavar="N,N,...",
@@ -146,9 +149,7 @@ def comet(
 @click.command()
 @data_options
 @_dialogues(1000)
-@click.option(
-    "--run", type=click.Path(path_type=Path), help="Score this run's replies; by default people's replies in the data."
-)
+@click.option("--run", type=PATH, help="Score this run's replies; by default people's replies in the data.")
 @click.option("--bertscore-model", metavar="MODEL", help="Measure BERTScore, too, with a model on this machine.")
 @repeats_option
 @out_option

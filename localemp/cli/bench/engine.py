@@ -17,14 +17,14 @@ from localemp.cli.bench.options import (
     repeats_option,
     settings_of,
 )
-from localemp.cli.options import data_options, local_model_options, options_of_parts, strategy_options
-from localemp.cli.registered import RegisteredOptions
+from localemp.cli.options import data_options, local_model_options, strategy_options
+from localemp.cli.registered import StrategyCommand
 
 # vLLM's names of the types whose peak can be measured; bfloat16 for all others.
 _DTYPES = {"float16": "float16", "half": "float16", "float32": "float32", "float": "float32"}
 
 
-@click.command(cls=RegisteredOptions, registered=options_of_parts, after="layout")
+@click.command(cls=StrategyCommand)
 @local_model_options
 @strategy_options
 @data_options

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from localemp.cli.interrupts import INTERRUPTED
+from localemp.cli.types import FilePath
 from localemp.utils.interrupts import uninterrupted
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def can_be_written(ctx: click.Context, option: click.Parameter, path: Path | Non
 
 
 out_option = click.option(
-    "--out", type=click.Path(path_type=Path, dir_okay=False), callback=can_be_written,
+    "--out", type=FilePath(dir_okay=False), callback=can_be_written,
     help="File of the result (JSON); by default bench/KIND-TIME.json.",
 )  # fmt: skip
 repeats_option = click.option(

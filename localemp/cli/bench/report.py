@@ -5,11 +5,14 @@ from typing import TYPE_CHECKING
 
 import click
 
+from localemp.cli.tables import show_table
+from localemp.cli.types import PATH
+
 if TYPE_CHECKING:
     from localemp.bench.comparing import Change, Comparison
     from localemp.bench.result import Result
 
-_FILE = click.Path(path_type=Path)
+_FILE = PATH
 
 
 @click.command()
@@ -25,7 +28,8 @@ def report(files: tuple[Path, ...], html: Path | None, markdown: Path | None, ti
     """
     from localemp.bench.result_tables import named, tables_of
     from localemp.cli.bench.shown import print_result
-    from localemp.cli.tables import write
+    from localemp.cli.tables import echo_written
+    from localemp.commands.tables import write_text
 
     paths = list({path.resolve(): path for path in files}.values())
     read = _read(paths)
@@ -36,11 +40,12 @@ def report(files: tuple[Path, ...], html: Path | None, markdown: Path | None, ti
     if html:
         from localemp.bench.page import render
 
-        write(html, render(results, title), "--html")
+        echo_written([write_text(html, render(results, title), "--html")])
     if markdown:
         from localemp.reporting.writers import markdown as written
 
-        write(markdown, written([table for each in results for table in tables_of(each)]), "--markdown")
+        tables = [table for each in results for table in tables_of(each)]
+        echo_written([write_text(markdown, written(tables), "--markdown")])
     if not (html or markdown):
         for each in results:
             print_result(each.result)
@@ -111,7 +116,6 @@ def _print(comparison: "Comparison", everything: bool) -> None:
 
 def _table(changes: "list[Change]") -> None:
     from rich.box import SIMPLE_HEAD
-    from rich.console import Console
     from rich.table import Column, Table
     from rich.text import Text
 
@@ -126,7 +130,7 @@ def _table(changes: "list[Change]") -> None:
         values = [Text(_cell(change, each)) for each in (change.a, change.b)]
         table.add_row(Text("" if point == before else point), change.quantity.head, *values, ratio, change.verdict)
         before = point
-    Console().print(table)
+    show_table(table)
 
 
 def _cell(change: "Change", values: tuple[float, ...]) -> str:

@@ -12,6 +12,7 @@ import click
 from localemp.cli.bench.options import default_out, measured, number_list, out_option, repeats_option
 from localemp.cli.options import data_options
 from localemp.cli.serve import KEY_VARIABLE
+from localemp.cli.types import NAME
 from localemp.utils.progress import Progress
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ RATES, CONCURRENCY = (1.0, 2.0, 4.0, math.inf), (1, 8, 32)
     "LOCALEMP_API_KEY or OPENAI_API_KEY; for OpenAI only from the latter.",
 )  # fmt: skip
 @click.option(
-    "--model", "-m", default="smollm2", show_default=True,
+    "--model", "-m", type=NAME, default="smollm2", show_default=True,
     help="With --url the server's name of a model; otherwise any model of `localemp serve`.",
 )  # fmt: skip
 @click.option(
@@ -165,7 +166,7 @@ def _servers_here(
     offered = [name for name in asked if name]
     prepare(pipeline, offered)
     served = pipeline.profile.name
-    settings = ServeSettings.of(served, pipeline.config, offered, (), ui=False)
+    settings = ServeSettings.of(served, pipeline.config, strategies=offered, ui=False)
     servers = [(vllm_server(pipeline, settings, options), [_named(served, name) for name in asked], "")]
     if beside_bare:
         servers.append((vllm_server(pipeline, None, options), [served], ", bare vLLM"))

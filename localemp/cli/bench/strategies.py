@@ -16,8 +16,9 @@ from localemp.cli.bench.options import (
     repeats_option,
     settings_of,
 )
-from localemp.cli.options import data_options, local_model_options, options_without_data, prompt_options
-from localemp.cli.registered import RegisteredOptions
+from localemp.cli.options import data_options, local_model_options, prompt_options
+from localemp.cli.registered import StrategyCommand
+from localemp.cli.types import FilePath
 
 DEFAULT = "zero-shot,few-shot:1,few-shot:5,similar,two-stage,knowledge,similar+two-stage,similar+knowledge"
 
@@ -33,7 +34,7 @@ def _dollars(ctx: click.Context, option: click.Parameter, value: str | None) -> 
     return amount
 
 
-@click.command(cls=RegisteredOptions, registered=options_without_data, after="layout")
+@click.command(cls=StrategyCommand, of_data=False)
 @local_model_options
 @click.option(
     "--strategies",
@@ -45,7 +46,7 @@ def _dollars(ctx: click.Context, option: click.Parameter, value: str | None) -> 
 @prompt_options
 @click.option(
     "--knowledge",
-    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    type=FilePath(exists=True, dir_okay=False),
     help="Precomputed commonsense inferences, whose time is then not measured.",
 )
 @data_options

@@ -1,4 +1,4 @@
-"""`localemp study`: one thin file a command."""
+"""`localemp study`: one module per command."""
 
 import click
 
@@ -16,4 +16,4 @@ COMMANDS = {
 
 @click.group(cls=LazyGroup, commands_of=COMMANDS)
 def study() -> None:
-    """Let people and models rate replies, blinded, and say what follows from it (sections 4.3 and 5.4)."""
+    """Blinded human and model evaluation of replies (sections 4.3 and 5.4)."""

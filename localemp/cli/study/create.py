@@ -5,13 +5,14 @@ from typing import TYPE_CHECKING
 
 import click
 
+from localemp.cli.types import PATH
 from localemp.utils.text import for_terminal, one_line
 from localemp.utils.words import count
 
 if TYPE_CHECKING:
     from localemp.studies.schema import Kind
 
-_PATH = click.Path(path_type=Path)
+_PATH = PATH
 
 
 @click.command()
@@ -42,24 +43,25 @@ def create(
     title: str | None,
     out: Path,
 ) -> None:
-    """Make a study of two or more runs: dialogues that all of them answered, replies blinded, orders shuffled.
+    """Make a study of two or more runs: shared dialogues, blinded replies, shuffled orders.
 
     RUN is a run's folder. The key to the study (key.json) stays with you; raters never see it.
     """
-    from localemp.errors import OptionError
-    from localemp.metrics.replies import replies_of_run
-    from localemp.studies.create import create_study, replies_of_items
-    from localemp.studies.questionnaire import load_questionnaire
+    from localemp.commands.study import create as create_study
 
-    if bool(runs) == bool(items):
-        raise OptionError(
-            "name runs or --items FILE, one of them", "localemp study create runs/a runs/b --out studies/mine"
-        )
-    systems = replies_of_items(items) if items else [replies_of_run(run) for run in runs]
-    asked = load_questionnaire(aspects, kind)
-    study, notes = create_study(
-        out, systems, kind, asked, preset=preset, sample=sample, seed=seed, checks=checks, title=title
+    result = create_study(
+        runs,
+        out=out,
+        items=items,
+        kind=kind,
+        preset=preset,
+        sample=sample,
+        seed=seed,
+        checks=checks,
+        aspects=aspects,
+        title=title,
     )
+    study = result.study
     replies = sum(len(item.replies) for item in study.items)
     names = ", ".join(aspect.name for aspect in study.manifest.aspects)
     rated = count(len(study.items) - len(study.key.checks), "item")
@@ -68,7 +70,7 @@ def create(
     if people := study.manifest.annotators:
         by = f", ratings by {study.manifest.ratings_by}" if kind == "rating" else ""
         click.echo(f"preset {for_terminal(study.manifest.preset)}: {count(people, 'annotator')}{by}")
-    for note in notes:
+    for note in result.notes:
         click.echo(f"note: {one_line(note)}", err=True)
     click.echo(f"study: {out}")
     click.echo(f"next: `localemp study serve {out}` for people, `localemp study judge {out} --model M` for a model")

@@ -1,1 +1,1 @@
-"""Requests that are passed on to a server elsewhere, and its answers."""
+"""A reverse proxy to an upstream: one or several OpenAI-compatible servers."""

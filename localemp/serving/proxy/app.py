@@ -1,7 +1,7 @@
-"""Stands where vLLM's app stands for a local model: passes requests on to a server elsewhere, and its answers back.
+"""The proxy: an ASGI app in the place of vLLM's, which forwards requests to an upstream and streams the responses back.
 
-Answers go back as they come: no chunk is held back. It knows nothing of strategies; the middleware around it has
-rewritten their requests. It relies on no layer before it: paths, methods and bodies are checked here, too.
+It knows nothing of strategies; the middleware around it has rewritten their requests. It relies on no outer layer:
+paths, methods and bodies are checked here as well.
 """
 
 import asyncio
@@ -11,42 +11,43 @@ import time
 from collections.abc import Callable, Collection, Sequence
 
 import prometheus_client
+from starlette.requests import ClientDisconnect
+from starlette.types import Receive, Scope, Send
 
 from localemp.models.profiles import served_profile
+from localemp.serving.errors import RequestError, model_not_found, not_found
+from localemp.serving.paths import MODELS, normal_path, path_below_root, with_path
 from localemp.serving.proxy.replicas import Replicas, Timeouts, broken, failure
-from localemp.serving.proxy.request import AsItIs, Outgoing, Rule, UnderOurKey
-from localemp.serving.proxy.response import Back, BrokenAnswerError
-from localemp.serving.routes import LARGEST_BODY, not_found, route_of
-from localemp.serving.schema import RequestError
+from localemp.serving.proxy.request import Allowlist, PassThrough, RequestPolicy, UpstreamRequest
+from localemp.serving.proxy.response import BrokenResponseError, ResponseRelay
+from localemp.serving.routes import LARGEST_BODY, find_route
 from localemp.serving.settings import ServeSettings
-from localemp.utils.text import one_line
-from localemp.web.asgi import ClientGoneError, Receive, Scope, Send, send_json, while_connected
-from localemp.web.paths import MODELS, at, below_root, normal_path
+from localemp.web.asgi import SafeJSONResponse, run_while_connected
 from localemp.web.server import DRAIN, serve
 
 _metrics = prometheus_client.make_asgi_app()
 
 
-class Upstream:
+class Proxy:
     """The ASGI app.
 
-    `/v1/models` tells of the one served model, `/health` whether a server can be reached, `/metrics` what the default
-    registry of prometheus_client holds. Everything else below `/v1` goes to a server; with a key of ours only what has
-    the served model read and write (`outgoing.py`), and the key is starred out in what comes back (`returning.py`).
+    `/v1/models` lists the one served model, `/health` says whether a server can be reached, `/metrics` shows the
+    default registry of prometheus_client. Everything else below `/v1` goes to a server; with the operator's key only
+    requests for the served model (`request.py`), and the key is redacted in the responses (`response.py`).
 
     Args:
-        targets: Base URLs of servers that are equals, with "/v1"; the one with the fewest requests gets the next.
-        key: For the servers; replaces the callers'.
-        served: What callers call the model.
-        model: What the servers call it; None is the same.
-        context_length: Of the model, for `/v1/models`.
-        pass_key: Whether callers' own keys go to the servers where `key` is None; never where callers' keys are ours.
-        timeouts: How long servers are waited for.
-        largest_body: Bytes of a request; it is held in memory until a server has it.
-        more_fields: Of a body, beside those that every model takes; for a key of ours.
+        targets: Base URLs of equivalent servers, with "/v1"; the least busy one gets the next request.
+        key: The operator's key for the servers; replaces the clients' keys.
+        served: The clients' name for the model.
+        model: The servers' name for it; None is the same.
+        context_length: The model's context length in tokens, for `/v1/models`.
+        pass_key: Whether the clients' own keys go to the servers if `key` is None; never if they are this server's.
+        timeouts: How long to wait for servers.
+        largest_body: The most bytes of a body; it is kept in memory until a server has it.
+        more_fields: Further body fields that are allowed with the operator's key.
 
     Raises:
-        OptionError: No target, or one that is no URL.
+        OptionError: There is no target, or one is not a valid URL.
     """
 
     def __init__(
@@ -64,13 +65,13 @@ class Upstream:
     ) -> None:
         self._timeouts, self._key = timeouts or Timeouts(), key
         self._replicas = Replicas(targets, self._timeouts, key)
-        self._rule: Rule = (
-            AsItIs(served, model or served, pass_key, largest_body)
+        self._policy: RequestPolicy = (
+            PassThrough(served, model or served, pass_key=pass_key, largest=largest_body)
             if key is None
-            else UnderOurKey(key, served, model or served, more_fields)
+            else Allowlist(key, served, model or served, more_fields)
         )
         self._via = f"localemp-{secrets.token_hex(4)}"
-        self._entry = {
+        self._model_entry = {
             "id": served,
             "object": "model",
             "created": int(time.time()),
@@ -91,12 +92,12 @@ class Upstream:
             try:
                 path = normal_path(scope)
                 if path is None:
-                    raise not_found(below_root(scope))
-                await self._answer(path, at(scope, path), receive, send)
+                    raise not_found(path_below_root(scope))
+                await self._dispatch(path, with_path(scope, path), receive, send)
             except RequestError as error:
                 kept = [(name, value) for name, value in scope["headers"] if name == b"x-request-id"]
-                await send_json(send, error.status, error.content, [*error.headers, *kept])
-            except ClientGoneError:
+                await error.response(kept)(scope, receive, send)
+            except ClientDisconnect:
                 pass
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
@@ -107,77 +108,78 @@ class Upstream:
         await self._replicas.close()
         await send({"type": "lifespan.shutdown.complete"})
 
-    async def _answer(self, path: str, scope: Scope, receive: Receive, send: Send) -> None:
-        route = route_of(scope["method"], path)
+    async def _dispatch(self, path: str, scope: Scope, receive: Receive, send: Send) -> None:
+        route = find_route(scope["method"], path)
         if route is None or route.largest:
-            await self._answer_there(scope, receive, send)
+            await self._forward(scope, receive, send)
         elif path == "/metrics":
             await _metrics(scope, receive, send)
         elif path == "/health":
-            await send_json(send, 200 if await self._replicas.reachable() else 503, {})
+            status = 200 if await self._replicas.reachable() else 503
+            await SafeJSONResponse({}, status)(scope, receive, send)
         elif f"{path}/" == MODELS:
-            await send_json(send, 200, {"object": "list", "data": [self._entry]})
-        elif path == f"{MODELS}{self._entry['id']}":
-            await send_json(send, 200, self._entry)
+            await SafeJSONResponse({"object": "list", "data": [self._model_entry]})(scope, receive, send)
+        elif path == f"{MODELS}{self._model_entry['id']}":
+            await SafeJSONResponse(self._model_entry)(scope, receive, send)
         elif path.startswith(MODELS):
-            name = one_line(path.removeprefix(MODELS))
-            raise RequestError(f"there is no model {name!r}", "model", "model_not_found", 404)
+            raise model_not_found(path.removeprefix(MODELS))
         else:
             raise not_found(path)
 
-    async def _answer_there(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass it on until the answer is through or the client has gone, whichever is first."""
+    async def _forward(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Forward a request until its response is complete or the client disconnects, whichever is first."""
         if any(name == b"via" and self._via.encode() in value for name, value in scope["headers"]):
             raise failure(508, "upstream_loop", "the upstream leads back to this server")
-        request = await self._rule.outgoing(scope, receive)
+        request = await self._policy.build(scope, receive)
         request.headers.add("via", f"{scope.get('http_version', '1.1')} {self._via}")
         # Cancelling closes the connection to the server, which then stops working.
-        await while_connected(receive, self._pass_on(request, send))
+        await run_while_connected(receive, self._relay(request, send))
 
-    async def _pass_on(self, request: Outgoing, send: Send) -> None:
+    async def _relay(self, request: UpstreamRequest, send: Send) -> None:
         deadline = asyncio.get_running_loop().time() + self._timeouts.first_byte
-        replica, answer = await self._replicas.ask(request, deadline)
-        back = Back(answer, self._key, send)
+        replica, response = await self._replicas.ask(request, deadline)
+        relay = ResponseRelay(response, self._key, send)
         try:
-            await back.pass_on(deadline, self._timeouts.between)
-        except BrokenAnswerError as error:
-            said = broken(replica, error.__cause__, back.begun)
-            if not back.begun:
-                raise said from error
-            await back.end_early(said.content)
+            await relay.run(deadline, self._timeouts.between)
+        except BrokenResponseError as error:
+            known = broken(replica, error.__cause__, relay.started)
+            if not relay.started:
+                raise known from error
+            await relay.end_early(known.content)
         finally:
-            replica.done(answer)
+            replica.done(response)
 
 
 def run(
     settings: ServeSettings,
     targets: Sequence[str],
     key: str | None,
+    *,
     host: str,
     port: int,
-    ready: Callable[[], None],
+    on_ready: Callable[[], None],
     drain: int = DRAIN,
 ) -> None:
-    """Serve the strategies before servers elsewhere, in this process and its main thread, until SIGINT or SIGTERM.
+    """Serve the strategies in front of an upstream, in this process's main thread, until SIGINT or SIGTERM.
 
     Args:
         settings: What is served.
-        targets: Base URLs of the servers.
-        key: For the servers; None passes callers' keys on, unless they are ours.
-        host: Where to listen.
-        port: Where to listen.
-        ready: Called when it listens.
-        drain: Seconds that answers under way are given in the end.
+        targets: Base URLs of the upstream's servers.
+        key: The operator's key for them; None passes the clients' keys on, unless they are this server's.
+        host: The host to listen on.
+        port: The port to listen on.
+        on_ready: Called once the server listens.
+        drain: Seconds for responses under way to finish at the end.
 
     Raises:
-        OptionError: Nothing can listen there, or a target is no URL.
+        OptionError: The host and port cannot be listened on, or a target is not a valid URL.
     """
-    # Only here: what imports the app alone, such as a benchmark, needs no strategies.
-    from localemp.serving.middleware import Strategies
+    # Imported here, so that what imports the proxy alone, such as a benchmark, loads no strategies.
+    from localemp.serving.middleware import StrategyMiddleware
 
     os.environ |= settings.to_env()
-    profile = served_profile(settings.to_recipe().model)
-    app = Upstream(
+    profile = served_profile(settings.to_config().model)
+    proxy = Proxy(
         targets,
         key,
         served=settings.model,
@@ -186,4 +188,4 @@ def run(
         pass_key=not settings.api_keys,
         more_fields=profile.request,
     )
-    serve(Strategies(app), host, port, ready, drain)
+    serve(StrategyMiddleware(proxy), host, port, on_ready, drain)

@@ -1,4 +1,4 @@
-"""The servers behind an upstream: which of them is asked next, over one pool of connections.
+"""The servers of an upstream: chooses the next one to ask, over one pool of connections.
 
 aiohttp is the client: httpx2 takes two to three times the processor time (`benchmarks/upstream_overhead.py`).
 """
@@ -18,23 +18,24 @@ from yarl import URL
 
 from localemp.engines.openai.target import shown_url
 from localemp.errors import OptionError
-from localemp.serving.proxy.request import Outgoing
-from localemp.serving.schema import RequestError
+from localemp.serving.errors import RequestError
+from localemp.serving.proxy.request import UpstreamRequest
+from localemp.utils.redaction import mask_key
 from localemp.utils.text import one_line
 
-LEFT_OUT = 5.0
-"""Seconds for which a server that cannot be connected to is asked only when no other can be."""
-CHECKED = 1.0
-"""Seconds for which a check of who is there is good."""
+BACK_OFF = 5.0
+"""Seconds for which an unreachable server is asked only if no other can be."""
+CHECK_SECONDS = 1.0
+"""Seconds for a check of reachability, and for which its result is kept."""
 
-# uvicorn, which runs vLLM's server too, closes idle connections after 5 s: a request sent just then would be lost.
-_KEPT_IDLE = 4.0
-_UNCONNECTED = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
-# An answer's headers are the upstream's to choose: our request names none that the caller did not send.
-_NOT_ADDED = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
+# uvicorn, which also runs vLLM's server, closes idle connections after 5 s: a request sent just then would be lost.
+_KEEP_ALIVE = 4.0
+_NOT_CONNECTED = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
+# The upstream chooses by these headers: send none that the client did not send.
+_NO_DEFAULTS = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
 
-_running = Gauge("localemp_upstream_running", "Requests that a server behind us is working on.", ["target"])
-_failures = Counter("localemp_upstream_failures", "Requests that a server behind us failed.", ["target", "reason"])
+_running = Gauge("localemp_upstream_running", "Requests that an upstream server is working on.", ["target"])
+_failures = Counter("localemp_upstream_failures", "Requests that failed at an upstream server.", ["target", "reason"])
 _log = logging.getLogger(__name__)
 
 
@@ -43,8 +44,8 @@ class Timeouts:
     """Seconds to wait for an upstream.
 
     Attributes:
-        connect: For a connection, TLS included.
-        first_byte: For the first byte of an answer's body, counted from the request.
+        connect: For a connection, including TLS.
+        first_byte: From the request to the first byte of the response's body.
         between: For each further chunk.
     """
 
@@ -58,13 +59,13 @@ class Replica:
 
     Args:
         url: Its base URL, with "/v1".
-        key: Ours for it, which the log does not tell.
+        key: The operator's key for it, which is kept out of the log.
 
     Attributes:
         url: Its base URL.
-        proxy: Through which it is reached, from the environment as usual (HTTPS_PROXY, NO_PROXY).
-        running: Requests that it is working on.
-        turn: When it was last chosen, as a running number.
+        proxy: The HTTP proxy to it, from the environment (HTTPS_PROXY, NO_PROXY).
+        running: The number of requests that it is working on.
+        turn: The running number of the request for which it was last chosen.
     """
 
     def __init__(self, url: str, key: str | None = None) -> None:
@@ -72,81 +73,79 @@ class Replica:
         parts = urlsplit(self.url)
         if "@" in urlsplit(url).netloc or urlsplit(url).query:
             raise OptionError(
-                f"{self.url} is given with a password or a query",
-                "write it like http://localhost:8000/v1, with no more",
+                f"{self.url} was given with a password or a query",
+                "write it like http://localhost:8000/v1",
             )
         host = parts.hostname or ""
         self.proxy = None if proxy_bypass(host) else getproxies().get(parts.scheme)
-        self.running, self.turn, self._out_until = 0, 0, 0.0
+        self.running, self.turn, self._unreachable_until = 0, 0, 0.0
         self._base = URL(self.url)
         _running.labels(self.url).set_function(lambda: self.running)
 
-    def address(self, request: Outgoing) -> URL:
-        """Where a request goes: to this server, whatever its path is like."""
+    def address(self, request: UpstreamRequest) -> URL:
+        """Return the URL of a request at this server."""
         return _below(self._base, request.path, request.query)
 
     @property
-    def left_out(self) -> bool:
-        """Whether it could not be connected to a moment ago."""
-        return time.monotonic() < self._out_until
+    def unreachable(self) -> bool:
+        """Whether connecting to it failed a moment ago."""
+        return time.monotonic() < self._unreachable_until
 
-    def done(self, answer: aiohttp.ClientResponse) -> None:
-        """Close an answer, whether it was read to its end or not."""
-        answer.close()
+    def done(self, response: aiohttp.ClientResponse) -> None:
+        """Close a response, whether it was read to its end or not."""
+        response.close()
         self.running -= 1
 
-    def failed(self, reason: str, error: BaseException | None, leave_out: bool = False) -> None:
-        """Count and log a failure; `leave_out` where it cannot be connected to."""
-        if leave_out:
-            self._out_until = time.monotonic() + LEFT_OUT
+    def failed(self, reason: str, error: BaseException | None, unreachable: bool = False) -> None:
+        """Count and log a failure; `unreachable` if connecting failed."""
+        if unreachable:
+            self._unreachable_until = time.monotonic() + BACK_OFF
         _failures.labels(self.url, reason).inc()
-        said = str(error) or type(error).__name__
-        _log.warning(
-            "upstream %s: %s (%s)", self.url, reason, one_line(said.replace(self._key, "***") if self._key else said)
-        )
+        message = str(error) or type(error).__name__
+        _log.warning("upstream %s: %s (%s)", self.url, reason, one_line(mask_key(message, self._key or "")))
 
     async def listens(self) -> bool:
-        """Whether it, or the proxy before it, takes a connection within a second."""
+        """Whether it, or the HTTP proxy in front of it, accepts a connection within a second."""
         parts = urlsplit(self.proxy or self.url)
         port = parts.port or {"https": 443}.get(parts.scheme, 80)
         try:
-            async with asyncio.timeout(CHECKED):
+            async with asyncio.timeout(CHECK_SECONDS):
                 _, writer = await asyncio.open_connection(parts.hostname, port)
-        except OSError:  # time-outs are one
+        except OSError:  # includes timeouts
             return False
         writer.close()
         return True
 
 
 class Replicas:
-    """All servers of an upstream; `open` before use, in the loop that uses them.
+    """All servers of an upstream. Call `open` before use, in the event loop that uses them.
 
     Args:
         targets: Base URLs, with "/v1".
         timeouts: How long to wait.
-        key: Ours for them; answers to it are unpacked, so that it can be looked for in them.
+        key: The operator's key for them; with it, responses are decompressed so that the key can be redacted.
 
     Raises:
-        OptionError: There is none, or one is no URL.
+        OptionError: There is no target, or one is not a valid URL.
     """
 
     def __init__(self, targets: Sequence[str], timeouts: Timeouts, key: str | None = None) -> None:
         if not targets:
-            raise OptionError("no upstream is named", "name one like http://localhost:8000/v1")
+            raise OptionError("no upstream is given", "give one like http://localhost:8000/v1")
         self.all = [Replica(target, key) for target in targets]
-        self._timeouts, self._unpack = timeouts, key is not None
+        self._timeouts, self._decompress = timeouts, key is not None
         self._turns = 0
         self._session: aiohttp.ClientSession | None = None
-        self._checking, self._checked, self._there = asyncio.Lock(), float("-inf"), False
+        self._checking, self._checked_at, self._reachable = asyncio.Lock(), float("-inf"), False
 
     async def open(self) -> None:
-        """Open the pool: no cookies, no redirects followed, as many connections as are asked for."""
+        """Open the pool: no cookies, no redirects, no limit of connections."""
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEPT_IDLE),
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEP_ALIVE),
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(total=None, connect=self._timeouts.connect),
-            skip_auto_headers=_NOT_ADDED,
-            auto_decompress=self._unpack,
+            skip_auto_headers=_NO_DEFAULTS,
+            auto_decompress=self._decompress,
         )
 
     async def close(self) -> None:
@@ -154,67 +153,67 @@ class Replicas:
         if self._session is not None:
             await self._session.close()
 
-    async def ask(self, request: Outgoing, deadline: float) -> tuple[Replica, aiohttp.ClientResponse]:
-        """Send a request to the server with the fewest requests, and give its answer as soon as its headers are there.
+    async def ask(self, request: UpstreamRequest, deadline: float) -> tuple[Replica, aiohttp.ClientResponse]:
+        """Send a request to the least busy server, and return its response as soon as the headers are there.
 
-        A request is sent again, to the next server, only where no connection came about, so that none is carried out
-        twice. Whoever asks has the answer closed by `Replica.done`: before its end, that tells the server to stop.
+        A request is sent to the next server only if no connection was made, so that none is carried out twice. The
+        caller closes the response by `Replica.done`; in mid-response that tells the server to stop.
 
         Args:
-            request: What is sent.
-            deadline: When headers must be there, in the loop's time.
+            request: The request to send.
+            deadline: When the headers must be there, in the loop's time.
 
         Raises:
-            RequestError: No server can be reached (503), or the one asked does not answer in time (504), broke off or
-                answered with what is no HTTP (502).
+            RequestError: No server can be reached (503), or the one asked does not respond in time (504), or breaks
+                off or sends invalid HTTP (502).
         """
         untried = list(self.all)
         while True:
-            replica = self._next(untried)
+            replica = self._choose(untried)
             untried.remove(replica)
             replica.running += 1
-            answer = None
+            response = None
             try:
-                answer = await self._answer_of(replica, request, deadline, last=not untried)
+                response = await self._try(replica, request, deadline, last=not untried)
             finally:
-                if answer is None:
+                if response is None:
                     replica.running -= 1
-            if answer is not None:
-                return replica, answer
+            if response is not None:
+                return replica, response
 
-    async def _answer_of(
-        self, replica: Replica, request: Outgoing, deadline: float, last: bool
+    async def _try(
+        self, replica: Replica, request: UpstreamRequest, deadline: float, last: bool
     ) -> aiohttp.ClientResponse | None:
-        """One server's answer; None where no connection came about and it was not the last one."""
+        """Return one server's response; None if no connection was made and it is not the last server."""
         try:
             return await self._send(replica, request, deadline)
-        except _UNCONNECTED as error:
-            replica.failed("unreachable", error, leave_out=True)
+        except _NOT_CONNECTED as error:
+            replica.failed("unreachable", error, unreachable=True)
             if not last:
                 return None
             if isinstance(error, TimeoutError):
-                raise failure(504, "upstream_timeout", "the upstream takes no connection in time") from error
+                raise failure(504, "upstream_timeout", "the upstream did not accept a connection in time") from error
             raise failure(503, "upstream_unreachable", "the upstream cannot be reached") from error
         except RequestError:
             raise
-        except Exception as error:  # whatever aiohttp makes of what is no HTTP
+        except Exception as error:  # whatever aiohttp raises for invalid HTTP
             raise broken(replica, error) from error
 
     async def reachable(self) -> bool:
-        """Whether at least one server takes connections; looked at once a second at most."""
+        """Whether at least one server accepts connections; checked once a second at most."""
         async with self._checking:
-            if time.monotonic() - self._checked > CHECKED:
-                self._there = any(await asyncio.gather(*(replica.listens() for replica in self.all)))
-                self._checked = time.monotonic()
-            return self._there
+            if time.monotonic() - self._checked_at > CHECK_SECONDS:
+                self._reachable = any(await asyncio.gather(*(replica.listens() for replica in self.all)))
+                self._checked_at = time.monotonic()
+            return self._reachable
 
-    def _next(self, among: Sequence[Replica]) -> Replica:
-        chosen = min(among, key=lambda replica: (replica.left_out, replica.running, replica.turn))
+    def _choose(self, among: Sequence[Replica]) -> Replica:
+        chosen = min(among, key=lambda replica: (replica.unreachable, replica.running, replica.turn))
         self._turns += 1
         chosen.turn = self._turns
         return chosen
 
-    async def _send(self, replica: Replica, request: Outgoing, deadline: float) -> aiohttp.ClientResponse:
+    async def _send(self, replica: Replica, request: UpstreamRequest, deadline: float) -> aiohttp.ClientResponse:
         assert self._session is not None, "open() first"
         url = replica.address(request)
         async with asyncio.timeout_at(deadline):
@@ -230,7 +229,7 @@ class Replicas:
 
 @lru_cache(maxsize=128)
 def _below(base: URL, path: str, query: str) -> URL:
-    """A URL of the same scheme, host and port; nothing is put together as text that is then read again."""
+    """Return a URL of the same scheme, host and port; no URL is joined as text and parsed again."""
     whole = base.raw_path.rstrip("/") + path
     found = URL(SplitResult(base.scheme, base.raw_authority, whole, query, ""), encoded=True)
     if (found.scheme, found.host, found.port) != (base.scheme, base.host, base.port):
@@ -238,24 +237,26 @@ def _below(base: URL, path: str, query: str) -> URL:
     return found
 
 
-def broken(replica: Replica, error: BaseException | None, begun: bool = False) -> RequestError:
-    """Count and log an answer that did not come, or not as a whole; gives what the client is told.
+def broken(replica: Replica, error: BaseException | None, started: bool = False) -> RequestError:
+    """Count and log a response that is missing or incomplete, and return the error for the client.
 
     Args:
         replica: The server.
-        error: What became of the answer.
-        begun: Whether some of it has come.
+        error: What went wrong.
+        started: Whether a part of the response was there.
     """
     late = isinstance(error, TimeoutError)
     replica.failed("timeout" if late else "broken", error)
     if late:
-        said = "the upstream fell silent in its answer" if begun else "the upstream gave no answer in time"
-        return failure(504, "upstream_timeout", said)
-    said = "the upstream broke off in its answer" if begun else "the upstream broke off, or gave no answer of HTTP"
-    return failure(502, "upstream_broken", said)
+        message = "the upstream stopped sending its response" if started else "the upstream did not respond in time"
+        return failure(504, "upstream_timeout", message)
+    message = (
+        "the upstream broke off its response" if started else "the upstream broke off, or sent no valid HTTP response"
+    )
+    return failure(502, "upstream_broken", message)
 
 
 def failure(status: int, code: str, message: str) -> RequestError:
-    """What a client is told; where the upstream is, only the log says."""
-    retry = ((b"retry-after", str(round(LEFT_OUT)).encode()),) if status == 503 else ()
+    """Return the error for the client; only the log names the upstream's address."""
+    retry = ((b"retry-after", str(round(BACK_OFF)).encode()),) if status == 503 else ()
     return RequestError(message, code=code, status=status, kind="server_error", headers=retry)

@@ -1,4 +1,4 @@
-"""What of an upstream's answer reaches the caller: its status, its headers but for those of its own host, no key."""
+"""Relays an upstream's response to the client, without the headers of its own host and without the operator's key."""
 
 import asyncio
 import re
@@ -6,61 +6,61 @@ from collections.abc import Iterable
 from typing import Any
 
 import aiohttp
+from starlette.types import Send
 
-from localemp.serving.proxy.request import HOP_BY_HOP, named_by_connection
+from localemp.serving.errors import RequestError
+from localemp.serving.proxy.request import HOP_BY_HOP, connection_headers
 from localemp.serving.proxy.stream_end import StreamEnd
-from localemp.serving.schema import RequestError
-from localemp.web.asgi import Headers, Send, error_event, is_stream, json_bytes
+from localemp.web.asgi import RawHeaders, error_event, is_event_stream, json_bytes
 
 LARGEST_SHOWN_ERROR = 64 * 2**10
 """Bytes of an error that is passed on."""
 SECRET = 16
-"""Characters from which on a key is no word that a reply could hold by chance, as "none" and "EMPTY" are."""
+"""Characters from which on a key is not a word that a reply could contain by chance, as "none" and "EMPTY" are."""
+AFTER_DONE = 0.5
+"""Seconds for a stream to end after it said "[DONE]"; then it is ended here."""
 
-# What an upstream says of its own host; allowing other sites' pages is not its to do: they would use our key.
-_NOT_RETURNED = HOP_BY_HOP | frozenset(b"set-cookie alt-svc strict-transport-security clear-site-data".split())
+# What an upstream says of its own host, and which sites may use it: their pages would use the operator's key.
+_DROPPED = HOP_BY_HOP | frozenset(b"set-cookie alt-svc strict-transport-security clear-site-data".split())
 _ACCOUNT = frozenset((b"openai-organization", b"openai-project"))
-# Which sites may use it, and what a server before this one does with an answer (X-Accel-Redirect, X-Sendfile).
-_NEVER_RETURNED = (b"access-control-", b"x-accel-", b"x-sendfile")
-_CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")  # in names, aiohttp takes none
-_UNPACKED = ("gzip", "deflate", "br", "zstd")  # by aiohttp, where it is told to
+# CORS, and what a reverse proxy in front of this server does with a response (X-Accel-Redirect, X-Sendfile).
+_DROPPED_PREFIXES = (b"access-control-", b"x-accel-", b"x-sendfile")
+_CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")  # in names, aiohttp rejects them
+_DECOMPRESSED = ("gzip", "deflate", "br", "zstd")  # by aiohttp, if asked to
 
 
-class BrokenAnswerError(Exception):
-    """An answer that does not come, not as a whole, or in a form that could not be sent on; says why by its cause."""
+class BrokenResponseError(Exception):
+    """A response that is missing, incomplete or cannot be sent on; its cause says why."""
 
 
-class Stars:
-    """Stars in place of our key in an answer, as many as it has characters, so that no length changes.
+class KeyRedactor:
+    """Replaces the operator's key in a response by as many stars, so that no length changes.
 
     Args:
-        key: None or empty: everything stays as it is.
-        error: Whether the answer is an error. In another one a short key is looked for only after the word "error".
+        key: The key; None or empty changes nothing.
+        error: Whether the response is an error. Otherwise a short key is redacted only after the word "error".
     """
 
-    def __init__(self, key: str | None, error: bool) -> None:
+    def __init__(self, key: str | None, *, error: bool) -> None:
         self._key = (key or "").encode()
+        self._stars = b"*" * len(self._key)
         self._always = bool(key) and (error or len(self._key) >= SECRET)
         self._held = b""
 
-    def feed(self, part: bytes, last: bool) -> bytes:
-        """The next piece; the end of one that may be the beginning of the key waits for the next."""
+    def feed(self, part: bytes, *, last: bool) -> bytes:
+        """Return the next piece; an end that may be the beginning of the key is held back for the next one."""
         if not self._key:
             return part
         if not self._always:
             before, error, after = part.partition(b'"error"')
             return before + error + after.replace(self._key, self._stars) if error else part
         part = (self._held + part).replace(self._key, self._stars)
-        held = 0 if last else self._begun(part)
+        held = 0 if last else self._partial_key(part)
         self._held = part[len(part) - held :]
         return part[: len(part) - held]
 
-    @property
-    def _stars(self) -> bytes:
-        return b"*" * len(self._key)
-
-    def _begun(self, part: bytes) -> int:
-        """How many bytes at the end are the beginning of the key."""
+    def _partial_key(self, part: bytes) -> int:
+        """Return how many bytes at the end are the beginning of the key."""
         start = max(0, len(part) - len(self._key) + 1)
         while (start := part.find(self._key[:1], start)) >= 0:
             if self._key.startswith(part[start:]):
@@ -69,131 +69,140 @@ class Stars:
         return 0
 
 
-class Back:
-    """An answer on its way back to the caller.
+class ResponseRelay:
+    """Relays one response.
 
     Args:
-        answer: The upstream's, with all its headers there.
-        key: Ours, where it was asked with one; the answer has then been unpacked.
-        send: To the caller.
+        response: The upstream's response, its headers complete.
+        key: The operator's key, if the request was sent with it; the response has then been decompressed.
+        send: Sends to the client.
 
     Attributes:
-        begun: Whether something was sent to the caller.
+        started: Whether anything was sent to the client.
     """
 
-    def __init__(self, answer: aiohttp.ClientResponse, key: str | None, send: Send) -> None:
-        self._answer, self._key, self._send = answer, key, send
-        self._headers: Headers = []
+    def __init__(self, response: aiohttp.ClientResponse, key: str | None, send: Send) -> None:
+        self._response, self._key, self._send = response, key, send
+        self._headers: RawHeaders = []
         self._last = b""
-        self.begun = False
+        self.started = False
 
-    async def pass_on(self, deadline: float, between: float) -> None:
-        """Send it on, a stream from its headers on, anything else when there is something that can be read.
+    async def run(self, deadline: float, between: float) -> None:
+        """Send the response on: a stream as soon as its headers are there, any other with its first bytes.
 
         Args:
-            deadline: When the first byte must be there, and an error as a whole, in the loop's time.
+            deadline: When the first byte, or all of an error, must be there, in the loop's time.
             between: Seconds for each further chunk.
 
         Raises:
-            BrokenAnswerError: It ended early, or cannot be sent on.
+            BrokenResponseError: It ended early, or cannot be sent on.
         """
-        self._headers = returned(self._answer, self._key)
-        if self._answer.status >= 400 and self._answer.method != "HEAD":
-            await self._pass_on_error(deadline)
+        self._headers = relayed_headers(self._response, self._key)
+        if self._response.status >= 400 and self._response.method != "HEAD":
+            await self._relay_error(deadline)
             return
-        if is_stream(self._headers):
-            await self._begin()
-        stars, waiting, more = Stars(self._key, error=False), asyncio.timeout_at(deadline), True
+        if is_event_stream(self._headers):
+            await self._start()
+        redactor, timer, more = KeyRedactor(self._key, error=False), asyncio.timeout_at(deadline), True
         end = StreamEnd() if self._is_completion else None
         while more:
-            part = await self._next(waiting)
-            more = not self._answer.content.at_eof()
-            if not self.begun:
-                await self._begin()
+            part, more = await self._read_part(timer, end)
+            if not self.started:
+                await self._start()
             if end is not None:
                 end.feed(part)
-            cut = not more and end is not None and not end.whole
-            self._last = stars.feed(part, last=not more)
+            cut = not more and end is not None and not end.complete
+            self._last = redactor.feed(part, last=not more)
             await self._send({"type": "http.response.body", "body": self._last, "more_body": more or cut})
             if cut:
-                raise BrokenAnswerError from ConnectionError("neither a finish reason nor [DONE] came")
-            waiting = asyncio.timeout(between)
+                raise BrokenResponseError from ConnectionError("neither a finish reason nor [DONE] came")
+            timer = asyncio.timeout(AFTER_DONE if end is not None and end.done else between)
+
+    async def end_early(self, content: Any) -> None:
+        """Tell the client that nothing more comes: by an error event in a stream, else by breaking off as well."""
+        if is_event_stream(self._headers):
+            event = error_event(self._last, content)
+            await self._send({"type": "http.response.body", "body": event, "more_body": False})
+        # Otherwise uvicorn closes the connection of a response that was not ended.
 
     @property
     def _is_completion(self) -> bool:
-        """Whether it is a stream of which is known how it ends."""
-        return is_stream(self._headers) and self._answer.url.path.endswith("/completions")
+        """Whether the response is a stream whose end can be recognized."""
+        return is_event_stream(self._headers) and self._response.url.path.endswith("/completions")
 
-    async def end_early(self, content: Any) -> None:
-        """Tell the caller that there will be no more: by an error event, or else by breaking off, too."""
-        if is_stream(self._headers):
-            event = error_event(self._last, content)
-            await self._send({"type": "http.response.body", "body": event, "more_body": False})
-        # Otherwise uvicorn closes the connection of an answer that was not ended.
+    async def _relay_error(self, deadline: float) -> None:
+        """Read an error completely, so that it is sent on completely or not at all."""
+        body, dropped, own = b"", {b"content-length"}, list[tuple[bytes, bytes]]()
+        while not self._response.content.at_eof() and len(body) <= LARGEST_SHOWN_ERROR:
+            body += await self._read(asyncio.timeout_at(deadline))
+        if len(body) > LARGEST_SHOWN_ERROR:  # replace it
+            message = f"the upstream responded with status {self._response.status} and an error too large to show"
+            error = RequestError(message, code="upstream_error", kind="server_error")
+            body, own = json_bytes(error.content), [(b"content-type", b"application/json")]
+            dropped |= {b"content-type", b"content-encoding"}
+        kept = [(name, value) for name, value in self._headers if name not in dropped]
+        self._headers = [*kept, *own, (b"content-length", str(len(body)).encode())]
+        await self._start()
+        body = KeyRedactor(self._key, error=True).feed(body, last=True)
+        await self._send({"type": "http.response.body", "body": body})
 
-    async def _pass_on_error(self, deadline: float) -> None:
-        """Read as a whole, so that it is sent on as a whole or not at all."""
-        body, untrue, kind = b"", {b"content-length"}, list[tuple[bytes, bytes]]()
-        while not self._answer.content.at_eof() and len(body) <= LARGEST_SHOWN_ERROR:
-            body += await self._next(asyncio.timeout_at(deadline))
-        if len(body) > LARGEST_SHOWN_ERROR:  # ours in its place
-            said = f"the upstream answered with status {self._answer.status} and more than can be shown"
-            error = RequestError(said, code="upstream_error", kind="server_error")
-            body, kind = json_bytes(error.content), [(b"content-type", b"application/json")]
-            untrue |= {b"content-type", b"content-encoding"}
-        kept = [(name, value) for name, value in self._headers if name not in untrue]
-        self._headers = [*kept, *kind, (b"content-length", str(len(body)).encode())]
-        await self._begin()
-        await self._send({"type": "http.response.body", "body": Stars(self._key, error=True).feed(body, last=True)})
+    async def _read_part(self, timer: asyncio.Timeout, end: StreamEnd | None) -> tuple[bytes, bool]:
+        """Return the next piece, and whether more may come. After "[DONE]", whatever happens is the end."""
+        try:
+            return await self._read(timer), not self._response.content.at_eof()
+        except BrokenResponseError:
+            if end is None or not end.done:
+                raise
+            return b"", False
 
-    async def _next(self, waiting: asyncio.Timeout) -> bytes:
-        """The next piece of the answer."""
-        content = self._answer.content
+    async def _read(self, timer: asyncio.Timeout) -> bytes:
+        content = self._response.content
         try:
             if content.is_eof():  # all of it is here: a timer would cost more than the reading
                 return await content.readany()
-            async with waiting:
+            async with timer:
                 return await content.readany()
-        except Exception as error:  # of aiohttp's, some are no ClientError
-            raise BrokenAnswerError from error
+        except Exception as error:  # some of aiohttp's are not a ClientError
+            raise BrokenResponseError from error
 
-    async def _begin(self) -> None:
-        self.begun = True
-        await self._send({"type": "http.response.start", "status": self._answer.status, "headers": self._headers})
+    async def _start(self) -> None:
+        self.started = True
+        message = {"type": "http.response.start", "status": self._response.status, "headers": self._headers}
+        await self._send(message)
 
 
-def returned(answer: aiohttp.ClientResponse, key: str | None) -> Headers:
-    """The headers for the caller.
+def relayed_headers(response: aiohttp.ClientResponse, key: str | None) -> RawHeaders:
+    """Return the headers for the client.
 
     Args:
-        answer: The upstream's, with all its headers there.
-        key: Ours, where it was asked with one; the answer has then been unpacked.
+        response: The upstream's response, its headers complete.
+        key: The operator's key, if the request was sent with it; the response has then been decompressed.
 
     Raises:
-        BrokenAnswerError: No server may send such a status or header.
+        BrokenResponseError: The status or a header is invalid.
     """
-    if not 200 <= answer.status < 600:
-        raise BrokenAnswerError from ValueError(f"status {answer.status}")
-    lower = [(name.lower(), value) for name, value in answer.raw_headers]
-    if _CONTROL.search(b"".join(value for _, value in lower)):
-        raise BrokenAnswerError from ValueError("a header with control characters")
-    dropped = _NOT_RETURNED | named_by_connection(lower)
-    if answer.status in (204, 304):
+    if not 200 <= response.status < 600:
+        raise BrokenResponseError from ValueError(f"status {response.status}")
+    headers = [(name.lower(), value) for name, value in response.raw_headers]
+    if _CONTROL.search(b"".join(value for _, value in headers)):
+        raise BrokenResponseError from ValueError("a header with control characters")
+    dropped = _DROPPED | connection_headers(headers)
+    if response.status in (204, 304):
         dropped |= {b"content-length"}  # of a body that is not sent
     if key is not None:
-        dropped |= _ACCOUNT | _packing(lower)
-    kept = [(name, value) for name, value in lower if name not in dropped and not name.startswith(_NEVER_RETURNED)]
+        dropped |= _ACCOUNT | _compression_headers(headers)
+    kept = [(name, value) for name, value in headers if name not in dropped and not name.startswith(_DROPPED_PREFIXES)]
     if key is None:
         return kept
-    stars, secret = Stars(key, error=True), key.lower().encode("latin-1", "replace")
-    return [(name, stars.feed(value, last=True)) for name, value in kept if not secret or secret not in name]
+    redactor, secret = KeyRedactor(key, error=True), key.lower().encode("latin-1", "replace")
+    return [(name, redactor.feed(value, last=True)) for name, value in kept if not secret or secret not in name]
 
 
-def _packing(headers: Iterable[tuple[bytes, bytes]]) -> set[bytes]:
-    """The headers that were true of an answer before it was unpacked."""
-    packed = [value.decode("latin-1").strip().lower() for name, value in headers if name == b"content-encoding"]
-    if not packed or packed == ["identity"]:
+def _compression_headers(headers: Iterable[tuple[bytes, bytes]]) -> set[bytes]:
+    """Return the headers that are no longer true of a response that was decompressed."""
+    encodings = [value.decode("latin-1").strip().lower() for name, value in headers if name == b"content-encoding"]
+    if not encodings or encodings == ["identity"]:
         return set()
-    if packed[0] not in _UNPACKED or len(packed) > 1:
-        raise BrokenAnswerError from ValueError("packed in a way that nobody asked for")
+    if encodings[0] not in _DECOMPRESSED or len(encodings) > 1:
+        raise BrokenResponseError from ValueError("compressed in a way that was not asked for")
     return {b"content-encoding", b"content-length"}

@@ -1,26 +1,30 @@
-"""Whether a stream that is passed on as it comes has said that it is whole; nothing of it is decoded or held back."""
+"""Whether a stream that is passed on has ended properly. Nothing of it is decoded or held back."""
 
 import re
 
-# In the text of a reply its quotes would be escaped. An error is an end, too.
-_SAID = re.compile(rb'"finish_reason"\s{0,8}:\s{0,8}"|(?:^|[\r\n])data:\s{0,8}(?:\[DONE\]|\{\s{0,8}"error")')
-_LONGEST = 64  # bytes of what is looked for, and more
+# In the text of a reply the quotes would be escaped. An error is an end, too.
+_COMPLETE = re.compile(rb'"finish_reason"\s{0,8}:\s{0,8}"|(?:^|[\r\n])data:\s{0,8}(?:\[DONE\]|\{\s{0,8}"error")')
+_DONE = re.compile(rb"(?:^|[\r\n])data:\s{0,8}\[DONE\]")
+_LONGEST = 64  # bytes, more than either can match
 
 
 class StreamEnd:
-    """Looks at the parts of a streamed completion on their way to a client.
+    """Watches the parts of a streamed completion on their way to a client.
 
     Attributes:
-        whole: Whether a finish reason, "[DONE]" or an error was among them.
+        complete: Whether a finish reason, "[DONE]" or an error was among them.
+        done: Whether "[DONE]" was, after which nothing follows.
     """
 
     def __init__(self) -> None:
-        self.whole = False
+        self.complete = self.done = False
         self._tail = b"\n"
 
     def feed(self, part: bytes) -> None:
-        """Look at the next part; what is cut between two parts is found, too."""
-        if not self.whole:
-            seen = self._tail + part
-            self.whole = _SAID.search(seen) is not None
-            self._tail = seen[-_LONGEST:]
+        """Search the next part, and what is split between it and the one before."""
+        if self.done:
+            return
+        seen = self._tail + part
+        self.complete = self.complete or _COMPLETE.search(seen) is not None
+        self.done = self.complete and _DONE.search(seen) is not None
+        self._tail = seen[-_LONGEST:]

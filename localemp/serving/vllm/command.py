@@ -11,7 +11,7 @@ from localemp.errors import OptionError, WeightsError
 from localemp.models.data_only import read_settings
 from localemp.pipeline.pipeline import Pipeline
 
-MIDDLEWARE = "localemp.serving.middleware.Strategies"
+MIDDLEWARE = "localemp.serving.middleware.StrategyMiddleware"
 LONGEST_CONTEXT = 4096  # dialogues are short; a longer one is asked for with --max-model-len
 
 # What vLLM is given where a model has no chat template: its texts, as `engines/tokens.py` joins them.

@@ -21,7 +21,7 @@ _BLANK = Cell("", about="not in the paper's table")
 
 
 class PaperFigures:
-    """What the paper has beside the figures of one study.
+    """The paper's results to be shown next to those of a study.
 
     Args:
         figures: The study's.

@@ -18,7 +18,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, StrictInt, ValidationError
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 
@@ -30,9 +30,9 @@ from localemp.studies.schema import Item
 from localemp.studies.study import Study
 from localemp.studies.votes import Vote, check_vote
 from localemp.studies.web.progress import overview
-from localemp.studies.web.security import Guard
+from localemp.studies.web.security import StudyGuard
 from localemp.utils.batching import MicroBatcher
-from localemp.web.asgi import BodyTooLargeError, ClientGoneError, read_body
+from localemp.web.asgi import BodyTooLargeError, read_body
 
 LARGEST_BODY = 64 * 2**10
 _YEAR = 365 * 24 * 3600
@@ -105,10 +105,10 @@ class StudyApp:
                 LocalempError: _refused,
                 ValidationError: _unreadable,
                 BodyTooLargeError: _unreadable,
-                ClientGoneError: _unreadable,
+                ClientDisconnect: _unreadable,
             },
         )
-        self.app = Guard(app, hosts, url)
+        self.app = StudyGuard(app, hosts, url)
 
     def warm(self, raters: Sequence[str]) -> None:
         """Prepare what these raters will see, so that the first to come do not wait for it."""
@@ -133,7 +133,7 @@ class StudyApp:
         rater = self._who(request, "person")
         if rater is None:
             return _problem(401, "This link is not valid any more.", "Open your newest link in this browser.")
-        sent = _Sent.model_validate_json(await read_body(request.receive, LARGEST_BODY))
+        sent = _Sent.model_validate_json(await read_body(request, LARGEST_BODY))
         if sent.rater != rater.name:
             return _problem(409, f"This browser belongs to {rater.name} now.", f"Open the link of {sent.rater} again.")
         _, first = self._shown(rater.name)
@@ -152,7 +152,7 @@ class StudyApp:
     async def _sign_in(self, request: Request) -> Response:
         if not self.signup:
             return _problem(403, "This study is open to those who have a link.", "Ask whoever runs it for yours.")
-        asked = _Name.model_validate_json(await read_body(request.receive, LARGEST_BODY))
+        asked = _Name.model_validate_json(await read_body(request, LARGEST_BODY))
         token = await run_in_threadpool(self.answers.add_rater, asked.name)
         answer = JSONResponse({"link": f"/r/{token}"})
         self._set_cookie(answer, request, "person", token)

@@ -1,43 +1,42 @@
-"""What stands before every request to a study's pages: whose it may be, and what a browser may do with the answer."""
+"""The middleware in front of a study's pages: which requests it lets in, and its security headers."""
 
 from collections.abc import Sequence
 from urllib.parse import urlsplit
 
-from localemp.web.asgi import App, Event, Receive, Scope, Send, header, send_bytes
-from localemp.web.origins import address_of, called_by, of_own_page
+from starlette.datastructures import MutableHeaders
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-__all__ = ["Guard", "address_of"]
+from localemp.web.asgi import header
+from localemp.web.origins import is_same_origin, requested_host
 
-_HEADERS = (
-    (
-        b"content-security-policy",
-        b"default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; base-uri 'none'; "
-        b"form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'",
-    ),
-    (b"x-frame-options", b"DENY"),
-    (b"x-content-type-options", b"nosniff"),
-    (b"referrer-policy", b"no-referrer"),
-    (b"cross-origin-opener-policy", b"same-origin"),
-    (b"cross-origin-resource-policy", b"same-origin"),
-    (b"cache-control", b"no-store"),
-)
+_HEADERS = {
+    "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+    "img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'",
+    "x-frame-options": "DENY",
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    "cache-control": "no-store",
+}
 
 
-class Guard:
-    """Refuses what another site's page could have sent, and puts its headers on every answer.
+class StudyGuard:
+    """Rejects what another site's page could have sent, and adds security headers to every response.
 
-    A request that changes something needs the page's own origin and a header that no form can send; the cookie is
-    SameSite=Strict besides.
+    A request that changes something needs the page's own origin and a header that no form can send; besides, the
+    cookie is SameSite=Strict.
 
     Args:
-        app: What it stands before.
-        hosts: The names under which it may be called; None is any.
-        url: Where the page is for those who use it, if another server stands before this one; as `address_of`
+        app: The app to guard.
+        hosts: The names that the server answers to; None is any.
+        url: The page's public address, if another server passes requests on to this one; as `normalize_address`
             writes it.
     """
 
-    def __init__(self, app: App, hosts: Sequence[str] | None, url: str = "") -> None:
-        self.app, self.hosts, self.place = app, hosts, urlsplit(url).netloc
+    def __init__(self, app: ASGIApp, hosts: Sequence[str] | None, url: str = "") -> None:
+        self.app, self.hosts, self.public_host = app, hosts, urlsplit(url).netloc
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
@@ -45,21 +44,22 @@ class Guard:
             await self.app(scope, receive, send)
             return
 
-        async def sealed(event: Event) -> None:
-            if event["type"] == "http.response.start":
-                event = {**event, "headers": [*event.get("headers", ()), *_HEADERS]}
-            await send(event)
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message).update(_HEADERS)
+            await send(message)
 
-        if why := self._why_not(scope):
-            await send_bytes(sealed, 403, why.encode(), b"text/plain; charset=utf-8")
-            return
-        await self.app(scope, receive, sealed)
+        app: ASGIApp = self.app
+        if why := self._rejection(scope):
+            app = PlainTextResponse(why, 403)
+        await app(scope, receive, send_with_headers)
 
-    def _why_not(self, scope: Scope) -> str:
-        if self.hosts is not None and called_by(scope) not in self.hosts:
-            return f"This server answers as {' or '.join(self.hosts)} only."
+    def _rejection(self, scope: Scope) -> str:
+        """Return why a request is rejected, "" if it is not."""
+        if self.hosts is not None and requested_host(scope) not in self.hosts:
+            return f"This server answers only to the name {' or '.join(self.hosts)}."
         if scope["method"] in ("GET", "HEAD"):
             return ""
-        if not of_own_page(scope, self.place) or header(scope, b"x-study") != "1":
+        if not is_same_origin(scope, self.public_host) or header(scope, "x-study") != "1":
             return "Only this study's own page may do this."
         return ""

@@ -1,4 +1,4 @@
-"""`/v1/models`: what the wrapped app lists, with one entry more for each strategy."""
+"""`/v1/models`: what the wrapped app lists, with one more entry for each strategy."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,18 +7,18 @@ from localemp.utils.json_reader import JSONError, parse_json
 
 
 def with_strategies(listed: bytes, model: str, strategies: Sequence[str]) -> dict[str, Any]:
-    """The list for clients; whatever the app's own is like, the model and its strategies are in it.
+    """Return the list for clients. It holds the model and its strategies, whatever the app's own list is like.
 
     Args:
-        listed: The app's answer.
-        model: The name of the model that is served.
-        strategies: Names of those that are offered.
+        listed: The app's response.
+        model: The name of the served model.
+        strategies: The names of the offered strategies.
     """
-    found = _read(listed)
+    found = _decode(listed)
     data = found.get("data")
     entries = data if isinstance(data, list) else []
     models = [entry for entry in entries if isinstance(entry, dict) and isinstance(entry.get("id"), str)]
-    bare = next((entry for entry in models if entry["id"] == model), None)
+    bare = find_model(models, model)
     if bare is None:
         bare = {"id": model, "object": "model", "created": 0, "owned_by": "localemp"}
         models = [bare, *models]
@@ -27,12 +27,12 @@ def with_strategies(listed: bytes, model: str, strategies: Sequence[str]) -> dic
     return {"object": "list"} | found | {"data": [*models, *ours]}
 
 
-def entry_of(listing: dict[str, Any], name: str) -> dict[str, Any] | None:
-    """What a list says of one model; None where it is not in it."""
-    return next((entry for entry in listing["data"] if entry["id"] == name), None)
+def find_model(models: Sequence[dict[str, Any]], name: str) -> dict[str, Any] | None:
+    """Return a model's entry in a list; None if it has none."""
+    return next((entry for entry in models if entry["id"] == name), None)
 
 
-def _read(listed: bytes) -> dict[str, Any]:
+def _decode(listed: bytes) -> dict[str, Any]:
     try:
         found = parse_json(listed)
     except JSONError:

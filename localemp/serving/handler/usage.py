@@ -1,22 +1,22 @@
-"""Tokens of all stages of a strategy, as the answer's usage tells them. What a server did not count is unknown."""
+"""Sums the tokens of all stages for a response's usage. What a server did not count is unknown."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from localemp.protocol.answers import Usage
+from localemp.protocol.completions import Usage
 
 
 @dataclass(frozen=True, slots=True)
 class TokenSum:
-    """A sum in which one unknown number makes the sum unknown."""
+    """A sum over stages; one unknown number makes the sum unknown."""
 
     prompt_tokens: int | None = 0
     completion_tokens: int | None = 0
     total_tokens: int | None = 0
 
     def plus(self, usage: Usage | None) -> "TokenSum":
-        """The sum with one stage more; None is a stage of which nothing is known."""
+        """Return the sum with one more stage; None is a stage whose usage is unknown."""
         usage = usage or Usage()
         prompt, completion, total = usage.prompt_tokens, usage.completion_tokens, usage.total_tokens
         if total is None and prompt is not None and completion is not None:
@@ -25,17 +25,20 @@ class TokenSum:
             _sum(self.prompt_tokens, prompt), _sum(self.completion_tokens, completion), _sum(self.total_tokens, total)
         )
 
-    def in_answer(self, last: Any = None) -> dict[str, Any] | None:
-        """The usage of an answer: what the last stage's server said beside, with these sums; None where all is unknown.
+    def as_usage(self, last: Any = None) -> dict[str, Any] | None:
+        """Return the usage of a response: these sums, with what the last stage's server reported besides.
 
         Args:
-            last: What the last stage's answer has under "usage".
+            last: The value of "usage" in the last stage's response.
+
+        Returns:
+            None if all sums are unknown.
         """
         known = {name: count for name, count in asdict(self).items() if count is not None}
         if not known:
             return None
-        beside = last if isinstance(last, Mapping) else {}
-        return {key: value for key, value in beside.items() if key not in asdict(self)} | known
+        others = last if isinstance(last, Mapping) else {}
+        return {key: value for key, value in others.items() if key not in asdict(self)} | known
 
 
 def _sum(one: int | None, other: int | None) -> int | None:

@@ -1,0 +1,213 @@
+"""The wrapped app as an engine: each stage of a strategy is one chat request to it."""
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from starlette.requests import ClientDisconnect
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Scope, Send
+
+from localemp.dialogue import Message as ChatMessage
+from localemp.engines.base import Completion, Engine
+from localemp.engines.openai.failures import is_too_long
+from localemp.errors import EngineError, PromptTooLongError
+from localemp.protocol.completions import (
+    MAX_RESPONSE_BYTES,
+    Choice,
+    ParsedCompletion,
+    Usage,
+    first_choice,
+    read_completion,
+)
+from localemp.protocol.compression import decompress
+from localemp.protocol.errors import MAX_ERROR_BYTES, MalformedResponseError, ResponseError, ServerError
+from localemp.sampling import Sampling
+from localemp.serving.handler.thinking import ModelThinking
+from localemp.serving.handler.usage import TokenSum
+from localemp.utils.json_reader import JSONError, parse_json
+from localemp.web.asgi import BufferedSend, RawHeaders, json_bytes, replay_body
+
+# Headers of the body, which every response writes anew.
+_BODY_HEADERS = {b"content-length", b"content-type", b"transfer-encoding", b"content-encoding", b"connection", b"date"}
+# Headers of the client's body, which is not the stage's, and what the client accepts.
+_CLIENT_BODY_HEADERS = {
+    b"content-length", b"content-type", b"content-encoding", b"transfer-encoding", b"accept-encoding", b"expect",
+}  # fmt: skip
+_SMALL = 2**16  # bytes that are parsed in the event loop: less than handing them to a thread would take
+
+
+class UpstreamError(EngineError):
+    """The wrapped app responded with an error, which goes to the client unchanged.
+
+    Attributes:
+        status: The HTTP status.
+        body: The error in OpenAI's form.
+        headers: The response's headers, without those of the body.
+    """
+
+    def __init__(self, status: int, headers: RawHeaders, body: bytes) -> None:
+        super().__init__(f"the model's server answered with status {status}")
+        self.status, self.body = status, body
+        self.headers = without_body_headers(headers)
+
+    def response(self) -> Response:
+        """Return the response that tells the client."""
+        response = Response(self.body, self.status, media_type="application/json")
+        response.raw_headers += self.headers
+        return response
+
+
+@dataclass(slots=True)
+class AppEngine(Engine):
+    """Answers single stages.
+
+    Attributes:
+        app: The app that answers `/v1/chat/completions`.
+        scope: The scope of the client's request, whose headers are passed on.
+        model: The model behind the strategy.
+        gone: Set when the client has disconnected.
+        extra: Further keys of every body, from the model's profile.
+        thinking: Separates the model's thinking from its answers.
+        tokens: The tokens of all stages so far.
+    """
+
+    app: ASGIApp
+    scope: Scope
+    model: str
+    gone: asyncio.Event
+    extra: Mapping[str, Any]
+    thinking: ModelThinking
+    tokens: TokenSum = field(default_factory=TokenSum)
+
+    async def chat(self, messages: Sequence[ChatMessage], sampling: Sampling) -> Completion:
+        """Answer one stage.
+
+        Raises:
+            ResponseError: The wrapped app failed with status 200, or its response is not a completion.
+            ClientDisconnect: The client has gone.
+            PromptTooLongError: The prompt does not fit the context.
+            UpstreamError: The wrapped app responded with another error.
+        """
+        started = time.perf_counter()
+        answer = await self.ask(self.body(messages, sampling, {}), sampling)
+        choice = first_choice(answer)
+        text, thinking = self.split(choice)
+        return self.complete(text, thinking, choice.finish_reason, answer.usage, started=started)
+
+    def body(self, messages: Sequence[ChatMessage], sampling: Sampling, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a request's body; what the client has `given` overrides the strategy's sampling."""
+        own: dict[str, Any] = {"temperature": sampling.temperature, "top_p": sampling.top_p}
+        if given.get("max_completion_tokens") is None:
+            own["max_tokens"] = sampling.max_tokens
+        if sampling.seed is not None:
+            own["seed"] = sampling.seed
+        stop = given.get("stop") or []
+        stops = [*([stop] if isinstance(stop, str) else stop), *sampling.stop]
+        chosen = {key: value for key, value in given.items() if value is not None and key != "stop"}
+        named = {"model": self.model, "messages": [asdict(message) for message in messages]}
+        return own | dict(self.extra) | chosen | ({"stop": stops} if stops else {}) | named
+
+    async def ask(self, body: Mapping[str, Any], sampling: Sampling) -> ParsedCompletion:
+        """Return the completion for a request that is not streamed. Raises as `chat` does."""
+        response = BufferedSend(MAX_RESPONSE_BYTES)
+        await self.forward(body, response)
+        if response.status != 200:
+            raise error_of(response, sampling)
+        if response.truncated:
+            raise MalformedResponseError("it is incomplete, or too large")
+        content = decompress(response.body, encoding_of(response.headers), MAX_RESPONSE_BYTES)
+        return read_completion(content) if len(content) < _SMALL else await asyncio.to_thread(read_completion, content)
+
+    async def forward(self, body: Mapping[str, Any], send: Send) -> None:
+        """Send a request to the wrapped app, and its response to `send`.
+
+        Raises:
+            ClientDisconnect: The client has gone.
+        """
+        if self.gone.is_set():
+            raise ClientDisconnect
+        content = json_bytes(body)
+        await self.app(_stage_scope(self.scope, len(content)), replay_body(content, self._receive), send)
+        if self.gone.is_set():
+            raise ClientDisconnect
+
+    def split(self, choice: Choice) -> tuple[str, str]:
+        """Return the text of a choice, and the thought in front of it."""
+        text, inside = self.thinking.split(choice.text, choice.finish_reason)
+        return text, "\n".join(filter(None, (choice.thinking, inside)))
+
+    def complete(
+        self, text: str, thinking: str, reason: str | None, usage: Usage | None, *, started: float
+    ) -> Completion:
+        """Return the completion of a stage, and add up its tokens."""
+        self.tokens = self.tokens.plus(usage)
+        usage = usage or Usage()
+        return Completion(
+            text,
+            reason or "unknown",
+            usage.prompt_tokens,
+            usage.completion_tokens,
+            usage.cached_tokens,
+            time.perf_counter() - started,
+            thinking=thinking,
+        )
+
+    def describe(self) -> dict[str, Any]:
+        """Return nothing: no manifest records a server's engine."""
+        return {}
+
+    async def _receive(self) -> Message:
+        """Tell the wrapped app when the client has gone."""
+        await self.gone.wait()
+        return {"type": "http.disconnect"}
+
+
+def error_of(response: BufferedSend, sampling: Sampling) -> Exception:
+    """Return the error for a response with another status than 200."""
+    if response.status < 400:
+        return MalformedResponseError(f"it has the status {response.status}")
+    try:
+        body = decompress(response.body, encoding_of(response.headers), MAX_ERROR_BYTES)
+    except ResponseError:
+        body = b""
+    if is_too_long(response.status, body.decode("utf-8", "replace")):
+        return PromptTooLongError(None, sampling.max_tokens, None)
+    return UpstreamError(response.status, response.headers, _in_openai_form(response.status, body))
+
+
+def encoding_of(headers: RawHeaders) -> str:
+    """Return the value of Content-Encoding."""
+    found = b", ".join(value for name, value in headers if name.lower() == b"content-encoding")
+    return found.decode("latin-1")
+
+
+def without_body_headers(headers: RawHeaders) -> RawHeaders:
+    """Return a response's headers without those that describe its body."""
+    return [(name, value) for name, value in headers if name.lower() not in _BODY_HEADERS]
+
+
+def _stage_scope(scope: Scope, length: int) -> Scope:
+    """Return the scope of a stage's request: the client's, with a JSON body of `length` bytes and no compression."""
+    kept = [(name, value) for name, value in scope["headers"] if name not in _CLIENT_BODY_HEADERS]
+    own = [
+        (b"content-type", b"application/json"),
+        (b"content-length", str(length).encode()),
+        (b"accept-encoding", b"identity"),
+    ]
+    # Routers write into the scope and its state.
+    return {**scope, "headers": [*kept, *own], "state": dict(scope.get("state") or {})}
+
+
+def _in_openai_form(status: int, body: bytes) -> bytes:
+    """Return an error's body: unchanged if it is an object with an error, else one made of its message."""
+    with suppress(JSONError):
+        content = parse_json(body)
+        if isinstance(content, dict) and isinstance(content.get("error"), dict):
+            return body
+        body = json_bytes(content)
+    message = ServerError.parse(body.decode("utf-8", "replace"), status).message
+    return json_bytes({"error": {"message": message, "type": "server_error", "param": None, "code": status}})

@@ -1,0 +1,117 @@
+"""Handles requests for strategies, from the client's dialogue to the client's response, whatever fails on the way."""
+
+import asyncio
+import logging
+import time
+from contextlib import suppress
+from dataclasses import replace
+
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from localemp.errors import LocalempError, PromptTooLongError, StillThinkingError
+from localemp.protocol.errors import ResponseError, ServerError
+from localemp.serving import metrics
+from localemp.serving.catalog import Catalog
+from localemp.serving.errors import RequestError
+from localemp.serving.handler.app_engine import AppEngine, UpstreamError
+from localemp.serving.handler.reply_engine import ReplyEngine
+from localemp.serving.handler.trace import trace_of
+from localemp.serving.schema import ChatRequest
+from localemp.web.asgi import wait_for_disconnect
+
+# Seconds for the wrapped app to free its slot after the client has gone.
+_CLEANUP_SECONDS = 1.0
+
+log = logging.getLogger(__name__)
+
+
+class Handler:
+    """Handles requests for strategies.
+
+    Args:
+        app: The wrapped app, which answers the stages.
+        catalog: The strategies.
+    """
+
+    def __init__(self, app: ASGIApp, catalog: Catalog) -> None:
+        self.app, self.catalog = app, catalog
+
+    async def __call__(self, request: ChatRequest, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request; when the client disconnects, all work for it ends.
+
+        Args:
+            request: The checked request.
+            scope: The scope of the client's request.
+            receive: Reports when the client disconnects; the body has been read.
+            send: Sends to the client.
+        """
+        gone = asyncio.Event()
+        work = asyncio.create_task(self._answer(request, scope, receive, gone, send))
+        watch = asyncio.create_task(wait_for_disconnect(receive))
+        try:
+            await asyncio.wait({work, watch}, return_when=asyncio.FIRST_COMPLETED)
+            if not work.done():
+                # vLLM ends a request when it sees the client disconnect; cancelled from outside, it would go on.
+                gone.set()
+                await asyncio.wait({work}, timeout=_CLEANUP_SECONDS)
+        finally:
+            gone.set()
+            work.cancel()
+            watch.cancel()
+            with suppress(asyncio.CancelledError):
+                await work
+
+    async def _answer(
+        self, request: ChatRequest, scope: Scope, receive: Receive, gone: asyncio.Event, send: Send
+    ) -> None:
+        catalog, name, started = self.catalog, "+".join(request.strategy), time.perf_counter()
+        engine = AppEngine(self.app, scope, catalog.model, gone, extra=catalog.extra, thinking=catalog.thinking)
+        reply = ReplyEngine(engine, request, send, model=f"{catalog.model}:{name}", keep_thinking=catalog.keep_thinking)
+        try:
+            strategy = await catalog.strategy(request.strategy, request.options)
+            metrics.REQUESTS.labels(name).inc()
+            draft = await metrics.count_waiting(strategy, strategy.draft(request.dialogue))
+            lookup = time.perf_counter() - started
+            response = await strategy.respond(replace(draft, instruction=request.instruction), engine, reply)
+            metrics.count_response(name, response, lookup)
+            trace = None
+            if request.options.trace:
+                variant, total = strategy.prompts.template.name, time.perf_counter() - started
+                trace = trace_of(name, variant, response, lookup, total)
+            await reply.finish(trace)
+        except (ClientDisconnect, asyncio.CancelledError):
+            metrics.GONE.labels(name).inc()
+        except UpstreamError as error:
+            metrics.ERRORS.labels(name, error.status).inc()
+            await error.response()(scope, receive, send)
+        except Exception as error:
+            known = _as_request_error(error)
+            metrics.ERRORS.labels(name, known.status).inc()
+            if reply.started:
+                await reply.fail(known.content)
+            else:
+                await known.response()(scope, receive, send)
+
+
+def _as_request_error(error: Exception) -> RequestError:
+    if isinstance(error, RequestError):
+        return error
+    if isinstance(error, PromptTooLongError):
+        message = "the dialogue, with what the strategy adds to it, is longer than the model's maximum context length"
+        return RequestError(message, "messages", "context_length_exceeded")
+    if isinstance(error, StillThinkingError):
+        return RequestError(f"{error.message}; raise it", "max_tokens", "still_thinking")
+    if isinstance(error, ServerError):
+        log.warning("the model's server reported an error in its response: %s (%d)", error.message, error.status)
+        return RequestError(error.message, code=error.code or None, status=error.status, kind="server_error")
+    if isinstance(error, ResponseError):
+        log.warning("the model's server sent a response that is not a completion: %s", error.message)
+        message = "the model's server sent a response that is not a completion, or is incomplete"
+        return RequestError(message, code="upstream_unreadable", status=502, kind="server_error")
+    if isinstance(error, LocalempError):
+        message = f"{error.message}; {error.hint}" if error.hint else error.message
+        log.error("a request for a strategy failed: %s", message)
+        return RequestError(message, status=500, kind="server_error")
+    log.error("a request for a strategy failed", exc_info=error)
+    return RequestError("internal server error; the server's log has details", status=500, kind="server_error")

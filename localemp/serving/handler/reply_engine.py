@@ -1,0 +1,144 @@
+"""The engine of a strategy's last stage: the model's reply becomes the client's response, streamed or not."""
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from starlette.types import Message, Send
+
+from localemp.dialogue import Message as ChatMessage
+from localemp.engines.base import Completion, Engine
+from localemp.protocol.completions import MAX_RESPONSE_BYTES, Choice
+from localemp.protocol.compression import Decompressor
+from localemp.protocol.errors import MAX_ERROR_BYTES, MalformedResponseError, ResponseError
+from localemp.sampling import Sampling
+from localemp.serving.handler.app_engine import AppEngine, encoding_of, error_of, without_body_headers
+from localemp.serving.handler.reply_stream import DONE, ReplyStream, event
+from localemp.serving.schema import ChatRequest
+from localemp.strategies.cleaning import clean_reply
+from localemp.web.asgi import BufferedSend, RawHeaders, json_bytes
+
+
+class ReplyEngine(Engine):
+    """Answers the stage "reply" and sends the client's response.
+
+    Args:
+        engine: The engine of the earlier stages.
+        request: The client's request; its sampling, `n`, `stop`, `seed`, `logprobs` and `response_format` are for
+            this stage.
+        send: Sends to the client.
+        model: The name of the model that the client asked for.
+        keep_thinking: Whether the model's thinking stays in the text.
+
+    Attributes:
+        started: Whether the response has started.
+    """
+
+    def __init__(
+        self, engine: AppEngine, request: ChatRequest, send: Send, *, model: str, keep_thinking: bool = False
+    ) -> None:
+        self.engine, self.request, self.model, self.send = engine, request, model, send
+        self.started = False
+        self._answer: dict[str, Any] = {}
+        # Log probabilities belong to single tokens, and a response format is one of its own: neither text may change.
+        logprobs, formatted = request.rest.get("logprobs"), request.rest.get("response_format")
+        self._splits = not (keep_thinking or logprobs)
+        self._cleans = not (logprobs or formatted)
+
+    async def chat(self, messages: Sequence[ChatMessage], sampling: Sampling) -> Completion:
+        """Answer the stage; a stream goes to the client as it comes. Raises as `AppEngine.chat` does."""
+        started = time.perf_counter()
+        if self.request.stream:
+            return await self._stream(messages, sampling, started)
+        answer = await self.engine.ask(self.engine.body(messages, sampling, self.request.rest), sampling)
+        choices = [self._rewrite(choice) for choice in answer.choices]
+        self._answer = {**answer.fields, "choices": [choice for choice, _, _ in choices]}
+        _, text, thinking = choices[0]
+        return self.engine.complete(text, thinking, answer.choices[0].finish_reason, answer.usage, started=started)
+
+    async def finish(self, trace: Mapping[str, Any] | None) -> None:
+        """Send the rest: the whole response, or the end of the stream.
+
+        Args:
+            trace: What happened inside, if the client asked for it.
+        """
+        extra = {} if trace is None else {"localemp": trace}
+        usage = self.engine.tokens.as_usage(self._answer.get("usage"))
+        if not self.request.stream:
+            await self._send_json(self._answer | {"model": self.model, "usage": usage} | extra)
+            return
+        ending = []
+        if self.request.usage and usage is not None:
+            ending.append(event(self._reply.head | {"choices": [], "usage": usage}))
+        if trace is not None:
+            ending.append(event(self._reply.head | {"choices": []} | extra))
+        await self.send({"type": "http.response.body", "body": b"".join([*ending, DONE])})
+
+    async def fail(self, content: Mapping[str, Any]) -> None:
+        """End a stream that has started with an error."""
+        await self.send({"type": "http.response.body", "body": event(content)})
+
+    def describe(self) -> dict[str, Any]:
+        """Return nothing: no manifest records a server's engine."""
+        return {}
+
+    def _rewrite(self, choice: Choice) -> tuple[dict[str, Any], str, str]:
+        """Return a choice as the client gets it, its text before it is cleaned, and its thinking."""
+        text, thinking = self.engine.split(choice) if self._splits else (choice.text, choice.thinking)
+        message = {key: value for key, value in choice.message.items() if key not in ("reasoning", "thinking")}
+        message |= {"content": clean_reply(text) if self._cleans else text}
+        if thinking:
+            message["reasoning_content"] = thinking
+        return {**choice.fields, "message": message}, text, thinking
+
+    async def _stream(self, messages: Sequence[ChatMessage], sampling: Sampling, started: float) -> Completion:
+        given = self.request.rest
+        options = {**(given.get("stream_options") or {}), "include_usage": True}
+        splitter = self.engine.thinking.splitter if self._splits else None
+        self._reply = reply = ReplyStream(self.model, self.engine.tokens, cleans=self._cleans, splitter=splitter)
+        response = BufferedSend(MAX_ERROR_BYTES)  # an error's body, and any response's headers
+        decompressor: Decompressor | None = None
+        broken: ResponseError | None = None
+
+        async def take(message: Message) -> None:
+            nonlocal decompressor, broken
+            try:
+                if message["type"] == "http.response.start" or decompressor is None:
+                    await response(message)
+                    if decompressor is None and response.status == 200:
+                        decompressor = Decompressor(encoding_of(response.headers), MAX_RESPONSE_BYTES)
+                    return
+                for part in decompressor.feed(message.get("body", b"")):
+                    await self._pass_on(response.headers, reply.feed(part))
+            except ResponseError as error:
+                broken = error  # the wrapped app ends now, and may turn it into another exception
+                raise
+
+        try:
+            await self.engine.forward(self.engine.body(messages, sampling, {**given, "stream_options": options}), take)
+        except Exception:
+            if broken is not None:
+                raise broken from None
+            raise
+        if decompressor is None:
+            raise error_of(response, sampling)
+        await self._pass_on(response.headers, [*reply.feed(decompressor.end()), *reply.end()])
+        if not self.started:
+            raise MalformedResponseError("its stream is empty")
+        return self.engine.complete(reply.text, reply.thinking, reply.reason, reply.usage, started=started)
+
+    async def _pass_on(self, headers: RawHeaders, chunks: Sequence[Mapping[str, Any]]) -> None:
+        if not chunks:
+            return
+        if not self.started:
+            self.started = True
+            own = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache")]
+            headers = [*without_body_headers(headers), *own]
+            await self.send({"type": "http.response.start", "status": 200, "headers": headers})
+        await self.send({"type": "http.response.body", "body": b"".join(map(event, chunks)), "more_body": True})
+
+    async def _send_json(self, content: Mapping[str, Any]) -> None:
+        body = json_bytes(content)
+        headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+        await self.send({"type": "http.response.start", "status": 200, "headers": headers})
+        await self.send({"type": "http.response.body", "body": body})
