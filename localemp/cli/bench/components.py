@@ -130,7 +130,7 @@ def comet(
     """
     from localemp.bench.components import inferring
     from localemp.cli.display import Display
-    from localemp.commonsense.relations import event_of
+    from localemp.commonsense.events import event_of
     from localemp.commonsense.source import open_source
     from localemp.data.sources import data_hash, load_dialogues
 
