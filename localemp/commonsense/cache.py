@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from localemp.commonsense.checked_values import CheckedValues
-from localemp.commonsense.relations import Answer, Beam
+from localemp.commonsense.inferences import Beam, EventInferences
 from localemp.errors import OptionError
 from localemp.utils.json_reader import JSONError, parse_json
 from localemp.utils.paths import cache_dir
@@ -47,7 +47,9 @@ class InferenceCache:
         self.path = path or cache_dir("commonsense", "inferences.sqlite")
         self._values = CheckedValues(self.path, max_bytes or _default_size(), _former_entries)
 
-    def get(self, settings: Mapping[str, Any], events: Iterable[str], relations: Sequence[str]) -> dict[str, Answer]:
+    def get(
+        self, settings: Mapping[str, Any], events: Iterable[str], relations: Sequence[str]
+    ) -> dict[str, EventInferences]:
         """Return the cached relations of each event, and how much of it was cut; unknown events are left out."""
         key_of = _Keys(_text_of(settings))
         asked = list(dict.fromkeys(events))
@@ -63,10 +65,10 @@ class InferenceCache:
         for key, (text, relation) in wanted.items():
             if (beams := _as_beams(found.get(key))) is not None:
                 beams_of[text][relation] = beams
-        answers = {event: Answer(beams_of.get(event[cut:], {}), cut) for event, cut in cut_of.items()}
+        answers = {event: EventInferences(beams_of.get(event[cut:], {}), cut) for event, cut in cut_of.items()}
         return {event: answer for event, answer in answers.items() if answer.beams or answer.cut}
 
-    def put(self, settings: Mapping[str, Any], answers: Mapping[str, Answer]) -> None:
+    def put(self, settings: Mapping[str, Any], answers: Mapping[str, EventInferences]) -> None:
         """Store the inferences of these events, all or none.
 
         Raises:
@@ -96,7 +98,7 @@ class _Keys:
         return key.digest()
 
 
-def _entries(key_of: _Keys, event: str, answer: Answer) -> Iterator[tuple[bytes, bytes]]:
+def _entries(key_of: _Keys, event: str, answer: EventInferences) -> Iterator[tuple[bytes, bytes]]:
     if answer.cut:
         yield key_of(_CUT, event), str(answer.cut).encode()
     for relation, beams in answer.beams.items():
@@ -114,7 +116,7 @@ def _former_entries(connection: sqlite3.Connection) -> Iterator[tuple[bytes, byt
         with contextlib.suppress(UnicodeDecodeError, AttributeError):  # damaged rows
             settings, event, relation, beams = (text.decode() for text in texts)
             if isinstance(cut, int) and 0 <= cut < len(event) and (known := _as_beams(beams.encode())) is not None:
-                yield from _entries(_Keys(settings), event, Answer({relation: known}, cut))
+                yield from _entries(_Keys(settings), event, EventInferences({relation: known}, cut))
 
 
 def _as_beams(value: bytes | None) -> tuple[Beam, ...] | None:

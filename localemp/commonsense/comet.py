@@ -15,7 +15,8 @@ import torch
 
 from localemp.commonsense.checkpoint import load_checkpoint
 from localemp.commonsense.decoding import Texts
-from localemp.commonsense.relations import Beam, Beams, check_events, check_relations
+from localemp.commonsense.events import check_events
+from localemp.commonsense.inferences import Beam, Beams, check_relations
 from localemp.errors import OptionError, WeightsError
 from localemp.models.atomic import ATOMIC_2020, RELATIONS
 from localemp.utils.timing import count_seconds

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, field_validator
 
-from localemp.commonsense.relations import Beam, Beams, Inferences
+from localemp.commonsense.inferences import Beam, Beams, Inferences
 from localemp.models.atomic import ATOMIC_2020
 
 if TYPE_CHECKING:

@@ -6,7 +6,8 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from localemp.commonsense.cache import InferenceCache
-from localemp.commonsense.relations import Answer, Beams, check_events, check_relations
+from localemp.commonsense.events import check_events
+from localemp.commonsense.inferences import Beams, EventInferences, check_relations
 from localemp.models.atomic import RELATIONS
 from localemp.models.profiles import load_profile
 from localemp.models.weights import resolve
@@ -48,7 +49,7 @@ class InferenceSource:
 
     def infer(
         self, events: Sequence[str], relations: Sequence[str] = RELATIONS, on_progress: OnProgress = silent
-    ) -> list[Answer]:
+    ) -> list[EventInferences]:
         """Return the inferences of events, in order; every batch of COMET is cached at once.
 
         Args:
@@ -78,7 +79,7 @@ class InferenceSource:
         found = self._cache.get(self._key, events, relations)
         return sum(map(len, {event[answer.cut :]: answer.beams for event, answer in found.items()}.values()))
 
-    def _infer(self, events: Sequence[str], relations: Sequence[str], on_progress: OnProgress) -> list[Answer]:
+    def _infer(self, events: Sequence[str], relations: Sequence[str], on_progress: OnProgress) -> list[EventInferences]:
         asked = list(dict.fromkeys(events))
         known = self._cache.get(self._key, asked, relations)
         for event in asked:
@@ -104,25 +105,25 @@ class InferenceSource:
                 texts = texts[len(made) :]
                 for text, beams in made.items():
                     for event in alike[text]:
-                        known[event] = Answer({**known[event].beams, **beams}, known[event].cut)
+                        known[event] = EventInferences({**known[event].beams, **beams}, known[event].cut)
                     left -= len(alike[text])
                 on_progress(Progress("Inferring", len(asked) - left, len(asked), "events"))
         return [_in_order(known[event], relations) for event in events]
 
-    def _new(self, event: str, relations: Sequence[str]) -> Answer:
+    def _new(self, event: str, relations: Sequence[str]) -> EventInferences:
         """Return what is cached for a new event: the inferences of another one with the same end."""
         text, cut = self._loaded.fit(event)
         if not cut:
-            return Answer({})
-        self._cache.put(self._key, {event: Answer({}, cut)})
-        same = self._cache.get(self._key, [text], relations).get(text, Answer({}))
-        return Answer(same.beams, cut)
+            return EventInferences({})
+        self._cache.put(self._key, {event: EventInferences({}, cut)})
+        same = self._cache.get(self._key, [text], relations).get(text, EventInferences({}))
+        return EventInferences(same.beams, cut)
 
     def _ask(self, waiting: Sequence[str], relations: Sequence[str]) -> dict[str, Beams]:
         """Infer as many of the first texts as fill one batch."""
         texts = waiting[: self._loaded.events_at_once]
         made = dict(zip(texts, self._loaded.infer(texts, relations), strict=True))
-        self._cache.put(self._key, {text: Answer(beams) for text, beams in made.items()})
+        self._cache.put(self._key, {text: EventInferences(beams) for text, beams in made.items()})
         self.inferred += len(texts) * len(relations)
         return made
 
@@ -180,5 +181,5 @@ def open_source(
     return InferenceSource(load, settings, InferenceCache(cache), profile.relations)
 
 
-def _in_order(answer: Answer, relations: Sequence[str]) -> Answer:
-    return Answer({relation: answer.beams[relation] for relation in relations}, answer.cut)
+def _in_order(answer: EventInferences, relations: Sequence[str]) -> EventInferences:
+    return EventInferences({relation: answer.beams[relation] for relation in relations}, answer.cut)

@@ -22,7 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from localemp.commonsense.relations import Beam, Beams, paper_event, released_event
+from localemp.commonsense.events import paper_event, released_event
+from localemp.commonsense.inferences import Beam, Beams
 from localemp.data.textfile import read_lines
 from localemp.dialogue import Dialogue
 from localemp.errors import DataError

@@ -14,11 +14,11 @@ import pytest
 from read_only import only_read, open_folder
 
 from localemp.commonsense.cache import MAX_SIZE_VARIABLE, InferenceCache
-from localemp.commonsense.relations import Answer, Beam
+from localemp.commonsense.inferences import Beam, EventInferences
 from localemp.errors import LocalempError, OptionError
 
 SETTINGS = {"comet_sha256": "ab", "beams": 5}
-SAD = Answer({"xReact": (Beam("sad", -0.5), Beam("lonely", -0.75)), "xWant": ()})
+SAD = EventInferences({"xReact": (Beam("sad", -0.5), Beam("lonely", -0.75)), "xWant": ()})
 BOTH = ["xReact", "xWant"]
 
 
@@ -27,8 +27,8 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "deep" / "inferences.sqlite"
 
 
-def answer(number: int) -> Answer:
-    return Answer({"xReact": (Beam(f"feeling {number}", -1.0),)})
+def answer(number: int) -> EventInferences:
+    return EventInferences({"xReact": (Beam(f"feeling {number}", -1.0),)})
 
 
 def fill(path: Path, first: int, count: int, settings: dict[str, object] = SETTINGS, most: int | None = None) -> None:
@@ -60,18 +60,20 @@ def test_what_was_put_is_got_by_settings_event_and_relation(path: Path):
 
 def test_events_that_differ_only_in_what_was_cut_share_their_answers(path: Path):
     cache = InferenceCache(path)
-    cache.put(SETTINGS, {"So. My dog died": Answer(SAD.beams, 4)})
-    assert cache.get(SETTINGS, ["So. My dog died"], BOTH) == {"So. My dog died": Answer(SAD.beams, 4)}
+    cache.put(SETTINGS, {"So. My dog died": EventInferences(SAD.beams, 4)})
+    assert cache.get(SETTINGS, ["So. My dog died"], BOTH) == {"So. My dog died": EventInferences(SAD.beams, 4)}
     assert cache.get(SETTINGS, ["My dog died"], BOTH) == {"My dog died": SAD}
     # Of another event it has to be said once how much of it is cut.
     assert cache.get(SETTINGS, ["Well, so. My dog died"], BOTH) == {}
-    cache.put(SETTINGS, {"Well, so. My dog died": Answer({}, 10)})
-    assert cache.get(SETTINGS, ["Well, so. My dog died"], BOTH) == {"Well, so. My dog died": Answer(SAD.beams, 10)}
+    cache.put(SETTINGS, {"Well, so. My dog died": EventInferences({}, 10)})
+    assert cache.get(SETTINGS, ["Well, so. My dog died"], BOTH) == {
+        "Well, so. My dog died": EventInferences(SAD.beams, 10)
+    }
 
 
 def test_the_file_holds_no_text_of_an_event(path: Path):
     cache = InferenceCache(path)
-    cache.put(SETTINGS, {"my secret": SAD, "And. my secret": Answer({}, 5)})
+    cache.put(SETTINGS, {"my secret": SAD, "And. my secret": EventInferences({}, 5)})
     cache.close()
     assert b"secret" not in path.read_bytes()
 
@@ -79,8 +81,8 @@ def test_the_file_holds_no_text_of_an_event(path: Path):
 @pytest.mark.parametrize("score", [float("nan"), float("inf"), -float("inf")])
 def test_a_score_that_is_no_number_is_no_answer(path: Path, score: float):
     cache = InferenceCache(path)
-    cache.put(SETTINGS, {"a": Answer({"xReact": (Beam("sad", score),), "xWant": (Beam("to cry"),)})})
-    assert cache.get(SETTINGS, ["a"], BOTH) == {"a": Answer({"xWant": (Beam("to cry"),)})}
+    cache.put(SETTINGS, {"a": EventInferences({"xReact": (Beam("sad", score),), "xWant": (Beam("to cry"),)})})
+    assert cache.get(SETTINGS, ["a"], BOTH) == {"a": EventInferences({"xWant": (Beam("to cry"),)})}
 
 
 def test_many_processes_write_at_once(path: Path):
@@ -273,7 +275,7 @@ def test_a_file_of_an_earlier_version_is_taken_over(path: Path):
 def test_a_cut_that_an_earlier_version_kept_is_still_known(path: Path):
     save_former(path, 20, cut=4)
     cache = InferenceCache(path)
-    assert cache.get(SETTINGS, ["event 7"], ["xReact"]) == {"event 7": Answer(answer(7).beams, 4)}
+    assert cache.get(SETTINGS, ["event 7"], ["xReact"]) == {"event 7": EventInferences(answer(7).beams, 4)}
     assert cache.get(SETTINGS, ["t 7"], ["xReact"]) == {"t 7": answer(7)}
 
 

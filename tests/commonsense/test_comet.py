@@ -11,7 +11,8 @@ from tiny_comet import save_tiny
 from transformers import BartForConditionalGeneration, PreTrainedTokenizerFast
 
 from localemp.commonsense.comet import Comet
-from localemp.commonsense.relations import Beam, Beams, paper_event, released_event
+from localemp.commonsense.events import paper_event, released_event
+from localemp.commonsense.inferences import Beam, Beams
 from localemp.dialogue import Dialogue
 from localemp.errors import OptionError, UnknownNameError, WeightsError
 from localemp.models.atomic import ATOMIC_2020, RELATIONS

@@ -8,7 +8,7 @@ from tiny_comet import save_tiny
 
 from localemp.commonsense.cache import InferenceCache
 from localemp.commonsense.comet import Comet
-from localemp.commonsense.relations import Beam, Beams
+from localemp.commonsense.inferences import Beam, Beams
 from localemp.commonsense.source import InferenceSource, open_source
 from localemp.errors import OptionError, UnknownNameError, WeightsError
 from localemp.models.atomic import RELATIONS

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from localemp.commonsense.relations import Beam
+from localemp.commonsense.inferences import Beam
 from localemp.commonsense.store import Entry, KnowledgeStore, line_of
 from localemp.commonsense.writer import KnowledgeWriter
 from localemp.dialogue import Dialogue
