@@ -15,6 +15,7 @@ from localemp.cli.options import (
     strategy_options,
 )
 from localemp.cli.registered import StrategyCommand
+from localemp.cli.types import PATH
 from localemp.utils.words import count, known
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 @data_options
 @cluster_options
 @click.option("--limit", type=click.IntRange(min=1), help="Only so many dialogues from the start.")
-@click.option("--out", type=click.Path(path_type=Path), help="The run's folder; a name from the settings by default.")
+@click.option("--out", type=PATH, help="The run's folder; a name from the settings by default.")
 @click.option("--retry-errors", is_flag=True, help="Ask again for dialogues that failed before.")
 @click.option("--show", type=click.IntRange(min=0), default=3, show_default=True, help="Replies to show at the end.")
 def generate(

@@ -1,20 +1,21 @@
 """Options that several commands share: which model, which strategy, which data. They become a `RunConfig`."""
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+
+from localemp.cli.types import NAME, FilePath
 
 if TYPE_CHECKING:
     from localemp.pipeline.config import RunConfig
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-_THERE = click.Path(path_type=Path, exists=True, dir_okay=False)
+_THERE = FilePath(exists=True, dir_okay=False)
 
 _NAME = click.option(
-    "--model", "-m", default="smollm2", show_default=True,
+    "--model", "-m", type=NAME, default="smollm2", show_default=True,
     help="A name (`localemp models list`), a Hugging Face id, a folder of weights, or a profile (.toml).",
 )  # fmt: skip
 
@@ -40,7 +41,7 @@ _MODEL = (
 )
 
 _PROMPTS = (
-    click.option("--variant", default="paper", show_default=True,
+    click.option("--variant", type=NAME, default="paper", show_default=True,
                  help="Prompt texts: paper, released (the authors' scripts), or a .toml file of your own."),
     click.option("--layout", type=click.Choice(["chat", "transcript"]),
                  help="By default what the model's profile says."),
@@ -58,7 +59,7 @@ _STRATEGY = (
 )  # fmt: skip
 
 _DATA = (
-    click.option("--data", "-d", default="samples", show_default=True,
+    click.option("--data", "-d", type=NAME, default="samples", show_default=True,
                  help="samples, bundled, empathetic-dialogues (after `localemp data pull`), a folder, CSV or JSONL."),
     click.option("--split", default="test", show_default=True, help="train, valid or test."),
     click.option("--instances", type=click.Choice(["clean", "published"]), default="clean", show_default=True,

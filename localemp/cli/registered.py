@@ -8,6 +8,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 import click
 
+from localemp.cli.types import NAME, PATH
 from localemp.errors import OptionError
 from localemp.utils.option import Option
 
@@ -90,7 +91,7 @@ def _kind(annotation: Any) -> tuple[Any, bool]:
 def _click_type(kind: Any) -> Any:
     if get_origin(kind) is Literal:
         return click.Choice(get_args(kind))
-    return click.Path(path_type=Path) if kind is Path else kind
+    return {Path: PATH, str: NAME}.get(kind, kind)
 
 
 class _Parsed(click.ParamType[Any]):

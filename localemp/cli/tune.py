@@ -18,6 +18,7 @@ from localemp.cli.bench.options import (
 )
 from localemp.cli.options import data_options, local_model_options, strategy_options
 from localemp.cli.registered import StrategyCommand
+from localemp.cli.types import FilePath
 from localemp.utils.words import count
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ _ELSEWHERE = {"strategy": "strategies"}
 )
 @load_format_option
 @click.option(
-    "--out", type=click.Path(path_type=Path, dir_okay=False), callback=can_be_written,
+    "--out", type=FilePath(dir_okay=False), callback=can_be_written,
     help="Keep trials here (JSON); by default a name from the settings, so that the same command goes on.",
 )  # fmt: skip
 def tune(

@@ -113,13 +113,17 @@ class RunConfig:
             raise OptionError("--base-url is empty", "name a server like http://localhost:8000/v1, or leave it out")
 
     @classmethod
-    def of(cls, settings: RunSettings) -> Self:
-        """The config with these settings.
+    def of(cls, settings: RunSettings, config: Self | None = None) -> Self:
+        """Return the config that is given, or the one with these settings: callers may say either.
 
         Raises:
             UnknownNameError: There is no such setting; the known ones are listed.
-            OptionError: A value that cannot be used.
+            OptionError: Both are given, or a value cannot be used.
         """
+        if config is not None:
+            if settings:
+                raise OptionError(f"a config is given, and {', '.join(settings)} too", "give one of them")
+            return config
         return cls(**settings)
 
     def changed(self) -> dict[str, Any]:
