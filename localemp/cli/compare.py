@@ -8,13 +8,14 @@ import click
 
 from localemp.cli.registered import RegisteredOptions
 from localemp.cli.tables import show_table
+from localemp.cli.types import PATH
 from localemp.utils.words import count
 
 if TYPE_CHECKING:
     from localemp.metrics.significance import Comparison, Contrast
     from localemp.utils.option import Option
 
-_RUN = click.Path(path_type=Path)
+_RUN = PATH
 
 
 def _options() -> "tuple[Option, ...]":

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from localemp.cli.tables import show_table
+from localemp.cli.types import NAME
 from localemp.utils.words import size
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def list_models(as_json: bool) -> None:
 
 
 @models.command("show")
-@click.argument("name")
+@click.argument("name", type=NAME)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def show_model(name: str, as_json: bool) -> None:
     """Show all that is known of the model NAME, which is whatever --model takes."""
@@ -70,7 +71,7 @@ def show_model(name: str, as_json: bool) -> None:
 
 
 @models.command("pull")
-@click.argument("name")
+@click.argument("name", type=NAME)
 @click.option("--force", is_flag=True, help="Fetch again what is here and whole.")
 def pull_model(name: str, force: bool) -> None:
     """Fetch the weights of the model NAME, or repair them."""

@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from localemp.cli.tables import show_table
+from localemp.cli.types import PATH
 from localemp.utils.text import for_terminal, json_text
 from localemp.utils.words import known
 
@@ -16,7 +17,7 @@ def runs() -> None:
 
 
 @runs.command(name="list")
-@click.argument("parent", type=click.Path(path_type=Path), default="runs")
+@click.argument("parent", type=PATH, default="runs")
 def list_(parent: Path) -> None:
     """List the runs in a folder (`runs` by default)."""
     from rich.table import Column, Table
@@ -49,7 +50,7 @@ def list_(parent: Path) -> None:
 
 
 @runs.command()
-@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("run", type=PATH)
 @click.option("--index", type=int, help="Show this reply with its stages (0 is the first).")
 @click.option("--errors", is_flag=True, help="Show only what failed.")
 @click.option("--limit", type=click.IntRange(min=0), default=20, show_default=True, help="Replies to show.")

@@ -10,13 +10,14 @@ from click.core import ParameterSource
 from localemp.cli.interrupts import resumable
 from localemp.cli.registered import RegisteredOptions
 from localemp.cli.tables import show_table
+from localemp.cli.types import NAME, PATH
 
 if TYPE_CHECKING:
     from localemp.commands.score import ScoreResult
     from localemp.metrics.scoring import Scored
     from localemp.utils.option import Option
 
-_FILE = click.Path(path_type=Path)
+_FILE = PATH
 _NOT_COMPARABLE = "*"
 
 
@@ -37,7 +38,7 @@ def _options() -> "tuple[Option, ...]":
     type=(str, _FILE),
     help="Replies made elsewhere; may be repeated. An unknown format lists the known ones.",
 )
-@click.option("--data", help="The data set whose published test rows the files answer: a name or a folder.")
+@click.option("--data", type=NAME, help="The data set whose published test rows the files answer: a name or a folder.")
 @click.option("--hypothesis", metavar="NAME", help="Which replies of a file that has several.")
 @click.option("--no-bertscore", is_flag=True, help="Leave BERTScore out.")
 @click.option("--common", is_flag=True, help="Only the dialogues that all systems answered.")

@@ -97,6 +97,8 @@ class RunConfig:
         options = {option.name: option for option in part_options()}
         own = {**told.pop("options", {}), **{name: told.pop(name) for name in list(told) if name in options}}
         known = {each.name: each for each in fields(self)}
+        if taken := sorted(known.keys() & options.keys()):
+            raise OptionError(f"{taken[0]!r} is a setting of every run", "rename the option of the part")
         if strange := [name for name in (*told, *own) if name not in known and name not in options]:
             raise UnknownNameError("setting", strange[0], [*known, *options])
         values = {name: options[name].check(value) for name, value in own.items()}
@@ -111,13 +113,17 @@ class RunConfig:
             raise OptionError("--base-url is empty", "name a server like http://localhost:8000/v1, or leave it out")
 
     @classmethod
-    def of(cls, settings: RunSettings) -> Self:
-        """The config with these settings.
+    def of(cls, settings: RunSettings, config: Self | None = None) -> Self:
+        """Return the config that is given, or the one with these settings: callers may say either.
 
         Raises:
             UnknownNameError: There is no such setting; the known ones are listed.
-            OptionError: A value that cannot be used.
+            OptionError: Both are given, or a value cannot be used.
         """
+        if config is not None:
+            if settings:
+                raise OptionError(f"a config is given, and {', '.join(settings)} too", "give one of them")
+            return config
         return cls(**settings)
 
     def changed(self) -> dict[str, Any]:

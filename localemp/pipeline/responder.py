@@ -32,7 +32,7 @@ class Responder:
         on_progress: OnProgress = silent,
         **settings: Unpack[RunSettings],
     ) -> None:
-        self.pipeline = Pipeline(config or RunConfig.of(settings), on_progress)
+        self.pipeline = Pipeline(RunConfig.of(settings, config), on_progress)
         self._engine: Engine | None = None
 
     def prepare(self) -> Strategy:

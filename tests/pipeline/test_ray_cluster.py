@@ -20,6 +20,8 @@ from localemp.pipeline.pipeline import Pipeline
 from localemp.pipeline.ray_actor import EngineActor
 from localemp.runs.run import read_manifest, read_records
 
+pytestmark = pytest.mark.cluster
+
 IDS = [f"d{number}" for number in range(40)]
 
 
