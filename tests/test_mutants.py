@@ -323,8 +323,8 @@ KINDS = {
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_no_mutant_ends_in_a_traceback(kind, tmp_path):
-    KINDS[kind].check(tmp_path)
+def test_no_mutant_ends_in_a_traceback(kind, share, tmp_path):
+    KINDS[kind].check(tmp_path, share)
 
 
 def test_mutants_are_the_same_in_every_run_and_differ():
