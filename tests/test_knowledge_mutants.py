@@ -11,7 +11,7 @@ from tiny_encoder import save_tiny_encoder
 from utils.mutants import Kind
 
 from localemp.commonsense.comet import Comet
-from localemp.commonsense.relations import Beam
+from localemp.commonsense.inferences import Beam
 from localemp.commonsense.store import Entry, KnowledgeStore, line_of
 from localemp.commonsense.writer import KnowledgeWriter
 from localemp.dialogue import Dialogue

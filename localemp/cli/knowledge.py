@@ -15,7 +15,7 @@ from localemp.utils.progress import OnProgress, Progress
 from localemp.utils.words import count, share
 
 if TYPE_CHECKING:
-    from localemp.commonsense.relations import Answer
+    from localemp.commonsense.inferences import EventInferences
     from localemp.commonsense.source import InferenceSource
 
 # Dialogues that are looked up and written together: the more, the more alike are the lengths in a batch of COMET.
@@ -62,7 +62,8 @@ def infer(
 ) -> None:
     """Print what COMET infers from each TEXT, with the score of every beam (log probability a token)."""
     from localemp.cli.display import Display
-    from localemp.commonsense.relations import check_events, check_relations, event_of
+    from localemp.commonsense.events import check_events, event_of
+    from localemp.commonsense.inferences import check_relations
     from localemp.commonsense.store import Entry, line_of
     from localemp.dialogue import Dialogue
     from localemp.models.atomic import RELATIONS
@@ -111,7 +112,7 @@ def build(
     inferred again.
     """
     from localemp.cli.display import Display
-    from localemp.commonsense.relations import event_of
+    from localemp.commonsense.events import event_of
     from localemp.commonsense.store import Entry
     from localemp.commonsense.writer import KnowledgeWriter
     from localemp.data.sources import data_hash, load_dialogues
@@ -169,7 +170,7 @@ def _source(
     return open_source(comet or DEFAULT_COMET, on_progress, beams=beams, keep=keep, device=device)
 
 
-def _print(event: str, answer: "Answer") -> None:
+def _print(event: str, answer: "EventInferences") -> None:
     from rich.table import Table
     from rich.text import Text
 
@@ -191,6 +192,6 @@ def _print(event: str, answer: "Answer") -> None:
 def _summary(source: "InferenceSource", dialogues: int, seconds: float, out: Path) -> None:
     click.echo(
         f"{count(dialogues, 'dialogue')}: {count(source.inferred, 'query', 'queries')} answered now, "
-        f"{source.remembered} from the cache, {seconds:.1f} s"
+        f"{source.cached} from the cache, {seconds:.1f} s"
     )
     click.echo(f"use it with: --knowledge {out}")

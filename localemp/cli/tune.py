@@ -172,7 +172,7 @@ def _given(command: str) -> list[str]:
 
     here = click.get_current_context()
     other = cli.get_command(here, command)
-    there = {parameter.name: parameter for parameter in other.params} if other else {}
+    there = {parameter.name: parameter for parameter in other.get_params(here)} if other else {}
     words = []
     for name, value in here.params.items():
         typed = here.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE

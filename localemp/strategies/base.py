@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from localemp.commonsense.relations import Inferences
+from localemp.commonsense.inferences import Inferences
 from localemp.commonsense.selection import Dropped
 from localemp.dialogue import Dialogue, Message
 from localemp.engines.base import Completion, Engine

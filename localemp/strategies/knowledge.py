@@ -6,7 +6,8 @@ from operator import ne
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from localemp.commonsense.relations import Beams, paper_event
+from localemp.commonsense.events import paper_event
+from localemp.commonsense.inferences import Beams
 from localemp.commonsense.selection import Keep, Selection, select_all
 from localemp.dialogue import Dialogue
 from localemp.errors import OptionError
@@ -129,7 +130,7 @@ def _make(context: PartContext) -> Knowledge:
 
 def _make_shared(context: PartContext) -> Knowledge:
     """A file made beforehand, a COMET, or both; then the choice among inferences."""
-    from localemp.commonsense.relations import event_of
+    from localemp.commonsense.events import event_of
     from localemp.commonsense.source import open_source
     from localemp.commonsense.store import KnowledgeStore
 

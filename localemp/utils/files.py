@@ -19,18 +19,18 @@ MAKE_ROOM = "make room, then run the same command again to resume; nothing is lo
 
 
 def write_atomically(path: Path, content: str | bytes, mode: int = 0o644) -> None:
-    """Replace a file in one step: whoever reads it sees the old content or the new, also after a power cut.
+    """Replace a file atomically: readers see either the old or the new content, even after a power cut.
 
     Args:
-        path: In a folder that exists.
-        content: Text is written as UTF-8.
+        path: The file, in an existing folder.
+        content: The content; a string is encoded as UTF-8.
         mode: Permissions of the file, before the umask.
 
     Raises:
-        OSError: It cannot be written; the old file is as it was.
+        OSError: The file cannot be written; the old one is unchanged.
     """
     raw = content.encode() if isinstance(content, str) else content
-    # A name of its own, which nobody can have put a link under.
+    # An unpredictable name, where nobody can have placed a link.
     partial = path.with_name(f".{path.name}.{secrets.token_hex(6)}.part")
     descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
     try:
@@ -84,20 +84,20 @@ def write_errors(raises: Callable[[str, str], LocalempError], elsewhere: str, if
 
 
 def is_folder(path: Path) -> bool:
-    """Whether there is a folder; whatever cannot be a path, such as a name that is too long, is none."""
+    """Return whether a folder exists; False for invalid paths, such as names that are too long."""
     return os.path.isdir(path)  # noqa: PTH112  Path's own raises
 
 
 def is_file(path: Path) -> bool:
-    """The same of a file."""
+    """Return whether a file exists; False for invalid paths."""
     return os.path.isfile(path)  # noqa: PTH113
 
 
 def open_regular(path: Path) -> BinaryIO:
-    """Open a file for reading; a pipe that nobody writes into would be waited for without end.
+    """Open a regular file for reading; a pipe without a writer would block forever.
 
     Raises:
-        OSError: It cannot be read, or is a folder, a pipe or a device.
+        OSError: The path cannot be read, or is a folder, a pipe or a device.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     kind = os.fstat(descriptor).st_mode

@@ -149,5 +149,5 @@ def _too_deep(limit: int) -> str:
 
 def kind_of(value: Any) -> str:
     """Return the type of a JSON value in words: "a number", "null"."""
-    names = {dict: "an object", list: "a list", str: "a text", bool: "true or false", type(None): "null"}
+    names = {dict: "an object", list: "a list", str: "a string", bool: "true or false", type(None): "null"}
     return names.get(type(value), "a number")

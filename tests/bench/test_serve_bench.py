@@ -92,10 +92,10 @@ def test_a_point_says_what_its_figures_do_not():
     stopped.stopped = True
     note = point_of("by rate", {"rate": 1}, [load_of(answered(0.1, 0.5, 3), silent), stopped], target, plan).note
     assert "repeat 2 of 3 was stopped after 1 of 6 requests" in note
-    assert "1 of 3 replies have tokens and no text" in note
-    assert "--fixed-length was not heeded: 1 of 3 replies have other than 8 tokens" in note
+    assert "1 of 3 replies have tokens but no text" in note
+    assert "--fixed-length was ignored: 1 of 3 replies do not have 8 tokens" in note
     failed = point_of("by rate", {"rate": 1}, [load_of(answered(0.1, 0.5, 8), cut=3)], target, plan).note
-    assert "errors: 3 x time limit; times are of the requests that were answered" in failed
+    assert "errors: 3 x time limit; times cover answered requests only" in failed
     assert "1 of 3 repeats: more than half of the requests failed" in failed
 
 
@@ -132,7 +132,7 @@ async def test_both_sweeps_become_points_and_ask_whole_dialogues(server, tmp_pat
         assert point.values["in_time"] == (1.0, 1.0)
         assert point.values["tokens_per_reply"] == (7.0, 7.0)
         assert point.note.startswith("between chunks: a chunk with text holds 2.33 tokens")
-        assert "--fixed-length was not heeded: 12 of 12 replies have other than 8 tokens" in point.note
+        assert "--fixed-length was ignored: 12 of 12 replies do not have 8 tokens" in point.note
     asked = server.asked[0]
     assert [message["role"] for message in asked["messages"]][:2] in (["user"], ["user", "assistant"])
     assert any(len(body["messages"]) > 2 for body in server.asked)
@@ -158,7 +158,7 @@ def test_a_client_that_may_be_what_is_slow_says_so():
     load.own_share = 0.69
     assert point_of("by rate", {"rate": 1}, [load], target, PLAN).note == ""
     load.own_share = 0.84
-    note = "the client computed for 84% of a core: it may be what is slow"
+    note = "the client computed for 84% of a core: it may be the bottleneck"
     assert point_of("by rate", {"rate": 1}, [load], target, PLAN).note == note
 
 

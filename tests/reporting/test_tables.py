@@ -164,7 +164,7 @@ def test_seconds_and_tokens_are_summed_over_stages(tmp_path):
     found = cells(effort, "t")
     assert [found[name].value for name in ("Calls", "Seconds", "Prompt tokens", "Tokens written")] == [2, 0.75, 22, 10]
     assert cells(effort, "q")["Tokens written"].text == "n/a"
-    assert "n/a in Tokens written (q): the engine did not tell" in notes(effort)
+    assert "n/a in Tokens written (q): the engine did not report it" in notes(effort)
 
 
 def test_what_differs_between_runs_is_apart_from_what_they_share(tmp_path):
