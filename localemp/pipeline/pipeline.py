@@ -164,7 +164,7 @@ class Pipeline:
             told = config.options.get(option.name, option.default) != option.default
             if told and not option.ignorable and not set(heeding) & set(names):
                 raise OptionError(
-                    f"{option.name} is for {' and '.join(heeding)}, and the strategy is {config.strategy}",
+                    f"{option.flag} is for {' and '.join(heeding)}, and the strategy is {config.strategy}",
                     f"use --strategy {heeding[0]}, joined with + to others, or leave it out",
                 )
         return build_strategy(config.strategy, self.prompts, self.sampling, self.context, config.keep_thinking)
