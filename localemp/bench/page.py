@@ -15,7 +15,7 @@ _OWN = Path(__file__).with_name("page")
 
 
 def render(results: Sequence[Named], title: str | None = None) -> str:
-    """Results as HTML: plots of all of them first, then a section for each with its tables and how it was made."""
+    """Render results as HTML: plots of all of them first, then a section for each with its tables and origin."""
     style = Markup((PAGE / "style.css").read_text("utf-8") + (_OWN / "plots.css").read_text("utf-8"))
     counted = "1 benchmark" if len(results) == 1 else f"{len(results)} benchmarks"
     return (

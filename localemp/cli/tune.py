@@ -172,7 +172,7 @@ def _given(command: str) -> list[str]:
 
     here = click.get_current_context()
     other = cli.get_command(here, command)
-    there = {parameter.name: parameter for parameter in other.params} if other else {}
+    there = {parameter.name: parameter for parameter in other.get_params(here)} if other else {}
     words = []
     for name, value in here.params.items():
         typed = here.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
@@ -181,6 +181,8 @@ def _given(command: str) -> list[str]:
             continue
         if isinstance(value, bool):
             words.append((parameter.opts if value else parameter.secondary_opts)[0])
+        elif parameter.multiple:
+            words += [word for each in value for word in (parameter.opts[0], str(each))]
         else:
-            words += [parameter.opts[0], str(value)]
+            words += [parameter.opts[0], ",".join(map(str, value)) if isinstance(value, tuple) else str(value)]
     return words

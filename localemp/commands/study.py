@@ -162,7 +162,7 @@ def judge(
         votes: Times that everything is asked; above 1 it takes a temperature above 0.
         name: Of the judge, in tables and as a folder; the model's by default.
         prompts: A file with what it is asked, in the form of prompts/judge.toml.
-        limit: Only so many items from the start.
+        limit: Judge only this many items, from the start.
         on_progress: Called with every step: weights fetched, answers given.
         **settings: Fields of `RunConfig`.
 

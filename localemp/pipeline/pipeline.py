@@ -164,7 +164,7 @@ class Pipeline:
             told = config.options.get(option.name, option.default) != option.default
             if told and not option.ignorable and not set(heeding) & set(names):
                 raise OptionError(
-                    f"{option.name} applies to {' and '.join(heeding)}, but the strategy is {config.strategy}",
+                    f"{option.flag} applies to {' and '.join(heeding)}, but the strategy is {config.strategy}",
                     f"use --strategy {heeding[0]}, alone or joined with +, or omit it",
                 )
         return build_strategy(config.strategy, self.prompts, self.sampling, self.context, config.keep_thinking)

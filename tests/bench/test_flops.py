@@ -98,7 +98,7 @@ def test_families_are_counted_as_transformers_builds_them(kind, changes):
         (SMALL | {"model_type": "qwen3", "layer_types": ["chunked_attention"] * 7}, "the kind 'chunked_attention'"),
         (SMALL | {"model_type": "qwen3", "layer_types": ["full_attention"]}, "layer_types has 1 layers"),
         ({"model_type": "llama"}, "does not say num_hidden_layers"),
-        (SMALL | {"model_type": "llama", "vocab_size": "500"}, "vocab_size = '500', which is no count"),
+        (SMALL | {"model_type": "llama", "vocab_size": "500"}, "vocab_size = '500', which is not a count"),
         ({}, "of type None"),
     ],
 )

@@ -344,7 +344,7 @@ def test_mistakes_are_told_with_what_to_do_before_any_link_is_made(tmp_path, loc
     assert (taken.returncode, "cannot listen on 127.0.0.1" in taken.stderr) == (2, True)
     # From a range for documentation: no machine has it.
     elsewhere = localemp(*serve, "--host", "192.0.2.1")
-    assert (elsewhere.returncode, "--host 192.0.2.1: no address of this machine" in elsewhere.stderr) == (2, True)
+    assert (elsewhere.returncode, "--host 192.0.2.1: not an address of this machine" in elsewhere.stderr) == (2, True)
     unknown = localemp(*serve, "--new-link", "zoe")
     assert (unknown.returncode, "no rater is called 'zoe'" in unknown.stderr) == (2, True)
     assert AnswerStore(study.folder / ANSWERS, study).progress() == {}

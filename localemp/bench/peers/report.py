@@ -1,4 +1,4 @@
-"""What a benchmark of vLLM's own wrote: figures by name, whatever its version leaves out."""
+"""Read the report of one of vLLM's own benchmarks; values may be missing, depending on its version."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,11 +13,11 @@ _NUMBER: TypeAdapter[float] = TypeAdapter(Annotated[float, Field(strict=True, al
 
 
 def read_report(path: Path, whose: str) -> dict[str, Any]:
-    """Read the JSON object that it wrote.
+    """Read the JSON object of a report.
 
     Args:
         path: The file.
-        whose: For errors: "vLLM's client".
+        whose: Its writer, for errors: "vLLM's client".
 
     Raises:
         EngineError: There is none.
@@ -32,7 +32,7 @@ def read_number(said: Mapping[str, Any], name: str) -> float:
     """Return a number of a report.
 
     Raises:
-        EngineError: It is not there, or no number.
+        EngineError: It is missing, or not a number.
     """
     try:
         return _NUMBER.validate_python(said.get(name))

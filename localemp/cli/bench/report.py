@@ -1,4 +1,4 @@
-"""`localemp bench report` and `compare`: what results say, and what changed between two."""
+"""`localemp bench report` and `compare`: show results, and the changes between two."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,14 +17,14 @@ _FILE = PATH
 
 @click.command()
 @click.argument("files", nargs=-1, required=True, metavar="FILE...", type=_FILE)
-@click.option("--html", type=_FILE, help="Write one self-contained page: plots, tables, how each was made.")
+@click.option("--html", type=_FILE, help="Write one self-contained page with plots and tables.")
 @click.option("--markdown", type=_FILE, help="Write the tables as Markdown.")
 @click.option("--title", help="The page's title.")
 def report(files: tuple[Path, ...], html: Path | None, markdown: Path | None, title: str | None) -> None:
     """Make a page with plots and tables from results of benchmarks.
 
-    FILE is what the other `bench` commands write. Results of one kind share their plots. Without an option that names a
-    file, the tables are printed.
+    FILE is a result of another `bench` command. Results of one kind share their plots. Without --html or --markdown,
+    the tables are printed.
     """
     from localemp.bench.result_tables import named, tables_of
     from localemp.cli.bench.shown import print_result
@@ -73,12 +73,12 @@ def _read(paths: "list[Path]") -> "list[tuple[Path, Result]]":
 @click.command()
 @click.argument("a", type=_FILE)
 @click.argument("b", type=_FILE)
-@click.option("--all", "everything", is_flag=True, help="Show what did not change, too.")
+@click.option("--all", "everything", is_flag=True, help="Also show unchanged quantities.")
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
 def compare(a: Path, b: Path, everything: bool, as_json: bool) -> None:
-    """Say what changed from result A to result B beyond the spread of the repeats.
+    """Show what changed from result A to result B beyond the spread of the repeats.
 
-    A change is one where the ranges of the repeats do not overlap.
+    A quantity has changed if the ranges of its repeats do not overlap.
     """
     from localemp.bench.comparing import compare as compared
     from localemp.bench.result import read_result
@@ -109,9 +109,9 @@ def _print(comparison: "Comparison", everything: bool) -> None:
             click.echo(f"only in {name}: {line}")
     known = [change for change in comparison.changes if change.is_change and change.is_known]
     unknown = sum(change.is_change and not change.is_known for change in comparison.changes)
-    said = f"{len(known)} of {count(len(comparison.changes), 'figure')} changed beyond the spread"
+    said = f"{len(known)} of {count(len(comparison.changes), 'value')} changed beyond the spread"
     said += f"; {unknown} differ, but were measured once on one side" if unknown else ""
-    click.echo(said + ("" if everything or len(shown) == len(comparison.changes) else "; --all shows all figures"))
+    click.echo(said + ("" if everything or len(shown) == len(comparison.changes) else "; --all shows all values"))
 
 
 def _table(changes: "list[Change]") -> None:
@@ -121,7 +121,7 @@ def _table(changes: "list[Change]") -> None:
 
     numbers = [Column(head, justify="right", no_wrap=True) for head in ("A", "B", "B / A")]
     table = Table(
-        Column("Point", overflow="fold"), Column("Figure", overflow="fold"), *numbers, "B is", box=SIMPLE_HEAD
+        Column("Point", overflow="fold"), Column("Quantity", overflow="fold"), *numbers, "B is", box=SIMPLE_HEAD
     )
     before = ""
     for change in changes:

@@ -6,11 +6,11 @@ from localemp.cli.lazy import LazyGroup
 
 COMMANDS = {
     "create": ("study.create", "Make a blinded study of runs."),
-    "judge": ("study.judge", "Let a model rate it."),
-    "serve": ("study.serve", "Let people rate it, on a page."),
-    "import": ("study.importing", "Take ratings from a CSV file."),
-    "export": ("study.export", "Write all answers as CSV or JSON lines."),
-    "report": ("study.report", "Means, preferences, agreement, and how a judge compares with people."),
+    "judge": ("study.judge", "Let a model rate a study."),
+    "serve": ("study.serve", "Let people rate a study on a web page."),
+    "import": ("study.importing", "Import ratings from a CSV file."),
+    "export": ("study.export", "Export all answers as CSV or JSON lines."),
+    "report": ("study.report", "Report means, preferences, agreement, and judges against people."),
 }
 
 

@@ -17,19 +17,20 @@ _PATH = PATH
 
 @click.command()
 @click.argument("runs", nargs=-1, metavar="[RUN]...", type=_PATH)
-@click.option("--items", type=_PATH, help="JSON lines in place of runs: id, turns, replies (system: text).")
+@click.option("--items", type=_PATH, help="JSON lines instead of runs: id, turns, replies (system: text).")
 @click.option("--kind", type=click.Choice(["ab", "rating"]), default="ab", show_default=True,
               help="Choose the better of two replies, or give each reply a number.")  # fmt: skip
+@click.option("--preset", metavar="NAME", help="A study design: `paper` is that of the paper (docs/studies.md).")
+@click.option("--sample", type=click.IntRange(min=1), show_default="100", help="Number of dialogues to sample.")
 @click.option(
-    "--preset", metavar="NAME", help="A design: `paper` is that of the paper's own studies (docs/studies.md)."
-)
-@click.option("--sample", type=click.IntRange(min=1), show_default="100", help="Dialogues to draw.")
-@click.option(
-    "--seed", default=0, show_default=True, help="Of the sample: the same seed draws the same dialogues, blinded anew."
+    "--seed",
+    default=0,
+    show_default=True,
+    help="Seed of the sample; blinding is always random.",
 )
 @click.option("--checks", type=click.IntRange(min=0), default=0, show_default=True, help="Attention checks to add.")
-@click.option("--aspects", type=_PATH, help="What raters are asked, in the form of prompts/study.toml.")
-@click.option("--title", help="What raters read at the top; must tell no system.")
+@click.option("--aspects", type=_PATH, help="A questionnaire in the format of prompts/study.toml.")
+@click.option("--title", help="Heading that raters see; must not reveal a system.")
 @click.option("--out", type=_PATH, required=True, help="The study's folder.")
 def create(
     runs: tuple[Path, ...],

@@ -13,7 +13,7 @@ from localemp.utils.words import count
 @click.command()
 @click.argument("study", type=PATH)
 @click.option("--format", "form", type=click.Choice(["csv", "jsonl"]), default="csv", show_default=True)
-@click.option("--out", type=PATH, help="The file to write; without it, the answers are printed.")
+@click.option("--out", type=PATH, help="File to write; by default the answers are printed.")
 @click.option("--unblinded", is_flag=True, help="Name systems and dialogues.")
 def export(study: Path, form: Literal["csv", "jsonl"], out: Path | None, unblinded: bool) -> None:
     """Export the newest answers of people, imported files and judges."""

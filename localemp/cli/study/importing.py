@@ -14,7 +14,7 @@ from localemp.utils.words import count
 @click.argument("study", type=PATH)
 @click.argument("files", nargs=-1, required=True, metavar="CSV...", type=PATH)
 @click.option("--column", "columns", multiple=True, metavar="OURS=THEIRS",
-              help="Our name of a column or aspect and the file's; may be repeated.")  # fmt: skip
+              help="Map a column or aspect (ours) to a column of the file (theirs); may be repeated.")  # fmt: skip
 def import_(study: Path, files: tuple[Path, ...], columns: tuple[str, ...]) -> None:
     """Import ratings from a spreadsheet or a crowd platform.
 

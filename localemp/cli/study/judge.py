@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 @click.argument("study", type=PATH)
 @model_options
 @click.option("--votes", type=click.IntRange(min=1), default=1, show_default=True,
-              help="Times that everything is asked; above 1 it takes a --temperature above 0.")  # fmt: skip
-@click.option("--name", help="Of the judge, in tables and as a folder; the model's by default.")
-@click.option("--prompts", type=PATH, help="What it is asked, in the form of prompts/judge.toml.")
-@click.option("--limit", type=click.IntRange(min=1), help="Only so many items from the start.")
+              help="How often to ask each question; more than once needs a --temperature above 0.")  # fmt: skip
+@click.option("--name", help="The judge's name in tables and of its folder; by default the model's.")
+@click.option("--prompts", type=PATH, help="A prompt file in the format of prompts/judge.toml.")
+@click.option("--limit", type=click.IntRange(min=1), help="Judge only the first N items.")
 def judge(study: Path, votes: int, name: str | None, prompts: Path | None, limit: int | None, **options: Any) -> None:
     """Let a model rate STUDY: aspect by aspect, each pair in both orders.
 

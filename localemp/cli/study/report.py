@@ -11,18 +11,18 @@ from localemp.cli.types import PATH
 @click.command()
 @click.argument("study", type=PATH)
 @table_options
-@click.option("--json", "as_json", is_flag=True, help="Print every figure as JSON, unrounded.")
+@click.option("--json", "as_json", is_flag=True, help="Print all results as JSON, unrounded.")
 @click.option("--judge", "judges", multiple=True, metavar="NAME", help="Only this judge; may be repeated.")
 @click.option(
     "--resamples",
     type=click.IntRange(min=100),
     default=2000,
     show_default=True,
-    help="Samples of dialogues for each interval.",
+    help="Bootstrap samples of dialogues for each interval.",
 )
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of these samples.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the bootstrap.")
 @published_option
-@click.option("--drop-failed", is_flag=True, help="Leave out people who missed half of the attention checks or more.")
+@click.option("--drop-failed", is_flag=True, help="Leave out people who missed half or more of the attention checks.")
 def report(
     study: Path,
     markdown: Path | None,

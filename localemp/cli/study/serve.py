@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 @click.option(
     "--raters",
     metavar="ANNA,BEN,...",
-    help="Make a link for each of them who has none. Without it, a study of a preset that has no rater yet gets as "
-    "many as it asks for.",
+    help="Make a link for each of these raters who has none. By default, a study with a preset and no raters yet gets "
+    "as many as the preset asks for.",
 )
 @click.option("--new-link", "anew", multiple=True, metavar="NAME",
-              help="A fresh link for a rater, or for `owner`, which ends the old one; may be repeated.")  # fmt: skip
-@click.option("--open-signup", is_flag=True, help="Let everybody who reaches the page become a rater by giving a name.")
-@click.option("--host", default="127.0.0.1", show_default=True, help="Where to listen; 0.0.0.0 is every network.")
+              help="Replace the link of a rater, or of `owner`; may be repeated.")  # fmt: skip
+@click.option("--open-signup", is_flag=True, help="Let anyone who reaches the page sign in with a name.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 is all networks.")
 @click.option("--port", type=click.IntRange(1, 65535), default=8300, show_default=True)
 @click.option("--url", help="The address that raters type, if an HTTPS server stands in front of this one.")
 def serve(
@@ -66,8 +66,8 @@ def _show_ready(served: "ServedStudy") -> None:
         click.echo(f"By a name alone, {'on this machine' if served.local else 'from anywhere'}: {served.base}/")
     if not served.local and served.base.startswith("http:"):
         click.echo(
-            f"warning: {served.base} is reached without encryption; beyond a network that you trust, put a server with "
-            "https in front of it and give its address as --url",
+            f"warning: {served.base} is reached without encryption; beyond a network that you trust, put an HTTPS "
+            "server in front of it and pass its address as --url",
             err=True,
         )
     click.echo("ready; Ctrl-C stops")

@@ -58,7 +58,7 @@ def questions(study: Study, votes: int = 1, limit: int | None = None) -> list[Qu
     Args:
         study: The study.
         votes: How many times each question is asked.
-        limit: Only so many items from the start.
+        limit: Judge only this many items, from the start.
     """
     asked = []
     for item in study.items[:limit]:
