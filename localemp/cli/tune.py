@@ -181,6 +181,8 @@ def _given(command: str) -> list[str]:
             continue
         if isinstance(value, bool):
             words.append((parameter.opts if value else parameter.secondary_opts)[0])
+        elif parameter.multiple:
+            words += [word for each in value for word in (parameter.opts[0], str(each))]
         else:
-            words += [parameter.opts[0], str(value)]
+            words += [parameter.opts[0], ",".join(map(str, value)) if isinstance(value, tuple) else str(value)]
     return words
