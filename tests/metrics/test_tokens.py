@@ -134,7 +134,7 @@ def test_pieces_give_the_words_of_nltks_rules(sentence):
 
 def test_the_published_references_have_the_words_of_the_trained_model(shared_data):
     if not nltk.tokenize.punkt_model_available():
-        pytest.skip("nltk has no punkt_tab on this machine (set NLTK_DATA to compare with the trained model)")
+        pytest.skip("nltk has no punkt_tab: python -m nltk.downloader punkt_tab (or set NLTK_DATA)")
     dialogues = load_dialogues(str(shared_data / "empathetic_dialogues"), "test", "published")
     references = [dialogue.reference for dialogue in dialogues]
     different = [text for text in references if words(text) != nltk.word_tokenize(text)]
