@@ -1,6 +1,7 @@
-# make demo    install, fetch the embedded model, answer the sample dialogues
-# make test    install, run the tests
-# make check   formatting, lint, strict types
+# make demo       install, fetch the embedded model, answer the sample dialogues
+# make test       install, run the tests that everybody runs: minutes, one start of the engine
+# make test-all   those, then all that start engines and clusters of their own, and the long ones
+# make check      formatting, lint, strict types
 
 PYTHON ?= python3
 ENGINE ?= $(shell nvidia-smi -L >/dev/null 2>&1 && echo gpu || echo cpu)
@@ -16,7 +17,7 @@ CPU_TORCH := --torch-backend cpu
 FIRST := $(if $(UV_FIND_LINKS),,$(CPU_TORCH))
 SECOND := $(if $(UV_FIND_LINKS),$(CPU_TORCH),)
 
-.PHONY: demo test check format clean
+.PHONY: demo test test-rest test-all check format clean
 .DELETE_ON_ERROR:
 
 demo: .venv/.run-$(ENGINE)
@@ -24,6 +25,13 @@ demo: .venv/.run-$(ENGINE)
 
 test: .venv/.dev-$(ENGINE)
 	$(BIN)/pytest
+
+test-rest: .venv/.dev-$(ENGINE)
+	$(BIN)/pytest -m 'slow or engine or cluster'
+
+test-all:
+	$(MAKE) test
+	$(MAKE) test-rest
 
 check: .venv/.dev-$(ENGINE)
 	$(BIN)/ruff format --check

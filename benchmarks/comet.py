@@ -1,9 +1,9 @@
-"""COMET's speed and exactness, everything in one run on the same queries.
+"""The speed and exactness of COMET, in one run on the same queries.
 
 released  one query at a time, padded to the encoder's maximum, as the released code asks; a sample, scaled up
 plain     transformers' `generate` in batches of 32 in the given order, padded to the longest of each
 ours      `Comet.infer`
-exact     transformers' `generate` one query at a time without padding: what ours must say, text for text
+exact     transformers' `generate` one query at a time without padding: ours must give the same texts
 
 python benchmarks/comet.py --data FOLDER                              # comet-mini
 python benchmarks/comet.py --data FOLDER --bart-large --repeats 1     # COMET-BART's size, hours on two cores
@@ -43,7 +43,7 @@ Texts = list[str]
 
 @dataclass(frozen=True)
 class Peer:
-    """transformers as it comes, asked as the profile says."""
+    """transformers with the profile's settings."""
 
     model: Any
     tokenizer: Any
@@ -131,7 +131,17 @@ def main(
         model = AutoModelForSeq2SeqLM.from_pretrained(folder, dtype=torch.float32).to(place).eval()
         model.generation_config.max_length = None
         peer = Peer(model, AutoTokenizer.from_pretrained(folder), query, prompt, beams)
-        ours = Comet(folder, query, prompt, None, beams, beams, NEW_TOKENS, batch_tokens, dtype, device)
+        ours = Comet(
+            folder,
+            query=query,
+            decoder_prompt=prompt,
+            beams=beams,
+            keep=beams,
+            max_new_tokens=NEW_TOKENS,
+            batch_tokens=batch_tokens,
+            dtype=dtype,
+            device=device,
+        )
         asked = [(event, relation) for event in events for relation in RELATIONS]
         drawn = [asked[int(row)] for row in torch.randperm(len(asked), generator=torch.Generator().manual_seed(seed))]
         plain_texts: dict[tuple[str, str], Texts] = {}
@@ -208,7 +218,7 @@ def exact(
     sample: Sequence[tuple[str, str]],
     plain_texts: dict[tuple[str, str], Texts],
 ) -> dict[str, Any]:
-    """Which queries get another text than one by one, and by how much the scores there differ."""
+    """The queries whose text differs from the one-by-one result, and the differences of their scores."""
     answers = dict(zip(events, ours.infer(events), strict=True))
     different, digits, largest, plain_different = [], 0, 0.0, 0
     for event, relation in sample:
@@ -246,7 +256,7 @@ def exact(
 
 
 def seconds(work: Callable[[], object]) -> float:
-    """How long it took, whatever a GPU still had to do included."""
+    """The time, including unfinished work of a GPU."""
     started = time.perf_counter()
     work()
     if torch.cuda.is_available():

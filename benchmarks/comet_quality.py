@@ -1,9 +1,9 @@
-"""How good a COMET is, beside what the real COMET-BART answered to the same questions.
+"""The quality of a COMET, compared with COMET-BART's answers to the same questions.
 
 ATOMIC 2020   the 1,816 five-relation prompts of its evaluation set, greedy and beams: BLEU-1 and exact match with a
-              human tail, each over the same figure for its own answers shuffled among the prompts of a relation.
-              Whoever says the same to everything scores well and has no lift.
-dialogues     500 test utterances of EmpatheticDialogues: the same figures with COMET-BART's inferences as references
+              human tail, each relative to the same value for its own answers shuffled among the prompts of a relation.
+              A model that gives the same answer to everything scores well and has no lift.
+dialogues     500 test utterances of EmpatheticDialogues: the same values with COMET-BART's inferences as references
 polarity      the same utterances: does xReact contradict the emotion that the speaker was given?
 """
 
@@ -52,14 +52,15 @@ Prompt = tuple[str, str]  # event, relation
 @click.option("--utterances", default=500, show_default=True)
 @click.option("--beams", default=5, show_default=True)
 @click.option("--show", default=0, show_default=True, help="Print so many utterances with xReact and xIntent of both.")
-@click.option("--out", type=click.Path(path_type=Path), help="Write all figures to this JSON file.")
+@click.option("--out", type=click.Path(path_type=Path), help="Write all values to this JSON file.")
 def main(data: Path, name: str, utterances: int, beams: int, show: int, out: Path | None) -> None:
     """Compare a COMET with people and with COMET-BART."""
     profile = load_profile(name, "commonsense")
     weights = resolve(profile)
     query = profile.query or "{event}"
     greedy, wide = (
-        Comet(weights.folder, query, profile.decoder_prompt, beams=width, keep=width) for width in (1, beams)
+        Comet(weights.folder, query=query, decoder_prompt=profile.decoder_prompt, beams=width, keep=width)
+        for width in (1, beams)
     )
     result = {
         "machine": machine(),

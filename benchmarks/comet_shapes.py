@@ -1,4 +1,4 @@
-"""What benchmarks/comet.py needs beside the timing: a BART-large without a hub, where time goes, and the floor."""
+"""Helpers of benchmarks/comet.py: a BART-large without a hub, time by component, and the lower bound."""
 
 import json
 import time
@@ -58,7 +58,7 @@ def save_bart_large(folder: Path, tokenizer_of: Path, events: Sequence[str], see
 
 
 def where_time_goes(comet: Comet, events: Sequence[str]) -> dict[str, float]:
-    """Seconds in the encoder, in the decoder's steps, and in all else (beam bookkeeping, tokens, texts); and counts."""
+    """Seconds in the encoder, in the decoder's steps, and in everything else (beams, tokens, texts); and counts."""
     model = comet._model
     spent = {"encoder": 0.0, "decoder": 0.0}
     counts = {"encoder_batches": 0, "encoder_tokens": 0, "decoder_steps": 0, "decoder_rows": 0}

@@ -1,11 +1,11 @@
-"""What localemp costs on top of bare vLLM: the same prompts, the same engine settings, in one run, alternating.
+"""The overhead of localemp over bare vLLM: the same prompts and engine settings, in one run, alternating.
 
     one stage   tokens/s of localemp's batch over those of one `vllm.LLM.chat` call with all prompts
     two stages  seconds of localemp's two-stage batch over those of two whole `LLM.chat` passes, one after the other
-    released    how many times faster than the released code's way, one request at a time
+    released    the speedup over the released code's method, one request at a time
 
-Both engines stay loaded and take turns; prefix caches are emptied before every turn. localemp's side is all of it:
-strategy, prompts, requests, and every reply written into a run folder.
+Both engines stay loaded and take turns; prefix caches are emptied before every turn. localemp's side includes
+strategy, prompts, requests, and writing every reply into a run folder.
 """
 
 import asyncio
@@ -85,7 +85,7 @@ class Timed:
 @click.option("--one-at-a-time", "single", default=16, show_default=True, help="Dialogues for the released code's way.")
 @click.option("--engine-arg", "engine_args", multiple=True, metavar="NAME=VALUE")
 @click.option("--load-format", type=click.Choice(["auto", "dummy"]), default="auto", show_default=True)
-@click.option("--out", type=click.Path(path_type=Path), help="Write all figures to this JSON file.")
+@click.option("--out", type=click.Path(path_type=Path), help="Write all values to this JSON file.")
 def main(
     data: str,
     split: str,
@@ -98,7 +98,7 @@ def main(
     load_format: str,
     out: Path | None,
 ) -> None:
-    """Measure what localemp costs on top of bare vLLM."""
+    """Measure the overhead of localemp over bare vLLM."""
     options = parse_engine_args(engine_args)
     config = RunConfig(model=model, data=data, max_tokens=max_tokens, engine_args=options)
     with tempfile.TemporaryDirectory() as folder:
@@ -111,7 +111,7 @@ def main(
 
 
 async def measure(config: RunConfig, split: str, count: int, repeats: int, single: int) -> dict[str, Any]:
-    """Both sides on the same dialogues; see the module's text for the figures."""
+    """Both sides on the same dialogues; see the module's docstring for the values."""
     one, two = Pipeline(config), Pipeline(replace(config, strategy="two-stage"))
     dialogues = load_dialogues(config.data, split, config.instances, count)
     drafts = await draft_all(one.strategy, dialogues)

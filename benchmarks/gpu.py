@@ -1,7 +1,7 @@
-"""Everything that one machine with a CUDA GPU delivers, by one command, in under nine minutes.
+"""Measure a machine with a CUDA GPU by one command, in under nine minutes.
 
     python benchmarks/gpu.py --data FOLDER --out results/
-    python benchmarks/gpu.py --data FOLDER --out results/ --small          # the same steps on a CPU, with little of all
+    python benchmarks/gpu.py --data FOLDER --out results/ --small          # the same steps on a CPU, with less work
     python benchmarks/gpu.py --data FOLDER --out results/ --only generate  # some of them, by name
 
 Every step is a `localemp` command or a script beside this one, in a process of its own, so that one that fails takes
@@ -63,7 +63,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """How much is measured: on a GPU, and in the small mode."""
+    """The amount of work: on a GPU, and in the small mode."""
 
     dialogues: int
     of_strategies: int
@@ -194,7 +194,7 @@ def main(data: str, out: Path, small: bool, minutes: float | None, only: str | N
 
 
 def run(step: Step, out: Path, limit: float) -> str:
-    """Run a step into NAME.log; gives the reason why it did not come to its end, or nothing."""
+    """Run a step into NAME.log; return the reason why it did not finish, or nothing."""
     log = out / f"{step.name}.log"
     with log.open("wb") as stream:
         process = subprocess.Popen(
@@ -224,7 +224,7 @@ def stop(process: "subprocess.Popen[bytes]") -> None:
 
 
 def findings(name: str, out: Path, seconds: float) -> Iterator[tuple[str, str]]:
-    """The few figures of a step that matter most; it took so many seconds in all."""
+    """The most important values of a step, which took so many seconds."""
     path = out / f"{name}.json"
     if name == "generate" and (out / name).exists():
         replies = sum("error" not in record for record in read_records(out / name))

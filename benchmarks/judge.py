@@ -1,4 +1,4 @@
-"""Whether judging keeps the engine as full as `generate` does: both on one engine, alternating, in one run.
+"""Compare the throughput of judging with that of `generate`: both on one engine, alternating, in one run.
 
     generate   zero-shot replies to as many dialogues as the judge gives answers, as `localemp generate` makes them
     judge      pairs x aspects x both orders, as `localemp study judge` does it: prompts, requests, reading the answers,
@@ -50,11 +50,11 @@ from localemp.utils.machine import machine
 @click.option("--max-tokens", default=64, show_default=True, help="Of the replies of generate.")
 @click.option("--repeats", default=3, show_default=True)
 @click.option("--engine-arg", "engine_args", multiple=True, metavar="NAME=VALUE")
-@click.option("--out", type=click.Path(path_type=Path), help="Write all figures to this JSON file.")
+@click.option("--out", type=click.Path(path_type=Path), help="Write all values to this JSON file.")
 def main(
     data: str, pairs: int, model: str, max_tokens: int, repeats: int, engine_args: tuple[str, ...], out: Path | None
 ) -> None:
-    """Measure how fast a study is judged beside how fast replies are generated."""
+    """Measure the speed of judging a study against that of generating replies."""
     config = RunConfig(model=model, data=data, max_tokens=max_tokens, engine_args=parse_engine_args(engine_args))
     with tempfile.TemporaryDirectory() as folder:
         result = asyncio.run(measure(config, pairs, repeats, Path(folder)))
@@ -65,7 +65,7 @@ def main(
 
 
 async def measure(config: RunConfig, pairs: int, repeats: int, folder: Path) -> dict[str, Any]:
-    """All three on one engine; see the module's text for the figures."""
+    """All three on one engine; see the module's docstring for the values."""
     pipeline = Pipeline(config)
     dialogues = load_dialogues(config.data, "test")
     study = make_study(folder / "study", [each for each in dialogues if each.reference][:pairs])
@@ -167,7 +167,7 @@ async def send_straight(judge: Judge, asked: Sequence[Question], engine: VLLMEng
 
 
 def figures(tally: Tally) -> dict[str, float]:
-    """What a side did."""
+    """The values of one side."""
     cached = tally.cached_tokens or 0
     tokens = tally.prompt_tokens + tally.completion_tokens
     return {

@@ -1,4 +1,4 @@
-"""Retrieval of similar dialogues side by side with sentence-transformers, in one run, alternating.
+"""Retrieval of similar dialogues compared with sentence-transformers, in one run, alternating.
 
     search     top k of all queries in the whole pool, against `util.cos_sim` and a full sort, one query at a time
     embedding  texts/s of `Encoder` (what "auto" chooses here) against `SentenceTransformer.encode` as it comes: float32
@@ -57,7 +57,7 @@ ROUNDING = 1e-6
     "--random-vectors", is_flag=True, help="Search in random vectors of the same shape: nothing to embed first."
 )
 @click.option("--seed", default=0, show_default=True, help="Draws the peer's queries and the rows to embed.")
-@click.option("--out", type=click.Path(path_type=Path), help="Write all figures to this JSON file.")
+@click.option("--out", type=click.Path(path_type=Path), help="Write all values to this JSON file.")
 def main(
     data: str,
     encoder_name: str,
@@ -170,7 +170,7 @@ def embedding(dialogues: Sequence[Dialogue], encoder: Encoder, folder: Path, k: 
 
 
 def _changes(texts: Sequence[str], vectors: Vectors, rows: Rows, peer_rows: Rows) -> list[dict[str, Any]]:
-    """Which neighbours went and which came, with their float32 cosines."""
+    """The neighbours that were lost and gained, with their float32 cosines."""
     changes = []
     for query, (mine, other) in enumerate(zip(rows.tolist(), peer_rows.tolist(), strict=True)):
         gone, come = ([row for row in a if row not in b] for a, b in ((other, mine), (mine, other)))

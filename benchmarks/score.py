@@ -1,6 +1,6 @@
-"""Scoring, with bert-score's own `score()` as the peer of BERTScore, in one run, alternating.
+"""The speed of scoring, with BERTScore compared with bert-score's own `score()`, in one run, alternating.
 
-    metrics    seconds for every metric but BERTScore, in a fresh process each time, so that nothing was kept
+    metrics    seconds for every metric except BERTScore, each time in a new process with empty caches
     bertscore  one system and several on the same references: `BertScore` against one call of `score()` for each
     bfloat16   how far scores move at that precision, and how long it takes
 
@@ -60,7 +60,7 @@ RELEASED = (
 @click.option("--threads", type=click.IntRange(min=1), help="Of torch.")
 @click.option("--repeats", type=click.IntRange(min=1), default=3, show_default=True)
 @click.option("--seed", default=0, show_default=True)
-@click.option("--out", type=click.Path(path_type=Path), help="Write all figures to this JSON file.")
+@click.option("--out", type=click.Path(path_type=Path), help="Write all values to this JSON file.")
 def main(
     data: Path | None,
     rows: int,
@@ -193,7 +193,7 @@ def at_bfloat16(replies: Replies, model: str, own: dict[str, Any]) -> dict[str, 
 
 
 def released(data: Path, rows: int, count: int) -> list[Replies]:
-    """Real replies on the rows that all files answer, the first so many of them."""
+    """Real replies to the first rows that all files answer."""
     imported = [
         read_import(form, data / "baseline_outputs" / path, str(data / "empathetic_dialogues"), hypothesis).replies
         for form, path, hypotheses in RELEASED
@@ -261,7 +261,7 @@ def _bertscore_memory(systems: Sequence[Replies], model: str, own: dict[str, Any
 
 
 def _peak_mib() -> float:
-    """The most memory that this process ever had."""
+    """The peak memory of this process."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 

@@ -1,4 +1,4 @@
-"""A load test of `localemp serve`: what a bad hour brings, compressed into minutes.
+"""A load test of `localemp serve`: a bad hour, compressed into minutes.
 
 Clients ask the model itself and its strategies, streamed and whole. Some hang up at a random moment, some in the middle
 of their own request; some send bodies that mean nothing, and some have no key. It fails (exit code 1) when
@@ -114,7 +114,7 @@ class Log:
 
 
 def _whose(error: str) -> str:
-    """Whose an error is: vLLM names its own in its own way, all others are ours to answer for."""
+    """The origin of an error: vLLM's errors have its own format, all others count as ours."""
     return "vLLM" if re.search(r'"type": ?"(InternalServerError|EngineError|ServiceUnavailable\w*)"', error) else "ours"
 
 
@@ -190,7 +190,7 @@ class Clients:
         self.log.outcomes["hang up", "hung up"] += 1
 
     async def _hang_up_early(self, body: Mapping[str, Any]) -> None:
-        """Go away while the request itself is under way."""
+        """Disconnect while the request is being sent."""
         where, content = urlsplit(self.client.url), json.dumps(body).encode()
         key = self.client.headers.get("Authorization", "none")
         head = f"POST {CHAT} HTTP/1.1\r\nHost: x\r\nAuthorization: {key}\r\nContent-Length: {len(content)}\r\n\r\n"
@@ -262,7 +262,7 @@ async def wait_for_slots(client: Client, model: str) -> tuple[float, float, floa
 async def load(
     url: str, key: str | None, model: str, strategies: Sequence[str], options: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Load a server and say what came of it."""
+    """Load a server and report the outcome."""
     async with Client(url, key) as client:
         clients = Clients(client, model, strategies, key is not None, options)
         before = await wait_for_slots(client, model)
@@ -318,7 +318,7 @@ def started(options: Mapping[str, Any], engine_options: Sequence[str]) -> Iterat
 @click.option("--url", help="A server that runs already; its key in LOCALEMP_API_KEY.")
 @click.option("--pid", type=int, help="Its process, so that its memory can be watched.")
 @click.option("--seed", default=0, show_default=True)
-@click.option("--out", type=click.Path(path_type=Path), help="Write all figures to this JSON file.")
+@click.option("--out", type=click.Path(path_type=Path), help="Write all values to this JSON file.")
 @click.argument("engine_options", nargs=-1, type=click.UNPROCESSED, metavar="[-- VLLM OPTIONS]")
 def main(url: str | None, out: Path | None, engine_options: tuple[str, ...], **options: Any) -> None:
     """Load a server."""
@@ -340,7 +340,7 @@ def main(url: str | None, out: Path | None, engine_options: tuple[str, ...], **o
 
 
 def verdicts(result: Mapping[str, Any]) -> list[str]:
-    """What must not be."""
+    """The failures that must not happen."""
     found, grown, slots = [], result["growth"], result["slots"]
     if ours := sum(error["count"] for error in result["errors"] if error["whose"] == "ours"):
         found.append(f"{ours} errors of ours")

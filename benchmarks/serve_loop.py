@@ -1,6 +1,6 @@
-"""How long the event loop of `localemp serve` cannot be had while the encoder and COMET look things up.
+"""How long the event loop of `localemp serve` is blocked while the encoder and COMET look things up.
 
-The middleware runs in a process of its own, before the scripted model of the tests: encoder, COMET and batches are
+The middleware runs in a process of its own, in front of the scripted model of the tests: encoder, COMET and batches are
 real, the model costs nothing. A heartbeat in that process's loop notes how late each of its beats is, which is how long
 every stream of every client stood still. `serve_load.py --scripted` uses the same server.
 """

@@ -1,8 +1,8 @@
-"""What `localemp serve` costs on top of bare `vllm serve`, in one run, alternating, with the same engine settings.
+"""The overhead of `localemp serve` over bare `vllm serve`, in one run, alternating, with the same engine settings.
 
     plain       the bare model: requests/s, time to the first token, chunks of a reply, errors
     strategies  few-shot and two-stage, against a client that builds the same prompts itself and asks the bare server
-    loop        how long the server's event loop was not to be had while similar and knowledge looked things up
+    loop        how long the server's event loop was blocked while similar and knowledge looked things up
     check       one point of "plain" again, by vLLM's own `bench serve`
 
 Two servers run at once, the bare one and ours, and only one of them is loaded at any moment. An idle engine of vLLM
@@ -250,7 +250,7 @@ async def measure(ours: str, bare: str, pipeline: Pipeline, chosen: Mapping[str,
 
 
 def idle_cores(seconds: float = 3.0) -> float:
-    """How many cores the servers take, all processes together, while nobody asks."""
+    """The cores used by the idle servers, all processes together."""
 
     def taken() -> float:
         times = [process.cpu_times() for process in psutil.Process().children(recursive=True)]
@@ -307,12 +307,12 @@ def servers(pipeline: Pipeline, null: bool, options: Sequence[str], console: Con
 @click.option("--tokens", type=click.IntRange(min=2), help="Of a reply; 8, or 64 with --gpu.")
 @click.option("--lookups", type=click.IntRange(min=1), help="Of each kind in `loop`; 48, or 400 with --gpu.")
 @click.option("--rounds", type=click.IntRange(min=1), default=4, show_default=True)
-@click.option("--out", type=click.Path(path_type=Path), help="Write all figures to this JSON file.")
+@click.option("--out", type=click.Path(path_type=Path), help="Write all values to this JSON file.")
 @click.argument("engine_options", nargs=-1, type=click.UNPROCESSED, metavar="[-- VLLM OPTIONS]")
 def main(
     model: str, gpu: bool, parts: str, null: bool, out: Path | None, engine_options: tuple[str, ...], **given: Any
 ) -> None:
-    """Measure what `localemp serve` costs on top of bare vLLM."""
+    """Measure the overhead of `localemp serve` over bare vLLM."""
     chosen = {**(LARGE if gpu else SMALL), **{name: value for name, value in given.items() if value}}
     chosen |= {"parts": ("plain",) if null else tuple(parts.split(",")), "null": null, "model": model}
     if unknown := set(chosen["parts"]) - set(PARTS):
@@ -337,7 +337,7 @@ def main(
 
 
 def print_result(result: Mapping[str, Any], console: Console) -> None:
-    """All tables, with the aims beside them."""
+    """All tables, with the aims."""
     if "idle_cores" in result:
         console.print(f"both servers, idle: {result['idle_cores']:.2f} cores")
     for title, aim, rows in (

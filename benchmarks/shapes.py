@@ -48,7 +48,7 @@ def save_mpnet(folder: Path, tokenizer_of: Path, seed: int) -> Path:
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--seed", default=0, show_default=True)
 def main(folder: Path, seed: int) -> None:
-    """Write both models into FOLDER; what is there already stays."""
+    """Write both models into FOLDER; existing ones are kept."""
     logging.disable(logging.WARNING)
     comet, encoder = folder / "bart-large", folder / "mpnet"
     if not (comet / "model.safetensors").exists():

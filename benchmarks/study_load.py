@@ -1,4 +1,4 @@
-"""How long raters wait for `localemp study serve` when many rate at once: p50 and p99 of page, study and answer.
+"""The latency of `localemp study serve` with many raters: p50 and p99 of page, study and answer.
 
 The server is a process of its own, started as a person starts it: one process, answers in SQLite, each on the disk
 before it is confirmed. Every rater has a connection that stays open, opens the page (page, style, scripts),
@@ -116,7 +116,7 @@ def made_up_study(folder: Path, items: int) -> Study:
 
 @contextmanager
 def served(folder: Path, raters: int, port: int) -> Iterator[list[str]]:
-    """The server; gives the raters' links."""
+    """Start the server; yield the raters' links."""
     names = ",".join(f"rater {number}" for number in range(raters))
     words = ["study", "serve", str(folder), "--raters", names, "--port", str(port)]
     process = subprocess.Popen(
@@ -138,13 +138,13 @@ def served(folder: Path, raters: int, port: int) -> Iterator[list[str]]:
 
 
 def summary(waits: list[float]) -> dict[str, float]:
-    """Milliseconds: half of them waited less than p50, 99 of 100 less than p99."""
+    """Return p50 and p99 in milliseconds."""
     p50, p99, worst = np.quantile(waits, [0.5, 0.99, 1]).tolist()
     return {"requests": len(waits), "p50": p50, "p99": p99, "worst": worst}
 
 
 def disk(file: Path, waits: list[float], ended: threading.Event) -> None:
-    """Write a page to the disk again and again, as nothing but a measure of the disk."""
+    """Write a page to the disk again and again, to measure the disk alone."""
     descriptor = os.open(file, os.O_WRONLY | os.O_CREAT)
     while not ended.wait(0.1):
         os.write(descriptor, bytes(4096))
@@ -171,7 +171,7 @@ async def _all_rate(raters: list[Rater], answers: int, arriving: float) -> float
 @click.option("--think", default=1.0, show_default=True, help="Seconds between a rater's answers, on average.")
 @click.option("--burst", is_flag=True, help="All arrive at once, not within 5 seconds.")
 @click.option("--port", default=8399, show_default=True)
-@click.option("--out", type=click.Path(path_type=Path), help="Write the figures as JSON.")
+@click.option("--out", type=click.Path(path_type=Path), help="Write the values as JSON.")
 def main(raters: int, items: int, answers: int, think: float, burst: bool, port: int, out: Path | None) -> None:
     """Measure; exits with 1 where the p99 of any kind of request is over the aim, or an answer was lost."""
     random.seed(0)

@@ -1,6 +1,6 @@
-"""What our proxy before an upstream costs, beside the same requests without it and through other proxies, alternating.
+"""The overhead of our proxy in front of an upstream, compared with direct requests and other proxies, alternating.
 
-    direct      the load asks the upstream itself: a server of our own in another process that answers at once
+    direct      the load asks the upstream itself: a server of our own in another process that answers immediately
     localemp    through `Proxy` (aiohttp), as `localemp serve` runs it, without the strategies
     plain httpx2  through the shortest proxy that streams with httpx2: whether aiohttp was worth it
     litellm     through litellm's proxy, where `--litellm` names its command
@@ -66,7 +66,7 @@ class Case:
 
 @dataclass
 class Figures:
-    """All that one server did in one case."""
+    """The values of one server in one case."""
 
     seconds: list[float] = field(default_factory=list)
     first_chunk: list[float] = field(default_factory=list)
@@ -94,7 +94,7 @@ class Figures:
 @click.option("--body-bytes", type=int, multiple=True, default=(200, 4096), show_default=True)
 @click.option("--token-ms", default=2.0, show_default=True, help="Pause before each chunk of a stream.")
 @click.option("--litellm", type=click.Path(exists=True, path_type=Path), help="litellm's command.")
-@click.option("--out", type=click.Path(path_type=Path), help="Write all figures to this JSON file.")
+@click.option("--out", type=click.Path(path_type=Path), help="Write all values to this JSON file.")
 def main(
     requests: int,
     rounds: int,
@@ -104,7 +104,7 @@ def main(
     litellm: Path | None,
     out: Path | None,
 ) -> None:
-    """Measure what proxies add."""
+    """Measure the overhead of proxies."""
     settings = {
         key: value for key, value in click.get_current_context().params.items() if key not in ("litellm", "out")
     }
@@ -181,7 +181,7 @@ async def _load(session: aiohttp.ClientSession, url: str, case: Case, requests: 
 
 @contextmanager
 def _servers(pause: float, litellm: Path | None) -> Iterator[dict[str, tuple[str, int]]]:
-    """Start all of them, each in a process of its own; gives address and process of each by name."""
+    """Start all servers, each in a process of its own; yield address and process of each by name."""
     spawn, ports = multiprocessing.get_context("spawn"), defaultdict[str, int](_free_port)
     processes: dict[str, int | None] = {}
     upstream = f"http://127.0.0.1:{ports['direct']}/v1"
@@ -233,7 +233,7 @@ def _litellm(command: Path | None, upstream: str, port: int) -> Iterator[int | N
 
 
 def _serve_double(pause: float, port: int) -> None:
-    """An upstream that answers at once, and streams 16 tokens with a pause before each."""
+    """An upstream that answers immediately, and streams 16 tokens with a pause before each."""
     choice = {
         "index": 0,
         "finish_reason": "stop",
@@ -300,7 +300,7 @@ def _serve_plain(upstream: str, port: int) -> None:
 
 
 def _wait_for(url: str) -> None:
-    """Until a request is answered; litellm takes half a minute."""
+    """Wait until a request is answered; litellm takes half a minute."""
     body = {"model": "tiny", "messages": [{"role": "user", "content": "Hello"}]}
     with httpx2.Client(trust_env=False, timeout=10) as client:
         for _ in range(600):

@@ -7,8 +7,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from localemp.commands import study
     from localemp.commands.compare import CompareResult, compare
     from localemp.commands.generate import GenerateResult, generate, generate_async
+    from localemp.commands.report import ReportResult, report
     from localemp.commands.score import ScoreResult, score
     from localemp.data.sources import load_dialogues
     from localemp.dialogue import EMOTIONS, Dialogue, Message
@@ -28,33 +30,35 @@ if TYPE_CHECKING:
     __version__: str
 
 _HOMES = {
-    "CompareResult": "commands.compare",
     "compare": "commands.compare",
-    "ScoreResult": "commands.score",
-    "score": "commands.score",
-    "GenerateResult": "commands.generate",
-    "generate": "commands.generate",
-    "generate_async": "commands.generate",
-    "Pipeline": "pipeline.pipeline",
+    "CompareResult": "commands.compare",
     "Completion": "engines.base",
     "Dialogue": "dialogue",
     "EMOTIONS": "dialogue",
     "Engine": "engines.base",
-    "LocalempError": "errors",
-    "Message": "dialogue",
-    "OnProgress": "utils.progress",
-    "Profile": "models.profiles",
-    "Progress": "utils.progress",
-    "Prompts": "prompting.render",
-    "RunConfig": "pipeline.config",
-    "Responder": "pipeline.responder",
-    "Response": "strategies.base",
-    "Run": "runs.run",
-    "Sampling": "sampling",
-    "Strategy": "strategies.base",
+    "generate": "commands.generate",
+    "generate_async": "commands.generate",
+    "GenerateResult": "commands.generate",
     "load_dialogues": "data.sources",
     "load_profile": "models.profiles",
     "load_template": "prompting.template",
+    "LocalempError": "errors",
+    "Message": "dialogue",
+    "OnProgress": "utils.progress",
+    "Pipeline": "pipeline.pipeline",
+    "Profile": "models.profiles",
+    "Progress": "utils.progress",
+    "Prompts": "prompting.render",
+    "report": "commands.report",
+    "ReportResult": "commands.report",
+    "Responder": "pipeline.responder",
+    "Response": "strategies.base",
+    "Run": "runs.run",
+    "RunConfig": "pipeline.config",
+    "Sampling": "sampling",
+    "score": "commands.score",
+    "ScoreResult": "commands.score",
+    "Strategy": "strategies.base",
 }
 
 __all__ = [
@@ -71,6 +75,7 @@ __all__ = [
     "Profile",
     "Progress",
     "Prompts",
+    "ReportResult",
     "Responder",
     "Response",
     "Run",
@@ -84,7 +89,9 @@ __all__ = [
     "load_dialogues",
     "load_profile",
     "load_template",
+    "report",
     "score",
+    "study",
 ]
 
 
@@ -98,6 +105,8 @@ def __getattr__(name: str) -> Any:
 
         return version("localemp")
     name = _FORMER.get(name, name)
+    if name == "study":
+        return import_module("localemp.commands.study")
     if name in _HOMES:
         return getattr(import_module(f"localemp.{_HOMES[name]}"), name)
     raise AttributeError(f"module 'localemp' has no attribute {name!r}")

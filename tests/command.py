@@ -37,17 +37,18 @@ class Localemp:
         return [sys.executable, "-m", "localemp.cli.main", *map(str, words)]
 
     def __call__(
-        self, *words: object, env: dict[str, str] | None = None, typed: str = ""
+        self, *words: object, env: dict[str, str] | None = None, typed: str = "", alone: bool = False
     ) -> "subprocess.CompletedProcess[str]":
         """Run to the end; standard output and error are kept as text. No traceback may ever show.
 
-        It runs in this process, which saves seconds of imports, unless that cannot be: in another thread, under an
-        event loop, or with an environment that is read only once.
+        It runs in this process, which saves seconds of imports, unless it is to be alone, or that cannot be: in another
+        thread, under an event loop, or with an environment that is read only once.
         """
         environment = {**os.environ, "COLUMNS": "160", **(env or {})}
         changed = {name for name, value in environment.items() if _AT_START.get(name) != value}
         alone = (
-            any(name.startswith(_READ_ONCE) for name in changed)
+            alone
+            or any(name.startswith(_READ_ONCE) for name in changed)
             or threading.current_thread() is not threading.main_thread()
             or asyncio._get_running_loop() is not None
         )

@@ -1,7 +1,8 @@
 """Fixtures that several tests share."""
 
+import contextlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,15 +14,62 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 CHROMIUM = Path("/usr/bin/chromium")
+_CHROMIUM = pytest.StashKey["Browser"]()
 REPOSITORY = Path(__file__).parent.parent
 
 
+# Groups that take long begin first, or one process would still be at it when the other has nothing left to do.
+FIRST = (
+    "real",
+    "pages",
+    "tests/test_mutants.py",
+    "tests/test_regular_expressions.py",
+    "tests/test_knowledge_mutants.py",
+)
+
+
+def group_of(nodeid: str) -> str:
+    """Return what a test runs together with, in one process: its file's tests, for their fixtures.
+
+    All with real models are one group, so that no two engines run at once; so are all pages, which share a browser.
+    """
+    file = nodeid.partition("::")[0]
+    return "real" if "/real/" in file else "pages" if file.endswith("page.py") else file
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A file stays in one process, for its fixtures; so do all engines, which begin first: they take longest."""
-    items.sort(key=lambda item: item.get_closest_marker("engine") is None)
+    """Mark tests of pages, and put the longest groups first."""
     for item in items:
-        group = "engine" if item.get_closest_marker("engine") else str(item.path)
-        item.add_marker(pytest.mark.xdist_group(group))
+        if "browser" in fixtures_of(item):
+            item.add_marker(pytest.mark.browser)
+
+    def place(item: pytest.Item) -> tuple[int, bool]:
+        group = group_of(item.nodeid)
+        return FIRST.index(group) if group in FIRST else len(FIRST), group == "pages" and "browser" in fixtures_of(item)
+
+    items.sort(key=place)
+
+
+@pytest.hookimpl(optionalhook=True)  # without xdist there is one process
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Give whole groups to processes; the groups that xdist's own scheduler takes from marks, pytest 9.2 hides."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class GroupScheduling(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return group_of(nodeid)
+
+    return GroupScheduling(config, log)
+
+
+def fixtures_of(item: pytest.Item | None) -> Sequence[str]:
+    """Return the names of the fixtures that a test uses, directly or through others."""
+    return item.fixturenames if isinstance(item, pytest.Function) else ()
+
+
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Name a long text by its parameter, as pytest does with what is no text: names of tests stay short."""
+    return argname if isinstance(val, str | bytes) and len(val) > 24 else None
 
 
 @pytest.hookimpl(wrapper=True)
@@ -36,6 +84,12 @@ def _storable(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return type(value)(map(_storable, value))
     return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
+
+
+@pytest.fixture(params=[0.2, pytest.param(1.0, marks=pytest.mark.slow)], ids=["a fifth", "all"])
+def share(request: pytest.FixtureRequest) -> float:
+    """The share of its random cases that a test tries: the first fifth in the lane for everybody, else all."""
+    return request.param
 
 
 @pytest.fixture(scope="session")
@@ -75,18 +129,30 @@ def tiny_folder(tmp_path: Path) -> Path:
     return path
 
 
-# The browser closes with its module: while playwright's loop runs, no async test can.
-@pytest.fixture(scope="module")
-def browser() -> Iterator["Browser"]:
-    """Headless Chromium."""
+_open = contextlib.ExitStack()  # the browser, while tests of pages follow one another
+
+
+@pytest.fixture
+def browser(request: pytest.FixtureRequest) -> "Browser":
+    """Headless Chromium, one for all tests that follow one another."""
     if not CHROMIUM.exists():
         pytest.skip(f"pages are tested in {CHROMIUM}: apt-get install chromium")
     sync_api = pytest.importorskip(
         "playwright.sync_api", reason="pages are tested by playwright: pip install playwright"
     )
-    sync_api.expect.set_options(timeout=1000 * patience())
-    with sync_api.sync_playwright() as playwright:
-        yield playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+    if request.config.stash.get(_CHROMIUM, None) is None:
+        sync_api.expect.set_options(timeout=1000 * patience())
+        playwright = _open.enter_context(sync_api.sync_playwright())
+        _open.callback(request.config.stash.__delitem__, _CHROMIUM)
+        request.config.stash[_CHROMIUM] = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+    return request.config.stash[_CHROMIUM]
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(nextitem: pytest.Item | None) -> None:
+    """Close the browser before another kind of test: while playwright's loop runs, no async test can."""
+    if "browser" not in fixtures_of(nextitem):
+        _open.close()
 
 
 @pytest.fixture

@@ -135,7 +135,7 @@ def test_reader_of_files_of_another_kind_and_one_of_a_named_source(echo, tmp_pat
     pipeline = Pipeline(RunConfig(model=str(echo), strategy="few-shot", shots=1, pool="greetings"))
     assert [shown.dialogue.reference for shown in pipeline.strategy.enrichers[0].exemplars] == ["Good morning."]
     (tmp_path / "a.parquet").touch()
-    with pytest.raises(DataError, match=r"none of \.csv, \.jsonl, \.json, \.txt") as caught:
+    with pytest.raises(DataError, match=r"one of \.csv, \.jsonl, \.json, \.txt") as caught:
         load_dialogues(str(tmp_path / "a.parquet"))
     assert "greetings" in caught.value.hint
 
@@ -249,15 +249,26 @@ def test_part_of_strategies_and_a_flow(echo, weather, tmp_path):
         assert [stage["name"] for stage in record["stages"]] == ["draft", "reply"]
         assert "(In Rome it rains.)\n\nShorter than: " in record["stages"][1]["messages"][-1]["content"]
     assert "(In Rome it rains.)" in run("prompts", "show", *words)
-    assert "weather: where." in run("generate", "--help")
+    helped = run("generate", "--help")
+    assert "weather: where." in helped and "the weather" in helped
     config = RunConfig(model=str(echo), strategy="weather", options={"city": "Lima"})
     assert Pipeline(config).settings([], "test")["city"] == "Lima"
-    with pytest.raises(OptionError, match="city is for weather, and the strategy is zero-shot"):
+    with pytest.raises(OptionError, match="city applies to weather, but the strategy is zero-shot"):
         _ = Pipeline(replace(config, strategy="zero-shot")).strategy
     with pytest.raises(UnknownNameError, match="unknown setting 'town'"):
         RunConfig(options={"town": "Lima"})
     with pytest.raises(OptionError, match="two options are called 'city'"):
         register_part("news", Part(about="", place="news", options=(Option(name="city"),), make=lambda _: None))
+
+
+def test_an_option_cannot_take_the_name_of_another(echo):
+    register_part("news", Part(about="", place="news", options=(Option(name="limit"),), make=lambda _: None))
+    assert RunConfig(options={"limit": "a"}).options["limit"] == "a", "no setting of every run"
+    with pytest.raises(OptionError, match="generate has an option 'limit' already"):
+        run("generate", "--model", echo)
+    register_part("films", Part(about="", place="films", options=(Option(name="seed"),), make=lambda _: None))
+    with pytest.raises(OptionError, match="'seed' is a setting of every run"):
+        RunConfig()
 
 
 def test_part_behind_a_server(echo, weather):
@@ -266,7 +277,7 @@ def test_part_behind_a_server(echo, weather):
     assert set(offered) < set(all_strategies())
     prepare(Pipeline(config), offered)
     assert (weather.fetched, weather.made) == (1, 0)
-    settings = ServeSettings.of("tiny", config, offered, (), ui=False)
+    settings = ServeSettings.of("tiny", config, strategies=offered, ui=False)
     asked = []
 
     async def chat(request: Request) -> JSONResponse:
@@ -296,6 +307,6 @@ def test_part_behind_a_server(echo, weather):
             assert ask(strategy, **options)["choices"][0]["message"]["content"] == "I am sorry."
             assert f"(In {city} it rains.)" in json.dumps(asked[-1])
         refused = ask("zero-shot", city="Rome")["error"]
-        assert (refused["param"], refused["message"][:22]) == ("localemp.city", "'city' is for weather,")
+        assert (refused["param"], refused["message"][:21]) == ("localemp.city", "'city' is for weather")
         assert ask("weather", city=3)["error"]["param"] == "localemp.city"
     assert b'localemp_lookups_waiting{part="weather"} 0.0' in generate_latest()

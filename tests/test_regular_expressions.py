@@ -6,7 +6,7 @@ import pytest
 from hostile_runs import TooSlowError, check, plain_runs, runs_for
 from regular_expressions import Found, all_expressions
 
-from localemp.commonsense.relations import released_event
+from localemp.commonsense.events import released_event
 from localemp.commonsense.selection import key_of
 from localemp.metrics.emotion import first_label
 from localemp.metrics.tokens import words

@@ -1,1 +1,1 @@
-"""What `localemp bench` and `localemp tune` run: figures that say how they were made."""
+"""The benchmarks of `localemp bench` and `localemp tune`."""

@@ -1,7 +1,7 @@
-"""Which plots a report of benchmarks has: throughput, waiting, where time goes, the roofline, what was watched.
+"""The figures of a benchmark report: throughput, latency, time by component, the roofline, memory and utilisation.
 
-A figure is there where results have points for it, by their labels and figures; what their parts are called is of no
-matter. Results of one kind share a plot.
+A figure appears if results have points for it, by their labels and values; the names of their parts do not matter.
+Results of one kind share a plot.
 """
 
 from collections.abc import Sequence
@@ -26,15 +26,15 @@ _SAMPLES = 600  # of a series that are drawn; the eye sees no more
 
 @dataclass(frozen=True, slots=True)
 class _Sweep:
-    """Figures against a label.
+    """Quantities plotted against a label.
 
     Attributes:
         key, question: As in `Figure`.
-        kinds: Of the results that have it.
+        kinds: The kinds of results that have it.
         label: The label whose number is x.
-        axis: What x is.
-        charts: The quantities of each chart; several are lines of another kind.
-        steep: The first quantities of charts whose y is logarithmic where large and small values meet.
+        axis: The x axis.
+        charts: The quantities of each chart; several get different line styles.
+        steep: The first quantities of charts whose y axis is logarithmic if large and small values meet.
     """
 
     key: str
@@ -52,12 +52,12 @@ _THROUGHPUT = (
 _SERVED = (*_PERCENTILES, ("goodput_per_s",), ("requests_per_s",), ("reply_tokens_per_s",))
 _WAITING = tuple(asked[0] for asked in _PERCENTILES)
 _SWEEPS = (
-    _Sweep("batch", "What does a larger batch bring?", ("engine", "strategies", "tune"), "concurrency",
-           Axis("dialogues at once", log=True), tuple((name,) for name in _THROUGHPUT)),
-    _Sweep("rate", "What do users wait when requests come faster?", ("serve",), "rate",
+    _Sweep("batch", "How does throughput grow with the batch?", ("engine", "strategies", "tune"), "concurrency",
+           Axis("concurrent dialogues", log=True), tuple((name,) for name in _THROUGHPUT)),
+    _Sweep("rate", "What is the latency at higher request rates?", ("serve",), "rate",
            Axis("requests offered, 1/s"), _SERVED, _WAITING),
-    _Sweep("concurrency", "What do users wait when there are more of them?", ("serve",), "concurrency",
-           Axis("requests at once", log=True), _SERVED, _WAITING),
+    _Sweep("concurrency", "What is the latency with more concurrent requests?", ("serve",), "concurrency",
+           Axis("concurrent requests", log=True), _SERVED, _WAITING),
     _Sweep("pool", "How fast is the search?", ("retrieval",), "rows",
            Axis("rows of the pool", log=True), (("queries_per_s",),), ("queries_per_s",)),
     _Sweep("beams", "What do beams cost?", ("comet",), "beams", Axis("beams"), (("queries_per_s",),)),
@@ -65,7 +65,7 @@ _SWEEPS = (
 
 
 def figures(results: Sequence[Named]) -> list[Figure]:
-    """All figures that the results have points for."""
+    """Return all figures for which the results have points."""
     found = [
         _swept(sweep, kind, [each for each in results if each.result.kind == kind])
         for sweep in _SWEEPS
@@ -84,13 +84,13 @@ def _swept(sweep: _Sweep, kind: str, results: Sequence[Named]) -> Figure | None:
     points, others = _curves(sweep, results), _unplaced(sweep, results)
     drawn = [asked for asked in sweep.charts if _drawable(asked, points, 1 if others else 2)]
     names = _names(list(points), results)
-    told = "Medians; an upright line is the range of the repeats."
+    told = "Medians; a vertical line is the range of the repeats."
     if any(len(asked) > 1 for asked in drawn):
-        told += " Of waiting: p50 solid, p90 dashed, p99 dotted."
+        told += " Latency: p50 solid, p90 dashed, p99 dotted."
     if others:
         told += f" {sweep.label} {', '.join(others)}: in the table only."
     if any(failed_share(point) for curve in points.values() for _, point in curve):
-        told += " Grey points: some requests failed, and times are of those that were answered."
+        told += " Grey points: some requests failed, and times cover only those that were answered."
     of = [results[place] for place in dict.fromkeys(place for place, _ in points)]
     legend = tuple((f"swatch {_hue(place)}", name) for place, name in enumerate(names.values()) if name)
     charts = [_chart(sweep, asked, points, names) for asked in drawn]
@@ -118,7 +118,7 @@ def _unplaced(sweep: _Sweep, results: Sequence[Named]) -> list[str]:
 
 
 def _names(keys: Sequence[_Key], results: Sequence[Named]) -> dict[_Key, str]:
-    """What sets each curve apart from the others; dummy weights and early ends are always said."""
+    """The labels that distinguish each curve; dummy weights and early ends are always named."""
     several = len({place for place, _ in keys}) > 1
     values: dict[tuple[int, str], set[Label]] = {}
     for place, labels in keys:
@@ -135,7 +135,7 @@ def _names(keys: Sequence[_Key], results: Sequence[Named]) -> dict[_Key, str]:
 
 
 def _drawable(asked: Sequence[str], points: dict[_Key, list[tuple[float, Point]]], fewest: int) -> bool:
-    """Whether some curve has so many points."""
+    """Whether some curve has enough points."""
     return any(
         len({x for x, point in curve if name in point.values}) >= fewest for curve in points.values() for name in asked
     )
@@ -190,7 +190,7 @@ def _stacked(results: Sequence[Named]) -> Figure | None:
     legend = tuple(
         (f"swatch {_hue(place)}", QUANTITIES[name].title) for place, name in enumerate(_TIME_PARTS) if name in there
     )
-    told = "Medians of the seconds that each part takes, as the tables have them."
+    told = "Medians of the seconds that each component takes, as in the tables."
     return _figure("time", "Where does the time go?", charts, told, of, legend)
 
 
@@ -210,18 +210,17 @@ def _roofline(results: Sequence[Named]) -> Figure | None:
         of.append(each)
     legend = [(f"swatch {hue}", phase) for phase, hue in _PHASES.items()]
     told = (
-        "The slope is the copy bandwidth that was measured on this device, the level its matrix rate: the median, and "
-        "dotted the lowest and the highest of its repeats. A point under "
-        "the slope waits for memory, one under the level for arithmetic; the distance to them is lost. Numbers at "
-        "points are dialogues at once."
+        "The slope is the copy bandwidth measured on this device, the level its matrix rate: the median, with the "
+        "lowest and the highest repeat dotted. A point below the slope is limited by memory, one below the level by "
+        "arithmetic; the distance is lost performance. Numbers at points are concurrent dialogues."
     )
     return _figure(
         "roofline",
-        "How near is it to what the hardware can do?",
+        "How close is it to the roofline?",
         charts,
         told,
         of,
-        (*legend, ("swatch roof", "what this device can do")),
+        (*legend, ("swatch roof", "measured peak of this device")),
     )
 
 
@@ -252,7 +251,7 @@ def _roofed(each: Named, bandwidths: Sequence[float], rates: Sequence[float], cu
 
 
 def _roof(each: Named, name: str) -> tuple[float, ...]:
-    """Median, lowest and highest of what the device was measured to do; nothing where it was not."""
+    """Median, lowest and highest measured peak of the device; empty if it was not measured."""
     for point in each.result.points:
         if values := point.values.get(name):
             return point.median(name) or 0.0, min(values), max(values)
@@ -270,14 +269,14 @@ def _watched(results: Sequence[Named]) -> Figure | None:
                 charts.append(plot(each.short(), Axis("seconds"), Axis(f"{series.title}, {series.unit}"), [curve]))
                 of.append(each)
     told = "Sampled while the benchmark ran."
-    return _figure("series", "What was memory and processor doing meanwhile?", charts, told, of)
+    return _figure("series", "How were memory and processor used meanwhile?", charts, told, of)
 
 
 def _figure(
     key: str, question: str, charts: Sequence[Markup], told: str, of: Sequence[Named],
     legend: tuple[tuple[str, str], ...] = (),
 ) -> Figure | None:  # fmt: skip
-    """A figure that says how it was made."""
+    """A figure with the origin of its results."""
     if not charts:
         return None
     made = {each.name: each for each in of}.values()

@@ -1,4 +1,4 @@
-"""What changed between two results of one benchmark beyond the spread of their repeats."""
+"""Compare two results of one benchmark: what changed beyond the spread of their repeats."""
 
 import statistics
 from collections import defaultdict
@@ -22,11 +22,11 @@ _FACTS = ("machine", "versions", "settings")
 
 @dataclass(frozen=True)
 class Change:
-    """One figure of a point that both results have.
+    """One quantity of a point in both results.
 
     Attributes:
-        part, label: Of the point.
-        quantity: What the figure is.
+        part, label: The point's part and label.
+        quantity: The quantity.
         a, b: Its repeats in each result.
     """
 
@@ -38,20 +38,20 @@ class Change:
 
     @property
     def medians(self) -> tuple[float, float]:
-        """Of both."""
+        """The medians of both."""
         return statistics.median(self.a), statistics.median(self.b)
 
     @property
     def ratio(self) -> float | None:
-        """B's median over A's; None where A's is zero."""
+        """B's median divided by A's; None if A's is zero."""
         a, b = self.medians
         return b / a if a else None
 
     @cached_property
     def verdict(self) -> str:
-        """What B is: faster or slower, better or worse, higher or lower, or nothing that can be told from chance.
+        """B compared with A: faster or slower, better or worse, higher or lower, or within the spread.
 
-        Where the ranges of the repeats overlap, the difference is within the spread; touching is overlapping.
+        A difference is within the spread if the ranges of the repeats overlap or touch.
         """
         if set(self.a) == set(self.b) and len(set(self.a)) == 1:
             return SAME
@@ -73,14 +73,14 @@ class Change:
 
     @property
     def _words(self) -> tuple[str, str]:
-        """What a rise is called, and what a fall."""
+        """The words for a rise and for a fall."""
         if not self.quantity.better:
             return "higher", "lower"
         good, bad = ("faster", "slower") if self.quantity.unit in _SPEEDS else ("better", "worse")
         return (good, bad) if self.quantity.better == "more" else (bad, good)
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return the values as JSON has them."""
         return {
             "part": self.part,
             "point": self.label,
@@ -99,10 +99,10 @@ class Comparison:
     """Two results, point by point.
 
     Attributes:
-        warnings: What nobody may overlook.
-        differences: Lines on what differs in machine, versions and settings.
-        changes: Every figure that both have, changed or not.
-        only_a, only_b: Lines on what one of them alone has.
+        warnings: What no reader may overlook.
+        differences: Differences in machine, versions and settings, one line each.
+        changes: Every quantity in both results, changed or not.
+        only_a, only_b: What only one of them has, one line each.
     """
 
     warnings: tuple[str, ...]
@@ -112,7 +112,7 @@ class Comparison:
     only_b: tuple[str, ...]
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return the values as JSON has them."""
         return {
             "format": 1,
             "warnings": list(self.warnings),
@@ -124,14 +124,14 @@ class Comparison:
 
 
 def compare(a: Result, b: Result) -> Comparison:
-    """Compare two results of one kind; points are the same where part and labels are.
+    """Compare two results of one kind; points match if part and labels are equal.
 
     Raises:
-        OptionError: They are of different kinds, or share no figure.
+        OptionError: They are of different kinds, or have no point in common.
     """
     if a.kind != b.kind:
         raise OptionError(
-            f"A is of `bench {a.kind}`, B of `bench {b.kind}`: they have no figure in common",
+            f"A is of `bench {a.kind}`, B of `bench {b.kind}`: they have nothing in common",
             "compare two results of the same command",
         )
     ours, theirs = dict(_values(a)), dict(_values(b))
@@ -156,7 +156,7 @@ _Found = Mapping[_Key, tuple[str, tuple[float, ...]]]
 
 
 def _values(result: Result) -> Iterator[tuple[_Key, tuple[str, tuple[float, ...]]]]:
-    """Every figure by what it is of; of points with the same labels the first is compared with the first."""
+    """Every value by point and quantity; points with equal labels are matched in order."""
     seen: dict[Any, int] = defaultdict(int)
     for point in result.points:
         what = (point.part, frozenset(point.labels.items()))
@@ -167,7 +167,7 @@ def _values(result: Result) -> Iterator[tuple[_Key, tuple[str, tuple[float, ...]
 
 
 def _missing(found: _Found, other: _Found) -> tuple[str, ...]:
-    """What is not in the other, a line for each point."""
+    """The quantities missing in the other, one line for each point."""
     lines: dict[str, list[str]] = {}
     for key, (label, _) in found.items():
         if key not in other:
@@ -197,4 +197,4 @@ def _first_points(a: Result, b: Result) -> str:
     def first(points: list[Point]) -> str:
         return f"{points[0].part}, {points[0].label}" if points else "nothing"
 
-    return f"A begins with: {first(a.points)}; B with: {first(b.points)}"
+    return f"A starts with: {first(a.points)}; B with: {first(b.points)}"

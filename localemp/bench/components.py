@@ -1,4 +1,4 @@
-"""What the encoder, the search, COMET and the metrics deliver, each alone. All work is done once before it is timed."""
+"""The speed of the encoder, the search, COMET and the metrics, each on its own, after a warm-up."""
 
 import os
 import tempfile
@@ -31,7 +31,7 @@ T = TypeVar("T")
 
 Vectors = NDArray[np.float32]
 
-# Made-up rows are real ones, turned so far: cosines of about 0.8 to where they come from, as near texts have.
+# Synthetic rows are real ones with noise: cosines of about 0.8 to their origin, as similar texts have.
 _TURN = 0.75
 _MADE_AT_ONCE = 16_384
 
@@ -39,7 +39,7 @@ _WARM = Reply("warm", "I am sorry to hear that.", "That must have been hard for 
 
 
 def timed(work: Callable[[T], object], repeats: int, fresh: Callable[[], T]) -> list[float]:
-    """Seconds of some work, done once before the clock runs; what `fresh` makes for it each time is not counted."""
+    """Return the seconds of some work after a warm-up; the time of `fresh`, which prepares each run, is not counted."""
     seconds = []
     for _ in range(repeats + 1):
         thing = fresh()
@@ -50,7 +50,7 @@ def timed(work: Callable[[T], object], repeats: int, fresh: Callable[[], T]) -> 
 
 
 def embedding(encoder: "Encoder", texts: Sequence[str], repeats: int) -> Point:
-    """Texts that the encoder embeds in a second, and their tokens as it sees them."""
+    """Measure the texts and tokens that the encoder embeds in a second."""
     tokens = encoder.count_tokens(texts)
     seconds = timed(encoder.encode, repeats, lambda: texts)
     values = {"texts_per_s": _rates(len(texts), seconds), "text_tokens_per_s": _rates(tokens, seconds)}
@@ -59,15 +59,15 @@ def embedding(encoder: "Encoder", texts: Sequence[str], repeats: int) -> Point:
 
 
 def searching(embedded: Vectors, rows: int, queries: int, *, k: int, seed: int, repeats: int) -> Point:
-    """Queries that the search answers in a second in a pool of so many rows.
+    """Measure the queries that the search answers in a second in a pool of so many rows.
 
     Args:
-        embedded: Real texts' vectors, shape (texts, dim): queries and pool are made from them.
-        rows: Of the pool.
-        queries: Asked together.
-        k: Rows that each gets.
-        seed: Of what is made up.
-        repeats: Timed searches, after one that is not.
+        embedded: Vectors of real texts, shape (texts, dim), from which queries and pool are made.
+        rows: The size of the pool.
+        queries: The number of queries in one search.
+        k: The number of rows for each query.
+        seed: The seed of the synthetic rows.
+        repeats: Timed searches, after a warm-up.
 
     Raises:
         OptionError: The pool does not fit this machine's memory.
@@ -79,13 +79,13 @@ def searching(embedded: Vectors, rows: int, queries: int, *, k: int, seed: int, 
     index = Index(grown(embedded, rows, draw))
     seconds = timed(lambda queries: index.search(queries, k), repeats, lambda: asked)
     made = max(0, rows - len(embedded))
-    note = f"{made:,} rows are made up: real vectors, turned by chance" if made else ""
+    note = f"{made:,} rows are synthetic: real vectors with random noise" if made else ""
     values = {"queries_per_s": _rates(queries, seconds)}
     return Point(part="search", labels={"rows": rows, "queries": queries, "k": k}, values=values, note=note)
 
 
 def grown(embedded: Vectors, rows: int, draw: np.random.Generator) -> Vectors:
-    """The first so many vectors; where there are too few, real ones turned by chance come after them.
+    """Return the first vectors, followed by real ones with random noise if there are too few.
 
     Raises:
         OptionError: They do not fit this machine's memory.
@@ -108,7 +108,7 @@ def grown(embedded: Vectors, rows: int, draw: np.random.Generator) -> Vectors:
 
 
 def inferring(source: "InferenceSource", events: Sequence[str], repeats: int) -> Point:
-    """Queries (an event and a relation) that COMET answers in a second while nothing is remembered."""
+    """Measure the queries (an event and a relation) that COMET answers in a second with an empty cache."""
     distinct = list(dict.fromkeys(events))
     queries = len(distinct) * len(RELATIONS)
     with tempfile.TemporaryDirectory() as folder:
@@ -121,7 +121,7 @@ def inferring(source: "InferenceSource", events: Sequence[str], repeats: int) ->
 
 
 def scoring(replies: Replies, repeats: int) -> Iterator[Point]:
-    """Replies scored in a second: by all metrics that need no model together, then by each alone."""
+    """Measure the replies scored in a second: by all metrics without a model together, then by each alone."""
 
     def forgotten() -> Replies:
         forget_words()
@@ -137,15 +137,15 @@ def scoring(replies: Replies, repeats: int) -> Iterator[Point]:
 
 
 def bertscoring(make: "Callable[[], BertScore]", replies: Replies, repeats: int) -> Point:
-    """Replies that BERTScore scores in a second, its model loaded before and nothing remembered.
+    """Measure the replies that BERTScore scores in a second, with its model loaded and nothing cached.
 
     Args:
-        make: Gives a BERTScore that knows no text.
-        replies: Of one system.
-        repeats: Timed ones.
+        make: Makes a BERTScore without cached texts.
+        replies: The replies of one system.
+        repeats: The number of timed runs.
 
     Raises:
-        LocalempError: Its model is not here, or a reply has no reference.
+        LocalempError: Its model is missing, or a reply has no reference.
     """
 
     def loaded() -> "BertScore":
@@ -157,7 +157,7 @@ def bertscoring(make: "Callable[[], BertScore]", replies: Replies, repeats: int)
 
 
 def replies_of_data(dialogues: Sequence[Dialogue], most: int) -> Replies:
-    """People's replies to other dialogues, as if a system had given them: no reply is its own reference.
+    """Return people's replies to other dialogues as those of a system, so that no reply is its own reference.
 
     Raises:
         OptionError: Too few dialogues have a reply.

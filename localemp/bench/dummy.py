@@ -1,7 +1,7 @@
-"""A model's speed from its configuration alone: vLLM makes its weights up (`load_format = "dummy"`).
+"""Dummy models: a model's speed from its configuration alone, with random weights (`load_format = "dummy"`).
 
-Speed depends on sizes, not on what weights say. What replies say means nothing then, so the model's name and its origin
-say "dummy" wherever they appear. Its tokenizer is SmolLM2's, whose files are small and always to be had.
+Speed depends on the sizes of weights, not on their values. The replies mean nothing, so the model's name and origin say
+"dummy" wherever they appear. The tokenizer is SmolLM2's, whose files are small and always available.
 """
 
 import json
@@ -33,15 +33,15 @@ _ORIGIN = "origin.txt"
 
 
 def dummy_config(run_config: RunConfig, folder: Path) -> RunConfig:
-    """The same run_config for a model without weights, made in a folder.
+    """Return the same configuration with a dummy model, which is created in a folder.
 
     Args:
-        run_config: What was asked for. Its model may also be a `config.json`, or one of the shapes that ship.
-        folder: Where the model's own folder is made; it must stay as long as the run_config is used.
+        run_config: The configuration. Its model may also be a `config.json`, or one of the included shapes.
+        folder: The parent of the model's folder; it must exist as long as the configuration is used.
 
     Raises:
-        OptionError: No configuration of the model could be had, or none that can be used.
-        WeightsError: SmolLM2's tokenizer could not be had.
+        OptionError: The model's configuration is missing or unusable.
+        WeightsError: SmolLM2's tokenizer is missing.
     """
     config, origin = _configuration(run_config.model)
     config = _language_model(config, run_config.model)
@@ -62,7 +62,7 @@ def dummy_config(run_config: RunConfig, folder: Path) -> RunConfig:
 
 
 def dummy_origin(run_config: RunConfig) -> str | None:
-    """Where the configuration of a run_config of `dummy_config` came from; None for any other."""
+    """Return the origin of a configuration made by `dummy_config`; None for any other."""
     if run_config.engine_args.get("load_format") != "dummy":
         return None
     path = Path(run_config.model) / _ORIGIN
@@ -70,18 +70,18 @@ def dummy_origin(run_config: RunConfig) -> str | None:
 
 
 def dummy_notes(run_config: RunConfig) -> list[str]:
-    """What a result has to say of a run_config: the origin of dummy weights, nothing of others."""
+    """Return notes for a result: the origin of dummy weights; empty for other models."""
     origin = dummy_origin(run_config)
     return [] if origin is None else [origin]
 
 
 def shipped_shapes() -> dict[str, Path]:
-    """Published configurations that ship with localemp, by name."""
+    """Return the published configurations included in localemp, by name."""
     return {path.stem: path for path in sorted(resource("models", "shapes").glob("*.json"))}
 
 
 def _configuration(model: str) -> tuple[dict[str, Any], str]:
-    """A model's configuration from the first place that has it, and that place in words."""
+    """A model's configuration from the first place that has it, and the name of that place."""
     path, shapes = at_home(model), shipped_shapes()
     if path.suffix == ".json" and path.is_file():
         return _read(path), f"configuration from {path}"
@@ -95,7 +95,7 @@ def _configuration(model: str) -> tuple[dict[str, Any], str]:
         raise OptionError(f"{model} answers on a server, and its configuration is not public", _hint())
     if (place := weights.find(profile)) is not None:
         return _read(place.folder / "config.json"), f"configuration from {place.folder}"
-    reason = "its weights are not here, and it is on no hub"
+    reason = "its weights are not on this machine, and it is on no hub"
     if profile.hub is not None:
         try:
             return _read(hub.fetch_config(profile.hub)), f"configuration from the Hugging Face hub, {profile.hub.id}"
@@ -104,7 +104,7 @@ def _configuration(model: str) -> tuple[dict[str, Any], str]:
         known = {_read(shape).get("_name_or_path"): shape for shape in shapes.values()}
         if (shape := shapes.get(model) or known.get(profile.hub.id)) is not None:
             return _shipped(shape)
-    raise OptionError(f"no configuration of {model} could be had: {reason}", _hint())
+    raise OptionError(f"no configuration of {model} found: {reason}", _hint())
 
 
 def _shipped(path: Path) -> tuple[dict[str, Any], str]:
@@ -114,7 +114,7 @@ def _shipped(path: Path) -> tuple[dict[str, Any], str]:
 
 def _hint() -> str:
     names = ", ".join(shipped_shapes())
-    return f"with --load-format dummy, --model also takes a config.json, its folder, or a shape that ships: {names}"
+    return f"with --load-format dummy, --model also takes a config.json, its folder, or an included shape: {names}"
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -123,12 +123,12 @@ def _read(path: Path) -> dict[str, Any]:
     except (OSError, JSONError) as error:
         raise OptionError(f"{path}: no readable configuration: {error}", "give a model's config.json") from error
     if not isinstance(config, dict) or "architectures" not in config:
-        raise OptionError(f"{path}: it names no architectures, so it is no model's configuration", _hint())
+        raise OptionError(f"{path}: it names no architectures, so it is not a model's configuration", _hint())
     return config
 
 
 def _language_model(config: dict[str, Any], model: str) -> dict[str, Any]:
-    """The language model alone: pictures and sound would want processors, which no tokenizer replaces."""
+    """The language model alone: images and audio would need processors besides the tokenizer."""
     inner = config.get("text_config")
     if not isinstance(inner, dict):
         return dict(config)
@@ -141,7 +141,7 @@ def _language_model(config: dict[str, Any], model: str) -> dict[str, Any]:
 
 
 def _tokenizer_size(folder: Path) -> int:
-    """Token ids of a tokenizer, from 0 to the largest."""
+    """The size of a tokenizer's vocabulary, up to the largest id."""
     path = folder / "tokenizer.json"
     try:
         tokenizer = load_json(path)
@@ -153,7 +153,7 @@ def _tokenizer_size(folder: Path) -> int:
 
 
 def _ends(folder: Path) -> Mapping[str, Any]:
-    """The tokenizer's ids for begin, end and padding: the model's own would mean something else."""
+    """The tokenizer's ids for begin, end and padding, in place of the model's own."""
     config = _read(folder / "config.json")
     return {key: config.get(key) for key in ("bos_token_id", "eos_token_id", "pad_token_id")}
 

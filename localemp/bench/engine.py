@@ -1,15 +1,15 @@
-"""What the engine delivers: replies a second, by batch size, and how near that is to the hardware.
+"""The speed of the engine: replies a second, by batch size, against the roofline.
 
     throughput   the dialogues as `generate` answers them, from an empty prefix cache
-    batch size   the same prompts, so many at once: prefill and decode apart, as shares of what the hardware could do
-    roofline     where both lie under the roofs of the hardware
-    self-check   the same prompts at exactly so many tokens, by localemp and by vLLM's own benchmark
+    batch size   the same prompts in batches: prefill and decode separately, as shares of the hardware's peak
+    roofline     both in the roofline of the hardware
+    self-check   the same prompts with a fixed number of tokens, by localemp and by vLLM's own benchmark
 
-How a batch is held at its size: a round sends exactly so many prompts at one moment, and each gets exactly T tokens, so
-that all are in flight from the first to the last and none takes another's place. Every round is sent twice from an
-empty prefix cache, for one token and for T. The first is the prefill. The second spends the same on its prompts, so
-that the difference is T - 1 decode steps of the whole batch. Where handing over and prefill take longer than these
-steps, some texts end before others begin, and both figures are rough: a note says so.
+To keep a batch at its size, a round sends all its prompts at the same moment, and each gets exactly T tokens, so that
+all are in flight from start to end. Every round is sent twice from an empty prefix cache, for one token and for T. The
+first is the prefill. The second spends the same on its prompts, so the difference is T - 1 decode steps of the whole
+batch. If sending and prefill take longer than these steps, some texts end before others start, and both values are
+rough: a note says so.
 """
 
 import asyncio
@@ -37,22 +37,22 @@ if TYPE_CHECKING:
 Prompts = Sequence[Sequence[Message]]
 
 BATCH_SIZES = (1, 4, 16, 64)
-# Prompts that a repeat is made of at least: of one short prompt alone nothing can be told.
+# The fewest prompts of a repeat: one short prompt alone says nothing.
 _ENOUGH = 8
 # Ratios to vLLM's own benchmark that need no explanation.
 _NEAR = (0.9, 1.1)
 
 
 def is_dummy(pipeline: Pipeline) -> bool:
-    """Whether the weights are made up: replies then end nowhere by themselves."""
+    """Return whether the weights are made up; replies then never end by themselves."""
     return pipeline.config.engine_args.get("load_format") == "dummy"
 
 
 def check_fits(workloads: Sequence[Workload], engine: OfflineEngine) -> None:
-    """See before the engine starts that the model fits, as far as its shape can be counted.
+    """Check before the engine starts that the model fits into memory, if its shape can be counted.
 
     Raises:
-        OptionError: It does not; says how much is missing, and what would fit.
+        OptionError: It does not fit; the message says how much is missing, the hint what would fit.
     """
     options = engine.engine.engine_args
     shape = read_shape(workloads[0].pipeline.weights.folder, options)
@@ -72,17 +72,17 @@ async def measure_engine(
     peer: bool = True,
     on_progress: OnProgress = silent,
 ) -> None:
-    """Measure a model's engine on these dialogues; every point goes into the recording as soon as it is there.
+    """Measure a model's engine on these dialogues; every point is recorded immediately.
 
     Args:
         pipeline: Model and strategy.
-        dialogues: To answer.
-        recording: Takes the points.
-        batch_sizes: Sizes to try; by default those of `BATCH_SIZES` that there are dialogues for.
-        repeats: Of each measurement, after a warm-up.
+        dialogues: The dialogues to answer.
+        recording: Receives the points.
+        batch_sizes: Sizes to try; by default those of `BATCH_SIZES` for which there are enough dialogues.
+        repeats: The number of repeats of each measurement, after a warm-up.
         tokens: T, the exact length of texts in "batch size" and "self-check", and with dummy weights everywhere.
-        hardware: Measures what this device does at most; without it there are no shares of that.
-        peer: Whether vLLM's own benchmark runs too.
+        hardware: Measures the peak of this device; without it there are no shares of the peak.
+        peer: Whether to run vLLM's own benchmark, too.
         on_progress: Called with what is being measured.
 
     Raises:
@@ -96,7 +96,7 @@ async def measure_engine(
     bench = _Bench(workload, engine, recording, repeats, tokens, on_progress)
     most = None
     if hardware is not None:
-        on_progress(Progress("measuring what this device does at most"))
+        on_progress(Progress("measuring the peak of this device"))
         try:
             most = await asyncio.to_thread(hardware)
             recording.result.settings["hardware"] = most.settings
@@ -118,7 +118,7 @@ async def measure_engine(
 
 @dataclass(frozen=True, slots=True)
 class _Bench:
-    """One engine, and what is asked of it."""
+    """One engine and its measurements."""
 
     workload: Workload
     engine: OfflineEngine
@@ -132,7 +132,7 @@ class _Bench:
         return {"strategy": self.workload.pipeline.strategy.name}
 
     async def throughput(self, shape: ModelShape | None) -> list[list[Message]]:
-        """All dialogues, as `generate` answers them; gives back every prompt that was sent."""
+        """Answer all dialogues as `generate` does; return every prompt that was sent."""
         dummy = is_dummy(self.workload.pipeline)
         exactly = self.tokens if dummy else None
         self.on_progress(Progress("throughput, warm-up"))
@@ -142,7 +142,7 @@ class _Bench:
             for repeat in range(self.repeats):
                 self.on_progress(Progress(f"throughput, repeat {repeat + 1} of {self.repeats}"))
                 values.append((await self.engine.answer(self.workload, tokens=exactly)).values)
-        note = f"every text has exactly {self.tokens} tokens: dummy weights end none" if dummy else ""
+        note = f"every text has exactly {self.tokens} tokens: dummy weights never end one" if dummy else ""
         point = gather("throughput", self.labels, values, note)
         once = {"start_s": self.engine.start_seconds, **watch.values()}
         if shape is not None:
@@ -157,10 +157,10 @@ class _Bench:
         return prompts
 
     async def batch_size(self, size: int, prompts: Prompts, roofline: Roofline) -> None:
-        """Rounds of exactly so many prompts, see the module's text."""
+        """Measure rounds of exactly so many prompts, see the module's docstring."""
         labels, most = {**self.labels, "concurrency": size}, self.engine.engine.max_num_seqs
         if size > most:
-            note = f"vLLM computes no more than {most} at once: --engine-arg max_num_seqs={size}"
+            note = f"vLLM's limit is {most} sequences: raise it by --engine-arg max_num_seqs={size}"
             self.recording.add(Point(part="batch size", labels=labels, note=note))
             return
         number = min(math.ceil(_ENOUGH / size), len(prompts) // size)
@@ -183,8 +183,8 @@ class _Bench:
                 found |= {"decode_tokens_per_s": size / step, "step_ms": 1000 * step, **roofline.mbu(decode)}
                 decodes.append(roofline.place(decode))
             values.append(found)
-        slow = "prompts came in and were read for longer than they were answered: decode is rather slower than told"
-        lost = "decode was too short to be told from prefill: take more --reply-tokens"
+        slow = "prompts took longer to send and read than to answer: decode is probably slower than given here"
+        lost = "decode was too short to separate from prefill: take more --reply-tokens"
         notes = [
             roofline.note,
             slow if rushed else "",
@@ -198,7 +198,7 @@ class _Bench:
                 self.recording.add(gather("roofline", {"phase": phase, **labels}, places))
 
     async def own_side(self) -> tuple[list[str], int, list[dict[str, float]]]:
-        """The prompts that vLLM's benchmark takes, their tokens, and what localemp makes of the very same."""
+        """Return the prompts that vLLM's benchmark accepts, their tokens, and localemp's values on the same prompts."""
         self.on_progress(Progress("self-check, localemp's side"))
         workload, tokenizer = self.workload, self.workload.pipeline.tokenizer
         batch = await self.engine.answer(workload, tokens=self.tokens)
@@ -216,7 +216,7 @@ class _Bench:
         return [prompt_text(tokenizer, each) for each in batch.prompts], batch.tally.prompt_tokens, values
 
     async def self_check(self, prompts: list[str], prompt_tokens: int, ours: list[dict[str, float]]) -> None:
-        """The peer on the same prompts; whatever stops it is a note."""
+        """Run the peer on the same prompts; a failure becomes a note."""
         if not prompts:
             reason = f"vLLM's benchmark takes prompts of up to {LONGEST_PROMPT:,} tokens, all of these are longer"
             self.recording.add(Point(part="self-check", labels=self.labels, note=reason))
@@ -245,7 +245,7 @@ class _Bench:
                     "again on a quiet machine"
                 )
             if len(prompts) > len(self.workload.drafts):
-                notes.append("vLLM's benchmark has all prompts at once, localemp the second stage's after the first's")
+                notes.append("vLLM's benchmark sends all prompts at once, localemp the second stage after the first")
             point = point.model_copy(update={"note": "; ".join(filter(None, notes))})
         self.recording.add(point)
 

@@ -1,4 +1,4 @@
-"""Memory and utilisation while something runs: a thread that looks twice a second."""
+"""Memory and utilisation while something runs, sampled twice a second by a thread."""
 
 import os
 import threading
@@ -16,22 +16,21 @@ from localemp.bench.result import Series
 from localemp.utils.machine import usable_cores
 
 _PAUSE = 0.5  # seconds between samples
-_FEWEST = 4  # samples that a mean is told of
+_FEWEST = 4  # samples for a mean
 _CHILDREN_EVERY = 4  # samples: a look at all processes takes milliseconds
 
 
 class ResourceMonitor:
-    """Watches the GPUs, or where there are none, processes. Use it in a `with` block; read it after the block.
+    """Monitors the GPUs, or processes if there are none. Use it in a `with` block; read it after the block.
 
-    GPUs are watched as a whole, whoever uses them. Of processes, memory is what they have to themselves, and what they
-    share with others (files, shared memory) once, as the one that has most of it has it. Only what a fork has not
-    written to yet counts twice.
+    GPUs are monitored as a whole, whoever uses them. The memory of processes is their private memory plus the largest
+    shared part (files, shared memory), counted once. Only pages that a fork has not written to yet count twice.
 
     Args:
-        pids: Processes that are watched with all their children, also those that come later; this one where None.
+        pids: Processes to monitor, with all their present and future children; by default this process.
 
     Attributes:
-        no_gpu: Why no GPU is watched, or not to the end; empty where one is.
+        no_gpu: Why no GPU is monitored, or not to the end; otherwise empty.
     """
 
     def __init__(self, pids: Sequence[int] | None = None) -> None:
@@ -54,7 +53,7 @@ class ResourceMonitor:
         self._thread.join()
 
     def series(self) -> list[Series]:
-        """Memory in GiB and utilisation in percent (of all GPUs that did something, or of all cores) over time."""
+        """Return memory in GiB and utilisation in percent (of all active GPUs, or of all cores) over time."""
         seconds, memory, utilisation = self._together()
         seconds = [round(at, 3) for at in seconds]
         about = zip(self._what, ("GiB", "%"), (memory, [100 * value for value in utilisation]), strict=True)
@@ -64,9 +63,9 @@ class ResourceMonitor:
         ]
 
     def values(self) -> dict[str, float]:
-        """Peak memory and mean utilisation (between 0 and 1), by the names of `localemp.bench.quantities`.
+        """Return peak memory and mean utilisation (0 to 1), by the names of `localemp.bench.quantities`.
 
-        Few samples have no utilisation: what a driver says of the last second is mostly of the time before.
+        With few samples there is no utilisation: a driver's value covers mostly the time before.
         """
         seconds, memory, utilisation = self._together()
         if not memory:
@@ -79,7 +78,7 @@ class ResourceMonitor:
         return {"peak_memory_gib": max(memory), "utilisation": mean}
 
     def _together(self) -> tuple[list[float], list[float], list[float]]:
-        """Seconds, sum of memory and mean utilisation, over the devices that did something at any time."""
+        """Seconds, sum of memory and mean utilisation, over the devices that were active at any time."""
         devices = range(len(self._samples[0][1])) if self._samples else range(0)
         busy = [row for row in devices if any(sample[2][row] for sample in self._samples)] or list(devices)
         return (
@@ -110,7 +109,7 @@ class ResourceMonitor:
         self._samples.append((time.perf_counter() - self._started, memory, utilisation))
 
     def _next(self) -> bool:
-        """Wait for the next sample; the last one is taken when the block ends."""
+        """Wait for the next sample; the last one is taken at the end of the block."""
         if self._ended:
             return False
         self._ended = self._end.wait(_PAUSE)
@@ -130,7 +129,7 @@ class _Processes:
         self.look()
 
     def look(self) -> tuple[float, float]:
-        """Bytes in use, and the share of all cores since the last look."""
+        """Return bytes in use, and the share of all cores since the last call."""
         if self._looks % _CHILDREN_EVERY == 0:
             self._family = self._gather()
         self._looks += 1

@@ -1,4 +1,4 @@
-"""NVIDIA GPUs as their driver sees them: memory and utilisation, without a CUDA context of our own."""
+"""Memory and utilisation of NVIDIA GPUs from their driver, without a CUDA context of our own."""
 
 import os
 from types import TracebackType
@@ -8,13 +8,13 @@ from localemp.errors import LocalempError
 
 
 class NoGPUError(LocalempError):
-    """There is no GPU to ask; the message says why."""
+    """No GPU can be queried; the message says why."""
 
 
 class GPUs:
     """The NVIDIA GPUs that this process may use (`CUDA_VISIBLE_DEVICES`). Use it in a `with` block.
 
-    Every question raises NoGPUError where the driver refuses it.
+    Every query raises NoGPUError if the driver refuses it.
 
     Raises:
         NoGPUError: There is none, or no driver, or nvidia-ml-py is not installed.
@@ -45,12 +45,12 @@ class GPUs:
         self._nvml.nvmlShutdown()
 
     def memory(self) -> list[tuple[int, int]]:
-        """Bytes in use, by whomever, and bytes in all, of each GPU."""
+        """Return bytes in use, by all processes, and total bytes of each GPU."""
         found = [self._ask(self._nvml.nvmlDeviceGetMemoryInfo, handle) for handle in self._handles]
         return [(int(memory.used), int(memory.total)) for memory in found]
 
     def utilisation(self) -> list[float]:
-        """The share of the last moments in which each GPU computed anything, between 0 and 1."""
+        """Return the share of recent time in which each GPU computed anything, between 0 and 1."""
         found = [self._ask(self._nvml.nvmlDeviceGetUtilizationRates, handle) for handle in self._handles]
         return [rates.gpu / 100 for rates in found]
 

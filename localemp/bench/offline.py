@@ -1,7 +1,7 @@
-"""Batches on an engine, timed: what `bench engine`, `bench strategies` and `tune` have in common.
+"""Timed batches on an engine, for `bench engine`, `bench strategies` and `tune`.
 
 A batch is timed as `localemp generate` runs it: the strategy's stages, requests, cleaning, and every reply written into
-a run's folder. Exemplars and inferences are looked up before, and that is timed too.
+a run's folder. Exemplars and inferences are looked up first, and that is timed separately.
 """
 
 import asyncio
@@ -29,14 +29,14 @@ from localemp.utils.timing import computed_seconds
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """Dialogues with all that a strategy has looked up for them.
+    """Dialogues with everything that a strategy has looked up for them.
 
     Attributes:
-        pipeline: The strategy, and the model that it is for.
+        pipeline: The strategy and its model.
         drafts: One for each dialogue.
-        context: Tokens that the longest prompt and its reply need.
-        seconds: What looking up took, loading included neither here nor below.
-        encoder_seconds, comet_seconds: The parts of it that encoder and COMET computed.
+        context: Tokens needed by the longest prompt and its reply.
+        seconds: The lookup time, without loading.
+        encoder_seconds, comet_seconds: The parts of it in which encoder and COMET computed, without loading.
     """
 
     pipeline: Pipeline
@@ -48,12 +48,12 @@ class Workload:
 
 
 async def look_up(pipeline: Pipeline, dialogues: Sequence[Dialogue], *, remember: bool = True) -> Workload:
-    """Draft all dialogues, timed; what the strategy needs is loaded before, and warm.
+    """Draft all dialogues and time it; encoder and COMET are loaded and warmed up first.
 
     Args:
-        pipeline: The strategy, and the model that it is for.
-        dialogues: What to look things up for.
-        remember: Whether COMET's answers of earlier days are used; if not, all are inferred now and none is kept.
+        pipeline: The strategy and its model.
+        dialogues: The dialogues to draft.
+        remember: Whether to use COMET's cache; if not, everything is inferred now and nothing is kept.
 
     Raises:
         LocalempError: Something is missing, or a dialogue lacks what the strategy needs.
@@ -80,7 +80,7 @@ def _forget(strategy: Strategy, folder: Path) -> None:
 
 
 def dialogues_for(pipeline: Pipeline, split: str, limit: int) -> list[Dialogue]:
-    """The dialogues to measure with.
+    """Load the dialogues to measure with.
 
     Raises:
         OptionError: There are none.
@@ -94,11 +94,11 @@ def dialogues_for(pipeline: Pipeline, split: str, limit: int) -> list[Dialogue]:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """One batch that was answered.
+    """One answered batch.
 
     Attributes:
         tally: Replies, tokens of all stages, seconds.
-        cached_tokens: Tokens of prompts that came from the prefix cache.
+        cached_tokens: Prompt tokens that came from the prefix cache.
         records: The lines of the run in the order of the dialogues, see `localemp.runs.run`.
     """
 
@@ -108,14 +108,14 @@ class Batch:
 
     @property
     def prompts(self) -> list[list[Message]]:
-        """All that was sent: the first stages of all dialogues, then the second ones."""
+        """All prompts that were sent: the first stages of all dialogues, then the second ones."""
         stages = zip_longest(*(record["stages"] for record in self.records))
         sent = [stage["messages"] for each in stages for stage in each if stage is not None]
         return [[Message(**message) for message in messages] for messages in sent]
 
     @property
     def values(self) -> dict[str, float]:
-        """What follows from them, by the names of `localemp.bench.quantities`."""
+        """The measured values, by the names of `localemp.bench.quantities`."""
         tally = self.tally
         tokens = tally.prompt_tokens + tally.completion_tokens
         return {
@@ -132,10 +132,10 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """Prompts that were sent once more.
+    """Prompts that were sent again.
 
     Attributes:
-        completions: One for each.
+        completions: One for each prompt.
         seconds: From the first prompt to the last token.
     """
 
@@ -144,17 +144,17 @@ class Replay:
 
     @property
     def prompt_tokens(self) -> int:
-        """Of all prompts."""
+        """The tokens of all prompts."""
         return sum(each.prompt_tokens or 0 for each in self.completions)
 
     @property
     def cached_tokens(self) -> int:
-        """Those that came from the prefix cache."""
+        """Prompt tokens that came from the prefix cache."""
         return sum(each.cached_tokens or 0 for each in self.completions)
 
     @property
     def completion_tokens(self) -> int:
-        """Of all texts."""
+        """The tokens of all texts."""
         return sum(each.completion_tokens or 0 for each in self.completions)
 
 
@@ -162,14 +162,13 @@ class OfflineEngine:
     """vLLM in this process, answering batches from an empty prefix cache. Use it in an `async with` block.
 
     Args:
-        workloads: What it is to answer; its context is as long as the longest of their prompts needs, and all are for
-            the same model.
-        log: Where vLLM's messages go; a new file in localemp's cache where None.
-        options: Engine arguments besides the config's.
-        tokens: Length of the longest texts that `answer` and `replay` will be asked for, if longer than the strategy's.
+        workloads: The workloads to answer, all for the same model; the context fits the longest of their prompts.
+        log: The file for vLLM's messages; by default a new one in localemp's cache.
+        options: Engine arguments in addition to the config's.
+        tokens: The longest texts that `answer` and `replay` will ask for, if longer than the strategy's.
 
     Attributes:
-        start_seconds: From nothing to ready.
+        start_seconds: The time until the engine is ready.
     """
 
     def __init__(
@@ -200,12 +199,12 @@ class OfflineEngine:
 
     @property
     def threads(self) -> int | None:
-        """Threads that the started engine computes with, as vLLM's CPU build says in its log; None elsewhere."""
+        """The threads of the started engine, from the log of vLLM's CPU build; None for other builds."""
         said = re.findall(r"local_rank=\d+, core ids=\[([\d, ]*)\]", self.engine.log.read_text("utf-8", "replace"))
         return len(said[-1].split(",")) if said else None
 
     def describe(self) -> dict[str, Any]:
-        """All that decides the speed of the started engine: arguments as given, what it made of them, threads."""
+        """Return everything that decides the engine's speed: arguments as given, as resolved, and threads."""
         return {
             **self.engine.describe(),
             "configured": self.engine.effective_settings(),
@@ -224,13 +223,13 @@ class OfflineEngine:
         """Answer a workload as `generate` does.
 
         Args:
-            workload: What to answer.
-            concurrency: Dialogues in flight; the engine's own number where None.
-            tokens: Exactly so many for every stage's text; where None, texts end where the model ends them.
-            warm: Whether the prefix cache keeps what is in it.
+            workload: The workload.
+            concurrency: Dialogues in flight; by default the engine's own number.
+            tokens: The exact length of every stage's text; by default the model ends its texts.
+            warm: Whether to keep the prefix cache.
 
         Raises:
-            EngineError: A dialogue could not be answered: figures over the others would mean nothing.
+            EngineError: A dialogue could not be answered: values over the others would mean nothing.
         """
         if not warm:
             await self.engine.reset_prefix_cache()
@@ -253,12 +252,12 @@ class OfflineEngine:
     async def replay(
         self, prompts: Sequence[Sequence[Message]], tokens: int, *, concurrency: int | None = None
     ) -> Replay:
-        """Send prompts from an empty prefix cache, each to be answered by exactly so many tokens.
+        """Send prompts from an empty prefix cache; each gets exactly so many tokens.
 
         Args:
-            prompts: In this order.
-            tokens: Of every text.
-            concurrency: Prompts in flight; the engine's own number where None.
+            prompts: The prompts, in order.
+            tokens: The exact length of every text.
+            concurrency: Prompts in flight; by default the engine's own number.
 
         Raises:
             EngineError: A prompt could not be answered.

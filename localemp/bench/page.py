@@ -13,7 +13,7 @@ _OWN = Path(__file__).with_name("page")
 
 
 def render(results: Sequence[Named], title: str | None = None) -> str:
-    """Results as HTML: plots of all of them first, then a section for each with its tables and how it was made."""
+    """Render results as HTML: plots of all of them first, then a section for each with its tables and origin."""
     style = inlined(SHARED / "base.css", PAGE / "style.css", _OWN / "plots.css")
     counted = "1 benchmark" if len(results) == 1 else f"{len(results)} benchmarks"
     return (

@@ -25,9 +25,9 @@ class Axis:
     """One of the two axes.
 
     Attributes:
-        title: What it shows, with its unit.
-        log: Whether equal ratios have equal lengths; values must then be positive.
-        zero: Whether a linear one begins at zero.
+        title: The quantity, with its unit.
+        log: Whether it is logarithmic; values must then be positive.
+        zero: Whether a linear axis starts at zero.
     """
 
     title: str
@@ -36,7 +36,7 @@ class Axis:
 
     @property
     def told(self) -> str:
-        """The title, and that equal steps are equal ratios where they are."""
+        """The title, marked if the axis is logarithmic."""
         return f"{self.title}, log" if self.log else self.title
 
 
@@ -45,11 +45,11 @@ class Dot:
     """A point of a curve.
 
     Attributes:
-        x, y: Where it is.
-        title: What a pointer is told.
+        x, y: Its position.
+        title: The tooltip.
         low, high: The range of the repeats around y.
-        label: Beside it.
-        dim: Whether it is drawn in grey: its value is not all there is to know.
+        label: A text above it.
+        dim: Whether it is drawn in grey, because its value needs a caveat.
     """
 
     x: float
@@ -66,11 +66,11 @@ class Curve:
     """A line through points.
 
     Attributes:
-        name: What it is, for those who cannot see it.
-        dots: By x.
+        name: Its name, also for screen readers.
+        dots: The points, by x.
         style: Classes in the page's style: "hue1", and "dashed", "dotted" or "roof" for the line.
         marks: Whether each point is drawn.
-        line: Whether they are joined.
+        line: Whether the points are joined.
     """
 
     name: str
@@ -81,7 +81,7 @@ class Curve:
 
 
 def plot(title: str, x: Axis, y: Axis, curves: Sequence[Curve]) -> Markup:
-    """Curves over two axes with ticks; there must be at least one point."""
+    """Return a plot of curves over two axes with ticks; there must be at least one point."""
     dots = [dot for curve in curves for dot in curve.dots]
     across = _Scale(x, [dot.x for dot in dots], LEFT, WIDTH - RIGHT, [dot.x for dot in dots] if x.log else [])
     ends = [value for dot in dots for value in (dot.low, dot.y, dot.high) if value is not None]
@@ -108,7 +108,7 @@ def plot(title: str, x: Axis, y: Axis, curves: Sequence[Curve]) -> Markup:
 
 
 def compact(value: float) -> str:
-    """A number as ticks show it: 2.5k, 10M."""
+    """Return a number as ticks show it: 2.5k, 10M."""
     for size, letter in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
         if abs(value) >= size:
             return f"{value / size:.4g}{letter}"
@@ -116,13 +116,13 @@ def compact(value: float) -> str:
 
 
 class _Scale:
-    """Where values of an axis lie, in units.
+    """Maps the values of an axis to positions.
 
     Args:
         axis: The axis.
-        values: All that must find room.
-        start, end: Where it begins and ends.
-        chosen: Values that ticks are wanted at where there is room for them.
+        values: All values that must fit.
+        start, end: The positions of its ends.
+        chosen: Preferred values of ticks, if there is room.
     """
 
     def __init__(
@@ -145,7 +145,7 @@ class _Scale:
         return self._start + share * (self._end - self._start)
 
     def ticks(self, vertical: bool = False) -> list[tuple[float, str]]:
-        """Values and their texts, as many as have room."""
+        """Return values and texts of as many ticks as fit."""
         candidates = [self._chosen] if self._chosen else []
         candidates += [*self._series()]
         for values in candidates:
@@ -155,7 +155,7 @@ class _Scale:
         return [(value, compact(value)) for value in (self._ends()[0], self._ends()[-1])]
 
     def _series(self) -> list[list[float]]:
-        """Ever fewer round values within the axis."""
+        """Fewer and fewer round values within the axis."""
         if not self.log:
             size = 10.0 ** math.floor(math.log10((self.high - self.low) / 5))
             return [_multiples(self.low, self.high, size * step) for step in (*_STEPS, 20, 25, 50)]
@@ -200,7 +200,7 @@ def _drawn(curve: Curve, across: _Scale, down: _Scale) -> list[Markup]:
 
 
 def _anchor(label: str, x: float) -> str:
-    """Where a label stands at its point; near an edge a long one ends, or begins, there."""
+    """The anchor of a label; a long one near an edge ends, or starts, at its point."""
     half = len(label) / 2 * _CHARACTER
     if x + half > WIDTH - RIGHT:
         return "end"

@@ -1,4 +1,4 @@
-"""Everything that `localemp bench` measures: its name in files and in tables, its unit, and which way is better."""
+"""The quantities that `localemp bench` measures: names in files and tables, units, and which direction is better."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -15,9 +15,9 @@ class Quantity:
     Attributes:
         name: Its name in files.
         title: Its name in tables and plots.
-        unit: Empty where it is a ratio; "%" is shown as a share, its value is between 0 and 1.
-        better: Which way is better; empty where neither is.
-        decimals: As shown.
+        unit: Empty for a ratio; "%" is shown as a percentage of a value between 0 and 1.
+        better: The better direction; empty if there is none.
+        decimals: The number of decimals shown.
     """
 
     name: str
@@ -28,11 +28,11 @@ class Quantity:
 
     @property
     def head(self) -> str:
-        """What a column is called."""
+        """The head of its column."""
         return f"{self.title}, {self.unit}" if self.unit not in ("", "%") else self.title
 
     def shown(self, value: float) -> str:
-        """A value as tables show it, without its unit; a median of counts is not rounded."""
+        """Return a value as tables show it, without its unit; a median of counts is not rounded."""
         if not self.unit and not self.decimals:
             return f"{value:,.10g}"
         return f"{100 * value:,.{self.decimals}f} %" if self.unit == "%" else f"{value:,.{self.decimals}f}"
@@ -100,10 +100,10 @@ QUANTITIES = {quantity.name: quantity for quantity in _ALL}
 
 
 def quantity(name: str) -> Quantity:
-    """The quantity of a name.
+    """Return a quantity by name.
 
     Raises:
-        UnknownNameError: There is none.
+        UnknownNameError: There is no such quantity.
     """
     if name not in QUANTITIES:
         raise UnknownNameError("quantity", name, QUANTITIES)

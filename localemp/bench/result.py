@@ -1,8 +1,8 @@
-"""What a benchmark found, as a file: figures, and everything needed to believe them.
+"""The result file of a benchmark: measured values, and everything needed to reproduce them.
 
-A `Point` is one thing that was measured: its labels say what it is, its figures have one value for each repeat. A
-`Result` is all points of one command. A `Recording` writes the file anew after every point, so that whatever stops a
-benchmark, what was measured is there, and labelled as not finished.
+A `Point` is one measurement: its labels say of what, its values have one number for each repeat. A `Result` holds all
+points of one command. A `Recording` rewrites the file after every point, so that an interrupted benchmark keeps what it
+measured, marked as not finished.
 """
 
 import math
@@ -17,7 +17,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from localemp.bench.quantities import QUANTITIES
 from localemp.errors import DataError, LocalempError, OptionError
-from localemp.utils.files import write_atomically
+from localemp.utils.files import write_atomically, write_errors
 from localemp.utils.json_reader import JSONError, check_storable, load_json
 from localemp.utils.machine import computing, machine, versions
 from localemp.utils.redaction import redact_line, redact_settings, redact_text, shown_command
@@ -26,7 +26,7 @@ from localemp.utils.validation import format_validation_error
 Kind = Literal["engine", "strategies", "serve", "retrieval", "comet", "score", "tune"]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Label = str | Annotated[int, Field(ge=-(2**53), le=2**53)] | Finite
-# What may quote a secret is kept without it, and read without it from files of older versions.
+# Secrets in these texts are redacted, also when files of older versions are read.
 Told = Annotated[str, AfterValidator(redact_text)]
 
 
@@ -56,11 +56,11 @@ class _Strict(BaseModel):
 
 
 class Point(_Strict):
-    """One thing that was measured.
+    """One measurement.
 
     Attributes:
-        part: What question it answers: points of one part are rows of one table ("throughput", "batch size").
-        labels: What sets it apart from the part's other points: {"strategy": "two-stage", "concurrency": 64}.
+        part: The question it answers; points of one part are rows of one table ("throughput", "batch size").
+        labels: What distinguishes it from the part's other points: {"strategy": "two-stage", "concurrency": 64}.
         values: One for each repeat, by the names of `localemp.bench.quantities`; "figures" in files.
         note: Anything a reader needs to know, such as why values are missing.
     """
@@ -71,7 +71,7 @@ class Point(_Strict):
     note: str = ""
 
     def median(self, name: str) -> float | None:
-        """The median of a figure's repeats; None where it was not measured."""
+        """Return the median over the repeats; None if the quantity was not measured."""
         return statistics.median(self.values[name]) if name in self.values else None
 
     @property
@@ -81,7 +81,7 @@ class Point(_Strict):
 
 
 def gather(part: str, labels: dict[str, Label], repeats: Sequence[dict[str, float]], note: str = "") -> Point:
-    """A point from the figures of its repeats."""
+    """Return a point from the values of its repeats."""
     names = list(dict.fromkeys(name for values in repeats for name in values))
     return Point(
         part=part,
@@ -92,13 +92,13 @@ def gather(part: str, labels: dict[str, Label], repeats: Sequence[dict[str, floa
 
 
 class Series(_Strict):
-    """Something that was watched while time went on.
+    """Something monitored over time.
 
     Attributes:
-        title: What it is ("GPU memory").
-        unit: Of the values.
-        seconds: Since the benchmark began.
-        values: One for each.
+        title: Its name ("GPU memory").
+        unit: The unit of the values.
+        seconds: Seconds since the start of the benchmark.
+        values: One for each time.
     """
 
     title: str
@@ -108,20 +108,20 @@ class Series(_Strict):
 
 
 class Result(_Strict):
-    """All that one command measured.
+    """Everything that one command measured.
 
     Attributes:
-        kind: Which benchmark.
-        title: What was measured, in a line: the model and what was asked of it.
-        dummy: Whether weights were made up, so that speed is real and replies mean nothing.
-        command: As a person would type it.
-        created: When it began, UTC.
-        finished: Whether it came to its end; else `stopped` says why not.
-        machine, versions: As every run has them.
-        settings: Everything that can change the figures, seed included.
+        kind: The benchmark.
+        title: What was measured, in a line: the model and its task.
+        dummy: Whether the weights were made up, so that speed is real and replies mean nothing.
+        command: The command line.
+        created: The start, in UTC.
+        finished: Whether it finished; if not, `stopped` says why.
+        machine, versions: As in every run.
+        settings: Everything that can change the values, seed included.
         points: In the order in which they were measured.
-        series: What was watched.
-        notes: What holds for all points.
+        series: What was monitored.
+        notes: Notes on all points.
     """
 
     kind: Kind
@@ -148,7 +148,7 @@ class Result(_Strict):
 
     @property
     def warning(self) -> str:
-        """What nobody may overlook, in a line: dummy weights, an early end. Empty where there is nothing."""
+        """What no reader may overlook, in a line: dummy weights, an early end; otherwise empty."""
         dummy = "dummy weights: the speed is the shape's, the replies mean nothing" if self.dummy else ""
         stopped = "" if self.finished else f"not finished: {self.stopped or 'the process ended'}"
         return "; ".join(text for text in (dummy, stopped) if text)
@@ -158,7 +158,7 @@ def read_result(path: Path) -> Result:
     """Read a file that a benchmark wrote.
 
     Raises:
-        DataError: It is not there, or no such file; says where. Or a figure of it is no measurement.
+        DataError: The file is missing, is not a result, or a value cannot be a measurement; the message says where.
     """
     try:
         found = load_json(path)
@@ -171,7 +171,7 @@ def read_result(path: Path) -> Result:
         what = format_validation_error(error) if isinstance(error, ValidationError) else str(error)
         line = error.line if isinstance(error, JSONError) else None
         hint = "give a file that `localemp bench` wrote"
-        raise DataError(path, f"is no result of a benchmark: {what}", hint, line) from error
+        raise DataError(path, f"is not a result of a benchmark: {what}", hint, line) from error
     return result
 
 
@@ -180,21 +180,21 @@ def _check_measured(path: Path, result: Result) -> None:
         for name, values in point.values.items():
             if wrong := [value for value in values if not _is_measured(name, value)]:
                 where = f"points[{number}] ({', '.join(filter(None, [point.part, point.label]))}): {name}"
-                raise DataError(path, f"{where}: {wrong[0]} is no measurement", "measure it again")
+                raise DataError(path, f"{where}: {wrong[0]} is not a measurement", "measure it again")
 
 
 def _is_measured(name: str, value: float) -> bool:
-    """Whether it can be one: finite, and below 0 only where that has a meaning, or by a rounding error."""
+    """Whether it can be a measurement: finite, and negative only where that has a meaning, or by rounding."""
     return math.isfinite(value) and (value > -1e-9 or name in _MAY_FALL)
 
 
 class Recording:
-    """Writes a result while it grows. Use it in a `with` block around the measuring.
+    """Writes a result as it grows. Use it in a `with` block around the measurements.
 
-    An exception leaves the block as it came; the file then says what stopped it.
+    Exceptions leave the block unchanged; the file then says what stopped the benchmark.
 
     Args:
-        path: The file; its folder is made.
+        path: The file; its folder is created.
         kind, title, settings, dummy: As in `Result`.
         command: The words after `localemp`; by default those of this process.
     """
@@ -240,21 +240,17 @@ class Recording:
         self.write()
 
     def add(self, point: Point) -> None:
-        """Keep a point, on disk too."""
+        """Add a point, and write the file."""
         self.result.points.append(point)
         self.write()
 
     def write(self) -> None:
-        """Write the file as a whole or not at all.
+        """Write the file atomically.
 
         Raises:
             OptionError: It cannot be written.
         """
         self.result.settings |= computing()  # torch may have come meanwhile
-        try:
+        with write_errors(lambda message, hint: OptionError(f"--out {self.path}: {message}", hint), "name another"):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             write_atomically(self.path, self.result.model_dump_json(indent=1, by_alias=True) + "\n")
-        except OSError as error:
-            raise OptionError(
-                f"--out {self.path}: cannot be written: {error.strerror or error}", "name another"
-            ) from error

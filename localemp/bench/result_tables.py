@@ -1,4 +1,4 @@
-"""Results of benchmarks as tables that page and Markdown write, and how each result was made."""
+"""Results of benchmarks as tables for page and Markdown, with the origin of each result."""
 
 import json
 import statistics
@@ -11,28 +11,28 @@ from localemp.bench.result import Point, Result
 from localemp.reporting.tables import NOT_GIVEN, Cell, Note, Row, Table
 
 _TOO_MUCH = (
-    "A share above 100 % is none: the device was busy with something else while its rates were measured, or this work "
-    "is done out of a cache."
+    "A share above 100 % is not real: the device was busy while its rates were measured, or this work runs from a "
+    "cache."
 )
 
-# What a result of `bench serve` has for the URL of a server that it started itself.
+# The URL in results of `bench serve` for a server that it started itself.
 HERE = "localemp serve"
 
 
 @dataclass(frozen=True)
 class Named:
-    """A result under a name that no other in the report has."""
+    """A result with a name that is unique in the report."""
 
     name: str
     result: Result
 
     @property
     def label(self) -> str:
-        """The name, with what nobody may overlook."""
+        """The name, with warnings that no reader may overlook."""
         return self.name + self._marks("dummy weights", "not finished")
 
     def short(self, most: int = 30) -> str:
-        """The same for the head of a chart: of a long name its beginning and its end."""
+        """Return the label for the head of a chart: a long name is cut in the middle."""
         half = most // 2
         name = self.name if len(self.name) <= most else f"{self.name[: half - 1]}…{self.name[-half:]}"
         return name + self._marks("dummy", "unfinished")
@@ -45,7 +45,7 @@ class Named:
 
     @property
     def made(self) -> str:
-        """When and where, with which versions and settings, in a line."""
+        """Time, machine, versions and settings, in a line."""
         result = self.result
         facts = [f"{name} {text}" for name, text in self._machine.items()]
         return "; ".join(
@@ -54,26 +54,26 @@ class Named:
 
     @property
     def facts(self) -> list[tuple[str, str]]:
-        """The same as names and texts, the command first."""
+        """The same as pairs of names and texts, the command first."""
         result = self.result
         facts = {"command": result.command, "began": result.created, **self._machine}
         return [*facts.items(), *((name, _text(value)) for name, value in result.settings.items())]
 
     @property
     def _machine(self) -> dict[str, str]:
-        """Machine and versions; before a server elsewhere they are only the client's."""
+        """Machine and versions; with a remote server they are only the client's."""
         facts, server = self.result.machine | self.result.versions, self.result.settings.get("url", HERE)
         return facts if server == HERE else {f"client's {name}": text for name, text in facts.items()}
 
 
 def failed_share(point: Point) -> str:
-    """How many of a load's requests failed, in short, over all repeats; empty where none did."""
+    """Return the share of a load's requests that failed, over all repeats; empty if none did."""
     shares = point.values.get("failed", (0.0,))
     return f"{QUANTITIES['failed'].shown(statistics.mean(shares))} failed" if any(shares) else ""
 
 
 def named(results: Sequence[tuple[Path, Result]]) -> list[Named]:
-    """Results by their titles; where two have the same, with their files."""
+    """Name results by their titles; equal titles get the names of their files."""
     titles = [result.title for _, result in results]
     return [
         Named(result.title if titles.count(result.title) == 1 else f"{result.title}, {path.stem}", result)
@@ -82,7 +82,7 @@ def named(results: Sequence[tuple[Path, Result]]) -> list[Named]:
 
 
 def tables_of(named: Named, key: str = "result") -> list[Table]:
-    """A table for each part of a result: a point a row, or, where there are many figures of few points, a column."""
+    """Return a table for each part of a result: one row for each point, or one column if there are few points."""
     parts = named.result.parts.items()
     return [_table(named, part, points, f"{key}-{number}") for number, (part, points) in enumerate(parts, 1)]
 
@@ -102,7 +102,7 @@ def _table(named: Named, part: str, points: list[Point], key: str) -> Table:
     notes = [named.result.warning, *(f"{point.label}: {point.note}" if point.note else "" for point in points)]
     shares = [value for point in points for name in ("mfu", "mbu") for value in point.values.get(name, ())]
     notes += [_TOO_MUCH] if max(shares, default=0) > 1 else []
-    notes += ["Medians of the repeats, their range between brackets.", *named.result.notes]
+    notes += ["Medians of the repeats, with the range in parentheses.", *named.result.notes]
     return Table(
         key, "bench", title, head, tuple(heads),
         tuple(Row(label, tuple(row)) for label, row in zip(told, cells, strict=True)),

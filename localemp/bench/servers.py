@@ -1,4 +1,4 @@
-"""Servers of vLLM on this machine that are to be measured, with and without localemp's middleware."""
+"""Local servers of vLLM to measure, with and without localemp's middleware."""
 
 import socket
 from collections.abc import Sequence
@@ -10,13 +10,13 @@ from localemp.serving.vllm.launch import Server
 
 
 def vllm_server(pipeline: Pipeline, settings: ServeSettings | None, options: Sequence[str], key: str = "") -> Server:
-    """A server of vLLM on a free port that is not started yet, with localemp's middleware or, without settings, bare.
+    """Return a server of vLLM on a free port, not started yet; with localemp's middleware or, without settings, bare.
 
     Args:
-        pipeline: Knows the model and its weights.
-        settings: What localemp serves.
-        options: For vLLM.
-        key: What the server wants to be shown; the settings have it too.
+        pipeline: The model and its weights.
+        settings: The settings of localemp's middleware.
+        options: Options for vLLM.
+        key: The server's API key, which the settings have, too.
     """
     port = free_port()
     command = vllm_command(pipeline, "127.0.0.1", port, options)
@@ -31,7 +31,7 @@ def vllm_server(pipeline: Pipeline, settings: ServeSettings | None, options: Seq
 
 
 def free_port() -> int:
-    """A port that nothing listens on."""
+    """Return a free port."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port: int = listener.getsockname()[1]
         return port

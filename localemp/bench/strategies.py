@@ -1,17 +1,17 @@
-"""What each strategy costs, and where its time goes.
+"""The cost of each strategy, and its time by component.
 
-All strategies are answered by one engine, whose context holds the longest of their prompts. A repeat is:
+One engine, whose context fits the longest prompt, answers all strategies. A repeat is:
 
-    looking up   exemplars and inferences of all dialogues, timed; nothing that COMET said before is remembered
+    looking up   exemplars and inferences of all dialogues, timed, with an empty COMET cache
     answering    as `generate` does it, from an empty prefix cache, timed
-    prefill      the very prompts of all stages once more, each for one token, from an empty prefix cache
-    own code     the strategy once more with an engine that repeats its answers at once: rendering prompts, cleaning
+    prefill      the same prompts of all stages again, each for one token, from an empty prefix cache
+    own code     the strategy again with an engine that replays its answers immediately: rendering prompts, cleaning
                  replies, writing the run
 
-The first two are the time of a strategy. Of it, encoder and COMET say themselves how long they computed; what else
-looking up took (searching, choosing) is our own code; decode is what of answering is neither prefill nor our own code.
-Own code runs beside the engine in part, so its share is at most that. Where a repeat leaves nothing for decode, the two
-are not told apart.
+The first two make up the time of a strategy. Encoder and COMET report their computing time; the rest of looking up
+(searching, choosing) is our own code; decode is the rest of answering, without prefill and our own code. Own code
+partly overlaps with the engine, so its share is an upper bound. If a repeat leaves nothing for decode, prefill and
+decode are given as one.
 """
 
 import tempfile
@@ -35,18 +35,18 @@ from localemp.sampling import Sampling
 from localemp.utils.progress import OnProgress, Progress, silent
 
 NOTES = (
-    "The pool's embedding is made beforehand and not counted; of encoder and COMET neither is loading.",
-    "decode is what is left of the whole time: prefill and our own code are measured apart, see docs/benchmarks.md.",
+    "Embedding the pool and loading encoder and COMET are not counted.",
+    "decode is the rest of the total time: prefill and our own code are measured separately, see docs/benchmarks.md.",
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """What things cost, in US dollars; None is unknown.
+    """Prices in US dollars; None is unknown.
 
     Attributes:
-        per_hour: Of the machine with all its devices.
-        prompt, reply: Of a million tokens.
+        per_hour: The machine with all its devices.
+        prompt, reply: A million tokens.
     """
 
     per_hour: float | None = None
@@ -64,15 +64,15 @@ async def measure_strategies(
     price: Price | None = None,
     on_progress: OnProgress = silent,
 ) -> None:
-    """Measure strategies on these dialogues; every point goes into the recording as soon as it is there.
+    """Measure strategies on these dialogues; every point is recorded immediately.
 
     Args:
         pipelines: Names and strategies, all for the same model.
-        dialogues: To answer.
-        recording: Takes the points.
-        repeats: Of each, after a warm-up.
-        tokens: Length of every text; None lets the model end its replies, which dummy weights cannot.
-        price: What things cost.
+        dialogues: The dialogues to answer.
+        recording: Receives the points.
+        repeats: The number of repeats, after a warm-up.
+        tokens: The length of every text; None lets the model end its replies, which dummy weights cannot.
+        price: Prices.
         on_progress: Called with what is being measured.
 
     Raises:
@@ -81,7 +81,7 @@ async def measure_strategies(
     """
     first = pipelines[0][1]
     if is_dummy(first) and tokens is None:
-        raise OptionError("dummy weights end no reply by themselves", "give --reply-tokens, such as 64")
+        raise OptionError("dummy weights never end a reply by themselves", "give --reply-tokens, such as 64")
     recording.result.notes += NOTES
     workloads: dict[str, list[Workload]] = {}
     for name, pipeline in pipelines:
@@ -101,7 +101,7 @@ async def measure_strategies(
 
 @dataclass(frozen=True, slots=True)
 class _Bench:
-    """One engine, and how strategies are measured on it."""
+    """One engine, on which strategies are measured."""
 
     engine: OfflineEngine
     recording: Recording
@@ -110,7 +110,7 @@ class _Bench:
     devices: int
 
     async def strategy(self, name: str, workloads: Sequence[Workload], on_progress: OnProgress) -> None:
-        """Every repeat of one strategy, each with what was looked up for it."""
+        """Measure every repeat of one strategy, each with its own lookup."""
         on_progress(Progress(f"{name}: warm-up"))
         await self.engine.answer(workloads[0], tokens=self.tokens)
         costs, times, notes = [], [], list[str]()
@@ -125,7 +125,7 @@ class _Bench:
                 notes.append(note)
         if any(each["decode_s"] <= 0 for each in times):
             times = [together(each) for each in times]
-            notes.append("prefill and decode are not told apart: one token each took as long as the whole")
+            notes.append("prefill and decode are given as one: one token each took as long as the whole")
         exactly = "" if self.tokens is None else f"every text has exactly {self.tokens} tokens"
         self.recording.add(gather("strategies", {"strategy": name}, costs, exactly))
         self.recording.add(gather("time", {"strategy": name}, times, "; ".join(notes)))
@@ -151,10 +151,10 @@ class _Bench:
 
 
 def parted(workload: Workload, answering: float, prefill: float, own: float) -> tuple[dict[str, float], str]:
-    """The whole time in parts that add up to it, none but decode below 0, and what had to be done for that.
+    """Split the total time into parts that add up to it, only decode may be negative; and return a note on adjustments.
 
     Args:
-        workload: Its looking up.
+        workload: The lookups.
         answering: Seconds of the batch.
         prefill: Seconds of the same prompts for one token each.
         own: Seconds of our own code in the batch.
@@ -175,14 +175,14 @@ def parted(workload: Workload, answering: float, prefill: float, own: float) -> 
 
 
 def together(parts: dict[str, float]) -> dict[str, float]:
-    """The same parts, prefill and decode as one."""
+    """Return the same parts with prefill and decode as one."""
     both = parts["prefill_s"] + parts["decode_s"]
     others = {name: seconds for name, seconds in parts.items() if name not in ("prefill_s", "decode_s")}
     return others | {"engine_s": both}
 
 
 async def own_seconds(workload: Workload, batch: Batch) -> float:
-    """How long a batch takes where the engine's answers are there at once: all that is our own code."""
+    """Return the time of a batch with an engine that answers immediately: our own code."""
     engine = _Repeating(batch)
     with tempfile.TemporaryDirectory() as folder, Run.open(Path(folder), {}) as run:
         started = time.perf_counter()
@@ -191,7 +191,7 @@ async def own_seconds(workload: Workload, batch: Batch) -> float:
 
 
 class _Repeating(Engine):
-    """Answers every prompt of a batch as it was answered before."""
+    """An engine that replays the answers of a batch."""
 
     name = "repeating"
 

@@ -1,4 +1,4 @@
-"""The strategies that `bench strategies` is told to measure: zero-shot,few-shot:1,similar:3+two-stage."""
+"""The specification of strategies for `bench strategies`: zero-shot,few-shot:1,similar:3+two-stage."""
 
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ class StrategySpec:
 
     Attributes:
         strategy: Its canonical name.
-        shots: Exemplars; None leaves it to the config.
+        shots: The number of exemplars; None leaves it to the config.
     """
 
     strategy: str
@@ -21,7 +21,7 @@ class StrategySpec:
 
     @property
     def name(self) -> str:
-        """As a person writes it: few-shot:1."""
+        """The name as users write it: few-shot:1."""
         if self.shots is None:
             return self.strategy
         return "+".join(
@@ -30,7 +30,7 @@ class StrategySpec:
 
 
 def parse_specs(text: str) -> list[StrategySpec]:
-    """Strategies of a list such as "zero-shot,few-shot:1,similar:3+two-stage".
+    """Parse a list of strategies such as "zero-shot,few-shot:1,similar:3+two-stage".
 
     Raises:
         UnknownNameError: A part that does not exist.

@@ -1,9 +1,9 @@
-"""Finds the engine settings that are fastest for a person's own prompts: `localemp tune`.
+"""Find the fastest engine settings for your own prompts: `localemp tune`.
 
-One setting at a time, on top of the best so far. A trial is an engine of its own that answers the same dialogues with
-texts of one length, the mean of what the model says by itself, so that settings which change replies gain nothing by
-making them shorter. A setting is taken where its slowest repeat beats the fastest of the best so far. At the end the
-best is measured once more between two times of the settings that it began with: the gain that counts is of these.
+Settings are tried one at a time, on top of the best so far. A trial starts a new engine that answers the same dialogues
+with texts of one length, the mean length of the model's own texts, so that settings which change replies gain nothing
+from shorter ones. A setting is accepted if its slowest repeat beats the fastest of the best so far. At the end the best
+is measured again between two runs of the initial settings; these give the final gain.
 """
 
 import json
@@ -32,9 +32,9 @@ class Setting:
     """An engine argument and the values to try, best guess first.
 
     Attributes:
-        name: As vLLM calls it.
-        values: What to try.
-        changes_replies: Whether it computes something else, and not only in another order.
+        name: vLLM's name.
+        values: The values to try.
+        changes_replies: Whether it changes the computation and not only its order.
     """
 
     name: str
@@ -106,7 +106,7 @@ def replies(batch: Batch) -> list[str]:
 
 @dataclass(slots=True)
 class Tuning:
-    """A search, and where it stands.
+    """A search and its state.
 
     Args:
         measure: Measures a choice of engine arguments, see `Trial`.
@@ -127,10 +127,10 @@ class Tuning:
     _longest: float = 0.0
 
     async def search(self) -> dict[str, Any]:
-        """The best engine arguments found, besides those of the config; empty where nothing was faster.
+        """Return the best engine arguments, in addition to the config's; empty if nothing was faster.
 
         Raises:
-            LocalempError: Not even the settings that it begins with work.
+            LocalempError: Even the initial settings do not work.
         """
         self._began = time.perf_counter()
         points = self.recording.result.points
@@ -155,12 +155,12 @@ class Tuning:
         return time.perf_counter() - self._began + trials * self._longest <= self.seconds
 
     def _known(self, options: Mapping[str, Any]) -> Point | None:
-        """What an earlier session measured."""
+        """The point of an earlier session."""
         name = described(options)
         return next((point for point in self.recording.result.points if point.labels["settings"] == name), None)
 
     async def _try(self, options: dict[str, Any], start: Point | None) -> Point:
-        """Measure these arguments; what vLLM refuses is a point too, with its reason."""
+        """Measure these arguments; if vLLM refuses them, the point has its reason."""
         name, started = described(options), time.perf_counter()
         try:
             point = await self._measured(PART, options)
@@ -182,7 +182,7 @@ class Tuning:
             return Point(part=part, labels={"settings": name}, values=await self.measure(options))
 
     async def _confirm(self, best: dict[str, Any]) -> None:
-        """Start, best, start: the winner of many trials was also lucky, and a machine is not always equally fast."""
+        """Measure start, best, start: the winner of many trials was also lucky, and a machine's speed varies."""
         if not self._time_for(3):
             self.recording.result.notes.append("no time was left to confirm the best: its gain is of single trials")
             return
@@ -194,11 +194,11 @@ class Tuning:
 
 
 def go_on(recording: Recording) -> bool:
-    """Take up what an earlier session tried, with the length of its texts; False where there was none.
+    """Resume the trials of an earlier session, with the length of its texts; return False if there was none.
 
     Raises:
-        OptionError: The file is of something else: other settings, another machine, another benchmark.
-        DataError: It is no result.
+        OptionError: The file is from other settings, another machine, or another benchmark.
+        DataError: It is not a result.
     """
     path, now = recording.path, recording.result
     if not path.exists():
@@ -221,28 +221,28 @@ def go_on(recording: Recording) -> bool:
 
 
 def is_faster(point: Point, than: Point) -> bool:
-    """Whether its slowest repeat beats the fastest of the other."""
+    """Return whether a point's slowest repeat beats the fastest of the other."""
     return min(point.values[OBJECTIVE]) > max(than.values[OBJECTIVE])
 
 
 def gain(point: Point, base: Point) -> float:
-    """By how much a point is faster than another: 0.08 is 8 % more replies a second."""
+    """Return how much faster a point is than another: 0.08 is 8 % more replies a second."""
     return statistics.median(point.values[OBJECTIVE]) / statistics.median(base.values[OBJECTIVE]) - 1
 
 
 def described(options: Mapping[str, Any]) -> str:
-    """Engine arguments in a line, as `--engine-arg` takes them."""
+    """Return engine arguments in a line, as `--engine-arg` takes them."""
     return " ".join(f"{name}={_value(value)}" for name, value in options.items()) or BASELINE
 
 
 def command_lines(
     engine_args: Mapping[str, Any], for_generate: Sequence[str], for_serve: Sequence[str]
 ) -> tuple[str, str]:
-    """What a person types to have these engine arguments: `localemp generate`, and `localemp serve`; no secrets.
+    """Return the commands with these engine arguments, `localemp generate` and `localemp serve`, without secrets.
 
     Args:
-        engine_args: All, also those that were given.
-        for_generate: The other options that were given, as far as `generate` has them.
+        engine_args: All engine arguments, including given ones.
+        for_generate: The other given options that `generate` has.
         for_serve: The same for `serve`.
     """
     engine = [word for name, value in engine_args.items() for word in ("--engine-arg", f"{name}={_value(value)}")]
@@ -263,10 +263,10 @@ def _value(value: Any) -> str:
 
 
 def check_budget(text: str) -> float:
-    """Seconds of "90s", "10m" or "2h".
+    """Return the seconds of "90s", "10m" or "2h".
 
     Raises:
-        OptionError: It is none of these; a number alone neither, since nobody knows of what.
+        OptionError: It is none of these, or a number without a unit.
     """
     units = {"s": 1.0, "m": 60.0, "h": 3600.0}
     try:

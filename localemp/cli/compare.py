@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from localemp.cli.registered import RegisteredOptions
+from localemp.cli.tables import show_table
+from localemp.cli.types import PATH
 from localemp.utils.words import count
 
 if TYPE_CHECKING:
     from localemp.metrics.significance import Comparison, Contrast
     from localemp.utils.option import Option
 
-_RUN = click.Path(path_type=Path)
+_RUN = PATH
 
 
 def _options() -> "tuple[Option, ...]":
@@ -110,7 +112,6 @@ def compare(
 
 
 def _print_table(found: "Sequence[Comparison]", items: int, samples: int, seed: int) -> None:
-    from rich.console import Console
     from rich.table import Column, Table
 
     from localemp.metrics.registry import decimals
@@ -132,7 +133,7 @@ def _print_table(found: "Sequence[Comparison]", items: int, samples: int, seed: 
             _number(one.p, ".3f"),
             _number(one.p_holm, ".3f"),
         )
-    Console().print(table)
+    show_table(table)
     for reason in dict.fromkeys(one.reason for one in found if one.reason):
         click.echo(f"n/a: {', '.join(one.name for one in found if one.reason == reason)}: {reason}")
     tested = [str(n) for hidden in (False, True) if (n := sum(o.p is not None and o.hidden == hidden for o in found))]

@@ -6,6 +6,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from localemp.cli.tables import show_table
+from localemp.cli.types import NAME
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -19,7 +22,7 @@ def data() -> None:
 
 
 @data.command()
-@click.argument("path")
+@click.argument("path", type=NAME)
 @click.option("--split", "splits", multiple=True, metavar="SPLIT", help="train, valid or test; repeat it for several.")
 @click.option(
     "--instances",
@@ -37,8 +40,6 @@ def stats(path: str, splits: tuple[str, ...], instances: Instances, as_json: boo
     """
     from dataclasses import asdict
 
-    from rich.console import Console
-
     from localemp.utils.text import json_text
 
     counted = _count(path, splits, instances)
@@ -50,11 +51,11 @@ def stats(path: str, splits: tuple[str, ...], instances: Instances, as_json: boo
         }
         click.echo(json_text(report, indent=2))
     else:
-        Console().print(_table(path, counted))
+        show_table(_table(path, counted))
 
 
 @data.command()
-@click.option("--out", metavar="DIR", help="Where to put the files; localemp's cache if not given.")
+@click.option("--out", type=NAME, metavar="DIR", help="Where to put the files; localemp's cache if not given.")
 def pull(out: str | None) -> None:
     """Fetch the official EmpatheticDialogues archive, checked by SHA-256 (CC BY-NC 4.0)."""
     from rich.console import Console

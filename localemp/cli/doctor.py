@@ -4,6 +4,8 @@ import os
 
 import click
 
+from localemp.cli.tables import show_table
+
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -11,7 +13,6 @@ def doctor(as_json: bool) -> None:
     """Say what this machine has: GPU, memory, versions, weights, keys; and what is missing."""
     import json
 
-    from rich.console import Console
     from rich.table import Table
 
     from localemp.utils.machine import machine, versions
@@ -25,9 +26,9 @@ def doctor(as_json: bool) -> None:
         table.add_row(f"[bold]{title}[/bold]")
         for name, fact in facts.items():
             table.add_row(f"  {name}", fact)
-    Console().print(table)
+    show_table(table)
     for step in _missing(found):
-        click.echo(f"next: {step}")
+        click.echo(f"hint: {step}")
 
 
 def _cache() -> dict[str, str]:

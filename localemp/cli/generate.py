@@ -12,10 +12,10 @@ from localemp.cli.options import (
     config_of,
     data_options,
     model_options,
-    options_of_parts,
     strategy_options,
 )
-from localemp.cli.registered import RegisteredOptions
+from localemp.cli.registered import StrategyCommand
+from localemp.cli.types import PATH
 from localemp.utils.words import count, known
 
 if TYPE_CHECKING:
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
     from localemp.pipeline.generate import Tally
 
 
-@click.command(cls=RegisteredOptions, registered=options_of_parts, after="layout")
+@click.command(cls=StrategyCommand)
 @model_options
 @strategy_options
 @data_options
 @cluster_options
 @click.option("--limit", type=click.IntRange(min=1), help="Only so many dialogues from the start.")
-@click.option("--out", type=click.Path(path_type=Path), help="The run's folder; a name from the settings by default.")
+@click.option("--out", type=PATH, help="The run's folder; a name from the settings by default.")
 @click.option("--retry-errors", is_flag=True, help="Ask again for dialogues that failed before.")
 @click.option("--show", type=click.IntRange(min=0), default=3, show_default=True, help="Replies to show at the end.")
 def generate(
@@ -84,7 +84,7 @@ def _summary(result: "GenerateResult") -> None:
             click.echo(f"cost: {tally.cost:.4f} US dollars")
     click.echo(f"run: {result.folder}")
     if result.failed:
-        click.echo(f"next: `localemp runs show {result.folder} --errors` says why; --retry-errors asks again", err=True)
+        click.echo(f"hint: `localemp runs show {result.folder} --errors` says why; --retry-errors asks again", err=True)
 
 
 def _tokens(tally: "Tally") -> str:

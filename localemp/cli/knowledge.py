@@ -8,12 +8,14 @@ import click
 
 from localemp.cli.interrupts import resumable
 from localemp.cli.options import data_options
+from localemp.cli.tables import show_table
+from localemp.cli.types import NAME, FilePath
 from localemp.utils.interrupts import noting
 from localemp.utils.progress import OnProgress, Progress
 from localemp.utils.words import count, share
 
 if TYPE_CHECKING:
-    from localemp.commonsense.relations import Answer
+    from localemp.commonsense.inferences import EventInferences
     from localemp.commonsense.source import InferenceSource
 
 # Dialogues that are looked up and written together: the more, the more alike are the lengths in a batch of COMET.
@@ -26,10 +28,10 @@ def knowledge() -> None:
 
 
 _comet = click.option(
-    "--comet", help="comet-mini (default), comet-bart, a folder, a Hugging Face id, or a profile (.toml)."
+    "--comet", type=NAME, help="comet-mini (default), comet-bart, a folder, a Hugging Face id, or a profile (.toml)."
 )
 _variant = click.option(
-    "--variant", default="paper", show_default=True,
+    "--variant", type=NAME, default="paper", show_default=True,
     help="What COMET is asked about: paper (text or context as it is), released (last utterance, tokenised), a file.",
 )  # fmt: skip
 _beams = click.option(
@@ -60,7 +62,8 @@ def infer(
 ) -> None:
     """Print what COMET infers from each TEXT, with the score of every beam (log probability a token)."""
     from localemp.cli.display import Display
-    from localemp.commonsense.relations import check_events, check_relations, event_of
+    from localemp.commonsense.events import check_events, event_of
+    from localemp.commonsense.inferences import check_relations
     from localemp.commonsense.store import Entry, line_of
     from localemp.dialogue import Dialogue
     from localemp.models.atomic import RELATIONS
@@ -90,9 +93,7 @@ def infer(
 @_keep
 @_device
 @_variant
-@click.option(
-    "--out", required=True, type=click.Path(path_type=Path, dir_okay=False), help="The file, such as K.jsonl."
-)
+@click.option("--out", required=True, type=FilePath(dir_okay=False), help="The file, such as K.jsonl.")
 def build(
     data: str,
     split: str,
@@ -111,7 +112,7 @@ def build(
     inferred again.
     """
     from localemp.cli.display import Display
-    from localemp.commonsense.relations import event_of
+    from localemp.commonsense.events import event_of
     from localemp.commonsense.store import Entry
     from localemp.commonsense.writer import KnowledgeWriter
     from localemp.data.sources import data_hash, load_dialogues
@@ -169,8 +170,7 @@ def _source(
     return open_source(comet or DEFAULT_COMET, on_progress, beams=beams, keep=keep, device=device)
 
 
-def _print(event: str, answer: "Answer") -> None:
-    from rich.console import Console
+def _print(event: str, answer: "EventInferences") -> None:
     from rich.table import Table
     from rich.text import Text
 
@@ -184,15 +184,14 @@ def _print(event: str, answer: "Answer") -> None:
             table.add_row("" if row else relation, Text(beam.text), score, end_section=row == len(beams) - 1)
         if not beams:
             table.add_row(relation, Text("(nothing)", "dim"), "", end_section=True)
-    console = Console()
-    console.print(table)
+    show_table(table)
     if answer.cut:
-        console.print(f"the first {count(answer.cut, 'character')} did not fit the encoder", highlight=False)
+        click.echo(f"the first {count(answer.cut, 'character')} did not fit the encoder")
 
 
 def _summary(source: "InferenceSource", dialogues: int, seconds: float, out: Path) -> None:
     click.echo(
         f"{count(dialogues, 'dialogue')}: {count(source.inferred, 'query', 'queries')} answered now, "
-        f"{source.remembered} from the cache, {seconds:.1f} s"
+        f"{source.cached} from the cache, {seconds:.1f} s"
     )
     click.echo(f"use it with: --knowledge {out}")

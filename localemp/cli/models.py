@@ -4,6 +4,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from localemp.cli.tables import show_table
+from localemp.cli.types import NAME
+from localemp.utils.words import size
+
 if TYPE_CHECKING:
     from localemp.models.profiles import Profile
 
@@ -20,7 +24,6 @@ def list_models(as_json: bool) -> None:
 
     Any Hugging Face id, folder of weights or profile of your own works as --model, too.
     """
-    from rich.console import Console
     from rich.table import Table
 
     from localemp.models.profiles import list_profiles
@@ -36,15 +39,14 @@ def list_models(as_json: bool) -> None:
     for profile in profiles:
         context = f"{profile.context_length:,}" if profile.context_length else ""
         table.add_row(profile.name, profile.kind, profile.engine, _where(profile), context, profile.licence)
-    Console(highlight=False).print(table)
+    show_table(table)
 
 
 @models.command("show")
-@click.argument("name")
+@click.argument("name", type=NAME)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def show_model(name: str, as_json: bool) -> None:
     """Show all that is known of the model NAME, which is whatever --model takes."""
-    from rich.console import Console
     from rich.table import Table
 
     from localemp.models.profiles import load_profile
@@ -65,11 +67,11 @@ def show_model(name: str, as_json: bool) -> None:
     for key, value in details.items():
         if value not in (None, "", {}, []):
             table.add_row(key.replace("_", " "), _plain(value))
-    Console(highlight=False).print(table)
+    show_table(table)
 
 
 @models.command("pull")
-@click.argument("name")
+@click.argument("name", type=NAME)
 @click.option("--force", is_flag=True, help="Fetch again what is here and whole.")
 def pull_model(name: str, force: bool) -> None:
     """Fetch the weights of the model NAME, or repair them."""
@@ -114,7 +116,7 @@ def _where(profile: "Profile") -> str:
     if profile.hosted:
         return f"off since {profile.shut_down}" if profile.is_off else "hosted"
     if place := find(profile):
-        return f"here, {_size(place.bytes)}"
+        return f"here, {size(place.bytes)}"
     sources = [("hub", profile.hub), ("package", profile.package)]
     return "to fetch: " + ", ".join(name for name, source in sources if source)
 
@@ -125,12 +127,8 @@ def _where_exactly(profile: "Profile") -> str:
     if profile.hosted:
         return _where(profile)
     if place := find(profile):
-        return f"{place.folder} ({place.source}, {_size(place.bytes)})"
+        return f"{place.folder} ({place.source}, {size(place.bytes)})"
     return f"not here; localemp models pull {profile.reference}"
-
-
-def _size(count: int) -> str:
-    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
 
 
 def _plain(value: Any) -> str:

@@ -1,21 +1,21 @@
 """Options that several commands share: which model, which strategy, which data. They become a `RunConfig`."""
 
-from collections.abc import Callable, Iterable
-from pathlib import Path
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from localemp.cli.types import NAME, FilePath
+
 if TYPE_CHECKING:
     from localemp.pipeline.config import RunConfig
-    from localemp.utils.option import Option
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-_THERE = click.Path(path_type=Path, exists=True, dir_okay=False)
+_THERE = FilePath(exists=True, dir_okay=False)
 
 _NAME = click.option(
-    "--model", "-m", default="smollm2", show_default=True,
+    "--model", "-m", type=NAME, default="smollm2", show_default=True,
     help="A name (`localemp models list`), a Hugging Face id, a folder of weights, or a profile (.toml).",
 )  # fmt: skip
 
@@ -41,7 +41,7 @@ _MODEL = (
 )
 
 _PROMPTS = (
-    click.option("--variant", default="paper", show_default=True,
+    click.option("--variant", type=NAME, default="paper", show_default=True,
                  help="Prompt texts: paper, released (the authors' scripts), or a .toml file of your own."),
     click.option("--layout", type=click.Choice(["chat", "transcript"]),
                  help="By default what the model's profile says."),
@@ -53,13 +53,13 @@ _THINKING = click.option(
 
 _STRATEGY = (
     click.option("--strategy", "-s", default="zero-shot", show_default=True,
-                 help="zero-shot, few-shot, similar, two-stage, knowledge, or parts joined by + (similar+two-stage)."),
+                 help="A part of the list below, or several joined by + (similar+two-stage)."),
     *_PROMPTS,
     _THINKING,
 )  # fmt: skip
 
 _DATA = (
-    click.option("--data", "-d", default="samples", show_default=True,
+    click.option("--data", "-d", type=NAME, default="samples", show_default=True,
                  help="samples, bundled, empathetic-dialogues (after `localemp data pull`), a folder, CSV or JSONL."),
     click.option("--split", default="test", show_default=True, help="train, valid or test."),
     click.option("--instances", type=click.Choice(["clean", "published"]), default="clean", show_default=True,
@@ -91,18 +91,6 @@ prompt_options = _with(_PROMPTS)
 serve_options = _with((_NAME, *_PROMPTS, *_SAMPLING, _THINKING))
 data_options = _with(_DATA)
 cluster_options = _with(_CLUSTER)
-
-
-def options_of_parts() -> "Iterable[Option]":
-    """Return the options of all registered parts, for commands with a strategy."""
-    from localemp.strategies.registry import part_options
-
-    return part_options()
-
-
-def options_without_data() -> "Iterable[Option]":
-    """Return those that are not about a data set, for a server and for comparing strategies."""
-    return (option for option in options_of_parts() if not option.of_data)
 
 
 def config_of(options: dict[str, Any]) -> "RunConfig":

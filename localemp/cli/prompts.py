@@ -5,8 +5,8 @@ from typing import Any
 
 import click
 
-from localemp.cli.options import config_of, data_options, model_options, options_of_parts, strategy_options
-from localemp.cli.registered import RegisteredOptions
+from localemp.cli.options import config_of, data_options, model_options, strategy_options
+from localemp.cli.registered import StrategyCommand
 from localemp.utils.text import json_text
 
 
@@ -15,7 +15,7 @@ def prompts() -> None:
     """Show exactly what would be sent to a model."""
 
 
-@prompts.command(cls=RegisteredOptions, registered=options_of_parts, after="layout")
+@prompts.command(cls=StrategyCommand)
 @model_options
 @strategy_options
 @data_options

@@ -8,6 +8,8 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 import click
 
+from localemp.cli.types import NAME, PATH
+from localemp.errors import OptionError
 from localemp.utils.option import Option
 
 
@@ -26,15 +28,44 @@ class RegisteredOptions(click.Command):
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
         """The command's own options, and the registered ones among them."""
         params = super().get_params(ctx)
-        at = next(number for number, each in enumerate(params, 1) if each.name == self.after)
-        return [*params[:at], *map(click_option, self.registered()), *params[at:]]
+        registered = [click_option(option) for option in self.registered()]
+        names = [each.name for each in params]
+        if taken := [each.name for each in registered if each.name in names]:
+            raise OptionError(f"{ctx.command_path} has an option {taken[0]!r} already", "rename the registered one")
+        at = names.index(self.after) + 1
+        return [*params[:at], *registered, *params[at:]]
+
+
+class StrategyCommand(RegisteredOptions):
+    """A command for a strategy: it has the options of all parts, and its help lists the parts.
+
+    Args:
+        of_data: Whether options about a data set are among them; a server has none.
+    """
+
+    def __init__(self, *args: Any, of_data: bool = True, **kwargs: Any) -> None:
+        super().__init__(*args, registered=self._options, after="layout", **kwargs)
+        self.of_data = of_data
+
+    def _options(self) -> list[Option]:
+        from localemp.strategies.registry import part_options
+
+        return [option for option in part_options() if self.of_data or not option.of_data]
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the options, then the parts that strategies are made of."""
+        from localemp.strategies.registry import PARTS
+
+        super().format_options(ctx, formatter)
+        with formatter.section("Strategies (parts joined by +)"):
+            formatter.write_dl([(name, part.about) for name, part in PARTS.items()])
 
 
 @cache
 def click_option(option: Option) -> click.Option:
     """Return an option of a part or a metric as click has it."""
     kind, several = _kind(option.type)
-    named = [option.name, option.flags or f"--{option.name.replace('_', '-')}"]
+    named = [option.name, option.flags or option.flag]
     told: dict[str, Any] = {"default": option.default, "help": option.help, "metavar": option.metavar}
     if kind is bool:
         return click.Option(named if option.flags else [option.name, _on_off(named[1])], **told)
@@ -60,7 +91,7 @@ def _kind(annotation: Any) -> tuple[Any, bool]:
 def _click_type(kind: Any) -> Any:
     if get_origin(kind) is Literal:
         return click.Choice(get_args(kind))
-    return click.Path(path_type=Path) if kind is Path else kind
+    return {Path: PATH, str: NAME}.get(kind, kind)
 
 
 class _Parsed(click.ParamType[Any]):

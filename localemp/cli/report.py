@@ -1,22 +1,17 @@
 """`localemp report`: tables, figures and a page from runs, beside the paper's figures."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
-from localemp.cli.study.opened import opened
-from localemp.cli.tables import print_table, published_of, published_option, table_options, write, write_tables
+from localemp.cli.tables import echo_written, print_table, published_option, table_options
+from localemp.cli.types import PATH
 
-if TYPE_CHECKING:
-    from localemp.reporting.published import Published
-    from localemp.reporting.tables import Table
-
-_OUT = click.Path(path_type=Path)
+_OUT = PATH
 
 
 @click.command()
-@click.argument("runs", nargs=-1, required=True, metavar="RUN...", type=click.Path(path_type=Path))
+@click.argument("runs", nargs=-1, required=True, metavar="RUN...", type=PATH)
 @click.option("--html", type=_OUT, help="Write one self-contained page: tables, figures, case study.")
 @table_options
 @click.option(
@@ -44,32 +39,24 @@ def report(
     Scores are read from beside a run; what is missing is computed, except BERTScore, which `localemp score` adds.
     Without an option that names a file, the tables are printed.
     """
-    from localemp.reporting.report import Report
-    from localemp.reporting.systems import read_systems
+    from localemp.cli.display import Display
+    from localemp.commands.report import report as make_report
 
-    known = published_of(published)
-    systems = tuple(read_systems(runs, common))
-    made = Report(systems, known, _results(studies, [system.name for system in systems], known), cases)
-    if html:
-        from localemp.reporting.page import render
-
-        write(html, render(made, title), "--html")
-    write_tables(made.tables, markdown, latex, csv)
-    if not (html or markdown or latex or csv):
-        for table in made.tables:
+    with Display() as display:
+        result = make_report(
+            runs,
+            html=html,
+            markdown=markdown,
+            latex=latex,
+            csv=csv,
+            study=studies,
+            common=common,
+            published=published,
+            title=title,
+            cases=cases,
+            on_progress=display.on_progress,
+        )
+    echo_written(result.written)
+    if not result.written:
+        for table in result.tables:
             print_table(table)
-
-
-def _results(studies: tuple[Path, ...], runs: list[str], known: "Published") -> "tuple[Table, ...]":
-    if not studies:
-        return ()
-    from localemp.reporting.systems import names_of
-    from localemp.studies.report.results import study_results
-    from localemp.studies.report.tables import study_tables
-
-    names = names_of(studies) if len(studies) > 1 else [""]
-    return tuple(
-        table
-        for folder, name in zip(studies, names, strict=True)
-        for table in study_tables(study_results(opened(folder)), name, runs, known)
-    )

@@ -5,6 +5,8 @@ from typing import Any
 
 import click
 
+from localemp.cli.tables import show_table
+from localemp.cli.types import PATH
 from localemp.utils.text import for_terminal, json_text
 from localemp.utils.words import known
 
@@ -15,10 +17,9 @@ def runs() -> None:
 
 
 @runs.command(name="list")
-@click.argument("parent", type=click.Path(path_type=Path), default="runs")
+@click.argument("parent", type=PATH, default="runs")
 def list_(parent: Path) -> None:
     """List the runs in a folder (`runs` by default)."""
-    from rich.console import Console
     from rich.table import Column, Table
 
     from localemp.cli.replies import plain
@@ -43,13 +44,13 @@ def list_(parent: Path) -> None:
     if not table.rows:
         click.echo(f"no runs in {parent}; `localemp generate` makes one")
         return
-    Console().print(table)
+    show_table(table)
     for message in damaged:
         click.echo(f"warning: {message}", err=True)
 
 
 @runs.command()
-@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("run", type=PATH)
 @click.option("--index", type=int, help="Show this reply with its stages (0 is the first).")
 @click.option("--errors", is_flag=True, help="Show only what failed.")
 @click.option("--limit", type=click.IntRange(min=0), default=20, show_default=True, help="Replies to show.")

@@ -9,13 +9,15 @@ from click.core import ParameterSource
 
 from localemp.cli.interrupts import resumable
 from localemp.cli.registered import RegisteredOptions
+from localemp.cli.tables import show_table
+from localemp.cli.types import NAME, PATH
 
 if TYPE_CHECKING:
     from localemp.commands.score import ScoreResult
     from localemp.metrics.scoring import Scored
     from localemp.utils.option import Option
 
-_FILE = click.Path(path_type=Path)
+_FILE = PATH
 _NOT_COMPARABLE = "*"
 
 
@@ -36,7 +38,7 @@ def _options() -> "tuple[Option, ...]":
     type=(str, _FILE),
     help="Replies made elsewhere; may be repeated. An unknown format lists the known ones.",
 )
-@click.option("--data", help="The data set whose published test rows the files answer: a name or a folder.")
+@click.option("--data", type=NAME, help="The data set whose published test rows the files answer: a name or a folder.")
 @click.option("--hypothesis", metavar="NAME", help="Which replies of a file that has several.")
 @click.option("--no-bertscore", is_flag=True, help="Leave BERTScore out.")
 @click.option("--common", is_flag=True, help="Only the dialogues that all systems answered.")
@@ -119,7 +121,6 @@ def _print(result: "ScoreResult", verbose: bool) -> None:
 
 def _print_table(scored: "Sequence[Scored]", names: Sequence[str], mark: str) -> None:
     from rich.box import SIMPLE_HEAD
-    from rich.console import Console
     from rich.table import Column, Table
     from rich.text import Text
 
@@ -139,10 +140,7 @@ def _print_table(scored: "Sequence[Scored]", names: Sequence[str], mark: str) ->
             text = "n/a" if one.value is None else f"{one.value:.{min(decimals(one.name), 3)}f}"
             cells.append(text + (mark if one.name.startswith("Dist") and one.value is not None else ""))
         table.add_row(Text(each.name), *cells)
-    console = Console()
-    if not console.is_terminal:  # nothing is left out where nobody's window is too narrow
-        console.width = max(console.width, console.measure(table, options=console.options.update(width=400)).maximum)
-    console.print(table)
+    show_table(table)
 
 
 def _print_reasons(scored: "Sequence[Scored]", names: Sequence[str]) -> None:

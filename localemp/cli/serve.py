@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from localemp.cli.options import config_of, options_without_data, serve_options
-from localemp.cli.registered import RegisteredOptions
+from localemp.cli.options import config_of, serve_options
+from localemp.cli.registered import StrategyCommand
 from localemp.utils.progress import Progress
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 KEY_VARIABLE = "LOCALEMP_API_KEY"
 
 
-@click.command(cls=RegisteredOptions, registered=options_without_data, after="layout")
+@click.command(cls=StrategyCommand, of_data=False)
 @serve_options
 @click.option("--strategies", metavar="A,B", help="Those to offer, such as two-stage,similar; by default all of them.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Where to listen; 0.0.0.0 is every network.")

@@ -6,15 +6,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from localemp.cli.types import PATH
 from localemp.utils.text import for_terminal
 
 if TYPE_CHECKING:
+    from rich.table import Table as RichTable
     from rich.text import Text
 
-    from localemp.reporting.published import Published
     from localemp.reporting.tables import Cell, Row, Table
 
-_OUT = click.Path(path_type=Path)
+_OUT = PATH
 _OPTIONS = (
     click.option("--markdown", type=_OUT, help="Write the tables as Markdown."),
     click.option("--latex", type=_OUT, help="Write the tables for LaTeX (booktabs)."),
@@ -29,61 +30,31 @@ published_option = click.option(
 )
 _WIDE = 110
 _NARROWEST_NAME = 14
+_WIDEST = 400
 
 
 def table_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The options that `write_tables` takes."""
+    """The options that name files for tables."""
     for option in reversed(_OPTIONS):
         command = option(command)
     return command
 
 
-def published_of(option: str | None) -> "Published":
-    """The paper's figures that `--published` asks for.
-
-    Raises:
-        DataError: Its file cannot be read, or breaks a rule.
-    """
-    from localemp.reporting.published import read_published
-
-    if option == "none":
-        return read_published().without_rows()
-    return read_published(Path(option) if option is not None else None)
+def echo_written(paths: "Sequence[Path]") -> None:
+    """Say which files were written."""
+    for path in paths:
+        click.echo(f"written: {path}")
 
 
-def write_tables(tables: "Sequence[Table]", markdown: Path | None, latex: Path | None, csv: Path | None) -> None:
-    """Write the tables into the files that were asked for.
+def show_table(table: "RichTable") -> None:
+    """Print a table; where it does not go to a terminal, it is as wide as its content."""
+    from rich.console import Console
 
-    Raises:
-        OptionError: One cannot be written.
-    """
-    from localemp.reporting import writers
-
-    if markdown:
-        write(markdown, writers.markdown(tables), "--markdown")
-    if latex:
-        write(latex, writers.latex(tables), "--latex")
-    if csv and csv.suffix == ".csv":
-        write(csv, writers.csv_long(tables), "--csv")
-    elif csv:
-        for table in tables:
-            write(csv / f"{table.key}.csv", writers.csv_wide(table), "--csv")
-
-
-def write(path: Path, text: str, option: str) -> None:
-    """Write a file that an option named, and say so.
-
-    Raises:
-        OptionError: It cannot be written.
-    """
-    from localemp.errors import OptionError
-
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, "utf-8", errors="replace")
-    except OSError as error:
-        raise OptionError(f"{option} {path}: cannot be written: {error.strerror or error}", "name another") from error
-    click.echo(f"written: {path}")
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        free = console.options.update(width=_WIDEST)
+        console.width = max(console.width, console.measure(table, options=free).maximum)
+    console.print(table)
 
 
 def print_table(table: "Table") -> None:

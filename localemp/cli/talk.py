@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from localemp.cli.options import config_of, model_options, options_of_parts, strategy_options
-from localemp.cli.registered import RegisteredOptions
+from localemp.cli.options import config_of, model_options, strategy_options
+from localemp.cli.registered import StrategyCommand
 from localemp.utils.text import for_terminal
 
 if TYPE_CHECKING:
     from localemp.pipeline.responder import Responder
 
 
-@click.command(cls=RegisteredOptions, registered=options_of_parts, after="layout")
+@click.command(cls=StrategyCommand)
 @click.argument("turns", nargs=-1, required=True, metavar="TEXT...")
 @model_options
 @strategy_options
@@ -45,7 +45,7 @@ def respond(turns: tuple[str, ...], stages: bool, **options: Any) -> None:
         click.echo("the model said nothing; --stages shows what was sent", err=True)
 
 
-@click.command(cls=RegisteredOptions, registered=options_of_parts, after="layout")
+@click.command(cls=StrategyCommand)
 @model_options
 @strategy_options
 @click.option("--stages", is_flag=True, help="Show everything behind every reply.")

@@ -16,8 +16,9 @@ from localemp.cli.bench.options import (
     model_to_measure,
     settings_of,
 )
-from localemp.cli.options import data_options, local_model_options, options_of_parts, strategy_options
-from localemp.cli.registered import RegisteredOptions
+from localemp.cli.options import data_options, local_model_options, strategy_options
+from localemp.cli.registered import StrategyCommand
+from localemp.cli.types import FilePath
 from localemp.utils.words import count
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 _ELSEWHERE = {"strategy": "strategies"}
 
 
-@click.command(cls=RegisteredOptions, registered=options_of_parts, after="layout")
+@click.command(cls=StrategyCommand)
 @local_model_options
 @strategy_options
 @data_options
@@ -43,7 +44,7 @@ _ELSEWHERE = {"strategy": "strategies"}
 )
 @load_format_option
 @click.option(
-    "--out", type=click.Path(path_type=Path, dir_okay=False), callback=can_be_written,
+    "--out", type=FilePath(dir_okay=False), callback=can_be_written,
     help="Keep trials here (JSON); by default a name from the settings, so that the same command goes on.",
 )  # fmt: skip
 def tune(
@@ -146,7 +147,7 @@ def _advise(result: "Result", engine_args: Mapping[str, Any], best: dict[str, An
         click.echo(
             "nothing was tried but the settings it began with: a setting and its confirmation are four starts", err=True
         )
-        click.echo("next: the same command with a longer --budget", err=True)
+        click.echo("hint: the same command with a longer --budget", err=True)
         raise click.exceptions.Exit(1)
     if not best:
         click.echo("nothing was faster beyond the spread than the settings it began with")
@@ -171,7 +172,7 @@ def _given(command: str) -> list[str]:
 
     here = click.get_current_context()
     other = cli.get_command(here, command)
-    there = {parameter.name: parameter for parameter in other.params} if other else {}
+    there = {parameter.name: parameter for parameter in other.get_params(here)} if other else {}
     words = []
     for name, value in here.params.items():
         typed = here.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
@@ -180,6 +181,8 @@ def _given(command: str) -> list[str]:
             continue
         if isinstance(value, bool):
             words.append((parameter.opts if value else parameter.secondary_opts)[0])
+        elif parameter.multiple:
+            words += [word for each in value for word in (parameter.opts[0], str(each))]
         else:
-            words += [parameter.opts[0], str(value)]
+            words += [parameter.opts[0], ",".join(map(str, value)) if isinstance(value, tuple) else str(value)]
     return words

@@ -98,7 +98,7 @@ def generate(
             the run, and the error's note says how much that is. A dialogue that fails alone is a line of the run.
         KeyboardInterrupt: Ctrl-C. What was finished is in the run, and the note says how much that is.
     """
-    batch = _Batch(_config(config, settings), split, limit, ray, actors, on_progress)
+    batch = _Batch(RunConfig.of(settings, config), split, limit, ray, actors, on_progress)
     with Run.open(batch.folder(out), batch.settings) as run:
         pending = batch.pending(run, retry_errors)
         if not pending:
@@ -125,7 +125,7 @@ async def generate_async(
 
     Args and errors are those of `generate`; a cancelled task leaves the run as Ctrl-C does.
     """
-    batch = _Batch(_config(config, settings), split, limit, None, None, on_progress)
+    batch = _Batch(RunConfig.of(settings, config), split, limit, None, None, on_progress)
     with Run.open(batch.folder(out), batch.settings) as run:
         pending = batch.pending(run, retry_errors)
         if not pending:
@@ -133,14 +133,6 @@ async def generate_async(
         with noting(partial(batch.saved, run)):
             tally = await batch.answer(run, pending)
         return batch.result(run, tally)
-
-
-def _config(config: RunConfig | None, settings: RunSettings) -> RunConfig:
-    if config is None:
-        return RunConfig.of(settings)
-    if settings:
-        raise OptionError(f"a config is given, and {', '.join(settings)} too", "give one of them")
-    return config
 
 
 class _Batch:

@@ -1,1 +1,1 @@
-"""Commonsense inferences: COMET, and files of inferences made beforehand."""
+"""Commonsense inferences: COMET, and files of precomputed inferences."""

@@ -1,8 +1,8 @@
-"""What COMET said, kept for good, so that nothing is ever inferred twice.
+"""A persistent cache of COMET's inferences, so that nothing is inferred twice.
 
-An answer is found by everything that decides it: the settings (checkpoint's hash, how it is asked and decoded), the
-relation, and what the encoder saw of the event. Events that differ only in what was cut off share their answers. The
-file (`checked_values.py`) holds hashes of all that, never the text of an event.
+The key of an entry is everything that determines it: the settings (hash of the checkpoint, query, decoding), the
+relation, and the part of the event that the encoder saw. Events that differ only in the part that was cut share their
+entries. The file (`checked_values.py`) has only hashes of keys, never the text of an event.
 """
 
 import contextlib
@@ -18,36 +18,39 @@ from pathlib import Path
 from typing import Any
 
 from localemp.commonsense.checked_values import CheckedValues
-from localemp.commonsense.relations import Answer, Beam
+from localemp.commonsense.inferences import Beam, EventInferences
 from localemp.errors import OptionError
 from localemp.utils.json_reader import JSONError, parse_json
 from localemp.utils.paths import cache_dir
 
-MOST_VARIABLE = "LOCALEMP_INFERENCES_MAX"
-_MOST = 512 * 2**20
+MAX_SIZE_VARIABLE = "LOCALEMP_INFERENCES_MAX"
+_DEFAULT_SIZE = 512 * 2**20
 
-# Beside the relations' names: how many characters of an event its encoder did not see.
+# In place of a relation's name: the number of characters of an event that the encoder did not see.
 _CUT = ""
 
 
 class InferenceCache:
-    """Answers of COMET on disk. One thread at a time may use an instance; any number of processes may use the file.
+    """COMET's inferences on disk. An instance is for one thread at a time; any number of processes may use the file.
 
     Args:
-        path: The file; made where it does not exist. By default in localemp's cache.
-        most: Bytes that it may have; beyond, the oldest answers go. By default $LOCALEMP_INFERENCES_MAX, else 512 MiB.
+        path: The file, created if it does not exist; by default in localemp's cache.
+        max_bytes: Largest size; above it, the oldest entries are deleted. By default $LOCALEMP_INFERENCES_MAX, else
+            512 MiB.
 
     Raises:
-        OptionError: $LOCALEMP_INFERENCES_MAX is no size.
-        LocalempError: The file cannot be opened or made (a full disk, a path that is none).
+        OptionError: $LOCALEMP_INFERENCES_MAX is not a size.
+        LocalempError: The file cannot be opened or created (a full disk, an invalid path).
     """
 
-    def __init__(self, path: Path | None = None, most: int | None = None) -> None:
+    def __init__(self, path: Path | None = None, max_bytes: int | None = None) -> None:
         self.path = path or cache_dir("commonsense", "inferences.sqlite")
-        self._values = CheckedValues(self.path, most or _most_by_default(), _former_entries)
+        self._values = CheckedValues(self.path, max_bytes or _default_size(), _former_entries)
 
-    def get(self, settings: Mapping[str, Any], events: Iterable[str], relations: Sequence[str]) -> dict[str, Answer]:
-        """What is known of these events: of each those of the relations that are known, and how much of it was cut."""
+    def get(
+        self, settings: Mapping[str, Any], events: Iterable[str], relations: Sequence[str]
+    ) -> dict[str, EventInferences]:
+        """Return the cached relations of each event, and how much of it was cut; unknown events are left out."""
         key_of = _Keys(_text_of(settings))
         asked = list(dict.fromkeys(events))
         cuts = self._values.get(key_of(_CUT, event) for event in asked)
@@ -62,11 +65,11 @@ class InferenceCache:
         for key, (text, relation) in wanted.items():
             if (beams := _as_beams(found.get(key))) is not None:
                 beams_of[text][relation] = beams
-        answers = {event: Answer(beams_of.get(event[cut:], {}), cut) for event, cut in cut_of.items()}
+        answers = {event: EventInferences(beams_of.get(event[cut:], {}), cut) for event, cut in cut_of.items()}
         return {event: answer for event, answer in answers.items() if answer.beams or answer.cut}
 
-    def put(self, settings: Mapping[str, Any], answers: Mapping[str, Answer]) -> None:
-        """Keep the answers to these events, all of them or, where that fails, none.
+    def put(self, settings: Mapping[str, Any], answers: Mapping[str, EventInferences]) -> None:
+        """Store the inferences of these events, all or none.
 
         Raises:
             LocalempError: The file cannot be written.
@@ -75,15 +78,15 @@ class InferenceCache:
         self._values.put(dict(entry for event, answer in answers.items() for entry in _entries(key_of, event, answer)))
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._values.close()
 
 
 class _Keys:
-    """Under what the answers of one COMET are kept.
+    """Computes the keys of one COMET's entries.
 
     Args:
-        settings: As JSON, which has no NUL, and neither has a relation: no two questions have the same key.
+        settings: The settings as JSON. Neither JSON nor a relation contains NUL, so that keys are unambiguous.
     """
 
     def __init__(self, settings: str) -> None:
@@ -95,29 +98,29 @@ class _Keys:
         return key.digest()
 
 
-def _entries(key_of: _Keys, event: str, answer: Answer) -> Iterator[tuple[bytes, bytes]]:
+def _entries(key_of: _Keys, event: str, answer: EventInferences) -> Iterator[tuple[bytes, bytes]]:
     if answer.cut:
         yield key_of(_CUT, event), str(answer.cut).encode()
     for relation, beams in answer.beams.items():
         value = _text_of([[beam.text, beam.score] for beam in beams]).encode(errors="surrogatepass")
-        if _as_beams(value) is not None:  # a score that is no number is no answer
+        if _as_beams(value) is not None:  # not with a score that is not a number
             yield key_of(relation, event[answer.cut :]), value
 
 
 def _former_entries(connection: sqlite3.Connection) -> Iterator[tuple[bytes, bytes]]:
-    """What version 0.1 kept, one row for every event and relation."""
+    """Yield the entries of a file of version 0.1, which had one row for every event and relation."""
     rows = connection.execute(
         "SELECT json, event, relation, beams, cut FROM answers JOIN settings ON settings.id = answers.settings"
     )
     for *texts, cut in rows:
-        with contextlib.suppress(UnicodeDecodeError, AttributeError):  # what a bad disk left there
+        with contextlib.suppress(UnicodeDecodeError, AttributeError):  # damaged rows
             settings, event, relation, beams = (text.decode() for text in texts)
             if isinstance(cut, int) and 0 <= cut < len(event) and (known := _as_beams(beams.encode())) is not None:
-                yield from _entries(_Keys(settings), event, Answer({relation: known}, cut))
+                yield from _entries(_Keys(settings), event, EventInferences({relation: known}, cut))
 
 
 def _as_beams(value: bytes | None) -> tuple[Beam, ...] | None:
-    """The beams of a value; None where there are none, or something else."""
+    """Return the beams of a value; None if it is missing or invalid."""
     try:
         beams = tuple(Beam(text, score) for text, score in parse_json(value or b""))
     except (JSONError, ValueError, TypeError):
@@ -139,13 +142,15 @@ def _text_of(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
 
 
-def _most_by_default() -> int:
-    given = os.environ.get(MOST_VARIABLE, "")
+def _default_size() -> int:
+    given = os.environ.get(MAX_SIZE_VARIABLE, "")
     if not given:
-        return _MOST
+        return _DEFAULT_SIZE
     size = re.fullmatch(r"([1-9][0-9]{0,14})([kMG]?)", given)
     if size is None:
-        raise OptionError(f"{MOST_VARIABLE}={given[:40]} is no size", "give bytes, such as 200000000, 200M or 2G")
+        raise OptionError(
+            f"{MAX_SIZE_VARIABLE}={given[:40]} is not a size", "give bytes, such as 200000000, 200M or 2G"
+        )
     return int(size[1]) * _UNITS[size[2]]
 
 

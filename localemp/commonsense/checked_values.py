@@ -1,8 +1,8 @@
-"""A file of values, each with a checksum, that is bounded in size and outlives crashes.
+"""A key-value file with checksums that is bounded in size and survives crashes.
 
-As many processes as like write to it. What a crash or a bad disk changed is never given out: a value whose checksum
-does not fit is as if it were not there. A file that cannot be worked with is moved aside, and what is whole in it goes
-into a new one. Where nothing can be written, what is there is read, and new values are not kept.
+Any number of processes may write to it. Damaged values are never returned: a value with a wrong checksum counts as
+missing. An unusable file is moved aside, and its valid values are copied to a new one. A read-only file is read, and
+new values are not stored.
 """
 
 import contextlib
@@ -33,15 +33,16 @@ from localemp.commonsense.entries import (
 from localemp.errors import LocalempError
 from localemp.utils.files import is_read_only
 from localemp.utils.locks import file_lock
+from localemp.utils.words import count as number_of
 
 T = TypeVar("T")
 
-# What the machine answers for and no repair mends; everything else that SQLite complains of is taken for damage.
+# Errors of the environment, which no repair fixes; all other SQLite errors are treated as damage.
 _SURROUNDINGS = frozenset((
     sqlite3.SQLITE_PERM, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_INTERRUPT, sqlite3.SQLITE_FULL,
     sqlite3.SQLITE_AUTH, sqlite3.SQLITE_PROTOCOL, sqlite3.SQLITE_NOLFS,
 ))  # fmt: skip
-# Said of a broken file as well as of one that may not be written.
+# Errors of damaged files and of read-only ones.
 _AMBIGUOUS = frozenset((sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_IOERR))
 _ENDINGS = ("", "-wal", "-shm")
 
@@ -49,31 +50,31 @@ _log = logging.getLogger(__name__)
 
 
 class CheckedValues:
-    """Values by key. One thread at a time may use an instance; any number of processes may use the file.
+    """Values by key. An instance is for one thread at a time; any number of processes may use the file.
 
     Args:
-        path: The file; made where it does not exist, for its owner alone to read.
-        most: Bytes that it may have; beyond, the values that were written longest ago go.
-        former: Reads the file of an earlier version, which had no checksums.
+        path: The file; created if it does not exist, readable only by its owner.
+        max_bytes: Largest size; above it, the oldest values are deleted.
+        former: Reads a file of an earlier version, without checksums.
 
     Raises:
-        LocalempError: The file cannot be opened or made (a full disk, a path that is none).
+        LocalempError: The file cannot be opened or created (a full disk, an invalid path).
     """
 
-    def __init__(self, path: Path, most: int, former: Callable[[sqlite3.Connection], Entries]) -> None:
-        self.path, self.most = path, most
+    def __init__(self, path: Path, max_bytes: int, former: Callable[[sqlite3.Connection], Entries]) -> None:
+        self.path, self.max_bytes = path, max_bytes
         self._former = former
         self._connection: sqlite3.Connection | None = None
         self._reading_only = False
         self._do(lambda connection: None, None)
 
     def get(self, keys: Iterable[bytes]) -> dict[bytes, bytes]:
-        """The values that are there and whole."""
+        """Return the valid values of these keys."""
         asked = list(keys)
         return self._do(lambda connection: read(connection, asked), {})
 
     def put(self, entries: Mapping[bytes, bytes]) -> None:
-        """Keep values, all of them or, where that fails, none.
+        """Store values, all or none.
 
         Raises:
             LocalempError: The file cannot be written.
@@ -81,7 +82,7 @@ class CheckedValues:
         self._do(lambda connection: self._write(connection, entries), None)
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         if self._connection is not None:
             self._connection.close()
             self._connection = None
@@ -89,10 +90,10 @@ class CheckedValues:
     def _write(self, connection: sqlite3.Connection, entries: Mapping[bytes, bytes]) -> None:
         if not self._reading_only:
             insert_and_find(connection, entries)
-            shrink(connection, self.most)
+            shrink(connection, self.max_bytes)
 
     def _do(self, work: Callable[[sqlite3.Connection], T], otherwise: T) -> T:
-        """Do something with the file, if need be after it was repaired; `otherwise` where it cannot even be read."""
+        """Run an operation on the file, repairing it if necessary; return `otherwise` if it cannot even be read."""
         try:
             for insist in (False, True):
                 try:
@@ -108,16 +109,16 @@ class CheckedValues:
         except (*FAULTS, OSError) as error:
             if self._may_write(error):
                 raise LocalempError(
-                    f"inferences cannot be kept in {self.path}: {error}",
-                    "make room there, or set LOCALEMP_CACHE to a folder that can be written",
+                    f"cannot store inferences in {self.path}: {error}",
+                    "free some space, or set LOCALEMP_CACHE to a writable folder",
                 ) from error
             return self._read_only(work, otherwise, error)
 
     def _read_only(self, work: Callable[[sqlite3.Connection], T], otherwise: T, reason: Exception) -> T:
-        """Go on without keeping anything, which is said once; what the file has is still found."""
+        """Continue without storing values, with one warning; existing values are still found."""
         self.close()
         said = reason.strerror if isinstance(reason, OSError) else reason
-        _log.warning("new inferences are not kept: %s cannot be written (%s)", self.path, said)
+        _log.warning("new inferences are not stored: %s cannot be written (%s)", self.path, said)
         self._reading_only = True
         try:
             return work(self._open())
@@ -139,7 +140,7 @@ class CheckedValues:
 
     def _open(self) -> sqlite3.Connection:
         if self._connection is None and self._reading_only:
-            # Immutable: SQLite would write beside a file that others may be writing to.
+            # Immutable: otherwise SQLite creates files next to it.
             connection = connect(f"file:{quote(str(self.path.absolute()))}?mode=ro&immutable=1")
             try:
                 check_version(connection)
@@ -156,20 +157,20 @@ class CheckedValues:
         return self._connection
 
     def _take_over_former(self) -> None:
-        """Make a file of this version of one that an earlier version left, if it is sound: it has no checksums."""
+        """Convert a file of an earlier version, which has no checksums, if SQLite finds no damage."""
         with contextlib.closing(connect(self.path)) as connection:
             if not is_former(connection):
                 return
             if not passes_check(connection):
-                raise sqlite3.DatabaseError("the file of an earlier version is broken")
+                raise sqlite3.DatabaseError("the file of an earlier version is damaged")
             self._make_part(self._former(connection))
         self._put_in_place(None)
 
     def _repair(self, insist: bool) -> None:
-        """Move a damaged file aside and save what is whole in it, unless another process has done so by now.
+        """Move a damaged file aside and recover its valid values, unless another process has already done so.
 
         Args:
-            insist: Even where nothing is found to be wrong with it.
+            insist: Whether to do it even if no damage is found.
         """
         with self._locked():
             if not insist and self._is_sound():
@@ -177,11 +178,11 @@ class CheckedValues:
             aside = _free_name(self.path)
             saved = self._make_part(salvaged(self.path))
             self._put_in_place(aside)
-        kept = f"{saved} answer{'' if saved == 1 else 's'} could be saved from it"
+        kept = f"{number_of(saved, 'answer')} recovered"
         _log.warning("%s was damaged and is now %s; %s", self.path, aside.name, kept)
 
     def _make_part(self, entries: Entries) -> int:
-        """Write a new file beside the present one; returns how many entries it has."""
+        """Write a new file next to the current one; return its number of entries."""
         _remove(self._part)
         _make_private(self._part)
         with contextlib.closing(connect_to_write(self._part)) as fresh:
@@ -189,7 +190,7 @@ class CheckedValues:
             return count(fresh)
 
     def _put_in_place(self, aside: Path | None) -> None:
-        """Give the new file its name; the present one goes aside, or nowhere."""
+        """Rename the new file into place; the current one is moved to `aside`, or deleted."""
         for ending in _ENDINGS:
             with contextlib.suppress(FileNotFoundError):
                 if aside is None:
@@ -217,12 +218,12 @@ class CheckedValues:
 
 
 def _make_private(path: Path) -> None:
-    """Make the file where there is none; SQLite gives what it puts beside it the same permissions.
+    """Create the file, readable only by its owner; SQLite gives its other files the same permissions.
 
     Raises:
-        OSError: It can be neither made nor written.
+        OSError: The file can be neither created nor written.
     """
-    # An existing file is not opened: closing it would end the locks of other connections in this process.
+    # An existing file is not opened: closing it would release the locks of this process's other connections.
     with contextlib.suppress(FileExistsError):
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
     found = path.stat()

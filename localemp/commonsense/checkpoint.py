@@ -1,4 +1,4 @@
-"""Reads a COMET's checkpoint from a folder, and sees that it is whole."""
+"""Loads a COMET checkpoint from a folder, and checks that it is complete."""
 
 from pathlib import Path
 from typing import Any
@@ -12,15 +12,15 @@ from localemp.utils.torch import quiet_transformers
 
 
 def load_checkpoint(folder: Path, dtype: str) -> tuple[Any, Any]:
-    """The model, which computes attention as `decoding` wants it, and its tokenizer.
+    """Load the model, with the attention that `decoding` needs, and its tokenizer.
 
     Raises:
-        WeightsError: The folder holds no complete sequence-to-sequence checkpoint, or one with another's tokenizer or
-            with code of its own.
+        WeightsError: The folder has no complete sequence-to-sequence checkpoint, or one with a foreign tokenizer or
+            custom code.
     """
     hint = "give a folder with config.json, model.safetensors and the tokenizer of a COMET-BART checkpoint"
     if not folder.is_dir():
-        raise WeightsError(f"no COMET checkpoint: {folder} is not a folder", hint)
+        raise WeightsError(f"not a COMET checkpoint: {folder} is not a folder", hint)
     check_data_only(folder)
     try:
         with quiet_transformers():
@@ -29,15 +29,15 @@ def load_checkpoint(folder: Path, dtype: str) -> tuple[Any, Any]:
                 str(folder), dtype=dtype, local_files_only=True, trust_remote_code=False, output_loading_info=True
             )
             model.set_attn_implementation(ATTENTION)
-    # Broken settings end in whatever the library happens to do with them.
+    # Invalid configurations can raise anything.
     except Exception as error:
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise WeightsError(f"no COMET checkpoint in {folder}: {reason}", hint) from error
-    # transformers would fill these with random numbers and go on.
+        raise WeightsError(f"cannot load a COMET checkpoint from {folder}: {reason}", hint) from error
+    # transformers would initialize these randomly.
     if missing := sorted(found["missing_keys"]):
         raise WeightsError(f"the weights in {folder} lack {len(missing)} tensors, such as {missing[0]}", hint)
     rows = model.get_input_embeddings().num_embeddings
     if len(tokenizer) > rows:
-        known = f"the tokenizer in {folder} knows {len(tokenizer)} tokens, the weights only {rows}"
-        raise WeightsError(f"{known}: they do not belong together", hint)
+        known = f"the tokenizer in {folder} has {len(tokenizer)} tokens, the weights only {rows}"
+        raise WeightsError(f"{known}: they do not match", hint)
     return model, tokenizer

@@ -1,8 +1,8 @@
-"""COMET: a sequence-to-sequence model that tells what may lie behind an event and what may follow (section 3.3.3).
+"""COMET: a sequence-to-sequence model that infers the causes and effects of an event (section 3.3.3).
 
-A BART checkpoint answered by transformers' beam search in float32. A checkpoint is asked in one of two ways, which its
-profile tells. COMET-BART reads event and relation ("my dog died xReact [GEN]"). comet-mini reads the event alone and is
-given the relation as the beginning of its own output ("[xReact]"), so that an event is encoded once.
+A BART checkpoint, decoded by transformers' beam search in float32. There are two query formats, chosen by the profile.
+COMET-BART reads event and relation ("my dog died xReact [GEN]"). comet-mini reads only the event, and its output begins
+with the relation ("[xReact]"), so that each event is encoded once.
 """
 
 from collections import defaultdict
@@ -15,54 +15,56 @@ import torch
 
 from localemp.commonsense.checkpoint import load_checkpoint
 from localemp.commonsense.decoding import Texts
-from localemp.commonsense.relations import Beam, Beams, check_events, check_relations
+from localemp.commonsense.events import check_events
+from localemp.commonsense.inferences import Beam, Beams, check_relations
 from localemp.errors import OptionError, WeightsError
 from localemp.models.atomic import ATOMIC_2020, RELATIONS
 from localemp.utils.timing import count_seconds
 from localemp.utils.torch import pick_device
 from localemp.utils.truncation import cut_beginning, end_in_sight
 
-# More digits would only show which texts shared a batch; at four, one score in some hundred still does.
+# Further digits depend on which texts share a batch; at four, about one score in some hundred still does.
 _DIGITS = 4
 
-# What a beam costs of the batch budget, in tokens of the encoder: about so many make as much work, and hold as much
-# memory, as all of a beam's steps in the decoder (BART-large: 8 and 10).
+# Cost of a beam in the batch budget, in encoder tokens: about as much computation and memory as all decoder steps of a
+# beam (BART-large: 8 and 10).
 _BEAM = 8
 
-# Tokens that may differ where relations are written differently long; an event this close to the limit is looked at.
+# Tokens by which relations may differ in length; an event this close to the limit is checked for every relation.
 _MARGIN = 8
 
-# Tokens of an event of one or two sentences.
+# Typical length of an event, in tokens.
 _EVENT = 24
 
 Tokens = tuple[int, ...]
 
 
 class Comet:
-    """Answers (event, relation) queries with the best beams, best first.
+    """Infers the best beams for (event, relation) queries, best first.
 
     Args:
-        folder: A checkpoint as transformers saves it: configuration, weights and tokenizer.
-        query: What the encoder reads; has the field `{event}`.
-        decoder_prompt: What the decoder's output begins with; no part of an inference. `{relation}` is a field of this
-            or of `query`.
-        relations: What the checkpoint was trained on; None is all of ATOMIC 2020.
+        folder: A checkpoint saved by transformers: configuration, weights and tokenizer.
+        query: Template of the encoder's input, with the field `{event}`.
+        decoder_prompt: Template of the beginning of the decoder's output, which is not part of an inference. The field
+            `{relation}` is here or in `query`.
+        relations: Relations that the checkpoint was trained on; None for all of ATOMIC 2020.
         beams: Width of the beam search.
-        keep: How many of the beams become inferences, at most `beams`.
-        max_new_tokens: Longest inference, in tokens of the checkpoint.
-        batch_tokens: How much is answered at once: tokens of the encoder, padding included, and 8 for every beam. A
-            text above it is answered alone. By default 2,048 on a CPU and 16,384 on a GPU.
-        dtype: "bfloat16" is faster where the processor has it, and answers a little differently.
-        device: As torch names it; by default "cuda" where there is one, else "cpu".
+        keep: Number of beams that become inferences, at most `beams`.
+        max_new_tokens: Longest inference, in tokens.
+        batch_tokens: Size of a batch: encoder tokens, including padding, plus 8 for every beam. A longer text is a
+            batch of its own. By default 2,048 on a CPU and 16,384 on a GPU.
+        dtype: "bfloat16" is faster on supported processors, with slightly different inferences.
+        device: torch device; by default "cuda" if available, else "cpu".
 
     Raises:
-        OptionError: A value out of its range, a query without its fields, or a device that torch does not have.
-        WeightsError: The folder holds no complete sequence-to-sequence checkpoint.
+        OptionError: A value is out of range, the query lacks a field, or torch does not have the device.
+        WeightsError: The folder has no complete sequence-to-sequence checkpoint.
     """
 
     def __init__(
         self,
         folder: Path,
+        *,
         query: str = "{event} {relation} [GEN]",
         decoder_prompt: str = "",
         relations: Sequence[str] | None = None,
@@ -82,7 +84,7 @@ class Comet:
         self._batch_tokens = batch_tokens or (2_048 if place.type == "cpu" else 16_384)
         self._model, self._tokenizer = load_checkpoint(folder, dtype)
         self._model.to(place).eval()
-        # The checkpoint's other decoding settings stay; lengths are ours, and BART-large's own are for summaries.
+        # The checkpoint's decoding settings stay, except its lengths: BART-large's are meant for summaries.
         self._model.generation_config.max_length = None
         self._positions: int = getattr(self._model.config, "max_position_embeddings", self._tokenizer.model_max_length)
         self._known = (relations or ATOMIC_2020) if "{relation}" in query else ("",)
@@ -91,19 +93,19 @@ class Comet:
 
     @property
     def events_at_once(self) -> int:
-        """About how many short events one batch takes; fewer at a time leave it half empty."""
+        """About how many short events fill one batch."""
         return max(1, self._batch_tokens // (_BEAM * self._beams + _EVENT))
 
     def infer(self, events: Sequence[str], relations: Sequence[str] = RELATIONS) -> list[Beams]:
-        """Inferences of each event for each relation (Eq. 6 to 9), in the order of `events`.
+        """Return the inferences of each event for each relation (Eq. 6 to 9), in the order of `events`.
 
-        Each relation gets up to `keep` beams, their texts stripped; empty ones and repetitions are left out. The same
-        query is answered once, and which other events are asked with it makes no difference. An event that is too long
-        for the encoder is cut as `fit` does it.
+        Each relation has up to `keep` beams with stripped texts; empty texts and duplicates are left out. Equal queries
+        are computed once, and the result does not depend on the other events. An event that is too long for the encoder
+        is cut by `fit`.
 
         Raises:
-            OptionError: An event is empty, the checkpoint was not trained on a relation, or the query alone is longer
-                than the encoder takes.
+            OptionError: An event is empty, the checkpoint was not trained on a relation, or the query alone is too long
+                for the encoder.
             UnknownNameError: ATOMIC 2020 has no such relation.
             WeightsError: The checkpoint's tokenizer does not know the decoder prompt.
         """
@@ -113,7 +115,7 @@ class Comet:
             return self._infer(events, relations)
 
     def _infer(self, events: Sequence[str], relations: Sequence[str]) -> list[Beams]:
-        # A dictionary, so that equal events are one.
+        # Without duplicates, in order.
         distinct = list(dict.fromkeys(events))
         fitted = [
             event if fits else self.fit(event)[0] for event, fits in zip(distinct, self._fits(distinct), strict=True)
@@ -127,26 +129,26 @@ class Comet:
         return [{relation: answers[relation, asked[relation][event]] for relation in relations} for event in events]
 
     def fit(self, event: str) -> tuple[str, int]:
-        """The end of an event that the encoder has room for, and how many characters before it had to go.
+        """Return the end of an event that fits the encoder, and how many characters were cut from its beginning.
 
-        Whole sentences go, so that what is left can be understood; only where the last sentence alone is too long, it
-        is cut at a token. The same is cut whatever relation is asked.
+        Whole sentences are cut, so that the rest stays readable; if the last sentence alone is too long, it is cut at a
+        token. The cut is the same for all relations.
 
         Raises:
-            OptionError: The query alone is longer than the encoder takes.
+            OptionError: The query alone is too long for the encoder.
         """
         if self._fits([event])[0]:
             return event, 0
         cut = cut_beginning(event, self._positions, self._tokenizer, self._excess)
         if cut == len(event):
             raise OptionError(
-                f"the query {self._query!r} is longer than the {self._positions} tokens that the encoder takes",
+                f"the query {self._query!r} alone exceeds the encoder's {self._positions} tokens",
                 "shorten the query in the model's profile",
             )
         return event[cut:], cut
 
     def _fits(self, events: Sequence[str]) -> list[bool]:
-        """Whether an event is clearly short enough, whatever is asked; found out for all at once."""
+        """Return for each event whether it is clearly short enough for every relation."""
         seen = [end_in_sight(event, self._positions) for event in events]
         return [
             len(tokens) + _MARGIN <= self._positions and len(part) == len(event)
@@ -154,19 +156,19 @@ class Comet:
         ]
 
     def _excess(self, event: str) -> int:
-        """By how many tokens the longest query of an event is too long; near the limit every relation is looked at."""
+        """Return by how many tokens an event's longest query is too long; near the limit, checks every relation."""
         excess = len(self._tokens([event], self._longest)[0]) - self._positions
         if abs(excess) > _MARGIN:
             return excess
         return max(len(self._tokens([event], relation)[0]) for relation in self._known) - self._positions
 
     def _tokens(self, events: Sequence[str], relation: str) -> list[Tokens]:
-        """What the encoder reads of each event."""
+        """Return the encoder's input for each event."""
         texts = [self._query.format(event=event, relation=relation) for event in events]
         return list(map(tuple, self._tokenizer(texts, verbose=False)["input_ids"])) if texts else []
 
     def _prompt(self, relation: str) -> Tokens:
-        """What the decoder's output begins with; empty where that is left to the model."""
+        """Return the beginning of the decoder's output; empty if the model decides."""
         if not self._decoder_prompt:
             return ()
         text = self._decoder_prompt.format(relation=relation)
@@ -174,7 +176,7 @@ class Comet:
         if self._tokenizer.unk_token_id in ids:
             raise WeightsError(
                 f"the tokenizer in {self._folder} does not know the decoder prompt {text!r}",
-                "the profile's decoder_prompt and relations must be those that the checkpoint was trained with",
+                "correct decoder_prompt and relations in the profile to those of the checkpoint's training",
             )
         config = self._model.config
         start = self._model.generation_config.decoder_start_token_id
@@ -183,7 +185,7 @@ class Comet:
     def _answer(
         self, texts: Sequence[Tokens], prompts: dict[str, Tokens]
     ) -> dict[tuple[str, Tokens], tuple[Beam, ...]]:
-        """Beams of every text for every relation, given the relations' decoder prompts."""
+        """Return the beams of every text for every relation, given the relations' decoder prompts."""
         answers = {}
         with torch.inference_mode():
             encoded = Texts(self._model, texts, self._padding)
@@ -205,7 +207,7 @@ class Comet:
         return [Beam(text.strip(), round(score, _DIGITS)) for text, score in zip(texts, scores, strict=True)]
 
     def _scores(self, found: Any) -> list[float]:
-        """Length-normalised log probability of every beam; a greedy search has to be asked for it."""
+        """Return the length-normalized log probability of every beam, which greedy search does not report itself."""
         if self._beams > 1:
             scores: list[float] = found.sequences_scores.tolist()
             return scores
@@ -216,10 +218,10 @@ class Comet:
 
 
 def _alike(asked: dict[str, dict[str, Tokens]]) -> dict[tuple[str, ...], list[Tokens]]:
-    """Texts by the relations that they are asked for: answers of one relation are about as long, and end together.
+    """Group texts by their relations: inferences of one relation have similar lengths, and end together.
 
     Args:
-        asked: Relation to event to what the encoder reads; with a decoder prompt, that is one text for all relations.
+        asked: Maps relation to event to encoder input; with a decoder prompt, the input is the same for all relations.
     """
     relations: dict[Tokens, dict[str, None]] = defaultdict(dict)
     for relation, texts in asked.items():
@@ -232,9 +234,9 @@ def _alike(asked: dict[str, dict[str, Tokens]]) -> dict[tuple[str, ...], list[To
 
 
 def _batches(texts: list[Tokens], budget: int, fixed: int) -> Iterator[list[Tokens]]:
-    """Texts of like lengths, as many as the budget takes when each costs the longest's tokens and a fixed number more.
+    """Yield batches of texts of similar length; each text costs the tokens of the longest one plus a fixed number.
 
-    Longest first: a batch that does not fit memory fails at once.
+    The longest come first, so that a batch that does not fit memory fails at once.
     """
     ordered = sorted(texts, key=len, reverse=True)
     while ordered:
@@ -244,7 +246,7 @@ def _batches(texts: list[Tokens], budget: int, fixed: int) -> Iterator[list[Toke
 
 
 def _distinct(beams: Sequence[Beam]) -> tuple[Beam, ...]:
-    """Without empty texts and repetitions; of equal texts the best stays."""
+    """Remove empty texts and duplicates; the best of equal texts stays."""
     kept: dict[str, Beam] = {}
     for beam in beams:
         if beam.text:
@@ -256,21 +258,21 @@ def _check_numbers(beams: int, keep: int, max_new_tokens: int, batch_tokens: int
     numbers = {"beams": beams, "keep": keep, "max_new_tokens": max_new_tokens, "batch_tokens": batch_tokens}
     for name, value in numbers.items():
         if value is not None and value < 1:
-            raise OptionError(f"{name} is {value}; COMET needs at least 1", f"give {name} a positive number")
+            raise OptionError(f"{name} is {value}; it must be at least 1", f"give {name} a positive number")
     if keep > beams:
         given = f"{beams} beams give" if beams > 1 else "1 beam gives"
         raise OptionError(f"keep is {keep}, but {given} no more than {beams}", "raise beams or lower keep")
 
 
 def _check_texts(query: str, decoder_prompt: str) -> None:
-    hint = "write it like the default: {event} {relation} [GEN]"
+    hint = "use the form of the default: {event} {relation} [GEN]"
     try:
         asked, begun = ({name for _, name, _, _ in Formatter().parse(text) if name} for text in (query, decoder_prompt))
     except ValueError as error:
-        raise OptionError(f"the query {query!r} {decoder_prompt!r} is no template: {error}", hint) from error
+        raise OptionError(f"the query {query!r} {decoder_prompt!r} is not a valid template: {error}", hint) from error
     if "event" not in asked or "event" in begun or asked | begun != {"event", "relation"}:
         raise OptionError(
             f"the query {query!r} must have the field {{event}}, it or the decoder prompt {decoder_prompt!r} the field "
-            "{relation}, and neither any other",
+            "{relation}, and neither any other field",
             hint,
         )

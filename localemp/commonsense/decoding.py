@@ -1,8 +1,8 @@
-"""Gives transformers' beam search less to do, and leaves the search itself alone.
+"""Speeds up transformers' beam search without changing the search.
 
-What is the same is computed once: the keys and values of an encoded text for all beams and all decoder prompts asked
-about it, and the first steps, in which the beams of a query do not differ yet. Answers are those of a plain `generate`
-but for the rounding that another order of float32 sums brings.
+Equal computations are done once: the keys and values of an encoded text, for all beams and decoder prompts, and the
+first steps, in which the beams of a query are still equal. Results are those of a plain `generate`, except for rounding
+from another order of float32 sums.
 """
 
 from collections.abc import Iterator, Sequence
@@ -28,17 +28,17 @@ ATTENTION = "sdpa-shared"
 
 
 class Texts:
-    """Texts that were encoded together, to be asked about as often as like.
+    """A batch of encoded texts that can be decoded any number of times.
 
     Args:
-        model: An encoder-decoder that computes attention as `ATTENTION`.
-        texts: The tokens of each.
-        padding: The token that fills up the shorter ones.
+        model: An encoder-decoder model with the attention `ATTENTION`.
+        texts: The tokens of each text.
+        padding: The padding token.
     """
 
     def __init__(self, model: PreTrainedModel, texts: Sequence[Sequence[int]], padding: int) -> None:
         self._model = model
-        # Padded on the right: BART's positions are absolute, so padding on the left would move the text.
+        # Padded on the right: BART has absolute positions, so padding on the left would shift the text.
         ids = pad_sequence([torch.tensor(text) for text in texts], True, padding).to(model.device)
         lengths = torch.tensor([len(text) for text in texts], device=model.device)
         self._mask = (torch.arange(ids.shape[1], device=model.device) < lengths[:, None]).long()
@@ -46,12 +46,12 @@ class Texts:
         self._cross_attention = DynamicCache(config=model.config)
 
     def generate(self, beams: int, prompt: Sequence[int] = (), **options: Any) -> Any:
-        """What transformers' `generate` returns for all texts, asked with one decoder prompt.
+        """Run transformers' `generate` on all texts with one decoder prompt.
 
         Args:
             beams: Width of the beam search.
-            prompt: What the decoder's output begins with; empty leaves it to the model.
-            **options: For `generate`.
+            prompt: Beginning of the decoder's output; empty to let the model decide.
+            **options: Further arguments of `generate`.
         """
         cache = _SharedCache(DynamicCache(config=self._model.config), self._cross_attention)
         if prompt:
@@ -73,26 +73,26 @@ class Texts:
 
 
 class _SharedCache(EncoderDecoderCache):  # type: ignore[misc] # transformers is not followed
-    """Keys and values of the decoder; those of the encoder's texts are one for each text, not for each beam."""
+    """Keys and values of the decoder; those of the encoder are stored once per text, not per beam."""
 
     @property
     def rows(self) -> int:
-        """How many rows went through the decoder in the last step; 0 before the first."""
+        """Number of rows in the decoder's last step; 0 before the first."""
         layers = self.self_attention_cache.layers
         return layers[0].keys.shape[0] if layers and layers[0].is_initialized else 0
 
     def widen(self, beams: int) -> None:
-        """From one row for each text to one for each beam."""
+        """Expand from one row per text to one row per beam."""
         self.self_attention_cache.batch_repeat_interleave(beams)
 
     def reorder_cache(self, beam_idx: torch.Tensor) -> None:
-        # A beam never leaves its text, and beams that share a row are equal.
+        # Beams stay with their text, and beams that share a row are equal.
         if self.rows == len(beam_idx):
             self.self_attention_cache.reorder_cache(beam_idx)
 
 
 class _ForgetScores(StoppingCriteria):  # type: ignore[misc]
-    """Stops nothing: `generate` tells beam scores only if it may keep every step's scores of the whole vocabulary."""
+    """Never stops; frees each step's scores of the whole vocabulary, which `generate` keeps to report beam scores."""
 
     def __call__(self, input_ids: torch.Tensor, scores: Any, **kwargs: Any) -> torch.Tensor:
         scores[-1].set_()
@@ -101,9 +101,9 @@ class _ForgetScores(StoppingCriteria):  # type: ignore[misc]
 
 @contextmanager
 def _once_while_equal(model: PreTrainedModel, encoded: torch.Tensor, mask: torch.Tensor, beams: int) -> Iterator[None]:
-    """Have the decoder see one row for each text as long as its beams are equal.
+    """Run the decoder on one row per text while its beams are equal.
 
-    They are in the first step, and in the second where a checkpoint forces the first token.
+    They are equal in the first step, and also in the second if the checkpoint forces the first token.
     """
 
     def narrow(_: Any, args: Any, given: dict[str, Any]) -> Any:
@@ -138,15 +138,15 @@ def _once_while_equal(model: PreTrainedModel, encoded: torch.Tensor, mask: torch
 def _shared_attention(
     module: torch.nn.Module, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: Any, **options: Any
 ) -> Any:
-    """Attention in which rows of `query` may share a row of `key`: they become more positions of one query.
+    """Compute attention in which several rows of `query` share a row of `key`, as more positions of one query.
 
     Args:
         module: The layer.
         query: [texts * beams, heads, 1, size].
         key: [texts, heads, length, size].
         value: [texts, heads, length, size].
-        mask: Which keys count: [texts * beams, 1, 1, length], or None for all.
-        **options: For transformers' own attention.
+        mask: Valid keys, [texts * beams, 1, 1, length]; None for all.
+        **options: Further arguments of transformers' attention.
 
     Returns:
         [texts * beams, 1, heads, size], and None: no attention weights.

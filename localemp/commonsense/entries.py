@@ -1,4 +1,4 @@
-"""Entries (a key, a value, a checksum over both) in an SQLite file: the statements, and what is sound. Owns SQLite."""
+"""Entries (key, value, checksum of both) in an SQLite file: all statements and integrity checks."""
 
 import contextlib
 import hashlib
@@ -12,36 +12,36 @@ from typing import Any
 Entries = Iterable[tuple[bytes, bytes]]
 
 FAULTS = (sqlite3.Error, MemoryError, UnicodeDecodeError)
-"""What a broken file makes Python raise; the last of an error message that quotes it."""
+"""Exceptions that a damaged file can raise; the last one comes from error messages that quote the file."""
 
 _VERSION = 1
 _COLUMNS = "id INTEGER PRIMARY KEY, key BLOB NOT NULL UNIQUE, value BLOB NOT NULL, checksum BLOB NOT NULL"
 _TABLE = f"CREATE TABLE answers ({_COLUMNS})"
 _PATIENCE = 60.0
-# No row is smaller: a broken file that leads in circles is left when it has given more than it can hold.
+# Smallest row, in bytes. A damaged file may loop: reading stops after more rows than it can hold.
 _SMALLEST_ROW = 48
-# How full a file is after values had to go, so that this does not happen again at once.
+# Fill level after deleting values, so that the limit is not reached again at once.
 _FILLED = 0.9
 
 
 def connect(place: Path | str) -> sqlite3.Connection:
-    """A connection to a file, or to one named by a URI; nothing is looked at."""
-    # Used by the micro-batcher's thread, opened and closed by another; never by two at once.
+    """Connect to a file, given by path or URI, without checking it."""
+    # Used by the micro-batcher's thread, opened and closed by another one; never by two at once.
     connection = sqlite3.connect(place, timeout=_PATIENCE, check_same_thread=False, uri=isinstance(place, str))
-    # Damaged text must be no error of its own.
+    # Damaged text must not raise an error.
     connection.text_factory = bytes
     return connection
 
 
 def connect_to_write(path: Path) -> sqlite3.Connection:
-    """A connection to a file of this version; an empty one becomes that.
+    """Connect to a file of this version; an empty file is initialized.
 
     Raises:
-        sqlite3.DatabaseError: It is something else.
+        sqlite3.DatabaseError: The file is not of this version.
     """
     connection = connect(path)
     try:
-        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # heeded before the first table only
+        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # has an effect only before the first table
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = NORMAL")
         connection.execute("PRAGMA cell_size_check = ON")
@@ -55,22 +55,22 @@ def connect_to_write(path: Path) -> sqlite3.Connection:
 
 
 def check_version(connection: sqlite3.Connection) -> None:
-    """See that the file has the table that this version writes.
+    """Check that the file has the table of this version.
 
     Raises:
-        sqlite3.DatabaseError: It has not.
+        sqlite3.DatabaseError: It does not.
     """
     if _number(connection, "user_version") != _VERSION or _tables(connection).get(b"answers") != _TABLE.encode():
-        raise sqlite3.DatabaseError("it is no file of this version")
+        raise sqlite3.DatabaseError("it is not a file of this version")
 
 
 def is_former(connection: sqlite3.Connection) -> bool:
-    """Whether version 0.1 wrote the file, which kept no checksums."""
+    """Return whether the file is of version 0.1, which had no checksums."""
     return _number(connection, "user_version") == 0 and {b"settings", b"answers"} <= _tables(connection).keys()
 
 
 def passes_check(connection: sqlite3.Connection) -> bool:
-    """Whether SQLite finds nothing wrong with the file; it does not look at values."""
+    """Return whether SQLite finds no damage; it does not check values."""
     try:
         return bool(connection.execute("PRAGMA quick_check(1)").fetchone()[0] == b"ok")
     except FAULTS:
@@ -78,7 +78,7 @@ def passes_check(connection: sqlite3.Connection) -> bool:
 
 
 def read(connection: sqlite3.Connection, keys: Iterable[bytes]) -> dict[bytes, bytes]:
-    """The values of these keys whose checksums fit."""
+    """Return the values of these keys with valid checksums."""
     found = {}
     for key in keys:
         row = connection.execute("SELECT value, checksum FROM answers WHERE key = ?", (key,)).fetchone()
@@ -88,7 +88,7 @@ def read(connection: sqlite3.Connection, keys: Iterable[bytes]) -> dict[bytes, b
 
 
 def insert(connection: sqlite3.Connection, entries: Entries) -> None:
-    """Write all of these, or none; what had one of their keys is replaced."""
+    """Write all entries or none; existing keys are replaced."""
     with connection:
         connection.executemany(
             "INSERT OR REPLACE INTO answers (key, value, checksum) VALUES (?, ?, ?)",
@@ -97,38 +97,38 @@ def insert(connection: sqlite3.Connection, entries: Entries) -> None:
 
 
 def insert_and_find(connection: sqlite3.Connection, entries: Mapping[bytes, bytes]) -> None:
-    """Write all of these, or none, and see that they are found again.
+    """Write all entries or none, and check that they are found again.
 
     Raises:
-        sqlite3.DatabaseError: They are not: the file's own index leads astray.
+        sqlite3.DatabaseError: They are not found: the file's index is damaged.
     """
     with connection:
         insert(connection, entries.items())
         if read(connection, entries) != entries:
-            raise sqlite3.DatabaseError("what was written is not found again")
+            raise sqlite3.DatabaseError("written entries are not found again")
 
 
 def count(connection: sqlite3.Connection) -> int:
-    """How many there are."""
+    """Return the number of entries."""
     return int(connection.execute("SELECT count(*) FROM answers").fetchone()[0])
 
 
-def shrink(connection: sqlite3.Connection, most: int) -> None:
-    """Let those that were written longest ago go until the file has no more than so many bytes."""
+def shrink(connection: sqlite3.Connection, max_bytes: int) -> None:
+    """Delete the oldest entries until the file has at most `max_bytes` bytes."""
     page = _number(connection, "page_size")
-    while (used := page * (_number(connection, "page_count") - _number(connection, "freelist_count"))) > most:
+    while (used := page * (_number(connection, "page_count") - _number(connection, "freelist_count"))) > max_bytes:
         oldest, newest = connection.execute("SELECT min(id), max(id) FROM answers").fetchone()
         if oldest is None or oldest == newest:
             break
-        going = math.ceil((newest - oldest) * (1 - _FILLED * most / used))
+        going = math.ceil((newest - oldest) * (1 - _FILLED * max_bytes / used))
         with connection:
             connection.execute("DELETE FROM answers WHERE id < ?", (oldest + going,))
-    if page * _number(connection, "page_count") > most:
-        connection.executescript("PRAGMA incremental_vacuum")  # `execute` would free one page
+    if page * _number(connection, "page_count") > max_bytes:
+        connection.executescript("PRAGMA incremental_vacuum")  # `execute` would free only one page
 
 
 def salvaged(damaged: Path) -> Iterator[tuple[bytes, bytes]]:
-    """Every entry whose checksum fits, from both ends up to where the damage is; some of them twice."""
+    """Yield the valid entries of a damaged file, read from both ends up to the damage; some of them twice."""
     limit = 1000 + damaged.stat().st_size // _SMALLEST_ROW
     for direction in ("ASC", "DESC"):
         with contextlib.suppress(*FAULTS), contextlib.closing(connect(damaged)) as connection:

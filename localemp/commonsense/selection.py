@@ -1,13 +1,13 @@
-"""Chooses the inferences that fit a dialogue: our reading of "dynamically concatenates" (section 3.3.3, Eq. 8).
+"""Selects the inferences that fit a dialogue: our reading of "dynamically concatenates" (section 3.3.3, Eq. 8).
 
-Of each relation, in this order:
+For each relation:
 
-1. Beams that say nothing ("none") are dropped.
-2. The others are ranked by a weighted sum of the beam's probability and the cosine similarity to the context.
-3. From the best on: what lies below the cut-off is dropped; what says the same as one that is kept is dropped, by its
-   words or by cosine; and no more than so many are kept.
+1. Drop beams that say nothing ("none").
+2. Rank the others by a weighted sum of beam probability and cosine similarity to the context.
+3. From the best on, drop those below the cut-off and near duplicates (by words or by cosine similarity), and keep at
+   most a fixed number.
 
-The numbers are data, in `[knowledge.select]` of the prompt template; docs/knowledge.md says how they were found.
+The parameters are data, in `[knowledge.select]` of the prompt template; docs/knowledge.md explains them.
 """
 
 import math
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, field_validator
 
-from localemp.commonsense.relations import Beam, Beams, Inferences
+from localemp.commonsense.inferences import Beam, Beams, Inferences
 from localemp.models.atomic import ATOMIC_2020
 
 if TYPE_CHECKING:
@@ -26,20 +26,20 @@ if TYPE_CHECKING:
 
 Keep = Literal["relevant", "all"]
 
-# Cosines are the same to this many digits whatever else was embedded in the same batch.
+# Digits of a cosine that do not depend on the other texts of a batch.
 _DIGITS = 4
 
 
 class Select(BaseModel):
-    """Settings of the choice among inferences. Names of version 0.1 are still read.
+    """Parameters of the selection. The names of version 0.1 are still accepted.
 
     Attributes:
         keep: "relevant" as above, or "all".
-        encoder: The sentence encoder that compares texts, named like a model.
+        encoder: Name of the sentence encoder that compares texts.
         stopwords: Inferences that say nothing ("none"); compared without case and punctuation.
         duplicate_threshold: Cosine similarity at and above which two inferences count as duplicates.
-        beam_weight: Of exp(score), the probability of a token; where no score is known, of 1/2, 1/3, 1/4 ... by rank.
-        context_weight: Of the cosine between inference and context.
+        beam_weight: Weight of exp(score), the mean token probability; without scores, of 1/2, 1/3, 1/4 ... by rank.
+        context_weight: Weight of the cosine similarity between inference and context.
         min_score: Lowest weighted sum that is kept, by relation; "other" applies to relations that are not named.
             Reactions are single words, which are less similar to any context than phrases are.
         max_per_relation: Most inferences kept for one relation.
@@ -68,12 +68,12 @@ class Select(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Dropped:
-    """An inference that was not chosen.
+    """An inference that was not selected.
 
     Attributes:
         text: The inference.
-        reason: "says nothing", "like: ..." with the one that says the same, "below the cut-off", or "too many".
-        value: The weighted sum; None where it says nothing.
+        reason: "says nothing", "like: ..." with the duplicate that was kept, "below the cut-off", or "too many".
+        value: The weighted sum; None if the inference says nothing.
     """
 
     text: str
@@ -83,22 +83,22 @@ class Dropped:
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """What was chosen for one dialogue, best first, and what was not. Relations with nothing in them are left out."""
+    """The selected inferences of one dialogue, best first, and the dropped ones. Empty relations are left out."""
 
     kept: Inferences
     dropped: Mapping[str, tuple[Dropped, ...]] = field(default_factory=dict)
 
 
 def select_all(contexts: Sequence[str], found: Sequence[Beams]) -> list[Selection]:
-    """Everything, as the released code has it."""
+    """Select everything, as the released code does."""
     return [Selection({name: tuple(beam.text for beam in beams) for name, beams in one.items()}) for one in found]
 
 
 class Selector:
-    """Chooses inferences by the numbers of a template.
+    """Selects inferences by the parameters of a template.
 
     Args:
-        settings: The numbers.
+        settings: The parameters.
         encoder: Embeds inferences and contexts.
     """
 
@@ -107,11 +107,11 @@ class Selector:
         self._stopwords = {_bare(text) for text in settings.stopwords}
 
     def __call__(self, contexts: Sequence[str], found: Sequence[Beams]) -> list[Selection]:
-        """Choose for many dialogues at once.
+        """Select for many dialogues at once.
 
         Args:
-            contexts: One for each dialogue.
-            found: What was inferred for it.
+            contexts: The context of each dialogue.
+            found: The inferences for each dialogue.
         """
         texts = [*contexts, *(beam.text for one in found for beams in one.values() for beam in beams)]
         row_of = {text: row for row, text in enumerate(dict.fromkeys(texts))}
@@ -146,7 +146,7 @@ class Selector:
                 value = settings.beam_weight * certain + settings.context_weight * cosine(beam.text, context)
                 values.setdefault(beam.text, round(value, _DIGITS))
         kept: list[str] = []
-        # Stable: of equal ones the better beam comes first.
+        # Stable: of equal values, the better beam comes first.
         for text, value in sorted(values.items(), key=lambda item: -item[1]):
             same = next(
                 (
@@ -171,12 +171,12 @@ class Selector:
 
 
 def key_of(text: str) -> str:
-    """What inferences share that differ only in small words and endings: "to go to the beach", "goes to beaches"."""
-    words = [word for word in _bare(text).split() if word not in _SMALL]
+    """Return a key that ignores function words and endings: the same for "to go to the beach" and "goes to beaches"."""
+    words = [word for word in _bare(text).split() if word not in _FUNCTION_WORDS]
     return " ".join(_ENDING.sub("", word) for word in words) or _bare(text)
 
 
-_SMALL = frozenset(("to", "a", "an", "the", "be", "is", "are", "get", "gets", "feel", "feels", "very", "so"))
+_FUNCTION_WORDS = frozenset(("to", "a", "an", "the", "be", "is", "are", "get", "gets", "feel", "feels", "very", "so"))
 _ENDING = re.compile(r"(?<=o)es$|(?<=\w{3})(?:ing|ies|es|ed|s|e|y)$")
 
 

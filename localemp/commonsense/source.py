@@ -1,4 +1,4 @@
-"""Where inferences come from while localemp runs: the cache, else COMET, whose answers go into the cache."""
+"""The source of inferences: the cache, else COMET, whose inferences are then cached."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -6,7 +6,8 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from localemp.commonsense.cache import InferenceCache
-from localemp.commonsense.relations import Answer, Beams, check_events, check_relations
+from localemp.commonsense.events import check_events
+from localemp.commonsense.inferences import Beams, EventInferences, check_relations
 from localemp.models.atomic import RELATIONS
 from localemp.models.profiles import load_profile
 from localemp.models.weights import resolve
@@ -19,17 +20,17 @@ DEFAULT_COMET = "comet-mini"
 
 
 class InferenceSource:
-    """Answers events; COMET is loaded only when there is one that the cache does not know.
+    """Infers events through the cache; COMET is loaded only for events that are not cached.
 
     Args:
-        load: Makes the COMET.
-        settings: Everything that decides its answers: checkpoint, how it is asked and decoded.
-        cache: Where answers are kept.
-        trained: The relations that the checkpoint was trained on; None is all of ATOMIC 2020.
+        load: Loads the COMET.
+        settings: Everything that determines its inferences: checkpoint, query, decoding.
+        cache: The cache of inferences.
+        trained: Relations that the checkpoint was trained on; None for all of ATOMIC 2020.
 
     Attributes:
-        inferred: Queries (event and relation) that COMET answered since this source was made.
-        remembered: Queries that the cache answered.
+        inferred: Number of queries (event and relation) that COMET has answered.
+        cached: Number of queries that the cache has answered.
     """
 
     def __init__(
@@ -40,20 +41,20 @@ class InferenceSource:
         trained: Sequence[str] | None = None,
     ) -> None:
         self.settings, self.trained = dict(settings), trained
-        self.inferred = self.remembered = 0
+        self.inferred = self.cached = 0
         self._load, self._cache = load, cache
         self._comet: Comet | None = None
-        # The strategies of a server share a source, each from a thread of its own.
+        # Strategies of a server share a source, each in its own thread.
         self._lock = Lock()
 
     def infer(
         self, events: Sequence[str], relations: Sequence[str] = RELATIONS, on_progress: OnProgress = silent
-    ) -> list[Answer]:
-        """Answers to events, in their order; every batch of COMET is kept as soon as it is answered.
+    ) -> list[EventInferences]:
+        """Return the inferences of events, in order; every batch of COMET is cached at once.
 
         Args:
-            events: What COMET is asked about.
-            relations: What it is asked about each.
+            events: The events.
+            relations: The relations to infer.
             on_progress: Called with the number of distinct events answered so far.
 
         Raises:
@@ -78,18 +79,18 @@ class InferenceSource:
         found = self._cache.get(self._key, events, relations)
         return sum(map(len, {event[answer.cut :]: answer.beams for event, answer in found.items()}.values()))
 
-    def _infer(self, events: Sequence[str], relations: Sequence[str], on_progress: OnProgress) -> list[Answer]:
+    def _infer(self, events: Sequence[str], relations: Sequence[str], on_progress: OnProgress) -> list[EventInferences]:
         asked = list(dict.fromkeys(events))
         known = self._cache.get(self._key, asked, relations)
         for event in asked:
             if event not in known:
                 known[event] = self._new(event, relations)
-        self.remembered += sum(len(answer.beams) for answer in known.values())
-        # What is left of an event after the cut is what COMET is asked about; events may have it in common.
+        self.cached += sum(len(answer.beams) for answer in known.values())
+        # COMET sees an event without the part that was cut; several events may share the rest.
         alike: dict[str, list[str]] = {}
         for event, answer in known.items():
             alike.setdefault(event[answer.cut :], []).append(event)
-        # Texts that lack the same relations are asked together.
+        # Texts that lack the same relations are inferred together.
         missing: dict[tuple[str, ...], list[str]] = {}
         for text, same in alike.items():
             if lacks := tuple(relation for relation in relations if relation not in known[same[0]].beams):
@@ -97,32 +98,32 @@ class InferenceSource:
         left = sum(len(alike[text]) for texts in missing.values() for text in texts)
         on_progress(Progress("Inferring", len(asked) - left, len(asked), "events"))
         for lacking, texts in missing.items():
-            # Like lengths together, as the batches inside want it.
+            # Similar lengths together, as batches need it.
             texts.sort(key=len, reverse=True)
             while texts:
                 made = self._ask(texts, lacking)
                 texts = texts[len(made) :]
                 for text, beams in made.items():
                     for event in alike[text]:
-                        known[event] = Answer({**known[event].beams, **beams}, known[event].cut)
+                        known[event] = EventInferences({**known[event].beams, **beams}, known[event].cut)
                     left -= len(alike[text])
                 on_progress(Progress("Inferring", len(asked) - left, len(asked), "events"))
         return [_in_order(known[event], relations) for event in events]
 
-    def _new(self, event: str, relations: Sequence[str]) -> Answer:
-        """What is known of an event that was never asked about: what another has left it that ends alike."""
+    def _new(self, event: str, relations: Sequence[str]) -> EventInferences:
+        """Return what is cached for a new event: the inferences of another one with the same end."""
         text, cut = self._loaded.fit(event)
         if not cut:
-            return Answer({})
-        self._cache.put(self._key, {event: Answer({}, cut)})
-        same = self._cache.get(self._key, [text], relations).get(text, Answer({}))
-        return Answer(same.beams, cut)
+            return EventInferences({})
+        self._cache.put(self._key, {event: EventInferences({}, cut)})
+        same = self._cache.get(self._key, [text], relations).get(text, EventInferences({}))
+        return EventInferences(same.beams, cut)
 
     def _ask(self, waiting: Sequence[str], relations: Sequence[str]) -> dict[str, Beams]:
-        """Answers to as many of the first texts as make one batch."""
+        """Infer as many of the first texts as fill one batch."""
         texts = waiting[: self._loaded.events_at_once]
         made = dict(zip(texts, self._loaded.infer(texts, relations), strict=True))
-        self._cache.put(self._key, {text: Answer(beams) for text, beams in made.items()})
+        self._cache.put(self._key, {text: EventInferences(beams) for text, beams in made.items()})
         self.inferred += len(texts) * len(relations)
         return made
 
@@ -134,7 +135,7 @@ class InferenceSource:
 
     @property
     def _key(self) -> dict[str, Any]:
-        # The same weights under another name answer the same.
+        # The name does not matter: the same weights give the same inferences.
         return {name: value for name, value in self.settings.items() if name != "comet"}
 
 
@@ -147,18 +148,18 @@ def open_source(
     device: str | None = None,
     cache: Path | None = None,
 ) -> InferenceSource:
-    """A source by the name of its COMET; its weights are found, fetched where they are not here, and checked.
+    """Open a source by the name of its COMET; finds and verifies the weights, and fetches missing ones.
 
     Args:
         name: A known name, a Hugging Face id, a folder, or a profile.
         on_progress: Called with bytes of weights that are fetched or checked.
         beams: Width of the beam search.
-        keep: How many of the beams become inferences; by default up to 5.
-        device: As torch names it; by default a GPU where there is one.
-        cache: The file that answers are kept in; by default in localemp's cache.
+        keep: Number of beams that become inferences; by default up to 5.
+        device: torch device; by default a GPU if available.
+        cache: File of the cache; by default in localemp's cache folder.
 
     Raises:
-        LocalempError: There is no such model, its weights cannot be had, or the cache cannot be opened.
+        LocalempError: The model does not exist, its weights cannot be fetched, or the cache cannot be opened.
     """
     profile = load_profile(name, "commonsense")
     found = resolve(profile, on_progress)
@@ -175,10 +176,10 @@ def open_source(
 
         return Comet(found.folder, relations=profile.relations, device=device, **asked)
 
-    # float32 and beam search are exact on every device, so the device is no setting.
+    # float32 beam search gives the same results on every device, so the device is not recorded.
     settings = {"comet": profile.name, "comet_sha256": found.digest, **asked, "dtype": "float32"}
     return InferenceSource(load, settings, InferenceCache(cache), profile.relations)
 
 
-def _in_order(answer: Answer, relations: Sequence[str]) -> Answer:
-    return Answer({relation: answer.beams[relation] for relation in relations}, answer.cut)
+def _in_order(answer: EventInferences, relations: Sequence[str]) -> EventInferences:
+    return EventInferences({relation: answer.beams[relation] for relation in relations}, answer.cut)

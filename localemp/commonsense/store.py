@@ -1,15 +1,15 @@
-r"""Inferences made beforehand, kept as JSON lines (plain or gzipped), and found again for a dialogue.
+r"""Precomputed inferences in JSON lines (plain or gzipped), and their lookup for a dialogue.
 
-Ours, one object a line; `id`, the dialogue's, may be left out:
+localemp's format has one object per line; `id`, the dialogue's id, is optional:
 
     {"id": "a", "event": "I lost my job today.", "inferences": {"xReact": [["sad", -0.41], ["worried", -0.73]]}}
 
-An inference is a text, or a text and its beam's score. `"cut": 12` says that COMET did not see the event's first 12
-characters. A file of `localemp knowledge build` begins with a line that says what it was made with and from:
+An inference is a text, or a text with its beam's score. `"cut": 12` means that COMET did not see the event's first 12
+characters. A file of `localemp knowledge build` begins with a line that records its settings and data:
 
     {"knowledge": {"comet": "comet-bart", "comet_sha256": "...", "event": "context", "data_sha256": "...", ...}}
 
-ComFact's released file (inferences of COMET-BART for the test set of EmpatheticDialogues) is read as it is:
+ComFact's released file (inferences of COMET-BART for the test set of EmpatheticDialogues) is also supported:
 
     {"index": 0, "conv_id": "hit:0_conv:0", "last_utterance": "...", "xIntent": [...], ..., "xReact": [...]}
 """
@@ -22,7 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from localemp.commonsense.relations import Beam, Beams, paper_event, released_event
+from localemp.commonsense.events import paper_event, released_event
+from localemp.commonsense.inferences import Beam, Beams
 from localemp.data.textfile import read_lines
 from localemp.dialogue import Dialogue
 from localemp.errors import DataError
@@ -34,14 +35,14 @@ from localemp.utils.text import is_well_formed
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What was inferred from one event.
+    """The inferences of one event.
 
     Attributes:
-        event: The text that was asked about: a whole context or a last utterance.
-        inferences: Relation to beams, best first; the paper's five relations are always there, if need be empty.
-        id: Of the dialogue, where it is known.
-        conversation: Id of the conversation that the event comes from; only ComFact's file has it.
-        cut: Characters of the event's beginning that COMET did not see.
+        event: The event: a whole context or a last utterance.
+        inferences: Beams by relation, best first; the paper's five relations are always present, possibly empty.
+        id: Id of the dialogue, if known.
+        conversation: Id of the conversation that the event comes from; only in ComFact's file.
+        cut: Number of characters at the event's beginning that COMET did not see.
     """
 
     event: str
@@ -56,8 +57,8 @@ class KnowledgeStore:
 
     Attributes:
         path: The file.
-        digest: SHA-256 of the file's bytes, for the manifest.
-        header: What it was made with and from; None where the file does not say.
+        digest: SHA-256 of the file, for the manifest.
+        header: Settings and data of the file; None if it does not record them.
     """
 
     def __init__(
@@ -77,11 +78,11 @@ class KnowledgeStore:
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """Read a file in our format or in ComFact's.
+        """Read a file in localemp's or ComFact's format.
 
         Raises:
-            DataError: The file cannot be read or holds no inferences, or a line is no JSON object, has neither `event`
-                nor `last_utterance`, a value of the wrong type, none of the paper's relations, or an id that was there.
+            DataError: The file cannot be read or has no inferences, or a line is not a JSON object, has neither `event`
+                nor `last_utterance`, a value of the wrong type, none of the paper's relations, or a duplicate id.
         """
         entries: list[Entry] = []
         header: Mapping[str, Any] | None = None
@@ -98,21 +99,21 @@ class KnowledgeStore:
                 raise DataError(path, str(error), _EXAMPLE, number) from error
             if entry.id is not None:
                 if entry.id in taken:
-                    earlier = f"id {entry.id!r} is taken by line {taken[entry.id]}"
+                    earlier = f"line {taken[entry.id]} has the same id {entry.id!r}"
                     raise DataError(path, earlier, "keep one line for every dialogue", number)
                 taken[entry.id] = number
             entries.append(entry)
         if not entries:
-            raise DataError(path, "there are no inferences in it", "`localemp knowledge build` makes them")
+            raise DataError(path, "the file has no inferences", "run `localemp knowledge build` to create it")
         return cls(path, hashlib.sha256(path.read_bytes()).hexdigest(), entries, header)
 
     def find(self, dialogue: Dialogue) -> Beams | None:
-        """Inferences for a dialogue, or None.
+        """Return the inferences for a dialogue, or None.
 
-        Looked up by the dialogue's id; then by conversation and last utterance; then by an event that is the whole
-        context, the last utterance, or the last utterance as the released code puts it. Texts are compared without
-        regard to case, white space and `"`. In a file with a header an id is not enough, the event must be the
-        dialogue's, too: other data may have an id such as "line-1" as well.
+        They are looked up by the dialogue's id; then by conversation and last utterance; then by an event that is the
+        whole context, the last utterance, or the last utterance in the form of the released code. Texts are compared
+        without case, white space and `"`. In a file with a header, the id alone is not enough and the event must match,
+        too: other data may also have an id such as "line-1".
         """
         events = (paper_event(dialogue), dialogue.last_utterance, released_event(dialogue.last_utterance))
         named = self._by_id.get(dialogue.id)
@@ -121,7 +122,7 @@ class KnowledgeStore:
         spoken = [_normal(turn) for turn in dialogue.turns[::2]]
         for conversation in dialogue.conversations:
             if entries := self._by_utterance.get((conversation, spoken[-1])):
-                # A speaker who says the same again has one entry each time, in the order of the conversation.
+                # A speaker who repeats an utterance has one entry for each time, in order.
                 return entries[min(spoken[:-1].count(spoken[-1]), len(entries) - 1)].inferences
         for event in events:
             if entry := self._by_event.get(_normal(event)):
@@ -129,13 +130,13 @@ class KnowledgeStore:
         return None
 
     def check_settings(self, asked: Mapping[str, Any]) -> None:
-        """See that the file was made as it is asked for, as far as it says how.
+        """Check that the file was made with the requested settings, as far as it records them.
 
         Args:
-            asked: The event ("context" or "last-utterance") and, where there is one, the settings of a COMET.
+            asked: The event ("context" or "last-utterance") and, if there is one, the settings of a COMET.
 
         Raises:
-            DataError: It was made with another checkpoint, decoding or event; the differences are named.
+            DataError: The checkpoint, decoding or event differs; lists the differences.
         """
         made = {name: value for name, value in (self.header or {}).items() if name in asked and name != "comet"}
         if difference := compare_settings(made, {name: asked[name] for name in made}, "in the file"):
@@ -143,26 +144,26 @@ class KnowledgeStore:
             raise DataError(
                 self.path,
                 f"these inferences were made with other settings:\n{shown}",
-                "make a file with the settings of now (`localemp knowledge build`), or repeat those of the file",
+                "make a new file (`localemp knowledge build`), or use the settings of this one",
             )
 
 
 def header_of(record: Any) -> Mapping[str, Any] | None:
-    """What a file was made with and from, where this line says it.
+    """Return the header of a file, if this line is one.
 
     Raises:
-        ValueError: It does, but in letters that nobody can write.
+        ValueError: The header has an unpaired surrogate.
     """
     header = record.get("knowledge") if isinstance(record, dict) else None
     if not isinstance(header, dict):
         return None
     if not is_well_formed(json.dumps(header, ensure_ascii=False)):
-        raise ValueError(f'"knowledge" holds {_HALF}')
+        raise ValueError(f'"knowledge" has {_HALF}')
     return header
 
 
 def line_of(entry: Entry) -> bytes:
-    """An entry as a line of our format; conversations are no part of it."""
+    """Return an entry as a line in localemp's format, which has no conversations."""
     record: dict[str, Any] = {} if entry.id is None else {"id": entry.id}
     record["event"] = entry.event
     if entry.cut:
@@ -183,13 +184,13 @@ def _normal(text: str) -> str:
 
 
 def _entry(record: Any) -> Entry:
-    """One line; what is wrong with it is said in a ValueError."""
+    """Parse one line; raises ValueError if it is invalid."""
     if not isinstance(record, dict):
         raise ValueError("expected a JSON object")
     if "event" in record:
         given = record.get("inferences")
         if not isinstance(given, dict):
-            raise ValueError('"inferences" must be an object of relations and their texts')
+            raise ValueError('"inferences" must be an object of relations and lists of texts')
         event = _text(record["event"], '"event"')
         cut = record.get("cut", 0)
         if type(cut) is not int or cut < 0:
@@ -199,18 +200,18 @@ def _entry(record: Any) -> Entry:
         given = {key: value for key, value in record.items() if key in RELATIONS or isinstance(value, list)}
         event = _text(record["last_utterance"], '"last_utterance"')
         return Entry(event, _inferences(given), conversation=_optional(record, "conv_id"))
-    raise ValueError('neither "event" nor "last_utterance"')
+    raise ValueError('it has neither "event" nor "last_utterance"')
 
 
 def _inferences(given: dict[str, Any]) -> Beams:
     if not any(relation in given for relation in RELATIONS):
-        raise ValueError(f"none of the relations {', '.join(RELATIONS)}")
+        raise ValueError(f"it has none of the relations {', '.join(RELATIONS)}")
     read: dict[str, tuple[Beam, ...]] = dict.fromkeys(RELATIONS, ())
     for relation, items in given.items():
         if not is_well_formed(relation):
-            raise ValueError(f"the relation {relation!r} holds {_HALF}")
+            raise ValueError(f"the relation {relation!r} has {_HALF}")
         if not isinstance(items, list):
-            raise ValueError(f'"{relation}" must be a list of texts')
+            raise ValueError(f'"{relation}" must be a list of strings')
         read[relation] = tuple(_beams(items, relation))
     return read
 
@@ -219,13 +220,13 @@ def _beams(items: list[Any], relation: str) -> Iterator[Beam]:
     for position, item in enumerate(items, 1):
         text, score = item if isinstance(item, list) and len(item) == 2 else (item, None)
         if not isinstance(text, str) or not (score is None or _is_number(score)):
-            raise ValueError(f'"{relation}", item {position}, must be a text, or a text and a number')
+            raise ValueError(f'"{relation}", item {position}, must be a string, or a string and a number')
         if text.strip():
             yield Beam(_text(text, f'"{relation}", item {position},'), None if score is None else float(score))
 
 
 def _is_number(score: Any) -> bool:
-    """Whether a score can be computed with: neither true nor NaN, infinite, or beyond all floats."""
+    """Return whether a score is a finite number that fits a float."""
     if isinstance(score, bool) or not isinstance(score, int | float):
         return False
     return abs(score) <= sys.float_info.max
@@ -237,7 +238,7 @@ def _optional(record: dict[str, Any], key: str) -> str | None:
 
 def _text(value: Any, what: str) -> str:
     if not isinstance(value, str) or not value.strip():
-        raise ValueError(f"{what} must be a text that is not empty")
+        raise ValueError(f"{what} must be a non-empty string")
     if not is_well_formed(value):
-        raise ValueError(f"{what} holds {_HALF}")
+        raise ValueError(f"{what} has {_HALF}")
     return value.strip()

@@ -2,6 +2,8 @@
 
 import json
 from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -9,6 +11,7 @@ from localemp.commonsense.store import Entry, header_of, line_of
 from localemp.errors import DataError
 from localemp.utils.append_log import AppendLog, whole_lines
 from localemp.utils.config_diff import compare_settings
+from localemp.utils.files import MAKE_ROOM, write_errors
 from localemp.utils.json_reader import JSONError, parse_json
 from localemp.utils.lines import LongLineError
 from localemp.utils.locks import LockedError
@@ -50,12 +53,11 @@ class KnowledgeWriter(AppendLog):
         if path.suffix == ".gz":
             raise DataError(path, "inferences are written to plain files only", "leave out .gz and compress it later")
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            writer = cls(path)
+            with _write_errors(path):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                writer = cls(path)
         except LockedError as error:
             raise DataError(path, "another localemp writes to it", "wait for it, or choose another --out") from error
-        except OSError as error:
-            raise _write_error(path, error) from error
         try:
             writer._take_up(json.loads(json.dumps(header)))
         except BaseException:
@@ -98,10 +100,8 @@ class KnowledgeWriter(AppendLog):
         if not whole:
             self._check_beginning()
         # Only now is it known as a file of ours, of which a crash may have cut the end.
-        try:
+        with _write_errors(self.path):
             self.truncate(whole)
-        except OSError as error:
-            raise _write_error(self.path, error) from error
         if not whole:
             self._append((json.dumps({"knowledge": header}, ensure_ascii=False) + "\n").encode())
 
@@ -139,11 +139,9 @@ class KnowledgeWriter(AppendLog):
         return name
 
     def _append(self, content: bytes) -> None:
-        try:
+        with _write_errors(self.path):
             self.write(content)
-        except OSError as error:
-            raise _write_error(self.path, error) from error
 
 
-def _write_error(path: Path, error: OSError) -> DataError:
-    return DataError(path, error.strerror or str(error), "check the path and the disk's room; nothing written is lost")
+def _write_errors(path: Path) -> AbstractContextManager[None]:
+    return write_errors(partial(DataError, path), "choose another --out", if_full=MAKE_ROOM)

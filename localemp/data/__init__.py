@@ -1,1 +1,1 @@
-"""Where dialogues come from."""
+"""Sources of dialogues: readers of data sets and files."""

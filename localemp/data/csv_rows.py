@@ -1,9 +1,8 @@
-"""Rows of EmpatheticDialogues' CSV files: the official ones, which are no CSV, and those that a CSV library wrote.
+"""Parses the CSV files of EmpatheticDialogues: the official ones, which are not valid CSV, and rewritten ones.
 
-In an official file a row is a line, fields stand between plain commas, a comma inside a text is written `_comma_`, and
-nothing is quoted: a `"` is what somebody typed. A CSV library puts quotation marks around what needs them: a field
-with a comma, a quotation mark (doubled) or a line break. A file is taken for such a one where every row with a
-quotation mark is properly quoted.
+In an official file, a row is a line, fields are separated by commas, a comma inside a text is written `_comma_`, and
+nothing is quoted: a `"` is part of the text. A CSV library quotes fields with a comma, a quotation mark (doubled) or a
+line break. A file is parsed as real CSV if every row with a quotation mark is properly quoted.
 """
 
 import re
@@ -17,17 +16,17 @@ COLUMNS = "conv_id,utterance_idx,context,prompt,speaker_idx,utterance,selfeval,t
 
 Row = tuple[int, list[str]]
 
-# A field in quotation marks, up to the comma or the end behind it; it never looks at a character twice.
+# A quoted field, up to the next comma or the end; possessive, so that it runs in linear time.
 _QUOTED = re.compile(r'"((?:[^"]++|"")*+)"(?=,|\Z)')
 _NEEDS_QUOTES = re.compile(r'[,"\n]')
 _PROSE = re.compile(r"\s[^\W\d]|[^\W\d]\s")
 
 
 def columns_of(path: Path, header: str) -> dict[str, int]:
-    """Where each column is.
+    """Return the position of each column.
 
     Raises:
-        DataError: One that is needed is missing.
+        DataError: A required column is missing.
     """
     names = [name.strip() for name in _split(header, everywhere=True) or header.split(",")]
     missing = [name for name in NEEDED if name not in names]
@@ -37,10 +36,10 @@ def columns_of(path: Path, header: str) -> dict[str, int]:
 
 
 def rows_of(path: Path, lines: Sequence[str], at: Mapping[str, int]) -> Iterable[Row]:
-    """The number of its first line, and the fields, of every row after the header.
+    """Yield the line number and the fields of every row after the header.
 
     Raises:
-        DataError: A row has too few fields, or a comma inside a text.
+        DataError: A row has too few fields, or an unescaped comma in a text.
     """
     width = 1 + max(at[name] for name in NEEDED)
     rows = _quoted_rows(lines, at)
@@ -51,13 +50,13 @@ def rows_of(path: Path, lines: Sequence[str], at: Mapping[str, int]) -> Iterable
             raise DataError(path, f"{len(fields)} fields, expected {len(at)}", f"the columns are {COLUMNS}", number)
         if len(fields) > len(at) and any(
             _PROSE.search(fields[at[name]]) for name in at.keys() & {"speaker_idx", "selfeval"}
-        ):  # words where numbers and marks ("5|5|5_2|2|5") belong: a stray comma shifted the columns
-            raise DataError(path, "a comma inside a text", "write it _comma_, or quote the text as CSV does", number)
+        ):  # words instead of numbers and ratings ("5|5|5_2|2|5"): a stray comma shifted the columns
+            raise DataError(path, "a comma inside a text", "write it as _comma_, or quote the text as in CSV", number)
         yield number, fields
 
 
 def _quoted_rows(lines: Sequence[str], at: Mapping[str, int]) -> list[Row] | None:
-    """The rows of a file that a CSV library wrote; None where none did."""
+    """Return the rows of a file in real CSV; None if it is not."""
     everywhere = '"' in lines[0]
     rows: list[Row] = []
     open_since, parts, quotes = 0, list[str](), 0
@@ -66,7 +65,7 @@ def _quoted_rows(lines: Sequence[str], at: Mapping[str, int]) -> list[Row] | Non
             if not line.strip():
                 continue
             open_since = number
-        elif _is_row(line, at):  # a text may go on in the next line, but not with a row
+        elif _is_row(line, at):  # a text may continue on the next line, but that line is no row
             return None
         parts.append(line)
         quotes += line.count('"')
@@ -81,15 +80,15 @@ def _quoted_rows(lines: Sequence[str], at: Mapping[str, int]) -> list[Row] | Non
 
 
 def _is_row(line: str, at: Mapping[str, int]) -> bool:
-    """Whether a line could be a row of an official file."""
+    """Return whether a line could be a row of an official file."""
     fields = line.split(",")
     return len(fields) >= len(at) and fields[at["utterance_idx"]].isdecimal()
 
 
 def _split(row: str, everywhere: bool) -> list[str] | None:
-    """The fields of a row as a CSV library writes it: quoted everywhere, or only where needed; None where none did.
+    """Return the fields of a row in real CSV, quoted everywhere or only where needed; None if it is not.
 
-    In an official file a field may merely begin and end with a quotation mark.
+    In an official file, a field may happen to begin and end with a quotation mark.
     """
     fields, start = [], 0
     while True:

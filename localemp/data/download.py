@@ -17,7 +17,7 @@ from localemp.utils.progress import OnProgress, Progress, silent
 
 ARCHIVE_URL = "https://dl.fbaipublicfiles.com/parlai/empatheticdialogues/empatheticdialogues.tar.gz"
 LARGEST, _MOST_MEMBERS = 2**30, 1_000
-"""Bytes of an archive, packed and unpacked, and files in it; the texts of the data set have 21 MB."""
+"""Largest archive in bytes, packed or unpacked, and most files in it; the data set has 21 MB of text."""
 ARCHIVE_SHA256 = "56f234d77b7dd1f005fd365bb17769cfe346c3c84295b69bc069c8ccb83be03d"
 
 
@@ -27,26 +27,26 @@ def pull(
     url: str = ARCHIVE_URL,
     sha256: str = ARCHIVE_SHA256,
 ) -> list[Path]:
-    """Fetch the official archive and put its three CSV files into `folder`; does nothing where they are there.
+    """Fetch the official archive and put its three CSV files into `folder`, unless they are there.
 
-    An archive that a person already put into `folder` under its own name is used in place of a download. Nothing is
-    written under a final name before the whole archive was checked.
+    If the archive is already in `folder`, under its own name, it is used instead of a download. Files get their final
+    names only after the whole archive was verified.
 
     Args:
-        folder: Made if need be.
+        folder: Created if it does not exist.
         on_progress: Called with the bytes fetched so far.
-        url: Where the archive is.
-        sha256: Of the archive.
+        url: URL of the archive.
+        sha256: SHA-256 of the archive.
 
     Raises:
-        DataError: The archive cannot be fetched, has another checksum, lacks a file, or the folder cannot be written.
+        DataError: The archive cannot be fetched, its checksum differs, it lacks a file, or the folder is not writable.
     """
     present = [file for split in SPLITS if (file := split_file(folder, split)) is not None]
     if len(present) == len(SPLITS):
         return present
     targets = [folder / f"{split}.csv" for split in SPLITS]
     by_hand = folder / url.rsplit("/", 1)[-1]
-    hint = f"download {url} by hand, put it into {folder}, and run `localemp data pull` again"
+    hint = f"download {url} manually into {folder}, and run `localemp data pull` again"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".pull-", dir=folder) as temporary:
@@ -61,7 +61,7 @@ def pull(
                 raise DataError(place, f"its SHA-256 is {found}, expected {sha256}", remedy)
             _unpack(archive, Path(temporary), targets)
     except OSError as error:
-        remedy = "make room, or choose another folder with --out"
+        remedy = "free some space, or choose another folder with --out"
         raise DataError(folder, f"cannot write: {error.strerror or error}", remedy) from error
     return targets
 
@@ -77,24 +77,24 @@ def _download(url: str, target: Path, on_progress: OnProgress, hint: str) -> Non
                 for chunk in response.iter_raw(1 << 16):
                     file.write(chunk)
                     if file.tell() > LARGEST:
-                        raise DataError(url, f"the server sends more than {LARGEST // 2**20} MiB", hint)
+                        raise DataError(url, f"the server sent more than {LARGEST // 2**20} MiB", hint)
                     on_progress(Progress("downloading EmpatheticDialogues", file.tell(), size, "bytes"))
     except httpx.HTTPStatusError as error:
-        raise DataError(url, f"the server answers {error.response.status_code}", hint) from error
+        raise DataError(url, f"the server returned status {error.response.status_code}", hint) from error
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise DataError(url, f"cannot be fetched: {error or type(error).__name__}", hint) from error
 
 
 def _unpack(archive: Path, temporary: Path, targets: list[Path]) -> None:
-    """Copy the splits out of the archive; none of its own paths is ever written to, and no link is followed."""
+    """Extract the splits; paths inside the archive are not used for writing, and links are not followed."""
     missing = {target.name: target for target in targets}
     unpacked = 0
     try:
         with tarfile.open(archive) as tar:
             for number, member in enumerate(tar, 1):
                 unpacked += member.size
-                if unpacked > LARGEST or number > _MOST_MEMBERS:  # told by what stands before a member's content
-                    raise DataError(archive.name, "the archive holds more than any data set", "fetch it again")
+                if unpacked > LARGEST or number > _MOST_MEMBERS:  # known from the header before a member's content
+                    raise DataError(archive.name, "the archive is too large", "fetch it again")
                 target = missing.get(Path(member.name).name) if member.isfile() else None
                 if target is None or (content := tar.extractfile(member)) is None:
                     continue

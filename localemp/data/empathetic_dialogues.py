@@ -1,7 +1,7 @@
 """EmpatheticDialogues (Rashkin et al. 2019): reads its files and builds instances.
 
-`csv_rows.py` reads the rows of a file, `turn_taking.py` says who speaks. What is odd in a file is logged as a warning,
-with its lines.
+`csv_rows.py` parses the rows of a file, `turn_taking.py` determines who speaks. Anomalies of a file are logged as
+warnings, with line numbers.
 """
 
 import logging
@@ -32,14 +32,14 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
-    """One conversation of the data set, as it is in the file.
+    """One conversation of the data set, as in the file.
 
     Attributes:
         id: The `conv_id`.
         emotion: One of the 32 emotions (the column `context`).
-        situation: What the speaker was told to talk about (the column `prompt`).
-        turns: What was said, speaker first, alternating; commas restored, and nothing else changed but what
-            `turn_taking.py` says.
+        situation: The situation that the speaker was asked to talk about (the column `prompt`).
+        turns: Texts of speaker and listener, alternating, speaker first; commas are restored, and turns merged as
+            described in `turn_taking.py`.
     """
 
     id: str
@@ -49,7 +49,7 @@ class Conversation:
 
 
 def read_conversations(path: Path) -> list[Conversation]:
-    """Conversations of one CSV file, plain or gzipped, in file order; turns in the order of `utterance_idx`.
+    """Read the conversations of a CSV file, plain or gzipped, in file order; turns are ordered by `utterance_idx`.
 
     Raises:
         DataError: The file cannot be read, has no header or no rows, or a row is not in the official format.
@@ -70,12 +70,12 @@ def read_conversations(path: Path) -> list[Conversation]:
             raise DataError(path, f"utterance_idx {one_line(index)!r} is not a whole number", line=number) from error
         conversation = said.setdefault(key, {})
         if turn in conversation:
-            raise DataError(path, f"utterance {turn} of {one_line(key)} is there twice", line=number)
+            raise DataError(path, f"utterance {turn} of {one_line(key)} occurs twice", line=number)
         who = "".join(fields[at["speaker_idx"] : at["speaker_idx"] + 1]).strip() if "speaker_idx" in at else ""
         conversation[turn] = Utterance(number, turn, who, text(fields, "utterance"))
         about.setdefault(key, (text(fields, "context").strip(), text(fields, "prompt")))
     if not said:
-        raise DataError(path, "a header and no rows", "give a file with at least one conversation")
+        raise DataError(path, "the file has a header but no rows", "give a file with at least one conversation")
     taking = TurnTaking({key: [turns[turn] for turn in sorted(turns)] for key, turns in said.items()})
     conversations = [Conversation(key, *about[key], taking.turns(key)) for key in said]
     for note in taking.notes():
@@ -84,12 +84,12 @@ def read_conversations(path: Path) -> list[Conversation]:
 
 
 def clean_instances(conversations: Iterable[Conversation]) -> list[Dialogue]:
-    """One dialogue for every listener turn, conversation by conversation.
+    """Return one dialogue for every listener turn, conversation by conversation.
 
-    The official splits give 40,254 / 5,738 / 5,259. Texts are stripped and otherwise as people wrote them, quotes
-    included. What a speaker says after the listener's last turn has no reply and gives no instance. An id is the
-    conversation's, `#`, and the number of turns in the context: "hit:0_conv:1#3". A conversation is cut before its
-    first empty utterance (the official files have none).
+    The official splits give 40,254 / 5,738 / 5,259. Texts are stripped but otherwise unchanged, including quotes. A
+    speaker's turn after the listener's last one has no reply and gives no instance. An id is the conversation's id,
+    `#`, and the number of turns in the context: "hit:0_conv:1#3". A conversation ends before its first empty utterance
+    (the official files have none).
     """
     return [
         instance
@@ -99,12 +99,12 @@ def clean_instances(conversations: Iterable[Conversation]) -> list[Dialogue]:
 
 
 def published_instances(conversations: Sequence[Conversation]) -> list[Dialogue]:
-    """The instances that the paper and its baselines worked on: 40,250 / 5,734 / 5,255 in the official splits.
+    """Return the instances that the paper and its baselines used: 40,250 / 5,734 / 5,255 in the official splits.
 
-    Their preprocessing loses the last two conversations of a split, and it starts a new conversation where the
-    situation changes, so that neighbours with the same situation become one, under the emotion of the last. Each is
-    cut to an even number of turns first; texts are stripped and lose every `"`. The id of such a group joins the ids of
-    its conversations with "+"; all other ids are those of `clean_instances`.
+    Their preprocessing loses the last two conversations of a split, and starts a new conversation only when the
+    situation changes, so that neighbours with the same situation are merged, with the emotion of the last. Each one is
+    first cut to an even number of turns; texts are stripped and lose every `"`. The id of a merged group joins the ids
+    of its conversations with "+"; all other ids are those of `clean_instances`.
     """
     instances = []
     for _, neighbours in groupby(conversations[:-2], key=lambda conversation: _without_quotes(conversation.situation)):
@@ -118,9 +118,9 @@ def published_instances(conversations: Sequence[Conversation]) -> list[Dialogue]
 
 
 def complete_dialogues(instances: Iterable[Dialogue]) -> list[Dialogue]:
-    """Of every conversation the last instance, whose context and reply together are the complete dialogue.
+    """Return the last instance of every conversation, whose context and reply are the complete dialogue.
 
-    Exemplars of the paper are complete dialogues. The order is that of the conversations.
+    The paper's exemplars are complete dialogues. The order is that of the conversations.
     """
     last: dict[tuple[str, ...], Dialogue] = {}
     for instance in instances:
@@ -129,10 +129,10 @@ def complete_dialogues(instances: Iterable[Dialogue]) -> list[Dialogue]:
 
 
 def canonical_split(name: str) -> Split:
-    """The official name of a split; "dev" and "validation" are "valid".
+    """Return the official name of a split; "dev" and "validation" become "valid".
 
     Raises:
-        UnknownNameError: There is no such split.
+        UnknownNameError: The split does not exist.
     """
     for split, stems in _FILE_STEMS.items():
         if name in stems:
@@ -141,7 +141,7 @@ def canonical_split(name: str) -> Split:
 
 
 def split_file(folder: Path, split: Split) -> Path | None:
-    """The file of a split in a folder, such as `test.csv` or `valid.csv.gz`; None where there is none."""
+    """Return the file of a split in a folder, such as `test.csv` or `valid.csv.gz`; None if there is none."""
     names = (folder / f"{stem}{suffix}" for stem in _FILE_STEMS[split] for suffix in (".csv", ".csv.gz"))
     return next((path for path in names if is_file(path)), None)
 
@@ -151,7 +151,7 @@ def _without_quotes(text: str) -> str:
 
 
 def _spoken(turns: Iterable[str], clean: Callable[[str], str]) -> list[str]:
-    """The cleaned turns before the first empty one, after which nobody knows who speaks."""
+    """Return the cleaned turns before the first empty one, after which it is unknown who speaks."""
     spoken: list[str] = []
     for turn in map(clean, turns):
         if not turn:
@@ -161,7 +161,7 @@ def _spoken(turns: Iterable[str], clean: Callable[[str], str]) -> list[str]:
 
 
 def _instances(group: list[Conversation], turns: list[str], clean: Callable[[str], str]) -> list[Dialogue]:
-    """One dialogue for every listener turn of a group of conversations, usually of one."""
+    """Return one dialogue for every listener turn of a group of conversations, usually a single one."""
     ids = tuple(conversation.id for conversation in group)
     emotion, situation = group[-1].emotion or None, clean(group[-1].situation) or None
     return [

@@ -1,11 +1,11 @@
-"""Dialogues of one's own: JSON lines, plain or gzipped.
+"""Reads the user's own dialogues: JSON lines, plain or gzipped.
 
-One object a line. Only `turns` is required, and null is the same as leaving a key out:
+One object per line. Only `turns` is required; null is the same as a missing key:
 
     {"id": "a", "turns": ["I lost my job today."], "emotion": "sad", "situation": "...", "reference": "Oh no, why?"}
 
-`conversation` (a text or a list of texts) names what the turns were taken from; exemplars from the same conversation
-are never shown. Without it a dialogue is its own conversation. Other keys are somebody's own columns, left alone.
+`conversation` (a string or a list of strings) names the conversations that the turns come from, which are never used
+as exemplars. By default a dialogue is its own conversation. Other keys are ignored.
 """
 
 from pathlib import Path
@@ -21,13 +21,13 @@ _EXAMPLE = 'each line is one JSON object, such as {"turns": ["I lost my job toda
 
 
 def read_jsonl(path: Path) -> list[Dialogue]:
-    """Dialogues of a JSON lines file, in file order; texts are stripped, blank lines skipped.
+    """Read the dialogues of a JSON lines file, in file order; texts are stripped, blank lines skipped.
 
-    A dialogue without `id` is called after its line: "line-1" for the first.
+    A dialogue without `id` is named by its line: "line-1" for the first.
 
     Raises:
-        DataError: The file cannot be read or holds no dialogue, or a line is no JSON object, has no turns, an empty
-            turn or an even number of them, a known key of the wrong type, or an id that an earlier line has.
+        DataError: The file cannot be read or has no dialogue, or a line is not a JSON object, has no turns, an empty
+            turn or an even number of turns, a value of the wrong type, or an id that an earlier line has.
     """
     dialogues: list[Dialogue] = []
     line_of: dict[str, int] = {}
@@ -43,7 +43,7 @@ def read_jsonl(path: Path) -> list[Dialogue]:
         if dialogue.id in line_of:
             earlier = line_of[dialogue.id]
             raise DataError(
-                path, f"id {dialogue.id!r} is taken by line {earlier}", "give every line its own id", number
+                path, f"line {earlier} has the same id {dialogue.id!r}", "give every line its own id", number
             )
         line_of[dialogue.id] = number
         dialogues.append(dialogue)
@@ -51,7 +51,7 @@ def read_jsonl(path: Path) -> list[Dialogue]:
 
 
 class _LineError(ValueError):
-    """What is wrong with one line, before the file and the line number are put to it."""
+    """An error in one line; the caller adds file and line number."""
 
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message)
@@ -91,14 +91,14 @@ def _text(record: dict[str, Any], key: str) -> str | None:
 def _texts(values: Any, key: str) -> tuple[str, ...]:
     if not isinstance(values, list):
         raise _LineError(
-            f'"{key}" must be a list of texts, found {kind_of(values)}', _EXAMPLE if key == "turns" else ""
+            f'"{key}" must be a list of strings, found {kind_of(values)}', _EXAMPLE if key == "turns" else ""
         )
     return tuple(_checked(value, f'"{key}", item {position},') for position, value in enumerate(values, 1))
 
 
 def _checked(value: Any, what: str) -> str:
     if not isinstance(value, str):
-        raise _LineError(f"{what} must be a text, found {kind_of(value)}")
+        raise _LineError(f"{what} must be a string, found {kind_of(value)}")
     if not is_well_formed(value):
-        raise _LineError(f"{what} holds an unpaired surrogate, which no file can store")
+        raise _LineError(f"{what} has an unpaired surrogate, which no file can store")
     return value.strip()

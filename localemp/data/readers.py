@@ -1,4 +1,4 @@
-"""The readers of dialogues by name: each knows a named source, or files of one kind.
+"""Readers of dialogues by name; each reads named sources or one kind of file.
 
 A new reader is one file with a subclass of `Reader`, and one call of `register_reader`.
 """
@@ -31,14 +31,14 @@ _BUILDERS = {"clean": clean_instances, "published": published_instances}
 
 
 class Reader(ABC):
-    """A source of dialogues that a person named.
+    """Reads one source of dialogues.
 
     Args:
-        source: What `--data` was given: one of `names`, or a path.
+        source: The value of `--data`: one of `names`, or a path.
 
     Attributes:
-        names: Sources that have a name of their own.
-        endings: How the names of files of this kind end; ".gz" may follow.
+        names: The named sources.
+        endings: Endings of file names of this kind; ".gz" may follow.
     """
 
     names: ClassVar[tuple[str, ...]] = ()
@@ -49,39 +49,39 @@ class Reader(ABC):
 
     @classmethod
     def matches(cls, source: str) -> bool:
-        """Return whether this is the reader for a source."""
+        """Return whether this reader reads a source."""
         path = at_home(source)
         of_this_kind = Path(path.name.removesuffix(".gz")).suffix in cls.endings
         return source in cls.names or (of_this_kind and is_there(path) and not is_folder(path))
 
     @abstractmethod
     def read(self, split: Split, instances: Instances) -> list[Dialogue]:
-        """Return the dialogues of a split, in their order.
+        """Return the dialogues of a split, in order.
 
         Args:
-            split: Which part of the data set; a source without splits gives the same for every one.
-            instances: How EmpatheticDialogues becomes dialogues; of no meaning for other data.
+            split: The split; ignored by sources without splits.
+            instances: How instances are built from EmpatheticDialogues; ignored by other data.
 
         Raises:
-            DataError: The source cannot be read, or has no such split.
+            DataError: The source cannot be read, or does not have the split.
         """
 
     @property
     def splits(self) -> tuple[Split, ...]:
-        """The splits that the source holds; none where it is a single file."""
+        """The splits of the source; empty for a single file."""
         return ()
 
     @property
     def pool(self) -> str:
-        """The source that exemplars come from unless a person names another; its split "train" is read."""
+        """The default source of exemplars, of which the split "train" is read."""
         return "bundled"
 
     def count(self, splits: Sequence[Split], instances: Instances) -> dict[str, Stats]:
-        """Return what the source holds, by split or by file.
+        """Return the statistics of the source, by split or by file.
 
         Args:
-            splits: Those to count; all where none is named.
-            instances: How EmpatheticDialogues becomes dialogues.
+            splits: The splits to count; all if empty.
+            instances: How instances are built from EmpatheticDialogues.
         """
         return {
             split: Stats.of_dialogues(self.read(split, instances)) for split in splits or self.splits or SPLITS[-1:]
@@ -92,14 +92,14 @@ READERS: dict[str, type[Reader]] = {}
 
 
 def register_reader(name: str, reader: type[Reader]) -> None:
-    """Add a reader; `--data` and `--pool` then take its sources. It is asked before those that are there already.
+    """Register a reader of sources for `--data` and `--pool`. It takes precedence over readers registered before.
 
     Args:
-        name: What errors call it.
+        name: Name for error messages.
         reader: The class.
 
     Raises:
-        OptionError: There is a reader of this name already.
+        OptionError: The name is taken.
     """
     if name in READERS:
         raise OptionError(f"the reader {name!r} already exists")
@@ -107,7 +107,7 @@ def register_reader(name: str, reader: type[Reader]) -> None:
 
 
 def is_there(path: Path) -> bool:
-    """Return whether there is a file or a folder that may be looked at."""
+    """Return whether a file or folder exists and is accessible."""
     try:
         path.stat()
     except (OSError, ValueError):
@@ -116,12 +116,12 @@ def is_there(path: Path) -> bool:
 
 
 def build_instances(conversations: list[Conversation], instances: Instances) -> list[Dialogue]:
-    """Return dialogues from the conversations of a split, in one of the two ways."""
+    """Return the instances of a split's conversations, "clean" or "published"."""
     return _BUILDERS[instances](conversations)
 
 
 class JsonLines(Reader):
-    """Dialogues of one's own, see `localemp.data.jsonl`; and those that ship with localemp."""
+    """Reads JSON lines (see `localemp.data.jsonl`), including the dialogues that ship with localemp."""
 
     _SHIPPED: ClassVar = {"samples": "samples.jsonl", "bundled": "train.jsonl"}
     names = tuple(_SHIPPED)
@@ -138,19 +138,19 @@ class JsonLines(Reader):
         return read_jsonl(self.path)
 
     def count(self, splits: Sequence[Split], instances: Instances) -> dict[str, Stats]:
-        """Return what the file holds, under its name."""
+        """Return the statistics of the file, under its name."""
         return {self.path.name: Stats.of_dialogues(read_jsonl(self.path))}
 
 
 class EmpatheticDialogues(Reader):
-    """The data set: as `localemp data pull` fetched it, a folder with its splits, or one of its CSV files."""
+    """Reads EmpatheticDialogues: fetched by `localemp data pull`, a folder with its splits, or one of its CSV files."""
 
     names = ("empathetic-dialogues",)
     endings = (".csv",)
 
     @classmethod
     def matches(cls, source: str) -> bool:
-        """Return whether it is the data set's name, one of its files, or a folder."""
+        """Return whether the source is the data set's name, one of its files, or a folder."""
         return super().matches(source) or is_folder(at_home(source))
 
     @property
@@ -160,38 +160,38 @@ class EmpatheticDialogues(Reader):
             return at_home(self.source)
         folder = cache_dir("data", "empathetic_dialogues")
         if not is_folder(folder):
-            raise DataError(folder, "EmpatheticDialogues is not on this machine", "run `localemp data pull` first")
+            raise DataError(folder, "EmpatheticDialogues is not on this machine", "run `localemp data pull`")
         return folder
 
     @property
     def splits(self) -> tuple[Split, ...]:
-        """The splits that a folder holds."""
+        """The splits in the folder."""
         path = self.path
         return tuple(split for split in SPLITS if is_folder(path) and split_file(path, split))
 
     @property
     def pool(self) -> str:
-        """The data set's own training split; that of the folder it lies in for a single file."""
+        """The data set's training split; for a single file, that of its folder."""
         return self.source if is_folder(self.path) else str(self.path.parent)
 
     def read(self, split: Split, instances: Instances) -> list[Dialogue]:
-        """Return one dialogue for every listener turn, or exactly the rows that the paper used.
+        """Return the instances of a split: one for every listener turn, or exactly those that the paper used.
 
         Raises:
-            DataError: The folder does not hold that split, or it cannot be read, or gives no dialogue.
+            DataError: The folder does not have the split, the file cannot be read, or it has no dialogue.
         """
         file = self.file(split)
         dialogues = build_instances(read_conversations(file), instances)
         if not dialogues:
             dropped = " (published drops the last two conversations)" if instances == "published" else ""
-            raise DataError(file, f"no conversation gives an instance{dropped}", "give a file with listener turns")
+            raise DataError(file, f"no conversation has a listener turn{dropped}", "give a file with listener turns")
         return dialogues
 
     def file(self, split: Split) -> Path:
-        """Return the file that holds a split; a single file stands for every split.
+        """Return the file of a split; a single file serves as every split.
 
         Raises:
-            DataError: The folder does not hold that split.
+            DataError: The folder does not have the split.
         """
         path = self.path
         if not is_folder(path):
@@ -199,13 +199,13 @@ class EmpatheticDialogues(Reader):
         file = split_file(path, split)
         if file is None:
             splits = self.splits
-            here = f"it holds {', '.join(splits)}" if splits else "it holds no split of EmpatheticDialogues"
+            here = f"it has {', '.join(splits)}" if splits else "it has no split of EmpatheticDialogues"
             remedy = "fetch the data set with `localemp data pull`, or give a folder with train, valid and test"
             raise DataError(path, f"no {split}.csv or {split}.csv.gz; {here}", remedy)
         return file
 
     def count(self, splits: Sequence[Split], instances: Instances) -> dict[str, Stats]:
-        """Return what the splits of a folder hold, or a single file under its name."""
+        """Return the statistics of the splits of a folder, or of a single file under its name."""
         path = self.path
         chosen = tuple(splits) or self.splits or SPLITS
         files = {str(split): self.file(split) for split in chosen} if is_folder(path) else {path.name: path}

@@ -1,4 +1,4 @@
-"""Finds dialogues by what a person types: a named source, or a path to EmpatheticDialogues or JSON lines."""
+"""Loads dialogues from a named source, or from a path to EmpatheticDialogues or JSON lines."""
 
 import hashlib
 import json
@@ -15,7 +15,7 @@ def find_source(source: str) -> Reader:
     """Return the reader for a name or path: "samples", "bundled", "empathetic-dialogues", a folder, CSV or JSONL.
 
     Raises:
-        DataError: There is nothing there, or it is a file of another kind.
+        DataError: The path does not exist, or is a file of another kind.
     """
     readers = list(reversed(READERS.values()))
     for reader in readers:
@@ -25,29 +25,31 @@ def find_source(source: str) -> Reader:
     endings = [ending for reader in reversed(readers) for ending in reader.endings]
     hint = f"give a path or one of: {', '.join(names)}"
     if not is_there(at_home(source)):
-        raise DataError(source, "no such file, folder or named source that can be read", hint)
-    raise DataError(at_home(source), f"its name ends in none of {', '.join(endings)} (with or without .gz)", hint)
+        raise DataError(source, "no such readable file, folder or named source", hint)
+    raise DataError(
+        at_home(source), f"the name must end in one of {', '.join(endings)}, or in one of them and .gz", hint
+    )
 
 
 def load_dialogues(
     source: str, split: str = "test", instances: Instances = "clean", limit: int | None = None
 ) -> list[Dialogue]:
-    """Dialogues of a source, in its order.
+    """Return the dialogues of a source, in order.
 
     Args:
         source: See `find_source`.
-        split: Which file of an EmpatheticDialogues folder; a single file is read whatever the split.
-        instances: How EmpatheticDialogues becomes dialogues: one for every listener turn ("clean"), or exactly the
-            rows that the paper used ("published"). JSON lines hold dialogues already.
-        limit: Only so many from the start.
+        split: The split of an EmpatheticDialogues folder; ignored for a single file.
+        instances: How instances are built from EmpatheticDialogues: one for every listener turn ("clean"), or exactly
+            those that the paper used ("published"). Ignored for JSON lines.
+        limit: Most dialogues to return, from the start.
 
     Raises:
-        DataError: The source cannot be found or read, or gives no dialogue.
+        DataError: The source does not exist, cannot be read, or has no dialogue.
         OptionError: The limit is below 1.
-        UnknownNameError: There is no such split or kind of instances.
+        UnknownNameError: The split or the kind of instances does not exist.
     """
     if limit is not None and limit < 1:
-        raise OptionError(f"the limit is {limit}", "give a limit of at least 1, or none for all dialogues")
+        raise OptionError(f"the limit is {limit}", "give a limit of at least 1, or omit it for all dialogues")
     if instances not in INSTANCES:
         raise UnknownNameError("kind of instances", instances, INSTANCES)
     wanted = canonical_split(split)
@@ -55,19 +57,19 @@ def load_dialogues(
 
 
 def pool_source(source: str) -> str:
-    """Where exemplars come from unless a person says otherwise; read it with `split="train"`.
+    """Return the default source of exemplars; read it with `split="train"`.
 
-    EmpatheticDialogues gives its own training split (a single CSV that of the folder it lies in); for all other sources
+    It is the training split of EmpatheticDialogues (for a single CSV file, that of its folder); for all other sources
     it is "bundled".
 
     Raises:
-        DataError: There is no such source.
+        DataError: The source does not exist.
     """
     return find_source(source).pool
 
 
 def data_hash(dialogues: Iterable[Dialogue]) -> str:
-    """SHA-256 over all that is known of the dialogues, in their order; the same on every machine."""
+    """Return the SHA-256 of all fields of the dialogues, in order; the same on every machine."""
     digest = hashlib.sha256()
     for dialogue in dialogues:
         known = [

@@ -1,4 +1,4 @@
-"""Counts what a data set holds."""
+"""Statistics of a data set."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -12,16 +12,16 @@ from localemp.dialogue import Dialogue
 
 @dataclass(frozen=True, slots=True)
 class Stats:
-    """What one split holds. Words are what white space separates.
+    """Statistics of one split. Words are separated by white space.
 
     Attributes:
-        conversations: How many conversations the file holds.
-        utterances: How many turns these have, by both sides.
-        instances: How many dialogues wait for a reply.
+        conversations: Number of conversations.
+        utterances: Number of turns in them, of both speakers.
+        instances: Number of dialogues that await a reply.
         turns_per_context: Mean number of turns before the reply.
-        words_per_utterance: Mean over all utterances.
-        words_per_reply: Mean over all reference replies; None where there are none.
-        emotions: Conversations by emotion, most frequent first, ties by name.
+        words_per_utterance: Mean length of an utterance, in words.
+        words_per_reply: Mean length of a reference reply, in words; None if there are none.
+        emotions: Number of conversations by emotion, most frequent first, ties by name.
     """
 
     conversations: int
@@ -34,7 +34,7 @@ class Stats:
 
     @classmethod
     def of_conversations(cls, conversations: list[Conversation], instances: list[Dialogue]) -> Self:
-        """Of EmpatheticDialogues: the conversations as they are in the file, and the instances built from them."""
+        """Count EmpatheticDialogues: the conversations of the file, and the instances built from them."""
         return cls._count(
             [conversation.turns for conversation in conversations],
             [conversation.emotion for conversation in conversations],
@@ -43,7 +43,7 @@ class Stats:
 
     @classmethod
     def of_dialogues(cls, dialogues: list[Dialogue]) -> Self:
-        """Of dialogues alone: the last one of each conversation stands for it, its reply included."""
+        """Count dialogues: the last one of each conversation, with its reply, represents the conversation."""
         complete = complete_dialogues(dialogues)
         return cls._count([one.complete_turns for one in complete], [one.emotion for one in complete], dialogues)
 

@@ -1,34 +1,34 @@
-"""Who says what in a conversation of EmpatheticDialogues, and what in a file is not as it should be.
+"""Determines the turns of EmpatheticDialogues' conversations, and reports anomalies of a file.
 
-The speaker begins, then both take turns, in the order of `utterance_idx`; the official files have nothing else. In
-files that were filtered or written by hand:
+The speaker begins, then both alternate, in the order of `utterance_idx`; the official files have nothing else. In
+filtered or handwritten files:
 
-- What one person says in several rows in a row is one turn, joined by a space. `speaker_idx`, a worker's number, tells
-  it where more conversations of the file have two of them than have more.
-- Before the words of a third person, and where rows are missing and nobody can tell who goes on, a conversation ends.
-- One that lacks its beginning is left out: nobody knows whose words come first. It lacks it where its rows do not begin
-  with the number that most conversations of the file begin with.
-- Before a blank utterance it ends, too; building instances sees to that.
+- Consecutive rows of one person are one turn, joined by a space. `speaker_idx`, a worker's number, identifies people if
+  more conversations of the file have two numbers than have more.
+- A conversation ends before a third person's words, and at missing rows if it is unknown who continues.
+- A conversation without its beginning is skipped, since it is unknown who speaks first: its rows do not begin with the
+  number that most conversations of the file begin with.
+- A conversation also ends before a blank utterance; building instances does that.
 
-Each is told with the lines where it is.
+All anomalies are reported with line numbers.
 """
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-_NAMED = 5  # lines that are named; all are counted
+_NAMED = 5  # lines that are listed; all are counted
 
 
 @dataclass(frozen=True, slots=True)
 class Utterance:
-    """A row: what was said.
+    """One row of a file.
 
     Attributes:
-        line: Of the file, from 1.
-        index: Its `utterance_idx`.
-        who: The `speaker_idx` as it is written; empty where there is none.
-        text: The words.
+        line: Line number in the file, from 1.
+        index: The `utterance_idx`.
+        who: The `speaker_idx` as written; empty if there is none.
+        text: The text.
     """
 
     line: int
@@ -39,10 +39,10 @@ class Utterance:
 
 @dataclass(slots=True)
 class TurnTaking:
-    """Makes turns of the conversations of one file, and keeps the lines where something was odd.
+    """Builds the turns of one file's conversations, and collects the lines of anomalies.
 
     Args:
-        conversations: All of the file, each in the order of `utterance_idx`.
+        conversations: All conversations of the file, each ordered by `utterance_idx`.
     """
 
     conversations: Mapping[str, Sequence[Utterance]]
@@ -58,18 +58,18 @@ class TurnTaking:
         self._begins = usual if 2 * count > len(self.conversations) else None
 
     def turns(self, key: str) -> tuple[str, ...]:
-        """The turns of a conversation, the speaker's first."""
+        """Return the turns of a conversation, the speaker's first."""
         said = self.conversations[key]
         if self._begins is not None and said[0].index != self._begins:
-            self._note("conversations lack their beginning and are left out", said[0])
+            self._note("conversations lack their beginning and are skipped", said[0])
             return ()
         turns: list[str] = []
         people: list[str] = []
         for before, now in zip([None, *said], said, strict=False):
             if not now.text.strip():
-                self._note("utterances are blank: their conversations end before them", now)
+                self._note("utterances are blank; their conversations end before them", now)
             if before is not None and self._same_person(before, now):
-                self._note("rows go on with the same speaker: they are one turn with the row before", now)
+                self._note("rows continue the same speaker's turn and are merged with the row before", now)
                 turns[-1] = f"{turns[-1].rstrip()} {now.text.lstrip()}".strip()
                 continue
             if self._tells_people and now.who and now.who not in people:
@@ -84,7 +84,7 @@ class TurnTaking:
         return tuple(turns)
 
     def notes(self) -> Iterator[str]:
-        """What was odd, a line each, once all turns were made."""
+        """Yield one line for each kind of anomaly, after all turns were built."""
         for what, lines in self._odd.items():
             named = ", ".join(map(str, lines[:_NAMED])) + (", ..." if len(lines) > _NAMED else "")
             yield f"{len(lines):,} {what} ({'line' if len(lines) == 1 else 'lines'} {named})"

@@ -11,6 +11,7 @@ from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 
+from localemp.commonsense.events import CONTRACTIONS
 from localemp.dialogue import Dialogue
 from localemp.imports.items import Item
 
@@ -46,13 +47,11 @@ def letters(text: str) -> str:
 # Tokenised contractions are joined again ("was n't"), then written out where the systems' word list does it, anywhere
 # in a word, as theirs does.
 _SPLIT_OFF = re.compile(r"(?<!\s)\s++(?=n't\b|'(?:s|m|re|ve|ll|d)\b)")
+# The contractions of the released code, and more that the other systems' preprocessing expands.
 _CONTRACTIONS = {
-    **{f"{word}n't": f"{word} not" for word in ("do", "does", "did", "could", "are", "is", "was", "were", "would")},
-    **{f"{word}'s": f"{word} is" for word in ("it", "that", "what", "there", "he", "she")},
-    **{f"{word}'re": f"{word} are" for word in ("you", "they", "we")},
-    **{f"{word}'ve": f"{word} have" for word in ("i", "we", "you", "they")},
-    **{f"{word}'d": f"{word} would" for word in ("i", "you")},
-    **{"you'll": "you will", "i'm": "i am", "can't": "cannot", "won't": "will not"},
+    **CONTRACTIONS,
+    **{"wouldn't": "would not", "he's": "he is", "she's": "she is", "we're": "we are"},
+    **{"you've": "you have", "they've": "they have"},
 }
 _CONTRACTION = re.compile("|".join(sorted(_CONTRACTIONS, key=len, reverse=True)))
 

@@ -162,7 +162,7 @@ def _text(path: Path, number: int, record: dict[str, Any], key: str) -> str | No
     if value is None:
         return None
     if not isinstance(value, str):
-        raise DataError(path, f'"{key}" must be a text, found {kind_of(value)}', "replies are texts", number)
+        raise DataError(path, f'"{key}" must be a string, found {kind_of(value)}', "replies are texts", number)
     if not is_well_formed(value):
         raise DataError(path, f'"{key}" holds an unpaired surrogate', "no file can store it; take it out", number)
     return value.strip()
@@ -171,5 +171,5 @@ def _text(path: Path, number: int, record: dict[str, Any], key: str) -> str | No
 def _texts(path: Path, number: int, record: dict[str, Any], key: str) -> tuple[str, ...]:
     values = record.get(key) or []
     if not isinstance(values, list) or not all(isinstance(value, str) and is_well_formed(value) for value in values):
-        raise DataError(path, f'"{key}" must be a list of texts', "without unpaired surrogates", number)
+        raise DataError(path, f'"{key}" must be a list of strings', "without unpaired surrogates", number)
     return tuple(values)

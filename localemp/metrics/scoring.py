@@ -7,11 +7,11 @@ Systems are scored one after another, so that memory does not grow with their nu
 embeddings) is kept from one to the next.
 """
 
-import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -24,7 +24,7 @@ from localemp.metrics.pairing import pair
 from localemp.metrics.registry import BERTSCORE, METRICS, is_hidden
 from localemp.metrics.registry import metrics as all_metrics
 from localemp.metrics.replies import Replies
-from localemp.utils.files import is_folder, write_atomically
+from localemp.utils.files import is_folder, write_errors, write_json
 from localemp.utils.json_reader import JSONError, load_json
 from localemp.utils.redaction import redact_settings
 from localemp.utils.text import one_line
@@ -157,10 +157,8 @@ def write_scores(path: Path, scored: Scored) -> None:
     scored = replace(scored, scores=_with_earlier(path, scored))
     told = scored.as_dict() | {"source": redact_settings(scored.source)}
     kept = {"format": 1, "created": created, **told, "versions": _versions()}
-    try:
-        write_atomically(path, json.dumps(kept, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
-    except OSError as error:
-        raise DataError(path, f"cannot be written: {error.strerror or error}", "choose another --out") from error
+    with write_errors(partial(DataError, path), "choose another --out"):
+        write_json(path, kept)
 
 
 def read_scores(path: Path) -> Scored:

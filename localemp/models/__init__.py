@@ -1,1 +1,1 @@
-"""Models by name: their profiles, where their weights come from, and how those are checked."""
+"""Models by name: profiles, and finding, fetching and verifying weights."""

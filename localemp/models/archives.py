@@ -1,6 +1,6 @@
-"""Takes weights out of zip archives that others made: known kinds of files, no links, no more than can honestly be in.
+"""Extracts weights from untrusted zip archives: known file types only, no links, bounded size.
 
-Whatever an archive holds besides (code, pickles, hidden files) is left where it is.
+Everything else in an archive (code, pickles, hidden files) is ignored.
 """
 
 import contextlib
@@ -16,14 +16,14 @@ from pathlib import Path, PurePosixPath
 from localemp.errors import WeightsError
 from localemp.models.checksums import MANIFEST, clear_disk_errors
 
-# What transformers, vLLM and sentence-transformers read of a model. Never code, and never a pickle, which is code, too.
+# File types that transformers, vLLM and sentence-transformers read. No code, and no pickles, which are code, too.
 _ENDINGS = frozenset((".json", ".txt", ".model", ".safetensors", ".jinja", ".tiktoken", ".md"))
-# Read by nobody, but in the package of all-mpnet-base-v2, and so in every digest of it that runs and indexes hold.
+# Unused, but part of the all-mpnet-base-v2 package, and so of every recorded digest of it.
 _NAMES = frozenset(("desktop.ini",))
 
-_MOST_FILES = 1000
-# Weights hardly shrink, texts to a tenth or so; an archive that says it holds a thousand times its size is a bomb.
-_MOST_TIMES, _MOST_BESIDES = 20, 64 * 2**20
+_MAX_FILES = 1000
+# Weights hardly compress, texts to about a tenth; an archive that expands a thousandfold is a zip bomb.
+_MAX_RATIO, _MAX_EXTRA = 20, 64 * 2**20
 
 _BROKEN = (
     zipfile.BadZipFile,
@@ -38,22 +38,22 @@ _BROKEN = (
 
 
 def unpack_folder(archive_file: Path, folder: Path) -> None:
-    """Unpack what lies beside `config.json` in an archive, without the folders above it.
+    """Unpack the folder with `config.json` from an archive, without its parent folders.
 
     Raises:
-        WeightsError: It is no zip file, is broken, holds no config.json, a link, a name that leads out of the folder,
-            or too much.
+        WeightsError: The archive is not a valid zip file, has no config.json, has a link or a path that leads outside
+            the folder, or is too large.
     """
     with _opened(archive_file) as archive:
         files = [member for member in archive.infolist() if not member.is_dir()]
         paths = {member: PurePosixPath(member.filename) for member in files}
         configs = [path for path in paths.values() if path.name == "config.json"]
         if not configs:
-            raise WeightsError(f"{archive_file.name} holds no config.json, so it is no folder of weights")
+            raise WeightsError(f"{archive_file.name} has no config.json, so it is not a folder of weights")
         root = min(configs, key=lambda path: len(path.parts)).parent
         for member in files:
             if ".." in paths[member].parts or paths[member].is_absolute():
-                raise WeightsError(f"{archive_file.name} holds {member.filename!r}, which leads out of its folder")
+                raise WeightsError(f"{archive_file.name}: the path {member.filename!r} leads outside its folder")
         beside = [member for member in files if paths[member].is_relative_to(root)]
         wanted = [member for member in beside if _is_wanted(paths[member].relative_to(root))]
         _check_size(archive_file, wanted)
@@ -64,19 +64,19 @@ def unpack_folder(archive_file: Path, folder: Path) -> None:
 
 
 def unpack_one(archives: list[Path], ending: str, target: Path, mode: str = "wb") -> str:
-    """Unpack the only file of this ending that is in one of the archives.
+    """Unpack the only file with this ending from the archives.
 
     Args:
-        archives: Where it may be.
-        ending: Such as ".gguf"; may hold wildcards.
-        target: The file that it becomes, or is appended to.
+        archives: The archives to search.
+        ending: Ending of the name, such as ".gguf"; may contain wildcards.
+        target: File to write or append to.
         mode: "wb" or "ab".
 
     Returns:
-        Its name, without the folders above it.
+        Name of the file, without its folders.
 
     Raises:
-        WeightsError: An archive is no zip file or is broken, or there is not exactly one such file.
+        WeightsError: An archive is not a valid zip file, or there is not exactly one such file.
     """
     found: list[tuple[Path, zipfile.ZipInfo]] = []
     for path in archives:
@@ -84,7 +84,7 @@ def unpack_one(archives: list[Path], ending: str, target: Path, mode: str = "wb"
             found += [(path, each) for each in archive.infolist() if PurePosixPath(each.filename).match(f"*{ending}")]
     if len(found) != 1:
         names = ", ".join(path.name for path in archives)
-        raise WeightsError(f"{names} should hold one *{ending} file but holds {len(found)}")
+        raise WeightsError(f"{names}: expected one *{ending} file, found {len(found)}")
     ((path, member),) = found
     with _opened(path) as archive:
         _check_size(path, [member])
@@ -100,27 +100,27 @@ def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
     except WeightsError:
         raise
     except _BROKEN as error:
-        raise WeightsError(f"{path.name} is broken, or no archive: {error}") from error
-    except OSError as error:  # a name that no file can have; or bzip2's way of saying that it is broken
+        raise WeightsError(f"{path.name} is not a valid archive: {error}") from error
+    except OSError as error:  # an impossible file name, or damaged bzip2 data
         raise WeightsError(f"{path.name} cannot be unpacked: {error.strerror or error}") from error
 
 
 def _is_wanted(path: PurePosixPath) -> bool:
-    """Whether a file, named relative to `config.json`, is one that models are read from."""
+    """Return whether libraries read this file; its path is relative to `config.json`."""
     hidden = any(part.startswith(".") for part in path.parts)
     return not hidden and path != PurePosixPath(MANIFEST) and (path.suffix in _ENDINGS or path.name in _NAMES)
 
 
 def _check_size(path: Path, members: list[zipfile.ZipInfo]) -> None:
-    """What members say of their sizes is true: reading ends there."""
+    """Check the declared sizes, which are also enforced: reading stops there."""
     for member in members:
         if stat.S_ISLNK(member.external_attr >> 16):
-            raise WeightsError(f"{path.name} holds the link {member.filename!r}; weights are plain files")
-    if len(members) > _MOST_FILES:
-        raise WeightsError(f"{path.name} holds {len(members)} files; a model has no more than {_MOST_FILES}")
+            raise WeightsError(f"{path.name}: {member.filename!r} is a link; weights must be plain files")
+    if len(members) > _MAX_FILES:
+        raise WeightsError(f"{path.name} has {len(members)} files; at most {_MAX_FILES} are allowed")
     size, packed = sum(member.file_size for member in members), path.stat().st_size
-    if size > _MOST_TIMES * packed + _MOST_BESIDES:
-        raise WeightsError(f"{path.name} has {packed} bytes and claims to hold {size}, which no weights do")
+    if size > _MAX_RATIO * packed + _MAX_EXTRA:
+        raise WeightsError(f"{path.name}: {packed} bytes claim to expand to {size}, too many for weights")
 
 
 def _copy(archive: zipfile.ZipFile, member: zipfile.ZipInfo, target: Path, mode: str = "wb") -> None:

@@ -1,11 +1,11 @@
-"""The relations of ATOMIC (Sap et al. 2019) and ATOMIC 2020 (Hwang et al. 2021) that a COMET can be asked."""
+"""The relations of ATOMIC (Sap et al. 2019) and ATOMIC 2020 (Hwang et al. 2021) that a COMET model can answer."""
 
 from typing import Literal
 
-# In the paper's order: intent before the event, need before it, want after it, effect on the person, reaction to it.
+# In the paper's order: intent and need before the event; want, effect and reaction after it.
 RELATIONS: tuple[str, ...] = ("xIntent", "xNeed", "xWant", "xEffect", "xReact")
 
-# All of ATOMIC 2020: of persons in an event, of events among themselves, of things.
+# All of ATOMIC 2020: people in an event, relations between events, physical objects.
 ATOMIC_2020: tuple[str, ...] = (
     *RELATIONS, "xAttr", "xReason", "oWant", "oEffect", "oReact",
     "isAfter", "isBefore", "HasSubEvent", "HinderedBy", "Causes", "isFilledBy",

@@ -1,8 +1,7 @@
-"""Checksums of weights, and the manifest (`weights.json`) that localemp's own cache keeps of them."""
+"""Checksums of weights, and the manifest (`weights.json`) that localemp's cache stores with them."""
 
 import errno
 import hashlib
-import json
 import os
 import re
 import shutil
@@ -14,9 +13,10 @@ from typing import Any
 
 from localemp.errors import WeightsError
 from localemp.models.data_only import is_inside, read_settings
-from localemp.utils.files import is_disk_full, is_read_only, write_atomically
+from localemp.utils.files import is_disk_full, is_read_only, write_json
 from localemp.utils.json_reader import JSONError, load_json
 from localemp.utils.progress import OnProgress, Progress, silent
+from localemp.utils.words import size
 
 MANIFEST = "weights.json"
 
@@ -26,22 +26,22 @@ _ELSEWHERE = "set LOCALEMP_CACHE (packages) or HF_HOME (the hub) to a folder on 
 
 
 def sha256_file(path: Path) -> str:
-    """SHA-256 of a file's bytes, as 64 hex digits."""
+    """Return the SHA-256 of a file as 64 hex digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def files_of(folder: Path) -> list[str]:
-    """Names of all files below a folder, relative and sorted; the manifest and hidden files left out."""
+    """Return the sorted relative paths of all files in a folder, without the manifest and hidden files."""
     paths = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
     return sorted(str(path) for path in paths if str(path) != MANIFEST and not _is_hidden(path))
 
 
 def sha256_files(folder: Path, names: list[str], on_progress: OnProgress = silent) -> dict[str, str]:
-    """SHA-256 of many files, hashed side by side (hashing gives up the interpreter lock).
+    """Return the SHA-256 of each file, computed in parallel (hashing releases the GIL).
 
     Raises:
-        WeightsError: One of them cannot be read.
+        WeightsError: A file cannot be read.
     """
     with _clear_read_errors():
         return _sha256_files(folder, names, on_progress)
@@ -61,41 +61,41 @@ def _sha256_files(folder: Path, names: list[str], on_progress: OnProgress) -> di
 
 
 def digest_of(hashes: Mapping[str, str]) -> str:
-    """One hash over all: SHA-256 of the lines `hash  name`, sorted by name."""
+    """Return one hash of all files: SHA-256 of the lines `hash  name`, sorted by name."""
     lines = "".join(f"{hashes[name]}  {name}\n" for name in sorted(hashes))
     return hashlib.sha256(lines.encode()).hexdigest()
 
 
 def check_digest(folder: Path, hashes: Mapping[str, str], expected: str, hint: str = "") -> None:
-    """See that the files of a folder are, all together, those that a profile means.
+    """Check that the files of a folder are exactly those that a profile expects.
 
     Raises:
-        WeightsError: One is another, is missing, or is too many.
+        WeightsError: A file differs, is missing or is unexpected.
     """
     if (found := digest_of(hashes)) != expected:
         raise WeightsError(
-            f"the {len(hashes)} files of {folder} have the SHA-256 {found} over all, the profile says {expected}", hint
+            f"{folder}: the SHA-256 of all {len(hashes)} files is {found}, the profile expects {expected}", hint
         )
 
 
 def write_manifest(folder: Path, origin: Mapping[str, Any]) -> dict[str, str]:
-    """Hash everything in `folder` and write its manifest, last and in one step.
+    """Hash all files of a folder, and write its manifest atomically.
 
     Args:
-        folder: The finished weights.
-        origin: What they were made from; `read_manifest` gives it back.
+        folder: The complete weights.
+        origin: The source of the weights; `read_manifest` returns it.
 
     Returns:
         SHA-256 of every file.
     """
     hashes = sha256_files(folder, files_of(folder))
     files = {name: {"size": (folder / name).stat().st_size, "sha256": digest} for name, digest in hashes.items()}
-    write_atomically(folder / MANIFEST, json.dumps({"origin": dict(origin), "files": files}, indent=2))
+    write_json(folder / MANIFEST, {"origin": dict(origin), "files": files})
     return hashes
 
 
 def read_manifest(folder: Path) -> dict[str, Any] | None:
-    """What `write_manifest` wrote; None where there is none or it cannot be read."""
+    """Return the manifest of a folder; None if it is missing or unreadable."""
     try:
         manifest = load_json(folder / MANIFEST)
     except (OSError, JSONError):
@@ -105,7 +105,7 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
 
 
 def _is_record(name: str, known: Any) -> bool:
-    """Whether this is what the manifest says of one file: below the folder, with a size and a hash."""
+    """Return whether this is a valid entry of a manifest: a path inside the folder, a size and a hash."""
     if not is_inside(name) or not isinstance(known, dict):
         return False
     size, digest = known.get("size"), known.get("sha256")
@@ -113,13 +113,13 @@ def _is_record(name: str, known: Any) -> bool:
 
 
 def verify_manifest(folder: Path, manifest: Mapping[str, Any], on_progress: OnProgress = silent) -> dict[str, str]:
-    """Check every file of the manifest.
+    """Verify every file of a manifest.
 
     Returns:
         SHA-256 of every file.
 
     Raises:
-        WeightsError: A file is missing, cut or changed, or one is there that the manifest does not know.
+        WeightsError: A file is missing, truncated, changed or not in the manifest.
     """
     files = manifest["files"]
     for name, known in files.items():
@@ -127,21 +127,21 @@ def verify_manifest(folder: Path, manifest: Mapping[str, Any], on_progress: OnPr
         if not path.is_file():
             raise WeightsError(f"{path} is missing")
         if (size := path.stat().st_size) != known["size"]:
-            raise WeightsError(f"{path} has {size} bytes where {known['size']} belong")
-    if strangers := sorted(set(files_of(folder)) - set(files)):
-        raise WeightsError(f"{folder / strangers[0]} does not belong to these weights")
+            raise WeightsError(f"{path} has {size} bytes, expected {known['size']}")
+    if unexpected := sorted(set(files_of(folder)) - set(files)):
+        raise WeightsError(f"{folder / unexpected[0]} is not part of these weights")
     hashes = sha256_files(folder, list(files), on_progress)
     for name, digest in hashes.items():
         if digest != files[name]["sha256"]:
-            raise WeightsError(f"{folder / name} is broken: its SHA-256 is not the one it was stored with")
+            raise WeightsError(f"{folder / name} is damaged: its SHA-256 differs from the manifest")
     return hashes
 
 
 def missing_files(folder: Path) -> list[str]:
-    """Names that a folder of weights lacks: its config, its weights, or shards that its index names.
+    """Return the files that a folder of weights lacks: config, weights, or shards of its index.
 
     Raises:
-        WeightsError: The index is none, or names a file outside the folder.
+        WeightsError: The index is invalid, or names a file outside the folder.
     """
     missing = [] if (folder / "config.json").is_file() else ["config.json"]
     indexes = [*folder.glob("*.safetensors.index.json"), *folder.glob("*.bin.index.json")][:1]
@@ -154,19 +154,19 @@ def missing_files(folder: Path) -> list[str]:
 def _shards(index: Path) -> set[str]:
     shards = read_settings(index).get("weight_map")
     if not isinstance(shards, dict) or not shards:
-        raise WeightsError(f'{index}: it has no "weight_map" of weights and their files', "fetch the weights again")
+        raise WeightsError(f'{index}: no valid "weight_map"', "fetch the weights again")
     for shard in shards.values():
         if not is_inside(shard):
-            raise WeightsError(f"{index}: {str(shard)[:200]!r} is no file of this folder", "fetch the weights again")
+            raise WeightsError(f"{index}: {str(shard)[:200]!r} is not a file of this folder", "fetch the weights again")
     return set(shards.values())
 
 
 @contextmanager
 def clear_disk_errors(folder: Path) -> Iterator[None]:
-    """Turn "no space left" and "permission denied" into errors that say where.
+    """Turn "no space left" and "permission denied" into errors that name the folder.
 
     Raises:
-        WeightsError: The disk is full, or nothing may be written there.
+        WeightsError: The disk is full, or the folder is not writable.
     """
     try:
         yield
@@ -187,18 +187,18 @@ def _clear_read_errors() -> Iterator[None]:
 
 
 def disk_full(folder: Path) -> WeightsError:
-    """The error for a full disk."""
+    """Return the error for a full disk."""
     while not folder.exists():
         folder = folder.parent
-    free = shutil.disk_usage(folder).free / 1e6
+    free = size(shutil.disk_usage(folder).free)
     return WeightsError(
-        f"the disk that holds {folder} is full ({free:.0f} MB free)",
-        f"make room, or {_ELSEWHERE}",
+        f"the disk that holds {folder} is full ({free} free)",
+        f"free some space, or {_ELSEWHERE}",
     )
 
 
 def git_sha1(path: Path) -> str:
-    """SHA-1 that git gives a file as a blob; the Hugging Face cache names small files by it."""
+    """Return git's SHA-1 of a file as a blob, which the Hugging Face cache uses as the name of small files."""
     sha1 = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
     with path.open("rb") as file:
         while chunk := file.read(1 << 20):
@@ -207,14 +207,14 @@ def git_sha1(path: Path) -> str:
 
 
 def named_hash(path: Path) -> str | None:
-    """The hash that a file of the Hugging Face cache is named by (a link to a blob), else None."""
-    # The first link: a blob may itself be a link to what several models share, under a name of another kind.
+    """Return the hash in the name of a Hugging Face cache file's blob; None if the file is not a link to one."""
+    # Only the first link: a blob may itself be a link to a file that models share, under another kind of name.
     name = path.readlink().name if path.is_symlink() else ""
     return name if is_hash(name) else None
 
 
 def is_hash(text: object) -> bool:
-    """Whether this is a hash as the hub gives it: SHA-256, or git's SHA-1."""
+    """Return whether this is a hash as the hub gives it: SHA-256, or git's SHA-1."""
     return isinstance(text, str) and _HUB_HASH.fullmatch(text) is not None
 
 

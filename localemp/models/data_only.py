@@ -1,7 +1,7 @@
-"""Sees that a folder of weights is data and nothing else: none of its files may name code that would run when it loads.
+"""Checks that a folder of weights is data only: no file may name code that runs when the model is loaded.
 
-transformers and sentence-transformers both can run Python that lies in the folder, or that its files name by path.
-Both are told not to (`trust_remote_code=False`); this says so beforehand, in words, and does not depend on either.
+transformers and sentence-transformers can both run Python code from the folder. Both are told not to
+(`trust_remote_code=False`); this check comes first, has a clear message, and depends on neither.
 """
 
 from pathlib import Path, PurePosixPath
@@ -15,10 +15,10 @@ _CONFIGS = ("config.json", "tokenizer_config.json", "processor_config.json", "pr
 
 
 def check_data_only(folder: Path) -> None:
-    """See that neither `modules.json` nor a configuration names code that is not the libraries' own.
+    """Check that neither `modules.json` nor a configuration names code from outside the libraries.
 
     Raises:
-        WeightsError: One does, or is no JSON.
+        WeightsError: One of them does, or is not valid JSON.
     """
     modules = folder / "modules.json"
     if modules.is_file():
@@ -26,14 +26,14 @@ def check_data_only(folder: Path) -> None:
     for name in _CONFIGS:
         for path in sorted(folder.rglob(name)):
             if _names_code(read_settings(path)):
-                raise _foreign(path, '"auto_map" names Python code of its own')
+                raise _foreign(path, '"auto_map" names custom Python code')
 
 
 def read_settings(path: Path) -> dict[str, Any]:
-    """A JSON object that lies beside weights.
+    """Return the JSON object in a configuration file of a model.
 
     Raises:
-        WeightsError: It cannot be read, or is something else.
+        WeightsError: The file cannot be read, or is not a JSON object.
     """
     settings = _read(path)
     if not isinstance(settings, dict):
@@ -42,7 +42,7 @@ def read_settings(path: Path) -> dict[str, Any]:
 
 
 def is_inside(name: object) -> bool:
-    """Whether this is the name of a file below a folder: relative, and never on its way out of it."""
+    """Return whether this is a relative path that stays inside its folder."""
     if not isinstance(name, str) or not name or "\0" in name:
         return False
     path = PurePosixPath(name)
@@ -66,17 +66,19 @@ def _check_modules(path: Path) -> None:
     for module in modules:
         kind, place = module.get("type"), module.get("path", "")
         if not isinstance(kind, str) or not kind.startswith(_OWN_MODULES):
-            raise _foreign(path, f"{str(kind)[:200]!r} is no module of sentence-transformers")
+            raise _foreign(path, f"{str(kind)[:200]!r} is not a module of sentence-transformers")
         if place != "" and not is_inside(place):
             raise _foreign(path, f"the module {str(place)[:200]!r} lies outside the folder")
 
 
 def _names_code(settings: Any) -> bool:
-    """Whether an `auto_map` is in a configuration or in one inside it; the reader bounds the depth."""
+    """Return whether a configuration contains an `auto_map` at any level; the JSON reader bounds the depth."""
     if isinstance(settings, dict):
         return bool(settings.get("auto_map")) or any(map(_names_code, settings.values()))
     return isinstance(settings, list) and any(map(_names_code, settings))
 
 
 def _foreign(path: Path, what: str) -> WeightsError:
-    return WeightsError(f"{path}: {what}", "localemp runs no code of weights; choose a model that needs none")
+    return WeightsError(
+        f"{path}: {what}", "localemp does not run code from weights; choose a model without custom code"
+    )

@@ -1,7 +1,7 @@
-"""Turns a GGUF file of a chat model into the folder that vLLM and transformers read: bfloat16 safetensors.
+"""Converts a GGUF file of a chat model into a folder for vLLM and transformers: bfloat16 safetensors.
 
-Run as a program (`python -m localemp.models.gguf FILE FOLDER`), in a process of its own: torch stays out of the process
-that goes on to start an engine, and its memory comes back.
+Runs as a separate process (`python -m localemp.models.gguf FILE FOLDER`), so that the process that starts the engine
+does not import torch, and the memory is released.
 """
 
 import json
@@ -13,17 +13,17 @@ from typing import Any
 from localemp.errors import LocalempError, WeightsError
 from localemp.models.data_only import read_settings
 
-# How text is cut before byte-pair merging. transformers rebuilds a GPT-2 tokenizer from a GGUF file without looking at
-# this name, and so would join digits and spaces that the model has only ever seen apart.
-_DIGITS_APART = {"smollm"}
+# Pre-tokenizers. transformers rebuilds a GPT-2 tokenizer from a GGUF file without looking at this name, and would merge
+# digits and spaces that the model has only seen separately.
+_SPLITS_DIGITS = {"smollm"}
 _AS_GPT2 = {"gpt-2", "default"}
 
 
 def convert(source: Path, folder: Path) -> None:
-    """Write config, generation config, tokenizer, chat template and bfloat16 weights of `source` into `folder`.
+    """Write config, generation config, tokenizer, chat template and bfloat16 weights of `source` to `folder`.
 
     Raises:
-        WeightsError: The file cannot be converted, or the packages that do it are not installed.
+        WeightsError: The file cannot be converted, or torch and transformers are not installed.
     """
     command = [sys.executable, "-m", "localemp.models.gguf", str(source), str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -32,23 +32,23 @@ def convert(source: Path, folder: Path) -> None:
         reason = said[-1] if said else f"exit status {done.returncode}"
         missing = "No module named" in reason
         raise WeightsError(
-            f"{source.name} could not be converted: {reason}",
-            "converting needs torch and transformers: install localemp with its extra cpu or gpu" if missing else "",
+            f"cannot convert {source.name}: {reason}",
+            "conversion needs torch and transformers: install localemp with the extra cpu or gpu" if missing else "",
         )
 
 
 def _convert(source: Path, folder: Path) -> None:
-    digits_apart = _keeps_digits_apart(source)
+    splits_digits = _splits_digits(source)
 
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
     here, file = str(source.parent), source.name
     tokenizer = AutoTokenizer.from_pretrained(here, gguf_file=file, trust_remote_code=False)
-    if digits_apart:
-        _cut_digits_apart(tokenizer)
+    if splits_digits:
+        _split_digits(tokenizer)
     if not tokenizer.chat_template:
-        raise WeightsError(f"{file} has no chat template, so localemp cannot talk to it")
+        raise WeightsError(f"{file} has no chat template, which localemp needs")
     model = AutoModelForCausalLM.from_pretrained(
         here,
         gguf_file=file,
@@ -59,23 +59,23 @@ def _convert(source: Path, folder: Path) -> None:
     tokenizer.model_max_length = model.config.max_position_embeddings
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    _forget_where_it_was_made(folder / "config.json", "_model_name_or_path")
-    _forget_where_it_was_made(folder / "tokenizer_config.json", "is_local", "local_files_only")
+    _remove_keys(folder / "config.json", "_model_name_or_path")
+    _remove_keys(folder / "tokenizer_config.json", "is_local", "local_files_only")
     for path in folder.iterdir():
         path.chmod(0o644)
 
 
-def _keeps_digits_apart(source: Path) -> bool:
+def _splits_digits(source: Path) -> bool:
     from gguf import GGUFReader
 
     field = GGUFReader(source).get_field("tokenizer.ggml.pre")
     rule = "default" if field is None else str(field.contents())
-    if rule not in _DIGITS_APART | _AS_GPT2:
-        raise WeightsError(f"{source.name} cuts text by the rule {rule!r}, which localemp does not know")
-    return rule in _DIGITS_APART
+    if rule not in _SPLITS_DIGITS | _AS_GPT2:
+        raise WeightsError(f"{source.name}: unknown pre-tokenizer {rule!r}")
+    return rule in _SPLITS_DIGITS
 
 
-def _cut_digits_apart(tokenizer: Any) -> None:
+def _split_digits(tokenizer: Any) -> None:
     from tokenizers import pre_tokenizers
 
     digits = pre_tokenizers.Digits(individual_digits=True)
@@ -83,7 +83,7 @@ def _cut_digits_apart(tokenizer: Any) -> None:
     tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence([digits, words])
 
 
-def _forget_where_it_was_made(path: Path, *keys: str) -> None:
+def _remove_keys(path: Path, *keys: str) -> None:
     kept = {key: value for key, value in read_settings(path).items() if key not in keys}
     path.write_text(json.dumps(kept, indent=2, sort_keys=True) + "\n", "utf-8")
 

@@ -1,10 +1,9 @@
-"""The Hugging Face cache and hub: what of a model is there, whether it is whole, and fetching the rest.
+"""The Hugging Face cache and hub: finding, verifying and downloading models.
 
-A file of that cache is a link to a blob that is named by the hub's hash of it. Where the disk has no links it is a
-plain file; then the hash is the one that the hub told when localemp last asked, which localemp's own cache keeps.
+A file of that cache is a link to a blob whose name is the hub's hash of it. On disks without links it is a plain file;
+then it is verified against the hash that the hub last reported, which localemp's cache stores.
 """
 
-import json
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,25 +23,26 @@ from localemp.models.checksums import (
     sha256_files,
 )
 from localemp.models.profiles import HubSource
-from localemp.utils.files import write_atomically
+from localemp.utils.files import write_json
 from localemp.utils.json_reader import JSONError, load_json
 from localemp.utils.paths import cache_dir
 from localemp.utils.progress import OnProgress, bytes_in, silent, watched
+from localemp.utils.words import count
 
 _log = logging.getLogger(__name__)
 
-# An unreachable hub must be noticed in seconds: there may be a package to fall back on. It is tried twice.
+# An unreachable hub must be noticed within seconds: there may be a package to fall back on. Used for two attempts.
 _PROBE_SECONDS = 4.0
 
 _SETTINGS = (".json", ".txt", ".model", ".jinja", ".tiktoken")
 _OTHER_ENGINES = {"onnx", "openvino", "original", "coreml"}
 
-# huggingface_hub went from one HTTP client to the next; their network errors have no base class in common.
+# huggingface_hub has changed its HTTP client; the clients' network errors have no common base class.
 _HTTP_CLIENTS = {"httpx", "httpx2", "requests"}
 
 
 class HubUnavailableError(WeightsError):
-    """The hub cannot be reached, or has no such model."""
+    """The hub cannot be reached, or does not have the model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +53,12 @@ class Snapshot:
 
     @property
     def revision(self) -> str:
-        """The commit, which the cache names the folder by."""
+        """The commit, which is the name of the folder."""
         return self.folder.name
 
 
 def find_snapshot(source: HubSource) -> Snapshot | None:
-    """The model in the Hugging Face cache, if config and all weights are there; no content is checked."""
+    """Return a model in the Hugging Face cache if config and weights are complete; contents are not verified."""
     config = huggingface_hub.try_to_load_from_cache(source.id, "config.json", revision=source.revision)
     if not isinstance(config, str):
         return None
@@ -67,40 +67,42 @@ def find_snapshot(source: HubSource) -> Snapshot | None:
 
 
 def verify_snapshot(snapshot: Snapshot, on_progress: OnProgress = silent) -> dict[str, str]:
-    """Check every file against the hub's hash of it (SHA-256 of large files, git's SHA-1 of small ones).
+    """Verify every file against the hub's hash (SHA-256 of large files, git's SHA-1 of small ones).
 
-    Where no hash is known of a file, the log says so.
+    Files without a known hash are logged as a warning.
 
     Returns:
         SHA-256 of every file.
 
     Raises:
-        WeightsError: A file is cut or changed.
+        WeightsError: A file is truncated or changed.
     """
     hashes = sha256_files(snapshot.folder, files_of(snapshot.folder), on_progress)
     if broken := _broken(snapshot.folder, hashes):
-        raise WeightsError(f"{snapshot.folder / broken[0]} is broken: its content is not what the hub gave")
+        raise WeightsError(f"{snapshot.folder / broken[0]} is damaged: its hash differs from the hub's")
     if names := unchecked(snapshot):
-        files = f"{len(names)} file{'' if len(names) == 1 else 's'} of {snapshot.folder}, such as {names[0]},"
-        _log.warning("%s could not be checked: nobody here knows the hub's hashes (models pull asks for them)", files)
+        files = f"{count(len(names), 'file')} of {snapshot.folder}, such as {names[0]},"
+        _log.warning(
+            "%s could not be verified without the hub's hashes; run `localemp models pull` to fetch them", files
+        )
     return hashes
 
 
 def unchecked(snapshot: Snapshot) -> list[str]:
-    """Files of which no hash is known: plain ones of a model that localemp has not asked the hub about."""
-    folder, told = snapshot.folder, _told_hashes(snapshot.folder)
-    return [name for name in files_of(folder) if _expected(folder, name, told) is None]
+    """Return the files without a known hash: plain files of a model that localemp has not fetched from the hub."""
+    folder, reported = snapshot.folder, _reported_hashes(snapshot.folder)
+    return [name for name in files_of(folder) if _expected(folder, name, reported) is None]
 
 
 def download(source: HubSource, on_progress: OnProgress = silent) -> Snapshot:
-    """Fetch into the Hugging Face cache what is missing or broken of a model.
+    """Download the missing or damaged files of a model into the Hugging Face cache.
 
-    Only safetensors (or, where there are none, PyTorch's own files), tokenizer and config files are fetched.
+    Only safetensors (or PyTorch files if there are none), tokenizer and config files are downloaded.
 
     Raises:
-        GatedModelError: A licence must be accepted, or a token set.
-        HubUnavailableError: No network, no such model, or HF_HUB_OFFLINE is set.
-        WeightsError: The download broke off, or the disk is full.
+        GatedModelError: The licence must be accepted, or a token is needed.
+        HubUnavailableError: There is no network or no such model, or HF_HUB_OFFLINE is set.
+        WeightsError: The download was interrupted, or the disk is full.
     """
     cache = Path(huggingface_hub.constants.HF_HUB_CACHE)
     blobs = cache / f"models--{source.id.replace('/', '--')}" / "blobs"
@@ -116,31 +118,31 @@ def download(source: HubSource, on_progress: OnProgress = silent) -> Snapshot:
                     source.id, revision=source.revision, allow_patterns=list(files), tqdm_class=_quiet_bar()
                 )
         except Exception as error:
-            _raise_ours(source, error, "the download broke off")
+            _raise_ours(source, error, "the download was interrupted")
             raise
     return Snapshot(Path(folder))
 
 
 def fetch_config(source: HubSource) -> Path:
-    """A model's config.json alone: from the Hugging Face cache, else from the hub.
+    """Return the path of a model's config.json, from the Hugging Face cache or else from the hub.
 
     Raises:
-        GatedModelError: A licence must be accepted, or a token set.
-        HubUnavailableError: No network, no such model, or HF_HUB_OFFLINE is set.
+        GatedModelError: The licence must be accepted, or a token is needed.
+        HubUnavailableError: There is no network or no such model, or HF_HUB_OFFLINE is set.
     """
     config = huggingface_hub.try_to_load_from_cache(source.id, "config.json", revision=source.revision)
     if isinstance(config, str):
         return Path(config)
-    _ask(source)  # says within seconds that there is no network, where the next call tries for half a minute
+    _ask(source)  # fails within seconds without a network; the next call would try for half a minute
     try:
         return Path(huggingface_hub.hf_hub_download(source.id, "config.json", revision=source.revision))
     except Exception as error:
-        _raise_ours(source, error, "the download broke off")
+        _raise_ours(source, error, "the download was interrupted")
         raise
 
 
 def wanted_files(sizes: dict[str, int]) -> dict[str, int]:
-    """The files of a hub repository that vLLM and transformers read, out of all (name to bytes)."""
+    """Select the files of a hub repository that vLLM and transformers read; maps names to bytes."""
     usable = {name: size for name, size in sizes.items() if not _is_for_others(PurePosixPath(name))}
     settings = {name: size for name, size in usable.items() if name.endswith(_SETTINGS)}
     weights = {name: size for name, size in usable.items() if name.endswith(".safetensors")}
@@ -153,16 +155,16 @@ def wanted_files(sizes: dict[str, int]) -> dict[str, int]:
 
 
 def gated(repo_id: str) -> GatedModelError:
-    """The error of a model that wants its licence accepted; the hint says how."""
+    """Return the error for a gated model; the hint says how to get access."""
     hub = huggingface_hub.constants.ENDPOINT
     if huggingface_hub.get_token():
         return GatedModelError(
-            f"{repo_id} is gated, and your token does not open it",
-            f"accept the licence on {hub}/{repo_id} with the account that HF_TOKEN belongs to",
+            f"{repo_id} is gated, and your token has no access",
+            f"accept the licence on {hub}/{repo_id} with the account of your HF_TOKEN",
         )
     return GatedModelError(
-        f"{repo_id} is gated: it wants its licence accepted and a token",
-        f"accept the licence on {hub}/{repo_id}, make a token on {hub}/settings/tokens, then: export HF_TOKEN=hf_...",
+        f"{repo_id} is gated: it requires an accepted licence and a token",
+        f"accept the licence on {hub}/{repo_id}, create a token on {hub}/settings/tokens, then: export HF_TOKEN=hf_...",
     )
 
 
@@ -177,14 +179,14 @@ def _ask(source: HubSource) -> Any:
 
 
 def _raise_ours(source: HubSource, error: Exception, what: str) -> None:
-    """Raise our error for one of huggingface_hub's, and nothing for what concerns neither hub nor network."""
-    ours = _told(source, error, what)
+    """Raise localemp's error for an exception of huggingface_hub; return if it is not about the hub or the network."""
+    ours = _translated(source, error, what)
     if ours is not None:
         raise ours from error
 
 
-def _told(source: HubSource, error: Exception, what: str) -> WeightsError | None:
-    """Our error for one of huggingface_hub's; None for what is no matter of hub or network."""
+def _translated(source: HubSource, error: Exception, what: str) -> WeightsError | None:
+    """Translate an exception of huggingface_hub; None if it is not about the hub or the network."""
     from huggingface_hub import errors
 
     if isinstance(error, errors.GatedRepoError):
@@ -192,64 +194,62 @@ def _told(source: HubSource, error: Exception, what: str) -> WeightsError | None
     if isinstance(error, errors.RevisionNotFoundError):
         return HubUnavailableError(f"{source.id} has no revision {source.revision!r} on the hub")
     if isinstance(error, errors.RepositoryNotFoundError):
-        return HubUnavailableError(
-            f"the hub has no model {source.id} (or hides it from you: a private one needs HF_TOKEN)"
-        )
+        return HubUnavailableError(f"the hub has no model {source.id}, or it is private and needs HF_TOKEN")
     if isinstance(error, errors.OfflineModeIsEnabled):
-        return HubUnavailableError("the hub was not asked, because HF_HUB_OFFLINE is set")
+        return HubUnavailableError("the hub was not contacted because HF_HUB_OFFLINE is set")
     if isinstance(error, errors.HfHubHTTPError) and error.response.status_code in (401, 403):
         return gated(source.id)
     network = type(error).__module__.partition(".")[0] in _HTTP_CLIENTS
     if network or isinstance(error, errors.HfHubHTTPError | errors.LocalEntryNotFoundError | ConnectionError):
-        said = (str(error).splitlines() or [""])[0] or type(error).__name__
-        return HubUnavailableError(f"{what}: {said}")
+        reason = (str(error).splitlines() or [""])[0] or type(error).__name__
+        return HubUnavailableError(f"{what}: {reason}")
     return None
 
 
 def _drop_broken(source: HubSource) -> None:
-    """Delete files that are not what the hub has, so that the download fetches them again."""
+    """Delete damaged files, so that they are downloaded again."""
     config = huggingface_hub.try_to_load_from_cache(source.id, "config.json", revision=source.revision)
     if isinstance(config, str):
         folder = Path(config).parent
         for name in _broken(folder, sha256_files(folder, files_of(folder))):
             path = folder / name
-            # The file, the blob that it is a link to, and what that may be a link to.
+            # The file, its blob, and the file that the blob may be a link to.
             for each in (path.resolve(), path.parent / path.readlink() if path.is_symlink() else path, path):
                 each.unlink(missing_ok=True)
 
 
 def _broken(folder: Path, sha256: Mapping[str, str]) -> list[str]:
-    broken, told = [], _told_hashes(folder)
+    broken, reported = [], _reported_hashes(folder)
     for name, digest in sha256.items():
-        expected = _expected(folder, name, told)
+        expected = _expected(folder, name, reported)
         if expected is not None and expected != (digest if len(expected) == 64 else git_sha1(folder / name)):
             broken.append(name)
     return broken
 
 
-def _expected(folder: Path, name: str, told: Mapping[str, Any]) -> str | None:
-    """The hub's hash of a file, as the cache names it or as the hub once told it."""
-    return named_hash(folder / name) or (told[name] if is_hash(told.get(name)) else None)
+def _expected(folder: Path, name: str, reported: Mapping[str, Any]) -> str | None:
+    """Return the hub's hash of a file: from the name of its blob, or as the hub last reported it."""
+    return named_hash(folder / name) or (reported[name] if is_hash(reported.get(name)) else None)
 
 
 def _keep_hashes(source: HubSource, info: Any) -> None:
-    """Keep what the hub tells of its files; a cache that cannot be written goes without."""
+    """Store the hub's hashes; if the cache is not writable, only log a warning."""
     hashes = {file.rfilename: file.lfs.sha256 if file.lfs else file.blob_id for file in info.siblings or ()}
     path = _hashes_file(f"models--{source.id.replace('/', '--')}", str(info.sha))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, json.dumps({name: value for name, value in hashes.items() if is_hash(value)}, indent=1))
+        write_json(path, {name: value for name, value in hashes.items() if is_hash(value)}, indent=1)
     except OSError as error:
-        _log.warning("the hub's hashes of %s are not kept: %s: %s", source.id, path, error.strerror)
+        _log.warning("cannot store the hub's hashes of %s in %s: %s", source.id, path, error.strerror)
 
 
-def _told_hashes(snapshot: Path) -> Mapping[str, Any]:
-    """The hub's hashes by the names of files; none where localemp never asked."""
+def _reported_hashes(snapshot: Path) -> Mapping[str, Any]:
+    """Return the hub's hashes by file name; empty if the hub has not been asked."""
     try:
-        told = load_json(_hashes_file(snapshot.parents[1].name, snapshot.name))
+        reported = load_json(_hashes_file(snapshot.parents[1].name, snapshot.name))
     except (OSError, JSONError, IndexError):
         return {}
-    return told if isinstance(told, dict) else {}
+    return reported if isinstance(reported, dict) else {}
 
 
 def _hashes_file(repository: str, revision: str) -> Path:
@@ -261,7 +261,7 @@ def _is_for_others(path: PurePosixPath) -> bool:
 
 
 def _quiet_bar() -> type[Any]:
-    """huggingface_hub's progress bar, drawing nothing: `watched` reports instead."""
+    """Return huggingface_hub's progress bar, disabled: `watched` reports progress instead."""
     from huggingface_hub.utils.tqdm import tqdm
 
     base: Any = tqdm

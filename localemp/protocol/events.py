@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from localemp.protocol.errors import UnreadableAnswerError
+from localemp.protocol.errors import MalformedResponseError
 
 LARGEST_EVENT = 4 * 2**20
 """Largest event, in characters."""
@@ -41,7 +41,7 @@ class EventReader:
         """Take received bytes, and yield every complete event.
 
         Raises:
-            UnreadableAnswerError: An event is too large.
+            MalformedResponseError: An event is too large.
         """
         yield from self._take(self._decoder.decode(part))
 
@@ -84,4 +84,4 @@ class EventReader:
     def _grow(self, by: int) -> None:
         self._size += by
         if self._size > LARGEST_EVENT:
-            raise UnreadableAnswerError(f"an event of the stream has more than {LARGEST_EVENT // 2**20} MiB")
+            raise MalformedResponseError(f"an event of the stream has more than {LARGEST_EVENT // 2**20} MiB")

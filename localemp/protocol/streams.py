@@ -3,8 +3,16 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
-from localemp.protocol.answers import LARGEST_ANSWER, Answer, Choice, decode, read_answer, to_answer, with_texts
-from localemp.protocol.errors import ServedError, UnreadableAnswerError
+from localemp.protocol.completions import (
+    MAX_RESPONSE_BYTES,
+    Choice,
+    ParsedCompletion,
+    decode,
+    read_completion,
+    to_completion,
+    with_texts,
+)
+from localemp.protocol.errors import MalformedResponseError, ServerError
 from localemp.protocol.events import EventReader
 from localemp.utils.text import PairJoiner, one_line
 
@@ -38,16 +46,16 @@ class StreamReader:
         """Whether "[DONE]" has come; anything after it is ignored."""
         return self._over
 
-    def feed(self, part: bytes) -> Iterator[Answer]:
+    def feed(self, part: bytes) -> Iterator[ParsedCompletion]:
         """Take received bytes, and yield every chunk that is complete.
 
         Raises:
-            ServedError: The server reports an error; anything after it is ignored.
-            UnreadableAnswerError: It is not a stream of chunks, or too long.
+            ServerError: The server reports an error; anything after it is ignored.
+            MalformedResponseError: It is not a stream of chunks, or too long.
         """
         self._size += len(part)
-        if self._size > LARGEST_ANSWER:
-            raise UnreadableAnswerError(f"more than {LARGEST_ANSWER // 2**20} MiB")
+        if self._size > MAX_RESPONSE_BYTES:
+            raise MalformedResponseError(f"more than {MAX_RESPONSE_BYTES // 2**20} MiB")
         if self._whole is None and not self._any and len(self._beginning) < _BEGINNING:
             self._beginning += part[:_BEGINNING]
             start = self._beginning.removeprefix(b"\xef\xbb\xbf").lstrip()
@@ -60,15 +68,15 @@ class StreamReader:
         for event in self._events.feed(part):
             yield from self._event(event.data, event.type)
 
-    def end(self) -> Iterator[Answer]:
+    def end(self) -> Iterator[ParsedCompletion]:
         """Yield what is left at the end of the stream.
 
         Raises:
-            ServedError: As in `feed`.
-            UnreadableAnswerError: As in `feed`; or the stream ended without a finish reason or "[DONE]".
+            ServerError: As in `feed`.
+            MalformedResponseError: As in `feed`; or the stream ended without a finish reason or "[DONE]".
         """
         if self._whole is not None:
-            answer = read_answer(b"".join(self._whole))
+            answer = read_completion(b"".join(self._whole))
             self._over = True
             yield answer
             return
@@ -76,11 +84,11 @@ class StreamReader:
             yield from self._event(event.data, event.type)
         if not self._any:
             beginning = one_line(self._beginning.decode("utf-8", "replace"))
-            raise UnreadableAnswerError(f"a stream without a chunk: {beginning}" if beginning else "an empty stream")
+            raise MalformedResponseError(f"a stream without a chunk: {beginning}" if beginning else "an empty stream")
         if not self.done:
-            raise UnreadableAnswerError("the stream was cut: neither a finish reason nor [DONE] came")
+            raise MalformedResponseError("the stream was cut: neither a finish reason nor [DONE] came")
 
-    def _event(self, data: str, kind: str) -> Iterator[Answer]:
+    def _event(self, data: str, kind: str) -> Iterator[ParsedCompletion]:
         if self._over or not data.strip():
             return
         if data.strip() == DONE:
@@ -88,8 +96,8 @@ class StreamReader:
             return
         value = decode(data)
         if kind == "error" and not (isinstance(value, dict) and value.get("choices")):
-            raise ServedError.read(value)
-        answer = to_answer(value)
+            raise ServerError.parse(value)
+        answer = to_completion(value)
         for choice in answer.choices:
             self._any = True
             self._open[choice.index] = self._open.get(choice.index, True) and choice.finish_reason is None

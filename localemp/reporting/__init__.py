@@ -1,1 +1,1 @@
-"""Tables, figures and one self-contained page from runs, with the paper's figures beside ours."""
+"""Tables, figures and one self-contained page from runs, with the paper's results next to ours."""

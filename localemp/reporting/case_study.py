@@ -1,6 +1,6 @@
-"""The case study: what all runs replied to the same dialogue, as data that the page draws from.
+"""The case study: the replies of all runs to the same dialogue, as data for the page.
 
-Thousands of dialogues with their prompts repeat the same texts; each is kept once and meant by its number.
+Thousands of dialogues with their prompts repeat the same texts; each text is stored once and referred to by number.
 """
 
 import json
@@ -15,11 +15,11 @@ _TOLD = ("prompt_tokens", "completion_tokens", "seconds", "finish_reason", "exem
 
 
 def case_study(systems: Sequence[System], limit: int | None = None) -> dict[str, Any]:
-    """Systems, texts and dialogues.
+    """Return systems, texts and dialogues.
 
     Args:
-        systems: Those without replies are left out.
-        limit: Only so many dialogues, from the first; all where None.
+        systems: All systems; those without replies are left out.
+        limit: The number of dialogues, from the first; None for all.
     """
     runs = [system for system in systems if system.records]
     texts = _Texts()
@@ -44,7 +44,7 @@ def case_study(systems: Sequence[System], limit: int | None = None) -> dict[str,
 
 
 def as_script(value: Any) -> Markup:
-    """JSON that can stand within a `<script>` element whatever its texts hold."""
+    """Return JSON that is safe inside a `<script>` element, whatever its texts contain."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")

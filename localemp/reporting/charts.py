@@ -1,4 +1,4 @@
-"""One figure a question: metrics by strategy, emotions taken for others, length of replies, cost of a reply."""
+"""One figure for each question: metrics by strategy, confused emotions, length of replies, cost of a reply."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,16 +25,16 @@ _QUANTILES = (5, 25, 50, 75, 95)
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One question and the charts that answer it.
+    """A question and the charts that answer it.
 
     Attributes:
         key: A short name for links.
-        question: What it answers.
-        charts: Side by side where there is room.
+        question: The question.
+        charts: The charts, side by side if there is room.
         caption: How to read them.
-        legend: Class in the page's style, and what it stands for.
-        wide: Whether a chart needs more room than a phone has.
-        warning: What nobody may overlook.
+        legend: Pairs of a class in the page's style and its meaning.
+        wide: Whether a chart is wider than a phone.
+        warning: Something that no reader may overlook.
     """
 
     key: str
@@ -47,7 +47,7 @@ class Figure:
 
 
 def figures(systems: Sequence[System], efforts: Sequence[Effort], automatic: Table) -> list[Figure]:
-    """Those that the runs have something for."""
+    """Return the figures for which the runs have data."""
     runs = [system for system in systems if system.replies is not None]
     made = [_metrics(automatic), _length(runs, efforts), _cost(runs, efforts), _confusions(runs)]
     return [figure for figure in made if figure.charts]
@@ -64,10 +64,10 @@ def _metrics(table: Table) -> Figure:
     hollow = any(cell.mark for row in table.rows for cell in row.cells)
     legend = [("dot", "run")]
     if hollow:
-        legend.append(("dot hollow", "made in another way or on other dialogues than most; see the table's notes"))
+        legend.append(("dot hollow", "computed in another way or on other dialogues than most; see the table's notes"))
     if any(row.published for row in shown):
         legend.append(("dot dim", "the paper"))
-    caption = "Each metric has a scale of its own, written at its top, from 0 unless the values are close together."
+    caption = "Each metric has its own scale, given at its top; it starts at 0 unless the values are close together."
     told = tuple(legend) if len(legend) > 1 else ()
     return Figure("metrics", "How do the strategies score?", tuple(charts), caption, told)
 
@@ -87,8 +87,8 @@ def _length(runs: Sequence[System], efforts: Sequence[Effort]) -> Figure:
     if known:
         rows.append(_box("what people replied", words_of(known.values()), dim=True))
     caption = (
-        "Words by whitespace. The box holds the middle half of the replies, the upright line in it is the median (the "
-        "number at the right), the thin line holds nine tenths."
+        "Words by whitespace. The box covers the middle half of the replies, its vertical line is the median (the "
+        "number on the right), the thin line covers 90 %."
     )
     charts = (svg.boxes("Words in a reply", rows),) if rows else ()
     return Figure("length", "How long are the replies?", charts, caption)
@@ -134,11 +134,11 @@ def _confusions(runs: Sequence[System]) -> Figure:
             if found.counts.any() and any(item.feeling is not None for item in system.replies.items):
                 charts.append(_confusion(system.name, found))
     caption = (
-        "A row is the emotion that the data has (in how many dialogues), a column the first of the 32 that stage 1 "
-        "names. A cell is the stronger, the larger its share of the row; framed is what is right. Emotions that are "
-        "close to one another are neighbours."
+        "Rows are the emotions in the data (with the number of dialogues), columns the first of the 32 that stage 1 "
+        "names. The darker a cell, the larger its share of the row; correct cells are framed. Similar emotions are "
+        "next to each other."
     )
-    return Figure("confusion", "Which emotions does stage 1 take for which?", tuple(charts), caption, wide=True)
+    return Figure("confusion", "Which emotions does stage 1 confuse?", tuple(charts), caption, wide=True)
 
 
 def _confusion(name: str, found: Confusion) -> Markup:
@@ -147,7 +147,7 @@ def _confusion(name: str, found: Confusion) -> Markup:
     rows = [number for number in order if found.counts[number].any()]
     columns = [number for number in order if found.counts[:, number].any() or number in rows] + [len(EMOTIONS)]
     right = int(np.trace(found.counts[:, : len(EMOTIONS)]))
-    title = f"{name}: {right} of {int(found.counts.sum())} emotions named right"
+    title = f"{name}: {right} of {int(found.counts.sum())} emotions named correctly"
     counts = [[int(found.counts[row, column]) for column in columns] for row in rows]
     labels = [found.columns[column] for column in columns]
     assert labels[-1] == NO_LABEL

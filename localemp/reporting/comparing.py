@@ -1,4 +1,4 @@
-"""Which scores of a column may be compared, and what sets the others apart."""
+"""Mark the scores of a column that are not comparable with the others, and say why."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ NOT_COMPARABLE = "Distinct-n falls with the number of replies, so these are not 
 
 
 class Marks:
-    """Letters for scores that were made in another way, or on other dialogues, than most of their column.
+    """Letters for scores that were computed in another way, or on other dialogues, than most of their column.
 
     Args:
         systems: All rows.
@@ -32,12 +32,12 @@ class Marks:
         self.notes = [_note(mark, text, about[mark]) for text, mark in told.items()]
 
     def of(self, system: System, column: str) -> str:
-        """The letter of one score; empty where it can be compared with most others."""
+        """Return the letter of one score; empty if it is comparable with most others."""
         return self._of.get((system.name, column), "")
 
 
 def differing(systems: Sequence[System], column: str) -> dict[str, str]:
-    """System -> what sets its score in a column apart from most others; systems that do not differ are left out."""
+    """Return, by system, how its score in a column differs from most others; systems that agree are left out."""
     made = {system.name: _signature(system, column) for system in systems}
     signatures = {name: signature for name, signature in made.items() if signature is not None}
     if len(signatures) < 2:

@@ -1,4 +1,4 @@
-"""How long replies are, and what one costs: seconds and tokens, stage by stage."""
+"""The length and the cost of replies: words, seconds and tokens, stage by stage."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -9,8 +9,8 @@ from localemp.reporting.systems import System
 from localemp.reporting.tables import NOT_AVAILABLE, Cell, Note, Row, Table, amount, not_available, number
 
 SECONDS = (
-    "Seconds are those that a call waited for its answer, with all other dialogues that were in flight; they compare "
-    "strategies only between runs on one machine with one concurrency."
+    "Seconds are the time that a call waited for its answer while other dialogues were in flight; they are comparable "
+    "only between runs on the same machine with the same concurrency."
 )
 QUANTITIES = (
     ("seconds", "Seconds", "seconds", 2),
@@ -21,12 +21,12 @@ QUANTITIES = (
 
 @dataclass(frozen=True, slots=True)
 class Effort:
-    """What one reply of a run takes, on average.
+    """The mean cost of one reply of a run.
 
     Attributes:
-        words: Of every reply, by whitespace.
-        calls: Of the model, for one reply.
-        stages: Stage -> quantity of `QUANTITIES` -> mean for one reply; None where a call did not tell.
+        words: The number of words of every reply, by whitespace.
+        calls: Model calls for one reply.
+        stages: Stage -> quantity of `QUANTITIES` -> mean for one reply; None if a call did not report it.
     """
 
     words: tuple[int, ...]
@@ -34,14 +34,14 @@ class Effort:
     stages: dict[str, dict[str, float | None]]
 
     def total(self, quantity: str) -> float | None:
-        """Of all stages together; None where one did not tell."""
+        """Return the sum over all stages; None if one did not report it."""
         parts = [each[quantity] for each in self.stages.values()]
         known = [part for part in parts if part is not None]
         return sum(known) if parts and len(known) == len(parts) else None
 
 
 def effort_of(system: System) -> Effort:
-    """What the replies of a run took."""
+    """Return the mean cost of a run's replies."""
     answered = system.answered
     stages: dict[str, list[dict[str, Any]]] = {}
     for record in answered:
@@ -56,14 +56,14 @@ def effort_of(system: System) -> Effort:
 
 
 def words_of(texts: Iterable[str]) -> tuple[int, ...]:
-    """Numbers of words, by whitespace."""
+    """Return the number of words of each text, by whitespace."""
     return tuple(len(text.split()) for text in texts)
 
 
 def effort_table(systems: Sequence[System], efforts: Sequence[Effort]) -> Table:
-    """Length and cost of a reply, one row a run."""
+    """Return length and cost of a reply, one row for each run."""
     everyone = [system.name for system in systems]
-    reason = "the engine did not tell for every call"
+    reason = "the engine did not report it for every call"
     reasons: dict[str, dict[str, list[str]]] = {}
     rows = []
     for system, effort in zip(systems, efforts, strict=True):

@@ -1,4 +1,4 @@
-"""Which of the paper's rows stand beside ours, and what differs between the two."""
+"""The paper's rows that correspond to ours, and the differences between the two."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -8,10 +8,11 @@ from localemp.metrics.registry import BERTSCORE
 from localemp.reporting.published import Published, Setup
 from localemp.reporting.systems import System
 from localemp.reporting.tables import Note, Row, listed
+from localemp.utils.words import count
 
 Pair = tuple[int, str]  # the paper's table and its row
 
-AS_PRINTED = "Rows in grey are the paper's figures as printed ({sources})."
+AS_PRINTED = "Rows in grey are the paper's results as printed ({sources})."
 PLACED = "Its row stands below ours of the same strategy or system, its other rows at the end."
 COUNTED = (
     "The paper names no tokens and no case for Dist and BLEU, and no model, version or rescaling for BERTScore. Its "
@@ -20,13 +21,13 @@ COUNTED = (
 
 
 def counterparts(system: System, published: Published) -> tuple[Pair, ...]:
-    """The paper's rows that were made as a system was; none for what the paper does not have."""
+    """Return the paper's rows that correspond to a system; empty if the paper has none."""
     known = published.counterparts_of("automatic")
     return tuple((each.table, each.row) for each in known if each.matches(system.settings))
 
 
 def grouped(systems: Sequence[System], published: Published) -> list[tuple[list[System], tuple[Pair, ...]]]:
-    """The systems with their counterparts; those that share one together, in the order in which they first appear."""
+    """Return the systems with their counterparts; systems that share one are grouped, in order of appearance."""
     groups: list[tuple[list[System], tuple[Pair, ...]]] = []
     for system in systems:
         pairs = counterparts(system, published)
@@ -39,12 +40,12 @@ def grouped(systems: Sequence[System], published: Published) -> list[tuple[list[
 
 
 def paper_rows(published: Published, pairs: Sequence[Pair], columns: tuple[str, ...], *, beside: bool) -> list[Row]:
-    """Rows of the paper with the figures that it has of these columns."""
+    """Return rows of the paper with its values of these columns."""
     return [published.table_of(number).row(name, columns, beside=beside) for number, name in pairs]
 
 
 def notes(systems: Sequence[System], published: Published) -> list[Note]:
-    """Where the paper's rows are from, what differs between them and ours, and which of ours have no counterpart."""
+    """Return notes on the source of the paper's rows, their differences from ours, and our rows without counterpart."""
     tables = published.of("automatic")
     if not tables:
         return []
@@ -65,7 +66,7 @@ def notes(systems: Sequence[System], published: Published) -> list[Note]:
 
 
 def _by_systems(systems: Sequence[System], setup: Setup) -> list[tuple[tuple[str, ...], list[str]]]:
-    """What differs, with the systems that share it; what most share first."""
+    """The differences, with the systems that share them; the most common first."""
     names: dict[str, list[str]] = {}
     for system in systems:
         for text in _differences(system, setup):
@@ -86,14 +87,14 @@ def _differences(system: System, setup: Setup) -> Iterator[str]:
     same = bool(made.get("data")) if system.manifest is None else made.get("data_sha256") == setup.data_sha256
     if same and system.count == setup.replies:
         return
-    counted = f"{system.count:,} dialogue{'' if system.count == 1 else 's'}"
+    counted = count(system.count, "dialogue")
     fewer = " (Dist falls with the number of replies)" if system.count != setup.replies else ""
     whose = " of its" if same else ", another set than its"
     yield f"{counted}{whose} {setup.replies:,} of `--instances published`{fewer}"
 
 
 def settings_that_differ(made: Mapping[str, Any], setup: Setup) -> Iterator[str]:
-    """The settings of a run that are not the paper's, as far as both say."""
+    """Return the settings of a run that differ from the paper's, as far as both are known."""
     sampling = made.get("sampling")
     sampled = {**made, **sampling} if isinstance(sampling, Mapping) else made
     for name, theirs in setup.settings.items():
@@ -106,7 +107,7 @@ def _shown(value: Any) -> str:
 
 
 def _bertscore(systems: Sequence[System]) -> str:
-    """How BERTScore was made, each way once; nothing where nobody has it."""
+    """How BERTScore was computed, each way once; empty if no system has it."""
     scores = [score for system in systems for score in system.scores.values() if score.name == BERTSCORE[-1]]
     made = dict.fromkeys(_way(score) for score in scores if score.value is not None)
     return f" Ours is {' and '.join(made)}." if made else ""

@@ -1,4 +1,4 @@
-"""The tables of automatic metrics: the paper's columns (its Tables 1 and 3), and other ways of counting beside them."""
+"""The tables of automatic metrics: the paper's columns (its Tables 1 and 3), and variants of them."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -13,11 +13,11 @@ from localemp.reporting.systems import System
 from localemp.reporting.tables import NOT_AVAILABLE, Cell, Note, Row, Table, listed, not_available, number
 
 PAPER = ("Dist-1", "Dist-2", *BERTSCORE, "B-2", "B-4", "Acc")
-UNITS = "BERTScore from 0 to 1, {others} x100. `localemp compare` tells which differences are more than chance."
+UNITS = "BERTScore from 0 to 1, {others} x100. `localemp compare` tests which differences are significant."
 
 
 def automatic_tables(systems: Sequence[System], published: Published) -> list[Table]:
-    """The paper's columns, ours and theirs, and a second table of what is beside them where there is any."""
+    """Return the table of the paper's columns, ours and theirs, and a second one of variants if there are any."""
     scored = dict.fromkeys([*METRICS, *(name for system in systems for name in system.scores)])
     others = [name for name in scored if name not in PAPER and any(name in system.scores for system in systems)]
     added = [name for name in others if not is_hidden(name)]
@@ -25,7 +25,7 @@ def automatic_tables(systems: Sequence[System], published: Published) -> list[Ta
     told = [*_system_notes(systems), *notes(systems, published), Note(units)]
     first = _table("automatic", "As in the paper's Tables 1 and 3", systems, (*PAPER, *added), published, told)
     shown = tuple(name for name in others if name not in added)
-    title = "The same, counted in other ways"
+    title = "Variants of these metrics"
     return [first, _table("automatic-second", title, systems, shown)] if shown else [first]
 
 
@@ -64,7 +64,7 @@ def _table(
 def _with_paper(
     ours: Mapping[str, Row], systems: Sequence[System], published: Published, columns: tuple[str, ...]
 ) -> Iterator[Row]:
-    """Each group of our rows with its counterparts beneath it, then what else the paper has."""
+    """Each group of our rows with its counterparts below it, then the paper's other rows."""
     groups = grouped(systems, published)
     paired = {pair for _, pairs in groups for pair in pairs}
     others = [

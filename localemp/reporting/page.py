@@ -1,4 +1,4 @@
-"""The page: one file with all that it needs inside, which works from a disk and without a network."""
+"""The page of a report: one self-contained file that works from disk and without a network."""
 
 from base64 import b64encode
 from datetime import UTC, datetime
@@ -19,10 +19,10 @@ SHARED = Path(web.__file__).with_name("page")
 
 
 def render(report: Report, title: str | None = None) -> str:
-    """The report as HTML.
+    """Render the report as HTML.
 
-    Its policy lets nothing be loaded and no script run but the page's own, which is named by its hash: markup within a
-    reply could do nothing even if it were not escaped.
+    Its content security policy allows no loading and no script except the page's own, which is named by its hash:
+    markup inside a reply would be harmless even if it were not escaped.
     """
     style = inlined(SHARED / "base.css", PAGE / "style.css")
     script = inlined(SHARED / "elements.js", PAGE / "app.js")
@@ -55,7 +55,7 @@ def inlined(*files: Path) -> Markup:
 
 
 def environment(*folders: Path) -> Environment:
-    """Where templates are found, and how they are filled in: everything is escaped, nothing may be missing."""
+    """Return the template environment: everything is escaped, and a missing value is an error."""
     made = Environment(
         loader=FileSystemLoader(folders),
         autoescape=True,
@@ -68,7 +68,7 @@ def environment(*folders: Path) -> Environment:
 
 
 def policy(style: str, script: str = "") -> str:
-    """A page's content security policy: its own style and script, and nothing else."""
+    """Return a content security policy that allows the page's own style and script, and nothing else."""
     return (
         f"default-src 'none'; style-src {_hash(style)}; script-src {_hash(script)}; "
         "base-uri 'none'; form-action 'none'; require-trusted-types-for 'script'"

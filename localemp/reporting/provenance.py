@@ -1,4 +1,4 @@
-"""How the runs were made: what differs between them as a table, what is the same for all as a list."""
+"""How the runs were made: a table of the differences between them, and a list of what all share."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ _SHOWN = 12  # of a hash; the title has all
 
 
 def made_table(systems: Sequence[System]) -> tuple[Table | None, tuple[tuple[str, str], ...]]:
-    """A table of what differs, runs as columns, and name and value of what all runs share."""
+    """Return a table of the differences, runs as columns, and names and values that all runs share."""
     runs = [system for system in systems if system.manifest is not None]
     facts = [facts_of(system.manifest or {}) for system in runs]
     names = list(dict.fromkeys(name for each in facts for name in each))
@@ -29,7 +29,7 @@ def made_table(systems: Sequence[System]) -> tuple[Table | None, tuple[tuple[str
 
 
 def facts_of(manifest: Mapping[str, Any]) -> dict[str, str]:
-    """A manifest as names and texts; what its sessions do not share is joined."""
+    """Return a manifest as names and texts; values that differ between sessions are joined."""
     facts = _flat(manifest["settings"])
     sessions = manifest["sessions"]
     told: dict[str, list[str]] = {}

@@ -1,9 +1,9 @@
-"""The paper's own figures as printed, with table and section (`published.toml`); a person may give another file.
+"""The paper's results as printed, with table and section (`published.toml`); a user may give another file.
 
     known = read_published()
-    known.table_of(6).figure("Empathy", "Spearman").value    # 0.485
+    known.table_of(6).value("Empathy", "Spearman").value    # 0.485
 
-Figures are texts, so that trailing zeros stay as the paper prints them.
+Values are texts, so that trailing zeros stay as printed.
 """
 
 import math
@@ -36,14 +36,14 @@ class PublishedTable(BaseModel):
     """One table of the paper.
 
     Attributes:
-        number: As the paper counts.
-        kind: Beside which of our tables it belongs.
-        title: What it is, in our words.
+        number: The table's number in the paper.
+        kind: The kind of our tables that it belongs to.
+        title: A title in our words.
         head: What its rows are.
-        columns: Our names of what it has: "Dist-1", "F_BERT", "B-2", "Acc".
-        source: Where its figures were read: table and section. Needed as soon as there is a row.
-        about: How its figures were made, where they stand beside those of a study.
-        rows: A name, then a figure for every column: "-" where the paper has a dash, "" where it has nothing.
+        columns: Our names of its columns: "Dist-1", "F_BERT", "B-2", "Acc".
+        source: Table and section of the paper. Required if there is a row.
+        about: How its values were made, if they are shown with those of a study.
+        rows: A name, then a value for every column: "-" if the paper has a dash, "" if it has nothing.
     """
 
     model_config = _STRICT
@@ -60,22 +60,22 @@ class PublishedTable(BaseModel):
     @model_validator(mode="after")
     def _belongs_together(self) -> Self:
         if self.rows and not self.source.strip():
-            raise ValueError("source: rows need one: where were the figures read?")
+            raise ValueError("source: rows need one: table and section of the paper")
         if len(set(self.columns)) < len(self.columns):
-            raise ValueError("columns: one is there twice")
+            raise ValueError("columns: one occurs twice")
         if self.kind == "automatic" and (unknown := [name for name in self.columns if name not in METRICS]):
-            raise ValueError(f"columns: {', '.join(unknown)}: no metric of ours; known: {', '.join(METRICS)}")
+            raise ValueError(f"columns: {', '.join(unknown)}: not a metric of localemp; known: {', '.join(METRICS)}")
         for count, row in enumerate(self.rows, 1):
             if len(row) != len(self.columns) + 1:
                 expected = len(self.columns) + 1
                 raise ValueError(f"rows: row {count} has {len(row)} entries, a name and the columns make {expected}")
             if not isinstance(row[0], str) or not row[0].strip():
-                raise ValueError(f"rows: row {count} does not begin with a name")
+                raise ValueError(f"rows: row {count} does not start with a name")
             for column, figure in zip(self.columns, row[1:], strict=True):
                 if wrong := _wrong(figure, self.kind, column):
                     raise ValueError(f"rows: row {count} ({row[0]}), {column}: {wrong}")
         if twice := [name for name in self.names if self.names.count(name) > 1]:
-            raise ValueError(f"rows: {twice[0]} is there twice")
+            raise ValueError(f"rows: {twice[0]} occurs twice")
         return self
 
     @property
@@ -85,50 +85,50 @@ class PublishedTable(BaseModel):
 
     @property
     def origin(self) -> str:
-        """What a reader is told of where the figures come from."""
+        """The origin of the values, for readers."""
         return f"the paper's Table {self.number}"
 
     @property
     def read_from(self) -> str:
-        """Its source, with the table's number where that does not have it."""
+        """Its source, with the table's number if the source lacks it."""
         named = self.source.startswith(f"Table {self.number}")
         return self.source if named else f"Table {self.number}: {self.source}"
 
     @property
     def note(self) -> Note:
-        """What stands beneath its figures: where they were read, and how they were made."""
+        """The note below its values: their source, and how they were made."""
         made = f": {self.about}" if self.about else ""
-        return Note(f"Rows in grey are the paper's figures as printed ({self.read_from}){made}.")
+        return Note(f"Rows in grey are the paper's results as printed ({self.read_from}){made}.")
 
-    def figure(self, row: str, column: str) -> Cell:
-        """One figure as printed and as a number; what the paper does not have has no value.
+    def value(self, row: str, column: str) -> Cell:
+        """Return one value as printed and as a number; what the paper does not have has no number.
 
         Raises:
             KeyError: There is no such row.
         """
-        figures = {str(name): figures for name, *figures in self.rows}[row]
-        return _cell(dict(zip(self.columns, figures, strict=True)).get(column, "-"))
+        values = {str(name): values for name, *values in self.rows}[row]
+        return _cell(dict(zip(self.columns, values, strict=True)).get(column, "-"))
 
     def row(self, name: str, columns: tuple[str, ...] = (), *, beside: bool = False) -> Row:
-        """A row of ours with the figures that the paper has of these columns; all of its own by default."""
-        cells = tuple(self.figure(name, column) for column in columns or self.columns)
+        """Return a row with the paper's values of these columns; by default all of its own."""
+        cells = tuple(self.value(name, column) for column in columns or self.columns)
         return Row(name, cells, self.origin, published=True, beside=beside)
 
     def as_table(self) -> Table:
-        """The whole table as one of ours, with its source."""
+        """Return the whole table as one of ours, with its source."""
         rows = tuple(self.row(name) for name in self.names)
         title = f"{self.title} ({self.origin})"
         return Table(f"paper-{self.number}", self.kind, title, self.head, tuple(self.columns), rows, (self.note,))
 
 
 class Counterpart(BaseModel):
-    """Which of our rows one row of the paper belongs beside: runs of a strategy, or imports of a format.
+    """The rows of ours that one row of the paper corresponds to: runs of a strategy, or imports of a format.
 
     Attributes:
-        table, row: The paper's.
-        strategy, shots, given: Of our runs; a run that does not record the last two is not told from others by them.
-        against: Of a comparison: the strategy of its second system, the others being those of the first.
-        format, hypothesis: Of an import; every hypothesis where none is named.
+        table, row: The paper's table and row.
+        strategy, shots, given: Settings of our runs; the last two are ignored for runs that do not record them.
+        against: For a comparison: the strategy of its second system; the others are those of the first.
+        format, hypothesis: Of an import; every hypothesis if none is named.
     """
 
     model_config = _STRICT
@@ -151,11 +151,11 @@ class Counterpart(BaseModel):
         return self
 
     def compares(self, first: Mapping[str, Any], second: Mapping[str, Any]) -> bool:
-        """Whether it is the comparison of replies that were made so, in this order."""
+        """Return whether it is the comparison of replies made in these two ways, in this order."""
         return bool(self.against) and self.matches(first) and second.get("strategy") == self.against
 
     def matches(self, made: Mapping[str, Any]) -> bool:
-        """Whether replies that were made so, by a run's settings or an import's source, are the row's (first) ones."""
+        """Return whether replies with these settings or this source correspond to the row (or its first system)."""
         if self.strategy:
             same = made.get("strategy") == self.strategy and made.get("shots", self.shots) == self.shots
             return same and (made.get("given") or []) == self.given
@@ -166,9 +166,9 @@ class Setup(BaseModel):
     """How the paper made the replies of its own rows, as far as it says.
 
     Attributes:
-        replies: To how many dialogues.
-        data_sha256: Which ones: the `data_sha256` of a run on the same.
-        settings: By the names that a run's settings have.
+        replies: The number of dialogues.
+        data_sha256: The `data_sha256` of a run on the same dialogues.
+        settings: Settings by the names in a run's manifest.
     """
 
     model_config = _STRICT
@@ -179,12 +179,12 @@ class Setup(BaseModel):
 
 
 class Published(BaseModel):
-    """All that is known of the paper's tables.
+    """The paper's tables and their setup.
 
     Attributes:
         paper: How to cite it.
-        setup: How its own rows were made; None where a file does not say.
-        counterparts: Which of its rows belongs beside which of ours.
+        setup: How its own rows were made; None if the file does not say.
+        counterparts: Which of its rows corresponds to which of ours.
         table: Its tables.
     """
 
@@ -207,16 +207,16 @@ class Published(BaseModel):
         return self
 
     def of(self, kind: str) -> list[PublishedTable]:
-        """The tables of one kind that have rows."""
+        """Return the tables of one kind that have rows."""
         return [table for table in self.table if table.kind == kind and table.rows]
 
     def counterparts_of(self, kind: str) -> list[Counterpart]:
-        """What is in the tables of one kind."""
+        """Return the counterparts in the tables of one kind."""
         numbers = [table.number for table in self.of(kind)]
         return [each for each in self.counterparts if each.table in numbers]
 
     def table_of(self, number: int) -> PublishedTable:
-        """A table by the paper's number.
+        """Return a table by its number in the paper.
 
         Raises:
             KeyError: It is not known.
@@ -224,12 +224,12 @@ class Published(BaseModel):
         return {table.number: table for table in self.table}[number]
 
     def without_rows(self) -> "Published":
-        """The paper's name alone: what a report shows that leaves its figures out."""
+        """Return the paper's name alone, for a report without its results."""
         return Published(paper=self.paper)
 
 
 def read_published(path: Path | None = None) -> Published:
-    """Read the paper's figures: those that ship with localemp, or a person's file.
+    """Read the paper's results: those that ship with localemp, or a user's file.
 
     Raises:
         DataError: The file is not there, is not valid TOML, or breaks a rule; says which.
@@ -246,7 +246,7 @@ def read_published(path: Path | None = None) -> Published:
 
 
 def _wrong(figure: Printed, kind: str, column: str) -> str:
-    """What is wrong with a figure; nothing for one that can be printed."""
+    """What is wrong with a value; empty if it can be printed."""
     if figure in _MISSING:
         return ""
     value = _value(figure)

@@ -1,4 +1,4 @@
-"""A report: tables, figures and case study of runs; the page and the other forms are written from it."""
+"""A report: tables, figures and case study of runs, from which the page and all other formats are written."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,13 +23,13 @@ _SECTIONS = {
 
 @dataclass(frozen=True)
 class Report:
-    """Everything that is shown, before it has a form.
+    """The contents of a report, independent of its format.
 
     Attributes:
         systems: The runs.
-        published: The paper's figures; `published.without_rows()` leaves them out.
-        results: Tables of people, judges and correlations, made elsewhere.
-        cases: Dialogues in the case study; all where None.
+        published: The paper's results; `published.without_rows()` leaves them out.
+        results: Tables of people, judges and correlations from a study.
+        cases: The number of dialogues in the case study; None for all.
     """
 
     systems: tuple[System, ...]
@@ -47,23 +47,23 @@ class Report:
 
     @cached_property
     def figures(self) -> tuple[Figure, ...]:
-        """All figures that the runs have something for."""
+        """All figures for which the runs have data."""
         return tuple(figures(self.systems, self._efforts, self.tables[0]))
 
     @property
     def sections(self) -> list[tuple[str, str, list[Table]]]:
-        """Kind, title and tables of every section that has any."""
+        """Kind, title and tables of every section that is not empty."""
         found = [
             (kind, title, [table for table in self.tables if table.kind == kind]) for kind, title in _SECTIONS.items()
         ]
         return [section for section in found if section[2]]
 
     def case_study(self) -> dict[str, Any]:
-        """The replies of all runs, by dialogue."""
+        """Return the replies of all runs, by dialogue."""
         return case_study(self.systems, self.cases)
 
     def made(self) -> tuple[Table | None, tuple[tuple[str, str], ...]]:
-        """How the runs were made: what differs, and what all share."""
+        """Return how the runs were made: their differences, and what all share."""
         return made_table(self.systems)
 
     @cached_property
@@ -71,7 +71,7 @@ class Report:
         return [effort_of(system) for system in self.systems if system.replies is not None]
 
     def _papers(self) -> list[Table]:
-        """The paper's tables of people and of correlations, beside ours of a kind that have no rows of the paper."""
+        """The paper's tables of people and correlations, for kinds of ours without rows of the paper."""
         kinds = {table.kind for table in self.results}
         kinds -= {table.kind for table in self.results if any(row.published for row in table.rows)}
         return [table.as_table() for kind in ("people", "correlation") if kind in kinds

@@ -1,7 +1,7 @@
-"""The few shapes that the figures are made of, as SVG that takes its colours from the page's style.
+"""The charts of a report as SVG; colours come from the page's style.
 
-Every chart is a list of rows, a label above each shape, 320 units wide: as wide as a phone, so that its text is never
-scaled below the size of the page's.
+Every chart is a list of rows with a label above each shape. It is 320 units wide, as wide as a phone, so that its text
+is never smaller than the page's.
 """
 
 from collections.abc import Sequence
@@ -19,9 +19,9 @@ class Part:
     """A length within a bar.
 
     Attributes:
-        value: At least 0.
+        value: The length, at least 0.
         style: Its class in the page's style.
-        title: What a pointer is told.
+        title: The tooltip.
     """
 
     value: float
@@ -34,9 +34,9 @@ class Line:
     """One row of a chart.
 
     Attributes:
-        label: Above the shape.
-        shown: The number as text, at the right.
-        dim: Whether it is the paper's, or a reference.
+        label: The text above the shape.
+        shown: The number as text, on the right.
+        dim: Whether it belongs to the paper or to the references.
     """
 
     label: str
@@ -45,7 +45,7 @@ class Line:
 
 
 def tag(name: str, *children: object, **attributes: object) -> Markup:
-    """An element; an underscore in an attribute's name stands for a hyphen, one at its end for nothing."""
+    """Return an element; underscores in attribute names become hyphens, and trailing ones are dropped."""
     told = [
         Markup(' {}="{}"').format(key.rstrip("_").replace("_", "-"), _short(value))
         for key, value in attributes.items()
@@ -56,7 +56,7 @@ def tag(name: str, *children: object, **attributes: object) -> Markup:
 
 
 def bars(title: str, rows: Sequence[tuple[Line, Sequence[Part]]]) -> Markup:
-    """Bars from zero, each of one or more parts side by side."""
+    """Return bars from zero, each of one or more parts side by side."""
     longest = max((sum(part.value for part in parts) for _, parts in rows), default=0) or 1
     shapes = []
     for index, (line, parts) in enumerate(rows):
@@ -72,7 +72,7 @@ def bars(title: str, rows: Sequence[tuple[Line, Sequence[Part]]]) -> Markup:
 
 
 def dots(title: str, rows: Sequence[tuple[Line, float | None, bool]]) -> Markup:
-    """A dot for each value on a common scale; a hollow one where it cannot be compared with the others."""
+    """Return a dot for each value on a common scale; a hollow one if it is not comparable with the others."""
     values = [value for _, value, _ in rows if value is not None]
     low, high = scale(values)
     span = (high - low) or 1
@@ -91,7 +91,7 @@ def dots(title: str, rows: Sequence[tuple[Line, float | None, bool]]) -> Markup:
 
 
 def boxes(title: str, rows: Sequence[tuple[Line, Sequence[float]]]) -> Markup:
-    """Five quantiles a row (5, 25, 50, 75, 95 %): a line, a box on it, the median."""
+    """Return box plots of five quantiles (5, 25, 50, 75, 95 %): a line, a box on it, the median."""
     longest = max((quantiles[-1] for _, quantiles in rows), default=0) or 1
     shapes = []
     for index, (line, quantiles) in enumerate(rows):
@@ -110,7 +110,7 @@ def boxes(title: str, rows: Sequence[tuple[Line, Sequence[float]]]) -> Markup:
 
 
 def grid(title: str, names: Sequence[str], columns: Sequence[str], counts: Sequence[Sequence[int]]) -> Markup:
-    """A matrix of counts, true ones down and named ones across, each row shaded by its shares; right ones framed."""
+    """Return a matrix of counts, true labels down, named ones across, shaded by share of the row."""
     cell, left, top = 16, 104, 112
     right, bottom = left + cell * len(columns), top + cell * len(names)
     shapes = [
@@ -138,7 +138,7 @@ def grid(title: str, names: Sequence[str], columns: Sequence[str], counts: Seque
 
 
 def scale(values: Sequence[float]) -> tuple[float, float]:
-    """From zero, unless all values lie so close together that one would see no difference."""
+    """Return the ends of a scale: from zero, unless the values are too close together to see a difference."""
     if not values:
         return 0.0, 1.0
     low, high = min(values), max(values)

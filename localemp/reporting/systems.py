@@ -1,4 +1,4 @@
-"""What a report is about: runs, each with its replies, its scores and how it was made."""
+"""The subject of a report: runs with their replies, scores and settings."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -14,6 +14,7 @@ from localemp.metrics.replies import Replies, replies_of
 from localemp.metrics.scoring import SCORES, on_common, read_scores, score_all, scores_path
 from localemp.runs.run import newest, read_lines, read_manifest
 from localemp.utils.files import is_file
+from localemp.utils.progress import OnProgress, Progress, silent
 
 Record = Mapping[str, Any]
 
@@ -23,14 +24,14 @@ class System:
     """One row of the tables.
 
     Attributes:
-        name: Unique in the report.
-        about: Model and strategy, or the file that the replies came from.
-        scores: By name.
-        notes: What a reader has to know: that the run is not finished, that replies are missing.
-        replies: None where only scores are known.
-        records: The lines of the run; empty where only scores are known.
-        manifest: Of the run.
-        source: Where replies made elsewhere come from: file, format, hypothesis, data.
+        name: The name, unique in the report.
+        about: Model and strategy, or the imported file.
+        scores: Scores by name.
+        notes: What a reader needs to know: that the run is not finished, that replies are missing.
+        replies: None if only scores are known.
+        records: The lines of the run; empty if only scores are known.
+        manifest: The run's manifest.
+        source: The origin of imported replies: file, format, hypothesis, data.
     """
 
     name: str
@@ -44,56 +45,61 @@ class System:
 
     @property
     def settings(self) -> Mapping[str, Any]:
-        """How the replies were made: a run's settings, or the source of those made elsewhere."""
+        """How the replies were made: a run's settings, or the source of an import."""
         made: Mapping[str, Any] = self.source if self.manifest is None else self.manifest["settings"]
         return made
 
     @property
     def count(self) -> int:
-        """How many replies were scored."""
+        """The number of scored replies."""
         if self.replies is not None:
             return len(self.replies)
         return next((score.signature.items for score in self.scores.values()), 0)
 
     @property
     def answered(self) -> list[Record]:
-        """The lines that hold a reply."""
+        """The lines with a reply."""
         return [record for record in self.records if "reply" in record]
 
     @property
     def warning(self) -> str:
-        """What nobody may overlook, in two words."""
+        """A warning in two words, such as "not finished"."""
         return "not finished" if any(note.startswith("not finished") for note in self.notes) else ""
 
     @cached_property
     def items_sha256(self) -> str | None:
-        """A hash of the dialogues in any order, since a run has them in the order in which they were finished."""
+        """A hash of the dialogues, independent of their order, since a run has them in the order they finished."""
         if self.replies is None:
             return None
         return _hash(sorted(f"{item.id}\n{item.reference}\n{chr(31).join(item.turns)}" for item in self.replies.items))
 
 
-def read_systems(paths: Sequence[Path], common: bool = False) -> list[System]:
-    """Read runs, and files of scores (`FILE.scores.json`) of replies made elsewhere.
+def read_systems(paths: Sequence[Path], common: bool = False, on_progress: OnProgress = silent) -> list[System]:
+    """Read runs, and score files (`FILE.scores.json`) of imported replies.
 
-    Scores are those kept beside a run where they are of the replies that it has now; the others are computed.
+    Scores in a run's folder are used if they are up to date; missing ones are computed.
 
     Args:
-        paths: Each once; a second mention is left out.
-        common: Score all runs anew, on the dialogues that all of them answered.
+        paths: Runs and files; duplicates are ignored.
+        common: Whether to score all runs again, on the dialogues that all of them answered.
+        on_progress: Called with the systems read so far.
 
     Raises:
         RunError: A folder holds no run, or no reply yet.
         DataError: A file holds no scores.
-        OptionError: With `common`, where runs share no dialogue or only scores are known.
+        OptionError: With `common`, if runs share no dialogue or only scores are known.
     """
     paths = list({path.resolve(): path for path in paths}.values())
-    systems = [_read(path, name) for path, name in zip(paths, names_of(paths), strict=True)]
+    systems: list[System] = []
+    for path, name in zip(paths, names_of(paths), strict=True):
+        on_progress(Progress("Reading", len(systems), len(paths), "systems"))
+        systems.append(_read(path, name))
+    on_progress(Progress("Reading", len(paths), len(paths), "systems"))
     return _on_common(systems) if common and len(systems) > 1 else systems
 
 
 def names_of(paths: Sequence[Path]) -> list[str]:
-    """The last part of each path, and as many parts before it as tell two of the same name apart."""
+    """The last part of each path, with as many parent folders as are needed to make it unique."""
     parts = [path.resolve().with_name(path.resolve().name.removesuffix(f".{SCORES}")).parts for path in paths]
     lengths = [1] * len(parts)
     while True:
@@ -108,7 +114,7 @@ def names_of(paths: Sequence[Path]) -> list[str]:
 
 
 def describe(settings: Mapping[str, Any]) -> str:
-    """Model and strategy in a line, with what sets runs of one strategy apart."""
+    """Return model and strategy in a line, with the settings that distinguish runs of one strategy."""
     strategy = str(settings.get("strategy", ""))
     details = [f"{settings['shots']} shots"] if settings.get("shots") else []
     details += [f"given {' and '.join(settings['given'])}"] if settings.get("given") else []

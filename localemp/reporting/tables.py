@@ -1,6 +1,6 @@
-"""The one table type: automatic metrics, people and judges, correlations and effort all come as a `Table`.
+"""The table type of all results: automatic metrics, people and judges, correlations and cost.
 
-Whoever has results makes a `Table` of them; page, terminal, Markdown, LaTeX and CSV write any of them.
+Results become a `Table`; page, terminal, Markdown, LaTeX and CSV can write any of them.
 """
 
 import re
@@ -19,11 +19,11 @@ class Cell:
     """One cell.
 
     Attributes:
-        text: As it is shown.
-        value: The number behind it, unrounded; None where it is text or there is none.
-        about: How it was made, or why there is none.
+        text: The text that is shown.
+        value: The unrounded number; None for text or a missing value.
+        about: How it was computed, or why it is missing.
         mark: A letter that one of the table's notes explains.
-        interval: Where the value lies, unrounded.
+        interval: The confidence interval, unrounded.
     """
 
     text: str
@@ -38,12 +38,12 @@ class Row:
     """One system.
 
     Attributes:
-        name: What the reader knows it by.
+        name: The system's name.
         cells: One for each column.
         about: A second line: model and strategy, or the source of a published row.
-        published: Whether the figures are the paper's, not ours.
-        beside: Whether it is the counterpart of the rows of ours above it.
-        warning: What nobody may overlook: that the run is not finished.
+        published: Whether the values are the paper's.
+        beside: Whether it is the counterpart of our rows above it.
+        warning: Something that no reader may overlook: that the run is not finished.
     """
 
     name: str
@@ -56,7 +56,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """What has to be said beneath a table, commands between backticks; with a mark where it is about some cells."""
+    """A note below a table, commands in backticks; with a mark if it is about some cells."""
 
     text: str
     mark: str = ""
@@ -64,17 +64,17 @@ class Note:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table with what is needed to believe it.
+    """A table with its notes and the origin of its numbers.
 
     Attributes:
         key: A short name for files and links.
-        kind: What question it answers; sections are made of tables of one kind.
+        kind: The question it answers; a section holds the tables of one kind.
         title: A line above it.
-        head: What the rows are.
-        columns: What the cells are.
-        rows: Ours, each with the paper's beside it beneath, then the paper's others.
-        notes: Beneath it.
-        made: How the numbers were made: a signature, and the rows that it is of.
+        head: The head of the first column: what the rows are.
+        columns: The heads of the cells.
+        rows: Our rows, each followed by its counterparts in the paper, then the paper's other rows.
+        notes: Notes below the table.
+        made: How the numbers were made: a signature, and the rows it belongs to.
     """
 
     key: str
@@ -88,7 +88,7 @@ class Table:
 
     @property
     def parted(self) -> Iterator[tuple[bool, Row]]:
-        """The rows, each with whether a rule parts it from the one above: where ours end with a row of the paper."""
+        """The rows, each with whether a rule separates it from the one above (after a row of the paper)."""
         kinds = [(row.published, row.beside) for row in self.rows]
         ours, others = (False, False), (True, False)
         for place, row in enumerate(self.rows):
@@ -97,7 +97,7 @@ class Table:
 
 
 def number(value: float, decimals: int) -> str:
-    """A number as tables show it."""
+    """Return a number as tables show it."""
     return f"{value:,.{decimals}f}"
 
 
@@ -108,7 +108,7 @@ def amount(value: float, decimals: int) -> str:
 
 
 def listed(names: Iterable[str], everyone: Sequence[str] = ()) -> str:
-    """Names in a sentence: "a, b and c"; "all" where they are everyone and more than one."""
+    """Return names for a sentence: "a, b and c"; "all" if they are everyone and more than one."""
     found = list(dict.fromkeys(names))
     if len(everyone) > 1 and set(found) == set(everyone):
         return "all"
@@ -116,12 +116,12 @@ def listed(names: Iterable[str], everyone: Sequence[str] = ()) -> str:
 
 
 def spans(text: str) -> list[str]:
-    """A note's text cut at its backticks: plain text and commands in turn."""
+    """Split a note at its backticks: plain text and commands alternate."""
     return re.split("`([^`]+)`", text)
 
 
 def not_available(reasons: Mapping[str, Mapping[str, Sequence[str]]], everyone: Sequence[str]) -> list[Note]:
-    """A note for every reason why cells are empty, from reason -> column -> rows."""
+    """Return a note for every reason why cells are empty, from reason -> column -> rows."""
     notes = []
     for reason, columns in reasons.items():
         rows: dict[str, list[str]] = {}

@@ -15,18 +15,18 @@ _CSV = ("table", "row", "about", "published", "column", "value", "low", "high", 
 
 
 def markdown(tables: Sequence[Table]) -> str:
-    """All tables with their notes; the paper's rows in italics."""
+    """Write all tables with their notes as Markdown; the paper's rows in italics."""
     return "\n".join(_markdown(table) for table in tables)
 
 
 def latex(tables: Sequence[Table]) -> str:
-    """All tables for booktabs, the paper's rows in grey."""
+    """Write all tables as LaTeX for booktabs; the paper's rows in grey."""
     head = "% Needs \\usepackage{booktabs} and \\usepackage{xcolor}, and T1 or LuaLaTeX for quotation marks.\n"
     return head + "\n".join(_latex(table) for table in tables)
 
 
 def csv_wide(table: Table) -> str:
-    """One table as it is shown, but with unrounded numbers, intervals in columns; what is not available is empty."""
+    """Write one table as CSV with unrounded numbers and intervals in columns; missing values are empty."""
     places = range(len(table.columns))
     having = {place for place in places if any(row.cells[place].interval for row in table.rows)}
     heads = [[name, *([f"{name} low", f"{name} high"] if place in having else [])]
@@ -40,7 +40,7 @@ def csv_wide(table: Table) -> str:
 
 
 def csv_long(tables: Sequence[Table]) -> str:
-    """All tables in one file, one cell a line, with intervals, signatures and reasons."""
+    """Write all tables as one CSV, one cell a line, with intervals, signatures and reasons."""
     rows: list[list[csv_writer.Cell]] = [list(_CSV)]
     for table in tables:
         for row in table.rows:
@@ -52,7 +52,7 @@ def csv_long(tables: Sequence[Table]) -> str:
 
 
 def tex(text: str) -> str:
-    """A text as LaTeX shows it, whatever it holds."""
+    """Return a text escaped for LaTeX."""
     return "".join(_TEX.get(character, character) for character in re.sub(r"\s", " ", text))
 
 

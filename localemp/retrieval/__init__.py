@@ -1,1 +1,1 @@
-"""Dialogues that are similar in meaning (section 3.3.1)."""
+"""Retrieval of semantically similar dialogues (section 3.3.1)."""

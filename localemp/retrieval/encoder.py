@@ -1,4 +1,4 @@
-"""The sentence encoder: texts to vectors of length one (section 3.3.1, Eq. 1 and 2). Owns sentence-transformers."""
+"""The sentence encoder: embeds texts as unit vectors (section 3.3.1, Eq. 1 and 2), with sentence-transformers."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -20,36 +20,36 @@ from localemp.utils.truncation import beginning_in_sight, cut_beginning, end_in_
 
 DTYPES = ("auto", "bfloat16", "float32")
 
-# Texts in one forward pass, which are sorted by length beforehand. A CPU is fastest when a batch stays in its cache.
+# Texts in one forward pass, sorted by length beforehand. A CPU is fastest if a batch fits its cache.
 _CPU_BATCH, _GPU_BATCH = 8, 128
 
 
 class Encoder:
-    """A sentence-transformers model, at the precision that is fast on this machine.
+    """A sentence-transformers model, at the fastest precision of this machine.
 
-    What comes after the transformer (pooling, normalising) is always done in float32. Of a text that is longer than
-    `max_seq_length` tokens `encode` sees the beginning: all-mpnet-base-v2 the first 384 tokens, special ones included.
-    Where the end counts more, `newest` says what to cut off beforehand.
+    Pooling and normalization always use float32. `encode` sees only the beginning of texts longer than
+    `max_seq_length` tokens (384 for all-mpnet-base-v2, including special ones). If the end matters more, `newest` tells
+    how much to cut off beforehand.
 
     Args:
-        folder: The model as sentence-transformers saves it.
-        dtype: Precision of the transformer: "bfloat16", "float32", or "auto": bfloat16 on GPUs and on CPUs that compute
-            in it natively (AVX-512 BF16, AMX), else float32.
-        device: As torch names it; by default "cuda" where there is one, else "cpu".
+        folder: A model saved by sentence-transformers.
+        dtype: Precision of the transformer: "bfloat16", "float32", or "auto" for bfloat16 on GPUs and on CPUs with
+            native support (AVX-512 BF16, AMX), else float32.
+        device: torch device; by default "cuda" if available, else "cpu".
 
     Attributes:
-        dim: Length of a vector.
-        dtype: The precision that was chosen, "bfloat16" or "float32".
-        max_seq_length: Tokens of a text that are seen.
+        dim: Dimension of the vectors.
+        dtype: The chosen precision, "bfloat16" or "float32".
+        max_seq_length: Longest text that is fully seen, in tokens.
 
     Raises:
-        OptionError: An unknown dtype, or a device that torch does not have.
-        WeightsError: The folder holds no complete sentence-transformers model, or one with code of its own.
+        OptionError: The dtype is unknown, or torch does not have the device.
+        WeightsError: The folder has no complete sentence-transformers model, or one with custom code.
     """
 
     def __init__(self, folder: Path, dtype: str = "auto", device: str | None = None) -> None:
         if dtype not in DTYPES:
-            raise OptionError(f"encoder dtype {dtype!r} does not exist", f"known: {', '.join(DTYPES)}")
+            raise OptionError(f"unknown encoder dtype {dtype!r}", f"known: {', '.join(DTYPES)}")
         self._device = pick_device(device)
         if dtype == "auto":
             dtype = "bfloat16" if _computes_bfloat16(self._device) else "float32"
@@ -59,17 +59,17 @@ class Encoder:
         self._tokenizer: Any = self._model.tokenizer
         self.dim: int = self._model.get_embedding_dimension()
         self.max_seq_length: int = self._model.max_seq_length
-        # A tokenizer keeps how it truncates, so that two threads would take each other's way.
+        # Truncation is state of the tokenizer, which two threads would overwrite.
         self._lock = Lock()
 
     @property
     def key(self) -> Mapping[str, str]:
-        """What, beside the weights and the text, decides what a vector is."""
+        """Everything besides weights and text that determines a vector."""
         return {"dtype": self.dtype, "dim": str(self.dim), "max_seq_length": str(self.max_seq_length)}
 
     @property
     def versions(self) -> Mapping[str, str]:
-        """Versions of the libraries that compute the vectors, and on what kind of device."""
+        """Versions of the libraries that compute the vectors, and the type of device."""
         return {
             "torch": torch.__version__,
             "transformers": transformers.__version__,
@@ -78,12 +78,12 @@ class Encoder:
         }
 
     def count_tokens(self, texts: Sequence[str]) -> int:
-        """Tokens of texts as the model sees them: special ones included, without what is cut off."""
+        """Return the number of tokens that the model sees, including special ones and without what is cut off."""
         seen = [beginning_in_sight(text, self.max_seq_length) for text in texts]
         return sum(map(len, self._tokenize(seen, truncation=True, max_length=self.max_seq_length)["input_ids"]))
 
     def too_long(self, texts: Sequence[str]) -> list[bool]:
-        """Which texts have more tokens than are seen, special ones included."""
+        """Return for each text whether it has more tokens than the model sees, including special ones."""
         room = self.max_seq_length - self._tokenizer.num_special_tokens_to_add()
         found = [len(end_in_sight(text, room)) < len(text) for text in texts]
         # An ASCII text never has more tokens than characters.
@@ -93,11 +93,11 @@ class Encoder:
         return found
 
     def newest(self, text: str, starts: Callable[[str], Sequence[int]] = sentence_starts) -> int:
-        """How many characters have to go from the beginning of a text that is too long, for its end to be seen.
+        """Return how many characters to cut from the beginning of a text, so that its end is seen.
 
         Args:
-            text: Such as a dialogue, whose newest turn stands at the end.
-            starts: Where the pieces begin that go or stay as a whole, but for the first; by default sentences.
+            text: The text, such as a dialogue with the newest turn at its end.
+            starts: Returns where pieces begin that are kept or cut as a whole, without the first; by default sentences.
         """
 
         def excess(end: str) -> int:
@@ -106,15 +106,15 @@ class Encoder:
         return cut_beginning(text, self.max_seq_length, self._tokenize, excess, starts)
 
     def ends(self, texts: Sequence[str]) -> list[str]:
-        """The texts, those that are too long without so much of their beginning that their end is seen."""
+        """Return the texts, too long ones without their beginning, so that their end is seen."""
         longer = self.too_long(texts)
         return [text[self.newest(text) :] if cut else text for text, cut in zip(texts, longer, strict=True)]
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Embed texts.
+        """Return the embeddings of texts.
 
         Returns:
-            Shape (len(texts), dim), each row of length one, so that a dot product is a cosine (Eq. 3).
+            Shape (len(texts), dim); rows are unit vectors, so that a dot product is a cosine similarity (Eq. 3).
         """
         if not texts:
             return np.zeros((0, self.dim), dtype=np.float32)
@@ -127,7 +127,7 @@ class Encoder:
         return vectors
 
     def _lengths(self, texts: Sequence[str]) -> list[int]:
-        """Tokens of each text, special ones included and nothing cut off."""
+        """Return the length of each text in tokens, including special ones, without truncation."""
         if not texts:
             return []
         return list(map(len, self._tokenize(list(texts), truncation=False, padding=False, verbose=False)["input_ids"]))
@@ -138,23 +138,23 @@ class Encoder:
 
 
 def _to_float32(module: Any, arguments: Any, features: dict[str, Any]) -> dict[str, Any]:
-    """Hook behind the transformer: bfloat16 has 8 bits, too few to add up hundreds of tokens or to have length one."""
+    """Convert the transformer's output: the 8 bits of bfloat16 are too few for pooling and normalization."""
     return {**features, "token_embeddings": features["token_embeddings"].float()}
 
 
 def _computes_bfloat16(device: torch.device) -> bool:
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    # Private names, torch has no public ones. "Supported" alone is not enough: oneDNN also emulates it on older CPUs.
+    # Private names; torch has no public ones. "Supported" alone is not enough: oneDNN emulates bfloat16 on older CPUs.
     asks = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
     return device.type == "cpu" and any(ask() for ask in asks if ask is not None)
 
 
 def _load(folder: Path, dtype: torch.dtype, device: torch.device) -> SentenceTransformer:
-    hint = "fetch it with `localemp models pull all-mpnet-base-v2`, or give a folder that sentence-transformers saved"
-    # Without this file sentence-transformers would make up a pooling of its own.
+    hint = "run `localemp models pull all-mpnet-base-v2`, or give a folder saved by sentence-transformers"
+    # Without this file, sentence-transformers would choose a pooling itself.
     if not (folder / "modules.json").is_file():
-        raise WeightsError(f"no sentence encoder: {folder} has no modules.json", hint)
+        raise WeightsError(f"not a sentence encoder: {folder} has no modules.json", hint)
     check_data_only(folder)
     try:
         with quiet_transformers():
@@ -166,21 +166,21 @@ def _load(folder: Path, dtype: torch.dtype, device: torch.device) -> SentenceTra
                 model_kwargs={"dtype": dtype},
             ).eval()
         _check_sizes(model)
-        model.tokenizer.truncation_side = "right"  # whatever its file says: what is cut off is never a surprise
+        model.tokenizer.truncation_side = "right"  # whatever the tokenizer's configuration
         return model
-    # Broken settings end in whatever the libraries happen to do with them.
+    # Invalid configurations can raise anything.
     except Exception as error:
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise WeightsError(f"no sentence encoder in {folder}: {reason}", hint) from error
+        raise WeightsError(f"cannot load the sentence encoder in {folder}: {reason}", hint) from error
 
 
 def _check_sizes(model: SentenceTransformer) -> None:
-    """See that texts fit the model as far as its tokenizer lets them; where it says more, it is corrected."""
+    """Check that tokenizer and model match; a maximum length beyond the model's positions is corrected."""
     dim, tokens, config = model.get_embedding_dimension(), model.max_seq_length, model[0].auto_model.config
     if not isinstance(dim, int) or not isinstance(tokens, int) or tokens < 1:
-        raise ValueError("it does not say how long its vectors, or its texts, are")
+        raise ValueError("no dimension or no maximum length")
     if len(model.tokenizer) > (rows := model[0].auto_model.get_input_embeddings().num_embeddings):
-        raise ValueError(f"its tokenizer knows {len(model.tokenizer)} tokens, the weights only {rows}")
+        raise ValueError(f"the tokenizer has {len(model.tokenizer)} tokens, the weights only {rows}")
     positions = getattr(config, "max_position_embeddings", None)
     if isinstance(positions, int) and 0 < positions < tokens:
         model.max_seq_length = positions

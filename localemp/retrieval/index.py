@@ -1,7 +1,7 @@
-"""Embeds a pool of texts once, keeps the vectors on disk, and finds those most similar to a query (section 3.3.1).
+"""Embeds a pool of texts, stores the vectors on disk, and searches the most similar ones (section 3.3.1).
 
-`stored.py` has the folder that keeps them. Where the cache can only be read, what is whole there is used, and the rest
-is made in memory.
+`stored.py` manages the folder. If the cache is read-only, valid vectors in it are used, and the rest is computed in
+memory.
 """
 
 import hashlib
@@ -18,35 +18,36 @@ from localemp.utils.files import is_read_only
 from localemp.utils.locks import file_lock
 from localemp.utils.paths import cache_dir
 from localemp.utils.progress import OnProgress, silent
+from localemp.utils.words import size
 
 __all__ = ["CHUNK_ROWS", "Index", "TextEncoder", "Vectors"]
 
-# A search holds this many scores at once (16 MB), and re-scores this many candidates at once (13 MB).
+# Block sizes: a search holds queries x rows scores (16 MB), and re-scores so many candidate pairs at once (13 MB).
 _QUERIES, _ROWS, _PAIRS = 512, 8192, 2048
 
 
 class TextEncoder(Protocol):
-    """What the index needs of an encoder; `localemp.retrieval.encoder.Encoder` is one."""
+    """The part of an encoder that the index needs; `localemp.retrieval.encoder.Encoder` is one."""
 
     dim: int
 
     @property
     def key(self) -> Mapping[str, str]:
-        """What, beside weights and text, decides what a vector is."""
+        """Everything besides weights and text that determines a vector."""
 
     @property
     def versions(self) -> Mapping[str, str]:
-        """Libraries and device; recorded, but no reason to embed again."""
+        """Libraries and device; recorded, but a change does not cause re-embedding."""
 
     def encode(self, texts: Sequence[str]) -> Vectors:
-        """Vectors of length one, shape (len(texts), dim)."""
+        """Return unit vectors, shape (len(texts), dim)."""
 
 
 class Index:
-    """Vectors of a pool, and exact search in them.
+    """Vectors of a pool, with exact search.
 
     Args:
-        vectors: Shape (rows, dim), rows of length one. Of a memory-mapped file only a block at a time is in memory.
+        vectors: Shape (rows, dim), unit vectors. Of a memory-mapped file, only one block at a time is in memory.
     """
 
     def __init__(self, vectors: Vectors) -> None:
@@ -62,22 +63,22 @@ class Index:
         on_progress: OnProgress = silent,
         former: Sequence[str] = (),
     ) -> "Index":
-        """Embed a pool (Eq. 2), or take up what an earlier call left: whatever is whole is kept, the rest made again.
+        """Embed a pool (Eq. 2), or load it from the cache; valid chunks are reused, the rest is computed.
 
         Args:
-            texts: One for each row.
-            encoder: Makes the vectors.
-            key_parts: What else decides what they are: the hash of the encoder's weights.
-            folder: Where indexes are kept, each in a folder named by its key; by default localemp's cache.
+            texts: The pool; one text for each row.
+            encoder: Computes the vectors.
+            key_parts: What else determines the vectors: the hash of the encoder's weights.
+            folder: Parent folder of indexes, each of which is named by its key; by default in localemp's cache.
             on_progress: Called with the texts embedded so far; never when nothing is missing.
-            former: The texts as an earlier call may have had them: where they are the same, so are their vectors.
+            former: The texts of an earlier version of localemp; vectors of equal texts are reused.
 
         Raises:
-            OptionError: There are no texts.
-            LocalempError: The index cannot be written (a full disk, a path that is none).
+            OptionError: `texts` is empty.
+            LocalempError: The index cannot be written (a full disk, an invalid path).
         """
         if not texts:
-            raise OptionError("there are no dialogues to search in", "give a pool of training dialogues")
+            raise OptionError("the pool of exemplars is empty", "give a pool of training dialogues")
         base = folder or cache_dir("index")
         key = {**key_parts, **encoder.key, "data": _digest_of(texts), "rows": str(len(texts))}
         differs = len(former) == len(texts) and list(former) != list(texts)
@@ -95,36 +96,36 @@ class Index:
                 return cls(stored.mapped())
         except OSError as error:
             if not is_read_only(error):
-                size = len(texts) * encoder.dim * 4
+                needed = size(len(texts) * encoder.dim * 4)
                 raise LocalempError(
-                    f"the index cannot be kept in {stored.place}: {error.strerror or error}",
-                    f"it needs {size / 1e6:.0f} MB; make room, or set LOCALEMP_CACHE to a folder on another disk",
+                    f"cannot store the index in {stored.place}: {error.strerror or error}",
+                    f"it needs {needed}; free some space, or set LOCALEMP_CACHE to a folder on another disk",
                 ) from error
             return cls(stored.mapped() if not stored.missing() else stored.in_memory(content_of, on_progress, error))
 
     def search(
         self, queries: Vectors, k: int, exclude: Sequence[Collection[int]] | None = None
     ) -> tuple[NDArray[np.int64], Vectors]:
-        """The `k` most similar rows of each query by cosine (Eq. 3 and 4), most similar first.
+        """Return the `k` rows most similar to each query by cosine similarity (Eq. 3 and 4), best first.
 
-        The order is exact and the same on every machine: rows are ranked by the dot product in float64, equal ones by
-        the lower row. float32 is only used to leave out rows that are too far behind for rounding to matter.
+        The order is exact and the same on every machine: rows are ranked by the dot product in float64, ties by row
+        number. float32 is used only to exclude rows that are too far behind for rounding errors to matter.
 
         Args:
-            queries: Shape (queries, dim), rows of length one.
-            k: How many rows each query gets.
-            exclude: For each query the rows that it may not get, such as those of its own conversation.
+            queries: Shape (queries, dim), unit vectors.
+            k: Number of rows for each query.
+            exclude: For each query, the rows to exclude, such as those of its own conversation.
 
         Returns:
-            Rows and cosines, both of shape (queries, k). Where a query has fewer than `k` rows to choose from, the rest
-            is row -1 with cosine -inf.
+            Rows and cosine similarities, both of shape (queries, k). If fewer than `k` rows are left for a query, the
+            rest is row -1 with similarity -inf.
 
         Raises:
             OptionError: `k` is below 1.
-            ValueError: Shapes do not fit.
+            ValueError: Shapes do not match.
         """
         if k < 1:
-            raise OptionError(f"{k} similar dialogues cannot be searched for", "ask for at least 1")
+            raise OptionError(f"cannot search for {k} similar dialogues", "ask for at least 1")
         if queries.shape[1:] != self.vectors.shape[1:]:
             raise ValueError(f"queries of shape {queries.shape} do not fit vectors of shape {self.vectors.shape}")
         if exclude is not None and len(exclude) != len(queries):
@@ -140,7 +141,7 @@ class Index:
         return rows, scores.astype(np.float32)
 
     def _block(self, first: int) -> Vectors:
-        """Up to `_ROWS` rows; of a file they are mapped anew, so that they leave memory with the block."""
+        """Return up to `_ROWS` rows; rows of a file are mapped anew, so that the memory is released with the block."""
         vectors, count = self.vectors, min(_ROWS, len(self.vectors) - first)
         if not isinstance(vectors, np.memmap):
             return vectors[first : first + count]
@@ -157,15 +158,15 @@ def _improve(
     first: int,
     barred: NDArray[np.int64],
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """The best rows so far and those of one more block, which starts at row `first`, merged; both (queries, k)."""
+    """Merge the best rows so far with those of the block that starts at row `first`; both of shape (queries, k)."""
     k, rough = rows.shape[1], queries @ block.T
     owner, row = barred
     here = (row >= first) & (row < first + len(block))
     rough[owner[here], row[here] - first] = -np.inf
-    # Twice the worst rounding error of a float32 dot product of this length: nothing that could win is below the floor.
+    # Twice the largest rounding error of a float32 dot product of this length: no possible winner is below the floor.
     slack = (queries.shape[1] + 4) * 2.0**-23 * np.linalg.norm(queries, axis=1, keepdims=True)
     floor = np.maximum(_low_kth(rough, k), scores[:, -1:]) - slack
-    # Never -inf, which barred rows have.
+    # Never -inf, the score of excluded rows.
     floor = np.maximum(floor, np.finfo(np.float32).min).astype(np.float32)
     owner, row = np.divmod(np.flatnonzero(rough >= floor), len(block))
     owners = np.concatenate([np.repeat(np.arange(len(rows)), k), owner])
@@ -179,9 +180,9 @@ def _improve(
 
 
 def _low_kth(scores: Vectors, k: int) -> NDArray[np.float64]:
-    """For each query a number that its k-th best score is not below; cheap, and mostly that score itself.
+    """Return a cheap lower bound of each query's k-th best score, which is mostly that score itself.
 
-    The k-th best of the best of each of many groups will do: k scores are at least as high.
+    It is the k-th best of the group maxima: k scores are at least as high.
     """
     queries, rows = scores.shape
     groups = min(rows, max(64, 8 * k))
@@ -194,7 +195,7 @@ def _low_kth(scores: Vectors, k: int) -> NDArray[np.float64]:
 
 
 def _exact(queries: Vectors, owner: NDArray[np.int64], block: Vectors, row: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Dot products of pairs in float64, where products are exact and equal rows get equal sums."""
+    """Return dot products of pairs in float64, where products are exact and equal rows get equal sums."""
     scores = np.empty(len(row))
     for start in range(0, len(row), _PAIRS):
         part = slice(start, start + _PAIRS)
@@ -205,7 +206,7 @@ def _exact(queries: Vectors, owner: NDArray[np.int64], block: Vectors, row: NDAr
 
 
 def _barred(exclude: Sequence[Collection[int]]) -> NDArray[np.int64]:
-    """Shape (2, pairs): query and row of all pairs that may not be."""
+    """Return query and row of all excluded pairs, shape (2, pairs)."""
     pairs = [(owner, row) for owner, rows in enumerate(exclude) for row in rows]
     return np.array(pairs, dtype=np.int64).reshape(-1, 2).T
 
@@ -219,7 +220,7 @@ def _embedded(texts: Sequence[str], encoder: TextEncoder, chunk: Chunk) -> bytes
 
 
 def _digest_of(texts: Sequence[str]) -> str:
-    """SHA-256 over all texts; each with its length, so that no two lists of texts look the same."""
+    """Return the SHA-256 of all texts, each prefixed by its length, so that different lists never collide."""
     sha256 = hashlib.sha256()
     for text in texts:
         content = text.encode("utf-8", errors="surrogatepass")

@@ -1,9 +1,9 @@
-"""The folder in which an index keeps its vectors.
+"""The folder that stores the vectors of an index.
 
 It survives a kill at any moment because it is written in this order:
 
-    meta.json       what the vectors were made from; where it differs from what is asked for, all is made again
-    embeddings.npy  float32, shape (rows, dim), of full size from the start, filled chunk by chunk
+    meta.json       key of the vectors; if it differs from the requested key, everything is computed again
+    embeddings.npy  float32, shape (rows, dim), at full size from the start, filled chunk by chunk
     chunks.txt      append-only: number and SHA-256 of each chunk that is safely on disk
 """
 
@@ -21,11 +21,11 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from localemp.utils.files import write_atomically
+from localemp.utils.files import write_json
 from localemp.utils.json_reader import JSONError, load_json
 from localemp.utils.progress import OnProgress, Progress
 
-# Texts that are embedded, written and recorded together: what a kill can cost.
+# Texts that are embedded, written and recorded together: the most that a kill can lose.
 CHUNK_ROWS = 256
 
 Vectors = NDArray[np.float32]
@@ -47,9 +47,9 @@ class StoredVectors:
     """The folder of one index.
 
     Args:
-        base: Where it lies, in a folder named by its key.
-        key: Everything that decides what the vectors are.
-        dim: Length of a vector.
+        base: Parent folder; the index is in a folder named by its key.
+        key: Everything that determines the vectors.
+        dim: Dimension of the vectors.
     """
 
     def __init__(self, base: Path, key: Mapping[str, str], dim: int) -> None:
@@ -59,7 +59,7 @@ class StoredVectors:
         self._header, self._row_bytes = _npy_header(self.rows, dim), dim * 4
 
     def content(self, chunk: Chunk) -> bytes | None:
-        """The bytes of a chunk; None where it is not whole, or was made from something else."""
+        """Return the bytes of a chunk; None if it is incomplete or belongs to another key."""
         with contextlib.suppress(OSError):
             if not self._is_ours() or chunk.number not in (recorded := self._recorded()):
                 return None
@@ -68,28 +68,28 @@ class StoredVectors:
         return None
 
     def missing(self) -> list[Chunk]:
-        """The chunks that are not whole."""
+        """Return the incomplete chunks."""
         whole = {chunk.number for chunk, _ in self._whole_ones()}
         return [chunk for chunk in self._chunks() if chunk.number not in whole]
 
     def mapped(self) -> Vectors:
-        """The vectors of a complete index, in memory only where they are looked at."""
+        """Return the vectors of a complete index, memory-mapped."""
         vectors: Vectors = np.load(self._path, mmap_mode="r")
         return vectors
 
     def complete(
         self, content_of: Callable[[Chunk], bytes], versions: Mapping[str, str], on_progress: OnProgress
     ) -> None:
-        """Write what is missing; whoever calls this holds the lock.
+        """Compute and write the missing chunks; the caller holds the lock.
 
         Raises:
-            OSError: It cannot be written; what was written before stays.
+            OSError: The folder cannot be written; what was written before stays.
         """
         if not self._is_ours():
-            # What was recorded for another key does not count.
+            # Records of another key are invalid.
             self._record.unlink(missing_ok=True)
             made = {"key": self.key, "versions": {**versions, "numpy": np.__version__}}
-            write_atomically(self.place / "meta.json", _json(made))
+            write_json(self.place / "meta.json", made, indent=1, sort_keys=True)
         self._path.touch()
         with self._path.open("r+b") as file, self._record.open("ab") as log:
             if file.read(len(self._header)) != self._header:
@@ -100,13 +100,13 @@ class StoredVectors:
                 file.seek(len(self._header) + chunk.start * self._row_bytes)
                 file.write(content)
                 _to_disk(file)
-                # The line break comes first, so that a line that a crash cut does not swallow the next.
+                # The line break comes first, so that a truncated line does not swallow the next one.
                 log.write(f"\n{chunk.number} {hashlib.sha256(content).hexdigest()}".encode())
                 _to_disk(log)
 
     def in_memory(self, content_of: Callable[[Chunk], bytes], on_progress: OnProgress, reason: OSError) -> Vectors:
-        """All vectors, those from the folder that are whole and the rest made now, for nobody but this process."""
-        _log.warning("the index cannot be kept in %s (%s): it is made in memory", self.place, reason.strerror)
+        """Return all vectors in memory: valid chunks of the folder, and the rest computed now."""
+        _log.warning("cannot store the index in %s (%s); it is kept in memory", self.place, reason.strerror)
         vectors = np.zeros((self.rows, self.dim), dtype="<f4")
 
         def fill(chunk: Chunk, content: bytes) -> None:
@@ -126,7 +126,7 @@ class StoredVectors:
             yield Chunk(number, start, min(start + CHUNK_ROWS, self.rows))
 
     def _whole_ones(self) -> Iterator[tuple[Chunk, bytes]]:
-        """The chunks that are whole, with their bytes; none where the folder cannot be read."""
+        """Yield the complete chunks with their bytes; none if the folder cannot be read."""
         with contextlib.suppress(OSError):
             if not self._is_ours():
                 return
@@ -146,7 +146,7 @@ class StoredVectors:
         return isinstance(known, dict) and known.get("key") == self.key
 
     def _recorded(self) -> dict[int, str]:
-        """SHA-256 of each chunk that was finished; lines that a crash cut are no record."""
+        """Return the SHA-256 of each finished chunk; truncated lines are ignored."""
         lines = (line.split() for line in self._record.read_text("utf-8", errors="replace").splitlines())
         return {int(line[0]): line[1] for line in lines if len(line) == 2 and _NUMBER.fullmatch(line[0])}
 
@@ -159,7 +159,7 @@ class StoredVectors:
 def _made(
     missing: Sequence[Chunk], content_of: Callable[[Chunk], bytes], rows: int, on_progress: OnProgress
 ) -> Iterator[tuple[Chunk, bytes]]:
-    """Each missing chunk with its content; whoever listens hears how far it is."""
+    """Yield each missing chunk with its content, and report progress."""
     done = rows - sum(chunk.stop - chunk.start for chunk in missing)
     for chunk in missing:
         on_progress(Progress("Embedding", done, rows, "texts"))

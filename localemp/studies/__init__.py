@@ -1,1 +1,1 @@
-"""Studies: what people and judges think of replies, blinded, and what can be concluded from it (section 4.3)."""
+"""Studies: blinded evaluation of replies by people and judges, and its statistics (section 4.3)."""

@@ -1,8 +1,8 @@
-"""What people answered, and what was imported: one SQLite file, which many threads and processes may use at once.
+"""The answers of people and from imported files: one SQLite file, safe for many threads and processes at once.
 
-An answer is a row that is never changed: whoever changes an answer adds one, the newest counts, and the older ones stay
-with their time. WAL with synchronous=FULL: what was put is on the disk when `put` returns, and neither a kill nor a
-power cut takes it away again (unless the disk itself says so too early).
+Rows are never changed: a changed answer is a new row, the newest counts, and older ones are kept with their time. With
+WAL and synchronous=FULL an answer is on disk when `put` returns; it survives a kill and a power cut, unless the disk
+itself confirms writes too early.
 """
 
 import json
@@ -52,7 +52,7 @@ _NEWEST = _GIVEN.replace("given.id", "max(given.id)")
 
 @dataclass(frozen=True, slots=True)
 class TimedVote:
-    """A vote, and when it was given.
+    """A vote with its time.
 
     Attributes:
         vote: What was said.
@@ -66,7 +66,7 @@ class TimedVote:
 
 
 class AnswerStore:
-    """The answers to a study.
+    """The store of a study's answers.
 
     Args:
         path: The file; made where it does not exist, for its owner alone to read.
@@ -86,13 +86,13 @@ class AnswerStore:
     # Raters.
 
     def add_rater(self, name: str, kind: RaterRole = "person") -> str:
-        """Let somebody in.
+        """Add a rater.
 
         Returns:
             The token that their link ends in. It cannot be had again: only its hash is kept.
 
         Raises:
-            OptionError: No name that can be kept, or one that is taken.
+            OptionError: The name is not valid, or it is taken.
         """
         name = OWNER if kind == "owner" else clean_name(name)
 
@@ -108,7 +108,7 @@ class AnswerStore:
         return self._use(write)
 
     def make_links(self, names: Sequence[str], anew: Collection[str] = ()) -> dict[str, str | None]:
-        """Tokens for the owner and some raters, for all of them or for none.
+        """Make link tokens for the owner and some raters, for all of them or for none.
 
         Args:
             names: Raters who get one, unless they have one.
@@ -118,7 +118,7 @@ class AnswerStore:
             Name -> token; None where the old one stays.
 
         Raises:
-            OptionError: No name that can be kept, one that is too much like another's, or nobody's.
+            OptionError: A name is not valid, too similar to another, or unknown.
         """
         wanted = dict.fromkeys([OWNER, *map(clean_name, names)])
         again = {OWNER if name.casefold() == OWNER else clean_name(name) for name in anew}
@@ -142,7 +142,7 @@ class AnswerStore:
         return self._use(write)
 
     def rater_of(self, token: str) -> Rater | None:
-        """Whom a token belongs to; None where it is nobody's."""
+        """Return the rater of a token; None if it is unknown."""
         query = "SELECT name, kind FROM raters WHERE token_sha256 = ?"
         row = self._use(lambda connection: connection.execute(query, (token_hash(token),)).fetchone())
         return Rater(*row) if row else None
@@ -150,7 +150,7 @@ class AnswerStore:
     # Answers.
 
     def put(self, vote: Vote, seconds: float | None = None) -> None:
-        """Keep an answer; it is on the disk when this returns.
+        """Store an answer; it is on disk when this returns.
 
         Raises:
             OptionError: The vote cannot belong to the study.
@@ -159,7 +159,7 @@ class AnswerStore:
         self.put_all([vote], [seconds])
 
     def put_all(self, votes: Sequence[Vote], seconds: Sequence[float | None] | None = None) -> None:
-        """Keep answers, all of them or none; raters who are new become known.
+        """Store answers, all of them or none; new raters are added.
 
         Raises:
             OptionError: A vote cannot belong to the study.
@@ -195,11 +195,11 @@ class AnswerStore:
         self._use(write)
 
     def votes(self) -> list[Vote]:
-        """The newest answer to each question, in the order in which they were given."""
+        """Return the newest answer to each question, in the order given."""
         return [given.vote for given in self.timed_votes()]
 
     def timed_votes(self, rater: Rater | None = None) -> list[TimedVote]:
-        """The same with their times, of one rater or of all."""
+        """Return the newest answers with their times, of one rater or of all."""
         where = "" if rater is None else "WHERE kind = :kind AND name = :name"
         query = (
             f"{_NEWEST} JOIN raters ON raters.id = rater {where} GROUP BY rater, item, aspect, reply ORDER BY number"
@@ -207,11 +207,11 @@ class AnswerStore:
         return self._read(query, rater)
 
     def history(self) -> list[TimedVote]:
-        """All answers that were ever given, also those that were changed later."""
+        """Return all answers ever given, including those changed later."""
         return self._read(f"{_GIVEN} JOIN raters ON raters.id = rater ORDER BY number", None)
 
     def progress(self) -> dict[str, int]:
-        """How many items each person has answered whole; also those who have not begun."""
+        """Return how many items each person has completed; 0 for those who have not begun."""
         rated = self.study.manifest.scale is not None
         aspects = len(self.study.manifest.aspects)
         whole = {item.id: aspects * (len(item.replies) if rated else 1) for item in self.study.items}
@@ -226,7 +226,7 @@ class AnswerStore:
         return done
 
     def close(self) -> None:
-        """Let go of the file; whoever is the last to do so leaves one file, without SQLite's other two."""
+        """Close the file; the last to do so leaves one file, without SQLite's -wal and -shm."""
         while self._open:
             self._open.pop().close()
         self._threads = threading.local()
@@ -248,7 +248,7 @@ class AnswerStore:
             )
 
     def _use(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Do something with this thread's connection."""
+        """Run `work` on this thread's connection."""
         try:
             connection = getattr(self._threads, "connection", None)
             if connection is None:
@@ -261,7 +261,7 @@ class AnswerStore:
 
 
 def _known(connection: sqlite3.Connection, name: str, kind: RaterRole) -> tuple[str | None, bool]:
-    """How a name is written that differs in no more than its case; whether it has a link."""
+    """Return the stored spelling of a name, ignoring case, and whether it has a link."""
     rows = connection.execute("SELECT name, token_sha256 FROM raters WHERE kind = ?", (kind,)).fetchall()
     alike: list[tuple[str | None, bool]] = [
         (known, token is not None) for known, token in rows if known.casefold() == name.casefold()

@@ -1,4 +1,4 @@
-"""Whether what an answers file holds is what was written: SQLite keeps any value anywhere, and damage can make one."""
+"""Check the rows of an answers file: SQLite stores any value in any column, so damage can go unnoticed."""
 
 import sqlite3
 from pathlib import Path
@@ -23,7 +23,7 @@ _KINDS = "SELECT DISTINCT item, aspect, value, reply FROM given"
 
 
 def made_of(connection: sqlite3.Connection, path: Path) -> dict[str, Any] | None:
-    """What the study was made of when the first answer was given; None before that.
+    """Return the study's fingerprint at the first answer; None if there is no answer yet.
 
     Raises:
         RunError: It cannot be read.
@@ -41,7 +41,7 @@ def made_of(connection: sqlite3.Connection, path: Path) -> dict[str, Any] | None
 
 
 def check_rows(connection: sqlite3.Connection, path: Path, study: Study) -> None:
-    """Whether every row can be counted; what is read afterwards need not be looked at again.
+    """Check that every row is valid, so that later reads need no checks.
 
     Raises:
         RunError: One is of another type, or answers what the study does not ask.

@@ -14,7 +14,7 @@ from localemp.utils.redaction import redact_settings
 
 @dataclass(frozen=True, slots=True)
 class CheckResult:
-    """How a rater did on attention checks.
+    """A rater's result on the attention checks.
 
     Attributes:
         rater: The name.
@@ -30,12 +30,12 @@ class CheckResult:
 
     @property
     def failed(self) -> bool:
-        """Whether half of them or more were missed."""
+        """Whether half or more of the checks were missed."""
         return self.missed > 0 and 2 * self.missed >= self.of
 
 
 def read_votes(study: Study) -> list[Vote]:
-    """The votes of people, of imported files, and of every judge.
+    """Read the votes of people, of imported files, and of every judge.
 
     Raises:
         RunError: The answers cannot be read, or are to another study.
@@ -53,7 +53,7 @@ def read_votes(study: Study) -> list[Vote]:
 
 
 def check_results(study: Study, votes: Iterable[Vote]) -> list[CheckResult]:
-    """How every rater did who answered a check, in the order in which they came."""
+    """Return the result of every rater who answered a check, in order of arrival."""
     right: dict[tuple[RaterKind, str], dict[str, bool]] = {}
     for vote in votes:
         expected = study.key.checks.get(vote.item, {}).get(vote.aspect)
@@ -80,7 +80,7 @@ def _judge(study: Study, folder: Path) -> list[Vote]:
 
 
 def _check_asked(study: Study, folder: Path) -> None:
-    """Whether the judge was asked what the study asks now."""
+    """Check that the judge was asked what the study asks now."""
     settings = read_settings(folder)
     asked = {**settings, "items": settings.get("items_sha256")}
     now = redact_settings(study.fingerprint)  # as manifests are read

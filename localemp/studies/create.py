@@ -1,4 +1,4 @@
-"""Makes a study: draws dialogues that every system answered, blinds the replies, shuffles, adds attention checks.
+"""Make a study: draw dialogues that every system answered, blind and shuffle the replies, add attention checks.
 
 The seed draws dialogues and nothing else. Keys, ids and places come from the operating system's random numbers: no
 seed repeats them, so that nobody who knows the runs and `study.json` can tell which system wrote what.
@@ -39,7 +39,7 @@ _BLIND = secrets.SystemRandom()
 
 @dataclass(slots=True)
 class _StudyDraft:
-    """The items as they are made, and what unblinds them."""
+    """The items of a new study, and what unblinds them."""
 
     items: list[Item] = field(default_factory=list)
     systems: dict[str, str] = field(default_factory=dict)
@@ -47,14 +47,14 @@ class _StudyDraft:
     checks: dict[str, dict[str, str | list[int]]] = field(default_factory=dict)
 
     def reply(self, text: str, system: str) -> Reply:
-        """A blinded reply; empty where a check stands in the place of a system."""
+        """Return a blinded reply; `system` is empty for an attention check."""
         key = _name("r")
         if system:
             self.systems[key] = system
         return Reply(key=key, text=text)
 
     def add(self, said: SystemReply, replies: list[Reply]) -> Item:
-        """An item with these replies in an order that tells nothing."""
+        """Add an item with these replies in random order."""
         _BLIND.shuffle(replies)
         item = Item(id=_name("i"), turns=said.turns, replies=tuple(replies))
         self.items.append(item)
@@ -74,7 +74,7 @@ def create_study(
     checks: int = 0,
     title: str | None = None,
 ) -> tuple[Study, list[str]]:
-    """Make a study of some systems' replies.
+    """Make a study from the replies of several systems.
 
     A study of kind "ab" has an item for every dialogue and every pair of systems; one of kind "rating" has an item for
     every dialogue with the replies of all systems (section 4.3: 100 dialogues).
@@ -156,7 +156,7 @@ def create_study(
 
 
 def replies_of_items(path: Path) -> list[Replies]:
-    """The systems of a file of items, JSON lines: an id, the turns, and the reply of every system by its name.
+    """Read the systems of an items file: JSON lines with an id, the turns, and each system's reply by name.
 
     Raises:
         DataError: It cannot be read, or a line has another form; file and line are named.
@@ -187,7 +187,7 @@ _Named = Annotated[_Said, Field(min_length=1)]
 
 
 class _Line(BaseModel):
-    """A line of a file of items; other keys are somebody's own, left alone."""
+    """A line of an items file; unknown keys are ignored."""
 
     model_config = ConfigDict(coerce_numbers_to_str=True)
 
@@ -209,7 +209,7 @@ def _check_systems(systems: Sequence[Replies], kind: Kind) -> None:
 
 
 def _common(systems: Sequence[Replies]) -> list[str]:
-    """The ids of the dialogues that are the same in all systems, sorted."""
+    """Return the sorted ids of the dialogues that all systems share."""
     first, *others = ({item.id: item for item in system.items} for system in systems)
     common = [
         name
@@ -249,7 +249,7 @@ def _notes(systems: Sequence[Replies], study: Study, common: Sequence[str], samp
 
 
 def _name(letter: str) -> str:
-    """A name that tells nothing; it begins with a letter, since spreadsheets take some others for numbers."""
+    """Return a random name; it begins with a letter, since spreadsheets read some others as numbers."""
     return f"{letter}{_BLIND.getrandbits(40):010x}"
 
 

@@ -1,4 +1,4 @@
-"""An SQLite file that many threads and processes use at once."""
+"""An SQLite file shared by many threads and processes."""
 
 import sqlite3
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ RESTORE = "restore it from a backup; `sqlite3 FILE .recover` may save what can b
 
 
 def connect(path: Path, schema: str, version: int) -> sqlite3.Connection:
-    """Open the file, or make it, for its owner alone to read; what is committed is on the disk.
+    """Open the file, or create it readable by its owner only; commits are synced to disk.
 
     Args:
         path: The file.
@@ -48,7 +48,7 @@ def connect(path: Path, schema: str, version: int) -> sqlite3.Connection:
 
 @contextmanager
 def transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    """One that takes the file from its beginning: a read that wants to write later could not wait for others."""
+    """Run an immediate transaction: a read that is upgraded to a write later could not wait for others."""
     connection.execute("BEGIN IMMEDIATE")
     try:
         yield
@@ -60,7 +60,7 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
 
 
 def next_step(error: Exception) -> str:
-    """What to do about an error."""
+    """Return the hint for an error."""
     if isinstance(error, OSError):
         return _ROOM if is_disk_full(error) else _MINE
     match getattr(error, "sqlite_errorcode", 0) & 0xFF:

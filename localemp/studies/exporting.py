@@ -1,4 +1,4 @@
-"""All answers as lines for a spreadsheet or a program, blinded or not."""
+"""Export all answers for a spreadsheet or a program, blinded or not."""
 
 import json
 from collections.abc import Iterable, Iterator
@@ -15,14 +15,14 @@ UNBLINDED = ("rater", "kind", "item", "dialogue", "aspect", "system", "value", "
 
 
 def all_votes(study: Study, answers: AnswerStore) -> list[TimedVote]:
-    """What people and files say, with its time, then what judges say, of which no time is kept here."""
+    """Return the votes of people and files with their times, then those of judges, which have none."""
     from localemp.studies.ballots import read_votes
 
     return answers.timed_votes() + [TimedVote(vote, None, "") for vote in read_votes(study) if vote.kind == "judge"]
 
 
 def lines_of(given: Iterable[TimedVote], study: Study, unblinded: bool) -> Iterator[dict[str, Any]]:
-    """Answers by the names of their columns.
+    """Yield one dict for each answer, with the columns of an export.
 
     Args:
         given: The answers.
@@ -46,11 +46,11 @@ def lines_of(given: Iterable[TimedVote], study: Study, unblinded: bool) -> Itera
 
 
 def as_csv(lines: Iterable[dict[str, Any]], unblinded: bool) -> str:
-    """A table with a line of column names; `importing.read_ratings` reads it back as it was."""
+    """Return CSV with a header line; `importing.read_ratings` reads it back unchanged."""
     columns = UNBLINDED if unblinded else BLINDED
     return csv_writer.written([columns, *([line[name] for name in columns] for line in lines)])
 
 
 def as_jsonl(lines: Iterable[dict[str, Any]]) -> str:
-    """One JSON object a line."""
+    """Return JSON lines."""
     return "".join(well_formed(json.dumps(line, ensure_ascii=False)) + "\n" for line in lines)

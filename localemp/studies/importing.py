@@ -1,4 +1,4 @@
-"""Ratings made elsewhere, in a spreadsheet or on a crowd platform, from a file of separated values.
+"""Read ratings made elsewhere, in a spreadsheet or on a crowd platform, from a file of separated values.
 
 One line a rating, or one line for all aspects of an item; the first line names the columns:
 
@@ -27,7 +27,7 @@ _NUMBER = re.compile(r"[-+]?\d{1,9}(?:\.\d{1,9}|,\d{1,2})?")
 
 
 def read_ratings(path: Path, study: Study, renamed: Mapping[str, str] | None = None) -> list[Vote]:
-    """The votes of a file, every one of which can belong to the study.
+    """Read the votes of a file; each is checked against the study.
 
     Args:
         path: Separated by commas, semicolons or tabs; see `spreadsheet.read_rows`.
@@ -69,7 +69,7 @@ def read_ratings(path: Path, study: Study, renamed: Mapping[str, str] | None = N
 
 
 def keep_ratings(answers: AnswerStore, votes: Sequence[Vote]) -> int:
-    """Keep imported votes, all of them or none.
+    """Store imported votes, all of them or none.
 
     Returns:
         How many of them replace another answer of an earlier import.
@@ -96,7 +96,7 @@ def keep_ratings(answers: AnswerStore, votes: Sequence[Vote]) -> int:
 
 
 class _Lookup:
-    """Finds items and replies by what a file calls them."""
+    """Look up items and replies by the names in a file."""
 
     def __init__(self, study: Study) -> None:
         self.study, self.key = study, study.key
@@ -106,7 +106,7 @@ class _Lookup:
                 self.items_of.setdefault(dialogue.strip(), []).append(item)
 
     def item(self, row: Mapping[str, str]) -> Item:
-        """The item of a line."""
+        """Return the item of a line."""
         dialogue = row.get("dialogue", "")
         if name := row.get("item"):
             if name not in self.study.by_id:
@@ -122,7 +122,7 @@ class _Lookup:
         return self.study.by_id[found[0]]
 
     def rated(self, item: Item, row: Mapping[str, str]) -> str:
-        """The key of the reply that a line rates."""
+        """Return the key of the reply that a line rates."""
         reply, system = row.get("reply", ""), row.get("system", "")
         if reply and system and self.reply(item, reply) != self.reply(item, system):
             raise OptionError(f"item {item.id}: the reply {quoted(reply)} is not of {quoted(system)}")
@@ -130,7 +130,7 @@ class _Lookup:
         return self.reply(item, reply or system or alone)
 
     def reply(self, item: Item, named: str) -> str:
-        """The key of a reply that is named by its key or by its system; what is neither stays as it is."""
+        """Return the key of a reply named by its key or its system; any other name is returned unchanged."""
         systems = {
             each.key: self.key.systems[each.key].strip() for each in item.replies if each.key in self.key.systems
         }
@@ -138,7 +138,7 @@ class _Lookup:
 
 
 def _heads(path: Path, line: int, named: Sequence[str], ours: Mapping[str, str]) -> list[str]:
-    """What we call the columns that a file names."""
+    """Map a file's column names to ours."""
     heads = [ours.get(head, head) for head in named]
     if lacking := [theirs for theirs, name in ours.items() if name not in heads]:
         raise DataError(path, f"no column {lacking[0]!r}; there are {_listed(named)}", _FORM, line)
@@ -148,7 +148,7 @@ def _heads(path: Path, line: int, named: Sequence[str], ours: Mapping[str, str])
 
 
 def _aspects(path: Path, line: int, study: Study, heads: Sequence[str]) -> list[str]:
-    """The aspects that have a column each; none where lines name their aspect."""
+    """Return the aspects with a column of their own; none if lines name their aspect."""
     if "rater" not in heads or not {"item", "dialogue"} & set(heads):
         raise DataError(path, f"needs columns rater, and item or dialogue; there are {_listed(heads)}", _FORM, line)
     found = [aspect.name for aspect in study.manifest.aspects if aspect.name in heads]
@@ -167,7 +167,7 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _told(heads: Sequence[str], fields: Sequence[str]) -> dict[str, str]:
-    """The fields of a row by their columns; it has a rater who may be imported."""
+    """Return the fields of a row by column; checks that the rater may be imported."""
     if any(field.strip() for field in fields[len(heads) :]):
         raise OptionError("more fields than there are columns", "a field that holds the separator goes in quotes")
     told = dict.fromkeys(heads, "") | {name: field.strip() for name, field in zip(heads, fields, strict=False)}
@@ -203,7 +203,7 @@ def _choice(text: str, item: Item, places: _Lookup) -> str:
 
 
 def _number(text: str) -> str | int:
-    """A whole number, also with a decimal comma; anything else stays text, which no scale has."""
+    """Return a whole number, also with a decimal comma; anything else stays text, which is on no scale."""
     written = text.replace("\u2212", "-")
     value = float(written.replace(",", ".")) if _NUMBER.fullmatch(written) else 0.5
     return int(value) if value.is_integer() else text

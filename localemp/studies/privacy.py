@@ -1,11 +1,13 @@
 """The files of a study that are for its owner alone."""
 
+import logging
 import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from localemp.studies.study import ANSWERS, KEY
+from localemp.studies.study import ANSWERS, KEY, Study
 
+_log = logging.getLogger(__name__)
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
@@ -30,3 +32,15 @@ def close_to_others(folder: Path) -> Iterator[str]:
             yield f"{path} can be read by others, and this cannot be changed here: keep the study where it can"
         else:
             yield f"{path} could be read by others; now only its owner can"
+
+
+def open_study(folder: Path) -> Study:
+    """Read a study; restrict its key and answers to the owner, and log where they were not.
+
+    Raises:
+        RunError: There is none, or its files are damaged.
+    """
+    study = Study.read(folder)
+    for note in close_to_others(folder):
+        _log.warning("%s", note)
+    return study

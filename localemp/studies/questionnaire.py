@@ -1,4 +1,4 @@
-"""What raters are asked, and designs of studies, as data: `prompts/study.toml`, or a file of one's own."""
+"""Questionnaires and study designs, read from `prompts/study.toml` or a file of your own."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,7 +20,7 @@ class QuestionnaireAspect(Aspect):
 
 
 class Preset(BaseModel):
-    """A design.
+    """The design of a study.
 
     Attributes:
         sample: How many dialogues are drawn; a study of fewer is none of this design.
@@ -36,7 +36,7 @@ class Preset(BaseModel):
 
 
 class Questionnaire(BaseModel):
-    """The texts and the scale.
+    """The questions, instructions and scale of a study.
 
     Attributes:
         instructions: What raters read first.
@@ -66,7 +66,7 @@ class Questionnaire(BaseModel):
     def _belongs_together(self) -> Self:
         if self.scale[0] >= self.scale[1]:
             raise ValueError("scale: the lowest rating comes first")
-        scale_labels(self.scale, self.scale_words)
+        scale_labels(self.scale, self.scale_words)  # raises where words and scale do not fit
         names = [aspect.name for aspect in self.aspect]
         if twice := [name for name in names if names.count(name) > 1]:
             raise ValueError(f"aspect: {twice[0]} is there twice")
@@ -75,15 +75,15 @@ class Questionnaire(BaseModel):
         return self
 
     def question(self, kind: Literal["ab", "rating"]) -> str:
-        """What is asked of every aspect."""
+        """Return the question that is asked of every aspect."""
         return self.ab if kind == "ab" else self.rating
 
     def aspects(self, kind: Kind) -> tuple[Aspect, ...]:
-        """The aspects that a kind of study asks."""
+        """Return the aspects of a kind of study."""
         return tuple(Aspect(name=each.name, about=each.about) for each in self.aspect if kind in each.kinds)
 
     def design(self, name: str) -> Preset:
-        """A design by name.
+        """Return the design with this name.
 
         Raises:
             UnknownNameError: The file has none of this name; those that it has are listed.
@@ -96,7 +96,7 @@ class Questionnaire(BaseModel):
 
 
 def load_questionnaire(path: Path | None = None, kind: Kind | None = None) -> Questionnaire:
-    """Read what raters are asked.
+    """Read a questionnaire.
 
     Args:
         path: A file of one's own; None is the paper's aspects.

@@ -1,4 +1,4 @@
-"""Who rates: names, and the secret links that let a person in."""
+"""Raters: their names, and the secret links they sign in with."""
 
 import hashlib
 import secrets
@@ -18,7 +18,7 @@ RaterRole = Literal["person", "owner"]
 
 @dataclass(frozen=True, slots=True)
 class Rater:
-    """Whom a link belongs to.
+    """The owner of a link.
 
     Attributes:
         name: As in votes.
@@ -30,10 +30,10 @@ class Rater:
 
 
 def clean_name(text: str) -> str:
-    """A rater's name as it is kept: blanks joined, Unicode in its composed form.
+    """Normalise a rater's name: single spaces, composed Unicode (NFC).
 
     Raises:
-        OptionError: It is empty, too long, or no name that a table or a spreadsheet can hold.
+        OptionError: It is empty, too long, or not a name that a table or a spreadsheet can hold.
     """
     name = unicodedata.normalize("NFC", " ".join(text.split()))
     if not name:
@@ -42,17 +42,17 @@ def clean_name(text: str) -> str:
         raise OptionError(f"a name of {len(name)} characters is too long", f"up to {LONGEST_NAME}")
     # A first character like "=" would make it a formula in a spreadsheet; lists of names have commas.
     if not name[0].isalnum() or "," in name or not name.isprintable():
-        raise OptionError(f"{name!r} is no name that can be kept", "begin with a letter or digit, and use no comma")
+        raise OptionError(f"{name!r} is not a valid name", "begin with a letter or digit, and use no comma")
     if name.casefold() == OWNER:
         raise OptionError(f"{name!r} is the owner's name", "choose another")
     return name
 
 
 def new_token() -> str:
-    """What a link ends in: 192 random bits, in letters that a URL can carry."""
+    """Return a new link token: 192 random bits, URL-safe."""
     return secrets.token_urlsafe(24)
 
 
 def token_hash(token: str) -> str:
-    """What is kept of a token. It is looked up by this, so that the time it takes tells nothing of any token."""
+    """Return the stored hash of a token. Lookups use the hash, so their timing reveals nothing about a token."""
     return hashlib.sha256(token.encode("utf-8", "replace")).hexdigest()

@@ -10,7 +10,7 @@ RatingsBy = Literal["mean", "majority"]
 
 TIE = "tie"
 TIES = frozenset({TIE, "equal", "same", "draw", "both", "neither"})
-"""What files of ratings say for a tie."""
+"""The words for a tie in files of ratings."""
 
 Text = Annotated[str, Field(min_length=1)]
 Point = Annotated[int, Field(ge=-1_000_000, le=1_000_000)]
@@ -21,7 +21,7 @@ class _Strict(BaseModel):
 
 
 class Aspect(_Strict):
-    """What replies are judged by.
+    """An aspect that replies are judged by.
 
     Attributes:
         name: As in tables.
@@ -45,7 +45,7 @@ class Reply(_Strict):
 
 
 class Item(_Strict):
-    """What a rater sees at once.
+    """One item: what a rater sees on one screen.
 
     Attributes:
         id: Unique in the study; tells nothing of systems.
@@ -59,7 +59,7 @@ class Item(_Strict):
 
 
 class Manifest(_Strict):
-    """What is known of a study without its key.
+    """The public part of a study, without its key.
 
     Attributes:
         format: Of the folder.
@@ -102,7 +102,8 @@ class Manifest(_Strict):
     def _belongs_together(self) -> Self:
         if (self.kind == "rating") != (self.scale is not None) or (self.scale and self.scale[0] >= self.scale[1]):
             raise ValueError("scale: a rating study has one from low to high, an A/B study has none")
-        _ = self.words
+        if self.scale and self.scale_words:
+            scale_labels(self.scale, self.scale_words)  # raises where words and scale do not fit
         names = [aspect.name for aspect in self.aspects]
         if len(names) > len(set(names)):
             raise ValueError("aspects: two have one name")
@@ -110,12 +111,12 @@ class Manifest(_Strict):
 
     @property
     def words(self) -> dict[int, str]:
-        """What ratings mean, by rating; empty where nothing is said of them."""
+        """The label of each labelled rating; empty without labels."""
         return scale_labels(self.scale, self.scale_words) if self.scale and self.scale_words else {}
 
 
 def scale_labels(scale: tuple[int, int], words: Sequence[str]) -> dict[int, str]:
-    """What ratings mean: words stand for the lowest, the highest, and ratings between them that are equally far apart.
+    """Return the label of each labelled rating: the lowest, the highest, and those equally spaced between them.
 
     Raises:
         ValueError: There are no such whole numbers.
@@ -128,7 +129,7 @@ def scale_labels(scale: tuple[int, int], words: Sequence[str]) -> dict[int, str]
 
 
 class Key(_Strict):
-    """What unblinds a study; no rater's program ever reads it.
+    """The key that unblinds a study; nothing that serves raters reads it.
 
     Attributes:
         systems: Reply key -> the system that wrote it.

@@ -1,13 +1,12 @@
-"""Reads separated values as spreadsheets write them: in any of their encodings, separators and line ends."""
+"""Read separated values as spreadsheets write them, in any of their encodings, separators and line endings."""
 
 import csv
-import gzip
 import io
 import re
-import zlib
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
+from localemp.data.textfile import unpacked
 from localemp.errors import DataError
 from localemp.utils.csv_writer import unguarded
 
@@ -15,7 +14,6 @@ LARGEST = 64 * 2**20
 """Bytes of a file, also after it is unpacked."""
 
 _AS = 'save it as "CSV UTF-8"'
-_GZIP = b"\x1f\x8b"
 _MARKED = {  # the longer ones first
     b"\xff\xfe\x00\x00": "utf-32",
     b"\x00\x00\xfe\xff": "utf-32",
@@ -29,7 +27,7 @@ _NOTHING = f' |"{_SEPARATORS}\r\n'
 
 
 def read_rows(path: Path, names: Collection[str]) -> Iterator[tuple[int, list[str]]]:
-    """The rows that hold something, each with the number of its first line.
+    """Yield the rows that are not empty, each with the number of its first line.
 
     Args:
         path: In UTF-8, or in UTF-16 or UTF-32 with a byte order mark; may be gzipped. Its separator is the one of a
@@ -57,12 +55,12 @@ def read_rows(path: Path, names: Collection[str]) -> Iterator[tuple[int, list[st
 
 
 def _holds_something(fields: Sequence[str]) -> bool:
-    """Whether a row has more than separators, whichever they are."""
+    """Return whether a row has more than separators."""
     return any(field.strip(_NOTHING) for field in fields)
 
 
 def _separator(lines: Sequence[str], names: Collection[str]) -> str:
-    """What separates the columns; texts between quotation marks, which may hold others, do not count."""
+    """Detect the column separator; quoted text is ignored."""
 
     def heads(separator: str) -> tuple[int, int]:
         try:
@@ -88,21 +86,13 @@ def _text(path: Path) -> str:
 
 
 def _line(before: str) -> int:
-    """The number of the line that goes on after a text."""
+    """Return the line number at the end of a text."""
     return len(re.findall("\r\n|\r|\n", before)) + 1
 
 
 def _bytes(path: Path) -> bytes:
-    try:
-        with path.open("rb") as file:
-            raw = file.read(LARGEST + 1)
-        if raw.startswith(_GZIP):
-            with gzip.open(io.BytesIO(raw)) as unpacked:
-                raw = unpacked.read(LARGEST + 1)
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise DataError(path, f"broken or cut gzip file ({error})", "fetch or copy the file again") from error
-    except OSError as error:
-        raise DataError(path, error.strerror or str(error), "check the path and its permissions") from error
+    with unpacked(path) as (content, _):
+        raw = content.read(LARGEST + 1)
     if len(raw) > LARGEST:
         raise DataError(path, f"more than {LARGEST // 2**20} MiB", "take it apart")
     return raw

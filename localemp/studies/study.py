@@ -1,4 +1,4 @@
-"""A study: a folder with what raters see, and apart from it, the key that says which system wrote what.
+"""A study: a folder with what raters see, and a separate key that says which system wrote each reply.
 
     study.json      kind, aspects, instructions, and hashes of the two files below
     items.jsonl     one item a line: a conversation and its blinded replies; all that a rater may see
@@ -24,14 +24,14 @@ from typing import Any, Self
 from localemp.errors import RunError
 from localemp.studies.schema import Item, Key, Manifest
 from localemp.studies.validation import check_items, check_key, parse_model
-from localemp.utils.files import write_atomically
+from localemp.utils.files import write_atomically, write_errors
 
 STUDY, ITEMS, KEY, ANSWERS, JUDGES = "study.json", "items.jsonl", "key.json", "answers.sqlite", "judges"
 
 
 @dataclass(frozen=True)
 class Study:
-    """A study that lies in a folder. Make one with `Study.write`, read one with `Study.read`.
+    """A study in a folder. Make one with `Study.write`, read one with `Study.read`.
 
     Attributes:
         folder: Where it lies.
@@ -69,7 +69,7 @@ class Study:
 
     @cached_property
     def key(self) -> Key:
-        """The key, read when it is asked for.
+        """The key, read on first access.
 
         Raises:
             RunError: It is not there, or not the one that the study was made with.
@@ -97,7 +97,7 @@ class Study:
 
     @property
     def fingerprint(self) -> dict[str, Any]:
-        """All that gives answers their meaning, as JSON; title and instructions may be corrected after the first."""
+        """Everything that gives answers their meaning, as JSON; title and instructions may still be corrected."""
         manifest = self.manifest
         return {
             "items": manifest.items_sha256,
@@ -124,7 +124,7 @@ class Study:
 
     @staticmethod
     def write(folder: Path, items: Sequence[Item], key: Key, **manifest: Any) -> "Study":
-        """Make the folder of a study.
+        """Write a new study to a folder.
 
         Args:
             folder: Must not hold a study.
@@ -144,12 +144,10 @@ class Study:
             items_sha256=hashlib.sha256(lines).hexdigest(),
             key_sha256=hashlib.sha256(unblinded).hexdigest(),
         )
-        try:
+        with write_errors(lambda message, hint: RunError(f"{folder}: {message}", hint), "choose another --out"):
             folder.mkdir(parents=True, exist_ok=True)
             write_atomically(folder / ITEMS, lines)
             write_atomically(folder / KEY, unblinded, mode=0o600)
             # Last, so that a folder with it is whole.
             write_atomically(folder / STUDY, made.model_dump_json(indent=1) + "\n")
-        except OSError as error:
-            raise RunError(f"{folder}: cannot be written: {error.strerror}", "choose another --out") from error
         return Study(folder, made, tuple(items))

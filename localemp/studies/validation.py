@@ -1,4 +1,4 @@
-"""Whether a study's files are what they were made as: of the right form, and fitting one another."""
+"""Check that a study's files are well-formed and fit one another."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -15,14 +15,14 @@ from localemp.utils.validation import format_validation_error
 
 M = TypeVar("M", bound=BaseModel)
 
-RESTORE = "restore the file, or make the study anew"
+RESTORE = "restore the file, or create the study again"
 
 
 def parse_model(model: type[M], content: bytes, path: Path, line: int | None = None) -> M:
-    """An object from a file's JSON, or from that of a line.
+    """Parse a file's JSON, or that of one of its lines, as a model.
 
     Raises:
-        RunError: It is no JSON, or of another form.
+        RunError: It is not valid JSON, or has another form.
     """
     try:
         return model.model_validate(parse_json(content, storable=True))
@@ -34,7 +34,7 @@ def parse_model(model: type[M], content: bytes, path: Path, line: int | None = N
 
 
 def check_items(path: Path, manifest: Manifest, items: Sequence[Item]) -> None:
-    """Whether items are what the study asks about.
+    """Check that the items fit the manifest.
 
     Raises:
         RunError: Two have one name, or one has too few or too many replies.
@@ -48,7 +48,7 @@ def check_items(path: Path, manifest: Manifest, items: Sequence[Item]) -> None:
 
 
 def check_key(path: Path, key: Key, items: Sequence[Item]) -> None:
-    """Whether a key is of these items.
+    """Check that a key fits the items.
 
     Raises:
         RunError: It has other items or replies, one system twice in an item, or systems that have no source.

@@ -1,4 +1,4 @@
-"""An answer to one aspect of one item, whoever gave it: the one form in which answers are counted."""
+"""A vote: the answer of a person, a judge or a file to one aspect of one item."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -11,7 +11,7 @@ from localemp.utils.text import one_line
 RaterKind = Literal["person", "judge", "import"]
 
 COLUMNS = ("rater", "kind", "item", "dialogue", "aspect", "reply", "system", "value", "first", "seconds", "at")
-"""What columns of files of votes are called; no aspect can have such a name."""
+"""The columns of files of votes; no aspect can have such a name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +38,12 @@ class Vote:
 
 
 def quoted(value: object) -> str:
-    """Something that others wrote as messages show it: in quotation marks if it is a text, and not too long."""
+    """Format untrusted text for a message: quoted, on one line, shortened."""
     return repr(one_line(value, 80)) if isinstance(value, str) else repr(value)
 
 
 def check_vote(study: Study, vote: Vote) -> None:
-    """Whether a vote can belong to the study.
+    """Check that a vote fits the study.
 
     Raises:
         OptionError: Unknown item, aspect or reply, or a value out of range; says which, and what there is.
@@ -58,16 +58,17 @@ def check_vote(study: Study, vote: Vote) -> None:
     if manifest.scale is None:
         if vote.value not in (*keys, TIE):
             raise OptionError(
-                f"item {vote.item}, {vote.aspect}: {quoted(vote.value)} is no answer",
+                f"item {vote.item}, {vote.aspect}: {quoted(vote.value)} is not an answer",
                 f"known: {', '.join(keys)}, {TIE}",
             )
         if vote.reply:
-            raise OptionError(f"item {vote.item}: a choice is about no single reply", "leave the reply out")
+            raise OptionError(f"item {vote.item}: a choice does not name a single reply", "leave the reply out")
         return
     if vote.reply not in keys:
         raise OptionError(f"item {vote.item}: unknown reply {quoted(vote.reply)}", f"known: {', '.join(keys)}")
     low, high = manifest.scale
     if isinstance(vote.value, bool) or not isinstance(vote.value, int) or not low <= vote.value <= high:
         raise OptionError(
-            f"item {vote.item}, {vote.aspect}: {quoted(vote.value)} is no rating", f"whole numbers from {low} to {high}"
+            f"item {vote.item}, {vote.aspect}: {quoted(vote.value)} is not a rating",
+            f"whole numbers from {low} to {high}",
         )

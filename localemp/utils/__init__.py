@@ -1,1 +1,1 @@
-"""What several packages need and no library has: reading hostile input, writing files safely."""
+"""Shared helpers: parsing untrusted input, writing files safely, text, progress."""

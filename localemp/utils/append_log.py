@@ -19,19 +19,19 @@ _FSYNC_SECONDS = 1.0
 
 
 class AppendLog:
-    """A file that is open for appending, and locked against a second writer. It is made where it does not exist.
+    """A file that is open for appending and locked against other writers; created if it does not exist.
 
     Close it, or use it in a `with` block.
 
     Args:
-        path: In a folder that exists.
+        path: The file, in an existing folder.
 
     Attributes:
         path: The file.
 
     Raises:
         LockedError: Another process writes to it.
-        OSError: It cannot be opened for writing.
+        OSError: The file cannot be opened for writing.
     """
 
     def __init__(self, path: Path) -> None:
@@ -45,10 +45,10 @@ class AppendLog:
             raise
 
     def write(self, content: bytes) -> None:
-        """Append in one write, which is on its way to the disk when this returns.
+        """Append content in one write; it has been handed to the operating system when this returns.
 
         Raises:
-            OSError: Not all of it could be written; then none of it is there.
+            OSError: Not everything could be written; then nothing is.
         """
         end = os.fstat(self._descriptor).st_size
         try:
@@ -65,16 +65,16 @@ class AppendLog:
         """Remove what a crash cut in half.
 
         Args:
-            size: Bytes that stay.
+            size: Remaining size, in bytes.
         """
-        if os.fstat(self._descriptor).st_size > size:  # devices have no end, and cannot be cut
+        if os.fstat(self._descriptor).st_size > size:  # devices have no size
             os.ftruncate(self._descriptor, size)
 
     def close(self) -> None:
         """Flush everything to the disk, and let others write. May be called twice."""
         if self._descriptor >= 0:
             descriptor, self._descriptor = self._descriptor, -1
-            with contextlib.suppress(OSError):  # a device has nothing to sync
+            with contextlib.suppress(OSError):  # devices cannot be synced
                 os.fsync(descriptor)
             os.close(descriptor)
 

@@ -1,4 +1,4 @@
-"""The micro-batcher: many single awaits become full batches, off the event loop. The only batching code of localemp."""
+"""The micro-batcher: combines single awaited items into batches, which run off the event loop."""
 
 import asyncio
 from collections import deque
@@ -12,23 +12,23 @@ R = TypeVar("R")
 
 
 class MicroBatcher(Generic[T, R]):
-    """Gathers items that are submitted one by one and hands them on together.
+    """Collects items that are submitted one by one, and processes them in batches.
 
-    One batch is handled at a time, in a thread of its own; while it runs, the next one fills up. Only the first batch
-    after a pause is held back, for at most `max_wait` seconds. It belongs to the event loop that submits to it; once
-    nothing is waiting, another loop may use it.
+    One batch runs at a time, in a separate thread, while the next one fills up. Only the first batch after a pause is
+    delayed, by at most `max_wait` seconds. The batcher belongs to the event loop that submits to it; another loop may
+    use it when no item is waiting.
 
     Args:
-        handle: Takes up to `max_batch` items, returns one result for each, in their order.
+        handle: Processes up to `max_batch` items; returns one result for each, in order.
         max_batch: Most items in a batch.
-        max_wait: Seconds that a lone item waits for company.
+        max_wait: Longest delay of the first batch, in seconds.
     """
 
     def __init__(
         self, handle: Callable[[Sequence[T]], Sequence[R]], max_batch: int = 64, max_wait: float = 0.002
     ) -> None:
         if max_batch < 1:
-            raise ValueError(f"a batch needs room for at least one item, not {max_batch}")
+            raise ValueError(f"max_batch is {max_batch}; it must be at least 1")
         self._handle, self._max_batch, self._max_wait = handle, max_batch, max_wait
         self._waiting: deque[tuple[T, asyncio.Future[R]]] = deque()
         self._worker: asyncio.Task[None] | None = None
@@ -37,16 +37,16 @@ class MicroBatcher(Generic[T, R]):
 
     @property
     def waiting(self) -> int:
-        """How many items are in no batch yet."""
+        """Number of items that are not in a batch yet."""
         return len(self._waiting)
 
     async def submit(self, item: T) -> R:
-        """The result for one item.
+        """Submit an item, and return its result.
 
         Raises:
-            RuntimeError: The batcher is closed, serves another event loop at the moment, or got a wrong number of
-                results.
-            Exception: Whatever `handle` raised for the batch that the item was in.
+            RuntimeError: The batcher is closed or in use by another event loop, or `handle` returned a wrong number
+                of results.
+            Exception: Whatever `handle` raised for the batch with the item.
         """
         loop = asyncio.get_running_loop()
         if self._closed:
@@ -63,21 +63,21 @@ class MicroBatcher(Generic[T, R]):
         return await result
 
     async def close(self) -> None:
-        """Finish what was submitted and take nothing more."""
+        """Finish the submitted items, and accept no more."""
         self._closed = True
         if self._worker is not None:
             await asyncio.wait([self._worker])
         self._thread.shutdown(wait=False)
 
     async def _work(self) -> None:
-        """Lives as long as something is waiting."""
+        """Process batches as long as items are waiting."""
         batch: list[tuple[T, asyncio.Future[R]]] = []
         try:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._full.wait(), self._max_wait)
             while batch := self._next_batch():
                 await self._answer(batch)
-        finally:  # cancelled only when its loop shuts down; then nobody may wait for ever
+        finally:  # cancelled only when its loop shuts down; then no submitter may wait forever
             for _, result in (*batch, *self._waiting):
                 result.cancel()
             self._waiting.clear()
@@ -87,7 +87,7 @@ class MicroBatcher(Generic[T, R]):
         batch: list[tuple[T, asyncio.Future[R]]] = []
         while self._waiting and len(batch) < self._max_batch:
             item, result = self._waiting.popleft()
-            if not result.done():  # its waiter was cancelled
+            if not result.done():  # its submitter was cancelled
                 batch.append((item, result))
         return batch
 
@@ -96,7 +96,7 @@ class MicroBatcher(Generic[T, R]):
         try:
             results = await asyncio.get_running_loop().run_in_executor(self._thread, self._handle, items)
             if len(results) != len(items):
-                raise RuntimeError(f"a batch of {len(items)} items gave {len(results)} results")
+                raise RuntimeError(f"{len(results)} results for a batch of {len(items)} items")
         except Exception as error:
             for _, result in batch:
                 if not result.done():

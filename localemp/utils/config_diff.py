@@ -1,4 +1,4 @@
-"""What differs between the settings that something was made with and those that are asked for now."""
+"""Differences between the settings that something was made with and the current ones."""
 
 import json
 import re
@@ -24,10 +24,9 @@ _SAME_AS = {
 def compare_settings(
     old: Mapping[str, Any], new: Mapping[str, Any], where: str = "in the run", there: str = "now"
 ) -> list[str]:
-    """One line for each setting that differs: name, the old value and where it is, then the new one.
+    """Return one line for each setting that differs: name, old value and its place, new value and its place.
 
-    Settings inside a setting have lines of their own: `sampling.temperature`. One secret is like another: what is kept
-    knows none, and nobody is shown one.
+    Nested settings have their own lines: `sampling.temperature`. Secrets are masked, so they never differ.
     """
     return [
         f"{name}: {before} {where}, {after} {there}"
@@ -60,7 +59,7 @@ def _current(value: Any) -> Any:
 
 
 def _short(text: str, same: int) -> str:
-    """A text that may be long, from shortly before the place where it differs from another."""
+    """Shorten a long text to the part around the first difference."""
     if len(text) <= _LONGEST:
         return text
     start = max(0, min(same - _LONGEST // 3, len(text) - _LONGEST))

@@ -2,26 +2,35 @@
 
 import contextlib
 import errno
+import json
 import os
 import secrets
 import stat
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
+
+from localemp.errors import LocalempError
+from localemp.utils.locks import LockedError
+from localemp.utils.text import well_formed
+
+MAKE_ROOM = "make room, then run the same command again to resume; nothing is lost"
+"""The hint of a full disk for what can be resumed."""
 
 
 def write_atomically(path: Path, content: str | bytes, mode: int = 0o644) -> None:
-    """Replace a file in one step: whoever reads it sees the old content or the new, also after a power cut.
+    """Replace a file atomically: readers see either the old or the new content, even after a power cut.
 
     Args:
-        path: In a folder that exists.
-        content: Text is written as UTF-8.
+        path: The file, in an existing folder.
+        content: The content; a string is encoded as UTF-8.
         mode: Permissions of the file, before the umask.
 
     Raises:
-        OSError: It cannot be written; the old file is as it was.
+        OSError: The file cannot be written; the old one is unchanged.
     """
     raw = content.encode() if isinstance(content, str) else content
-    # A name of its own, which nobody can have put a link under.
+    # An unpredictable name, where nobody can have placed a link.
     partial = path.with_name(f".{path.name}.{secrets.token_hex(6)}.part")
     descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
     try:
@@ -36,21 +45,59 @@ def write_atomically(path: Path, content: str | bytes, mode: int = 0o644) -> Non
     _sync_folder(path.parent)
 
 
+def write_json(path: Path, value: Any, *, indent: int = 2, sort_keys: bool = False) -> None:
+    """Replace a file by one JSON value, in one step; halves of surrogate pairs, which no file can store, are replaced.
+
+    Args:
+        path: In a folder that exists.
+        value: Without NaN and infinite numbers, which are not valid JSON.
+        indent: Spaces of each level.
+        sort_keys: Whether keys are sorted.
+
+    Raises:
+        OSError: It cannot be written; the old file is as it was.
+        ValueError: The value is not valid JSON.
+    """
+    written = json.dumps(value, indent=indent, sort_keys=sort_keys, ensure_ascii=False, allow_nan=False)
+    write_atomically(path, well_formed(written) + "\n")
+
+
+@contextlib.contextmanager
+def write_errors(raises: Callable[[str, str], LocalempError], elsewhere: str, if_full: str = "") -> Iterator[None]:
+    """Turn an OSError of this block into an error that says why it could not be written, and what to do.
+
+    Args:
+        raises: Makes the error of a message, such as "cannot be written: Permission denied", and a hint.
+        elsewhere: The hint, such as "choose another --out".
+        if_full: The hint where the disk is full; by default to make room, or the other.
+    """
+    try:
+        yield
+    except LockedError:  # somebody else writes there: no matter of the disk
+        raise
+    except OSError as error:
+        if is_disk_full(error):
+            raise raises("the disk is full", if_full or f"make room, or {elsewhere}") from error
+        in_the_way = isinstance(error, FileExistsError | NotADirectoryError)
+        reason = "a file is in its place" if in_the_way else error.strerror or str(error)
+        raise raises(f"cannot be written: {reason}", elsewhere) from error
+
+
 def is_folder(path: Path) -> bool:
-    """Whether there is a folder; whatever cannot be a path, such as a name that is too long, is none."""
+    """Return whether a folder exists; False for invalid paths, such as names that are too long."""
     return os.path.isdir(path)  # noqa: PTH112  Path's own raises
 
 
 def is_file(path: Path) -> bool:
-    """The same of a file."""
+    """Return whether a file exists; False for invalid paths."""
     return os.path.isfile(path)  # noqa: PTH113
 
 
 def open_regular(path: Path) -> BinaryIO:
-    """Open a file for reading; a pipe that nobody writes into would be waited for without end.
+    """Open a regular file for reading; a pipe without a writer would block forever.
 
     Raises:
-        OSError: It cannot be read, or is a folder, a pipe or a device.
+        OSError: The path cannot be read, or is a folder, a pipe or a device.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     kind = os.fstat(descriptor).st_mode

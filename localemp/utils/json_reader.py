@@ -106,6 +106,14 @@ def load_json(path: Path, largest: int = LARGEST_FILE, storable: bool = False) -
     return parse_json(bytes(content), storable=storable)
 
 
+def load_object(path: Path) -> dict[str, Any]:
+    """Read a file that is one JSON object; raises as `load_json` does, and JSONError if it is another value."""
+    value = load_json(path)
+    if not isinstance(value, dict):
+        raise JSONError(f"{kind_of(value)} instead of an object")
+    return value
+
+
 def is_deeper(value: Any, limit: int) -> bool:
     """Return whether lists and objects are nested more than `limit` levels deep, without recursion."""
     level = [value] if isinstance(value, dict | list) else []
@@ -141,5 +149,5 @@ def _too_deep(limit: int) -> str:
 
 def kind_of(value: Any) -> str:
     """Return the type of a JSON value in words: "a number", "null"."""
-    names = {dict: "an object", list: "a list", str: "a text", bool: "true or false", type(None): "null"}
+    names = {dict: "an object", list: "a list", str: "a string", bool: "true or false", type(None): "null"}
     return names.get(type(value), "a number")

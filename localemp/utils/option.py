@@ -39,6 +39,11 @@ class Option:
     of_data: bool = False
     in_requests: Any = None
 
+    @property
+    def flag(self) -> str:
+        """The option as the command line spells it, such as "--shots"; of "--labels/--no-labels", the first."""
+        return self.flags.partition("/")[0] or f"--{self.name.replace('_', '-')}"
+
     def check(self, value: Any) -> Any:
         """Return a value as this option has it: a path for a text, a tuple for a list.
 
@@ -50,7 +55,7 @@ class Option:
         try:
             return TypeAdapter(self.type).validate_python(value)
         except ValidationError as error:
-            raise OptionError(f"{self.name}: {error.errors(include_url=False)[0]['msg']}") from error
+            raise OptionError(f"{self.flag}: {error.errors(include_url=False)[0]['msg']}") from error
 
 
 def unique(options: Iterable[Option]) -> tuple[Option, ...]:

@@ -1,4 +1,4 @@
-"""Where things are on this machine: the files that ship with localemp, and its cache."""
+"""Paths on this machine: files that ship with localemp, and its cache."""
 
 import os
 from collections.abc import Iterable
@@ -10,23 +10,23 @@ _PACKAGE = Path(__file__).parents[1]
 
 
 def resource(*parts: str) -> Path:
-    """Path of something that ships with localemp, such as `resource("models", "smollm2.toml")`.
+    """Return the path of a file that ships with localemp, such as `resource("models", "smollm2.toml")`.
 
-    A wheel carries `models/` and `prompts/` inside the package; a checkout has them beside it.
+    A wheel has `models/` and `prompts/` inside the package; a checkout has them next to it.
     """
     packed = _PACKAGE / "_resources"
     return (packed if packed.is_dir() else _PACKAGE.parent).joinpath(*parts)
 
 
 def cache_dir(*parts: str) -> Path:
-    """Path in localemp's cache: `$LOCALEMP_CACHE`, else `$XDG_CACHE_HOME/localemp`, else `~/.cache/localemp`."""
+    """Return a path in the cache: `$LOCALEMP_CACHE`, else `$XDG_CACHE_HOME/localemp`, else `~/.cache/localemp`."""
     chosen = os.environ.get("LOCALEMP_CACHE")
     base = Path(chosen) if chosen else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "localemp"
     return base.joinpath(*parts)
 
 
 def at_home(path: str | Path) -> Path:
-    """A path with `~` at its beginning replaced, as a shell does; left as it is where there is no such user."""
+    """Expand a leading `~` as a shell does; the path is unchanged if there is no such user."""
     try:
         return Path(path).expanduser()
     except RuntimeError:

@@ -1,4 +1,4 @@
-"""Progress of long work: the library reports it to a callback, `on_progress`; whoever calls it draws."""
+"""Progress of long tasks: the library calls `on_progress`; the caller displays it."""
 
 import os
 import threading
@@ -10,14 +10,14 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far one task has come.
+    """Progress of one task.
 
     Attributes:
-        task: What is being done, such as "Answering" or "downloading all-mpnet-base-v2".
-        done: Units that are finished.
-        total: Units in all; None where nobody knows.
-        unit: What is counted: "bytes", "dialogues", "texts", ...; empty where nothing is, and only time passes.
-        detail: More about it, to be shown as it is: a speed, failures.
+        task: Name of the task, such as "Answering" or "downloading all-mpnet-base-v2".
+        done: Finished units.
+        total: All units; None if unknown.
+        unit: "bytes", "dialogues", "texts", ...; empty if nothing is counted.
+        detail: Further text for display, such as a speed or failures.
     """
 
     task: str
@@ -28,16 +28,16 @@ class Progress:
 
 
 OnProgress = Callable[[Progress], None]
-"""A progress callback. It is called from the thread that works, so it should return soon."""
+"""A progress callback. It is called from the working thread and should return quickly."""
 
 
 def silent(progress: Progress, /) -> None:
-    """The progress callback that shows nothing."""
+    """A progress callback that does nothing."""
 
 
 @contextmanager
 def watched(folder: Path, task: str, total: int | None, on_progress: OnProgress) -> Iterator[None]:
-    """Report twice a second how many bytes have come to lie in `folder`, whoever puts them there."""
+    """Report twice a second how many bytes have been added to `folder`, by any process."""
     finished = threading.Event()
     before = bytes_in(folder)
 
@@ -60,9 +60,9 @@ def watched(folder: Path, task: str, total: int | None, on_progress: OnProgress)
 
 
 def bytes_in(folder: Path) -> int:
-    """Bytes of all files below a folder; 0 where there is no folder."""
+    """Return the size of all files in a folder, in bytes; 0 if it does not exist."""
     size = 0
-    # Folders that vanish meanwhile are passed over.
+    # Folders that disappear meanwhile are skipped.
     for place, _, names in os.walk(folder):
         for name in names:
             with suppress(OSError):  # moved or deleted since it was listed, or a link to nothing

@@ -1,7 +1,7 @@
-"""Secrets stay out of what is kept and shown: command lines, settings, errors.
+"""Masks secrets in everything that is stored or shown: command lines, settings, errors.
 
-A secret is known by its name ("hf_token=...", "--api-key ...", {"Authorization": ...}) or by its own shape
-("http://user:password@host", "Bearer ...", "sk-...", "hf_..."); one that has neither cannot be told from other text.
+A secret is recognized by its name ("hf_token=...", "--api-key ...", {"Authorization": ...}) or its form
+("http://user:password@host", "Bearer ...", "sk-...", "hf_..."); without either, it looks like any other text.
 """
 
 import json
@@ -17,7 +17,7 @@ from localemp.utils.text import well_formed
 
 MASK = "***"
 
-# What makes a name that of a secret: anything in it, or one of its words; the last but beside what tokenizers have.
+# A name is secret if it contains one of these, or one of these words; likely words not next to words of tokenizers.
 _ANYWHERE = re.compile(
     "password|passwd|passphrase|secret|credential|cookie|authorization|bearer|(?:api|access)(?:key|token)"
 )
@@ -27,7 +27,7 @@ _OF_TOKENIZERS = frozenset(["bos", "cls", "eos", "id", "ids", "index", "mask", "
                             "tree", "unk", "audio", "image", "video"])  # fmt: skip
 _WORD = re.compile("[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 
-# No pattern can begin within what it has looked at before, so that all take linear time.
+# No pattern can start within text that it has already scanned, so that all run in linear time.
 _NAME = re.compile(r"(?<![\w.-])([\w.-]++)([\"']?\s*+[=:]\s*+)")
 _VALUE = re.compile(r"\"(?:[^\"\\]|\\.)*+\"|'[^']*+'|(?:(?:[Bb]earer|[Bb]asic|[Tt]oken)\s++)?[^\s\"'&,;}\])]++")
 _SHAPES = re.compile(
@@ -54,9 +54,9 @@ def shown_command(words: Iterable[str] | None = None) -> str:
 
 
 def redact_command(words: Iterable[str]) -> list[str]:
-    """The words of a command line with secrets masked: values of options, of NAME=VALUE, in URLs and in JSON."""
+    """Mask secrets in the words of a command line: option values, NAME=VALUE, URLs and JSON."""
     shown = []
-    first = more = False  # whether this word is the value of a secret option, or may be one more
+    first = more = False  # whether this word is the value of a secret option, or may be a further one
     for word in words:
         if first or (more and not word.startswith("-")):
             shown.append(MASK)
@@ -65,36 +65,50 @@ def redact_command(words: Iterable[str]) -> list[str]:
         named = _ARGUMENT.match(word)
         name, value = (named[0], word[named.end() :]) if named else ("", word)
         word = name + (MASK if value and _is_secret(name) else _redact_json(value))
-        # Judged as it is shown, so that the same words come next when this is masked again.
+        # Judged in its masked form, so that masking is idempotent.
         first = more = word.startswith("-") and "=" not in word and _is_secret(word)
         shown.append(word)
     return shown
 
 
 def redact_line(command: str) -> str:
-    """The same for a command line that was put together already."""
+    """Mask secrets in a command line given as one string."""
     try:
         words = shlex.split(command)
-    except ValueError:  # a quotation mark too few
+    except ValueError:  # an unclosed quotation mark
         words = [command]
     return shlex.join(redact_command(words))
 
 
 def redact_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings, as JSON has them, with secrets masked wherever they are inside; a "command" is a command line."""
+    """Mask secrets in JSON settings at any depth; a "command" is treated as a command line."""
     return {
         name: redact_line(value) if name == "command" and isinstance(value, str) else _redact(value, str(name))
         for name, value in settings.items()
     }
 
 
+def mask_key(text: str, key: str) -> str:
+    """Mask one key in a text, as a server may quote it.
+
+    Args:
+        text: May be truncated with "…", perhaps in the middle of the key.
+        key: Empty if there is none.
+    """
+    if not key:
+        return text
+    text = text.replace(key, MASK)
+    part = next((key[:size] for size in range(len(key) - 1, 3, -1) if text.endswith(f"{key[:size]}…")), "")
+    return f"{text[: -len(part) - 1]}{MASK}…" if part else text
+
+
 def redact_text(text: str) -> str:
-    """A text that may quote secrets: an error, a note, a value."""
+    """Mask secrets in a text: an error, a note, a value."""
     text = "".join(map(_without_userinfo, re.split(r"([\s\"']++)", well_formed(text))))
     text = _SHAPES.sub(MASK, text)
     parts, done = [], 0
     for named in _NAME.finditer(text):
-        # In a sentence, what stands behind "key: " is seldom one.
+        # In a sentence, the text after "key: " is seldom a secret.
         in_words = named[2][0] == ":" and _WORD.fullmatch(named[1])
         if named.end() < done or not (_is_sure(named[1]) if in_words else _is_secret(named[1])):
             continue
@@ -109,7 +123,7 @@ def redact_text(text: str) -> str:
 
 
 def _redact(value: Any, name: str = "") -> Any:
-    """A setting's value; `name` is what it is under, or what the object is under that it is in."""
+    """Mask secrets in the value of a setting; `name` is its key, or the key of the enclosing object."""
     if isinstance(value, str):
         return MASK if value and _is_secret(name) else redact_text(value)
     if isinstance(value, Mapping):
@@ -123,13 +137,13 @@ def _redact(value: Any, name: str = "") -> Any:
 
 
 def _redact_json(word: str) -> str:
-    """A word of a command line, which may be a setting's value in JSON."""
+    """Mask secrets in a word of a command line, which may be JSON."""
     if word.startswith(("{", "[")):
         try:
             value = parse_json(word)
         except JSONError:
             return redact_text(word)
-        # As it was typed, where it holds no secret.
+        # Unchanged if it has no secret.
         return word if (shown := _redact(value)) == value else json.dumps(shown)
     return redact_text(word)
 
@@ -149,7 +163,7 @@ def _words(name: str) -> set[str]:
 
 
 def _without_userinfo(word: str) -> str:
-    """A word in which no URL has a user and a password."""
+    """Mask user and password in the URLs of a word."""
     last = word.rfind("@")
     parts, done = [], 0
     while (start := word.find("://", done) + 3) > 2 and start <= last:

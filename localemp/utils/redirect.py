@@ -1,4 +1,4 @@
-"""Where this process's output goes: what libraries and the processes they start print belongs into a log."""
+"""Redirects this process's output: libraries and their child processes print to a log file."""
 
 import os
 import sys
@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import BinaryIO
 
 from localemp.errors import LocalempError
+from localemp.utils.files import write_errors
 
 
 @contextmanager
 def output_to(log: Path) -> Iterator[None]:
-    """Send this process's output to a file meanwhile; processes started meanwhile keep it for good.
+    """Redirect this process's output to a file inside the block; processes started in it keep the redirection.
 
     Raises:
         LocalempError: The file cannot be written.
@@ -34,14 +35,12 @@ def output_to(log: Path) -> Iterator[None]:
 
 
 def open_log(log: Path) -> BinaryIO:
-    """A log, open for appending; its folder is made.
+    """Open a log file for appending, and create its folder.
 
     Raises:
-        LocalempError: It cannot be written.
+        LocalempError: The file cannot be written.
     """
-    try:
+    elsewhere = "set LOCALEMP_CACHE to a writable folder"
+    with write_errors(lambda message, hint: LocalempError(f"the log {log}: {message}", hint), elsewhere):
         log.parent.mkdir(parents=True, exist_ok=True)
         return log.open("ab")
-    except OSError as error:
-        hint = "make room there, or set LOCALEMP_CACHE to a folder that can be written"
-        raise LocalempError(f"the log {log} cannot be written: {error.strerror or error}", hint) from error

@@ -1,4 +1,4 @@
-"""PyTorch and transformers as localemp uses them: the device to compute on, and no progress bars."""
+"""Helpers for PyTorch and transformers: choosing a device, hiding progress bars."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,25 +10,25 @@ from localemp.errors import OptionError
 
 
 def pick_device(name: str | None) -> torch.device:
-    """The device of that name; where none is named, "cuda" if there is one, else "cpu".
+    """Return the device of this name; by default "cuda" if available, else "cpu".
 
     Raises:
-        OptionError: torch does not have it; says why.
+        OptionError: torch cannot use the device; says why.
     """
     if name is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
         torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:  # torch asserts that it was compiled with CUDA
+    except (RuntimeError, AssertionError) as error:  # AssertionError: torch was compiled without CUDA
         reason = str(error).splitlines()[0]
-        raise OptionError(f"device {name!r} cannot be used: {reason}", "leave the device out, or say cpu") from error
+        raise OptionError(f"device {name!r} cannot be used: {reason}", "omit the device, or use cpu") from error
     return device
 
 
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """No progress bars while a model is loaded; afterwards as before."""
+    """Hide transformers' progress bars inside the block."""
     shown = transformers.utils.logging.is_progress_bar_enabled()
     transformers.utils.logging.disable_progress_bar()
     try:

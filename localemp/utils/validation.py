@@ -1,4 +1,4 @@
-"""Forms that files are checked against, and what pydantic finds wrong in them, in words for people."""
+"""Validation of files with pydantic, and readable messages for its errors."""
 
 from collections.abc import Mapping
 
@@ -7,22 +7,22 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from localemp.utils.text import one_line
 
 _IN_WORDS = {"extra_forbidden": "unknown key", "missing": "missing key"}
-_LONGEST = 400  # characters of a mistake; keys and values are those of the file
-_MOST = 5  # mistakes that are told; a file of another kind has no end of them
+_LONGEST = 400  # characters of one error; keys and values come from the file
+_MOST = 5  # errors that are listed; a file of another kind has very many
 
 
 class Lenient(BaseModel):
-    """A part of a file of ours: what is asked of it. Keys that other versions write are left alone."""
+    """A schema of localemp's own files. Unknown keys, which other versions write, are allowed."""
 
     model_config = ConfigDict(strict=True)
 
 
 def format_validation_error(error: ValidationError, words: Mapping[tuple[str, str], str] = {}) -> str:
-    """What is wrong, each mistake once, as "key: what"; entries of a list are counted from 1, `table[2].rows`.
+    """Return the distinct errors as "key: problem"; list entries are counted from 1, as in `table[2].rows`.
 
     Args:
-        error: What pydantic raised.
-        words: (key, pydantic's type of error) -> what to say instead of its own words.
+        error: The exception of pydantic.
+        words: Replaces pydantic's message, by key and type of the error.
     """
     told = []
     for each in error.errors(include_url=False):

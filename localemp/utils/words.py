@@ -11,6 +11,11 @@ def share(part: int, number: int, one: str, many: str | None = None) -> str:
     return f"{part:,} of {count(number, one, many)}"
 
 
+def size(number: int) -> str:
+    """A number of bytes: "35 MB", "1.2 GB"."""
+    return f"{number / 1e9:.1f} GB" if number >= 1e9 else f"{number / 1e6:.0f} MB"
+
+
 def known(number: float | None, decimals: int = 0) -> str:
     """A number, or that nobody knows it."""
     return "unknown" if number is None else f"{number:.{decimals}f}"

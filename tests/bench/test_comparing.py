@@ -67,9 +67,9 @@ def test_results_that_cannot_be_compared_are_refused():
     ("name", "value", "said"),
     [
         ("secs", 1.0, r"points\[2\].figures: unknown quantity 'secs'"),
-        ("seconds", float("nan"), r"points\[2\] \(batch, concurrency 4\): seconds: nan is no measurement"),
-        ("seconds", float("inf"), "inf is no measurement"),
-        ("seconds", -0.1, "-0.1 is no measurement"),
+        ("seconds", float("nan"), r"points\[2\] \(batch, concurrency 4\): seconds: nan is not a measurement"),
+        ("seconds", float("inf"), "inf is not a measurement"),
+        ("seconds", -0.1, "-0.1 is not a measurement"),
     ],
 )
 def test_what_is_no_figure_is_refused_with_file_and_point(tmp_path, name, value, said):
@@ -107,5 +107,5 @@ def test_the_command_prints_what_changed_and_all_on_demand(localemp):
     assert {change["verdict"] for change in told["changes"]} <= {SAME, WITHIN}
     assert "0 of" in localemp("bench", "compare", "a.json", "a.json").stdout
     refused = localemp("bench", "compare", "a.json", "s.json")
-    assert refused.returncode == 2 and "no figure in common" in refused.stderr
+    assert refused.returncode == 2 and "nothing in common" in refused.stderr
     assert "cannot be read" in localemp("bench", "compare", "a.json", "nothing.json").stderr

@@ -43,7 +43,7 @@ def test_a_grown_pool_begins_with_the_real_rows_and_goes_on_near_them():
 def test_a_search_says_how_many_rows_are_made_up():
     point = searching(UNIT, rows=50, queries=30, k=5, seed=0, repeats=2)
     assert point.labels == {"rows": 50, "queries": 30, "k": 5}
-    assert "30 rows are made up" in point.note
+    assert "30 rows are synthetic" in point.note
     assert len(point.values["queries_per_s"]) == 2
     assert searching(UNIT, rows=10, queries=3, k=2, seed=0, repeats=1).note == ""
 

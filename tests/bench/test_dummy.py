@@ -81,7 +81,7 @@ def test_cache_before_hub_before_what_ships(tmp_path):
         told = with_hub(name, tmp_path / "gated", HF_ENDPOINT=hub.url)
         assert told == f"32 dummy weights: configuration of {name} as published, which ships with localemp\n"
     told = with_hub("org/unknown", tmp_path)
-    assert "no configuration of org/unknown could be had: the hub could not be reached" in told
+    assert "no configuration of org/unknown found: the hub could not be reached" in told
 
 
 def test_a_vocabulary_too_small_for_the_tokenizer_grows_and_it_says_so(tmp_path):

@@ -130,7 +130,7 @@ def test_the_range_of_a_roof_is_that_of_the_share_under_it():
     measured = Hardware("CPU", (20.0, 25.0, 40.0), (1.0, 1.0, 1.0), "bfloat16", {"threads": 2})
     roofline = Roofline(None, 25e9, 1e12, 1, "", measured)
     (said,) = roofline.between([{"mbu": 0.4, "mfu": 0.5}, {"mbu": 0.48, "mfu": 0.5}])
-    assert said == "the roof was measured from 20 to 40 GB/s, so MBU is between 25.0% and 60.0%"
+    assert said == "the peak was measured from 20 to 40 GB/s, so MBU is between 25.0% and 60.0%"
     assert roofline.between([{}]) == []
     assert unlike_threads(measured, 2) == unlike_threads(measured, None) == unlike_threads(None, 2) == []
     assert "with 2 threads, the engine computes with 1" in unlike_threads(measured, 1)[0]
@@ -181,8 +181,8 @@ async def test_vllms_benchmark_is_ended_when_it_takes_too_long(tmp_path, monkeyp
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("strategies", "--price-per-hour", "cheap"), "'cheap' is no price"),
-        (("strategies", "--price-per-hour", "-1"), "-1 is no price"),
+        (("strategies", "--price-per-hour", "cheap"), "'cheap' is not a price"),
+        (("strategies", "--price-per-hour", "-1"), "-1 is not a price"),
         (("strategies", "--price-prompt", "1"), "give --price-prompt and --price-reply"),
         (("engine", "--batch-sizes", "4,none"), "'none' is no whole number above 0"),
         (("engine", "--batch-sizes", "1,16", "--dialogues", 4), "--batch-sizes 16: a batch needs as many dialogues"),

@@ -98,7 +98,7 @@ def test_families_are_counted_as_transformers_builds_them(kind, changes):
         (SMALL | {"model_type": "qwen3", "layer_types": ["chunked_attention"] * 7}, "the kind 'chunked_attention'"),
         (SMALL | {"model_type": "qwen3", "layer_types": ["full_attention"]}, "layer_types has 1 layers"),
         ({"model_type": "llama"}, "does not say num_hidden_layers"),
-        (SMALL | {"model_type": "llama", "vocab_size": "500"}, "vocab_size = '500', which is no count"),
+        (SMALL | {"model_type": "llama", "vocab_size": "500"}, "vocab_size = '500', which is not a count"),
         ({}, "of type None"),
     ],
 )
@@ -175,7 +175,7 @@ def test_what_changes_a_model_in_unknown_ways_is_not_counted(tmp_path):
         assert why_uncounted(tmp_path, engine_args)
     assert why_uncounted(tmp_path, {}) == ""
     (tmp_path / "config.json").write_text("[]")
-    assert "no configuration" in why_uncounted(tmp_path, {})
+    assert "a list instead of an object" in why_uncounted(tmp_path, {})
 
 
 def test_pictures_are_left_out_and_it_says_so():

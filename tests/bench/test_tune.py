@@ -147,6 +147,9 @@ def test_the_command_line_has_what_was_given():
         "--split",
         "valid",
     ]
+    several = ["--given", "emotion", "--given", "situation", "--shot-indices", "3,14"]
+    with command.make_context("tune", [*several, "-m", "llama"]):
+        assert sorted(_given("generate")) == sorted([*several, "--model", "llama"])
     with command.make_context("tune", [*words, "--engine-arg", "dtype=half"]):
         asked = ["--model", "llama", "--strategy", "similar", "--shots", "3", "--no-labels", "--split", "valid"]
         assert _given("generate") == asked

@@ -141,7 +141,7 @@ def test_without_its_model_bertscore_has_none_and_says_why(localemp, two):
         "compare", *two, "--bertscore-model", "nobody/none", "--show", 0, *QUICK, env={"HF_HUB_OFFLINE": "1"}
     )
     assert done.returncode == 0
-    assert "n/a: P_BERT, R_BERT, F_BERT: no weights of nobody/none are here" in done.stdout
+    assert "n/a: P_BERT, R_BERT, F_BERT: the weights of nobody/none are not on this machine" in done.stdout
     assert "│ B-4" in done.stdout
     assert "Holm: over 4 p-values" in done.stdout
 
@@ -154,7 +154,7 @@ def test_without_its_model_bertscore_has_none_and_says_why(localemp, two):
             2,
             "no dialogue is in both: one has 40 ids such as 'd0', 'd1'; far has 'line-1'",
         ),
-        (("runs/one", "runs/none"), 1, "runs/none: no run here"),
+        (("runs/one", "runs/none"), 1, "runs/none is not a run"),
         (("runs/one", "runs/empty"), 1, "runs/empty: no replies yet"),
         (("runs/one", "runs/two", "--metric", "Dist-9"), 2, "unknown metric 'Dist-9'"),
         (("runs/one", "runs/two", "--metric", "F_BERT", "--no-bertscore"), 2, "--no-bertscore refuses it"),

@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 from read_only import only_read, open_folder
 
-from localemp.commonsense.cache import MOST_VARIABLE, InferenceCache
-from localemp.commonsense.relations import Answer, Beam
+from localemp.commonsense.cache import MAX_SIZE_VARIABLE, InferenceCache
+from localemp.commonsense.inferences import Beam, EventInferences
 from localemp.errors import LocalempError, OptionError
 
 SETTINGS = {"comet_sha256": "ab", "beams": 5}
-SAD = Answer({"xReact": (Beam("sad", -0.5), Beam("lonely", -0.75)), "xWant": ()})
+SAD = EventInferences({"xReact": (Beam("sad", -0.5), Beam("lonely", -0.75)), "xWant": ()})
 BOTH = ["xReact", "xWant"]
 
 
@@ -27,8 +27,8 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "deep" / "inferences.sqlite"
 
 
-def answer(number: int) -> Answer:
-    return Answer({"xReact": (Beam(f"feeling {number}", -1.0),)})
+def answer(number: int) -> EventInferences:
+    return EventInferences({"xReact": (Beam(f"feeling {number}", -1.0),)})
 
 
 def fill(path: Path, first: int, count: int, settings: dict[str, object] = SETTINGS, most: int | None = None) -> None:
@@ -60,18 +60,20 @@ def test_what_was_put_is_got_by_settings_event_and_relation(path: Path):
 
 def test_events_that_differ_only_in_what_was_cut_share_their_answers(path: Path):
     cache = InferenceCache(path)
-    cache.put(SETTINGS, {"So. My dog died": Answer(SAD.beams, 4)})
-    assert cache.get(SETTINGS, ["So. My dog died"], BOTH) == {"So. My dog died": Answer(SAD.beams, 4)}
+    cache.put(SETTINGS, {"So. My dog died": EventInferences(SAD.beams, 4)})
+    assert cache.get(SETTINGS, ["So. My dog died"], BOTH) == {"So. My dog died": EventInferences(SAD.beams, 4)}
     assert cache.get(SETTINGS, ["My dog died"], BOTH) == {"My dog died": SAD}
     # Of another event it has to be said once how much of it is cut.
     assert cache.get(SETTINGS, ["Well, so. My dog died"], BOTH) == {}
-    cache.put(SETTINGS, {"Well, so. My dog died": Answer({}, 10)})
-    assert cache.get(SETTINGS, ["Well, so. My dog died"], BOTH) == {"Well, so. My dog died": Answer(SAD.beams, 10)}
+    cache.put(SETTINGS, {"Well, so. My dog died": EventInferences({}, 10)})
+    assert cache.get(SETTINGS, ["Well, so. My dog died"], BOTH) == {
+        "Well, so. My dog died": EventInferences(SAD.beams, 10)
+    }
 
 
 def test_the_file_holds_no_text_of_an_event(path: Path):
     cache = InferenceCache(path)
-    cache.put(SETTINGS, {"my secret": SAD, "And. my secret": Answer({}, 5)})
+    cache.put(SETTINGS, {"my secret": SAD, "And. my secret": EventInferences({}, 5)})
     cache.close()
     assert b"secret" not in path.read_bytes()
 
@@ -79,8 +81,8 @@ def test_the_file_holds_no_text_of_an_event(path: Path):
 @pytest.mark.parametrize("score", [float("nan"), float("inf"), -float("inf")])
 def test_a_score_that_is_no_number_is_no_answer(path: Path, score: float):
     cache = InferenceCache(path)
-    cache.put(SETTINGS, {"a": Answer({"xReact": (Beam("sad", score),), "xWant": (Beam("to cry"),)})})
-    assert cache.get(SETTINGS, ["a"], BOTH) == {"a": Answer({"xWant": (Beam("to cry"),)})}
+    cache.put(SETTINGS, {"a": EventInferences({"xReact": (Beam("sad", score),), "xWant": (Beam("to cry"),)})})
+    assert cache.get(SETTINGS, ["a"], BOTH) == {"a": EventInferences({"xWant": (Beam("to cry"),)})}
 
 
 def test_many_processes_write_at_once(path: Path):
@@ -108,7 +110,7 @@ def test_a_lock_file_that_is_a_link_is_not_followed(path: Path, tmp_path: Path):
     diary.write_text("dear diary")
     path.parent.mkdir()
     path.with_name("inferences.sqlite.lock").symlink_to(diary)
-    with pytest.raises(LocalempError, match="cannot be kept in"):
+    with pytest.raises(LocalempError, match="cannot store inferences in"):
         InferenceCache(path)
     assert diary.read_text() == "dear diary"
 
@@ -134,12 +136,12 @@ def test_a_file_that_is_too_large_gives_its_room_back(path: Path):
 
 
 def test_the_size_is_set_by_the_environment(path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv(MOST_VARIABLE, "100k")
+    monkeypatch.setenv(MAX_SIZE_VARIABLE, "100k")
     fill(path, 0, 3000)
     assert path.stat().st_size <= 102_400
     for wrong in ("0", "many", "1T", "-5", "9" * 5000):
-        monkeypatch.setenv(MOST_VARIABLE, wrong)
-        with pytest.raises(OptionError, match="is no size"):
+        monkeypatch.setenv(MAX_SIZE_VARIABLE, wrong)
+        with pytest.raises(OptionError, match="is not a size"):
             InferenceCache(path)
 
 
@@ -153,7 +155,7 @@ def test_no_database_is_moved_aside_and_work_goes_on(path: Path, caplog: pytest.
     assert known(path, 2) == [0, 1]
     (aside,) = path.parent.glob("inferences.damaged-*.sqlite")
     assert aside.read_bytes().startswith(b"this is my diary")
-    assert f"{path} was damaged and is now inferences.damaged-1.sqlite; 0 answers could be saved" in caplog.text
+    assert f"{path} was damaged and is now inferences.damaged-1.sqlite; 0 answers recovered" in caplog.text
 
 
 @pytest.mark.parametrize("opened_before", [True, False])
@@ -273,7 +275,7 @@ def test_a_file_of_an_earlier_version_is_taken_over(path: Path):
 def test_a_cut_that_an_earlier_version_kept_is_still_known(path: Path):
     save_former(path, 20, cut=4)
     cache = InferenceCache(path)
-    assert cache.get(SETTINGS, ["event 7"], ["xReact"]) == {"event 7": Answer(answer(7).beams, 4)}
+    assert cache.get(SETTINGS, ["event 7"], ["xReact"]) == {"event 7": EventInferences(answer(7).beams, 4)}
     assert cache.get(SETTINGS, ["t 7"], ["xReact"]) == {"t 7": answer(7)}
 
 
@@ -305,7 +307,7 @@ def test_a_broken_file_of_an_earlier_version_is_not_believed(path: Path, caplog:
     content[40960:45056] = b"\xff" * 4096
     path.write_bytes(content)
     assert known(path, 2000) == []
-    assert "0 answers could be saved" in caplog.text
+    assert "0 answers recovered" in caplog.text
     fill(path, 0, 5)
     assert known(path, 5) == [0, 1, 2, 3, 4]
 
@@ -315,7 +317,7 @@ def test_a_broken_file_of_an_earlier_version_is_not_believed(path: Path, caplog:
 
 def test_a_place_where_nothing_can_be_kept(tmp_path: Path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(LocalempError, match="cannot be kept in") as caught:
+    with pytest.raises(LocalempError, match="cannot store inferences in") as caught:
         InferenceCache(tmp_path / "file" / "inferences.sqlite")
     assert "LOCALEMP_CACHE" in caught.value.hint
 
@@ -332,7 +334,7 @@ def test_where_nothing_may_be_written_what_is_there_is_read(caplog: pytest.LogCa
             cache.put(SETTINGS, {"new": SAD})
             assert cache.get(SETTINGS, ["new"], ["xReact"]) == {}
             cache.close()
-        assert caplog.text.count("new inferences are not kept") == 1
+        assert caplog.text.count("new inferences are not stored") == 1
         assert known(path, 60) == list(range(50 * there))
 
 
@@ -357,4 +359,4 @@ def test_a_file_that_may_not_be_written_in_a_folder_that_may(caplog: pytest.LogC
             cache = InferenceCache(path)
             assert len(cache.get(SETTINGS, [f"event {number}" for number in range(50)], ["xReact"])) == 50
             cache.put(SETTINGS, {"new": SAD})
-        assert caplog.text.count("new inferences are not kept") == 1
+        assert caplog.text.count("new inferences are not stored") == 1

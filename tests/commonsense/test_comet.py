@@ -11,7 +11,8 @@ from tiny_comet import save_tiny
 from transformers import BartForConditionalGeneration, PreTrainedTokenizerFast
 
 from localemp.commonsense.comet import Comet
-from localemp.commonsense.relations import Beam, Beams, paper_event, released_event
+from localemp.commonsense.events import paper_event, released_event
+from localemp.commonsense.inferences import Beam, Beams
 from localemp.dialogue import Dialogue
 from localemp.errors import OptionError, UnknownNameError, WeightsError
 from localemp.models.atomic import ATOMIC_2020, RELATIONS
@@ -162,8 +163,8 @@ def test_a_summary_minimum_of_the_checkpoint_does_not_hold(tiny: Path, tmp_path:
         ({"query": "{event} [GEN]"}, "the decoder prompt '' the field {relation}"),
         ({"query": "{event} {relation} {tail}"}, "neither any other"),
         ({"query": "{event}", "decoder_prompt": "{event} {relation}"}, "must have the field {event}"),
-        ({"query": "{event} {relation}", "decoder_prompt": "{relation"}, "is no template"),
-        ({"query": "{event} {relation"}, "is no template"),
+        ({"query": "{event} {relation}", "decoder_prompt": "{relation"}, "is not a valid template"),
+        ({"query": "{event} {relation"}, "is not a valid template"),
         ({"device": "abacus"}, "device 'abacus' cannot be used"),
     ],
 )
@@ -210,7 +211,9 @@ def test_a_score_is_the_mean_log_probability_of_the_beams_tokens(tiny: Path, com
 
 
 def test_a_decoder_prompt_is_asked_but_no_part_of_the_answer(tiny: Path):
-    prompted = Comet(tiny, "{event}", "{relation}", max_new_tokens=8, batch_tokens=200, device="cpu")
+    prompted = Comet(
+        tiny, query="{event}", decoder_prompt="{relation}", max_new_tokens=8, batch_tokens=200, device="cpu"
+    )
     found = prompted.infer(EVENTS)
     assert len(set(found[0].values())) > 1, "the relation makes no difference"
     assert same(found, [prompted.infer([event])[0] for event in EVENTS])
@@ -232,7 +235,7 @@ def test_a_decoder_prompt_is_asked_but_no_part_of_the_answer(tiny: Path):
 
 def test_a_decoder_prompt_that_the_checkpoint_does_not_know(tiny: Path):
     with pytest.raises(WeightsError, match=r"does not know the decoder prompt '\[xIntent\]'"):
-        Comet(tiny, "{event}", "[{relation}]", device="cpu").infer(["sad"])
+        Comet(tiny, query="{event}", decoder_prompt="[{relation}]", device="cpu").infer(["sad"])
 
 
 @pytest.mark.parametrize(
@@ -265,7 +268,7 @@ def test_an_event_of_a_megabyte_takes_no_longer_than_what_is_seen_of_it(comet: C
 
 
 def test_a_query_that_alone_fills_the_encoder(tiny: Path):
-    with pytest.raises(OptionError, match="longer than the 16 tokens"):
+    with pytest.raises(OptionError, match="exceeds the encoder's 16 tokens"):
         Comet(tiny, query="{event} {relation}" + " [GEN]" * 20, device="cpu").infer(["my dog died"])
 
 
@@ -279,7 +282,7 @@ def test_no_folder(tmp_path: Path):
 def test_a_file_that_is_missing_or_cut(tmp_path: Path, broken: str):
     path = save_tiny(tmp_path) / broken
     path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(WeightsError, match=r"no COMET checkpoint in|config\.json, line \d+: not valid JSON"):
+    with pytest.raises(WeightsError, match=r"load a COMET checkpoint from|config\.json, line \d+: not valid JSON"):
         Comet(tmp_path)
     path.unlink()
     with pytest.raises(WeightsError):
@@ -296,12 +299,12 @@ def test_weights_that_lack_a_layer(tmp_path: Path):
 def test_a_model_that_only_continues_text(tmp_path: Path):
     config = json.loads((save_tiny(tmp_path) / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps(config | {"model_type": "gpt2", "architectures": None}))
-    with pytest.raises(WeightsError, match="no COMET checkpoint in"):
+    with pytest.raises(WeightsError, match="cannot load a COMET checkpoint from"):
         Comet(tmp_path)
 
 
 def test_a_tokenizer_of_another_model(tmp_path: Path):
-    with pytest.raises(WeightsError, match="do not belong together"):
+    with pytest.raises(WeightsError, match="do not match"):
         Comet(save_tiny(tmp_path, extra_tokens=3))
 
 

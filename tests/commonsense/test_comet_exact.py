@@ -43,7 +43,16 @@ def test_every_answer_is_that_of_a_plain_search(
     tokenizer = PreTrainedTokenizerFast.from_pretrained(tmp_path)
     events = many_events(16)
     # Several batches of several texts.
-    comet = Comet(tmp_path, query, prompt, beams=beams, keep=beams, max_new_tokens=8, batch_tokens=500, device="cpu")
+    comet = Comet(
+        tmp_path,
+        query=query,
+        decoder_prompt=prompt,
+        beams=beams,
+        keep=beams,
+        max_new_tokens=8,
+        batch_tokens=500,
+        device="cpu",
+    )
     for event, inferences in zip(events, comet.infer(events), strict=True):
         for relation in RELATIONS:
             begun = [model.config.decoder_start_token_id]

@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from localemp.commonsense.relations import Beam
+from localemp.commonsense.inferences import Beam
 from localemp.commonsense.selection import Dropped, Select, Selection, Selector, key_of, select_all
 
 WORDS = ("dog", "died", "car", "sad", "vet")

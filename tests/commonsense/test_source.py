@@ -8,7 +8,7 @@ from tiny_comet import save_tiny
 
 from localemp.commonsense.cache import InferenceCache
 from localemp.commonsense.comet import Comet
-from localemp.commonsense.relations import Beam, Beams
+from localemp.commonsense.inferences import Beam, Beams
 from localemp.commonsense.source import InferenceSource, open_source
 from localemp.errors import OptionError, UnknownNameError, WeightsError
 from localemp.models.atomic import RELATIONS
@@ -52,10 +52,10 @@ def test_nothing_is_inferred_twice(tmp_path: Path):
     assert [answer.beams["xReact"][0].text for answer in answers] == ["xReact of a", "xReact of b", "xReact of a"]
     assert [answer.cut for answer in answers] == [0, 2, 0]
     assert sorted(comet.asked) == [(event, name) for event in ("a", "b") for name in ("xReact", "xWant")]
-    assert (first.inferred, first.remembered) == (4, 0)
+    assert (first.inferred, first.cached) == (4, 0)
     again = source(tmp_path / "c", comet)
     assert again.infer(["a", "-|b", "a"], ["xReact", "xWant"]) == answers
-    assert (again.inferred, again.remembered) == (0, 4)
+    assert (again.inferred, again.cached) == (0, 4)
     # One relation more: only that is asked, and the order is the one that was asked for.
     more = again.infer(["-|b"], ["xNeed", "xReact"])
     assert list(more[0].beams) == ["xNeed", "xReact"]
@@ -99,7 +99,7 @@ def test_what_was_answered_before_a_stop_stays(tmp_path: Path):
     heard: list[int] = []
     second.infer([*events, events[0]], ["xReact"], lambda progress: heard.append(progress.done))
     assert heard == [64, 96, 100]
-    assert (second.inferred, second.remembered) == (36, 64)
+    assert (second.inferred, second.cached) == (36, 64)
     assert len(comet.asked) == len(set(comet.asked)) == 100
 
 
@@ -114,7 +114,7 @@ def test_a_real_comet_is_loaded_only_when_something_is_missing(tiny: Path, tmp_p
     try:
         broken = InferenceSource(lambda: Comet(tiny), first.settings, InferenceCache(tmp_path / "c"))
         assert broken.infer(events) == answers
-        with pytest.raises(WeightsError, match="no COMET checkpoint"):
+        with pytest.raises(WeightsError, match="cannot load a COMET checkpoint"):
             broken.infer(["sad"])
     finally:
         (tiny / "away").replace(tiny / "model.safetensors")

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from localemp.commonsense.relations import Beam
+from localemp.commonsense.inferences import Beam
 from localemp.commonsense.store import Entry, KnowledgeStore, line_of
 from localemp.commonsense.writer import KnowledgeWriter
 from localemp.dialogue import Dialogue
@@ -239,35 +239,35 @@ def test_only_one_writes_at_a_time(tmp_path: Path):
         ("[]", "expected a JSON object"),
         ("3", "expected a JSON object"),
         ('{"inferences": {"xReact": []}}', 'neither "event" nor "last_utterance"'),
-        ('{"event": 3, "inferences": {"xReact": []}}', '"event" must be a text'),
-        ('{"event": "", "inferences": {"xReact": []}}', '"event" must be a text that is not empty'),
-        ('{"last_utterance": ["a"], "xReact": []}', '"last_utterance" must be a text'),
-        ('{"last_utterance": "a", "conv_id": 4, "xReact": []}', '"conv_id" must be a text'),
-        ('{"id": 7, "event": "a", "inferences": {"xReact": []}}', '"id" must be a text'),
+        ('{"event": 3, "inferences": {"xReact": []}}', '"event" must be a non-empty string'),
+        ('{"event": "", "inferences": {"xReact": []}}', '"event" must be a non-empty string'),
+        ('{"last_utterance": ["a"], "xReact": []}', '"last_utterance" must be a non-empty string'),
+        ('{"last_utterance": "a", "conv_id": 4, "xReact": []}', '"conv_id" must be a non-empty string'),
+        ('{"id": 7, "event": "a", "inferences": {"xReact": []}}', '"id" must be a non-empty string'),
         ('{"event": "a"}', '"inferences" must be an object'),
         ('{"event": "a", "inferences": ["sad"]}', '"inferences" must be an object'),
         ('{"event": "a", "inferences": {}}', "none of the relations xIntent"),
         ('{"event": "a", "inferences": {"react": ["sad"]}}', "none of the relations xIntent"),
         ('{"last_utterance": "a"}', "none of the relations xIntent"),
-        ('{"event": "a", "inferences": {"xReact": "sad"}}', '"xReact" must be a list of texts'),
-        ('{"last_utterance": "a", "xWant": [], "xReact": {}}', '"xReact" must be a list of texts'),
+        ('{"event": "a", "inferences": {"xReact": "sad"}}', '"xReact" must be a list of strings'),
+        ('{"last_utterance": "a", "xWant": [], "xReact": {}}', '"xReact" must be a list of strings'),
         (
             '{"event": "a", "inferences": {"xReact": ["sad", null]}}',
-            '"xReact", item 2, must be a text, or a text and a number',
+            '"xReact", item 2, must be a string, or a string and a number',
         ),
         ('{"event": "\\ud83d", "inferences": {"xReact": []}}', "an unpaired surrogate"),
-        ('{"event": "a", "inferences": {"xReact": [["sad", "-1"]]}}', "or a text and a number"),
-        ('{"event": "a", "inferences": {"xReact": [["sad", true]]}}', "or a text and a number"),
-        ('{"event": "a", "inferences": {"xReact": [["sad", NaN]]}}', "or a text and a number"),
-        ('{"event": "a", "inferences": {"xReact": [["sad", 1e999]]}}', "or a text and a number"),
-        ('{"event": "a", "inferences": {"xReact": [["sad", %s]]}}' % ("9" * 400), "or a text and a number"),
+        ('{"event": "a", "inferences": {"xReact": [["sad", "-1"]]}}', "or a string and a number"),
+        ('{"event": "a", "inferences": {"xReact": [["sad", true]]}}', "or a string and a number"),
+        ('{"event": "a", "inferences": {"xReact": [["sad", NaN]]}}', "or a string and a number"),
+        ('{"event": "a", "inferences": {"xReact": [["sad", 1e999]]}}', "or a string and a number"),
+        ('{"event": "a", "inferences": {"xReact": [["sad", %s]]}}' % ("9" * 400), "or a string and a number"),
         ('{"event": "a", "inferences": {"xReact": [["sad", %s]]}}' % ("9" * 5000), "too many digits"),
         ('{"event": "a", "inferences": {"xReact": %s}}' % ("[" * 5000), "nested"),
         ('{"event": "a", "inferences": {"xReact": [], "\\ud83d": []}}', "an unpaired surrogate"),
         ('{"event": "a", "cut": "7", "inferences": {"xReact": []}}', '"cut" must be a number'),
         ('{"event": "a", "cut": true, "inferences": {"xReact": []}}', '"cut" must be a number'),
         ('{"event": "a", "cut": -1, "inferences": {"xReact": []}}', '"cut" must be a number'),
-        ('{"id": "one", "event": "b", "inferences": {"xReact": []}}', "id 'one' is taken by line 1"),
+        ('{"id": "one", "event": "b", "inferences": {"xReact": []}}', "line 1 has the same id 'one'"),
     ],
 )
 def test_a_line_that_cannot_be_used(tmp_path: Path, line: str, named: str):

@@ -123,13 +123,13 @@ def test_wrong_archive_put_there_by_hand(tmp_path):
     [
         ("good", "0" * 64, f"its SHA-256 is {sha256(GOOD)}"),
         ("cut", sha256(GOOD), "cannot be fetched"),
-        ("none", sha256(GOOD), "answers 404"),
+        ("none", sha256(GOOD), "returned status 404"),
         ("incomplete", sha256(INCOMPLETE), "lacks valid.csv"),
         ("no", sha256(NO_TAR), "not a readable tar"),
         ("linked", sha256(LINKED), "lacks test.csv"),
         ("hard", sha256(HARD_LINKED), "lacks test.csv"),
         ("device", sha256(DEVICE), "lacks test.csv"),
-        ("endless", sha256(ENDLESS), "more than any data set"),
+        ("endless", sha256(ENDLESS), "archive is too large"),
         ("odd", sha256(GOOD), "cannot be fetched"),
     ],
 )
@@ -143,7 +143,7 @@ def test_no_server(tmp_path):
     url = f"http://127.0.0.1:{free_port()}/official.tar.gz"
     with pytest.raises(DataError, match="cannot be fetched") as caught:
         pull(tmp_path, url=url)
-    assert caught.value.hint == f"download {url} by hand, put it into {tmp_path}, and run `localemp data pull` again"
+    assert caught.value.hint == f"download {url} manually into {tmp_path}, and run `localemp data pull` again"
 
 
 def test_folder_that_cannot_be_made(tmp_path, server):

@@ -147,7 +147,7 @@ def test_other_column_order_gzip_and_byte_order_mark(tmp_path):
         (b"conv_id,context,prompt,utterance\nc1,sad,p,Hi\n", 1, "lacks utterance_idx"),
         (HEADER.encode() + b"\nc1,1,sad,p,7,Hi,,\nc1,two,sad,p,7,Hi,,\n", 3, "'two' is not a whole number"),
         (HEADER.encode() + b"\nc1,1,sad,p\n", 2, "4 fields, expected 8"),
-        (HEADER.encode() + b"\nc1,1,sad,p,7,Hi,,\n\nc1,1,sad,p,7,Hi,,\n", 4, "utterance 1 of c1 is there twice"),
+        (HEADER.encode() + b"\nc1,1,sad,p,7,Hi,,\n\nc1,1,sad,p,7,Hi,,\n", 4, "utterance 1 of c1 occurs twice"),
         (HEADER.encode() + b"\nc1,1,sad,p,7,Hi, how are you?,,\n", 2, "comma inside a text"),
         (HEADER.encode() + b"\nc1,1,sad,Once, long ago,7,Hi,,\n", 2, "comma inside a text"),
         (HEADER.encode() + b"\nc1,1,sad,p,7,caf\xe9,,\n", 2, "UTF-8"),

@@ -80,9 +80,9 @@ def test_names_of_what_ships_with_localemp():
 
 
 def test_missing_split_says_what_is_there(folder):
-    with pytest.raises(DataError, match=r"no test\.csv or test\.csv\.gz; it holds train, valid"):
+    with pytest.raises(DataError, match=r"no test\.csv or test\.csv\.gz; it has train, valid"):
         load_dialogues(str(folder))
-    with pytest.raises(DataError, match="it holds no split"):
+    with pytest.raises(DataError, match="it has no split"):
         load_dialogues(str(folder.parent))
 
 
@@ -112,7 +112,7 @@ def test_nothing_there(tmp_path):
 
 def test_file_of_another_kind(tmp_path):
     (tmp_path / "a.parquet").touch()
-    with pytest.raises(DataError, match=r"none of \.csv, \.jsonl"):
+    with pytest.raises(DataError, match=r"one of \.csv, \.jsonl"):
         load_dialogues(str(tmp_path / "a.parquet"))
 
 
@@ -122,7 +122,7 @@ def test_no_instances(tmp_path):
     with pytest.raises(DataError, match="published drops the last two"):
         load_dialogues(str(path), instances="published")
     path.write_text(HEADER + "c1,1,sad,p,7,Hi,,\n")
-    with pytest.raises(DataError, match=r"no conversation gives an instance$"):
+    with pytest.raises(DataError, match=r"no conversation has a listener turn$"):
         load_dialogues(str(path))
 
 

@@ -27,20 +27,20 @@ WHOLE = [("w", 1, A, "one"), ("w", 2, B, "two")]
         ([(1, A, "a"), (2, B, "b"), (3, A, "c")], ("a", "b", "c"), []),
         # One person goes on: roles stay.
         ([(1, A, "a"), (2, A, "b"), (3, B, "c"), (4, A, "d")], ("a b", "c", "d"),
-         ["1 rows go on with the same speaker: they are one turn with the row before (line 5)"]),
+         ["1 rows continue the same speaker's turn and are merged with the row before (line 5)"]),
         ([(1, A, "a"), (2, B, "b "), (3, B, " c"), (4, B, "d")], ("a", "b c d"),
-         ["2 rows go on with the same speaker: they are one turn with the row before (lines 6, 7)"]),
+         ["2 rows continue the same speaker's turn and are merged with the row before (lines 6, 7)"]),
         ([(1, A, "a"), (2, A, "b")], ("a b",),
-         ["1 rows go on with the same speaker: they are one turn with the row before (line 5)"]),
+         ["1 rows continue the same speaker's turn and are merged with the row before (line 5)"]),
         # A row is missing between two of one person.
         ([(1, A, "a"), (3, A, "c"), (4, B, "d")], ("a c", "d"),
-         ["1 rows go on with the same speaker: they are one turn with the row before (line 5)"]),
+         ["1 rows continue the same speaker's turn and are merged with the row before (line 5)"]),
         ([(1, A, "a"), (2, B, "b"), (3, C, "c"), (4, B, "d")], ("a", "b"),
          ["1 conversations end before the words of a third person (line 6)"]),
         ([(1, A, "a"), (2, B, ""), (3, A, "c")], ("a", "", "c"),
-         ["1 utterances are blank: their conversations end before them (line 5)"]),
+         ["1 utterances are blank; their conversations end before them (line 5)"]),
         ([(2, B, "b"), (3, A, "c"), (4, B, "d")], (),
-         ["1 conversations lack their beginning and are left out (line 4)"]),
+         ["1 conversations lack their beginning and are skipped (line 4)"]),
         # Where nobody says who it is, the order does; and a gap ends it.
         ([(1, "", "a"), (2, "", "b")], ("a", "b"), []),
         ([(1, "", "a"), (2, "", "b"), (4, "", "d")], ("a", "b"),
@@ -70,7 +70,7 @@ def test_lines_are_named_and_all_are_counted(caplog, tmp_path):
     turns, notes = told(caplog, tmp_path / "test.csv", *WHOLE, *rows)
     assert turns["c"] == (" ".join("a" * 9),)
     assert notes == [
-        "8 rows go on with the same speaker: they are one turn with the row before (lines 5, 6, 7, 8, 9, ...)"
+        "8 rows continue the same speaker's turn and are merged with the row before (lines 5, 6, 7, 8, 9, ...)"
     ]
 
 

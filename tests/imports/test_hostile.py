@@ -95,5 +95,5 @@ def test_many_items_with_one_reference_are_placed_in_linear_time():
     ],
 )  # fmt: skip
 def test_values_of_a_wrong_kind_are_errors(name, record):
-    with pytest.raises(DataError, match=r"must be a list of texts|unpaired surrogate"):
+    with pytest.raises(DataError, match=r"must be a list of strings|unpaired surrogate"):
         FORMATS[name].read(Path("f"), [json.dumps(record)])

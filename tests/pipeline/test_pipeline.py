@@ -1,7 +1,8 @@
 """From a config to objects: what fits which model, and what goes into the manifest."""
 
 import json
-from dataclasses import replace
+import pickle
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,9 @@ import pytest
 from localemp.data.sources import load_dialogues
 from localemp.dialogue import Dialogue
 from localemp.errors import OptionError, UnknownNameError
-from localemp.pipeline.config import RunConfig
+from localemp.pipeline.config import RunConfig, RunSettings
 from localemp.pipeline.pipeline import Pipeline
+from localemp.strategies.registry import part_options
 from localemp.strategies.shots import exemplar_pool
 from localemp.utils.paths import resource
 
@@ -65,7 +67,7 @@ def test_exemplars_are_complete_dialogues_or_instances_as_the_variant_says(tmp_p
         "a2",
     ]
     path.write_text('{"turns": ["No reply."]}\n')
-    with pytest.raises(OptionError, match="no dialogue in it has a reply"):
+    with pytest.raises(OptionError, match="no dialogue has a reply"):
         _ = Pipeline(config).strategy
 
 
@@ -155,3 +157,20 @@ def test_a_varied_assembly_shares_what_is_loaded_and_drops_options_of_other_part
     again = base.vary("knowledge", variant="paper").strategy
     assert again.enrichers[0] is knows.strategy.enrichers[0], "both fill the same batches"
     assert base.vary("knowledge", variant="released").strategy.enrichers[0] is not again.enrichers[0]
+
+
+def test_type_checkers_know_every_setting_of_a_run():
+    named = {field.name for field in fields(RunConfig)} | {option.name for option in part_options()}
+    assert set(RunSettings.__annotations__) == named
+
+
+def test_a_config_reads_what_json_makes_of_it_and_says_what_differs():
+    config = RunConfig(strategy="two-stage", shot_indices=[3, 1], knowledge="k.jsonl", given=["emotion"], shots=5)
+    assert (config.options["shot_indices"], config.options["knowledge"]) == ((3, 1), Path("k.jsonl"))
+    assert RunConfig(**config.changed()) == config
+    assert config.changed().keys() == {"strategy", "shot_indices", "knowledge", "given"}
+    assert pickle.loads(pickle.dumps(config)) == replace(config, shots=5) == config
+    with pytest.raises(OptionError, match="--select: Input should be 'relevant' or 'all'"):
+        RunConfig(select="some")
+    with pytest.raises(UnknownNameError, match="unknown setting 'shot'"):
+        RunConfig(shot=5)

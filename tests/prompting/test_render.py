@@ -226,7 +226,7 @@ def test_every_line_of_the_paper_variant_has_its_place_in_the_paper_or_a_reason(
 def test_what_is_said_to_be_the_papers_is_in_the_paper():
     path = REPOSITORY.parent / "shared" / "paper" / "paper.txt"
     if not path.exists():
-        pytest.skip(f"the paper is not here: {path}")
+        pytest.skip(f"the paper is not here: {path} (put its text there to compare with it)")
     printed = " ".join(path.read_text("utf-8").split())
     checked = []
     for key, text, comment in commented_lines():

@@ -6,7 +6,7 @@ import zlib
 import pytest
 
 from localemp.protocol.compression import Decompressor, decompress
-from localemp.protocol.errors import UnreadableAnswerError
+from localemp.protocol.errors import MalformedResponseError
 
 TEXT = b"Oh no, your keys. " * 200
 RAW = zlib.compressobj(wbits=-15)
@@ -63,5 +63,5 @@ def test_undone(encoding, form):
 )
 def test_refused(encoding, form, most, message):
     large = {"bomb": gzip.compress(bytes(50 * 2**20)), "zeros": bytes(2 * 2**20)}
-    with pytest.raises(UnreadableAnswerError, match=message):
+    with pytest.raises(MalformedResponseError, match=message):
         decompress((PACKED | large)[form][:most], encoding, 2**20)

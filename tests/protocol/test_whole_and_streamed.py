@@ -6,8 +6,8 @@ from itertools import pairwise
 
 import pytest
 
-from localemp.protocol.answers import Usage, first_choice, read_answer
-from localemp.protocol.errors import AnswerError, ServedError, UnreadableAnswerError
+from localemp.protocol.completions import Usage, first_choice, read_completion
+from localemp.protocol.errors import MalformedResponseError, ResponseError, ServerError
 from localemp.protocol.streams import StreamReader
 
 
@@ -21,7 +21,7 @@ def chunk(delta, reason=None, **more):
 
 
 def read(value):
-    return read_answer(json.dumps(value))
+    return read_completion(json.dumps(value))
 
 
 TEXT_PART = {"type": "text", "text": "Oh no."}
@@ -73,7 +73,7 @@ def test_unknown_counts_are_not_zero(usage, read_as):
 
 
 @pytest.mark.parametrize(
-    ("value", "status", "message", "may_pass"),
+    ("value", "status", "message", "is_transient"),
     [
         ({"error": {"code": 429, "message": "slow down"}}, 429, "slow down", True),
         ({"error": {"code": "429", "message": "slow down"}}, 429, "slow down", True),
@@ -88,17 +88,17 @@ def test_unknown_counts_are_not_zero(usage, read_as):
         (whole("", "error"), 502, None, True),
     ],
 )
-def test_an_error_inside_is_no_success(value, status, message, may_pass):
-    with pytest.raises(ServedError) as caught:
+def test_an_error_inside_is_no_success(value, status, message, is_transient):
+    with pytest.raises(ServerError) as caught:
         read(value)
-    assert (caught.value.status, caught.value.may_pass) == (status, may_pass)
+    assert (caught.value.status, caught.value.is_transient) == (status, is_transient)
     assert message is None or caught.value.message == message
 
 
 def test_a_filtered_answer_is_an_error_that_stays():
-    with pytest.raises(ServedError) as caught:
+    with pytest.raises(ServerError) as caught:
         first_choice(read(whole("Oh", "content_filter")))
-    assert (caught.value.code, caught.value.may_pass) == ("content_filter", False)
+    assert (caught.value.code, caught.value.is_transient) == ("content_filter", False)
 
 
 @pytest.mark.parametrize(
@@ -124,14 +124,14 @@ def test_a_filtered_answer_is_an_error_that_stays():
     ],
 )
 def test_what_is_no_completion_may_pass(content):
-    with pytest.raises(UnreadableAnswerError) as caught:
-        read_answer(content)
-    assert caught.value.may_pass
+    with pytest.raises(MalformedResponseError) as caught:
+        read_completion(content)
+    assert caught.value.is_transient
     assert 0 < len(caught.value.message) < 400
 
 
 def test_a_byte_order_mark_and_blank_lines_are_passed_over():
-    assert read_answer(b"\xef\xbb\xbf\n  \n" + json.dumps(whole()).encode()).choices[0].text == "Oh no."
+    assert read_completion(b"\xef\xbb\xbf\n  \n" + json.dumps(whole()).encode()).choices[0].text == "Oh no."
 
 
 # Streams.
@@ -233,7 +233,7 @@ def test_a_character_cut_between_two_chunks_is_joined():
     ],
 )
 def test_a_stream_that_is_cut_or_none(raw, message):
-    with pytest.raises(UnreadableAnswerError, match=message):
+    with pytest.raises(MalformedResponseError, match=message):
         said([raw])
 
 
@@ -248,7 +248,7 @@ def test_a_stream_that_is_cut_or_none(raw, message):
 def test_an_error_in_a_stream(bad):
     reader = StreamReader()
     assert [answer.choices[0].text for answer in reader.feed(events(chunk({"content": "Oh"}), done=False))] == ["Oh"]
-    with pytest.raises(ServedError) as caught:
+    with pytest.raises(ServerError) as caught:
         list(reader.feed(bad))
     assert (caught.value.message, caught.value.status) == ("gone", 503)
 
@@ -256,7 +256,7 @@ def test_an_error_in_a_stream(bad):
 def test_the_size_of_an_event_does_not_depend_on_how_it_is_cut():
     raw = events(chunk({"content": "x" * 3 * 2**20}, "stop"))
     assert len(said([raw])[0]) == len(said([raw[at : at + 2**16] for at in range(0, len(raw), 2**16)])[0]) == 3 * 2**20
-    with pytest.raises(UnreadableAnswerError, match="more than 4 MiB"):
+    with pytest.raises(MalformedResponseError, match="more than 4 MiB"):
         said([events(chunk({"content": "x" * 5 * 2**20}, "stop"))])
 
 
@@ -282,9 +282,9 @@ def test_mutants_of_streams_and_answers_are_read_or_refused():
                 [b"", b"\r", b"\n\n", b"null", b"[", b"{}", b"\xf0", b"data:", b'"', b"1e999", b"NaN", b"\\ud83d"]
             )
         try:
-            said([bytes(mutant)]) if turn % 2 == 0 else read_answer(bytes(mutant))
-        except (AnswerError, AssertionError) as error:
-            assert isinstance(error, AnswerError), bytes(mutant)
+            said([bytes(mutant)]) if turn % 2 == 0 else read_completion(bytes(mutant))
+        except (ResponseError, AssertionError) as error:
+            assert isinstance(error, ResponseError), bytes(mutant)
 
 
 def test_a_stream_in_single_bytes_takes_linear_time():

@@ -19,7 +19,7 @@ def folder() -> Path:
 
 @pytest.fixture(scope="module")
 def comet(folder: Path) -> Comet:
-    return Comet(folder, PROFILE.query or "", PROFILE.decoder_prompt, PROFILE.relations)
+    return Comet(folder, query=PROFILE.query or "", decoder_prompt=PROFILE.decoder_prompt, relations=PROFILE.relations)
 
 
 def test_it_is_small_enough_to_ship(folder: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from localemp.commonsense.relations import Beam, Beams
+from localemp.commonsense.inferences import Beam, Beams
 from localemp.commonsense.store import KnowledgeStore
 from localemp.dialogue import Dialogue
 from localemp.models.atomic import RELATIONS

@@ -7,19 +7,18 @@ from dataclasses import replace
 import psutil
 import pytest
 import pytest_asyncio
-from patience import patience, wait_until
 
 from localemp.data.sources import load_dialogues
 from localemp.dialogue import Message
 from localemp.engines.vllm import VLLMEngine
-from localemp.errors import EngineError, FatalEngineError, PromptTooLongError, UnknownNameError
+from localemp.errors import EngineError, PromptTooLongError, UnknownNameError
 from localemp.pipeline.config import RunConfig
 from localemp.pipeline.generate import answer_all, draft_all, plan
 from localemp.pipeline.pipeline import Pipeline
 from localemp.runs.run import Run, read_records
 from localemp.sampling import Sampling
 
-pytestmark = [pytest.mark.engine, pytest.mark.asyncio(loop_scope="module")]
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 RECIPE = RunConfig(model="smollm2", max_tokens=24)
 GREEDY = Sampling(max_tokens=24)
@@ -137,48 +136,9 @@ async def test_an_engine_argument_that_vllm_does_not_have(pipeline, tmp_path):
         await engine.start()
 
 
-async def test_too_little_memory_for_the_kv_cache_says_three_numbers(localemp):
-    done = await asyncio.to_thread(
-        localemp, "generate", "--limit", 1, "--engine-arg", "max_model_len=8192", "--engine-arg",
-        "kv_cache_memory_bytes=20000000",
-    )  # fmt: skip
-    assert done.returncode == FatalEngineError.exit_code
-    assert "a context of 8192 tokens needs 0.1" in done.stderr, done.stderr
-    assert "0.0" in done.stderr
-    assert "--engine-arg max_model_len" in done.stderr
-
-
-async def test_respond_answers_once_from_the_command_line(localemp):
-    words = ("--max-tokens", 12, "--stages", "--strategy", "two-stage", "--engine-arg", "max_model_len=1024")
-    code, out, shown = await asyncio.to_thread(localemp.on_terminal, "respond", "I lost my job today.", *words)
-    assert code == 0, shown
-    assert "Stage 1: feeling" in out
-    assert "Starting smollm2" in shown
-    noise = [word for word in ("INFO", "WARNING", "Triton", "Traceback") if word in out + shown]
-    assert not noise, "vLLM's own messages belong into its log"
-
-
 async def test_prompts_show_counts_as_the_engine_does(pipeline, engine, localemp):
     shown = await asyncio.to_thread(localemp, "prompts", "show", "--index", 1, "--json", "--max-tokens", 24)
     stage = json.loads(shown.stdout)
     dialogue = load_dialogues("samples")[1]
     assert [Message(**message) for message in stage["messages"]] == pipeline.prompts.messages(dialogue)
     assert stage["tokens"] == (await engine.chat(pipeline.prompts.messages(dialogue), GREEDY)).prompt_tokens
-
-
-def test_kill_loses_no_reply_and_leaves_no_process(localemp, tmp_path):
-    words = ("generate", "--out", "run", "--strategy", "two-stage", "--concurrency", 2, "--show", 0)
-    process = localemp.start(*words)
-    lines = tmp_path / "run" / "responses.jsonl"
-    wait_until(lambda: lines.exists() and lines.read_bytes().count(b"\n") >= 2, 200, process)
-    started = psutil.Process(process.pid).children(recursive=True)
-    process.kill()
-    process.communicate()
-    before = lines.read_bytes().splitlines()
-    assert 2 <= len(before) < 12
-    _, alive = psutil.wait_procs(started, timeout=patience(60))
-    assert not alive, "vLLM's processes end with the one that started them"
-    done = localemp(*words)
-    assert done.returncode == 0, done.stderr
-    after = [json.loads(line)["id"] for line in lines.read_bytes().splitlines()]
-    assert sorted(after) == sorted(dialogue.id for dialogue in load_dialogues("samples"))

@@ -43,7 +43,7 @@ def ours_of(figure):
 
 
 def value(table, row, column):
-    return PAPER.table_of(table).figure(row, column).value
+    return PAPER.table_of(table).value(row, column).value
 
 
 def best(rows, column):
@@ -71,7 +71,7 @@ def test_every_figure_of_every_table_is_in_one_row_as_printed():
         if found := re.fullmatch(r"Table (\d), ([^:]+?)(?:: (.+))?", figure):
             table = PAPER.table_of(int(found[1]))
             columns = found[3].split(", ") if found[3] else table.columns
-            cells = {column: table.figure(found[2], column) for column in columns}
+            cells = {column: table.value(found[2], column) for column in columns}
             assert theirs == ", ".join(cell.text for cell in cells.values() if cell.value is not None), figure
             covered += [(table.number, found[2], column) for column in columns]
     every = [(table.number, name, column) for table in PAPER.table for name in table.names for column in table.columns]
@@ -170,7 +170,7 @@ def test_every_figure_of_table_4_is_a_number_of_300_votes():
     for row in table.names:
         for column in table.columns:
             votes = round(value(4, row, column) * 3)
-            assert f"{votes / 3:.1f}%" == table.figure(row, column).text
+            assert f"{votes / 3:.1f}%" == table.value(row, column).text
         assert all(
             value(4, row, win) + value(4, row, lose) <= 100
             for win, lose in zip(table.columns[::2], table.columns[1::2], strict=True)

@@ -43,7 +43,7 @@ def paper():
     """The folder of the paper, which the project does not contain."""
     folder = REPOSITORY.parent / "shared" / "paper"
     if not (folder / "tables.json").exists():
-        pytest.skip(f"the paper is not here: {folder}")
+        pytest.skip(f"the paper is not here: {folder} (put its text there to compare with it)")
     return folder
 
 
@@ -61,7 +61,7 @@ def notes(table):
 
 def numbers(number, row):
     table = read_published().table_of(number)
-    return [table.figure(row, column).value for column in table.columns]
+    return [table.value(row, column).value for column in table.columns]
 
 
 def test_the_shipped_tables_are_those_of_the_paper(paper):
@@ -93,10 +93,10 @@ def test_every_figure_is_printed_so_in_the_papers_text(paper):
 def test_figures_are_as_printed_and_sources_are_said():
     known = read_published()
     assert {table.number: len(table.rows) for table in known.table} == {1: 19, 2: 6, 3: 6, 4: 8, 6: 4}
-    assert known.table_of(1).figure("EC (Soft)", "Dist-1") == Cell("1.70", 1.7, "as printed in the paper")
-    assert known.table_of(4).figure("+ Two-stage vs. ChatGPT", "Coherence win").text == "48.0%"
-    assert known.table_of(6).figure("Overall", "Kendall-Tau").value == 0.441
-    acc = {name: known.table_of(1).figure(name, "Acc") for name in known.table_of(1).names}
+    assert known.table_of(1).value("EC (Soft)", "Dist-1") == Cell("1.70", 1.7, "as printed in the paper")
+    assert known.table_of(4).value("+ Two-stage vs. ChatGPT", "Coherence win").text == "48.0%"
+    assert known.table_of(6).value("Overall", "Kendall-Tau").value == 0.441
+    acc = {name: known.table_of(1).value(name, "Acc") for name in known.table_of(1).names}
     assert acc["ChatGPT (+ 5-shot)"] == Cell("–", about="not in the paper's table")
     assert acc["GPT-3.5 (+ 5-shot)"] == Cell("–", about="empty in the paper's table")
     assert all(
@@ -202,7 +202,7 @@ def test_bertscores_model_and_version_are_said_where_it_was_scored(tmp_path):
 def test_without_its_rows_a_report_says_nothing_of_them(tmp_path):
     report = Report(tuple(read_systems([four(tmp_path / "z")])), read_published().without_rows())
     assert names(report.tables[0]) == ["z"]
-    assert not re.search("paper's figures|Unlike|counterpart", notes(report.tables[0]))
+    assert not re.search("paper's results|Unlike|counterpart", notes(report.tables[0]))
 
 
 def test_a_file_of_ones_own_takes_the_place_of_the_papers(tmp_path):
@@ -259,11 +259,11 @@ def test_every_form_has_all_rows_of_the_paper_and_the_same_order(tmp_path):
         (("1.50", "120"), "Dist-1: 120 is not between 0 and 100"),
         (('"40.0%"', '"140%"'), "table[2]: rows: row 1 (Old_Model & Co), Win: 140% is not between 0 and 100"),
         ((', "-"]', "]"), "rows: row 1 has 2 entries, a name and the columns make 3"),
-        (('["Other"', '[" "'), "row 2 does not begin with a name"),
-        (('["Other"', '["Old_Model & Co"'), "rows: Old_Model & Co is there twice"),
+        (('["Other"', '[" "'), "row 2 does not start with a name"),
+        (('["Other"', '["Old_Model & Co"'), "rows: Old_Model & Co occurs twice"),
         (("number = 2", "number = 1"), "two have the same number"),
-        (('"B-2"]', '"Dist-1"]'), "columns: one is there twice"),
-        (('"B-2"]', '"Bleu"]'), "columns: Bleu: no metric of ours"),
+        (('"B-2"]', '"Dist-1"]'), "columns: one occurs twice"),
+        (('"B-2"]', '"Bleu"]'), "columns: Bleu: not a metric of localemp"),
         (('kind = "people"', 'kind = "cats"'), "table[2].kind"),
         (('title = "People"', 'titel = "People"'), "table[2].titel: unknown key"),
         (('row = "Other"', 'row = "Others"'), "counterparts: Table 1 has no row 'Others'"),

@@ -164,7 +164,7 @@ def test_seconds_and_tokens_are_summed_over_stages(tmp_path):
     found = cells(effort, "t")
     assert [found[name].value for name in ("Calls", "Seconds", "Prompt tokens", "Tokens written")] == [2, 0.75, 22, 10]
     assert cells(effort, "q")["Tokens written"].text == "n/a"
-    assert "n/a in Tokens written (q): the engine did not tell" in notes(effort)
+    assert "n/a in Tokens written (q): the engine did not report it" in notes(effort)
 
 
 def test_what_differs_between_runs_is_apart_from_what_they_share(tmp_path):
@@ -197,7 +197,7 @@ def test_latex_escapes_everything_and_has_the_papers_rows_in_grey():
 
 def test_latex_is_accepted_by_latex(tmp_path):
     if not (latex := shutil.which("pdflatex")):
-        pytest.skip("pdflatex is not installed")
+        pytest.skip("tables are typeset by pdflatex: apt-get install texlive-latex-base")
     head = r"\documentclass{article}\usepackage[T1]{fontenc}\usepackage{booktabs,xcolor}\begin{document}"
     (tmp_path / "t.tex").write_text(head + writers.latex([NASTY]) + r"\end{document}")
     subprocess.run([latex, "-interaction=nonstopmode", "-halt-on-error", "t.tex"], cwd=tmp_path, check=True)

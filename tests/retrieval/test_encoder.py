@@ -136,7 +136,7 @@ def test_a_folder_without_a_model_is_named(folder: Path, tmp_path: Path):
     shutil.copytree(folder, broken)
     (weights,) = broken.rglob("model.safetensors")
     weights.write_bytes(weights.read_bytes()[:1000])
-    with pytest.raises(WeightsError, match=r"no sentence encoder in .*broken"):
+    with pytest.raises(WeightsError, match=r"cannot load the sentence encoder in .*broken"):
         Encoder(broken, device="cpu")
 
 
@@ -158,9 +158,9 @@ class Mine(torch.nn.Module):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"type": "mine.Mine"}, "'mine.Mine' is no module of sentence-transformers"),
-        ({"type": "sentence_transformers_evil.Mine"}, "is no module of sentence-transformers"),
-        ({"type": 7}, "'7' is no module of sentence-transformers"),
+        ({"type": "mine.Mine"}, "'mine.Mine' is not a module of sentence-transformers"),
+        ({"type": "sentence_transformers_evil.Mine"}, "is not a module of sentence-transformers"),
+        ({"type": 7}, "'7' is not a module of sentence-transformers"),
         ({"path": "../outside"}, "lies outside the folder"),
         ({"path": "/etc"}, "lies outside the folder"),
         ({"path": ["a"]}, "lies outside the folder"),
@@ -176,7 +176,7 @@ def test_a_folder_that_brings_code_is_refused_and_the_code_does_not_run(
     (evil / "mine.py").write_text(MODULE.format(mark=str(tmp_path / "ran")))
     with pytest.raises(WeightsError, match=said) as caught:
         Encoder(evil, device="cpu")
-    assert "runs no code of weights" in caught.value.hint
+    assert "does not run code from weights" in caught.value.hint
     assert not (tmp_path / "ran").exists()
 
 
@@ -186,7 +186,7 @@ def test_an_auto_map_is_refused_wherever_it_stands(folder: Path, tmp_path: Path)
         settings = json.loads((evil / name).read_text()) if (evil / name).is_file() else {}
         (evil / name).write_text(json.dumps(settings | {"inner": {"auto_map": {"AutoModel": "mine.Mine"}}}))
         (evil / "mine.py").write_text(MODULE.format(mark=str(tmp_path / "ran")))
-        with pytest.raises(WeightsError, match='"auto_map" names Python code of its own'):
+        with pytest.raises(WeightsError, match='"auto_map" names custom Python code'):
             Encoder(evil, device="cpu")
     assert not (tmp_path / "ran").exists()
 

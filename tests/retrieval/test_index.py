@@ -349,7 +349,7 @@ def test_two_at_once_share_the_work(tmp_path: Path):
 
 
 def test_an_empty_pool_is_refused(tmp_path: Path):
-    with pytest.raises(OptionError, match="no dialogues") as caught:
+    with pytest.raises(OptionError, match="pool of exemplars is empty") as caught:
         Index.build_or_load([], LetterEncoder(), KEY, tmp_path)
     assert "pool" in caught.value.hint
 
@@ -402,7 +402,7 @@ def test_where_nothing_may_be_written(caplog: pytest.LogCaptureFixture, whole: b
             asked = LetterEncoder().encode(["text number 7"])
             assert index.search(asked, 1)[0].tolist() == [[7]]
         assert sum(encoder.calls) == {True: 0, False: CHUNK_ROWS, None: len(TEXTS)}[whole]
-        assert caplog.text.count("it is made in memory") == (whole is not True)
+        assert caplog.text.count("it is kept in memory") == (whole is not True)
 
 
 @pytest.mark.parametrize("lost", [1, 5 * 48, 300 * 48])
@@ -424,7 +424,7 @@ def test_a_lock_that_is_a_link_is_not_followed(tmp_path: Path):
     (tmp_path / "diary").write_text("dear diary")
     (place / "lock").unlink()
     (place / "lock").symlink_to(tmp_path / "diary")
-    with pytest.raises(LocalempError, match="the index cannot be kept"):
+    with pytest.raises(LocalempError, match="cannot store the index"):
         Index.build_or_load(TEXTS, LetterEncoder(), KEY, tmp_path)
     assert (tmp_path / "diary").read_text() == "dear diary"
 

@@ -141,7 +141,7 @@ def test_a_folder_that_is_no_run_is_left_alone(tmp_path):
     (tmp_path / "thesis.tex").write_text("x")
     with pytest.raises(RunError, match="not empty"):
         Run.open(tmp_path, SETTINGS)
-    with pytest.raises(RunError, match="no run here"):
+    with pytest.raises(RunError, match="is not a run"):
         read_manifest(tmp_path)
     (tmp_path / "manifest.json").write_text("{")
     with pytest.raises(RunError, match="the manifest is damaged"):
@@ -286,7 +286,7 @@ with Run.open(__import__("pathlib").Path(sys.argv[1]), SETTINGS) as run:
     here = [str(folder) for folder in Path(__file__).parents[:2]]
     done = subprocess.run([sys.executable, "-c", program, str(tmp_path), *here], capture_output=True, text=True)
     assert "disk is full" in done.stdout, done.stderr
-    assert "goes on" in done.stdout
+    assert "run the same command again to resume" in done.stdout
     kept = read_records(tmp_path)
     assert 2 <= len(kept) < 100
     assert (tmp_path / RESPONSES).read_bytes().endswith(b"}\n")

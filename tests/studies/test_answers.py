@@ -120,7 +120,7 @@ def test_links_are_made_for_all_or_for_none(study):
     for names, anew, why in (
         (["anna", "ben"], ["zoe"], "no rater is called 'zoe'"),
         (["anna", "Anna"], [], "'Anna' is too much like 'anna'"),
-        (["anna", "=1"], [], "no name that can be kept"),
+        (["anna", "=1"], [], "not a valid name"),
     ):
         with pytest.raises(OptionError, match=why):
             answers.make_links(names, anew)

@@ -159,7 +159,7 @@ def test_no_mutant_of_a_study_ends_in_a_traceback(kind, tmp_path):
     ("damage", "message"),
     [
         ("UPDATE given SET item = 'i9'", "an answer is damaged: unknown item 'i9'"),
-        ("UPDATE given SET value = 3 WHERE id = 1", "an answer is damaged: item i0, Empathy: 3 is no answer"),
+        ("UPDATE given SET value = 3 WHERE id = 1", "an answer is damaged: item i0, Empathy: 3 is not an answer"),
         ("UPDATE given SET value = x'00ff'", "answer 1 is damaged"),
         ("UPDATE given SET value = 1e300", "answer 1 is damaged"),
         ("UPDATE given SET seconds = 9e999", "answer 1 is damaged"),
@@ -214,13 +214,13 @@ def test_a_wrong_study_is_told_in_a_line(tmp_path, change, message):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"shown": None}, "line 1: it cannot be read: shown: "),
-        ({"shown": []}, "line 1: it cannot be read: shown: "),
-        ({"answer": 4}, "line 1: it cannot be read: answer: of one reply a number, of two a choice"),
-        ({"answer": "C"}, "line 1: it cannot be read: answer"),
-        ({"prompt_tokens": "9"}, "line 1: it cannot be read: prompt_tokens: "),
-        ({"cost": float("nan")}, "line 1: it cannot be read: it has NaN"),
-        ({"notes": None}, "line 1: it cannot be read: notes: "),
+        ({"shown": None}, "line 1: cannot be read: shown: "),
+        ({"shown": []}, "line 1: cannot be read: shown: "),
+        ({"answer": 4}, "line 1: cannot be read: answer: of one reply a number, of two a choice"),
+        ({"answer": "C"}, "line 1: cannot be read: answer"),
+        ({"prompt_tokens": "9"}, "line 1: cannot be read: prompt_tokens: "),
+        ({"cost": float("nan")}, "line 1: cannot be read: it has NaN"),
+        ({"notes": None}, "line 1: cannot be read: notes: "),
     ],
 )
 def test_a_judges_line_that_cannot_be_counted_is_named(tmp_path, change, message):

@@ -109,14 +109,14 @@ def test_numbers_are_read_by_reply_or_system_and_columns_may_have_other_names(tm
         (
             "rating",
             "rater,item,reply,aspect,value\nann,i0,k0-1,Empathy,4\nann,i0,k0-0,Empathy,6\n",
-            "line 3: .*6 is no rating",
+            "line 3: .*6 is not a rating",
         ),
-        ("rating", "rater,item,reply,aspect,value\nann,i0,k0-1,Empathy,4.5\n", "line 2: .*'4.5' is no rating"),
+        ("rating", "rater,item,reply,aspect,value\nann,i0,k0-1,Empathy,4.5\n", "line 2: .*'4.5' is not a rating"),
         ("rating", "rater,item,reply,aspect,value\nann,i0,k1-1,Empathy,4\n", "line 2: .*unknown reply 'k1-1'"),
         ("rating", "rater,item,Empathy\nann,i0,4\n", "line 2: .*unknown reply ''"),
         ("ab", "rater,item,aspect,value\nann,i9,Empathy,tie\n", "line 2: unknown item 'i9'"),
         ("ab", "rater,item,aspect,value\nann,i0,Warmth,tie\n", "line 2: .*unknown aspect 'Warmth'"),
-        ("ab", "rater,item,aspect,value\nann,i0,Empathy,third\n", "line 2: .*'third' is no answer"),
+        ("ab", "rater,item,aspect,value\nann,i0,Empathy,third\n", "line 2: .*'third' is not an answer"),
         ("ab", "rater,item,aspect,value\n,i0,Empathy,tie\n", "line 2: no rater"),
         ("ab", "rater,dialogue,aspect,value\nann,d99,Empathy,tie\n", "line 2: no item of the dialogue 'd99'"),
         ("ab", "rater,item,aspect,value\n" + 2 * "ann,i0,Empathy,tie\n", "line 3: .*in line 2 already"),
@@ -136,13 +136,13 @@ def test_numbers_are_read_by_reply_or_system_and_columns_may_have_other_names(tm
             "line 4: unknown item",
         ),
         ("ab", 'sep=;\nrater;item;note;aspect;value\nann;i9;"a\n\nb";Empathy;tie\n', "line 3: unknown item"),
-        ("rating", "rater;item;reply;Empathy\nann;i0;k0-1;4,5\n", "line 2: .*'4,5' is no rating"),
-        ("rating", "rater;item;reply;Empathy\nann;i0;k0-1;1,000\n", "line 2: .*'1,000' is no rating"),
-        ("rating", "rater;item;reply;Empathy\nann;i0;k0-1;1e0\n", "line 2: .*'1e0' is no rating"),
-        ("rating", f"rater;item;reply;Empathy\nann;i0;k0-1;{'9' * 5000}\n", "line 2: .*9+…' is no rating"),
+        ("rating", "rater;item;reply;Empathy\nann;i0;k0-1;4,5\n", "line 2: .*'4,5' is not a rating"),
+        ("rating", "rater;item;reply;Empathy\nann;i0;k0-1;1,000\n", "line 2: .*'1,000' is not a rating"),
+        ("rating", "rater;item;reply;Empathy\nann;i0;k0-1;1e0\n", "line 2: .*'1e0' is not a rating"),
+        ("rating", f"rater;item;reply;Empathy\nann;i0;k0-1;{'9' * 5000}\n", "line 2: .*9+…' is not a rating"),
         ("ab", "rater,item\u0000\n", "line 1: a NUL byte"),
         ("ab", ";;;\n;;\n", "csv: the file is empty"),
-        ("ab", "rater,item,aspect,value\nann,i0,Empathy,\n", "line 2: .*'' is no answer"),
+        ("ab", "rater,item,aspect,value\nann,i0,Empathy,\n", "line 2: .*'' is not an answer"),
         ("ab", "rater,item,aspect,value,first\nann,i0,Empathy,tie,k1-0\n", "line 2: .*unknown reply 'k1-0' in the col"),
         ("ab", "rater,item,aspect,value,Empathy\nann,i0,Empathy,tie,tie\n", "line 1: .*one for Empathy: which counts"),
         (
@@ -249,5 +249,5 @@ def test_a_check_without_an_answer_is_none(tmp_path):
     (check,) = study.key.checks
     file = tmp_path / "votes.csv"
     file.write_text(f"rater,item,aspect,value\nann,{check},Empathy,\n")
-    with pytest.raises(DataError, match="'' is no answer"):
+    with pytest.raises(DataError, match="'' is not an answer"):
         read_ratings(file, study)

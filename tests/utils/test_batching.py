@@ -91,7 +91,7 @@ async def test_an_error_reaches_every_waiter_of_its_batch_and_no_other():
 async def test_a_wrong_number_of_results_is_an_error(results: int):
     batcher: MicroBatcher[int, int] = MicroBatcher(lambda items: [7] * results)
     answers = await asyncio.gather(batcher.submit(1), batcher.submit(2), return_exceptions=True)
-    assert [str(answer) for answer in answers] == [f"a batch of 2 items gave {results} results"] * 2
+    assert [str(answer) for answer in answers] == [f"{results} results for a batch of 2 items"] * 2
 
 
 async def test_a_cancelled_waiter_disturbs_no_other():
@@ -151,5 +151,5 @@ async def test_two_loops_at_once_are_refused():
 
 
 def test_a_batch_of_no_items_is_refused():
-    with pytest.raises(ValueError, match="not 0"):
+    with pytest.raises(ValueError, match="max_batch is 0"):
         MicroBatcher(Doubler(), max_batch=0)

@@ -1,1 +1,1 @@
-"""Load on an OpenAI-compatible server, and what its users wait."""
+"""Load tests of an OpenAI-compatible server."""

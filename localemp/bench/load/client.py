@@ -1,7 +1,7 @@
-"""A client of an OpenAI-compatible server that notes what came when.
+"""A client of an OpenAI-compatible server that records arrival times.
 
-Tokens are those that the server counts itself; a chunk of a stream may hold several, or a part of one, and is never
-taken for a token.
+Tokens are the server's own counts; a chunk of a stream may hold several tokens, or a part of one, and is never counted
+as a token.
 """
 
 import json
@@ -15,10 +15,10 @@ from urllib.parse import urlsplit
 import aiohttp
 import numpy as np
 
-from localemp.protocol.answers import LARGEST_ANSWER
-from localemp.protocol.answers import Answer as Chunk
+from localemp.protocol.completions import MAX_RESPONSE_BYTES
+from localemp.protocol.completions import ParsedCompletion as Chunk
 from localemp.protocol.compression import ACCEPTED, Decompressor
-from localemp.protocol.errors import LARGEST_ERROR, AnswerError, ServedError, UnreadableAnswerError
+from localemp.protocol.errors import MAX_ERROR_BYTES, MalformedResponseError, ResponseError, ServerError
 from localemp.protocol.streams import StreamReader
 
 CHAT = "/v1/chat/completions"
@@ -26,16 +26,16 @@ CHAT = "/v1/chat/completions"
 
 @dataclass(slots=True)
 class Answer:
-    """What came of a request; times are those of `time.perf_counter`.
+    """The outcome of a request; times are those of `time.perf_counter`.
 
     Attributes:
-        started, ended: When it was sent, and when all of the answer was there.
-        status: Of HTTP; 0 where there was none.
-        chunks: When each chunk of a stream came that holds a choice, or the whole answer that was not streamed.
-        texts: When each of them came that holds text of a reply, or of what a model thinks before.
-        tokens: Of the reply, as the server counts them; None where it does not.
+        started, ended: The time of sending, and of the end of the answer.
+        status: The HTTP status; 0 if there was none.
+        chunks: The arrival times of chunks with a choice, or of a whole answer that was not streamed.
+        texts: The arrival times of chunks with text of a reply, or of a model's thinking.
+        tokens: The tokens of the reply as counted by the server; None if it does not count them.
         text: The reply.
-        error: What the server said in place of a reply, or in the middle of one; what broke the connection.
+        error: The server's error in place of a reply or inside it, or the failure of the connection.
     """
 
     started: float
@@ -49,7 +49,7 @@ class Answer:
 
     @property
     def first(self) -> float | None:
-        """When the first text came."""
+        """The arrival time of the first text."""
         return self.texts[0] if self.texts else None
 
     @property
@@ -58,7 +58,7 @@ class Answer:
         return self.status == 200 and not self.error and bool(self.chunks)
 
     def take(self, chunk: Chunk) -> None:
-        """Note a chunk, or a whole answer."""
+        """Record a chunk, or a whole answer."""
         now = time.perf_counter()
         if chunk.usage is not None and chunk.usage.completion_tokens is not None:
             self.tokens = chunk.usage.completion_tokens
@@ -71,11 +71,11 @@ class Answer:
 
 
 class Client:
-    """Asks one server.
+    """A client of one server.
 
     Args:
-        url: Of the server: without a path it answers below "/v1", else below that path.
-        key: For the server.
+        url: The server's URL; without a path, "/v1" is added.
+        key: The API key.
         timeout: Seconds for one request.
     """
 
@@ -85,10 +85,10 @@ class Client:
         self._chat = chat_url(url)
 
     async def __aenter__(self) -> Self:
-        # As many connections as there are requests at once; idle ones go before uvicorn closes them, after 5 s.
+        # One connection for each request in flight; idle ones close before uvicorn does, after 5 s.
         connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=3)
         timeout = aiohttp.ClientTimeout(total=self.timeout)
-        # What is compressed is undone here, in bounded memory.
+        # Answers are decompressed here, in bounded memory.
         self._session = aiohttp.ClientSession(
             connector=connector, timeout=timeout, headers=self.headers, auto_decompress=False
         )
@@ -98,11 +98,11 @@ class Client:
         await self._session.close()
 
     async def chat(self, body: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> Answer:
-        """One chat request, streamed if its body says so."""
+        """Send one chat request, streamed if its body says so."""
         return await self.post(json.dumps(body).encode(), headers)
 
     async def post(self, body: bytes, headers: Mapping[str, str] | None = None) -> Answer:
-        """A body of any kind to where chats are answered; a broken connection is an answer with status 0."""
+        """Post any body to the chat endpoint; a broken connection gives an answer with status 0."""
         answer = Answer(time.perf_counter())
         sent = {"Content-Type": "application/json", **(headers or {})}
         try:
@@ -112,7 +112,7 @@ class Client:
                 else:
                     answer.error = await _read_error(response)
                 answer.status = response.status
-        except AnswerError as error:
+        except ResponseError as error:
             answer.status, answer.error = 200, error.message
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:
             answer.error = f"{type(error).__name__}: {error}"
@@ -120,16 +120,16 @@ class Client:
         return answer
 
     async def get(self, path: str) -> str:
-        """The text of a page."""
+        """Return the text at a path."""
         async with self._session.get(self.url + path) as response:
             return b"".join([part async for part in _parts(response)]).decode("utf-8", "replace")
 
 
 async def _read(response: aiohttp.ClientResponse, answer: Answer) -> None:
-    """Note an answer as it comes, a stream or a whole one.
+    """Record an answer as it arrives, streamed or whole.
 
     Raises:
-        AnswerError: There is an error inside, it is none, or a stream that was cut.
+        ResponseError: It contains an error, is not an answer, or its stream was cut.
     """
     reader = StreamReader()
     async for part in _parts(response):
@@ -140,15 +140,15 @@ async def _read(response: aiohttp.ClientResponse, answer: Answer) -> None:
 
 
 async def _read_error(response: aiohttp.ClientResponse) -> str:
-    """What the server says in an error's answer, in one line."""
+    """The message of an error response, in one line."""
     body = bytearray()
-    with suppress(UnreadableAnswerError):  # its status says enough
-        async for part in _parts(response, LARGEST_ERROR):
+    with suppress(MalformedResponseError):  # its status says enough
+        async for part in _parts(response, MAX_ERROR_BYTES):
             body += part
-    return ServedError.read(bytes(body), response.status).message
+    return ServerError.parse(bytes(body), response.status).message
 
 
-async def _parts(response: aiohttp.ClientResponse, largest: int = LARGEST_ANSWER) -> AsyncIterator[bytes]:
+async def _parts(response: aiohttp.ClientResponse, largest: int = MAX_RESPONSE_BYTES) -> AsyncIterator[bytes]:
     undo = Decompressor(response.headers.get("Content-Encoding", ""), largest)
     async for part in response.content.iter_any():
         for piece in undo.feed(part):
@@ -157,20 +157,20 @@ async def _parts(response: aiohttp.ClientResponse, largest: int = LARGEST_ANSWER
 
 
 def api_url(url: str) -> str:
-    """Where a server's API begins: "/v1" where its URL names no path."""
+    """Return the base URL of a server's API; "/v1" is added if the URL has no path."""
     return url.rstrip("/") if urlsplit(url).path.strip("/") else url.rstrip("/") + "/v1"
 
 
 def chat_url(url: str) -> str:
-    """Where a server answers chats."""
+    """Return the URL of a server's chat endpoint."""
     return api_url(url) + "/chat/completions"
 
 
 def chat_messages(turns: Sequence[str]) -> list[dict[str, str]]:
-    """The turns of a dialogue as a client sends them: the speaker is the user."""
+    """Return the turns of a dialogue as chat messages; the speaker is the user."""
     return [{"role": "assistant" if number % 2 else "user", "content": turn} for number, turn in enumerate(turns)]
 
 
 def percentile(values: Sequence[float], part: float) -> float:
-    """The value below which a part of them lies, between two by their distance; 0 where there are none."""
+    """Return a percentile, interpolated linearly; 0 for no values."""
     return float(np.percentile(values, 100 * part)) if len(values) else 0.0

@@ -1,8 +1,8 @@
-"""Two ways to load a server: requests that arrive at a rate whatever it does, and so many at once.
+"""Two ways to load a server: at a request rate (open loop), or with a fixed concurrency (closed loop).
 
-At a rate (an open loop), requests are sent at their time, whether or not earlier ones are answered, as users do who
-know nothing of one another: waiting grows without bound where the server is too slow. So many at once (a closed loop),
-each answer makes room for the next request: the server sets the pace, and what is measured is how much it gets done.
+In an open loop, requests are sent on schedule whether or not earlier ones are answered, as by independent users: if the
+server is too slow, latency grows without bound. In a closed loop, each answer makes room for the next request: the
+server sets the pace, and its throughput is measured.
 """
 
 import asyncio
@@ -18,11 +18,11 @@ T = TypeVar("T")
 
 
 def arrivals(rate: float, count: int, seed: object) -> list[float]:
-    """When requests of a Poisson process arrive: the gaps between them are exponential.
+    """Return the arrival times of a Poisson process: gaps are exponential.
 
     Args:
-        rate: Requests a second on average; infinite means all at once.
-        count: How many requests.
+        rate: Mean requests a second; infinite means all at once.
+        count: The number of requests.
         seed: The same seed gives the same times.
 
     Returns:
@@ -38,18 +38,18 @@ def arrivals(rate: float, count: int, seed: object) -> list[float]:
 
 
 class Load(Generic[T]):
-    """Requests of a server, sent in one of the two ways, and what came of them, which is kept whatever happens.
+    """Requests sent in one of the two ways, and their answers, which are kept whatever happens.
 
     Args:
-        ask: Does one job.
-        time_limit: Seconds after which what is unfinished is cancelled; None waits for all.
+        ask: Sends one request.
+        time_limit: Seconds after which unfinished requests are cancelled; None waits for all.
 
     Attributes:
-        answers: In the order in which they came.
-        sent: Requests that were begun.
+        answers: The answers, in order of arrival.
+        sent: The number of requests sent.
         seconds: From the start to the last answer, or to the time limit.
-        own_share: What this process computed meanwhile, as a share of one core.
-        stopped: Whether somebody stopped it (Ctrl-C).
+        own_share: The processor time of this process meanwhile, as a share of one core.
+        stopped: Whether the user stopped it (Ctrl-C).
     """
 
     def __init__(self, ask: Callable[[T], Awaitable[Answer]], time_limit: float | None = None) -> None:
@@ -59,7 +59,7 @@ class Load(Generic[T]):
 
     @property
     def timed_out(self) -> int:
-        """Requests that the time limit cut off."""
+        """Requests cut off by the time limit."""
         return 0 if self.stopped else self.sent - len(self.answers)
 
     @property
@@ -68,7 +68,7 @@ class Load(Generic[T]):
         return self.timed_out + sum(not answer.good for answer in self.answers)
 
     async def closed_loop(self, jobs: Iterable[T], count: int) -> Self:
-        """Do all jobs, so many at a time: a new one begins when one ends."""
+        """Do all jobs with a fixed concurrency: a new one starts when one ends."""
         waiting = iter(jobs)
 
         async def work() -> None:
@@ -78,7 +78,7 @@ class Load(Generic[T]):
         return await self._run([work() for _ in range(count)])
 
     async def open_loop(self, jobs: Iterable[T], times: Sequence[float]) -> Self:
-        """Begin each job at its time, in seconds from now."""
+        """Start each job at its time, in seconds from now."""
         loop = asyncio.get_running_loop()
         started = loop.time()
 

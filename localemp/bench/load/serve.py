@@ -1,6 +1,6 @@
-"""`bench serve`: what the users of an OpenAI-compatible server wait, and how much it gets done, by load.
+"""`bench serve`: latency and throughput of an OpenAI-compatible server under load.
 
-Requests are dialogues with all their turns, streamed, and different ones as long as the data has some. The figures:
+Requests are dialogues with all their turns, streamed, and different ones as long as the data has some. The quantities:
 
     ttft    from sending a request to the first chunk with text
     itl     between two chunks with text; where chunks do not hold one token each, the point's note says how many
@@ -8,16 +8,15 @@ Requests are dialogues with all their turns, streamed, and different ones as lon
     e2e     from sending a request to the end of its answer
     goodput requests a second that meet all limits; `in_time` is their share of all that were sent
 
-Times are of requests that were answered: where some fail, the others' may look short, and `failed` says how many.
+Times cover answered requests only: if some fail, the others may look fast, and `failed` says how many failed.
 
-Tokens are the server's own counts. Where it sends none, figures that need them are left out; so is tpot for strategies
-that ask the model twice, since their counts hold the stage that nobody sees.
+Tokens are the server's own counts. If it sends none, quantities that need them are left out; so is tpot for strategies
+that ask the model twice, since their counts include the hidden stage.
 
-Why a client of our own: that of vLLM (`vllm bench serve`, read in 0.32) sends one's own data as single messages, waits
-up to 6 hours for an answer and keeps nothing of a point before its end, takes every chunk for one token in its itl, and
-needs vLLM beside a hosted server. guidellm 0.8 and aiperf 0.13 cannot be installed beside it without other versions of
-packages that it and vLLM need (aiperf pins rich, pandas and huggingface-hub below). `bench/peers/vllm_serve.py` checks
-ours against vLLM's.
+Why our own client: that of vLLM (`vllm bench serve`, version 0.32) sends custom data as single messages, waits up to 6
+hours for an answer, keeps nothing of an unfinished point, counts every chunk as one token in its itl, and needs vLLM
+installed even for a hosted server. guidellm 0.8 and aiperf 0.13 need other versions of packages than localemp and vLLM
+(aiperf pins older rich, pandas and huggingface-hub). `bench/peers/vllm_serve.py` checks ours against vLLM's.
 """
 
 import asyncio
@@ -38,6 +37,7 @@ from localemp.dialogue import Dialogue
 from localemp.engines.openai.target import shown_url
 from localemp.errors import FatalEngineError
 from localemp.utils.progress import OnProgress, Progress, silent
+from localemp.utils.redaction import mask_key
 from localemp.utils.text import one_line
 
 BY_RATE, BY_CONCURRENCY = "by rate", "by concurrency"
@@ -50,18 +50,18 @@ _WARM_UP = 4  # requests
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What is measured.
+    """The loads to measure.
 
     Attributes:
         rates: Requests a second, ascending; infinite for all at once.
         concurrency: Requests in flight, ascending.
-        requests: Of each load.
-        repeats: Of each load.
+        requests: The number of requests of each load.
+        repeats: The number of repeats of each load.
         reply_tokens: The longest reply.
-        fixed_length: Whether every reply, but no first stage, has exactly that length: by vLLM's field `ignore_eos`.
-        limits: Of a good answer, in ms, by the names in `LIMITED`.
+        fixed_length: Whether every reply, except first stages, has exactly that length: by vLLM's field `ignore_eos`.
+        limits: Latency limits of a good answer, in ms, by the names in `LIMITED`.
         time_limit: Seconds for a load.
-        seed: Of arrivals, and of the order of the dialogues.
+        seed: The seed of arrivals and of the order of the dialogues.
     """
 
     rates: tuple[float, ...]
@@ -76,7 +76,7 @@ class Plan:
 
 
 def deck(dialogues: Sequence[Dialogue], seed: int) -> Iterator[Dialogue]:
-    """Dialogues in an order that the seed decides, again and again."""
+    """Yield dialogues in an order that depends on the seed, repeated without end."""
     return cycle(Random(seed).sample(dialogues, len(dialogues)))
 
 
@@ -91,13 +91,13 @@ async def measure(
 
     Args:
         targets: The models.
-        dialogues: Each request takes the next.
-        plan: What is measured.
-        recording: Gets the points, also that of a load which is cancelled.
-        on_progress: Called with what is going on.
+        dialogues: Each request takes the next one.
+        plan: The loads.
+        recording: Receives the points, including that of a cancelled load.
+        on_progress: Called with the current load.
 
     Raises:
-        FatalEngineError: The server answers none of a few first requests.
+        FatalEngineError: The server answers none of the first few requests.
     """
     first = targets[0]
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -132,7 +132,7 @@ class _Sweep:
     on_progress: OnProgress
 
     async def run(self, part: str, levels: Sequence[float]) -> None:
-        """Do all, or as many as the server can bear."""
+        """Run all loads, or as many as the server can handle."""
         lost = ""
         for level in levels:
             name, shown = ("rate", _shown(level)) if part == BY_RATE else ("concurrency", int(level))
@@ -179,7 +179,7 @@ def _shown(rate: float) -> int | float | str:
 def point_of(
     part: str, labels: Mapping[str, str | int | float], loads: Sequence[Load[Any]], target: Target, plan: Plan
 ) -> Point:
-    """What the repeats of a load found, with what a reader has to know of them."""
+    """Return the point of a load from its repeats, with notes."""
     repeats = [values_of(load, plan.limits, target.counts_unseen) for load in loads]
     return Point(
         part=part,
@@ -193,12 +193,12 @@ def point_of(
 
 
 def values_of(load: Load[Any], limits: Mapping[str, float], counts_unseen: bool = False) -> dict[str, float]:
-    """What follows from a load, by the names of `localemp.bench.quantities`.
+    """Return the values of a load, by the names of `localemp.bench.quantities`.
 
     Args:
-        load: Is over.
-        limits: Of a good answer, in ms.
-        counts_unseen: Whether the server's counts hold tokens that were not streamed.
+        load: A finished load.
+        limits: Latency limits of a good answer, in ms.
+        counts_unseen: Whether the server's counts include tokens that were not streamed.
     """
     good = [answer for answer in load.answers if answer.good]
     values = {
@@ -226,13 +226,13 @@ def values_of(load: Load[Any], limits: Mapping[str, float], counts_unseen: bool 
 
 
 def _tokens(answers: Sequence[Answer]) -> int | None:
-    """Tokens of all replies, None where the server does not count them."""
+    """Tokens of all replies; None if the server does not count them."""
     counts = [answer.tokens for answer in answers if answer.tokens is not None]
     return sum(counts) if len(counts) == len(answers) else None
 
 
 def _times(answer: Answer, counts_unseen: bool) -> dict[str, float]:
-    """What one user waited, in ms; what cannot be known of this answer is left out."""
+    """The latencies of one answer, in ms; unknown ones are left out."""
     times = {"e2e": 1000 * (answer.ended - answer.started)}
     if answer.first is not None:
         times["ttft"] = 1000 * (answer.first - answer.started)
@@ -242,42 +242,41 @@ def _times(answer: Answer, counts_unseen: bool) -> dict[str, float]:
 
 
 def _notes(loads: Sequence[Load[Any]], target: Target, plan: Plan) -> Iterator[str]:
-    """What a reader has to know of the repeats of a load."""
+    """Notes on the repeats of a load."""
     for number, load in enumerate(loads, 1):
         if load.stopped:
             yield f"repeat {number} of {plan.repeats} was stopped after {len(load.answers)} of {plan.requests} requests"
         elif load.sent < plan.requests:
             yield f"{plan.requests - load.sent} of {plan.requests} requests were not sent within {plan.time_limit:g} s"
     if errors := _errors(loads, target.key):
-        yield f"errors: {errors}; times are of the requests that were answered"
+        yield f"errors: {errors}; times cover answered requests only"
     if len(loads) < plan.repeats and not loads[-1].stopped:
         yield f"{len(loads)} of {plan.repeats} repeats: more than half of the requests failed"
     good = [answer for load in loads for answer in load.answers if answer.good]
     tokens, chunks = _tokens(good), sum(len(answer.texts) for answer in good)
     if tokens is None:
-        yield "the server does not count tokens: figures that need them are left out"
+        yield "the server does not count tokens: quantities that need them are left out"
     elif target.counts_unseen:
-        yield "tokens are those of both stages; time per output token is left out"
+        yield "tokens include both stages; time per output token is left out"
     elif chunks and abs(tokens / chunks - 1) > 0.02:
         yield f"between chunks: a chunk with text holds {tokens / chunks:.2f} tokens"
     if silent := sum(answer.tokens is not None and answer.tokens > 0 and not answer.texts for answer in good):
-        yield f"{silent} of {len(good)} replies have tokens and no text: the server streams what is no text"
+        yield f"{silent} of {len(good)} replies have tokens but no text: the server streams something else"
     if plan.fixed_length and not target.counts_unseen:
         lengths = [answer.tokens for answer in good if answer.tokens not in (None, plan.reply_tokens)]
         if lengths:
             yield (
-                f"--fixed-length was not heeded: {len(lengths)} of {len(good)} replies have other than "
+                f"--fixed-length was ignored: {len(lengths)} of {len(good)} replies do not have "
                 f"{plan.reply_tokens} tokens"
             )
     if (share := max(load.own_share for load in loads)) > BUSY:
-        yield f"the client computed for {share:.0%} of a core: it may be what is slow"
+        yield f"the client computed for {share:.0%} of a core: it may be the bottleneck"
 
 
 def _errors(loads: Sequence[Load[Any]], key: str) -> str:
-    """The most frequent errors in a line, without the key; empty where there are none."""
+    """The most frequent errors in a line, without the key; empty if there are none."""
     said: Counter[str] = Counter()
     for load in loads:
         said["time limit"] += load.timed_out
         said.update(f"{one.status or ''} {one.error or 'no answer'}".strip() for one in load.answers if not one.good)
-    hidden = {text: text.replace(key, "***") if key else text for text in said}
-    return ", ".join(f"{count} x {one_line(hidden[text], 160)}" for text, count in said.most_common(2) if count)
+    return ", ".join(f"{count} x {one_line(mask_key(text, key), 160)}" for text, count in said.most_common(2) if count)

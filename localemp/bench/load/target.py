@@ -1,4 +1,4 @@
-"""Whom `bench serve` measures, and how they are asked; what cannot be measured is found out before any load."""
+"""The models that `bench serve` measures; problems are found before any load."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,14 +15,14 @@ from localemp.sampling import Sampling
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A model of a server, and how it is asked.
+    """A model of a server, with the fields of its requests.
 
     Attributes:
-        url: Of the server.
-        model: As the server calls it.
-        label: As the result calls it.
-        settings: All fields of a request but the messages.
-        key: For the server.
+        url: The server's URL.
+        model: The model's name on the server.
+        label: Its name in the result.
+        settings: All fields of a request except the messages.
+        key: The API key.
     """
 
     url: str
@@ -33,11 +33,11 @@ class Target:
 
     @property
     def counts_unseen(self) -> bool:
-        """Whether the usage holds tokens that are not streamed: those of the first of two stages."""
+        """Whether the usage includes tokens that are not streamed: those of the first of two stages."""
         return "two-stage" in self.model.partition(":")[2].split("+")
 
     def body(self, turns: Sequence[str]) -> dict[str, Any]:
-        """A request."""
+        """Return the body of a request."""
         return {"messages": chat_messages(turns), **self.settings}
 
 
@@ -55,17 +55,17 @@ async def find_target(
     """Ask a server for its models and for one reply.
 
     Args:
-        url: Of the server.
-        key: For it; empty where it wants none.
-        model: As the server calls it, or a hosted model as localemp does.
-        label: As the result calls it; the same by default.
+        url: The server's URL.
+        key: The API key; empty if it needs none.
+        model: The model's name on the server, or localemp's name of a hosted model.
+        label: Its name in the result; the same by default.
         reply_tokens: The longest reply.
         fixed_length: Whether every reply is to have that length, by vLLM's field `ignore_eos`.
         patience: Seconds for each of the two requests.
-        variable: Of the environment, where the key is looked for.
+        variable: The environment variable of the key.
 
     Raises:
-        EngineError: Nobody answers, the key or the model is none of the server's, or it refuses what is to be sent.
+        EngineError: The server does not answer, or refuses the key, the model or the request.
     """
     profile = served_profile(model)
     extra, served = dict(profile.request), profile.model or model

@@ -1,1 +1,1 @@
-"""vLLM's own benchmarks, as a check of ours."""
+"""vLLM's own benchmarks, to check ours."""

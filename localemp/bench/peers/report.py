@@ -1,4 +1,4 @@
-"""What a benchmark of vLLM's own wrote: figures by name, whatever its version leaves out."""
+"""Read the report of one of vLLM's own benchmarks; values may be missing, depending on its version."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,35 +7,32 @@ from typing import Annotated, Any
 from pydantic import Field, TypeAdapter, ValidationError
 
 from localemp.errors import EngineError
-from localemp.utils.json_reader import JSONError, kind_of, load_json
+from localemp.utils.json_reader import JSONError, load_object
 
 _NUMBER: TypeAdapter[float] = TypeAdapter(Annotated[float, Field(strict=True, allow_inf_nan=False)])
 
 
 def read_report(path: Path, whose: str) -> dict[str, Any]:
-    """Read the JSON object that it wrote.
+    """Read the JSON object of a report.
 
     Args:
         path: The file.
-        whose: For errors: "vLLM's client".
+        whose: Its writer, for errors: "vLLM's client".
 
     Raises:
         EngineError: There is none.
     """
     try:
-        said = load_json(path)
+        return load_object(path)
     except (OSError, JSONError) as error:
         raise EngineError(f"{whose} wrote no result: {error}") from error
-    if not isinstance(said, dict):
-        raise EngineError(f"{whose} wrote no result, but {kind_of(said)}")
-    return said
 
 
 def read_number(said: Mapping[str, Any], name: str) -> float:
     """Return a number of a report.
 
     Raises:
-        EngineError: It is not there, or no number.
+        EngineError: It is missing, or not a number.
     """
     try:
         return _NUMBER.validate_python(said.get(name))

@@ -1,4 +1,4 @@
-"""vLLM's own client, `vllm bench serve`, as a check of ours: the same requests of the same server."""
+"""Check our client against vLLM's own, `vllm bench serve`, with the same requests to the same server."""
 
 import asyncio
 import json
@@ -43,10 +43,10 @@ def self_check(
     recording: Recording,
     on_progress: OnProgress = silent,
 ) -> None:
-    """One closed loop by our client and by vLLM's, two turns each, in the order A, B, B, A; a point for each client.
+    """Run one closed loop with our client and with vLLM's, twice each, in the order A, B, B, A; a point for each.
 
-    vLLM's client sends single messages, so both ask with what is said last in each dialogue. A turn before them that
-    does not count leaves both the same prefix cache. Where vLLM's client fails, its point says why.
+    vLLM's client sends single messages, so both send the last turn of each dialogue. A warm-up gives both the same
+    prefix cache. If vLLM's client fails, its point says why.
     """
     texts = [dialogue.last_utterance for dialogue in dialogues[: plan.requests]]
     count = plan.concurrency[len(plan.concurrency) // 2] if plan.concurrency else 8
@@ -54,7 +54,7 @@ def self_check(
     failure = ""
     asyncio.run(_our_turn(target, texts, count, plan))
     for client in (OURS, THEIRS, THEIRS, OURS):
-        on_progress(Progress(f"checking against vLLM's client: {client}, {count} at once"))
+        on_progress(Progress(f"checking against vLLM's client: {client}, concurrency {count}"))
         if client == OURS:
             turns[OURS].append(asyncio.run(_our_turn(target, texts, count, plan)))
         elif not failure:
@@ -90,21 +90,21 @@ def vllm_bench(
     key: str = "",
     time_limit: float = 600,
 ) -> dict[str, Any]:
-    """Ask by `vllm bench serve`, in a process of its own, so many at once; gives the result as it writes it.
+    """Run `vllm bench serve` in a process of its own, and return its result.
 
     Args:
-        url: Of the server.
-        model: As the server calls it.
-        tokenizer: A folder; it wants one, though the server counts the tokens.
-        texts: A request for each.
-        count: Requests at once.
+        url: The server's URL.
+        model: The model's name on the server.
+        tokenizer: A folder with a tokenizer, which it requires although the server counts the tokens.
+        texts: One request for each.
+        count: The concurrency.
         tokens: The longest reply.
-        fixed_length: Whether every reply is to have exactly that length.
-        key: For the server.
-        time_limit: Seconds, its start not counted.
+        fixed_length: Whether every reply must have exactly that length.
+        key: The API key.
+        time_limit: Seconds, without its start.
 
     Raises:
-        EngineError: It failed, or took longer.
+        EngineError: It failed, or took too long.
     """
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder) / "prompts.jsonl"
@@ -131,10 +131,10 @@ def vllm_bench(
 
 
 def values_of_vllm(said: Mapping[str, Any]) -> dict[str, float]:
-    """A result of `vllm bench serve` by the names of `localemp.bench.quantities`.
+    """Return a result of `vllm bench serve` by the names of `localemp.bench.quantities`.
 
     Raises:
-        EngineError: It lacks one, as that of another version may.
+        EngineError: A value is missing, as in other versions.
     """
     values = {
         "requests_per_s": read_number(said, "request_throughput"),

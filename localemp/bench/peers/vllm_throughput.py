@@ -1,8 +1,8 @@
-"""vLLM's own throughput benchmark on our prompts: what `bench engine` checks itself against.
+"""Check `bench engine` against vLLM's own throughput benchmark on the same prompts.
 
-It runs as a process of its own, with the engine arguments that ours had. Its prompts are answered twice: first to warm
-up, then for the clock, each time from an empty prefix cache, as ours are. By itself it keeps the cache and samples at
-temperature 1, which costs a small model on a CPU two thirds of its speed; here it draws texts as ours are drawn.
+It runs in a process of its own, with the same engine arguments. Its prompts are answered twice, once as a warm-up and
+once timed, each time from an empty prefix cache. By default it keeps the cache and samples at temperature 1, which
+costs a small model on a CPU two thirds of its speed; here it samples as localemp does.
 """
 
 import asyncio
@@ -57,7 +57,7 @@ if __name__ == "__main__":
 
 @dataclass(frozen=True, slots=True)
 class PeerResult:
-    """What vLLM's benchmark reported.
+    """The report of vLLM's benchmark.
 
     Attributes:
         requests, tokens: Answered prompts; tokens of prompts and texts together.
@@ -75,10 +75,9 @@ class PeerResult:
 
 
 def prompt_text(tokenizer: PromptTokenizer, messages: Sequence[Message]) -> str:
-    """The prompt as a text that vLLM turns into the tokens of `messages`.
+    """Return the prompt as a text that vLLM tokenises into the tokens of `messages`.
 
-    It adds the special tokens that a chat template has written already (Llama's beginning of a text); such a one is
-    taken off here.
+    vLLM adds special tokens that a chat template has already written (Llama's begin-of-text); they are removed here.
     """
     text, tokens = tokenizer.render(messages), tokenizer.encode(messages)
     begin = tokenizer.tokenizer.bos_token
@@ -144,7 +143,7 @@ async def run_throughput(
 
 @contextmanager
 def _ended_at_last(group: int) -> Iterator[None]:
-    """Whatever happens to us in this block, afterwards nothing of this process group is left."""
+    """End a process group after this block, whatever happens to this process."""
     watch = stop_on_exit([-group])
     try:
         yield

@@ -1,6 +1,6 @@
-"""What a model's `config.json` says about sizes, family by family; `localemp.bench.roofline.flops` reckons with it.
+"""Read the sizes of a model from its `config.json`, family by family; `localemp.bench.roofline.flops` uses them.
 
-Each family's defaults and parts are those of its implementation in transformers, which the tests compare them with.
+Each family's defaults and parts are those of its implementation in transformers; the tests compare them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,14 +12,14 @@ from localemp.utils.text import one_line
 
 Config = Mapping[str, Any]
 
-_LARGEST, _MOST_LAYERS = 2**40, 10_000  # what no model has more of
+_LARGEST, _MOST_LAYERS = 2**40, 10_000  # beyond any model
 
 # 4-bit weights of bitsandbytes: a float32 scale for 64 of them.
 FOUR_BITS = 0.5 + 4 / 64
 
 
 class UncountedError(LocalempError):
-    """A configuration of a kind that is not counted; the message says which."""
+    """A configuration whose sizes cannot be counted; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,13 +94,13 @@ def language_model(config: Config) -> tuple[Config, Family, str]:
 
 
 class Experts(NamedTuple):
-    """The experts of a model; all zero where it has none.
+    """The experts of a model; all zero if it has none.
 
     Attributes:
-        layers: That have them.
-        of_layer: How many a layer has.
-        per_token: That a token goes through.
-        each: Parameters of one.
+        layers: Layers with experts.
+        of_layer: Experts in a layer.
+        per_token: Experts that a token goes through.
+        each: Parameters of one expert.
         for_all: Parameters of a layer's router and shared expert.
     """
 
@@ -112,7 +112,7 @@ class Experts(NamedTuple):
 
 
 def experts_of(config: Config, layers: int) -> Experts:
-    """The experts of a mixture."""
+    """Return the experts of a mixture-of-experts model."""
     count = number(config, "num_experts", number(config, "num_local_experts", 0))
     if not count:
         return Experts()
@@ -129,7 +129,7 @@ def experts_of(config: Config, layers: int) -> Experts:
 
 
 def windows_of(config: Config, family: Family, layers: int) -> tuple[int | None, ...]:
-    """For each layer, how many tokens back it sees; None is all."""
+    """Return the attention window of each layer, in tokens; None is all."""
     window = number(config, "sliding_window", 0) or None
     if kinds := many(config, "layer_types"):
         if other := [kind for kind in kinds if kind not in ("full_attention", "sliding_attention")]:
@@ -149,7 +149,7 @@ def windows_of(config: Config, family: Family, layers: int) -> tuple[int | None,
 
 
 def quantised_bytes(method: str, details: Config) -> float:
-    """Bytes of a parameter: its bits, and for each group of parameters a scale of 16 bits and a zero point."""
+    """Return the bytes of a parameter: its bits, plus a 16-bit scale and a zero point for each group."""
     if "fp8" in method.split("_"):
         return 1
     if method == "bitsandbytes":
@@ -167,7 +167,7 @@ def quantised_bytes(method: str, details: Config) -> float:
 
 
 def kv_cache_bytes(dtype: str, details: Config, model_bytes: float) -> float:
-    """Bytes of an element of the KV cache; "auto" is what the checkpoint's quantisation says, else the model's own."""
+    """Return the bytes of an element of the KV cache; "auto" follows the checkpoint's quantisation, or the model."""
     scheme = table(details, "kv_cache_scheme")
     if dtype.startswith("fp8") or (dtype == "auto" and scheme.get("num_bits") == 8):
         return 1
@@ -178,7 +178,7 @@ def kv_cache_bytes(dtype: str, details: Config, model_bytes: float) -> float:
 
 
 def number(config: Config, key: str, default: int | None = None) -> int:
-    """A count in a configuration; it must be there where there is no default."""
+    """Return a count in a configuration; without a default it must be there."""
     value = config.get(key)
     if value is None:
         value = default
@@ -186,23 +186,23 @@ def number(config: Config, key: str, default: int | None = None) -> int:
         raise UncountedError(f"the configuration does not say {key}")
     largest = _MOST_LAYERS if key == "num_hidden_layers" else _LARGEST
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= largest:
-        raise UncountedError(f"the configuration has {key} = {_shown(value)}, which is no count")
+        raise UncountedError(f"the configuration has {key} = {_shown(value)}, which is not a count")
     return value
 
 
 def table(config: Config, key: str) -> Config:
-    """An object in a configuration; empty where there is none."""
+    """Return an object in a configuration; empty if there is none."""
     value = config.get(key) or {}
     if not isinstance(value, Mapping):
-        raise UncountedError(f"the configuration has {key} = {_shown(value)}, which is no object")
+        raise UncountedError(f"the configuration has {key} = {_shown(value)}, which is not an object")
     return value
 
 
 def many(config: Config, key: str) -> Sequence[Any]:
-    """A list in a configuration; empty where there is none."""
+    """Return a list in a configuration; empty if there is none."""
     value = config.get(key) or ()
     if not isinstance(value, list | tuple):
-        raise UncountedError(f"the configuration has {key} = {_shown(value)}, which is no list")
+        raise UncountedError(f"the configuration has {key} = {_shown(value)}, which is not a list")
     return value
 
 

@@ -20,7 +20,7 @@ from localemp.bench.roofline.architectures import (
     table,
     windows_of,
 )
-from localemp.utils.json_reader import JSONError, load_json
+from localemp.utils.json_reader import JSONError, load_object
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,11 +188,9 @@ def why_uncounted(folder: Path, engine_args: Mapping[str, Any]) -> str:
 def _read(folder: Path, engine_args: Mapping[str, Any]) -> ModelShape:
     path = folder / "config.json"
     try:
-        config = load_json(path)
+        config = load_object(path)
     except (OSError, JSONError) as error:
         raise UncountedError(f"{path}: no readable configuration: {error}") from error
-    if not isinstance(config, dict):
-        raise UncountedError(f"{path}: no configuration, but a {type(config).__name__}")
     if engine_args.get("hf_overrides"):
         raise UncountedError("hf_overrides changes the model's configuration")
     # vLLM's "auto" is 16 bits, also for weights that are kept in 32.

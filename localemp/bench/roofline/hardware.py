@@ -1,8 +1,8 @@
-"""What this very device can do at most, measured: copy bandwidth and the rate of matrix products.
+"""The measured peak of this device: copy bandwidth and the rate of matrix products.
 
-The two are the roofs of a roofline (Williams et al. 2009): no published figure of a card is used. They are measured in
-a process of their own (`python -m localemp.bench.roofline.hardware`), which leaves no CUDA context and no threads
-behind, and on a CPU with as many threads as vLLM computes with.
+They are the two limits of a roofline (Williams et al. 2009); published specifications are not used. They are measured
+in a process of their own (`python -m localemp.bench.roofline.hardware`), which leaves no CUDA context and no threads
+behind, and on a CPU with as many threads as vLLM uses.
 """
 
 import argparse
@@ -30,14 +30,14 @@ _LIMIT = 120  # seconds for the child, its imports included
 
 @dataclass(frozen=True, slots=True)
 class Hardware:
-    """What was measured, one value for each repeat.
+    """The measurements, one value for each repeat.
 
     Attributes:
-        device: Its name.
+        device: The device's name.
         copy_gb_per_s: Bytes read and written by a large copy within the device's memory, 10^9 a second.
         matrix_tflops: Operations of a product of large square matrices, 10^12 a second.
-        dtype: Of the matrices.
-        settings: How it was measured: sizes, threads, versions.
+        dtype: The matrices' type.
+        settings: Sizes, threads and versions.
     """
 
     device: str
@@ -51,13 +51,13 @@ _MEASURED = TypeAdapter(Hardware)
 
 
 def measure_hardware(dtype: str = "bfloat16") -> Hardware:
-    """Measure this machine's first GPU, or where it has none, its processor.
+    """Measure this machine's first GPU, or its processor if it has none.
 
     Args:
-        dtype: Of the matrices: what the model computes in.
+        dtype: The matrices' type: that of the model.
 
     Raises:
-        LocalempError: It could not be measured; says why.
+        LocalempError: The measurement failed; the message says why.
     """
     command = [sys.executable, "-m", __name__, "--dtype", dtype]
     what = "the hardware could not be measured"
@@ -76,10 +76,10 @@ def measure_hardware(dtype: str = "bfloat16") -> Hardware:
 
 
 def engine_threads() -> int | None:
-    """Threads that vLLM's CPU build takes, as its `ompmultiprocessing` (read in 0.32) does; None leaves it to torch.
+    """Return the threads of vLLM's CPU build, as in its `ompmultiprocessing` (version 0.32); None leaves it to torch.
 
-    It binds one thread to each physical core but those that it reserves, whatever OMP_NUM_THREADS says, which counts
-    only where it binds none.
+    It binds one thread to each physical core except reserved ones, whatever OMP_NUM_THREADS says, which counts only if
+    it binds none.
     """
     bound = os.environ.get("VLLM_CPU_OMP_THREADS_BIND", "auto")
     if bound == "nobind":
@@ -127,7 +127,7 @@ def _measure(dtype: str) -> Hardware:
 
 
 def _copies(size: int, device: Any, wait: Callable[[], None], seconds: float) -> tuple[float, ...]:
-    """GB a second of copies of so many bytes, read and written."""
+    """GB a second, read and written, of copies of so many bytes."""
     import torch
 
     source = torch.ones(size // 4, dtype=torch.float32, device=device)
@@ -147,7 +147,7 @@ def _products(side: int, dtype: Any, device: Any, wait: Callable[[], None], seco
 
 
 def _time(work: Callable[[], object], wait: Callable[[], None], seconds: float) -> list[float]:
-    """Seconds of one piece of work, the mean of each of several repeats that take so long together, after a warm-up."""
+    """Seconds of one call, after a warm-up: the mean of each of several repeats, which take `seconds` together."""
 
     def repeat(times: int) -> float:
         wait()

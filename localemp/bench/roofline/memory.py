@@ -1,4 +1,4 @@
-"""Whether a model fits: what it needs, what is free, and which settings would fit where it does not."""
+"""Check whether a model fits into memory, and find settings that would fit if it does not."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -18,10 +18,10 @@ _VLLM_SHARE = 0.9
 
 
 class Memory(NamedTuple):
-    """Bytes that a model needs, at least: activations and the engine itself come on top.
+    """The bytes that a model needs at least; activations and the engine itself need more.
 
     Attributes:
-        weights: On all devices together.
+        weights: The weights, on all devices together.
         sequence: Keys and values of one sequence of full context.
         all: Weights and all sequences.
     """
@@ -32,13 +32,13 @@ class Memory(NamedTuple):
 
 
 class Free(NamedTuple):
-    """What an engine may use.
+    """The memory that an engine may use.
 
     Attributes:
         bytes: On one device.
-        devices: That share the model.
-        gpu: Whether they are GPUs; else it is the machine's memory.
-        all_devices: That there are, for tensor parallelism.
+        devices: The number of devices that share the model.
+        gpu: Whether they are GPUs; otherwise it is the machine's memory.
+        all_devices: The number of devices there are, for tensor parallelism.
     """
 
     bytes: float
@@ -48,15 +48,15 @@ class Free(NamedTuple):
 
 
 def memory_needed(shape: ModelShape, context: int, sequences: int = 1) -> Memory:
-    """What a model needs for so many sequences of full context."""
+    """Return the memory that a model needs for so many sequences of full context."""
     sequence = shape.kv_bytes_of(context)
     return Memory(shape.weight_bytes, sequence, shape.weight_bytes + sequences * sequence)
 
 
 def free_memory(engine_args: Mapping[str, Any]) -> Free | None:
-    """What vLLM may use with these arguments, on the GPU that has least, or on the machine where there is none.
+    """Return the memory that vLLM may use with these arguments: of the GPU with the least, or of a machine without GPU.
 
-    None where there is a GPU that cannot be asked.
+    None if there is a GPU that cannot be queried.
     """
     try:
         with GPUs() as gpus:
@@ -75,7 +75,7 @@ def require_memory(shape: ModelShape, context: int, free: Free) -> None:
     """Check that a model and one sequence of full context fit.
 
     Raises:
-        OptionError: They do not; says how much is missing, and which engine arguments would fit.
+        OptionError: They do not; the message says how much is missing, the hint which engine arguments would fit.
     """
     needed, there = memory_needed(shape, context), free.bytes * free.devices
     if needed.all <= there:
@@ -90,7 +90,7 @@ def require_memory(shape: ModelShape, context: int, free: Free) -> None:
 
 
 def _machine_for(shape: ModelShape, context: int, free: Free) -> str:
-    """The memory of a machine that the model and one sequence of full context would fit."""
+    """Advice on a machine that would fit the model and one sequence of full context."""
     sixteen = replace(shape, dtype_bytes=2, matrix_bytes=2, kv_bytes=2)
     four = replace(sixteen, matrix_bytes=FOUR_BITS)
     where = "GPUs" if free.gpu else "a machine"
@@ -99,7 +99,7 @@ def _machine_for(shape: ModelShape, context: int, free: Free) -> str:
 
 
 def settings_that_fit(shape: ModelShape, context: int, free: Free) -> dict[str, str | int]:
-    """Engine arguments of which each alone makes a model fit, with their values."""
+    """Return engine arguments with values, each of which alone makes a model fit."""
     there, settings = free.bytes * free.devices, dict[str, str | int]()
     if (room := there - shape.weight_bytes) >= shape.kv_bytes_per_token * _SHORTEST:
         settings["max_model_len"] = int(room // shape.kv_bytes_per_token)
@@ -119,4 +119,4 @@ def settings_that_fit(shape: ModelShape, context: int, free: Free) -> dict[str, 
     return settings
 
 
-_SHORTEST = 256  # tokens: no prompt of ours fits less
+_SHORTEST = 256  # tokens: our prompts need more

@@ -1,7 +1,7 @@
-"""How near an engine is to its hardware: what its work must compute and read, over what the device was measured to do.
+"""How close an engine is to the roofline: the work it must compute and read, against the measured peak of the device.
 
 MFU is the share of the matrix rate that prefill attains (Chowdhery et al. 2022, appendix B, without recomputation);
-MBU is the share of the copy bandwidth that decode attains, of the bytes that a step must read at least.
+MBU is the share of the copy bandwidth that decode attains, counting the bytes that a step must at least read.
 """
 
 import math
@@ -19,13 +19,13 @@ from localemp.utils.machine import gpu
 if TYPE_CHECKING:
     from localemp.bench.roofline.hardware import Hardware
 
-# Roofs whose repeats differ by a smaller ratio are taken for one.
+# Peaks whose repeats differ by a smaller ratio count as one.
 _STEADY = 1.01
 
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """Something that was computed: its floating-point operations, the bytes that it must read, and how long it took."""
+    """A computation: its floating-point operations, the bytes that it must read, and its time."""
 
     operations: float
     bytes: float
@@ -37,12 +37,12 @@ class Roofline:
     """A model's arithmetic on a device.
 
     Attributes:
-        shape: None where the model's sizes cannot be counted.
-        bytes_per_s, flops_per_s: What one device does at most; 0 where it was not measured.
-        devices: That share the work.
+        shape: The model's shape; None if its sizes cannot be counted.
+        bytes_per_s, flops_per_s: The peak of one device; 0 if it was not measured.
+        devices: The number of devices that share the work.
         note: Why there is no roofline, or what is approximate in it.
         hardware: The measurement with all its repeats; `bytes_per_s` and `flops_per_s` are their medians.
-        replicas: Of the weights, each of which answers a part of a batch.
+        replicas: Replicas of the weights, each of which answers a part of a batch.
     """
 
     shape: ModelShape | None
@@ -55,16 +55,16 @@ class Roofline:
 
     @classmethod
     def of(cls, folder: Path, engine_args: Mapping[str, Any], hardware: "Hardware | None") -> "Roofline":
-        """The roofline of a folder's model as vLLM runs it with these arguments."""
+        """Return the roofline of a folder's model as vLLM runs it with these arguments."""
         shape = read_shape(folder, engine_args)
         notes = [why_uncounted(folder, engine_args) if shape is None else shape.note]
         if engine_args.get("speculative_config"):
-            notes.append("a decode step is taken for one token of each text, and speculative decoding makes several")
+            notes.append("a decode step counts as one token of each text, but speculative decoding makes several")
         if shape is not None and shape.matrix_bytes < shape.dtype_bytes:
-            notes.append("weights are quantised: what computes in fewer bits may pass the matrix rate of its dtype")
+            notes.append("weights are quantised: computing in fewer bits may exceed the matrix rate of the dtype")
         copied = computed = 0.0
         if hardware is None:
-            notes.append("what this device does at most was not measured")
+            notes.append("the peak of this device was not measured")
         else:
             copied, computed = statistics.median(hardware.copy_gb_per_s), statistics.median(hardware.matrix_tflops)
         note = "; ".join(filter(None, notes))
@@ -72,9 +72,9 @@ class Roofline:
         return cls(shape, copied * 1e9, computed * 1e12, max(1, devices_used(engine_args)), note, hardware, replicas)
 
     def prefill(self, first: Sequence[Replay]) -> Work | None:
-        """Batches that were answered by one token each: the prompt tokens that no cache had, and one set of logits.
+        """Return the work of batches answered by one token each: uncached prompt tokens, and one set of logits.
 
-        Weights count as read once for a batch, also where vLLM computed it in several portions.
+        Weights count as read once for a batch, even if vLLM computes it in several chunks.
         """
         if self.shape is None:
             return None
@@ -90,7 +90,7 @@ class Roofline:
         return Work(operations, read, sum(replay.seconds for replay in first))
 
     def decode(self, sequences: int, context: float, seconds: float) -> Work | None:
-        """One step that took so many seconds."""
+        """Return the work of one step that took so many seconds."""
         if self.shape is None:
             return None
         operations = sequences * self.shape.flops_per_token(context)
@@ -109,19 +109,19 @@ class Roofline:
         return self.replicas * self.shape.bytes_per_step(part, context / sequences, computed / self.replicas)
 
     def mfu(self, work: Work | None) -> dict[str, float]:
-        """Its share of the matrix rate, where both are known."""
+        """Return the share of the matrix rate, if both are known."""
         if work is None or not self.flops_per_s:
             return {}
         return {"mfu": work.operations / work.seconds / (self.devices * self.flops_per_s)}
 
     def mbu(self, work: Work | None) -> dict[str, float]:
-        """Its share of the copy bandwidth, where both are known."""
+        """Return the share of the copy bandwidth, if both are known."""
         if work is None or not self.bytes_per_s:
             return {}
         return {"mbu": work.bytes / work.seconds / (self.devices * self.bytes_per_s)}
 
     def between(self, repeats: Sequence[Mapping[str, float]]) -> list[str]:
-        """Where MFU and MBU lie if the roofs lie anywhere in what was measured; nothing where that is one place."""
+        """Return the ranges of MFU and MBU over the measured range of the peaks; empty if the repeats agree."""
         if self.hardware is None:
             return []
         said = []
@@ -132,13 +132,13 @@ class Roofline:
             if shares and high > _STEADY * low:
                 ends = min(shares) * middle / high, max(shares) * middle / low
                 said.append(
-                    f"the roof was measured from {low:.4g} to {high:.4g} {unit}, so {name.upper()} is between "
+                    f"the peak was measured from {low:.4g} to {high:.4g} {unit}, so {name.upper()} is between "
                     f"{ends[0]:.1%} and {ends[1]:.1%}"
                 )
         return said
 
     def place(self, work: Work | None) -> dict[str, float]:
-        """Where it lies under the roof of one device."""
+        """Return its position in the roofline of one device."""
         if work is None:
             return {}
         attained = work.operations / work.seconds / self.devices / 1e12
@@ -146,7 +146,7 @@ class Roofline:
 
 
 def hardware_point(hardware: "Hardware") -> Point:
-    """What this device does at most, as measured."""
+    """Return the measured peak of this device as a point."""
     return Point(
         part="hardware",
         labels={"device": hardware.device, "dtype": hardware.dtype},
@@ -155,15 +155,15 @@ def hardware_point(hardware: "Hardware") -> Point:
 
 
 def unlike_threads(hardware: "Hardware | None", threads: int | None) -> list[str]:
-    """What to say where the roofs were measured with other threads than the engine has."""
+    """Return a note if the peaks were measured with another number of threads than the engine's."""
     measured = None if hardware is None else hardware.settings.get("threads")
     if measured is None or threads is None or measured == threads:
         return []
-    return [f"The roofs were measured with {measured} threads, the engine computes with {threads}."]
+    return [f"The peaks were measured with {measured} threads, the engine computes with {threads}."]
 
 
 def devices_used(engine_args: Mapping[str, Any]) -> int:
-    """How many GPUs an engine with these arguments computes on; 0 where there are none."""
+    """Return the number of GPUs of an engine with these arguments; 0 if there are none."""
     if gpu() == "none":
         return 0
     sizes = ("tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size")

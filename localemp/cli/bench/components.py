@@ -1,4 +1,4 @@
-"""`localemp bench retrieval`, `comet` and `score`: what the parts deliver, each alone."""
+"""`localemp bench retrieval`, `comet` and `score`: the speed of single components."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -8,6 +8,7 @@ import click
 
 from localemp.cli.bench.options import default_out, measured, number_list, out_option, repeats_option
 from localemp.cli.options import data_options
+from localemp.cli.types import NAME, PATH
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from localemp.bench.result import Recording
     from localemp.metrics.replies import Replies
 
-_seed = click.option("--seed", default=0, show_default=True, help="Of the rows that are made up.")
+_seed = click.option("--seed", default=0, show_default=True, help="Seed of the synthetic rows.")
 
 
 def _dialogues(default: int) -> Callable[[Any], Any]:
@@ -31,13 +32,13 @@ def _dialogues(default: int) -> Callable[[Any], Any]:
 @click.command()
 @data_options
 @_dialogues(256)
-@click.option("--encoder", default="all-mpnet-base-v2", show_default=True, help="The sentence encoder.")
+@click.option("--encoder", type=NAME, default="all-mpnet-base-v2", show_default=True, help="The sentence encoder.")
 @click.option(
     "--encoder-dtype",
     type=click.Choice(["auto", "bfloat16", "float32"]),
     default="auto",
     show_default=True,
-    help="auto is bfloat16 where the processor has it.",
+    help="auto is bfloat16 if the processor supports it.",
 )
 @click.option(
     "--pool-rows",
@@ -45,10 +46,10 @@ def _dialogues(default: int) -> Callable[[Any], Any]:
     callback=number_list(int),
     default="10000,40000,160000",
     show_default=True,
-    help="Sizes of the pool that is searched.",
+    help="Sizes of the searched pool.",
 )
-@click.option("--queries", type=click.IntRange(min=1), default=512, show_default=True, help="Searched for together.")
-@click.option("--shots", default=5, type=click.IntRange(min=1), show_default=True, help="Rows that a query gets.")
+@click.option("--queries", type=click.IntRange(min=1), default=512, show_default=True, help="Queries in one search.")
+@click.option("--shots", default=5, type=click.IntRange(min=1), show_default=True, help="Rows returned for a query.")
 @_seed
 @repeats_option
 @out_option
@@ -68,7 +69,7 @@ def retrieval(
 ) -> None:
     """Measure the sentence encoder and the search.
 
-    Contexts of real dialogues are embedded; the pools are their vectors, made more by turning them a little at random.
+    Contexts of real dialogues are embedded. Pools hold their vectors, plus copies of them with random noise.
     Side by side with sentence-transformers: benchmarks/retrieval.py.
     """
     from localemp.bench.components import embedding, searching
@@ -98,7 +99,9 @@ def retrieval(
 @click.command()
 @data_options
 @_dialogues(64)
-@click.option("--comet", default="comet-mini", show_default=True, help="A name, a folder, or a Hugging Face id.")
+@click.option(
+    "--comet", type=NAME, default="comet-mini", show_default=True, help="A name, a folder, or a Hugging Face id."
+)
 @click.option(
     "--beams",
     metavar="N,N,...",
@@ -107,7 +110,7 @@ def retrieval(
     show_default=True,
     help="Widths of the beam search.",
 )
-@click.option("--device", help="Where COMET computes, as torch names it; by default a GPU where there is one.")
+@click.option("--device", help="Torch device of COMET; by default a GPU if there is one.")
 @repeats_option
 @out_option
 def comet(
@@ -121,13 +124,13 @@ def comet(
     repeats: int,
     out: Path | None,
 ) -> None:
-    """Measure COMET: queries (a context and a relation) answered in a second, with nothing remembered.
+    """Measure COMET: queries (a context and a relation) answered in a second, with an empty cache.
 
     Side by side with transformers and with the released code: benchmarks/comet.py.
     """
     from localemp.bench.components import inferring
     from localemp.cli.display import Display
-    from localemp.commonsense.relations import event_of
+    from localemp.commonsense.events import event_of
     from localemp.commonsense.source import open_source
     from localemp.data.sources import data_hash, load_dialogues
 
@@ -146,8 +149,8 @@ def comet(
 @click.command()
 @data_options
 @_dialogues(1000)
-@click.option("--run", type=click.Path(path_type=Path), help="Score this run's replies; else people's, of the data.")
-@click.option("--bertscore-model", metavar="MODEL", help="BERTScore too, with a model that is on this machine.")
+@click.option("--run", type=PATH, help="Score this run's replies; by default people's replies in the data.")
+@click.option("--bertscore-model", metavar="MODEL", help="Measure BERTScore, too, with a model on this machine.")
 @repeats_option
 @out_option
 def score(
@@ -191,7 +194,7 @@ def _replies(data: str, split: str, instances: Any, most: int, run: Path | None)
 
 
 def _recording(kind: Any, title: str, out: Path | None, about: dict[str, Any]) -> "AbstractContextManager[Recording]":
-    """A recording whose settings are the command's options, and what they turned out to mean."""
+    """A recording whose settings are the command's options, and their resolved values."""
     from localemp.bench.result import Recording
 
     options = {name: value for name, value in click.get_current_context().params.items() if name != "out"}

@@ -1,4 +1,4 @@
-"""`localemp bench engine`: what the engine delivers, and how near that is to the hardware."""
+"""`localemp bench engine`: the speed of the engine against the roofline."""
 
 import asyncio
 from pathlib import Path
@@ -17,14 +17,14 @@ from localemp.cli.bench.options import (
     repeats_option,
     settings_of,
 )
-from localemp.cli.options import data_options, local_model_options, options_of_parts, strategy_options
-from localemp.cli.registered import RegisteredOptions
+from localemp.cli.options import data_options, local_model_options, strategy_options
+from localemp.cli.registered import StrategyCommand
 
-# What vLLM calls the types that a roof can be measured for; else it is bfloat16's.
+# vLLM's names of the types whose peak can be measured; bfloat16 for all others.
 _DTYPES = {"float16": "float16", "half": "float16", "float32": "float32", "float": "float32"}
 
 
-@click.command(cls=RegisteredOptions, registered=options_of_parts, after="layout")
+@click.command(cls=StrategyCommand)
 @local_model_options
 @strategy_options
 @data_options
@@ -34,17 +34,17 @@ _DTYPES = {"float16": "float16", "half": "float16", "float32": "float32", "float
     "--batch-sizes",
     callback=number_list(int),
     metavar="N,N",
-    help="Prompts at once.  [default: of 1,4,16,64 those that there are dialogues for]",
+    help="Prompts in a batch.  [default: 1,4,16,64 as far as there are dialogues]",
 )
 @click.option(
     "--reply-tokens",
     type=click.IntRange(min=2),
     default=64,
     show_default=True,
-    help="Exact length of texts, by batch size and beside vLLM's benchmark; with dummy weights everywhere.",
+    help="Exact length of texts in batches and against vLLM's benchmark; with dummy weights everywhere.",
 )
 @load_format_option
-@click.option("--no-vllm", is_flag=True, help="Leave out vLLM's own benchmark on the same prompts.")
+@click.option("--no-vllm", is_flag=True, help="Skip vLLM's own benchmark on the same prompts.")
 @out_option
 def engine(
     dialogues: int,
@@ -57,11 +57,11 @@ def engine(
     split: str,
     **options: Any,
 ) -> None:
-    """Measure replies and tokens a second, by batch size, and how near that is to the hardware.
+    """Measure replies and tokens a second, by batch size, against the roofline.
 
-    The dialogues are answered as `generate` answers them, then as batches of several sizes, then by vLLM's own
-    benchmark. Prefill is given as a share of the device's matrix rate (MFU), decode as a share of its memory bandwidth
-    (MBU); both rates are measured first.
+    The dialogues are answered as `generate` does, then in batches of several sizes, then by vLLM's own benchmark.
+    Prefill is given as a share of the device's matrix rate (MFU), decode as a share of its memory bandwidth (MBU); both
+    rates are measured first.
     """  # fmt: skip
     from localemp.cli.display import Display
     from localemp.errors import OptionError

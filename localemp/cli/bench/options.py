@@ -1,4 +1,4 @@
-"""Options that several benchmarks share, and what they do at their end."""
+"""Shared options of benchmarks, and the end of a benchmark."""
 
 import os
 import time
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from localemp.cli.interrupts import INTERRUPTED
+from localemp.cli.types import FilePath
 from localemp.utils.interrupts import uninterrupted
 
 if TYPE_CHECKING:
@@ -32,18 +33,26 @@ def can_be_written(ctx: click.Context, option: click.Parameter, path: Path | Non
 
 
 out_option = click.option(
-    "--out", type=click.Path(path_type=Path, dir_okay=False), callback=can_be_written,
-    help="Write the result here (JSON); by default bench/KIND-TIME.json.",
+    "--out", type=FilePath(dir_okay=False), callback=can_be_written,
+    help="File of the result (JSON); by default bench/KIND-TIME.json.",
 )  # fmt: skip
 repeats_option = click.option(
-    "--repeats", type=click.IntRange(min=1), default=3, show_default=True, help="Of each measurement, after a warm-up."
+    "--repeats",
+    type=click.IntRange(min=1),
+    default=3,
+    show_default=True,
+    help="Repeats of each measurement, after a warm-up.",
 )
 load_format_option = click.option(
     "--load-format", type=click.Choice(["auto", "dummy"]), default="auto", show_default=True,
-    help="dummy: weights made up from the model's configuration alone; the speed is real, the replies mean nothing.",
+    help="dummy: random weights from the model's configuration alone; the speed is real, the replies mean nothing.",
 )  # fmt: skip
 dialogues_option = click.option(
-    "--dialogues", type=click.IntRange(min=1), default=64, show_default=True, help="From the start of the data."
+    "--dialogues",
+    type=click.IntRange(min=1),
+    default=64,
+    show_default=True,
+    help="Dialogues, from the start of the data.",
 )
 
 

@@ -1,31 +1,35 @@
-"""`localemp bench report` and `compare`: what results say, and what changed between two."""
+"""`localemp bench report` and `compare`: show results, and the changes between two."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from localemp.cli.tables import show_table
+from localemp.cli.types import PATH
+
 if TYPE_CHECKING:
     from localemp.bench.comparing import Change, Comparison
     from localemp.bench.result import Result
 
-_FILE = click.Path(path_type=Path)
+_FILE = PATH
 
 
 @click.command()
 @click.argument("files", nargs=-1, required=True, metavar="FILE...", type=_FILE)
-@click.option("--html", type=_FILE, help="Write one self-contained page: plots, tables, how each was made.")
+@click.option("--html", type=_FILE, help="Write one self-contained page with plots and tables.")
 @click.option("--markdown", type=_FILE, help="Write the tables as Markdown.")
 @click.option("--title", help="The page's title.")
 def report(files: tuple[Path, ...], html: Path | None, markdown: Path | None, title: str | None) -> None:
     """Make a page with plots and tables from results of benchmarks.
 
-    FILE is what the other `bench` commands write. Results of one kind share their plots. Without an option that names a
-    file, the tables are printed.
+    FILE is a result of another `bench` command. Results of one kind share their plots. Without --html or --markdown,
+    the tables are printed.
     """
     from localemp.bench.result_tables import named, tables_of
     from localemp.cli.bench.shown import print_result
-    from localemp.cli.tables import write
+    from localemp.cli.tables import echo_written
+    from localemp.commands.tables import write_text
 
     paths = list({path.resolve(): path for path in files}.values())
     read = _read(paths)
@@ -36,11 +40,12 @@ def report(files: tuple[Path, ...], html: Path | None, markdown: Path | None, ti
     if html:
         from localemp.bench.page import render
 
-        write(html, render(results, title), "--html")
+        echo_written([write_text(html, render(results, title), "--html")])
     if markdown:
         from localemp.reporting.writers import markdown as written
 
-        write(markdown, written([table for each in results for table in tables_of(each)]), "--markdown")
+        tables = [table for each in results for table in tables_of(each)]
+        echo_written([write_text(markdown, written(tables), "--markdown")])
     if not (html or markdown):
         for each in results:
             print_result(each.result)
@@ -68,12 +73,12 @@ def _read(paths: "list[Path]") -> "list[tuple[Path, Result]]":
 @click.command()
 @click.argument("a", type=_FILE)
 @click.argument("b", type=_FILE)
-@click.option("--all", "everything", is_flag=True, help="Show what did not change, too.")
+@click.option("--all", "everything", is_flag=True, help="Also show unchanged quantities.")
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
 def compare(a: Path, b: Path, everything: bool, as_json: bool) -> None:
-    """Say what changed from result A to result B beyond the spread of the repeats.
+    """Show what changed from result A to result B beyond the spread of the repeats.
 
-    A change is one where the ranges of the repeats do not overlap.
+    A quantity has changed if the ranges of its repeats do not overlap.
     """
     from localemp.bench.comparing import compare as compared
     from localemp.bench.result import read_result
@@ -104,20 +109,19 @@ def _print(comparison: "Comparison", everything: bool) -> None:
             click.echo(f"only in {name}: {line}")
     known = [change for change in comparison.changes if change.is_change and change.is_known]
     unknown = sum(change.is_change and not change.is_known for change in comparison.changes)
-    said = f"{len(known)} of {count(len(comparison.changes), 'figure')} changed beyond the spread"
+    said = f"{len(known)} of {count(len(comparison.changes), 'value')} changed beyond the spread"
     said += f"; {unknown} differ, but were measured once on one side" if unknown else ""
-    click.echo(said + ("" if everything or len(shown) == len(comparison.changes) else "; --all shows all figures"))
+    click.echo(said + ("" if everything or len(shown) == len(comparison.changes) else "; --all shows all values"))
 
 
 def _table(changes: "list[Change]") -> None:
     from rich.box import SIMPLE_HEAD
-    from rich.console import Console
     from rich.table import Column, Table
     from rich.text import Text
 
     numbers = [Column(head, justify="right", no_wrap=True) for head in ("A", "B", "B / A")]
     table = Table(
-        Column("Point", overflow="fold"), Column("Figure", overflow="fold"), *numbers, "B is", box=SIMPLE_HEAD
+        Column("Point", overflow="fold"), Column("Quantity", overflow="fold"), *numbers, "B is", box=SIMPLE_HEAD
     )
     before = ""
     for change in changes:
@@ -126,7 +130,7 @@ def _table(changes: "list[Change]") -> None:
         values = [Text(_cell(change, each)) for each in (change.a, change.b)]
         table.add_row(Text("" if point == before else point), change.quantity.head, *values, ratio, change.verdict)
         before = point
-    Console().print(table)
+    show_table(table)
 
 
 def _cell(change: "Change", values: tuple[float, ...]) -> str:

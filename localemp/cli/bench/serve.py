@@ -1,4 +1,4 @@
-"""`localemp bench serve`: what users wait at an OpenAI-compatible server, by load."""
+"""`localemp bench serve`: latency and throughput of an OpenAI-compatible server under load."""
 
 import asyncio
 import math
@@ -12,6 +12,7 @@ import click
 from localemp.cli.bench.options import default_out, measured, number_list, out_option, repeats_option
 from localemp.cli.options import data_options
 from localemp.cli.serve import KEY_VARIABLE
+from localemp.cli.types import NAME
 from localemp.utils.progress import Progress
 
 if TYPE_CHECKING:
@@ -29,44 +30,44 @@ RATES, CONCURRENCY = (1.0, 2.0, 4.0, math.inf), (1, 8, 32)
 
 @click.command()
 @click.option(
-    "--url", help="The server, such as http://127.0.0.1:8000; by default one is started here. Its key is in "
-    "LOCALEMP_API_KEY or OPENAI_API_KEY; OpenAI's own gets only the latter.",
+    "--url", help="The server, such as http://127.0.0.1:8000; by default one is started here. The key is read from "
+    "LOCALEMP_API_KEY or OPENAI_API_KEY; for OpenAI only from the latter.",
 )  # fmt: skip
 @click.option(
-    "--model", "-m", default="smollm2", show_default=True,
-    help="With --url as the server calls it, else any that `localemp serve` takes.",
+    "--model", "-m", type=NAME, default="smollm2", show_default=True,
+    help="With --url the server's name of a model; otherwise any model of `localemp serve`.",
 )  # fmt: skip
 @click.option(
     "--strategy", "-s", "strategies", metavar="A,B",
     help="Strategies of the model, such as zero-shot,two-stage; by default the model as it is.",
 )  # fmt: skip
-@click.option("--beside-bare", is_flag=True, help="The model as it is, too: by localemp, and by vLLM without it.")
+@click.option("--beside-bare", is_flag=True, help="Also measure the plain model, by localemp and by bare vLLM.")
 @click.option(
-    "--rates", metavar="A,B", callback=number_list(float), help="Requests a second, arriving at random; inf is all "
-    f"at once. {','.join(f'{rate:g}' for rate in RATES)} where neither this nor --concurrency is given.",
+    "--rates", metavar="A,B", callback=number_list(float), help="Requests a second, arriving at random; inf sends "
+    f"all at once. {','.join(f'{rate:g}' for rate in RATES)} if neither this nor --concurrency is given.",
 )  # fmt: skip
 @click.option(
-    "--concurrency", metavar="A,B", callback=number_list(int), help="Requests at a time: each answer makes room for "
-    f"the next. {','.join(map(str, CONCURRENCY))} where neither this nor --rates is given.",
+    "--concurrency", metavar="A,B", callback=number_list(int), help="Requests in flight: each answer makes room for "
+    f"the next. {','.join(map(str, CONCURRENCY))} if neither this nor --rates is given.",
 )  # fmt: skip
-@click.option("--requests", type=click.IntRange(min=1), default=100, show_default=True, help="Of each load.")
+@click.option("--requests", type=click.IntRange(min=1), default=100, show_default=True, help="Requests of each load.")
 @click.option("--reply-tokens", type=click.IntRange(min=2), default=64, show_default=True, help="The longest reply.")
 @click.option(
     "--fixed-length", is_flag=True,
-    help="Every reply is exactly that long: only servers of vLLM's kind can do it (ignore_eos).",
+    help="Give every reply exactly that length; needs a vLLM server (ignore_eos).",
 )  # fmt: skip
 @click.option(
     "--limit", "limits", multiple=True, metavar="NAME=MS",
-    help="Of a good answer, for goodput: ttft=500, tpot=50, e2e=5000; may be repeated.",
+    help="Latency limit of a good answer, for goodput: ttft=500, tpot=50, e2e=5000; may be repeated.",
 )  # fmt: skip
 @click.option(
     "--time-limit", type=click.FloatRange(min=0, max=86400, min_open=True), default=300.0, show_default=True,
-    help="Seconds for a load; what is not answered then is an error.",
+    help="Seconds for a load; requests without an answer by then are errors.",
 )  # fmt: skip
 @data_options
-@click.option("--seed", default=0, show_default=True, help="Of arrivals, and of the order of the dialogues.")
+@click.option("--seed", default=0, show_default=True, help="Seed of arrivals and of the order of the dialogues.")
 @repeats_option
-@click.option("--check", is_flag=True, help="In the end, one load by vLLM's own client beside ours.")
+@click.option("--check", is_flag=True, help="Finally, compare one load with vLLM's own client.")
 @out_option
 @click.argument("engine_options", nargs=-1, type=click.UNPROCESSED, metavar="[-- VLLM OPTIONS]")
 def serve(
@@ -85,10 +86,10 @@ def serve(
     engine_options: tuple[str, ...],
     **options: Any,
 ) -> None:
-    """Measure what the users of a server wait, and how much it gets done, by load.
+    """Measure latency and throughput of a server under load.
 
-    Without --url `localemp serve` is started, with what follows -- for vLLM. A server with other settings: start it,
-    and name it with --url.
+    Without --url `localemp serve` is started; options after -- go to vLLM. To measure a server with other settings,
+    start it and pass --url.
     """
     from localemp.bench.result import Recording
     from localemp.cli.display import Display

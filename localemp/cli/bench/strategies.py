@@ -1,4 +1,4 @@
-"""`localemp bench strategies`: what each strategy costs, and where its time goes."""
+"""`localemp bench strategies`: the cost of each strategy, and its time by component."""
 
 import asyncio
 from pathlib import Path
@@ -16,8 +16,9 @@ from localemp.cli.bench.options import (
     repeats_option,
     settings_of,
 )
-from localemp.cli.options import data_options, local_model_options, options_without_data, prompt_options
-from localemp.cli.registered import RegisteredOptions
+from localemp.cli.options import data_options, local_model_options, prompt_options
+from localemp.cli.registered import StrategyCommand
+from localemp.cli.types import FilePath
 
 DEFAULT = "zero-shot,few-shot:1,few-shot:5,similar,two-stage,knowledge,similar+two-stage,similar+knowledge"
 
@@ -27,39 +28,39 @@ def _dollars(ctx: click.Context, option: click.Parameter, value: str | None) -> 
     try:
         amount = None if value is None else float(value)
     except ValueError:
-        raise click.BadParameter(f"{value!r} is no price, give US dollars such as 2.49", ctx, option) from None
+        raise click.BadParameter(f"{value!r} is not a price, give US dollars such as 2.49", ctx, option) from None
     if amount is not None and not 0 <= amount < float("inf"):
-        raise click.BadParameter(f"{value} is no price, it must be 0 or more", ctx, option)
+        raise click.BadParameter(f"{value} is not a price, it must be 0 or more", ctx, option)
     return amount
 
 
-@click.command(cls=RegisteredOptions, registered=options_without_data, after="layout")
+@click.command(cls=StrategyCommand, of_data=False)
 @local_model_options
 @click.option(
     "--strategies",
     metavar="A,B",
     default=DEFAULT,
     show_default=True,
-    help="few-shot:1 and similar:3 show so many exemplars, else --shots says how many.",
+    help="few-shot:1 and similar:3 set the number of exemplars; the default is --shots.",
 )
 @prompt_options
 @click.option(
     "--knowledge",
-    type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="Commonsense inferences made beforehand, which then cost nothing.",
+    type=FilePath(exists=True, dir_okay=False),
+    help="Precomputed commonsense inferences, whose time is then not measured.",
 )
 @data_options
 @dialogues_option
 @repeats_option
 @click.option(
-    "--price-per-hour", callback=_dollars, metavar="USD", help="US dollars for this machine, all its GPUs together."
+    "--price-per-hour", callback=_dollars, metavar="USD", help="US dollars for this machine with all its GPUs."
 )
 @click.option("--price-prompt", callback=_dollars, metavar="USD", help="US dollars for a million tokens of prompts.")
 @click.option("--price-reply", callback=_dollars, metavar="USD", help="US dollars for a million tokens of replies.")
 @click.option(
     "--reply-tokens",
     type=click.IntRange(min=2),
-    help="Exact length of every text; by default the model ends it, with dummy weights 64.",
+    help="Exact length of every text; by default the model decides, with dummy weights 64.",
 )
 @load_format_option
 @out_option
@@ -76,10 +77,9 @@ def strategies(
     split: str,
     **options: Any,
 ) -> None:
-    """Measure what each strategy costs, and where its time goes.
+    """Measure the cost of each strategy, and its time by component.
 
-    All are answered by one engine. What they look up is computed anew each time: nothing that COMET said before is
-    remembered.
+    One engine answers all strategies. Lookups are computed again in every repeat, with an empty COMET cache.
     """  # fmt: skip
     from localemp.errors import OptionError
 

@@ -1,4 +1,4 @@
-"""`localemp study`: one thin file a command."""
+"""`localemp study`: one module per command."""
 
 import click
 
@@ -6,14 +6,14 @@ from localemp.cli.lazy import LazyGroup
 
 COMMANDS = {
     "create": ("study.create", "Make a blinded study of runs."),
-    "judge": ("study.judge", "Let a model rate it."),
-    "serve": ("study.serve", "Let people rate it, on a page."),
-    "import": ("study.importing", "Take ratings from a CSV file."),
-    "export": ("study.export", "Write all answers as CSV or JSON lines."),
-    "report": ("study.report", "Means, preferences, agreement, and how a judge compares with people."),
+    "judge": ("study.judge", "Let a model rate a study."),
+    "serve": ("study.serve", "Let people rate a study on a web page."),
+    "import": ("study.importing", "Import ratings from a CSV file."),
+    "export": ("study.export", "Export all answers as CSV or JSON lines."),
+    "report": ("study.report", "Report means, preferences, agreement, and judges against people."),
 }
 
 
 @click.group(cls=LazyGroup, commands_of=COMMANDS)
 def study() -> None:
-    """Let people and models rate replies, blinded, and say what follows from it (sections 4.3 and 5.4)."""
+    """Blinded human and model evaluation of replies (sections 4.3 and 5.4)."""

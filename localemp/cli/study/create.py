@@ -5,30 +5,32 @@ from typing import TYPE_CHECKING
 
 import click
 
+from localemp.cli.types import PATH
 from localemp.utils.text import for_terminal, one_line
 from localemp.utils.words import count
 
 if TYPE_CHECKING:
     from localemp.studies.schema import Kind
 
-_PATH = click.Path(path_type=Path)
+_PATH = PATH
 
 
 @click.command()
 @click.argument("runs", nargs=-1, metavar="[RUN]...", type=_PATH)
-@click.option("--items", type=_PATH, help="JSON lines in place of runs: id, turns, replies (system: text).")
+@click.option("--items", type=_PATH, help="JSON lines instead of runs: id, turns, replies (system: text).")
 @click.option("--kind", type=click.Choice(["ab", "rating"]), default="ab", show_default=True,
               help="Choose the better of two replies, or give each reply a number.")  # fmt: skip
+@click.option("--preset", metavar="NAME", help="A study design: `paper` is that of the paper (docs/studies.md).")
+@click.option("--sample", type=click.IntRange(min=1), show_default="100", help="Number of dialogues to sample.")
 @click.option(
-    "--preset", metavar="NAME", help="A design: `paper` is that of the paper's own studies (docs/studies.md)."
-)
-@click.option("--sample", type=click.IntRange(min=1), show_default="100", help="Dialogues to draw.")
-@click.option(
-    "--seed", default=0, show_default=True, help="Of the sample: the same seed draws the same dialogues, blinded anew."
+    "--seed",
+    default=0,
+    show_default=True,
+    help="Seed of the sample; blinding is always random.",
 )
 @click.option("--checks", type=click.IntRange(min=0), default=0, show_default=True, help="Attention checks to add.")
-@click.option("--aspects", type=_PATH, help="What raters are asked, in the form of prompts/study.toml.")
-@click.option("--title", help="What raters read at the top; must tell no system.")
+@click.option("--aspects", type=_PATH, help="A questionnaire in the format of prompts/study.toml.")
+@click.option("--title", help="Heading that raters see; must not reveal a system.")
 @click.option("--out", type=_PATH, required=True, help="The study's folder.")
 def create(
     runs: tuple[Path, ...],
@@ -42,24 +44,25 @@ def create(
     title: str | None,
     out: Path,
 ) -> None:
-    """Make a study of two or more runs: dialogues that all of them answered, replies blinded, orders shuffled.
+    """Make a study of two or more runs: shared dialogues, blinded replies, shuffled orders.
 
     RUN is a run's folder. The key to the study (key.json) stays with you; raters never see it.
     """
-    from localemp.errors import OptionError
-    from localemp.metrics.replies import replies_of_run
-    from localemp.studies.create import create_study, replies_of_items
-    from localemp.studies.questionnaire import load_questionnaire
+    from localemp.commands.study import create as create_study
 
-    if bool(runs) == bool(items):
-        raise OptionError(
-            "name runs or --items FILE, one of them", "localemp study create runs/a runs/b --out studies/mine"
-        )
-    systems = replies_of_items(items) if items else [replies_of_run(run) for run in runs]
-    asked = load_questionnaire(aspects, kind)
-    study, notes = create_study(
-        out, systems, kind, asked, preset=preset, sample=sample, seed=seed, checks=checks, title=title
+    result = create_study(
+        runs,
+        out=out,
+        items=items,
+        kind=kind,
+        preset=preset,
+        sample=sample,
+        seed=seed,
+        checks=checks,
+        aspects=aspects,
+        title=title,
     )
+    study = result.study
     replies = sum(len(item.replies) for item in study.items)
     names = ", ".join(aspect.name for aspect in study.manifest.aspects)
     rated = count(len(study.items) - len(study.key.checks), "item")
@@ -68,7 +71,7 @@ def create(
     if people := study.manifest.annotators:
         by = f", ratings by {study.manifest.ratings_by}" if kind == "rating" else ""
         click.echo(f"preset {for_terminal(study.manifest.preset)}: {count(people, 'annotator')}{by}")
-    for note in notes:
+    for note in result.notes:
         click.echo(f"note: {one_line(note)}", err=True)
     click.echo(f"study: {out}")
-    click.echo(f"next: `localemp study serve {out}` for people, `localemp study judge {out} --model M` for a model")
+    click.echo(f"hint: `localemp study serve {out}` for people, `localemp study judge {out} --model M` for a model")

@@ -1,8 +1,6 @@
 """`localemp study judge`: a model rates a study."""
 
-import asyncio
 import sys
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,99 +8,45 @@ import click
 
 from localemp.cli.interrupts import resumable
 from localemp.cli.options import config_of, model_options
-from localemp.cli.study.opened import opened
-from localemp.utils.interrupts import noting
+from localemp.cli.types import PATH
 from localemp.utils.text import one_line
-from localemp.utils.words import count, known, share
+from localemp.utils.words import count, known
 
 if TYPE_CHECKING:
-    from localemp.cli.display import Display
     from localemp.pipeline.generate import Tally
-    from localemp.pipeline.pipeline import Pipeline
-    from localemp.studies.judging.judge import Judge, JudgeLog, Question
     from localemp.studies.judging.verdicts import JudgeStats
 
 
 @click.command()
-@click.argument("study", type=click.Path(path_type=Path))
+@click.argument("study", type=PATH)
 @model_options
 @click.option("--votes", type=click.IntRange(min=1), default=1, show_default=True,
-              help="Times that everything is asked; above 1 it takes a --temperature above 0.")  # fmt: skip
-@click.option("--name", help="Of the judge, in tables and as a folder; the model's by default.")
-@click.option("--prompts", type=click.Path(path_type=Path), help="What it is asked, in the form of prompts/judge.toml.")
-@click.option("--limit", type=click.IntRange(min=1), help="Only so many items from the start.")
+              help="How often to ask each question; more than once needs a --temperature above 0.")  # fmt: skip
+@click.option("--name", help="The judge's name in tables and of its folder; by default the model's.")
+@click.option("--prompts", type=PATH, help="A prompt file in the format of prompts/judge.toml.")
+@click.option("--limit", type=click.IntRange(min=1), help="Judge only the first N items.")
 def judge(study: Path, votes: int, name: str | None, prompts: Path | None, limit: int | None, **options: Any) -> None:
     """Let a model rate STUDY: aspect by aspect, each pair in both orders.
 
-    Answers are kept as they come. Ctrl-C stops; the same command goes on where it stopped.
+    Answers are saved as they arrive. Ctrl-C stops; rerun the same command to resume.
     """
     from localemp.cli.display import Display
-    from localemp.pipeline.pipeline import Pipeline
-    from localemp.studies.judging.judge import Judge, JudgeLog, questions
-    from localemp.studies.judging.prompts import JudgePrompts
-    from localemp.studies.judging.verdicts import read_stats
-    from localemp.studies.study import JUDGES
+    from localemp.commands.study import judge as judge_study
+    from localemp.studies.judging.verdicts import VOTES
 
     config = config_of(options)
-    with Display() as display:
-        rated = opened(study)
-        pipeline = Pipeline(config, display.on_progress)
-        judged = Judge(rated, JudgePrompts.read(prompts), pipeline.sampling, votes)
-        display.note_shut_down(pipeline.profile)
-        folder = study / JUDGES / _folder_name(name, pipeline.profile.name)
-        asked = questions(rated, votes, limit)
-        with JudgeLog.open(folder, pipeline.model_settings() | judged.describe()) as answers:
-            pending = [question for question in asked if question.id not in answers.answered]
-            if len(pending) < len(asked):
-                done = share(len(asked) - len(pending), len(asked), "answer")
-                display.say(f"resuming: {done} already in {folder}")
-            tally = None
-            with resumable(display.say), noting(partial(_saved, answers, asked)):
-                answers.check()
-                if pending:
-                    tally = asyncio.run(_ask(pipeline, judged, pending, answers, display))
-            failed = sum(question.id in answers.failed for question in asked)
-    if tally is not None:
-        _say_how_fast(tally)
-    _say(read_stats(folder, rated.key.checks))
-    click.echo(f"judge: {folder}")
-    if failed:
-        click.echo(f"next: {folder / JudgeLog.lines} says why; the same command asks again for what failed", err=True)
+    with Display() as display, resumable(display.say):
+        result = judge_study(
+            study, config, votes=votes, name=name, prompts=prompts, limit=limit, on_progress=display.on_progress
+        )
+    if result.tally is not None:
+        _say_how_fast(result.tally)
+    _say(result.stats)
+    click.echo(f"judge: {result.folder}")
+    if result.failed:
+        click.echo(f"hint: {result.folder / VOTES} says why; rerun the same command to retry what failed", err=True)
         sys.exit(1)
-    click.echo(f"next: `localemp study report {study}`")
-
-
-def _saved(answers: "JudgeLog", asked: "list[Question]") -> str:
-    written = answers.written()
-    return f"{share(sum(question.id in written for question in asked), len(asked), 'answer')} saved to {answers.folder}"
-
-
-def _folder_name(name: str | None, model: str) -> str:
-    import re
-
-    from localemp.errors import OptionError
-
-    if name is not None and not re.fullmatch(r"\w[\w.-]*", name):
-        raise OptionError(f"--name {name!r} is no name for a folder", "use letters, digits, dots and dashes")
-    return name or re.sub(r"[^\w.]+", "-", model).strip("-.")
-
-
-async def _ask(
-    pipeline: "Pipeline", judged: "Judge", pending: "list[Question]", answers: "JudgeLog", display: "Display"
-) -> "Tally":
-    from localemp.utils.machine import machine, versions
-    from localemp.utils.redaction import shown_command
-
-    context = await judged.plan(pending, pipeline.planner()) if pipeline.runs_here else None
-    engine = pipeline.engine(context, answers.folder / "engine.log")
-    with display.clock(f"Starting {engine.name} ({pipeline.profile.name})"):
-        await engine.start()
-    try:
-        made = {"command": shown_command(), "questions": len(pending), "versions": versions(), "machine": machine()}
-        answers.add_session(made | engine.describe())
-        return await judged.ask_all(pending, engine, answers, display.on_progress)
-    finally:
-        await engine.close()
+    click.echo(f"hint: `localemp study report {study}`")
 
 
 def _say_how_fast(tally: "Tally") -> None:
@@ -118,7 +62,7 @@ def _say_how_fast(tally: "Tally") -> None:
 
 
 def _say(stats: "JudgeStats") -> None:
-    """What is known of the judge, whenever it was asked."""
+    """Print the judge's statistics over all sessions."""
     answers, votes = count(stats.answers, "answer"), count(stats.votes, "vote")
     failed = f", {stats.failed} failed" if stats.failed else ""
     missing = f", {stats.missing} missing for want of an answer that can be read" if stats.missing else ""
@@ -140,7 +84,7 @@ def _say(stats: "JudgeStats") -> None:
 
 
 def _trust(flip_rate: float) -> str:
-    """What a rate means beside that of a judge that guesses."""
+    """Compare a flip rate with that of a judge that guesses."""
     guessing = "guessing flips half of the time"
     if flip_rate >= 0.5:
         return f"{guessing}: do not trust this judge"

@@ -4,25 +4,25 @@ from pathlib import Path
 
 import click
 
-from localemp.cli.study.opened import opened
-from localemp.cli.tables import print_table, published_of, published_option, table_options, write_tables
+from localemp.cli.tables import echo_written, print_table, published_option, table_options
+from localemp.cli.types import PATH
 
 
 @click.command()
-@click.argument("study", type=click.Path(path_type=Path))
+@click.argument("study", type=PATH)
 @table_options
-@click.option("--json", "as_json", is_flag=True, help="Print every figure as JSON, unrounded.")
+@click.option("--json", "as_json", is_flag=True, help="Print all results as JSON, unrounded.")
 @click.option("--judge", "judges", multiple=True, metavar="NAME", help="Only this judge; may be repeated.")
 @click.option(
     "--resamples",
     type=click.IntRange(min=100),
     default=2000,
     show_default=True,
-    help="Samples of dialogues for each interval.",
+    help="Bootstrap samples of dialogues for each interval.",
 )
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of these samples.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the bootstrap.")
 @published_option
-@click.option("--drop-failed", is_flag=True, help="Leave out people who missed half of the attention checks or more.")
+@click.option("--drop-failed", is_flag=True, help="Leave out people who missed half or more of the attention checks.")
 def report(
     study: Path,
     markdown: Path | None,
@@ -35,24 +35,30 @@ def report(
     published: str | None,
     drop_failed: bool,
 ) -> None:
-    """Say what people and judges think of the systems, how far people agree, and how far a judge agrees with them.
+    """Report means, preferences, agreement between people, and the correlation of judges with people.
 
     STUDY is a study's folder. Without an option that names a file, the tables are printed. `localemp report RUN...
     --study STUDY` puts the same tables beside the automatic metrics.
     """
-    from localemp.studies.report.results import study_results
-    from localemp.studies.report.tables import study_tables
-    from localemp.studies.stats.intervals import Bootstrap
+    from localemp.commands.study import report as report_study
     from localemp.utils.text import json_text
 
-    known = published_of(published)
-    figures = study_results(opened(study), Bootstrap(resamples, seed), judges, drop_failed)
+    result = report_study(
+        study,
+        markdown=None if as_json else markdown,
+        latex=None if as_json else latex,
+        csv=None if as_json else csv,
+        judge=judges,
+        resamples=resamples,
+        seed=seed,
+        published=published,
+        drop_failed=drop_failed,
+    )
     if as_json:
-        click.echo(json_text(figures.as_dict(), indent=2))
+        click.echo(json_text(result.results.as_dict(), indent=2))
         return
-    tables = study_tables(figures, published=known)
-    write_tables(tables, markdown, latex, csv)
-    if not (markdown or latex or csv):
-        for table in tables:
+    echo_written(result.written)
+    if not result.written:
+        for table in result.tables:
             print_table(table)
         click.echo(f"intervals over dialogues: {resamples:,} samples, seed {seed}; --json has the versions")

@@ -1,114 +1,73 @@
 """`localemp study serve`: a page on which people rate."""
 
 import shlex
-import socket
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from localemp.cli.study.opened import opened
+from localemp.cli.types import PATH
 from localemp.utils.text import one_line
 from localemp.utils.words import count
 
 if TYPE_CHECKING:
-    from localemp.studies.answers import AnswerStore
-    from localemp.studies.study import Study
-
-_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+    from localemp.commands.study import ServedStudy
 
 
 @click.command()
-@click.argument("study", type=click.Path(path_type=Path))
+@click.argument("study", type=PATH)
 @click.option(
     "--raters",
     metavar="ANNA,BEN,...",
-    help="Make a link for each of them who has none. Without it, a study of a preset that has no rater yet gets as "
-    "many as it asks for.",
+    help="Make a link for each of these raters who has none. By default, a study with a preset and no raters yet gets "
+    "as many as the preset asks for.",
 )
 @click.option("--new-link", "anew", multiple=True, metavar="NAME",
-              help="A fresh link for a rater, or for `owner`, which ends the old one; may be repeated.")  # fmt: skip
-@click.option("--open-signup", is_flag=True, help="Let everybody who reaches the page become a rater by giving a name.")
-@click.option("--host", default="127.0.0.1", show_default=True, help="Where to listen; 0.0.0.0 is every network.")
+              help="Replace the link of a rater, or of `owner`; may be repeated.")  # fmt: skip
+@click.option("--open-signup", is_flag=True, help="Let anyone who reaches the page sign in with a name.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 is all networks.")
 @click.option("--port", type=click.IntRange(1, 65535), default=8300, show_default=True)
-@click.option("--url", help="What raters type, where a server with https stands before this one.")
+@click.option("--url", help="The address that raters type, if an HTTPS server stands in front of this one.")
 def serve(
     study: Path, raters: str | None, anew: tuple[str, ...], open_signup: bool, host: str, port: int, url: str | None
 ) -> None:
-    """Serve a study's page, on which people rate in a browser.
+    """Serve the page on which people rate in a browser.
 
     Each rater has a secret link, which is printed once, and so has the owner, who sees progress and agreement. On this
-    machine alone (127.0.0.1) raters may also sign in by a name. Every answer is on the disk at once; Ctrl-C stops.
+    machine alone (127.0.0.1) raters may also sign in by a name. Every answer is saved at once; Ctrl-C stops.
     """
-    from importlib.util import find_spec
+    from localemp.commands.study import serve as serve_study
 
-    from localemp.errors import OptionError
-
-    if not (find_spec("starlette") and find_spec("uvicorn")):
-        raise OptionError("`localemp study serve` needs starlette and uvicorn", "pip install 'localemp[serve]'")
-    from localemp.studies.answers import AnswerStore
-    from localemp.studies.raters import OWNER
-    from localemp.studies.study import ANSWERS
-    from localemp.studies.web.app import StudyApp
-    from localemp.web.server import open_listener, serve_on
-
-    base = _checked(url) if url else _url_of(host, port)
-    local = host in _LOOPBACK and not url
-    rated = opened(study)
-    answers = AnswerStore(study / ANSWERS, rated)
-    app = StudyApp(
-        rated, answers, signup=local or open_signup, hosts=_LOOPBACK if local else None, url=base if url else ""
+    serve_study(
+        study,
+        raters=None if raters is None else raters.split(","),
+        new_link=anew,
+        open_signup=open_signup,
+        host=host,
+        port=port,
+        url=url,
+        on_links=_show_links,
+        on_ready=_show_ready,
     )
 
-    def ready() -> None:
-        if local or open_signup:
-            click.echo(f"By a name alone, {'on this machine' if local else 'from anywhere'}: {base}/")
-        if not local and base.startswith("http:"):
-            click.echo(
-                f"warning: {base} is reached without encryption; beyond a network that you trust, put a server with "
-                "https before it and give its address as --url",
-                err=True,
-            )
-        click.echo("ready; Ctrl-C stops")
 
-    try:
-        with open_listener(host, port) as listener:
-            # Only now: a link that was made and not shown cannot be had again.
-            links = answers.make_links(_named(raters, rated, answers), anew)
-            click.echo(
-                f"{one_line(rated.manifest.title)}: {count(len(rated.items), 'item')}, answers in {study / ANSWERS}\n"
-            )
-            for name, token in links.items():
-                kept = f"has a link already (--new-link {shlex.quote(name)} makes a fresh one)"
-                click.echo(f"  {name}: " + (f"{base}/{'o' if name == OWNER else 'r'}/{token}" if token else kept))
-            if any(links.values()):
-                click.echo("\nA link is a key: give it to nobody else. It is shown only now.")
-            click.echo()
-            app.warm(list(answers.progress()))
-            serve_on(listener, app.app, ready)
-    finally:
-        answers.close()
+def _show_links(served: "ServedStudy") -> None:
+    study = served.study
+    click.echo(f"{one_line(study.manifest.title)}: {count(len(study.items), 'item')}, answers in {served.answers}\n")
+    for name, link in served.links.items():
+        click.echo(f"  {name}: {link or f'has a link already (--new-link {shlex.quote(name)} makes a fresh one)'}")
+    if any(served.links.values()):
+        click.echo("\nA link is a key: give it to nobody else. It is shown only now.")
+    click.echo()
 
 
-def _named(raters: str | None, study: "Study", answers: "AnswerStore") -> list[str]:
-    """Who gets a link: those who are named, else as many as the study's design asks for, if nobody has come yet."""
-    if raters is not None:
-        return raters.split(",")
-    planned = 0 if answers.progress() or answers.votes() else study.manifest.annotators or 0
-    return [f"annotator-{number}" for number in range(1, planned + 1)]
-
-
-def _url_of(host: str, port: int) -> str:
-    """What a rater types: where the server listens everywhere, this machine's name."""
-    name = socket.gethostname() if host in ("0.0.0.0", "::", "") else host
-    return f"http://{f'[{name}]' if ':' in name else name}:{port}"
-
-
-def _checked(url: str) -> str:
-    from localemp.errors import OptionError
-    from localemp.web.addresses import normalize_address
-
-    try:
-        return normalize_address(url)
-    except ValueError as error:
-        raise OptionError(f"--url {url!r}: {error}", "for example https://study.example.org") from error
+def _show_ready(served: "ServedStudy") -> None:
+    if served.by_name:
+        click.echo(f"By a name alone, {'on this machine' if served.local else 'from anywhere'}: {served.base}/")
+    if not served.local and served.base.startswith("http:"):
+        click.echo(
+            f"warning: {served.base} is reached without encryption; beyond a network that you trust, put an HTTPS "
+            "server in front of it and pass its address as --url",
+            err=True,
+        )
+    click.echo("ready; Ctrl-C stops")

@@ -1,7 +1,7 @@
 """HTTP connection to one OpenAI-compatible server, through the `openai` package.
 
 The package's retries and its parsing of responses are not used: servers differ more than it allows for. Whatever goes
-wrong in an attempt is raised as an `AnswerError`.
+wrong in an attempt is raised as an `ResponseError`.
 """
 
 import asyncio
@@ -11,11 +11,12 @@ from typing import Any, TypeVar
 import httpx2
 import openai
 
-from localemp.engines.openai.failures import NoAnswerError, WebPageError, seconds_asked
+from localemp.engines.openai.failures import NoResponseError, WebPageError, seconds_asked
 from localemp.engines.openai.target import Target
-from localemp.protocol.answers import LARGEST_ANSWER
+from localemp.protocol.completions import MAX_RESPONSE_BYTES
 from localemp.protocol.compression import ACCEPTED, Decompressor
-from localemp.protocol.errors import LARGEST_ERROR, AnswerError, ServedError, UnreadableAnswerError
+from localemp.protocol.errors import MAX_ERROR_BYTES, MalformedResponseError, ResponseError, ServerError
+from localemp.utils.redaction import mask_key
 from localemp.utils.text import one_line, well_formed
 
 T = TypeVar("T")
@@ -53,12 +54,12 @@ class Connection:
         Args:
             path: Path after the base URL.
             body: The request, as JSON values.
-            read: Parses the body of the response, or raises an AnswerError.
+            read: Parses the body of the response, or raises an ResponseError.
 
         Raises:
-            ServedError: The server reports an error, by status or inside the body.
-            UnreadableAnswerError: The response is not a completion.
-            NoAnswerError: No response arrived, or only a part of it.
+            ServerError: The server reports an error, by status or inside the body.
+            MalformedResponseError: The response is not a completion.
+            NoResponseError: No response arrived, or only a part of it.
         """
         return await self._once(self._client.post(path, cast_to=httpx2.Response, body=body), read, self._timeout)
 
@@ -76,59 +77,50 @@ class Connection:
                 response = await asked
         except (TimeoutError, openai.APITimeoutError) as error:
             connecting = isinstance(error.__cause__, httpx2.ConnectTimeout)
-            raise NoAnswerError("no response in time", "unreachable" if connecting else "late") from error
+            raise NoResponseError("no response in time", "unreachable" if connecting else "late") from error
         except openai.APIConnectionError as error:
             cause = error.__cause__ or error
             said = one_line(well_formed(str(cause)) or type(cause).__name__)
             unreachable = isinstance(cause, httpx2.ConnectError | httpx2.ProxyError)
-            raise NoAnswerError(said, "unreachable" if unreachable else "broken") from error
+            raise NoResponseError(said, "unreachable" if unreachable else "broken") from error
         try:
             return _read(response.content, read)
-        except AnswerError as error:
+        except ResponseError as error:
             raise self._completed(error, response) from error.__cause__
 
     async def _receive(self, response: httpx2.Response) -> None:
         """Read the body, decompressed and limited in size.
 
         Raises:
-            ServedError: The status is an error.
-            UnreadableAnswerError: The body is too large, or compressed in a way that was not accepted.
+            ServerError: The status is an error.
+            MalformedResponseError: The body is too large, or compressed in a way that was not accepted.
         """
         assert isinstance(response.stream, httpx2.AsyncByteStream)
         failed = not response.is_success and not response.has_redirect_location
         content = bytearray()
         try:
             decompressor = Decompressor(
-                response.headers.get("content-encoding", ""), LARGEST_ERROR if failed else LARGEST_ANSWER
+                response.headers.get("content-encoding", ""), MAX_ERROR_BYTES if failed else MAX_RESPONSE_BYTES
             )
             async for part in response.stream:
                 for piece in decompressor.feed(part):
                     content += piece
             content += decompressor.end()
-        except UnreadableAnswerError:
+        except MalformedResponseError:
             if not failed:
                 raise  # of a failed request the status is enough
         await response.stream.aclose()
         if failed:
-            raise self._completed(ServedError.read(bytes(content), response.status_code), response)
+            raise self._completed(ServerError.parse(bytes(content), response.status_code), response)
         response.stream = httpx2.ByteStream(bytes(content))
         response.headers.pop("content-encoding", None)
 
-    def _completed(self, error: AnswerError, response: httpx2.Response) -> AnswerError:
+    def _completed(self, error: ResponseError, response: httpx2.Response) -> ResponseError:
         """Add the Retry-After header to an error, and mask the key in its message."""
         error.retry_after = seconds_asked(response.headers)
-        error.message = _masked(error.message, self._key)
+        error.message = mask_key(error.message, self._key)
         error.args = (error.message,)
         return error
-
-
-def _masked(text: str, key: str) -> str:
-    if not key:
-        return text
-    text = text.replace(key, "***")
-    # Long messages are truncated, perhaps in the middle of the key.
-    part = next((key[:size] for size in range(len(key) - 1, 3, -1) if text.endswith(f"{key[:size]}…")), "")
-    return f"{text[: -len(part) - 1]}***…" if part else text
 
 
 def _read(content: bytes, read: Callable[[bytes], T]) -> T:

@@ -15,14 +15,14 @@ import openai
 from localemp.dialogue import Message
 from localemp.engines.base import Completion, Engine
 from localemp.engines.openai.connection import Connection
-from localemp.engines.openai.failures import NoAnswerError, WebPageError, explain, is_retryable, refused_parameter
+from localemp.engines.openai.failures import NoResponseError, WebPageError, explain, is_retryable, refused_parameter
 from localemp.engines.openai.models import read_models
 from localemp.engines.openai.requests import Requests
 from localemp.engines.openai.target import KEY_VARIABLE, Target
 from localemp.errors import EngineError, FatalEngineError, OptionError, PromptTooLongError, UnknownNameError
 from localemp.models.profiles import Price
-from localemp.protocol.answers import Choice, Usage, first_choice, read_answer
-from localemp.protocol.errors import AnswerError, ServedError
+from localemp.protocol.completions import Choice, Usage, first_choice, read_completion
+from localemp.protocol.errors import ResponseError, ServerError
 from localemp.protocol.thinking import opens_thinking, split_thinking
 from localemp.sampling import Sampling
 from localemp.utils.redaction import redact_settings
@@ -131,7 +131,7 @@ class OpenAIEngine(Engine):
             )
         try:
             models = await self._connection.get("/models", read_models)
-        except AnswerError as error:
+        except ResponseError as error:
             self._without_list(error)
             return
         self._known = True
@@ -142,15 +142,15 @@ class OpenAIEngine(Engine):
             _log.warning("%s does not list the model %r; continuing anyway", self.base_url, self.model)
         self.context_length = self.context_length or models.lengths.get(self.model)
 
-    def _without_list(self, error: AnswerError) -> None:
+    def _without_list(self, error: ResponseError) -> None:
         """Continue if only the list of models is missing."""
         wrong = self._explained(error, 0)
-        unreachable = isinstance(error, NoAnswerError) and error.why == "unreachable"
-        if unreachable or (isinstance(error, ServedError) and error.status == 401):
+        unreachable = isinstance(error, NoResponseError) and error.why == "unreachable"
+        if unreachable or (isinstance(error, ServerError) and error.status == 401):
             raise FatalEngineError(wrong.message, wrong.hint) from error
         self._web_site = isinstance(error, WebPageError)
         # Not every server lists its models, and not every key may read the list.
-        status = error.status if isinstance(error, ServedError) else 0
+        status = error.status if isinstance(error, ServerError) else 0
         if status not in _NO_LIST and not (status == 403 and "model.read" in error.message):
             _log.warning("no list of models: %s; continuing anyway", wrong.message)
 
@@ -228,16 +228,16 @@ class OpenAIEngine(Engine):
             body, notes = self._requests.body(messages, sampling)
             try:
                 choice, usage = await self._send(body)
-            except AnswerError as error:
+            except ResponseError as error:
                 if not self._requests.change(refused_parameter(error), body):
                     raise self._failure(error, sampling.max_tokens) from error
             else:
                 self._known = self._answered = True
                 return choice, usage, notes
 
-    def _failure(self, error: AnswerError, reply_tokens: int) -> EngineError:
+    def _failure(self, error: ResponseError, reply_tokens: int) -> EngineError:
         """Return the error to raise for a failed request."""
-        self._failed += error.may_pass
+        self._failed += error.is_transient
         found = self._explained(error, reply_tokens)
         if self._answered or self._failed < MAX_FAILED_REQUESTS or isinstance(found, FatalEngineError):
             return found
@@ -246,7 +246,7 @@ class OpenAIEngine(Engine):
             found.hint or "check the server and its log",
         )
 
-    def _explained(self, error: AnswerError, reply_tokens: int) -> EngineError:
+    def _explained(self, error: ResponseError, reply_tokens: int) -> EngineError:
         return explain(
             error, self._target, reply_tokens, self.context_length, known=self._known, answered=self._answered
         )
@@ -257,7 +257,7 @@ class OpenAIEngine(Engine):
         while True:
             try:
                 return await self._connection.post(_PATHS[self.api], body, _read)
-            except AnswerError as error:
+            except ResponseError as error:
                 # If the list of models was a web page, too, the address is wrong; a retry does not help.
                 elsewhere = self._web_site and not self._known and isinstance(error, WebPageError)
                 if tries == self._max_retries or elsewhere or not is_retryable(error, body):
@@ -267,12 +267,12 @@ class OpenAIEngine(Engine):
             _log.debug("%s: %s; retry %d of %d in %.1f s", self.base_url, reason, tries, self._max_retries, wait)
             await self._sleep(wait)
 
-    def _wait(self, error: AnswerError, tries: int) -> float:
+    def _wait(self, error: ResponseError, tries: int) -> float:
         asked = error.retry_after
         if asked is not None and asked <= MAX_RETRY_AFTER:
             return asked * self._jitter.uniform(1.0, 1.25)
         # A rate limit applies to all requests; a maintenance page of a working server is not one.
-        limited = isinstance(error, ServedError) and error.status == 429
+        limited = isinstance(error, ServerError) and error.status == 429
         if asked is not None and (limited or not self._answered):
             raise FatalEngineError(
                 f"{self.base_url} asks to wait {asked:.0f} seconds: {error.message}",
@@ -282,5 +282,5 @@ class OpenAIEngine(Engine):
 
 
 def _read(content: bytes) -> tuple[Choice, Usage]:
-    answer = read_answer(content)
+    answer = read_completion(content)
     return first_choice(answer), answer.usage or Usage()

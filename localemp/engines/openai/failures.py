@@ -1,10 +1,10 @@
 """Decides what a failed request means: retry it, change a parameter, or fail with an explanation.
 
-AnswerError
-├── ServedError             the server reports an error, by status or inside a response with status 200
-├── UnreadableAnswerError   the response is not a completion
+ResponseError
+├── ServerError             the server reports an error, by status or inside a response with status 200
+├── MalformedResponseError   the response is not a completion
 │   └── WebPageError        the response is a web page
-└── NoAnswerError           no response, or only a part of it
+└── NoResponseError           no response, or only a part of it
 """
 
 import math
@@ -16,7 +16,7 @@ from typing import Literal
 
 from localemp.engines.openai.target import KEY_VARIABLE, URL_HINT, Target
 from localemp.errors import EngineError, FatalEngineError, PromptTooLongError
-from localemp.protocol.errors import UNKNOWN_STATUS, AnswerError, ServedError, UnreadableAnswerError
+from localemp.protocol.errors import UNKNOWN_STATUS, MalformedResponseError, ResponseError, ServerError
 
 SERVER_HINT = f"{URL_HINT}; start your own server first, for example `vllm serve MODEL`"
 
@@ -42,7 +42,7 @@ _PROMPT_LENGTH = re.compile(
 )
 
 
-class NoAnswerError(AnswerError):
+class NoResponseError(ResponseError):
     """No complete response arrived.
 
     Attributes:
@@ -54,25 +54,25 @@ class NoAnswerError(AnswerError):
         self.why = why
 
     @property
-    def may_pass(self) -> bool:
+    def is_transient(self) -> bool:
         """Always."""
         return True
 
 
-class WebPageError(UnreadableAnswerError):
+class WebPageError(MalformedResponseError):
     """The response is a web page: the address is wrong, or a proxy answered instead of the server."""
 
 
-def is_retryable(error: AnswerError, sent: Collection[str]) -> bool:
+def is_retryable(error: ResponseError, sent: Collection[str]) -> bool:
     """Return whether the same request may succeed later.
 
     Args:
         error: The error.
         sent: Names of the request's fields.
     """
-    if isinstance(error, ServedError) and (_quota_is_used_up(error) or _is_too_long(error)):
+    if isinstance(error, ServerError) and (_quota_is_used_up(error) or _is_too_long(error)):
         return False
-    return error.may_pass and refused_parameter(error) not in sent
+    return error.is_transient and refused_parameter(error) not in sent
 
 
 def is_too_long(status: int, message: str) -> bool:
@@ -107,9 +107,9 @@ def _plausible(seconds: float) -> float | None:
     return seconds if 0 < seconds <= _LONGEST_LIMIT else None
 
 
-def refused_parameter(error: AnswerError) -> str | None:
+def refused_parameter(error: ResponseError) -> str | None:
     """Return the parameter that the model refuses; None if the error is about something else."""
-    if not isinstance(error, ServedError):
+    if not isinstance(error, ServerError):
         return None
     # OpenAI's older models, DeepSeek, Groq and others word this each in their own way, mostly without a code.
     names_it = "response_format" in f"{error.param} {error.message}" or "response format" in error.message
@@ -122,7 +122,7 @@ def refused_parameter(error: AnswerError) -> str | None:
 
 
 def explain(
-    error: AnswerError, target: Target, reply_tokens: int, context_length: int | None, *, known: bool, answered: bool
+    error: ResponseError, target: Target, reply_tokens: int, context_length: int | None, *, known: bool, answered: bool
 ) -> EngineError:
     """Return the error to raise when a request is not retried, or not again.
 
@@ -139,9 +139,9 @@ def explain(
     Returns:
         A `PromptTooLongError`, a `FatalEngineError`, or another `EngineError`.
     """
-    if isinstance(error, ServedError):
+    if isinstance(error, ServerError):
         return _explain_served(error, target, reply_tokens, context_length, answered)
-    if isinstance(error, NoAnswerError):
+    if isinstance(error, NoResponseError):
         if error.why == "late":
             return EngineError(f"{target.url} did not answer in time", "lower --concurrency")
         if error.why == "broken" and answered:
@@ -152,7 +152,7 @@ def explain(
 
 
 def _explain_served(
-    error: ServedError, target: Target, reply_tokens: int, context_length: int | None, answered: bool
+    error: ServerError, target: Target, reply_tokens: int, context_length: int | None, answered: bool
 ) -> EngineError:
     message, status = error.message, error.status
     if _is_too_long(error):
@@ -183,12 +183,12 @@ def _explain_served(
     return EngineError(f"{target.url} answered with {'an error' if error.inside else f'status {status}'}: {message}")
 
 
-def _quota_is_used_up(error: ServedError) -> bool:
+def _quota_is_used_up(error: ServerError) -> bool:
     # Several hosts use 402 (payment required).
     return error.status == 402 or bool(_NO_QUOTA & {error.code, error.type})
 
 
-def _is_too_long(error: ServedError) -> bool:
+def _is_too_long(error: ServerError) -> bool:
     status = 400 if error.status == UNKNOWN_STATUS else error.status
     return bool(_NO_ROOM & {error.code, error.type}) or is_too_long(status, error.message)
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from localemp.protocol.errors import ServedError, UnreadableAnswerError
+from localemp.protocol.errors import MalformedResponseError, ServerError
 from localemp.utils.json_reader import JSONError, parse_json
 from localemp.utils.text import one_line
 
@@ -39,19 +39,19 @@ def read_models(content: bytes) -> Models:
     """Parse the body of a response to /models.
 
     Raises:
-        ServedError: The body holds an error.
-        UnreadableAnswerError: The body is not a list of models.
+        ServerError: The body holds an error.
+        MalformedResponseError: The body is not a list of models.
     """
     try:
         value: Any = parse_json(content)
     except JSONError as error:
-        raise UnreadableAnswerError(f"{error}: {one_line(content[:800].decode('utf-8', 'replace'))}") from error
+        raise MalformedResponseError(f"{error}: {one_line(content[:800].decode('utf-8', 'replace'))}") from error
     if isinstance(value, dict) and value.get("error"):
-        raise ServedError.read(value["error"])
+        raise ServerError.parse(value["error"])
     # Some hosts send a bare list; Ollama sends null for an empty one.
     listed = value.get("data", value) if isinstance(value, dict) else value
     if not isinstance(listed, list | None) or value is None:
-        raise UnreadableAnswerError(f"not a list of models: {one_line(str(value))}")
+        raise MalformedResponseError(f"not a list of models: {one_line(str(value))}")
     named = [entry for entry in listed or () if isinstance(entry, dict) and isinstance(entry.get("id"), str)]
     lengths = {entry["id"]: _length(entry.get("max_model_len")) for entry in named}
     return Models(lengths, len(listed or ()) - len(named))

@@ -15,9 +15,16 @@ from localemp.dialogue import Message as ChatMessage
 from localemp.engines.base import Completion, Engine
 from localemp.engines.openai.failures import is_too_long
 from localemp.errors import EngineError, PromptTooLongError
-from localemp.protocol.answers import LARGEST_ANSWER, Answer, Choice, Usage, first_choice, read_answer
+from localemp.protocol.completions import (
+    MAX_RESPONSE_BYTES,
+    Choice,
+    ParsedCompletion,
+    Usage,
+    first_choice,
+    read_completion,
+)
 from localemp.protocol.compression import decompress
-from localemp.protocol.errors import LARGEST_ERROR, AnswerError, ServedError, UnreadableAnswerError
+from localemp.protocol.errors import MAX_ERROR_BYTES, MalformedResponseError, ResponseError, ServerError
 from localemp.sampling import Sampling
 from localemp.serving.handler.thinking import ModelThinking
 from localemp.serving.handler.usage import TokenSum
@@ -80,7 +87,7 @@ class AppEngine(Engine):
         """Answer one stage.
 
         Raises:
-            AnswerError: The wrapped app failed with status 200, or its response is not a completion.
+            ResponseError: The wrapped app failed with status 200, or its response is not a completion.
             ClientDisconnect: The client has gone.
             PromptTooLongError: The prompt does not fit the context.
             UpstreamError: The wrapped app responded with another error.
@@ -104,16 +111,16 @@ class AppEngine(Engine):
         named = {"model": self.model, "messages": [asdict(message) for message in messages]}
         return own | dict(self.extra) | chosen | ({"stop": stops} if stops else {}) | named
 
-    async def ask(self, body: Mapping[str, Any], sampling: Sampling) -> Answer:
+    async def ask(self, body: Mapping[str, Any], sampling: Sampling) -> ParsedCompletion:
         """Return the completion for a request that is not streamed. Raises as `chat` does."""
-        response = BufferedSend(LARGEST_ANSWER)
+        response = BufferedSend(MAX_RESPONSE_BYTES)
         await self.forward(body, response)
         if response.status != 200:
             raise error_of(response, sampling)
         if response.truncated:
-            raise UnreadableAnswerError("it is incomplete, or too large")
-        content = decompress(response.body, encoding_of(response.headers), LARGEST_ANSWER)
-        return read_answer(content) if len(content) < _SMALL else await asyncio.to_thread(read_answer, content)
+            raise MalformedResponseError("it is incomplete, or too large")
+        content = decompress(response.body, encoding_of(response.headers), MAX_RESPONSE_BYTES)
+        return read_completion(content) if len(content) < _SMALL else await asyncio.to_thread(read_completion, content)
 
     async def forward(self, body: Mapping[str, Any], send: Send) -> None:
         """Send a request to the wrapped app, and its response to `send`.
@@ -162,10 +169,10 @@ class AppEngine(Engine):
 def error_of(response: BufferedSend, sampling: Sampling) -> Exception:
     """Return the error for a response with another status than 200."""
     if response.status < 400:
-        return UnreadableAnswerError(f"it has the status {response.status}")
+        return MalformedResponseError(f"it has the status {response.status}")
     try:
-        body = decompress(response.body, encoding_of(response.headers), LARGEST_ERROR)
-    except AnswerError:
+        body = decompress(response.body, encoding_of(response.headers), MAX_ERROR_BYTES)
+    except ResponseError:
         body = b""
     if is_too_long(response.status, body.decode("utf-8", "replace")):
         return PromptTooLongError(None, sampling.max_tokens, None)
@@ -202,5 +209,5 @@ def _in_openai_form(status: int, body: bytes) -> bytes:
         if isinstance(content, dict) and isinstance(content.get("error"), dict):
             return body
         body = json_bytes(content)
-    message = ServedError.read(body.decode("utf-8", "replace"), status).message
+    message = ServerError.parse(body.decode("utf-8", "replace"), status).message
     return json_bytes({"error": {"message": message, "type": "server_error", "param": None, "code": status}})

@@ -10,7 +10,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from localemp.errors import LocalempError, PromptTooLongError, StillThinkingError
-from localemp.protocol.errors import AnswerError, ServedError
+from localemp.protocol.errors import ResponseError, ServerError
 from localemp.serving import metrics
 from localemp.serving.catalog import Catalog
 from localemp.serving.errors import RequestError
@@ -104,10 +104,10 @@ def _as_request_error(error: Exception) -> RequestError:
         return RequestError(message, "messages", "context_length_exceeded")
     if isinstance(error, StillThinkingError):
         return RequestError(f"{error.message}; raise it", "max_tokens", "still_thinking")
-    if isinstance(error, ServedError):
+    if isinstance(error, ServerError):
         log.warning("the model's server reported an error in its response: %s (%d)", error.message, error.status)
         return RequestError(error.message, code=error.code or None, status=error.status, kind="server_error")
-    if isinstance(error, AnswerError):
+    if isinstance(error, ResponseError):
         log.warning("the model's server sent a response that is not a completion: %s", error.message)
         message = "the model's server sent a response that is not a completion, or is incomplete"
         return RequestError(message, code="upstream_unreadable", status=502, kind="server_error")

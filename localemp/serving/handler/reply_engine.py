@@ -8,9 +8,9 @@ from starlette.types import Message, Send
 
 from localemp.dialogue import Message as ChatMessage
 from localemp.engines.base import Completion, Engine
-from localemp.protocol.answers import LARGEST_ANSWER, Choice
+from localemp.protocol.completions import MAX_RESPONSE_BYTES, Choice
 from localemp.protocol.compression import Decompressor
-from localemp.protocol.errors import LARGEST_ERROR, AnswerError, UnreadableAnswerError
+from localemp.protocol.errors import MAX_ERROR_BYTES, MalformedResponseError, ResponseError
 from localemp.sampling import Sampling
 from localemp.serving.handler.app_engine import AppEngine, encoding_of, error_of, without_body_headers
 from localemp.serving.handler.reply_stream import DONE, ReplyStream, event
@@ -96,9 +96,9 @@ class ReplyEngine(Engine):
         options = {**(given.get("stream_options") or {}), "include_usage": True}
         splitter = self.engine.thinking.splitter if self._splits else None
         self._reply = reply = ReplyStream(self.model, self.engine.tokens, cleans=self._cleans, splitter=splitter)
-        response = BufferedSend(LARGEST_ERROR)  # an error's body, and any response's headers
+        response = BufferedSend(MAX_ERROR_BYTES)  # an error's body, and any response's headers
         decompressor: Decompressor | None = None
-        broken: AnswerError | None = None
+        broken: ResponseError | None = None
 
         async def take(message: Message) -> None:
             nonlocal decompressor, broken
@@ -106,11 +106,11 @@ class ReplyEngine(Engine):
                 if message["type"] == "http.response.start" or decompressor is None:
                     await response(message)
                     if decompressor is None and response.status == 200:
-                        decompressor = Decompressor(encoding_of(response.headers), LARGEST_ANSWER)
+                        decompressor = Decompressor(encoding_of(response.headers), MAX_RESPONSE_BYTES)
                     return
                 for part in decompressor.feed(message.get("body", b"")):
                     await self._pass_on(response.headers, reply.feed(part))
-            except AnswerError as error:
+            except ResponseError as error:
                 broken = error  # the wrapped app ends now, and may turn it into another exception
                 raise
 
@@ -124,7 +124,7 @@ class ReplyEngine(Engine):
             raise error_of(response, sampling)
         await self._pass_on(response.headers, [*reply.feed(decompressor.end()), *reply.end()])
         if not self.started:
-            raise UnreadableAnswerError("its stream is empty")
+            raise MalformedResponseError("its stream is empty")
         return self.engine.complete(reply.text, reply.thinking, reply.reason, reply.usage, started=started)
 
     async def _pass_on(self, headers: RawHeaders, chunks: Sequence[Mapping[str, Any]]) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from localemp.protocol.answers import Answer, Choice, Usage
+from localemp.protocol.completions import Choice, ParsedCompletion, Usage
 from localemp.protocol.streams import StreamReader
 from localemp.serving.handler.thinking import StreamSplitter
 from localemp.serving.handler.usage import TokenSum
@@ -64,7 +64,7 @@ class ReplyStream:
         """Return the chunks that are complete now, as they are sent on.
 
         Raises:
-            AnswerError: The server reports an error, or this is not a stream of chunks.
+            ResponseError: The server reports an error, or this is not a stream of chunks.
         """
         return list(self._rewrite(self._reader.feed(part)))
 
@@ -72,7 +72,7 @@ class ReplyStream:
         """Return what was held back until the end of the stream.
 
         Raises:
-            AnswerError: The stream was cut off, or held no chunk.
+            ResponseError: The stream was cut off, or held no chunk.
         """
         found = list(self._rewrite(self._reader.end()))
         # Choices that "[DONE]" ended, without a finish reason.
@@ -80,7 +80,7 @@ class ReplyStream:
         rest = [{"index": index, "delta": delta, "finish_reason": None} for index, delta in late if delta]
         return [*found, self.head | {"choices": rest}] if rest else found
 
-    def _rewrite(self, answers: Iterable[Answer]) -> Iterator[dict[str, Any]]:
+    def _rewrite(self, answers: Iterable[ParsedCompletion]) -> Iterator[dict[str, Any]]:
         for answer in answers:
             chunk = {**answer.fields, "model": self._model, "object": "chat.completion.chunk"}
             self.head = {key: value for key, value in chunk.items() if key not in ("choices", "usage")}

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from localemp.protocol.answers import Usage
+from localemp.protocol.completions import Usage
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from localemp.engines.openai.target import shown_url
 from localemp.errors import OptionError
 from localemp.serving.errors import RequestError
 from localemp.serving.proxy.request import UpstreamRequest
+from localemp.utils.redaction import mask_key
 from localemp.utils.text import one_line
 
 BACK_OFF = 5.0
@@ -101,9 +102,7 @@ class Replica:
             self._unreachable_until = time.monotonic() + BACK_OFF
         _failures.labels(self.url, reason).inc()
         message = str(error) or type(error).__name__
-        if self._key:
-            message = message.replace(self._key, "***")
-        _log.warning("upstream %s: %s (%s)", self.url, reason, one_line(message))
+        _log.warning("upstream %s: %s (%s)", self.url, reason, one_line(mask_key(message, self._key or "")))
 
     async def listens(self) -> bool:
         """Whether it, or the HTTP proxy in front of it, accepts a connection within a second."""

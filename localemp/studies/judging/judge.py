@@ -1,4 +1,4 @@
-"""A model as a rater: what it is asked, and its answers in a folder; `verdicts.py` makes votes of them.
+"""A model as a rater: the questions, and a folder for the answers; `verdicts.py` turns them into votes.
 
     judges/NAME/manifest.json   settings and sessions, as a run has them
     judges/NAME/votes.jsonl     append-only; one line for each item, aspect, order and vote: sent, received, read
@@ -33,7 +33,7 @@ ENOUGH, TOO_MANY = 20, 0.2  # answers after which a judge is given up, and the s
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What a judge is asked once.
+    """One question to a judge.
 
     Attributes:
         item, aspect: What about.
@@ -53,12 +53,12 @@ class Question:
 
 
 def questions(study: Study, votes: int = 1, limit: int | None = None) -> list[Question]:
-    """Everything that a judge is asked, what shares a prefix side by side.
+    """Return all questions to a judge, those that share a prefix next to each other.
 
     Args:
         study: The study.
         votes: How many times each question is asked.
-        limit: Only so many items from the start.
+        limit: Judge only this many items, from the start.
     """
     asked = []
     for item in study.items[:limit]:
@@ -70,7 +70,7 @@ def questions(study: Study, votes: int = 1, limit: int | None = None) -> list[Qu
 
 
 class Judge:
-    """Asks the questions of a study; knows the prompts, and how answers are drawn and read.
+    """Ask a model the questions of a study.
 
     Args:
         study: What is judged.
@@ -93,7 +93,7 @@ class Judge:
         self._aspects = {aspect.name: aspect for aspect in study.manifest.aspects}
 
     def describe(self) -> dict[str, Any]:
-        """Everything that can change the answers but the model, for the manifest."""
+        """Return the settings that can change the answers, except the model; recorded in the manifest."""
         manifest = self.study.manifest
         return {
             "items_sha256": manifest.items_sha256,
@@ -109,17 +109,17 @@ class Judge:
         }
 
     def messages(self, question: Question) -> list[Message]:
-        """The prompt of a question."""
+        """Return the prompt of a question."""
         item, aspect = self.study.by_id[question.item], self._aspects[question.aspect]
         return self.prompts.messages(self.study.manifest, item, aspect, question.shown)
 
     def read(self, text: str) -> Parsed:
-        """What an answer says."""
+        """Parse an answer."""
         scale = self.study.manifest.scale
         return parse_choice(text) if scale is None else parse_rating(text, scale)
 
     async def plan(self, asked: Sequence[Question], planner: Planner) -> int:
-        """The context that the longest prompt and its answer need, in tokens."""
+        """Return the context length that the longest prompt and its answer need, in tokens."""
         for number, question in enumerate(asked):
             if question.vote == 0:
                 with suppress(
@@ -137,7 +137,7 @@ class Judge:
         answers: "JudgeLog",
         on_progress: OnProgress = silent,
     ) -> Tally:
-        """Ask, writing each answer as it comes. One that fails is a line, not the end.
+        """Ask, and write each answer as it arrives. A failed question is recorded and does not stop the others.
 
         Raises:
             JudgeError: Too many answers cannot be read.
@@ -171,7 +171,7 @@ class Judge:
 
 
 class JudgeLog(Journal):
-    """A judge's folder, open for writing: goes on where it stopped, and refuses other settings."""
+    """A judge's folder, open for writing: resumes where it stopped, and rejects other settings."""
 
     lines = VOTES
     option = "--name"
@@ -186,7 +186,7 @@ class JudgeLog(Journal):
         check_answer(record)
 
     def note(self, record: Mapping[str, Any]) -> None:
-        """Count also what cannot be read."""
+        """Also count unparsable answers."""
         super().note(record)
         if "error" not in record and record["answer"] is None:
             self._unparsable, self._example = self._unparsable + 1, record["text"]

@@ -1,4 +1,4 @@
-"""Reads the answers of judges that cannot be held to a form. What is not clear is not guessed.
+"""Parse the answers of judges that cannot be constrained to a format. Unclear answers are not guessed.
 
 An answer is read from the JSON objects in it, and from what is stated after them. Statements that differ cancel each
 other. Where an answer is taken back ("no wait"), only what is stated after that counts; where the last statement is
@@ -19,7 +19,7 @@ _MOST_OBJECTS = 100
 
 @dataclass(frozen=True, slots=True)
 class Parsed:
-    """What an answer says.
+    """A parsed answer.
 
     Attributes:
         value: None where it cannot be read.
@@ -67,7 +67,7 @@ def _parse(text: str, form: Form, read: Read) -> Parsed:
 
 
 def _objects(text: str, key: str) -> tuple[list[Any], str]:
-    """What JSON objects have under a key, also in a code fence or in one another, and the text from the last brace."""
+    """Return the values under a key in JSON objects (fenced and nested ones too), and the text from the last brace."""
     decoder, values, end = json.JSONDecoder(), list[Any](), 0
     for brace in [found.start() for found in re.finditer(r"\{", text)][-_MOST_OBJECTS:]:
         if brace < end:
@@ -89,7 +89,7 @@ def _of_json(value: Any, form: Form, read: Read) -> Value | None:
 
 
 def _decided(values: list[Value | None], text: str, form: Form, read: Read) -> Parsed:
-    """What follows from the values of JSON objects, and from the plain text after them."""
+    """Decide on one answer from JSON values and the plain text after them."""
     stated = [*(Statement(-1, 0, value) for value in values), *form.statements(text, read)]
     if not stated:
         return Parsed(None, "it states no answer")

@@ -1,4 +1,4 @@
-"""What a judge is asked, as data: `prompts/judge.toml`, or a file of one's own, and how it becomes messages."""
+"""The prompts of a judge, read from `prompts/judge.toml` or a file of your own, and rendered as messages."""
 
 import json
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ RatingText = Annotated[
 
 
 class JudgePrompts(BaseModel):
-    """One file of prompts for judges.
+    """A file of prompts for judges.
 
     Attributes:
         constrained: Whether an answer is held to the JSON form, where the engine can.
@@ -53,7 +53,7 @@ class JudgePrompts(BaseModel):
         """Read and check a file; localemp's own where none is given.
 
         Raises:
-            PromptError: No such file, no TOML, or a key is unknown, missing or wrong; says which.
+            PromptError: The file is missing or not valid TOML, or a key is unknown, missing or wrong.
         """
         own = resource("prompts", "judge.toml")
         return read_prompts(path or own, cls, own)

@@ -1,4 +1,4 @@
-"""What judges write, as plain text that can be searched, and the words by which they take an answer back.
+"""Normalise what judges write to plain text, and find the words that take an answer back.
 
 All patterns here and in `statements.py` are for plain text alone. In it no white space follows another, and every
 repetition is bounded or can begin in few places only, so that no search takes longer than a text is long.
@@ -8,7 +8,7 @@ import re
 from typing import Final
 
 LONGEST = 20_000
-"""Characters that are read of an answer, from its end: what is longer is reasoning, and the answer comes after it."""
+"""The number of characters read, from the end of an answer: the answer follows any long reasoning."""
 
 FLAGS: Final = re.IGNORECASE | re.MULTILINE
 
@@ -61,7 +61,7 @@ _RETRACTION = re.compile(
 
 
 def ending(text: str) -> str:
-    """As much of a text as is read."""
+    """Return the part of a text that is read."""
     if len(text) <= LONGEST:
         return text
     # Half a word or number would be another one.
@@ -69,7 +69,7 @@ def ending(text: str) -> str:
 
 
 def plain(text: str) -> str:
-    """A text without emphasis, quotation marks and symbols; digits, dashes and white space in one form."""
+    """Remove emphasis, quotation marks and symbols; normalise digits, dashes and white space."""
     text = _UNSEEN.sub("", _LINE_END.sub("\n", text)).translate(_SAME)
     text = _UNDERSCORES.sub(" ", _SINGLE_QUOTES.sub(" ", _MARKS.sub(" ", _TAGS.sub(" ", text))))
     text = _LINES.sub("\n", _SPACES.sub(" ", text)).strip()
@@ -77,5 +77,5 @@ def plain(text: str) -> str:
 
 
 def taken_back(text: str) -> int:
-    """Where in a plain text an answer is taken back for the last time, so that none before it counts; -1: nowhere."""
+    """Return the position where an answer is last taken back; statements before it do not count. -1 if nowhere."""
     return max((found.start() for found in _RETRACTION.finditer(text)), default=-1)

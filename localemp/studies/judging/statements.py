@@ -1,4 +1,4 @@
-"""The places in a judge's plain text where an answer is stated, and those that leave a stated answer in doubt.
+"""Find the statements of an answer in a judge's plain text, and the words that cast doubt on them.
 
 Three ways of stating one: a line that is nothing else ("A", "4/5", "4 - good"), an answer that is marked as one
 ("[[A]]", "Rating: 4"), and a sentence that says nothing else ("I choose B.", "Reply A is better than reply B.").
@@ -14,7 +14,7 @@ from localemp.studies.judging.prose import FLAGS
 Choice = Literal["A", "B", "tie"]
 Value = Choice | int
 Read = Callable[[re.Match[str]], Value | None]
-"""The value of a match; None where it is none, such as a number beyond the scale."""
+"""The value of a match; None if it is not an answer, such as a number off the scale."""
 
 
 def _any(words: str) -> str:
@@ -96,7 +96,7 @@ _WEIGHED = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """A place where an answer is given.
+    """A statement of an answer in a text.
 
     Attributes:
         start, end: Of it in the text.
@@ -111,7 +111,7 @@ class Statement:
 
 
 class Form:
-    """How one kind of answer is written.
+    """The patterns of one kind of answer.
 
     Args:
         key: Of the JSON object that judges are asked for.
@@ -133,14 +133,14 @@ class Form:
         self._held = re.compile(rf"\b{held}(?=[.!]|$)", FLAGS)
 
     def statements(self, text: str, read: Read) -> list[Statement]:
-        """All statements of a plain text, in their order."""
+        """Return all statements of a plain text, in order."""
         if whole := self._whole.fullmatch(text):
             return [Statement(0, len(text), read(whole))]
         found = [*self._lines(text, read), *self._marks(text, read), *self._sentences(text, read)]
         return sorted(found, key=lambda each: each.start)
 
     def doubts(self, last: Statement, text: str, read: Read) -> bool:
-        """Whether what follows the last statement of a text speaks for another value."""
+        """Return whether the text after the last statement favours another value."""
         after = text[last.end :]
         if last.compares and _WEIGHED.search(after):
             return True
@@ -155,7 +155,7 @@ class Form:
         return any(other not in (None, last.value) for other in others)
 
     def _lines(self, text: str, read: Read) -> Iterator[Statement]:
-        """Lines that are nothing but an answer; the first and the last may go on with a reason."""
+        """Find lines that contain only an answer; the first and the last may continue with a reason."""
         lines, start = text.split("\n"), 0
         for number, line in enumerate(lines):
             found = self._value.match(line)
@@ -185,7 +185,7 @@ class Form:
 
 
 def _denied(text: str, found: re.Match[str]) -> bool:
-    """Whether the clause before a match says that what follows is not so."""
+    """Return whether the clause before a match negates it."""
     return _DENIED.search(text[max(0, found.start() - 80) : found.start()]) is not None
 
 

@@ -1,7 +1,7 @@
-"""The votes that follow from a judge's answers, and how little the judge can be trusted.
+"""Turn a judge's answers into votes, and measure how reliable the judge is.
 
-Models prefer what they see first, or second. So the better reply is the one that is better in both orders; where the
-orders disagree the vote is a tie and counts as a flip.
+Models prefer what they see first, or second. A reply therefore wins only if it wins in both orders. Where the orders
+disagree, the vote is a tie and counts as a flip.
 """
 
 from collections import Counter
@@ -25,7 +25,7 @@ _Count = Annotated[int, Field(ge=0, le=10**12)] | None
 
 
 class _Asked(BaseModel):
-    """What every line of a judge's file has; other keys are not looked at here."""
+    """The required fields of every line of a judge's file; other keys are ignored here."""
 
     model_config = ConfigDict(strict=True)
 
@@ -35,7 +35,7 @@ class _Asked(BaseModel):
 
 
 class _Answered(_Asked):
-    """A line of something that was answered."""
+    """A line with an answer."""
 
     text: str
     answer: Literal["A", "B", "tie"] | Annotated[int, Field(ge=-(10**6), le=10**6)] | None
@@ -53,7 +53,7 @@ class _Answered(_Asked):
 
 @dataclass(frozen=True, slots=True)
 class JudgeStats:
-    """What is known of a judge; what cannot be known is None.
+    """Statistics of a judge; None where one cannot be computed.
 
     Attributes:
         answers: That came.
@@ -91,7 +91,7 @@ class JudgeStats:
 
     @property
     def flip_rate(self) -> float | None:
-        """How often the order decides: 0 is a judge that is sure, 1 one that only looks at the order."""
+        """The share of pairs where the order decides: 0 for a consistent judge, 1 for one that sees only the order."""
         return self.flips / self.pairs if self.pairs else None
 
     @property
@@ -101,12 +101,12 @@ class JudgeStats:
 
 
 def check_answer(record: dict[str, Any]) -> None:
-    """Raise ValueError where a record is no line of a judge's file."""
+    """Raise ValueError if a record is not a valid line of a judge's file."""
     (_Asked if "error" in record else _Answered).model_validate(record)
 
 
 def read_judge(folder: Path) -> list[Vote]:
-    """A judge's votes, one for each aspect of an item (A/B) or of a reply (rating).
+    """Read a judge's votes, one for each aspect of an item (A/B) or of a reply (rating).
 
     Raises:
         RunError: A line is damaged.
@@ -115,7 +115,7 @@ def read_judge(folder: Path) -> list[Vote]:
 
 
 def read_stats(folder: Path, without: Collection[str] = ()) -> JudgeStats:
-    """What is known of a judge; raises as `read_judge` does.
+    """Read the statistics of a judge; raises what `read_judge` raises.
 
     Args:
         folder: The judge's.
@@ -126,7 +126,7 @@ def read_stats(folder: Path, without: Collection[str] = ()) -> JudgeStats:
 
 
 def read_settings(folder: Path) -> dict[str, Any]:
-    """What a judge was asked, and how.
+    """Read the settings that a judge ran with.
 
     Raises:
         RunError: It has no manifest, or a damaged one.
@@ -138,7 +138,7 @@ def read_settings(folder: Path) -> dict[str, Any]:
 
 
 def combine(name: str, records: Iterable[Mapping[str, Any]]) -> tuple[list[Vote], JudgeStats]:
-    """Votes from answers.
+    """Combine answers into votes.
 
     Args:
         name: Of the judge.
@@ -181,7 +181,7 @@ def combine(name: str, records: Iterable[Mapping[str, Any]]) -> tuple[list[Vote]
 
 
 def _total(amounts: Iterable[N | None]) -> N | None:
-    """The sum; None where one is not known."""
+    """Return the sum; None if any amount is unknown."""
     known = list(amounts)
     return None if None in known else sum(amount for amount in known if amount is not None)
 

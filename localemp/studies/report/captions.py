@@ -1,4 +1,4 @@
-"""What stands below the tables of a study: how its figures are meant, and how far they can be trusted."""
+"""Notes below the tables of a study: what its results mean, and how reliable they are."""
 
 FEW = 30  # dialogues, below which percentiles of samples are too close to one another
 

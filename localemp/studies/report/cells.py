@@ -1,4 +1,4 @@
-"""Figures of a study as cells of tables: a number, and beneath it where it lies."""
+"""Results of a study as table cells: a number with its interval below."""
 
 from localemp.metrics.significance import Interval
 from localemp.reporting.tables import NOT_AVAILABLE, NOT_GIVEN, Cell, number
@@ -71,7 +71,7 @@ def span(low: int, high: int) -> Cell:
 
 
 def ceiling(found: Ceiling) -> Cell:
-    """What one person reaches: the mean over raters, and the lowest and highest."""
+    """The human ceiling: the mean over raters, with the lowest and highest."""
     if found.value is None or found.lowest is None or found.highest is None:
         return Cell(NOT_AVAILABLE, about="no two people have common answers that differ")
     ends = f"\n{found.lowest:.2f} to {found.highest:.2f}" if found.raters > 1 else ""

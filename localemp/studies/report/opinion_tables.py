@@ -1,4 +1,4 @@
-"""What people or one judge think of the systems, as tables: the paper's Tables 4, 2 and 6, its rows beside ours."""
+"""The results from people or one judge as tables: the paper's Tables 4, 2 and 6, its rows next to ours."""
 
 from collections.abc import Iterator
 from itertools import combinations
@@ -21,12 +21,13 @@ from localemp.studies.report.published import PaperFigures
 from localemp.studies.report.results import RaterResults, StudyResults
 from localemp.studies.report.table_cells import UNFINISHED, Cells, doubts, key_of, part_of, tabled, units_of, who
 from localemp.studies.stats.matrix import comparison
+from localemp.utils.words import count
 
 FINE = 20  # width of a scale, above which one decimal is enough
 
 
 def opinion_tables(figures: StudyResults, opinion: RaterResults, papers: PaperFigures) -> Iterator[Table]:
-    """Preferences in an A/B test, else ratings and their differences."""
+    """Yield preferences for an A/B test, else ratings and their differences."""
     if (scale := figures.study.manifest.scale) is None:
         yield from _preferences(figures, opinion, papers)
     else:
@@ -34,7 +35,7 @@ def opinion_tables(figures: StudyResults, opinion: RaterResults, papers: PaperFi
 
 
 def correlation_tables(figures: StudyResults, opinion: RaterResults, papers: PaperFigures) -> Iterator[Table]:
-    """How a judge's answers go with people's; nothing where there is no judge, or no people."""
+    """Yield the correlation of a judge with people; nothing without a judge or without people."""
     if not opinion.correlations:
         return
     manifest = figures.study.manifest
@@ -119,6 +120,6 @@ def _ratings(
     ]
     if rows:
         made = sum(test.p is not None for test in tests.values())
-        over = f"; Holm's correction is over {made} test{'s' if made > 1 else ''}" if made else ""
+        over = f"; Holm's correction is over {count(made, 'test')}" if made else ""
         notes = [f"Paired t-tests over dialogues, two-sided, as the paper reports{over}. {STEPS}", *doubts(tests)]
         yield tabled(f"differences-{key}", f"Differences: {whose}", "Systems", rows, notes, opinion.dialogues)

@@ -21,7 +21,7 @@ _BLANK = Cell("", about="not in the paper's table")
 
 
 class PaperFigures:
-    """What the paper has beside the figures of one study.
+    """The paper's results to be shown next to those of a study.
 
     Args:
         figures: The study's.
@@ -50,7 +50,7 @@ class PaperFigures:
             differing: list[Note] = []
             for name in theirs.names:
                 ours = [system for system in self._study.systems if self._is_rated(theirs, name, system)]
-                figures = {column: theirs.figure(name, column) for column in theirs.columns}
+                figures = {column: theirs.value(name, column) for column in theirs.columns}
                 row = _row(name, figures, table, theirs, beside=bool(ours))
                 (below.setdefault(ours[-1], []) if ours else others).append(row)
                 differing += self._differing(ours)
@@ -69,7 +69,7 @@ class PaperFigures:
             self._beside.add((each.table, each.row))
             for aspect in self._aspects:
                 if WIN.format(aspect=aspect) in theirs.columns:
-                    ends = [theirs.figure(each.row, end.format(aspect=aspect)) for end in (WIN, LOSE)]
+                    ends = [theirs.value(each.row, end.format(aspect=aspect)) for end in (WIN, LOSE)]
                     figures = dict(zip(("Win", "Lose"), ends if is_same else ends[::-1], strict=True))
                     ours = [row.name for row in table.rows if row.name in (aspect, f"{aspect}, majorities")]
                     below.setdefault(ours[-1], []).append(_row(aspect, figures, table, theirs, beside=True))
@@ -96,7 +96,7 @@ class PaperFigures:
             for name in theirs.names:
                 ours = ALL if name == _OVERALL else name
                 columns = {ours: own for ours, own in _CORRELATIONS.items() if own in theirs.columns}
-                figures = {column: theirs.figure(name, own) for column, own in columns.items()}
+                figures = {column: theirs.value(name, own) for column, own in columns.items()}
                 there = ours in [row.name for row in table.rows]
                 row = _row(name, figures, table, theirs, beside=there)
                 (below.setdefault(ours, []) if there else others).append(row)

@@ -1,4 +1,4 @@
-"""All figures of a study: what people and judges think of the systems, and how far they agree."""
+"""All results of a study: from people and judges, and their agreement."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -24,7 +24,7 @@ NEEDED = ("scipy", "statsmodels", "krippendorff")
 
 @dataclass(frozen=True)
 class RaterResults:
-    """What people, or one judge, think of the systems.
+    """The results from people, or from one judge.
 
     Attributes:
         who: "people", or the judge's name.
@@ -50,7 +50,7 @@ class RaterResults:
     correlations: Sequence[Correlation] = ()
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return a JSON-serialisable dict."""
         told: dict[str, Any] = {"who": self.who, "raters": self.raters, "items": self.items}
         told["dialogues"] = self.dialogues
         if self.unfinished:
@@ -66,7 +66,7 @@ class RaterResults:
 
 @dataclass(frozen=True)
 class StudyResults:
-    """Everything that a report on a study has.
+    """All results of a study.
 
     Attributes:
         study: The study.
@@ -89,7 +89,7 @@ class StudyResults:
     dropped: Sequence[str] = ()
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return a JSON-serialisable dict."""
         return {
             "study": str(self.study.folder),
             "kind": self.study.manifest.kind,
@@ -111,7 +111,7 @@ class StudyResults:
 def study_results(
     study: Study, bootstrap: Bootstrap | None = None, judges: Sequence[str] = (), drop_failed: bool = False
 ) -> StudyResults:
-    """Compute all figures of a study.
+    """Compute all results of a study.
 
     Args:
         study: What was rated.
@@ -158,14 +158,14 @@ def study_results(
             )
     several, planned = len(matrix.raters) > 1, study.manifest.annotators
     return StudyResults(
-        study,
-        len(study.items) - len(study.key.checks),
-        bootstrap,
-        opinions,
-        agreements(matrix, _aspects(study), groups(study), bootstrap) if several else (),
-        [*([pooled_bias(study, people)] if several else []), *everyone],
-        coverage(matrix, planned) if planned else None,
-        sorted(rater for _, rater in out),
+        study=study,
+        items=len(study.items) - len(study.key.checks),
+        bootstrap=bootstrap,
+        opinions=opinions,
+        agreements=agreements(matrix, _aspects(study), groups(study), bootstrap) if several else (),
+        rater_biases=[pooled_bias(study, people), *everyone] if several else everyone,
+        coverage=coverage(matrix, planned) if planned else None,
+        dropped=sorted(rater for _, rater in out),
     )
 
 
@@ -180,21 +180,21 @@ def _opinion(
     aspects, parts, answered = _aspects(study), groups(study), matrix.only()
     ab = study.manifest.kind == "ab"
     return RaterResults(
-        who,
-        judge,
-        len(matrix.raters),
-        len({unit.item for unit in answered.units}),
-        len(set(answered.dialogues)),
-        _unfinished(study, who, judge) if judge else "",
-        preferences(matrix, aspects, parts, bootstrap) if ab else (),
-        () if ab else means(matrix, aspects, parts, bootstrap),
-        () if ab else differences(matrix, aspects, parts, bootstrap),
-        () if people is None else correlations(matrix, people, aspects, parts, bootstrap),
+        who=who,
+        judge=judge,
+        raters=len(matrix.raters),
+        items=len({unit.item for unit in answered.units}),
+        dialogues=len(set(answered.dialogues)),
+        unfinished=_unfinished(study, who, judge) if judge else "",
+        preferences=preferences(matrix, aspects, parts, bootstrap) if ab else (),
+        means=() if ab else means(matrix, aspects, parts, bootstrap),
+        differences=() if ab else differences(matrix, aspects, parts, bootstrap),
+        correlations=() if people is None else correlations(matrix, people, aspects, parts, bootstrap),
     )
 
 
 def _unfinished(study: Study, name: str, judge: JudgeStats) -> str:
-    """What a judge lacks that was stopped, failed or asked in part: each pair in both orders, or each reply."""
+    """Return how many answers a judge has if some are missing: each pair in both orders, or each reply."""
     votes = read_settings(study.folder / JUDGES / name)["votes"]
     rated = [item for item in study.items if item.id not in study.key.checks]
     due = sum(len(item.replies) for item in rated) * len(study.manifest.aspects) * votes

@@ -1,4 +1,4 @@
-"""What the tables of a study have in common: rows of cells by column, and words for what they are of."""
+"""Shared helpers of the tables of a study: rows of cells by column, and labels."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -7,6 +7,7 @@ from localemp.metrics.ttest import TTest
 from localemp.reporting.tables import NOT_AVAILABLE, Cell, Kind, Note, Row, Table, listed, not_available
 from localemp.studies.report.captions import FEW, TOO_FEW
 from localemp.studies.report.results import RaterResults, StudyResults
+from localemp.utils.words import count
 
 ALL = "All aspects"
 UNFINISHED = " (not finished)"
@@ -43,28 +44,28 @@ def tabled(
 
 
 def part_of(aspect: str | None, group: str | None) -> str:
-    """What a figure is of: an aspect or all, within a comparison or system or over all."""
+    """Return the row label: an aspect or all, within a comparison or system or over all."""
     return f"{aspect or ALL}, {group}" if group else aspect or ALL
 
 
 def units_of(figures: StudyResults) -> str:
-    """What one answer is about."""
+    """Return the name of the unit of one answer."""
     return "Items" if figures.study.manifest.kind == "ab" else "Replies"
 
 
 def who(opinion: RaterResults, raters: int, items: int) -> str:
-    """Whose opinion it is, for titles."""
-    them = opinion.who if opinion.judge else f"{raters:,} {'person' if raters == 1 else 'people'}"
-    return f"{them}, {items:,} item{'' if items == 1 else 's'}{UNFINISHED if opinion.unfinished else ''}"
+    """Return the raters' name for titles."""
+    them = opinion.who if opinion.judge else count(raters, "person", "people")
+    return f"{them}, {count(items, 'item')}{UNFINISHED if opinion.unfinished else ''}"
 
 
 def key_of(name: str) -> str:
-    """A name as a part of a table's key."""
+    """Return a name as part of a table's key."""
     return re.sub(r"[^\w]+", "-", name.casefold()).strip("-")
 
 
 def doubts(tests: Mapping[str, TTest]) -> list[str]:
-    """Where the assumptions of t-tests fail, from the row of each."""
+    """Return notes on t-tests whose assumptions fail."""
     rows: dict[str, list[str]] = {}
     for name, test in tests.items():
         for doubt in test.doubts:

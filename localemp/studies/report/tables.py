@@ -1,4 +1,4 @@
-"""The figures of a study as tables: the paper's Tables 2, 4 and 6, how far people agree, and what raters do."""
+"""The results of a study as tables: the paper's Tables 2, 4 and 6, agreement, and rater bias."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -20,7 +20,7 @@ MANY = 20  # raters, above which a table does not name each
 def study_tables(
     figures: StudyResults, name: str = "", runs: Sequence[str] = (), published: Published | None = None
 ) -> list[Table]:
-    """All tables that the study has figures for.
+    """Return all tables of a study's results.
 
     Args:
         figures: Of the study.
@@ -55,7 +55,7 @@ def _beside(figures: StudyResults, runs: Sequence[str]) -> list[Note]:
 
 
 def _design(figures: StudyResults) -> list[Note]:
-    """How far people have got with what a design asks for."""
+    """Yield the progress of people against the design."""
     if (told := figures.coverage) is None:
         return []
     have = "all have them" if told.whole == told.items else f"{told.whole:,} have them"

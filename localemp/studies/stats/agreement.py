@@ -1,4 +1,4 @@
-"""How far raters agree: Krippendorff's alpha, Fleiss' kappa, the share of equal answers, Spearman between raters."""
+"""Agreement between raters: Krippendorff's alpha, Fleiss' kappa, share of equal answers, Spearman between raters."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -18,7 +18,7 @@ _LARGEST = 30_000_000  # numbers that the package may keep
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """How far the raters of some units agree.
+    """Agreement between the raters of some units.
 
     Attributes:
         aspect: The units' aspect; None for all.
@@ -46,7 +46,7 @@ class Agreement:
     spearman: Estimate
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return a JSON-serialisable dict."""
         names = ("aspect", "group", "units", "dialogues", "raters", "kappa_units")
         figures = ("alpha", "kappa", "equal", "spearman")
         told = {name: getattr(self, name) for name in names}
@@ -56,40 +56,51 @@ class Agreement:
 def agreements(
     matrix: RatingMatrix, aspects: Sequence[str], groups: Sequence[str], bootstrap: Bootstrap
 ) -> list[Agreement]:
-    """For every aspect, for all together, and for all within each group where there are several."""
+    """Compute agreement for every aspect, for all together, and within each group if there are several."""
     within = groups if len(groups) > 1 else ()
     parts = [*((aspect, None) for aspect in aspects), (None, None), *((None, group) for group in within)]
     return [agreement(matrix, aspect, group, bootstrap) for aspect, group in parts]
 
 
 def agreement(matrix: RatingMatrix, aspect: str | None, group: str | None, bootstrap: Bootstrap) -> Agreement:
-    """How far the raters of an aspect or a group agree; all of the matrix where both are None."""
+    """Compute agreement for an aspect or a group; over the whole matrix if both are None."""
     matrix = matrix.only(aspect, group)
     told = np.isfinite(matrix.values).sum(axis=0)
     units = tuple(unit for unit, count in zip(matrix.units, told, strict=True) if count > 1)
     shared = replace(matrix, units=units, values=matrix.values[:, told > 1])
     if not shared.units:
         none = Estimate(None, reason=NO_TWO)
-        return Agreement(aspect, group, 0, (0, 0), none, none, 0, none, 0, none)
+        return Agreement(
+            aspect=aspect,
+            group=group,
+            units=0,
+            raters=(0, 0),
+            alpha=none,
+            kappa=none,
+            kappa_units=0,
+            equal=none,
+            dialogues=0,
+            spearman=none,
+        )
     several = told[told > 1]
     counts = shared.counts(np.unique(shared.values[np.isfinite(shared.values)]).tolist())
     kappa, kappa_units = _kappa(counts)
     return Agreement(
-        aspect,
-        group,
-        len(shared.units),
-        (int(several.min()), int(several.max())),
-        _alpha(shared, counts, bootstrap),
-        kappa,
-        kappa_units,
-        Estimate(float((counts * (counts - 1)).sum() / (several * (several - 1)).sum())),
-        len(set(shared.dialogues)),
-        _between_raters(shared),
+        aspect=aspect,
+        group=group,
+        units=len(shared.units),
+        raters=(int(several.min()), int(several.max())),
+        alpha=_alpha(shared, counts, bootstrap),
+        kappa=kappa,
+        kappa_units=kappa_units,
+        equal=Estimate(float((counts * (counts - 1)).sum() / (several * (several - 1)).sum())),
+        dialogues=len(set(shared.dialogues)),
+        spearman=_between_raters(shared),
     )
 
 
 def alpha_of(counts: Numbers) -> Statistic:
-    """Krippendorff's alpha, ordinal, of samples of units (Krippendorff 2019, chapter 12).
+    """Return ordinal Krippendorff's alpha of samples of units (Krippendorff 2019, chapter 12).
 
     Args:
         counts: How many raters gave each value, values in their order, one row a unit with two raters or more.
@@ -148,7 +159,7 @@ def _between_raters(shared: RatingMatrix) -> Estimate:
 
 
 def _places(values: Numbers) -> Numbers:
-    """The raters, or where each unit has its own, its first rater, its second, and so on."""
+    """Return the raters; if each unit has its own, its first rater, its second, and so on."""
     if np.isfinite(values).all():
         return values
     most = int(np.isfinite(values).sum(axis=0).max())

@@ -1,4 +1,4 @@
-"""How a judge's answers go with people's: Spearman and Kendall's tau-b (the paper's Table 6), and what people reach.
+"""Correlation of a judge with people: Spearman and Kendall's tau-b (the paper's Table 6), and the human ceiling.
 
 Both are of numbers: ratings as they are (people's mean, or majority), choices as 1, 0 and -1 for win, tie and lose of
 a comparison's first system (people's majority), as the paper does.
@@ -19,7 +19,7 @@ _AT_ONCE = 4_000_000  # numbers in memory
 
 @dataclass(frozen=True, slots=True)
 class Ceiling:
-    """What a single person reaches against the others: no judge can be expected to agree with people much better.
+    """The human ceiling: a single person's correlation with the others. No judge can be expected to do much better.
 
     Attributes:
         value: Mean over raters, each against all others of the units that both sides answered, weighted by these units;
@@ -34,13 +34,13 @@ class Ceiling:
     raters: int = 0
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return a JSON-serialisable dict."""
         return {name: getattr(self, name) for name in ("value", "lowest", "highest", "raters")}
 
 
 @dataclass(frozen=True, slots=True)
 class Correlation:
-    """How a judge's answers go with people's.
+    """Correlation of a judge's answers with people's.
 
     Attributes:
         aspect: What was asked; None for all aspects together.
@@ -61,7 +61,7 @@ class Correlation:
     person_tau_b: Ceiling
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return a JSON-serialisable dict."""
         figures = ("spearman", "tau_b", "person_spearman", "person_tau_b")
         told = {name: getattr(self, name) for name in ("aspect", "group", "units", "dialogues")}
         return {**told, **{name: getattr(self, name).as_dict() for name in figures}}
@@ -70,14 +70,14 @@ class Correlation:
 def correlations(
     judge: RatingMatrix, people: RatingMatrix, aspects: Sequence[str], groups: Sequence[str], bootstrap: Bootstrap
 ) -> list[Correlation]:
-    """Over all comparisons (or systems), then within each where there are several; every aspect, then all together."""
+    """Correlate over all comparisons (or systems), then within each if several; by aspect, then all together."""
     within: list[str | None] = [None, *(groups if len(groups) > 1 else ())]
     parts: list[str | None] = [*aspects, *([None] if len(aspects) > 1 else [])]
     return [_correlation(judge, people, aspect, group, bootstrap) for group in within for aspect in parts]
 
 
 def spearman(x: Numbers, y: Numbers) -> Estimate:
-    """Spearman's rank correlation, without an interval; none where one side is constant."""
+    """Return Spearman's rank correlation without an interval; None if one side is constant."""
     from scipy.stats import spearmanr
 
     reason = undefined(x, y)
@@ -85,7 +85,7 @@ def spearman(x: Numbers, y: Numbers) -> Estimate:
 
 
 def kendall(x: Numbers, y: Numbers) -> Estimate:
-    """Kendall's tau-b, without an interval; none where one side is constant."""
+    """Return Kendall's tau-b without an interval; None if one side is constant."""
     from scipy.stats import kendalltau
 
     reason = undefined(x, y)
@@ -93,7 +93,7 @@ def kendall(x: Numbers, y: Numbers) -> Estimate:
 
 
 def spearman_of(x: Numbers, y: Numbers) -> Statistic:
-    """Spearman of samples: the correlation of the middle ranks that values have in each sample."""
+    """Return Spearman's correlation of samples, from the mid-ranks of values in each sample."""
     places = [np.unique(values, return_inverse=True)[1] for values in (x, y)]
 
     def statistic(weights: Numbers) -> Numbers:
@@ -112,7 +112,7 @@ def spearman_of(x: Numbers, y: Numbers) -> Statistic:
 
 
 def kendall_of(x: Numbers, y: Numbers) -> Statistic:
-    """Kendall's tau-b of samples, from tables of how often each pair of values was drawn."""
+    """Return Kendall's tau-b of samples, from contingency tables of drawn pairs."""
     first, second = (np.unique(values, return_inverse=True)[1] for values in (x, y))
     rows, columns = int(first.max()) + 1, int(second.max()) + 1
     cells, cell = np.unique(first * columns + second, return_inverse=True)
@@ -132,7 +132,7 @@ def kendall_of(x: Numbers, y: Numbers) -> Statistic:
 
 
 def undefined(x: Numbers, y: Numbers, one: str = "one rater's", other: str = "another's") -> str:
-    """Why there is no correlation of two raters' answers; empty where there is one."""
+    """Return why two raters' answers have no correlation; empty if they have one."""
     if not len(x):
         return "no answer in common"
     if len(x) < 2:
@@ -170,14 +170,14 @@ def _correlation(
         return Estimate(None, reason=reason) if value is None else bootstrap.estimate(value, samples(x, y), dialogues)
 
     return Correlation(
-        aspect,
-        group,
-        len(x),
-        len(set(dialogues)),
-        measured(spearman, spearman_of),
-        measured(kendall, kendall_of),
-        _ceiling(theirs, spearman),
-        _ceiling(theirs, kendall),
+        aspect=aspect,
+        group=group,
+        units=len(x),
+        dialogues=len(set(dialogues)),
+        spearman=measured(spearman, spearman_of),
+        tau_b=measured(kendall, kendall_of),
+        person_spearman=_ceiling(theirs, spearman),
+        person_tau_b=_ceiling(theirs, kendall),
     )
 
 

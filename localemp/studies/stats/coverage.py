@@ -1,4 +1,4 @@
-"""Whether as many people as a design asks for have rated each item."""
+"""Check whether each item has the number of raters that the design asks for."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ from localemp.studies.stats.matrix import RatingMatrix
 
 @dataclass(frozen=True, slots=True)
 class Coverage:
-    """How many people have rated the items.
+    """The number of people who have rated the items.
 
     Attributes:
         annotators: How many shall.
@@ -26,7 +26,7 @@ class Coverage:
 
 
 def coverage(matrix: RatingMatrix, annotators: int) -> Coverage:
-    """How far people have got: an item has as many raters as its question that fewest have answered."""
+    """Count the raters of each item: those who answered its least-answered question."""
     raters: dict[str, int] = {}
     for unit, count in zip(matrix.units, np.isfinite(matrix.values).sum(axis=0), strict=True):
         raters[unit.item] = min(int(count), raters.get(unit.item, int(count)))

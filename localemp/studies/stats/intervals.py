@@ -1,4 +1,4 @@
-"""Intervals by bootstrap over dialogues: how a figure would move had other dialogues of the same kind been drawn.
+"""Bootstrap intervals over dialogues: how a result would vary had other dialogues of the same kind been drawn.
 
 What was said of one dialogue is always drawn together: the replies of all systems, the items of all comparisons, the
 answers of all raters. So neither raters who agree nor several items of one dialogue make an interval too narrow.
@@ -26,7 +26,7 @@ Statistic = Callable[[Numbers], Numbers]
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A figure and how sure it is.
+    """A value and its interval.
 
     Attributes:
         value: None where there is none.
@@ -39,14 +39,14 @@ class Estimate:
     reason: str = ""
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return a JSON-serialisable dict."""
         told = {"reason": self.reason} if self.reason else {}
         return {"value": self.value, "interval": self.interval, **told}
 
 
 @dataclass(frozen=True, slots=True)
 class Bootstrap:
-    """Percentiles of samples of dialogues, drawn with replacement.
+    """Percentile intervals from dialogues resampled with replacement.
 
     Attributes:
         resamples: How many samples.
@@ -57,7 +57,7 @@ class Bootstrap:
     seed: int = SEED
 
     def estimate(self, value: float, statistic: Statistic, dialogues: Sequence[str]) -> Estimate:
-        """A figure with its interval.
+        """Return a value with its interval.
 
         Args:
             value: The figure of all units.
@@ -80,6 +80,6 @@ class Bootstrap:
 
 
 def ratio(weights: Numbers, above: Numbers, below: Numbers) -> Numbers:
-    """Weighted sums over units divided by one another; NaN where the lower one is 0."""
+    """Return the ratio of two weighted sums over units; NaN where the denominator is 0."""
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.asarray((weights @ above) / (weights @ below), dtype=float)

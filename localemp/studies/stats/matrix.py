@@ -1,4 +1,4 @@
-"""Votes as numbers: one row a rater, one column a unit, unblinded. Every figure is computed from a `RatingMatrix`."""
+"""Votes as numbers: one row per rater, one column per unit, unblinded. All statistics use a `RatingMatrix`."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -15,7 +15,7 @@ from localemp.studies.votes import Vote
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """What one answer is about: an item where the better reply is chosen, a reply where replies are rated.
+    """The unit of one answer: an item in an A/B test, a reply in a rating study.
 
     Attributes:
         aspect: The aspect's name.
@@ -34,7 +34,7 @@ class Unit:
 
 @dataclass(frozen=True)
 class RatingMatrix:
-    """Answers as numbers.
+    """Answers as a matrix of numbers.
 
     Attributes:
         raters: Of the rows.
@@ -53,7 +53,7 @@ class RatingMatrix:
 
     @classmethod
     def of(cls, study: Study, votes: Iterable[Vote]) -> Self:
-        """The matrix of some votes, without attention checks; two matrices of a study have the same units."""
+        """Build the matrix of some votes, without attention checks; all matrices of a study have the same units."""
         ab = study.manifest.scale is None
         units = _units(study)
         columns = {(unit.aspect, unit.item, "" if ab else unit.reply): place for place, unit in enumerate(units)}
@@ -67,7 +67,7 @@ class RatingMatrix:
         return cls(tuple(rater for _, rater in rows), units, values, ab, study.manifest.ratings_by == "majority")
 
     def only(self, aspect: str | None = None, group: str | None = None) -> "RatingMatrix":
-        """The units of an aspect or a group that somebody answered, and the raters who did."""
+        """Select the answered units of an aspect or a group, and their raters."""
         kept = [
             place
             for place, unit in enumerate(self.units)
@@ -82,11 +82,11 @@ class RatingMatrix:
 
     @property
     def dialogues(self) -> list[str]:
-        """Of every unit."""
+        """The dialogue of every unit."""
         return [unit.dialogue for unit in self.units]
 
     def combined(self) -> Numbers:
-        """What the raters of a unit say together: one rating, or the majority's choice; NaN where nobody answered.
+        """Return the combined rating or the majority's choice for each unit; NaN where nobody answered.
 
         The majority's choice is the one that more raters gave than any other; where there is none, it is a tie. The
         majority's rating is what more than half of the raters gave; where there is none, their median. A value that
@@ -100,12 +100,12 @@ class RatingMatrix:
         return np.where(counts.any(axis=1), choice, np.nan)
 
     def counts(self, values: Sequence[float]) -> Numbers:
-        """How many raters gave each value, one row a unit."""
+        """Return how many raters gave each value, one row per unit."""
         return np.stack([(self.values == value).sum(axis=0) for value in values], axis=1).astype(float)
 
 
 def _columns(combine: Callable[..., Numbers], values: Numbers) -> Numbers:
-    """What numbers of each column give together; NaN where there are none."""
+    """Combine each column; NaN for empty columns."""
     found = np.full(values.shape[1], np.nan)
     answered = np.isfinite(values).any(axis=0)
     if answered.any():
@@ -114,7 +114,7 @@ def _columns(combine: Callable[..., Numbers], values: Numbers) -> Numbers:
 
 
 def groups(study: Study) -> list[str]:
-    """The comparisons, or the systems, that have a unit, in the order in which the systems were given."""
+    """Return the comparisons or systems that have a unit, in the order of the systems."""
     if study.manifest.scale is not None:
         return list(study.systems)
     there = {unit.group for unit in _units(study)}
@@ -122,7 +122,7 @@ def groups(study: Study) -> list[str]:
 
 
 def comparison(first: str, second: str) -> str:
-    """What a comparison of two systems is called."""
+    """Return the name of a comparison of two systems."""
     return f"{first} vs. {second}"
 
 

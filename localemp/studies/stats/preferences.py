@@ -52,7 +52,7 @@ class Preference:
         return self.win + self.lose + self.tie
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return a JSON-serialisable dict."""
         names = ("comparison", "aspect", "raters", "items", "counted", "win", "lose", "tie", "p")
         figures = {name: getattr(self, name).as_dict() for name in ("share", "by_dialogue", "t_test")}
         return {**{name: getattr(self, name) for name in names}, **figures}
@@ -76,7 +76,7 @@ def preferences(
 
 
 def wilson(count: int, of: int) -> Interval:
-    """Wilson's interval of a share, for independent votes."""
+    """Return Wilson's interval of a share of independent votes."""
     from statsmodels.stats.proportion import proportion_confint
 
     low, high = proportion_confint(count, of, alpha=1 - CONFIDENCE, method="wilson")
@@ -96,12 +96,26 @@ def _preference(
     each = matrix.counts((1, -1, 0))
     win, lose, tie = (int(count) for count in each.sum(axis=0))
     t_test = paired_t((each[:, 0] - each[:, 1]) / each.sum(axis=1)) if len(each) else TTest(0, reason=NO_VOTE)
-    if not win + lose:
-        none = Estimate(None, reason=ONLY_TIES if tie else NO_VOTE)
-        return Preference(comparison, aspect, *size, counted, win, lose, tie, none, none, None, t_test)
-    share, decided = win / (win + lose), each[:, :2].sum(axis=1)
-    by_dialogue = bootstrap.estimate(share, lambda weights: ratio(weights, each[:, 0], decided), matrix.dialogues)
-    test = binomtest(win, win + lose)
-    pooled = Estimate(share, wilson(win, win + lose))
-    p = float(test.pvalue)
-    return Preference(comparison, aspect, *size, counted, win, lose, tie, pooled, by_dialogue, p, t_test)
+    if win + lose:
+        won, decided = win / (win + lose), each[:, :2].sum(axis=1)
+        share = Estimate(won, wilson(win, win + lose))
+        by_dialogue = bootstrap.estimate(won, lambda weights: ratio(weights, each[:, 0], decided), matrix.dialogues)
+        p = float(binomtest(win, win + lose).pvalue)
+    else:
+        share = by_dialogue = Estimate(None, reason=ONLY_TIES if tie else NO_VOTE)
+        p = None
+    raters, items = size
+    return Preference(
+        comparison=comparison,
+        aspect=aspect,
+        raters=raters,
+        items=items,
+        counted=counted,
+        win=win,
+        lose=lose,
+        tie=tie,
+        share=share,
+        by_dialogue=by_dialogue,
+        p=p,
+        t_test=t_test,
+    )

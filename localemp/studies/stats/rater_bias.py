@@ -1,4 +1,4 @@
-"""What raters do whatever the replies are: ties, choices of the reply that is shown first, attention checks missed."""
+"""Rater bias: share of ties, preference for the reply shown first, attention checks missed."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -38,14 +38,14 @@ class RaterBias:
     checked: CheckResult | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return a JSON-serialisable dict."""
         told = {name: getattr(self, name) for name in ("rater", "kind", "answers", "ties", "ordered")}
         checked = None if self.checked is None else {**asdict(self.checked), "failed": self.checked.failed}
         return {**told, "first": self.first.as_dict(), "checked": checked}
 
 
 def rater_biases(study: Study, votes: Sequence[Vote]) -> list[RaterBias]:
-    """Every rater in the order in which they came."""
+    """Compute the bias of every rater, in order of arrival."""
     checked = {(each.kind, each.rater): each for each in check_results(study, votes)}
     by_rater: dict[tuple[RaterKind, str], list[Vote]] = {}
     for vote in votes:
@@ -56,7 +56,7 @@ def rater_biases(study: Study, votes: Sequence[Vote]) -> list[RaterBias]:
 
 
 def pooled_bias(study: Study, votes: Sequence[Vote]) -> RaterBias:
-    """All of some votes, as if one rater had given them."""
+    """Compute the bias of votes pooled as if from one rater."""
     return _rater_bias(study, PEOPLE, "person", votes, None)
 
 
@@ -69,4 +69,12 @@ def _rater_bias(
     first = Estimate(None, reason="no choice whose order is known")
     if chosen:
         first = Estimate(sum(chosen) / len(chosen), wilson(sum(chosen), len(chosen)))
-    return RaterBias(rater, kind, len(counted), ties, first, len(chosen), checked)
+    return RaterBias(
+        rater=rater,
+        kind=kind,
+        answers=len(counted),
+        ties=ties,
+        first=first,
+        ordered=len(chosen),
+        checked=checked,
+    )

@@ -18,7 +18,7 @@ NOT_BOTH = "no dialogue of which both were rated"
 
 @dataclass(frozen=True, slots=True)
 class Mean:
-    """How one system is rated.
+    """The mean rating of one system.
 
     Attributes:
         system: Its name.
@@ -33,13 +33,13 @@ class Mean:
     mean: Estimate
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return a JSON-serialisable dict."""
         return {"system": self.system, "aspect": self.aspect, "replies": self.replies, **self.mean.as_dict()}
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """How two systems differ, by a paired t-test over dialogues, after the raters of a reply are taken together.
+    """The difference between two systems: a paired t-test over dialogues, after combining the raters of each reply.
 
     Attributes:
         first, second: The systems.
@@ -59,7 +59,7 @@ class Difference:
     p_holm: float | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON; t, p and the reason why there are none were there before the rest of the test."""
+        """Return a JSON-serialisable dict; t, p and the reason are repeated at the top level, where they used to be."""
         names = ("first", "second", "aspect", "dialogues", "p_holm")
         test = self.t_test.as_dict()
         told = {name: test[name] for name in ("t", "p", "reason") if test[name] or name != "reason"}
@@ -68,7 +68,7 @@ class Difference:
 
 
 def means(matrix: RatingMatrix, aspects: Sequence[str], systems: Sequence[str], bootstrap: Bootstrap) -> list[Mean]:
-    """The means of all systems and aspects."""
+    """Compute the means of all systems and aspects."""
     found = []
     for aspect in aspects:
         for system in systems:
@@ -85,7 +85,7 @@ def means(matrix: RatingMatrix, aspects: Sequence[str], systems: Sequence[str], 
 def differences(
     matrix: RatingMatrix, aspects: Sequence[str], systems: Sequence[str], bootstrap: Bootstrap
 ) -> list[Difference]:
-    """All pairs of systems on all aspects; Holm's correction is over all of them."""
+    """Compare all pairs of systems on all aspects, with Holm's correction over all of them."""
     found = [
         _difference(matrix, aspect, first, second, bootstrap)
         for first, second in combinations(systems, 2)

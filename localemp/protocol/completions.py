@@ -8,14 +8,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from localemp.protocol.errors import ServedError, UnreadableAnswerError
+from localemp.protocol.errors import MalformedResponseError, ServerError
 from localemp.utils.json_reader import JSONError, parse_json
 from localemp.utils.text import one_line, well_formed
 
-LARGEST_ANSWER = 64 * 2**20
+MAX_RESPONSE_BYTES = 64 * 2**20
 """Largest response, or sum of all chunks of a stream, in bytes."""
 
-MOST_VALUES = 500_000
+MAX_VALUES = 500_000
 """Most JSON values of a response; one with the log probabilities of a thousand tokens has about ten thousand."""
 
 _TEXT_PARTS = ("text", "output_text", "input_text")
@@ -67,7 +67,7 @@ class Choice:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ParsedCompletion:
     """A whole completion, or one chunk of a stream.
 
     Attributes:
@@ -81,50 +81,50 @@ class Answer:
     fields: Mapping[str, Any]
 
 
-def read_answer(content: bytes | str) -> Answer:
+def read_completion(content: bytes | str) -> ParsedCompletion:
     """Parse the body of a whole completion.
 
     Raises:
-        ServedError: The body holds an error, instead of a choice or inside one.
-        UnreadableAnswerError: The body is not a completion, or has no choices.
+        ServerError: The body holds an error, instead of a choice or inside one.
+        MalformedResponseError: The body is not a completion, or has no choices.
     """
-    answer = to_answer(decode(content))
+    answer = to_completion(decode(content))
     if not answer.choices:
-        raise UnreadableAnswerError(f"no choices: {one_line(str(answer.fields))}")
+        raise MalformedResponseError(f"no choices: {one_line(str(answer.fields))}")
     choices = (with_texts(choice, well_formed(choice.text), well_formed(choice.thinking)) for choice in answer.choices)
     return replace(answer, choices=tuple(choices))
 
 
-def first_choice(answer: Answer) -> Choice:
+def first_choice(answer: ParsedCompletion) -> Choice:
     """Return the first choice of a completion.
 
     Raises:
-        ServedError: The server's content filter withheld it.
+        ServerError: The server's content filter withheld it.
     """
     choice = answer.choices[0]
     if choice.finish_reason == "content_filter":
-        raise ServedError.read({"message": "the content filter withheld the answer", "code": "content_filter"})
+        raise ServerError.parse({"message": "the content filter withheld the answer", "code": "content_filter"})
     return choice
 
 
-def to_answer(value: Any) -> Answer:
+def to_completion(value: Any) -> ParsedCompletion:
     """Parse a decoded completion or chunk; texts stay as received.
 
     Raises:
-        ServedError: It is an error, or holds one.
-        UnreadableAnswerError: It is not a completion.
+        ServerError: It is an error, or holds one.
+        MalformedResponseError: It is not a completion.
     """
     if not isinstance(value, dict):
-        raise UnreadableAnswerError(f"not a completion: {one_line(str(value))}")
+        raise MalformedResponseError(f"not a completion: {one_line(str(value))}")
     if value.get("error") or value.get("object") == "error":
-        raise ServedError.read(value.get("error") or value)
+        raise ServerError.parse(value.get("error") or value)
     listed = value.get("choices")
     if listed is None and ("choices" in value or "usage" in value or value.get("object") in _OBJECTS):
         listed = []
     if not isinstance(listed, list):
-        raise UnreadableAnswerError(f"not a completion: {one_line(str(value))}")
+        raise MalformedResponseError(f"not a completion: {one_line(str(value))}")
     choices = tuple(_choice(one, place) for place, one in enumerate(listed))
-    return Answer(choices, read_usage(value.get("usage")), value)
+    return ParsedCompletion(choices, read_usage(value.get("usage")), value)
 
 
 _OBJECTS = ("chat.completion", "chat.completion.chunk", "text_completion")
@@ -147,21 +147,21 @@ def decode(content: bytes | str) -> Any:
     """Decode the JSON of a response or a chunk.
 
     Raises:
-        UnreadableAnswerError: It is not valid JSON, or holds too many values.
+        MalformedResponseError: It is not valid JSON, or holds too many values.
     """
     try:
-        return parse_json(content, max_values=MOST_VALUES)
+        return parse_json(content, max_values=MAX_VALUES)
     except JSONError as error:
         beginning = content[:800] if isinstance(content, str) else content[:800].decode("utf-8", "replace")
         shown = one_line(beginning)
-        raise UnreadableAnswerError(f"{error}: {shown}" if shown else str(error)) from error
+        raise MalformedResponseError(f"{error}: {shown}" if shown else str(error)) from error
 
 
 def _choice(value: Any, place: int) -> Choice:
     if not isinstance(value, dict):
-        raise UnreadableAnswerError(f"invalid choice: {one_line(str(value))}")
+        raise MalformedResponseError(f"invalid choice: {one_line(str(value))}")
     if value.get("error"):
-        raise ServedError.read(value["error"])
+        raise ServerError.parse(value["error"])
     message = value.get("message") or value.get("delta")
     # Without a message, it is the legacy completions API.
     message = message if isinstance(message, dict) else {"content": value.get("text")}
@@ -170,7 +170,7 @@ def _choice(value: Any, place: int) -> Choice:
     reason = value.get("finish_reason")
     reason = one_line(reason, 50) if isinstance(reason, str) and reason else None
     if reason == "error":
-        raise ServedError.read({"message": text or "the completion ended with the finish reason 'error'"})
+        raise ServerError.parse({"message": text or "the completion ended with the finish reason 'error'"})
     index = value.get("index")
     return Choice(
         index if isinstance(index, int) and not isinstance(index, bool) else place,
@@ -207,7 +207,7 @@ def _content(value: Any) -> tuple[str, str, str]:
                 texts.append(_words(part.get("text")))
             # Images, audio and tool calls have no text.
         elif part is not None:
-            raise UnreadableAnswerError(f"invalid text of a choice: {one_line(str(part))}")
+            raise MalformedResponseError(f"invalid text of a choice: {one_line(str(part))}")
     return "".join(texts), "".join(thoughts), "".join(refusals)
 
 

@@ -1,0 +1,36 @@
+"""Types of options and arguments: paths and names that are not empty; an empty path would be the current folder."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+_EMPTY = "it is empty; name one, or leave it out"
+
+
+class FilePath(click.Path):
+    """A path that is not empty, as a `Path`."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(path_type=Path, **kwargs)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Refuse an empty path."""
+        if isinstance(value, str) and not value.strip():
+            self.fail(_EMPTY, param, ctx)
+        return super().convert(value, param, ctx)
+
+
+class Name(click.ParamType[str]):
+    """A name, or a path that may stand in its place; not empty."""
+
+    name = "text"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Refuse an empty name."""
+        if not str(value).strip():
+            self.fail(_EMPTY, param, ctx)
+        return str(value)
+
+
+PATH, NAME = FilePath(), Name()

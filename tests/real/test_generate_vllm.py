@@ -1,0 +1,49 @@
+"""`localemp generate` and `respond` with the real vLLM and the embedded model; each test starts its own."""
+
+import json
+
+import psutil
+import pytest
+from patience import patience, wait_until
+
+from localemp.data.sources import load_dialogues
+from localemp.errors import FatalEngineError
+
+pytestmark = pytest.mark.engine
+
+
+def test_too_little_memory_for_the_kv_cache_says_three_numbers(localemp):
+    words = ("--engine-arg", "max_model_len=8192", "--engine-arg", "kv_cache_memory_bytes=20000000")
+    done = localemp("generate", "--limit", 1, *words, alone=True)
+    assert done.returncode == FatalEngineError.exit_code
+    assert "a context of 8192 tokens needs 0.1" in done.stderr, done.stderr
+    assert "0.0" in done.stderr
+    assert "--engine-arg max_model_len" in done.stderr
+
+
+def test_respond_answers_once_from_the_command_line(localemp):
+    words = ("--max-tokens", 12, "--stages", "--strategy", "two-stage", "--engine-arg", "max_model_len=1024")
+    code, out, shown = localemp.on_terminal("respond", "I lost my job today.", *words)
+    assert code == 0, shown
+    assert "Stage 1: feeling" in out
+    assert "Starting smollm2" in shown
+    noise = [word for word in ("INFO", "WARNING", "Triton", "Traceback") if word in out + shown]
+    assert not noise, "vLLM's own messages belong into its log"
+
+
+def test_kill_loses_no_reply_and_leaves_no_process(localemp, tmp_path):
+    words = ("generate", "--out", "run", "--strategy", "two-stage", "--concurrency", 2, "--show", 0)
+    process = localemp.start(*words)
+    lines = tmp_path / "run" / "responses.jsonl"
+    wait_until(lambda: lines.exists() and lines.read_bytes().count(b"\n") >= 2, 200, process)
+    started = psutil.Process(process.pid).children(recursive=True)
+    process.kill()
+    process.communicate()
+    before = lines.read_bytes().splitlines()
+    assert 2 <= len(before) < 12
+    _, alive = psutil.wait_procs(started, timeout=patience(60))
+    assert not alive, "vLLM's processes end with the one that started them"
+    done = localemp(*words)
+    assert done.returncode == 0, done.stderr
+    after = [json.loads(line)["id"] for line in lines.read_bytes().splitlines()]
+    assert sorted(after) == sorted(dialogue.id for dialogue in load_dialogues("samples"))
