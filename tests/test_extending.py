@@ -253,7 +253,7 @@ def test_part_of_strategies_and_a_flow(echo, weather, tmp_path):
     assert "weather: where." in helped and "the weather" in helped
     config = RunConfig(model=str(echo), strategy="weather", options={"city": "Lima"})
     assert Pipeline(config).settings([], "test")["city"] == "Lima"
-    with pytest.raises(OptionError, match="city is for weather, and the strategy is zero-shot"):
+    with pytest.raises(OptionError, match="city applies to weather, but the strategy is zero-shot"):
         _ = Pipeline(replace(config, strategy="zero-shot")).strategy
     with pytest.raises(UnknownNameError, match="unknown setting 'town'"):
         RunConfig(options={"town": "Lima"})
