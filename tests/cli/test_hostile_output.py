@@ -168,4 +168,4 @@ def test_a_traceback_can_be_asked_for(tmp_path):
 def test_a_cache_that_cannot_be_written_is_no_second_fault(tmp_path):
     (tmp_path / "cache").write_text("a file")
     done = boom(tmp_path, "KeyError('x')")
-    assert done.stderr.splitlines()[1].startswith("hint: LOCALEMP_TRACEBACK=1 shows the traceback")
+    assert done.stderr.splitlines()[1].startswith("hint: set LOCALEMP_TRACEBACK=1 to see the traceback")
