@@ -86,6 +86,12 @@ def _storable(value: Any) -> Any:
     return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
 
 
+@pytest.fixture(params=[0.2, pytest.param(1.0, marks=pytest.mark.slow)], ids=["a fifth", "all"])
+def share(request: pytest.FixtureRequest) -> float:
+    """The share of its random cases that a test tries: the first fifth in the lane for everybody, else all."""
+    return request.param
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder of real data sets, which the project uses in tests but never contains."""

@@ -253,7 +253,7 @@ def test_part_of_strategies_and_a_flow(echo, weather, tmp_path):
     assert "weather: where." in helped and "the weather" in helped
     config = RunConfig(model=str(echo), strategy="weather", options={"city": "Lima"})
     assert Pipeline(config).settings([], "test")["city"] == "Lima"
-    with pytest.raises(OptionError, match="city is for weather, and the strategy is zero-shot"):
+    with pytest.raises(OptionError, match="city applies to weather, but the strategy is zero-shot"):
         _ = Pipeline(replace(config, strategy="zero-shot")).strategy
     with pytest.raises(UnknownNameError, match="unknown setting 'town'"):
         RunConfig(options={"town": "Lima"})
@@ -277,7 +277,7 @@ def test_part_behind_a_server(echo, weather):
     assert set(offered) < set(all_strategies())
     prepare(Pipeline(config), offered)
     assert (weather.fetched, weather.made) == (1, 0)
-    settings = ServeSettings.of("tiny", config, offered, (), ui=False)
+    settings = ServeSettings.of("tiny", config, strategies=offered, ui=False)
     asked = []
 
     async def chat(request: Request) -> JSONResponse:
@@ -307,6 +307,6 @@ def test_part_behind_a_server(echo, weather):
             assert ask(strategy, **options)["choices"][0]["message"]["content"] == "I am sorry."
             assert f"(In {city} it rains.)" in json.dumps(asked[-1])
         refused = ask("zero-shot", city="Rome")["error"]
-        assert (refused["param"], refused["message"][:22]) == ("localemp.city", "'city' is for weather,")
+        assert (refused["param"], refused["message"][:21]) == ("localemp.city", "'city' is for weather")
         assert ask("weather", city=3)["error"]["param"] == "localemp.city"
     assert b'localemp_lookups_waiting{part="weather"} 0.0' in generate_latest()

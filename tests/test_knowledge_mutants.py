@@ -127,8 +127,8 @@ KINDS = {
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_no_mutant_ends_in_a_traceback(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_no_mutant_ends_in_a_traceback(kind: str, share: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("LOCALEMP_CACHE", str(tmp_path / "cache"))
     folder = tmp_path / "made"
     folder.mkdir()
-    KINDS[kind].check(folder)
+    KINDS[kind].check(folder, share)

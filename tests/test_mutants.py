@@ -20,7 +20,7 @@ from localemp.bench.comparing import compare
 from localemp.bench.dummy import dummy_config
 from localemp.bench.page import render as bench_page
 from localemp.bench.peers.report import read_report
-from localemp.bench.peers.vllm_serve import figures_of_vllm
+from localemp.bench.peers.vllm_serve import values_of_vllm
 from localemp.bench.result import Point, Recording, read_result
 from localemp.bench.result_tables import named, tables_of
 from localemp.bench.roofline.flops import read_shape, why_uncounted
@@ -291,7 +291,7 @@ KINDS = {
     "scores, reported": Kind(run_file("scores.json"), report, 60),
     "bench result": Kind(result, look_at_result),
     "bench result, taken up": Kind(tuning, go_on_tuning),
-    "vLLM's result": Kind(made("r.json", json.dumps(VLLM)), lambda path: figures_of_vllm(read_report(path, "vLLM"))),
+    "vLLM's result": Kind(made("r.json", json.dumps(VLLM)), lambda path: values_of_vllm(read_report(path, "vLLM"))),
     "dialogues": Kind(made("d.jsonl", DIALOGUES), dialogues),
     "packed dialogues": Kind(made("d.jsonl.gz", gzip.compress(DIALOGUES.encode())), dialogues),
     "official CSV": Kind(made("test.csv", OFFICIAL), conversations),
@@ -323,8 +323,8 @@ KINDS = {
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_no_mutant_ends_in_a_traceback(kind, tmp_path):
-    KINDS[kind].check(tmp_path)
+def test_no_mutant_ends_in_a_traceback(kind, share, tmp_path):
+    KINDS[kind].check(tmp_path, share)
 
 
 def test_mutants_are_the_same_in_every_run_and_differ():

@@ -28,7 +28,7 @@ def doctor(as_json: bool) -> None:
             table.add_row(f"  {name}", fact)
     show_table(table)
     for step in _missing(found):
-        click.echo(f"next: {step}")
+        click.echo(f"hint: {step}")
 
 
 def _cache() -> dict[str, str]:

@@ -84,7 +84,7 @@ def _summary(result: "GenerateResult") -> None:
             click.echo(f"cost: {tally.cost:.4f} US dollars")
     click.echo(f"run: {result.folder}")
     if result.failed:
-        click.echo(f"next: `localemp runs show {result.folder} --errors` says why; --retry-errors asks again", err=True)
+        click.echo(f"hint: `localemp runs show {result.folder} --errors` says why; --retry-errors asks again", err=True)
 
 
 def _tokens(tally: "Tally") -> str:

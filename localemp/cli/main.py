@@ -88,7 +88,7 @@ def _show_unless_interrupted(
 def _say(message: str, hint: str) -> None:
     click.echo(f"{click.style('error:', fg='red', bold=True)} {for_terminal(message)}", err=True)
     if hint:
-        click.echo(f"{click.style('next:', bold=True)} {for_terminal(hint)}", err=True)
+        click.echo(f"{click.style('hint:', bold=True)} {for_terminal(hint)}", err=True)
 
 
 if __name__ == "__main__":

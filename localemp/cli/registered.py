@@ -65,7 +65,7 @@ class StrategyCommand(RegisteredOptions):
 def click_option(option: Option) -> click.Option:
     """Return an option of a part or a metric as click has it."""
     kind, several = _kind(option.type)
-    named = [option.name, option.flags or f"--{option.name.replace('_', '-')}"]
+    named = [option.name, option.flags or option.flag]
     told: dict[str, Any] = {"default": option.default, "help": option.help, "metavar": option.metavar}
     if kind is bool:
         return click.Option(named if option.flags else [option.name, _on_off(named[1])], **told)

@@ -38,7 +38,7 @@ def print_record(record: Mapping[str, Any]) -> None:
         console.print(plain(record["id"], "bold"), plain(record["error"]["type"], "red"))
         console.print(plain(record["error"]["message"]))
         if hint := record["error"].get("hint"):
-            console.print(plain(f"next: {hint}", "dim"))
+            console.print(plain(f"hint: {hint}", "dim"))
         return
     speakers = ("Speaker", "Listener")
     turns = [plain(f"{speakers[i % 2]}: {turn}") for i, turn in enumerate(record["turns"])]

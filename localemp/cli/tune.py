@@ -147,7 +147,7 @@ def _advise(result: "Result", engine_args: Mapping[str, Any], best: dict[str, An
         click.echo(
             "nothing was tried but the settings it began with: a setting and its confirmation are four starts", err=True
         )
-        click.echo("next: the same command with a longer --budget", err=True)
+        click.echo("hint: the same command with a longer --budget", err=True)
         raise click.exceptions.Exit(1)
     if not best:
         click.echo("nothing was faster beyond the spread than the settings it began with")

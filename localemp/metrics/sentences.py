@@ -1,16 +1,11 @@
-"""Sentences of an English text, by the decisions of nltk's Punkt tokenizer (Kiss and Strunk 2006).
+"""Sentences of an English text, by nltk's Punkt tokenizer (Kiss and Strunk 2006).
 
 Punkt needs a trained model, which does not ship with nltk. The word lists below stand in for what the model knows about
 abbreviations, initials and sentence starts; docs/metrics.md reports how often the sentences differ from the trained
-model's. The algorithm is that of nltk 3.10.4 (Apache License 2.0, (C) NLTK Project), reduced to what these lists can
-decide; a test holds the sentences equal to nltk's with the same lists.
+model's.
 """
 
-import string
-from collections.abc import Iterator
-from itertools import pairwise
-
-import regex
+from localemp.metrics.nltk_tokenizers import PunktParameters, PunktSentenceTokenizer
 
 
 def _word_set(text: str) -> frozenset[str]:
@@ -50,102 +45,22 @@ KNOWN_WORDS = _STARTERS | _word_set("""
     today too two until up usually was we well what where who why will with would you
 """)
 
-_END = (".", "?", "!")
-_PUNCTUATION = tuple(";:,.!?")
-_NON_WORD = r"(?:[)\";}\]\*:@\'\({\[\u2018\u2019\u201c\u201d\xab\xbb!?])"
-_REPEATED = r"(?:\-{2,}|\.{2,}|(?:\.\s){2,}\.)"
-_TOKEN = regex.compile(
-    rf"""(
-        {_REPEATED}
-        |
-        (?=[^\(\"\`{{\[:;&\#\*@\)}}\]\-,])\S+?
-        (?=\s|$|{_NON_WORD}|{_REPEATED}|,(?=$|\s|{_NON_WORD}|{_REPEATED}))
-        |
-        \S
-    )""",
-    regex.VERBOSE,
-)
-# A mark that may end a sentence, and the token that follows it.
-_CANDIDATE = regex.compile(rf"[.?!](?=(?P<after>{_NON_WORD}|\s+(?P<next>\S+)))")
-# Closing quotes and brackets behind the mark, which belong to the sentence that it ends.
-_CLOSING = regex.compile(r"""["')\]}\u2018\u2019\u201c\u201d\xab\xbb]+?(?:\s+|(?=--)|$)""", regex.MULTILINE)
-_ELLIPSIS = regex.compile(r"\.\.+$")
-_NUMBER = regex.compile(r"^-?[\.,]?\d[\d,\.-]*\.?$")
-_INITIAL = regex.compile(r"[^\W\d]\.$")
+# Punkt's bits for: starts a sentence capitalised; is capitalised inside one; is not capitalised inside one.
+_LOWER_AND_UPPER_CASE = 1 << 1 | 1 << 2 | 1 << 5
 
 
 def split_sentences(text: str) -> list[str]:
     """Return the sentences of a text, without the space between them."""
-    sentences = []
-    skipped = 0
-    slices = list(_slices(text))
-    for (start, stop), following in zip(slices, [*slices[1:], None], strict=True):
-        start += skipped
-        skipped = 0
-        closing = _CLOSING.match(text[slice(*following)]) if following else None
-        if following and closing:
-            sentences.append(text[start : following[0] + len(closing[0].rstrip())])
-            skipped = closing.end()
-        elif start < stop:
-            sentences.append(text[start:stop])
-    return sentences
+    return list(_PUNKT.tokenize(text))
 
 
-def _slices(text: str) -> Iterator[tuple[int, int]]:
-    """Start and stop of each sentence, closing quotes and brackets not yet with their sentence."""
-    start = 0
-    for candidate, context in _candidates(text):
-        if _contains_break(context):
-            yield start, candidate.end()
-            start = candidate.start("next") if candidate["next"] else candidate.end()
-    yield start, len(text.rstrip())
+def _punkt() -> PunktSentenceTokenizer:
+    parameters = PunktParameters()
+    parameters.abbrev_types.update(ABBREVIATIONS)
+    parameters.sent_starters.update(SENTENCE_STARTERS)
+    for word in KNOWN_WORDS:
+        parameters.ortho_context[word] = _LOWER_AND_UPPER_CASE
+    return PunktSentenceTokenizer(parameters)
 
 
-def _candidates(text: str) -> "Iterator[tuple[regex.Match[str], str]]":
-    """Marks that may end a sentence, the last of several behind one word, each with the words around it."""
-    before = (0, 0)
-    last = None
-    for candidate in _CANDIDATE.finditer(text):
-        space = max(map(text[before[1] : candidate.start()].rfind, string.whitespace))
-        word = (before[1] + space + 1 if space > 0 else before[0], candidate.start())
-        if last and before[1] <= word[0]:
-            yield last, text[slice(*before)] + last[0] + last["after"]
-        last, before = candidate, word
-    if last:
-        yield last, text[slice(*before)] + last[0] + last["after"]
-
-
-def _contains_break(context: str) -> bool:
-    """Whether a sentence ends at one of the tokens but the last."""
-    tokens = [token for line in context.split("\n") for token in _TOKEN.findall(line)]
-    return any(_ends_sentence(token, following) for token, following in pairwise(tokens))
-
-
-def _ends_sentence(token: str, following: str) -> bool:
-    """Whether a sentence ends between two tokens."""
-    ends = _seems_to_end(token)
-    if not token.endswith("."):
-        return ends
-    initial = bool(_INITIAL.match(token))
-    capital = following[0].isupper()
-    word = following.lower()
-    if len(word) > 1 and word.endswith(".") and _seems_to_end(following):
-        word = word[:-1]
-    if not ends and not initial and capital and word in SENTENCE_STARTERS:
-        return True
-    if initial or _NUMBER.match(token.lower()):
-        if following in _PUNCTUATION or following[0].islower():
-            return False
-        if initial and capital and word not in KNOWN_WORDS:  # a surname
-            return False
-    return ends
-
-
-def _seems_to_end(token: str) -> bool:
-    """Whether a token alone looks like the end of a sentence: a mark, or a word with a full stop."""
-    if token in _END:
-        return True
-    if not token.endswith(".") or token.endswith(".."):
-        return False
-    word = token[:-1].lower()
-    return word not in ABBREVIATIONS and word.rpartition("-")[2] not in ABBREVIATIONS
+_PUNKT = _punkt()

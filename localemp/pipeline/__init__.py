@@ -1,1 +1,1 @@
-"""From what a person asked for to replies: configuration, session, batches, clusters."""
+"""From a configuration to replies: pipeline, batches, single replies, Ray clusters."""

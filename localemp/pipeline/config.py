@@ -1,4 +1,4 @@
-"""What a person can ask for, in one place: the settings of a run, before anything is loaded."""
+"""The configuration of a run: all settings in one place, before anything is loaded."""
 
 import math
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from localemp.strategies.registry import part_options
 
 
 class RunSettings(TypedDict, total=False):
-    """The settings of `RunConfig` as keyword arguments, see there; those of the parts that ship with localemp too."""
+    """The settings of `RunConfig` as keyword arguments, including options of the built-in parts."""
 
     model: str
     strategy: str
@@ -46,33 +46,33 @@ class RunSettings(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True, init=False)
 class RunConfig:
-    """What a person asked for. The command line's options have the same names.
+    """The configuration of a run. The command line's options have the same names.
 
         RunConfig(model="llama", strategy="similar+two-stage", shots=3)
 
     Args:
-        **settings: The attributes below, and the options of strategies' parts (`shots`, `pool`, ...) by their names.
+        **settings: The attributes below, and options of strategies' parts (`shots`, `pool`, ...).
 
     Attributes:
         model: A name, a Hugging Face id, a folder of weights, or a path to a profile.
         strategy: Names of `PARTS` joined by "+".
-        variant: Prompt texts: "paper", "released", or a path.
-        layout: "chat" or "transcript"; None leaves it to the model's profile.
-        seed: Of the few-shot sample, and of sampling at temperatures above 0.
-        data: Where dialogues come from, see `localemp.data.sources`; also decides the default pool.
-        instances: How EmpatheticDialogues becomes dialogues.
-        options: What the parts of strategies are told, by the names of their options; what is not told has the option's
-            default. `localemp.strategies` has a file for each part, and the command line's help lists them.
-        keep_thinking: Whether replies begin with what the model thought, between <think> and </think>.
-        max_tokens, temperature, top_p: Of replies; None leaves them to the model's profile.
-        base_url: An OpenAI-compatible server to ask in place of vLLM in this process.
-        concurrency: Dialogues in flight at once; None leaves it to the engine.
+        variant: Prompt template: "paper", "released", or a path.
+        layout: "chat" or "transcript"; None for the profile's default.
+        seed: Seed of the few-shot sample, and of sampling at temperatures above 0.
+        data: Source of dialogues, see `localemp.data.sources`; also determines the default pool.
+        instances: How instances are built from EmpatheticDialogues.
+        options: Options of the strategies' parts by name; missing ones have their defaults. `localemp.strategies` has a
+            file for each part, and the command line's help lists them.
+        keep_thinking: Whether replies begin with the model's thinking, between <think> and </think>.
+        max_tokens, temperature, top_p: Sampling parameters of replies; None for the profile's defaults.
+        base_url: An OpenAI-compatible server to use instead of vLLM in this process.
+        concurrency: Dialogues in flight at once; None for the engine's default.
         engine_args: vLLM's engine arguments.
-        script: A file for the scripted engine: tests and dry runs.
+        script: File for the scripted engine, for tests and dry runs.
 
     Raises:
-        UnknownNameError: There is no such setting; the known ones are listed.
-        OptionError: A value that cannot be used.
+        UnknownNameError: A setting does not exist; lists the known ones.
+        OptionError: A value is invalid.
     """
 
     model: str = "smollm2"
@@ -108,21 +108,21 @@ class RunConfig:
             object.__setattr__(self, name, told.get(name, default))
         for name in ("temperature", "top_p"):
             if not math.isfinite(getattr(self, name) or 0):
-                raise OptionError(f"--{name.replace('_', '-')} {getattr(self, name)} is not a number to sample with")
+                raise OptionError(f"--{name.replace('_', '-')} {getattr(self, name)} is not a valid number")
         if self.base_url is not None and not self.base_url.strip():
-            raise OptionError("--base-url is empty", "name a server like http://localhost:8000/v1, or leave it out")
+            raise OptionError("--base-url is empty", "give a URL such as http://localhost:8000/v1, or omit it")
 
     @classmethod
     def of(cls, settings: RunSettings, config: Self | None = None) -> Self:
-        """Return the config that is given, or the one with these settings: callers may say either.
+        """Return the given config, or the one with these settings; callers may give either.
 
         Raises:
-            UnknownNameError: There is no such setting; the known ones are listed.
-            OptionError: Both are given, or a value cannot be used.
+            UnknownNameError: A setting does not exist; lists the known ones.
+            OptionError: Both are given, or a value is invalid.
         """
         if config is not None:
             if settings:
-                raise OptionError(f"a config is given, and {', '.join(settings)} too", "give one of them")
+                raise OptionError(f"both a config and {', '.join(settings)} are given", "give only one of them")
             return config
         return cls(**settings)
 

@@ -1,8 +1,8 @@
-"""Dialogues x strategy x engine -> Run: the batch.
+"""Batch generation: dialogues x strategy x engine -> Run.
 
-Three steps: draft (look up exemplars and inferences, in full batches), plan (measure every prompt, so that the engine's
-context is as long as needed and no longer), answer (many dialogues in flight). A two-stage dialogue enters its second
-stage the moment its first ends; the engine's continuous batching does the rest.
+Three steps: draft (look up exemplars and inferences in full batches), plan (measure every prompt, so that the engine's
+context is no longer than needed), answer (many dialogues in flight). A two-stage dialogue starts its second stage as
+soon as the first one ends; the engine's continuous batching does the rest.
 """
 
 import asyncio
@@ -29,20 +29,20 @@ _COMPLETION = tuple(field.name for field in fields(Completion))
 
 @dataclass(slots=True)
 class Tally:
-    """What a batch has done so far.
+    """Counts of a batch so far.
 
     Attributes:
         total: Dialogues to answer.
         done: Dialogues answered.
         failed: Dialogues with an error instead.
-        calls: Answers of the engine: one a stage.
-        uncounted: Of these, those of which nobody told the tokens.
-        prompt_tokens: Of all other calls.
-        completion_tokens: Of all other calls.
-        cached_tokens: Of prompts, those that came from the prefix cache; None where no answer tells.
-        cost: US dollars; None as soon as one reply has no known price.
-        dropped: Replies for which exemplars had to go.
-        started, ended: First call and last answer, on a clock of their own; ended is None while it goes on.
+        calls: Engine calls: one per stage.
+        uncounted: Calls without token counts.
+        prompt_tokens: Prompt tokens of all other calls.
+        completion_tokens: Completion tokens of all other calls.
+        cached_tokens: Prompt tokens that came from the prefix cache; None if no call reports them.
+        cost: US dollars; None if a reply has no known price.
+        dropped: Replies for which exemplars were dropped.
+        started, ended: Times of the first call and the last answer (`time.perf_counter`); ended is None while running.
     """
 
     total: int
@@ -60,16 +60,16 @@ class Tally:
 
     @property
     def seconds(self) -> float:
-        """From the first call to the last answer, or until now."""
+        """Seconds from the first call to the last answer, or until now."""
         return (self.ended or time.perf_counter()) - self.started
 
     @property
     def tokens_per_s(self) -> float | None:
-        """Tokens written a second; None where somebody does not tell how many there were."""
+        """Completion tokens per second; None if a call has no token counts."""
         return None if self.uncounted else self.completion_tokens / max(self.seconds, 1e-9)
 
     def progress(self, unit: str = "dialogues") -> Progress:
-        """How far the batch has come, with its speed and its failures."""
+        """Return the progress of the batch, with speed and failures."""
         speed = f"{self.done / max(self.seconds, 1e-9):.2f} {unit}/s"
         tokens = "" if self.tokens_per_s is None else f", {self.tokens_per_s:.0f} tokens/s"
         failed = f", {self.failed} failed" if self.failed else ""
@@ -99,10 +99,10 @@ class Tally:
 
 
 async def draft_all(strategy: Strategy, dialogues: Sequence[Dialogue], on_progress: OnProgress = silent) -> list[Draft]:
-    """Look up exemplars and inferences for all dialogues, in order; `strategy.notes()` then says what was cut.
+    """Look up exemplars and inferences for all dialogues, in order; `strategy.notes()` then reports what was cut.
 
     Raises:
-        LocalempError: A dialogue lacks what the strategy needs; nothing has been asked yet.
+        LocalempError: A dialogue lacks something that the strategy needs; the engine has not been called yet.
     """
     drafts: dict[int, Draft] = {}
 
@@ -115,9 +115,9 @@ async def draft_all(strategy: Strategy, dialogues: Sequence[Dialogue], on_progre
 
 
 async def plan(strategy: Strategy, drafts: Sequence[Draft], planner: Planner, on_progress: OnProgress = silent) -> int:
-    """The context that the longest prompt and its reply need, in tokens. Prompts that fit nowhere are left out."""
+    """Return the context for the longest prompt and its reply, in tokens; prompts that never fit are ignored."""
     for number, draft in enumerate(drafts, 1):
-        with suppress(EngineError):  # too long, or refused: it fails again when it is asked, and is recorded then
+        with suppress(EngineError):  # too long or rejected: it fails again when answered, and is recorded then
             await strategy.respond(draft, planner)
         on_progress(Progress("Measuring", number, len(drafts), "dialogues"))
         if number % 32 == 0:
@@ -132,10 +132,10 @@ async def answer_all(
     run: Run,
     on_progress: OnProgress = silent,
 ) -> Tally:
-    """Answer all dialogues, writing each reply as it finishes. One dialogue's failure is a line, not the end.
+    """Answer all dialogues, writing each reply as it finishes. A failed dialogue is recorded and does not stop the run.
 
     Raises:
-        FatalEngineError: No further reply can be had. What is finished is in the run.
+        FatalEngineError: No further request can succeed. Finished replies are in the run.
         RunError: The run cannot be written.
     """
     tally = Tally(len(drafts))
@@ -152,11 +152,11 @@ async def answer_all(
 
 
 async def answer_one(strategy: Strategy, draft: Draft, engine: Engine) -> dict[str, Any]:
-    """Answer one dialogue: the run's line with its reply, or with what went wrong for this dialogue alone.
+    """Answer one dialogue; return the run's line with its reply, or with its error.
 
     Raises:
-        FatalEngineError: No further reply can be had.
-        LocalempError: Something is wrong that has nothing to do with this dialogue.
+        FatalEngineError: No further request can succeed.
+        LocalempError: The error is not limited to this dialogue.
     """
     try:
         return response_record(await strategy.respond(draft, engine))
@@ -165,24 +165,24 @@ async def answer_one(strategy: Strategy, draft: Draft, engine: Engine) -> dict[s
 
 
 def failed_alone(name: str, error: Exception) -> dict[str, Any]:
-    """The line of what failed alone: one reply that could not be had, or a fault of ours, which is logged.
+    """Return the line of a failure that is limited to one dialogue; an unexpected exception is also logged.
 
     Args:
-        name: Of the dialogue, or of whatever was asked.
-        error: What went wrong; one that concerns more than this is raised again.
+        name: Id of the dialogue or item.
+        error: The exception; raised again if it is not limited to this item.
     """
     if isinstance(error, FatalEngineError):
         raise error
     if not isinstance(error, EngineError):
         if isinstance(error, LocalempError):
             raise error
-        # One odd answer must not end a run of thousands; all of them would be seen at once.
+        # An unexpected answer must not stop a run of thousands; a general fault would show at once.
         _log.error("%s: %s: %s", name, type(error).__name__, error, exc_info=error)
     return failure_record(name, error)
 
 
 async def for_all(items: Sequence[T], work: Callable[[T], Awaitable[None]], at_once: int) -> None:
-    """Work on all items, so many at once, started in order; the first exception ends it all."""
+    """Process all items concurrently, at most `at_once`, started in order; the first exception stops everything."""
     queue = iter(items)
 
     async def worker() -> None:

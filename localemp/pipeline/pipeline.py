@@ -1,6 +1,6 @@
-"""From what a person asked for (a `RunConfig`) to the objects that do it: a model, a strategy, an engine.
+"""Builds the objects of a `RunConfig`: model, strategy, engine.
 
-Everything heavy is imported here only when a config needs it.
+Heavy modules are imported only when a config needs them.
 """
 
 from collections.abc import Sequence
@@ -35,11 +35,11 @@ T = TypeVar("T")
 
 
 class Pipeline:
-    """Makes what a config needs, each thing once and only when it is asked for.
+    """Builds the objects of a config, each once and on first use.
 
     Args:
-        config: What was asked for.
-        on_progress: Called with bytes of weights that are fetched or checked, and with training dialogues embedded.
+        config: The configuration.
+        on_progress: Called with bytes of weights fetched or verified, and with training dialogues embedded.
     """
 
     def __init__(
@@ -51,18 +51,18 @@ class Pipeline:
         self._shared = Shared()
 
     def vary(self, strategy: str, variant: str | None = None, **options: Any) -> "Pipeline":
-        """Another pipeline for the same model.
+        """Return another pipeline for the same model.
 
-        What both need is made once: tokenizer, encoder, index and COMET, and the batches before the last two, so that
-        the strategies of a server fill them together.
+        Both share tokenizer, encoder, index and COMET, and the batches of the last two, so that a server's strategies
+        fill them together.
 
         Args:
-            strategy: Its name. What the config tells other parts means nothing to it.
-            variant: Prompt texts; those of the config where None.
-            **options: What its parts are told besides; None leaves an option to the config.
+            strategy: Name of the strategy. The config's options of other parts are dropped.
+            variant: Prompt template; None for the config's.
+            **options: Options of its parts; None for the config's value.
 
         Raises:
-            LocalempError: There is no such strategy or option.
+            LocalempError: The strategy or an option does not exist.
         """
         heeded = {option.name for name in parse_strategy(strategy) for option in PARTS[name].options}
         told = {name: value for name, value in self.config.options.items() if name in heeded}
@@ -74,7 +74,7 @@ class Pipeline:
 
     @cached_property
     def context(self) -> PartContext:
-        """What the strategy's parts are made from."""
+        """The context that the strategy's parts are built from."""
         config = self.config
         return PartContext(
             template=load_template(config.variant),
@@ -87,33 +87,33 @@ class Pipeline:
         )
 
     def fetch(self, strategies: Sequence[str]) -> None:
-        """Fetch what these strategies need, loading no model, so that mistakes and downloads come first.
+        """Fetch what these strategies need without loading a model, so that errors and downloads come first.
 
         Raises:
-            LocalempError: Something cannot be had, or cannot be used.
+            LocalempError: Something cannot be fetched or used.
         """
         for name in dict.fromkeys(name for strategy in strategies for name in parse_strategy(strategy)):
             PARTS[name].fetch(self.context)
 
     @cached_property
     def profile(self) -> Profile:
-        """The chat model's profile; with a server of one's own, any name is a model."""
+        """The chat model's profile; with `base_url`, any name is a model."""
         config = self.config
         if config.script is not None:
             return Profile(name="scripted", kind="chat", engine="scripted", model="scripted")
         if config.base_url is None:
             return load_profile(config.model, "chat")
-        shown_url(config.base_url)  # what is no URL is said before anything is made
+        shown_url(config.base_url)  # an invalid URL is reported before anything is built
         return served_profile(config.model)
 
     @property
     def runs_here(self) -> bool:
-        """Whether the model's weights are used in this process, so that prompts can be measured beforehand."""
+        """Whether the model runs in this process, so that prompts can be measured beforehand."""
         return not self.profile.hosted
 
     @cached_property
     def weights(self) -> Weights:
-        """The chat model's weights, found or fetched, and checked."""
+        """The chat model's weights, found or fetched, and verified."""
         return self._shared(("weights",), lambda: resolve(self.profile, self.on_progress))
 
     @cached_property
@@ -127,7 +127,7 @@ class Pipeline:
 
     @property
     def context_length(self) -> int:
-        """What the model can hold, in tokens; a server knows its own."""
+        """Length of the model's context, in tokens."""
         if self.profile.context_length:
             return self.profile.context_length
         from localemp.engines.tokens import context_length
@@ -142,14 +142,14 @@ class Pipeline:
         if layout is None:
             layout = "chat" if profile.hosted or self.tokenizer.has_chat_template else "transcript"
         if layout == "chat" and profile.api == "completions":
-            raise OptionError(f"{profile.name} completes text; it takes no chat turns", "leave out --layout")
+            raise OptionError(f"{profile.name} completes text and does not support the chat layout", "omit --layout")
         if system_role is None:
             system_role = profile.hosted or self.tokenizer.takes_system_role()
         return Prompts(self.context.template, layout, system_role)
 
     @property
     def sampling(self) -> Sampling:
-        """The model's defaults, with what the config sets."""
+        """The model's default sampling parameters, with the config's changes."""
         config = self.config
         chosen = {name: getattr(config, name) for name in ("max_tokens", "temperature", "top_p")}
         sampling = replace(self.profile.default_sampling, **{k: v for k, v in chosen.items() if v is not None})
@@ -157,30 +157,30 @@ class Pipeline:
 
     @cached_property
     def strategy(self) -> Strategy:
-        """The strategy, with whatever it looks things up in."""
+        """The strategy, with everything that it looks up."""
         config, names = self.config, parse_strategy(self.config.strategy)
         for option in part_options():
             heeding = parts_with(option)
             told = config.options.get(option.name, option.default) != option.default
             if told and not option.ignorable and not set(heeding) & set(names):
                 raise OptionError(
-                    f"{option.flag} is for {' and '.join(heeding)}, and the strategy is {config.strategy}",
-                    f"use --strategy {heeding[0]}, joined with + to others, or leave it out",
+                    f"{option.flag} applies to {' and '.join(heeding)}, but the strategy is {config.strategy}",
+                    f"use --strategy {heeding[0]}, alone or joined with +, or omit it",
                 )
         return build_strategy(config.strategy, self.prompts, self.sampling, self.context, config.keep_thinking)
 
     def planner(self, filler: str | None = None) -> Planner:
-        """An engine that only measures; see `Planner`. A hosted model's tokens are unknown."""
+        """Return an engine that only measures; see `Planner`. A hosted model's token counts are unknown."""
         if not self.runs_here:
             return Planner(None, filler=filler)
         return Planner(lambda messages: len(self.tokenizer.encode(messages)), self.context_length, filler)
 
     def engine(self, max_model_len: int | None = None, log: Path | None = None) -> Engine:
-        """The engine of the model, not started yet.
+        """Return the engine of the model, not started yet.
 
         Args:
-            max_model_len: Context to hold, in tokens (vLLM); the model's own where None.
-            log: Where vLLM's messages go.
+            max_model_len: Context to hold, in tokens (vLLM); None for the model's.
+            log: File for vLLM's output.
         """
         return engine_entry(self._engine_name).make(self._engine_context(max_model_len, log))
 
@@ -205,7 +205,7 @@ class Pipeline:
         )
 
     def settings(self, dialogues: list[Dialogue], split: str) -> dict[str, Any]:
-        """Everything that can change the replies, for the manifest; what only changes speed or room is left out."""
+        """Return everything that can change the replies, for the manifest; not what affects only speed or memory."""
         return {
             **self.model_settings(),
             **self.strategy.describe(),
@@ -217,7 +217,7 @@ class Pipeline:
         }
 
     def model_settings(self) -> dict[str, Any]:
-        """The part of `settings` that says which model answers, and where."""
+        """Return the part of `settings` about the model and its engine."""
         name = self._engine_name
         settings = engine_entry(name).settings(self._engine_context())
         return {"model": self.profile.name, "engine": name, **settings}

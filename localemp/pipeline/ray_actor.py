@@ -1,7 +1,7 @@
-"""Strategy and engine in a process of their own, as Ray Data runs them somewhere in a cluster (`cluster.py`).
+"""A Ray actor with its own strategy and engine, run by Ray Data in a cluster (`ray_cluster.py`).
 
-An actor builds both from the config where it runs, drafts its own shares of the dialogues and answers them, several at
-once, so that its engine never waits for the end of one.
+An actor builds both from the config, then drafts and answers its shares of the dialogues, several at once, so that its
+engine never idles.
 """
 
 import asyncio
@@ -27,15 +27,15 @@ from localemp.utils.machine import gpu
 
 
 @dataclass(frozen=True, slots=True)
-class Answers:
-    """What an actor made of a share.
+class ShareResult:
+    """An actor's results for one share of the dialogues.
 
     Attributes:
-        who: The actor: node and process, and its GPU where it has one.
-        engine: What its engine tells of itself, for the manifest.
+        who: The actor: node, process and GPU, if it has one.
+        engine: The engine's description, for the manifest.
         records: Lines for the run, see `localemp.runs.run`.
-        seconds: Since its engine was ready.
-        stopped: Why there are no further replies to be had, and the rest of the share is missing.
+        seconds: Seconds since the engine was ready.
+        stopped: Why the actor stopped, if the rest of the share is missing.
     """
 
     who: str
@@ -46,19 +46,19 @@ class Answers:
 
 
 class EngineActor:
-    """Strategy and engine in a process of their own, for Ray Data.
+    """Strategy and engine in one process, for Ray Data.
 
     Args:
-        config: What to make them from.
-        settings: The run's.
-        folder: Where the run was started: names of files are meant from there.
-        sample: A dialogue to load encoder and COMET with: the engine takes what memory they leave.
+        config: The configuration.
+        settings: The run's settings.
+        folder: The folder that the run was started in; file names are relative to it.
+        sample: A dialogue for loading encoder and COMET before the engine, which takes the remaining memory.
     """
 
     def __init__(self, config: RunConfig, settings: dict[str, Any], folder: Path, sample: Dialogue) -> None:
         with suppress(OSError):
             os.chdir(folder)
-        self._assembly = Pipeline(config)
+        self._pipeline = Pipeline(config)
         self._context = TALK_CONTEXT
         self._stopped: FatalEngineError | None = None
         device = gpu()
@@ -70,7 +70,7 @@ class EngineActor:
         self._ready = time.perf_counter()
 
     async def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        """Answer a share. It never raises what a person should read: an error travels as part of the answer."""
+        """Answer a share. Errors for the user are returned as part of the result."""
         records: list[Mapping[str, Any]] = []
         stopped = self._stopped
         if stopped is None:
@@ -79,15 +79,15 @@ class EngineActor:
             except LocalempError as error:
                 stopped = _portable(error)
         engine = self._engine.describe() if self._stopped is None else {}
-        answers = Answers(self._who, engine, records, time.perf_counter() - self._ready, stopped)
+        answers = ShareResult(self._who, engine, records, time.perf_counter() - self._ready, stopped)
         return {"answers": pickle.dumps(answers)}
 
     async def _start(self, settings: dict[str, Any], sample: Dialogue) -> None:
-        pipeline = self._assembly
+        pipeline = self._pipeline
         here = pipeline.settings([], settings["split"]) | {"data_sha256": settings["data_sha256"]}
         if difference := compare_settings(settings, here, "in the run", f"on {socket.gethostname()}"):
             raise FatalEngineError(
-                f"a node of the cluster would answer otherwise: {'; '.join(difference)}",
+                f"a node of the cluster has other settings: {'; '.join(difference)}",
                 "give every node the same weights, data and version of localemp",
             )
         await pipeline.strategy.draft(sample)
@@ -99,7 +99,7 @@ class EngineActor:
         self._slots = asyncio.Semaphore(pipeline.config.concurrency or self._engine.concurrency)
 
     async def _answer(self, dialogues: Sequence[Dialogue], records: list[Mapping[str, Any]]) -> None:
-        pipeline = self._assembly
+        pipeline = self._pipeline
         drafts = await draft_all(pipeline.strategy, dialogues)
         if pipeline.runs_here and "max_model_len" not in pipeline.config.engine_args:
             await self._check_length(drafts)
@@ -111,17 +111,17 @@ class EngineActor:
         await for_all(drafts, answer, len(drafts))
 
     async def _check_length(self, drafts: Sequence[Draft]) -> None:
-        """A run on one machine makes its context as long as needed; what is too long here must not be cut instead."""
-        needed = await plan(self._assembly.strategy, drafts, self._assembly.planner())
+        """Raise FatalEngineError if a prompt does not fit: exemplars must not be dropped that fit on one machine."""
+        needed = await plan(self._pipeline.strategy, drafts, self._pipeline.planner())
         if needed > self._context:
             raise FatalEngineError(
-                f"a prompt and its reply need {needed} tokens, and the engines hold {self._context}",
+                f"a prompt and its reply need {needed} tokens, but the engines hold {self._context}",
                 f"add --engine-arg max_model_len={needed} or more",
             )
 
 
 def _portable(error: LocalempError) -> FatalEngineError:
-    """The same error as one that can be pickled, whatever its own arguments are."""
-    told = FatalEngineError(error.message, error.hint)
-    told.exit_code = error.exit_code
-    return told
+    """Return the same error in a form that can be pickled."""
+    portable = FatalEngineError(error.message, error.hint)
+    portable.exit_code = error.exit_code
+    return portable

@@ -1,7 +1,7 @@
-"""A data set over a Ray cluster: Ray Data hands out shares of it to actors, and each actor is an engine of its own.
+"""Batch generation on a Ray cluster: Ray Data distributes shares of a data set to actors, each with its own engine.
 
-The process that asks stays the only one that writes the run; `engine_actor.py` is what runs elsewhere. Shares are
-small: what Ray has to repeat when an actor dies costs little.
+The driver process alone writes the run; `ray_actor.py` runs elsewhere. Shares are small, so that little is
+repeated when an actor dies.
 """
 
 import logging
@@ -19,21 +19,20 @@ from localemp.dialogue import Dialogue
 from localemp.errors import FatalEngineError, OptionError
 from localemp.pipeline.config import RunConfig
 from localemp.pipeline.pipeline import Pipeline
-from localemp.pipeline.ray_actor import Answers, EngineActor
+from localemp.pipeline.ray_actor import EngineActor, ShareResult
 from localemp.utils.redirect import output_to
 
-_PATIENCE = 10.0  # seconds that an address has to take a connection
-_SHARE = 64  # dialogues that an actor takes, and gives back, together; each share costs Ray Data some milliseconds
-_AHEAD = 2  # dialogues that an actor has at hand for each one that its engine has in flight
+_CONNECT_TIMEOUT = 10.0  # seconds
+_SHARE = 64  # dialogues that an actor receives and returns together; each share costs Ray Data some milliseconds
+_AHEAD = 2  # dialogues queued at an actor for each one in flight
 
 
 class Cluster:
-    """A Ray cluster that this process is connected to. Use it in a `with` block.
+    """A connection to a Ray cluster. Use it in a `with` block.
 
     Args:
-        address: "auto" for the one on this machine, "local" for a new one in this process, HOST:PORT, or
-            ray://HOST:PORT.
-        log: The file for all that Ray says.
+        address: "auto" for the cluster on this machine, "local" for a new one, HOST:PORT, or ray://HOST:PORT.
+        log: File for Ray's output.
     """
 
     def __init__(self, address: str, log: Path) -> None:
@@ -44,7 +43,7 @@ class Cluster:
         """Connect.
 
         Raises:
-            FatalEngineError: Ray is not installed, or nobody answers at the address.
+            FatalEngineError: Ray is not installed, or the address does not respond.
         """
         _check_address(self.address)
         with self._stack:
@@ -58,7 +57,9 @@ class Cluster:
 
     def _connect(self) -> None:
         if self.address != "local":
-            os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", "1")  # read at Ray's import: attempts of half a minute
+            os.environ.setdefault(
+                "RAY_NUM_REDIS_GET_RETRIES", "1"
+            )  # read when Ray is imported; each attempt takes half a minute
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         try:
             import ray
@@ -67,20 +68,20 @@ class Cluster:
             raise FatalEngineError(f"Ray Data is not installed: {error}", "pip install 'localemp[ray]'") from error
         try:
             ray.init(self.address, log_to_driver=False, logging_level=logging.WARNING, configure_logging=True)
-        except Exception as error:  # whatever keeps Ray from connecting ends here
-            hint = f"`ray status --address {self.address}` on that machine; Ray's log: {self.log}"
+        except Exception as error:  # anything can keep Ray from connecting
+            hint = f"run `ray status --address {self.address}` on that machine, or see Ray's log: {self.log}"
             raise FatalEngineError(f"--ray {self.address}: {_reason(error)}", hint) from error
         self._stack.callback(ray.shutdown)
 
     def describe(self) -> dict[str, Any]:
-        """For the manifest."""
+        """Return version and address, for the manifest."""
         return {"ray": version("ray"), "ray_address": self.address}
 
     def actors_for(self, config: RunConfig) -> int:
-        """How many engines the cluster has room for: by its GPUs, and without one, one a machine.
+        """Return how many engines fit the cluster: by its GPUs, or one per machine without GPUs.
 
         Raises:
-            FatalEngineError: It has GPUs, but too few for one.
+            FatalEngineError: The cluster has GPUs, but too few for one engine.
         """
         import ray
 
@@ -89,31 +90,31 @@ class Cluster:
             return sum(node["Alive"] for node in ray.nodes())
         if gpus < _gpus_of(config):
             raise FatalEngineError(
-                f"an engine needs {_gpus_of(config)} GPUs, and the cluster has {gpus:g}",
-                "lower tensor_parallel_size, or wait for its machines; --actors N waits for them",
+                f"an engine needs {_gpus_of(config)} GPUs, but the cluster has {gpus:g}",
+                "lower tensor_parallel_size, or use --actors N to wait for more machines",
             )
         return int(gpus // _gpus_of(config))
 
     def answers(
         self, pipeline: Pipeline, settings: Mapping[str, Any], dialogues: Sequence[Dialogue], actors: int
-    ) -> Generator[Answers, None, None]:
-        """Answer all dialogues, in the order in which actors finish shares of them.
+    ) -> Generator[ShareResult, None, None]:
+        """Answer all dialogues; yields results in the order in which actors finish shares.
 
         Args:
-            pipeline: The config's parts here; actors make their own.
-            settings: The run's; an actor that would answer with others refuses.
-            dialogues: What to answer; ids are unique.
-            actors: How many engines.
+            pipeline: The pipeline of this process; actors build their own.
+            settings: The run's settings; an actor with other settings fails.
+            dialogues: The dialogues, with unique ids.
+            actors: Number of engines.
 
         Raises:
-            FatalEngineError: Ray stops.
+            FatalEngineError: Ray fails.
         """
         import ray
 
         config = pipeline.config
         wanted = config.concurrency or pipeline.engine().concurrency
         even = math.ceil(len(dialogues) / actors)
-        at_hand = min(_AHEAD * wanted, even)  # nobody starts with more than an even part
+        at_hand = min(_AHEAD * wanted, even)  # no actor starts with more than an even share
         size = max(1, min(_SHARE, at_hand // 16))
         shares = [pickle.dumps(dialogues[at : at + size]) for at in range(0, len(dialogues), size)]
         has_gpus = ray.cluster_resources().get("GPU", 0) > 0 and config.script is None
@@ -127,32 +128,32 @@ class Cluster:
             else:
                 with closing(_stream(shares, made_from, actors, math.ceil(at_hand / size), gpus)) as stream:
                     yield from map(pickle.loads, stream)
-        except Exception as error:  # whatever stops Ray ends here
-            raise FatalEngineError(f"Ray stopped: {_reason(error)}", f"its log: {self.log}") from error
+        except Exception as error:  # anything can stop Ray
+            raise FatalEngineError(f"Ray stopped: {_reason(error)}", f"see the log: {self.log}") from error
 
 
 class Relay:
-    """Runs Ray Data inside the cluster for a process that is only a client of it, which Ray Data cannot serve."""
+    """Runs Ray Data inside the cluster for a Ray client process, which Ray Data does not support."""
 
     def __init__(self, *arguments: Any) -> None:
         self._answers = _stream(*arguments)
 
     def more(self) -> bytes | None:
-        """The next answers; None after the last."""
+        """Return the next results; None after the last."""
         return next(self._answers, None)
 
 
 def _stream(
     shares: Sequence[bytes], made_from: tuple[Any, ...], actors: int, calls: int, gpus: int
 ) -> Generator[bytes, None, None]:
-    """Shares through Ray Data, pickled both ways.
+    """Send shares through Ray Data; shares and results are pickled.
 
     Args:
         shares: Lists of dialogues.
-        made_from: What an `EngineActor` takes.
-        actors: How many of them.
-        calls: Shares that each has at hand.
-        gpus: That each has for itself.
+        made_from: Arguments of `EngineActor`.
+        actors: Number of actors.
+        calls: Shares queued at each actor.
+        gpus: GPUs of each actor.
     """
     import ray.data
 
@@ -174,33 +175,34 @@ def _stream(
 
 
 def _gpus_of(config: RunConfig) -> int:
-    """GPUs that one engine spans."""
+    """Return the number of GPUs of one engine."""
     names = ("tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size")
     sizes = [config.engine_args.get(name, 1) for name in names]
     return math.prod(size for size in sizes if isinstance(size, int))
 
 
 def _check_address(address: str) -> None:
-    """See within seconds whether anybody is there at all; Ray itself would try for minutes.
+    """Check within seconds whether an address responds; Ray itself would try for minutes.
 
     Raises:
-        OptionError: It is no address.
-        FatalEngineError: Nobody takes a connection.
+        OptionError: The address is invalid.
+        FatalEngineError: The connection fails.
     """
     if address in ("auto", "local"):
         return
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if not host or not port.isdecimal():
-        raise OptionError(f"--ray {address!r} is no address", "say auto, local, HOST:PORT or ray://HOST:PORT")
+        raise OptionError(f"--ray {address!r} is not an address", "use auto, local, HOST:PORT or ray://HOST:PORT")
     try:
-        socket.create_connection((host.strip("[]"), int(port)), _PATIENCE).close()
+        socket.create_connection((host.strip("[]"), int(port)), _CONNECT_TIMEOUT).close()
     except (OSError, OverflowError) as error:
         raise FatalEngineError(
-            f"--ray {address}: nobody answers: {error}", "`ray start --head` starts a cluster and says its address"
+            f"--ray {address}: no response: {error}",
+            "start a cluster with `ray start --head`, which prints its address",
         ) from error
 
 
 def _reason(error: Exception) -> str:
-    """The last line of what Ray says: the exception at the end of its tracebacks."""
+    """Return the last line of Ray's message: the exception at the end of its tracebacks."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1] if lines else type(error).__name__

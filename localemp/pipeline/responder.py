@@ -1,4 +1,4 @@
-"""Replies one at a time, from Python or for a person at the terminal: the same strategies, no run folder."""
+"""Single replies, from Python or in the terminal: the same strategies without a run folder."""
 
 from collections.abc import Sequence
 from types import TracebackType
@@ -12,17 +12,17 @@ from localemp.pipeline.pipeline import Pipeline
 from localemp.strategies.base import Response, Strategy
 from localemp.utils.progress import OnProgress, silent
 
-# Long enough for five exemplars and a long talk; a whole context of 128k tokens would not fit most machines.
+# Enough for five exemplars and a long chat; a full context of 128k tokens would not fit most machines.
 TALK_CONTEXT = 4096
 
 
 class Responder:
-    """A strategy on an engine, ready to answer. Use it in an `async with` block; calls may overlap.
+    """Answers single dialogues. Use it in an `async with` block; calls may overlap.
 
     Args:
-        config: What to answer with, or leave it out and give a config's fields by name.
-        on_progress: Called with bytes of weights that are fetched or checked, and with training dialogues embedded.
-        **settings: `model="llama", strategy="two-stage"`, see `RunConfig`.
+        config: The configuration; alternatively, give its settings as keywords.
+        on_progress: Called with bytes of weights fetched or verified, and with training dialogues embedded.
+        **settings: Settings of `RunConfig`, such as `model="llama", strategy="two-stage"`.
     """
 
     def __init__(
@@ -36,14 +36,14 @@ class Responder:
         self._engine: Engine | None = None
 
     def prepare(self) -> Strategy:
-        """Fetch, check and load everything but the engine, so that mistakes show before it takes its time."""
+        """Fetch, verify and load everything but the engine, so that errors show before the slow start."""
         return self.pipeline.strategy
 
     async def start(self) -> None:
         """Start the engine.
 
         Raises:
-            LocalempError: Something that is needed is missing or wrong; says what.
+            LocalempError: Something required is missing or invalid; says what.
         """
         self.prepare()
         pipeline = self.pipeline
@@ -67,14 +67,14 @@ class Responder:
         await self.close()
 
     async def __call__(self, said: str | Sequence[str] | Dialogue) -> Response:
-        """Answer.
+        """Return the response to a dialogue.
 
         Args:
-            said: What the speaker says; or all turns so far, speaker first; or a dialogue.
+            said: The speaker's text; or all turns so far, the speaker's first; or a dialogue.
 
         Raises:
             OptionError: A turn is empty, or the listener spoke last.
-            EngineError: The engine could not give this reply.
+            EngineError: The request failed.
         """
         if self._engine is None:
             raise OptionError("the responder is not open", "use `async with Responder(...) as respond:`")
@@ -82,7 +82,7 @@ class Responder:
 
 
 def as_dialogue(said: str | Sequence[str] | Dialogue) -> Dialogue:
-    """What was said, as a dialogue.
+    """Return a text, a list of turns or a dialogue as a dialogue.
 
     Raises:
         OptionError: A turn is empty, or the listener spoke last.
@@ -92,4 +92,4 @@ def as_dialogue(said: str | Sequence[str] | Dialogue) -> Dialogue:
     try:
         return Dialogue("talk", (said,) if isinstance(said, str) else tuple(said))
     except ValueError as error:
-        raise OptionError(f"this cannot be answered: {error}") from error
+        raise OptionError(f"cannot answer this: {error}") from error

@@ -1,1 +1,1 @@
-"""The texts of prompts (`prompts/*.toml`) and the layouts that they are written in."""
+"""Prompt templates (`prompts/*.toml`) and their layouts."""

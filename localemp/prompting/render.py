@@ -1,10 +1,10 @@
-"""How the unified prompt template (section 3.2) becomes messages.
+"""Renders the unified prompt template (section 3.2) as messages.
 
     Task Definition + Guideline Instruction + Exemplars (optional) + Dialogue Context (+ additions of section 3.3)
 
-It is rendered in one of two layouts. In the chat layout the task and the exemplars are the system message and the
-dialogue's turns are user and assistant messages; in the transcript layout everything is one text that ends where the
-listener speaks. What all dialogues of a run share comes first, so that an engine's prefix cache holds it.
+There are two layouts. In the chat layout, task and exemplars are the system message, and the dialogue's turns are user
+and assistant messages; in the transcript layout, everything is one text that ends where the listener speaks. Texts that
+all dialogues of a run share come first, so that an engine's prefix cache applies.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,13 +17,13 @@ Layout = Literal["chat", "transcript"]
 
 
 class Prompts:
-    """A template in one layout: renders what is sent.
+    """Renders prompts from a template in one layout.
 
     Args:
-        template: The texts.
-        layout: Chat turns or one transcript.
-        system_role: Whether the model's chat template takes a system message; if not, its text opens the first user
-            message instead.
+        template: The template.
+        layout: "chat" or "transcript".
+        system_role: Whether the model's chat template supports system messages; if not, the text begins the first user
+            message.
     """
 
     def __init__(self, template: Template, layout: Layout = "chat", system_role: bool = True) -> None:
@@ -31,11 +31,11 @@ class Prompts:
 
     @property
     def stop(self) -> tuple[str, ...]:
-        """Texts at which the engine may stop: a transcript is easily continued beyond the reply."""
+        """Stop strings: models tend to continue a transcript beyond the reply."""
         return self.template.context.stop if self.layout == "transcript" else ()
 
     def describe(self) -> dict[str, Any]:
-        """What a manifest records."""
+        """Return the manifest's record of the prompts."""
         named = {"variant": self.template.name, "prompt_sha256": self.template.sha256}
         return {**named, "layout": self.layout, "system_role": self.system_role}
 
@@ -53,12 +53,12 @@ class Prompts:
 
         Args:
             dialogue: The dialogue context.
-            exemplars: Shown before it, in this order.
-            additions: Texts after the last turn (knowledge, the stage-1 question).
-            thought: What stage 1 found; the prompt then asks for the reply that combines it (stage 2).
-            thinking: The additions end with a question that is to be answered first (stage 1); it matters to the
-                transcript layout alone, which ends with a cue.
-            instruction: What a caller adds to the task of the paper (a server's client: its system message).
+            exemplars: Exemplars, in order.
+            additions: Texts after the last turn (inferences, the stage-1 question).
+            thought: Result of stage 1; the prompt then asks for a reply that uses it (stage 2).
+            thinking: Whether the additions end with the stage-1 question, which changes the cue at the end of a
+                transcript.
+            instruction: The caller's addition to the task (for a server, the client's system message).
         """
         task = self._task(exemplars, instruction)
         if self.layout == "transcript":
@@ -73,7 +73,7 @@ class Prompts:
         return [Message("system", task), *messages] if self.system_role else messages
 
     def question(self, given: Sequence[str], list_labels: bool | None = None) -> str | None:
-        """The stage-1 question for what is not `given` ("emotion", "situation"); None where both are."""
+        """Return the stage-1 question for what is not `given` ("emotion", "situation"); None if both are."""
         two_stage = self.template.two_stage
         show = two_stage.list_labels if list_labels is None else list_labels
         labels = two_stage.labels.format(emotions=", ".join(EMOTIONS)) if show else ""
@@ -85,7 +85,7 @@ class Prompts:
         return ask.format(labels=labels)
 
     def thought(self, found: str | None, emotion: str | None = None, situation: str | None = None) -> str:
-        """What stage 2 builds on: the stage-1 text, with the given emotion or situation in its place."""
+        """Return the input of stage 2: the stage-1 text, with a given emotion or situation inserted."""
         two_stage = self.template.two_stage
         parts = [
             emotion and two_stage.given_emotion.format(emotion=emotion),
@@ -95,7 +95,7 @@ class Prompts:
         return " ".join(part for part in parts if part)
 
     def knowledge(self, inferences: Mapping[str, Sequence[str]]) -> str | None:
-        """The block of Eq. 8 and 9: definitions of the relations, then the inferences; None where there are none."""
+        """Return the block of Eq. 8 and 9, definitions and inferences of the relations; None without inferences."""
         data = self.template.knowledge
         lines = [
             data.relation.format(label=label, inferences=data.between.join(inferences[name]))

@@ -1,6 +1,6 @@
-"""The unified prompt template (section 3.2) as data: a TOML file in `prompts/`, or one of your own, read and checked.
+"""The unified prompt template (section 3.2) as data: a validated TOML file in `prompts/`, or the user's own.
 
-`paper` is the default, `released` the authors' scripts; `render.py` makes messages of either.
+`paper` is the default, `released` is the authors' scripts; `render.py` renders messages.
 """
 
 import hashlib
@@ -24,13 +24,13 @@ P = TypeVar("P", bound=BaseModel)
 
 
 def placeholders(*names: str, optional: Collection[str] = ()) -> AfterValidator:
-    """A check that a text holds these `{placeholders}`, and no others but the optional ones."""
+    """Return a validator that a text has these `{placeholders}`, and no others but the optional ones."""
 
     def check(text: str) -> str:
         found: set[str] = set()
         for _, name, form, conversion in Formatter().parse(text):
-            if form or conversion:  # which could ask for a text of any length
-                raise ValueError(f"{{{name}}} must be a name alone, without ! and :")
+            if form or conversion:  # format specifications could produce a text of any length
+                raise ValueError(f"{{{name}}} must be a plain name, without ! and :")
             if name is not None:
                 found.add(name)
         if missing := set(names) - found:
@@ -51,13 +51,13 @@ class _Strict(BaseModel):
 
 
 class Lines(_Strict):
-    """How one turn of each person is written."""
+    """Formats of a turn of the speaker and of the listener."""
 
     speaker: TextLine
     listener: TextLine
 
     def write(self, turns: Sequence[str]) -> list[str]:
-        """One line a turn, the speaker first."""
+        """Return one line per turn, the speaker's first."""
         return [(self.listener if i % 2 else self.speaker).format(text=turn) for i, turn in enumerate(turns)]
 
 
@@ -71,14 +71,14 @@ class Task(_Strict):
 
 
 class FixedExemplars(_Strict):
-    """Exemplars that do not depend on the seed, as long as the pool has this very size."""
+    """Fixed exemplars for a pool of a certain size, independent of the seed."""
 
     pool_size: int
     indices: Mapping[int, tuple[int, ...]]
 
 
 class Exemplars(_Strict):
-    """How exemplars are chosen and written."""
+    """Choice and format of exemplars."""
 
     unit: Literal["dialogue", "instance"]
     similarity: Literal["context", "context-and-reply"]
@@ -118,9 +118,9 @@ class TwoStageTexts(_Strict):
 
 
 class KnowledgeTexts(_Strict):
-    """Commonsense inferences (section 3.3.3). `definitions` and `labels` name the relations, in their order.
+    """Commonsense inferences (section 3.3.3). `definitions` and `labels` name the relations, in order.
 
-    `event` is what COMET is asked about: the whole context, or the last utterance as the released code writes it.
+    `event` is COMET's event: the whole context, or the last utterance in the form of the released code.
     """
 
     event: EventKind
@@ -137,7 +137,7 @@ class Template(_Strict):
     """One prompt file.
 
     Attributes:
-        sha256: Hash of the file's bytes; a manifest records it.
+        sha256: SHA-256 of the file, for manifests.
     """
 
     name: str
@@ -151,14 +151,14 @@ class Template(_Strict):
 
 
 def load_template(name: str) -> Template:
-    """Read and check a prompt file.
+    """Read and validate a prompt file.
 
     Args:
         name: `paper`, `released`, or a path to a TOML file of the same form.
 
     Raises:
-        UnknownNameError: No such variant and no such file.
-        PromptError: The file is no TOML, or a key is unknown, missing or wrong; says which.
+        UnknownNameError: The variant does not exist.
+        PromptError: The file is missing or not valid TOML, or a key is unknown, missing or invalid; names the key.
     """
     if not name.endswith(".toml") and name not in VARIANTS:
         raise UnknownNameError("prompt variant", name, VARIANTS, "A path to a .toml file of your own works too")
@@ -167,15 +167,15 @@ def load_template(name: str) -> Template:
 
 
 def read_prompts(path: Path, form: type[P], example: Path) -> P:
-    """Read and check a TOML file of prompts.
+    """Read and validate a TOML file of prompts.
 
     Args:
         path: The file.
-        form: What it must have; its `sha256` becomes the hash of the file.
-        example: A file of the same form, for errors.
+        form: Schema of the file; its `sha256` is set to the hash of the file.
+        example: A valid file, for error messages.
 
     Raises:
-        PromptError: No such file, no TOML, or a key is unknown, missing or wrong; says which.
+        PromptError: The file is missing or not valid TOML, or a key is unknown, missing or invalid; names the key.
     """
     try:
         fields, content = load_toml(path)

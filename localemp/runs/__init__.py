@@ -1,1 +1,1 @@
-"""Runs: folders with a manifest and append-only replies."""
+"""Runs: folders with a manifest and an append-only file of replies."""

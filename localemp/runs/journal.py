@@ -1,11 +1,11 @@
-"""A journal: a folder with a manifest and an append-only file of lines with ids. Runs are some, judges' answers others.
+"""A journal: a folder with a manifest and an append-only file of lines with ids, such as a run or a judge's log.
 
-    manifest.json     settings, hashes, versions, and a session for every time it was started or continued
-    (lines)           one JSON object a line, each with an id; of several with one id the last counts
+    manifest.json     settings, hashes, versions, and a session for every start or resume
+    (lines)           one JSON object per line, each with an id; of several with the same id, the last counts
 
-It can be stopped at any moment by anything: what is finished stays, a line cut in half is taken away, and the same
-settings go on where it stopped. Other settings are refused, so that one folder never mixes two experiments. Nothing in
-a folder is touched before it is known to be a journal or empty.
+It can be interrupted at any moment: finished lines stay, a truncated line is removed, and the same settings resume.
+Other settings are rejected, so that one folder never mixes two experiments. Nothing in a folder is changed before it is
+known to be a journal or empty.
 """
 
 import json
@@ -31,7 +31,7 @@ from localemp.utils.validation import Lenient, format_validation_error
 R = TypeVar("R", bound=Mapping[str, Any])
 
 MANIFEST = "manifest.json"
-# What a journal that was killed at its very beginning leaves besides its empty file of lines.
+# Files of a journal that was killed at its start, besides its empty file of lines.
 _UNFINISHED_MANIFESTS = ("manifest.new", f".{MANIFEST}.*.part")
 
 
@@ -41,11 +41,11 @@ class Journal(AppendLog):
     Make one with `open`; close it, or use it in a `with` block.
 
     Attributes:
-        lines: The file's name; each of its lines has an id.
-        option: What names another folder on the command line.
-        folder: Where it lies.
-        answered: Ids of what has an answer.
-        failed: Ids of what has only an error.
+        lines: Name of the file of lines.
+        option: The command-line option for another folder.
+        folder: The folder.
+        answered: Ids with an answer.
+        failed: Ids with only an error.
     """
 
     lines: ClassVar[str]
@@ -60,23 +60,23 @@ class Journal(AppendLog):
             super().__init__(folder / self.lines)
         except LockedError as error:
             raise RunError(
-                f"{folder}: another localemp writes to it", f"wait for it, or choose another {self.option}"
+                f"{folder}: another localemp is writing to it", f"wait for it, or choose another {self.option}"
             ) from error
 
     @staticmethod
     def check_line(record: dict[str, Any]) -> None:
-        """Raise ValueError where a record is no line of this journal; may add what older versions did not write."""
+        """Raise ValueError if a record is not a line of this journal; may add fields that older versions lack."""
 
     @classmethod
     def open(cls, folder: Path, settings: Mapping[str, Any]) -> Self:
-        """Create a journal, or go on with one that has the same settings.
+        """Create a journal, or resume one with the same settings.
 
         Args:
-            folder: Made where it does not exist.
-            settings: Everything that can change the answers; JSON. Secrets in it are masked.
+            folder: The folder; created if it does not exist.
+            settings: Everything that can change the answers, as JSON values; secrets are masked.
 
         Raises:
-            RunError: The folder holds a journal with other settings, something that is none, or cannot be written.
+            RunError: The folder has a journal with other settings or something else, or cannot be written.
         """
         as_json: dict[str, Any] = json.loads(json.dumps(redact_settings(settings)))
         with cls._write_errors(folder):
@@ -92,7 +92,7 @@ class Journal(AppendLog):
 
     @classmethod
     def _check_folder(cls, folder: Path) -> None:
-        """Raise RunError where the folder holds anything else than a journal; nothing is changed yet."""
+        """Raise RunError if the folder has anything but a journal; nothing is changed yet."""
         if (folder / MANIFEST).exists():
             read_manifest(folder)
             return
@@ -105,7 +105,7 @@ class Journal(AppendLog):
                 )
 
     def _take_up(self, settings: dict[str, Any]) -> None:
-        """Go on with the manifest that is there, or write one; only one without a line may change its settings."""
+        """Resume with the existing manifest, or write one; only a journal without lines may change its settings."""
         self.manifest = read_manifest(self.folder) if (self.folder / MANIFEST).exists() else {}
         end = 0
         for number, end, record in numbered_lines(self.path, self.check_line):  # noqa: B007  the last end is wanted
@@ -117,42 +117,42 @@ class Journal(AppendLog):
             if difference := compare_settings(self.manifest["settings"], settings):
                 shown = "\n".join(f"  {line}" for line in difference)
                 raise RunError(
-                    f"{self.folder}: it was made with other settings:\n{shown}",
-                    f"choose another {self.option}, or repeat its settings",
+                    f"{self.folder} was made with other settings:\n{shown}",
+                    f"choose another {self.option}, or use its settings",
                 )
         elif self.manifest.get("settings") != settings:
             self.manifest = {"format": 1, "created": _now(), "settings": settings, "sessions": []}
             write_json(self.folder / MANIFEST, self.manifest)
-        # Now that it is known as ours: what a crash cut in half is taken away.
+        # The folder is known to be a journal now: remove a truncated line.
         self.truncate(end)
 
     def add_session(self, session: Mapping[str, Any]) -> None:
-        """Record that it was started or continued: command, versions, machine, engine. Secrets are masked."""
+        """Record a start or resume: command, versions, machine, engine. Secrets are masked."""
         self.manifest["sessions"].append({"started": _now()})
         self.change_session(session)
 
     def change_session(self, facts: Mapping[str, Any]) -> None:
-        """Record more of the session that was added last."""
+        """Add facts to the last session."""
         self.manifest["sessions"][-1] |= redact_settings(facts)
         with self._write_errors(self.folder):
             write_json(self.folder / MANIFEST, self.manifest)
 
     def append(self, record: Mapping[str, Any]) -> None:
-        """Append a line. Raises RunError where the disk is full; nothing finished is lost."""
+        """Append a line. Raises RunError if it cannot be written; finished lines are not lost."""
         try:
             line = (well_formed(json.dumps(record, ensure_ascii=False, allow_nan=False)) + "\n").encode()
         except ValueError as error:  # it could not be read again
             raise RunError(
-                f"{self.folder}: a line holds NaN or an infinite number", "leave its dialogue out"
+                f"{self.folder}: a line has NaN or an infinite number", "remove its dialogue from the data"
             ) from error
         if len(line) > LONGEST_LINE:  # it could not be read again
-            raise RunError(f"{self.folder}: a line of {len(line) // 2**20} MiB", "leave its dialogue out of the data")
+            raise RunError(f"{self.folder}: a line has {len(line) // 2**20} MiB", "remove its dialogue from the data")
         with self._write_errors(self.folder):
             self.write(line)
         self.note(record)
 
     def note(self, record: Mapping[str, Any]) -> None:
-        """Take notice of a line that is in the file."""
+        """Update `answered` and `failed` with a line of the file."""
         if "error" in record:
             self.failed.add(record["id"])
             self.answered.discard(record["id"])
@@ -161,7 +161,7 @@ class Journal(AppendLog):
             self.failed.discard(record["id"])
 
     def written(self) -> set[str]:
-        """Ids of what has an answer in the file, read anew: `answered` may lack what an interrupt kept from it.
+        """Read the ids with an answer from the file; after an interrupt, `answered` may lack some.
 
         Raises:
             RunError: The file cannot be read.
@@ -190,7 +190,7 @@ class _Session(Lenient):
 
 
 class _Manifest(Lenient):
-    """What is looked at in a manifest; what older versions did not write, and whatever else is in it, is left alone."""
+    """The parts of a manifest that are validated; other keys are allowed."""
 
     settings: _Settings
     sessions: list[_Session]
@@ -198,26 +198,26 @@ class _Manifest(Lenient):
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest of a journal, secrets masked; `created`, and of sessions `started` and `command`, are always there.
+    """Read a manifest, with secrets masked; `created`, and `started` and `command` of sessions, are always present.
 
     Raises:
-        RunError: The folder holds no run, or its manifest is damaged.
+        RunError: The folder is not a run, or its manifest is damaged.
     """
     path = folder / MANIFEST
-    hint = "`localemp runs list` shows runs"
+    hint = "run `localemp runs list` to see the runs"
     try:
         manifest: dict[str, Any] = load_json(path, storable=True)
         _Manifest.model_validate(manifest)
     except FileNotFoundError as error:
-        raise RunError(f"{folder}: no run here ({MANIFEST} is missing)", hint) from error
+        raise RunError(f"{folder} is not a run: {MANIFEST} is missing", hint) from error
     except NotADirectoryError as error:
-        hint = "give a run's folder; `localemp score --import FORMAT FILE` takes files of other programs"
-        raise RunError(f"{folder}: a file, no run", hint) from error
+        hint = "give the folder of a run, or use `localemp score --import FORMAT FILE` for other files"
+        raise RunError(f"{folder} is a file, not a run", hint) from error
     except OSError as error:
         raise RunError(f"{path}: cannot be read: {error.strerror or error}", hint) from error
     except (JSONError, ValidationError) as error:
         what = format_validation_error(error) if isinstance(error, ValidationError) else str(error)
-        hint = "the lines beside it stay as they are; restore the manifest from a copy, or begin anew elsewhere"
+        hint = "restore the manifest from a copy, or start a new run; the replies next to it are not changed"
         raise RunError(f"{path}: the manifest is damaged: {what}", hint) from error
     sessions = [{"started": "", "command": ""} | redact_settings(session) for session in manifest["sessions"]]
     return {"created": "", **manifest, "settings": redact_settings(manifest["settings"]), "sessions": sessions}
@@ -226,17 +226,17 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 def read_lines(
     path: Path, check: Callable[[dict[str, Any]], None] = Journal.check_line
 ) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Every line with its number, from 1, read as they are asked for. A cut last line is left out.
+    """Yield every line with its number, from 1. A truncated last line is left out.
 
     Args:
-        path: The file; where there is none, there is no line.
-        check: Of the journal that it belongs to.
+        path: The file; a missing file has no lines.
+        check: The journal's `check_line`.
 
     Raises:
-        RunError: A line is damaged, or the file cannot be read; says which.
+        RunError: A line is damaged (says which), or the file cannot be read.
     """
     if path.exists() and not path.is_file():
-        raise RunError(f"{path}: cannot be read: Not a regular file", "give a run as localemp wrote it")
+        raise RunError(f"{path}: cannot be read: Not a regular file", "give a run written by localemp")
     try:
         for number, _, record in numbered_lines(path, check):
             yield number, record
@@ -245,7 +245,7 @@ def read_lines(
 
 
 def numbered_lines(path: Path, check: Callable[[dict[str, Any]], None]) -> Iterator[tuple[int, int, dict[str, Any]]]:
-    """The same with the number of bytes up to the line's end; raises OSError where the file cannot be read."""
+    """Yield number, end offset and record of every line; raises OSError if the file cannot be read."""
     try:
         for number, end, line in whole_lines(path):
             yield number, end, _record(path, number, line, check)
@@ -254,16 +254,16 @@ def numbered_lines(path: Path, check: Callable[[dict[str, Any]], None]) -> Itera
 
 
 def outcomes(path: Path) -> dict[str, bool]:
-    """Of every id whether it has an answer or only an error; nothing is looked at but that.
+    """Return for every id whether it has an answer or only an error; other fields are not checked.
 
     Raises:
-        RunError: A line is damaged, or the file cannot be read; says which.
+        RunError: A line is damaged (says which), or the file cannot be read.
     """
     return {record["id"]: "error" not in record for _, record in read_lines(path)}
 
 
 def newest(lines: Iterable[tuple[int, R]]) -> list[R]:
-    """Of lines with their numbers the last one of every id, in the order in which ids first appear."""
+    """Return the last line of every id, in the order in which ids first appear."""
     return list({record["id"]: record for _, record in lines}.values())
 
 
@@ -271,7 +271,7 @@ def _record(path: Path, number: int, line: bytes, check: Callable[[dict[str, Any
     try:
         record = parse_json(line, storable=True)
         if not isinstance(record, dict) or not isinstance(record.get("id"), str):
-            raise ValueError("it is no object with an id that is text")
+            raise ValueError("it is not an object with a string id")
         check(record)
     except ValidationError as error:
         raise _damaged(path, number, format_validation_error(error)) from error
@@ -281,7 +281,7 @@ def _record(path: Path, number: int, line: bytes, check: Callable[[dict[str, Any
 
 
 def _damaged(path: Path, number: int, what: str) -> RunError:
-    return RunError(f"{path}, line {number}: it cannot be read: {what}", "take it out to have it answered again")
+    return RunError(f"{path}, line {number}: cannot be read: {what}", "delete the line to answer its dialogue again")
 
 
 def _now() -> str:

@@ -1,9 +1,9 @@
-"""A run: a folder with everything needed to repeat it, and one line for each reply as it finishes.
+"""A run: a folder with all settings to repeat it, and one line for each finished reply.
 
-    manifest.json     settings, hashes, versions, and a session for every time it was started or continued
-    responses.jsonl   append-only; one JSON object a line: a reply with its stages, or the error instead
+    manifest.json     settings, hashes, versions, and a session for every start or resume
+    responses.jsonl   append-only; one JSON object per line: a reply with its stages, or an error
 
-What a journal is in general is in `journal.py`.
+`journal.py` has the general format.
 """
 
 import hashlib
@@ -71,7 +71,7 @@ class _Error(Lenient):
 
 
 class _Reply(Lenient):
-    """A line with a reply; what has a default was not always written."""
+    """A line with a reply; fields with defaults are missing in older versions."""
 
     reply: str
     raw: str = ""
@@ -95,22 +95,22 @@ def _defaults(form: type[BaseModel]) -> dict[str, Any]:
     return {name: field.get_default(call_default_factory=True) for name, field in fields if not field.is_required()}
 
 
-# Where parts of a line are, and what is added to each.
+# Defaults of a line and its parts.
 _REPLY_DEFAULTS = _defaults(_Reply)
 _DROPPED_DEFAULTS = _defaults(_Dropped)
 _PART_DEFAULTS = {"stages": _defaults(_Stage), "exemplars": _defaults(_Exemplar)}
 
 
 def check_response(record: dict[str, Any]) -> None:
-    """Check a line of `responses.jsonl`, and add what older versions did not write.
+    """Validate a line of `responses.jsonl`, and add fields that older versions lack.
 
     Raises:
-        ValueError: It is none; says which key is wrong.
+        ValueError: The line is invalid; names the key.
     """
     if "error" in record:
         _Failure.model_validate(record)
         if "reply" in record:
-            raise ValueError("it has a reply and an error")
+            raise ValueError("it has both a reply and an error")
         return
     _Reply.model_validate(record)
     _add(record, _REPLY_DEFAULTS)
@@ -128,19 +128,19 @@ def _add(part: dict[str, Any], defaults: dict[str, Any]) -> None:
 
 
 class Run(Journal):
-    """A run folder that is open for writing; its ids are those of dialogues."""
+    """A run folder that is open for writing; ids are those of dialogues."""
 
     lines = RESPONSES
     option = "--out"
 
     @staticmethod
     def check_line(record: dict[str, Any]) -> None:
-        """See `check_response`."""
+        """Validate a line; see `check_response`."""
         check_response(record)
 
 
 def response_record(response: Response) -> dict[str, Any]:
-    """A response as a line of `responses.jsonl` has it."""
+    """Return a response as a line of `responses.jsonl`."""
     dialogue = response.dialogue
     return {
         "id": dialogue.id,
@@ -159,50 +159,50 @@ def response_record(response: Response) -> dict[str, Any]:
 
 
 def failure_record(name: str, error: Exception) -> dict[str, Any]:
-    """What went wrong, as a line has it in place of an answer; secrets that it quotes are masked."""
-    told = {"type": type(error).__name__, "message": redact_text(str(error))}
+    """Return a failure as a line, with secrets masked."""
+    record = {"type": type(error).__name__, "message": redact_text(str(error))}
     if isinstance(error, LocalempError) and error.hint:
-        told["hint"] = redact_text(error.hint)
-    return {"id": name, "error": told}
+        record["hint"] = redact_text(error.hint)
+    return {"id": name, "error": record}
 
 
 def read_records(folder: Path, name: str = RESPONSES) -> list[dict[str, Any]]:
-    """The newest line of every dialogue, in the order in which dialogues first appear. A cut last line is left out.
+    """Read the newest line of every dialogue, in the order in which dialogues first appear, without a truncated end.
 
     Args:
-        folder: Of the run.
-        name: Of the file in it.
+        folder: The folder of the run.
+        name: Name of the file in it.
 
     Raises:
-        RunError: A line in the middle is damaged; says which.
+        RunError: A line is damaged; says which.
     """
     return newest(read_lines(folder, name))
 
 
 def read_lines(folder: Path, name: str = RESPONSES) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Every line of a run with its number, from 1, one at a time. A cut last line is left out.
+    """Yield every line of a run with its number, from 1, without a truncated end.
 
     Raises:
-        RunError: As `read_records`.
+        RunError: As in `read_records`.
     """
     return journal.read_lines(folder / name, check_response if name == RESPONSES else Journal.check_line)
 
 
 def count_lines(folder: Path) -> tuple[int, int]:
-    """How many dialogues of a run have a reply, and how many only an error; nothing is looked at but that.
+    """Return how many dialogues of a run have a reply, and how many only an error.
 
     Raises:
-        RunError: As `read_records`.
+        RunError: As in `read_records`.
     """
     answered = list(journal.outcomes(folder / RESPONSES).values())
     return answered.count(True), answered.count(False)
 
 
 def default_folder(settings: dict[str, Any]) -> Path:
-    """`runs/MODEL-STRATEGY-HASH`: the same settings give the same folder, so that the same command resumes."""
+    """Return `runs/MODEL-STRATEGY-HASH`: the same settings give the same folder, so that a rerun resumes."""
     model = re.sub(r"[^\w.]+", "-", str(settings["model"]))
     folders = []
-    # A key that is changed makes no other run; older versions took it for a setting like any other.
+    # Secrets do not distinguish runs, but older versions hashed them, too.
     for named_by in (settings, redact_settings(settings)):
         digest = hashlib.sha256(json.dumps(named_by, sort_keys=True).encode()).hexdigest()[:8]
         folders.append(Path("runs") / f"{model}-{settings['strategy']}-{digest}")
@@ -210,7 +210,7 @@ def default_folder(settings: dict[str, Any]) -> Path:
 
 
 def list_runs(parent: Path) -> Iterator[Path]:
-    """Run folders directly below a folder, by name."""
+    """Yield the run folders directly in a folder, by name."""
     yield from sorted(path.parent for path in parent.glob(f"*/{MANIFEST}"))
 
 

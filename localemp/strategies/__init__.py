@@ -1,1 +1,1 @@
-"""How a reply is asked for (sections 3.2 and 3.3)."""
+"""Prompting strategies (sections 3.2 and 3.3)."""

@@ -1,12 +1,12 @@
-"""What a strategy is: one async function of a dialogue and an engine.
+"""The strategy interface: an async function of a dialogue and an engine.
 
-A strategy is put together from two kinds of parts, so that they combine freely:
+A strategy is composed of two kinds of parts, which combine freely:
 
-    Enricher    looks up what the prompt should hold besides the dialogue: exemplars, inferences
-    Flow        the calls of the engine: one (reply), or two (name the feeling and the situation, then reply)
+    Enricher    looks up additions to the prompt: exemplars, inferences
+    Flow        calls the engine: once (reply), or twice (name the feeling and the situation, then reply)
 
-`draft` runs the enrichers, `respond` runs the flow. A batch drafts all its dialogues first, so that encoder and COMET
-work in full batches and every prompt's length is known before the engine starts; a server does both in one go.
+`draft` runs the enrichers, `respond` runs the flow. A batch drafts all dialogues first, so that encoder and COMET get
+full batches, and prompt lengths are known before the engine starts; a server drafts and responds in one step.
 """
 
 import logging
@@ -30,7 +30,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Exemplar:
-    """A training dialogue to be shown, and how similar it is (cosine, None where it was not asked)."""
+    """A training dialogue for the prompt, with its cosine similarity (None if it was not computed)."""
 
     dialogue: Dialogue
     score: float | None = None
@@ -38,13 +38,14 @@ class Exemplar:
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """A dialogue and what was looked up for it.
+    """A dialogue with everything that was looked up for it.
 
     Attributes:
-        exemplars: Most similar first.
-        inferences, dropped: Those that were chosen, and those that were not.
-        additions: Further texts after the last turn of the dialogue.
-        instruction: What a caller adds to the task.
+        dialogue: The dialogue.
+        exemplars: Exemplars, most similar first.
+        inferences, dropped: The selected inferences, and those that were not selected.
+        additions: Further texts after the dialogue's last turn.
+        instruction: The caller's addition to the task.
     """
 
     dialogue: Dialogue
@@ -60,10 +61,10 @@ class Stage:
     """One call of the engine.
 
     Attributes:
-        name: "feeling" (stage 1) or "reply", the last.
-        messages: What was sent.
-        completion: What came back.
-        dropped: How many exemplars, least similar first, had to go for the prompt to fit.
+        name: "feeling" (stage 1), or "reply" (the last stage).
+        messages: The prompt.
+        completion: The engine's answer.
+        dropped: Number of exemplars that were dropped, least similar first, to fit the context.
     """
 
     name: str
@@ -77,9 +78,11 @@ class Response:
     """The reply to one dialogue, and every stage behind it.
 
     Attributes:
-        reply: The reply, cleaned: without a leading "Listener:" and without a made-up next turn of the speaker. Where
-            thinking is kept, it stands before it, between the marks that most models write.
-        raw: The reply as the model sent it, without what it thought before, which is in the stage.
+        dialogue: The dialogue.
+        reply: The cleaned reply, without a leading "Listener:" or an invented next turn of the speaker. If thinking is
+            kept, it precedes the reply, between <think> and </think>.
+        raw: The model's reply before cleaning, without its thinking, which is in the stage.
+        stages: The stages, the reply's last.
         exemplars, inferences, dropped: As in the draft.
     """
 
@@ -93,7 +96,7 @@ class Response:
 
     @property
     def finish_reason(self) -> str:
-        """Why the reply ended."""
+        """The finish reason of the reply."""
         return self.stages[-1].completion.finish_reason
 
 
@@ -102,39 +105,44 @@ class Enricher(ABC):
 
     @abstractmethod
     async def enrich(self, draft: Draft) -> Draft:
-        """The draft with what this enricher found."""
+        """Return the draft with this enricher's additions."""
 
     @abstractmethod
     def describe(self) -> dict[str, Any]:
-        """Everything that can change what it finds, for the manifest."""
+        """Return everything that can change the additions, for the manifest."""
 
     def check(self, dialogue: Dialogue) -> None:
-        """Raise OptionError where nothing can be found for the dialogue."""
+        """Raise OptionError if nothing can be looked up for the dialogue."""
         return
 
     def notes(self) -> dict[str, str]:
-        """What a person should know so far, such as how many dialogues were cut: what about, and one line of it."""
+        """Return notes for the user by topic, one line each, such as how many dialogues were cut."""
         return {}
 
     async def warm_up(self) -> None:
-        """Load what `enrich` needs, so that the first dialogue does not wait for it."""
+        """Load everything that `enrich` needs, so that the first dialogue does not wait."""
         await self.enrich(Draft(Dialogue("try", ("Hello.",))))
 
     def waiting(self) -> Mapping[str, int]:
-        """Lookups that wait now, by what they wait for; `/metrics` shows them."""
+        """Return the number of waiting lookups by resource, for `/metrics`."""
         return {}
 
     def forget(self, folder: Path) -> None:
-        """Replace caches on disk by empty ones in this folder: for measurements."""
+        """Replace caches on disk by empty ones in this folder, for benchmarks."""
         return
 
 
 @dataclass(slots=True)
 class Exchange:
-    """One draft on its way through the engine: renders prompts, asks, and keeps the stages.
+    """The processing of one draft: renders prompts, calls the engine, and collects the stages.
 
     Attributes:
-        last: Who is asked for the stage "reply": `engine` again, or one that also sends it on as it comes.
+        draft: The draft.
+        engine: The engine.
+        last: The engine of the stage "reply": `engine` itself, or one that also streams the reply.
+        prompts: The template in the model's layout.
+        sampling: Sampling parameters.
+        stages: The stages so far.
     """
 
     draft: Draft
@@ -145,16 +153,16 @@ class Exchange:
     stages: list[Stage] = field(default_factory=list)
 
     async def ask(self, name: str, *additions: str, thought: str | None = None) -> str:
-        """One call of the engine; exemplars are dropped, least similar first, as long as the prompt is too long.
+        """Call the engine once; exemplars are dropped, least similar first, while the prompt is too long.
 
         Args:
-            name: The stage's name; "reply" is the last.
-            additions: Texts after the last turn, besides the knowledge.
-            thought: What stage 1 found, for stage 2.
+            name: Name of the stage; "reply" is the last.
+            additions: Texts after the last turn, in addition to the inferences.
+            thought: The result of stage 1, for stage 2.
 
         Raises:
-            PromptTooLongError: It does not fit even without exemplars.
-            EngineError: No text came, or only thinking.
+            PromptTooLongError: The prompt does not fit even without exemplars.
+            EngineError: The request failed, or the model only thought.
         """
         exemplars = [exemplar.dialogue for exemplar in self.draft.exemplars]
         knowledge = self.prompts.knowledge(self.draft.inferences) if self.draft.inferences else None
@@ -182,39 +190,39 @@ class Exchange:
 
 
 class Flow(ABC):
-    """The calls of the engine that lead to a reply; the last call is the reply."""
+    """The engine calls that lead to a reply; the last one is the reply."""
 
     @abstractmethod
     async def run(self, exchange: Exchange) -> None:
-        """Ask what is to be asked."""
+        """Make the calls."""
 
     def check(self, dialogue: Dialogue) -> None:
-        """Raise OptionError where the dialogue lacks what this flow needs."""
+        """Raise OptionError if the dialogue lacks something that this flow needs."""
         return
 
     def describe(self) -> dict[str, Any]:
-        """Everything that can change the reply, for the manifest."""
+        """Return everything that can change the reply, for the manifest."""
         return {}
 
 
 class OneStage(Flow):
-    """Ask for the reply."""
+    """Ask for the reply in one call."""
 
     async def run(self, exchange: Exchange) -> None:
-        """One call."""
+        """Make the call."""
         await exchange.ask("reply")
 
 
 class Strategy:
-    """A way to ask for an empathetic reply.
+    """A prompting strategy for empathetic replies.
 
     Args:
         name: Canonical name, such as "similar+two-stage".
         prompts: The template in the model's layout.
-        sampling: How replies are drawn; the layout's stop texts are added.
-        enrichers: What to look up, in this order.
-        flow: The calls to make.
-        keep_thinking: Whether replies begin with what the model thought.
+        sampling: Sampling parameters; the layout's stop strings are added.
+        enrichers: The lookups, in order.
+        flow: The engine calls.
+        keep_thinking: Whether replies begin with the model's thinking.
     """
 
     def __init__(
@@ -232,25 +240,24 @@ class Strategy:
         self._noted: set[str] = set()
 
     def check(self, dialogue: Dialogue) -> None:
-        """Quick look whether the dialogue has what the strategy needs.
+        """Check that the dialogue has everything that the strategy needs.
 
         Raises:
-            OptionError: It lacks something (`--given emotion` without an emotion); says what.
+            OptionError: Something is missing (`--given emotion` without an emotion); says what.
         """
         self.flow.check(dialogue)
         for enricher in self.enrichers:
             enricher.check(dialogue)
 
     async def draft(self, dialogue: Dialogue, *, log: bool = True) -> Draft:
-        """Look up what the prompt should hold besides the dialogue.
+        """Look up the additions to the prompt.
 
         Args:
             dialogue: The dialogue.
-            log: Whether a note goes to the log when it is the first of its kind; who drafts many at once tells them at
-                the end.
+            log: Whether to log each kind of note once; callers that draft many dialogues report notes at the end.
 
         Raises:
-            OptionError: See `check`.
+            OptionError: As in `check`.
         """
         self.check(dialogue)
         draft = Draft(dialogue)
@@ -259,23 +266,23 @@ class Strategy:
         for about, note in self.notes().items() if log else ():
             if about not in self._noted:
                 self._noted.add(about)
-                _log.warning("%s (said once)", note)
+                _log.warning("%s (reported once)", note)
         return draft
 
     def notes(self) -> dict[str, str]:
-        """What a person should know of the dialogues that were drafted so far: what about, and one line of it."""
+        """Return notes on the dialogues drafted so far by topic, one line each."""
         return {about: note for enricher in self.enrichers for about, note in enricher.notes().items()}
 
     async def respond(self, dialogue: Dialogue | Draft, engine: Engine, last: Engine | None = None) -> Response:
         """Answer one dialogue.
 
         Args:
-            dialogue: The dialogue, or its draft where it was made beforehand.
-            engine: Who answers.
-            last: Who answers the last stage, where that is another.
+            dialogue: The dialogue, or its draft.
+            engine: The engine.
+            last: The engine of the last stage, if it is another one.
 
         Raises:
-            EngineError: The engine could not give this reply.
+            EngineError: A request failed.
             PromptTooLongError: The prompt does not fit even without exemplars.
         """
         draft = dialogue if isinstance(dialogue, Draft) else await self.draft(dialogue)
@@ -289,9 +296,9 @@ class Strategy:
         return Response(draft.dialogue, reply, completion.text, tuple(exchange.stages), *found)
 
     def describe(self) -> dict[str, Any]:
-        """Everything that can change the replies, for the manifest."""
+        """Return everything that can change the replies, for the manifest."""
         settings: dict[str, Any] = {"strategy": self.name, **self.prompts.describe(), **self.flow.describe()}
-        # Only where it is on: runs from before there was a choice go on.
+        # Only if set, so that older runs can be resumed.
         settings |= {"keep_thinking": True} if self.keep_thinking else {}
         for enricher in self.enrichers:
             settings |= enricher.describe()

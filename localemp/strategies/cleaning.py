@@ -1,43 +1,43 @@
-"""Takes from a reply what is none: a leading "Listener:", and a made-up next turn of the speaker and what follows."""
+"""Removes from a reply a leading "Listener:", and an invented next turn of the speaker with all that follows."""
 
 _LEADING = ("listener", "assistant")
 _NEXT = ("speaker", "user")
 
 
 def clean_reply(text: str) -> str:
-    """A whole reply, cleaned."""
+    """Return a whole reply, cleaned."""
     cleaner = Cleaner()
     return cleaner.feed(text) + cleaner.end()
 
 
 class Cleaner:
-    r"""Cleans a reply that comes bit by bit, and looks at each of its characters once.
+    r"""Cleans a streamed reply in linear time.
 
-    What may be the beginning of a role ("Listen", "\nSpea") is held back until the next bit decides.
+    A possible beginning of a role ("Listen", "\nSpea") is held back until the next piece decides.
     """
 
     def __init__(self) -> None:
         self._parts: list[str] = []
-        # What may be a role now; None in the middle of a line.
+        # A possible role; None in the middle of a line.
         self._role: _Role | None = _Role(_LEADING)
-        # White space goes on only with what follows it.
+        # White space, which is passed on only with following text.
         self._space: list[str] = []
         self._begun = self._over = False
 
     @property
     def raw(self) -> str:
-        """All of it, as the model sent it."""
+        """The whole reply before cleaning."""
         return "".join(self._parts)
 
     def feed(self, text: str) -> str:
-        """What can be sent on now."""
+        """Take a piece of text, and return what is certain now."""
         self._parts.append(text)
         given: list[str] = []
         self._take(text, given)
         return "".join(given)
 
     def end(self) -> str:
-        """What was held back, when nothing more comes."""
+        """Return what was held back, at the end of the reply."""
         given: list[str] = []
         if self._role is not None and not self._over:
             self._pass_on("".join(self._role.held), given)
@@ -55,14 +55,14 @@ class Cleaner:
                 at += 1
 
     def _decide(self, role: "_Role", character: str, given: list[str]) -> None:
-        """One character more of what may be a role."""
+        """Process one more character of a possible role."""
         if character.isspace() and not role.held and not self._begun:
             return
         if (found := role.take(character)) is None:
             return
         if role.names is _LEADING:
             self._role = _Role(_NEXT)
-            if not found:  # it may yet be the speaker's turn
+            if not found:  # it may still be the speaker's turn
                 self._take("".join(role.held), given)
         elif found:
             self._over = True
@@ -70,7 +70,7 @@ class Cleaner:
             self._pass_on("".join(role.held), given)
 
     def _pass_on(self, text: str, given: list[str]) -> None:
-        """Send on what is no role: a line up to its end, or a part of one."""
+        """Pass on text that is not a role: a line up to its end, or a part of one."""
         self._role = _Role(_NEXT) if text.endswith("\n") else None
         clean = text.rstrip()
         if clean:
@@ -80,13 +80,13 @@ class Cleaner:
 
 
 class _Role:
-    """Finds out, character by character, whether a text is the name of a role and a colon.
+    """Decides, character by character, whether a text is the name of a role and a colon.
 
-    White space may stand before and behind the name; the name of the next turn stands in a line with its colon.
+    White space may surround the name; the name of a next turn is on the same line as its colon.
 
     Attributes:
-        names: Which roles.
-        held: What was looked at.
+        names: Names of the roles.
+        held: The characters so far.
     """
 
     def __init__(self, names: tuple[str, ...]) -> None:
@@ -95,7 +95,7 @@ class _Role:
         self._name, self._whole = "", False
 
     def take(self, character: str) -> bool | None:
-        """Whether it is one; None as long as that depends on what comes next."""
+        """Take a character; return whether the text is a role, or None if that is still open."""
         self.held.append(character)
         if character == ":":
             return self._name in self.names

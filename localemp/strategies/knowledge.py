@@ -1,4 +1,4 @@
-"""`knowledge`: commonsense inferences of the dialogue context as additional content (section 3.3.3, Eq. 6 to 9)."""
+"""`knowledge`: adds commonsense inferences about the dialogue context (section 3.3.3, Eq. 6 to 9)."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -21,32 +21,35 @@ if TYPE_CHECKING:
     from localemp.commonsense.store import KnowledgeStore
 
 KNOWLEDGE_FILE = Option(
-    name="knowledge", type=Path | None, help="Commonsense inferences made beforehand.", of_data=True
+    name="knowledge",
+    type=Path | None,
+    help="File of precomputed inferences (`localemp knowledge build`).",
+    of_data=True,
 )
 COMET = Option(
     name="comet",
     type=str | None,
-    help="What infers them: comet-mini (default), comet-bart, a folder, a Hugging Face id.",
+    help="COMET model: comet-mini (default), comet-bart, a folder or a Hugging Face id.",
 )
 SELECT = Option(
     name="select",
     type=Keep | None,
-    help="knowledge: the inferences that fit the dialogue, or all; the variant's default.",
+    help="knowledge: use relevant inferences or all; the variant's default.",
 )
 
 SelectInferences = Callable[[Sequence[str], Sequence[Beams]], list[Selection]]
 
 
 class Knowledge(Enricher):
-    """Inferences from a file made beforehand, else from COMET and its cache; then the choice among them.
+    """Takes inferences from a precomputed file, else from COMET and its cache, and selects among them.
 
     Args:
-        event: How a dialogue becomes COMET's event: the whole context (paper) or the last utterance (released code).
-        settings: What the manifest records of file, checkpoint and choice.
-        store: Inferences made beforehand.
+        event: Turns a dialogue into COMET's event: the whole context (paper) or the last utterance (released code).
+        settings: The manifest's record of file, checkpoint and selection.
+        store: Precomputed inferences.
         source: Infers what the store does not have.
-        select: From contexts and what was inferred for them, what the prompts will hold.
-        shorten: What of each context the choice can see, where that is not all.
+        select: Selects inferences, given contexts and all inferences for them.
+        shorten: Cuts contexts to the part that the selection can see.
     """
 
     def __init__(
@@ -64,32 +67,32 @@ class Knowledge(Enricher):
         self.batcher: MicroBatcher[Dialogue, Selection] = MicroBatcher(self._look_up)
 
     async def enrich(self, draft: Draft) -> Draft:
-        """The inferences of the dialogue that were chosen, and those that were not."""
+        """Add the selected inferences of the dialogue, and the dropped ones."""
         chosen = await self.batcher.submit(draft.dialogue)
         return replace(draft, inferences=chosen.kept, dropped=chosen.dropped)
 
     def check(self, dialogue: Dialogue) -> None:
-        """Without COMET, the file must have the dialogue."""
+        """Raise OptionError if there is no COMET and the file does not have the dialogue."""
         if self.source is not None or (self.store is not None and self.store.find(dialogue) is not None):
             return
         made_of = ""
         if self.store is not None and self.store.header is not None:
             names = ("event", "split", "data_sha256")
-            told = ", ".join(f"{name} {str(self.store.header.get(name))[:16]}" for name in names)
-            made_of = f": {self.store.path} was made for other dialogues ({told})"
+            made_for = ", ".join(f"{name} {str(self.store.header.get(name))[:16]}" for name in names)
+            made_of = f": {self.store.path} was made for other dialogues ({made_for})"
         raise OptionError(
             f"no commonsense inferences for dialogue {dialogue.id!r}{made_of}",
             "give a COMET with --comet, or a --knowledge file that has them (`localemp knowledge build`)",
         )
 
     def describe(self) -> dict[str, Any]:
-        """Hashes of file and checkpoint, how events are written, and how inferences are chosen."""
+        """Return hashes of file and checkpoint, the form of events, and the selection."""
         return self.settings
 
     def notes(self) -> dict[str, str]:
-        """How many dialogues were longer than COMET, or the encoder behind the choice, takes."""
+        """Return how many dialogues were too long for COMET or for the selection's encoder."""
         lines = {
-            "knowledge events": (self.cut_events, "COMET's encoder takes only the end"),
+            "knowledge events": (self.cut_events, "only the end fits COMET's encoder"),
             "knowledge contexts": (self.cut_contexts, "only the end was compared with inferences"),
         }
         return {
@@ -99,11 +102,11 @@ class Knowledge(Enricher):
         }
 
     def waiting(self) -> dict[str, int]:
-        """Dialogues that wait for COMET."""
+        """Return the number of dialogues that wait for COMET."""
         return {"comet": self.batcher.waiting}
 
     def forget(self, folder: Path) -> None:
-        """Infer everything anew; COMET's answers of earlier days stay where they are."""
+        """Use an empty cache in this folder; the usual one is not changed."""
         if self.source is not None:
             self.source = self.source.with_cache(folder / "inferences.sqlite")
 
@@ -129,7 +132,7 @@ def _make(context: PartContext) -> Knowledge:
 
 
 def _make_shared(context: PartContext) -> Knowledge:
-    """A file made beforehand, a COMET, or both; then the choice among inferences."""
+    """Combine a precomputed file, a COMET, or both with the selection."""
     from localemp.commonsense.events import event_of
     from localemp.commonsense.source import open_source
     from localemp.commonsense.store import KnowledgeStore
@@ -152,13 +155,13 @@ def _make_shared(context: PartContext) -> Knowledge:
 def _selection(
     context: PartContext,
 ) -> tuple[SelectInferences, Callable[[Sequence[str]], list[str]], dict[str, Any]]:
-    """How inferences are chosen, what of a context that sees, and what the manifest records of it."""
+    """Return the selection, the function that shortens contexts for it, and its record for the manifest."""
     from localemp.commonsense.selection import Selector
 
     keep, texts = _keep(context), context.template.knowledge.select
     if keep == "all":
         return select_all, list, {"select": keep}
-    # float32: small, and what is chosen should not depend on the processor.
+    # float32: the model is small, and the selection should not depend on the processor.
     found, encoder = context.encoder(texts.encoder, "float32")
     recorded = {"select_encoder": texts.encoder, "select_encoder_sha256": found.digest}
     return Selector(texts, encoder), encoder.ends, {"select": keep, **recorded}
@@ -174,7 +177,7 @@ def _fetch(context: PartContext) -> None:
 def _comet(context: PartContext) -> str | None:
     from localemp.commonsense.source import DEFAULT_COMET
 
-    # A file that a person names is all that is to be used.
+    # A file that the user gives is used alone, unless a COMET is given, too.
     named: str | None = context.option(COMET)
     return named or (None if context.option(KNOWLEDGE_FILE) else DEFAULT_COMET)
 

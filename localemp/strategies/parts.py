@@ -1,4 +1,4 @@
-"""What a part of a strategy is: its options, what it fetches beforehand, and how it is made.
+"""Parts of strategies: their options, what they fetch, and how they are built.
 
 SHOUT = Option(name="shout", type=int, default=1, help="How loud.")
 register_part("loud", Part(place="knowledge", about="...", make=lambda context: Loud(context.option(SHOUT)), ...))
@@ -22,17 +22,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PartContext:
-    """What a part is made from.
+    """Everything that a part can be built from.
 
     Attributes:
         template: The prompt template.
-        options: Values of the parts' options; what is not in it has the option's default.
-        data: Where the dialogues come from, as `--data` has it.
-        instances: How EmpatheticDialogues becomes dialogues.
-        seed: Of samples.
-        on_progress: Called with bytes that are fetched or checked, and with rows embedded.
-        shared: Makes a thing once for all strategies of a model: `shared("a key", make)`. What depends on an option or
-            on the template has that in its key.
+        options: Values of the parts' options; missing ones have their defaults.
+        data: Source of the dialogues, as in `--data`.
+        instances: How instances are built from EmpatheticDialogues.
+        seed: Seed of samples.
+        on_progress: Called with bytes fetched or verified, and with dialogues embedded.
+        shared: Builds an object once for all strategies of a model: `shared("a key", make)`. The key must contain the
+            options and the template that the object depends on.
     """
 
     template: Template
@@ -48,10 +48,10 @@ class PartContext:
         return self.options.get(option.name, option.default)
 
     def weights(self, name: str, kind: Kind) -> Weights:
-        """Return a model's weights, found or fetched, and checked.
+        """Return a model's weights, found or fetched, and verified.
 
         Raises:
-            LocalempError: There is no such model, or its weights cannot be had.
+            LocalempError: The model does not exist, or its weights cannot be fetched.
         """
         return self.shared(("weights", kind, name), lambda: resolve(load_profile(name, kind), self.on_progress))
 
@@ -59,7 +59,7 @@ class PartContext:
         """Return a sentence encoder, loaded once for all parts, and its weights.
 
         Raises:
-            LocalempError: There is no such encoder, or it cannot be loaded.
+            LocalempError: The encoder does not exist or cannot be loaded.
         """
         from localemp.retrieval.encoder import Encoder
 
@@ -68,7 +68,7 @@ class PartContext:
 
 
 def _fetch_nothing(context: PartContext) -> None:
-    """The part needs nothing."""
+    """Fetch nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,10 +77,10 @@ class Part:
 
     Attributes:
         about: One line for `--help`.
-        place: Parts of the same place exclude each other; None stands alone.
-        make: Makes an enricher or a flow; None for a part that adds nothing.
-        options: What it may be told. Parts share an option by naming the same object.
-        fetch: Fetches what `make` needs, loading no model, so that mistakes and downloads come first.
+        place: Slot of the part; parts of the same slot exclude each other, and None combines with no other part.
+        make: Builds an enricher or a flow; returns None if the part adds nothing.
+        options: The part's options. Parts share an option by referring to the same object.
+        fetch: Fetches everything that `make` needs without loading a model, so that errors and downloads come first.
     """
 
     about: str

@@ -1,6 +1,6 @@
-"""The strategies by name, and how names combine: `similar+two-stage`.
+"""Strategies by name, and their combinations: `similar+two-stage`.
 
-A strategy is made of parts, and every part has a place. Parts of different places combine, two of the same do not.
+A strategy consists of parts, and every part has a place. Parts of different places combine.
 A new part is one file, and one call of `register_part`: its options appear on the command line, in `RunConfig` and in a
 server's requests, its settings in the manifest.
 """
@@ -22,19 +22,19 @@ PARTS: dict[str, Part] = {}
 
 
 def register_part(name: str, part: Part) -> None:
-    """Add a part of strategies; it combines with all parts of other places.
+    """Register a part of strategies; it combines with all parts of other places.
 
     Args:
-        name: What strategies call it: letters, digits and hyphens.
+        name: Name of the part: letters, digits and hyphens.
         part: The part.
 
     Raises:
-        OptionError: The name is taken or has other characters, or an option has the name of a different one.
+        OptionError: The name is taken or invalid, or an option has the name of a different option.
     """
     if name in PARTS:
         raise OptionError(f"the part {name!r} already exists")
     if not name.replace("-", "").isalnum():
-        raise OptionError(f"{name!r} is no name for a part", "use letters, digits and hyphens")
+        raise OptionError(f"{name!r} is not a valid name for a part", "use letters, digits and hyphens")
     unique([*part_options(), *part.options])
     PARTS[name] = part
 
@@ -45,7 +45,7 @@ def part_options() -> tuple[Option, ...]:
 
 
 def parts_with(option: Option) -> list[str]:
-    """Return the names of the parts that heed an option."""
+    """Return the names of the parts that have an option."""
     return [name for name, part in PARTS.items() if option in part.options]
 
 
@@ -59,11 +59,11 @@ register_part("two-stage", TWO_STAGE)
 
 
 def parse_strategy(text: str) -> tuple[str, ...]:
-    """The parts of a strategy's name, in the order of `PARTS`, flows last.
+    """Return the parts of a strategy's name, in the order of `PARTS`, flows last.
 
     Raises:
-        UnknownNameError: A part that does not exist; the known ones are listed.
-        OptionError: Parts that exclude each other.
+        UnknownNameError: A part does not exist; lists the known ones.
+        OptionError: Parts exclude each other.
     """
     names = text.split("+")
     for name in names:
@@ -80,23 +80,23 @@ def parse_strategy(text: str) -> tuple[str, ...]:
 
 
 def _in_order() -> list[str]:
-    """All parts in the order of canonical names: what is looked up, then the flow."""
+    """Return all parts in the order of canonical names: enrichers, then flows."""
     return sorted(PARTS, key=lambda name: PARTS[name].place == "flow")
 
 
 def _what_combines() -> str:
-    """Which parts exclude each other and which do not, in a line."""
+    """Return one line on which parts combine."""
     places: dict[str | None, list[str]] = {}
     for name, part in PARTS.items():
         places.setdefault(part.place, []).append(name)
     alone = places.pop(None)
     several = ", ".join(f"one of {' and '.join(names)}" for names in places.values() if len(names) > 1)
     single = " and ".join(name for names in places.values() if len(names) == 1 for name in names)
-    return f"{several}, with {single} as you like; {' and '.join(alone)} stands alone"
+    return f"use {several}, optionally with {single}; {' and '.join(alone)} combines with nothing"
 
 
 def all_strategies() -> tuple[str, ...]:
-    """The canonical names of all strategies: single parts first, then ever longer combinations."""
+    """Return the canonical names of all strategies, shorter combinations first."""
     names = []
     for size in range(1, len(PARTS) + 1):
         for parts in combinations(_in_order(), size):
@@ -109,17 +109,17 @@ def all_strategies() -> tuple[str, ...]:
 def build_strategy(
     text: str, prompts: Prompts, sampling: Sampling, context: PartContext, keep_thinking: bool = False
 ) -> Strategy:
-    """A strategy by its name.
+    """Build a strategy by its name.
 
     Args:
-        text: One name, or several joined by "+".
+        text: One part, or several joined by "+".
         prompts: The template in the model's layout.
-        sampling: How replies are drawn.
-        context: What parts are made from.
-        keep_thinking: Whether replies begin with what the model thought.
+        sampling: Sampling parameters.
+        context: What the parts are built from.
+        keep_thinking: Whether replies begin with the model's thinking.
 
     Raises:
-        LocalempError: The name is wrong, or a part cannot be made.
+        LocalempError: The name is invalid, or a part cannot be built.
     """
     names = parse_strategy(text)
     parts = [PARTS[name].make(context) for name in names]

@@ -1,4 +1,4 @@
-"""`few-shot`: exemplars that are the same for every dialogue (section 3.2), sampled once by seed or chosen by index."""
+"""`few-shot`: the same exemplars for every dialogue (section 3.2), sampled by seed or chosen by row."""
 
 import hashlib
 import random
@@ -22,14 +22,14 @@ def _rows(text: str) -> tuple[int, ...]:
     try:
         return tuple(int(part) for part in text.split(",")) if text else ()
     except ValueError as error:
-        raise OptionError(f"--shot-indices {text!r} is no list of row numbers", "for example 3,14,15") from error
+        raise OptionError(f"--shot-indices {text!r} is not a list of row numbers", "use the form 3,14,15") from error
 
 
 SHOTS = Option(
     name="shots",
     type=int,
     default=5,
-    help="Exemplars for few-shot and similar.",
+    help="Number of exemplars of few-shot and similar.",
     ignorable=True,
     in_requests=Annotated[int, Field(ge=1, le=100)],
 )
@@ -38,24 +38,24 @@ SHOT_INDICES = Option(
     type=tuple[int, ...],
     default=(),
     metavar="TEXT",
-    help="Rows of the pool for few-shot, such as 3,14,15, instead of a sample.",
+    help="few-shot: rows of the pool, such as 3,14,15, instead of a sample.",
     parse=_rows,
     ignorable=True,
 )
 POOL = Option(
     name="pool",
     type=str | None,
-    help="Where exemplars come from; by default the data set's training split, or `bundled`.",
+    help="Source of exemplars; by default the data set's training split, or `bundled`.",
     ignorable=True,
 )
 
 
 def exemplar_pool(context: PartContext) -> list[Dialogue]:
-    """Return the training dialogues that exemplars come from, in the unit that the prompt variant shows.
+    """Return the training dialogues for exemplars, in the unit of the prompt variant.
 
     Raises:
-        DataError: They cannot be read.
-        OptionError: None of them has a reply.
+        DataError: The pool cannot be read.
+        OptionError: No dialogue has a reply.
     """
     unit, source = context.template.exemplars.unit, context.option(POOL) or pool_source(context.data)
 
@@ -63,22 +63,22 @@ def exemplar_pool(context: PartContext) -> list[Dialogue]:
         instances = load_dialogues(source, "train", context.instances)
         with_reply = [dialogue for dialogue in instances if dialogue.reference]
         if not with_reply:
-            raise OptionError(f"--pool {source}: no dialogue in it has a reply to show", 'exemplars need "reference"')
+            raise OptionError(f"--pool {source}: no dialogue has a reply", 'add a "reference" to the dialogues')
         return with_reply if unit == "instance" else complete_dialogues(with_reply)
 
     return context.shared(("pool", source, unit), load)
 
 
 class FewShot(Enricher):
-    """The same exemplars for every dialogue, so that an engine's prefix cache holds them.
+    """Uses the same exemplars for every dialogue, so that an engine's prefix cache applies.
 
     Args:
         pool: Training dialogues with references.
-        indices: Rows of the pool, in the order in which they are shown.
+        indices: Rows of the pool, in the order of the prompt.
         chosen_by: How the rows were chosen, for the manifest.
 
     Raises:
-        OptionError: A row that the pool does not have.
+        OptionError: The pool does not have a row.
     """
 
     def __init__(self, pool: Sequence[Dialogue], indices: Sequence[int], chosen_by: str) -> None:
@@ -89,13 +89,13 @@ class FewShot(Enricher):
         self.exemplars = tuple(Exemplar(pool[index]) for index in indices)
 
     async def enrich(self, draft: Draft) -> Draft:
-        """The exemplars, without any from the dialogue's own conversation."""
+        """Add the exemplars, except those from the dialogue's own conversation."""
         own = set(draft.dialogue.conversations)
         shown = tuple(exemplar for exemplar in self.exemplars if own.isdisjoint(exemplar.dialogue.conversations))
         return replace(draft, exemplars=shown)
 
     def describe(self) -> dict[str, Any]:
-        """Rows, how they were chosen, and a hash of their texts."""
+        """Return the rows, how they were chosen, and a hash of their texts."""
         texts = "\n".join(turn for shown in self.exemplars for turn in shown.dialogue.complete_turns)
         return {
             "shots": len(self.indices),
@@ -108,17 +108,17 @@ class FewShot(Enricher):
 def choose_shots(
     pool_size: int, shots: int, seed: int, given: Sequence[int] | None = None, fixed: FixedExemplars | None = None
 ) -> tuple[tuple[int, ...], str]:
-    """Rows of the exemplars, and how they were chosen.
+    """Return the rows of the exemplars, and how they were chosen.
 
     Args:
-        pool_size: Rows in the pool.
-        shots: How many to show.
-        seed: Of the sample.
-        given: Rows that the user named; they win.
-        fixed: Rows that the prompt variant fixes for a pool of one very size (`released`).
+        pool_size: Number of rows in the pool.
+        shots: Number of exemplars.
+        seed: Seed of the sample.
+        given: The user's choice of rows, which takes precedence.
+        fixed: Rows that the prompt variant fixes for a pool of a certain size (`released`).
 
     Raises:
-        OptionError: More shots than rows, or fewer than one.
+        OptionError: There are more shots than rows, or fewer than one.
     """
     if given:
         return tuple(given), "indices given"

@@ -1,7 +1,7 @@
 """`similar`: exemplars that are semantically similar to the dialogue (section 3.3.1, Eq. 1 to 4).
 
-An encoder sees so many tokens of a text and no more. Of a longer dialogue the paper's similarity compares the newest
-turns that fit; that of the released code leaves it to the encoder, which drops the end.
+An encoder sees a limited number of tokens. Of longer dialogues, `paper` compares the newest turns that fit; `released`
+leaves truncation to the encoder, which drops the end.
 """
 
 from collections import defaultdict
@@ -25,38 +25,38 @@ if TYPE_CHECKING:
 
 Similarity = Literal["context", "context-and-reply"]
 
-ENCODER = Option(name="encoder", default="all-mpnet-base-v2", help="The sentence encoder of similar.", ignorable=True)
+ENCODER = Option(name="encoder", default="all-mpnet-base-v2", help="Sentence encoder of similar.", ignorable=True)
 ENCODER_DTYPE = Option(
     name="encoder_dtype",
     type=Literal["auto", "bfloat16", "float32"],
     default="auto",
-    help="auto is bfloat16 where the processor has it.",
+    help="auto: bfloat16 if the processor supports it.",
     ignorable=True,
 )
 
 
 class DialogueEncoder(Protocol):
-    """What `similar` needs of an encoder; `localemp.retrieval.encoder.Encoder` is one."""
+    """The part of an encoder that `similar` needs; `localemp.retrieval.encoder.Encoder` is one."""
 
     max_seq_length: int
 
     def encode(self, texts: Sequence[str]) -> "Vectors":
-        """Vectors of length one, shape (len(texts), dim)."""
+        """Return unit vectors, shape (len(texts), dim)."""
 
     def too_long(self, texts: Sequence[str]) -> list[bool]:
-        """Which texts have more tokens than are seen."""
+        """Return for each text whether it has more tokens than the encoder sees."""
 
     def newest(self, text: str, starts: Callable[[str], Sequence[int]]) -> int:
-        """How many characters have to go from the beginning of a text for its end to be seen."""
+        """Return how many characters to cut from the beginning of a text, so that its end is seen."""
 
 
 @dataclass(slots=True)
 class Texts:
-    """Texts as the encoder is given them.
+    """Texts for the encoder.
 
     Attributes:
-        texts: One for each dialogue.
-        longer: How many dialogues have more tokens than the encoder sees.
+        texts: The text of each dialogue.
+        longer: Number of dialogues with more tokens than the encoder sees.
     """
 
     texts: list[str]
@@ -65,23 +65,23 @@ class Texts:
 
 @dataclass(slots=True)
 class Seen:
-    """How many dialogues were looked up, and how many of them were longer than the encoder sees."""
+    """Number of dialogues looked up, and of those with more tokens than the encoder sees."""
 
     dialogues: int = 0
     longer: int = 0
 
 
 class Similar(Enricher):
-    """The most similar training dialogues, most similar first.
+    """Uses the most similar training dialogues as exemplars, most similar first.
 
     Args:
         pool: Training dialogues with references; row i belongs to row i of the index.
-        index: Their embeddings.
-        encoder: Makes the query's embedding (Eq. 1).
-        similarity: How a query is written: the concatenated context ("context"), or as the released code has it.
-        shots: How many to show.
-        settings: What the manifest records of encoder and pool.
-        pool_longer: How many dialogues of the pool are longer than the encoder sees.
+        index: Embeddings of the pool.
+        encoder: Embeds queries (Eq. 1).
+        similarity: Form of queries: the concatenated context ("context"), or that of the released code.
+        shots: Number of exemplars.
+        settings: The manifest's record of encoder and pool.
+        pool_longer: Number of the pool's dialogues with more tokens than the encoder sees.
     """
 
     def __init__(
@@ -104,21 +104,21 @@ class Similar(Enricher):
         self.batcher: MicroBatcher[tuple[Dialogue, int], tuple[Exemplar, ...]] = MicroBatcher(self._find)
 
     def with_shots(self, shots: int) -> "Similar":
-        """The same with another number of exemplars; both fill the same batches."""
+        """Return the same enricher with another number of exemplars; both share batches."""
         other = copy(self)
         other.shots = shots
         return other
 
     async def enrich(self, draft: Draft) -> Draft:
-        """The exemplars, never one from the dialogue's own conversation."""
+        """Add the exemplars, none from the dialogue's own conversation."""
         return replace(draft, exemplars=await self.batcher.submit((draft.dialogue, self.shots)))
 
     def describe(self) -> dict[str, Any]:
-        """Shots, similarity, and what identifies encoder and pool."""
+        """Return shots, similarity, and the identity of encoder and pool."""
         return {"shots": self.shots, "similarity": self.similarity, **self.settings}
 
     def notes(self) -> dict[str, str]:
-        """How many dialogues were longer than the encoder sees, and what of them was left out."""
+        """Return how many dialogues were too long for the encoder, and which part was ignored."""
         counted = {
             "similar dialogues": (self.seen.longer, f"{self.seen.dialogues:,} dialogues"),
             "similar pool": (self.pool_longer, f"{len(self.pool):,} training dialogues"),
@@ -132,7 +132,7 @@ class Similar(Enricher):
         }
 
     def waiting(self) -> dict[str, int]:
-        """Dialogues that wait for the encoder."""
+        """Return the number of dialogues that wait for the encoder."""
         return {"encoder": self.batcher.waiting}
 
     def _find(self, asked: Sequence[tuple[Dialogue, int]]) -> list[tuple[Exemplar, ...]]:
@@ -150,29 +150,29 @@ class Similar(Enricher):
 
 
 def similarity_text(turns: Sequence[str], similarity: Similarity) -> str:
-    """The text that is embedded: turns joined by a space, or stripped and each followed by one (released code)."""
+    """Return the text to embed: turns joined by a space, or each stripped and followed by one (released code)."""
     if similarity == "context":
         return " ".join(turns)
     return "".join(turn.strip() + " " for turn in turns)
 
 
 def pool_turns(pool: Sequence[Dialogue], similarity: Similarity) -> list[Sequence[str]]:
-    """What is compared of a pool: its contexts (Eq. 2), or contexts and replies (released code)."""
+    """Return the turns of a pool to compare: contexts (Eq. 2), or contexts and replies (released code)."""
     return [dialogue.turns if similarity == "context" else dialogue.complete_turns for dialogue in pool]
 
 
 def pool_texts(pool: Sequence[Dialogue], similarity: Similarity) -> list[str]:
-    """The texts of a pool, of whatever length."""
+    """Return the texts of a pool without truncation."""
     return [similarity_text(turns, similarity) for turns in pool_turns(pool, similarity)]
 
 
 def fitted(dialogues: Sequence[Sequence[str]], similarity: Similarity, encoder: DialogueEncoder) -> Texts:
-    """The texts that are embedded, so that the newest turns are in them; the released code leaves them as they are.
+    """Return the texts to embed, cut to the newest turns that fit; for the released code, they stay uncut.
 
     Args:
-        dialogues: The turns of each.
-        similarity: How turns become a text.
-        encoder: Says what is too long.
+        dialogues: The turns of each dialogue.
+        similarity: How turns are joined.
+        encoder: Determines what is too long.
     """
     texts = [similarity_text(turns, similarity) for turns in dialogues]
     longer = [row for row, is_longer in enumerate(encoder.too_long(texts)) if is_longer]
@@ -183,7 +183,7 @@ def fitted(dialogues: Sequence[Sequence[str]], similarity: Similarity, encoder: 
 
 
 def _newest_turns(turns: Sequence[str], text: str, encoder: DialogueEncoder) -> str:
-    """The newest whole turns that fit; where not even the last one does, its end."""
+    """Return the newest whole turns that fit, or the end of the last turn if not even that fits."""
     begins = list(accumulate(len(turn) + 1 for turn in turns[:-1]))
 
     def starts(end: str) -> list[int]:
@@ -194,7 +194,7 @@ def _newest_turns(turns: Sequence[str], text: str, encoder: DialogueEncoder) -> 
 
 
 def _make(context: PartContext) -> Similar:
-    """Embed the pool where that was not done before."""
+    """Build the enricher; embeds the pool if it is not cached."""
     _check_shots(context)
     asked = [context.option(option) for option in (POOL, ENCODER, ENCODER_DTYPE)]
     made = context.shared(("similar", context.template.sha256, *asked), lambda: _make_shared(context))

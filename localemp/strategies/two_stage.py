@@ -15,27 +15,27 @@ GIVEN_FACTS = Option(
     name="given",
     type=tuple[Literal["emotion", "situation"], ...],
     default=(),
-    help="two-stage: take the true one from the data; may be repeated.",
+    help="two-stage: take this from the data instead of inferring it; may be repeated.",
     of_data=True,
 )
 LIST_LABELS = Option(
     name="list_labels",
     type=bool | None,
     flags="--labels/--no-labels",
-    help="two-stage: list the 32 emotions in the question; the variant's default.",
+    help="two-stage: whether the question lists the 32 emotions; the variant's default.",
 )
 
 
 class TwoStage(Flow):
-    """Two calls: the question about feeling and situation, then the reply that combines the answer.
+    """Makes two calls: the question about feeling and situation, then the reply that uses the answer.
 
     Args:
-        given: What is taken from the data in place of the inferred ("emotion", "situation"). With both, there is no
-            first call.
-        list_labels: Whether the question lists the 32 emotions; None leaves it to the prompt variant.
+        given: Facts from the data that replace inferred ones ("emotion", "situation"); with both, there is no first
+            call.
+        list_labels: Whether the question lists the 32 emotions; None for the prompt variant's default.
 
     Raises:
-        UnknownNameError: Something else was given.
+        UnknownNameError: `given` has another name.
     """
 
     def __init__(self, given: Sequence[str] = (), list_labels: bool | None = None) -> None:
@@ -46,13 +46,15 @@ class TwoStage(Flow):
         self.list_labels = list_labels
 
     def check(self, dialogue: Dialogue) -> None:
-        """The dialogue must have what is to be given."""
+        """Raise OptionError if the dialogue lacks a given fact."""
         for name in self.given:
             if not getattr(dialogue, name):
-                raise OptionError(f"dialogue {dialogue.id!r} has no {name}", f"leave out --given {name}, or add it")
+                raise OptionError(
+                    f"dialogue {dialogue.id!r} has no {name}", f"omit --given {name}, or add it to the data"
+                )
 
     async def run(self, exchange: Exchange) -> None:
-        """Stage "feeling" (unless everything is given), then stage "reply"."""
+        """Run the stage "feeling", unless everything is given, and then "reply"."""
         dialogue, prompts = exchange.draft.dialogue, exchange.prompts
         question = prompts.question(self.given, self.list_labels)
         asked = () if question is None else (question,)
@@ -62,7 +64,7 @@ class TwoStage(Flow):
         await exchange.ask("reply", *asked, thought=prompts.thought(found, emotion, situation))
 
     def describe(self) -> dict[str, Any]:
-        """What was given, and whether the labels were listed."""
+        """Return the given facts, and whether labels are listed."""
         return {"given": list(self.given), "list_labels": self.list_labels}
 
 

@@ -55,7 +55,7 @@ class Option:
         try:
             return TypeAdapter(self.type).validate_python(value)
         except ValidationError as error:
-            raise OptionError(f"{self.name}: {error.errors(include_url=False)[0]['msg']}") from error
+            raise OptionError(f"{self.flag}: {error.errors(include_url=False)[0]['msg']}") from error
 
 
 def unique(options: Iterable[Option]) -> tuple[Option, ...]:

@@ -154,7 +154,7 @@ def test_without_its_model_bertscore_has_none_and_says_why(localemp, two):
             2,
             "no dialogue is in both: one has 40 ids such as 'd0', 'd1'; far has 'line-1'",
         ),
-        (("runs/one", "runs/none"), 1, "runs/none: no run here"),
+        (("runs/one", "runs/none"), 1, "runs/none is not a run"),
         (("runs/one", "runs/empty"), 1, "runs/empty: no replies yet"),
         (("runs/one", "runs/two", "--metric", "Dist-9"), 2, "unknown metric 'Dist-9'"),
         (("runs/one", "runs/two", "--metric", "F_BERT", "--no-bertscore"), 2, "--no-bertscore refuses it"),

@@ -3,10 +3,10 @@
 import hashlib
 import json
 import signal
-import time
 from pathlib import Path
 
 import pytest
+from patience import patience, wait_until
 from tiny_encoder import save_tiny_encoder
 
 from localemp.runs.run import default_folder, read_manifest, read_records
@@ -123,7 +123,7 @@ def test_a_fatal_error_stops_and_keeps_what_was_finished(localemp, script, data,
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGKILL])
 def test_stopped_in_the_middle_it_goes_on(localemp, script, data, tmp_path, sent):
-    slow = script({"reply": "Oh.", "seconds": 0.25})
+    slow = script({"match": "number 3.", "reply": "Oh.", "seconds": 600}, {"reply": "Oh."})
     words = (
         "generate",
         "--script",
@@ -139,12 +139,9 @@ def test_stopped_in_the_middle_it_goes_on(localemp, script, data, tmp_path, sent
     )
     process = localemp.start(*words)
     run = tmp_path / "run" / "responses.jsonl"
-    deadline = time.monotonic() + 60
-    while not (run.exists() and run.stat().st_size):
-        assert time.monotonic() < deadline, process.communicate()
-        time.sleep(0.02)
+    wait_until(lambda: run.exists() and run.stat().st_size, process=process)
     process.send_signal(sent)
-    _, error = process.communicate(timeout=60)
+    _, error = process.communicate(timeout=patience(60))
     before = lines_of(run.parent)
     assert 0 < len(before) < 20
     if sent == signal.SIGINT:
@@ -152,6 +149,7 @@ def test_stopped_in_the_middle_it_goes_on(localemp, script, data, tmp_path, sent
         assert f"stopped: {len(before)} of 20 replies" in error
         assert "run the same command again to resume" in error
         assert "Traceback" not in error
+    script({"reply": "Oh."})
     done = localemp(*words)
     assert done.returncode == 0, done.stderr
     after = lines_of(run.parent)
@@ -226,13 +224,13 @@ def test_a_damaged_run_does_not_hide_the_others(localemp, script, tmp_path):
             ["--data", "talks.jsonl", "--strategy", "knowledge", "--knowledge", SAMPLES, "--select", "all"],
             ["no commonsense inferences for dialogue 'd0'", "--comet", "--knowledge file"],
         ),
-        (["--select", "all"], ["--select is for knowledge"]),
+        (["--select", "all"], ["--select applies to knowledge"]),
         (["--strategy", "knowledge", "--select", "some"], ["relevant", "all"]),
         (["--data", "talks.jsonl", "--strategy", "two-stage", "--given", "situation"], ["'d0' has no situation"]),
         (["--comet", "nowhere", "--strategy", "knowledge"], ["nowhere"]),
         (["--script", "nothing.jsonl"], ["nothing.jsonl"]),
-        (["--given", "emotion"], ["--given is for two-stage"]),
-        (["--knowledge", "talks.jsonl"], ["--knowledge is for knowledge"]),
+        (["--given", "emotion"], ["--given applies to two-stage"]),
+        (["--knowledge", "talks.jsonl"], ["--knowledge applies to knowledge"]),
         (["--split", "testing"], ["unknown split 'testing'", "train, valid, test"]),
         (["--temperature", "nan"], ["--temperature nan"]),
         (["--variant", "mine.toml"], ["mine.toml: no such file"]),

@@ -153,7 +153,7 @@ def test_a_fault_is_one_line_and_its_traceback_a_file(tmp_path, raised, said):
     first, second = done.stderr.splitlines()
     assert first == said
     (log,) = (tmp_path / "cache" / "logs").iterdir()
-    assert second.startswith(f"next: the traceback is in {log}; ")
+    assert second.startswith(f"hint: the traceback is in {log}; ")
     assert "Traceback" in log.read_text("utf-8")
     assert stat.S_IMODE(log.stat().st_mode) == 0o600
 
@@ -168,4 +168,4 @@ def test_a_traceback_can_be_asked_for(tmp_path):
 def test_a_cache_that_cannot_be_written_is_no_second_fault(tmp_path):
     (tmp_path / "cache").write_text("a file")
     done = boom(tmp_path, "KeyError('x')")
-    assert done.stderr.splitlines()[1].startswith("next: LOCALEMP_TRACEBACK=1 shows the traceback")
+    assert done.stderr.splitlines()[1].startswith("hint: LOCALEMP_TRACEBACK=1 shows the traceback")

@@ -38,7 +38,7 @@ def test_prompts_show_a_completion_model_gets_a_transcript(localemp):
     assert "Instance 1:" in done.stdout
     assert done.stdout.rstrip().endswith("Listener:")
     wrong = localemp("prompts", "show", "--model", "davinci-002", "--layout", "chat")
-    assert (wrong.returncode, "takes no chat turns" in wrong.stderr) == (2, True)
+    assert (wrong.returncode, "does not support the chat layout" in wrong.stderr) == (2, True)
 
 
 def test_prompts_show_an_index_that_is_not_there(localemp):
@@ -49,7 +49,7 @@ def test_prompts_show_an_index_that_is_not_there(localemp):
 @pytest.mark.parametrize("turns", [("",), ("Hello", "Hi"), ("a", "  ", "b")])
 def test_respond_refuses_what_is_no_dialogue(localemp, turns):
     done = localemp("respond", *turns, "--model", "gpt-4o-mini")
-    assert (done.returncode, "cannot be answered" in done.stderr) == (2, True)
+    assert (done.returncode, "cannot answer this" in done.stderr) == (2, True)
 
 
 def test_respond_with_a_script(localemp, tmp_path):
@@ -104,4 +104,4 @@ def test_no_url_is_not_openais_server(localemp, url):
 def test_runs_of_an_empty_folder(localemp):
     assert "no runs in runs" in localemp("runs", "list").stdout
     done = localemp("runs", "show", "nowhere")
-    assert (done.returncode, "no run here" in done.stderr) == (1, True)
+    assert (done.returncode, "is not a run" in done.stderr) == (1, True)

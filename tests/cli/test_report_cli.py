@@ -53,7 +53,7 @@ def test_what_cannot_be_is_an_error_with_the_next_step(localemp):
     four(localemp.folder / "zero")
     (localemp.folder / "bad.toml").write_text("paper = 3")
     for words, told in [
-        (("nowhere",), "no run here"),
+        (("nowhere",), "is not a run"),
         (("zero", "--html", "zero"), "--html zero: cannot be written"),
         (("zero", "--published", "bad.toml"), "paper: Input should be a valid string"),
         (("zero", "--published", "none.toml"), "none.toml: cannot be read"),
@@ -61,5 +61,5 @@ def test_what_cannot_be_is_an_error_with_the_next_step(localemp):
     ]:
         done = localemp("report", *words)
         assert done.returncode in (1, 2) and told in done.stderr, done.stderr
-        assert "next:" in done.stderr
+        assert "hint:" in done.stderr
     assert localemp("report").returncode == 2

@@ -93,7 +93,7 @@ def test_files_made_elsewhere(localemp, tmp_path):
     ("words", "said"),
     [
         ((), "nothing to score"),
-        (("none",), "no run here"),
+        (("none",), "is not a run"),
         (("--import", "nonsense", "x"), "unknown format"),
         (("--import", "jsonl", "no.jsonl"), "no.jsonl"),
         (("a", "--data", "samples"), "--data and --hypothesis are for files"),

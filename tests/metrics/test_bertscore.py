@@ -55,7 +55,7 @@ def test_the_scores_are_those_of_bert_score_with_transformers_4(folder: Path):
 
 
 def test_with_transformers_5_bert_score_itself_gives_other_ones(folder: Path):
-    bert_score = pytest.importorskip("bert_score")
+    bert_score = pytest.importorskip("bert_score", reason="compared with bert-score: pip install 'localemp[models]'")
     texts, references = zip(*PAIRS, strict=True)
     found = bert_score.score(list(texts), list(references), model_type=str(folder), num_layers=LAYER, device="cpu")[2]
     # The day on which this fails, our own computation is needed no more.
@@ -267,13 +267,13 @@ def test_bfloat16_is_close_and_says_so(folder: Path):
 
 
 def test_default_layers_are_those_of_bert_score():
-    utils = pytest.importorskip("bert_score.utils")
+    utils = pytest.importorskip("bert_score.utils", reason="compared with bert-score: pip install 'localemp[models]'")
     assert version("bert-score") == BERT_SCORE_VERSION
     assert tomllib.loads(DEFAULT_LAYERS.read_text("utf-8")) == utils.model2layers
 
 
 def test_a_real_bert_gives_what_bert_score_gives():
-    bert_score = pytest.importorskip("bert_score")
+    bert_score = pytest.importorskip("bert_score", reason="compared with bert-score: pip install 'localemp[models]'")
     profile = load_profile("all-minilm-l6-v2", "encoder")
     if find(profile) is None:
         try:

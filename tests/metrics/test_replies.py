@@ -33,7 +33,7 @@ def test_a_run_as_far_as_it_got(tmp_path):
      {"stages": 1}, {"emotion": {}}, {"stages": [{"name": "feeling", "text": 1}]}],
 )  # fmt: skip
 def test_what_is_not_text_is_an_error(tmp_path, change):
-    with pytest.raises(RunError, match=r"responses.jsonl, line 1: it cannot be read"):
+    with pytest.raises(RunError, match=r"responses.jsonl, line 1: cannot be read"):
         replies_of_run(run(tmp_path, {**LINE, **change}))
 
 
@@ -60,7 +60,7 @@ def test_the_hash_covers_what_scores_depend_on():
 def test_a_run_without_a_reply_is_an_error(tmp_path):
     with pytest.raises(RunError, match="no replies yet"):
         replies_of_run(run(tmp_path))
-    with pytest.raises(RunError, match="no run here"):
+    with pytest.raises(RunError, match="is not a run"):
         replies_of_run(tmp_path / "none")
 
 

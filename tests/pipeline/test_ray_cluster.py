@@ -152,9 +152,9 @@ async def test_an_actor_refuses_to_answer_otherwise_than_the_run_says(words, tmp
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        (("--ray", "127.0.0.1:1"), "nobody answers"),
-        (("--ray", "ray://127.0.0.1:1"), "nobody answers"),
-        (("--ray", "somewhere"), "is no address"),
+        (("--ray", "127.0.0.1:1"), "no response"),
+        (("--ray", "ray://127.0.0.1:1"), "no response"),
+        (("--ray", "somewhere"), "is not an address"),
         (("--actors", 2), "--ray ADDRESS"),
         (("--ray", "auto", "--model", "gpt-4", "--base-url", "http://127.0.0.1:1/v1"), "a server answers"),
     ],

@@ -43,7 +43,7 @@ def paper():
     """The folder of the paper, which the project does not contain."""
     folder = REPOSITORY.parent / "shared" / "paper"
     if not (folder / "tables.json").exists():
-        pytest.skip(f"the paper is not here: {folder}")
+        pytest.skip(f"the paper is not here: {folder} (put its text there to compare with it)")
     return folder
 
 

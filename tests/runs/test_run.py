@@ -141,7 +141,7 @@ def test_a_folder_that_is_no_run_is_left_alone(tmp_path):
     (tmp_path / "thesis.tex").write_text("x")
     with pytest.raises(RunError, match="not empty"):
         Run.open(tmp_path, SETTINGS)
-    with pytest.raises(RunError, match="no run here"):
+    with pytest.raises(RunError, match="is not a run"):
         read_manifest(tmp_path)
     (tmp_path / "manifest.json").write_text("{")
     with pytest.raises(RunError, match="the manifest is damaged"):

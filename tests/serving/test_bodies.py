@@ -272,10 +272,10 @@ def _change(value, random_: random.Random) -> None:
 
 
 @pytest.mark.parametrize("inner", [model, hosted])
-async def test_ten_thousand_bodies_are_no_errors_of_ours_and_hold_nothing_up(inner) -> None:
+async def test_ten_thousand_bodies_are_no_errors_of_ours_and_hold_nothing_up(inner, share: float) -> None:
     random_, app, statuses = random.Random(f"bodies for {inner.__name__}"), StrategyMiddleware(inner, settings()), {}
     async with Lag() as lag:
-        for number in range(5000):
+        for number in range(int(5000 * share)):
             body = mutant(random_)
             headers = {"content-type": random_.choice(["application/json", "text/json", "x" * 300, None])}
             answer = await ask(app, "POST", random_.choice([CHAT] * 9 + ["/v1/completions"]), body, headers)
@@ -284,5 +284,5 @@ async def test_ten_thousand_bodies_are_no_errors_of_ours_and_hold_nothing_up(inn
             assert len(answer.body) < 20_000
             if number % 20 == 0:
                 await asyncio.sleep(0)
-    assert min(statuses.get(200, 0), statuses.get(400, 0), statuses.get(404, 0)) > 100, statuses
+    assert min(statuses.get(200, 0), statuses.get(400, 0), statuses.get(404, 0)) > 100 * share, statuses
     assert lag.worst < LAG

@@ -143,11 +143,11 @@ async def test_what_comet_and_the_choice_cannot_see_is_counted(caplog):
     for _ in range(2):
         await asked.draft(long)
     assert asked.notes() == {
-        "knowledge events": "knowledge: of 2 of 3 dialogues COMET's encoder takes only the end",
+        "knowledge events": "knowledge: of 2 of 3 dialogues only the end fits COMET's encoder",
         "knowledge contexts": "knowledge: of 2 of 3 dialogues only the end was compared with inferences",
     }
-    assert caplog.text.count("COMET's encoder takes only the end (said once)") == 1
-    assert caplog.text.count("compared with inferences (said once)") == 1
+    assert caplog.text.count("only the end fits COMET's encoder (reported once)") == 1
+    assert caplog.text.count("compared with inferences (reported once)") == 1
 
 
 async def test_no_inferences_and_no_comet_is_an_error_that_says_what_to_give():

@@ -214,13 +214,13 @@ def test_a_wrong_study_is_told_in_a_line(tmp_path, change, message):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"shown": None}, "line 1: it cannot be read: shown: "),
-        ({"shown": []}, "line 1: it cannot be read: shown: "),
-        ({"answer": 4}, "line 1: it cannot be read: answer: of one reply a number, of two a choice"),
-        ({"answer": "C"}, "line 1: it cannot be read: answer"),
-        ({"prompt_tokens": "9"}, "line 1: it cannot be read: prompt_tokens: "),
-        ({"cost": float("nan")}, "line 1: it cannot be read: it has NaN"),
-        ({"notes": None}, "line 1: it cannot be read: notes: "),
+        ({"shown": None}, "line 1: cannot be read: shown: "),
+        ({"shown": []}, "line 1: cannot be read: shown: "),
+        ({"answer": 4}, "line 1: cannot be read: answer: of one reply a number, of two a choice"),
+        ({"answer": "C"}, "line 1: cannot be read: answer"),
+        ({"prompt_tokens": "9"}, "line 1: cannot be read: prompt_tokens: "),
+        ({"cost": float("nan")}, "line 1: cannot be read: it has NaN"),
+        ({"notes": None}, "line 1: cannot be read: notes: "),
     ],
 )
 def test_a_judges_line_that_cannot_be_counted_is_named(tmp_path, change, message):

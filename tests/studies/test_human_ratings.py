@@ -29,7 +29,7 @@ ASPECTS = {"Appropriate": "appropriate", "Emotion": "emotion", "Natural": "natur
 def human_ratings(shared_data):
     folder = shared_data / "human_ratings"
     if not folder.is_dir():
-        pytest.skip(f"no ratings: {folder} is not there")
+        pytest.skip(f"no ratings: {folder} is not there (set LOCALEMP_TEST_DATA)")
     return folder
 
 

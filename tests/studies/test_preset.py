@@ -75,7 +75,7 @@ def answered(study, ratings):
 def test_what_is_said_to_be_the_papers_words_is_in_the_paper():
     path = REPOSITORY.parent / "shared" / "paper" / "paper.txt"
     if not path.exists():
-        pytest.skip(f"the paper is not here: {path}")
+        pytest.skip(f"the paper is not here: {path} (put its text there to compare with it)")
     printed = " ".join(path.read_text("utf-8").split())
     for aspect in ASKED.aspect:
         assert f"{aspect.name} ({aspect.name[:3]}): w{aspect.about[1:-1]}" in printed

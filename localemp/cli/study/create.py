@@ -74,4 +74,4 @@ def create(
     for note in result.notes:
         click.echo(f"note: {one_line(note)}", err=True)
     click.echo(f"study: {out}")
-    click.echo(f"next: `localemp study serve {out}` for people, `localemp study judge {out} --model M` for a model")
+    click.echo(f"hint: `localemp study serve {out}` for people, `localemp study judge {out} --model M` for a model")

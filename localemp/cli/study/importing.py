@@ -40,4 +40,4 @@ def import_(study: Path, files: tuple[Path, ...], columns: tuple[str, ...]) -> N
         click.echo(for_terminal(f"note: no rating of {', '.join(silent)}; {hint}"), err=True)
     if result.replaced:
         click.echo(f"{result.replaced:,} of them replaced another answer of an earlier import")
-    click.echo(f"next: `localemp study report {study}`")
+    click.echo(f"hint: `localemp study report {study}`")

@@ -44,9 +44,9 @@ def judge(study: Path, votes: int, name: str | None, prompts: Path | None, limit
     _say(result.stats)
     click.echo(f"judge: {result.folder}")
     if result.failed:
-        click.echo(f"next: {result.folder / VOTES} says why; rerun the same command to retry what failed", err=True)
+        click.echo(f"hint: {result.folder / VOTES} says why; rerun the same command to retry what failed", err=True)
         sys.exit(1)
-    click.echo(f"next: `localemp study report {study}`")
+    click.echo(f"hint: `localemp study report {study}`")
 
 
 def _say_how_fast(tally: "Tally") -> None:
