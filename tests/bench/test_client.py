@@ -23,7 +23,7 @@ async def ask(url, key=None, body=BODY, patience=10) -> Answer:
         return await client.chat(body)
 
 
-async def test_tokens_are_those_that_the_server_counts_and_times_those_of_chunks_with_text(server):
+async def test_tokens_are_the_servers_count_and_times_those_of_chunks_with_text(server):
     server.wait, server.gap = 0.2, 0.1
     answer = await ask(server.url)
     assert answer.good

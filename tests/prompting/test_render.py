@@ -46,7 +46,7 @@ def test_exemplars_follow_the_task_so_that_the_prefix_is_shared():
     )
 
 
-def test_one_exemplar_is_instance_1_in_the_paper_and_has_its_own_heading_in_the_scripts():
+def test_one_exemplar_is_instance_1_in_the_paper_and_has_a_heading_in_the_scripts():
     (task, *_), (scripts, *_) = paper().messages(DOG, [CAKE]), released().messages(DOG, [CAKE])
     assert "The following is the existing dialogue context:\n\nInstance 1:\nSpeaker: I baked" in task.content
     assert "The following is an instance:\n\nInstance:\nassistant: I baked" in scripts.content

@@ -6,11 +6,13 @@ It says "I hear you: LAST WORDS", or what a message tells it to: "say: TEXT". Wh
 import asyncio
 import json
 import threading
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from typing import Annotated, Any
 
 import uvicorn
+from patience import patience
 from pydantic import BaseModel, Field, ValidationError
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -148,10 +150,10 @@ def served(app: Any) -> Iterator[str]:
     thread.start()
     while not server.started:
         assert thread.is_alive(), "the server did not start"
-        thread.join(0.01)
+        time.sleep(0.01)
     try:
         port = server.servers[0].sockets[0].getsockname()[1]
         yield f"http://127.0.0.1:{port}"
     finally:
         server.should_exit = True
-        thread.join(10)
+        thread.join(patience(10))

@@ -77,7 +77,7 @@ def port(app: Slow) -> Iterator[int]:
         time.sleep(0.005)
     yield server.servers[0].sockets[0].getsockname()[1]
     server.should_exit = True
-    thread.join(10)
+    thread.join(patience(10))
 
 
 def connected(port: int) -> socket.socket:
