@@ -195,6 +195,6 @@ def _print(event: str, answer: "EventInferences") -> None:
 def _summary(source: "InferenceSource", dialogues: int, seconds: float, out: Path) -> None:
     click.echo(
         f"{count(dialogues, 'dialogue')}: {count(source.inferred, 'query', 'queries')} answered now, "
-        f"{source.cached} from the cache, {seconds:.1f} s"
+        f"{source.cached:,} from the cache, {seconds:.1f} s"
     )
     click.echo(f"use it with: --knowledge {out}")
