@@ -38,7 +38,6 @@ import psutil
 import uvloop
 from rich.console import Console
 from rich.table import Table
-from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 
 from localemp.serving.proxy.app import Proxy
@@ -253,7 +252,7 @@ def _serve_double(pause: float, port: int) -> None:
             await receive()
             await send({"type": "lifespan.shutdown.complete"})
             return
-        body = await read_body(Request(scope, receive), 2**30)
+        body = await read_body(receive, 2**30)
         if b'"stream": true' not in body and b'"stream":true' not in body:
             await send({"type": "http.response.start", "status": 200, "headers": json_head})
             await send({"type": "http.response.body", "body": whole})
@@ -286,7 +285,7 @@ def _serve_plain(upstream: str, port: int) -> None:
             await client.aclose()
             await send({"type": "lifespan.shutdown.complete"})
             return
-        body = await read_body(Request(scope, receive), 2**30)
+        body = await read_body(receive, 2**30)
         headers = [(name, value) for name, value in scope["headers"] if name not in framing]
         url = upstream.removesuffix("/v1") + scope["path"]
         async with client.stream(scope["method"], url, headers=headers, content=body) as answer:

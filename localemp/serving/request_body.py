@@ -10,7 +10,6 @@ import json
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
-from starlette.requests import Request
 from starlette.types import Message, Receive, Scope
 
 from localemp.serving.errors import RequestError
@@ -101,7 +100,7 @@ async def read_limited(scope: Scope, receive: Receive, limit: int) -> bytes:
     if declared.isdecimal() and (len(declared) > 18 or int(declared) > limit):
         raise too_large(limit)
     try:
-        return await read_body(Request(scope, receive), limit)
+        return await read_body(receive, limit)
     except BodyTooLargeError as error:
         raise too_large(limit) from error
 

@@ -3,11 +3,9 @@
 import asyncio
 import json
 from collections.abc import Awaitable, Iterable
-from contextlib import aclosing
 from typing import Any
 
-from starlette.datastructures import Headers
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse
 from starlette.types import Message, Receive, Scope
 
@@ -20,11 +18,13 @@ class BodyTooLargeError(Exception):
     """The request's body is larger than it may be."""
 
 
-async def read_body(request: Request, limit: int) -> bytes:
+async def read_body(receive: Receive, limit: int) -> bytes:
     """Return the whole body of a request.
 
+    Starlette's `Request.stream` would add a twelfth to the processor time of a proxied request.
+
     Args:
-        request: A request whose body has not been read.
+        receive: Gives the body, none of which has been read.
         limit: The most bytes to accept.
 
     Raises:
@@ -32,13 +32,16 @@ async def read_body(request: Request, limit: int) -> bytes:
         ClientDisconnect: The client left before the body was complete.
     """
     parts, size = [], 0
-    async with aclosing(request.stream()) as stream:
-        async for part in stream:
-            size += len(part)
-            if size > limit:
-                raise BodyTooLargeError
-            parts.append(part)
-    return b"".join(parts)
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        parts.append(message.get("body", b""))
+        size += len(parts[-1])
+        if size > limit:
+            raise BodyTooLargeError
+        if not message.get("more_body"):
+            return b"".join(parts)
 
 
 def replay_body(body: bytes, receive: Receive) -> Receive:
@@ -87,8 +90,13 @@ async def run_while_connected(receive: Receive, work: Awaitable[None]) -> None:
 
 
 def header(scope: Scope, name: str) -> str:
-    """Return the first value of a request's header, "" without one."""
-    return Headers(raw=scope["headers"]).get(name, "")
+    """Return the first value of a request's header, "" without one; `name` is lower-case."""
+    # Without a Headers object: every request asks for about ten headers.
+    wanted = name.encode("latin-1")
+    for key, value in scope["headers"]:
+        if key == wanted:
+            return str(value, "latin-1")
+    return ""
 
 
 def json_bytes(content: Any) -> bytes:

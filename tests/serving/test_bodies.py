@@ -9,7 +9,6 @@ from collections.abc import Callable
 
 import pytest
 from asgi_client import ask, scope_of, send_bytes, send_json
-from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 from test_middleware import settings
 from upstream_server import event
@@ -55,7 +54,7 @@ class Lag:
 
 async def model(scope: Scope, receive: Receive, send: Send) -> None:
     """A model's server that does not look at what it is sent, but for whether it is to stream."""
-    body = await read_body(Request(scope, receive), LARGEST_JSON)
+    body = await read_body(receive, LARGEST_JSON)
     await reply(len(body) < MIB and b'"stream": true' in body, send)
 
 

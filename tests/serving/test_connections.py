@@ -13,7 +13,7 @@ import pytest
 import uvicorn
 from asgi_client import send_json
 from patience import patience, wait_until
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
 from localemp.web.asgi import read_body
@@ -38,7 +38,7 @@ class Slow:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["path"] != "/early":
             try:
-                await read_body(Request(scope, receive), 2**20)
+                await read_body(receive, 2**20)
             except ClientDisconnect:
                 self.gone += 1
                 return

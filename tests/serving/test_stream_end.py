@@ -27,3 +27,4 @@ def test_a_stream_is_complete_when_it_says_so(end, complete):
         for at in range(0, len(raw), size):
             seen.feed(raw[at : at + size])
         assert seen.complete == complete
+        assert seen.done == (b"data:" in end and end.rstrip().endswith(b"[DONE]"))

@@ -12,7 +12,6 @@ from typing import Any, Self
 
 import uvicorn
 from patience import patience
-from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from localemp.web.asgi import read_body, wait_for_disconnect
@@ -89,7 +88,7 @@ class FakeUpstream(Running):
         self.rule = rule or answers()
 
     async def _app(self, scope: Scope, receive: Receive, send: Send) -> None:
-        body = await read_body(Request(scope, receive), 2**30)
+        body = await read_body(receive, 2**30)
         query = scope["query_string"].decode()
         target = scope["raw_path"].decode() + (f"?{query}" if query else "")
         headers = [(name.decode(), value.decode()) for name, value in scope["headers"]]

@@ -106,7 +106,13 @@ class ResponseRelay:
         redactor, timer, more = KeyRedactor(self._key, error=False), asyncio.timeout_at(deadline), True
         end = StreamEnd() if self._is_completion else None
         while more:
-            part, more = await self._read_part(timer, end)
+            try:
+                part = await self._read(timer)
+                more = not self._response.content.at_eof()
+            except BrokenResponseError:
+                if end is None or not end.done:
+                    raise
+                part, more = b"", False  # after "[DONE]", whatever happens is the end
             if not self.started:
                 await self._start()
             if end is not None:
@@ -145,15 +151,6 @@ class ResponseRelay:
         await self._start()
         body = KeyRedactor(self._key, error=True).feed(body, last=True)
         await self._send({"type": "http.response.body", "body": body})
-
-    async def _read_part(self, timer: asyncio.Timeout, end: StreamEnd | None) -> tuple[bytes, bool]:
-        """Return the next piece, and whether more may come. After "[DONE]", whatever happens is the end."""
-        try:
-            return await self._read(timer), not self._response.content.at_eof()
-        except BrokenResponseError:
-            if end is None or not end.done:
-                raise
-            return b"", False
 
     async def _read(self, timer: asyncio.Timeout) -> bytes:
         content = self._response.content

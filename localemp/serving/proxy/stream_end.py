@@ -25,6 +25,9 @@ class StreamEnd:
         if self.done:
             return
         seen = self._tail + part
-        self.complete = self.complete or _COMPLETE.search(seen) is not None
-        self.done = self.complete and _DONE.search(seen) is not None
+        if not self.complete and _COMPLETE.search(seen):
+            self.complete = True
+        if self.complete and (last := seen.rfind(b"[DONE]")) >= 0:
+            # Only there: a scan of a large part takes longer than all the rest.
+            self.done = _DONE.search(seen, max(0, last - _LONGEST)) is not None
         self._tail = seen[-_LONGEST:]

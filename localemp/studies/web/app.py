@@ -133,7 +133,7 @@ class StudyApp:
         rater = self._who(request, "person")
         if rater is None:
             return _problem(401, "This link is no longer valid.", "Open your newest link in this browser.")
-        sent = _Sent.model_validate_json(await read_body(request, LARGEST_BODY))
+        sent = _Sent.model_validate_json(await read_body(request.receive, LARGEST_BODY))
         if sent.rater != rater.name:
             message = f"This browser is signed in as {rater.name} now."
             return _problem(409, message, f"Open the link of {sent.rater} again.")
@@ -153,7 +153,7 @@ class StudyApp:
     async def _sign_in(self, request: Request) -> Response:
         if not self.signup:
             return _problem(403, "You need a personal link to take part.", "Ask the study's owner for one.")
-        asked = _Name.model_validate_json(await read_body(request, LARGEST_BODY))
+        asked = _Name.model_validate_json(await read_body(request.receive, LARGEST_BODY))
         token = await run_in_threadpool(self.answers.add_rater, asked.name)
         answer = JSONResponse({"link": f"/r/{token}"})
         self._set_cookie(answer, request, "person", token)
