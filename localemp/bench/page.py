@@ -5,18 +5,16 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-from markupsafe import Markup
-
 from localemp.bench.charts import figures
 from localemp.bench.result_tables import Named, tables_of
-from localemp.reporting.page import PAGE, environment, policy
+from localemp.reporting.page import PAGE, SHARED, environment, inlined, policy
 
 _OWN = Path(__file__).with_name("page")
 
 
 def render(results: Sequence[Named], title: str | None = None) -> str:
     """Render results as HTML: plots of all of them first, then a section for each with its tables and origin."""
-    style = Markup((PAGE / "style.css").read_text("utf-8") + (_OWN / "plots.css").read_text("utf-8"))
+    style = inlined(SHARED / "base.css", PAGE / "style.css", _OWN / "plots.css")
     counted = "1 benchmark" if len(results) == 1 else f"{len(results)} benchmarks"
     return (
         environment(_OWN, PAGE)

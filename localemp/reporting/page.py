@@ -9,11 +9,13 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from localemp import web
 from localemp.reporting.case_study import as_script
 from localemp.reporting.report import Report
 from localemp.reporting.tables import spans
 
 PAGE = Path(__file__).with_name("page")
+SHARED = Path(web.__file__).with_name("page")
 
 
 def render(report: Report, title: str | None = None) -> str:
@@ -22,7 +24,8 @@ def render(report: Report, title: str | None = None) -> str:
     Its content security policy allows no loading and no script except the page's own, which is named by its hash:
     markup inside a reply would be harmless even if it were not escaped.
     """
-    style, script = (Markup((PAGE / name).read_text("utf-8")) for name in ("style.css", "app.js"))
+    style = inlined(SHARED / "base.css", PAGE / "style.css")
+    script = inlined(SHARED / "elements.js", PAGE / "app.js")
     made, same = report.made()
     cases = report.case_study()
     runs = sum(system.manifest is not None for system in report.systems)
@@ -44,6 +47,11 @@ def render(report: Report, title: str | None = None) -> str:
             version=version("localemp"),
         )
     )
+
+
+def inlined(*files: Path) -> Markup:
+    """Return the text of style sheets or scripts, one after the other, for a page that needs no other file."""
+    return Markup("\n").join(Markup(path.read_text("utf-8")) for path in files)
 
 
 def environment(*folders: Path) -> Environment:

@@ -9,7 +9,6 @@ from localemp.errors import LocalempError
 from localemp.pipeline.config import RunConfig
 from localemp.pipeline.pipeline import Pipeline
 from localemp.serving.errors import RequestError
-from localemp.serving.handler.thinking import ModelThinking
 from localemp.serving.schema import RequestOptions
 from localemp.strategies.base import Strategy
 
@@ -23,13 +22,12 @@ class Catalog:
         strategies: The names of the offered strategies.
 
     Attributes:
-        thinking: What is known of how the model thinks.
         keep_thinking: Whether replies keep the model's thinking, as it wrote it.
     """
 
     def __init__(self, model: str, config: RunConfig, strategies: Sequence[str]) -> None:
         self.model, self.strategies = model, tuple(strategies)
-        self.thinking, self.keep_thinking = ModelThinking(), config.keep_thinking
+        self.keep_thinking = config.keep_thinking
         self._pipeline = Pipeline(config)
         self._built: dict[tuple[Any, ...], Strategy] = {}
         self._lock = Lock()

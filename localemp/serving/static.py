@@ -5,8 +5,9 @@ from pathlib import Path
 
 from starlette.responses import Response
 
-_FOLDER = Path(__file__).parent / "page"
-_TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript"}
+from localemp.web.page_files import page_responses
+
+_FOLDER = Path(__file__).with_name("page")
 _HEADERS = {
     "cache-control": "no-cache",
     "content-security-policy": "frame-ancestors 'none'",  # the page's own policy cannot say this
@@ -17,11 +18,8 @@ _HEADERS = {
 
 @cache
 def _files() -> dict[str, Response]:
-    files = {
-        f"/page/{path.name}": Response(path.read_bytes(), headers=_HEADERS, media_type=_TYPES[path.suffix])
-        for path in _FOLDER.iterdir()
-    }
-    return files | {"/": files["/page/index.html"]}
+    files = page_responses(_FOLDER, _HEADERS)
+    return {"/": files["index.html"]} | {f"/page/{name}": response for name, response in files.items()}
 
 
 def is_page(path: str) -> bool:

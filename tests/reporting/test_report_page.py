@@ -88,7 +88,7 @@ def test_search_finds_words_in_any_reply_marks_them_and_says_how_many(visit: Vis
     expect(page.get_by_role("status")).to_have_text("1 of 29 dialogues")
     assert set(page.locator("mark").all_inner_texts()) == {"hear", "d1."}
     expect(page.get_by_role("article").get_by_role("heading", level=4)).to_have_text(
-        ["A person replied", "zero", "stages", "small"]
+        ["Human reply", "zero", "stages", "small"]
     )
     search(page, "nothing holds this (")
     expect(page.get_by_role("status")).to_have_text("0 of 29 dialogues")
@@ -105,7 +105,7 @@ def test_what_is_missing_failed_or_empty_is_said(visit: Visit) -> None:
     search(page, "too hot")
     expect(page.get_by_role("article").first).to_contain_text("failed: too hot")
     search(page, "d2")
-    expect(page.get_by_role("article").first).to_contain_text("(an empty reply)")
+    expect(page.get_by_role("article").first).to_contain_text("(empty reply)")
     expect(page.get_by_role("article").first).to_contain_text("no reply")
 
 

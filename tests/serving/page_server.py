@@ -12,9 +12,10 @@ from typing import Any, Self
 import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
-from starlette.routing import Mount, Route
-from starlette.staticfiles import StaticFiles
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from localemp.web.page_files import page_responses
 
 PAGE = Path(__file__).parents[2] / "localemp" / "serving" / "page"
 STRATEGIES = ("zero-shot", "few-shot", "similar", "two-stage", "knowledge", "similar+knowledge+two-stage")
@@ -81,10 +82,11 @@ class PageServer:
         self._socket.close()
 
     def _app(self) -> Starlette:
+        files = page_responses(PAGE)
         return Starlette(
             routes=[
-                Route("/", lambda _: FileResponse(PAGE / "index.html")),
-                Mount("/page", StaticFiles(directory=PAGE)),
+                Route("/", lambda _: files["index.html"]),
+                Route("/page/{name}", lambda request: files[request.path_params["name"]]),
                 Route("/v1/models", self._models),
                 Route("/v1/chat/completions", self._chat, methods=["POST"]),
             ]

@@ -12,12 +12,14 @@ from typing import Any, Self
 import httpx
 import pytest
 from patience import patience
-from test_door import HOSTILE
+from test_request_guard import HOSTILE
 from upstream_server import REPLY, FakeUpstream, Running, answers, streams, token
 
 from localemp.serving.proxy.app import Proxy
 from localemp.serving.proxy.replicas import Timeouts
 from localemp.serving.proxy.request_fields import ALLOWED_FIELDS
+
+pytestmark = pytest.mark.usefixtures("fresh")
 
 CHAT = "/v1/chat/completions"
 TALK = [{"role": "user", "content": "I failed."}]
@@ -25,18 +27,6 @@ BODY = {"model": "tiny", "messages": TALK}
 SECRET = "sk-operator-0123456789"
 QUICK = Timeouts(connect=patience(0.5), first_byte=patience(0.5), between=patience(0.5))
 http = httpx.Client(trust_env=False)
-
-
-@pytest.fixture(scope="module")
-def one() -> Iterator[FakeUpstream]:
-    with FakeUpstream() as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def other() -> Iterator[FakeUpstream]:
-    with FakeUpstream() as server:
-        yield server
 
 
 @pytest.fixture(scope="module")
@@ -51,12 +41,6 @@ def plain(one: FakeUpstream) -> Iterator[Running]:
     """Before the same server, with the callers' keys."""
     with Running(Proxy([one.url], None, served="tiny", timeouts=QUICK)) as server:
         yield server
-
-
-@pytest.fixture(autouse=True)
-def fresh(one: FakeUpstream, other: FakeUpstream) -> None:
-    one.reset()
-    other.reset()
 
 
 def post(server: Running, content: Any = BODY, path: str = CHAT, **headers: str) -> httpx.Response:

@@ -83,7 +83,7 @@ def test_every_model_is_offered_the_bare_one_first_each_explained(visit: Visit) 
         assert len(explained) == len(STRATEGIES) + 1
         answered_by(page).select_option(DEEP)
         expect(answered_by(page)).to_have_accessible_description(
-            re.compile("^The model reads .+, and names the feeling")
+            re.compile("^The model reads .+, and infers the emotion")
         )
 
 
@@ -106,11 +106,11 @@ def test_two_replies_are_compared_and_the_talk_goes_on_with_the_chosen_one(visit
         expect(page.get_by_role("article", name=f"Reply by {DEEP}")).to_contain_text("".join(REPLY))
         bare = page.get_by_role("article", name="Reply by smollm2", exact=True)
         expect(bare).to_contain_text("Update your resume.")
-        bare.get_by_role("button", name="Go on with this").click()
-        expect(bare).to_contain_text("The talk goes on with this")
+        bare.get_by_role("button", name="Continue with this reply").click()
+        expect(bare).to_contain_text("Continuing with this reply")
         say(page, "I have none.")
         expect(replies(page)).to_have_count(4)
-        expect(page.get_by_role("button", name="Go on with this")).to_have_count(2)
+        expect(page.get_by_role("button", name="Continue with this reply")).to_have_count(2)
     assert {chat["model"] for chat in server.chats[2:]} == {DEEP, "smollm2"}
     for chat in server.chats[2:]:
         assert [turn["content"] for turn in chat["messages"]] == [SAID, "Update your resume.", "I have none."]
@@ -121,11 +121,11 @@ def test_a_comparison_must_be_decided_before_the_talk_goes_on(visit: Visit) -> N
         page = visit(server.url)
         compare(page)
         say(page)
-        expect(page.get_by_role("button", name="Go on with this")).to_have_count(2)
+        expect(page.get_by_role("button", name="Continue with this reply")).to_have_count(2)
         say(page, "And now?")
-        expect(page.get_by_role("alert")).to_contain_text("Choose the one")
+        expect(page.get_by_role("alert")).to_contain_text("Choose one")
         expect(box(page)).to_have_value("And now?")
-        expect(page.get_by_role("button", name="Go on with this").first).to_be_focused()
+        expect(page.get_by_role("button", name="Continue with this reply").first).to_be_focused()
     assert len(server.chats) == 2
 
 
@@ -135,7 +135,7 @@ def test_one_side_of_a_comparison_may_fail(visit: Visit) -> None:
         compare(page)
         say(page)
         expect(page.get_by_role("article", name="Reply by smollm2", exact=True)).to_contain_text("the engine is gone")
-        expect(page.get_by_role("button", name="Go on with this")).to_have_count(0)
+        expect(page.get_by_role("button", name="Continue with this reply")).to_have_count(0)
         server.by_model.clear()
         page.get_by_role("button", name="Ask again").click()
         expect(page.get_by_role("article", name="Reply by smollm2", exact=True)).to_contain_text("".join(REPLY))
@@ -147,8 +147,8 @@ def test_what_happened_inside_is_told_in_plain_words(visit: Visit) -> None:
         page = visit(server.url)
         answered_by(page).select_option(DEEP)
         say(page)
-        page.get_by_text("What happened inside").click()
-        inside = page.locator(".inside")
+        page.get_by_text("How this reply was made").click()
+        inside = page.locator(".trace")
         expect(inside).to_contain_text("The user may feel devastated.")
         first = inside.locator(".exemplar").first
         expect(first).to_contain_text("0.61")
@@ -157,14 +157,14 @@ def test_what_happened_inside_is_told_in_plain_words(visit: Visit) -> None:
         expect(first.get_by_text("How are you holding up?")).to_be_visible()
         expect(inside).to_contain_text("the last 1 of 2")
         assert [" ".join(text.split()) for text in inside.locator("dd").all_inner_texts()] == [
-            "sad lost", "to find a new job", "nothing that fits", "worries about money",
+            "sad lost", "to find a new job", "none selected", "worries about money",
         ]  # fmt: skip
-        assert inside.locator("dt").all_inner_texts() == ["Feels", "Wants", "Needs", "What follows"]
-        inside.get_by_text("Not chosen (2)").click()
+        assert inside.locator("dt").all_inner_texts() == ["Feels", "Wants", "Needs", "Effects"]
+        inside.get_by_text("Dropped (2)").click()
         expect(inside.get_by_text("Feels: happy – below the cut-off (0.11)")).to_be_visible()
         expect(inside.get_by_text("Needs: none – says nothing")).to_be_visible()
         expect(inside).to_contain_text("239 tokens read, 20 written · 0.81 s")
-        inside.get_by_text("What the model was sent").first.click()
+        inside.get_by_text("Messages sent to the model").first.click()
         expect(inside.get_by_text("This is an empathetic dialogue task")).to_be_visible()
 
 
@@ -174,7 +174,7 @@ def test_the_bare_model_is_asked_for_no_trace_and_shows_none(visit: Visit) -> No
         answered_by(page).select_option("smollm2")
         say(page)
         expect(page.locator(".text")).to_have_text("".join(REPLY))
-        expect(page.get_by_text("What happened inside")).to_have_count(0)
+        expect(page.get_by_text("How this reply was made")).to_have_count(0)
     assert "localemp" not in server.chats[0]
 
 
@@ -192,12 +192,12 @@ def test_what_a_model_writes_is_text_and_never_markup(visit: Visit) -> None:
     [
         (refusal(429, "slow down", {"Retry-After": "7"}), "Try again in 7 seconds."),
         (refusal(429, "slow down"), "Try again in a moment."),
-        (refusal(400, "This model's maximum context length is 4096 tokens."), "longer than the model can read"),
-        (refusal(400, "too much", code="context_length_exceeded"), "start a new talk"),
-        (refusal(400, "stop must be a string"), "did not accept this: stop must be a string"),
+        (refusal(400, "This model's maximum context length is 4096 tokens."), "longer than the model's context"),
+        (refusal(400, "too much", code="context_length_exceeded"), "start a new chat"),
+        (refusal(400, "stop must be a string"), "rejected this: stop must be a string"),
         (refusal(503, "the engine is starting"), "could not answer: the engine is starting"),
-        (Answer((), error={"message": "the engine died"}), "The reply broke off: the engine died"),
-        (Answer(()), "answered with nothing"),
+        (Answer((), error={"message": "the engine died"}), "The reply was cut off: the engine died"),
+        (Answer(()), "reply was empty"),
     ],
 )
 def test_an_error_says_what_to_do_and_gives_the_text_back(visit: Visit, answer: Answer, shown: str) -> None:
@@ -218,7 +218,7 @@ def test_a_server_that_is_gone_is_told_and_what_was_typed_since_is_kept_too(visi
         say(page)
         box(page).fill("I typed on.")
         server.stop()
-        expect(page.get_by_role("alert")).to_contain_text("broke off")
+        expect(page.get_by_role("alert")).to_contain_text("cut off")
         expect(box(page)).to_have_value(f"{SAID}\n\nI typed on.")
         page.get_by_role("button", name="Send").click()
         expect(page.get_by_role("alert")).to_contain_text("The server cannot be reached.")
@@ -250,7 +250,7 @@ def test_a_reply_that_breaks_off_is_kept_and_can_be_asked_for_again(visit: Visit
         page = visit(server.url)
         say(page)
         expect(replies(page)).to_contain_text("Losing a job after")
-        expect(replies(page)).to_contain_text("The reply broke off")
+        expect(replies(page)).to_contain_text("The reply was cut off")
         page.get_by_role("button", name="Ask again").click()
         expect(page.locator(".text")).to_have_text("".join(REPLY))
         expect(page.get_by_role("button", name="Ask again")).to_have_count(0)
@@ -260,8 +260,8 @@ def test_a_reply_that_breaks_off_is_kept_and_can_be_asked_for_again(visit: Visit
 def test_a_key_is_asked_for_until_it_fits_and_kept_in_this_tab_only(visit: Visit) -> None:
     with PageServer(keys=("open-sesame",)) as server:
         page = visit(server.url)
-        dialog = page.get_by_role("dialog", name="The server asks for a key")
-        for key, hint in [("wrong", "until you close it"), ("open-sesame", "does not know the one you gave")]:
+        dialog = page.get_by_role("dialog", name="A key is required")
+        for key, hint in [("wrong", "until you close it"), ("open-sesame", "key you entered is not valid")]:
             expect(dialog).to_contain_text(hint)
             dialog.get_by_label("API key").fill(key)
             dialog.get_by_role("button", name="Use this key").click()
@@ -281,8 +281,8 @@ def test_without_a_key_nothing_is_lost_and_one_can_be_given_later(visit: Visit) 
         expect(answered_by(page)).to_be_enabled()
         server.keys = ("second",)
         say(page)
-        page.get_by_role("button", name="Not now").click()
-        expect(page.get_by_role("alert")).to_contain_text("asks for a key")
+        page.get_by_role("button", name="Cancel").click()
+        expect(page.get_by_role("alert")).to_contain_text("needs an API key")
         expect(box(page)).to_have_value(SAID)
         page.get_by_role("button", name="Send").click()
         page.get_by_label("API key").fill("second")
@@ -303,10 +303,10 @@ def test_the_whole_page_works_by_keyboard(visit: Visit) -> None:
         expect(page.locator(".text").first).to_have_text("".join(REPLY))
         expect(box(page)).to_be_focused()
         press("Shift+Tab")
-        expect(page.locator(".inside > summary")).to_be_focused()
-        assert page.locator(".inside > summary").evaluate("e => getComputedStyle(e).outlineStyle") == "solid"
+        expect(page.locator(".trace > summary")).to_be_focused()
+        assert page.locator(".trace > summary").evaluate("e => getComputedStyle(e).outlineStyle") == "solid"
         press("Enter")
-        expect(page.get_by_text("Feeling and situation")).to_be_visible()
+        expect(page.get_by_text("Emotion and situation")).to_be_visible()
         press("Enter")
         press("Tab")
         typed("go on")
@@ -316,7 +316,7 @@ def test_the_whole_page_works_by_keyboard(visit: Visit) -> None:
         expect(page.get_by_text("Stopped here.")).to_be_visible()
         assert server.left.wait(patience())
         page.locator("h1").click()
-        for role, name in [("combobox", "Answered by"), ("button", "Compare"), ("button", "New talk")]:
+        for role, name in [("combobox", "Answered by"), ("button", "Compare"), ("button", "New chat")]:
             press("Tab")
             expect(page.get_by_role(role, name=name)).to_be_focused()
         press("Enter")
@@ -345,7 +345,7 @@ def test_a_new_talk_forgets_the_old_one_even_while_it_is_answered(visit: Visit) 
         page = visit(server.url)
         say(page)
         expect(page.locator(".text")).to_have_text("Losing a job after")
-        page.get_by_role("button", name="New talk").click()
+        page.get_by_role("button", name="New chat").click()
         expect(page.get_by_role("heading", name="What is on your mind?")).to_be_visible()
         say(page, "Something else.")
         expect(page.locator(".text")).to_have_text("".join(REPLY))
@@ -360,7 +360,7 @@ def test_nothing_is_wider_than_a_phone_and_everything_can_be_read(visit: Visit, 
         compare(page)
         answered_by(page).select_option(DEEP)
         say(page, "unbreakable" * 20)
-        page.get_by_role("button", name="Go on with this").first.click()
+        page.get_by_role("button", name="Continue with this reply").first.click()
         page.evaluate("document.querySelectorAll('details').forEach(details => { details.open = true })")
         say(page)
         expect(page.get_by_role("alert")).to_be_visible()
@@ -387,12 +387,12 @@ def test_the_real_middleware_and_the_page_understand_each_other(visit: Visit) ->
         expect(page.get_by_role("article", name="Reply by tiny", exact=True)).to_contain_text("I hear you: My dog died")
         deep = page.get_by_role("article", name="Reply by tiny:few-shot+two-stage")
         expect(deep).to_contain_text("I hear you, and I am with you")
-        deep.get_by_text("What happened inside").click()
+        deep.get_by_text("How this reply was made").click()
         expect(deep).to_contain_text("The user's emotion may be sad.")
         expect(deep.locator(".exemplar")).to_have_count(2)
-        deep.get_by_role("button", name="Go on with this").click()
+        deep.get_by_role("button", name="Continue with this reply").click()
         say(page, "far too long " * 400)
-        expect(page.get_by_role("alert")).to_contain_text("longer than the model can read")
+        expect(page.get_by_role("alert")).to_contain_text("longer than the model's context")
 
 
 # Texts that have a contrast below 4.5:1 with the nearest ground behind them, as WCAG 2 counts it.

@@ -7,8 +7,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import httpx
@@ -24,6 +24,8 @@ from localemp.serving.proxy.app import Proxy
 from localemp.serving.proxy.replicas import Timeouts
 from localemp.web.server import serve
 
+pytestmark = pytest.mark.usefixtures("fresh")
+
 CHAT = "/v1/chat/completions"
 BODY = b'{"model": "tiny",  "messages": [{"role": "user", "content": "I failed."}]}'
 http = httpx.Client(trust_env=False)  # one, since each new one reads all certificates
@@ -31,28 +33,10 @@ QUICK = Timeouts(connect=patience(0.3), first_byte=patience(0.3), between=patien
 
 
 @pytest.fixture(scope="module")
-def one() -> Iterator[FakeUpstream]:
-    with FakeUpstream() as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def other() -> Iterator[FakeUpstream]:
-    with FakeUpstream() as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
 def proxy(one: FakeUpstream) -> Iterator[Running]:
     """One that passes callers' keys on and gives up soon."""
     with Running(Proxy([one.url], None, served="tiny", timeouts=QUICK)) as server:
         yield server
-
-
-@pytest.fixture(autouse=True)
-def fresh(one: FakeUpstream, other: FakeUpstream) -> None:
-    one.reset()
-    other.reset()
 
 
 @contextmanager
@@ -311,6 +295,42 @@ def test_a_stream_that_falls_silent_ends_with_an_error_event(one: FakeUpstream, 
     one.reset(streams([token("That")], then="wait"))
     assert "stopped sending" in post(proxy).text
     wait_until(lambda: one.running == 0)
+
+
+DONE = b"data: [DONE]\n\n"
+PATIENT = Timeouts(between=60)
+
+
+def test_a_stream_that_said_done_ends_though_its_connection_stays_open(one: FakeUpstream) -> None:
+    one.reset(streams([token("That"), DONE], then="wait"))
+    with before(one.url, timeouts=PATIENT) as proxy:
+        started = time.monotonic()
+        text = post(proxy).text
+        assert text.encode() == token("That") + DONE
+        assert time.monotonic() - started < patience(10)
+        wait_until(lambda: one.running == 0)
+
+
+@pytest.mark.parametrize("trailer", [b"Content-Length: 5", b"Transfer-Encoding: chunked", b"X-Usage: 7"])
+def test_trailers_do_not_keep_a_stream_open(trailer: bytes) -> None:
+    content = token("That") + DONE
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+    pieces = [head + b"%x\r\n%s\r\n" % (len(content), content), b"0\r\n%s\r\n\r\n" % trailer]
+    with socket.create_server(("127.0.0.1", 0)) as listener, ExitStack() as stack:
+        threading.Thread(target=_answer_and_wait, args=(listener, pieces, stack), daemon=True).start()
+        with before(f"http://127.0.0.1:{listener.getsockname()[1]}/v1", timeouts=PATIENT) as proxy:
+            started = time.monotonic()
+            assert post(proxy).content == content
+            assert time.monotonic() - started < patience(10)
+
+
+def _answer_and_wait(listener: socket.socket, pieces: Sequence[bytes], stack: ExitStack) -> None:
+    """Answer one request piece by piece, and leave its connection open."""
+    connection = stack.enter_context(listener.accept()[0])
+    connection.recv(65536)
+    for piece in pieces:
+        connection.sendall(piece)
+        time.sleep(0.1)
 
 
 def test_no_connection_in_time_is_a_504() -> None:

@@ -1,9 +1,6 @@
-"use strict";
-// The case study: search, choose, turn pages. Only what is on the page is drawn; every text goes in as text, never as markup.
-(() => {
-  const data = document.getElementById("cases-data");
-  if (!data) return;
-  const { systems, texts, dialogues } = JSON.parse(data.textContent);
+// The case study: search, filters, pages. Only the current page is drawn. elements.js comes first.
+
+function showCaseStudy({ systems, texts, dialogues }) {
   const [search, emotion, which, found, place, list, previous, next] = [
     "search", "emotion", "which", "found", "place", "dialogues", "previous", "next",
   ].map((id) => document.getElementById(id));
@@ -20,7 +17,7 @@
     missing: ({ replies }) => replies.some((reply) => reply?.text === undefined),
   };
 
-  // What can be found of a dialogue: all that is said and thought in it; not its prompts, which are alike.
+  // The text to search in a dialogue: all turns, replies and stages; not the prompts, which are all alike.
   function haystack(dialogue) {
     dialogue.haystack ??= [
       dialogue.id, dialogue.emotion ?? "", ...dialogue.turns.map((turn) => texts[turn]),
@@ -67,7 +64,7 @@
     });
     const replies = make("div", "replies");
     if (dialogue.reference !== undefined) {
-      replies.append(make("section", "reply reference", make("h4", "", "A person replied"), said("p", texts[dialogue.reference])));
+      replies.append(make("section", "reply reference", make("h4", "", "Human reply"), said("p", texts[dialogue.reference])));
     }
     replies.append(...dialogue.replies.map((reply, index) => drawReply(systems[index], reply)));
     const head = make("h3", "", ...marked(dialogue.id));
@@ -83,7 +80,7 @@
       box.append(make("p", "none", ...(reply ? ["failed: ", ...marked(texts[reply.error])] : ["no reply"])));
       return box;
     }
-    box.append(texts[reply.text] ? said("p", texts[reply.text]) : make("p", "none", "(an empty reply)"));
+    box.append(texts[reply.text] ? said("p", texts[reply.text]) : make("p", "none", "(empty reply)"));
     box.append(later(reply.stages.length > 1 ? `${reply.stages.length} stages` : "1 stage", () => [
       ...lookedUp(reply), ...reply.stages.map((stage, index) => drawStage(stage, index)),
     ]));
@@ -104,7 +101,7 @@
   }
 
   function drawStage(stage, index) {
-    const name = stage.name === "feeling" ? "the feeling is named" : stage.name === "reply" ? "the reply" : stage.name;
+    const name = stage.name === "feeling" ? "emotion and situation" : stage.name === "reply" ? "reply" : stage.name;
     const told = [
       stage.prompt_tokens !== undefined && `${stage.prompt_tokens} tokens read`,
       stage.completion_tokens !== undefined && `${stage.completion_tokens} written`,
@@ -117,7 +114,7 @@
       later("Prompt", () => stage.messages.flatMap(([role, number]) => [make("small", "", role), make("pre", "", texts[number])])));
   }
 
-  // A details element that is filled when it is opened.
+  // Return a details element that is filled when it is opened.
   function later(name, fill) {
     const details = make("details", "", make("summary", "", name));
     details.addEventListener("toggle", () => details.append(...fill()), { once: true });
@@ -128,18 +125,11 @@
     return make(tag, "", ...marked(text));
   }
 
-  // A text with the words that were searched for marked.
+  // Return a text with the searched words marked.
   function marked(text) {
     if (!words.length) return [text];
     const escaped = words.map((word) => word.replace(/[.*+?^${}()|[\]\\]/g, "\\$&"));
     return text.split(new RegExp(`(${escaped.join("|")})`, "gi")).map((part, index) => (index % 2 ? make("mark", "", part) : part));
-  }
-
-  function make(tag, style, ...children) {
-    const element = document.createElement(tag);
-    if (style) element.className = style;
-    element.append(...children);
-    return element;
   }
 
   const emotions = [...new Set(dialogues.map((dialogue) => dialogue.emotion).filter(Boolean))].sort();
@@ -158,4 +148,7 @@
   emotion.parentElement.hidden = emotions.length < 2;
   which.parentElement.hidden = systems.length < 2;
   choose();
-})();
+}
+
+const data = document.getElementById("cases-data");
+if (data) showCaseStudy(JSON.parse(data.textContent));

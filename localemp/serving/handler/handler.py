@@ -16,6 +16,7 @@ from localemp.serving.catalog import Catalog
 from localemp.serving.errors import RequestError
 from localemp.serving.handler.app_engine import AppEngine, UpstreamError
 from localemp.serving.handler.reply_engine import ReplyEngine
+from localemp.serving.handler.thinking import ModelThinking
 from localemp.serving.handler.trace import trace_of
 from localemp.serving.schema import ChatRequest
 from localemp.web.asgi import wait_for_disconnect
@@ -36,6 +37,7 @@ class Handler:
 
     def __init__(self, app: ASGIApp, catalog: Catalog) -> None:
         self.app, self.catalog = app, catalog
+        self._thinking = ModelThinking()
 
     async def __call__(self, request: ChatRequest, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request; when the client disconnects, all work for it ends.
@@ -66,7 +68,7 @@ class Handler:
         self, request: ChatRequest, scope: Scope, receive: Receive, gone: asyncio.Event, send: Send
     ) -> None:
         catalog, name, started = self.catalog, "+".join(request.strategy), time.perf_counter()
-        engine = AppEngine(self.app, scope, catalog.model, gone, extra=catalog.extra, thinking=catalog.thinking)
+        engine = AppEngine(self.app, scope, catalog.model, gone, extra=catalog.extra, thinking=self._thinking)
         reply = ReplyEngine(engine, request, send, model=f"{catalog.model}:{name}", keep_thinking=catalog.keep_thinking)
         try:
             strategy = await catalog.strategy(request.strategy, request.options)

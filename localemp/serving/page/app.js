@@ -1,34 +1,34 @@
-// The page of `localemp serve`: a talk, and who answers in it.
+// The page of `localemp serve`: a chat, and the models that answer.
 
 import { $, make } from "./elements.js";
-import { inside } from "./inside.js";
+import { traceDetails } from "./trace.js";
 import { Problem, brokeOff, events, request, stopped } from "./server.js";
 
-const PARTS = {
-  "zero-shot": "is told to listen with empathy",
-  "few-shot": "reads a few example talks first",
-  "similar": "reads the talks most like this one first",
-  "knowledge": "hears what people then often feel, want and need",
-  "two-stage": "names the feeling and the situation before it replies",
+const STRATEGIES = {
+  "zero-shot": "is asked to listen with empathy",
+  "few-shot": "reads a few example dialogues first",
+  "similar": "reads the most similar dialogues first",
+  "knowledge": "is given what people in such a situation often feel, want and need",
+  "two-stage": "infers the emotion and the situation before it replies",
 };
 
 const [first, second] = [$("#first"), $("#second")];
 const [draft, dialog] = [$("textarea"), $("dialog")];
 
 const models = new Map(); // what /v1/models lists, by id
-const talk = []; // exchanges, oldest first: what was said, the replies, the one that the talk goes on with
+const chat = []; // exchanges, oldest first: the message, its replies, the chosen one
 let answering = null; // aborts the replies that are being written
 
-// The talk: one exchange is what a person said and one reply, or two to compare.
+// The chat: an exchange is a message and one reply, or two to compare.
 
 async function submit() {
   const said = draft.value.trim();
-  const last = talk.at(-1);
+  const last = chat.at(-1);
   if (!said) return;
   if (!models.size) await loadModels();
   if (answering || !models.size) return;
   if (last && !last.chosen) {
-    notice(new Problem("Two replies are waiting.", "Choose the one that the talk goes on with, then send."));
+    notice(new Problem("Two replies are waiting.", "Choose one to continue with, then send."));
     return last.replies[0].pick.focus();
   }
   last?.replies.forEach(settleChoice);
@@ -44,8 +44,8 @@ function begin(said) {
     reply.again.onclick = () => answering || ask(exchange, [reply]);
     reply.pick.onclick = () => choose(exchange, reply);
   }
-  talk.push(exchange);
-  $("#talk").append(exchange.element);
+  chat.push(exchange);
+  $("#chat").append(exchange.element);
   $("#welcome").hidden = true;
   window.scrollTo(0, document.body.scrollHeight);
   return exchange;
@@ -64,7 +64,7 @@ async function ask(exchange, replies = exchange.replies) {
   } finally {
     answering = null;
     showBusy();
-    if (talk.includes(exchange)) settle(exchange);
+    if (chat.includes(exchange)) settle(exchange);
   }
 }
 
@@ -77,17 +77,17 @@ function settle(exchange) {
   $("#spoken").textContent = written.map((reply) => (names ? `${reply.model}: ${reply.text}` : reply.text)).join("\n");
 }
 
-/** Nothing came: what was typed goes back to where it was typed, before anything typed since. */
+/** No reply came: put the message back into the composer, in front of anything typed since. */
 function takeBack(exchange) {
-  talk.splice(talk.indexOf(exchange), 1);
+  chat.splice(chat.indexOf(exchange), 1);
   exchange.element.remove();
-  $("#welcome").hidden = talk.length > 0;
+  $("#welcome").hidden = chat.length > 0;
   write([exchange.said, draft.value].filter(Boolean).join("\n\n"));
   notice(exchange.replies[0].problem);
 }
 
 function dialogueUpTo(exchange) {
-  const turns = talk.slice(0, talk.indexOf(exchange)).flatMap(({ said, chosen }) => [
+  const turns = chat.slice(0, chat.indexOf(exchange)).flatMap(({ said, chosen }) => [
     { role: "user", content: said },
     { role: "assistant", content: chosen.text },
   ]);
@@ -99,7 +99,7 @@ function choose(exchange, chosen) {
   notice(null);
   for (const reply of exchange.replies) {
     reply.element.classList.toggle("chosen", reply === chosen);
-    reply.pick.textContent = reply === chosen ? "The talk goes on with this" : "Go on with this";
+    reply.pick.textContent = reply === chosen ? "Continuing with this reply" : "Continue with this reply";
   }
 }
 
@@ -109,10 +109,10 @@ function settleChoice(reply) {
   if (!reply.element.classList.contains("chosen")) reply.pick.remove();
 }
 
-function newTalk() {
+function newChat() {
   answering?.abort();
-  talk.length = 0;
-  $("#talk").replaceChildren();
+  chat.length = 0;
+  $("#chat").replaceChildren();
   $("#welcome").hidden = false;
   notice(null);
   draft.focus();
@@ -126,7 +126,7 @@ function newReply(model) {
     body: Object.assign(make("p", "text"), { dir: "auto" }),
     below: make("div"),
     again: make("button", "", "Ask again"),
-    pick: Object.assign(make("button", "pick", "Go on with this"), { hidden: true }),
+    pick: Object.assign(make("button", "pick", "Continue with this reply"), { hidden: true }),
   };
   reply.element = make("article", "reply", make("h2", "by", model), reply.body, reply.pick, reply.below);
   reply.element.setAttribute("aria-label", `Reply by ${model}`);
@@ -140,7 +140,7 @@ async function answer(reply, messages, signal) {
   reply.element.classList.add("waiting");
   try {
     await receive(reply, messages, signal);
-    if (!reply.text) throw new Problem("The model answered with nothing.", "Try again, or pick another strategy.");
+    if (!reply.text) throw new Problem("The reply was empty.", "Try again, or choose another strategy.");
   } catch (error) {
     reply.problem = signal.aborted ? stopped() : error instanceof Problem ? error : brokeOff();
   }
@@ -172,18 +172,18 @@ function add(reply, piece) {
 
 function belowReply({ text, problem, finish, trace, again }, wasStopped) {
   if (wasStopped) return [make("small", "aside", "Stopped here.")];
-  if (problem) return [make("div", "note", ...problem.lines(), text ? " Or go on from here." : "", again)];
-  const cut = finish === "length" ? [make("small", "aside", "It ends here: a reply may not be longer.")] : [];
-  return [...cut, ...(trace ? [inside(trace)] : [])];
+  if (problem) return [make("div", "note", ...problem.lines(), text ? " Or continue from here." : "", again)];
+  const cut = finish === "length" ? [make("small", "aside", "Cut off at the length limit.")] : [];
+  return [...cut, ...(trace ? [traceDetails(trace)] : [])];
 }
 
-// Who answers.
+// The models.
 
 async function loadModels() {
   try {
     const { data } = await (await request("v1/models")).json();
     data.forEach((model) => models.set(model.id, model));
-    if (!models.size) throw new Problem("The server lists no model.", "Its log may say why.");
+    if (!models.size) throw new Problem("The server lists no models.", "Its log may say why.");
   } catch (error) {
     const problem = error instanceof Problem ? error : new Problem("The server's list of models cannot be read.", "");
     return notice(problem, make("button", "", "Try again"), loadModels);
@@ -199,7 +199,7 @@ const isStrategy = (id) => models.get(id).owned_by === "localemp";
 const chosenModels = () => (isComparing() ? [first.value, second.value] : [first.value]);
 const isComparing = () => document.body.classList.contains("comparing");
 
-/** A group for each model: the bare one first, then its strategies. */
+/** List a group for each model: the bare model first, then its strategies. */
 function fill(select, value) {
   const bareFirst = [...models.values()].sort((a, b) => isStrategy(a.id) - isStrategy(b.id));
   const groups = Object.groupBy(bareFirst, ({ id, root }) => (isStrategy(id) ? root : id));
@@ -214,7 +214,7 @@ function fill(select, value) {
 function explain(select) {
   const id = select.value;
   const names = isStrategy(id) ? id.slice(models.get(id).root.length + 1).split("+") : [];
-  const about = isStrategy(id) ? names.map((name) => PARTS[name]).filter(Boolean) : ["answers with nothing added"];
+  const about = isStrategy(id) ? names.map((name) => STRATEGIES[name]).filter(Boolean) : ["answers without a strategy"];
   const sentence = about.length ? `The model ${new Intl.ListFormat("en").format(about)}.` : "";
   $(`#${select.getAttribute("aria-describedby")}`).textContent = sentence;
 }
@@ -225,7 +225,7 @@ function toggleCompare() {
   second.parentElement.hidden = !comparing;
 }
 
-// Small things of the page.
+// Helpers.
 
 function bubble(said) {
   return Object.assign(make("p", "said", make("span", "unseen", "You: "), said), { dir: "auto" });
@@ -252,7 +252,7 @@ function write(text) {
   draft.style.height = `${draft.scrollHeight}px`;
 }
 
-/** Make a change, and stay at the end of the talk if one was there. */
+/** Make a change; if the page was scrolled to its end, keep it there. */
 function follow(change) {
   const page = document.documentElement;
   const atEnd = page.scrollHeight - page.scrollTop - page.clientHeight < 80;
@@ -274,7 +274,7 @@ $("#composer").addEventListener("submit", (event) => {
   submit();
 });
 $("#stop").addEventListener("click", () => answering.abort());
-$("#new").addEventListener("click", newTalk);
+$("#new").addEventListener("click", newChat);
 $("#compare").addEventListener("click", toggleCompare);
 $("#key-cancel").addEventListener("click", () => dialog.close());
 first.addEventListener("change", () => explain(first));

@@ -1,9 +1,9 @@
-// The server: requests to it, its streams, and what its refusals mean to a person.
+// The server: requests, streams, and explanations of its errors.
 
 import { $, make } from "./elements.js";
 
 const KEY = "localemp-key";
-let keyAsked = null; // both sides of a comparison wait for one dialog
+let keyAsked = null; // both replies of a comparison wait for one dialog
 
 export class Problem extends Error {
   constructor(what, todo) {
@@ -16,8 +16,8 @@ export class Problem extends Error {
   }
 }
 
-export const brokeOff = (why) => new Problem(["The reply broke off", why].filter(Boolean).join(": "), "Try again in a moment.");
-export const stopped = () => new Problem("Stopped.", "What you wrote is back below.");
+export const brokeOff = (why) => new Problem(["The reply was cut off", why].filter(Boolean).join(": "), "Try again in a moment.");
+export const stopped = () => new Problem("Stopped.", "Your message is back in the box below.");
 const unreachable = () => new Problem("The server cannot be reached.", "Is localemp serve running? Then try again.");
 
 export async function request(path, options = {}) {
@@ -31,23 +31,23 @@ export async function request(path, options = {}) {
   throw await refusal(response);
 }
 
-/** The problem behind a status: what went wrong, and what to do. */
+/** Return the problem behind a status: what went wrong, and what to do. */
 async function refusal(response) {
   const answer = await response.json().catch(() => null);
   const why = answer?.error?.message ?? `status ${response.status}`;
   const wait = response.headers.get("Retry-After");
   const later = /^\d+$/.test(wait) ? `${wait} seconds` : "a moment";
-  if (response.status === 401) return new Problem("The server asks for a key.", "Try again to enter it.");
+  if (response.status === 401) return new Problem("The server needs an API key.", "Try again to enter it.");
   if (response.status === 429) return new Problem("The server is busy.", `Try again in ${later}.`);
   if (answer?.error?.code === "context_length_exceeded" || /context length/i.test(why)) {
-    const todo = "Write less, pick a simpler strategy, or start a new talk.";
-    return new Problem("This talk is longer than the model can read.", todo);
+    const todo = "Write less, choose a simpler strategy, or start a new chat.";
+    return new Problem("This chat is longer than the model's context.", todo);
   }
   if (response.status >= 500) return new Problem(`The server could not answer: ${why}`, "Try again in a moment.");
-  return new Problem(`The server did not accept this: ${why}`, "Change it or pick another model, then try again.");
+  return new Problem(`The server rejected this: ${why}`, "Change it or choose another model, then try again.");
 }
 
-/** The data of each server-sent event. */
+/** Yield the data of each server-sent event. */
 export async function* events(response) {
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   let rest = "";
@@ -61,7 +61,7 @@ export async function* events(response) {
 function askKey(refused) {
   const dialog = $("dialog");
   keyAsked ??= new Promise((resolve) => {
-    const said = refused ? "It does not know the one you gave." : "It is kept in this tab only, until you close it.";
+    const said = refused ? "The key you entered is not valid." : "The key stays in this tab only, until you close it.";
     $("#key-said").textContent = said;
     dialog.returnValue = "";
     dialog.showModal();

@@ -1,13 +1,13 @@
-"""The raters' page and the owner's, as an ASGI app.
+"""The raters' page and the owner's page, as an ASGI app.
 
-    /                 the page; it holds nothing of the study before somebody has shown a token
-    /r/TOKEN          a rater's link: moves the token into a cookie, out of the address
-    /items            the study as this rater sees it, and what they have answered
-    /answers          takes answers; they are on the disk before it says so
-    /sign-in          makes a rater from a name, where that is allowed
-    /owner, /o/TOKEN  the same for the owner, with a cookie of its own: /owner/progress, /owner/votes.csv and .jsonl
+    /                 the page; it holds nothing of the study until the browser has a token
+    /r/TOKEN          a rater's link: moves the token from the address into a cookie
+    /items            the study as this rater sees it, and the rater's answers
+    /answers          saves answers; they are on the disk before it responds
+    /sign-in          adds a rater by name, if the study allows that
+    /owner, /o/TOKEN  the same for the owner, with a separate cookie: /owner/progress, /owner/votes.csv and .jsonl
 
-The study's key is read for the owner alone: for agreement, which leaves attention checks out, and unblinded votes.
+The study's key is read for the owner only: for agreement, which leaves attention checks out, and unblinded votes.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -33,11 +33,12 @@ from localemp.studies.web.progress import overview
 from localemp.studies.web.security import StudyGuard
 from localemp.utils.batching import MicroBatcher
 from localemp.web.asgi import BodyTooLargeError, read_body
+from localemp.web.page_files import page_responses
 
 LARGEST_BODY = 64 * 2**10
+_OWNER_HINT = "Open the link that `localemp study serve` printed."
 _YEAR = 365 * 24 * 3600
 _PAGE = Path(__file__).parent / "page"
-_TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript"}
 
 
 class _Strict(BaseModel):
@@ -68,30 +69,29 @@ class StudyApp:
     """The study's server.
 
     Args:
-        study: What is rated.
-        answers: Where answers are kept.
-        signup: Whether somebody may become a rater by giving a name.
-        hosts: The names under which the server may be called; None is any. Without this check, a page elsewhere whose
-            name is made to point to this machine could sign in.
-        url: Where raters find it, if another server stands before this one.
+        study: The study.
+        answers: The store of its answers.
+        signup: Whether anyone may become a rater by giving a name.
+        hosts: The names that the server answers to; None is any. Without this check, another site's page whose name
+            is pointed to this machine could sign in.
+        url: The public address, if another server passes requests on to this one.
     """
 
     def __init__(
         self, study: Study, answers: AnswerStore, signup: bool, hosts: Sequence[str] | None, url: str = ""
     ) -> None:
         self.study, self.answers, self.signup, self._https = study, answers, signup, url.startswith("https:")
-        # Cookies do not know ports: two studies on one machine need two names.
+        # Cookies ignore ports: two studies on one machine need two names.
         self._cookie = f"study-{study.manifest.items_sha256[:12]}"
         self._shown = lru_cache(maxsize=256)(self._show)
-        # All that wait while the disk writes are written together in the next transaction.
+        # Answers that arrive during a write are written together in the next transaction.
         self._writer = MicroBatcher[Votes, None](self._write, max_wait=0)
-        files = {path.name: (path.read_bytes(), _TYPES[path.suffix]) for path in _PAGE.iterdir()}
-        self._files = {name: Response(body, media_type=kind) for name, (body, kind) in files.items()}
+        self._files = page_responses(_PAGE)
         app = Starlette(
             routes=[
                 Route("/", self._file("rate.html")),
                 Route("/owner", self._file("owner.html")),
-                *(Route(f"/page/{name}", self._file(name)) for name in files if not name.endswith(".html")),
+                *(Route(f"/page/{name}", self._file(name)) for name in self._files if not name.endswith(".html")),
                 Route("/r/{token}", self._link("person", "/")),
                 Route("/o/{token}", self._link("owner", "/owner")),
                 Route("/items", self._items),
@@ -111,11 +111,11 @@ class StudyApp:
         self.app = StudyGuard(app, hosts, url)
 
     def warm(self, raters: Sequence[str]) -> None:
-        """Prepare what these raters will see, so that the first to come do not wait for it."""
+        """Prepare the items of these raters, so that the first ones do not wait."""
         for rater in raters:
             self._shown(rater)
 
-    # What raters do.
+    # Raters.
 
     async def _items(self, request: Request) -> Response:
         rater = self._who(request, "person")
@@ -132,10 +132,11 @@ class StudyApp:
     async def _take(self, request: Request) -> Response:
         rater = self._who(request, "person")
         if rater is None:
-            return _problem(401, "This link is not valid any more.", "Open your newest link in this browser.")
+            return _problem(401, "This link is no longer valid.", "Open your newest link in this browser.")
         sent = _Sent.model_validate_json(await read_body(request, LARGEST_BODY))
         if sent.rater != rater.name:
-            return _problem(409, f"This browser belongs to {rater.name} now.", f"Open the link of {sent.rater} again.")
+            message = f"This browser is signed in as {rater.name} now."
+            return _problem(409, message, f"Open the link of {sent.rater} again.")
         _, first = self._shown(rater.name)
         votes: Votes = [
             (
@@ -151,7 +152,7 @@ class StudyApp:
 
     async def _sign_in(self, request: Request) -> Response:
         if not self.signup:
-            return _problem(403, "This study is open to those who have a link.", "Ask whoever runs it for yours.")
+            return _problem(403, "You need a personal link to take part.", "Ask the study's owner for one.")
         asked = _Name.model_validate_json(await read_body(request, LARGEST_BODY))
         token = await run_in_threadpool(self.answers.add_rater, asked.name)
         answer = JSONResponse({"link": f"/r/{token}"})
@@ -163,11 +164,11 @@ class StudyApp:
         answer.delete_cookie(self._cookie)
         return answer
 
-    # What the owner does.
+    # The owner.
 
     async def _progress(self, request: Request) -> Response:
         if self._who(request, "owner") is None:
-            return _problem(401, "This page is the owner's.", "Open the link that `localemp study serve` printed.")
+            return _problem(401, "This page is for the study's owner.", _OWNER_HINT)
         return JSONResponse(await run_in_threadpool(overview, self.study, self.answers))
 
     async def _votes(self, request: Request) -> Response:
@@ -175,7 +176,7 @@ class StudyApp:
         if form not in ("csv", "jsonl"):
             return PlainTextResponse("Not Found", 404)
         if self._who(request, "owner") is None:
-            return PlainTextResponse("This is the owner's: open the link that `localemp study serve` printed.", 401)
+            return PlainTextResponse(f"This is for the study's owner. {_OWNER_HINT}", 401)
 
         def export() -> str:
             lines = lines_of(all_votes(self.study, self.answers), self.study, unblinded)
@@ -188,7 +189,7 @@ class StudyApp:
             headers={"content-disposition": f'attachment; filename="{name}"'},
         )
 
-    # Who they are.
+    # Cookies and links.
 
     def _who(self, request: Request, kind: RaterRole) -> Rater | None:
         rater = self.answers.rater_of(request.cookies.get(self._name_of(kind), ""))
@@ -202,7 +203,7 @@ class StudyApp:
             token = request.path_params["token"]
             rater = self.answers.rater_of(token)
             if rater is None or rater.kind != kind:
-                return PlainTextResponse("This link is not valid (any more): ask whoever runs the study.", 404)
+                return PlainTextResponse("This link is not valid, or no longer: ask the study's owner.", 404)
             answer = RedirectResponse(page, 303)
             self._set_cookie(answer, request, kind, token)
             return answer
@@ -210,7 +211,7 @@ class StudyApp:
         return link
 
     def _set_cookie(self, answer: Response, request: Request, kind: RaterRole, token: str) -> None:
-        # Strict: it goes with no request that another site makes, not even a click; the page then asks by itself.
+        # Strict: no request from another site carries it, not even a link; the page then requests by itself.
         answer.set_cookie(
             self._name_of(kind),
             token,
@@ -221,7 +222,7 @@ class StudyApp:
             samesite="strict",
         )
 
-    # What they are given.
+    # Contents.
 
     def _file(self, name: str) -> Callable[[Request], Awaitable[Response]]:
         async def file(request: Request) -> Response:
@@ -230,7 +231,7 @@ class StudyApp:
         return file
 
     def _show(self, rater: str) -> tuple[bytes, dict[str, str]]:
-        """The study in a rater's own order as JSON, and the key of the reply that each item shows first."""
+        """Return the study in a rater's own order as JSON, and for each item the key of the reply shown first."""
         items = self.study.shown_to(rater)
         shown = self.study.manifest.model_dump(
             include={"kind", "title", "instructions", "question", "aspects", "scale", "scale_words"}
@@ -253,7 +254,7 @@ def _problem(status: int, message: str, hint: str = "") -> JSONResponse:
 
 
 async def _refused(request: Request, error: Exception) -> Response:
-    """A wrong answer is the sender's mistake; one that cannot be kept is ours, and worth another try."""
+    """Answer an error: an invalid answer is the client's; one that cannot be saved is the server's, worth a retry."""
     assert isinstance(error, LocalempError)
     return _problem(422 if isinstance(error, OptionError) else 503, error.message, error.hint)
 

@@ -1,4 +1,4 @@
-"""How a study goes, for its owner: who has answered how much, who reads, and how far they agree so far."""
+"""The progress of a study for its owner: answers, attention checks and agreement so far."""
 
 from collections import Counter
 from dataclasses import asdict
@@ -13,12 +13,14 @@ from localemp.studies.stats.matrix import RatingMatrix
 from localemp.studies.study import JUDGES, Study
 
 FEW = 10
-"""Below so many items that two people answered, figures of agreement say next to nothing."""
+"""Below this many items that two people answered, agreement is not meaningful."""
 
 
 def overview(study: Study, answers: AnswerStore) -> dict[str, Any]:
-    """Progress of every person, people's agreement on every aspect, and who else answered; it names no system."""
-    from localemp.studies.ballots import check_results  # knows of judges and their engines: not for the raters' server
+    """Return each person's progress, people's agreement on each aspect, and other raters; it names no system."""
+    from localemp.studies.ballots import (
+        check_results,  # imports judges and their engines, which the raters' server does not need
+    )
 
     everybody = answers.timed_votes()
     given = [each for each in everybody if each.vote.kind == "person"]
@@ -49,7 +51,7 @@ def overview(study: Study, answers: AnswerStore) -> dict[str, Any]:
 
 
 def _agreement(matrix: RatingMatrix) -> dict[str, Any]:
-    """Krippendorff's ordinal alpha, and how often two raters said the same, as in `study report` but quick to have."""
+    """Return Krippendorff's ordinal alpha and how often two raters agree, as in `study report` but fast."""
     told = np.isfinite(matrix.values).sum(axis=0)
     answered = np.unique(matrix.values[np.isfinite(matrix.values)]).tolist()
     if not (told > 1).any():

@@ -1,8 +1,8 @@
-// One item: the conversation, its replies, and what is asked of them, by mouse, keyboard or touch.
+// One item: the conversation, its replies and the questions, by mouse, keyboard or touch.
 
-import { choices, here, idOf, isTyped, item, items, questionsOf, wordsOf } from "./asked.js";
+import { choices, here, idOf, isTyped, item, items, questionsOf, wordsOf } from "./questions.js";
 import { $, hidden, make, ownDirection } from "./elements.js";
-import { changed, choose, isFailing, isUnkept, said } from "./keeping.js";
+import { changed, choose, isFailing, isUnsaved, said } from "./saving.js";
 
 let current = 0; // the question that keys answer
 let shown = ""; // the item's id
@@ -32,7 +32,7 @@ function turn(text, i) {
 }
 
 function replyCard(reply, number, ...more) {
-  const text = reply.text.trim() ? make("p", "text", reply.text) : make("p", "text none", "(nothing was said)");
+  const text = reply.text.trim() ? make("p", "text", reply.text) : make("p", "text none", "(empty reply)");
   const card = make("article", "reply", make("h3", "", `Reply ${number}`), ownDirection(text), ...more);
   card.setAttribute("aria-label", `Reply ${number}`);
   return card;
@@ -91,11 +91,11 @@ function radio(question, number, { value, label, key }) {
 function numberField(question, number) {
   const [low, high] = here.study.scale;
   const input = make("input");
-  Object.assign(input, { type: "number", min: low, max: high, step: 1, autocomplete: "off", value: keptIn(question) });
+  Object.assign(input, { type: "number", min: low, max: high, step: 1, autocomplete: "off", value: savedIn(question) });
   if (low >= 0) input.inputMode = "numeric"; // such keyboards may have no minus
   const error = Object.assign(make("p", "error"), { id: `error-${number}`, role: "alert" });
   input.setAttribute("aria-describedby", error.id);
-  const keep = () => keepNumber(question, input, error);
+  const keep = () => saveNumber(question, input, error);
   input.addEventListener("change", keep);
   input.addEventListener("blur", keep);
   input.addEventListener("input", () => {
@@ -112,14 +112,14 @@ function numberField(question, number) {
   return make("div", "typed", make("label", "", input, make("span", "", `${low} to ${high}`)), error);
 }
 
-/** Keep the number in a field, if it is one that was asked for; an emptied field gets its kept number back. */
-function keepNumber(question, input, error) {
+/** Save the number in a field if it is valid; an emptied field gets its saved number back. */
+function saveNumber(question, input, error) {
   const right = input.validity.valid;
   if (right && !isEmpty(input)) chooseNow(question, input.valueAsNumber);
-  if (right) input.value = keptIn(question);
+  if (right) input.value = savedIn(question);
   const [low, high] = here.study.scale;
-  const before = said.has(idOf(question)) ? ` ${keptIn(question)} still counts.` : "";
-  sayWrong(input, error, right ? "" : `Not kept: a whole number from ${low} to ${high} is needed.${before}`);
+  const before = said.has(idOf(question)) ? ` ${savedIn(question)} still counts.` : "";
+  sayWrong(input, error, right ? "" : `Not saved: enter a whole number from ${low} to ${high}.${before}`);
   changed();
   return right;
 }
@@ -130,10 +130,10 @@ function sayWrong(input, error, why) {
 }
 
 const chooseNow = (question, value) => choose(question, value, Math.round(performance.now() - shownAt) / 1000);
-const keptIn = (question) => `${said.get(idOf(question)) ?? ""}`;
+const savedIn = (question) => `${said.get(idOf(question)) ?? ""}`;
 const isEmpty = (input) => !input.value && !input.validity.badInput;
 
-/** Whether a field holds something else than what was kept of it. */
+/** Whether a field holds something other than its saved value. */
 export function isDraft(fieldset) {
   const input = fieldset.querySelector("input[type=number]");
   return Boolean(input) && (input.validity.badInput || input.value !== `${said.get(fieldset.dataset.question) ?? ""}`);
@@ -143,9 +143,9 @@ export function showMarks() {
   for (const each of fieldsets()) {
     const id = each.dataset.question;
     const mark = each.querySelector(".mark");
-    const told = !isUnkept(id) ? "✓ kept" : isFailing() ? "not kept yet" : "…";
+    const told = !isUnsaved(id) ? "✓ saved" : isFailing() ? "not saved yet" : "…";
     mark.textContent = said.has(id) && !isDraft(each) ? told : "";
-    mark.classList.toggle("warn", isUnkept(id) && isFailing());
+    mark.classList.toggle("warn", isUnsaved(id) && isFailing());
   }
 }
 

@@ -1,4 +1,4 @@
-// The owner's page of `localemp study serve`: progress and agreement, as they grow. Names are only ever set as text.
+// The owner's page of `localemp study serve`: progress and agreement, updated as answers come in.
 
 import { $, make } from "./elements.js";
 
@@ -24,7 +24,7 @@ function show({ title, items, checks, raters, coverage, agreement, few, imported
   $("#planned").hidden = !coverage;
   if (coverage) {
     const { annotators, items: rated, whole } = coverage;
-    $("#planned").textContent = `${annotators} people are to rate each item; ${whole} of ${rated} items have so many.`;
+    $("#planned").textContent = `${annotators} people should rate each item; ${whole} of ${rated} items have that many.`;
   }
   $("#agreement tbody").replaceChildren(...agreement.map((each) => agreementRow(each, few)));
   const answers = (many) => `${many} answer${many === 1 ? "" : "s"}`;
@@ -38,7 +38,7 @@ function raterRow({ name, done, last, missed, checked }, items, checks) {
   const bar = Object.assign(make("progress"), { max: items, value: done });
   bar.setAttribute("aria-label", `${done} of ${items} items`);
   const at = new Date(last).toLocaleString("en-GB", { dateStyle: "medium", timeStyle: "short" });
-  const when = last ? at.replace(/ (?!\d\d:)/g, "\u00a0") : "not begun"; // a line breaks before the time alone
+  const when = last ? at.replace(/ (?!\d\d:)/g, "\u00a0") : "not started"; // a line breaks before the time alone
   return make("tr", "", head(name), make("td", "bar", bar), make("td", "number", `${done} of ${items}`),
     ...(checks ? [make("td", "number", checked ? `${missed} of ${checked}` : "–")] : []), make("td", "", when));
 }
@@ -46,7 +46,7 @@ function raterRow({ name, done, last, missed, checked }, items, checks) {
 function agreementRow({ aspect, units, items, equal, alpha, why }, few) {
   const share = equal === null ? "–" : `${Math.round(100 * equal)} %`;
   const figure = alpha === null ? "–" : alpha.toFixed(2);
-  const note = [items && items < few ? `fewer than ${few} items: says little yet` : "", why].filter(Boolean).join("; ");
+  const note = [items && items < few ? `fewer than ${few} items: not meaningful yet` : "", why].filter(Boolean).join("; ");
   const name = head(aspect);
   if (note) name.append(make("small", "", note));
   return make("tr", "", name, make("td", "number", units), make("td", "number", share), make("td", "number", figure));

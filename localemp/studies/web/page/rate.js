@@ -1,11 +1,11 @@
-// The page of `localemp study serve`: coming and going, from the instructions to the last item.
+// The page of `localemp study serve`: from signing in and the instructions to the last item.
 
-import { here, isTyped, items } from "./asked.js";
+import { here, isTyped, items } from "./questions.js";
 import { $, make } from "./elements.js";
 import { answerByKey, fieldsets, fillItem, isDraft, showMarks } from "./item.js";
 import {
   firstLeft, forget, howMany, isAnswered, isFailing, left, notice, onChange, request, said, take,
-} from "./keeping.js";
+} from "./saving.js";
 
 const VIEWS = ["away", "stranger", "welcome", "work", "end"];
 
@@ -17,7 +17,7 @@ function show(view) {
   window.scrollTo(0, 0);
 }
 
-// Where one is: the address ends in the number of the item, so that the browser's own "back" works.
+// The address ends in the number of the item, so that the browser's own "back" works.
 
 function go(to) {
   const wrong = $("#questions [aria-invalid=true]");
@@ -38,7 +38,7 @@ function arrive() {
   showItem();
 }
 
-/** After the last answer that was given, the first item that is not answered. */
+/** Return the place of the first unanswered item after the last answer. */
 function whereStopped(last) {
   const from = items().findIndex(({ id }) => id === last);
   const after = [...items().slice(from), ...items()].find((one) => !isAnswered(one));
@@ -47,7 +47,7 @@ function whereStopped(last) {
 
 function showWelcome() {
   show("welcome");
-  $("#begin").textContent = said.size ? "Go on" : "Begin";
+  $("#begin").textContent = said.size ? "Continue" : "Begin";
   $("#begin").focus();
 }
 
@@ -62,24 +62,24 @@ function showEnd() {
   here.place = items().length;
   show("end");
   const open = left();
-  $("#end h2").textContent = open ? "That was the last item" : "Thank you. That was all.";
+  $("#end h2").textContent = open ? "That was the last item" : "Thank you. You have finished.";
   $("#end p").textContent = open
-    ? `${open} of ${items().length} items are not answered whole.`
-    : "You may still go back and change answers.";
+    ? `${open} of ${items().length} items are not fully answered.`
+    : "You can still go back and change your answers.";
   $("#fill").hidden = !open;
   (open ? $("#fill") : $("#end h2")).focus();
 }
 
 function showState() {
   const { place } = here;
-  const { unkept } = howMany();
+  const { unsaved } = howMany();
   const done = items().length - left();
   $("progress").max = items().length;
   $("progress").value = done;
   $("#count").textContent = `${Math.min(place + 1, items().length)} of ${items().length}`;
   $("#count").title = `${done} answered`;
-  const all = said.size && !fieldsets().some(isDraft) ? "all kept" : "";
-  $("#saved").textContent = isFailing() ? `${unkept} not kept yet` : unkept ? "keeping …" : all;
+  const all = said.size && !fieldsets().some(isDraft) ? "all saved" : "";
+  $("#saved").textContent = isFailing() ? `${unsaved} not saved yet` : unsaved ? "saving …" : all;
   $("#saved").className = isFailing() ? "warn" : "";
   $("#back").disabled = place === 0;
   $("#next").disabled = place >= items().length;
@@ -96,7 +96,7 @@ function onKey(event) {
   event.preventDefault();
 }
 
-// Coming and going.
+// Signing in and out.
 
 async function load() {
   const response = await request("GET", "/items").catch(() => null);
@@ -119,10 +119,10 @@ async function load() {
   arrive();
 }
 
-/** What was answered elsewhere while this page was out of sight. */
+/** Load what was answered elsewhere while this page was hidden. */
 async function refresh() {
   const before = howMany();
-  if (document.hidden || !here.study || before.unkept) return;
+  if (document.hidden || !here.study || before.unsaved) return;
   const answer = await request("GET", "/items").then((response) => response.ok && response.json()).catch(() => null);
   if (!answer || howMany().chosen !== before.chosen) return;
   if (answer.rater !== here.rater) return location.reload();
@@ -144,12 +144,12 @@ function fillWelcome() {
   $("#instructions").replaceChildren(...paragraphs.map((text) => make("p", "", text.trim())));
   $("#aspects").replaceChildren(...aspects.flatMap(({ name, about }) => [make("dt", "", name), make("dd", "", about)]));
   const key = (name) => make("kbd", "", name);
-  const onward = [key("→"), " or ", key("Enter"), " goes on, ", key("←"), " goes back."];
+  const onward = [key("→"), " or ", key("Enter"), " goes to the next item, ", key("←"), " goes back."];
   const keys = isTyped()
-    ? ["type a whole number, ", key("Enter"), " keeps it and goes to the next question. Outside of a field, "]
+    ? ["type a whole number, ", key("Enter"), " saves it and goes to the next question. Outside a field, "]
     : scale
     ? [key(`${scale[0]}`), " to ", key(`${scale[1]}`), " rate, "]
-    : [key("1"), " and ", key("2"), " choose a reply, ", key("0"), " or ", key("T"), " says that they are equal, "];
+    : [key("1"), " and ", key("2"), " choose a reply, ", key("0"), " or ", key("T"), " means that they are equal, "];
   $("#keys").replaceChildren("With a keyboard: ", ...keys, ...onward);
 }
 
@@ -169,10 +169,10 @@ async function signIn(event) {
 }
 
 async function leave() {
-  const open = howMany().unkept;
-  if (open && !confirm("Some answers are not kept yet and would be lost. Sign out all the same?")) return;
+  const open = howMany().unsaved;
+  if (open && !confirm("Some answers are not saved yet and would be lost. Sign out anyway?")) return;
   const response = await request("POST", "/sign-out").catch(() => null);
-  if (!response?.ok) return notice("Signing out did not work.");
+  if (!response?.ok) return notice("Signing out failed.");
   forget();
   location.href = "/";
 }
@@ -186,7 +186,7 @@ async function copy() {
 onChange(showState, showMarks);
 addEventListener("hashchange", arrive);
 addEventListener("keydown", onKey);
-addEventListener("beforeunload", (event) => (howMany().unkept || fieldsets().some(isDraft)) && event.preventDefault());
+addEventListener("beforeunload", (event) => (howMany().unsaved || fieldsets().some(isDraft)) && event.preventDefault());
 document.addEventListener("visibilitychange", refresh);
 $("#sign-in").addEventListener("submit", signIn);
 $("#leave").addEventListener("click", leave);

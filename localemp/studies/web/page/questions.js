@@ -1,6 +1,6 @@
-// What is asked: an A/B item asks each aspect once, a rated one asks each aspect of each reply.
+// The questions: an A/B item asks for each aspect once, a rated item for each aspect of each reply.
 
-/** What /items gave, whose answers these are, and the item that is shown: -1 before the first. */
+/** The study from /items, the rater, and the place of the item shown; -1 is before the first. */
 export const here = { study: null, rater: "", place: -1 };
 
 export const items = () => here.study.items;
@@ -26,11 +26,11 @@ export function choices(one) {
   return numbers.map((value) => ({ value, label: `${value}`, key: `${value}` }));
 }
 
-/** What ratings mean: words stand for the lowest, the highest, and ratings between them that are equally far apart. */
+/** Return the words for ratings: for the lowest, the highest, and evenly spaced ones between them. */
 export function wordsOf({ scale: [low, high], scale_words }) {
   const words = scale_words ?? ["lowest", "highest"];
   return new Map(words.map((word, i) => [low + (i * (high - low)) / (words.length - 1), word]));
 }
 
-/** Whether ratings are typed into fields: those that are not all one digit have no key, and soon are too many. */
+/** Whether ratings are typed into fields: if not all are one digit, they have no key and may be many. */
 export const isTyped = () => Boolean(here.study.scale) && (here.study.scale[0] < 0 || here.study.scale[1] > 9);

@@ -1,6 +1,6 @@
-// Keeping answers: what is not kept yet stays here and is sent until the server says that it is on its disk.
+// Saving answers: each is sent until the server confirms that it is on its disk.
 
-import { here, idOf, items, questionsOf } from "./asked.js";
+import { here, idOf, items, questionsOf } from "./questions.js";
 import { $, make } from "./elements.js";
 
 const PATIENCE = 15_000; // milliseconds for one request
@@ -8,9 +8,9 @@ const RETRIES = [1, 2, 4, 8, 15]; // seconds between them
 
 /** Question -> the value that the rater chose. */
 export const said = new Map();
-const waiting = new Map(); // question -> an answer that the server has not said yet to have kept
+const waiting = new Map(); // question -> an answer that the server has not confirmed yet
 const listeners = [];
-let chosen = 0; // how often something was
+let chosen = 0; // how many choices were made
 let sending = false;
 let failures = 0;
 let retry = 0;
@@ -18,8 +18,8 @@ let retry = 0;
 export const onChange = (...some) => listeners.push(...some);
 export const changed = () => listeners.forEach((listener) => listener());
 
-export const howMany = () => ({ chosen, unkept: waiting.size });
-export const isUnkept = (id) => waiting.has(id);
+export const howMany = () => ({ chosen, unsaved: waiting.size });
+export const isUnsaved = (id) => waiting.has(id);
 export const isFailing = () => failures > 0;
 
 export const isAnswered = (one) => questionsOf(one).every((question) => said.has(idOf(question)));
@@ -36,7 +36,7 @@ export function choose(question, value, seconds) {
   flush();
 }
 
-/** Take over what the server has; whether anything of it is new. */
+/** Take over the server's answers; return whether any is new. */
 export function take(answers) {
   let isNew = false;
   for (const [item, aspect, reply, value] of answers) {
@@ -57,7 +57,7 @@ export async function flush() {
   const problem = await send(batch.map(([, answer]) => answer));
   sending = false;
   if (!problem) for (const [id, answer] of batch) if (waiting.get(id) === answer) waiting.delete(id);
-  if (failures && !problem) $("#spoken").textContent = "Your answers are kept again.";
+  if (failures && !problem) $("#spoken").textContent = "Your answers are being saved again.";
   failures = problem ? failures + 1 : 0;
   notice(problem);
   changed();
@@ -66,13 +66,13 @@ export async function flush() {
   retry = setTimeout(flush, 1000 * RETRIES[Math.min(failures, RETRIES.length) - 1]);
 }
 
-/** The problem that kept answers from being kept; null where there was none. */
+/** Send answers; return the problem that kept them from being saved, or null. */
 async function send(answers) {
   try {
     const response = await request("PUT", "/answers", { rater: here.rater, answers });
     const answer = await response.json().catch(() => null);
     if (response.ok && answer?.kept === answers.length) return null;
-    return [answer?.message ?? "The server could not keep this.", answer?.hint].filter(Boolean).join(" ");
+    return [answer?.message ?? "The server could not save this.", answer?.hint].filter(Boolean).join(" ");
   } catch {
     return "The server cannot be reached.";
   }
@@ -80,7 +80,7 @@ async function send(answers) {
 
 export function request(method, path, body) {
   const headers = { "Content-Type": "application/json", "X-Study": "1" };
-  // "keepalive" lets an answer through that was given just before the page was closed.
+  // "keepalive" sends an answer even if the page is closed right after it.
   const signal = AbortSignal.timeout(PATIENCE);
   return fetch(path, { method, headers, body: body && JSON.stringify(body), keepalive: method === "PUT", signal });
 }
@@ -95,9 +95,9 @@ export function notice(problem) {
   }
   const again = make("button", "", "Try now");
   again.addEventListener("click", flush);
-  const many = `${waiting.size} ${waiting.size === 1 ? "answer is" : "answers are"} not kept yet.`;
+  const many = `${waiting.size} ${waiting.size === 1 ? "answer is" : "answers are"} not saved yet.`;
   const text = `${problem} Leave this page open: it keeps trying.`;
-  if (element.dataset.text === many + text) return; // said once is enough
+  if (element.dataset.text === many + text) return; // announce it only once
   element.dataset.text = many + text;
   element.replaceChildren(make("strong", "", many), ` ${text} `, again);
 }

@@ -1,29 +1,29 @@
-// What happened inside: what a strategy did before its reply.
+// The trace of a reply: what a strategy did before it.
 
 import { make } from "./elements.js";
 
-const RELATIONS = { xReact: "Feels", xWant: "Wants", xNeed: "Needs", xIntent: "Meant to", xEffect: "What follows" };
-const STEPS = { feeling: "Feeling named", reply: "Reply written" };
+const RELATIONS = { xReact: "Feels", xWant: "Wants", xNeed: "Needs", xIntent: "Intends", xEffect: "Effects" };
+const STEPS = { feeling: "Emotion inferred", reply: "Reply written" };
 
-/** What happened on the way to a reply, folded: feeling, exemplars, inferences, every step. */
-export function inside(trace) {
-  const summary = make("summary", "", "What happened inside", make("span", "score", ` · ${seconds(trace.seconds.all)}`));
-  return make("details", "inside", summary, ...[feeling, exemplars, inferences, steps].flatMap((part) => part(trace)));
+/** Return a trace as folded details: emotion, exemplars, inferences, every step. */
+export function traceDetails(trace) {
+  const summary = make("summary", "", "How this reply was made", make("span", "score", ` · ${seconds(trace.seconds.all)}`));
+  return make("details", "trace", summary, ...[feeling, exemplars, inferences, steps].flatMap((part) => part(trace)));
 }
 
 const part = (title, ...children) => [make("section", "", make("h3", "", title), ...children)];
 
 function feeling({ stages }) {
   const stage = stages.find(({ name }) => name === "feeling");
-  return stage ? part("Feeling and situation", make("p", "", stage.text)) : [];
+  return stage ? part("Emotion and situation", make("p", "", stage.text)) : [];
 }
 
 function exemplars({ exemplars: shown, stages }) {
   if (!shown?.length) return [];
   const dropped = stages.at(-1).exemplars_dropped;
   const list = make("ul", "", ...shown.map((one) => make("li", "", exemplar(one))));
-  const note = `Left out, to keep the prompt short enough: the last ${dropped} of ${shown.length}.`;
-  const title = shown[0].score === null ? "Example talks it read" : "Example talks it read, most alike first";
+  const note = `Left out to keep the prompt short enough: the last ${dropped} of ${shown.length}.`;
+  const title = shown[0].score === null ? "Example dialogues" : "Example dialogues, most similar first";
   return part(title, list, ...(dropped ? [make("p", "who", note)] : []));
 }
 
@@ -36,7 +36,7 @@ function exemplar({ turns, score }) {
 function similarity(score) {
   const bar = make("i");
   bar.style.setProperty("--part", `${100 * Math.max(score, 0)}%`);
-  return make("span", "score", bar, make("span", "unseen", "alike by "), score.toFixed(2));
+  return make("span", "score", bar, make("span", "unseen", "similarity "), score.toFixed(2));
 }
 
 function inferences({ inferences: kept, inferences_dropped }) {
@@ -49,19 +49,19 @@ function inferences({ inferences: kept, inferences_dropped }) {
 
 const relation = (name) => RELATIONS[name] ?? name;
 const chip = (text) => [make("span", "chip", text), " "];
-const chips = (texts) => (texts?.length ? texts.flatMap(chip) : [make("span", "who", "nothing that fits")]);
+const chips = (texts) => (texts?.length ? texts.flatMap(chip) : [make("span", "who", "none selected")]);
 
 function notChosen(dropped) {
   const why = ({ reason, value }) => ` – ${reason}${value === null ? "" : ` (${value.toFixed(2)})`}`;
   const line = (name, one) => make("li", "", `${relation(name)}: ${one.text}`, make("span", "who", why(one)));
   const lines = Object.entries(dropped).flatMap(([name, all]) => all.map((one) => line(name, one)));
   if (!lines.length) return [];
-  return [make("details", "", make("summary", "", `Not chosen (${lines.length})`), make("ul", "", ...lines))];
+  return [make("details", "", make("summary", "", `Dropped (${lines.length})`), make("ul", "", ...lines))];
 }
 
 function steps({ stages, seconds: spent }) {
   const figure = make("span", "who", ` · ${seconds(spent.lookup)}`);
-  const lookup = spent.lookup >= 0.005 ? [make("p", "", "Looked up", figure)] : [];
+  const lookup = spent.lookup >= 0.005 ? [make("p", "", "Lookup", figure)] : [];
   return part("Step by step", ...lookup, ...stages.map(step));
 }
 
@@ -69,7 +69,7 @@ function step({ name, messages, prompt_tokens, completion_tokens, seconds: spent
   const counted = prompt_tokens === null ? "" : ` · ${prompt_tokens} tokens read, ${completion_tokens} written`;
   const figures = `${counted} · ${seconds(spent)}`;
   const sent = messages.map(({ role, content }) => make("div", "", make("span", "who", role), make("pre", "", content)));
-  const opened = make("details", "", make("summary", "", "What the model was sent"), ...sent);
+  const opened = make("details", "", make("summary", "", "Messages sent to the model"), ...sent);
   return make("div", "", STEPS[name] ?? name, make("span", "who", figures), opened);
 }
 

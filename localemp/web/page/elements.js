@@ -1,8 +1,8 @@
-// What both pages are made with. Whatever the study holds is only ever set as text.
+// Helpers that all pages share. Content is only ever set as text, never as markup.
 
 export const $ = (selector) => document.querySelector(selector);
 
-/** An element with a class; texts among its children stay texts. */
+/** Return a new element; strings among its children become text. */
 export function make(tag, className = "", ...children) {
   const element = document.createElement(tag);
   if (className) element.className = className;
@@ -11,8 +11,10 @@ export function make(tag, className = "", ...children) {
   return element;
 }
 
+/** Let the text of an element decide its direction. */
 export const ownDirection = (element) => Object.assign(element, { dir: "auto" });
 
+/** Hide an element from screen readers. */
 export function hidden(element) {
   element.setAttribute("aria-hidden", "true");
   return element;
