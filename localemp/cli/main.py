@@ -1,4 +1,4 @@
-"""The `localemp` command: its groups, and how an error reaches a person."""
+"""The `localemp` command: its subcommands, and the display of errors."""
 
 import contextlib
 import io
@@ -17,22 +17,22 @@ from localemp.utils.text import for_terminal
 
 # Command -> (module in localemp.cli, one line for --help)
 COMMANDS = {
-    "generate": ("generate", "Answer a data set, in a run that can be stopped and continued."),
+    "generate": ("generate", "Answer a data set, in a run that can be interrupted and resumed."),
     "respond": ("talk", "Answer one text."),
-    "chat": ("talk", "Keep talking in the terminal."),
-    "serve": ("serve", "Serve a model through an OpenAI API, with every strategy as a model name."),
-    "prompts": ("prompts", "Show exactly what would be sent to a model."),
-    "score": ("score", "Score replies as the paper does, of runs or of others' files."),
-    "compare": ("compare", "Say by how much two runs differ, and how sure that is."),
-    "report": ("report", "Tables, figures and a page from runs, beside the paper's figures."),
-    "study": ("study", "Let people and models rate replies, and say what follows from it."),
-    "bench": ("bench", "Measure what this machine delivers, and what each strategy costs on it."),
-    "tune": ("tune", "Find the engine settings that are fastest for your prompts."),
-    "runs": ("runs", "Look at runs, their replies and stages."),
-    "knowledge": ("knowledge", "Infer what may lie behind what a person says, and keep it in a file."),
+    "chat": ("talk", "Chat in the terminal."),
+    "serve": ("serve", "Serve a model with an OpenAI-compatible API; every strategy is a model name."),
+    "prompts": ("prompts", "Show the exact prompts, without calling the model."),
+    "score": ("score", "Score replies with the paper's metrics, of runs or other systems' files."),
+    "compare": ("compare", "Compare two runs, with significance tests."),
+    "report": ("report", "Make tables, figures and a page from runs, next to the paper's numbers."),
+    "study": ("study", "Run studies in which people and models rate replies."),
+    "bench": ("bench", "Measure the speed of this machine, and the cost of each strategy."),
+    "tune": ("tune", "Find the fastest engine settings for your prompts."),
+    "runs": ("runs", "List runs, and show their replies and stages."),
+    "knowledge": ("knowledge", "Infer causes and effects with COMET, for a text or a whole data set."),
     "models": ("models", "List, show and fetch models."),
-    "data": ("data", "Count data sets, and fetch EmpatheticDialogues."),
-    "doctor": ("doctor", "Say what this machine has, and what is missing."),
+    "data": ("data", "Count dialogues, and fetch EmpatheticDialogues."),
+    "doctor": ("doctor", "Check this machine, and what is missing."),
 }
 
 
@@ -46,9 +46,9 @@ def cli() -> None:
 
 
 def main() -> None:
-    """Run the command line; errors become one line, the next step, and an exit code."""
+    """Run the command line; errors become one line, a hint, and an exit code."""
     for stream in (sys.stdout, sys.stderr, sys.stdin):
-        # What cannot be written or read in the terminal's encoding is no reason to stop.
+        # Text that does not fit the terminal's encoding is no reason to stop.
         with contextlib.suppress(AttributeError, io.UnsupportedOperation):
             stream.reconfigure(errors="replace" if stream is sys.stdin else "backslashreplace")  # type: ignore[union-attr]
     listen()

@@ -1,7 +1,7 @@
-"""What the library logs, as a person at the terminal hears of it: a line each, and tracebacks in a file.
+"""Shows the library's log messages in the terminal, one line each, and writes tracebacks to a file.
 
-Warnings become one line on standard error. What nobody foresaw is written with its traceback to a file in localemp's
-cache that only its owner can read; one line names the file.
+Warnings are one line on standard error. The traceback of an unexpected exception is written to a file in localemp's
+cache, readable only by its owner; one line names the file.
 """
 
 import contextlib
@@ -21,11 +21,11 @@ _LOGGER = logging.getLogger("localemp")
 
 
 class Messages(logging.Handler):
-    """Takes what localemp's modules log, from INFO on; what is less than a warning is shown as it is.
+    """Shows log records of localemp's modules, from INFO on; those below a warning have no prefix.
 
     Attributes:
-        say: Shows a line; a `Display` puts its own here, which knows of progress bars.
-        file: Where tracebacks go; there once there was one.
+        say: Prints a line; a `Display` replaces it while it shows progress bars.
+        file: File for tracebacks, created with the first one.
     """
 
     def __init__(self) -> None:
@@ -35,37 +35,37 @@ class Messages(logging.Handler):
         self._said: set[str] = set()
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Show a record, and keep its traceback."""
+        """Show a record, and store its traceback."""
         if record.exc_info and isinstance(record.exc_info[1], KeyboardInterrupt):
-            return  # pressed again while a loop ended
+            return  # Ctrl-C again while an event loop ends
         text = record.getMessage()
         if record.levelno >= logging.WARNING:
             text = f"{record.levelname.lower()}: {text}"
         if record.exc_info:
             text, fault = f"{text}; {self.keep(record)}", repr(record.exc_info[1])
-            # The same fault in a thousand dialogues is one line here, and a thousand in the file.
+            # The same exception in a thousand dialogues is shown once, and stored a thousand times.
             if fault in self._said:
                 return
             self._said.add(fault)
         self.say(text)
 
     def keep(self, record: logging.LogRecord) -> str:
-        """Write a record with its traceback to the file; says where it is."""
+        """Write a record with its traceback to the file; return where it is."""
         with contextlib.suppress(OSError):
             self.file.parent.mkdir(parents=True, exist_ok=True)
             flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
             with os.fdopen(os.open(self.file, flags, 0o600), "a", encoding="utf-8") as file:
                 file.write(redact_text(f"{self.format(record)}\n"))
             return f"the traceback is in {self.file}"
-        return f"{TRACEBACK_VARIABLE}=1 shows the traceback"
+        return f"set {TRACEBACK_VARIABLE}=1 to see the traceback"
 
 
 messages = Messages()
-"""Of this process; `listen` lets it hear."""
+"""The handler of this process; `listen` attaches it."""
 
 
 def listen() -> None:
-    """Show what is logged from now on."""
+    """Show log messages from now on."""
     for logger in (_LOGGER, logging.getLogger("asyncio")):
         if messages not in logger.handlers:
             logger.addHandler(messages)
@@ -73,9 +73,9 @@ def listen() -> None:
 
 
 def unexpected(error: BaseException) -> tuple[str, str]:
-    """What to say of an exception that nobody foresaw, and the next step; its traceback is kept."""
+    """Return message and hint for an unexpected exception, and store its traceback."""
     info = (type(error), error, error.__traceback__)
     where = messages.keep(_LOGGER.makeRecord("localemp", logging.ERROR, "", 0, "unexpected", (), info))
-    said = one_line(redact_text(str(error)))
+    text = one_line(redact_text(str(error)))
     name = type(error).__name__
-    return f"{name}: {said}" if said else name, f"{where}; report it with that, if localemp is at fault"
+    return f"{name}: {text}" if text else name, f"{where}; please report it if this is a bug in localemp"

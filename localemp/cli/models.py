@@ -1,4 +1,4 @@
-"""`localemp models`: which models there are, where their weights are, and how to have them here."""
+"""`localemp models`: lists models, shows profiles, and fetches weights."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -20,9 +20,9 @@ def models() -> None:
 @models.command("list")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def list_models(as_json: bool) -> None:
-    """List the models that localemp knows by name.
+    """List the models with a built-in profile.
 
-    Any Hugging Face id, folder of weights or profile of your own works as --model, too.
+    --model also accepts a Hugging Face id, a folder of weights or your own profile.
     """
     from rich.table import Table
 
@@ -46,7 +46,7 @@ def list_models(as_json: bool) -> None:
 @click.argument("name", type=NAME)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def show_model(name: str, as_json: bool) -> None:
-    """Show all that is known of the model NAME, which is whatever --model takes."""
+    """Show the profile of the model NAME, which is anything that --model accepts."""
     from rich.table import Table
 
     from localemp.models.profiles import load_profile
@@ -72,7 +72,7 @@ def show_model(name: str, as_json: bool) -> None:
 
 @models.command("pull")
 @click.argument("name", type=NAME)
-@click.option("--force", is_flag=True, help="Fetch again what is here and whole.")
+@click.option("--force", is_flag=True, help="Fetch again even if the weights are valid.")
 def pull_model(name: str, force: bool) -> None:
     """Fetch the weights of the model NAME, or repair them."""
     from rich.console import Console
@@ -90,8 +90,8 @@ def pull_model(name: str, force: bool) -> None:
     console = Console(soft_wrap=True, highlight=False)
     console.print(f"[bold]{profile.name}[/bold]: {came} ({weights.origin})")
     if weights.unchecked:
-        console.print(f"not checked, for want of the hub's hashes: {', '.join(weights.unchecked)}")
-    console.print(f"{len(weights.sha256)} files in {weights.folder}, SHA-256 over all {weights.digest}")
+        console.print(f"not verified, since the hub's hashes are unknown: {', '.join(weights.unchecked)}")
+    console.print(f"{len(weights.sha256)} files in {weights.folder}, SHA-256 of all: {weights.digest}")
 
 
 _CHAT_ONLY = ("api", "chat_template_kwargs", "layout", "request", "sampling", "system_role")
@@ -110,13 +110,13 @@ def _details(profile: "Profile") -> dict[str, Any]:
 
 
 def _where(profile: "Profile") -> str:
-    """One cell: where the weights are, or would come from."""
+    """Return where the weights are, or come from."""
     from localemp.models.weights import find
 
     if profile.hosted:
-        return f"off since {profile.shut_down}" if profile.is_off else "hosted"
+        return f"shut down {profile.shut_down}" if profile.is_off else "hosted"
     if place := find(profile):
-        return f"here, {size(place.bytes)}"
+        return f"downloaded, {size(place.bytes)}"
     sources = [("hub", profile.hub), ("package", profile.package)]
     return "to fetch: " + ", ".join(name for name, source in sources if source)
 
@@ -128,7 +128,7 @@ def _where_exactly(profile: "Profile") -> str:
         return _where(profile)
     if place := find(profile):
         return f"{place.folder} ({place.source}, {size(place.bytes)})"
-    return f"not here; localemp models pull {profile.reference}"
+    return f"not downloaded; run `localemp models pull {profile.reference}`"
 
 
 def _plain(value: Any) -> str:

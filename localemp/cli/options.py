@@ -1,4 +1,4 @@
-"""Options that several commands share: which model, which strategy, which data. They become a `RunConfig`."""
+"""Options that commands share (model, strategy, data), and the `RunConfig` built from them."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -16,25 +16,29 @@ _THERE = FilePath(exists=True, dir_okay=False)
 
 _NAME = click.option(
     "--model", "-m", type=NAME, default="smollm2", show_default=True,
-    help="A name (`localemp models list`), a Hugging Face id, a folder of weights, or a profile (.toml).",
+    help="A name (`localemp models list`), a Hugging Face id, a folder of weights or a profile (.toml).",
 )  # fmt: skip
 
 _SAMPLING = (
-    click.option("--max-tokens", type=click.IntRange(min=1), help="Longest reply, in tokens; the profile's default."),
-    click.option("--temperature", type=click.FloatRange(min=0), help="0, the paper's setting, by default."),
+    click.option(
+        "--max-tokens", type=click.IntRange(min=1), help="Longest reply, in tokens; by default the profile's."
+    ),
+    click.option(
+        "--temperature", type=click.FloatRange(min=0), help="Sampling temperature; by default 0, as in the paper."
+    ),
     click.option("--top-p", type=click.FloatRange(min=0, max=1, min_open=True), help="Nucleus sampling."),
-    click.option("--seed", default=0, show_default=True, help="Of few-shot exemplars and of sampling."),
+    click.option("--seed", default=0, show_default=True, help="Seed of few-shot exemplars and of sampling."),
 )
 
 _ENGINE = (
     click.option("--engine-arg", "engine_args", multiple=True, metavar="NAME=VALUE",
-                 help="Passed to vLLM, such as tensor_parallel_size=2; may be repeated."),
+                 help="Engine argument for vLLM, such as tensor_parallel_size=2; may be repeated."),
     click.option("--concurrency", type=click.IntRange(min=1), help="Dialogues in flight at once."),
 )  # fmt: skip
 
 _MODEL = (
     _NAME,
-    click.option("--base-url", help="An OpenAI-compatible server to ask instead; the key comes from OPENAI_API_KEY."),
+    click.option("--base-url", help="Use an OpenAI-compatible server instead; the key is read from OPENAI_API_KEY."),
     *_ENGINE,
     *_SAMPLING,
     click.option("--script", type=_THERE, hidden=True, help="Answer from a file: for tests and dry runs."),
@@ -42,18 +46,18 @@ _MODEL = (
 
 _PROMPTS = (
     click.option("--variant", type=NAME, default="paper", show_default=True,
-                 help="Prompt texts: paper, released (the authors' scripts), or a .toml file of your own."),
+                 help="Prompt template: paper, released (the authors' scripts) or your own .toml file."),
     click.option("--layout", type=click.Choice(["chat", "transcript"]),
-                 help="By default what the model's profile says."),
+                 help="Prompt layout; by default the profile's."),
 )  # fmt: skip
 
 _THINKING = click.option(
-    "--keep-thinking", is_flag=True, help="Replies begin with what the model thought; else it is apart."
+    "--keep-thinking", is_flag=True, help="Begin replies with the model's thinking; by default it is stored separately."
 )
 
 _STRATEGY = (
     click.option("--strategy", "-s", default="zero-shot", show_default=True,
-                 help="A part of the list below, or several joined by + (similar+two-stage)."),
+                 help="A strategy of the list below, or several joined by + (similar+two-stage)."),
     *_PROMPTS,
     _THINKING,
 )  # fmt: skip
@@ -63,15 +67,15 @@ _DATA = (
                  help="samples, bundled, empathetic-dialogues (after `localemp data pull`), a folder, CSV or JSONL."),
     click.option("--split", default="test", show_default=True, help="train, valid or test."),
     click.option("--instances", type=click.Choice(["clean", "published"]), default="clean", show_default=True,
-                 help="EmpatheticDialogues: every listener turn, or exactly the rows that the paper used."),
+                 help="EmpatheticDialogues: every listener turn, or exactly the instances that the paper used."),
 )  # fmt: skip
 
 
 _CLUSTER = (
     click.option("--ray", "address", metavar="ADDRESS",
-                 help="Answer on a Ray cluster: auto (on this machine), local (a new one), HOST:PORT, ray://HOST:PORT."),
+                 help="Use a Ray cluster: auto (on this machine), local (a new one), HOST:PORT or ray://HOST:PORT."),
     click.option("--actors", type=click.IntRange(min=1),
-                 help="Engines on the cluster; by default as many as its GPUs hold, or one a machine."),
+                 help="Engines on the cluster; by default as many as fit its GPUs, or one per machine."),
 )  # fmt: skip
 
 
@@ -94,10 +98,10 @@ cluster_options = _with(_CLUSTER)
 
 
 def config_of(options: dict[str, Any]) -> "RunConfig":
-    """The config that the options describe; what is no part of a config is left out.
+    """Return the config for a command's options; others are ignored.
 
     Raises:
-        OptionError: Indices, engine arguments or numbers that cannot be used.
+        OptionError: An option has an invalid value.
     """
     from dataclasses import fields
 
@@ -111,10 +115,10 @@ def config_of(options: dict[str, Any]) -> "RunConfig":
 
 
 def parse_engine_args(pairs: tuple[str, ...]) -> dict[str, Any]:
-    """`name=value` texts as engine arguments: JSON where the value is JSON, else text.
+    """Parse `name=value` engine arguments; values are JSON if valid, else strings.
 
     Raises:
-        OptionError: A text without "=".
+        OptionError: An argument has no "=".
     """
     from localemp.errors import OptionError
     from localemp.utils.json_reader import JSONError, parse_json
@@ -123,7 +127,7 @@ def parse_engine_args(pairs: tuple[str, ...]) -> dict[str, Any]:
     for pair in pairs:
         name, equals, value = pair.partition("=")
         if not equals or not name:
-            raise OptionError(f"--engine-arg {pair!r} is not NAME=VALUE", "for example tensor_parallel_size=2")
+            raise OptionError(f"--engine-arg {pair!r} is not NAME=VALUE", "use the form tensor_parallel_size=2")
         try:
             options[name.replace("-", "_")] = parse_json(value, storable=True)
         except JSONError:

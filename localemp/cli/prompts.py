@@ -1,4 +1,4 @@
-"""`localemp prompts`: exactly what would be sent."""
+"""`localemp prompts`: shows prompts without calling the model."""
 
 import asyncio
 from typing import Any
@@ -12,17 +12,17 @@ from localemp.utils.text import json_text
 
 @click.group()
 def prompts() -> None:
-    """Show exactly what would be sent to a model."""
+    """Show the exact prompts, without calling the model."""
 
 
 @prompts.command(cls=StrategyCommand)
 @model_options
 @strategy_options
 @data_options
-@click.option("--index", default=0, show_default=True, help="Which dialogue of the data (0 is the first).")
+@click.option("--index", default=0, show_default=True, help="Row of the dialogue in the data, from 0.")
 @click.option("--json", "as_json", is_flag=True, help="Print the messages as JSON.")
 def show(index: int, as_json: bool, split: str, **options: Any) -> None:
-    """Print every stage's messages for one dialogue, with token counts. Nothing is asked of the model."""
+    """Print the messages of every stage for one dialogue, with token counts. The model is not called."""
     from dataclasses import asdict
 
     from localemp.cli.display import Display

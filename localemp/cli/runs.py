@@ -1,4 +1,4 @@
-"""`localemp runs`: what was run, and the replies with their stages."""
+"""`localemp runs`: lists runs, and shows their replies and stages."""
 
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from localemp.utils.words import known
 
 @click.group()
 def runs() -> None:
-    """Look at runs, their replies and stages."""
+    """List runs, and show their replies and stages."""
 
 
 @runs.command(name="list")
@@ -28,7 +28,7 @@ def list_(parent: Path) -> None:
     from localemp.utils.files import is_folder
 
     if not is_folder(parent) and parent != Path("runs"):
-        raise OptionError(f"{parent} is no folder", "give the folder that holds the runs")
+        raise OptionError(f"{parent} is not a folder", "give the folder with the runs")
     table = Table(Column("Run", overflow="fold"), "Model", "Strategy", "Replies", "Failed", "Started")
     damaged = []
     for folder in list_runs(parent):
@@ -42,7 +42,7 @@ def list_(parent: Path) -> None:
         row = (settings.get("model", ""), settings.get("strategy", ""), answered, failed, manifest["created"][:10])
         table.add_row(plain(str(folder)), *(plain(str(cell)) for cell in row))
     if not table.rows:
-        click.echo(f"no runs in {parent}; `localemp generate` makes one")
+        click.echo(f"no runs in {parent}; create one with `localemp generate`")
         return
     show_table(table)
     for message in damaged:
@@ -51,12 +51,12 @@ def list_(parent: Path) -> None:
 
 @runs.command()
 @click.argument("run", type=PATH)
-@click.option("--index", type=int, help="Show this reply with its stages (0 is the first).")
-@click.option("--errors", is_flag=True, help="Show only what failed.")
-@click.option("--limit", type=click.IntRange(min=0), default=20, show_default=True, help="Replies to show.")
-@click.option("--json", "as_json", is_flag=True, help="Print the lines as they are kept.")
+@click.option("--index", type=int, help="Show the reply in this row with its stages, from 0.")
+@click.option("--errors", is_flag=True, help="Show only failures.")
+@click.option("--limit", type=click.IntRange(min=0), default=20, show_default=True, help="Most replies to show.")
+@click.option("--json", "as_json", is_flag=True, help="Print the lines as stored, in JSON.")
 def show(run: Path, index: int | None, errors: bool, limit: int, as_json: bool) -> None:
-    """Show a run's settings and replies, or one reply with everything behind it."""
+    """Show a run's settings and replies, or one reply with all its stages."""
     from localemp.cli.replies import print_record, print_replies
     from localemp.errors import OptionError
     from localemp.runs.run import read_manifest, read_records
@@ -89,7 +89,7 @@ def _print_manifest(manifest: dict[str, Any], records: list[dict[str, Any]]) -> 
     stages = [stage for record in records for stage in record.get("stages", ())]
     told = [tokens for stage in stages if (tokens := stage["completion_tokens"]) is not None]
     tokens = known(sum(told) if told or not stages else None)
-    of = f" (of {len(told)} calls, the others do not say)" if 0 < len(told) < len(stages) else ""
+    of = f" (of {len(told)} calls; the others have no counts)" if 0 < len(told) < len(stages) else ""
     click.echo(f"{len(records) - failed} replies, {failed} failed, {len(stages)} calls, {tokens} reply tokens{of}")
     for session in manifest["sessions"]:
         click.echo(for_terminal(f"{session['started']}  {session['command']}"))

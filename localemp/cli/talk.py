@@ -1,4 +1,4 @@
-"""`localemp respond` and `localemp chat`: replies one at a time."""
+"""`localemp respond` and `localemp chat`: single replies, and a chat in the terminal."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 @click.argument("turns", nargs=-1, required=True, metavar="TEXT...")
 @model_options
 @strategy_options
-@click.option("--stages", is_flag=True, help="Show everything behind the reply.")
+@click.option("--stages", is_flag=True, help="Show exemplars, inferences, prompts and all stages.")
 def respond(turns: tuple[str, ...], stages: bool, **options: Any) -> None:
     r"""Answer TEXT once. Several texts are the turns of a dialogue: speaker, listener, speaker.
 
-    Control characters in a reply are written out (\x1b), also into a file: a terminal must not obey a model.
+    Control characters in a reply are escaped (\x1b), so that a model cannot control the terminal.
     """
     from localemp.cli.replies import print_record
     from localemp.pipeline.responder import as_dialogue
@@ -42,15 +42,15 @@ def respond(turns: tuple[str, ...], stages: bool, **options: Any) -> None:
     else:
         click.echo(for_terminal(response.reply))
     if not response.reply:
-        click.echo("the model said nothing; --stages shows what was sent", err=True)
+        click.echo("the reply is empty; use --stages to see the prompt", err=True)
 
 
 @click.command(cls=StrategyCommand)
 @model_options
 @strategy_options
-@click.option("--stages", is_flag=True, help="Show everything behind every reply.")
+@click.option("--stages", is_flag=True, help="Show exemplars, inferences, prompts and all stages of every reply.")
 def chat(stages: bool, **options: Any) -> None:
-    """Keep talking: you are the speaker. An empty line or Ctrl-D ends; /new starts another dialogue."""
+    """Chat in the terminal; you are the speaker. An empty line or Ctrl-D ends the chat; /new starts a new dialogue."""
     asyncio.run(_chat(stages, options))
 
 
@@ -62,7 +62,7 @@ async def _chat(stages: bool, options: dict[str, Any]) -> None:
 
     turns: list[str] = []
     async with _open(options) as responder:
-        click.echo("You are the speaker. An empty line ends, /new starts another dialogue.")
+        click.echo("You are the speaker. An empty line ends the chat; /new starts a new dialogue.")
         while True:
             if not (said := _typed()):
                 return
@@ -74,11 +74,11 @@ async def _chat(stages: bool, options: dict[str, Any]) -> None:
             except FatalEngineError:
                 raise
             except EngineError as error:
-                told = f"{error.message}; say it again, or /new starts another dialogue"
+                told = f"{error.message}; try again, or start a new dialogue with /new"
                 click.echo(for_terminal(told), err=True)
                 continue
             if not response.reply:
-                click.echo("the model said nothing; say it in other words", err=True)
+                click.echo("the reply is empty; try other words", err=True)
                 continue
             # What the model thought is no turn of the dialogue.
             turns += [said, clean_reply(response.raw)]
@@ -88,7 +88,7 @@ async def _chat(stages: bool, options: dict[str, Any]) -> None:
 
 
 def _typed() -> str:
-    """A line; empty where the person ends the talk with an empty line, Ctrl-D or Ctrl-C."""
+    """Read a line; empty if the user ends the chat by an empty line, Ctrl-D or Ctrl-C."""
     import signal
 
     # asyncio's own handler would wait for the line to be ended.
@@ -104,7 +104,7 @@ def _typed() -> str:
 
 @asynccontextmanager
 async def _open(options: dict[str, Any]) -> "AsyncIterator[Responder]":
-    """A responder that is ready, with a clock while it gets there."""
+    """Yield a started responder; shows a clock while it starts."""
     from localemp.cli.display import Display
     from localemp.pipeline.responder import Responder
 

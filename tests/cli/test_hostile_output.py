@@ -101,7 +101,7 @@ def test_tokens_that_no_server_counts_are_unknown(localemp):
         done = localemp(*words, "--base-url", server.url)
     assert "unknown tokens/s" in done.stdout
     assert "tokens: 40 of prompts, 10 of replies, without 1 of 3 calls that tell none" in done.stdout
-    assert "10 reply tokens (of 2 calls, the others do not say)" in localemp("runs", "show", "run").stdout
+    assert "10 reply tokens (of 2 calls; the others have no counts)" in localemp("runs", "show", "run").stdout
     assert "unknown prompt tokens, unknown reply tokens" in localemp("runs", "show", "run", "--index", 0).stdout
     with FakeServer(rule=lambda _: silent) as server:
         done = localemp(*words[:-1], "other", "--base-url", server.url)
@@ -168,4 +168,4 @@ def test_a_traceback_can_be_asked_for(tmp_path):
 def test_a_cache_that_cannot_be_written_is_no_second_fault(tmp_path):
     (tmp_path / "cache").write_text("a file")
     done = boom(tmp_path, "KeyError('x')")
-    assert done.stderr.splitlines()[1].startswith("hint: LOCALEMP_TRACEBACK=1 shows the traceback")
+    assert done.stderr.splitlines()[1].startswith("hint: set LOCALEMP_TRACEBACK=1 to see the traceback")

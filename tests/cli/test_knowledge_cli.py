@@ -136,7 +136,7 @@ def test_stopped_in_the_middle_it_goes_on_and_nothing_is_inferred_twice(localemp
     done = localemp(*words)
     assert done.returncode == 0, done.stderr
     assert f"resuming: {before} of 480 dialogues already in K.jsonl" in done.stderr
-    assert f"480 dialogues: {2400 - kept} queries answered now, {kept - 5 * before} from the cache" in done.stdout
+    assert f"480 dialogues: {2400 - kept:,} queries answered now, {kept - 5 * before:,} from the cache" in done.stdout
     assert [entry["id"] for entry in lines(path)[1]] == [f"d{i}" for i in range(480)]
     assert answers(cache) == 2400
 
@@ -178,7 +178,7 @@ def test_a_damaged_store_is_set_aside_and_work_goes_on(localemp, comet, cache):
         (["infer", "sad", "--relations", ""], ["unknown relation ''"]),
         (["infer", "sad", "--relations", "oReact", "--comet", "five.toml"], ["not trained on the relation 'oReact'"]),
         (["infer", "sad", "--beams", "2", "--keep", "3"], ["keep is 3, but 2 beams"]),
-        (["infer", "sad", "--comet", "no-bart"], ["no COMET checkpoint in"]),
+        (["infer", "sad", "--comet", "no-bart"], ["cannot load a COMET checkpoint from"]),
         (["infer", "sad", "--comet", "empty"], ["config.json"]),
         (["infer", "sad", "--comet", "comet-maxi"], ["unknown model 'comet-maxi'", "comet-bart"]),
         (["infer", "sad", "--comet", "smollm2"], ["'chat', not 'commonsense'"]),

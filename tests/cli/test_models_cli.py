@@ -35,7 +35,7 @@ def test_list():
     rows = {line.split()[0]: line for line in result.stdout.splitlines() if line.startswith(" ") and line.split()}
     assert "to fetch: hub" in rows["smollm2"]
     assert "gpt-3.5-turbo-instruct" in rows
-    assert "off since" in rows["gpt-3.5-turbo-instruct"]
+    assert "shut down" in rows["gpt-3.5-turbo-instruct"]
 
 
 def test_list_as_json():
@@ -47,7 +47,7 @@ def test_list_as_json():
 
 def test_show_says_where_weights_would_come_from_and_what_to_do_first():
     shown = localemp_models("show", "llama").stdout
-    assert "not here; localemp models pull llama" in " ".join(shown.split())
+    assert "not downloaded; run `localemp models pull llama`" in " ".join(shown.split())
     assert "HF_TOKEN" in shown
     assert "meta-llama/Llama-3.1-8B-Instruct" in shown
 
