@@ -1,5 +1,8 @@
 """The layout of the package is the one that docs/architecture.md draws, and imports go one way."""
 
+import re
+from pathlib import Path
+
 from conftest import REPOSITORY
 from import_graph import ROOT, circles, module_graph, package_graph, picture
 
@@ -31,3 +34,15 @@ def test_the_picture_is_true():
 
 def _room(module: str) -> str:
     return ".".join(module.split(".")[:3]) if module.count(".") > 2 else module
+
+
+def test_every_file_that_the_page_names_is_there():
+    named = set(re.findall(r"`([\w/]+\.(?:py|toml))`", (REPOSITORY / "docs" / "architecture.md").read_text("utf-8")))
+    there = [
+        path.as_posix()
+        for folder in ("localemp", "prompts", "tests", "benchmarks")
+        for path in Path(REPOSITORY / folder).rglob("*.*")
+    ]
+    assert [name for name in sorted(named) if not any(path.endswith(f"/{name}") for path in there)] == [
+        "models/NAME.toml"
+    ]

@@ -1,4 +1,4 @@
-"""Writes a file of inferences that can be stopped at any moment by anything and then goes on."""
+"""Writes a file of inferences; it can be interrupted at any moment and resumed."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -20,8 +20,8 @@ from localemp.utils.locks import LockedError
 _NO_DIFFERENCE = {"localemp"}
 
 _BEGINNING = b'{"knowledge": {'
-_NOT_OURS = "the file does not say what it was made with"
-_TAKE_OUT = "take the line out, or choose another --out"
+_NOT_OURS = "the file does not record how it was made"
+_TAKE_OUT = "delete the line, or choose another --out"
 
 
 class KnowledgeWriter(AppendLog):
@@ -38,9 +38,7 @@ class KnowledgeWriter(AppendLog):
 
     @classmethod
     def open(cls, path: Path, header: Mapping[str, Any]) -> Self:
-        """Begin a file, or go on with one that was made with the same settings.
-
-        A last line that a crash cut in half is taken away.
+        """Create a file, or resume one with the same settings; a truncated last line is removed.
 
         Args:
             path: A plain file; its folder is made where it does not exist.
@@ -51,7 +49,7 @@ class KnowledgeWriter(AppendLog):
                 file, is being written by another process, or cannot be written.
         """
         if path.suffix == ".gz":
-            raise DataError(path, "inferences are written to plain files only", "leave out .gz and compress it later")
+            raise DataError(path, "inferences are written to plain files only", "omit .gz, and compress the file later")
         try:
             with _write_errors(path):
                 path.parent.mkdir(parents=True, exist_ok=True)
@@ -66,7 +64,7 @@ class KnowledgeWriter(AppendLog):
         return writer
 
     def add(self, entries: Iterable[Entry]) -> None:
-        """Append entries, which are on their way to the disk when it returns.
+        """Append entries; they have been handed to the operating system when this returns.
 
         Raises:
             DataError: The file cannot be written; what was written before stays.
@@ -76,7 +74,7 @@ class KnowledgeWriter(AppendLog):
         self.done |= {entry.id for entry in new if entry.id is not None}
 
     def written(self) -> set[str]:
-        """Ids of the dialogues in the file, read anew: `done` may lack what an interrupt kept from it.
+        """Read the ids of the dialogues from the file; after an interrupt, `done` may lack some.
 
         Raises:
             DataError: The file cannot be read.
@@ -106,7 +104,7 @@ class KnowledgeWriter(AppendLog):
             self._append((json.dumps({"knowledge": header}, ensure_ascii=False) + "\n").encode())
 
     def _check_beginning(self) -> None:
-        """Raise DataError where a file without one whole line is not the beginning of one of ours."""
+        """Raise DataError if a file without a complete line is not the beginning of a file of inferences."""
         with self.path.open("rb") as file:
             found = file.read(len(_BEGINNING))
         if found and found != _BEGINNING:
@@ -125,7 +123,7 @@ class KnowledgeWriter(AppendLog):
             raise DataError(
                 self.path,
                 f"these inferences were made with other settings:\n{shown}",
-                "choose another --out, or repeat the settings of the file",
+                "choose another --out, or use the settings of the file",
             )
 
     def _id(self, line: bytes, number: int) -> str:

@@ -15,7 +15,6 @@ from types import FrameType
 from typing import Any
 
 import pytest
-from localemp.commonsense.relations import Beam, Beams
 from small_runs import make_run
 from tiny_comet import save_tiny
 
@@ -25,6 +24,7 @@ from localemp.cli.bench.shown import print_result
 from localemp.cli.interrupts import INTERRUPTED
 from localemp.cli.main import main
 from localemp.commonsense.cache import InferenceCache
+from localemp.commonsense.inferences import Beam, Beams
 from localemp.commonsense.source import InferenceSource
 from localemp.metrics.scoring import read_scores
 

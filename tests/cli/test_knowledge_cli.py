@@ -184,7 +184,7 @@ def test_a_damaged_store_is_set_aside_and_work_goes_on(localemp, comet, cache):
         (["infer", "sad", "--comet", "smollm2"], ["'chat', not 'commonsense'"]),
         (["build", "--data", "nowhere.jsonl", "--out", "K.jsonl"], ["nowhere.jsonl"]),
         (["build", "--data", "talks.jsonl", "--out", "K.jsonl.gz"], ["plain files only"]),
-        (["build", "--data", "talks.jsonl", "--out", "talks.jsonl"], ["does not say what it was made with"]),
+        (["build", "--data", "talks.jsonl", "--out", "talks.jsonl"], ["does not record how it was made"]),
         (["build", "--data", "talks.jsonl"], ["--out"]),
         (["build", "--data", "talks.jsonl", "--out", "K.jsonl", "--variant", "poem"], ["paper, released"]),
     ],

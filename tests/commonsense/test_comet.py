@@ -174,7 +174,7 @@ def test_options_out_of_range(tiny: Path, options: dict[str, object], named: str
     assert caught.value.hint
 
 
-@pytest.mark.parametrize(("event", "named"), [("  ", "event 2 is empty"), ("\ud83d", "event 2 is no valid Unicode")])
+@pytest.mark.parametrize(("event", "named"), [("  ", "event 2 is empty"), ("\ud83d", "event 2 is not valid Unicode")])
 def test_what_is_no_event(comet: Comet, event: str, named: str):
     with pytest.raises(OptionError, match=named):
         comet.infer(["sad", event])

@@ -188,7 +188,7 @@ def test_half_a_header_is_written_again(tmp_path: Path):
 def test_what_localemp_did_not_begin_is_left_alone(tmp_path: Path, content: bytes):
     path = tmp_path / "k.jsonl"
     path.write_bytes(content)
-    with pytest.raises(DataError, match=r"does not say what it was made with|made with other settings"):
+    with pytest.raises(DataError, match=r"does not record how it was made|made with other settings"):
         write(path, FIRST)
     assert path.read_bytes() == content
 
