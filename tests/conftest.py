@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from command import Localemp
 from patience import patience
+from repository import REPOSITORY
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 CHROMIUM = Path("/usr/bin/chromium")
 _CHROMIUM = pytest.StashKey["Browser"]()
-REPOSITORY = Path(__file__).parent.parent
 
 
 # Groups that take long begin first, or one process would still be at it when the other has nothing left to do.

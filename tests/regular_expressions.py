@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from conftest import REPOSITORY
+from repository import REPOSITORY
 
 PACKAGE = REPOSITORY / "localemp"
 USES = ("search", "match", "fullmatch", "split", "findall", "finditer", "sub", "subn")

@@ -9,7 +9,7 @@ from dataclasses import FrozenInstanceError, fields
 from pathlib import Path
 
 import pytest
-from conftest import REPOSITORY
+from repository import REPOSITORY
 from small_runs import four
 from studies.small_study import small_study
 
@@ -115,7 +115,7 @@ async def test_in_a_running_loop_generate_says_what_to_await(data):
 def test_unknown_settings_and_a_config_twice_are_refused(data):
     with pytest.raises(UnknownNameError, match="unknown setting 'modle'"):
         localemp.generate(data=data, modle="smollm2")
-    with pytest.raises(OptionError, match="a config is given, and model too"):
+    with pytest.raises(OptionError, match="both a config and model are given"):
         localemp.generate(RunConfig(data=data), model="smollm2")
     with pytest.raises(LocalempError):
         localemp.generate(data="nowhere.jsonl", script=script({"reply": "Oh."}))

@@ -3,8 +3,8 @@
 import re
 from pathlib import Path
 
-from conftest import REPOSITORY
 from import_graph import ROOT, circles, module_graph, package_graph, picture
+from repository import REPOSITORY
 
 
 def test_the_root_holds_the_nouns_and_the_door():

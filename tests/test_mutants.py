@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import small_runs
-from conftest import REPOSITORY
+from repository import REPOSITORY
 from utils.mutants import Kind, mutants
 
 from localemp.bench.comparing import compare

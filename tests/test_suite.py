@@ -3,7 +3,7 @@
 import ast
 import re
 
-from conftest import REPOSITORY
+from repository import REPOSITORY
 
 FILES = sorted((REPOSITORY / "tests").rglob("*.py"))
 

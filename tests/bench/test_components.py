@@ -108,7 +108,7 @@ def test_commands_write_results_that_can_be_read(tmp_path, monkeypatch):
     [
         (("retrieval", "--pool-rows", "10,x"), "is no whole number above 0"),
         (("comet", "--beams", "0"), "is no whole number above 0"),
-        (("score", "--run", "nothing"), "nothing: "),
+        (("score", "--run", "nothing"), "nothing is not a run"),
     ],
 )
 def test_mistakes_are_said(words, said):

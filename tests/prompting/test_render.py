@@ -4,7 +4,7 @@ import re
 from dataclasses import asdict
 
 import pytest
-from conftest import REPOSITORY
+from repository import REPOSITORY
 
 from localemp.dialogue import Dialogue, Message
 from localemp.errors import PromptError, UnknownNameError

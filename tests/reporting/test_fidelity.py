@@ -4,7 +4,7 @@ import json
 import re
 
 import pytest
-from conftest import REPOSITORY
+from repository import REPOSITORY
 
 from localemp.data.sources import data_hash, load_dialogues
 from localemp.imports.reading import read_import

@@ -6,7 +6,7 @@ import json
 import re
 
 import pytest
-from conftest import REPOSITORY
+from repository import REPOSITORY
 from small_runs import four, make_run
 
 from localemp.errors import DataError

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import httpx
 import pytest
-from conftest import REPOSITORY
 from model_app import ModelApp
+from repository import REPOSITORY
 from test_middleware import TALK, settings
 from upstream_server import FakeUpstream, Running
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import REPOSITORY
 from ports import free_port
+from repository import REPOSITORY
 from simulated import sheet
 from small_runs import make_run
 from small_study import small_study
