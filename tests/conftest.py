@@ -107,6 +107,15 @@ def localemp(tmp_path: Path) -> Localemp:
     return Localemp(tmp_path)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def environment_as_before() -> Iterator[None]:
+    """What an engine set for its own process is taken back, or every later command would need a process of its own."""
+    before = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
+
+
 @pytest.fixture(scope="module")
 def one_thread() -> Iterator[None]:
     """PyTorch on one thread: tiny models gain nothing from more, and on a busy machine they wait for one another."""

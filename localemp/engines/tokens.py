@@ -4,9 +4,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub.errors import StrictDataclassError
-from transformers import AutoTokenizer
-
 from localemp.dialogue import Message
 from localemp.errors import EngineError, WeightsError
 from localemp.models.data_only import read_settings
@@ -27,6 +24,10 @@ class PromptTokenizer:
     """
 
     def __init__(self, folder: Path, template_options: Mapping[str, Any] | None = None) -> None:
+        # Imported here, because it takes seconds: `context_length` and type checks need no tokenizer.
+        from huggingface_hub.errors import StrictDataclassError
+        from transformers import AutoTokenizer
+
         self.folder, self.template_options = folder, dict(template_options or {})
         try:
             self.tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 
 from localemp.dialogue import Message
 from localemp.engines.base import Completion, Engine
-from localemp.engines.tokens import PromptTokenizer
 from localemp.engines.vllm_process import (
     cpu_defaults,
     first_error,
@@ -40,6 +39,8 @@ if TYPE_CHECKING:
 
     from vllm import SamplingParams
     from vllm.v1.engine.async_llm import AsyncLLM
+
+    from localemp.engines.tokens import PromptTokenizer
 
 _SHUTDOWN_TIMEOUT = 10.0  # seconds
 # Settings that affect speed, by the part of vLLM's configuration that holds them.
@@ -72,7 +73,7 @@ class VLLMEngine(Engine):
 
     def __init__(
         self,
-        tokenizer: PromptTokenizer,
+        tokenizer: "PromptTokenizer",
         max_model_len: int,
         engine_args: Mapping[str, Any] | None = None,
         *,

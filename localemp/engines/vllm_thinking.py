@@ -5,11 +5,13 @@ tokenizers these marks are special tokens, which vLLM removes from texts by defa
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from localemp.engines.tokens import PromptTokenizer
 from localemp.errors import UnknownNameError
 from localemp.protocol.thinking import MARKS, Split, opens_thinking, split_thinking
+
+if TYPE_CHECKING:
+    from localemp.engines.tokens import PromptTokenizer
 
 
 class ThoughtParser:
@@ -26,14 +28,14 @@ class ThoughtParser:
         UnknownNameError: vLLM does not have the parser.
     """
 
-    def __init__(self, tokenizer: PromptTokenizer, options: Mapping[str, Any]) -> None:
+    def __init__(self, tokenizer: "PromptTokenizer", options: Mapping[str, Any]) -> None:
         self._special = sorted(tokenizer.special_tokens, key=len, reverse=True)
         self.keep_marks = any(token.lower() in MARKS for token in self._special)
         self._parser: Any = None
         if name := options.get("reasoning_parser"):
             self._take_parser(str(name), options.get("reasoning_parser_plugin"), tokenizer)
 
-    def _take_parser(self, name: str, plugin: str | None, tokenizer: PromptTokenizer) -> None:
+    def _take_parser(self, name: str, plugin: str | None, tokenizer: "PromptTokenizer") -> None:
         from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
         from vllm.reasoning import ReasoningParserManager
 

@@ -1,5 +1,6 @@
 """`localemp serve` as a person runs it; a stand-in takes the place of vLLM, see `tests/serving/fake_vllm.py`."""
 
+import contextlib
 import importlib.util
 import json
 import os
@@ -54,6 +55,10 @@ def serve(localemp, port, environment):
 
     yield serve
     for process in started:
+        process.terminate()  # it ends the stand-in, which would otherwise find out after seconds that it is alone
+    for process in started:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.communicate(timeout=patience(5))
         process.kill()
         process.communicate()
 

@@ -79,12 +79,12 @@ class FakeUpstream(Running):
 
     def __init__(self) -> None:
         super().__init__(self._app, lifespan="off", log_level="critical")  # it breaks off on purpose
+        self.running = 0
         self.reset()
 
     def reset(self, rule: Rule | None = None) -> None:
-        """Forget all requests, and do as `rule` says from now on."""
+        """Forget all requests, and do as `rule` says from now on; what is under way may still end."""
         self.requests: list[Seen] = []
-        self.running = 0
         self.rule = rule or answers()
 
     async def _app(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -16,15 +16,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from localemp.bench.peers.report import read_number, read_report
 from localemp.dialogue import Message
-from localemp.engines.tokens import PromptTokenizer
 from localemp.engines.vllm_process import first_error, known_cause, new_log, stop_on_exit
 from localemp.errors import EngineError
 from localemp.sampling import Sampling
 from localemp.utils.redirect import open_log
+
+if TYPE_CHECKING:
+    from localemp.engines.tokens import PromptTokenizer
 
 # Its reader of ShareGPT files leaves out prompts that are longer.
 LONGEST_PROMPT = 1024
@@ -74,7 +76,7 @@ class PeerResult:
         return self.tokens / max(self.seconds, 1e-9)
 
 
-def prompt_text(tokenizer: PromptTokenizer, messages: Sequence[Message]) -> str:
+def prompt_text(tokenizer: "PromptTokenizer", messages: Sequence[Message]) -> str:
     """Return the prompt as a text that vLLM tokenises into the tokens of `messages`.
 
     vLLM adds special tokens that a chat template has already written (Llama's begin-of-text); they are removed here.
