@@ -114,7 +114,7 @@ class Tuning:
         settings: What to try.
         seconds: Time to spend; the confirmation at the end is within it.
         clock: Shows what is being tried while it is.
-        say: Hears what came of it.
+        say: Called with a line on the result.
     """
 
     measure: Callable[[Mapping[str, Any]], Awaitable[dict[str, tuple[float, ...]]]]
@@ -134,7 +134,7 @@ class Tuning:
         """
         self._began = time.perf_counter()
         points = self.recording.result.points
-        # An earlier session's start is not this one's, and what it confirmed has to be confirmed anew.
+        # An earlier session's start is not this one's, and what it confirmed has to be confirmed again.
         points[:] = [point for point in points if point.part == PART and point.labels["settings"] != BASELINE]
         best: dict[str, Any] = {}
         record = start = await self._try({}, None)
@@ -274,6 +274,6 @@ def check_budget(text: str) -> float:
     except (ValueError, LookupError):
         seconds = 0.0
     if not 0 < seconds < float("inf"):
-        said = f"{text} of what?" if text.replace(".", "", 1).isdecimal() else f"{text!r} is no time"
+        said = f"{text} of what?" if text.replace(".", "", 1).isdecimal() else f"{text!r} is not a time"
         raise OptionError(f"--budget: {said}", "for example 90s, 10m or 2h")
     return seconds

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 @strategy_options
 @data_options
 @cluster_options
-@click.option("--limit", type=click.IntRange(min=1), help="Only so many dialogues from the start.")
+@click.option("--limit", type=click.IntRange(min=1), help="Only the first N dialogues.")
 @click.option("--out", type=PATH, help="The run's folder; a name from the settings by default.")
 @click.option("--retry-errors", is_flag=True, help="Ask again for dialogues that failed before.")
 @click.option("--show", type=click.IntRange(min=0), default=3, show_default=True, help="Replies to show at the end.")

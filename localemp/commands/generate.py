@@ -54,7 +54,7 @@ class GenerateResult:
         """The newest line of each answered dialogue, as `responses.jsonl` has it: "id", "reply", "stages", ...
 
         Args:
-            limit: Only so many from the start.
+            limit: Only the first ones, this many.
 
         Raises:
             RunError: The run cannot be read.
@@ -85,7 +85,7 @@ def generate(
     Args:
         config: What to answer with; or leave it out and give its fields by name, see `RunConfig`.
         split: Of the data: "train", "valid" or "test".
-        limit: Only so many dialogues from the start.
+        limit: Only the first ones, this many.
         out: The run's folder; by default `runs/MODEL-STRATEGY-HASH`, the same for the same settings.
         retry_errors: Ask again for dialogues that failed before.
         ray: Answer on a Ray cluster: "auto", "local", "HOST:PORT" or "ray://HOST:PORT".
@@ -181,13 +181,13 @@ class _Batch:
         return pending
 
     def saved(self, run: Run) -> str:
-        """How many replies are in the run, read anew."""
+        """The number of replies in the run's file, read each time."""
         written = run.written()
         done = sum(dialogue.id in written for dialogue in self.chosen)
         return f"{share(done, len(self.chosen), 'reply', 'replies')} saved to {run.folder}"
 
     def result(self, run: Run, tally: Tally | None) -> GenerateResult:
-        """What there is now."""
+        """Return the result so far."""
         return GenerateResult(
             run.folder,
             self.settings,
@@ -248,7 +248,7 @@ class _Batch:
             return tally
 
     def _session(self, engine: Mapping[str, Any]) -> dict[str, Any]:
-        """How many dialogues were asked for, and what answers them: command, versions, machine, engine."""
+        """Return the session for the manifest: number of dialogues, command, versions, machine, engine."""
         return {
             "command": shown_command(),
             "dialogues": len(self.chosen),

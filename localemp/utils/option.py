@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Option:
-    """What a part or a metric may be told.
+    """An option of a part or a metric.
 
     Attributes:
         name: The key in Python and in requests; the command line has it with hyphens.

@@ -47,8 +47,8 @@ def test_strategies_are_chosen_by_name_and_number_of_exemplars():
     ("text", "error", "said"),
     [
         ("zero-shot,warm", UnknownNameError, "unknown strategy 'warm'"),
-        ("few-shot:0", OptionError, "'0' is no number of exemplars"),
-        ("few-shot:", OptionError, "'' is no number of exemplars"),
+        ("few-shot:0", OptionError, "'0' is not a number of exemplars"),
+        ("few-shot:", OptionError, "'' is not a number of exemplars"),
         ("two-stage:2", OptionError, "two-stage shows no exemplars"),
         ("few-shot+similar", OptionError, "exclude each other"),
         ("similar:2,similar:2", OptionError, "similar:2 is there twice"),
@@ -188,8 +188,8 @@ async def test_vllms_benchmark_is_ended_when_it_takes_too_long(tmp_path, monkeyp
         (("engine", "--batch-sizes", "1,16", "--dialogues", 4), "--batch-sizes 16: a batch needs as many dialogues"),
         (("engine", "--strategy", "none"), "unknown strategy 'none'"),
         (("engine", "--model", "llama-70b"), "add --load-format dummy"),
-        (("strategies", "--strategies", "few-shot:x"), "'x' is no number of exemplars"),
-        (("strategies", "--out", "file/x/r.json"), "that is no folder"),
+        (("strategies", "--strategies", "few-shot:x"), "'x' is not a number of exemplars"),
+        (("strategies", "--out", "file/x/r.json"), "that is not a folder"),
         (("engine", "--engine-arg", "device=cuda"), "vLLM takes no device, it chooses"),
     ],
 )
