@@ -109,8 +109,11 @@ async def _search(
 
 def _default_out(settings: dict[str, Any]) -> Path:
     from localemp.runs.run import default_folder
+    from localemp.utils.config_diff import former_settings
+    from localemp.utils.files import is_file
 
-    return Path("bench") / f"tune-{default_folder(settings).name}.json"
+    files = [Path("bench") / f"tune-{default_folder(each).name}.json" for each in (settings, former_settings(settings))]
+    return next(filter(is_file, files), files[0])
 
 
 def _settings(only: str | None, keep_replies: bool, dialogues: int) -> "list[Setting]":
