@@ -14,7 +14,7 @@ from localemp.strategies.base import Response, Strategy
 from localemp.utils.progress import OnProgress, silent
 
 # Enough for five exemplars and a long chat; a full context of 128k tokens would not fit most machines.
-TALK_CONTEXT = 4096
+CHAT_CONTEXT = 4096
 
 
 class Responder:
@@ -54,7 +54,7 @@ class Responder:
         """
         self.prepare()
         pipeline = self.pipeline
-        engine = pipeline.engine(min(TALK_CONTEXT, pipeline.context_length) if pipeline.runs_here else None)
+        engine = pipeline.engine(min(CHAT_CONTEXT, pipeline.context_length) if pipeline.runs_here else None)
         await engine.start()
         self._engine = engine
 
