@@ -24,7 +24,7 @@ from localemp.bench.peers.vllm_serve import values_of_vllm
 from localemp.bench.result import Point, Recording, read_result
 from localemp.bench.result_tables import named, tables_of
 from localemp.bench.roofline.flops import read_shape, why_uncounted
-from localemp.bench.tune import go_on
+from localemp.bench.tune import resume_trials
 from localemp.cli.main import cli
 from localemp.data.download import pull
 from localemp.data.empathetic_dialogues import clean_instances, published_instances, read_conversations
@@ -141,7 +141,7 @@ def tuning(folder: Path) -> Path:
 
 
 def go_on_tuning(path: Path) -> None:
-    go_on(Recording(path, "tune", "x", {"seed": 0}, command=[]))
+    resume_trials(Recording(path, "tune", "x", {"seed": 0}, command=[]))
 
 
 # EmpatheticDialogues, as it is and as a CSV library writes it.

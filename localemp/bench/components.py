@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from localemp.bench.result import Point
 from localemp.dialogue import Dialogue
 from localemp.errors import OptionError
-from localemp.metrics.bleu import forget_counts
+from localemp.metrics.bleu import clear_count_cache
 from localemp.metrics.registry import metrics
 from localemp.metrics.replies import Replies, Reply
 from localemp.metrics.scoring import score_all
-from localemp.metrics.tokens import forget_words
+from localemp.metrics.tokens import clear_word_cache
 from localemp.models.atomic import RELATIONS
 from localemp.utils.machine import gib
 
@@ -38,7 +38,7 @@ _MADE_AT_ONCE = 16_384
 _WARM = Reply("warm", "I am sorry to hear that.", "That must have been hard for you.")
 
 
-def timed(work: Callable[[T], object], repeats: int, fresh: Callable[[], T]) -> list[float]:
+def measure_seconds(work: Callable[[T], object], repeats: int, fresh: Callable[[], T]) -> list[float]:
     """Return the seconds of some work after a warm-up; the time of `fresh`, which prepares each run, is not counted."""
     seconds = []
     for _ in range(repeats + 1):
@@ -49,16 +49,16 @@ def timed(work: Callable[[T], object], repeats: int, fresh: Callable[[], T]) -> 
     return seconds[1:]
 
 
-def embedding(encoder: "Encoder", texts: Sequence[str], repeats: int) -> Point:
+def measure_encoder(encoder: "Encoder", texts: Sequence[str], repeats: int) -> Point:
     """Measure the texts and tokens that the encoder embeds in a second."""
     tokens = encoder.count_tokens(texts)
-    seconds = timed(encoder.encode, repeats, lambda: texts)
+    seconds = measure_seconds(encoder.encode, repeats, lambda: texts)
     values = {"texts_per_s": _rates(len(texts), seconds), "text_tokens_per_s": _rates(tokens, seconds)}
     labels: dict[str, Any] = {"texts": len(texts), "tokens of a text": round(tokens / len(texts), 1)}
     return Point(part="embedding", labels=labels, values=values)
 
 
-def searching(embedded: Vectors, rows: int, queries: int, *, k: int, seed: int, repeats: int) -> Point:
+def measure_search(embedded: Vectors, rows: int, queries: int, *, k: int, seed: int, repeats: int) -> Point:
     """Measure the queries that the search answers in a second in a pool of so many rows.
 
     Args:
@@ -76,15 +76,15 @@ def searching(embedded: Vectors, rows: int, queries: int, *, k: int, seed: int, 
 
     draw = np.random.default_rng(seed)
     asked = np.resize(embedded, (queries, embedded.shape[1]))
-    index = Index(grown(embedded, rows, draw))
-    seconds = timed(lambda queries: index.search(queries, k), repeats, lambda: asked)
+    index = Index(pool_of_size(embedded, rows, draw))
+    seconds = measure_seconds(lambda queries: index.search(queries, k), repeats, lambda: asked)
     made = max(0, rows - len(embedded))
     note = f"{made:,} rows are synthetic: real vectors with random noise" if made else ""
     values = {"queries_per_s": _rates(queries, seconds)}
     return Point(part="search", labels={"rows": rows, "queries": queries, "k": k}, values=values, note=note)
 
 
-def grown(embedded: Vectors, rows: int, draw: np.random.Generator) -> Vectors:
+def pool_of_size(embedded: Vectors, rows: int, draw: np.random.Generator) -> Vectors:
     """Return the first vectors, followed by real ones with random noise if there are too few.
 
     Raises:
@@ -107,7 +107,7 @@ def grown(embedded: Vectors, rows: int, draw: np.random.Generator) -> Vectors:
     return vectors
 
 
-def inferring(source: "InferenceSource", events: Sequence[str], repeats: int) -> Point:
+def measure_comet(source: "InferenceSource", events: Sequence[str], repeats: int) -> Point:
     """Measure the queries (an event and a relation) that COMET answers in a second with an empty cache."""
     distinct = list(dict.fromkeys(events))
     queries = len(distinct) * len(RELATIONS)
@@ -115,28 +115,28 @@ def inferring(source: "InferenceSource", events: Sequence[str], repeats: int) ->
         caches = (Path(folder) / f"{number}.sqlite" for number in count())
         loaded = source.with_cache(next(caches))
         loaded.infer(distinct[:1])
-        seconds = timed(lambda empty: empty.infer(distinct), repeats, lambda: loaded.with_cache(next(caches)))
+        seconds = measure_seconds(lambda empty: empty.infer(distinct), repeats, lambda: loaded.with_cache(next(caches)))
     labels: dict[str, Any] = {"beams": source.settings["beams"], "events": len(distinct), "queries": queries}
     return Point(part="COMET", labels=labels, values={"queries_per_s": _rates(queries, seconds)})
 
 
-def scoring(replies: Replies, repeats: int) -> Iterator[Point]:
+def measure_metrics(replies: Replies, repeats: int) -> Iterator[Point]:
     """Measure the replies scored in a second: by all metrics without a model together, then by each alone."""
 
     def forgotten() -> Replies:
-        forget_words()
-        forget_counts()
+        clear_word_cache()
+        clear_count_cache()
         return replies
 
-    yield _scored("all but BERTScore", replies, timed(score_all, repeats, forgotten))
+    yield _scored("all but BERTScore", replies, measure_seconds(score_all, repeats, forgotten))
     for metric in metrics(with_models=False):
         if reason := metric.score(replies).reason:
             yield Point(part="metrics", labels={"metric": metric.name, "replies": len(replies)}, note=reason)
         else:
-            yield _scored(metric.name, replies, timed(metric.score, repeats, forgotten))
+            yield _scored(metric.name, replies, measure_seconds(metric.score, repeats, forgotten))
 
 
-def bertscoring(make: "Callable[[], BertScore]", replies: Replies, repeats: int) -> Point:
+def measure_bertscore(make: "Callable[[], BertScore]", replies: Replies, repeats: int) -> Point:
     """Measure the replies that BERTScore scores in a second, with its model loaded and nothing cached.
 
     Args:
@@ -153,7 +153,9 @@ def bertscoring(make: "Callable[[], BertScore]", replies: Replies, repeats: int)
         bertscore.values([Replies("warm", (_WARM,))])
         return bertscore
 
-    return _scored("BERTScore", replies, timed(lambda bertscore: bertscore.values([replies]), repeats, loaded))
+    return _scored(
+        "BERTScore", replies, measure_seconds(lambda bertscore: bertscore.values([replies]), repeats, loaded)
+    )
 
 
 def replies_of_data(dialogues: Sequence[Dialogue], most: int) -> Replies:

@@ -27,7 +27,7 @@ Kind = Literal["engine", "strategies", "serve", "retrieval", "comet", "score", "
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Label = str | Annotated[int, Field(ge=-(2**53), le=2**53)] | Finite
 # Secrets in these texts are redacted, also when files of older versions are read.
-Told = Annotated[str, AfterValidator(redact_text)]
+RedactedText = Annotated[str, AfterValidator(redact_text)]
 
 
 # Labels as localemp 0.1.0 wrote them, and as they are called now.
@@ -125,18 +125,18 @@ class Result(_Strict):
     """
 
     kind: Kind
-    title: Told
+    title: RedactedText
     dummy: bool = False
     command: Annotated[str, AfterValidator(redact_line)] = ""
     created: str = ""
     finished: bool = False
-    stopped: Told = ""
+    stopped: RedactedText = ""
     machine: dict[str, str] = Field(default_factory=dict)
     versions: dict[str, str] = Field(default_factory=dict)
     settings: Annotated[dict[str, Any], AfterValidator(redact_settings)] = Field(default_factory=dict)
     points: list[Point] = Field(default_factory=list)
     series: list[Series] = Field(default_factory=list)
-    notes: list[Told] = Field(default_factory=list)
+    notes: list[RedactedText] = Field(default_factory=list)
 
     @property
     def parts(self) -> dict[str, list[Point]]:

@@ -119,12 +119,12 @@ class _Bench:
             batch = await self.engine.answer(workload, tokens=self.tokens)
             costs.append(self._costs(workload, batch))
             prefill = (await self.engine.replay(batch.prompts, 1)).seconds
-            time_of, note = parted(workload, batch.tally.seconds, prefill, await own_seconds(workload, batch))
+            time_of, note = split_seconds(workload, batch.tally.seconds, prefill, await own_seconds(workload, batch))
             times.append(time_of)
             if note and note not in notes:
                 notes.append(note)
         if any(each["decode_s"] <= 0 for each in times):
-            times = [together(each) for each in times]
+            times = [merge_engine_seconds(each) for each in times]
             notes.append("prefill and decode are given as one: one token each took as long as the whole")
         exactly = "" if self.tokens is None else f"every text has exactly {self.tokens} tokens"
         self.recording.add(gather("strategies", {"strategy": name}, costs, exactly))
@@ -150,7 +150,7 @@ class _Bench:
         return costs
 
 
-def parted(workload: Workload, answering: float, prefill: float, own: float) -> tuple[dict[str, float], str]:
+def split_seconds(workload: Workload, answering: float, prefill: float, own: float) -> tuple[dict[str, float], str]:
     """Split the total time into parts that add up to it, only decode may be negative; and return a note on adjustments.
 
     Args:
@@ -174,7 +174,7 @@ def parted(workload: Workload, answering: float, prefill: float, own: float) -> 
     return {"seconds": workload.seconds + answering, **parts}, "; ".join(notes)
 
 
-def together(parts: dict[str, float]) -> dict[str, float]:
+def merge_engine_seconds(parts: dict[str, float]) -> dict[str, float]:
     """Return the same parts with prefill and decode as one."""
     both = parts["prefill_s"] + parts["decode_s"]
     others = {name: seconds for name, seconds in parts.items() if name not in ("prefill_s", "decode_s")}

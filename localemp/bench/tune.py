@@ -156,12 +156,12 @@ class Tuning:
 
     def _known(self, options: Mapping[str, Any]) -> Point | None:
         """The point of an earlier session."""
-        name = described(options)
+        name = argument_line(options)
         return next((point for point in self.recording.result.points if point.labels["settings"] == name), None)
 
     async def _try(self, options: dict[str, Any], start: Point | None) -> Point:
         """Measure these arguments; if vLLM refuses them, the point has its reason."""
-        name, started = described(options), time.perf_counter()
+        name, started = argument_line(options), time.perf_counter()
         try:
             point = await self._measured(PART, options)
         except LocalempError as error:
@@ -177,7 +177,7 @@ class Tuning:
         return point
 
     async def _measured(self, part: str, options: Mapping[str, Any]) -> Point:
-        name = described(options)
+        name = argument_line(options)
         with self.clock(f"{part}: {name}"):
             return Point(part=part, labels={"settings": name}, values=await self.measure(options))
 
@@ -193,7 +193,7 @@ class Tuning:
         self.recording.add(after)
 
 
-def go_on(recording: Recording) -> bool:
+def resume_trials(recording: Recording) -> bool:
     """Resume the trials of an earlier session, with the length of its texts; return False if there was none.
 
     Raises:
@@ -230,7 +230,7 @@ def gain(point: Point, base: Point) -> float:
     return statistics.median(point.values[OBJECTIVE]) / statistics.median(base.values[OBJECTIVE]) - 1
 
 
-def described(options: Mapping[str, Any]) -> str:
+def argument_line(options: Mapping[str, Any]) -> str:
     """Return engine arguments in a line, as `--engine-arg` takes them."""
     return " ".join(f"{name}={_value(value)}" for name, value in options.items()) or BASELINE
 

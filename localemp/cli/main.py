@@ -18,8 +18,8 @@ from localemp.utils.text import for_terminal
 # Command -> (module in localemp.cli, one line for --help)
 COMMANDS = {
     "generate": ("generate", "Answer a data set, in a run that can be interrupted and resumed."),
-    "respond": ("talk", "Answer one text."),
-    "chat": ("talk", "Chat in the terminal."),
+    "respond": ("chat", "Answer one text."),
+    "chat": ("chat", "Chat in the terminal."),
     "serve": ("serve", "Serve a model with an OpenAI-compatible API; every strategy is a model name."),
     "prompts": ("prompts", "Show the exact prompts, without calling the model."),
     "score": ("score", "Score replies with the paper's metrics, of runs or other systems' files."),

@@ -132,7 +132,7 @@ def _serve_here(
     key = settings.api_keys[0] if settings.api_keys else None
     began = time.monotonic()
     command = vllm_command(pipeline, settings.host, port, options, drain)
-    server = Server(command, url, env, key, drain=drain)
+    server = Server(command, url, env=env, key=key, drain=drain)
     display.say(f"vLLM's log: {server.log}")
     with server:
         try:

@@ -64,7 +64,7 @@ def tune(
     Each trial is an engine of its own that answers the same dialogues. Trials are kept: after Ctrl-C, rerun the same
     command to resume. The best command line is printed at the end.
     """
-    from localemp.bench.tune import check_budget, go_on
+    from localemp.bench.tune import check_budget, resume_trials
 
     seconds, settings = check_budget(budget), _settings(only, keep_replies, dialogues)
     if load_format == "dummy" and reply_tokens is None:
@@ -84,7 +84,7 @@ def tune(
         title = f"{pipeline.profile.name}, {pipeline.strategy.name}"
         recording = Recording(out or _default_out(made), "tune", title, made, dummy=load_format == "dummy")
         recording.result.notes += dummy_notes(pipeline.config)
-        if go_on(recording):
+        if resume_trials(recording):
             display.say(f"{count(len(recording.result.points), 'trial')} of an earlier session: {recording.path}")
         display.say(f"looking up what {pipeline.config.strategy} needs for {count(len(asked), 'dialogue')}")
         with measured(recording):
@@ -109,8 +109,11 @@ async def _search(
 
 def _default_out(settings: dict[str, Any]) -> Path:
     from localemp.runs.run import default_folder
+    from localemp.utils.config_diff import former_settings
+    from localemp.utils.files import is_file
 
-    return Path("bench") / f"tune-{default_folder(settings).name}.json"
+    files = [Path("bench") / f"tune-{default_folder(each).name}.json" for each in (settings, former_settings(settings))]
+    return next(filter(is_file, files), files[0])
 
 
 def _settings(only: str | None, keep_replies: bool, dialogues: int) -> "list[Setting]":

@@ -24,10 +24,10 @@ from localemp.commonsense.entries import (
     count,
     insert,
     insert_and_find,
-    is_former,
+    is_old_version,
     passes_check,
     read,
-    salvaged,
+    salvage,
     shrink,
 )
 from localemp.errors import LocalempError
@@ -159,7 +159,7 @@ class CheckedValues:
     def _take_over_former(self) -> None:
         """Convert a file of an earlier version, which has no checksums, if SQLite finds no damage."""
         with contextlib.closing(connect(self.path)) as connection:
-            if not is_former(connection):
+            if not is_old_version(connection):
                 return
             if not passes_check(connection):
                 raise sqlite3.DatabaseError("the file of an earlier version is damaged")
@@ -176,7 +176,7 @@ class CheckedValues:
             if not insist and self._is_sound():
                 return
             aside = _free_name(self.path)
-            saved = self._make_part(salvaged(self.path))
+            saved = self._make_part(salvage(self.path))
             self._put_in_place(aside)
         kept = f"{number_of(saved, 'answer')} recovered"
         _log.warning("%s was damaged and is now %s; %s", self.path, aside.name, kept)

@@ -64,7 +64,7 @@ def check_version(connection: sqlite3.Connection) -> None:
         raise sqlite3.DatabaseError("it is not a file of this version")
 
 
-def is_former(connection: sqlite3.Connection) -> bool:
+def is_old_version(connection: sqlite3.Connection) -> bool:
     """Return whether the file is of version 0.1, which had no checksums."""
     return _number(connection, "user_version") == 0 and {b"settings", b"answers"} <= _tables(connection).keys()
 
@@ -127,7 +127,7 @@ def shrink(connection: sqlite3.Connection, max_bytes: int) -> None:
         connection.executescript("PRAGMA incremental_vacuum")  # `execute` would free only one page
 
 
-def salvaged(damaged: Path) -> Iterator[tuple[bytes, bytes]]:
+def salvage(damaged: Path) -> Iterator[tuple[bytes, bytes]]:
     """Yield the valid entries of a damaged file, read from both ends up to the damage; some of them twice."""
     limit = 1000 + damaged.stat().st_size // _SMALLEST_ROW
     for direction in ("ASC", "DESC"):

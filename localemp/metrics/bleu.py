@@ -87,7 +87,7 @@ class _Counts(Statistics):
         return float(score.score)
 
 
-def forget_counts() -> None:
+def clear_count_cache() -> None:
     """Empty the cache, as in a new process: for measurements."""
     _counts.cache_clear()
 

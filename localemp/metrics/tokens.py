@@ -27,7 +27,7 @@ def words(text: str) -> list[str]:
     return list(_words(text))
 
 
-def forget_words() -> None:
+def clear_word_cache() -> None:
     """Empty the caches, as in a new process: for measurements."""
     for cached in (_words, _words_of_piece):
         cached.cache_clear()

@@ -20,7 +20,7 @@ from localemp.errors import FatalEngineError, LocalempError
 from localemp.pipeline.config import RunConfig
 from localemp.pipeline.generate import answer_one, draft_all, for_all, plan
 from localemp.pipeline.pipeline import Pipeline
-from localemp.pipeline.responder import TALK_CONTEXT
+from localemp.pipeline.responder import CHAT_CONTEXT
 from localemp.strategies.base import Draft
 from localemp.utils.config_diff import compare_settings
 from localemp.utils.machine import gpu
@@ -59,7 +59,7 @@ class EngineActor:
         with suppress(OSError):
             os.chdir(folder)
         self._pipeline = Pipeline(config)
-        self._context = TALK_CONTEXT
+        self._context = CHAT_CONTEXT
         self._stopped: FatalEngineError | None = None
         device = gpu()
         self._who = f"{socket.gethostname()} {os.getpid()}" + (f" ({device})" if device != "none" else "")

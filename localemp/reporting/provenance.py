@@ -12,7 +12,7 @@ _NESTED = ("sampling", "versions", "machine", "engine_args", "chat_template_kwar
 _SHOWN = 12  # of a hash; the title has all
 
 
-def made_table(systems: Sequence[System]) -> tuple[Table | None, tuple[tuple[str, str], ...]]:
+def provenance_table(systems: Sequence[System]) -> tuple[Table | None, tuple[tuple[str, str], ...]]:
     """Return a table of the differences, runs as columns, and names and values that all runs share."""
     runs = [system for system in systems if system.manifest is not None]
     facts = [facts_of(system.manifest or {}) for system in runs]

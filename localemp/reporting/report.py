@@ -8,7 +8,7 @@ from localemp.reporting.case_study import case_study
 from localemp.reporting.charts import Figure, figures
 from localemp.reporting.cost import Effort, effort_of, effort_table
 from localemp.reporting.metric_tables import automatic_tables
-from localemp.reporting.provenance import made_table
+from localemp.reporting.provenance import provenance_table
 from localemp.reporting.published import Published
 from localemp.reporting.systems import System
 from localemp.reporting.tables import Table
@@ -64,7 +64,7 @@ class Report:
 
     def made(self) -> tuple[Table | None, tuple[tuple[str, str], ...]]:
         """Return how the runs were made: their differences, and what all share."""
-        return made_table(self.systems)
+        return provenance_table(self.systems)
 
     @cached_property
     def _efforts(self) -> list[Effort]:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from localemp.errors import OptionError, RunError
-from localemp.studies.answers_check import check_rows, made_of
+from localemp.studies.answers_integrity import check_rows, stored_fingerprint
 from localemp.studies.database import connect, next_step, transaction
 from localemp.studies.raters import OWNER, Rater, RaterRole, clean_name, new_token, token_hash
 from localemp.studies.study import Study
@@ -237,7 +237,7 @@ class AnswerStore:
         return [TimedVote(Vote(*row[:7]), *row[7:9]) for row in rows]
 
     def _check_study(self, connection: sqlite3.Connection) -> None:
-        before = made_of(connection, self.path)
+        before = stored_fingerprint(connection, self.path)
         if before is None:
             return
         if changed := [name for name, value in self._made_of.items() if before.get(name) != value]:

@@ -16,7 +16,7 @@ UNBLINDED = ("rater", "kind", "item", "dialogue", "aspect", "system", "value", "
 
 def all_votes(study: Study, answers: AnswerStore) -> list[TimedVote]:
     """Return the votes of people and files with their times, then those of judges, which have none."""
-    from localemp.studies.ballots import read_votes
+    from localemp.studies.collected_votes import read_votes
 
     return answers.timed_votes() + [TimedVote(vote, None, "") for vote in read_votes(study) if vote.kind == "judge"]
 

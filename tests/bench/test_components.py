@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from localemp.bench.components import bertscoring, grown, replies_of_data, scoring, searching, timed
+from localemp.bench.components import (
+    measure_bertscore,
+    measure_metrics,
+    measure_search,
+    measure_seconds,
+    pool_of_size,
+    replies_of_data,
+)
 from localemp.bench.result import Result, read_result
 from localemp.cli.bench import bench
 from localemp.data.sources import load_dialogues
@@ -23,29 +30,29 @@ UNIT /= np.linalg.norm(UNIT, axis=1, keepdims=True)
 def test_work_is_done_once_before_the_clock_and_each_time_on_something_fresh():
     seen: list[int] = []
     numbers = iter(range(9))
-    seconds = timed(seen.append, 3, lambda: next(numbers))
+    seconds = measure_seconds(seen.append, 3, lambda: next(numbers))
     assert seen == [0, 1, 2, 3]
     assert len(seconds) == 3
 
 
 def test_a_grown_pool_begins_with_the_real_rows_and_goes_on_near_them():
-    pool = grown(UNIT, 50, np.random.default_rng(1))
+    pool = pool_of_size(UNIT, 50, np.random.default_rng(1))
     assert np.array_equal(pool[:20], UNIT)
     assert np.allclose(np.linalg.norm(pool, axis=1), 1, atol=1e-5)
     near = [float(pool[row] @ UNIT[row % 20]) for row in range(20, 50)]
     assert 0.6 < np.mean(near) < 0.95
-    assert np.array_equal(pool, grown(UNIT, 50, np.random.default_rng(1)))
-    assert np.array_equal(grown(UNIT, 5, DRAW), UNIT[:5])
+    assert np.array_equal(pool, pool_of_size(UNIT, 50, np.random.default_rng(1)))
+    assert np.array_equal(pool_of_size(UNIT, 5, DRAW), UNIT[:5])
     with pytest.raises(OptionError, match=r"needs .* GiB; this machine has"):
-        grown(UNIT, 10**13, DRAW)
+        pool_of_size(UNIT, 10**13, DRAW)
 
 
 def test_a_search_says_how_many_rows_are_made_up():
-    point = searching(UNIT, rows=50, queries=30, k=5, seed=0, repeats=2)
+    point = measure_search(UNIT, rows=50, queries=30, k=5, seed=0, repeats=2)
     assert point.labels == {"rows": 50, "queries": 30, "k": 5}
     assert "30 rows are synthetic" in point.note
     assert len(point.values["queries_per_s"]) == 2
-    assert searching(UNIT, rows=10, queries=3, k=2, seed=0, repeats=1).note == ""
+    assert measure_search(UNIT, rows=10, queries=3, k=2, seed=0, repeats=1).note == ""
 
 
 def test_replies_of_data_are_never_their_own_reference():
@@ -62,11 +69,11 @@ WITHOUT_MODEL = [metric.name for metric in metrics(with_models=False)]
 
 def test_every_metric_has_a_point_and_says_why_where_it_has_no_figure():
     replies = replies_of_data(load_dialogues("bundled", "train"), 3)
-    points = list(scoring(replies, 2))
+    points = list(measure_metrics(replies, 2))
     assert [point.labels["metric"] for point in points] == ["all but BERTScore", *WITHOUT_MODEL]
     assert all(len(point.values["scored_per_s"]) == 2 for point in points)
     blind = replies_of_data([Dialogue(str(n), ("Hi",), reference=f"Yes {n}.") for n in range(4)], 2)
-    acc = next(point for point in scoring(blind, 1) if point.labels["metric"] == "Acc")
+    acc = next(point for point in measure_metrics(blind, 1) if point.labels["metric"] == "Acc")
     assert acc.note and not acc.values
 
 
@@ -74,7 +81,7 @@ def test_bertscore_is_never_fetched(monkeypatch, tmp_path):
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     replies = replies_of_data(load_dialogues("bundled", "train"), 2)
     with pytest.raises(WeightsError):
-        bertscoring(lambda: BertScore("no/such-model", fetch=False), replies, 1)
+        measure_bertscore(lambda: BertScore("no/such-model", fetch=False), replies, 1)
 
 
 def run(*words: object) -> Result:

@@ -12,7 +12,7 @@ from localemp.bench.peers.vllm_throughput import prompt_text, run_throughput
 from localemp.bench.roofline.flops import ModelShape
 from localemp.bench.roofline.hardware import Hardware
 from localemp.bench.roofline.roofline import Roofline, Work, unlike_threads
-from localemp.bench.strategies import own_seconds, parted, together
+from localemp.bench.strategies import merge_engine_seconds, own_seconds, split_seconds
 from localemp.bench.strategy_spec import parse_specs
 from localemp.cli.bench.strategies import DEFAULT
 from localemp.data.sources import load_dialogues
@@ -85,15 +85,15 @@ async def test_own_code_repeats_a_batch_without_its_engine(scripted, tmp_path):
 
 def test_the_parts_of_the_time_add_up_and_none_is_below_zero(scripted):
     workload = Workload(scripted[0], [], 100, seconds=3.0, encoder_seconds=1.0, comet_seconds=1.5)
-    parts, note = parted(workload, answering=10.0, prefill=2.0, own=0.25)
+    parts, note = split_seconds(workload, answering=10.0, prefill=2.0, own=0.25)
     assert parts == {
         "seconds": 13.0, "encoder_s": 1.0, "comet_s": 1.5, "prefill_s": 2.0, "decode_s": 7.75, "own_s": 0.75,
     }  # fmt: skip
     assert note == ""
     both = replace(workload, comet_seconds=5.0)
-    parts, note = parted(both, answering=10.0, prefill=10.5, own=0.5)
+    parts, note = split_seconds(both, answering=10.0, prefill=10.5, own=0.5)
     assert parts["decode_s"] == -1.0, "one token each took longer than the whole: nobody can tell the two apart"
-    parts = together(parts)
+    parts = merge_engine_seconds(parts)
     assert parts.pop("seconds") == pytest.approx(sum(parts.values())) == 13.0
     assert min(parts.values()) >= 0
     assert (parts["comet_s"], parts["engine_s"]) == (pytest.approx(2.5), 9.5)

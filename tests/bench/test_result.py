@@ -5,7 +5,7 @@ import json
 import pytest
 
 from localemp.bench.result import Point, Recording, read_result
-from localemp.bench.tune import command_lines, go_on
+from localemp.bench.tune import command_lines, resume_trials
 from localemp.errors import DataError, EngineError
 
 SECRET = {"engine_args": {"hf_token": "SECRET", "max_num_seqs": 4}, "engine_options": ("--api-key", "SECRET")}
@@ -36,7 +36,7 @@ def test_another_key_makes_no_other_search(tmp_path):
     with Recording(path, "tune", "m", {"engine_args": {"hf_token": "FIRST"}}, command=[]) as recording:
         recording.add(Point(part="trials", labels={"settings": "to begin with"}, values={"replies_per_s": (1.0,)}))
     again = Recording(path, "tune", "m", {"engine_args": {"hf_token": "SECOND"}}, command=[])
-    assert go_on(again)
+    assert resume_trials(again)
 
 
 def test_suggested_commands_show_no_secret():

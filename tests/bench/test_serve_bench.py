@@ -13,7 +13,7 @@ from patience import patience, wait_until
 
 from localemp.bench.load.client import Answer
 from localemp.bench.load.schedule import Load
-from localemp.bench.load.serve import Plan, deck, measure, point_of, values_of
+from localemp.bench.load.serve import Plan, measure, point_of, shuffled_dialogues, values_of
 from localemp.bench.load.target import Target, find_target
 from localemp.bench.result import Recording, read_result
 from localemp.cli.bench.options import number_list
@@ -115,7 +115,7 @@ async def target_of(server, key, plan):
 async def run(server, plan, tmp_path, dialogues="samples"):
     target = await target_of(server, server.key, plan)
     with Recording(tmp_path / "result.json", "serve", "tiny", {}) as recording:
-        await measure([target], deck(load_dialogues(dialogues), plan.seed), plan, recording)
+        await measure([target], shuffled_dialogues(load_dialogues(dialogues), plan.seed), plan, recording)
     return read_result(tmp_path / "result.json").points
 
 
@@ -180,7 +180,7 @@ async def test_what_cannot_be_measured_is_found_before_any_load(server, tmp_path
     with pytest.raises(EngineError) as caught:
         target = await target_of(server, "sk-wrong", plan)
         with Recording(tmp_path / "result.json", "serve", "tiny", {}) as recording:
-            await measure([target], deck(load_dialogues("samples"), 0), plan, recording)
+            await measure([target], shuffled_dialogues(load_dialogues("samples"), 0), plan, recording)
     told = f"{caught.value.message}; {caught.value.hint}"
     assert said in told
     assert "sk-wrong" not in told

@@ -9,7 +9,7 @@ import click
 import pytest
 
 from localemp.bench.result import Point, Recording, read_result
-from localemp.bench.tune import CONFIRMED, PART, Setting, Tuning, check_budget, command_lines, go_on, is_faster
+from localemp.bench.tune import CONFIRMED, PART, Setting, Tuning, check_budget, command_lines, is_faster, resume_trials
 from localemp.cli.main import cli
 from localemp.cli.tune import _given
 from localemp.errors import FatalEngineError, OptionError
@@ -101,20 +101,20 @@ def test_the_same_settings_go_on_and_others_are_refused_with_what_differs(tmp_pa
         return Recording(tmp_path / "t.json", "tune", "test", made | changes, command=["tune"])
 
     first, second = recording(), recording()
-    assert not go_on(first)
+    assert not resume_trials(first)
     with first:
         first.result.settings["tokens"] = 17
         first.add(Point(part=PART, labels={"settings": "max_num_seqs=64"}))
-    assert go_on(second)
+    assert resume_trials(second)
     assert (second.result.points, second.result.settings["tokens"]) == (first.result.points, 17)
     with pytest.raises(OptionError, match=r"engine_args\.max_num_seqs: 4 in the file, 8 now"):
-        go_on(recording(engine_args={"max_num_seqs": 8}))
+        resume_trials(recording(engine_args={"max_num_seqs": 8}))
     with pytest.raises(OptionError, match=r"sampling\.seed: not set in the file, 1 now"):
-        go_on(recording(sampling=Sampling(seed=1).describe()))
+        resume_trials(recording(sampling=Sampling(seed=1).describe()))
     with Recording(tmp_path / "t.json", "score", "test", {}, command=["score"]):
         pass
     with pytest.raises(OptionError, match="is a result of `localemp bench score`"):
-        go_on(recording())
+        resume_trials(recording())
 
 
 def test_the_best_is_a_command_line():

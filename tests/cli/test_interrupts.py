@@ -20,7 +20,7 @@ from tiny_comet import save_tiny
 
 import localemp
 from localemp.bench.result import read_result
-from localemp.cli.bench.shown import print_result
+from localemp.cli.bench.printing import print_result
 from localemp.cli.interrupts import INTERRUPTED
 from localemp.cli.main import main
 from localemp.commonsense.cache import InferenceCache

@@ -16,7 +16,8 @@ from localemp.metrics.replies import Replies
 from localemp.metrics.replies import Reply as SystemReply
 from localemp.metrics.ttest import SAME
 from localemp.studies.answers import AnswerStore
-from localemp.studies.ballots import check_results, read_votes
+from localemp.studies.attention_checks import check_results
+from localemp.studies.collected_votes import read_votes
 from localemp.studies.create import create_study
 from localemp.studies.questionnaire import load_questionnaire
 from localemp.studies.report.results import study_results

@@ -75,7 +75,7 @@ class Plan:
     seed: int
 
 
-def deck(dialogues: Sequence[Dialogue], seed: int) -> Iterator[Dialogue]:
+def shuffled_dialogues(dialogues: Sequence[Dialogue], seed: int) -> Iterator[Dialogue]:
     """Yield dialogues in an order that depends on the seed, repeated without end."""
     return cycle(Random(seed).sample(dialogues, len(dialogues)))
 

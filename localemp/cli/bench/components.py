@@ -72,7 +72,7 @@ def retrieval(
     Contexts of real dialogues are embedded. Pools hold their vectors, plus copies of them with random noise.
     Side by side with sentence-transformers: benchmarks/retrieval.py.
     """
-    from localemp.bench.components import embedding, searching
+    from localemp.bench.components import measure_encoder, measure_search
     from localemp.cli.display import Display
     from localemp.data.sources import data_hash, load_dialogues
     from localemp.models.profiles import load_profile
@@ -89,11 +89,11 @@ def retrieval(
         about["data_sha256"] = data_hash(asked)
         with _recording("retrieval", f"{encoder} in {model.dtype}", out, about) as recording:
             with display.clock(f"embedding {len(texts)} contexts"):
-                recording.add(embedding(model, texts, repeats))
+                recording.add(measure_encoder(model, texts, repeats))
             embedded = model.encode(texts)
             for rows in pool_rows:
                 with display.clock(f"searching in {rows:,} rows"):
-                    recording.add(searching(embedded, rows, queries, k=shots, seed=seed, repeats=repeats))
+                    recording.add(measure_search(embedded, rows, queries, k=shots, seed=seed, repeats=repeats))
 
 
 @click.command()
@@ -128,7 +128,7 @@ def comet(
 
     Side by side with transformers and with the released code: benchmarks/comet.py.
     """
-    from localemp.bench.components import inferring
+    from localemp.bench.components import measure_comet
     from localemp.cli.display import Display
     from localemp.commonsense.events import event_of
     from localemp.commonsense.source import open_source
@@ -143,7 +143,7 @@ def comet(
         with _recording("comet", comet, out, about) as recording:
             for width, source in zip(beams, sources, strict=True):
                 with display.clock(f"inferring with {width} beams"):
-                    recording.add(inferring(source, events, repeats))
+                    recording.add(measure_comet(source, events, repeats))
 
 
 @click.command()
@@ -167,7 +167,7 @@ def score(
 
     Side by side with bert-score: benchmarks/score.py.
     """
-    from localemp.bench.components import bertscoring, scoring
+    from localemp.bench.components import measure_bertscore, measure_metrics
     from localemp.cli.display import Display
     from localemp.metrics.bertscore import BertScore
 
@@ -175,11 +175,11 @@ def score(
     about = {"replies_sha256": replies.sha256, "replies": replies.name}
     with Display() as display, _recording("score", f"{len(replies):,} replies", out, about) as recording:
         with display.clock("scoring"):
-            for point in scoring(replies, repeats):
+            for point in measure_metrics(replies, repeats):
                 recording.add(point)
         if bertscore_model:
             with display.clock("scoring by BERTScore"):
-                recording.add(bertscoring(lambda: BertScore(bertscore_model, fetch=False), replies, repeats))
+                recording.add(measure_bertscore(lambda: BertScore(bertscore_model, fetch=False), replies, repeats))
 
 
 def _replies(data: str, split: str, instances: Any, most: int, run: Path | None) -> "Replies":

@@ -161,7 +161,7 @@ def measured(recording: "Recording") -> Iterator["Recording"]:
 
 def finish(result: "Result", path: Path) -> None:
     """Print the tables and where they are."""
-    from localemp.cli.bench.shown import print_result
+    from localemp.cli.bench.printing import print_result
 
     print_result(result)
     click.echo(f"result: {path}")

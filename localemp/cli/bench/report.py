@@ -27,7 +27,7 @@ def report(files: tuple[Path, ...], html: Path | None, markdown: Path | None, ti
     the tables are printed.
     """
     from localemp.bench.result_tables import named, tables_of
-    from localemp.cli.bench.shown import print_result
+    from localemp.cli.bench.printing import print_result
     from localemp.cli.tables import echo_written
     from localemp.commands.tables import write_text
 

@@ -201,11 +201,11 @@ def _measure(
     display: "Display",
 ) -> None:
     """All loads of one server, and with a tokenizer the check by vLLM's client."""
-    from localemp.bench.load.serve import deck, measure
+    from localemp.bench.load.serve import measure, shuffled_dialogues
     from localemp.bench.peers.vllm_serve import self_check
 
     with display.clock("Warming up") as tell:
-        asyncio.run(measure(targets, deck(dialogues, plan.seed), plan, recording, tell))
+        asyncio.run(measure(targets, shuffled_dialogues(dialogues, plan.seed), plan, recording, tell))
         if tokenizer is not None:
             self_check(targets[0], tokenizer, dialogues, plan, recording, tell)
 

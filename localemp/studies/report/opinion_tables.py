@@ -17,7 +17,7 @@ from localemp.studies.report.captions import (
     STEPS,
     WITHIN,
 )
-from localemp.studies.report.published import PaperFigures
+from localemp.studies.report.published import PaperResults
 from localemp.studies.report.results import RaterResults, StudyResults
 from localemp.studies.report.table_cells import UNFINISHED, Cells, doubts, key_of, part_of, tabled, units_of, who
 from localemp.studies.stats.matrix import comparison
@@ -26,7 +26,7 @@ from localemp.utils.words import count
 FINE = 20  # width of a scale, above which one decimal is enough
 
 
-def opinion_tables(figures: StudyResults, opinion: RaterResults, papers: PaperFigures) -> Iterator[Table]:
+def opinion_tables(figures: StudyResults, opinion: RaterResults, papers: PaperResults) -> Iterator[Table]:
     """Yield preferences for an A/B test, else ratings and their differences."""
     if (scale := figures.study.manifest.scale) is None:
         yield from _preferences(figures, opinion, papers)
@@ -34,7 +34,7 @@ def opinion_tables(figures: StudyResults, opinion: RaterResults, papers: PaperFi
         yield from _ratings(figures, opinion, papers, *scale)
 
 
-def correlation_tables(figures: StudyResults, opinion: RaterResults, papers: PaperFigures) -> Iterator[Table]:
+def correlation_tables(figures: StudyResults, opinion: RaterResults, papers: PaperResults) -> Iterator[Table]:
     """Yield the correlation of a judge with people; nothing without a judge or without people."""
     if not opinion.correlations:
         return
@@ -64,7 +64,7 @@ def correlation_tables(figures: StudyResults, opinion: RaterResults, papers: Pap
     yield papers.beside_correlations(tabled(key, title, "Aspect", rows, notes, dialogues, "correlation"))
 
 
-def _preferences(figures: StudyResults, opinion: RaterResults, papers: PaperFigures) -> Iterator[Table]:
+def _preferences(figures: StudyResults, opinion: RaterResults, papers: PaperResults) -> Iterator[Table]:
     systems = {comparison(*pair): pair for pair in combinations(figures.study.systems, 2)}
     for group in dict.fromkeys(each.comparison for each in opinion.preferences):
         rows: dict[str, Cells] = {}
@@ -90,7 +90,7 @@ def _preferences(figures: StudyResults, opinion: RaterResults, papers: PaperFigu
 
 
 def _ratings(
-    figures: StudyResults, opinion: RaterResults, papers: PaperFigures, low: int, high: int
+    figures: StudyResults, opinion: RaterResults, papers: PaperResults, low: int, high: int
 ) -> Iterator[Table]:
     decimals = 2 if high - low <= FINE else 1
     by_system: dict[str, Cells] = {}

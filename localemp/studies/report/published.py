@@ -20,7 +20,7 @@ _OVERALL = "Overall"
 _BLANK = Cell("", about="not in the paper's table")
 
 
-class PaperFigures:
+class PaperResults:
     """The paper's results to be shown next to those of a study.
 
     Args:

@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from localemp.errors import LocalempError, RunError, UnknownNameError
-from localemp.studies.ballots import read_votes
+from localemp.studies.collected_votes import read_votes
 from localemp.studies.judging.verdicts import JudgeStats, read_settings, read_stats
 from localemp.studies.stats.agreement import Agreement, agreements
 from localemp.studies.stats.correlation import Correlation, correlations

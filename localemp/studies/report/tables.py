@@ -9,7 +9,7 @@ from localemp.reporting.tables import Note, Table, listed
 from localemp.studies.report import cells
 from localemp.studies.report.captions import AGREEMENT, FIRST, FLIPS, ORDER, UNREAD
 from localemp.studies.report.opinion_tables import correlation_tables, opinion_tables
-from localemp.studies.report.published import PaperFigures
+from localemp.studies.report.published import PaperResults
 from localemp.studies.report.results import NEEDED, StudyResults
 from localemp.studies.report.table_cells import Cells, key_of, part_of, tabled, units_of
 from localemp.studies.stats.rater_bias import PEOPLE
@@ -28,7 +28,7 @@ def study_tables(
         runs: The runs beside which the tables stand; a note says where the study is of others.
         published: The paper's figures, to stand beside ours; None leaves them out.
     """
-    papers = PaperFigures(figures, published)
+    papers = PaperResults(figures, published)
     tables = [table for opinion in figures.opinions for table in opinion_tables(figures, opinion, papers)]
     tables += papers.other_comparisons()
     tables += [*_agreement(figures), *_people(figures), *_judges(figures)]

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from localemp.studies.ballots import CheckResult, check_results
+from localemp.studies.attention_checks import CheckResult, check_results
 from localemp.studies.schema import TIE
 from localemp.studies.stats.intervals import Estimate
 from localemp.studies.stats.preferences import wilson

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from localemp.studies.answers import AnswerStore
+from localemp.studies.attention_checks import check_results
 from localemp.studies.stats.agreement import CONSTANT, NO_TWO, alpha_of
 from localemp.studies.stats.coverage import coverage
 from localemp.studies.stats.matrix import RatingMatrix
@@ -18,10 +19,6 @@ FEW = 10
 
 def overview(study: Study, answers: AnswerStore) -> dict[str, Any]:
     """Return each person's progress, people's agreement on each aspect, and other raters; it names no system."""
-    from localemp.studies.ballots import (
-        check_results,  # imports judges and their engines, which the raters' server does not need
-    )
-
     everybody = answers.timed_votes()
     given = [each for each in everybody if each.vote.kind == "person"]
     votes = [each.vote for each in given]

@@ -1,37 +1,13 @@
-"""All answers to a study, from people, files and judges, and who missed its attention checks."""
+"""Read all answers to a study: from people, imported files and judges."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
 from localemp.errors import OptionError, RunError
 from localemp.studies.answers import AnswerStore
 from localemp.studies.judging.verdicts import read_judge, read_settings
 from localemp.studies.study import ANSWERS, JUDGES, Study
-from localemp.studies.votes import RaterKind, Vote, check_vote
+from localemp.studies.votes import Vote, check_vote
 from localemp.utils.redaction import redact_settings
-
-
-@dataclass(frozen=True, slots=True)
-class CheckResult:
-    """A rater's result on the attention checks.
-
-    Attributes:
-        rater: The name.
-        kind: Of the rater.
-        missed: Checks with an answer that nobody gives who reads.
-        of: Checks that the rater answered.
-    """
-
-    rater: str
-    kind: RaterKind
-    missed: int
-    of: int
-
-    @property
-    def failed(self) -> bool:
-        """Whether half or more of the checks were missed."""
-        return self.missed > 0 and 2 * self.missed >= self.of
 
 
 def read_votes(study: Study) -> list[Vote]:
@@ -50,21 +26,6 @@ def read_votes(study: Study) -> list[Vote]:
     for folder in sorted((study.folder / JUDGES).glob("*/")):
         votes += _judge(study, folder)
     return votes
-
-
-def check_results(study: Study, votes: Iterable[Vote]) -> list[CheckResult]:
-    """Return the result of every rater who answered a check, in order of arrival."""
-    right: dict[tuple[RaterKind, str], dict[str, bool]] = {}
-    for vote in votes:
-        expected = study.key.checks.get(vote.item, {}).get(vote.aspect)
-        if expected is not None:
-            met = vote.value in expected if isinstance(expected, list) else vote.value == expected
-            items = right.setdefault((vote.kind, vote.rater), {})
-            items[vote.item] = items.get(vote.item, True) and met
-    return [
-        CheckResult(rater, kind, sum(not met for met in items.values()), len(items))
-        for (kind, rater), items in right.items()
-    ]
 
 
 def _judge(study: Study, folder: Path) -> list[Vote]:

@@ -22,7 +22,7 @@ OR NOT (seconds IS NULL OR typeof(seconds) IN ('integer', 'real') AND abs(second
 _KINDS = "SELECT DISTINCT item, aspect, value, reply FROM given"
 
 
-def made_of(connection: sqlite3.Connection, path: Path) -> dict[str, Any] | None:
+def stored_fingerprint(connection: sqlite3.Connection, path: Path) -> dict[str, Any] | None:
     """Return the study's fingerprint at the first answer; None if there is no answer yet.
 
     Raises:
