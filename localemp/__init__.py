@@ -96,7 +96,7 @@ __all__ = [
 
 
 # Names of 0.1, which scripts of that time use.
-_FORMER = {"Assembly": "Pipeline", "Recipe": "RunConfig"}
+_FORMER = {"Assembly": ("pipeline.former", "Assembly"), "Recipe": ("pipeline.config", "RunConfig")}
 
 
 def __getattr__(name: str) -> Any:
@@ -104,7 +104,9 @@ def __getattr__(name: str) -> Any:
         from importlib.metadata import version
 
         return version("localemp")
-    name = _FORMER.get(name, name)
+    if name in _FORMER:
+        module, name = _FORMER[name]
+        return getattr(import_module(f"localemp.{module}"), name)
     if name == "study":
         return import_module("localemp.commands.study")
     if name in _HOMES:

@@ -186,6 +186,19 @@ def test_report_writes_what_is_named_and_says_which_folder_it_makes(tmp_path, ca
     assert_monotonous(events)
 
 
+def test_a_report_of_nothing_is_refused(tmp_path):
+    with pytest.raises(OptionError, match="nothing to report"):
+        localemp.report([], html="report.html")
+    assert not Path("report.html").exists()
+
+
+@pytest.mark.parametrize("limit", [0, -3])
+def test_a_limit_below_one_is_refused(data, limit):
+    with pytest.raises(OptionError, match=f"limit {limit}: "):
+        localemp.generate(data=str(data), limit=limit, out="run")
+    assert not Path("run").exists()
+
+
 def test_a_study_from_its_creation_to_its_report(tmp_path):
     runs = [four(tmp_path / name, name) for name in ("plain", "similar")]
     made = study.create(runs, out="study", kind="rating", sample=2)
@@ -230,6 +243,7 @@ def test_an_empty_path_is_refused(localemp_command, words):
     done = localemp_command(*words)
     assert done.returncode == 2
     assert "it is empty" in done.stderr
+    assert ("leave it out" in done.stderr) == ("--" in "".join(words) or words == ("score", ""))
 
 
 def test_the_version_is_that_of_the_package():

@@ -1,6 +1,8 @@
 """What is public, and what it costs to have it."""
 
 import ast
+import copy
+import pickle
 import subprocess
 import sys
 
@@ -31,6 +33,26 @@ def test_all_is_sorted_and_every_name_is_there():
     assert dir(localemp) == sorted(localemp.__all__)
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         localemp.nothing  # noqa: B018
+
+
+def test_scripts_of_version_0_1_run():
+    bytes_, rows = [], []
+    recipe = localemp.Recipe(shots=3)
+    assert recipe.shots == 3
+    assert copy.deepcopy(recipe) == pickle.loads(pickle.dumps(recipe)) == recipe
+    with pytest.raises(AttributeError, match="no attribute 'shot'"):
+        recipe.shot  # noqa: B018
+    callbacks = {"progress": lambda *step: bytes_.append(step), "on_rows": lambda *step: rows.append(step)}
+    responder = localemp.Responder(recipe=recipe, **callbacks)
+    assembly = localemp.Assembly(recipe, *callbacks.values())
+    for each in (responder.assembly, assembly):
+        assert each.config == recipe
+        each.on_progress(localemp.Progress("downloading", 1, 2, "bytes"))
+        each.on_progress(localemp.Progress("embedding", 3, 4, "dialogues"))
+    assert assembly.recipe is recipe
+    assert (bytes_, rows) == ([("downloading", 1, 2)] * 2, [(3, 4)] * 2)
+    with pytest.raises(localemp.LocalempError, match="both a config and shots are given"):
+        localemp.Responder(recipe=recipe, shots=2)
 
 
 def test_import_and_help_bring_nothing_heavy():

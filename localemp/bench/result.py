@@ -171,7 +171,7 @@ def read_result(path: Path) -> Result:
         what = format_validation_error(error) if isinstance(error, ValidationError) else str(error)
         line = error.line if isinstance(error, JSONError) else None
         hint = "give a file that `localemp bench` wrote"
-        raise DataError(path, f"is not a result of a benchmark: {what}", hint, line) from error
+        raise DataError(path, f"not a benchmark result: {what}", hint, line) from error
     return result
 
 

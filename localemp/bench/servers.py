@@ -27,7 +27,7 @@ def vllm_server(pipeline: Pipeline, settings: ServeSettings | None, options: Seq
         del command[where - 1 : where + 1]
     else:
         env |= settings.to_env()
-    return Server(command, f"http://127.0.0.1:{port}", env, key or None)
+    return Server(command, f"http://127.0.0.1:{port}", env=env, key=key or None)
 
 
 def free_port() -> int:

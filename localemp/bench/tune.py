@@ -274,6 +274,6 @@ def check_budget(text: str) -> float:
     except (ValueError, LookupError):
         seconds = 0.0
     if not 0 < seconds < float("inf"):
-        said = f"{text} of what?" if text.replace(".", "", 1).isdecimal() else f"{text!r} is not a time"
+        said = f"{text} of what?" if text.replace(".", "", 1).isdecimal() else f"{text!r} is not a duration"
         raise OptionError(f"--budget: {said}", "for example 90s, 10m or 2h")
     return seconds

@@ -32,7 +32,8 @@ def _options() -> "tuple[Option, ...]":
     "names",
     multiple=True,
     metavar="NAME",
-    help="Only this one, such as Dist-2 or 'B-2 lower'; may be repeated. By default those of the paper's tables.",
+    help="Compare only this metric, such as Dist-2 or 'B-2 lower'; may be repeated. "
+    "By default those of the paper's tables.",
 )
 @click.option(
     "--bertscore/--no-bertscore",
@@ -46,7 +47,7 @@ def _options() -> "tuple[Option, ...]":
     show_default=True,
     help="Random swaps, and resamples, of each metric.",
 )
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of swaps and resamples.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of swaps and resamples.")
 @click.option(
     "--show",
     type=click.IntRange(min=0),

@@ -138,5 +138,7 @@ class Display:
         if self._live is not None:
             if interrupted and not self._live.finished:
                 self._live.live.transient = True
-            self._live.stop()
+                self._live.live.stop()  # not the bar's own stop, which would write an empty line to a file
+            else:
+                self._live.stop()
             self._live = self._task = None

@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 @strategy_options
 @data_options
 @cluster_options
-@click.option("--limit", type=click.IntRange(min=1), help="Only the first N dialogues.")
+@click.option("--limit", type=click.IntRange(min=1), help="Answer only the first N dialogues.")
 @click.option("--out", type=PATH, help="The run's folder; a name from the settings by default.")
-@click.option("--retry-errors", is_flag=True, help="Ask again for dialogues that failed before.")
+@click.option("--retry-errors", is_flag=True, help="Retry dialogues that failed before.")
 @click.option("--show", type=click.IntRange(min=0), default=3, show_default=True, help="Replies to show at the end.")
 def generate(
     limit: int | None,
@@ -44,7 +44,7 @@ def generate(
 ) -> None:
     """Answer every dialogue of a data set.
 
-    Replies are kept as they finish. Ctrl-C stops; the same command goes on where it stopped.
+    Replies are saved as they finish. Ctrl-C stops; rerun the same command to resume.
     """
     from localemp.cli.display import Display
     from localemp.cli.replies import print_replies

@@ -21,7 +21,9 @@ KEY_VARIABLE = "LOCALEMP_API_KEY"
 
 @click.command(cls=StrategyCommand, of_data=False)
 @serve_options
-@click.option("--strategies", metavar="A,B", help="Those to offer, such as two-stage,similar; by default all of them.")
+@click.option(
+    "--strategies", metavar="A,B", help="Strategies to offer, such as two-stage,similar; by default all of them."
+)
 @click.option("--host", default="127.0.0.1", show_default=True, help="Where to listen; 0.0.0.0 is every network.")
 @click.option("--port", type=click.IntRange(1, 65535), default=8000, show_default=True)
 @click.option(
@@ -52,9 +54,9 @@ KEY_VARIABLE = "LOCALEMP_API_KEY"
     default=30,
     show_default=True,
     metavar="SECONDS",
-    help="What answers under way are given when it is stopped.",
+    help="Time that running answers get to finish when the server stops.",
 )
-@click.option("--no-ui", is_flag=True, help="Without the page at /.")
+@click.option("--no-ui", is_flag=True, help="Do not serve the page at /.")
 @click.argument("engine_options", nargs=-1, type=click.UNPROCESSED, metavar="[-- VLLM OPTIONS]")
 def serve(
     strategies: str | None,
@@ -130,7 +132,7 @@ def _serve_here(
     key = settings.api_keys[0] if settings.api_keys else None
     began = time.monotonic()
     command = vllm_command(pipeline, settings.host, port, options, drain)
-    server = Server(command, url, env, key, drain=drain)
+    server = Server(command, url, env=env, key=key, drain=drain)
     display.say(f"vLLM's log: {server.log}")
     with server:
         try:

@@ -45,7 +45,7 @@ _ELSEWHERE = {"strategy": "strategies"}
 @load_format_option
 @click.option(
     "--out", type=FilePath(dir_okay=False), callback=can_be_written,
-    help="Keep trials here (JSON); by default a name from the settings, so that the same command goes on.",
+    help="Keep trials here (JSON); by default a name from the settings, so that the same command resumes.",
 )  # fmt: skip
 def tune(
     budget: str,
@@ -61,8 +61,8 @@ def tune(
 ) -> None:
     """Find the engine settings that are fastest for your model, strategy and data.
 
-    Each trial is an engine of its own that answers the same dialogues. Trials are kept: after Ctrl-C the same command
-    goes on. The best command line is printed at the end.
+    Each trial is an engine of its own that answers the same dialogues. Trials are kept: after Ctrl-C, rerun the same
+    command to resume. The best command line is printed at the end.
     """
     from localemp.bench.tune import check_budget, resume_trials
 
@@ -109,8 +109,11 @@ async def _search(
 
 def _default_out(settings: dict[str, Any]) -> Path:
     from localemp.runs.run import default_folder
+    from localemp.utils.config_diff import former_settings
+    from localemp.utils.files import is_file
 
-    return Path("bench") / f"tune-{default_folder(settings).name}.json"
+    files = [Path("bench") / f"tune-{default_folder(each).name}.json" for each in (settings, former_settings(settings))]
+    return next(filter(is_file, files), files[0])
 
 
 def _settings(only: str | None, keep_replies: bool, dialogues: int) -> "list[Setting]":

@@ -5,7 +5,10 @@ from typing import Any
 
 import click
 
-_EMPTY = "it is empty; name one, or leave it out"
+
+def _empty(param: click.Parameter | None) -> str:
+    """Return the message for an empty value; only what is not required can be left out."""
+    return "it is empty; give one" if param is not None and param.required else "it is empty; give one, or leave it out"
 
 
 class FilePath(click.Path):
@@ -17,7 +20,7 @@ class FilePath(click.Path):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Reject an empty path."""
         if isinstance(value, str) and not value.strip():
-            self.fail(_EMPTY, param, ctx)
+            self.fail(_empty(param), param, ctx)
         return super().convert(value, param, ctx)
 
 
@@ -29,7 +32,7 @@ class Name(click.ParamType[str]):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """Reject an empty name."""
         if not str(value).strip():
-            self.fail(_EMPTY, param, ctx)
+            self.fail(_empty(param), param, ctx)
         return str(value)
 
 

@@ -54,7 +54,7 @@ class GenerateResult:
         """The newest line of each answered dialogue, as `responses.jsonl` has it: "id", "reply", "stages", ...
 
         Args:
-            limit: Only the first ones, this many.
+            limit: Only the first N.
 
         Raises:
             RunError: The run cannot be read.
@@ -85,9 +85,9 @@ def generate(
     Args:
         config: What to answer with; or leave it out and give its fields by name, see `RunConfig`.
         split: Of the data: "train", "valid" or "test".
-        limit: Only the first ones, this many.
+        limit: Answer only the first N dialogues, from 1.
         out: The run's folder; by default `runs/MODEL-STRATEGY-HASH`, the same for the same settings.
-        retry_errors: Ask again for dialogues that failed before.
+        retry_errors: Retry dialogues that failed before.
         ray: Answer on a Ray cluster: "auto", "local", "HOST:PORT" or "ray://HOST:PORT".
         actors: Engines on the cluster; by default as many as its GPUs hold, or one a machine.
         on_progress: Called with every step: weights fetched, dialogues looked up, measured, answered.
@@ -149,6 +149,8 @@ class _Batch:
     ) -> None:
         if actors is not None and ray is None:
             raise OptionError("--actors says how many engines a Ray cluster runs", "add --ray ADDRESS, or leave it out")
+        if limit is not None and limit < 1:
+            raise OptionError(f"limit {limit}: a run has at least one dialogue", "give 1 or more, or leave it out")
         dialogues = load_dialogues(config.data, split, config.instances)
         self.on_progress = on_progress
         self.pipeline = Pipeline(config, on_progress)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from localemp.commands.tables import published_of, write_tables, write_text
+from localemp.errors import OptionError
 from localemp.reporting.published import Published
 from localemp.reporting.report import Report
 from localemp.reporting.systems import names_of, read_systems
@@ -68,10 +69,13 @@ def report(
     Raises:
         RunError: A folder holds no run or study, or no reply yet.
         DataError: A file holds no scores, or breaks a rule.
-        OptionError: A file cannot be written, or runs share no dialogue.
+        OptionError: No run is given, a file cannot be written, or runs share no dialogue.
     """
+    run_paths = paths_of(runs)
+    if not run_paths:
+        raise OptionError("nothing to report", "give runs (`localemp runs list` shows them)")
     known = published_of(published)
-    systems = tuple(read_systems(paths_of(runs), common, on_progress))
+    systems = tuple(read_systems(run_paths, common, on_progress))
     made = Report(systems, known, _of_studies(paths_of(study), [system.name for system in systems], known), cases)
     written = []
     if html is not None:

@@ -62,7 +62,7 @@ class RunConfig:
         data: Source of dialogues, see `localemp.data.sources`; also determines the default pool.
         instances: How instances are built from EmpatheticDialogues.
         options: Options of the strategies' parts by name; missing ones have their defaults. `localemp.strategies` has a
-            file for each part, and the command line's help lists them.
+            file for each part, and the command line's help lists them. `config.shots` works, too.
         keep_thinking: Whether replies begin with the model's thinking, between <think> and </think>.
         max_tokens, temperature, top_p: Sampling parameters of replies; None for the profile's defaults.
         base_url: An OpenAI-compatible server to use instead of vLLM in this process.
@@ -111,6 +111,14 @@ class RunConfig:
                 raise OptionError(f"--{name.replace('_', '-')} {getattr(self, name)} is not a valid number")
         if self.base_url is not None and not self.base_url.strip():
             raise OptionError("--base-url is empty", "give a URL such as http://localhost:8000/v1, or omit it")
+
+    def __getattr__(self, name: str) -> Any:
+        """Return the value of a part's option: `config.shots` is `config.options["shots"]`."""
+        # Copies and unpickled objects are asked for attributes before they have any.
+        options = object.__getattribute__(self, "options") if name != "options" else {}
+        if name in options:
+            return options[name]
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     @classmethod
     def of(cls, settings: RunSettings, config: Self | None = None) -> Self:

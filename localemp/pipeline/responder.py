@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 from types import TracebackType
-from typing import Self, Unpack
+from typing import Any, Self, Unpack, cast
 
 from localemp.dialogue import Dialogue
 from localemp.engines.base import Engine
 from localemp.errors import OptionError
 from localemp.pipeline.config import RunConfig, RunSettings
+from localemp.pipeline.former import take_former
 from localemp.pipeline.pipeline import Pipeline
 from localemp.strategies.base import Response, Strategy
 from localemp.utils.progress import OnProgress, silent
@@ -32,8 +33,14 @@ class Responder:
         on_progress: OnProgress = silent,
         **settings: Unpack[RunSettings],
     ) -> None:
+        config, on_progress = take_former(cast("dict[str, Any]", settings), config, on_progress)
         self.pipeline = Pipeline(RunConfig.of(settings, config), on_progress)
         self._engine: Engine | None = None
+
+    @property
+    def assembly(self) -> Pipeline:
+        """The pipeline, by its name in version 0.1."""
+        return self.pipeline
 
     def prepare(self) -> Strategy:
         """Fetch, verify and load everything but the engine, so that errors show before the slow start."""

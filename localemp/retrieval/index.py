@@ -60,6 +60,7 @@ class Index:
         encoder: TextEncoder,
         key_parts: Mapping[str, str],
         folder: Path | None = None,
+        *,
         on_progress: OnProgress = silent,
         former: Sequence[str] = (),
     ) -> "Index":

@@ -20,6 +20,7 @@ from localemp.errors import LocalempError
 from localemp.runs import journal
 from localemp.runs.journal import MANIFEST, Journal, newest, read_manifest
 from localemp.strategies.base import Response, Stage
+from localemp.utils.config_diff import former_settings
 from localemp.utils.files import is_folder
 from localemp.utils.redaction import redact_settings, redact_text
 from localemp.utils.validation import Lenient
@@ -202,11 +203,12 @@ def default_folder(settings: dict[str, Any]) -> Path:
     """Return `runs/MODEL-STRATEGY-HASH`: the same settings give the same folder, so that a rerun resumes."""
     model = re.sub(r"[^\w.]+", "-", str(settings["model"]))
     folders = []
-    # Secrets do not distinguish runs, but older versions hashed them, too.
-    for named_by in (settings, redact_settings(settings)):
+    # Secrets do not distinguish runs, but older versions hashed them, too, and had other hashes of the prompts.
+    former = former_settings(settings)
+    for named_by in (redact_settings(settings), settings, redact_settings(former), former):
         digest = hashlib.sha256(json.dumps(named_by, sort_keys=True).encode()).hexdigest()[:8]
         folders.append(Path("runs") / f"{model}-{settings['strategy']}-{digest}")
-    return next(filter(is_folder, folders), folders[-1])
+    return next(filter(is_folder, folders), folders[0])
 
 
 def list_runs(parent: Path) -> Iterator[Path]:

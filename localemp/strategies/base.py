@@ -232,6 +232,7 @@ class Strategy:
         sampling: Sampling,
         enrichers: Sequence[Enricher] = (),
         flow: Flow | None = None,
+        *,
         keep_thinking: bool = False,
     ) -> None:
         self.name, self.prompts, self.keep_thinking = name, prompts, keep_thinking

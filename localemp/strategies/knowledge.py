@@ -56,6 +56,7 @@ class Knowledge(Enricher):
         self,
         event: Callable[[Dialogue], str],
         settings: dict[str, Any],
+        *,
         store: "KnowledgeStore | None" = None,
         source: "InferenceSource | None" = None,
         select: SelectInferences = select_all,
@@ -149,7 +150,8 @@ def _make_shared(context: PartContext) -> Knowledge:
     if source is not None:
         settings |= source.settings
     select, shorten, chosen = _selection(context)
-    return Knowledge(event_of(texts.event), settings | chosen, store, source, select, shorten)
+    event, settings = event_of(texts.event), settings | chosen
+    return Knowledge(event, settings, store=store, source=source, select=select, shorten=shorten)
 
 
 def _selection(

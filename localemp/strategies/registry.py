@@ -125,4 +125,5 @@ def build_strategy(
     parts = [PARTS[name].make(context) for name in names]
     enrichers = [part for part in parts if isinstance(part, Enricher)]
     flows = [part for part in parts if isinstance(part, Flow)]
-    return Strategy("+".join(names), prompts, sampling, enrichers, flows[0] if flows else None, keep_thinking)
+    flow = flows[0] if flows else None
+    return Strategy("+".join(names), prompts, sampling, enrichers, flow, keep_thinking=keep_thinking)

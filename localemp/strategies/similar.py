@@ -89,6 +89,7 @@ class Similar(Enricher):
         pool: Sequence[Dialogue],
         index: "Index",
         encoder: DialogueEncoder,
+        *,
         similarity: Similarity,
         shots: int,
         settings: dict[str, Any],
@@ -220,7 +221,15 @@ def _make_shared(context: PartContext) -> Similar:
         "encoder_dtype": encoder.dtype,
         "pool_sha256": data_hash(pool),
     }
-    return Similar(pool, index, encoder, similarity, context.option(SHOTS), settings, shown.longer)
+    return Similar(
+        pool,
+        index,
+        encoder,
+        similarity=similarity,
+        shots=context.option(SHOTS),
+        settings=settings,
+        pool_longer=shown.longer,
+    )
 
 
 def _fetch(context: PartContext) -> None:

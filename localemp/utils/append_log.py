@@ -13,7 +13,7 @@ from typing import Self
 
 from localemp.utils.files import open_regular
 from localemp.utils.lines import read_lines
-from localemp.utils.locks import LockedError, lock
+from localemp.utils.locks import lock
 
 _FSYNC_SECONDS = 1.0
 
@@ -40,7 +40,7 @@ class AppendLog:
         self._synced = time.monotonic()
         try:
             lock(self._descriptor, wait=False)
-        except LockedError:
+        except OSError:  # locked, or on a file system without locks
             os.close(self._descriptor)
             raise
 

@@ -3,7 +3,7 @@
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from localemp.errors import LocalempError
 
@@ -37,6 +37,7 @@ def noting(saved: Callable[[], str]) -> Iterator[None]:
     try:
         yield
     except (KeyboardInterrupt, LocalempError) as stop:
-        with uninterrupted():
+        # What cannot be read back takes nobody's Ctrl-C away, and hides no error.
+        with uninterrupted(), suppress(LocalempError, OSError):
             stop.add_note(saved())
         raise

@@ -175,7 +175,7 @@ def test_the_command_writes_page_and_tables_or_prints(tmp_path: Path, monkeypatc
     assert "| zero-shot |" in Path("p.md").read_text()
     assert "smollm2, zero-shot: batch size" in CliRunner().invoke(bench, ["report", "e.json"]).output
     Path("broken.json").write_text("{}")
-    assert "is not a result of a benchmark" in str(CliRunner().invoke(bench, ["report", "broken.json"]).exception)
+    assert "not a benchmark result" in str(CliRunner().invoke(bench, ["report", "broken.json"]).exception)
 
 
 def test_a_repeat_without_any_good_answer_is_drawn_too():

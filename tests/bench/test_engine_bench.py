@@ -189,7 +189,7 @@ async def test_vllms_benchmark_is_ended_when_it_takes_too_long(tmp_path, monkeyp
         (("engine", "--strategy", "none"), "unknown strategy 'none'"),
         (("engine", "--model", "llama-70b"), "add --load-format dummy"),
         (("strategies", "--strategies", "few-shot:x"), "'x' is not a number of exemplars"),
-        (("strategies", "--out", "file/x/r.json"), "that is not a folder"),
+        (("strategies", "--out", "file/x/r.json"), "it is not a folder"),
         (("engine", "--engine-arg", "device=cuda"), "vLLM takes no device, it chooses"),
     ],
 )

@@ -163,7 +163,7 @@ def test_times_are_read(text, seconds):
 
 @pytest.mark.parametrize("text", ["soon", "", "m", "10", "-5m", "0s", "nanm", "infh"])
 def test_times_that_are_none(text):
-    with pytest.raises(OptionError, match="10 of what" if text == "10" else "is not a time"):
+    with pytest.raises(OptionError, match="10 of what" if text == "10" else "is not a duration"):
         check_budget(text)
 
 
@@ -175,7 +175,7 @@ def test_bad_input_is_one_line(localemp):
         (("--only", "quantization", "--keep-replies"), "leaves nothing"),
         (("--only", "max_num_seqs", "--dialogues", 16), "max_num_seqs: nothing below 16 dialogues to try"),
         (("--strategy", "few-shot:x"), "unknown strategy 'few-shot:x'"),
-        (("--out", "file/r.json"), "that is not a folder"),
+        (("--out", "file/r.json"), "it is not a folder"),
         (("--model", "gpt-4o-mini"), "answers on a server"),
         (("--load-format", "dummy"), "give --reply-tokens"),
     ):

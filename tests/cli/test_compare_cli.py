@@ -190,3 +190,4 @@ def test_in_a_file_an_interrupted_bar_leaves_no_line(capfd):
         display.on_progress(Progress("Comparing", 8, 8, "metrics"))
     said = capfd.readouterr().err
     assert (said.count("Comparing"), said.count("Reading for BERTScore")) == (1, 1)
+    assert "\n\n" not in f"\n{said}"

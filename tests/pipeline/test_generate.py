@@ -38,7 +38,9 @@ class Faulty(Engine):
 
 
 def strategy(flow=None, keep_thinking=False):
-    return Strategy("test", Prompts(load_template("paper"), "chat"), Sampling(max_tokens=10), (), flow, keep_thinking)
+    return Strategy(
+        "test", Prompts(load_template("paper"), "chat"), Sampling(max_tokens=10), (), flow, keep_thinking=keep_thinking
+    )
 
 
 async def run(tmp_path, engine):

@@ -180,12 +180,12 @@ def test_what_does_not_fit_is_refused():
 
 def test_a_pool_is_embedded_once(tmp_path: Path):
     encoder, heard = LetterEncoder(), []
-    index = Index.build_or_load(TEXTS, encoder, KEY, tmp_path, lambda p: heard.append((p.done, p.total)))
+    index = Index.build_or_load(TEXTS, encoder, KEY, tmp_path, on_progress=lambda p: heard.append((p.done, p.total)))
     assert index.vectors.tolist() == LetterEncoder().encode(TEXTS).tolist()
     assert encoder.calls == [CHUNK_ROWS] * 3 + [10]
     assert heard == [(done, len(TEXTS)) for done in (0, 256, 512, 768, 778)]
     again, silence = LetterEncoder(version="2"), []
-    loaded = Index.build_or_load(TEXTS, again, KEY, tmp_path, silence.append)
+    loaded = Index.build_or_load(TEXTS, again, KEY, tmp_path, on_progress=silence.append)
     assert loaded.vectors.tolist() == index.vectors.tolist()
     assert again.calls == silence == []
     assert np.load(only_folder(tmp_path) / "embeddings.npy").shape == (len(TEXTS), 12)
@@ -228,7 +228,7 @@ def test_a_stopped_build_goes_on_where_it_was(tmp_path: Path, finished: int):
     with pytest.raises(KeyboardInterrupt):
         Index.build_or_load(TEXTS, LetterEncoder(stop_after=finished), KEY, tmp_path)
     encoder, heard = LetterEncoder(), []
-    index = Index.build_or_load(TEXTS, encoder, KEY, tmp_path, lambda p: heard.append(p.done))
+    index = Index.build_or_load(TEXTS, encoder, KEY, tmp_path, on_progress=lambda p: heard.append(p.done))
     assert sum(encoder.calls) == len(TEXTS) - finished * CHUNK_ROWS
     assert heard[0] == finished * CHUNK_ROWS
     assert index.vectors.tolist() == LetterEncoder().encode(TEXTS).tolist()

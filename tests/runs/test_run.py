@@ -21,6 +21,7 @@ from localemp.runs.run import (
     RESPONSES,
     Run,
     count_lines,
+    default_folder,
     failure_record,
     list_runs,
     read_manifest,
@@ -28,6 +29,7 @@ from localemp.runs.run import (
     response_record,
 )
 from localemp.strategies.base import Response, Stage
+from localemp.studies.judging.prompts import JudgePrompts
 from localemp.utils.config_diff import compare_settings
 
 SETTINGS = {"model": "scripted", "strategy": "zero-shot", "variant": "paper", "sampling": {"temperature": 0}}
@@ -356,3 +358,21 @@ def test_a_run_of_version_0_1_resumes_although_keys_of_the_prompts_were_renamed(
         assert run.answered == {"a"}
     with pytest.raises(RunError, match="other settings"):
         Run.open(tmp_path, now | {"prompt_sha256": "of other prompts"})
+
+
+def test_the_same_command_finds_the_folder_that_version_0_1_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    now = SETTINGS | {"strategy": "zero-shot", "prompt_sha256": load_template("paper").sha256}
+    before = now | {"prompt_sha256": "fc190d39ab2f0c16f78c3f7c4fd28bc44ff4a3cafda7582ce43844c702657f5f"}
+    new, old = default_folder(now), default_folder(before)
+    assert new != old
+    old.mkdir(parents=True)
+    assert default_folder(now) == old
+    new.mkdir()
+    assert default_folder(now) == new
+
+
+def test_a_judge_of_version_0_1_resumes_although_a_comment_of_its_prompts_changed(tmp_path):
+    before = "74b43a6f4f866ab99db9a13d8ff843f0c7c3e594e48542c7186d38e76240b1e6"
+    now = JudgePrompts.read().sha256
+    assert not compare_settings({"prompts_sha256": before}, {"prompts_sha256": now})

@@ -40,7 +40,13 @@ def make(tmp_path):
         port = free_port()
         env = {"FAKE_VLLM": json.dumps(told), **(env or {})}
         made.append(
-            Server([sys.executable, str(FAKE), str(port)], url_of("127.0.0.1", port), env, key, tmp_path / "log")
+            Server(
+                [sys.executable, str(FAKE), str(port)],
+                url_of("127.0.0.1", port),
+                env=env,
+                key=key,
+                log=tmp_path / "log",
+            )
         )
         return made[-1]
 

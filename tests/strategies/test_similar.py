@@ -33,7 +33,7 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> Encoder:
 def similar(encoder: Encoder, pool: list[Dialogue], folder: Path, similarity: str = "context") -> Similar:
     seen = fitted(pool_turns(pool, similarity), similarity, encoder)
     index = Index.build_or_load(seen.texts, encoder, {}, folder, former=pool_texts(pool, similarity))
-    return Similar(pool, index, encoder, similarity, 1, {}, seen.longer)
+    return Similar(pool, index, encoder, similarity=similarity, shots=1, settings={}, pool_longer=seen.longer)
 
 
 def strategy(part: Similar) -> Strategy:

@@ -119,7 +119,7 @@ async def test_knowledge_comes_before_the_question(tmp_path):
         def find(self, dialogue):
             return {"xReact": (Beam("sad"),)}
 
-    part = Knowledge(lambda dialogue: dialogue.last_utterance, {}, Store())
+    part = Knowledge(lambda dialogue: dialogue.last_utterance, {}, store=Store())
     engine = script(tmp_path, {"reply": "ok"})
     response = await strategy([part], TwoStage()).respond(DOG, engine)
     sent = engine.calls[0][-1].content
@@ -134,7 +134,7 @@ async def test_what_comet_and_the_choice_cannot_see_is_counted(caplog):
             return [EventInferences({"xReact": (Beam("sad"),)}, cut=max(0, len(event) - 20)) for event in events]
 
     part = Knowledge(
-        lambda dialogue: dialogue.last_utterance, {}, None, Source(), shorten=lambda texts: [t[-15:] for t in texts]
+        lambda dialogue: dialogue.last_utterance, {}, source=Source(), shorten=lambda texts: [t[-15:] for t in texts]
     )
     asked = strategy([part])
     await asked.draft(DOG)

@@ -27,7 +27,7 @@ def can_be_written(ctx: click.Context, option: click.Parameter, path: Path | Non
     folders = (path or Path("bench", "result.json")).absolute().parents
     there = next(folder for folder in folders if os.path.exists(folder))  # noqa: PTH110  Path's own raises
     if not (there.is_dir() and os.access(there, os.W_OK | os.X_OK)):
-        what = "it is not writable" if there.is_dir() else "that is not a folder"
+        what = "it is not writable" if there.is_dir() else "it is not a folder"
         raise click.BadParameter(f"{path or 'bench'} cannot be made in {there}: {what}; name another", ctx, option)
     return path
 

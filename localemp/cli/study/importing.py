@@ -19,7 +19,7 @@ def import_(study: Path, files: tuple[Path, ...], columns: tuple[str, ...]) -> N
     """Import ratings from a spreadsheet or a crowd platform.
 
     A file has columns rater, item (or dialogue), and aspect and value, or one column for each aspect; reply or system
-    says what was rated. A mistake in a file, and nothing is taken. An answer that is imported again replaces the
+    says what was rated. If a file has a mistake, nothing is imported. An answer that is imported again replaces the
     earlier one.
     """
     from localemp.commands.study import import_ as import_ratings

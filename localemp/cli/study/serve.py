@@ -39,8 +39,8 @@ def serve(
 ) -> None:
     """Serve the page on which people rate in a browser.
 
-    Each rater has a secret link, which is printed once, and so has the owner, who sees progress and agreement. On this
-    machine alone (127.0.0.1) raters may also sign in by a name. Every answer is saved at once; Ctrl-C stops.
+    Each rater has a secret link; the owner has one too, which shows progress and agreement. Links are printed once.
+    On this machine alone (127.0.0.1) raters may also sign in by a name. Every answer is saved at once; Ctrl-C stops.
     """
     from localemp.commands.study import serve as serve_study
 

@@ -37,6 +37,7 @@ class Server:
         self,
         command: Sequence[str],
         url: str,
+        *,
         env: Mapping[str, str | None] | None = None,
         key: str | None = None,
         log: Path | None = None,
