@@ -177,7 +177,9 @@ def _stacked(results: Sequence[Named]) -> Figure | None:
         for point in points:
             parts_of_time = [(name, point.median(name) or 0.0) for name in _TIME_PARTS]
             parts = [
-                svg.Part(seconds, f"swatch {_hue(place)}", f"{point.label}, {QUANTITIES[name].title}: {seconds:.2f} s")
+                svg.Segment(
+                    seconds, f"swatch {_hue(place)}", f"{point.label}, {QUANTITIES[name].title}: {seconds:.2f} s"
+                )
                 for place, (name, seconds) in enumerate(parts_of_time)
                 if seconds > 0
             ]

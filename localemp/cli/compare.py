@@ -9,7 +9,7 @@ import click
 from localemp.cli.registered import RegisteredOptions
 from localemp.cli.tables import show_table
 from localemp.cli.types import PATH
-from localemp.utils.words import count
+from localemp.utils.formatting import count
 
 if TYPE_CHECKING:
     from localemp.metrics.significance import Comparison, Contrast

@@ -16,7 +16,7 @@ from localemp.cli.options import (
 )
 from localemp.cli.registered import StrategyCommand
 from localemp.cli.types import PATH
-from localemp.utils.words import count, known
+from localemp.utils.formatting import count, known
 
 if TYPE_CHECKING:
     from localemp.commands.generate import GenerateResult

@@ -10,9 +10,9 @@ from localemp.cli.interrupts import resumable
 from localemp.cli.options import data_options
 from localemp.cli.tables import show_table
 from localemp.cli.types import NAME, FilePath
+from localemp.utils.formatting import count, share
 from localemp.utils.interrupts import noting
 from localemp.utils.progress import OnProgress, Progress
-from localemp.utils.words import count, share
 
 if TYPE_CHECKING:
     from localemp.commonsense.inferences import EventInferences

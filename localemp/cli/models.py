@@ -6,7 +6,7 @@ import click
 
 from localemp.cli.tables import show_table
 from localemp.cli.types import NAME
-from localemp.utils.words import size
+from localemp.utils.formatting import size
 
 if TYPE_CHECKING:
     from localemp.models.profiles import Profile

@@ -10,8 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 from localemp.strategies.base import Stage
+from localemp.utils.formatting import known
 from localemp.utils.text import for_terminal
-from localemp.utils.words import known
 
 # Characters of what a speaker said that a table shows; `runs show --index` shows all.
 LONGEST_SHOWN = 600

@@ -7,8 +7,8 @@ import click
 
 from localemp.cli.tables import show_table
 from localemp.cli.types import PATH
+from localemp.utils.formatting import known
 from localemp.utils.text import for_terminal, json_text
-from localemp.utils.words import known
 
 
 @click.group()

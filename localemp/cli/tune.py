@@ -19,7 +19,7 @@ from localemp.cli.bench.options import (
 from localemp.cli.options import data_options, local_model_options, strategy_options
 from localemp.cli.registered import StrategyCommand
 from localemp.cli.types import FilePath
-from localemp.utils.words import count
+from localemp.utils.formatting import count
 
 if TYPE_CHECKING:
     from localemp.bench.result import Recording, Result

@@ -19,11 +19,11 @@ from localemp.pipeline.generate import Tally, answer_all, draft_all, plan
 from localemp.pipeline.pipeline import Pipeline
 from localemp.runs.run import Run, default_folder, newest, read_lines
 from localemp.utils.asynchronous import run_here
+from localemp.utils.formatting import count, share
 from localemp.utils.interrupts import noting
 from localemp.utils.machine import machine, versions
 from localemp.utils.progress import OnProgress, Progress, silent
 from localemp.utils.redaction import shown_command
-from localemp.utils.words import count, share
 
 _log = logging.getLogger(__name__)
 

@@ -11,10 +11,10 @@ from localemp.imports.reading import read_import
 from localemp.metrics.registry import BERTSCORE, BERTSCORE_MODEL, MetricContext, metric_options, metrics
 from localemp.metrics.replies import Replies, replies_of_run
 from localemp.metrics.scoring import Scored, on_common, read_scores, score_all, scores_path, write_scores
+from localemp.utils.formatting import share
 from localemp.utils.interrupts import noting
 from localemp.utils.paths import StrPath, paths_of
 from localemp.utils.progress import OnProgress, Progress, silent
-from localemp.utils.words import share
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,12 +29,12 @@ from localemp.studies.schema import Kind
 from localemp.studies.study import ANSWERS, JUDGES, Study
 from localemp.utils.asynchronous import run_here
 from localemp.utils.files import write_atomically, write_errors
+from localemp.utils.formatting import share
 from localemp.utils.interrupts import noting
 from localemp.utils.machine import machine, versions
 from localemp.utils.paths import StrPath, paths_of
 from localemp.utils.progress import OnProgress, Progress, silent
 from localemp.utils.redaction import shown_command
-from localemp.utils.words import share
 
 if TYPE_CHECKING:
     from localemp.studies.answers import AnswerStore

@@ -32,8 +32,8 @@ from localemp.commonsense.entries import (
 )
 from localemp.errors import LocalempError
 from localemp.utils.files import is_read_only
+from localemp.utils.formatting import count as number_of
 from localemp.utils.locks import file_lock
-from localemp.utils.words import count as number_of
 
 T = TypeVar("T")
 

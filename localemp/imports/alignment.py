@@ -109,7 +109,7 @@ def _by_order(ours: Sequence[str], theirs: Sequence[str]) -> Rows:
 
 
 def _next_rows(rows: Rows, end: int) -> list[int]:
-    """For every place the next known row after it, or the end."""
+    """Return, for every place, the next known row after it, or the end."""
     found = [end] * len(rows)
     for place in range(len(rows) - 2, -1, -1):
         after = rows[place + 1]

@@ -14,9 +14,9 @@ from typing import Any
 from localemp.errors import WeightsError
 from localemp.models.data_only import is_inside, read_settings
 from localemp.utils.files import is_disk_full, is_read_only, write_json
+from localemp.utils.formatting import size
 from localemp.utils.json_reader import JSONError, load_json
 from localemp.utils.progress import OnProgress, Progress, silent
-from localemp.utils.words import size
 
 MANIFEST = "weights.json"
 

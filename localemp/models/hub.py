@@ -24,10 +24,10 @@ from localemp.models.checksums import (
 )
 from localemp.models.profiles import HubSource
 from localemp.utils.files import write_json
+from localemp.utils.formatting import count
 from localemp.utils.json_reader import JSONError, load_json
 from localemp.utils.paths import cache_dir
 from localemp.utils.progress import OnProgress, bytes_in, silent, watched
-from localemp.utils.words import count
 
 _log = logging.getLogger(__name__)
 

@@ -115,9 +115,9 @@ def _cost(runs: Sequence[System], efforts: Sequence[Effort]) -> Figure:
     return Figure("cost", "What does a reply cost?", tuple(charts), f"Means for one reply. {SECONDS}", legend)
 
 
-def _parts(name: str, effort: Effort, key: str, unit: str) -> list[svg.Part]:
+def _parts(name: str, effort: Effort, key: str, unit: str) -> list[svg.Segment]:
     return [
-        svg.Part(
+        svg.Segment(
             each[key] or 0,
             "part" if stage == "reply" else "part first",
             f"{name}, {stage}: {each[key] or 0:.4g} {unit}",

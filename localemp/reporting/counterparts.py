@@ -8,7 +8,7 @@ from localemp.metrics.registry import BERTSCORE
 from localemp.reporting.published import Published, Setup
 from localemp.reporting.systems import System
 from localemp.reporting.tables import Note, Row, listed
-from localemp.utils.words import count
+from localemp.utils.formatting import count
 
 Pair = tuple[int, str]  # the paper's table and its row
 
@@ -107,7 +107,7 @@ def _shown(value: Any) -> str:
 
 
 def _bertscore(systems: Sequence[System]) -> str:
-    """How BERTScore was computed, each way once; empty if no system has it."""
+    """Return the distinct ways in which BERTScore was computed; empty if no system has it."""
     scores = [score for system in systems for score in system.scores.values() if score.name == BERTSCORE[-1]]
     made = dict.fromkeys(_way(score) for score in scores if score.value is not None)
     return f" Ours is {' and '.join(made)}." if made else ""

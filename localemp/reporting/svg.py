@@ -15,7 +15,7 @@ GRID = 1.2  # pixels of a unit
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class Segment:
     """A length within a bar.
 
     Attributes:
@@ -55,7 +55,7 @@ def tag(name: str, *children: object, **attributes: object) -> Markup:
     return Markup("<{0}{1}>{2}</{0}>").format(Markup(name), Markup("").join(told), inside)
 
 
-def bars(title: str, rows: Sequence[tuple[Line, Sequence[Part]]]) -> Markup:
+def bars(title: str, rows: Sequence[tuple[Line, Sequence[Segment]]]) -> Markup:
     """Return bars from zero, each of one or more parts side by side."""
     longest = max((sum(part.value for part in parts) for _, parts in rows), default=0) or 1
     shapes = []

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from localemp.errors import LocalempError, OptionError
 from localemp.retrieval.stored import CHUNK_ROWS, Chunk, StoredVectors, Vectors
 from localemp.utils.files import is_read_only
+from localemp.utils.formatting import size
 from localemp.utils.locks import file_lock
 from localemp.utils.paths import cache_dir
 from localemp.utils.progress import OnProgress, silent
-from localemp.utils.words import size
 
 __all__ = ["CHUNK_ROWS", "Index", "TextEncoder", "Vectors"]
 

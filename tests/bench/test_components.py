@@ -113,8 +113,8 @@ def test_commands_write_results_that_can_be_read(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("retrieval", "--pool-rows", "10,x"), "is no whole number above 0"),
-        (("comet", "--beams", "0"), "is no whole number above 0"),
+        (("retrieval", "--pool-rows", "10,x"), "is not a whole number above 0"),
+        (("comet", "--beams", "0"), "is not a whole number above 0"),
         (("score", "--run", "nothing"), "nothing is not a run"),
     ],
 )

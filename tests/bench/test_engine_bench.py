@@ -184,7 +184,7 @@ async def test_vllms_benchmark_is_ended_when_it_takes_too_long(tmp_path, monkeyp
         (("strategies", "--price-per-hour", "cheap"), "'cheap' is not a price"),
         (("strategies", "--price-per-hour", "-1"), "-1 is not a price"),
         (("strategies", "--price-prompt", "1"), "give --price-prompt and --price-reply"),
-        (("engine", "--batch-sizes", "4,none"), "'none' is no whole number above 0"),
+        (("engine", "--batch-sizes", "4,none"), "'none' is not a whole number above 0"),
         (("engine", "--batch-sizes", "1,16", "--dialogues", 4), "--batch-sizes 16: a batch needs as many dialogues"),
         (("engine", "--strategy", "none"), "unknown strategy 'none'"),
         (("engine", "--model", "llama-70b"), "add --load-format dummy"),

@@ -14,7 +14,7 @@ from patience import patience, wait_until
 from localemp.bench.load.client import Answer
 from localemp.bench.load.schedule import Load
 from localemp.bench.load.serve import Plan, measure, point_of, shuffled_dialogues, values_of
-from localemp.bench.load.target import Target, find_target
+from localemp.bench.load.target import LoadTarget, find_target
 from localemp.bench.result import Recording, read_result
 from localemp.cli.bench.options import number_list
 from localemp.cli.bench.serve import key_for, parse_limits, serve
@@ -86,7 +86,7 @@ def test_time_per_token_ends_with_the_last_text_and_one_text_has_none():
 
 
 def test_a_point_says_what_its_figures_do_not():
-    target, plan = Target("http://host", "tiny", "tiny", {}), replace(PLAN, repeats=3, fixed_length=True)
+    target, plan = LoadTarget("http://host", "tiny", "tiny", {}), replace(PLAN, repeats=3, fixed_length=True)
     silent = Answer(0.0, 0.5, 200, [0.5], [], 8)
     stopped = load_of(answered(0.1, 0.5, 8), cut=3)
     stopped.stopped = True
@@ -100,10 +100,10 @@ def test_a_point_says_what_its_figures_do_not():
 
 
 def test_a_strategy_of_two_stages_is_known_by_its_name():
-    assert Target("http://host", "llama:similar+two-stage", "", {}).counts_unseen
-    assert not Target("http://host", "llama:similar", "", {}).counts_unseen
-    assert not Target("http://host", "two-stage-model", "", {}).counts_unseen
-    assert "secret" not in repr(Target("http://host", "llama", "", {}, "secret"))
+    assert LoadTarget("http://host", "llama:similar+two-stage", "", {}).counts_unseen
+    assert not LoadTarget("http://host", "llama:similar", "", {}).counts_unseen
+    assert not LoadTarget("http://host", "two-stage-model", "", {}).counts_unseen
+    assert "secret" not in repr(LoadTarget("http://host", "llama", "", {}, "secret"))
 
 
 async def target_of(server, key, plan):
@@ -154,7 +154,7 @@ async def test_a_server_that_stalls_is_given_up_and_heavier_loads_are_skipped(se
 
 def test_a_client_that_may_be_what_is_slow_says_so():
     load = load_of(*[answered(0.1, 0.5, 3)] * 6)
-    target = Target("http://host", "tiny", "tiny", {})
+    target = LoadTarget("http://host", "tiny", "tiny", {})
     load.own_share = 0.69
     assert point_of("by rate", {"rate": 1}, [load], target, PLAN).note == ""
     load.own_share = 0.84
@@ -193,7 +193,7 @@ def numbers(kind, text):
 
 @pytest.mark.parametrize("text", ["", "1,,2", "fast", "0", "-1", "nan", "1;2"])
 def test_rates_that_are_none(text):
-    with pytest.raises(click.BadParameter, match="is no number above 0"):
+    with pytest.raises(click.BadParameter, match="is not a number above 0"):
         numbers(float, text)
 
 
@@ -201,7 +201,7 @@ def test_rates_concurrency_and_limits_are_read():
     assert numbers(float, "inf,0.5,4,4") == (0.5, 4.0, math.inf)
     assert numbers(int, None) is None
     assert parse_limits(["ttft=500", "e2e=2e3"]) == {"ttft": 500, "e2e": 2000}
-    with pytest.raises(click.BadParameter, match="is no whole number"):
+    with pytest.raises(click.BadParameter, match="is not a whole number"):
         numbers(int, "1.5")
     for text in ("itl=5", "ttft", "ttft=fast", "ttft=0", "ttft=nan"):
         with pytest.raises(OptionError, match="NAME=MS"):

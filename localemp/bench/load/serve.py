@@ -31,7 +31,7 @@ from typing import Any
 
 from localemp.bench.load.client import Answer, Client, percentile
 from localemp.bench.load.schedule import Load, arrivals
-from localemp.bench.load.target import Target
+from localemp.bench.load.target import LoadTarget
 from localemp.bench.result import Point, Recording
 from localemp.dialogue import Dialogue
 from localemp.engines.openai.target import shown_url
@@ -81,7 +81,7 @@ def shuffled_dialogues(dialogues: Sequence[Dialogue], seed: int) -> Iterator[Dia
 
 
 async def measure(
-    targets: Sequence[Target],
+    targets: Sequence[LoadTarget],
     dialogues: Iterator[Dialogue],
     plan: Plan,
     recording: Recording,
@@ -112,7 +112,7 @@ async def measure(
                 await sweep.run(part, levels)
 
 
-async def _warm_up(client: Client, target: Target, dialogues: Iterator[Dialogue], plan: Plan) -> None:
+async def _warm_up(client: Client, target: LoadTarget, dialogues: Iterator[Dialogue], plan: Plan) -> None:
     load = Load[Dialogue](lambda one: client.chat(target.body(one.turns)), plan.time_limit)
     await load.closed_loop(islice(dialogues, _WARM_UP), _WARM_UP)
     if not any(answer.good for answer in load.answers):
@@ -125,7 +125,7 @@ class _Sweep:
     """Loads of one model, each heavier than the one before."""
 
     client: Client
-    target: Target
+    target: LoadTarget
     dialogues: Iterator[Dialogue]
     plan: Plan
     recording: Recording
@@ -177,7 +177,7 @@ def _shown(rate: float) -> int | float | str:
 
 
 def point_of(
-    part: str, labels: Mapping[str, str | int | float], loads: Sequence[Load[Any]], target: Target, plan: Plan
+    part: str, labels: Mapping[str, str | int | float], loads: Sequence[Load[Any]], target: LoadTarget, plan: Plan
 ) -> Point:
     """Return the point of a load from its repeats, with notes."""
     repeats = [values_of(load, plan.limits, target.counts_unseen) for load in loads]
@@ -241,7 +241,7 @@ def _times(answer: Answer, counts_unseen: bool) -> dict[str, float]:
     return times
 
 
-def _notes(loads: Sequence[Load[Any]], target: Target, plan: Plan) -> Iterator[str]:
+def _notes(loads: Sequence[Load[Any]], target: LoadTarget, plan: Plan) -> Iterator[str]:
     """Notes on the repeats of a load."""
     for number, load in enumerate(loads, 1):
         if load.stopped:

@@ -14,7 +14,7 @@ from localemp.sampling import Sampling
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class LoadTarget:
     """A model of a server, with the fields of its requests.
 
     Attributes:
@@ -51,7 +51,7 @@ async def find_target(
     fixed_length: bool,
     patience: float = 60,
     variable: str = KEY_VARIABLE,
-) -> Target:
+) -> LoadTarget:
     """Ask a server for its models and for one reply.
 
     Args:
@@ -92,4 +92,4 @@ async def find_target(
     wanted = {"max_tokens": reply_tokens, "temperature": 0.0}
     fields = {changed.get(name, name): value for name, value in wanted.items() if changed.get(name, name)}
     streamed = {"stream": True, "stream_options": {"include_usage": True}}
-    return Target(url, served, label or model, {"model": served, **fields, **streamed, **extra}, key)
+    return LoadTarget(url, served, label or model, {"model": served, **fields, **streamed, **extra}, key)

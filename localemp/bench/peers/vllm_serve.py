@@ -13,7 +13,7 @@ from typing import Any
 from localemp.bench.load.client import Client, api_url
 from localemp.bench.load.schedule import Load
 from localemp.bench.load.serve import PARTS, Plan, values_of
-from localemp.bench.load.target import Target
+from localemp.bench.load.target import LoadTarget
 from localemp.bench.peers.report import read_number, read_report
 from localemp.bench.result import Point, Recording
 from localemp.dialogue import Dialogue
@@ -36,7 +36,7 @@ _START = 240  # seconds that its imports and its first request may take
 
 
 def self_check(
-    target: Target,
+    target: LoadTarget,
     tokenizer: Path,
     dialogues: Sequence[Dialogue],
     plan: Plan,
@@ -72,7 +72,7 @@ def self_check(
         recording.add(Point(part=PART, labels=labels, values=values, note=failure if client == THEIRS else ""))
 
 
-async def _our_turn(target: Target, texts: Sequence[str], count: int, plan: Plan) -> dict[str, float]:
+async def _our_turn(target: LoadTarget, texts: Sequence[str], count: int, plan: Plan) -> dict[str, float]:
     async with Client(target.url, target.key, 2 * plan.time_limit) as client:
         load = Load[str](lambda text: client.chat(target.body([text])), plan.time_limit)
         return values_of(await load.closed_loop(texts, count), {}, target.counts_unseen)

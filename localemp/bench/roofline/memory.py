@@ -10,8 +10,8 @@ from localemp.bench.nvml import GPUs, NoGPUError
 from localemp.bench.roofline.architectures import FOUR_BITS
 from localemp.bench.roofline.flops import ModelShape
 from localemp.errors import OptionError
+from localemp.utils.formatting import count
 from localemp.utils.machine import gib, gpu
-from localemp.utils.words import count
 
 # The share of a GPU's memory that vLLM takes by default: 0.92 in version 0.32, 0.9 earlier.
 _VLLM_SHARE = 0.9

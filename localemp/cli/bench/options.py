@@ -57,7 +57,7 @@ dialogues_option = click.option(
 
 
 def number_list(kind: Callable[[str], N]) -> Callable[..., tuple[N, ...] | None]:
-    """For an option that takes numbers above 0 between commas, integers or floats: each once, smallest first."""
+    """Return a callback that parses comma-separated positive numbers: each once, ascending."""
 
     def read(ctx: click.Context, option: click.Parameter, value: str | None) -> tuple[N, ...] | None:
         found = set[N]()
@@ -68,8 +68,8 @@ def number_list(kind: Callable[[str], N]) -> Callable[..., tuple[N, ...] | None]
                 number = kind("0")
             found.add(number)
             if not number > 0:  # nan is not either
-                what = "whole number" if kind is int else "number"
-                raise click.BadParameter(f"{part.strip()!r} is no {what} above 0; write them like 1,4,16", ctx, option)
+                what = "a whole number" if kind is int else "a number"
+                raise click.BadParameter(f"{part.strip()!r} is not {what} above 0; write them like 1,4,16", ctx, option)
         return None if value is None else tuple(sorted(found))
 
     return read

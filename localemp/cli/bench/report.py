@@ -95,7 +95,7 @@ def compare(a: Path, b: Path, everything: bool, as_json: bool) -> None:
 
 
 def _print(comparison: "Comparison", everything: bool) -> None:
-    from localemp.utils.words import count
+    from localemp.utils.formatting import count
 
     for warning in comparison.warnings:
         click.secho(f"warning: {warning}", fg="yellow", bold=True)

@@ -17,7 +17,7 @@ from localemp.utils.progress import Progress
 
 if TYPE_CHECKING:
     from localemp.bench.load.serve import Plan
-    from localemp.bench.load.target import Target
+    from localemp.bench.load.target import LoadTarget
     from localemp.bench.result import Recording
     from localemp.cli.display import Display
     from localemp.dialogue import Dialogue
@@ -180,7 +180,7 @@ def _wait(server: "Server", what: str, display: "Display") -> None:
 
 async def _targets(
     url: str, key: str, variable: str, names: Sequence[str], plan: "Plan", suffix: str = ""
-) -> "list[Target]":
+) -> "list[LoadTarget]":
     from localemp.bench.load.target import find_target
 
     return [
@@ -193,7 +193,7 @@ async def _targets(
 
 
 def _measure(
-    targets: "Sequence[Target]",
+    targets: "Sequence[LoadTarget]",
     dialogues: "Sequence[Dialogue]",
     plan: "Plan",
     recording: "Recording",

@@ -24,7 +24,7 @@ DEFAULT = "zero-shot,few-shot:1,few-shot:5,similar,two-stage,knowledge,similar+t
 
 
 def _dollars(ctx: click.Context, option: click.Parameter, value: str | None) -> float | None:
-    """For an option that takes an amount of 0 or more."""
+    """Check that an option's amount is not negative."""
     try:
         amount = None if value is None else float(value)
     except ValueError:

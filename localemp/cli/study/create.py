@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 import click
 
 from localemp.cli.types import PATH
+from localemp.utils.formatting import count
 from localemp.utils.text import for_terminal, one_line
-from localemp.utils.words import count
 
 if TYPE_CHECKING:
     from localemp.studies.schema import Kind

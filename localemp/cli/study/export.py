@@ -7,7 +7,7 @@ from typing import Literal
 import click
 
 from localemp.cli.types import PATH
-from localemp.utils.words import count
+from localemp.utils.formatting import count
 
 
 @click.command()

@@ -6,8 +6,8 @@ from pathlib import Path
 import click
 
 from localemp.cli.types import PATH
+from localemp.utils.formatting import count
 from localemp.utils.text import for_terminal
-from localemp.utils.words import count
 
 
 @click.command("import")

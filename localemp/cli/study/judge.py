@@ -9,8 +9,8 @@ import click
 from localemp.cli.interrupts import resumable
 from localemp.cli.options import config_of, model_options
 from localemp.cli.types import PATH
+from localemp.utils.formatting import count, known
 from localemp.utils.text import one_line
-from localemp.utils.words import count, known
 
 if TYPE_CHECKING:
     from localemp.pipeline.generate import Tally

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import click
 
 from localemp.cli.types import PATH
+from localemp.utils.formatting import count
 from localemp.utils.text import one_line
-from localemp.utils.words import count
 
 if TYPE_CHECKING:
     from localemp.commands.study import ServedStudy

@@ -119,7 +119,7 @@ class _ChoiceStream:
 
     @property
     def raw(self) -> str:
-        """All of the answer, not cleaned."""
+        """The whole answer before cleaning."""
         return self._cleaner.raw
 
     def feed(self, choice: Choice) -> dict[str, str]:

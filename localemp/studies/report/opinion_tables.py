@@ -21,29 +21,29 @@ from localemp.studies.report.published import PaperResults
 from localemp.studies.report.results import RaterResults, StudyResults
 from localemp.studies.report.table_cells import UNFINISHED, Cells, doubts, key_of, part_of, tabled, units_of, who
 from localemp.studies.stats.matrix import comparison
-from localemp.utils.words import count
+from localemp.utils.formatting import count
 
 FINE = 20  # width of a scale, above which one decimal is enough
 
 
-def opinion_tables(figures: StudyResults, opinion: RaterResults, papers: PaperResults) -> Iterator[Table]:
+def opinion_tables(results: StudyResults, opinion: RaterResults, papers: PaperResults) -> Iterator[Table]:
     """Yield preferences for an A/B test, else ratings and their differences."""
-    if (scale := figures.study.manifest.scale) is None:
-        yield from _preferences(figures, opinion, papers)
+    if (scale := results.study.manifest.scale) is None:
+        yield from _preferences(results, opinion, papers)
     else:
-        yield from _ratings(figures, opinion, papers, *scale)
+        yield from _ratings(results, opinion, papers, *scale)
 
 
-def correlation_tables(figures: StudyResults, opinion: RaterResults, papers: PaperResults) -> Iterator[Table]:
+def correlation_tables(results: StudyResults, opinion: RaterResults, papers: PaperResults) -> Iterator[Table]:
     """Yield the correlation of a judge with people; nothing without a judge or without people."""
     if not opinion.correlations:
         return
-    manifest = figures.study.manifest
+    manifest = results.study.manifest
     rows: list[tuple[str, Cells]] = [
         (
             part_of(each.aspect, each.group),
             [
-                (units_of(figures), cells.count(each.units, "answered by people and judge")),
+                (units_of(results), cells.count(each.units, "answered by people and judge")),
                 ("Spearman", cells.estimate(each.spearman)),
                 ("Tau-b", cells.estimate(each.tau_b)),
                 ("Person's Spearman", cells.ceiling(each.person_spearman)),
@@ -64,8 +64,8 @@ def correlation_tables(figures: StudyResults, opinion: RaterResults, papers: Pap
     yield papers.beside_correlations(tabled(key, title, "Aspect", rows, notes, dialogues, "correlation"))
 
 
-def _preferences(figures: StudyResults, opinion: RaterResults, papers: PaperResults) -> Iterator[Table]:
-    systems = {comparison(*pair): pair for pair in combinations(figures.study.systems, 2)}
+def _preferences(results: StudyResults, opinion: RaterResults, papers: PaperResults) -> Iterator[Table]:
+    systems = {comparison(*pair): pair for pair in combinations(results.study.systems, 2)}
     for group in dict.fromkeys(each.comparison for each in opinion.preferences):
         rows: dict[str, Cells] = {}
         tests = {}
@@ -90,7 +90,7 @@ def _preferences(figures: StudyResults, opinion: RaterResults, papers: PaperResu
 
 
 def _ratings(
-    figures: StudyResults, opinion: RaterResults, papers: PaperResults, low: int, high: int
+    results: StudyResults, opinion: RaterResults, papers: PaperResults, low: int, high: int
 ) -> Iterator[Table]:
     decimals = 2 if high - low <= FINE else 1
     by_system: dict[str, Cells] = {}
@@ -98,7 +98,7 @@ def _ratings(
         replies = max(each.replies for each in opinion.means if each.system == mean.system)
         row = by_system.setdefault(mean.system, [("Replies", cells.count(replies, "that were rated"))])
         row.append((mean.aspect, cells.estimate(mean.mean, decimals)))
-    how = MAJORITY if figures.study.manifest.ratings_by == "majority" else MEAN
+    how = MAJORITY if results.study.manifest.ratings_by == "majority" else MEAN
     notes = [f"Means from {low} to {high}, with 95 % intervals over dialogues.", *([how] if opinion.raters > 1 else [])]
     key, whose = key_of(opinion.who), who(opinion, opinion.raters, opinion.items)
     rows = list(by_system.items())

@@ -24,15 +24,15 @@ class PaperResults:
     """The paper's results to be shown next to those of a study.
 
     Args:
-        figures: The study's.
+        results: The study's.
         published: The paper's; None leaves them out.
     """
 
-    def __init__(self, figures: StudyResults, published: Published | None) -> None:
-        self._study = figures.study
+    def __init__(self, results: StudyResults, published: Published | None) -> None:
+        self._study = results.study
         self._published = published or Published(paper="none")
-        self._people = any(opinion.judge is None for opinion in figures.opinions)
-        self._aspects = [aspect.name for aspect in figures.study.manifest.aspects]
+        self._people = any(opinion.judge is None for opinion in results.opinions)
+        self._aspects = [aspect.name for aspect in results.study.manifest.aspects]
         self._beside: set[tuple[int, str]] = set()  # comparisons that stand below ours
 
     def stand_beside(self, opinion: RaterResults) -> bool:
@@ -50,8 +50,8 @@ class PaperResults:
             differing: list[Note] = []
             for name in theirs.names:
                 ours = [system for system in self._study.systems if self._is_rated(theirs, name, system)]
-                figures = {column: theirs.value(name, column) for column in theirs.columns}
-                row = _row(name, figures, table, theirs, beside=bool(ours))
+                values = {column: theirs.value(name, column) for column in theirs.columns}
+                row = _row(name, values, table, theirs, beside=bool(ours))
                 (below.setdefault(ours[-1], []) if ours else others).append(row)
                 differing += self._differing(ours)
             notes += [theirs.note, *differing]
@@ -70,9 +70,9 @@ class PaperResults:
             for aspect in self._aspects:
                 if WIN.format(aspect=aspect) in theirs.columns:
                     ends = [theirs.value(each.row, end.format(aspect=aspect)) for end in (WIN, LOSE)]
-                    figures = dict(zip(("Win", "Lose"), ends if is_same else ends[::-1], strict=True))
+                    values = dict(zip(("Win", "Lose"), ends if is_same else ends[::-1], strict=True))
                     ours = [row.name for row in table.rows if row.name in (aspect, f"{aspect}, majorities")]
-                    below.setdefault(ours[-1], []).append(_row(aspect, figures, table, theirs, beside=True))
+                    below.setdefault(ours[-1], []).append(_row(aspect, values, table, theirs, beside=True))
             turned = "" if is_same else "; win and lose are exchanged, since it names our second system first"
             notes += [theirs.note, Note(f"In grey is {each.row}{turned}."), *self._differing([first, second])]
         return _with(table, below, [], notes)
@@ -96,9 +96,9 @@ class PaperResults:
             for name in theirs.names:
                 ours = ALL if name == _OVERALL else name
                 columns = {ours: own for ours, own in _CORRELATIONS.items() if own in theirs.columns}
-                figures = {column: theirs.value(name, own) for column, own in columns.items()}
+                values = {column: theirs.value(name, own) for column, own in columns.items()}
                 there = ours in [row.name for row in table.rows]
-                row = _row(name, figures, table, theirs, beside=there)
+                row = _row(name, values, table, theirs, beside=there)
                 (below.setdefault(ours, []) if there else others).append(row)
             notes.append(theirs.note)
         return _with(table, below, others, notes)
@@ -124,8 +124,8 @@ class PaperResults:
         return [Note(f"Unlike the paper ({listed(names)}): {text}.") for text, names in told.items()]
 
 
-def _row(name: str, figures: Mapping[str, Cell], table: Table, theirs: PublishedTable, *, beside: bool) -> Row:
-    cells = tuple(figures.get(column, _BLANK) for column in table.columns)
+def _row(name: str, values: Mapping[str, Cell], table: Table, theirs: PublishedTable, *, beside: bool) -> Row:
+    cells = tuple(values.get(column, _BLANK) for column in table.columns)
     return Row(name, cells, theirs.origin, published=True, beside=beside)
 
 

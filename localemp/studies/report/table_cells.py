@@ -7,7 +7,7 @@ from localemp.metrics.ttest import TTest
 from localemp.reporting.tables import NOT_AVAILABLE, Cell, Kind, Note, Row, Table, listed, not_available
 from localemp.studies.report.captions import FEW, TOO_FEW
 from localemp.studies.report.results import RaterResults, StudyResults
-from localemp.utils.words import count
+from localemp.utils.formatting import count
 
 ALL = "All aspects"
 UNFINISHED = " (not finished)"
@@ -48,9 +48,9 @@ def part_of(aspect: str | None, group: str | None) -> str:
     return f"{aspect or ALL}, {group}" if group else aspect or ALL
 
 
-def units_of(figures: StudyResults) -> str:
+def units_of(results: StudyResults) -> str:
     """Return the name of the unit of one answer."""
-    return "Items" if figures.study.manifest.kind == "ab" else "Replies"
+    return "Items" if results.study.manifest.kind == "ab" else "Replies"
 
 
 def who(opinion: RaterResults, raters: int, items: int) -> str:

@@ -18,23 +18,23 @@ MANY = 20  # raters, above which a table does not name each
 
 
 def study_tables(
-    figures: StudyResults, name: str = "", runs: Sequence[str] = (), published: Published | None = None
+    results: StudyResults, name: str = "", runs: Sequence[str] = (), published: Published | None = None
 ) -> list[Table]:
     """Return all tables of a study's results.
 
     Args:
-        figures: Of the study.
+        results: Of the study.
         name: Put before titles and keys, where a report has more than one study.
         runs: The runs beside which the tables stand; a note says where the study is of others.
         published: The paper's results, shown next to ours; None leaves them out.
     """
-    papers = PaperResults(figures, published)
-    tables = [table for opinion in figures.opinions for table in opinion_tables(figures, opinion, papers)]
+    papers = PaperResults(results, published)
+    tables = [table for opinion in results.opinions for table in opinion_tables(results, opinion, papers)]
     tables += papers.other_comparisons()
-    tables += [*_agreement(figures), *_people(figures), *_judges(figures)]
-    tables += [table for opinion in figures.opinions for table in correlation_tables(figures, opinion, papers)]
-    first = (*_beside(figures, runs), *_design(figures))
-    made, keys = ((_signature(figures), "all"),), set[str]()
+    tables += [*_agreement(results), *_people(results), *_judges(results)]
+    tables += [table for opinion in results.opinions for table in correlation_tables(results, opinion, papers)]
+    first = (*_beside(results, runs), *_design(results))
+    made, keys = ((_signature(results), "all"),), set[str]()
     return [
         replace(
             table,
@@ -47,41 +47,41 @@ def study_tables(
     ]
 
 
-def _beside(figures: StudyResults, runs: Sequence[str]) -> list[Note]:
-    others = [system for system in figures.study.systems if system not in runs]
+def _beside(results: StudyResults, runs: Sequence[str]) -> list[Note]:
+    others = [system for system in results.study.systems if system not in runs]
     if not (runs and others):
         return []
     return [Note(f"The study has replies of {listed(others)}: no run of that name is in this report.")]
 
 
-def _design(figures: StudyResults) -> list[Note]:
+def _design(results: StudyResults) -> list[Note]:
     """Yield the progress of people against the design."""
-    if (told := figures.coverage) is None:
+    if (told := results.coverage) is None:
         return []
     have = "all have them" if told.whole == told.items else f"{told.whole:,} have them"
     each = f"an item has {told.fewest}" if told.fewest == told.most else f"an item has {told.fewest} to {told.most}"
-    preset = figures.study.manifest.preset
+    preset = results.study.manifest.preset
     asking = f"Preset {preset}" if preset else "The design"
     return [Note(f"{asking} asks for {told.annotators} people on each of the {told.items:,} items: {have}; {each}.")]
 
 
-def _signature(figures: StudyResults) -> str:
-    study, bootstrap = figures.study.manifest, figures.bootstrap
+def _signature(results: StudyResults) -> str:
+    study, bootstrap = results.study.manifest, results.bootstrap
     used = "|".join(f"{package}:{version(package)}" for package in ("localemp", *NEEDED))
     drawn = f"bootstrap:percentiles|over:dialogues|resamples:{bootstrap.resamples}|seed:{bootstrap.seed}"
     rated = "" if study.scale is None else f"|ratings:{study.ratings_by}"
     return f"study|items:{study.items_sha256[:12]}|key:{study.key_sha256[:12]}{rated}|{drawn}|{used}"
 
 
-def _agreement(figures: StudyResults) -> list[Table]:
-    if not figures.agreements:
+def _agreement(results: StudyResults) -> list[Table]:
+    if not results.agreements:
         return []
-    ab = figures.study.manifest.kind == "ab"
+    ab = results.study.manifest.kind == "ab"
     rows: list[tuple[str, Cells]] = [
         (
             part_of(each.aspect, each.group),
             [
-                (units_of(figures), cells.count(each.units, "answered by two raters or more")),
+                (units_of(results), cells.count(each.units, "answered by two raters or more")),
                 ("Raters", cells.span(*each.raters)),
                 ("Alpha", cells.estimate(each.alpha)),
                 ("Kappa", cells.estimate(each.kappa)),
@@ -89,24 +89,24 @@ def _agreement(figures: StudyResults) -> list[Table]:
                 ("Spearman", cells.estimate(each.spearman)),
             ],
         )
-        for each in figures.agreements
+        for each in results.agreements
     ]
     notes = [AGREEMENT, *([ORDER] if ab else [])]
-    fewer = [each for each in figures.agreements if each.kappa_units < each.units]
+    fewer = [each for each in results.agreements if each.kappa_units < each.units]
     if fewer:
         told = listed(f"{part_of(each.aspect, each.group)}: {each.kappa_units:,} of {each.units:,}" for each in fewer)
         notes.append(f"Kappa is of what has the usual number of raters ({told}).")
-    dialogues = min(each.dialogues for each in figures.agreements)
+    dialogues = min(each.dialogues for each in results.agreements)
     return [tabled("agreement", "How far people agree", "Aspect", rows, notes, dialogues)]
 
 
-def _people(figures: StudyResults) -> list[Table]:
-    people = [each for each in figures.rater_biases if each.kind != "judge"]
+def _people(results: StudyResults) -> list[Table]:
+    people = [each for each in results.rater_biases if each.kind != "judge"]
     failed = [each for each in people if each.checked and each.checked.failed]
     shown = people if len(people) <= MANY else [each for each in people if each.rater == PEOPLE or each in failed]
     saw = sum(each.checked is not None for each in people)
     named = {each.rater for each in people if each.kind == "person"}
-    ab = figures.study.manifest.kind == "ab"
+    ab = results.study.manifest.kind == "ab"
     rows: list[tuple[str, Cells]] = []
     for each in shown:
         row: Cells = [("Answers", cells.count(each.answers))]
@@ -115,7 +115,7 @@ def _people(figures: StudyResults) -> list[Table]:
         rows.append((f"{each.rater} (imported)" if each.kind == "import" and each.rater in named else each.rater, row))
     notes = [FIRST] if ab else []
     if saw:
-        done = "left out" if figures.dropped else "not left out, as `--drop-failed` would do"
+        done = "left out" if results.dropped else "not left out, as `--drop-failed` would do"
         names = f" ({listed(each.rater for each in failed)}; {done})" if failed else ""
         missed = f"Raters who missed half of the attention checks or more: {len(failed)} of {saw}"
         notes.append(f"{missed}{names}. Answers to attention checks count in no figure.")
@@ -124,11 +124,11 @@ def _people(figures: StudyResults) -> list[Table]:
     return [tabled("raters", "What raters do", "Rater", rows, notes)] if rows else []
 
 
-def _judges(figures: StudyResults) -> list[Table]:
-    biases = {each.rater: each for each in figures.rater_biases if each.kind == "judge"}
-    ab = figures.study.manifest.kind == "ab"
+def _judges(results: StudyResults) -> list[Table]:
+    biases = {each.rater: each for each in results.rater_biases if each.kind == "judge"}
+    ab = results.study.manifest.kind == "ab"
     rows: list[tuple[str, Cells]] = []
-    for opinion in figures.opinions:
+    for opinion in results.opinions:
         if (judge := opinion.judge) is None:
             continue
         row: Cells = [
@@ -145,7 +145,7 @@ def _judges(figures: StudyResults) -> list[Table]:
         rows.append((opinion.who, row))
     lacking = [
         f"{each.who} is not finished: {each.unfinished}, attention checks aside."
-        for each in figures.opinions
+        for each in results.opinions
         if each.unfinished
     ]
     notes = [*lacking, UNREAD, *([FLIPS] if ab else [])]
