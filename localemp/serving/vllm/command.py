@@ -1,4 +1,4 @@
-"""The command that serves a model through vLLM and our middleware, and what is checked before it is run."""
+"""The command that serves a model with vLLM and our middleware, and the checks before it runs."""
 
 import json
 import os
@@ -12,12 +12,12 @@ from localemp.models.data_only import read_settings
 from localemp.pipeline.pipeline import Pipeline
 
 MIDDLEWARE = "localemp.serving.middleware.StrategyMiddleware"
-LONGEST_CONTEXT = 4096  # dialogues are short; a longer one is asked for with --max-model-len
+LONGEST_CONTEXT = 4096  # dialogues are short; --max-model-len allows longer ones
 
-# What vLLM is given where a model has no chat template: its texts, as `engines/tokens.py` joins them.
+# The chat template for models without one: joins texts as `engines/tokens.py` does.
 PLAIN_TEMPLATE = "{% for message in messages %}{{ message['content'] }}{{ '' if loop.last else '\\n\\n' }}{% endfor %}"
 
-# Options of vLLM that localemp sets itself or that leave nobody to talk to, and what to do instead.
+# Options of vLLM that localemp sets itself or that prevent serving, and what to do instead.
 _NOT_AFTER_DASHES = {
     "--host": "give it before the --",
     "--port": "give it before the --",
@@ -28,15 +28,15 @@ _NOT_AFTER_DASHES = {
     "--grpc": "localemp serves HTTP",
     "--allowed-origins": "give it as --allow-origin before the --",
     "--shutdown-timeout": "give it as --drain before the --",
-    "--headless": "nothing of localemp runs there: use vLLM's own command",
+    "--headless": "localemp does not run there: use vLLM's own command",
 }
 
 
 def prepare(pipeline: Pipeline, strategies: Sequence[str]) -> None:
-    """Have everything here that the strategies need, so that mistakes and downloads come before the engine's minutes.
+    """Fetch everything that the strategies need, so that errors and downloads come before the slow start of the engine.
 
     Raises:
-        LocalempError: Something cannot be had, or cannot be used.
+        LocalempError: Something cannot be fetched or used.
     """
     if (engine := pipeline.profile.engine) not in ("vllm", "openai"):
         raise OptionError(f"the engine {engine!r} cannot be served", "serve a model of vLLM, or a server's")
@@ -46,13 +46,13 @@ def prepare(pipeline: Pipeline, strategies: Sequence[str]) -> None:
 
 
 def check_options(options: Sequence[str]) -> None:
-    """Refuse options for vLLM that are localemp's own to give.
+    """Check that no option for vLLM is one that localemp sets itself.
 
     Raises:
-        OptionError: There is one.
+        OptionError: One is.
     """
     if options and not options[0].startswith("-"):
-        raise OptionError(f"{options[0]!r} is no option for vLLM", "a model is named with --model")
+        raise OptionError(f"{options[0]!r} is not an option for vLLM", "a model is named with --model")
     for option in options:
         name = option.partition("=")[0].replace("_", "-")
         if name in _NOT_AFTER_DASHES:
@@ -60,7 +60,7 @@ def check_options(options: Sequence[str]) -> None:
 
 
 def check_port(host: str, port: int) -> None:
-    """Find out now whether a server can listen here.
+    """Check that a server can listen here.
 
     Raises:
         OptionError: The port is taken, or the host is not this machine's.
@@ -81,21 +81,21 @@ def check_port(host: str, port: int) -> None:
 
 
 def url_of(host: str, port: int, options: Sequence[str] = ()) -> str:
-    """Where a client on this machine reaches the server."""
+    """Return the URL of the server for clients on this machine."""
     scheme = "https" if any(option.startswith(("--ssl-certfile", "--ssl_certfile")) for option in options) else "http"
     host = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(host, host)
     return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 def vllm_command(pipeline: Pipeline, host: str, port: int, options: Sequence[str] = (), drain: int = 0) -> list[str]:
-    """The command that serves a model through vLLM and our middleware; the person's options come last and win.
+    """Return the command that serves a model with vLLM and our middleware; the user's options come last and win.
 
     Args:
-        pipeline: Knows the model and its weights.
+        pipeline: Provides the model and its weights.
         host: The address to listen on.
         port: The port to listen on.
-        options: For vLLM, unchanged.
-        drain: Seconds for which it answers what is under way when it is told to end.
+        options: Further options for vLLM, unchanged.
+        drain: Seconds that running requests get to finish when the server is stopped.
     """
     profile, folder = pipeline.profile, pipeline.weights.folder
     command = [sys.executable, "-m", "localemp.serving.vllm.main", str(folder)]
@@ -111,7 +111,7 @@ def vllm_command(pipeline: Pipeline, host: str, port: int, options: Sequence[str
 
 
 def _has_chat_template(folder: Path) -> bool:
-    """Whether transformers would find a chat template, without importing it."""
+    """Return whether transformers would find a chat template, without importing it."""
     if (folder / "chat_template.jinja").exists() or (folder / "chat_template.json").exists():
         return True
     try:
@@ -121,7 +121,7 @@ def _has_chat_template(folder: Path) -> bool:
 
 
 def _begin_of_text(pipeline: Pipeline) -> str:
-    """What a plain template begins with: vLLM adds no special tokens to chats, not even where they are wanted."""
+    """Return the beginning of a plain template: vLLM adds no special tokens to chats, even if needed."""
     tokenizer = pipeline.tokenizer.tokenizer
     first = tokenizer("text")["input_ids"][0]
     return "{{ bos_token }}" if first == tokenizer.bos_token_id else ""
