@@ -183,13 +183,13 @@ class _Batch:
         return pending
 
     def saved(self, run: Run) -> str:
-        """How many replies are in the run, read anew."""
+        """The number of replies in the run's file, read each time."""
         written = run.written()
         done = sum(dialogue.id in written for dialogue in self.chosen)
         return f"{share(done, len(self.chosen), 'reply', 'replies')} saved to {run.folder}"
 
     def result(self, run: Run, tally: Tally | None) -> GenerateResult:
-        """What there is now."""
+        """Return the result so far."""
         return GenerateResult(
             run.folder,
             self.settings,
@@ -250,7 +250,7 @@ class _Batch:
             return tally
 
     def _session(self, engine: Mapping[str, Any]) -> dict[str, Any]:
-        """How many dialogues were asked for, and what answers them: command, versions, machine, engine."""
+        """Return the session for the manifest: number of dialogues, command, versions, machine, engine."""
         return {
             "command": shown_command(),
             "dialogues": len(self.chosen),

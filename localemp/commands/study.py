@@ -98,7 +98,7 @@ def create(
         kind: "ab", choose the better of two replies; "rating", give each reply a number.
         preset: A design; "paper" is that of the paper's own studies.
         sample: Dialogues to draw; by default what the design has, else 100.
-        seed: Of the sample. The same seed draws the same dialogues, blinded anew.
+        seed: Of the sample. The same seed draws the same dialogues; the blinding is always new.
         checks: Attention checks to add.
         aspects: A file with what raters are asked, in the form of prompts/study.toml.
         title: What raters read at the top; must tell no system.
@@ -242,8 +242,8 @@ class ServedStudy:
         study: The study.
         answers: The file with the answers.
         base: The address that raters type.
-        links: The secret link of each rater, and of the owner, by name; None where there was one already, which nobody
-            can be told again.
+        links: The secret link of each rater, and of the owner, by name; None if there was one already, which
+            cannot be shown again.
         by_name: Whether raters may sign in by a name alone.
         local: Whether it is reached from this machine alone.
     """
@@ -388,7 +388,7 @@ def import_(
 
 @dataclass(frozen=True, slots=True)
 class StudyReport:
-    """What a study says.
+    """The results of a study.
 
     Attributes:
         results: Every figure, unrounded; `results.as_dict()` is for JSON.

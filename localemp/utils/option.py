@@ -22,7 +22,7 @@ def check_at_least(least: int, **numbers: float | None) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Option:
-    """What a part or a metric may be told.
+    """An option of a part or a metric.
 
     Attributes:
         name: The key in Python and in requests; the command line has it with hyphens.
