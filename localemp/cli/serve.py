@@ -155,7 +155,7 @@ def _serve_hosted(
     drain: int,
     display: "Display",
 ) -> None:
-    """Run a proxy with the strategies in front of other servers, in this process."""
+    """Serve the strategies in this process, in front of other servers."""
     from localemp.engines.openai import target as openai
     from localemp.errors import FatalEngineError
     from localemp.serving.proxy import app
@@ -189,7 +189,7 @@ def _serve_hosted(
 
 
 def _welcome(url: str, names: list[str], settings: "ServeSettings", how: str, variable: str | None) -> str:
-    """Return the URL, the models and an example; `variable` holds a client's key, if one is required."""
+    """Print the address, the models and an example; `variable` holds a client's key, if one is needed."""
     model = settings.model
     offered = [name.removeprefix(f"{model}:") for name in names if name.startswith(f"{model}:")]
     others = [name for name in names if name != model and not name.startswith(f"{model}:")]
@@ -227,7 +227,7 @@ def _strategies(text: str | None) -> tuple[str, ...]:
 
 
 def _keys(given: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the keys of the command line, else of the environment, and those set for vLLM."""
+    """Return the keys of the command line, else of the environment, including those set for vLLM."""
     from localemp.errors import OptionError
 
     found = given or tuple(os.environ.get(KEY_VARIABLE, "").split(","))
@@ -240,7 +240,7 @@ def _keys(given: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _sites(given: tuple[str, ...]) -> tuple[str, ...]:
-    """Return origins as browsers send them."""
+    """Return origins as browsers write them."""
     from localemp.errors import OptionError
     from localemp.web.addresses import normalize_origin
 

@@ -120,7 +120,7 @@ def _systems(
 
 
 def metric_context(on_progress: OnProgress, *, fetch: bool = True, **settings: Any) -> MetricContext:
-    """Return what metrics are built from.
+    """Return the context that metrics are built from.
 
     Raises:
         UnknownNameError: No metric has such an option.
@@ -142,7 +142,7 @@ def _score(systems: Sequence[Replies], context: MetricContext, without: Sequence
 
 
 def _write(path: Path, scored: Scored, *, required: bool) -> str:
-    """Write the scores; return a note, not an error, if a default file cannot be written."""
+    """Write the scores; if the default folder is not writable, add a note instead of failing."""
     try:
         write_scores(path, scored)
     except DataError as error:

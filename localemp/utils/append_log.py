@@ -86,7 +86,7 @@ class AppendLog:
 
 
 def whole_lines(path: Path) -> Iterator[tuple[int, int, bytes]]:
-    """Yield the complete lines of a file: number, from 1; offset of the end, in bytes; and the line.
+    """Yield every complete line of a file: its number from 1, the offset of its end, and the line.
 
     A last line that a crash cut in half is skipped. Yields nothing if the path is not a file.
 

@@ -1,4 +1,4 @@
-"""Numbers with their words, for messages and tables."""
+"""Numbers as text: with their noun, as a share, in MB or GB."""
 
 
 def count(number: int, one: str, many: str | None = None) -> str:
@@ -17,5 +17,5 @@ def size(number: int) -> str:
 
 
 def known(number: float | None, decimals: int = 0) -> str:
-    """Return a number as text, or "unknown" for None."""
+    """Return a number as text; "unknown" for None."""
     return "unknown" if number is None else f"{number:.{decimals}f}"

@@ -1,4 +1,4 @@
-"""The command that serves a model with vLLM and our middleware, and the checks before it runs."""
+"""The command that serves a model through vLLM and our middleware, and the checks before it is run."""
 
 import json
 import os
@@ -17,7 +17,7 @@ LONGEST_CONTEXT = 4096  # dialogues are short; --max-model-len allows longer one
 # The chat template for models without one: joins texts as `engines/tokens.py` does.
 PLAIN_TEMPLATE = "{% for message in messages %}{{ message['content'] }}{{ '' if loop.last else '\\n\\n' }}{% endfor %}"
 
-# Options of vLLM that localemp sets itself or that prevent serving, and what to do instead.
+# Options of vLLM that localemp sets itself or that disable the API, and what to do instead.
 _NOT_AFTER_DASHES = {
     "--host": "give it before the --",
     "--port": "give it before the --",
@@ -33,7 +33,7 @@ _NOT_AFTER_DASHES = {
 
 
 def prepare(pipeline: Pipeline, strategies: Sequence[str]) -> None:
-    """Fetch everything that the strategies need, so that errors and downloads come before the slow start of the engine.
+    """Fetch and check everything that the strategies need, before the slow start of the engine.
 
     Raises:
         LocalempError: Something cannot be fetched or used.
@@ -46,7 +46,7 @@ def prepare(pipeline: Pipeline, strategies: Sequence[str]) -> None:
 
 
 def check_options(options: Sequence[str]) -> None:
-    """Check that no option for vLLM is one that localemp sets itself.
+    """Reject options for vLLM that localemp sets itself.
 
     Raises:
         OptionError: One is.
@@ -81,14 +81,14 @@ def check_port(host: str, port: int) -> None:
 
 
 def url_of(host: str, port: int, options: Sequence[str] = ()) -> str:
-    """Return the URL of the server for clients on this machine."""
+    """Return the URL for clients on this machine."""
     scheme = "https" if any(option.startswith(("--ssl-certfile", "--ssl_certfile")) for option in options) else "http"
     host = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(host, host)
     return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 def vllm_command(pipeline: Pipeline, host: str, port: int, options: Sequence[str] = (), drain: int = 0) -> list[str]:
-    """Return the command that serves a model with vLLM and our middleware; the user's options come last and win.
+    """Return the command that serves a model through vLLM and our middleware; the user's options come last and win.
 
     Args:
         pipeline: Provides the model and its weights.
@@ -121,7 +121,7 @@ def _has_chat_template(folder: Path) -> bool:
 
 
 def _begin_of_text(pipeline: Pipeline) -> str:
-    """Return the beginning of a plain template: vLLM adds no special tokens to chats, even if needed."""
+    """Return the start of a plain template: vLLM never adds special tokens to chats, even if the model needs them."""
     tokenizer = pipeline.tokenizer.tokenizer
     first = tokenizer("text")["input_ids"][0]
     return "{{ bos_token }}" if first == tokenizer.bos_token_id else ""
