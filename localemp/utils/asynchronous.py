@@ -24,4 +24,4 @@ def run_here(work: Coroutine[Any, Any, T], instead: str) -> T:
     except RuntimeError:
         return asyncio.run(work)
     work.close()
-    raise OptionError("an event loop is already running here (a notebook, or an asynchronous function)", instead)
+    raise OptionError("an event loop is running in this thread (a notebook, or an asynchronous function)", instead)
