@@ -50,7 +50,7 @@ def measure_seconds(work: Callable[[T], object], repeats: int, fresh: Callable[[
 
 
 def measure_encoder(encoder: "Encoder", texts: Sequence[str], repeats: int) -> Point:
-    """Measure the texts and tokens that the encoder embeds in a second."""
+    """Measure how many texts and tokens the encoder embeds per second."""
     tokens = encoder.count_tokens(texts)
     seconds = measure_seconds(encoder.encode, repeats, lambda: texts)
     values = {"texts_per_s": _rates(len(texts), seconds), "text_tokens_per_s": _rates(tokens, seconds)}
@@ -59,7 +59,7 @@ def measure_encoder(encoder: "Encoder", texts: Sequence[str], repeats: int) -> P
 
 
 def measure_search(embedded: Vectors, rows: int, queries: int, *, k: int, seed: int, repeats: int) -> Point:
-    """Measure the queries that the search answers in a second in a pool of so many rows.
+    """Measure how many queries per second the search answers in a pool of a given size.
 
     Args:
         embedded: Vectors of real texts, shape (texts, dim), from which queries and pool are made.
@@ -108,7 +108,7 @@ def pool_of_size(embedded: Vectors, rows: int, draw: np.random.Generator) -> Vec
 
 
 def measure_comet(source: "InferenceSource", events: Sequence[str], repeats: int) -> Point:
-    """Measure the queries (an event and a relation) that COMET answers in a second with an empty cache."""
+    """Measure how many queries (an event and a relation) COMET answers per second with an empty cache."""
     distinct = list(dict.fromkeys(events))
     queries = len(distinct) * len(RELATIONS)
     with tempfile.TemporaryDirectory() as folder:
@@ -121,7 +121,7 @@ def measure_comet(source: "InferenceSource", events: Sequence[str], repeats: int
 
 
 def measure_metrics(replies: Replies, repeats: int) -> Iterator[Point]:
-    """Measure the replies scored in a second: by all metrics without a model together, then by each alone."""
+    """Measure how many replies are scored per second: by all metrics without a model together, then by each alone."""
 
     def forgotten() -> Replies:
         clear_word_cache()
@@ -137,7 +137,7 @@ def measure_metrics(replies: Replies, repeats: int) -> Iterator[Point]:
 
 
 def measure_bertscore(make: "Callable[[], BertScore]", replies: Replies, repeats: int) -> Point:
-    """Measure the replies that BERTScore scores in a second, with its model loaded and nothing cached.
+    """Measure how many replies BERTScore scores per second, with its model loaded and nothing cached.
 
     Args:
         make: Makes a BERTScore without cached texts.

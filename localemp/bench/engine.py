@@ -157,7 +157,7 @@ class _Bench:
         return prompts
 
     async def batch_size(self, size: int, prompts: Prompts, roofline: Roofline) -> None:
-        """Measure rounds of exactly so many prompts, see the module's docstring."""
+        """Measure rounds of a fixed number of prompts; see the module's docstring."""
         labels, most = {**self.labels, "concurrency": size}, self.engine.engine.max_num_seqs
         if size > most:
             note = f"vLLM's limit is {most} sequences: raise it by --engine-arg max_num_seqs={size}"

@@ -252,7 +252,7 @@ class OfflineEngine:
     async def replay(
         self, prompts: Sequence[Sequence[Message]], tokens: int, *, concurrency: int | None = None
     ) -> Replay:
-        """Send prompts from an empty prefix cache; each gets exactly so many tokens.
+        """Send prompts from an empty prefix cache; each gets a fixed number of tokens.
 
         Args:
             prompts: The prompts, in order.

@@ -12,7 +12,7 @@ from localemp.reporting.svg import tag
 WIDTH, HEIGHT = 320, 236
 LEFT, RIGHT, TOP, BOTTOM = 42, 10, 40, 40
 
-# So many colours the style has ("hue1" ...); curves beyond take them again.
+# Colours in the style ("hue1" ...); further curves reuse them.
 HUES = 6
 
 # Room that a tick's text needs, in units: along the horizontal axis, and for each of its characters.

@@ -76,7 +76,7 @@ _ALL = (
     Quantity("comet_s", "COMET", "s", "less", 2),
     Quantity("prefill_s", "prefill", "s", "less", 2),
     Quantity("decode_s", "decode", "s", "less", 2),
-    Quantity("engine_s", "prefill and decode, not told apart", "s", "less", 2),
+    Quantity("engine_s", "prefill and decode together", "s", "less", 2),
     Quantity("own_s", "our own code", "s", "less", 2),
     Quantity("requests_per_s", "requests", "1/s", "more", 2),
     Quantity("goodput_per_s", "goodput", "1/s", "more", 2),

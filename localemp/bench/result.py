@@ -148,7 +148,7 @@ class Result(_Strict):
 
     @property
     def warning(self) -> str:
-        """What no reader may overlook, in a line: dummy weights, an early end; otherwise empty."""
+        """A one-line warning (dummy weights, stopped early); empty if there is nothing to warn of."""
         dummy = "dummy weights: the speed is the shape's, the replies mean nothing" if self.dummy else ""
         stopped = "" if self.finished else f"not finished: {self.stopped or 'the process ended'}"
         return "; ".join(text for text in (dummy, stopped) if text)

@@ -57,6 +57,6 @@ def _parse(word: str) -> StrategySpec:
         if name not in with_shots:
             raise OptionError(f"--strategies {word}: {name} shows no exemplars", f"only {' and '.join(with_shots)} do")
         if not number.isdecimal() or int(number) < 1:
-            raise OptionError(f"--strategies {word}: {number!r} is no number of exemplars", f"for example {name}:5")
+            raise OptionError(f"--strategies {word}: {number!r} is not a number of exemplars", f"for example {name}:5")
         shots = int(number)
     return StrategySpec("+".join(parse_strategy("+".join(names))), shots)

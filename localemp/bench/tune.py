@@ -114,7 +114,7 @@ class Tuning:
         settings: What to try.
         seconds: Time to spend; the confirmation at the end is within it.
         clock: Shows what is being tried while it is.
-        say: Hears what came of it.
+        say: Called with a line on the result.
     """
 
     measure: Callable[[Mapping[str, Any]], Awaitable[dict[str, tuple[float, ...]]]]
@@ -134,7 +134,7 @@ class Tuning:
         """
         self._began = time.perf_counter()
         points = self.recording.result.points
-        # An earlier session's start is not this one's, and what it confirmed has to be confirmed anew.
+        # An earlier session's start is not this one's, and what it confirmed has to be confirmed again.
         points[:] = [point for point in points if point.part == PART and point.labels["settings"] != BASELINE]
         best: dict[str, Any] = {}
         record = start = await self._try({}, None)

@@ -80,7 +80,7 @@ async def _chat(stages: bool, options: dict[str, Any]) -> None:
             if not response.reply:
                 click.echo("the reply is empty; try other words", err=True)
                 continue
-            # What the model thought is no turn of the dialogue.
+            # The model's thinking is not part of the dialogue.
             turns += [said, clean_reply(response.raw)]
             if stages:
                 print_record(response_record(response))

@@ -67,7 +67,7 @@ def compare(
     show: int,
     verbose: bool,
     as_json: bool,
-    **told: Any,
+    **registered: Any,
 ) -> None:
     """Compare two runs on the dialogues that both answered.
 
@@ -92,7 +92,7 @@ def compare(
             show=show,
             verbose=verbose,
             on_progress=display.on_progress,
-            **told,
+            **registered,
         )
     if as_json:
         click.echo(json_text(result.as_dict(), indent=2))
@@ -147,7 +147,7 @@ def _print_table(found: "Sequence[Comparison]", items: int, samples: int, seed: 
 
 
 def _print_t_tests(found: "Sequence[Comparison]") -> None:
-    """The paper's own test, for metrics of single replies, and where it is not to be trusted."""
+    """Print the paper's own test, for metrics of single replies, with doubts about its assumptions."""
     tests = {one.name: one.t_test for one in found if one.t_test}
     tested = [
         f"{name} t {each.t:.2f}, p {'<0.001' if each.p < 0.001 else f'{each.p:.3f}'}"
@@ -157,7 +157,7 @@ def _print_t_tests(found: "Sequence[Comparison]") -> None:
     click.echo(f"paired t-tests over the dialogues, B - A, two-sided, not corrected: {'; '.join(tested) or 'none'}")
     told: dict[str, list[str]] = {}
     for one in found:
-        if one.a is None or one.b is None:  # said already
+        if one.a is None or one.b is None:  # reported by the table
             continue
         if one.t_test is None:
             whys = ["n/a: a single reply has no value"]

@@ -1,4 +1,4 @@
-"""What a person sees while something takes long: one line with a bar or a clock, gone when it is done."""
+"""Progress display for long tasks: one line with a bar or a clock, removed when the task is done."""
 
 import io
 import os
@@ -29,7 +29,7 @@ from localemp.utils.text import for_terminal
 
 
 def error_console() -> Console:
-    """A console on standard error that still reaches the person while an engine's output is sent to its log."""
+    """Return a console on standard error that still works while an engine's output goes to its log."""
     try:
         descriptor = os.dup(sys.stderr.fileno())
     except (OSError, io.UnsupportedOperation):
@@ -56,7 +56,7 @@ class Display:
         self._end()
 
     def say(self, text: str) -> None:
-        """A line that stays."""
+        """Print a line that stays."""
         self.console.print(for_terminal(text), markup=False, highlight=False, soft_wrap=True)
 
     def on_progress(self, progress: Progress) -> None:
@@ -71,13 +71,13 @@ class Display:
             self._show(progress, MofNCompleteColumn())
 
     def note_shut_down(self, profile: Profile) -> None:
-        """Say so where a provider has switched a model off; it may still answer elsewhere."""
+        """Note that a provider has shut a model down; it may still be served elsewhere."""
         if profile.notice:
             self.say(f"note: {profile.notice}")
 
     @contextmanager
     def clock(self, what: str) -> Iterator[OnProgress]:
-        """A line with the seconds since it began, for what has no measure; yields a callback that changes its text."""
+        """Show the elapsed seconds, for tasks of unknown length; yields a callback that changes its text."""
         self._end()
         if not self.console.is_terminal:
             self.say(f"{what} ...")

@@ -1,4 +1,4 @@
-"""What a command says when Ctrl-C or an error stops it: how far it got, which the library noted on the exception."""
+"""Messages of interrupted commands: how far a command got, which the library noted on the exception."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,7 +14,7 @@ INTERRUPTED = 130
 
 @contextmanager
 def resumable(say: Callable[[str], object], hint: str = "run the same command again to resume") -> Iterator[None]:
-    """Say how far a command got where Ctrl-C, or an error that ends it, stops this block.
+    """Report how far a command got if Ctrl-C or an error stops this block.
 
     Args:
         say: Prints a line.

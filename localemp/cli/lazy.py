@@ -22,11 +22,11 @@ class LazyGroup(click.Group):
         self.commands_of = commands_of
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """All names, in their order."""
+        """Return all names, in order."""
         return list(self.commands_of)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import the command; an unknown one is an error that lists the known ones."""
+        """Import the command; for an unknown one, the error lists the known ones."""
         if cmd_name not in self.commands_of:
             raise UnknownNameError("command", cmd_name, self.commands_of)
         module = importlib.import_module(f"localemp.cli.{self.commands_of[cmd_name][0]}")
@@ -34,6 +34,6 @@ class LazyGroup(click.Group):
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """The list of commands, without importing any."""
+        """Write the list of commands without importing any."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, about) for name, (_, about) in self.commands_of.items()])

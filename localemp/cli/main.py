@@ -48,7 +48,7 @@ def cli() -> None:
 def main() -> None:
     """Run the command line; errors become one line, a hint, and an exit code."""
     for stream in (sys.stdout, sys.stderr, sys.stdin):
-        # Text that does not fit the terminal's encoding is no reason to stop.
+        # Text that does not fit the terminal's encoding should not stop a command.
         with contextlib.suppress(AttributeError, io.UnsupportedOperation):
             stream.reconfigure(errors="replace" if stream is sys.stdin else "backslashreplace")  # type: ignore[union-attr]
     listen()

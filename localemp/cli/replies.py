@@ -1,4 +1,4 @@
-"""How replies and their stages are shown in the terminal."""
+"""Displays replies and their stages in the terminal."""
 
 from collections.abc import Mapping, Sequence
 from textwrap import shorten
@@ -18,7 +18,7 @@ LONGEST_SHOWN = 600
 
 
 def print_replies(records: Sequence[Mapping[str, Any]], title: str) -> None:
-    """A table: dialogue, what the speaker said last, the reply."""
+    """Print a table: dialogue, the speaker's last turn, the reply."""
     if not records:
         return
     table = Table(title=plain(title), show_lines=True)
@@ -32,7 +32,7 @@ def print_replies(records: Sequence[Mapping[str, Any]], title: str) -> None:
 
 
 def print_record(record: Mapping[str, Any]) -> None:
-    """One reply with everything behind it."""
+    """Print one reply with all its stages."""
     console = Console()
     if "error" in record:
         console.print(plain(record["id"], "bold"), plain(record["error"]["type"], "red"))
@@ -60,7 +60,7 @@ def print_record(record: Mapping[str, Any]) -> None:
 
 
 def print_prompt(stage: Stage, tokens: int | None) -> None:
-    """The messages of one stage, as they would be sent."""
+    """Print the messages of one stage, as they would be sent."""
     console = Console()
     counted = "tokens unknown: the model is hosted" if tokens is None else f"{tokens} tokens"
     console.rule(f"stage {stage.name}, {counted}")
@@ -87,5 +87,5 @@ def _print_stage(console: Console, number: int, stage: Mapping[str, Any]) -> Non
 
 
 def plain(text: str, style: str = "") -> Text:
-    """Data as it is: no markup of rich in it, and control characters shown, not obeyed."""
+    """Return data as literal text: no rich markup, control characters escaped."""
     return Text(for_terminal(str(text)), style)

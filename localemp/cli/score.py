@@ -57,7 +57,7 @@ def score(
     out: Path | None,
     verbose: bool,
     as_json: bool,
-    **told: Any,
+    **registered: Any,
 ) -> None:
     """Score runs, or replies made elsewhere, as the paper does.
 
@@ -78,7 +78,7 @@ def score(
             common=common,
             out=out,
             on_progress=display.on_progress,
-            **told,
+            **registered,
         )
     if as_json:
         click.echo(json_text(result.as_dict(), indent=2))
@@ -90,7 +90,7 @@ def score(
         one.reason for each in result.systems for one in each.scores if one.value is None and not one.signature.settings
     }
     if chosen and failed and not no_bertscore:
-        raise OptionError(f"--bertscore-model {told['bertscore_model']}: {' '.join(failed)}")
+        raise OptionError(f"--bertscore-model {registered['bertscore_model']}: {' '.join(failed)}")
 
 
 def _print(result: "ScoreResult", verbose: bool) -> None:
@@ -144,7 +144,7 @@ def _print_table(scored: "Sequence[Scored]", names: Sequence[str], mark: str) ->
 
 
 def _print_reasons(scored: "Sequence[Scored]", names: Sequence[str]) -> None:
-    """Why a metric has no value, each reason once."""
+    """Print why metrics have no value, each reason once."""
     reasons: dict[str, dict[str, list[str]]] = {}
     for each in scored:
         for one in each.scores:

@@ -119,7 +119,7 @@ def _serve_here(
     drain: int,
     display: "Display",
 ) -> None:
-    """The server of vLLM as a child of ours, until it or we are stopped."""
+    """Run vLLM's server as a child process until either is stopped."""
     import time
 
     from localemp.serving.vllm.command import url_of, vllm_command
@@ -155,7 +155,7 @@ def _serve_hosted(
     drain: int,
     display: "Display",
 ) -> None:
-    """The same strategies before servers elsewhere, in this process."""
+    """Serve the strategies in this process, in front of other servers."""
     from localemp.engines.openai import target as openai
     from localemp.errors import FatalEngineError
     from localemp.serving.proxy import app
@@ -189,7 +189,7 @@ def _serve_hosted(
 
 
 def _welcome(url: str, names: list[str], settings: "ServeSettings", how: str, variable: str | None) -> str:
-    """Where it is, what it serves, and something to try; `variable` is where a client's key is, if it wants one."""
+    """Print the address, the models and an example; `variable` holds a client's key, if one is needed."""
     model = settings.model
     offered = [name.removeprefix(f"{model}:") for name in names if name.startswith(f"{model}:")]
     others = [name for name in names if name != model and not name.startswith(f"{model}:")]
@@ -227,7 +227,7 @@ def _strategies(text: str | None) -> tuple[str, ...]:
 
 
 def _keys(given: tuple[str, ...]) -> tuple[str, ...]:
-    """Keys of the command line, else of the environment; also those that a person has set for vLLM."""
+    """Return the keys of the command line, else of the environment, including those set for vLLM."""
     from localemp.errors import OptionError
 
     found = given or tuple(os.environ.get(KEY_VARIABLE, "").split(","))
@@ -240,7 +240,7 @@ def _keys(given: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _sites(given: tuple[str, ...]) -> tuple[str, ...]:
-    """Sites as browsers name them."""
+    """Return origins as browsers write them."""
     from localemp.errors import OptionError
     from localemp.web.addresses import normalize_origin
 

@@ -1,4 +1,4 @@
-"""Tables on a terminal and in files: what `report` and `study report` share."""
+"""Tables in the terminal and in files, shared by `report` and `study report`."""
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -41,7 +41,7 @@ def table_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def echo_written(paths: "Sequence[Path]") -> None:
-    """Say which files were written."""
+    """Print which files were written."""
     for path in paths:
         click.echo(f"written: {path}")
 
@@ -58,7 +58,7 @@ def show_table(table: "RichTable") -> None:
 
 
 def print_table(table: "Table") -> None:
-    """A table with its notes, in as many parts as the terminal's width asks for."""
+    """Print a table with its notes, split to fit the terminal's width."""
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Column
@@ -86,7 +86,7 @@ def print_table(table: "Table") -> None:
 
 
 def _parts(table: "Table", heads: Sequence[str], width: int, wide: bool) -> Iterator[list[int]]:
-    """Columns that fit beside one another, and beside the rows' names."""
+    """Return groups of columns that fit next to each other and the rows' names."""
     between = 3 if wide else 1
     part: list[int] = []
     room = start = width - 2 - _NARROWEST_NAME
@@ -118,7 +118,7 @@ def _name(row: "Row", wide: bool) -> "Text":
 
 
 def _text(*parts: str | tuple[str, str]) -> "Text":
-    """Texts, some with a style; names and texts of others are shown, whatever they hold, and not obeyed."""
+    """Return styled text; untrusted names and texts are escaped."""
     from rich.text import Text
 
     styled = [part if isinstance(part, tuple) else (part, "") for part in parts]

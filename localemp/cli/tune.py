@@ -1,4 +1,4 @@
-"""`localemp tune`: the engine settings that are fastest for a person's own prompts."""
+"""`localemp tune`: the engine settings that are fastest for your own prompts."""
 
 import asyncio
 from collections.abc import Mapping
@@ -128,7 +128,7 @@ def _settings(only: str | None, keep_replies: bool, dialogues: int) -> "list[Set
     settings = [known[name] for name in names if not (keep_replies and known[name].changes_replies)]
     if not settings:
         raise OptionError(f"--keep-replies leaves nothing of --only {only} to try", "leave one of them out")
-    # An engine that may compute more at once than there is to answer is no other engine.
+    # A batch size beyond the number of dialogues changes nothing.
     settings = [
         replace(each, values=tuple(value for value in each.values if value < dialogues))
         if each.name == "max_num_seqs"
@@ -157,12 +157,10 @@ def _advise(result: "Result", engine_args: Mapping[str, Any], best: dict[str, An
         return
     confirmed = result.parts.get(CONFIRMED)
     if confirmed and not is_faster(confirmed[1], confirmed[0]):
-        click.echo(
-            "what was fastest is not faster beyond the spread when it is measured anew: keep the settings it began with"
-        )
+        click.echo("measured again, the fastest is not faster beyond the spread: keep the initial settings")
         return
     gain = confirmed[1].median("gain") if confirmed else None
-    click.echo(f"best: {gain:+.1%} replies/s, measured anew beside the start" if gain is not None else "best:")
+    click.echo(f"best: {gain:+.1%} replies/s, measured again next to the baseline" if gain is not None else "best:")
     for line in command_lines({**engine_args, **best}, _given("generate"), _given("serve")):
         click.echo(f"  {line}")
     if changed := [name for name in best if name in CHANGING]:
@@ -170,7 +168,7 @@ def _advise(result: "Result", engine_args: Mapping[str, Any], best: dict[str, An
 
 
 def _given(command: str) -> list[str]:
-    """Options of this call for another command that has them too; engine arguments come by themselves."""
+    """Return the options of this call that another command shares; engine arguments are added separately."""
     from localemp.cli.main import cli
 
     here = click.get_current_context()

@@ -1,4 +1,4 @@
-"""Types of options and arguments: paths and names that are not empty; an empty path would be the current folder."""
+"""Types of options and arguments: paths and names that must not be empty."""
 
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ class FilePath(click.Path):
         super().__init__(path_type=Path, **kwargs)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Refuse an empty path."""
+        """Reject an empty path."""
         if isinstance(value, str) and not value.strip():
             self.fail(_empty(param), param, ctx)
         return super().convert(value, param, ctx)
@@ -30,7 +30,7 @@ class Name(click.ParamType[str]):
     name = "text"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Refuse an empty name."""
+        """Reject an empty name."""
         if not str(value).strip():
             self.fail(_empty(param), param, ctx)
         return str(value)

@@ -61,7 +61,7 @@ class CompareResult:
     dialogues: tuple[Contrast, ...]
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return the result as JSON values."""
         return {
             "format": 1,
             "a": {"name": self.a.name, "source": self.a.source, "replies": len(self.a)},
@@ -134,7 +134,7 @@ def compare(
 
 
 def read_replies(path: Path) -> Replies:
-    """The replies of a run's folder, or those that a file of scores is of.
+    """Return the replies of a run's folder, or those that a file of scores belongs to.
 
     Raises:
         RunError: The folder holds no run, or no reply yet.
@@ -159,7 +159,7 @@ def read_replies(path: Path) -> Replies:
 
 
 def _source_of(scores: Path, named: str) -> Path:
-    """Where the replies are: at the path that their scores name, else beside these, as where a folder was moved."""
+    """Return the path of the replies: the one in their scores, else next to these, in case the folder was moved."""
     name = Path(named).name
     beside = scores.parent if is_file(scores.parent / MANIFEST) else scores.parent / name
     places = [place for place in (Path(named), beside) if place.exists()]
@@ -169,7 +169,7 @@ def _source_of(scores: Path, named: str) -> Path:
 
 
 def _metrics(names: Sequence[str], bertscore: bool | None, verbose: bool, context: MetricContext) -> list[Metric]:
-    """Those asked for by name, or all that tables show; BERTScore's model is fetched only where it was asked for."""
+    """Return the metrics requested by name, else all that tables show; BERTScore's model is fetched only on request."""
     if bertscore is False and set(names) & set(BERTSCORE):
         raise OptionError("--metric asks for BERTScore, --no-bertscore refuses it", "give one of them")
     if names:
@@ -179,7 +179,7 @@ def _metrics(names: Sequence[str], bertscore: bool | None, verbose: bool, contex
 
 
 def _contrasts(both: Pair, found: Sequence[Comparison], show: int) -> tuple[str | None, tuple[Contrast, ...]]:
-    """The measure of single replies, and the dialogues on which it differs most."""
+    """Return the measure of single replies, and the dialogues on which it differs most."""
     if not show:
         return None, ()
     each = next((one.each for one in found if one.name == "F_BERT" and one.each is not None), None)

@@ -21,6 +21,7 @@ from localemp.runs.run import Run, default_folder, newest, read_lines
 from localemp.utils.asynchronous import run_here
 from localemp.utils.interrupts import noting
 from localemp.utils.machine import machine, versions
+from localemp.utils.option import check_at_least
 from localemp.utils.progress import OnProgress, Progress, silent
 from localemp.utils.redaction import shown_command
 from localemp.utils.words import count, share
@@ -149,8 +150,7 @@ class _Batch:
     ) -> None:
         if actors is not None and ray is None:
             raise OptionError("--actors says how many engines a Ray cluster runs", "add --ray ADDRESS, or leave it out")
-        if limit is not None and limit < 1:
-            raise OptionError(f"limit {limit}: a run has at least one dialogue", "give 1 or more, or leave it out")
+        check_at_least(1, limit=limit, actors=actors)
         dialogues = load_dialogues(config.data, split, config.instances)
         self.on_progress = on_progress
         self.pipeline = Pipeline(config, on_progress)
@@ -183,13 +183,13 @@ class _Batch:
         return pending
 
     def saved(self, run: Run) -> str:
-        """How many replies are in the run, read anew."""
+        """The number of replies in the run's file, read each time."""
         written = run.written()
         done = sum(dialogue.id in written for dialogue in self.chosen)
         return f"{share(done, len(self.chosen), 'reply', 'replies')} saved to {run.folder}"
 
     def result(self, run: Run, tally: Tally | None) -> GenerateResult:
-        """What there is now."""
+        """Return the result so far."""
         return GenerateResult(
             run.folder,
             self.settings,
@@ -250,7 +250,7 @@ class _Batch:
             return tally
 
     def _session(self, engine: Mapping[str, Any]) -> dict[str, Any]:
-        """How many dialogues were asked for, and what answers them: command, versions, machine, engine."""
+        """Return the session for the manifest: number of dialogues, command, versions, machine, engine."""
         return {
             "command": shown_command(),
             "dialogues": len(self.chosen),

@@ -36,7 +36,7 @@ class ScoreResult:
         return len({system.scores[0].signature.items_sha256 for system in self.systems}) == 1
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return the result as JSON values."""
         return {"format": 1, "notes": list(self.notes), "systems": [system.as_dict() for system in self.systems]}
 
 
@@ -120,7 +120,7 @@ def _systems(
 
 
 def metric_context(on_progress: OnProgress, *, fetch: bool = True, **settings: Any) -> MetricContext:
-    """What metrics are made from.
+    """Return the context that metrics are built from.
 
     Raises:
         UnknownNameError: No metric has such an option.
@@ -142,7 +142,7 @@ def _score(systems: Sequence[Replies], context: MetricContext, without: Sequence
 
 
 def _write(path: Path, scored: Scored, *, required: bool) -> str:
-    """Write the scores; where a folder that nobody named cannot be written, that is a note and no error."""
+    """Write the scores; if the default folder is not writable, add a note instead of failing."""
     try:
         write_scores(path, scored)
     except DataError as error:

@@ -74,7 +74,7 @@ class InferenceSource:
         return other
 
     def kept(self, events: Iterable[str], relations: Sequence[str] = RELATIONS) -> int:
-        """How many of these queries, each counted once, have an answer in the cache's file, which is read anew."""
+        """Return how many distinct queries have an answer in the cache's file; reads the file."""
         self._cache.close()  # an interrupt may have left a transaction open
         found = self._cache.get(self._key, events, relations)
         return sum(map(len, {event[answer.cut :]: answer.beams for event, answer in found.items()}.values()))

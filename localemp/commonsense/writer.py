@@ -97,7 +97,7 @@ class KnowledgeWriter(AppendLog):
             raise DataError(self.path, str(error), _TAKE_OUT, error.line) from error
         if not whole:
             self._check_beginning()
-        # Only now is it known as a file of ours, of which a crash may have cut the end.
+        # The file is known to be localemp's only now; a crash may have cut its end.
         with _write_errors(self.path):
             self.truncate(whole)
         if not whole:

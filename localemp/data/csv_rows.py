@@ -65,7 +65,7 @@ def _quoted_rows(lines: Sequence[str], at: Mapping[str, int]) -> list[Row] | Non
             if not line.strip():
                 continue
             open_since = number
-        elif _is_row(line, at):  # a text may continue on the next line, but that line is no row
+        elif _is_row(line, at):  # a text may continue on the next line, but that line is not a row
             return None
         parts.append(line)
         quotes += line.count('"')

@@ -82,7 +82,7 @@ class Contextual:
             raise OptionError(f"BERTScore's dtype {dtype!r} does not exist", f"known: {', '.join(DTYPES)}")
         self._device = pick_device(device)
         self._batch_tokens = batch_tokens or (_CPU_TOKENS if self._device.type == "cpu" else _GPU_TOKENS)
-        with _told(folder), _silent_transformers():
+        with _weights_error(folder), _silent_transformers():
             config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
             self.prefix_space = _wants_space(folder, config)
             space = {"add_prefix_space": True} if self.prefix_space else {}
@@ -214,7 +214,7 @@ def _limit(tokenizer: Any, config: Any) -> int:
 
 
 @contextmanager
-def _told(folder: Path) -> Iterator[None]:
+def _weights_error(folder: Path) -> Iterator[None]:
     """Turn an error of transformers about a folder that is not a model into ours."""
     try:
         yield

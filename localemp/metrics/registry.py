@@ -18,7 +18,7 @@ BERTSCORE = ("P_BERT", "R_BERT", "F_BERT")
 
 @dataclass(frozen=True, slots=True)
 class MetricContext:
-    """What a metric is made from.
+    """Everything that a metric can be built from.
 
     Attributes:
         options: Values of the metrics' options; what is not in it has the option's default.
@@ -46,7 +46,7 @@ class MetricEntry:
 
     Attributes:
         make: Makes the metric. That is cheap: a model is loaded by the first `statistics`.
-        options: What it may be told; `score` and `compare` have these options.
+        options: Its options; `score` and `compare` have these options.
         needs_model: Whether it needs one.
     """
 
@@ -64,7 +64,7 @@ def register_metric(name: str, make: MakeMetric, *, options: Iterable[Option] = 
     Args:
         name: What tables call it; the metric's own `name`.
         make: Makes the metric. That has to be cheap: a model is loaded by the first `statistics`.
-        options: What it may be told.
+        options: Its options.
         needs_model: Whether it needs a model; a report then shows what `score` kept of it and computes nothing.
 
     Raises:

@@ -1,6 +1,6 @@
 """Checks that a folder of weights is data only: no file may name code that runs when the model is loaded.
 
-transformers and sentence-transformers can both run Python code from the folder. Both are told not to
+transformers and sentence-transformers can both run Python code from the folder. Both are configured not to
 (`trust_remote_code=False`); this check comes first, has a clear message, and depends on neither.
 """
 

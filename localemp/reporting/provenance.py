@@ -1,4 +1,4 @@
-"""How the runs were made: a table of the differences between them, and a list of what all share."""
+"""The provenance of runs: a table of the differences between them, and a list of what all share."""
 
 import json
 from collections.abc import Mapping, Sequence

@@ -163,7 +163,7 @@ class Counterpart(BaseModel):
 
 
 class Setup(BaseModel):
-    """How the paper made the replies of its own rows, as far as it says.
+    """The settings behind the replies of the paper's own rows, as far as it states them.
 
     Attributes:
         replies: The number of dialogues.
@@ -246,12 +246,12 @@ def read_published(path: Path | None = None) -> Published:
 
 
 def _wrong(figure: Printed, kind: str, column: str) -> str:
-    """What is wrong with a value; empty if it can be printed."""
+    """Return what is wrong with a value; empty if it can be printed."""
     if figure in _MISSING:
         return ""
     value = _value(figure)
     if not math.isfinite(value) or (isinstance(figure, str) and not _PRINTED.fullmatch(figure)):
-        return f'{one_line(repr(figure), 40)} is no number and not "-"'
+        return f'{one_line(repr(figure), 40)} is neither a number nor "-"'
     if kind == "automatic":
         low, high = metric(column).bounds
         return "" if low <= value <= high else f"{figure} is not between {low:g} and {high:g}"

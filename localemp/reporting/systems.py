@@ -45,7 +45,7 @@ class System:
 
     @property
     def settings(self) -> Mapping[str, Any]:
-        """How the replies were made: a run's settings, or the source of an import."""
+        """The settings of a run, or the source of an import."""
         made: Mapping[str, Any] = self.source if self.manifest is None else self.manifest["settings"]
         return made
 

@@ -22,7 +22,7 @@ from localemp.utils.words import size
 
 __all__ = ["CHUNK_ROWS", "Index", "TextEncoder", "Vectors"]
 
-# Block sizes: a search holds queries x rows scores (16 MB), and re-scores so many candidate pairs at once (13 MB).
+# Block sizes: a search holds queries x rows scores (16 MB), and re-scores this many candidate pairs at once (13 MB).
 _QUERIES, _ROWS, _PAIRS = 512, 8192, 2048
 
 
@@ -142,7 +142,7 @@ class Index:
         return rows, scores.astype(np.float32)
 
     def _block(self, first: int) -> Vectors:
-        """Return up to `_ROWS` rows; rows of a file are mapped anew, so that the memory is released with the block."""
+        """Return up to `_ROWS` rows; rows of a file are mapped again, so that the memory is released with the block."""
         vectors, count = self.vectors, min(_ROWS, len(self.vectors) - first)
         if not isinstance(vectors, np.memmap):
             return vectors[first : first + count]

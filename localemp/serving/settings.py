@@ -13,7 +13,7 @@ VARIABLE = "LOCALEMP_SERVE"
 
 
 class ServeSettings(BaseModel):
-    """What is served, where and to whom.
+    """The settings of a server: models, address, access.
 
     Attributes:
         model: The name under which the model is served; strategies are "MODEL:STRATEGY".

@@ -37,7 +37,7 @@ CREATE TABLE IF NOT EXISTS given (
 );
 CREATE INDEX IF NOT EXISTS newest ON given (rater, item, aspect, reply, id);
 """
-# An answer that is sent again, because nobody heard that it was kept, is no second one.
+# An answer that is sent again, because its confirmation was lost, is not counted twice.
 _PUT = """
 INSERT INTO given (rater, item, aspect, reply, value, first, seconds, at)
 SELECT :rater, :item, :aspect, :reply, :value, :first, :seconds, :at WHERE :value IS NOT (
@@ -107,12 +107,12 @@ class AnswerStore:
 
         return self._use(write)
 
-    def make_links(self, names: Sequence[str], anew: Collection[str] = ()) -> dict[str, str | None]:
+    def make_links(self, names: Sequence[str], renew: Collection[str] = ()) -> dict[str, str | None]:
         """Make link tokens for the owner and some raters, for all of them or for none.
 
         Args:
             names: Raters who get one, unless they have one.
-            anew: Raters, or the owner, who get a fresh one, which ends the one that they have.
+            renew: Raters, or the owner, who get a new link; their old one stops working.
 
         Returns:
             Name -> token; None where the old one stays.
@@ -121,7 +121,7 @@ class AnswerStore:
             OptionError: A name is not valid, too similar to another, or unknown.
         """
         wanted = dict.fromkeys([OWNER, *map(clean_name, names)])
-        again = {OWNER if name.casefold() == OWNER else clean_name(name) for name in anew}
+        again = {OWNER if name.casefold() == OWNER else clean_name(name) for name in renew}
 
         def write(connection: sqlite3.Connection) -> dict[str, str | None]:
             made: dict[str, str | None] = {}

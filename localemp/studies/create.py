@@ -151,7 +151,7 @@ def create_study(
     notes = _notes(systems, study, common, sample)
     if checks > (spare := max(0, len(common) - sample)):
         again = "conversations are seen again in checks, which gives these away"
-        notes.append(f"{checks:,} checks, and {spare:,} dialogues beside the sample: {again}; take fewer checks")
+        notes.append(f"{checks:,} checks, and {spare:,} dialogues outside the sample: {again}; take fewer checks")
     return study, notes
 
 

@@ -136,7 +136,7 @@ class Key(_Strict):
         dialogues: Item -> the dialogue's id in the runs.
         sources: System -> where its replies come from, such as a run's settings.
         checks: Attention check -> aspect -> the reply key (A/B) or the numbers (rating) that a rater who reads gives.
-        secret: Random, so that nobody can guess a key of few items and try it on its hash, which everybody sees.
+        secret: Random, so that the key of a small study cannot be guessed from its public hash.
     """
 
     systems: dict[str, str]

@@ -86,7 +86,7 @@ class AppendLog:
 
 
 def whole_lines(path: Path) -> Iterator[tuple[int, int, bytes]]:
-    """Every line of a file that has its end: its number, from 1, the bytes up to its end, and itself.
+    """Yield every complete line of a file: its number from 1, the offset of its end, and the line.
 
     A last line that a crash cut in half is left out; so is whatever is not a file.
 

@@ -1,4 +1,4 @@
-"""Writing files so that nothing is lost and nobody else's file is touched, and opening what strangers give."""
+"""Writing files safely (atomically, without touching others' files), and opening untrusted ones."""
 
 import contextlib
 import errno
@@ -30,7 +30,7 @@ def write_atomically(path: Path, content: str | bytes, mode: int = 0o644) -> Non
         OSError: The file cannot be written; the old one is unchanged.
     """
     raw = content.encode() if isinstance(content, str) else content
-    # An unpredictable name, where nobody can have placed a link.
+    # An unpredictable name, so that no one can have placed a link there.
     partial = path.with_name(f".{path.name}.{secrets.token_hex(6)}.part")
     descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
     try:
@@ -120,7 +120,7 @@ def is_read_only(error: OSError) -> bool:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Put a renamed file's new name on the disk; some file systems cannot, and then there is nothing to be done."""
+    """Flush a folder's entry of a renamed file to disk; file systems that cannot are ignored."""
     with contextlib.suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:

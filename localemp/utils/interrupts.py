@@ -1,4 +1,4 @@
-"""Ctrl-C, and what an interrupted command says: how far it got is read from what it wrote, never counted in memory."""
+"""Ctrl-C: the progress that an interrupted command reports is read from its files, never counted in memory."""
 
 import signal
 import threading
@@ -10,7 +10,7 @@ from localemp.errors import LocalempError
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Ignore Ctrl-C in this block, which should be short: reading what was written, and saying it."""
+    """Ignore Ctrl-C in this block, which should be short: reading the written files, and reporting."""
     if threading.current_thread() is not threading.main_thread():  # only the main thread receives signals
         yield
         return

@@ -9,9 +9,20 @@ from localemp.errors import OptionError
 T = TypeVar("T")
 
 
+def check_at_least(least: int, **numbers: float | None) -> None:
+    """Check numbers by their names in Python; None is a number that is not given.
+
+    Raises:
+        OptionError: One is smaller.
+    """
+    for name, value in numbers.items():
+        if value is not None and value < least:
+            raise OptionError(f"--{name.replace('_', '-')} {value}: too small", f"give {least} or more, or omit it")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Option:
-    """What a part or a metric may be told.
+    """An option of a part or a metric.
 
     Attributes:
         name: The key in Python and in requests; the command line has it with hyphens.

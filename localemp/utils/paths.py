@@ -34,5 +34,5 @@ def at_home(path: str | Path) -> Path:
 
 
 def paths_of(paths: StrPath | Iterable[StrPath]) -> list[Path]:
-    """One path or several, as a list."""
+    """Return one path or several as a list."""
     return [Path(paths)] if isinstance(paths, str | os.PathLike) else [Path(path) for path in paths]

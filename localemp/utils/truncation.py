@@ -54,7 +54,7 @@ def cut_beginning(
         Number of characters; the whole length if not even an empty text fits.
     """
     end = end_in_sight(text, room)
-    # Twice the room: a cut text may be tokenized differently at its new beginning, but never into so many tokens.
+    # Twice the room: a cut text may be tokenized differently at its new beginning, but never into that many tokens.
     spans = _spans(tokenize, end)
     if len(spans) > 2 * room:
         end = end[spans[-2 * room][0] :]

@@ -1,1 +1,1 @@
-"""What the servers of localemp are built from: ASGI pieces, and checks that every request passes."""
+"""Building blocks of localemp's servers: ASGI helpers, and checks of requests."""

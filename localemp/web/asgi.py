@@ -1,4 +1,4 @@
-"""What an ASGI middleware needs besides Starlette: limited bodies, disconnects, buffered responses, event streams."""
+"""ASGI helpers that Starlette lacks: limited bodies, disconnects, buffered responses, event streams."""
 
 import asyncio
 import json

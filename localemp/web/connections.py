@@ -23,7 +23,7 @@ _TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close
 
 @dataclass(frozen=True, slots=True)
 class ConnectionLimits:
-    """What a client may take.
+    """Limits of one connection.
 
     Attributes:
         head_seconds: Seconds for all headers, from the connection or from a later request's first byte.

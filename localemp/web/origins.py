@@ -1,4 +1,4 @@
-"""Which web pages may use a server, judged by the `Host` that a browser asked for and the `Origin` of the page.
+"""Decides which web pages may use a server, by the `Host` that a browser asked for and the page's `Origin`.
 
 A browser lets every page send requests to every address, this machine's own included. `Origin` says whose page it was,
 but not when the page reads what it takes for its own site: a name that its owner has pointed to this machine (DNS

@@ -1,4 +1,4 @@
-"""Runs an ASGI app with uvicorn in this process; reports when it listens and returns when it is told to stop."""
+"""Runs an ASGI app with uvicorn in this process; reports when it listens and returns on a signal."""
 
 import asyncio
 import errno
@@ -137,7 +137,7 @@ class _Server(uvicorn.Server):
 
 @contextmanager
 def _signals_ignored() -> Iterator[None]:
-    """Leave SIGINT and SIGTERM to uvicorn, which raises them again afterwards for the handlers of before."""
+    """Leave SIGINT and SIGTERM to uvicorn, which raises them again afterwards for the previous handlers."""
     handlers = {each: signal.signal(each, lambda *_: None) for each in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield

@@ -111,7 +111,7 @@ def test_a_new_link_ends_the_old_one(study):
     old = answers.add_rater("anna")
     with pytest.raises(OptionError, match="the name 'anna' is taken"):
         answers.add_rater("Anna")
-    new = answers.make_links([], anew=["anna"])["anna"]
+    new = answers.make_links([], renew=["anna"])["anna"]
     assert (answers.rater_of(old), answers.rater_of(str(new))) == (None, Rater("anna", "person"))
 
 

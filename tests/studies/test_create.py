@@ -85,7 +85,7 @@ def test_a_check_shows_replies_of_any_system(tmp_path):
         reply.text for name in study.key.checks for reply in study.by_id[name].replies if reply.text != ASKED.check_ab
     ]
     assert (len(real), {text.split()[0] for text in real}) == (40, {"a", "b"})
-    assert "40 checks, and 6 dialogues beside the sample" in notes[0]
+    assert "40 checks, and 6 dialogues outside the sample" in notes[0]
 
 
 def test_an_owner_hears_of_small_samples_empty_and_equal_replies(tmp_path):

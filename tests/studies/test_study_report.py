@@ -204,7 +204,7 @@ def test_where_everybody_failed_the_checks_it_says_so(localemp, tmp_path):
     answers.put_all([Vote("ann", item.id, "Empathy", "tie") for item in study.items])
     answers.close()
     done = localemp("study", "report", "s", "--drop-failed")
-    assert (done.returncode, "nobody is left: all missed half" in done.stderr, "(ann)" in done.stderr) == (
+    assert (done.returncode, "no rater is left: all missed half" in done.stderr, "(ann)" in done.stderr) == (
         1,
         True,
         True,

@@ -72,7 +72,7 @@ class PeerResult:
 
     @property
     def tokens_per_s(self) -> float:
-        """Of prompts and texts together."""
+        """Tokens per second, of prompts and texts together."""
         return self.tokens / max(self.seconds, 1e-9)
 
 

@@ -1,1 +1,1 @@
-"""What hardware and model allow at most: operations, bytes, bandwidth."""
+"""The upper bounds set by hardware and model: operations, bytes, bandwidth."""

@@ -24,7 +24,7 @@ class UncountedError(LocalempError):
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """What a `model_type` means beyond its configuration.
+    """The properties of a `model_type` that its configuration does not state.
 
     Attributes:
         defaults: What holds where the configuration is silent.
@@ -68,7 +68,7 @@ _OTHER_KINDS = {
     "ssm_state_size": "Mamba layers",
     "state_size": "Mamba layers",
     "num_kv_shared_layers": "layers that share keys and values",
-    "is_encoder_decoder": "an encoder beside the decoder",
+    "is_encoder_decoder": "an encoder besides the decoder",
 }
 _NOT_LANGUAGE = ("vision_config", "audio_config")
 

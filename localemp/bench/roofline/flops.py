@@ -111,32 +111,32 @@ class ModelShape:
 
     @property
     def parameters(self) -> int:
-        """All of them; a tied output matrix is counted once."""
+        """The number of parameters; a tied output matrix is counted once."""
         head = 0 if self.tied else self.head
         return self.table + head + self.matrices + self.experts * self.expert + self.rest
 
     @property
     def active_parameters(self) -> int:
-        """Those that one token goes through, the whole embedding included, as model cards count."""
+        """The number of parameters used for one token, including the whole embedding, as model cards count."""
         return self.parameters - (self.experts - self.experts_per_token) * self.expert
 
     @property
     def weight_bytes(self) -> float:
-        """All weights in memory, on all devices together."""
+        """The bytes of all weights, summed over devices."""
         quantised = self.matrices + self.experts * self.expert
         return self.matrix_bytes * quantised + self.dtype_bytes * (self.parameters - quantised)
 
     @property
     def kv_bytes_per_token(self) -> int:
-        """Keys and values of one token in all layers."""
+        """The bytes of keys and values of one token in all layers."""
         return round(2 * len(self.windows) * self.kv_heads * self.head_dim * self.kv_bytes)
 
     def kv_bytes_of(self, context: float) -> float:
-        """Keys and values of one sequence of so many tokens; what has left a layer's window is not counted."""
+        """Return the bytes of keys and values of a sequence of this length, without those outside a layer's window."""
         return 2 * self._seen(context) * self.kv_heads * self.head_dim * self.kv_bytes
 
     def flops_per_token(self, context: float, *, logits: bool = True) -> float:
-        """Floating-point operations of a forward pass, a token.
+        """Floating-point operations of a forward pass, per token.
 
         Args:
             context: Tokens that it attends to. For the tokens of a prompt of n it is (n + 1) / 2 on average.
@@ -169,7 +169,7 @@ class ModelShape:
 
 
 def read_shape(folder: Path, engine_args: Mapping[str, Any]) -> ModelShape | None:
-    """The shape of a folder's model as vLLM loads it with these arguments; None where `why_uncounted` has a reason."""
+    """Return the shape of a folder's model as vLLM loads it; None if `why_uncounted` has a reason."""
     try:
         return _read(folder, engine_args)
     except UncountedError:
@@ -177,7 +177,7 @@ def read_shape(folder: Path, engine_args: Mapping[str, Any]) -> ModelShape | Non
 
 
 def why_uncounted(folder: Path, engine_args: Mapping[str, Any]) -> str:
-    """Why there is no shape of a folder's model; empty where there is one."""
+    """Return why a folder's model has no shape; empty if it has one."""
     try:
         _read(folder, engine_args)
     except UncountedError as error:

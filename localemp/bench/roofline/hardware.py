@@ -127,7 +127,7 @@ def _measure(dtype: str) -> Hardware:
 
 
 def _copies(size: int, device: Any, wait: Callable[[], None], seconds: float) -> tuple[float, ...]:
-    """GB a second, read and written, of copies of so many bytes."""
+    """Return GB per second, read and written, of copies of this many bytes."""
     import torch
 
     source = torch.ones(size // 4, dtype=torch.float32, device=device)
@@ -137,7 +137,7 @@ def _copies(size: int, device: Any, wait: Callable[[], None], seconds: float) ->
 
 
 def _products(side: int, dtype: Any, device: Any, wait: Callable[[], None], seconds: float) -> tuple[float, ...]:
-    """TFLOP a second of products of square matrices."""
+    """Return TFLOP per second of products of square matrices."""
     import torch
 
     left, right = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))

@@ -13,7 +13,7 @@ from localemp.errors import OptionError
 from localemp.utils.machine import gib, gpu
 from localemp.utils.words import count
 
-# Of a GPU's memory that vLLM takes unless it is told otherwise: 0.92 in version 0.32, 0.9 before.
+# The share of a GPU's memory that vLLM takes by default: 0.92 in version 0.32, 0.9 earlier.
 _VLLM_SHARE = 0.9
 
 
@@ -48,7 +48,7 @@ class Free(NamedTuple):
 
 
 def memory_needed(shape: ModelShape, context: int, sequences: int = 1) -> Memory:
-    """Return the memory that a model needs for so many sequences of full context."""
+    """Return the memory that a model needs for a number of sequences of full context."""
     sequence = shape.kv_bytes_of(context)
     return Memory(shape.weight_bytes, sequence, shape.weight_bytes + sequences * sequence)
 

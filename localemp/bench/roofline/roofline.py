@@ -1,4 +1,4 @@
-"""How close an engine is to the roofline: the work it must compute and read, against the measured peak of the device.
+"""The distance of an engine from the roofline: its work against the measured peak of the device.
 
 MFU is the share of the matrix rate that prefill attains (Chowdhery et al. 2022, appendix B, without recomputation);
 MBU is the share of the copy bandwidth that decode attains, counting the bytes that a step must at least read.
@@ -90,7 +90,7 @@ class Roofline:
         return Work(operations, read, sum(replay.seconds for replay in first))
 
     def decode(self, sequences: int, context: float, seconds: float) -> Work | None:
-        """Return the work of one step that took so many seconds."""
+        """Return the work of one step of this duration."""
         if self.shape is None:
             return None
         operations = sequences * self.shape.flops_per_token(context)

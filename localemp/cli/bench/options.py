@@ -23,7 +23,7 @@ N = TypeVar("N", int, float)
 
 
 def can_be_written(ctx: click.Context, option: click.Parameter, path: Path | None) -> Path | None:
-    """For the file of a result, by default one in bench/: see before anything is loaded that it can be written."""
+    """Check that the result's file (by default in bench/) can be written, before anything is loaded."""
     folders = (path or Path("bench", "result.json")).absolute().parents
     there = next(folder for folder in folders if os.path.exists(folder))  # noqa: PTH110  Path's own raises
     if not (there.is_dir() and os.access(there, os.W_OK | os.X_OK)):
@@ -77,7 +77,7 @@ def number_list(kind: Callable[[str], N]) -> Callable[..., tuple[N, ...] | None]
 
 @contextmanager
 def model_to_measure(options: dict[str, Any], load_format: str, display: "Display") -> Iterator["Pipeline"]:
-    """The model that the options name, to run here; with dummy weights its folder is there as long as this block.
+    """Yield the model that the options name, to run here; a folder of dummy weights is deleted after the block.
 
     Raises:
         UnknownNameError: There is no such strategy or model.
@@ -123,7 +123,7 @@ def model_to_measure(options: dict[str, Any], load_format: str, display: "Displa
 
 
 def settings_of(pipeline: "Pipeline", dialogues: "list[Dialogue]", split: str) -> dict[str, Any]:
-    """What can change replies, and what of the options can change speed."""
+    """Return the settings that can change replies, and the options that can change speed."""
     from localemp.bench.dummy import dummy_origin
 
     config = pipeline.config
@@ -135,7 +135,7 @@ def settings_of(pipeline: "Pipeline", dialogues: "list[Dialogue]", split: str) -
 
 
 def default_out(kind: str) -> Path:
-    """A name of its own for every result."""
+    """Return a file name that is unique to this result."""
     return Path("bench") / f"{kind}-{time.strftime('%Y%m%d-%H%M%S')}.json"
 
 
@@ -170,7 +170,7 @@ def finish(result: "Result", path: Path) -> None:
 
 
 def _kept(recording: "Recording") -> "Result | None":
-    """What is in the file, from which an interrupt may have kept what was measured last; None where it is not ours."""
+    """Return the result in the file; None if it is another one. An interrupt may have lost its last point."""
     from localemp.bench.result import read_result
     from localemp.errors import DataError
 

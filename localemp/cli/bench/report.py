@@ -52,7 +52,7 @@ def report(files: tuple[Path, ...], html: Path | None, markdown: Path | None, ti
 
 
 def _read(paths: "list[Path]") -> "list[tuple[Path, Result]]":
-    """All results, or an error that names all files that hold none."""
+    """Read all results; the error names every file that is not one."""
     from localemp.bench.result import read_result
     from localemp.errors import DataError, OptionError
 

@@ -103,7 +103,7 @@ def serve(
     from localemp.bench.load.serve import Plan
 
     if options["time_limit"] != options["time_limit"]:  # nan, which click lets pass
-        raise OptionError("--time-limit nan is no number of seconds", "for example --time-limit 300")
+        raise OptionError("--time-limit nan is not a number of seconds", "for example --time-limit 300")
     neither = rates is None and concurrency is None
     plan = Plan(
         rates=RATES if neither else rates or (),
@@ -152,7 +152,7 @@ def serve(
 def _servers_here(
     pipeline: "Pipeline", asked: Sequence[str], beside_bare: bool, options: Sequence[str]
 ) -> "list[tuple[Server, list[str], str]]":
-    """Servers to start one after the other: what is asked of each, and what tells its models from another's."""
+    """Yield servers to start one after the other: the requests for each, and the label of its models."""
     from localemp.bench.servers import vllm_server
     from localemp.engines.vllm_process import require_vllm
     from localemp.errors import OptionError
@@ -200,7 +200,7 @@ def _measure(
     tokenizer: Path | None,
     display: "Display",
 ) -> None:
-    """All loads of one server, and with a tokenizer the check by vLLM's client."""
+    """Measure all loads of one server, and with a tokenizer the check by vLLM's client."""
     from localemp.bench.load.serve import measure, shuffled_dialogues
     from localemp.bench.peers.vllm_serve import self_check
 
@@ -211,7 +211,7 @@ def _measure(
 
 
 def _strategies(text: str | None, bare_too: bool) -> list[str]:
-    """Canonical names; the model as it is has an empty one."""
+    """Return canonical names; the model without a strategy has an empty one."""
     from localemp.strategies.registry import parse_strategy
 
     named = ["+".join(parse_strategy(name.strip())) for name in text.split(",")] if text else []
@@ -223,7 +223,7 @@ def _named(model: str, strategy: str) -> str:
 
 
 def parse_limits(texts: Sequence[str]) -> dict[str, float]:
-    """`NAME=MS` texts.
+    """Parse texts of the form `NAME=MS`.
 
     Raises:
         OptionError: A name that has no limit, or no number above 0.
@@ -244,7 +244,7 @@ def parse_limits(texts: Sequence[str]) -> dict[str, float]:
 
 
 def key_for(url: str) -> tuple[str, str]:
-    """The key for a server, and the variable that has it: one's own may be localemp's, OpenAI never sees that."""
+    """Return the key for a server, and its environment variable. OpenAI is never sent localemp's own key."""
     from localemp.engines.openai import target as openai
 
     target = openai.Target.resolve("", url, None)
@@ -255,7 +255,7 @@ def key_for(url: str) -> tuple[str, str]:
 
 
 def _tokenizer_for_check(display: "Display") -> Path:
-    """One that is small: vLLM's client wants a tokenizer, but the server counts."""
+    """Return a small tokenizer: vLLM's client wants one, but the server does the counting."""
     from localemp.engines.vllm_process import require_vllm
     from localemp.models.profiles import load_profile
     from localemp.models.weights import resolve

@@ -75,7 +75,7 @@ def _say(stats: "JudgeStats") -> None:
             f"count as ties; {_trust(stats.flip_rate)}"
         )
     if stats.first_share is not None:
-        click.echo(f"position: {stats.first_share:.1%} of choices are for the reply shown first; 50% is no bias")
+        click.echo(f"position: {stats.first_share:.1%} of choices are for the reply shown first; 50% means no bias")
     click.echo(f"tokens: {known(stats.prompt_tokens)} of prompts, {known(stats.completion_tokens)} of answers")
     if stats.cost:
         click.echo(f"cost: {stats.cost:.4f} US dollars")

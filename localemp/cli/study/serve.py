@@ -22,14 +22,20 @@ if TYPE_CHECKING:
     help="Make a link for each of these raters who has none. By default, a study with a preset and no raters yet gets "
     "as many as the preset asks for.",
 )
-@click.option("--new-link", "anew", multiple=True, metavar="NAME",
+@click.option("--new-link", "new_links", multiple=True, metavar="NAME",
               help="Replace the link of a rater, or of `owner`; may be repeated.")  # fmt: skip
 @click.option("--open-signup", is_flag=True, help="Let anyone who reaches the page sign in with a name.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 is all networks.")
 @click.option("--port", type=click.IntRange(1, 65535), default=8300, show_default=True)
 @click.option("--url", help="The address that raters type, if an HTTPS server stands in front of this one.")
 def serve(
-    study: Path, raters: str | None, anew: tuple[str, ...], open_signup: bool, host: str, port: int, url: str | None
+    study: Path,
+    raters: str | None,
+    new_links: tuple[str, ...],
+    open_signup: bool,
+    host: str,
+    port: int,
+    url: str | None,
 ) -> None:
     """Serve the page on which people rate in a browser.
 
@@ -41,7 +47,7 @@ def serve(
     serve_study(
         study,
         raters=None if raters is None else raters.split(","),
-        new_link=anew,
+        new_link=new_links,
         open_signup=open_signup,
         host=host,
         port=port,
@@ -57,7 +63,7 @@ def _show_links(served: "ServedStudy") -> None:
     for name, link in served.links.items():
         click.echo(f"  {name}: {link or f'has a link already (--new-link {shlex.quote(name)} makes a fresh one)'}")
     if any(served.links.values()):
-        click.echo("\nA link is a key: give it to nobody else. It is shown only now.")
+        click.echo("\nA link is a secret key: give it only to its rater. It is shown only once.")
     click.echo()
 
 

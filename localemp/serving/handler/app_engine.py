@@ -31,7 +31,7 @@ from localemp.serving.handler.usage import TokenSum
 from localemp.utils.json_reader import JSONError, parse_json
 from localemp.web.asgi import BufferedSend, RawHeaders, json_bytes, replay_body
 
-# Headers of the body, which every response writes anew.
+# Headers of the body, which every response sets itself.
 _BODY_HEADERS = {b"content-length", b"content-type", b"transfer-encoding", b"content-encoding", b"connection", b"date"}
 # Headers of the client's body, which is not the stage's, and what the client accepts.
 _CLIENT_BODY_HEADERS = {
@@ -161,7 +161,7 @@ class AppEngine(Engine):
         return {}
 
     async def _receive(self) -> Message:
-        """Tell the wrapped app when the client has gone."""
+        """Report a disconnect of the client to the wrapped app."""
         await self.gone.wait()
         return {"type": "http.disconnect"}
 

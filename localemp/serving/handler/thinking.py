@@ -9,7 +9,7 @@ from localemp.protocol.thinking import Split, ThinkingSplitter, split_thinking
 
 
 class ModelThinking:
-    """What is known of one model.
+    """The state for one model.
 
     Attributes:
         opened: Whether its texts begin within a thought.

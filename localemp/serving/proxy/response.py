@@ -125,7 +125,7 @@ class ResponseRelay:
             timer = asyncio.timeout(AFTER_DONE if end is not None and end.done else between)
 
     async def end_early(self, content: Any) -> None:
-        """Tell the client that nothing more comes: by an error event in a stream, else by breaking off as well."""
+        """End the response early: with an error event in a stream, else by closing the connection."""
         if is_event_stream(self._headers):
             event = error_event(self._last, content)
             await self._send({"type": "http.response.body", "body": event, "more_body": False})

@@ -1,4 +1,4 @@
-"""Whether a stream that is passed on has ended properly. Nothing of it is decoded or held back."""
+"""Detects whether a relayed stream ended properly, without decoding it or holding it back."""
 
 import re
 

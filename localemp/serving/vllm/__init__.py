@@ -1,1 +1,1 @@
-"""vLLM's own server, as a process beside ours."""
+"""vLLM's own server, as a separate process."""

@@ -1,4 +1,4 @@
-"""The command that serves a model through vLLM and our middleware, and what is checked before it is run."""
+"""The command that serves a model through vLLM and our middleware, and the checks before it is run."""
 
 import json
 import os
@@ -17,7 +17,7 @@ LONGEST_CONTEXT = 4096  # dialogues are short; a longer one is asked for with --
 # What vLLM is given where a model has no chat template: its texts, as `engines/tokens.py` joins them.
 PLAIN_TEMPLATE = "{% for message in messages %}{{ message['content'] }}{{ '' if loop.last else '\\n\\n' }}{% endfor %}"
 
-# Options of vLLM that localemp sets itself or that leave nobody to talk to, and what to do instead.
+# Options of vLLM that localemp sets itself or that disable the API, and what to do instead.
 _NOT_AFTER_DASHES = {
     "--host": "give it before the --",
     "--port": "give it before the --",
@@ -33,7 +33,7 @@ _NOT_AFTER_DASHES = {
 
 
 def prepare(pipeline: Pipeline, strategies: Sequence[str]) -> None:
-    """Have everything here that the strategies need, so that mistakes and downloads come before the engine's minutes.
+    """Fetch and check everything that the strategies need, before the slow start of the engine.
 
     Raises:
         LocalempError: Something cannot be had, or cannot be used.
@@ -46,13 +46,13 @@ def prepare(pipeline: Pipeline, strategies: Sequence[str]) -> None:
 
 
 def check_options(options: Sequence[str]) -> None:
-    """Refuse options for vLLM that are localemp's own to give.
+    """Reject options for vLLM that localemp sets itself.
 
     Raises:
         OptionError: There is one.
     """
     if options and not options[0].startswith("-"):
-        raise OptionError(f"{options[0]!r} is no option for vLLM", "a model is named with --model")
+        raise OptionError(f"{options[0]!r} is not an option for vLLM", "a model is named with --model")
     for option in options:
         name = option.partition("=")[0].replace("_", "-")
         if name in _NOT_AFTER_DASHES:
@@ -81,14 +81,14 @@ def check_port(host: str, port: int) -> None:
 
 
 def url_of(host: str, port: int, options: Sequence[str] = ()) -> str:
-    """Where a client on this machine reaches the server."""
+    """Return the URL for clients on this machine."""
     scheme = "https" if any(option.startswith(("--ssl-certfile", "--ssl_certfile")) for option in options) else "http"
     host = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(host, host)
     return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 def vllm_command(pipeline: Pipeline, host: str, port: int, options: Sequence[str] = (), drain: int = 0) -> list[str]:
-    """The command that serves a model through vLLM and our middleware; the person's options come last and win.
+    """Return the command that serves a model through vLLM and our middleware; the user's options come last and win.
 
     Args:
         pipeline: Knows the model and its weights.
@@ -121,7 +121,7 @@ def _has_chat_template(folder: Path) -> bool:
 
 
 def _begin_of_text(pipeline: Pipeline) -> str:
-    """What a plain template begins with: vLLM adds no special tokens to chats, not even where they are wanted."""
+    """Return the start of a plain template: vLLM never adds special tokens to chats, even if the model needs them."""
     tokenizer = pipeline.tokenizer.tokenizer
     first = tokenizer("text")["input_ids"][0]
     return "{{ bos_token }}" if first == tokenizer.bos_token_id else ""

@@ -1,4 +1,4 @@
-"""vLLM's API server as a process beside ours: what it is doing, why it died, and its end."""
+"""vLLM's API server as a separate process: its start, its status, the cause if it dies, and its end."""
 
 import os
 import re
@@ -110,7 +110,7 @@ class Server:
         """Wait for the end of a server that is ready.
 
         Raises:
-            FatalEngineError: It ended, which nobody had asked for; says why.
+            FatalEngineError: It ended unexpectedly; says why.
         """
         self._running().wait()
         raise self._reason("died")
@@ -139,7 +139,7 @@ class Server:
         return self._process
 
     def _now_doing(self) -> str:
-        """What the newest telling line of the log means."""
+        """Return a description of the newest log line that shows progress."""
         with self.log.open("rb") as log:
             log.seek(self._read)
             new = log.read()
@@ -153,7 +153,7 @@ class Server:
         return self._doing
 
     def _reason(self, what: str) -> LocalempError:
-        """Why it ended; the whole log is named in any case."""
+        """Return why it ended, and the path of the log."""
         size = self.log.stat().st_size
         with self.log.open("rb") as log:
             log.seek(max(self._mark, size - _LAST_WORDS))

@@ -1,1 +1,1 @@
-"""Models as raters: what they are asked, and how their answers are read."""
+"""Models as raters: prompts, parsing of answers, reliability."""

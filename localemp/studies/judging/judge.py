@@ -48,7 +48,7 @@ class Question:
 
     @property
     def id(self) -> str:
-        """Unique in a study: reply keys are."""
+        """The question's id, unique in a study since reply keys are."""
         return f"{'+'.join(self.shown)} {self.aspect} {self.vote}"
 
 

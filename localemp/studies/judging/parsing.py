@@ -31,7 +31,7 @@ class Parsed:
 
 
 def parse_choice(text: str) -> Parsed:
-    """The better reply, "A", "B" or "tie"."""
+    """Return the better reply, "A", "B" or "tie"."""
 
     def read(found: re.Match[str]) -> Choice:
         letter = found["letter"]
@@ -43,7 +43,7 @@ def parse_choice(text: str) -> Parsed:
 
 
 def parse_rating(text: str, scale: tuple[int, int]) -> Parsed:
-    """A whole number within the scale, ends included."""
+    """Return a whole number within the scale, ends included."""
     low, high = scale
 
     def read(found: re.Match[str]) -> int | None:

@@ -86,7 +86,7 @@ _COMPARED = re.compile(
     FLAGS,
 )
 _TURN = re.compile(rf"\b{_any('but however although though yet while whereas unless if')}\b", FLAGS)
-# What leaves such a comparison, which nobody asked for in this form, in doubt.
+# Words that cast doubt on such a comparison.
 _WEIGHED = re.compile(
     r"\b(?:but|however|unless|instead|actually|other hand|tie|draw|equal(?:ly)?)\b"
     rf"|\b{_AB} (?:is|was|seems|feels|would be) (?:\w{{1,20}}er|more|preferable)\b",
@@ -100,7 +100,7 @@ class Statement:
 
     Attributes:
         start, end: Of it in the text.
-        value: None where it is no clear one.
+        value: None if it is not clear.
         compares: Whether it says which is better, or why, in no form: "Reply A is better.", "A - warmer".
     """
 
@@ -179,7 +179,7 @@ class Form:
             if _DECISIVE.search(found["words"]) and (end := _END.match(text, found.end())):
                 yield Statement(found.start(), end.end(), read(found))
         for found in _COMPARED.finditer(text) if self._compared else ():
-            # "A is better because ..., but B ..." is no verdict.
+            # "A is better because ..., but B ..." is not a verdict.
             unsure = _TURN.search(found["reason"] or "")
             yield Statement(found.start(), found.end(), None if unsure else read(found), compares=True)
 

@@ -32,14 +32,14 @@ MAJORITY_RATING = (
 STEPS = "They take the steps of the scale as equal."
 PERSON = (
     "Intervals: 95 % over dialogues. Person: one rater with the others of the same items, mean over raters weighted by "
-    "what they share, lowest and highest of those who share much; of a judge nobody can expect much more."
+    "what they share, lowest and highest of those who share much; a judge cannot be expected to do much better."
 )
 WITHIN = (
     "Rows that name no {part} pool all. What is pooled is above 0 already where people and judge prefer the same "
     "systems and agree on no item of any {part}: read the rows of each {part}."
 )
 FIRST = (
-    "First shown: the reply that the rater saw first, among choices that are no tie, with Wilson's 95 % interval; 50 % "
+    "First shown: the reply that the rater saw first, among choices other than ties, with Wilson's 95 % interval; 50 % "
     "is fair."
 )
 UNREAD = "Unread: answers that could not be read; no vote was made of them."

@@ -9,23 +9,23 @@ from localemp.studies.stats.rater_bias import RaterBias
 
 
 def count(value: int, about: str = "") -> Cell:
-    """A whole number."""
+    """Return a cell with a whole number."""
     return Cell(f"{value:,}", value, about)
 
 
 def figure(value: float | None, decimals: int, reason: str) -> Cell:
-    """A number without an interval, or why there is none."""
+    """Return a cell with a number without an interval, or the reason why it is missing."""
     return Cell(NOT_AVAILABLE, about=reason) if value is None else Cell(number(value, decimals), value)
 
 
 def probability(value: float | None, reason: str) -> Cell:
-    """A p-value, or why there is none."""
+    """Return a cell with a p-value, or the reason why it is missing."""
     found = figure(value, 3, reason)
     return Cell("<0.001", value) if value is not None and value < 0.001 else found
 
 
 def estimate(found: Estimate, decimals: int = 2, sign: str = "", unit: str = "", times: float = 1) -> Cell:
-    """A number with its interval, if it has one, or why there is none."""
+    """Return a cell with a number and its interval, if any, or the reason why it is missing."""
     if found.value is None:
         return Cell(NOT_AVAILABLE, about=found.reason)
     shown = f"{found.value * times:{sign},.{decimals}f}{unit}"
@@ -38,19 +38,19 @@ def estimate(found: Estimate, decimals: int = 2, sign: str = "", unit: str = "",
 
 
 def percent(found: Estimate) -> Cell:
-    """A share in percent with its interval, if it has one."""
+    """Return a cell with a share in percent and its interval, if any."""
     return estimate(found, 1, unit=" %", times=100)
 
 
 def share(part: int, whole: int) -> Cell:
-    """A share in percent with Wilson's interval."""
+    """Return a cell with a share in percent and Wilson's interval."""
     if not whole:
         return Cell(NOT_AVAILABLE, about="no answer that it could be counted in")
     return percent(Estimate(part / whole, wilson(part, whole)))
 
 
 def part_of(part: int, whole: int, what: str) -> Cell:
-    """A share in percent above its counts, "141/300"; Wilson's interval is not shown but there."""
+    """Return a cell with a share in percent above its counts, "141/300"; Wilson's interval is in the data only."""
     found = share(part, whole)
     return found if found.value is None else Cell(
         f"{found.value:.1f} %\n{part}/{whole}", found.value, f"{part} of {whole} {what}", interval=found.interval
@@ -58,7 +58,7 @@ def part_of(part: int, whole: int, what: str) -> Cell:
 
 
 def interval_in_percent(found: Estimate) -> Cell:
-    """An interval of a share, alone."""
+    """Return a cell with the interval of a share alone."""
     if found.interval is None:
         return Cell(NOT_AVAILABLE, about=found.reason)
     interval = _scaled(found.interval, 100)
@@ -66,12 +66,12 @@ def interval_in_percent(found: Estimate) -> Cell:
 
 
 def span(low: int, high: int) -> Cell:
-    """One number, or the lowest and the highest."""
+    """Return one number, or the lowest and the highest, as text."""
     return count(low) if low == high else Cell(f"{low}–{high}")
 
 
 def ceiling(found: Ceiling) -> Cell:
-    """The human ceiling: the mean over raters, with the lowest and highest."""
+    """Return a cell with the human ceiling: the mean over raters, with the lowest and highest."""
     if found.value is None or found.lowest is None or found.highest is None:
         return Cell(NOT_AVAILABLE, about="no two people have common answers that differ")
     ends = f"\n{found.lowest:.2f} to {found.highest:.2f}" if found.raters > 1 else ""
@@ -79,12 +79,12 @@ def ceiling(found: Ceiling) -> Cell:
 
 
 def ties(bias: RaterBias) -> Cell:
-    """A rater's share of ties."""
+    """Return a cell with a rater's share of ties."""
     return percent(Estimate(bias.ties / bias.answers) if bias.answers else Estimate(None, reason="no answer"))
 
 
 def checks(bias: RaterBias) -> Cell:
-    """A rater's attention checks."""
+    """Return a cell with a rater's result on the attention checks."""
     if bias.checked is None:
         return Cell(NOT_GIVEN, about="answered none")
     return Cell(f"{bias.checked.missed} of {bias.checked.of}", bias.checked.missed)

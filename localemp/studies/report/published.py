@@ -1,6 +1,6 @@
 """The paper's rows beside a study's: its ratings (Table 2), its comparisons (Table 4), its correlations (Table 6).
 
-A row stands below ours that was made in the same way, else at the end; comparisons that are none of ours have a table
+A row stands below ours that was made in the same way, else at the end; comparisons that we lack have a table
 of their own. Which of the paper's tables these are is seen by their columns.
 """
 
@@ -36,11 +36,11 @@ class PaperResults:
         self._beside: set[tuple[int, str]] = set()  # comparisons that stand below ours
 
     def stand_beside(self, opinion: RaterResults) -> bool:
-        """Whether people's figures stand beside this opinion: beside a judge's only where no person answered."""
+        """Return whether the paper's human results are shown with these; with a judge's only if no person answered."""
         return opinion.judge is None or not self._people
 
     def beside_ratings(self, table: Table) -> Table:
-        """Our systems with the paper's, which people rated by the same aspects."""
+        """Return a table of ratings with the paper's systems that people rated by the same aspects."""
         below: dict[str, list[Row]] = {}
         others: list[Row] = []
         notes: list[Note] = []
@@ -58,7 +58,7 @@ class PaperResults:
         return _with(table, below, others, notes)
 
     def beside_preferences(self, table: Table, first: str, second: str) -> Table:
-        """Our comparison of two systems with the paper's of the same, whichever it names first."""
+        """Return our comparison of two systems with the paper's of the same, in either order."""
         below: dict[str, list[Row]] = {}
         notes: list[Note] = []
         for each in self._published.counterparts_of("people"):
@@ -78,7 +78,7 @@ class PaperResults:
         return _with(table, below, [], notes)
 
     def other_comparisons(self) -> Iterator[Table]:
-        """The paper's comparisons that stand below none of ours."""
+        """Return the paper's comparisons that have no counterpart in ours."""
         if self._study.manifest.scale is not None:
             return
         for theirs in self._published.of("people"):
@@ -88,7 +88,7 @@ class PaperResults:
                 yield replace(whole, rows=rows)
 
     def beside_correlations(self, table: Table) -> Table:
-        """A judge's correlations with people, and those of the paper's judge, aspect by aspect."""
+        """Return a judge's correlations with people, with those of the paper's judge, aspect by aspect."""
         below: dict[str, list[Row]] = {}
         others: list[Row] = []
         notes: list[Note] = []
@@ -104,7 +104,7 @@ class PaperResults:
         return _with(table, below, others, notes)
 
     def _made(self, system: str) -> Mapping[str, Any]:
-        """The settings of the run behind a system; of a file there are none."""
+        """Return the settings of the run behind a system; empty for an imported file."""
         made = self._study.key.sources[system].get("settings")
         return made if isinstance(made, Mapping) else {}
 
@@ -115,7 +115,7 @@ class PaperResults:
         )
 
     def _differing(self, systems: Sequence[str]) -> list[Note]:
-        """What differs between the paper's runs and ours that have a row of it below them."""
+        """Return the differences between the paper's runs and ours that have one of its rows below them."""
         told: dict[str, list[str]] = {}
         if setup := self._published.setup:
             for system in systems:
@@ -130,6 +130,6 @@ def _row(name: str, figures: Mapping[str, Cell], table: Table, theirs: Published
 
 
 def _with(table: Table, below: Mapping[str, Sequence[Row]], others: Sequence[Row], notes: Sequence[Note]) -> Table:
-    """A table with rows below some of ours, by name, and others at its end."""
+    """Return a table with rows added below some of ours, by name, and others at its end."""
     rows = [each for row in table.rows for each in (row, *below.get(row.name, ()))]
     return replace(table, rows=(*rows, *others), notes=(*table.notes, *notes))

@@ -142,7 +142,7 @@ def study_results(
     if not told and out:
         names = ", ".join(sorted(rater for _, rater in out))
         raise RunError(
-            f"{study.folder}: nobody is left: all missed half of their attention checks or more ({names})",
+            f"{study.folder}: no rater is left: all missed half of their attention checks or more ({names})",
             "leave out --drop-failed",
         )
     if not told:

@@ -24,7 +24,7 @@ def tabled(
     dialogues: int = FEW,
     kind: Kind = "people",
 ) -> Table:
-    """A table; one with intervals over few dialogues says so."""
+    """Return a table, with a note if its intervals are over few dialogues."""
     reasons: dict[str, dict[str, list[str]]] = {}
     for name, row in rows:
         for column, cell in row:

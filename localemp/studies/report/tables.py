@@ -26,7 +26,7 @@ def study_tables(
         figures: Of the study.
         name: Put before titles and keys, where a report has more than one study.
         runs: The runs beside which the tables stand; a note says where the study is of others.
-        published: The paper's figures, to stand beside ours; None leaves them out.
+        published: The paper's results, shown next to ours; None leaves them out.
     """
     papers = PaperResults(figures, published)
     tables = [table for opinion in figures.opinions for table in opinion_tables(figures, opinion, papers)]
@@ -153,7 +153,7 @@ def _judges(figures: StudyResults) -> list[Table]:
 
 
 def _unique(key: str, taken: set[str]) -> str:
-    """The key with a number where another table has it: judges' names may differ in what a key has no room for."""
+    """Return a unique key, with a number if another table has the same: judges' names are shortened in keys."""
     number, name = 1, key
     while name in taken:
         number += 1

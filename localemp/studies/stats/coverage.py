@@ -12,10 +12,10 @@ class Coverage:
     """The number of people who have rated the items.
 
     Attributes:
-        annotators: How many shall.
-        items: How many items there are, without attention checks.
-        whole: How many items have so many or more.
-        fewest, most: How many people an item has.
+        annotators: Planned number of people per item.
+        items: Number of items, without attention checks.
+        whole: Number of items with all annotators or more.
+        fewest, most: Lowest and highest number of people per item.
     """
 
     annotators: int

@@ -61,7 +61,7 @@ class Preference:
 def preferences(
     matrix: RatingMatrix, aspects: Sequence[str], comparisons: Sequence[str], bootstrap: Bootstrap
 ) -> list[Preference]:
-    """All comparisons by all aspects: votes pooled, and majorities where an item has more than one vote."""
+    """Return all comparisons by all aspects: pooled votes, and majorities if an item has more than one vote."""
     found = []
     for comparison in comparisons:
         part = matrix.only(group=comparison)

@@ -23,7 +23,7 @@ class RaterBias:
         kind: Of the rater.
         answers: Without those to attention checks.
         ties: How many of them are ties.
-        first: Share of the first-shown reply among choices that are no tie and whose order is known, with Wilson's
+        first: Share of the first-shown reply among choices other than ties whose order is known, with Wilson's
             interval: 0.5 is fair, since orders are drawn.
         ordered: How many such choices there are.
         checked: Attention checks missed; None where none was answered.

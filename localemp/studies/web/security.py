@@ -1,4 +1,4 @@
-"""The middleware in front of a study's pages: which requests it lets in, and its security headers."""
+"""The middleware in front of a study's pages: admission of requests, and security headers."""
 
 from collections.abc import Sequence
 from urllib.parse import urlsplit
