@@ -99,7 +99,7 @@ def generate(
             the error's note says how many. A single dialogue that fails is recorded as a line of the run.
         KeyboardInterrupt: Ctrl-C. Finished replies are in the run; the note says how many.
     """
-    batch = _Batch(RunConfig.of(settings, config), split, limit, ray, actors, on_progress)
+    batch = _Batch(RunConfig.of(settings, config), split, limit, ray=ray, actors=actors, on_progress=on_progress)
     with Run.open(batch.folder(out), batch.settings) as run:
         pending = batch.pending(run, retry_errors)
         if not pending:
@@ -126,7 +126,7 @@ async def generate_async(
 
     Arguments and errors are those of `generate`; a cancelled task can be resumed, as after Ctrl-C.
     """
-    batch = _Batch(RunConfig.of(settings, config), split, limit, None, None, on_progress)
+    batch = _Batch(RunConfig.of(settings, config), split, limit, on_progress=on_progress)
     with Run.open(batch.folder(out), batch.settings) as run:
         pending = batch.pending(run, retry_errors)
         if not pending:
@@ -144,8 +144,9 @@ class _Batch:
         config: RunConfig,
         split: str,
         limit: int | None,
-        ray: str | None,
-        actors: int | None,
+        *,
+        ray: str | None = None,
+        actors: int | None = None,
         on_progress: OnProgress,
     ) -> None:
         if actors is not None and ray is None:
