@@ -192,11 +192,41 @@ def test_a_report_of_nothing_is_refused(tmp_path):
     assert not Path("report.html").exists()
 
 
-@pytest.mark.parametrize("limit", [0, -3])
-def test_a_limit_below_one_is_refused(data, limit):
-    with pytest.raises(OptionError, match=f"limit {limit}: "):
-        localemp.generate(data=str(data), limit=limit, out="run")
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"limit": 0},
+        {"limit": -3},
+        {"max_tokens": 0},
+        {"concurrency": 0},
+        {"temperature": -1},
+        {"top_p": 0},
+        {"top_p": 7},
+    ],
+)
+def test_generate_refuses_numbers_out_of_range(data, settings):
+    [(name, value)] = settings.items()
+    with pytest.raises(OptionError, match=f"--{name.replace('_', '-')} {value}: "):
+        localemp.generate(data=str(data), out="run", **settings)
     assert not Path("run").exists()
+
+
+def test_studies_refuse_numbers_out_of_range(tmp_path):
+    small_study(tmp_path / "study", "rating")
+    for call in (
+        lambda: study.create(["a", "b"], out="new", sample=0),
+        lambda: study.create(["a", "b"], out="new", checks=-1),
+        lambda: study.judge("study", votes=0),
+        lambda: study.judge("study", limit=0),
+        lambda: study.report("study", resamples=0),
+        lambda: study.report("study", seed=-1),
+    ):
+        with pytest.raises(OptionError, match="too small"):
+            call()
+    with pytest.raises(UnknownNameError, match="unknown kind of study 'best'"):
+        study.create(["a", "b"], out="new", kind="best")
+    with pytest.raises(UnknownNameError, match="unknown format 'xml'"):
+        study.export("study", format="xml")
 
 
 def test_a_study_from_its_creation_to_its_report(tmp_path):

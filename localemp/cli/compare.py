@@ -1,4 +1,4 @@
-"""`localemp compare`: by how much two runs differ, how sure that is, and where they differ most."""
+"""`localemp compare`: how much two runs differ, how significant that is, and where they differ most."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -38,14 +38,14 @@ def _options() -> "tuple[Option, ...]":
 @click.option(
     "--bertscore/--no-bertscore",
     default=None,
-    help="BERTScore too, fetching its model; by default where the model is on this machine.",
+    help="Also BERTScore, fetching its model; by default only if the model is on this machine.",
 )
 @click.option(
     "--samples",
     type=click.IntRange(min=100),
     default=1000,
     show_default=True,
-    help="Random swaps, and resamples, of each metric.",
+    help="Random swaps, and resamples, for each metric.",
 )
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of swaps and resamples.")
 @click.option(
@@ -53,9 +53,9 @@ def _options() -> "tuple[Option, ...]":
     type=click.IntRange(min=0),
     default=5,
     show_default=True,
-    help="Dialogues to show, of those on which the runs differ most.",
+    help="Dialogues to show, where the runs differ most.",
 )
-@click.option("--verbose", "-v", is_flag=True, help="The second columns too, and how every score is made.")
+@click.option("--verbose", "-v", is_flag=True, help="Also secondary metrics, and how each score is computed.")
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON, with signatures.")
 def compare(
     run_a: Path,

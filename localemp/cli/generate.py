@@ -1,4 +1,4 @@
-"""`localemp generate`: a whole data set through a strategy, into a run."""
+"""`localemp generate`: answer a data set, and store the replies in a run."""
 
 import sys
 from pathlib import Path
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 @data_options
 @cluster_options
 @click.option("--limit", type=click.IntRange(min=1), help="Answer only the first N dialogues.")
-@click.option("--out", type=PATH, help="The run's folder; a name from the settings by default.")
+@click.option("--out", type=PATH, help="The run's folder; by default named by its settings.")
 @click.option("--retry-errors", is_flag=True, help="Retry dialogues that failed before.")
 @click.option("--show", type=click.IntRange(min=0), default=3, show_default=True, help="Replies to show at the end.")
 def generate(

@@ -1,4 +1,4 @@
-"""`localemp score`: the paper's automatic metrics, of runs or of replies made elsewhere."""
+"""`localemp score`: compute the paper's automatic metrics for runs or other systems' replies."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -40,12 +40,12 @@ def _options() -> "tuple[Option, ...]":
 )
 @click.option("--data", type=NAME, help="The data set whose published test rows the files answer: a name or a folder.")
 @click.option("--hypothesis", metavar="NAME", help="Which replies of a file that has several.")
-@click.option("--no-bertscore", is_flag=True, help="Leave BERTScore out.")
+@click.option("--no-bertscore", is_flag=True, help="Skip BERTScore.")
 @click.option("--common", is_flag=True, help="Only the dialogues that all systems answered.")
 @click.option(
-    "--out", type=_FILE, help="Where scores are kept; by default RUN/scores.json or FILE[.HYPOTHESIS].scores.json."
+    "--out", type=_FILE, help="File for the scores; by default RUN/scores.json or FILE[.HYPOTHESIS].scores.json."
 )
-@click.option("--verbose", "-v", is_flag=True, help="The second columns too, and how every score is made.")
+@click.option("--verbose", "-v", is_flag=True, help="Also secondary metrics, and how each score is computed.")
 @click.option("--json", "as_json", is_flag=True, help="Print every score with its signature, as JSON.")
 def score(
     runs: tuple[Path, ...],
@@ -59,9 +59,9 @@ def score(
     as_json: bool,
     **registered: Any,
 ) -> None:
-    """Score runs, or replies made elsewhere, as the paper does.
+    """Score runs or other systems' replies, as in the paper.
 
-    RUN is a run's folder. Scores are printed, and kept beside each run. docs/metrics.md says how each is made.
+    RUN is a run's folder. Scores are printed, and stored in each run's folder. docs/metrics.md explains each metric.
     """  # fmt: skip
     from localemp.cli.display import Display
     from localemp.commands.score import score as score_replies
@@ -85,7 +85,7 @@ def score(
     else:
         _print(result, verbose)
     chosen = click.get_current_context().get_parameter_source("bertscore_model") != ParameterSource.DEFAULT
-    # A score whose model could not be had has no settings; one without references has.
+    # A score whose model could not be fetched has no settings; one without references has.
     failed = {
         one.reason for each in result.systems for one in each.scores if one.value is None and not one.signature.settings
     }

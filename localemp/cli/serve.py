@@ -24,15 +24,15 @@ KEY_VARIABLE = "LOCALEMP_API_KEY"
 @click.option(
     "--strategies", metavar="A,B", help="Strategies to offer, such as two-stage,similar; by default all of them."
 )
-@click.option("--host", default="127.0.0.1", show_default=True, help="Where to listen; 0.0.0.0 is every network.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 for all networks.")
 @click.option("--port", type=click.IntRange(1, 65535), default=8000, show_default=True)
 @click.option(
     "--api-key",
     "api_keys",
     multiple=True,
     metavar="KEY",
-    help=f"What clients must send; may be repeated. Better in {KEY_VARIABLE}, where no list of processes "
-    "shows it; several with commas.",
+    help=f"Key that clients must send; may be repeated. Safer in {KEY_VARIABLE} (separated by commas), where lists of "
+    "processes do not show it.",
 )
 @click.option(
     "--upstream",
@@ -70,9 +70,9 @@ def serve(
     engine_options: tuple[str, ...],
     **options: Any,
 ) -> None:
-    """Serve a model through an OpenAI API: as it is by its name, and with a strategy as NAME:STRATEGY.
+    """Serve a model with an OpenAI API: the plain model as NAME, and strategies as NAME:STRATEGY.
 
-    What follows -- goes to vLLM unchanged, such as -- --tensor-parallel-size 2. Ctrl-C stops.
+    Options after -- go to vLLM unchanged, such as -- --tensor-parallel-size 2. Press Ctrl-C to stop.
     """
     from localemp.cli.display import Display
     from localemp.engines.vllm_process import require_vllm
@@ -87,7 +87,7 @@ def serve(
     if not all(url.strip() for url in upstreams):
         raise OptionError("--upstream is empty", "name a server like http://localhost:8000/v1")
     config = config_of({**options, "base_url": upstreams[0] if upstreams else None})
-    # A service manager's way to stop; `with` blocks then end what they began.
+    # Sent by service managers to stop; `with` blocks then clean up.
     signal.signal(signal.SIGTERM, _terminated)
     with Display() as display:
         pipeline = Pipeline(config, on_progress=display.on_progress)
@@ -126,9 +126,9 @@ def _serve_here(
     from localemp.serving.vllm.launch import Server
 
     url = url_of(settings.host, port, options)
-    # vLLM would ask for a key of its own where it finds this one; `_keys` took it over.
+    # vLLM would require this key itself; `_keys` has read it.
     env: dict[str, str | None] = {**settings.to_env(), "VLLM_API_KEY": None, KEY_VARIABLE: None}
-    env["VLLM_USE_RUST_FRONTEND"] = None  # it knows no middleware, so it would ask for no key
+    env["VLLM_USE_RUST_FRONTEND"] = None  # it ignores the middleware, and so the keys
     key = settings.api_keys[0] if settings.api_keys else None
     began = time.monotonic()
     command = vllm_command(pipeline, settings.host, port, options, drain)
@@ -233,7 +233,7 @@ def _keys(given: tuple[str, ...]) -> tuple[str, ...]:
     found = given or tuple(os.environ.get(KEY_VARIABLE, "").split(","))
     keys = tuple(dict.fromkeys(key.strip() for key in (*found, os.environ.get("VLLM_API_KEY", "")) if key.strip()))
     if given and not all(key.strip() for key in given):
-        raise OptionError("--api-key is empty", "leave it out, and everyone is served")
+        raise OptionError("--api-key is empty", "omit it to serve everyone")
     if not all(key.isascii() and key.isprintable() for key in keys):
         raise OptionError("a key holds characters that no header can carry", "letters, digits and signs only")
     return keys

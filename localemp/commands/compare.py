@@ -1,4 +1,4 @@
-"""`compare`: by how much two systems differ, how sure that is, and where they differ most."""
+"""`compare`: how much two systems differ, how significant that is, and where they differ most."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -38,13 +38,13 @@ class CompareResult:
     Attributes:
         a, b: The systems, with all their replies.
         comparisons: One for each metric: both values, B - A with a 95 % interval, p-values. In the metric's unit.
-        items: How many dialogues both answered; everything is computed on these.
-        items_sha256: A hash of their ids.
-        samples: Random swaps, and resamples, of each metric.
-        seed: Of both.
-        notes: What a reader has to know of the two.
-        settings: Settings in which the two runs differ, one line each.
-        measure: What orders `dialogues`: "F_BERT" or "chrF"; None where no reply has a reference.
+        items: Number of dialogues that both answered; everything is computed on these.
+        items_sha256: Hash of their ids.
+        samples: Number of random swaps and of resamples for each metric.
+        seed: Seed of both.
+        notes: Notes on the two systems.
+        settings: Settings that differ between the two runs, one line each.
+        measure: The measure that orders `dialogues`: "F_BERT" or "chrF"; None if no reply has a reference.
         dialogues: Those on which the two differ most, the largest difference first.
     """
 
@@ -99,22 +99,22 @@ def compare(
 
     Args:
         run_a: A run's folder, or the FILE.scores.json that `score` wrote for replies made elsewhere.
-        run_b: The same of the other system.
+        run_b: The same for the other system.
         metric: Names of metrics, such as "Dist-2"; by default those of the paper's tables.
-        bertscore: BERTScore too, fetching its model; by default where the model is on this machine.
-        bertscore_model: A name, a Hugging Face id or a folder of weights; ":17" behind it is the layer.
-        samples: Random swaps, and resamples, of each metric; at least 100.
-        seed: Of both.
-        show: How many of the dialogues on which the two differ most are wanted.
-        verbose: The second columns of the tables too.
+        bertscore: Also compute BERTScore, and fetch its model; by default only if the model is on this machine.
+        bertscore_model: A name, a Hugging Face id or a folder of weights; with ":17" appended, layer 17.
+        samples: Number of random swaps and of resamples for each metric; at least 100.
+        seed: Seed of both.
+        show: Number of dialogues to return, of those on which the two differ most.
+        verbose: Also compute the metrics of the secondary columns.
         on_progress: Called with metrics computed, and with what BERTScore fetches and reads.
         **metric_settings: Options of further metrics, see `register_metric`.
 
     Raises:
-        OptionError: No dialogue is in both, or options that exclude each other.
+        OptionError: No dialogue is in both, or options exclude each other.
         UnknownNameError: There is no such metric.
         RunError: A folder holds no run, or no reply yet.
-        DataError: A file holds no scores, or the replies that it is of have changed or are gone.
+        DataError: A file holds no scores, or its replies have changed or are missing.
     """
     context = metric_context(on_progress, fetch=bool(bertscore), bertscore_model=bertscore_model, **metric_settings)
     path_a, path_b = Path(run_a), Path(run_b)
@@ -138,7 +138,7 @@ def read_replies(path: Path) -> Replies:
 
     Raises:
         RunError: The folder holds no run, or no reply yet.
-        DataError: The file holds no scores, or the replies that it is of have changed or are gone.
+        DataError: The file holds no scores, or its replies have changed or are missing.
     """
     if not is_file(path):
         return replies_of_run(path)

@@ -22,6 +22,7 @@ from localemp.utils.asynchronous import run_here
 from localemp.utils.formatting import count, share
 from localemp.utils.interrupts import noting
 from localemp.utils.machine import machine, versions
+from localemp.utils.option import check_at_least
 from localemp.utils.progress import OnProgress, Progress, silent
 from localemp.utils.redaction import shown_command
 
@@ -33,13 +34,13 @@ class GenerateResult:
     """A run after `generate`.
 
     Attributes:
-        folder: The run's.
-        settings: Everything that can change the replies, as the run's manifest has it.
-        dialogues: How many dialogues were asked for.
+        folder: The run's folder.
+        settings: Everything that can change the replies, as in the run's manifest.
+        dialogues: Number of dialogues requested.
         answered: Ids of those that have a reply now, in the order of the data.
-        failed: How many have an error instead.
-        tally: What was done this time: dialogues, tokens, seconds, US dollars. None where nothing was left to do.
-        notes: What a reader has to know of how prompts were made.
+        failed: Number of those that have an error instead.
+        tally: Totals of this call: dialogues, tokens, seconds, US dollars. None if nothing was left to do.
+        notes: Notes on how prompts were built, such as truncated dialogues.
     """
 
     folder: Path
@@ -51,7 +52,7 @@ class GenerateResult:
     notes: tuple[str, ...] = ()
 
     def records(self, limit: int | None = None) -> list[dict[str, Any]]:
-        """The newest line of each answered dialogue, as `responses.jsonl` has it: "id", "reply", "stages", ...
+        """Return the newest line of each answered dialogue, as in `responses.jsonl`: "id", "reply", "stages", ...
 
         Args:
             limit: Only the first N.
@@ -78,27 +79,27 @@ def generate(
     on_progress: OnProgress = silent,
     **settings: Unpack[RunSettings],
 ) -> GenerateResult:
-    """Answer every dialogue of a data set. Replies are written as they finish; the same call resumes what was stopped.
+    """Answer every dialogue of a data set. Replies are written as they finish; the same call resumes a stopped run.
 
         result = generate(model="llama", strategy="two-stage", data="empathetic-dialogues", limit=100)
 
     Args:
-        config: What to answer with; or leave it out and give its fields by name, see `RunConfig`.
+        config: The configuration; alternatively, give its settings as keywords.
         split: Of the data: "train", "valid" or "test".
         limit: Answer only the first N dialogues, from 1.
         out: The run's folder; by default `runs/MODEL-STRATEGY-HASH`, the same for the same settings.
         retry_errors: Retry dialogues that failed before.
         ray: Answer on a Ray cluster: "auto", "local", "HOST:PORT" or "ray://HOST:PORT".
-        actors: Engines on the cluster; by default as many as its GPUs hold, or one a machine.
-        on_progress: Called with every step: weights fetched, dialogues looked up, measured, answered.
-        **settings: Fields of `RunConfig`.
+        actors: Engines on the cluster; by default as many as fit its GPUs, or one per machine.
+        on_progress: Called at every step: weights fetched, dialogues looked up, measured, answered.
+        **settings: Settings of `RunConfig`.
 
     Raises:
-        LocalempError: Something is missing or wrong, or the engine can give no further reply. What was finished is in
-            the run, and the error's note says how much that is. A dialogue that fails alone is a line of the run.
-        KeyboardInterrupt: Ctrl-C. What was finished is in the run, and the note says how much that is.
+        LocalempError: Something is missing or invalid, or the engine failed for good. Finished replies are in the run;
+            the error's note says how many. A single dialogue that fails is recorded as a line of the run.
+        KeyboardInterrupt: Ctrl-C. Finished replies are in the run; the note says how many.
     """
-    batch = _Batch(RunConfig.of(settings, config), split, limit, ray, actors, on_progress)
+    batch = _Batch(RunConfig.of(settings, config), split, limit, ray=ray, actors=actors, on_progress=on_progress)
     with Run.open(batch.folder(out), batch.settings) as run:
         pending = batch.pending(run, retry_errors)
         if not pending:
@@ -121,11 +122,11 @@ async def generate_async(
     on_progress: OnProgress = silent,
     **settings: Unpack[RunSettings],
 ) -> GenerateResult:
-    """Do what `generate` does, in a running event loop, without a cluster. Reading data and weights holds the loop up.
+    """Do the same as `generate` in a running event loop, without a cluster. Reading data and weights blocks the loop.
 
-    Args and errors are those of `generate`; a cancelled task leaves the run as Ctrl-C does.
+    Arguments and errors are those of `generate`; a cancelled task can be resumed, as after Ctrl-C.
     """
-    batch = _Batch(RunConfig.of(settings, config), split, limit, None, None, on_progress)
+    batch = _Batch(RunConfig.of(settings, config), split, limit, on_progress=on_progress)
     with Run.open(batch.folder(out), batch.settings) as run:
         pending = batch.pending(run, retry_errors)
         if not pending:
@@ -136,21 +137,21 @@ async def generate_async(
 
 
 class _Batch:
-    """The dialogues of one call of `generate`, and how they are answered."""
+    """One call of `generate`: its dialogues, pipeline and settings."""
 
     def __init__(
         self,
         config: RunConfig,
         split: str,
         limit: int | None,
-        ray: str | None,
-        actors: int | None,
+        *,
+        ray: str | None = None,
+        actors: int | None = None,
         on_progress: OnProgress,
     ) -> None:
         if actors is not None and ray is None:
             raise OptionError("--actors says how many engines a Ray cluster runs", "add --ray ADDRESS, or leave it out")
-        if limit is not None and limit < 1:
-            raise OptionError(f"limit {limit}: a run has at least one dialogue", "give 1 or more, or leave it out")
+        check_at_least(1, limit=limit, actors=actors)
         dialogues = load_dialogues(config.data, split, config.instances)
         self.on_progress = on_progress
         self.pipeline = Pipeline(config, on_progress)
@@ -164,11 +165,11 @@ class _Batch:
             self.pipeline.strategy.check(dialogue)
 
     def folder(self, out: str | PathLike[str] | None) -> Path:
-        """The run's folder, named or not."""
+        """Return the run's folder: the given one, or the default."""
         return default_folder(self.settings) if out is None else Path(out)
 
     def pending(self, run: Run, retry_errors: bool) -> list[Dialogue]:
-        """The dialogues that are to be asked now; logs how many are not."""
+        """Return the dialogues to answer now; logs how many are skipped."""
         pending = [
             dialogue
             for dialogue in self.chosen
@@ -220,7 +221,7 @@ class _Batch:
             await engine.close()
 
     def answer_on_cluster(self, run: Run, pending: Sequence[Dialogue], address: str, actors: int | None) -> Tally:
-        """Answer with engines on a Ray cluster; this process writes the run."""
+        """Answer with engines on a Ray cluster; only this process writes the run."""
         from localemp.pipeline.ray_cluster import Cluster
 
         pipeline = self.pipeline
@@ -239,7 +240,7 @@ class _Batch:
                     who.append(part.who)
                     run.change_session({"engines": who})
                 for record in part.records:
-                    if record["id"] in left:  # what Ray repeated is written once
+                    if record["id"] in left:  # Ray may repeat a task; each reply is written once
                         left.remove(record["id"])
                         run.append(record)
                         tally.add(record)

@@ -1,4 +1,4 @@
-"""`report`: tables, figures and a page from runs, beside the paper's figures."""
+"""`report`: make tables, figures and a page from runs, next to the paper's numbers."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -19,8 +19,8 @@ class ReportResult:
     """A report, and where it was written.
 
     Attributes:
-        report: Tables, figures and case study, before they have a form.
-        written: The files that were written, in the order in which they were.
+        report: Tables, figures and case study, not rendered yet.
+        written: The files, in the order of writing.
     """
 
     report: Report
@@ -48,7 +48,7 @@ def report(
 ) -> ReportResult:
     """Make tables, figures and a page from runs.
 
-    Scores are read from beside a run; what is missing is computed, except BERTScore, which `score` adds.
+    Scores are read from each run's folder; missing ones are computed, except BERTScore, which `score` adds.
 
         result = report(["runs/a", "runs/b"], html="report.html")
         print(result.tables[0].title)
@@ -58,12 +58,12 @@ def report(
         html: The file for one self-contained page.
         markdown: A file for the tables as Markdown.
         latex: A file for the tables for LaTeX (booktabs).
-        csv: A folder, for a file of each table; a name that ends in .csv, for one file with all cells.
+        csv: A folder for one file per table, or a name ending in .csv for one file with all cells.
         study: Folders of studies, whose tables are added.
         common: Score all runs on the dialogues that all of them answered.
-        published: "none" leaves the paper's rows out; a file (TOML) has others.
-        title: The page's.
-        cases: Dialogues in the page's case study; all where None.
+        published: "none" to omit the paper's rows, or a TOML file with others.
+        title: Title of the page.
+        cases: Number of dialogues in the page's case study; None for all.
         on_progress: Called with systems read.
 
     Raises:

@@ -1,4 +1,4 @@
-"""`score`: the paper's automatic metrics, of runs or of replies made elsewhere."""
+"""`score`: compute the paper's automatic metrics for runs or other systems' replies."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -19,12 +19,12 @@ from localemp.utils.progress import OnProgress, Progress, silent
 
 @dataclass(frozen=True, slots=True)
 class ScoreResult:
-    """The scores of some systems.
+    """The scores of one or more systems.
 
     Attributes:
-        systems: One for each run or file, in the order in which they were given. Each score has its value (BLEU, Acc
-            and Distinct-n in percent, BERTScore from 0 to 1), or the reason why it has none, and its signature.
-        notes: What a reader has to know of the comparison, and scores that could not be written.
+        systems: One for each run or file, in the given order. Each score has its value (BLEU, Acc
+            and Distinct-n in percent, BERTScore from 0 to 1), or the reason for having none, and its signature.
+        notes: Notes on comparability, and on scores that could not be written.
     """
 
     systems: tuple[Scored, ...]
@@ -32,7 +32,7 @@ class ScoreResult:
 
     @property
     def same_items(self) -> bool:
-        """Whether all systems answered the same dialogues, so that all their scores can be compared."""
+        """Whether all systems answered the same dialogues, so that their scores are comparable."""
         return len({system.scores[0].signature.items_sha256 for system in self.systems}) == 1
 
     def as_dict(self) -> dict[str, Any]:
@@ -53,7 +53,7 @@ def score(
     on_progress: OnProgress = silent,
     **metric_settings: Any,
 ) -> ScoreResult:
-    """Score runs, or replies made elsewhere, as the paper does. Scores are written beside each run.
+    """Score runs or other systems' replies, as in the paper. Scores are written to each run's folder.
 
         result = score("runs/mine", no_bertscore=True)
         print(result.systems[0].score("B-4").value)
@@ -61,20 +61,20 @@ def score(
     Args:
         runs: Folders of runs; each is scored once.
         imports: Format and file of replies made elsewhere.
-        data: The data set whose published test rows the files answer: a name or a folder.
+        data: The data set whose published test rows the files answer; a name or a folder.
         hypothesis: Which replies of a file that has several.
-        bertscore_model: A name, a Hugging Face id or a folder of weights; ":17" behind it is the layer.
-        no_bertscore: Leave BERTScore out.
+        bertscore_model: A name, a Hugging Face id or a folder of weights; with ":17" appended, layer 17.
+        no_bertscore: Skip BERTScore.
         common: Only the dialogues that all systems answered; such scores are not written unless `out` is given.
         out: Where scores are written; by default RUN/scores.json or FILE[.HYPOTHESIS].scores.json.
         on_progress: Called with systems scored, and with what BERTScore fetches and reads.
         **metric_settings: Options of further metrics, see `register_metric`.
 
     Raises:
-        OptionError: Nothing to score, or options that exclude each other.
+        OptionError: There is nothing to score, or options exclude each other.
         RunError: A folder holds no run, or no reply yet.
         DataError: A file cannot be read, or `out` cannot be written.
-        KeyboardInterrupt: Ctrl-C; its note says how many systems' scores are written.
+        KeyboardInterrupt: Ctrl-C; the note says how many systems' scores are written.
     """
     context = metric_context(on_progress, bertscore_model=bertscore_model, **metric_settings)
     paths, imports = paths_of(runs), list(imports)
@@ -103,13 +103,13 @@ def score(
 def _systems(
     runs: Sequence[Path], imports: Sequence[tuple[str, StrPath]], data: str | None, hypothesis: str | None
 ) -> tuple[list[Replies], list[Path]]:
-    """The replies, each system under its own name, and where their scores are written."""
+    """Return the replies, each system with a unique name, and the files for their scores."""
     runs = list({run.resolve(): run for run in runs}.values())
     systems = [replies_of_run(run) for run in runs]
     read = [read_import(format, Path(path), data, hypothesis) for format, path in imports]
     systems += [each.replies for each in read]
     paths = [*runs, *(Path(path) for _, path in imports)]
-    # One of several hypotheses does not take another's place.
+    # Each of several hypotheses has its own file.
     named = [str(each.replies.source["hypothesis"]) if len(each.hypotheses) > 1 else "" for each in read]
     places = [scores_path(path, name) for path, name in zip(paths, [""] * len(runs) + named, strict=True)]
     names = [system.name for system in systems]

@@ -15,10 +15,10 @@ from dataclasses import dataclass, field
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Unpack
+from typing import TYPE_CHECKING, Literal, Unpack, get_args
 
 from localemp.commands.tables import make_folder, published_of, write_tables
-from localemp.errors import OptionError
+from localemp.errors import OptionError, UnknownNameError
 from localemp.metrics.replies import replies_of_run
 from localemp.pipeline.config import RunConfig, RunSettings
 from localemp.pipeline.generate import Tally
@@ -32,6 +32,7 @@ from localemp.utils.files import write_atomically, write_errors
 from localemp.utils.formatting import share
 from localemp.utils.interrupts import noting
 from localemp.utils.machine import machine, versions
+from localemp.utils.option import check_at_least
 from localemp.utils.paths import StrPath, paths_of
 from localemp.utils.progress import OnProgress, Progress, silent
 from localemp.utils.redaction import shown_command
@@ -104,13 +105,17 @@ def create(
 
     Raises:
         OptionError: Neither runs nor items, too few systems, or no dialogue in all of them.
-        UnknownNameError: There is no such preset.
+        UnknownNameError: There is no such kind or preset.
         DataError: A file cannot be read, or breaks a rule.
         RunError: A folder holds no run, or `out` cannot be written.
     """
     from localemp.studies.create import create_study, replies_of_items
     from localemp.studies.questionnaire import load_questionnaire
 
+    if kind not in get_args(Kind):
+        raise UnknownNameError("kind of study", kind, get_args(Kind))
+    check_at_least(1, sample=sample)
+    check_at_least(0, checks=checks)
     folders = paths_of(runs)
     if bool(folders) == (items is not None):
         raise OptionError(
@@ -176,6 +181,7 @@ def judge(
     from localemp.studies.judging.prompts import JudgePrompts
     from localemp.studies.judging.verdicts import read_stats
 
+    check_at_least(1, votes=votes, limit=limit)
     chosen = RunConfig.of(settings, config)
     rated = open_study(Path(study))
     pipeline = Pipeline(chosen, on_progress)
@@ -430,6 +436,8 @@ def report(
     from localemp.studies.report.tables import study_tables
     from localemp.studies.stats.intervals import Bootstrap
 
+    check_at_least(100, resamples=resamples)
+    check_at_least(0, seed=seed)
     known = published_of(published)
     judges = (judge,) if isinstance(judge, str) else tuple(judge)
     results = study_results(open_study(Path(study)), Bootstrap(resamples, seed), judges, drop_failed)
@@ -468,12 +476,15 @@ def export(
         unblinded: Name systems and dialogues.
 
     Raises:
+        UnknownNameError: There is no such format.
         RunError: The folder holds no study.
         OptionError: The file cannot be written.
     """
     from localemp.studies.answers import AnswerStore
     from localemp.studies.exporting import all_votes, as_csv, as_jsonl, lines_of
 
+    if format not in ("csv", "jsonl"):
+        raise UnknownNameError("format", format, ["csv", "jsonl"])
     rated = open_study(Path(study))
     answers = AnswerStore(Path(study) / ANSWERS, rated)
     given = all_votes(rated, answers)

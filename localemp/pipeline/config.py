@@ -11,6 +11,7 @@ from localemp.data.readers import Instances
 from localemp.errors import OptionError, UnknownNameError
 from localemp.prompting.render import Layout
 from localemp.strategies.registry import part_options
+from localemp.utils.option import check_at_least
 
 
 class RunSettings(TypedDict, total=False):
@@ -109,6 +110,10 @@ class RunConfig:
         for name in ("temperature", "top_p"):
             if not math.isfinite(getattr(self, name) or 0):
                 raise OptionError(f"--{name.replace('_', '-')} {getattr(self, name)} is not a valid number")
+        check_at_least(0, temperature=self.temperature)
+        check_at_least(1, max_tokens=self.max_tokens, concurrency=self.concurrency)
+        if self.top_p is not None and not 0 < self.top_p <= 1:
+            raise OptionError(f"--top-p {self.top_p}: not a share", "give more than 0 and at most 1, or omit it")
         if self.base_url is not None and not self.base_url.strip():
             raise OptionError("--base-url is empty", "give a URL such as http://localhost:8000/v1, or omit it")
 

@@ -1,6 +1,6 @@
-"""A file of lines that only grows: one process at a time writes to it, and what was written is never lost to a failure.
+"""An append-only file of lines, written by one process at a time; a failure never loses finished lines.
 
-Read what is in it from the file itself (`whole_lines`): an interrupt may fall between a write and what counts it.
+Read its content from the file itself (`whole_lines`): an interrupt may fall between a write and its count.
 """
 
 import contextlib
@@ -88,11 +88,11 @@ class AppendLog:
 def whole_lines(path: Path) -> Iterator[tuple[int, int, bytes]]:
     """Yield every complete line of a file: its number from 1, the offset of its end, and the line.
 
-    A last line that a crash cut in half is left out; so is whatever is not a file.
+    A last line that a crash cut in half is skipped. Yields nothing if the path is not a file.
 
     Raises:
-        OSError: It cannot be read.
-        LongLineError: A line is longer than any that is read.
+        OSError: The file cannot be read.
+        LongLineError: A line is too long.
     """
     if not path.is_file():
         return

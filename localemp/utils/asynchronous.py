@@ -1,4 +1,4 @@
-"""Asynchronous work for callers that are not asynchronous."""
+"""Running coroutines from synchronous code."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -14,14 +14,14 @@ def run_here(work: Coroutine[Any, Any, T], instead: str) -> T:
 
     Args:
         work: The coroutine.
-        instead: What to do where a loop is running already, such as "await generate_async(...)".
+        instead: The hint if an event loop is already running, such as "await generate_async(...)".
 
     Raises:
-        OptionError: A loop is running in this thread, as in a notebook or an asynchronous function.
+        OptionError: An event loop is already running in this thread, as in a notebook or an asynchronous function.
     """
     try:
         asyncio.get_running_loop()
     except RuntimeError:
         return asyncio.run(work)
     work.close()
-    raise OptionError("an event loop is running here already (a notebook, or an asynchronous function)", instead)
+    raise OptionError("an event loop is running in this thread (a notebook, or an asynchronous function)", instead)

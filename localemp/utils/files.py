@@ -46,16 +46,16 @@ def write_atomically(path: Path, content: str | bytes, mode: int = 0o644) -> Non
 
 
 def write_json(path: Path, value: Any, *, indent: int = 2, sort_keys: bool = False) -> None:
-    """Replace a file by one JSON value, in one step; halves of surrogate pairs, which no file can store, are replaced.
+    """Replace a file atomically by one JSON value; lone surrogates, which no file can store, are replaced.
 
     Args:
-        path: In a folder that exists.
+        path: The file, in an existing folder.
         value: Without NaN and infinite numbers, which are not valid JSON.
         indent: Spaces of each level.
         sort_keys: Whether keys are sorted.
 
     Raises:
-        OSError: It cannot be written; the old file is as it was.
+        OSError: The file cannot be written; the old one is unchanged.
         ValueError: The value is not valid JSON.
     """
     written = json.dumps(value, indent=indent, sort_keys=sort_keys, ensure_ascii=False, allow_nan=False)
@@ -64,16 +64,16 @@ def write_json(path: Path, value: Any, *, indent: int = 2, sort_keys: bool = Fal
 
 @contextlib.contextmanager
 def write_errors(raises: Callable[[str, str], LocalempError], elsewhere: str, if_full: str = "") -> Iterator[None]:
-    """Turn an OSError of this block into an error that says why it could not be written, and what to do.
+    """Turn an OSError of this block into an error with a reason and a hint.
 
     Args:
-        raises: Makes the error of a message, such as "cannot be written: Permission denied", and a hint.
+        raises: Builds the error from a message, such as "cannot be written: Permission denied", and a hint.
         elsewhere: The hint, such as "choose another --out".
-        if_full: The hint where the disk is full; by default to make room, or the other.
+        if_full: The hint if the disk is full; by default to make room, or `elsewhere`.
     """
     try:
         yield
-    except LockedError:  # somebody else writes there: no matter of the disk
+    except LockedError:  # another process writes there; the disk is fine
         raise
     except OSError as error:
         if is_disk_full(error):
@@ -110,12 +110,12 @@ def open_regular(path: Path) -> BinaryIO:
 
 
 def is_disk_full(error: OSError) -> bool:
-    """Whether the disk, or the user's share of it, has no room left."""
+    """Return whether the disk, or the user's quota, is full."""
     return error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def is_read_only(error: OSError) -> bool:
-    """Whether nothing may be written there, though it may be read."""
+    """Return whether the error means that a place may not be written to."""
     return error.errno in (errno.EACCES, errno.EPERM, errno.EROFS)
 
 

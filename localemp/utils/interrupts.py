@@ -22,22 +22,22 @@ def uninterrupted() -> Iterator[None]:
 
 
 def quiet_ending() -> None:
-    """Let another Ctrl-C end the process without a message: on the way out there is nothing left to do."""
+    """Let another Ctrl-C end the process without a message, once there is nothing left to do."""
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 @contextmanager
 def noting(saved: Callable[[], str]) -> Iterator[None]:
-    """Add a note to Ctrl-C, or to an error, that stops this block: how far it got.
+    """Add a note on the progress of this block to the Ctrl-C or the error that stops it.
 
     Args:
-        saved: How far it got, such as "5 of 20 replies saved to runs/mine"; must read it from what was written.
+        saved: Returns the progress, such as "5 of 20 replies saved to runs/mine"; must read it from the files.
     """
     try:
         yield
     except (KeyboardInterrupt, LocalempError) as stop:
-        # What cannot be read back takes nobody's Ctrl-C away, and hides no error.
+        # A file that cannot be read must not replace the Ctrl-C or the error.
         with uninterrupted(), suppress(LocalempError, OSError):
             stop.add_note(saved())
         raise

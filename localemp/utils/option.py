@@ -1,4 +1,4 @@
-"""An option that a part of a strategy or a metric declares: the command line, Python and servers read it from here."""
+"""Options that parts of strategies and metrics declare, for the command line, Python and servers."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -9,23 +9,34 @@ from localemp.errors import OptionError
 T = TypeVar("T")
 
 
+def check_at_least(least: int, **numbers: float | None) -> None:
+    """Check numbers by their names in Python; None is a number that is not given.
+
+    Raises:
+        OptionError: One is smaller.
+    """
+    for name, value in numbers.items():
+        if value is not None and value < least:
+            raise OptionError(f"--{name.replace('_', '-')} {value}: too small", f"give {least} or more, or omit it")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Option:
     """An option of a part or a metric.
 
     Attributes:
         name: The key in Python and in requests; the command line has it with hyphens.
-        type: What a value is: `int`, `str`, `bool`, `Path`, a `Literal`, `tuple[..., ...]` for several, or one of them
+        type: Type of a value: `int`, `str`, `bool`, `Path`, a `Literal`, `tuple[..., ...]` for several, or one of them
             with `| None`.
-        default: The value where nothing is said.
+        default: The value if none is given.
         help: One line for `--help`.
-        flags: How the command line spells it where that is not its name, such as "--labels/--no-labels".
-        metavar: What `--help` calls the value.
-        parse: Reads what was typed, where the type alone does not say how.
-        ignorable: Whether a strategy without a part that heeds it takes no offence, so that one command line does for
-            several strategies.
-        of_data: Whether it is about a data set. A server, which has none, does not offer it.
-        in_requests: What a client of a server may set it to, as pydantic takes it; None where it may not.
+        flags: Spelling on the command line if it is not the name, such as "--labels/--no-labels".
+        metavar: Name of the value in `--help`.
+        parse: Parses the text of the command line if the type alone is not enough.
+        ignorable: Whether strategies without such a part ignore it, so that one command line works for several
+            strategies.
+        of_data: Whether it is about a data set. Servers have none, and do not offer it.
+        in_requests: Type (for pydantic) of the values that clients of a server may set; None if they may not.
     """
 
     name: str
@@ -41,14 +52,14 @@ class Option:
 
     @property
     def flag(self) -> str:
-        """The option as the command line spells it, such as "--shots"; of "--labels/--no-labels", the first."""
+        """The option on the command line, such as "--shots"; of "--labels/--no-labels", the first."""
         return self.flags.partition("/")[0] or f"--{self.name.replace('_', '-')}"
 
     def check(self, value: Any) -> Any:
-        """Return a value as this option has it: a path for a text, a tuple for a list.
+        """Validate a value, and return it in the option's type: a path for a string, a tuple for a list.
 
         Raises:
-            OptionError: It is none that the option can have.
+            OptionError: The value is invalid.
         """
         from pydantic import TypeAdapter, ValidationError
 
@@ -62,7 +73,7 @@ def unique(options: Iterable[Option]) -> tuple[Option, ...]:
     """Return each option once: several parts may share one.
 
     Raises:
-        OptionError: Two different options have one name.
+        OptionError: Two different options have the same name.
     """
     found: dict[str, Option] = {}
     for option in options:
@@ -77,13 +88,13 @@ def defaults(options: Iterable[Option]) -> dict[str, Any]:
 
 
 class Shared:
-    """Things that are made once, under a key."""
+    """Objects that are built once, by key."""
 
     def __init__(self) -> None:
         self._things: dict[Any, Any] = {}
 
     def __call__(self, key: Any, make: Callable[[], T]) -> T:
-        """Return the thing of this key, made now if it is not there."""
+        """Return the object of a key; builds it the first time."""
         if key not in self._things:
             self._things[key] = make()
         thing: T = self._things[key]

@@ -108,10 +108,10 @@ def test_a_line_break_without_quotes_is_told_with_its_line(tmp_path):
 def test_time_is_linear_in_hostile_rows(tmp_path, piece):
     def seconds(size: int) -> float:
         path = write(tmp_path / "test.csv", f"c1,1,sad,p,0,{piece * (size // len(piece))}")
-        begun = time.process_time()
+        begun = time.thread_time()
         with contextlib.suppress(DataError):
             read_conversations(path)
-        return time.process_time() - begun
+        return time.thread_time() - begun
 
     seconds(1_000)
     assert min(seconds(160_000) for _ in range(3)) < 20 * max(min(seconds(40_000) for _ in range(3)), 0.05)

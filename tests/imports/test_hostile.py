@@ -60,12 +60,12 @@ def test_time_is_linear(name, piece):
 
     def seconds(size: int) -> float:
         text = begins.get(name, "") + piece * (size // len(piece)) + "\nPred:a\nRef:b"
-        begun = time.process_time()
+        begun = time.thread_time()
         with contextlib.suppress(DataError):
             FORMATS[name].read(Path("f"), text.split("\n"))
         looks_like(text.split("\n"))
         letters(text)
-        return time.process_time() - begun
+        return time.thread_time() - begun
 
     seconds(1_000)
     assert min(seconds(80_000) for _ in range(3)) < 20 * max(min(seconds(20_000) for _ in range(3)), 0.05)
@@ -75,9 +75,9 @@ def test_many_items_with_one_reference_are_placed_in_linear_time():
     def seconds(size: int) -> float:
         items = [Item(number, {"reply": "x"}, reference=f"r{number % 7}") for number in range(size)]
         rows = [Dialogue(str(number), ("Hi.",), reference=f"r{number % 7}") for number in range(size)]
-        begun = time.process_time()
+        begun = time.thread_time()
         assert find_rows(items, rows) == list(range(size))
-        return time.process_time() - begun
+        return time.thread_time() - begun
 
     seconds(100)
     assert min(seconds(20_000) for _ in range(3)) < 20 * max(min(seconds(5_000) for _ in range(3)), 0.05)

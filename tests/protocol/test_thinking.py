@@ -89,12 +89,12 @@ def test_long_runs_take_linear_time(piece):
 
     def seconds(count):
         text = piece * count
-        started = time.process_time()
+        started = time.thread_time()
         split_thinking(text)
         splitter = ThinkingSplitter()
         for at in range(0, len(text), 5):
             splitter.feed(text[at : at + 5])
         splitter.end()
-        return time.process_time() - started
+        return time.thread_time() - started
 
-    assert seconds(40_000) < 20 * max(seconds(5_000), 0.01)
+    assert min(seconds(40_000) for _ in range(3)) < 20 * max(min(seconds(5_000) for _ in range(3)), 0.01)

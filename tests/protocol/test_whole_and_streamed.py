@@ -292,9 +292,9 @@ def test_a_stream_in_single_bytes_takes_linear_time():
 
     def seconds(count):
         raw = b"data: " + json.dumps(chunk({"content": "x" * count}, "stop")).encode() + b"\n\n"
-        started = time.process_time()
+        started = time.thread_time()
         said([raw[at : at + 7] for at in range(0, len(raw), 7)])
-        return time.process_time() - started
+        return time.thread_time() - started
 
-    small = max(seconds(100_000), 0.01)
-    assert seconds(800_000) < 40 * small
+    small = max(min(seconds(100_000) for _ in range(3)), 0.02)
+    assert min(seconds(800_000) for _ in range(3)) < 40 * small

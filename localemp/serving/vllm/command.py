@@ -12,9 +12,9 @@ from localemp.models.data_only import read_settings
 from localemp.pipeline.pipeline import Pipeline
 
 MIDDLEWARE = "localemp.serving.middleware.StrategyMiddleware"
-LONGEST_CONTEXT = 4096  # dialogues are short; a longer one is asked for with --max-model-len
+LONGEST_CONTEXT = 4096  # dialogues are short; --max-model-len allows longer ones
 
-# What vLLM is given where a model has no chat template: its texts, as `engines/tokens.py` joins them.
+# The chat template for models without one: joins texts as `engines/tokens.py` does.
 PLAIN_TEMPLATE = "{% for message in messages %}{{ message['content'] }}{{ '' if loop.last else '\\n\\n' }}{% endfor %}"
 
 # Options of vLLM that localemp sets itself or that disable the API, and what to do instead.
@@ -28,7 +28,7 @@ _NOT_AFTER_DASHES = {
     "--grpc": "localemp serves HTTP",
     "--allowed-origins": "give it as --allow-origin before the --",
     "--shutdown-timeout": "give it as --drain before the --",
-    "--headless": "nothing of localemp runs there: use vLLM's own command",
+    "--headless": "localemp does not run there: use vLLM's own command",
 }
 
 
@@ -36,7 +36,7 @@ def prepare(pipeline: Pipeline, strategies: Sequence[str]) -> None:
     """Fetch and check everything that the strategies need, before the slow start of the engine.
 
     Raises:
-        LocalempError: Something cannot be had, or cannot be used.
+        LocalempError: Something cannot be fetched or used.
     """
     if (engine := pipeline.profile.engine) not in ("vllm", "openai"):
         raise OptionError(f"the engine {engine!r} cannot be served", "serve a model of vLLM, or a server's")
@@ -49,7 +49,7 @@ def check_options(options: Sequence[str]) -> None:
     """Reject options for vLLM that localemp sets itself.
 
     Raises:
-        OptionError: There is one.
+        OptionError: One is.
     """
     if options and not options[0].startswith("-"):
         raise OptionError(f"{options[0]!r} is not an option for vLLM", "a model is named with --model")
@@ -60,7 +60,7 @@ def check_options(options: Sequence[str]) -> None:
 
 
 def check_port(host: str, port: int) -> None:
-    """Find out now whether a server can listen here.
+    """Check that a server can listen here.
 
     Raises:
         OptionError: The port is taken, or the host is not this machine's.
@@ -91,11 +91,11 @@ def vllm_command(pipeline: Pipeline, host: str, port: int, options: Sequence[str
     """Return the command that serves a model through vLLM and our middleware; the user's options come last and win.
 
     Args:
-        pipeline: Knows the model and its weights.
+        pipeline: Provides the model and its weights.
         host: The address to listen on.
         port: The port to listen on.
-        options: For vLLM, unchanged.
-        drain: Seconds for which it answers what is under way when it is told to end.
+        options: Further options for vLLM, unchanged.
+        drain: Seconds that running requests get to finish when the server is stopped.
     """
     profile, folder = pipeline.profile, pipeline.weights.folder
     command = [sys.executable, "-m", "localemp.serving.vllm.main", str(folder)]
@@ -111,7 +111,7 @@ def vllm_command(pipeline: Pipeline, host: str, port: int, options: Sequence[str
 
 
 def _has_chat_template(folder: Path) -> bool:
-    """Whether transformers would find a chat template, without importing it."""
+    """Return whether transformers would find a chat template, without importing it."""
     if (folder / "chat_template.jinja").exists() or (folder / "chat_template.json").exists():
         return True
     try:

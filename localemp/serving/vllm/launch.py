@@ -16,21 +16,21 @@ from localemp.engines.vllm_process import first_error, known_cause, new_log, sto
 from localemp.errors import FatalEngineError, LocalempError, OptionError
 from localemp.utils.progress import OnProgress, Progress, silent
 
-_POLL = 0.2  # seconds between two looks at a server that starts
-_PATIENCE = 30  # seconds that a server has to end, once nothing is to be answered any more
-_LAST_WORDS = 4 * 2**20  # bytes of its log in which the reason of an end is looked for
+_POLL = 0.2  # seconds between checks of a starting server
+_PATIENCE = 30  # seconds that a server has to exit once all requests are finished
+_LAST_WORDS = 4 * 2**20  # bytes at the end of the log that are searched for the reason of a crash
 
 
 class Server:
-    """A server in a process group of its own, which ends when this object or this process does.
+    """A server in its own process group, which ends when this object or this process does.
 
     Args:
-        command: What starts it.
-        url: Where it will listen.
-        env: Added to our environment; a value None takes the variable away. The place for secrets.
-        key: What it wants to be shown.
-        log: Where all that it prints goes; a new file in localemp's cache where None.
-        drain: Seconds for which it answers what is under way when it is told to end.
+        command: The command that starts it.
+        url: The URL that it will listen on.
+        env: Added to our environment; None removes a variable. The place for secrets.
+        key: The API key that it requires.
+        log: File for its output; None for a new file in localemp's cache.
+        drain: Seconds that running requests get to finish when the server is stopped.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class Server:
         self.log.parent.mkdir(parents=True, exist_ok=True)
         self._read = self._mark = self.log.stat().st_size if self.log.exists() else 0
         with self.log.open("ab") as log:
-            # A group of its own: Ctrl-C in the terminal then reaches us alone, and we end it in order.
+            # Its own group: Ctrl-C in the terminal reaches only us, and we stop it in an orderly way.
             self._process = subprocess.Popen(
                 self.command,
                 env=self._env,
@@ -80,16 +80,16 @@ class Server:
         """Wait until the server answers.
 
         Args:
-            on_progress: Called again and again with what the server is doing.
+            on_progress: Called repeatedly with what the server is doing.
 
         Returns:
             The names of its models.
 
         Raises:
-            FatalEngineError: It ended; says why.
-            OptionError: It refused its options.
+            FatalEngineError: It exited; says why.
+            OptionError: It rejected its options.
         """
-        # Not through a proxy, and a certificate of one's own is none that can be checked.
+        # No proxy; a self-signed certificate cannot be verified.
         with httpx.Client(base_url=self.url, timeout=5, trust_env=False, verify=False) as client:
             while not _healthy(client):
                 if self._running().poll() is not None:
@@ -103,11 +103,11 @@ class Server:
                 raise FatalEngineError(
                     f"the server does not list its models: {error}", f"its log: {self.log}"
                 ) from error
-        self._mark = self.log.stat().st_size  # what went wrong and was overcome until now explains no later end
+        self._mark = self.log.stat().st_size  # errors that were overcome so far do not explain a later crash
         return names
 
     def wait(self) -> None:
-        """Wait for the end of a server that is ready.
+        """Wait until a ready server exits.
 
         Raises:
             FatalEngineError: It ended unexpectedly; says why.
@@ -116,7 +116,7 @@ class Server:
         raise self._reason("died")
 
     def stop(self) -> None:
-        """End the server and everything that it started; an interrupt meanwhile kills it."""
+        """Stop the server and everything that it started; an interrupt meanwhile kills it."""
         if self._process is None:
             return
         try:
@@ -170,7 +170,7 @@ class Server:
         return FatalEngineError(f"vLLM's server {what}: {first_error(said) or ended}", see)
 
 
-# Lines of vLLM's log, in the order in which they come, and what they mean; braces take the groups.
+# Lines of vLLM's log in order, and what they mean; braces are replaced by the groups.
 _DOING = [
     (re.compile(pattern), words)
     for pattern, words in (
