@@ -87,8 +87,8 @@ def test_a_report_names_all_broken_files_and_those_without_points(localemp):
         (localemp.folder / f"{name}.json").write_text(text)
     done = localemp("bench", "report", "a.json", "b.json", "c.json", "d.json")
     assert done.returncode == 2
-    assert "3 of 4 files cannot be used:\n  b.json, line 1: is no" in done.stderr
-    assert "\n  c.json: is no" in done.stderr and "\n  d.json: cannot be read" in done.stderr
+    assert "3 of 4 files cannot be used:\n  b.json, line 1: not a benchmark result: not valid JSON" in done.stderr
+    assert "\n  c.json: not a benchmark result: " in done.stderr and "\n  d.json: cannot be read" in done.stderr
     (localemp.folder / "e.json").write_text(result("engine", "nothing", []).model_dump_json())
     done = localemp("bench", "report", "a.json", "e.json")
     assert (done.returncode, done.stderr) == (0, "warning: e.json: nothing was measured\n")
