@@ -300,3 +300,13 @@ def test_the_examples_have_the_types_that_the_library_says(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=REPOSITORY)
     assert len(blocks) == 5
     assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("wrong", [{"out": "afile"}, {"strategy": "knowledge", "knowledge": "nofile"}])
+def test_wrong_settings_are_reported_before_a_model_is_looked_for(tmp_path, monkeypatch, wrong):
+    monkeypatch.chdir(tmp_path)
+    Path("afile").touch()
+    heard = []
+    with pytest.raises(localemp.LocalempError, match=r"^(afile|nofile): "):
+        localemp.generate(model="smollm2", data="samples", on_progress=heard.append, **wrong)
+    assert not [progress.task for progress in heard if "weights" in progress.task]

@@ -99,8 +99,10 @@ def generate(
             the error's note says how many. A single dialogue that fails is recorded as a line of the run.
         KeyboardInterrupt: Ctrl-C. Finished replies are in the run; the note says how many.
     """
-    batch = _Batch(RunConfig.of(settings, config), split, limit, ray=ray, actors=actors, on_progress=on_progress)
-    with Run.open(batch.folder(out), batch.settings) as run:
+    batch = _Batch(
+        RunConfig.of(settings, config), split, limit, out=out, ray=ray, actors=actors, on_progress=on_progress
+    )
+    with Run.open(batch.folder, batch.settings) as run:
         pending = batch.pending(run, retry_errors)
         if not pending:
             return batch.result(run, None)
@@ -126,8 +128,8 @@ async def generate_async(
 
     Arguments and errors are those of `generate`; a cancelled task can be resumed, as after Ctrl-C.
     """
-    batch = _Batch(RunConfig.of(settings, config), split, limit, on_progress=on_progress)
-    with Run.open(batch.folder(out), batch.settings) as run:
+    batch = _Batch(RunConfig.of(settings, config), split, limit, out=out, on_progress=on_progress)
+    with Run.open(batch.folder, batch.settings) as run:
         pending = batch.pending(run, retry_errors)
         if not pending:
             return batch.result(run, None)
@@ -145,6 +147,7 @@ class _Batch:
         split: str,
         limit: int | None,
         *,
+        out: str | PathLike[str] | None,
         ray: str | None = None,
         actors: int | None = None,
         on_progress: OnProgress,
@@ -152,6 +155,8 @@ class _Batch:
         if actors is not None and ray is None:
             raise OptionError("--actors says how many engines a Ray cluster runs", "add --ray ADDRESS, or leave it out")
         check_at_least(1, limit=limit, actors=actors)
+        if out is not None:
+            Run.check_place(Path(out))
         dialogues = load_dialogues(config.data, split, config.instances)
         self.on_progress = on_progress
         self.pipeline = Pipeline(config, on_progress)
@@ -160,13 +165,10 @@ class _Batch:
         if ray is not None and not self.pipeline.runs_here and config.script is None:
             raise OptionError("--ray is for models that run on the cluster, and a server answers here", "leave one out")
         self.settings = self.pipeline.settings(dialogues, split)
+        self.folder = default_folder(self.settings) if out is None else Path(out)
         self.chosen = dialogues[:limit]
         for dialogue in self.chosen:
             self.pipeline.strategy.check(dialogue)
-
-    def folder(self, out: str | PathLike[str] | None) -> Path:
-        """Return the run's folder: the given one, or the default."""
-        return default_folder(self.settings) if out is None else Path(out)
 
     def pending(self, run: Run, retry_errors: bool) -> list[Dialogue]:
         """Return the dialogues to answer now; logs how many are skipped."""

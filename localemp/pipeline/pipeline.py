@@ -206,9 +206,10 @@ class Pipeline:
 
     def settings(self, dialogues: list[Dialogue], split: str) -> dict[str, Any]:
         """Return everything that can change the replies, for the manifest; not what affects only speed or memory."""
+        strategy = self.strategy.describe()  # first: a wrong option is reported before a model is fetched and checked
         return {
             **self.model_settings(),
-            **self.strategy.describe(),
+            **strategy,
             "seed": self.config.seed,
             "sampling": self.strategy.sampling.describe(),
             "split": split,

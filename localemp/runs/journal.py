@@ -91,6 +91,17 @@ class Journal(AppendLog):
             return journal
 
     @classmethod
+    def check_place(cls, folder: Path) -> None:
+        """Check, before anything is loaded, that a folder can hold a journal; nothing is created.
+
+        Raises:
+            RunError: It has something else, or cannot be read.
+        """
+        with cls._write_errors(folder):
+            if folder.exists():
+                cls._check_folder(folder)
+
+    @classmethod
     def _check_folder(cls, folder: Path) -> None:
         """Raise RunError if the folder has anything but a journal; nothing is changed yet."""
         if (folder / MANIFEST).exists():
