@@ -37,6 +37,11 @@ class LocalempError(Exception):
         self.message = message
         self.hint = hint
 
+    @property
+    def with_hint(self) -> str:
+        """The message and the hint in one line, for logs and for responses of a server."""
+        return f"{self.message}; {self.hint}" if self.hint else self.message
+
 
 class UnknownNameError(LocalempError):
     """A name is not registered.

@@ -148,7 +148,7 @@ def _write(path: Path, scored: Scored, *, required: bool) -> str:
     except DataError as error:
         if required:
             raise
-        return f"the scores of {scored.name} are not kept: {error.message}; {error.hint}"
+        return f"the scores of {scored.name} are not kept: {error.with_hint}"
     return ""
 
 

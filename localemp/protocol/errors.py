@@ -1,7 +1,7 @@
 """Errors of a server's response, whatever its status.
 
 ResponseError
-├── ServerError             the server reports an error, by status or inside a response with status 200
+├── ServerError              the server reports an error, by status or inside a response with status 200
 └── MalformedResponseError   the response is not a completion: a web page, an empty or a truncated body
 """
 

@@ -64,7 +64,7 @@ class Catalog:
         try:
             return await asyncio.to_thread(self._build, name, options)
         except LocalempError as error:
-            raise RequestError(f"{error.message}; {error.hint}" if error.hint else error.message, "localemp") from error
+            raise RequestError(error.with_hint, "localemp") from error
 
     def _build(self, name: str, options: RequestOptions) -> Strategy:
         with self._lock:

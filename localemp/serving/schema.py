@@ -139,7 +139,7 @@ def read_request(content: Mapping[str, Any], strategy: str) -> ChatRequest:
     try:
         names = parse_strategy(one_line(strategy))
     except LocalempError as error:
-        raise RequestError(f"{error.message}; {error.hint}", "model", "model_not_found", 404) from error
+        raise RequestError(error.with_hint, "model", "model_not_found", 404) from error
     for key in _NOT_WITH_STRATEGIES:
         if content.get(key) not in (None, False, "none", [], {}):
             raise RequestError(
@@ -255,4 +255,4 @@ def _text(content: Any, where: str, role: Role) -> str:
 
 
 def _bare_name(content: Mapping[str, Any]) -> str:
-    return one_line(str(content.get("model")).partition(":")[0])
+    return one_line(str(content.get("model")).rpartition(":")[0])

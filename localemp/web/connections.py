@@ -60,8 +60,10 @@ class Connection(HttpToolsProtocol):
         super().connection_made(transport)
         self._mark_idle()
         self._start_timer(self.limits.head_seconds)
-        # Half of the open files allowed: a proxied request needs two.
-        if len(self._idle) > min(self.limits.idle, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2):
+        most, files = self.limits.idle, resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        if files != resource.RLIM_INFINITY:
+            most = min(most, files // 2)  # a proxied request needs two
+        if len(self._idle) > most:
             oldest = next(iter(self._idle))
             del self._idle[oldest]
             oldest.transport.close()

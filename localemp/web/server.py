@@ -17,7 +17,7 @@ from localemp.web.asgi import RawHeaders, SafeJSONResponse, error_event, is_even
 from localemp.web.connections import Connection
 
 DRAIN = 30
-"""Default seconds for responses under way to finish when a server stops."""
+"""Seconds that `localemp serve` gives responses under way when it stops, by default."""
 
 
 def serve(app: ASGIApp, host: str, port: int, on_ready: Callable[[], None] = lambda: None, drain: int = 5) -> None:

@@ -1,7 +1,7 @@
 """HTTP connection to one OpenAI-compatible server, through the `openai` package.
 
 The package's retries and its parsing of responses are not used: servers differ more than it allows for. Whatever goes
-wrong in an attempt is raised as an `ResponseError`.
+wrong in an attempt is raised as a `ResponseError`.
 """
 
 import asyncio
@@ -54,7 +54,7 @@ class Connection:
         Args:
             path: Path after the base URL.
             body: The request, as JSON values.
-            read: Parses the body of the response, or raises an ResponseError.
+            read: Parses the body of the response, or raises a ResponseError.
 
         Raises:
             ServerError: The server reports an error, by status or inside the body.

@@ -1,10 +1,10 @@
 """Decides what a failed request means: retry it, change a parameter, or fail with an explanation.
 
 ResponseError
-├── ServerError             the server reports an error, by status or inside a response with status 200
+├── ServerError              the server reports an error, by status or inside a response with status 200
 ├── MalformedResponseError   the response is not a completion
-│   └── WebPageError        the response is a web page
-└── NoResponseError           no response, or only a part of it
+│   └── WebPageError         the response is a web page
+└── NoResponseError          no response, or only a part of it
 """
 
 import math

@@ -208,6 +208,5 @@ def _in_openai_form(status: int, body: bytes) -> bytes:
         content = parse_json(body)
         if isinstance(content, dict) and isinstance(content.get("error"), dict):
             return body
-        body = json_bytes(content)
-    message = ServerError.parse(body.decode("utf-8", "replace"), status).message
+    message = ServerError.parse(body, status).message
     return json_bytes({"error": {"message": message, "type": "server_error", "param": None, "code": status}})

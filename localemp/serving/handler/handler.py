@@ -112,8 +112,7 @@ def _as_request_error(error: Exception) -> RequestError:
         message = "the model's server sent a response that is not a completion, or is incomplete"
         return RequestError(message, code="upstream_unreadable", status=502, kind="server_error")
     if isinstance(error, LocalempError):
-        message = f"{error.message}; {error.hint}" if error.hint else error.message
-        log.error("a request for a strategy failed: %s", message)
-        return RequestError(message, status=500, kind="server_error")
+        log.error("a request for a strategy failed: %s", error.with_hint)
+        return RequestError(error.with_hint, status=500, kind="server_error")
     log.error("a request for a strategy failed", exc_info=error)
     return RequestError("internal server error; the server's log has details", status=500, kind="server_error")
