@@ -310,3 +310,9 @@ def test_wrong_settings_are_reported_before_a_model_is_looked_for(tmp_path, monk
     with pytest.raises(localemp.LocalempError, match=r"^(afile|nofile): "):
         localemp.generate(model="smollm2", data="samples", on_progress=heard.append, **wrong)
     assert not [progress.task for progress in heard if "weights" in progress.task]
+
+
+@pytest.mark.parametrize("wrong", [{"layout": "foo"}, {"instances": "bad"}])
+def test_a_config_refuses_values_that_are_not_of_a_list(wrong):
+    with pytest.raises(UnknownNameError, match=next(iter(wrong))):
+        localemp.RunConfig(**wrong)

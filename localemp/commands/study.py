@@ -11,6 +11,7 @@ import logging
 import re
 import socket
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 from importlib.util import find_spec
@@ -259,8 +260,8 @@ class ServedStudy:
 def serve(
     study: StrPath,
     *,
-    raters: Iterable[str] | None = None,
-    new_link: Iterable[str] = (),
+    raters: str | Iterable[str] | None = None,
+    new_link: str | Iterable[str] = (),
     open_signup: bool = False,
     host: str = "127.0.0.1",
     port: int = 8300,
@@ -304,7 +305,9 @@ def serve(
     try:
         with open_listener(host, port) as listener:
             # Only now: a link that was made and not shown cannot be had again.
-            tokens = answers.make_links(_named(raters, rated, answers), list(new_link))
+            tokens = answers.make_links(
+                _named(raters, rated, answers), [new_link] if isinstance(new_link, str) else list(new_link)
+            )
             links = {
                 name: f"{base}/{'o' if name == OWNER else 'r'}/{token}" if token else None
                 for name, token in tokens.items()
@@ -317,10 +320,10 @@ def serve(
         answers.close()
 
 
-def _named(raters: Iterable[str] | None, study: Study, answers: "AnswerStore") -> list[str]:
+def _named(raters: str | Iterable[str] | None, study: Study, answers: "AnswerStore") -> list[str]:
     """Return the raters who get a link: those named, else as many as the design asks for if there are none yet."""
     if raters is not None:
-        return list(raters)
+        return [raters] if isinstance(raters, str) else list(raters)
     planned = 0 if answers.progress() or answers.votes() else study.manifest.annotators or 0
     return [f"annotator-{number}" for number in range(1, planned + 1)]
 
@@ -486,9 +489,8 @@ def export(
     if format not in ("csv", "jsonl"):
         raise UnknownNameError("format", format, ["csv", "jsonl"])
     rated = open_study(Path(study))
-    answers = AnswerStore(Path(study) / ANSWERS, rated)
-    given = all_votes(rated, answers)
-    answers.close()
+    with closing(AnswerStore(Path(study) / ANSWERS, rated)) as answers:
+        given = all_votes(rated, answers)
     lines = lines_of(given, rated, unblinded)
     text = as_csv(lines, unblinded) if format == "csv" else as_jsonl(lines)
     if out is None:

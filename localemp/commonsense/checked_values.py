@@ -186,7 +186,8 @@ class CheckedValues:
         _remove(self._part)
         _make_private(self._part)
         with contextlib.closing(connect_to_write(self._part)) as fresh:
-            insert(fresh, entries)
+            with fresh:
+                insert(fresh, entries)
             return count(fresh)
 
     def _put_in_place(self, aside: Path | None) -> None:

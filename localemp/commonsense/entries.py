@@ -88,12 +88,11 @@ def read(connection: sqlite3.Connection, keys: Iterable[bytes]) -> dict[bytes, b
 
 
 def insert(connection: sqlite3.Connection, entries: Entries) -> None:
-    """Write all entries or none; existing keys are replaced."""
-    with connection:
-        connection.executemany(
-            "INSERT OR REPLACE INTO answers (key, value, checksum) VALUES (?, ?, ?)",
-            ((key, value, _checksum(key, value)) for key, value in entries),
-        )
+    """Write entries in the caller's transaction; existing keys are replaced."""
+    connection.executemany(
+        "INSERT OR REPLACE INTO answers (key, value, checksum) VALUES (?, ?, ?)",
+        ((key, value, _checksum(key, value)) for key, value in entries),
+    )
 
 
 def insert_and_find(connection: sqlite3.Connection, entries: Mapping[bytes, bytes]) -> None:

@@ -14,7 +14,6 @@ ComFact's released file (inferences of COMET-BART for the test set of Empathetic
     {"index": 0, "conv_id": "hit:0_conv:0", "last_utterance": "...", "xIntent": [...], ..., "xReact": [...]}
 """
 
-import hashlib
 import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping
@@ -28,6 +27,7 @@ from localemp.data.textfile import read_lines
 from localemp.dialogue import Dialogue
 from localemp.errors import DataError
 from localemp.models.atomic import RELATIONS
+from localemp.models.checksums import sha256_file
 from localemp.utils.config_diff import compare_settings
 from localemp.utils.json_reader import parse_json
 from localemp.utils.text import is_well_formed
@@ -105,7 +105,7 @@ class KnowledgeStore:
             entries.append(entry)
         if not entries:
             raise DataError(path, "the file has no inferences", "run `localemp knowledge build` to create it")
-        return cls(path, hashlib.sha256(path.read_bytes()).hexdigest(), entries, header)
+        return cls(path, sha256_file(path), entries, header)
 
     def find(self, dialogue: Dialogue) -> Beams | None:
         """Return the inferences for a dialogue, or None.

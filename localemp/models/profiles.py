@@ -184,7 +184,7 @@ class Profile(_Table):
     @property
     def notice(self) -> str:
         """A warning for users of the model; usually empty."""
-        return f"the provider has announced to shut down {self.name} on {self.shut_down}" if self.is_off else ""
+        return f"the provider announced that it would shut down {self.name} on {self.shut_down}" if self.is_off else ""
 
     @property
     def hosted(self) -> bool:

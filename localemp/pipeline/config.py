@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal, Self, TypedDict, Unpack
+from typing import Any, Literal, Self, TypedDict, Unpack, get_args
 
 from localemp.commonsense.selection import Keep
 from localemp.data.readers import Instances
@@ -107,6 +107,9 @@ class RunConfig:
         for name, each in known.items():
             default = each.default_factory() if callable(each.default_factory) else each.default
             object.__setattr__(self, name, told.get(name, default))
+        for name, kind in (("layout", Layout), ("instances", Instances)):
+            if (value := getattr(self, name)) is not None and value not in get_args(kind):
+                raise UnknownNameError(name, str(value), get_args(kind))
         for name in ("temperature", "top_p"):
             if not math.isfinite(getattr(self, name) or 0):
                 raise OptionError(f"--{name.replace('_', '-')} {getattr(self, name)} is not a valid number")

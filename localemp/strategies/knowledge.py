@@ -23,18 +23,18 @@ if TYPE_CHECKING:
 KNOWLEDGE_FILE = Option(
     name="knowledge",
     type=Path | None,
-    help="File of precomputed inferences (`localemp knowledge build`).",
+    help="knowledge: file of precomputed inferences (`localemp knowledge build`).",
     of_data=True,
 )
 COMET = Option(
     name="comet",
     type=str | None,
-    help="COMET model: comet-mini (default), comet-bart, a folder or a Hugging Face id.",
+    help="knowledge: the COMET, comet-mini (default), comet-bart, a folder or a Hugging Face id.",
 )
 SELECT = Option(
     name="select",
     type=Keep | None,
-    help="knowledge: use relevant inferences or all; the variant's default.",
+    help="knowledge: use relevant inferences or all; by default as the variant says.",
 )
 
 SelectInferences = Callable[[Sequence[str], Sequence[Beams]], list[Selection]]

@@ -30,7 +30,7 @@ ENCODER_DTYPE = Option(
     name="encoder_dtype",
     type=Literal["auto", "bfloat16", "float32"],
     default="auto",
-    help="auto: bfloat16 if the processor supports it.",
+    help="similar: number format of the encoder; auto is bfloat16 if the processor supports it.",
     ignorable=True,
 )
 

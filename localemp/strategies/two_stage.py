@@ -22,7 +22,7 @@ LIST_LABELS = Option(
     name="list_labels",
     type=bool | None,
     flags="--labels/--no-labels",
-    help="two-stage: whether the question lists the 32 emotions; the variant's default.",
+    help="two-stage: whether the question lists the 32 emotions; by default as the variant says.",
 )
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -74,7 +74,7 @@ class Questionnaire(BaseModel):
             raise ValueError(f"aspect: {taken[0]!r} is a column of files of ratings; give the aspect another name")
         return self
 
-    def question(self, kind: Literal["ab", "rating"]) -> str:
+    def question(self, kind: Kind) -> str:
         """Return the question that is asked of every aspect."""
         return self.ab if kind == "ab" else self.rating
 

@@ -14,6 +14,7 @@ import pytest
 from read_only import only_read, open_folder
 
 from localemp.commonsense.cache import MAX_SIZE_VARIABLE, InferenceCache
+from localemp.commonsense.entries import insert_and_find
 from localemp.commonsense.inferences import Beam, EventInferences
 from localemp.errors import LocalempError, OptionError
 
@@ -360,3 +361,16 @@ def test_a_file_that_may_not_be_written_in_a_folder_that_may(caplog: pytest.LogC
             assert len(cache.get(SETTINGS, [f"event {number}" for number in range(50)], ["xReact"])) == 50
             cache.put(SETTINGS, {"new": SAD})
         assert caplog.text.count("new inferences are not stored") == 1
+
+
+def test_entries_that_are_not_found_again_are_not_kept(tmp_path):
+    connection = sqlite3.connect(tmp_path / "i.sqlite")
+    connection.execute("CREATE TABLE answers (id INTEGER PRIMARY KEY, key BLOB UNIQUE, value BLOB, checksum BLOB)")
+    connection.execute(
+        "CREATE TRIGGER damage AFTER INSERT ON answers BEGIN UPDATE answers SET checksum = x'00' WHERE id = NEW.id; END"
+    )
+    connection.commit()
+    with pytest.raises(sqlite3.DatabaseError, match="not found again"):
+        insert_and_find(connection, {b"key": b"value"})
+    connection.close()
+    assert sqlite3.connect(tmp_path / "i.sqlite").execute("SELECT count(*) FROM answers").fetchone() == (0,)

@@ -125,7 +125,7 @@ def study_results(
         LocalempError: A package is not installed.
     """
     if missing := [name for name in NEEDED if find_spec(name) is None]:
-        raise LocalempError(f"figures need packages that are not installed: {', '.join(missing)}",
+        raise LocalempError(f"results need packages that are not installed: {', '.join(missing)}",
                             "pip install 'localemp[study]'")  # fmt: skip
     bootstrap = bootstrap or Bootstrap()
     votes = read_votes(study)

@@ -13,6 +13,7 @@ from localemp.studies.report.published import PaperResults
 from localemp.studies.report.results import NEEDED, StudyResults
 from localemp.studies.report.table_cells import Cells, key_of, part_of, tabled, units_of
 from localemp.studies.stats.rater_bias import PEOPLE
+from localemp.utils.formatting import count
 
 MANY = 20  # raters, above which a table does not name each
 
@@ -62,7 +63,8 @@ def _design(results: StudyResults) -> list[Note]:
     each = f"an item has {told.fewest}" if told.fewest == told.most else f"an item has {told.fewest} to {told.most}"
     preset = results.study.manifest.preset
     asking = f"Preset {preset}" if preset else "The design"
-    return [Note(f"{asking} asks for {told.annotators} people on each of the {told.items:,} items: {have}; {each}.")]
+    people = count(told.annotators, "person", "people")
+    return [Note(f"{asking} asks for {people} on each of the {told.items:,} items: {have}; {each}.")]
 
 
 def _signature(results: StudyResults) -> str:

@@ -24,7 +24,7 @@ function show({ title, items, checks, raters, coverage, agreement, few, imported
   $("#planned").hidden = !coverage;
   if (coverage) {
     const { annotators, items: rated, whole } = coverage;
-    $("#planned").textContent = `${annotators} people should rate each item; ${whole} of ${rated} items have that many.`;
+    $("#planned").textContent = `${annotators} ${annotators === 1 ? "person" : "people"} should rate each item; ${whole} of ${rated} items have that many.`;
   }
   $("#agreement tbody").replaceChildren(...agreement.map((each) => agreementRow(each, few)));
   const answers = (many) => `${many} answer${many === 1 ? "" : "s"}`;
