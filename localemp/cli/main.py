@@ -55,8 +55,7 @@ def main() -> None:
     sys.excepthook = _show_unless_interrupted
     try:
         code = cli.main(standalone_mode=False) or 0
-        if code == INTERRUPTED:
-            quiet_ending()
+        quiet_ending()
         sys.exit(code)
     except click.ClickException as error:
         error.show()
@@ -81,7 +80,9 @@ def main() -> None:
 def _show_unless_interrupted(
     kind: type[BaseException], error: BaseException, trace: TracebackType | None
 ) -> None:  # Ctrl-C that came between two lines of `main`
-    if not issubclass(kind, KeyboardInterrupt):
+    if issubclass(kind, KeyboardInterrupt):
+        quiet_ending()
+    else:
         sys.__excepthook__(kind, error, trace)
 
 
