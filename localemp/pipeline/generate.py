@@ -68,12 +68,12 @@ class Tally:
         """Completion tokens per second; None if a call has no token counts."""
         return None if self.uncounted else self.completion_tokens / max(self.seconds, 1e-9)
 
-    def progress(self, unit: str = "dialogues") -> Progress:
+    def progress(self, unit: str = "dialogues", row: str = "") -> Progress:
         """Return the progress of the batch, with speed and failures."""
         speed = f"{self.done / max(self.seconds, 1e-9):.2f} {unit}/s"
         tokens = "" if self.tokens_per_s is None else f", {self.tokens_per_s:.0f} tokens/s"
         failed = f", {self.failed} failed" if self.failed else ""
-        return Progress("Answering", self.done + self.failed, self.total, unit, speed + tokens + failed)
+        return Progress("Answering", self.done + self.failed, self.total, unit, speed + tokens + failed, row)
 
     def add(self, record: Mapping[str, Any]) -> None:
         """Count one line of a run."""

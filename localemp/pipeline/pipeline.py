@@ -67,7 +67,12 @@ class Pipeline:
         heeded = {option.name for name in parse_strategy(strategy) for option in PARTS[name].options}
         told = {name: value for name, value in self.config.options.items() if name in heeded}
         told |= {name: value for name, value in options.items() if value is not None}
-        config = replace(self.config, strategy=strategy, variant=variant or self.config.variant, options=told)
+        return self.sharing(
+            replace(self.config, strategy=strategy, variant=variant or self.config.variant, options=told)
+        )
+
+    def sharing(self, config: RunConfig) -> "Pipeline":
+        """Return a pipeline of another configuration, possibly of another model, that shares everything both need."""
         other = Pipeline(config, self.on_progress)
         other._shared = self._shared
         return other
@@ -114,15 +119,17 @@ class Pipeline:
     @cached_property
     def weights(self) -> Weights:
         """The chat model's weights, found or fetched, and verified."""
-        return self._shared(("weights",), lambda: resolve(self.profile, self.on_progress))
+        return self._shared(("weights", "chat", self.config.model), lambda: resolve(self.profile, self.on_progress))
 
     @cached_property
     def tokenizer(self) -> "PromptTokenizer":
         """The tokenizer of a model that runs here."""
         from localemp.engines.tokens import PromptTokenizer
 
+        profile = self.profile
         return self._shared(
-            ("tokenizer",), lambda: PromptTokenizer(self.weights.folder, self.profile.chat_template_kwargs)
+            ("tokenizer", self.config.model),
+            lambda: PromptTokenizer(self.weights.folder, profile.chat_template_kwargs),
         )
 
     @property

@@ -66,7 +66,7 @@ def exemplar_pool(context: PartContext) -> list[Dialogue]:
             raise OptionError(f"--pool {source}: no dialogue has a reply", 'add a "reference" to the dialogues')
         return with_reply if unit == "instance" else complete_dialogues(with_reply)
 
-    return context.shared(("pool", source, unit), load)
+    return context.shared(("pool", source, context.instances, unit), load)
 
 
 class FewShot(Enricher):

@@ -198,7 +198,9 @@ def _make(context: PartContext) -> Similar:
     """Build the enricher; embeds the pool if it is not cached."""
     _check_shots(context)
     asked = [context.option(option) for option in (POOL, ENCODER, ENCODER_DTYPE)]
-    made = context.shared(("similar", context.template.sha256, *asked), lambda: _make_shared(context))
+    made = context.shared(
+        ("similar", context.data, context.instances, context.template.sha256, *asked), lambda: _make_shared(context)
+    )
     return made.with_shots(context.option(SHOTS))
 
 

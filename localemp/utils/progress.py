@@ -18,6 +18,7 @@ class Progress:
         total: All units; None if unknown.
         unit: "bytes", "dialogues", "texts", ...; empty if nothing is counted.
         detail: Further text for display, such as a speed or failures.
+        row: The row of an experiment that this is about; empty for all of it.
     """
 
     task: str
@@ -25,6 +26,7 @@ class Progress:
     total: int | None = None
     unit: str = ""
     detail: str = ""
+    row: str = ""
 
 
 OnProgress = Callable[[Progress], None]

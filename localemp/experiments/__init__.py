@@ -1,0 +1,1 @@
+"""Experiments: many runs from one plan, on one engine for each model."""

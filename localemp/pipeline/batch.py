@@ -1,0 +1,123 @@
+"""One run to be made: its dialogues, pipeline, settings and folder. `schedule.py` answers one or more of these."""
+
+import logging
+from collections.abc import Mapping
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from localemp.data.sources import load_dialogues
+from localemp.dialogue import Dialogue
+from localemp.errors import LocalempError
+from localemp.pipeline.generate import Tally
+from localemp.pipeline.pipeline import Pipeline
+from localemp.runs.run import Run, default_folder
+from localemp.utils.formatting import share
+from localemp.utils.machine import machine, versions
+from localemp.utils.option import check_at_least
+from localemp.utils.redaction import shown_command
+
+_log = logging.getLogger(__name__)
+
+
+class Batch:
+    """The dialogues of one run.
+
+    Args:
+        pipeline: Builds what the run needs.
+        split: Of the data: "train", "valid" or "test".
+        limit: Only the first N dialogues, from 1.
+        folder: The run's folder; None for the default one of its settings.
+        name: Its name among several, such as a row of an experiment.
+
+    Attributes:
+        settings: Everything that can change the replies, for the manifest.
+        chosen: The dialogues to answer.
+        run: The run, while it is open.
+        pending: The dialogues that `open` found without a reply.
+        tally: Totals of this call; None before the first answer.
+        error: What stopped the batch.
+
+    Raises:
+        LocalempError: A setting is invalid, or a dialogue lacks something that the strategy needs.
+    """
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        split: str = "test",
+        limit: int | None = None,
+        *,
+        folder: str | PathLike[str] | None = None,
+        name: str = "",
+    ) -> None:
+        check_at_least(1, limit=limit)
+        if folder is not None:
+            Run.check_place(Path(folder))
+        config = pipeline.config
+        dialogues = load_dialogues(config.data, split, config.instances)
+        self.pipeline, self.name = pipeline, name
+        self.settings = pipeline.settings(dialogues, split)
+        self.folder = default_folder(self.settings) if folder is None else Path(folder)
+        self.chosen = dialogues[:limit]
+        for dialogue in self.chosen:
+            pipeline.strategy.check(dialogue)
+        self.run: Run | None = None
+        self.pending: list[Dialogue] = []
+        self.tally: Tally | None = None
+        self.error: LocalempError | None = None
+
+    def open(self, retry_errors: bool = False) -> Run:
+        """Open the run, and find the dialogues to answer now; logs how many are skipped.
+
+        Args:
+            retry_errors: Whether to retry dialogues that failed before.
+
+        Raises:
+            RunError: The folder has other settings or something else, or cannot be written.
+        """
+        run = self.run = Run.open(self.folder, self.settings)
+        self.pending = [
+            dialogue
+            for dialogue in self.chosen
+            if dialogue.id not in run.answered and (retry_errors or dialogue.id not in run.failed)
+        ]
+        before = self.answered
+        left_out = len(self.chosen) - len(self.pending) - before
+        if before or left_out:
+            failures = f", {left_out} failed before (--retry-errors asks again)" if left_out else ""
+            done = share(before, len(self.chosen), "reply", "replies")
+            _log.info("resuming: %s already in %s%s", done, run.folder, failures)
+        return run
+
+    @property
+    def opened(self) -> Run:
+        """The open run."""
+        assert self.run is not None, "`open` comes first"
+        return self.run
+
+    @property
+    def answered(self) -> int:
+        """Number of the dialogues that have a reply now."""
+        return sum(dialogue.id in self.opened.answered for dialogue in self.chosen)
+
+    @property
+    def failed(self) -> int:
+        """Number of the dialogues that have only an error now."""
+        return sum(dialogue.id in self.opened.failed for dialogue in self.chosen)
+
+    def saved(self) -> str:
+        """The number of replies in the run's file, read each time."""
+        written = self.opened.written()
+        done = sum(dialogue.id in written for dialogue in self.chosen)
+        return f"{share(done, len(self.chosen), 'reply', 'replies')} saved to {self.folder}"
+
+    def session(self, engine: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the session for the manifest: number of dialogues, command, versions, machine, engine."""
+        return {
+            "command": shown_command(),
+            "dialogues": len(self.chosen),
+            "versions": versions(),
+            "machine": machine(),
+            **engine,
+        }
