@@ -33,7 +33,8 @@ async def answer_batches(batches: Sequence[Batch], log: Path, on_progress: OnPro
     for batch in batches:
         strategy = batch.pipeline.strategy
         drafts = await draft_all(strategy, batch.pending, on_progress)
-        for note in strategy.notes().values():
+        batch.notes = tuple(strategy.notes().values())
+        for note in batch.notes:
             _log.info("note: %s", note)
         if first.runs_here:
             context = await plan(strategy, drafts, planner, on_progress)
@@ -43,8 +44,8 @@ async def answer_batches(batches: Sequence[Batch], log: Path, on_progress: OnPro
     await engine.start()
     try:
         for batch in batches:
-            notes = list(batch.pipeline.strategy.notes().values())
-            batch.opened.add_session(batch.session({**engine.describe(), **({"notes": notes} if notes else {})}))
+            notes = {"notes": list(batch.notes)} if batch.notes else {}
+            batch.opened.add_session(batch.session({**engine.describe(), **notes}))
             batch.tally = Tally(len(batch.pending))
         await _answer(drafted, engine, on_progress)
     finally:
