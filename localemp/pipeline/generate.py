@@ -73,7 +73,8 @@ class Tally:
         speed = f"{self.done / max(self.seconds, 1e-9):.2f} {unit}/s"
         tokens = "" if self.tokens_per_s is None else f", {self.tokens_per_s:.0f} tokens/s"
         failed = f", {self.failed} failed" if self.failed else ""
-        return Progress("Answering", self.done + self.failed, self.total, unit, speed + tokens + failed, row)
+        finished, detail = self.done + self.failed, speed + tokens + failed
+        return Progress("Answering", finished, self.total, unit, detail, row, self.failed)
 
     def add(self, record: Mapping[str, Any]) -> None:
         """Count one line of a run."""
