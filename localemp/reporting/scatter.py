@@ -10,7 +10,7 @@ from markupsafe import Markup
 from localemp.reporting.svg import WIDTH, shortened, tag
 
 _LEFT, _RIGHT, _TOP, _BOTTOM = 42, 312, 34, 194
-_KEY, _KEY_ROW, _LONGEST = 250, 17, 34
+_KEY, _KEY_ROW, _LONGEST = 258, 17, 34
 _LABEL = (12, 11)  # width and height that a number takes
 _DECADES = 8  # the ratio of largest to smallest cost from which the axis is logarithmic
 
@@ -64,17 +64,18 @@ def scatter(title: str, x_title: str, columns: tuple[str, str], marks: Sequence[
     shapes.append(tag("line", x1=_LEFT, x2=_RIGHT, y1=_BOTTOM, y2=_BOTTOM, class_="whisker"))
     shapes.append(tag("text", x_title, x=_RIGHT, y=_BOTTOM + 30, text_anchor="end", class_="axis"))
     places = [(x_of(mark.x), y_of(mark.y)) for mark in marks]
-    shapes += [_front([place for place, mark in zip(places, marks, strict=True) if mark.front])]
-    whiskers = []
+    front = [place for place, mark in zip(places, marks, strict=True) if mark.front]
+    shapes.append(_front(front))
+    lines = _steps(front)
     for (x, _), mark in zip(places, marks, strict=True):
         if mark.interval:
             top, bottom = y_of(mark.interval[1]), y_of(mark.interval[0])
-            whiskers.append((x - 1, top, x + 1, bottom))
+            lines.append((x - 1, top, x + 1, bottom))
             shapes.append(tag("line", x1=x, x2=x, y1=top, y2=bottom, class_="whisker"))
     for (x, y), mark in zip(places, marks, strict=True):
         style = "dot" + ("" if mark.front else " beaten") + (" hollow" if mark.hollow else "")
         shapes.append(tag("circle", tag("title", _told(mark, columns)), cx=x, cy=y, r=4.5, class_=style))
-    for number, (x, y) in enumerate(_labels(places, whiskers), 1):
+    for number, (x, y) in enumerate(_labels(places, lines), 1):
         style = "number front" if marks[number - 1].front else "number"
         shapes.append(tag("text", str(number), x=x, y=y, text_anchor="middle", class_=style))
     shapes += _key(columns, marks)
@@ -95,6 +96,16 @@ def _front(places: Sequence[tuple[float, float]]) -> Markup:
     path = f"M{places[0][0]:.1f} {places[0][1]:.1f}"
     path += "".join(f"H{x:.1f}V{y:.1f}" for x, y in places[1:]) + f"H{_RIGHT}"
     return tag("path", d=path, class_="front")
+
+
+def _steps(places: Sequence[tuple[float, float]]) -> list["_Box"]:
+    """The front's line as boxes."""
+    boxes: list[_Box] = []
+    for (x, y), (end, next_y) in zip(places, [*places[1:], (_RIGHT, None)], strict=True):
+        boxes.append((x, y - 1, end, y + 1))
+        if next_y is not None:
+            boxes.append((end - 1, next_y, end + 1, y))
+    return boxes
 
 
 def _key(columns: tuple[str, str], marks: Sequence[Mark]) -> list[Markup]:
@@ -162,13 +173,13 @@ def _step(size: float) -> float:
 _Box = tuple[float, float, float, float]
 
 
-def _labels(places: Sequence[tuple[float, float]], whiskers: Sequence[_Box]) -> list[tuple[float, float]]:
+def _labels(places: Sequence[tuple[float, float]], lines: Sequence[_Box]) -> list[tuple[float, float]]:
     """Return where each point's number stands: the place around it, or further out, that covers least."""
     dots = [(x - 5, y - 5, x + 5, y + 5) for x, y in places]
     taken: list[_Box] = []
     found = []
     for x, y in places:
-        best = min(_candidates(x, y), key=partial(_covered, taken=taken, dots=dots, whiskers=whiskers))
+        best = min(_candidates(x, y), key=partial(_covered, taken=taken, dots=dots, lines=lines))
         taken.append(best)
         found.append(((best[0] + best[2]) / 2, best[3] - 2))
     return found
@@ -186,10 +197,10 @@ def _candidates(x: float, y: float) -> list[_Box]:
     return boxes
 
 
-def _covered(box: _Box, taken: Sequence[_Box], dots: Sequence[_Box], whiskers: Sequence[_Box]) -> tuple[int, int]:
+def _covered(box: _Box, taken: Sequence[_Box], dots: Sequence[_Box], lines: Sequence[_Box]) -> tuple[int, int]:
     """Count the numbers and points, then the lines, that a number would cover; the first of equals is nearest."""
     on = sum(_overlap(box, other) for other in taken) + sum(_overlap(box, dot) for dot in dots)
-    return on, sum(_overlap(box, line) for line in whiskers)
+    return on, sum(_overlap(box, line) for line in lines)
 
 
 def _overlap(one: _Box, other: _Box) -> bool:

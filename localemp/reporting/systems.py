@@ -15,6 +15,7 @@ from localemp.metrics.replies import Replies, replies_of
 from localemp.metrics.scoring import SCORES, on_common, read_scores, score_all, scores_path
 from localemp.runs.run import newest, read_lines, read_manifest
 from localemp.utils.files import is_file
+from localemp.utils.formatting import count
 from localemp.utils.progress import OnProgress, Progress, silent
 
 Record = Mapping[str, Any]
@@ -141,7 +142,7 @@ def names_of(paths: Sequence[Path]) -> list[str]:
 def describe(settings: Mapping[str, Any]) -> str:
     """Return model and strategy in a line, with the settings that distinguish runs of one strategy."""
     strategy = str(settings.get("strategy", ""))
-    details = [f"{settings['shots']} shots"] if settings.get("shots") else []
+    details = [count(settings["shots"], "shot")] if settings.get("shots") else []
     details += [f"given {' and '.join(settings['given'])}"] if settings.get("given") else []
     details += [str(settings["variant"])] if settings.get("variant", "paper") != "paper" else []
     return f"{settings.get('model', '')}, {strategy}" + (f" ({', '.join(details)})" if details else "")
