@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from localemp.dialogue import EMOTIONS, Dialogue, Message
     from localemp.engines.base import Completion, Engine
     from localemp.errors import LocalempError
+    from localemp.experiments.plan import Plan, read_plan
     from localemp.models.profiles import Profile, load_profile
     from localemp.pipeline.config import RunConfig
     from localemp.pipeline.pipeline import Pipeline
@@ -46,9 +47,11 @@ _HOMES = {
     "Message": "dialogue",
     "OnProgress": "utils.progress",
     "Pipeline": "pipeline.pipeline",
+    "Plan": "experiments.plan",
     "Profile": "models.profiles",
     "Progress": "utils.progress",
     "Prompts": "prompting.render",
+    "read_plan": "experiments.plan",
     "report": "commands.report",
     "ReportResult": "commands.report",
     "Responder": "pipeline.responder",
@@ -72,6 +75,7 @@ __all__ = [
     "Message",
     "OnProgress",
     "Pipeline",
+    "Plan",
     "Profile",
     "Progress",
     "Prompts",
@@ -89,6 +93,7 @@ __all__ = [
     "load_dialogues",
     "load_profile",
     "load_template",
+    "read_plan",
     "report",
     "score",
     "study",
