@@ -180,7 +180,7 @@ class Pipeline:
         """Return an engine that only measures; see `Planner`. A hosted model's token counts are unknown."""
         if not self.runs_here:
             return Planner(None, filler=filler)
-        return Planner(lambda messages: len(self.tokenizer.encode(messages)), self.context_length, filler)
+        return Planner(self.tokenizer.encode, self.context_length, filler)
 
     def engine(self, max_model_len: int | None = None, log: Path | None = None) -> Engine:
         """Return the engine of the model, not started yet.
