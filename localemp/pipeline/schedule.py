@@ -3,24 +3,43 @@
 import logging
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 from localemp.engines.base import Engine
+from localemp.engines.planner import PlannedCall
+from localemp.errors import EngineError
 from localemp.pipeline.batch import Batch
 from localemp.pipeline.generate import Tally, answer_one, draft_all, for_all, plan
-from localemp.strategies.base import Draft
+from localemp.strategies.base import Draft, Response
 from localemp.utils.progress import OnProgress, Progress, silent
 
 _log = logging.getLogger(__name__)
 
 
-async def answer_batches(batches: Sequence[Batch], log: Path, on_progress: OnProgress = silent) -> None:
+class PlanObserver(Protocol):
+    """Sees every prompt before the engine starts, for an estimate."""
+
+    def planned(
+        self, batch: Batch, draft: Draft, calls: Sequence[PlannedCall], outcome: Response | EngineError
+    ) -> None:
+        """Take in a dialogue of a batch: its calls and how it ends, in the order in which they will be answered."""
+
+    def ready(self) -> None:
+        """Everything is planned; the engine starts next."""
+
+
+async def answer_batches(
+    batches: Sequence[Batch], log: Path, on_progress: OnProgress = silent, observer: PlanObserver | None = None
+) -> None:
     """Answer all pending dialogues of opened batches with one engine of this process.
 
     Args:
         batches: Opened batches, all of the same model.
         log: File for the engine's output.
         on_progress: Called with dialogues looked up, measured and answered.
+        observer: Sees every prompt before the engine starts.
 
     Raises:
         FatalEngineError: The engine cannot start, or no further request can succeed. Finished replies are written.
@@ -36,9 +55,14 @@ async def answer_batches(batches: Sequence[Batch], log: Path, on_progress: OnPro
         batch.notes = tuple(strategy.notes().values())
         for note in batch.notes:
             _log.info("note: %s", note)
+        on_planned = None if observer is None else partial(observer.planned, batch)
         if first.runs_here:
-            context = await plan(strategy, drafts, planner, on_progress)
+            context = await plan(strategy, drafts, planner, on_progress, on_planned)
+        elif on_planned is not None:
+            await plan(strategy, drafts, planner, on_progress, on_planned)
         drafted += [(batch, draft) for draft in drafts]
+    if observer is not None:
+        observer.ready()
     engine = first.engine(context, log)
     on_progress(Progress(f"Starting {engine.name} ({first.profile.name})"))
     await engine.start()

@@ -19,6 +19,7 @@ class Progress:
         unit: "bytes", "dialogues", "texts", ...; empty if nothing is counted.
         detail: Further text for display, such as a speed or failures.
         row: The row of an experiment that this is about; empty for all of it.
+        failed: How many of the finished units have an error.
     """
 
     task: str
@@ -27,6 +28,7 @@ class Progress:
     unit: str = ""
     detail: str = ""
     row: str = ""
+    failed: int = 0
 
 
 OnProgress = Callable[[Progress], None]
