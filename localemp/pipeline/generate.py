@@ -9,19 +9,20 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from typing import Any, TypeVar
 
 from localemp.dialogue import Dialogue
 from localemp.engines.base import Completion, Engine
-from localemp.engines.planner import Planner
+from localemp.engines.planner import PlannedCall, Planner
 from localemp.errors import EngineError, FatalEngineError, LocalempError
 from localemp.runs.run import Run, failure_record, response_record
-from localemp.strategies.base import Draft, Strategy
+from localemp.strategies.base import Draft, Response, Strategy
 from localemp.utils.progress import OnProgress, Progress, silent
 
 T = TypeVar("T")
+# Called with a planned dialogue: its draft, its calls, and how it ends.
+OnPlanned = Callable[[Draft, Sequence[PlannedCall], Response | EngineError], None]
 _log = logging.getLogger(__name__)
 _LOOKUPS_AT_ONCE = 1024
 _COMPLETION = tuple(field.name for field in fields(Completion))
@@ -148,12 +149,32 @@ async def draft_each(
 
 
 async def plan(
-    strategy: Strategy, drafts: Sequence[Draft], planner: Planner, on_progress: OnProgress = silent, row: str = ""
+    strategy: Strategy,
+    drafts: Sequence[Draft],
+    planner: Planner,
+    on_progress: OnProgress = silent,
+    on_planned: OnPlanned | None = None,
+    row: str = "",
 ) -> int:
-    """Return the context for the longest prompt and its reply, in tokens; prompts that never fit are ignored."""
+    """Return the context for the longest prompt and its reply, in tokens; prompts that never fit are ignored.
+
+    Args:
+        strategy: The strategy.
+        drafts: The drafts, in the order in which they will be answered.
+        planner: Measures their prompts.
+        on_progress: Called with dialogues measured.
+        on_planned: Called with every dialogue, for an estimate.
+        row: The row's name, for progress.
+    """
     for number, draft in enumerate(drafts, 1):
-        with suppress(EngineError):  # too long or rejected: it fails again when answered, and is recorded then
-            await strategy.respond(draft, planner)
+        calls = planner.calls = [] if on_planned is not None else None
+        outcome: Response | EngineError
+        try:
+            outcome = await strategy.respond(draft, planner)
+        except EngineError as error:  # too long or rejected: it fails again when answered, and is recorded then
+            outcome = error
+        if on_planned is not None and calls is not None:
+            on_planned(draft, calls, outcome)
         on_progress(Progress("Measuring", number, len(drafts), "dialogues", row=row))
         if number % 32 == 0:
             await asyncio.sleep(0)  # lets Ctrl-C and the progress display in

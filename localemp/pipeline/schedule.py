@@ -10,22 +10,37 @@ import logging
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from localemp.engines.base import TURN, Engine
-from localemp.engines.planner import Planner
-from localemp.errors import FatalEngineError, LocalempError
+from localemp.engines.planner import PlannedCall, Planner
+from localemp.errors import EngineError, FatalEngineError, LocalempError
 from localemp.pipeline.batch import Batch
 from localemp.pipeline.generate import Tally, answer_one, draft_each, for_all, plan
 from localemp.pipeline.shared_answers import SharedAnswers
-from localemp.strategies.base import Draft
+from localemp.strategies.base import Draft, Response
 from localemp.utils.progress import OnProgress, Progress, silent
 
 _log = logging.getLogger(__name__)
 
 
-async def answer_batches(batches: Sequence[Batch], log: Path, on_progress: OnProgress = silent) -> None:
+class PlanObserver(Protocol):
+    """Sees every prompt before the engine starts, for an estimate."""
+
+    def planned(
+        self, batch: Batch, draft: Draft, calls: Sequence[PlannedCall], outcome: Response | EngineError
+    ) -> None:
+        """Take in a dialogue of a batch: its calls and how it ends, in the order in which they will be answered."""
+
+    def ready(self) -> None:
+        """Everything is planned; the engine starts next."""
+
+
+async def answer_batches(
+    batches: Sequence[Batch], log: Path, on_progress: OnProgress = silent, observer: PlanObserver | None = None
+) -> None:
     """Answer all pending dialogues of opened batches with one engine of this process.
 
     What goes wrong with one of several batches is its `error`, and stops no other; a failure of the engine is the error
@@ -35,6 +50,7 @@ async def answer_batches(batches: Sequence[Batch], log: Path, on_progress: OnPro
         batches: Opened batches, all of the same model and with the same settings of the engine.
         log: File for the engine's output.
         on_progress: Called with dialogues looked up, measured and answered, by row, and with the engine's start.
+        observer: Sees every prompt before the engine starts.
 
     Raises:
         FatalEngineError: Of a single batch: the engine cannot start, or no further request can succeed.
@@ -44,7 +60,7 @@ async def answer_batches(batches: Sequence[Batch], log: Path, on_progress: OnPro
     if not rows:
         return
     try:
-        await _Schedule(rows, log, on_progress).answer()
+        await _Schedule(rows, log, on_progress, observer).answer()
     except Exception as error:
         for row in rows:
             if row.left:
@@ -113,14 +129,14 @@ class _Schedule:
         rows: The rows.
         log: File for the engine's output.
         on_progress: Called with progress.
+        observer: Sees every prompt before the engine starts.
     """
 
-    def __init__(self, rows: Sequence[_Row], log: Path, on_progress: OnProgress) -> None:
-        self.rows, self.log, self.on_progress = rows, log, on_progress
+    def __init__(self, rows: Sequence[_Row], log: Path, on_progress: OnProgress, observer: PlanObserver | None) -> None:
+        self.rows, self.log, self.on_progress, self.observer = rows, log, on_progress, observer
         self.pipeline = rows[0].batch.pipeline
         self.queue: asyncio.PriorityQueue[_Waiting] = asyncio.PriorityQueue()
         self.turns = itertools.count(1)
-        self.opened: set[_Row] = set()
         self.noted: set[str] = set()
 
     async def answer(self) -> None:
@@ -168,8 +184,12 @@ class _Schedule:
 
                 await draft_each(strategy, row.batch.pending, take, self.on_progress, row.batch.name)
                 self._log_notes(row)
-                if self.pipeline.runs_here:
-                    context = await plan(strategy, drafts, planner, self.on_progress, row.batch.name)
+                if self.pipeline.runs_here or self.observer is not None:
+                    on_planned = None if self.observer is None else partial(self.observer.planned, row.batch)
+                    await plan(strategy, drafts, planner, self.on_progress, on_planned, row.batch.name)
+                    context = planner.context_needed if self.pipeline.runs_here else None
+        if self.observer is not None:
+            self.observer.ready()
         return context
 
     def _log_notes(self, row: _Row) -> None:

@@ -158,7 +158,7 @@ async def test_no_inferences_and_no_comet_is_an_error_that_says_what_to_give():
 
 
 async def test_planner_measures_both_stages_with_the_longest_possible_thought():
-    planner = Planner(lambda messages: len(" ".join(m.content for m in messages).split()), 10_000)
+    planner = Planner(lambda messages: " ".join(m.content for m in messages).split(), 10_000)
     await strategy(flow=TwoStage()).respond(DOG, planner)
     first = strategy().prompts.messages(DOG, additions=[strategy().prompts.question(())])
     words = len(" ".join(m.content for m in first).split())
@@ -167,10 +167,10 @@ async def test_planner_measures_both_stages_with_the_longest_possible_thought():
 
 
 async def test_planner_never_needs_more_than_the_model_has():
-    planner = Planner(lambda messages: 95, 100)
+    planner = Planner(lambda messages: range(95), 100)
     with pytest.raises(PromptTooLongError):
         await strategy().respond(DOG, planner)
-    planner = Planner(lambda messages: 90, 100)
+    planner = Planner(lambda messages: range(90), 100)
     await strategy().respond(DOG, planner)
     assert planner.context_needed == 100
 

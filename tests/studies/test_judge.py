@@ -243,7 +243,7 @@ async def test_the_plan_holds_the_longest_prompt(tmp_path):
     study = small_study(tmp_path / "study")
     judge = Judge(study, JudgePrompts.read(), Sampling(max_tokens=10))
     lengths = [len(judge.messages(each)[0].content) for each in questions(study)]
-    planner = Planner(lambda messages: len(messages[0].content), limit=10**6)
+    planner = Planner(lambda messages: messages[0].content, limit=10**6)
     assert await judge.plan(questions(study), planner) == max(lengths) + 10 + 16
 
 
