@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from localemp.commands import study
     from localemp.commands.compare import CompareResult, compare
+    from localemp.commands.experiment import ExperimentResult, experiment, experiment_async
     from localemp.commands.generate import GenerateResult, generate, generate_async
     from localemp.commands.report import ReportResult, report
     from localemp.commands.score import ScoreResult, score
@@ -37,6 +38,9 @@ _HOMES = {
     "Dialogue": "dialogue",
     "EMOTIONS": "dialogue",
     "Engine": "engines.base",
+    "experiment": "commands.experiment",
+    "experiment_async": "commands.experiment",
+    "ExperimentResult": "commands.experiment",
     "generate": "commands.generate",
     "generate_async": "commands.generate",
     "GenerateResult": "commands.generate",
@@ -70,6 +74,7 @@ __all__ = [
     "Completion",
     "Dialogue",
     "Engine",
+    "ExperimentResult",
     "GenerateResult",
     "LocalempError",
     "Message",
@@ -88,6 +93,8 @@ __all__ = [
     "ScoreResult",
     "Strategy",
     "compare",
+    "experiment",
+    "experiment_async",
     "generate",
     "generate_async",
     "load_dialogues",

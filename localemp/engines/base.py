@@ -85,6 +85,14 @@ class Engine(ABC):
     def describe(self) -> dict[str, Any]:
         """Return versions and settings for the manifest, as JSON values without secrets."""
 
+    def check(self) -> None:
+        """Check what can be known before `start`, without a request: a missing key, for example.
+
+        Raises:
+            FatalEngineError: The engine could not start.
+        """
+        return
+
     async def start(self) -> None:
         """Load the weights, or connect to the server.
 

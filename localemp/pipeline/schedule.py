@@ -52,7 +52,8 @@ async def answer_batches(
     for batch in batches:
         strategy = batch.pipeline.strategy
         drafts = await draft_all(strategy, batch.pending, on_progress)
-        for note in strategy.notes().values():
+        batch.notes = tuple(strategy.notes().values())
+        for note in batch.notes:
             _log.info("note: %s", note)
         on_planned = None if observer is None else partial(observer.planned, batch)
         if first.runs_here:
@@ -67,8 +68,8 @@ async def answer_batches(
     await engine.start()
     try:
         for batch in batches:
-            notes = list(batch.pipeline.strategy.notes().values())
-            batch.opened.add_session(batch.session({**engine.describe(), **({"notes": notes} if notes else {})}))
+            notes = {"notes": list(batch.notes)} if batch.notes else {}
+            batch.opened.add_session(batch.session({**engine.describe(), **notes}))
             batch.tally = Tally(len(batch.pending))
         await _answer(drafted, engine, on_progress)
     finally:

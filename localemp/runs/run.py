@@ -27,7 +27,7 @@ from localemp.utils.validation import Lenient
 
 __all__ = [
     "MANIFEST", "RESPONSES", "Journal", "Run", "count_lines", "default_folder", "failure_record", "list_runs", "newest",
-    "read_lines", "read_manifest", "read_records", "response_record",
+    "read_lines", "read_manifest", "read_records", "response_record", "settings_hash",
 ]  # fmt: skip
 
 RESPONSES = "responses.jsonl"
@@ -206,14 +206,22 @@ def default_folder(settings: dict[str, Any]) -> Path:
     # Secrets do not distinguish runs, but older versions hashed them, too, and had other hashes of the prompts.
     former = former_settings(settings)
     for named_by in (redact_settings(settings), settings, redact_settings(former), former):
-        digest = hashlib.sha256(json.dumps(named_by, sort_keys=True).encode()).hexdigest()[:8]
-        folders.append(Path("runs") / f"{model}-{settings['strategy']}-{digest}")
+        folders.append(Path("runs") / f"{model}-{settings['strategy']}-{_digest(named_by)}")
     return next(filter(is_folder, folders), folders[0])
+
+
+def settings_hash(settings: dict[str, Any]) -> str:
+    """Return what names a run of these settings: the first 8 digits of their SHA-256, secrets masked."""
+    return _digest(redact_settings(settings))
 
 
 def list_runs(parent: Path) -> Iterator[Path]:
     """Yield the run folders directly in a folder, by name."""
     yield from sorted(path.parent for path in parent.glob(f"*/{MANIFEST}"))
+
+
+def _digest(settings: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
 
 
 def _stage_record(stage: Stage) -> dict[str, Any]:
