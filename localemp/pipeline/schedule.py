@@ -183,7 +183,7 @@ class _Schedule:
                     self.queue.put_nowait(_Waiting(row.place, number, row.number, row, draft))
 
                 await draft_each(strategy, row.batch.pending, take, self.on_progress, row.batch.name)
-                self._log_notes(row)
+                self._note(row.batch)
                 if self.pipeline.runs_here or self.observer is not None:
                     on_planned = None if self.observer is None else partial(self.observer.planned, row.batch)
                     await plan(strategy, drafts, planner, self.on_progress, on_planned, row.batch.name)
@@ -192,8 +192,10 @@ class _Schedule:
             self.observer.ready()
         return context
 
-    def _log_notes(self, row: _Row) -> None:
-        for note in row.batch.pipeline.strategy.notes().values():
+    def _note(self, batch: Batch) -> None:
+        """Keep the notes on how a batch's prompts were built; what rows share is logged once."""
+        batch.notes = tuple(batch.pipeline.strategy.notes().values())
+        for note in batch.notes:
             if note not in self.noted:
                 self.noted.add(note)
                 _log.info("note: %s", note)
@@ -202,8 +204,8 @@ class _Schedule:
         if row.stopped is not None:
             return
         with row.limited():
-            notes = list(row.batch.pipeline.strategy.notes().values())
-            row.batch.opened.add_session(row.batch.session({**engine, **({"notes": notes} if notes else {})}))
+            notes = {"notes": list(row.batch.notes)} if row.batch.notes else {}
+            row.batch.opened.add_session(row.batch.session({**engine, **notes}))
 
     async def _answer(self, waiting: _Waiting, engine: Engine, shared: SharedAnswers | None) -> None:
         row, draft = waiting.row, waiting.draft
