@@ -77,7 +77,7 @@ def without_times(run):
     records = sorted(read_records(run), key=lambda record: record["id"])
     for record in records:
         for stage in record.get("stages", ()):
-            stage["seconds"] = None
+            stage["seconds"] = stage["asked_by"] = None
     return records
 
 
@@ -189,6 +189,10 @@ def test_an_engine_answers_all_rows(rows_of, address, tmp_path):
     asyncio.run(answer_batches(alone, tmp_path / "engine.log"))
     shown = []
     answer_batches_on_cluster(batches, address, 2, tmp_path / "ray.log", shown.append)
+    assert all(
+        batch.tally.calls + batch.tally.shared == batch.tally.done * stages
+        for stages, batch in zip((1, 2, 1), batches, strict=True)
+    )
     for strategy, batch in zip(STRATEGIES, batches, strict=True):
         assert without_times(batch.folder) == without_times(tmp_path / "alone" / strategy)
         assert sorted(lines_of(batch.folder)) == sorted(IDS)
@@ -198,6 +202,15 @@ def test_an_engine_answers_all_rows(rows_of, address, tmp_path):
     engines = {who for batch in batches for who in read_manifest(batch.folder)["sessions"][-1]["engines"]}
     assert len(engines) <= 2, "one engine an actor, however many rows"
     assert {step.row for step in shown if step.task == "Answering"} == {batch.name for batch in batches}
+
+
+def test_an_engine_is_asked_the_same_question_once(rows_of, address, tmp_path):
+    first, again = rows_of("zero-shot"), rows_of("zero-shot", place="again")
+    again[0].name = "again"
+    answer_batches_on_cluster([*first, *again], address, 1, tmp_path / "ray.log")
+    assert sum(batch.tally.shared for batch in (*first, *again)) == 39
+    assert sum(batch.tally.calls for batch in (*first, *again)) == 39
+    assert [record["reply"] for record in read_records(again[0].folder) if record["id"] == "d3"] == ["Oh, d3."]
 
 
 def test_a_row_that_cannot_be_answered_or_written_stops_no_other(rows_of, address, tmp_path):
