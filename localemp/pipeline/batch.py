@@ -36,6 +36,7 @@ class Batch:
         run: The run, while it is open.
         pending: The dialogues that `open` found without a reply.
         tally: Totals of this call; None before the first answer.
+        notes: Notes on how prompts were built, such as truncated dialogues.
         error: What stopped the batch.
 
     Raises:
@@ -65,6 +66,7 @@ class Batch:
         self.run: Run | None = None
         self.pending: list[Dialogue] = []
         self.tally: Tally | None = None
+        self.notes: tuple[str, ...] = ()
         self.error: LocalempError | None = None
 
     def open(self, retry_errors: bool = False) -> Run:
