@@ -12,22 +12,22 @@ Every step stands alone: one that fails is named with the command that does it a
 import logging
 import re
 import shlex
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 from localemp.commands import study as studies
 from localemp.commands.report import of_studies
 from localemp.commands.score import score
 from localemp.commands.tables import published_of, write_tables, write_text
-from localemp.errors import LocalempError, OptionError, RunError
-from localemp.experiments.plan import After, Judge, ReportStep, StudyStep
+from localemp.errors import LocalempError, RunError
 from localemp.experiments.rows import RowResult
+from localemp.experiments.steps import After, Judge, ReportStep, StudyStep
 from localemp.metrics.kept_values import is_scored
 from localemp.metrics.registry import BERTSCORE
-from localemp.metrics.replies import Replies, replies_of_run
+from localemp.metrics.replies import replies_of_run
 from localemp.reporting.differences import Difference, as_json, difference_tables, differences
 from localemp.reporting.reply_rows import reply_rows, write_reply_rows
 from localemp.reporting.report import Report
@@ -44,6 +44,7 @@ from localemp.utils.text import one_line
 CASES = 200
 """Dialogues in the case study, unless the plan says otherwise: the page of 8 rows then stays below 10 MB."""
 
+T = TypeVar("T")
 _log = logging.getLogger(__name__)
 
 
@@ -215,13 +216,12 @@ class _Steps:
                 partial(
                     studies.judge,
                     place,
+                    wanted.config,
                     votes=wanted.votes,
-                    name=wanted.name or None,
+                    name=wanted.name,
                     prompts=wanted.prompts,
                     limit=wanted.limit,
                     on_progress=self.on_progress,
-                    model=wanted.model,
-                    **wanted.settings,
                 ),
             )
             if judged is not None and judged.failed:
@@ -235,7 +235,9 @@ class _Steps:
         wanted = self.after.report or ReportStep()
         runs = {name: run for name, (_, run) in self.rows.items()}
         words = ["localemp", "report", *(f"{name}={run}" for name, run in runs.items())]
-        command = shlex.join(words + [each for base in sorted(set(self._bases().values())) for each in ("--against", base)])
+        command = shlex.join(
+            words + [each for base in sorted(set(self._bases().values())) for each in ("--against", base)]
+        )
         systems = self._try(
             "report",
             command,
@@ -252,7 +254,7 @@ class _Steps:
         found = self._compare(systems)
         if self.after.report is None:
             return
-        results = [*self._difference_tables(found), *self._study_tables(made, systems, wanted)]
+        results = [*difference_tables(found), *self._study_tables(made, systems, wanted)]
         cases = CASES if wanted.cases is None else wanted.cases
         notes = (*self._about(systems), *(f"{note}." for note in self.notes))
         report = Report(tuple(systems), published_of(wanted.published), tuple(results), cases, notes)
@@ -270,7 +272,11 @@ class _Steps:
         if (wanted := self.after.compare) is None or not (bases := self._bases()):
             return []
         command = shlex.join(
-            ["localemp", "compare", *(str(self.rows[name][1]) for name in (next(iter(bases.values())), next(iter(bases))))]
+            [
+                "localemp",
+                "compare",
+                *(str(self.rows[name][1]) for name in (next(iter(bases.values())), next(iter(bases)))),
+            ]
         )
         found = self._try(
             "compare",
@@ -280,14 +286,10 @@ class _Steps:
         if found is None:
             return []
         path = self.folder / "comparisons.json"
-        kept = {"format": 1, "base": wanted.base, "seed": wanted.seed, "rows": as_json(found)}
+        kept = {"format": 1, "base": wanted.base, "rows": as_json(found)}
         if self._try("comparisons.json", command, partial(_write_json, path, kept)):
             self.written.append(path)
         return found
-
-    def _difference_tables(self, found: Sequence[Difference]) -> list[Table]:
-        wanted = self.after.compare
-        return [] if wanted is None else difference_tables(found)
 
     def _study_tables(self, made: Mapping[str, Path], systems: Sequence[System], wanted: ReportStep) -> list[Table]:
         tables = []
@@ -301,7 +303,9 @@ class _Steps:
                 continue
             known = published_of(wanted.published)
             names = [system.name for system in systems]
-            tables += self._try(f"the study of {name}", command, partial(of_studies, [(name, place)], names, known)) or []
+            tables += (
+                self._try(f"the study of {name}", command, partial(of_studies, [(name, place)], names, known)) or []
+            )
         return tables
 
     def _about(self, systems: Sequence[System]) -> list[str]:
@@ -311,8 +315,8 @@ class _Steps:
         if some := {name: calls for name, calls in shared.items() if calls}:
             counted = listed(f"{name} {calls:,}" for name, calls in some.items())
             told.append(
-                f"Identical requests at temperature 0 were asked once and recorded wherever they belong (calls answered "
-                f"by another row's or dialogue's: {counted}). Costs are those that each row has by itself."
+                f"Identical requests at temperature 0 were asked once and recorded wherever they belong. Answered by "
+                f"another row's or dialogue's call: {counted}. Costs are those that each row has by itself."
             )
         return told
 
@@ -336,7 +340,7 @@ class _Steps:
     def _place(self, file: str) -> str:
         return shlex.quote(str(self.folder / file))
 
-    def _try[T](self, what: str, command: str, step: Callable[[], T]) -> T | None:
+    def _try(self, what: str, command: str, step: Callable[[], T]) -> T | None:
         """Take a step; one that fails is noted with the command that does it alone."""
         try:
             return step()
@@ -347,3 +351,26 @@ class _Steps:
             reason = f"{type(error).__name__}: {error}"
         self.failures.append(f"{what}: {one_line(reason)}; alone: {command}")
         return None
+
+
+def _slug(name: str) -> str:
+    return re.sub(r"[^\w.+]+", "-", name).strip("-.") or "row"
+
+
+def _has_votes(study: Path) -> bool:
+    return bool(read_votes(open_study(study)))
+
+
+def _shared_calls(system: System) -> int:
+    """How many of a run's calls were answered by the identical request of another dialogue or row."""
+    return sum(bool(stage.get("asked_by")) for record in system.answered for stage in record["stages"])
+
+
+def _write_error(folder: Path, message: str, hint: str) -> RunError:
+    return RunError(f"{folder}: {message}", hint)
+
+
+def _write_json(path: Path, value: object) -> bool:
+    with write_errors(partial(_write_error, path), "make another --out"):
+        write_json(path, value)
+    return True

@@ -36,6 +36,7 @@ COLUMNS: Mapping[str, str] = {
     "feeling": "what stage 1 of a two-stage strategy said; null if there was none",
     "finish_reason": "why the model stopped: stop, length, ...",
     "calls": "model calls, one for each stage",
+    "shared": "calls of these that an identical request of another row or dialogue answered",
     "prompt_tokens": "tokens read, all calls; null if a call did not report them",
     "completion_tokens": "tokens written, all calls; likewise",
     "cached_tokens": "tokens read from the prefix cache; likewise",
@@ -46,7 +47,7 @@ COLUMNS: Mapping[str, str] = {
 """The columns and what they hold; a column for each metric of single replies follows, by its name in tables."""
 
 _NUMBERS = ("prompt_tokens", "completion_tokens", "cached_tokens", "cost")
-_WHOLE = ("calls", "prompt_tokens", "completion_tokens", "cached_tokens")
+_WHOLE = ("calls", "shared", "prompt_tokens", "completion_tokens", "cached_tokens")
 _ROW_GROUP = 4096
 
 
@@ -148,6 +149,7 @@ def _row(experiment: str, system: System, record: Record) -> Row:
         "context": record.get("turns", []),
         "feeling": feeling,
         "calls": len(stages),
+        "shared": sum(bool(stage.get("asked_by")) for stage in stages),
         "seconds": sum(stage.get("seconds") or 0.0 for stage in stages) if stages else None,
         "error": None if error is None else error["message"],
         **totals,
