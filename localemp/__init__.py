@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from localemp.commands import study
     from localemp.commands.compare import CompareResult, compare
+    from localemp.commands.experiment import ExperimentResult, experiment, experiment_async
     from localemp.commands.generate import GenerateResult, generate, generate_async
     from localemp.commands.report import ReportResult, report
     from localemp.commands.score import ScoreResult, score
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from localemp.dialogue import EMOTIONS, Dialogue, Message
     from localemp.engines.base import Completion, Engine
     from localemp.errors import LocalempError
+    from localemp.experiments.plan import Plan, read_plan
     from localemp.models.profiles import Profile, load_profile
     from localemp.pipeline.config import RunConfig
     from localemp.pipeline.pipeline import Pipeline
@@ -36,6 +38,9 @@ _HOMES = {
     "Dialogue": "dialogue",
     "EMOTIONS": "dialogue",
     "Engine": "engines.base",
+    "experiment": "commands.experiment",
+    "experiment_async": "commands.experiment",
+    "ExperimentResult": "commands.experiment",
     "generate": "commands.generate",
     "generate_async": "commands.generate",
     "GenerateResult": "commands.generate",
@@ -46,9 +51,11 @@ _HOMES = {
     "Message": "dialogue",
     "OnProgress": "utils.progress",
     "Pipeline": "pipeline.pipeline",
+    "Plan": "experiments.plan",
     "Profile": "models.profiles",
     "Progress": "utils.progress",
     "Prompts": "prompting.render",
+    "read_plan": "experiments.plan",
     "report": "commands.report",
     "ReportResult": "commands.report",
     "Responder": "pipeline.responder",
@@ -67,11 +74,13 @@ __all__ = [
     "Completion",
     "Dialogue",
     "Engine",
+    "ExperimentResult",
     "GenerateResult",
     "LocalempError",
     "Message",
     "OnProgress",
     "Pipeline",
+    "Plan",
     "Profile",
     "Progress",
     "Prompts",
@@ -84,11 +93,14 @@ __all__ = [
     "ScoreResult",
     "Strategy",
     "compare",
+    "experiment",
+    "experiment_async",
     "generate",
     "generate_async",
     "load_dialogues",
     "load_profile",
     "load_template",
+    "read_plan",
     "report",
     "score",
     "study",

@@ -6,6 +6,7 @@
     ├── DataError               a data file cannot be read; gives file and line
     ├── PromptError             a prompt file is invalid; names the key
     ├── ProfileError            a model profile is invalid; names the key
+    ├── PlanError               an experiment's plan is invalid; names row and key
     ├── WeightsError            weights cannot be found, fetched or verified
     │   └── GatedModelError     the hub requires an accepted licence and a token
     ├── RunError                a run folder cannot be written, read or resumed
@@ -89,6 +90,12 @@ class PromptError(LocalempError):
 
 class ProfileError(LocalempError):
     """A model profile is invalid."""
+
+    exit_code = 2
+
+
+class PlanError(LocalempError):
+    """An experiment's plan is invalid."""
 
     exit_code = 2
 

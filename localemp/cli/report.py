@@ -17,6 +17,13 @@ _OUT = PATH
 @click.option(
     "--study", "studies", type=_OUT, multiple=True, help="Add the tables of a study's folder; may be repeated."
 )
+@click.option(
+    "--against",
+    multiple=True,
+    metavar="NAME",
+    help="A run's name: how far the others differ from it, with intervals and p-values. May be repeated, for a "
+    "run of each model.",
+)
 @click.option("--common", is_flag=True, help="Score all runs on the dialogues that all of them answered.")
 @published_option
 @click.option("--title", help="The page's title.")
@@ -28,6 +35,7 @@ def report(
     latex: Path | None,
     csv: Path | None,
     studies: tuple[Path, ...],
+    against: tuple[str, ...],
     common: bool,
     published: str | None,
     title: str | None,
@@ -35,7 +43,8 @@ def report(
 ) -> None:
     """Make tables, figures and a page from runs.
 
-    RUN is a run's folder, or the FILE.scores.json that `localemp score --import` wrote for replies made elsewhere.
+    RUN is a run's folder, or the FILE.scores.json that `localemp score --import` wrote for replies made elsewhere; as
+    NAME=RUN, tables call it NAME.
     Scores are read from beside a run; what is missing is computed, except BERTScore, which `localemp score` adds.
     Without an option that names a file, the tables are printed.
     """
@@ -50,6 +59,7 @@ def report(
             latex=latex,
             csv=csv,
             study=studies,
+            against=against,
             common=common,
             published=published,
             title=title,

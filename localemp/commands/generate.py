@@ -1,11 +1,8 @@
 """`generate`: answer every dialogue of a data set, into a run that can be stopped and resumed."""
 
 import logging
-import time
 from collections.abc import Mapping
-from contextlib import ExitStack, closing
 from dataclasses import dataclass
-from itertools import chain
 from os import PathLike
 from pathlib import Path
 from typing import Any, Unpack
@@ -15,13 +12,13 @@ from localemp.pipeline.batch import Batch
 from localemp.pipeline.config import RunConfig, RunSettings
 from localemp.pipeline.generate import Tally
 from localemp.pipeline.pipeline import Pipeline
+from localemp.pipeline.ray_driver import answer_batches_on_cluster
 from localemp.pipeline.schedule import answer_batches
 from localemp.runs.run import Run, newest, read_lines
 from localemp.utils.asynchronous import run_here
-from localemp.utils.formatting import count
 from localemp.utils.interrupts import noting
 from localemp.utils.option import check_at_least
-from localemp.utils.progress import OnProgress, Progress, silent
+from localemp.utils.progress import OnProgress, silent
 
 _log = logging.getLogger(__name__)
 
@@ -104,7 +101,9 @@ def generate(
                     answering = answer_batches([batch], batch.folder / "engine.log", on_progress)
                     run_here(answering, "await generate_async(...) there")
                 else:
-                    _answer_on_cluster(batch, ray, actors, on_progress)
+                    answer_batches_on_cluster([batch], ray, actors, batch.folder / "ray.log", on_progress)
+                if batch.error is not None:
+                    raise batch.error
         return _result(batch)
 
 
@@ -162,35 +161,5 @@ def _result(batch: Batch) -> GenerateResult:
         tuple(dialogue.id for dialogue in batch.chosen if dialogue.id in run.answered),
         batch.failed,
         batch.tally,
-        tuple(batch.pipeline.strategy.notes().values()),
+        batch.notes,
     )
-
-
-def _answer_on_cluster(batch: Batch, address: str, actors: int | None, on_progress: OnProgress) -> None:
-    """Answer with engines on a Ray cluster; only this process writes the run."""
-    from localemp.pipeline.ray_cluster import Cluster
-
-    pipeline, run, pending = batch.pipeline, batch.opened, batch.pending
-    with Cluster(address, run.folder / "ray.log") as cluster, ExitStack() as stack:
-        actors = min(actors or cluster.actors_for(pipeline.config), len(pending))
-        answers = stack.enter_context(closing(cluster.answers(pipeline, batch.settings, pending, actors)))
-        on_progress(Progress(f"Starting {count(actors, 'engine')} on Ray ({pipeline.profile.name})"))
-        first = next(answers)
-        tally = batch.tally = Tally(len(pending), started=time.perf_counter() - first.seconds)
-        who: list[str] = []
-        left = {dialogue.id for dialogue in pending}
-        for part in chain([first], answers):
-            if part.engine and not who:
-                run.add_session(batch.session({**part.engine, **cluster.describe(), "actors": actors}))
-            if part.engine and part.who not in who:
-                who.append(part.who)
-                run.change_session({"engines": who})
-            for record in part.records:
-                if record["id"] in left:  # Ray may repeat a task; each reply is written once
-                    left.remove(record["id"])
-                    run.append(record)
-                    tally.add(record)
-            on_progress(tally.progress())
-            if part.stopped is not None:
-                raise part.stopped
-        tally.ended = time.perf_counter()

@@ -8,6 +8,8 @@ from typing import Any
 
 from localemp.errors import DataError, OptionError, UnknownNameError
 from localemp.imports.reading import read_import
+from localemp.metrics.base import Metric
+from localemp.metrics.kept_values import write_values
 from localemp.metrics.registry import BERTSCORE, BERTSCORE_MODEL, MetricContext, metric_options, metrics
 from localemp.metrics.replies import Replies, replies_of_run
 from localemp.metrics.scoring import Scored, on_common, read_scores, score_all, scores_path, write_scores
@@ -91,12 +93,19 @@ def score(
     if out is not None:
         places = [Path(out)]
     with noting(partial(_saved, systems, places)):
-        scored = _score(systems, context, BERTSCORE if no_bertscore else ())
+        chosen = metrics(context, without=BERTSCORE if no_bertscore else ())
+        scored = _score(systems, context, chosen)
         unwritten = [
             _write(place, each, required=out is not None)
             for place, each, system, length in zip(places, scored, systems, whole, strict=True)
             if len(system) == length or out is not None
         ]
+        if out is None:
+            unwritten += [
+                _keep_values(place.parent, system, chosen, context)
+                for place, system, length in zip(places, systems, whole, strict=True)
+                if len(system) == length and "run" in system.source
+            ]
     return ScoreResult(tuple(scored), tuple(filter(None, (_comparability(systems), *unwritten))))
 
 
@@ -131,8 +140,7 @@ def metric_context(on_progress: OnProgress, *, fetch: bool = True, **settings: A
     return MetricContext(settings, fetch=fetch, on_progress=on_progress)
 
 
-def _score(systems: Sequence[Replies], context: MetricContext, without: Sequence[str]) -> list[Scored]:
-    chosen = metrics(context, without=without)
+def _score(systems: Sequence[Replies], context: MetricContext, chosen: Sequence[Metric]) -> list[Scored]:
     scored = []
     for number, system in enumerate(systems):
         context.on_progress(Progress("Scoring", number, len(systems), "systems"))
@@ -149,6 +157,15 @@ def _write(path: Path, scored: Scored, *, required: bool) -> str:
         if required:
             raise
         return f"the scores of {scored.name} are not kept: {error.with_hint}"
+    return ""
+
+
+def _keep_values(folder: Path, system: Replies, chosen: Sequence[Metric], context: MetricContext) -> str:
+    """Keep the values of single replies; where that fails, a note: what needs them computes them again."""
+    try:
+        write_values(folder, system, chosen, context.options)
+    except DataError as error:
+        return f"the values of {system.name}'s single replies are not kept: {error.with_hint}"
     return ""
 
 

@@ -1,8 +1,10 @@
 """The rows of an experiment: one run each."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from localemp.pipeline.config import RunConfig
+from localemp.pipeline.generate import Tally
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,3 +26,37 @@ class ExperimentRow:
     config: RunConfig
     split: str = "test"
     limit: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RowResult:
+    """A row after `experiment`.
+
+    Attributes:
+        row: The row.
+        folder: Its run; None if there is none.
+        dialogues: Number of dialogues requested.
+        answered: Number of those that have a reply now.
+        failed: Number of those that have an error instead.
+        tally: Totals of this call; None if the row was not asked about anything.
+        shared: Calls of this call that an identical request of another row answered.
+        error: What stopped the row; empty if nothing did.
+        hint: What to do about the error.
+        retry: The command, or the call, that answers the rest; empty if nothing is missing.
+    """
+
+    row: ExperimentRow
+    folder: Path | None
+    dialogues: int
+    answered: int
+    failed: int
+    tally: Tally | None = None
+    shared: int = 0
+    error: str = ""
+    hint: str = ""
+    retry: str = ""
+
+    @property
+    def complete(self) -> bool:
+        """Whether every dialogue has a reply."""
+        return self.answered == self.dialogues > 0 and not self.error

@@ -7,7 +7,7 @@ dialogues of the same kind and number: by paired bootstrap (Koehn 2004) for metr
 items, by jackknife for those that do, such as Distinct-n. docs/comparing.md has the reasons.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from statistics import NormalDist
 from typing import Any
@@ -169,14 +169,7 @@ def bootstrap_interval(statistics: Statistics, items: int, samples: int, seed: i
 
     Not for metrics that depend on repetition. NaN if a sample leaves a metric without a value.
     """
-    generator = np.random.default_rng(seed)
-    drawn = np.empty(samples)
-    for number in range(samples):
-        rows = generator.integers(items, size=items)
-        drawn[number] = _difference(statistics, rows, rows + items)
-    outside = (1 - CONFIDENCE) / 2
-    low, high = np.quantile(drawn, [outside, 1 - outside])
-    return float(low), float(high)
+    return _bootstrap(lambda rows: _difference(statistics, rows, rows + items), items, samples, seed)
 
 
 def jackknife_interval(statistics: Statistics, items: int, samples: int, seed: int) -> Interval:
@@ -186,28 +179,29 @@ def jackknife_interval(statistics: Statistics, items: int, samples: int, seed: i
     size (Busing, Meijer and van der Leeden 1999, for groups of unequal size). NaN if a metric has no value without a
     group.
     """
-    rows = np.arange(items)
-    groups = np.array_split(np.random.default_rng(seed).permutation(items), min(items, samples))
-    sizes = np.array([len(group) for group in groups])
-    whole = _difference(statistics, rows, rows + items)
-    without = np.empty(len(groups))
-    for number, group in enumerate(groups):
-        kept = np.delete(rows, group)
-        without[number] = _difference(statistics, kept, kept + items)
-    times = items / sizes
-    pseudo = whole + (times - 1) * (whole - without)
-    error = np.sqrt(np.mean((pseudo - np.average(pseudo, weights=sizes)) ** 2 / (times - 1)))
-    reach = NormalDist().inv_cdf((1 + CONFIDENCE) / 2) * float(error)
-    return whole - reach, whole + reach
+    return _jackknife(lambda rows: _difference(statistics, rows, rows + items), items, samples, seed)
 
 
-def depends_on_repetition(statistics: Statistics, items: int) -> bool:
+def value_interval(statistics: Statistics, items: int, samples: int = SAMPLES, seed: int = SEED) -> Interval | None:
+    """Return the 95 % interval of one system's value over other dialogues of the same kind and number.
+
+    By bootstrap, or by jackknife for metrics that depend on repetition, as for differences. None for one item, or if
+    a sample has no value.
+    """
+    if items < 2:
+        return None
+    by = _jackknife if depends_on_repetition(statistics, items, systems=1) else _bootstrap
+    found = by(statistics.value, items, samples, seed)
+    return found if np.isfinite(found).all() else None
+
+
+def depends_on_repetition(statistics: Statistics, items: int, systems: int = 2) -> bool:
     """Return whether counting every item twice changes a system's value, as it halves Distinct-n.
 
     Such a metric depends on the number of replies, not only on their distribution. In a bootstrap sample a third of the
     items is missing and others are repeated, so its interval would be biased and too narrow.
     """
-    for system in (0, 1):
+    for system in range(systems):
         rows = np.arange(items) + system * items
         if not np.isclose(statistics.value(np.tile(rows, 2)), statistics.value(rows), rtol=1e-9, atol=1e-12):
             return True
@@ -288,6 +282,29 @@ def _compared(metric: Metric, a: Replies, b: Replies, samples: int, seed: int) -
         reason = "some samples of these few replies have too few words"
         return replace(found, reason=reason, p=p if np.isfinite(p) else None)
     return replace(found, interval=interval, interval_by=by, p=p)
+
+
+def _bootstrap(value: Callable[[Rows], float], items: int, samples: int, seed: int) -> Interval:
+    generator = np.random.default_rng(seed)
+    drawn = np.empty(samples)
+    for number in range(samples):
+        drawn[number] = value(generator.integers(items, size=items))
+    outside = (1 - CONFIDENCE) / 2
+    low, high = np.quantile(drawn, [outside, 1 - outside])
+    return float(low), float(high)
+
+
+def _jackknife(value: Callable[[Rows], float], items: int, samples: int, seed: int) -> Interval:
+    rows = np.arange(items)
+    groups = np.array_split(np.random.default_rng(seed).permutation(items), min(items, samples))
+    sizes = np.array([len(group) for group in groups])
+    whole = value(rows)
+    without = np.array([value(np.delete(rows, group)) for group in groups])
+    times = items / sizes
+    pseudo = whole + (times - 1) * (whole - without)
+    error = np.sqrt(np.mean((pseudo - np.average(pseudo, weights=sizes)) ** 2 / (times - 1)))
+    reach = NormalDist().inv_cdf((1 + CONFIDENCE) / 2) * float(error)
+    return whole - reach, whole + reach
 
 
 def _difference(statistics: Statistics, first: Rows, second: Rows) -> float:

@@ -6,7 +6,6 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from localemp.data.sources import load_dialogues
 from localemp.dialogue import Dialogue
 from localemp.errors import LocalempError
 from localemp.pipeline.generate import Tally
@@ -31,11 +30,13 @@ class Batch:
         name: Its name among several, such as a row of an experiment.
 
     Attributes:
+        facts: What the session in the manifest says besides, such as the experiment that this is a row of.
         settings: Everything that can change the replies, for the manifest.
         chosen: The dialogues to answer.
         run: The run, while it is open.
         pending: The dialogues that `open` found without a reply.
         tally: Totals of this call; None before the first answer.
+        notes: Notes on how prompts were built, such as truncated dialogues.
         error: What stopped the batch.
 
     Raises:
@@ -54,17 +55,18 @@ class Batch:
         check_at_least(1, limit=limit)
         if folder is not None:
             Run.check_place(Path(folder))
-        config = pipeline.config
-        dialogues = load_dialogues(config.data, split, config.instances)
+        dialogues = pipeline.dialogues(split)
         self.pipeline, self.name = pipeline, name
         self.settings = pipeline.settings(dialogues, split)
         self.folder = default_folder(self.settings) if folder is None else Path(folder)
         self.chosen = dialogues[:limit]
         for dialogue in self.chosen:
             pipeline.strategy.check(dialogue)
+        self.facts: Mapping[str, Any] = {}
         self.run: Run | None = None
         self.pending: list[Dialogue] = []
         self.tally: Tally | None = None
+        self.notes: tuple[str, ...] = ()
         self.error: LocalempError | None = None
 
     def open(self, retry_errors: bool = False) -> Run:
@@ -136,4 +138,5 @@ class Batch:
             "versions": versions(),
             "machine": machine(),
             **engine,
+            **self.facts,
         }

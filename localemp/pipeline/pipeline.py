@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from localemp.data.sources import data_hash
+from localemp.data.sources import data_hash, load_dialogues
 from localemp.dialogue import Dialogue
 from localemp.engines.base import Engine
 from localemp.engines.openai.target import shown_url
@@ -76,6 +76,15 @@ class Pipeline:
         other = Pipeline(config, self.on_progress)
         other._shared = self._shared
         return other
+
+    def dialogues(self, split: str) -> list[Dialogue]:
+        """Return the dialogues of a split, read once for all pipelines that share; do not change the list.
+
+        Raises:
+            LocalempError: The data cannot be read.
+        """
+        data, instances = self.config.data, self.config.instances
+        return self._shared(("dialogues", data, split, instances), lambda: load_dialogues(data, split, instances))
 
     @cached_property
     def context(self) -> PartContext:
@@ -162,9 +171,12 @@ class Pipeline:
         sampling = replace(self.profile.default_sampling, **{k: v for k, v in chosen.items() if v is not None})
         return replace(sampling, seed=config.seed) if sampling.temperature > 0 else sampling
 
-    @cached_property
-    def strategy(self) -> Strategy:
-        """The strategy, with everything that it looks up."""
+    def check_options(self) -> None:
+        """Check that the strategy exists, and that options of parts are those of its parts; nothing is loaded.
+
+        Raises:
+            LocalempError: The strategy does not exist, or an option is of another one.
+        """
         config, names = self.config, parse_strategy(self.config.strategy)
         for option in part_options():
             heeding = parts_with(option)
@@ -174,6 +186,12 @@ class Pipeline:
                     f"{option.flag} applies to {' and '.join(heeding)}, but the strategy is {config.strategy}",
                     f"use --strategy {heeding[0]}, alone or joined with +, or omit it",
                 )
+
+    @cached_property
+    def strategy(self) -> Strategy:
+        """The strategy, with everything that it looks up."""
+        self.check_options()
+        config = self.config
         return build_strategy(config.strategy, self.prompts, self.sampling, self.context, config.keep_thinking)
 
     def planner(self, filler: str | None = None) -> Planner:

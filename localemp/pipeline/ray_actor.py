@@ -1,7 +1,7 @@
-"""A Ray actor with its own strategy and engine, run by Ray Data in a cluster (`ray_cluster.py`).
+"""A Ray actor with one engine for all rows of a model, run by Ray Data in a cluster (`ray_cluster.py`).
 
-An actor builds both from the config, then drafts and answers its shares of the dialogues, several at once, so that its
-engine never idles.
+An actor builds each row's strategy and the engine from the configs, then drafts and answers its shares of the
+dialogues, several at once, so that its engine never idles.
 """
 
 import asyncio
@@ -11,7 +11,7 @@ import socket
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,97 +27,158 @@ from localemp.utils.machine import gpu
 
 
 @dataclass(frozen=True, slots=True)
-class ShareResult:
-    """An actor's results for one share of the dialogues.
+class ActorRow:
+    """What an actor is told about a row.
 
     Attributes:
-        who: The actor: node, process and GPU, if it has one.
-        engine: The engine's description, for the manifest.
-        records: Lines for the run, see `localemp.runs.run`.
-        seconds: Seconds since the engine was ready.
-        stopped: Why the actor stopped, if the rest of the share is missing.
-    """
-
-    who: str
-    engine: Mapping[str, Any]
-    records: Sequence[Mapping[str, Any]]
-    seconds: float
-    stopped: FatalEngineError | None
-
-
-class EngineActor:
-    """Strategy and engine in one process, for Ray Data.
-
-    Args:
+        name: The row's name; empty if there is only one.
         config: The configuration.
         settings: The run's settings.
-        folder: The folder that the run was started in; file names are relative to it.
         sample: A dialogue for loading encoder and COMET before the engine, which takes the remaining memory.
     """
 
-    def __init__(self, config: RunConfig, settings: dict[str, Any], folder: Path, sample: Dialogue) -> None:
+    name: str
+    config: RunConfig
+    settings: Mapping[str, Any]
+    sample: Dialogue
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """Dialogues of one row that an actor receives and returns together.
+
+    Attributes:
+        row: Number of the row.
+        dialogues: The dialogues.
+    """
+
+    row: int
+    dialogues: Sequence[Dialogue]
+
+
+@dataclass(slots=True)
+class ShareResult:
+    """An actor's results for one share.
+
+    Attributes:
+        row: Number of the row.
+        who: The actor: node, process and GPU, if it has one.
+        engine: The engine's description, for the manifest; empty if it did not start.
+        records: Lines for the run, see `localemp.runs.run`.
+        notes: Notes on all dialogues that the actor has drafted for the row, by topic.
+        seconds: Seconds since the engine was ready.
+        failed: Why the rest of the share is missing, if the actor can still answer other rows.
+        stopped: Why the rest of the share is missing, if it cannot.
+    """
+
+    row: int
+    who: str
+    engine: Mapping[str, Any] = field(default_factory=dict)
+    records: list[Mapping[str, Any]] = field(default_factory=list)
+    notes: Mapping[str, str] = field(default_factory=dict)
+    seconds: float = 0.0
+    failed: FatalEngineError | None = None
+    stopped: FatalEngineError | None = None
+
+
+class EngineActor:
+    """The strategies of all rows and one engine in one process, for Ray Data.
+
+    Args:
+        rows: The rows, all of the same model.
+        folder: The folder that the command was started in; file names are relative to it.
+    """
+
+    def __init__(self, rows: Sequence[ActorRow], folder: Path) -> None:
         with suppress(OSError):
             os.chdir(folder)
-        self._pipeline = Pipeline(config)
+        self._first = Pipeline(rows[0].config)
+        self._pipelines = [self._first, *(self._first.sharing(row.config) for row in rows[1:])]
         self._context = CHAT_CONTEXT
+        self._failed: dict[int, FatalEngineError] = {}
         self._stopped: FatalEngineError | None = None
         device = gpu()
         self._who = f"{socket.gethostname()} {os.getpid()}" + (f" ({device})" if device != "none" else "")
         try:
-            asyncio.run(self._start(settings, sample))
+            asyncio.run(self._start(rows))
         except LocalempError as error:
             self._stopped = _portable(error)
         self._ready = time.perf_counter()
 
     async def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         """Answer a share. Errors for the user are returned as part of the result."""
-        records: list[Mapping[str, Any]] = []
-        stopped = self._stopped
-        if stopped is None:
+        share: Share = pickle.loads(row["share"])
+        result = ShareResult(share.row, self._who, failed=self._failed.get(share.row), stopped=self._stopped)
+        if result.failed is None and result.stopped is None:
+            await self._answer(share, result)
+            result.engine = self._engine.describe()
+            result.notes = self._pipelines[share.row].strategy.notes()
+        result.seconds = time.perf_counter() - self._ready
+        return {"answers": pickle.dumps(result)}
+
+    async def _start(self, rows: Sequence[ActorRow]) -> None:
+        """Load what every row needs, then start the engine; a row that cannot be answered here does not stop others."""
+        for number, (row, pipeline) in enumerate(zip(rows, self._pipelines, strict=True)):
             try:
-                await self._answer(pickle.loads(row["share"]), records)
+                await _load(row, pipeline)
             except LocalempError as error:
-                stopped = _portable(error)
-        engine = self._engine.describe() if self._stopped is None else {}
-        answers = ShareResult(self._who, engine, records, time.perf_counter() - self._ready, stopped)
-        return {"answers": pickle.dumps(answers)}
-
-    async def _start(self, settings: dict[str, Any], sample: Dialogue) -> None:
-        pipeline = self._pipeline
-        here = pipeline.settings([], settings["split"]) | {"data_sha256": settings["data_sha256"]}
-        if difference := compare_settings(settings, here, "in the run", f"on {socket.gethostname()}"):
-            raise FatalEngineError(
-                f"a node of the cluster has other settings: {'; '.join(difference)}",
-                "give every node the same weights, data and version of localemp",
-            )
-        await pipeline.strategy.draft(sample)
+                self._failed[number] = _portable(error)
+        if len(self._failed) == len(rows):
+            return
         context = None
-        if pipeline.runs_here:
-            context = self._context = min(self._context, pipeline.context_length)
-        self._engine = pipeline.engine(context)
+        if self._first.runs_here:
+            context = self._context = min(self._context, self._first.context_length)
+        self._engine = self._first.engine(context)
         await self._engine.start()
-        self._slots = asyncio.Semaphore(pipeline.config.concurrency or self._engine.concurrency)
+        self._slots = asyncio.Semaphore(self._first.config.concurrency or self._engine.concurrency)
 
-    async def _answer(self, dialogues: Sequence[Dialogue], records: list[Mapping[str, Any]]) -> None:
-        pipeline = self._pipeline
-        drafts = await draft_all(pipeline.strategy, dialogues)
-        if pipeline.runs_here and "max_model_len" not in pipeline.config.engine_args:
-            await self._check_length(drafts)
+    async def _answer(self, share: Share, result: ShareResult) -> None:
+        """Answer the dialogues of a share, as far as possible, into its result."""
+        pipeline = self._pipelines[share.row]
 
         async def answer(draft: Draft) -> None:
             async with self._slots:
-                records.append(await answer_one(pipeline.strategy, draft, self._engine))
+                result.records.append(await answer_one(pipeline.strategy, draft, self._engine))
 
-        await for_all(drafts, answer, len(drafts))
+        try:
+            drafts = await draft_all(pipeline.strategy, share.dialogues)
+            if pipeline.runs_here and "max_model_len" not in pipeline.config.engine_args:
+                await self._check_length(pipeline, drafts)
+        except LocalempError as error:
+            result.failed = _portable(error)
+            return
+        try:
+            await for_all(drafts, answer, len(drafts))
+        except FatalEngineError as error:
+            result.stopped = _portable(error)
+        except LocalempError as error:
+            result.failed = _portable(error)
 
-    async def _check_length(self, drafts: Sequence[Draft]) -> None:
+    async def _check_length(self, pipeline: Pipeline, drafts: Sequence[Draft]) -> None:
         """Raise FatalEngineError if a prompt does not fit: exemplars must not be dropped that fit on one machine."""
-        needed = await plan(self._pipeline.strategy, drafts, self._pipeline.planner())
+        needed = await plan(pipeline.strategy, drafts, pipeline.planner())
         if needed > self._context:
             raise FatalEngineError(
                 f"a prompt and its reply need {needed} tokens, but the engines hold {self._context}",
                 f"add --engine-arg max_model_len={needed} or more",
             )
+
+
+async def _load(row: ActorRow, pipeline: Pipeline) -> None:
+    """Load encoder and COMET, and check that this node answers as the run says.
+
+    Raises:
+        LocalempError: Its settings differ, or something is missing.
+    """
+    settings = row.settings
+    here = pipeline.settings([], settings["split"]) | {"data_sha256": settings["data_sha256"]}
+    if difference := compare_settings(settings, here, "in the run", f"on {socket.gethostname()}"):
+        raise FatalEngineError(
+            f"a node of the cluster has other settings: {'; '.join(difference)}",
+            "give every node the same weights, data and version of localemp",
+        )
+    await pipeline.strategy.draft(row.sample)
+    pipeline.strategy.count_anew()  # the sample is drafted again with its share
 
 
 def _portable(error: LocalempError) -> FatalEngineError:

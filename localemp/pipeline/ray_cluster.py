@@ -1,7 +1,6 @@
-"""Batch generation on a Ray cluster: Ray Data distributes shares of a data set to actors, each with its own engine.
+"""A Ray cluster: Ray Data distributes shares of batches to actors (`ray_actor.py`), each with its own engine.
 
-The driver process alone writes the run; `ray_actor.py` runs elsewhere. Shares are small, so that little is
-repeated when an actor dies.
+Shares are small, so that little is repeated when an actor dies. What comes back is written by `ray_driver.py`.
 """
 
 import logging
@@ -9,17 +8,16 @@ import math
 import os
 import pickle
 import socket
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import ExitStack, closing
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Self
 
-from localemp.dialogue import Dialogue
 from localemp.errors import FatalEngineError, OptionError
+from localemp.pipeline.batch import Batch
 from localemp.pipeline.config import RunConfig
-from localemp.pipeline.pipeline import Pipeline
-from localemp.pipeline.ray_actor import EngineActor, ShareResult
+from localemp.pipeline.ray_actor import ActorRow, EngineActor, Share, ShareResult
 from localemp.utils.redirect import output_to
 
 _CONNECT_TIMEOUT = 10.0  # seconds
@@ -95,30 +93,33 @@ class Cluster:
             )
         return int(gpus // _gpus_of(config))
 
-    def answers(
-        self, pipeline: Pipeline, settings: Mapping[str, Any], dialogues: Sequence[Dialogue], actors: int
-    ) -> Generator[ShareResult, None, None]:
-        """Answer all dialogues; yields results in the order in which actors finish shares.
+    def answers(self, batches: Sequence[Batch], actors: int) -> Generator[ShareResult, None, None]:
+        """Answer all pending dialogues; yields results in the order in which actors finish shares.
 
         Args:
-            pipeline: The pipeline of this process; actors build their own.
-            settings: The run's settings; an actor with other settings fails.
-            dialogues: The dialogues, with unique ids.
-            actors: Number of engines.
+            batches: Opened batches of the same model; actors build pipelines of their own, and one with settings other
+                than a batch's answers nothing of it.
+            actors: Number of engines, each for all batches.
 
         Raises:
             FatalEngineError: Ray fails.
         """
         import ray
 
+        pipeline = batches[0].pipeline
         config = pipeline.config
         wanted = config.concurrency or pipeline.engine().concurrency
-        even = math.ceil(len(dialogues) / actors)
+        even = math.ceil(sum(len(batch.pending) for batch in batches) / actors)
         at_hand = min(_AHEAD * wanted, even)  # no actor starts with more than an even share
         size = max(1, min(_SHARE, at_hand // 16))
-        shares = [pickle.dumps(dialogues[at : at + size]) for at in range(0, len(dialogues), size)]
+        shares = [
+            pickle.dumps(Share(number, batch.pending[at : at + size]))
+            for number, batch in enumerate(batches)
+            for at in range(0, len(batch.pending), size)
+        ]
+        rows = [ActorRow(batch.name, batch.pipeline.config, batch.settings, batch.chosen[0]) for batch in batches]
         has_gpus = ray.cluster_resources().get("GPU", 0) > 0 and config.script is None
-        made_from = (config, dict(settings), Path.cwd(), dialogues[0])
+        made_from = (rows, Path.cwd())
         gpus = _gpus_of(config) if has_gpus else 0
         try:
             if self.address.startswith("ray://"):
@@ -149,7 +150,7 @@ def _stream(
     """Send shares through Ray Data; shares and results are pickled.
 
     Args:
-        shares: Lists of dialogues.
+        shares: Each a `Share`.
         made_from: Arguments of `EngineActor`.
         actors: Number of actors.
         calls: Shares queued at each actor.

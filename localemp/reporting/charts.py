@@ -8,8 +8,9 @@ from markupsafe import Markup
 
 from localemp.dialogue import EMOTIONS
 from localemp.metrics.emotion import NO_LABEL, Confusion, confusion
-from localemp.reporting import svg
+from localemp.reporting import svg, tradeoff
 from localemp.reporting.cost import QUANTITIES, SECONDS, Effort, words_of
+from localemp.reporting.scatter import Mark, scatter
 from localemp.reporting.systems import System
 from localemp.reporting.tables import Row, Table, amount
 
@@ -49,7 +50,13 @@ class Figure:
 def figures(systems: Sequence[System], efforts: Sequence[Effort], automatic: Table) -> list[Figure]:
     """Return the figures for which the runs have data."""
     runs = [system for system in systems if system.replies is not None]
-    made = [_metrics(automatic), _length(runs, efforts), _cost(runs, efforts), _confusions(runs)]
+    made = [
+        _metrics(automatic),
+        _tradeoff(runs, efforts, automatic),
+        _length(runs, efforts),
+        _cost(runs, efforts),
+        _confusions(runs),
+    ]
     return [figure for figure in made if figure.charts]
 
 
@@ -70,6 +77,36 @@ def _metrics(table: Table) -> Figure:
     caption = "Each metric has its own scale, given at its top; it starts at 0 unless the values are close together."
     told = tuple(legend) if len(legend) > 1 else ()
     return Figure("metrics", "How do the strategies score?", tuple(charts), caption, told)
+
+
+def _tradeoff(runs: Sequence[System], efforts: Sequence[Effort], table: Table) -> Figure:
+    """Quality against cost, a chart for each metric that two runs or more have."""
+    cost = tradeoff.cost_of(runs, efforts)
+    charts, hollow = [], False
+    for column in tradeoff.QUALITIES if cost else ():
+        found = tradeoff.points(runs, cost, table, column) if cost else []
+        if cost and len(found) > 1:
+            marks = [
+                Mark(each.name, each.cost, each.value, cost.shown(each.cost), each.shown, each.interval, each.best,
+                     bool(each.mark))
+                for each in found
+            ]  # fmt: skip
+            charts.append(scatter(column, cost.title, (cost.column, column), marks))
+            hollow = hollow or any(each.mark for each in found)
+    caption = (
+        "Up is better, left is cheaper. The line is the Pareto front: no run is both better and cheaper than one on "
+        "it, and the best to be had at a cost lies on it. Vertical lines are 95 % intervals over other dialogues of "
+        "the same kind and number (bootstrap; jackknife for Dist); where they overlap, the order of two runs may be "
+        "chance."
+    )
+    if cost and cost.key == "tokens":
+        caption += " Tokens are read and written, all stages together; those of different models do not cost the same."
+    if cost and (without := [run.name for run, of in zip(runs, cost.values, strict=True) if of is None]):
+        caption += f" Without known cost: {', '.join(without)}."
+    legend = [("dot", "on the front"), ("dot beaten", "another run is better and no dearer")]
+    if hollow:
+        legend.append(("dot hollow", "not comparable with most, so not on the front; see the table's notes"))
+    return Figure("tradeoff", "What does quality cost?", tuple(charts), caption, tuple(legend))
 
 
 def _dot(row: Row, index: int) -> tuple[svg.Line, float | None, bool]:

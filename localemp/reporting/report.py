@@ -1,6 +1,6 @@
 """A report: tables, figures and case study of runs, from which the page and all other formats are written."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -11,10 +11,11 @@ from localemp.reporting.metric_tables import automatic_tables
 from localemp.reporting.provenance import provenance_table
 from localemp.reporting.published import Published
 from localemp.reporting.systems import System
-from localemp.reporting.tables import Table
+from localemp.reporting.tables import Note, Table
 
 _SECTIONS = {
     "automatic": "Automatic metrics",
+    "differences": "Differences and their significance",
     "people": "People and judges",
     "correlation": "Correlations",
     "effort": "Length and cost",
@@ -28,18 +29,25 @@ class Report:
     Attributes:
         systems: The runs.
         published: The paper's results; `published.without_rows()` leaves them out.
-        results: Tables of people, judges and correlations from a study.
+        results: Tables of differences between runs, and of people, judges and correlations from a study.
         cases: The number of dialogues in the case study; None for all.
+        notes: What a reader has to know first: what is missing, and why. On top of the page, below the first table.
     """
 
     systems: tuple[System, ...]
     published: Published
     results: tuple[Table, ...] = ()
     cases: int | None = None
+    notes: tuple[str, ...] = ()
 
     @cached_property
     def tables(self) -> tuple[Table, ...]:
         """All tables that have a row, in the order of the sections."""
+        first, *others = self._tables
+        return (replace(first, notes=(*map(Note, self.notes), *first.notes)), *others)
+
+    @cached_property
+    def _tables(self) -> tuple[Table, ...]:
         runs = [system for system in self.systems if system.replies is not None]
         tables = [*automatic_tables(self.systems, self.published), *self.results, *self._papers()]
         tables += [effort_table(runs, self._efforts)] if runs else []
@@ -48,13 +56,13 @@ class Report:
     @cached_property
     def figures(self) -> tuple[Figure, ...]:
         """All figures for which the runs have data."""
-        return tuple(figures(self.systems, self._efforts, self.tables[0]))
+        return tuple(figures(self.systems, self._efforts, self._tables[0]))
 
     @property
     def sections(self) -> list[tuple[str, str, list[Table]]]:
-        """Kind, title and tables of every section that is not empty."""
+        """Kind, title and tables of every section that is not empty, without `notes`."""
         found = [
-            (kind, title, [table for table in self.tables if table.kind == kind]) for kind, title in _SECTIONS.items()
+            (kind, title, [table for table in self._tables if table.kind == kind]) for kind, title in _SECTIONS.items()
         ]
         return [section for section in found if section[2]]
 

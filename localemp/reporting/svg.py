@@ -161,10 +161,16 @@ def _top(index: int) -> int:
 
 
 def _label(line: Line, y: float) -> Markup:
-    short = line.label if len(line.label) <= 46 else line.label[:22] + "…" + line.label[-22:]
+    short = shortened(line.label, 46)
     return tag(
         "text", tag("title", line.label), short, x=LEFT, y=y + LABEL, class_="label dim" if line.dim else "label"
     )
+
+
+def shortened(text: str, longest: int) -> str:
+    """Return a label of at most so many signs, without its middle if it has more."""
+    end = longest // 2 - 1
+    return text if len(text) <= longest else text[:end] + "…" + text[-end:]
 
 
 def _range(low: float, high: float) -> str:

@@ -9,11 +9,13 @@ from typing import Any
 
 from localemp.errors import OptionError
 from localemp.metrics.base import Score
+from localemp.metrics.kept_values import KeptValues, read_values
 from localemp.metrics.registry import METRICS
 from localemp.metrics.replies import Replies, replies_of
 from localemp.metrics.scoring import SCORES, on_common, read_scores, score_all, scores_path
 from localemp.runs.run import newest, read_lines, read_manifest
 from localemp.utils.files import is_file
+from localemp.utils.formatting import count
 from localemp.utils.progress import OnProgress, Progress, silent
 
 Record = Mapping[str, Any]
@@ -32,6 +34,7 @@ class System:
         records: The lines of the run; empty if only scores are known.
         manifest: The run's manifest.
         source: The origin of imported replies: file, format, hypothesis, data.
+        kept: Values of single replies by metrics that need a model; None if there are none.
     """
 
     name: str
@@ -42,6 +45,7 @@ class System:
     records: tuple[Record, ...] = ()
     manifest: Mapping[str, Any] | None = None
     source: Mapping[str, Any] = field(default_factory=dict)
+    kept: KeptValues | None = None
 
     @property
     def settings(self) -> Mapping[str, Any]:
@@ -74,7 +78,12 @@ class System:
         return _hash(sorted(f"{item.id}\n{item.reference}\n{chr(31).join(item.turns)}" for item in self.replies.items))
 
 
-def read_systems(paths: Sequence[Path], common: bool = False, on_progress: OnProgress = silent) -> list[System]:
+def read_systems(
+    paths: Sequence[Path],
+    common: bool = False,
+    on_progress: OnProgress = silent,
+    names: Mapping[Path, str] | None = None,
+) -> list[System]:
     """Read runs, and score files (`FILE.scores.json`) of imported replies.
 
     Scores in a run's folder are used if they are up to date; missing ones are computed.
@@ -83,19 +92,36 @@ def read_systems(paths: Sequence[Path], common: bool = False, on_progress: OnPro
         paths: Runs and files; duplicates are ignored.
         common: Whether to score all runs again, on the dialogues that all of them answered.
         on_progress: Called with the systems read so far.
+        names: What tables call some of the paths; the others have the last part of their path.
 
     Raises:
         RunError: A folder holds no run, or no reply yet.
         DataError: A file holds no scores.
-        OptionError: With `common`, if runs share no dialogue or only scores are known.
+        OptionError: Two systems have one name. With `common`, if runs share no dialogue or only scores are known.
     """
     paths = list({path.resolve(): path for path in paths}.values())
     systems: list[System] = []
-    for path, name in zip(paths, names_of(paths), strict=True):
+    given = names or {}
+    called = [given.get(path) or name for path, name in zip(paths, names_of(paths), strict=True)]
+    if twice := [name for name in called if called.count(name) > 1]:
+        raise OptionError(f"two runs are called {twice[0]}", "give each its own name")
+    for path, name in zip(paths, called, strict=True):
         on_progress(Progress("Reading", len(systems), len(paths), "systems"))
         systems.append(_read(path, name))
     on_progress(Progress("Reading", len(paths), len(paths), "systems"))
     return _on_common(systems) if common and len(systems) > 1 else systems
+
+
+def has_reply(path: Path) -> bool:
+    """Return whether a run has a reply; true for a file of scores.
+
+    Raises:
+        RunError: It is no run, or a line before the first reply is damaged.
+    """
+    if is_file(path):
+        return True
+    read_manifest(path)
+    return any("reply" in record for _, record in read_lines(path))
 
 
 def names_of(paths: Sequence[Path]) -> list[str]:
@@ -116,7 +142,7 @@ def names_of(paths: Sequence[Path]) -> list[str]:
 def describe(settings: Mapping[str, Any]) -> str:
     """Return model and strategy in a line, with the settings that distinguish runs of one strategy."""
     strategy = str(settings.get("strategy", ""))
-    details = [f"{settings['shots']} shots"] if settings.get("shots") else []
+    details = [count(settings["shots"], "shot")] if settings.get("shots") else []
     details += [f"given {' and '.join(settings['given'])}"] if settings.get("given") else []
     details += [str(settings["variant"])] if settings.get("variant", "paper") != "paper" else []
     return f"{settings.get('model', '')}, {strategy}" + (f" ({', '.join(details)})" if details else "")
@@ -138,6 +164,7 @@ def _read(path: Path, name: str) -> System:
         replies,
         tuple(newest(lines)),
         manifest,
+        kept=read_values(path, replies),
     )
 
 

@@ -11,7 +11,7 @@ from typing import Literal
 NOT_AVAILABLE = "n/a"
 NOT_GIVEN = "–"
 
-Kind = Literal["automatic", "people", "correlation", "effort", "made", "bench"]
+Kind = Literal["automatic", "differences", "people", "correlation", "effort", "made", "bench"]
 
 
 @dataclass(frozen=True, slots=True)

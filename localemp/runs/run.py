@@ -27,7 +27,7 @@ from localemp.utils.validation import Lenient
 
 __all__ = [
     "MANIFEST", "RESPONSES", "Journal", "Run", "count_lines", "default_folder", "failure_record", "list_runs", "newest",
-    "read_lines", "read_manifest", "read_records", "response_record",
+    "read_lines", "read_manifest", "read_records", "response_record", "settings_hash",
 ]  # fmt: skip
 
 RESPONSES = "responses.jsonl"
@@ -52,6 +52,7 @@ class _Stage(Lenient):
     seconds: _Number = 0.0
     cost: _Number | None = None
     notes: list[str] = Field(default_factory=list)
+    asked_by: str = ""
     exemplars_dropped: _Tokens = 0
 
 
@@ -91,9 +92,17 @@ class _Failure(Lenient):
     error: _Error
 
 
+# Fields that most lines of today lack, too: they are not added where lines are read.
+_ONLY_IF_SET = {"asked_by"}
+
+
 def _defaults(form: type[BaseModel]) -> dict[str, Any]:
     fields = form.model_fields.items()
-    return {name: field.get_default(call_default_factory=True) for name, field in fields if not field.is_required()}
+    return {
+        name: field.get_default(call_default_factory=True)
+        for name, field in fields
+        if not field.is_required() and name not in _ONLY_IF_SET
+    }
 
 
 # Defaults of a line and its parts.
@@ -206,9 +215,13 @@ def default_folder(settings: dict[str, Any]) -> Path:
     # Secrets do not distinguish runs, but older versions hashed them, too, and had other hashes of the prompts.
     former = former_settings(settings)
     for named_by in (redact_settings(settings), settings, redact_settings(former), former):
-        digest = hashlib.sha256(json.dumps(named_by, sort_keys=True).encode()).hexdigest()[:8]
-        folders.append(Path("runs") / f"{model}-{settings['strategy']}-{digest}")
+        folders.append(Path("runs") / f"{model}-{settings['strategy']}-{_digest(named_by)}")
     return next(filter(is_folder, folders), folders[0])
+
+
+def settings_hash(settings: dict[str, Any]) -> str:
+    """Return what names a run of these settings: the first 8 digits of their SHA-256, secrets masked."""
+    return _digest(redact_settings(settings))
 
 
 def list_runs(parent: Path) -> Iterator[Path]:
@@ -216,11 +229,14 @@ def list_runs(parent: Path) -> Iterator[Path]:
     yield from sorted(path.parent for path in parent.glob(f"*/{MANIFEST}"))
 
 
+def _digest(settings: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
+
+
 def _stage_record(stage: Stage) -> dict[str, Any]:
-    completion = asdict(stage.completion)
     return {
         "name": stage.name,
         "messages": [asdict(message) for message in stage.messages],
-        **completion,
+        **stage.completion.record(),
         "exemplars_dropped": stage.dropped,
     }

@@ -119,6 +119,10 @@ class Enricher(ABC):
         """Return notes for the user by topic, one line each, such as how many dialogues were cut."""
         return {}
 
+    def count_anew(self) -> None:
+        """Forget the dialogues that `notes` has counted."""
+        return
+
     async def warm_up(self) -> None:
         """Load everything that `enrich` needs, so that the first dialogue does not wait."""
         await self.enrich(Draft(Dialogue("try", ("Hello.",))))
@@ -273,6 +277,11 @@ class Strategy:
     def notes(self) -> dict[str, str]:
         """Return notes on the dialogues drafted so far by topic, one line each."""
         return {about: note for enricher in self.enrichers for about, note in enricher.notes().items()}
+
+    def count_anew(self) -> None:
+        """Forget the dialogues that `notes` has counted."""
+        for enricher in self.enrichers:
+            enricher.count_anew()
 
     async def respond(self, dialogue: Dialogue | Draft, engine: Engine, last: Engine | None = None) -> Response:
         """Answer one dialogue.

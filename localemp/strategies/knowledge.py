@@ -102,6 +102,10 @@ class Knowledge(Enricher):
             if count
         }
 
+    def count_anew(self) -> None:
+        """Forget the dialogues that were too long."""
+        self.dialogues = self.cut_events = self.cut_contexts = 0
+
     def waiting(self) -> dict[str, int]:
         """Return the number of dialogues that wait for COMET."""
         return {"comet": self.batcher.waiting}

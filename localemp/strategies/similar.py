@@ -132,6 +132,10 @@ class Similar(Enricher):
             if longer
         }
 
+    def count_anew(self) -> None:
+        """Forget the dialogues that were too long; the pool's are known."""
+        self.seen.dialogues = self.seen.longer = 0
+
     def waiting(self) -> dict[str, int]:
         """Return the number of dialogues that wait for the encoder."""
         return {"encoder": self.batcher.waiting}

@@ -1,10 +1,12 @@
 """Paths on this machine: files that ship with localemp, and its cache."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 StrPath = str | os.PathLike[str]
+Named = StrPath | Iterable[StrPath] | Mapping[str, StrPath]
+"""One path or several; a mapping has their names, and so has "NAME=PATH"."""
 
 _PACKAGE = Path(__file__).parents[1]
 
@@ -36,3 +38,23 @@ def at_home(path: str | Path) -> Path:
 def paths_of(paths: StrPath | Iterable[StrPath]) -> list[Path]:
     """Return one path or several as a list."""
     return [Path(paths)] if isinstance(paths, str | os.PathLike) else [Path(path) for path in paths]
+
+
+def named_paths(paths: Named) -> list[tuple[str, Path]]:
+    """Return one path or several, each with its name; the name is empty where none is given.
+
+    What exists as it stands is a path, whatever signs it has. A name may have a "=", too: the path is the part that
+    exists.
+    """
+    if isinstance(paths, Mapping):
+        return [(name, Path(path)) for name, path in paths.items()]
+    return [_named(path) for path in paths_of(paths)]
+
+
+def _named(path: Path) -> tuple[str, Path]:
+    text = str(path)
+    places = [] if os.path.lexists(text) else [place for place, sign in enumerate(text) if sign == "=" and place]
+    for place in places:
+        if os.path.lexists(text[place + 1 :]):
+            return text[:place], Path(text[place + 1 :])
+    return (text[: places[0]], Path(text[places[0] + 1 :])) if places else ("", path)

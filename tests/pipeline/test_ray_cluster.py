@@ -3,21 +3,29 @@
 import asyncio
 import json
 import pickle
+import re
 import signal
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 from dataclasses import replace
+from pathlib import Path
 
 import psutil
 import pytest
 from patience import patience, wait_until
 from processes import command_line
+from tiny_encoder import save_tiny_encoder
 
 from localemp.data.sources import load_dialogues
+from localemp.errors import FatalEngineError
+from localemp.pipeline.batch import Batch
 from localemp.pipeline.config import RunConfig
 from localemp.pipeline.pipeline import Pipeline
-from localemp.pipeline.ray_actor import EngineActor
+from localemp.pipeline.ray_actor import ActorRow, EngineActor, Share
+from localemp.pipeline.ray_driver import answer_batches_on_cluster
+from localemp.pipeline.schedule import answer_batches
 from localemp.runs.run import read_manifest, read_records
 
 pytestmark = pytest.mark.cluster
@@ -26,14 +34,15 @@ IDS = [f"d{number}" for number in range(40)]
 
 
 @pytest.fixture(scope="module")
-def address():
-    """Two nodes with room for one engine each."""
+def address(tmp_path_factory):
+    """Two nodes with room for one engine each, and a cache of their own."""
     pytest.importorskip("ray", reason="clusters are tested with Ray: pip install 'localemp[ray]'")
     from ray.cluster_utils import Cluster
 
     node = {"num_cpus": 1, "include_dashboard": False, "object_store_memory": 100 * 2**20}
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_AUTH_MODE", "disabled")  # a token that lies in this person's home is for other clusters
+        patch.setenv("LOCALEMP_CACHE", str(tmp_path_factory.mktemp("cache")))
         cluster = Cluster(initialize_head=True, head_node_args=node)
         cluster.add_node(**node)
         yield cluster.address
@@ -130,6 +139,98 @@ def test_what_stops_an_actor_reaches_a_person_as_one_line(localemp, words, addre
     assert f"stopped: {len(lines_of(tmp_path / 'run'))} of 40 replies" in done.stderr
 
 
+@pytest.fixture
+def rows_of(words, tmp_path, monkeypatch):
+    """Opened batches of these strategies, as an experiment has them."""
+    words(d7={"error": "engine", "reply": "too hot"})
+    monkeypatch.chdir(tmp_path)
+    first = Pipeline(RunConfig(script=Path("script.jsonl"), data="talks.jsonl", concurrency=4))
+    with ExitStack() as stack:
+
+        def opened(*strategies, place="rows"):
+            batches = [
+                Batch(first.vary(name), folder=tmp_path / place / name, name=f"the row {name}") for name in strategies
+            ]
+            for batch in batches:
+                stack.enter_context(batch.open())
+            return batches
+
+        yield opened
+
+
+STRATEGIES = "zero-shot", "few-shot+two-stage", "few-shot"
+
+
+@pytest.mark.parametrize("actors", [1, 2])
+def test_what_was_cut_is_counted_where_it_was_looked_up(localemp, words, address, tmp_path, actors):
+    save_tiny_encoder(tmp_path, tmp_path / "encoder")
+    command = words()
+    talks = [json.loads(line) for line in (tmp_path / "talks.jsonl").read_text("utf-8").splitlines()]
+    for talk in talks[:3]:
+        talk["turns"] = ["cat " * 50, "oh", *talk["turns"]]
+    (tmp_path / "talks.jsonl").write_text("".join(json.dumps(talk) + "\n" for talk in talks))
+    pool = [{"id": "p", "turns": ["my dog died"], "reference": "I am sorry."}]
+    pool += [{"id": "long", "turns": ["cat " * 50], "reference": "Oh."}]
+    (tmp_path / "pool.jsonl").write_text("".join(json.dumps(talk) + "\n" for talk in pool))
+    similar = ("--strategy", "similar", "--pool", "pool.jsonl", "--shots", 1, "--encoder", tmp_path / "encoder")
+    done = localemp(*command, *similar, "--out", "run", "--ray", address, "--actors", actors)
+    assert done.returncode == 0, done.stderr
+    notes = read_manifest(tmp_path / "run")["sessions"][-1]["notes"]
+    counted = [re.match(r"similar: (\d+) of (\d+) dialogues have more than the 16 tokens", note) for note in notes]
+    engines = read_manifest(tmp_path / "run")["sessions"][-1]["engines"]
+    assert sum(int(note[1]) for note in counted if note) == 3
+    assert sum(int(note[2]) for note in counted if note) <= 40, "the dialogue that is tried first is counted once"
+    assert [note for note in notes if "1 of 2 training dialogues" in note] == [notes[-1]], "what all say is said once"
+    assert ("40 dialogues" in notes[0]) == (len(engines) == 1)
+    assert all(note in done.stderr for note in notes)
+
+
+def test_an_engine_answers_all_rows(rows_of, address, tmp_path):
+    alone, batches = rows_of(*STRATEGIES, place="alone"), rows_of(*STRATEGIES)
+    asyncio.run(answer_batches(alone, tmp_path / "engine.log"))
+    shown = []
+    answer_batches_on_cluster(batches, address, 2, tmp_path / "ray.log", shown.append)
+    for strategy, batch in zip(STRATEGIES, batches, strict=True):
+        assert without_times(batch.folder) == without_times(tmp_path / "alone" / strategy)
+        assert sorted(lines_of(batch.folder)) == sorted(IDS)
+        assert (batch.error, batch.tally.done, batch.tally.failed) == (None, 39, 1)
+        session = read_manifest(batch.folder)["sessions"][-1]
+        assert (session["actors"], session["dialogues"]) == (2, 40)
+    engines = {who for batch in batches for who in read_manifest(batch.folder)["sessions"][-1]["engines"]}
+    assert len(engines) <= 2, "one engine an actor, however many rows"
+    assert {step.row for step in shown if step.task == "Answering"} == {batch.name for batch in batches}
+
+
+def test_a_row_that_cannot_be_answered_or_written_stops_no_other(rows_of, address, tmp_path):
+    batches = rows_of("zero-shot", "few-shot+two-stage", "few-shot", "two-stage")
+    batches[1].settings["prompt_sha256"] = "of another version"
+    batches[2].opened.close()
+    answer_batches_on_cluster(batches, address, 2, tmp_path / "ray.log")
+    assert [batch.error is None for batch in batches] == [True, False, False, True]
+    assert batches[1].error.message.startswith("the row few-shot+two-stage: a node of the cluster has other settings")
+    assert "prompt_sha256" in batches[1].error.message
+    assert str(batches[2].folder) in batches[2].error.message
+    assert [len(lines_of(batch.folder)) for batch in batches] == [40, 0, 0, 40]
+
+
+def test_a_fatal_error_keeps_what_every_row_has(rows_of, words, address, tmp_path):
+    batches = rows_of("zero-shot", "two-stage")
+    words(seconds=0.1, d30={"error": "fatal", "reply": "the card fell off"})
+    for batch in batches:
+        batch.settings |= batch.pipeline.model_settings()
+    with pytest.raises(FatalEngineError, match="the card fell off"):
+        answer_batches_on_cluster(batches, address, 2, tmp_path / "ray.log")
+    for batch in batches:
+        assert batch.error is None
+        assert (
+            len(lines_of(batch.folder)) == len(set(lines_of(batch.folder))) == (batch.tally.done if batch.tally else 0)
+        )
+
+
+async def share_of(actor, row, dialogues):
+    return pickle.loads((await actor({"share": pickle.dumps(Share(row, dialogues))}))["answers"])
+
+
 async def test_an_actor_refuses_to_answer_otherwise_than_the_run_says(words, tmp_path, monkeypatch):
     words()
     monkeypatch.chdir(tmp_path)
@@ -137,16 +238,25 @@ async def test_an_actor_refuses_to_answer_otherwise_than_the_run_says(words, tmp
     config = RunConfig(script=tmp_path / "script.jsonl", data="talks.jsonl")
     settings = Pipeline(config).settings(dialogues, "test")
 
-    async def stopped(config, settings):
-        actor = await asyncio.to_thread(EngineActor, config, settings, tmp_path, dialogues[0])
-        return pickle.loads((await actor({"share": pickle.dumps(dialogues[:2])}))["answers"]).stopped
+    async def actor_of(*rows):
+        made_from = [ActorRow("", *row, dialogues[0]) for row in rows]
+        return await asyncio.to_thread(EngineActor, made_from, tmp_path)
 
-    assert await stopped(config, settings) is None
-    other = await stopped(config, settings | {"prompt_sha256": "of another version"})
-    assert "prompt_sha256" in other.message
-    missing = await stopped(replace(config, script=tmp_path / "nothing.jsonl"), settings)
-    assert "nothing.jsonl" in missing.message
-    assert missing.exit_code == 2
+    other = config, settings | {"prompt_sha256": "of another version"}
+    missing = replace(config, data="nothing.jsonl", strategy="few-shot"), settings
+    actor = await actor_of((config, settings), other, missing)
+    results = [await share_of(actor, row, dialogues[:2]) for row in range(3)]
+    assert (results[0].failed, len(results[0].records)) == (None, 2)
+    assert "prompt_sha256" in results[1].failed.message
+    assert "nothing.jsonl" in results[2].failed.message
+    assert results[2].failed.exit_code == 2
+    assert [result.stopped for result in results] == [None] * 3
+    alone = await share_of(await actor_of(other), 0, dialogues[:2])
+    assert "prompt_sha256" in alone.failed.message, "no engine is started for nothing"
+    silent = await actor_of((replace(config, script=tmp_path / "nothing.jsonl"), settings))
+    stopped = (await share_of(silent, 0, dialogues[:2])).stopped
+    assert "nothing.jsonl" in stopped.message
+    assert stopped.exit_code == 2
 
 
 @pytest.mark.parametrize(

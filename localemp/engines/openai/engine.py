@@ -115,6 +115,18 @@ class OpenAIEngine(Engine):
         self._known = self._answered = self._web_site = False
         self._failed = 0  # requests before the first answer
 
+    def check(self) -> None:
+        """Check that there is a key where OpenAI's server needs one.
+
+        Raises:
+            FatalEngineError: There is none.
+        """
+        if self._target.is_openai and not self._target.key:
+            raise FatalEngineError(
+                f"{self.base_url} requires a key, and {KEY_VARIABLE} is not set",
+                f"export {KEY_VARIABLE}=..., or give your own server with --base-url",
+            )
+
     async def start(self) -> None:
         """Fetch the server's list of models, which also checks the connection and the key.
 
@@ -124,11 +136,7 @@ class OpenAIEngine(Engine):
             FatalEngineError: OpenAI's server without a key, no server, a wrong key, or a complete list without the
                 model.
         """
-        if self._target.is_openai and not self._target.key:
-            raise FatalEngineError(
-                f"{self.base_url} requires a key, and {KEY_VARIABLE} is not set",
-                f"export {KEY_VARIABLE}=..., or give your own server with --base-url",
-            )
+        self.check()
         try:
             models = await self._connection.get("/models", read_models)
         except ResponseError as error:

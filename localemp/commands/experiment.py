@@ -1,0 +1,171 @@
+"""`experiment`: answer all rows of a plan, and make of them what the plan wants."""
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Any, Unpack
+
+from localemp.commands.experiment_results import Finished, finish
+from localemp.errors import OptionError
+from localemp.experiments.expand import expand
+from localemp.experiments.folder import file_name
+from localemp.experiments.plan import Plan, read_plan
+from localemp.experiments.rows import RowResult
+from localemp.experiments.runner import Runner
+from localemp.pipeline.config import RunSettings
+from localemp.utils.asynchronous import run_here
+from localemp.utils.interrupts import noting
+from localemp.utils.option import check_at_least
+from localemp.utils.progress import OnProgress, silent
+
+Settings = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class ExperimentResult:
+    """An experiment after `experiment`.
+
+    Attributes:
+        folder: Its folder.
+        rows: How far each row is.
+        written: Files and folders that were made of the rows, such as the report; also those that were up to date.
+        failures: Steps after the answers that failed, each with the reason and the command that does it alone.
+        notes: What a reader of the results has to know.
+    """
+
+    folder: Path
+    rows: tuple[RowResult, ...]
+    written: tuple[Path, ...] = ()
+    failures: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def complete(self) -> bool:
+        """Whether every dialogue of every row has a reply, and every step succeeded."""
+        return all(row.complete for row in self.rows) and not self.failures
+
+
+def experiment(
+    plan: str | PathLike[str] | Plan,
+    *,
+    models: str | Settings | Iterable[str | Settings] = (),
+    split: str | None = None,
+    limit: int | None = None,
+    out: str | PathLike[str] | None = None,
+    retry_errors: bool = False,
+    ray: str | None = None,
+    actors: int | None = None,
+    on_progress: OnProgress = silent,
+    **settings: Unpack[RunSettings],
+) -> ExperimentResult:
+    """Answer all rows of a plan, then score, compare and report them as the plan says. The same call resumes.
+
+        result = experiment("paper", models=["llama", "qwen"], data="empathetic-dialogues", limit=100)
+
+    Every row is an ordinary run. Each model has one engine, on which all of its rows are in flight; models that run
+    here follow one another, those on servers are asked at the same time. What fails stops nothing else: look at
+    `ExperimentResult.rows` and `.failures`.
+
+    Args:
+        plan: The name of a bundled plan, a TOML file, or a plan.
+        models: The models, instead of the plan's: names, or tables as in a plan.
+        split: Of the data: "train", "valid" or "test".
+        limit: Answer only the first N dialogues, from 1.
+        out: The experiment's folder; by default `experiments/PLAN-MODEL`.
+        retry_errors: Retry dialogues that failed before.
+        ray: Answer on a Ray cluster: "auto", "local", "HOST:PORT" or "ray://HOST:PORT".
+        actors: Engines on the cluster; by default as many as fit its GPUs, or one per machine.
+        on_progress: Called at every step. `Progress.row` names the row that it is about.
+        **settings: Settings of `RunConfig`, for all rows; those of a row in the plan come first. `data` replaces the
+            plan's.
+
+    Raises:
+        LocalempError: The plan or a row is invalid, or something is missing; names row and key. No engine was started.
+        KeyboardInterrupt: Ctrl-C. Finished replies are in the runs; the note says how many. No further step follows.
+    """
+    work = _Work.of(plan, models, split, limit, out, retry_errors, ray, actors, on_progress, settings)
+    with work.runner as runner, noting(runner.saved):
+        if runner.pending:
+            run_here(runner.run(), "await experiment_async(...) there")
+        return work.result(work.finish())
+
+
+async def experiment_async(
+    plan: str | PathLike[str] | Plan,
+    *,
+    models: str | Settings | Iterable[str | Settings] = (),
+    split: str | None = None,
+    limit: int | None = None,
+    out: str | PathLike[str] | None = None,
+    retry_errors: bool = False,
+    on_progress: OnProgress = silent,
+    **settings: Unpack[RunSettings],
+) -> ExperimentResult:
+    """Do the same as `experiment` in a running event loop, without a cluster. Reading data and weights blocks the loop.
+
+    Arguments and errors are those of `experiment`; a cancelled task can be resumed, as after Ctrl-C.
+    """
+    work = _Work.of(plan, models, split, limit, out, retry_errors, None, None, on_progress, settings)
+    with work.runner as runner, noting(runner.saved):
+        if runner.pending:
+            await runner.run()
+        # Steps such as a judge have event loops of their own.
+        return work.result(await asyncio.to_thread(work.finish))
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """What both functions do."""
+
+    plan: Plan
+    runner: Runner
+    on_progress: OnProgress
+
+    @classmethod
+    def of(
+        cls,
+        source: str | PathLike[str] | Plan,
+        models: str | Settings | Iterable[str | Settings],
+        split: str | None,
+        limit: int | None,
+        out: str | PathLike[str] | None,
+        retry_errors: bool,
+        ray: str | None,
+        actors: int | None,
+        on_progress: OnProgress,
+        settings: Mapping[str, Any],
+    ) -> "_Work":
+        if actors is not None and ray is None:
+            raise OptionError("--actors says how many engines a Ray cluster runs", "add --ray ADDRESS, or leave it out")
+        check_at_least(1, limit=limit, actors=actors)
+        plan = source if isinstance(source, Plan) else read_plan(Path(source))
+        told = dict(settings)
+        if (model := told.pop("model", None)) is not None:
+            if models:
+                raise OptionError("both a model and models are given", "give only one of them")
+            models = [model]
+        rows = expand(plan, models, told, data=told.pop("data", None), split=split, limit=limit)
+        place = default_place(plan.name, [row.model for row in rows]) if out is None else Path(out)
+        runner = Runner(
+            rows,
+            place,
+            plan.name,
+            plan.model_dump(mode="json"),
+            retry_errors=retry_errors,
+            on_progress=on_progress,
+        )
+        return cls(plan, runner, on_progress)
+
+    def finish(self) -> Finished:
+        return finish(self.runner.place, self.runner.results(), self.plan.after, self.plan.name, self.on_progress)
+
+    def result(self, finished: Finished) -> ExperimentResult:
+        rows = self.runner.results()
+        return ExperimentResult(self.runner.place, rows, finished.written, finished.failures, finished.notes)
+
+
+def default_place(name: str, models: Sequence[str]) -> Path:
+    """Return `experiments/PLAN-MODEL[-MODEL...]`: the same plan with the same models goes on in the same folder."""
+    return Path("experiments") / file_name("-".join([name, *dict.fromkeys(models)]))

@@ -1,0 +1,266 @@
+"""The folder of an experiment: the plan, the runs of its rows, and what was made of them.
+
+    experiment.json     the plan as it was read, each row with its run's folder and its last error, and every session
+    rows/NAME-HASH/     the run of a row; HASH names its settings, so that a row is found again under another name
+    engine-MODEL.log    what the model's engine printed
+
+How far a row got is never written here: its run says it. So nothing is lost if this file cannot be written.
+"""
+
+import hashlib
+import logging
+import os
+import re
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+from pydantic import StringConstraints, ValidationError
+
+from localemp.errors import RunError
+from localemp.runs.journal import MANIFEST as RUN_MANIFEST
+from localemp.runs.run import settings_hash
+from localemp.utils.files import MAKE_ROOM, write_errors, write_json
+from localemp.utils.json_reader import JSONError, load_json
+from localemp.utils.locks import LockedError, lock
+from localemp.utils.redaction import redact_settings, shown_command
+from localemp.utils.validation import Lenient, format_validation_error
+
+MANIFEST, ROWS = "experiment.json", "rows"
+# Left by a process that was killed at its start.
+_UNFINISHED = f".{MANIFEST}.*.part"
+_UNTRIED = {"planned": True, "error": "", "hint": "", "retry": ""}
+_LONGEST_NAME = 60  # characters, of up to 3 bytes each; file systems allow 255 bytes
+_log = logging.getLogger(__name__)
+
+
+class ExperimentFolder:
+    """An experiment's folder, locked against other processes while it is open.
+
+    Make one with `open`; close it, or use it in a `with` block.
+
+    Attributes:
+        path: The folder.
+        manifest: What `experiment.json` says.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.manifest: dict[str, Any] = {}
+        self._descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            lock(self._descriptor, wait=False)
+        except LockedError as error:
+            os.close(self._descriptor)
+            raise RunError(
+                f"{path}: another localemp is working on this experiment", "wait for it, or choose another --out"
+            ) from error
+        except OSError:
+            os.close(self._descriptor)
+            raise
+
+    @classmethod
+    def open(cls, path: Path) -> Self:
+        """Open the folder of an experiment, or make one. An existing `experiment.json` is not changed yet.
+
+        Raises:
+            RunError: The folder has something else, another process works on it, or it cannot be written.
+        """
+        with _write_errors(path):
+            cls.check_place(path)
+            path.mkdir(parents=True, exist_ok=True)
+            folder = cls(path)
+            try:
+                known = read_experiment(path) if (path / MANIFEST).exists() else {}
+                folder.manifest = {"format": 1, "created": _now(), "plan": {}, "rows": [], "sessions": [], **known}
+                (path / ROWS).mkdir(exist_ok=True)
+            except BaseException:
+                folder.close()
+                raise
+            return folder
+
+    @classmethod
+    def check_place(cls, path: Path) -> None:
+        """Check, before anything is loaded, that a folder can hold an experiment; nothing is created.
+
+        Raises:
+            RunError: It has something else, or cannot be read.
+        """
+        with _write_errors(path):
+            if not path.exists():
+                return
+            if (path / MANIFEST).exists():
+                read_experiment(path)
+            elif any(not found.match(_UNFINISHED) for found in path.iterdir()) and not _has_rows(path):
+                raise RunError(f"{path}: the folder is not empty, and {MANIFEST} is missing", "choose another --out")
+
+    def places(self, rows: Sequence[tuple[str, dict[str, Any]]]) -> list[Path]:
+        """Return the run's folder of each row: the one with its settings, else a new one.
+
+        Args:
+            rows: Name and settings of each.
+        """
+        digests = [settings_hash(settings) for _, settings in rows]
+        places: dict[int, Path] = {}
+        taken: set[Path] = set()
+        for number, ((name, _), digest) in enumerate(zip(rows, digests, strict=True)):
+            slug, attempt = file_name(name), 1
+            while (place := self.path / ROWS / _numbered(slug, attempt, digest)) in taken:
+                attempt += 1
+            places[number] = place
+            taken.add(place)
+        for number, place in places.items():
+            if not place.exists():
+                found = sorted(self.path.glob(f"{ROWS}/[!.]*-{digests[number]}/{RUN_MANIFEST}"))
+                former = next((path.parent for path in found if path.parent not in taken), place)
+                places[number] = former
+                taken.add(former)
+        return [places[number] for number in range(len(rows))]
+
+    def begin(self, name: str, plan: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> None:
+        """Write the plan, its rows and a new session; rows that are no longer in the plan stay listed.
+
+        Args:
+            name: The plan's name.
+            plan: The plan as it was read, as JSON values.
+            rows: The rows: "name", "row", "model", "strategy", "folder" (relative), "dialogues".
+
+        Raises:
+            RunError: The file cannot be written.
+        """
+        before = {row["folder"]: row for row in self.manifest["rows"]}
+        now = {row["folder"]: {**before.get(row["folder"], {}), **row, **_UNTRIED} for row in rows}
+        former = [{**row, "planned": False} for folder, row in before.items() if folder not in now]
+        session = {"started": _now(), "command": shown_command()}
+        changes = {
+            "name": name,
+            "plan": dict(plan),
+            "rows": [*now.values(), *former],
+            "sessions": [*self.manifest["sessions"], session],
+        }
+        self.manifest |= redact_settings(changes)
+        self.save()
+
+    def change_row(self, folder: Path, facts: Mapping[str, Any]) -> None:
+        """Add facts to a row, by the folder of its run; says so if they cannot be written."""
+        where = self.relative(folder)
+        for row in self.manifest["rows"]:
+            if row.get("folder") == where:
+                row |= redact_settings(facts)
+        self._try_to_save()
+
+    def change(self, facts: Mapping[str, Any]) -> None:
+        """Add facts to `experiment.json`, such as "estimate"; says so if they cannot be written."""
+        self.manifest |= redact_settings(facts)
+        self._try_to_save()
+
+    def relative(self, folder: Path) -> str:
+        """Return the folder of a run as `experiment.json` has it."""
+        return f"{ROWS}/{folder.name}"
+
+    def save(self) -> None:
+        """Write `experiment.json`.
+
+        Raises:
+            RunError: It cannot be written.
+        """
+        with _write_errors(self.path):
+            write_json(self.path / MANIFEST, self.manifest)
+
+    def _try_to_save(self) -> None:
+        try:
+            self.save()
+        except RunError as error:  # the replies are in the runs
+            _log.warning("%s: not updated: %s", self.path / MANIFEST, error.message)
+
+    def close(self) -> None:
+        """Let other processes work on the experiment. May be called twice."""
+        if self._descriptor >= 0:
+            descriptor, self._descriptor = self._descriptor, -1
+            os.close(descriptor)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class _Row(Lenient):
+    name: str
+    row: str = ""
+    model: str = ""
+    strategy: str = ""
+    folder: Annotated[str, StringConstraints(pattern=rf"^{ROWS}/\w[^/\x00]*$")]
+    dialogues: int = 0
+    planned: bool = True
+    error: str = ""
+    hint: str = ""
+    retry: str = ""
+
+
+class _Session(Lenient):
+    started: str = ""
+    command: str = ""
+
+
+class _Manifest(Lenient):
+    """The parts of `experiment.json` that are validated; other keys are allowed."""
+
+    name: str = ""
+    created: str = ""
+    rows: list[_Row]
+    sessions: list[_Session]
+
+
+def read_experiment(path: Path) -> dict[str, Any]:
+    """Read `experiment.json`, with secrets masked; rows and sessions have all the keys that are read.
+
+    Raises:
+        RunError: The folder is not an experiment, or its manifest is damaged.
+    """
+    file, hint = path / MANIFEST, "`localemp experiment list` shows the experiments"
+    try:
+        manifest: dict[str, Any] = load_json(file, storable=True)
+        checked = _Manifest.model_validate(manifest)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise RunError(f"{path} is not an experiment: {MANIFEST} is missing", hint) from error
+    except OSError as error:
+        raise RunError(f"{file}: cannot be read: {error.strerror or error}", hint) from error
+    except (JSONError, ValidationError) as error:
+        what = format_validation_error(error) if isinstance(error, ValidationError) else str(error)
+        hint = "move it away, and run the command again: the rows' runs are not changed, and are found again"
+        raise RunError(f"{file}: the manifest is damaged: {what}", hint) from error
+    rows = [{**row, **known.model_dump()} for row, known in zip(manifest["rows"], checked.rows, strict=True)]
+    sessions = [{"started": "", "command": "", **session} for session in manifest["sessions"]]
+    return {"created": "", "name": "", **redact_settings({**manifest, "rows": rows, "sessions": sessions})}
+
+
+def file_name(text: str) -> str:
+    """Return a text as a file's name; one that is too long ends in its hash."""
+    name = re.sub(r"[^\w.]+", "-", text).strip("-.") or "row"
+    if len(name) <= _LONGEST_NAME:
+        return name
+    return f"{name[:_LONGEST_NAME]}-{hashlib.sha256(text.encode()).hexdigest()[:6]}"
+
+
+def _numbered(slug: str, attempt: int, digest: str) -> str:
+    return f"{slug}-{digest}" if attempt == 1 else f"{slug}-{attempt}-{digest}"
+
+
+def _has_rows(path: Path) -> bool:
+    """Return whether a folder without a manifest is an experiment all the same."""
+    return any(path.glob(f"{ROWS}/*/{RUN_MANIFEST}"))
+
+
+def _write_errors(path: Path) -> AbstractContextManager[None]:
+    def error(message: str, hint: str) -> RunError:
+        return RunError(f"{path}: {message}", hint)
+
+    return write_errors(error, "choose another --out", if_full=MAKE_ROOM)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

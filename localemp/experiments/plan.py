@@ -1,0 +1,195 @@
+"""The plan of an experiment as data: rows, models, and what to do with the replies. Read from a TOML file.
+
+    plan = read_plan("paper")
+    plan = Plan(rows=[{"name": "0-shot", "strategy": "zero-shot"}, {"strategy": "few-shot", "shots": [1, 2, 5]}])
+
+`expand.py` makes rows of it.
+"""
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+from pydantic import AfterValidator, Field, PrivateAttr, ValidationError, model_validator
+
+from localemp.data.empathetic_dialogues import canonical_split
+from localemp.data.readers import is_there
+from localemp.errors import LocalempError, PlanError, UnknownNameError
+from localemp.experiments.names import Name, placeholders
+from localemp.experiments.settings import check_settings, check_text, is_path, setting_types, values_of
+from localemp.experiments.steps import After, Count, Model, OpenTable, Table, Text, check_steps, in_table
+from localemp.utils.files import is_file
+from localemp.utils.paths import StrPath, at_home
+from localemp.utils.text import one_line
+from localemp.utils.toml_reader import load_toml
+from localemp.utils.validation import format_validation_error
+
+PLANS = ("paper", "combinations", "shots", "smoke")
+"""The plans that ship with localemp."""
+MOST_ROWS = 1000
+"""Most rows of an experiment."""
+
+_SHIPPED = Path(__file__).with_name("plans")
+_FORM = "docs/experiments.md describes plans"
+_MODELS = 'name models at the top of the plan: models = ["llama"]'
+_SAME_DIALOGUES = "all rows answer the same dialogues: set it at the top of the plan, or instances in [defaults]"
+_ONE_ENGINE = "all rows of a model share one engine: set it in the model's table or in [defaults]"
+_TOP = {"model": _MODELS, "models": _MODELS} | dict.fromkeys(("data", "split", "limit"), _SAME_DIALOGUES)
+_NOT_OF_DEFAULTS = _TOP | {"name": "names belong to rows"}
+_NOT_OF_MODELS = _TOP | {"instances": _SAME_DIALOGUES, "strategy": "strategies belong to rows"}
+_NOT_OF_ROWS = (
+    dict.fromkeys(("base_url", "engine_args", "concurrency", "script"), _ONE_ENGINE)
+    | _TOP
+    | {"instances": _SAME_DIALOGUES}
+)
+# Values of these may be names or paths; of the others, which are paths, see `_beside`.
+_NAMES_OR_PATHS = ("model", "variant", "data", "pool", "encoder", "comet", "bertscore_model", "published")
+_ENDINGS = (".toml", ".jsonl", ".csv", ".gz")
+_PATHS_OF_STEPS = ("aspects", "prompts")
+
+
+class Row(OpenTable):
+    """A row of the plan, or a grid of rows: a name, and options of `generate`.
+
+    Attributes:
+        name: May have placeholders of the row's settings, such as "{strategy}, {shots}-shot"; None for a name made of
+            them.
+    """
+
+    name: Name | None = None
+
+    @cached_property
+    def grid(self) -> dict[str, tuple[Any, ...]]:
+        """The values of each setting; more than one make a grid."""
+        types = setting_types()
+        return {name: values_of(value, types[name]) for name, value in self.settings.items()}
+
+
+class Plan(Table):
+    """The plan of an experiment. docs/experiments.md describes its file, which has the same keys.
+
+    Attributes:
+        name: Its name; by default that of its file.
+        about: One line for people.
+        models: The models; empty for the default model.
+        data: Source of dialogues, as for `generate`.
+        split: "train", "valid" or "test".
+        limit: Only the first N dialogues.
+        defaults: Settings of all rows.
+        rows: The rows and grids.
+        after: What to do with the replies.
+
+    Raises:
+        PlanError: A key is unknown, or a value is invalid; names row and key.
+    """
+
+    name: Name = "plan"
+    about: Annotated[str, AfterValidator(lambda text: check_text(text) if text else text)] = ""
+    models: Annotated[tuple[Annotated[Model, in_table("model")], ...], Field(strict=False)] = ()
+    data: Text | None = None
+    split: Text | None = None
+    limit: Count | None = None
+    defaults: Mapping[str, Any] = {}
+    rows: Annotated[tuple[Row, ...], Field(strict=False)]
+    after: After = After()
+    _source: str = PrivateAttr("the plan")
+
+    def __init__(self, **fields: Any) -> None:
+        rows = fields.get("rows")
+        if isinstance(rows, Sequence) and len(rows) > MOST_ROWS:
+            raise PlanError(f"rows: {len(rows):,} are more than {MOST_ROWS:,}", "split the plan")
+        try:
+            super().__init__(**fields)
+        except ValidationError as error:
+            raise PlanError(format_validation_error(error, kinds=_IN_WORDS), _FORM) from error
+
+    @property
+    def source(self) -> str:
+        """Where it was read, for error messages."""
+        return self._source
+
+    @model_validator(mode="after")
+    def _is_valid(self) -> Self:
+        types = setting_types()
+        if not self.rows:
+            raise PlanError("rows: there is none", 'add one: [[rows]], and below it strategy = "zero-shot"')
+        if self.split is not None:
+            canonical_split(self.split)
+        named = {**types, "name": str}
+        check_settings(self.defaults, types, "defaults", _NOT_OF_DEFAULTS)
+        for model in self.models:
+            check_settings(model.settings, named, f"models ({one_line(model.model, 60)})", _NOT_OF_MODELS)
+        for number, row in enumerate(self.rows, 1):
+            where = where_of(row, number)
+            check_settings(row.settings, named, where, _NOT_OF_ROWS, grids=True)
+            placeholders(row.name or "", types, where)
+        check_steps(self.after)
+        return self
+
+
+_IN_WORDS = {
+    "tuple_type": "must be a list",
+    "model_type": "must be a table",
+    "dict_type": "must be a table",
+    "mapping_type": "must be a table",
+    "string_type": "must be a text",
+}
+
+
+def read_plan(source: StrPath) -> Plan:
+    """Read a plan: a bundled one by its name, or a TOML file. Paths in a file are relative to it.
+
+    Raises:
+        UnknownNameError: No bundled plan has this name; lists them.
+        PlanError: The file cannot be read or is invalid; names file, row and key.
+    """
+    name = str(source)
+    if not name.endswith(".toml") and name not in PLANS:
+        hint = "A path to a .toml file of your own works too"
+        if is_file(at_home(name)):
+            hint = "A file's name must end in .toml"
+        raise UnknownNameError("plan", name, PLANS, hint)
+    bundled = name in PLANS
+    path = _SHIPPED / f"{name}.toml" if bundled else at_home(name)
+    shown = name if bundled else one_line(str(path))
+    try:
+        fields, _ = load_toml(path)
+        if fields.get("models") == []:
+            raise PlanError("models: the list is empty", "name a model, or leave it out")
+        plan = Plan(**{"name": path.stem, **_beside(fields, path.parent)})
+    except FileNotFoundError as error:
+        raise PlanError(f"{shown}: no such file", f"bundled plans: {', '.join(PLANS)}; {_FORM}") from error
+    except OSError as error:
+        raise PlanError(f"{shown}: cannot be read: {error.strerror}", _FORM) from error
+    except LocalempError as error:
+        raise PlanError(f"{shown}: {error.message}", error.hint) from error
+    except ValueError as error:  # a TOMLError, or a path with a null byte
+        raise PlanError(f"{shown}: {error}", _FORM) from error
+    plan._source = shown
+    return plan
+
+
+def where_of(row: Row, number: int) -> str:
+    """Return a row's place for error messages: its number from 1, and its name."""
+    return f"row {number} ({one_line(row.name, 60)})" if row.name else f"row {number}"
+
+
+def _beside(fields: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Return a plan's fields with relative paths resolved: a file is taken from beside the plan."""
+    paths = {*_PATHS_OF_STEPS, *(name for name, kind in setting_types().items() if is_path(kind))}
+
+    def resolved(key: str, value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {name: resolved(name, inner) for name, inner in value.items()}
+        if isinstance(value, list):
+            return [resolved(key, inner) for inner in value]
+        key = "model" if key in ("models", "judge") else key
+        if not isinstance(value, str) or not value.strip():
+            return value
+        path = folder / at_home(value)
+        names_file = "/" in value or Path(value).suffix in _ENDINGS  # a bare word is a name, whatever lies there
+        there = key in paths or (key in _NAMES_OR_PATHS and names_file and is_there(path))
+        return str(path) if there else value
+
+    return {key: resolved(key, value) for key, value in fields.items()}

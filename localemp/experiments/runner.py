@@ -1,0 +1,262 @@
+"""Answers the rows of an experiment: one engine for each model, on which all of the model's rows are in flight.
+
+Models that run here follow one another; those on servers are asked at the same time. What fails, fails alone: a row
+does not stop the other rows, nor a model the other models.
+"""
+
+import asyncio
+import itertools
+import json
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from localemp.errors import LocalempError
+from localemp.experiments.checks import build_batches, check_all
+from localemp.experiments.folder import ExperimentFolder, file_name
+from localemp.experiments.reuse import copy_run
+from localemp.experiments.rows import ExperimentRow, RowResult
+from localemp.pipeline.batch import Batch
+from localemp.pipeline.schedule import answer_batches
+from localemp.runs.journal import outcomes
+from localemp.runs.run import Run
+from localemp.utils.formatting import share
+from localemp.utils.progress import OnProgress, Progress, silent
+from localemp.utils.redaction import redact_text, shown_command
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRows:
+    """The rows of one model, which share an engine.
+
+    Attributes:
+        name: The model's name.
+        batches: Their batches, all opened.
+        log: File for the engine's output.
+    """
+
+    name: str
+    batches: tuple[Batch, ...]
+    log: Path
+
+    @property
+    def runs_here(self) -> bool:
+        """Whether the model runs in this process."""
+        return self.batches[0].pipeline.runs_here
+
+    @property
+    def pending(self) -> list[Batch]:
+        """The batches with something to answer."""
+        return [batch for batch in self.batches if batch.pending]
+
+
+class Runner:
+    """Answers the rows of an experiment, inside a `with` block: it checks all rows, locks the folder, opens the runs.
+
+    Args:
+        rows: The rows, with distinct names.
+        place: The experiment's folder.
+        name: The plan's name.
+        plan: The plan as it was read, as JSON values.
+        retry_errors: Whether to retry dialogues that failed before.
+        on_progress: Called with every step. `Progress.row` names the row; without one it is about all of them. A row's
+            task is "Checking", "Waiting", "Answering", then "Finished" or "Failed", once.
+
+    Attributes:
+        batches: One for each row.
+        models: The same batches by engine, in the order in which models that run here follow one another.
+        folder: The experiment's folder, once it is open.
+    """
+
+    def __init__(
+        self,
+        rows: Sequence[ExperimentRow],
+        place: Path,
+        name: str,
+        plan: Mapping[str, Any],
+        *,
+        retry_errors: bool = False,
+        on_progress: OnProgress = silent,
+    ) -> None:
+        self.rows, self.place, self.name, self.plan = rows, place, name, plan
+        self.retry_errors, self.on_progress = retry_errors, on_progress
+        self.batches: list[Batch] = []
+        self.models: list[ModelRows] = []
+        self._stack = ExitStack()
+        self._errors: dict[str, LocalempError] = {}
+
+    def __enter__(self) -> Self:
+        """Check all rows, and open their runs.
+
+        Raises:
+            LocalempError: Something is wrong with one or more rows; names them. No engine was started.
+        """
+        with self._stack:
+            ExperimentFolder.check_place(self.place)
+            self.batches = build_batches(self.rows, self.on_progress)
+            self.folder = self._stack.enter_context(ExperimentFolder.open(self.place))
+            copied = self._place()
+            check_all([((batch.name,), batch) for batch in self.batches], self._open)
+            self.models = self._by_engine()
+            hosted = [model for model in self.models if model.pending and not model.runs_here]
+            check_all(
+                [([batch.name for batch in model.pending], model.pending[0].pipeline) for model in hosted],
+                lambda pipeline: pipeline.engine().check(),
+            )
+            self.folder.begin(
+                self.name, self.plan, [self._entry(*each) for each in zip(self.rows, self.batches, copied, strict=True)]
+            )
+            self._stack = self._stack.pop_all()
+        for batch in self.batches:
+            self._tell(batch, "Waiting" if batch.pending else "Finished")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the runs and the folder."""
+        self._stack.close()
+
+    @property
+    def pending(self) -> bool:
+        """Whether there is anything to answer."""
+        return any(batch.pending for batch in self.batches)
+
+    async def run(self) -> None:
+        """Answer all rows. What stops a row is kept as its error; other rows go on.
+
+        Raises:
+            asyncio.CancelledError: The task was cancelled, as by Ctrl-C. Finished replies are in the runs.
+        """
+        models = [model for model in self.models if model.pending]
+        async with asyncio.TaskGroup() as tasks:
+            for model in models:
+                if not model.runs_here:
+                    tasks.create_task(self._answer(model))
+            tasks.create_task(self._in_turn([model for model in models if model.runs_here]))
+
+    def results(self) -> tuple[RowResult, ...]:
+        """Return how far each row is now."""
+        return tuple(map(self._result, self.rows, self.batches))
+
+    def saved(self) -> str:
+        """How many rows are finished and how many replies are saved, read from the runs' files each time."""
+        finished = replies = dialogues = 0
+        for batch in self.batches:
+            written = outcomes(batch.folder / Run.lines)
+            finished += all(dialogue.id in written for dialogue in batch.chosen)
+            replies += sum(written.get(dialogue.id, False) for dialogue in batch.chosen)
+            dialogues += len(batch.chosen)
+        rows, saved = share(finished, len(self.batches), "row"), share(replies, dialogues, "reply", "replies")
+        return f"{rows} finished, {saved} saved to {self.place}"
+
+    def _place(self) -> list[Mapping[str, Any]]:
+        """Choose the run's folder of each row, and copy what `generate` has answered with the same settings there."""
+        places = self.folder.places([(batch.name, batch.settings) for batch in self.batches])
+        copied: list[Mapping[str, Any]] = []
+        for batch, place in zip(self.batches, places, strict=True):
+            default, batch.folder = batch.folder, place
+            batch.facts = {"experiment": str(self.place), "row": batch.name}
+            replies = copy_run(default, place, batch.settings, batch.name)
+            copied.append({"taken_over": {"from": str(default), "replies": replies}} if replies else {})
+        return copied
+
+    def _open(self, batch: Batch) -> None:
+        self._stack.enter_context(batch.open(self.retry_errors))
+        if not batch.pending:
+            batch.opened.close()
+
+    def _by_engine(self) -> list[ModelRows]:
+        by_engine: dict[str, list[Batch]] = {}
+        for batch in self.batches:
+            by_engine.setdefault(_engine_key(batch), []).append(batch)
+        models, logs = [], set()
+        for batches in by_engine.values():
+            name = batches[0].pipeline.profile.name
+            log = next(log for log in _logs(self.place, name) if log not in logs)
+            logs.add(log)
+            models.append(ModelRows(name, tuple(batches), log))
+        return models
+
+    def _entry(self, row: ExperimentRow, batch: Batch, copied: Mapping[str, Any]) -> dict[str, Any]:
+        return {
+            "name": row.name,
+            "row": row.row,
+            "model": row.model,
+            "strategy": batch.settings["strategy"],
+            "folder": self.folder.relative(batch.folder),
+            "dialogues": len(batch.chosen),
+            **copied,
+        }
+
+    async def _in_turn(self, models: Sequence[ModelRows]) -> None:
+        """Answer the rows of models that run here, each model's engine closed before the next one starts."""
+        for model in models:
+            await self._answer(model)
+
+    async def _answer(self, model: ModelRows) -> None:
+        """Answer the rows of one model; an error is kept as that of its rows that are not finished."""
+        batches = model.pending
+        error: LocalempError | None = None
+        try:
+            await answer_batches(batches, model.log, self.on_progress)
+        except LocalempError as stop:
+            error = stop
+        except Exception as fault:  # nobody foresaw it; the other models go on
+            _log.error("%s: %s: %s", model.name, type(fault).__name__, fault, exc_info=fault)
+            error = LocalempError(f"{type(fault).__name__}: {fault}")
+        for batch in batches:
+            batch.error = batch.error or (error if _is_unfinished(batch) else None)
+            batch.opened.close()
+            result = self._result(self.rows[self.batches.index(batch)], batch)
+            facts = {"error": result.error, "hint": result.hint, "retry": result.retry, "shared": result.shared}
+            self.folder.change_row(batch.folder, facts)
+            self._tell(batch, "Failed" if result.error else "Finished", result.error)
+
+    def _result(self, row: ExperimentRow, batch: Batch) -> RowResult:
+        error = batch.error
+        return RowResult(
+            row,
+            batch.folder,
+            len(batch.chosen),
+            batch.answered,
+            batch.failed,
+            batch.tally,
+            0,
+            "" if error is None else redact_text(error.message),
+            "" if error is None else redact_text(error.hint),
+            "" if batch.answered == len(batch.chosen) else _retry(bool(batch.failed)),
+        )
+
+    def _tell(self, batch: Batch, task: str, detail: str = "") -> None:
+        done, failed = batch.answered + batch.failed, batch.failed
+        self.on_progress(Progress(task, done, len(batch.chosen), "dialogues", detail, row=batch.name, failed=failed))
+
+
+def _engine_key(batch: Batch) -> str:
+    """Return what distinguishes engines: rows for which it is the same share one."""
+    config = batch.pipeline.config
+    chosen = (config.model, config.base_url, dict(config.engine_args), str(config.script), config.concurrency)
+    return json.dumps(chosen, sort_keys=True, default=str)
+
+
+def _logs(place: Path, model: str) -> Iterator[Path]:
+    name = f"engine-{file_name(model)}"
+    yield place / f"{name}.log"
+    yield from (place / f"{name}-{number}.log" for number in itertools.count(2))
+
+
+def _is_unfinished(batch: Batch) -> bool:
+    """Return whether a dialogue that was to be answered has neither a reply nor an error of this call."""
+    return batch.tally is None or batch.tally.done + batch.tally.failed < len(batch.pending)
+
+
+def _retry(failed: bool) -> str:
+    """Return the command, or the call, that answers what is missing."""
+    command = shown_command()
+    if not command.startswith("localemp "):
+        return "the same call" + (" with retry_errors=True" if failed else "")
+    return command + (" --retry-errors" if failed and "--retry-errors" not in command else "")

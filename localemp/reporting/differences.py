@@ -1,0 +1,211 @@
+"""The tables of differences: every run against a base run of the same model, metric by metric, with significance."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from localemp.errors import OptionError, UnknownNameError
+from localemp.metrics.base import Metric
+from localemp.metrics.kept_values import KeptMetric
+from localemp.metrics.pairing import pair
+from localemp.metrics.registry import METRICS, decimals, is_hidden, metric
+from localemp.metrics.significance import JACKKNIFE, SAMPLES, SEED, Comparison, holm
+from localemp.metrics.significance import compare as compare_replies
+from localemp.reporting.systems import System
+from localemp.reporting.tables import NOT_AVAILABLE, Cell, Note, Row, Table, listed, not_available
+from localemp.utils.formatting import count
+from localemp.utils.progress import OnProgress, Progress, silent
+
+SIGNIFICANT = 0.05
+_SAMPLES_A_ROW = 40  # so that a p corrected for all rows can still be half of SIGNIFICANT
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One run against its base.
+
+    Attributes:
+        system: The run.
+        base: What it is compared with.
+        comparisons: One for each metric, on the dialogues that both answered; `p_holm` is corrected over the rows.
+        items: How many dialogues these are.
+        notes: What a reader has to know about them.
+    """
+
+    system: System
+    base: System
+    comparisons: tuple[Comparison, ...]
+    items: int
+    notes: tuple[str, ...]
+
+
+def differences(
+    systems: Sequence[System],
+    bases: Sequence[str],
+    samples: int | None = None,
+    seed: int = SEED,
+    on_progress: OnProgress = silent,
+) -> list[Difference]:
+    """Compare each run with the base run of the same model; with the first base where its model has none.
+
+    Args:
+        systems: All runs; those of which only scores are known, and those without a common dialogue, are left out.
+        bases: Names of the base runs, one for each model or one for all.
+        samples: Random swaps, and resamples, for each metric; by default 1,000, or more for more than 25 rows.
+        seed: Seed of both.
+        on_progress: Called with rows compared.
+
+    Raises:
+        UnknownNameError: There is no run of such a name.
+        OptionError: Too few samples.
+    """
+    runs = [system for system in systems if system.replies is not None]
+    for name in bases:
+        if name not in [system.name for system in runs]:
+            raise UnknownNameError("run to compare with", name, [system.name for system in runs])
+    of_model = {system.settings.get("model"): system for system in reversed(runs) if system.name in bases}
+    first = next(system for system in runs if system.name == bases[0])
+    paired = [(system, of_model.get(system.settings.get("model"), first)) for system in runs]
+    paired = [(system, base) for system, base in paired if system.name not in bases]
+    rows = max((sum(other.name == base.name for _, other in paired) for _, base in paired), default=0)
+    samples = samples or max(SAMPLES, _SAMPLES_A_ROW * rows)
+    metrics = _metrics(runs)
+    found = []
+    for number, (system, base) in enumerate(paired):
+        on_progress(Progress("Comparing", number, len(paired), "rows", row=system.name))
+        assert system.replies is not None and base.replies is not None
+        try:
+            both = pair(base.replies, system.replies)
+        except OptionError as error:
+            found.append(Difference(system, base, (), 0, (error.message,)))
+            continue
+        compared = compare_replies(both.a, both.b, metrics, samples, seed)
+        slim = tuple(replace(one, each=None) for one in compared)  # values of every reply would add up
+        found.append(Difference(system, base, slim, len(both.a), both.notes))
+    on_progress(Progress("Comparing", len(paired), len(paired), "rows"))
+    return _corrected(found)
+
+
+def difference_tables(found: Sequence[Difference], samples: int | None = None, seed: int = SEED) -> list[Table]:
+    """Return a table for each base: differences with their intervals and p-values, one row a run."""
+    tables: list[Table] = []
+    for base in dict.fromkeys(each.base.name for each in found):
+        rows = [each for each in found if each.base.name == base]
+        tables.append(_table(base, rows, len(tables), samples, seed))
+    return tables
+
+
+def _metrics(runs: Sequence[System]) -> list[Metric]:
+    kept = {system.name: system.kept for system in runs if system.kept is not None}
+    chosen: list[Metric] = []
+    for name, entry in METRICS.items():
+        if is_hidden(name):
+            continue
+        if not entry.needs_model:
+            chosen.append(metric(name))
+        elif any(name in each.values for each in kept.values()):
+            chosen.append(KeptMetric(name, kept))
+    return chosen
+
+
+def _corrected(found: Sequence[Difference]) -> list[Difference]:
+    """Correct the p-values of each metric over the rows that are compared with one base."""
+    corrected: dict[tuple[str, str, str], float | None] = {}
+    places: dict[tuple[str, str], list[tuple[str, float | None]]] = {}
+    for each in found:
+        for one in each.comparisons:
+            places.setdefault((each.base.name, one.name), []).append((each.system.name, one.p))
+    for (base, name), ps in places.items():
+        for (system, _), p in zip(ps, holm([p for _, p in ps]), strict=True):
+            corrected[base, name, system] = p
+    return [
+        replace(
+            each,
+            comparisons=tuple(
+                replace(one, p_holm=corrected[each.base.name, one.name, each.system.name]) for one in each.comparisons
+            ),
+        )
+        for each in found
+    ]
+
+
+def _table(base: str, rows: Sequence[Difference], number: int, samples: int | None, seed: int) -> Table:
+    samples = samples or max(SAMPLES, _SAMPLES_A_ROW * len(rows))
+    everyone = [each.system.name for each in rows]
+    values = [{one.name: one for one in each.comparisons} for each in rows]
+    names = list(dict.fromkeys(name for of in values for name in of))
+    # A column in which nothing could be compared would say n/a all over.
+    columns = [name for name in names if any(name in of and of[name].difference is not None for of in values)]
+    reasons: dict[str, dict[str, list[str]]] = {}
+    made = []
+    for each, of in zip(rows, values, strict=True):
+        cells = [Cell(f"{each.items:,}", each.items, "dialogues that both answered")]
+        for name in columns:
+            cell = _cell(of.get(name), each)
+            if cell.value is None:
+                reasons.setdefault(cell.about, {}).setdefault(name, []).append(each.system.name)
+            cells.append(cell)
+        made.append(Row(each.system.name, tuple(cells), each.system.about, warning=each.system.warning))
+    return Table(
+        "differences" if not number else f"differences-{number + 1}",
+        "differences",
+        f"Against {base}",
+        "System",
+        ("Dialogues", *columns),
+        tuple(made),
+        (*not_available(reasons, everyone), *_notes(base, rows, samples, seed)),
+    )
+
+
+def _cell(one: Comparison | None, each: Difference) -> Cell:
+    if one is None or one.difference is None:
+        reason = one.reason if one is not None else "; ".join(each.notes)
+        return Cell(NOT_AVAILABLE, about=reason or "nothing to compare")
+    places = decimals(one.name)
+    real = one.p_holm is not None and one.p_holm < SIGNIFICANT
+    lines = [f"{one.difference:+.{places}f}{' *' if real else ''}"]
+    if one.interval is not None:
+        lines.append(f"[{', '.join(f'{end:+.{places}f}' for end in one.interval)}]")
+    lines.append(f"p {_p(one.p_holm)}")
+    assert one.a is not None and one.b is not None
+    told = f"{each.base.name} {one.a:.{places}f}, {each.system.name} {one.b:.{places}f} on {each.items:,} dialogues"
+    by = f"; interval by {one.interval_by}" if one.interval_by else ""
+    about = f"{told}; p {_p(one.p)}, corrected {_p(one.p_holm)}{by}; {one.signature}"
+    return Cell("\n".join(lines), one.difference, about, interval=one.interval)
+
+
+def _p(value: float | None) -> str:
+    return NOT_AVAILABLE if value is None else "<0.001" if value < 0.0005 else f"{value:.3f}"
+
+
+def _notes(base: str, rows: Sequence[Difference], samples: int, seed: int) -> list[Note]:
+    jackknifed = list(
+        dict.fromkeys(one.name for each in rows for one in each.comparisons if one.interval_by == JACKKNIFE)
+    )
+    jackknife = f" (jackknife for {listed(jackknifed)})" if jackknifed else ""
+    family = count(len(rows), "row")
+    notes = [
+        f"The row's value minus that of {base}, on the dialogues that both answered; below it the 95 % interval of the "
+        f"difference by paired bootstrap{jackknife}, then p.",
+        f"p is two-sided, by approximate randomisation with {samples:,} samples and seed {seed}. It is corrected by "
+        f"Holm's method over the {family} of its column; columns are not corrected for one another. "
+        f"* is p below {SIGNIFICANT}. `localemp compare` shows the uncorrected p, and the paper's t-test.",
+    ]
+    about: dict[str, list[str]] = {}
+    for each in rows:
+        for note in each.notes:
+            about.setdefault(note, []).append(each.system.name)
+    return [Note(text) for text in (*notes, *(f"{listed(names)}: {note}." for note, names in about.items()))]
+
+
+def as_json(found: Sequence[Difference]) -> list[Mapping[str, object]]:
+    """Return the differences as JSON values, unrounded, with signatures."""
+    return [
+        {
+            "row": each.system.name,
+            "base": each.base.name,
+            "items": each.items,
+            "notes": list(each.notes),
+            "comparisons": [one.as_dict() for one in each.comparisons],
+        }
+        for each in found
+    ]
