@@ -22,7 +22,7 @@ from pydantic import StringConstraints, ValidationError
 from localemp.errors import RunError
 from localemp.runs.journal import MANIFEST as RUN_MANIFEST
 from localemp.runs.run import settings_hash
-from localemp.utils.files import MAKE_ROOM, write_errors, write_json
+from localemp.utils.files import MAKE_ROOM, remove_partial, write_errors, write_json
 from localemp.utils.json_reader import JSONError, load_json
 from localemp.utils.locks import LockedError, lock
 from localemp.utils.redaction import redact_settings, shown_command
@@ -76,6 +76,7 @@ class ExperimentFolder:
                 known = read_experiment(path) if (path / MANIFEST).exists() else {}
                 folder.manifest = {"format": 1, "created": _now(), "plan": {}, "rows": [], "sessions": [], **known}
                 (path / ROWS).mkdir(exist_ok=True)
+                remove_partial(path)
             except BaseException:
                 folder.close()
                 raise
