@@ -31,7 +31,7 @@ from localemp.reporting.report import Report
 from localemp.reporting.systems import System, read_systems
 from localemp.reporting.tables import listed
 from localemp.utils.files import write_errors, write_json
-from localemp.utils.formatting import count
+from localemp.utils.formatting import count, share
 from localemp.utils.progress import OnProgress, Progress, silent
 from localemp.utils.text import one_line
 
@@ -103,10 +103,11 @@ class _Results:
         for result in rows:
             if result.folder is not None and result.answered:
                 found[result.row.name] = (result, result.folder)
+                done = share(result.answered, result.dialogues, "reply", "replies")
                 failed = f", {result.failed:,} failed" if result.failed else ""
-                told = f"{result.row.name} is not complete: {result.answered:,} of {result.dialogues:,} replies{failed}"
+                told = f"row {result.row.name} is not complete: {done}{failed}"
             else:
-                told = f"{result.row.name} is missing: it has no reply"
+                told = f"row {result.row.name} is missing: it has no reply"
             if not result.complete:
                 self.notes.append(one_line(f"{told} ({result.error})" if result.error else told))
         return found
@@ -121,7 +122,7 @@ class _Results:
             replies = self.attempt(name, shlex.join(["localemp", "score", str(run)]), partial(replies_of_run, run))
             if replies is None:
                 del self.rows[name]
-                self.notes.append(f"{name} is missing: its run cannot be read")
+                self.notes.append(f"row {name} is missing: its run cannot be read")
             elif not is_scored(run, replies, options, without):
                 stale.append(run)
         if not stale:
@@ -182,8 +183,8 @@ class _Results:
             return
         rated, unrated = study_tables(studies, list(self.rows), known, self.attempt)
         if unrated:
-            places = listed(str(studies[name]) for name in unrated)
-            self.notes.append(f"no answer yet in {places}: `localemp study serve STUDY` lets people rate")
+            serve = f"`localemp study serve {self.folder / 'study-ROW'}` lets people rate"
+            self.notes.append(f"no answer yet in {count(len(unrated), 'study', 'studies')}: {serve}")
         results = (*difference_tables(found), *rated)
         cases = CASES if wanted.cases is None else wanted.cases
         notes = (*self._shared(systems), *(f"{note[0].upper()}{note[1:]}." for note in self.notes))
