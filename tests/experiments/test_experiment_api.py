@@ -106,6 +106,19 @@ def test_ctrl_c_says_how_far_it_got_and_does_nothing_afterwards(place):
     assert sum(row.tally.done for row in result.rows if row.tally) == 12 - saved
 
 
+@pytest.mark.parametrize("task", ["Checking", "Waiting", "Finished"])
+def test_what_the_callback_raises_ends_the_call_and_the_next_one_goes_on(place, task):
+    model, plan = write_local_model(place, "one"), plan_of(place)
+
+    def refuse(progress):
+        if progress.task == task:
+            raise ZeroDivisionError(task)
+
+    with pytest.raises(ZeroDivisionError, match=task):
+        localemp.experiment(plan, models=model, on_progress=refuse)
+    assert localemp.experiment(plan, models=model).complete
+
+
 async def test_in_an_event_loop_and_cancelled_there(place):
     model, plan = write_local_model(place, "one"), plan_of(place)
     with pytest.raises(OptionError, match="an event loop is running") as caught:
