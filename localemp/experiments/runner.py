@@ -8,7 +8,7 @@ import asyncio
 import itertools
 import json
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +20,7 @@ from localemp.experiments.folder import ExperimentFolder, file_name
 from localemp.experiments.reuse import copy_run
 from localemp.experiments.rows import ExperimentRow, RowResult
 from localemp.pipeline.batch import Batch
-from localemp.pipeline.schedule import answer_batches
+from localemp.pipeline.schedule import PlanObserver, answer_batches
 from localemp.runs.journal import outcomes
 from localemp.runs.run import Run
 from localemp.utils.formatting import share
@@ -66,6 +66,7 @@ class Runner:
         retry_errors: Whether to retry dialogues that failed before.
         on_progress: Called with every step. `Progress.row` names the row; without one it is about all of them. A row's
             task is "Checking", "Waiting", "Answering", then "Finished" or "Failed", once.
+        observe: Returns what sees the prompts of a model's batches before its engine starts, for an estimate.
 
     Attributes:
         batches: One for each row.
@@ -82,7 +83,9 @@ class Runner:
         *,
         retry_errors: bool = False,
         on_progress: OnProgress = silent,
+        observe: Callable[[Sequence[Batch]], PlanObserver] | None = None,
     ) -> None:
+        self.observe = observe
         self.rows, self.place, self.name, self.plan = rows, place, name, plan
         self.retry_errors, self.on_progress = retry_errors, on_progress
         self.batches: list[Batch] = []
@@ -202,7 +205,8 @@ class Runner:
         batches = model.pending
         error: LocalempError | None = None
         try:
-            await answer_batches(batches, model.log, self.on_progress)
+            observer = None if self.observe is None else self.observe(batches)
+            await answer_batches(batches, model.log, self.on_progress, observer)
         except LocalempError as stop:
             error = stop
         except Exception as fault:  # nobody foresaw it; the other models go on
