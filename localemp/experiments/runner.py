@@ -8,7 +8,7 @@ import asyncio
 import itertools
 import json
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +21,7 @@ from localemp.experiments.reuse import copy_run
 from localemp.experiments.rows import ExperimentRow, RowResult
 from localemp.pipeline.batch import Batch
 from localemp.pipeline.ray_driver import answer_batches_on_cluster
-from localemp.pipeline.schedule import answer_batches
+from localemp.pipeline.schedule import PlanObserver, answer_batches
 from localemp.runs.journal import outcomes
 from localemp.runs.run import Run
 from localemp.utils.formatting import share
@@ -72,6 +72,7 @@ class Runner:
         retry_errors: Whether to retry dialogues that failed before.
         on_progress: Called with every step. `Progress.row` names the row; without one it is about all of them. A row's
             task is "Checking", "Waiting", "Answering", then "Finished" or "Failed", once.
+        observe: Returns what sees the prompts of a model's batches before its engine starts, for an estimate.
 
     Attributes:
         batches: One for each row.
@@ -88,7 +89,9 @@ class Runner:
         *,
         retry_errors: bool = False,
         on_progress: OnProgress = silent,
+        observe: Callable[[Sequence[Batch]], PlanObserver] | None = None,
     ) -> None:
+        self.observe = observe
         self.rows, self.place, self.name, self.plan = rows, place, name, plan
         self.retry_errors, self.on_progress = retry_errors, on_progress
         self.batches: list[Batch] = []
@@ -255,7 +258,8 @@ class Runner:
     async def _answer(self, model: ModelRows) -> None:
         """Answer the rows of one model; an error is kept as that of its rows that are not finished."""
         with self._settled(model):
-            await answer_batches(model.pending, model.log, self.on_progress)
+            observer = None if self.observe is None else self.observe(model.pending)
+            await answer_batches(model.pending, model.log, self.on_progress, observer)
 
     @contextmanager
     def _settled(self, model: ModelRows) -> Iterator[None]:
