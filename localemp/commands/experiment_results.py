@@ -1,36 +1,42 @@
-"""What stands at the end of an experiment: scores, comparisons, the report, its tables and studies, in one folder."""
+"""What stands at the end of an experiment, in its folder.
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+    report.html        tables, figures, case study
+    tables.tex         the tables for LaTeX; tables.csv has every cell on a line of its own
+    results.jsonl      a line for each reply; results.parquet is the same, if pyarrow is installed
+    comparisons.json   every row against the base row, metric by metric, unrounded
+    study-ROW/         the study of a row against the base row
+
+Every step stands alone: one that fails is named with the command that does it alone, and the others go on.
+"""
+
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
 
-from localemp.experiments.rows import ExperimentRow
-from localemp.utils.progress import OnProgress, silent
+from localemp.commands.attempts import Attempts
+from localemp.commands.experiment_studies import create_studies, judge_studies, study_tables
+from localemp.commands.score import score
+from localemp.commands.tables import published_of, write_tables, write_text
+from localemp.errors import RunError
+from localemp.experiments.rows import RowResult
+from localemp.experiments.steps import After, ReportStep
+from localemp.metrics.kept_values import is_scored
+from localemp.metrics.registry import BERTSCORE
+from localemp.metrics.replies import replies_of_run
+from localemp.reporting.differences import Difference, as_json, difference_tables, differences
+from localemp.reporting.reply_rows import reply_rows, write_reply_rows
+from localemp.reporting.report import Report
+from localemp.reporting.systems import System, read_systems
+from localemp.reporting.tables import listed
+from localemp.utils.files import write_errors, write_json
+from localemp.utils.formatting import count, share
+from localemp.utils.progress import OnProgress, Progress, silent
+from localemp.utils.text import one_line
 
-
-class AnsweredRow(Protocol):
-    """A row and the run that answers it; `RowResult` of `experiment` is one."""
-
-    @property
-    def row(self) -> ExperimentRow:
-        """The row."""
-
-    @property
-    def folder(self) -> Path | None:
-        """Its run; None if it has none."""
-
-    @property
-    def shared(self) -> int:
-        """Calls that were answered by another row's identical request."""
-
-    @property
-    def error(self) -> str:
-        """Why it is not finished; empty if nothing stopped it."""
-
-    @property
-    def hint(self) -> str:
-        """What to do about it."""
+CASES = 200
+"""Dialogues in the case study, unless the plan says otherwise: the page of 8 rows then stays below 10 MB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,20 +55,195 @@ class Finished:
 
 
 def finish(
-    folder: Path, rows: Sequence[AnsweredRow], after: Any, name: str, on_progress: OnProgress = silent
+    folder: Path, rows: Sequence[RowResult], after: After, name: str, on_progress: OnProgress = silent
 ) -> Finished:
     """Score, compare and report the rows of an experiment, and make its studies. What is up to date is not made again.
-
-    Every step stands alone: one that fails is named, and the others go on.
 
     Args:
         folder: The experiment's folder.
         rows: All rows, those without a run, too.
-        after: What the plan wants: `Plan.after`.
+        after: What the plan wants.
         name: The plan's name, for titles.
         on_progress: Called with every step.
 
     Raises:
-        KeyboardInterrupt: Ctrl-C; what was written stays.
+        KeyboardInterrupt: Ctrl-C; what was written stays, and the same call goes on.
     """
-    return Finished()
+    return _Results(folder, rows, after, name, on_progress).all()
+
+
+class _Results:
+    """The steps, in order; `rows` are the names of those that have a reply, with their results and runs."""
+
+    def __init__(
+        self, folder: Path, rows: Sequence[RowResult], after: After, name: str, on_progress: OnProgress
+    ) -> None:
+        self.folder, self.after, self.name, self.on_progress = folder, after, name, on_progress
+        self.attempt = Attempts()
+        self.written: list[Path] = []
+        self.notes: list[str] = []
+        models = dict.fromkeys(result.row.model for result in rows)
+        self.title = f"{name}: {', '.join(models)}"
+        self.rows = self._with_replies(rows)
+
+    def all(self) -> Finished:
+        if self.after.score is not None:
+            self._score()
+        bases = self._bases()
+        studies = self._studies(bases)
+        if not self.rows:
+            self.notes.append("no row has a reply: there is nothing to report")
+        elif self.after.report is not None or bases:
+            self._report(bases, studies)
+        return Finished(tuple(self.written), tuple(self.attempt.failures), tuple(self.notes))
+
+    def _with_replies(self, rows: Sequence[RowResult]) -> dict[str, tuple[RowResult, Path]]:
+        """Return the rows with a reply; what is missing becomes a note."""
+        found = {}
+        for result in rows:
+            if result.folder is not None and result.answered:
+                found[result.row.name] = (result, result.folder)
+                done = share(result.answered, result.dialogues, "reply", "replies")
+                failed = f", {result.failed:,} failed" if result.failed else ""
+                told = f"row {result.row.name} is not complete: {done}{failed}"
+            else:
+                told = f"row {result.row.name} is missing: it has no reply"
+            if not result.complete:
+                self.notes.append(one_line(f"{told} ({result.error})" if result.error else told))
+        return found
+
+    def _score(self) -> None:
+        """Score the rows whose scores are not up to date; a run that cannot be read is left out from now on."""
+        assert self.after.score is not None
+        options, without = self.after.score.settings, BERTSCORE if self.after.score.no_bertscore else ()
+        stale = []
+        for number, (name, (_, run)) in enumerate(list(self.rows.items())):
+            self.on_progress(Progress("Reading", number, len(self.rows), "rows", row=name))
+            replies = self.attempt(name, shlex.join(["localemp", "score", str(run)]), partial(replies_of_run, run))
+            if replies is None:
+                del self.rows[name]
+                self.notes.append(f"row {name} is missing: its run cannot be read")
+            elif not is_scored(run, replies, options, without):
+                stale.append(run)
+        if not stale:
+            return
+        words = ["localemp", "score", *map(str, stale), *(["--no-bertscore"] if without else [])]
+        words += [word for name, value in options.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+        step = partial(score, stale, no_bertscore=bool(without), on_progress=self.on_progress, **options)
+        scored = self.attempt("scores", shlex.join(words), step)
+        for system in scored.systems if scored else ():
+            told = [each.reason for each in system.scores if each.name in BERTSCORE and each.value is None]
+            self._note_once(f"no BERTScore: {one_line(told[0])}" if told else "")
+        for note in scored.notes if scored else ():
+            self._note_once(note if "not kept" in note else "")
+
+    def _bases(self) -> dict[str, str]:
+        """Return the base row of each row of its model; none without a comparison."""
+        if self.after.compare is None:
+            return {}
+        base, bases = self.after.compare.base, {}
+        of_model = {result.row.model: name for name, (result, _) in self.rows.items() if result.row.row == base}
+        for name, (result, _) in self.rows.items():
+            if result.row.model not in of_model:
+                self._note_once(f"no row of {result.row.model} is compared: its base row {base} has no reply")
+            elif of_model[result.row.model] != name:
+                bases[name] = of_model[result.row.model]
+        return bases
+
+    def _studies(self, bases: Mapping[str, str]) -> dict[str, Path]:
+        if (wanted := self.after.study) is None:
+            return {}
+        pairs = {
+            name: ((base, self.rows[base][1]), (name, self.rows[name][1]))
+            for name, base in bases.items()
+            if not wanted.rows or self.rows[name][0].row.row in wanted.rows
+        }
+        made, notes = create_studies(self.folder, pairs, wanted, self.attempt, self.on_progress)
+        self.written += made.values()
+        self.notes += notes
+        if wanted.judge is not None and made:
+            judge_studies(made, wanted.judge, self.attempt, self.on_progress)
+        return made
+
+    def _report(self, bases: Mapping[str, str], studies: Mapping[str, Path]) -> None:
+        """Compare the rows, and write report, tables and replies."""
+        wanted = self.after.report or ReportStep()
+        names = {run: name for name, (_, run) in self.rows.items()}
+        words = ["localemp", "report", *(f"{name}={run}" for run, name in names.items())]
+        words += [word for base in dict.fromkeys(bases.values()) for word in ("--against", base)]
+        alone = shlex.join(words + (["--common"] if wanted.common else []))
+        read = partial(read_systems, list(names), wanted.common, self.on_progress, names)
+        if (systems := self.attempt("report", alone, read)) is None:
+            return
+        found = self._compared(systems, bases, alone)
+        if self.after.report is None:
+            return
+        known = self.attempt("the paper's rows", alone, partial(published_of, wanted.published))
+        if known is None:
+            return
+        rated, unrated = study_tables(studies, list(self.rows), known, self.attempt)
+        if unrated:
+            serve = f"`localemp study serve {self.folder / 'study-ROW'}` lets people rate"
+            self.notes.append(f"no answer yet in {count(len(unrated), 'study', 'studies')}: {serve}")
+        results = (*difference_tables(found), *rated)
+        cases = CASES if wanted.cases is None else wanted.cases
+        notes = (*self._shared(systems), *(f"{note[0].upper()}{note[1:]}." for note in self.notes))
+        report = Report(tuple(systems), known, results, cases, notes)
+        tables = [replace(table, title=f"{table.title} ({self.title})") for table in report.tables]
+        self._write("report.html", f"{alone} --html", partial(self._page, report, wanted.title or self.title))
+        self._write("tables.tex", f"{alone} --latex", lambda path: write_tables(tables, None, path, None))
+        self._write("tables.csv", f"{alone} --csv", lambda path: write_tables(tables, None, None, path))
+        self._write("results.jsonl", "the experiment's command again makes", partial(self._replies, systems))
+
+    def _compared(self, systems: Sequence[System], bases: Mapping[str, str], alone: str) -> list[Difference]:
+        if (wanted := self.after.compare) is None or not bases:
+            return []
+        step = partial(differences, systems, bases, wanted.samples, wanted.seed, self.on_progress)
+        found = self.attempt("comparisons", alone, step) or []
+        if found:
+            kept = {"format": 1, "base": wanted.base, "rows": as_json(found)}
+            self._write("comparisons.json", "the experiment's command again makes", partial(_write_json, kept))
+        return found
+
+    def _write(self, file: str, alone: str, write: Callable[[Path], Sequence[Path]]) -> None:
+        path = self.folder / file
+        self.written += self.attempt(file, f"{alone} {shlex.quote(str(path))}", partial(write, path)) or []
+
+    def _page(self, report: Report, title: str, path: Path) -> list[Path]:
+        from localemp.reporting.page import render
+
+        return [write_text(path, render(report, title), "--html")]
+
+    def _replies(self, systems: Sequence[System], path: Path) -> list[Path]:
+        with write_errors(
+            lambda message, hint: RunError(f"{path}: {message}", hint), "make room, or name another --out"
+        ):
+            written, without = write_reply_rows(path.parent, reply_rows(self.name, systems))
+        self._note_once(without)
+        return written
+
+    def _shared(self, systems: Sequence[System]) -> list[str]:
+        """What the page says first of rows that have replies of one another's requests."""
+        calls = {system.name: _shared_calls(system) for system in systems}
+        if not any(calls.values()):
+            return []
+        told = listed(f"{name} {number:,}" for name, number in calls.items() if number)
+        return [
+            "Identical requests at temperature 0 were asked once, and the reply was recorded wherever it belongs. "
+            f"Answered by another row's or dialogue's request: {count(sum(calls.values()), 'call')} ({told}). "
+            "Tokens, seconds and cost of such a call count in each row, as if the row had been made alone."
+        ]
+
+    def _note_once(self, note: str) -> None:
+        if note and note not in self.notes:
+            self.notes.append(note)
+
+
+def _shared_calls(system: System) -> int:
+    return sum(bool(stage.get("asked_by")) for record in system.answered for stage in record["stages"])
+
+
+def _write_json(value: object, path: Path) -> list[Path]:
+    with write_errors(lambda message, hint: RunError(f"{path}: {message}", hint), "name another --out"):
+        write_json(path, value)
+    return [path]

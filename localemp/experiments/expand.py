@@ -20,7 +20,7 @@ from localemp.experiments.steps import Model, check_rows_and_files
 from localemp.pipeline.config import RunConfig
 from localemp.pipeline.pipeline import Pipeline
 from localemp.prompting.template import load_template
-from localemp.strategies.registry import parts_with
+from localemp.strategies.registry import parse_strategy, parts_with
 from localemp.strategies.shots import SHOTS
 from localemp.utils.text import one_line
 
@@ -66,7 +66,8 @@ def expand(
     """
     told = _checked(settings)
     variants = _variants(plan, told)
-    asked = _models(plan, models)
+    given = [models] if isinstance(models, str | Mapping | Model) else list(models)
+    asked = _models(plan, given)
     if len(variants) * len(asked) > MOST_ROWS:
         raise PlanError(
             f"{plan.source}: {len(variants):,} rows for {len(asked):,} models are more than {MOST_ROWS:,}",
@@ -74,20 +75,20 @@ def expand(
         )
     _check_names(plan, variants)
     _check_use(plan, variants, told)
-    source = {"data": data or plan.data} if data or plan.data else {}
+    dialogues = {"data": data or plan.data} if data or plan.data else {}
     rows = [
         ExperimentRow(
             f"{label} {variant.name}" if len(asked) > 1 else variant.name,
             variant.name,
             label,
-            _config(variant, (plan.defaults, source, {"model": model.model}, model.settings, told)),
+            _config(variant, (plan.defaults, dialogues, {"model": model.model}, model.settings, told)),
             split or plan.split or "test",
             plan.limit if limit is None else limit,
         )
         for label, model in asked.items()
         for variant in variants
     ]
-    _check_files(plan, rows, told, bool(models))
+    _check_files(plan, rows, told, bool(given))
     try:
         check_rows_and_files(plan.after, [variant.name for variant in variants])
     except PlanError as error:
@@ -107,15 +108,10 @@ def _checked(settings: Settings) -> dict[str, Any]:
     return {name: check_value(name, value, types[name], "settings") for name, value in told.items()}
 
 
-def _models(plan: Plan, models: str | Settings | Model | Iterable[str | Settings | Model]) -> dict[str, Model]:
+def _models(plan: Plan, given: Sequence[str | Settings | Model]) -> dict[str, Model]:
     """Return the models by their names in tables."""
-    given = [models] if isinstance(models, str | Mapping | Model) else list(models)
     known = {model.model: model for model in reversed(plan.models)} | {_label(model): model for model in plan.models}
-    # A table is checked as one of a plan is.
-    asked = [
-        known[each] if isinstance(each, str) and each in known else Plan(models=[each], rows=plan.rows).models[0]
-        for each in given
-    ]
+    asked = [known[each] if isinstance(each, str) and each in known else _checked_model(each) for each in given]
     labelled: dict[str, Model] = {}
     for model in asked or plan.models or [Model(model=RunConfig().model)]:
         if (label := _label(model)) in labelled:
@@ -126,6 +122,11 @@ def _models(plan: Plan, models: str | Settings | Model | Iterable[str | Settings
             )
         labelled[label] = model
     return labelled
+
+
+def _checked_model(model: str | Settings | Model) -> Model:
+    """Return a model that is given, checked as one of a plan is."""
+    return Plan(models=[model], rows=[{}]).models[0]
 
 
 def _label(model: Model) -> str:
@@ -158,12 +159,14 @@ def _grid(plan: Plan, row: Row, number: int, elsewhere: str) -> list[_Variant]:
     found: list[_Variant] = []
     for values in itertools.product(*grid.values()):
         own = dict(zip(grid, values, strict=True))
-        strategy, shots = own.get("strategy", elsewhere), own.get(SHOTS.name)
+        strategy, shots = "+".join(parse_strategy(own.get("strategy", elsewhere))), own.get(SHOTS.name)
         if shots is not None and shots < 0:
             raise PlanError(f"{where}, shots: {shots} is not a number of exemplars", "give 0 or more")
         if shots == 0:
-            strategy = own["strategy"] = _without_exemplars(strategy)
+            strategy = _without_exemplars(strategy)
             del own[SHOTS.name]
+        if "strategy" in own or shots == 0:
+            own["strategy"] = strategy
         foreign = foreign_options(strategy)
         kept = {name: value for name, value in own.items() if name not in foreign}
         if len(kept) < len(own) and not varied & {"strategy", SHOTS.name}:
@@ -175,8 +178,9 @@ def _grid(plan: Plan, row: Row, number: int, elsewhere: str) -> list[_Variant]:
             )
         if all(kept != other.own for other in found):
             found.append(_Variant(where, _named(row, kept, strategy, varied, where), strategy, kept))
-    for name in grid:
-        if name != SHOTS.name and not any(name in variant.own for variant in found):
+    for name, shown in grid.items():
+        without = name == SHOTS.name and set(shown) == {0}
+        if not without and not any(name in variant.own for variant in found):
             raise PlanError(f"{where}, {name}: no strategy of this row has it", "leave it out, or add a strategy")
     return found
 
@@ -216,7 +220,7 @@ def _check_names(plan: Plan, variants: Sequence[_Variant]) -> None:
 def _check_use(plan: Plan, variants: Sequence[_Variant], told: Settings) -> None:
     """Check that no setting given for all rows is without effect on every one of them."""
     for name in told:
-        if name != "strategy" and not any(variant.takes(name) for variant in variants):
+        if not any(variant.takes(name) for variant in variants):
             raise OptionError(
                 f"--{name.replace('_', '-')} changes no row of {plan.source}",
                 "every row sets it itself or has a strategy without it; leave it out, or change the plan",

@@ -112,7 +112,7 @@ def check_key(key: str, known: Iterable[str], where: str) -> None:
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return a hint with the name that is nearest to an unknown one, or with all that exist."""
     names = list(known)
-    near = difflib.get_close_matches(name[:100], names, 1)
+    near = difflib.get_close_matches(name[:100], names, 1, cutoff=0.65)
     return f"did you mean {near[0]!r}?" if near else one_line(f"known: {', '.join(names)}", 1000)
 
 

@@ -70,7 +70,7 @@ class Batch:
         self.error: LocalempError | None = None
 
     def open(self, retry_errors: bool = False) -> Run:
-        """Open the run, and find the dialogues to answer now; logs how many are skipped.
+        """Open the run, and find the dialogues to answer now; logs how many are skipped, unless the batch has a name.
 
         Args:
             retry_errors: Whether to retry dialogues that failed before.
@@ -86,11 +86,27 @@ class Batch:
         ]
         before = self.answered
         left_out = len(self.chosen) - len(self.pending) - before
-        if before or left_out:
+        if not self.name and (before or left_out):
             failures = f", {left_out} failed before (--retry-errors asks again)" if left_out else ""
             done = share(before, len(self.chosen), "reply", "replies")
             _log.info("resuming: %s already in %s%s", done, run.folder, failures)
         return run
+
+    def look(self, retry_errors: bool = False) -> None:
+        """Find the dialogues to answer without opening the run, which changes nothing on disk.
+
+        Args:
+            retry_errors: Whether to retry dialogues that failed before.
+
+        Raises:
+            RunError: The folder has other settings or something else.
+        """
+        outcomes = Run.look(self.folder, self.settings)
+        self.pending = [
+            dialogue
+            for dialogue in self.chosen
+            if dialogue.id not in outcomes or (retry_errors and not outcomes[dialogue.id])
+        ]
 
     @property
     def opened(self) -> Run:
