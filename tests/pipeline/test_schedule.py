@@ -417,19 +417,6 @@ async def test_an_observer_sees_everything_before_the_engine_starts(sized):
 
 
 WORDS = ["I", "the", "dog!!", "…", "naïve", "日本", "\U0001f600" * 2, "supercalifragilistic", "don't", "a" * 20, "?!"]
-    "I",
-    "the",
-    "dog!!",
-    "…",
-    "naïve",
-    "日本",
-    "\U0001f600" * 2,
-    "supercalifragilistic",
-    "don't",
-    "a" * 20,
-    "?!",
-    "123",
-]
 
 
 def write_chatter(path: Path, generator: random.Random, count: int) -> None:
