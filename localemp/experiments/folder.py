@@ -93,31 +93,12 @@ class ExperimentFolder:
                 return
             if (path / MANIFEST).exists():
                 read_experiment(path)
-            elif any(not found.match(_UNFINISHED) for found in path.iterdir()) and not _has_rows(path):
+            elif any(not _began(found) for found in path.iterdir()) and not _has_rows(path):
                 raise RunError(f"{path}: the folder is not empty, and {MANIFEST} is missing", "choose another --out")
 
     def places(self, rows: Sequence[tuple[str, dict[str, Any]]]) -> list[Path]:
-        """Return the run's folder of each row: the one with its settings, else a new one.
-
-        Args:
-            rows: Name and settings of each.
-        """
-        digests = [settings_hash(settings) for _, settings in rows]
-        places: dict[int, Path] = {}
-        taken: set[Path] = set()
-        for number, ((name, _), digest) in enumerate(zip(rows, digests, strict=True)):
-            slug, attempt = file_name(name), 1
-            while (place := self.path / ROWS / _numbered(slug, attempt, digest)) in taken:
-                attempt += 1
-            places[number] = place
-            taken.add(place)
-        for number, place in places.items():
-            if not place.exists():
-                found = sorted(self.path.glob(f"{ROWS}/[!.]*-{digests[number]}/{RUN_MANIFEST}"))
-                former = next((path.parent for path in found if path.parent not in taken), place)
-                places[number] = former
-                taken.add(former)
-        return [places[number] for number in range(len(rows))]
+        """Return the run's folder of each row; see `run_folders`."""
+        return run_folders(self.path, rows)
 
     def begin(self, name: str, plan: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> None:
         """Write the plan, its rows and a new session; rows that are no longer in the plan stay listed.
@@ -131,7 +112,7 @@ class ExperimentFolder:
             RunError: The file cannot be written.
         """
         before = {row["folder"]: row for row in self.manifest["rows"]}
-        now = {row["folder"]: {**before.get(row["folder"], {}), **row, **_UNTRIED} for row in rows}
+        now = {row["folder"]: {**before.get(row["folder"], {}), **_UNTRIED, **row} for row in rows}
         former = [{**row, "planned": False} for folder, row in before.items() if folder not in now]
         session = {"started": _now(), "command": shown_command()}
         changes = {
@@ -238,6 +219,31 @@ def read_experiment(path: Path) -> dict[str, Any]:
     return {"created": "", "name": "", **redact_settings({**manifest, "rows": rows, "sessions": sessions})}
 
 
+def run_folders(path: Path, rows: Sequence[tuple[str, dict[str, Any]]]) -> list[Path]:
+    """Return the run's folder of each row: the one with its settings, else a new one, which is not made.
+
+    Args:
+        path: The experiment's folder, which need not exist.
+        rows: Name and settings of each.
+    """
+    digests = [settings_hash(settings) for _, settings in rows]
+    places: dict[int, Path] = {}
+    taken: set[Path] = set()
+    for number, ((name, _), digest) in enumerate(zip(rows, digests, strict=True)):
+        slug, attempt = file_name(name), 1
+        while (place := path / ROWS / _numbered(slug, attempt, digest)) in taken:
+            attempt += 1
+        places[number] = place
+        taken.add(place)
+    for number, place in places.items():
+        if not place.exists():
+            found = sorted(path.glob(f"{ROWS}/[!.]*-{digests[number]}/{RUN_MANIFEST}"))
+            former = next((path.parent for path in found if path.parent not in taken), place)
+            places[number] = former
+            taken.add(former)
+    return [places[number] for number in range(len(rows))]
+
+
 def file_name(text: str) -> str:
     """Return a text as a file's name; one that is too long ends in its hash."""
     name = re.sub(r"[^\w.]+", "-", text).strip("-.") or "row"
@@ -250,8 +256,13 @@ def _numbered(slug: str, attempt: int, digest: str) -> str:
     return f"{slug}-{digest}" if attempt == 1 else f"{slug}-{attempt}-{digest}"
 
 
+def _began(path: Path) -> bool:
+    """Return whether a file or folder is of an experiment that was stopped before it had a manifest."""
+    return path.match(_UNFINISHED) or (path.name == ROWS and path.is_dir())
+
+
 def _has_rows(path: Path) -> bool:
-    """Return whether a folder without a manifest is an experiment all the same."""
+    """Return whether a folder without a manifest has runs of rows: it is an experiment all the same."""
     return any(path.glob(f"{ROWS}/*/{RUN_MANIFEST}"))
 
 

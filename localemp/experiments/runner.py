@@ -8,19 +8,20 @@ import asyncio
 import itertools
 import json
 import logging
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from localemp.errors import LocalempError
+from localemp.errors import LocalempError, OptionError
 from localemp.experiments.checks import build_batches, check_all
 from localemp.experiments.folder import ExperimentFolder, file_name
 from localemp.experiments.reuse import copy_run
 from localemp.experiments.rows import ExperimentRow, RowResult
 from localemp.pipeline.batch import Batch
-from localemp.pipeline.schedule import answer_batches
+from localemp.pipeline.ray_driver import answer_batches_on_cluster
+from localemp.pipeline.schedule import PlanObserver, answer_batches
 from localemp.runs.journal import outcomes
 from localemp.runs.run import Run
 from localemp.utils.formatting import share
@@ -50,6 +51,11 @@ class ModelRows:
         return self.batches[0].pipeline.runs_here
 
     @property
+    def fits_cluster(self) -> bool:
+        """Whether the model can run on a Ray cluster; one on a server cannot."""
+        return self.runs_here or self.batches[0].pipeline.config.script is not None
+
+    @property
     def pending(self) -> list[Batch]:
         """The batches with something to answer."""
         return [batch for batch in self.batches if batch.pending]
@@ -66,6 +72,7 @@ class Runner:
         retry_errors: Whether to retry dialogues that failed before.
         on_progress: Called with every step. `Progress.row` names the row; without one it is about all of them. A row's
             task is "Checking", "Waiting", "Answering", then "Finished" or "Failed", once.
+        observe: Returns what sees the prompts of a model's batches before its engine starts, for an estimate.
 
     Attributes:
         batches: One for each row.
@@ -82,13 +89,15 @@ class Runner:
         *,
         retry_errors: bool = False,
         on_progress: OnProgress = silent,
+        observe: Callable[[Sequence[Batch]], PlanObserver] | None = None,
     ) -> None:
+        self.observe = observe
         self.rows, self.place, self.name, self.plan = rows, place, name, plan
         self.retry_errors, self.on_progress = retry_errors, on_progress
         self.batches: list[Batch] = []
         self.models: list[ModelRows] = []
         self._stack = ExitStack()
-        self._errors: dict[str, LocalempError] = {}
+        self._done: list[ModelRows] = []
 
     def __enter__(self) -> Self:
         """Check all rows, and open their runs.
@@ -98,22 +107,25 @@ class Runner:
         """
         with self._stack:
             ExperimentFolder.check_place(self.place)
+            # A new folder is made when all rows are known to be right; one that exists is locked first.
+            is_new = not self.place.exists()
+            if not is_new:
+                self._open_folder()
             self.batches = build_batches(self.rows, self.on_progress)
-            self.folder = self._stack.enter_context(ExperimentFolder.open(self.place))
+            self.models = self._by_engine()
+            if is_new:
+                self._check_servers([batch for batch in self.batches if not batch.folder.exists()])
+                self._open_folder()
             copied = self._place()
             check_all([((batch.name,), batch) for batch in self.batches], self._open)
-            self.models = self._by_engine()
-            hosted = [model for model in self.models if model.pending and not model.runs_here]
-            check_all(
-                [([batch.name for batch in model.pending], model.pending[0].pipeline) for model in hosted],
-                lambda pipeline: pipeline.engine().check(),
-            )
+            self._check_servers([batch for batch in self.batches if batch.pending])
+            self._say_what_was_done()
             self.folder.begin(
                 self.name, self.plan, [self._entry(*each) for each in zip(self.rows, self.batches, copied, strict=True)]
             )
+            for batch in self.batches:
+                self._tell(batch, "Waiting" if batch.pending else "Finished")
             self._stack = self._stack.pop_all()
-        for batch in self.batches:
-            self._tell(batch, "Waiting" if batch.pending else "Finished")
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -126,17 +138,38 @@ class Runner:
         return any(batch.pending for batch in self.batches)
 
     async def run(self) -> None:
-        """Answer all rows. What stops a row is kept as its error; other rows go on.
+        """Answer all rows that are not settled yet. What stops a row is kept as its error; other rows go on.
 
         Raises:
             asyncio.CancelledError: The task was cancelled, as by Ctrl-C. Finished replies are in the runs.
         """
-        models = [model for model in self.models if model.pending]
-        async with asyncio.TaskGroup() as tasks:
-            for model in models:
-                if not model.runs_here:
-                    tasks.create_task(self._answer(model))
-            tasks.create_task(self._in_turn([model for model in models if model.runs_here]))
+        models = self._unsettled()
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                for model in models:
+                    if not model.runs_here:
+                        tasks.create_task(self._answer(model))
+                tasks.create_task(self._in_turn([model for model in models if model.runs_here]))
+        except ExceptionGroup as faults:  # of `on_progress`; models keep theirs
+            raise faults.exceptions[0] from None
+
+    def run_on_cluster(self, address: str, actors: int | None = None) -> None:
+        """Answer the rows of all models but those on servers on a Ray cluster, one model after the other.
+
+        Args:
+            address: "auto", "local", "HOST:PORT" or "ray://HOST:PORT".
+            actors: Engines on the cluster; None for as many as it holds.
+
+        Raises:
+            OptionError: All models are on servers.
+        """
+        if not any(model.fits_cluster for model in self.models):
+            raise OptionError("--ray is for models that run on the cluster, and all of these are on servers", "omit it")
+        for model in self._unsettled():
+            if model.fits_cluster:
+                with self._settled(model):
+                    log = self.place / "ray.log"
+                    answer_batches_on_cluster(model.pending, address, actors, log, self.on_progress)
 
     def results(self) -> tuple[RowResult, ...]:
         """Return how far each row is now."""
@@ -153,6 +186,10 @@ class Runner:
         rows, saved = share(finished, len(self.batches), "row"), share(replies, dialogues, "reply", "replies")
         return f"{rows} finished, {saved} saved to {self.place}"
 
+    def _unsettled(self) -> list[ModelRows]:
+        """Return the models with rows to answer that were not tried yet."""
+        return [model for model in self.models if model.pending and model not in self._done]
+
     def _place(self) -> list[Mapping[str, Any]]:
         """Choose the run's folder of each row, and copy what `generate` has answered with the same settings there."""
         places = self.folder.places([(batch.name, batch.settings) for batch in self.batches])
@@ -163,6 +200,26 @@ class Runner:
             replies = copy_run(default, place, batch.settings, batch.name)
             copied.append({"taken_over": {"from": str(default), "replies": replies}} if replies else {})
         return copied
+
+    def _check_servers(self, batches: Sequence[Batch]) -> None:
+        """Check, for the models of these batches that are on servers, what can be known before a request."""
+        hosted = [[each for each in model.batches if each in batches] for model in self.models if not model.runs_here]
+        check_all(
+            [([batch.name for batch in rows], rows[0].pipeline) for rows in hosted if rows],
+            lambda pipeline: pipeline.engine().check(),
+        )
+
+    def _say_what_was_done(self) -> None:
+        dialogues = sum(len(batch.chosen) for batch in self.batches)
+        before = sum(batch.answered for batch in self.batches)
+        left_out = dialogues - before - sum(len(batch.pending) for batch in self.batches)
+        if before or left_out:
+            failures = f", {left_out} failed before (--retry-errors asks again)" if left_out else ""
+            done = share(before, dialogues, "reply", "replies")
+            _log.info("resuming: %s already in %s%s", done, self.place, failures)
+
+    def _open_folder(self) -> None:
+        self.folder = self._stack.enter_context(ExperimentFolder.open(self.place))
 
     def _open(self, batch: Batch) -> None:
         self._stack.enter_context(batch.open(self.retry_errors))
@@ -189,6 +246,7 @@ class Runner:
             "strategy": batch.settings["strategy"],
             "folder": self.folder.relative(batch.folder),
             "dialogues": len(batch.chosen),
+            "retry": "" if batch.pending else self._result(row, batch).retry,
             **copied,
         }
 
@@ -199,16 +257,23 @@ class Runner:
 
     async def _answer(self, model: ModelRows) -> None:
         """Answer the rows of one model; an error is kept as that of its rows that are not finished."""
-        batches = model.pending
+        with self._settled(model):
+            observer = None if self.observe is None else self.observe(model.pending)
+            await answer_batches(model.pending, model.log, self.on_progress, observer)
+
+    @contextmanager
+    def _settled(self, model: ModelRows) -> Iterator[None]:
+        """Keep the error of this block, and close and record the model's rows after it; Ctrl-C passes."""
         error: LocalempError | None = None
         try:
-            await answer_batches(batches, model.log, self.on_progress)
+            yield
         except LocalempError as stop:
             error = stop
         except Exception as fault:  # nobody foresaw it; the other models go on
             _log.error("%s: %s: %s", model.name, type(fault).__name__, fault, exc_info=fault)
             error = LocalempError(f"{type(fault).__name__}: {fault}")
-        for batch in batches:
+        self._done.append(model)
+        for batch in model.pending:
             batch.error = batch.error or (error if _is_unfinished(batch) else None)
             batch.opened.close()
             result = self._result(self.rows[self.batches.index(batch)], batch)
@@ -225,7 +290,7 @@ class Runner:
             batch.answered,
             batch.failed,
             batch.tally,
-            0,
+            0 if batch.tally is None else batch.tally.shared,
             "" if error is None else redact_text(error.message),
             "" if error is None else redact_text(error.hint),
             "" if batch.answered == len(batch.chosen) else _retry(bool(batch.failed)),

@@ -8,7 +8,6 @@ import math
 import os
 import pickle
 import socket
-import threading
 from collections.abc import Generator, Sequence
 from contextlib import ExitStack, closing
 from importlib.metadata import version
@@ -23,7 +22,6 @@ from localemp.utils.redirect import output_to
 
 _CONNECT_TIMEOUT = 10.0  # seconds
 _SHARE = 64  # dialogues that an actor receives and returns together; each share costs Ray Data some milliseconds
-_PAUSE = 0.2  # seconds between two looks whether to stop
 _AHEAD = 2  # dialogues queued at an actor for each one in flight
 
 
@@ -95,16 +93,13 @@ class Cluster:
             )
         return int(gpus // _gpus_of(config))
 
-    def answers(
-        self, batches: Sequence[Batch], actors: int, stop: threading.Event | None = None
-    ) -> Generator[ShareResult, None, None]:
+    def answers(self, batches: Sequence[Batch], actors: int) -> Generator[ShareResult, None, None]:
         """Answer all pending dialogues; yields results in the order in which actors finish shares.
 
         Args:
             batches: Opened batches of the same model; actors build pipelines of their own, and one with settings other
                 than a batch's answers nothing of it.
             actors: Number of engines, each for all batches.
-            stop: Ends the answers early once it is set.
 
         Raises:
             FatalEngineError: Ray fails.
@@ -127,9 +122,10 @@ class Cluster:
         made_from = (rows, Path.cwd())
         gpus = _gpus_of(config) if has_gpus else 0
         try:
-            if self.address.startswith("ray://") or stop is not None:
+            if self.address.startswith("ray://"):
                 relay = ray.remote(num_cpus=0)(Relay).remote(shares, made_from, actors, math.ceil(at_hand / size), gpus)
-                yield from map(pickle.loads, _relayed(relay, stop))
+                while (answers := ray.get(relay.more.remote())) is not None:
+                    yield pickle.loads(answers)
             else:
                 with closing(_stream(shares, made_from, actors, math.ceil(at_hand / size), gpus)) as stream:
                     yield from map(pickle.loads, stream)
@@ -138,7 +134,7 @@ class Cluster:
 
 
 class Relay:
-    """Runs Ray Data inside the cluster: it supports no Ray client, and who waits for its answers cannot be stopped."""
+    """Runs Ray Data inside the cluster for a Ray client process, which Ray Data does not support."""
 
     def __init__(self, *arguments: Any) -> None:
         self._answers = _stream(*arguments)
@@ -146,20 +142,6 @@ class Relay:
     def more(self) -> bytes | None:
         """Return the next results; None after the last."""
         return next(self._answers, None)
-
-
-def _relayed(relay: Any, stop: threading.Event | None) -> Generator[bytes, None, None]:
-    """Yield what a relay's stream yields, until the event is set."""
-    import ray
-
-    while stop is None or not stop.is_set():
-        asked = relay.more.remote()
-        while not ray.wait([asked], timeout=None if stop is None else _PAUSE)[0]:
-            if stop is not None and stop.is_set():
-                return
-        if (answers := ray.get(asked)) is None:
-            return
-        yield answers
 
 
 def _stream(

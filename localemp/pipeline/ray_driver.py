@@ -3,9 +3,7 @@
 The actors only answer: this process alone writes the runs.
 """
 
-import asyncio
 import logging
-import threading
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import closing
@@ -24,12 +22,7 @@ _log = logging.getLogger(__name__)
 
 
 def answer_batches_on_cluster(
-    batches: Sequence[Batch],
-    address: str,
-    actors: int | None,
-    log: Path,
-    on_progress: OnProgress = silent,
-    stop: threading.Event | None = None,
+    batches: Sequence[Batch], address: str, actors: int | None, log: Path, on_progress: OnProgress = silent
 ) -> None:
     """Answer all pending dialogues of opened batches with engines on a Ray cluster, each engine for all batches.
 
@@ -43,7 +36,6 @@ def answer_batches_on_cluster(
         actors: Number of engines; None for as many as the cluster holds.
         log: File for Ray's output.
         on_progress: Called with the start, and with dialogues answered, by row.
-        stop: Another thread sets it to end this early.
 
     Raises:
         FatalEngineError: Of a single batch: the cluster does not respond, or no further request can succeed.
@@ -53,7 +45,7 @@ def answer_batches_on_cluster(
     if not rows:
         return
     try:
-        _answer(rows, address, actors, log, on_progress, stop)
+        _answer(rows, address, actors, log, on_progress)
     except LocalempError as error:
         for row in rows:
             row.fail(error)
@@ -61,30 +53,7 @@ def answer_batches_on_cluster(
         raise batches[0].error
 
 
-async def answer_batches_on_cluster_async(
-    batches: Sequence[Batch], address: str, actors: int | None, log: Path, on_progress: OnProgress = silent
-) -> None:
-    """Do the same as `answer_batches_on_cluster` in a thread; it ends when the task is cancelled."""
-    stop = threading.Event()
-    answering = asyncio.ensure_future(
-        asyncio.to_thread(answer_batches_on_cluster, batches, address, actors, log, on_progress, stop)
-    )
-    try:
-        await asyncio.shield(answering)
-    except asyncio.CancelledError:
-        stop.set()
-        await asyncio.wait([answering])
-        raise
-
-
-def _answer(
-    rows: Sequence["_Row"],
-    address: str,
-    actors: int | None,
-    log: Path,
-    on_progress: OnProgress,
-    stop: threading.Event | None,
-) -> None:
+def _answer(rows: Sequence["_Row"], address: str, actors: int | None, log: Path, on_progress: OnProgress) -> None:
     """Answer until everything is answered, every row has failed, or no engine can go on.
 
     Raises:
@@ -95,7 +64,7 @@ def _answer(
     with Cluster(address, log) as cluster:
         actors = min(actors or cluster.actors_for(first.config), sum(len(batch.pending) for batch in batches))
         facts = {**cluster.describe(), "actors": actors}
-        with closing(cluster.answers(batches, actors, stop)) as answers:
+        with closing(cluster.answers(batches, actors)) as answers:
             on_progress(Progress(f"Starting {count(actors, 'engine')} on Ray ({first.profile.name})"))
             try:
                 for part in answers:

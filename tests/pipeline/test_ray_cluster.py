@@ -23,7 +23,7 @@ from localemp.pipeline.batch import Batch
 from localemp.pipeline.config import RunConfig
 from localemp.pipeline.pipeline import Pipeline
 from localemp.pipeline.ray_actor import ActorRow, EngineActor, Share
-from localemp.pipeline.ray_driver import answer_batches_on_cluster, answer_batches_on_cluster_async
+from localemp.pipeline.ray_driver import answer_batches_on_cluster
 from localemp.pipeline.schedule import answer_batches
 from localemp.runs.run import read_manifest, read_records
 
@@ -234,30 +234,6 @@ def test_a_fatal_error_keeps_what_every_row_has(rows_of, words, address, tmp_pat
     told = [batch.error and batch.error.message for batch in batches]
     assert told[:2] == ["the card fell off"] * 2
     assert (told[2] is None) == (len(lines_of(batches[2].folder)) == 2), "a row that was finished is finished"
-
-
-async def test_a_cancelled_task_leaves_the_cluster_and_what_it_had(rows_of, address, tmp_path):
-    batches = rows_of("zero-shot", "two-stage", seconds=0.5)
-    loop, began = asyncio.get_running_loop(), asyncio.Event()
-
-    def on_progress(step):  # from another thread
-        if step.task == "Answering":
-            loop.call_soon_threadsafe(began.set)
-
-    answering = asyncio.create_task(
-        answer_batches_on_cluster_async(batches, address, 2, tmp_path / "ray.log", on_progress)
-    )
-    async with asyncio.timeout(patience(100)):
-        await began.wait()
-        answering.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await answering
-    import ray
-
-    assert not ray.is_initialized()
-    lines = [line for batch in batches for line in lines_of(batch.folder)]
-    assert 0 < len(lines) < 80
-    assert len(lines) == sum(batch.tally.done for batch in batches if batch.tally)
 
 
 async def share_of(actor, row, dialogues):
