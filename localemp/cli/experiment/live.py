@@ -123,7 +123,8 @@ class ExperimentDisplay(Display):
         self._step: Progress | None = None
         self._table: Live | None = None
         self._spinner = Spinner("dots")
-        self._said_at, self._said_step = now(), ""
+        self._said_at = now()
+        self._said_steps: set[str] = set()  # scoring does its steps again and again, run by run
 
     def on_progress(self, progress: Progress) -> None:
         """Show how far a row or the engine has come."""
@@ -161,9 +162,9 @@ class ExperimentDisplay(Display):
 
     def _note_step(self, progress: Progress) -> None:
         self._step = None if progress.total is not None and progress.done >= progress.total else progress
-        if progress.task != self._said_step and not self.console.is_terminal:
+        if progress.task not in self._said_steps and not self.console.is_terminal:
             self.say(f"{progress.task} ...")
-            self._said_step = progress.task
+            self._said_steps.add(progress.task)
 
     def _show_table(self) -> None:
         if self._table is None:
