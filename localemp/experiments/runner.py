@@ -222,6 +222,7 @@ class Runner:
         self.folder = self._stack.enter_context(ExperimentFolder.open(self.place))
 
     def _open(self, batch: Batch) -> None:
+        self.on_progress(Progress("Checking", row=batch.name))
         self._stack.enter_context(batch.open(self.retry_errors))
         if not batch.pending:
             batch.opened.close()

@@ -208,14 +208,18 @@ class ExperimentDisplay(Display):
         return Group(*parts, whole)
 
     def _engine_line(self) -> RenderableType:
-        rows = list(self._rows.values())
-        ended = all(row.state in ("done", "failed") for row in rows)
-        meanwhile = "Finishing" if ended else "Answering" if any(row.answering for row in rows) else "Preparing"
-        step = self._step or Progress(meanwhile)
+        step = self._step or Progress(self._meanwhile())
         self._spinner.update(text=plain(" ".join(filter(None, (step.task, _how_far(step), step.detail)))))
         line = Table.grid(Column(no_wrap=True, overflow="ellipsis"))
         line.add_row(self._spinner)
         return line
+
+    def _meanwhile(self) -> str:
+        """What goes on where no step of the engine or of the end is told."""
+        rows = list(self._rows.values())
+        if all(row.state in ("done", "failed") for row in rows):
+            return "Finishing"
+        return "Answering" if any(row.answering for row in rows) else "Preparing"
 
     def _whole(self) -> str:
         rows, now = list(self._rows.values()), self._now()
