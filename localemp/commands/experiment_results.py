@@ -78,12 +78,14 @@ class _Results:
     def __init__(
         self, folder: Path, rows: Sequence[RowResult], after: After, name: str, on_progress: OnProgress
     ) -> None:
-        self.folder, self.after, self.name, self.on_progress = folder, after, name, on_progress
+        self.folder, self.results, self.after, self.name = folder, rows, after, name
+        self.on_progress = on_progress
         self.attempt = Attempts()
         self.written: list[Path] = []
         self.notes: list[str] = []
         models = dict.fromkeys(result.row.model for result in rows)
         self.title = f"{name}: {', '.join(models)}"
+        self.same: dict[str, str] = {}  # rows of the same settings, which have one run, and the first of them
         self.rows = self._with_replies(rows)
 
     def all(self) -> Finished:
@@ -99,8 +101,13 @@ class _Results:
 
     def _with_replies(self, rows: Sequence[RowResult]) -> dict[str, tuple[RowResult, Path]]:
         """Return the rows with a reply; what is missing becomes a note."""
-        found = {}
+        found: dict[str, tuple[RowResult, Path]] = {}
         for result in rows:
+            first = next((name for name, (_, run) in found.items() if run == result.folder), None)
+            if first is not None:
+                self.same[result.row.name] = first
+                self.notes.append(f"row {result.row.name} has the same settings as row {first}, whose replies it has")
+                continue
             if result.folder is not None and result.answered:
                 found[result.row.name] = (result, result.folder)
                 done = share(result.answered, result.dialogues, "reply", "replies")
@@ -142,7 +149,11 @@ class _Results:
         if self.after.compare is None:
             return {}
         base, bases = self.after.compare.base, {}
-        of_model = {result.row.model: name for name, (result, _) in self.rows.items() if result.row.row == base}
+        of_model = {
+            result.row.model: self.same.get(result.row.name, result.row.name)
+            for result in self.results
+            if result.row.row == base and self.same.get(result.row.name, result.row.name) in self.rows
+        }
         for name, (result, _) in self.rows.items():
             if result.row.model not in of_model:
                 self._note_once(f"no row of {result.row.model} is compared: its base row {base} has no reply")

@@ -187,7 +187,9 @@ def _cell(one: Comparison | None, each: Difference) -> Cell:
 
 
 def _p(value: float | None) -> str:
-    return NOT_AVAILABLE if value is None else "<0.001" if value < 0.0005 else f"{value:.3f}"
+    if value is None:
+        return NOT_AVAILABLE
+    return "<0.001" if value < 0.0005 else f"{value:.3f}"
 
 
 def _notes(base: str, rows: Sequence[Difference]) -> list[Note]:

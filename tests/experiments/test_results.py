@@ -289,3 +289,13 @@ def test_a_judge_that_fails_keeps_the_other_steps(place):
     assert (place / "report.html").exists()
     write_script(place, {"reply": json.dumps({"choice": "B"})}, name="judge")
     assert finish(place, [rows[0], rows[1]], After(score=NO_BERT, compare="0-shot", study=told), "mine").failures == ()
+
+
+def test_rows_of_the_same_settings_are_one_row(place):
+    base, close = two(place)
+    twin = row("base again", base.folder)
+    done = finish(place, [base, twin, close], After(score=NO_BERT, compare="base again"), "mine")
+    assert done.notes == ("row base again has the same settings as row 0-shot, whose replies it has",)
+    assert done.failures == ()
+    kept = json.loads((place / "comparisons.json").read_text())["rows"]
+    assert [(each["row"], each["base"]) for each in kept] == [("two, stages", "0-shot")]

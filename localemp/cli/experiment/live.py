@@ -123,7 +123,8 @@ class ExperimentDisplay(Display):
         self._step: Progress | None = None
         self._table: Live | None = None
         self._spinner = Spinner("dots")
-        self._said_at, self._said_step = now(), ""
+        self._said_at = now()
+        self._said_steps: set[str] = set()  # scoring does its steps again and again, run by run
 
     def on_progress(self, progress: Progress) -> None:
         """Show how far a row or the engine has come."""
@@ -161,9 +162,9 @@ class ExperimentDisplay(Display):
 
     def _note_step(self, progress: Progress) -> None:
         self._step = None if progress.total is not None and progress.done >= progress.total else progress
-        if progress.task != self._said_step and not self.console.is_terminal:
+        if progress.task not in self._said_steps and not self.console.is_terminal:
             self.say(f"{progress.task} ...")
-            self._said_step = progress.task
+            self._said_steps.add(progress.task)
 
     def _show_table(self) -> None:
         if self._table is None:
@@ -207,14 +208,18 @@ class ExperimentDisplay(Display):
         return Group(*parts, whole)
 
     def _engine_line(self) -> RenderableType:
-        rows = list(self._rows.values())
-        ended = all(row.state in ("done", "failed") for row in rows)
-        meanwhile = "Finishing" if ended else "Answering" if any(row.answering for row in rows) else "Preparing"
-        step = self._step or Progress(meanwhile)
+        step = self._step or Progress(self._meanwhile())
         self._spinner.update(text=plain(" ".join(filter(None, (step.task, _how_far(step), step.detail)))))
         line = Table.grid(Column(no_wrap=True, overflow="ellipsis"))
         line.add_row(self._spinner)
         return line
+
+    def _meanwhile(self) -> str:
+        """What goes on where no step of the engine or of the end is told."""
+        rows = list(self._rows.values())
+        if all(row.state in ("done", "failed") for row in rows):
+            return "Finishing"
+        return "Answering" if any(row.answering for row in rows) else "Preparing"
 
     def _whole(self) -> str:
         rows, now = list(self._rows.values()), self._now()
