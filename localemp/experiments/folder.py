@@ -31,7 +31,7 @@ from localemp.utils.validation import Lenient, format_validation_error
 MANIFEST, ROWS = "experiment.json", "rows"
 # Left by a process that was killed at its start.
 _UNFINISHED = f".{MANIFEST}.*.part"
-_UNTRIED = {"planned": True, "error": "", "hint": "", "retry": ""}
+_UNTRIED = {"planned": True, "begun": "", "error": "", "hint": "", "retry": ""}
 _LONGEST_NAME = 60  # characters, of up to 3 bytes each; file systems allow 255 bytes
 _log = logging.getLogger(__name__)
 
@@ -74,7 +74,7 @@ class ExperimentFolder:
             folder = cls(path)
             try:
                 known = read_experiment(path) if (path / MANIFEST).exists() else {}
-                folder.manifest = {"format": 1, "created": _now(), "plan": {}, "rows": [], "sessions": [], **known}
+                folder.manifest = {"format": 1, "created": now(), "plan": {}, "rows": [], "sessions": [], **known}
                 (path / ROWS).mkdir(exist_ok=True)
                 remove_partial(path)
             except BaseException:
@@ -98,27 +98,8 @@ class ExperimentFolder:
                 raise RunError(f"{path}: the folder is not empty, and {MANIFEST} is missing", "choose another --out")
 
     def places(self, rows: Sequence[tuple[str, dict[str, Any]]]) -> list[Path]:
-        """Return the run's folder of each row: the one with its settings, else a new one.
-
-        Args:
-            rows: Name and settings of each.
-        """
-        digests = [settings_hash(settings) for _, settings in rows]
-        places: dict[int, Path] = {}
-        taken: set[Path] = set()
-        for number, ((name, _), digest) in enumerate(zip(rows, digests, strict=True)):
-            slug, attempt = file_name(name), 1
-            while (place := self.path / ROWS / _numbered(slug, attempt, digest)) in taken:
-                attempt += 1
-            places[number] = place
-            taken.add(place)
-        for number, place in places.items():
-            if not place.exists():
-                found = sorted(self.path.glob(f"{ROWS}/[!.]*-{digests[number]}/{RUN_MANIFEST}"))
-                former = next((path.parent for path in found if path.parent not in taken), place)
-                places[number] = former
-                taken.add(former)
-        return [places[number] for number in range(len(rows))]
+        """Return the run's folder of each row; see `run_folders`."""
+        return run_folders(self.path, rows)
 
     def begin(self, name: str, plan: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> None:
         """Write the plan, its rows and a new session; rows that are no longer in the plan stay listed.
@@ -132,24 +113,23 @@ class ExperimentFolder:
             RunError: The file cannot be written.
         """
         before = {row["folder"]: row for row in self.manifest["rows"]}
-        now = {row["folder"]: {**before.get(row["folder"], {}), **_UNTRIED, **row} for row in rows}
-        former = [{**row, "planned": False} for folder, row in before.items() if folder not in now]
-        session = {"started": _now(), "command": shown_command()}
+        planned = {row["folder"]: {**before.get(row["folder"], {}), **_UNTRIED, **row} for row in rows}
+        former = [{**row, "planned": False} for folder, row in before.items() if folder not in planned]
+        session = {"started": now(), "command": shown_command()}
         changes = {
             "name": name,
             "plan": dict(plan),
-            "rows": [*now.values(), *former],
+            "rows": [*planned.values(), *former],
             "sessions": [*self.manifest["sessions"], session],
         }
         self.manifest |= redact_settings(changes)
         self.save()
 
-    def change_row(self, folder: Path, facts: Mapping[str, Any]) -> None:
-        """Add facts to a row, by the folder of its run; says so if they cannot be written."""
-        where = self.relative(folder)
+    def change_rows(self, facts: Mapping[Path, Mapping[str, Any]]) -> None:
+        """Add facts to rows, by the folders of their runs; says so if they cannot be written."""
+        of_rows = {self.relative(folder): redact_settings(of_row) for folder, of_row in facts.items()}
         for row in self.manifest["rows"]:
-            if row.get("folder") == where:
-                row |= redact_settings(facts)
+            row |= of_rows.get(row["folder"], {})
         self._try_to_save()
 
     def change(self, facts: Mapping[str, Any]) -> None:
@@ -197,6 +177,7 @@ class _Row(Lenient):
     folder: Annotated[str, StringConstraints(pattern=rf"^{ROWS}/\w[^/\x00]*$")]
     dialogues: int = 0
     planned: bool = True
+    begun: str = ""
     error: str = ""
     hint: str = ""
     retry: str = ""
@@ -239,6 +220,31 @@ def read_experiment(path: Path) -> dict[str, Any]:
     return {"created": "", "name": "", **redact_settings({**manifest, "rows": rows, "sessions": sessions})}
 
 
+def run_folders(path: Path, rows: Sequence[tuple[str, dict[str, Any]]]) -> list[Path]:
+    """Return the run's folder of each row: the one with its settings, else a new one, which is not made.
+
+    Args:
+        path: The experiment's folder, which need not exist.
+        rows: Name and settings of each.
+    """
+    digests = [settings_hash(settings) for _, settings in rows]
+    places: dict[int, Path] = {}
+    taken: set[Path] = set()
+    for number, ((name, _), digest) in enumerate(zip(rows, digests, strict=True)):
+        slug, attempt = file_name(name), 1
+        while (place := path / ROWS / _numbered(slug, attempt, digest)) in taken:
+            attempt += 1
+        places[number] = place
+        taken.add(place)
+    for number, place in places.items():
+        if not place.exists():
+            found = sorted(path.glob(f"{ROWS}/[!.]*-{digests[number]}/{RUN_MANIFEST}"))
+            former = next((path.parent for path in found if path.parent not in taken), place)
+            places[number] = former
+            taken.add(former)
+    return [places[number] for number in range(len(rows))]
+
+
 def file_name(text: str) -> str:
     """Return a text as a file's name; one that is too long ends in its hash."""
     name = re.sub(r"[^\w.]+", "-", text).strip("-.") or "row"
@@ -268,5 +274,6 @@ def _write_errors(path: Path) -> AbstractContextManager[None]:
     return write_errors(error, "choose another --out", if_full=MAKE_ROOM)
 
 
-def _now() -> str:
+def now() -> str:
+    """Return the time, as `experiment.json` has it."""
     return datetime.now(UTC).isoformat(timespec="seconds")
