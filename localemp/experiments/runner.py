@@ -108,25 +108,24 @@ class Runner:
         with self._stack:
             ExperimentFolder.check_place(self.place)
             # A new folder is made when all rows are known to be right; one that exists is locked first.
-            if self.place.exists():
+            is_new = not self.place.exists()
+            if not is_new:
                 self._open_folder()
             self.batches = build_batches(self.rows, self.on_progress)
-            if not self.place.exists():
+            self.models = self._by_engine()
+            if is_new:
+                self._check_servers([batch for batch in self.batches if not batch.folder.exists()])
                 self._open_folder()
             copied = self._place()
             check_all([((batch.name,), batch) for batch in self.batches], self._open)
-            self.models = self._by_engine()
-            hosted = [model for model in self.models if model.pending and not model.runs_here]
-            check_all(
-                [([batch.name for batch in model.pending], model.pending[0].pipeline) for model in hosted],
-                lambda pipeline: pipeline.engine().check(),
-            )
+            self._check_servers([batch for batch in self.batches if batch.pending])
+            self._say_what_was_done()
             self.folder.begin(
                 self.name, self.plan, [self._entry(*each) for each in zip(self.rows, self.batches, copied, strict=True)]
             )
+            for batch in self.batches:
+                self._tell(batch, "Waiting" if batch.pending else "Finished")
             self._stack = self._stack.pop_all()
-        for batch in self.batches:
-            self._tell(batch, "Waiting" if batch.pending else "Finished")
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -145,11 +144,14 @@ class Runner:
             asyncio.CancelledError: The task was cancelled, as by Ctrl-C. Finished replies are in the runs.
         """
         models = self._unsettled()
-        async with asyncio.TaskGroup() as tasks:
-            for model in models:
-                if not model.runs_here:
-                    tasks.create_task(self._answer(model))
-            tasks.create_task(self._in_turn([model for model in models if model.runs_here]))
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                for model in models:
+                    if not model.runs_here:
+                        tasks.create_task(self._answer(model))
+                tasks.create_task(self._in_turn([model for model in models if model.runs_here]))
+        except ExceptionGroup as faults:  # of `on_progress`; models keep theirs
+            raise faults.exceptions[0] from None
 
     def run_on_cluster(self, address: str, actors: int | None = None) -> None:
         """Answer the rows of all models but those on servers on a Ray cluster, one model after the other.
@@ -199,10 +201,28 @@ class Runner:
             copied.append({"taken_over": {"from": str(default), "replies": replies}} if replies else {})
         return copied
 
+    def _check_servers(self, batches: Sequence[Batch]) -> None:
+        """Check, for the models of these batches that are on servers, what can be known before a request."""
+        hosted = [[each for each in model.batches if each in batches] for model in self.models if not model.runs_here]
+        check_all(
+            [([batch.name for batch in rows], rows[0].pipeline) for rows in hosted if rows],
+            lambda pipeline: pipeline.engine().check(),
+        )
+
+    def _say_what_was_done(self) -> None:
+        dialogues = sum(len(batch.chosen) for batch in self.batches)
+        before = sum(batch.answered for batch in self.batches)
+        left_out = dialogues - before - sum(len(batch.pending) for batch in self.batches)
+        if before or left_out:
+            failures = f", {left_out} failed before (--retry-errors asks again)" if left_out else ""
+            done = share(before, dialogues, "reply", "replies")
+            _log.info("resuming: %s already in %s%s", done, self.place, failures)
+
     def _open_folder(self) -> None:
         self.folder = self._stack.enter_context(ExperimentFolder.open(self.place))
 
     def _open(self, batch: Batch) -> None:
+        self.on_progress(Progress("Checking", row=batch.name))
         self._stack.enter_context(batch.open(self.retry_errors))
         if not batch.pending:
             batch.opened.close()

@@ -151,4 +151,6 @@ def _as_texts(fields: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _jsonable(value: Any) -> Any:
-    return str(value) if isinstance(value, Path) else list(value) if isinstance(value, tuple) else value
+    if isinstance(value, tuple):
+        return list(value)
+    return str(value) if isinstance(value, Path) else value

@@ -39,12 +39,15 @@ def _print_rows(rows: "tuple[RowResult, ...]") -> None:
 
     from localemp.cli.replies import plain
 
-    costs = [row.tally.cost for row in rows if row.tally is not None and row.tally.cost]
-    numbers = ("Replies", "Failed", "Replies/s", "Prompt\ntokens", "Reply\ntokens", *(["US\ndollars"] if costs else []))
+    costs = any(row.tally is not None and row.tally.cost for row in rows)
+    shared = any(row.shared for row in rows)
+    more = [*(["Shared\ncalls"] if shared else []), *(["US\ndollars"] if costs else [])]
+    numbers = ("Replies", "Failed", "Replies/s", "Prompt\ntokens", "Reply\ntokens", *more)
     name = Column("Row", overflow="fold", min_width=12)
     table = Table(name, *(Column(each, justify="right", no_wrap=True) for each in numbers))
     for row in rows:
         cells = [f"{row.answered} of {row.dialogues}", str(row.failed or ""), *_of_this_time(row.tally)]
+        cells += [str(row.shared or "")] if shared else []
         table.add_row(plain(row.row.name), *cells, *([_cost(row.tally)] if costs else []))
     show_table(table)
     if any(row.tally is None for row in rows):
