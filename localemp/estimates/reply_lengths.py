@@ -67,7 +67,9 @@ class ReplyLengths:
                         mean := point.median("tokens_per_reply")
                     ):
                         return Length(min(mean / stages, max_tokens), f"the mean in {path} (`bench {result.kind}`)")
-        return Length(SHARE * max_tokens, f"{SHARE:.0%} of max_tokens, as no finished run of this model with it is here")
+        return Length(
+            SHARE * max_tokens, f"{SHARE:.0%} of max_tokens, as no finished run of this model with it is here"
+        )
 
     def _runs(self) -> list[Path]:
         """Return runs of the same model and `max_tokens`, the nearest first."""
