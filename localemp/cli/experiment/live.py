@@ -223,6 +223,8 @@ class ExperimentDisplay(Display):
 
     def _whole(self) -> str:
         rows, now = list(self._rows.values()), self._now()
+        if any(row.latest.task == "Checking" for row in rows):  # there may be more of them
+            return f"checking the rows, {rows[-1].name} now"
         done = sum(row.done for row in rows)
         totals = [row.total for row in rows if row.total is not None and row.state != "failed"]
         known = len(totals) == sum(row.state != "failed" for row in rows)
