@@ -16,7 +16,7 @@ from typing import Any, Self
 
 from localemp.errors import LocalempError, OptionError
 from localemp.experiments.checks import build_batches, check_all
-from localemp.experiments.folder import ExperimentFolder, file_name
+from localemp.experiments.folder import ExperimentFolder, file_name, now
 from localemp.experiments.reuse import copy_run
 from localemp.experiments.rows import ExperimentRow, RowResult
 from localemp.pipeline.batch import Batch
@@ -266,6 +266,7 @@ class Runner:
     def _settled(self, model: ModelRows) -> Iterator[None]:
         """Keep the error of this block, and close and record the model's rows after it; Ctrl-C passes."""
         error: LocalempError | None = None
+        self.folder.change_rows({batch.folder: {"begun": now()} for batch in model.pending})
         try:
             yield
         except LocalempError as stop:
@@ -277,10 +278,14 @@ class Runner:
         for batch in model.pending:
             batch.error = batch.error or (error if _is_unfinished(batch) else None)
             batch.opened.close()
-            result = self._result(self.rows[self.batches.index(batch)], batch)
-            facts = {"error": result.error, "hint": result.hint, "retry": result.retry, "shared": result.shared}
-            self.folder.change_row(batch.folder, facts)
-            self._tell(batch, "Failed" if result.error else "Finished", result.error)
+        self.folder.change_rows({batch.folder: self._outcome(batch) for batch in model.pending})
+        for batch in model.pending:
+            self._tell(batch, "Failed" if batch.error else "Finished", batch.error.message if batch.error else "")
+
+    def _outcome(self, batch: Batch) -> dict[str, Any]:
+        """Return what `experiment.json` says of a row that was tried."""
+        result = self._result(self.rows[self.batches.index(batch)], batch)
+        return {"error": result.error, "hint": result.hint, "retry": result.retry, "shared": result.shared}
 
     def _result(self, row: ExperimentRow, batch: Batch) -> RowResult:
         error = batch.error

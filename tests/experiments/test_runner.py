@@ -266,3 +266,17 @@ def test_a_full_disk_is_an_error_of_its_row_alone(place):
     assert "nothing is lost" in result.rows[0].hint
     full.unlink()
     assert localemp.experiment(plan, models=model).complete
+
+
+def test_rows_of_a_later_model_are_shown_as_waiting(place):
+    models = [write_local_model(place, name) for name in ("one", "two")]
+    seen = []
+
+    def look(progress):
+        if progress.task == "Answering" and progress.done:
+            seen.append([row.state for row in show(Path("experiments/mine-one-two")).rows])
+
+    localemp.experiment(plan_of(place, models=models), on_progress=look)
+    assert seen[0] == ["running", "running", "waiting", "waiting"]
+    assert seen[-1][:2] == ["finished", "finished"]
+    assert "waiting" not in seen[-1]
