@@ -141,7 +141,8 @@ def test_what_the_engine_does_goes_when_it_is_done():
     shown = Shown(80, 24)
     shown.tell("Waiting", 0, 4, "a")
     shown.tell("Starting vllm (smollm2)")
-    assert "Starting vllm (smollm2)" in shown.screen()[0]
+    shown.time += 75
+    assert shown.screen()[0].endswith("Starting vllm (smollm2) 1:15")
     shown.tell("Answering", 1, 4, "a")
     assert "Answering" in shown.screen()[0]
     shown.tell("Looking up", 3, 4)
