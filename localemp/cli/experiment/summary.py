@@ -20,6 +20,7 @@ _LONGEST = 1000  # characters of an error
 def print_summary(result: "ExperimentResult") -> None:
     """Print the rows and the files, and on standard error what failed, with the command that retries it."""
     _print_rows(result.rows)
+    _say_how_fast([row.tally for row in result.rows if row.tally is not None and row.tally.done])
     if shared := sum(row.shared for row in result.rows):
         click.echo(f"shared: {count(shared, 'call')} had the very same request as another row's, and were asked once")
     echo_written(result.written)
@@ -52,6 +53,16 @@ def _print_rows(rows: "tuple[RowResult, ...]") -> None:
     show_table(table)
     if any(row.tally is None for row in rows):
         click.echo("rows without a speed had all of their replies before")
+
+
+def _say_how_fast(tallies: "list[Tally]") -> None:
+    """Print the time of all rows, which were answered together."""
+    if not tallies:
+        return
+    done = sum(tally.done for tally in tallies)
+    began = min(tally.started for tally in tallies)
+    seconds = max(max(tally.started + tally.seconds for tally in tallies) - began, 1e-9)
+    click.echo(f"this time: {count(done, 'dialogue')} in {seconds:.1f} s, {done / seconds:.2f} dialogues/s")
 
 
 def _of_this_time(tally: "Tally | None") -> list[str]:
