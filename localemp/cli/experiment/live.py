@@ -121,9 +121,11 @@ class ExperimentDisplay(Display):
         self._speed = Speed()
         self._asked = 0  # dialogues answered now; rows may have had some before
         self._step: Progress | None = None
+        self._step_since = now()
         self._table: Live | None = None
         self._spinner = Spinner("dots")
-        self._said_at, self._said_step = now(), ""
+        self._said_at = now()
+        self._said_steps: set[str] = set()  # scoring does its steps again and again, run by run
 
     def on_progress(self, progress: Progress) -> None:
         """Show how far a row or the engine has come."""
@@ -160,10 +162,12 @@ class ExperimentDisplay(Display):
             self.say(f"{self._ended(row)} ({self._rows_done()})")
 
     def _note_step(self, progress: Progress) -> None:
+        if self._step is None or self._step.task != progress.task:
+            self._step_since = self._now()
         self._step = None if progress.total is not None and progress.done >= progress.total else progress
-        if progress.task != self._said_step and not self.console.is_terminal:
+        if progress.task not in self._said_steps and not self.console.is_terminal:
             self.say(f"{progress.task} ...")
-            self._said_step = progress.task
+            self._said_steps.add(progress.task)
 
     def _show_table(self) -> None:
         if self._table is None:
@@ -207,17 +211,25 @@ class ExperimentDisplay(Display):
         return Group(*parts, whole)
 
     def _engine_line(self) -> RenderableType:
-        rows = list(self._rows.values())
-        ended = all(row.state in ("done", "failed") for row in rows)
-        meanwhile = "Finishing" if ended else "Answering" if any(row.answering for row in rows) else "Preparing"
-        step = self._step or Progress(meanwhile)
-        self._spinner.update(text=plain(" ".join(filter(None, (step.task, _how_far(step), step.detail)))))
+        step = self._step or Progress(self._meanwhile())
+        uncounted = self._step is not None and not step.unit and step.total is None
+        how_far = _time(self._now() - self._step_since) if uncounted else _how_far(step)
+        self._spinner.update(text=plain(" ".join(filter(None, (step.task, how_far, step.detail)))))
         line = Table.grid(Column(no_wrap=True, overflow="ellipsis"))
         line.add_row(self._spinner)
         return line
 
+    def _meanwhile(self) -> str:
+        """What goes on where no step of the engine or of the end is told."""
+        rows = list(self._rows.values())
+        if all(row.state in ("done", "failed") for row in rows):
+            return "Finishing"
+        return "Answering" if any(row.answering for row in rows) else "Preparing"
+
     def _whole(self) -> str:
         rows, now = list(self._rows.values()), self._now()
+        if any(row.latest.task == "Checking" for row in rows):  # there may be more of them
+            return f"checking the rows, {rows[-1].name} now"
         done = sum(row.done for row in rows)
         totals = [row.total for row in rows if row.total is not None and row.state != "failed"]
         known = len(totals) == sum(row.state != "failed" for row in rows)

@@ -20,6 +20,7 @@ _LONGEST = 1000  # characters of an error
 def print_summary(result: "ExperimentResult") -> None:
     """Print the rows and the files, and on standard error what failed, with the command that retries it."""
     _print_rows(result.rows)
+    _say_how_fast([row.tally for row in result.rows if row.tally is not None and row.tally.done])
     if shared := sum(row.shared for row in result.rows):
         click.echo(f"shared: {count(shared, 'call')} had the very same request as another row's, and were asked once")
     echo_written(result.written)
@@ -39,16 +40,29 @@ def _print_rows(rows: "tuple[RowResult, ...]") -> None:
 
     from localemp.cli.replies import plain
 
-    costs = [row.tally.cost for row in rows if row.tally is not None and row.tally.cost]
-    numbers = ("Replies", "Failed", "Replies/s", "Prompt\ntokens", "Reply\ntokens", *(["US\ndollars"] if costs else []))
+    costs = any(row.tally is not None and row.tally.cost for row in rows)
+    shared = any(row.shared for row in rows)
+    more = [*(["Shared\ncalls"] if shared else []), *(["US\ndollars"] if costs else [])]
+    numbers = ("Replies", "Failed", "Replies/s", "Prompt\ntokens", "Reply\ntokens", *more)
     name = Column("Row", overflow="fold", min_width=12)
     table = Table(name, *(Column(each, justify="right", no_wrap=True) for each in numbers))
     for row in rows:
         cells = [f"{row.answered} of {row.dialogues}", str(row.failed or ""), *_of_this_time(row.tally)]
+        cells += [str(row.shared or "")] if shared else []
         table.add_row(plain(row.row.name), *cells, *([_cost(row.tally)] if costs else []))
     show_table(table)
     if any(row.tally is None for row in rows):
         click.echo("rows without a speed had all of their replies before")
+
+
+def _say_how_fast(tallies: "list[Tally]") -> None:
+    """Print the time of all rows, which were answered together."""
+    if not tallies:
+        return
+    done = sum(tally.done for tally in tallies)
+    began = min(tally.started for tally in tallies)
+    seconds = max(max(tally.started + tally.seconds for tally in tallies) - began, 1e-9)
+    click.echo(f"this time: {count(done, 'dialogue')} in {seconds:.1f} s, {done / seconds:.2f} dialogues/s")
 
 
 def _of_this_time(tally: "Tally | None") -> list[str]:
