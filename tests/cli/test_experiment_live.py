@@ -113,6 +113,15 @@ def test_a_row_that_goes_on_counts_what_it_had():
     assert screen[-1] == "1 of 3 rows done; 157 of 192 dialogues, 3 failed"
 
 
+def test_what_is_done_with_a_row_that_has_ended_is_a_step():
+    shown = Shown(80, 24)
+    shown.tell("Finished", 4, 4, "a")
+    shown.tell("Finished", 4, 4, "b")
+    shown.tell("Reading", 1, 2, "b", unit="rows")
+    assert shown.screen()[0].endswith("Reading 1/2")
+    assert shown.screen()[-1] == "2 of 2 rows done; 8 of 8 dialogues"
+
+
 def test_rows_are_not_counted_while_they_are_checked():
     shown = Shown(80, 24)
     for row in ("a", "b"):

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from localemp.cli.estimates import print_comparison
 from localemp.cli.tables import echo_written, show_table
 from localemp.utils.formatting import count, known
 from localemp.utils.text import for_terminal, one_line
@@ -23,10 +24,13 @@ def print_summary(result: "ExperimentResult") -> None:
     _say_how_fast([row.tally for row in result.rows if row.tally is not None and row.tally.done])
     if shared := sum(row.shared for row in result.rows):
         click.echo(f"shared: {count(shared, 'call')} had the very same request as another row's, and were asked once")
+    print_comparison(result.compared)
+    incomplete = tuple(f"row {row.row.name} is " for row in result.rows if not row.complete)
+    for note in result.notes:
+        if not note.startswith(incomplete):  # those are told below, with the reason and what to do
+            click.echo(f"note: {one_line(note, _LONGEST)}")
     echo_written(result.written)
     click.echo(f"experiment: {result.folder}")
-    for note in result.notes:
-        click.echo(f"note: {one_line(note, _LONGEST)}")
     for row in result.rows:
         _say_failure(row)
     for failure in result.failures:
