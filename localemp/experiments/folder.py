@@ -113,13 +113,14 @@ class ExperimentFolder:
             RunError: The file cannot be written.
         """
         before = {row["folder"]: row for row in self.manifest["rows"]}
-        planned = {row["folder"]: {**before.get(row["folder"], {}), **_UNTRIED, **row} for row in rows}
-        former = [{**row, "planned": False} for folder, row in before.items() if folder not in planned]
+        planned = [{**before.get(row["folder"], {}), **_UNTRIED, **row} for row in rows]
+        folders = {row["folder"] for row in rows}
+        former = [{**row, "planned": False} for folder, row in before.items() if folder not in folders]
         session = {"started": now(), "command": shown_command()}
         changes = {
             "name": name,
             "plan": dict(plan),
-            "rows": [*planned.values(), *former],
+            "rows": [*planned, *former],
             "sessions": [*self.manifest["sessions"], session],
         }
         self.manifest |= redact_settings(changes)
@@ -225,24 +226,17 @@ def run_folders(path: Path, rows: Sequence[tuple[str, dict[str, Any]]]) -> list[
 
     Args:
         path: The experiment's folder, which need not exist.
-        rows: Name and settings of each.
+        rows: Name and settings of each; rows of the same settings have one run.
     """
+    found: dict[str, Path] = {}
     digests = [settings_hash(settings) for _, settings in rows]
-    places: dict[int, Path] = {}
-    taken: set[Path] = set()
-    for number, ((name, _), digest) in enumerate(zip(rows, digests, strict=True)):
-        slug, attempt = file_name(name), 1
-        while (place := path / ROWS / _numbered(slug, attempt, digest)) in taken:
-            attempt += 1
-        places[number] = place
-        taken.add(place)
-    for number, place in places.items():
-        if not place.exists():
-            found = sorted(path.glob(f"{ROWS}/[!.]*-{digests[number]}/{RUN_MANIFEST}"))
-            former = next((path.parent for path in found if path.parent not in taken), place)
-            places[number] = former
-            taken.add(former)
-    return [places[number] for number in range(len(rows))]
+    for (name, _), digest in zip(rows, digests, strict=True):
+        place = path / ROWS / f"{file_name(name)}-{digest}"
+        if digest not in found and not place.exists():
+            former = sorted(path.glob(f"{ROWS}/[!.]*-{digest}/{RUN_MANIFEST}"))
+            place = former[0].parent if former else place
+        found.setdefault(digest, place)
+    return [found[digest] for digest in digests]
 
 
 def file_name(text: str) -> str:
@@ -251,10 +245,6 @@ def file_name(text: str) -> str:
     if len(name) <= _LONGEST_NAME:
         return name
     return f"{name[:_LONGEST_NAME]}-{hashlib.sha256(text.encode()).hexdigest()[:6]}"
-
-
-def _numbered(slug: str, attempt: int, digest: str) -> str:
-    return f"{slug}-{digest}" if attempt == 1 else f"{slug}-{attempt}-{digest}"
 
 
 def _began(path: Path) -> bool:

@@ -33,6 +33,8 @@ class RowState:
         hint: What to do about the error.
         retry: The command that answers the rest; empty if nothing is missing, or if the row never ended.
         planned: Whether the row is in the plan; a plan that was changed leaves rows behind.
+        estimate: What its last answers were estimated to take, as `experiment.json` says; None if it does not.
+        truth: What they took.
     """
 
     name: str
@@ -47,6 +49,8 @@ class RowState:
     hint: str = ""
     retry: str = ""
     planned: bool = True
+    estimate: Any = None
+    truth: Any = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,4 +127,6 @@ def _state(folder: Path, row: dict[str, Any], is_experiment_running: bool) -> Ro
         hint=hint,
         retry=row["retry"],
         planned=row["planned"],
+        estimate=row.get("estimate"),
+        truth=row.get("truth"),
     )
