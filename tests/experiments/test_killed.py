@@ -203,16 +203,16 @@ def goes_on(experiment, model, whole):
 @pytest.mark.parametrize(
     ("file", "number"),
     [
-        ("experiment.json", 1),
-        ("rows/*/manifest.json", 2),
-        ("rows/*/responses.jsonl", 2),
-        (".experiment.json.*.part", 2),
+        pytest.param("experiment.json", 1, marks=pytest.mark.slow),
+        pytest.param("rows/*/manifest.json", 2, marks=pytest.mark.slow),
+        pytest.param("rows/*/responses.jsonl", 2, marks=pytest.mark.slow),
+        pytest.param(".experiment.json.*.part", 2, marks=pytest.mark.slow),
         ("experiment.json", 4),
         ("rows/*/scores.json", 2),
-        ("comparisons.json", 1),
+        pytest.param("comparisons.json", 1, marks=pytest.mark.slow),
         ("report.html", 1),
-        ("tables.csv", 1),
-        ("results.jsonl", 1),
+        pytest.param("tables.csv", 1, marks=pytest.mark.slow),
+        pytest.param("results.jsonl", 1, marks=pytest.mark.slow),
     ],
     ids=lambda value: re.sub(r"[^\w.]+", "-", value) if isinstance(value, str) else str(value),
 )
@@ -221,7 +221,9 @@ def test_killed_at_a_file_it_goes_on(killed, model, whole, file, number):
     goes_on(killed, model, whole)
 
 
-@pytest.mark.parametrize("number", [1, 3, 17, 26, 32], ids=str)
+@pytest.mark.parametrize(
+    "number", [3, 26, *(pytest.param(number, marks=pytest.mark.slow) for number in (1, 17, 32))], ids=str
+)
 def test_killed_at_a_request_it_goes_on(killed, model, whole, number):
     """At the first, within the first row to be answered, between rows, at the last."""
     model.left = number
