@@ -24,7 +24,7 @@ NAMES = [f"d{number}" for number in range(12)]
 PLAIN = {name: f"I hear you, {name}." for name in NAMES}
 CLOSE = {name: f"Tell me more of {name}, I am here." for name in NAMES}
 NO_BERT = {"no_bertscore": True}
-FILES = ["report.html", "tables.tex", "tables.csv", "results.jsonl"]
+FILES = ["report.html", "tables.tex", "tables.csv"]
 
 
 @pytest.fixture
@@ -71,10 +71,9 @@ def test_an_experiment_ends_with_everything_in_its_folder(place):
     assert result.failures == () and result.complete
     folder = result.folder
     study = folder / "study-staged"
-    parquet = [folder / "results.parquet"] if find_spec("pyarrow") else []
-    assert list(result.written) == [
-        study, folder / "comparisons.json", *(folder / name for name in FILES), *parquet
-    ]  # fmt: skip
+    parquet = ["results.parquet"] if find_spec("pyarrow") else []
+    files = [folder / name for name in ("comparisons.json", "results.jsonl", *parquet, *FILES)]
+    assert list(result.written) == [study, *files]
     assert [(each["row"], each["id"]) for each in lines_of(folder)] == [
         (r, i) for r in ("0-shot", "staged") for i in IDS
     ]
@@ -169,12 +168,13 @@ def test_a_step_that_fails_is_named_with_its_command_and_the_others_go_on(place)
     after = After(score=NO_BERT, compare="0-shot", study={"sample": 2})
     done = finish(place, rows, after, "mine")
     assert [failure.partition(":")[0] for failure in done.failures] == ["study of two, stages", "tables.csv"]
-    study, tables = done.failures
-    assert "localemp study create '0-shot=" in study.replace("0-shot=", "'0-shot=", 1) and "--sample 2" in study
+    study, tables = done.failures  # with names that a shell needs quoted
+    pair = f"'two, stages={rows[1].folder}' 0-shot={rows[0].folder}"
+    assert f"localemp study create {pair} --kind ab --sample 2 --out {place / 'study-two-stages'}" in study
     assert f"'two, stages={rows[1].folder}' --against 0-shot --csv {place / 'tables.csv'}" in tables
-    assert [path.name for path in done.written] == [
-        "comparisons.json", "report.html", "tables.tex", "results.jsonl", *parquet_of(place)
-    ]  # fmt: skip
+    made = ["comparisons.json", "results.jsonl", *parquet_of(place), "report.html", "tables.tex"]
+    assert [path.name for path in done.written] == made
+    assert "Failed: study of two, stages: " in (place / "report.html").read_text()
 
 
 def parquet_of(folder):
@@ -299,3 +299,17 @@ def test_rows_of_the_same_settings_are_one_row(place):
     assert done.failures == ()
     kept = json.loads((place / "comparisons.json").read_text())["rows"]
     assert [(each["row"], each["base"]) for each in kept] == [("two, stages", "0-shot")]
+
+
+def test_several_studies_are_shown_at_a_glance(place):
+    judge = write_script(place, {"match": "Reply A: Tell me", "reply": '{"choice": "A"}'}, name="judge")
+    judge.write_text(judge.read_text().splitlines()[0] + '\n{"reply": "{\\"choice\\": \\"B\\"}"}\n')
+    told = {"sample": 5, "judge": {"model": "smollm2", "name": "sure", "script": str(judge)}}
+    rows = [*two(place), row("close", make_run(place / "close", CLOSE))]
+    done = finish(place, rows, After(score=NO_BERT, compare="0-shot", study=told), "mine")
+    assert done.failures == ()
+    overview = cells_of(place, "preferences")
+    assert {name for name, _ in overview} == {"two, stages vs. 0-shot, sure", "close vs. 0-shot, sure"}
+    assert overview["close vs. 0-shot, sure", "Empathy"]["shown"].startswith("5–0–0 100.0 %")
+    engines = list(place.glob("study-*/judges/sure/manifest.json"))
+    assert len(engines) == 2 and {len(json.loads(path.read_text())["sessions"]) for path in engines} == {1}

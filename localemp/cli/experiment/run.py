@@ -70,7 +70,7 @@ def run(
     PLAN is a bundled plan (`localemp experiment list`) or a TOML file (docs/experiments.md). Options apply to all rows
     that do not set them themselves. Replies are saved as they finish. Ctrl-C stops; rerun the same command to resume.
     """
-    from localemp.cli.estimates import check_estimate_options, print_comparison
+    from localemp.cli.estimates import check_estimate_options
     from localemp.cli.experiment.live import ExperimentDisplay
     from localemp.cli.experiment.summary import print_summary
     from localemp.commands.experiment import experiment
@@ -94,7 +94,6 @@ def run(
             **chosen,
         )
     print_summary(result)
-    print_comparison(result.compared)
     if not result.complete:
         sys.exit(1)
 
