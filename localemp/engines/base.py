@@ -6,7 +6,8 @@ Life cycle: construct it (cheap), `await start()` (loads weights or checks the s
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextvars import ContextVar
+from dataclasses import asdict, dataclass
 from types import TracebackType
 from typing import Any, Self
 
@@ -14,6 +15,9 @@ from localemp.dialogue import Message
 from localemp.errors import StillThinkingError
 from localemp.sampling import Sampling
 from localemp.utils.text import is_well_formed, well_formed
+
+TURN: ContextVar[int] = ContextVar("turn", default=0)
+"""When the dialogue of the current task began, as a number; an engine with a queue answers lower numbers first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +36,7 @@ class Completion:
         cost: US dollars; None if the model has no known price.
         notes: Changes to the request that were needed to get an answer ("temperature dropped: the model refuses it").
         thinking: The model's thinking, without marks, if the server separates it or the model marks it.
+        asked_by: Who asked the very same request first, if this is the answer to that; empty for a call of its own.
     """
 
     text: str
@@ -43,11 +48,16 @@ class Completion:
     cost: float | None = None
     notes: tuple[str, ...] = ()
     thinking: str = ""
+    asked_by: str = ""
 
     def __post_init__(self) -> None:
         for name in ("text", "thinking", "finish_reason"):
             if not is_well_formed(text := getattr(self, name)):
                 object.__setattr__(self, name, well_formed(text))
+
+    def record(self) -> dict[str, Any]:
+        """Return the fields for a line of a journal; `asked_by` only if it is set."""
+        return {name: value for name, value in asdict(self).items() if name != "asked_by" or value}
 
     def require_text(self) -> str:
         """Return the text.

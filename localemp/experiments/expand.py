@@ -6,20 +6,23 @@ A setting comes from the row, else from the command line, the model's table, the
 import itertools
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from localemp.errors import LocalempError, OptionError, PlanError
-from localemp.experiments.plan import MOST_ROWS, Model, Plan, Row, valid_name, where_of
+from localemp.experiments.names import placeholders, valid_name, value_in_name
+from localemp.experiments.plan import MOST_ROWS, Plan, Row, where_of
 from localemp.experiments.rows import ExperimentRow
-from localemp.experiments.settings import check_value, did_you_mean, foreign_options, setting_types
+from localemp.experiments.settings import check_value, foreign_options, setting_types
+from localemp.experiments.steps import Model, check_rows_and_files
 from localemp.pipeline.config import RunConfig
 from localemp.pipeline.pipeline import Pipeline
 from localemp.prompting.template import load_template
-from localemp.strategies.registry import parts_with
+from localemp.strategies.registry import parse_strategy, parts_with
 from localemp.strategies.shots import SHOTS
+from localemp.utils.text import one_line
 
 Settings = Mapping[str, Any]
 
@@ -57,8 +60,8 @@ def expand(
         limit: Only the first N dialogues, in place of the plan's.
 
     Raises:
-        PlanError: Two rows have one name, a row's settings do not fit together, or a step names a row that does not
-            exist; names row and key.
+        PlanError: Two rows have one name, a row's settings do not fit together, or a step names a row or a file that
+            does not exist; names row and key.
         LocalempError: A setting of the command line is invalid, or a model or a prompt file does not exist.
     """
     told = _checked(settings)
@@ -71,197 +74,192 @@ def expand(
         )
     _check_names(plan, variants)
     _check_use(plan, variants, told)
-    base = {"data": data or plan.data} if data or plan.data else {}
-    rows = []
-    for label, model in asked.items():
-        for variant in variants:
-            sources = (plan.defaults, {"model": model.model}, model.settings, told, base)
-            name = f"{label} {variant.name}" if len(asked) > 1 else variant.name
-            config = _config(plan, variant, sources)
-            rows.append(
-                ExperimentRow(name, variant.name, label, config, split or plan.split or "test", limit or plan.limit)
-            )
-    _check_files(plan, rows)
+    source = {"data": data or plan.data} if data or plan.data else {}
+    rows = [
+        ExperimentRow(
+            f"{label} {variant.name}" if len(asked) > 1 else variant.name,
+            variant.name,
+            label,
+            _config(variant, (plan.defaults, source, {"model": model.model}, model.settings, told)),
+            split or plan.split or "test",
+            plan.limit if limit is None else limit,
+        )
+        for label, model in asked.items()
+        for variant in variants
+    ]
+    _check_files(plan, rows, told, bool(models))
+    try:
+        check_rows_and_files(plan.after, [variant.name for variant in variants])
+    except PlanError as error:
+        raise PlanError(f"{plan.source}: {error.message}", error.hint) from error
     return tuple(rows)
 
 
 def _checked(settings: Settings) -> dict[str, Any]:
-    """The settings of the command line, each of its type."""
+    """Return the settings of the command line, each of its type."""
     told = {**settings, **settings.get("options", {})}
     told.pop("options", None)
     for name, instead in (("model", "models=..."), ("data", "data=...")):
         if name in told:
-            raise OptionError(f"{name!r} is not a setting of an experiment", f"give {instead}")
+            raise OptionError(f"{name!r} is not a setting of all rows", f"give {instead}")
     RunConfig(**told)
     types = setting_types()
-    return {name: check_value(name, value, types[name], "the options given") for name, value in told.items()}
+    return {name: check_value(name, value, types[name], "settings") for name, value in told.items()}
 
 
 def _models(plan: Plan, models: str | Settings | Model | Iterable[str | Settings | Model]) -> dict[str, Model]:
-    """The models by their names in tables."""
-    known = {_label(model): model for model in plan.models} | {model.model: model for model in plan.models}
+    """Return the models by their names in tables."""
     given = [models] if isinstance(models, str | Mapping | Model) else list(models)
-    asked = list(plan.models)
-    if given:
-        tables = [each for each in given if not (isinstance(each, str) and each in known)]
-        made = iter(Plan(models=tables, rows=plan.rows).models)
-        asked = [known[each] if isinstance(each, str) and each in known else next(made) for each in given]
+    known = {model.model: model for model in reversed(plan.models)} | {_label(model): model for model in plan.models}
+    # A table is checked as one of a plan is.
+    asked = [
+        known[each] if isinstance(each, str) and each in known else Plan(models=[each], rows=plan.rows).models[0]
+        for each in given
+    ]
     labelled: dict[str, Model] = {}
-    for model in asked or [Model(model=RunConfig().model)]:
+    for model in asked or plan.models or [Model(model=RunConfig().model)]:
         if (label := _label(model)) in labelled:
+            where = "--model" if given else f"{plan.source}: models"
             raise PlanError(
-                f"{plan.source}: models: two are called {label!r}",
-                'name each once, or give one a name: { model = "...", name = "..." }',
+                f"{where}: two models are called {label!r}",
+                'name each once; a table in a plan may have another name: { model = "...", name = "..." }',
             )
         labelled[label] = model
     return labelled
 
 
 def _label(model: Model) -> str:
-    """The name of a model in tables; of a path or a Hugging Face id, its last part."""
+    """Return a model's name in tables; of a path or a Hugging Face id, its last part."""
     return model.name or Path(model.model).name.removesuffix(".toml") or model.model
 
 
 def _variants(plan: Plan, told: Settings) -> list[_Variant]:
-    """The rows of all grids."""
+    """Return the rows of all grids."""
     size = sum(math.prod(map(len, row.grid.values())) for row in plan.rows)
     if size > MOST_ROWS:
         raise PlanError(
-            f"{plan.source}: its grids make {size:,} rows, and {MOST_ROWS:,} are the most", "split the plan"
+            f"{plan.source}: its grids make {size:,} rows, which are more than {MOST_ROWS:,}", "split the plan"
         )
     elsewhere = {**plan.defaults, **told}.get("strategy", RunConfig().strategy)
     return [variant for number, row in enumerate(plan.rows, 1) for variant in _grid(plan, row, number, elsewhere)]
 
 
 def _grid(plan: Plan, row: Row, number: int, elsewhere: str) -> list[_Variant]:
-    """The rows of one grid. Combinations that come to the same settings are one row."""
+    """Return the rows of one grid. Combinations that come to the same settings are one row.
+
+    What a strategy of the grid does not have is left out for this strategy. A strategy with 0 exemplars is the one
+    without exemplars.
+    """
     where, types = f"{plan.source}: {where_of(row, number)}", setting_types()
+    if unset := placeholders(row.name or "", types, where) - {"strategy", *row.grid}:
+        raise PlanError(f"{where}, name: the row does not set {min(unset)!r}", f"it sets {', '.join(row.grid)}")
     grid = {name: [check_value(name, each, types[name], where) for each in row.grid[name]] for name in row.grid}
-    varied = [name for name, values in grid.items() if len(values) > 1]
-    # What one strategy of a grid does not have is left out for it.
-    lenient = {"strategy", SHOTS.name} & set(varied)
+    varied = {name for name, values in grid.items() if len(values) > 1}
     found: list[_Variant] = []
-    used = set(grid) - set(foreign_options(""))
     for values in itertools.product(*grid.values()):
         own = dict(zip(grid, values, strict=True))
-        strategy = _without_exemplars(own.get("strategy", elsewhere), own.get(SHOTS.name))
-        foreign = foreign_options(strategy)
-        if strategy != own.get("strategy", elsewhere) or own.get(SHOTS.name) == 0:
+        strategy, shots = "+".join(parse_strategy(own.get("strategy", elsewhere))), own.get(SHOTS.name)
+        if shots is not None and shots < 0:
+            raise PlanError(f"{where}, shots: {shots} is not a number of exemplars", "give 0 or more")
+        if shots == 0:
+            strategy = _without_exemplars(strategy)
+            del own[SHOTS.name]
+        if "strategy" in own or shots == 0:
             own["strategy"] = strategy
-            own.pop(SHOTS.name, None)
-            used.add(SHOTS.name)
+        foreign = foreign_options(strategy)
         kept = {name: value for name, value in own.items() if name not in foreign}
-        if not lenient and len(kept) < len(own):
+        if len(kept) < len(own) and not varied & {"strategy", SHOTS.name}:
             name = next(name for name in own if name in foreign)
-            raise PlanError(f"{where}, {name}: {_not_of(name, strategy)}", "leave it out, or choose another strategy")
-        used |= kept.keys()
+            parts = " and ".join(parts_with(foreign[name]))
+            raise PlanError(
+                f"{where}, {name}: it applies to {parts}, but the strategy is {strategy}",
+                "leave it out, or choose another strategy",
+            )
         if all(kept != other.own for other in found):
             found.append(_Variant(where, _named(row, kept, strategy, varied, where), strategy, kept))
-    if unused := [name for name in grid if name not in used]:
-        raise PlanError(f"{where}, {unused[0]}: no strategy of the row has it", "leave it out, or add a strategy")
+    for name in grid:
+        if name != SHOTS.name and not any(name in variant.own for variant in found):
+            raise PlanError(f"{where}, {name}: no strategy of this row has it", "leave it out, or add a strategy")
     return found
 
 
-def _without_exemplars(strategy: str, shots: int | None) -> str:
-    """A strategy with 0 exemplars is the one without the part that shows them."""
-    if shots != 0:
-        return strategy
+def _without_exemplars(strategy: str) -> str:
     return "+".join(part for part in strategy.split("+") if part not in parts_with(SHOTS)) or "zero-shot"
 
 
-def _not_of(name: str, strategy: str) -> str:
-    parts = parts_with(foreign_options(strategy)[name])
-    return f"it applies to {' and '.join(parts)}, but the strategy is {strategy}"
-
-
-def _named(row: Row, own: Settings, strategy: str, varied: Sequence[str], where: str) -> str:
-    """The name of a row: the plan's, with its placeholders filled in, or one made of the settings."""
-    shown = {name: _shown(own.get(name, 0 if name == SHOTS.name else None)) for name in row.grid}
+def _named(row: Row, own: Settings, strategy: str, varied: Collection[str], where: str) -> str:
+    """Return a row's name: the plan's with its placeholders filled in, or one made of the settings."""
+    shown = {name: value_in_name(own.get(name, 0 if name == SHOTS.name else None)) for name in row.grid}
     shown["strategy"] = strategy
-    name = row.name
-    if not name or (varied and "{" not in name):
-        told = [f"{key}={shown[key]}" for key in own if key != "strategy" and (not name or key in varied)]
-        parts = [name.replace("{{", "{").replace("}}", "}")] if name else []
-        parts += [strategy] if not name or "strategy" in varied else []
-        name = ", ".join(parts + told)
+    if row.name and (not varied or placeholders(row.name, shown, where)):
+        name = row.name.format_map(shown)
     else:
-        try:
-            name = name.format_map(shown)
-        except KeyError as error:
-            raise PlanError(
-                f"{where}, name: the row does not set {error.args[0]!r}", f"it has: {', '.join(shown)}"
-            ) from error
+        parts = [row.name.format_map({})] if row.name else []
+        parts += [strategy] if not row.name or "strategy" in varied else []
+        parts += [f"{key}={shown[key]}" for key in own if key != "strategy" and (not row.name or key in varied)]
+        name = ", ".join(parts)
     try:
         return valid_name(name)
     except ValueError as error:
-        raise PlanError(f"{where}, name: {error}: {name[:60]!r}", "give it a shorter or plainer name") from error
-
-
-def _shown(value: Any) -> str:
-    """A value in a name."""
-    if isinstance(value, tuple):
-        return "+".join(map(str, value)) or "none"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, str | Path):
-        return Path(value).name.removesuffix(".toml")
-    return "none" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+        raise PlanError(f"{where}, name: {error} ({one_line(name, 60)})", "give the row another name") from error
 
 
 def _check_names(plan: Plan, variants: Sequence[_Variant]) -> None:
-    """Check that no name is there twice, and that the steps name rows that exist."""
-    names = [variant.name for variant in variants]
-    for name, times in Counter(names).items():
+    """Check that no two rows have one name."""
+    for name, times in Counter(variant.name for variant in variants).items():
         if times > 1:
-            places = [variant.where for variant in variants if variant.name == name]
+            places = dict.fromkeys(variant.where for variant in variants if variant.name == name)
             raise PlanError(
-                f"{places[-1]}: {times} rows are called {name!r}",
-                "give each its own name, such as a grid's {strategy}, {shots} shots",
+                f"{list(places)[-1]}, name: {times} rows are called {name!r}",
+                "give each its own name; a grid's has placeholders, such as {strategy}, {shots}-shot",
             )
-    after = plan.after
-    steps = [("compare", after.compare.base)] if after.compare else []
-    steps += [("study.rows", name) for name in after.study.rows] if after.study else []
-    for step, name in steps:
-        if name not in names:
-            raise PlanError(f"{plan.source}: after.{step}: no row is called {name!r}", did_you_mean(name, names))
 
 
 def _check_use(plan: Plan, variants: Sequence[_Variant], told: Settings) -> None:
-    """Check that no setting that is given for all rows is without effect on all of them."""
+    """Check that no setting given for all rows is without effect on every one of them."""
     for name in told:
-        if name != "strategy" and not any(variant.takes(name) for variant in variants):
+        if not any(variant.takes(name) for variant in variants):
             raise OptionError(
                 f"--{name.replace('_', '-')} changes no row of {plan.source}",
-                "every row sets it itself, or has a strategy without it; leave it out, or change the plan",
+                "every row sets it itself or has a strategy without it; leave it out, or change the plan",
             )
     for name in plan.defaults:
         if all(name in foreign_options(variant.strategy) for variant in variants):
             raise PlanError(f"{plan.source}: defaults, {name}: no row's strategy has it", "leave it out")
 
 
-def _config(plan: Plan, variant: _Variant, sources: Sequence[Settings]) -> RunConfig:
-    foreign, types = foreign_options(variant.strategy), setting_types()
-    merged: dict[str, Any] = {}
-    for source in sources:
-        engine_args = {**merged.get("engine_args", {}), **source.get("engine_args", {})}
-        merged |= {name: value for name, value in source.items() if name not in foreign}
-        merged |= {"engine_args": engine_args} if engine_args else {}
-    merged |= {**variant.own, "strategy": variant.strategy}
-    try:
-        values = {name: check_value(name, value, types[name], variant.where) for name, value in merged.items()}
-        return RunConfig(**values)
-    except PlanError:
-        raise
-    except LocalempError as error:
-        raise PlanError(f"{variant.where}: {error.message}", error.hint) from error
-
-
-def _check_files(plan: Plan, rows: Sequence[ExperimentRow]) -> None:
-    """Check that models and prompt files exist, each once."""
-    for variant in {row.config.variant for row in rows}:
-        load_template(variant)
+def _check_files(plan: Plan, rows: Sequence[ExperimentRow], told: Settings, given: bool) -> None:
+    """Check that models and prompt files exist, each once; `given` says that the models are not the plan's."""
     for row in {row.model: row for row in rows}.values():
         try:
             assert Pipeline(row.config).profile
         except LocalempError as error:
+            if given:
+                raise
             raise PlanError(f"{plan.source}: models ({row.model}): {error.message}", error.hint) from error
+    for row in {row.config.variant: row for row in reversed(rows)}.values():
+        try:
+            load_template(row.config.variant)
+        except LocalempError as error:
+            if "variant" in told:
+                raise
+            raise PlanError(f"{plan.source}: row {row.row!r}, variant: {error.message}", error.hint) from error
+
+
+def _config(variant: _Variant, sources: Sequence[Settings]) -> RunConfig:
+    """Return the configuration of a row; later sources take precedence, and the row's own settings over all."""
+    foreign, types = foreign_options(variant.strategy), setting_types()
+    merged: dict[str, Any] = {}
+    engine_args: dict[str, Any] = {}
+    for source in sources:
+        engine_args |= source.get("engine_args", {})
+        merged |= {name: value for name, value in source.items() if name not in foreign}
+    merged |= {"engine_args": engine_args, **variant.own, "strategy": variant.strategy}
+    try:
+        return RunConfig(
+            **{name: check_value(name, value, types[name], variant.where) for name, value in merged.items()}
+        )
+    except PlanError:
+        raise
+    except LocalempError as error:
+        raise PlanError(f"{variant.where}: {error.message}", error.hint) from error

@@ -1,9 +1,9 @@
-"""The options of `generate` that a plan may set: their names, and the check of a value's type."""
+"""The options of `generate` that a plan may set, and the checks of their names and values."""
 
 import difflib
 import json
 import math
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields
 from pathlib import Path
 from types import NoneType, UnionType
@@ -11,18 +11,14 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
-from localemp.errors import PlanError
+from localemp.errors import LocalempError, PlanError
 from localemp.pipeline.config import RunConfig, RunSettings
 from localemp.strategies.registry import parse_strategy, part_options, parts_with
 from localemp.utils.option import Option
 from localemp.utils.redaction import redact_settings
 from localemp.utils.text import for_terminal, one_line
 
-ENGINE = ("model", "base_url", "engine_args", "concurrency", "script")
-"""Settings of the engine, which all rows of a model share."""
-DIALOGUES = ("data", "instances")
-"""Settings that choose the dialogues, which are the same for all rows."""
-LONGEST_TEXT = 4096
+_LONGEST = 4096  # characters of a value
 _LARGEST = 2**63 - 1  # engines and servers take no larger number
 
 
@@ -44,31 +40,80 @@ def is_path(kind: Any) -> bool:
 
 
 def foreign_options(strategy: str) -> dict[str, Option]:
-    """Return the options that only other parts than this strategy's have, by name; of "", those of all parts.
+    """Return the options that only other parts than this strategy's have, by name.
 
     Raises:
         UnknownNameError: A part does not exist.
         OptionError: Parts exclude each other.
     """
-    names = set(parse_strategy(strategy)) if strategy else set()
+    names = set(parse_strategy(strategy))
     return {option.name: option for option in part_options() if not names & set(parts_with(option))}
 
 
-def check_key(key: str, known: Collection[str], where: str) -> None:
+def values_of(value: Any, kind: Any) -> tuple[Any, ...]:
+    """Return the values of a setting in a row: the entries of a list, which is a grid.
+
+    A setting that has several values has a list already; for these, a grid is a list of lists.
+    """
+    is_list = isinstance(value, list | tuple)
+    is_grid = is_list and (not takes_several(kind) or any(isinstance(each, list | tuple) for each in value))
+    return tuple(value) if is_grid else (value,)
+
+
+def check_settings(
+    settings: Mapping[str, Any],
+    known: Mapping[str, Any],
+    where: str,
+    misplaced: Mapping[str, str] = {},
+    *,
+    grids: bool = False,
+) -> None:
+    """Check the settings of one table, each by itself.
+
+    Args:
+        settings: By name.
+        known: The type of each setting that exists.
+        where: The table's place, for errors.
+        misplaced: Settings that this table cannot have, and where they belong.
+        grids: Whether a list of values is a grid.
+
+    Raises:
+        PlanError: A key is unknown or does not belong here, a value is invalid, or it holds a secret.
+    """
+    for name, value in settings.items():
+        if name in misplaced:
+            raise PlanError(f"{where}: {name} does not belong here", misplaced[name])
+        check_key(name, [key for key in known if key not in misplaced], where)
+        values = values_of(value, known[name]) if grids else (value,)
+        if not values:
+            raise PlanError(f"{where}, {name}: the list is empty", "give at least one value, or leave it out")
+        for each in values:
+            checked = check_value(name, each, known[name], where)
+            try:
+                RunConfig(**{name: checked})
+                if name == "strategy":
+                    parse_strategy(checked)
+            except LocalempError as error:
+                raise PlanError(f"{where}, {name}: {error.message}", error.hint) from error
+    _check_no_secret(settings, where)
+
+
+def check_key(key: str, known: Iterable[str], where: str) -> None:
     """Check that a key exists.
 
     Raises:
         PlanError: It does not; names the nearest one that does.
     """
+    known = list(known)
     if key not in known:
-        raise PlanError(f"{where}: unknown key {one_line(key, 60)!r}", did_you_mean(key, known))
+        raise PlanError(f"{where}: unknown key {key[:60]!r}", did_you_mean(key, known))
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return a hint with the name that is nearest to an unknown one, or with all that exist."""
     names = list(known)
-    near = difflib.get_close_matches(name[:100], names, 1)
-    return f"did you mean {near[0]!r}?" if near else f"known: {', '.join(names)}"
+    near = difflib.get_close_matches(name[:100], names, 1, cutoff=0.65)
+    return f"did you mean {near[0]!r}?" if near else one_line(f"known: {', '.join(names)}", 1000)
 
 
 def check_value(name: str, value: Any, kind: Any, where: str) -> Any:
@@ -77,27 +122,39 @@ def check_value(name: str, value: Any, kind: Any, where: str) -> Any:
     Raises:
         PlanError: The type is wrong, or a text or number is not usable.
     """
+    if isinstance(value, str) and takes_several(kind):
+        example = json.dumps(value[:30], ensure_ascii=False)
+        raise PlanError(f"{where}, {name}: it has several values", f"give a list, such as {name} = [{example}]")
     try:
-        if isinstance(value, str) and takes_several(kind):
-            raise PlanError(f"{where}, {name}: it has several values", f'give a list, such as {name} = ["{value}"]')
         for inner in _scalars(value):
             _check_scalar(inner)
         # As JSON, since that has lists and texts for tuples and paths, and is strict in everything else.
         return TypeAdapter(kind).validate_json(json.dumps(value, default=_as_text), strict=True)
     except ValidationError as error:
         problem = error.errors(include_url=False)[0]["msg"]
-        hint = "a list of values is for rows" if isinstance(value, list | tuple) and not takes_several(kind) else ""
+        hint = "only rows have lists of values" if isinstance(value, list | tuple) and not takes_several(kind) else ""
         raise PlanError(one_line(f"{where}, {name}: {problem}", 400), hint) from error
     except (TypeError, ValueError, RecursionError) as error:
         raise PlanError(one_line(f"{where}, {name}: {error}", 400)) from error
 
 
-def check_no_secret(settings: Mapping[str, Any], where: str) -> None:
-    """Check that settings hold no key or password: plans are shared and published.
+def check_text(text: str, longest: int = _LONGEST) -> str:
+    """Return a text that names something.
 
     Raises:
-        PlanError: They do; names the setting.
+        ValueError: It is empty, too long, or has control characters.
     """
+    if not text.strip():
+        raise ValueError("it is empty")
+    if len(text) > longest:
+        raise ValueError(f"it has more than {longest:,} characters")
+    if for_terminal(text) != text or "\n" in text or "\t" in text:
+        raise ValueError("it has a control character")
+    return text
+
+
+def _check_no_secret(settings: Mapping[str, Any], where: str) -> None:
+    """Check that settings hold no key or password: plans are shared and published."""
     for name, value in settings.items():
         plain = {name: json.loads(json.dumps(value, default=_as_text))}
         if redact_settings(plain) != plain:
@@ -108,13 +165,13 @@ def check_no_secret(settings: Mapping[str, Any], where: str) -> None:
 
 
 def _plain(kind: Any) -> Any:
-    """The type without None, and without what is in a tuple."""
+    """Return a type without None, and without what is in a tuple."""
     if get_origin(kind) in (Union, UnionType):
         kind = next(each for each in get_args(kind) if each is not NoneType)
     return get_origin(kind) or kind
 
 
-def _scalars(value: Any) -> Iterable[Any]:
+def _scalars(value: Any) -> Iterator[Any]:
     if isinstance(value, Mapping):
         for key, inner in value.items():
             yield key
@@ -132,22 +189,7 @@ def _check_scalar(value: Any) -> None:
     elif isinstance(value, int) and not -_LARGEST <= value <= _LARGEST:
         raise ValueError("the number is too large")
     elif isinstance(value, float) and not math.isfinite(value):
-        raise ValueError("it is not a number")
-
-
-def check_text(text: str, longest: int = LONGEST_TEXT) -> str:
-    """Return a text that names something.
-
-    Raises:
-        ValueError: It is empty, too long, or has control characters.
-    """
-    if not text.strip():
-        raise ValueError("it is empty")
-    if len(text) > longest:
-        raise ValueError(f"it has more than {longest:,} characters")
-    if for_terminal(text) != text or "\n" in text or "\t" in text:
-        raise ValueError("it has a control character")
-    return text
+        raise ValueError("it is not a finite number")
 
 
 def _as_text(value: Any) -> str:

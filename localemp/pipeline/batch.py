@@ -92,6 +92,22 @@ class Batch:
             _log.info("resuming: %s already in %s%s", done, run.folder, failures)
         return run
 
+    def look(self, retry_errors: bool = False) -> None:
+        """Find the dialogues to answer without opening the run, which changes nothing on disk.
+
+        Args:
+            retry_errors: Whether to retry dialogues that failed before.
+
+        Raises:
+            RunError: The folder has other settings or something else.
+        """
+        outcomes = Run.look(self.folder, self.settings)
+        self.pending = [
+            dialogue
+            for dialogue in self.chosen
+            if dialogue.id not in outcomes or (retry_errors and not outcomes[dialogue.id])
+        ]
+
     @property
     def opened(self) -> Run:
         """The open run."""

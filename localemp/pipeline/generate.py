@@ -43,7 +43,10 @@ class Tally:
         cached_tokens: Prompt tokens that came from the prefix cache; None if no call reports them.
         cost: US dollars; None if a reply has no known price.
         dropped: Replies for which exemplars were dropped.
+        shared: Stages answered by the identical request of another dialogue or row; their tokens and cost are counted
+            there.
         started, ended: Times of the first call and the last answer (`time.perf_counter`); ended is None while running.
+            Batches that share an engine overlap, so that their seconds do not add up.
     """
 
     total: int
@@ -56,6 +59,7 @@ class Tally:
     cached_tokens: int | None = None
     cost: float | None = 0.0
     dropped: int = 0
+    shared: int = 0
     started: float = field(default_factory=time.perf_counter)
     ended: float | None = None
 
@@ -88,7 +92,10 @@ class Tally:
             self.count(Completion(**{name: stage[name] for name in _COMPLETION if name in stage}))
 
     def count(self, answer: Completion) -> None:
-        """Count the tokens and the cost of one answer."""
+        """Count the tokens and the cost of one answer, once if it is shared."""
+        if answer.asked_by:
+            self.shared += 1
+            return
         self.calls += 1
         if answer.prompt_tokens is None or answer.completion_tokens is None:
             self.uncounted += 1
@@ -107,13 +114,38 @@ async def draft_all(strategy: Strategy, dialogues: Sequence[Dialogue], on_progre
         LocalempError: A dialogue lacks something that the strategy needs; the engine has not been called yet.
     """
     drafts: dict[int, Draft] = {}
+    await draft_each(strategy, dialogues, drafts.__setitem__, on_progress)
+    return [drafts[number] for number in range(len(dialogues))]
+
+
+async def draft_each(
+    strategy: Strategy,
+    dialogues: Sequence[Dialogue],
+    take: Callable[[int, Draft], None],
+    on_progress: OnProgress = silent,
+    row: str = "",
+) -> None:
+    """Do the same, and pass each draft on as soon as it is there.
+
+    Args:
+        strategy: The strategy.
+        dialogues: The dialogues.
+        take: Called with the number of the dialogue and its draft.
+        on_progress: Called with the dialogues looked up.
+        row: The row's name, for progress.
+
+    Raises:
+        LocalempError: As in `draft_all`.
+    """
+    done = 0
 
     async def look_up(item: tuple[int, Dialogue]) -> None:
-        drafts[item[0]] = await strategy.draft(item[1], log=False)
-        on_progress(Progress("Looking up", len(drafts), len(dialogues), "dialogues"))
+        nonlocal done
+        take(item[0], await strategy.draft(item[1], log=False))
+        done += 1
+        on_progress(Progress("Looking up", done, len(dialogues), "dialogues", row=row))
 
     await for_all(list(enumerate(dialogues)), look_up, _LOOKUPS_AT_ONCE)
-    return [drafts[row] for row in range(len(dialogues))]
 
 
 async def plan(
@@ -122,6 +154,7 @@ async def plan(
     planner: Planner,
     on_progress: OnProgress = silent,
     on_planned: OnPlanned | None = None,
+    row: str = "",
 ) -> int:
     """Return the context for the longest prompt and its reply, in tokens; prompts that never fit are ignored.
 
@@ -131,6 +164,7 @@ async def plan(
         planner: Measures their prompts.
         on_progress: Called with dialogues measured.
         on_planned: Called with every dialogue, for an estimate.
+        row: The row's name, for progress.
     """
     for number, draft in enumerate(drafts, 1):
         calls = planner.calls = [] if on_planned is not None else None
@@ -141,7 +175,7 @@ async def plan(
             outcome = error
         if on_planned is not None and calls is not None:
             on_planned(draft, calls, outcome)
-        on_progress(Progress("Measuring", number, len(drafts), "dialogues"))
+        on_progress(Progress("Measuring", number, len(drafts), "dialogues", row=row))
         if number % 32 == 0:
             await asyncio.sleep(0)  # lets Ctrl-C and the progress display in
     return planner.context_needed

@@ -91,6 +91,25 @@ class Journal(AppendLog):
             return journal
 
     @classmethod
+    def look(cls, folder: Path, settings: Mapping[str, Any]) -> dict[str, bool]:
+        """Return for every id of a journal whether it has an answer or only an error, without opening it.
+
+        Args:
+            folder: The folder; one that does not exist has no ids.
+            settings: As in `open`.
+
+        Raises:
+            RunError: As in `open`.
+        """
+        cls.check_place(folder)
+        if not (folder / MANIFEST).exists():
+            return {}
+        found = outcomes(folder / cls.lines)
+        if found:
+            cls._check_settings(folder, read_manifest(folder), json.loads(json.dumps(redact_settings(settings))))
+        return found
+
+    @classmethod
     def check_place(cls, folder: Path) -> None:
         """Check, before anything is loaded, that a folder can hold a journal; nothing is created.
 
@@ -125,17 +144,21 @@ class Journal(AppendLog):
             except (KeyError, TypeError, ValueError) as error:
                 raise _damaged(self.path, number, f"{type(error).__name__}: {error}") from error
         if self.manifest and (self.answered or self.failed):
-            if difference := compare_settings(self.manifest["settings"], settings):
-                shown = "\n".join(f"  {line}" for line in difference)
-                raise RunError(
-                    f"{self.folder} was made with other settings:\n{shown}",
-                    f"choose another {self.option}, or use its settings",
-                )
+            self._check_settings(self.folder, self.manifest, settings)
         elif self.manifest.get("settings") != settings:
             self.manifest = {"format": 1, "created": _now(), "settings": settings, "sessions": []}
             write_json(self.folder / MANIFEST, self.manifest)
         # The folder is known to be a journal now: remove a truncated line.
         self.truncate(end)
+
+    @classmethod
+    def _check_settings(cls, folder: Path, manifest: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
+        if difference := compare_settings(manifest["settings"], settings):
+            shown = "\n".join(f"  {line}" for line in difference)
+            raise RunError(
+                f"{folder} was made with other settings:\n{shown}",
+                f"choose another {cls.option}, or use its settings",
+            )
 
     def add_session(self, session: Mapping[str, Any]) -> None:
         """Record a start or resume: command, versions, machine, engine. Secrets are masked."""

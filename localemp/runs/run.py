@@ -52,6 +52,7 @@ class _Stage(Lenient):
     seconds: _Number = 0.0
     cost: _Number | None = None
     notes: list[str] = Field(default_factory=list)
+    asked_by: str = ""
     exemplars_dropped: _Tokens = 0
 
 
@@ -91,9 +92,17 @@ class _Failure(Lenient):
     error: _Error
 
 
+# Fields that most lines of today lack, too: they are not added where lines are read.
+_ONLY_IF_SET = {"asked_by"}
+
+
 def _defaults(form: type[BaseModel]) -> dict[str, Any]:
     fields = form.model_fields.items()
-    return {name: field.get_default(call_default_factory=True) for name, field in fields if not field.is_required()}
+    return {
+        name: field.get_default(call_default_factory=True)
+        for name, field in fields
+        if not field.is_required() and name not in _ONLY_IF_SET
+    }
 
 
 # Defaults of a line and its parts.
@@ -225,10 +234,9 @@ def _digest(settings: dict[str, Any]) -> str:
 
 
 def _stage_record(stage: Stage) -> dict[str, Any]:
-    completion = asdict(stage.completion)
     return {
         "name": stage.name,
         "messages": [asdict(message) for message in stage.messages],
-        **completion,
+        **stage.completion.record(),
         "exemplars_dropped": stage.dropped,
     }

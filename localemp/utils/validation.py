@@ -17,18 +17,26 @@ class Lenient(BaseModel):
     model_config = ConfigDict(strict=True)
 
 
-def format_validation_error(error: ValidationError, words: Mapping[tuple[str, str], str] = {}) -> str:
+def format_validation_error(
+    error: ValidationError, words: Mapping[tuple[str, str], str] = {}, *, kinds: Mapping[str, str] = {}
+) -> str:
     """Return the distinct errors as "key: problem"; list entries are counted from 1, as in `table[2].rows`.
 
     Args:
         error: The exception of pydantic.
         words: Replaces pydantic's message, by key and type of the error.
+        kinds: The same, by type alone.
     """
     told = []
     for each in error.errors(include_url=False):
         key = "".join(f"[{part + 1}]" if isinstance(part, int) else f".{part}" for part in each["loc"])
         key, kind = key.removeprefix("."), each["type"]
-        what = words.get((key, kind)) or _IN_WORDS.get(kind) or each["msg"].removeprefix("Value error, ")
+        what = (
+            words.get((key, kind))
+            or kinds.get(kind)
+            or _IN_WORDS.get(kind)
+            or each["msg"].removeprefix("Value error, ")
+        )
         told.append(one_line(f"{key}: {what}" if key else what, _LONGEST))
     told = list(dict.fromkeys(told))
     more = [f"and {len(told) - _MOST} more"] if len(told) > _MOST else []

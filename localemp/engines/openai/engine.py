@@ -211,7 +211,8 @@ class OpenAIEngine(Engine):
     def _cost(self, usage: Usage) -> float | None:
         if self.price is None or usage.prompt_tokens is None or usage.completion_tokens is None:
             return None
-        return self.price.of(usage.prompt_tokens, usage.completion_tokens)
+        cached = min(usage.cached_tokens or 0, usage.prompt_tokens)
+        return self.price.of(usage.prompt_tokens, usage.completion_tokens, cached)
 
     def describe(self) -> dict[str, Any]:
         """Return everything that affects replies, for the manifest; never the key."""
@@ -222,7 +223,7 @@ class OpenAIEngine(Engine):
             "api": self.api,
             "model": self.model,
             "context_length": self.context_length,
-            "price": self.price.model_dump(mode="json") if self.price else None,
+            "price": self.price.model_dump(mode="json", exclude_none=True) if self.price else None,
             "extra_body": redact_settings(self._requests.extra),
             "changed_parameters": dict(sorted(self._requests.changed.items())),
         }

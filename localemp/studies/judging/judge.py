@@ -159,7 +159,7 @@ class Judge:
             else:
                 sent = {"messages": [asdict(message) for message in messages], "seed": sampling.seed}
                 found = {"answer": read.value, "problem": read.problem}
-                answers.append({"id": question.id} | asdict(question) | sent | asdict(completion) | found)
+                answers.append({"id": question.id} | asdict(question) | sent | completion.record() | found)
                 tally.done += 1
                 tally.count(completion)
             on_progress(tally.progress("answers"))

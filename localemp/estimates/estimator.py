@@ -1,0 +1,269 @@
+"""Takes in every prompt of planned runs, and estimates what they will take."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from localemp.engines.planner import PlannedCall
+from localemp.errors import EngineError, PromptTooLongError
+from localemp.estimates.cache_rules import cache_rules
+from localemp.estimates.estimate import Dollars, Estimate, RowEstimate
+from localemp.estimates.hosted_tokens import HostedTokenizer
+from localemp.estimates.prefix_cache import CacheRules, Request, cached_tokens, chain
+from localemp.estimates.reply_lengths import Length, ReplyLengths
+from localemp.estimates.speed import Speed, Work, find_speed
+from localemp.models.profiles import Price
+from localemp.pipeline.batch import Batch
+from localemp.pipeline.pipeline import Pipeline
+from localemp.strategies.base import Draft, Response
+
+if TYPE_CHECKING:
+    from localemp.bench.roofline.hardware import Hardware
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """A planned call, without its tokens.
+
+    Attributes:
+        stage: Its name.
+        tokens: Of the prompt, with `filler` tokens in it that stand for an earlier answer.
+        limit: `max_tokens`.
+        blocks: Hashes of the prompt's full blocks.
+        continues: Whether the prompt begins with the prompt of the dialogue's call before.
+    """
+
+    stage: str
+    tokens: int
+    filler: int
+    limit: int
+    blocks: Sequence[int]
+    continues: bool
+
+
+@dataclass(slots=True)
+class _Row:
+    batch: Batch
+    dialogues: list[list[_Call]] = field(default_factory=list)
+    will_not_fit: int = 0
+    exemplars_dropped: int = 0
+
+
+class Estimator:
+    """Estimates runs of one model that share an engine; a `PlanObserver`.
+
+    Args:
+        hardware: Measures the peak of this device, for the roofline; None to take only one that a result has.
+
+    Attributes:
+        estimate: The estimate, once everything is planned.
+    """
+
+    def __init__(self, hardware: "Callable[[], Hardware] | None" = None) -> None:
+        self._hardware = hardware
+        self._rows: dict[int, _Row] = {}
+        self._order: list[tuple[_Row, int]] = []
+        self._pipeline: Pipeline | None = None
+        self._hosted: HostedTokenizer | None = None
+        self._rules: CacheRules | None = None
+        self._cache_how = ""
+        self._fillers: dict[str, int] = {}
+        self.estimate: Estimate | None = None
+
+    def add(self, batch: Batch) -> None:
+        """Announce a batch; one without pending dialogues is a row of zeros."""
+        if self._pipeline is None:
+            self._pipeline = pipeline = batch.pipeline
+            self._rules, self._cache_how = cache_rules(pipeline)
+            if not pipeline.runs_here:
+                self._hosted = HostedTokenizer(pipeline.profile.model or pipeline.profile.name)
+        self._rows.setdefault(id(batch), _Row(batch))
+
+    def planned(
+        self, batch: Batch, draft: Draft, calls: Sequence[PlannedCall], outcome: Response | EngineError
+    ) -> None:
+        """Take in a dialogue; see `PlanObserver`."""
+        self.add(batch)
+        row = self._rows[id(batch)]
+        stages = outcome.stages if isinstance(outcome, Response) else ()
+        row.exemplars_dropped += any(stage.dropped for stage in stages)
+        names = [stage.name for stage in stages] or ["feeling"] * len(calls)
+        taken: list[_Call] = []
+        before: Sequence[object] = ()
+        for name, call in zip(names, calls, strict=True):
+            tokens = call.tokens
+            if tokens is None:
+                assert self._hosted is not None, "a model that runs here has a tokenizer"
+                tokens = self._hosted.encode(call.messages)
+            block = self._rules.block if self._rules else 0
+            taken.append(
+                _Call(
+                    stage=name,
+                    tokens=len(tokens),
+                    filler=self._filler(call.filler),
+                    limit=call.sampling.max_tokens,
+                    blocks=chain(tokens, block) if block else (),
+                    continues=bool(taken) and tokens[: len(before)] == before,
+                )
+            )
+            before = tokens
+        row.will_not_fit += isinstance(outcome, PromptTooLongError) or self._over(taken)
+        row.dialogues.append(taken)
+        self._order.append((row, len(row.dialogues) - 1))
+
+    def ready(self) -> None:
+        """Make the estimate; see `PlanObserver`."""
+        speed, speed_how = None, "not estimated: a server answers"
+        pipeline = self._pipeline
+        if pipeline is not None and pipeline.runs_here and self._order:
+            speed, speed_how = find_speed(pipeline, self._hardware)
+        lengths = {id(row.batch): self._lengths(row) for row in self._rows.values()}
+        cached = self._cached(lengths)
+        calls = sum(len(dialogue) for row, number in self._order for dialogue in [row.dialogues[number]])
+        rows = []
+        for key, row in self._rows.items():
+            rows.append(self._row(row, lengths[key], cached, speed, speed_how, calls))
+        self.estimate = Estimate(tuple(rows), None if speed is None else speed.start_seconds)
+
+    def _filler(self, text: str) -> int:
+        """Return the tokens of a text that stands for an earlier answer."""
+        if not text:
+            return 0
+        if text not in self._fillers:
+            if self._hosted is not None:
+                self._fillers[text] = self._hosted.count(text)
+            else:
+                assert self._pipeline is not None, "`add` comes first"
+                tokenizer = self._pipeline.tokenizer
+                self._fillers[text] = len(tokenizer.ids(text)) - len(tokenizer.ids(""))
+        return self._fillers[text]
+
+    def _over(self, calls: Sequence[_Call]) -> bool:
+        """Whether a server will refuse a dialogue, as far as its tokens are known."""
+        limit = None if self._hosted is None or self._pipeline is None else self._pipeline.profile.context_length
+        return limit is not None and any(call.tokens + call.limit > limit for call in calls)
+
+    def _lengths(self, row: _Row) -> dict[str, Length]:
+        found = ReplyLengths(row.batch)
+        limits = {call.stage: call.limit for dialogue in row.dialogues for call in dialogue}
+        return {stage: found.of(stage, limit) for stage, limit in limits.items()}
+
+    def _cached(self, lengths: dict[int, dict[str, Length]]) -> dict[tuple[int, int, int], int]:
+        """Return the cached tokens of each call, by row, dialogue and stage."""
+        rules = self._rules
+        if rules is None:
+            return {}
+        requests = (_requests(row.dialogues[number], lengths[id(row.batch)], rules) for row, number in self._order)
+        found = {}
+        for place, stage, tokens in cached_tokens(requests, rules):
+            row, number = self._order[place]
+            found[id(row.batch), number, stage] = tokens
+        return found
+
+    def _row(
+        self,
+        row: _Row,
+        lengths: dict[str, Length],
+        cached: dict[tuple[int, int, int], int],
+        speed: Speed | None,
+        speed_how: str,
+        calls_together: int,
+    ) -> RowEstimate:
+        batch = row.batch
+        calls = prompt = shared = most = written = 0
+        reply = 0.0
+        price = batch.pipeline.profile.price
+        for number, dialogue in enumerate(row.dialogues):
+            earlier = 0.0
+            for stage, call in enumerate(dialogue):
+                tokens = call.tokens - (round(call.filler - earlier) if call.filler else 0)
+                calls, prompt, most = calls + 1, prompt + tokens, most + call.limit
+                shared += cached.get((id(batch), number, stage), 0)
+                written += tokens if tokens >= _SMALLEST_WRITE else 0
+                earlier = lengths[call.stage].tokens
+                reply += earlier
+        seconds = None
+        if speed is not None:
+            at_once = min(self._rules.at_once if self._rules else calls_together, calls_together)
+            seconds = speed.seconds(Work(prompt - shared, reply, at_once))
+        dollars = None
+        if price is not None and calls:
+            dollars = _dollars(price, prompt, shared, written, round(reply), most)
+        how = {
+            "tokens": self._tokens_how(row),
+            "cache": self._cache_how,
+            "replies": _replies_how(lengths),
+            "seconds": speed_how,
+            "dollars": _dollars_how(batch.pipeline, price),
+        }
+        return RowEstimate(
+            name=batch.name,
+            model=batch.pipeline.profile.name,
+            strategy=batch.pipeline.strategy.name,
+            dialogues=len(batch.chosen),
+            pending=len(row.dialogues),
+            calls=calls,
+            prompt_tokens=prompt,
+            cached_tokens=None if self._rules is None else shared,
+            reply_tokens=round(reply),
+            most_reply_tokens=most,
+            will_not_fit=row.will_not_fit,
+            exemplars_dropped=row.exemplars_dropped,
+            seconds=seconds,
+            dollars=dollars,
+            how=how,
+        )
+
+    def _tokens_how(self, row: _Row) -> str:
+        how = "by the model's tokenizer" if self._hosted is None else self._hosted.how
+        if any(call.filler for dialogue in row.dialogues for call in dialogue):
+            how += "; an earlier answer in a prompt is taken as long as replies are assumed to be"
+        return how
+
+
+_SMALLEST_WRITE = 1024
+
+
+def _requests(dialogue: Sequence[_Call], lengths: dict[str, Length], rules: CacheRules) -> list[Request]:
+    """Return what the cache sees of a dialogue, with the assumed lengths of its answers."""
+    requests = []
+    earlier = 0.0
+    for number, call in enumerate(dialogue):
+        reply = lengths[call.stage].tokens
+        tokens = call.tokens - (round(call.filler - earlier) if call.filler else 0)
+        blocks = call.blocks
+        if number + 1 < len(dialogue) and dialogue[number + 1].continues:
+            # The next prompt contains this one with its answer, whose last token has not been computed.
+            blocks = dialogue[number + 1].blocks[: (tokens + round(reply) - 1) // rules.block if rules.block else 0]
+        elif rules.block:
+            blocks = blocks[: tokens // rules.block]
+        requests.append(Request(tokens, round(reply), blocks))
+        earlier = reply
+    return requests
+
+
+def _replies_how(lengths: Mapping[str, Length]) -> str:
+    return "; ".join(f"{stage}: {length.tokens:.0f} tokens, {length.how}" for stage, length in lengths.items())
+
+
+def _dollars(price: Price, prompt: int, cached: int, written: int, reply: int, most: int) -> Dollars:
+    standard, discounted = price.of(prompt, reply), None
+    if price.cache_write is not None:
+        standard = discounted = standard + written * (price.cache_write - price.prompt) / 1e6
+    elif price.cached is not None:
+        discounted = price.of(prompt, reply, cached)
+    batch = None if price.batch is None else price.batch * price.of(prompt, reply)
+    return Dollars(standard, discounted, batch, standard + (most - reply) * price.completion / 1e6)
+
+
+def _dollars_how(pipeline: Pipeline, price: Price | None) -> str:
+    if pipeline.runs_here:
+        return "none: the model runs here"
+    if price is None:
+        return f"unknown: no list price of {pipeline.profile.name} is known"
+    parts = [f"list price of {price.as_of}: {price.prompt:g} / {price.completion:g} US dollars per million tokens"]
+    parts.append("price of cached tokens unknown" if price.cached is None else f"{price.cached:g} for cached ones")
+    if price.cache_write is not None:
+        parts.append(f"prompts of 1,024 tokens or more are written to its cache, for {price.cache_write:g}")
+    parts.append("no batch tier known" if price.batch is None else f"batch tier {price.batch:.0%} of it, without cache")
+    return "; ".join(parts)

@@ -1,0 +1,203 @@
+"""How fast a model answers on this machine: as `localemp bench engine` measured it, else from the roofline.
+
+A run's time is the time of its prompt tokens that are not in the prefix cache, at the rate of prefill, and of its
+decode steps. A step's time grows with its batch: a + b x batch, fitted to the measured batch sizes. What both leave out
+(scheduling, batches that run out, prefill and decode in one step) is in a factor: the time that the bench's dialogues
+took as a whole, over the time that this model gives for them.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean, median
+from typing import TYPE_CHECKING, Any
+
+from localemp.bench.result import Point, Result, read_result
+from localemp.bench.roofline.flops import ModelShape, read_shape
+from localemp.bench.roofline.roofline import devices_used
+from localemp.errors import LocalempError
+from localemp.estimates.cache_rules import numeric
+from localemp.pipeline.pipeline import Pipeline
+from localemp.utils.machine import machine
+
+if TYPE_CHECKING:
+    from localemp.bench.roofline.hardware import Hardware
+
+RESULTS = Path("bench")
+# The share of the device's peaks that is assumed without a measurement of the engine.
+ATTAINED = 0.5
+# What of a machine and of an engine's arguments decides speed.
+_MACHINE = ("GPU", "processor", "cores", "memory")
+_ARGUMENTS = (
+    "dtype",
+    "quantization",
+    "kv_cache_dtype",
+    "tensor_parallel_size",
+    "pipeline_parallel_size",
+    "data_parallel_size",
+    "speculative_config",
+)
+_MOST_FILES = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What an engine has to do.
+
+    Attributes:
+        prompt_tokens: Prompt tokens that are not in the prefix cache.
+        reply_tokens: Tokens of completions.
+        at_once: Requests in a batch.
+        context: Mean tokens of a request while it is answered.
+    """
+
+    prompt_tokens: float
+    reply_tokens: float
+    at_once: float
+    context: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Speed:
+    """The speed of a model's engine on this machine.
+
+    Attributes:
+        prefill: Prompt tokens a second.
+        step: Seconds of a decode step: a constant, and for each request in the batch.
+        factor: Measured time over what the other two give.
+        how: Where it comes from.
+        start_seconds: Until the engine is ready; None if it was not measured.
+    """
+
+    prefill: float
+    step: tuple[float, float]
+    factor: float
+    how: str
+    start_seconds: float | None = None
+
+    def seconds(self, work: Work) -> float:
+        """Return the time that this work takes."""
+        batch = max(work.at_once, 1)
+        steps = work.reply_tokens / batch
+        return self.factor * (work.prompt_tokens / self.prefill + steps * (self.step[0] + self.step[1] * batch))
+
+
+def find_speed(
+    pipeline: Pipeline, hardware: "Callable[[], Hardware] | None" = None, results: Path = RESULTS
+) -> tuple[Speed | None, str]:
+    """Return the speed of a model that runs here, and how it is known, or why it is not.
+
+    Args:
+        pipeline: The model and its engine arguments.
+        hardware: Measures the peak of this device, for the roofline; None to take only one that a result has.
+        results: The folder with results of `localemp bench`.
+    """
+    if pipeline.profile.engine != "vllm":
+        return None, f"unknown for the engine {pipeline.profile.engine}"
+    folder, options = pipeline.weights.folder, numeric(pipeline.config.engine_args)
+    shape = read_shape(folder, options)
+    here = [(path, result) for path, result in _results(results) if _same(result.machine, machine(), _MACHINE)]
+    peaks: tuple[float, float] | None = None
+    for path, result in here:
+        peaks = peaks or _peaks(result)
+        settings = result.settings
+        measured = result.kind == "engine" and not result.dummy and settings.get("model") == pipeline.profile.name
+        same = settings.get("weights_sha256") == pipeline.weights.digest
+        like = measured and same and _same(settings.get("engine_args", {}), options, _ARGUMENTS)
+        if like and (speed := _measured(result, str(path))):
+            return speed, speed.how
+    hint = f"`localemp bench engine --model {pipeline.profile.reference}` measures it"
+    if shape is None:
+        return None, f"unknown: this model's arithmetic cannot be counted; {hint}"
+    if peaks is None and hardware is not None:
+        try:
+            found = hardware()
+        except LocalempError as error:
+            return None, f"unknown: {error.message}; {hint}"
+        peaks = median(found.copy_gb_per_s), median(found.matrix_tflops)
+    if peaks is None:
+        return None, f"unknown: no result of this machine is in {results}/; {hint}"
+    return _roofline(shape, peaks, options, hint)
+
+
+def _results(folder: Path) -> Iterator[tuple[Path, Result]]:
+    """Yield the results in a folder, the newest first."""
+    try:
+        paths = sorted(folder.glob("*.json"), key=lambda path: path.stat().st_mtime, reverse=True)
+    except OSError:
+        return
+    for path in paths[:_MOST_FILES]:
+        try:
+            yield path, read_result(path)
+        except LocalempError:
+            continue  # another file
+
+
+def _same(one: Mapping[str, Any], other: Mapping[str, Any], names: Sequence[str]) -> bool:
+    return all(one.get(name) == other.get(name) for name in names)
+
+
+def _peaks(result: Result) -> tuple[float, float] | None:
+    for point in result.parts.get("hardware", []):
+        copied, computed = point.median("copy_gb_per_s"), point.median("matrix_tflops")
+        if copied and computed:
+            return copied, computed
+    return None
+
+
+def _measured(result: Result, where: str) -> Speed | None:
+    """Return the speed that a result of `bench engine` has; None if it lacks a part."""
+    points = result.parts.get("batch size", [])
+    prefills = [rate for point in points if (rate := point.median("prefill_tokens_per_s"))]
+    steps = [
+        (float(batch), ms / 1000)
+        for point in points
+        if (ms := point.median("step_ms")) and isinstance(batch := point.labels.get("concurrency"), int)
+    ]
+    whole = next(iter(result.parts.get("throughput", [])), None)
+    if not prefills or not steps or whole is None or not whole.median("seconds"):
+        return None
+    rough = Speed(max(prefills), _line(steps), 1.0, "")
+    work, seconds = _work(whole, result.settings)
+    factor = seconds / rough.seconds(work)
+    how = f"from `bench engine` on this machine ({where}, {result.created})"
+    return Speed(rough.prefill, rough.step, factor, how, whole.median("start_s"))
+
+
+def _work(whole: Point, settings: Mapping[str, Any]) -> tuple[Work, float]:
+    """Return what the throughput's dialogues took: their work, and its seconds."""
+    seconds = whole.median("seconds") or 0.0
+    prompt, reply, hits = (
+        whole.median(name) or 0.0 for name in ("prompt_tokens_per_s", "reply_tokens_per_s", "prefix_hits")
+    )
+    engine = settings.get("engine") or {}
+    most = (engine.get("configured") or {}).get("max_num_seqs") or 256
+    dialogues = (whole.median("replies_per_s") or 0.0) * seconds
+    return Work(seconds * prompt * (1 - hits), seconds * reply, min(most, dialogues)), seconds
+
+
+def _line(steps: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    """Return constant and slope of the line through the points with the smallest squared distance, neither negative."""
+    batch, seconds = fmean(at for at, _ in steps), fmean(each for _, each in steps)
+    spread = sum((at - batch) ** 2 for at, _ in steps)
+    slope = sum((at - batch) * (each - seconds) for at, each in steps) / spread if spread else 0.0
+    slope = max(slope, 0.0)
+    constant = seconds - slope * batch
+    return (constant, slope) if constant > 0 else (0.0, seconds / batch)
+
+
+def _roofline(
+    shape: ModelShape, peaks: tuple[float, float], options: Mapping[str, Any], hint: str
+) -> tuple[Speed, str]:
+    """Return the speed at a share of the device's peak."""
+    devices = max(1, devices_used(options))
+    copied, computed = (ATTAINED * devices * peak for peak in (peaks[0] * 1e9, peaks[1] * 1e12))
+    # The constant is the reading of all weights; each request adds its computing, and its keys and values.
+    context = 512.0
+    weights = shape.bytes_per_step(1, 0) / copied
+    each = shape.flops_per_token(context) / computed + shape.kv_bytes_of(context) / copied
+    how = (
+        f"from the roofline, at {ATTAINED:.0%} of this device's {peaks[0]:.1f} GB/s and {peaks[1]:.3g} TFLOP/s: "
+        f"a rough figure; {hint}"
+    )
+    return Speed(computed / shape.flops_per_token(context / 2, logits=False), (weights, each), 1.0, how), how

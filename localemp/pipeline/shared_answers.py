@@ -1,0 +1,106 @@
+"""Asks the same question once: identical requests of several dialogues or rows share one answer."""
+
+import asyncio
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass, replace
+
+from localemp.dialogue import Message
+from localemp.engines.base import Completion, Engine
+from localemp.errors import FatalEngineError
+from localemp.sampling import Sampling
+
+
+@dataclass(slots=True)
+class _Call:
+    """A call of the engine.
+
+    Attributes:
+        asked_by: Who asked first.
+        task: The call.
+        waiting: How many askers await it.
+    """
+
+    asked_by: str
+    task: "asyncio.Task[Completion]"
+    waiting: int = 0
+
+
+class SharedAnswers:
+    """Sends requests to an engine; those with the same messages and sampling, at temperature 0, only once.
+
+    Failures are not shared: whoever waited for a call that failed asks again. Kept are hashes of requests and their
+    answers, not the requests.
+
+    Args:
+        engine: The engine.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._calls: dict[bytes, _Call] = {}
+
+    def asking(self, name: str) -> Engine:
+        """Return the engine as one asker sees it; answers to others are marked with its name (`asked_by`)."""
+        return _Asker(self, self._engine, name)
+
+    async def answer(self, name: str, messages: Sequence[Message], sampling: Sampling) -> Completion:
+        """Answer a request, or await the answer to the same request.
+
+        Raises:
+            EngineError: The request failed, as in `Engine.chat`.
+        """
+        if sampling.temperature > 0:
+            return await self._engine.chat(messages, sampling)
+        key = _key(messages, sampling)
+        while call := self._calls.get(key):
+            try:
+                return replace(await self._wait(key, call), asked_by=call.asked_by)
+            except FatalEngineError:
+                raise
+            except Exception:
+                continue  # the failed call is gone: ask again, or await whoever was faster
+        task = asyncio.create_task(_chat(self._engine, messages, sampling))
+        call = self._calls[key] = _Call(name, task)
+        return await self._wait(key, call)
+
+    async def _wait(self, key: bytes, call: _Call) -> Completion:
+        """Await a call. It is cancelled with its last asker, and forgotten unless it succeeds."""
+        call.waiting += 1
+        try:
+            return await asyncio.shield(call.task)
+        finally:
+            call.waiting -= 1
+            if not call.task.done():
+                succeeds = call.waiting > 0 or not call.task.cancel()
+            else:
+                succeeds = not call.task.cancelled() and call.task.exception() is None
+            if not succeeds and self._calls.get(key) is call:
+                del self._calls[key]
+
+
+class _Asker(Engine):
+    """One asker's view of the shared engine."""
+
+    def __init__(self, shared: SharedAnswers, engine: Engine, asker: str) -> None:
+        self.name, self.concurrency = engine.name, engine.concurrency
+        self._shared, self._engine, self._asker = shared, engine, asker
+
+    async def chat(self, messages: Sequence[Message], sampling: Sampling) -> Completion:
+        """Answer a request; see `SharedAnswers.answer`."""
+        return await self._shared.answer(self._asker, messages, sampling)
+
+    def describe(self) -> dict[str, object]:
+        """Return the engine's description."""
+        return self._engine.describe()
+
+
+async def _chat(engine: Engine, messages: Sequence[Message], sampling: Sampling) -> Completion:
+    return await engine.chat(messages, sampling)
+
+
+def _key(messages: Sequence[Message], sampling: Sampling) -> bytes:
+    """Return a hash of everything that is sent."""
+    request = [[(message.role, message.content) for message in messages], astuple(sampling)]
+    return hashlib.sha256(json.dumps(request).encode()).digest()
