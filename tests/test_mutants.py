@@ -34,6 +34,8 @@ from localemp.dialogue import Dialogue, Message
 from localemp.engines.scripted import ScriptedEngine
 from localemp.engines.tokens import context_length
 from localemp.errors import LocalempError
+from localemp.experiments.expand import expand
+from localemp.experiments.plan import read_plan
 from localemp.imports.reading import read_import
 from localemp.metrics.replies import replies_of_run
 from localemp.metrics.scoring import read_scores, score_all, write_scores
@@ -279,6 +281,8 @@ VLLM = dict.fromkeys(["request_throughput", "output_throughput", "total_output_t
 VLLM |= {f"p{part}_{name}_ms": 2.5 for part in (50, 90, 99) for name in ("ttft", "tpot", "itl", "e2el")}
 LOCAL, HOSTED = ((REPOSITORY / "models" / f"{name}.toml").read_bytes() for name in ("llama", "gpt-5"))
 
+PLAN = 'models = ["llama", { model = "qwen", name = "hot", temperature = 0.7 }]\nlimit = 3\n'
+
 KINDS = {
     "manifest, resumed": Kind(run_file(MANIFEST), resume),
     "manifest, shown": Kind(run_file(MANIFEST), look_at_run, 100),
@@ -309,6 +313,10 @@ KINDS = {
     "profile": Kind(made("mine.toml", LOCAL), profile),
     "profile of a hosted model": Kind(made("mine.toml", HOSTED), profile),
     "prompts": Kind(made("mine.toml", (REPOSITORY / "prompts" / "paper.toml").read_bytes()), prompts),
+    "plan": Kind(
+        made("mine.toml", PLAN + (REPOSITORY / "localemp" / "experiments" / "plans" / "paper.toml").read_text("utf-8")),
+        lambda path: expand(read_plan(path)),
+    ),
     "published figures": Kind(
         made("mine.toml", 'paper = "P"\n[[table]]\nnumber = 1\nkind = "automatic"\ntitle = "T"\ncolumns = ["B-2"]\n'
              'source = "p. 6"\nrows = [["MoEL", 1.5]]\n'),
@@ -344,6 +352,8 @@ def test_names_that_are_no_path(name, tmp_path, monkeypatch):
         lambda: load_template(name),
         lambda: load_template(f"{name}.toml"),
         lambda: load_profile(f"{name}.toml"),
+        lambda: read_plan(name),
+        lambda: read_plan(f"{name}.toml"),
         lambda: read_import("lines", Path(name)),
         lambda: read_systems([Path(name)]),
         lambda: read_manifest(Path(name)),

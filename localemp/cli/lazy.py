@@ -1,5 +1,6 @@
 """A group of commands whose modules are imported only when they are asked for, so that `--help` answers at once."""
 
+import builtins
 import importlib
 from collections.abc import Mapping
 from keyword import iskeyword
@@ -30,7 +31,8 @@ class LazyGroup(click.Group):
         if cmd_name not in self.commands_of:
             raise UnknownNameError("command", cmd_name, self.commands_of)
         module = importlib.import_module(f"localemp.cli.{self.commands_of[cmd_name][0]}")
-        command: click.Command = getattr(module, f"{cmd_name}_" if iskeyword(cmd_name) else cmd_name)
+        name = f"{cmd_name}_" if iskeyword(cmd_name) or hasattr(builtins, cmd_name) else cmd_name
+        command: click.Command = getattr(module, name)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -36,13 +36,14 @@ _ENGINE = (
     click.option("--concurrency", type=click.IntRange(min=1), help="Dialogues in flight at once."),
 )  # fmt: skip
 
-_MODEL = (
-    _NAME,
+_ENGINES = (
     click.option("--base-url", help="Use an OpenAI-compatible server instead; the key is read from OPENAI_API_KEY."),
     *_ENGINE,
     *_SAMPLING,
     click.option("--script", type=_THERE, hidden=True, help="Answer from a file: for tests and dry runs."),
 )
+
+_MODEL = (_NAME, *_ENGINES)
 
 _PROMPTS = (
     click.option("--variant", type=NAME, default="paper", show_default=True,
@@ -94,6 +95,7 @@ local_model_options = _with((_NAME, *_ENGINE, *_SAMPLING))
 prompt_options = _with(_PROMPTS)
 serve_options = _with((_NAME, *_PROMPTS, *_SAMPLING, _THINKING))
 data_options = _with(_DATA)
+row_options = _with((*_ENGINES, *_PROMPTS, _THINKING, *_DATA))
 cluster_options = _with(_CLUSTER)
 
 

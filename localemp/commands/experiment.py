@@ -85,8 +85,13 @@ def experiment(
         LocalempError: The plan or a row is invalid, or something is missing; names row and key. No engine was started.
         KeyboardInterrupt: Ctrl-C. Finished replies are in the runs; the note says how many. No further step follows.
     """
-    work = _Work.of(plan, models, split, limit, out, retry_errors, ray, actors, on_progress, settings)
+    if actors is not None and ray is None:
+        raise OptionError("--actors says how many engines a Ray cluster runs", "add --ray ADDRESS, or leave it out")
+    check_at_least(1, actors=actors)
+    work = _Work.of(plan, models, split, limit, out, retry_errors, on_progress, settings)
     with work.runner as runner, noting(runner.saved):
+        if ray is not None:
+            runner.run_on_cluster(ray, actors)
         if runner.pending:
             run_here(runner.run(), "await experiment_async(...) there")
         return work.result(work.finish())
@@ -107,7 +112,7 @@ async def experiment_async(
 
     Arguments and errors are those of `experiment`; a cancelled task can be resumed, as after Ctrl-C.
     """
-    work = _Work.of(plan, models, split, limit, out, retry_errors, None, None, on_progress, settings)
+    work = _Work.of(plan, models, split, limit, out, retry_errors, on_progress, settings)
     with work.runner as runner, noting(runner.saved):
         if runner.pending:
             await runner.run()
@@ -132,14 +137,10 @@ class _Work:
         limit: int | None,
         out: str | PathLike[str] | None,
         retry_errors: bool,
-        ray: str | None,
-        actors: int | None,
         on_progress: OnProgress,
         settings: Mapping[str, Any],
     ) -> "_Work":
-        if actors is not None and ray is None:
-            raise OptionError("--actors says how many engines a Ray cluster runs", "add --ray ADDRESS, or leave it out")
-        check_at_least(1, limit=limit, actors=actors)
+        check_at_least(1, limit=limit)
         plan = source if isinstance(source, Plan) else read_plan(Path(source))
         told = dict(settings)
         if (model := told.pop("model", None)) is not None:

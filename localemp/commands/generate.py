@@ -102,8 +102,6 @@ def generate(
                     run_here(answering, "await generate_async(...) there")
                 else:
                     answer_batches_on_cluster([batch], ray, actors, batch.folder / "ray.log", on_progress)
-                if batch.error is not None:
-                    raise batch.error
         return _result(batch)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from localemp.commands.tables import published_of, write_tables, write_text
 from localemp.errors import OptionError
-from localemp.reporting.differences import difference_tables, differences
+from localemp.reporting.differences import bases_of, difference_tables, differences
 from localemp.reporting.published import Published
 from localemp.reporting.report import Report
 from localemp.reporting.systems import has_reply, names_of, read_systems
@@ -85,7 +85,9 @@ def report(
     names = {path: name for name, path in given if name}
     systems = tuple(read_systems([path for _, path in answered or given], common, on_progress, names))
     bases = [against] if isinstance(against, str) else list(against)
-    results = difference_tables(differences(systems, bases, on_progress=on_progress)) if bases else []
+    results = (
+        difference_tables(differences(systems, bases_of(systems, bases), on_progress=on_progress)) if bases else []
+    )
     results += of_studies(named_paths(study), [system.name for system in systems], known)
     made = Report(systems, known, tuple(results), cases, tuple(f"{name} is not here: no reply yet." for name in empty))
     written = []

@@ -12,7 +12,7 @@ import re
 import socket
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Literal, Unpack, get_args
 
 from localemp.commands.tables import make_folder, published_of, write_tables
 from localemp.errors import OptionError, UnknownNameError
-from localemp.metrics.replies import replies_of_run
+from localemp.metrics.replies import Replies, replies_of_run
 from localemp.pipeline.config import RunConfig, RunSettings
 from localemp.pipeline.generate import Tally
 from localemp.pipeline.pipeline import Pipeline
@@ -34,7 +34,7 @@ from localemp.utils.formatting import share
 from localemp.utils.interrupts import noting
 from localemp.utils.machine import machine, versions
 from localemp.utils.option import check_at_least
-from localemp.utils.paths import StrPath, paths_of
+from localemp.utils.paths import Named, StrPath, named_paths, paths_of
 from localemp.utils.progress import OnProgress, Progress, silent
 from localemp.utils.redaction import shown_command
 
@@ -78,7 +78,7 @@ class CreateResult:
 
 
 def create(
-    runs: StrPath | Iterable[StrPath] = (),
+    runs: Named = (),
     *,
     out: StrPath,
     items: StrPath | None = None,
@@ -93,7 +93,7 @@ def create(
     """Create a study: dialogues that all runs answered, replies blinded, orders shuffled.
 
     Args:
-        runs: Folders of runs.
+        runs: Folders of runs; with the systems' names as a mapping, or as "NAME=PATH".
         out: The study's folder.
         items: A file of JSON lines in place of runs: id, turns, replies (system: text).
         kind: "ab", choose the better of two replies; "rating", give each reply a number.
@@ -117,17 +117,23 @@ def create(
         raise UnknownNameError("kind of study", kind, get_args(Kind))
     check_at_least(1, sample=sample)
     check_at_least(0, checks=checks)
-    folders = paths_of(runs)
+    folders = named_paths(runs)
     if bool(folders) == (items is not None):
         raise OptionError(
             "name runs or --items FILE, one of them", "localemp study create runs/a runs/b --out studies/mine"
         )
-    systems = [replies_of_run(folder) for folder in folders] if items is None else replies_of_items(Path(items))
+    systems = [] if items is None else replies_of_items(Path(items))
+    systems += [_named_replies(name, folder) for name, folder in folders]
     asked = load_questionnaire(None if aspects is None else Path(aspects), kind)
     study, notes = create_study(
         Path(out), systems, kind, asked, preset=preset, sample=sample, seed=seed, checks=checks, title=title
     )
     return CreateResult(study, tuple(notes))
+
+
+def _named_replies(name: str, folder: Path) -> Replies:
+    replies = replies_of_run(folder)
+    return replace(replies, name=name or replies.name)
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,7 +66,8 @@ def expand(
     """
     told = _checked(settings)
     variants = _variants(plan, told)
-    asked = _models(plan, models)
+    given = [models] if isinstance(models, str | Mapping | Model) else list(models)
+    asked = _models(plan, given)
     if len(variants) * len(asked) > MOST_ROWS:
         raise PlanError(
             f"{plan.source}: {len(variants):,} rows for {len(asked):,} models are more than {MOST_ROWS:,}",
@@ -87,7 +88,7 @@ def expand(
         for label, model in asked.items()
         for variant in variants
     ]
-    _check_files(plan, rows, told, bool(models))
+    _check_files(plan, rows, told, bool(given))
     try:
         check_rows_and_files(plan.after, [variant.name for variant in variants])
     except PlanError as error:
@@ -107,9 +108,8 @@ def _checked(settings: Settings) -> dict[str, Any]:
     return {name: check_value(name, value, types[name], "settings") for name, value in told.items()}
 
 
-def _models(plan: Plan, models: str | Settings | Model | Iterable[str | Settings | Model]) -> dict[str, Model]:
+def _models(plan: Plan, given: Sequence[str | Settings | Model]) -> dict[str, Model]:
     """Return the models by their names in tables."""
-    given = [models] if isinstance(models, str | Mapping | Model) else list(models)
     known = {model.model: model for model in reversed(plan.models)} | {_label(model): model for model in plan.models}
     # A table is checked as one of a plan is.
     asked = [

@@ -93,7 +93,7 @@ class ExperimentFolder:
                 return
             if (path / MANIFEST).exists():
                 read_experiment(path)
-            elif any(not found.match(_UNFINISHED) for found in path.iterdir()) and not _has_rows(path):
+            elif any(not _began(found) for found in path.iterdir()) and not _has_rows(path):
                 raise RunError(f"{path}: the folder is not empty, and {MANIFEST} is missing", "choose another --out")
 
     def places(self, rows: Sequence[tuple[str, dict[str, Any]]]) -> list[Path]:
@@ -131,7 +131,7 @@ class ExperimentFolder:
             RunError: The file cannot be written.
         """
         before = {row["folder"]: row for row in self.manifest["rows"]}
-        now = {row["folder"]: {**before.get(row["folder"], {}), **row, **_UNTRIED} for row in rows}
+        now = {row["folder"]: {**before.get(row["folder"], {}), **_UNTRIED, **row} for row in rows}
         former = [{**row, "planned": False} for folder, row in before.items() if folder not in now]
         session = {"started": _now(), "command": shown_command()}
         changes = {
@@ -250,8 +250,13 @@ def _numbered(slug: str, attempt: int, digest: str) -> str:
     return f"{slug}-{digest}" if attempt == 1 else f"{slug}-{attempt}-{digest}"
 
 
+def _began(path: Path) -> bool:
+    """Return whether a file or folder is of an experiment that was stopped before it had a manifest."""
+    return path.match(_UNFINISHED) or (path.name == ROWS and path.is_dir())
+
+
 def _has_rows(path: Path) -> bool:
-    """Return whether a folder without a manifest is an experiment all the same."""
+    """Return whether a folder without a manifest has runs of rows: it is an experiment all the same."""
     return any(path.glob(f"{ROWS}/*/{RUN_MANIFEST}"))
 
 

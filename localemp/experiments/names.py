@@ -59,4 +59,6 @@ def value_in_name(value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, str | Path):
         return Path(value).name.removesuffix(".toml")
-    return "none" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return f"{value:g}"
+    return "none" if value is None else str(value)

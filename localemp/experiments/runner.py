@@ -9,17 +9,18 @@ import itertools
 import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from localemp.errors import LocalempError
+from localemp.errors import LocalempError, OptionError
 from localemp.experiments.checks import build_batches, check_all
 from localemp.experiments.folder import ExperimentFolder, file_name
 from localemp.experiments.reuse import copy_run
 from localemp.experiments.rows import ExperimentRow, RowResult
 from localemp.pipeline.batch import Batch
+from localemp.pipeline.ray_driver import answer_batches_on_cluster
 from localemp.pipeline.schedule import answer_batches
 from localemp.runs.journal import outcomes
 from localemp.runs.run import Run
@@ -48,6 +49,11 @@ class ModelRows:
     def runs_here(self) -> bool:
         """Whether the model runs in this process."""
         return self.batches[0].pipeline.runs_here
+
+    @property
+    def fits_cluster(self) -> bool:
+        """Whether the model can run on a Ray cluster; one on a server cannot."""
+        return self.runs_here or self.batches[0].pipeline.config.script is not None
 
     @property
     def pending(self) -> list[Batch]:
@@ -88,7 +94,7 @@ class Runner:
         self.batches: list[Batch] = []
         self.models: list[ModelRows] = []
         self._stack = ExitStack()
-        self._errors: dict[str, LocalempError] = {}
+        self._done: list[ModelRows] = []
 
     def __enter__(self) -> Self:
         """Check all rows, and open their runs.
@@ -98,8 +104,12 @@ class Runner:
         """
         with self._stack:
             ExperimentFolder.check_place(self.place)
+            # A new folder is made when all rows are known to be right; one that exists is locked first.
+            if self.place.exists():
+                self._open_folder()
             self.batches = build_batches(self.rows, self.on_progress)
-            self.folder = self._stack.enter_context(ExperimentFolder.open(self.place))
+            if not self.place.exists():
+                self._open_folder()
             copied = self._place()
             check_all([((batch.name,), batch) for batch in self.batches], self._open)
             self.models = self._by_engine()
@@ -126,17 +136,35 @@ class Runner:
         return any(batch.pending for batch in self.batches)
 
     async def run(self) -> None:
-        """Answer all rows. What stops a row is kept as its error; other rows go on.
+        """Answer all rows that are not settled yet. What stops a row is kept as its error; other rows go on.
 
         Raises:
             asyncio.CancelledError: The task was cancelled, as by Ctrl-C. Finished replies are in the runs.
         """
-        models = [model for model in self.models if model.pending]
+        models = self._unsettled()
         async with asyncio.TaskGroup() as tasks:
             for model in models:
                 if not model.runs_here:
                     tasks.create_task(self._answer(model))
             tasks.create_task(self._in_turn([model for model in models if model.runs_here]))
+
+    def run_on_cluster(self, address: str, actors: int | None = None) -> None:
+        """Answer the rows of all models but those on servers on a Ray cluster, one model after the other.
+
+        Args:
+            address: "auto", "local", "HOST:PORT" or "ray://HOST:PORT".
+            actors: Engines on the cluster; None for as many as it holds.
+
+        Raises:
+            OptionError: All models are on servers.
+        """
+        if not any(model.fits_cluster for model in self.models):
+            raise OptionError("--ray is for models that run on the cluster, and all of these are on servers", "omit it")
+        for model in self._unsettled():
+            if model.fits_cluster:
+                with self._settled(model):
+                    log = self.place / "ray.log"
+                    answer_batches_on_cluster(model.pending, address, actors, log, self.on_progress)
 
     def results(self) -> tuple[RowResult, ...]:
         """Return how far each row is now."""
@@ -153,6 +181,10 @@ class Runner:
         rows, saved = share(finished, len(self.batches), "row"), share(replies, dialogues, "reply", "replies")
         return f"{rows} finished, {saved} saved to {self.place}"
 
+    def _unsettled(self) -> list[ModelRows]:
+        """Return the models with rows to answer that were not tried yet."""
+        return [model for model in self.models if model.pending and model not in self._done]
+
     def _place(self) -> list[Mapping[str, Any]]:
         """Choose the run's folder of each row, and copy what `generate` has answered with the same settings there."""
         places = self.folder.places([(batch.name, batch.settings) for batch in self.batches])
@@ -163,6 +195,9 @@ class Runner:
             replies = copy_run(default, place, batch.settings, batch.name)
             copied.append({"taken_over": {"from": str(default), "replies": replies}} if replies else {})
         return copied
+
+    def _open_folder(self) -> None:
+        self.folder = self._stack.enter_context(ExperimentFolder.open(self.place))
 
     def _open(self, batch: Batch) -> None:
         self._stack.enter_context(batch.open(self.retry_errors))
@@ -189,6 +224,7 @@ class Runner:
             "strategy": batch.settings["strategy"],
             "folder": self.folder.relative(batch.folder),
             "dialogues": len(batch.chosen),
+            "retry": "" if batch.pending else self._result(row, batch).retry,
             **copied,
         }
 
@@ -199,16 +235,22 @@ class Runner:
 
     async def _answer(self, model: ModelRows) -> None:
         """Answer the rows of one model; an error is kept as that of its rows that are not finished."""
-        batches = model.pending
+        with self._settled(model):
+            await answer_batches(model.pending, model.log, self.on_progress)
+
+    @contextmanager
+    def _settled(self, model: ModelRows) -> Iterator[None]:
+        """Keep the error of this block, and close and record the model's rows after it; Ctrl-C passes."""
         error: LocalempError | None = None
         try:
-            await answer_batches(batches, model.log, self.on_progress)
+            yield
         except LocalempError as stop:
             error = stop
         except Exception as fault:  # nobody foresaw it; the other models go on
             _log.error("%s: %s: %s", model.name, type(fault).__name__, fault, exc_info=fault)
             error = LocalempError(f"{type(fault).__name__}: {fault}")
-        for batch in batches:
+        self._done.append(model)
+        for batch in model.pending:
             batch.error = batch.error or (error if _is_unfinished(batch) else None)
             batch.opened.close()
             result = self._result(self.rows[self.batches.index(batch)], batch)
@@ -225,7 +267,7 @@ class Runner:
             batch.answered,
             batch.failed,
             batch.tally,
-            0,
+            0 if batch.tally is None else batch.tally.shared,
             "" if error is None else redact_text(error.message),
             "" if error is None else redact_text(error.hint),
             "" if batch.answered == len(batch.chosen) else _retry(bool(batch.failed)),

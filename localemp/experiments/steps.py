@@ -38,7 +38,9 @@ def in_table(key: str) -> BeforeValidator:
 
 def _on_off(value: Any) -> Any:
     """Take true for a step without options, and false for none."""
-    return {} if value is True else None if value is False else value
+    if value is True:
+        return {}
+    return None if value is False else value
 
 
 _Step = BeforeValidator(_on_off)

@@ -5,6 +5,7 @@ dialogues, several at once, so that its engine never idles.
 """
 
 import asyncio
+import itertools
 import os
 import pickle
 import socket
@@ -16,11 +17,13 @@ from pathlib import Path
 from typing import Any
 
 from localemp.dialogue import Dialogue
+from localemp.engines.base import TURN
 from localemp.errors import FatalEngineError, LocalempError
 from localemp.pipeline.config import RunConfig
 from localemp.pipeline.generate import answer_one, draft_all, for_all, plan
 from localemp.pipeline.pipeline import Pipeline
 from localemp.pipeline.responder import CHAT_CONTEXT
+from localemp.pipeline.shared_answers import SharedAnswers
 from localemp.strategies.base import Draft
 from localemp.utils.config_diff import compare_settings
 from localemp.utils.machine import gpu
@@ -94,7 +97,8 @@ class EngineActor:
             os.chdir(folder)
         self._first = Pipeline(rows[0].config)
         self._pipelines = [self._first, *(self._first.sharing(row.config) for row in rows[1:])]
-        self._context = CHAT_CONTEXT
+        self._names = [row.name for row in rows]
+        self._context, self._turns = CHAT_CONTEXT, itertools.count(1)
         self._failed: dict[int, FatalEngineError] = {}
         self._stopped: FatalEngineError | None = None
         device = gpu()
@@ -131,14 +135,18 @@ class EngineActor:
         self._engine = self._first.engine(context)
         await self._engine.start()
         self._slots = asyncio.Semaphore(self._first.config.concurrency or self._engine.concurrency)
+        self._shared = SharedAnswers(self._engine) if len(rows) > 1 else None
 
     async def _answer(self, share: Share, result: ShareResult) -> None:
         """Answer the dialogues of a share, as far as possible, into its result."""
-        pipeline = self._pipelines[share.row]
+        pipeline, name = self._pipelines[share.row], self._names[share.row]
 
         async def answer(draft: Draft) -> None:
+            asker = f"{name}: {draft.dialogue.id}"
+            engine = self._engine if self._shared is None else self._shared.asking(asker)
             async with self._slots:
-                result.records.append(await answer_one(pipeline.strategy, draft, self._engine))
+                TURN.set(next(self._turns))
+                result.records.append(await answer_one(pipeline.strategy, draft, engine))
 
         try:
             drafts = await draft_all(pipeline.strategy, share.dialogues)

@@ -26,41 +26,54 @@ def answer_batches_on_cluster(
 ) -> None:
     """Answer all pending dialogues of opened batches with engines on a Ray cluster, each engine for all batches.
 
-    A batch that cannot be written, or that a node cannot answer, gets its `error`; the others go on.
+    What goes wrong with one of several batches is its `error`, and stops no other: a run that cannot be written, a node
+    with other settings. A failure of the cluster or an engine is the error of every batch that is not finished. The
+    error of a single batch is raised. Finished replies are always written.
 
     Args:
-        batches: Opened batches, all of the same model.
+        batches: Opened batches, all of the same model and with the same settings of the engine.
         address: The cluster, as `Cluster` takes it.
         actors: Number of engines; None for as many as the cluster holds.
         log: File for Ray's output.
-        on_progress: Called with the start, and with dialogues answered.
+        on_progress: Called with the start, and with dialogues answered, by row.
 
     Raises:
-        FatalEngineError: The cluster does not respond, or no further request can succeed. Finished replies are written.
+        FatalEngineError: Of a single batch: the cluster does not respond, or no further request can succeed.
+        LocalempError: Of a single batch: the run cannot be written, or a dialogue lacks something.
     """
-    waiting = [batch for batch in batches if batch.pending]
-    if not waiting:
+    rows = [_Row(batch) for batch in batches if batch.pending]
+    if not rows:
         return
-    first = waiting[0].pipeline
+    try:
+        _answer(rows, address, actors, log, on_progress)
+    except LocalempError as error:
+        for row in rows:
+            row.fail(error)
+    if len(batches) == 1 and batches[0].error is not None:
+        raise batches[0].error
+
+
+def _answer(rows: Sequence["_Row"], address: str, actors: int | None, log: Path, on_progress: OnProgress) -> None:
+    """Answer until everything is answered, every row has failed, or no engine can go on.
+
+    Raises:
+        FatalEngineError: The cluster does not respond, or no further request can succeed.
+    """
+    batches = [row.batch for row in rows]
+    first = batches[0].pipeline
     with Cluster(address, log) as cluster:
-        most = sum(len(batch.pending) for batch in waiting)
-        actors = min(actors or cluster.actors_for(first.config), most)
-        rows: list[_Row] = []
-        with closing(cluster.answers(waiting, actors)) as answers:
+        actors = min(actors or cluster.actors_for(first.config), sum(len(batch.pending) for batch in batches))
+        facts = {**cluster.describe(), "actors": actors}
+        with closing(cluster.answers(batches, actors)) as answers:
             on_progress(Progress(f"Starting {count(actors, 'engine')} on Ray ({first.profile.name})"))
             try:
                 for part in answers:
-                    if not rows:
-                        began = time.perf_counter() - part.seconds
-                        where = {**cluster.describe(), "actors": actors}
-                        rows += [_Row(batch, where, began) for batch in waiting]
                     row = rows[part.row]
-                    row.take(part)
-                    on_progress(row.tally.progress(row=row.batch.name))
+                    on_progress(row.take(part, facts).progress(row=row.batch.name))
                     if part.stopped is not None:
                         raise part.stopped
-                    if all(batch.error for batch in waiting):
-                        break
+                    if all(row.batch.error for row in rows):
+                        return
             finally:
                 for row in rows:
                     row.note()
@@ -69,27 +82,37 @@ def answer_batches_on_cluster(
 class _Row:
     """A batch while its shares come back.
 
-    Args:
+    Attributes:
         batch: The batch.
-        where: Cluster and number of engines, for the manifest.
-        began: When the first engine was ready (`time.perf_counter`).
     """
 
-    def __init__(self, batch: Batch, where: Mapping[str, Any], began: float) -> None:
-        self.batch, self._where = batch, where
-        self.tally = batch.tally = Tally(len(batch.pending), started=began)
+    def __init__(self, batch: Batch) -> None:
+        self.batch = batch
         self._left = {dialogue.id for dialogue in batch.pending}
         self._engines: list[str] = []
         self._notes: dict[str, Mapping[str, str]] = {}
 
-    def take(self, part: ShareResult) -> None:
-        """Write the replies of a share; what keeps it from that is the batch's error."""
+    def fail(self, error: LocalempError) -> None:
+        """Take an error as the batch's, unless it has one, or is finished."""
+        if self._left and self.batch.error is None:
+            self.batch.error = error
+
+    def take(self, part: ShareResult, facts: Mapping[str, Any]) -> Tally:
+        """Write the replies of a share; what keeps it from that is the batch's error.
+
+        Args:
+            part: The share.
+            facts: Cluster and number of engines, for the manifest.
+        """
+        if self.batch.tally is None:
+            self.batch.tally = Tally(len(self.batch.pending), started=time.perf_counter() - part.seconds)
         try:
-            self._write(part)
+            self._write(part, facts, self.batch.tally)
         except LocalempError as error:
-            self.batch.error = self.batch.error or error
+            self.fail(error)
         if part.failed is not None:
-            self.batch.error = self.batch.error or self._named(part.failed)
+            self.fail(self._named(part.failed))
+        return self.batch.tally
 
     def note(self) -> None:
         """Record and log what was cut when prompts were built."""
@@ -109,20 +132,20 @@ class _Row:
             except LocalempError as error:
                 self.batch.error = self.batch.error or error
 
-    def _write(self, part: ShareResult) -> None:
+    def _write(self, part: ShareResult, facts: Mapping[str, Any], tally: Tally) -> None:
         run = self.batch.opened
         if part.engine and part.who not in self._engines:
             if not self._engines:
-                run.add_session(self.batch.session({**part.engine, **self._where}))
+                run.add_session(self.batch.session({**part.engine, **facts}))
             self._engines.append(part.who)
             run.change_session({"engines": self._engines})
         self._notes[part.who] = part.notes
         for record in part.records:
             if record["id"] in self._left:  # Ray may repeat a task; each reply is written once
-                self._left.remove(record["id"])
                 run.append(record)
-                self.tally.add(record)
-                self.tally.ended = time.perf_counter()
+                self._left.remove(record["id"])
+                tally.add(record)
+                tally.ended = time.perf_counter()
 
     def _named(self, error: FatalEngineError) -> FatalEngineError:
         """Return an actor's error with the row's name."""

@@ -1,5 +1,6 @@
 """The tables of differences: every run against a base run of the same model, metric by metric, with significance."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -28,6 +29,8 @@ class Difference:
         base: What it is compared with.
         comparisons: One for each metric, on the dialogues that both answered; `p_holm` is corrected over the rows.
         items: How many dialogues these are.
+        samples: Random swaps, and resamples, for each metric.
+        seed: Seed of both.
         notes: What a reader has to know about them.
     """
 
@@ -35,40 +38,49 @@ class Difference:
     base: System
     comparisons: tuple[Comparison, ...]
     items: int
-    notes: tuple[str, ...]
+    samples: int
+    seed: int
+    notes: tuple[str, ...] = ()
+
+
+def bases_of(systems: Sequence[System], names: Sequence[str]) -> dict[str, str]:
+    """Return the base run of each other run: of those named the one of the same model, else the first.
+
+    Raises:
+        UnknownNameError: There is no run of such a name.
+    """
+    runs = {system.name: system.settings.get("model") for system in systems if system.replies is not None}
+    for name in names:
+        if name not in runs:
+            raise UnknownNameError("run to compare with", name, runs)
+    of_model = {runs[name]: name for name in reversed(names)}
+    return {name: of_model.get(model, names[0]) for name, model in runs.items() if name not in names}
 
 
 def differences(
     systems: Sequence[System],
-    bases: Sequence[str],
+    bases: Mapping[str, str],
     samples: int | None = None,
     seed: int = SEED,
     on_progress: OnProgress = silent,
 ) -> list[Difference]:
-    """Compare each run with the base run of the same model; with the first base where its model has none.
+    """Compare runs with their base runs, on the dialogues that both answered.
 
     Args:
-        systems: All runs; those of which only scores are known, and those without a common dialogue, are left out.
-        bases: Names of the base runs, one for each model or one for all.
+        systems: All runs.
+        bases: The name of a run, and that of its base.
         samples: Random swaps, and resamples, for each metric; by default 1,000, or more for more than 25 rows.
         seed: Seed of both.
         on_progress: Called with rows compared.
 
     Raises:
-        UnknownNameError: There is no run of such a name.
         OptionError: Too few samples.
     """
-    runs = [system for system in systems if system.replies is not None]
-    for name in bases:
-        if name not in [system.name for system in runs]:
-            raise UnknownNameError("run to compare with", name, [system.name for system in runs])
-    of_model = {system.settings.get("model"): system for system in reversed(runs) if system.name in bases}
-    first = next(system for system in runs if system.name == bases[0])
-    paired = [(system, of_model.get(system.settings.get("model"), first)) for system in runs]
-    paired = [(system, base) for system, base in paired if system.name not in bases]
-    rows = max((sum(other.name == base.name for _, other in paired) for _, base in paired), default=0)
+    runs = {system.name: system for system in systems if system.replies is not None}
+    paired = [(system, runs[bases[name]]) for name, system in runs.items() if name in bases]
+    rows = max(Counter(bases.values()).values(), default=0)
     samples = samples or max(SAMPLES, _SAMPLES_A_ROW * rows)
-    metrics = _metrics(runs)
+    metrics = _metrics(list(runs.values()))
     found = []
     for number, (system, base) in enumerate(paired):
         on_progress(Progress("Comparing", number, len(paired), "rows", row=system.name))
@@ -76,21 +88,21 @@ def differences(
         try:
             both = pair(base.replies, system.replies)
         except OptionError as error:
-            found.append(Difference(system, base, (), 0, (error.message,)))
+            found.append(Difference(system, base, (), 0, samples, seed, (error.message,)))
             continue
         compared = compare_replies(both.a, both.b, metrics, samples, seed)
         slim = tuple(replace(one, each=None) for one in compared)  # values of every reply would add up
-        found.append(Difference(system, base, slim, len(both.a), both.notes))
+        found.append(Difference(system, base, slim, len(both.a), samples, seed, both.notes))
     on_progress(Progress("Comparing", len(paired), len(paired), "rows"))
     return _corrected(found)
 
 
-def difference_tables(found: Sequence[Difference], samples: int | None = None, seed: int = SEED) -> list[Table]:
+def difference_tables(found: Sequence[Difference]) -> list[Table]:
     """Return a table for each base: differences with their intervals and p-values, one row a run."""
     tables: list[Table] = []
     for base in dict.fromkeys(each.base.name for each in found):
         rows = [each for each in found if each.base.name == base]
-        tables.append(_table(base, rows, len(tables), samples, seed))
+        tables.append(_table(base, rows, len(tables)))
     return tables
 
 
@@ -128,8 +140,7 @@ def _corrected(found: Sequence[Difference]) -> list[Difference]:
     ]
 
 
-def _table(base: str, rows: Sequence[Difference], number: int, samples: int | None, seed: int) -> Table:
-    samples = samples or max(SAMPLES, _SAMPLES_A_ROW * len(rows))
+def _table(base: str, rows: Sequence[Difference], number: int) -> Table:
     everyone = [each.system.name for each in rows]
     values = [{one.name: one for one in each.comparisons} for each in rows]
     names = list(dict.fromkeys(name for of in values for name in of))
@@ -152,7 +163,7 @@ def _table(base: str, rows: Sequence[Difference], number: int, samples: int | No
         "System",
         ("Dialogues", *columns),
         tuple(made),
-        (*not_available(reasons, everyone), *_notes(base, rows, samples, seed)),
+        (*not_available(reasons, everyone), *_notes(base, rows)),
     )
 
 
@@ -177,7 +188,7 @@ def _p(value: float | None) -> str:
     return NOT_AVAILABLE if value is None else "<0.001" if value < 0.0005 else f"{value:.3f}"
 
 
-def _notes(base: str, rows: Sequence[Difference], samples: int, seed: int) -> list[Note]:
+def _notes(base: str, rows: Sequence[Difference]) -> list[Note]:
     jackknifed = list(
         dict.fromkeys(one.name for each in rows for one in each.comparisons if one.interval_by == JACKKNIFE)
     )
@@ -186,8 +197,8 @@ def _notes(base: str, rows: Sequence[Difference], samples: int, seed: int) -> li
     notes = [
         f"The row's value minus that of {base}, on the dialogues that both answered; below it the 95 % interval of the "
         f"difference by paired bootstrap{jackknife}, then p.",
-        f"p is two-sided, by approximate randomisation with {samples:,} samples and seed {seed}. It is corrected by "
-        f"Holm's method over the {family} of its column; columns are not corrected for one another. "
+        f"p is two-sided, by approximate randomisation with {rows[0].samples:,} samples and seed {rows[0].seed}. "
+        f"It is corrected by Holm's method over the {family} of its column; columns are not corrected for one another. "
         f"* is p below {SIGNIFICANT}. `localemp compare` shows the uncorrected p, and the paper's t-test.",
     ]
     about: dict[str, list[str]] = {}
@@ -204,6 +215,8 @@ def as_json(found: Sequence[Difference]) -> list[Mapping[str, object]]:
             "row": each.system.name,
             "base": each.base.name,
             "items": each.items,
+            "samples": each.samples,
+            "seed": each.seed,
             "notes": list(each.notes),
             "comparisons": [one.as_dict() for one in each.comparisons],
         }

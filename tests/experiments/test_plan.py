@@ -340,9 +340,26 @@ def test_values_of_python_are_as_good_as_those_of_toml():
     assert [row.config.knowledge for row in expand(plan)] == [Path("facts.jsonl"), None]
 
 
-def test_the_documented_plan_is_a_plan(plan_file):
+def documented(start, end):
+    """Return the first indented block of a part of the page."""
     page = (REPOSITORY / "docs" / "experiments.md").read_text("utf-8")
-    block = page.split("## Plans")[1].split("###")[0]
-    text = "\n".join(line.removeprefix("    ") for line in block.splitlines() if line.startswith("    "))
-    rows = expand(read_plan(plan_file(text)))
+    lines = page.split(start)[1].split(end)[0].splitlines()
+    return "\n".join(line.removeprefix("    ") for line in lines if line.startswith("    "))
+
+
+def test_the_documented_plan_is_a_plan(plan_file):
+    rows = expand(read_plan(plan_file(documented("## Plans", "| key"))))
     assert [row.name for row in rows][:3] == ["llama 0-shot", "llama few-shot, 1-shot", "llama few-shot, 2-shot"]
+
+
+def test_the_documented_steps_are_steps(plan_file):
+    text = documented("## Plans", "| key").split("[after]")[0]
+    plan = read_plan(plan_file(text + documented("### What is done afterwards", "| step")))
+    expand(plan)
+    assert plan.after.study.judge.votes == 3
+
+
+def test_the_documented_plan_in_python_is_a_plan():
+    made = {}
+    exec(documented("## From Python", "\n## ").split("\n)")[0] + "\n)", made)
+    assert len(expand(made["plan"])) == 7

@@ -46,7 +46,8 @@ def create(
 ) -> None:
     """Make a study of two or more runs: shared dialogues, blinded replies, shuffled orders.
 
-    RUN is a run's folder. The key to the study (key.json) stays with you; raters never see it.
+    RUN is a run's folder; as NAME=RUN, results call it NAME. The key to the study (key.json) stays with you; raters
+    never see it.
     """
     from localemp.commands.study import create as create_study
 

@@ -1,0 +1,282 @@
+"""What an experiment shows while it runs: a line a row, the whole, and what the engine does.
+
+On a terminal this is one live table, never higher than the window. In a file it is a plain line when a row ends or the
+engine begins something, and else one at most every half minute.
+"""
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from itertools import groupby
+
+from rich.console import Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.spinner import Spinner
+from rich.table import Column, Table
+from rich.text import Text
+
+from localemp.cli.display import Display
+from localemp.cli.replies import plain
+from localemp.utils.formatting import count, share, size
+from localemp.utils.progress import Progress
+from localemp.utils.text import one_line
+
+_EVERY = 30.0
+_FRAMES_PER_S = 4
+_NO_ROWS = 3  # lines of the display beside rows and the whole: the engine's, what is left out, the cursor's
+_FEWEST = 3
+_NAMED = 3  # running rows that a line in a file names
+_NARROW = 72
+_NARROWEST_NAME = 12
+_DAY = 24 * 60 * 60
+_STATES = {"Checking": "waiting", "Waiting": "waiting", "Finished": "done", "Failed": "failed"}
+
+
+class Speed:
+    """Units per second over about the last minute, or over the last 60 changes where these take longer."""
+
+    def __init__(self) -> None:
+        self._seen: deque[tuple[float, int]] = deque(maxlen=60)
+
+    def add(self, done: int, now: float) -> None:
+        """Note how many are finished now."""
+        if not self._seen or now - self._seen[-1][0] >= 1:
+            self._seen.append((now, done))
+
+    def per_s(self, done: int, now: float) -> float | None:
+        """The speed; None if it cannot be known yet."""
+        began, before = self._seen[0] if self._seen else (now, done)
+        return (done - before) / (now - began) if now - began >= 1 and done > before else None
+
+
+@dataclass(slots=True, eq=False)
+class _Row:
+    """A row, as far as its progress tells."""
+
+    latest: Progress
+    speed: Speed = field(default_factory=Speed)
+    done: int = 0
+    failed: int = 0
+    total: int | None = None
+    at: float = 0.0
+
+    @property
+    def name(self) -> str:
+        return self.latest.row
+
+    @property
+    def answering(self) -> bool:
+        return self.latest.task == "Answering"
+
+    @property
+    def state(self) -> str:
+        """One of "waiting", "running", "done", "failed"."""
+        if known := _STATES.get(self.latest.task):
+            return known
+        return "done" if self.answering and self.total is not None and self.done >= self.total else "running"
+
+
+class ExperimentDisplay(Display):
+    """Shows the progress of an experiment on standard error. Use it in a `with` block.
+
+    `Progress` with a row is about that row: "Checking" or "Waiting" before it begins, "Answering" with all of its
+    dialogues, then "Finished" or "Failed". Without a row it is about the engine, or what is done afterwards.
+
+    Args:
+        now: A clock, in seconds.
+    """
+
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._now = now
+        self._rows: dict[str, _Row] = {}
+        self._speed = Speed()
+        self._asked = 0  # dialogues answered now; rows may have had some before
+        self._step: Progress | None = None
+        self._table: Live | None = None
+        self._spinner = Spinner("dots")
+        self._said_at, self._said_step = now(), ""
+
+    def on_progress(self, progress: Progress) -> None:
+        """Show how far a row or the engine has come."""
+        if not progress.row and not self._rows:
+            super().on_progress(progress)  # before the rows are known: one bar, as of every command
+            return
+        if self._table is None:
+            self._end(interrupted=True)
+        if progress.row:
+            self._note_row(progress)
+        else:
+            self._note_step(progress)
+        if self.console.is_terminal:
+            self._show_table()
+        elif self._now() - self._said_at >= _EVERY:
+            self.say(self._in_words())
+            self._said_at = self._now()
+
+    def _note_row(self, progress: Progress) -> None:
+        row = self._rows.setdefault(progress.row, _Row(Progress("Waiting", row=progress.row)))
+        before, row.latest = (row.state, row.answering), progress
+        if row.answering:
+            row.at = self._now()
+            row.speed.add(progress.done, row.at)
+            self._asked += max(progress.done - row.done, 0)
+            self._speed.add(self._asked, row.at)
+            if not before[1] and self._step is not None and self._step.total is None:
+                self._step = None  # the engine has started
+        if row.answering or (progress.task in _STATES and progress.total is not None):
+            row.done, row.failed, row.total = progress.done, progress.failed, progress.total
+        if row.state != before[0] and row.state in ("done", "failed") and not self.console.is_terminal:
+            self.say(f"{self._ended(row)} ({self._rows_done()})")
+
+    def _note_step(self, progress: Progress) -> None:
+        self._step = None if progress.total is not None and progress.done >= progress.total else progress
+        if progress.task != self._said_step and not self.console.is_terminal:
+            self.say(f"{progress.task} ...")
+            self._said_step = progress.task
+
+    def _show_table(self) -> None:
+        if self._table is None:
+            # Not redirected: rich would bring to the terminal what an engine's output, sent to its log, still says.
+            self._table = Live(
+                console=self.console,
+                get_renderable=self._drawn,
+                refresh_per_second=_FRAMES_PER_S,
+                transient=True,
+                redirect_stdout=False,
+                redirect_stderr=False,
+            )
+            self._table.start()
+
+    def _end(self, *, interrupted: bool = False) -> None:
+        super()._end(interrupted=interrupted)
+        if self._table is not None:
+            self._table.stop()
+            self._table = None
+
+    def _drawn(self) -> RenderableType:
+        """The live table, no higher than the window."""
+        rows = list(self._rows.values())
+        whole = Text(self._whole(), "bold").wrap(self.console, self.console.width)
+        shown = _shown(rows, max(self.console.height - _NO_ROWS - len(whole), _FEWEST))
+        cells = [_cells(row, self._now()) for row in shown]
+        wide = [max((cell.cell_len for cell in column), default=0) for column in zip(*cells, strict=True)]
+        bar = 0 if self.console.width < _NARROW else min(self.console.width // 5, 24)
+        room = max(self.console.width - bar - sum(wide) - len(wide) - 2, _NARROWEST_NAME)
+        table = Table.grid(
+            Column(no_wrap=True, overflow="ellipsis", max_width=room),
+            *([Column(width=bar)] if bar else []),
+            *(Column(no_wrap=True, justify="right", min_width=each) for each in wide),
+            padding=(0, 1),
+        )
+        for row, beside in zip(shown, cells, strict=True):
+            table.add_row(plain(row.name), *([_bar(row)] if bar else []), *beside)
+        parts: list[RenderableType] = [self._engine_line(), table]
+        if left_out := [row for row in rows if row not in shown]:
+            parts.append(Text(f"and {_states(left_out)}", "dim", no_wrap=True, overflow="ellipsis"))
+        return Group(*parts, whole)
+
+    def _engine_line(self) -> RenderableType:
+        states = {row.state for row in list(self._rows.values())}
+        meanwhile = "Answering" if "running" in states else "Preparing" if "waiting" in states else "Finishing"
+        step = self._step or Progress(meanwhile)
+        self._spinner.update(text=plain(" ".join(filter(None, (step.task, _how_far(step), step.detail)))))
+        line = Table.grid(Column(no_wrap=True, overflow="ellipsis"))
+        line.add_row(self._spinner)
+        return line
+
+    def _whole(self) -> str:
+        rows, now = list(self._rows.values()), self._now()
+        done = sum(row.done for row in rows)
+        totals = [row.total for row in rows if row.total is not None and row.state != "failed"]
+        known = len(totals) == sum(row.state != "failed" for row in rows)
+        dialogues = share(done, sum(totals), "dialogue") if known else count(done, "dialogue")
+        failed = sum(row.failed for row in rows)
+        speed = self._speed.per_s(self._asked, now)
+        ended = [row.done for row in rows if row.state == "failed"]
+        left = sum(totals) - (done - sum(ended))
+        told = (
+            self._rows_done(),
+            f"{dialogues}, {failed} failed" if failed else dialogues,
+            f"{speed:.2f}/s" if speed else "",
+            f"{_time(left / speed)} left" if known and speed and left else "",
+        )
+        return "; ".join(filter(None, told))
+
+    def _rows_done(self) -> str:
+        states = [row.state for row in list(self._rows.values())]
+        failed = f", {states.count('failed')} failed" if "failed" in states else ""
+        return f"{share(states.count('done'), len(states), 'row')} done{failed}"
+
+    def _in_words(self) -> str:
+        running = [row for row in list(self._rows.values()) if row.state == "running"]
+        named = [f"{row.name} {_how_far(row.latest)}".strip() for row in running[:_NAMED]]
+        more = [f"{len(running) - _NAMED} more"] if len(running) > _NAMED else []
+        step = [f"{self._step.task} {_how_far(self._step)}".strip()] if self._step else []
+        now = "; ".join(filter(None, (*step, ", ".join([*named, *more]))))
+        return f"{self._whole()}; now: {now}" if now else self._whole()
+
+    def _ended(self, row: _Row) -> str:
+        if row.state == "failed":
+            return f"{row.name}: failed: {one_line(row.latest.detail)}"
+        replies = share(row.done - row.failed, row.total or row.done, "reply", "replies")
+        return f"{row.name}: {replies}" + (f", {row.failed} failed" if row.failed else "")
+
+
+def _shown(rows: Sequence[_Row], most: int) -> Sequence[_Row]:
+    """The rows that fit, in their order: first those that run, then the latest that have ended, then the next ones."""
+    if len(rows) <= most:
+        return rows
+    running = [row for row in rows if row.state == "running"]
+    ended = [row for row in reversed(rows) if row.state in ("done", "failed")]
+    waiting = [row for row in rows if row.state == "waiting"]
+    chosen = {row.name for row in [*running, *ended, *waiting][:most]}
+    return [row for row in rows if row.name in chosen]
+
+
+def _states(rows: Iterable[_Row]) -> str:
+    """How many rows are in which state: "12 done, 180 waiting"."""
+    order = ("running", "done", "failed", "waiting")
+    states = sorted((row.state for row in rows), key=order.index)
+    numbers = [f"{len(list(group))} {state}" for state, group in groupby(states)]
+    return f"{len(states)} more rows: {', '.join(numbers)}" if len(states) > 1 else f"1 more row: {states[0]}"
+
+
+def _bar(row: _Row) -> ProgressBar:
+    done, total = (row.latest.done, row.latest.total) if row.state == "running" else (row.done, row.total)
+    return ProgressBar(total=total or 1, completed=min(done, total or 0))
+
+
+def _cells(row: _Row, now: float) -> tuple[Text, ...]:
+    """Done and total, failed, speed, and the time left or the state."""
+    failed = Text(f"{row.failed} failed", "yellow") if row.failed else Text()
+    speed = row.speed.per_s(row.done, now if row.state == "running" else row.at)
+    if row.state == "failed":
+        end = Text("failed", "red")
+    elif row.state == "running" and not row.answering:
+        end = plain(row.latest.task.lower(), "dim")
+    elif row.state == "running":
+        end = Text(_time((row.total - row.done) / speed) if row.total is not None and speed else "")
+    else:
+        end = Text(row.state, "green" if row.state == "done" else "dim")
+    how_far = f"{row.done}/{row.total}" if row.total is not None and row.state != "running" else _how_far(row.latest)
+    return Text(how_far), failed, Text(f"{speed:.2f}/s" if speed else ""), end
+
+
+def _how_far(progress: Progress) -> str:
+    """How far something has come: "3/20", "35 MB of 1.2 GB"; empty where nothing is counted."""
+    if progress.total is None and not progress.unit:
+        return ""
+    if progress.unit == "bytes":
+        return size(progress.done) + (f" of {size(progress.total)}" if progress.total else "")
+    return f"{progress.done}/{progress.total}" if progress.total is not None else str(progress.done)
+
+
+def _time(seconds: float) -> str:
+    """Return a duration as "0:34", "12:05", "1:02:03" or "3 d 22 h"."""
+    if seconds >= _DAY:
+        return f"{seconds // _DAY:.0f} d {seconds % _DAY / 3600:.0f} h"
+    return str(timedelta(seconds=round(seconds))).removeprefix("0:").removeprefix("0")

@@ -1,0 +1,107 @@
+"""`localemp experiment PLAN`: answer all rows of a plan, and score, compare and report them."""
+
+import copy
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+from click.core import ParameterSource
+
+from localemp.cli.interrupts import resumable
+from localemp.cli.options import cluster_options, parse_engine_args, row_options
+from localemp.cli.registered import StrategyCommand
+from localemp.cli.types import NAME, PATH
+
+
+class RunCommand(StrategyCommand):
+    """The command that a group runs for a plan; in usage and errors it has the group's own name."""
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        """Make a context in the place of the group's."""
+        assert parent is not None
+        return super().make_context(parent.info_name, args, parent.parent, **extra)
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        """The options; their defaults are not shown, since a plan has its own."""
+        return [_without_default(param) for param in super().get_params(ctx)]
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the bundled plans, and the group's commands."""
+        from localemp.cli.experiment import COMMANDS
+        from localemp.experiments.plan import PLANS, read_plan
+
+        with formatter.section("Bundled plans"):
+            formatter.write_dl([(name, read_plan(name).about) for name in PLANS])
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, about) for name, (_, about) in COMMANDS.items()])
+
+
+@click.command(cls=RunCommand)
+@click.argument("plan", type=NAME)
+@click.option("--model", "-m", "models", type=NAME, multiple=True,
+              help="A model for all rows, instead of the plan's; may be repeated.")  # fmt: skip
+@row_options
+@cluster_options
+@click.option("--limit", type=click.IntRange(min=1), help="Answer only the first N dialogues.")
+@click.option("--out", type=PATH, help="The experiment's folder; by default experiments/PLAN-MODEL.")
+@click.option("--retry-errors", is_flag=True, help="Retry dialogues that failed before.")
+@click.pass_context
+def run(
+    ctx: click.Context,
+    /,
+    plan: str,
+    models: tuple[str, ...],
+    limit: int | None,
+    out: Path | None,
+    retry_errors: bool,
+    address: str | None,
+    actors: int | None,
+    **options: Any,
+) -> None:
+    """Answer all rows of PLAN on one engine for each model, then score, compare and report them.
+
+    PLAN is a bundled plan (`localemp experiment list`) or a TOML file (docs/experiments.md). Options apply to all rows
+    that do not set them themselves. Replies are saved as they finish. Ctrl-C stops; rerun the same command to resume.
+    """
+    from localemp.cli.experiment.live import ExperimentDisplay
+    from localemp.cli.experiment.summary import print_summary
+    from localemp.commands.experiment import experiment
+
+    chosen = typed(ctx, options)
+    with ExperimentDisplay() as display, resumable(display.say):
+        result = experiment(
+            plan,
+            models=models,
+            split=chosen.pop("split", None),
+            limit=limit,
+            out=out,
+            retry_errors=retry_errors,
+            ray=address,
+            actors=actors,
+            on_progress=display.on_progress,
+            **chosen,
+        )
+    print_summary(result)
+    if not result.complete:
+        sys.exit(1)
+
+
+def typed(ctx: click.Context, options: dict[str, Any]) -> dict[str, Any]:
+    """The options that were typed, as settings: what a plan says would not hold against defaults."""
+    chosen = {
+        name: value for name, value in options.items() if ctx.get_parameter_source(name) is not ParameterSource.DEFAULT
+    }
+    if "engine_args" in chosen:
+        chosen["engine_args"] = parse_engine_args(chosen["engine_args"])
+    return chosen
+
+
+def _without_default(param: click.Parameter) -> click.Parameter:
+    if not isinstance(param, click.Option) or not param.show_default:
+        return param
+    shown: click.Option = copy.copy(param)
+    shown.show_default = False
+    return shown

@@ -1,0 +1,81 @@
+"""What an experiment says at the end: a table of its rows, what was written, and what is to be done again."""
+
+import shlex
+from typing import TYPE_CHECKING
+
+import click
+
+from localemp.cli.tables import echo_written, show_table
+from localemp.utils.formatting import count, known
+from localemp.utils.text import for_terminal, one_line
+
+if TYPE_CHECKING:
+    from localemp.commands.experiment import ExperimentResult
+    from localemp.experiments.rows import RowResult
+    from localemp.pipeline.generate import Tally
+
+_LONGEST = 1000  # characters of an error
+
+
+def print_summary(result: "ExperimentResult") -> None:
+    """Print the rows and the files, and on standard error what failed, with the command that retries it."""
+    _print_rows(result.rows)
+    if shared := sum(row.shared for row in result.rows):
+        click.echo(f"shared: {count(shared, 'call')} had the very same request as another row's, and were asked once")
+    echo_written(result.written)
+    click.echo(f"experiment: {result.folder}")
+    for note in result.notes:
+        click.echo(f"note: {one_line(note, _LONGEST)}")
+    for row in result.rows:
+        _say_failure(row)
+    for failure in result.failures:
+        click.echo(f"failed: {one_line(failure, _LONGEST)}", err=True)
+    for retry in dict.fromkeys(row.retry for row in result.rows if row.retry):
+        click.echo(f"hint: to retry, run: {for_terminal(retry)}", err=True)
+
+
+def _print_rows(rows: "tuple[RowResult, ...]") -> None:
+    from rich.table import Column, Table
+
+    from localemp.cli.replies import plain
+
+    costs = [row.tally.cost for row in rows if row.tally is not None and row.tally.cost]
+    numbers = ("Replies", "Failed", "Replies/s", "Prompt\ntokens", "Reply\ntokens", *(["US\ndollars"] if costs else []))
+    name = Column("Row", overflow="fold", min_width=12)
+    table = Table(name, *(Column(each, justify="right", no_wrap=True) for each in numbers))
+    for row in rows:
+        cells = [f"{row.answered} of {row.dialogues}", str(row.failed or ""), *_of_this_time(row.tally)]
+        table.add_row(plain(row.row.name), *cells, *([_cost(row.tally)] if costs else []))
+    show_table(table)
+    if any(row.tally is None for row in rows):
+        click.echo("rows without a speed had all of their replies before")
+
+
+def _of_this_time(tally: "Tally | None") -> list[str]:
+    """Replies a second, and tokens, of what was asked now."""
+    if tally is None or not tally.calls:
+        return ["", "", ""]
+    mark = "+" if 0 < tally.uncounted < tally.calls else ""
+    counted = tally.uncounted < tally.calls
+    tokens = [
+        f"{number:,}{mark}" if counted else "unknown" for number in (tally.prompt_tokens, tally.completion_tokens)
+    ]
+    return [f"{tally.done / max(tally.seconds, 1e-9):.2f}", *tokens]
+
+
+def _cost(tally: "Tally | None") -> str:
+    return "" if tally is None else known(tally.cost, 4)
+
+
+def _say_failure(row: "RowResult") -> None:
+    """Name a row that lacks replies, and why."""
+    if row.complete:
+        return
+    missing = f"{count(row.failed, 'dialogue')} failed" if row.failed else "not all dialogues have a reply"
+    reason = one_line(row.error, _LONGEST) if row.error else missing
+    click.echo(f"failed: {for_terminal(row.row.name)}: {reason}", err=True)
+    if row.error and row.hint:
+        click.echo(f"  hint: {one_line(row.hint, _LONGEST)}", err=True)
+    if row.failed and row.folder is not None and not row.error:
+        why = shlex.join(["localemp", "runs", "show", str(row.folder), "--errors"])
+        click.echo(f"  why: {for_terminal(why)}", err=True)

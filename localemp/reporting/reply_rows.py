@@ -1,0 +1,186 @@
+"""All replies of several runs as one flat table, a row for each reply: JSON lines, and Parquet where pyarrow is.
+
+    pandas.read_json("results.jsonl", lines=True)
+
+Rows are written one after another, so that memory does not grow with their number.
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from localemp.metrics.base import Metric
+from localemp.metrics.kept_values import KeptMetric
+from localemp.metrics.registry import METRICS, is_hidden, metric
+from localemp.reporting.systems import Record, System
+from localemp.utils.text import well_formed
+
+Row = dict[str, Any]
+
+COLUMNS: Mapping[str, str] = {
+    "experiment": "name of the plan",
+    "row": "name of the row, as in the tables",
+    "model": "the model, as the run records it",
+    "strategy": "the strategy",
+    "id": "id of the dialogue",
+    "emotion": "the speaker's emotion, if the data has it",
+    "situation": "what happened to the speaker, if the data has it",
+    "context": "the turns before the reply, speaker first and last",
+    "reference": "the person's reply, if the data has it",
+    "reply": "the reply; null if the dialogue failed",
+    "feeling": "what stage 1 of a two-stage strategy said; null if there was none",
+    "finish_reason": "why the model stopped: stop, length, ...",
+    "calls": "model calls, one for each stage",
+    "shared": "calls of these that an identical request of another row or dialogue answered",
+    "prompt_tokens": "tokens read, all calls; null if a call did not report them",
+    "completion_tokens": "tokens written, all calls; likewise",
+    "cached_tokens": "tokens read from the prefix cache; likewise",
+    "seconds": "time that the calls waited for their answers",
+    "cost": "US dollars; null if the model has no known price",
+    "error": "why there is no reply; null if there is one",
+}
+"""The columns and what they hold; a column for each metric of single replies follows, by its name in tables."""
+
+_NUMBERS = ("prompt_tokens", "completion_tokens", "cached_tokens", "cost")
+_WHOLE = ("calls", "shared", "prompt_tokens", "completion_tokens", "cached_tokens")
+_ROW_GROUP = 4096
+
+
+def reply_rows(experiment: str, systems: Sequence[System]) -> Iterator[Row]:
+    """Yield a row for each dialogue of each run, with all columns.
+
+    Args:
+        experiment: What the first column says.
+        systems: The runs; those of which only scores are known are left out.
+    """
+    names = metric_columns()
+    for system in systems:
+        values = _values(system, names)
+        for record in system.records:
+            scores = values.get(record["id"], {})
+            yield _row(experiment, system, record) | {name: scores.get(name) for name in names}
+
+
+def write_reply_rows(folder: Path, rows: Iterable[Row]) -> tuple[list[Path], str]:
+    """Write `results.jsonl`, and `results.parquet` if pyarrow is installed; both appear when they are whole.
+
+    Args:
+        folder: An existing folder.
+        rows: The rows, of `reply_rows`.
+
+    Returns:
+        The files, and why there is no Parquet file; empty if there is one.
+
+    Raises:
+        OSError: A file cannot be written; what was there stays as it was.
+    """
+    lines, table = folder / "results.jsonl", folder / "results.parquet"
+    parquet = find_spec("pyarrow") is not None
+    drafts = [path.with_name(f".{path.name}.part") for path in (lines, *([table] if parquet else []))]
+    try:
+        with ExitStack() as stack:
+            file = stack.enter_context(drafts[0].open("w", encoding="utf-8"))
+            write = _parquet_writer(drafts[1], stack) if parquet else None
+            group: list[Row] = []
+            for row in rows:
+                file.write(well_formed(json.dumps(row, ensure_ascii=False, allow_nan=False)) + "\n")
+                if write is not None:
+                    group.append(row)
+                    if len(group) == _ROW_GROUP:
+                        write(group)
+                        group = []
+            if write is not None:
+                write(group)
+        written = [draft.replace(path) for draft, path in zip(drafts, (lines, table), strict=False)]
+    finally:
+        for draft in drafts:
+            draft.unlink(missing_ok=True)
+    return written, "" if parquet else "results.parquet needs pyarrow: pip install pyarrow"
+
+
+def metric_columns() -> list[str]:
+    """Return the metrics of the paper's tables that single replies have a value of."""
+    # Dist and B-4 are of whole sets only; asking the metrics would load a model.
+    return [name for name, entry in METRICS.items() if not is_hidden(name) and (entry.needs_model or _has_each(name))]
+
+
+def _has_each(name: str) -> bool:
+    from localemp.metrics.replies import Replies, Reply
+
+    probe = Replies("probe", (Reply("1", "I am here.", "I am there.", "sad", "sad", ("Hello.",)),))
+    return metric(name).statistics([probe]).each(np.arange(1)) is not None
+
+
+def _values(system: System, names: Sequence[str]) -> dict[str, dict[str, float]]:
+    """Return the value of each metric for each reply, by id."""
+    found: dict[str, dict[str, float]] = {}
+    if (replies := system.replies) is None:
+        return found
+    for name in names:
+        chosen: Metric = metric(name)
+        if METRICS[name].needs_model:
+            if system.kept is None:
+                continue
+            chosen = KeptMetric(name, {system.name: system.kept})
+        if chosen.missing(replies):
+            continue
+        each = chosen.statistics([replies]).each(np.arange(len(replies)))
+        for item, value in zip(replies.ids, [] if each is None else each, strict=False):
+            if np.isfinite(value):
+                found.setdefault(item, {})[name] = float(value)
+    return found
+
+
+def _row(experiment: str, system: System, record: Record) -> Row:
+    stages = record.get("stages", [])
+    feeling = next((stage["text"] for stage in stages if stage["name"] == "feeling"), None)
+    totals = {name: _total([stage.get(name) for stage in stages]) for name in _NUMBERS}
+    error = record.get("error")
+    told = {
+        "experiment": experiment,
+        "row": system.name,
+        "model": system.settings.get("model"),
+        "strategy": system.settings.get("strategy"),
+        "context": record.get("turns", []),
+        "feeling": feeling,
+        "calls": len(stages),
+        "shared": sum(bool(stage.get("asked_by")) for stage in stages),
+        "seconds": sum(stage.get("seconds") or 0.0 for stage in stages) if stages else None,
+        "error": None if error is None else error["message"],
+        **totals,
+    }
+    return {name: told.get(name, record.get(name)) for name in COLUMNS}
+
+
+def _total(parts: Sequence[float | None]) -> float | None:
+    known = [part for part in parts if part is not None]
+    return sum(known) if parts and len(known) == len(parts) else None
+
+
+def _parquet_writer(path: Path, stack: ExitStack) -> "Any":
+    import pyarrow
+    from pyarrow import parquet
+
+    text, number = pyarrow.string(), pyarrow.float64()
+    types = {name: pyarrow.int64() if name in _WHOLE else text for name in COLUMNS}
+    types |= {"context": pyarrow.list_(text), "seconds": number, "cost": number}
+    schema = pyarrow.schema([*types.items(), *((name, number) for name in metric_columns())])
+    writer = stack.enter_context(parquet.ParquetWriter(path, schema, compression="zstd"))
+
+    def write(group: Sequence[Row]) -> None:
+        rows = [{name: _stored(value) for name, value in row.items()} for row in group]
+        writer.write_table(pyarrow.Table.from_pylist(rows, schema))
+
+    return write
+
+
+def _stored(value: Any) -> Any:
+    """A text, or texts, that Parquet can hold."""
+    if isinstance(value, str):
+        return well_formed(value)
+    return [well_formed(each) for each in value] if isinstance(value, list) else value

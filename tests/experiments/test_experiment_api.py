@@ -1,0 +1,141 @@
+"""`localemp.experiment` as a function: Ctrl-C, kill -9, event loops, two at once, wrong arguments."""
+
+import asyncio
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from patience import wait_until
+from small_plans import IDS, LocalEngine, plan_of, write_local_model, write_script, write_talks
+
+import localemp
+from localemp.engines.registry import ENGINES, register_engine
+from localemp.errors import LocalempError, OptionError, RunError
+from localemp.experiments.folder import read_experiment
+from localemp.experiments.states import show
+from localemp.runs.run import read_records
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "engines"))
+from fake_server import FakeServer
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path, monkeypatch):
+    """A folder of its own to run in, with a cache of its own, and an engine that runs here."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LOCALEMP_CACHE", str(tmp_path / "cache"))
+    for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL"):
+        monkeypatch.delenv(name, raising=False)
+    before = dict(ENGINES)
+    register_engine("local", LocalEngine)
+    LocalEngine.events.clear()
+    yield tmp_path
+    ENGINES.clear()
+    ENGINES.update(before)
+
+
+# A process that works on an experiment of slow answers.
+PROGRAM = """
+import sys
+from pathlib import Path
+import localemp
+localemp.experiment(sys.argv[1], script=Path(sys.argv[2]))
+"""
+
+
+def test_a_process_that_is_killed_goes_on_and_another_one_is_told_meanwhile(place):
+    never = [{"match": f"number {name}.", "reply": "Hm.", "seconds": 3600} for name in IDS[2:]]
+    talks, slow = write_talks(place), write_script(place, *never)
+    Path("mine.toml").write_text(
+        f'data = "{talks}"\n[[rows]]\nname = "{{strategy}}"\nstrategy = ["zero-shot", "two-stage"]\n'
+        "[after]\nscore = false\nreport = false\n"
+    )
+    folder = Path("experiments/mine-smollm2")
+    process = subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, "mine.toml", str(slow)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        wait_until(lambda: (folder / "experiment.json").exists() and replies(folder) == 4, process=process)
+        state = show(folder)
+        assert state.running
+        assert {row.state for row in state.rows} == {"running"}
+        with pytest.raises(RunError, match="another localemp is working on this experiment"):
+            localemp.experiment("mine.toml", script=slow)
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+    state = show(folder)
+    assert not state.running
+    assert {row.state for row in state.rows} == {"stopped"}
+    assert replies(folder) == 4
+    result = localemp.experiment("mine.toml", script=write_script(place, name="fast"))
+    assert result.complete
+    assert [row.tally.done for row in result.rows if row.tally] == [4, 4]
+    assert len(read_experiment(folder)["sessions"]) == 2
+
+
+def replies(folder):
+    return sum(row.answered for row in show(folder).rows)
+
+
+def test_ctrl_c_says_how_far_it_got_and_does_nothing_afterwards(place):
+    model = write_local_model(place, "one")
+    plan = plan_of(place, after={"score": {"no_bertscore": True}, "report": True})
+    answers = []
+
+    def stop(progress):
+        answers.append(progress)
+        if sum(step.task == "Answering" and step.done > 0 for step in answers) == 7:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt) as caught:
+        localemp.experiment(plan, models=model, on_progress=stop)
+    (note,) = caught.value.__notes__
+    saved = sum(len(read_records(row.folder)) for row in show(Path("experiments/mine-one")).rows)
+    assert note.endswith(f"{saved} of 12 replies saved to experiments/mine-one")
+    assert "of 2 rows finished" in note
+    assert sorted(path.name for path in Path("experiments/mine-one").iterdir()) == ["experiment.json", "rows"]
+    assert LocalEngine.events[-1] == ("close", "one")
+    result = localemp.experiment(plan_of(place), models=model)
+    assert result.complete
+    assert sum(row.tally.done for row in result.rows if row.tally) == 12 - saved
+
+
+async def test_in_an_event_loop_and_cancelled_there(place):
+    model, plan = write_local_model(place, "one"), plan_of(place)
+    with pytest.raises(OptionError, match="an event loop is running") as caught:
+        localemp.experiment(plan, models=model)
+    assert "await experiment_async" in caught.value.hint
+    began = asyncio.Event()
+    task = asyncio.create_task(
+        localemp.experiment_async(plan, models=model, on_progress=lambda step: step.task == "Answering" and began.set())
+    )
+    await began.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert LocalEngine.events[-1] == ("close", "one")
+    assert (await localemp.experiment_async(plan, models=model)).complete
+
+
+def test_bad_arguments(place):
+    plan = plan_of(place)
+    for wrong, said in (
+        ({"limit": 0}, "--limit 0"),
+        ({"actors": 2}, "--actors"),
+        ({"ray": "auto", "actors": 0}, "--actors 0"),
+        ({"model": "a", "models": ["b"]}, "both a model and models"),
+        ({"shots": "many"}, "shots"),
+        ({"colour": "red"}, "colour"),
+    ):
+        with pytest.raises(LocalempError, match=said):
+            localemp.experiment(plan, **wrong)
+    with pytest.raises(LocalempError, match="unknown plan"):
+        localemp.experiment("papre")
+    with FakeServer() as server, pytest.raises(OptionError, match="--ray is for models that run on the cluster"):
+        localemp.experiment(plan, models={"model": "tiny", "base_url": server.url}, ray="auto")
