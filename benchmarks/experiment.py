@@ -36,8 +36,9 @@ import localemp
 from localemp.bench.dummy import dummy_config
 from localemp.cli.options import parse_engine_args
 from localemp.experiments.expand import expand
-from localemp.experiments.plan import After, Plan, read_plan
+from localemp.experiments.plan import Plan, read_plan
 from localemp.experiments.rows import ExperimentRow
+from localemp.experiments.steps import After
 from localemp.models.profiles import load_profile
 from localemp.pipeline.batch import Batch
 from localemp.pipeline.config import RunConfig

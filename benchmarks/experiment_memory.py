@@ -22,7 +22,8 @@ from localemp.dialogue import Message
 from localemp.engines.base import Completion, Engine
 from localemp.engines.registry import EngineContext, register_engine
 from localemp.engines.tokens import PromptTokenizer
-from localemp.experiments.plan import After, read_plan
+from localemp.experiments.plan import read_plan
+from localemp.experiments.steps import After
 from localemp.sampling import Sampling
 from localemp.utils.machine import machine, versions
 from localemp.utils.paths import resource
