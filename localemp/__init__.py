@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from localemp.commands import study
     from localemp.commands.compare import CompareResult, compare
+    from localemp.commands.estimate import estimate
     from localemp.commands.experiment import ExperimentResult, experiment, experiment_async
     from localemp.commands.generate import GenerateResult, generate, generate_async
     from localemp.commands.report import ReportResult, report
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from localemp.dialogue import EMOTIONS, Dialogue, Message
     from localemp.engines.base import Completion, Engine
     from localemp.errors import LocalempError
+    from localemp.estimates.estimate import Estimate
     from localemp.experiments.plan import Plan, read_plan
     from localemp.models.profiles import Profile, load_profile
     from localemp.pipeline.config import RunConfig
@@ -37,6 +39,8 @@ _HOMES = {
     "Completion": "engines.base",
     "Dialogue": "dialogue",
     "EMOTIONS": "dialogue",
+    "estimate": "commands.estimate",
+    "Estimate": "estimates.estimate",
     "Engine": "engines.base",
     "experiment": "commands.experiment",
     "experiment_async": "commands.experiment",
@@ -74,6 +78,7 @@ __all__ = [
     "Completion",
     "Dialogue",
     "Engine",
+    "Estimate",
     "ExperimentResult",
     "GenerateResult",
     "LocalempError",
@@ -93,6 +98,7 @@ __all__ = [
     "ScoreResult",
     "Strategy",
     "compare",
+    "estimate",
     "experiment",
     "experiment_async",
     "generate",

@@ -64,7 +64,7 @@ def test_generate_in_five_lines(data, capfd):
     assert [record["reply"] for record in result.records(limit=2)] == ["Oh.", "Oh."]
     assert result.tally.done == 20
     assert_monotonous(events)
-    assert [event.task for event in events if event.done == event.total] == ["Looking up", "Answering"]
+    assert [event.task for event in events if event.done == event.total] == ["Looking up", "Measuring", "Answering"]
     assert capfd.readouterr() == ("", ""), "the library prints nothing"
     with pytest.raises(FrozenInstanceError):
         result.failed = 3

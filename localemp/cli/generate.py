@@ -20,6 +20,8 @@ from localemp.utils.formatting import count, known
 
 if TYPE_CHECKING:
     from localemp.commands.generate import GenerateResult
+    from localemp.estimates.estimate import Estimate
+    from localemp.pipeline.config import RunConfig
     from localemp.pipeline.generate import Tally
 
 
@@ -31,11 +33,15 @@ if TYPE_CHECKING:
 @click.option("--limit", type=click.IntRange(min=1), help="Answer only the first N dialogues.")
 @click.option("--out", type=PATH, help="The run's folder; by default named by its settings.")
 @click.option("--retry-errors", is_flag=True, help="Retry dialogues that failed before.")
+@click.option("--estimate", is_flag=True, help="Show what it will take, and answer nothing; no engine is started.")
+@click.option("--json", "as_json", is_flag=True, help="With --estimate: print JSON.")
 @click.option("--show", type=click.IntRange(min=0), default=3, show_default=True, help="Replies to show at the end.")
 def generate(
     limit: int | None,
     out: Path | None,
     retry_errors: bool,
+    estimate: bool,
+    as_json: bool,
     show: int,
     split: str,
     address: str | None,
@@ -49,8 +55,16 @@ def generate(
     from localemp.cli.display import Display
     from localemp.cli.replies import print_replies
     from localemp.commands.generate import generate as answer
+    from localemp.errors import OptionError
 
     config = config_of(options)
+    if estimate:
+        if address is not None:
+            raise OptionError("--estimate is for this machine, and --ray for a cluster", "leave one out")
+        _estimate(config, split, limit, out, retry_errors, as_json)
+        return
+    if as_json:
+        raise OptionError("--json is for --estimate", "add --estimate, or leave it out")
     with Display() as display, resumable(display.say):
         result = answer(
             config,
@@ -68,6 +82,25 @@ def generate(
         sys.exit(1)
 
 
+def _estimate(
+    config: "RunConfig", split: str, limit: int | None, out: Path | None, retry_errors: bool, as_json: bool
+) -> None:
+    """Show what it will take."""
+    from localemp.cli.display import Display
+    from localemp.cli.estimates import print_estimate
+    from localemp.commands.estimate import estimate
+    from localemp.utils.text import json_text
+
+    with Display() as display:
+        found = estimate(
+            config, split=split, limit=limit, out=out, retry_errors=retry_errors, on_progress=display.on_progress
+        )
+    if as_json:
+        click.echo(json_text(found.as_dict(), indent=2))
+    else:
+        print_estimate(found)
+
+
 def _summary(result: "GenerateResult") -> None:
     click.echo(f"{count(len(result.answered), 'reply', 'replies')}, {result.failed} failed")
     tally = result.tally
@@ -82,9 +115,23 @@ def _summary(result: "GenerateResult") -> None:
             click.echo(f"exemplars were dropped from {tally.dropped} prompts that would not have fitted the context")
         if tally.cost:
             click.echo(f"cost: {tally.cost:.4f} US dollars")
+        if result.estimate is not None and (told := _against(result.estimate, tally)):
+            click.echo(told)
     click.echo(f"run: {result.folder}")
     if result.failed:
         click.echo(f"hint: `localemp runs show {result.folder} --errors` says why; --retry-errors asks again", err=True)
+
+
+def _against(estimate: "Estimate", tally: "Tally") -> str:
+    """The truth as a multiple of the estimate, in a line."""
+    from localemp.estimates.truth import QUANTITIES, Truth, compare
+
+    told = [
+        f"{QUANTITIES[one.name]} {one.ratio:.2f}"
+        for one in compare(estimate.rows[0], Truth.of([tally]))
+        if one.ratio is not None and one.name != "calls"
+    ]
+    return f"truth / estimate: {', '.join(told)}" if told else ""
 
 
 def _tokens(tally: "Tally") -> str:

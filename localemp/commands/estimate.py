@@ -1,14 +1,23 @@
-"""`generate --estimate`: what a run will take, before it takes it."""
+"""`--estimate`, of `generate` and `experiment`: what runs will take, before they take it."""
 
+from collections.abc import Iterable, Mapping, Sequence
 from os import PathLike
-from typing import Unpack
+from pathlib import Path
+from typing import Any, Unpack
 
+from localemp.commands.experiment import default_place
 from localemp.estimates.estimate import Estimate
 from localemp.estimates.planning import estimate_batches
+from localemp.experiments.checks import build_batches
+from localemp.experiments.expand import expand
+from localemp.experiments.folder import ExperimentFolder, run_folders
+from localemp.experiments.plan import Plan, read_plan
 from localemp.pipeline.batch import Batch
 from localemp.pipeline.config import RunConfig, RunSettings
 from localemp.pipeline.pipeline import Pipeline
+from localemp.runs.journal import MANIFEST
 from localemp.utils.asynchronous import run_here
+from localemp.utils.option import check_at_least
 from localemp.utils.progress import OnProgress, silent
 
 
@@ -41,9 +50,45 @@ def estimate(
     Raises:
         LocalempError: Something is missing or invalid.
     """
+    pipeline = Pipeline(RunConfig.of(settings, config), on_progress)
+    return _estimate([Batch(pipeline, split, limit, folder=out)], retry_errors, on_progress)
+
+
+def estimate_experiment(
+    plan: str | PathLike[str] | Plan,
+    *,
+    models: str | Mapping[str, Any] | Iterable[str | Mapping[str, Any]] = (),
+    split: str | None = None,
+    limit: int | None = None,
+    out: str | PathLike[str] | None = None,
+    retry_errors: bool = False,
+    on_progress: OnProgress = silent,
+    **settings: Unpack[RunSettings],
+) -> Estimate:
+    """Return what `experiment` with the same arguments will still take, row by row; see `estimate`.
+
+    Raises:
+        LocalempError: The plan or a row is invalid, or something is missing; names row and key.
+    """
+    check_at_least(1, limit=limit)
+    plan = plan if isinstance(plan, Plan) else read_plan(Path(plan))
+    told: dict[str, Any] = dict(settings)
+    if (model := told.pop("model", None)) is not None:
+        models = models or [model]
+    rows = expand(plan, models, told, data=told.pop("data", None), split=split, limit=limit)
+    place = default_place(plan.name, [row.model for row in rows]) if out is None else Path(out)
+    ExperimentFolder.check_place(place)
+    batches = build_batches(rows, on_progress)
+    folders = run_folders(place, [(batch.name, batch.settings) for batch in batches])
+    for batch, folder in zip(batches, folders, strict=True):
+        # What `generate` has answered with the same settings is taken over.
+        if (folder / MANIFEST).exists() or not (batch.folder / MANIFEST).exists():
+            batch.folder = folder
+    return _estimate(batches, retry_errors, on_progress)
+
+
+def _estimate(batches: Sequence[Batch], retry_errors: bool, on_progress: OnProgress) -> Estimate:
     from localemp.bench.roofline.hardware import measure_hardware
 
-    pipeline = Pipeline(RunConfig.of(settings, config), on_progress)
-    batch = Batch(pipeline, split, limit, folder=out)
-    planning = estimate_batches([batch], retry_errors=retry_errors, hardware=measure_hardware, on_progress=on_progress)
-    return run_here(planning, "await estimate_batches(...) there")
+    planning = estimate_batches(batches, retry_errors=retry_errors, hardware=measure_hardware, on_progress=on_progress)
+    return run_here(planning, "await estimate_batches(...) of localemp.estimates.planning there")

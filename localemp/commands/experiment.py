@@ -1,14 +1,18 @@
 """`experiment`: answer all rows of a plan, and make of them what the plan wants."""
 
 import asyncio
+import logging
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from os import PathLike
 from pathlib import Path
 from typing import Any, Unpack
 
 from localemp.commands.experiment_results import Finished, finish
 from localemp.errors import OptionError
+from localemp.estimates.estimate import RowEstimate
+from localemp.estimates.recorded import Estimates
+from localemp.estimates.truth import Truth
 from localemp.experiments.expand import expand
 from localemp.experiments.folder import file_name
 from localemp.experiments.plan import Plan, read_plan
@@ -20,6 +24,7 @@ from localemp.utils.interrupts import noting
 from localemp.utils.option import check_at_least
 from localemp.utils.progress import OnProgress, silent
 
+_log = logging.getLogger(__name__)
 Settings = Mapping[str, Any]
 
 
@@ -33,6 +38,7 @@ class ExperimentResult:
         written: Files and folders that were made of the rows, such as the report; also those that were up to date.
         failures: Steps after the answers that failed, each with the reason and the command that does it alone.
         notes: What a reader of the results has to know.
+        compared: Estimate and truth of each model, all its rows together, as far as they were answered now.
     """
 
     folder: Path
@@ -40,6 +46,7 @@ class ExperimentResult:
     written: tuple[Path, ...] = ()
     failures: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    compared: tuple[tuple[RowEstimate, Truth], ...] = ()
 
     @property
     def complete(self) -> bool:
@@ -127,6 +134,7 @@ class _Work:
     plan: Plan
     runner: Runner
     on_progress: OnProgress
+    estimates: Estimates
 
     @classmethod
     def of(
@@ -149,6 +157,7 @@ class _Work:
             models = [model]
         rows = expand(plan, models, told, data=told.pop("data", None), split=split, limit=limit)
         place = default_place(plan.name, [row.model for row in rows]) if out is None else Path(out)
+        estimates = Estimates(lambda estimate: _log.info("estimate, %s: %s", estimate.total.model, estimate.line))
         runner = Runner(
             rows,
             place,
@@ -156,15 +165,19 @@ class _Work:
             plan.model_dump(mode="json"),
             retry_errors=retry_errors,
             on_progress=on_progress,
+            observe=estimates.observe,
         )
-        return cls(plan, runner, on_progress)
+        return cls(plan, runner, on_progress, estimates)
 
     def finish(self) -> Finished:
+        for batch, estimate, truth in self.estimates.compared():
+            self.runner.folder.change_row(batch.folder, {"estimate": asdict(estimate), "truth": asdict(truth)})
         return finish(self.runner.place, self.runner.results(), self.plan.after, self.plan.name, self.on_progress)
 
     def result(self, finished: Finished) -> ExperimentResult:
         rows = self.runner.results()
-        return ExperimentResult(self.runner.place, rows, finished.written, finished.failures, finished.notes)
+        compared = tuple(self.estimates.totals())
+        return ExperimentResult(self.runner.place, rows, finished.written, finished.failures, finished.notes, compared)
 
 
 def default_place(name: str, models: Sequence[str]) -> Path:

@@ -2,12 +2,15 @@
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from os import PathLike
 from pathlib import Path
 from typing import Any, Unpack
 
 from localemp.errors import OptionError
+from localemp.estimates.estimate import Estimate
+from localemp.estimates.estimator import Estimator
+from localemp.estimates.truth import Truth
 from localemp.pipeline.batch import Batch
 from localemp.pipeline.config import RunConfig, RunSettings
 from localemp.pipeline.generate import Tally
@@ -35,6 +38,8 @@ class GenerateResult:
         failed: Number of those that have an error instead.
         tally: Totals of this call: dialogues, tokens, seconds, US dollars. None if nothing was left to do.
         notes: Notes on how prompts were built, such as truncated dialogues.
+        estimate: What this call was estimated to take before the engine started; None if nothing was left to do, or on
+            a cluster. The tally is the truth.
     """
 
     folder: Path
@@ -44,6 +49,7 @@ class GenerateResult:
     failed: int
     tally: Tally | None = None
     notes: tuple[str, ...] = ()
+    estimate: Estimate | None = None
 
     def records(self, limit: int | None = None) -> list[dict[str, Any]]:
         """Return the newest line of each answered dialogue, as in `responses.jsonl`: "id", "reply", "stages", ...
@@ -94,15 +100,16 @@ def generate(
         KeyboardInterrupt: Ctrl-C. Finished replies are in the run; the note says how many.
     """
     batch = _batch(RunConfig.of(settings, config), split, limit, out, on_progress, ray=ray, actors=actors)
+    estimator = Estimator(on_estimate=_say)
     with batch.open(retry_errors):
         if batch.pending:
             with noting(batch.saved):
                 if ray is None:
-                    answering = answer_batches([batch], batch.folder / "engine.log", on_progress)
+                    answering = answer_batches([batch], batch.folder / "engine.log", on_progress, estimator)
                     run_here(answering, "await generate_async(...) there")
                 else:
                     answer_batches_on_cluster([batch], ray, actors, batch.folder / "ray.log", on_progress)
-        return _result(batch)
+        return _result(batch, estimator)
 
 
 async def generate_async(
@@ -120,11 +127,12 @@ async def generate_async(
     Arguments and errors are those of `generate`; a cancelled task can be resumed, as after Ctrl-C.
     """
     batch = _batch(RunConfig.of(settings, config), split, limit, out, on_progress)
+    estimator = Estimator(on_estimate=_say)
     with batch.open(retry_errors):
         if batch.pending:
             with noting(batch.saved):
-                await answer_batches([batch], batch.folder / "engine.log", on_progress)
-        return _result(batch)
+                await answer_batches([batch], batch.folder / "engine.log", on_progress, estimator)
+        return _result(batch, estimator)
 
 
 def _batch(
@@ -150,14 +158,21 @@ def _batch(
     return Batch(pipeline, split, limit, folder=out)
 
 
-def _result(batch: Batch) -> GenerateResult:
-    run = batch.opened
+def _say(estimate: Estimate) -> None:
+    _log.info("estimate: %s", estimate.line)
+
+
+def _result(batch: Batch, estimator: Estimator) -> GenerateResult:
+    run, estimate, tally = batch.opened, estimator.estimate, batch.tally
+    if estimate is not None and tally is not None:
+        run.change_session({"estimate": asdict(estimate.rows[0]), "truth": asdict(Truth.of([tally]))})
     return GenerateResult(
         run.folder,
         batch.settings,
         len(batch.chosen),
         tuple(dialogue.id for dialogue in batch.chosen if dialogue.id in run.answered),
         batch.failed,
-        batch.tally,
+        tally,
         batch.notes,
+        estimate,
     )

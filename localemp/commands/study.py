@@ -11,7 +11,7 @@ import logging
 import re
 import socket
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib.util import find_spec
@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Unpack, get_args
 
 from localemp.commands.tables import make_folder, published_of, write_tables
-from localemp.errors import OptionError, UnknownNameError
+from localemp.errors import FatalEngineError, LocalempError, OptionError, UnknownNameError
 from localemp.metrics.replies import Replies, replies_of_run
 from localemp.pipeline.config import RunConfig, RunSettings
 from localemp.pipeline.generate import Tally
@@ -39,8 +39,10 @@ from localemp.utils.progress import OnProgress, Progress, silent
 from localemp.utils.redaction import shown_command
 
 if TYPE_CHECKING:
+    from localemp.engines.base import Engine
     from localemp.studies.answers import AnswerStore
     from localemp.studies.judging.judge import Judge, JudgeLog, Question
+    from localemp.studies.judging.prompts import JudgePrompts
     from localemp.studies.judging.verdicts import JudgeStats
     from localemp.studies.report.results import StudyResults
     from localemp.studies.votes import Vote
@@ -184,36 +186,140 @@ def judge(
             the judge's folder, and the error's note says how much that is.
         KeyboardInterrupt: Ctrl-C. What was finished is kept, and the note says how much that is.
     """
-    from localemp.studies.judging.judge import Judge, JudgeLog, questions
+    [outcome] = judge_each(
+        [study],
+        RunConfig.of(settings, config),
+        votes=votes,
+        name=name,
+        prompts=prompts,
+        limit=limit,
+        on_progress=on_progress,
+    )
+    if isinstance(outcome, LocalempError):
+        raise outcome
+    return outcome
+
+
+def judge_each(
+    studies: Iterable[StrPath],
+    config: RunConfig,
+    *,
+    votes: int = 1,
+    name: str | None = None,
+    prompts: StrPath | None = None,
+    limit: int | None = None,
+    on_progress: OnProgress = silent,
+) -> list[JudgeResult | LocalempError]:
+    """Let one model rate several studies, one after another on one engine. Arguments are those of `judge`.
+
+    Returns:
+        The result of each study, or the error that stopped it; what stops the engine stops all that follow.
+
+    Raises:
+        LocalempError: The judge itself is missing or wrong.
+        KeyboardInterrupt: Ctrl-C. What was finished is kept, and the note says how much that is.
+    """
     from localemp.studies.judging.prompts import JudgePrompts
-    from localemp.studies.judging.verdicts import read_stats
 
     check_at_least(1, votes=votes, limit=limit)
-    chosen = RunConfig.of(settings, config)
-    rated = open_study(Path(study))
-    pipeline = Pipeline(chosen, on_progress)
-    judged = Judge(rated, JudgePrompts.read(None if prompts is None else Path(prompts)), pipeline.sampling, votes)
+    pipeline = Pipeline(config, on_progress)
+    folder = _judge_folder(name, pipeline.profile.name)
+    texts = JudgePrompts.read(None if prompts is None else Path(prompts))
     if pipeline.profile.notice:
         _log.info("note: %s", pipeline.profile.notice)
-    folder = Path(study) / JUDGES / _judge_folder(name, pipeline.profile.name)
-    asked = questions(rated, votes, limit)
-    with JudgeLog.open(folder, pipeline.model_settings() | judged.describe()) as answers:
+    outcomes: list[_Judging | LocalempError] = []
+    with ExitStack() as stack:
+        for study in studies:
+            try:
+                judging = _Judging.open(Path(study), folder, pipeline, texts, votes, limit)
+            except LocalempError as error:
+                outcomes.append(error)
+                continue
+            stack.callback(judging.answers.close)
+            outcomes.append(judging)
+        opened = [each for each in outcomes if isinstance(each, _Judging)]
+        with noting(lambda: "; ".join(each.saved() for each in opened)):
+            if pending := [each for each in opened if each.pending and each.error is None]:
+                run_here(_ask(pipeline, pending, on_progress), "await asyncio.to_thread(study.judge, ...) there")
+        return [each if isinstance(each, LocalempError) else each.error or each.result() for each in outcomes]
+
+
+@dataclass(slots=True)
+class _Judging:
+    """A study and the journal of the judge who rates it, open for writing.
+
+    Attributes:
+        study: The study.
+        judge: The judge.
+        answers: The journal.
+        asked: All questions.
+        pending: Those that are not answered yet.
+        tally: What was done this time.
+        error: What stopped it.
+    """
+
+    study: Study
+    judge: "Judge"
+    answers: "JudgeLog"
+    asked: "Sequence[Question]"
+    pending: "Sequence[Question]"
+    tally: Tally | None = None
+    error: LocalempError | None = None
+
+    @classmethod
+    def open(
+        cls, study: Path, name: str, pipeline: Pipeline, texts: "JudgePrompts", votes: int, limit: int | None
+    ) -> "_Judging":
+        from localemp.studies.judging.judge import Judge, JudgeLog, questions
+
+        rated = open_study(study)
+        judged = Judge(rated, texts, pipeline.sampling, votes)
+        asked = questions(rated, votes, limit)
+        answers = JudgeLog.open(study / JUDGES / name, pipeline.model_settings() | judged.describe())
         pending = [question for question in asked if question.id not in answers.answered]
         if len(pending) < len(asked):
-            _log.info("resuming: %s already in %s", share(len(asked) - len(pending), len(asked), "answer"), folder)
-        tally = None
-        with noting(partial(_saved, answers, asked)):
-            answers.check()
-            if pending:
-                work = _ask(pipeline, judged, pending, answers, on_progress)
-                tally = run_here(work, "await asyncio.to_thread(study.judge, ...) there")
-        failed = sum(question.id in answers.failed for question in asked)
-    return JudgeResult(folder, len(asked), failed, read_stats(folder, rated.key.checks), tally)
+            done = share(len(asked) - len(pending), len(asked), "answer")
+            _log.info("resuming: %s already in %s", done, answers.folder)
+        judging = cls(rated, judged, answers, asked, pending)
+        judging.attempt(answers.check)
+        return judging
 
+    def attempt(self, step: Callable[[], None]) -> None:
+        """Take a step; an error stops this study alone, with a note on what is saved."""
+        try:
+            with noting(self.saved):
+                step()
+        except LocalempError as error:
+            self.error = error
 
-def _saved(answers: "JudgeLog", asked: "Sequence[Question]") -> str:
-    written = answers.written()
-    return f"{share(sum(question.id in written for question in asked), len(asked), 'answer')} saved to {answers.folder}"
+    async def ask(self, engine: "Engine", on_progress: OnProgress) -> None:
+        """Ask what is pending. An error stops this study, and if it is the engine's, all others."""
+        made = {
+            "command": shown_command(),
+            "questions": len(self.pending),
+            "versions": versions(),
+            "machine": machine(),
+        }
+        try:
+            with noting(self.saved):
+                self.answers.add_session(made | engine.describe())
+                self.tally = await self.judge.ask_all(self.pending, engine, self.answers, on_progress)
+        except LocalempError as error:
+            self.error = error
+
+    def saved(self) -> str:
+        """Return how much is in the file."""
+        written, folder = self.answers.written(), self.answers.folder
+        done = sum(question.id in written for question in self.asked)
+        return f"{share(done, len(self.asked), 'answer')} saved to {folder}"
+
+    def result(self) -> JudgeResult:
+        """Return what is known of the judge now."""
+        from localemp.studies.judging.verdicts import read_stats
+
+        failed = sum(question.id in self.answers.failed for question in self.asked)
+        stats = read_stats(self.answers.folder, self.study.key.checks)
+        return JudgeResult(self.answers.folder, len(self.asked), failed, stats, self.tally)
 
 
 def _judge_folder(name: str | None, model: str) -> str:
@@ -222,21 +328,26 @@ def _judge_folder(name: str | None, model: str) -> str:
     return name or re.sub(r"[^\w.]+", "-", model).strip("-.")
 
 
-async def _ask(
-    pipeline: Pipeline,
-    judged: "Judge",
-    pending: "Sequence[Question]",
-    answers: "JudgeLog",
-    on_progress: OnProgress,
-) -> Tally:
-    context = await judged.plan(pending, pipeline.planner()) if pipeline.runs_here else None
-    engine = pipeline.engine(context, answers.folder / "engine.log")
+async def _ask(pipeline: Pipeline, pending: "Sequence[_Judging]", on_progress: OnProgress) -> None:
+    """Start the engine and ask about one study after another."""
+    planner, context = pipeline.planner() if pipeline.runs_here else None, None
+    if planner is not None:
+        context = max([await each.judge.plan(each.pending, planner) for each in pending])
+    engine = pipeline.engine(context, pending[0].answers.folder / "engine.log")
     on_progress(Progress(f"Starting {engine.name} ({pipeline.profile.name})"))
-    await engine.start()
     try:
-        made = {"command": shown_command(), "questions": len(pending), "versions": versions(), "machine": machine()}
-        answers.add_session(made | engine.describe())
-        return await judged.ask_all(pending, engine, answers, on_progress)
+        await engine.start()
+    except LocalempError as error:
+        for each in pending:
+            each.error = error
+        return
+    try:
+        for number, each in enumerate(pending):
+            await each.ask(engine, on_progress)
+            if isinstance(each.error, FatalEngineError):
+                for other in pending[number + 1 :]:
+                    other.error = each.error
+                return
     finally:
         await engine.close()
 

@@ -67,6 +67,17 @@ class InferenceSource:
         with self._lock:
             return self._infer(events, relations, on_progress)
 
+    def load_for(self, events: Sequence[str], relations: Sequence[str] = RELATIONS) -> None:
+        """Load COMET now if an inference of these events is not cached.
+
+        Raises:
+            LocalempError: The checkpoint cannot be loaded.
+        """
+        with self._lock:
+            known = self._cache.get(self._key, events, relations)
+            if any(event not in known or len(known[event].beams) < len(relations) for event in events):
+                _ = self._loaded
+
     def with_cache(self, cache: Path) -> "InferenceSource":
         """The same COMET, loaded once, with another cache: where that is empty, nothing is remembered."""
         other = InferenceSource(self._load, self.settings, InferenceCache(cache), self.trained)

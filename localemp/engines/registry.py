@@ -46,6 +46,7 @@ class EngineContext:
         seed: Seed of sampling.
         script: File of answers for the scripted engine.
         log: File for the engine's output; None for the engine's default.
+        lookups_follow: Whether encoder and COMET of this process work while the engine does, and need their memory.
         weights: Finds or fetches the model's weights, and verifies them.
         tokenizer: Loads the model's tokenizer; needs the weights.
         context_length: Context to hold, prompt and reply together, in tokens.
@@ -61,6 +62,7 @@ class EngineContext:
     seed: int = 0
     script: Path | None = None
     log: Path | None = None
+    lookups_follow: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +125,7 @@ def _vllm(context: EngineContext) -> Engine:
         seed=context.seed,
         concurrency=context.concurrency,
         log=context.log,
+        lookups_follow=context.lookups_follow,
     )
 
 

@@ -67,6 +67,10 @@ class PromptTokenizer:
         # Chat templates write the special tokens themselves.
         return list(self.tokenizer(prompt, add_special_tokens=not self.has_chat_template)["input_ids"])
 
+    def lengths(self, texts: Sequence[str]) -> list[int]:
+        """Return the number of tokens of each text, without special tokens."""
+        return [len(ids) for ids in self.tokenizer(list(texts), add_special_tokens=False)["input_ids"]] if texts else []
+
     def render(self, messages: Sequence[Message]) -> str:
         """Return the prompt as text: the chat template's, or the plain contents if there is no template.
 

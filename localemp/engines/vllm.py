@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from localemp.dialogue import Message
-from localemp.engines.base import Completion, Engine
+from localemp.engines.base import TURN, Completion, Engine
 from localemp.engines.vllm_process import (
     cpu_defaults,
     first_error,
@@ -63,6 +63,7 @@ class VLLMEngine(Engine):
         seed: Seed of sampling at temperatures above 0.
         concurrency: Dialogues in flight at once; None for twice the size of the engine's batch, so that it never idles.
         log: File for vLLM's output; None for a new file in localemp's cache.
+        lookups_follow: Whether encoder and COMET, if they are on the same GPU, keep the memory that they work with.
 
     Attributes:
         fixed_length: For benchmarks: the exact length of every completion, in tokens; None for normal use.
@@ -80,6 +81,7 @@ class VLLMEngine(Engine):
         seed: int = 0,
         concurrency: int | None = None,
         log: Path | None = None,
+        lookups_follow: bool = False,
     ) -> None:
         self.tokenizer, self._requested_concurrency = tokenizer, concurrency
         self.concurrency = concurrency or VLLMEngine.concurrency
@@ -87,6 +89,7 @@ class VLLMEngine(Engine):
         self.max_model_len = int(self.engine_args["max_model_len"])
         self.log = log or new_log()
         self.fixed_length: int | None = None
+        self._lookups_follow = lookups_follow
         self._llm: AsyncLLM | None = None
         self._thoughts: ThoughtParser | None = None
         self._log_start = 0
@@ -117,7 +120,8 @@ class VLLMEngine(Engine):
         final = None
         try:
             params = self._params(sampling, max_tokens, self._thoughts.keep_marks)
-            async for output in self._llm.generate({"prompt_token_ids": ids}, params, uuid.uuid4().hex):
+            request = {"prompt_token_ids": ids}, params, uuid.uuid4().hex
+            async for output in self._llm.generate(*request, priority=TURN.get()):
                 final = output
         except Exception as error:  # vLLM raises a dozen types without a common base
             from vllm.v1.engine.exceptions import EngineDeadError
@@ -233,11 +237,13 @@ class VLLMEngine(Engine):
         if current_platform.is_cpu():
             self.engine_args = cpu_defaults() | self.engine_args
         else:
-            self.engine_args = free_gpu_share() | self.engine_args
-        quiet = {"disable_log_stats": True, "use_tqdm_on_load": False, "enable_log_requests": False}
+            self.engine_args = free_gpu_share(self._lookups_follow) | self.engine_args
+        defaults: dict[str, Any] = {"disable_log_stats": True, "use_tqdm_on_load": False, "enable_log_requests": False}
+        # A dialogue's second stage does not wait behind first stages of others; its prefix is still in the cache then.
+        defaults["scheduling_policy"] = "priority"
         # The engine is not a local variable: vLLM keeps this frame alive, and engines complain at interpreter exit.
         before = set(multiprocessing.active_children())
-        arguments = AsyncEngineArgs(model=str(self.tokenizer.folder), **(quiet | self.engine_args))
+        arguments = AsyncEngineArgs(model=str(self.tokenizer.folder), **(defaults | self.engine_args))
         # The offline `LLM`'s context: batch sizes for throughput, not for a server's latency.
         self._llm = AsyncLLM.from_engine_args(arguments, usage_context=UsageContext.LLM_CLASS)
         self._processes = set(multiprocessing.active_children()) - before

@@ -55,13 +55,24 @@ def cpu_defaults() -> dict[str, Any]:
     return {"enforce_eager": True, "kv_cache_memory_bytes": CPU_KV_CACHE_BYTES}
 
 
-def free_gpu_share() -> dict[str, Any]:
-    """Return the share of GPU memory that encoder and COMET leave to vLLM, which does not start if less is free."""
+def gpu_in_use() -> bool:
+    """Return whether this process, that of encoder and COMET, uses a GPU."""
+    torch = sys.modules.get("torch")
+    return torch is not None and bool(torch.cuda.is_initialized())
+
+
+def free_gpu_share(lookups_follow: bool = False) -> dict[str, Any]:
+    """Return the share of GPU memory that encoder and COMET leave to vLLM, which does not start if less is free.
+
+    Args:
+        lookups_follow: Whether they keep the memory that torch has set aside for their work, not only their weights.
+    """
     torch = sys.modules.get("torch")
     if torch is None or not torch.cuda.is_initialized():
         return {}
-    gc.collect()
-    torch.cuda.empty_cache()
+    if not lookups_follow:
+        gc.collect()
+        torch.cuda.empty_cache()
     free, total = torch.cuda.mem_get_info()
     share = math.floor(100 * free / total) / 100 - _CONTEXT_SHARE
     return {"gpu_memory_utilization": round(share, 2)} if share < _DEFAULT_SHARE else {}

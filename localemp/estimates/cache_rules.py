@@ -7,7 +7,6 @@ from typing import Any
 from localemp.bench.nvml import GPUs, NoGPUError
 from localemp.bench.roofline.flops import ModelShape, read_shape
 from localemp.bench.roofline.memory import free_memory
-from localemp.engines.openai.engine import OpenAIEngine
 from localemp.engines.vllm import VLLMEngine
 from localemp.engines.vllm_process import CPU_KV_CACHE_BYTES
 from localemp.estimates.prefix_cache import CacheRules
@@ -40,6 +39,8 @@ def cache_rules(pipeline: Pipeline) -> tuple[CacheRules | None, str]:
     if pipeline.profile.engine == "vllm":
         return _vllm(pipeline)
     if pipeline.profile.engine == "openai" and pipeline.profile.price is not None:
+        from localemp.engines.openai.engine import OpenAIEngine  # brings the client library
+
         at_once = pipeline.config.concurrency or OpenAIEngine.concurrency
         if pipeline.profile.price.cache_write is not None:
             rules = CacheRules(block=0, at_once=at_once, concurrency=at_once)

@@ -47,6 +47,7 @@ class RowEstimate:
         most_reply_tokens: The same, if each is as long as `max_tokens` allows.
         will_not_fit: Dialogues whose prompt does not fit the context, so that they will fail.
         exemplars_dropped: Dialogues that fit only with fewer exemplars.
+        shared: Calls that another row's identical request answers; no other number counts them.
         seconds: From the first request to the last reply; None if the speed is unknown.
         dollars: None for a model that runs here, or without a known price.
         how: For each of "tokens", "cache", "replies", "seconds", "dollars" how it was made, or why it is unknown.
@@ -64,6 +65,7 @@ class RowEstimate:
     most_reply_tokens: int = 0
     will_not_fit: int = 0
     exemplars_dropped: int = 0
+    shared: int = 0
     seconds: float | None = None
     dollars: Dollars | None = None
     how: Mapping[str, str] = field(default_factory=dict)
@@ -96,8 +98,8 @@ class Estimate:
         dollars = [row.dollars for row in rows if row.dollars is not None]
         return RowEstimate(
             name="total",
-            model="",
-            strategy="",
+            model=", ".join(dict.fromkeys(row.model for row in rows)),
+            strategy=", ".join(dict.fromkeys(row.strategy for row in rows)),
             dialogues=sum(row.dialogues for row in rows),
             pending=sum(row.pending for row in rows),
             calls=sum(row.calls for row in rows),
@@ -107,6 +109,7 @@ class Estimate:
             most_reply_tokens=sum(row.most_reply_tokens for row in rows),
             will_not_fit=sum(row.will_not_fit for row in rows),
             exemplars_dropped=sum(row.exemplars_dropped for row in rows),
+            shared=sum(row.shared for row in rows),
             seconds=_sum([row for row in rows if row.pending], lambda row: row.seconds),
             dollars=_together(dollars) if dollars else None,
         )

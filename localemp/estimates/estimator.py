@@ -29,6 +29,7 @@ class _Call:
         stage: Its name.
         tokens: Of the prompt, with `filler` tokens in it that stand for an earlier answer.
         limit: `max_tokens`.
+        key: Of the whole request, if an identical one has the same answer; else None.
         blocks: Hashes of the prompt's full blocks.
         continues: Whether the prompt begins with the prompt of the dialogue's call before.
     """
@@ -37,6 +38,7 @@ class _Call:
     tokens: int
     filler: int
     limit: int
+    key: int | None
     blocks: Sequence[int]
     continues: bool
 
@@ -47,6 +49,7 @@ class _Row:
     dialogues: list[list[_Call]] = field(default_factory=list)
     will_not_fit: int = 0
     exemplars_dropped: int = 0
+    shared: int = 0
 
 
 class Estimator:
@@ -54,15 +57,19 @@ class Estimator:
 
     Args:
         hardware: Measures the peak of this device, for the roofline; None to take only one that a result has.
+        on_estimate: Called with the estimate before the engine starts.
 
     Attributes:
         estimate: The estimate, once everything is planned.
     """
 
-    def __init__(self, hardware: "Callable[[], Hardware] | None" = None) -> None:
-        self._hardware = hardware
+    def __init__(
+        self,
+        hardware: "Callable[[], Hardware] | None" = None,
+        on_estimate: Callable[[Estimate], None] | None = None,
+    ) -> None:
+        self._hardware, self._on_estimate = hardware, on_estimate
         self._rows: dict[int, _Row] = {}
-        self._order: list[tuple[_Row, int]] = []
         self._pipeline: Pipeline | None = None
         self._hosted: HostedTokenizer | None = None
         self._rules: CacheRules | None = None
@@ -102,6 +109,7 @@ class Estimator:
                     tokens=len(tokens),
                     filler=self._filler(call.filler),
                     limit=call.sampling.max_tokens,
+                    key=None if call.sampling.temperature > 0 else hash((*call.messages, call.sampling)),
                     blocks=chain(tokens, block) if block else (),
                     continues=bool(taken) and tokens[: len(before)] == before,
                 )
@@ -109,21 +117,40 @@ class Estimator:
             before = tokens
         row.will_not_fit += isinstance(outcome, PromptTooLongError) or self._over(taken)
         row.dialogues.append(taken)
-        self._order.append((row, len(row.dialogues) - 1))
 
     def ready(self) -> None:
         """Make the estimate; see `PlanObserver`."""
         speed, speed_how = None, "not estimated: a server answers"
         pipeline = self._pipeline
-        if pipeline is not None and pipeline.runs_here and self._order:
+        if pipeline is not None and pipeline.runs_here and any(row.dialogues for row in self._rows.values()):
             speed, speed_how = find_speed(pipeline, self._hardware)
-        lengths = {id(row.batch): self._lengths(row) for row in self._rows.values()}
-        cached = self._cached(lengths)
-        calls = sum(len(dialogue) for row, number in self._order for dialogue in [row.dialogues[number]])
-        rows = []
-        for key, row in self._rows.items():
-            rows.append(self._row(row, lengths[key], cached, speed, speed_how, calls))
+        # As they are answered: rows with more stages first.
+        order = sorted(self._rows.values(), key=lambda row: -max(map(len, row.dialogues), default=0))
+        self._share(order)
+        lengths = {id(row.batch): self._lengths(row) for row in order}
+        cached = self._cached(order, lengths)
+        calls = sum(len(dialogue) for row in order for dialogue in row.dialogues)
+        rows = [self._row(row, lengths[key], cached, speed, speed_how, calls) for key, row in self._rows.items()]
         self.estimate = Estimate(tuple(rows), None if speed is None else speed.start_seconds)
+        if self._on_estimate is not None:
+            self._on_estimate(self.estimate)
+
+    def row(self, batch: Batch) -> RowEstimate | None:
+        """Return the estimate of one batch; None if there is none."""
+        rows = () if self.estimate is None else self.estimate.rows
+        return next((row for key, row in zip(self._rows, rows, strict=False) if key == id(batch)), None)
+
+    def _share(self, order: Sequence[_Row]) -> None:
+        """Take away the calls that are answered by another row's identical request."""
+        if sum(bool(row.dialogues) for row in order) < 2:
+            return
+        asked: set[int] = set()
+        for row in order:
+            for dialogue in row.dialogues:
+                own = [call for call in dialogue if call.key is None or call.key not in asked]
+                row.shared += len(dialogue) - len(own)
+                asked.update(call.key for call in own if call.key is not None)
+                dialogue[:] = own
 
     def _filler(self, text: str) -> int:
         """Return the tokens of a text that stands for an earlier answer."""
@@ -148,15 +175,16 @@ class Estimator:
         limits = {call.stage: call.limit for dialogue in row.dialogues for call in dialogue}
         return {stage: found.of(stage, limit) for stage, limit in limits.items()}
 
-    def _cached(self, lengths: dict[int, dict[str, Length]]) -> dict[tuple[int, int, int], int]:
+    def _cached(self, order: Sequence[_Row], lengths: dict[int, dict[str, Length]]) -> dict[tuple[int, int, int], int]:
         """Return the cached tokens of each call, by row, dialogue and stage."""
         rules = self._rules
         if rules is None:
             return {}
-        requests = (_requests(row.dialogues[number], lengths[id(row.batch)], rules) for row, number in self._order)
+        dialogues = [(row, number) for row in order for number in range(len(row.dialogues))]
+        requests = (_requests(row.dialogues[number], lengths[id(row.batch)], rules) for row, number in dialogues)
         found = {}
         for place, stage, tokens in cached_tokens(requests, rules):
-            row, number = self._order[place]
+            row, number = dialogues[place]
             found[id(row.batch), number, stage] = tokens
         return found
 
@@ -209,6 +237,7 @@ class Estimator:
             most_reply_tokens=most,
             will_not_fit=row.will_not_fit,
             exemplars_dropped=row.exemplars_dropped,
+            shared=row.shared,
             seconds=seconds,
             dollars=dollars,
             how=how,

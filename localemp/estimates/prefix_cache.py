@@ -138,8 +138,7 @@ class _Cache:
         for key in keys:
             self._held[key] = self._held.get(key, 0) + 1
             self._free.pop(key, None)
-        while self._capacity is not None and self._free and len(self._held) + len(self._free) > self._capacity:
-            self._free.popitem(last=False)
+        self._trim()
 
     def release(self, keys: Sequence[int]) -> None:
         for key in reversed(keys):
@@ -149,3 +148,8 @@ class _Cache:
                 # A cache without a limit needs no order, and no memory for what nobody can ask for again.
                 if self._capacity is not None or key < 1 << 63:
                     self._free[key] = None
+        self._trim()
+
+    def _trim(self) -> None:
+        while self._capacity is not None and self._free and len(self._held) + len(self._free) > self._capacity:
+            self._free.popitem(last=False)

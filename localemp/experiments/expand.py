@@ -75,13 +75,13 @@ def expand(
         )
     _check_names(plan, variants)
     _check_use(plan, variants, told)
-    source = {"data": data or plan.data} if data or plan.data else {}
+    dialogues = {"data": data or plan.data} if data or plan.data else {}
     rows = [
         ExperimentRow(
             f"{label} {variant.name}" if len(asked) > 1 else variant.name,
             variant.name,
             label,
-            _config(variant, (plan.defaults, source, {"model": model.model}, model.settings, told)),
+            _config(variant, (plan.defaults, dialogues, {"model": model.model}, model.settings, told)),
             split or plan.split or "test",
             plan.limit if limit is None else limit,
         )
@@ -111,11 +111,7 @@ def _checked(settings: Settings) -> dict[str, Any]:
 def _models(plan: Plan, given: Sequence[str | Settings | Model]) -> dict[str, Model]:
     """Return the models by their names in tables."""
     known = {model.model: model for model in reversed(plan.models)} | {_label(model): model for model in plan.models}
-    # A table is checked as one of a plan is.
-    asked = [
-        known[each] if isinstance(each, str) and each in known else Plan(models=[each], rows=plan.rows).models[0]
-        for each in given
-    ]
+    asked = [known[each] if isinstance(each, str) and each in known else _checked_model(each) for each in given]
     labelled: dict[str, Model] = {}
     for model in asked or plan.models or [Model(model=RunConfig().model)]:
         if (label := _label(model)) in labelled:
@@ -126,6 +122,11 @@ def _models(plan: Plan, given: Sequence[str | Settings | Model]) -> dict[str, Mo
             )
         labelled[label] = model
     return labelled
+
+
+def _checked_model(model: str | Settings | Model) -> Model:
+    """Return a model that is given, checked as one of a plan is."""
+    return Plan(models=[model], rows=[{}]).models[0]
 
 
 def _label(model: Model) -> str:
@@ -177,8 +178,9 @@ def _grid(plan: Plan, row: Row, number: int, elsewhere: str) -> list[_Variant]:
             )
         if all(kept != other.own for other in found):
             found.append(_Variant(where, _named(row, kept, strategy, varied, where), strategy, kept))
-    for name in grid:
-        if name != SHOTS.name and not any(name in variant.own for variant in found):
+    for name, shown in grid.items():
+        without = name == SHOTS.name and set(shown) == {0}
+        if not without and not any(name in variant.own for variant in found):
             raise PlanError(f"{where}, {name}: no strategy of this row has it", "leave it out, or add a strategy")
     return found
 

@@ -97,27 +97,8 @@ class ExperimentFolder:
                 raise RunError(f"{path}: the folder is not empty, and {MANIFEST} is missing", "choose another --out")
 
     def places(self, rows: Sequence[tuple[str, dict[str, Any]]]) -> list[Path]:
-        """Return the run's folder of each row: the one with its settings, else a new one.
-
-        Args:
-            rows: Name and settings of each.
-        """
-        digests = [settings_hash(settings) for _, settings in rows]
-        places: dict[int, Path] = {}
-        taken: set[Path] = set()
-        for number, ((name, _), digest) in enumerate(zip(rows, digests, strict=True)):
-            slug, attempt = file_name(name), 1
-            while (place := self.path / ROWS / _numbered(slug, attempt, digest)) in taken:
-                attempt += 1
-            places[number] = place
-            taken.add(place)
-        for number, place in places.items():
-            if not place.exists():
-                found = sorted(self.path.glob(f"{ROWS}/[!.]*-{digests[number]}/{RUN_MANIFEST}"))
-                former = next((path.parent for path in found if path.parent not in taken), place)
-                places[number] = former
-                taken.add(former)
-        return [places[number] for number in range(len(rows))]
+        """Return the run's folder of each row; see `run_folders`."""
+        return run_folders(self.path, rows)
 
     def begin(self, name: str, plan: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> None:
         """Write the plan, its rows and a new session; rows that are no longer in the plan stay listed.
@@ -236,6 +217,31 @@ def read_experiment(path: Path) -> dict[str, Any]:
     rows = [{**row, **known.model_dump()} for row, known in zip(manifest["rows"], checked.rows, strict=True)]
     sessions = [{"started": "", "command": "", **session} for session in manifest["sessions"]]
     return {"created": "", "name": "", **redact_settings({**manifest, "rows": rows, "sessions": sessions})}
+
+
+def run_folders(path: Path, rows: Sequence[tuple[str, dict[str, Any]]]) -> list[Path]:
+    """Return the run's folder of each row: the one with its settings, else a new one, which is not made.
+
+    Args:
+        path: The experiment's folder, which need not exist.
+        rows: Name and settings of each.
+    """
+    digests = [settings_hash(settings) for _, settings in rows]
+    places: dict[int, Path] = {}
+    taken: set[Path] = set()
+    for number, ((name, _), digest) in enumerate(zip(rows, digests, strict=True)):
+        slug, attempt = file_name(name), 1
+        while (place := path / ROWS / _numbered(slug, attempt, digest)) in taken:
+            attempt += 1
+        places[number] = place
+        taken.add(place)
+    for number, place in places.items():
+        if not place.exists():
+            found = sorted(path.glob(f"{ROWS}/[!.]*-{digests[number]}/{RUN_MANIFEST}"))
+            former = next((path.parent for path in found if path.parent not in taken), place)
+            places[number] = former
+            taken.add(former)
+    return [places[number] for number in range(len(rows))]
 
 
 def file_name(text: str) -> str:

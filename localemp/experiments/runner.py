@@ -8,7 +8,7 @@ import asyncio
 import itertools
 import json
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +21,7 @@ from localemp.experiments.reuse import copy_run
 from localemp.experiments.rows import ExperimentRow, RowResult
 from localemp.pipeline.batch import Batch
 from localemp.pipeline.ray_driver import answer_batches_on_cluster
-from localemp.pipeline.schedule import answer_batches
+from localemp.pipeline.schedule import PlanObserver, answer_batches
 from localemp.runs.journal import outcomes
 from localemp.runs.run import Run
 from localemp.utils.formatting import share
@@ -72,6 +72,7 @@ class Runner:
         retry_errors: Whether to retry dialogues that failed before.
         on_progress: Called with every step. `Progress.row` names the row; without one it is about all of them. A row's
             task is "Checking", "Waiting", "Answering", then "Finished" or "Failed", once.
+        observe: Returns what sees the prompts of a model's batches before its engine starts, for an estimate.
 
     Attributes:
         batches: One for each row.
@@ -88,7 +89,9 @@ class Runner:
         *,
         retry_errors: bool = False,
         on_progress: OnProgress = silent,
+        observe: Callable[[Sequence[Batch]], PlanObserver] | None = None,
     ) -> None:
+        self.observe = observe
         self.rows, self.place, self.name, self.plan = rows, place, name, plan
         self.retry_errors, self.on_progress = retry_errors, on_progress
         self.batches: list[Batch] = []
@@ -105,25 +108,24 @@ class Runner:
         with self._stack:
             ExperimentFolder.check_place(self.place)
             # A new folder is made when all rows are known to be right; one that exists is locked first.
-            if self.place.exists():
+            is_new = not self.place.exists()
+            if not is_new:
                 self._open_folder()
             self.batches = build_batches(self.rows, self.on_progress)
-            if not self.place.exists():
+            self.models = self._by_engine()
+            if is_new:
+                self._check_servers([batch for batch in self.batches if not batch.folder.exists()])
                 self._open_folder()
             copied = self._place()
             check_all([((batch.name,), batch) for batch in self.batches], self._open)
-            self.models = self._by_engine()
-            hosted = [model for model in self.models if model.pending and not model.runs_here]
-            check_all(
-                [([batch.name for batch in model.pending], model.pending[0].pipeline) for model in hosted],
-                lambda pipeline: pipeline.engine().check(),
-            )
+            self._check_servers([batch for batch in self.batches if batch.pending])
+            self._say_what_was_done()
             self.folder.begin(
                 self.name, self.plan, [self._entry(*each) for each in zip(self.rows, self.batches, copied, strict=True)]
             )
+            for batch in self.batches:
+                self._tell(batch, "Waiting" if batch.pending else "Finished")
             self._stack = self._stack.pop_all()
-        for batch in self.batches:
-            self._tell(batch, "Waiting" if batch.pending else "Finished")
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -142,11 +144,14 @@ class Runner:
             asyncio.CancelledError: The task was cancelled, as by Ctrl-C. Finished replies are in the runs.
         """
         models = self._unsettled()
-        async with asyncio.TaskGroup() as tasks:
-            for model in models:
-                if not model.runs_here:
-                    tasks.create_task(self._answer(model))
-            tasks.create_task(self._in_turn([model for model in models if model.runs_here]))
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                for model in models:
+                    if not model.runs_here:
+                        tasks.create_task(self._answer(model))
+                tasks.create_task(self._in_turn([model for model in models if model.runs_here]))
+        except ExceptionGroup as faults:  # of `on_progress`; models keep theirs
+            raise faults.exceptions[0] from None
 
     def run_on_cluster(self, address: str, actors: int | None = None) -> None:
         """Answer the rows of all models but those on servers on a Ray cluster, one model after the other.
@@ -196,10 +201,28 @@ class Runner:
             copied.append({"taken_over": {"from": str(default), "replies": replies}} if replies else {})
         return copied
 
+    def _check_servers(self, batches: Sequence[Batch]) -> None:
+        """Check, for the models of these batches that are on servers, what can be known before a request."""
+        hosted = [[each for each in model.batches if each in batches] for model in self.models if not model.runs_here]
+        check_all(
+            [([batch.name for batch in rows], rows[0].pipeline) for rows in hosted if rows],
+            lambda pipeline: pipeline.engine().check(),
+        )
+
+    def _say_what_was_done(self) -> None:
+        dialogues = sum(len(batch.chosen) for batch in self.batches)
+        before = sum(batch.answered for batch in self.batches)
+        left_out = dialogues - before - sum(len(batch.pending) for batch in self.batches)
+        if before or left_out:
+            failures = f", {left_out} failed before (--retry-errors asks again)" if left_out else ""
+            done = share(before, dialogues, "reply", "replies")
+            _log.info("resuming: %s already in %s%s", done, self.place, failures)
+
     def _open_folder(self) -> None:
         self.folder = self._stack.enter_context(ExperimentFolder.open(self.place))
 
     def _open(self, batch: Batch) -> None:
+        self.on_progress(Progress("Checking", row=batch.name))
         self._stack.enter_context(batch.open(self.retry_errors))
         if not batch.pending:
             batch.opened.close()
@@ -236,7 +259,8 @@ class Runner:
     async def _answer(self, model: ModelRows) -> None:
         """Answer the rows of one model; an error is kept as that of its rows that are not finished."""
         with self._settled(model):
-            await answer_batches(model.pending, model.log, self.on_progress)
+            observer = None if self.observe is None else self.observe(model.pending)
+            await answer_batches(model.pending, model.log, self.on_progress, observer)
 
     @contextmanager
     def _settled(self, model: ModelRows) -> Iterator[None]:

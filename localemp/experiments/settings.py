@@ -3,6 +3,7 @@
 import difflib
 import json
 import math
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -19,6 +20,8 @@ from localemp.utils.redaction import redact_settings
 from localemp.utils.text import for_terminal, one_line
 
 _LONGEST = 4096  # characters of a value
+# Arguments of vLLM that name Python code to run; plans are passed on, and nobody expects that one runs code.
+_NAMES_CODE = re.compile("trust_remote_code|_cls$|plugin|logits_processors|module_path")
 _LARGEST = 2**63 - 1  # engines and servers take no larger number
 
 
@@ -78,7 +81,7 @@ def check_settings(
         grids: Whether a list of values is a grid.
 
     Raises:
-        PlanError: A key is unknown or does not belong here, a value is invalid, or it holds a secret.
+        PlanError: A key is unknown or does not belong here, a value is invalid, or it holds a secret or names code.
     """
     for name, value in settings.items():
         if name in misplaced:
@@ -96,6 +99,7 @@ def check_settings(
             except LocalempError as error:
                 raise PlanError(f"{where}, {name}: {error.message}", error.hint) from error
     _check_no_secret(settings, where)
+    _check_no_code(settings.get("engine_args", {}), where)
 
 
 def check_key(key: str, known: Iterable[str], where: str) -> None:
@@ -161,6 +165,18 @@ def _check_no_secret(settings: Mapping[str, Any], where: str) -> None:
             raise PlanError(
                 f"{where}, {name}: it holds a secret, which does not belong in a plan",
                 "remove it; keys are read from the environment (OPENAI_API_KEY, HF_TOKEN)",
+            )
+
+
+def _check_no_code(arguments: Mapping[str, Any], where: str) -> None:
+    """Check that engine arguments name no code that would run, at any depth."""
+    for name, value in arguments.items():
+        if isinstance(value, Mapping):
+            _check_no_code(value, where)
+        elif value and _NAMES_CODE.search(name):
+            raise PlanError(
+                f"{where}, engine_args: {name[:60]} can run code, which a plan may not ask for",
+                "set it on the command line if you trust that code: --engine-arg NAME=VALUE",
             )
 
 

@@ -133,7 +133,7 @@ class ReportStep(Table):
 
     Attributes:
         title: Title of the page; None for one made of the plan.
-        cases: Number of dialogues in the case study; None for all.
+        cases: Number of dialogues in the case study; None for 200.
         common: Score all rows on the dialogues that all of them answered.
         published: "none" to omit the paper's rows, or a file with others.
     """

@@ -70,7 +70,7 @@ class Batch:
         self.error: LocalempError | None = None
 
     def open(self, retry_errors: bool = False) -> Run:
-        """Open the run, and find the dialogues to answer now; logs how many are skipped.
+        """Open the run, and find the dialogues to answer now; logs how many are skipped, unless the batch has a name.
 
         Args:
             retry_errors: Whether to retry dialogues that failed before.
@@ -86,7 +86,7 @@ class Batch:
         ]
         before = self.answered
         left_out = len(self.chosen) - len(self.pending) - before
-        if before or left_out:
+        if not self.name and (before or left_out):
             failures = f", {left_out} failed before (--retry-errors asks again)" if left_out else ""
             done = share(before, len(self.chosen), "reply", "replies")
             _log.info("resuming: %s already in %s%s", done, run.folder, failures)

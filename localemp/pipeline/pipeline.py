@@ -200,14 +200,18 @@ class Pipeline:
             return Planner(None, filler=filler)
         return Planner(self.tokenizer.encode, self.context_length, filler)
 
-    def engine(self, max_model_len: int | None = None, log: Path | None = None) -> Engine:
+    def engine(
+        self, max_model_len: int | None = None, log: Path | None = None, *, lookups_follow: bool = False
+    ) -> Engine:
         """Return the engine of the model, not started yet.
 
         Args:
             max_model_len: Context to hold, in tokens (vLLM); None for the model's.
             log: File for vLLM's output.
+            lookups_follow: Whether encoder and COMET work while the engine does.
         """
-        return engine_entry(self._engine_name).make(self._engine_context(max_model_len, log))
+        context = self._engine_context(max_model_len, log)
+        return engine_entry(self._engine_name).make(replace(context, lookups_follow=lookups_follow))
 
     @property
     def _engine_name(self) -> str:

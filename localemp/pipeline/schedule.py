@@ -1,7 +1,8 @@
 """Answers one or more batches of the same model on one engine, with all of their dialogues in flight together.
 
 A dialogue that has begun keeps its place until its last stage is answered; a free place goes to the next dialogue of
-the queue. Rows with more stages come first, so that no long chain is left for the end.
+the queue. Rows with more stages come first, so that no long chain is left for the end. Of several rows, the context is
+bounded before their lookups, which are made while the engine starts and answers other rows.
 """
 
 import asyncio
@@ -16,14 +17,18 @@ from typing import Any, NamedTuple, Protocol
 
 from localemp.engines.base import TURN, Engine
 from localemp.engines.planner import PlannedCall, Planner
+from localemp.engines.vllm_process import gpu_in_use
 from localemp.errors import EngineError, FatalEngineError, LocalempError
 from localemp.pipeline.batch import Batch
-from localemp.pipeline.generate import Tally, answer_one, draft_each, for_all, plan
+from localemp.pipeline.context_bound import BoundedEngine, ContextBound, ContextTooShortError
+from localemp.pipeline.generate import Tally, answer_one, draft_all, draft_each, for_all, plan
 from localemp.pipeline.shared_answers import SharedAnswers
-from localemp.strategies.base import Draft, Response
+from localemp.strategies.base import Draft, Response, Strategy
 from localemp.utils.progress import OnProgress, Progress, silent
 
 _log = logging.getLogger(__name__)
+_REMEMBERED = 16_384  # dialogues whose lookups are kept for other rows
+_FULL_BATCH = 64
 
 
 class PlanObserver(Protocol):
@@ -79,24 +84,39 @@ class _Row:
     Attributes:
         number: Its number among the batches.
         batch: The batch.
+        places: The place of each of its dialogues in the data.
         left: Dialogues without an outcome.
         stopped: What stopped it.
-        place: Its place in the queue.
+        stages: Calls for one dialogue.
+        longest: A draft with the longest additions; None if only its lookups tell.
+        group: Its place among groups of rows.
+        looked_up: Whether its dialogues are drafted before the engine starts.
+        in_session: Whether the engine is recorded in its run.
     """
 
     def __init__(self, number: int, batch: Batch) -> None:
         self.number, self.batch = number, batch
+        place_of = {dialogue.id: place for place, dialogue in enumerate(batch.chosen)}
+        self.places = [place_of[dialogue.id] for dialogue in batch.pending]
         self.left = len(batch.pending)
         self.stopped: Exception | None = None
-        self.place = number
+        self.stages = 1
+        self.longest: Draft | None = None
+        self.group = number
+        self.looked_up = True
+        self.in_session = False
+
+    @property
+    def strategy(self) -> Strategy:
+        """The batch's strategy."""
+        return self.batch.pipeline.strategy
 
     def stop(self, error: Exception) -> None:
         """Begin no further dialogue of this row; the first error counts."""
         if self.stopped is None:
             self.stopped = error
-            self.batch.error = (
-                error if isinstance(error, LocalempError) else LocalempError(f"{type(error).__name__}: {error}")
-            )
+            known = error if isinstance(error, LocalempError) else None
+            self.batch.error = known or LocalempError(f"{type(error).__name__}: {error}")
 
     @contextmanager
     def limited(self) -> Iterator[None]:
@@ -110,16 +130,41 @@ class _Row:
 
 
 class _Waiting(NamedTuple):
-    """A drafted dialogue in the queue, in the order of its first three fields."""
+    """A drafted dialogue in the queue, in the order of the first four fields."""
 
+    group: int
     place: int
-    dialogue: int
+    stages: int
     number: int
-    row: _Row | None = None
-    draft: Draft | None = None
+    row: _Row
+    draft: Draft
 
 
-_END = _Waiting(2**62, 0, 0)
+class _Queue:
+    """The drafted dialogues that wait for a free place."""
+
+    def __init__(self) -> None:
+        self._waiting: asyncio.PriorityQueue[tuple[Any, ...]] = asyncio.PriorityQueue()
+
+    def put(self, row: _Row, number: int, draft: Draft) -> None:
+        """Add a dialogue by its number in the row.
+
+        Rows without exemplars take turns, dialogue by dialogue, because their prompts begin with the same task and
+        dialogue; a row with exemplars shares at most these, and stays together.
+        """
+        self._waiting.put_nowait(_Waiting(row.group, row.places[number], -row.stages, row.number, row, draft))
+
+    def end(self) -> None:
+        """Let the queue end when it is empty."""
+        self._waiting.put_nowait((float("inf"),))
+
+    async def next(self) -> _Waiting | None:
+        """Return the first dialogue that is there, or wait for one; None at the end."""
+        waiting = await self._waiting.get()
+        if isinstance(waiting, _Waiting):
+            return waiting
+        self.end()  # for others
+        return None
 
 
 class _Schedule:
@@ -135,9 +180,12 @@ class _Schedule:
     def __init__(self, rows: Sequence[_Row], log: Path, on_progress: OnProgress, observer: PlanObserver | None) -> None:
         self.rows, self.log, self.on_progress, self.observer = rows, log, on_progress, observer
         self.pipeline = rows[0].batch.pipeline
-        self.queue: asyncio.PriorityQueue[_Waiting] = asyncio.PriorityQueue()
+        self.planner = self.pipeline.planner()
+        self.bounded = False
+        self.queue = _Queue()
         self.turns = itertools.count(1)
         self.noted: set[str] = set()
+        self.too_long: list[tuple[_Row, int, Draft]] = []
 
     async def answer(self) -> None:
         """Answer everything that is pending.
@@ -145,71 +193,151 @@ class _Schedule:
         Raises:
             FatalEngineError: The engine cannot start, or no further request can succeed.
         """
+        await self._place()
         context = await self._plan()
-        if all(row.stopped for row in self.rows):
+        looking_up = asyncio.create_task(self._look_up_the_rest())
+        try:
+            if any(row.stopped is None for row in self.rows):
+                await self._answer_with(context)
+            if self.too_long:
+                await self._answer_with(await self._plan_again())
+            await looking_up
+        finally:
+            looking_up.cancel()
+            await asyncio.gather(looking_up, return_exceptions=True)
+
+    async def _place(self) -> None:
+        """Find the order of the rows, and which of them may be looked up while others are answered."""
+        several = len(self.rows) > 1
+        for row in self.rows if several else ():
+            row.stages = await _stages(row.batch)
+            with row.limited():
+                count = self.pipeline.tokenizer.lengths if self.pipeline.runs_here else _characters
+                row.longest = await asyncio.to_thread(row.strategy.longest, Draft(row.batch.pending[0]), count)
+                row.looked_up = self.observer is not None or (row.longest is None and self.pipeline.runs_here)
+                for enricher in row.strategy.enrichers:
+                    enricher.remember(_REMEMBERED)
+        groups: dict[Any, list[_Row]] = {}
+        for row in self.rows:
+            alone = row.longest is None or row.longest.exemplars
+            groups.setdefault(row.number if alone else repr(row.strategy.prompts.describe()), []).append(row)
+        by_stages = sorted(groups.values(), key=lambda rows: -max(row.stages for row in rows))
+        for group, rows in enumerate(by_stages):
+            for row in rows:
+                row.group = group
+
+    async def _plan(self) -> int | None:
+        """Return the context that holds every prompt and reply, in tokens; None if only a server knows.
+
+        Rows whose longest additions are unknown are looked up now, and measured exactly. Of the others' lookups, all
+        that must be loaded is loaded.
+        """
+        here = self.pipeline.runs_here
+        for row in self.rows:
+            if not row.looked_up or row.stopped is not None:
+                continue
+            with row.limited():
+                drafts = await self._look_up(row)
+                if here or self.observer is not None:
+                    on_planned = None if self.observer is None else partial(self.observer.planned, row.batch)
+                    await plan(row.strategy, drafts, self.planner, self.on_progress, on_planned, row.batch.name)
+        if self.observer is not None:
+            self.observer.ready()
+        later = [row for row in self.rows if not row.looked_up and row.stopped is None]
+        if here and later:
+            assert self.planner.encode is not None
+            bound = ContextBound(self.planner.encode, self.on_progress)
+            for row in later:
+                with row.limited():
+                    assert row.longest is not None
+                    self.planner.longest = max(self.planner.longest, await bound.of(row.batch, row.longest))
+                    self.bounded = "max_model_len" not in self.pipeline.config.engine_args
+        for row in later:
+            with row.limited():
+                await self._load(row)
+        return self.planner.context_needed if here else None
+
+    async def _load(self, row: _Row) -> None:
+        """Load what lookups need before the engine: two imports at once can fail, and it takes the GPU's memory."""
+        if not row.strategy.enrichers:
             return
-        engine = self.pipeline.engine(context, self.log)
+        for enricher in row.strategy.enrichers:
+            await enricher.prepare(row.batch.pending)
+        row.strategy.count_anew()
+        if gpu_in_use():  # takes the memory that full batches need
+            most = sorted(row.batch.pending, key=lambda dialogue: -sum(map(len, dialogue.turns)))[:_FULL_BATCH]
+            await draft_all(row.strategy, most)
+
+    async def _look_up(self, row: _Row) -> list[Draft]:
+        """Put a row's dialogues into the queue as they are drafted; return the drafts in the order of the dialogues."""
+        drafts: dict[int, Draft] = {}
+
+        def take(number: int, draft: Draft) -> None:
+            drafts[number] = draft
+            self.queue.put(row, number, draft)
+
+        await draft_each(row.strategy, row.batch.pending, take, self.on_progress, row.batch.name)
+        self._note(row)
+        return [drafts[number] for number in sorted(drafts)]
+
+    async def _look_up_the_rest(self) -> None:
+        async def look_up(row: _Row) -> None:
+            with row.limited():
+                await self._look_up(row)
+
+        try:
+            await asyncio.gather(*(look_up(row) for row in self.rows if not row.looked_up and row.stopped is None))
+        finally:
+            self.queue.end()
+
+    def _note(self, row: _Row) -> None:
+        """Keep the notes on how a row's prompts were built; what rows share is logged once."""
+        row.batch.notes = tuple(row.strategy.notes().values())
+        for note in row.batch.notes:
+            if note not in self.noted:
+                self.noted.add(note)
+                _log.info("note: %s", note)
+        if row.batch.notes and row.in_session:
+            row.batch.opened.change_session({"notes": list(row.batch.notes)})
+
+    async def _answer_with(self, context: int | None) -> None:
+        """Answer all dialogues of the queue with an engine that has this context."""
+        unfinished = [row for row in self.rows if row.left and row.stopped is None]
+        follow = any(row.strategy.enrichers and not row.looked_up for row in unfinished)
+        engine = self.pipeline.engine(context, self.log, lookups_follow=follow)
         self.on_progress(Progress(f"Starting {engine.name} ({self.pipeline.profile.name})"))
         await engine.start()
         try:
-            for row in self.rows:
+            for row in unfinished:
                 self._open_session(row, engine.describe())
-            self.queue.put_nowait(_END)
             shared = SharedAnswers(engine) if len(self.rows) > 1 else None
 
             async def answer(_: int) -> None:
-                while (waiting := await self.queue.get()) is not _END:
+                while (waiting := await self.queue.next()) is not None:
                     await self._answer(waiting, engine, shared)
-                self.queue.put_nowait(_END)  # for the others
 
-            places = min(engine.concurrency, sum(row.left for row in self.rows))
+            places = min(engine.concurrency, sum(row.left for row in unfinished))
             await for_all(range(places), answer, places)
         finally:
             await engine.close()
 
-    async def _plan(self) -> int | None:
-        """Draft all dialogues; return the context that holds every prompt and reply, None if only a server knows."""
-        planner, context = self.pipeline.planner(), None
-        stages = {row: await _stages(row.batch) for row in self.rows}
-        for place, row in enumerate(sorted(self.rows, key=lambda row: -stages[row])):
-            row.place = place
-        for row in self.rows:
-            with row.limited():
-                strategy = row.batch.pipeline.strategy
-                drafts: list[Draft] = []
-
-                def take(number: int, draft: Draft, row: _Row = row, drafts: list[Draft] = drafts) -> None:
-                    drafts.append(draft)
-                    self.queue.put_nowait(_Waiting(row.place, number, row.number, row, draft))
-
-                await draft_each(strategy, row.batch.pending, take, self.on_progress, row.batch.name)
-                self._note(row.batch)
-                if self.pipeline.runs_here or self.observer is not None:
-                    on_planned = None if self.observer is None else partial(self.observer.planned, row.batch)
-                    await plan(strategy, drafts, planner, self.on_progress, on_planned, row.batch.name)
-                    context = planner.context_needed if self.pipeline.runs_here else None
-        if self.observer is not None:
-            self.observer.ready()
-        return context
-
-    def _note(self, batch: Batch) -> None:
-        """Keep the notes on how a batch's prompts were built; what rows share is logged once."""
-        batch.notes = tuple(batch.pipeline.strategy.notes().values())
-        for note in batch.notes:
-            if note not in self.noted:
-                self.noted.add(note)
-                _log.info("note: %s", note)
+    async def _plan_again(self) -> int:
+        """Put back what the engine's context was too short for; return one that is long enough."""
+        self.bounded = False
+        for row, number, draft in self.too_long:
+            await plan(row.strategy, [draft], self.planner)
+            self.queue.put(row, number, draft)
+        return self.planner.context_needed
 
     def _open_session(self, row: _Row, engine: dict[str, Any]) -> None:
-        if row.stopped is not None:
-            return
-        with row.limited():
-            notes = {"notes": list(row.batch.notes)} if row.batch.notes else {}
-            row.batch.opened.add_session(row.batch.session({**engine, **notes}))
+        if row.stopped is None:
+            with row.limited():
+                notes = {"notes": list(row.batch.notes)} if row.batch.notes else {}
+                row.batch.opened.add_session(row.batch.session({**engine, **notes}))
+                row.in_session = True
 
     async def _answer(self, waiting: _Waiting, engine: Engine, shared: SharedAnswers | None) -> None:
         row, draft = waiting.row, waiting.draft
-        assert row is not None and draft is not None
         if row.stopped is not None:
             return
         batch = row.batch
@@ -217,13 +345,23 @@ class _Schedule:
             batch.tally = Tally(len(batch.pending))
         TURN.set(next(self.turns))
         asker = engine if shared is None else shared.asking(f"{batch.name}: {draft.dialogue.id}")
+        if self.bounded:
+            asker = BoundedEngine(asker, self.pipeline.context_length)
         with row.limited():
-            record = await answer_one(batch.pipeline.strategy, draft, asker)
+            try:
+                record = await answer_one(row.strategy, draft, asker)
+            except ContextTooShortError:
+                self.too_long.append((row, row.places.index(waiting.place), draft))
+                return
             batch.opened.append(record)
             batch.tally.add(record)
             batch.tally.ended = time.perf_counter()
             row.left -= 1
             self.on_progress(batch.tally.progress(row=batch.name))
+
+
+def _characters(texts: Sequence[str]) -> list[int]:
+    return [len(text) for text in texts]
 
 
 async def _stages(batch: Batch) -> int:

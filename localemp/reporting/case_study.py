@@ -15,7 +15,7 @@ _TOLD = ("prompt_tokens", "completion_tokens", "seconds", "finish_reason", "exem
 
 
 def case_study(systems: Sequence[System], limit: int | None = None) -> dict[str, Any]:
-    """Return systems, texts and dialogues.
+    """Return systems, texts and dialogues, and of how many dialogues these are the first.
 
     Args:
         systems: All systems; those without replies are left out.
@@ -24,6 +24,7 @@ def case_study(systems: Sequence[System], limit: int | None = None) -> dict[str,
     runs = [system for system in systems if system.records]
     texts = _Texts()
     dialogues: dict[tuple[str, tuple[str, ...]], dict[str, Any]] = {}
+    known = set()
     without: list[tuple[int, Record]] = []
     for number, system in enumerate(runs):
         for record in system.records:
@@ -32,6 +33,7 @@ def case_study(systems: Sequence[System], limit: int | None = None) -> dict[str,
                 continue
             # Other data may have the same id.
             key = (record["id"], tuple(record["turns"]))
+            known.add(key)
             if key not in dialogues and len(dialogues) != limit:
                 dialogues[key] = _dialogue(record, len(runs), texts)
             if key in dialogues:
@@ -40,7 +42,12 @@ def case_study(systems: Sequence[System], limit: int | None = None) -> dict[str,
         for (name, _), dialogue in dialogues.items():
             if name == record["id"]:
                 dialogue["replies"][number] = {"error": texts(record["error"]["message"])}
-    return {"systems": [system.name for system in runs], "texts": texts.all, "dialogues": list(dialogues.values())}
+    return {
+        "systems": [system.name for system in runs],
+        "texts": texts.all,
+        "dialogues": list(dialogues.values()),
+        "of": len(known),
+    }
 
 
 def as_script(value: Any) -> Markup:

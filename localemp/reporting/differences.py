@@ -146,10 +146,12 @@ def _table(base: str, rows: Sequence[Difference], number: int) -> Table:
     names = list(dict.fromkeys(name for of in values for name in of))
     # A column in which nothing could be compared would say n/a all over.
     columns = [name for name in names if any(name in of and of[name].difference is not None for of in values)]
+    same = len({each.items for each in rows}) == 1
+    on = f", {count(rows[0].items, 'dialogue')}" if same else ""
     reasons: dict[str, dict[str, list[str]]] = {}
     made = []
     for each, of in zip(rows, values, strict=True):
-        cells = [Cell(f"{each.items:,}", each.items, "dialogues that both answered")]
+        cells = [] if same else [Cell(f"{each.items:,}", each.items, "dialogues that both answered")]
         for name in columns:
             cell = _cell(of.get(name), each)
             if cell.value is None:
@@ -159,9 +161,9 @@ def _table(base: str, rows: Sequence[Difference], number: int) -> Table:
     return Table(
         "differences" if not number else f"differences-{number + 1}",
         "differences",
-        f"Against {base}",
+        f"Against {base}{on}",
         "System",
-        ("Dialogues", *columns),
+        (*([] if same else ["Dialogues"]), *columns),
         tuple(made),
         (*not_available(reasons, everyone), *_notes(base, rows)),
     )
@@ -175,7 +177,7 @@ def _cell(one: Comparison | None, each: Difference) -> Cell:
     real = one.p_holm is not None and one.p_holm < SIGNIFICANT
     lines = [f"{one.difference:+.{places}f}{' *' if real else ''}"]
     if one.interval is not None:
-        lines.append(f"[{', '.join(f'{end:+.{places}f}' for end in one.interval)}]")
+        lines.append(f"[{', '.join(f'{end:.{places}f}' for end in one.interval)}]")
     lines.append(f"p {_p(one.p_holm)}")
     assert one.a is not None and one.b is not None
     told = f"{each.base.name} {one.a:.{places}f}, {each.system.name} {one.b:.{places}f} on {each.items:,} dialogues"
@@ -185,7 +187,9 @@ def _cell(one: Comparison | None, each: Difference) -> Cell:
 
 
 def _p(value: float | None) -> str:
-    return NOT_AVAILABLE if value is None else "<0.001" if value < 0.0005 else f"{value:.3f}"
+    if value is None:
+        return NOT_AVAILABLE
+    return "<0.001" if value < 0.0005 else f"{value:.3f}"
 
 
 def _notes(base: str, rows: Sequence[Difference]) -> list[Note]:

@@ -109,12 +109,24 @@ def _latex(table: Table) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _tex_lines(text: str) -> str:
+    """A number above its interval; {} keeps the interval's bracket from being an option of the break."""
+    lines = [tex(line) for line in text.split("\n")]
+    if len(lines) == 1:
+        return lines[0]
+    stacked = r"\\{}".join(lines)
+    return rf"\begin{{tabular}}[t]{{@{{}}r@{{}}}}{stacked}\end{{tabular}}"
+
+
 def _tex_note(text: str) -> str:
     return "".join(rf"\texttt{{{tex(part)}}}" if index % 2 else tex(part) for index, part in enumerate(spans(text)))
 
 
 def _tex_row(row: Row) -> str:
-    cells = [tex(row.name), *(tex(cell.text) + (f"$^{{{cell.mark}}}$" if cell.mark else "") for cell in row.cells)]
+    cells = [
+        tex(row.name),
+        *(_tex_lines(cell.text) + (f"$^{{{cell.mark}}}$" if cell.mark else "") for cell in row.cells),
+    ]
     if row.published:
         cells = [rf"\textcolor{{gray}}{{{cell}}}" for cell in cells]
     return f"    {' & '.join(cells)} \\\\"

@@ -11,7 +11,7 @@ full batches, and prompt lengths are known before the engine starts; a server dr
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,9 @@ from localemp.sampling import Sampling
 from localemp.strategies.cleaning import clean_reply
 
 _log = logging.getLogger(__name__)
+
+CountTokens = Callable[[Sequence[str]], Sequence[int]]
+"""Returns the number of tokens of each text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +125,21 @@ class Enricher(ABC):
     def count_anew(self) -> None:
         """Forget the dialogues that `notes` has counted."""
         return
+
+    def longest(self, draft: Draft, count: CountTokens) -> Draft | None:
+        """Return the draft with additions at least as long as any that `enrich` makes; None if that is unknown.
+
+        It lets a batch start its engine, whose context must be long enough, before everything is looked up.
+        """
+        return None
+
+    def remember(self, dialogues: int) -> None:
+        """Keep what is found for the last dialogues, for other rows of an experiment that look up the same."""
+        return
+
+    async def prepare(self, dialogues: Sequence[Dialogue]) -> None:
+        """Load everything that is needed to enrich these dialogues."""
+        await self.warm_up()
 
     async def warm_up(self) -> None:
         """Load everything that `enrich` needs, so that the first dialogue does not wait."""
@@ -273,6 +291,13 @@ class Strategy:
                 self._noted.add(about)
                 _log.warning("%s (reported once)", note)
         return draft
+
+    def longest(self, draft: Draft, count: CountTokens) -> Draft | None:
+        """Return the draft with additions at least as long as any dialogue's; None if that is unknown."""
+        longest: Draft | None = draft
+        for enricher in self.enrichers:
+            longest = longest and enricher.longest(longest, count)
+        return longest
 
     def notes(self) -> dict[str, str]:
         """Return notes on the dialogues drafted so far by topic, one line each."""

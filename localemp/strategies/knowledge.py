@@ -1,5 +1,6 @@
 """`knowledge`: adds commonsense inferences about the dialogue context (section 3.3.3, Eq. 6 to 9)."""
 
+import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from operator import ne
@@ -11,10 +12,12 @@ from localemp.commonsense.inferences import Beams
 from localemp.commonsense.selection import Keep, Selection, select_all
 from localemp.dialogue import Dialogue
 from localemp.errors import OptionError
-from localemp.strategies.base import Draft, Enricher
+from localemp.models.atomic import RELATIONS
+from localemp.strategies.base import CountTokens, Draft, Enricher
 from localemp.strategies.parts import Part, PartContext
 from localemp.utils.batching import MicroBatcher
 from localemp.utils.option import Option
+from localemp.utils.recent import Recent
 
 if TYPE_CHECKING:
     from localemp.commonsense.source import InferenceSource
@@ -37,6 +40,9 @@ SELECT = Option(
     help="knowledge: use relevant inferences or all; by default as the variant says.",
 )
 
+# Tokens of a chat model for each of COMET's, at most: both have vocabularies of English words.
+_CHAT_TOKENS = 1.25
+
 SelectInferences = Callable[[Sequence[str], Sequence[Beams]], list[Selection]]
 
 
@@ -50,6 +56,7 @@ class Knowledge(Enricher):
         source: Infers what the store does not have.
         select: Selects inferences, given contexts and all inferences for them.
         shorten: Cuts contexts to the part that the selection can see.
+        most: Most inferences of a relation that are selected; None if unknown.
     """
 
     def __init__(
@@ -61,9 +68,12 @@ class Knowledge(Enricher):
         source: "InferenceSource | None" = None,
         select: SelectInferences = select_all,
         shorten: Callable[[Sequence[str]], list[str]] = list,
+        most: int | None = None,
     ) -> None:
         self.event, self.settings = event, settings
-        self.store, self.source, self.select, self.shorten = store, source, select, shorten
+        self.store, self.source = store, source
+        self.select, self.shorten, self.most = select, shorten, most
+        self._found: Recent[Dialogue, Selection] = Recent()
         self.dialogues = self.cut_events = self.cut_contexts = 0
         self.batcher: MicroBatcher[Dialogue, Selection] = MicroBatcher(self._look_up)
 
@@ -71,6 +81,24 @@ class Knowledge(Enricher):
         """Add the selected inferences of the dialogue, and the dropped ones."""
         chosen = await self.batcher.submit(draft.dialogue)
         return replace(draft, inferences=chosen.kept, dropped=chosen.dropped)
+
+    def longest(self, draft: Draft, count: CountTokens) -> Draft | None:
+        """Add as many inferences as may be selected, all of them as long as COMET makes them."""
+        if self.source is None or self.store is not None or self.most is None:
+            return None
+        text = " ".join(["word"] * int(_CHAT_TOKENS * self.source.settings["max_new_tokens"]))
+        return replace(draft, inferences=dict.fromkeys(RELATIONS, (text,) * self.most))
+
+    def remember(self, dialogues: int) -> None:
+        """Keep the selected inferences of the last dialogues."""
+        self._found.limit = max(self._found.limit, dialogues)
+
+    async def prepare(self, dialogues: Sequence[Dialogue]) -> None:
+        """Load COMET if the cache lacks an inference, and warm up the encoder."""
+        await self.warm_up()
+        missing = [dialogue for dialogue in dialogues if self.store is None or self.store.find(dialogue) is None]
+        if self.source is not None and missing:
+            await asyncio.to_thread(self.source.load_for, [self.event(dialogue) for dialogue in missing])
 
     def check(self, dialogue: Dialogue) -> None:
         """Raise OptionError if there is no COMET and the file does not have the dialogue."""
@@ -112,10 +140,21 @@ class Knowledge(Enricher):
 
     def forget(self, folder: Path) -> None:
         """Use an empty cache in this folder; the usual one is not changed."""
+        self._found.clear()
         if self.source is not None:
             self.source = self.source.with_cache(folder / "inferences.sqlite")
 
     def _look_up(self, dialogues: Sequence[Dialogue]) -> list[Selection]:
+        known = {dialogue: self._found.get(dialogue) for dialogue in dialogues}
+        new = [dialogue for dialogue, chosen in known.items() if chosen is None]
+        for dialogue, chosen in zip(new, self._choose(new), strict=True):
+            known[dialogue] = chosen
+            self._found.put(dialogue, chosen)
+        return [chosen for chosen in (known[dialogue] for dialogue in dialogues) if chosen is not None]
+
+    def _choose(self, dialogues: Sequence[Dialogue]) -> list[Selection]:
+        if not dialogues:
+            return []
         found = [self.store.find(dialogue) if self.store else None for dialogue in dialogues]
         missing = [dialogue for dialogue, beams in zip(dialogues, found, strict=True) if beams is None]
         if missing:
@@ -155,7 +194,10 @@ def _make_shared(context: PartContext) -> Knowledge:
         settings |= source.settings
     select, shorten, chosen = _selection(context)
     event, settings = event_of(texts.event), settings | chosen
-    return Knowledge(event, settings, store=store, source=source, select=select, shorten=shorten)
+    most: int | None = texts.select.max_per_relation
+    if _keep(context) == "all":
+        most = source.settings["keep"] if source else None
+    return Knowledge(event, settings, store=store, source=source, select=select, shorten=shorten, most=most)
 
 
 def _selection(

@@ -13,7 +13,7 @@ from localemp.data.sources import load_dialogues, pool_source
 from localemp.dialogue import Dialogue
 from localemp.errors import OptionError
 from localemp.prompting.template import FixedExemplars
-from localemp.strategies.base import Draft, Enricher, Exemplar
+from localemp.strategies.base import CountTokens, Draft, Enricher, Exemplar
 from localemp.strategies.parts import Part, PartContext
 from localemp.utils.option import Option
 
@@ -93,6 +93,10 @@ class FewShot(Enricher):
         own = set(draft.dialogue.conversations)
         shown = tuple(exemplar for exemplar in self.exemplars if own.isdisjoint(exemplar.dialogue.conversations))
         return replace(draft, exemplars=shown)
+
+    def longest(self, draft: Draft, count: CountTokens) -> Draft:
+        """Add all exemplars."""
+        return replace(draft, exemplars=self.exemplars)
 
     def describe(self) -> dict[str, Any]:
         """Return the rows, how they were chosen, and a hash of their texts."""

@@ -7,20 +7,25 @@ leaves truncation to the encoder, which drops the end.
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from copy import copy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import accumulate
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from localemp.data.sources import data_hash
 from localemp.dialogue import Dialogue
 from localemp.errors import OptionError
-from localemp.strategies.base import Draft, Enricher, Exemplar
+from localemp.strategies.base import CountTokens, Draft, Enricher, Exemplar
 from localemp.strategies.parts import Part, PartContext
 from localemp.strategies.shots import POOL, SHOTS, exemplar_pool
 from localemp.utils.batching import MicroBatcher
 from localemp.utils.option import Option
+from localemp.utils.recent import Recent
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from localemp.retrieval.index import Index, Vectors
 
 Similarity = Literal["context", "context-and-reply"]
@@ -65,10 +70,20 @@ class Texts:
 
 @dataclass(slots=True)
 class Seen:
-    """Number of dialogues looked up, and of those with more tokens than the encoder sees."""
+    """What enrichers with different numbers of exemplars share.
+
+    Attributes:
+        dialogues, longer: Number of dialogues looked up, and of those with more tokens than the encoder sees.
+        most: Most exemplars of an enricher that remembers.
+        found: Of recent dialogues, how many exemplars were searched for, and those found.
+        lengths: Tokens of each of the pool's dialogues, by the function that counted them.
+    """
 
     dialogues: int = 0
     longer: int = 0
+    most: int = 0
+    found: Recent[Dialogue, tuple[int, tuple[Exemplar, ...]]] = field(default_factory=Recent)
+    lengths: "dict[CountTokens, NDArray[np.int64]]" = field(default_factory=dict)
 
 
 class Similar(Enricher):
@@ -114,6 +129,25 @@ class Similar(Enricher):
         """Add the exemplars, none from the dialogue's own conversation."""
         return replace(draft, exemplars=await self.batcher.submit((draft.dialogue, self.shots)))
 
+    def longest(self, draft: Draft, count: CountTokens) -> Draft:
+        """Add the longest dialogues of the pool."""
+        import numpy as np
+
+        lengths = self.seen.lengths
+        if count not in lengths:
+            lengths[count] = np.array(count([_shown(dialogue) for dialogue in self.pool]))
+        rows = np.argsort(-lengths[count], kind="stable")[: self.shots]
+        return replace(draft, exemplars=tuple(Exemplar(self.pool[row]) for row in rows))
+
+    def remember(self, dialogues: int) -> None:
+        """Keep the exemplars of the last dialogues, as many of each as any row shows."""
+        self.seen.found.limit = max(self.seen.found.limit, dialogues)
+        self.seen.most = max(self.seen.most, self.shots)
+
+    def forget(self, folder: Path) -> None:
+        """Forget the exemplars that are kept."""
+        self.seen.found.clear()
+
     def describe(self) -> dict[str, Any]:
         """Return shots, similarity, and the identity of encoder and pool."""
         return {"shots": self.shots, "similarity": self.similarity, **self.settings}
@@ -141,17 +175,32 @@ class Similar(Enricher):
         return {"encoder": self.batcher.waiting}
 
     def _find(self, asked: Sequence[tuple[Dialogue, int]]) -> list[tuple[Exemplar, ...]]:
-        dialogues = [dialogue for dialogue, _ in asked]
+        most = max(self.seen.most, *(shots for _, shots in asked))
+        known = {dialogue: self.seen.found.get(dialogue) or (0, ()) for dialogue, _ in asked}
+        new = [dialogue for dialogue, (searched, _) in known.items() if searched < most]
+        for dialogue, found in zip(new, self._search(new, most), strict=True):
+            known[dialogue] = most, found
+            self.seen.found.put(dialogue, known[dialogue])
+        return [known[dialogue][1][:shots] for dialogue, shots in asked]
+
+    def _search(self, dialogues: Sequence[Dialogue], shots: int) -> list[tuple[Exemplar, ...]]:
+        if not dialogues:
+            return []
         seen = fitted([dialogue.turns for dialogue in dialogues], self.similarity, self.encoder)
         self.seen.dialogues += len(dialogues)
         self.seen.longer += seen.longer
         queries = self.encoder.encode(seen.texts)
         own = [[row for name in dialogue.conversations for row in self.rows_of.get(name, ())] for dialogue in dialogues]
-        rows, scores = self.index.search(queries, max(shots for _, shots in asked), exclude=own)
+        rows, scores = self.index.search(queries, shots, exclude=own)
         return [
-            tuple(Exemplar(self.pool[row], float(score)) for row, score in zip(*found, strict=True) if row >= 0)[:shots]
-            for *found, (_, shots) in zip(rows, scores, asked, strict=True)
+            tuple(Exemplar(self.pool[row], float(score)) for row, score in zip(*found, strict=True) if row >= 0)
+            for found in zip(rows, scores, strict=True)
         ]
+
+
+def _shown(dialogue: Dialogue) -> str:
+    """Return a dialogue about as a prompt shows it."""
+    return "\n".join(f"{'Listener' if n % 2 else 'Speaker'}: {turn}" for n, turn in enumerate(dialogue.complete_turns))
 
 
 def similarity_text(turns: Sequence[str], similarity: Similarity) -> str:

@@ -99,6 +99,34 @@ def test_a_running_row_is_shown_before_those_that_wait():
     assert "and 44 more rows: 25 done, 19 waiting" in shown.screen()
 
 
+def test_a_row_that_goes_on_counts_what_it_had():
+    shown = Shown(80, 24)
+    shown.tell("Waiting", 30, 64, "a", failed=2)
+    shown.tell("Waiting", 64, 64, "retried", failed=4)
+    shown.tell("Finished", 64, 64, "b")
+    shown.tell("Answering", 1, 34, "a")
+    shown.tell("Answering", 2, 4, "retried", failed=1)
+    screen = shown.screen()
+    assert screen[1].split()[-3:] == ["31/64", "2", "failed"]
+    assert screen[2].split()[-3:] == ["62/64", "1", "failed"]
+    assert screen[3].split()[-2:] == ["64/64", "done"]
+    assert screen[-1] == "1 of 3 rows done; 157 of 192 dialogues, 3 failed"
+
+
+def test_lookups_of_a_row_show_until_it_is_answered():
+    shown = Shown(80, 24)
+    shown.tell("Waiting", 0, 64, "a")
+    shown.tell("Looking up", 40, 64, "a")
+    assert shown.screen()[0].endswith("Preparing")
+    assert shown.screen()[1].split()[-3:] == ["40/64", "looking", "up"]
+    shown.tell("Looking up", 64, 64, "a")
+    assert shown.screen()[1].split()[-2:] == ["0/64", "waiting"]
+    shown.tell("Answering", 1, 64, "a")
+    shown.tell("Looking up", 50, 64, "a")
+    assert shown.screen()[0].endswith("Answering")
+    assert shown.screen()[1].split()[-1] == "1/64"
+
+
 def test_what_the_engine_does_goes_when_it_is_done():
     shown = Shown(80, 24)
     shown.tell("Waiting", 0, 4, "a")
@@ -132,7 +160,7 @@ def test_in_a_file_there_are_lines_at_changes_and_else_every_half_minute():
         "0 of 2 rows done; 90 of 200",
     ]
     assert told[4:] == [
-        "a: 100 dialogues, 2 failed (1 of 2 rows done)",
+        "a: 98 of 100 replies, 2 failed (1 of 2 rows done)",
         "b: failed: no memory at all (1 of 2 rows done, 1 failed)",
     ]
     assert "\x1b" not in shown.file.getvalue()

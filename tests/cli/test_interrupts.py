@@ -128,7 +128,7 @@ def at_every_step(
 
 def said(err: str) -> tuple[int, int] | None:
     """How many of how many are saved, as the message says it; None where it says no more than "stopped"."""
-    found = re.search(r"^stopped: (?:scores of )?(\d+) of (\d+) \w+ saved", err, re.MULTILINE)
+    found = re.search(r"^stopped: (?:scores of |.* finished, )?(\d+) of (\d+) \w+ saved", err, re.MULTILINE)
     return (int(found[1]), int(found[2])) if found else None
 
 
@@ -163,6 +163,30 @@ def test_generate_says_how_many_replies_are_in_the_run(command, tmp_path, presse
     assert stopped > 20
     assert {0, 1, 2} >= set(told) >= {1, 2}
     assert (0 in told) == (presses == 2), "asyncio lets the reply be written that is being written"
+
+
+@pytest.mark.parametrize("presses", PRESSES)
+def test_experiment_says_how_many_replies_are_in_its_runs(command, tmp_path, presses):
+    (tmp_path / "script.jsonl").write_text('{"reply": "Oh."}\n')
+    (tmp_path / "talks.jsonl").write_text('{"id": "d0", "turns": ["It rained."]}\n')
+    rows = '[[rows]]\nstrategy = ["zero-shot", "two-stage"]\n'
+    (tmp_path / "mine.toml").write_text(f'data = "talks.jsonl"\n{rows}[after]\nscore = false\nreport = false\n')
+    words = ["experiment", "mine.toml", "--script", "script.jsonl", "--concurrency", 1, "--out"]
+    told = []
+
+    def check(name: str, code: int, out: str, err: str) -> None:
+        there = sum(map(count_lines, (tmp_path / name).glob("rows/*/responses.jsonl")))
+        if code:
+            assert said(err) == (there, 2) or closed(err), err
+            told.append(there)
+        else:
+            assert there == 2
+
+    stopped = at_every_step(
+        command, lambda name: [*words, name], lambda at: Interrupter(LOG, "Journal.append", at, presses), check, 2
+    )
+    assert stopped > 10
+    assert {0, 1, 2} >= set(told) >= {1, 2}
 
 
 @pytest.mark.parametrize("presses", PRESSES)

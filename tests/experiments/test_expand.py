@@ -51,6 +51,8 @@ def test_what_a_strategy_of_a_grid_does_not_have_is_left_out_for_it():
         ({"strategy": "zero-shot", "shots": 5}, "shots: it applies to few-shot and similar, but"),
         ({"given": ["emotion"]}, "given: it applies to two-stage"),
         ({"strategy": ["zero-shot", "few-shot"], "given": ["emotion"]}, "given: no strategy of this row has it"),
+        ({"strategy": "zero-shot", "shots": [1, 2]}, "shots: no strategy of this row has it"),
+        ({"strategy": ["zero-shot", "two-stage"], "shots": 5}, "shots: no strategy of this row has it"),
         ({"strategy": "few-shot", "shots": -1}, "shots: -1 is not a number of exemplars"),
         ({"name": "{seed}", "strategy": "few-shot"}, "name: the row does not set 'seed'"),
         ({"name": "{shot}", "shots": 0}, "name: unknown key 'shot'"),

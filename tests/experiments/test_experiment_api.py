@@ -15,6 +15,7 @@ from localemp.engines.registry import ENGINES, register_engine
 from localemp.errors import LocalempError, OptionError, RunError
 from localemp.experiments.folder import read_experiment
 from localemp.experiments.states import show
+from localemp.runs.journal import read_manifest
 from localemp.runs.run import read_records
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "engines"))
@@ -106,6 +107,19 @@ def test_ctrl_c_says_how_far_it_got_and_does_nothing_afterwards(place):
     assert sum(row.tally.done for row in result.rows if row.tally) == 12 - saved
 
 
+@pytest.mark.parametrize("task", ["Checking", "Waiting", "Finished"])
+def test_what_the_callback_raises_ends_the_call_and_the_next_one_goes_on(place, task):
+    model, plan = write_local_model(place, "one"), plan_of(place)
+
+    def refuse(progress):
+        if progress.task == task:
+            raise ZeroDivisionError(task)
+
+    with pytest.raises(ZeroDivisionError, match=task):
+        localemp.experiment(plan, models=model, on_progress=refuse)
+    assert localemp.experiment(plan, models=model).complete
+
+
 async def test_in_an_event_loop_and_cancelled_there(place):
     model, plan = write_local_model(place, "one"), plan_of(place)
     with pytest.raises(OptionError, match="an event loop is running") as caught:
@@ -121,6 +135,23 @@ async def test_in_an_event_loop_and_cancelled_there(place):
         await task
     assert LocalEngine.events[-1] == ("close", "one")
     assert (await localemp.experiment_async(plan, models=model)).complete
+
+
+@pytest.mark.cluster
+def test_models_on_a_cluster_and_one_on_a_server(place, monkeypatch):
+    pytest.importorskip("ray", reason="clusters are tested with Ray: pip install 'localemp[ray]'")
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    with FakeServer() as server:
+        models = [
+            {"model": "smollm2", "script": str(write_script(place))},
+            {"model": "tiny", "base_url": server.url},
+        ]
+        result = localemp.experiment(plan_of(place, models=models), ray="local", actors=1)
+    assert result.complete
+    assert (result.folder / "ray.log").exists()
+    ran = [read_manifest(row.folder)["sessions"][-1] for row in result.rows]
+    assert ["ray" in session for session in ran] == [True, True, False, False]
+    assert {session["experiment"] for session in ran} == {str(result.folder)}
 
 
 def test_bad_arguments(place):

@@ -279,6 +279,14 @@ WRONG = {
         'models = [{ model = "llama", base_url = "http://me:pw@host/v1" }]\n' + ROW,
         r"models \(llama\), base_url: it holds a secret",
     ),
+    "code of others": (
+        'models = [{ model = "a/b", engine_args = { trust_remote_code = true } }]\n' + ROW,
+        r"models \(a/b\), engine_args: trust_remote_code can run code, which a plan may not ask for",
+    ),
+    "code of others, deeper": (
+        '[defaults.engine_args]\na = 1\nkv = { kv_connector_module_path = "x.y" }\n' + ROW,
+        "defaults, engine_args: kv_connector_module_path can run code",
+    ),
     "key of an API": ('models = [{ model = "llama", api_key = "sk-1" }]\n' + ROW, "unknown key 'api_key'"),
     "deep": ("a = " + "[" * 500 + "]" * 500, "nested more than"),
     "not TOML": ("rows = [", "not valid TOML"),
@@ -333,6 +341,12 @@ def test_an_unknown_name_lists_the_bundled_plans(tmp_path):
 def test_errors_of_a_plan_made_in_python_are_of_localemp(fields):
     with pytest.raises(LocalempError):
         Plan(**fields)
+
+
+def test_code_of_others_runs_only_if_the_command_line_asks_for_it():
+    plan = Plan(rows=[{}], defaults={"engine_args": {"trust_remote_code": False}})
+    (row,) = expand(plan, settings={"engine_args": {"trust_remote_code": True}})
+    assert row.config.engine_args == {"trust_remote_code": True}
 
 
 def test_values_of_python_are_as_good_as_those_of_toml():

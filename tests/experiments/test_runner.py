@@ -235,6 +235,7 @@ def test_a_missing_key_is_told_before_anything_starts(place):
         localemp.experiment(plan_of(place, models=models))
     assert "OPENAI_API_KEY" in caught.value.hint
     assert LocalEngine.events == []
+    assert not Path("experiments").exists()
 
 
 def test_a_row_that_another_process_answers_is_told_and_the_call_goes_on_later(place):

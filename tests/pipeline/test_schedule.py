@@ -2,26 +2,33 @@
 
 import asyncio
 import json
+import random
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from localemp.dialogue import Message
+from localemp.dialogue import Dialogue, Message
 from localemp.engines.base import TURN, Completion, Engine
+from localemp.engines.planner import Planner
 from localemp.engines.registry import ENGINES, register_engine
-from localemp.errors import EngineError, FatalEngineError, OptionError
+from localemp.errors import EngineError, FatalEngineError, OptionError, PromptTooLongError
 from localemp.pipeline.batch import Batch
 from localemp.pipeline.config import RunConfig
+from localemp.pipeline.context_bound import ContextBound
 from localemp.pipeline.pipeline import Pipeline
 from localemp.pipeline.schedule import answer_batches
 from localemp.runs.run import read_records
 from localemp.sampling import Sampling
-from localemp.strategies.base import Draft, Enricher
+from localemp.strategies.base import CountTokens, Draft, Enricher, Exemplar
 from localemp.strategies.parts import Part
 from localemp.strategies.registry import PARTS, register_part
+from localemp.strategies.similar import Similar
+from localemp.utils.paths import resource
 
 
 class Recorder(Engine):
@@ -41,6 +48,9 @@ class Recorder(Engine):
         self.fail: Any = lambda prompt: None
         self.gate = asyncio.Event()
         self.gate.set()
+        self.answered = asyncio.Event()
+        self.check: Any = lambda messages, sampling: None
+        self.contexts: list[int] = []
         self.started = self.closed = False
         self.now = self.most = 0
 
@@ -48,11 +58,12 @@ class Recorder(Engine):
         self.started = True
 
     async def close(self) -> None:
-        self.closed = True
+        self.closed, self.started = True, False
 
     async def chat(self, messages: Sequence[Message], sampling: Sampling) -> Completion:
         self.calls.append((list(messages), TURN.get()))
         number = len(self.calls)
+        self.check(messages, sampling)
         self.now += 1
         self.most = max(self.most, self.now)
         try:
@@ -61,6 +72,7 @@ class Recorder(Engine):
             self.fail("\n".join(message.content for message in messages))
         finally:
             self.now -= 1
+            self.answered.set()
         return Completion(f"Reply {number}.", "stop", 10, 3, cost=0.5)
 
     def describe(self) -> dict[str, Any]:
@@ -115,7 +127,6 @@ async def test_rows_share_one_engine_and_each_has_its_own_run(engine):
     batches = batches_of({}, {"strategy": "two-stage"})
     shown = []
     await answer(batches, shown.append)
-    assert engine.started
     assert engine.closed
     assert [len(replies(batch)) for batch in batches] == [3, 3]
     assert [(batch.tally.done, batch.tally.calls, batch.error) for batch in batches] == [(3, 3, None), (3, 6, None)]
@@ -124,16 +135,35 @@ async def test_rows_share_one_engine_and_each_has_its_own_run(engine):
     assert [each.task for each in shown if not each.row] == ["Starting recorder (m)"]
 
 
+def kind(messages: Sequence[Message]) -> str:
+    """Return which call it is by its prompt."""
+    if "Instance 1:" in messages[0].content:
+        return "few-shot"
+    if "think step by step" in messages[-1].content:
+        return "feeling"
+    return "second" if len(messages) > 2 else "zero-shot"
+
+
 async def test_rows_with_more_stages_come_first_and_a_chain_keeps_its_turn(engine):
     engine.concurrency = 2
-    await answer(batches_of({}, {"strategy": "two-stage"}, count=4))
-    asked = [("think" in messages[-1].content, len(messages), turn) for messages, turn in engine.calls]
-    first_stages = [turn for thinks, _, turn in asked if thinks]
-    assert first_stages == [1, 2, 3, 4]
-    second_stages = [turn for thinks, length, turn in asked if not thinks and length > 2]
-    assert sorted(second_stages) == [1, 2, 3, 4]
-    assert [turn for thinks, length, turn in asked if not thinks and length == 2] == [5, 6, 7, 8]
+    few = {"strategy": "few-shot", "pool": "bundled", "shots": 1}
+    await answer(batches_of(few, {"strategy": "two-stage"}, count=4))
+    turns: dict[str, list[int]] = {"few-shot": [], "feeling": [], "second": []}
+    for messages, turn in engine.calls:
+        turns[kind(messages)].append(turn)
+    assert turns["feeling"] == [1, 2, 3, 4]
+    assert sorted(turns["second"]) == [1, 2, 3, 4]
+    assert turns["few-shot"] == [5, 6, 7, 8]
     assert engine.most == 2
+
+
+async def test_rows_whose_prompts_begin_alike_take_turns(engine):
+    engine.concurrency = 1
+    few = {"strategy": "few-shot", "pool": "bundled", "shots": 1}
+    await answer(batches_of({}, few, {"strategy": "two-stage"}, few | {"strategy": "few-shot+two-stage"}, count=2))
+    assert [kind(messages) for messages, _ in engine.calls[:6]] == ["feeling", "second", "zero-shot"] * 2
+    stories = [re.findall(r"Story \d", messages[1].content)[0] for messages, _ in engine.calls]
+    assert stories == ["Story 0"] * 3 + ["Story 1"] * 3 + ["Story 0"] * 2 + ["Story 1"] * 2 + ["Story 0", "Story 1"]
 
 
 async def test_the_next_row_fills_the_places_that_the_last_replies_of_a_row_leave(engine):
@@ -232,7 +262,8 @@ async def test_a_fatal_error_ends_all_rows_but_those_that_are_done(engine):
             raise FatalEngineError("out of memory")
 
     engine.fail = fail
-    batches = batches_of({}, {"variant": "released"}, {"strategy": "two-stage", "given": ("emotion", "situation")})
+    few = {"strategy": "few-shot", "pool": "bundled", "shots": 1}
+    batches = batches_of({}, {"variant": "released"}, few)
     await answer(batches)
     assert [batch.error and str(batch.error) for batch in batches] == [None, "out of memory", "out of memory"]
     assert [len(replies(batch)) for batch in batches] == [3, 1, 0]
@@ -263,3 +294,202 @@ async def test_a_single_batch_raises_what_stops_it(engine):
     with pytest.raises(FatalEngineError, match="wrong key"):
         await answer(batches_of({}))
     assert engine.closed
+
+
+@pytest.fixture
+def sized(engine, monkeypatch) -> Recorder:
+    """The same engine for a model with a tokenizer here; it refuses what does not fit the context that it is given.
+
+    Its attribute `contexts` has the context of every start.
+    """
+    contexts: list[int] = []
+
+    def make(context: Any) -> Recorder:
+        contexts.append(context.context_length())
+
+        def check(messages: Sequence[Message], sampling: Sampling) -> None:
+            tokens = len(context.tokenizer().encode(messages))
+            if tokens + sampling.max_tokens > contexts[-1]:
+                raise PromptTooLongError(tokens, sampling.max_tokens, contexts[-1])
+
+        engine.check = check
+        return engine
+
+    register_engine("sized", make)
+    profile = resource("models", "smollm2.toml").read_text().replace('engine = "vllm"', 'engine = "sized"')
+    Path("m.toml").write_text(f'name = "m"\n{profile}')
+    engine.contexts = contexts
+    return engine
+
+
+class Slow(Enricher):
+    """Looks nothing up before the engine has answered another row; then it adds words.
+
+    Args:
+        engine: The engine.
+        told: Words that it says it adds at most; None if it does not say.
+        added: Words that it adds.
+    """
+
+    def __init__(self, engine: Recorder, told: int | None, added: int) -> None:
+        self.engine, self.told, self.added = engine, told, added
+        self.prepared: list[str] = []
+
+    async def prepare(self, dialogues: Sequence[Dialogue]) -> None:
+        assert not self.engine.started
+        self.prepared += [dialogue.id for dialogue in dialogues]
+
+    def longest(self, draft: Draft, count: CountTokens) -> Draft | None:
+        assert list(count(["Hello."])) == [2]
+        return None if self.told is None else replace(draft, additions=(" word" * self.told,))
+
+    async def enrich(self, draft: Draft) -> Draft:
+        if self.told is not None:
+            async with asyncio.timeout(60):
+                await self.engine.answered.wait()
+        return replace(draft, additions=(" word" * self.added,))
+
+    def describe(self) -> dict[str, Any]:
+        return {}
+
+
+def slow_part(engine: Recorder, told: int | None, added: int) -> Slow:
+    slow = Slow(engine, told, added)
+    register_part("slow", Part(about="", place="x", make=lambda context: slow))
+    return slow
+
+
+@pytest.mark.parametrize("told", [30, None])
+async def test_lookups_are_made_while_other_rows_are_answered_if_their_length_is_known(sized, told):
+    slow = slow_part(sized, told, added=30)
+    batches = batches_of({}, {"strategy": "slow"})
+    await answer(batches)
+    assert [batch.error for batch in batches] == [None, None]
+    assert slow.prepared == (["d0", "d1", "d2"] if told else [])
+    alone = batches_of({"strategy": "slow"}, folder="alone")
+    slow.told = None
+    await answer(alone)
+    together, exact = sized.contexts
+    assert exact <= together <= exact + 16
+
+
+async def test_no_exemplar_is_dropped_because_a_bound_was_too_low(sized):
+    slow_part(sized, told=1, added=100)
+    batches = batches_of({}, {"strategy": "slow+few-shot", "pool": "bundled", "shots": 1}, {"strategy": "two-stage"})
+    await answer(batches)
+    assert [batch.error for batch in batches] == [None] * 3
+    records = read_records(batches[1].folder)
+    assert [record["stages"][0]["exemplars_dropped"] for record in records] == [0, 0, 0]
+    assert len(sized.contexts) == 2
+    assert sized.contexts[0] < sized.contexts[1]
+    assert [batch.tally.done for batch in batches] == [3, 3, 3]
+
+
+async def test_a_context_that_the_user_chose_stays(sized):
+    slow_part(sized, told=1, added=5000)
+    limit = {"engine_args": {"max_model_len": 400}}
+    batches = batches_of(limit, {"strategy": "slow", **limit})
+    await answer(batches)
+    assert len(sized.contexts) == 1
+    assert (batches[0].tally.done, batches[1].tally.failed) == (3, 3)
+
+
+async def test_an_observer_sees_everything_before_the_engine_starts(sized):
+    slow = slow_part(sized, told=None, added=30)
+    seen: list[tuple[str, str, int]] = []
+
+    class Observer:
+        def planned(self, batch: Batch, draft: Draft, calls: Sequence[Any], outcome: Any) -> None:
+            assert not sized.started
+            seen.append((batch.name, draft.dialogue.id, len(calls)))
+
+        def ready(self) -> None:
+            seen.append(("ready", "", 0))
+
+    batches = batches_of({"strategy": "two-stage"}, {"strategy": "slow"})
+    with ExitStack() as stack:
+        for batch in batches:
+            stack.enter_context(batch.open())
+        await answer_batches(batches, Path("engine.log"), observer=Observer())
+    assert slow.prepared == []
+    expected = [(name, f"d{n}", calls) for name, calls in (("row 0", 2), ("row 1", 1)) for n in range(3)]
+    assert seen == [*expected, ("ready", "", 0)]
+
+
+WORDS = ["I", "the", "dog!!", "…", "naïve", "日本", "\U0001f600" * 2, "supercalifragilistic", "don't", "a" * 20, "?!"]
+
+
+def write_chatter(path: Path, generator: random.Random, count: int) -> None:
+    """Write dialogues of random words, of one to five turns."""
+    lines = [
+        {
+            "id": f"{path.stem}{n}",
+            "turns": [" ".join(generator.choices(WORDS, k=generator.randint(1, 30))) for _ in range(turns)],
+            "reference": "Oh.",
+        }
+        for n, turns in enumerate(generator.choices([1, 3, 5], k=count))
+    ]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+@pytest.mark.parametrize("layout", ["chat", "transcript"])
+@pytest.mark.parametrize("variant", ["paper", "released"])
+@pytest.mark.parametrize("seed", range(2))
+async def test_the_bound_holds_every_prompt(sized, seed, variant, layout):
+    generator = random.Random(seed)
+    write_chatter(Path("data.jsonl"), generator, 12)
+    write_chatter(Path("pool.jsonl"), generator, 40)
+    shots = generator.randint(1, 6)
+    config = RunConfig(
+        model="m.toml", data="data.jsonl", pool="pool.jsonl", variant=variant, layout=layout, shots=shots,
+        strategy=f"similar{generator.choice(['', '+two-stage', '+knowledge'])}", encoder="all-minilm-l6-v2",
+    )  # fmt: skip
+    batch = Batch(Pipeline(config))
+    strategy, tokenizer = batch.pipeline.strategy, batch.pipeline.tokenizer
+    with batch.open():
+        pass
+    longest = strategy.longest(Draft(batch.pending[0]), tokenizer.lengths)
+    assert longest is not None
+    bound = await ContextBound(tokenizer.encode, lambda progress: None).of(batch, longest)
+    similar = next(each for each in strategy.enrichers if isinstance(each, Similar))
+    planner = Planner(tokenizer.encode, 10**9)
+    for dialogue in batch.pending:
+        for _ in range(5):
+            shown = tuple(Exemplar(each) for each in generator.sample(similar.pool, shots))
+            await strategy.respond(replace(longest, dialogue=dialogue, exemplars=shown), planner)
+    assert planner.longest <= bound
+
+
+async def test_a_dialogue_is_looked_up_once_for_all_rows(engine):
+    similar = {"strategy": "similar", "pool": "bundled", "encoder": "all-minilm-l6-v2"}
+    knowing = {"strategy": "knowledge", "select": "all"}
+    rows = [similar | {"shots": 1}, similar | {"shots": 3}, knowing, knowing | {"strategy": "knowledge+two-stage"}]
+    batches = batches_of(*rows, count=70)
+    encoder = batches[0].pipeline.strategy.enrichers[0].encoder
+    texts: list[str] = []
+    encode = encoder.encode
+    encoder.encode = lambda asked: (texts.extend(asked), encode(asked))[1]
+    await answer(batches)
+    assert [batch.error for batch in batches] == [None] * 4
+    assert sorted(text for text in texts if text.startswith("Story")) == sorted(f"Story {n}." for n in range(70))
+    alone = batches_of(similar | {"shots": 3}, count=70, folder="alone")
+    await answer(alone)
+
+    def shown(batch: Batch) -> dict[str, list[str]]:
+        return {each["id"]: [one["id"] for one in each["exemplars"]] for each in read_records(batch.folder)}
+
+    assert shown(batches[1]) == shown(alone[0])
+    assert {name: ids[:1] for name, ids in shown(alone[0]).items()} == shown(batches[0])
+    inferred = [{each["id"]: each["inferences"] for each in read_records(batch.folder)} for batch in batches[2:]]
+    assert inferred[0] == inferred[1]
+    assert all(inferred[0].values())
+    knowledge = batches[2].pipeline.strategy.enrichers[0]
+    assert knowledge is batches[3].pipeline.strategy.enrichers[0]
+    assert knowledge.dialogues == 70
+
+
+async def test_nothing_is_remembered_where_one_row_is_answered(engine):
+    similar = {"strategy": "similar", "pool": "bundled", "encoder": "all-minilm-l6-v2"}
+    batches = batches_of(similar)
+    await answer(batches)
+    assert len(batches[0].pipeline.strategy.enrichers[0].seen.found) == 0

@@ -4,6 +4,7 @@ import importlib
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from localemp.cli.lazy import LazyGroup
 
@@ -32,6 +33,13 @@ class PlanGroup(LazyGroup):
     def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the help of running a plan, and the list of commands."""
         self._run().format_help(ctx, formatter)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Complete the names of commands and of bundled plans."""
+        from localemp.experiments.plan import PLANS
+
+        plans = [CompletionItem(name) for name in PLANS if name.startswith(incomplete)]
+        return [*super().shell_complete(ctx, incomplete), *plans]
 
     def _run(self) -> click.Command:
         command: click.Command = importlib.import_module(f"localemp.cli.{self.otherwise}").run

@@ -33,6 +33,7 @@ _NARROW = 72
 _NARROWEST_NAME = 12
 _DAY = 24 * 60 * 60
 _STATES = {"Checking": "waiting", "Waiting": "waiting", "Finished": "done", "Failed": "failed"}
+_WHOLE = {*_STATES, "Answering"}  # what counts all dialogues of a row
 
 
 class Speed:
@@ -54,14 +55,35 @@ class Speed:
 
 @dataclass(slots=True, eq=False)
 class _Row:
-    """A row, as far as its progress tells."""
+    """A row, as far as its progress tells.
+
+    Attributes:
+        latest: What is done now.
+        done, failed, total: Its dialogues, those of an earlier session included.
+        before: Done and failed in earlier sessions.
+        at: Time of the last answer.
+    """
 
     latest: Progress
     speed: Speed = field(default_factory=Speed)
     done: int = 0
     failed: int = 0
     total: int | None = None
+    before: tuple[int, int] = (0, 0)
     at: float = 0.0
+
+    def count(self, progress: Progress) -> None:
+        """Note how many dialogues are done: of all, or while they are answered, of those that had no reply."""
+        if progress.total is None:
+            return
+        if progress.task != "Answering":
+            self.done, self.failed, self.total = progress.done, progress.failed, progress.total
+            self.before = (progress.done, progress.failed)
+            return
+        total = self.total if self.total is not None else progress.total
+        done, failed = self.before
+        retried = done - (total - progress.total)  # failures of an earlier session
+        self.done, self.failed, self.total = done - retried + progress.done, failed - retried + progress.failed, total
 
     @property
     def name(self) -> str:
@@ -76,7 +98,10 @@ class _Row:
         """One of "waiting", "running", "done", "failed"."""
         if known := _STATES.get(self.latest.task):
             return known
-        return "done" if self.answering and self.total is not None and self.done >= self.total else "running"
+        done, total = (self.done, self.total) if self.answering else (self.latest.done, self.latest.total)
+        if total is None or done < total:
+            return "running"
+        return "done" if self.answering else "waiting"  # all of it is looked up
 
 
 class ExperimentDisplay(Display):
@@ -119,17 +144,19 @@ class ExperimentDisplay(Display):
 
     def _note_row(self, progress: Progress) -> None:
         row = self._rows.setdefault(progress.row, _Row(Progress("Waiting", row=progress.row)))
-        before, row.latest = (row.state, row.answering), progress
-        if row.answering:
+        state, answering, done = row.state, row.answering, row.done
+        if not answering or progress.task in _WHOLE:  # a lookup of later dialogues goes on beside the answers
+            row.latest = progress
+        if progress.task in _WHOLE:
+            row.count(progress)
+        if progress.task == "Answering":
             row.at = self._now()
-            row.speed.add(progress.done, row.at)
-            self._asked += max(progress.done - row.done, 0)
+            row.speed.add(row.done, row.at)
+            self._asked += row.done - done
             self._speed.add(self._asked, row.at)
-            if not before[1] and self._step is not None and self._step.total is None:
+            if not answering and self._step is not None and self._step.total is None:
                 self._step = None  # the engine has started
-        if row.answering or (progress.task in _STATES and progress.total is not None):
-            row.done, row.failed, row.total = progress.done, progress.failed, progress.total
-        if row.state != before[0] and row.state in ("done", "failed") and not self.console.is_terminal:
+        if row.state != state and row.state in ("done", "failed") and not self.console.is_terminal:
             self.say(f"{self._ended(row)} ({self._rows_done()})")
 
     def _note_step(self, progress: Progress) -> None:
@@ -180,8 +207,9 @@ class ExperimentDisplay(Display):
         return Group(*parts, whole)
 
     def _engine_line(self) -> RenderableType:
-        states = {row.state for row in list(self._rows.values())}
-        meanwhile = "Answering" if "running" in states else "Preparing" if "waiting" in states else "Finishing"
+        rows = list(self._rows.values())
+        ended = all(row.state in ("done", "failed") for row in rows)
+        meanwhile = "Finishing" if ended else "Answering" if any(row.answering for row in rows) else "Preparing"
         step = self._step or Progress(meanwhile)
         self._spinner.update(text=plain(" ".join(filter(None, (step.task, _how_far(step), step.detail)))))
         line = Table.grid(Column(no_wrap=True, overflow="ellipsis"))
@@ -213,7 +241,7 @@ class ExperimentDisplay(Display):
 
     def _in_words(self) -> str:
         running = [row for row in list(self._rows.values()) if row.state == "running"]
-        named = [f"{row.name} {_how_far(row.latest)}".strip() for row in running[:_NAMED]]
+        named = [f"{row.name} {_cells(row, self._now())[0].plain}".strip() for row in running[:_NAMED]]
         more = [f"{len(running) - _NAMED} more"] if len(running) > _NAMED else []
         step = [f"{self._step.task} {_how_far(self._step)}".strip()] if self._step else []
         now = "; ".join(filter(None, (*step, ", ".join([*named, *more]))))
@@ -230,7 +258,7 @@ def _shown(rows: Sequence[_Row], most: int) -> Sequence[_Row]:
     """The rows that fit, in their order: first those that run, then the latest that have ended, then the next ones."""
     if len(rows) <= most:
         return rows
-    running = [row for row in rows if row.state == "running"]
+    running = sorted((row for row in rows if row.state == "running"), key=lambda row: not row.answering)
     ended = [row for row in reversed(rows) if row.state in ("done", "failed")]
     waiting = [row for row in rows if row.state == "waiting"]
     chosen = {row.name for row in [*running, *ended, *waiting][:most]}
@@ -246,8 +274,14 @@ def _states(rows: Iterable[_Row]) -> str:
 
 
 def _bar(row: _Row) -> ProgressBar:
-    done, total = (row.latest.done, row.latest.total) if row.state == "running" else (row.done, row.total)
-    return ProgressBar(total=total or 1, completed=min(done, total or 0))
+    done, total = _of(row)
+    return ProgressBar(total=total or 1, completed=min(done, total))
+
+
+def _of(row: _Row) -> tuple[int, int]:
+    """How many dialogues are answered, or looked up while that goes on, and of how many; (0, 0) if unknown."""
+    looked_up = row.state == "running" and not row.answering
+    return (row.latest.done, row.latest.total or 0) if looked_up else (row.done, row.total or 0)
 
 
 def _cells(row: _Row, now: float) -> tuple[Text, ...]:
@@ -262,8 +296,8 @@ def _cells(row: _Row, now: float) -> tuple[Text, ...]:
         end = Text(_time((row.total - row.done) / speed) if row.total is not None and speed else "")
     else:
         end = Text(row.state, "green" if row.state == "done" else "dim")
-    how_far = f"{row.done}/{row.total}" if row.total is not None and row.state != "running" else _how_far(row.latest)
-    return Text(how_far), failed, Text(f"{speed:.2f}/s" if speed else ""), end
+    done, total = _of(row)
+    return Text(f"{done}/{total}" if total else ""), failed, Text(f"{speed:.2f}/s" if speed else ""), end
 
 
 def _how_far(progress: Progress) -> str:

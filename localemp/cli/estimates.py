@@ -1,0 +1,123 @@
+"""Shows what a run will take, and afterwards what it took."""
+
+from typing import TYPE_CHECKING
+
+import click
+
+from localemp.cli.tables import show_table
+from localemp.utils.formatting import count
+
+if TYPE_CHECKING:
+    from localemp.estimates.estimate import Dollars, Estimate, RowEstimate
+    from localemp.estimates.truth import Truth
+
+_HOW = {
+    "tokens": "prompt tokens",
+    "cache": "prefix cache",
+    "replies": "reply tokens",
+    "seconds": "time",
+    "dollars": "US dollars",
+}
+
+
+def print_estimate(estimate: "Estimate") -> None:
+    """Print a table with a row for each run, and how its numbers were made."""
+    from rich.table import Column, Table
+
+    from localemp.cli.replies import plain
+
+    several = len(estimate.rows) > 1
+    heads = ["Calls", "Prompt\ntokens", "Cached", "Reply\ntokens", "at most", "Time"]
+    priced = any(row.dollars is not None for row in estimate.rows)
+    heads += ["US\ndollars"] if priced else []
+    table = Table(
+        Column("Row", overflow="fold", min_width=10), *(Column(head, justify="right", no_wrap=True) for head in heads)
+    )
+    for row in (*estimate.rows, *([estimate.total] if several else [])):
+        if several and row.name == "total":
+            table.add_section()
+        name = row.name or f"{row.model}, {row.strategy}"
+        table.add_row(plain(name), *_cells(row), *([_dollars(row.dollars)] if priced else []))
+    show_table(table)
+    total = estimate.total
+    if done := total.dialogues - total.pending:
+        click.echo(f"{done:,} of {count(total.dialogues, 'dialogue')} are done already, and not counted")
+    if total.shared:
+        click.echo(
+            f"{count(total.shared, 'call')} will be answered by another row's identical request, and not counted"
+        )
+    if total.will_not_fit:
+        click.echo(f"{count(total.will_not_fit, 'prompt')} will not fit the model's context, and fail")
+    if total.exemplars_dropped:
+        click.echo(f"{count(total.exemplars_dropped, 'prompt')} will fit only with fewer exemplars")
+    for row in estimate.rows:
+        if row.dollars is not None:
+            click.echo(f"{row.name or row.model}: {_prices(row.dollars)}")
+    _print_how(estimate)
+
+
+def print_comparison(rows: "list[tuple[RowEstimate, Truth]]") -> None:
+    """Print estimate and truth side by side."""
+    from rich.table import Column, Table
+
+    from localemp.cli.replies import plain
+    from localemp.estimates.truth import QUANTITIES, compare
+
+    several = len(rows) > 1
+    heads = (Column(head, justify="right") for head in ("Estimate", "Truth", "Truth / estimate"))
+    table = Table(*([Column("Row", overflow="fold")] if several else []), "Quantity", *heads)
+    for row, truth in rows:
+        for number, one in enumerate(compare(row, truth)):
+            decimals = 4 if one.name == "dollars" else 1 if one.name == "seconds" else 0
+            ratio = "" if one.ratio is None else f"{one.ratio:.3f}"
+            cells = [QUANTITIES[one.name], f"{one.estimated:,.{decimals}f}", f"{one.actual:,.{decimals}f}", ratio]
+            table.add_row(*([plain(row.name) if number == 0 else ""] if several else []), *cells)
+    show_table(table)
+
+
+def _cells(row: "RowEstimate") -> list[str]:
+    from localemp.estimates.estimate import duration
+
+    shared = "unknown" if row.cached_share is None else f"{row.cached_share:.0%}"
+    time = "unknown" if row.seconds is None else duration(row.seconds)
+    return [
+        f"{row.calls:,}",
+        f"{row.prompt_tokens:,}",
+        shared,
+        f"{row.reply_tokens:,}",
+        f"{row.most_reply_tokens:,}",
+        time,
+    ]
+
+
+def _dollars(dollars: "Dollars | None") -> str:
+    return "" if dollars is None else f"{dollars.expected:.4f}"
+
+
+def _prices(dollars: "Dollars") -> str:
+    cached = "unknown" if dollars.cached is None else f"{dollars.cached:.4f}"
+    batch = "unknown" if dollars.batch is None else f"{dollars.batch:.4f}"
+    return (
+        f"{dollars.standard:.4f} US dollars at the standard price, {cached} with cached input, {batch} in the batch "
+        f"tier; {dollars.most:.4f} if every reply is as long as allowed"
+    )
+
+
+def _print_how(estimate: "Estimate") -> None:
+    """Print how each number was made, once for rows with the same answer."""
+    from localemp.estimates.estimate import duration
+    from localemp.utils.text import for_terminal
+
+    for name, title in _HOW.items():
+        rows: dict[str, list[str]] = {}
+        for row in estimate.rows:
+            if row.pending and row.how.get(name):
+                rows.setdefault(row.how[name], []).append(row.name)
+        for how, names in rows.items():
+            of = f" ({', '.join(names)})" if len(rows) > 1 else ""
+            click.echo(for_terminal(f"{title}{of}: {how}"))
+    start = "not known" if estimate.start_seconds is None else f"about {duration(estimate.start_seconds)}"
+    if any(row.seconds is not None for row in estimate.rows):
+        click.echo(f"not in the time: engine start ({start}), and looking up exemplars and inferences", nl=False)
+        took = estimate.lookup_seconds
+        click.echo("" if took is None else f" ({duration(took)} just now; inferences are kept)")

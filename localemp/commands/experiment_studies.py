@@ -1,0 +1,141 @@
+"""The studies at the end of an experiment: one for each row against its base row, created once and judged if wanted."""
+
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+from localemp.commands import study as studies
+from localemp.commands.attempts import Attempts
+from localemp.commands.report import of_studies
+from localemp.errors import LocalempError
+from localemp.experiments.steps import Judge, StudyStep
+from localemp.reporting.published import Published
+from localemp.reporting.tables import Table
+from localemp.studies.collected_votes import read_votes
+from localemp.studies.privacy import open_study
+from localemp.studies.study import STUDY
+from localemp.utils.files import is_file
+from localemp.utils.formatting import share
+from localemp.utils.progress import OnProgress, Progress, silent
+
+Pair = tuple[str, Path]  # a row's name and its run
+_OPTIONS = ("kind", "preset", "sample", "seed", "checks", "aspects", "title")
+
+
+def create_studies(
+    folder: Path,
+    rows: Mapping[str, tuple[Pair, Pair]],
+    wanted: StudyStep,
+    attempt: Attempts,
+    on_progress: OnProgress = silent,
+) -> tuple[dict[str, Path], list[str]]:
+    """Create the study of each row; one that is there stays as it is, since people may have rated it.
+
+    Args:
+        folder: The experiment's folder.
+        rows: Name of a row, and its base and itself.
+        wanted: How they are made.
+        attempt: Takes each study as a step of its own.
+        on_progress: Called with every study.
+
+    Returns:
+        The studies' folders by row, and what their owner has to know.
+    """
+    made, notes = {}, []
+    for name, pair in rows.items():
+        place = folder / f"study-{_as_file(name)}"
+        if not is_file(place / STUDY):
+            on_progress(Progress("Creating the study", row=name))
+            options = {option: getattr(wanted, option) for option in _OPTIONS}
+            command = ["localemp", "study", "create", *(f"{each}={run}" for each, run in pair)]
+            command += [word for option, value in options.items() if value for word in (f"--{option}", str(value))]
+            step = partial(studies.create, dict(pair), out=place, **options)
+            created = attempt(f"study of {name}", shlex.join([*command, "--out", str(place)]), step)
+            if created is None:
+                continue
+            notes += [f"study of {name}: {note}" for note in created.notes]
+        made[name] = place
+    return made, notes
+
+
+def judge_studies(made: Mapping[str, Path], wanted: Judge, attempt: Attempts, on_progress: OnProgress = silent) -> None:
+    """Have a model rate the studies, on one engine; what it has answered before is not asked again.
+
+    Args:
+        made: The studies by row.
+        wanted: The judge.
+        attempt: Keeps what failed; answers that were given stay in any case.
+        on_progress: Called with answers given.
+    """
+    commands = {name: _judge_command(place, wanted) for name, place in made.items()}
+    judged = attempt(
+        "the judge",
+        next(iter(commands.values()), ""),
+        partial(
+            studies.judge_each,
+            list(made.values()),
+            wanted.config,
+            votes=wanted.votes,
+            name=wanted.name,
+            prompts=wanted.prompts,
+            limit=wanted.limit,
+            on_progress=on_progress,
+        ),
+    )
+    for name, outcome in zip(made, judged or [], strict=False):
+        what = f"the judge of {name}"
+        if isinstance(outcome, LocalempError):
+            notes = getattr(outcome, "__notes__", [])
+            attempt.failed(what, "; ".join([outcome.with_hint, *notes]), commands[name])
+        elif outcome.failed:
+            without = share(outcome.failed, outcome.questions, "question")
+            attempt.failed(what, f"{without} without an answer", commands[name])
+
+
+def study_tables(
+    made: Mapping[str, Path], rows: Sequence[str], known: Published, attempt: Attempts
+) -> tuple[list[Table], list[str]]:
+    """Return the tables of all studies that have an answer, and the rows whose studies have none yet.
+
+    Args:
+        made: The studies by row.
+        rows: The names of all rows.
+        known: The paper's results.
+        attempt: Takes each study as a step of its own.
+    """
+    tables: list[Table] = []
+    unrated = []
+    for name, place in made.items():
+        found = attempt(
+            f"study of {name}",
+            shlex.join(["localemp", "study", "report", str(place)]),
+            partial(_tables, name, place, rows, known),
+        )
+        if found == []:
+            unrated.append(name)
+        tables += found or []
+    return tables, unrated
+
+
+def _tables(name: str, place: Path, rows: Sequence[str], known: Published) -> list[Table]:
+    return of_studies([(name, place)], rows, known) if read_votes(open_study(place)) else []
+
+
+def _judge_command(place: Path, wanted: Judge) -> str:
+    """The command with what it takes besides the model, as far as a command line has it."""
+    words = ["localemp", "study", "judge", str(place), "--model", wanted.model]
+    options = {"votes": wanted.votes if wanted.votes > 1 else None, "name": wanted.name, "prompts": wanted.prompts}
+    options |= {"limit": wanted.limit} | {name: value for name, value in wanted.settings.items() if _is_plain(value)}
+    for name, value in options.items():
+        words += [] if value is None else [f"--{name.replace('_', '-')}", str(value)]
+    return shlex.join(words)
+
+
+def _is_plain(value: object) -> bool:
+    return isinstance(value, str | int | float) and not isinstance(value, bool)
+
+
+def _as_file(name: str) -> str:
+    return re.sub(r"[^\w.+]+", "-", name).strip("-.") or "row"

@@ -1,0 +1,83 @@
+"""What a run really took, next to its estimate."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
+
+from localemp.estimates.estimate import RowEstimate
+from localemp.pipeline.generate import Tally
+
+# Quantities in the order in which they are shown, by the names of `Truth`.
+QUANTITIES = {
+    "calls": "calls",
+    "prompt_tokens": "prompt tokens",
+    "cached_tokens": "of them cached",
+    "reply_tokens": "reply tokens",
+    "seconds": "seconds",
+    "dollars": "US dollars",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Truth:
+    """What one or more runs took.
+
+    Attributes:
+        calls: Requests that were answered, without shared ones.
+        prompt_tokens, cached_tokens, reply_tokens: As the engine counts them; None if it does not.
+        seconds: From the first request to the last reply.
+        dollars: By list price; None without one.
+    """
+
+    calls: int
+    prompt_tokens: int | None
+    cached_tokens: int | None
+    reply_tokens: int | None
+    seconds: float
+    dollars: float | None
+
+    @classmethod
+    def of(cls, tallies: Sequence[Tally]) -> Self:
+        """Return what runs that share an engine took together."""
+        counted = not any(tally.uncounted for tally in tallies)
+        cached = [tally.cached_tokens for tally in tallies if tally.cached_tokens is not None]
+        ended = [tally.ended for tally in tallies if tally.ended is not None]
+        costs = [tally.cost for tally in tallies]
+        known = [cost for cost in costs if cost is not None]
+        return cls(
+            calls=sum(tally.calls for tally in tallies),
+            prompt_tokens=sum(tally.prompt_tokens for tally in tallies) if counted else None,
+            cached_tokens=sum(cached) if cached else None,
+            reply_tokens=sum(tally.completion_tokens for tally in tallies) if counted else None,
+            seconds=max(ended) - min(tally.started for tally in tallies) if ended else 0.0,
+            dollars=sum(known) if len(known) == len(costs) else None,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """A quantity, as estimated and as it was.
+
+    Attributes:
+        name: Its name in `QUANTITIES`.
+        estimated, actual: None if unknown.
+    """
+
+    name: str
+    estimated: float | None
+    actual: float | None
+
+    @property
+    def ratio(self) -> float | None:
+        """Truth / estimate; None if there is none."""
+        if self.actual is None or not self.estimated:
+            return None
+        return self.actual / self.estimated
+
+
+def compare(estimate: RowEstimate, truth: Truth) -> tuple[Compared, ...]:
+    """Return the quantities that are known of both."""
+    expected = {name: getattr(estimate, name) for name in QUANTITIES if name != "dollars"}
+    expected["dollars"] = None if estimate.dollars is None else estimate.dollars.expected
+    each = [Compared(name, expected[name], getattr(truth, name)) for name in QUANTITIES]
+    return tuple(one for one in each if one.estimated is not None and one.actual is not None)
