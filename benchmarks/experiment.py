@@ -35,6 +35,7 @@ from rich.table import Table
 import localemp
 from localemp.bench.dummy import dummy_config
 from localemp.cli.options import parse_engine_args
+from localemp.engines.vllm_process import cpu_defaults
 from localemp.experiments.expand import expand
 from localemp.experiments.plan import Plan, read_plan
 from localemp.experiments.rows import ExperimentRow
@@ -46,6 +47,7 @@ from localemp.pipeline.generate import draft_all
 from localemp.pipeline.pipeline import Pipeline
 from localemp.runs.run import read_manifest, read_records
 from localemp.utils.machine import machine, versions
+from localemp.utils.redirect import output_to
 
 T = TypeVar("T")
 AIMS = {"commands": 0.45, "bare": 0.97}
@@ -142,7 +144,7 @@ def measure(work: Work, repeats: int, sides: Sequence[str], folder: Path) -> dic
                 figures.setdefault("commands_s", []).append(seconds)
                 differ["commands"] = sum(map(different, runs, singles))
             else:
-                bare = in_process(bare_passes, work, runs, ids)
+                bare = in_process(bare_passes, work, runs, ids, folder / f"bare-{repeat}.log")
                 figures.setdefault("bare_answering_s", []).append(sum(bare["seconds"]))
                 differ["bare"] = bare["differ"]
     ratios = {}
@@ -234,18 +236,23 @@ def options(row: ExperimentRow) -> list[str]:
     return arguments
 
 
-def bare_passes(work: Work, runs: Sequence[Path], ids: Sequence[str]) -> dict[str, Any]:
+def bare_passes(work: Work, runs: Sequence[Path], ids: Sequence[str], log: Path) -> dict[str, Any]:
     """The prompts of the runs through `vllm.LLM.chat`: the seconds of each pass, and how many replies differ."""
-    manifest = read_manifest(runs[0])
-    from localemp.engines.vllm_process import cpu_defaults
+    session = read_manifest(runs[0])["sessions"][-1]
+    if session["platform"] == "cpu":
+        cpu_defaults()  # the cores that vLLM uses
+    weights = Pipeline(work.rows()[0].config).weights.folder
+    template = load_profile(work.settings["model"]).chat_template_kwargs
+    with output_to(log):
+        return _bare_passes(weights, session["engine_args"], template, runs, ids)
 
-    if manifest["sessions"][-1]["platform"] == "cpu":
-        cpu_defaults()  # also sets the cores that vLLM uses
+
+def _bare_passes(
+    weights: Path, engine_args: dict[str, Any], template: Any, runs: Sequence[Path], ids: Sequence[str]
+) -> dict[str, Any]:
     from vllm import LLM, SamplingParams
 
-    pipeline = Pipeline(work.rows()[0].config)
-    template = load_profile(work.settings["model"]).chat_template_kwargs
-    llm = LLM(model=str(pipeline.weights.folder), **manifest["sessions"][-1]["engine_args"])
+    llm = LLM(model=str(weights), **engine_args)
 
     def chat(prompts: list[Any], sampling: dict[str, Any]) -> list[str]:
         params = SamplingParams(**sampling)
