@@ -85,6 +85,8 @@ class Work:
 @click.option("--plan", default="paper", show_default=True, help="A bundled plan or a TOML file.")
 @click.option("--data", default="bundled", show_default=True, help="A folder with EmpatheticDialogues, or any --data.")
 @click.option("--pool", default="bundled", show_default=True, help="Exemplars; '' for the data's training split.")
+@click.option("--encoder", help="Of similar exemplars; by default localemp's.")
+@click.option("--comet", help="Of knowledge; by default localemp's.")
 @click.option("--split", default="test", show_default=True)
 @click.option("--dialogues", "count", default=64, show_default=True)
 @click.option("--model", default="smollm2", show_default=True)
@@ -99,6 +101,8 @@ def main(
     plan: str,
     data: str,
     pool: str,
+    encoder: str | None,
+    comet: str | None,
     split: str,
     count: int,
     model: str,
@@ -117,7 +121,8 @@ def main(
         config = RunConfig(model=model, engine_args=parse_engine_args(engine_args))
         config = dummy_config(config, Path(folder)) if load_format == "dummy" else config
         settings: dict[str, Any] = {"model": config.model, "data": data}
-        chosen = {"pool": pool, "max_tokens": max_tokens, "engine_args": dict(config.engine_args)}
+        chosen: dict[str, Any] = {"pool": pool, "encoder": encoder, "comet": comet}
+        chosen |= {"max_tokens": max_tokens, "engine_args": dict(config.engine_args)}
         work = Work(plan, settings | {name: value for name, value in chosen.items() if value}, split, count)
         result = measure(work, repeats, [side for side in AIMS if side not in without], Path(folder))
     if out is not None:
@@ -207,7 +212,7 @@ def commands(work: Work, folder: Path) -> list[Path]:
     runs = []
     for number, row in enumerate(work.rows()):
         runs.append(folder / str(number))
-        command = [sys.executable, "-m", "localemp", "generate", *options(row), "--out", str(runs[-1])]
+        command = [sys.executable, "-m", "localemp.cli.main", "generate", *options(row), "--out", str(runs[-1])]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             raise click.ClickException(f"{' '.join(command)}:\n{done.stdout}\n{done.stderr}")
