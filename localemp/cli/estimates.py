@@ -8,6 +8,8 @@ from localemp.cli.tables import show_table
 from localemp.utils.formatting import count
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from localemp.estimates.estimate import Dollars, Estimate, RowEstimate
     from localemp.estimates.truth import Truth
 
@@ -18,6 +20,30 @@ _HOW = {
     "seconds": "time",
     "dollars": "US dollars",
 }
+
+
+def check_estimate_options(estimate: bool, as_json: bool, address: str | None) -> None:
+    """Check the options that go with `--estimate`.
+
+    Raises:
+        OptionError: `--json` without it, or `--ray` with it.
+    """
+    from localemp.errors import OptionError
+
+    if as_json and not estimate:
+        raise OptionError("--json is for --estimate", "add --estimate, or leave it out")
+    if estimate and address is not None:
+        raise OptionError("--estimate is for this machine, and --ray for a cluster", "leave one out")
+
+
+def show_estimate(estimate: "Estimate", as_json: bool) -> None:
+    """Print an estimate, as a table or as JSON."""
+    from localemp.utils.text import json_text
+
+    if as_json:
+        click.echo(json_text(estimate.as_dict(), indent=2))
+    else:
+        print_estimate(estimate)
 
 
 def print_estimate(estimate: "Estimate") -> None:
@@ -56,8 +82,10 @@ def print_estimate(estimate: "Estimate") -> None:
     _print_how(estimate)
 
 
-def print_comparison(rows: "list[tuple[RowEstimate, Truth]]") -> None:
-    """Print estimate and truth side by side."""
+def print_comparison(rows: "Sequence[tuple[RowEstimate, Truth]]") -> None:
+    """Print estimate and truth side by side, of each model or row; nothing if there are none."""
+    if not rows:
+        return
     from rich.table import Column, Table
 
     from localemp.cli.replies import plain
@@ -71,7 +99,8 @@ def print_comparison(rows: "list[tuple[RowEstimate, Truth]]") -> None:
             decimals = 4 if one.name == "dollars" else 1 if one.name == "seconds" else 0
             ratio = "" if one.ratio is None else f"{one.ratio:.3f}"
             cells = [QUANTITIES[one.name], f"{one.estimated:,.{decimals}f}", f"{one.actual:,.{decimals}f}", ratio]
-            table.add_row(*([plain(row.name) if number == 0 else ""] if several else []), *cells)
+            name = row.name if row.name != "total" else row.model
+            table.add_row(*([plain(name) if number == 0 else ""] if several else []), *cells)
     show_table(table)
 
 

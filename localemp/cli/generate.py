@@ -53,18 +53,15 @@ def generate(
     Replies are saved as they finish. Ctrl-C stops; rerun the same command to resume.
     """
     from localemp.cli.display import Display
+    from localemp.cli.estimates import check_estimate_options
     from localemp.cli.replies import print_replies
     from localemp.commands.generate import generate as answer
-    from localemp.errors import OptionError
 
     config = config_of(options)
+    check_estimate_options(estimate, as_json, address)
     if estimate:
-        if address is not None:
-            raise OptionError("--estimate is for this machine, and --ray for a cluster", "leave one out")
         _estimate(config, split, limit, out, retry_errors, as_json)
         return
-    if as_json:
-        raise OptionError("--json is for --estimate", "add --estimate, or leave it out")
     with Display() as display, resumable(display.say):
         result = answer(
             config,
@@ -87,18 +84,14 @@ def _estimate(
 ) -> None:
     """Show what it will take."""
     from localemp.cli.display import Display
-    from localemp.cli.estimates import print_estimate
+    from localemp.cli.estimates import show_estimate
     from localemp.commands.estimate import estimate
-    from localemp.utils.text import json_text
 
     with Display() as display:
         found = estimate(
             config, split=split, limit=limit, out=out, retry_errors=retry_errors, on_progress=display.on_progress
         )
-    if as_json:
-        click.echo(json_text(found.as_dict(), indent=2))
-    else:
-        print_estimate(found)
+    show_estimate(found, as_json)
 
 
 def _summary(result: "GenerateResult") -> None:

@@ -78,7 +78,7 @@ def estimate_experiment(
     rows = expand(plan, models, told, data=told.pop("data", None), split=split, limit=limit)
     place = default_place(plan.name, [row.model for row in rows]) if out is None else Path(out)
     ExperimentFolder.check_place(place)
-    batches = build_batches(rows, on_progress)
+    batches = list(dict.fromkeys(build_batches(rows, on_progress)))  # rows of the same settings have one run
     folders = run_folders(place, [(batch.name, batch.settings) for batch in batches])
     for batch, folder in zip(batches, folders, strict=True):
         # What `generate` has answered with the same settings is taken over.

@@ -170,8 +170,10 @@ class _Work:
         return cls(plan, runner, on_progress, estimates)
 
     def finish(self) -> Finished:
-        for batch, estimate, truth in self.estimates.compared():
-            self.runner.folder.change_row(batch.folder, {"estimate": asdict(estimate), "truth": asdict(truth)})
+        compared = self.estimates.compared()
+        facts = {batch.folder: {"estimate": asdict(each), "truth": asdict(truth)} for batch, each, truth in compared}
+        if facts:
+            self.runner.folder.change_rows(facts)
         return finish(self.runner.place, self.runner.results(), self.plan.after, self.plan.name, self.on_progress)
 
     def result(self, finished: Finished) -> ExperimentResult:

@@ -125,7 +125,7 @@ class _Results:
         options, without = self.after.score.settings, BERTSCORE if self.after.score.no_bertscore else ()
         stale = []
         for number, (name, (_, run)) in enumerate(list(self.rows.items())):
-            self.on_progress(Progress("Reading", number, len(self.rows), "rows", row=name))
+            self.on_progress(Progress("Reading", number, len(self.rows), "rows", name))
             replies = self.attempt(name, shlex.join(["localemp", "score", str(run)]), partial(replies_of_run, run))
             if replies is None:
                 del self.rows[name]
@@ -165,7 +165,7 @@ class _Results:
         if (wanted := self.after.study) is None:
             return {}
         pairs = {
-            name: ((base, self.rows[base][1]), (name, self.rows[name][1]))
+            name: ((name, self.rows[name][1]), (base, self.rows[base][1]))
             for name, base in bases.items()
             if not wanted.rows or self.rows[name][0].row.row in wanted.rows
         }

@@ -5,10 +5,10 @@ import shlex
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from localemp.commands import study as studies
 from localemp.commands.attempts import Attempts
-from localemp.commands.report import of_studies
 from localemp.errors import LocalempError
 from localemp.experiments.steps import Judge, StudyStep
 from localemp.reporting.published import Published
@@ -20,7 +20,11 @@ from localemp.utils.files import is_file
 from localemp.utils.formatting import share
 from localemp.utils.progress import OnProgress, Progress, silent
 
+if TYPE_CHECKING:
+    from localemp.studies.report.results import StudyResults
+
 Pair = tuple[str, Path]  # a row's name and its run
+_UNRATED = "no answer yet"
 _OPTIONS = ("kind", "preset", "sample", "seed", "checks", "aspects", "title")
 
 
@@ -35,7 +39,7 @@ def create_studies(
 
     Args:
         folder: The experiment's folder.
-        rows: Name of a row, and its base and itself.
+        rows: Name of a row; itself and its base, in the paper's order: a win is the row's.
         wanted: How they are made.
         attempt: Takes each study as a step of its own.
         on_progress: Called with every study.
@@ -47,7 +51,7 @@ def create_studies(
     for name, pair in rows.items():
         place = folder / f"study-{_as_file(name)}"
         if not is_file(place / STUDY):
-            on_progress(Progress("Creating the study", row=name))
+            on_progress(Progress("Creating the study", detail=name))
             options = {option: getattr(wanted, option) for option in _OPTIONS}
             command = ["localemp", "study", "create", *(f"{each}={run}" for each, run in pair)]
             command += [word for option, value in options.items() if value for word in (f"--{option}", str(value))]
@@ -99,28 +103,39 @@ def study_tables(
 ) -> tuple[list[Table], list[str]]:
     """Return the tables of all studies that have an answer, and the rows whose studies have none yet.
 
+    The first is an overview of all. Of the paper's rows only those beside ours are there: the others would be
+    repeated by each study.
+
     Args:
         made: The studies by row.
         rows: The names of all rows.
         known: The paper's results.
         attempt: Takes each study as a step of its own.
     """
+    from localemp.studies.report.overview import overview_tables
+    from localemp.studies.report.results import StudyResults
+    from localemp.studies.report.tables import study_tables as tables_of
+
+    found: dict[str, StudyResults] = {}
     tables: list[Table] = []
     unrated = []
     for name, place in made.items():
-        found = attempt(
-            f"study of {name}",
-            shlex.join(["localemp", "study", "report", str(place)]),
-            partial(_tables, name, place, rows, known),
-        )
-        if found == []:
+        command = shlex.join(["localemp", "study", "report", str(place)])
+        results = attempt(f"study of {name}", command, partial(_results, place))
+        if results is _UNRATED:
             unrated.append(name)
-        tables += found or []
-    return tables, unrated
+        elif isinstance(results, StudyResults):
+            found[name] = results
+            tables += attempt(f"study of {name}", command, partial(tables_of, results, name, rows, known)) or []
+    tables = [table for table in tables if not all(row.published for row in table.rows)]
+    return [*(attempt("studies", "", partial(overview_tables, found)) or []), *tables], unrated
 
 
-def _tables(name: str, place: Path, rows: Sequence[str], known: Published) -> list[Table]:
-    return of_studies([(name, place)], rows, known) if read_votes(open_study(place)) else []
+def _results(place: Path) -> "StudyResults | str":
+    from localemp.studies.report.results import study_results
+
+    study = open_study(place)
+    return study_results(study) if read_votes(study) else _UNRATED
 
 
 def _judge_command(place: Path, wanted: Judge) -> str:

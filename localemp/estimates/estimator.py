@@ -173,7 +173,7 @@ class Estimator:
     def _lengths(self, row: _Row) -> dict[str, Length]:
         found = ReplyLengths(row.batch)
         limits = {call.stage: call.limit for dialogue in row.dialogues for call in dialogue}
-        return {stage: found.of(stage, limit) for stage, limit in limits.items()}
+        return {stage: found.of(stage, limit, len(limits)) for stage, limit in limits.items()}
 
     def _cached(self, order: Sequence[_Row], lengths: dict[int, dict[str, Length]]) -> dict[tuple[int, int, int], int]:
         """Return the cached tokens of each call, by row, dialogue and stage."""

@@ -1,11 +1,16 @@
 """Keeps the estimates of several engines' runs, and sets what they took beside them."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
 
 from localemp.estimates.estimate import Estimate, RowEstimate
 from localemp.estimates.estimator import Estimator
 from localemp.estimates.truth import Truth
 from localemp.pipeline.batch import Batch
+
+_ESTIMATE, _TRUTH = TypeAdapter(RowEstimate), TypeAdapter(Truth)
 
 
 class Estimates:
@@ -42,3 +47,11 @@ class Estimates:
             if estimator.estimate is not None and tallies:
                 totals.append((estimator.estimate.total, Truth.of(tallies)))
         return totals
+
+
+def read_compared(estimate: Any, truth: Any) -> tuple[RowEstimate, Truth] | None:
+    """Read an estimate and its truth as a manifest has them; None if they are missing or damaged."""
+    try:
+        return _ESTIMATE.validate_python(estimate), _TRUTH.validate_python(truth)
+    except ValidationError:
+        return None

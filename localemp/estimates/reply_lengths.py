@@ -8,6 +8,7 @@ from statistics import fmean
 from typing import Any
 
 from localemp.errors import RunError
+from localemp.estimates.speed import RESULTS, results_in
 from localemp.pipeline.batch import Batch
 from localemp.runs.run import RESPONSES, list_runs, read_lines, read_manifest
 from localemp.utils.formatting import count
@@ -45,15 +46,30 @@ class ReplyLengths:
         self._near = self._runs()
         self._read: dict[Path, dict[str, list[int]]] = {}
 
-    def of(self, stage: str, max_tokens: int) -> Length:
-        """Return the assumed length of a stage's completions."""
+    def of(self, stage: str, max_tokens: int, stages: int = 1) -> Length:
+        """Return the assumed length of a stage's completions.
+
+        Args:
+            stage: Its name.
+            max_tokens: The longest possible one.
+            stages: Stages of the strategy.
+        """
         for folder in self._near:
             lengths = self._lengths(folder).get(stage, [])
             if len(lengths) >= _ENOUGH:
                 where = "this run" if folder == self._folder else str(folder)
                 how = f"the mean of {count(len(lengths), 'completion')} in {where}"
                 return Length(min(fmean(lengths), max_tokens), how)
-        return Length(SHARE * max_tokens, f"{SHARE:.0%} of max_tokens, as no finished run of this model is here")
+        for path, result in results_in(RESULTS):
+            if self._is_like(result.settings) and not result.dummy:
+                for point in result.parts.get("throughput", []):
+                    if point.labels.get("strategy") == self._settings["strategy"] and (
+                        mean := point.median("tokens_per_reply")
+                    ):
+                        return Length(min(mean / stages, max_tokens), f"the mean in {path} (`bench {result.kind}`)")
+        return Length(
+            SHARE * max_tokens, f"{SHARE:.0%} of max_tokens, as no finished run of this model with it is here"
+        )
 
     def _runs(self) -> list[Path]:
         """Return runs of the same model and `max_tokens`, the nearest first."""
@@ -67,11 +83,15 @@ class ReplyLengths:
                 changed = (folder / RESPONSES).stat().st_mtime
             except (RunError, OSError):
                 continue  # not a run, or a damaged one
-            same = folder == self._folder or self._same(settings, "model", "weights_sha256", "served_model")
-            if same and _max_tokens(settings) == _max_tokens(self._settings):
+            if folder == self._folder or self._is_like(settings):
                 far = 0 if folder == self._folder else 1 + (not self._same(settings, "strategy", "variant"))
                 found.append((far, -changed, folder))
         return [folder for _, _, folder in sorted(found)]
+
+    def _is_like(self, settings: Mapping[str, Any]) -> bool:
+        """Whether something was made by the same model with the same `max_tokens`."""
+        same = self._same(settings, "model", "weights_sha256", "served_model")
+        return same and _max_tokens(settings) == _max_tokens(self._settings)
 
     def _same(self, settings: Mapping[str, Any], *names: str) -> bool:
         return all(settings.get(name) == self._settings.get(name) for name in names)

@@ -96,7 +96,7 @@ def find_speed(
         return None, f"unknown for the engine {pipeline.profile.engine}"
     folder, options = pipeline.weights.folder, numeric(pipeline.config.engine_args)
     shape = read_shape(folder, options)
-    here = [(path, result) for path, result in _results(results) if _same(result.machine, machine(), _MACHINE)]
+    here = [(path, result) for path, result in results_in(results) if _same(result.machine, machine(), _MACHINE)]
     peaks: tuple[float, float] | None = None
     for path, result in here:
         peaks = peaks or _peaks(result)
@@ -120,7 +120,7 @@ def find_speed(
     return _roofline(shape, peaks, options, hint)
 
 
-def _results(folder: Path) -> Iterator[tuple[Path, Result]]:
+def results_in(folder: Path) -> Iterator[tuple[Path, Result]]:
     """Yield the results in a folder, the newest first."""
     try:
         paths = sorted(folder.glob("*.json"), key=lambda path: path.stat().st_mtime, reverse=True)

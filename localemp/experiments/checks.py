@@ -8,6 +8,7 @@ from localemp.errors import LocalempError
 from localemp.experiments.rows import ExperimentRow
 from localemp.pipeline.batch import Batch
 from localemp.pipeline.pipeline import Pipeline
+from localemp.runs.run import settings_hash
 from localemp.utils.progress import OnProgress, Progress, silent
 
 T = TypeVar("T")
@@ -17,7 +18,7 @@ _log = logging.getLogger(__name__)
 
 
 def build_batches(rows: Sequence[ExperimentRow], on_progress: OnProgress = silent) -> list[Batch]:
-    """Return a batch for each row; all share what they have in common, such as data, encoder and weights.
+    """Return a batch for each row, the same one for rows of the same settings; all share data, encoder and weights.
 
     Settings, data and models are checked first, then weights are found or fetched, each once, then every dialogue is
     checked for what its row needs.
@@ -47,7 +48,8 @@ def build_batches(rows: Sequence[ExperimentRow], on_progress: OnProgress = silen
     for notice in dict.fromkeys(pipeline.profile.notice for pipeline in pipelines.values()):
         if notice:
             _log.info("note: %s", notice)
-    return check_all(each, build)
+    of_settings: dict[str, Batch] = {}
+    return [of_settings.setdefault(settings_hash(batch.settings), batch) for batch in check_all(each, build)]
 
 
 def check_all(items: Iterable[tuple[Sequence[str], T]], check: Callable[[T], R]) -> list[R]:

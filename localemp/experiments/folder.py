@@ -22,7 +22,7 @@ from pydantic import StringConstraints, ValidationError
 from localemp.errors import RunError
 from localemp.runs.journal import MANIFEST as RUN_MANIFEST
 from localemp.runs.run import settings_hash
-from localemp.utils.files import MAKE_ROOM, write_errors, write_json
+from localemp.utils.files import MAKE_ROOM, remove_partial, write_errors, write_json
 from localemp.utils.json_reader import JSONError, load_json
 from localemp.utils.locks import LockedError, lock
 from localemp.utils.redaction import redact_settings, shown_command
@@ -31,7 +31,7 @@ from localemp.utils.validation import Lenient, format_validation_error
 MANIFEST, ROWS = "experiment.json", "rows"
 # Left by a process that was killed at its start.
 _UNFINISHED = f".{MANIFEST}.*.part"
-_UNTRIED = {"planned": True, "error": "", "hint": "", "retry": ""}
+_UNTRIED = {"planned": True, "begun": "", "error": "", "hint": "", "retry": ""}
 _LONGEST_NAME = 60  # characters, of up to 3 bytes each; file systems allow 255 bytes
 _log = logging.getLogger(__name__)
 
@@ -74,8 +74,9 @@ class ExperimentFolder:
             folder = cls(path)
             try:
                 known = read_experiment(path) if (path / MANIFEST).exists() else {}
-                folder.manifest = {"format": 1, "created": _now(), "plan": {}, "rows": [], "sessions": [], **known}
+                folder.manifest = {"format": 1, "created": now(), "plan": {}, "rows": [], "sessions": [], **known}
                 (path / ROWS).mkdir(exist_ok=True)
+                remove_partial(path)
             except BaseException:
                 folder.close()
                 raise
@@ -112,24 +113,24 @@ class ExperimentFolder:
             RunError: The file cannot be written.
         """
         before = {row["folder"]: row for row in self.manifest["rows"]}
-        now = {row["folder"]: {**before.get(row["folder"], {}), **_UNTRIED, **row} for row in rows}
-        former = [{**row, "planned": False} for folder, row in before.items() if folder not in now]
-        session = {"started": _now(), "command": shown_command()}
+        planned = [{**before.get(row["folder"], {}), **_UNTRIED, **row} for row in rows]
+        folders = {row["folder"] for row in rows}
+        former = [{**row, "planned": False} for folder, row in before.items() if folder not in folders]
+        session = {"started": now(), "command": shown_command()}
         changes = {
             "name": name,
             "plan": dict(plan),
-            "rows": [*now.values(), *former],
+            "rows": [*planned, *former],
             "sessions": [*self.manifest["sessions"], session],
         }
         self.manifest |= redact_settings(changes)
         self.save()
 
-    def change_row(self, folder: Path, facts: Mapping[str, Any]) -> None:
-        """Add facts to a row, by the folder of its run; says so if they cannot be written."""
-        where = self.relative(folder)
+    def change_rows(self, facts: Mapping[Path, Mapping[str, Any]]) -> None:
+        """Add facts to rows, by the folders of their runs; says so if they cannot be written."""
+        of_rows = {self.relative(folder): redact_settings(of_row) for folder, of_row in facts.items()}
         for row in self.manifest["rows"]:
-            if row.get("folder") == where:
-                row |= redact_settings(facts)
+            row |= of_rows.get(row["folder"], {})
         self._try_to_save()
 
     def change(self, facts: Mapping[str, Any]) -> None:
@@ -177,6 +178,7 @@ class _Row(Lenient):
     folder: Annotated[str, StringConstraints(pattern=rf"^{ROWS}/\w[^/\x00]*$")]
     dialogues: int = 0
     planned: bool = True
+    begun: str = ""
     error: str = ""
     hint: str = ""
     retry: str = ""
@@ -224,24 +226,17 @@ def run_folders(path: Path, rows: Sequence[tuple[str, dict[str, Any]]]) -> list[
 
     Args:
         path: The experiment's folder, which need not exist.
-        rows: Name and settings of each.
+        rows: Name and settings of each; rows of the same settings have one run.
     """
+    found: dict[str, Path] = {}
     digests = [settings_hash(settings) for _, settings in rows]
-    places: dict[int, Path] = {}
-    taken: set[Path] = set()
-    for number, ((name, _), digest) in enumerate(zip(rows, digests, strict=True)):
-        slug, attempt = file_name(name), 1
-        while (place := path / ROWS / _numbered(slug, attempt, digest)) in taken:
-            attempt += 1
-        places[number] = place
-        taken.add(place)
-    for number, place in places.items():
-        if not place.exists():
-            found = sorted(path.glob(f"{ROWS}/[!.]*-{digests[number]}/{RUN_MANIFEST}"))
-            former = next((path.parent for path in found if path.parent not in taken), place)
-            places[number] = former
-            taken.add(former)
-    return [places[number] for number in range(len(rows))]
+    for (name, _), digest in zip(rows, digests, strict=True):
+        place = path / ROWS / f"{file_name(name)}-{digest}"
+        if digest not in found and not place.exists():
+            former = sorted(path.glob(f"{ROWS}/[!.]*-{digest}/{RUN_MANIFEST}"))
+            place = former[0].parent if former else place
+        found.setdefault(digest, place)
+    return [found[digest] for digest in digests]
 
 
 def file_name(text: str) -> str:
@@ -250,10 +245,6 @@ def file_name(text: str) -> str:
     if len(name) <= _LONGEST_NAME:
         return name
     return f"{name[:_LONGEST_NAME]}-{hashlib.sha256(text.encode()).hexdigest()[:6]}"
-
-
-def _numbered(slug: str, attempt: int, digest: str) -> str:
-    return f"{slug}-{digest}" if attempt == 1 else f"{slug}-{attempt}-{digest}"
 
 
 def _began(path: Path) -> bool:
@@ -273,5 +264,6 @@ def _write_errors(path: Path) -> AbstractContextManager[None]:
     return write_errors(error, "choose another --out", if_full=MAKE_ROOM)
 
 
-def _now() -> str:
+def now() -> str:
+    """Return the time, as `experiment.json` has it."""
     return datetime.now(UTC).isoformat(timespec="seconds")

@@ -16,7 +16,7 @@ from typing import Any, Self
 
 from localemp.errors import LocalempError, OptionError
 from localemp.experiments.checks import build_batches, check_all
-from localemp.experiments.folder import ExperimentFolder, file_name
+from localemp.experiments.folder import ExperimentFolder, file_name, now
 from localemp.experiments.reuse import copy_run
 from localemp.experiments.rows import ExperimentRow, RowResult
 from localemp.pipeline.batch import Batch
@@ -75,7 +75,8 @@ class Runner:
         observe: Returns what sees the prompts of a model's batches before its engine starts, for an estimate.
 
     Attributes:
-        batches: One for each row.
+        batches: One for each row; rows of the same settings have the same one.
+        runs: The batches, each once.
         models: The same batches by engine, in the order in which models that run here follow one another.
         folder: The experiment's folder, once it is open.
     """
@@ -95,6 +96,7 @@ class Runner:
         self.rows, self.place, self.name, self.plan = rows, place, name, plan
         self.retry_errors, self.on_progress = retry_errors, on_progress
         self.batches: list[Batch] = []
+        self.runs: list[Batch] = []
         self.models: list[ModelRows] = []
         self._stack = ExitStack()
         self._done: list[ModelRows] = []
@@ -112,18 +114,18 @@ class Runner:
             if not is_new:
                 self._open_folder()
             self.batches = build_batches(self.rows, self.on_progress)
+            self.runs = list(dict.fromkeys(self.batches))
             self.models = self._by_engine()
             if is_new:
-                self._check_servers([batch for batch in self.batches if not batch.folder.exists()])
+                self._check_servers([batch for batch in self.runs if not batch.folder.exists()])
                 self._open_folder()
             copied = self._place()
-            check_all([((batch.name,), batch) for batch in self.batches], self._open)
-            self._check_servers([batch for batch in self.batches if batch.pending])
+            check_all([((batch.name,), batch) for batch in self.runs], self._open)
+            self._check_servers([batch for batch in self.runs if batch.pending])
             self._say_what_was_done()
-            self.folder.begin(
-                self.name, self.plan, [self._entry(*each) for each in zip(self.rows, self.batches, copied, strict=True)]
-            )
-            for batch in self.batches:
+            rows = [self._entry(row, batch, copied[batch]) for row, batch in zip(self.rows, self.batches, strict=True)]
+            self.folder.begin(self.name, self.plan, rows)
+            for batch in self.runs:
                 self._tell(batch, "Waiting" if batch.pending else "Finished")
             self._stack = self._stack.pop_all()
         return self
@@ -178,9 +180,10 @@ class Runner:
     def saved(self) -> str:
         """How many rows are finished and how many replies are saved, read from the runs' files each time."""
         finished = replies = dialogues = 0
-        for batch in self.batches:
+        for batch in self.runs:
             written = outcomes(batch.folder / Run.lines)
-            finished += all(dialogue.id in written for dialogue in batch.chosen)
+            if all(dialogue.id in written for dialogue in batch.chosen):
+                finished += self.batches.count(batch)
             replies += sum(written.get(dialogue.id, False) for dialogue in batch.chosen)
             dialogues += len(batch.chosen)
         rows, saved = share(finished, len(self.batches), "row"), share(replies, dialogues, "reply", "replies")
@@ -190,15 +193,15 @@ class Runner:
         """Return the models with rows to answer that were not tried yet."""
         return [model for model in self.models if model.pending and model not in self._done]
 
-    def _place(self) -> list[Mapping[str, Any]]:
+    def _place(self) -> Mapping[Batch, Mapping[str, Any]]:
         """Choose the run's folder of each row, and copy what `generate` has answered with the same settings there."""
-        places = self.folder.places([(batch.name, batch.settings) for batch in self.batches])
-        copied: list[Mapping[str, Any]] = []
-        for batch, place in zip(self.batches, places, strict=True):
+        places = self.folder.places([(batch.name, batch.settings) for batch in self.runs])
+        copied: dict[Batch, Mapping[str, Any]] = {}
+        for batch, place in zip(self.runs, places, strict=True):
             default, batch.folder = batch.folder, place
             batch.facts = {"experiment": str(self.place), "row": batch.name}
             replies = copy_run(default, place, batch.settings, batch.name)
-            copied.append({"taken_over": {"from": str(default), "replies": replies}} if replies else {})
+            copied[batch] = {"taken_over": {"from": str(default), "replies": replies}} if replies else {}
         return copied
 
     def _check_servers(self, batches: Sequence[Batch]) -> None:
@@ -210,9 +213,9 @@ class Runner:
         )
 
     def _say_what_was_done(self) -> None:
-        dialogues = sum(len(batch.chosen) for batch in self.batches)
-        before = sum(batch.answered for batch in self.batches)
-        left_out = dialogues - before - sum(len(batch.pending) for batch in self.batches)
+        dialogues = sum(len(batch.chosen) for batch in self.runs)
+        before = sum(batch.answered for batch in self.runs)
+        left_out = dialogues - before - sum(len(batch.pending) for batch in self.runs)
         if before or left_out:
             failures = f", {left_out} failed before (--retry-errors asks again)" if left_out else ""
             done = share(before, dialogues, "reply", "replies")
@@ -229,7 +232,7 @@ class Runner:
 
     def _by_engine(self) -> list[ModelRows]:
         by_engine: dict[str, list[Batch]] = {}
-        for batch in self.batches:
+        for batch in self.runs:
             by_engine.setdefault(_engine_key(batch), []).append(batch)
         models, logs = [], set()
         for batches in by_engine.values():
@@ -266,6 +269,7 @@ class Runner:
     def _settled(self, model: ModelRows) -> Iterator[None]:
         """Keep the error of this block, and close and record the model's rows after it; Ctrl-C passes."""
         error: LocalempError | None = None
+        self.folder.change_rows({batch.folder: {"begun": now()} for batch in model.pending})
         try:
             yield
         except LocalempError as stop:
@@ -277,10 +281,14 @@ class Runner:
         for batch in model.pending:
             batch.error = batch.error or (error if _is_unfinished(batch) else None)
             batch.opened.close()
-            result = self._result(self.rows[self.batches.index(batch)], batch)
-            facts = {"error": result.error, "hint": result.hint, "retry": result.retry, "shared": result.shared}
-            self.folder.change_row(batch.folder, facts)
-            self._tell(batch, "Failed" if result.error else "Finished", result.error)
+        self.folder.change_rows({batch.folder: self._outcome(batch) for batch in model.pending})
+        for batch in model.pending:
+            self._tell(batch, "Failed" if batch.error else "Finished", batch.error.message if batch.error else "")
+
+    def _outcome(self, batch: Batch) -> dict[str, Any]:
+        """Return what `experiment.json` says of a row that was tried."""
+        result = self._result(self.rows[self.batches.index(batch)], batch)
+        return {"error": result.error, "hint": result.hint, "retry": result.retry, "shared": result.shared}
 
     def _result(self, row: ExperimentRow, batch: Batch) -> RowResult:
         error = batch.error
@@ -298,8 +306,12 @@ class Runner:
         )
 
     def _tell(self, batch: Batch, task: str, detail: str = "") -> None:
+        """Report a step of a batch, for each of its rows."""
         done, failed = batch.answered + batch.failed, batch.failed
-        self.on_progress(Progress(task, done, len(batch.chosen), "dialogues", detail, row=batch.name, failed=failed))
+        for row, of_row in zip(self.rows, self.batches, strict=True):
+            if of_row is batch:
+                step = Progress(task, done, len(batch.chosen), "dialogues", detail, row=row.name, failed=failed)
+                self.on_progress(step)
 
 
 def _engine_key(batch: Batch) -> str:

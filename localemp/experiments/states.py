@@ -11,7 +11,7 @@ from localemp.runs.journal import outcomes
 from localemp.runs.run import RESPONSES
 from localemp.utils.locks import is_locked
 
-State = Literal["finished", "running", "stopped", "failed", "not started"]
+State = Literal["finished", "running", "waiting", "stopped", "failed", "not started"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,13 +26,15 @@ class RowState:
         dialogues: Number of dialogues to answer.
         answered: Replies in the run's file.
         failed: Dialogues with only an error.
-        state: "finished" if every dialogue was asked about; "running" while a process writes to the run; "failed" if an
-            error stopped it, or no dialogue got a reply; "stopped" if there is more to answer; "not started" without
-            any line.
+        state: "finished" if every dialogue was asked about; "running" while it is answered; "waiting" while a process
+            has it open for later; "failed" if an error stopped it, or no dialogue got a reply; "stopped" if there is
+            more to answer; "not started" without any line.
         error: What stopped the row, or why its run cannot be read; empty otherwise.
         hint: What to do about the error.
         retry: The command that answers the rest; empty if nothing is missing, or if the row never ended.
         planned: Whether the row is in the plan; a plan that was changed leaves rows behind.
+        estimate: What its last answers were estimated to take, as `experiment.json` says; None if it does not.
+        truth: What they took.
     """
 
     name: str
@@ -47,6 +49,8 @@ class RowState:
     hint: str = ""
     retry: str = ""
     planned: bool = True
+    estimate: Any = None
+    truth: Any = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,15 +81,15 @@ def show(folder: Path) -> ExperimentState:
         RunError: The folder is not an experiment, or `experiment.json` is damaged. A run that is damaged is its row's
             error.
     """
-    manifest = read_experiment(folder)
+    manifest, running = read_experiment(folder), is_locked(folder)
     sessions = manifest["sessions"]
     return ExperimentState(
         folder,
         manifest["name"],
         manifest["created"],
         sessions[-1]["command"] if sessions else "",
-        tuple(_state(folder / row["folder"], row) for row in manifest["rows"]),
-        is_locked(folder),
+        tuple(_state(folder / row["folder"], row, running) for row in manifest["rows"]),
+        running,
     )
 
 
@@ -94,7 +98,7 @@ def list_experiments(parent: Path) -> Iterator[Path]:
     yield from sorted(path.parent for path in parent.glob(f"*/{MANIFEST}"))
 
 
-def _state(folder: Path, row: dict[str, Any]) -> RowState:
+def _state(folder: Path, row: dict[str, Any], is_experiment_running: bool) -> RowState:
     error, hint, answered, failed = row["error"], row["hint"], 0, 0
     try:
         lines = list(outcomes(folder / RESPONSES).values())
@@ -103,7 +107,7 @@ def _state(folder: Path, row: dict[str, Any]) -> RowState:
         error, hint = damage.message, damage.hint
     state: State
     if is_locked(folder / RESPONSES):
-        state = "running"
+        state = "waiting" if is_experiment_running and not row["begun"] else "running"
     elif error or (failed and not answered):
         state = "failed"
     elif not answered:
@@ -123,4 +127,6 @@ def _state(folder: Path, row: dict[str, Any]) -> RowState:
         hint=hint,
         retry=row["retry"],
         planned=row["planned"],
+        estimate=row.get("estimate"),
+        truth=row.get("truth"),
     )

@@ -103,7 +103,7 @@ def _tradeoff(runs: Sequence[System], efforts: Sequence[Effort], table: Table) -
         caption += " Tokens are read and written, all stages together; those of different models do not cost the same."
     if cost and (without := [run.name for run, of in zip(runs, cost.values, strict=True) if of is None]):
         caption += f" Without known cost: {', '.join(without)}."
-    legend = [("dot", "on the front"), ("dot beaten", "another run is better and no dearer")]
+    legend = [("dot", "on the front"), ("dot beaten", "another run is as good or better, and no dearer")]
     if hollow:
         legend.append(("dot hollow", "not comparable with most, so not on the front; see the table's notes"))
     return Figure("tradeoff", "What does quality cost?", tuple(charts), caption, tuple(legend))

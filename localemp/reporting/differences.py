@@ -83,7 +83,7 @@ def differences(
     metrics = _metrics(list(runs.values()))
     found = []
     for number, (system, base) in enumerate(paired):
-        on_progress(Progress("Comparing", number, len(paired), "rows", row=system.name))
+        on_progress(Progress("Comparing", number, len(paired), "rows", system.name))
         assert system.replies is not None and base.replies is not None
         try:
             both = pair(base.replies, system.replies)

@@ -12,6 +12,7 @@ from localemp.reporting.svg import WIDTH, shortened, tag
 _LEFT, _RIGHT, _TOP, _BOTTOM = 42, 312, 34, 194
 _KEY, _KEY_ROW, _LONGEST = 258, 17, 34
 _LABEL = (12, 11)  # width and height that a number takes
+_FAR = 17  # between a point and its number, above which a line leads to it
 _DECADES = 8  # the ratio of largest to smallest cost from which the axis is logarithmic
 
 
@@ -76,6 +77,11 @@ def scatter(title: str, x_title: str, columns: tuple[str, str], marks: Sequence[
         style = "dot" + ("" if mark.front else " beaten") + (" hollow" if mark.hollow else "")
         shapes.append(tag("circle", tag("title", _told(mark, columns)), cx=x, cy=y, r=4.5, class_=style))
     for number, (x, y) in enumerate(_labels(places, lines), 1):
+        dot_x, dot_y = places[number - 1]
+        if math.dist((x, y - 4), (dot_x, dot_y)) > _FAR:
+            shapes.append(
+                tag("line", x1=dot_x, y1=dot_y, x2=x, y2=y - 4 + (4 if y - 4 < dot_y else -5), class_="leader")
+            )
         style = "number front" if marks[number - 1].front else "number"
         shapes.append(tag("text", str(number), x=x, y=y, text_anchor="middle", class_=style))
     shapes += _key(columns, marks)

@@ -20,7 +20,7 @@ from pydantic import ValidationError
 from localemp.errors import RunError
 from localemp.utils.append_log import AppendLog, whole_lines
 from localemp.utils.config_diff import compare_settings
-from localemp.utils.files import MAKE_ROOM, write_errors, write_json
+from localemp.utils.files import MAKE_ROOM, remove_partial, write_errors, write_json
 from localemp.utils.json_reader import JSONError, load_json, parse_json
 from localemp.utils.lines import LONGEST_LINE, LongLineError
 from localemp.utils.locks import LockedError
@@ -148,8 +148,9 @@ class Journal(AppendLog):
         elif self.manifest.get("settings") != settings:
             self.manifest = {"format": 1, "created": _now(), "settings": settings, "sessions": []}
             write_json(self.folder / MANIFEST, self.manifest)
-        # The folder is known to be a journal now: remove a truncated line.
+        # The folder is known to be a journal now: remove what a killed process left half-written.
         self.truncate(end)
+        remove_partial(self.folder, MANIFEST)
 
     @classmethod
     def _check_settings(cls, folder: Path, manifest: Mapping[str, Any], settings: Mapping[str, Any]) -> None:

@@ -16,6 +16,7 @@ from localemp.utils.text import well_formed
 
 MAKE_ROOM = "make room, then run the same command again to resume; nothing is lost"
 """The hint of a full disk for what can be resumed."""
+_PARTIAL = ".part"
 
 
 def write_atomically(path: Path, content: str | bytes, mode: int = 0o644) -> None:
@@ -31,7 +32,7 @@ def write_atomically(path: Path, content: str | bytes, mode: int = 0o644) -> Non
     """
     raw = content.encode() if isinstance(content, str) else content
     # An unpredictable name, so that no one can have placed a link there.
-    partial = path.with_name(f".{path.name}.{secrets.token_hex(6)}.part")
+    partial = path.with_name(f".{path.name}.{secrets.token_hex(6)}{_PARTIAL}")
     descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
     try:
         with os.fdopen(descriptor, "wb") as file:
@@ -43,6 +44,18 @@ def write_atomically(path: Path, content: str | bytes, mode: int = 0o644) -> Non
         partial.unlink(missing_ok=True)
         raise
     _sync_folder(path.parent)
+
+
+def remove_partial(folder: Path, name: str = "*") -> None:
+    """Remove what killed processes left of files that they were writing; call it under a lock that keeps others out.
+
+    Args:
+        folder: The folder.
+        name: Name of the file; by default of any.
+    """
+    for partial in folder.glob(f".{name}.*{_PARTIAL}"):
+        with contextlib.suppress(OSError):
+            partial.unlink()
 
 
 def write_json(path: Path, value: Any, *, indent: int = 2, sort_keys: bool = False) -> None:

@@ -113,6 +113,25 @@ def test_a_row_that_goes_on_counts_what_it_had():
     assert screen[-1] == "1 of 3 rows done; 157 of 192 dialogues, 3 failed"
 
 
+def test_what_is_done_with_a_row_that_has_ended_is_a_step():
+    shown = Shown(80, 24)
+    shown.tell("Finished", 4, 4, "a")
+    shown.tell("Finished", 4, 4, "b")
+    shown.tell("Reading", 1, 2, "b", unit="rows")
+    assert shown.screen()[0].endswith("Reading 1/2")
+    assert shown.screen()[-1] == "2 of 2 rows done; 8 of 8 dialogues"
+
+
+def test_rows_are_not_counted_while_they_are_checked():
+    shown = Shown(80, 24)
+    for row in ("a", "b"):
+        shown.tell("Checking", row=row)
+    assert shown.screen()[-1] == "checking the rows, b now"
+    for row in ("a", "b"):
+        shown.tell("Waiting", 0, 4, row)
+    assert shown.screen()[-1] == "0 of 2 rows done; 0 of 8 dialogues"
+
+
 def test_lookups_of_a_row_show_until_it_is_answered():
     shown = Shown(80, 24)
     shown.tell("Waiting", 0, 64, "a")
@@ -131,7 +150,8 @@ def test_what_the_engine_does_goes_when_it_is_done():
     shown = Shown(80, 24)
     shown.tell("Waiting", 0, 4, "a")
     shown.tell("Starting vllm (smollm2)")
-    assert "Starting vllm (smollm2)" in shown.screen()[0]
+    shown.time += 75
+    assert shown.screen()[0].endswith("Starting vllm (smollm2) 1:15")
     shown.tell("Answering", 1, 4, "a")
     assert "Answering" in shown.screen()[0]
     shown.tell("Looking up", 3, 4)

@@ -296,18 +296,19 @@ def test_bench_shows_what_is_in_the_result(command, tmp_path, capsys):
     assert at_every_step(command, lambda name: [*words, name], steps, check, stride=2, most=40)
 
 
-@pytest.mark.parametrize("command_of", ["generate", "score"])
+@pytest.mark.parametrize("command_of", ["generate", "experiment", "score"])
 def test_ctrl_c_held_down_shows_no_traceback(localemp, tmp_path, command_of):
     (tmp_path / "script.jsonl").write_text('{"reply": "Oh.", "seconds": 0.05}\n')
     runs = [make_run(tmp_path / name, {f"d{i}": f"Oh {i}." for i in range(500)}) for name in "xy"]
     words = {
         "generate": ("generate", "--script", "script.jsonl", "--out", "run"),
+        "experiment": ("experiment", "smoke", "--script", "script.jsonl", "--out", "run"),
         "score": ("score", "--no-bertscore", *runs),
     }
     process = localemp.start(*words[command_of])
     assert process.stderr is not None
     began = process.stderr.readline() if command_of == "score" else ""
-    while command_of == "generate" and not (tmp_path / "run" / "responses.jsonl").exists():
+    while command_of != "score" and not list((tmp_path / "run").glob("**/responses.jsonl")):
         assert process.poll() is None, process.communicate()
     while process.poll() is None:
         process.send_signal(signal.SIGINT)

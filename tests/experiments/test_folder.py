@@ -46,13 +46,12 @@ def test_a_row_is_found_by_its_settings_whatever_its_name_is_now(tmp_path):
         assert changed[0].name.startswith("0-shot-")
 
 
-def test_rows_of_the_same_settings_have_a_folder_each(tmp_path):
+def test_rows_of_the_same_settings_have_one_folder(tmp_path):
     with ExperimentFolder.open(tmp_path / "x") as folder:
-        places = folder.places([("a b", ZERO), ("a-b", ZERO), ("c", ZERO)])
-        assert len(set(places)) == 3
-        Run.open(places[2], ZERO).close()
-        assert folder.places([("a b", ZERO), ("a-b", ZERO), ("c", ZERO)]) == places
-        assert folder.places([("new", ZERO), ("c", ZERO)])[1] == places[2]
+        first, second, other = folder.places([("a", ZERO), ("b", ZERO), ("c", STAGED)])
+        assert first == second != other
+        Run.open(first, ZERO).close()
+        assert folder.places([("b", ZERO), ("a", ZERO)]) == [first, first]
 
 
 @pytest.mark.parametrize("name", ["../x", "a/b", ".hidden", "…", "n" * 500, "ü, 5 shots"])
@@ -123,7 +122,7 @@ def test_nothing_secret_is_written(tmp_path):
     with ExperimentFolder.open(tmp_path) as folder:
         plan = {"models": [{"model": "m", "base_url": f"http://me:{key}@host/v1"}], "defaults": {"api_key": key}}
         folder.begin("mine", plan, [row(tmp_path / "a")])
-        folder.change_row(tmp_path / "a", {"error": f"401 for Bearer {key}"})
+        folder.change_rows({tmp_path / "a": {"error": f"401 for Bearer {key}"}})
         folder.change({"estimate": {"token": key}})
     assert key not in (tmp_path / "experiment.json").read_text()
 
@@ -134,11 +133,11 @@ def test_rows_are_not_lost_where_the_manifest_cannot_be_written(caplog):
         with ExperimentFolder.open(place) as folder:
             folder.begin("mine", {}, [row(place / "rows" / "a")])
             with only_read(place):
-                folder.change_row(place / "rows" / "a", {"error": "the engine died"})
+                folder.change_rows({place / "rows" / "a": {"error": "the engine died"}})
                 with pytest.raises(RunError, match="cannot be written"):
                     folder.save()
             assert "not updated" in caplog.text
-            folder.change_row(place / "rows" / "a", {"hint": "see its log"})
+            folder.change_rows({place / "rows" / "a": {"hint": "see its log"}})
         assert (show(place).rows[0].error, show(place).rows[0].hint) == ("the engine died", "see its log")
 
 
@@ -161,10 +160,12 @@ def test_states(tmp_path):
         row(rows / "new", "new"),
     ]
     begin(tmp_path / "mine", *entries)
-    with Run.open(stopped, settings_of(stopped)):
+    with Run.open(stopped, settings_of(stopped)), ExperimentFolder.open(tmp_path / "mine") as folder:
+        waiting = show(tmp_path / "mine").rows[1]
+        folder.change_rows({stopped: {"begun": "2026-11-29T20:00:00+00:00"}})
         running = show(tmp_path / "mine").rows[1]
     state = show(tmp_path / "mine")
-    assert running.state == "running"
+    assert (waiting.state, running.state) == ("waiting", "running")
     assert {each.name: each.state for each in state.rows} == {
         "finished": "finished",
         "stopped": "stopped",

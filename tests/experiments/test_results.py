@@ -169,8 +169,9 @@ def test_a_step_that_fails_is_named_with_its_command_and_the_others_go_on(place)
     after = After(score=NO_BERT, compare="0-shot", study={"sample": 2})
     done = finish(place, rows, after, "mine")
     assert [failure.partition(":")[0] for failure in done.failures] == ["study of two, stages", "tables.csv"]
-    study, tables = done.failures
-    assert "localemp study create '0-shot=" in study.replace("0-shot=", "'0-shot=", 1) and "--sample 2" in study
+    study, tables = done.failures  # with names that a shell needs quoted
+    pair = f"'two, stages={rows[1].folder}' 0-shot={rows[0].folder}"
+    assert f"localemp study create {pair} --kind ab --sample 2 --out {place / 'study-two-stages'}" in study
     assert f"'two, stages={rows[1].folder}' --against 0-shot --csv {place / 'tables.csv'}" in tables
     assert [path.name for path in done.written] == [
         "comparisons.json", "report.html", "tables.tex", "results.jsonl", *parquet_of(place)
@@ -299,3 +300,17 @@ def test_rows_of_the_same_settings_are_one_row(place):
     assert done.failures == ()
     kept = json.loads((place / "comparisons.json").read_text())["rows"]
     assert [(each["row"], each["base"]) for each in kept] == [("two, stages", "0-shot")]
+
+
+def test_several_studies_are_shown_at_a_glance(place):
+    judge = write_script(place, {"match": "Reply A: Tell me", "reply": '{"choice": "A"}'}, name="judge")
+    judge.write_text(judge.read_text().splitlines()[0] + '\n{"reply": "{\\"choice\\": \\"B\\"}"}\n')
+    told = {"sample": 5, "judge": {"model": "smollm2", "name": "sure", "script": str(judge)}}
+    rows = [*two(place), row("close", make_run(place / "close", CLOSE))]
+    done = finish(place, rows, After(score=NO_BERT, compare="0-shot", study=told), "mine")
+    assert done.failures == ()
+    overview = cells_of(place, "preferences")
+    assert {name for name, _ in overview} == {"two, stages vs. 0-shot, sure", "close vs. 0-shot, sure"}
+    assert overview["close vs. 0-shot, sure", "Empathy"]["shown"].startswith("5–0–0 100.0 %")
+    engines = list(place.glob("study-*/judges/sure/manifest.json"))
+    assert len(engines) == 2 and {len(json.loads(path.read_text())["sessions"]) for path in engines} == {1}

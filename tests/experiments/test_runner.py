@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from patience import patience
-from small_plans import LocalEngine, plan_of, write_local_model, write_script, write_talks
+from small_plans import ROWS, LocalEngine, plan_of, write_local_model, write_script, write_talks
 from small_runs import four
 
 import localemp
@@ -140,6 +140,20 @@ def test_a_fault_that_nobody_foresaw_is_its_models_own(place, caplog):
     assert "ZeroDivisionError" in caplog.text
 
 
+def test_rows_of_the_same_settings_are_asked_once(place):
+    rows = [*ROWS, {"name": "base", "strategy": "zero-shot"}]
+    steps = []
+    result = localemp.experiment(plan_of(place, rows), models=write_local_model(place, "one"), on_progress=steps.append)
+    assert states(result) == dict.fromkeys(("0-shot", "staged", "base"), (6, 0, ""))
+    assert result.rows[0].folder == result.rows[2].folder != result.rows[1].folder
+    assert LocalEngine.events.count(("chat", "one")) == 6 * 3
+    assert [row.name for row in show(result.folder).rows] == ["0-shot", "staged", "base"]
+    for name in ("0-shot", "base"):
+        assert {"Waiting", "Finished"} <= {step.task for step in steps if step.row == name}
+    again = localemp.experiment(plan_of(place, rows[1:]), models=str(place / "one.toml"))
+    assert [(row.name, row.planned) for row in show(again.folder).rows] == [("staged", True), ("base", True)]
+
+
 def test_dialogues_that_fail_are_retried_when_asked_for(place):
     script = write_script(place, {"match": "number d3.", "error": "engine", "times": 1})
     plan = plan_of(place, [{"name": "0-shot", "strategy": "zero-shot"}])
@@ -266,3 +280,17 @@ def test_a_full_disk_is_an_error_of_its_row_alone(place):
     assert "nothing is lost" in result.rows[0].hint
     full.unlink()
     assert localemp.experiment(plan, models=model).complete
+
+
+def test_rows_of_a_later_model_are_shown_as_waiting(place):
+    models = [write_local_model(place, name) for name in ("one", "two")]
+    seen = []
+
+    def look(progress):
+        if progress.task == "Answering" and progress.done:
+            seen.append([row.state for row in show(Path("experiments/mine-one-two")).rows])
+
+    localemp.experiment(plan_of(place, models=models), on_progress=look)
+    assert seen[0] == ["running", "running", "waiting", "waiting"]
+    assert seen[-1][:2] == ["finished", "finished"]
+    assert "waiting" not in seen[-1]

@@ -72,6 +72,11 @@ class _Row:
     before: tuple[int, int] = (0, 0)
     at: float = 0.0
 
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more will be answered."""
+        return self.state in ("done", "failed")
+
     def count(self, progress: Progress) -> None:
         """Note how many dialogues are done: of all, or while they are answered, of those that had no reply."""
         if progress.total is None:
@@ -121,9 +126,11 @@ class ExperimentDisplay(Display):
         self._speed = Speed()
         self._asked = 0  # dialogues answered now; rows may have had some before
         self._step: Progress | None = None
+        self._step_since = now()
         self._table: Live | None = None
         self._spinner = Spinner("dots")
-        self._said_at, self._said_step = now(), ""
+        self._said_at = now()
+        self._said_steps: set[str] = set()  # scoring does its steps again and again, run by run
 
     def on_progress(self, progress: Progress) -> None:
         """Show how far a row or the engine has come."""
@@ -132,7 +139,9 @@ class ExperimentDisplay(Display):
             return
         if self._table is None:
             self._end(interrupted=True)
-        if progress.row:
+        row = self._rows.get(progress.row)
+        afterwards = row is not None and row.ended and progress.task not in _WHOLE  # its replies are scored, say
+        if progress.row and not afterwards:
             self._note_row(progress)
         else:
             self._note_step(progress)
@@ -156,14 +165,16 @@ class ExperimentDisplay(Display):
             self._speed.add(self._asked, row.at)
             if not answering and self._step is not None and self._step.total is None:
                 self._step = None  # the engine has started
-        if row.state != state and row.state in ("done", "failed") and not self.console.is_terminal:
+        if row.state != state and row.ended and not self.console.is_terminal:
             self.say(f"{self._ended(row)} ({self._rows_done()})")
 
     def _note_step(self, progress: Progress) -> None:
+        if self._step is None or self._step.task != progress.task:
+            self._step_since = self._now()
         self._step = None if progress.total is not None and progress.done >= progress.total else progress
-        if progress.task != self._said_step and not self.console.is_terminal:
+        if progress.task not in self._said_steps and not self.console.is_terminal:
             self.say(f"{progress.task} ...")
-            self._said_step = progress.task
+            self._said_steps.add(progress.task)
 
     def _show_table(self) -> None:
         if self._table is None:
@@ -207,17 +218,25 @@ class ExperimentDisplay(Display):
         return Group(*parts, whole)
 
     def _engine_line(self) -> RenderableType:
-        rows = list(self._rows.values())
-        ended = all(row.state in ("done", "failed") for row in rows)
-        meanwhile = "Finishing" if ended else "Answering" if any(row.answering for row in rows) else "Preparing"
-        step = self._step or Progress(meanwhile)
-        self._spinner.update(text=plain(" ".join(filter(None, (step.task, _how_far(step), step.detail)))))
+        step = self._step or Progress(self._meanwhile())
+        uncounted = self._step is not None and not step.unit and step.total is None
+        how_far = _time(self._now() - self._step_since) if uncounted else _how_far(step)
+        self._spinner.update(text=plain(" ".join(filter(None, (step.task, how_far, step.detail)))))
         line = Table.grid(Column(no_wrap=True, overflow="ellipsis"))
         line.add_row(self._spinner)
         return line
 
+    def _meanwhile(self) -> str:
+        """What goes on where no step of the engine or of the end is told."""
+        rows = list(self._rows.values())
+        if all(row.ended for row in rows):
+            return "Finishing"
+        return "Answering" if any(row.answering for row in rows) else "Preparing"
+
     def _whole(self) -> str:
         rows, now = list(self._rows.values()), self._now()
+        if any(row.latest.task == "Checking" for row in rows):  # there may be more of them
+            return f"checking the rows, {rows[-1].name} now"
         done = sum(row.done for row in rows)
         totals = [row.total for row in rows if row.total is not None and row.state != "failed"]
         known = len(totals) == sum(row.state != "failed" for row in rows)
@@ -259,7 +278,7 @@ def _shown(rows: Sequence[_Row], most: int) -> Sequence[_Row]:
     if len(rows) <= most:
         return rows
     running = sorted((row for row in rows if row.state == "running"), key=lambda row: not row.answering)
-    ended = [row for row in reversed(rows) if row.state in ("done", "failed")]
+    ended = [row for row in reversed(rows) if row.ended]
     waiting = [row for row in rows if row.state == "waiting"]
     chosen = {row.name for row in [*running, *ended, *waiting][:most]}
     return [row for row in rows if row.name in chosen]

@@ -48,6 +48,8 @@ class RunCommand(StrategyCommand):
 @click.option("--limit", type=click.IntRange(min=1), help="Answer only the first N dialogues.")
 @click.option("--out", type=PATH, help="The experiment's folder; by default experiments/PLAN-MODEL.")
 @click.option("--retry-errors", is_flag=True, help="Retry dialogues that failed before.")
+@click.option("--estimate", is_flag=True, help="Show what it will take, and answer nothing; no engine is started.")
+@click.option("--json", "as_json", is_flag=True, help="With --estimate: print JSON.")
 @click.pass_context
 def run(
     ctx: click.Context,
@@ -57,6 +59,8 @@ def run(
     limit: int | None,
     out: Path | None,
     retry_errors: bool,
+    estimate: bool,
+    as_json: bool,
     address: str | None,
     actors: int | None,
     **options: Any,
@@ -66,11 +70,16 @@ def run(
     PLAN is a bundled plan (`localemp experiment list`) or a TOML file (docs/experiments.md). Options apply to all rows
     that do not set them themselves. Replies are saved as they finish. Ctrl-C stops; rerun the same command to resume.
     """
+    from localemp.cli.estimates import check_estimate_options
     from localemp.cli.experiment.live import ExperimentDisplay
     from localemp.cli.experiment.summary import print_summary
     from localemp.commands.experiment import experiment
 
     chosen = typed(ctx, options)
+    check_estimate_options(estimate, as_json, address)
+    if estimate:
+        _estimate(plan, models, limit, out, retry_errors, as_json, chosen)
+        return
     with ExperimentDisplay() as display, resumable(display.say):
         result = experiment(
             plan,
@@ -87,6 +96,34 @@ def run(
     print_summary(result)
     if not result.complete:
         sys.exit(1)
+
+
+def _estimate(
+    plan: str,
+    models: tuple[str, ...],
+    limit: int | None,
+    out: Path | None,
+    retry_errors: bool,
+    as_json: bool,
+    chosen: dict[str, Any],
+) -> None:
+    """Show what it will take."""
+    from localemp.cli.display import Display
+    from localemp.cli.estimates import show_estimate
+    from localemp.commands.estimate import estimate_experiment
+
+    with Display() as display:
+        found = estimate_experiment(
+            plan,
+            models=models,
+            split=chosen.pop("split", None),
+            limit=limit,
+            out=out,
+            retry_errors=retry_errors,
+            on_progress=display.on_progress,
+            **chosen,
+        )
+    show_estimate(found, as_json)
 
 
 def typed(ctx: click.Context, options: dict[str, Any]) -> dict[str, Any]:

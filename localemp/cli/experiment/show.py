@@ -103,6 +103,8 @@ def _as_json(row: "ExperimentRow", settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def _show_experiment(folder: Path, as_json: bool) -> None:
+    from localemp.cli.estimates import print_comparison
+    from localemp.estimates.recorded import read_compared
     from localemp.experiments.states import show as state_of
 
     state = state_of(folder)
@@ -118,6 +120,8 @@ def _show_experiment(folder: Path, as_json: bool) -> None:
     running = "; running now" if state.running else ""
     told = f"{share(finished, len(planned), 'row')} finished, {share(answered, dialogues, 'reply', 'replies')}{running}"
     click.echo(told)
+    compared = [read_compared(row.estimate, row.truth) for row in state.rows]
+    print_comparison([each for each in compared if each is not None])
     for row in state.rows:
         if row.error:
             click.echo(f"failed: {for_terminal(row.name)}: {one_line(row.error, 1000)}")
@@ -147,4 +151,6 @@ def _as_texts(fields: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _jsonable(value: Any) -> Any:
-    return str(value) if isinstance(value, Path) else list(value) if isinstance(value, tuple) else value
+    if isinstance(value, tuple):
+        return list(value)
+    return str(value) if isinstance(value, Path) else value

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from localemp.cli.estimates import print_comparison
 from localemp.cli.tables import echo_written, show_table
 from localemp.utils.formatting import count, known
 from localemp.utils.text import for_terminal, one_line
@@ -20,12 +21,16 @@ _LONGEST = 1000  # characters of an error
 def print_summary(result: "ExperimentResult") -> None:
     """Print the rows and the files, and on standard error what failed, with the command that retries it."""
     _print_rows(result.rows)
+    _say_how_fast([row.tally for row in result.rows if row.tally is not None and row.tally.done])
     if shared := sum(row.shared for row in result.rows):
         click.echo(f"shared: {count(shared, 'call')} had the very same request as another row's, and were asked once")
+    print_comparison(result.compared)
+    incomplete = tuple(f"row {row.row.name} is " for row in result.rows if not row.complete)
+    for note in result.notes:
+        if not note.startswith(incomplete):  # those are told below, with the reason and what to do
+            click.echo(f"note: {one_line(note, _LONGEST)}")
     echo_written(result.written)
     click.echo(f"experiment: {result.folder}")
-    for note in result.notes:
-        click.echo(f"note: {one_line(note, _LONGEST)}")
     for row in result.rows:
         _say_failure(row)
     for failure in result.failures:
@@ -39,16 +44,29 @@ def _print_rows(rows: "tuple[RowResult, ...]") -> None:
 
     from localemp.cli.replies import plain
 
-    costs = [row.tally.cost for row in rows if row.tally is not None and row.tally.cost]
-    numbers = ("Replies", "Failed", "Replies/s", "Prompt\ntokens", "Reply\ntokens", *(["US\ndollars"] if costs else []))
+    costs = any(row.tally is not None and row.tally.cost for row in rows)
+    shared = any(row.shared for row in rows)
+    more = [*(["Shared\ncalls"] if shared else []), *(["US\ndollars"] if costs else [])]
+    numbers = ("Replies", "Failed", "Replies/s", "Prompt\ntokens", "Reply\ntokens", *more)
     name = Column("Row", overflow="fold", min_width=12)
     table = Table(name, *(Column(each, justify="right", no_wrap=True) for each in numbers))
     for row in rows:
         cells = [f"{row.answered} of {row.dialogues}", str(row.failed or ""), *_of_this_time(row.tally)]
+        cells += [str(row.shared or "")] if shared else []
         table.add_row(plain(row.row.name), *cells, *([_cost(row.tally)] if costs else []))
     show_table(table)
     if any(row.tally is None for row in rows):
         click.echo("rows without a speed had all of their replies before")
+
+
+def _say_how_fast(tallies: "list[Tally]") -> None:
+    """Print the time of all rows, which were answered together."""
+    if not tallies:
+        return
+    done = sum(tally.done for tally in tallies)
+    began = min(tally.started for tally in tallies)
+    seconds = max(max(tally.started + tally.seconds for tally in tallies) - began, 1e-9)
+    click.echo(f"this time: {count(done, 'dialogue')} in {seconds:.1f} s, {done / seconds:.2f} dialogues/s")
 
 
 def _of_this_time(tally: "Tally | None") -> list[str]:
