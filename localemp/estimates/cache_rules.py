@@ -9,6 +9,7 @@ from localemp.bench.roofline.flops import ModelShape, read_shape
 from localemp.bench.roofline.memory import free_memory
 from localemp.engines.vllm import VLLMEngine
 from localemp.engines.vllm_process import CPU_KV_CACHE_BYTES
+from localemp.estimates.bench_results import RESULTS, is_of_engine, numeric, results_of_this_machine
 from localemp.estimates.prefix_cache import CacheRules
 from localemp.pipeline.pipeline import Pipeline
 from localemp.utils.machine import gpu
@@ -18,18 +19,6 @@ _BLOCK, _BLOCK_ON_CPU = 16, 128
 _AT_ONCE, _AT_ONCE_ON_LARGE_GPU, _LARGE_GPU = 256, 1024, 70 * 2**30
 # The share of a GPU's memory that activations and graphs take, a rough figure.
 _ACTIVATIONS = 0.05
-_NUMBERS = frozenset(
-    [
-        "block_size",
-        "data_parallel_size",
-        "gpu_memory_utilization",
-        "kv_cache_memory_bytes",
-        "max_num_seqs",
-        "num_gpu_blocks_override",
-        "pipeline_parallel_size",
-        "tensor_parallel_size",
-    ]
-)
 # OpenAI's: https://developers.openai.com/api/docs/guides/prompt-caching
 _OPENAI_BLOCK, _OPENAI_SMALLEST = 128, 1024
 
@@ -50,25 +39,17 @@ def cache_rules(pipeline: Pipeline) -> tuple[CacheRules | None, str]:
     return None, "the server's cache is unknown"
 
 
-def numeric(engine_args: Mapping[str, Any]) -> dict[str, Any]:
-    """Return engine arguments without sizes that are no numbers, which vLLM will report."""
-    return {
-        name: value
-        for name, value in engine_args.items()
-        if name not in _NUMBERS or (isinstance(value, int | float) and value > 0)
-    }
-
-
 def _vllm(pipeline: Pipeline) -> tuple[CacheRules, str]:
     options = numeric(pipeline.config.engine_args)
     on_cpu = gpu() == "none"
-    at_once = int(options.get("max_num_seqs") or (_AT_ONCE if on_cpu else _gpu_batch()))
+    known = {} if on_cpu else _configured(pipeline)
+    at_once = int(options.get("max_num_seqs") or known.get("max_num_seqs") or (_AT_ONCE if on_cpu else _gpu_batch()))
     concurrency = pipeline.config.concurrency or max(VLLMEngine.concurrency, 2 * at_once)
     if options.get("enable_prefix_caching") is False:
         return CacheRules(0, 0, None, at_once, concurrency), "switched off by enable_prefix_caching"
-    block = int(options.get("block_size") or (_BLOCK_ON_CPU if on_cpu else _BLOCK))
+    block = int(options.get("block_size") or known.get("block_size") or (_BLOCK_ON_CPU if on_cpu else _BLOCK))
     shape = read_shape(pipeline.weights.folder, options)
-    capacity = _blocks(shape, options, block, on_cpu)
+    capacity = known.get("num_gpu_blocks") or _blocks(shape, options, block, on_cpu)
     if capacity is None:
         memory = "in a KV cache of unknown size, taken as large enough"
     else:
@@ -77,6 +58,17 @@ def _vllm(pipeline: Pipeline) -> tuple[CacheRules, str]:
     if shape is None or any(window is not None for window in shape.windows):
         how += "; approximate, as this architecture's cache has rules of its own"
     return CacheRules(block, 0, capacity, at_once, concurrency), how
+
+
+def _configured(pipeline: Pipeline) -> Mapping[str, int]:
+    """Return how `bench engine` found this engine configured on this machine; empty if it did not."""
+    names = ("block_size", "num_gpu_blocks", "max_num_seqs")
+    for _, result in results_of_this_machine(RESULTS):
+        engine = result.settings.get("engine")
+        found = engine.get("configured") if isinstance(engine, Mapping) and is_of_engine(result, pipeline) else None
+        if isinstance(found, Mapping):
+            return {name: found[name] for name in names if type(found.get(name)) is int and found[name] > 0}
+    return {}
 
 
 def _gpu_batch() -> int:

@@ -8,7 +8,7 @@ from statistics import fmean
 from typing import Any
 
 from localemp.errors import RunError
-from localemp.estimates.speed import RESULTS, results_in
+from localemp.estimates.bench_results import RESULTS, results_in
 from localemp.pipeline.batch import Batch
 from localemp.runs.run import RESPONSES, list_runs, read_lines, read_manifest
 from localemp.utils.formatting import count

@@ -6,38 +6,24 @@ decode steps. A step's time grows with its batch: a + b x batch, fitted to the m
 took as a whole, over the time that this model gives for them.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, median
 from typing import TYPE_CHECKING, Any
 
-from localemp.bench.result import Point, Result, read_result
+from localemp.bench.result import Point, Result
 from localemp.bench.roofline.flops import ModelShape, read_shape
 from localemp.bench.roofline.roofline import devices_used
 from localemp.errors import LocalempError
-from localemp.estimates.cache_rules import numeric
+from localemp.estimates.bench_results import RESULTS, is_of_engine, numeric, results_of_this_machine
 from localemp.pipeline.pipeline import Pipeline
-from localemp.utils.machine import machine
 
 if TYPE_CHECKING:
     from localemp.bench.roofline.hardware import Hardware
 
-RESULTS = Path("bench")
 # The share of the device's peaks that is assumed without a measurement of the engine.
 ATTAINED = 0.5
-# What of a machine and of an engine's arguments decides speed.
-_MACHINE = ("GPU", "processor", "cores", "memory")
-_ARGUMENTS = (
-    "dtype",
-    "quantization",
-    "kv_cache_dtype",
-    "tensor_parallel_size",
-    "pipeline_parallel_size",
-    "data_parallel_size",
-    "speculative_config",
-)
-_MOST_FILES = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,15 +82,10 @@ def find_speed(
         return None, f"unknown for the engine {pipeline.profile.engine}"
     folder, options = pipeline.weights.folder, numeric(pipeline.config.engine_args)
     shape = read_shape(folder, options)
-    here = [(path, result) for path, result in results_in(results) if _same(result.machine, machine(), _MACHINE)]
     peaks: tuple[float, float] | None = None
-    for path, result in here:
+    for path, result in results_of_this_machine(results):
         peaks = peaks or _peaks(result)
-        settings = result.settings
-        measured = result.kind == "engine" and not result.dummy and settings.get("model") == pipeline.profile.name
-        same = settings.get("weights_sha256") == pipeline.weights.digest
-        like = measured and same and _same(settings.get("engine_args", {}), options, _ARGUMENTS)
-        if like and (speed := _measured(result, str(path))):
+        if is_of_engine(result, pipeline) and (speed := _measured(result, str(path))):
             return speed, speed.how
     hint = f"`localemp bench engine --model {pipeline.profile.reference}` measures it"
     if shape is None:
@@ -118,23 +99,6 @@ def find_speed(
     if peaks is None:
         return None, f"unknown: no result of this machine is in {results}/; {hint}"
     return _roofline(shape, peaks, options, hint)
-
-
-def results_in(folder: Path) -> Iterator[tuple[Path, Result]]:
-    """Yield the results in a folder, the newest first."""
-    try:
-        paths = sorted(folder.glob("*.json"), key=lambda path: path.stat().st_mtime, reverse=True)
-    except OSError:
-        return
-    for path in paths[:_MOST_FILES]:
-        try:
-            yield path, read_result(path)
-        except LocalempError:
-            continue  # another file
-
-
-def _same(one: Mapping[str, Any], other: Mapping[str, Any], names: Sequence[str]) -> bool:
-    return all(one.get(name) == other.get(name) for name in names)
 
 
 def _peaks(result: Result) -> tuple[float, float] | None:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from dataclasses import replace
+from functools import partial
 
 import psutil
 import pytest
@@ -12,6 +13,8 @@ from localemp.data.sources import load_dialogues
 from localemp.dialogue import Message
 from localemp.engines.vllm import VLLMEngine
 from localemp.errors import EngineError, PromptTooLongError, UnknownNameError
+from localemp.estimates.estimator import Estimator
+from localemp.pipeline.batch import Batch
 from localemp.pipeline.config import RunConfig
 from localemp.pipeline.generate import answer_all, draft_all, plan
 from localemp.pipeline.pipeline import Pipeline
@@ -128,6 +131,32 @@ async def test_strategies_fill_a_run(engine, tmp_path, strategy):
         if "similar" in strategy:
             first, second = (shown["score"] for shown in record["exemplars"])
             assert 1 > first >= second > 0
+
+
+@pytest.mark.parametrize("strategy", ["zero-shot", "few-shot", "two-stage"])
+async def test_an_estimate_counts_the_prefix_cache_as_vllm_does(engine, tmp_path, strategy):
+    config = replace(RECIPE, strategy=strategy, engine_args={"kv_cache_memory_bytes": 2**30}, data="bundled")
+
+    async def answer(name):
+        batch = Batch(Pipeline(config), limit=24, folder=tmp_path / name)
+        drafts = await draft_all(batch.pipeline.strategy, batch.chosen)
+        with batch.open() as run:
+            estimator = Estimator()
+            estimator.add(batch)
+            observe = partial(estimator.planned, batch)
+            await plan(batch.pipeline.strategy, drafts, batch.pipeline.planner(), on_planned=observe)
+            estimator.ready()
+            await engine.reset_prefix_cache()
+            tally = await answer_all(batch.pipeline.strategy, drafts, engine, run)
+        return estimator.row(batch), tally
+
+    await answer("before")  # so that lengths of replies are known
+    row, tally = await answer("run")
+    assert row.calls == tally.calls
+    assert row.prompt_tokens == pytest.approx(tally.prompt_tokens, rel=0 if strategy != "two-stage" else 0.01)
+    assert row.reply_tokens == pytest.approx(tally.completion_tokens, rel=0.1)
+    assert tally.cached_tokens > 0 or strategy == "zero-shot", "the task alone is shorter than a block"
+    assert row.cached_tokens == pytest.approx(tally.cached_tokens, rel=0.03)
 
 
 async def test_an_engine_argument_that_vllm_does_not_have(pipeline, tmp_path):
