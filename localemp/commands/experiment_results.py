@@ -189,22 +189,31 @@ class _Results:
         found = self._compared(systems, bases, alone)
         if self.after.report is None:
             return
-        known = self.attempt("the paper's rows", alone, partial(published_of, wanted.published))
-        if known is None:
+        self._write("results.jsonl", "the experiment's command again makes", partial(self._replies, systems))
+        made = self.attempt("report", alone, partial(self._made, systems, found, studies, wanted))
+        if made is None:
             return
+        tables = [replace(table, title=f"{table.title} ({self.title})") for table in made.tables]
+        self._write("report.html", f"{alone} --html", partial(self._page, made, wanted.title or self.title))
+        self._write("tables.tex", f"{alone} --latex", lambda path: write_tables(tables, None, path, None))
+        self._write("tables.csv", f"{alone} --csv", lambda path: write_tables(tables, None, None, path))
+
+    def _made(
+        self, systems: Sequence[System], found: Sequence[Difference], studies: Mapping[str, Path], wanted: ReportStep
+    ) -> Report:
+        """Return the report; what is missing and what failed so far stands at its top."""
+        known = published_of(wanted.published)
         rated, unrated = study_tables(studies, list(self.rows), known, self.attempt)
         if unrated:
             serve = f"`localemp study serve {self.folder / 'study-ROW'}` lets people rate"
-            self.notes.append(f"no answer yet in {count(len(unrated), 'study', 'studies')}: {serve}")
-        results = (*difference_tables(found), *rated)
+            self._note_once(f"no answer yet in {count(len(unrated), 'study', 'studies')}: {serve}")
+        notes = (
+            *self._shared(systems),
+            *(f"{note[0].upper()}{note[1:]}." for note in self.notes),
+            *(f"Failed: {failure}" for failure in self.attempt.failures),
+        )
         cases = CASES if wanted.cases is None else wanted.cases
-        notes = (*self._shared(systems), *(f"{note[0].upper()}{note[1:]}." for note in self.notes))
-        report = Report(tuple(systems), known, results, cases, notes)
-        tables = [replace(table, title=f"{table.title} ({self.title})") for table in report.tables]
-        self._write("report.html", f"{alone} --html", partial(self._page, report, wanted.title or self.title))
-        self._write("tables.tex", f"{alone} --latex", lambda path: write_tables(tables, None, path, None))
-        self._write("tables.csv", f"{alone} --csv", lambda path: write_tables(tables, None, None, path))
-        self._write("results.jsonl", "the experiment's command again makes", partial(self._replies, systems))
+        return Report(tuple(systems), known, (*difference_tables(found), *rated), cases, notes)
 
     def _compared(self, systems: Sequence[System], bases: Mapping[str, str], alone: str) -> list[Difference]:
         if (wanted := self.after.compare) is None or not bases:

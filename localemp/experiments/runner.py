@@ -24,6 +24,7 @@ from localemp.pipeline.ray_driver import answer_batches_on_cluster
 from localemp.pipeline.schedule import PlanObserver, answer_batches
 from localemp.runs.journal import outcomes
 from localemp.runs.run import Run
+from localemp.utils.files import raise_file_limit
 from localemp.utils.formatting import share
 from localemp.utils.progress import OnProgress, Progress, silent
 from localemp.utils.redaction import redact_text, shown_command
@@ -119,6 +120,7 @@ class Runner:
             if is_new:
                 self._check_servers([batch for batch in self.runs if not batch.folder.exists()])
                 self._open_folder()
+            raise_file_limit()  # every run is a file that stays open
             copied = self._place()
             check_all([((batch.name,), batch) for batch in self.runs], self._open)
             self._check_servers([batch for batch in self.runs if batch.pending])

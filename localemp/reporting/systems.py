@@ -9,7 +9,7 @@ from typing import Any
 
 from localemp.errors import OptionError
 from localemp.metrics.base import Score
-from localemp.metrics.kept_values import KeptValues, read_values
+from localemp.metrics.kept_values import KeptMetric, KeptValues, read_values
 from localemp.metrics.registry import METRICS
 from localemp.metrics.replies import Replies, replies_of
 from localemp.metrics.scoring import SCORES, on_common, read_scores, score_all, scores_path
@@ -196,6 +196,8 @@ def _on_common(systems: list[System]) -> list[System]:
 def _only(system: System, kept: Replies) -> System:
     whole = len(kept) == len(system.replies or ())
     scores = {score.name: score for score in score_all(kept).scores} | (dict(system.scores) if whole else {})
+    if system.kept is not None and not whole:
+        scores |= {name: KeptMetric(name, {system.name: system.kept}).score(kept) for name in system.kept.values}
     ids = set(kept.ids)
     records = tuple(record for record in system.records if record["id"] in ids)
     return replace(system, replies=kept, scores=scores, notes=kept.notes, records=records)

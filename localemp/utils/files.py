@@ -4,6 +4,7 @@ import contextlib
 import errno
 import json
 import os
+import resource
 import secrets
 import stat
 from collections.abc import Callable, Iterator
@@ -130,6 +131,14 @@ def is_disk_full(error: OSError) -> bool:
 def is_read_only(error: OSError) -> bool:
     """Return whether the error means that a place may not be written to."""
     return error.errno in (errno.EACCES, errno.EPERM, errno.EROFS)
+
+
+def raise_file_limit() -> None:
+    """Raise this process's limit of open files as far as it may, up to 65,536; the usual limit is 1,024."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 65536 if hard == resource.RLIM_INFINITY else min(65536, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _sync_folder(folder: Path) -> None:

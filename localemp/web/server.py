@@ -3,7 +3,6 @@
 import asyncio
 import errno
 import logging
-import resource
 import signal
 import socket
 from collections.abc import Callable, Iterator
@@ -13,6 +12,7 @@ import uvicorn
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from localemp.errors import OptionError
+from localemp.utils.files import raise_file_limit
 from localemp.web.asgi import RawHeaders, SafeJSONResponse, error_event, is_event_stream
 from localemp.web.connections import Connection
 
@@ -59,7 +59,7 @@ def serve_on(
         timeout_keep_alive=30,
         timeout_graceful_shutdown=drain,
     )
-    _raise_file_limit()
+    raise_file_limit()  # a request takes two connections
     with _signals_ignored():
         _Server(config, on_ready).run([listener])
 
@@ -144,11 +144,3 @@ def _signals_ignored() -> Iterator[None]:
     finally:
         for each, handler in handlers.items():
             signal.signal(each, handler)
-
-
-def _raise_file_limit() -> None:
-    """Raise the limit of open files: a request takes two connections, and the usual limit is 1024."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = 65536 if hard == resource.RLIM_INFINITY else min(65536, hard)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

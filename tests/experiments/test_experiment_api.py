@@ -1,13 +1,14 @@
 """`localemp.experiment` as a function: Ctrl-C, kill -9, event loops, two at once, wrong arguments."""
 
 import asyncio
+import resource
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from patience import wait_until
+from patience import patience, wait_until
 from small_plans import IDS, LocalEngine, plan_of, write_local_model, write_script, write_talks
 
 import localemp
@@ -78,6 +79,24 @@ def test_a_process_that_is_killed_goes_on_and_another_one_is_told_meanwhile(plac
     assert result.complete
     assert [row.tally.done for row in result.rows if row.tally] == [4, 4]
     assert len(read_experiment(folder)["sessions"]) == 2
+
+
+def test_more_rows_than_files_may_be_open(place):
+    talks, script = write_talks(place, IDS[:1]), write_script(place)
+    Path("mine.toml").write_text(
+        f'data = "{talks}"\n[[rows]]\nstrategy = "zero-shot"\nmax_tokens = {list(range(1, 101))}\n'
+        "[after]\nscore = false\nreport = false\n"
+    )
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, "mine.toml", str(script)],
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (100, most)),
+        capture_output=True,
+        text=True,
+        timeout=patience(),
+    )
+    assert done.returncode == 0, done.stderr
+    assert {row.state for row in show(Path("experiments/mine-smollm2")).rows} == {"finished"}
 
 
 def replies(folder):

@@ -24,7 +24,7 @@ NAMES = [f"d{number}" for number in range(12)]
 PLAIN = {name: f"I hear you, {name}." for name in NAMES}
 CLOSE = {name: f"Tell me more of {name}, I am here." for name in NAMES}
 NO_BERT = {"no_bertscore": True}
-FILES = ["report.html", "tables.tex", "tables.csv", "results.jsonl"]
+FILES = ["report.html", "tables.tex", "tables.csv"]
 
 
 @pytest.fixture
@@ -71,10 +71,9 @@ def test_an_experiment_ends_with_everything_in_its_folder(place):
     assert result.failures == () and result.complete
     folder = result.folder
     study = folder / "study-staged"
-    parquet = [folder / "results.parquet"] if find_spec("pyarrow") else []
-    assert list(result.written) == [
-        study, folder / "comparisons.json", *(folder / name for name in FILES), *parquet
-    ]  # fmt: skip
+    parquet = ["results.parquet"] if find_spec("pyarrow") else []
+    files = [folder / name for name in ("comparisons.json", "results.jsonl", *parquet, *FILES)]
+    assert list(result.written) == [study, *files]
     assert [(each["row"], each["id"]) for each in lines_of(folder)] == [
         (r, i) for r in ("0-shot", "staged") for i in IDS
     ]
@@ -173,9 +172,9 @@ def test_a_step_that_fails_is_named_with_its_command_and_the_others_go_on(place)
     pair = f"'two, stages={rows[1].folder}' 0-shot={rows[0].folder}"
     assert f"localemp study create {pair} --kind ab --sample 2 --out {place / 'study-two-stages'}" in study
     assert f"'two, stages={rows[1].folder}' --against 0-shot --csv {place / 'tables.csv'}" in tables
-    assert [path.name for path in done.written] == [
-        "comparisons.json", "report.html", "tables.tex", "results.jsonl", *parquet_of(place)
-    ]  # fmt: skip
+    made = ["comparisons.json", "results.jsonl", *parquet_of(place), "report.html", "tables.tex"]
+    assert [path.name for path in done.written] == made
+    assert "Failed: study of two, stages: " in (place / "report.html").read_text()
 
 
 def parquet_of(folder):

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from small_runs import four, make_run
+from tiny_roberta import LAYER, save_tiny_roberta
 
 import localemp
 from localemp.errors import OptionError, RunError, UnknownNameError
@@ -172,3 +173,16 @@ def test_a_comparison_without_a_common_dialogue_says_why(tmp_path):
     table = next(table for table in made.tables if table.kind == "differences")
     assert [cell.text for cell in table.rows[1].cells] == ["0", *["n/a"] * (len(table.columns) - 1)]
     assert any("no dialogue is in both" in note.text for note in table.notes)
+
+
+def test_kept_values_give_bertscore_on_shared_dialogues(tmp_path):
+    model = f"{save_tiny_roberta(tmp_path / 'tiny')}:{LAYER}"
+    whole, part = make_run(tmp_path / "whole", NEAR), make_run(tmp_path / "part", {"a": "Oh.", "b": "Oh no."})
+    localemp.score([whole, part], bertscore_model=model)
+    common = localemp.report([whole, part], common=True, against="part")
+    row = next(row for row in common.tables[0].rows if row.name == "whole")
+    shared = make_run(tmp_path / "shared", {name: NEAR[name] for name in "ab"})
+    alone = localemp.score(shared, bertscore_model=model).systems[0].score("F_BERT")
+    assert row.cells[common.tables[0].columns.index("F_BERT")].value == pytest.approx(alone.value)
+    table = next(table for table in common.tables if table.kind == "differences")
+    assert "F_BERT" in table.columns
