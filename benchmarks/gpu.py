@@ -79,7 +79,7 @@ LARGE = Size(1024, 256, "1,64,1024", 128, "llama", 1024, 100, 2)
 SMALL = Size(16, 8, "1,8", 16, "tiny", 16, 4, 1)
 STRATEGIES = "zero-shot,few-shot:5,two-stage,similar+knowledge"
 
-NEED_SHAPES = {"comet", "retrieval", "strategies-dummy", "generate", "strategies-smollm2"}
+NEED_SHAPES = {"comet", "retrieval", "strategies-dummy", "generate", "strategies-smollm2", "experiment-smollm2"}
 
 # A shape that a CPU starts in seconds, to see that dummy weights work.
 TINY = {
@@ -126,6 +126,10 @@ def steps(data: str, out: Path, size: Size) -> list[Step]:
         script("overhead-dummy", 120, "generate_overhead.py", *peer, *dummy),
         bench("engine-smollm2", 50, "engine", "--model", "smollm2", *engine),
         bench("strategies-smollm2", 60, "strategies", "--model", "smollm2", *strategies),
+        # Ten starts of an engine beside one are too many for the time here: bare vLLM is the peer.
+        script("experiment-smollm2", 100, "experiment.py", "--without", "commands",
+               "--dialogues", str(size.of_strategies), "--max-tokens", str(size.tokens),
+               "--encoder", str(out / "mpnet"), "--comet", str(out / "bart-large")),
     ]  # fmt: skip
 
 
@@ -241,6 +245,9 @@ def findings(name: str, out: Path, seconds: float) -> Iterator[tuple[str, str]]:
     if name.startswith("overhead"):
         yield "generate / LLM.chat, tokens/s (aim 0.97)", f"{found['one_stage_ratio']:.3f}"
         yield "two-stage / two passes of LLM.chat, time (aim 1.0)", f"{found['two_stage_ratio']:.3f}"
+    if name.startswith("experiment"):
+        ratio = statistics.median(found["ratios"]["bare"])
+        yield "plan paper / LLM.chat row by row, answering time (aim 0.97)", f"{ratio:.3f}"
     if name == "comet":
         yield from _of_comet(found)
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 from patience import patience
+from tiny_encoder import save_tiny_encoder
 
 from localemp.experiments.folder import read_experiment
 from localemp.runs.run import read_records
@@ -103,7 +104,10 @@ class Experiment:
         (place / "mine.toml").write_text(f'data = "talks.jsonl"\n{models}\n{plan}')
 
     def start(self, file="", number=0, limit=None):
-        """Start; `limit` is the longest file in bytes, which refuses more as a full disk does."""
+        """Start, to be killed at the file (a pattern, as the command names it) when it is written that many times.
+
+        `limit` is the longest file in bytes: the system refuses more, as it does when a disk is full.
+        """
         environment = {**os.environ, "LOCALEMP_CACHE": str(self.place / "cache"), "COLUMNS": "200"}
         environment |= {"OPENAI_API_KEY": "sk-nobody"}
 
@@ -112,7 +116,7 @@ class Experiment:
                 resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 
         return subprocess.Popen(
-            [sys.executable, "-c", PROGRAM, f"ex/{file}", str(number), *self.words],
+            [sys.executable, "-c", PROGRAM, file, str(number), *self.words],
             cwd=self.place,
             env=environment,
             stdout=subprocess.PIPE,
@@ -147,7 +151,7 @@ class Experiment:
         with (self.folder / "tables.csv").open(encoding="utf-8", newline="") as stream:
             cells = [row for row in csv.reader(stream) if row[4] != "Seconds"]
         rows = [
-            {**row, "shared": None, "folder": HASH.sub("", row["folder"])}
+            (row["name"], row["model"], HASH.sub("", row["folder"]), row["planned"], row["error"], row["retry"])
             for row in read_experiment(self.folder)["rows"]
         ]
         half = [path.name for path in self.folder.rglob("*.part")]
@@ -199,25 +203,27 @@ def goes_on(experiment, model, whole):
 @pytest.mark.parametrize(
     ("file", "number"),
     [
-        ("experiment.json", 1),
-        ("rows/*/manifest.json", 2),
-        ("rows/*/responses.jsonl", 2),
-        (".experiment.json.*.part", 2),
+        pytest.param("experiment.json", 1, marks=pytest.mark.slow),
+        pytest.param("rows/*/manifest.json", 2, marks=pytest.mark.slow),
+        pytest.param("rows/*/responses.jsonl", 2, marks=pytest.mark.slow),
+        pytest.param(".experiment.json.*.part", 2, marks=pytest.mark.slow),
         ("experiment.json", 4),
         ("rows/*/scores.json", 2),
-        ("comparisons.json", 1),
+        pytest.param("comparisons.json", 1, marks=pytest.mark.slow),
         ("report.html", 1),
-        ("tables.csv", 1),
-        ("results.jsonl", 1),
+        pytest.param("tables.csv", 1, marks=pytest.mark.slow),
+        pytest.param("results.jsonl", 1, marks=pytest.mark.slow),
     ],
     ids=lambda value: re.sub(r"[^\w.]+", "-", value) if isinstance(value, str) else str(value),
 )
 def test_killed_at_a_file_it_goes_on(killed, model, whole, file, number):
-    assert killed.run(file=file, number=number).returncode == -signal.SIGKILL
+    assert killed.run(file=f"ex/{file}", number=number).returncode == -signal.SIGKILL
     goes_on(killed, model, whole)
 
 
-@pytest.mark.parametrize("number", [1, 3, 17, 26, 32], ids=str)
+@pytest.mark.parametrize(
+    "number", [3, 26, *(pytest.param(number, marks=pytest.mark.slow) for number in (1, 17, 32))], ids=str
+)
 def test_killed_at_a_request_it_goes_on(killed, model, whole, number):
     """At the first, within the first row to be answered, between rows, at the last."""
     model.left = number
@@ -231,9 +237,23 @@ def test_killed_at_a_request_it_goes_on(killed, model, whole, number):
     assert len(model.requests) <= sum(ROWS.values()) + 2 * in_flight, "only what was in flight is asked again"
 
 
+@pytest.mark.parametrize("file", ["*/cache/*", "ex/rows/*/manifest.json"], ids=["embedding", "looking up"])
+def test_killed_before_the_first_request_it_goes_on(tmp_path, model, file):
+    save_tiny_encoder(tmp_path, tmp_path / "encoder")
+    similar = (
+        '[[rows]]\nname = "similar"\nstrategy = "similar"\npool = "talks.jsonl"\nencoder = "./encoder"\nshots = 1\n'
+    )
+    experiment = Experiment(tmp_path, similar + AFTER.replace('compare = "0-shot"', ""), ask(model))
+    assert experiment.run(file=file, number=1).returncode == -signal.SIGKILL
+    assert not model.requests
+    done = experiment.run()
+    assert done.returncode == 0, done.stderr
+    assert len(experiment.replies()) == len(model.requests) == 8
+
+
 def test_killed_again_and_again(killed, model, whole):
     number, times = 1, 0
-    while (done := killed.run(file="*", number=number)).returncode == -signal.SIGKILL:
+    while (done := killed.run(file="ex/*", number=number)).returncode == -signal.SIGKILL:
         number, times = number + 3, times + 1
     assert done.returncode == 0, done.stderr
     assert times > 5

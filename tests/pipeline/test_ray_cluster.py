@@ -236,6 +236,24 @@ def test_a_fatal_error_keeps_what_every_row_has(rows_of, words, address, tmp_pat
     assert (told[2] is None) == (len(lines_of(batches[2].folder)) == 2), "a row that was finished is finished"
 
 
+def test_an_experiment_on_a_cluster_is_the_one_of_one_machine(localemp, words, address, tmp_path):
+    words(d7={"error": "engine", "reply": "too hot"})
+    rows = "".join(f'[[rows]]\nname = "{name}"\nstrategy = "{name}"\n' for name in STRATEGIES)
+    (tmp_path / "mine.toml").write_text(f'data = "talks.jsonl"\n{rows}\n[after]\nscore = false\nreport = false\n')
+    command = ("experiment", "mine.toml", "--script", "script.jsonl", "--concurrency", 4)
+    here = localemp(*command, "--out", "here")
+    there = localemp(*command, "--out", "there", "--ray", address, "--actors", 2)
+    assert (here.returncode, there.returncode) == (1, 1), there.stderr
+    runs = sorted(path.name for path in (tmp_path / "here" / "rows").iterdir())
+    assert runs == sorted(path.name for path in (tmp_path / "there" / "rows").iterdir())
+    assert len(runs) == 3
+    for run in runs:
+        alone, cluster = (tmp_path / place / "rows" / run for place in ("here", "there"))
+        assert without_times(alone) == without_times(cluster)
+        assert read_manifest(cluster)["sessions"][-1]["ray_address"] == address
+    assert (tmp_path / "there" / "ray.log").exists()
+
+
 async def share_of(actor, row, dialogues):
     return pickle.loads((await actor({"share": pickle.dumps(Share(row, dialogues))}))["answers"])
 
