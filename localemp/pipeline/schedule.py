@@ -32,7 +32,7 @@ _FULL_BATCH = 64
 
 
 class PlanObserver(Protocol):
-    """Sees every prompt before the engine starts, for an estimate."""
+    """Sees every prompt, for an estimate: before the engine starts, or when its lookups are made."""
 
     def planned(
         self, batch: Batch, draft: Draft, calls: Sequence[PlannedCall], outcome: Response | EngineError
@@ -40,7 +40,7 @@ class PlanObserver(Protocol):
         """Take in a dialogue of a batch: its calls and how it ends, in the order in which they will be answered."""
 
     def ready(self) -> None:
-        """Everything is planned; the engine starts next."""
+        """Everything is planned."""
 
 
 async def answer_batches(
@@ -55,7 +55,7 @@ async def answer_batches(
         batches: Opened batches, all of the same model and with the same settings of the engine.
         log: File for the engine's output.
         on_progress: Called with dialogues looked up, measured and answered, by row, and with the engine's start.
-        observer: Sees every prompt before the engine starts.
+        observer: Sees every prompt.
 
     Raises:
         FatalEngineError: Of a single batch: the engine cannot start, or no further request can succeed.
@@ -105,6 +105,11 @@ class _Row:
         self.group = number
         self.looked_up = True
         self.in_session = False
+
+    @property
+    def looks_up(self) -> bool:
+        """Whether drafting takes time."""
+        return any(enricher.looks_up for enricher in self.strategy.enrichers)
 
     @property
     def strategy(self) -> Strategy:
@@ -174,7 +179,7 @@ class _Schedule:
         rows: The rows.
         log: File for the engine's output.
         on_progress: Called with progress.
-        observer: Sees every prompt before the engine starts.
+        observer: Sees every prompt.
     """
 
     def __init__(self, rows: Sequence[_Row], log: Path, on_progress: OnProgress, observer: PlanObserver | None) -> None:
@@ -214,7 +219,7 @@ class _Schedule:
             with row.limited():
                 count = self.pipeline.tokenizer.lengths if self.pipeline.runs_here else _characters
                 row.longest = await asyncio.to_thread(row.strategy.longest, Draft(row.batch.pending[0]), count)
-                row.looked_up = self.observer is not None or (row.longest is None and self.pipeline.runs_here)
+                row.looked_up = not row.looks_up or (row.longest is None and self.pipeline.runs_here)
                 for enricher in row.strategy.enrichers:
                     enricher.remember(_REMEMBERED)
         groups: dict[Any, list[_Row]] = {}
@@ -241,9 +246,9 @@ class _Schedule:
                 if here or self.observer is not None:
                     on_planned = None if self.observer is None else partial(self.observer.planned, row.batch)
                     await plan(row.strategy, drafts, self.planner, self.on_progress, on_planned, row.batch.name)
-        if self.observer is not None:
-            self.observer.ready()
         later = [row for row in self.rows if not row.looked_up and row.stopped is None]
+        if self.observer is not None and not later:
+            self.observer.ready()
         if here and later:
             assert self.planner.encode is not None
             bound = ContextBound(self.planner.encode, self.on_progress)
@@ -259,8 +264,6 @@ class _Schedule:
 
     async def _load(self, row: _Row) -> None:
         """Load what lookups need before the engine: two imports at once can fail, and it takes the GPU's memory."""
-        if not row.strategy.enrichers:
-            return
         for enricher in row.strategy.enrichers:
             await enricher.prepare(row.batch.pending)
         row.strategy.count_anew()
@@ -281,14 +284,22 @@ class _Schedule:
         return [drafts[number] for number in sorted(drafts)]
 
     async def _look_up_the_rest(self) -> None:
-        async def look_up(row: _Row) -> None:
+        later = [row for row in self.rows if not row.looked_up and row.stopped is None]
+
+        async def look_up(row: _Row) -> list[Draft]:
             with row.limited():
-                await self._look_up(row)
+                return await self._look_up(row)
+            return []
 
         try:
-            await asyncio.gather(*(look_up(row) for row in self.rows if not row.looked_up and row.stopped is None))
+            drafts = await asyncio.gather(*map(look_up, later))
         finally:
             self.queue.end()
+        if self.observer is not None and later:
+            planner = self.pipeline.planner()
+            for row, each in zip(later, drafts, strict=True):
+                await plan(row.strategy, each, planner, on_planned=partial(self.observer.planned, row.batch))
+            self.observer.ready()
 
     def _note(self, row: _Row) -> None:
         """Keep the notes on how a row's prompts were built; what rows share is logged once."""
@@ -303,7 +314,7 @@ class _Schedule:
     async def _answer_with(self, context: int | None) -> None:
         """Answer all dialogues of the queue with an engine that has this context."""
         unfinished = [row for row in self.rows if row.left and row.stopped is None]
-        follow = any(row.strategy.enrichers and not row.looked_up for row in unfinished)
+        follow = any(not row.looked_up for row in unfinished)
         engine = self.pipeline.engine(context, self.log, lookups_follow=follow)
         self.on_progress(Progress(f"Starting {engine.name} ({self.pipeline.profile.name})"))
         await engine.start()
