@@ -94,7 +94,8 @@ class Estimator:
         row = self._rows[id(batch)]
         stages = outcome.stages if isinstance(outcome, Response) else ()
         row.exemplars_dropped += any(stage.dropped for stage in stages)
-        names = [stage.name for stage in stages] or ["feeling"] * len(calls)
+        # A dialogue that fails has no stages, and one's own flow may call the engine without making any.
+        names = [stage.name for stage in stages] if len(stages) == len(calls) else ["reply"] * len(calls)
         taken: list[_Call] = []
         before: Sequence[object] = ()
         for name, call in zip(names, calls, strict=True):
