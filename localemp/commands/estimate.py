@@ -1,6 +1,7 @@
 """`--estimate`, of `generate` and `experiment`: what runs will take, before they take it."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from os import PathLike
 from pathlib import Path
 from typing import Any, Unpack
@@ -93,5 +94,6 @@ def estimate_experiment(
 def _estimate(batches: Sequence[Batch], retry_errors: bool, on_progress: OnProgress) -> Estimate:
     from localemp.bench.roofline.hardware import measure_hardware
 
-    planning = estimate_batches(batches, retry_errors=retry_errors, hardware=measure_hardware, on_progress=on_progress)
+    peak = cache(measure_hardware)  # one measurement for all rows
+    planning = estimate_batches(batches, retry_errors=retry_errors, hardware=peak, on_progress=on_progress)
     return run_here(planning, "await estimate_batches(...) of localemp.estimates.planning there")
