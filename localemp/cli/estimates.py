@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from localemp.estimates.estimate import Dollars, Estimate, RowEstimate
     from localemp.estimates.truth import Truth
 
+_DECIMALS = {"dollars": 4, "seconds": 1}  # of other quantities 0
 _MOST_NAMES = 3
 _DECIMALS = {"dollars": 4, "seconds": 1}
 _HOW = {

@@ -63,16 +63,19 @@ def estimate_experiment(
     limit: int | None = None,
     out: str | PathLike[str] | None = None,
     retry_errors: bool = False,
+    after: Mapping[str, Any] = {},
     on_progress: OnProgress = silent,
     **settings: Unpack[RunSettings],
 ) -> Estimate:
     """Return what `experiment` with the same arguments will still take, row by row; see `estimate`.
 
+    The steps afterwards are checked, but not in the numbers: scores, comparisons, a study and its judge.
+
     Raises:
         LocalempError: The plan or a row is invalid, or something is missing; names row and key.
     """
     check_at_least(1, limit=limit)
-    plan = plan if isinstance(plan, Plan) else read_plan(Path(plan))
+    plan = (plan if isinstance(plan, Plan) else read_plan(Path(plan))).with_steps(after)
     told: dict[str, Any] = dict(settings)
     if (model := told.pop("model", None)) is not None:
         models = models or [model]
