@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from localemp.commands import study
     from localemp.commands.compare import CompareResult, compare
-    from localemp.commands.estimate import estimate
+    from localemp.commands.estimate import estimate, estimate_experiment
     from localemp.commands.experiment import ExperimentResult, experiment, experiment_async
     from localemp.commands.generate import GenerateResult, generate, generate_async
     from localemp.commands.report import ReportResult, report
@@ -40,6 +40,7 @@ _HOMES = {
     "Dialogue": "dialogue",
     "EMOTIONS": "dialogue",
     "estimate": "commands.estimate",
+    "estimate_experiment": "commands.estimate",
     "Estimate": "estimates.estimate",
     "Engine": "engines.base",
     "experiment": "commands.experiment",
@@ -99,6 +100,7 @@ __all__ = [
     "Strategy",
     "compare",
     "estimate",
+    "estimate_experiment",
     "experiment",
     "experiment_async",
     "generate",

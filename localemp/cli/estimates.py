@@ -1,11 +1,13 @@
 """Shows what a run will take, and afterwards what it took."""
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import click
 
 from localemp.cli.tables import show_table
 from localemp.utils.formatting import count
+from localemp.utils.text import for_terminal
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -13,6 +15,9 @@ if TYPE_CHECKING:
     from localemp.estimates.estimate import Dollars, Estimate, RowEstimate
     from localemp.estimates.truth import Truth
 
+_DECIMALS = {"dollars": 4, "seconds": 1}  # of other quantities 0
+_MOST_NAMES = 3
+_DECIMALS = {"dollars": 4, "seconds": 1}
 _HOW = {
     "tokens": "prompt tokens",
     "cache": "prefix cache",
@@ -76,9 +81,10 @@ def print_estimate(estimate: "Estimate") -> None:
         click.echo(f"{count(total.will_not_fit, 'prompt')} will not fit the model's context, and fail")
     if total.exemplars_dropped:
         click.echo(f"{count(total.exemplars_dropped, 'prompt')} will fit only with fewer exemplars")
-    for row in estimate.rows:
-        if row.dollars is not None:
-            click.echo(f"{row.name or row.model}: {_prices(row.dollars)}")
+    for model in dict.fromkeys(row.model for row in estimate.rows):
+        dollars = replace(estimate, rows=tuple(row for row in estimate.rows if row.model == model)).total.dollars
+        if dollars is not None:
+            click.echo(for_terminal(f"{model}: {_prices(dollars)}"))
     _print_how(estimate)
 
 
@@ -96,7 +102,7 @@ def print_comparison(rows: "Sequence[tuple[RowEstimate, Truth]]") -> None:
     table = Table(*([Column("Row", overflow="fold")] if several else []), "Quantity", *heads)
     for row, truth in rows:
         for number, one in enumerate(compare(row, truth)):
-            decimals = 4 if one.name == "dollars" else 1 if one.name == "seconds" else 0
+            decimals = _DECIMALS.get(one.name, 0)
             ratio = "" if one.ratio is None else f"{one.ratio:.3f}"
             cells = [QUANTITIES[one.name], f"{one.estimated:,.{decimals}f}", f"{one.actual:,.{decimals}f}", ratio]
             name = row.name if row.name != "total" else row.model
@@ -135,7 +141,6 @@ def _prices(dollars: "Dollars") -> str:
 def _print_how(estimate: "Estimate") -> None:
     """Print how each number was made, once for rows with the same answer."""
     from localemp.estimates.estimate import duration
-    from localemp.utils.text import for_terminal
 
     for name, title in _HOW.items():
         rows: dict[str, list[str]] = {}
@@ -143,7 +148,8 @@ def _print_how(estimate: "Estimate") -> None:
             if row.pending and row.how.get(name):
                 rows.setdefault(row.how[name], []).append(row.name)
         for how, names in rows.items():
-            of = f" ({', '.join(names)})" if len(rows) > 1 else ""
+            named = ", ".join(names) if len(names) <= _MOST_NAMES else count(len(names), "row")
+            of = f" ({named})" if len(rows) > 1 else ""
             click.echo(for_terminal(f"{title}{of}: {how}"))
     start = "not known" if estimate.start_seconds is None else f"about {duration(estimate.start_seconds)}"
     if any(row.seconds is not None for row in estimate.rows):

@@ -58,7 +58,10 @@ def show_model(name: str, as_json: bool) -> None:
         return
     details["weights"] = _where_exactly(profile)
     price = profile.price
-    details["price"] = f"${price.prompt} / ${price.completion} per million tokens ({price.as_of})" if price else None
+    if price:
+        cached = "" if price.cached is None else f", ${price.cached} cached"
+        batch = "" if price.batch is None else f", batch tier {price.batch:.0%}"
+        details["price"] = f"${price.prompt} / ${price.completion} per million tokens{cached}{batch} ({price.as_of})"
     if profile.hosted and price is None:
         details["price"] = "unpriced"
     table = Table(box=None, show_header=False)

@@ -104,7 +104,13 @@ class Response:
 
 
 class Enricher(ABC):
-    """Adds exemplars or inferences to a draft."""
+    """Adds exemplars or inferences to a draft.
+
+    Attributes:
+        looks_up: Whether that takes time; if not, drafts are made at once.
+    """
+
+    looks_up: bool = True
 
     @abstractmethod
     async def enrich(self, draft: Draft) -> Draft:

@@ -81,6 +81,8 @@ class FewShot(Enricher):
         OptionError: The pool does not have a row.
     """
 
+    looks_up = False
+
     def __init__(self, pool: Sequence[Dialogue], indices: Sequence[int], chosen_by: str) -> None:
         for index in indices:
             if not 0 <= index < len(pool):

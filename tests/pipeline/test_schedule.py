@@ -394,26 +394,56 @@ async def test_a_context_that_the_user_chose_stays(sized):
     assert (batches[0].tally.done, batches[1].tally.failed) == (3, 3)
 
 
-async def test_an_observer_sees_everything_before_the_engine_starts(sized):
-    slow = slow_part(sized, told=None, added=30)
+@pytest.mark.parametrize("told", [30, None])
+async def test_an_observer_sees_everything_before_the_engine_starts_or_when_it_is_looked_up(sized, told):
+    slow_part(sized, told, added=30)
     seen: list[tuple[str, str, int]] = []
 
     class Observer:
         def planned(self, batch: Batch, draft: Draft, calls: Sequence[Any], outcome: Any) -> None:
-            assert not sized.started
+            assert told is not None or not sized.contexts
             seen.append((batch.name, draft.dialogue.id, len(calls)))
 
         def ready(self) -> None:
             seen.append(("ready", "", 0))
 
-    batches = batches_of({"strategy": "two-stage"}, {"strategy": "slow"})
+    batches = batches_of({"strategy": "slow"}, {"strategy": "two-stage"})
     with ExitStack() as stack:
         for batch in batches:
             stack.enter_context(batch.open())
         await answer_batches(batches, Path("engine.log"), observer=Observer())
-    assert slow.prepared == []
-    expected = [(name, f"d{n}", calls) for name, calls in (("row 0", 2), ("row 1", 1)) for n in range(3)]
+    rows = [("row 0", 1), ("row 1", 2)]
+    expected = [(name, f"d{n}", calls) for name, calls in (rows[::-1] if told else rows) for n in range(3)]
     assert seen == [*expected, ("ready", "", 0)]
+
+
+@pytest.mark.parametrize("told", [30, None])
+@pytest.mark.parametrize("error", [KeyError("speed"), OptionError("no such cache")])
+@pytest.mark.parametrize("step", ["planned", "ready"])
+async def test_an_observer_that_fails_stops_no_row(sized, caplog, step, error, told):
+    slow_part(sized, told, added=30)
+    calls: list[str] = []
+
+    class Observer:
+        def planned(self, *planned: Any) -> None:
+            self.take("planned")
+
+        def ready(self) -> None:
+            self.take("ready")
+
+        def take(self, name: str) -> None:
+            calls.append(name)
+            if name == step:
+                raise error
+
+    batches = batches_of({"strategy": "slow"}, {"strategy": "two-stage"})
+    with ExitStack() as stack:
+        for batch in batches:
+            stack.enter_context(batch.open())
+        await answer_batches(batches, Path("engine.log"), observer=Observer())
+    assert [(batch.error, len(replies(batch))) for batch in batches] == [(None, 3)] * 2
+    assert calls.count(step) == 1
+    assert "no estimate" in caplog.text
 
 
 WORDS = ["I", "the", "dog!!", "…", "naïve", "日本", "\U0001f600" * 2, "supercalifragilistic", "don't", "a" * 20, "?!"]
