@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from localemp.estimates.estimate import Dollars, Estimate, RowEstimate
     from localemp.estimates.truth import Truth
 
+_DECIMALS = {"dollars": 4, "seconds": 1}  # of other quantities 0
 _MOST_NAMES = 3
+_DECIMALS = {"dollars": 4, "seconds": 1}
 _HOW = {
     "tokens": "prompt tokens",
     "cache": "prefix cache",
@@ -100,7 +102,7 @@ def print_comparison(rows: "Sequence[tuple[RowEstimate, Truth]]") -> None:
     table = Table(*([Column("Row", overflow="fold")] if several else []), "Quantity", *heads)
     for row, truth in rows:
         for number, one in enumerate(compare(row, truth)):
-            decimals = 4 if one.name == "dollars" else 1 if one.name == "seconds" else 0
+            decimals = _DECIMALS.get(one.name, 0)
             ratio = "" if one.ratio is None else f"{one.ratio:.3f}"
             cells = [QUANTITIES[one.name], f"{one.estimated:,.{decimals}f}", f"{one.actual:,.{decimals}f}", ratio]
             name = row.name if row.name != "total" else row.model

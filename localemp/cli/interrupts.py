@@ -26,8 +26,8 @@ def resumable(say: Callable[[str], object], hint: str = "run the same command ag
     try:
         yield
     except (KeyboardInterrupt, LocalempError) as stop:
-        notes = getattr(stop, "__notes__", [])
         with uninterrupted():
+            notes = _notes(stop)
             for note in notes:
                 say(f"stopped: {note}")
             if notes and isinstance(stop, KeyboardInterrupt):
@@ -35,3 +35,13 @@ def resumable(say: Callable[[str], object], hint: str = "run the same command ag
         if notes and isinstance(stop, KeyboardInterrupt):
             raise click.exceptions.Exit(INTERRUPTED) from None
         raise
+
+
+def _notes(stop: BaseException) -> list[str]:
+    """The notes of what stopped a command, or of the first Ctrl-C if another one came while files were closed."""
+    found: BaseException | None = stop
+    while found is not None:
+        if notes := getattr(found, "__notes__", []):
+            return list(notes)
+        found = found.__context__
+    return []

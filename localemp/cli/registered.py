@@ -1,6 +1,6 @@
 """Options that registered parts and metrics declare, as options of commands."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from pathlib import Path
 from types import NoneType, UnionType
@@ -27,13 +27,7 @@ class RegisteredOptions(click.Command):
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
         """The command's own options, and the registered ones among them."""
-        params = super().get_params(ctx)
-        registered = [click_option(option) for option in self.registered()]
-        names = [each.name for each in params]
-        if taken := [each.name for each in registered if each.name in names]:
-            raise OptionError(f"{ctx.command_path} has an option {taken[0]!r} already", "rename the registered one")
-        at = names.index(self.after) + 1
-        return [*params[:at], *registered, *params[at:]]
+        return with_registered(ctx, super().get_params(ctx), self.registered(), self.after)
 
 
 class StrategyCommand(RegisteredOptions):
@@ -59,6 +53,18 @@ class StrategyCommand(RegisteredOptions):
         super().format_options(ctx, formatter)
         with formatter.section("Strategies (parts joined by +)"):
             formatter.write_dl([(name, part.about) for name, part in PARTS.items()])
+
+
+def with_registered(
+    ctx: click.Context, params: Sequence[click.Parameter], options: Iterable[Option], after: str
+) -> list[click.Parameter]:
+    """Return a command's parameters and registered options, these behind the parameter called `after`."""
+    registered = [click_option(option) for option in options]
+    names = [each.name for each in params]
+    if taken := [each.name for each in registered if each.name in names]:
+        raise OptionError(f"{ctx.command_path} has an option {taken[0]!r} already", "rename the registered one")
+    at = names.index(after) + 1
+    return [*params[:at], *registered, *params[at:]]
 
 
 @cache

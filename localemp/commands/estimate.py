@@ -1,6 +1,7 @@
 """`--estimate`, of `generate` and `experiment`: what runs will take, before they take it."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from os import PathLike
 from pathlib import Path
 from typing import Any, Unpack
@@ -62,16 +63,19 @@ def estimate_experiment(
     limit: int | None = None,
     out: str | PathLike[str] | None = None,
     retry_errors: bool = False,
+    after: Mapping[str, Any] = {},
     on_progress: OnProgress = silent,
     **settings: Unpack[RunSettings],
 ) -> Estimate:
     """Return what `experiment` with the same arguments will still take, row by row; see `estimate`.
 
+    The steps afterwards are checked, but not in the numbers: scores, comparisons, a study and its judge.
+
     Raises:
         LocalempError: The plan or a row is invalid, or something is missing; names row and key.
     """
     check_at_least(1, limit=limit)
-    plan = plan if isinstance(plan, Plan) else read_plan(Path(plan))
+    plan = (plan if isinstance(plan, Plan) else read_plan(Path(plan))).with_steps(after)
     told: dict[str, Any] = dict(settings)
     if (model := told.pop("model", None)) is not None:
         models = models or [model]
@@ -90,5 +94,6 @@ def estimate_experiment(
 def _estimate(batches: Sequence[Batch], retry_errors: bool, on_progress: OnProgress) -> Estimate:
     from localemp.bench.roofline.hardware import measure_hardware
 
-    planning = estimate_batches(batches, retry_errors=retry_errors, hardware=measure_hardware, on_progress=on_progress)
+    peak = cache(measure_hardware)  # one measurement for all rows
+    planning = estimate_batches(batches, retry_errors=retry_errors, hardware=peak, on_progress=on_progress)
     return run_here(planning, "await estimate_batches(...) of localemp.estimates.planning there")

@@ -62,6 +62,7 @@ def experiment(
     limit: int | None = None,
     out: str | PathLike[str] | None = None,
     retry_errors: bool = False,
+    after: Mapping[str, Any] = {},
     ray: str | None = None,
     actors: int | None = None,
     on_progress: OnProgress = silent,
@@ -82,6 +83,8 @@ def experiment(
         limit: Answer only the first N dialogues, from 1.
         out: The experiment's folder; by default `experiments/PLAN-MODEL`.
         retry_errors: Retry dialogues that failed before.
+        after: Steps afterwards, by the keys of a plan's `[after]`, such as `{"score": {"no_bertscore": True}}`. Their
+            options are joined with the plan's; true keeps those, false omits a step.
         ray: Answer on a Ray cluster: "auto", "local", "HOST:PORT" or "ray://HOST:PORT".
         actors: Engines on the cluster; by default as many as fit its GPUs, or one per machine.
         on_progress: Called at every step. `Progress.row` names the row that it is about.
@@ -95,7 +98,7 @@ def experiment(
     if actors is not None and ray is None:
         raise OptionError("--actors says how many engines a Ray cluster runs", "add --ray ADDRESS, or leave it out")
     check_at_least(1, actors=actors)
-    work = _Work.of(plan, models, split, limit, out, retry_errors, on_progress, settings)
+    work = _Work.of(plan, models, split, limit, out, retry_errors, after, on_progress, settings)
     with work.runner as runner, noting(runner.saved):
         if ray is not None:
             runner.run_on_cluster(ray, actors)
@@ -112,6 +115,7 @@ async def experiment_async(
     limit: int | None = None,
     out: str | PathLike[str] | None = None,
     retry_errors: bool = False,
+    after: Mapping[str, Any] = {},
     on_progress: OnProgress = silent,
     **settings: Unpack[RunSettings],
 ) -> ExperimentResult:
@@ -119,7 +123,7 @@ async def experiment_async(
 
     Arguments and errors are those of `experiment`; a cancelled task can be resumed, as after Ctrl-C.
     """
-    work = _Work.of(plan, models, split, limit, out, retry_errors, on_progress, settings)
+    work = _Work.of(plan, models, split, limit, out, retry_errors, after, on_progress, settings)
     with work.runner as runner, noting(runner.saved):
         if runner.pending:
             await runner.run()
@@ -145,11 +149,12 @@ class _Work:
         limit: int | None,
         out: str | PathLike[str] | None,
         retry_errors: bool,
+        after: Mapping[str, Any],
         on_progress: OnProgress,
         settings: Mapping[str, Any],
     ) -> "_Work":
         check_at_least(1, limit=limit)
-        plan = source if isinstance(source, Plan) else read_plan(Path(source))
+        plan = (source if isinstance(source, Plan) else read_plan(Path(source))).with_steps(after)
         told = dict(settings)
         if (model := told.pop("model", None)) is not None:
             if models:

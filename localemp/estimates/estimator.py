@@ -121,18 +121,16 @@ class Estimator:
 
     def ready(self) -> None:
         """Make the estimate; see `PlanObserver`."""
-        speed, speed_how = None, "not estimated: a server answers"
-        pipeline = self._pipeline
-        if pipeline is not None and pipeline.runs_here and any(row.dialogues for row in self._rows.values()):
-            speed, speed_how = find_speed(pipeline, self._hardware)
         # As they are answered: rows with more stages first.
         order = sorted(self._rows.values(), key=lambda row: -max(map(len, row.dialogues), default=0))
         self._share(order)
         lengths = {id(row.batch): self._lengths(row) for row in order}
         cached = self._cached(order, lengths)
         calls = sum(len(dialogue) for row in order for dialogue in row.dialogues)
-        rows = [self._row(row, lengths[key], cached, speed, speed_how, calls) for key, row in self._rows.items()]
-        self.estimate = Estimate(tuple(rows), None if speed is None else speed.start_seconds)
+        speeds = self._speeds()
+        rows = [self._row(row, lengths[key], cached, speeds, calls) for key, row in self._rows.items()]
+        starts = [speed.start_seconds for speed, _ in speeds.values() if speed is not None]
+        self.estimate = Estimate(tuple(rows), next((start for start in starts if start is not None), None))
         if self._on_estimate is not None:
             self._on_estimate(self.estimate)
 
@@ -140,6 +138,15 @@ class Estimator:
         """Return the estimate of one batch; None if there is none."""
         rows = () if self.estimate is None else self.estimate.rows
         return next((row for key, row in zip(self._rows, rows, strict=False) if key == id(batch)), None)
+
+    def _speeds(self) -> dict[str, tuple[Speed | None, str]]:
+        """Return the speed for each strategy, and how it is known; empty if a server answers."""
+        speeds: dict[str, tuple[Speed | None, str]] = {}
+        for row in self._rows.values():
+            pipeline = row.batch.pipeline
+            if row.dialogues and pipeline.runs_here and pipeline.strategy.name not in speeds:
+                speeds[pipeline.strategy.name] = find_speed(pipeline, self._hardware)
+        return speeds
 
     def _share(self, order: Sequence[_Row]) -> None:
         """Take away the calls that are answered by another row's identical request."""
@@ -194,8 +201,7 @@ class Estimator:
         row: _Row,
         lengths: dict[str, Length],
         cached: dict[tuple[int, int, int], int],
-        speed: Speed | None,
-        speed_how: str,
+        speeds: dict[str, tuple[Speed | None, str]],
         calls_together: int,
     ) -> RowEstimate:
         batch = row.batch
@@ -212,6 +218,7 @@ class Estimator:
                 earlier = lengths[call.stage].tokens
                 reply += earlier
         seconds = None
+        speed, speed_how = speeds.get(batch.pipeline.strategy.name, (None, "not estimated: a server answers"))
         if speed is not None:
             at_once = min(self._rules.at_once if self._rules else calls_together, calls_together)
             seconds = speed.seconds(Work(prompt - shared, reply, at_once))

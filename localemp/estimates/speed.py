@@ -34,13 +34,11 @@ class Work:
         prompt_tokens: Prompt tokens that are not in the prefix cache.
         reply_tokens: Tokens of completions.
         at_once: Requests in a batch.
-        context: Mean tokens of a request while it is answered.
     """
 
     prompt_tokens: float
     reply_tokens: float
     at_once: float
-    context: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +72,7 @@ def find_speed(
     """Return the speed of a model that runs here, and how it is known, or why it is not.
 
     Args:
-        pipeline: The model and its engine arguments.
+        pipeline: The model, its engine arguments and the strategy.
         hardware: Measures the peak of this device, for the roofline; None to take only one that a result has.
         results: The folder with results of `localemp bench`.
     """
@@ -83,10 +81,16 @@ def find_speed(
     folder, options = pipeline.weights.folder, numeric(pipeline.config.engine_args)
     shape = read_shape(folder, options)
     peaks: tuple[float, float] | None = None
+    other: Speed | None = None
     for path, result in results_of_this_machine(results):
         peaks = peaks or _peaks(result)
         if is_of_engine(result, pipeline) and (speed := _measured(result, str(path))):
-            return speed, speed.how
+            # Longer prompts make steps slower, so a result of the same strategy counts before a newer one.
+            if result.settings.get("strategy") == pipeline.strategy.name:
+                return speed, speed.how
+            other = other or speed
+    if other is not None:
+        return other, other.how
     hint = f"`localemp bench engine --model {pipeline.profile.reference}` measures it"
     if shape is None:
         return None, f"unknown: this model's arithmetic cannot be counted; {hint}"
@@ -124,7 +128,8 @@ def _measured(result: Result, where: str) -> Speed | None:
     rough = Speed(max(prefills), _line(steps), 1.0, "")
     work, seconds = _work(whole, result.settings)
     factor = seconds / rough.seconds(work)
-    how = f"from `bench engine` on this machine ({where}, {result.created})"
+    strategy = result.settings.get("strategy", "unknown")
+    how = f"from `bench engine` of {strategy} on this machine ({where}, {result.created})"
     return Speed(rough.prefill, rough.step, factor, how, whole.median("start_s"))
 
 

@@ -109,6 +109,24 @@ class Plan(Table):
         """Where it was read, for error messages."""
         return self._source
 
+    def with_steps(self, steps: Mapping[str, Any]) -> "Plan":
+        """Return the plan with other steps afterwards.
+
+            read_plan("paper").with_steps({"score": {"no_bertscore": True}, "compare": "1-shot", "report": False})
+
+        Args:
+            steps: By the keys of `[after]`. The options of a step are joined with those that the plan has for it; true
+                keeps these, and false omits the step.
+
+        Raises:
+            PlanError: A key is unknown, or a value is invalid.
+        """
+        if not steps:
+            return self
+        plan = Plan(**{**dict(self), "after": self.after.joined(steps)})
+        plan._source = self._source
+        return plan
+
     @model_validator(mode="after")
     def _is_valid(self) -> Self:
         types = setting_types()
@@ -137,6 +155,12 @@ _IN_WORDS = {
 }
 
 
+def plan_file(source: StrPath) -> Path:
+    """Return the file of a plan: that of a bundled one by its name, else the path itself."""
+    name = str(source)
+    return _SHIPPED / f"{name}.toml" if name in PLANS else at_home(name)
+
+
 def read_plan(source: StrPath) -> Plan:
     """Read a plan: a bundled one by its name, or a TOML file. Paths in a file are relative to it.
 
@@ -150,9 +174,8 @@ def read_plan(source: StrPath) -> Plan:
         if is_file(at_home(name)):
             hint = "A file's name must end in .toml"
         raise UnknownNameError("plan", name, PLANS, hint)
-    bundled = name in PLANS
-    path = _SHIPPED / f"{name}.toml" if bundled else at_home(name)
-    shown = name if bundled else one_line(str(path))
+    path = plan_file(source)
+    shown = name if name in PLANS else one_line(str(path))
     try:
         fields, _ = load_toml(path)
         if fields.get("models") == []:

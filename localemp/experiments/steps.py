@@ -185,6 +185,17 @@ class After(Table):
     report: Annotated[ReportStep | None, _Step] = ReportStep()
     study: Annotated[StudyStep | None, _Step] = None
 
+    def joined(self, steps: Mapping[str, Any]) -> dict[str, Any]:
+        """Return these steps with others in their place, as data; options of the same step are joined."""
+        fields: dict[str, Any] = self.model_dump()
+        for name, wanted in steps.items():
+            if name == "compare" and isinstance(wanted, str):
+                wanted = {"base": wanted}
+            elif wanted is True:
+                wanted = {}
+            fields[name] = {**(fields.get(name) or {}), **wanted} if isinstance(wanted, Mapping) else wanted
+        return fields
+
 
 def check_steps(after: After) -> None:
     """Check what can be checked of the steps before there is a row.
@@ -201,7 +212,9 @@ def check_steps(after: After) -> None:
     if study is None:
         return
     if after.compare is None:
-        raise PlanError("after.study: there is no base row to compare with", 'add compare = "NAME" to [after]')
+        raise PlanError(
+            "after.study: there is no base row to compare with", 'name it: compare = "ROW" in [after], or --against ROW'
+        )
     if study.judge is not None:
         types = setting_types()
         known = {name: types[name] for name in _OF_JUDGES} | dict.fromkeys(Judge.model_fields)

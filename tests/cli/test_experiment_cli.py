@@ -9,6 +9,7 @@ from patience import patience, wait_until
 
 from localemp.cli.main import cli
 from localemp.experiments.folder import read_experiment
+from localemp.experiments.plan import PLANS, plan_file, read_plan
 from localemp.runs.run import read_manifest, read_records
 
 PLAN = """
@@ -172,12 +173,65 @@ def test_a_plan_is_shown_as_its_rows_would_run(localemp, plan):
     assert done.returncode == 0, done.stderr
     assert "mine: Shots and stages" in done.stdout
     assert "4 rows; afterwards: nothing" in done.stdout
-    rows = json.loads(localemp("experiment", "show", "mine.toml", "--json", "-m", "llama", "-m", "qwen").stdout)
+    assert done.stdout.endswith("plan: mine.toml\n")
+    told = json.loads(localemp("experiment", "show", "mine.toml", "--json", "-m", "llama", "-m", "qwen").stdout)
+    assert list(told) == ["name", "about", "file", "rows", "after"]
+    assert (told["name"], told["about"], told["file"]) == ("mine", "Shots and stages", "mine.toml")
+    assert told["after"] == dict.fromkeys(("score", "compare", "report", "study"))
+    rows = told["rows"]
     assert [row["name"] for row in rows][:2] == ["llama plain", "llama 1 shots"]
     assert len(rows) == 8
     assert rows[-1]["model"] == "qwen"
     assert rows[-1]["settings"]["max_tokens"] == 50
     assert rows[1]["settings"]["shots"] == 1
+
+
+@pytest.mark.parametrize("name", PLANS)
+def test_the_toml_that_is_shown_is_a_plan_of_ones_own(localemp, tmp_path, name):
+    shown = localemp("experiment", "show", name, "--toml")
+    assert shown.returncode == 0, shown.stderr
+    (tmp_path / "mine.toml").write_text(shown.stdout, "utf-8")
+    assert shown.stdout == plan_file(name).read_text("utf-8")
+    assert read_plan(tmp_path / "mine.toml").model_dump() == {**read_plan(name).model_dump(), "name": "mine"}
+
+
+SCORED = """
+data = "talks.jsonl"
+[[rows]]
+name = "plain"
+strategy = "zero-shot"
+[[rows]]
+name = "stages"
+strategy = "two-stage"
+"""
+
+
+def test_steps_afterwards_can_be_typed_for_any_plan(localemp, plan, tmp_path):
+    plan.write_text(SCORED)
+    done = localemp(*WORDS[:4], "--no-bertscore", "--against", "plain", "--study")
+    assert done.returncode == 0, done.stderr
+    folder = tmp_path / FOLDER
+    assert list(json.loads((folder / "comparisons.json").read_text())["rows"])
+    assert (folder / "study-stages" / "study.json").exists()
+    after = json.loads((folder / "experiment.json").read_text())["plan"]["after"]
+    assert after["score"] == {"no_bertscore": True}
+    assert after["compare"]["base"] == "plain"
+    assert after["report"] is not None, "what was not typed stays"
+    assert "BERTScore" not in done.stdout + done.stderr
+
+
+def test_typed_steps_are_checked_before_anything_starts(localemp, plan, tmp_path):
+    for words, told in (
+        (("--against", "plane"), "no row is called 'plane'"),
+        (("--study",), "there is no base row"),
+        (("--judge", "nobody", "--against", "plain"), "nobody"),
+    ):
+        done = localemp(*WORDS, *words)
+        assert done.returncode == 2, done.stderr
+        assert told in done.stderr
+        assert "Traceback" not in done.stderr
+    assert "--against ROW" in localemp(*WORDS, "--study").stderr
+    assert not (tmp_path / FOLDER).exists()
 
 
 def test_an_experiment_is_shown_and_listed(localemp, plan, tmp_path):
@@ -240,6 +294,8 @@ def test_options_may_come_before_the_plan(localemp, plan):
         (["show", "."], ["not an experiment"]),
         (["show"], ["Missing argument"]),
         (["show", "experiments", "-m", "llama"], ["--model is for a plan"]),
+        (["show", "experiments", "--toml"], ["--toml is for a plan", "experiment.json"]),
+        (["show", "mine.toml", "--toml", "--json"], ["--toml prints the file", "leave out --json"]),
         (["list", "nowhere"], ["nowhere is not a folder"]),
     ],
 )

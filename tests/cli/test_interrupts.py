@@ -11,23 +11,26 @@ import signal
 import sqlite3
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import pytest
+from click.exceptions import Exit
 from small_runs import make_run
 from tiny_comet import save_tiny
 
 import localemp
 from localemp.bench.result import read_result
 from localemp.cli.bench.printing import print_result
-from localemp.cli.interrupts import INTERRUPTED
+from localemp.cli.interrupts import INTERRUPTED, resumable
 from localemp.cli.main import main
 from localemp.commonsense.cache import InferenceCache
 from localemp.commonsense.inferences import Beam, Beams
 from localemp.commonsense.source import InferenceSource
 from localemp.metrics.scoring import read_scores
+from localemp.utils.interrupts import noting
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "studies"))
 from small_study import small_study
@@ -294,6 +297,23 @@ def test_bench_shows_what_is_in_the_result(command, tmp_path, capsys):
     steps = lambda at: Interrupter(("bench/result.py", "utils/files.py"), "Recording.add", at, 1)  # noqa: E731
     words = ["bench", "score", "--run", "run", "--repeats", 1, "--out"]
     assert at_every_step(command, lambda name: [*words, name], steps, check, stride=2, most=40)
+
+
+def test_another_ctrl_c_while_files_are_closed_hides_no_count():
+    told: list[str] = []
+    noted = noting(lambda: "5 of 8 replies saved")
+    with pytest.raises(Exit) as ending, resumable(told.append), closing_is_interrupted(), noted:
+        raise KeyboardInterrupt
+    assert ending.value.exit_code == INTERRUPTED
+    assert told == ["stopped: 5 of 8 replies saved", "hint: run the same command again to resume"]
+
+
+@contextmanager
+def closing_is_interrupted() -> Iterator[None]:
+    try:
+        yield
+    finally:
+        raise KeyboardInterrupt
 
 
 @pytest.mark.parametrize("command_of", ["generate", "experiment", "score"])

@@ -1,5 +1,7 @@
 """Seconds of a run, from results of `bench engine` on this machine and from the roofline."""
 
+import os
+
 import pytest
 
 from localemp.bench.result import Point, Recording
@@ -52,6 +54,14 @@ def test_the_benchmarks_own_dialogues_take_as_long_as_they_took(tmp_path, pipeli
     larger = Work(prompt_tokens=4000, reply_tokens=4000, at_once=40)
     assert speed.seconds(larger) == pytest.approx((4 + 100 * 0.060) * 5 / 3.5)
     assert "one.json" in how
+
+
+def test_a_result_of_the_same_strategy_counts_before_a_newer_one(tmp_path, pipeline):
+    record(tmp_path / "staged.json", pipeline, strategy="two-stage")
+    record(tmp_path / "newest.json", pipeline, strategy="zero-shot")
+    os.utime(tmp_path / "staged.json", (1, 1))
+    for strategy, name in (("two-stage", "staged"), ("zero-shot", "newest"), ("few-shot", "newest")):
+        assert f"{name}.json" in find_speed(pipeline.vary(strategy), results=tmp_path)[1]
 
 
 @pytest.mark.parametrize(

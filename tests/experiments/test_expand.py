@@ -146,7 +146,7 @@ def test_models_that_are_given_replace_the_plans_and_keep_their_tables():
     assert served[0].config.base_url == "http://localhost:1/v1"
 
 
-def test_a_row_counts_before_the_command_line_the_model_the_defaults_and_the_default():
+def test_a_row_counts_first_then_command_line_model_and_defaults():
     plan = Plan(
         defaults={"max_tokens": 1, "temperature": 0.1, "top_p": 0.1, "layout": "chat"},
         models=[{"model": "llama", "max_tokens": 2, "temperature": 0.2, "top_p": 0.2}],

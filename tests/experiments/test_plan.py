@@ -28,6 +28,36 @@ def plan_file(tmp_path):
     return write
 
 
+def test_steps_can_be_replaced_and_their_options_joined():
+    after = {"score": {"no_bertscore": True}, "compare": {"base": "a", "samples": 500}, "study": {"sample": 9}}
+    plan = Plan(rows=[{"name": "a"}, {"name": "b"}], after=after)
+    assert plan.with_steps({}) is plan
+    other = plan.with_steps({"compare": "b", "report": False, "study": {"judge": "llama"}}).after
+    assert other.score == plan.after.score
+    assert other.compare == CompareStep(base="b", samples=500)
+    assert other.report is None
+    assert (other.study.sample, other.study.judge) == (9, Judge(model="llama"))
+    assert plan.with_steps({"score": True, "study": True}).after == plan.after
+    assert read_plan("smoke").with_steps({"score": {"bertscore_model": "m"}}).source == "smoke"
+
+
+@pytest.mark.parametrize(
+    ("steps", "told"),
+    [
+        ({"scores": True}, "after: unknown key 'scores'"),
+        ({"score": {"bertscore": True}}, "after.score: unknown key 'bertscore'"),
+        ({"compare": {"samples": 500}}, "after.compare.base"),
+        ({"study": True}, "there is no base row"),
+        ({"report": 5}, "after.report"),
+    ],
+    ids=["step", "option", "base", "study", "type"],
+)
+def test_wrong_steps_are_named(steps, told):
+    with pytest.raises(PlanError) as error:
+        Plan(rows=[{"name": "a", "strategy": "zero-shot"}]).with_steps(steps)
+    assert told in error.value.message
+
+
 @pytest.mark.parametrize("name", PLANS)
 def test_bundled_plans_can_be_read_expanded_and_written_again(name):
     plan = read_plan(name)

@@ -2,6 +2,7 @@
 
 import copy
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from click.core import ParameterSource
 
 from localemp.cli.interrupts import resumable
 from localemp.cli.options import cluster_options, parse_engine_args, row_options
-from localemp.cli.registered import StrategyCommand
+from localemp.cli.registered import StrategyCommand, with_registered
 from localemp.cli.types import NAME, PATH
 
 
@@ -25,8 +26,11 @@ class RunCommand(StrategyCommand):
         return super().make_context(parent.info_name, args, parent.parent, **extra)
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
-        """The options; their defaults are not shown, since a plan has its own."""
-        return [_without_default(param) for param in super().get_params(ctx)]
+        """The options, those of metrics too; their defaults are not shown, since a plan has its own."""
+        from localemp.metrics.registry import metric_options
+
+        params = with_registered(ctx, super().get_params(ctx), metric_options(), "no_bertscore")
+        return [_without_default(param) for param in params]
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the bundled plans, and the group's commands."""
@@ -48,6 +52,10 @@ class RunCommand(StrategyCommand):
 @click.option("--limit", type=click.IntRange(min=1), help="Answer only the first N dialogues.")
 @click.option("--out", type=PATH, help="The experiment's folder; by default experiments/PLAN-MODEL.")
 @click.option("--retry-errors", is_flag=True, help="Retry dialogues that failed before.")
+@click.option("--no-bertscore", is_flag=True, help="Score without BERTScore.")
+@click.option("--against", type=NAME, metavar="ROW", help="The base row: how far all others differ from it.")
+@click.option("--study", is_flag=True, help="Create a study of every row against the base row.")
+@click.option("--judge", type=NAME, metavar="MODEL", help="Also have this model judge the studies.")
 @click.option("--estimate", is_flag=True, help="Show what it will take, and answer nothing; no engine is started.")
 @click.option("--json", "as_json", is_flag=True, help="With --estimate: print JSON.")
 @click.pass_context
@@ -76,9 +84,10 @@ def run(
     from localemp.commands.experiment import experiment
 
     chosen = typed(ctx, options)
+    after = _steps(chosen)
     check_estimate_options(estimate, as_json, address)
     if estimate:
-        _estimate(plan, models, limit, out, retry_errors, as_json, chosen)
+        _estimate(plan, models, limit, out, retry_errors, as_json, after, chosen)
         return
     with ExperimentDisplay() as display, resumable(display.say):
         result = experiment(
@@ -88,6 +97,7 @@ def run(
             limit=limit,
             out=out,
             retry_errors=retry_errors,
+            after=after,
             ray=address,
             actors=actors,
             on_progress=display.on_progress,
@@ -105,6 +115,7 @@ def _estimate(
     out: Path | None,
     retry_errors: bool,
     as_json: bool,
+    after: Mapping[str, Any],
     chosen: dict[str, Any],
 ) -> None:
     """Show what it will take."""
@@ -120,6 +131,7 @@ def _estimate(
             limit=limit,
             out=out,
             retry_errors=retry_errors,
+            after=after,
             on_progress=display.on_progress,
             **chosen,
         )
@@ -134,6 +146,22 @@ def typed(ctx: click.Context, options: dict[str, Any]) -> dict[str, Any]:
     if "engine_args" in chosen:
         chosen["engine_args"] = parse_engine_args(chosen["engine_args"])
     return chosen
+
+
+def _steps(chosen: dict[str, Any]) -> dict[str, Any]:
+    """Take what was typed about the steps afterwards out of the settings, in the form of a plan's `[after]`."""
+    from localemp.metrics.registry import metric_options
+
+    after: dict[str, Any] = {}
+    names = ("no_bertscore", *(option.name for option in metric_options()))
+    if score := {name: chosen.pop(name) for name in names if name in chosen}:
+        after["score"] = score
+    if (base := chosen.pop("against", None)) is not None:
+        after["compare"] = base
+    judge = chosen.pop("judge", None)
+    if chosen.pop("study", False) or judge is not None:
+        after["study"] = True if judge is None else {"judge": judge}
+    return after
 
 
 def _without_default(param: click.Parameter) -> click.Parameter:

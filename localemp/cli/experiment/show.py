@@ -22,33 +22,48 @@ if TYPE_CHECKING:
 @click.argument("what", type=NAME, metavar="FOLDER|PLAN")
 @click.option("--model", "-m", "models", type=NAME, multiple=True,
               help="Of a plan: the model, instead of the plan's; may be repeated.")  # fmt: skip
+@click.option("--toml", "as_toml", is_flag=True, help="Of a plan: print its file, to start a plan of your own from it.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def show(what: str, models: tuple[str, ...], as_json: bool) -> None:
+def show(what: str, models: tuple[str, ...], as_toml: bool, as_json: bool) -> None:
     """Show where each row of an experiment stands, or the rows of a plan as they would run.
 
     An experiment is given by its folder; a plan by its name, or its .toml file. Nothing is run.
     """
     from localemp.errors import OptionError, UnknownNameError
-    from localemp.experiments.plan import PLANS, read_plan
+    from localemp.experiments.plan import PLANS, plan_file, read_plan
     from localemp.utils.files import is_folder
 
+    if as_toml and (models or as_json):
+        raise OptionError("--toml prints the file as it is", f"leave out {'--json' if as_json else '--model'}")
     if what in PLANS or what.endswith(".toml"):
-        _show_plan(read_plan(what), models, as_json)
+        plan, file = read_plan(what), plan_file(what)
+        if as_toml:
+            click.echo(for_terminal(file.read_text("utf-8")), nl=False)
+        else:
+            _show_plan(plan, file, models, as_json)
         return
-    if models:
-        raise OptionError("--model is for a plan, and an experiment has its models", "leave it out")
+    if models or as_toml:
+        option = "--model" if models else "--toml"
+        raise OptionError(f"{option} is for a plan, and an experiment's is in its experiment.json", "leave it out")
     if not is_folder(Path(what)):
         hint = "A .toml file of your own, or the folder of an experiment, works too"
         raise UnknownNameError("plan or experiment", what, PLANS, hint)
     _show_experiment(Path(what), as_json)
 
 
-def _show_plan(plan: "Plan", models: tuple[str, ...], as_json: bool) -> None:
+def _show_plan(plan: "Plan", file: Path, models: tuple[str, ...], as_json: bool) -> None:
     from localemp.experiments.expand import expand
 
     rows = expand(plan, models)
     if as_json:
-        click.echo(json_text(list(map(_as_json, rows, _settings(rows))), indent=2))
+        told = {
+            "name": plan.name,
+            "about": plan.about,
+            "file": str(file),
+            "rows": list(map(_as_json, rows, _settings(rows))),
+            "after": plan.after.model_dump(mode="json"),
+        }
+        click.echo(json_text(told, indent=2))
         return
     from rich.table import Column, Table
 
@@ -67,6 +82,7 @@ def _show_plan(plan: "Plan", models: tuple[str, ...], as_json: bool) -> None:
     show_table(table)
     steps = [name for name in type(plan.after).model_fields if getattr(plan.after, name) is not None]
     click.echo(f"{count(len(rows), 'row')}; afterwards: {', '.join(steps) or 'nothing'}")
+    click.echo(for_terminal(f"plan: {file}"))
 
 
 def _settings(rows: "Sequence[ExperimentRow]") -> list[dict[str, Any]]:
