@@ -1,5 +1,6 @@
 """The studies at the end of an experiment: one for each row against its base row, created once and judged if wanted."""
 
+import hashlib
 import re
 import shlex
 from collections.abc import Mapping, Sequence
@@ -10,12 +11,15 @@ from typing import TYPE_CHECKING
 from localemp.commands import study as studies
 from localemp.commands.attempts import Attempts
 from localemp.errors import LocalempError
+from localemp.experiments.folder import shortened
 from localemp.experiments.steps import Judge, StudyStep
 from localemp.reporting.published import Published
 from localemp.reporting.tables import Table
+from localemp.runs.journal import read_manifest
 from localemp.studies.collected_votes import read_votes
 from localemp.studies.privacy import open_study
-from localemp.studies.study import STUDY
+from localemp.studies.study import STUDY, Study
+from localemp.utils.config_diff import compare_settings
 from localemp.utils.files import is_file
 from localemp.utils.formatting import share
 from localemp.utils.progress import OnProgress, Progress, silent
@@ -37,6 +41,8 @@ def create_studies(
 ) -> tuple[dict[str, Path], list[str]]:
     """Create the study of each row; one that is there stays as it is, since people may have rated it.
 
+    One of other replies stays, too, such as of a row that had other settings; the new one gets another name.
+
     Args:
         folder: The experiment's folder.
         rows: Name of a row; itself and its base, in the paper's order: a win is the row's.
@@ -47,9 +53,12 @@ def create_studies(
     Returns:
         The studies' folders by row, and what their owner has to know.
     """
-    made, notes = {}, []
+    made: dict[str, Path] = {}
+    notes: list[str] = []
     for name, pair in rows.items():
         place = folder / f"study-{_as_file(name)}"
+        if place in made.values() or _is_of_others(place, pair):
+            place = folder / f"{place.name}-{_hash_of(pair)}"
         if not is_file(place / STUDY):
             on_progress(Progress("Creating the study", detail=name))
             options = {option: getattr(wanted, option) for option in _OPTIONS}
@@ -131,6 +140,24 @@ def study_tables(
     return [*(attempt("studies", "", partial(overview_tables, found)) or []), *tables], unrated
 
 
+def _is_of_others(place: Path, pair: tuple[Pair, Pair]) -> bool:
+    """Return whether a study of other runs is there; a damaged one is none, and is told of when it is read."""
+    if not is_file(place / STUDY):
+        return False
+    try:
+        sources = Study.read(place).key.sources.values()
+        known = [dict(source.get("settings") or {}) for source in sources]
+        runs = [read_manifest(run)["settings"] for _, run in pair]
+    except LocalempError:
+        return False
+    return len(known) != len(runs) or any(map(compare_settings, known, runs))
+
+
+def _hash_of(pair: tuple[Pair, Pair]) -> str:
+    """Return a hash of what distinguishes two runs: names and settings, which their folders' names have."""
+    return hashlib.sha256("/".join(run.name for _, run in pair).encode()).hexdigest()[:8]
+
+
 def _results(place: Path) -> "StudyResults | str":
     from localemp.studies.report.results import study_results
 
@@ -153,4 +180,4 @@ def _is_plain(value: object) -> bool:
 
 
 def _as_file(name: str) -> str:
-    return re.sub(r"[^\w.+]+", "-", name).strip("-.") or "row"
+    return shortened(re.sub(r"[^\w.+]+", "-", name).strip("-.") or "row", name)

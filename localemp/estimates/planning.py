@@ -25,7 +25,7 @@ async def estimate_batches(
     """Estimate batches of one or more models; nothing but caches is written.
 
     Args:
-        batches: The batches, not opened. Those of the same model and engine arguments share an engine.
+        batches: The batches, not opened. Those of the same `Pipeline.engine_key` share an engine.
         retry_errors: Whether dialogues that failed before will be retried.
         hardware: Measures the peak of this device where no result of `localemp bench` has it.
         on_progress: Called with dialogues looked up and measured.
@@ -36,8 +36,7 @@ async def estimate_batches(
     groups: dict[str, list[Batch]] = {}
     for batch in batches:
         batch.look(retry_errors)
-        config = batch.pipeline.config
-        groups.setdefault(repr((config.model, config.base_url, dict(config.engine_args))), []).append(batch)
+        groups.setdefault(batch.pipeline.engine_key, []).append(batch)
     found: dict[int, RowEstimate] = {}
     lookups = 0.0
     starts: list[float | None] = []

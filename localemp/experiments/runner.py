@@ -6,7 +6,6 @@ does not stop the other rows, nor a model the other models.
 
 import asyncio
 import itertools
-import json
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -235,7 +234,7 @@ class Runner:
     def _by_engine(self) -> list[ModelRows]:
         by_engine: dict[str, list[Batch]] = {}
         for batch in self.runs:
-            by_engine.setdefault(_engine_key(batch), []).append(batch)
+            by_engine.setdefault(batch.pipeline.engine_key, []).append(batch)
         models, logs = [], set()
         for batches in by_engine.values():
             name = batches[0].pipeline.profile.name
@@ -314,13 +313,6 @@ class Runner:
             if of_row is batch:
                 step = Progress(task, done, len(batch.chosen), "dialogues", detail, row=row.name, failed=failed)
                 self.on_progress(step)
-
-
-def _engine_key(batch: Batch) -> str:
-    """Return what distinguishes engines: rows for which it is the same share one."""
-    config = batch.pipeline.config
-    chosen = (config.model, config.base_url, dict(config.engine_args), str(config.script), config.concurrency)
-    return json.dumps(chosen, sort_keys=True, default=str)
 
 
 def _logs(place: Path, model: str) -> Iterator[Path]:

@@ -3,6 +3,7 @@
 Heavy modules are imported only when a config needs them.
 """
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -212,6 +213,13 @@ class Pipeline:
         """
         context = self._engine_context(max_model_len, log)
         return engine_entry(self._engine_name).make(replace(context, lookups_follow=lookups_follow))
+
+    @property
+    def engine_key(self) -> str:
+        """What distinguishes engines: pipelines for which it is the same share one."""
+        config = self.config
+        chosen = (config.model, config.base_url, dict(config.engine_args), str(config.script), config.concurrency)
+        return json.dumps(chosen, sort_keys=True, default=str)
 
     @property
     def _engine_name(self) -> str:

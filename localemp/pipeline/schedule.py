@@ -1,7 +1,7 @@
 """Answers one or more batches of the same model on one engine, with all of their dialogues in flight together.
 
-A dialogue that has begun keeps its place until its last stage is answered; a free place goes to the next dialogue of
-the queue. Rows with more stages come first, so that no long chain is left for the end. Of several rows, the context is
+A dialogue that has begun keeps its slot until its last stage is answered; a free slot goes to the next dialogue of the
+queue. Rows with more stages come first, so that no long chain is left for the end. Of several rows, the context is
 bounded before their lookups, which are made while the engine starts and answers other rows.
 """
 
@@ -9,9 +9,8 @@ import asyncio
 import itertools
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -21,7 +20,7 @@ from localemp.engines.vllm_process import gpu_in_use
 from localemp.errors import EngineError, FatalEngineError, LocalempError
 from localemp.pipeline.batch import Batch
 from localemp.pipeline.context_bound import BoundedEngine, ContextBound, ContextTooShortError
-from localemp.pipeline.generate import Tally, answer_one, draft_all, draft_each, for_all, plan
+from localemp.pipeline.generate import OnPlanned, Tally, answer_one, draft_all, draft_each, for_all, plan
 from localemp.pipeline.shared_answers import SharedAnswers
 from localemp.strategies.base import Draft, Response, Strategy
 from localemp.utils.progress import OnProgress, Progress, silent
@@ -84,20 +83,20 @@ class _Row:
     Attributes:
         number: Its number among the batches.
         batch: The batch.
-        places: The place of each of its dialogues in the data.
+        positions: The position of each pending dialogue in the data.
         left: Dialogues without an outcome.
         stopped: What stopped it.
         stages: Calls for one dialogue.
         longest: A draft with the longest additions; None if only its lookups tell.
-        group: Its place among groups of rows.
+        group: Number of its group; groups are answered one after the other.
         looked_up: Whether its dialogues are drafted before the engine starts.
         in_session: Whether the engine is recorded in its run.
     """
 
     def __init__(self, number: int, batch: Batch) -> None:
         self.number, self.batch = number, batch
-        place_of = {dialogue.id: place for place, dialogue in enumerate(batch.chosen)}
-        self.places = [place_of[dialogue.id] for dialogue in batch.pending]
+        position_of = {dialogue.id: position for position, dialogue in enumerate(batch.chosen)}
+        self.positions = [position_of[dialogue.id] for dialogue in batch.pending]
         self.left = len(batch.pending)
         self.stopped: Exception | None = None
         self.stages = 1
@@ -138,26 +137,30 @@ class _Waiting(NamedTuple):
     """A drafted dialogue in the queue, in the order of the first four fields."""
 
     group: int
-    place: int
-    stages: int
+    position: int
+    negative_stages: int
     number: int
     row: _Row
     draft: Draft
 
 
 class _Queue:
-    """The drafted dialogues that wait for a free place."""
+    """The drafted dialogues that wait for a free slot."""
 
     def __init__(self) -> None:
         self._waiting: asyncio.PriorityQueue[tuple[Any, ...]] = asyncio.PriorityQueue()
 
     def put(self, row: _Row, number: int, draft: Draft) -> None:
-        """Add a dialogue by its number in the row.
+        """Add a dialogue by its number among the pending ones of a row.
 
         Rows without exemplars take turns, dialogue by dialogue, because their prompts begin with the same task and
         dialogue; a row with exemplars shares at most these, and stays together.
         """
-        self._waiting.put_nowait(_Waiting(row.group, row.places[number], -row.stages, row.number, row, draft))
+        self.put_back(_Waiting(row.group, row.positions[number], -row.stages, row.number, row, draft))
+
+    def put_back(self, waiting: _Waiting) -> None:
+        """Add a dialogue that was in the queue before."""
+        self._waiting.put_nowait(waiting)
 
     def end(self) -> None:
         """Let the queue end when it is empty."""
@@ -190,7 +193,7 @@ class _Schedule:
         self.queue = _Queue()
         self.turns = itertools.count(1)
         self.noted: set[str] = set()
-        self.too_long: list[tuple[_Row, int, Draft]] = []
+        self.too_long: list[_Waiting] = []
 
     async def answer(self) -> None:
         """Answer everything that is pending.
@@ -198,7 +201,7 @@ class _Schedule:
         Raises:
             FatalEngineError: The engine cannot start, or no further request can succeed.
         """
-        await self._place()
+        await self._order_rows()
         context = await self._plan()
         looking_up = asyncio.create_task(self._look_up_the_rest())
         try:
@@ -211,7 +214,7 @@ class _Schedule:
             looking_up.cancel()
             await asyncio.gather(looking_up, return_exceptions=True)
 
-    async def _place(self) -> None:
+    async def _order_rows(self) -> None:
         """Find the order of the rows, and which of them may be looked up while others are answered."""
         several = len(self.rows) > 1
         for row in self.rows if several else ():
@@ -244,11 +247,11 @@ class _Schedule:
             with row.limited():
                 drafts = await self._look_up(row)
                 if here or self.observer is not None:
-                    on_planned = None if self.observer is None else partial(self.observer.planned, row.batch)
-                    await plan(row.strategy, drafts, self.planner, self.on_progress, on_planned, row.batch.name)
+                    shown = self._shown(row)
+                    await plan(row.strategy, drafts, self.planner, self.on_progress, shown, row.batch.name)
         later = [row for row in self.rows if not row.looked_up and row.stopped is None]
-        if self.observer is not None and not later:
-            self.observer.ready()
+        if not later:
+            self._observe(lambda observer: observer.ready())
         if here and later:
             assert self.planner.encode is not None
             bound = ContextBound(self.planner.encode, self.on_progress)
@@ -298,8 +301,25 @@ class _Schedule:
         if self.observer is not None and later:
             planner = self.pipeline.planner()
             for row, each in zip(later, drafts, strict=True):
-                await plan(row.strategy, each, planner, on_planned=partial(self.observer.planned, row.batch))
-            self.observer.ready()
+                await plan(row.strategy, each, planner, on_planned=self._shown(row))
+            self._observe(lambda observer: observer.ready())
+
+    def _observe(self, step: Callable[[PlanObserver], None]) -> None:
+        """Take a step of the observer; one that fails is left out from then on, and stops no row."""
+        if self.observer is None:
+            return
+        try:
+            step(self.observer)
+        except Exception as error:
+            self.observer = None
+            unforeseen = None if isinstance(error, LocalempError) else error
+            _log.warning("no estimate: %s: %s", type(error).__name__, error, exc_info=unforeseen)
+
+    def _shown(self, row: _Row) -> OnPlanned | None:
+        """Return what shows the planned dialogues of a row to the observer."""
+        if self.observer is None:
+            return None
+        return lambda *planned: self._observe(lambda observer: observer.planned(row.batch, *planned))
 
     def _note(self, row: _Row) -> None:
         """Keep the notes on how a row's prompts were built; what rows share is logged once."""
@@ -327,17 +347,17 @@ class _Schedule:
                 while (waiting := await self.queue.next()) is not None:
                     await self._answer(waiting, engine, shared)
 
-            places = min(engine.concurrency, sum(row.left for row in unfinished))
-            await for_all(range(places), answer, places)
+            slots = min(engine.concurrency, sum(row.left for row in unfinished))
+            await for_all(range(slots), answer, slots)
         finally:
             await engine.close()
 
     async def _plan_again(self) -> int:
         """Put back what the engine's context was too short for; return one that is long enough."""
         self.bounded = False
-        for row, number, draft in self.too_long:
-            await plan(row.strategy, [draft], self.planner)
-            self.queue.put(row, number, draft)
+        for waiting in self.too_long:
+            await plan(waiting.row.strategy, [waiting.draft], self.planner)
+            self.queue.put_back(waiting)
         return self.planner.context_needed
 
     def _open_session(self, row: _Row, engine: dict[str, Any]) -> None:
@@ -362,7 +382,7 @@ class _Schedule:
             try:
                 record = await answer_one(row.strategy, draft, asker)
             except ContextTooShortError:
-                self.too_long.append((row, row.places.index(waiting.place), draft))
+                self.too_long.append(waiting)
                 return
             batch.opened.append(record)
             batch.tally.add(record)

@@ -6,8 +6,12 @@ The package `filelock` is not used: it locks by path, while a log is locked thro
 import contextlib
 import fcntl
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
+
+# `is_locked` holds a lock for a moment, which is no reason to refuse who wants to write.
+_TRIES, _PAUSE = 10, 0.02  # seconds
 
 
 class LockedError(OSError):
@@ -22,13 +26,20 @@ def lock(descriptor: int, *, wait: bool = True) -> None:
         wait: Whether to wait for a process that holds the lock.
 
     Raises:
-        LockedError: Another process holds the lock, and `wait` is false.
+        LockedError: Another process holds the lock for longer than a moment, and `wait` is false.
         OSError: The file system has no locks.
     """
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise LockedError(error.errno, "another process writes to it") from error
+    if wait:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        return
+    for tries_left in reversed(range(_TRIES)):
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError as error:
+            if not tries_left:
+                raise LockedError(error.errno, "another process writes to it") from error
+        time.sleep(_PAUSE)
 
 
 @contextlib.contextmanager

@@ -19,6 +19,7 @@ from localemp.metrics.kept_values import VALUES
 from localemp.pipeline.config import RunConfig
 from localemp.reporting.reply_rows import COLUMNS, metric_columns
 from localemp.runs.run import read_records
+from localemp.studies.study import Study
 
 NAMES = [f"d{number}" for number in range(12)]
 PLAIN = {name: f"I hear you, {name}." for name in NAMES}
@@ -175,6 +176,27 @@ def test_a_step_that_fails_is_named_with_its_command_and_the_others_go_on(place)
     made = ["comparisons.json", "results.jsonl", *parquet_of(place), "report.html", "tables.tex"]
     assert [path.name for path in done.written] == made
     assert "Failed: study of two, stages: " in (place / "report.html").read_text()
+
+
+def test_every_row_has_a_study_of_its_own_replies(place):
+    base = row("base", make_run(place / "rows" / "base-1", PLAIN))
+    names = ("a b", "a-b", "é" * 100)  # the first two are one name to a file system, and the last is too long for it
+    others = [row(name, make_run(place / f"run{seed}", CLOSE, seed=seed)) for seed, name in enumerate(names)]
+    after = After(score=NO_BERT, compare="base", study={"sample": 2})
+    done = finish(place, [base, *others], after, "mine")
+    assert done.failures == ()
+    runs = {
+        Study.read(path).key.sources[each.row.name]["run"]: path
+        for each, path in zip(others, done.written[:3], strict=True)
+    }
+    assert list(runs) == [str(each.folder) for each in others] and len(set(runs.values())) == 3
+    changed = row("a b", make_run(place / "changed", PLAIN | {"d0": "Oh."}, "two-stage", seed=9))
+    again = finish(place, [base, changed, *others[1:]], after, "mine")
+    assert again.failures == () and again.written[1:3] == done.written[1:3]
+    assert again.written[0] not in runs.values()
+    assert Study.read(again.written[0]).key.sources["a b"]["run"] == str(changed.folder)
+    assert finish(place, [base, changed, *others[1:]], after, "mine").written[:3] == again.written[:3]
+    assert finish(place, [base, *others], after, "mine").written[:3] == done.written[:3]
 
 
 def parquet_of(folder):

@@ -417,6 +417,35 @@ async def test_an_observer_sees_everything_before_the_engine_starts_or_when_it_i
     assert seen == [*expected, ("ready", "", 0)]
 
 
+@pytest.mark.parametrize("told", [30, None])
+@pytest.mark.parametrize("error", [KeyError("speed"), OptionError("no such cache")])
+@pytest.mark.parametrize("step", ["planned", "ready"])
+async def test_an_observer_that_fails_stops_no_row(sized, caplog, step, error, told):
+    slow_part(sized, told, added=30)
+    calls: list[str] = []
+
+    class Observer:
+        def planned(self, *planned: Any) -> None:
+            self.take("planned")
+
+        def ready(self) -> None:
+            self.take("ready")
+
+        def take(self, name: str) -> None:
+            calls.append(name)
+            if name == step:
+                raise error
+
+    batches = batches_of({"strategy": "slow"}, {"strategy": "two-stage"})
+    with ExitStack() as stack:
+        for batch in batches:
+            stack.enter_context(batch.open())
+        await answer_batches(batches, Path("engine.log"), observer=Observer())
+    assert [(batch.error, len(replies(batch))) for batch in batches] == [(None, 3)] * 2
+    assert calls.count(step) == 1
+    assert "no estimate" in caplog.text
+
+
 WORDS = ["I", "the", "dog!!", "…", "naïve", "日本", "\U0001f600" * 2, "supercalifragilistic", "don't", "a" * 20, "?!"]
 
 
