@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any, Unpack
@@ -18,6 +18,7 @@ from localemp.experiments.folder import file_name
 from localemp.experiments.plan import Plan, read_plan
 from localemp.experiments.rows import RowResult
 from localemp.experiments.runner import Runner
+from localemp.pipeline.batch import Batch
 from localemp.pipeline.config import RunSettings
 from localemp.utils.asynchronous import run_here
 from localemp.utils.interrupts import noting
@@ -183,8 +184,16 @@ class _Work:
 
     def result(self, finished: Finished) -> ExperimentResult:
         rows = self.runner.results()
-        compared = tuple(self.estimates.totals())
+        compared = tuple(
+            (replace(estimate, model=self._models_of(batches)), truth)
+            for batches, estimate, truth in self.estimates.totals()
+        )
         return ExperimentResult(self.runner.place, rows, finished.written, finished.failures, finished.notes, compared)
+
+    def _models_of(self, batches: Sequence[Batch]) -> str:
+        """The models of batches, as the plan calls them."""
+        rows = zip(self.runner.rows, self.runner.batches, strict=True)
+        return ", ".join(dict.fromkeys(row.model for row, batch in rows if batch in batches))
 
 
 def default_place(name: str, models: Sequence[str]) -> Path:
