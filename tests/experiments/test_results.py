@@ -12,6 +12,7 @@ from tiny_roberta import LAYER, save_tiny_roberta
 
 import localemp
 from localemp.commands.experiment_results import finish
+from localemp.commands.experiment_studies import study_folder
 from localemp.commands.score import score
 from localemp.experiments.rows import ExperimentRow, RowResult
 from localemp.experiments.steps import After
@@ -70,7 +71,7 @@ def test_an_experiment_ends_with_everything_in_its_folder(place):
     result = localemp.experiment(plan, script=script)
     assert result.failures == () and result.complete
     folder = result.folder
-    study = folder / "study-staged"
+    (study,) = folder.glob("study-staged-*")
     parquet = ["results.parquet"] if find_spec("pyarrow") else []
     files = [folder / name for name in ("comparisons.json", "results.jsonl", *parquet, *FILES)]
     assert list(result.written) == [study, *files]
@@ -164,13 +165,14 @@ def test_without_any_reply_there_is_nothing_to_report(place):
 def test_a_step_that_fails_is_named_with_its_command_and_the_others_go_on(place):
     rows = two(place)
     (place / "tables.csv").mkdir()
-    (place / "study-two-stages").write_text("a file in the study's place")
+    blocked = study_folder(place, "two, stages", [rows[1].folder, rows[0].folder])
+    blocked.write_text("a file in the study's place")
     after = After(score=NO_BERT, compare="0-shot", study={"sample": 2})
     done = finish(place, rows, after, "mine")
     assert [failure.partition(":")[0] for failure in done.failures] == ["study of two, stages", "tables.csv"]
     study, tables = done.failures  # with names that a shell needs quoted
     pair = f"'two, stages={rows[1].folder}' 0-shot={rows[0].folder}"
-    assert f"localemp study create {pair} --kind ab --sample 2 --out {place / 'study-two-stages'}" in study
+    assert f"localemp study create {pair} --kind ab --sample 2 --out {blocked}" in study
     assert f"'two, stages={rows[1].folder}' --against 0-shot --csv {place / 'tables.csv'}" in tables
     made = ["comparisons.json", "results.jsonl", *parquet_of(place), "report.html", "tables.tex"]
     assert [path.name for path in done.written] == made
@@ -299,6 +301,24 @@ def test_rows_of_the_same_settings_are_one_row(place):
     assert done.failures == ()
     kept = json.loads((place / "comparisons.json").read_text())["rows"]
     assert [(each["row"], each["base"]) for each in kept] == [("two, stages", "0-shot")]
+
+
+def test_a_study_is_of_its_rows_replies_and_of_no_others(place):
+    base = two(place)[0]
+    alike = [
+        row(name, make_run(place / "rows" / folder, CLOSE)) for name, folder in (("a b", "a-b-1"), ("a-b", "a-b-2"))
+    ]
+    after = After(score=False, report=False, compare="0-shot", study={"sample": 3})
+
+    def studies(*rows):
+        return [path for path in finish(place, [base, *rows], after, "mine").written if path.is_dir()]
+
+    first, second = studies(*alike)
+    assert first != second
+    changed = row("a b", make_run(place / "rows" / "a-b-3", PLAIN))
+    [third] = studies(changed)
+    assert third not in (first, second)
+    assert studies(changed) == [third] and len(list(place.glob("study-*"))) == 3
 
 
 def test_several_studies_are_shown_at_a_glance(place):
