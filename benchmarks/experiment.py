@@ -5,11 +5,11 @@
     bare        (b) the same prompts through `vllm.LLM.chat` on one warm engine: row by row, two-stage rows by stage
 
 Each side is a process of its own, so that one engine holds memory at a time, and the sides take turns. (a) is compared
-by the wall clock of whole processes. (b) is compared by the time of answering: ours from the first call to the last
-answer, the bare side's the sum of its passes. Engine starts, lookups and planning then count on neither side. The bare
-side takes its prompts from the experiment's records, those of second stages included, so it looks nothing up, and it
-keeps its prefix cache from pass to pass. What a machine looks up only once (weights, embeddings of the pool, COMET's
-inferences) is there before the first repeat.
+by the wall clock of whole processes. (b) is compared by the time of answering, ours from the first call to the last
+answer, the bare side's the sum of its passes, both on an engine that has just started. Engine starts and planning then
+count on neither side, and lookups only where ours has them beside the first answers: the bare side takes its prompts
+from the experiment's records, those of second stages included. It keeps its prefix cache from pass to pass. What a
+machine looks up only once (weights, embeddings of the pool, COMET's inferences) is there before the first repeat.
 
 Batch order changes the last digits of a model's numbers, and with them some replies: those that differ are counted.
 """
@@ -195,7 +195,7 @@ def prepare(work: Work) -> list[str]:
 
 def ours(work: Work, place: Path) -> dict[str, Any]:
     """The experiment: its runs in the order of the rows, and the seconds of answering."""
-    model, data, *_ = work.settings["model"], work.settings["data"]
+    model, data = work.settings["model"], work.settings["data"]
     settings: Any = {name: value for name, value in work.settings.items() if name not in ("model", "data")}
     result = localemp.experiment(
         work.read(), models=[model], data=data, split=work.split, limit=work.limit, out=place, **settings
@@ -265,19 +265,20 @@ def _bare_passes(
         return [output.outputs[0].text for output in outputs]
 
     seconds, differ = [], 0
-    for number, run in enumerate(runs):
-        records = {record["id"]: record for record in read_records(run)}
-        sampling = read_manifest(run)["settings"]["sampling"]
-        dialogues = [records[name] for name in ids]
-        for stage in range(len(dialogues[0]["stages"])):
-            stages = [record["stages"][stage] for record in dialogues]
-            prompts = [each["messages"] for each in stages]
-            if number == stage == 0:
-                chat(prompts[:8], sampling)  # warm-up
-                llm.reset_prefix_cache()
-            texts, lasted = timed(chat, prompts, sampling)
-            seconds.append(lasted)
-        differ += sum(text != each["text"] for text, each in zip(texts, stages, strict=True))
+    try:
+        chat([[{"role": "user", "content": "Hello"}]], {"max_tokens": 1})  # loads the rest of the frontend
+        llm.reset_prefix_cache()
+        for run in runs:
+            records = {record["id"]: record for record in read_records(run)}
+            sampling = read_manifest(run)["settings"]["sampling"]
+            dialogues = [records[name] for name in ids]
+            for stage in range(len(dialogues[0]["stages"])):
+                stages = [record["stages"][stage] for record in dialogues]
+                texts, lasted = timed(chat, [each["messages"] for each in stages], sampling)
+                seconds.append(lasted)
+            differ += sum(text != each["text"] for text, each in zip(texts, stages, strict=True))
+    finally:
+        llm.llm_engine.engine_core.shutdown()  # or the end of this process would wait for the engine's
     return {"seconds": seconds, "differ": differ}
 
 
@@ -290,7 +291,7 @@ def different(run: Path, other: Path) -> int:
 def print_result(result: dict[str, Any]) -> None:
     """The table that matters."""
     figures, settings = result["figures"], result["settings"]
-    table = Table(title=f"{settings['plan']}, {settings['model']}: {result['replies']} replies")
+    table = Table(title=f"{settings['plan']}, {settings['model']}: {result['replies']:,} replies")
     for column in ("against", "localemp, s", "other, s", "ratio: median (min to max)", "aim", "replies that differ"):
         table.add_column(column)
     for side, values in result["ratios"].items():
@@ -307,7 +308,7 @@ def print_result(result: dict[str, Any]) -> None:
             f"at most {AIMS[side]}",
             f"{result['different_replies'][side]} of {result['replies']}",
         )
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else 120)
     console.print(table)
     console.print("Replies differ where batch order changes the last digits of a model's numbers.")
     for name in ("settings", "engine_args", "versions", "machine"):

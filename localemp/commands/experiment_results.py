@@ -4,7 +4,7 @@
     tables.tex         the tables for LaTeX; tables.csv has every cell on a line of its own
     results.jsonl      a line for each reply; results.parquet is the same, if pyarrow is installed
     comparisons.json   every row against the base row, metric by metric, unrounded
-    study-ROW-HASH/    the study of a row against the base row; HASH names their runs
+    study-ROW/         the study of a row against the base row
 
 A step that fails stops no other: it is named with the command that repeats it.
 """
@@ -205,7 +205,7 @@ class _Results:
         known = published_of(wanted.published)
         rated, unrated = study_tables(studies, list(self.rows), known, self.steps)
         if unrated:
-            serve = f"`localemp study serve {self.folder / 'study-ROW-HASH'}` lets people rate"
+            serve = f"`localemp study serve {self.folder / 'study-ROW'}` lets people rate"
             self._note_once(f"no answer yet in {count(len(unrated), 'study', 'studies')}: {serve}")
         notes = (
             *self._shared(systems),

@@ -1,6 +1,7 @@
 """The studies at the end of an experiment: one for each row against its base row, created once and judged if wanted."""
 
 import hashlib
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -10,13 +11,15 @@ from typing import TYPE_CHECKING
 from localemp.commands import study as studies
 from localemp.commands.isolated_steps import RUN_AGAIN, IsolatedSteps, error_with_notes
 from localemp.errors import LocalempError
-from localemp.experiments.folder import file_name
+from localemp.experiments.folder import shortened
 from localemp.experiments.steps import Judge, StudyStep
 from localemp.reporting.published import Published
 from localemp.reporting.tables import Table
+from localemp.runs.journal import read_manifest
 from localemp.studies.collected_votes import read_votes
 from localemp.studies.privacy import open_study
-from localemp.studies.study import STUDY
+from localemp.studies.study import STUDY, Study
+from localemp.utils.config_diff import compare_settings
 from localemp.utils.files import is_file
 from localemp.utils.formatting import share
 from localemp.utils.progress import OnProgress, Progress, silent
@@ -36,7 +39,9 @@ def create_studies(
     steps: IsolatedSteps,
     on_progress: OnProgress = silent,
 ) -> tuple[dict[str, Path], list[str]]:
-    """Create the study of each row; one of the same runs stays as it is, since people may have rated it.
+    """Create the study of each row; one of the same replies stays as it is, since people may have rated it.
+
+    One of other replies stays, too, such as of a row that had other settings; the new one gets another name.
 
     Args:
         folder: The experiment's folder.
@@ -48,9 +53,12 @@ def create_studies(
     Returns:
         The studies' folders by row, and what their owner has to know.
     """
-    made, notes = {}, []
+    made: dict[str, Path] = {}
+    notes: list[str] = []
     for name, pair in rows.items():
-        study = study_folder(folder, name, [run for _, run in pair])
+        study = folder / f"study-{_as_file(name)}"
+        if study in made.values() or _is_of_others(study, pair):
+            study = folder / f"{study.name}-{_hash_of(pair)}"
         if not is_file(study / STUDY):
             on_progress(Progress("Creating the study", detail=name))
             options = {option: getattr(wanted, option) for option in _OPTIONS}
@@ -63,18 +71,6 @@ def create_studies(
             notes += [f"study of {name}: {note}" for note in created.notes]
         made[name] = study
     return made, notes
-
-
-def study_folder(folder: Path, name: str, runs: Sequence[Path]) -> Path:
-    """Return the folder of a row's study, which is another one for other runs: votes are of the replies that were seen.
-
-    Args:
-        folder: The experiment's folder.
-        name: The row's name.
-        runs: The runs of the row and its base row, whose names have the hashes of their settings.
-    """
-    digest = hashlib.sha256("/".join(run.name for run in runs).encode()).hexdigest()[:8]
-    return folder / f"study-{file_name(name)}-{digest}"
 
 
 def judge_studies(
@@ -145,6 +141,24 @@ def study_tables(
     return [*(steps.run("studies", RUN_AGAIN, partial(overview_tables, found)) or []), *tables], unrated
 
 
+def _is_of_others(study: Path, pair: tuple[Pair, Pair]) -> bool:
+    """Return whether a study of other runs is there; a damaged one is none, and is told of when it is read."""
+    if not is_file(study / STUDY):
+        return False
+    try:
+        sources = Study.read(study).key.sources.values()
+        known = [dict(source.get("settings") or {}) for source in sources]
+        runs = [read_manifest(run)["settings"] for _, run in pair]
+    except LocalempError:
+        return False
+    return len(known) != len(runs) or any(map(compare_settings, known, runs))
+
+
+def _hash_of(pair: tuple[Pair, Pair]) -> str:
+    """Return a hash of what distinguishes two runs: names and settings, which their folders' names have."""
+    return hashlib.sha256("/".join(run.name for _, run in pair).encode()).hexdigest()[:8]
+
+
 def _results(folder: Path) -> "StudyResults | str":
     from localemp.studies.report.results import study_results
 
@@ -164,3 +178,7 @@ def _judge_command(study: Path, wanted: Judge) -> str:
 
 def _is_plain(value: object) -> bool:
     return isinstance(value, str | int | float) and not isinstance(value, bool)
+
+
+def _as_file(name: str) -> str:
+    return shortened(re.sub(r"[^\w.+]+", "-", name).strip("-.") or "row", name)

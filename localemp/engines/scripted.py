@@ -29,9 +29,11 @@ from localemp.engines.base import Completion, Engine
 from localemp.errors import DataError, EngineError, FatalEngineError, PromptTooLongError
 from localemp.protocol.thinking import split_thinking
 from localemp.sampling import Sampling
+from localemp.utils.files import open_regular
 from localemp.utils.json_reader import JSONError, parse_json
 from localemp.utils.validation import format_validation_error
 
+_LARGEST_FILE = 64 * 2**20
 _HINT = 'an entry looks like {"match": "lost my job", "reply": "I am so sorry to hear that."}'
 
 
@@ -84,12 +86,15 @@ class ScriptedEngine(Engine):
         """
         path = Path(path)
         try:
-            raw = path.read_bytes()
+            with open_regular(path) as file:
+                raw = file.read(_LARGEST_FILE + 1)
             lines = raw.decode("utf-8-sig").split("\n")
         except OSError as error:
             raise DataError(path, f"cannot read the script: {error.strerror or error}", _HINT) from error
         except UnicodeDecodeError as error:
             raise DataError(path, "not valid UTF-8", _HINT, raw.count(b"\n", 0, error.start) + 1) from error
+        if len(raw) > _LARGEST_FILE:
+            raise DataError(path, f"the script has more than {_LARGEST_FILE // 2**20} MiB", _HINT)
         entries = [_entry(path, number, line) for number, line in enumerate(lines, 1) if line.strip()]
         if not entries:
             raise DataError(path, "the script has no entries", _HINT)

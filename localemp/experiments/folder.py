@@ -32,7 +32,7 @@ MANIFEST, ROWS = "experiment.json", "rows"
 # Left by a process that was killed at its start.
 _UNFINISHED = f".{MANIFEST}.*.part"
 _UNTRIED = {"planned": True, "begun": "", "error": "", "hint": "", "retry": ""}
-_LONGEST_NAME = 60  # characters, of up to 3 bytes each; file systems allow 255 bytes
+_LONGEST_NAME, _MOST_BYTES = 60, 180  # file systems allow 255 bytes; hashes are added
 _log = logging.getLogger(__name__)
 
 
@@ -241,10 +241,13 @@ def run_folders(path: Path, rows: Sequence[tuple[str, dict[str, Any]]]) -> list[
 
 def file_name(text: str) -> str:
     """Return a text as a file's name; one that is too long ends in its hash."""
-    name = re.sub(r"[^\w.]+", "-", text).strip("-.") or "row"
-    if len(name) <= _LONGEST_NAME:
-        return name
-    return f"{name[:_LONGEST_NAME]}-{hashlib.sha256(text.encode()).hexdigest()[:6]}"
+    return shortened(re.sub(r"[^\w.]+", "-", text).strip("-.") or "row", text)
+
+
+def shortened(name: str, text: str) -> str:
+    """Return a file's name that was made of a text; one that is too long is cut and ends in the text's hash."""
+    cut = name[:_LONGEST_NAME].encode()[:_MOST_BYTES].decode(errors="ignore")
+    return name if cut == name else f"{cut}-{hashlib.sha256(text.encode()).hexdigest()[:6]}"
 
 
 def _began(path: Path) -> bool:

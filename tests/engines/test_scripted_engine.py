@@ -1,6 +1,7 @@
 import asyncio
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -133,11 +134,17 @@ def test_files_that_are_no_script(tmp_path: Path) -> None:
     empty, binary = tmp_path / "empty.jsonl", tmp_path / "binary.jsonl"
     empty.write_text("\n  \n")
     binary.write_bytes(b"\xff\xfe\x00")
+    pipe, large = tmp_path / "pipe.jsonl", tmp_path / "large.jsonl"
+    os.mkfifo(pipe)
+    with large.open("wb") as file:
+        file.truncate(2**27)
     for path, message in [
         (tmp_path / "none.jsonl", "No such file"),
         (tmp_path, "cannot read the script"),
         (empty, "no entries"),
         (binary, "line 1: not valid UTF-8"),
+        (pipe, "Not a regular file"),
+        (large, "more than 64 MiB"),
     ]:
         with pytest.raises(DataError, match=message) as raised:
             ScriptedEngine.from_file(path)

@@ -398,7 +398,7 @@ def test_the_documented_plan_is_a_plan(plan_file):
 
 def test_the_documented_steps_are_steps(plan_file):
     text = documented("## Plans", "| key").split("[after]")[0]
-    plan = read_plan(plan_file(text + documented("### What is done afterwards", "| step")))
+    plan = read_plan(plan_file(text + documented("### Steps afterwards", "| step")))
     expand(plan)
     assert plan.after.study.judge.votes == 3
 

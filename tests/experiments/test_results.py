@@ -12,7 +12,6 @@ from tiny_roberta import LAYER, save_tiny_roberta
 
 import localemp
 from localemp.commands.experiment_results import finish
-from localemp.commands.experiment_studies import study_folder
 from localemp.commands.score import score
 from localemp.experiments.rows import ExperimentRow, RowResult
 from localemp.experiments.steps import After
@@ -20,6 +19,7 @@ from localemp.metrics.kept_values import VALUES
 from localemp.pipeline.config import RunConfig
 from localemp.reporting.reply_rows import COLUMNS, metric_columns
 from localemp.runs.run import read_records
+from localemp.studies.study import Study
 
 NAMES = [f"d{number}" for number in range(12)]
 PLAIN = {name: f"I hear you, {name}." for name in NAMES}
@@ -71,7 +71,7 @@ def test_an_experiment_ends_with_everything_in_its_folder(place):
     result = localemp.experiment(plan, script=script)
     assert result.failures == () and result.complete
     folder = result.folder
-    (study,) = folder.glob("study-staged-*")
+    study = folder / "study-staged"
     parquet = ["results.parquet"] if find_spec("pyarrow") else []
     files = [folder / name for name in ("comparisons.json", "results.jsonl", *parquet, *FILES)]
     assert list(result.written) == [study, *files]
@@ -165,18 +165,38 @@ def test_without_any_reply_there_is_nothing_to_report(place):
 def test_a_step_that_fails_is_named_with_its_command_and_the_others_go_on(place):
     rows = two(place)
     (place / "tables.csv").mkdir()
-    blocked = study_folder(place, "two, stages", [rows[1].folder, rows[0].folder])
-    blocked.write_text("a file in the study's place")
+    (place / "study-two-stages").write_text("a file in the study's place")
     after = After(score=NO_BERT, compare="0-shot", study={"sample": 2})
     done = finish(place, rows, after, "mine")
     assert [failure.partition(":")[0] for failure in done.failures] == ["study of two, stages", "tables.csv"]
     study, tables = done.failures  # with names that a shell needs quoted
     pair = f"'two, stages={rows[1].folder}' 0-shot={rows[0].folder}"
-    assert f"localemp study create {pair} --kind ab --sample 2 --out {blocked}" in study
+    assert f"localemp study create {pair} --kind ab --sample 2 --out {place / 'study-two-stages'}" in study
     assert f"'two, stages={rows[1].folder}' --against 0-shot --csv {place / 'tables.csv'}" in tables
     made = ["comparisons.json", "results.jsonl", *parquet_of(place), "report.html", "tables.tex"]
     assert [path.name for path in done.written] == made
     assert "Failed: study of two, stages: " in (place / "report.html").read_text()
+
+
+def test_every_row_has_a_study_of_its_own_replies(place):
+    base = row("base", make_run(place / "rows" / "base-1", PLAIN))
+    names = ("a b", "a-b", "é" * 100)  # the first two are one name to a file system, and the last is too long for it
+    others = [row(name, make_run(place / f"run{seed}", CLOSE, seed=seed)) for seed, name in enumerate(names)]
+    after = After(score=NO_BERT, compare="base", study={"sample": 2})
+    done = finish(place, [base, *others], after, "mine")
+    assert done.failures == ()
+    runs = {
+        Study.read(path).key.sources[each.row.name]["run"]: path
+        for each, path in zip(others, done.written[:3], strict=True)
+    }
+    assert list(runs) == [str(each.folder) for each in others] and len(set(runs.values())) == 3
+    changed = row("a b", make_run(place / "changed", PLAIN | {"d0": "Oh."}, "two-stage", seed=9))
+    again = finish(place, [base, changed, *others[1:]], after, "mine")
+    assert again.failures == () and again.written[1:3] == done.written[1:3]
+    assert again.written[0] not in runs.values()
+    assert Study.read(again.written[0]).key.sources["a b"]["run"] == str(changed.folder)
+    assert finish(place, [base, changed, *others[1:]], after, "mine").written[:3] == again.written[:3]
+    assert finish(place, [base, *others], after, "mine").written[:3] == done.written[:3]
 
 
 def parquet_of(folder):
@@ -301,24 +321,6 @@ def test_rows_of_the_same_settings_are_one_row(place):
     assert done.failures == ()
     kept = json.loads((place / "comparisons.json").read_text())["rows"]
     assert [(each["row"], each["base"]) for each in kept] == [("two, stages", "0-shot")]
-
-
-def test_a_study_is_of_its_rows_replies_and_of_no_others(place):
-    base = two(place)[0]
-    alike = [
-        row(name, make_run(place / "rows" / folder, CLOSE)) for name, folder in (("a b", "a-b-1"), ("a-b", "a-b-2"))
-    ]
-    after = After(score=False, report=False, compare="0-shot", study={"sample": 3})
-
-    def studies(*rows):
-        return [path for path in finish(place, [base, *rows], after, "mine").written if path.is_dir()]
-
-    first, second = studies(*alike)
-    assert first != second
-    changed = row("a b", make_run(place / "rows" / "a-b-3", PLAIN))
-    [third] = studies(changed)
-    assert third not in (first, second)
-    assert studies(changed) == [third] and len(list(place.glob("study-*"))) == 3
 
 
 def test_several_studies_are_shown_at_a_glance(place):
