@@ -37,7 +37,7 @@ class ExperimentResult:
         folder: Its folder.
         rows: How far each row is.
         written: Files and folders that were made of the rows, such as the report; also those that were up to date.
-        failures: Steps after the answers that failed, each with the reason and the command that does it alone.
+        failures: Steps after the answers that failed, each with the reason and the command that repeats it.
         notes: What a reader of the results has to know.
         compared: Estimate and truth of each model, all its rows together, as far as they were answered now.
     """
