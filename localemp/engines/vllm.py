@@ -32,6 +32,7 @@ from localemp.engines.vllm_process import (
 from localemp.engines.vllm_thinking import ThoughtParser
 from localemp.errors import EngineError, FatalEngineError, OptionError, PromptTooLongError, UnknownNameError
 from localemp.sampling import Sampling
+from localemp.utils.kernels import usual_kernels
 from localemp.utils.redirect import output_to
 
 if TYPE_CHECKING:
@@ -245,7 +246,8 @@ class VLLMEngine(Engine):
         before = set(multiprocessing.active_children())
         arguments = AsyncEngineArgs(model=str(self.tokenizer.folder), **(defaults | self.engine_args))
         # The offline `LLM`'s context: batch sizes for throughput, not for a server's latency.
-        self._llm = AsyncLLM.from_engine_args(arguments, usage_context=UsageContext.LLM_CLASS)
+        with usual_kernels():
+            self._llm = AsyncLLM.from_engine_args(arguments, usage_context=UsageContext.LLM_CLASS)
         self._processes = set(multiprocessing.active_children()) - before
         if self._requested_concurrency is None:
             self.concurrency = max(self.concurrency, 2 * self.max_num_seqs)

@@ -7,6 +7,9 @@ import torch
 import transformers
 
 from localemp.errors import OptionError
+from localemp.utils.kernels import keep_few_kernels
+
+keep_few_kernels()  # before anything is computed
 
 
 def pick_device(name: str | None) -> torch.device:
