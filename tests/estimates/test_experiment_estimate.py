@@ -94,3 +94,9 @@ def test_damaged_estimates_are_not_shown():
 def test_a_wrong_row_is_named(script):
     with pytest.raises(LocalempError, match="row"):
         estimate_experiment("mine.toml", script=script, data="none.jsonl")
+
+
+def test_arguments_are_checked_as_those_of_experiment_are(script):
+    for call in (estimate_experiment, localemp.experiment):
+        with pytest.raises(LocalempError, match="both a model and models"):
+            call("mine.toml", models=["smollm2"], model="smollm2")

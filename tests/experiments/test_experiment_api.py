@@ -189,3 +189,22 @@ def test_bad_arguments(place):
         localemp.experiment("papre")
     with FakeServer() as server, pytest.raises(OptionError, match="--ray is for models that run on the cluster"):
         localemp.experiment(plan, models={"model": "tiny", "base_url": server.url}, ray="auto")
+
+
+def test_estimate_and_truth_are_of_the_models_as_the_plan_calls_them(place):
+    one, two = (str(write_script(place, name=name)) for name in ("one", "two"))
+    models = [
+        {"model": "smollm2", "name": name, "script": script, "max_tokens": tokens}
+        for name, script, tokens in (("a", one, 10), ("b", one, 20), ("c", two, 30))
+    ]
+    result = localemp.experiment(plan_of(place, models=models))
+    assert [estimate.model for estimate, _ in result.compared] == ["a, b", "c"], "a and b have one engine"
+
+
+def test_steps_afterwards_are_given_by_the_keys_of_a_plan(place):
+    plan = plan_of(place, after={"score": {"no_bertscore": True}, "report": {"cases": 3}})
+    told = {"compare": "0-shot", "report": False}
+    result = localemp.experiment(plan, script=write_script(place), after=told)
+    assert [path.name for path in result.written] == ["comparisons.json"]
+    with pytest.raises(LocalempError, match=r"after\.compare: no row is called 'nobody'"):
+        localemp.estimate_experiment(plan, script=write_script(place), after={"compare": "nobody"})

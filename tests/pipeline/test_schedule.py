@@ -395,7 +395,7 @@ async def test_a_context_that_the_user_chose_stays(sized):
 
 
 @pytest.mark.parametrize("told", [30, None])
-async def test_an_observer_sees_everything_before_the_engine_starts_or_when_it_is_looked_up(sized, told):
+async def test_an_observer_sees_all_before_the_engine_starts_or_when_it_is_looked_up(sized, told):
     slow_part(sized, told, added=30)
     seen: list[tuple[str, str, int]] = []
 
