@@ -354,6 +354,8 @@ class _Schedule:
             slots = min(engine.concurrency, sum(row.left for row in unfinished))
             await for_all(range(slots), answer, slots)
         finally:
+            if self.pipeline.runs_here:
+                self.on_progress(Progress(f"Stopping {engine.name} ({self.pipeline.profile.name})"))
             await engine.close()
 
     async def _plan_again(self) -> int:
@@ -378,6 +380,7 @@ class _Schedule:
         batch = row.batch
         if batch.tally is None:
             batch.tally = Tally(len(batch.pending))
+            self.on_progress(batch.tally.progress(row=batch.name))  # the engine is there; its first reply may take long
         TURN.set(next(self.turns))
         asker = engine if shared is None else shared.asking(f"{batch.name}: {draft.dialogue.id}")
         if self.bounded:
