@@ -6,7 +6,7 @@
     comparisons.json   every row against the base row, metric by metric, unrounded
     study-ROW/         the study of a row against the base row
 
-Every step stands alone: one that fails is named with the command that does it alone, and the others go on.
+A step that fails stops no other: it is named with the command that repeats it.
 """
 
 import shlex
@@ -15,8 +15,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from localemp.commands.attempts import Attempts
 from localemp.commands.experiment_studies import create_studies, judge_studies, study_tables
+from localemp.commands.isolated_steps import RUN_AGAIN, IsolatedSteps
 from localemp.commands.score import score
 from localemp.commands.tables import published_of, write_tables, write_text
 from localemp.errors import RunError
@@ -45,7 +45,7 @@ class Finished:
 
     Attributes:
         written: Files and folders that were written or are up to date.
-        failures: Steps that failed, each with the reason and the command that does it alone.
+        failures: Steps that failed, each with the reason and the command that repeats it.
         notes: What a reader of the results has to know.
     """
 
@@ -80,7 +80,7 @@ class _Results:
     ) -> None:
         self.folder, self.results, self.after, self.name = folder, rows, after, name
         self.on_progress = on_progress
-        self.attempt = Attempts()
+        self.steps = IsolatedSteps()
         self.written: list[Path] = []
         self.notes: list[str] = []
         models = dict.fromkeys(result.row.model for result in rows)
@@ -97,7 +97,7 @@ class _Results:
             self.notes.append("no row has a reply: there is nothing to report")
         elif self.after.report is not None or bases:
             self._report(bases, studies)
-        return Finished(tuple(self.written), tuple(self.attempt.failures), tuple(self.notes))
+        return Finished(tuple(self.written), tuple(self.steps.failures), tuple(self.notes))
 
     def _with_replies(self, rows: Sequence[RowResult]) -> dict[str, tuple[RowResult, Path]]:
         """Return the rows with a reply; what is missing becomes a note."""
@@ -126,7 +126,7 @@ class _Results:
         stale = []
         for number, (name, (_, run)) in enumerate(list(self.rows.items())):
             self.on_progress(Progress("Reading", number, len(self.rows), "rows", name))
-            replies = self.attempt(name, shlex.join(["localemp", "score", str(run)]), partial(replies_of_run, run))
+            replies = self.steps.run(name, shlex.join(["localemp", "score", str(run)]), partial(replies_of_run, run))
             if replies is None:
                 del self.rows[name]
                 self.notes.append(f"row {name} is missing: its run cannot be read")
@@ -137,7 +137,7 @@ class _Results:
         words = ["localemp", "score", *map(str, stale), *(["--no-bertscore"] if without else [])]
         words += [word for name, value in options.items() for word in (f"--{name.replace('_', '-')}", str(value))]
         step = partial(score, stale, no_bertscore=bool(without), on_progress=self.on_progress, **options)
-        scored = self.attempt("scores", shlex.join(words), step)
+        scored = self.steps.run("scores", shlex.join(words), step)
         for system in scored.systems if scored else ():
             told = [each.reason for each in system.scores if each.name in BERTSCORE and each.value is None]
             self._note_once(f"no BERTScore: {one_line(told[0])}" if told else "")
@@ -169,11 +169,11 @@ class _Results:
             for name, base in bases.items()
             if not wanted.rows or self.rows[name][0].row.row in wanted.rows
         }
-        made, notes = create_studies(self.folder, pairs, wanted, self.attempt, self.on_progress)
+        made, notes = create_studies(self.folder, pairs, wanted, self.steps, self.on_progress)
         self.written += made.values()
         self.notes += notes
         if wanted.judge is not None and made:
-            judge_studies(made, wanted.judge, self.attempt, self.on_progress)
+            judge_studies(made, wanted.judge, self.steps, self.on_progress)
         return made
 
     def _report(self, bases: Mapping[str, str], studies: Mapping[str, Path]) -> None:
@@ -182,52 +182,54 @@ class _Results:
         names = {run: name for name, (_, run) in self.rows.items()}
         words = ["localemp", "report", *(f"{name}={run}" for run, name in names.items())]
         words += [word for base in dict.fromkeys(bases.values()) for word in ("--against", base)]
-        alone = shlex.join(words + (["--common"] if wanted.common else []))
+        command = shlex.join(words + (["--common"] if wanted.common else []))
         read = partial(read_systems, list(names), wanted.common, self.on_progress, names)
-        if (systems := self.attempt("report", alone, read)) is None:
+        if (systems := self.steps.run("report", command, read)) is None:
             return
-        found = self._compared(systems, bases, alone)
+        found = self._compared(systems, bases, command)
         if self.after.report is None:
             return
-        self._write("results.jsonl", "the experiment's command again makes", partial(self._replies, systems))
-        made = self.attempt("report", alone, partial(self._made, systems, found, studies, wanted))
+        self._write("results.jsonl", "", partial(self._replies, systems))
+        made = self.steps.run("report", command, partial(self._made, systems, found, studies, wanted))
         if made is None:
             return
         tables = [replace(table, title=f"{table.title} ({self.title})") for table in made.tables]
-        self._write("report.html", f"{alone} --html", partial(self._page, made, wanted.title or self.title))
-        self._write("tables.tex", f"{alone} --latex", lambda path: write_tables(tables, None, path, None))
-        self._write("tables.csv", f"{alone} --csv", lambda path: write_tables(tables, None, None, path))
+        self._write("report.html", f"{command} --html", partial(self._page, made, wanted.title or self.title))
+        self._write("tables.tex", f"{command} --latex", lambda path: write_tables(tables, None, path, None))
+        self._write("tables.csv", f"{command} --csv", lambda path: write_tables(tables, None, None, path))
 
     def _made(
         self, systems: Sequence[System], found: Sequence[Difference], studies: Mapping[str, Path], wanted: ReportStep
     ) -> Report:
         """Return the report; what is missing and what failed so far stands at its top."""
         known = published_of(wanted.published)
-        rated, unrated = study_tables(studies, list(self.rows), known, self.attempt)
+        rated, unrated = study_tables(studies, list(self.rows), known, self.steps)
         if unrated:
             serve = f"`localemp study serve {self.folder / 'study-ROW'}` lets people rate"
             self._note_once(f"no answer yet in {count(len(unrated), 'study', 'studies')}: {serve}")
         notes = (
             *self._shared(systems),
             *(f"{note[0].upper()}{note[1:]}." for note in self.notes),
-            *(f"Failed: {failure}" for failure in self.attempt.failures),
+            *(f"Failed: {failure}" for failure in self.steps.failures),
         )
         cases = CASES if wanted.cases is None else wanted.cases
         return Report(tuple(systems), known, (*difference_tables(found), *rated), cases, notes)
 
-    def _compared(self, systems: Sequence[System], bases: Mapping[str, str], alone: str) -> list[Difference]:
+    def _compared(self, systems: Sequence[System], bases: Mapping[str, str], command: str) -> list[Difference]:
         if (wanted := self.after.compare) is None or not bases:
             return []
         step = partial(differences, systems, bases, wanted.samples, wanted.seed, self.on_progress)
-        found = self.attempt("comparisons", alone, step) or []
+        found = self.steps.run("comparisons", command, step) or []
         if found:
             kept = {"format": 1, "base": wanted.base, "rows": as_json(found)}
-            self._write("comparisons.json", "the experiment's command again makes", partial(_write_json, kept))
+            self._write("comparisons.json", "", partial(_write_json, kept))
         return found
 
-    def _write(self, file: str, alone: str, write: Callable[[Path], Sequence[Path]]) -> None:
+    def _write(self, file: str, command: str, write: Callable[[Path], Sequence[Path]]) -> None:
+        """Write a file of the folder; `command` with the file's path repeats it, or the experiment if that is empty."""
         path = self.folder / file
-        self.written += self.attempt(file, f"{alone} {shlex.quote(str(path))}", partial(write, path)) or []
+        repeat = f"{command} {shlex.quote(str(path))}" if command else RUN_AGAIN
+        self.written += self.steps.run(file, repeat, partial(write, path)) or []
 
     def _page(self, report: Report, title: str, path: Path) -> list[Path]:
         from localemp.reporting.page import render

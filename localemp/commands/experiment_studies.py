@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from localemp.commands import study as studies
-from localemp.commands.attempts import Attempts
+from localemp.commands.isolated_steps import RUN_AGAIN, IsolatedSteps, error_with_notes
 from localemp.errors import LocalempError
 from localemp.experiments.folder import shortened
 from localemp.experiments.steps import Judge, StudyStep
@@ -36,10 +36,10 @@ def create_studies(
     folder: Path,
     rows: Mapping[str, tuple[Pair, Pair]],
     wanted: StudyStep,
-    attempt: Attempts,
+    steps: IsolatedSteps,
     on_progress: OnProgress = silent,
 ) -> tuple[dict[str, Path], list[str]]:
-    """Create the study of each row; one that is there stays as it is, since people may have rated it.
+    """Create the study of each row; one of the same replies stays as it is, since people may have rated it.
 
     One of other replies stays, too, such as of a row that had other settings; the new one gets another name.
 
@@ -47,7 +47,7 @@ def create_studies(
         folder: The experiment's folder.
         rows: Name of a row; itself and its base, in the paper's order: a win is the row's.
         wanted: How they are made.
-        attempt: Takes each study as a step of its own.
+        steps: Runs each study as a step of its own.
         on_progress: Called with every study.
 
     Returns:
@@ -56,34 +56,36 @@ def create_studies(
     made: dict[str, Path] = {}
     notes: list[str] = []
     for name, pair in rows.items():
-        place = folder / f"study-{_as_file(name)}"
-        if place in made.values() or _is_of_others(place, pair):
-            place = folder / f"{place.name}-{_hash_of(pair)}"
-        if not is_file(place / STUDY):
+        study = folder / f"study-{_as_file(name)}"
+        if study in made.values() or _is_of_others(study, pair):
+            study = folder / f"{study.name}-{_hash_of(pair)}"
+        if not is_file(study / STUDY):
             on_progress(Progress("Creating the study", detail=name))
             options = {option: getattr(wanted, option) for option in _OPTIONS}
             command = ["localemp", "study", "create", *(f"{each}={run}" for each, run in pair)]
             command += [word for option, value in options.items() if value for word in (f"--{option}", str(value))]
-            step = partial(studies.create, dict(pair), out=place, **options)
-            created = attempt(f"study of {name}", shlex.join([*command, "--out", str(place)]), step)
+            step = partial(studies.create, dict(pair), out=study, **options)
+            created = steps.run(f"study of {name}", shlex.join([*command, "--out", str(study)]), step)
             if created is None:
                 continue
             notes += [f"study of {name}: {note}" for note in created.notes]
-        made[name] = place
+        made[name] = study
     return made, notes
 
 
-def judge_studies(made: Mapping[str, Path], wanted: Judge, attempt: Attempts, on_progress: OnProgress = silent) -> None:
+def judge_studies(
+    made: Mapping[str, Path], wanted: Judge, steps: IsolatedSteps, on_progress: OnProgress = silent
+) -> None:
     """Have a model rate the studies, on one engine; what it has answered before is not asked again.
 
     Args:
         made: The studies by row.
         wanted: The judge.
-        attempt: Keeps what failed; answers that were given stay in any case.
+        steps: Collects what failed; answers that were given stay in any case.
         on_progress: Called with answers given.
     """
-    commands = {name: _judge_command(place, wanted) for name, place in made.items()}
-    judged = attempt(
+    commands = {name: _judge_command(study, wanted) for name, study in made.items()}
+    judged = steps.run(
         "the judge",
         next(iter(commands.values()), ""),
         partial(
@@ -100,15 +102,14 @@ def judge_studies(made: Mapping[str, Path], wanted: Judge, attempt: Attempts, on
     for name, outcome in zip(made, judged or [], strict=False):
         what = f"the judge of {name}"
         if isinstance(outcome, LocalempError):
-            notes = getattr(outcome, "__notes__", [])
-            attempt.failed(what, "; ".join([outcome.with_hint, *notes]), commands[name])
+            steps.fail(what, error_with_notes(outcome), commands[name])
         elif outcome.failed:
             without = share(outcome.failed, outcome.questions, "question")
-            attempt.failed(what, f"{without} without an answer", commands[name])
+            steps.fail(what, f"{without} without an answer", commands[name])
 
 
 def study_tables(
-    made: Mapping[str, Path], rows: Sequence[str], known: Published, attempt: Attempts
+    made: Mapping[str, Path], rows: Sequence[str], known: Published, steps: IsolatedSteps
 ) -> tuple[list[Table], list[str]]:
     """Return the tables of all studies that have an answer, and the rows whose studies have none yet.
 
@@ -119,7 +120,7 @@ def study_tables(
         made: The studies by row.
         rows: The names of all rows.
         known: The paper's results.
-        attempt: Takes each study as a step of its own.
+        steps: Runs each study as a step of its own.
     """
     from localemp.studies.report.overview import overview_tables
     from localemp.studies.report.results import StudyResults
@@ -128,24 +129,24 @@ def study_tables(
     found: dict[str, StudyResults] = {}
     tables: list[Table] = []
     unrated = []
-    for name, place in made.items():
-        command = shlex.join(["localemp", "study", "report", str(place)])
-        results = attempt(f"study of {name}", command, partial(_results, place))
+    for name, study in made.items():
+        command = shlex.join(["localemp", "study", "report", str(study)])
+        results = steps.run(f"study of {name}", command, partial(_results, study))
         if results is _UNRATED:
             unrated.append(name)
         elif isinstance(results, StudyResults):
             found[name] = results
-            tables += attempt(f"study of {name}", command, partial(tables_of, results, name, rows, known)) or []
+            tables += steps.run(f"study of {name}", command, partial(tables_of, results, name, rows, known)) or []
     tables = [table for table in tables if not all(row.published for row in table.rows)]
-    return [*(attempt("studies", "", partial(overview_tables, found)) or []), *tables], unrated
+    return [*(steps.run("studies", RUN_AGAIN, partial(overview_tables, found)) or []), *tables], unrated
 
 
-def _is_of_others(place: Path, pair: tuple[Pair, Pair]) -> bool:
+def _is_of_others(study: Path, pair: tuple[Pair, Pair]) -> bool:
     """Return whether a study of other runs is there; a damaged one is none, and is told of when it is read."""
-    if not is_file(place / STUDY):
+    if not is_file(study / STUDY):
         return False
     try:
-        sources = Study.read(place).key.sources.values()
+        sources = Study.read(study).key.sources.values()
         known = [dict(source.get("settings") or {}) for source in sources]
         runs = [read_manifest(run)["settings"] for _, run in pair]
     except LocalempError:
@@ -158,16 +159,16 @@ def _hash_of(pair: tuple[Pair, Pair]) -> str:
     return hashlib.sha256("/".join(run.name for _, run in pair).encode()).hexdigest()[:8]
 
 
-def _results(place: Path) -> "StudyResults | str":
+def _results(folder: Path) -> "StudyResults | str":
     from localemp.studies.report.results import study_results
 
-    study = open_study(place)
+    study = open_study(folder)
     return study_results(study) if read_votes(study) else _UNRATED
 
 
-def _judge_command(place: Path, wanted: Judge) -> str:
+def _judge_command(study: Path, wanted: Judge) -> str:
     """The command with what it takes besides the model, as far as a command line has it."""
-    words = ["localemp", "study", "judge", str(place), "--model", wanted.model]
+    words = ["localemp", "study", "judge", str(study), "--model", wanted.model]
     options = {"votes": wanted.votes if wanted.votes > 1 else None, "name": wanted.name, "prompts": wanted.prompts}
     options |= {"limit": wanted.limit} | {name: value for name, value in wanted.settings.items() if _is_plain(value)}
     for name, value in options.items():

@@ -173,7 +173,7 @@ def open_source(
         LocalempError: The model does not exist, its weights cannot be fetched, or the cache cannot be opened.
     """
     profile = load_profile(name, "commonsense")
-    found = resolve(profile, on_progress)
+    found = resolve(profile, on_progress, option="--comet")
     asked: dict[str, Any] = {
         "query": profile.query or "{event} {relation} [GEN]",
         "decoder_prompt": profile.decoder_prompt,

@@ -27,7 +27,8 @@ class _Call:
 
     Attributes:
         stage: Its name.
-        tokens: Of the prompt, with `filler` tokens in it that stand for an earlier answer.
+        tokens: Of the prompt, with `filler` tokens in it that stand for the answer of the stage before.
+        before: Name of the stage before; empty for the first.
         limit: `max_tokens`.
         key: Of the whole request, if an identical one has the same answer; else None.
         blocks: Hashes of the prompt's full blocks.
@@ -36,11 +37,16 @@ class _Call:
 
     stage: str
     tokens: int
+    before: str
     filler: int
     limit: int
     key: int | None
     blocks: Sequence[int]
     continues: bool
+
+    def prompt_tokens(self, lengths: Mapping[str, Length]) -> int:
+        """Return the tokens of the prompt, with the answer in it as long as answers of its stage are assumed to be."""
+        return self.tokens - (round(self.filler - lengths[self.before].tokens) if self.filler else 0)
 
 
 @dataclass(slots=True)
@@ -108,6 +114,7 @@ class Estimator:
                 _Call(
                     stage=name,
                     tokens=len(tokens),
+                    before=taken[-1].stage if taken else "",
                     filler=self._filler(call.filler),
                     limit=call.sampling.max_tokens,
                     key=None if call.sampling.temperature > 0 else hash((*call.messages, call.sampling)),
@@ -123,8 +130,8 @@ class Estimator:
         """Make the estimate; see `PlanObserver`."""
         # As they are answered: rows with more stages first.
         order = sorted(self._rows.values(), key=lambda row: -max(map(len, row.dialogues), default=0))
-        self._share(order)
         lengths = {id(row.batch): self._lengths(row) for row in order}
+        self._share(order)
         cached = self._cached(order, lengths)
         calls = sum(len(dialogue) for row in order for dialogue in row.dialogues)
         speeds = self._speeds()
@@ -191,8 +198,8 @@ class Estimator:
         dialogues = [(row, number) for row in order for number in range(len(row.dialogues))]
         requests = (_requests(row.dialogues[number], lengths[id(row.batch)], rules) for row, number in dialogues)
         found = {}
-        for place, stage, tokens in cached_tokens(requests, rules):
-            row, number = dialogues[place]
+        for index, stage, tokens in cached_tokens(requests, rules):
+            row, number = dialogues[index]
             found[id(row.batch), number, stage] = tokens
         return found
 
@@ -209,14 +216,12 @@ class Estimator:
         reply = 0.0
         price = batch.pipeline.profile.price
         for number, dialogue in enumerate(row.dialogues):
-            earlier = 0.0
             for stage, call in enumerate(dialogue):
-                tokens = call.tokens - (round(call.filler - earlier) if call.filler else 0)
+                tokens = call.prompt_tokens(lengths)
                 calls, prompt, most = calls + 1, prompt + tokens, most + call.limit
                 shared += cached.get((id(batch), number, stage), 0)
                 written += tokens if tokens >= _SMALLEST_WRITE else 0
-                earlier = lengths[call.stage].tokens
-                reply += earlier
+                reply += lengths[call.stage].tokens
         seconds = None
         speed, speed_how = speeds.get(batch.pipeline.strategy.name, (None, "not estimated: a server answers"))
         if speed is not None:
@@ -228,7 +233,7 @@ class Estimator:
         how = {
             "tokens": self._tokens_how(row),
             "cache": self._cache_how,
-            "replies": _replies_how(lengths),
+            "replies": _replies_how(row, lengths),
             "seconds": speed_how,
             "dollars": _dollars_how(batch.pipeline, price),
         }
@@ -264,10 +269,9 @@ _SMALLEST_WRITE = 1024
 def _requests(dialogue: Sequence[_Call], lengths: dict[str, Length], rules: CacheRules) -> list[Request]:
     """Return what the cache sees of a dialogue, with the assumed lengths of its answers."""
     requests = []
-    earlier = 0.0
     for number, call in enumerate(dialogue):
         reply = lengths[call.stage].tokens
-        tokens = call.tokens - (round(call.filler - earlier) if call.filler else 0)
+        tokens = call.prompt_tokens(lengths)
         blocks = call.blocks
         if number + 1 < len(dialogue) and dialogue[number + 1].continues:
             # The next prompt contains this one with its answer, whose last token has not been computed.
@@ -275,12 +279,12 @@ def _requests(dialogue: Sequence[_Call], lengths: dict[str, Length], rules: Cach
         elif rules.block:
             blocks = blocks[: tokens // rules.block]
         requests.append(Request(tokens, round(reply), blocks))
-        earlier = reply
     return requests
 
 
-def _replies_how(lengths: Mapping[str, Length]) -> str:
-    return "; ".join(f"{stage}: {length.tokens:.0f} tokens, {length.how}" for stage, length in lengths.items())
+def _replies_how(row: _Row, lengths: Mapping[str, Length]) -> str:
+    stages = dict.fromkeys(call.stage for dialogue in row.dialogues for call in dialogue)
+    return "; ".join(f"{stage}: {lengths[stage].tokens:.0f} tokens, {lengths[stage].how}" for stage in stages)
 
 
 def _dollars(price: Price, prompt: int, cached: int, written: int, reply: int, most: int) -> Dollars:

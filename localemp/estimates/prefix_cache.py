@@ -6,13 +6,15 @@ are known from the moment a request is scheduled. They outlive their request; wh
 longest ago goes first. OpenAI's servers do the same in steps of 128 tokens, and not below 1,024.
 
 Requests are played in the order in which they are sent: `concurrency` dialogues are open at once, `at_once` requests
-are computed at once, the oldest of them ends first, and a dialogue's next stage queues behind what waits already.
+are computed at once, and the oldest of them ends first. A dialogue's next stage goes before dialogues that were opened
+later, as in the engine's own queue (`TURN` in engines/base.py).
 """
 
 from array import array
 from collections import OrderedDict, deque
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from heapq import heappop, heappush
 from itertools import count
 
 
@@ -72,13 +74,13 @@ def cached_tokens(dialogues: Iterable[Sequence[Request]], rules: CacheRules) -> 
     """
     cache, fresh = _Cache(rules.capacity), count(1 << 63)
     pending = enumerate(dialogues)
-    waiting: deque[tuple[int, Sequence[Request], int]] = deque()
+    waiting: list[tuple[int, int, Sequence[Request]]] = []  # a heap
     running: deque[tuple[int, Sequence[Request], int, list[int]]] = deque()
 
     def start() -> bool:
         for number, requests in pending:
             if requests:
-                waiting.append((number, requests, 0))
+                heappush(waiting, (number, 0, requests))
                 return True
         return False
 
@@ -86,7 +88,7 @@ def cached_tokens(dialogues: Iterable[Sequence[Request]], rules: CacheRules) -> 
         number, requests, stage, keys = running.popleft()
         cache.release(keys)
         if stage + 1 < len(requests):
-            waiting.append((number, requests, stage + 1))
+            heappush(waiting, (number, stage + 1, requests))
         else:
             start()
 
@@ -96,7 +98,7 @@ def cached_tokens(dialogues: Iterable[Sequence[Request]], rules: CacheRules) -> 
         if not waiting or len(running) == rules.at_once:
             end()
             continue
-        number, requests, stage = waiting[0]
+        number, stage, requests = waiting[0]
         request = requests[stage]
         most = (request.tokens - 1) // rules.block if rules.block else 0
         found = cache.hits(request.blocks[:most])
@@ -106,7 +108,7 @@ def cached_tokens(dialogues: Iterable[Sequence[Request]], rules: CacheRules) -> 
         if running and not cache.has_room(keys):
             end()
             continue
-        waiting.popleft()
+        heappop(waiting)
         cache.hold(keys)
         running.append((number, requests, stage, keys))
         hit = found * rules.block

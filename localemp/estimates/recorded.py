@@ -39,13 +39,13 @@ class Estimates:
             if batch.tally is not None and (row := estimator.row(batch)) is not None
         ]
 
-    def totals(self) -> list[tuple[RowEstimate, Truth]]:
-        """Return estimate and truth of each engine, all its batches together, whose seconds overlap."""
+    def totals(self) -> list[tuple[tuple[Batch, ...], RowEstimate, Truth]]:
+        """Return the batches of each engine, with the estimate and the truth of all of them together."""
         totals = []
         for estimator, batches in self._engines:
             tallies = [batch.tally for batch in batches if batch.tally is not None]
             if estimator.estimate is not None and tallies:
-                totals.append((estimator.estimate.total, Truth.of(tallies)))
+                totals.append((batches, estimator.estimate.total, Truth.of(tallies)))
         return totals
 
 

@@ -98,10 +98,6 @@ class ExperimentFolder:
             elif any(not _began(found) for found in path.iterdir()) and not _has_rows(path):
                 raise RunError(f"{path}: the folder is not empty, and {MANIFEST} is missing", "choose another --out")
 
-    def places(self, rows: Sequence[tuple[str, dict[str, Any]]]) -> list[Path]:
-        """Return the run's folder of each row; see `run_folders`."""
-        return run_folders(self.path, rows)
-
     def begin(self, name: str, plan: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> None:
         """Write the plan, its rows and a new session; rows that are no longer in the plan stay listed.
 
@@ -238,12 +234,17 @@ def run_folders(path: Path, rows: Sequence[tuple[str, dict[str, Any]]]) -> list[
     found: dict[str, Path] = {}
     digests = [settings_hash(settings) for _, settings in rows]
     for (name, _), digest in zip(rows, digests, strict=True):
-        place = path / ROWS / f"{file_name(name)}-{digest}"
-        if digest not in found and not place.exists():
-            former = sorted(path.glob(f"{ROWS}/[!.]*-{digest}/{RUN_MANIFEST}"))
-            place = former[0].parent if former else place
-        found.setdefault(digest, place)
+        if digest not in found:
+            found[digest] = _run_folder(path, name, digest)
     return [found[digest] for digest in digests]
+
+
+def _run_folder(path: Path, name: str, digest: str) -> Path:
+    folder = path / ROWS / f"{file_name(name)}-{digest}"
+    if folder.exists():
+        return folder
+    under_other_names = sorted(path.glob(f"{ROWS}/[!.]*-{digest}/{RUN_MANIFEST}"))
+    return under_other_names[0].parent if under_other_names else folder
 
 
 def file_name(text: str) -> str:

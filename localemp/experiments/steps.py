@@ -17,7 +17,7 @@ from localemp.experiments.settings import (
     did_you_mean,
     setting_types,
 )
-from localemp.metrics.registry import metric_options
+from localemp.metrics.registry import BERTSCORE_MODEL, metric_options
 from localemp.pipeline.config import RunConfig
 from localemp.pipeline.pipeline import Pipeline
 from localemp.reporting.published import read_published
@@ -244,8 +244,11 @@ def check_rows_and_files(after: After, rows: Iterable[str]) -> None:
             raise PlanError(f"after.{key}: no row is called {name!r}", did_you_mean(name, rows))
     if after.study and base in after.study.rows:
         raise PlanError(f"after.study.rows: {base!r} is the base row itself", "leave it out")
-    key = "report.published"
+    key = "score.bertscore_model"
     try:
+        if after.score and not after.score.no_bertscore:
+            _check_bertscore(after.score.settings.get(BERTSCORE_MODEL.name))
+        key = "report.published"
         if after.report and after.report.published not in (None, "none"):
             read_published(Path(after.report.published or ""))
         if after.study:
@@ -262,3 +265,10 @@ def check_rows_and_files(after: After, rows: Iterable[str]) -> None:
             JudgePrompts.read(Path(judge.prompts) if judge.prompts else None)
     except LocalempError as error:
         raise PlanError(f"after.{key}: {error.message}", error.hint) from error
+
+
+def _check_bertscore(model: str | None) -> None:
+    if model is not None:
+        from localemp.metrics.bertscore import profile_of, split_layer  # with numpy, which most plans do not need here
+
+        profile_of(split_layer(model)[0])

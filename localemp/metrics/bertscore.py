@@ -192,7 +192,7 @@ class BertScore:
         except ImportError as error:
             install = "pip install 'localemp[models]'"
             raise LocalempError(f"BERTScore needs a package that is not installed: {error}", install) from error
-        profile = _profile(self.model)
+        profile = profile_of(self.model)
         self._name = _short_name(profile)
         weights = _weights(self.model, profile, self._on_progress, fetch=self._fetch)
         self._sha256 = _weights_sha256(weights)
@@ -245,7 +245,12 @@ def split_layer(model: str) -> tuple[str, int | None]:
     return (found[1], int(found[2])) if found else (model, None)
 
 
-def _profile(model: str) -> Profile:
+def profile_of(model: str) -> Profile:
+    """Return the profile of a model, which `split_layer` has freed of its layer; nothing is loaded.
+
+    Raises:
+        LocalempError: There is no such model, or it is no encoder.
+    """
     organisation = _ORGANISATIONS.get(model.partition("-")[0])
     known_to_bert_score = organisation is not None and "/" not in model and not Path(model, "config.json").is_file()
     return load_profile(f"{organisation}/{model}" if known_to_bert_score else model, "encoder")

@@ -19,6 +19,8 @@ from localemp.utils.progress import OnProgress, silent
 if TYPE_CHECKING:
     from localemp.retrieval.encoder import Encoder
 
+_OPTIONS: Mapping[Kind, str] = {"encoder": "--encoder", "commonsense": "--comet"}  # that take a folder of weights
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PartContext:
@@ -53,7 +55,10 @@ class PartContext:
         Raises:
             LocalempError: The model does not exist, or its weights cannot be fetched.
         """
-        return self.shared(("weights", kind, name), lambda: resolve(load_profile(name, kind), self.on_progress))
+        option = _OPTIONS.get(kind, "--model")
+        return self.shared(
+            ("weights", kind, name), lambda: resolve(load_profile(name, kind), self.on_progress, option=option)
+        )
 
     def encoder(self, name: str, dtype: str) -> "tuple[Weights, Encoder]":
         """Return a sentence encoder, loaded once for all parts, and its weights.

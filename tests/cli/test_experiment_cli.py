@@ -218,13 +218,18 @@ def test_steps_afterwards_can_be_typed_for_any_plan(localemp, plan, tmp_path):
     assert after["compare"]["base"] == "plain"
     assert after["report"] is not None, "what was not typed stays"
     assert "BERTScore" not in done.stdout + done.stderr
+    words = (*WORDS[:4], "--no-bertscore", "--bertscore-model", "all-minilm-l6-v2", "--limit", 1)
+    assert localemp(*words).returncode == 0
+    after = json.loads((folder / "experiment.json").read_text())["plan"]["after"]
+    assert after["score"] == {"no_bertscore": True, "bertscore_model": "all-minilm-l6-v2"}
 
 
 def test_typed_steps_are_checked_before_anything_starts(localemp, plan, tmp_path):
     for words, told in (
         (("--against", "plane"), "no row is called 'plane'"),
         (("--study",), "there is no base row"),
-        (("--judge", "nobody", "--against", "plain"), "nobody"),
+        (("--judge", "nobody", "--against", "plain"), "after.study.judge: unknown model 'nobody'"),
+        (("--bertscore-model", "nobody"), "after.score.bertscore_model: unknown model 'nobody'"),
     ):
         done = localemp(*WORDS, *words)
         assert done.returncode == 2, done.stderr

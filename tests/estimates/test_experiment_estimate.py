@@ -1,6 +1,7 @@
 """What `experiment --estimate` says of a plan, and where estimate and truth are afterwards."""
 
 import json
+import tomllib
 
 import pytest
 
@@ -9,6 +10,8 @@ from localemp.commands.estimate import estimate_experiment
 from localemp.errors import LocalempError
 from localemp.estimates.recorded import read_compared
 from localemp.experiments.folder import read_experiment
+from localemp.experiments.plan import Plan
+from localemp.utils.paths import resource
 
 PLAN = """
 models = ["smollm2"]
@@ -49,6 +52,21 @@ def test_every_row_and_their_total(script, tmp_path):
     assert not (tmp_path / "experiments").exists()
 
 
+def test_a_second_stage_counts_its_first_ones_answer_though_another_row_asks_the_first(script, tmp_path):
+    paper = resource("prompts", "paper.toml").read_text()
+    question = tomllib.loads(paper)["two_stage"]["reply"]
+    assert question in paper
+    (tmp_path / "brief.toml").write_text(paper.replace(question, f"{question} Be brief."))
+    rows = [{"name": name, "strategy": "two-stage", "variant": name} for name in ("paper", "brief.toml")]
+    alone, both = (
+        estimate_experiment(Plan(models=["smollm2"], data="talks.jsonl", rows=chosen), script=script).rows[-1]
+        for chosen in (rows[1:], rows)
+    )
+    assert (alone.calls, both.calls, both.shared) == (8, 4, 4)
+    # A second prompt is the first one, 64 tokens of an answer, and the question; half of alone is the mean of both.
+    assert both.prompt_tokens - alone.prompt_tokens / 2 > 4 * 64 / 2
+
+
 def test_estimate_and_truth_stand_side_by_side(script, localemp):
     result = localemp("experiment", "mine.toml", "--script", script)
     assert "estimate, scripted: 12 calls" in result.stderr
@@ -76,3 +94,9 @@ def test_damaged_estimates_are_not_shown():
 def test_a_wrong_row_is_named(script):
     with pytest.raises(LocalempError, match="row"):
         estimate_experiment("mine.toml", script=script, data="none.jsonl")
+
+
+def test_arguments_are_checked_as_those_of_experiment_are(script):
+    for call in (estimate_experiment, localemp.experiment):
+        with pytest.raises(LocalempError, match="both a model and models"):
+            call("mine.toml", models=["smollm2"], model="smollm2")

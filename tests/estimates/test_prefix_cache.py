@@ -61,6 +61,16 @@ def test_what_is_shared_all_the_time_is_not_forgotten():
     assert list(found.values()) == [0] + [8] * (len(dialogues) - 1)
 
 
+def test_a_second_stage_does_not_wait_behind_dialogues_that_were_opened_later():
+    def dialogue(start):
+        first, second = list(range(start, start + 8)), list(range(start, start + 12))
+        return [request(first), request(second)]
+
+    rules = CacheRules(block=4, capacity=9, at_once=1, concurrency=8)
+    found = hits([dialogue(100 * number) for number in range(1, 9)], rules)
+    assert [found[number, 1] for number in range(8)] == [8] * 8, "at the end of the queue, its prefix would be gone"
+
+
 def test_a_request_larger_than_the_cache_is_played_all_the_same():
     large = [[request(range(100))], [request(range(100))]]
     assert hits(large, CacheRules(block=4, capacity=3)) == {(0, 0): 0, (1, 0): 12}

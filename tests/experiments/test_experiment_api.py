@@ -12,7 +12,6 @@ from patience import patience, wait_until
 from small_plans import IDS, LocalEngine, plan_of, write_local_model, write_script, write_talks
 
 import localemp
-from localemp.engines.registry import ENGINES, register_engine
 from localemp.errors import LocalempError, OptionError, RunError
 from localemp.experiments.folder import read_experiment
 from localemp.experiments.states import show
@@ -22,20 +21,7 @@ from localemp.runs.run import read_records
 sys.path.insert(0, str(Path(__file__).parents[1] / "engines"))
 from fake_server import FakeServer
 
-
-@pytest.fixture(autouse=True)
-def place(tmp_path, monkeypatch):
-    """A folder of its own to run in, with a cache of its own, and an engine that runs here."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("LOCALEMP_CACHE", str(tmp_path / "cache"))
-    for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL"):
-        monkeypatch.delenv(name, raising=False)
-    before = dict(ENGINES)
-    register_engine("local", LocalEngine)
-    LocalEngine.events.clear()
-    yield tmp_path
-    ENGINES.clear()
-    ENGINES.update(before)
+pytestmark = pytest.mark.usefixtures("place")
 
 
 # A process that works on an experiment of slow answers.
@@ -189,3 +175,22 @@ def test_bad_arguments(place):
         localemp.experiment("papre")
     with FakeServer() as server, pytest.raises(OptionError, match="--ray is for models that run on the cluster"):
         localemp.experiment(plan, models={"model": "tiny", "base_url": server.url}, ray="auto")
+
+
+def test_estimate_and_truth_are_of_the_models_as_the_plan_calls_them(place):
+    one, two = (str(write_script(place, name=name)) for name in ("one", "two"))
+    models = [
+        {"model": "smollm2", "name": name, "script": script, "max_tokens": tokens}
+        for name, script, tokens in (("a", one, 10), ("b", one, 20), ("c", two, 30))
+    ]
+    result = localemp.experiment(plan_of(place, models=models))
+    assert [estimate.model for estimate, _ in result.compared] == ["a, b", "c"], "a and b have one engine"
+
+
+def test_steps_afterwards_are_given_by_the_keys_of_a_plan(place):
+    plan = plan_of(place, after={"score": {"no_bertscore": True}, "report": {"cases": 3}})
+    told = {"compare": "0-shot", "report": False}
+    result = localemp.experiment(plan, script=write_script(place), after=told)
+    assert [path.name for path in result.written] == ["comparisons.json"]
+    with pytest.raises(LocalempError, match=r"after\.compare: no row is called 'nobody'"):
+        localemp.estimate_experiment(plan, script=write_script(place), after={"compare": "nobody"})

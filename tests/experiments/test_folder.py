@@ -8,7 +8,7 @@ from read_only import only_read, open_folder
 from small_runs import four, make_run
 
 from localemp.errors import RunError
-from localemp.experiments.folder import ExperimentFolder, file_name, read_experiment
+from localemp.experiments.folder import ExperimentFolder, file_name, read_experiment, run_folders
 from localemp.experiments.reuse import copy_run
 from localemp.experiments.states import list_experiments, show
 from localemp.runs.journal import read_manifest
@@ -35,23 +35,23 @@ def settings_of(run):
 
 def test_a_row_is_found_by_its_settings_whatever_its_name_is_now(tmp_path):
     with ExperimentFolder.open(tmp_path / "x") as folder:
-        (first, second) = folder.places([("0-shot", ZERO), ("two stages", STAGED)])
+        (first, second) = run_folders(folder.path, [("0-shot", ZERO), ("two stages", STAGED)])
         assert first.name.startswith("0-shot-")
         assert second.name.startswith("two-stages-")
         for place, settings in ((first, ZERO), (second, STAGED)):
             Run.open(place, settings).close()
-        assert folder.places([("base", ZERO), ("two stages", STAGED)]) == [first, second]
-        changed = folder.places([("0-shot", {**ZERO, "seed": 1})])
+        assert run_folders(folder.path, [("base", ZERO), ("two stages", STAGED)]) == [first, second]
+        changed = run_folders(folder.path, [("0-shot", {**ZERO, "seed": 1})])
         assert changed[0] not in (first, second)
         assert changed[0].name.startswith("0-shot-")
 
 
 def test_rows_of_the_same_settings_have_one_folder(tmp_path):
     with ExperimentFolder.open(tmp_path / "x") as folder:
-        first, second, other = folder.places([("a", ZERO), ("b", ZERO), ("c", STAGED)])
+        first, second, other = run_folders(folder.path, [("a", ZERO), ("b", ZERO), ("c", STAGED)])
         assert first == second != other
         Run.open(first, ZERO).close()
-        assert folder.places([("b", ZERO), ("a", ZERO)]) == [first, first]
+        assert run_folders(folder.path, [("b", ZERO), ("a", ZERO)]) == [first, first]
 
 
 @pytest.mark.parametrize("name", ["../x", "a/b", ".hidden", "…", "n" * 500, "ü, 5 shots", "𝕏" * 100])

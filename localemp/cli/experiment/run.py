@@ -150,12 +150,14 @@ def typed(ctx: click.Context, options: dict[str, Any]) -> dict[str, Any]:
 
 def _steps(chosen: dict[str, Any]) -> dict[str, Any]:
     """Take what was typed about the steps afterwards out of the settings, in the form of a plan's `[after]`."""
-    from localemp.metrics.registry import metric_options
+    from localemp.metrics.registry import BERTSCORE_MODEL, metric_options
 
     after: dict[str, Any] = {}
     names = ("no_bertscore", *(option.name for option in metric_options()))
     if score := {name: chosen.pop(name) for name in names if name in chosen}:
-        after["score"] = score
+        # A model that is named is wanted, also where the plan has no BERTScore.
+        wanted = {"no_bertscore": False} if BERTSCORE_MODEL.name in score else {}
+        after["score"] = wanted | score
     if (base := chosen.pop("against", None)) is not None:
         after["compare"] = base
     judge = chosen.pop("judge", None)

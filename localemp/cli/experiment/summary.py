@@ -21,8 +21,9 @@ _LONGEST = 1000  # characters of an error
 def print_summary(result: "ExperimentResult") -> None:
     """Print the rows and the files, and on standard error what failed, with the command that retries it."""
     _print_rows(result.rows)
-    _say_how_fast([row.tally for row in result.rows if row.tally is not None and row.tally.done])
-    if shared := sum(row.shared for row in result.rows):
+    runs = {row.folder: row for row in result.rows}.values()  # rows of the same settings have one
+    _say_how_fast([row.tally for row in runs if row.tally is not None and row.tally.done])
+    if shared := sum(row.shared for row in runs):
         click.echo(f"shared: {count(shared, 'call')} had the very same request as another row's, and were asked once")
     print_comparison(result.compared)
     incomplete = tuple(f"row {row.row.name} is " for row in result.rows if not row.complete)
