@@ -7,7 +7,7 @@ import itertools
 import math
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +89,7 @@ def expand(
         for variant in variants
     ]
     _check_files(plan, rows, overrides, bool(given))
+    rows = _without_useless_engine_args(rows, chosen)
     try:
         check_rows_and_files(plan.after, [variant.name for variant in variants])
     except PlanError as error:
@@ -246,6 +247,17 @@ def _check_files(plan: Plan, rows: Sequence[ExperimentRow], overrides: Settings,
             if "variant" in overrides:
                 raise
             raise PlanError(f"{plan.source}: row {row.row!r}, variant: {error.message}", error.hint) from error
+
+
+def _without_useless_engine_args(rows: Sequence[ExperimentRow], models: Mapping[str, Model]) -> list[ExperimentRow]:
+    """Leave what is set for all engines out where a model is on a server, if there are models that run here."""
+    here = {row.model: Pipeline(row.config).runs_here for row in {row.model: row for row in rows}.values()}
+    if not any(here.values()):
+        return list(rows)  # it has no effect at all, which is told later
+    own = {label: model.settings.get("engine_args", {}) for label, model in models.items()}
+    return [
+        row if here[row.model] else replace(row, config=replace(row.config, engine_args=own[row.model])) for row in rows
+    ]
 
 
 def _config(variant: _Variant, sources: Sequence[Settings]) -> RunConfig:

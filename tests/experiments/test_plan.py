@@ -221,7 +221,10 @@ WRONG = {
     "empty text": (ROW + 'variant = " "', "variant: it is empty"),
     "long text": (ROW + f'variant = "{"a" * 5000}"', "variant: it has more than 4,096 characters"),
     "null byte": (ROW + 'variant = "a\\u0000.toml"', "variant: it has a control character"),
-    "strategy": ('[[rows]]\nstrategy = "zero-shots"', "row 1, strategy: unknown strategy 'zero-shots'; known: zero"),
+    "strategy": (
+        '[[rows]]\nstrategy = "zero-shots"',
+        "row 1, strategy: unknown strategy 'zero-shots'; did you mean 'zero-shot'. known: zero",
+    ),
     "strategies that exclude each other": ('[[rows]]\nstrategy = "few-shot+similar"', "its parts exclude each other"),
     "layout": (ROW + 'layout = "html"', "layout: Input should be 'chat' or 'transcript'"),
     "one of several": ('[[rows]]\nstrategy = "two-stage"\ngiven = "emotion"', r'several values; give .* \["emotion"\]'),
