@@ -60,7 +60,7 @@ def _print_rows(rows: "tuple[RowResult, ...]") -> None:
         cells += [str(row.shared or "")] if shared else []
         table.add_row(plain(row.row.name), *cells, *([_cost(row.tally)] if costs else []))
     show_table(table)
-    if any(row.tally is None for row in rows):
+    if any(row.tally is None and row.complete for row in rows):
         click.echo("rows without a speed had all of their replies before")
 
 
