@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import StringConstraints, ValidationError
+from pydantic import AfterValidator, StringConstraints, ValidationError
 
 from localemp.errors import RunError
 from localemp.runs.journal import MANIFEST as RUN_MANIFEST
@@ -32,7 +32,8 @@ MANIFEST, ROWS = "experiment.json", "rows"
 # Left by a process that was killed at its start.
 _UNFINISHED = f".{MANIFEST}.*.part"
 _UNTRIED = {"planned": True, "begun": "", "error": "", "hint": "", "retry": ""}
-_LONGEST_NAME, _MOST_BYTES = 60, 180  # file systems allow 255 bytes; hashes are added
+_LONGEST_FILE_NAME = 255  # bytes, on usual file systems
+_LONGEST_NAME, _MOST_BYTES = 60, 180  # of one that is made of a text; hashes are added
 _log = logging.getLogger(__name__)
 
 
@@ -166,12 +167,18 @@ class ExperimentFolder:
         self.close()
 
 
+def _checked_length(folder: str) -> str:
+    if len(Path(folder).name.encode()) > _LONGEST_FILE_NAME:
+        raise ValueError("no file has such a long name")
+    return folder
+
+
 class _Row(Lenient):
     name: str
     row: str = ""
     model: str = ""
     strategy: str = ""
-    folder: Annotated[str, StringConstraints(pattern=rf"^{ROWS}/\w[^/\x00]*$")]
+    folder: Annotated[str, StringConstraints(pattern=rf"^{ROWS}/\w[^/\x00]*$"), AfterValidator(_checked_length)]
     dialogues: int = 0
     planned: bool = True
     begun: str = ""

@@ -297,14 +297,14 @@ class Runner:
         return RowResult(
             row,
             batch.folder,
-            len(batch.chosen),
-            batch.answered,
-            batch.failed,
-            batch.tally,
-            0 if batch.tally is None else batch.tally.shared,
-            "" if error is None else redact_text(error.message),
-            "" if error is None else redact_text(error.hint),
-            "" if batch.answered == len(batch.chosen) else _retry(bool(batch.failed)),
+            dialogues=len(batch.chosen),
+            answered=batch.answered,
+            failed=batch.failed,
+            tally=batch.tally,
+            shared=0 if batch.tally is None else batch.tally.shared,
+            error="" if error is None else redact_text(error.message),
+            hint="" if error is None else redact_text(error.hint),
+            retry="" if batch.answered == len(batch.chosen) else _retry(bool(batch.failed)),
         )
 
     def _report(self, batch: Batch, task: str, detail: str = "") -> None:

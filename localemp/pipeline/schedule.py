@@ -353,9 +353,9 @@ class _Schedule:
 
             slots = min(engine.concurrency, sum(row.left for row in unfinished))
             await for_all(range(slots), answer, slots)
-        finally:
             if self.pipeline.runs_here:
                 self.on_progress(Progress(f"Stopping {engine.name} ({self.pipeline.profile.name})"))
+        finally:
             await engine.close()
 
     async def _plan_again(self) -> int:

@@ -183,7 +183,7 @@ def test_a_time_left_is_told_from_ten_answers_on():
     assert shown.screen()[1].endswith("3:00")
 
 
-def test_the_speed_stays_when_nothing_is_answered_and_begins_anew_with_the_next_model():
+def test_the_speed_stays_when_nothing_is_answered_and_starts_anew_per_model():
     shown = Shown(80, 24)
     for row in ("a", "b"):
         shown.tell("Waiting", 0, 20, row)

@@ -54,12 +54,12 @@ def test_rows_of_the_same_settings_have_one_folder(tmp_path):
         assert run_folders(folder.path, [("b", ZERO), ("a", ZERO)]) == [first, first]
 
 
-@pytest.mark.parametrize("name", ["../x", "a/b", ".hidden", "…", "n" * 500, "ü, 5 shots"])
+@pytest.mark.parametrize("name", ["../x", "a/b", ".hidden", "…", "n" * 500, "ü, 5 shots", "𝕏" * 100])
 def test_any_name_is_a_file_name(tmp_path, name):
     made = file_name(name)
     assert "/" not in made
     assert not made.startswith(".")
-    (tmp_path / f"{made}-01234567").mkdir()
+    (tmp_path / f".{made}-01234567.part").mkdir()
     assert file_name("n" * 499) != file_name("n" * 500)
 
 
@@ -100,6 +100,10 @@ def test_a_damaged_manifest_is_told_and_the_rows_are_found_without_it(tmp_path):
     with pytest.raises(RunError, match=r"the manifest is damaged: rows\[1\]\.folder") as caught:
         ExperimentFolder.open(tmp_path)
     assert "move it away" in caught.value.hint
+    told = {"rows": [{"name": "a", "folder": f"rows/{'x' * 256}"}], "sessions": []}
+    (tmp_path / "experiment.json").write_text(json.dumps(told))
+    with pytest.raises(RunError, match="no file has such a long name"):
+        show(tmp_path)
     (tmp_path / "experiment.json").unlink()
     begin(tmp_path, row(run))
     assert [each.answered for each in show(tmp_path).rows] == [4]

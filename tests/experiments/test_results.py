@@ -28,14 +28,6 @@ NO_BERT = {"no_bertscore": True}
 FILES = ["report.html", "tables.tex", "tables.csv"]
 
 
-@pytest.fixture
-def place(tmp_path, monkeypatch):
-    """A folder to work in, with a cache of its own."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("LOCALEMP_CACHE", str(tmp_path / "cache"))
-    return tmp_path
-
-
 def row(name, folder, answered=12, failed=0, dialogues=12, error="", model="m"):
     """A row of one model, or of several if its name begins with the model's."""
     config = ExperimentRow(name, name.removeprefix(f"{model} "), model, RunConfig())

@@ -286,6 +286,17 @@ async def test_a_cancelled_schedule_keeps_what_is_written_and_closes_the_engine(
     assert sum(len(replies(batch)) for batch in batches) >= 2
 
 
+@pytest.mark.parametrize("answered", range(3))
+async def test_a_callback_that_raises_whenever_it_is_called_keeps_no_engine_open(sized, answered):
+    def refuse(progress: Any) -> None:
+        is_late = progress.task == "Answering" and progress.done > answered
+        if is_late or progress.task.startswith("Stopping"):
+            raise ZeroDivisionError
+
+    await answer(batches_of({}, {"strategy": "two-stage"}), refuse)
+    assert sized.closed
+
+
 async def test_a_single_batch_raises_what_stops_it(engine):
     def fail(prompt: str) -> None:
         raise FatalEngineError("wrong key")
