@@ -16,7 +16,7 @@ from localemp.pipeline.config import RunConfig, RunSettings
 from localemp.pipeline.pipeline import Pipeline
 from localemp.runs.journal import MANIFEST
 from localemp.utils.asynchronous import run_here
-from localemp.utils.progress import OnProgress, silent
+from localemp.utils.progress import OnProgress, Progress, silent
 
 
 def estimate(
@@ -83,8 +83,12 @@ def estimate_experiment(
 
 
 def _estimate(batches: Sequence[Batch], retry_errors: bool, on_progress: OnProgress) -> Estimate:
-    from localemp.bench.roofline.hardware import measure_hardware
+    from localemp.bench.roofline.hardware import Hardware, measure_hardware
 
-    peak = cache(measure_hardware)  # one measurement for all rows
+    @cache  # one measurement for all rows
+    def peak() -> Hardware:
+        on_progress(Progress("Measuring this machine's peak"))
+        return measure_hardware()
+
     planning = estimate_batches(batches, retry_errors=retry_errors, hardware=peak, on_progress=on_progress)
     return run_here(planning, "await estimate_batches(...) of localemp.estimates.planning there")

@@ -78,7 +78,8 @@ class LengthSources:
 class ReplyLengths:
     """Finds lengths of completions in finished runs of the same model with the same `max_tokens`.
 
-    The nearest runs count first: the run itself, then those of the same strategy, then any that has the stage.
+    The nearest runs count first: the run itself, then those of the same strategy, then any that has the stage, then all
+    of them together.
 
     Args:
         batch: The run to estimate. Its folder's neighbours and `runs/` are searched.
@@ -103,6 +104,11 @@ class ReplyLengths:
                 where = "this run" if folder == self._folder else str(folder)
                 how = f"the mean of {count(len(lengths), 'completion')} in {where}"
                 return Length(min(fmean(lengths), max_tokens), how)
+        few = [found for folder in self._near if (found := self._sources.lengths_of(folder).get(stage))]
+        pooled = [length for found in few for length in found]
+        if len(pooled) >= _ENOUGH:
+            how = f"the mean of {count(len(pooled), 'completion')} in {count(len(few), 'run')} with few each"
+            return Length(min(fmean(pooled), max_tokens), how)
         for path, result in self._sources.results:
             if self._is_like(result.settings) and not result.dummy:
                 for point in result.parts.get("throughput", []):
@@ -110,9 +116,8 @@ class ReplyLengths:
                         mean := point.median("tokens_per_reply")
                     ):
                         return Length(min(mean / stages, max_tokens), f"the mean in {path} (`bench {result.kind}`)")
-        return Length(
-            SHARE * max_tokens, f"{SHARE:.0%} of max_tokens, as no finished run of this model with it is here"
-        )
+        why = f"as runs of this model with it have fewer than {_ENOUGH} completions here"
+        return Length(SHARE * max_tokens, f"{SHARE:.0%} of max_tokens, {why}")
 
     def _runs(self) -> list[Path]:
         """Return runs of the same model and `max_tokens`, the nearest first."""

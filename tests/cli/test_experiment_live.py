@@ -216,6 +216,19 @@ def test_dialogues_that_are_asked_again_count_for_the_speed():
     assert shown.screen()[-1] == "0 of 1 row done; 54 of 64 dialogues; 1.00/s; 0:10 left"
 
 
+def test_why_rows_failed_is_said_at_once_and_once():
+    shown = Shown(80, 24, terminal=True)
+    with shown.display:
+        for row in ("a", "b", "c"):
+            shown.tell("Waiting", 0, 4, row)
+        for row in ("a", "b"):
+            shown.tell("Failed", row=row, detail="no such model")
+        shown.tell("Failed", row="c", detail="disk full")
+    said = shown.file.getvalue()
+    assert said.count("no such model") == said.count("a: failed: no such model") == 1
+    assert said.count("c: failed: disk full") == 1
+
+
 def test_in_a_file_there_are_lines_at_changes_and_else_every_half_minute():
     shown = Shown(80, 24)
     shown.tell("fetching", 1, 10, unit="bytes")

@@ -208,3 +208,19 @@ def test_rows_of_an_experiment_read_each_finished_run_once(script):
     shutil.rmtree(done.folder)
     assert ReplyLengths(rows[1], sources).of("reply", 128).tokens == first.tokens
     assert "50% of max_tokens" in ReplyLengths(rows[1], LengthSources()).of("reply", 128).how
+
+
+def test_runs_with_few_replies_count_together(script):
+    localemp.generate(limit=4, script=script)
+    few = localemp.estimate(script=script, limit=4, strategy="two-stage").rows[0]
+    assert "50% of max_tokens, as runs of this model with it have fewer than 8 completions here" in few.how["replies"]
+    localemp.generate(limit=4, script=script, strategy="few-shot", shots=1)
+    both = localemp.estimate(script=script, limit=4, strategy="two-stage").rows[0]
+    assert "reply: 2 tokens, the mean of 8 completions in 2 runs with few each" in both.how["replies"]
+    assert "feeling: 64 tokens, 50% of max_tokens" in both.how["replies"]
+
+
+def test_measuring_the_machine_is_told(script):
+    told = []
+    localemp.estimate(limit=1, model="smollm2", on_progress=lambda step: told.append(step.task))
+    assert told[-1] == "Measuring this machine's peak"

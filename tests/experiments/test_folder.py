@@ -181,7 +181,7 @@ def test_states(tmp_path):
     assert [(each.answered, each.failed) for each in state.rows[:3]] == [(4, 0), (4, 0), (0, 1)]
     assert "line 1" in state.rows[3].error
     assert state.rows[4].retry == "localemp experiment mine.toml"
-    assert list(list_experiments(tmp_path)) == [tmp_path / "mine"]
+    assert list(list_experiments(str(tmp_path))) == [tmp_path / "mine"]
     with pytest.raises(RunError, match="is not an experiment"):
         show(tmp_path)
 

@@ -138,6 +138,7 @@ class ExperimentDisplay(Display):
         self._table: Live | None = None
         self._spinner = Spinner("dots")
         self._said_at = now()
+        self._said_failures: set[str] = set()
         self._said_steps: set[str] = set()  # scoring does its steps again and again, run by run
 
     def on_progress(self, progress: Progress) -> None:
@@ -182,6 +183,9 @@ class ExperimentDisplay(Display):
             self._step = None  # rows are settled when their engine has stopped
         if row.state != state and row.ended and not self.console.is_terminal:
             self.say(f"{self._ended(row)} ({self._rows_done()})")
+        elif row.state != state and row.state == "failed" and progress.detail not in self._said_failures:
+            self.say(self._ended(row))  # the table has no room for why, and the end may be hours away
+            self._said_failures.add(progress.detail)
 
     def _note_step(self, progress: Progress) -> None:
         if self._step is None or self._step.task != progress.task:
