@@ -186,6 +186,11 @@ class _Results:
         read = partial(read_systems, list(names), wanted.common, self.on_progress, names)
         if (systems := self.steps.run("report", command, read)) is None:
             return
+        asked = {name: result.answered for name, (result, _) in self.rows.items()}
+        more = [each for each in systems if len(each.answered) > asked[each.name]]
+        if more:
+            told = listed(f"{each.name} {len(each.answered):,} instead of {asked[each.name]:,}" for each in more)
+            self._note_once(f"runs with replies to more dialogues than asked for now count with all of them: {told}")
         found = self._compared(systems, bases, command)
         if self.after.report is None:
             return

@@ -212,6 +212,13 @@ def test_a_full_disk_leaves_the_former_report_as_it_is(place):
     assert sorted(each.name for each in place.glob("*.html*")) == ["elsewhere.html", "report.html"]
 
 
+def test_replies_beyond_a_lower_limit_count_and_are_told(place):
+    rows = [row("0-shot", make_run(place / "a", PLAIN), answered=5, dialogues=5)]
+    told = "runs with replies to more dialogues than asked for now count with all of them: 0-shot 12 instead of 5"
+    assert finish(place, rows, After(score=NO_BERT), "mine").notes == (told,)
+    assert told[1:] in (place / "report.html").read_text()
+
+
 def parquet_of(folder):
     return [path.name for path in folder.glob("results.parquet")]
 
