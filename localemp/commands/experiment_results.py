@@ -237,9 +237,7 @@ class _Results:
         return [write_text(path, render(report, title), "--html")]
 
     def _replies(self, systems: Sequence[System], path: Path) -> list[Path]:
-        with write_errors(
-            lambda message, hint: RunError(f"{path}: {message}", hint), "make room, or name another --out"
-        ):
+        with write_errors(lambda message, hint: RunError(f"{path}: {message}", hint), "name another --out"):
             written, without = write_reply_rows(path.parent, reply_rows(self.name, systems))
         self._note_once(without)
         return written
