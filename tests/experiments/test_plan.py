@@ -410,3 +410,10 @@ def test_the_documented_plan_in_python_is_a_plan():
     made = {}
     exec(documented("## From Python", "\n## ").split("\n)")[0] + "\n)", made)
     assert len(expand(made["plan"])) == 7
+
+
+def test_the_folder_of_an_experiment_is_no_plan(tmp_path):
+    (tmp_path / "experiment.json").write_text("{}")
+    with pytest.raises(UnknownNameError) as unknown:
+        read_plan(tmp_path)
+    assert f"`localemp experiment show {tmp_path}` has the command" in unknown.value.hint

@@ -139,7 +139,7 @@ def _show_experiment(folder: Path, as_json: bool) -> None:
     click.echo(told)
     compared = [read_compared(row.estimate, row.truth) for row in state.rows]
     print_comparison([each for each in compared if each is not None])
-    for line in failures((row.name, row.error, row.hint) for row in state.rows if row.error):
+    for line in failures((row.name, row.error, row.hint) for row in state.rows if row.error and row.planned):
         click.echo(line)
     if state.command and not state.running:
         click.echo(for_terminal(f"last command: {state.command}"))
