@@ -19,6 +19,7 @@
 The library raises them; only `localemp.cli` prints.
 """
 
+import difflib
 from collections.abc import Iterable
 
 
@@ -58,6 +59,8 @@ class UnknownNameError(LocalempError):
     def __init__(self, kind: str, name: str, known: Iterable[str], hint: str = "") -> None:
         self.kind, self.name, self.known = kind, name, tuple(known)
         listed = f"known: {', '.join(self.known)}" if self.known else "none exists yet"
+        if near := difflib.get_close_matches(name[:100], self.known, 1, cutoff=0.65):
+            listed = f"did you mean {near[0]!r}? {listed}"
         super().__init__(f"unknown {kind} {name!r}", f"{listed}. {hint}" if hint else listed)
 
 

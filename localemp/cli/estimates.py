@@ -99,7 +99,8 @@ def print_comparison(rows: "Sequence[tuple[RowEstimate, Truth]]") -> None:
 
     several = len(rows) > 1
     heads = (Column(head, justify="right") for head in ("Estimate", "Truth", "Truth / estimate"))
-    table = Table(*([Column("Row", overflow="fold")] if several else []), "Quantity", *heads)
+    what = "Model" if all(row.name == "total" for row, _ in rows) else "Row"
+    table = Table(*([Column(what, overflow="fold")] if several else []), "Quantity", *heads)
     for row, truth in rows:
         for number, one in enumerate(compare(row, truth)):
             decimals = _DECIMALS.get(one.name, 0)

@@ -3,23 +3,20 @@
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from os import PathLike
-from pathlib import Path
 from typing import Any, Unpack
 
-from localemp.commands.experiment import default_place
+from localemp.commands.experiment_plan import PlannedExperiment
 from localemp.estimates.estimate import Estimate
 from localemp.estimates.planning import estimate_batches
 from localemp.experiments.checks import build_batches
-from localemp.experiments.expand import expand
 from localemp.experiments.folder import ExperimentFolder, run_folders
-from localemp.experiments.plan import Plan, read_plan
+from localemp.experiments.plan import Plan
 from localemp.pipeline.batch import Batch
 from localemp.pipeline.config import RunConfig, RunSettings
 from localemp.pipeline.pipeline import Pipeline
 from localemp.runs.journal import MANIFEST
 from localemp.utils.asynchronous import run_here
-from localemp.utils.option import check_at_least
-from localemp.utils.progress import OnProgress, silent
+from localemp.utils.progress import OnProgress, Progress, silent
 
 
 def estimate(
@@ -74,16 +71,10 @@ def estimate_experiment(
     Raises:
         LocalempError: The plan or a row is invalid, or something is missing; names row and key.
     """
-    check_at_least(1, limit=limit)
-    plan = (plan if isinstance(plan, Plan) else read_plan(Path(plan))).with_steps(after)
-    told: dict[str, Any] = dict(settings)
-    if (model := told.pop("model", None)) is not None:
-        models = models or [model]
-    rows = expand(plan, models, told, data=told.pop("data", None), split=split, limit=limit)
-    place = default_place(plan.name, [row.model for row in rows]) if out is None else Path(out)
-    ExperimentFolder.check_place(place)
-    batches = list(dict.fromkeys(build_batches(rows, on_progress)))  # rows of the same settings have one run
-    folders = run_folders(place, [(batch.name, batch.settings) for batch in batches])
+    planned = PlannedExperiment.of(plan, settings, models=models, split=split, limit=limit, out=out, after=after)
+    ExperimentFolder.check_place(planned.folder)
+    batches = list(dict.fromkeys(build_batches(planned.rows, on_progress)))  # rows of the same settings have one run
+    folders = run_folders(planned.folder, [(batch.name, batch.settings) for batch in batches])
     for batch, folder in zip(batches, folders, strict=True):
         # What `generate` has answered with the same settings is taken over.
         if (folder / MANIFEST).exists() or not (batch.folder / MANIFEST).exists():
@@ -92,8 +83,12 @@ def estimate_experiment(
 
 
 def _estimate(batches: Sequence[Batch], retry_errors: bool, on_progress: OnProgress) -> Estimate:
-    from localemp.bench.roofline.hardware import measure_hardware
+    from localemp.bench.roofline.hardware import Hardware, measure_hardware
 
-    peak = cache(measure_hardware)  # one measurement for all rows
+    @cache  # one measurement for all rows
+    def peak() -> Hardware:
+        on_progress(Progress("Measuring this machine's peak"))
+        return measure_hardware()
+
     planning = estimate_batches(batches, retry_errors=retry_errors, hardware=peak, on_progress=on_progress)
     return run_here(planning, "await estimate_batches(...) of localemp.estimates.planning there")

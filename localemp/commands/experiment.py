@@ -8,14 +8,13 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, Unpack
 
+from localemp.commands.experiment_plan import PlannedExperiment, Settings
 from localemp.commands.experiment_results import Finished, finish
 from localemp.errors import OptionError
 from localemp.estimates.estimate import RowEstimate
 from localemp.estimates.recorded import Estimates
 from localemp.estimates.truth import Truth
-from localemp.experiments.expand import expand
-from localemp.experiments.folder import file_name
-from localemp.experiments.plan import Plan, read_plan
+from localemp.experiments.plan import Plan
 from localemp.experiments.rows import RowResult
 from localemp.experiments.runner import Runner
 from localemp.pipeline.batch import Batch
@@ -26,7 +25,6 @@ from localemp.utils.option import check_at_least
 from localemp.utils.progress import OnProgress, silent
 
 _log = logging.getLogger(__name__)
-Settings = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +97,8 @@ def experiment(
     if actors is not None and ray is None:
         raise OptionError("--actors says how many engines a Ray cluster runs", "add --ray ADDRESS, or leave it out")
     check_at_least(1, actors=actors)
-    work = _Work.of(plan, models, split, limit, out, retry_errors, after, on_progress, settings)
+    planned = PlannedExperiment.of(plan, settings, models=models, split=split, limit=limit, out=out, after=after)
+    work = _Work.of(planned, retry_errors, on_progress)
     with work.runner as runner, noting(runner.saved):
         if ray is not None:
             runner.run_on_cluster(ray, actors)
@@ -124,7 +123,8 @@ async def experiment_async(
 
     Arguments and errors are those of `experiment`; a cancelled task can be resumed, as after Ctrl-C.
     """
-    work = _Work.of(plan, models, split, limit, out, retry_errors, after, on_progress, settings)
+    planned = PlannedExperiment.of(plan, settings, models=models, split=split, limit=limit, out=out, after=after)
+    work = _Work.of(planned, retry_errors, on_progress)
     with work.runner as runner, noting(runner.saved):
         if runner.pending:
             await runner.run()
@@ -136,51 +136,33 @@ async def experiment_async(
 class _Work:
     """What both functions do."""
 
-    plan: Plan
+    experiment: PlannedExperiment
     runner: Runner
     on_progress: OnProgress
     estimates: Estimates
 
     @classmethod
-    def of(
-        cls,
-        source: str | PathLike[str] | Plan,
-        models: str | Settings | Iterable[str | Settings],
-        split: str | None,
-        limit: int | None,
-        out: str | PathLike[str] | None,
-        retry_errors: bool,
-        after: Mapping[str, Any],
-        on_progress: OnProgress,
-        settings: Mapping[str, Any],
-    ) -> "_Work":
-        check_at_least(1, limit=limit)
-        plan = (source if isinstance(source, Plan) else read_plan(Path(source))).with_steps(after)
-        told = dict(settings)
-        if (model := told.pop("model", None)) is not None:
-            if models:
-                raise OptionError("both a model and models are given", "give only one of them")
-            models = [model]
-        rows = expand(plan, models, told, data=told.pop("data", None), split=split, limit=limit)
-        place = default_place(plan.name, [row.model for row in rows]) if out is None else Path(out)
+    def of(cls, planned: PlannedExperiment, retry_errors: bool, on_progress: OnProgress) -> "_Work":
+        plan = planned.plan
         estimates = Estimates(lambda estimate: _log.info("estimate, %s: %s", estimate.total.model, estimate.line))
         runner = Runner(
-            rows,
-            place,
+            planned.rows,
+            planned.folder,
             plan.name,
             plan.model_dump(mode="json"),
             retry_errors=retry_errors,
             on_progress=on_progress,
             observe=estimates.observe,
         )
-        return cls(plan, runner, on_progress, estimates)
+        return cls(planned, runner, on_progress, estimates)
 
     def finish(self) -> Finished:
         compared = self.estimates.compared()
         facts = {batch.folder: {"estimate": asdict(each), "truth": asdict(truth)} for batch, each, truth in compared}
         if facts:
             self.runner.folder.change_rows(facts)
-        return finish(self.runner.place, self.runner.results(), self.plan.after, self.plan.name, self.on_progress)
+        plan = self.experiment.plan
+        return finish(self.experiment.folder, self.runner.results(), plan.after, plan.name, self.on_progress)
 
     def result(self, finished: Finished) -> ExperimentResult:
         rows = self.runner.results()
@@ -188,14 +170,11 @@ class _Work:
             (replace(estimate, model=self._models_of(batches)), truth)
             for batches, estimate, truth in self.estimates.totals()
         )
-        return ExperimentResult(self.runner.place, rows, finished.written, finished.failures, finished.notes, compared)
+        return ExperimentResult(
+            self.experiment.folder, rows, finished.written, finished.failures, finished.notes, compared
+        )
 
     def _models_of(self, batches: Sequence[Batch]) -> str:
         """The models of batches, as the plan calls them."""
         rows = zip(self.runner.rows, self.runner.batches, strict=True)
         return ", ".join(dict.fromkeys(row.model for row, batch in rows if batch in batches))
-
-
-def default_place(name: str, models: Sequence[str]) -> Path:
-    """Return `experiments/PLAN-MODEL[-MODEL...]`: the same plan with the same models goes on in the same folder."""
-    return Path("experiments") / file_name("-".join([name, *dict.fromkeys(models)]))

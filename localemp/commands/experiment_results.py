@@ -186,6 +186,11 @@ class _Results:
         read = partial(read_systems, list(names), wanted.common, self.on_progress, names)
         if (systems := self.steps.run("report", command, read)) is None:
             return
+        asked = {name: result.answered for name, (result, _) in self.rows.items()}
+        more = [each for each in systems if len(each.answered) > asked[each.name]]
+        if more:
+            told = listed(f"{each.name} {len(each.answered):,} instead of {asked[each.name]:,}" for each in more)
+            self._note_once(f"runs with replies to more dialogues than asked for now count with all of them: {told}")
         found = self._compared(systems, bases, command)
         if self.after.report is None:
             return
@@ -237,9 +242,7 @@ class _Results:
         return [write_text(path, render(report, title), "--html")]
 
     def _replies(self, systems: Sequence[System], path: Path) -> list[Path]:
-        with write_errors(
-            lambda message, hint: RunError(f"{path}: {message}", hint), "make room, or name another --out"
-        ):
+        with write_errors(lambda message, hint: RunError(f"{path}: {message}", hint), "name another --out"):
             written, without = write_reply_rows(path.parent, reply_rows(self.name, systems))
         self._note_once(without)
         return written

@@ -4,6 +4,7 @@ import hashlib
 import re
 import shlex
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -96,7 +97,7 @@ def judge_studies(
             name=wanted.name,
             prompts=wanted.prompts,
             limit=wanted.limit,
-            on_progress=on_progress,
+            on_progress=partial(_tell, on_progress),
         ),
     )
     for name, outcome in zip(made, judged or [], strict=False):
@@ -106,6 +107,11 @@ def judge_studies(
         elif outcome.failed:
             without = share(outcome.failed, outcome.questions, "question")
             steps.fail(what, f"{without} without an answer", commands[name])
+
+
+def _tell(on_progress: OnProgress, progress: Progress) -> None:
+    """Tell a judge's answers from those of rows."""
+    on_progress(replace(progress, task="Judging") if progress.task == "Answering" else progress)
 
 
 def study_tables(

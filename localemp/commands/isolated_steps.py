@@ -12,6 +12,7 @@ RUN_AGAIN = "run the experiment again"
 """In the place of a command that does not exist."""
 
 T = TypeVar("T")
+_LONGEST = 1000  # characters of a reason
 _log = logging.getLogger(__name__)
 
 
@@ -44,7 +45,9 @@ class IsolatedSteps:
 
     def fail(self, name: str, reason: str, command: str) -> None:
         """Add a failure."""
-        self.failures.append(f"{name}: {redact_text(one_line(reason))}. To repeat this step: {command}")
+        self.failures.append(
+            f"{name}: {redact_text(one_line(reason, _LONGEST)).rstrip('.')}. To repeat this step: {command}"
+        )
 
 
 def error_with_notes(error: LocalempError) -> str:

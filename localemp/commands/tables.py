@@ -8,7 +8,7 @@ from localemp.errors import OptionError
 from localemp.reporting import writers
 from localemp.reporting.published import Published, read_published
 from localemp.reporting.tables import Table
-from localemp.utils.files import write_errors
+from localemp.utils.files import write_atomically, write_errors
 from localemp.utils.paths import StrPath
 
 _log = logging.getLogger(__name__)
@@ -64,12 +64,18 @@ def _written(
 def write_text(path: Path, text: str, option: str) -> Path:
     """Write a file that an option named; a folder that is created for it is logged.
 
+    A file that is there stays whole if the disk is full. A device or a pipe is written to as it is.
+
     Raises:
         OptionError: It cannot be written.
     """
     with write_errors(lambda message, hint: OptionError(f"{option} {path}: {message}", hint), "name another"):
         make_folder(path.parent)
-        path.write_text(text, "utf-8", errors="replace")
+        if path.exists() and not path.is_file():
+            path.write_text(text, "utf-8", errors="replace")
+        else:
+            mode = path.stat().st_mode & 0o777 if path.exists() else 0o666
+            write_atomically(path.resolve(), text.encode("utf-8", "replace"), mode)
     return path
 
 

@@ -22,6 +22,7 @@ _ARGUMENTS = (
     "speculative_config",
 )
 _MOST_FILES = 200
+_LARGEST_FILE = 32 * 2**20  # bytes; a result has some hundred kilobytes
 _NUMBERS = frozenset(
     [
         "block_size",
@@ -48,10 +49,11 @@ def numeric(engine_args: Mapping[str, Any]) -> dict[str, Any]:
 def results_in(folder: Path) -> Iterator[tuple[Path, Result]]:
     """Yield the results in a folder, the newest first."""
     try:
-        paths = sorted(folder.glob("*.json"), key=lambda path: path.stat().st_mtime, reverse=True)
+        found = [(path.stat(), path) for path in sorted(folder.glob("*.json")) if path.is_file()]
     except OSError:
         return
-    for path in paths[:_MOST_FILES]:
+    small = [(stat.st_mtime, path) for stat, path in found if stat.st_size <= _LARGEST_FILE]
+    for _, path in sorted(small, reverse=True)[:_MOST_FILES]:
         try:
             yield path, read_result(path)
         except LocalempError:

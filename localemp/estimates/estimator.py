@@ -10,7 +10,7 @@ from localemp.estimates.cache_rules import cache_rules
 from localemp.estimates.estimate import Dollars, Estimate, RowEstimate
 from localemp.estimates.hosted_tokens import HostedTokenizer
 from localemp.estimates.prefix_cache import CacheRules, Request, cached_tokens, chain
-from localemp.estimates.reply_lengths import Length, ReplyLengths
+from localemp.estimates.reply_lengths import Length, LengthSources, ReplyLengths
 from localemp.estimates.speed import Speed, Work, find_speed
 from localemp.models.profiles import Price
 from localemp.pipeline.batch import Batch
@@ -130,7 +130,8 @@ class Estimator:
         """Make the estimate; see `PlanObserver`."""
         # As they are answered: rows with more stages first.
         order = sorted(self._rows.values(), key=lambda row: -max(map(len, row.dialogues), default=0))
-        lengths = {id(row.batch): self._lengths(row) for row in order}
+        sources = LengthSources()
+        lengths = {id(row.batch): _lengths(row, sources) for row in order}
         self._share(order)
         cached = self._cached(order, lengths)
         calls = sum(len(dialogue) for row in order for dialogue in row.dialogues)
@@ -184,11 +185,6 @@ class Estimator:
         """Whether a server will refuse a dialogue, as far as its tokens are known."""
         limit = None if self._hosted is None or self._pipeline is None else self._pipeline.profile.context_length
         return limit is not None and any(call.tokens + call.limit > limit for call in calls)
-
-    def _lengths(self, row: _Row) -> dict[str, Length]:
-        found = ReplyLengths(row.batch)
-        limits = {call.stage: call.limit for dialogue in row.dialogues for call in dialogue}
-        return {stage: found.of(stage, limit, len(limits)) for stage, limit in limits.items()}
 
     def _cached(self, order: Sequence[_Row], lengths: dict[int, dict[str, Length]]) -> dict[tuple[int, int, int], int]:
         """Return the cached tokens of each call, by row, dialogue and stage."""
@@ -264,6 +260,13 @@ class Estimator:
 
 
 _SMALLEST_WRITE = 1024
+
+
+def _lengths(row: _Row, sources: LengthSources) -> dict[str, Length]:
+    """Return the assumed lengths of a row's completions, by stage."""
+    found = ReplyLengths(row.batch, sources)
+    limits = {call.stage: call.limit for dialogue in row.dialogues for call in dialogue}
+    return {stage: found.of(stage, limit, len(limits)) for stage, limit in limits.items()}
 
 
 def _requests(dialogue: Sequence[_Call], lengths: dict[str, Length], rules: CacheRules) -> list[Request]:

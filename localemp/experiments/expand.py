@@ -7,7 +7,7 @@ import itertools
 import math
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ Settings = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class _Variant:
-    """One row of a grid: its own settings, and its strategy, which may come from elsewhere."""
+    """One row of a grid: its own settings, and its strategy, which may come from the defaults or the command line."""
 
     where: str
     name: str
@@ -37,7 +37,7 @@ class _Variant:
     own: dict[str, Any] = field(default_factory=dict)
 
     def takes(self, setting: str) -> bool:
-        """Whether a setting from elsewhere has an effect here."""
+        """Whether a setting of all rows has an effect here."""
         return setting not in self.own and setting not in foreign_options(self.strategy)
 
 
@@ -64,31 +64,32 @@ def expand(
             does not exist; names row and key.
         LocalempError: A setting of the command line is invalid, or a model or a prompt file does not exist.
     """
-    told = _checked(settings)
-    variants = _variants(plan, told)
+    overrides = _checked(settings)
+    variants = _variants(plan, overrides)
     given = [models] if isinstance(models, str | Mapping | Model) else list(models)
-    asked = _models(plan, given)
-    if len(variants) * len(asked) > MOST_ROWS:
+    chosen = _models(plan, given)
+    if len(variants) * len(chosen) > MOST_ROWS:
         raise PlanError(
-            f"{plan.source}: {len(variants):,} rows for {len(asked):,} models are more than {MOST_ROWS:,}",
+            f"{plan.source}: {len(variants):,} rows for {len(chosen):,} models are more than {MOST_ROWS:,}",
             "split the plan, or name fewer models",
         )
     _check_names(plan, variants)
-    _check_use(plan, variants, told)
+    _check_use(plan, variants, overrides)
     dialogues = {"data": data or plan.data} if data or plan.data else {}
     rows = [
         ExperimentRow(
-            f"{label} {variant.name}" if len(asked) > 1 else variant.name,
+            f"{label} {variant.name}" if len(chosen) > 1 else variant.name,
             variant.name,
             label,
-            _config(variant, (plan.defaults, dialogues, {"model": model.model}, model.settings, told)),
+            _config(variant, (plan.defaults, dialogues, {"model": model.model}, model.settings, overrides)),
             split or plan.split or "test",
             plan.limit if limit is None else limit,
         )
-        for label, model in asked.items()
+        for label, model in chosen.items()
         for variant in variants
     ]
-    _check_files(plan, rows, told, bool(given))
+    _check_files(plan, rows, overrides, bool(given))
+    rows = _without_useless_engine_args(rows, chosen)
     try:
         check_rows_and_files(plan.after, [variant.name for variant in variants])
     except PlanError as error:
@@ -98,22 +99,22 @@ def expand(
 
 def _checked(settings: Settings) -> dict[str, Any]:
     """Return the settings of the command line, each of its type."""
-    told = {**settings, **settings.get("options", {})}
-    told.pop("options", None)
+    overrides = {**settings, **settings.get("options", {})}
+    overrides.pop("options", None)
     for name, instead in (("model", "models=..."), ("data", "data=...")):
-        if name in told:
+        if name in overrides:
             raise OptionError(f"{name!r} is not a setting of all rows", f"give {instead}")
-    RunConfig(**told)
+    RunConfig(**overrides)
     types = setting_types()
-    return {name: check_value(name, value, types[name], "settings") for name, value in told.items()}
+    return {name: check_value(name, value, types[name], "settings") for name, value in overrides.items()}
 
 
 def _models(plan: Plan, given: Sequence[str | Settings | Model]) -> dict[str, Model]:
     """Return the models by their names in tables."""
     known = {model.model: model for model in reversed(plan.models)} | {_label(model): model for model in plan.models}
-    asked = [known[each] if isinstance(each, str) and each in known else _checked_model(each) for each in given]
+    chosen = [known[each] if isinstance(each, str) and each in known else _checked_model(each) for each in given]
     labelled: dict[str, Model] = {}
-    for model in asked or plan.models or [Model(model=RunConfig().model)]:
+    for model in chosen or plan.models or [Model(model=RunConfig().model)]:
         if (label := _label(model)) in labelled:
             where = "--model" if given else f"{plan.source}: models"
             raise PlanError(
@@ -134,18 +135,18 @@ def _label(model: Model) -> str:
     return model.name or Path(model.model).name.removesuffix(".toml") or model.model
 
 
-def _variants(plan: Plan, told: Settings) -> list[_Variant]:
+def _variants(plan: Plan, overrides: Settings) -> list[_Variant]:
     """Return the rows of all grids."""
     size = sum(math.prod(map(len, row.grid.values())) for row in plan.rows)
     if size > MOST_ROWS:
         raise PlanError(
             f"{plan.source}: its grids make {size:,} rows, which are more than {MOST_ROWS:,}", "split the plan"
         )
-    elsewhere = {**plan.defaults, **told}.get("strategy", RunConfig().strategy)
-    return [variant for number, row in enumerate(plan.rows, 1) for variant in _grid(plan, row, number, elsewhere)]
+    shared_strategy = {**plan.defaults, **overrides}.get("strategy", RunConfig().strategy)
+    return [variant for number, row in enumerate(plan.rows, 1) for variant in _grid(plan, row, number, shared_strategy)]
 
 
-def _grid(plan: Plan, row: Row, number: int, elsewhere: str) -> list[_Variant]:
+def _grid(plan: Plan, row: Row, number: int, shared_strategy: str) -> list[_Variant]:
     """Return the rows of one grid. Combinations that come to the same settings are one row.
 
     What a strategy of the grid does not have is left out for this strategy. A strategy with 0 exemplars is the one
@@ -159,7 +160,7 @@ def _grid(plan: Plan, row: Row, number: int, elsewhere: str) -> list[_Variant]:
     found: list[_Variant] = []
     for values in itertools.product(*grid.values()):
         own = dict(zip(grid, values, strict=True))
-        strategy, shots = "+".join(parse_strategy(own.get("strategy", elsewhere))), own.get(SHOTS.name)
+        strategy, shots = "+".join(parse_strategy(own.get("strategy", shared_strategy))), own.get(SHOTS.name)
         if shots is not None and shots < 0:
             raise PlanError(f"{where}, shots: {shots} is not a number of exemplars", "give 0 or more")
         if shots == 0:
@@ -217,9 +218,9 @@ def _check_names(plan: Plan, variants: Sequence[_Variant]) -> None:
             )
 
 
-def _check_use(plan: Plan, variants: Sequence[_Variant], told: Settings) -> None:
+def _check_use(plan: Plan, variants: Sequence[_Variant], overrides: Settings) -> None:
     """Check that no setting given for all rows is without effect on every one of them."""
-    for name in told:
+    for name in overrides:
         if not any(variant.takes(name) for variant in variants):
             raise OptionError(
                 f"--{name.replace('_', '-')} changes no row of {plan.source}",
@@ -230,7 +231,7 @@ def _check_use(plan: Plan, variants: Sequence[_Variant], told: Settings) -> None
             raise PlanError(f"{plan.source}: defaults, {name}: no row's strategy has it", "leave it out")
 
 
-def _check_files(plan: Plan, rows: Sequence[ExperimentRow], told: Settings, given: bool) -> None:
+def _check_files(plan: Plan, rows: Sequence[ExperimentRow], overrides: Settings, given: bool) -> None:
     """Check that models and prompt files exist, each once; `given` says that the models are not the plan's."""
     for row in {row.model: row for row in rows}.values():
         try:
@@ -243,9 +244,20 @@ def _check_files(plan: Plan, rows: Sequence[ExperimentRow], told: Settings, give
         try:
             load_template(row.config.variant)
         except LocalempError as error:
-            if "variant" in told:
+            if "variant" in overrides:
                 raise
             raise PlanError(f"{plan.source}: row {row.row!r}, variant: {error.message}", error.hint) from error
+
+
+def _without_useless_engine_args(rows: Sequence[ExperimentRow], models: Mapping[str, Model]) -> list[ExperimentRow]:
+    """Leave what is set for all engines out where a model is on a server, if there are models that run here."""
+    here = {row.model: Pipeline(row.config).runs_here for row in {row.model: row for row in rows}.values()}
+    if not any(here.values()):
+        return list(rows)  # it has no effect at all, which is told later
+    own = {label: model.settings.get("engine_args", {}) for label, model in models.items()}
+    return [
+        row if here[row.model] else replace(row, config=replace(row.config, engine_args=own[row.model])) for row in rows
+    ]
 
 
 def _config(variant: _Variant, sources: Sequence[Settings]) -> RunConfig:

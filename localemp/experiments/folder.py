@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import StringConstraints, ValidationError
+from pydantic import AfterValidator, StringConstraints, ValidationError
 
 from localemp.errors import RunError
 from localemp.runs.journal import MANIFEST as RUN_MANIFEST
@@ -32,7 +32,8 @@ MANIFEST, ROWS = "experiment.json", "rows"
 # Left by a process that was killed at its start.
 _UNFINISHED = f".{MANIFEST}.*.part"
 _UNTRIED = {"planned": True, "begun": "", "error": "", "hint": "", "retry": ""}
-_LONGEST_NAME, _MOST_BYTES = 60, 180  # file systems allow 255 bytes; hashes are added
+_LONGEST_FILE_NAME = 255  # bytes, on usual file systems
+_LONGEST_NAME, _MOST_BYTES = 60, 180  # of one that is made of a text; hashes are added
 _log = logging.getLogger(__name__)
 
 
@@ -96,10 +97,6 @@ class ExperimentFolder:
                 read_experiment(path)
             elif any(not _began(found) for found in path.iterdir()) and not _has_rows(path):
                 raise RunError(f"{path}: the folder is not empty, and {MANIFEST} is missing", "choose another --out")
-
-    def places(self, rows: Sequence[tuple[str, dict[str, Any]]]) -> list[Path]:
-        """Return the run's folder of each row; see `run_folders`."""
-        return run_folders(self.path, rows)
 
     def begin(self, name: str, plan: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> None:
         """Write the plan, its rows and a new session; rows that are no longer in the plan stay listed.
@@ -170,12 +167,18 @@ class ExperimentFolder:
         self.close()
 
 
+def _checked_length(folder: str) -> str:
+    if len(Path(folder).name.encode()) > _LONGEST_FILE_NAME:
+        raise ValueError("no file has such a long name")
+    return folder
+
+
 class _Row(Lenient):
     name: str
     row: str = ""
     model: str = ""
     strategy: str = ""
-    folder: Annotated[str, StringConstraints(pattern=rf"^{ROWS}/\w[^/\x00]*$")]
+    folder: Annotated[str, StringConstraints(pattern=rf"^{ROWS}/\w[^/\x00]*$"), AfterValidator(_checked_length)]
     dialogues: int = 0
     planned: bool = True
     begun: str = ""
@@ -231,12 +234,17 @@ def run_folders(path: Path, rows: Sequence[tuple[str, dict[str, Any]]]) -> list[
     found: dict[str, Path] = {}
     digests = [settings_hash(settings) for _, settings in rows]
     for (name, _), digest in zip(rows, digests, strict=True):
-        place = path / ROWS / f"{file_name(name)}-{digest}"
-        if digest not in found and not place.exists():
-            former = sorted(path.glob(f"{ROWS}/[!.]*-{digest}/{RUN_MANIFEST}"))
-            place = former[0].parent if former else place
-        found.setdefault(digest, place)
+        if digest not in found:
+            found[digest] = _run_folder(path, name, digest)
     return [found[digest] for digest in digests]
+
+
+def _run_folder(path: Path, name: str, digest: str) -> Path:
+    folder = path / ROWS / f"{file_name(name)}-{digest}"
+    if folder.exists():
+        return folder
+    under_other_names = sorted(path.glob(f"{ROWS}/[!.]*-{digest}/{RUN_MANIFEST}"))
+    return under_other_names[0].parent if under_other_names else folder
 
 
 def file_name(text: str) -> str:

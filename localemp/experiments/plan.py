@@ -173,6 +173,11 @@ def read_plan(source: StrPath) -> Plan:
         hint = "A path to a .toml file of your own works too"
         if is_file(at_home(name)):
             hint = "A file's name must end in .toml"
+        elif is_file(Path(at_home(name)) / "experiment.json"):
+            shown = one_line(name)
+            hint = (
+                f"This is an experiment's folder: `localemp experiment show {shown}` has the command that continues it"
+            )
         raise UnknownNameError("plan", name, PLANS, hint)
     path = plan_file(source)
     shown = name if name in PLANS else one_line(str(path))

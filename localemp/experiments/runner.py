@@ -15,7 +15,7 @@ from typing import Any, Self
 
 from localemp.errors import LocalempError, OptionError
 from localemp.experiments.checks import build_batches, check_all
-from localemp.experiments.folder import ExperimentFolder, file_name, now
+from localemp.experiments.folder import ExperimentFolder, file_name, now, run_folders
 from localemp.experiments.reuse import copy_run
 from localemp.experiments.rows import ExperimentRow, RowResult
 from localemp.pipeline.batch import Batch
@@ -66,7 +66,7 @@ class Runner:
 
     Args:
         rows: The rows, with distinct names.
-        place: The experiment's folder.
+        path: The experiment's folder, which need not exist.
         name: The plan's name.
         plan: The plan as it was read, as JSON values.
         retry_errors: Whether to retry dialogues that failed before.
@@ -84,7 +84,7 @@ class Runner:
     def __init__(
         self,
         rows: Sequence[ExperimentRow],
-        place: Path,
+        path: Path,
         name: str,
         plan: Mapping[str, Any],
         *,
@@ -93,7 +93,7 @@ class Runner:
         observe: Callable[[Sequence[Batch]], PlanObserver] | None = None,
     ) -> None:
         self.observe = observe
-        self.rows, self.place, self.name, self.plan = rows, place, name, plan
+        self.rows, self.path, self.name, self.plan = rows, path, name, plan
         self.retry_errors, self.on_progress = retry_errors, on_progress
         self.batches: list[Batch] = []
         self.runs: list[Batch] = []
@@ -108,9 +108,9 @@ class Runner:
             LocalempError: Something is wrong with one or more rows; names them. No engine was started.
         """
         with self._stack:
-            ExperimentFolder.check_place(self.place)
+            ExperimentFolder.check_place(self.path)
             # A new folder is made when all rows are known to be right; one that exists is locked first.
-            is_new = not self.place.exists()
+            is_new = not self.path.exists()
             if not is_new:
                 self._open_folder()
             self.batches = build_batches(self.rows, self.on_progress)
@@ -120,14 +120,14 @@ class Runner:
                 self._check_servers([batch for batch in self.runs if not batch.folder.exists()])
                 self._open_folder()
             raise_file_limit()  # every run is a file that stays open
-            copied = self._place()
+            copied = self._choose_folders()
             check_all([((batch.name,), batch) for batch in self.runs], self._open)
             self._check_servers([batch for batch in self.runs if batch.pending])
-            self._say_what_was_done()
+            self._log_resumed()
             rows = [self._entry(row, batch, copied[batch]) for row, batch in zip(self.rows, self.batches, strict=True)]
             self.folder.begin(self.name, self.plan, rows)
             for batch in self.runs:
-                self._tell(batch, "Waiting" if batch.pending else "Finished")
+                self._report(batch, "Waiting" if batch.pending else "Finished")
             self._stack = self._stack.pop_all()
         return self
 
@@ -171,7 +171,7 @@ class Runner:
         for model in self._unsettled():
             if model.fits_cluster:
                 with self._settled(model):
-                    log = self.place / "ray.log"
+                    log = self.path / "ray.log"
                     answer_batches_on_cluster(model.pending, address, actors, log, self.on_progress)
 
     def results(self) -> tuple[RowResult, ...]:
@@ -188,20 +188,20 @@ class Runner:
             replies += sum(written.get(dialogue.id, False) for dialogue in batch.chosen)
             dialogues += len(batch.chosen)
         rows, saved = share(finished, len(self.batches), "row"), share(replies, dialogues, "reply", "replies")
-        return f"{rows} finished, {saved} saved to {self.place}"
+        return f"{rows} finished, {saved} saved to {self.path}"
 
     def _unsettled(self) -> list[ModelRows]:
         """Return the models with rows to answer that were not tried yet."""
         return [model for model in self.models if model.pending and model not in self._done]
 
-    def _place(self) -> Mapping[Batch, Mapping[str, Any]]:
+    def _choose_folders(self) -> Mapping[Batch, Mapping[str, Any]]:
         """Choose the run's folder of each row, and copy what `generate` has answered with the same settings there."""
-        places = self.folder.places([(batch.name, batch.settings) for batch in self.runs])
+        folders = run_folders(self.path, [(batch.name, batch.settings) for batch in self.runs])
         copied: dict[Batch, Mapping[str, Any]] = {}
-        for batch, place in zip(self.runs, places, strict=True):
-            default, batch.folder = batch.folder, place
-            batch.facts = {"experiment": str(self.place), "row": batch.name}
-            replies = copy_run(default, place, batch.settings, batch.name)
+        for batch, folder in zip(self.runs, folders, strict=True):
+            default, batch.folder = batch.folder, folder
+            batch.facts = {"experiment": str(self.path), "row": batch.name}
+            replies = copy_run(default, folder, batch.settings, batch.name)
             copied[batch] = {"taken_over": {"from": str(default), "replies": replies}} if replies else {}
         return copied
 
@@ -213,17 +213,17 @@ class Runner:
             lambda pipeline: pipeline.engine().check(),
         )
 
-    def _say_what_was_done(self) -> None:
+    def _log_resumed(self) -> None:
         dialogues = sum(len(batch.chosen) for batch in self.runs)
         before = sum(batch.answered for batch in self.runs)
         left_out = dialogues - before - sum(len(batch.pending) for batch in self.runs)
         if before or left_out:
             failures = f", {left_out} failed before (--retry-errors asks again)" if left_out else ""
             done = share(before, dialogues, "reply", "replies")
-            _log.info("resuming: %s already in %s%s", done, self.place, failures)
+            _log.info("resuming: %s already in %s%s", done, self.path, failures)
 
     def _open_folder(self) -> None:
-        self.folder = self._stack.enter_context(ExperimentFolder.open(self.place))
+        self.folder = self._stack.enter_context(ExperimentFolder.open(self.path))
 
     def _open(self, batch: Batch) -> None:
         self.on_progress(Progress("Checking", row=batch.name))
@@ -238,7 +238,7 @@ class Runner:
         models, logs = [], set()
         for batches in by_engine.values():
             name = batches[0].pipeline.profile.name
-            log = next(log for log in _logs(self.place, name) if log not in logs)
+            log = next(log for log in _logs(self.path, name) if log not in logs)
             logs.add(log)
             models.append(ModelRows(name, tuple(batches), log))
         return models
@@ -284,7 +284,8 @@ class Runner:
             batch.opened.close()
         self.folder.change_rows({batch.folder: self._outcome(batch) for batch in model.pending})
         for batch in model.pending:
-            self._tell(batch, "Failed" if batch.error else "Finished", batch.error.message if batch.error else "")
+            reason = "" if batch.error is None else redact_text(batch.error.message)
+            self._report(batch, "Failed" if batch.error else "Finished", reason)
 
     def _outcome(self, batch: Batch) -> dict[str, Any]:
         """Return what `experiment.json` says of a row that was tried."""
@@ -296,17 +297,17 @@ class Runner:
         return RowResult(
             row,
             batch.folder,
-            len(batch.chosen),
-            batch.answered,
-            batch.failed,
-            batch.tally,
-            0 if batch.tally is None else batch.tally.shared,
-            "" if error is None else redact_text(error.message),
-            "" if error is None else redact_text(error.hint),
-            "" if batch.answered == len(batch.chosen) else _retry(bool(batch.failed)),
+            dialogues=len(batch.chosen),
+            answered=batch.answered,
+            failed=batch.failed,
+            tally=batch.tally,
+            shared=0 if batch.tally is None else batch.tally.shared,
+            error="" if error is None else redact_text(error.message),
+            hint="" if error is None else redact_text(error.hint),
+            retry="" if batch.answered == len(batch.chosen) else _retry(bool(batch.failed)),
         )
 
-    def _tell(self, batch: Batch, task: str, detail: str = "") -> None:
+    def _report(self, batch: Batch, task: str, detail: str = "") -> None:
         """Report a step of a batch, for each of its rows."""
         done, failed = batch.answered + batch.failed, batch.failed
         for row, of_row in zip(self.rows, self.batches, strict=True):
@@ -315,10 +316,10 @@ class Runner:
                 self.on_progress(step)
 
 
-def _logs(place: Path, model: str) -> Iterator[Path]:
+def _logs(folder: Path, model: str) -> Iterator[Path]:
     name = f"engine-{file_name(model)}"
-    yield place / f"{name}.log"
-    yield from (place / f"{name}-{number}.log" for number in itertools.count(2))
+    yield folder / f"{name}.log"
+    yield from (folder / f"{name}-{number}.log" for number in itertools.count(2))
 
 
 def _is_unfinished(batch: Batch) -> bool:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
 
@@ -74,13 +75,14 @@ class ExperimentState:
     running: bool
 
 
-def show(folder: Path) -> ExperimentState:
+def show(folder: str | PathLike[str]) -> ExperimentState:
     """Return where an experiment stands; nothing is changed.
 
     Raises:
         RunError: The folder is not an experiment, or `experiment.json` is damaged. A run that is damaged is its row's
             error.
     """
+    folder = Path(folder)
     manifest, running = read_experiment(folder), is_locked(folder)
     sessions = manifest["sessions"]
     return ExperimentState(
@@ -93,9 +95,9 @@ def show(folder: Path) -> ExperimentState:
     )
 
 
-def list_experiments(parent: Path) -> Iterator[Path]:
+def list_experiments(parent: str | PathLike[str]) -> Iterator[Path]:
     """Yield the folders of experiments directly in a folder, by name."""
-    yield from sorted(path.parent for path in parent.glob(f"*/{MANIFEST}"))
+    yield from sorted(path.parent for path in Path(parent).glob(f"*/{MANIFEST}"))
 
 
 def _state(folder: Path, row: dict[str, Any], is_experiment_running: bool) -> RowState:

@@ -91,6 +91,26 @@ class Statistics(ABC):
         return None
 
 
+class MeanOfReplies(Statistics):
+    """The mean of values of single replies.
+
+    Args:
+        values: One for each row.
+    """
+
+    def __init__(self, values: NDArray[np.float64]) -> None:
+        self._values = values
+
+    def value(self, rows: Rows) -> float:
+        """Return the mean; NaN of no row."""
+        return float(self._values[rows].mean()) if len(rows) else float("nan")
+
+    def each(self, rows: Rows) -> NDArray[np.float64]:
+        """Return the values."""
+        chosen: NDArray[np.float64] = self._values[rows]
+        return chosen
+
+
 class Metric(ABC):
     """A metric: its settings, and how it turns replies into statistics.
 

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from localemp.errors import LocalempError, OptionError
-from localemp.metrics.base import Metric, Rows, Score, Setting, Signature, Statistics, check_same_items
+from localemp.metrics.base import MeanOfReplies, Metric, Score, Setting, Signature, Statistics, check_same_items
 from localemp.metrics.replies import Replies
 from localemp.models import hub
 from localemp.models.checksums import digest_of
@@ -209,7 +209,7 @@ class _Part(Metric):
         self._bertscore, self._column = bertscore, column
 
     def statistics(self, systems: Sequence[Replies]) -> Statistics:
-        return _Values(self._bertscore.values(systems)[:, self._column])
+        return MeanOfReplies(self._bertscore.values(systems)[:, self._column])
 
     def settings(self) -> Mapping[str, Setting]:
         return self._bertscore.settings()
@@ -225,18 +225,6 @@ class _Part(Metric):
         # Nothing is fetched and loaded for what has no score anyway.
         signature = Signature.of(self.name.lower(), replies, self._bertscore.settings(load=False))
         return Score(self.name, None, signature, reason)
-
-
-class _Values(Statistics):
-    def __init__(self, values: NDArray[np.float64]) -> None:
-        self._values = values
-
-    def value(self, rows: Rows) -> float:
-        return float(self._values[rows].mean()) if len(rows) else float("nan")
-
-    def each(self, rows: Rows) -> NDArray[np.float64]:
-        chosen: NDArray[np.float64] = self._values[rows]
-        return chosen
 
 
 def split_layer(model: str) -> tuple[str, int | None]:

@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from localemp.errors import DataError, LocalempError
-from localemp.metrics.base import Metric, Rows, Setting, Statistics, check_same_items
+from localemp.metrics.base import MeanOfReplies, Metric, Setting, Statistics, check_same_items
 from localemp.metrics.registry import METRICS, metric, metric_options
 from localemp.metrics.replies import Replies
 from localemp.metrics.scoring import read_scores, scores_path
@@ -73,19 +72,7 @@ class KeptMetric(Metric):
         """Return the kept value of every reply."""
         check_same_items(systems)
         found = [self._of[system.name].values[self.name][name] for system in systems for name in system.ids]
-        return _Values(np.array(found, np.float64))
-
-
-class _Values(Statistics):
-    def __init__(self, values: NDArray[np.float64]) -> None:
-        self._values = values
-
-    def value(self, rows: Rows) -> float:
-        return float(self._values[rows].mean()) if len(rows) else float("nan")
-
-    def each(self, rows: Rows) -> NDArray[np.float64]:
-        chosen: NDArray[np.float64] = self._values[rows]
-        return chosen
+        return MeanOfReplies(np.array(found, np.float64))
 
 
 def write_values(folder: Path, replies: Replies, metrics: Iterable[Metric], options: Mapping[str, Any]) -> None:

@@ -75,6 +75,8 @@ class Tally:
 
     def progress(self, unit: str = "dialogues", row: str = "") -> Progress:
         """Return the progress of the batch, with speed and failures."""
+        if not self.done + self.failed:
+            return Progress("Answering", 0, self.total, unit, row=row)
         speed = f"{self.done / max(self.seconds, 1e-9):.2f} {unit}/s"
         tokens = "" if self.tokens_per_s is None else f", {self.tokens_per_s:.0f} tokens/s"
         failed = f", {self.failed} failed" if self.failed else ""

@@ -39,7 +39,7 @@ class PlanObserver(Protocol):
         """Take in a dialogue of a batch: its calls and how it ends, in the order in which they will be answered."""
 
     def ready(self) -> None:
-        """Everything is planned."""
+        """Everything is planned. Called in a thread."""
 
 
 async def answer_batches(
@@ -251,7 +251,7 @@ class _Schedule:
                     await plan(row.strategy, drafts, self.planner, self.on_progress, shown, row.batch.name)
         later = [row for row in self.rows if not row.looked_up and row.stopped is None]
         if not later:
-            self._observe(lambda observer: observer.ready())
+            await self._end_observation()
         if here and later:
             assert self.planner.encode is not None
             bound = ContextBound(self.planner.encode, self.on_progress)
@@ -302,7 +302,7 @@ class _Schedule:
             planner = self.pipeline.planner()
             for row, each in zip(later, drafts, strict=True):
                 await plan(row.strategy, each, planner, on_planned=self._shown(row))
-            self._observe(lambda observer: observer.ready())
+            await self._end_observation()
 
     def _observe(self, step: Callable[[PlanObserver], None]) -> None:
         """Take a step of the observer; one that fails is left out from then on, and stops no row."""
@@ -314,6 +314,10 @@ class _Schedule:
             self.observer = None
             unforeseen = None if isinstance(error, LocalempError) else error
             _log.warning("no estimate: %s: %s", type(error).__name__, error, exc_info=unforeseen)
+
+    async def _end_observation(self) -> None:
+        """Tell the observer that everything is planned, in a thread: what follows can take seconds."""
+        await asyncio.to_thread(self._observe, lambda observer: observer.ready())
 
     def _shown(self, row: _Row) -> OnPlanned | None:
         """Return what shows the planned dialogues of a row to the observer."""
@@ -349,6 +353,8 @@ class _Schedule:
 
             slots = min(engine.concurrency, sum(row.left for row in unfinished))
             await for_all(range(slots), answer, slots)
+            if self.pipeline.runs_here:
+                self.on_progress(Progress(f"Stopping {engine.name} ({self.pipeline.profile.name})"))
         finally:
             await engine.close()
 
@@ -374,6 +380,7 @@ class _Schedule:
         batch = row.batch
         if batch.tally is None:
             batch.tally = Tally(len(batch.pending))
+            self.on_progress(batch.tally.progress(row=batch.name))  # the engine is there; its first reply may take long
         TURN.set(next(self.turns))
         asker = engine if shared is None else shared.asking(f"{batch.name}: {draft.dialogue.id}")
         if self.bounded:

@@ -4,6 +4,7 @@ import os
 import platform
 import subprocess
 import sys
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -25,13 +26,7 @@ def machine() -> dict[str, str]:
 
 def versions() -> dict[str, str]:
     """Return the versions of the packages that affect replies, of those that are installed."""
-    found = {}
-    for name in PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
+    return {name: found for name in PACKAGES if (found := _version(name)) is not None}
 
 
 def computing() -> dict[str, Any]:
@@ -51,6 +46,11 @@ def usable_cores() -> int:
 
 def gpu() -> str:
     """Return names, memory and driver of the NVIDIA GPUs; "none" if there are none."""
+    return _gpu(os.environ.get("PATH"))
+
+
+@cache  # every row of an experiment records the machine, while the engine waits
+def _gpu(_search_path: str | None) -> str:
     query = ["nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"]
     try:
         answer = subprocess.run(query, capture_output=True, text=True, timeout=20, check=True)
@@ -64,6 +64,15 @@ def gib(size: float) -> str:
     return f"{size / 2**30:.1f} GiB"
 
 
+@cache
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+@cache
 def _processor() -> str:
     try:
         with Path("/proc/cpuinfo").open(encoding="utf-8") as file:

@@ -112,11 +112,11 @@ def test_an_engine_that_fails_for_good_leaves_the_other_model_and_an_exit_code(l
     script({"match": "number 3.", "error": "fatal", "reply": "out of\nmemory"}, {"reply": "Oh."})
     done = localemp(*WORDS, "--concurrency", 1)
     assert done.returncode == 1
-    assert "failed: plain: out of memory" in done.stderr
+    assert "failed: plain; 1 shots; 2 shots; stages: out of memory" in done.stderr
     assert "hint: to retry, run: localemp experiment mine.toml" in done.stderr
     shown = localemp("experiment", "show", FOLDER)
     assert shown.returncode == 0
-    assert "failed: plain: out of memory" in shown.stdout
+    assert "failed: plain; 1 shots; 2 shots; stages: out of memory" in shown.stdout
 
 
 def test_the_same_command_again_asks_nothing(localemp, plan, script):

@@ -107,8 +107,8 @@ def test_a_row_that_goes_on_counts_what_it_had():
     shown.tell("Answering", 1, 34, "a")
     shown.tell("Answering", 2, 4, "retried", failed=1)
     screen = shown.screen()
-    assert screen[1].split()[-3:] == ["31/64", "2", "failed"]
-    assert screen[2].split()[-3:] == ["62/64", "1", "failed"]
+    assert screen[1].split()[-4:] == ["31/64", "2", "failed", "answering"]
+    assert screen[2].split()[-4:] == ["62/64", "1", "failed", "answering"]
     assert screen[3].split()[-2:] == ["64/64", "done"]
     assert screen[-1] == "1 of 3 rows done; 157 of 192 dialogues, 3 failed"
 
@@ -143,7 +143,7 @@ def test_lookups_of_a_row_show_until_it_is_answered():
     shown.tell("Answering", 1, 64, "a")
     shown.tell("Looking up", 50, 64, "a")
     assert shown.screen()[0].endswith("Answering")
-    assert shown.screen()[1].split()[-1] == "1/64"
+    assert shown.screen()[1].split()[-2:] == ["1/64", "answering"]
 
 
 def test_what_the_engine_does_goes_when_it_is_done():
@@ -159,6 +159,74 @@ def test_what_the_engine_does_goes_when_it_is_done():
     assert "Looking up 3/4" in shown.screen()[0], "it goes on beside the answers"
     shown.tell("Looking up", 4, 4)
     assert "Answering" in shown.screen()[0]
+
+
+def test_a_row_whose_first_replies_take_long_is_shown_as_answering():
+    shown = Shown(80, 24)
+    shown.tell("Waiting", 0, 4, "a")
+    shown.tell("Starting vllm (smollm2)")
+    shown.tell("Answering", 0, 4, "a")
+    assert shown.screen()[0].endswith("Answering")
+    assert shown.screen()[1].split()[-2:] == ["0/4", "answering"]
+    assert shown.screen()[-1] == "0 of 1 row done; 0 of 4 dialogues"
+
+
+def test_a_time_left_is_told_from_ten_answers_on():
+    shown = Shown(80, 24)
+    shown.tell("Answering", 0, 100, "a")
+    for done in range(1, 11):
+        assert "left" not in shown.screen()[-1]
+        assert shown.screen()[1].endswith("answering")
+        shown.time += 2
+        shown.tell("Answering", done, 100, "a")
+    assert shown.screen()[-1].endswith("0.50/s; 3:00 left")
+    assert shown.screen()[1].endswith("3:00")
+
+
+def test_the_speed_stays_when_nothing_is_answered_and_starts_anew_per_model():
+    shown = Shown(80, 24)
+    for row in ("a", "b"):
+        shown.tell("Waiting", 0, 20, row)
+    shown.tell("Answering", 0, 20, "a")
+    for done in range(1, 21):
+        shown.time += 1
+        shown.tell("Answering", done, 20, "a")
+    shown.tell("Stopping vllm (smollm2)")
+    shown.time += 40
+    assert shown.screen()[0].endswith("Stopping vllm (smollm2) 0:40")
+    assert shown.screen()[-1].endswith("1.00/s; 0:20 left")
+    shown.tell("Finished", 20, 20, "a")
+    assert shown.screen()[0].endswith("Preparing")
+    shown.tell("Starting vllm (qwen)")
+    shown.time += 60
+    shown.tell("Answering", 0, 20, "b")
+    for done in range(1, 11):
+        shown.time += 2
+        shown.tell("Answering", done, 20, "b")
+    assert shown.screen()[-1].endswith("0.50/s; 0:20 left")
+
+
+def test_dialogues_that_are_asked_again_count_for_the_speed():
+    shown = Shown(80, 24)
+    shown.tell("Waiting", 64, 64, "a", failed=20)
+    shown.tell("Answering", 0, 20, "a")
+    for done in range(1, 11):
+        shown.time += 1
+        shown.tell("Answering", done, 20, "a")
+    assert shown.screen()[-1] == "0 of 1 row done; 54 of 64 dialogues; 1.00/s; 0:10 left"
+
+
+def test_why_rows_failed_is_said_at_once_and_once():
+    shown = Shown(80, 24, terminal=True)
+    with shown.display:
+        for row in ("a", "b", "c"):
+            shown.tell("Waiting", 0, 4, row)
+        for row in ("a", "b"):
+            shown.tell("Failed", row=row, detail="no such model")
+        shown.tell("Failed", row="c", detail="disk full")
+    said = shown.file.getvalue()
+    assert said.count("no such model") == said.count("a: failed: no such model") == 1
+    assert said.count("c: failed: disk full") == 1
 
 
 def test_in_a_file_there_are_lines_at_changes_and_else_every_half_minute():

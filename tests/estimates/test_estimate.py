@@ -1,6 +1,7 @@
 """What `generate --estimate` says, and how it compares with what a run then takes."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -9,9 +10,13 @@ import localemp
 from localemp.errors import LocalempError, OptionError, RunError
 from localemp.estimates.estimate import Dollars, Estimate, RowEstimate, duration
 from localemp.estimates.hosted_tokens import HostedTokenizer
+from localemp.estimates.reply_lengths import LengthSources, ReplyLengths
 from localemp.estimates.truth import Compared, Truth, compare
 from localemp.models.profiles import Price, list_profiles, load_profile
+from localemp.pipeline.batch import Batch
+from localemp.pipeline.config import RunConfig
 from localemp.pipeline.generate import Tally
+from localemp.pipeline.pipeline import Pipeline
 from localemp.runs.run import read_manifest
 
 
@@ -192,3 +197,30 @@ def test_tokens_of_hosted_models_are_counted_by_characters_without_tiktokens_fil
     assert tokenizer.count("I lost my keys.") == 4
     message = localemp.Message("user", "I lost my keys.")
     assert len(tokenizer.encode([message, message])) == 2 * (3 + 4) + 3
+
+
+def test_rows_of_an_experiment_read_each_finished_run_once(script):
+    done = localemp.generate(limit=10, script=script)
+    sources = LengthSources()
+    rows = [Batch(Pipeline(RunConfig(script=script, seed=seed)), limit=1) for seed in range(2)]
+    first = ReplyLengths(rows[0], sources).of("reply", 128)
+    assert "the mean of 10 completions" in first.how
+    shutil.rmtree(done.folder)
+    assert ReplyLengths(rows[1], sources).of("reply", 128).tokens == first.tokens
+    assert "50% of max_tokens" in ReplyLengths(rows[1], LengthSources()).of("reply", 128).how
+
+
+def test_runs_with_few_replies_count_together(script):
+    localemp.generate(limit=4, script=script)
+    few = localemp.estimate(script=script, limit=4, strategy="two-stage").rows[0]
+    assert "50% of max_tokens, as runs of this model with it have fewer than 8 completions here" in few.how["replies"]
+    localemp.generate(limit=4, script=script, strategy="few-shot", shots=1)
+    both = localemp.estimate(script=script, limit=4, strategy="two-stage").rows[0]
+    assert "reply: 2 tokens, the mean of 8 completions in 2 runs with few each" in both.how["replies"]
+    assert "feeling: 64 tokens, 50% of max_tokens" in both.how["replies"]
+
+
+def test_measuring_the_machine_is_told(script):
+    told = []
+    localemp.estimate(limit=1, model="smollm2", on_progress=lambda step: told.append(step.task))
+    assert told[-1] == "Measuring this machine's peak"

@@ -52,7 +52,7 @@ def test_every_row_and_their_total(script, tmp_path):
     assert not (tmp_path / "experiments").exists()
 
 
-def test_a_second_stage_counts_its_first_ones_answer_though_another_row_asks_the_first(script, tmp_path):
+def test_a_second_stage_counts_the_first_answer_though_another_row_asks_for_it(script, tmp_path):
     paper = resource("prompts", "paper.toml").read_text()
     question = tomllib.loads(paper)["two_stage"]["reply"]
     assert question in paper
@@ -94,3 +94,9 @@ def test_damaged_estimates_are_not_shown():
 def test_a_wrong_row_is_named(script):
     with pytest.raises(LocalempError, match="row"):
         estimate_experiment("mine.toml", script=script, data="none.jsonl")
+
+
+def test_arguments_are_checked_as_those_of_experiment_are(script):
+    for call in (estimate_experiment, localemp.experiment):
+        with pytest.raises(LocalempError, match="both a model and models"):
+            call("mine.toml", models=["smollm2"], model="smollm2")

@@ -7,7 +7,7 @@ import pytest
 from localemp.bench.result import Point, Recording
 from localemp.bench.roofline.hardware import Hardware
 from localemp.errors import LocalempError
-from localemp.estimates.bench_results import is_of_engine
+from localemp.estimates.bench_results import is_of_engine, results_in
 from localemp.estimates.cache_rules import cache_rules
 from localemp.estimates.speed import Work, find_speed
 from localemp.pipeline.config import RunConfig
@@ -80,6 +80,18 @@ def test_results_of_another_engine_do_not_count(tmp_path, pipeline, changes, eng
     assert not is_of_engine(result, other)
     _, how = find_speed(other, results=tmp_path)
     assert "from the roofline, at 50% of this device's 20.0 GB/s and 1 TFLOP/s" in how, "its peaks hold all the same"
+
+
+def test_whatever_else_lies_among_the_results_does_not_hide_them(tmp_path, pipeline):
+    record(tmp_path / "mine.json", pipeline)
+    (tmp_path / "nowhere.json").symlink_to("gone")
+    (tmp_path / "zero.json").symlink_to("/dev/zero")
+    (tmp_path / "folder.json").mkdir()
+    os.mkfifo(tmp_path / "pipe.json")
+    (tmp_path / "other.json").write_text("[[[")
+    with (tmp_path / "huge.json").open("wb") as file:
+        file.truncate(2**32)
+    assert [path.name for path, _ in results_in(tmp_path)] == ["mine.json"]
 
 
 def test_results_of_another_machine_do_not_count(tmp_path, pipeline):

@@ -217,3 +217,14 @@ def test_an_option_of_a_part_from_outside_is_a_setting_of_plans():
             expand(Plan(rows=[{"strategy": "similar", "loudness": 1}]))
     finally:
         del PARTS["loud"]
+
+
+def test_engine_arguments_of_all_rows_are_for_the_models_that_run_here():
+    hosted = {"model": "gpt-4o-mini", "name": "hosted"}
+    plan = Plan(defaults={"engine_args": {"a": 1}}, models=["llama", hosted], rows=[{}])
+    rows = expand(plan, settings={"engine_args": {"b": 2}})
+    assert [row.config.engine_args for row in rows] == [{"a": 1, "b": 2}, {}]
+    plan = Plan(models=["llama", {**hosted, "engine_args": {"c": 3}}], rows=[{}])
+    assert expand(plan)[1].config.engine_args == {"c": 3}, "what is said of the model itself is refused later"
+    plan = Plan(models=[hosted], rows=[{}])
+    assert expand(plan, settings={"engine_args": {"b": 2}})[0].config.engine_args == {"b": 2}, "likewise"

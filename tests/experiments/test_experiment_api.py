@@ -12,7 +12,6 @@ from patience import patience, wait_until
 from small_plans import IDS, LocalEngine, plan_of, write_local_model, write_script, write_talks
 
 import localemp
-from localemp.engines.registry import ENGINES, register_engine
 from localemp.errors import LocalempError, OptionError, RunError
 from localemp.experiments.folder import read_experiment
 from localemp.experiments.states import show
@@ -22,20 +21,7 @@ from localemp.runs.run import read_records
 sys.path.insert(0, str(Path(__file__).parents[1] / "engines"))
 from fake_server import FakeServer
 
-
-@pytest.fixture(autouse=True)
-def place(tmp_path, monkeypatch):
-    """A folder of its own to run in, with a cache of its own, and an engine that runs here."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("LOCALEMP_CACHE", str(tmp_path / "cache"))
-    for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL"):
-        monkeypatch.delenv(name, raising=False)
-    before = dict(ENGINES)
-    register_engine("local", LocalEngine)
-    LocalEngine.events.clear()
-    yield tmp_path
-    ENGINES.clear()
-    ENGINES.update(before)
+pytestmark = pytest.mark.usefixtures("place")
 
 
 # A process that works on an experiment of slow answers.

@@ -8,7 +8,7 @@ from read_only import only_read, open_folder
 from small_runs import four, make_run
 
 from localemp.errors import RunError
-from localemp.experiments.folder import ExperimentFolder, file_name, read_experiment
+from localemp.experiments.folder import ExperimentFolder, file_name, read_experiment, run_folders
 from localemp.experiments.reuse import copy_run
 from localemp.experiments.states import list_experiments, show
 from localemp.runs.journal import read_manifest
@@ -35,31 +35,31 @@ def settings_of(run):
 
 def test_a_row_is_found_by_its_settings_whatever_its_name_is_now(tmp_path):
     with ExperimentFolder.open(tmp_path / "x") as folder:
-        (first, second) = folder.places([("0-shot", ZERO), ("two stages", STAGED)])
+        (first, second) = run_folders(folder.path, [("0-shot", ZERO), ("two stages", STAGED)])
         assert first.name.startswith("0-shot-")
         assert second.name.startswith("two-stages-")
         for place, settings in ((first, ZERO), (second, STAGED)):
             Run.open(place, settings).close()
-        assert folder.places([("base", ZERO), ("two stages", STAGED)]) == [first, second]
-        changed = folder.places([("0-shot", {**ZERO, "seed": 1})])
+        assert run_folders(folder.path, [("base", ZERO), ("two stages", STAGED)]) == [first, second]
+        changed = run_folders(folder.path, [("0-shot", {**ZERO, "seed": 1})])
         assert changed[0] not in (first, second)
         assert changed[0].name.startswith("0-shot-")
 
 
 def test_rows_of_the_same_settings_have_one_folder(tmp_path):
     with ExperimentFolder.open(tmp_path / "x") as folder:
-        first, second, other = folder.places([("a", ZERO), ("b", ZERO), ("c", STAGED)])
+        first, second, other = run_folders(folder.path, [("a", ZERO), ("b", ZERO), ("c", STAGED)])
         assert first == second != other
         Run.open(first, ZERO).close()
-        assert folder.places([("b", ZERO), ("a", ZERO)]) == [first, first]
+        assert run_folders(folder.path, [("b", ZERO), ("a", ZERO)]) == [first, first]
 
 
-@pytest.mark.parametrize("name", ["../x", "a/b", ".hidden", "…", "n" * 500, "ü, 5 shots"])
+@pytest.mark.parametrize("name", ["../x", "a/b", ".hidden", "…", "n" * 500, "ü, 5 shots", "𝕏" * 100])
 def test_any_name_is_a_file_name(tmp_path, name):
     made = file_name(name)
     assert "/" not in made
     assert not made.startswith(".")
-    (tmp_path / f"{made}-01234567").mkdir()
+    (tmp_path / f".{made}-01234567.part").mkdir()
     assert file_name("n" * 499) != file_name("n" * 500)
 
 
@@ -100,6 +100,10 @@ def test_a_damaged_manifest_is_told_and_the_rows_are_found_without_it(tmp_path):
     with pytest.raises(RunError, match=r"the manifest is damaged: rows\[1\]\.folder") as caught:
         ExperimentFolder.open(tmp_path)
     assert "move it away" in caught.value.hint
+    told = {"rows": [{"name": "a", "folder": f"rows/{'x' * 256}"}], "sessions": []}
+    (tmp_path / "experiment.json").write_text(json.dumps(told))
+    with pytest.raises(RunError, match="no file has such a long name"):
+        show(tmp_path)
     (tmp_path / "experiment.json").unlink()
     begin(tmp_path, row(run))
     assert [each.answered for each in show(tmp_path).rows] == [4]
@@ -177,7 +181,7 @@ def test_states(tmp_path):
     assert [(each.answered, each.failed) for each in state.rows[:3]] == [(4, 0), (4, 0), (0, 1)]
     assert "line 1" in state.rows[3].error
     assert state.rows[4].retry == "localemp experiment mine.toml"
-    assert list(list_experiments(tmp_path)) == [tmp_path / "mine"]
+    assert list(list_experiments(str(tmp_path))) == [tmp_path / "mine"]
     with pytest.raises(RunError, match="is not an experiment"):
         show(tmp_path)
 

@@ -221,7 +221,10 @@ WRONG = {
     "empty text": (ROW + 'variant = " "', "variant: it is empty"),
     "long text": (ROW + f'variant = "{"a" * 5000}"', "variant: it has more than 4,096 characters"),
     "null byte": (ROW + 'variant = "a\\u0000.toml"', "variant: it has a control character"),
-    "strategy": ('[[rows]]\nstrategy = "zero-shots"', "row 1, strategy: unknown strategy 'zero-shots'; known: zero"),
+    "strategy": (
+        '[[rows]]\nstrategy = "zero-shots"',
+        "row 1, strategy: unknown strategy 'zero-shots'; did you mean 'zero-shot'. known: zero",
+    ),
     "strategies that exclude each other": ('[[rows]]\nstrategy = "few-shot+similar"', "its parts exclude each other"),
     "layout": (ROW + 'layout = "html"', "layout: Input should be 'chat' or 'transcript'"),
     "one of several": ('[[rows]]\nstrategy = "two-stage"\ngiven = "emotion"', r'several values; give .* \["emotion"\]'),
@@ -407,3 +410,10 @@ def test_the_documented_plan_in_python_is_a_plan():
     made = {}
     exec(documented("## From Python", "\n## ").split("\n)")[0] + "\n)", made)
     assert len(expand(made["plan"])) == 7
+
+
+def test_the_folder_of_an_experiment_is_no_plan(tmp_path):
+    (tmp_path / "experiment.json").write_text("{}")
+    with pytest.raises(UnknownNameError) as unknown:
+        read_plan(tmp_path)
+    assert f"`localemp experiment show {tmp_path}` has the command" in unknown.value.hint

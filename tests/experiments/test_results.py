@@ -2,6 +2,7 @@
 
 import csv
 import json
+import resource
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from tiny_roberta import LAYER, save_tiny_roberta
 import localemp
 from localemp.commands.experiment_results import finish
 from localemp.commands.score import score
+from localemp.commands.tables import write_text
+from localemp.errors import OptionError
 from localemp.experiments.rows import ExperimentRow, RowResult
 from localemp.experiments.steps import After
 from localemp.metrics.kept_values import VALUES
@@ -26,14 +29,6 @@ PLAIN = {name: f"I hear you, {name}." for name in NAMES}
 CLOSE = {name: f"Tell me more of {name}, I am here." for name in NAMES}
 NO_BERT = {"no_bertscore": True}
 FILES = ["report.html", "tables.tex", "tables.csv"]
-
-
-@pytest.fixture
-def place(tmp_path, monkeypatch):
-    """A folder to work in, with a cache of its own."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("LOCALEMP_CACHE", str(tmp_path / "cache"))
-    return tmp_path
 
 
 def row(name, folder, answered=12, failed=0, dialogues=12, error="", model="m"):
@@ -197,6 +192,31 @@ def test_every_row_has_a_study_of_its_own_replies(place):
     assert Study.read(again.written[0]).key.sources["a b"]["run"] == str(changed.folder)
     assert finish(place, [base, changed, *others[1:]], after, "mine").written[:3] == again.written[:3]
     assert finish(place, [base, *others], after, "mine").written[:3] == done.written[:3]
+
+
+def test_a_full_disk_leaves_the_former_report_as_it_is(place):
+    path, limits = place / "report.html", resource.getrlimit(resource.RLIMIT_FSIZE)
+    path.symlink_to("elsewhere.html")
+    write_text(path, "the former report", "--html")
+    (place / "elsewhere.html").chmod(0o600)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))  # as a full disk: a file cannot grow
+    try:
+        with pytest.raises(OptionError, match=r"--html .*report\.html: cannot be written"):
+            write_text(path, "x" * 1000, "--html")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert path.read_text() == "the former report"
+    write_text(path, "a new report", "--html")
+    assert path.is_symlink() and (place / "elsewhere.html").read_text() == "a new report"
+    assert (place / "elsewhere.html").stat().st_mode & 0o777 == 0o600
+    assert sorted(each.name for each in place.glob("*.html*")) == ["elsewhere.html", "report.html"]
+
+
+def test_replies_beyond_a_lower_limit_count_and_are_told(place):
+    rows = [row("0-shot", make_run(place / "a", PLAIN), answered=5, dialogues=5)]
+    told = "runs with replies to more dialogues than asked for now count with all of them: 0-shot 12 instead of 5"
+    assert finish(place, rows, After(score=NO_BERT), "mine").notes == (told,)
+    assert told[1:] in (place / "report.html").read_text()
 
 
 def parquet_of(folder):

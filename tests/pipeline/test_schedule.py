@@ -131,7 +131,7 @@ async def test_rows_share_one_engine_and_each_has_its_own_run(engine):
     assert [len(replies(batch)) for batch in batches] == [3, 3]
     assert [(batch.tally.done, batch.tally.calls, batch.error) for batch in batches] == [(3, 3, None), (3, 6, None)]
     answered = [(each.row, each.done, each.total) for each in shown if each.task == "Answering"]
-    assert sorted(answered) == [(f"row {row}", done, 3) for row in range(2) for done in range(1, 4)]
+    assert sorted(answered) == [(f"row {row}", done, 3) for row in range(2) for done in range(4)]
     assert [each.task for each in shown if not each.row] == ["Starting recorder (m)"]
 
 
@@ -284,6 +284,17 @@ async def test_a_cancelled_schedule_keeps_what_is_written_and_closes_the_engine(
         await task
     assert engine.closed
     assert sum(len(replies(batch)) for batch in batches) >= 2
+
+
+@pytest.mark.parametrize("answered", range(3))
+async def test_a_callback_that_raises_whenever_it_is_called_keeps_no_engine_open(sized, answered):
+    def refuse(progress: Any) -> None:
+        is_late = progress.task == "Answering" and progress.done > answered
+        if is_late or progress.task.startswith("Stopping"):
+            raise ZeroDivisionError
+
+    await answer(batches_of({}, {"strategy": "two-stage"}), refuse)
+    assert sized.closed
 
 
 async def test_a_single_batch_raises_what_stops_it(engine):

@@ -28,6 +28,8 @@ _EVERY = 30.0
 _FRAMES_PER_S = 4
 _NO_ROWS = 3  # lines of the display beside rows and the whole: the engine's, what is left out, the cursor's
 _FEWEST = 3
+_ENOUGH = 10  # answers, before a time left is told: the first ones come all at once, or late
+_STOPPING = "Stopping "
 _NAMED = 3  # running rows that a line in a file names
 _NARROW = 72
 _NARROWEST_NAME = 12
@@ -51,6 +53,11 @@ class Speed:
         """The speed; None if it cannot be known yet."""
         began, before = self._seen[0] if self._seen else (now, done)
         return (done - before) / (now - began) if now - began >= 1 and done > before else None
+
+    def seconds_for(self, left: int, done: int, now: float) -> float | None:
+        """The time that what is left takes at this speed; None if too few are finished to tell."""
+        speed = self.per_s(done, now)
+        return left / speed if speed and left and done - self._seen[0][1] >= _ENOUGH else None
 
 
 @dataclass(slots=True, eq=False)
@@ -125,11 +132,13 @@ class ExperimentDisplay(Display):
         self._rows: dict[str, _Row] = {}
         self._speed = Speed()
         self._asked = 0  # dialogues answered now; rows may have had some before
+        self._asked_at = now()
         self._step: Progress | None = None
         self._step_since = now()
         self._table: Live | None = None
         self._spinner = Spinner("dots")
         self._said_at = now()
+        self._said_failures: set[str] = set()
         self._said_steps: set[str] = set()  # scoring does its steps again and again, run by run
 
     def on_progress(self, progress: Progress) -> None:
@@ -153,20 +162,30 @@ class ExperimentDisplay(Display):
 
     def _note_row(self, progress: Progress) -> None:
         row = self._rows.setdefault(progress.row, _Row(Progress("Waiting", row=progress.row)))
-        state, answering, done = row.state, row.answering, row.done
+        state, answering = row.state, row.answering
+        before = row.latest.done if answering else 0
         if not answering or progress.task in _WHOLE:  # a lookup of later dialogues goes on beside the answers
             row.latest = progress
         if progress.task in _WHOLE:
             row.count(progress)
         if progress.task == "Answering":
             row.at = self._now()
+            others = (each for each in self._rows.values() if each is not row)
+            if not answering and not any(each.answering and not each.ended for each in others):
+                self._speed = Speed()  # the time of an engine's start is not that of answers
             row.speed.add(row.done, row.at)
-            self._asked += row.done - done
+            self._asked += progress.done - before
+            self._asked_at = row.at
             self._speed.add(self._asked, row.at)
             if not answering and self._step is not None and self._step.total is None:
                 self._step = None  # the engine has started
+        if progress.task in ("Finished", "Failed") and self._step is not None and self._step.task.startswith(_STOPPING):
+            self._step = None  # rows are settled when their engine has stopped
         if row.state != state and row.ended and not self.console.is_terminal:
             self.say(f"{self._ended(row)} ({self._rows_done()})")
+        elif row.state != state and row.state == "failed" and progress.detail not in self._said_failures:
+            self.say(self._ended(row))  # the table has no room for why, and the end may be hours away
+            self._said_failures.add(progress.detail)
 
     def _note_step(self, progress: Progress) -> None:
         if self._step is None or self._step.task != progress.task:
@@ -242,14 +261,17 @@ class ExperimentDisplay(Display):
         known = len(totals) == sum(row.state != "failed" for row in rows)
         dialogues = share(done, sum(totals), "dialogue") if known else count(done, "dialogue")
         failed = sum(row.failed for row in rows)
+        if not any(row.answering and not row.ended for row in rows):
+            now = self._asked_at
         speed = self._speed.per_s(self._asked, now)
         ended = [row.done for row in rows if row.state == "failed"]
         left = sum(totals) - (done - sum(ended))
+        seconds = self._speed.seconds_for(left, self._asked, now) if known else None
         told = (
             self._rows_done(),
             f"{dialogues}, {failed} failed" if failed else dialogues,
             f"{speed:.2f}/s" if speed else "",
-            f"{_time(left / speed)} left" if known and speed and left else "",
+            f"{_time(seconds)} left" if seconds else "",
         )
         return "; ".join(filter(None, told))
 
@@ -312,7 +334,8 @@ def _cells(row: _Row, now: float) -> tuple[Text, ...]:
     elif row.state == "running" and not row.answering:
         end = plain(row.latest.task.lower(), "dim")
     elif row.state == "running":
-        end = Text(_time((row.total - row.done) / speed) if row.total is not None and speed else "")
+        seconds = None if row.total is None else row.speed.seconds_for(row.total - row.done, row.done, now)
+        end = Text(_time(seconds) if seconds else "answering", "" if seconds else "dim")
     else:
         end = Text(row.state, "green" if row.state == "done" else "dim")
     done, total = _of(row)

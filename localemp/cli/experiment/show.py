@@ -5,10 +5,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from localemp.cli.experiment.summary import failures
 from localemp.cli.tables import show_table
 from localemp.cli.types import NAME
 from localemp.utils.formatting import count, share
-from localemp.utils.text import for_terminal, json_text, one_line
+from localemp.utils.text import for_terminal, json_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -138,11 +139,8 @@ def _show_experiment(folder: Path, as_json: bool) -> None:
     click.echo(told)
     compared = [read_compared(row.estimate, row.truth) for row in state.rows]
     print_comparison([each for each in compared if each is not None])
-    for row in state.rows:
-        if row.error:
-            click.echo(f"failed: {for_terminal(row.name)}: {one_line(row.error, 1000)}")
-            if row.hint:
-                click.echo(f"  hint: {one_line(row.hint, 1000)}")
+    for line in failures((row.name, row.error, row.hint) for row in state.rows if row.error and row.planned):
+        click.echo(line)
     if state.command and not state.running:
         click.echo(for_terminal(f"last command: {state.command}"))
 

@@ -1,6 +1,7 @@
 """What an experiment says at the end: a table of its rows, what was written, and what is to be done again."""
 
 import shlex
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import click
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from localemp.pipeline.generate import Tally
 
 _LONGEST = 1000  # characters of an error
+_NAMED = 5  # rows of one error
 
 
 def print_summary(result: "ExperimentResult") -> None:
@@ -32,8 +34,10 @@ def print_summary(result: "ExperimentResult") -> None:
             click.echo(f"note: {one_line(note, _LONGEST)}")
     echo_written(result.written)
     click.echo(f"experiment: {result.folder}")
+    for line in failures((row.row.name, row.error, row.hint) for row in result.rows if row.error and not row.complete):
+        click.echo(line, err=True)
     for row in result.rows:
-        _say_failure(row)
+        _say_missing(row)
     for failure in result.failures:
         click.echo(f"failed: {one_line(failure, _LONGEST)}", err=True)
     for retry in dict.fromkeys(row.retry for row in result.rows if row.retry):
@@ -56,7 +60,7 @@ def _print_rows(rows: "tuple[RowResult, ...]") -> None:
         cells += [str(row.shared or "")] if shared else []
         table.add_row(plain(row.row.name), *cells, *([_cost(row.tally)] if costs else []))
     show_table(table)
-    if any(row.tally is None for row in rows):
+    if any(row.tally is None and row.complete for row in rows):
         click.echo("rows without a speed had all of their replies before")
 
 
@@ -86,15 +90,29 @@ def _cost(tally: "Tally | None") -> str:
     return "" if tally is None else known(tally.cost, 4)
 
 
-def _say_failure(row: "RowResult") -> None:
-    """Name a row that lacks replies, and why."""
-    if row.complete:
+def failures(rows: Iterable[tuple[str, str, str]]) -> list[str]:
+    """Return lines that name failed rows; those with the same error, such as all rows of a model, together.
+
+    Args:
+        rows: Name, error and hint of each.
+    """
+    same: dict[tuple[str, str], list[str]] = {}
+    for name, error, hint in rows:
+        same.setdefault((error, hint), []).append(name)
+    lines = []
+    for (error, hint), names in same.items():
+        more = f" and {count(len(names) - _NAMED, 'more row')}" if len(names) > _NAMED else ""
+        lines.append(f"failed: {for_terminal('; '.join(names[:_NAMED]))}{more}: {one_line(error, _LONGEST)}")
+        lines += [f"  hint: {one_line(hint, _LONGEST)}"] if hint else []
+    return lines
+
+
+def _say_missing(row: "RowResult") -> None:
+    """Name a row that lacks replies although nothing stopped it."""
+    if row.complete or row.error:
         return
     missing = f"{count(row.failed, 'dialogue')} failed" if row.failed else "not all dialogues have a reply"
-    reason = one_line(row.error, _LONGEST) if row.error else missing
-    click.echo(f"failed: {for_terminal(row.row.name)}: {reason}", err=True)
-    if row.error and row.hint:
-        click.echo(f"  hint: {one_line(row.hint, _LONGEST)}", err=True)
-    if row.failed and row.folder is not None and not row.error:
+    click.echo(f"failed: {for_terminal(row.row.name)}: {missing}", err=True)
+    if row.failed and row.folder is not None:
         why = shlex.join(["localemp", "runs", "show", str(row.folder), "--errors"])
         click.echo(f"  why: {for_terminal(why)}", err=True)
