@@ -92,6 +92,7 @@ def test_ctrl_c_raises_after_everything_finished_is_written(data):
     script({"reply": "Oh.", "seconds": 0.05})
     program = (
         "import localemp, os, signal\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell's background jobs ignore it
         "def stop(progress):\n"
         "    if progress.task == 'Answering' and progress.done == 3: os.kill(os.getpid(), signal.SIGINT)\n"
         "settings = {'data': 'talks.jsonl', 'script': 'script.jsonl', 'out': 'run', 'concurrency': 1}\n"

@@ -200,7 +200,7 @@ class _Repeating(Engine):
         self._answers: dict[Any, Completion] = {}
         for stage in (stage for record in batch.records for stage in record["stages"]):
             key = tuple(Message(**message) for message in stage["messages"])
-            self._answers[key] = Completion(**{name: stage[name] for name in known})
+            self._answers[key] = Completion(**{name: stage[name] for name in known if name in stage})
 
     async def chat(self, messages: Sequence[Message], sampling: Sampling) -> Completion:
         return self._answers[tuple(messages)]

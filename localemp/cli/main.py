@@ -54,6 +54,7 @@ def main() -> None:
             stream.reconfigure(errors="replace" if stream is sys.stdin else "backslashreplace")  # type: ignore[union-attr]
     listen()
     sys.excepthook = _show_unless_interrupted
+    sys.unraisablehook = _show_unraisable_unless_interrupted
     try:
         code = cli.main(standalone_mode=False) or 0
         quiet_ending()
@@ -85,6 +86,12 @@ def _show_unless_interrupted(
         quiet_ending()
     else:
         sys.__excepthook__(kind, error, trace)
+
+
+def _show_unraisable_unless_interrupted(unraisable: "sys.UnraisableHookArgs") -> None:
+    with contextlib.suppress(KeyboardInterrupt):  # Ctrl-C while objects are cleaned up, or while this runs
+        if unraisable.exc_type is None or not issubclass(unraisable.exc_type, KeyboardInterrupt):
+            sys.__unraisablehook__(unraisable)
 
 
 def _say(message: str, hint: str) -> None:

@@ -220,6 +220,7 @@ def test_runs_with_few_replies_count_together(script):
     assert "feeling: 64 tokens, 50% of max_tokens" in both.how["replies"]
 
 
+@pytest.mark.slow
 def test_measuring_the_machine_is_told(script):
     told = []
     localemp.estimate(limit=1, model="smollm2", on_progress=lambda step: told.append(step.task))
