@@ -91,6 +91,7 @@ class _Row:
         self._left = {dialogue.id for dialogue in batch.pending}
         self._engines: list[str] = []
         self._notes: dict[str, Mapping[str, str]] = {}
+        self._noted_at: dict[str, float] = {}
 
     def fail(self, error: LocalempError) -> None:
         """Take an error as the batch's, unless it has one, or is finished."""
@@ -139,7 +140,8 @@ class _Row:
                 run.add_session(self.batch.session({**part.engine, **facts}))
             self._engines.append(part.who)
             run.change_session({"engines": self._engines})
-        self._notes[part.who] = part.notes
+        if part.seconds >= self._noted_at.get(part.who, 0.0):  # shares may come back in another order
+            self._notes[part.who], self._noted_at[part.who] = part.notes, part.seconds
         for record in part.records:
             if record["id"] in self._left:  # Ray may repeat a task; each reply is written once
                 run.append(record)
