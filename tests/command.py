@@ -24,7 +24,7 @@ from localemp.cli.messages import Messages, messages
 # Read when Python or a library starts, which in this process is long past.
 _READ_ONCE = ("PYTHON", "HF_", "TRANSFORMERS_", "OMP_", "RAY_", "VLLM_")
 _AT_START = dict(os.environ)
-_LOGGERS = (None, "localemp", "uvicorn", "uvicorn.error")
+_LOGGERS = (None, "localemp", "asyncio", "uvicorn", "uvicorn.error")
 
 
 class Localemp:
@@ -122,8 +122,8 @@ def _like_a_new_process(
     with contextlib.ExitStack() as stack:
         stack.enter_context(contextlib.chdir(folder))
         stack.callback(_set_environment, dict(os.environ))
-        for module, name in ((sys, "argv"), (sys, "stdin"), (sys, "stdout"), (sys, "stderr")):
-            stack.callback(setattr, module, name, getattr(module, name))
+        for name in ("argv", "stdin", "stdout", "stderr", "excepthook", "unraisablehook"):
+            stack.callback(setattr, sys, name, getattr(sys, name))
         stack.callback(sys.modules.__setitem__, "__main__", sys.modules["__main__"])
         for number in (signal.SIGINT, signal.SIGTERM):
             stack.callback(signal.signal, number, signal.getsignal(number))

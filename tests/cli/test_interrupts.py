@@ -6,6 +6,7 @@ counted from the first write on; each n has a run of its own. Nothing of the com
 
 import gc
 import json
+import logging
 import re
 import signal
 import sqlite3
@@ -38,6 +39,8 @@ from small_study import small_study
 
 PACKAGE = Path(localemp.__file__).parent
 LOG = ("utils/append_log.py", "runs/journal.py", "commonsense/writer.py")
+KEY_REPEAT = 0.02  # seconds; a keyboard repeats a key some 30 times a second
+
 # Once: main's handler cancels what asyncio runs. Twice: it also raises KeyboardInterrupt at that very line.
 PRESSES = [1, 2]
 
@@ -96,6 +99,11 @@ class Command:
 @pytest.fixture
 def command(capsys, monkeypatch, tmp_path) -> Iterator[Command]:
     """The command line, in a folder and with a cache of its own."""
+    for name in ("excepthook", "unraisablehook"):
+        monkeypatch.setattr(sys, name, getattr(sys, name))
+    for logger in (logging.getLogger("localemp"), logging.getLogger("asyncio")):
+        monkeypatch.setattr(logger, "handlers", list(logger.handlers))
+        monkeypatch.setattr(logger, "level", logger.level)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("LOCALEMP_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("COLUMNS", "160")
@@ -334,7 +342,7 @@ def test_ctrl_c_held_down_shows_no_traceback(localemp, tmp_path, command_of):
     while process.poll() is None:
         process.send_signal(signal.SIGINT)
         with suppress(subprocess.TimeoutExpired):
-            process.wait(1 / 50)  # a keyboard repeats a key some 30 times a second
+            process.wait(KEY_REPEAT)
     out, err = process.communicate()
     assert process.returncode in (INTERRUPTED, -signal.SIGINT), err
     assert "Traceback" not in began + out + err
