@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 _DECIMALS = {"dollars": 4, "seconds": 1}  # of other quantities 0
 _MOST_NAMES = 3
-_DECIMALS = {"dollars": 4, "seconds": 1}
 _HOW = {
     "tokens": "prompt tokens",
     "cache": "prefix cache",

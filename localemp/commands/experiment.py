@@ -10,7 +10,6 @@ from typing import Any, Unpack
 
 from localemp.commands.experiment_plan import PlannedExperiment, Settings
 from localemp.commands.experiment_results import Finished, finish
-from localemp.errors import OptionError
 from localemp.estimates.estimate import RowEstimate
 from localemp.estimates.recorded import Estimates
 from localemp.estimates.truth import Truth
@@ -19,9 +18,9 @@ from localemp.experiments.rows import RowResult
 from localemp.experiments.runner import Runner
 from localemp.pipeline.batch import Batch
 from localemp.pipeline.config import RunSettings
+from localemp.pipeline.ray_driver import check_actors
 from localemp.utils.asynchronous import run_here
 from localemp.utils.interrupts import noting
-from localemp.utils.option import check_at_least
 from localemp.utils.progress import OnProgress, silent
 
 _log = logging.getLogger(__name__)
@@ -94,9 +93,7 @@ def experiment(
         LocalempError: The plan or a row is invalid, or something is missing; names row and key. No engine was started.
         KeyboardInterrupt: Ctrl-C. Finished replies are in the runs; the note says how many. No further step follows.
     """
-    if actors is not None and ray is None:
-        raise OptionError("--actors says how many engines a Ray cluster runs", "add --ray ADDRESS, or leave it out")
-    check_at_least(1, actors=actors)
+    check_actors(ray, actors)
     planned = PlannedExperiment.of(plan, settings, models=models, split=split, limit=limit, out=out, after=after)
     work = _Work.of(planned, retry_errors, on_progress)
     with work.runner as runner, noting(runner.saved):

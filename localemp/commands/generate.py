@@ -15,12 +15,11 @@ from localemp.pipeline.batch import Batch
 from localemp.pipeline.config import RunConfig, RunSettings
 from localemp.pipeline.generate import Tally
 from localemp.pipeline.pipeline import Pipeline
-from localemp.pipeline.ray_driver import answer_batches_on_cluster
+from localemp.pipeline.ray_driver import answer_batches_on_cluster, check_actors
 from localemp.pipeline.schedule import answer_batches
-from localemp.runs.run import Run, newest, read_lines
+from localemp.runs.run import newest, read_lines
 from localemp.utils.asynchronous import run_here
 from localemp.utils.interrupts import noting
-from localemp.utils.option import check_at_least
 from localemp.utils.progress import OnProgress, silent
 
 _log = logging.getLogger(__name__)
@@ -145,11 +144,7 @@ def _batch(
     ray: str | None = None,
     actors: int | None = None,
 ) -> Batch:
-    if actors is not None and ray is None:
-        raise OptionError("--actors says how many engines a Ray cluster runs", "add --ray ADDRESS, or leave it out")
-    check_at_least(1, limit=limit, actors=actors)
-    if out is not None:
-        Run.check_place(Path(out))
+    check_actors(ray, actors)
     pipeline = Pipeline(config, on_progress)
     if notice := pipeline.profile.notice:
         _log.info("note: %s", notice)

@@ -15,6 +15,7 @@ from localemp.estimates.speed import Speed, Work, find_speed
 from localemp.models.profiles import Price
 from localemp.pipeline.batch import Batch
 from localemp.pipeline.pipeline import Pipeline
+from localemp.pipeline.shared_answers import request_key
 from localemp.strategies.base import Draft, Response
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ class _Call:
     before: str
     filler: int
     limit: int
-    key: int | None
+    key: bytes | None
     blocks: Sequence[int]
     continues: bool
 
@@ -117,7 +118,7 @@ class Estimator:
                     before=taken[-1].stage if taken else "",
                     filler=self._filler(call.filler),
                     limit=call.sampling.max_tokens,
-                    key=None if call.sampling.temperature > 0 else hash((*call.messages, call.sampling)),
+                    key=request_key(call.messages, call.sampling),
                     blocks=chain(tokens, block) if block else (),
                     continues=bool(taken) and tokens[: len(before)] == before,
                 )
@@ -160,7 +161,7 @@ class Estimator:
         """Take away the calls that are answered by another row's identical request."""
         if sum(bool(row.dialogues) for row in order) < 2:
             return
-        asked: set[int] = set()
+        asked: set[bytes] = set()
         for row in order:
             for dialogue in row.dialogues:
                 own = [call for call in dialogue if call.key is None or call.key not in asked]

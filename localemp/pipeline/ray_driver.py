@@ -10,15 +10,27 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from localemp.errors import FatalEngineError, LocalempError
+from localemp.errors import FatalEngineError, LocalempError, OptionError
 from localemp.pipeline.batch import Batch
 from localemp.pipeline.generate import Tally
 from localemp.pipeline.ray_actor import ShareResult
 from localemp.pipeline.ray_cluster import Cluster
 from localemp.utils.formatting import count
+from localemp.utils.option import check_at_least
 from localemp.utils.progress import OnProgress, Progress, silent
 
 _log = logging.getLogger(__name__)
+
+
+def check_actors(address: str | None, actors: int | None) -> None:
+    """Check the arguments about a cluster, before anything is loaded.
+
+    Raises:
+        OptionError: There are actors without a cluster, or fewer than one.
+    """
+    if actors is not None and address is None:
+        raise OptionError("--actors says how many engines a Ray cluster runs", "add --ray ADDRESS, or leave it out")
+    check_at_least(1, actors=actors)
 
 
 def answer_batches_on_cluster(

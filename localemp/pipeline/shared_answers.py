@@ -51,9 +51,9 @@ class SharedAnswers:
         Raises:
             EngineError: The request failed, as in `Engine.chat`.
         """
-        if sampling.temperature > 0:
+        key = request_key(messages, sampling)
+        if key is None:
             return await self._engine.chat(messages, sampling)
-        key = _key(messages, sampling)
         while call := self._calls.get(key):
             try:
                 return replace(await self._wait(key, call), asked_by=call.asked_by)
@@ -100,7 +100,9 @@ async def _chat(engine: Engine, messages: Sequence[Message], sampling: Sampling)
     return await engine.chat(messages, sampling)
 
 
-def _key(messages: Sequence[Message], sampling: Sampling) -> bytes:
-    """Return a hash of everything that is sent."""
+def request_key(messages: Sequence[Message], sampling: Sampling) -> bytes | None:
+    """Return a hash of everything that is sent; None if the same request can have another answer."""
+    if sampling.temperature > 0:
+        return None
     request = [[(message.role, message.content) for message in messages], astuple(sampling)]
     return hashlib.sha256(json.dumps(request).encode()).digest()

@@ -2,7 +2,6 @@
 
 import copy
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -86,55 +85,27 @@ def run(
     chosen = typed(ctx, options)
     after = _steps(chosen)
     check_estimate_options(estimate, as_json, address)
+    split = chosen.pop("split", None)
+    arguments = {"models": models, "split": split, "limit": limit, "out": out, "retry_errors": retry_errors}
+    arguments |= {"after": after, **chosen}
     if estimate:
-        _estimate(plan, models, limit, out, retry_errors, as_json, after, chosen)
+        _estimate(plan, as_json, arguments)
         return
     with ExperimentDisplay() as display, resumable(display.say):
-        result = experiment(
-            plan,
-            models=models,
-            split=chosen.pop("split", None),
-            limit=limit,
-            out=out,
-            retry_errors=retry_errors,
-            after=after,
-            ray=address,
-            actors=actors,
-            on_progress=display.on_progress,
-            **chosen,
-        )
+        result = experiment(plan, ray=address, actors=actors, on_progress=display.on_progress, **arguments)
     print_summary(result)
     if not result.complete:
         sys.exit(1)
 
 
-def _estimate(
-    plan: str,
-    models: tuple[str, ...],
-    limit: int | None,
-    out: Path | None,
-    retry_errors: bool,
-    as_json: bool,
-    after: Mapping[str, Any],
-    chosen: dict[str, Any],
-) -> None:
+def _estimate(plan: str, as_json: bool, arguments: dict[str, Any]) -> None:
     """Show what it will take."""
     from localemp.cli.display import Display
     from localemp.cli.estimates import show_estimate
     from localemp.commands.estimate import estimate_experiment
 
     with Display() as display:
-        found = estimate_experiment(
-            plan,
-            models=models,
-            split=chosen.pop("split", None),
-            limit=limit,
-            out=out,
-            retry_errors=retry_errors,
-            after=after,
-            on_progress=display.on_progress,
-            **chosen,
-        )
+        found = estimate_experiment(plan, on_progress=display.on_progress, **arguments)
     show_estimate(found, as_json)
 
 
