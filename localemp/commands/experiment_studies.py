@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from localemp.commands import study as studies
 from localemp.commands.isolated_steps import RUN_AGAIN, IsolatedSteps, error_with_notes
+from localemp.commands.study.judging import judge_each
 from localemp.errors import LocalempError
 from localemp.experiments.folder import shortened
 from localemp.experiments.steps import Judge, StudyStep
@@ -90,7 +91,7 @@ def judge_studies(
         "the judge",
         next(iter(commands.values()), ""),
         partial(
-            studies.judge_each,
+            judge_each,
             list(made.values()),
             wanted.config,
             votes=wanted.votes,
