@@ -45,6 +45,11 @@ class LocalempError(Exception):
         return f"{self.message}; {self.hint}" if self.hint else self.message
 
 
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """Return the known name that an unknown one is probably meant to be; None if none is near."""
+    return next(iter(difflib.get_close_matches(name[:100], list(known), 1, cutoff=0.65)), None)
+
+
 class UnknownNameError(LocalempError):
     """A name is not registered.
 
@@ -59,8 +64,8 @@ class UnknownNameError(LocalempError):
     def __init__(self, kind: str, name: str, known: Iterable[str], hint: str = "") -> None:
         self.kind, self.name, self.known = kind, name, tuple(known)
         listed = f"known: {', '.join(self.known)}" if self.known else "none exists yet"
-        if near := difflib.get_close_matches(name[:100], self.known, 1, cutoff=0.65):
-            listed = f"did you mean {near[0]!r}? {listed}"
+        if near := nearest(name, self.known):
+            listed = f"did you mean {near!r}? {listed}"
         super().__init__(f"unknown {kind} {name!r}", f"{listed}. {hint}" if hint else listed)
 
 

@@ -116,15 +116,15 @@ def _summary(result: "GenerateResult") -> None:
 
 
 def _against(estimate: "Estimate", tally: "Tally") -> str:
-    """The truth as a multiple of the estimate, in a line."""
+    """What a run took as a multiple of its estimate, in a line."""
     from localemp.estimates.truth import QUANTITIES, Truth, compare
 
     told = [
-        f"{QUANTITIES[one.name]} {one.ratio:.2f}"
+        f"{QUANTITIES[one.name]} x {one.ratio:.2f}"
         for one in compare(estimate.rows[0], Truth.of([tally]))
         if one.ratio is not None and one.name != "calls"
     ]
-    return f"truth / estimate: {', '.join(told)}" if told else ""
+    return f"compared with the estimate: {', '.join(told)}" if told else ""
 
 
 def _tokens(tally: "Tally") -> str:

@@ -1,6 +1,5 @@
 """The options of `generate` that a plan may set, and the checks of their names and values."""
 
-import difflib
 import json
 import math
 import re
@@ -12,7 +11,7 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
-from localemp.errors import LocalempError, PlanError
+from localemp.errors import LocalempError, PlanError, nearest
 from localemp.pipeline.config import RunConfig, RunSettings
 from localemp.strategies.registry import parse_strategy, part_options, parts_with
 from localemp.utils.option import Option
@@ -116,8 +115,8 @@ def check_key(key: str, known: Iterable[str], where: str) -> None:
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return a hint with the name that is nearest to an unknown one, or with all that exist."""
     names = list(known)
-    near = difflib.get_close_matches(name[:100], names, 1, cutoff=0.65)
-    return f"did you mean {near[0]!r}?" if near else one_line(f"known: {', '.join(names)}", 1000)
+    near = nearest(name, names)
+    return f"did you mean {near!r}?" if near else one_line(f"known: {', '.join(names)}", 1000)
 
 
 def check_value(name: str, value: Any, kind: Any, where: str) -> Any:
