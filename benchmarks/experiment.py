@@ -35,7 +35,7 @@ from rich.table import Table
 import localemp
 from localemp.bench.dummy import dummy_config
 from localemp.cli.options import parse_engine_args
-from localemp.engines.vllm_process import cpu_defaults
+from localemp.engines.vllm.process import cpu_defaults
 from localemp.experiments.expand import expand
 from localemp.experiments.plan import Plan, read_plan
 from localemp.experiments.rows import ExperimentRow

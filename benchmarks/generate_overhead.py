@@ -25,7 +25,7 @@ from rich.table import Table
 from localemp.bench.dummy import dummy_config
 from localemp.cli.options import parse_engine_args
 from localemp.data.sources import load_dialogues
-from localemp.engines.vllm import VLLMEngine
+from localemp.engines.vllm.engine import VLLMEngine
 from localemp.pipeline.config import RunConfig
 from localemp.pipeline.generate import answer_all, draft_all, plan
 from localemp.pipeline.pipeline import Pipeline

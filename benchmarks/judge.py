@@ -31,7 +31,7 @@ from localemp.bench.offline import OfflineEngine, Workload, look_up
 from localemp.cli.options import parse_engine_args
 from localemp.data.sources import load_dialogues
 from localemp.dialogue import Dialogue
-from localemp.engines.vllm import VLLMEngine
+from localemp.engines.vllm.engine import VLLMEngine
 from localemp.pipeline.config import RunConfig
 from localemp.pipeline.generate import Tally, for_all
 from localemp.pipeline.pipeline import Pipeline

@@ -18,7 +18,7 @@ from typing import Any
 from localemp.data.sources import load_dialogues
 from localemp.dialogue import Dialogue, Message
 from localemp.engines.base import Completion
-from localemp.engines.vllm import VLLMEngine
+from localemp.engines.vllm.engine import VLLMEngine
 from localemp.errors import EngineError, OptionError
 from localemp.pipeline.generate import Tally, answer_all, draft_all, for_all, plan
 from localemp.pipeline.pipeline import Pipeline

@@ -116,7 +116,7 @@ def engine_entry(name: str) -> EngineEntry:
 
 
 def _vllm(context: EngineContext) -> Engine:
-    from localemp.engines.vllm import VLLMEngine
+    from localemp.engines.vllm.engine import VLLMEngine
 
     return VLLMEngine(
         context.tokenizer(),

@@ -7,8 +7,8 @@ from typing import Any
 from localemp.bench.nvml import GPUs, NoGPUError
 from localemp.bench.roofline.flops import ModelShape, read_shape
 from localemp.bench.roofline.memory import free_memory
-from localemp.engines.vllm import VLLMEngine
-from localemp.engines.vllm_process import CPU_KV_CACHE_BYTES
+from localemp.engines.vllm.engine import VLLMEngine
+from localemp.engines.vllm.process import CPU_KV_CACHE_BYTES
 from localemp.estimates.bench_results import RESULTS, is_of_engine, numeric, results_of_this_machine
 from localemp.estimates.prefix_cache import CacheRules
 from localemp.pipeline.pipeline import Pipeline

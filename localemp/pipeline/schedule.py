@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, Protocol
 
 from localemp.engines.base import TURN, Engine
 from localemp.engines.planner import PlannedCall, Planner
-from localemp.engines.vllm_process import gpu_in_use
+from localemp.engines.vllm.process import gpu_in_use
 from localemp.errors import EngineError, FatalEngineError, LocalempError
 from localemp.pipeline.batch import Batch
 from localemp.pipeline.context_bound import BoundedEngine, ContextBound, ContextTooShortError

@@ -20,7 +20,7 @@ from localemp.dialogue import Message
 from localemp.engines.base import Completion
 from localemp.engines.scripted import ScriptedEngine
 from localemp.engines.tokens import PromptTokenizer
-from localemp.engines.vllm_process import known_cause
+from localemp.engines.vllm.process import known_cause
 from localemp.errors import EngineError, OptionError, UnknownNameError
 from localemp.pipeline.config import RunConfig
 from localemp.pipeline.generate import answer_all

@@ -7,7 +7,7 @@ import pytest
 
 from localemp.dialogue import Message
 from localemp.engines.tokens import PromptTokenizer
-from localemp.engines.vllm_thinking import ThoughtParser
+from localemp.engines.vllm.thinking import ThoughtParser
 from localemp.errors import EngineError
 
 sys.path.insert(0, str(Path(__file__).parents[1]))

@@ -11,7 +11,7 @@ import pytest_asyncio
 
 from localemp.data.sources import load_dialogues
 from localemp.dialogue import Message
-from localemp.engines.vllm import VLLMEngine
+from localemp.engines.vllm.engine import VLLMEngine
 from localemp.errors import EngineError, PromptTooLongError, UnknownNameError
 from localemp.estimates.estimator import Estimator
 from localemp.pipeline.batch import Batch

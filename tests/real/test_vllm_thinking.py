@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from localemp.engines.tokens import PromptTokenizer
-from localemp.engines.vllm_thinking import ThoughtParser
+from localemp.engines.vllm.thinking import ThoughtParser
 from localemp.errors import UnknownNameError
 
 sys.path.insert(0, str(Path(__file__).parents[1]))

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from localemp.bench.peers.report import read_number, read_report
 from localemp.dialogue import Message
-from localemp.engines.vllm_process import first_error, known_cause, new_log, stop_on_exit
+from localemp.engines.vllm.process import first_error, known_cause, new_log, stop_on_exit
 from localemp.errors import EngineError
 from localemp.sampling import Sampling
 from localemp.utils.redirect import open_log

@@ -18,7 +18,7 @@ from typing import Any
 import psutil
 from pydantic import TypeAdapter, ValidationError
 
-from localemp.engines.vllm_process import cpu_defaults
+from localemp.engines.vllm.process import cpu_defaults
 from localemp.errors import LocalempError
 from localemp.utils.machine import usable_cores
 from localemp.utils.validation import format_validation_error

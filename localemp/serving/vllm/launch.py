@@ -12,7 +12,7 @@ from typing import Self
 
 import httpx
 
-from localemp.engines.vllm_process import first_error, known_cause, new_log, stop_on_exit
+from localemp.engines.vllm.process import first_error, known_cause, new_log, stop_on_exit
 from localemp.errors import FatalEngineError, LocalempError, OptionError
 from localemp.utils.progress import OnProgress, Progress, silent
 

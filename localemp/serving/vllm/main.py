@@ -8,7 +8,7 @@ import sys
 
 from uvicorn.config import HTTP_PROTOCOLS
 
-from localemp.engines.vllm_process import cpu_defaults
+from localemp.engines.vllm.process import cpu_defaults
 
 # vLLM names no protocol: uvicorn then takes this one, in every process that serves.
 HTTP_PROTOCOLS["auto"] = "localemp.web.connections:Connection"

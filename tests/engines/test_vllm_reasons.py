@@ -2,7 +2,7 @@
 
 import pytest
 
-from localemp.engines.vllm_process import reason
+from localemp.engines.vllm.process import reason
 
 
 def caused(error: Exception, cause: Exception) -> Exception:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from localemp.dialogue import Message
 from localemp.engines.base import TURN, Completion, Engine
-from localemp.engines.vllm_process import (
+from localemp.engines.vllm.process import (
     cpu_defaults,
     first_error,
     free_gpu_share,
@@ -29,7 +29,7 @@ from localemp.engines.vllm_process import (
     stop_on_exit,
     vllm_version,
 )
-from localemp.engines.vllm_thinking import ThoughtParser
+from localemp.engines.vllm.thinking import ThoughtParser
 from localemp.errors import EngineError, FatalEngineError, OptionError, PromptTooLongError, UnknownNameError
 from localemp.sampling import Sampling
 from localemp.utils.kernels import usual_kernels

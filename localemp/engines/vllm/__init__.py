@@ -1,0 +1,1 @@
+"""Runs vLLM in this process, or helps to run its server."""
