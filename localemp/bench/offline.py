@@ -184,7 +184,13 @@ class OfflineEngine:
         context = min(max(workload.context for workload in workloads) + longer, first.context_length)
         arguments = {**config.engine_args, **(options or {})}
         self.engine = VLLMEngine(
-            first.tokenizer, context, arguments, seed=config.seed, concurrency=config.concurrency, log=log
+            first.tokenizer,
+            context,
+            arguments,
+            seed=config.seed,
+            concurrency=config.concurrency,
+            log=log,
+            deterministic=config.deterministic,
         )
         self.start_seconds = 0.0
 

@@ -115,6 +115,10 @@ class Engine(ABC):
         """Release what `start` acquired."""
         return
 
+    async def reset_prefix_cache(self) -> bool:
+        """Forget earlier prompts, so that none is answered with their help; return whether that is known to be so."""
+        return False
+
     async def __aenter__(self) -> Self:
         await self.start()
         return self

@@ -11,6 +11,7 @@ import subprocess
 import time
 import uuid
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import fields
 from importlib.metadata import version
 from pathlib import Path
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from localemp.dialogue import Message
 from localemp.engines.base import TURN, Completion, Engine
+from localemp.engines.vllm.determinism import ONE_AT_A_TIME, Determinism, determinism
 from localemp.engines.vllm.process import (
     cpu_defaults,
     first_error,
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
 
     from localemp.engines.tokens import PromptTokenizer
 
+_log = logging.getLogger(__name__)
 _SHUTDOWN_TIMEOUT = 10.0  # seconds
 # Settings that affect speed, by the part of vLLM's configuration that holds them.
 _SPEED_SETTINGS = {
@@ -65,6 +68,7 @@ class VLLMEngine(Engine):
         concurrency: Dialogues in flight at once; None for twice the size of the engine's batch, so that it never idles.
         log: File for vLLM's output; None for a new file in localemp's cache.
         lookups_follow: Whether encoder and COMET, if they are on the same GPU, keep the memory that they work with.
+        deterministic: Whether replies must not depend on what else is computed; see `determinism.py`.
 
     Attributes:
         fixed_length: For benchmarks: the exact length of every completion, in tokens; None for normal use.
@@ -83,6 +87,7 @@ class VLLMEngine(Engine):
         concurrency: int | None = None,
         log: Path | None = None,
         lookups_follow: bool = False,
+        deterministic: bool = False,
     ) -> None:
         self.tokenizer, self._requested_concurrency = tokenizer, concurrency
         self.concurrency = concurrency or VLLMEngine.concurrency
@@ -90,7 +95,8 @@ class VLLMEngine(Engine):
         self.max_model_len = int(self.engine_args["max_model_len"])
         self.log = log or new_log()
         self.fixed_length: int | None = None
-        self._lookups_follow = lookups_follow
+        self._lookups_follow, self._deterministic = lookups_follow, deterministic
+        self._determinism: Determinism | None = None
         self._llm: AsyncLLM | None = None
         self._thoughts: ThoughtParser | None = None
         self._log_start = 0
@@ -104,9 +110,11 @@ class VLLMEngine(Engine):
         Raises:
             FatalEngineError: vLLM is not installed or cannot start; names the cause and the log.
             UnknownNameError: vLLM does not have an engine argument, or the reasoning parser.
-            OptionError: vLLM rejects the value of an engine argument.
+            OptionError: vLLM rejects the value of an engine argument, or one contradicts `deterministic`.
         """
         await asyncio.to_thread(self._start)
+        if self._determinism is not None:
+            _log.info("%s", self._determinism.note)
 
     async def chat(self, messages: Sequence[Message], sampling: Sampling) -> Completion:
         """Answer one list of messages; concurrent requests share vLLM's batches. See `Engine.chat`."""
@@ -175,10 +183,9 @@ class VLLMEngine(Engine):
             await asyncio.sleep(0.05)  # lets its last task end, so that it can be collected
             gc.collect()  # its finalizer complains if it runs at interpreter exit
 
-    async def reset_prefix_cache(self) -> None:
-        """Empty the prefix cache, so that a benchmark does not profit from an earlier one."""
-        if self._llm is not None:
-            await self._llm.reset_prefix_cache()
+    async def reset_prefix_cache(self) -> bool:
+        """Empty the prefix cache. See `Engine.reset_prefix_cache`."""
+        return self._llm is not None and bool(await self._llm.reset_prefix_cache())
 
     @property
     def max_num_seqs(self) -> int:
@@ -198,8 +205,12 @@ class VLLMEngine(Engine):
         }
 
     def describe(self) -> dict[str, Any]:
-        """Return versions of vLLM and torch, the platform (once started), and the engine arguments that were set."""
-        return {
+        """Return versions of vLLM and torch, the platform (once started), and the engine arguments that were set.
+
+        `deterministic` says how, once started, and is there only if that was asked for.
+        """
+        how = {} if self._determinism is None else {"deterministic": self._determinism.how}
+        return how | {
             "engine": self.name,
             "vllm": vllm_version(),
             "torch": version("torch"),
@@ -214,7 +225,7 @@ class VLLMEngine(Engine):
         with output_to(self.log):
             try:
                 self._load()
-            except UnknownNameError:
+            except (UnknownNameError, OptionError):
                 raise
             except (ValueError, TypeError) as error:  # includes pydantic's validation errors
                 raise OptionError(
@@ -235,6 +246,10 @@ class VLLMEngine(Engine):
                 raise UnknownNameError("engine argument", name, sorted(known))
         self._thoughts = ThoughtParser(self.tokenizer, self.engine_args)
         self._platform = current_platform.device_name
+        if self._deterministic:
+            self._determinism = determinism()
+            self._determinism.check(self.engine_args)
+            self.engine_args |= self._determinism.engine_args
         if current_platform.is_cpu():
             self.engine_args = cpu_defaults() | self.engine_args
         else:
@@ -246,11 +261,12 @@ class VLLMEngine(Engine):
         before = set(multiprocessing.active_children())
         arguments = AsyncEngineArgs(model=str(self.tokenizer.folder), **(defaults | self.engine_args))
         # The offline `LLM`'s context: batch sizes for throughput, not for a server's latency.
-        with usual_kernels():
+        with usual_kernels(), self._determinism.in_environment() if self._determinism else nullcontext():
             self._llm = AsyncLLM.from_engine_args(arguments, usage_context=UsageContext.LLM_CLASS)
         self._processes = set(multiprocessing.active_children()) - before
         if self._requested_concurrency is None:
-            self.concurrency = max(self.concurrency, 2 * self.max_num_seqs)
+            alone = self._determinism is not None and self._determinism.how == ONE_AT_A_TIME
+            self.concurrency = 1 if alone else max(self.concurrency, 2 * self.max_num_seqs)
         self._watch = stop_on_exit([process.pid for process in self._processes if process.pid])
         logging.getLogger("vllm").handlers[:] = [logging.FileHandler(self.log, encoding="utf-8")]
 
