@@ -3,7 +3,7 @@
 A new engine is one file with a subclass of `Engine`, and one call of `register_engine`.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,7 @@ from localemp.errors import OptionError, UnknownNameError
 
 if TYPE_CHECKING:
     from localemp.engines.tokens import PromptTokenizer
+    from localemp.models.adapters import Adapter
     from localemp.models.profiles import Profile
     from localemp.models.weights import Weights
 
@@ -30,6 +31,8 @@ CAPACITY_ARGS = frozenset(
         "data_parallel_size",
         "distributed_executor_backend",
         "enable_prefix_caching",
+        "max_loras",
+        "max_cpu_loras",
     ]
 )
 
@@ -50,6 +53,7 @@ class EngineContext:
         weights: Finds or fetches the model's weights, and verifies them.
         tokenizer: Loads the model's tokenizer; needs the weights.
         context_length: Context to hold, prompt and reply together, in tokens.
+        adapters: LoRA adapters that requests can have.
     """
 
     profile: "Profile"
@@ -63,6 +67,7 @@ class EngineContext:
     script: Path | None = None
     log: Path | None = None
     lookups_follow: bool = False
+    adapters: "Sequence[Adapter]" = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +77,12 @@ class EngineEntry:
     Attributes:
         make: Builds the engine without starting it.
         settings: Returns what the manifest records besides the name: everything that can change a reply.
+        adapters: Whether its requests can have an adapter, so that it is an `AdaptableEngine`.
     """
 
     make: Callable[[EngineContext], Engine]
     settings: Callable[[EngineContext], Mapping[str, Any]] = lambda _: {}
+    adapters: bool = False
 
 
 ENGINES: dict[str, EngineEntry] = {}
@@ -85,6 +92,8 @@ def register_engine(
     name: str,
     make: Callable[[EngineContext], Engine],
     settings: Callable[[EngineContext], Mapping[str, Any]] = lambda _: {},
+    *,
+    adapters: bool = False,
 ) -> None:
     """Register an engine; profiles choose it with `engine = "NAME"`.
 
@@ -95,13 +104,14 @@ def register_engine(
         name: The name that profiles use.
         make: Builds the engine without starting it.
         settings: Returns what the manifest records besides the name: everything that can change a reply.
+        adapters: Whether its requests can have an adapter, so that it is an `AdaptableEngine`.
 
     Raises:
         OptionError: The name is taken.
     """
     if name in ENGINES:
         raise OptionError(f"the engine {name!r} already exists")
-    ENGINES[name] = EngineEntry(make, settings)
+    ENGINES[name] = EngineEntry(make, settings, adapters)
 
 
 def engine_entry(name: str) -> EngineEntry:
@@ -126,6 +136,7 @@ def _vllm(context: EngineContext) -> Engine:
         concurrency=context.concurrency,
         log=context.log,
         lookups_follow=context.lookups_follow,
+        adapters=context.adapters,
     )
 
 
@@ -174,9 +185,9 @@ def _scripted(context: EngineContext) -> Engine:
 
     if context.script is None:
         raise OptionError("the scripted engine needs a script", "give one with --script")
-    return ScriptedEngine.from_file(context.script)
+    return ScriptedEngine.from_file(context.script, context.adapters)
 
 
-register_engine("vllm", _vllm, _vllm_settings)
+register_engine("vllm", _vllm, _vllm_settings, adapters=True)
 register_engine("openai", _openai, _openai_settings)
-register_engine("scripted", _scripted)
+register_engine("scripted", _scripted, adapters=True)

@@ -17,7 +17,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from localemp.dialogue import Message
-from localemp.engines.base import TURN, Completion, Engine
+from localemp.engines.adapted import AdaptableEngine
+from localemp.engines.base import TURN, Completion
+from localemp.engines.vllm.lora import lora_args, lora_request
 from localemp.engines.vllm.process import (
     cpu_defaults,
     first_error,
@@ -31,6 +33,7 @@ from localemp.engines.vllm.process import (
 )
 from localemp.engines.vllm.thinking import ThoughtParser
 from localemp.errors import EngineError, FatalEngineError, OptionError, PromptTooLongError, UnknownNameError
+from localemp.models.adapters import Adapter
 from localemp.sampling import Sampling
 from localemp.utils.kernels import usual_kernels
 from localemp.utils.redirect import output_to
@@ -39,6 +42,7 @@ if TYPE_CHECKING:
     from multiprocessing.process import BaseProcess
 
     from vllm import SamplingParams
+    from vllm.lora.request import LoRARequest
     from vllm.v1.engine.async_llm import AsyncLLM
 
     from localemp.engines.tokens import PromptTokenizer
@@ -54,7 +58,7 @@ _SPEED_SETTINGS = {
 }
 
 
-class VLLMEngine(Engine):
+class VLLMEngine(AdaptableEngine):
     """A model served by vLLM inside this process.
 
     Args:
@@ -65,6 +69,7 @@ class VLLMEngine(Engine):
         concurrency: Dialogues in flight at once; None for twice the size of the engine's batch, so that it never idles.
         log: File for vLLM's output; None for a new file in localemp's cache.
         lookups_follow: Whether encoder and COMET, if they are on the same GPU, keep the memory that they work with.
+        adapters: LoRA adapters that requests can have (`adapted`).
 
     Attributes:
         fixed_length: For benchmarks: the exact length of every completion, in tokens; None for normal use.
@@ -83,7 +88,9 @@ class VLLMEngine(Engine):
         concurrency: int | None = None,
         log: Path | None = None,
         lookups_follow: bool = False,
+        adapters: Sequence[Adapter] = (),
     ) -> None:
+        super().__init__(adapters)
         self.tokenizer, self._requested_concurrency = tokenizer, concurrency
         self.concurrency = concurrency or VLLMEngine.concurrency
         self.engine_args: dict[str, Any] = {"max_model_len": max_model_len, "seed": seed, **(engine_args or {})}
@@ -108,7 +115,7 @@ class VLLMEngine(Engine):
         """
         await asyncio.to_thread(self._start)
 
-    async def chat(self, messages: Sequence[Message], sampling: Sampling) -> Completion:
+    async def chat(self, messages: Sequence[Message], sampling: Sampling, adapter: Adapter | None = None) -> Completion:
         """Answer one list of messages; concurrent requests share vLLM's batches. See `Engine.chat`."""
         if self._llm is None or self._thoughts is None:
             raise FatalEngineError("the engine is not started", "use `async with engine:` or `await engine.start()`")
@@ -122,7 +129,7 @@ class VLLMEngine(Engine):
         try:
             params = self._params(sampling, max_tokens, self._thoughts.keep_marks)
             request = {"prompt_token_ids": ids}, params, uuid.uuid4().hex
-            async for output in self._llm.generate(*request, priority=TURN.get()):
+            async for output in self._llm.generate(*request, lora_request=self._lora(adapter), priority=TURN.get()):
                 final = output
         except Exception as error:  # vLLM raises a dozen types without a common base
             from vllm.v1.engine.exceptions import EngineDeadError
@@ -149,6 +156,9 @@ class VLLMEngine(Engine):
             seconds=time.perf_counter() - started,
             thinking=thinking,
         )
+
+    def _lora(self, adapter: Adapter | None) -> "LoRARequest | None":
+        return None if adapter is None else lora_request(adapter, 1 + list(self.adapters).index(adapter.sha256))
 
     def _params(self, sampling: Sampling, max_tokens: int, keep_marks: bool) -> "SamplingParams":
         from vllm import SamplingParams
@@ -239,6 +249,7 @@ class VLLMEngine(Engine):
             self.engine_args = cpu_defaults() | self.engine_args
         else:
             self.engine_args = free_gpu_share(self._lookups_follow) | self.engine_args
+        self.engine_args |= lora_args(self.adapters.values(), self.engine_args, on_cpu=current_platform.is_cpu())
         defaults: dict[str, Any] = {"disable_log_stats": True, "use_tqdm_on_load": False, "enable_log_requests": False}
         # A dialogue's second stage does not wait behind first stages of others; its prefix is still in the cache then.
         defaults["scheduling_policy"] = "priority"
