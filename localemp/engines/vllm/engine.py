@@ -27,11 +27,10 @@ from localemp.engines.vllm.process import (
     known_cause,
     new_log,
     reason,
-    require_vllm,
     stop_on_exit,
-    vllm_version,
 )
 from localemp.engines.vllm.thinking import ThoughtParser
+from localemp.engines.vllm.versions import require_vllm, vllm_version
 from localemp.errors import EngineError, FatalEngineError, OptionError, PromptTooLongError, UnknownNameError
 from localemp.models.adapters import Adapter
 from localemp.sampling import Sampling
@@ -41,11 +40,8 @@ from localemp.utils.redirect import output_to
 if TYPE_CHECKING:
     from multiprocessing.process import BaseProcess
 
-    from vllm import SamplingParams
-    from vllm.lora.request import LoRARequest
-    from vllm.v1.engine.async_llm import AsyncLLM
-
     from localemp.engines.tokens import PromptTokenizer
+    from localemp.engines.vllm.names import AsyncLLM, LoRARequest, SamplingParams
 
 _SHUTDOWN_TIMEOUT = 10.0  # seconds
 # Settings that affect speed, by the part of vLLM's configuration that holds them.
@@ -109,7 +105,7 @@ class VLLMEngine(AdaptableEngine):
         """Load the weights and start vLLM's engine process, off the event loop.
 
         Raises:
-            FatalEngineError: vLLM is not installed or cannot start; names the cause and the log.
+            FatalEngineError: vLLM is not installed, of a version that we cannot use, or does not start; says why.
             UnknownNameError: vLLM does not have an engine argument, or the reasoning parser.
             OptionError: vLLM rejects the value of an engine argument.
         """
@@ -132,7 +128,7 @@ class VLLMEngine(AdaptableEngine):
             async for output in self._llm.generate(*request, lora_request=self._lora(adapter), priority=TURN.get()):
                 final = output
         except Exception as error:  # vLLM raises a dozen types without a common base
-            from vllm.v1.engine.exceptions import EngineDeadError
+            from localemp.engines.vllm.names import EngineDeadError
 
             if self._llm.errored or isinstance(error, EngineDeadError):
                 raise FatalEngineError(
@@ -161,8 +157,7 @@ class VLLMEngine(AdaptableEngine):
         return None if adapter is None else lora_request(adapter, 1 + list(self.adapters).index(adapter.sha256))
 
     def _params(self, sampling: Sampling, max_tokens: int, keep_marks: bool) -> "SamplingParams":
-        from vllm import SamplingParams
-        from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
+        from localemp.engines.vllm.names import RequestOutputKind, SamplingParams, StructuredOutputsParams
 
         fixed = self.fixed_length is not None
         return SamplingParams(
@@ -224,7 +219,7 @@ class VLLMEngine(AdaptableEngine):
         with output_to(self.log):
             try:
                 self._load()
-            except UnknownNameError:
+            except (UnknownNameError, FatalEngineError):
                 raise
             except (ValueError, TypeError) as error:  # includes pydantic's validation errors
                 raise OptionError(
@@ -234,10 +229,7 @@ class VLLMEngine(AdaptableEngine):
                 raise self._cannot_start(error) from error
 
     def _load(self) -> None:
-        from vllm.engine.arg_utils import AsyncEngineArgs
-        from vllm.platforms import current_platform
-        from vllm.usage.usage_lib import UsageContext
-        from vllm.v1.engine.async_llm import AsyncLLM
+        from localemp.engines.vllm.names import AsyncEngineArgs, AsyncLLM, UsageContext, current_platform
 
         known = {field.name for field in fields(AsyncEngineArgs)}
         for name in self.engine_args:

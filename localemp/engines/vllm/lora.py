@@ -7,7 +7,7 @@ from localemp.errors import OptionError
 from localemp.models.adapters import RANKS, Adapter
 
 if TYPE_CHECKING:
-    from vllm.lora.request import LoRARequest
+    from localemp.engines.vllm.names import LoRARequest
 
 _AT_ONCE = 8
 """Most adapters in one batch; each takes memory of the model's device. Requests of others wait for a place."""
@@ -53,7 +53,7 @@ def lora_request(adapter: Adapter, number: int) -> "LoRARequest":
         adapter: The adapter.
         number: Its number among the engine's, from 1.
     """
-    from vllm.lora.request import LoRARequest
+    from localemp.engines.vllm.names import LoRARequest
 
     # vLLM tells adapters apart by this name, also in the prefix cache: two of the same name must not be taken for one.
     return LoRARequest(f"{adapter.name}-{adapter.sha256[:12]}", number, str(adapter.folder))
