@@ -19,6 +19,20 @@ _NAME = click.option(
     help="A name (`localemp models list`), a Hugging Face id, a folder of weights or a profile (.toml).",
 )  # fmt: skip
 
+
+def _one_adapter(ctx: click.Context, option: click.Parameter, values: tuple[str, ...]) -> str | None:
+    """Return the adapter that was typed; a run has at most one."""
+    if len(values) > 1:
+        several = "`localemp experiment` compares several: adapter = [...] in a row of its plan"
+        raise click.BadParameter(f"a run has one adapter. {several}; `localemp serve` serves several", ctx, option)
+    return values[0] if values else None
+
+
+_ADAPTER = click.option(
+    "--adapter", type=NAME, multiple=True, callback=_one_adapter, metavar="[NAME=]PATH|ID",
+    help="A LoRA adapter for the model (PEFT): a folder, or a Hugging Face id.",
+)  # fmt: skip
+
 _SAMPLING = (
     click.option(
         "--max-tokens", type=click.IntRange(min=1), help="Longest reply, in tokens; by default the profile's."
@@ -36,6 +50,7 @@ _DETERMINISTIC = click.option(
 )  # fmt: skip
 
 _ENGINE = (
+    _ADAPTER,
     click.option("--engine-arg", "engine_args", multiple=True, metavar="NAME=VALUE",
                  help="Engine argument for vLLM, such as tensor_parallel_size=2; may be repeated."),
     click.option("--concurrency", type=click.IntRange(min=1), help="Dialogues in flight at once."),

@@ -75,7 +75,7 @@ def serve(
     Options after -- go to vLLM unchanged, such as -- --tensor-parallel-size 2. Press Ctrl-C to stop.
     """
     from localemp.cli.display import Display
-    from localemp.engines.vllm.process import require_vllm
+    from localemp.engines.vllm.versions import require_vllm
     from localemp.errors import OptionError
     from localemp.pipeline.pipeline import Pipeline
     from localemp.serving.settings import ServeSettings

@@ -9,12 +9,15 @@ from collections.abc import Sequence
 from contextvars import ContextVar
 from dataclasses import asdict, dataclass
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from localemp.dialogue import Message
-from localemp.errors import StillThinkingError
+from localemp.errors import OptionError, StillThinkingError
 from localemp.sampling import Sampling
 from localemp.utils.text import is_well_formed, well_formed
+
+if TYPE_CHECKING:
+    from localemp.models.adapters import Adapter
 
 TURN: ContextVar[int] = ContextVar("turn", default=0)
 """When the dialogue of the current task began, as a number; an engine with a queue answers lower numbers first."""
@@ -90,6 +93,16 @@ class Engine(ABC):
             FatalEngineError: No further request can succeed.
             EngineError: This request failed.
         """
+
+    def adapted(self, adapter: "Adapter | None") -> "Engine":
+        """Return the engine as one that asks with an adapter; without one, the engine itself.
+
+        Raises:
+            OptionError: The engine takes no adapters, or was not made with this one.
+        """
+        if adapter is not None:
+            raise OptionError(f"the engine {self.name!r} takes no adapters", "omit --adapter")
+        return self
 
     @abstractmethod
     def describe(self) -> dict[str, Any]:

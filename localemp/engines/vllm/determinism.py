@@ -91,7 +91,7 @@ def determinism() -> Determinism:
     """
     require_vllm()
     with output_to(Path(os.devnull)):
-        from vllm.platforms import current_platform
+        from localemp.engines.vllm.names import current_platform
 
         batch_invariant = current_platform.is_cuda() and current_platform.has_device_capability(_CAPABILITY)
         device = "a CPU" if current_platform.is_cpu() else current_platform.device_name or "this device"

@@ -18,8 +18,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from localemp.dialogue import Message
-from localemp.engines.base import TURN, Completion, Engine
+from localemp.engines.adapted import AdaptableEngine
+from localemp.engines.base import TURN, Completion
 from localemp.engines.vllm.determinism import ONE_AT_A_TIME, Determinism, determinism
+from localemp.engines.vllm.lora import lora_args, lora_request
 from localemp.engines.vllm.process import (
     cpu_defaults,
     first_error,
@@ -27,12 +29,12 @@ from localemp.engines.vllm.process import (
     known_cause,
     new_log,
     reason,
-    require_vllm,
     stop_on_exit,
-    vllm_version,
 )
 from localemp.engines.vllm.thinking import ThoughtParser
+from localemp.engines.vllm.versions import require_vllm, vllm_version
 from localemp.errors import EngineError, FatalEngineError, OptionError, PromptTooLongError, UnknownNameError
+from localemp.models.adapters import Adapter
 from localemp.sampling import Sampling
 from localemp.utils.kernels import usual_kernels
 from localemp.utils.redirect import output_to
@@ -40,10 +42,8 @@ from localemp.utils.redirect import output_to
 if TYPE_CHECKING:
     from multiprocessing.process import BaseProcess
 
-    from vllm import SamplingParams
-    from vllm.v1.engine.async_llm import AsyncLLM
-
     from localemp.engines.tokens import PromptTokenizer
+    from localemp.engines.vllm.names import AsyncLLM, LoRARequest, SamplingParams
 
 _log = logging.getLogger(__name__)
 _SHUTDOWN_TIMEOUT = 10.0  # seconds
@@ -57,7 +57,7 @@ _SPEED_SETTINGS = {
 }
 
 
-class VLLMEngine(Engine):
+class VLLMEngine(AdaptableEngine):
     """A model served by vLLM inside this process.
 
     Args:
@@ -69,6 +69,7 @@ class VLLMEngine(Engine):
         log: File for vLLM's output; None for a new file in localemp's cache.
         lookups_follow: Whether encoder and COMET, if they are on the same GPU, keep the memory that they work with.
         deterministic: Whether replies must not depend on what else is computed; see `determinism.py`.
+        adapters: LoRA adapters that requests can have (`adapted`).
 
     Attributes:
         fixed_length: For benchmarks: the exact length of every completion, in tokens; None for normal use.
@@ -88,7 +89,9 @@ class VLLMEngine(Engine):
         log: Path | None = None,
         lookups_follow: bool = False,
         deterministic: bool = False,
+        adapters: Sequence[Adapter] = (),
     ) -> None:
+        super().__init__(adapters)
         self.tokenizer, self._requested_concurrency = tokenizer, concurrency
         self.concurrency = concurrency or VLLMEngine.concurrency
         self.engine_args: dict[str, Any] = {"max_model_len": max_model_len, "seed": seed, **(engine_args or {})}
@@ -108,7 +111,7 @@ class VLLMEngine(Engine):
         """Load the weights and start vLLM's engine process, off the event loop.
 
         Raises:
-            FatalEngineError: vLLM is not installed or cannot start; names the cause and the log.
+            FatalEngineError: vLLM is not installed, of a version that we cannot use, or does not start; says why.
             UnknownNameError: vLLM does not have an engine argument, or the reasoning parser.
             OptionError: vLLM rejects the value of an engine argument, or one contradicts `deterministic`.
         """
@@ -116,7 +119,7 @@ class VLLMEngine(Engine):
         if self._determinism is not None:
             _log.info("%s", self._determinism.note)
 
-    async def chat(self, messages: Sequence[Message], sampling: Sampling) -> Completion:
+    async def chat(self, messages: Sequence[Message], sampling: Sampling, adapter: Adapter | None = None) -> Completion:
         """Answer one list of messages; concurrent requests share vLLM's batches. See `Engine.chat`."""
         if self._llm is None or self._thoughts is None:
             raise FatalEngineError("the engine is not started", "use `async with engine:` or `await engine.start()`")
@@ -130,10 +133,10 @@ class VLLMEngine(Engine):
         try:
             params = self._params(sampling, max_tokens, self._thoughts.keep_marks)
             request = {"prompt_token_ids": ids}, params, uuid.uuid4().hex
-            async for output in self._llm.generate(*request, priority=TURN.get()):
+            async for output in self._llm.generate(*request, lora_request=self._lora(adapter), priority=TURN.get()):
                 final = output
         except Exception as error:  # vLLM raises a dozen types without a common base
-            from vllm.v1.engine.exceptions import EngineDeadError
+            from localemp.engines.vllm.names import EngineDeadError
 
             if self._llm.errored or isinstance(error, EngineDeadError):
                 raise FatalEngineError(
@@ -158,9 +161,11 @@ class VLLMEngine(Engine):
             thinking=thinking,
         )
 
+    def _lora(self, adapter: Adapter | None) -> "LoRARequest | None":
+        return None if adapter is None else lora_request(adapter, 1 + list(self.adapters).index(adapter.sha256))
+
     def _params(self, sampling: Sampling, max_tokens: int, keep_marks: bool) -> "SamplingParams":
-        from vllm import SamplingParams
-        from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
+        from localemp.engines.vllm.names import RequestOutputKind, SamplingParams, StructuredOutputsParams
 
         fixed = self.fixed_length is not None
         return SamplingParams(
@@ -225,7 +230,7 @@ class VLLMEngine(Engine):
         with output_to(self.log):
             try:
                 self._load()
-            except (UnknownNameError, OptionError):
+            except (UnknownNameError, OptionError, FatalEngineError):
                 raise
             except (ValueError, TypeError) as error:  # includes pydantic's validation errors
                 raise OptionError(
@@ -235,10 +240,7 @@ class VLLMEngine(Engine):
                 raise self._cannot_start(error) from error
 
     def _load(self) -> None:
-        from vllm.engine.arg_utils import AsyncEngineArgs
-        from vllm.platforms import current_platform
-        from vllm.usage.usage_lib import UsageContext
-        from vllm.v1.engine.async_llm import AsyncLLM
+        from localemp.engines.vllm.names import AsyncEngineArgs, AsyncLLM, UsageContext, current_platform
 
         known = {field.name for field in fields(AsyncEngineArgs)}
         for name in self.engine_args:
@@ -254,6 +256,7 @@ class VLLMEngine(Engine):
             self.engine_args = cpu_defaults() | self.engine_args
         else:
             self.engine_args = free_gpu_share(self._lookups_follow) | self.engine_args
+        self.engine_args |= lora_args(self.adapters.values(), self.engine_args, on_cpu=current_platform.is_cpu())
         defaults: dict[str, Any] = {"disable_log_stats": True, "use_tqdm_on_load": False, "enable_log_requests": False}
         # A dialogue's second stage does not wait behind first stages of others; its prefix is still in the cache then.
         defaults["scheduling_policy"] = "priority"

@@ -36,8 +36,7 @@ class ThoughtParser:
             self._take_parser(str(name), options.get("reasoning_parser_plugin"), tokenizer)
 
     def _take_parser(self, name: str, plugin: str | None, tokenizer: "PromptTokenizer") -> None:
-        from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
-        from vllm.reasoning import ReasoningParserManager
+        from localemp.engines.vllm.names import ChatCompletionRequest, ReasoningParserManager
 
         if plugin:
             ReasoningParserManager.import_reasoning_parser(plugin)

@@ -16,11 +16,13 @@ HTTP_PROTOCOLS["auto"] = "localemp.web.connections:Connection"
 
 def main() -> None:
     """Serve a model; the command line's options go before ours."""
-    from vllm.entrypoints.cli.serve import ServeSubcommand
-    from vllm.entrypoints.serve.utils.api_utils import cli_env_setup
-    from vllm.logger import configure_logging_from_args
-    from vllm.platforms import current_platform
-    from vllm.utils.argparse_utils import FlexibleArgumentParser
+    from localemp.engines.vllm.names import (
+        FlexibleArgumentParser,
+        ServeSubcommand,
+        cli_env_setup,
+        configure_logging_from_args,
+        current_platform,
+    )
 
     folder, *options = sys.argv[1:]
     cli_env_setup()
