@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from localemp.engines.vllm.process import require_vllm
+from localemp.engines.vllm.versions import require_vllm
 from localemp.errors import OptionError
 from localemp.utils.redirect import output_to
 
