@@ -123,6 +123,7 @@ def _serve_here(
     """Run vLLM's server as a child process until either is stopped."""
     import time
 
+    from localemp.engines.vllm.determinism import determinism
     from localemp.serving.vllm.command import RUST, url_of, vllm_command
     from localemp.serving.vllm.launch import Server
 
@@ -130,6 +131,10 @@ def _serve_here(
     # vLLM would require this key itself; `_keys` has read it.
     # vLLM reads a number from the last one, and would stop at `false`.
     env: dict[str, str | None] = {**settings.to_env(), "VLLM_API_KEY": None, KEY_VARIABLE: None, RUST: None}
+    if pipeline.config.deterministic:
+        found = determinism()
+        display.say(found.note)
+        options, env = tuple(found.server_options(options)), env | dict(found.env)
     key = settings.api_keys[0] if settings.api_keys else None
     began = time.monotonic()
     command = vllm_command(pipeline, settings.host, port, options, drain)
