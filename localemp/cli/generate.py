@@ -56,6 +56,7 @@ def generate(
     from localemp.cli.estimates import check_estimate_options
     from localemp.cli.replies import print_replies
     from localemp.commands.generate import generate as answer
+    from localemp.runs.run import model_name
 
     config = config_of(options)
     check_estimate_options(estimate, as_json, address)
@@ -73,7 +74,8 @@ def generate(
             actors=actors,
             on_progress=display.on_progress,
         )
-    print_replies(result.records(show), f"{config.model}, {result.settings['strategy']}")
+    model = model_name({**result.settings, "model": config.model})
+    print_replies(result.records(show), f"{model}, {result.settings['strategy']}")
     _summary(result)
     if result.failed:
         sys.exit(1)

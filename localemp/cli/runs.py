@@ -24,7 +24,7 @@ def list_(parent: Path) -> None:
 
     from localemp.cli.replies import plain
     from localemp.errors import OptionError, RunError
-    from localemp.runs.run import count_lines, list_runs, read_manifest
+    from localemp.runs.run import count_lines, list_runs, model_name, read_manifest
     from localemp.utils.files import is_folder
 
     if not is_folder(parent) and parent != Path("runs"):
@@ -39,7 +39,7 @@ def list_(parent: Path) -> None:
             table.add_row(plain(str(folder)), "damaged", "", "", "", "")
             continue
         settings = manifest["settings"]
-        row = (settings.get("model", ""), settings.get("strategy", ""), answered, failed, manifest["created"][:10])
+        row = (model_name(settings), settings.get("strategy", ""), answered, failed, manifest["created"][:10])
         table.add_row(plain(str(folder)), *(plain(str(cell)) for cell in row))
     if not table.rows:
         click.echo(f"no runs in {parent}; create one with `localemp generate`")

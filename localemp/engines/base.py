@@ -9,12 +9,15 @@ from collections.abc import Sequence
 from contextvars import ContextVar
 from dataclasses import asdict, dataclass
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from localemp.dialogue import Message
-from localemp.errors import StillThinkingError
+from localemp.errors import OptionError, StillThinkingError
 from localemp.sampling import Sampling
 from localemp.utils.text import is_well_formed, well_formed
+
+if TYPE_CHECKING:
+    from localemp.models.adapters import Adapter
 
 TURN: ContextVar[int] = ContextVar("turn", default=0)
 """When the dialogue of the current task began, as a number; an engine with a queue answers lower numbers first."""
@@ -95,6 +98,16 @@ class Engine(ABC):
             EngineError: This request failed.
         """
 
+    def adapted(self, adapter: "Adapter | None") -> "Engine":
+        """Return the engine as one that asks with an adapter; without one, the engine itself.
+
+        Raises:
+            OptionError: The engine takes no adapters, or was not made with this one.
+        """
+        if adapter is not None:
+            raise OptionError(f"the engine {self.name!r} takes no adapters", "omit --adapter")
+        return self
+
     @abstractmethod
     def describe(self) -> dict[str, Any]:
         """Return versions and settings for the manifest, as JSON values without secrets."""
@@ -118,6 +131,10 @@ class Engine(ABC):
     async def close(self) -> None:
         """Release what `start` acquired."""
         return
+
+    async def reset_prefix_cache(self) -> bool:
+        """Forget earlier prompts, so that none is answered with their help; return whether that is known to be so."""
+        return False
 
     async def __aenter__(self) -> Self:
         await self.start()

@@ -217,13 +217,19 @@ def count_lines(folder: Path) -> tuple[int, int]:
 
 def default_folder(settings: dict[str, Any]) -> Path:
     """Return `runs/MODEL-STRATEGY-HASH`: the same settings give the same folder, so that a rerun resumes."""
-    model = re.sub(r"[^\w.]+", "-", str(settings["model"]))
+    model = re.sub(r"[^\w.]+", "-", model_name(settings))
     folders = []
     # Secrets do not distinguish runs, but older versions hashed them, too, and had other hashes of the prompts.
     former = former_settings(settings)
     for named_by in (redact_settings(settings), settings, redact_settings(former), former):
         folders.append(Path("runs") / f"{model}-{settings['strategy']}-{_digest(named_by)}")
     return next(filter(is_folder, folders), folders[0])
+
+
+def model_name(settings: Mapping[str, Any]) -> str:
+    """Return the model of a run's settings, with its adapter: "llama", "llama@mine"."""
+    adapter = settings.get("adapter")
+    return f"{settings.get('model', '')}@{adapter}" if adapter else str(settings.get("model", ""))
 
 
 def settings_hash(settings: dict[str, Any]) -> str:
