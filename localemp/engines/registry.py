@@ -82,12 +82,14 @@ class EngineEntry:
         settings: Returns what the manifest records besides the name: everything that can change a reply.
         deterministic: Whether it heeds `EngineContext.deterministic`.
         adapters: Whether its requests can have an adapter, so that it is an `AdaptableEngine`.
+        scores: Whether it has `Engine.score`.
     """
 
     make: Callable[[EngineContext], Engine]
     settings: Callable[[EngineContext], Mapping[str, Any]] = lambda _: {}
     deterministic: bool = False
     adapters: bool = False
+    scores: bool = False
 
 
 ENGINES: dict[str, EngineEntry] = {}
@@ -100,6 +102,7 @@ def register_engine(
     *,
     deterministic: bool = False,
     adapters: bool = False,
+    scores: bool = False,
 ) -> None:
     """Register an engine; profiles choose it with `engine = "NAME"`.
 
@@ -112,13 +115,14 @@ def register_engine(
         settings: Returns what the manifest records besides the name: everything that can change a reply.
         deterministic: Whether it heeds `EngineContext.deterministic`.
         adapters: Whether its requests can have an adapter, so that it is an `AdaptableEngine`.
+        scores: Whether it has `Engine.score`.
 
     Raises:
         OptionError: The name is taken.
     """
     if name in ENGINES:
         raise OptionError(f"the engine {name!r} already exists")
-    ENGINES[name] = EngineEntry(make, settings, deterministic, adapters)
+    ENGINES[name] = EngineEntry(make, settings, deterministic, adapters, scores)
 
 
 def engine_entry(name: str) -> EngineEntry:
@@ -203,6 +207,6 @@ def _scripted(context: EngineContext) -> Engine:
     return engine
 
 
-register_engine("vllm", _vllm, _vllm_settings, deterministic=True, adapters=True)
+register_engine("vllm", _vllm, _vllm_settings, deterministic=True, adapters=True, scores=True)
 register_engine("openai", _openai, _openai_settings)
 register_engine("scripted", _scripted, deterministic=True, adapters=True)

@@ -6,11 +6,12 @@ vLLM is imported when an engine starts, because the import takes seconds and pri
 import asyncio
 import gc
 import logging
+import math
 import multiprocessing
 import subprocess
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import fields
 from importlib.metadata import version
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from localemp.dialogue import Message
 from localemp.engines.adapted import AdaptableEngine
-from localemp.engines.base import TURN, Completion
+from localemp.engines.base import TURN, Completion, TextScore
 from localemp.engines.vllm.determinism import ONE_AT_A_TIME, Determinism, determinism
 from localemp.engines.vllm.lora import lora_args, lora_request
 from localemp.engines.vllm.process import (
@@ -35,6 +36,7 @@ from localemp.engines.vllm.thinking import ThoughtParser
 from localemp.engines.vllm.versions import require_vllm, vllm_version
 from localemp.errors import EngineError, FatalEngineError, OptionError, PromptTooLongError, UnknownNameError
 from localemp.models.adapters import Adapter
+from localemp.protocol.thinking import opens_thinking
 from localemp.sampling import Sampling
 from localemp.utils.kernels import usual_kernels
 from localemp.utils.redirect import output_to
@@ -43,7 +45,7 @@ if TYPE_CHECKING:
     from multiprocessing.process import BaseProcess
 
     from localemp.engines.tokens import PromptTokenizer
-    from localemp.engines.vllm.names import AsyncLLM, LoRARequest, SamplingParams
+    from localemp.engines.vllm.names import AsyncLLM, LoRARequest, RequestOutput, SamplingParams
 
 _log = logging.getLogger(__name__)
 _SHUTDOWN_TIMEOUT = 10.0  # seconds
@@ -121,36 +123,16 @@ class VLLMEngine(AdaptableEngine):
 
     async def chat(self, messages: Sequence[Message], sampling: Sampling, adapter: Adapter | None = None) -> Completion:
         """Answer one list of messages; concurrent requests share vLLM's batches. See `Engine.chat`."""
-        if self._llm is None or self._thoughts is None:
-            raise FatalEngineError("the engine is not started", "use `async with engine:` or `await engine.start()`")
+        llm, thoughts = self._running
         started = time.perf_counter()
         prompt = self.tokenizer.render(messages)
         ids = self.tokenizer.ids(prompt)
         max_tokens = self.fixed_length or sampling.max_tokens
         if len(ids) + max_tokens > self.max_model_len:
             raise PromptTooLongError(len(ids), max_tokens, self.max_model_len)
-        final = None
-        try:
-            params = self._params(sampling, max_tokens, self._thoughts.keep_marks)
-            request = {"prompt_token_ids": ids}, params, uuid.uuid4().hex
-            async for output in self._llm.generate(*request, lora_request=self._lora(adapter), priority=TURN.get()):
-                final = output
-        except Exception as error:  # vLLM raises a dozen types without a common base
-            from localemp.engines.vllm.names import EngineDeadError
-
-            if self._llm.errored or isinstance(error, EngineDeadError):
-                raise FatalEngineError(
-                    f"vLLM's engine died: {first_error(self._log_text())}", f"see the log: {self.log}"
-                ) from error
-            raise EngineError(f"vLLM rejected the request: {reason(error)}") from error
-        if final is None:
-            raise EngineError("vLLM ended the request without an answer", f"see the log: {self.log}")
+        final = await self._generate(llm, ids, lambda: self._params(sampling, max_tokens, thoughts.keep_marks), adapter)
         answer = final.outputs[0]
-        if answer.finish_reason in ("error", "abort"):
-            raise EngineError(
-                f"vLLM ended the request with the finish reason {answer.finish_reason!r}", f"see the log: {self.log}"
-            )
-        split = self._thoughts.split(answer.text, prompt)
+        split = thoughts.split(answer.text, prompt)
         return Completion(
             text=split.text,
             finish_reason=answer.finish_reason or "unknown",
@@ -159,8 +141,68 @@ class VLLMEngine(AdaptableEngine):
             cached_tokens=final.num_cached_tokens,
             seconds=time.perf_counter() - started,
             thinking=split.thinking,
-            thinking_tokens=self._thoughts.count(answer.token_ids, split),
+            thinking_tokens=thoughts.count(answer.token_ids, split),
         )
+
+    async def score(self, messages: Sequence[Message], text: str, adapter: Adapter | None = None) -> TextScore:
+        """Return how probable the model finds a text as its answer; see `Engine.score`.
+
+        Messages and text are one prompt, whose log probabilities vLLM returns. It computes such a prompt anew, whatever
+        its prefix cache holds.
+        """
+        llm, _ = self._running
+        prompt = self.tokenizer.render(messages)
+        if opens_thinking(prompt):
+            raise EngineError(
+                "the prompt ends where the model begins to think, so that an answer cannot follow it",
+                "turn thinking off in the model's profile, with chat_template_kwargs",
+            )
+        before, answer = self.tokenizer.ids(prompt), self.tokenizer.answer_ids(prompt, text)
+        if not answer:
+            raise EngineError("there is no text to score")
+        if len(before) + len(answer) + 1 > self.max_model_len:
+            raise PromptTooLongError(len(before), len(answer) + 1, self.max_model_len)
+        final = await self._generate(llm, before + answer, self._scoring, adapter)
+        found = (final.prompt_logprobs or [])[len(before) :]
+        values = [of[token].logprob for of, token in zip(found, answer, strict=False) if of is not None]
+        logprob = math.fsum(values)
+        if len(values) != len(answer) or not math.isfinite(logprob):
+            raise EngineError(
+                f"vLLM returned {len(values)} log probabilities for {len(answer)} tokens, their sum {logprob}",
+                f"see the log: {self.log}",
+            )
+        return TextScore(logprob, len(answer))
+
+    @property
+    def _running(self) -> "tuple[AsyncLLM, ThoughtParser]":
+        """The started engine and its parser; raises FatalEngineError if it is not started."""
+        if self._llm is None or self._thoughts is None:
+            raise FatalEngineError("the engine is not started", "use `async with engine:` or `await engine.start()`")
+        return self._llm, self._thoughts
+
+    async def _generate(
+        self, llm: "AsyncLLM", ids: list[int], params: "Callable[[], SamplingParams]", adapter: Adapter | None
+    ) -> "RequestOutput":
+        """Return vLLM's whole answer to a prompt; `params` is called here, since vLLM checks the values."""
+        final = None
+        try:
+            request = {"prompt_token_ids": ids}, params(), uuid.uuid4().hex
+            async for output in llm.generate(*request, lora_request=self._lora(adapter), priority=TURN.get()):
+                final = output
+        except Exception as error:  # vLLM raises a dozen types without a common base
+            from localemp.engines.vllm.names import EngineDeadError
+
+            if llm.errored or isinstance(error, EngineDeadError):
+                raise FatalEngineError(
+                    f"vLLM's engine died: {first_error(self._log_text())}", f"see the log: {self.log}"
+                ) from error
+            raise EngineError(f"vLLM rejected the request: {reason(error)}") from error
+        if final is None:
+            raise EngineError("vLLM ended the request without an answer", f"see the log: {self.log}")
+        ended = final.outputs[0].finish_reason
+        if ended in ("error", "abort"):
+            raise EngineError(f"vLLM ended the request with the finish reason {ended!r}", f"see the log: {self.log}")
+        return final
 
     def _lora(self, adapter: Adapter | None) -> "LoRARequest | None":
         return None if adapter is None else lora_request(adapter, 1 + list(self.adapters).index(adapter.sha256))
@@ -180,6 +222,14 @@ class VLLMEngine(AdaptableEngine):
             output_kind=RequestOutputKind.FINAL_ONLY,
             skip_special_tokens=not keep_marks,
         )
+
+    @staticmethod
+    def _scoring() -> "SamplingParams":
+        from localemp.engines.vllm.names import RequestOutputKind, SamplingParams
+
+        # 0: of each token of the prompt alone, and not of others that would have been likelier. A token must be made.
+        kind = RequestOutputKind.FINAL_ONLY
+        return SamplingParams(max_tokens=1, temperature=0.0, prompt_logprobs=0, detokenize=False, output_kind=kind)
 
     async def close(self) -> None:
         """Stop vLLM's engine process."""
