@@ -8,8 +8,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from localemp.errors import OptionError, WeightsError
+from localemp.models.adapters import Adapter
 from localemp.models.data_only import read_settings
 from localemp.pipeline.pipeline import Pipeline
+from localemp.serving.vllm.adapters import adapter_options, check_names, find_adapters
 
 MIDDLEWARE = "localemp.serving.middleware.StrategyMiddleware"
 LONGEST_CONTEXT = 4096  # dialogues are short; --max-model-len allows longer ones
@@ -37,8 +39,16 @@ NOT_FOR_VLLM = {
 }
 
 
-def prepare(pipeline: Pipeline, strategies: Sequence[str]) -> None:
-    """Fetch and check everything that the strategies need, before the slow start of the engine.
+def prepare(pipeline: Pipeline, strategies: Sequence[str], adapters: Sequence[str] = ()) -> list[Adapter]:
+    """Fetch and check everything that is served, before the slow start of the engine.
+
+    Args:
+        pipeline: The model.
+        strategies: The names of the offered strategies.
+        adapters: The model's adapters as they were typed: "mine=adapters/listener".
+
+    Returns:
+        The adapters.
 
     Raises:
         LocalempError: Something cannot be fetched or used.
@@ -46,9 +56,13 @@ def prepare(pipeline: Pipeline, strategies: Sequence[str]) -> None:
     if (engine := pipeline.profile.engine) not in ("vllm", "openai"):
         raise OptionError(f"the engine {engine!r} cannot be served", "serve a model of vLLM, or a server's")
     pipeline.check_deterministic()
+    check_names(pipeline.profile.name, adapters)
+    if adapters and not pipeline.runs_here:
+        find_adapters(pipeline, adapters)  # says that the server has them
     pipeline.fetch(strategies)
     if pipeline.runs_here:
         _ = pipeline.weights
+    return find_adapters(pipeline, adapters)
 
 
 def check_options(options: Sequence[str]) -> None:
@@ -106,7 +120,14 @@ def url_of(host: str, port: int, options: Sequence[str] = ()) -> str:
     return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
 
 
-def vllm_command(pipeline: Pipeline, host: str, port: int, options: Sequence[str] = (), drain: int = 0) -> list[str]:
+def vllm_command(
+    pipeline: Pipeline,
+    host: str,
+    port: int,
+    options: Sequence[str] = (),
+    drain: int = 0,
+    adapters: Sequence[Adapter] = (),
+) -> list[str]:
     """Return the command that serves a model through vLLM and our middleware; the user's options come last and win.
 
     Args:
@@ -115,6 +136,10 @@ def vllm_command(pipeline: Pipeline, host: str, port: int, options: Sequence[str
         port: The port to listen on.
         options: Further options for vLLM, unchanged.
         drain: Seconds that running requests get to finish when the server is stopped.
+        adapters: The model's adapters.
+
+    Raises:
+        OptionError: The options exclude an adapter.
     """
     profile, folder = pipeline.profile, pipeline.weights.folder
     command = [sys.executable, "-m", "localemp.serving.vllm.main", str(folder)]
@@ -126,7 +151,7 @@ def vllm_command(pipeline: Pipeline, host: str, port: int, options: Sequence[str
         command += ["--default-chat-template-kwargs", json.dumps(profile.chat_template_kwargs)]
     if not _has_chat_template(folder):
         command += ["--chat-template", _begin_of_text(pipeline) + PLAIN_TEMPLATE]
-    return [*command, *options]
+    return [*command, *adapter_options(profile.name, adapters, options), *options]
 
 
 def _has_chat_template(folder: Path) -> bool:
