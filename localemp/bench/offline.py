@@ -191,6 +191,7 @@ class OfflineEngine:
             seed=config.seed,
             concurrency=config.concurrency,
             log=log,
+            deterministic=config.deterministic,
             adapters=adapters,
         )
         self._asked = self.engine.adapted(first.adapter)

@@ -44,6 +44,11 @@ _SAMPLING = (
     click.option("--seed", default=0, show_default=True, help="Seed of few-shot exemplars and of sampling."),
 )
 
+_DETERMINISTIC = click.option(
+    "--deterministic", is_flag=True,
+    help="Make replies independent of batches: by batch-invariant kernels, or one request at a time. Slow.",
+)  # fmt: skip
+
 _ENGINE = (
     _ADAPTER,
     click.option("--engine-arg", "engine_args", multiple=True, metavar="NAME=VALUE",
@@ -54,6 +59,7 @@ _ENGINE = (
 _ENGINES = (
     click.option("--base-url", help="Use an OpenAI-compatible server instead; the key is read from OPENAI_API_KEY."),
     *_ENGINE,
+    _DETERMINISTIC,
     *_SAMPLING,
     click.option("--script", type=_THERE, hidden=True, help="Answer from a file: for tests and dry runs."),
 )
@@ -108,9 +114,10 @@ model_options = _with(_MODEL)
 strategy_options = _with(_STRATEGY)
 local_model_options = _with((_NAME, *_ENGINE, *_SAMPLING))
 prompt_options = _with(_PROMPTS)
-serve_options = _with((_NAME, *_PROMPTS, *_SAMPLING, _THINKING))
+serve_options = _with((_NAME, *_PROMPTS, *_SAMPLING, _DETERMINISTIC, _THINKING))
 data_options = _with(_DATA)
 row_options = _with((*_ENGINES, *_PROMPTS, _THINKING, *_DATA))
+deterministic_option = _with((_DETERMINISTIC,))
 cluster_options = _with(_CLUSTER)
 
 

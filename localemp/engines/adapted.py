@@ -61,3 +61,7 @@ class AdaptedEngine(Engine):
     async def close(self) -> None:
         """Close the engine."""
         await self.engine.close()
+
+    async def reset_prefix_cache(self) -> bool:
+        """Empty the engine's prefix cache."""
+        return await self.engine.reset_prefix_cache()

@@ -50,6 +50,8 @@ class EngineContext:
         script: File of answers for the scripted engine.
         log: File for the engine's output; None for the engine's default.
         lookups_follow: Whether encoder and COMET of this process work while the engine does, and need their memory.
+        deterministic: Whether replies must not depend on what else the engine computes; only asked of an engine that is
+            registered as able to.
         weights: Finds or fetches the model's weights, and verifies them.
         tokenizer: Loads the model's tokenizer; needs the weights.
         context_length: Context to hold, prompt and reply together, in tokens.
@@ -67,6 +69,7 @@ class EngineContext:
     script: Path | None = None
     log: Path | None = None
     lookups_follow: bool = False
+    deterministic: bool = False
     adapters: "Sequence[Adapter]" = ()
 
 
@@ -77,11 +80,13 @@ class EngineEntry:
     Attributes:
         make: Builds the engine without starting it.
         settings: Returns what the manifest records besides the name: everything that can change a reply.
+        deterministic: Whether it heeds `EngineContext.deterministic`.
         adapters: Whether its requests can have an adapter, so that it is an `AdaptableEngine`.
     """
 
     make: Callable[[EngineContext], Engine]
     settings: Callable[[EngineContext], Mapping[str, Any]] = lambda _: {}
+    deterministic: bool = False
     adapters: bool = False
 
 
@@ -93,6 +98,7 @@ def register_engine(
     make: Callable[[EngineContext], Engine],
     settings: Callable[[EngineContext], Mapping[str, Any]] = lambda _: {},
     *,
+    deterministic: bool = False,
     adapters: bool = False,
 ) -> None:
     """Register an engine; profiles choose it with `engine = "NAME"`.
@@ -104,6 +110,7 @@ def register_engine(
         name: The name that profiles use.
         make: Builds the engine without starting it.
         settings: Returns what the manifest records besides the name: everything that can change a reply.
+        deterministic: Whether it heeds `EngineContext.deterministic`.
         adapters: Whether its requests can have an adapter, so that it is an `AdaptableEngine`.
 
     Raises:
@@ -111,7 +118,7 @@ def register_engine(
     """
     if name in ENGINES:
         raise OptionError(f"the engine {name!r} already exists")
-    ENGINES[name] = EngineEntry(make, settings, adapters)
+    ENGINES[name] = EngineEntry(make, settings, deterministic, adapters)
 
 
 def engine_entry(name: str) -> EngineEntry:
@@ -136,11 +143,16 @@ def _vllm(context: EngineContext) -> Engine:
         concurrency=context.concurrency,
         log=context.log,
         lookups_follow=context.lookups_follow,
+        deterministic=context.deterministic,
         adapters=context.adapters,
     )
 
 
 def _vllm_settings(context: EngineContext) -> Mapping[str, Any]:
+    if context.deterministic and context.engine_args:  # reported before anything is looked up
+        from localemp.engines.vllm.determinism import determinism
+
+        determinism().check(context.engine_args)
     weights = context.weights()
     return {
         "weights_origin": weights.origin,
@@ -185,9 +197,12 @@ def _scripted(context: EngineContext) -> Engine:
 
     if context.script is None:
         raise OptionError("the scripted engine needs a script", "give one with --script")
-    return ScriptedEngine.from_file(context.script, context.adapters)
+    engine = ScriptedEngine.from_file(context.script, context.adapters)
+    if context.deterministic:
+        engine.concurrency = 1  # entries that are used up or have several replies depend on the order
+    return engine
 
 
-register_engine("vllm", _vllm, _vllm_settings, adapters=True)
+register_engine("vllm", _vllm, _vllm_settings, deterministic=True, adapters=True)
 register_engine("openai", _openai, _openai_settings)
-register_engine("scripted", _scripted, adapters=True)
+register_engine("scripted", _scripted, deterministic=True, adapters=True)

@@ -43,6 +43,7 @@ class RunSettings(TypedDict, total=False):
     base_url: str | None
     concurrency: int | None
     engine_args: Mapping[str, Any]
+    deterministic: bool
     script: Path | None
     options: Mapping[str, Any]
 
@@ -73,6 +74,8 @@ class RunConfig:
         base_url: An OpenAI-compatible server to use instead of vLLM in this process.
         concurrency: Dialogues in flight at once; None for the engine's default.
         engine_args: vLLM's engine arguments.
+        deterministic: Whether replies must not depend on what else the engine computes: by batch-invariant kernels
+            where the hardware has them, else one request at a time.
         script: File for the scripted engine, for tests and dry runs.
 
     Raises:
@@ -96,6 +99,7 @@ class RunConfig:
     base_url: str | None = None
     concurrency: int | None = None
     engine_args: Mapping[str, Any] = field(default_factory=dict)
+    deterministic: bool = False
     script: Path | None = None
 
     def __init__(self, **settings: Unpack[RunSettings]) -> None:

@@ -204,11 +204,13 @@ class Pipeline:
         return replace(sampling, seed=config.seed) if sampling.temperature > 0 else sampling
 
     def check_options(self) -> None:
-        """Check that the strategy exists, and that options of parts are those of its parts; nothing is loaded.
+        """Check that the strategy exists, and that options fit it and the engine; nothing is loaded.
 
         Raises:
-            LocalempError: The strategy does not exist, or an option is of another one.
+            LocalempError: The strategy does not exist, an option is of another one, or the engine cannot be
+                deterministic.
         """
+        self.check_deterministic()
         config, names = self.config, parse_strategy(self.config.strategy)
         for option in part_options():
             heeding = parts_with(option)
@@ -218,6 +220,21 @@ class Pipeline:
                     f"{option.flag} applies to {' and '.join(heeding)}, but the strategy is {config.strategy}",
                     f"use --strategy {heeding[0]}, alone or joined with +, or omit it",
                 )
+
+    def check_deterministic(self) -> None:
+        """Check that the engine can be deterministic, if that is asked for.
+
+        Raises:
+            OptionError: It cannot.
+        """
+        if not self.config.deterministic or engine_entry(self._engine_name).deterministic:
+            return
+        if self._engine_name == "openai":
+            raise OptionError(
+                "--deterministic: a server decides how it batches requests, and has no such mode to ask for",
+                "leave it out; for a server of your own, start that one so: `localemp serve --deterministic`",
+            )
+        raise OptionError(f"--deterministic: the engine {self._engine_name!r} has no such mode", "leave it out")
 
     @cached_property
     def strategy(self) -> Strategy:
@@ -248,6 +265,7 @@ class Pipeline:
             lookups_follow: Whether encoder and COMET work while the engine does.
             adapters: The adapters of all pipelines that share the engine, each of which asks through `Engine.adapted`.
         """
+        self.check_deterministic()
         context = replace(self._engine_context(max_model_len, log), lookups_follow=lookups_follow)
         make = engine_entry(self._engine_name).make
         if adapters is not None:
@@ -259,7 +277,8 @@ class Pipeline:
     def engine_key(self) -> str:
         """What distinguishes engines: pipelines for which it is the same share one, with the adapters of all."""
         config = self.config
-        chosen = (config.model, config.base_url, dict(config.engine_args), str(config.script), config.concurrency)
+        where = (config.model, config.base_url, str(config.script))
+        chosen = (*where, dict(config.engine_args), config.concurrency, config.deterministic)
         return json.dumps(chosen, sort_keys=True, default=str)
 
     @property
@@ -280,6 +299,7 @@ class Pipeline:
             seed=config.seed,
             script=config.script,
             log=log,
+            deterministic=config.deterministic,
         )
 
     def settings(self, dialogues: list[Dialogue], split: str) -> dict[str, Any]:
@@ -299,5 +319,7 @@ class Pipeline:
         """Return the part of `settings` about the model and its engine."""
         name = self._engine_name
         settings = engine_entry(name).settings(self._engine_context())
+        # Only if set, so that older runs can be resumed.
+        deterministic = {"deterministic": True} if self.config.deterministic else {}
         adapter = {} if self.adapter is None else self.adapter.settings()
-        return {"model": self.profile.name, **adapter, "engine": name, **settings}
+        return {"model": self.profile.name, **adapter, "engine": name, **settings, **deterministic}

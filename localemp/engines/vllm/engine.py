@@ -11,6 +11,7 @@ import subprocess
 import time
 import uuid
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import fields
 from importlib.metadata import version
 from pathlib import Path
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from localemp.dialogue import Message
 from localemp.engines.adapted import AdaptableEngine
 from localemp.engines.base import TURN, Completion
+from localemp.engines.vllm.determinism import ONE_AT_A_TIME, Determinism, determinism
 from localemp.engines.vllm.lora import lora_args, lora_request
 from localemp.engines.vllm.process import (
     cpu_defaults,
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
     from localemp.engines.tokens import PromptTokenizer
     from localemp.engines.vllm.names import AsyncLLM, LoRARequest, SamplingParams
 
+_log = logging.getLogger(__name__)
 _SHUTDOWN_TIMEOUT = 10.0  # seconds
 # Settings that affect speed, by the part of vLLM's configuration that holds them.
 _SPEED_SETTINGS = {
@@ -65,6 +68,7 @@ class VLLMEngine(AdaptableEngine):
         concurrency: Dialogues in flight at once; None for twice the size of the engine's batch, so that it never idles.
         log: File for vLLM's output; None for a new file in localemp's cache.
         lookups_follow: Whether encoder and COMET, if they are on the same GPU, keep the memory that they work with.
+        deterministic: Whether replies must not depend on what else is computed; see `determinism.py`.
         adapters: LoRA adapters that requests can have (`adapted`).
 
     Attributes:
@@ -84,6 +88,7 @@ class VLLMEngine(AdaptableEngine):
         concurrency: int | None = None,
         log: Path | None = None,
         lookups_follow: bool = False,
+        deterministic: bool = False,
         adapters: Sequence[Adapter] = (),
     ) -> None:
         super().__init__(adapters)
@@ -93,7 +98,8 @@ class VLLMEngine(AdaptableEngine):
         self.max_model_len = int(self.engine_args["max_model_len"])
         self.log = log or new_log()
         self.fixed_length: int | None = None
-        self._lookups_follow = lookups_follow
+        self._lookups_follow, self._deterministic = lookups_follow, deterministic
+        self._determinism: Determinism | None = None
         self._llm: AsyncLLM | None = None
         self._thoughts: ThoughtParser | None = None
         self._log_start = 0
@@ -107,9 +113,11 @@ class VLLMEngine(AdaptableEngine):
         Raises:
             FatalEngineError: vLLM is not installed, of a version that we cannot use, or does not start; says why.
             UnknownNameError: vLLM does not have an engine argument, or the reasoning parser.
-            OptionError: vLLM rejects the value of an engine argument.
+            OptionError: vLLM rejects the value of an engine argument, or one contradicts `deterministic`.
         """
         await asyncio.to_thread(self._start)
+        if self._determinism is not None:
+            _log.info("%s", self._determinism.note)
 
     async def chat(self, messages: Sequence[Message], sampling: Sampling, adapter: Adapter | None = None) -> Completion:
         """Answer one list of messages; concurrent requests share vLLM's batches. See `Engine.chat`."""
@@ -142,15 +150,16 @@ class VLLMEngine(AdaptableEngine):
             raise EngineError(
                 f"vLLM ended the request with the finish reason {answer.finish_reason!r}", f"see the log: {self.log}"
             )
-        text, thinking = self._thoughts.split(answer.text, prompt)
+        split = self._thoughts.split(answer.text, prompt)
         return Completion(
-            text=text,
+            text=split.text,
             finish_reason=answer.finish_reason or "unknown",
             prompt_tokens=len(ids),
             completion_tokens=len(answer.token_ids),
             cached_tokens=final.num_cached_tokens,
             seconds=time.perf_counter() - started,
-            thinking=thinking,
+            thinking=split.thinking,
+            thinking_tokens=self._thoughts.count(answer.token_ids, split),
         )
 
     def _lora(self, adapter: Adapter | None) -> "LoRARequest | None":
@@ -180,10 +189,9 @@ class VLLMEngine(AdaptableEngine):
             await asyncio.sleep(0.05)  # lets its last task end, so that it can be collected
             gc.collect()  # its finalizer complains if it runs at interpreter exit
 
-    async def reset_prefix_cache(self) -> None:
-        """Empty the prefix cache, so that a benchmark does not profit from an earlier one."""
-        if self._llm is not None:
-            await self._llm.reset_prefix_cache()
+    async def reset_prefix_cache(self) -> bool:
+        """Empty the prefix cache. See `Engine.reset_prefix_cache`."""
+        return self._llm is not None and bool(await self._llm.reset_prefix_cache())
 
     @property
     def max_num_seqs(self) -> int:
@@ -203,8 +211,12 @@ class VLLMEngine(AdaptableEngine):
         }
 
     def describe(self) -> dict[str, Any]:
-        """Return versions of vLLM and torch, the platform (once started), and the engine arguments that were set."""
-        return {
+        """Return versions of vLLM and torch, the platform (once started), and the engine arguments that were set.
+
+        `deterministic` says how, once started, and is there only if that was asked for.
+        """
+        how = {} if self._determinism is None else {"deterministic": self._determinism.how}
+        return how | {
             "engine": self.name,
             "vllm": vllm_version(),
             "torch": version("torch"),
@@ -219,7 +231,7 @@ class VLLMEngine(AdaptableEngine):
         with output_to(self.log):
             try:
                 self._load()
-            except (UnknownNameError, FatalEngineError):
+            except (UnknownNameError, OptionError, FatalEngineError):
                 raise
             except (ValueError, TypeError) as error:  # includes pydantic's validation errors
                 raise OptionError(
@@ -237,6 +249,10 @@ class VLLMEngine(AdaptableEngine):
                 raise UnknownNameError("engine argument", name, sorted(known))
         self._thoughts = ThoughtParser(self.tokenizer, self.engine_args)
         self._platform = current_platform.device_name
+        if self._deterministic:
+            self._determinism = determinism()
+            self._determinism.check(self.engine_args)
+            self.engine_args |= self._determinism.engine_args
         if current_platform.is_cpu():
             self.engine_args = cpu_defaults() | self.engine_args
         else:
@@ -249,11 +265,12 @@ class VLLMEngine(AdaptableEngine):
         before = set(multiprocessing.active_children())
         arguments = AsyncEngineArgs(model=str(self.tokenizer.folder), **(defaults | self.engine_args))
         # The offline `LLM`'s context: batch sizes for throughput, not for a server's latency.
-        with usual_kernels():
+        with usual_kernels(), self._determinism.in_environment() if self._determinism else nullcontext():
             self._llm = AsyncLLM.from_engine_args(arguments, usage_context=UsageContext.LLM_CLASS)
         self._processes = set(multiprocessing.active_children()) - before
         if self._requested_concurrency is None:
-            self.concurrency = max(self.concurrency, 2 * self.max_num_seqs)
+            alone = self._determinism is not None and self._determinism.how == ONE_AT_A_TIME
+            self.concurrency = 1 if alone else max(self.concurrency, 2 * self.max_num_seqs)
         self._watch = stop_on_exit([process.pid for process in self._processes if process.pid])
         logging.getLogger("vllm").handlers[:] = [logging.FileHandler(self.log, encoding="utf-8")]
 
