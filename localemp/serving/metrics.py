@@ -27,6 +27,9 @@ SECONDS = Histogram(
     "localemp_step_seconds", "Time in a step of a strategy.", ["strategy", "adapter", "step"], buckets=_SECONDS
 )
 TOKENS = Counter("localemp_tokens", "Tokens of all stages.", ["strategy", "adapter", "kind"])
+THINKING = Counter(
+    "localemp_thinking_tokens", "Those tokens of completions that were thinking.", ["strategy", "adapter"]
+)
 QUEUE = Gauge(
     "localemp_lookups_waiting",
     "Lookups that waited for the encoder (similar) or COMET (knowledge) when last counted.",
@@ -49,6 +52,7 @@ def count_response(strategy: str, adapter: str, response: Response, lookup: floa
         SECONDS.labels(strategy, adapter, stage.name).observe(stage.completion.seconds)
         TOKENS.labels(strategy, adapter, "prompt").inc(stage.completion.prompt_tokens or 0)
         TOKENS.labels(strategy, adapter, "completion").inc(stage.completion.completion_tokens or 0)
+        THINKING.labels(strategy, adapter).inc(stage.completion.thinking_tokens or 0)
 
 
 async def count_waiting(strategy: Strategy, lookup: Awaitable[T]) -> T:
