@@ -14,7 +14,8 @@ from localemp.engines.tokens import PromptTokenizer
 sys.path.append(str(REPOSITORY / "models" / "training"))
 import listener_examples as training
 
-TEMPLATE = "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}{{ '<eos>' if m.role == 'assistant' }}{% endfor %}<|assistant|>"
+TURN = "<|{{ m.role }}|>{{ m.content }}{{ '<eos>' if m.role == 'assistant' }}"
+TEMPLATE = "{% for m in messages %}" + TURN + "{% endfor %}<|assistant|>"
 DIALOGUES = training.read_dialogues(None)
 
 
