@@ -111,7 +111,7 @@ def serve(
             raise OptionError(f"{' '.join(engine_options)}: options after -- are for vLLM, which does not run here")
         if not hosted:
             require_vllm()
-            check_environment(os.environ)
+            check_environment(os.environ, adapters)
         check_options(engine_options)
         check_port(host, port)
         display.note_shut_down(pipeline.profile)

@@ -173,10 +173,11 @@ def _servers_here(
     if pipeline.profile.hosted:
         raise OptionError(f"{pipeline.profile.name} runs on a server elsewhere", "name the server with --url")
     require_vllm()
-    check_environment(os.environ)
+    named = [spec] if (spec := pipeline.config.adapter) else []
+    check_environment(os.environ, named)
     check_options(options)
     offered = [name for name in asked if name]
-    adapters = prepare(pipeline, offered, [spec] if (spec := pipeline.config.adapter) else [])
+    adapters = prepare(pipeline, offered, named)
     settings = ServeSettings.of(pipeline.profile.name, pipeline.config, strategies=offered, adapters=adapters, ui=False)
     served = settings.names.of(adapters[0].name if adapters else "")
     servers = [

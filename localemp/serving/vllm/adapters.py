@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import zip_longest
 from typing import Any
 
 from localemp.engines.vllm.lora import lora_args
@@ -86,7 +87,7 @@ def as_options(engine_args: dict[str, Any]) -> list[str]:
 def _engine_args(options: Sequence[str]) -> dict[str, Any]:
     """Return what the user's options say of adapters, as engine arguments; a size that is no number is for vLLM."""
     given: dict[str, Any] = {}
-    for option, following in zip(options, [*options[1:], ""], strict=True):
+    for option, following in zip_longest(options, options[1:], fillvalue=""):
         name, _, value = option.partition("=")
         name = name.removeprefix("--").replace("-", "_")
         if name in ("enable_lora", "no_enable_lora"):

@@ -21,6 +21,8 @@ PLAIN_TEMPLATE = "{% for message in messages %}{{ message['content'] }}{{ '' if 
 
 # vLLM's front end in Rust runs no Python, so it would serve everyone, whatever their key, and no strategy.
 RUST = "VLLM_USE_RUST_FRONTEND"
+_RUNTIME_LORA = "VLLM_ALLOW_RUNTIME_LORA_UPDATING"
+_OFF = ("", "0", "false", "no", "off")
 _NO_RUST = "vLLM's Rust front end runs no Python middleware, and so neither keys nor strategies"
 
 # Options of vLLM that localemp sets itself or that disable the API, and what to do instead.
@@ -79,13 +81,22 @@ def check_options(options: Sequence[str]) -> None:
             raise OptionError(f"{name} cannot go to vLLM", NOT_FOR_VLLM[name])
 
 
-def check_environment(environment: Mapping[str, str]) -> None:
-    """Reject vLLM's Rust front end.
+def check_environment(environment: Mapping[str, str], adapters: Sequence[str] = ()) -> None:
+    """Reject vLLM's Rust front end, and adapters that clients could replace by others of the same name.
+
+    Args:
+        environment: The environment that vLLM's server will have.
+        adapters: The adapters that are to be served.
 
     Raises:
-        OptionError: The environment asks for it.
+        OptionError: The environment asks for one of these.
     """
-    if environment.get(RUST, "").strip().lower() not in ("", "0", "false", "no", "off"):
+    if adapters and environment.get(_RUNTIME_LORA, "").strip().lower() not in _OFF:
+        raise OptionError(
+            f"{_RUNTIME_LORA} is set: clients could replace an adapter of --adapter by any folder of this machine",
+            "unset it; an adapter that is named with --adapter is loaded at the start",
+        )
+    if environment.get(RUST, "").strip().lower() not in _OFF:
         raise OptionError(
             f"{RUST} is set: {_NO_RUST}",
             "unset it; or run `vllm serve` with it yourself, and `localemp serve --upstream URL` before that",
