@@ -3,8 +3,8 @@
     localemp generate --strategy S ... --estimate --json > S.json        # for each strategy: prompt and cached tokens
     python benchmarks/replies_per_gpu.py *.json --shape models/shapes/llama.json
 
-A dialogue takes the computing of its prompt tokens that are not in the prefix cache, and its share of decode steps, that
-read the weights once for the batch and each request's keys and values. Peaks are multiplied by one share for all
+A dialogue takes the computing of its prompt tokens that are not in the prefix cache, and its part of decode steps. A
+step reads the weights once for the batch, and each request's keys and values. One share of the peaks counts for all
 strategies: the one that makes zero-shot's reply tokens a second what `--zero-shot-tokens` says.
 """
 
@@ -18,6 +18,7 @@ from localemp.bench.roofline.flops import ModelShape
 
 # Data sheets, dense bfloat16: operations and bytes a second, bytes of memory.
 GPUS = {"H100": (989e12, 3.35e12, 80e9), "H200": (989e12, 4.8e12, 141e9)}
+LLAMA = Path(__file__).parents[1] / "models" / "shapes" / "llama.json"
 AT_ONCE = 1024  # vLLM's batch on GPUs of this size
 MEMORY = 0.92  # vLLM's share of the memory, of which activations and graphs take a twentieth
 
@@ -52,9 +53,9 @@ class Dialogue:
             reply_tokens * calls / count,
         )
 
-    def seconds(self, shape: ModelShape, gpu: str, share: float) -> tuple[float, float]:
-        """Seconds of a GPU for prompts and for replies, at a share of its peaks."""
-        operations, bandwidth, memory = GPUS[gpu]
+    def seconds(self, shape: ModelShape, gpu: str, share: float, count: int = 1) -> tuple[float, float]:
+        """Seconds for prompts and for replies, at a share of the peaks of so many GPUs, without what they exchange."""
+        operations, bandwidth, memory = (count * peak for peak in GPUS[gpu])
         computed, copied = share * operations, share * bandwidth
         prompt, cached, reply = (tokens / self.calls for tokens in (self.prompt, self.cached, self.reply))
         free = MEMORY * memory * 0.95 - shape.weight_bytes
@@ -73,28 +74,31 @@ def share_of(zero_shot: Dialogue, shape: ModelShape, gpu: str, tokens_per_s: flo
 
 @click.command()
 @click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option(
-    "--shape", "config", type=click.Path(exists=True, path_type=Path), default=Path("models/shapes/llama.json")
-)
+@click.option("--shape", "config", type=click.Path(exists=True, path_type=Path), default=LLAMA)
 @click.option("--gpu", type=click.Choice(list(GPUS)), default="H100", show_default=True)
+@click.option("--gpus", default=1, show_default=True, help="That share the model.")
 @click.option("--reply-tokens", default=64.0, show_default=True, help="Of every request.")
 @click.option("--zero-shot-tokens", default=12_500.0, show_default=True, help="Reply tokens a second on an H100.")
-def main(files: tuple[Path, ...], config: Path, gpu: str, reply_tokens: float, zero_shot_tokens: float) -> None:
+def main(
+    files: tuple[Path, ...], config: Path, gpu: str, gpus: int, reply_tokens: float, zero_shot_tokens: float
+) -> None:
     """Print a table of Markdown with a row for each estimate; one of them is zero-shot's."""
     shape = ModelShape.from_config(json.loads(config.read_text("utf-8")))
     dialogues = [Dialogue.read(path, reply_tokens) for path in files]
     zero_shot = next((each for each in dialogues if each.strategy == "zero-shot"), None)
     if zero_shot is None:
         raise click.UsageError("one of the files is of zero-shot, from which the share of the peaks comes")
-    share = share_of(zero_shot, shape, "H100", zero_shot_tokens)
-    click.echo(f"{gpu}, at {share:.0%} of its peaks, {reply_tokens:g} tokens a reply\n")
+    # Of the 8B model with 64 tokens a reply, whatever is asked for.
+    known = Dialogue.read(next(path for path, each in zip(files, dialogues, strict=True) if each is zero_shot), 64)
+    share = share_of(known, ModelShape.from_config(json.loads(LLAMA.read_text("utf-8"))), "H100", zero_shot_tokens)
+    click.echo(f"{gpus} x {gpu}, at {share:.0%} of the peaks, {reply_tokens:g} tokens a reply\n")
     click.echo(
         "| strategy | requests | prompt tokens | of them cached | prompts' share of the time | r | of zero-shot's |"
     )
     click.echo("|---|---|---|---|---|---|---|")
-    base = sum(zero_shot.seconds(shape, gpu, share))
+    base = sum(zero_shot.seconds(shape, gpu, share, gpus))
     for each in dialogues:
-        prefill, decode = each.seconds(shape, gpu, share)
+        prefill, decode = each.seconds(shape, gpu, share, gpus)
         took = prefill + decode
         click.echo(
             f"| {each.strategy} | {each.calls:.0f} | {each.prompt:,.0f} | {each.cached / each.prompt:.0%} "
