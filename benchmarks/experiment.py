@@ -255,7 +255,7 @@ def bare_passes(work: Work, runs: Sequence[Path], ids: Sequence[str], log: Path)
 def _bare_passes(
     weights: Path, engine_args: dict[str, Any], template: Any, runs: Sequence[Path], ids: Sequence[str]
 ) -> dict[str, Any]:
-    from vllm import LLM, SamplingParams
+    from localemp.engines.vllm.names import LLM, SamplingParams
 
     llm = LLM(model=str(weights), **engine_args)
 

@@ -44,7 +44,7 @@ class InstantEngine(Engine):
 
     async def start(self) -> None:
         """Import vLLM's frontend."""
-        import vllm.v1.engine.async_llm  # noqa: F401
+        from localemp.engines.vllm.names import AsyncLLM  # noqa: F401
 
     async def chat(self, messages: Sequence[Message], sampling: Sampling) -> Completion:
         """The same reply every time."""

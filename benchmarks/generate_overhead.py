@@ -42,13 +42,13 @@ class Bare:
     """`vllm.LLM` as its documentation shows it."""
 
     def __init__(self, model: Path, options: dict[str, Any]) -> None:
-        from vllm import LLM
+        from localemp.engines.vllm.names import LLM
 
         self.llm = LLM(model=str(model), **options)
 
     def chat(self, prompts: Sequence[list[dict[str, str]]], sampling: Sampling) -> tuple[list[str], int, float]:
         """All replies, their tokens, and the seconds it took."""
-        from vllm import SamplingParams
+        from localemp.engines.vllm.names import SamplingParams
 
         params = SamplingParams(max_tokens=sampling.max_tokens, temperature=sampling.temperature)
         started = time.perf_counter()

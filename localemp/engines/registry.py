@@ -3,7 +3,7 @@
 A new engine is one file with a subclass of `Engine`, and one call of `register_engine`.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,7 @@ from localemp.errors import OptionError, UnknownNameError
 
 if TYPE_CHECKING:
     from localemp.engines.tokens import PromptTokenizer
+    from localemp.models.adapters import Adapter
     from localemp.models.profiles import Profile
     from localemp.models.weights import Weights
 
@@ -30,6 +31,8 @@ CAPACITY_ARGS = frozenset(
         "data_parallel_size",
         "distributed_executor_backend",
         "enable_prefix_caching",
+        "max_loras",
+        "max_cpu_loras",
     ]
 )
 
@@ -47,9 +50,12 @@ class EngineContext:
         script: File of answers for the scripted engine.
         log: File for the engine's output; None for the engine's default.
         lookups_follow: Whether encoder and COMET of this process work while the engine does, and need their memory.
+        deterministic: Whether replies must not depend on what else the engine computes; only asked of an engine that is
+            registered as able to.
         weights: Finds or fetches the model's weights, and verifies them.
         tokenizer: Loads the model's tokenizer; needs the weights.
         context_length: Context to hold, prompt and reply together, in tokens.
+        adapters: LoRA adapters that requests can have.
     """
 
     profile: "Profile"
@@ -63,6 +69,8 @@ class EngineContext:
     script: Path | None = None
     log: Path | None = None
     lookups_follow: bool = False
+    deterministic: bool = False
+    adapters: "Sequence[Adapter]" = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +80,14 @@ class EngineEntry:
     Attributes:
         make: Builds the engine without starting it.
         settings: Returns what the manifest records besides the name: everything that can change a reply.
+        deterministic: Whether it heeds `EngineContext.deterministic`.
+        adapters: Whether its requests can have an adapter, so that it is an `AdaptableEngine`.
     """
 
     make: Callable[[EngineContext], Engine]
     settings: Callable[[EngineContext], Mapping[str, Any]] = lambda _: {}
+    deterministic: bool = False
+    adapters: bool = False
 
 
 ENGINES: dict[str, EngineEntry] = {}
@@ -85,6 +97,9 @@ def register_engine(
     name: str,
     make: Callable[[EngineContext], Engine],
     settings: Callable[[EngineContext], Mapping[str, Any]] = lambda _: {},
+    *,
+    deterministic: bool = False,
+    adapters: bool = False,
 ) -> None:
     """Register an engine; profiles choose it with `engine = "NAME"`.
 
@@ -95,13 +110,15 @@ def register_engine(
         name: The name that profiles use.
         make: Builds the engine without starting it.
         settings: Returns what the manifest records besides the name: everything that can change a reply.
+        deterministic: Whether it heeds `EngineContext.deterministic`.
+        adapters: Whether its requests can have an adapter, so that it is an `AdaptableEngine`.
 
     Raises:
         OptionError: The name is taken.
     """
     if name in ENGINES:
         raise OptionError(f"the engine {name!r} already exists")
-    ENGINES[name] = EngineEntry(make, settings)
+    ENGINES[name] = EngineEntry(make, settings, deterministic, adapters)
 
 
 def engine_entry(name: str) -> EngineEntry:
@@ -126,10 +143,16 @@ def _vllm(context: EngineContext) -> Engine:
         concurrency=context.concurrency,
         log=context.log,
         lookups_follow=context.lookups_follow,
+        deterministic=context.deterministic,
+        adapters=context.adapters,
     )
 
 
 def _vllm_settings(context: EngineContext) -> Mapping[str, Any]:
+    if context.deterministic and context.engine_args:  # reported before anything is looked up
+        from localemp.engines.vllm.determinism import determinism
+
+        determinism().check(context.engine_args)
     weights = context.weights()
     return {
         "weights_origin": weights.origin,
@@ -174,9 +197,12 @@ def _scripted(context: EngineContext) -> Engine:
 
     if context.script is None:
         raise OptionError("the scripted engine needs a script", "give one with --script")
-    return ScriptedEngine.from_file(context.script)
+    engine = ScriptedEngine.from_file(context.script, context.adapters)
+    if context.deterministic:
+        engine.concurrency = 1  # entries that are used up or have several replies depend on the order
+    return engine
 
 
-register_engine("vllm", _vllm, _vllm_settings)
+register_engine("vllm", _vllm, _vllm_settings, deterministic=True, adapters=True)
 register_engine("openai", _openai, _openai_settings)
-register_engine("scripted", _scripted)
+register_engine("scripted", _scripted, deterministic=True, adapters=True)

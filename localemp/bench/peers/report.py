@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, TypeAdapter, ValidationError
 
+from localemp.engines.vllm.versions import KNOWN
 from localemp.errors import EngineError
 from localemp.utils.json_reader import JSONError, load_object
 
@@ -37,4 +38,6 @@ def read_number(said: Mapping[str, Any], name: str) -> float:
     try:
         return _NUMBER.validate_python(said.get(name))
     except ValidationError as error:
-        raise EngineError(f"vLLM's benchmark gives no {name}", "localemp knows the benchmarks of vLLM 0.32") from error
+        raise EngineError(
+            f"vLLM's benchmark gives no {name}", f"localemp knows the benchmarks of vLLM {KNOWN}"
+        ) from error

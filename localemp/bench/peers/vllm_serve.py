@@ -26,11 +26,10 @@ OURS, THEIRS = "localemp", "vllm bench serve"
 
 # What `vllm bench serve` runs; the script `vllm` does not start in the CPU build.
 _BENCH = """
-from vllm.benchmarks.serve import add_cli_args, main
-from vllm.utils.argparse_utils import FlexibleArgumentParser
+from localemp.engines.vllm.names import FlexibleArgumentParser, serve_benchmark
 parser = FlexibleArgumentParser()
-add_cli_args(parser)
-main(parser.parse_args())
+serve_benchmark.add_cli_args(parser)
+serve_benchmark.main(parser.parse_args())
 """
 _START = 240  # seconds that its imports and its first request may take
 

@@ -35,25 +35,23 @@ LONGEST_PROMPT = 1024
 # Engine arguments are set as they are, without a way through texts. What an older vLLM does not know is left out.
 _PROGRAM = """
 import json, sys
-import vllm
-from vllm.benchmarks.throughput import add_cli_args, main
-from vllm.utils.argparse_utils import FlexibleArgumentParser
+from localemp.engines.vllm.names import LLM, FlexibleArgumentParser, SamplingParams, throughput_benchmark, vllm
 
 if __name__ == "__main__":
     asked, engine, drawn = json.loads(sys.argv[1])
 
-    class SameWork(vllm.LLM):
+    class SameWork(LLM):
         def generate(self, prompts, params, **options):
             self.reset_prefix_cache()
-            same = [vllm.SamplingParams(max_tokens=each.max_tokens, ignore_eos=True, **drawn) for each in params]
+            same = [SamplingParams(max_tokens=each.max_tokens, ignore_eos=True, **drawn) for each in params]
             return super().generate(prompts, same, **options)
 
     vllm.LLM = SameWork
     parser = FlexibleArgumentParser()
-    add_cli_args(parser)
+    throughput_benchmark.add_cli_args(parser)
     args, _ = parser.parse_known_args(asked)
     vars(args).update(engine)
-    main(args)
+    throughput_benchmark.main(args)
 """
 
 

@@ -154,14 +154,15 @@ def _servers_here(
 ) -> "list[tuple[Server, list[str], str]]":
     """Yield servers to start one after the other: the requests for each, and the label of its models."""
     from localemp.bench.servers import vllm_server
-    from localemp.engines.vllm.process import require_vllm
+    from localemp.engines.vllm.versions import require_vllm
     from localemp.errors import OptionError
     from localemp.serving.settings import ServeSettings
-    from localemp.serving.vllm.command import check_options, prepare
+    from localemp.serving.vllm.command import check_environment, check_options, prepare
 
     if pipeline.profile.hosted:
         raise OptionError(f"{pipeline.profile.name} runs on a server elsewhere", "name the server with --url")
     require_vllm()
+    check_environment(os.environ)
     check_options(options)
     offered = [name for name in asked if name]
     prepare(pipeline, offered)
@@ -256,7 +257,7 @@ def key_for(url: str) -> tuple[str, str]:
 
 def _tokenizer_for_check(display: "Display") -> Path:
     """Return a small tokenizer: vLLM's client wants one, but the server does the counting."""
-    from localemp.engines.vllm.process import require_vllm
+    from localemp.engines.vllm.versions import require_vllm
     from localemp.models.profiles import load_profile
     from localemp.models.weights import resolve
 

