@@ -3,7 +3,7 @@
     adapter = read_adapter(merged)
     merge(base.folder, list(base.sha256), adapter, folder)
 
-vLLM applies adapters at run time, too, but slowly on CPUs; merged weights are as fast as their base.
+vLLM applies adapters at run time, too (`adapters.py`), at a cost; merged weights are as fast as their base.
 They are the base's files, copied, with the bytes of the changed matrices replaced: a few rows at a time, so that memory
 does not grow with the model. Sums are made in a fixed order, so that the same weights come out on every machine.
 """
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from localemp.errors import WeightsError
+from localemp.models.adapters import CONFIG, WEIGHTS
 from localemp.models.checksums import sha256_file
 from localemp.models.data_only import read_settings
 from localemp.models.hub import wanted_files
@@ -29,8 +30,6 @@ from localemp.utils.files import is_file
 from localemp.utils.progress import OnProgress, Progress, silent, watched
 from localemp.utils.text import one_line
 from localemp.utils.validation import format_validation_error
-
-CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
 _PREFIX, _A, _B = "base_model.model.", ".lora_A.weight", ".lora_B.weight"
 _BLOCK = 1 << 18  # numbers of a matrix that are changed at a time: they fit a core's cache
