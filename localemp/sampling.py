@@ -9,6 +9,8 @@ class Sampling:
     """Sampling parameters of a reply. Temperature 0 (greedy) is the paper's setting (section 4.4).
 
     Attributes:
+        repetition_penalty: How much less likely tokens become that the prompt or the reply already has; 1 for not at
+            all. vLLM's server takes it and OpenAI's does not, so it is sent only if it is not 1.
         schema: A JSON schema, as text, that the engine enforces if it can.
     """
 
@@ -18,7 +20,9 @@ class Sampling:
     seed: int | None = None
     stop: tuple[str, ...] = ()
     schema: str | None = None
+    repetition_penalty: float = 1.0
 
     def describe(self) -> dict[str, Any]:
-        """Return the parameters for a manifest; the schema only if there is one."""
-        return {name: value for name, value in asdict(self).items() if name != "schema" or value is not None}
+        """Return the parameters for a manifest; the schema and the repetition penalty only if there is one."""
+        unused = {"schema": None, "repetition_penalty": 1.0}
+        return {name: value for name, value in asdict(self).items() if name not in unused or value != unused[name]}

@@ -8,7 +8,7 @@ import click
 from localemp.cli.tables import show_table
 from localemp.cli.types import PATH
 from localemp.cli.verify import verify
-from localemp.utils.formatting import known
+from localemp.utils.formatting import known, of_which_thinking
 from localemp.utils.text import for_terminal, json_text
 
 
@@ -89,6 +89,8 @@ def show(run: Path, index: int | None, errors: bool, limit: int, as_json: bool) 
 def _print_manifest(manifest: dict[str, Any], records: list[dict[str, Any]]) -> None:
     import json
 
+    from localemp.runs.run import thinking_tokens
+
     for name, value in manifest["settings"].items():
         if value not in (None, [], {}):
             click.echo(for_terminal(f"{name}: {value if isinstance(value, str) else json.dumps(value)}"))
@@ -97,6 +99,10 @@ def _print_manifest(manifest: dict[str, Any], records: list[dict[str, Any]]) -> 
     told = [tokens for stage in stages if (tokens := stage["completion_tokens"]) is not None]
     tokens = known(sum(told) if told or not stages else None)
     of = f" (of {len(told)} calls; the others have no counts)" if 0 < len(told) < len(stages) else ""
-    click.echo(f"{len(records) - failed} replies, {failed} failed, {len(stages)} calls, {tokens} reply tokens{of}")
+    thinking = [thinking_tokens(stage) for stage in stages]
+    thought = of_which_thinking(None if None in thinking else sum(each or 0 for each in thinking))
+    click.echo(
+        f"{len(records) - failed} replies, {failed} failed, {len(stages)} calls, {tokens} reply tokens{of}{thought}"
+    )
     for session in manifest["sessions"]:
         click.echo(for_terminal(f"{session['started']}  {session['command']}"))

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 TURN: ContextVar[int] = ContextVar("turn", default=0)
 """When the dialogue of the current task began, as a number; an engine with a queue answers lower numbers first."""
 
+_ONLY_IF_SET = ("thinking_tokens", "asked_by")
+
 
 @dataclass(frozen=True, slots=True)
 class Completion:
@@ -39,6 +41,7 @@ class Completion:
         cost: US dollars; None if the model has no known price.
         notes: Changes to the request that were needed to get an answer ("temperature dropped: the model refuses it").
         thinking: The model's thinking, without marks, if the server separates it or the model marks it.
+        thinking_tokens: Completion tokens of the thinking, marks included: 0 for none; None if they were not counted.
         asked_by: Who asked the very same request first, if this is the answer to that; empty for a call of its own.
     """
 
@@ -51,6 +54,7 @@ class Completion:
     cost: float | None = None
     notes: tuple[str, ...] = ()
     thinking: str = ""
+    thinking_tokens: int | None = None
     asked_by: str = ""
 
     def __post_init__(self) -> None:
@@ -59,8 +63,8 @@ class Completion:
                 object.__setattr__(self, name, well_formed(text))
 
     def record(self) -> dict[str, Any]:
-        """Return the fields for a line of a journal; `asked_by` only if it is set."""
-        return {name: value for name, value in asdict(self).items() if name != "asked_by" or value}
+        """Return the fields for a line of a journal; those that most answers lack only if they are set."""
+        return {name: value for name, value in asdict(self).items() if name not in _ONLY_IF_SET or value}
 
     def require_text(self) -> str:
         """Return the text.

@@ -127,7 +127,15 @@ class ScriptedEngine(AdaptableEngine):
             raise kind(str(text or f"{self._source} has an error here"))
         answer, thinking = split_thinking(str(text))
         seconds = time.perf_counter() - begun
-        return Completion(answer, "stop", words, len(str(text).split()), seconds=seconds, thinking=thinking)
+        return Completion(
+            answer,
+            "stop",
+            words,
+            len(str(text).split()),
+            seconds=seconds,
+            thinking=thinking,
+            thinking_tokens=len(thinking.split()),
+        )
 
     def describe(self) -> dict[str, Any]:
         """Return the script's name, hash and length, for the manifest."""

@@ -67,6 +67,15 @@ class PromptTokenizer:
         # Chat templates write the special tokens themselves.
         return list(self.tokenizer(prompt, add_special_tokens=not self.has_chat_template)["input_ids"])
 
+    def decode(self, ids: Sequence[int], *, keep_special: bool = False) -> str:
+        """Return the text of token ids.
+
+        Args:
+            ids: The token ids.
+            keep_special: Whether special tokens are part of the text.
+        """
+        return str(self.tokenizer.decode(list(ids), skip_special_tokens=not keep_special))
+
     def lengths(self, texts: Sequence[str]) -> list[int]:
         """Return the number of tokens of each text, without special tokens."""
         return [len(ids) for ids in self.tokenizer(list(texts), add_special_tokens=False)["input_ids"]] if texts else []

@@ -191,6 +191,7 @@ class OpenAIEngine(Engine):
             cost=self._cost(usage),
             notes=notes,
             thinking=thinking,
+            thinking_tokens=usage.reasoning_tokens,
         )
 
     def _split(self, choice: Choice, messages: Sequence[Message]) -> tuple[str, str]:

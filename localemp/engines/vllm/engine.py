@@ -150,15 +150,16 @@ class VLLMEngine(AdaptableEngine):
             raise EngineError(
                 f"vLLM ended the request with the finish reason {answer.finish_reason!r}", f"see the log: {self.log}"
             )
-        text, thinking = self._thoughts.split(answer.text, prompt)
+        split = self._thoughts.split(answer.text, prompt)
         return Completion(
-            text=text,
+            text=split.text,
             finish_reason=answer.finish_reason or "unknown",
             prompt_tokens=len(ids),
             completion_tokens=len(answer.token_ids),
             cached_tokens=final.num_cached_tokens,
             seconds=time.perf_counter() - started,
-            thinking=thinking,
+            thinking=split.thinking,
+            thinking_tokens=self._thoughts.count(answer.token_ids, split),
         )
 
     def _lora(self, adapter: Adapter | None) -> "LoRARequest | None":
@@ -172,6 +173,7 @@ class VLLMEngine(AdaptableEngine):
             max_tokens=max_tokens,
             temperature=sampling.temperature,
             top_p=sampling.top_p,
+            repetition_penalty=sampling.repetition_penalty,
             seed=sampling.seed,
             stop=[] if fixed else list(sampling.stop),
             ignore_eos=fixed,

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from localemp.errors import RunError
 from localemp.runs.journal import MANIFEST, newest, read_lines, read_manifest
+from localemp.runs.run import thinking_tokens
 from localemp.studies.schema import TIE
 from localemp.studies.votes import Vote
 
@@ -41,6 +42,8 @@ class _Answered(_Asked):
     answer: Literal["A", "B", "tie"] | Annotated[int, Field(ge=-(10**6), le=10**6)] | None
     prompt_tokens: _Count = None
     completion_tokens: _Count = None
+    thinking: str = ""
+    thinking_tokens: _Count = None
     cost: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
     notes: list[str] = []
 
@@ -66,6 +69,7 @@ class JudgeStats:
         choices: Answers that prefer a reply.
         first: Of these, those that prefer the one shown first.
         prompt_tokens, completion_tokens: Of all answers; None where one came without its count.
+        thinking_tokens: Those of them that were thinking; None where an answer with thinking came without its count.
         cost: US dollars; None where a price is not known.
         notes: What had to be changed to get answers ("response_format dropped: the model refuses it").
     """
@@ -83,6 +87,7 @@ class JudgeStats:
     completion_tokens: int | None
     cost: float | None
     notes: tuple[str, ...]
+    thinking_tokens: int | None = 0
 
     @property
     def unparsable_share(self) -> float | None:
@@ -175,6 +180,7 @@ def combine(name: str, records: Iterable[Mapping[str, Any]]) -> tuple[list[Vote]
         prompt_tokens=_total(record.get("prompt_tokens") for record in came),
         completion_tokens=_total(record.get("completion_tokens") for record in came),
         cost=_total(record.get("cost") for record in came),
+        thinking_tokens=_total(thinking_tokens(record) for record in came),
         notes=tuple(dict.fromkeys(note for record in came for note in record.get("notes", ()))),
     )
     return votes, stats
