@@ -10,6 +10,8 @@ class Sampling:
 
     Attributes:
         schema: A JSON schema, as text, that the engine enforces if it can.
+        choices: The only answers; an engine that can gives the probability of each (`Completion.choices`), at
+            temperature 1 whatever `temperature` is.
     """
 
     max_tokens: int = 128
@@ -18,7 +20,8 @@ class Sampling:
     seed: int | None = None
     stop: tuple[str, ...] = ()
     schema: str | None = None
+    choices: tuple[str, ...] = ()
 
     def describe(self) -> dict[str, Any]:
-        """Return the parameters for a manifest; the schema only if there is one."""
-        return {name: value for name, value in asdict(self).items() if name != "schema" or value is not None}
+        """Return the parameters for a manifest; schema and choices only if there are any."""
+        return {name: value for name, value in asdict(self).items() if name not in ("schema", "choices") or value}

@@ -5,7 +5,7 @@ Life cycle: construct it (cheap), `await start()` (loads weights or checks the s
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import asdict, dataclass
 from types import TracebackType
@@ -37,6 +37,8 @@ class Completion:
         notes: Changes to the request that were needed to get an answer ("temperature dropped: the model refuses it").
         thinking: The model's thinking, without marks, if the server separates it or the model marks it.
         asked_by: Who asked the very same request first, if this is the answer to that; empty for a call of its own.
+        choices: The probability of each of `Sampling.choices` among them; None if it was not asked for or is unknown.
+        choice_mass: The probability that the reply begins with any of them, by which `choices` were divided.
     """
 
     text: str
@@ -49,6 +51,8 @@ class Completion:
     notes: tuple[str, ...] = ()
     thinking: str = ""
     asked_by: str = ""
+    choices: Mapping[str, float] | None = None
+    choice_mass: float | None = None
 
     def __post_init__(self) -> None:
         for name in ("text", "thinking", "finish_reason"):
@@ -56,8 +60,9 @@ class Completion:
                 object.__setattr__(self, name, well_formed(text))
 
     def record(self) -> dict[str, Any]:
-        """Return the fields for a line of a journal; `asked_by` only if it is set."""
-        return {name: value for name, value in asdict(self).items() if name != "asked_by" or value}
+        """Return the fields for a line of a journal; `asked_by`, `choices` and `choice_mass` only if they are set."""
+        optional = {"asked_by": "", "choices": None, "choice_mass": None}
+        return {name: value for name, value in asdict(self).items() if name not in optional or value != optional[name]}
 
     def require_text(self) -> str:
         """Return the text.

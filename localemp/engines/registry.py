@@ -12,6 +12,7 @@ from localemp.engines.base import Engine
 from localemp.errors import OptionError, UnknownNameError
 
 if TYPE_CHECKING:
+    from localemp.engines.scripted import ScriptedEngine
     from localemp.engines.tokens import PromptTokenizer
     from localemp.models.profiles import Profile
     from localemp.models.weights import Weights
@@ -72,10 +73,12 @@ class EngineEntry:
     Attributes:
         make: Builds the engine without starting it.
         settings: Returns what the manifest records besides the name: everything that can change a reply.
+        gives_choices: Returns whether it can give the probabilities of `Sampling.choices`.
     """
 
     make: Callable[[EngineContext], Engine]
     settings: Callable[[EngineContext], Mapping[str, Any]] = lambda _: {}
+    gives_choices: Callable[[EngineContext], bool] = lambda _: False
 
 
 ENGINES: dict[str, EngineEntry] = {}
@@ -85,6 +88,7 @@ def register_engine(
     name: str,
     make: Callable[[EngineContext], Engine],
     settings: Callable[[EngineContext], Mapping[str, Any]] = lambda _: {},
+    gives_choices: Callable[[EngineContext], bool] = lambda _: False,
 ) -> None:
     """Register an engine; profiles choose it with `engine = "NAME"`.
 
@@ -95,13 +99,14 @@ def register_engine(
         name: The name that profiles use.
         make: Builds the engine without starting it.
         settings: Returns what the manifest records besides the name: everything that can change a reply.
+        gives_choices: Returns whether it can give the probabilities of `Sampling.choices`; judges ask for them then.
 
     Raises:
         OptionError: The name is taken.
     """
     if name in ENGINES:
         raise OptionError(f"the engine {name!r} already exists")
-    ENGINES[name] = EngineEntry(make, settings)
+    ENGINES[name] = EngineEntry(make, settings, gives_choices)
 
 
 def engine_entry(name: str) -> EngineEntry:
@@ -169,7 +174,7 @@ def _openai_settings(context: EngineContext) -> Mapping[str, Any]:
     }
 
 
-def _scripted(context: EngineContext) -> Engine:
+def _scripted(context: EngineContext) -> "ScriptedEngine":
     from localemp.engines.scripted import ScriptedEngine
 
     if context.script is None:
@@ -177,6 +182,6 @@ def _scripted(context: EngineContext) -> Engine:
     return ScriptedEngine.from_file(context.script)
 
 
-register_engine("vllm", _vllm, _vllm_settings)
-register_engine("openai", _openai, _openai_settings)
-register_engine("scripted", _scripted)
+register_engine("vllm", _vllm, _vllm_settings, lambda _: True)
+register_engine("openai", _openai, _openai_settings, lambda context: context.profile.api == "chat")
+register_engine("scripted", _scripted, gives_choices=lambda context: _scripted(context).gives_choices)

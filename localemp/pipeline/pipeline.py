@@ -215,6 +215,11 @@ class Pipeline:
         return engine_entry(self._engine_name).make(replace(context, lookups_follow=lookups_follow))
 
     @property
+    def gives_choices(self) -> bool:
+        """Whether the engine can give the probabilities of fixed answers; a server may still refuse to."""
+        return engine_entry(self._engine_name).gives_choices(self._engine_context())
+
+    @property
     def engine_key(self) -> str:
         """What distinguishes engines: pipelines for which it is the same share one."""
         config = self.config
