@@ -183,9 +183,18 @@ class OfflineEngine:
         longer = 2 * max(0, tokens - self._sampling.max_tokens)  # stage 2 reads the text of stage 1
         context = min(max(workload.context for workload in workloads) + longer, first.context_length)
         arguments = {**config.engine_args, **(options or {})}
+        adapters = [] if first.adapter is None else [first.adapter]
         self.engine = VLLMEngine(
-            first.tokenizer, context, arguments, seed=config.seed, concurrency=config.concurrency, log=log
+            first.tokenizer,
+            context,
+            arguments,
+            seed=config.seed,
+            concurrency=config.concurrency,
+            log=log,
+            deterministic=config.deterministic,
+            adapters=adapters,
         )
+        self._asked = self.engine.adapted(first.adapter)
         self.start_seconds = 0.0
 
     async def __aenter__(self) -> "OfflineEngine":
@@ -206,7 +215,7 @@ class OfflineEngine:
     def describe(self) -> dict[str, Any]:
         """Return everything that decides the engine's speed: arguments as given, as resolved, and threads."""
         return {
-            **self.engine.describe(),
+            **self._asked.describe(),
             "configured": self.engine.effective_settings(),
             "concurrency": self.engine.concurrency,
             "threads": self.threads,
@@ -236,7 +245,7 @@ class OfflineEngine:
         strategy, drafts = workload.pipeline.strategy, workload.drafts
         with tempfile.TemporaryDirectory() as folder, self._set(concurrency, tokens):
             with Run.open(Path(folder), {}) as run:
-                tally = await answer_all(strategy, drafts, self.engine, run)
+                tally = await answer_all(strategy, drafts, self._asked, run)
             records = await asyncio.to_thread(read_records, Path(folder))
         if tally.failed:
             errors = [record["error"] for record in records if "error" in record]
@@ -266,7 +275,7 @@ class OfflineEngine:
         completions: dict[int, Completion] = {}
 
         async def send(item: tuple[int, Sequence[Message]]) -> None:
-            completions[item[0]] = await self.engine.chat(item[1], self._sampling)
+            completions[item[0]] = await self._asked.chat(item[1], self._sampling)
 
         with self._set(concurrency, tokens):
             started = time.perf_counter()

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from localemp.pipeline.pipeline import Pipeline
 from localemp.serving.settings import ServeSettings
-from localemp.serving.vllm.command import MIDDLEWARE, vllm_command
+from localemp.serving.vllm.command import MIDDLEWARE, RUST, vllm_command
 from localemp.serving.vllm.launch import Server
 
 
@@ -20,8 +20,8 @@ def vllm_server(pipeline: Pipeline, settings: ServeSettings | None, options: Seq
     """
     port = free_port()
     command = vllm_command(pipeline, "127.0.0.1", port, options)
-    # As `localemp serve` does it: no key of the environment's, and the frontend that takes a middleware; bare too.
-    env: dict[str, str | None] = {"VLLM_API_KEY": None, "VLLM_USE_RUST_FRONTEND": None}
+    # As `localemp serve` does it: no key of the environment's, and the front end that takes a middleware; bare too.
+    env: dict[str, str | None] = {"VLLM_API_KEY": None, RUST: None}
     if settings is None:
         where = command.index(MIDDLEWARE)
         del command[where - 1 : where + 1]

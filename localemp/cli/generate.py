@@ -16,7 +16,7 @@ from localemp.cli.options import (
 )
 from localemp.cli.registered import StrategyCommand
 from localemp.cli.types import PATH
-from localemp.utils.formatting import count, known
+from localemp.utils.formatting import count, known, of_which_thinking
 
 if TYPE_CHECKING:
     from localemp.commands.generate import GenerateResult
@@ -56,6 +56,7 @@ def generate(
     from localemp.cli.estimates import check_estimate_options
     from localemp.cli.replies import print_replies
     from localemp.commands.generate import generate as answer
+    from localemp.runs.run import model_name
 
     config = config_of(options)
     check_estimate_options(estimate, as_json, address)
@@ -73,7 +74,8 @@ def generate(
             actors=actors,
             on_progress=display.on_progress,
         )
-    print_replies(result.records(show), f"{config.model}, {result.settings['strategy']}")
+    model = model_name({**result.settings, "model": config.model})
+    print_replies(result.records(show), f"{model}, {result.settings['strategy']}")
     _summary(result)
     if result.failed:
         sys.exit(1)
@@ -131,4 +133,5 @@ def _tokens(tally: "Tally") -> str:
     if tally.uncounted == tally.calls:
         return "unknown: the server does not count them"
     told = f"{tally.prompt_tokens} of prompts, {tally.completion_tokens} of replies"
+    told += of_which_thinking(tally.thinking_tokens)
     return f"{told}, without {tally.uncounted} of {tally.calls} calls that tell none" if tally.uncounted else told

@@ -19,6 +19,20 @@ _NAME = click.option(
     help="A name (`localemp models list`), a Hugging Face id, a folder of weights or a profile (.toml).",
 )  # fmt: skip
 
+
+def _one_adapter(ctx: click.Context, option: click.Parameter, values: tuple[str, ...]) -> str | None:
+    """Return the adapter that was typed; a run has at most one."""
+    if len(values) > 1:
+        several = "`localemp experiment` compares several: adapter = [...] in a row of its plan"
+        raise click.BadParameter(f"a run has one adapter. {several}; `localemp serve` serves several", ctx, option)
+    return values[0] if values else None
+
+
+_ADAPTER = click.option(
+    "--adapter", type=NAME, multiple=True, callback=_one_adapter, metavar="[NAME=]PATH|ID",
+    help="A LoRA adapter for the model (PEFT): a folder, or a Hugging Face id.",
+)  # fmt: skip
+
 _SAMPLING = (
     click.option(
         "--max-tokens", type=click.IntRange(min=1), help="Longest reply, in tokens; by default the profile's."
@@ -30,7 +44,13 @@ _SAMPLING = (
     click.option("--seed", default=0, show_default=True, help="Seed of few-shot exemplars and of sampling."),
 )
 
+_DETERMINISTIC = click.option(
+    "--deterministic", is_flag=True,
+    help="Make replies independent of batches: by batch-invariant kernels, or one request at a time. Slow.",
+)  # fmt: skip
+
 _ENGINE = (
+    _ADAPTER,
     click.option("--engine-arg", "engine_args", multiple=True, metavar="NAME=VALUE",
                  help="Engine argument for vLLM, such as tensor_parallel_size=2; may be repeated."),
     click.option("--concurrency", type=click.IntRange(min=1), help="Dialogues in flight at once."),
@@ -39,6 +59,7 @@ _ENGINE = (
 _ENGINES = (
     click.option("--base-url", help="Use an OpenAI-compatible server instead; the key is read from OPENAI_API_KEY."),
     *_ENGINE,
+    _DETERMINISTIC,
     *_SAMPLING,
     click.option("--script", type=_THERE, hidden=True, help="Answer from a file: for tests and dry runs."),
 )
@@ -93,9 +114,10 @@ model_options = _with(_MODEL)
 strategy_options = _with(_STRATEGY)
 local_model_options = _with((_NAME, *_ENGINE, *_SAMPLING))
 prompt_options = _with(_PROMPTS)
-serve_options = _with((_NAME, *_PROMPTS, *_SAMPLING, _THINKING))
+serve_options = _with((_NAME, *_PROMPTS, *_SAMPLING, _DETERMINISTIC, _THINKING))
 data_options = _with(_DATA)
 row_options = _with((*_ENGINES, *_PROMPTS, _THINKING, *_DATA))
+deterministic_option = _with((_DETERMINISTIC,))
 cluster_options = _with(_CLUSTER)
 
 

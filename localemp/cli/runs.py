@@ -7,7 +7,7 @@ import click
 
 from localemp.cli.tables import show_table
 from localemp.cli.types import PATH
-from localemp.utils.formatting import known
+from localemp.utils.formatting import known, of_which_thinking
 from localemp.utils.text import for_terminal, json_text
 
 
@@ -24,7 +24,7 @@ def list_(parent: Path) -> None:
 
     from localemp.cli.replies import plain
     from localemp.errors import OptionError, RunError
-    from localemp.runs.run import count_lines, list_runs, read_manifest
+    from localemp.runs.run import count_lines, list_runs, model_name, read_manifest
     from localemp.utils.files import is_folder
 
     if not is_folder(parent) and parent != Path("runs"):
@@ -39,7 +39,7 @@ def list_(parent: Path) -> None:
             table.add_row(plain(str(folder)), "damaged", "", "", "", "")
             continue
         settings = manifest["settings"]
-        row = (settings.get("model", ""), settings.get("strategy", ""), answered, failed, manifest["created"][:10])
+        row = (model_name(settings), settings.get("strategy", ""), answered, failed, manifest["created"][:10])
         table.add_row(plain(str(folder)), *(plain(str(cell)) for cell in row))
     if not table.rows:
         click.echo(f"no runs in {parent}; create one with `localemp generate`")
@@ -82,6 +82,8 @@ def show(run: Path, index: int | None, errors: bool, limit: int, as_json: bool) 
 def _print_manifest(manifest: dict[str, Any], records: list[dict[str, Any]]) -> None:
     import json
 
+    from localemp.runs.run import thinking_tokens
+
     for name, value in manifest["settings"].items():
         if value not in (None, [], {}):
             click.echo(for_terminal(f"{name}: {value if isinstance(value, str) else json.dumps(value)}"))
@@ -90,6 +92,10 @@ def _print_manifest(manifest: dict[str, Any], records: list[dict[str, Any]]) -> 
     told = [tokens for stage in stages if (tokens := stage["completion_tokens"]) is not None]
     tokens = known(sum(told) if told or not stages else None)
     of = f" (of {len(told)} calls; the others have no counts)" if 0 < len(told) < len(stages) else ""
-    click.echo(f"{len(records) - failed} replies, {failed} failed, {len(stages)} calls, {tokens} reply tokens{of}")
+    thinking = [thinking_tokens(stage) for stage in stages]
+    thought = of_which_thinking(None if None in thinking else sum(each or 0 for each in thinking))
+    click.echo(
+        f"{len(records) - failed} replies, {failed} failed, {len(stages)} calls, {tokens} reply tokens{of}{thought}"
+    )
     for session in manifest["sessions"]:
         click.echo(for_terminal(f"{session['started']}  {session['command']}"))

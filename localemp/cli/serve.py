@@ -79,7 +79,7 @@ def serve(
     from localemp.errors import OptionError
     from localemp.pipeline.pipeline import Pipeline
     from localemp.serving.settings import ServeSettings
-    from localemp.serving.vllm.command import check_options, check_port, prepare
+    from localemp.serving.vllm.command import check_environment, check_options, check_port, prepare
     from localemp.web.addresses import is_loopback
 
     offered = _strategies(strategies)
@@ -96,6 +96,7 @@ def serve(
             raise OptionError(f"{' '.join(engine_options)}: options after -- are for vLLM, which does not run here")
         if not hosted:
             require_vllm()
+            check_environment(os.environ)
         check_options(engine_options)
         check_port(host, port)
         display.note_shut_down(pipeline.profile)
@@ -122,13 +123,18 @@ def _serve_here(
     """Run vLLM's server as a child process until either is stopped."""
     import time
 
-    from localemp.serving.vllm.command import url_of, vllm_command
+    from localemp.engines.vllm.determinism import determinism
+    from localemp.serving.vllm.command import RUST, url_of, vllm_command
     from localemp.serving.vllm.launch import Server
 
     url = url_of(settings.host, port, options)
     # vLLM would require this key itself; `_keys` has read it.
-    env: dict[str, str | None] = {**settings.to_env(), "VLLM_API_KEY": None, KEY_VARIABLE: None}
-    env["VLLM_USE_RUST_FRONTEND"] = None  # it ignores the middleware, and so the keys
+    # vLLM reads a number from the last one, and would stop at `false`.
+    env: dict[str, str | None] = {**settings.to_env(), "VLLM_API_KEY": None, KEY_VARIABLE: None, RUST: None}
+    if pipeline.config.deterministic:
+        found = determinism()
+        display.say(found.note)
+        options, env = tuple(found.server_options(options)), env | dict(found.env)
     key = settings.api_keys[0] if settings.api_keys else None
     began = time.monotonic()
     command = vllm_command(pipeline, settings.host, port, options, drain)

@@ -9,15 +9,20 @@ from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import asdict, dataclass
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from localemp.dialogue import Message
-from localemp.errors import StillThinkingError
+from localemp.errors import OptionError, StillThinkingError
 from localemp.sampling import Sampling
 from localemp.utils.text import is_well_formed, well_formed
 
+if TYPE_CHECKING:
+    from localemp.models.adapters import Adapter
+
 TURN: ContextVar[int] = ContextVar("turn", default=0)
 """When the dialogue of the current task began, as a number; an engine with a queue answers lower numbers first."""
+
+_ONLY_IF_SET = ("thinking_tokens", "asked_by", "choices", "choice_mass")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +41,7 @@ class Completion:
         cost: US dollars; None if the model has no known price.
         notes: Changes to the request that were needed to get an answer ("temperature dropped: the model refuses it").
         thinking: The model's thinking, without marks, if the server separates it or the model marks it.
+        thinking_tokens: Completion tokens of the thinking, marks included: 0 for none; None if they were not counted.
         asked_by: Who asked the very same request first, if this is the answer to that; empty for a call of its own.
         choices: The probability of each of `Sampling.choices` among them; None if it was not asked for or is unknown.
         choice_mass: The probability that the reply begins with any of them, by which `choices` were divided.
@@ -50,6 +56,7 @@ class Completion:
     cost: float | None = None
     notes: tuple[str, ...] = ()
     thinking: str = ""
+    thinking_tokens: int | None = None
     asked_by: str = ""
     choices: Mapping[str, float] | None = None
     choice_mass: float | None = None
@@ -60,9 +67,8 @@ class Completion:
                 object.__setattr__(self, name, well_formed(text))
 
     def record(self) -> dict[str, Any]:
-        """Return the fields for a line of a journal; `asked_by`, `choices` and `choice_mass` only if they are set."""
-        optional = {"asked_by": "", "choices": None, "choice_mass": None}
-        return {name: value for name, value in asdict(self).items() if name not in optional or value != optional[name]}
+        """Return the fields for a line of a journal; those that most answers lack only if they are set."""
+        return {name: value for name, value in asdict(self).items() if name not in _ONLY_IF_SET or value}
 
     def require_text(self) -> str:
         """Return the text.
@@ -96,6 +102,16 @@ class Engine(ABC):
             EngineError: This request failed.
         """
 
+    def adapted(self, adapter: "Adapter | None") -> "Engine":
+        """Return the engine as one that asks with an adapter; without one, the engine itself.
+
+        Raises:
+            OptionError: The engine takes no adapters, or was not made with this one.
+        """
+        if adapter is not None:
+            raise OptionError(f"the engine {self.name!r} takes no adapters", "omit --adapter")
+        return self
+
     @abstractmethod
     def describe(self) -> dict[str, Any]:
         """Return versions and settings for the manifest, as JSON values without secrets."""
@@ -119,6 +135,10 @@ class Engine(ABC):
     async def close(self) -> None:
         """Release what `start` acquired."""
         return
+
+    async def reset_prefix_cache(self) -> bool:
+        """Forget earlier prompts, so that none is answered with their help; return whether that is known to be so."""
+        return False
 
     async def __aenter__(self) -> Self:
         await self.start()

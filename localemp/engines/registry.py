@@ -3,7 +3,7 @@
 A new engine is one file with a subclass of `Engine`, and one call of `register_engine`.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,7 @@ from localemp.errors import OptionError, UnknownNameError
 if TYPE_CHECKING:
     from localemp.engines.scripted import ScriptedEngine
     from localemp.engines.tokens import PromptTokenizer
+    from localemp.models.adapters import Adapter
     from localemp.models.profiles import Profile
     from localemp.models.weights import Weights
 
@@ -31,6 +32,8 @@ CAPACITY_ARGS = frozenset(
         "data_parallel_size",
         "distributed_executor_backend",
         "enable_prefix_caching",
+        "max_loras",
+        "max_cpu_loras",
     ]
 )
 
@@ -48,9 +51,12 @@ class EngineContext:
         script: File of answers for the scripted engine.
         log: File for the engine's output; None for the engine's default.
         lookups_follow: Whether encoder and COMET of this process work while the engine does, and need their memory.
+        deterministic: Whether replies must not depend on what else the engine computes; only asked of an engine that is
+            registered as able to.
         weights: Finds or fetches the model's weights, and verifies them.
         tokenizer: Loads the model's tokenizer; needs the weights.
         context_length: Context to hold, prompt and reply together, in tokens.
+        adapters: LoRA adapters that requests can have.
     """
 
     profile: "Profile"
@@ -64,6 +70,8 @@ class EngineContext:
     script: Path | None = None
     log: Path | None = None
     lookups_follow: bool = False
+    deterministic: bool = False
+    adapters: "Sequence[Adapter]" = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,11 +81,15 @@ class EngineEntry:
     Attributes:
         make: Builds the engine without starting it.
         settings: Returns what the manifest records besides the name: everything that can change a reply.
+        deterministic: Whether it heeds `EngineContext.deterministic`.
+        adapters: Whether its requests can have an adapter, so that it is an `AdaptableEngine`.
         gives_choices: Returns whether it can give the probabilities of `Sampling.choices`.
     """
 
     make: Callable[[EngineContext], Engine]
     settings: Callable[[EngineContext], Mapping[str, Any]] = lambda _: {}
+    deterministic: bool = False
+    adapters: bool = False
     gives_choices: Callable[[EngineContext], bool] = lambda _: False
 
 
@@ -88,6 +100,9 @@ def register_engine(
     name: str,
     make: Callable[[EngineContext], Engine],
     settings: Callable[[EngineContext], Mapping[str, Any]] = lambda _: {},
+    *,
+    deterministic: bool = False,
+    adapters: bool = False,
     gives_choices: Callable[[EngineContext], bool] = lambda _: False,
 ) -> None:
     """Register an engine; profiles choose it with `engine = "NAME"`.
@@ -99,6 +114,8 @@ def register_engine(
         name: The name that profiles use.
         make: Builds the engine without starting it.
         settings: Returns what the manifest records besides the name: everything that can change a reply.
+        deterministic: Whether it heeds `EngineContext.deterministic`.
+        adapters: Whether its requests can have an adapter, so that it is an `AdaptableEngine`.
         gives_choices: Returns whether it can give the probabilities of `Sampling.choices`; judges ask for them then.
 
     Raises:
@@ -106,7 +123,7 @@ def register_engine(
     """
     if name in ENGINES:
         raise OptionError(f"the engine {name!r} already exists")
-    ENGINES[name] = EngineEntry(make, settings, gives_choices)
+    ENGINES[name] = EngineEntry(make, settings, deterministic, adapters, gives_choices)
 
 
 def engine_entry(name: str) -> EngineEntry:
@@ -131,10 +148,16 @@ def _vllm(context: EngineContext) -> Engine:
         concurrency=context.concurrency,
         log=context.log,
         lookups_follow=context.lookups_follow,
+        deterministic=context.deterministic,
+        adapters=context.adapters,
     )
 
 
 def _vllm_settings(context: EngineContext) -> Mapping[str, Any]:
+    if context.deterministic and context.engine_args:  # reported before anything is looked up
+        from localemp.engines.vllm.determinism import determinism
+
+        determinism().check(context.engine_args)
     weights = context.weights()
     return {
         "weights_origin": weights.origin,
@@ -179,9 +202,18 @@ def _scripted(context: EngineContext) -> "ScriptedEngine":
 
     if context.script is None:
         raise OptionError("the scripted engine needs a script", "give one with --script")
-    return ScriptedEngine.from_file(context.script)
+    engine = ScriptedEngine.from_file(context.script, context.adapters)
+    if context.deterministic:
+        engine.concurrency = 1  # entries that are used up or have several replies depend on the order
+    return engine
 
 
-register_engine("vllm", _vllm, _vllm_settings, lambda _: True)
-register_engine("openai", _openai, _openai_settings, lambda context: context.profile.api == "chat")
-register_engine("scripted", _scripted, gives_choices=lambda context: _scripted(context).gives_choices)
+register_engine("vllm", _vllm, _vllm_settings, deterministic=True, adapters=True, gives_choices=lambda _: True)
+register_engine("openai", _openai, _openai_settings, gives_choices=lambda context: context.profile.api == "chat")
+register_engine(
+    "scripted",
+    _scripted,
+    deterministic=True,
+    adapters=True,
+    gives_choices=lambda context: _scripted(context).gives_choices,
+)

@@ -14,6 +14,7 @@ reply    the text; uses of a list cycle through it; thinking is marked as models
 choices  the probability of each choice, where a request has choices; the likeliest is the text if there is no `reply`
 seconds  how long the answer takes; 0 by default
 error    "engine", "fatal" or "too-long": raised instead of a reply, with `reply` as its message
+adapter  the name of an adapter: only requests with it match
 times    how many times the entry answers; unlimited by default
 """
 
@@ -27,9 +28,11 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from localemp.dialogue import Message
-from localemp.engines.base import Completion, Engine
+from localemp.engines.adapted import AdaptableEngine
+from localemp.engines.base import Completion
 from localemp.engines.choices import normalised
 from localemp.errors import DataError, EngineError, FatalEngineError, PromptTooLongError
+from localemp.models.adapters import Adapter
 from localemp.protocol.thinking import split_thinking
 from localemp.sampling import Sampling
 from localemp.utils.files import open_regular
@@ -47,6 +50,7 @@ class Entry(BaseModel):
 
     match: str | None = None
     where: Literal["prompt", "last"] = "prompt"
+    adapter: str | None = None
     reply: str | list[str] | None = None
     choices: dict[str, Annotated[float, Field(ge=0.0, le=1.0, allow_inf_nan=False)]] | None = None
     seconds: float = Field(default=0.0, ge=0.0, allow_inf_nan=False)
@@ -62,7 +66,7 @@ class Entry(BaseModel):
         return self
 
 
-class ScriptedEngine(Engine):
+class ScriptedEngine(AdaptableEngine):
     """Answers from the entries of a script. Tokens are whitespace-separated words.
 
     Attributes:
@@ -71,20 +75,24 @@ class ScriptedEngine(Engine):
 
     name = "scripted"
 
-    def __init__(self, entries: Sequence[Entry], source: str = "", sha256: str = "") -> None:
+    def __init__(
+        self, entries: Sequence[Entry], source: str = "", sha256: str = "", adapters: Sequence[Adapter] = ()
+    ) -> None:
         """Create an engine.
 
         Args:
             entries: The entries; the first that matches answers.
             source: Name of the file, for errors and the manifest.
             sha256: Hash of the file, for the manifest.
+            adapters: Adapters that requests can have.
         """
+        super().__init__(adapters)
         self.calls: list[list[Message]] = []
         self._entries, self._source, self._sha256 = tuple(entries), source or "the script", sha256
         self._uses = [0] * len(self._entries)
 
     @classmethod
-    def from_file(cls, path: str | Path) -> Self:
+    def from_file(cls, path: str | Path, adapters: Sequence[Adapter] = ()) -> Self:
         """Read a script.
 
         Raises:
@@ -104,9 +112,9 @@ class ScriptedEngine(Engine):
         entries = [_entry(path, number, line) for number, line in enumerate(lines, 1) if line.strip()]
         if not entries:
             raise DataError(path, "the script has no entries", _HINT)
-        return cls(entries, path.name, hashlib.sha256(raw).hexdigest())
+        return cls(entries, path.name, hashlib.sha256(raw).hexdigest(), adapters)
 
-    async def chat(self, messages: Sequence[Message], sampling: Sampling) -> Completion:
+    async def chat(self, messages: Sequence[Message], sampling: Sampling, adapter: Adapter | None = None) -> Completion:
         """Answer from the first matching entry that is not used up; see `Engine.chat`.
 
         Raises:
@@ -114,7 +122,7 @@ class ScriptedEngine(Engine):
         """
         begun = time.perf_counter()
         self.calls.append(list(messages))
-        entry, use = self._take(messages)
+        entry, use = self._take(messages, adapter)
         await asyncio.sleep(entry.seconds)
         text = entry.reply[use % len(entry.reply)] if isinstance(entry.reply, list) and entry.reply else entry.reply
         words = sum(len(message.content.split()) for message in messages)
@@ -128,13 +136,15 @@ class ScriptedEngine(Engine):
         answer, thinking = split_thinking(str(text))
         known = entry.choices or {}
         choices, mass = normalised({choice: known.get(choice, 0.0) for choice in sampling.choices})
+        seconds = time.perf_counter() - begun
         return Completion(
             answer,
             "stop",
             words,
             len(str(text).split()),
-            seconds=time.perf_counter() - begun,
+            seconds=seconds,
             thinking=thinking,
+            thinking_tokens=len(thinking.split()),
             choices=choices,
             choice_mass=None if choices is None else mass,
         )
@@ -148,12 +158,14 @@ class ScriptedEngine(Engine):
         """Return the script's name, hash and length, for the manifest."""
         return {"engine": self.name, "script": self._source, "sha256": self._sha256, "entries": len(self._entries)}
 
-    def _take(self, messages: Sequence[Message]) -> tuple[Entry, int]:
+    def _take(self, messages: Sequence[Message], adapter: Adapter | None) -> tuple[Entry, int]:
         last = next((message.content for message in reversed(messages) if message.role == "user"), "")
         prompt = "\n".join(message.content for message in messages)
         for number, entry in enumerate(self._entries):
             use = self._uses[number]
             if entry.times is not None and use >= entry.times:
+                continue
+            if entry.adapter is not None and (adapter is None or adapter.name != entry.adapter):
                 continue
             if entry.match is None or entry.match in (last if entry.where == "last" else prompt):
                 self._uses[number] += 1

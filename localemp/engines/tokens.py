@@ -67,6 +67,15 @@ class PromptTokenizer:
         # Chat templates write the special tokens themselves.
         return list(self.tokenizer(prompt, add_special_tokens=not self.has_chat_template)["input_ids"])
 
+    def decode(self, ids: Sequence[int], *, keep_special: bool = False) -> str:
+        """Return the text of token ids.
+
+        Args:
+            ids: The token ids.
+            keep_special: Whether special tokens are part of the text.
+        """
+        return str(self.tokenizer.decode(list(ids), skip_special_tokens=not keep_special))
+
     def single_tokens(self, texts: Sequence[str]) -> list[int]:
         """Return the ids of those texts that are one token each."""
         return [found[0] for text in texts if len(found := self._plain_ids(text)) == 1]

@@ -73,6 +73,8 @@ def is_of_engine(result: Result, pipeline: Pipeline) -> bool:
     settings = result.settings
     if result.kind != "engine" or result.dummy or settings.get("model") != pipeline.profile.name:
         return False
+    if ("adapter_sha256" in settings) != (pipeline.adapter is not None):  # its speed is not that of another's
+        return False
     arguments = settings.get("engine_args")
     same = isinstance(arguments, Mapping) and _same(arguments, numeric(pipeline.config.engine_args), _ARGUMENTS)
     return same and settings.get("weights_sha256") == pipeline.weights.digest

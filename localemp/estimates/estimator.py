@@ -104,6 +104,7 @@ class Estimator:
         # A dialogue that fails has no stages, and one's own flow may call the engine without making any.
         names = [stage.name for stage in stages] if len(stages) == len(calls) else ["reply"] * len(calls)
         taken: list[_Call] = []
+        adapter = batch.pipeline.adapter
         before: Sequence[object] = ()
         for name, call in zip(names, calls, strict=True):
             tokens = call.tokens
@@ -118,8 +119,8 @@ class Estimator:
                     before=taken[-1].stage if taken else "",
                     filler=self._filler(call.filler),
                     limit=call.sampling.max_tokens,
-                    key=request_key(call.messages, call.sampling),
-                    blocks=chain(tokens, block) if block else (),
+                    key=request_key(call.messages, call.sampling, adapter),
+                    blocks=chain(tokens, block, "" if adapter is None else adapter.sha256) if block else (),
                     continues=bool(taken) and tokens[: len(before)] == before,
                 )
             )

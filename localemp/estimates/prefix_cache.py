@@ -53,9 +53,9 @@ class Request:
     blocks: Sequence[int]
 
 
-def chain(tokens: Sequence[Hashable], block: int) -> "array[int]":
-    """Return the hash of every full block, each of which includes all tokens before it."""
-    hashes, before = array("q"), 0
+def chain(tokens: Sequence[Hashable], block: int, adapter: str = "") -> "array[int]":
+    """Return the hash of every full block, each of which includes all tokens before it, and the adapter."""
+    hashes, before = array("q"), hash(adapter) if adapter else 0
     for end in range(block, len(tokens) + 1, block):
         before = hash((before, *tokens[end - block : end]))
         hashes.append(before)

@@ -136,7 +136,7 @@ class ReplyLengths:
 
     def _is_like(self, settings: Mapping[str, Any]) -> bool:
         """Whether something was made by the same model with the same `max_tokens`."""
-        same = self._same(settings, "model", "weights_sha256", "served_model")
+        same = self._same(settings, "model", "weights_sha256", "served_model", "adapter_sha256")
         return same and _max_tokens(settings) == _max_tokens(self._settings)
 
     def _same(self, settings: Mapping[str, Any], *names: str) -> bool:

@@ -78,6 +78,8 @@ def find_speed(
     """
     if pipeline.profile.engine != "vllm":
         return None, f"unknown for the engine {pipeline.profile.engine}"
+    if pipeline.config.deterministic:
+        return None, "unknown with --deterministic, which `localemp bench engine` does not measure"
     folder, options = pipeline.weights.folder, numeric(pipeline.config.engine_args)
     shape = read_shape(folder, options)
     peaks: tuple[float, float] | None = None

@@ -17,6 +17,7 @@ from localemp.experiments.plan import MOST_ROWS, Plan, Row, where_of
 from localemp.experiments.rows import ExperimentRow
 from localemp.experiments.settings import check_value, foreign_options, setting_types
 from localemp.experiments.steps import Model, check_rows_and_files
+from localemp.models.adapters import adapter_name
 from localemp.pipeline.config import RunConfig
 from localemp.pipeline.pipeline import Pipeline
 from localemp.prompting.template import load_template
@@ -193,6 +194,8 @@ def _without_exemplars(strategy: str) -> str:
 def _named(row: Row, own: Settings, strategy: str, varied: Collection[str], where: str) -> str:
     """Return a row's name: the plan's with its placeholders filled in, or one made of the settings."""
     shown = {name: value_in_name(own.get(name, 0 if name == SHOTS.name else None)) for name in row.grid}
+    if "adapter" in own:
+        shown["adapter"] = adapter_name(own["adapter"])
     shown["strategy"] = strategy
     if row.name and (not varied or placeholders(row.name, shown, where)):
         name = row.name.format_map(shown)

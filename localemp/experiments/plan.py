@@ -19,7 +19,8 @@ from localemp.errors import LocalempError, PlanError, UnknownNameError
 from localemp.experiments.names import Name, placeholders
 from localemp.experiments.settings import check_settings, check_text, is_path, setting_types, values_of
 from localemp.experiments.steps import After, Count, Model, OpenTable, Table, Text, check_steps, in_table
-from localemp.utils.files import is_file
+from localemp.models.adapters import split_spec
+from localemp.utils.files import is_file, is_folder
 from localemp.utils.paths import StrPath, at_home
 from localemp.utils.text import one_line
 from localemp.utils.toml_reader import load_toml
@@ -215,6 +216,10 @@ def _beside(fields: dict[str, Any], folder: Path) -> dict[str, Any]:
         key = "model" if key in ("models", "judge") else key
         if not isinstance(value, str) or not value.strip():
             return value
+        if key == "adapter":
+            name, reference = split_spec(value)
+            beside = folder / at_home(reference)
+            return f"{name}={beside}".removeprefix("=") if is_folder(beside) else value
         path = folder / at_home(value)
         names_file = "/" in value or Path(value).suffix in _ENDINGS  # a bare word is a name, whatever lies there
         there = key in paths or (key in _NAMES_OR_PATHS and names_file and is_there(path))

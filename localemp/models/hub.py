@@ -141,6 +141,63 @@ def fetch_config(source: HubSource) -> Path:
         raise
 
 
+def fetch_adapter(source: HubSource, names: tuple[str, str], on_progress: OnProgress = silent) -> Snapshot:
+    """Return an adapter from the Hugging Face cache, or else from the hub; its files are verified.
+
+    Args:
+        source: The repository.
+        names: The two files of an adapter; nothing else is downloaded.
+        on_progress: Called with the bytes fetched so far.
+
+    Raises:
+        GatedModelError: The licence must be accepted, or a token is needed.
+        HubUnavailableError: There is no network or no such repository, or HF_HUB_OFFLINE is set.
+        WeightsError: The repository is no adapter, has its weights only in a file that can run code, or the download
+            was interrupted.
+    """
+    cached = [huggingface_hub.try_to_load_from_cache(source.id, name, revision=source.revision) for name in names]
+    if all(isinstance(path, str) for path in cached):
+        snapshot = Snapshot(Path(str(cached[0])).parent)
+        if not _broken(snapshot.folder, sha256_files(snapshot.folder, list(names), on_progress)):
+            return snapshot
+        for name in names:
+            _delete(snapshot.folder / name)
+    cache = Path(huggingface_hub.constants.HF_HUB_CACHE)
+    with clear_disk_errors(cache):
+        info = _ask(source)
+        _check_adapter_files(source, {file.rfilename for file in info.siblings or ()}, names)
+        _keep_hashes(source, info)
+        try:
+            blobs = cache / f"models--{source.id.replace('/', '--')}" / "blobs"
+            missing = sum(file.size or 0 for file in info.siblings or () if file.rfilename in names)
+            with watched(blobs, f"downloading {source.id}", missing, on_progress):
+                folder = huggingface_hub.snapshot_download(
+                    source.id, revision=source.revision, allow_patterns=list(names), tqdm_class=_quiet_bar()
+                )
+        except Exception as error:
+            _raise_ours(source, error, "the download was interrupted")
+            raise
+    snapshot = Snapshot(Path(folder))
+    if broken := _broken(snapshot.folder, sha256_files(snapshot.folder, list(names))):
+        raise WeightsError(f"{snapshot.folder / broken[0]} is damaged: its hash differs from the hub's", "try again")
+    return snapshot
+
+
+def _check_adapter_files(source: HubSource, found: set[str], names: tuple[str, str]) -> None:
+    config, weights = names
+    if config not in found:
+        hint = "it is a whole model: name it with --model" if "config.json" in found else "check the id"
+        raise WeightsError(f"{source.id} is not an adapter: it has no {config}", hint)
+    if weights not in found:
+        old = next((name for name in sorted(found) if name.startswith("adapter_model.")), None)
+        why = f"its weights are only in {old}, which can run code" if old else f"it has no {weights}"
+        raise WeightsError(
+            f"{source.id}: {why}",
+            "ask its authors for safetensors, or load it with PEFT where you trust it and save it again: "
+            "model.save_pretrained(FOLDER, safe_serialization=True)",
+        )
+
+
 def wanted_files(sizes: dict[str, int]) -> dict[str, int]:
     """Select the files of a hub repository that vLLM and transformers read; maps names to bytes."""
     usable = {name: size for name, size in sizes.items() if not _is_for_others(PurePosixPath(name))}
@@ -212,10 +269,13 @@ def _drop_broken(source: HubSource) -> None:
     if isinstance(config, str):
         folder = Path(config).parent
         for name in _broken(folder, sha256_files(folder, files_of(folder))):
-            path = folder / name
-            # The file, its blob, and the file that the blob may be a link to.
-            for each in (path.resolve(), path.parent / path.readlink() if path.is_symlink() else path, path):
-                each.unlink(missing_ok=True)
+            _delete(folder / name)
+
+
+def _delete(path: Path) -> None:
+    """Delete a file of the cache, its blob, and the file that the blob may be a link to."""
+    for each in (path.resolve(), path.parent / path.readlink() if path.is_symlink() else path, path):
+        each.unlink(missing_ok=True)
 
 
 def _broken(folder: Path, sha256: Mapping[str, str]) -> list[str]:

@@ -252,7 +252,7 @@ def load_profile(name: str, kind: Kind | None = None) -> Profile:
         if not is_file(path / "config.json"):
             raise ProfileError(f"the folder {path} has no config.json, so it is not a folder of weights")
         profile = _ad_hoc(path.resolve().name, kind, path=path.resolve())
-    elif re.fullmatch(_HUB_ID, name):
+    elif is_hub_id(name):
         profile = _ad_hoc(name, kind, hub=HubSource(id=name))
     else:
         known = [found.name for found in list_profiles() if kind in (None, found.kind)]
@@ -278,6 +278,11 @@ def served_profile(name: str) -> Profile:
     else:
         profile = Profile(name=safe_name(name), kind="chat", engine="openai", model=name)
     return profile.model_copy(update={"engine": "openai", "model": profile.model or name, "price": None})
+
+
+def is_hub_id(text: str) -> bool:
+    """Return whether a text has the form of a Hugging Face id: "organisation/name"."""
+    return re.fullmatch(_HUB_ID, text) is not None
 
 
 def safe_name(text: str) -> str:

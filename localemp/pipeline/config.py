@@ -9,6 +9,7 @@ from typing import Any, Literal, Self, TypedDict, Unpack, get_args
 from localemp.commonsense.selection import Keep
 from localemp.data.readers import Instances
 from localemp.errors import OptionError, UnknownNameError
+from localemp.models.adapters import split_spec
 from localemp.prompting.render import Layout
 from localemp.strategies.registry import part_options
 from localemp.utils.option import check_at_least
@@ -18,6 +19,7 @@ class RunSettings(TypedDict, total=False):
     """The settings of `RunConfig` as keyword arguments, including options of the built-in parts."""
 
     model: str
+    adapter: str | None
     strategy: str
     variant: str
     layout: Layout | None
@@ -41,6 +43,7 @@ class RunSettings(TypedDict, total=False):
     base_url: str | None
     concurrency: int | None
     engine_args: Mapping[str, Any]
+    deterministic: bool
     script: Path | None
     options: Mapping[str, Any]
 
@@ -56,6 +59,8 @@ class RunConfig:
 
     Attributes:
         model: A name, a Hugging Face id, a folder of weights, or a path to a profile.
+        adapter: A LoRA adapter for the model: a folder or a Hugging Face id, or one with a name ("mine=PATH"); None or
+            "none" for none.
         strategy: Names of `PARTS` joined by "+".
         variant: Prompt template: "paper", "released", or a path.
         layout: "chat" or "transcript"; None for the profile's default.
@@ -69,6 +74,8 @@ class RunConfig:
         base_url: An OpenAI-compatible server to use instead of vLLM in this process.
         concurrency: Dialogues in flight at once; None for the engine's default.
         engine_args: vLLM's engine arguments.
+        deterministic: Whether replies must not depend on what else the engine computes: by batch-invariant kernels
+            where the hardware has them, else one request at a time.
         script: File for the scripted engine, for tests and dry runs.
 
     Raises:
@@ -77,6 +84,7 @@ class RunConfig:
     """
 
     model: str = "smollm2"
+    adapter: str | None = None
     strategy: str = "zero-shot"
     variant: str = "paper"
     layout: Layout | None = None
@@ -91,6 +99,7 @@ class RunConfig:
     base_url: str | None = None
     concurrency: int | None = None
     engine_args: Mapping[str, Any] = field(default_factory=dict)
+    deterministic: bool = False
     script: Path | None = None
 
     def __init__(self, **settings: Unpack[RunSettings]) -> None:
@@ -107,6 +116,10 @@ class RunConfig:
         for name, each in known.items():
             default = each.default_factory() if callable(each.default_factory) else each.default
             object.__setattr__(self, name, told.get(name, default))
+        if self.adapter == "none":
+            object.__setattr__(self, "adapter", None)
+        elif self.adapter is not None:
+            split_spec(self.adapter)
         for name, kind in (("layout", Layout), ("instances", Instances)):
             if (value := getattr(self, name)) is not None and value not in get_args(kind):
                 raise UnknownNameError(name, str(value), get_args(kind))

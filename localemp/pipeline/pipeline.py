@@ -4,6 +4,7 @@ Heavy modules are imported only when a config needs them.
 """
 
 import json
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -17,6 +18,8 @@ from localemp.engines.openai.target import shown_url
 from localemp.engines.planner import Planner
 from localemp.engines.registry import EngineContext, engine_entry
 from localemp.errors import OptionError
+from localemp.models.adapter_checks import check_adapter, other_base
+from localemp.models.adapters import Adapter, find_adapter
 from localemp.models.profiles import Profile, load_profile, served_profile
 from localemp.models.weights import Weights, resolve
 from localemp.pipeline.config import RunConfig
@@ -33,6 +36,7 @@ if TYPE_CHECKING:
     from localemp.engines.tokens import PromptTokenizer
 
 T = TypeVar("T")
+_log = logging.getLogger(__name__)
 
 
 class Pipeline:
@@ -132,6 +136,33 @@ class Pipeline:
         return self._shared(("weights", "chat", self.config.model), lambda: resolve(self.profile, self.on_progress))
 
     @cached_property
+    def adapter(self) -> Adapter | None:
+        """The adapter, found or fetched, and checked against the model; None if there is none.
+
+        Raises:
+            LocalempError: There is no such adapter, it does not fit the model, or the engine takes none.
+        """
+        config = self.config
+        if config.adapter is None:
+            return None
+        if not engine_entry(self._engine_name).adapters:
+            raise OptionError(
+                f"--adapter {config.adapter}: {self.profile.name} runs on a server, which has adapters of its own",
+                "omit it, and give the server's name of the adapted model as --model",
+            )
+        key = ("adapter", config.model, config.script, config.adapter)
+        return self._shared(key, lambda: self._find_adapter(str(config.adapter)))
+
+    def _find_adapter(self, spec: str) -> Adapter:
+        adapter, profile = find_adapter(spec, self.on_progress), self.profile
+        if self.runs_here:
+            check_adapter(adapter, self.weights.folder)
+            names = [profile.name, self.weights.folder.name, *([profile.hub.id] if profile.hub else [])]
+            if note := other_base(adapter, names):
+                _log.warning("note: %s", note)
+        return adapter
+
+    @cached_property
     def tokenizer(self) -> "PromptTokenizer":
         """The tokenizer of a model that runs here."""
         from localemp.engines.tokens import PromptTokenizer
@@ -173,11 +204,13 @@ class Pipeline:
         return replace(sampling, seed=config.seed) if sampling.temperature > 0 else sampling
 
     def check_options(self) -> None:
-        """Check that the strategy exists, and that options of parts are those of its parts; nothing is loaded.
+        """Check that the strategy exists, and that options fit it and the engine; nothing is loaded.
 
         Raises:
-            LocalempError: The strategy does not exist, or an option is of another one.
+            LocalempError: The strategy does not exist, an option is of another one, or the engine cannot be
+                deterministic.
         """
+        self.check_deterministic()
         config, names = self.config, parse_strategy(self.config.strategy)
         for option in part_options():
             heeding = parts_with(option)
@@ -187,6 +220,21 @@ class Pipeline:
                     f"{option.flag} applies to {' and '.join(heeding)}, but the strategy is {config.strategy}",
                     f"use --strategy {heeding[0]}, alone or joined with +, or omit it",
                 )
+
+    def check_deterministic(self) -> None:
+        """Check that the engine can be deterministic, if that is asked for.
+
+        Raises:
+            OptionError: It cannot.
+        """
+        if not self.config.deterministic or engine_entry(self._engine_name).deterministic:
+            return
+        if self._engine_name == "openai":
+            raise OptionError(
+                "--deterministic: a server decides how it batches requests, and has no such mode to ask for",
+                "leave it out; for a server of your own, start that one so: `localemp serve --deterministic`",
+            )
+        raise OptionError(f"--deterministic: the engine {self._engine_name!r} has no such mode", "leave it out")
 
     @cached_property
     def strategy(self) -> Strategy:
@@ -202,17 +250,28 @@ class Pipeline:
         return Planner(self.tokenizer.encode, self.context_length, filler)
 
     def engine(
-        self, max_model_len: int | None = None, log: Path | None = None, *, lookups_follow: bool = False
+        self,
+        max_model_len: int | None = None,
+        log: Path | None = None,
+        *,
+        lookups_follow: bool = False,
+        adapters: Sequence[Adapter] | None = None,
     ) -> Engine:
-        """Return the engine of the model, not started yet.
+        """Return the engine of the model, not started yet; by default it asks with the config's adapter.
 
         Args:
             max_model_len: Context to hold, in tokens (vLLM); None for the model's.
             log: File for vLLM's output.
             lookups_follow: Whether encoder and COMET work while the engine does.
+            adapters: The adapters of all pipelines that share the engine, each of which asks through `Engine.adapted`.
         """
-        context = self._engine_context(max_model_len, log)
-        return engine_entry(self._engine_name).make(replace(context, lookups_follow=lookups_follow))
+        self.check_deterministic()
+        context = replace(self._engine_context(max_model_len, log), lookups_follow=lookups_follow)
+        make = engine_entry(self._engine_name).make
+        if adapters is not None:
+            return make(replace(context, adapters=adapters))
+        own = self.adapter
+        return make(replace(context, adapters=[] if own is None else [own])).adapted(own)
 
     @property
     def gives_choices(self) -> bool:
@@ -221,9 +280,10 @@ class Pipeline:
 
     @property
     def engine_key(self) -> str:
-        """What distinguishes engines: pipelines for which it is the same share one."""
+        """What distinguishes engines: pipelines for which it is the same share one, with the adapters of all."""
         config = self.config
-        chosen = (config.model, config.base_url, dict(config.engine_args), str(config.script), config.concurrency)
+        where = (config.model, config.base_url, str(config.script))
+        chosen = (*where, dict(config.engine_args), config.concurrency, config.deterministic)
         return json.dumps(chosen, sort_keys=True, default=str)
 
     @property
@@ -244,6 +304,7 @@ class Pipeline:
             seed=config.seed,
             script=config.script,
             log=log,
+            deterministic=config.deterministic,
         )
 
     def settings(self, dialogues: list[Dialogue], split: str) -> dict[str, Any]:
@@ -263,4 +324,7 @@ class Pipeline:
         """Return the part of `settings` about the model and its engine."""
         name = self._engine_name
         settings = engine_entry(name).settings(self._engine_context())
-        return {"model": self.profile.name, "engine": name, **settings}
+        # Only if set, so that older runs can be resumed.
+        deterministic = {"deterministic": True} if self.config.deterministic else {}
+        adapter = {} if self.adapter is None else self.adapter.settings()
+        return {"model": self.profile.name, **adapter, "engine": name, **settings, **deterministic}

@@ -115,8 +115,9 @@ class EngineActor:
         result = ShareResult(share.row, self._who, failed=self._failed.get(share.row), stopped=self._stopped)
         if result.failed is None and result.stopped is None:
             await self._answer(share, result)
-            result.engine = self._engine.describe()
-            result.notes = self._pipelines[share.row].strategy.notes()
+            pipeline = self._pipelines[share.row]
+            result.engine = self._engine.adapted(pipeline.adapter).describe()
+            result.notes = pipeline.strategy.notes()
         result.seconds = time.perf_counter() - self._ready
         return {"answers": pickle.dumps(result)}
 
@@ -132,7 +133,9 @@ class EngineActor:
         context = None
         if self._first.runs_here:
             context = self._context = min(self._context, self._first.context_length)
-        self._engine = self._first.engine(context)
+        able = [pipeline for number, pipeline in enumerate(self._pipelines) if number not in self._failed]
+        adapters = dict.fromkeys(pipeline.adapter for pipeline in able if pipeline.adapter is not None)
+        self._engine = self._first.engine(context, adapters=list(adapters))
         await self._engine.start()
         self._slots = asyncio.Semaphore(self._first.config.concurrency or self._engine.concurrency)
         self._shared = SharedAnswers(self._engine) if len(rows) > 1 else None
@@ -143,7 +146,8 @@ class EngineActor:
 
         async def answer(draft: Draft) -> None:
             asker = f"{name}: {draft.dialogue.id}"
-            engine = self._engine if self._shared is None else self._shared.asking(asker)
+            adapter = pipeline.adapter
+            engine = self._engine.adapted(adapter) if self._shared is None else self._shared.asking(asker, adapter)
             async with self._slots:
                 TURN.set(next(self._turns))
                 result.records.append(await answer_one(pipeline.strategy, draft, engine))

@@ -18,6 +18,7 @@ from localemp.engines.base import TURN, Engine
 from localemp.engines.planner import PlannedCall, Planner
 from localemp.engines.vllm.process import gpu_in_use
 from localemp.errors import EngineError, FatalEngineError, LocalempError
+from localemp.models.adapters import Adapter
 from localemp.pipeline.batch import Batch
 from localemp.pipeline.context_bound import BoundedEngine, ContextBound, ContextTooShortError
 from localemp.pipeline.generate import OnPlanned, Tally, answer_one, draft_all, draft_each, for_all, plan
@@ -114,6 +115,11 @@ class _Row:
     def strategy(self) -> Strategy:
         """The batch's strategy."""
         return self.batch.pipeline.strategy
+
+    @property
+    def adapter(self) -> Adapter | None:
+        """The adapter that its requests have."""
+        return self.batch.pipeline.adapter
 
     def stop(self, error: Exception) -> None:
         """Begin no further dialogue of this row; the first error counts."""
@@ -339,12 +345,13 @@ class _Schedule:
         """Answer all dialogues of the queue with an engine that has this context."""
         unfinished = [row for row in self.rows if row.left and row.stopped is None]
         follow = any(not row.looked_up for row in unfinished)
-        engine = self.pipeline.engine(context, self.log, lookups_follow=follow)
+        adapters = list(dict.fromkeys(row.adapter for row in unfinished if row.adapter is not None))
+        engine = self.pipeline.engine(context, self.log, lookups_follow=follow, adapters=adapters)
         self.on_progress(Progress(f"Starting {engine.name} ({self.pipeline.profile.name})"))
         await engine.start()
         try:
             for row in unfinished:
-                self._open_session(row, engine.describe())
+                self._open_session(row, engine.adapted(row.adapter).describe())
             shared = SharedAnswers(engine) if len(self.rows) > 1 else None
 
             async def answer(_: int) -> None:
@@ -382,7 +389,8 @@ class _Schedule:
             batch.tally = Tally(len(batch.pending))
             self.on_progress(batch.tally.progress(row=batch.name))  # the engine is there; its first reply may take long
         TURN.set(next(self.turns))
-        asker = engine if shared is None else shared.asking(f"{batch.name}: {draft.dialogue.id}")
+        name = f"{batch.name}: {draft.dialogue.id}"
+        asker = engine.adapted(row.adapter) if shared is None else shared.asking(name, row.adapter)
         if self.bounded:
             asker = BoundedEngine(asker, self.pipeline.context_length)
         with row.limited():

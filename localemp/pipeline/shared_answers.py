@@ -9,6 +9,7 @@ from dataclasses import astuple, dataclass, replace
 from localemp.dialogue import Message
 from localemp.engines.base import Completion, Engine
 from localemp.errors import FatalEngineError
+from localemp.models.adapters import Adapter
 from localemp.sampling import Sampling
 
 
@@ -41,19 +42,33 @@ class SharedAnswers:
         self._engine = engine
         self._calls: dict[bytes, _Call] = {}
 
-    def asking(self, name: str) -> Engine:
-        """Return the engine as one asker sees it; answers to others are marked with its name (`asked_by`)."""
-        return _Asker(self, self._engine, name)
+    def asking(self, name: str, adapter: Adapter | None = None) -> Engine:
+        """Return the engine as one asker sees it, with its adapter; answers to others have its name (`asked_by`)."""
+        return _Asker(self, self._engine.adapted(adapter), name, adapter)
 
-    async def answer(self, name: str, messages: Sequence[Message], sampling: Sampling) -> Completion:
+    async def answer(
+        self,
+        engine: Engine,
+        name: str,
+        messages: Sequence[Message],
+        sampling: Sampling,
+        adapter: Adapter | None = None,
+    ) -> Completion:
         """Answer a request, or await the answer to the same request.
+
+        Args:
+            engine: The engine as it asks with the adapter.
+            name: Who asks.
+            messages: The messages.
+            sampling: Sampling parameters.
+            adapter: The adapter; requests with different ones are different.
 
         Raises:
             EngineError: The request failed, as in `Engine.chat`.
         """
-        key = request_key(messages, sampling)
+        key = request_key(messages, sampling, adapter)
         if key is None:
-            return await self._engine.chat(messages, sampling)
+            return await engine.chat(messages, sampling)
         while call := self._calls.get(key):
             try:
                 return replace(await self._wait(key, call), asked_by=call.asked_by)
@@ -61,7 +76,7 @@ class SharedAnswers:
                 raise
             except Exception:
                 continue  # the failed call is gone: ask again, or await whoever was faster
-        task = asyncio.create_task(_chat(self._engine, messages, sampling))
+        task = asyncio.create_task(_chat(engine, messages, sampling))
         call = self._calls[key] = _Call(name, task)
         return await self._wait(key, call)
 
@@ -83,13 +98,13 @@ class SharedAnswers:
 class _Asker(Engine):
     """One asker's view of the shared engine."""
 
-    def __init__(self, shared: SharedAnswers, engine: Engine, asker: str) -> None:
+    def __init__(self, shared: SharedAnswers, engine: Engine, asker: str, adapter: Adapter | None) -> None:
         self.name, self.concurrency = engine.name, engine.concurrency
-        self._shared, self._engine, self._asker = shared, engine, asker
+        self._shared, self._engine, self._asker, self._adapter = shared, engine, asker, adapter
 
     async def chat(self, messages: Sequence[Message], sampling: Sampling) -> Completion:
         """Answer a request; see `SharedAnswers.answer`."""
-        return await self._shared.answer(self._asker, messages, sampling)
+        return await self._shared.answer(self._engine, self._asker, messages, sampling, self._adapter)
 
     def describe(self) -> dict[str, object]:
         """Return the engine's description."""
@@ -100,9 +115,13 @@ async def _chat(engine: Engine, messages: Sequence[Message], sampling: Sampling)
     return await engine.chat(messages, sampling)
 
 
-def request_key(messages: Sequence[Message], sampling: Sampling) -> bytes | None:
-    """Return a hash of everything that is sent; None if the same request can have another answer."""
+def request_key(messages: Sequence[Message], sampling: Sampling, adapter: Adapter | None = None) -> bytes | None:
+    """Return a hash of everything that is asked; None if the same request can have another answer."""
     if sampling.temperature > 0:
         return None
-    request = [[(message.role, message.content) for message in messages], astuple(sampling)]
+    request = [
+        [(message.role, message.content) for message in messages],
+        astuple(sampling),
+        None if adapter is None else adapter.sha256,
+    ]
     return hashlib.sha256(json.dumps(request).encode()).digest()

@@ -37,7 +37,7 @@ class Usage:
         completion_tokens: Tokens of the completion.
         total_tokens: Sum of both.
         cached_tokens: Prompt tokens that came from the prefix cache.
-        reasoning_tokens: Completion tokens spent on thinking.
+        reasoning_tokens: Those of the completion that were thinking; never more than it has.
     """
 
     prompt_tokens: int | None = None
@@ -191,12 +191,15 @@ def read_usage(value: Any) -> Usage | None:
     """Parse the value of "usage"; None if there is none."""
     if not isinstance(value, dict):
         return None
+    completion = _count(value.get("completion_tokens"))
+    reasoning = _count(_inner(value, "completion_tokens_details").get("reasoning_tokens"))
     return Usage(
         _count(value.get("prompt_tokens")),
-        _count(value.get("completion_tokens")),
+        completion,
         _count(value.get("total_tokens")),
         _count(_inner(value, "prompt_tokens_details").get("cached_tokens")),
-        _count(_inner(value, "completion_tokens_details").get("reasoning_tokens")),
+        # Some servers count thinking apart from the completion: then it is no part of it.
+        reasoning if reasoning is not None and completion is not None and reasoning <= completion else None,
     )
 
 

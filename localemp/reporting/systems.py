@@ -13,7 +13,7 @@ from localemp.metrics.kept_values import KeptMetric, KeptValues, read_values
 from localemp.metrics.registry import METRICS
 from localemp.metrics.replies import Replies, replies_of
 from localemp.metrics.scoring import SCORES, on_common, read_scores, score_all, scores_path
-from localemp.runs.run import newest, read_lines, read_manifest
+from localemp.runs.run import model_name, newest, read_lines, read_manifest
 from localemp.utils.files import is_file
 from localemp.utils.formatting import count
 from localemp.utils.progress import OnProgress, Progress, silent
@@ -145,7 +145,7 @@ def describe(settings: Mapping[str, Any]) -> str:
     details = [count(settings["shots"], "shot")] if settings.get("shots") else []
     details += [f"given {' and '.join(settings['given'])}"] if settings.get("given") else []
     details += [str(settings["variant"])] if settings.get("variant", "paper") != "paper" else []
-    return f"{settings.get('model', '')}, {strategy}" + (f" ({', '.join(details)})" if details else "")
+    return f"{model_name(settings)}, {strategy}" + (f" ({', '.join(details)})" if details else "")
 
 
 def _read(path: Path, name: str) -> System:

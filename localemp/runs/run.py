@@ -9,7 +9,7 @@
 import hashlib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -27,7 +27,7 @@ from localemp.utils.validation import Lenient
 
 __all__ = [
     "MANIFEST", "RESPONSES", "Journal", "Run", "count_lines", "default_folder", "failure_record", "list_runs", "newest",
-    "read_lines", "read_manifest", "read_records", "response_record", "settings_hash",
+    "read_lines", "read_manifest", "read_records", "response_record", "settings_hash", "thinking_tokens",
 ]  # fmt: skip
 
 RESPONSES = "responses.jsonl"
@@ -53,6 +53,7 @@ class _Stage(Lenient):
     cost: _Number | None = None
     notes: list[str] = Field(default_factory=list)
     asked_by: str = ""
+    thinking_tokens: _Tokens | None = None
     exemplars_dropped: _Tokens = 0
 
 
@@ -93,7 +94,7 @@ class _Failure(Lenient):
 
 
 # Fields that most lines of today lack, too: they are not added where lines are read.
-_ONLY_IF_SET = {"asked_by"}
+_ONLY_IF_SET = {"asked_by", "thinking_tokens"}
 
 
 def _defaults(form: type[BaseModel]) -> dict[str, Any]:
@@ -168,6 +169,12 @@ def response_record(response: Response) -> dict[str, Any]:
     }
 
 
+def thinking_tokens(stage: Mapping[str, Any]) -> int | None:
+    """Return how many tokens of a stage were thinking; None if it thought and they were not counted."""
+    counted: int | None = stage.get("thinking_tokens")
+    return 0 if counted is None and not stage.get("thinking") else counted
+
+
 def failure_record(name: str, error: Exception) -> dict[str, Any]:
     """Return a failure as a line, with secrets masked."""
     record = {"type": type(error).__name__, "message": redact_text(str(error))}
@@ -210,13 +217,19 @@ def count_lines(folder: Path) -> tuple[int, int]:
 
 def default_folder(settings: dict[str, Any]) -> Path:
     """Return `runs/MODEL-STRATEGY-HASH`: the same settings give the same folder, so that a rerun resumes."""
-    model = re.sub(r"[^\w.]+", "-", str(settings["model"]))
+    model = re.sub(r"[^\w.]+", "-", model_name(settings))
     folders = []
     # Secrets do not distinguish runs, but older versions hashed them, too, and had other hashes of the prompts.
     former = former_settings(settings)
     for named_by in (redact_settings(settings), settings, redact_settings(former), former):
         folders.append(Path("runs") / f"{model}-{settings['strategy']}-{_digest(named_by)}")
     return next(filter(is_folder, folders), folders[0])
+
+
+def model_name(settings: Mapping[str, Any]) -> str:
+    """Return the model of a run's settings, with its adapter: "llama", "llama@mine"."""
+    adapter = settings.get("adapter")
+    return f"{settings.get('model', '')}@{adapter}" if adapter else str(settings.get("model", ""))
 
 
 def settings_hash(settings: dict[str, Any]) -> str:

@@ -208,6 +208,18 @@ def test_mistakes_are_told_at_once(serve, words, said):
     assert "Traceback" not in shown
 
 
+def test_the_rust_front_end_is_refused_and_a_variable_that_is_off_is_not(serve):
+    _, shown = (process := serve(env={"VLLM_USE_RUST_FRONTEND": "1"})).communicate(timeout=patience(60))
+    assert (process.returncode, "runs no Python middleware" in shown) == (2, True), shown
+    assert "ready" in welcome(serve(env={"VLLM_USE_RUST_FRONTEND": "false"}))
+
+
+def test_a_config_file_of_vllm_cannot_ask_for_it_either(serve, tmp_path):
+    (tmp_path / "vllm.yaml").write_text("grpc-port: 9000\n")
+    _, shown = (process := serve("--", "--config", tmp_path / "vllm.yaml")).communicate(timeout=patience(60))
+    assert (process.returncode, "--grpc-port cannot go to vLLM: vLLM's Rust front end" in shown) == (2, True), shown
+
+
 def test_a_server_elsewhere_gets_the_same_front(serve, port):
     other = free_port()
     upstream = subprocess.Popen([sys.executable, FAKE, str(other)])

@@ -26,6 +26,7 @@ PACKAGE = {
                     parser.add_argument(name)
                 for name in ("--kv-cache-memory-bytes", "--chat-template", "--default-chat-template-kwargs"):
                     parser.add_argument(name)
+                parser.add_argument("--grpc-port", type=int)
                 for name in ("--enforce-eager", "--no-enable-log-requests", "--disable-uvicorn-access-log"):
                     parser.add_argument(name, action="store_true")
                 for name in ("--port", "--shutdown-timeout"):
@@ -45,7 +46,19 @@ PACKAGE = {
         class current_platform:
             is_cpu = staticmethod(lambda: True)
         """,
-    "utils/argparse_utils.py": "from argparse import ArgumentParser as FlexibleArgumentParser",
+    "utils/argparse_utils.py": """
+        from argparse import ArgumentParser
+        from pathlib import Path
+
+        class FlexibleArgumentParser(ArgumentParser):
+            def parse_args(self, words):
+                if "--config" in words:  # the file's options come before those of the command line
+                    at = words.index("--config")
+                    lines = Path(words[at + 1]).read_text().splitlines()
+                    told = [word for line in lines for word in ("--" + line.split(": ")[0], line.split(": ")[1])]
+                    words = [*words[:2], *told, *words[2:at], *words[at + 2 :]]
+                return super().parse_args(words)
+        """,
 }
 
 

@@ -20,7 +20,7 @@ from localemp.errors import FatalEngineError, OptionError
 from localemp.pipeline.config import RunConfig
 from localemp.pipeline.pipeline import Pipeline
 from localemp.serving.settings import VARIABLE, ServeSettings
-from localemp.serving.vllm.command import check_options, check_port, prepare, url_of, vllm_command
+from localemp.serving.vllm.command import check_environment, check_options, check_port, prepare, url_of, vllm_command
 from localemp.serving.vllm.launch import Server
 
 FAKE = Path(__file__).with_name("fake_vllm.py")
@@ -215,12 +215,24 @@ def test_a_taken_port_and_a_strange_host_are_found_before_anything_starts():
 
 
 @pytest.mark.parametrize(
-    "option", ["--port", "--host=0.0.0.0", "--served_model_name", "--api-key=x", "--uds", "smollm2"]
+    "option", ["--port", "--host=0.0.0.0", "--served_model_name", "--api-key=x", "--uds", "--grpc_port", "smollm2"]
 )
 def test_options_of_localemp_do_not_go_to_vllm(option):
     with pytest.raises(OptionError):
         check_options([option, "9000"])
     check_options(["--tensor-parallel-size", "2", "--data-parallel-size=2", "--api_server_count", "2"])
+
+
+@pytest.mark.parametrize("value", ["1", "2", "true"])
+def test_the_rust_front_end_is_refused(value):
+    with pytest.raises(OptionError, match=r"VLLM_USE_RUST_FRONTEND is set: .* neither keys nor strategies") as caught:
+        check_environment({"VLLM_USE_RUST_FRONTEND": value})
+    assert "localemp serve --upstream URL" in caught.value.hint
+
+
+@pytest.mark.parametrize("environment", [{}, *({"VLLM_USE_RUST_FRONTEND": value} for value in ("", "0", "False"))])
+def test_the_front_end_in_python_is_not_refused(environment):
+    check_environment(environment)
 
 
 @pytest.mark.parametrize(

@@ -157,11 +157,12 @@ def _servers_here(
     from localemp.engines.vllm.versions import require_vllm
     from localemp.errors import OptionError
     from localemp.serving.settings import ServeSettings
-    from localemp.serving.vllm.command import check_options, prepare
+    from localemp.serving.vllm.command import check_environment, check_options, prepare
 
     if pipeline.profile.hosted:
         raise OptionError(f"{pipeline.profile.name} runs on a server elsewhere", "name the server with --url")
     require_vllm()
+    check_environment(os.environ)
     check_options(options)
     offered = [name for name in asked if name]
     prepare(pipeline, offered)

@@ -16,7 +16,7 @@ from localemp.cli.bench.options import (
     repeats_option,
     settings_of,
 )
-from localemp.cli.options import data_options, local_model_options, prompt_options
+from localemp.cli.options import data_options, deterministic_option, local_model_options, prompt_options
 from localemp.cli.registered import StrategyCommand
 from localemp.cli.types import FilePath
 
@@ -36,6 +36,7 @@ def _dollars(ctx: click.Context, option: click.Parameter, value: str | None) -> 
 
 @click.command(cls=StrategyCommand, of_data=False)
 @local_model_options
+@deterministic_option
 @click.option(
     "--strategies",
     metavar="A,B",

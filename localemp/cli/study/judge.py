@@ -9,7 +9,7 @@ import click
 from localemp.cli.interrupts import resumable
 from localemp.cli.options import config_of, model_options
 from localemp.cli.types import PATH
-from localemp.utils.formatting import count, known
+from localemp.utils.formatting import count, known, of_which_thinking
 from localemp.utils.text import one_line
 
 if TYPE_CHECKING:
@@ -103,7 +103,8 @@ def _say(stats: "JudgeStats") -> None:
         click.echo(f"position: {stats.first_probability:.1%} of the probability is for the reply shown first")
     if stats.first_share is not None:
         click.echo(f"position: {stats.first_share:.1%} of choices are for the reply shown first; 50% means no bias")
-    click.echo(f"tokens: {known(stats.prompt_tokens)} of prompts, {known(stats.completion_tokens)} of answers")
+    thought = of_which_thinking(stats.thinking_tokens)
+    click.echo(f"tokens: {known(stats.prompt_tokens)} of prompts, {known(stats.completion_tokens)} of answers{thought}")
     if stats.cost:
         click.echo(f"cost: {stats.cost:.4f} US dollars")
     for note in stats.notes:

@@ -12,14 +12,18 @@ import subprocess
 import time
 import uuid
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import fields
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from localemp.dialogue import Message
-from localemp.engines.base import TURN, Completion, Engine
+from localemp.engines.adapted import AdaptableEngine
+from localemp.engines.base import TURN, Completion
 from localemp.engines.choices import Tokens, choice_masses, normalised
+from localemp.engines.vllm.determinism import ONE_AT_A_TIME, Determinism, determinism
+from localemp.engines.vllm.lora import lora_args, lora_request
 from localemp.engines.vllm.process import (
     cpu_defaults,
     first_error,
@@ -32,6 +36,7 @@ from localemp.engines.vllm.process import (
 from localemp.engines.vllm.thinking import ThoughtParser
 from localemp.engines.vllm.versions import require_vllm, vllm_version
 from localemp.errors import EngineError, FatalEngineError, OptionError, PromptTooLongError, UnknownNameError
+from localemp.models.adapters import Adapter
 from localemp.protocol.thinking import OPENING_MARKS, opens_thinking
 from localemp.sampling import Sampling
 from localemp.utils.kernels import usual_kernels
@@ -41,8 +46,9 @@ if TYPE_CHECKING:
     from multiprocessing.process import BaseProcess
 
     from localemp.engines.tokens import PromptTokenizer
-    from localemp.engines.vllm.names import AsyncLLM, RequestOutput, SamplingParams
+    from localemp.engines.vllm.names import AsyncLLM, LoRARequest, RequestOutput, SamplingParams
 
+_log = logging.getLogger(__name__)
 _RAW = "raw_logprobs"  # vLLM's default: the model's own log probabilities
 _SHUTDOWN_TIMEOUT = 10.0  # seconds
 # Settings that affect speed, by the part of vLLM's configuration that holds them.
@@ -55,7 +61,7 @@ _SPEED_SETTINGS = {
 }
 
 
-class VLLMEngine(Engine):
+class VLLMEngine(AdaptableEngine):
     """A model served by vLLM inside this process.
 
     Args:
@@ -66,6 +72,8 @@ class VLLMEngine(Engine):
         concurrency: Dialogues in flight at once; None for twice the size of the engine's batch, so that it never idles.
         log: File for vLLM's output; None for a new file in localemp's cache.
         lookups_follow: Whether encoder and COMET, if they are on the same GPU, keep the memory that they work with.
+        deterministic: Whether replies must not depend on what else is computed; see `determinism.py`.
+        adapters: LoRA adapters that requests can have (`adapted`).
 
     Attributes:
         fixed_length: For benchmarks: the exact length of every completion, in tokens; None for normal use.
@@ -84,14 +92,18 @@ class VLLMEngine(Engine):
         concurrency: int | None = None,
         log: Path | None = None,
         lookups_follow: bool = False,
+        deterministic: bool = False,
+        adapters: Sequence[Adapter] = (),
     ) -> None:
+        super().__init__(adapters)
         self.tokenizer, self._requested_concurrency = tokenizer, concurrency
         self.concurrency = concurrency or VLLMEngine.concurrency
         self.engine_args: dict[str, Any] = {"max_model_len": max_model_len, "seed": seed, **(engine_args or {})}
         self.max_model_len = int(self.engine_args["max_model_len"])
         self.log = log or new_log()
         self.fixed_length: int | None = None
-        self._lookups_follow = lookups_follow
+        self._lookups_follow, self._deterministic = lookups_follow, deterministic
+        self._determinism: Determinism | None = None
         self._llm: AsyncLLM | None = None
         self._thoughts: ThoughtParser | None = None
         self._log_start = 0
@@ -105,11 +117,13 @@ class VLLMEngine(Engine):
         Raises:
             FatalEngineError: vLLM is not installed, of a version that we cannot use, or does not start; says why.
             UnknownNameError: vLLM does not have an engine argument, or the reasoning parser.
-            OptionError: vLLM rejects the value of an engine argument.
+            OptionError: vLLM rejects the value of an engine argument, or one contradicts `deterministic`.
         """
         await asyncio.to_thread(self._start)
+        if self._determinism is not None:
+            _log.info("%s", self._determinism.note)
 
-    async def chat(self, messages: Sequence[Message], sampling: Sampling) -> Completion:
+    async def chat(self, messages: Sequence[Message], sampling: Sampling, adapter: Adapter | None = None) -> Completion:
         """Answer one list of messages; concurrent requests share vLLM's batches. See `Engine.chat`."""
         if self._llm is None or self._thoughts is None:
             raise FatalEngineError("the engine is not started", "use `async with engine:` or `await engine.start()`")
@@ -119,29 +133,29 @@ class VLLMEngine(Engine):
         max_tokens = self.fixed_length or sampling.max_tokens
         if len(ids) + max_tokens > self.max_model_len:
             raise PromptTooLongError(len(ids), max_tokens, self.max_model_len)
-        if sampling.choices and (measured := await self._choose(prompt, ids, sampling.choices, started)):
+        if sampling.choices and (measured := await self._choose(prompt, ids, sampling.choices, adapter, started)):
             return measured
-        final = await self._generate(ids, self._params(sampling, max_tokens, self._thoughts.keep_marks))
+        final = await self._generate(ids, self._params(sampling, max_tokens, self._thoughts.keep_marks), adapter)
         answer = final.outputs[0]
-        text, thinking = self._thoughts.split(answer.text, prompt)
+        split = self._thoughts.split(answer.text, prompt)
         return Completion(
-            text=text,
+            text=split.text,
             finish_reason=answer.finish_reason or "unknown",
             prompt_tokens=len(ids),
             completion_tokens=len(answer.token_ids),
             cached_tokens=final.num_cached_tokens,
             seconds=time.perf_counter() - started,
-            thinking=thinking,
+            thinking=split.thinking,
+            thinking_tokens=self._thoughts.count(answer.token_ids, split),
         )
 
-    async def _generate(self, ids: list[int], params: "SamplingParams") -> "RequestOutput":
+    async def _generate(self, ids: list[int], params: "SamplingParams", adapter: Adapter | None) -> "RequestOutput":
         """Have vLLM continue a prompt; raises what `Engine.chat` raises."""
         assert self._llm is not None
         final = None
         try:
-            async for output in self._llm.generate(
-                {"prompt_token_ids": ids}, params, uuid.uuid4().hex, priority=TURN.get()
-            ):
+            request = {"prompt_token_ids": ids}, params, uuid.uuid4().hex
+            async for output in self._llm.generate(*request, lora_request=self._lora(adapter), priority=TURN.get()):
                 final = output
         except Exception as error:  # vLLM raises a dozen types without a common base
             from localemp.engines.vllm.names import EngineDeadError
@@ -157,7 +171,9 @@ class VLLMEngine(Engine):
             raise EngineError(f"vLLM ended the request with the finish reason {ended!r}", f"see the log: {self.log}")
         return final
 
-    async def _choose(self, prompt: str, ids: list[int], choices: Sequence[str], started: float) -> Completion | None:
+    async def _choose(
+        self, prompt: str, ids: list[int], choices: Sequence[str], adapter: Adapter | None, started: float
+    ) -> Completion | None:
         """Return the likeliest choice with the probability of each; None if the model thinks before it answers.
 
         Nothing is generated: each request is for the probabilities of the next token, before anything is masked.
@@ -177,7 +193,7 @@ class VLLMEngine(Engine):
             params = SamplingParams(
                 max_tokens=1, temperature=0.0, logprob_token_ids=wanted, output_kind=RequestOutputKind.FINAL_ONLY
             )
-            final = await self._generate([*ids, *beginning], params)
+            final = await self._generate([*ids, *beginning], params, adapter)
             [position] = final.outputs[0].logprobs or [{}]
             found = {token: math.exp(position[token].logprob) for token in wanted}
             asked += 1
@@ -200,6 +216,9 @@ class VLLMEngine(Engine):
             choices=probabilities,
             choice_mass=mass,
         )
+
+    def _lora(self, adapter: Adapter | None) -> "LoRARequest | None":
+        return None if adapter is None else lora_request(adapter, 1 + list(self.adapters).index(adapter.sha256))
 
     def _params(self, sampling: Sampling, max_tokens: int, keep_marks: bool) -> "SamplingParams":
         from localemp.engines.vllm.names import RequestOutputKind, SamplingParams, StructuredOutputsParams
@@ -225,10 +244,9 @@ class VLLMEngine(Engine):
             await asyncio.sleep(0.05)  # lets its last task end, so that it can be collected
             gc.collect()  # its finalizer complains if it runs at interpreter exit
 
-    async def reset_prefix_cache(self) -> None:
-        """Empty the prefix cache, so that a benchmark does not profit from an earlier one."""
-        if self._llm is not None:
-            await self._llm.reset_prefix_cache()
+    async def reset_prefix_cache(self) -> bool:
+        """Empty the prefix cache. See `Engine.reset_prefix_cache`."""
+        return self._llm is not None and bool(await self._llm.reset_prefix_cache())
 
     @property
     def max_num_seqs(self) -> int:
@@ -248,8 +266,12 @@ class VLLMEngine(Engine):
         }
 
     def describe(self) -> dict[str, Any]:
-        """Return versions of vLLM and torch, the platform (once started), and the engine arguments that were set."""
-        return {
+        """Return versions of vLLM and torch, the platform (once started), and the engine arguments that were set.
+
+        `deterministic` says how, once started, and is there only if that was asked for.
+        """
+        how = {} if self._determinism is None else {"deterministic": self._determinism.how}
+        return how | {
             "engine": self.name,
             "vllm": vllm_version(),
             "torch": version("torch"),
@@ -264,7 +286,7 @@ class VLLMEngine(Engine):
         with output_to(self.log):
             try:
                 self._load()
-            except (UnknownNameError, FatalEngineError):
+            except (UnknownNameError, OptionError, FatalEngineError):
                 raise
             except (ValueError, TypeError) as error:  # includes pydantic's validation errors
                 raise OptionError(
@@ -282,10 +304,15 @@ class VLLMEngine(Engine):
                 raise UnknownNameError("engine argument", name, sorted(known))
         self._thoughts = ThoughtParser(self.tokenizer, self.engine_args)
         self._platform = current_platform.device_name
+        if self._deterministic:
+            self._determinism = determinism()
+            self._determinism.check(self.engine_args)
+            self.engine_args |= self._determinism.engine_args
         if current_platform.is_cpu():
             self.engine_args = cpu_defaults() | self.engine_args
         else:
             self.engine_args = free_gpu_share(self._lookups_follow) | self.engine_args
+        self.engine_args |= lora_args(self.adapters.values(), self.engine_args, on_cpu=current_platform.is_cpu())
         defaults: dict[str, Any] = {"disable_log_stats": True, "use_tqdm_on_load": False, "enable_log_requests": False}
         # A dialogue's second stage does not wait behind first stages of others; its prefix is still in the cache then.
         defaults["scheduling_policy"] = "priority"
@@ -293,11 +320,12 @@ class VLLMEngine(Engine):
         before = set(multiprocessing.active_children())
         arguments = AsyncEngineArgs(model=str(self.tokenizer.folder), **(defaults | self.engine_args))
         # The offline `LLM`'s context: batch sizes for throughput, not for a server's latency.
-        with usual_kernels():
+        with usual_kernels(), self._determinism.in_environment() if self._determinism else nullcontext():
             self._llm = AsyncLLM.from_engine_args(arguments, usage_context=UsageContext.LLM_CLASS)
         self._processes = set(multiprocessing.active_children()) - before
         if self._requested_concurrency is None:
-            self.concurrency = max(self.concurrency, 2 * self.max_num_seqs)
+            alone = self._determinism is not None and self._determinism.how == ONE_AT_A_TIME
+            self.concurrency = 1 if alone else max(self.concurrency, 2 * self.max_num_seqs)
         self._watch = stop_on_exit([process.pid for process in self._processes if process.pid])
         logging.getLogger("vllm").handlers[:] = [logging.FileHandler(self.log, encoding="utf-8")]
 

@@ -154,6 +154,7 @@ class AppEngine(Engine):
             usage.cached_tokens,
             time.perf_counter() - started,
             thinking=thinking,
+            thinking_tokens=usage.reasoning_tokens,
         )
 
     def describe(self) -> dict[str, Any]:

@@ -4,7 +4,7 @@ import json
 import os
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from localemp.errors import OptionError, WeightsError
@@ -17,8 +17,12 @@ LONGEST_CONTEXT = 4096  # dialogues are short; --max-model-len allows longer one
 # The chat template for models without one: joins texts as `engines/tokens.py` does.
 PLAIN_TEMPLATE = "{% for message in messages %}{{ message['content'] }}{{ '' if loop.last else '\\n\\n' }}{% endfor %}"
 
+# vLLM's front end in Rust runs no Python, so it would serve everyone, whatever their key, and no strategy.
+RUST = "VLLM_USE_RUST_FRONTEND"
+_NO_RUST = "vLLM's Rust front end runs no Python middleware, and so neither keys nor strategies"
+
 # Options of vLLM that localemp sets itself or that disable the API, and what to do instead.
-_NOT_AFTER_DASHES = {
+NOT_FOR_VLLM = {
     "--host": "give it before the --",
     "--port": "give it before the --",
     "--api-key": "give it before the --, or in LOCALEMP_API_KEY",
@@ -26,6 +30,7 @@ _NOT_AFTER_DASHES = {
     "--served-model-name": "the name is that of the model or its profile",
     "--uds": "localemp serves a host and a port",
     "--grpc": "localemp serves HTTP",
+    "--grpc-port": _NO_RUST,
     "--allowed-origins": "give it as --allow-origin before the --",
     "--shutdown-timeout": "give it as --drain before the --",
     "--headless": "localemp does not run there: use vLLM's own command",
@@ -40,6 +45,7 @@ def prepare(pipeline: Pipeline, strategies: Sequence[str]) -> None:
     """
     if (engine := pipeline.profile.engine) not in ("vllm", "openai"):
         raise OptionError(f"the engine {engine!r} cannot be served", "serve a model of vLLM, or a server's")
+    pipeline.check_deterministic()
     pipeline.fetch(strategies)
     if pipeline.runs_here:
         _ = pipeline.weights
@@ -55,8 +61,21 @@ def check_options(options: Sequence[str]) -> None:
         raise OptionError(f"{options[0]!r} is not an option for vLLM", "a model is named with --model")
     for option in options:
         name = option.partition("=")[0].replace("_", "-")
-        if name in _NOT_AFTER_DASHES:
-            raise OptionError(f"{name} cannot go to vLLM", _NOT_AFTER_DASHES[name])
+        if name in NOT_FOR_VLLM:
+            raise OptionError(f"{name} cannot go to vLLM", NOT_FOR_VLLM[name])
+
+
+def check_environment(environment: Mapping[str, str]) -> None:
+    """Reject vLLM's Rust front end.
+
+    Raises:
+        OptionError: The environment asks for it.
+    """
+    if environment.get(RUST, "").strip().lower() not in ("", "0", "false", "no", "off"):
+        raise OptionError(
+            f"{RUST} is set: {_NO_RUST}",
+            "unset it; or run `vllm serve` with it yourself, and `localemp serve --upstream URL` before that",
+        )
 
 
 def check_port(host: str, port: int) -> None:

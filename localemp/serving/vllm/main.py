@@ -10,6 +10,10 @@ from uvicorn.config import HTTP_PROTOCOLS
 
 from localemp.engines.vllm.process import cpu_defaults
 
+# What localemp refuses on the command line (`command.py`), and what a file of vLLM's --config can still ask for. The
+# other options of ours are on the command line, which wins over the file.
+_NOT_IN_CONFIG = ("api_key", "grpc", "grpc_port", "headless", "uds")
+
 # vLLM names no protocol: uvicorn then takes this one, in every process that serves.
 HTTP_PROTOCOLS["auto"] = "localemp.web.connections:Connection"
 
@@ -23,6 +27,7 @@ def main() -> None:
         configure_logging_from_args,
         current_platform,
     )
+    from localemp.serving.vllm.command import NOT_FOR_VLLM
 
     folder, *options = sys.argv[1:]
     cli_env_setup()
@@ -31,6 +36,10 @@ def main() -> None:
     command = ServeSubcommand()
     command.subparser_init(parser.add_subparsers(dest="subparser"))
     arguments = parser.parse_args(["serve", folder, *defaults, *options])
+    for name in _NOT_IN_CONFIG:
+        if getattr(arguments, name, None):
+            option = f"--{name.replace('_', '-')}"
+            parser.error(f"{option} cannot go to vLLM: {NOT_FOR_VLLM[option]}")
     configure_logging_from_args(arguments)
     command.validate(arguments)
     command.cmd(arguments)

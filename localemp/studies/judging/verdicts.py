@@ -3,9 +3,9 @@
 Models prefer what they see first, or second. Of written answers, a reply therefore wins only if it wins in both orders.
 Where the orders disagree, the vote is a tie and counts as a flip.
 
-Of probabilities, the mean of both orders counts: each reply is shown first once, so that what the place adds cancels out.
-The likelier reply wins. Where a tie is the likeliest, or the replies differ by no more than a margin, the vote is a tie. A
-flip is still a pair whose likeliest answer changes with the order.
+Of probabilities, the mean of both orders counts: each reply is shown first once, so what its place adds cancels out.
+The likelier reply wins. Where a tie is the likeliest, or the replies differ by no more than a margin, the vote is a
+tie. A flip is still a pair whose likeliest answer changes with the order.
 """
 
 import re
@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from localemp.errors import RunError
 from localemp.runs.journal import MANIFEST, newest, outcomes, read_lines, read_manifest
+from localemp.runs.run import thinking_tokens
 from localemp.studies.judging.prompts import Answers
 from localemp.studies.schema import TIE
 from localemp.studies.votes import Vote
@@ -52,6 +53,8 @@ class _Answered(_Asked):
     answer: Literal["A", "B", "tie"] | Annotated[int, Field(ge=-(10**6), le=10**6)] | None
     prompt_tokens: _Count = None
     completion_tokens: _Count = None
+    thinking: str = ""
+    thinking_tokens: _Count = None
     cost: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
     notes: list[str] = []
     probabilities: dict[str, _Probability] | None = None
@@ -83,6 +86,7 @@ class JudgeStats:
         choices: Answers that prefer a reply.
         first: Of these, those that prefer the one shown first.
         prompt_tokens, completion_tokens: Of all answers; None where one came without its count.
+        thinking_tokens: Those of them that were thinking; None where an answer with thinking came without its count.
         cost: US dollars; None where a price is not known.
         notes: What had to be changed to get answers ("response_format dropped: the model refuses it").
         measured: Answers whose probabilities are known; the following are of these, and None without any.
@@ -104,6 +108,7 @@ class JudgeStats:
     completion_tokens: int | None
     cost: float | None
     notes: tuple[str, ...]
+    thinking_tokens: int | None = 0
     measured: int = 0
     mass: float | None = None
     first_probability: float | None = None
@@ -220,6 +225,7 @@ def combine(name: str, records: Iterable[Mapping[str, Any]], margin: float = 0.0
         prompt_tokens=_total(record.get("prompt_tokens") for record in came),
         completion_tokens=_total(record.get("completion_tokens") for record in came),
         cost=_total(record.get("cost") for record in came),
+        thinking_tokens=_total(thinking_tokens(record) for record in came),
         notes=tuple(dict.fromkeys(note for record in came for note in record.get("notes", ()))),
         measured=len(measured),
         mass=_mean(record.get("choice_mass") for record in came),

@@ -1,0 +1,67 @@
+"""Engines whose requests can have an adapter, and the view of such an engine through which one run asks."""
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+from localemp.dialogue import Message
+from localemp.engines.base import Completion, Engine
+from localemp.errors import OptionError
+from localemp.models.adapters import Adapter
+from localemp.sampling import Sampling
+
+
+class AdaptableEngine(Engine):
+    """An engine that can answer each request with one of several adapters, or with none.
+
+    Args:
+        adapters: The adapters that requests can have.
+    """
+
+    def __init__(self, adapters: Sequence[Adapter] = ()) -> None:
+        self.adapters = {adapter.sha256: adapter for adapter in adapters}
+
+    @abstractmethod
+    async def chat(self, messages: Sequence[Message], sampling: Sampling, adapter: Adapter | None = None) -> Completion:
+        """Answer one list of messages, with an adapter if one is given; see `Engine.chat`."""
+
+    def adapted(self, adapter: Adapter | None) -> Engine:
+        """Return the engine as one that asks with an adapter; see `Engine.adapted`."""
+        if adapter is None:
+            return self
+        if adapter.sha256 not in self.adapters:
+            raise OptionError(f"the engine was made without the adapter {adapter.name}", "name it when it is made")
+        return AdaptedEngine(self, adapter)
+
+
+class AdaptedEngine(Engine):
+    """An engine as one that asks with an adapter; both start and close together."""
+
+    def __init__(self, engine: AdaptableEngine, adapter: Adapter) -> None:
+        self.name, self.concurrency = engine.name, engine.concurrency
+        self.engine, self.adapter = engine, adapter
+
+    async def chat(self, messages: Sequence[Message], sampling: Sampling) -> Completion:
+        """Answer one list of messages with the adapter; see `Engine.chat`."""
+        return await self.engine.chat(messages, sampling, self.adapter)
+
+    def describe(self) -> dict[str, Any]:
+        """Return the engine's description and the adapter."""
+        return {**self.engine.describe(), "adapter": self.adapter.describe()}
+
+    def check(self) -> None:
+        """Check the engine; see `Engine.check`."""
+        self.engine.check()
+
+    async def start(self) -> None:
+        """Start the engine."""
+        await self.engine.start()
+        self.concurrency = self.engine.concurrency
+
+    async def close(self) -> None:
+        """Close the engine."""
+        await self.engine.close()
+
+    async def reset_prefix_cache(self) -> bool:
+        """Empty the engine's prefix cache."""
+        return await self.engine.reset_prefix_cache()
