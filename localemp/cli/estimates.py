@@ -104,7 +104,8 @@ def print_comparison(rows: "Sequence[tuple[RowEstimate, Truth]]") -> None:
         for number, one in enumerate(compare(row, truth)):
             decimals = _DECIMALS.get(one.name, 0)
             ratio = "" if one.ratio is None else f"{one.ratio:.3f}"
-            cells = [QUANTITIES[one.name], f"{one.estimated:,.{decimals}f}", f"{one.actual:,.{decimals}f}", ratio]
+            told = ("" if value is None else f"{value:,.{decimals}f}" for value in (one.estimated, one.actual))
+            cells = [QUANTITIES[one.name], *told, ratio]
             name = row.name if row.name != "total" else row.model
             table.add_row(*([plain(name) if number == 0 else ""] if several else []), *cells)
     show_table(table)

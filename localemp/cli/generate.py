@@ -16,7 +16,7 @@ from localemp.cli.options import (
 )
 from localemp.cli.registered import StrategyCommand
 from localemp.cli.types import PATH
-from localemp.utils.formatting import count, known
+from localemp.utils.formatting import count, known, of_which_thinking
 
 if TYPE_CHECKING:
     from localemp.commands.generate import GenerateResult
@@ -133,4 +133,5 @@ def _tokens(tally: "Tally") -> str:
     if tally.uncounted == tally.calls:
         return "unknown: the server does not count them"
     told = f"{tally.prompt_tokens} of prompts, {tally.completion_tokens} of replies"
+    told += of_which_thinking(tally.thinking_tokens)
     return f"{told}, without {tally.uncounted} of {tally.calls} calls that tell none" if tally.uncounted else told

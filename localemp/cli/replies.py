@@ -9,8 +9,9 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from localemp.runs.run import thinking_tokens
 from localemp.strategies.base import Stage
-from localemp.utils.formatting import known
+from localemp.utils.formatting import known, of_which_thinking
 from localemp.utils.text import for_terminal
 
 # Characters of what a speaker said that a table shows; `runs show --index` shows all.
@@ -72,8 +73,8 @@ def _print_stage(console: Console, number: int, stage: Mapping[str, Any]) -> Non
     said = [plain(f"{message['role']}: ", "bold") + plain(message["content"]) for message in stage["messages"]]
     cached = f", {stage['cached_tokens']} cached" if stage["cached_tokens"] else ""
     facts = (
-        f"{known(stage['prompt_tokens'])} prompt tokens{cached}, {known(stage['completion_tokens'])} reply tokens, "
-        f"{stage['seconds']:.2f} s, {stage['finish_reason']}"
+        f"{known(stage['prompt_tokens'])} prompt tokens{cached}, {known(stage['completion_tokens'])} reply tokens"
+        f"{of_which_thinking(thinking_tokens(stage))}, {stage['seconds']:.2f} s, {stage['finish_reason']}"
     )
     if stage["exemplars_dropped"]:
         facts += f", {stage['exemplars_dropped']} exemplars dropped"

@@ -13,6 +13,7 @@ QUANTITIES = {
     "prompt_tokens": "prompt tokens",
     "cached_tokens": "of them cached",
     "reply_tokens": "reply tokens",
+    "thinking_tokens": "of them thinking",
     "seconds": "seconds",
     "dollars": "US dollars",
 }
@@ -27,6 +28,7 @@ class Truth:
         prompt_tokens, cached_tokens, reply_tokens: As the engine counts them; None if it does not.
         seconds: From the first request to the last reply.
         dollars: By list price; None without one.
+        thinking_tokens: Those of the reply that were thinking; None if the engine does not count them.
     """
 
     calls: int
@@ -35,12 +37,14 @@ class Truth:
     reply_tokens: int | None
     seconds: float
     dollars: float | None
+    thinking_tokens: int | None = 0
 
     @classmethod
     def of(cls, tallies: Sequence[Tally]) -> Self:
         """Return what runs that share an engine took together."""
         counted = not any(tally.uncounted for tally in tallies)
         cached = [tally.cached_tokens for tally in tallies if tally.cached_tokens is not None]
+        thinking = [tally.thinking_tokens for tally in tallies if tally.thinking_tokens is not None]
         ended = [tally.ended for tally in tallies if tally.ended is not None]
         costs = [tally.cost for tally in tallies]
         known = [cost for cost in costs if cost is not None]
@@ -49,6 +53,7 @@ class Truth:
             prompt_tokens=sum(tally.prompt_tokens for tally in tallies) if counted else None,
             cached_tokens=sum(cached) if cached else None,
             reply_tokens=sum(tally.completion_tokens for tally in tallies) if counted else None,
+            thinking_tokens=sum(thinking) if len(thinking) == len(tallies) else None,
             seconds=max(ended) - min(tally.started for tally in tallies) if ended else 0.0,
             dollars=sum(known) if len(known) == len(costs) else None,
         )
@@ -76,8 +81,9 @@ class Compared:
 
 
 def compare(estimate: RowEstimate, truth: Truth) -> tuple[Compared, ...]:
-    """Return the quantities that are known of both."""
-    expected = {name: getattr(estimate, name) for name in QUANTITIES if name != "dollars"}
+    """Return the quantities that are known of both, and thinking, if there was any: nobody can foresee it."""
+    expected = {name: getattr(estimate, name, None) for name in QUANTITIES if name != "dollars"}
     expected["dollars"] = None if estimate.dollars is None else estimate.dollars.expected
     each = [Compared(name, expected[name], getattr(truth, name)) for name in QUANTITIES]
-    return tuple(one for one in each if one.estimated is not None and one.actual is not None)
+    thought = "thinking_tokens" if truth.thinking_tokens else ""
+    return tuple(one for one in each if one.actual is not None and (one.estimated is not None or one.name == thought))

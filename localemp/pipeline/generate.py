@@ -40,6 +40,7 @@ class Tally:
         uncounted: Calls without token counts.
         prompt_tokens: Prompt tokens of all other calls.
         completion_tokens: Completion tokens of all other calls.
+        thinking_tokens: Those of them that were thinking; None once an answer with thinking has no count of it.
         cached_tokens: Prompt tokens that came from the prefix cache; None if no call reports them.
         cost: US dollars; None if a reply has no known price.
         dropped: Replies for which exemplars were dropped.
@@ -56,6 +57,7 @@ class Tally:
     uncounted: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    thinking_tokens: int | None = 0
     cached_tokens: int | None = None
     cost: float | None = 0.0
     dropped: int = 0
@@ -104,9 +106,16 @@ class Tally:
         else:
             self.prompt_tokens += answer.prompt_tokens
             self.completion_tokens += answer.completion_tokens
+        self._count_thinking(answer)
         if answer.cached_tokens is not None:
             self.cached_tokens = (self.cached_tokens or 0) + answer.cached_tokens
         self.cost = None if self.cost is None or answer.cost is None else self.cost + answer.cost
+
+    def _count_thinking(self, answer: Completion) -> None:
+        if self.thinking_tokens is None or (answer.thinking_tokens is None and answer.thinking):
+            self.thinking_tokens = None
+        else:
+            self.thinking_tokens += answer.thinking_tokens or 0
 
 
 async def draft_all(strategy: Strategy, dialogues: Sequence[Dialogue], on_progress: OnProgress = silent) -> list[Draft]:

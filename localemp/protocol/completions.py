@@ -4,6 +4,7 @@ Null means absent, a text may come in parts, thinking is separated, invalid coun
 ignored. Status 200 does not mean success: the body may hold an error.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -17,6 +18,9 @@ MAX_RESPONSE_BYTES = 64 * 2**20
 
 MAX_VALUES = 500_000
 """Most JSON values of a response; one with the log probabilities of a thousand tokens has about ten thousand."""
+
+_MOST_POSITIONS, _MOST_TOKENS = 16, 128  # of log probabilities that are read: positions, and tokens at each
+_SURPLUS = 0.01  # by which probabilities may exceed 1, through rounding
 
 _TEXT_PARTS = ("text", "output_text", "input_text")
 _THOUGHT_PARTS = ("thinking", "reasoning", "reasoning_content", "thought")
@@ -33,7 +37,7 @@ class Usage:
         completion_tokens: Tokens of the completion.
         total_tokens: Sum of both.
         cached_tokens: Prompt tokens that came from the prefix cache.
-        reasoning_tokens: Completion tokens spent on thinking.
+        reasoning_tokens: Those of the completion that were thinking; never more than it has.
     """
 
     prompt_tokens: int | None = None
@@ -95,6 +99,59 @@ def read_completion(content: bytes | str) -> ParsedCompletion:
     return replace(answer, choices=tuple(choices))
 
 
+@dataclass(frozen=True, slots=True)
+class TokenProbabilities:
+    """The likeliest tokens at one position of a completion.
+
+    Attributes:
+        sampled: The token that was taken.
+        likeliest: The probability of each of the likeliest tokens, and of the sampled one.
+    """
+
+    sampled: str
+    likeliest: Mapping[str, float]
+
+
+def token_probabilities(choice: Choice) -> tuple[TokenProbabilities, ...]:
+    """Return the likeliest tokens of a completion's first positions, until the first that is missing or invalid."""
+    content = _inner(choice.fields, "logprobs").get("content")
+    found = []
+    for place in content[:_MOST_POSITIONS] if isinstance(content, list) else ():
+        if (position := _position(place)) is None:
+            break
+        found.append(position)
+    return tuple(found)
+
+
+def _position(place: Any) -> TokenProbabilities | None:
+    """Parse one position; None if a value is invalid or the probabilities add up to more than 1."""
+    listed = place.get("top_logprobs") if isinstance(place, dict) else None
+    if not isinstance(listed, list) or not isinstance(sampled := place.get("token"), str):
+        return None
+    likeliest: dict[str, float] = {}
+    for each in listed[:_MOST_TOKENS]:
+        token = each.get("token") if isinstance(each, dict) else None
+        probability = _probability(each.get("logprob")) if isinstance(token, str) else None
+        if not isinstance(token, str) or probability is None:
+            return None
+        # Two tokens can have the same text, such as parts of different characters.
+        likeliest[token] = likeliest.get(token, 0.0) + probability
+    if sampled not in likeliest:
+        if (probability := _probability(place.get("logprob"))) is None:
+            return None
+        likeliest[sampled] = probability
+    return TokenProbabilities(sampled, likeliest) if sum(likeliest.values()) <= 1 + _SURPLUS else None
+
+
+def _probability(logarithm: Any) -> float | None:
+    """Return the probability of a logarithm; None if it is not a number, or above 0 by more than rounding."""
+    if isinstance(logarithm, bool) or not isinstance(logarithm, int | float):
+        return None
+    if not logarithm <= math.log1p(_SURPLUS):  # NaN is not, either
+        return None
+    return min(1.0, math.exp(max(logarithm, -1000.0)))
+
+
 def first_choice(answer: ParsedCompletion) -> Choice:
     """Return the first choice of a completion.
 
@@ -134,12 +191,15 @@ def read_usage(value: Any) -> Usage | None:
     """Parse the value of "usage"; None if there is none."""
     if not isinstance(value, dict):
         return None
+    completion = _count(value.get("completion_tokens"))
+    reasoning = _count(_inner(value, "completion_tokens_details").get("reasoning_tokens"))
     return Usage(
         _count(value.get("prompt_tokens")),
-        _count(value.get("completion_tokens")),
+        completion,
         _count(value.get("total_tokens")),
         _count(_inner(value, "prompt_tokens_details").get("cached_tokens")),
-        _count(_inner(value, "completion_tokens_details").get("reasoning_tokens")),
+        # Some servers count thinking apart from the completion: then it is no part of it.
+        reasoning if reasoning is not None and completion is not None and reasoning <= completion else None,
     )
 
 

@@ -9,7 +9,7 @@ from markupsafe import Markup
 from localemp.dialogue import EMOTIONS
 from localemp.metrics.emotion import NO_LABEL, Confusion, confusion
 from localemp.reporting import svg, tradeoff
-from localemp.reporting.cost import QUANTITIES, SECONDS, Effort, words_of
+from localemp.reporting.cost import SECONDS, Effort, quantities_of, words_of
 from localemp.reporting.scatter import Mark, scatter
 from localemp.reporting.systems import System
 from localemp.reporting.tables import Row, Table, amount
@@ -138,7 +138,7 @@ def _box(name: str, words: Sequence[int], dim: bool = False) -> tuple[svg.Line, 
 
 def _cost(runs: Sequence[System], efforts: Sequence[Effort]) -> Figure:
     charts = []
-    for key, title, unit, decimals in QUANTITIES:
+    for key, title, unit, decimals in quantities_of(efforts):
         rows = []
         for system, effort in zip(runs, efforts, strict=True):
             total = effort.total(key)

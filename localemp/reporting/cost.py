@@ -1,12 +1,13 @@
 """The length and the cost of replies: words, seconds and tokens, stage by stage."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
 from localemp.reporting.systems import System
 from localemp.reporting.tables import NOT_AVAILABLE, Cell, Note, Row, Table, amount, not_available, number
+from localemp.runs.run import thinking_tokens
 
 SECONDS = (
     "Seconds are the time that a call waited for its answer while other dialogues were in flight; they are comparable "
@@ -16,6 +17,7 @@ QUANTITIES = (
     ("seconds", "Seconds", "seconds", 2),
     ("prompt_tokens", "Prompt tokens", "tokens", 0),
     ("completion_tokens", "Tokens written", "tokens", 1),
+    ("thinking_tokens", "Of them thinking", "tokens", 1),
 )
 
 
@@ -48,11 +50,17 @@ def effort_of(system: System) -> Effort:
         for stage in record["stages"]:
             stages.setdefault(stage["name"], []).append(stage)
     means = {
-        name: {key: _per_reply([stage.get(key) for stage in calls], len(answered)) for key, *_ in QUANTITIES}
+        name: {key: _per_reply([_value(stage, key) for stage in calls], len(answered)) for key, *_ in QUANTITIES}
         for name, calls in stages.items()
     }
     total = sum(len(calls) for calls in stages.values())
     return Effort(words_of(record["reply"] for record in answered), total / max(len(answered), 1), means)
+
+
+def quantities_of(efforts: Sequence[Effort]) -> list[tuple[str, str, str, int]]:
+    """Return the entries of `QUANTITIES` to show: thinking only if a run thought."""
+    thought = any(effort.total("thinking_tokens") != 0 for effort in efforts if effort.stages)
+    return [each for each in QUANTITIES if each[0] != "thinking_tokens" or thought]
 
 
 def words_of(texts: Iterable[str]) -> tuple[int, ...]:
@@ -63,22 +71,27 @@ def words_of(texts: Iterable[str]) -> tuple[int, ...]:
 def effort_table(systems: Sequence[System], efforts: Sequence[Effort]) -> Table:
     """Return length and cost of a reply, one row for each run."""
     everyone = [system.name for system in systems]
+    shown = quantities_of(efforts)
     reason = "the engine did not report it for every call"
     reasons: dict[str, dict[str, list[str]]] = {}
     rows = []
     for system, effort in zip(systems, efforts, strict=True):
         words = fmean(effort.words)
         cells = [Cell(number(words, 1), words, "mean, words by whitespace"), Cell(f"{effort.calls:.2g}", effort.calls)]
-        for key, title, _, decimals in QUANTITIES:
+        for key, title, _, decimals in shown:
             if (value := effort.total(key)) is None:
                 reasons.setdefault(reason, {}).setdefault(title, []).append(system.name)
                 cells.append(Cell(NOT_AVAILABLE, about=reason))
             else:
                 cells.append(Cell(amount(value, decimals), value, "mean, all stages together"))
         rows.append(Row(system.name, tuple(cells), system.about, warning=system.warning))
-    columns = ("Words", "Calls", *(title for _, title, *_ in QUANTITIES))
+    columns = ("Words", "Calls", *(title for _, title, *_ in shown))
     notes = (*not_available(reasons, everyone), Note(f"Words by whitespace. {SECONDS}"))
     return Table("effort", "effort", "Means for one reply, all its stages together", "Run", columns, tuple(rows), notes)
+
+
+def _value(stage: Mapping[str, Any], key: str) -> float | None:
+    return thinking_tokens(stage) if key == "thinking_tokens" else stage.get(key)
 
 
 def _per_reply(values: Sequence[float | None], replies: int) -> float | None:

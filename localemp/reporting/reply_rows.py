@@ -18,6 +18,7 @@ from localemp.metrics.base import Metric
 from localemp.metrics.kept_values import KeptMetric
 from localemp.metrics.registry import METRICS, is_hidden, metric
 from localemp.reporting.systems import Record, System
+from localemp.runs.run import thinking_tokens
 from localemp.utils.text import well_formed
 
 Row = dict[str, Any]
@@ -39,6 +40,7 @@ COLUMNS: Mapping[str, str] = {
     "shared": "calls of these that an identical request of another row or dialogue answered",
     "prompt_tokens": "tokens read, all calls; null if a call did not report them",
     "completion_tokens": "tokens written, all calls; likewise",
+    "thinking_tokens": "tokens of those written that were thinking; null if a call thought and did not report them",
     "cached_tokens": "tokens read from the prefix cache; likewise",
     "seconds": "time that the calls waited for their answers",
     "cost": "US dollars; null if the model has no known price",
@@ -47,7 +49,7 @@ COLUMNS: Mapping[str, str] = {
 """The columns and what they hold; a column for each metric of single replies follows, by its name in tables."""
 
 _NUMBERS = ("prompt_tokens", "completion_tokens", "cached_tokens", "cost")
-_WHOLE = ("calls", "shared", "prompt_tokens", "completion_tokens", "cached_tokens")
+_WHOLE = ("calls", "shared", "prompt_tokens", "completion_tokens", "thinking_tokens", "cached_tokens")
 _ROW_GROUP = 4096
 
 
@@ -149,6 +151,7 @@ def _row(experiment: str, system: System, record: Record) -> Row:
         "context": record.get("turns", []),
         "feeling": feeling,
         "calls": len(stages),
+        "thinking_tokens": _total([thinking_tokens(stage) for stage in stages]),
         "shared": sum(bool(stage.get("asked_by")) for stage in stages),
         "seconds": sum(stage.get("seconds") or 0.0 for stage in stages) if stages else None,
         "error": None if error is None else error["message"],

@@ -27,7 +27,7 @@ from localemp.utils.validation import Lenient
 
 __all__ = [
     "MANIFEST", "RESPONSES", "Journal", "Run", "count_lines", "default_folder", "failure_record", "list_runs", "newest",
-    "read_lines", "read_manifest", "read_records", "response_record", "settings_hash",
+    "read_lines", "read_manifest", "read_records", "response_record", "settings_hash", "thinking_tokens",
 ]  # fmt: skip
 
 RESPONSES = "responses.jsonl"
@@ -53,6 +53,7 @@ class _Stage(Lenient):
     cost: _Number | None = None
     notes: list[str] = Field(default_factory=list)
     asked_by: str = ""
+    thinking_tokens: _Tokens | None = None
     exemplars_dropped: _Tokens = 0
 
 
@@ -93,7 +94,7 @@ class _Failure(Lenient):
 
 
 # Fields that most lines of today lack, too: they are not added where lines are read.
-_ONLY_IF_SET = {"asked_by"}
+_ONLY_IF_SET = {"asked_by", "thinking_tokens"}
 
 
 def _defaults(form: type[BaseModel]) -> dict[str, Any]:
@@ -166,6 +167,12 @@ def response_record(response: Response) -> dict[str, Any]:
         "inferences": None if response.inferences is None else dict(response.inferences),
         "inferences_dropped": {name: [asdict(one) for one in each] for name, each in response.dropped.items()},
     }
+
+
+def thinking_tokens(stage: Mapping[str, Any]) -> int | None:
+    """Return how many tokens of a stage were thinking; None if it thought and they were not counted."""
+    counted: int | None = stage.get("thinking_tokens")
+    return 0 if counted is None and not stage.get("thinking") else counted
 
 
 def failure_record(name: str, error: Exception) -> dict[str, Any]:

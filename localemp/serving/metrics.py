@@ -18,6 +18,7 @@ GONE = Counter(
 )
 SECONDS = Histogram("localemp_step_seconds", "Time in a step of a strategy.", ["strategy", "step"], buckets=_SECONDS)
 TOKENS = Counter("localemp_tokens", "Tokens of all stages.", ["strategy", "kind"])
+THINKING = Counter("localemp_thinking_tokens", "Those tokens of completions that were thinking.", ["strategy"])
 QUEUE = Gauge(
     "localemp_lookups_waiting",
     "Lookups that waited for the encoder (similar) or COMET (knowledge) when last counted.",
@@ -39,6 +40,7 @@ def count_response(strategy: str, response: Response, lookup: float) -> None:
         SECONDS.labels(strategy, stage.name).observe(stage.completion.seconds)
         TOKENS.labels(strategy, "prompt").inc(stage.completion.prompt_tokens or 0)
         TOKENS.labels(strategy, "completion").inc(stage.completion.completion_tokens or 0)
+        THINKING.labels(strategy).inc(stage.completion.thinking_tokens or 0)
 
 
 async def count_waiting(strategy: Strategy, lookup: Awaitable[T]) -> T:

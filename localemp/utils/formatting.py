@@ -19,3 +19,10 @@ def size(number: int) -> str:
 def known(number: float | None, decimals: int = 0) -> str:
     """Return a number as text; "unknown" for None."""
     return "unknown" if number is None else f"{number:.{decimals}f}"
+
+
+def of_which_thinking(tokens: int | None) -> str:
+    """Return the end of a sentence about reply tokens; empty for a model that did not think."""
+    if tokens is None:
+        return ", of which thinking is unknown"
+    return f", of which thinking {tokens:,}" if tokens else ""

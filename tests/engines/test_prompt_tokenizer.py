@@ -9,6 +9,7 @@ from localemp.dialogue import Message
 from localemp.engines.tokens import PromptTokenizer
 from localemp.engines.vllm.thinking import ThoughtParser
 from localemp.errors import EngineError
+from localemp.protocol.thinking import Split
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from tiny_tokenizer import write_tokenizer
@@ -53,6 +54,28 @@ def test_a_template_that_refuses_a_dialogue_is_an_error_of_this_one(tmp_path, te
 )
 def test_marks_that_decoding_would_hide_are_kept(tmp_path, special, added, kept):
     assert ThoughtParser(PromptTokenizer(write_tokenizer(tmp_path, special, added)), {}).keep_marks == kept
+
+
+@pytest.mark.parametrize(
+    ("text", "prompt", "tokens"),
+    [
+        ("Oh no .", "", 0),
+        ("[THINK] Sad . [/THINK] Oh no . <eos>", "", 4),
+        ("[THINK] Oh no . [/THINK] Oh no .", "", 5),
+        ("Sad . [/THINK] Oh no .", "... [THINK]\n", 3),
+        ("Sad . Oh", "... [THINK]\n", 3),
+        ("[THINK] Sad . [/THINK] <eos>", "", 5),  # no answer
+    ],
+)
+def test_the_tokens_of_thinking_are_counted_with_their_marks(tmp_path, text, prompt, tokens):
+    tokenizer = PromptTokenizer(write_tokenizer(tmp_path, ("[THINK]", "[/THINK]")))
+    parser, ids = ThoughtParser(tokenizer, {}), tokenizer.ids(text)
+    assert parser.count(ids, parser.split(tokenizer.decode(ids, keep_special=True), prompt)) == tokens
+
+
+def test_an_answer_that_is_not_in_the_tokens_leaves_the_count_unknown(tmp_path):
+    tokenizer = PromptTokenizer(write_tokenizer(tmp_path))
+    assert ThoughtParser(tokenizer, {}).count(tokenizer.ids("Sad . Oh"), Split("Where?", "Sad")) is None
 
 
 @pytest.mark.parametrize(

@@ -184,6 +184,9 @@ def test_truth_of_runs_that_overlap():
     found = {each.name: each.ratio for each in compare(row, Truth.of([one]))}
     assert found == {"calls": 1.0, "prompt_tokens": 1.0, "cached_tokens": 1.2, "reply_tokens": 0.5, "seconds": 0.5}
     assert Compared("seconds", 0.0, 1.0).ratio is None
+    thought = compare(row, Truth.of([replace(one, thinking_tokens=3)]))
+    assert Compared("thinking_tokens", None, 3) in thought, "shown beside an estimate that nobody can make"
+    assert Truth.of([one, replace(two, thinking_tokens=None)]).thinking_tokens is None
 
 
 def test_durations():

@@ -1,6 +1,7 @@
 """A batch: what fails alone, what ends it, and what is counted."""
 
 import logging
+from dataclasses import replace
 
 import pytest
 
@@ -125,6 +126,20 @@ async def test_thinking_is_kept_apart_from_replies_and_stages():
     del record["stages"][0]["thinking"]  # as runs had it before
     tally.add(record)
     assert tally.done == 1
+
+
+async def test_the_tokens_of_thinking_are_counted_apart():
+    engine = Thinker(replace(SAD, thinking_tokens=3), replace(OH, thinking_tokens=4))
+    record = response_record(await strategy(TwoStage()).respond(DIALOGUES[0], engine))
+    assert [stage["thinking_tokens"] for stage in record["stages"]] == [3, 4]
+    tally = Tally(3)
+    tally.add(record)
+    plain = response_record(await strategy().respond(DIALOGUES[0], Thinker(Completion("Oh.", "stop"))))
+    assert "thinking_tokens" not in plain["stages"][0], "as runs had it before"
+    tally.add(plain)
+    assert tally.thinking_tokens == 7
+    tally.count(OH)
+    assert tally.thinking_tokens is None, "it thought, and nobody counted how much"
 
 
 async def test_thinking_is_kept_in_the_reply_where_it_is_wanted():

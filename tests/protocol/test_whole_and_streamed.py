@@ -24,6 +24,10 @@ def read(value):
     return read_completion(json.dumps(value))
 
 
+def thought(completion, reasoning):
+    return {"completion_tokens": completion, "completion_tokens_details": {"reasoning_tokens": reasoning}}
+
+
 TEXT_PART = {"type": "text", "text": "Oh no."}
 
 
@@ -65,6 +69,12 @@ def test_texts(value, text, thinking):
         ({"prompt_tokens": "3", "completion_tokens": True, "total_tokens": -1}, Usage()),
         ({"prompt_tokens": 3.0, "completion_tokens": 1.5}, Usage(3)),
         ({"prompt_tokens": 3, "prompt_tokens_details": {"cached_tokens": 2}}, Usage(3, cached_tokens=2)),
+        (thought(9, 4), Usage(completion_tokens=9, reasoning_tokens=4)),
+        (thought(9, 0), Usage(completion_tokens=9, reasoning_tokens=0)),
+        (thought(9, 10), Usage(completion_tokens=9)),  # a server that counts thinking apart
+        (thought(None, 4), Usage()),
+        (thought(9, -1), Usage(completion_tokens=9)),
+        (thought(9, 10**400), Usage(completion_tokens=9)),
         ({"prompt_tokens_details": None, "completion_tokens_details": []}, Usage()),
     ],
 )

@@ -102,6 +102,28 @@ async def test_thinking_is_set_apart_in_both_stages(content, thought):
     assert server.asked[1]["messages"][-2] == {"role": "assistant", "content": "Oh no."}
 
 
+@pytest.mark.parametrize(
+    ("reported", "counted"),
+    [
+        ({"reasoning_tokens": 4}, {"reasoning_tokens": 8}),
+        ({"reasoning_tokens": 0}, {"reasoning_tokens": 0}),
+        ({"reasoning_tokens": 99}, None),
+        (None, None),
+    ],
+)
+@pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
+async def test_the_tokens_of_thinking_are_added_up_over_the_stages(reported, counted, streamed):
+    usage = {"prompt_tokens": 7, "completion_tokens": 9, "completion_tokens_details": reported}
+    stage = ok(whole("Sad.</think>Oh no.", usage=usage))
+    last = stream(events({"content": "Oh no."}, usage=usage)) if streamed else stage
+    more = {"stream": True, "stream_options": {"include_usage": True}} if streamed else {}
+    answer = await ask(OddServer(stage, last), "two-stage", **more)
+    told_last = answer.text.split("data: ")[-2] if streamed else answer.text
+    found = json.loads(told_last)["usage"]
+    assert (found["prompt_tokens"], found["completion_tokens"]) == (14, 18)
+    assert found.get("completion_tokens_details") == counted
+
+
 @pytest.mark.parametrize("text", ["<think>\nSad.\n</think>\n\nOh no.", "[THINK]Sad.[/THINK]Oh no.", HARMONY])
 async def test_thinking_is_set_apart_in_a_stream(text):
     pieces = [{"content": text[at : at + 4]} for at in range(0, len(text), 4)]

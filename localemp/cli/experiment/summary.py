@@ -8,7 +8,7 @@ import click
 
 from localemp.cli.estimates import print_comparison
 from localemp.cli.tables import echo_written, show_table
-from localemp.utils.formatting import count, known
+from localemp.utils.formatting import count, known, of_which_thinking
 from localemp.utils.text import for_terminal, one_line
 
 if TYPE_CHECKING:
@@ -72,6 +72,10 @@ def _say_how_fast(tallies: "list[Tally]") -> None:
     began = min(tally.started for tally in tallies)
     seconds = max(max(tally.started + tally.seconds for tally in tallies) - began, 1e-9)
     click.echo(f"this time: {count(done, 'dialogue')} in {seconds:.1f} s, {done / seconds:.2f} dialogues/s")
+    thinking = [tally.thinking_tokens for tally in tallies]
+    total = None if None in thinking else sum(each or 0 for each in thinking)
+    if total != 0:
+        click.echo(f"reply tokens: {sum(tally.completion_tokens for tally in tallies):,}{of_which_thinking(total)}")
 
 
 def _of_this_time(tally: "Tally | None") -> list[str]:

@@ -4,7 +4,8 @@ Uses vLLM's own parser if `reasoning_parser` names one, else the marks that mode
 tokenizers these marks are special tokens, which vLLM removes from texts by default.
 """
 
-from collections.abc import Mapping
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from localemp.errors import UnknownNameError
@@ -12,6 +13,8 @@ from localemp.protocol.thinking import MARKS, Split, opens_thinking, split_think
 
 if TYPE_CHECKING:
     from localemp.engines.tokens import PromptTokenizer
+
+_SOUGHT = 32  # characters of an answer by which its beginning is found
 
 
 class ThoughtParser:
@@ -29,6 +32,7 @@ class ThoughtParser:
     """
 
     def __init__(self, tokenizer: "PromptTokenizer", options: Mapping[str, Any]) -> None:
+        self._tokenizer = tokenizer
         self._special = sorted(tokenizer.special_tokens, key=len, reverse=True)
         self.keep_marks = any(token.lower() in MARKS for token in self._special)
         self._parser: Any = None
@@ -57,6 +61,35 @@ class ThoughtParser:
                 pass
         answer, thinking = split_thinking(text, opens_thinking(prompt))
         return Split(self._plain(answer), self._plain(thinking))
+
+    def count(self, ids: Sequence[int], split: Split) -> int | None:
+        """Return how many of a completion's tokens come before its answer, marks included.
+
+        Args:
+            ids: All tokens of the completion.
+            split: Its text, as `split` returned it.
+
+        Returns:
+            0 without thinking; None if the answer is not found in the text of the tokens.
+        """
+        if not split.thinking:
+            return 0
+        if not (beginning := split.text.strip()[:_SOUGHT]):
+            return len(ids)
+        whole = self._decode(ids)
+        thought = whole.find(split.thinking)
+        start = whole.find(beginning, thought + len(split.thinking) if thought >= 0 else 0)
+        if start < 0:
+            return None
+        # The first token whose text reaches the answer is the answer's.
+        return bisect_right(range(len(ids) + 1), start, key=lambda end: len(self._decode(ids[:end]))) - 1
+
+    def cut(self, ids: Sequence[int], prompt: str) -> Split:
+        """Return answer and thinking of the first tokens of a completion."""
+        return self.split(self._decode(ids), prompt)
+
+    def _decode(self, ids: Sequence[int]) -> str:
+        return self._tokenizer.decode(ids, keep_special=self.keep_marks)
 
     def _plain(self, text: str) -> str:
         """Remove the special tokens that were kept for the marks."""

@@ -105,6 +105,7 @@ function showCaseStudy({ systems, texts, dialogues }) {
     const told = [
       stage.prompt_tokens !== undefined && `${stage.prompt_tokens} tokens read`,
       stage.completion_tokens !== undefined && `${stage.completion_tokens} written`,
+      stage.thinking_tokens !== undefined && `${stage.thinking_tokens} of them thinking`,
       stage.seconds !== undefined && `${stage.seconds.toFixed(2)} s`,
       stage.finish_reason && stage.finish_reason !== "stop" && `ended by ${stage.finish_reason}`,
       stage.exemplars_dropped && `${stage.exemplars_dropped} exemplars dropped`,

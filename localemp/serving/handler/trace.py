@@ -43,6 +43,7 @@ def _stage(stage: Stage) -> dict[str, Any]:
         "finish_reason": completion.finish_reason,
         "prompt_tokens": completion.prompt_tokens,
         "completion_tokens": completion.completion_tokens,
+        "thinking_tokens": completion.thinking_tokens,
         "seconds": round(completion.seconds, 4),
         "exemplars_dropped": stage.dropped,
     }
