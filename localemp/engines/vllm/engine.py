@@ -11,7 +11,7 @@ import multiprocessing
 import subprocess
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import fields
 from importlib.metadata import version
@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from localemp.dialogue import Message
 from localemp.engines.adapted import AdaptableEngine
 from localemp.engines.base import TURN, Completion, TextScore
+from localemp.engines.choices import Tokens, choice_masses, normalised
 from localemp.engines.vllm.determinism import ONE_AT_A_TIME, Determinism, determinism
 from localemp.engines.vllm.lora import lora_args, lora_request
 from localemp.engines.vllm.process import (
@@ -36,7 +37,7 @@ from localemp.engines.vllm.thinking import ThoughtParser
 from localemp.engines.vllm.versions import require_vllm, vllm_version
 from localemp.errors import EngineError, FatalEngineError, OptionError, PromptTooLongError, UnknownNameError
 from localemp.models.adapters import Adapter
-from localemp.protocol.thinking import opens_thinking
+from localemp.protocol.thinking import OPENING_MARKS, opens_thinking
 from localemp.sampling import Sampling
 from localemp.utils.kernels import usual_kernels
 from localemp.utils.redirect import output_to
@@ -48,6 +49,8 @@ if TYPE_CHECKING:
     from localemp.engines.vllm.names import AsyncLLM, LoRARequest, RequestOutput, SamplingParams
 
 _log = logging.getLogger(__name__)
+_RAW = "raw_logprobs"  # vLLM's default: the model's own log probabilities
+_NOT_STARTED = ("the engine is not started", "use `async with engine:` or `await engine.start()`")
 _SHUTDOWN_TIMEOUT = 10.0  # seconds
 # Settings that affect speed, by the part of vLLM's configuration that holds them.
 _SPEED_SETTINGS = {
@@ -123,16 +126,19 @@ class VLLMEngine(AdaptableEngine):
 
     async def chat(self, messages: Sequence[Message], sampling: Sampling, adapter: Adapter | None = None) -> Completion:
         """Answer one list of messages; concurrent requests share vLLM's batches. See `Engine.chat`."""
-        llm, thoughts = self._running
+        if self._llm is None or self._thoughts is None:
+            raise FatalEngineError(*_NOT_STARTED)
         started = time.perf_counter()
         prompt = self.tokenizer.render(messages)
         ids = self.tokenizer.ids(prompt)
         max_tokens = self.fixed_length or sampling.max_tokens
         if len(ids) + max_tokens > self.max_model_len:
             raise PromptTooLongError(len(ids), max_tokens, self.max_model_len)
-        final = await self._generate(llm, ids, lambda: self._params(sampling, max_tokens, thoughts.keep_marks), adapter)
+        if sampling.choices and (measured := await self._choose(prompt, ids, sampling.choices, adapter, started)):
+            return measured
+        final = await self._generate(ids, self._params(sampling, max_tokens, self._thoughts.keep_marks), adapter)
         answer = final.outputs[0]
-        split = thoughts.split(answer.text, prompt)
+        split = self._thoughts.split(answer.text, prompt)
         return Completion(
             text=split.text,
             finish_reason=answer.finish_reason or "unknown",
@@ -141,7 +147,7 @@ class VLLMEngine(AdaptableEngine):
             cached_tokens=final.num_cached_tokens,
             seconds=time.perf_counter() - started,
             thinking=split.thinking,
-            thinking_tokens=thoughts.count(answer.token_ids, split),
+            thinking_tokens=self._thoughts.count(answer.token_ids, split),
         )
 
     async def score(self, messages: Sequence[Message], text: str, adapter: Adapter | None = None) -> TextScore:
@@ -150,7 +156,10 @@ class VLLMEngine(AdaptableEngine):
         Messages and text are one prompt, whose log probabilities vLLM returns. It computes such a prompt anew, whatever
         its prefix cache holds.
         """
-        llm, _ = self._running
+        if self._llm is None:
+            raise FatalEngineError(*_NOT_STARTED)
+        if (mode := self.engine_args.get("logprobs_mode", _RAW)) not in (_RAW, "processed_logprobs"):
+            raise FatalEngineError(f"with logprobs_mode={mode}, vLLM does not give log probabilities", "omit it")
         prompt = self.tokenizer.render(messages)
         if opens_thinking(prompt):
             raise EngineError(
@@ -162,7 +171,7 @@ class VLLMEngine(AdaptableEngine):
             raise EngineError("there is no text to score")
         if len(before) + len(answer) + 1 > self.max_model_len:
             raise PromptTooLongError(len(before), len(answer) + 1, self.max_model_len)
-        final = await self._generate(llm, before + answer, self._scoring, adapter)
+        final = await self._generate([*before, *answer], self._scoring_params(), adapter)
         found = (final.prompt_logprobs or [])[len(before) :]
         values = [of[token].logprob for of, token in zip(found, answer, strict=False) if of is not None]
         logprob = math.fsum(values)
@@ -173,36 +182,73 @@ class VLLMEngine(AdaptableEngine):
             )
         return TextScore(logprob, len(answer))
 
-    @property
-    def _running(self) -> "tuple[AsyncLLM, ThoughtParser]":
-        """The started engine and its parser; raises FatalEngineError if it is not started."""
-        if self._llm is None or self._thoughts is None:
-            raise FatalEngineError("the engine is not started", "use `async with engine:` or `await engine.start()`")
-        return self._llm, self._thoughts
-
-    async def _generate(
-        self, llm: "AsyncLLM", ids: list[int], params: "Callable[[], SamplingParams]", adapter: Adapter | None
-    ) -> "RequestOutput":
-        """Return vLLM's whole answer to a prompt; `params` is called here, since vLLM checks the values."""
+    async def _generate(self, ids: list[int], params: "SamplingParams", adapter: Adapter | None) -> "RequestOutput":
+        """Have vLLM continue a prompt; raises what `Engine.chat` raises."""
+        assert self._llm is not None
         final = None
         try:
-            request = {"prompt_token_ids": ids}, params(), uuid.uuid4().hex
-            async for output in llm.generate(*request, lora_request=self._lora(adapter), priority=TURN.get()):
+            request = {"prompt_token_ids": ids}, params, uuid.uuid4().hex
+            async for output in self._llm.generate(*request, lora_request=self._lora(adapter), priority=TURN.get()):
                 final = output
         except Exception as error:  # vLLM raises a dozen types without a common base
             from localemp.engines.vllm.names import EngineDeadError
 
-            if llm.errored or isinstance(error, EngineDeadError):
+            if self._llm.errored or isinstance(error, EngineDeadError):
                 raise FatalEngineError(
                     f"vLLM's engine died: {first_error(self._log_text())}", f"see the log: {self.log}"
                 ) from error
             raise EngineError(f"vLLM rejected the request: {reason(error)}") from error
         if final is None:
             raise EngineError("vLLM ended the request without an answer", f"see the log: {self.log}")
-        ended = final.outputs[0].finish_reason
-        if ended in ("error", "abort"):
+        if (ended := final.outputs[0].finish_reason) in ("error", "abort"):
             raise EngineError(f"vLLM ended the request with the finish reason {ended!r}", f"see the log: {self.log}")
         return final
+
+    async def _choose(
+        self, prompt: str, ids: list[int], choices: Sequence[str], adapter: Adapter | None, started: float
+    ) -> Completion | None:
+        """Return the likeliest choice with the probability of each; None if the model thinks before it answers.
+
+        Nothing is generated: each request is for the probabilities of the next token, before anything is masked.
+        """
+        from localemp.engines.vllm.names import RequestOutputKind, SamplingParams
+
+        if opens_thinking(prompt):
+            return None
+        if (mode := self.engine_args.get("logprobs_mode", _RAW)) != _RAW:
+            raise FatalEngineError(f"with logprobs_mode={mode}, vLLM does not give probabilities of choices", "omit it")
+        thought = self.tokenizer.single_tokens(OPENING_MARKS)
+        thinks, cached, asked = 0.0, 0, 0
+
+        async def next_token(beginning: Tokens, tokens: Sequence[int]) -> dict[int, float]:
+            nonlocal thinks, cached, asked
+            wanted = [*tokens, *(token for token in thought if token not in tokens)] if not beginning else list(tokens)
+            params = SamplingParams(
+                max_tokens=1, temperature=0.0, logprob_token_ids=wanted, output_kind=RequestOutputKind.FINAL_ONLY
+            )
+            final = await self._generate([*ids, *beginning], params, adapter)
+            [position] = final.outputs[0].logprobs or [{}]
+            found = {token: math.exp(position[token].logprob) for token in wanted}
+            asked += 1
+            if not beginning:
+                cached = final.num_cached_tokens or 0
+                thinks = sum(found[token] for token in thought)
+            return found
+
+        masses = await choice_masses(self.tokenizer.spellings(prompt, choices), next_token)
+        probabilities, mass = normalised(masses)
+        if probabilities is None or thinks > mass:
+            return None
+        return Completion(
+            text=max(masses, key=masses.__getitem__),
+            finish_reason="stop",
+            prompt_tokens=len(ids),
+            completion_tokens=asked,
+            cached_tokens=cached,
+            seconds=time.perf_counter() - started,
+            choices=probabilities,
+            choice_mass=mass,
+        )
 
     def _lora(self, adapter: Adapter | None) -> "LoRARequest | None":
         return None if adapter is None else lora_request(adapter, 1 + list(self.adapters).index(adapter.sha256))
@@ -211,20 +257,26 @@ class VLLMEngine(AdaptableEngine):
         from localemp.engines.vllm.names import RequestOutputKind, SamplingParams, StructuredOutputsParams
 
         fixed = self.fixed_length is not None
-        return SamplingParams(
-            max_tokens=max_tokens,
-            temperature=sampling.temperature,
-            top_p=sampling.top_p,
-            seed=sampling.seed,
-            stop=[] if fixed else list(sampling.stop),
-            ignore_eos=fixed,
-            structured_outputs=StructuredOutputsParams(json=sampling.schema) if sampling.schema and not fixed else None,
-            output_kind=RequestOutputKind.FINAL_ONLY,
-            skip_special_tokens=not keep_marks,
-        )
+        try:
+            return SamplingParams(
+                max_tokens=max_tokens,
+                temperature=sampling.temperature,
+                top_p=sampling.top_p,
+                repetition_penalty=sampling.repetition_penalty,
+                seed=sampling.seed,
+                stop=[] if fixed else list(sampling.stop),
+                ignore_eos=fixed,
+                structured_outputs=StructuredOutputsParams(json=sampling.schema)
+                if sampling.schema and not fixed
+                else None,
+                output_kind=RequestOutputKind.FINAL_ONLY,
+                skip_special_tokens=not keep_marks,
+            )
+        except Exception as error:  # as above
+            raise EngineError(f"vLLM rejected the request: {reason(error)}") from error
 
     @staticmethod
-    def _scoring() -> "SamplingParams":
+    def _scoring_params() -> "SamplingParams":
         from localemp.engines.vllm.names import RequestOutputKind, SamplingParams
 
         # 0: of each token of the prompt alone, and not of others that would have been likelier. A token must be made.
