@@ -162,6 +162,11 @@ class Pipeline:
                 _log.warning("note: %s", note)
         return adapter
 
+    @property
+    def model_name(self) -> str:
+        """The model's name, with its adapter's: "llama", "llama@mine"."""
+        return self.profile.name if self.adapter is None else f"{self.profile.name}@{self.adapter.name}"
+
     @cached_property
     def tokenizer(self) -> "PromptTokenizer":
         """The tokenizer of a model that runs here."""
