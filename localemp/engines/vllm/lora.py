@@ -30,12 +30,12 @@ def lora_args(adapters: Collection[Adapter], engine_args: Mapping[str, Any], *, 
     chosen: dict[str, Any] = {
         "enable_lora": True,
         "max_loras": min(len(adapters), _AT_ONCE),
-        "max_cpu_loras": len(adapters),
         "max_lora_rank": next(rank for rank in RANKS if rank >= largest.rank),
     }
     if on_cpu:
         chosen["worker_extension_cls"] = "localemp.engines.vllm.cpu_lora.FasterLoRA"
     chosen |= engine_args
+    chosen.setdefault("max_cpu_loras", max(chosen["max_loras"], len(adapters)))
     if not chosen["enable_lora"]:
         raise OptionError("--engine-arg enable_lora=false and --adapter exclude each other", "omit one of them")
     if type(most := chosen["max_lora_rank"]) is int and most < largest.rank:
