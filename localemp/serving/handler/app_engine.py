@@ -68,7 +68,7 @@ class AppEngine(Engine):
     Attributes:
         app: The app that answers `/v1/chat/completions`.
         scope: The scope of the client's request, whose headers are passed on.
-        model: The model behind the strategy.
+        model: The model behind the strategy, with its adapter: "llama", "llama@mine".
         gone: Set when the client has disconnected.
         extra: Further keys of every body, from the model's profile.
         thinking: Separates the model's thinking from its answers.
@@ -105,6 +105,8 @@ class AppEngine(Engine):
             own["max_tokens"] = sampling.max_tokens
         if sampling.seed is not None:
             own["seed"] = sampling.seed
+        if sampling.repetition_penalty != 1:
+            own["repetition_penalty"] = sampling.repetition_penalty
         stop = given.get("stop") or []
         stops = [*([stop] if isinstance(stop, str) else stop), *sampling.stop]
         chosen = {key: value for key, value in given.items() if value is not None and key != "stop"}
