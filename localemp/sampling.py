@@ -12,6 +12,8 @@ class Sampling:
         repetition_penalty: How much less likely tokens become that the prompt or the reply already has; 1 for not at
             all. vLLM's server takes it and OpenAI's does not, so it is sent only if it is not 1.
         schema: A JSON schema, as text, that the engine enforces if it can.
+        choices: The only answers; an engine that can gives the probability of each (`Completion.choices`), at
+            temperature 1 whatever `temperature` is.
     """
 
     max_tokens: int = 128
@@ -21,8 +23,9 @@ class Sampling:
     stop: tuple[str, ...] = ()
     schema: str | None = None
     repetition_penalty: float = 1.0
+    choices: tuple[str, ...] = ()
 
     def describe(self) -> dict[str, Any]:
-        """Return the parameters for a manifest; the schema and the repetition penalty only if there is one."""
-        unused = {"schema": None, "repetition_penalty": 1.0}
+        """Return the parameters for a manifest; schema, repetition penalty and choices only if there is one."""
+        unused = {"schema": None, "repetition_penalty": 1.0, "choices": ()}
         return {name: value for name, value in asdict(self).items() if name not in unused or value != unused[name]}

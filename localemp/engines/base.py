@@ -5,14 +5,14 @@ Life cycle: construct it (cheap), `await start()` (loads weights or checks the s
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import asdict, dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from localemp.dialogue import Message
-from localemp.errors import OptionError, StillThinkingError
+from localemp.errors import FatalEngineError, OptionError, StillThinkingError
 from localemp.sampling import Sampling
 from localemp.utils.text import is_well_formed, well_formed
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 TURN: ContextVar[int] = ContextVar("turn", default=0)
 """When the dialogue of the current task began, as a number; an engine with a queue answers lower numbers first."""
 
-_ONLY_IF_SET = ("thinking_tokens", "asked_by")
+_ONLY_IF_SET = ("thinking_tokens", "asked_by", "choices", "choice_mass")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +43,8 @@ class Completion:
         thinking: The model's thinking, without marks, if the server separates it or the model marks it.
         thinking_tokens: Completion tokens of the thinking, marks included: 0 for none; None if they were not counted.
         asked_by: Who asked the very same request first, if this is the answer to that; empty for a call of its own.
+        choices: The probability of each of `Sampling.choices` among them; None if it was not asked for or is unknown.
+        choice_mass: The probability that the reply begins with any of them, by which `choices` were divided.
     """
 
     text: str
@@ -56,6 +58,8 @@ class Completion:
     thinking: str = ""
     thinking_tokens: int | None = None
     asked_by: str = ""
+    choices: Mapping[str, float] | None = None
+    choice_mass: float | None = None
 
     def __post_init__(self) -> None:
         for name in ("text", "thinking", "finish_reason"):
@@ -75,6 +79,19 @@ class Completion:
         if self.thinking.strip() and not self.text.strip():
             raise StillThinkingError
         return self.text
+
+
+@dataclass(frozen=True, slots=True)
+class TextScore:
+    """How probable a model finds a given text as its answer to a list of messages.
+
+    Attributes:
+        logprob: Natural logarithm of the text's probability: the sum over its tokens.
+        tokens: Number of its tokens. The end of the turn is not one of them, and is not in `logprob` either.
+    """
+
+    logprob: float
+    tokens: int
 
 
 class Engine(ABC):
@@ -97,6 +114,19 @@ class Engine(ABC):
             FatalEngineError: No further request can succeed.
             EngineError: This request failed.
         """
+
+    async def score(self, messages: Sequence[Message], text: str) -> TextScore:
+        """Return how probable the model finds a text as its answer. Safe to call many times at once.
+
+        Raises:
+            FatalEngineError: The engine cannot do that, or no further request can succeed.
+            PromptTooLongError: Messages and text do not fit the context.
+            EngineError: This request failed.
+        """
+        raise FatalEngineError(
+            f"the engine {self.name!r} cannot score a given text",
+            "use a model that runs here, with its weights: servers return probabilities of their own answers only",
+        )
 
     def adapted(self, adapter: "Adapter | None") -> "Engine":
         """Return the engine as one that asks with an adapter; without one, the engine itself.

@@ -3,6 +3,7 @@
 A new engine is one file with a subclass of `Engine`, and one call of `register_engine`.
 """
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from localemp.engines.base import Engine
 from localemp.errors import OptionError, UnknownNameError
 
 if TYPE_CHECKING:
+    from localemp.engines.scripted import ScriptedEngine
     from localemp.engines.tokens import PromptTokenizer
     from localemp.models.adapters import Adapter
     from localemp.models.profiles import Profile
@@ -35,6 +37,22 @@ CAPACITY_ARGS = frozenset(
         "max_cpu_loras",
     ]
 )
+# Arguments of vLLM that name Python code to run.
+_NAMES_CODE = re.compile("trust_remote_code|_cls$|plugin|logits_processors|module_path")
+
+
+def argument_that_names_code(engine_args: Mapping[str, Any]) -> str | None:
+    """Return the name of an engine argument, at any depth, that names code to run; None if none does.
+
+    Plans and manifests are passed on, and nobody expects that one runs code.
+    """
+    for name, value in engine_args.items():
+        if isinstance(value, Mapping):
+            if inner := argument_that_names_code(value):
+                return inner
+        elif value and _NAMES_CODE.search(name):
+            return name
+    return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,12 +100,16 @@ class EngineEntry:
         settings: Returns what the manifest records besides the name: everything that can change a reply.
         deterministic: Whether it heeds `EngineContext.deterministic`.
         adapters: Whether its requests can have an adapter, so that it is an `AdaptableEngine`.
+        scores: Whether it has `Engine.score`.
+        gives_choices: Returns whether it can give the probabilities of `Sampling.choices`.
     """
 
     make: Callable[[EngineContext], Engine]
     settings: Callable[[EngineContext], Mapping[str, Any]] = lambda _: {}
     deterministic: bool = False
     adapters: bool = False
+    scores: bool = False
+    gives_choices: Callable[[EngineContext], bool] = lambda _: False
 
 
 ENGINES: dict[str, EngineEntry] = {}
@@ -100,6 +122,8 @@ def register_engine(
     *,
     deterministic: bool = False,
     adapters: bool = False,
+    scores: bool = False,
+    gives_choices: Callable[[EngineContext], bool] = lambda _: False,
 ) -> None:
     """Register an engine; profiles choose it with `engine = "NAME"`.
 
@@ -112,13 +136,15 @@ def register_engine(
         settings: Returns what the manifest records besides the name: everything that can change a reply.
         deterministic: Whether it heeds `EngineContext.deterministic`.
         adapters: Whether its requests can have an adapter, so that it is an `AdaptableEngine`.
+        scores: Whether it has `Engine.score`.
+        gives_choices: Returns whether it can give the probabilities of `Sampling.choices`; judges ask for them then.
 
     Raises:
         OptionError: The name is taken.
     """
     if name in ENGINES:
         raise OptionError(f"the engine {name!r} already exists")
-    ENGINES[name] = EngineEntry(make, settings, deterministic, adapters)
+    ENGINES[name] = EngineEntry(make, settings, deterministic, adapters, scores, gives_choices)
 
 
 def engine_entry(name: str) -> EngineEntry:
@@ -192,7 +218,7 @@ def _openai_settings(context: EngineContext) -> Mapping[str, Any]:
     }
 
 
-def _scripted(context: EngineContext) -> Engine:
+def _scripted(context: EngineContext) -> "ScriptedEngine":
     from localemp.engines.scripted import ScriptedEngine
 
     if context.script is None:
@@ -203,6 +229,14 @@ def _scripted(context: EngineContext) -> Engine:
     return engine
 
 
-register_engine("vllm", _vllm, _vllm_settings, deterministic=True, adapters=True)
-register_engine("openai", _openai, _openai_settings)
-register_engine("scripted", _scripted, deterministic=True, adapters=True)
+register_engine(
+    "vllm", _vllm, _vllm_settings, deterministic=True, adapters=True, scores=True, gives_choices=lambda _: True
+)
+register_engine("openai", _openai, _openai_settings, gives_choices=lambda context: context.profile.api == "chat")
+register_engine(
+    "scripted",
+    _scripted,
+    deterministic=True,
+    adapters=True,
+    gives_choices=lambda context: _scripted(context).gives_choices,
+)

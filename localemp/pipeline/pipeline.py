@@ -162,6 +162,11 @@ class Pipeline:
                 _log.warning("note: %s", note)
         return adapter
 
+    @property
+    def model_name(self) -> str:
+        """The model's name, with its adapter's: "llama", "llama@mine"."""
+        return self.profile.name if self.adapter is None else f"{self.profile.name}@{self.adapter.name}"
+
     @cached_property
     def tokenizer(self) -> "PromptTokenizer":
         """The tokenizer of a model that runs here."""
@@ -272,6 +277,11 @@ class Pipeline:
             return make(replace(context, adapters=adapters))
         own = self.adapter
         return make(replace(context, adapters=[] if own is None else [own])).adapted(own)
+
+    @property
+    def gives_choices(self) -> bool:
+        """Whether the engine can give the probabilities of fixed answers; a server may still refuse to."""
+        return engine_entry(self._engine_name).gives_choices(self._engine_context())
 
     @property
     def engine_key(self) -> str:

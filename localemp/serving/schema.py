@@ -68,6 +68,7 @@ class ChatRequest:
     """A validated request.
 
     Attributes:
+        adapter: The name of the model's adapter; empty for none.
         strategy: The strategy's parts, in canonical order.
         dialogue: The messages of user and assistant.
         instruction: The system messages.
@@ -77,6 +78,7 @@ class ChatRequest:
         usage: Whether the stream ends with the usage.
     """
 
+    adapter: str
     strategy: tuple[str, ...]
     dialogue: Dialogue
     instruction: str
@@ -126,12 +128,13 @@ class SamplingFields(BaseModel):
     ignore_eos: StrictBool | None = None
 
 
-def read_request(content: Mapping[str, Any], strategy: str) -> ChatRequest:
+def read_request(content: Mapping[str, Any], strategy: str, adapter: str = "") -> ChatRequest:
     """Validate a request for a strategy.
 
     Args:
         content: The decoded body.
         strategy: The part of the model's name after the colon.
+        adapter: The adapter in the model's name; empty for none.
 
     Raises:
         RequestError: The request is invalid; the message says which key and why.
@@ -168,7 +171,7 @@ def read_request(content: Mapping[str, Any], strategy: str) -> ChatRequest:
     ours = ("model", "messages", "localemp", *_NOT_WITH_STRATEGIES, *_ONLY_WITH_TOOLS)
     rest = {key: value for key, value in content.items() if key not in ours}
     usage = bool((stream_options or {}).get("include_usage"))
-    return ChatRequest(names, dialogue, instruction, options, rest, bool(stream), usage)
+    return ChatRequest(adapter, names, dialogue, instruction, options, rest, bool(stream), usage)
 
 
 def _check_sampling(content: Mapping[str, Any]) -> None:

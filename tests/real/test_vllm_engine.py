@@ -62,6 +62,63 @@ async def test_greedy_replies_agree_with_transformers(pipeline, engine):
     assert first_choices >= 0.9 * tokens
 
 
+CHOICES = {  # "tie" is one token of this model, "equal" is not, and digits are tokens
+    "letters": ("A", "B", "C"),
+    "words": ("A", "B", "neither of the two"),
+    "numbers": ("1", "2", "10", "100"),
+}
+
+
+@pytest.mark.parametrize("choices", CHOICES.values(), ids=CHOICES)
+async def test_probabilities_of_choices_agree_with_transformers(pipeline, engine, choices):
+    """Each is that of the whole choice, computed here from the logits of prompt and choice in one pass."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    tokenizer = pipeline.tokenizer
+    model = AutoModelForCausalLM.from_pretrained(pipeline.weights.folder, dtype=torch.bfloat16)
+
+    def reached(prompt, text):
+        """The probability that the reply begins with these tokens."""
+        after = tokenizer.tokenizer(text, add_special_tokens=False)["input_ids"]
+        with torch.inference_mode():
+            logits = model(torch.tensor([prompt + after])).logits[0, len(prompt) - 1 : -1].float()
+        return logits.log_softmax(dim=1).gather(1, torch.tensor(after)[:, None]).sum().exp().item()
+
+    for question in ("Which is best?", "How are you?", f"Answer with one of: {', '.join(choices)}."):
+        messages = [Message("user", question)]
+        prompt = tokenizer.encode(messages)
+        expected = {choice: reached(prompt, choice) for choice in choices}
+        for choice in choices:  # other spellings that are one token
+            for other in {choice.lower(), choice.upper(), choice.capitalize()} | {f" {choice}", f" {choice.lower()}"}:
+                ids = tokenizer.tokenizer(other, add_special_tokens=False)["input_ids"]
+                if other != choice and len(ids) == 1:
+                    expected[choice] += reached(prompt, other)
+        for short, long in (("1", "10"), ("10", "100")):
+            if short in expected:
+                expected[short] -= reached(prompt, long)
+        got = await engine.chat(messages, replace(GREEDY, choices=choices))
+        assert got.choice_mass == pytest.approx(sum(expected.values()), rel=0.2)  # bfloat16, in other kernels
+        assert got.choices == pytest.approx(
+            {each: p / sum(expected.values()) for each, p in expected.items()}, abs=0.05
+        )
+        assert (got.text, sum(got.choices.values())) == (max(got.choices, key=got.choices.get), pytest.approx(1))
+
+
+async def test_many_choices_at_once_are_those_of_one(engine):
+    """Requests for different tokens share batches."""
+    asked = [
+        ([Message("user", f"Is {number} even? Answer A or B.")], replace(GREEDY, choices=choices))
+        for number in range(8)
+        for choices in CHOICES.values()
+    ]
+    alone = [await engine.chat(*each) for each in asked]
+    together = await asyncio.gather(*(engine.chat(*each) for each in asked))
+    for one, other in zip(alone, together, strict=True):
+        assert one.choices == pytest.approx(other.choices, abs=0.05)
+        assert one.choice_mass == pytest.approx(other.choice_mass, rel=0.2)
+
+
 async def test_what_dialogues_share_comes_from_the_prefix_cache(pipeline, engine):
     await engine.reset_prefix_cache()
     exemplars = load_dialogues("bundled", limit=5)
@@ -171,3 +228,27 @@ async def test_prompts_show_counts_as_the_engine_does(pipeline, engine, localemp
     dialogue = load_dialogues("samples")[1]
     assert [Message(**message) for message in stage["messages"]] == pipeline.prompts.messages(dialogue)
     assert stage["tokens"] == (await engine.chat(pipeline.prompts.messages(dialogue), GREEDY)).prompt_tokens
+
+
+async def test_a_given_text_is_as_probable_as_transformers_finds_it(pipeline, engine):
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(pipeline.weights.folder, dtype=torch.float32)
+    dialogues = load_dialogues("samples", limit=4)
+    prompts = [pipeline.prompts.messages(dialogue) for dialogue in dialogues]
+    texts = [dialogue.reference for dialogue in dialogues]
+    await engine.chat(prompts[0], GREEDY)  # its prompt is in the prefix cache now
+    found = await asyncio.gather(*map(engine.score, prompts, texts))
+    for messages, text, score in zip(prompts, texts, found, strict=True):
+        prompt = pipeline.tokenizer.encode(messages)
+        answer = pipeline.tokenizer.answer_ids(pipeline.tokenizer.render(messages), text)
+        with torch.inference_mode():
+            logits = model(torch.tensor([prompt + answer])).logits[0, len(prompt) - 1 : -1].float()
+        expected = logits.log_softmax(dim=1).gather(1, torch.tensor(answer)[:, None]).sum().item()
+        assert score.tokens == len(answer)
+        assert score.logprob == pytest.approx(expected, rel=1e-2), "bfloat16 against float32"
+    again = await engine.score(prompts[1], texts[1])
+    assert again.logprob == pytest.approx(found[1].logprob, rel=5e-3)
+    with pytest.raises(PromptTooLongError):
+        await engine.score([Message("user", "word " * 3000)], "Hi.")

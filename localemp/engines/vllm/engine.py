@@ -6,6 +6,7 @@ vLLM is imported when an engine starts, because the import takes seconds and pri
 import asyncio
 import gc
 import logging
+import math
 import multiprocessing
 import subprocess
 import time
@@ -19,7 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 from localemp.dialogue import Message
 from localemp.engines.adapted import AdaptableEngine
-from localemp.engines.base import TURN, Completion
+from localemp.engines.base import TURN, Completion, TextScore
+from localemp.engines.choices import Tokens, choice_masses, normalised
 from localemp.engines.vllm.determinism import ONE_AT_A_TIME, Determinism, determinism
 from localemp.engines.vllm.lora import lora_args, lora_request
 from localemp.engines.vllm.process import (
@@ -35,6 +37,7 @@ from localemp.engines.vllm.thinking import ThoughtParser
 from localemp.engines.vllm.versions import require_vllm, vllm_version
 from localemp.errors import EngineError, FatalEngineError, OptionError, PromptTooLongError, UnknownNameError
 from localemp.models.adapters import Adapter
+from localemp.protocol.thinking import OPENING_MARKS, opens_thinking
 from localemp.sampling import Sampling
 from localemp.utils.kernels import usual_kernels
 from localemp.utils.redirect import output_to
@@ -43,9 +46,11 @@ if TYPE_CHECKING:
     from multiprocessing.process import BaseProcess
 
     from localemp.engines.tokens import PromptTokenizer
-    from localemp.engines.vllm.names import AsyncLLM, LoRARequest, SamplingParams
+    from localemp.engines.vllm.names import AsyncLLM, LoRARequest, RequestOutput, SamplingParams
 
 _log = logging.getLogger(__name__)
+_RAW = "raw_logprobs"  # vLLM's default: the model's own log probabilities
+_NOT_STARTED = ("the engine is not started", "use `async with engine:` or `await engine.start()`")
 _SHUTDOWN_TIMEOUT = 10.0  # seconds
 # Settings that affect speed, by the part of vLLM's configuration that holds them.
 _SPEED_SETTINGS = {
@@ -122,16 +127,66 @@ class VLLMEngine(AdaptableEngine):
     async def chat(self, messages: Sequence[Message], sampling: Sampling, adapter: Adapter | None = None) -> Completion:
         """Answer one list of messages; concurrent requests share vLLM's batches. See `Engine.chat`."""
         if self._llm is None or self._thoughts is None:
-            raise FatalEngineError("the engine is not started", "use `async with engine:` or `await engine.start()`")
+            raise FatalEngineError(*_NOT_STARTED)
         started = time.perf_counter()
         prompt = self.tokenizer.render(messages)
         ids = self.tokenizer.ids(prompt)
         max_tokens = self.fixed_length or sampling.max_tokens
         if len(ids) + max_tokens > self.max_model_len:
             raise PromptTooLongError(len(ids), max_tokens, self.max_model_len)
+        if sampling.choices and (measured := await self._choose(prompt, ids, sampling.choices, adapter, started)):
+            return measured
+        final = await self._generate(ids, self._params(sampling, max_tokens, self._thoughts.keep_marks), adapter)
+        answer = final.outputs[0]
+        split = self._thoughts.split(answer.text, prompt)
+        return Completion(
+            text=split.text,
+            finish_reason=answer.finish_reason or "unknown",
+            prompt_tokens=len(ids),
+            completion_tokens=len(answer.token_ids),
+            cached_tokens=final.num_cached_tokens,
+            seconds=time.perf_counter() - started,
+            thinking=split.thinking,
+            thinking_tokens=self._thoughts.count(answer.token_ids, split),
+        )
+
+    async def score(self, messages: Sequence[Message], text: str, adapter: Adapter | None = None) -> TextScore:
+        """Return how probable the model finds a text as its answer; see `Engine.score`.
+
+        Messages and text are one prompt, whose log probabilities vLLM returns. It computes such a prompt anew, whatever
+        its prefix cache holds.
+        """
+        if self._llm is None:
+            raise FatalEngineError(*_NOT_STARTED)
+        if (mode := self.engine_args.get("logprobs_mode", _RAW)) not in (_RAW, "processed_logprobs"):
+            raise FatalEngineError(f"with logprobs_mode={mode}, vLLM does not give log probabilities", "omit it")
+        prompt = self.tokenizer.render(messages)
+        if opens_thinking(prompt):
+            raise EngineError(
+                "the prompt ends where the model begins to think, so that an answer cannot follow it",
+                "turn thinking off in the model's profile, with chat_template_kwargs",
+            )
+        before, answer = self.tokenizer.ids(prompt), self.tokenizer.answer_ids(prompt, text)
+        if not answer:
+            raise EngineError("there is no text to score")
+        if len(before) + len(answer) + 1 > self.max_model_len:
+            raise PromptTooLongError(len(before), len(answer) + 1, self.max_model_len)
+        final = await self._generate([*before, *answer], self._scoring_params(), adapter)
+        found = (final.prompt_logprobs or [])[len(before) :]
+        values = [of[token].logprob for of, token in zip(found, answer, strict=False) if of is not None]
+        logprob = math.fsum(values)
+        if len(values) != len(answer) or not math.isfinite(logprob):
+            raise EngineError(
+                f"vLLM returned {len(values)} log probabilities for {len(answer)} tokens, their sum {logprob}",
+                f"see the log: {self.log}",
+            )
+        return TextScore(logprob, len(answer))
+
+    async def _generate(self, ids: list[int], params: "SamplingParams", adapter: Adapter | None) -> "RequestOutput":
+        """Have vLLM continue a prompt; raises what `Engine.chat` raises."""
+        assert self._llm is not None
         final = None
         try:
-            params = self._params(sampling, max_tokens, self._thoughts.keep_marks)
             request = {"prompt_token_ids": ids}, params, uuid.uuid4().hex
             async for output in self._llm.generate(*request, lora_request=self._lora(adapter), priority=TURN.get()):
                 final = output
@@ -145,42 +200,90 @@ class VLLMEngine(AdaptableEngine):
             raise EngineError(f"vLLM rejected the request: {reason(error)}") from error
         if final is None:
             raise EngineError("vLLM ended the request without an answer", f"see the log: {self.log}")
-        answer = final.outputs[0]
-        if answer.finish_reason in ("error", "abort"):
-            raise EngineError(
-                f"vLLM ended the request with the finish reason {answer.finish_reason!r}", f"see the log: {self.log}"
+        if (ended := final.outputs[0].finish_reason) in ("error", "abort"):
+            raise EngineError(f"vLLM ended the request with the finish reason {ended!r}", f"see the log: {self.log}")
+        return final
+
+    async def _choose(
+        self, prompt: str, ids: list[int], choices: Sequence[str], adapter: Adapter | None, started: float
+    ) -> Completion | None:
+        """Return the likeliest choice with the probability of each; None if the model thinks before it answers.
+
+        Nothing is generated: each request is for the probabilities of the next token, before anything is masked.
+        """
+        from localemp.engines.vllm.names import RequestOutputKind, SamplingParams
+
+        if opens_thinking(prompt):
+            return None
+        if (mode := self.engine_args.get("logprobs_mode", _RAW)) != _RAW:
+            raise FatalEngineError(f"with logprobs_mode={mode}, vLLM does not give probabilities of choices", "omit it")
+        thought = self.tokenizer.single_tokens(OPENING_MARKS)
+        thinks, cached, asked = 0.0, 0, 0
+
+        async def next_token(beginning: Tokens, tokens: Sequence[int]) -> dict[int, float]:
+            nonlocal thinks, cached, asked
+            wanted = [*tokens, *(token for token in thought if token not in tokens)] if not beginning else list(tokens)
+            params = SamplingParams(
+                max_tokens=1, temperature=0.0, logprob_token_ids=wanted, output_kind=RequestOutputKind.FINAL_ONLY
             )
-        split = self._thoughts.split(answer.text, prompt)
+            final = await self._generate([*ids, *beginning], params, adapter)
+            [position] = final.outputs[0].logprobs or [{}]
+            found = {token: math.exp(position[token].logprob) for token in wanted}
+            asked += 1
+            if not beginning:
+                cached = final.num_cached_tokens or 0
+                thinks = sum(found[token] for token in thought)
+            return found
+
+        masses = await choice_masses(self.tokenizer.spellings(prompt, choices), next_token)
+        probabilities, mass = normalised(masses)
+        if probabilities is None or thinks > mass:
+            return None
         return Completion(
-            text=split.text,
-            finish_reason=answer.finish_reason or "unknown",
+            text=max(masses, key=masses.__getitem__),
+            finish_reason="stop",
             prompt_tokens=len(ids),
-            completion_tokens=len(answer.token_ids),
-            cached_tokens=final.num_cached_tokens,
+            completion_tokens=asked,
+            cached_tokens=cached,
             seconds=time.perf_counter() - started,
-            thinking=split.thinking,
-            thinking_tokens=self._thoughts.count(answer.token_ids, split),
+            choices=probabilities,
+            choice_mass=mass,
         )
 
     def _lora(self, adapter: Adapter | None) -> "LoRARequest | None":
-        return None if adapter is None else lora_request(adapter, 1 + list(self.adapters).index(adapter.sha256))
+        if adapter is None:
+            return None
+        return lora_request(self.adapters[adapter.sha256], 1 + list(self.adapters).index(adapter.sha256))
 
     def _params(self, sampling: Sampling, max_tokens: int, keep_marks: bool) -> "SamplingParams":
         from localemp.engines.vllm.names import RequestOutputKind, SamplingParams, StructuredOutputsParams
 
         fixed = self.fixed_length is not None
-        return SamplingParams(
-            max_tokens=max_tokens,
-            temperature=sampling.temperature,
-            top_p=sampling.top_p,
-            repetition_penalty=sampling.repetition_penalty,
-            seed=sampling.seed,
-            stop=[] if fixed else list(sampling.stop),
-            ignore_eos=fixed,
-            structured_outputs=StructuredOutputsParams(json=sampling.schema) if sampling.schema and not fixed else None,
-            output_kind=RequestOutputKind.FINAL_ONLY,
-            skip_special_tokens=not keep_marks,
-        )
+        try:
+            return SamplingParams(
+                max_tokens=max_tokens,
+                temperature=sampling.temperature,
+                top_p=sampling.top_p,
+                repetition_penalty=sampling.repetition_penalty,
+                seed=sampling.seed,
+                stop=[] if fixed else list(sampling.stop),
+                ignore_eos=fixed,
+                structured_outputs=StructuredOutputsParams(json=sampling.schema)
+                if sampling.schema and not fixed
+                else None,
+                output_kind=RequestOutputKind.FINAL_ONLY,
+                skip_special_tokens=not keep_marks,
+            )
+        except Exception as error:  # as above
+            raise EngineError(f"vLLM rejected the request: {reason(error)}") from error
+
+    @staticmethod
+    def _scoring_params() -> "SamplingParams":
+        from localemp.engines.vllm.names import RequestOutputKind, SamplingParams
+
+        # 0: of each token of the prompt alone, and not of others that would have been likelier. A token must be made.
+        kind = RequestOutputKind.FINAL_ONLY
+        return SamplingParams(max_tokens=1, temperature=0.0, prompt_logprobs=0, detokenize=False, output_kind=kind)
 
     async def close(self) -> None:
         """Stop vLLM's engine process."""
