@@ -3,13 +3,18 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
+_ONLY_IF_SET = ("schema", "thinking_budget")
+
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
     """Sampling parameters of a reply. Temperature 0 (greedy) is the paper's setting (section 4.4).
 
     Attributes:
+        max_tokens: Longest reply, in tokens, without thinking if that has a budget.
         schema: A JSON schema, as text, that the engine enforces if it can.
+        thinking_budget: The most tokens of thinking before the reply, besides `max_tokens`; None if the model does not
+            think.
     """
 
     max_tokens: int = 128
@@ -18,7 +23,13 @@ class Sampling:
     seed: int | None = None
     stop: tuple[str, ...] = ()
     schema: str | None = None
+    thinking_budget: int | None = None
+
+    @property
+    def most_tokens(self) -> int:
+        """The most tokens that one answer can have, thinking included."""
+        return self.max_tokens + (self.thinking_budget or 0)
 
     def describe(self) -> dict[str, Any]:
-        """Return the parameters for a manifest; the schema only if there is one."""
-        return {name: value for name, value in asdict(self).items() if name != "schema" or value is not None}
+        """Return the parameters for a manifest; those that most runs lack only if they are set."""
+        return {name: value for name, value in asdict(self).items() if name not in _ONLY_IF_SET or value is not None}

@@ -134,7 +134,7 @@ class StrategyMiddleware:
                 f"a strategy answers at {CHAT}, not at {one_line(path)}", "model", "unsupported_endpoint"
             )
         check_dialogue_size(body)
-        request = read_request(content, name.removeprefix(self._prefix))
+        request = read_request(content, name.removeprefix(self._prefix), self.catalog.thinking)
         await self._handle(request, scope, receive, send)
 
     async def _pass_through(self, scope: Scope, receive: Receive, send: Send) -> None:

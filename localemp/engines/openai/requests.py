@@ -7,14 +7,14 @@ from typing import Any, Literal
 from localemp.dialogue import Message
 from localemp.sampling import Sampling
 
-_DROPPABLE = {"temperature", "top_p", "seed", "stop", "response_format"}
+_DROPPABLE = {"temperature", "top_p", "seed", "stop", "response_format", "thinking_token_budget"}
 
 
 class Requests:
     """Builds the request bodies for one model.
 
     A parameter that the model refuses is replaced (max_tokens by max_completion_tokens) or dropped (temperature, top_p,
-    seed, stop, response_format) in all later requests.
+    seed, stop, response_format, thinking_token_budget) in all later requests.
 
     Args:
         model: Name of the model on the server.
@@ -38,10 +38,12 @@ class Requests:
             body["prompt"] = "\n\n".join(message.content for message in messages)
         # top_p is always sent: a server's default for a model need not be 1.
         settings: dict[str, Any] = {
-            "max_tokens": sampling.max_tokens,
+            "max_tokens": sampling.most_tokens,
             "temperature": sampling.temperature,
             "top_p": sampling.top_p,
         }
+        if sampling.thinking_budget is not None:
+            settings["thinking_token_budget"] = sampling.thinking_budget  # vLLM's name
         settings |= {"seed": sampling.seed} if sampling.seed is not None else {}
         settings |= {"stop": list(sampling.stop)} if sampling.stop else {}
         if sampling.schema and self.api == "chat":

@@ -68,7 +68,15 @@ class Handler:
         self, request: ChatRequest, scope: Scope, receive: Receive, gone: asyncio.Event, send: Send
     ) -> None:
         catalog, name, started = self.catalog, "+".join(request.strategy), time.perf_counter()
-        engine = AppEngine(self.app, scope, catalog.model, gone, extra=catalog.extra, thinking=self._thinking)
+        engine = AppEngine(
+            self.app,
+            scope,
+            catalog.model,
+            gone,
+            extra=catalog.extra,
+            thinking=self._thinking,
+            bounds_thinking=catalog.bounds_thinking,
+        )
         reply = ReplyEngine(engine, request, send, model=f"{catalog.model}:{name}", keep_thinking=catalog.keep_thinking)
         try:
             strategy = await catalog.strategy(request.strategy, request.options)
