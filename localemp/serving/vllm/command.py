@@ -46,6 +46,7 @@ def prepare(pipeline: Pipeline, strategies: Sequence[str]) -> None:
     if (engine := pipeline.profile.engine) not in ("vllm", "openai"):
         raise OptionError(f"the engine {engine!r} cannot be served", "serve a model of vLLM, or a server's")
     pipeline.check_deterministic()
+    _ = pipeline.thinking  # a wrong option is reported before anything is fetched
     pipeline.fetch(strategies)
     if pipeline.runs_here:
         _ = pipeline.weights
