@@ -19,6 +19,7 @@ from localemp.sampling import Sampling
 from localemp.utils.paths import resource
 
 SITUATIONS = Path(__file__).with_name("situations.jsonl")
+LONGEST_REPLY = 24  # words; people's replies are short
 
 Choice = tuple[int, str, Mapping[str, Any]]
 
@@ -97,14 +98,21 @@ def read_dialogues(source: str | None) -> list[Dialogue]:
     return [*read_jsonl(resource("prompts", "dialogues", "train.jsonl")), *read_jsonl(SITUATIONS)]
 
 
-def passes(count: int, number: int, seed: int) -> list[tuple[Choice, list[int]]]:
-    """Return, for one pass over `count` dialogues, each strategy with the rows that it is shown."""
+def shown(dialogues: Sequence[Dialogue], number: int, seed: int) -> list[tuple[Choice, list[Dialogue]]]:
+    """Return the strategies of a pass, each with its dialogues.
+
+    A complete dialogue is shown by a strategy of either list; one of a single turn, which mostly tells feelings apart,
+    by one strategy, more often with two stages.
+    """
     rng = random.Random(f"{seed}-{number}")
-    chosen: dict[int, tuple[Choice, list[int]]] = {}
-    for row in range(count):
-        for choices in (REPLY, STAGES):
+    chosen: dict[int, tuple[Choice, list[Dialogue]]] = {}
+    for dialogue in dialogues:
+        lists = [REPLY, STAGES]
+        if dialogue.id.startswith("situation-"):
+            lists = rng.choices(lists, [1, 2])
+        for choices in lists:
             choice = rng.choices(choices, [weight for weight, *_ in choices])[0]
-            chosen.setdefault(id(choice), (choice, []))[1].append(row)
+            chosen.setdefault(id(choice), (choice, []))[1].append(dialogue)
     return list(chosen.values())
 
 
@@ -121,22 +129,24 @@ async def examples(
         label_weight: Weight of the tokens of an emotion's name in stage 1.
     """
     found = []
-    for (_, strategy, options), rows in passes(len(dialogues), number, seed):
+    for (_, strategy, options), some in shown(dialogues, number, seed):
         shared = {"model": base.config.model, "encoder": base.config.encoder, "data": "bundled", "seed": seed + number}
         made = base.sharing(RunConfig(**shared, strategy=strategy, **options)).strategy
-        for draft in await draft_all(made, [dialogues[row] for row in rows]):
+        for draft in await draft_all(made, some):
             dialogue = draft.dialogue
             assert dialogue.reference is not None
             first, last = Told(feeling(dialogue, options.get("given", ()))), Told(dialogue.reference)
             await made.respond(draft, first, last)
-            learnt = {first.answer, last.answer, *dialogue.turns[1::2]}
+            replies = [*dialogue.turns[1::2], last.answer]
+            learnt = {first.answer, *(text for text in replies if len(text.split()) <= LONGEST_REPLY)}
             asked = [told for told in (first, last) if told.asked]
             if len(asked) == 2 and any(message.content == first.answer for message in last.asked):
                 asked = [last]  # its prompt has both answers
             for told in asked:
                 messages = [*told.asked, Message("assistant", told.answer)]
                 name = f"{dialogue.id}, {strategy}"
-                found.append(tokenized(name, messages, learnt, base.tokenizer, dialogue.emotion, label_weight))
+                example = tokenized(name, messages, learnt, base.tokenizer, dialogue.emotion, label_weight)
+                found += [example] if any(example.weights) else []
     return found
 
 

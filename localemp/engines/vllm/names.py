@@ -18,6 +18,7 @@ NAMES: dict[str, tuple[str, ...]] = {
     "AsyncLLM": ("vllm.v1.engine.async_llm",),
     "EngineDeadError": ("vllm.v1.engine.exceptions",),
     "LoRARequest": ("vllm.lora.request",),
+    "PunicaWrapperCPU": ("vllm.lora.punica_wrapper.punica_cpu",),
     "ReasoningConfig": ("vllm.config.reasoning",),
     "RequestOutputKind": ("vllm.sampling_params",),
     "SamplingParams": ("vllm.sampling_params",),
