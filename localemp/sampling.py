@@ -3,8 +3,6 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
-_ONLY_IF_SET = ("schema", "thinking_budget")
-
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
@@ -13,6 +11,8 @@ class Sampling:
     Attributes:
         max_tokens: Longest reply, in tokens, without thinking if that has a budget.
         schema: A JSON schema, as text, that the engine enforces if it can.
+        repetition_penalty: How much less likely tokens become that the prompt or the reply already has; 1 for not at
+            all. vLLM's server takes it and OpenAI's does not, so it is sent only if it is not 1.
         thinking_budget: The most tokens of thinking before the reply, besides `max_tokens`; None if the model does not
             think.
     """
@@ -23,6 +23,7 @@ class Sampling:
     seed: int | None = None
     stop: tuple[str, ...] = ()
     schema: str | None = None
+    repetition_penalty: float = 1.0
     thinking_budget: int | None = None
 
     @property
@@ -32,4 +33,5 @@ class Sampling:
 
     def describe(self) -> dict[str, Any]:
         """Return the parameters for a manifest; those that most runs lack only if they are set."""
-        return {name: value for name, value in asdict(self).items() if name not in _ONLY_IF_SET or value is not None}
+        unused = {"schema": None, "repetition_penalty": 1.0, "thinking_budget": None}
+        return {name: value for name, value in asdict(self).items() if name not in unused or value != unused[name]}

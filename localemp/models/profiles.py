@@ -19,7 +19,7 @@ from pydantic import (
     model_validator,
 )
 
-from localemp.errors import OptionError, ProfileError, UnknownNameError
+from localemp.errors import LocalempError, OptionError, ProfileError, UnknownNameError
 from localemp.models.atomic import ATOMIC_2020
 from localemp.models.thinking import Thinking
 from localemp.sampling import Sampling
@@ -91,6 +91,21 @@ class PackageSource(_Table):
         return self
 
 
+class MergedSource(_Table):
+    """Weights made here: those of another model with a LoRA adapter merged into them.
+
+    Attributes:
+        base: The other model, as `--model` takes it; a path is relative to the profile.
+        adapter: A folder with PEFT's `adapter_config.json` and `adapter_model.safetensors`; a relative path
+            is relative to the profile.
+        sha256: SHA-256 of `adapter_model.safetensors`; None to merge whatever the folder holds.
+    """
+
+    base: Annotated[str, Field(min_length=1)]
+    adapter: Path
+    sha256: _SHA256 | None = None
+
+
 class SamplingDefaults(_Table):
     """A model's default sampling parameters."""
 
@@ -98,6 +113,7 @@ class SamplingDefaults(_Table):
     temperature: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
     stop: tuple[str, ...] = ()
+    repetition_penalty: Annotated[float, Field(gt=0, le=2, allow_inf_nan=False)] = 1.0
 
 
 class Price(_Table):
@@ -138,6 +154,8 @@ class Profile(_Table):
         hub: Its weights on the Hugging Face hub.
         package: Its weights on a package index.
         path: A folder of weights; takes precedence over hub and package.
+        merged: A model and an adapter that its weights are made of, instead of the three above. What a file does not
+            say of prompts, sampling and licence is then as in the base's profile.
         model: Its name on the server (hosted models).
         base_url: URL of the server; None for OpenAI's.
         api: "chat" for messages, "completions" for one text to complete.
@@ -164,6 +182,7 @@ class Profile(_Table):
     hub: HubSource | None = None
     package: PackageSource | None = None
     path: Path | None = None
+    merged: MergedSource | None = None
     model: str | None = None
     base_url: str | None = None
     api: Literal["chat", "completions"] = "chat"
@@ -213,7 +232,7 @@ class Profile(_Table):
 
     @property
     def _has_weights(self) -> bool:
-        return bool(self.hub or self.package or self.path)
+        return bool(self.hub or self.package or self.path or self.merged)
 
     @model_validator(mode="after")
     def _belongs_together(self) -> Self:
@@ -224,7 +243,11 @@ class Profile(_Table):
         if self.kind != "chat" and self.thinking is not None:
             raise ValueError("thinking: only chat models think")
         if not self.hosted and not self._has_weights:
-            raise ValueError("hub: a model that runs here needs hub, package or path")
+            raise ValueError("hub: a model that runs here needs hub, package, path or merged")
+        if self.merged and (self.hub or self.package or self.path):
+            raise ValueError("merged: its weights are those of its base; remove hub, package and path")
+        if self.merged and (self.kind != "chat" or self.engine == "openai"):
+            raise ValueError("merged: only a chat model that runs here is made of a base and an adapter")
         if self.kind == "commonsense":
             query = self.query or ""
             if "{event}" not in query or "{relation}" not in query + self.decoder_prompt:
@@ -248,11 +271,30 @@ def load_profile(name: str, kind: Kind | None = None) -> Profile:
         OptionError: The model is of another kind.
         ProfileError: The profile is invalid; names file and key.
     """
+    return _load(name, kind)
+
+
+def base_profile(merged: MergedSource) -> Profile:
+    """Return the profile of the model that an adapter is merged into.
+
+    Raises:
+        ProfileError: There is no such model, it has no weights, or it is itself merged.
+    """
+    try:
+        base = _load(merged.base, "chat", is_base=True)
+    except LocalempError as error:
+        raise ProfileError(f"merged.base: {error.message}", error.hint) from error
+    if base.hosted:
+        raise ProfileError(f"merged.base: {base.name} runs on a server; it has no weights to merge an adapter into")
+    return base
+
+
+def _load(name: str, kind: Kind | None, is_base: bool = False) -> Profile:
     shipped, path = _shipped(), at_home(name)
     if name in shipped:
-        profile = read_profile(shipped[name])
+        profile = _read_profile(shipped[name], is_base)
     elif path.suffix == ".toml":
-        profile = read_profile(path)
+        profile = _read_profile(path, is_base)
     elif name and is_folder(path):
         if not is_file(path / "config.json"):
             raise ProfileError(f"the folder {path} has no config.json, so it is not a folder of weights")
@@ -308,6 +350,10 @@ def read_profile(path: Path) -> Profile:
     Raises:
         ProfileError: The file is missing, not valid TOML, or not a valid profile; names file and key.
     """
+    return _read_profile(path)
+
+
+def _read_profile(path: Path, is_base: bool = False) -> Profile:
     try:
         settings, _ = load_toml(path)
     except OSError as error:
@@ -319,12 +365,39 @@ def read_profile(path: Path) -> Profile:
     settings.setdefault("name", path.stem)
     if isinstance(settings.get("path"), str):
         settings["path"] = path.parent / at_home(settings["path"])
+    if isinstance(settings.get("merged"), dict):
+        if is_base:  # two profiles could name each other
+            raise ProfileError(f"{path}: it is itself made of a base and an adapter", "name a model with weights")
+        _place_merged(settings["merged"], path.parent)
     try:
-        return Profile.model_validate(settings)
+        profile = Profile.model_validate(settings)
+        return profile if profile.merged is None else Profile.model_validate(_with_base(settings, profile.merged))
+    except ProfileError as error:
+        raise ProfileError(f"{path}: {error.message}", error.hint) from error
     except ValidationError as error:
         raise ProfileError(
             f"{path}: {format_validation_error(error, _IN_WORDS)}", f"known keys: {', '.join(Profile.model_fields)}"
         ) from error
+
+
+# What a profile with an adapter has from its base's, unless it says it itself.
+_INHERITED = ("context_length", "system_role", "layout", "chat_template_kwargs", "licence", "setup")
+
+
+def _place_merged(merged: dict[str, Any], folder: Path) -> None:
+    """Make the paths of base and adapter absolute or relative to the working directory, as `path` is."""
+    if isinstance(adapter := merged.get("adapter"), str):
+        merged["adapter"] = folder / at_home(adapter)
+    if isinstance(base := merged.get("base"), str) and base not in _shipped():
+        path = folder / at_home(base)
+        merged["base"] = str(path) if base and (is_folder(path) or is_file(path)) else base
+
+
+def _with_base(settings: dict[str, Any], merged: MergedSource) -> dict[str, Any]:
+    """Return a profile's settings with those that it has from its base's."""
+    base = base_profile(merged)
+    sampling = base.sampling.model_dump(exclude_unset=True) | settings.get("sampling", {})
+    return {name: getattr(base, name) for name in _INHERITED} | settings | {"sampling": sampling}
 
 
 _IN_WORDS = {

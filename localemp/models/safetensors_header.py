@@ -25,10 +25,12 @@ class TensorHeader:
     Attributes:
         dtype: As safetensors has it: "F32", "BF16", ...
         shape: Its shape.
+        start: Where its bytes begin in the file.
     """
 
     dtype: str
     shape: tuple[int, ...]
+    start: int
 
 
 def read_header(path: Path) -> dict[str, TensorHeader]:
@@ -59,7 +61,7 @@ def read_header(path: Path) -> dict[str, TensorHeader]:
     end = 0
     tensors = {}
     for name, told in sorted(header.items(), key=lambda item: _start(path, *item)):
-        tensors[name], end = _tensor(path, name, told, end)
+        tensors[name], end = _tensor(path, name, told, end, 8 + length)
     if end != size - 8 - length:
         raise _damaged(path, f"its tensors have {end:,} bytes, the file holds {size - 8 - length:,}")
     return tensors
@@ -73,8 +75,8 @@ def _start(path: Path, name: str, told: Any) -> tuple[int, int]:
     return offsets[0], offsets[1]
 
 
-def _tensor(path: Path, name: str, told: Mapping[str, Any], expected: int) -> tuple[TensorHeader, int]:
-    """Return a tensor and where its bytes end; they must begin where those of the one before end."""
+def _tensor(path: Path, name: str, told: Mapping[str, Any], expected: int, origin: int) -> tuple[TensorHeader, int]:
+    """Return a tensor and where its bytes end, from `origin` on; they must begin where those of the one before end."""
     start, end = told["data_offsets"]
     dtype, shape = told.get("dtype"), told.get("shape")
     if not isinstance(dtype, str) or not isinstance(shape, list) or any(type(n) is not int or n < 0 for n in shape):
@@ -84,7 +86,7 @@ def _tensor(path: Path, name: str, told: Mapping[str, Any], expected: int) -> tu
         raise _damaged(
             path, f"{name[:200]!r} lies at bytes {start:,} to {end:,}; it needs {bytes_needed:,} from {expected:,} on"
         )
-    return TensorHeader(dtype, tuple(shape)), end
+    return TensorHeader(dtype, tuple(shape), origin + start), end
 
 
 def _damaged(path: Path, what: str) -> WeightsError:

