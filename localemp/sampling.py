@@ -13,6 +13,8 @@ class Sampling:
         schema: A JSON schema, as text, that the engine enforces if it can.
         repetition_penalty: How much less likely tokens become that the prompt or the reply already has; 1 for not at
             all. vLLM's server takes it and OpenAI's does not, so it is sent only if it is not 1.
+        choices: The only answers; an engine that can gives the probability of each (`Completion.choices`), at
+            temperature 1 whatever `temperature` is.
         thinking_budget: The most tokens of thinking before the reply, besides `max_tokens`; None if the model does not
             think.
     """
@@ -24,6 +26,7 @@ class Sampling:
     stop: tuple[str, ...] = ()
     schema: str | None = None
     repetition_penalty: float = 1.0
+    choices: tuple[str, ...] = ()
     thinking_budget: int | None = None
 
     @property
@@ -33,5 +36,5 @@ class Sampling:
 
     def describe(self) -> dict[str, Any]:
         """Return the parameters for a manifest; those that most runs lack only if they are set."""
-        unused = {"schema": None, "repetition_penalty": 1.0, "thinking_budget": None}
+        unused = {"schema": None, "repetition_penalty": 1.0, "choices": (), "thinking_budget": None}
         return {name: value for name, value in asdict(self).items() if name not in unused or value != unused[name]}

@@ -97,6 +97,7 @@ def judge_studies(
             votes=wanted.votes,
             name=wanted.name,
             prompts=wanted.prompts,
+            answers=wanted.answers,
             limit=wanted.limit,
             on_progress=partial(_tell, on_progress),
         ),
@@ -177,7 +178,9 @@ def _judge_command(study: Path, wanted: Judge) -> str:
     """The command with what it takes besides the model, as far as a command line has it."""
     words = ["localemp", "study", "judge", str(study), "--model", wanted.model]
     options = {"votes": wanted.votes if wanted.votes > 1 else None, "name": wanted.name, "prompts": wanted.prompts}
-    options |= {"limit": wanted.limit} | {name: value for name, value in wanted.settings.items() if _is_plain(value)}
+    options |= {"answers": wanted.answers, "limit": wanted.limit} | {
+        name: value for name, value in wanted.settings.items() if _is_plain(value)
+    }
     for name, value in options.items():
         words += [] if value is None else [f"--{name.replace('_', '-')}", str(value)]
     return shlex.join(words)

@@ -5,7 +5,7 @@ Life cycle: construct it (cheap), `await start()` (loads weights or checks the s
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import asdict, dataclass
 from types import TracebackType
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 TURN: ContextVar[int] = ContextVar("turn", default=0)
 """When the dialogue of the current task began, as a number; an engine with a queue answers lower numbers first."""
 
-_ONLY_IF_SET = ("thinking_tokens", "asked_by")
+_ONLY_IF_SET = ("thinking_tokens", "asked_by", "choices", "choice_mass")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +43,8 @@ class Completion:
         thinking: The model's thinking, without marks, if the server separates it or the model marks it.
         thinking_tokens: Completion tokens of the thinking, marks included: 0 for none; None if they were not counted.
         asked_by: Who asked the very same request first, if this is the answer to that; empty for a call of its own.
+        choices: The probability of each of `Sampling.choices` among them; None if it was not asked for or is unknown.
+        choice_mass: The probability that the reply begins with any of them, by which `choices` were divided.
     """
 
     text: str
@@ -56,6 +58,8 @@ class Completion:
     thinking: str = ""
     thinking_tokens: int | None = None
     asked_by: str = ""
+    choices: Mapping[str, float] | None = None
+    choice_mass: float | None = None
 
     def __post_init__(self) -> None:
         for name in ("text", "thinking", "finish_reason"):

@@ -13,6 +13,7 @@ from localemp.errors import OptionError, UnknownNameError
 from localemp.models.thinking import ThinkingMode
 
 if TYPE_CHECKING:
+    from localemp.engines.scripted import ScriptedEngine
     from localemp.engines.tokens import PromptTokenizer
     from localemp.models.adapters import Adapter
     from localemp.models.profiles import Profile
@@ -90,12 +91,14 @@ class EngineEntry:
         settings: Returns what the manifest records besides the name: everything that can change a reply.
         deterministic: Whether it heeds `EngineContext.deterministic`.
         adapters: Whether its requests can have an adapter, so that it is an `AdaptableEngine`.
+        gives_choices: Returns whether it can give the probabilities of `Sampling.choices`.
     """
 
     make: Callable[[EngineContext], Engine]
     settings: Callable[[EngineContext], Mapping[str, Any]] = lambda _: {}
     deterministic: bool = False
     adapters: bool = False
+    gives_choices: Callable[[EngineContext], bool] = lambda _: False
 
 
 ENGINES: dict[str, EngineEntry] = {}
@@ -108,6 +111,7 @@ def register_engine(
     *,
     deterministic: bool = False,
     adapters: bool = False,
+    gives_choices: Callable[[EngineContext], bool] = lambda _: False,
 ) -> None:
     """Register an engine; profiles choose it with `engine = "NAME"`.
 
@@ -120,13 +124,14 @@ def register_engine(
         settings: Returns what the manifest records besides the name: everything that can change a reply.
         deterministic: Whether it heeds `EngineContext.deterministic`.
         adapters: Whether its requests can have an adapter, so that it is an `AdaptableEngine`.
+        gives_choices: Returns whether it can give the probabilities of `Sampling.choices`; judges ask for them then.
 
     Raises:
         OptionError: The name is taken.
     """
     if name in ENGINES:
         raise OptionError(f"the engine {name!r} already exists")
-    ENGINES[name] = EngineEntry(make, settings, deterministic, adapters)
+    ENGINES[name] = EngineEntry(make, settings, deterministic, adapters, gives_choices)
 
 
 def engine_entry(name: str) -> EngineEntry:
@@ -210,7 +215,7 @@ def _asked(context: EngineContext) -> dict[str, Any]:
     return {"chat_template_kwargs": {**others, **context.thinking.template_options}}
 
 
-def _scripted(context: EngineContext) -> Engine:
+def _scripted(context: EngineContext) -> "ScriptedEngine":
     from localemp.engines.scripted import ScriptedEngine
 
     if context.script is None:
@@ -221,6 +226,12 @@ def _scripted(context: EngineContext) -> Engine:
     return engine
 
 
-register_engine("vllm", _vllm, _vllm_settings, deterministic=True, adapters=True)
-register_engine("openai", _openai, _openai_settings)
-register_engine("scripted", _scripted, deterministic=True, adapters=True)
+register_engine("vllm", _vllm, _vllm_settings, deterministic=True, adapters=True, gives_choices=lambda _: True)
+register_engine("openai", _openai, _openai_settings, gives_choices=lambda context: context.profile.api == "chat")
+register_engine(
+    "scripted",
+    _scripted,
+    deterministic=True,
+    adapters=True,
+    gives_choices=lambda context: _scripted(context).gives_choices,
+)

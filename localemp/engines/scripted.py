@@ -1,15 +1,17 @@
 """An engine that answers from a file instead of a model, for tests and dry runs.
 
-The file is JSON lines. The first matching entry answers; only `reply` or `error` is required:
+The file is JSON lines. The first matching entry answers; only `reply`, `choices` or `error` is required:
 
     {"match": "lost my job", "reply": "I am so sorry to hear that.", "seconds": 0.2}
     {"match": "exam", "where": "last", "reply": ["First answer.", "Second answer."]}
     {"match": "storm", "error": "engine", "times": 1}
+    {"match": "Reply A", "choices": {"A": 0.6, "B": 0.2, "C": 0.1}}
     {"reply": "Tell me more."}
 
 match    a substring of the messages; an entry without it matches everything
 where    "prompt" (default) searches all messages, "last" only the last user message
 reply    the text; uses of a list cycle through it; thinking is marked as models do it: "<think>Sad.</think>Oh no."
+choices  the probability of each choice, where a request has choices; the likeliest is the text if there is no `reply`
 seconds  how long the answer takes; 0 by default
 error    "engine", "fatal" or "too-long": raised instead of a reply, with `reply` as its message
 adapter  the name of an adapter: only requests with it match
@@ -21,13 +23,14 @@ import hashlib
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from localemp.dialogue import Message
 from localemp.engines.adapted import AdaptableEngine
 from localemp.engines.base import Completion
+from localemp.engines.choices import normalised
 from localemp.errors import DataError, EngineError, FatalEngineError, PromptTooLongError
 from localemp.models.adapters import Adapter
 from localemp.protocol.thinking import split_thinking
@@ -49,14 +52,17 @@ class Entry(BaseModel):
     where: Literal["prompt", "last"] = "prompt"
     adapter: str | None = None
     reply: str | list[str] | None = None
+    choices: dict[str, Annotated[float, Field(ge=0.0, le=1.0, allow_inf_nan=False)]] | None = None
     seconds: float = Field(default=0.0, ge=0.0, allow_inf_nan=False)
     error: Literal["engine", "fatal", "too-long"] | None = None
     times: int | None = Field(default=None, ge=1)
 
     @model_validator(mode="after")
     def _answers_somehow(self) -> Self:
-        if self.error is None and self.reply in (None, []):
+        if self.error is None and self.reply in (None, []) and not self.choices:
             raise ValueError("the entry has neither a reply nor an error")
+        if self.choices and sum(self.choices.values()) > 1 + 1e-9:
+            raise ValueError("the probabilities of the choices add up to more than 1")
         return self
 
 
@@ -125,7 +131,11 @@ class ScriptedEngine(AdaptableEngine):
         if entry.error is not None:
             kind = FatalEngineError if entry.error == "fatal" else EngineError
             raise kind(str(text or f"{self._source} has an error here"))
+        if text is None and entry.choices:
+            text = max(entry.choices, key=entry.choices.__getitem__)
         answer, thinking = split_thinking(str(text))
+        known = entry.choices or {}
+        choices, mass = normalised({choice: known.get(choice, 0.0) for choice in sampling.choices})
         seconds = time.perf_counter() - begun
         return Completion(
             answer,
@@ -135,7 +145,14 @@ class ScriptedEngine(AdaptableEngine):
             seconds=seconds,
             thinking=thinking,
             thinking_tokens=len(thinking.split()),
+            choices=choices,
+            choice_mass=None if choices is None else mass,
         )
+
+    @property
+    def gives_choices(self) -> bool:
+        """Whether an entry has probabilities of choices."""
+        return any(entry.choices for entry in self._entries)
 
     def describe(self) -> dict[str, Any]:
         """Return the script's name, hash and length, for the manifest."""

@@ -76,6 +76,40 @@ class PromptTokenizer:
         """
         return str(self.tokenizer.decode(list(ids), skip_special_tokens=not keep_special))
 
+    def single_tokens(self, texts: Sequence[str]) -> list[int]:
+        """Return the ids of those texts that are one token each."""
+        return [found[0] for text in texts if len(found := self._plain_ids(text)) == 1]
+
+    def spellings(self, prompt: str, choices: Sequence[str]) -> dict[str, set[tuple[int, ...]]]:
+        """Return for each choice the token ids that write it after a prompt.
+
+        Besides the choice as it is, that is the same in another case or after a space, if it is one token and no other
+        choice is written so.
+
+        Raises:
+            EngineError: Two choices have the same tokens.
+        """
+        before = self.ids(prompt)
+        found: dict[str, set[tuple[int, ...]]] = {}
+        for choice in choices:
+            together = self.ids(prompt + choice)
+            after = together[len(before) :] if together[: len(before)] == before else self._plain_ids(choice)
+            found[choice] = {tuple(after)}
+        written = {tokens for each in found.values() for tokens in each}
+        if len(written) < len(found) or () in written:
+            raise EngineError(f"the model's tokenizer does not tell the choices apart: {', '.join(choices)}")
+        taken = {tokens[0] for tokens in written}
+        for choice in choices:
+            cases = dict.fromkeys((choice, choice.lower(), choice.upper(), choice.capitalize()))
+            for token in self.single_tokens([space + each for each in cases for space in ("", " ")]):
+                if token not in taken:
+                    taken.add(token)
+                    found[choice].add((token,))
+        return found
+
+    def _plain_ids(self, text: str) -> list[int]:
+        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+
     def lengths(self, texts: Sequence[str]) -> list[int]:
         """Return the number of tokens of each text, without special tokens."""
         return [len(ids) for ids in self.tokenizer(list(texts), add_special_tokens=False)["input_ids"]] if texts else []

@@ -21,7 +21,7 @@ from localemp.metrics.registry import BERTSCORE_MODEL, metric_options
 from localemp.pipeline.config import RunConfig
 from localemp.pipeline.pipeline import Pipeline
 from localemp.reporting.published import read_published
-from localemp.studies.judging.prompts import JudgePrompts
+from localemp.studies.judging.prompts import Answers, JudgePrompts
 from localemp.studies.questionnaire import load_questionnaire
 from localemp.studies.schema import Kind
 
@@ -92,11 +92,13 @@ class Judge(Model):
     Attributes:
         votes: How often each question is asked.
         prompts: A file in the form of prompts/judge.toml.
+        answers: Whether probabilities of answers count or what is written; None for the default of `study judge`.
         limit: Only the first N items.
     """
 
     votes: Count = 1
     prompts: Text | None = None
+    answers: Answers | None = None
     limit: Count | None = None
 
     @property

@@ -287,6 +287,11 @@ class Pipeline:
         return make(replace(context, adapters=[] if own is None else [own])).adapted(own)
 
     @property
+    def gives_choices(self) -> bool:
+        """Whether the engine can give the probabilities of fixed answers; a server may still refuse to."""
+        return engine_entry(self._engine_name).gives_choices(self._engine_context())
+
+    @property
     def engine_key(self) -> str:
         """What distinguishes engines: pipelines for which it is the same share one, with the adapters of all."""
         config = self.config

@@ -4,6 +4,7 @@ Null means absent, a text may come in parts, thinking is separated, invalid coun
 ignored. Status 200 does not mean success: the body may hold an error.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -17,6 +18,9 @@ MAX_RESPONSE_BYTES = 64 * 2**20
 
 MAX_VALUES = 500_000
 """Most JSON values of a response; one with the log probabilities of a thousand tokens has about ten thousand."""
+
+_MOST_POSITIONS, _MOST_TOKENS = 16, 128  # of log probabilities that are read: positions, and tokens at each
+_SURPLUS = 0.01  # by which probabilities may exceed 1, through rounding
 
 _TEXT_PARTS = ("text", "output_text", "input_text")
 _THOUGHT_PARTS = ("thinking", "reasoning", "reasoning_content", "thought")
@@ -93,6 +97,59 @@ def read_completion(content: bytes | str) -> ParsedCompletion:
         raise MalformedResponseError(f"no choices: {one_line(str(answer.fields))}")
     choices = (with_texts(choice, well_formed(choice.text), well_formed(choice.thinking)) for choice in answer.choices)
     return replace(answer, choices=tuple(choices))
+
+
+@dataclass(frozen=True, slots=True)
+class TokenProbabilities:
+    """The likeliest tokens at one position of a completion.
+
+    Attributes:
+        sampled: The token that was taken.
+        likeliest: The probability of each of the likeliest tokens, and of the sampled one.
+    """
+
+    sampled: str
+    likeliest: Mapping[str, float]
+
+
+def token_probabilities(choice: Choice) -> tuple[TokenProbabilities, ...]:
+    """Return the likeliest tokens of a completion's first positions, until the first that is missing or invalid."""
+    content = _inner(choice.fields, "logprobs").get("content")
+    found = []
+    for place in content[:_MOST_POSITIONS] if isinstance(content, list) else ():
+        if (position := _position(place)) is None:
+            break
+        found.append(position)
+    return tuple(found)
+
+
+def _position(place: Any) -> TokenProbabilities | None:
+    """Parse one position; None if a value is invalid or the probabilities add up to more than 1."""
+    listed = place.get("top_logprobs") if isinstance(place, dict) else None
+    if not isinstance(listed, list) or not isinstance(sampled := place.get("token"), str):
+        return None
+    likeliest: dict[str, float] = {}
+    for each in listed[:_MOST_TOKENS]:
+        token = each.get("token") if isinstance(each, dict) else None
+        probability = _probability(each.get("logprob")) if isinstance(token, str) else None
+        if not isinstance(token, str) or probability is None:
+            return None
+        # Two tokens can have the same text, such as parts of different characters.
+        likeliest[token] = likeliest.get(token, 0.0) + probability
+    if sampled not in likeliest:
+        if (probability := _probability(place.get("logprob"))) is None:
+            return None
+        likeliest[sampled] = probability
+    return TokenProbabilities(sampled, likeliest) if sum(likeliest.values()) <= 1 + _SURPLUS else None
+
+
+def _probability(logarithm: Any) -> float | None:
+    """Return the probability of a logarithm; None if it is not a number, or above 0 by more than rounding."""
+    if isinstance(logarithm, bool) or not isinstance(logarithm, int | float):
+        return None
+    if not logarithm <= math.log1p(_SURPLUS):  # NaN is not, either
+        return None
+    return min(1.0, math.exp(max(logarithm, -1000.0)))
 
 
 def first_choice(answer: ParsedCompletion) -> Choice:

@@ -27,6 +27,9 @@ _THOUGHT_CHANNELS = ("analysis", "commentary")
 # Some servers remove harmony's marks and leave its words.
 _BARE_HARMONY, _BARE_FINAL = "analysis", "assistantfinal"
 
+OPENING_MARKS = (*(opening for opening, _ in _MARKS), _CHANNEL)
+"""All marks that begin thinking, as models write them."""
+
 MARKS = frozenset((*_OPENING, *_CLOSING, _CHANNEL))
 """All marks that begin or end thinking, in lower case."""
 

@@ -38,7 +38,8 @@ def check_results(study: Study, votes: Iterable[Vote]) -> list[CheckResult]:
     for vote in votes:
         expected = study.key.checks.get(vote.item, {}).get(vote.aspect)
         if expected is not None:
-            met = vote.value in expected if isinstance(expected, list) else vote.value == expected
+            value = round(vote.value) if isinstance(vote.value, float) else vote.value
+            met = value in expected if isinstance(expected, list) else value == expected
             items = right.setdefault((vote.kind, vote.rater), {})
             items[vote.item] = items.get(vote.item, True) and met
     return [

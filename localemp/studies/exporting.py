@@ -22,7 +22,7 @@ def all_votes(study: Study, answers: AnswerStore) -> list[TimedVote]:
 
 
 def lines_of(given: Iterable[TimedVote], study: Study, unblinded: bool) -> Iterator[dict[str, Any]]:
-    """Yield one dict for each answer, with the columns of an export.
+    """Yield one dict for each answer, with the columns of an export; `confidence` only if an answer has it.
 
     Args:
         given: The answers.
@@ -31,6 +31,8 @@ def lines_of(given: Iterable[TimedVote], study: Study, unblinded: bool) -> Itera
             systems that were compared, "a vs b"; for an attention check, the keys of its replies.
     """
     key = study.key if unblinded else None
+    given = list(given)
+    is_measured = any(each.vote.confidence is not None for each in given)
     for each in given:
         vote = each.vote
         line: dict[str, Any] = {"rater": vote.rater, "kind": vote.kind, "item": vote.item}
@@ -42,12 +44,14 @@ def lines_of(given: Iterable[TimedVote], study: Study, unblinded: bool) -> Itera
             line |= {"aspect": vote.aspect, "system": key.named(*compared)}
             line["value"] = vote.value if vote.reply or vote.value == TIE else key.named(str(vote.value))
             line["first"] = key.named(vote.first)
-        yield {**line, "seconds": each.seconds, "at": each.at}
+        line |= {"seconds": each.seconds, "at": each.at}
+        yield line | {"confidence": vote.confidence} if is_measured else line
 
 
 def as_csv(lines: Iterable[dict[str, Any]], unblinded: bool) -> str:
     """Return CSV with a header line; `importing.read_ratings` reads it back unchanged."""
-    columns = UNBLINDED if unblinded else BLINDED
+    lines = list(lines)
+    columns = (*(UNBLINDED if unblinded else BLINDED), *(["confidence"] if lines and "confidence" in lines[0] else []))
     return csv_writer.written([columns, *([line[name] for name in columns] for line in lines)])
 
 

@@ -84,7 +84,7 @@ def keep_ratings(answers: AnswerStore, votes: Sequence[Vote]) -> int:
             f"{taken} rates on the page; imported answers of that name would count as a second person's",
             f"leave these lines out, or change the name in the file, for example to '{taken} on paper'",
         )
-    before: dict[tuple[str, str, str, str], str | int] = {}
+    before: dict[tuple[str, str, str, str], str | float] = {}
     replaced = 0
     for vote in (*answers.votes(), *votes):
         if vote.kind == "import":

@@ -22,19 +22,22 @@ class Vote:
         rater: Who gave it: a person's name, or a judge's.
         item: The item's id.
         aspect: The aspect's name.
-        value: A/B: the key of the better reply, or "tie". Rating: the number.
+        value: A/B: the key of the better reply, or "tie". Rating: the number; a whole one, unless it is the mean of a
+            judge's probabilities.
         reply: Rating: the key of the reply that is rated. A/B: empty.
         first: The key of the reply that the rater saw first; empty where that is not known.
         kind: Whether a person gave it, a model, or it was imported from a file.
+        confidence: The probability of it, or of the likeliest rating, where a judge's probabilities are known.
     """
 
     rater: str
     item: str
     aspect: str
-    value: str | int
+    value: str | float
     reply: str = ""
     first: str = ""
     kind: RaterKind = "person"
+    confidence: float | None = None
 
 
 def quoted(value: object) -> str:
@@ -67,7 +70,8 @@ def check_vote(study: Study, vote: Vote) -> None:
     if vote.reply not in keys:
         raise OptionError(f"item {vote.item}: unknown reply {quoted(vote.reply)}", f"known: {', '.join(keys)}")
     low, high = manifest.scale
-    if isinstance(vote.value, bool) or not isinstance(vote.value, int) or not low <= vote.value <= high:
+    kinds = int if vote.confidence is None else int | float
+    if isinstance(vote.value, bool) or not isinstance(vote.value, kinds) or not low <= vote.value <= high:
         raise OptionError(
             f"item {vote.item}, {vote.aspect}: {quoted(vote.value)} is not a rating",
             f"whole numbers from {low} to {high}",

@@ -62,6 +62,63 @@ async def test_greedy_replies_agree_with_transformers(pipeline, engine):
     assert first_choices >= 0.9 * tokens
 
 
+CHOICES = {  # "tie" is one token of this model, "equal" is not, and digits are tokens
+    "letters": ("A", "B", "C"),
+    "words": ("A", "B", "neither of the two"),
+    "numbers": ("1", "2", "10", "100"),
+}
+
+
+@pytest.mark.parametrize("choices", CHOICES.values(), ids=CHOICES)
+async def test_probabilities_of_choices_agree_with_transformers(pipeline, engine, choices):
+    """Each is that of the whole choice, computed here from the logits of prompt and choice in one pass."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    tokenizer = pipeline.tokenizer
+    model = AutoModelForCausalLM.from_pretrained(pipeline.weights.folder, dtype=torch.bfloat16)
+
+    def reached(prompt, text):
+        """The probability that the reply begins with these tokens."""
+        after = tokenizer.tokenizer(text, add_special_tokens=False)["input_ids"]
+        with torch.inference_mode():
+            logits = model(torch.tensor([prompt + after])).logits[0, len(prompt) - 1 : -1].float()
+        return logits.log_softmax(dim=1).gather(1, torch.tensor(after)[:, None]).sum().exp().item()
+
+    for question in ("Which is best?", "How are you?", f"Answer with one of: {', '.join(choices)}."):
+        messages = [Message("user", question)]
+        prompt = tokenizer.encode(messages)
+        expected = {choice: reached(prompt, choice) for choice in choices}
+        for choice in choices:  # other spellings that are one token
+            for other in {choice.lower(), choice.upper(), choice.capitalize()} | {f" {choice}", f" {choice.lower()}"}:
+                ids = tokenizer.tokenizer(other, add_special_tokens=False)["input_ids"]
+                if other != choice and len(ids) == 1:
+                    expected[choice] += reached(prompt, other)
+        for short, long in (("1", "10"), ("10", "100")):
+            if short in expected:
+                expected[short] -= reached(prompt, long)
+        got = await engine.chat(messages, replace(GREEDY, choices=choices))
+        assert got.choice_mass == pytest.approx(sum(expected.values()), rel=0.2)  # bfloat16, in other kernels
+        assert got.choices == pytest.approx(
+            {each: p / sum(expected.values()) for each, p in expected.items()}, abs=0.05
+        )
+        assert (got.text, sum(got.choices.values())) == (max(got.choices, key=got.choices.get), pytest.approx(1))
+
+
+async def test_many_choices_at_once_are_those_of_one(engine):
+    """Requests for different tokens share batches."""
+    asked = [
+        ([Message("user", f"Is {number} even? Answer A or B.")], replace(GREEDY, choices=choices))
+        for number in range(8)
+        for choices in CHOICES.values()
+    ]
+    alone = [await engine.chat(*each) for each in asked]
+    together = await asyncio.gather(*(engine.chat(*each) for each in asked))
+    for one, other in zip(alone, together, strict=True):
+        assert one.choices == pytest.approx(other.choices, abs=0.05)
+        assert one.choice_mass == pytest.approx(other.choice_mass, rel=0.2)
+
+
 async def test_what_dialogues_share_comes_from_the_prefix_cache(pipeline, engine):
     await engine.reset_prefix_cache()
     exemplars = load_dialogues("bundled", limit=5)

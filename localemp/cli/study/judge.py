@@ -14,6 +14,7 @@ from localemp.utils.text import one_line
 
 if TYPE_CHECKING:
     from localemp.pipeline.generate import Tally
+    from localemp.studies.judging.prompts import Answers
     from localemp.studies.judging.verdicts import JudgeStats
 
 
@@ -24,8 +25,19 @@ if TYPE_CHECKING:
               help="How often to ask each question; more than once needs a --temperature above 0.")  # fmt: skip
 @click.option("--name", help="The judge's name in tables and of its folder; by default the model's.")
 @click.option("--prompts", type=PATH, help="A prompt file in the format of prompts/judge.toml.")
+@click.option("--answers", type=click.Choice(["probabilities", "written"]),
+              help="Whether the probability of each answer counts, or what the model writes; by default as the judge "
+              "began, and for a new one probabilities where the engine gives them.")  # fmt: skip
 @click.option("--limit", type=click.IntRange(min=1), help="Judge only the first N items.")
-def judge(study: Path, votes: int, name: str | None, prompts: Path | None, limit: int | None, **options: Any) -> None:
+def judge(
+    study: Path,
+    votes: int,
+    name: str | None,
+    prompts: Path | None,
+    answers: "Answers | None",
+    limit: int | None,
+    **options: Any,
+) -> None:
     """Let a model rate STUDY: aspect by aspect, each pair in both orders.
 
     Answers are saved as they arrive. Ctrl-C stops; rerun the same command to resume.
@@ -37,7 +49,14 @@ def judge(study: Path, votes: int, name: str | None, prompts: Path | None, limit
     config = config_of(options)
     with Display() as display, resumable(display.say):
         result = judge_study(
-            study, config, votes=votes, name=name, prompts=prompts, limit=limit, on_progress=display.on_progress
+            study,
+            config,
+            votes=votes,
+            name=name,
+            prompts=prompts,
+            answers=answers,
+            limit=limit,
+            on_progress=display.on_progress,
         )
     if result.tally is not None:
         _say_how_fast(result.tally)
@@ -69,11 +88,19 @@ def _say(stats: "JudgeStats") -> None:
     click.echo(
         f"{answers}, {stats.unparsable} unparsable ({stats.unparsable_share or 0:.1%}){failed}; {votes}{missing}"
     )
+    if stats.measured:
+        click.echo(
+            f"probabilities: of {stats.measured} of {answers}; together the answers have {stats.mass or 0:.1%} of "
+            f"the probability, a vote {stats.confidence or 0:.1%} among them"
+        )
     if stats.flip_rate is not None:
+        ties = "the mean of both orders counts" if stats.measured else "count as ties"
         click.echo(
             f"flips: {stats.flips} of {stats.pairs} ({stats.flip_rate:.1%}) change with the order of the replies and "
-            f"count as ties; {_trust(stats.flip_rate)}"
+            f"{ties}; {_trust(stats.flip_rate)}"
         )
+    if stats.first_probability is not None:
+        click.echo(f"position: {stats.first_probability:.1%} of the probability is for the reply shown first")
     if stats.first_share is not None:
         click.echo(f"position: {stats.first_share:.1%} of choices are for the reply shown first; 50% means no bias")
     thought = of_which_thinking(stats.thinking_tokens)

@@ -26,7 +26,7 @@ from localemp.utils.redaction import shown_command
 if TYPE_CHECKING:
     from localemp.engines.base import Engine
     from localemp.studies.judging.judge import Judge, JudgeLog, Question
-    from localemp.studies.judging.prompts import JudgePrompts
+    from localemp.studies.judging.prompts import Answers, JudgePrompts
     from localemp.studies.judging.verdicts import JudgeStats
 
 _log = logging.getLogger(__name__)
@@ -58,6 +58,7 @@ def judge(
     votes: int = 1,
     name: str | None = None,
     prompts: StrPath | None = None,
+    answers: "Answers | None" = None,
     limit: int | None = None,
     on_progress: OnProgress = silent,
     **settings: Unpack[RunSettings],
@@ -69,7 +70,10 @@ def judge(
         config: The judge; or leave it out and give its fields by name, such as `model`, see `RunConfig`.
         votes: Times that everything is asked; above 1 it takes a temperature above 0.
         name: Of the judge, in tables and as a folder; the model's by default.
-        prompts: A file with what it is asked, in the form of prompts/judge.toml.
+        prompts: A file with what it is asked, in the form of prompts/judge.toml or prompts/judge-letters.toml.
+        answers: "probabilities" or "written": whether the probability of every answer counts, or what the model writes.
+            By default as the judge began, or as `prompts` says; for a new judge probabilities, where the engine gives
+            them and everything is asked once.
         limit: Judge only this many items, from the start.
         on_progress: Called with every step: weights fetched, answers given.
         **settings: Fields of `RunConfig`.
@@ -86,6 +90,7 @@ def judge(
         votes=votes,
         name=name,
         prompts=prompts,
+        answers=answers,
         limit=limit,
         on_progress=on_progress,
     )
@@ -101,6 +106,7 @@ def judge_each(
     votes: int = 1,
     name: str | None = None,
     prompts: StrPath | None = None,
+    answers: "Answers | None" = None,
     limit: int | None = None,
     on_progress: OnProgress = silent,
 ) -> list[JudgeResult | LocalempError]:
@@ -113,19 +119,17 @@ def judge_each(
         LocalempError: The judge itself is missing or wrong.
         KeyboardInterrupt: Ctrl-C. What was finished is kept, and the note says how much that is.
     """
-    from localemp.studies.judging.prompts import JudgePrompts
-
     check_at_least(1, votes=votes, limit=limit)
     pipeline = Pipeline(config, on_progress)
     folder = _judge_folder(name, pipeline.profile.name)
-    texts = JudgePrompts.read(None if prompts is None else Path(prompts))
+    choose = _texts(pipeline, None if prompts is None else Path(prompts), answers, votes)
     if pipeline.profile.notice:
         _log.info("note: %s", pipeline.profile.notice)
     outcomes: list[_Judging | LocalempError] = []
     with ExitStack() as stack:
         for study in studies:
             try:
-                judging = _Judging.open(Path(study), folder, pipeline, texts, votes, limit)
+                judging = _Judging.open(Path(study), folder, pipeline, choose, votes, limit)
             except LocalempError as error:
                 outcomes.append(error)
                 continue
@@ -162,14 +166,21 @@ class _Judging:
 
     @classmethod
     def open(
-        cls, study: Path, name: str, pipeline: Pipeline, texts: "JudgePrompts", votes: int, limit: int | None
+        cls,
+        study: Path,
+        name: str,
+        pipeline: Pipeline,
+        choose: "Callable[[Path], JudgePrompts]",
+        votes: int,
+        limit: int | None,
     ) -> "_Judging":
         from localemp.studies.judging.judge import Judge, JudgeLog, questions
 
         rated = open_study(study)
-        judged = Judge(rated, texts, pipeline.sampling, votes)
+        folder = study / JUDGES / name
+        judged = Judge(rated, choose(folder), pipeline.sampling, votes)
         asked = questions(rated, votes, limit)
-        answers = JudgeLog.open(study / JUDGES / name, pipeline.model_settings() | judged.describe())
+        answers = JudgeLog.open(folder, pipeline.model_settings() | judged.describe())
         pending = [question for question in asked if question.id not in answers.answered]
         if len(pending) < len(asked):
             done = share(len(asked) - len(pending), len(asked), "answer")
@@ -214,6 +225,29 @@ class _Judging:
         failed = sum(question.id in self.answers.failed for question in self.asked)
         stats = read_stats(self.answers.folder, self.study.key.checks)
         return JudgeResult(self.answers.folder, len(self.asked), failed, stats, self.tally)
+
+
+def _texts(
+    pipeline: Pipeline, path: Path | None, answers: "Answers | None", votes: int
+) -> "Callable[[Path], JudgePrompts]":
+    """Return a function that chooses the prompts of a judge by its folder: one that has begun stays as it is."""
+    from localemp.studies.judging.prompts import JudgePrompts
+    from localemp.studies.judging.verdicts import begun_with
+
+    if path is not None:
+        own = JudgePrompts.read(path)
+        if answers not in (None, own.answers):
+            raise OptionError(
+                f"--answers {answers}: {path} asks for {own.answers} ones", f'write answers = "{answers}" there'
+            )
+        return lambda _: own
+
+    def choose(folder: Path) -> JudgePrompts:
+        if (chosen := answers or begun_with(folder)) is None:
+            chosen = "probabilities" if votes == 1 and pipeline.gives_choices else "written"
+        return JudgePrompts.read(answers=chosen)
+
+    return choose
 
 
 def _judge_folder(name: str | None, model: str) -> str:

@@ -14,6 +14,7 @@ import openai
 
 from localemp.dialogue import Message
 from localemp.engines.base import Completion, Engine
+from localemp.engines.choices import masses_in, normalised
 from localemp.engines.openai.connection import Connection
 from localemp.engines.openai.failures import NoResponseError, WebPageError, explain, is_retryable, refused_parameter
 from localemp.engines.openai.models import read_models
@@ -21,7 +22,7 @@ from localemp.engines.openai.requests import Requests
 from localemp.engines.openai.target import KEY_VARIABLE, Target
 from localemp.errors import EngineError, FatalEngineError, OptionError, PromptTooLongError, UnknownNameError
 from localemp.models.profiles import Price
-from localemp.protocol.completions import Choice, Usage, first_choice, read_completion
+from localemp.protocol.completions import Choice, Usage, first_choice, read_completion, token_probabilities
 from localemp.protocol.errors import ResponseError, ServerError
 from localemp.protocol.thinking import opens_thinking, split_thinking
 from localemp.sampling import Sampling
@@ -181,6 +182,7 @@ class OpenAIEngine(Engine):
             text, reason = choice.refusal, "refusal"
         elif not text and not thinking:
             self._check_empty(choice, reason)
+        choices, mass = self._choices(choice, sampling)
         return Completion(
             text=text,
             finish_reason=reason,
@@ -192,7 +194,15 @@ class OpenAIEngine(Engine):
             notes=notes,
             thinking=thinking,
             thinking_tokens=usage.reasoning_tokens,
+            choices=choices,
+            choice_mass=mass,
         )
+
+    def _choices(self, choice: Choice, sampling: Sampling) -> tuple[dict[str, float] | None, float | None]:
+        """Return the probability of each choice and of all together; None where the server does not give them."""
+        if not sampling.choices or (masses := masses_in(token_probabilities(choice), sampling.choices)) is None:
+            return None, None
+        return normalised(masses)
 
     def _split(self, choice: Choice, messages: Sequence[Message]) -> tuple[str, str]:
         """Return text and thinking, which servers separate or leave in the text."""

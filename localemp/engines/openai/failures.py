@@ -118,6 +118,9 @@ def refused_parameter(error: ResponseError) -> str | None:
         return "response_format"
     if _BUDGET in f"{error.param} {error.message}" and (error.status in (400, 422) or error.status >= 500):
         return _BUDGET
+    # "You are not allowed to request logprobs from this model" comes with 403.
+    if "logprobs" in f"{error.param} {error.message}" and error.status in (400, 403, 422):
+        return "logprobs"
     if error.code in _REFUSALS and error.param:
         return error.param
     found = _REFUSAL_TEXT.search(error.message)

@@ -10,13 +10,15 @@ from localemp.sampling import Sampling
 _DROPPABLE = {
     "temperature", "top_p", "seed", "stop", "response_format", "repetition_penalty", "thinking_token_budget",
 }  # fmt: skip
+_LIKELIEST = 20  # tokens whose probability is asked for; the most that OpenAI's API allows
+_OF_CHOICES = ("logprobs", "top_logprobs")
 
 
 class Requests:
     """Builds the request bodies for one model.
 
     A parameter that the model refuses is replaced (max_tokens by max_completion_tokens) or dropped (temperature, top_p,
-    seed, stop, response_format, repetition_penalty, thinking_token_budget) in all later requests.
+    seed, stop, response_format, repetition_penalty, logprobs, thinking_token_budget) in all later requests.
 
     Args:
         model: Name of the model on the server.
@@ -52,6 +54,8 @@ class Requests:
         if sampling.schema and self.api == "chat":
             form = {"name": "answer", "strict": True, "schema": json.loads(sampling.schema)}
             settings["response_format"] = {"type": "json_schema", "json_schema": form}
+        if sampling.choices and self.api == "chat":
+            settings |= {"logprobs": True, "top_logprobs": _LIKELIEST}
         notes = []
         for name, value in settings.items():
             instead = self.changed.get(name, name)
@@ -72,6 +76,8 @@ class Requests:
             self.changed[refused] = "max_completion_tokens"
         elif refused in _DROPPABLE:
             self.changed[refused] = None
+        elif refused in _OF_CHOICES:
+            self.changed |= dict.fromkeys(_OF_CHOICES)  # each is of no use without the other
         else:
             return False
         return True

@@ -6,6 +6,7 @@ vLLM is imported when an engine starts, because the import takes seconds and pri
 import asyncio
 import gc
 import logging
+import math
 import multiprocessing
 import subprocess
 import time
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from localemp.dialogue import Message
 from localemp.engines.adapted import AdaptableEngine
 from localemp.engines.base import TURN, Completion
+from localemp.engines.choices import Tokens, choice_masses, normalised
 from localemp.engines.vllm.determinism import ONE_AT_A_TIME, Determinism, determinism
 from localemp.engines.vllm.lora import lora_args, lora_request
 from localemp.engines.vllm.process import (
@@ -35,6 +37,7 @@ from localemp.engines.vllm.thinking import ThoughtParser
 from localemp.engines.vllm.versions import require_vllm, vllm_version
 from localemp.errors import EngineError, FatalEngineError, OptionError, PromptTooLongError, UnknownNameError
 from localemp.models.adapters import Adapter
+from localemp.protocol.thinking import OPENING_MARKS, opens_thinking
 from localemp.sampling import Sampling
 from localemp.utils.kernels import usual_kernels
 from localemp.utils.redirect import output_to
@@ -43,9 +46,10 @@ if TYPE_CHECKING:
     from multiprocessing.process import BaseProcess
 
     from localemp.engines.tokens import PromptTokenizer
-    from localemp.engines.vllm.names import AsyncLLM, LoRARequest, SamplingParams
+    from localemp.engines.vllm.names import AsyncLLM, LoRARequest, RequestOutput, SamplingParams
 
 _log = logging.getLogger(__name__)
+_RAW = "raw_logprobs"  # vLLM's default: the model's own log probabilities
 _SHUTDOWN_TIMEOUT = 10.0  # seconds
 # Settings that affect speed, by the part of vLLM's configuration that holds them.
 _SPEED_SETTINGS = {
@@ -129,27 +133,10 @@ class VLLMEngine(AdaptableEngine):
         max_tokens = self.fixed_length or sampling.most_tokens
         if len(ids) + max_tokens > self.max_model_len:
             raise PromptTooLongError(len(ids), max_tokens, self.max_model_len)
-        final = None
-        try:
-            params = self._params(sampling, max_tokens, self._thoughts.keep_marks)
-            request = {"prompt_token_ids": ids}, params, uuid.uuid4().hex
-            async for output in self._llm.generate(*request, lora_request=self._lora(adapter), priority=TURN.get()):
-                final = output
-        except Exception as error:  # vLLM raises a dozen types without a common base
-            from localemp.engines.vllm.names import EngineDeadError
-
-            if self._llm.errored or isinstance(error, EngineDeadError):
-                raise FatalEngineError(
-                    f"vLLM's engine died: {first_error(self._log_text())}", f"see the log: {self.log}"
-                ) from error
-            raise EngineError(f"vLLM rejected the request: {reason(error)}") from error
-        if final is None:
-            raise EngineError("vLLM ended the request without an answer", f"see the log: {self.log}")
+        if sampling.choices and (measured := await self._choose(prompt, ids, sampling.choices, adapter, started)):
+            return measured
+        final = await self._generate(ids, self._params(sampling, max_tokens, self._thoughts.keep_marks), adapter)
         answer = final.outputs[0]
-        if answer.finish_reason in ("error", "abort"):
-            raise EngineError(
-                f"vLLM ended the request with the finish reason {answer.finish_reason!r}", f"see the log: {self.log}"
-            )
         split, why = self._thoughts.split(answer.text, prompt), answer.finish_reason
         thought = self._thoughts.count(answer.token_ids, split)
         if sampling.thinking_budget and thought is not None and len(answer.token_ids) - thought > sampling.max_tokens:
@@ -164,6 +151,74 @@ class VLLMEngine(AdaptableEngine):
             seconds=time.perf_counter() - started,
             thinking=split.thinking,
             thinking_tokens=thought,
+        )
+
+    async def _generate(self, ids: list[int], params: "SamplingParams", adapter: Adapter | None) -> "RequestOutput":
+        """Have vLLM continue a prompt; raises what `Engine.chat` raises."""
+        assert self._llm is not None
+        final = None
+        try:
+            request = {"prompt_token_ids": ids}, params, uuid.uuid4().hex
+            async for output in self._llm.generate(*request, lora_request=self._lora(adapter), priority=TURN.get()):
+                final = output
+        except Exception as error:  # vLLM raises a dozen types without a common base
+            from localemp.engines.vllm.names import EngineDeadError
+
+            if self._llm.errored or isinstance(error, EngineDeadError):
+                raise FatalEngineError(
+                    f"vLLM's engine died: {first_error(self._log_text())}", f"see the log: {self.log}"
+                ) from error
+            raise EngineError(f"vLLM rejected the request: {reason(error)}") from error
+        if final is None:
+            raise EngineError("vLLM ended the request without an answer", f"see the log: {self.log}")
+        if (ended := final.outputs[0].finish_reason) in ("error", "abort"):
+            raise EngineError(f"vLLM ended the request with the finish reason {ended!r}", f"see the log: {self.log}")
+        return final
+
+    async def _choose(
+        self, prompt: str, ids: list[int], choices: Sequence[str], adapter: Adapter | None, started: float
+    ) -> Completion | None:
+        """Return the likeliest choice with the probability of each; None if the model thinks before it answers.
+
+        Nothing is generated: each request is for the probabilities of the next token, before anything is masked.
+        """
+        from localemp.engines.vllm.names import RequestOutputKind, SamplingParams
+
+        if opens_thinking(prompt):
+            return None
+        if (mode := self.engine_args.get("logprobs_mode", _RAW)) != _RAW:
+            raise FatalEngineError(f"with logprobs_mode={mode}, vLLM does not give probabilities of choices", "omit it")
+        thought = self.tokenizer.single_tokens(OPENING_MARKS)
+        thinks, cached, asked = 0.0, 0, 0
+
+        async def next_token(beginning: Tokens, tokens: Sequence[int]) -> dict[int, float]:
+            nonlocal thinks, cached, asked
+            wanted = [*tokens, *(token for token in thought if token not in tokens)] if not beginning else list(tokens)
+            params = SamplingParams(
+                max_tokens=1, temperature=0.0, logprob_token_ids=wanted, output_kind=RequestOutputKind.FINAL_ONLY
+            )
+            final = await self._generate([*ids, *beginning], params, adapter)
+            [position] = final.outputs[0].logprobs or [{}]
+            found = {token: math.exp(position[token].logprob) for token in wanted}
+            asked += 1
+            if not beginning:
+                cached = final.num_cached_tokens or 0
+                thinks = sum(found[token] for token in thought)
+            return found
+
+        masses = await choice_masses(self.tokenizer.spellings(prompt, choices), next_token)
+        probabilities, mass = normalised(masses)
+        if probabilities is None or thinks > mass:
+            return None
+        return Completion(
+            text=max(masses, key=masses.__getitem__),
+            finish_reason="stop",
+            prompt_tokens=len(ids),
+            completion_tokens=asked,
+            cached_tokens=cached,
+            seconds=time.perf_counter() - started,
+            choices=probabilities,
+            choice_mass=mass,
         )
 
     def _lora(self, adapter: Adapter | None) -> "LoRARequest | None":

@@ -20,6 +20,7 @@ NAMES: dict[str, tuple[str, ...]] = {
     "LoRARequest": ("vllm.lora.request",),
     "PunicaWrapperCPU": ("vllm.lora.punica_wrapper.punica_cpu",),
     "ReasoningConfig": ("vllm.config.reasoning",),
+    "RequestOutput": ("vllm.outputs",),
     "RequestOutputKind": ("vllm.sampling_params",),
     "SamplingParams": ("vllm.sampling_params",),
     "StructuredOutputsParams": ("vllm.sampling_params",),

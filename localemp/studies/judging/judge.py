@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from localemp.dialogue import Message
-from localemp.engines.base import Engine
+from localemp.engines.base import Completion, Engine
 from localemp.engines.planner import Planner
 from localemp.errors import EngineError, JudgeError, OptionError
 from localemp.pipeline.generate import Tally, failed_alone, for_all
 from localemp.runs.run import Journal
 from localemp.sampling import Sampling
-from localemp.studies.judging.parsing import Parsed, parse_choice, parse_rating
+from localemp.studies.judging.parsing import Parsed, parse_choice, parse_letter, parse_rating
 from localemp.studies.judging.prompts import JudgePrompts
 from localemp.studies.judging.verdicts import VOTES, check_answer
 from localemp.studies.study import Study
@@ -83,30 +83,39 @@ class Judge:
     """
 
     def __init__(self, study: Study, prompts: JudgePrompts, sampling: Sampling, votes: int = 1) -> None:
+        if votes > 1 and prompts.answers == "probabilities":
+            raise OptionError(
+                f"--votes {votes}: probabilities of answers are the same every time",
+                "leave it out, or --answers written",
+            )
         if votes > 1 and not sampling.temperature:
             raise OptionError(
                 f"--votes {votes} at temperature 0 would be the same answer {votes} times",
                 "add --temperature 0.7, or leave out --votes",
             )
         self.study, self.prompts, self.votes = study, prompts, votes
-        self.sampling = replace(sampling, schema=prompts.answer_schema(study.manifest))
+        self._choices = prompts.choices(study.manifest)
+        self.sampling = replace(sampling, schema=prompts.answer_schema(study.manifest), choices=tuple(self._choices))
         self._aspects = {aspect.name: aspect for aspect in study.manifest.aspects}
 
     def describe(self) -> dict[str, Any]:
         """Return the settings that can change the answers, except the model; recorded in the manifest."""
-        manifest = self.study.manifest
-        return {
+        manifest, prompts = self.study.manifest, self.prompts
+        settings: dict[str, Any] = {
             "items_sha256": manifest.items_sha256,
             "kind": manifest.kind,
             "question": manifest.question,
             "aspects": {aspect.name: aspect.about for aspect in manifest.aspects},
             "scale": manifest.scale,
             "scale_words": manifest.scale_words,
-            "prompts": self.prompts.name,
-            "prompts_sha256": self.prompts.sha256,
+            "prompts": prompts.name,
+            "prompts_sha256": prompts.sha256,
             "votes": self.votes,
             "sampling": self.sampling.describe(),
         }
+        if prompts.answers == "probabilities":
+            settings |= {"answers": prompts.answers, "margin": prompts.margin, "least_mass": prompts.least_mass}
+        return settings
 
     def messages(self, question: Question) -> list[Message]:
         """Return the prompt of a question."""
@@ -114,9 +123,29 @@ class Judge:
         return self.prompts.messages(self.study.manifest, item, aspect, question.shown)
 
     def read(self, text: str) -> Parsed:
-        """Parse an answer."""
+        """Parse a written answer."""
         scale = self.study.manifest.scale
-        return parse_choice(text) if scale is None else parse_rating(text, scale)
+        if scale is not None:
+            return parse_rating(text, scale)
+        letters = self.prompts.letters
+        alone = letters and parse_letter(text, {letters.A: "A", letters.B: "B", letters.tie: "tie"})
+        return alone or parse_choice(text)
+
+    def measured(self, completion: Completion) -> dict[str, Any]:
+        """Return what is recorded of an answer: the probability of each where they are known, and the likeliest.
+
+        What is not known by its probability is read from what the model wrote.
+        """
+        chosen, mass = completion.choices, completion.choice_mass
+        if chosen is None or mass is None or (mass < self.prompts.least_mass and completion.text not in self._choices):
+            read = self.read(completion.require_text())
+            return {"answer": read.value, "problem": read.problem}
+        if mass < self.prompts.least_mass:
+            problem = f"all answers together have a probability of {mass:.2g}"
+            return {"answer": None, "problem": problem, "choice_mass": mass}
+        probabilities = {answer: chosen[text] for text, answer in self._choices.items()}
+        likeliest = max(probabilities, key=probabilities.__getitem__)
+        return {"answer": likeliest, "problem": "", "probabilities": probabilities, "choice_mass": mass}
 
     async def plan(self, asked: Sequence[Question], planner: Planner) -> int:
         """Return the context length that the longest prompt and its answer need, in tokens."""
@@ -152,14 +181,14 @@ class Judge:
                 sampling = replace(sampling, seed=sampling.seed + question.vote)
             try:
                 completion = await engine.chat(messages, sampling)
-                read = self.read(completion.require_text())
+                found = self.measured(completion)
             except Exception as error:
                 answers.append(failed_alone(question.id, error) | asdict(question))
                 tally.failed += 1
             else:
                 sent = {"messages": [asdict(message) for message in messages], "seed": sampling.seed}
-                found = {"answer": read.value, "problem": read.problem}
-                answers.append({"id": question.id} | asdict(question) | sent | completion.record() | found)
+                received = replace(completion, choices=None, choice_mass=None).record()
+                answers.append({"id": question.id} | asdict(question) | sent | received | found)
                 tally.done += 1
                 tally.count(completion)
             on_progress(tally.progress("answers"))
@@ -178,6 +207,7 @@ class JudgeLog(Journal):
 
     def __init__(self, folder: Path) -> None:
         self._unparsable, self._example = 0, ""
+        self._mass: float | None = None  # of the example, if that is what is wrong with it
         super().__init__(folder)
 
     @staticmethod
@@ -190,10 +220,17 @@ class JudgeLog(Journal):
         super().note(record)
         if "error" not in record and record["answer"] is None:
             self._unparsable, self._example = self._unparsable + 1, record["text"]
+            self._mass = record.get("choice_mass")
 
     def check(self) -> None:
         """Raise JudgeError where too many answers cannot be read."""
         total = len(self.answered)
+        if total >= ENOUGH and self._unparsable > TOO_MANY * total and self._mass is not None:
+            raise JudgeError(
+                f"the model does not answer as it was asked to in {self._unparsable} of {total} cases: all answers "
+                f"together have a probability of {self._mass:.2g}, say; all are kept in {self.folder}",
+                "read what it writes with --answers written, or take another --model, each with another --name",
+            )
         if total >= ENOUGH and self._unparsable > TOO_MANY * total:
             raise JudgeError(
                 f"{self._unparsable} of {total} answers cannot be read, such as {quoted(self._example)}; "

@@ -7,6 +7,7 @@ doubted after it, nothing does.
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,7 @@ from localemp.studies.judging.prose import ending, plain, taken_back
 from localemp.studies.judging.statements import CHOICES, RATINGS, Choice, Form, Read, Statement, Value
 
 _MOST_OBJECTS = 100
+_LETTER = re.compile(r"(?:[a-z]{1,20}: ?)?\W{0,3}(\S{1,20}?)\W{0,3}", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,13 @@ def parse_choice(text: str) -> Parsed:
         return "A" if letter in "aA" else "B"
 
     return _parse(text, CHOICES, read)
+
+
+def parse_letter(text: str, letters: Mapping[str, Choice]) -> Parsed | None:
+    """Return what a letter stands for, if the answer is a letter and nothing else ("C", "**Answer:** C."), or None."""
+    found = _LETTER.fullmatch(plain(ending(split_thinking(text).text)))
+    chosen = {letter.casefold(): choice for letter, choice in letters.items()}.get(found[1].casefold() if found else "")
+    return None if chosen is None else Parsed(chosen)
 
 
 def parse_rating(text: str, scale: tuple[int, int]) -> Parsed:

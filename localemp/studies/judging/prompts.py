@@ -1,11 +1,11 @@
-"""The prompts of a judge, read from `prompts/judge.toml` or a file of your own, and rendered as messages."""
+"""The prompts of a judge, read from `prompts/judge.toml` or another file, and rendered as messages."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from localemp.dialogue import Message
 from localemp.prompting.template import Lines, placeholders, read_prompts
@@ -27,6 +27,31 @@ RatingText = Annotated[
     ),
 ]
 
+Answers = Literal["written", "probabilities"]
+"""How a judge's answer is had: from what it writes, or from the probability of each answer."""
+FILES: Mapping[Answers, str] = {"written": "judge.toml", "probabilities": "judge-letters.toml"}
+"""localemp's own prompts for each."""
+
+_Letter = Annotated[str, StringConstraints(pattern=r"^\S{1,20}$")]
+_Share = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
+
+
+class Letters(BaseModel):
+    """What stands for each answer of an A/B test where its probability is read."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    A: _Letter
+    B: _Letter
+    tie: _Letter
+
+    @model_validator(mode="after")
+    def _differ(self) -> Self:
+        told = [self.A.casefold(), self.B.casefold(), self.tie.casefold()]
+        if any(one != other and one.startswith(other) for one in told for other in told) or len(set(told)) < len(told):
+            raise ValueError("one begins like another")
+        return self
+
 
 class JudgePrompts(BaseModel):
     """A file of prompts for judges.
@@ -35,6 +60,10 @@ class JudgePrompts(BaseModel):
         constrained: Whether an answer is held to the JSON form, where the engine can.
         lines: How a turn of each person is written.
         ab, rating: The whole question.
+        answers: How an answer is had.
+        letters: With probabilities: what is answered in an A/B test.
+        margin: With probabilities: a reply wins if its probability exceeds the other's by more than this.
+        least_mass: With probabilities: how probable at least the answers have to be together.
         sha256: Hash of the file's bytes; a manifest records it.
     """
 
@@ -46,16 +75,30 @@ class JudgePrompts(BaseModel):
     lines: Lines
     ab: ABText
     rating: RatingText
+    answers: Answers = "written"
+    letters: Letters | None = None
+    margin: _Share = 0.0
+    least_mass: _Share = 0.0
     sha256: str = ""
 
+    @model_validator(mode="after")
+    def _letters_are_told(self) -> Self:
+        if (self.letters is not None) != (self.answers == "probabilities"):
+            raise ValueError('letters: they belong to answers = "probabilities"')
+        return self
+
     @classmethod
-    def read(cls, path: Path | None = None) -> Self:
-        """Read and check a file; localemp's own where none is given.
+    def read(cls, path: Path | None = None, answers: Answers = "written") -> Self:
+        """Read and check a file.
+
+        Args:
+            path: The file; None for localemp's own.
+            answers: Which of these.
 
         Raises:
             PromptError: The file is missing or not valid TOML, or a key is unknown, missing or wrong.
         """
-        own = resource("prompts", "judge.toml")
+        own = resource("prompts", FILES[answers])
         return read_prompts(path or own, cls, own)
 
     def messages(self, manifest: Manifest, item: Item, aspect: Aspect, shown: Sequence[str]) -> list[Message]:
@@ -82,6 +125,15 @@ class JudgePrompts(BaseModel):
         scale = {"low": low, "high": high, "low_words": words[low], "high_words": words[high]}
         scale["words"] = ", ".join(f"{rating}: {word}" for rating, word in words.items())
         return [Message("user", self.rating.strip().format(reply=texts[only], **scale, **asked))]
+
+    def choices(self, manifest: Manifest) -> dict[str, str | int]:
+        """The answer that each text stands for, where probabilities are read."""
+        if self.letters is None:
+            return {}
+        if manifest.scale is None:
+            return {self.letters.A: "A", self.letters.B: "B", self.letters.tie: TIE}
+        low, high = manifest.scale
+        return {str(rating): rating for rating in range(low, high + 1)}
 
     def answer_schema(self, manifest: Manifest) -> str | None:
         """The JSON schema of an answer; None where answers are not constrained."""

@@ -49,6 +49,11 @@ def share(part: int, whole: int) -> Cell:
     return percent(Estimate(part / whole, wilson(part, whole)))
 
 
+def mean_share(value: float | None) -> Cell:
+    """Return a cell with a mean probability in percent, for judges whose probabilities are known."""
+    return percent(Estimate(value, reason="" if value is not None else "its answers are written ones"))
+
+
 def part_of(part: int, whole: int, what: str) -> Cell:
     """Return a cell with a share in percent above its counts, "141/300"; Wilson's interval is in the data only."""
     found = share(part, whole)

@@ -8,7 +8,7 @@ from typing import Any
 
 from localemp.errors import LocalempError, RunError, UnknownNameError
 from localemp.studies.collected_votes import read_votes
-from localemp.studies.judging.verdicts import JudgeStats, read_settings, read_stats
+from localemp.studies.judging.verdicts import MEASURED, JudgeStats, read_settings, read_stats
 from localemp.studies.stats.agreement import Agreement, agreements
 from localemp.studies.stats.correlation import Correlation, correlations
 from localemp.studies.stats.coverage import Coverage, coverage
@@ -57,7 +57,10 @@ class RaterResults:
             told["unfinished"] = self.unfinished
         if self.judge:
             shares = ("unparsable_share", "flip_rate", "first_share")
-            told["judge"] = {**asdict(self.judge), **{name: getattr(self.judge, name) for name in shares}}
+            known = {**asdict(self.judge), **{name: getattr(self.judge, name) for name in shares}}
+            told["judge"] = {
+                name: value for name, value in known.items() if self.judge.measured or name not in MEASURED
+            }
         for name in ("preferences", "means", "differences", "correlations"):
             if found := getattr(self, name):
                 told[name] = [each.as_dict() for each in found]

@@ -7,7 +7,7 @@ from importlib.metadata import version
 from localemp.reporting.published import Published
 from localemp.reporting.tables import Note, Table, listed
 from localemp.studies.report import cells
-from localemp.studies.report.captions import AGREEMENT, FIRST, FLIPS, ORDER, UNREAD
+from localemp.studies.report.captions import AGREEMENT, FIRST, FLIPS, MEASURED, ORDER, UNREAD
 from localemp.studies.report.opinion_tables import correlation_tables, opinion_tables
 from localemp.studies.report.published import PaperResults
 from localemp.studies.report.results import NEEDED, StudyResults
@@ -129,6 +129,7 @@ def _people(results: StudyResults) -> list[Table]:
 def _judges(results: StudyResults) -> list[Table]:
     biases = {each.rater: each for each in results.rater_biases if each.kind == "judge"}
     ab = results.study.manifest.kind == "ab"
+    is_measured = any(opinion.judge and opinion.judge.measured for opinion in results.opinions)
     rows: list[tuple[str, Cells]] = []
     for opinion in results.opinions:
         if (judge := opinion.judge) is None:
@@ -142,6 +143,9 @@ def _judges(results: StudyResults) -> list[Table]:
             row.append(("Flips", cells.share(judge.flips, judge.pairs)))
             row.append(("Ties", cells.ties(biases[opinion.who])))
             row.append(("First shown", cells.share(judge.first, judge.choices)))
+        if is_measured:
+            row += [("First shown (P)", cells.mean_share(judge.first_probability))] if ab else []
+            row += [("Confidence", cells.mean_share(judge.confidence)), ("Mass", cells.mean_share(judge.mass))]
         if any(each.checked for each in biases.values()):
             row.append(("Checks missed", cells.checks(biases[opinion.who])))
         rows.append((opinion.who, row))
@@ -150,7 +154,7 @@ def _judges(results: StudyResults) -> list[Table]:
         for each in results.opinions
         if each.unfinished
     ]
-    notes = [*lacking, UNREAD, *([FLIPS] if ab else [])]
+    notes = [*lacking, UNREAD, *([FLIPS] if ab else []), *([MEASURED] if is_measured else [])]
     return [tabled("judges", "What judges do", "Judge", rows, notes)] if rows else []
 
 
