@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from localemp.commands.generate import GenerateResult, generate, generate_async
     from localemp.commands.report import ReportResult, report
     from localemp.commands.score import ScoreResult, score
+    from localemp.commands.verify import verify
     from localemp.data.sources import load_dialogues
     from localemp.dialogue import EMOTIONS, Dialogue, Message
     from localemp.engines.base import Completion, Engine
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from localemp.prompting.render import Prompts
     from localemp.prompting.template import load_template
     from localemp.runs.run import Run
+    from localemp.runs.verified import Verification
     from localemp.sampling import Sampling
     from localemp.strategies.base import Response, Strategy
     from localemp.utils.progress import OnProgress, Progress
@@ -71,6 +73,8 @@ _HOMES = {
     "score": "commands.score",
     "ScoreResult": "commands.score",
     "Strategy": "strategies.base",
+    "Verification": "runs.verified",
+    "verify": "commands.verify",
 }
 
 __all__ = [
@@ -98,6 +102,7 @@ __all__ = [
     "Sampling",
     "ScoreResult",
     "Strategy",
+    "Verification",
     "compare",
     "estimate",
     "estimate_experiment",
@@ -112,6 +117,7 @@ __all__ = [
     "report",
     "score",
     "study",
+    "verify",
 ]
 
 

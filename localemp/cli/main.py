@@ -29,7 +29,7 @@ COMMANDS = {
     "study": ("study", "Run studies in which people and models rate replies."),
     "bench": ("bench", "Measure the speed of this machine, and the cost of each strategy."),
     "tune": ("tune", "Find the fastest engine settings for your prompts."),
-    "runs": ("runs", "List runs, and show their replies and stages."),
+    "runs": ("runs", "List runs, show their replies and stages, and verify them."),
     "knowledge": ("knowledge", "Infer causes and effects with COMET, for a text or a whole data set."),
     "models": ("models", "List, show and fetch models."),
     "data": ("data", "Count dialogues, and fetch EmpatheticDialogues."),

@@ -1,4 +1,4 @@
-"""`localemp runs`: lists runs, and shows their replies and stages."""
+"""`localemp runs`: lists runs, shows their replies and stages, and verifies them (`verify.py`)."""
 
 from pathlib import Path
 from typing import Any
@@ -7,13 +7,17 @@ import click
 
 from localemp.cli.tables import show_table
 from localemp.cli.types import PATH
+from localemp.cli.verify import verify
 from localemp.utils.formatting import known, of_which_thinking
 from localemp.utils.text import for_terminal, json_text
 
 
 @click.group()
 def runs() -> None:
-    """List runs, and show their replies and stages."""
+    """List runs, show their replies and stages, and verify that they can be repeated."""
+
+
+runs.add_command(verify)
 
 
 @runs.command(name="list")
@@ -60,6 +64,7 @@ def show(run: Path, index: int | None, errors: bool, limit: int, as_json: bool) 
     from localemp.cli.replies import print_record, print_replies
     from localemp.errors import OptionError
     from localemp.runs.run import read_manifest, read_records
+    from localemp.runs.verified import verified_line
 
     manifest = read_manifest(run)
     records = [record for record in read_records(run) if "error" in record or not errors]
@@ -74,6 +79,8 @@ def show(run: Path, index: int | None, errors: bool, limit: int, as_json: bool) 
         print_record(records[0])
     else:
         _print_manifest(manifest, records)
+        if line := verified_line(run):
+            click.echo(for_terminal(line))
         print_replies([record for record in records if "reply" in record][:limit], str(run))
         for record in [record for record in records if "error" in record][:limit]:
             print_record(record)

@@ -3,6 +3,7 @@
 A new engine is one file with a subclass of `Engine`, and one call of `register_engine`.
 """
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,6 +38,22 @@ CAPACITY_ARGS = frozenset(
         "max_cpu_loras",
     ]
 )
+# Arguments of vLLM that name Python code to run.
+_NAMES_CODE = re.compile("trust_remote_code|_cls$|plugin|logits_processors|module_path")
+
+
+def argument_that_names_code(engine_args: Mapping[str, Any]) -> str | None:
+    """Return the name of an engine argument, at any depth, that names code to run; None if none does.
+
+    Plans and manifests are passed on, and nobody expects that one runs code.
+    """
+    for name, value in engine_args.items():
+        if isinstance(value, Mapping):
+            if inner := argument_that_names_code(value):
+                return inner
+        elif value and _NAMES_CODE.search(name):
+            return name
+    return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,7 +2,6 @@
 
 import json
 import math
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
+from localemp.engines.registry import argument_that_names_code
 from localemp.errors import LocalempError, PlanError, nearest
 from localemp.pipeline.config import RunConfig, RunSettings
 from localemp.strategies.registry import parse_strategy, part_options, parts_with
@@ -19,8 +19,6 @@ from localemp.utils.redaction import redact_settings
 from localemp.utils.text import for_terminal, one_line
 
 _LONGEST = 4096  # characters of a value
-# Arguments of vLLM that name Python code to run; plans are passed on, and nobody expects that one runs code.
-_NAMES_CODE = re.compile("trust_remote_code|_cls$|plugin|logits_processors|module_path")
 _LARGEST = 2**63 - 1  # engines and servers take no larger number
 
 
@@ -168,15 +166,12 @@ def _check_no_secret(settings: Mapping[str, Any], where: str) -> None:
 
 
 def _check_no_code(arguments: Mapping[str, Any], where: str) -> None:
-    """Check that engine arguments name no code that would run, at any depth."""
-    for name, value in arguments.items():
-        if isinstance(value, Mapping):
-            _check_no_code(value, where)
-        elif value and _NAMES_CODE.search(name):
-            raise PlanError(
-                f"{where}, engine_args: {name[:60]} can run code, which a plan may not ask for",
-                "set it on the command line if you trust that code: --engine-arg NAME=VALUE",
-            )
+    """Check that engine arguments name no code that would run."""
+    if name := argument_that_names_code(arguments):
+        raise PlanError(
+            f"{where}, engine_args: {name[:60]} can run code, which a plan may not ask for",
+            "set it on the command line if you trust that code: --engine-arg NAME=VALUE",
+        )
 
 
 def _plain(kind: Any) -> Any:

@@ -15,7 +15,7 @@ _SHOWN = 12  # of a hash; the title has all
 def provenance_table(systems: Sequence[System]) -> tuple[Table | None, tuple[tuple[str, str], ...]]:
     """Return a table of the differences, runs as columns, and names and values that all runs share."""
     runs = [system for system in systems if system.manifest is not None]
-    facts = [facts_of(system.manifest or {}) for system in runs]
+    facts = [facts_of(system.manifest or {}) | _verified(system) for system in runs]
     names = list(dict.fromkeys(name for each in facts for name in each))
     asked = {name for system in runs for name in _flat((system.manifest or {})["settings"])}
     names.sort(key=lambda name: (name == "command", name not in asked))
@@ -26,6 +26,10 @@ def provenance_table(systems: Sequence[System]) -> tuple[Table | None, tuple[tup
     columns = tuple(system.name for system in runs)
     table = Table("made", "made", "What differs between the runs", "Setting", columns, rows) if rows else None
     return table, tuple((name, facts[0][name]) for name in same)
+
+
+def _verified(system: System) -> dict[str, str]:
+    return {"verified": system.verified.removeprefix("verified ")} if system.verified else {}
 
 
 def facts_of(manifest: Mapping[str, Any]) -> dict[str, str]:

@@ -14,6 +14,7 @@ from localemp.metrics.registry import METRICS
 from localemp.metrics.replies import Replies, replies_of
 from localemp.metrics.scoring import SCORES, on_common, read_scores, score_all, scores_path
 from localemp.runs.run import model_name, newest, read_lines, read_manifest
+from localemp.runs.verified import verified_line
 from localemp.utils.files import is_file
 from localemp.utils.formatting import count
 from localemp.utils.progress import OnProgress, Progress, silent
@@ -35,6 +36,7 @@ class System:
         manifest: The run's manifest.
         source: The origin of imported replies: file, format, hypothesis, data.
         kept: Values of single replies by metrics that need a model; None if there are none.
+        verified: What `runs verify` found last, in a line; empty if the run has not been verified.
     """
 
     name: str
@@ -46,6 +48,7 @@ class System:
     manifest: Mapping[str, Any] | None = None
     source: Mapping[str, Any] = field(default_factory=dict)
     kept: KeptValues | None = None
+    verified: str = ""
 
     @property
     def settings(self) -> Mapping[str, Any]:
@@ -165,6 +168,7 @@ def _read(path: Path, name: str) -> System:
         tuple(newest(lines)),
         manifest,
         kept=read_values(path, replies),
+        verified=verified_line(path),
     )
 
 

