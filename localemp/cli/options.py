@@ -129,6 +129,7 @@ serve_options = _with((_NAME, *_PROMPTS, *_SAMPLING, _DETERMINISTIC, _THINKING))
 data_options = _with(_DATA)
 row_options = _with((*_ENGINES, *_PROMPTS, _THINKING, *_DATA))
 deterministic_option = _with((_DETERMINISTIC,))
+adapter_option = _with((_ADAPTER,))
 cluster_options = _with(_CLUSTER)
 
 

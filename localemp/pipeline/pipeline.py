@@ -164,6 +164,11 @@ class Pipeline:
                 _log.warning("note: %s", note)
         return adapter
 
+    @property
+    def model_name(self) -> str:
+        """The model's name, with its adapter's: "llama", "llama@mine"."""
+        return self.profile.name if self.adapter is None else f"{self.profile.name}@{self.adapter.name}"
+
     @cached_property
     def thinking(self) -> ThinkingMode:
         """Whether the model thinks before it replies, and how long.

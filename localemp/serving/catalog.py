@@ -10,6 +10,7 @@ from localemp.models.thinking import ThinkingMode
 from localemp.pipeline.config import RunConfig
 from localemp.pipeline.pipeline import Pipeline
 from localemp.serving.errors import RequestError
+from localemp.serving.names import ModelNames
 from localemp.serving.schema import RequestOptions
 from localemp.strategies.base import Strategy
 
@@ -18,16 +19,15 @@ class Catalog:
     """Strategies by name.
 
     Args:
-        model: The name under which the model is served.
-        config: The settings that all strategies share.
-        strategies: The names of the offered strategies.
+        names: The names of the model, its adapters and the offered strategies.
+        config: The settings that all strategies share, whatever the adapter, which is the wrapped app's.
 
     Attributes:
         keep_thinking: Whether replies keep the model's thinking, as it wrote it.
     """
 
-    def __init__(self, model: str, config: RunConfig, strategies: Sequence[str]) -> None:
-        self.model, self.strategies = model, tuple(strategies)
+    def __init__(self, names: ModelNames, config: RunConfig) -> None:
+        self.names, self.strategies = names, names.strategies
         self.keep_thinking = config.keep_thinking
         self._pipeline = Pipeline(config)
         self._built: dict[tuple[Any, ...], Strategy] = {}

@@ -69,6 +69,7 @@ class ChatRequest:
     """A validated request.
 
     Attributes:
+        adapter: The name of the model's adapter; empty for none.
         strategy: The strategy's parts, in canonical order.
         dialogue: The messages of user and assistant.
         instruction: The system messages.
@@ -78,6 +79,7 @@ class ChatRequest:
         usage: Whether the stream ends with the usage.
     """
 
+    adapter: str
     strategy: tuple[str, ...]
     dialogue: Dialogue
     instruction: str
@@ -130,12 +132,15 @@ class SamplingFields(BaseModel):
     thinking_token_budget: Annotated[int, Field(ge=-1, lt=2**31, strict=True)] | None = None
 
 
-def read_request(content: Mapping[str, Any], strategy: str, thinking: ThinkingMode | None = None) -> ChatRequest:
+def read_request(
+    content: Mapping[str, Any], strategy: str, adapter: str = "", thinking: ThinkingMode | None = None
+) -> ChatRequest:
     """Validate a request for a strategy.
 
     Args:
         content: The decoded body.
         strategy: The part of the model's name after the colon.
+        adapter: The adapter in the model's name; empty for none.
         thinking: How the model thinks, which the operator decides; a client may say the same.
 
     Raises:
@@ -174,7 +179,7 @@ def read_request(content: Mapping[str, Any], strategy: str, thinking: ThinkingMo
     ours = ("model", "messages", "localemp", *_NOT_WITH_STRATEGIES, *_ONLY_WITH_TOOLS)
     rest = {key: value for key, value in content.items() if key not in ours}
     usage = bool((stream_options or {}).get("include_usage"))
-    return ChatRequest(names, dialogue, instruction, options, rest, bool(stream), usage)
+    return ChatRequest(adapter, names, dialogue, instruction, options, rest, bool(stream), usage)
 
 
 def _without_thinking(content: Mapping[str, Any], thinking: ThinkingMode) -> dict[str, Any]:

@@ -68,7 +68,7 @@ class AppEngine(Engine):
     Attributes:
         app: The app that answers `/v1/chat/completions`.
         scope: The scope of the client's request, whose headers are passed on.
-        model: The model behind the strategy.
+        model: The model behind the strategy, with its adapter: "llama", "llama@mine".
         gone: Set when the client has disconnected.
         extra: Further keys of every body, from the model's profile.
         thinking: Separates the model's thinking from its answers.
