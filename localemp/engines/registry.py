@@ -108,6 +108,7 @@ class EngineEntry:
         settings: Returns what the manifest records besides the name: everything that can change a reply.
         deterministic: Whether it heeds `EngineContext.deterministic`.
         adapters: Whether its requests can have an adapter, so that it is an `AdaptableEngine`.
+        scores: Whether it has `Engine.score`.
         gives_choices: Returns whether it can give the probabilities of `Sampling.choices`.
     """
 
@@ -115,6 +116,7 @@ class EngineEntry:
     settings: Callable[[EngineContext], Mapping[str, Any]] = lambda _: {}
     deterministic: bool = False
     adapters: bool = False
+    scores: bool = False
     gives_choices: Callable[[EngineContext], bool] = lambda _: False
 
 
@@ -128,6 +130,7 @@ def register_engine(
     *,
     deterministic: bool = False,
     adapters: bool = False,
+    scores: bool = False,
     gives_choices: Callable[[EngineContext], bool] = lambda _: False,
 ) -> None:
     """Register an engine; profiles choose it with `engine = "NAME"`.
@@ -141,6 +144,7 @@ def register_engine(
         settings: Returns what the manifest records besides the name: everything that can change a reply.
         deterministic: Whether it heeds `EngineContext.deterministic`.
         adapters: Whether its requests can have an adapter, so that it is an `AdaptableEngine`.
+        scores: Whether it has `Engine.score`.
         gives_choices: Returns whether it can give the probabilities of `Sampling.choices`; judges ask for them then.
 
     Raises:
@@ -148,7 +152,7 @@ def register_engine(
     """
     if name in ENGINES:
         raise OptionError(f"the engine {name!r} already exists")
-    ENGINES[name] = EngineEntry(make, settings, deterministic, adapters, gives_choices)
+    ENGINES[name] = EngineEntry(make, settings, deterministic, adapters, scores, gives_choices)
 
 
 def engine_entry(name: str) -> EngineEntry:
@@ -243,7 +247,9 @@ def _scripted(context: EngineContext) -> "ScriptedEngine":
     return engine
 
 
-register_engine("vllm", _vllm, _vllm_settings, deterministic=True, adapters=True, gives_choices=lambda _: True)
+register_engine(
+    "vllm", _vllm, _vllm_settings, deterministic=True, adapters=True, scores=True, gives_choices=lambda _: True
+)
 register_engine("openai", _openai, _openai_settings, gives_choices=lambda context: context.profile.api == "chat")
 register_engine(
     "scripted",

@@ -114,9 +114,11 @@ class ScoreStep(OpenTable):
 
     Attributes:
         no_bertscore: Skip BERTScore, which fetches a model.
+        ppl: Also the perplexity of the references, with the rows' models.
     """
 
     no_bertscore: bool = False
+    ppl: bool = False
 
 
 class CompareStep(Table):

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from localemp.dialogue import Message
 from localemp.engines.adapted import AdaptableEngine
-from localemp.engines.base import TURN, Completion
+from localemp.engines.base import TURN, Completion, TextScore
 from localemp.engines.choices import Tokens, choice_masses, normalised
 from localemp.engines.vllm.determinism import ONE_AT_A_TIME, Determinism, determinism
 from localemp.engines.vllm.lora import lora_args, lora_request
@@ -50,6 +50,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _RAW = "raw_logprobs"  # vLLM's default: the model's own log probabilities
+_NOT_STARTED = ("the engine is not started", "use `async with engine:` or `await engine.start()`")
 _SHUTDOWN_TIMEOUT = 10.0  # seconds
 # Settings that affect speed, by the part of vLLM's configuration that holds them.
 _SPEED_SETTINGS = {
@@ -126,7 +127,7 @@ class VLLMEngine(AdaptableEngine):
     async def chat(self, messages: Sequence[Message], sampling: Sampling, adapter: Adapter | None = None) -> Completion:
         """Answer one list of messages; concurrent requests share vLLM's batches. See `Engine.chat`."""
         if self._llm is None or self._thoughts is None:
-            raise FatalEngineError("the engine is not started", "use `async with engine:` or `await engine.start()`")
+            raise FatalEngineError(*_NOT_STARTED)
         started = time.perf_counter()
         prompt = self.tokenizer.render(messages)
         ids = self.tokenizer.ids(prompt)
@@ -152,6 +153,38 @@ class VLLMEngine(AdaptableEngine):
             thinking=split.thinking,
             thinking_tokens=thought,
         )
+
+    async def score(self, messages: Sequence[Message], text: str, adapter: Adapter | None = None) -> TextScore:
+        """Return how probable the model finds a text as its answer; see `Engine.score`.
+
+        Messages and text are one prompt, whose log probabilities vLLM returns. It computes such a prompt anew, whatever
+        its prefix cache holds.
+        """
+        if self._llm is None:
+            raise FatalEngineError(*_NOT_STARTED)
+        if (mode := self.engine_args.get("logprobs_mode", _RAW)) not in (_RAW, "processed_logprobs"):
+            raise FatalEngineError(f"with logprobs_mode={mode}, vLLM does not give log probabilities", "omit it")
+        prompt = self.tokenizer.render(messages)
+        if opens_thinking(prompt):
+            raise EngineError(
+                "the prompt ends where the model begins to think, so that an answer cannot follow it",
+                "add --thinking off, or turn it off in the model's profile with chat_template_kwargs",
+            )
+        before, answer = self.tokenizer.ids(prompt), self.tokenizer.answer_ids(prompt, text)
+        if not answer:
+            raise EngineError("there is no text to score")
+        if len(before) + len(answer) + 1 > self.max_model_len:
+            raise PromptTooLongError(len(before), len(answer) + 1, self.max_model_len)
+        final = await self._generate([*before, *answer], self._scoring_params(), adapter)
+        found = (final.prompt_logprobs or [])[len(before) :]
+        values = [of[token].logprob for of, token in zip(found, answer, strict=False) if of is not None]
+        logprob = math.fsum(values)
+        if len(values) != len(answer) or not math.isfinite(logprob):
+            raise EngineError(
+                f"vLLM returned {len(values)} log probabilities for {len(answer)} tokens, their sum {logprob}",
+                f"see the log: {self.log}",
+            )
+        return TextScore(logprob, len(answer))
 
     async def _generate(self, ids: list[int], params: "SamplingParams", adapter: Adapter | None) -> "RequestOutput":
         """Have vLLM continue a prompt; raises what `Engine.chat` raises."""
@@ -228,19 +261,32 @@ class VLLMEngine(AdaptableEngine):
         from localemp.engines.vllm.names import RequestOutputKind, SamplingParams, StructuredOutputsParams
 
         fixed = self.fixed_length is not None
-        return SamplingParams(
-            max_tokens=max_tokens,
-            temperature=sampling.temperature,
-            top_p=sampling.top_p,
-            repetition_penalty=sampling.repetition_penalty,
-            seed=sampling.seed,
-            stop=[] if fixed else list(sampling.stop),
-            ignore_eos=fixed,
-            structured_outputs=StructuredOutputsParams(json=sampling.schema) if sampling.schema and not fixed else None,
-            output_kind=RequestOutputKind.FINAL_ONLY,
-            skip_special_tokens=not keep_marks,
-            thinking_token_budget=None if fixed or not self._bounds_thinking else sampling.thinking_budget,
-        )
+        try:
+            return SamplingParams(
+                max_tokens=max_tokens,
+                temperature=sampling.temperature,
+                top_p=sampling.top_p,
+                repetition_penalty=sampling.repetition_penalty,
+                seed=sampling.seed,
+                stop=[] if fixed else list(sampling.stop),
+                ignore_eos=fixed,
+                structured_outputs=StructuredOutputsParams(json=sampling.schema)
+                if sampling.schema and not fixed
+                else None,
+                output_kind=RequestOutputKind.FINAL_ONLY,
+                skip_special_tokens=not keep_marks,
+                thinking_token_budget=None if fixed or not self._bounds_thinking else sampling.thinking_budget,
+            )
+        except Exception as error:  # as above
+            raise EngineError(f"vLLM rejected the request: {reason(error)}") from error
+
+    @staticmethod
+    def _scoring_params() -> "SamplingParams":
+        from localemp.engines.vllm.names import RequestOutputKind, SamplingParams
+
+        # 0: of each token of the prompt alone, and not of others that would have been likelier. A token must be made.
+        kind = RequestOutputKind.FINAL_ONLY
+        return SamplingParams(max_tokens=1, temperature=0.0, prompt_logprobs=0, detokenize=False, output_kind=kind)
 
     async def close(self) -> None:
         """Stop vLLM's engine process."""
