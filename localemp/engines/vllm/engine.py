@@ -255,7 +255,9 @@ class VLLMEngine(AdaptableEngine):
         )
 
     def _lora(self, adapter: Adapter | None) -> "LoRARequest | None":
-        return None if adapter is None else lora_request(adapter, 1 + list(self.adapters).index(adapter.sha256))
+        if adapter is None:
+            return None
+        return lora_request(self.adapters[adapter.sha256], 1 + list(self.adapters).index(adapter.sha256))
 
     def _params(self, sampling: Sampling, max_tokens: int, keep_marks: bool) -> "SamplingParams":
         from localemp.engines.vllm.names import RequestOutputKind, SamplingParams, StructuredOutputsParams
