@@ -82,7 +82,8 @@ def _with_paper(
 
 def _cell(column: str, score: Score | None, mark: str) -> Cell:
     if score is None:
-        return Cell(NOT_AVAILABLE, about="not scored; `localemp score` adds it")
+        option = METRICS[column].on_request if column in METRICS else ""
+        return Cell(NOT_AVAILABLE, about=f"not scored; `localemp score{option and ' '}{option}` adds it")
     if score.value is None:
         return Cell(NOT_AVAILABLE, about=score.reason)
     return Cell(number(score.value, decimals(column)), score.value, str(score.signature), mark)
