@@ -1,4 +1,4 @@
-"""What counts as a fault of a reply in benchmarks/listener_quality.py, by examples."""
+"""What counts as a fault of a reply in benchmarks/listener.py, by examples."""
 
 import sys
 
@@ -7,7 +7,7 @@ from repository import REPOSITORY
 
 sys.path.append(str(REPOSITORY / "benchmarks"))
 
-from listener_quality import faults, faults_of
+from listener import faults, faults_of
 from reply_faults import loops, other_turn, runs_of
 
 

@@ -1,6 +1,6 @@
 """How a small model listens: the faults of its replies in every strategy, and the metrics, on real test dialogues.
 
-    python benchmarks/listener_quality.py --model smollm2-plain --model smollm2 \
+    python benchmarks/listener.py --model smollm2-plain --model smollm2 \
         --data ../shared/data/empathetic_dialogues --limit 256 --out listener
 
 Each model has one engine for all strategies (`localemp.experiment`). The same command goes on where it stopped.

@@ -1,7 +1,7 @@
 """Trains the listener: a LoRA adapter that makes SmolLM2 135M answer our prompts as a small listener would.
 
     pip install 'localemp[cpu,listener]'
-    python models/training/listener.py --work /tmp/listener
+    python models/training/train_listener.py --work /tmp/listener
 
 It learns from dialogues that were written for localemp (prompts/dialogues/train.jsonl, situations.jsonl), in the
 prompts of every strategy. Stopped at any moment, it goes on where it was. `--data empathetic-dialogues` trains on that
@@ -22,6 +22,7 @@ from peft import LoraConfig, get_peft_model, get_peft_model_state_dict, set_peft
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from transformers import AutoModelForCausalLM
 
+from localemp.models.profiles import Profile
 from localemp.pipeline.config import RunConfig
 from localemp.pipeline.pipeline import Pipeline
 
@@ -127,8 +128,14 @@ def main(
             if step + 1 == steps or time.monotonic() - saved > SAVE_EVERY:
                 saved = time.monotonic()
                 _save(work, adapted, optimizer, schedule, step + 1)
+    # A folder of this machine means nothing elsewhere.
+    adapted.peft_config["default"].base_model_name_or_path = _base(pipeline.profile)
     adapted.to(torch.bfloat16).save_pretrained(work / "adapter")
     click.echo(f"written: {work / 'adapter'}")
+
+
+def _base(profile: Profile) -> str:
+    return profile.hub.id if profile.hub else profile.name
 
 
 def _save(work: Path, adapted: Any, optimizer: Any, schedule: Any, step: int) -> None:
