@@ -6,12 +6,14 @@ import os
 import pytest
 from fake_server import FakeServer
 
+from localemp import estimate
 from localemp.engines.vllm.determinism import BATCH_INVARIANT, ONE_AT_A_TIME, Determinism, determinism
 from localemp.errors import OptionError
 from localemp.pipeline.config import RunConfig
 from localemp.pipeline.pipeline import Pipeline
 from localemp.runs.run import read_manifest
 from localemp.serving.vllm.command import prepare
+from localemp.utils.machine import gpu
 
 KEY = {"OPENAI_API_KEY": "a-key-for-tests"}
 
@@ -60,6 +62,16 @@ def test_a_plan_may_ask_for_it(localemp, tmp_path, script):
     assert done.returncode == 0, done.stderr
     manifests = [read_manifest(path.parent) for path in (tmp_path / "both").rglob("manifest.json")]
     assert sorted(manifest["settings"].get("deterministic", False) for manifest in manifests) == [False, True]
+
+
+def test_an_estimate_counts_no_prefix_cache_and_knows_no_time(tmp_path, monkeypatch):
+    if gpu() != "none":
+        pytest.skip("batches and prefix cache stay on a GPU")
+    monkeypatch.chdir(tmp_path)
+    (row,) = estimate(model="smollm2", deterministic=True, limit=2).rows
+    assert (row.cached_tokens, row.seconds) == (0, None)
+    assert {"switched off by --deterministic"} < set(row.how.values())
+    assert any(how.startswith("unknown with --deterministic") for how in row.how.values())
 
 
 ALONE = Determinism(ONE_AT_A_TIME, "", {"max_num_seqs": 1, "enable_prefix_caching": False})
