@@ -327,7 +327,7 @@ def sized(engine, monkeypatch) -> Recorder:
         return engine
 
     register_engine("sized", make)
-    profile = resource("models", "smollm2.toml").read_text().replace('engine = "vllm"', 'engine = "sized"')
+    profile = resource("models", "smollm2-plain.toml").read_text().replace('engine = "vllm"', 'engine = "sized"')
     Path("m.toml").write_text(f'name = "m"\n{profile}')
     engine.contexts = contexts
     return engine
