@@ -3,7 +3,6 @@
 What is found is added to the run's folder as a certificate; see `localemp.runs.verified`.
 """
 
-import asyncio
 import logging
 import os
 import random
@@ -194,5 +193,4 @@ async def _ask_all(
         described = engine.describe()
         if pipeline.runs_here:
             on_progress(Progress(f"Stopping {engine.name} ({pipeline.profile.name})"))
-    await asyncio.sleep(0)
     return asked, described

@@ -99,18 +99,23 @@ def recorded_config(
             f"the run was made with the engine argument {name}, which can run code",
             f"if you trust it, give it yourself: --engine-arg {name}=VALUE",
         )
-    name = model or settings["model"]
+    name = model or str(settings.get("model", ""))
+    if model is None and name.endswith(".toml"):
+        raise OptionError(
+            f"the run names a file as its model: {name}", "if you trust that profile, give it with --model"
+        )
     if settings.get("engine") == "openai" and base_url is None and not _serves(name, settings.get("base_url")):
         raise OptionError(
             f"the run was answered by the server {settings.get('base_url') or 'of another model'}",
             "give it with --base-url; it is asked with your key, so it is not taken from the run",
         )
     if settings.get("adapter") and adapter is None:
-        adapter = _table(session, "adapter").get("reference") or settings["adapter"]
+        adapter = str(_table(session, "adapter").get("reference") or settings["adapter"])
+    seed = settings.get("seed")
     return RunConfig(
         model=name,
         adapter=adapter,
-        seed=settings.get("seed", 0),
+        seed=seed if isinstance(seed, int) else 0,
         base_url=base_url,
         concurrency=concurrency,
         engine_args=recorded | dict(engine_args),

@@ -6,6 +6,7 @@ from threading import Lock
 from typing import Any
 
 from localemp.errors import LocalempError
+from localemp.models.thinking import ThinkingMode
 from localemp.pipeline.config import RunConfig
 from localemp.pipeline.pipeline import Pipeline
 from localemp.serving.errors import RequestError
@@ -35,9 +36,18 @@ class Catalog:
     @property
     def extra(self) -> dict[str, Any]:
         """The keys that the model's profile adds to every body."""
-        profile = self._pipeline.profile
-        kwargs = profile.chat_template_kwargs
-        return {**profile.request, **({"chat_template_kwargs": kwargs} if kwargs else {})}
+        kwargs = dict(self.thinking.template_options)
+        return {**self._pipeline.profile.request, **({"chat_template_kwargs": kwargs} if kwargs else {})}
+
+    @property
+    def thinking(self) -> ThinkingMode:
+        """Whether the model thinks before it replies, and how long."""
+        return self._pipeline.thinking
+
+    @property
+    def bounds_thinking(self) -> bool:
+        """Whether the server is vLLM's as we start it, which is told the marks of the model's thinking."""
+        return self._pipeline.runs_here
 
     def prepare(self) -> None:
         """Load what the strategies look things up in, and try it, so that the first client need not wait."""

@@ -140,7 +140,7 @@ class StrategyMiddleware:
             )
         check_dialogue_size(body)
         adapter, strategy = asked
-        request = read_request(content, strategy, adapter)
+        request = read_request(content, strategy, adapter, self.catalog.thinking)
         await self._handle(request, scope, receive, send)
 
     async def _pass_through(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -202,6 +202,29 @@ def test_options_after_the_dashes_go_to_vllm_unchanged(serve, localemp):
     assert "'max_model_len': '128'" in log_of(localemp)
 
 
+@pytest.mark.parametrize(
+    ("capability", "arguments", "variable"),
+    [
+        (0, "'no_enable_prefix_caching': True, 'port': {port}, 'shutdown_timeout': 30, 'max_num_seqs': 1", "None"),
+        (75, "'no_enable_prefix_caching': True, 'port': {port}, 'shutdown_timeout': 30, 'max_num_seqs': 1", "None"),
+        (90, "'no_enable_prefix_caching': False, 'port': {port}, 'shutdown_timeout': 30, 'max_num_seqs': None", "1"),
+    ],
+    ids=["cpu", "old-gpu", "gpu"],
+)
+def test_deterministic_is_what_the_hardware_can(serve, localemp, port, capability, arguments, variable):
+    welcome(serve("--strategies", "zero-shot", "--deterministic", env={"FAKE_CAPABILITY": str(capability)}))
+    log = log_of(localemp)
+    assert arguments.format(port=port) in log
+    assert f"batch-invariant: {variable}\n" in log
+
+
+def test_deterministic_and_an_option_that_contradicts_it_are_refused(serve):
+    process = serve("--strategies", "zero-shot", "--deterministic", "--", "--max-num-seqs", 8)
+    _, said = process.communicate(timeout=patience(60))
+    assert process.returncode == 2
+    assert "--deterministic: --max-num-seqs contradicts it (one at a time here)" in said
+
+
 def test_a_taken_port_is_found_before_anything_heavy(serve, port, localemp):
     with socket.create_server(("127.0.0.1", port)):
         _, said = (process := serve()).communicate(timeout=patience(60))

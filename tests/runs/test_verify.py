@@ -186,6 +186,12 @@ def test_a_manifest_chooses_no_server_and_no_code():
     folder = make_run(Path("run"), {"a": "Oh."}, engine="openai", base_url="http://evil.example/v1")
     with pytest.raises(OptionError, match=r"the server http://evil\.example/v1"):
         verify(folder)
+    Path("evil.toml").write_text('kind = "chat"\nengine = "openai"\nmodel = "m"\nbase_url = "http://evil.example/v1"\n')
+    folder = make_run(
+        Path("third"), {"a": "Oh."}, model="evil.toml", engine="openai", base_url="http://evil.example/v1"
+    )
+    with pytest.raises(OptionError, match=r"names a file as its model: evil\.toml"):
+        verify(folder)
     folder = make_run(Path("other"), {"a": "Oh."}, engine="vllm", engine_args={"trust_remote_code": True})
     with pytest.raises(OptionError, match="trust_remote_code, which can run code"):
         verify(folder)

@@ -17,6 +17,8 @@ from pathlib import Path
 
 PACKAGE = {
     "entrypoints/cli/serve.py": """
+        import os
+
         import fake_vllm
 
         class ServeSubcommand:
@@ -34,7 +36,8 @@ PACKAGE = {
                 parser.add_argument("--grpc-port", type=int)
                 for name in ("--enforce-eager", "--no-enable-log-requests", "--disable-uvicorn-access-log"):
                     parser.add_argument(name, action="store_true")
-                for name in ("--port", "--shutdown-timeout"):
+                parser.add_argument("--no-enable-prefix-caching", action="store_true")
+                for name in ("--port", "--shutdown-timeout", "--max-num-seqs"):
                     parser.add_argument(name, type=int)
                 return parser
 
@@ -43,13 +46,21 @@ PACKAGE = {
 
             def cmd(self, arguments):
                 print("arguments:", vars(arguments), flush=True)
+                print("batch-invariant:", os.environ.get("VLLM_BATCH_INVARIANT"), flush=True)
                 fake_vllm.serve(arguments.port, arguments.lora_modules)
         """,
     "entrypoints/serve/utils/api_utils.py": "def cli_env_setup(): pass",
     "logger.py": "def configure_logging_from_args(arguments): pass",
     "platforms.py": """
+        import os
+
+        capability = int(os.environ.get("FAKE_CAPABILITY", 0))  # of a GPU; 0 for a CPU
+
         class current_platform:
-            is_cpu = staticmethod(lambda: True)
+            device_name = "a fake"
+            is_cpu = staticmethod(lambda: not capability)
+            is_cuda = staticmethod(lambda: bool(capability))
+            has_device_capability = staticmethod(lambda least: capability >= least)
         """,
     "utils/argparse_utils.py": """
         from argparse import ArgumentParser

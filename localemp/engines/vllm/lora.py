@@ -40,14 +40,13 @@ def lora_args(
     chosen: dict[str, Any] = {
         "enable_lora": True,
         "max_loras": min(len(adapters), _AT_ONCE),
-        "max_cpu_loras": len(adapters),
         "max_lora_rank": next(rank for rank in RANKS if rank >= largest.rank),
     }
     if on_cpu:
         chosen["worker_extension_cls"] = CPU_EXTENSION
     chosen |= engine_args
     if type(at_once := chosen["max_loras"]) is int:
-        chosen["max_cpu_loras"] = max(at_once, len(adapters))
+        chosen.setdefault("max_cpu_loras", max(at_once, len(adapters)))
     if not chosen["enable_lora"]:
         raise OptionError(f"{typed('enable_lora')}false and --adapter exclude each other", "omit one of them")
     if type(most := chosen["max_lora_rank"]) is int and most < largest.rank:

@@ -70,8 +70,15 @@ class Handler:
     ) -> None:
         catalog, started = self.catalog, time.perf_counter()
         names, adapter, name = catalog.names, request.adapter, "+".join(request.strategy)
-        thinking = self._thinking[adapter]
-        engine = AppEngine(self.app, scope, names.of(adapter), gone, extra=catalog.extra, thinking=thinking)
+        engine = AppEngine(
+            self.app,
+            scope,
+            names.of(adapter),
+            gone,
+            extra=catalog.extra,
+            thinking=self._thinking[adapter],
+            bounds_thinking=catalog.bounds_thinking,
+        )
         reply = ReplyEngine(engine, request, send, model=names.of(adapter, name), keep_thinking=catalog.keep_thinking)
         try:
             strategy = await catalog.strategy(request.strategy, request.options)

@@ -58,6 +58,7 @@ def prepare(pipeline: Pipeline, strategies: Sequence[str], adapters: Sequence[st
     if (engine := pipeline.profile.engine) not in ("vllm", "openai"):
         raise OptionError(f"the engine {engine!r} cannot be served", "serve a model of vLLM, or a server's")
     pipeline.check_deterministic()
+    _ = pipeline.thinking  # a wrong option is reported before anything is fetched
     check_names(pipeline.profile.name, adapters)
     if adapters and not pipeline.runs_here:
         find_adapters(pipeline, adapters)  # says that the server has them
@@ -155,11 +156,15 @@ def vllm_command(
     profile, folder = pipeline.profile, pipeline.weights.folder
     command = [sys.executable, "-m", "localemp.serving.vllm.main", str(folder)]
     command += ["--served-model-name", profile.name, "--host", host, "--port", str(port)]
-    command += ["--middleware", MIDDLEWARE, "--max-model-len", str(min(LONGEST_CONTEXT, pipeline.context_length))]
+    thinking = pipeline.thinking
+    longest = min(LONGEST_CONTEXT + (thinking.budget or 0), pipeline.context_length)
+    command += ["--middleware", MIDDLEWARE, "--max-model-len", str(longest)]
     command += ["--seed", str(pipeline.config.seed), "--no-enable-log-requests", "--disable-uvicorn-access-log"]
     command += ["--shutdown-timeout", str(drain)]
-    if profile.chat_template_kwargs:
-        command += ["--default-chat-template-kwargs", json.dumps(profile.chat_template_kwargs)]
+    if thinking.template_options:
+        command += ["--default-chat-template-kwargs", json.dumps(dict(thinking.template_options))]
+    for name, value in thinking.engine_args.items():
+        command += [f"--{name.replace('_', '-')}", value if isinstance(value, str) else json.dumps(value)]
     if not _has_chat_template(folder):
         command += ["--chat-template", _begin_of_text(pipeline) + PLAIN_TEMPLATE]
     return [*command, *adapter_options(profile.name, adapters, options), *options]
