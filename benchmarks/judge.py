@@ -106,15 +106,17 @@ async def measure(config: RunConfig, pairs: int, repeats: int, folder: Path) -> 
     }
 
 
-def make_study(folder: Path, dialogues: Sequence[Dialogue]) -> Study:
-    """Each dialogue's own reply against that of the next one."""
+def make_study(folder: Path, dialogues: Sequence[Dialogue], pairs: Sequence[tuple[str, str]] | None = None) -> Study:
+    """Two replies to each dialogue; by default its own against that of the next one."""
+    pairs = pairs or [
+        (str(dialogue.reference), str(dialogues[(number + 1) % len(dialogues)].reference))
+        for number, dialogue in enumerate(dialogues)
+    ]
     items: list[Item] = []
     names: dict[str, str] = {}
     for number, dialogue in enumerate(dialogues):
-        other = dialogues[(number + 1) % len(dialogues)]
-        replies = (
-            Reply(key=f"{number}a", text=str(dialogue.reference)),
-            Reply(key=f"{number}b", text=str(other.reference)),
+        replies = tuple(
+            Reply(key=f"{number}{letter}", text=text) for letter, text in zip("ab", pairs[number], strict=True)
         )
         items.append(Item(id=str(number), turns=dialogue.turns, replies=replies))
         names |= {f"{number}a": "own", f"{number}b": "other"}

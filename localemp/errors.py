@@ -151,7 +151,10 @@ class StillThinkingError(EngineError):
     """The token limit was reached while the model was still thinking."""
 
     def __init__(self) -> None:
-        super().__init__("the model was still thinking when it reached the token limit", "raise --max-tokens")
+        super().__init__(
+            "the model was still thinking when it reached the token limit",
+            "raise --max-tokens, or --thinking-budget if the model has one",
+        )
 
 
 class FatalEngineError(EngineError):

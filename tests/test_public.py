@@ -80,10 +80,10 @@ def test_scoring_without_bertscore_imports_no_model_library(tmp_path):
 )
 def test_heavy_packages_are_imported_only_by_their_owners(module):
     decoding, checkpoint = "commonsense/decoding.py", "commonsense/checkpoint.py"
-    shared, gguf = "utils/torch.py", "models/gguf.py"
+    shared, gguf, lora = "utils/torch.py", "models/gguf.py", "engines/vllm/cpu_lora.py"
     comet, encoder, contextual = "commonsense/comet.py", "retrieval/encoder.py", "metrics/contextual.py"
     owners = {
-        "torch": {shared, encoder, gguf, comet, decoding, contextual, "bench/roofline/hardware.py"},
+        "torch": {shared, encoder, gguf, comet, decoding, contextual, "bench/roofline/hardware.py", lora},
         "vllm": set(),  # engines/vllm/names.py, by their names
         "transformers": {encoder, gguf, "engines/tokens.py", shared, decoding, checkpoint, contextual},
         "sentence_transformers": {encoder},

@@ -180,9 +180,9 @@ class OfflineEngine:
     ) -> None:
         first = workloads[0].pipeline
         config, self._sampling = first.config, first.strategy.sampling
-        longer = 2 * max(0, tokens - self._sampling.max_tokens)  # stage 2 reads the text of stage 1
+        longer = 2 * max(0, tokens - self._sampling.most_tokens)  # stage 2 reads the text of stage 1
         context = min(max(workload.context for workload in workloads) + longer, first.context_length)
-        arguments = {**config.engine_args, **(options or {})}
+        arguments = {**first.thinking.engine_args, **config.engine_args, **(options or {})}
         adapters = [] if first.adapter is None else [first.adapter]
         self.engine = VLLMEngine(
             first.tokenizer,

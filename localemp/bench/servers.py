@@ -3,13 +3,20 @@
 import socket
 from collections.abc import Sequence
 
+from localemp.models.adapters import Adapter
 from localemp.pipeline.pipeline import Pipeline
 from localemp.serving.settings import ServeSettings
 from localemp.serving.vllm.command import MIDDLEWARE, RUST, vllm_command
 from localemp.serving.vllm.launch import Server
 
 
-def vllm_server(pipeline: Pipeline, settings: ServeSettings | None, options: Sequence[str], key: str = "") -> Server:
+def vllm_server(
+    pipeline: Pipeline,
+    settings: ServeSettings | None,
+    options: Sequence[str],
+    key: str = "",
+    adapters: Sequence[Adapter] = (),
+) -> Server:
     """Return a server of vLLM on a free port, not started yet; with localemp's middleware or, without settings, bare.
 
     Args:
@@ -17,9 +24,10 @@ def vllm_server(pipeline: Pipeline, settings: ServeSettings | None, options: Seq
         settings: The settings of localemp's middleware.
         options: Options for vLLM.
         key: The server's API key, which the settings have, too.
+        adapters: The model's adapters, which the settings have, too.
     """
     port = free_port()
-    command = vllm_command(pipeline, "127.0.0.1", port, options)
+    command = vllm_command(pipeline, "127.0.0.1", port, options, adapters=adapters)
     # As `localemp serve` does it: no key of the environment's, and the front end that takes a middleware; bare too.
     env: dict[str, str | None] = {"VLLM_API_KEY": None, RUST: None}
     if settings is None:

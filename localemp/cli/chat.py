@@ -113,7 +113,7 @@ async def _open(options: dict[str, Any]) -> "AsyncIterator[Responder]":
         responder = Responder(config, on_progress=display.on_progress)
         display.note_shut_down(responder.pipeline.profile)
         responder.prepare()
-        with display.clock(f"Starting {responder.pipeline.profile.name}"):
+        with display.clock(f"Starting {responder.pipeline.model_name}"):
             await responder.start()
         try:
             yield responder

@@ -97,7 +97,7 @@ def pull_model(name: str, force: bool) -> None:
     console.print(f"{len(weights.sha256)} files in {weights.folder}, SHA-256 of all: {weights.digest}")
 
 
-_CHAT_ONLY = ("api", "chat_template_kwargs", "layout", "request", "sampling", "system_role")
+_CHAT_ONLY = ("api", "chat_template_kwargs", "layout", "request", "sampling", "system_role", "thinking")
 
 
 def _details(profile: "Profile") -> dict[str, Any]:

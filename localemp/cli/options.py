@@ -40,6 +40,17 @@ _SAMPLING = (
     click.option(
         "--temperature", type=click.FloatRange(min=0), help="Sampling temperature; by default 0, as in the paper."
     ),
+    click.option(
+        "--thinking",
+        type=click.Choice(["on", "off"]),
+        help="Whether the model thinks before it replies, if it can do both; by default as its profile says.",
+    ),
+    click.option(
+        "--thinking-budget",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="Longest thinking before a reply, in tokens besides --max-tokens; by default the profile's.",
+    ),
     click.option("--top-p", type=click.FloatRange(min=0, max=1, min_open=True), help="Nucleus sampling."),
     click.option("--seed", default=0, show_default=True, help="Seed of few-shot exemplars and of sampling."),
 )
@@ -118,6 +129,7 @@ serve_options = _with((_NAME, *_PROMPTS, *_SAMPLING, _DETERMINISTIC, _THINKING))
 data_options = _with(_DATA)
 row_options = _with((*_ENGINES, *_PROMPTS, _THINKING, *_DATA))
 deterministic_option = _with((_DETERMINISTIC,))
+adapter_option = _with((_ADAPTER,))
 cluster_options = _with(_CLUSTER)
 
 

@@ -41,6 +41,16 @@ def _options() -> "tuple[Option, ...]":
 @click.option("--data", type=NAME, help="The data set whose published test rows the files answer: a name or a folder.")
 @click.option("--hypothesis", metavar="NAME", help="Which replies of a file that has several.")
 @click.option("--no-bertscore", is_flag=True, help="Skip BERTScore.")
+@click.option(
+    "--ppl",
+    is_flag=True,
+    help="Also the perplexity of people's replies, with each run's own model, which is started for what is missing.",
+)
+@click.option("--model", "-m", type=NAME, help="With --ppl: the runs' model, if its name does not find it: a path.")
+@click.option("--adapter", type=NAME, help="With --ppl: the runs' adapter, if it is not at its place any more.")
+@click.option(
+    "--engine-arg", "engine_args", multiple=True, metavar="NAME=VALUE", help="With --ppl: engine argument for vLLM."
+)
 @click.option("--common", is_flag=True, help="Only the dialogues that all systems answered.")
 @click.option(
     "--out", type=_FILE, help="File for the scores; by default RUN/scores.json or FILE[.HYPOTHESIS].scores.json."
@@ -53,6 +63,10 @@ def score(
     data: str | None,
     hypothesis: str | None,
     no_bertscore: bool,
+    ppl: bool,
+    model: str | None,
+    adapter: str | None,
+    engine_args: tuple[str, ...],
     common: bool,
     out: Path | None,
     verbose: bool,
@@ -64,6 +78,7 @@ def score(
     RUN is a run's folder. Scores are printed, and stored in each run's folder. docs/metrics.md explains each metric.
     """  # fmt: skip
     from localemp.cli.display import Display
+    from localemp.cli.options import parse_engine_args
     from localemp.commands.score import score as score_replies
     from localemp.errors import OptionError
     from localemp.utils.text import json_text
@@ -75,6 +90,10 @@ def score(
             data=data,
             hypothesis=hypothesis,
             no_bertscore=no_bertscore,
+            ppl=ppl,
+            model=model,
+            adapter=adapter,
+            engine_args=parse_engine_args(engine_args),
             common=common,
             out=out,
             on_progress=display.on_progress,

@@ -3,16 +3,19 @@
 import os
 import signal
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from localemp.cli.options import config_of, serve_options
 from localemp.cli.registered import StrategyCommand
+from localemp.cli.types import NAME
 from localemp.utils.progress import Progress
 
 if TYPE_CHECKING:
     from localemp.cli.display import Display
+    from localemp.models.adapters import Adapter
     from localemp.pipeline.pipeline import Pipeline
     from localemp.serving.settings import ServeSettings
 
@@ -23,6 +26,15 @@ KEY_VARIABLE = "LOCALEMP_API_KEY"
 @serve_options
 @click.option(
     "--strategies", metavar="A,B", help="Strategies to offer, such as two-stage,similar; by default all of them."
+)
+@click.option(
+    "--adapter",
+    "adapters",
+    type=NAME,
+    multiple=True,
+    metavar="[NAME=]PATH|ID",
+    help="A LoRA adapter (PEFT), served as MODEL@NAME and MODEL@NAME:STRATEGY; a folder or a Hugging Face id; may be "
+    "repeated.",
 )
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 for all networks.")
 @click.option("--port", type=click.IntRange(1, 65535), default=8000, show_default=True)
@@ -60,6 +72,7 @@ KEY_VARIABLE = "LOCALEMP_API_KEY"
 @click.argument("engine_options", nargs=-1, type=click.UNPROCESSED, metavar="[-- VLLM OPTIONS]")
 def serve(
     strategies: str | None,
+    adapters: tuple[str, ...],
     host: str,
     port: int,
     api_keys: tuple[str, ...],
@@ -71,6 +84,8 @@ def serve(
     **options: Any,
 ) -> None:
     """Serve a model with an OpenAI API: the plain model as NAME, and strategies as NAME:STRATEGY.
+
+    With an adapter they are NAME@ADAPTER and NAME@ADAPTER:STRATEGY.
 
     Options after -- go to vLLM unchanged, such as -- --tensor-parallel-size 2. Press Ctrl-C to stop.
     """
@@ -96,25 +111,33 @@ def serve(
             raise OptionError(f"{' '.join(engine_options)}: options after -- are for vLLM, which does not run here")
         if not hosted:
             require_vllm()
-            check_environment(os.environ)
+            check_environment(os.environ, adapters)
         check_options(engine_options)
         check_port(host, port)
         display.note_shut_down(pipeline.profile)
         if not keys and not is_loopback(host):
             display.say(f"warning: without --api-key everyone who reaches {host}:{port} can use it")
-        prepare(pipeline, offered)
+        found = prepare(pipeline, offered, adapters)
         settings = ServeSettings.of(
-            pipeline.profile.name, config, strategies=offered, api_keys=keys, ui=not no_ui, host=host, origins=sites
+            pipeline.profile.name,
+            config,
+            strategies=offered,
+            adapters=found,
+            api_keys=keys,
+            ui=not no_ui,
+            host=host,
+            origins=sites,
         )
         if hosted:
             _serve_hosted(pipeline, settings, port, upstreams, drain, display)
         else:
-            _serve_here(pipeline, settings, port, engine_options, drain, display)
+            _serve_here(pipeline, settings, found, port, engine_options, drain, display)
 
 
 def _serve_here(
     pipeline: "Pipeline",
     settings: "ServeSettings",
+    adapters: "Sequence[Adapter]",
     port: int,
     options: tuple[str, ...],
     drain: int,
@@ -137,7 +160,7 @@ def _serve_here(
         options, env = tuple(found.server_options(options)), env | dict(found.env)
     key = settings.api_keys[0] if settings.api_keys else None
     began = time.monotonic()
-    command = vllm_command(pipeline, settings.host, port, options, drain)
+    command = vllm_command(pipeline, settings.host, port, options, drain, adapters)
     server = Server(command, url, env=env, key=key, drain=drain)
     display.say(f"vLLM's log: {server.log}")
     with server:
@@ -180,7 +203,7 @@ def _serve_hosted(
     variable = openai.KEY_VARIABLE if callers else None
     if settings.api_keys:
         variable = KEY_VARIABLE
-    names = [settings.model, *(f"{settings.model}:{strategy}" for strategy in settings.strategies)]
+    names = list(settings.names)
     what = f"before {', '.join(target.url for target in found)}"
     display.say(f"Starting {settings.model} {what} ...")
     app.run(
@@ -196,15 +219,19 @@ def _serve_hosted(
 
 def _welcome(url: str, names: list[str], settings: "ServeSettings", how: str, variable: str | None) -> str:
     """Print the address, the models and an example; `variable` holds a client's key, if one is needed."""
-    model = settings.model
-    offered = [name.removeprefix(f"{model}:") for name in names if name.startswith(f"{model}:")]
-    others = [name for name in names if name != model and not name.startswith(f"{model}:")]
-    example = next((f"{model}:{name}" for name in ("two-stage", *offered) if name in offered), model)
+    model, ours = settings.model, settings.names
+    offered = [name for name in settings.strategies if ours.of("", name) in names]
+    adapted = [ours.of(adapter) for adapter in settings.adapters]
+    others = [name for name in names if name not in set(ours)]
+    example = next((ours.of("", name) for name in ("two-stage", *offered) if name in offered), model)
     auth = f' -H "Authorization: Bearer ${variable}"' if variable else ""
     key = f'os.environ["{variable}"]' if variable else '"none"'
     lines = [f"ready {how}: {url}/v1", "", f"  {model}: the model as it is"]
+    if adapted:
+        lines += [f"  {', '.join(adapted)}: with an adapter"]
     if offered:
-        lines += [f"  {model}:STRATEGY, with one of: {', '.join(offered)}"]
+        both = f"{model}:STRATEGY or {model}@ADAPTER:STRATEGY" if adapted else f"{model}:STRATEGY"
+        lines += [f"  {both}, with one of: {', '.join(offered)}"]
     lines += [f"  {name}" for name in others]
     if settings.ui:
         lines += [f"  {url}/ in a browser: a page to talk to them"]

@@ -81,7 +81,7 @@ def tune(
         asked = dialogues_for(pipeline, split, dialogues)
         made = settings_of(pipeline, asked, split) | {"dialogues": len(asked)}
         made |= {"load_format": load_format, "repeats": repeats, "reply_tokens": reply_tokens}
-        title = f"{pipeline.profile.name}, {pipeline.strategy.name}"
+        title = f"{pipeline.model_name}, {pipeline.strategy.name}"
         recording = Recording(out or _default_out(made), "tune", title, made, dummy=load_format == "dummy")
         recording.result.notes += dummy_notes(pipeline.config)
         if resume_trials(recording):

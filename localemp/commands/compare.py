@@ -10,7 +10,7 @@ from localemp.errors import DataError, OptionError
 from localemp.imports.reading import read_import
 from localemp.metrics.base import Metric
 from localemp.metrics.pairing import Pair, pair
-from localemp.metrics.registry import BERTSCORE, BERTSCORE_MODEL, MetricContext, metrics
+from localemp.metrics.registry import BERTSCORE, BERTSCORE_MODEL, MetricContext, metrics, on_request
 from localemp.metrics.registry import metric as metric_named
 from localemp.metrics.replies import Replies, replies_of_run
 from localemp.metrics.scoring import read_scores
@@ -124,7 +124,7 @@ def compare(
     if path_a.resolve() == path_b.resolve():
         notes.append("A and B are the same run")
     names = [metric] if isinstance(metric, str) else list(metric)
-    chosen = _metrics(names, bertscore, verbose, context)
+    chosen = _metrics(names, bertscore, verbose, context, on_request((both.a, both.b)))
     found = compare_replies(both.a, both.b, chosen, samples, seed, on_progress)
     measure, shown = _contrasts(both, found, show)
     settings = compare_settings(a.source.get("settings", {}), b.source.get("settings", {}), "in A", "in B")
@@ -168,13 +168,15 @@ def _source_of(scores: Path, named: str) -> Path:
     return places[0]
 
 
-def _metrics(names: Sequence[str], bertscore: bool | None, verbose: bool, context: MetricContext) -> list[Metric]:
+def _metrics(
+    names: Sequence[str], bertscore: bool | None, verbose: bool, context: MetricContext, also: Sequence[str]
+) -> list[Metric]:
     """Return the metrics requested by name, else all that tables show; BERTScore's model is fetched only on request."""
     if bertscore is False and set(names) & set(BERTSCORE):
         raise OptionError("--metric asks for BERTScore, --no-bertscore refuses it", "give one of them")
     if names:
         return [metric_named(name, context) for name in dict.fromkeys(names)]
-    everything = metrics(context, without=BERTSCORE if bertscore is False else ())
+    everything = metrics(context, without=BERTSCORE if bertscore is False else (), also=also)
     return [each for each in everything if verbose or not each.hidden]
 
 

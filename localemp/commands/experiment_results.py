@@ -17,14 +17,14 @@ from pathlib import Path
 
 from localemp.commands.experiment_studies import create_studies, judge_studies, study_tables
 from localemp.commands.isolated_steps import RUN_AGAIN, IsolatedSteps
-from localemp.commands.score import score
+from localemp.commands.score import add_perplexities, score
 from localemp.commands.tables import published_of, write_tables, write_text
 from localemp.errors import RunError
 from localemp.experiments.rows import RowResult
 from localemp.experiments.steps import After, ReportStep
 from localemp.metrics.kept_values import is_scored
-from localemp.metrics.registry import BERTSCORE
-from localemp.metrics.replies import replies_of_run
+from localemp.metrics.registry import BERTSCORE, PERPLEXITY
+from localemp.metrics.replies import Replies, replies_of_run
 from localemp.reporting.differences import Difference, as_json, difference_tables, differences
 from localemp.reporting.reply_rows import reply_rows, write_reply_rows
 from localemp.reporting.report import Report
@@ -123,26 +123,49 @@ class _Results:
         """Score the rows whose scores are not up to date; a run that cannot be read is left out from now on."""
         assert self.after.score is not None
         options, without = self.after.score.settings, BERTSCORE if self.after.score.no_bertscore else ()
-        stale = []
+        also = PERPLEXITY if self.after.score.ppl else ()
+        stale: dict[str, Replies] = {}
         for number, (name, (_, run)) in enumerate(list(self.rows.items())):
             self.on_progress(Progress("Reading", number, len(self.rows), "rows", name))
             replies = self.steps.run(name, shlex.join(["localemp", "score", str(run)]), partial(replies_of_run, run))
             if replies is None:
                 del self.rows[name]
                 self.notes.append(f"row {name} is missing: its run cannot be read")
-            elif not is_scored(run, replies, options, without):
-                stale.append(run)
+            elif not is_scored(run, replies, options, without, also):
+                stale[name] = replies
         if not stale:
             return
-        words = ["localemp", "score", *map(str, stale), *(["--no-bertscore"] if without else [])]
+        if also:
+            self._add_perplexities(stale)
+        runs = [self.rows[name][1] for name in stale]
+        words = ["localemp", "score", *map(str, runs), *(["--no-bertscore"] if without else [])]
         words += [word for name, value in options.items() for word in (f"--{name.replace('_', '-')}", str(value))]
-        step = partial(score, stale, no_bertscore=bool(without), on_progress=self.on_progress, **options)
+        step = partial(score, runs, no_bertscore=bool(without), on_progress=self.on_progress, **options)
         scored = self.steps.run("scores", shlex.join(words), step)
         for system in scored.systems if scored else ():
             told = [each.reason for each in system.scores if each.name in BERTSCORE and each.value is None]
             self._note_once(f"no BERTScore: {one_line(told[0])}" if told else "")
         for note in scored.notes if scored else ():
             self._note_once(note if "not kept" in note else "")
+
+    def _add_perplexities(self, stale: Mapping[str, Replies]) -> None:
+        """Compute what PPL needs, on one engine for each model and its settings."""
+        groups: dict[str, list[str]] = {}
+        for name in stale:
+            config = self.rows[name][0].row.config
+            groups.setdefault(repr((config.model, config.adapter, config.engine_args)), []).append(name)
+        for names in groups.values():
+            config = self.rows[names[0]][0].row.config
+            runs = [str(self.rows[name][1]) for name in names]
+            words = ["localemp", "score", *runs, "--ppl", "--model", config.model]
+            words += ["--adapter", config.adapter] if config.adapter else []
+            words += [
+                word for name, value in config.engine_args.items() for word in ("--engine-arg", f"{name}={value}")
+            ]
+            told = config.model, config.adapter, config.engine_args, self.on_progress
+            step = partial(add_perplexities, [stale[name] for name in names], *told)
+            for note in self.steps.run(f"perplexity of {', '.join(names)}", shlex.join(words), step) or ():
+                self._note_once(note)
 
     def _bases(self) -> dict[str, str]:
         """Return the base row of each row of its model; none without a comparison."""

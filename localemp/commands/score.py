@@ -1,6 +1,6 @@
 """`score`: compute the paper's automatic metrics for runs or other systems' replies."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -10,7 +10,15 @@ from localemp.errors import DataError, OptionError, UnknownNameError
 from localemp.imports.reading import read_import
 from localemp.metrics.base import Metric
 from localemp.metrics.kept_values import write_values
-from localemp.metrics.registry import BERTSCORE, BERTSCORE_MODEL, MetricContext, metric_options, metrics
+from localemp.metrics.registry import (
+    BERTSCORE,
+    BERTSCORE_MODEL,
+    PERPLEXITY,
+    MetricContext,
+    metric_options,
+    metrics,
+    on_request,
+)
 from localemp.metrics.replies import Replies, replies_of_run
 from localemp.metrics.scoring import Scored, on_common, read_scores, score_all, scores_path, write_scores
 from localemp.utils.formatting import share
@@ -50,6 +58,10 @@ def score(
     hypothesis: str | None = None,
     bertscore_model: str = BERTSCORE_MODEL.default,
     no_bertscore: bool = False,
+    ppl: bool = False,
+    model: str | None = None,
+    adapter: str | None = None,
+    engine_args: Mapping[str, Any] | None = None,
     common: bool = False,
     out: StrPath | None = None,
     on_progress: OnProgress = silent,
@@ -67,15 +79,21 @@ def score(
         hypothesis: Which replies of a file that has several.
         bertscore_model: A name, a Hugging Face id or a folder of weights; with ":17" appended, layer 17.
         no_bertscore: Skip BERTScore.
+        ppl: Also the perplexity of the references, which the runs' own model is started for. It is kept in the runs'
+            folders, so that only what is missing is computed.
+        model: With `ppl`: the runs' model, where its name does not find it: a profile or a folder of weights.
+        adapter: With `ppl`: the runs' adapter, where it is not at its place any more.
+        engine_args: With `ppl`: vLLM's engine arguments.
         common: Only the dialogues that all systems answered; such scores are not written unless `out` is given.
         out: Where scores are written; by default RUN/scores.json or FILE[.HYPOTHESIS].scores.json.
-        on_progress: Called with systems scored, and with what BERTScore fetches and reads.
+        on_progress: Called with systems scored, and with what BERTScore and the model fetch and read.
         **metric_settings: Options of further metrics, see `register_metric`.
 
     Raises:
         OptionError: There is nothing to score, or options exclude each other.
-        RunError: A folder holds no run, or no reply yet.
+        RunError: A folder holds no run, or no reply yet; or the model for `ppl` is not the one that made a run.
         DataError: A file cannot be read, or `out` cannot be written.
+        EngineError: The model for `ppl` cannot be started; what it has computed is kept.
         KeyboardInterrupt: Ctrl-C; the note says how many systems' scores are written.
     """
     context = metric_context(on_progress, bertscore_model=bertscore_model, **metric_settings)
@@ -92,8 +110,12 @@ def score(
         systems = on_common(systems)
     if out is not None:
         places = [Path(out)]
+    if not ppl and (model or adapter or engine_args):
+        raise OptionError("--model, --adapter and --engine-arg are for --ppl", "add --ppl, or omit them")
+    unscored = add_perplexities(systems, model, adapter, engine_args, on_progress) if ppl else []
     with noting(partial(_saved, systems, places)):
-        chosen = metrics(context, without=BERTSCORE if no_bertscore else ())
+        also = PERPLEXITY if ppl else on_request(systems)
+        chosen = metrics(context, without=BERTSCORE if no_bertscore else (), also=also)
         scored = _score(systems, context, chosen)
         unwritten = [
             _write(place, each, required=out is not None)
@@ -106,7 +128,7 @@ def score(
                 for place, system, length in zip(places, systems, whole, strict=True)
                 if len(system) == length and "run" in system.source
             ]
-    return ScoreResult(tuple(scored), tuple(filter(None, (_comparability(systems), *unwritten))))
+    return ScoreResult(tuple(scored), tuple(filter(None, (_comparability(systems), *unscored, *unwritten))))
 
 
 def _systems(
@@ -126,6 +148,42 @@ def _systems(
         if names.count(names[number]) > 1:
             systems[number] = replace(systems[number], name=str(path))
     return systems, places
+
+
+def add_perplexities(
+    systems: Sequence[Replies],
+    model: str | None = None,
+    adapter: str | None = None,
+    engine_args: Mapping[str, Any] | None = None,
+    on_progress: OnProgress = silent,
+) -> list[str]:
+    """Compute the log probabilities that PPL needs and runs lack; return a note for each system that cannot have it.
+
+    Args:
+        systems: Their replies.
+        model: As for `score`.
+        adapter: As for `score`.
+        engine_args: As for `score`.
+        on_progress: Called with weights that are fetched or verified, and with references scored.
+
+    Raises:
+        OptionError: No system can have it.
+        LocalempError: As for `score`.
+    """
+    from localemp.pipeline.references import score_references
+
+    runs = {Path(system.source["run"]): system for system in systems if "run" in system.source}
+    refused = score_references(
+        list(runs), model=model, adapter=adapter, engine_args=engine_args, on_progress=on_progress
+    )
+    reasons = {
+        system.name: "it is no run: its prompts are not known" for system in systems if "run" not in system.source
+    }
+    reasons |= {runs[run].name: reason for run, reason in refused.items()}
+    notes = [f"no PPL for {name}: {reason}" for name, reason in reasons.items()]
+    if len(notes) == len(systems):
+        raise OptionError(notes[0], "omit --ppl")
+    return notes
 
 
 def metric_context(on_progress: OnProgress, *, fetch: bool = True, **settings: Any) -> MetricContext:

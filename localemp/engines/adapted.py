@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from localemp.dialogue import Message
-from localemp.engines.base import Completion, Engine
+from localemp.engines.base import Completion, Engine, TextScore
 from localemp.errors import OptionError
 from localemp.models.adapters import Adapter
 from localemp.sampling import Sampling
@@ -24,6 +24,10 @@ class AdaptableEngine(Engine):
     @abstractmethod
     async def chat(self, messages: Sequence[Message], sampling: Sampling, adapter: Adapter | None = None) -> Completion:
         """Answer one list of messages, with an adapter if one is given; see `Engine.chat`."""
+
+    async def score(self, messages: Sequence[Message], text: str, adapter: Adapter | None = None) -> TextScore:
+        """Return how probable the model finds a text, with an adapter if one is given; see `Engine.score`."""
+        return await super().score(messages, text)
 
     def adapted(self, adapter: Adapter | None) -> Engine:
         """Return the engine as one that asks with an adapter; see `Engine.adapted`."""
@@ -44,6 +48,10 @@ class AdaptedEngine(Engine):
     async def chat(self, messages: Sequence[Message], sampling: Sampling) -> Completion:
         """Answer one list of messages with the adapter; see `Engine.chat`."""
         return await self.engine.chat(messages, sampling, self.adapter)
+
+    async def score(self, messages: Sequence[Message], text: str) -> TextScore:
+        """Return how probable the model with the adapter finds a text; see `Engine.score`."""
+        return await self.engine.score(messages, text, self.adapter)
 
     def describe(self) -> dict[str, Any]:
         """Return the engine's description and the adapter."""

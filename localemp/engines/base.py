@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from localemp.dialogue import Message
-from localemp.errors import OptionError, StillThinkingError
+from localemp.errors import FatalEngineError, OptionError, StillThinkingError
 from localemp.sampling import Sampling
 from localemp.utils.text import is_well_formed, well_formed
 
@@ -81,6 +81,19 @@ class Completion:
         return self.text
 
 
+@dataclass(frozen=True, slots=True)
+class TextScore:
+    """How probable a model finds a given text as its answer to a list of messages.
+
+    Attributes:
+        logprob: Natural logarithm of the text's probability: the sum over its tokens.
+        tokens: Number of its tokens. The end of the turn is not one of them, and is not in `logprob` either.
+    """
+
+    logprob: float
+    tokens: int
+
+
 class Engine(ABC):
     """A model that answers lists of messages.
 
@@ -101,6 +114,19 @@ class Engine(ABC):
             FatalEngineError: No further request can succeed.
             EngineError: This request failed.
         """
+
+    async def score(self, messages: Sequence[Message], text: str) -> TextScore:
+        """Return how probable the model finds a text as its answer. Safe to call many times at once.
+
+        Raises:
+            FatalEngineError: The engine cannot do that, or no further request can succeed.
+            PromptTooLongError: Messages and text do not fit the context.
+            EngineError: This request failed.
+        """
+        raise FatalEngineError(
+            f"the engine {self.name!r} cannot score a given text",
+            "use a model that runs here, with its weights: servers return probabilities of their own answers only",
+        )
 
     def adapted(self, adapter: "Adapter | None") -> "Engine":
         """Return the engine as one that asks with an adapter; without one, the engine itself.

@@ -61,9 +61,9 @@ class Planner(Engine):
         """
         tokens = None if self.encode is None else self.encode(messages)
         if tokens is not None:
-            if len(tokens) + sampling.max_tokens > self.limit:
-                raise PromptTooLongError(len(tokens), sampling.max_tokens, self.limit)
-            self.longest = max(self.longest, len(tokens) + sampling.max_tokens)
+            if len(tokens) + sampling.most_tokens > self.limit:
+                raise PromptTooLongError(len(tokens), sampling.most_tokens, self.limit)
+            self.longest = max(self.longest, len(tokens) + sampling.most_tokens)
         text = " word" * sampling.max_tokens if self.filler is None else self.filler
         if self.calls is not None:
             answer = text.strip()  # as strategies quote it
@@ -73,7 +73,7 @@ class Planner(Engine):
             text,
             "planned",
             prompt_tokens=None if tokens is None else len(tokens),
-            completion_tokens=sampling.max_tokens,
+            completion_tokens=sampling.most_tokens,
         )
 
     @property

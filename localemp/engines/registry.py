@@ -5,12 +5,13 @@ A new engine is one file with a subclass of `Engine`, and one call of `register_
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from localemp.engines.base import Engine
 from localemp.errors import OptionError, UnknownNameError
+from localemp.models.thinking_mode import ThinkingMode
 
 if TYPE_CHECKING:
     from localemp.engines.scripted import ScriptedEngine
@@ -74,6 +75,7 @@ class EngineContext:
         tokenizer: Loads the model's tokenizer; needs the weights.
         context_length: Context to hold, prompt and reply together, in tokens.
         adapters: LoRA adapters that requests can have.
+        thinking: Whether the model thinks before it replies, and how.
     """
 
     profile: "Profile"
@@ -89,6 +91,12 @@ class EngineContext:
     lookups_follow: bool = False
     deterministic: bool = False
     adapters: "Sequence[Adapter]" = ()
+    thinking: ThinkingMode = field(default_factory=ThinkingMode)
+
+    @property
+    def vllm_args(self) -> dict[str, Any]:
+        """VLLM's engine arguments: the user's, and those that the model's thinking needs."""
+        return {**self.thinking.engine_args, **self.engine_args}
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +108,7 @@ class EngineEntry:
         settings: Returns what the manifest records besides the name: everything that can change a reply.
         deterministic: Whether it heeds `EngineContext.deterministic`.
         adapters: Whether its requests can have an adapter, so that it is an `AdaptableEngine`.
+        scores: Whether it has `Engine.score`.
         gives_choices: Returns whether it can give the probabilities of `Sampling.choices`.
     """
 
@@ -107,6 +116,7 @@ class EngineEntry:
     settings: Callable[[EngineContext], Mapping[str, Any]] = lambda _: {}
     deterministic: bool = False
     adapters: bool = False
+    scores: bool = False
     gives_choices: Callable[[EngineContext], bool] = lambda _: False
 
 
@@ -120,6 +130,7 @@ def register_engine(
     *,
     deterministic: bool = False,
     adapters: bool = False,
+    scores: bool = False,
     gives_choices: Callable[[EngineContext], bool] = lambda _: False,
 ) -> None:
     """Register an engine; profiles choose it with `engine = "NAME"`.
@@ -133,6 +144,7 @@ def register_engine(
         settings: Returns what the manifest records besides the name: everything that can change a reply.
         deterministic: Whether it heeds `EngineContext.deterministic`.
         adapters: Whether its requests can have an adapter, so that it is an `AdaptableEngine`.
+        scores: Whether it has `Engine.score`.
         gives_choices: Returns whether it can give the probabilities of `Sampling.choices`; judges ask for them then.
 
     Raises:
@@ -140,7 +152,7 @@ def register_engine(
     """
     if name in ENGINES:
         raise OptionError(f"the engine {name!r} already exists")
-    ENGINES[name] = EngineEntry(make, settings, deterministic, adapters, gives_choices)
+    ENGINES[name] = EngineEntry(make, settings, deterministic, adapters, scores, gives_choices)
 
 
 def engine_entry(name: str) -> EngineEntry:
@@ -160,7 +172,7 @@ def _vllm(context: EngineContext) -> Engine:
     return VLLMEngine(
         context.tokenizer(),
         context.context_length(),
-        context.engine_args,
+        context.vllm_args,
         seed=context.seed,
         concurrency=context.concurrency,
         log=context.log,
@@ -180,8 +192,8 @@ def _vllm_settings(context: EngineContext) -> Mapping[str, Any]:
         "weights_origin": weights.origin,
         "weights_revision": weights.revision,
         "weights_sha256": weights.digest,
-        "chat_template_kwargs": context.profile.chat_template_kwargs,
-        "engine_args": {name: value for name, value in context.engine_args.items() if name not in CAPACITY_ARGS},
+        "chat_template_kwargs": dict(context.thinking.template_options),
+        "engine_args": {name: value for name, value in context.vllm_args.items() if name not in CAPACITY_ARGS},
     }
 
 
@@ -198,7 +210,7 @@ def _openai(context: EngineContext) -> Engine:
         concurrency=context.concurrency or OpenAIEngine.concurrency,
         context_length=profile.context_length,
         price=profile.price,
-        extra_body=profile.request,
+        extra_body={**profile.request, **_asked(context)},
     )
 
 
@@ -211,7 +223,17 @@ def _openai_settings(context: EngineContext) -> Mapping[str, Any]:
         "served_model": profile.model,
         "base_url": None if server is None else shown_url(server),
         "api": profile.api,
+        **_asked(context),
     }
+
+
+def _asked(context: EngineContext) -> dict[str, Any]:
+    """Return the field of requests that turns thinking on or off; empty unless the user has said which."""
+    if not context.thinking.asked:
+        return {}
+    told = context.profile.request.get("chat_template_kwargs")
+    others = told if isinstance(told, dict) else {}
+    return {"chat_template_kwargs": {**others, **context.thinking.template_options}}
 
 
 def _scripted(context: EngineContext) -> "ScriptedEngine":
@@ -225,7 +247,9 @@ def _scripted(context: EngineContext) -> "ScriptedEngine":
     return engine
 
 
-register_engine("vllm", _vllm, _vllm_settings, deterministic=True, adapters=True, gives_choices=lambda _: True)
+register_engine(
+    "vllm", _vllm, _vllm_settings, deterministic=True, adapters=True, scores=True, gives_choices=lambda _: True
+)
 register_engine("openai", _openai, _openai_settings, gives_choices=lambda context: context.profile.api == "chat")
 register_engine(
     "scripted",

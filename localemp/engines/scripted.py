@@ -127,7 +127,7 @@ class ScriptedEngine(AdaptableEngine):
         text = entry.reply[use % len(entry.reply)] if isinstance(entry.reply, list) and entry.reply else entry.reply
         words = sum(len(message.content.split()) for message in messages)
         if entry.error == "too-long":
-            raise PromptTooLongError(words, sampling.max_tokens, None)
+            raise PromptTooLongError(words, sampling.most_tokens, None)
         if entry.error is not None:
             kind = FatalEngineError if entry.error == "fatal" else EngineError
             raise kind(str(text or f"{self._source} has an error here"))

@@ -1,5 +1,7 @@
 """Turns messages into token ids, exactly as the local engine sees them."""
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -76,6 +78,30 @@ class PromptTokenizer:
         """
         return str(self.tokenizer.decode(list(ids), skip_special_tokens=not keep_special))
 
+    def answer_ids(self, prompt: str, text: str) -> list[int]:
+        """Return the token ids of a text as the model writes it behind a rendered prompt, without the end of its turn.
+
+        The answer's tokens begin where the prompt's end: no token spans both, since the model never had that choice.
+        Without a chat template the model goes on in the same text, so that a word behind a word begins with a space.
+        """
+        apart = self.has_chat_template or not prompt or prompt[-1].isspace()
+        return list(self.tokenizer(text if apart else f" {text}", add_special_tokens=False)["input_ids"])
+
+    def describe(self) -> dict[str, Any]:
+        """Return what the number of tokens of a text and the form of a prompt depend on.
+
+        The first hash is that of the vocabulary, tokens with their numbers; that of the template is None if there is
+        none. Two tokenizers with one vocabulary of a real model are the same in practice.
+        """
+        vocabulary = json.dumps(sorted(self.tokenizer.get_vocab().items()), ensure_ascii=False)
+        template = self.tokenizer.chat_template
+        told = template if template is None or isinstance(template, str) else json.dumps(template, sort_keys=True)
+        return {
+            "tokenizer": type(self.tokenizer).__name__,
+            "tokenizer_sha256": _sha256(vocabulary),
+            "template_sha256": None if told is None else _sha256(told),
+        }
+
     def single_tokens(self, texts: Sequence[str]) -> list[int]:
         """Return the ids of those texts that are one token each."""
         return [found[0] for text in texts if len(found := self._plain_ids(text)) == 1]
@@ -134,6 +160,10 @@ class PromptTokenizer:
                 f"the model's chat template rejects the dialogue: {type(error).__name__}: {one_line(str(error))}",
                 "use --layout transcript, which sends the dialogue as one message",
             ) from error
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def context_length(folder: Path) -> int:

@@ -42,6 +42,8 @@ def cache_rules(pipeline: Pipeline) -> tuple[CacheRules | None, str]:
 def _vllm(pipeline: Pipeline) -> tuple[CacheRules, str]:
     options = numeric(pipeline.config.engine_args)
     on_cpu = gpu() == "none"
+    if pipeline.config.deterministic and on_cpu:
+        return CacheRules(0, 0, None, 1, 1), "switched off by --deterministic"
     known = {} if on_cpu else _configured(pipeline)
     at_once = int(options.get("max_num_seqs") or known.get("max_num_seqs") or (_AT_ONCE if on_cpu else _gpu_batch()))
     concurrency = pipeline.config.concurrency or max(VLLMEngine.concurrency, 2 * at_once)

@@ -30,7 +30,7 @@ class _Call:
         stage: Its name.
         tokens: Of the prompt, with `filler` tokens in it that stand for the answer of the stage before.
         before: Name of the stage before; empty for the first.
-        limit: `max_tokens`.
+        limit: The most tokens of the completion, thinking included.
         key: Of the whole request, if an identical one has the same answer; else None.
         blocks: Hashes of the prompt's full blocks.
         continues: Whether the prompt begins with the prompt of the dialogue's call before.
@@ -118,7 +118,7 @@ class Estimator:
                     tokens=len(tokens),
                     before=taken[-1].stage if taken else "",
                     filler=self._filler(call.filler),
-                    limit=call.sampling.max_tokens,
+                    limit=call.sampling.most_tokens,
                     key=request_key(call.messages, call.sampling, adapter),
                     blocks=chain(tokens, block, "" if adapter is None else adapter.sha256) if block else (),
                     continues=bool(taken) and tokens[: len(before)] == before,

@@ -137,12 +137,13 @@ class ReplyLengths:
     def _is_like(self, settings: Mapping[str, Any]) -> bool:
         """Whether something was made by the same model with the same `max_tokens`."""
         same = self._same(settings, "model", "weights_sha256", "served_model", "adapter_sha256")
-        return same and _max_tokens(settings) == _max_tokens(self._settings)
+        return same and _limits(settings) == _limits(self._settings)
 
     def _same(self, settings: Mapping[str, Any], *names: str) -> bool:
         return all(settings.get(name) == self._settings.get(name) for name in names)
 
 
-def _max_tokens(settings: Mapping[str, Any]) -> Any:
+def _limits(settings: Mapping[str, Any]) -> Any:
     sampling = settings.get("sampling")
-    return sampling.get("max_tokens") if isinstance(sampling, Mapping) else None
+    names = ("max_tokens", "thinking_budget")
+    return [sampling.get(name) for name in names] if isinstance(sampling, Mapping) else None

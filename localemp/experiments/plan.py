@@ -217,7 +217,10 @@ def _beside(fields: dict[str, Any], folder: Path) -> dict[str, Any]:
         if not isinstance(value, str) or not value.strip():
             return value
         if key == "adapter":
-            name, reference = split_spec(value)
+            try:
+                name, reference = split_spec(value)
+            except LocalempError:  # said with its row
+                return value
             beside = folder / at_home(reference)
             return f"{name}={beside}".removeprefix("=") if is_folder(beside) else value
         path = folder / at_home(value)

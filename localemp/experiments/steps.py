@@ -28,7 +28,10 @@ from localemp.studies.schema import Kind
 Text = Annotated[str, AfterValidator(check_text)]
 Whole = Annotated[int, Field(ge=0, le=2**63 - 1)]
 Count = Annotated[int, Field(ge=1, le=2**63 - 1)]
-_OF_JUDGES = ("base_url", "engine_args", "concurrency", "script", "seed", "max_tokens", "temperature", "top_p")
+_OF_JUDGES = (
+    "base_url", "engine_args", "concurrency", "script", "seed", "max_tokens", "temperature", "top_p", "thinking",
+    "thinking_budget",
+)  # fmt: skip
 
 
 def in_table(key: str) -> BeforeValidator:
@@ -111,9 +114,11 @@ class ScoreStep(OpenTable):
 
     Attributes:
         no_bertscore: Skip BERTScore, which fetches a model.
+        ppl: Also the perplexity of the references, with the rows' models.
     """
 
     no_bertscore: bool = False
+    ppl: bool = False
 
 
 class CompareStep(Table):

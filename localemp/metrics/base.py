@@ -136,13 +136,17 @@ class Metric(ABC):
     def settings(self) -> Mapping[str, Setting]:
         """Return what the signature holds besides the metric's name and the items."""
 
+    def settings_of(self, replies: Replies) -> Mapping[str, Setting]:
+        """Return the settings for one system, for a metric whose settings are not the same for all."""
+        return self.settings()
+
     def missing(self, replies: Replies) -> str:
         """Return why these replies have no value ("no reference replies"); empty if they have one."""
         return ""
 
     def score(self, replies: Replies) -> Score:
         """Score all replies of one system; a value that is NaN or missing becomes "n/a" with a reason."""
-        signature = Signature.of(self.name.lower(), replies, self.settings())
+        signature = Signature.of(self.name.lower(), replies, self.settings_of(replies))
         reason = self.missing(replies) or ("no replies" if not len(replies) else "")
         if reason:
             return Score(self.name, None, signature, reason, self.hidden)

@@ -122,7 +122,13 @@ def read_values(folder: Path, replies: Replies) -> KeptValues | None:
     )
 
 
-def is_scored(folder: Path, replies: Replies, options: Mapping[str, Any], without: Collection[str] = ()) -> bool:
+def is_scored(
+    folder: Path,
+    replies: Replies,
+    options: Mapping[str, Any],
+    without: Collection[str] = (),
+    also: Collection[str] = (),
+) -> bool:
     """Return whether a run has all scores of its current replies, made with these options of metrics.
 
     Args:
@@ -130,12 +136,15 @@ def is_scored(folder: Path, replies: Replies, options: Mapping[str, Any], withou
         replies: All of its replies.
         options: Options of metrics; what is not in it has its default.
         without: Metrics that are not wanted.
+        also: Metrics on request that are wanted.
     """
     try:
         scored = read_scores(scores_path(folder))
     except DataError:
         return False
-    wanted = [name for name in METRICS if name not in without]
+    wanted = [name for name, entry in METRICS.items() if name not in without and not entry.on_request]
+    if any((score := scored.score(name)) is None or score.value is None for name in also):
+        return False
     if scored.sha256 != replies.sha256 or any(scored.score(name) is None for name in wanted):
         return False
     with_model = [name for name in wanted if METRICS[name].needs_model and not metric(name).missing(replies)]

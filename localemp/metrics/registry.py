@@ -10,10 +10,12 @@ from typing import Any
 
 from localemp.errors import OptionError, UnknownNameError
 from localemp.metrics.base import Metric
+from localemp.metrics.replies import Replies
 from localemp.utils.option import Option, Shared, defaults, unique
 from localemp.utils.progress import OnProgress, silent
 
 BERTSCORE = ("P_BERT", "R_BERT", "F_BERT")
+PERPLEXITY = ("PPL", "BPB")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,17 +50,26 @@ class MetricEntry:
         make: Makes the metric. That is cheap: a model is loaded by the first `statistics`.
         options: Its options; `score` and `compare` have these options.
         needs_model: Whether it needs one.
+        on_request: The option of `score` that computes it, if it is left out without; "" if it is always there.
     """
 
     make: MakeMetric
     options: tuple[Option, ...] = ()
     needs_model: bool = False
+    on_request: str = ""
 
 
 METRICS: dict[str, MetricEntry] = {}
 
 
-def register_metric(name: str, make: MakeMetric, *, options: Iterable[Option] = (), needs_model: bool = False) -> None:
+def register_metric(
+    name: str,
+    make: MakeMetric,
+    *,
+    options: Iterable[Option] = (),
+    needs_model: bool = False,
+    on_request: str = "",
+) -> None:
     """Add a metric; `score`, `compare` and `report` then have its column.
 
     Args:
@@ -66,6 +77,7 @@ def register_metric(name: str, make: MakeMetric, *, options: Iterable[Option] = 
         make: Makes the metric. That has to be cheap: a model is loaded by the first `statistics`.
         options: Its options.
         needs_model: Whether it needs a model; a report then shows what `score` kept of it and computes nothing.
+        on_request: The option of `score` that computes it, if it is left out of tables until a run has it.
 
     Raises:
         OptionError: There is a metric of this name already, or another option of the same name.
@@ -73,7 +85,7 @@ def register_metric(name: str, make: MakeMetric, *, options: Iterable[Option] = 
     if name in METRICS:
         raise OptionError(f"the metric {name!r} already exists")
     unique([*metric_options(), *options])
-    METRICS[name] = MetricEntry(make, tuple(options), needs_model)
+    METRICS[name] = MetricEntry(make, tuple(options), needs_model, on_request)
 
 
 def metric_options() -> tuple[Option, ...]:
@@ -93,18 +105,35 @@ def metric(name: str, context: MetricContext | None = None) -> Metric:
 
 
 def metrics(
-    context: MetricContext | None = None, *, with_models: bool = True, without: Collection[str] = ()
+    context: MetricContext | None = None,
+    *,
+    with_models: bool = True,
+    without: Collection[str] = (),
+    also: Collection[str] = (),
 ) -> list[Metric]:
-    """Return all metrics, those of the paper's tables first.
+    """Return all metrics but those on request, those of the paper's tables first.
 
     Args:
         context: What they are made from; they share it.
         with_models: Whether those that need a model are among them.
         without: Names to leave out.
+        also: Names of metrics on request that are wanted, see `on_request`.
     """
     context = context or MetricContext()
-    names = [name for name, entry in METRICS.items() if name not in without and (with_models or not entry.needs_model)]
+    names = [
+        name
+        for name, entry in METRICS.items()
+        if name not in without and (with_models or not entry.needs_model) and (not entry.on_request or name in also)
+    ]
     return [METRICS[name].make(context) for name in names]
+
+
+def on_request(systems: Iterable[Replies]) -> list[str]:
+    """Return the metrics on request that one of these systems has a value of."""
+    systems = list(systems)
+    context = MetricContext()
+    asked = [metric(name, context) for name, entry in METRICS.items() if entry.on_request]
+    return [each.name for each in asked if any(not each.missing(system) for system in systems)]
 
 
 def decimals(name: str) -> int:
@@ -143,6 +172,12 @@ def _bertscore(column: int, context: MetricContext) -> Metric:
     return made.metrics()[column]
 
 
+def _perplexity(name: str, context: MetricContext) -> Metric:
+    from localemp.metrics.perplexity import KeptLogprobs, Perplexity
+
+    return Perplexity(name, context.shared("log probabilities", KeptLogprobs))
+
+
 BERTSCORE_MODEL = Option(
     name="bertscore_model",
     default="roberta-large",
@@ -163,3 +198,5 @@ for _view in ("lower", "13a"):
     register_metric(f"B-4 {_view}", partial(_bleu, 4, _view))
 for _name in ("Acc variants", "Macro-F1", "No label"):
     register_metric(_name, partial(_emotion, _name))
+for _name in PERPLEXITY:
+    register_metric(_name, partial(_perplexity, _name), on_request="--ppl")

@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from localemp.errors import DataError, LocalempError, OptionError
 from localemp.metrics.base import Metric, Score, Signature
 from localemp.metrics.pairing import pair
-from localemp.metrics.registry import BERTSCORE, METRICS, is_hidden
+from localemp.metrics.registry import BERTSCORE, METRICS, is_hidden, on_request
 from localemp.metrics.registry import metrics as all_metrics
 from localemp.metrics.replies import Replies
 from localemp.utils.files import is_folder, write_errors, write_json
@@ -77,7 +77,7 @@ def score_all(replies: Replies, metrics: Iterable[Metric] | None = None) -> Scor
         metrics: The metrics, see `localemp.metrics.registry.metrics`; by default all that need no model. Metrics whose
             model is not available have a reason in place of a value.
     """
-    chosen = all_metrics(with_models=False) if metrics is None else metrics
+    chosen = all_metrics(with_models=False, also=on_request([replies])) if metrics is None else metrics
     scores = in_order(_score_or_reason(each, replies) for each in chosen)
     lower = (LOWER_CASED,) if is_lower_cased(replies) else ()
     notes = (*replies.notes, *lower, *other_bertscore(scores))

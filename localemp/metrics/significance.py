@@ -248,7 +248,9 @@ def chrf_of_each(both: Pair) -> NDArray[np.float64] | None:
 
 
 def _compared(metric: Metric, a: Replies, b: Replies, samples: int, seed: int) -> Comparison:
-    signature = Signature.of(metric.name.lower(), a, metric.settings())
+    ours, theirs = metric.settings_of(a), metric.settings_of(b)
+    both = {name: value for name, value in ours.items() if name in theirs and theirs[name] == value}
+    signature = Signature.of(metric.name.lower(), a, both)
     found = Comparison(
         metric.name, None, None, signature, hidden=metric.hidden, higher_is_better=metric.higher_is_better
     )

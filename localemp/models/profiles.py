@@ -21,6 +21,7 @@ from pydantic import (
 
 from localemp.errors import LocalempError, OptionError, ProfileError, UnknownNameError
 from localemp.models.atomic import ATOMIC_2020
+from localemp.models.thinking import Thinking
 from localemp.sampling import Sampling
 from localemp.utils.files import is_file, is_folder
 from localemp.utils.paths import at_home, resource
@@ -162,6 +163,7 @@ class Profile(_Table):
         system_role: Whether the chat template supports system messages; None to try it.
         layout: "chat" for messages, "transcript" for one text; None for chat if there is a chat template.
         chat_template_kwargs: Arguments of the chat template, such as `enable_thinking = false`.
+        thinking: How the model thinks before it replies; None for one that does not, or if nothing is known.
         request: Further fields of requests to a server, such as `reasoning_effort = "none"`.
         sampling: Default sampling parameters.
         licence: Licence of the weights.
@@ -188,6 +190,7 @@ class Profile(_Table):
     system_role: bool | None = None
     layout: Literal["chat", "transcript"] | None = None
     chat_template_kwargs: _Sent = Field(default_factory=dict)
+    thinking: Thinking | None = None
     request: _Sent = Field(default_factory=dict)
     sampling: SamplingDefaults = SamplingDefaults()
     licence: str | None = None
@@ -237,6 +240,8 @@ class Profile(_Table):
             raise ValueError('engine: a chat model needs engine = "vllm" or "openai", other kinds have none')
         if self.engine == "openai" and self.model is None:
             raise ValueError("model: a hosted model needs its name on the server")
+        if self.kind != "chat" and self.thinking is not None:
+            raise ValueError("thinking: only chat models think")
         if not self.hosted and not self._has_weights:
             raise ValueError("hub: a model that runs here needs hub, package, path or merged")
         if self.merged and (self.hub or self.package or self.path):

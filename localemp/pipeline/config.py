@@ -10,6 +10,7 @@ from localemp.commonsense.selection import Keep
 from localemp.data.readers import Instances
 from localemp.errors import OptionError, UnknownNameError
 from localemp.models.adapters import split_spec
+from localemp.models.thinking_mode import OnOff
 from localemp.prompting.render import Layout
 from localemp.strategies.registry import part_options
 from localemp.utils.option import check_at_least
@@ -37,6 +38,8 @@ class RunSettings(TypedDict, total=False):
     encoder: str
     encoder_dtype: Literal["auto", "bfloat16", "float32"]
     keep_thinking: bool
+    thinking: OnOff | None
+    thinking_budget: int | None
     max_tokens: int | None
     temperature: float | None
     top_p: float | None
@@ -70,6 +73,8 @@ class RunConfig:
         options: Options of the strategies' parts by name; missing ones have their defaults. `localemp.strategies` has a
             file for each part, and the command line's help lists them. `config.shots` works, too.
         keep_thinking: Whether replies begin with the model's thinking, between <think> and </think>.
+        thinking: "on" or "off" for a model that can do both; None for the profile's default.
+        thinking_budget: The most tokens of thinking before a reply, on top of `max_tokens`; None for the profile's.
         max_tokens, temperature, top_p: Sampling parameters of replies; None for the profile's defaults.
         base_url: An OpenAI-compatible server to use instead of vLLM in this process.
         concurrency: Dialogues in flight at once; None for the engine's default.
@@ -93,6 +98,8 @@ class RunConfig:
     instances: Instances = "clean"
     options: Mapping[str, Any] = field(default_factory=dict)
     keep_thinking: bool = False
+    thinking: OnOff | None = None
+    thinking_budget: int | None = None
     max_tokens: int | None = None
     temperature: float | None = None
     top_p: float | None = None
@@ -120,14 +127,16 @@ class RunConfig:
             object.__setattr__(self, "adapter", None)
         elif self.adapter is not None:
             split_spec(self.adapter)
-        for name, kind in (("layout", Layout), ("instances", Instances)):
+        for name, kind in (("layout", Layout), ("instances", Instances), ("thinking", OnOff)):
             if (value := getattr(self, name)) is not None and value not in get_args(kind):
                 raise UnknownNameError(name, str(value), get_args(kind))
         for name in ("temperature", "top_p"):
             if not math.isfinite(getattr(self, name) or 0):
                 raise OptionError(f"--{name.replace('_', '-')} {getattr(self, name)} is not a valid number")
         check_at_least(0, temperature=self.temperature)
-        check_at_least(1, max_tokens=self.max_tokens, concurrency=self.concurrency)
+        check_at_least(
+            1, max_tokens=self.max_tokens, thinking_budget=self.thinking_budget, concurrency=self.concurrency
+        )
         if self.top_p is not None and not 0 < self.top_p <= 1:
             raise OptionError(f"--top-p {self.top_p}: not a share", "give more than 0 and at most 1, or omit it")
         if self.base_url is not None and not self.base_url.strip():

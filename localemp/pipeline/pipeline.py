@@ -21,6 +21,8 @@ from localemp.errors import OptionError
 from localemp.models.adapter_checks import check_adapter, other_base
 from localemp.models.adapters import Adapter, find_adapter
 from localemp.models.profiles import Profile, load_profile, served_profile
+from localemp.models.thinking import Thinking
+from localemp.models.thinking_mode import ThinkingMode, thinking_mode
 from localemp.models.weights import Weights, resolve
 from localemp.pipeline.config import RunConfig
 from localemp.prompting.render import Prompts
@@ -119,7 +121,8 @@ class Pipeline:
         """The chat model's profile; with `base_url`, any name is a model."""
         config = self.config
         if config.script is not None:
-            return Profile(name="scripted", kind="chat", engine="scripted", model="scripted")
+            switch = Thinking(switch="thinking")
+            return Profile(name="scripted", kind="chat", engine="scripted", model="scripted", thinking=switch)
         if config.base_url is None:
             return load_profile(config.model, "chat")
         shown_url(config.base_url)  # an invalid URL is reported before anything is built
@@ -162,15 +165,29 @@ class Pipeline:
                 _log.warning("note: %s", note)
         return adapter
 
+    @property
+    def model_name(self) -> str:
+        """The model's name, with its adapter's: "llama", "llama@mine"."""
+        return self.profile.name if self.adapter is None else f"{self.profile.name}@{self.adapter.name}"
+
+    @cached_property
+    def thinking(self) -> ThinkingMode:
+        """Whether the model thinks before it replies, and how long.
+
+        Raises:
+            OptionError: The config asks for what the model cannot do.
+        """
+        return thinking_mode(self.profile, self.config.thinking, self.config.thinking_budget)
+
     @cached_property
     def tokenizer(self) -> "PromptTokenizer":
         """The tokenizer of a model that runs here."""
         from localemp.engines.tokens import PromptTokenizer
 
-        profile = self.profile
+        options = self.thinking.template_options
         return self._shared(
-            ("tokenizer", self.config.model),
-            lambda: PromptTokenizer(self.weights.folder, profile.chat_template_kwargs),
+            ("tokenizer", self.config.model, self.config.thinking),
+            lambda: PromptTokenizer(self.weights.folder, options),
         )
 
     @property
@@ -201,16 +218,18 @@ class Pipeline:
         config = self.config
         chosen = {name: getattr(config, name) for name in ("max_tokens", "temperature", "top_p")}
         sampling = replace(self.profile.default_sampling, **{k: v for k, v in chosen.items() if v is not None})
+        sampling = replace(sampling, thinking_budget=self.thinking.budget)
         return replace(sampling, seed=config.seed) if sampling.temperature > 0 else sampling
 
     def check_options(self) -> None:
         """Check that the strategy exists, and that options fit it and the engine; nothing is loaded.
 
         Raises:
-            LocalempError: The strategy does not exist, an option is of another one, or the engine cannot be
-                deterministic.
+            LocalempError: The strategy does not exist, an option is of another one, the engine cannot be deterministic,
+                or the model cannot think as asked.
         """
         self.check_deterministic()
+        _ = self.thinking
         config, names = self.config, parse_strategy(self.config.strategy)
         for option in part_options():
             heeding = parts_with(option)
@@ -282,7 +301,7 @@ class Pipeline:
     def engine_key(self) -> str:
         """What distinguishes engines: pipelines for which it is the same share one, with the adapters of all."""
         config = self.config
-        where = (config.model, config.base_url, str(config.script))
+        where = (config.model, config.base_url, str(config.script), config.thinking)
         chosen = (*where, dict(config.engine_args), config.concurrency, config.deterministic)
         return json.dumps(chosen, sort_keys=True, default=str)
 
@@ -305,6 +324,7 @@ class Pipeline:
             script=config.script,
             log=log,
             deterministic=config.deterministic,
+            thinking=self.thinking,
         )
 
     def settings(self, dialogues: list[Dialogue], split: str) -> dict[str, Any]:

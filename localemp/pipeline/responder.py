@@ -44,6 +44,7 @@ class Responder:
 
     def prepare(self) -> Strategy:
         """Fetch, verify and load everything but the engine, so that errors show before the slow start."""
+        _ = self.pipeline.adapter
         return self.pipeline.strategy
 
     async def start(self) -> None:

@@ -108,7 +108,11 @@ def write_reply_rows(folder: Path, rows: Iterable[Row]) -> tuple[list[Path], str
 def metric_columns() -> list[str]:
     """Return the metrics of the paper's tables that single replies have a value of."""
     # Dist and B-4 are of whole sets only; asking the metrics would load a model.
-    return [name for name, entry in METRICS.items() if not is_hidden(name) and (entry.needs_model or _has_each(name))]
+    return [
+        name
+        for name, entry in METRICS.items()
+        if not is_hidden(name) and not entry.on_request and (entry.needs_model or _has_each(name))
+    ]
 
 
 def _has_each(name: str) -> bool:

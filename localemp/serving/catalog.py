@@ -6,9 +6,11 @@ from threading import Lock
 from typing import Any
 
 from localemp.errors import LocalempError
+from localemp.models.thinking_mode import ThinkingMode
 from localemp.pipeline.config import RunConfig
 from localemp.pipeline.pipeline import Pipeline
 from localemp.serving.errors import RequestError
+from localemp.serving.names import ModelNames
 from localemp.serving.schema import RequestOptions
 from localemp.strategies.base import Strategy
 
@@ -17,16 +19,15 @@ class Catalog:
     """Strategies by name.
 
     Args:
-        model: The name under which the model is served.
-        config: The settings that all strategies share.
-        strategies: The names of the offered strategies.
+        names: The names of the model, its adapters and the offered strategies.
+        config: The settings that all strategies share, whatever the adapter, which is the wrapped app's.
 
     Attributes:
         keep_thinking: Whether replies keep the model's thinking, as it wrote it.
     """
 
-    def __init__(self, model: str, config: RunConfig, strategies: Sequence[str]) -> None:
-        self.model, self.strategies = model, tuple(strategies)
+    def __init__(self, names: ModelNames, config: RunConfig) -> None:
+        self.names, self.strategies = names, names.strategies
         self.keep_thinking = config.keep_thinking
         self._pipeline = Pipeline(config)
         self._built: dict[tuple[Any, ...], Strategy] = {}
@@ -35,9 +36,18 @@ class Catalog:
     @property
     def extra(self) -> dict[str, Any]:
         """The keys that the model's profile adds to every body."""
-        profile = self._pipeline.profile
-        kwargs = profile.chat_template_kwargs
-        return {**profile.request, **({"chat_template_kwargs": kwargs} if kwargs else {})}
+        kwargs = dict(self.thinking.template_options)
+        return {**self._pipeline.profile.request, **({"chat_template_kwargs": kwargs} if kwargs else {})}
+
+    @property
+    def thinking(self) -> ThinkingMode:
+        """Whether the model thinks before it replies, and how long."""
+        return self._pipeline.thinking
+
+    @property
+    def bounds_thinking(self) -> bool:
+        """Whether the server is vLLM's as we start it, which is told the marks of the model's thinking."""
+        return self._pipeline.runs_here
 
     def prepare(self) -> None:
         """Load what the strategies look things up in, and try it, so that the first client need not wait."""

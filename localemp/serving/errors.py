@@ -52,6 +52,7 @@ def not_found(path: str) -> RequestError:
     return RequestError(f"there is nothing at {one_line(path)}", code="not_found", status=404)
 
 
-def model_not_found(name: str) -> RequestError:
-    """Return the error for a model that is not served."""
-    return RequestError(f"there is no model {one_line(name)!r}", "model", "model_not_found", 404)
+def model_not_found(name: str, near: str | None = None) -> RequestError:
+    """Return the error for a model that is not served, with the name that may be meant."""
+    hint = f"; did you mean {near!r}?" if near else ""
+    return RequestError(f"there is no model {one_line(name)!r}{hint}", "model", "model_not_found", 404)

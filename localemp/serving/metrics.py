@@ -1,4 +1,7 @@
-"""The metrics of strategies, which `/metrics` shows besides vLLM's own."""
+"""The metrics of strategies, which `/metrics` shows besides vLLM's own.
+
+The label `adapter` is empty for the model as it is, which is the same as no label to Prometheus.
+"""
 
 from collections.abc import Awaitable
 from typing import TypeVar
@@ -11,14 +14,22 @@ T = TypeVar("T")
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 
-REQUESTS = Counter("localemp_requests", "Requests for a strategy.", ["strategy"])
-ERRORS = Counter("localemp_errors", "Requests for a strategy that ended with an error.", ["strategy", "status"])
-GONE = Counter(
-    "localemp_clients_gone", "Requests whose client disconnected before the response was complete.", ["strategy"]
+REQUESTS = Counter("localemp_requests", "Requests for a strategy.", ["strategy", "adapter"])
+ERRORS = Counter(
+    "localemp_errors", "Requests for a strategy that ended with an error.", ["strategy", "adapter", "status"]
 )
-SECONDS = Histogram("localemp_step_seconds", "Time in a step of a strategy.", ["strategy", "step"], buckets=_SECONDS)
-TOKENS = Counter("localemp_tokens", "Tokens of all stages.", ["strategy", "kind"])
-THINKING = Counter("localemp_thinking_tokens", "Those tokens of completions that were thinking.", ["strategy"])
+GONE = Counter(
+    "localemp_clients_gone",
+    "Requests whose client disconnected before the response was complete.",
+    ["strategy", "adapter"],
+)
+SECONDS = Histogram(
+    "localemp_step_seconds", "Time in a step of a strategy.", ["strategy", "adapter", "step"], buckets=_SECONDS
+)
+TOKENS = Counter("localemp_tokens", "Tokens of all stages.", ["strategy", "adapter", "kind"])
+THINKING = Counter(
+    "localemp_thinking_tokens", "Those tokens of completions that were thinking.", ["strategy", "adapter"]
+)
 QUEUE = Gauge(
     "localemp_lookups_waiting",
     "Lookups that waited for the encoder (similar) or COMET (knowledge) when last counted.",
@@ -27,20 +38,21 @@ QUEUE = Gauge(
 )
 
 
-def count_response(strategy: str, response: Response, lookup: float) -> None:
+def count_response(strategy: str, adapter: str, response: Response, lookup: float) -> None:
     """Count an answered request.
 
     Args:
         strategy: The strategy's name.
+        adapter: The adapter's; empty for none.
         response: The response, with its stages.
         lookup: Seconds until exemplars and inferences were there.
     """
-    SECONDS.labels(strategy, "lookup").observe(lookup)
+    SECONDS.labels(strategy, adapter, "lookup").observe(lookup)
     for stage in response.stages:
-        SECONDS.labels(strategy, stage.name).observe(stage.completion.seconds)
-        TOKENS.labels(strategy, "prompt").inc(stage.completion.prompt_tokens or 0)
-        TOKENS.labels(strategy, "completion").inc(stage.completion.completion_tokens or 0)
-        THINKING.labels(strategy).inc(stage.completion.thinking_tokens or 0)
+        SECONDS.labels(strategy, adapter, stage.name).observe(stage.completion.seconds)
+        TOKENS.labels(strategy, adapter, "prompt").inc(stage.completion.prompt_tokens or 0)
+        TOKENS.labels(strategy, adapter, "completion").inc(stage.completion.completion_tokens or 0)
+        THINKING.labels(strategy, adapter).inc(stage.completion.thinking_tokens or 0)
 
 
 async def count_waiting(strategy: Strategy, lookup: Awaitable[T]) -> T:

@@ -1,8 +1,8 @@
 """The ASGI middleware that makes strategies models: it wraps vLLM's server, or a proxy for a hosted model.
 
 A request for the model "llama:two-stage" is answered by the strategy, whose stages are requests to the wrapped app for
-the model "llama". All others pass through unchanged, after the request guard and the API key, since this runs outside
-vLLM's own check.
+the model "llama"; those of "llama@mine:two-stage" are for "llama@mine", the model with an adapter. All other requests
+pass through unchanged, after the request guard and the API key, since this runs outside vLLM's own check.
 """
 
 import asyncio
@@ -11,6 +11,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from localemp.errors import UnknownNameError
 from localemp.serving import metrics
 from localemp.serving.authentication import ApiKeyAuthentication
 from localemp.serving.catalog import Catalog
@@ -52,9 +53,9 @@ class StrategyMiddleware:
 
     def __init__(self, app: ASGIApp, settings: ServeSettings | None = None) -> None:
         self.app, self.settings = app, settings or ServeSettings.from_env()
-        self.catalog = Catalog(self.settings.model, self.settings.to_config(), self.settings.strategies)
+        self.catalog = Catalog(self.settings.names, self.settings.to_config())
         self._handle = Handler(app, self.catalog)
-        self._bodies, self._prefix = BodyReader(), f"{self.settings.model}:"
+        self._bodies, self._names = BodyReader(), self.settings.names
         authenticated = ApiKeyAuthentication(self._dispatch, self.settings.api_keys)
         self._guarded = RequestGuard(authenticated, self.settings.host, self.settings.origins)
 
@@ -94,7 +95,7 @@ class StrategyMiddleware:
         except ClientDisconnect:
             return
         except RequestError as error:
-            metrics.ERRORS.labels("none", error.status).inc()
+            metrics.ERRORS.labels("none", "", error.status).inc()
             await error.response()(scope, receive, send)
 
     async def _page(self, path: str, scope: Scope, receive: Receive, send: Send) -> None:
@@ -110,10 +111,10 @@ class StrategyMiddleware:
         if listed.status != 200:
             response = Response(listed.body, listed.status, media_type="application/json")
         else:
-            listing = with_strategies(listed.body, self.settings.model, self.settings.strategies)
+            listing = with_strategies(listed.body, self._names, self.settings.adapters)
             found = find_model(listing["data"], name) if name else listing
             if found is None:
-                raise model_not_found(name)
+                raise model_not_found(name, self._names.nearest(name[:LONGEST_NAME]))
             response = SafeJSONResponse(found)
         response.raw_headers += without_body_headers(listed.headers)
         await response(scope, receive, send)
@@ -126,7 +127,11 @@ class StrategyMiddleware:
         name = content.get("model") if isinstance(content, dict) else None
         if isinstance(name, str) and len(name) > LONGEST_NAME:
             raise model_not_found(name)
-        if not (isinstance(name, str) and name.startswith(self._prefix) and path.startswith("/v1/")):
+        try:
+            asked = self._names.parse(name) if isinstance(name, str) and path.startswith("/v1/") else None
+        except UnknownNameError as error:
+            raise RequestError(error.with_hint, "model", "model_not_found", 404) from error
+        if asked is None:
             await self.app(scope, ReplayedBody(body, content, receive), send)
             return
         if path != CHAT:
@@ -134,7 +139,8 @@ class StrategyMiddleware:
                 f"a strategy answers at {CHAT}, not at {one_line(path)}", "model", "unsupported_endpoint"
             )
         check_dialogue_size(body)
-        request = read_request(content, name.removeprefix(self._prefix))
+        adapter, strategy = asked
+        request = read_request(content, strategy, adapter, self.catalog.thinking)
         await self._handle(request, scope, receive, send)
 
     async def _pass_through(self, scope: Scope, receive: Receive, send: Send) -> None:

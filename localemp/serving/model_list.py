@@ -1,29 +1,39 @@
 """`/v1/models`: what the wrapped app lists, with one more entry for each strategy."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from localemp.serving.names import ModelNames
 from localemp.utils.json_reader import JSONError, parse_json
 
 
-def with_strategies(listed: bytes, model: str, strategies: Sequence[str]) -> dict[str, Any]:
-    """Return the list for clients. It holds the model and its strategies, whatever the app's own list is like.
+def with_strategies(listed: bytes, names: ModelNames, adapters: Mapping[str, str]) -> dict[str, Any]:
+    """Return the list for clients. It holds every name of ours, whatever the app's own list is like.
 
     Args:
         listed: The app's response.
-        model: The name of the served model.
-        strategies: The names of the offered strategies.
+        names: The names of the model, its adapters and strategies.
+        adapters: The SHA-256 of each adapter. Entries with an adapter have the keys `adapter` and `adapter_sha256`.
     """
     found = _decode(listed)
     data = found.get("data")
     entries = data if isinstance(data, list) else []
     models = [entry for entry in entries if isinstance(entry, dict) and isinstance(entry.get("id"), str)]
-    bare = find_model(models, model)
-    if bare is None:
-        bare = {"id": model, "object": "model", "created": 0, "owned_by": "localemp"}
-        models = [bare, *models]
-    own = {"owned_by": "localemp", "root": model, "parent": model}
-    ours = [bare | own | {"id": f"{model}:{strategy}"} for strategy in strategies]
+    model = find_model(models, names.model)
+    if model is None:
+        model = {"id": names.model, "object": "model", "created": 0, "owned_by": "localemp"}
+        models = [model, *models]
+    ours = []
+    for adapter in ("", *names.adapters):
+        name, told = names.of(adapter), {}
+        if adapter:
+            told = {"adapter": adapter, "adapter_sha256": adapters[adapter]}
+            # vLLM lists adapters, too, without the length of the context.
+            entry = find_model(models, name) or model | {"id": name, "parent": names.model}
+            models = [other for other in models if other is not entry]
+            models.append(model | {key: value for key, value in entry.items() if value is not None} | told)
+        own = {"owned_by": "localemp", "root": name, "parent": name, **told}
+        ours += [model | own | {"id": strategy} for strategy in names.of_strategies(adapter)]
     return {"object": "list"} | found | {"data": [*models, *ours]}
 
 

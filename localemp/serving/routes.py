@@ -52,7 +52,7 @@ ROUTES = (
     Route("GET", "/page/{file}", True, 0, "its files, likewise"),
     Route("GET", "/health", True, 0, "for probes, which have no key; says only whether the model can be reached"),
     Route("GET", "/metrics", False, 0, "reveals how much others use, and of what"),
-    Route("GET", "/v1/models", False, 0, "the served model and its strategies; clients test a key here"),
+    Route("GET", "/v1/models", False, 0, "the served model, its adapters and strategies; clients test a key here"),
     Route("GET", "/v1/models/{name}", False, 0, "one of them"),
     Route("POST", CHAT, False, LARGEST_JSON, "uses the model; images need the room, a strategy takes 1 MiB"),
     Route("POST", "/v1/completions", False, _TEXT, "uses the model"),

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictStr, Valida
 
 from localemp.dialogue import Dialogue, Role
 from localemp.errors import LocalempError
+from localemp.models.thinking_mode import ThinkingMode
 from localemp.protocol.thinking import split_thinking
 from localemp.serving.errors import RequestError
 from localemp.strategies.registry import parse_strategy, part_options, parts_with
@@ -68,6 +69,7 @@ class ChatRequest:
     """A validated request.
 
     Attributes:
+        adapter: The name of the model's adapter; empty for none.
         strategy: The strategy's parts, in canonical order.
         dialogue: The messages of user and assistant.
         instruction: The system messages.
@@ -77,6 +79,7 @@ class ChatRequest:
         usage: Whether the stream ends with the usage.
     """
 
+    adapter: str
     strategy: tuple[str, ...]
     dialogue: Dialogue
     instruction: str
@@ -91,6 +94,8 @@ _NOT_WITH_STRATEGIES = (
     "tools", "functions", "function_call", "audio", "prediction", "documents", "chat_template", "chat_template_kwargs",
     "continue_final_message", "echo", "prompt_logprobs", "use_beam_search",
 )  # fmt: skip
+# Some APIs turn thinking on and off with it.
+_SWITCH = "enable_thinking"
 # Some clients always send these; some servers reject them without tools.
 _ONLY_WITH_TOOLS = ("tool_choice", "parallel_tool_calls")
 
@@ -124,14 +129,19 @@ class SamplingFields(BaseModel):
     repetition_penalty: Annotated[float, Field(gt=0, le=10, strict=True)] | None = None
     stop_token_ids: list[_Int64] | None = None
     ignore_eos: StrictBool | None = None
+    thinking_token_budget: Annotated[int, Field(ge=-1, lt=2**31, strict=True)] | None = None
 
 
-def read_request(content: Mapping[str, Any], strategy: str) -> ChatRequest:
+def read_request(
+    content: Mapping[str, Any], strategy: str, adapter: str = "", thinking: ThinkingMode | None = None
+) -> ChatRequest:
     """Validate a request for a strategy.
 
     Args:
         content: The decoded body.
         strategy: The part of the model's name after the colon.
+        adapter: The adapter in the model's name; empty for none.
+        thinking: How the model thinks, which the operator decides; a client may say the same.
 
     Raises:
         RequestError: The request is invalid; the message says which key and why.
@@ -140,6 +150,7 @@ def read_request(content: Mapping[str, Any], strategy: str) -> ChatRequest:
         names = parse_strategy(one_line(strategy))
     except LocalempError as error:
         raise RequestError(error.with_hint, "model", "model_not_found", 404) from error
+    content = _without_thinking(content, thinking or ThinkingMode())
     for key in _NOT_WITH_STRATEGIES:
         if content.get(key) not in (None, False, "none", [], {}):
             raise RequestError(
@@ -168,7 +179,26 @@ def read_request(content: Mapping[str, Any], strategy: str) -> ChatRequest:
     ours = ("model", "messages", "localemp", *_NOT_WITH_STRATEGIES, *_ONLY_WITH_TOOLS)
     rest = {key: value for key, value in content.items() if key not in ours}
     usage = bool((stream_options or {}).get("include_usage"))
-    return ChatRequest(names, dialogue, instruction, options, rest, bool(stream), usage)
+    return ChatRequest(adapter, names, dialogue, instruction, options, rest, bool(stream), usage)
+
+
+def _without_thinking(content: Mapping[str, Any], thinking: ThinkingMode) -> dict[str, Any]:
+    """Return a body without the fields that turn thinking on or off, if they say what the server does anyway.
+
+    Raises:
+        RequestError: They say something else: all stages and the room for the reply depend on it.
+    """
+    kept, known, state = dict(content), thinking.template_options, content.get(_SWITCH)
+    given = content.get("chat_template_kwargs")
+    if isinstance(given, dict) and all(name in known and known[name] == value for name, value in given.items()):
+        del kept["chat_template_kwargs"]
+    if isinstance(state, bool) and thinking.thinks is not None:
+        if state != thinking.thinks:
+            does = "thinks" if thinking.thinks else "does not think"
+            message = f"the model {does} before it replies here; the server's operator decides that (--thinking)"
+            raise RequestError(message, _SWITCH, "unsupported_value")
+        del kept[_SWITCH]
+    return kept
 
 
 def _check_sampling(content: Mapping[str, Any]) -> None:

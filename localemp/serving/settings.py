@@ -2,14 +2,18 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any, Self, get_type_hints
+from typing import Annotated, Any, Self, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from localemp.errors import OptionError
+from localemp.models.adapters import Adapter
 from localemp.pipeline.config import RunConfig
+from localemp.serving.names import ModelNames
 
 VARIABLE = "LOCALEMP_SERVE"
+MOST_ADAPTERS = 64
+"""The most adapters of one server; vLLM loads all of them when it starts."""
 
 
 class ServeSettings(BaseModel):
@@ -19,6 +23,7 @@ class ServeSettings(BaseModel):
         model: The name under which the model is served; strategies are "MODEL:STRATEGY".
         config: The settings of a `RunConfig` that differ from its defaults.
         strategies: Canonical names of the offered strategies.
+        adapters: The SHA-256 of each adapter, by name; "MODEL@ADAPTER" is the model with it.
         api_keys: Valid keys; without any, every client is served.
         ui: Whether a web page is served at `/`.
         host: The host to listen on, which decides the names that the server answers to.
@@ -30,6 +35,7 @@ class ServeSettings(BaseModel):
     model: str
     config: dict[str, Any] = Field(default_factory=dict)
     strategies: tuple[str, ...] = ()
+    adapters: Annotated[dict[str, str], Field(max_length=MOST_ADAPTERS)] = Field(default_factory=dict)
     api_keys: tuple[str, ...] = Field(default=(), repr=False)
     ui: bool = True
     host: str = "127.0.0.1"
@@ -42,6 +48,7 @@ class ServeSettings(BaseModel):
         config: RunConfig,
         *,
         strategies: Sequence[str],
+        adapters: Sequence[Adapter] = (),
         api_keys: Sequence[str] = (),
         ui: bool = True,
         host: str = "127.0.0.1",
@@ -50,13 +57,19 @@ class ServeSettings(BaseModel):
         """Return the settings for a config and the options of `localemp serve`."""
         return cls(
             model=model,
-            config=config.changed(),
+            config={name: value for name, value in config.changed().items() if name != "adapter"},  # see `adapters`
             strategies=tuple(strategies),
+            adapters={adapter.name: adapter.sha256 for adapter in adapters},
             api_keys=tuple(api_keys),
             ui=ui,
             host=host,
             origins=tuple(origins),
         )
+
+    @property
+    def names(self) -> ModelNames:
+        """The names of all models that clients can ask for."""
+        return ModelNames(self.model, tuple(self.adapters), self.strategies)
 
     def to_config(self) -> RunConfig:
         """Return the config, its paths and tuples restored from JSON."""

@@ -10,6 +10,7 @@ import click
 import pytest
 from chat_server import ChatServer
 from patience import patience, wait_until
+from tiny_adapter import write_adapter, write_model
 
 from localemp.bench.load.client import Answer
 from localemp.bench.load.schedule import Load
@@ -277,17 +278,42 @@ def test_ctrl_c_keeps_what_was_measured(localemp, server):
 
 @pytest.mark.usefixtures("tiny_folder")
 def test_localemp_and_bare_vllm_are_started_and_measured_one_after_the_other(localemp, tmp_path):
-    spec = importlib.util.spec_from_file_location("fake_vllm", FAKE)
-    fake_vllm = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(fake_vllm)
-    env = fake_vllm.install(tmp_path / "packages") | {"LOCALEMP_CACHE": str(tmp_path / "cache"), "FAKE_VLLM": "{}"}
-    words = ["--strategy", "zero-shot", "--beside-bare", "--rates", "inf", "--requests", 4, "--repeats", 1]
-    # A context that is known needs no transformers, which takes seconds to import.
-    profile = 'kind = "chat"\nengine = "vllm"\npath = "tiny"\ncontext_length = 2048\n'
-    (localemp.folder / "tiny.toml").write_text(profile)
-    done = localemp("bench", "serve", "--model", "tiny.toml", *words, "--out", "r", "--", "--enforce-eager", env=env)
+    env = _install(localemp, tmp_path)
+    done = localemp("bench", "serve", "--model", "tiny.toml", *BESIDE, "--out", "r", "--", "--enforce-eager", env=env)
     assert done.returncode == 0, done.stderr
     result = read_result(localemp.folder / "r")
     assert [point.labels["model"] for point in result.points] == ["tiny", "tiny:zero-shot", "tiny, bare vLLM"]
     assert all(point.values["errors"] == (0.0,) for point in result.points)
     assert result.settings["engine_options"] == ["--enforce-eager"]
+
+
+def test_a_model_with_an_adapter_is_measured_and_the_result_names_it(localemp, tiny_folder, tmp_path):
+    env = _install(localemp, tmp_path)
+    write_model(tiny_folder)
+    write_adapter(tmp_path / "mine")
+    words = ["bench", "serve", "--model", "tiny.toml", "--adapter", "mine", *BESIDE, "--out", "r"]
+    done = localemp(*words, env=env)
+    assert done.returncode == 0, done.stderr
+    result = read_result(localemp.folder / "r")
+    names = ["tiny@mine", "tiny@mine:zero-shot", "tiny@mine, bare vLLM"]
+    assert [point.labels["model"] for point in result.points] == names
+    assert all(point.values["errors"] == (0.0,) for point in result.points)
+    assert (result.settings["adapter"], result.settings["adapter_rank"]) == ("mine", 4)
+    assert len(result.settings["adapter_sha256"]) == 64
+    elsewhere = localemp("bench", "serve", "--url", "http://127.0.0.1:1", "--model", "tiny", "--adapter", "mine")
+    assert (elsewhere.returncode, "--model tiny@NAME" in elsewhere.stderr) == (2, True)
+
+
+BESIDE = ["--strategy", "zero-shot", "--beside-bare", "--rates", "inf", "--requests", 4, "--repeats", 1]
+
+
+def _install(localemp, tmp_path):
+    """Write the stand-in for vLLM and a profile of a tiny model; returns the environment."""
+    spec = importlib.util.spec_from_file_location("fake_vllm", FAKE)
+    fake_vllm = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(fake_vllm)
+    # A context that is known needs no transformers, which takes seconds to import.
+    profile = 'kind = "chat"\nengine = "vllm"\npath = "tiny"\ncontext_length = 2048\n'
+    (localemp.folder / "tiny.toml").write_text(profile)
+    env = fake_vllm.install(tmp_path / "packages")
+    return env | {"LOCALEMP_CACHE": str(tmp_path / "cache"), "FAKE_VLLM": "{}"}

@@ -16,6 +16,7 @@ import pytest
 from patience import patience, wait_until
 from ports import free_port
 from processes import command_line
+from tiny_adapter import write_adapter, write_model
 
 pytestmark = pytest.mark.usefixtures("tiny_folder")
 FAKE = Path(__file__).parent.parent / "serving" / "fake_vllm.py"
@@ -94,6 +95,30 @@ def test_what_it_says_when_it_is_ready_can_be_pasted_and_works(serve, localemp, 
     assert "'middleware': 'localemp.serving.middleware.StrategyMiddleware'" in arguments
     assert "'enforce_eager': True" in arguments, "on a processor"
     assert "'max_model_len': '2048'" in arguments
+
+
+def test_adapters_are_offered_with_and_without_strategies(serve, localemp, tiny_folder, tmp_path):
+    write_model(tiny_folder, max_position_embeddings=2048)
+    write_adapter(tmp_path / "mine")
+    write_adapter(tmp_path / "other", seed=1)
+    process = serve("--strategies", "zero-shot", "--adapter", "mine", "--adapter", f"v2={tmp_path / 'other'}")
+    text = welcome(process)
+    assert "  tiny: the model as it is\n  tiny@mine, tiny@v2: with an adapter\n" in text
+    assert "  tiny:STRATEGY or tiny@ADAPTER:STRATEGY, with one of: zero-shot\n" in text
+    assert '"model": "tiny:zero-shot"' in text
+    arguments = log_of(localemp)
+    for told in ("'enable_lora': True", "'max_loras': '2'", "'max_lora_rank': '8'", '"name": "tiny@mine"'):
+        assert told in arguments
+    assert "'worker_extension_cls': 'localemp.engines.vllm.cpu_lora.FasterLoRA'" in arguments, "on a processor"
+
+
+def test_an_adapter_of_another_model_is_found_before_the_engine(serve, tiny_folder, tmp_path):
+    write_model(tiny_folder, hidden_size=16)
+    write_adapter(tmp_path / "mine")
+    _, said = (process := serve("--strategies", "zero-shot", "--adapter", "mine")).communicate(timeout=patience(60))
+    assert process.returncode == 1
+    assert "has 8 inputs; the model's hidden size is 16" in said
+    assert not list((tmp_path / "cache").glob("logs/serve-*.log"))
 
 
 def test_keys_guard_it_and_are_shown_nowhere(serve, localemp, port):
@@ -175,6 +200,29 @@ def test_an_option_that_vllm_does_not_know_is_its_complaint_in_one_line(serve):
 def test_options_after_the_dashes_go_to_vllm_unchanged(serve, localemp):
     welcome(serve("--strategies", "zero-shot", "--", "--max-model-len", 128))
     assert "'max_model_len': '128'" in log_of(localemp)
+
+
+@pytest.mark.parametrize(
+    ("capability", "arguments", "variable"),
+    [
+        (0, "'no_enable_prefix_caching': True, 'port': {port}, 'shutdown_timeout': 30, 'max_num_seqs': 1", "None"),
+        (75, "'no_enable_prefix_caching': True, 'port': {port}, 'shutdown_timeout': 30, 'max_num_seqs': 1", "None"),
+        (90, "'no_enable_prefix_caching': False, 'port': {port}, 'shutdown_timeout': 30, 'max_num_seqs': None", "1"),
+    ],
+    ids=["cpu", "old-gpu", "gpu"],
+)
+def test_deterministic_is_what_the_hardware_can(serve, localemp, port, capability, arguments, variable):
+    welcome(serve("--strategies", "zero-shot", "--deterministic", env={"FAKE_CAPABILITY": str(capability)}))
+    log = log_of(localemp)
+    assert arguments.format(port=port) in log
+    assert f"batch-invariant: {variable}\n" in log
+
+
+def test_deterministic_and_an_option_that_contradicts_it_are_refused(serve):
+    process = serve("--strategies", "zero-shot", "--deterministic", "--", "--max-num-seqs", 8)
+    _, said = process.communicate(timeout=patience(60))
+    assert process.returncode == 2
+    assert "--deterministic: --max-num-seqs contradicts it (one at a time here)" in said
 
 
 def test_a_taken_port_is_found_before_anything_heavy(serve, port, localemp):

@@ -4,13 +4,18 @@ import json
 import os
 
 import pytest
+from fake_server import FakeServer
 
+from localemp import estimate
 from localemp.engines.vllm.determinism import BATCH_INVARIANT, ONE_AT_A_TIME, Determinism, determinism
 from localemp.errors import OptionError
 from localemp.pipeline.config import RunConfig
 from localemp.pipeline.pipeline import Pipeline
 from localemp.runs.run import read_manifest
 from localemp.serving.vllm.command import prepare
+from localemp.utils.machine import gpu
+
+KEY = {"OPENAI_API_KEY": "a-key-for-tests"}
 
 
 @pytest.fixture
@@ -59,6 +64,16 @@ def test_a_plan_may_ask_for_it(localemp, tmp_path, script):
     assert sorted(manifest["settings"].get("deterministic", False) for manifest in manifests) == [False, True]
 
 
+def test_an_estimate_counts_no_prefix_cache_and_knows_no_time(tmp_path, monkeypatch):
+    if gpu() != "none":
+        pytest.skip("batches and prefix cache stay on a GPU")
+    monkeypatch.chdir(tmp_path)
+    (row,) = estimate(model="smollm2", deterministic=True, limit=2).rows
+    assert (row.cached_tokens, row.seconds) == (0, None)
+    assert {"switched off by --deterministic"} < set(row.how.values())
+    assert any(how.startswith("unknown with --deterministic") for how in row.how.values())
+
+
 ALONE = Determinism(ONE_AT_A_TIME, "", {"max_num_seqs": 1, "enable_prefix_caching": False})
 
 
@@ -98,3 +113,16 @@ def test_this_machine_is_asked_what_it_can():
     assert found.how in (BATCH_INVARIANT, ONE_AT_A_TIME)
     assert found.note.startswith("deterministic: ")
     assert bool(found.env) == (found.how == BATCH_INVARIANT) != bool(found.engine_args)
+
+
+def test_a_hosted_run_is_verified_with_the_server_that_the_user_names(localemp, tmp_path):
+    with FakeServer() as server:
+        words = ("--base-url", server.url)
+        done = localemp("generate", *words, "--model", "tiny", "--limit", 3, "--out", "run", env=KEY)
+        assert done.returncode == 0, done.stderr
+        assert "give it with --base-url" in localemp("runs", "verify", "run", env=KEY).stderr
+        done = localemp("runs", "verify", "run", *words, "--batch-sizes", "1,2", env=KEY)
+        assert done.returncode == 0, done.stderr
+    assert "note: this sends 6 requests to a server; its prefix cache cannot be emptied" in done.stderr
+    assert "3 of 3 replies equal at batch sizes 1 and 2 (openai)" in done.stdout
+    assert "unknown" in done.stdout, "whether the prefix cache is empty"

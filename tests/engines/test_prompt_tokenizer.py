@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 
 from localemp.dialogue import Message
 from localemp.engines.tokens import PromptTokenizer
@@ -12,7 +13,7 @@ from localemp.errors import EngineError
 from localemp.protocol.thinking import Split
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from tiny_tokenizer import write_tokenizer
+from tiny_tokenizer import TEMPLATE, write_tokenizer
 
 ASKED = [Message("user", "Sad .")]
 
@@ -22,6 +23,35 @@ def test_a_prompt_is_rendered_and_then_encoded(tmp_path):
     prompt = tokenizer.render(ASKED)
     assert prompt == "<|user|>Sad .<|assistant|>"
     assert tokenizer.encode(ASKED) == tokenizer.ids(prompt)
+
+
+@pytest.mark.parametrize(
+    ("template", "prompt", "tokens"),
+    [(TEMPLATE, "<|assistant|>", "Sad"), (None, "Listener:", " Sad"), (None, "Listener: ", "Sad"), (None, "", "Sad")],
+    ids=["chat", "in-the-same-text", "after-a-space", "nothing-before"],
+)
+def test_an_answer_begins_where_the_prompt_ends(tmp_path, template, prompt, tokens):
+    folder = write_tokenizer(tmp_path, template=template)
+    letters = Tokenizer(models.WordLevel({letter: number for number, letter in enumerate("? Sad")}, unk_token="?"))
+    letters.pre_tokenizer = pre_tokenizers.Split(Regex("."), "isolated")
+    letters.save(str(folder / "tokenizer.json"))
+    tokenizer = PromptTokenizer(folder)
+    assert tokenizer.answer_ids(prompt, "Sad") == [letters.token_to_id(letter) for letter in tokens]
+
+
+def test_tokenizers_of_one_vocabulary_and_template_are_the_same(tmp_path):
+    one, same, other, bare = (
+        PromptTokenizer(write_tokenizer(tmp_path / name, **told)).describe()
+        for name, told in (
+            ("one", {}),
+            ("same", {}),
+            ("other", {"added": ("<think>",)}),
+            ("bare", {"template": None}),
+        )
+    )
+    assert one == same
+    assert one["tokenizer_sha256"] != other["tokenizer_sha256"] and one["template_sha256"] == other["template_sha256"]
+    assert (bare["tokenizer_sha256"], bare["template_sha256"]) == (one["tokenizer_sha256"], None)
 
 
 @pytest.mark.parametrize(

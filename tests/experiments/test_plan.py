@@ -208,7 +208,10 @@ WRONG = {
     "row of another kind": ("rows = [5]", r"rows\[1\]: must be a table"),
     "too many rows": ("\n".join(f'[[rows]]\nname = "{n}"' for n in range(1001)), "rows: 1,001 are more than 1,000"),
     "key of a row": (ROW + "shot = 5", r"row 1 \(z\): unknown key 'shot'; did you mean 'shots'\?"),
-    "key unlike any": (ROW + "xyzzy = 5", r"row 1 \(z\): unknown key 'xyzzy'; known: strategy, variant, layout"),
+    "key unlike any": (
+        ROW + "xyzzy = 5",
+        r"row 1 \(z\): unknown key 'xyzzy'; known: adapter, strategy, variant, layout",
+    ),
     "key of control characters": (ROW + '"\\u001b[31m" = 5', r"unknown key '\\x1b\[31m'"),
     "text for a number": ('[[rows]]\nstrategy = "few-shot"\nshots = "5"', "row 1, shots: Input should be a valid int"),
     "truth for a number": ('[[rows]]\nstrategy = "few-shot"\nshots = true', "row 1, shots: Input should be a valid"),

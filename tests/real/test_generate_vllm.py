@@ -7,7 +7,9 @@ import pytest
 from patience import patience, wait_until
 
 from localemp.data.sources import load_dialogues
+from localemp.engines.vllm.determinism import BATCH_INVARIANT, ONE_AT_A_TIME
 from localemp.errors import FatalEngineError
+from localemp.runs.run import read_manifest
 
 pytestmark = pytest.mark.engine
 
@@ -47,3 +49,17 @@ def test_kill_loses_no_reply_and_leaves_no_process(localemp, tmp_path):
     assert done.returncode == 0, done.stderr
     after = [json.loads(line)["id"] for line in lines.read_bytes().splitlines()]
     assert sorted(after) == sorted(dialogue.id for dialogue in load_dialogues("samples"))
+
+
+def test_a_deterministic_run_says_how_and_can_be_repeated(localemp, tmp_path):
+    words = ("--limit", 4, "--max-tokens", 16, "--engine-arg", "kv_cache_memory_bytes=1073741824")
+    done = localemp("generate", "--deterministic", "--out", "run", *words, alone=True)
+    assert done.returncode == 0, done.stderr
+    manifest = read_manifest(tmp_path / "run")
+    how = manifest["sessions"][0]["deterministic"]
+    assert (manifest["settings"]["deterministic"], how in (BATCH_INVARIANT, ONE_AT_A_TIME)) == (True, True)
+    assert "deterministic: " in done.stderr
+    words = ("--batch-sizes", "1,4", "--engine-arg", "kv_cache_memory_bytes=1073741824")
+    done = localemp("runs", "verify", "run", *words, alone=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"4 of 4 replies equal at batch sizes 1 and 4 (deterministic: {how}; vLLM " in done.stdout

@@ -228,3 +228,27 @@ async def test_prompts_show_counts_as_the_engine_does(pipeline, engine, localemp
     dialogue = load_dialogues("samples")[1]
     assert [Message(**message) for message in stage["messages"]] == pipeline.prompts.messages(dialogue)
     assert stage["tokens"] == (await engine.chat(pipeline.prompts.messages(dialogue), GREEDY)).prompt_tokens
+
+
+async def test_a_given_text_is_as_probable_as_transformers_finds_it(pipeline, engine):
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(pipeline.weights.folder, dtype=torch.float32)
+    dialogues = load_dialogues("samples", limit=4)
+    prompts = [pipeline.prompts.messages(dialogue) for dialogue in dialogues]
+    texts = [dialogue.reference for dialogue in dialogues]
+    await engine.chat(prompts[0], GREEDY)  # its prompt is in the prefix cache now
+    found = await asyncio.gather(*map(engine.score, prompts, texts))
+    for messages, text, score in zip(prompts, texts, found, strict=True):
+        prompt = pipeline.tokenizer.encode(messages)
+        answer = pipeline.tokenizer.answer_ids(pipeline.tokenizer.render(messages), text)
+        with torch.inference_mode():
+            logits = model(torch.tensor([prompt + answer])).logits[0, len(prompt) - 1 : -1].float()
+        expected = logits.log_softmax(dim=1).gather(1, torch.tensor(answer)[:, None]).sum().item()
+        assert score.tokens == len(answer)
+        assert score.logprob == pytest.approx(expected, rel=1e-2), "bfloat16 against float32"
+    again = await engine.score(prompts[1], texts[1])
+    assert again.logprob == pytest.approx(found[1].logprob, rel=5e-3)
+    with pytest.raises(PromptTooLongError):
+        await engine.score([Message("user", "word " * 3000)], "Hi.")

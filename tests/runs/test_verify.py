@@ -18,9 +18,13 @@ from localemp.dialogue import Message
 from localemp.engines.base import Completion, Engine
 from localemp.engines.registry import ENGINES, EngineContext, register_engine
 from localemp.errors import EngineError, FatalEngineError, OptionError, RunError
+from localemp.pipeline.config import RunConfig
+from localemp.pipeline.pipeline import Pipeline
+from localemp.pipeline.recorded import differences_to
 from localemp.runs.run import read_manifest, read_records
 from localemp.runs.verified import VERIFIED, read_verifications, verified_line
 from localemp.sampling import Sampling
+from localemp.utils.machine import machine, versions
 
 
 @pytest.fixture(autouse=True)
@@ -182,9 +186,28 @@ def test_what_differs_from_what_made_the_run_is_refused_unless_it_is_accepted():
     assert "with 1 difference to what made the run" in verified_line(folder)
 
 
+def test_weights_versions_and_hardware_are_compared_and_names_are_not(tiny_folder):
+    pipeline = Pipeline(RunConfig(model=str(tiny_folder)))
+    settings = pipeline.model_settings()
+    session = {"versions": versions(), "machine": machine() | {"memory": "1.0 GiB"}}
+    assert differences_to({"settings": settings, "sessions": [session, {}]}, pipeline) == []
+    moved = settings | {"model": "elsewhere", "weights_origin": "/elsewhere"}
+    assert differences_to({"settings": moved, "sessions": []}, pipeline) == []
+    session["machine"] |= {"GPU": "an old one"}
+    session["versions"] |= {"torch": "1.0"}
+    found = differences_to({"settings": settings | {"weights_sha256": "0" * 64}, "sessions": [session] * 2}, pipeline)
+    assert [line.partition(":")[0] for line in found] == ["weights_sha256", "torch", "GPU"]
+
+
 def test_a_manifest_chooses_no_server_and_no_code():
     folder = make_run(Path("run"), {"a": "Oh."}, engine="openai", base_url="http://evil.example/v1")
     with pytest.raises(OptionError, match=r"the server http://evil\.example/v1"):
+        verify(folder)
+    Path("evil.toml").write_text('kind = "chat"\nengine = "openai"\nmodel = "m"\nbase_url = "http://evil.example/v1"\n')
+    folder = make_run(
+        Path("third"), {"a": "Oh."}, model="evil.toml", engine="openai", base_url="http://evil.example/v1"
+    )
+    with pytest.raises(OptionError, match=r"names a file as its model: evil\.toml"):
         verify(folder)
     folder = make_run(Path("other"), {"a": "Oh."}, engine="vllm", engine_args={"trust_remote_code": True})
     with pytest.raises(OptionError, match="trust_remote_code, which can run code"):

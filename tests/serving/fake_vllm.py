@@ -11,11 +11,14 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 PACKAGE = {
     "entrypoints/cli/serve.py": """
+        import os
+
         import fake_vllm
 
         class ServeSubcommand:
@@ -26,10 +29,15 @@ PACKAGE = {
                     parser.add_argument(name)
                 for name in ("--kv-cache-memory-bytes", "--chat-template", "--default-chat-template-kwargs"):
                     parser.add_argument(name)
+                parser.add_argument("--lora-modules", nargs="+", default=[])
+                for name in ("--max-loras", "--max-cpu-loras", "--max-lora-rank", "--worker-extension-cls"):
+                    parser.add_argument(name)
+                parser.add_argument("--enable-lora", action="store_true")
                 parser.add_argument("--grpc-port", type=int)
                 for name in ("--enforce-eager", "--no-enable-log-requests", "--disable-uvicorn-access-log"):
                     parser.add_argument(name, action="store_true")
-                for name in ("--port", "--shutdown-timeout"):
+                parser.add_argument("--no-enable-prefix-caching", action="store_true")
+                for name in ("--port", "--shutdown-timeout", "--max-num-seqs"):
                     parser.add_argument(name, type=int)
                 return parser
 
@@ -38,13 +46,21 @@ PACKAGE = {
 
             def cmd(self, arguments):
                 print("arguments:", vars(arguments), flush=True)
-                fake_vllm.serve(arguments.port)
+                print("batch-invariant:", os.environ.get("VLLM_BATCH_INVARIANT"), flush=True)
+                fake_vllm.serve(arguments.port, arguments.lora_modules)
         """,
     "entrypoints/serve/utils/api_utils.py": "def cli_env_setup(): pass",
     "logger.py": "def configure_logging_from_args(arguments): pass",
     "platforms.py": """
+        import os
+
+        capability = int(os.environ.get("FAKE_CAPABILITY", 0))  # of a GPU; 0 for a CPU
+
         class current_platform:
-            is_cpu = staticmethod(lambda: True)
+            device_name = "a fake"
+            is_cpu = staticmethod(lambda: not capability)
+            is_cuda = staticmethod(lambda: bool(capability))
+            has_device_capability = staticmethod(lambda least: capability >= least)
         """,
     "utils/argparse_utils.py": """
         from argparse import ArgumentParser
@@ -76,8 +92,8 @@ def install(folder: Path) -> dict[str, str]:
     return {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
 
 
-def serve(port: int) -> None:
-    """Say, then serve or end."""
+def serve(port: int, adapters: Sequence[str] = ()) -> None:
+    """Say, then serve or end; bare, it lists `adapters`, which are JSON."""
     told = json.loads(os.environ.get("FAKE_VLLM", "{}"))
     if told.get("stubborn"):
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -89,6 +105,7 @@ def serve(port: int) -> None:
     if "exits" in told:
         _end(told["exits"])
     server = ThreadingHTTPServer(("127.0.0.1", port), _Handler)
+    server.__dict__["adapters"] = [json.loads(each)["name"] for each in adapters]
     threading.Thread(target=server.serve_forever, daemon=True).start()
     if "exits_later" in told:
         while not server.__dict__.get("listed"):
@@ -106,7 +123,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(200, {})
         elif self._is_known():
             settings = json.loads(os.environ.get("LOCALEMP_SERVE", '{"model": "tiny", "strategies": []}'))
-            names = [settings["model"], *(f"{settings['model']}:{name}" for name in settings["strategies"])]
+            bare = [settings["model"], *self.server.__dict__["adapters"]]
+            names = [*bare, *(f"{each}:{name}" for each in bare for name in settings["strategies"])]
             self._answer(200, {"object": "list", "data": [{"id": name, "object": "model"} for name in names]})
             self.server.__dict__["listed"] = True
 

@@ -29,9 +29,11 @@ class ModelApp:
         asked: Bodies of all chat requests.
         running: Chat requests under way now.
         slow: Seconds before each word.
+        adapters: The names of its adapted models.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, adapters: tuple[str, ...] = ()) -> None:
+        self.adapters = adapters
         self.asked: list[dict[str, Any]] = []
         self.headers: list[dict[str, str]] = []
         self.running = 0
@@ -48,13 +50,15 @@ class ModelApp:
 
     async def models(self, _: Request) -> Response:
         card = {"id": "tiny", "object": "model", "created": 1, "owned_by": "vllm", "root": "/weights", "parent": None}
-        return JSONResponse({"object": "list", "data": [card | {"max_model_len": 4096, "permission": []}]})
+        adapted = [card | {"id": name, "root": "/adapter", "parent": "tiny"} for name in self.adapters]
+        data = [card | {"max_model_len": 4096}, *(each | {"max_model_len": None} for each in adapted)]
+        return JSONResponse({"object": "list", "data": [each | {"permission": []} for each in data]})
 
     async def chat(self, request: Request) -> Response:
         body = await request.json()
         self.asked.append(body)
         self.headers.append(dict(request.headers))
-        if body["model"] != "tiny":
+        if body["model"] not in ("tiny", *self.adapters):
             return _error(404, f"The model `{body['model']}` does not exist.", "NotFoundError")
         length = sum(len(str(message["content"])) for message in body["messages"])
         if length > CONTEXT:

@@ -271,7 +271,7 @@ def test_metrics_count_requests_tokens_and_seconds_by_strategy(url: str, client:
     from prometheus_client import REGISTRY
 
     def value(name: str, **labels: str) -> float:
-        return REGISTRY.get_sample_value(name, {"strategy": "two-stage", **labels}) or 0.0
+        return REGISTRY.get_sample_value(name, {"strategy": "two-stage", "adapter": "", **labels}) or 0.0
 
     before = value("localemp_requests_total"), value("localemp_tokens_total", kind="completion")
     client.chat.completions.create(model="tiny:two-stage", messages=TALK)

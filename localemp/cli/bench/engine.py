@@ -85,7 +85,7 @@ def engine(
             "repeats": repeats,
             "reply_tokens": reply_tokens,
         }
-        title = f"{pipeline.profile.name}, {pipeline.strategy.name}"
+        title = f"{pipeline.model_name}, {pipeline.strategy.name}"
         recording = Recording(out or default_out("engine"), "engine", title, settings, dummy=load_format == "dummy")
         recording.result.notes += dummy_notes(pipeline.config)
         dtype = _DTYPES.get(str(pipeline.config.engine_args.get("dtype")), "bfloat16")

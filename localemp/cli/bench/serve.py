@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from localemp.cli.bench.options import default_out, measured, number_list, out_option, repeats_option
-from localemp.cli.options import data_options
+from localemp.cli.options import adapter_option, data_options
 from localemp.cli.serve import KEY_VARIABLE
 from localemp.cli.types import NAME
 from localemp.utils.progress import Progress
@@ -37,6 +37,7 @@ RATES, CONCURRENCY = (1.0, 2.0, 4.0, math.inf), (1, 8, 32)
     "--model", "-m", type=NAME, default="smollm2", show_default=True,
     help="With --url the server's name of a model; otherwise any model of `localemp serve`.",
 )  # fmt: skip
+@adapter_option
 @click.option(
     "--strategy", "-s", "strategies", metavar="A,B",
     help="Strategies of the model, such as zero-shot,two-stage; by default the model as it is.",
@@ -73,6 +74,7 @@ RATES, CONCURRENCY = (1.0, 2.0, 4.0, math.inf), (1, 8, 32)
 def serve(
     url: str | None,
     model: str,
+    adapter: str | None,
     strategies: str | None,
     beside_bare: bool,
     rates: tuple[float, ...] | None,
@@ -114,6 +116,11 @@ def serve(
     if url and (beside_bare or engine_options):
         given = "--beside-bare" if beside_bare else " ".join(engine_options)
         raise OptionError(f"{given} is for a server that is started here, and --url names one", "leave one of them out")
+    if url and adapter:
+        raise OptionError(
+            f"--adapter {adapter} is for a server that is started here, and --url names one",
+            f"name the adapted model as the server does, such as --model {model}@NAME",
+        )
     asked = _strategies(strategies, beside_bare)
     dialogues = load_dialogues(data, split, instances)
     where = shown_url(url) if url else "localemp serve"
@@ -138,12 +145,16 @@ def serve(
             with measured(recording):
                 _measure(targets, dialogues, plan, recording, tokenizer, display)
         else:
-            pipeline = Pipeline(RunConfig(model=model, seed=plan.seed, data=data), on_progress=display.on_progress)
+            config = RunConfig(model=model, adapter=adapter, seed=plan.seed, data=data)
+            pipeline = Pipeline(config, on_progress=display.on_progress)
             servers = _servers_here(pipeline, asked, beside_bare, engine_options)
+            if pipeline.adapter is not None:
+                recording.result.title = f"{model}@{pipeline.adapter.name}, {where}"
+                recording.result.settings |= pipeline.adapter.settings()
             with measured(recording):
                 for server, names, suffix in servers:
                     with server:
-                        _wait(server, f"Starting {pipeline.profile.name}{suffix}", display)
+                        _wait(server, f"Starting {pipeline.model_name}{suffix}", display)
                         targets = asyncio.run(_targets(server.url, "", KEY_VARIABLE, names, plan, suffix))
                         tokenizer = pipeline.weights.folder if check else None
                         _measure(targets, dialogues, plan, recording, tokenizer, display)
@@ -162,15 +173,18 @@ def _servers_here(
     if pipeline.profile.hosted:
         raise OptionError(f"{pipeline.profile.name} runs on a server elsewhere", "name the server with --url")
     require_vllm()
-    check_environment(os.environ)
+    named = [spec] if (spec := pipeline.config.adapter) else []
+    check_environment(os.environ, named)
     check_options(options)
     offered = [name for name in asked if name]
-    prepare(pipeline, offered)
-    served = pipeline.profile.name
-    settings = ServeSettings.of(served, pipeline.config, strategies=offered, ui=False)
-    servers = [(vllm_server(pipeline, settings, options), [_named(served, name) for name in asked], "")]
+    adapters = prepare(pipeline, offered, named)
+    settings = ServeSettings.of(pipeline.profile.name, pipeline.config, strategies=offered, adapters=adapters, ui=False)
+    served = settings.names.of(adapters[0].name if adapters else "")
+    servers = [
+        (vllm_server(pipeline, settings, options, adapters=adapters), [_named(served, name) for name in asked], "")
+    ]
     if beside_bare:
-        servers.append((vllm_server(pipeline, None, options), [served], ", bare vLLM"))
+        servers.append((vllm_server(pipeline, None, options, adapters=adapters), [served], ", bare vLLM"))
     return servers
 
 

@@ -115,7 +115,7 @@ def strategies(
             "strategies": {name: pipeline.strategy.describe() for name, pipeline in pipelines},
         }
         path = out or default_out("strategies")
-        recording = Recording(path, "strategies", base.profile.name, settings, dummy=load_format == "dummy")
+        recording = Recording(path, "strategies", base.model_name, settings, dummy=load_format == "dummy")
         recording.result.notes += dummy_notes(base.config)
         with measured(recording), display.clock("looking up") as on_progress:
             asyncio.run(

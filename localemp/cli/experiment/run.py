@@ -52,6 +52,7 @@ class RunCommand(StrategyCommand):
 @click.option("--out", type=PATH, help="The experiment's folder; by default experiments/PLAN-MODEL.")
 @click.option("--retry-errors", is_flag=True, help="Retry dialogues that failed before.")
 @click.option("--no-bertscore", is_flag=True, help="Score without BERTScore.")
+@click.option("--ppl", is_flag=True, help="Also score the perplexity of people's replies, with the rows' models.")
 @click.option("--against", type=NAME, metavar="ROW", help="The base row: how far all others differ from it.")
 @click.option("--study", is_flag=True, help="Create a study of every row against the base row.")
 @click.option("--judge", type=NAME, metavar="MODEL", help="Also have this model judge the studies.")
@@ -124,7 +125,7 @@ def _steps(chosen: dict[str, Any]) -> dict[str, Any]:
     from localemp.metrics.registry import BERTSCORE_MODEL, metric_options
 
     after: dict[str, Any] = {}
-    names = ("no_bertscore", *(option.name for option in metric_options()))
+    names = ("no_bertscore", "ppl", *(option.name for option in metric_options()))
     if score := {name: chosen.pop(name) for name in names if name in chosen}:
         # A model that is named is wanted, also where the plan has no BERTScore.
         wanted = {"no_bertscore": False} if BERTSCORE_MODEL.name in score else {}

@@ -238,7 +238,8 @@ def _texts(
         own = JudgePrompts.read(path)
         if answers not in (None, own.answers):
             raise OptionError(
-                f"--answers {answers}: {path} asks for {own.answers} ones", f'write answers = "{answers}" there'
+                f'--answers {answers}: {path} says answers = "{own.answers}"',
+                "leave out --answers, or take another file",
             )
         return lambda _: own
 

@@ -176,8 +176,8 @@ class OpenAIEngine(Engine):
         reason = choice.finish_reason or "unknown"
         prompt, limit = usage.prompt_tokens, self.context_length
         # vLLM's server accepts a prompt that leaves too little room and truncates the reply.
-        if limit and prompt and reason == "length" and prompt + sampling.max_tokens > limit:
-            raise PromptTooLongError(prompt, sampling.max_tokens, limit)
+        if limit and prompt and reason == "length" and prompt + sampling.most_tokens > limit:
+            raise PromptTooLongError(prompt, sampling.most_tokens, limit)
         if not text and choice.refusal:
             text, reason = choice.refusal, "refusal"
         elif not text and not thinking:
@@ -214,7 +214,7 @@ class OpenAIEngine(Engine):
         if reason == "length":
             raise EngineError(
                 f"{self.base_url} returned no text within the token limit; the model may think before it answers",
-                "raise --max-tokens",
+                "raise --max-tokens, or --thinking-budget if its profile says that it thinks",
             )
         if choice.message.get("content") is None:
             raise EngineError(f"{self.base_url} returned an answer without text (finish reason {reason!r})")
@@ -250,7 +250,7 @@ class OpenAIEngine(Engine):
                 choice, usage = await self._send(body)
             except ResponseError as error:
                 if not self._requests.change(refused_parameter(error), body):
-                    raise self._failure(error, sampling.max_tokens) from error
+                    raise self._failure(error, sampling.most_tokens) from error
             else:
                 self._known = self._answered = True
                 return choice, usage, notes

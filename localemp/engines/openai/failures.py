@@ -21,6 +21,7 @@ from localemp.protocol.errors import UNKNOWN_STATUS, MalformedResponseError, Res
 SERVER_HINT = f"{URL_HINT}; start your own server first, for example `vllm serve MODEL`"
 
 _REFUSALS = {"unsupported_parameter", "unsupported_value", "unknown_parameter"}
+_BUDGET = "thinking_token_budget"  # vLLM's own; its server refuses it without a parser of thinking
 _NO_QUOTA = {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"}
 _NO_ROOM = {"context_length_exceeded", "exceed_context_size_error"}
 _LONGEST_LIMIT = 31 * 86400  # seconds; no rate limit lasts longer than a month
@@ -115,6 +116,8 @@ def refused_parameter(error: ResponseError) -> str | None:
     names_it = "response_format" in f"{error.param} {error.message}" or "response format" in error.message
     if names_it and (error.status in (400, 422) or error.status >= 500):
         return "response_format"
+    if _BUDGET in f"{error.param} {error.message}" and (error.status in (400, 422) or error.status >= 500):
+        return _BUDGET
     # "You are not allowed to request logprobs from this model" comes with 403.
     if "logprobs" in f"{error.param} {error.message}" and error.status in (400, 403, 422):
         return "logprobs"

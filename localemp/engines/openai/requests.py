@@ -7,7 +7,9 @@ from typing import Any, Literal
 from localemp.dialogue import Message
 from localemp.sampling import Sampling
 
-_DROPPABLE = {"temperature", "top_p", "seed", "stop", "response_format", "repetition_penalty"}
+_DROPPABLE = {
+    "temperature", "top_p", "seed", "stop", "response_format", "repetition_penalty", "thinking_token_budget",
+}  # fmt: skip
 _LIKELIEST = 20  # tokens whose probability is asked for; the most that OpenAI's API allows
 _OF_CHOICES = ("logprobs", "top_logprobs")
 
@@ -16,7 +18,7 @@ class Requests:
     """Builds the request bodies for one model.
 
     A parameter that the model refuses is replaced (max_tokens by max_completion_tokens) or dropped (temperature, top_p,
-    seed, stop, response_format, repetition_penalty, logprobs) in all later requests.
+    seed, stop, response_format, repetition_penalty, logprobs, thinking_token_budget) in all later requests.
 
     Args:
         model: Name of the model on the server.
@@ -40,10 +42,12 @@ class Requests:
             body["prompt"] = "\n\n".join(message.content for message in messages)
         # top_p is always sent: a server's default for a model need not be 1.
         settings: dict[str, Any] = {
-            "max_tokens": sampling.max_tokens,
+            "max_tokens": sampling.most_tokens,
             "temperature": sampling.temperature,
             "top_p": sampling.top_p,
         }
+        if sampling.thinking_budget is not None:
+            settings["thinking_token_budget"] = sampling.thinking_budget  # vLLM's name
         settings |= {"seed": sampling.seed} if sampling.seed is not None else {}
         settings |= {"stop": list(sampling.stop)} if sampling.stop else {}
         settings |= {"repetition_penalty": sampling.repetition_penalty} if sampling.repetition_penalty != 1 else {}

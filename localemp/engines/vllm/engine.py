@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from localemp.dialogue import Message
 from localemp.engines.adapted import AdaptableEngine
-from localemp.engines.base import TURN, Completion
+from localemp.engines.base import TURN, Completion, TextScore
 from localemp.engines.choices import Tokens, choice_masses, normalised
 from localemp.engines.vllm.determinism import ONE_AT_A_TIME, Determinism, determinism
 from localemp.engines.vllm.lora import lora_args, lora_request
@@ -50,6 +50,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _RAW = "raw_logprobs"  # vLLM's default: the model's own log probabilities
+_NOT_STARTED = ("the engine is not started", "use `async with engine:` or `await engine.start()`")
 _SHUTDOWN_TIMEOUT = 10.0  # seconds
 # Settings that affect speed, by the part of vLLM's configuration that holds them.
 _SPEED_SETTINGS = {
@@ -126,28 +127,64 @@ class VLLMEngine(AdaptableEngine):
     async def chat(self, messages: Sequence[Message], sampling: Sampling, adapter: Adapter | None = None) -> Completion:
         """Answer one list of messages; concurrent requests share vLLM's batches. See `Engine.chat`."""
         if self._llm is None or self._thoughts is None:
-            raise FatalEngineError("the engine is not started", "use `async with engine:` or `await engine.start()`")
+            raise FatalEngineError(*_NOT_STARTED)
         started = time.perf_counter()
         prompt = self.tokenizer.render(messages)
         ids = self.tokenizer.ids(prompt)
-        max_tokens = self.fixed_length or sampling.max_tokens
+        max_tokens = self.fixed_length or sampling.most_tokens
         if len(ids) + max_tokens > self.max_model_len:
             raise PromptTooLongError(len(ids), max_tokens, self.max_model_len)
         if sampling.choices and (measured := await self._choose(prompt, ids, sampling.choices, adapter, started)):
             return measured
         final = await self._generate(ids, self._params(sampling, max_tokens, self._thoughts.keep_marks), adapter)
         answer = final.outputs[0]
-        split = self._thoughts.split(answer.text, prompt)
+        split, why = self._thoughts.split(answer.text, prompt), answer.finish_reason
+        thought = self._thoughts.count(answer.token_ids, split)
+        if sampling.thinking_budget and thought is not None and len(answer.token_ids) - thought > sampling.max_tokens:
+            # A reply gets nothing of what its thinking left over.
+            split, why = self._thoughts.split_ids(answer.token_ids[: thought + sampling.max_tokens], prompt), "length"
         return Completion(
             text=split.text,
-            finish_reason=answer.finish_reason or "unknown",
+            finish_reason=why or "unknown",
             prompt_tokens=len(ids),
             completion_tokens=len(answer.token_ids),
             cached_tokens=final.num_cached_tokens,
             seconds=time.perf_counter() - started,
             thinking=split.thinking,
-            thinking_tokens=self._thoughts.count(answer.token_ids, split),
+            thinking_tokens=thought,
         )
+
+    async def score(self, messages: Sequence[Message], text: str, adapter: Adapter | None = None) -> TextScore:
+        """Return how probable the model finds a text as its answer; see `Engine.score`.
+
+        Messages and text are one prompt, whose log probabilities vLLM returns. It computes such a prompt anew, whatever
+        its prefix cache holds.
+        """
+        if self._llm is None:
+            raise FatalEngineError(*_NOT_STARTED)
+        if (mode := self.engine_args.get("logprobs_mode", _RAW)) not in (_RAW, "processed_logprobs"):
+            raise FatalEngineError(f"with logprobs_mode={mode}, vLLM does not give log probabilities", "omit it")
+        prompt = self.tokenizer.render(messages)
+        if opens_thinking(prompt):
+            raise EngineError(
+                "the prompt ends where the model begins to think, so that an answer cannot follow it",
+                "add --thinking off, or turn it off in the model's profile with chat_template_kwargs",
+            )
+        before, answer = self.tokenizer.ids(prompt), self.tokenizer.answer_ids(prompt, text)
+        if not answer:
+            raise EngineError("there is no text to score")
+        if len(before) + len(answer) + 1 > self.max_model_len:
+            raise PromptTooLongError(len(before), len(answer) + 1, self.max_model_len)
+        final = await self._generate([*before, *answer], self._scoring_params(), adapter)
+        found = (final.prompt_logprobs or [])[len(before) :]
+        values = [of[token].logprob for of, token in zip(found, answer, strict=False) if of is not None]
+        logprob = math.fsum(values)
+        if len(values) != len(answer) or not math.isfinite(logprob):
+            raise EngineError(
+                f"vLLM returned {len(values)} log probabilities for {len(answer)} tokens, their sum {logprob}",
+                f"see the log: {self.log}",
+            )
+        return TextScore(logprob, len(answer))
 
     async def _generate(self, ids: list[int], params: "SamplingParams", adapter: Adapter | None) -> "RequestOutput":
         """Have vLLM continue a prompt; raises what `Engine.chat` raises."""
@@ -218,24 +255,40 @@ class VLLMEngine(AdaptableEngine):
         )
 
     def _lora(self, adapter: Adapter | None) -> "LoRARequest | None":
-        return None if adapter is None else lora_request(adapter, 1 + list(self.adapters).index(adapter.sha256))
+        if adapter is None:
+            return None
+        return lora_request(self.adapters[adapter.sha256], 1 + list(self.adapters).index(adapter.sha256))
 
     def _params(self, sampling: Sampling, max_tokens: int, keep_marks: bool) -> "SamplingParams":
         from localemp.engines.vllm.names import RequestOutputKind, SamplingParams, StructuredOutputsParams
 
         fixed = self.fixed_length is not None
-        return SamplingParams(
-            max_tokens=max_tokens,
-            temperature=sampling.temperature,
-            top_p=sampling.top_p,
-            repetition_penalty=sampling.repetition_penalty,
-            seed=sampling.seed,
-            stop=[] if fixed else list(sampling.stop),
-            ignore_eos=fixed,
-            structured_outputs=StructuredOutputsParams(json=sampling.schema) if sampling.schema and not fixed else None,
-            output_kind=RequestOutputKind.FINAL_ONLY,
-            skip_special_tokens=not keep_marks,
-        )
+        try:
+            return SamplingParams(
+                max_tokens=max_tokens,
+                temperature=sampling.temperature,
+                top_p=sampling.top_p,
+                repetition_penalty=sampling.repetition_penalty,
+                seed=sampling.seed,
+                stop=[] if fixed else list(sampling.stop),
+                ignore_eos=fixed,
+                structured_outputs=StructuredOutputsParams(json=sampling.schema)
+                if sampling.schema and not fixed
+                else None,
+                output_kind=RequestOutputKind.FINAL_ONLY,
+                skip_special_tokens=not keep_marks,
+                thinking_token_budget=None if fixed or not self._bounds_thinking else sampling.thinking_budget,
+            )
+        except Exception as error:  # as above
+            raise EngineError(f"vLLM rejected the request: {reason(error)}") from error
+
+    @staticmethod
+    def _scoring_params() -> "SamplingParams":
+        from localemp.engines.vllm.names import RequestOutputKind, SamplingParams
+
+        # 0: of each token of the prompt alone, and not of others that would have been likelier. A token must be made.
+        kind = RequestOutputKind.FINAL_ONLY
+        return SamplingParams(max_tokens=1, temperature=0.0, prompt_logprobs=0, detokenize=False, output_kind=kind)
 
     async def close(self) -> None:
         """Stop vLLM's engine process."""
@@ -248,6 +301,12 @@ class VLLMEngine(AdaptableEngine):
     async def reset_prefix_cache(self) -> bool:
         """Empty the prefix cache. See `Engine.reset_prefix_cache`."""
         return self._llm is not None and bool(await self._llm.reset_prefix_cache())
+
+    @property
+    def _bounds_thinking(self) -> bool:
+        """Whether vLLM knows the marks of the model's thinking, and can end it."""
+        config = None if self._llm is None else self._llm.vllm_config.reasoning_config
+        return config is not None and bool(config.enabled)
 
     @property
     def max_num_seqs(self) -> int:
@@ -297,7 +356,13 @@ class VLLMEngine(AdaptableEngine):
                 raise self._cannot_start(error) from error
 
     def _load(self) -> None:
-        from localemp.engines.vllm.names import AsyncEngineArgs, AsyncLLM, UsageContext, current_platform
+        from localemp.engines.vllm.names import (
+            AsyncEngineArgs,
+            AsyncLLM,
+            ReasoningConfig,
+            UsageContext,
+            current_platform,
+        )
 
         known = {field.name for field in fields(AsyncEngineArgs)}
         for name in self.engine_args:
@@ -319,7 +384,10 @@ class VLLMEngine(AdaptableEngine):
         defaults["scheduling_policy"] = "priority"
         # The engine is not a local variable: vLLM keeps this frame alive, and engines complain at interpreter exit.
         before = set(multiprocessing.active_children())
-        arguments = AsyncEngineArgs(model=str(self.tokenizer.folder), **(defaults | self.engine_args))
+        given = defaults | self.engine_args
+        if isinstance(marks := given.get("reasoning_config"), Mapping):
+            given["reasoning_config"] = ReasoningConfig(**marks)
+        arguments = AsyncEngineArgs(model=str(self.tokenizer.folder), **given)
         # The offline `LLM`'s context: batch sizes for throughput, not for a server's latency.
         with usual_kernels(), self._determinism.in_environment() if self._determinism else nullcontext():
             self._llm = AsyncLLM.from_engine_args(arguments, usage_context=UsageContext.LLM_CLASS)

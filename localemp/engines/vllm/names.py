@@ -19,6 +19,7 @@ NAMES: dict[str, tuple[str, ...]] = {
     "EngineDeadError": ("vllm.v1.engine.exceptions",),
     "LoRARequest": ("vllm.lora.request",),
     "PunicaWrapperCPU": ("vllm.lora.punica_wrapper.punica_cpu",),
+    "ReasoningConfig": ("vllm.config.reasoning",),
     "RequestOutput": ("vllm.outputs",),
     "RequestOutputKind": ("vllm.sampling_params",),
     "SamplingParams": ("vllm.sampling_params",),

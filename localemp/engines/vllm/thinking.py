@@ -34,7 +34,8 @@ class ThoughtParser:
     def __init__(self, tokenizer: "PromptTokenizer", options: Mapping[str, Any]) -> None:
         self._tokenizer = tokenizer
         self._special = sorted(tokenizer.special_tokens, key=len, reverse=True)
-        self.keep_marks = any(token.lower() in MARKS for token in self._special)
+        self._own = _own_marks(options.get("reasoning_config"))
+        self.keep_marks = any(token.lower() in MARKS or token in self._own for token in self._special)
         self._parser: Any = None
         if name := options.get("reasoning_parser"):
             self._take_parser(str(name), options.get("reasoning_parser_plugin"), tokenizer)
@@ -59,7 +60,7 @@ class ThoughtParser:
                 return Split(self._plain(answer or "").lstrip(), self._plain(thinking or "").strip())
             except Exception:  # some parsers only read token streams; all are third-party code
                 pass
-        answer, thinking = split_thinking(text, opens_thinking(prompt))
+        answer, thinking = split_thinking(self._usual(text), opens_thinking(self._usual(prompt)))
         return Split(self._plain(answer), self._plain(thinking))
 
     def count(self, ids: Sequence[int], split: Split) -> int | None:
@@ -84,15 +85,29 @@ class ThoughtParser:
         # The first token whose text reaches the answer is the answer's.
         return bisect_right(range(len(ids) + 1), start, key=lambda end: len(self._decode(ids[:end]))) - 1
 
-    def cut(self, ids: Sequence[int], prompt: str) -> Split:
-        """Return answer and thinking of the first tokens of a completion."""
+    def split_ids(self, ids: Sequence[int], prompt: str) -> Split:
+        """Do the same with the tokens of a text."""
         return self.split(self._decode(ids), prompt)
 
     def _decode(self, ids: Sequence[int]) -> str:
         return self._tokenizer.decode(ids, keep_special=self.keep_marks)
+
+    def _usual(self, text: str) -> str:
+        """Write the model's own marks as ones that are known."""
+        for own, usual in self._own.items():
+            text = text.replace(own, usual)
+        return text
 
     def _plain(self, text: str) -> str:
         """Remove the special tokens that were kept for the marks."""
         for token in self._special if self.keep_marks else ():
             text = text.replace(token, "")
         return text
+
+
+def _own_marks(config: Any) -> dict[str, str]:
+    """Return the marks that vLLM's `reasoning_config` names, and the ones that they stand for."""
+    if not isinstance(config, Mapping):
+        return {}
+    named = {"reasoning_start_str": "<think>", "reasoning_end_str": "</think>"}
+    return {str(config[name]): usual for name, usual in named.items() if config.get(name)}

@@ -68,10 +68,11 @@ class AppEngine(Engine):
     Attributes:
         app: The app that answers `/v1/chat/completions`.
         scope: The scope of the client's request, whose headers are passed on.
-        model: The model behind the strategy.
+        model: The model behind the strategy, with its adapter: "llama", "llama@mine".
         gone: Set when the client has disconnected.
         extra: Further keys of every body, from the model's profile.
         thinking: Separates the model's thinking from its answers.
+        bounds_thinking: Whether the app ends thinking at a budget that a request names, as vLLM does.
         tokens: The tokens of all stages so far.
     """
 
@@ -81,6 +82,7 @@ class AppEngine(Engine):
     gone: asyncio.Event
     extra: Mapping[str, Any]
     thinking: ModelThinking
+    bounds_thinking: bool = False
     tokens: TokenSum = field(default_factory=TokenSum)
 
     async def chat(self, messages: Sequence[ChatMessage], sampling: Sampling) -> Completion:
@@ -102,7 +104,9 @@ class AppEngine(Engine):
         """Return a request's body; what the client has `given` overrides the strategy's sampling."""
         own: dict[str, Any] = {"temperature": sampling.temperature, "top_p": sampling.top_p}
         if given.get("max_completion_tokens") is None:
-            own["max_tokens"] = sampling.max_tokens
+            own["max_tokens"] = sampling.most_tokens
+        if self.bounds_thinking and sampling.thinking_budget is not None:
+            own["thinking_token_budget"] = _budget(sampling, given)
         if sampling.seed is not None:
             own["seed"] = sampling.seed
         if sampling.repetition_penalty != 1:
@@ -169,6 +173,14 @@ class AppEngine(Engine):
         return {"type": "http.disconnect"}
 
 
+def _budget(sampling: Sampling, given: Mapping[str, Any]) -> int:
+    """Return the budget of thinking; under a client's own limit, which is of both, the reply keeps its room."""
+    budget = sampling.thinking_budget or 0
+    limits = (given.get(name) for name in ("max_completion_tokens", "max_tokens"))
+    limit = next((each for each in limits if each is not None), None)
+    return budget if limit is None else max(1, min(budget, limit - sampling.max_tokens))
+
+
 def error_of(response: BufferedSend, sampling: Sampling) -> Exception:
     """Return the error for a response with another status than 200."""
     if response.status < 400:
@@ -178,7 +190,7 @@ def error_of(response: BufferedSend, sampling: Sampling) -> Exception:
     except ResponseError:
         body = b""
     if is_too_long(response.status, body.decode("utf-8", "replace")):
-        return PromptTooLongError(None, sampling.max_tokens, None)
+        return PromptTooLongError(None, sampling.most_tokens, None)
     return UpstreamError(response.status, response.headers, _in_openai_form(response.status, body))
 
 

@@ -37,7 +37,8 @@ class Handler:
 
     def __init__(self, app: ASGIApp, catalog: Catalog) -> None:
         self.app, self.catalog = app, catalog
-        self._thinking = ModelThinking()
+        # An adapter may have taught the model to think, or not to.
+        self._thinking = {adapter: ModelThinking() for adapter in ("", *catalog.names.adapters)}
 
     async def __call__(self, request: ChatRequest, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request; when the client disconnects, all work for it ends.
@@ -67,29 +68,38 @@ class Handler:
     async def _answer(
         self, request: ChatRequest, scope: Scope, receive: Receive, gone: asyncio.Event, send: Send
     ) -> None:
-        catalog, name, started = self.catalog, "+".join(request.strategy), time.perf_counter()
-        engine = AppEngine(self.app, scope, catalog.model, gone, extra=catalog.extra, thinking=self._thinking)
-        reply = ReplyEngine(engine, request, send, model=f"{catalog.model}:{name}", keep_thinking=catalog.keep_thinking)
+        catalog, started = self.catalog, time.perf_counter()
+        names, adapter, name = catalog.names, request.adapter, "+".join(request.strategy)
+        engine = AppEngine(
+            self.app,
+            scope,
+            names.of(adapter),
+            gone,
+            extra=catalog.extra,
+            thinking=self._thinking[adapter],
+            bounds_thinking=catalog.bounds_thinking,
+        )
+        reply = ReplyEngine(engine, request, send, model=names.of(adapter, name), keep_thinking=catalog.keep_thinking)
         try:
             strategy = await catalog.strategy(request.strategy, request.options)
-            metrics.REQUESTS.labels(name).inc()
+            metrics.REQUESTS.labels(name, adapter).inc()
             draft = await metrics.count_waiting(strategy, strategy.draft(request.dialogue))
             lookup = time.perf_counter() - started
             response = await strategy.respond(replace(draft, instruction=request.instruction), engine, reply)
-            metrics.count_response(name, response, lookup)
+            metrics.count_response(name, adapter, response, lookup)
             trace = None
             if request.options.trace:
                 variant, total = strategy.prompts.template.name, time.perf_counter() - started
-                trace = trace_of(name, variant, response, lookup, total)
+                trace = trace_of(name, adapter, variant, response, lookup, total)
             await reply.finish(trace)
         except (ClientDisconnect, asyncio.CancelledError):
-            metrics.GONE.labels(name).inc()
+            metrics.GONE.labels(name, adapter).inc()
         except UpstreamError as error:
-            metrics.ERRORS.labels(name, error.status).inc()
+            metrics.ERRORS.labels(name, adapter, error.status).inc()
             await error.response()(scope, receive, send)
         except Exception as error:
             known = _as_request_error(error)
-            metrics.ERRORS.labels(name, known.status).inc()
+            metrics.ERRORS.labels(name, adapter, known.status).inc()
             if reply.started:
                 await reply.fail(known.content)
             else:

@@ -7,11 +7,12 @@ from typing import Any
 from localemp.strategies.base import Response, Stage
 
 
-def trace_of(name: str, variant: str, response: Response, lookup: float, total: float) -> dict[str, Any]:
+def trace_of(name: str, adapter: str, variant: str, response: Response, lookup: float, total: float) -> dict[str, Any]:
     """Return a trace.
 
     Args:
         name: The strategy's name.
+        adapter: The name of the model's adapter; empty for none.
         variant: The variant of its prompts.
         response: The response, with all of its stages.
         lookup: Seconds until exemplars and inferences were there.
@@ -21,6 +22,7 @@ def trace_of(name: str, variant: str, response: Response, lookup: float, total: 
     seconds = {"lookup": lookup} | stages | {"all": total}
     return {
         "strategy": name,
+        "adapter": adapter or None,
         "variant": variant,
         "stages": [_stage(stage) for stage in response.stages],
         "exemplars": [

@@ -195,11 +195,11 @@ async function loadModels() {
   fill(second, bare ?? strategies[0]);
 }
 
-const isStrategy = (id) => models.get(id).owned_by === "localemp";
+const isStrategy = (id) => models.get(id).owned_by === "localemp" && id.startsWith(`${models.get(id).root}:`);
 const chosenModels = () => (isComparing() ? [first.value, second.value] : [first.value]);
 const isComparing = () => document.body.classList.contains("comparing");
 
-/** List a group for each model: the bare model first, then its strategies. */
+/** List a group for the model and one for each of its adapters: bare first, then the strategies. */
 function fill(select, value) {
   const bareFirst = [...models.values()].sort((a, b) => isStrategy(a.id) - isStrategy(b.id));
   const groups = Object.groupBy(bareFirst, ({ id, root }) => (isStrategy(id) ? root : id));
@@ -215,7 +215,9 @@ function explain(select) {
   const id = select.value;
   const names = isStrategy(id) ? id.slice(models.get(id).root.length + 1).split("+") : [];
   const about = isStrategy(id) ? names.map((name) => STRATEGIES[name]).filter(Boolean) : ["answers without a strategy"];
-  const sentence = about.length ? `The model ${new Intl.ListFormat("en").format(about)}.` : "";
+  const { adapter } = models.get(id);
+  const who = adapter ? `The model with the adapter ${adapter}` : "The model";
+  const sentence = about.length ? `${who} ${new Intl.ListFormat("en").format(about)}.` : "";
   $(`#${select.getAttribute("aria-describedby")}`).textContent = sentence;
 }
 

@@ -8,8 +8,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from localemp.errors import OptionError, WeightsError
+from localemp.models.adapters import Adapter
 from localemp.models.data_only import read_settings
 from localemp.pipeline.pipeline import Pipeline
+from localemp.serving.vllm.adapters import adapter_options, check_names, find_adapters
 
 MIDDLEWARE = "localemp.serving.middleware.StrategyMiddleware"
 LONGEST_CONTEXT = 4096  # dialogues are short; --max-model-len allows longer ones
@@ -19,6 +21,8 @@ PLAIN_TEMPLATE = "{% for message in messages %}{{ message['content'] }}{{ '' if 
 
 # vLLM's front end in Rust runs no Python, so it would serve everyone, whatever their key, and no strategy.
 RUST = "VLLM_USE_RUST_FRONTEND"
+_RUNTIME_LORA = "VLLM_ALLOW_RUNTIME_LORA_UPDATING"
+_OFF = ("", "0", "false", "no", "off")
 _NO_RUST = "vLLM's Rust front end runs no Python middleware, and so neither keys nor strategies"
 
 # Options of vLLM that localemp sets itself or that disable the API, and what to do instead.
@@ -37,8 +41,16 @@ NOT_FOR_VLLM = {
 }
 
 
-def prepare(pipeline: Pipeline, strategies: Sequence[str]) -> None:
-    """Fetch and check everything that the strategies need, before the slow start of the engine.
+def prepare(pipeline: Pipeline, strategies: Sequence[str], adapters: Sequence[str] = ()) -> list[Adapter]:
+    """Fetch and check everything that is served, before the slow start of the engine.
+
+    Args:
+        pipeline: The model.
+        strategies: The names of the offered strategies.
+        adapters: The model's adapters as they were typed: "mine=adapters/listener".
+
+    Returns:
+        The adapters.
 
     Raises:
         LocalempError: Something cannot be fetched or used.
@@ -46,9 +58,14 @@ def prepare(pipeline: Pipeline, strategies: Sequence[str]) -> None:
     if (engine := pipeline.profile.engine) not in ("vllm", "openai"):
         raise OptionError(f"the engine {engine!r} cannot be served", "serve a model of vLLM, or a server's")
     pipeline.check_deterministic()
+    _ = pipeline.thinking  # a wrong option is reported before anything is fetched
+    check_names(pipeline.profile.name, adapters)
+    if adapters and not pipeline.runs_here:
+        find_adapters(pipeline, adapters)  # says that the server has them
     pipeline.fetch(strategies)
     if pipeline.runs_here:
         _ = pipeline.weights
+    return find_adapters(pipeline, adapters)
 
 
 def check_options(options: Sequence[str]) -> None:
@@ -65,13 +82,22 @@ def check_options(options: Sequence[str]) -> None:
             raise OptionError(f"{name} cannot go to vLLM", NOT_FOR_VLLM[name])
 
 
-def check_environment(environment: Mapping[str, str]) -> None:
-    """Reject vLLM's Rust front end.
+def check_environment(environment: Mapping[str, str], adapters: Sequence[str] = ()) -> None:
+    """Reject vLLM's Rust front end, and adapters that clients could replace by others of the same name.
+
+    Args:
+        environment: The environment that vLLM's server will have.
+        adapters: The adapters that are to be served.
 
     Raises:
-        OptionError: The environment asks for it.
+        OptionError: The environment asks for one of these.
     """
-    if environment.get(RUST, "").strip().lower() not in ("", "0", "false", "no", "off"):
+    if adapters and environment.get(_RUNTIME_LORA, "").strip().lower() not in _OFF:
+        raise OptionError(
+            f"{_RUNTIME_LORA} is set: clients could replace an adapter of --adapter by any folder of this machine",
+            "unset it; an adapter that is named with --adapter is loaded at the start",
+        )
+    if environment.get(RUST, "").strip().lower() not in _OFF:
         raise OptionError(
             f"{RUST} is set: {_NO_RUST}",
             "unset it; or run `vllm serve` with it yourself, and `localemp serve --upstream URL` before that",
@@ -106,7 +132,14 @@ def url_of(host: str, port: int, options: Sequence[str] = ()) -> str:
     return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
 
 
-def vllm_command(pipeline: Pipeline, host: str, port: int, options: Sequence[str] = (), drain: int = 0) -> list[str]:
+def vllm_command(
+    pipeline: Pipeline,
+    host: str,
+    port: int,
+    options: Sequence[str] = (),
+    drain: int = 0,
+    adapters: Sequence[Adapter] = (),
+) -> list[str]:
     """Return the command that serves a model through vLLM and our middleware; the user's options come last and win.
 
     Args:
@@ -115,18 +148,26 @@ def vllm_command(pipeline: Pipeline, host: str, port: int, options: Sequence[str
         port: The port to listen on.
         options: Further options for vLLM, unchanged.
         drain: Seconds that running requests get to finish when the server is stopped.
+        adapters: The model's adapters.
+
+    Raises:
+        OptionError: The options exclude an adapter.
     """
     profile, folder = pipeline.profile, pipeline.weights.folder
     command = [sys.executable, "-m", "localemp.serving.vllm.main", str(folder)]
     command += ["--served-model-name", profile.name, "--host", host, "--port", str(port)]
-    command += ["--middleware", MIDDLEWARE, "--max-model-len", str(min(LONGEST_CONTEXT, pipeline.context_length))]
+    thinking = pipeline.thinking
+    longest = min(LONGEST_CONTEXT + (thinking.budget or 0), pipeline.context_length)
+    command += ["--middleware", MIDDLEWARE, "--max-model-len", str(longest)]
     command += ["--seed", str(pipeline.config.seed), "--no-enable-log-requests", "--disable-uvicorn-access-log"]
     command += ["--shutdown-timeout", str(drain)]
-    if profile.chat_template_kwargs:
-        command += ["--default-chat-template-kwargs", json.dumps(profile.chat_template_kwargs)]
+    if thinking.template_options:
+        command += ["--default-chat-template-kwargs", json.dumps(dict(thinking.template_options))]
+    for name, value in thinking.engine_args.items():
+        command += [f"--{name.replace('_', '-')}", value if isinstance(value, str) else json.dumps(value)]
     if not _has_chat_template(folder):
         command += ["--chat-template", _begin_of_text(pipeline) + PLAIN_TEMPLATE]
-    return [*command, *options]
+    return [*command, *adapter_options(profile.name, adapters, options), *options]
 
 
 def _has_chat_template(folder: Path) -> bool:

@@ -8,6 +8,7 @@ import sys
 
 from uvicorn.config import HTTP_PROTOCOLS
 
+from localemp.engines.vllm.lora import CPU_EXTENSION
 from localemp.engines.vllm.process import cpu_defaults
 
 # What localemp refuses on the command line (`command.py`), and what a file of vLLM's --config can still ask for. The
@@ -27,11 +28,12 @@ def main() -> None:
         configure_logging_from_args,
         current_platform,
     )
+    from localemp.serving.vllm.adapters import as_options
     from localemp.serving.vllm.command import NOT_FOR_VLLM
 
     folder, *options = sys.argv[1:]
     cli_env_setup()
-    defaults = _as_options(cpu_defaults()) if current_platform.is_cpu() else []
+    defaults = as_options(cpu_defaults()) if current_platform.is_cpu() else []
     parser = FlexibleArgumentParser(prog="vllm")
     command = ServeSubcommand()
     command.subparser_init(parser.add_subparsers(dest="subparser"))
@@ -40,18 +42,11 @@ def main() -> None:
         if getattr(arguments, name, None):
             option = f"--{name.replace('_', '-')}"
             parser.error(f"{option} cannot go to vLLM: {NOT_FOR_VLLM[option]}")
+    if current_platform.is_cpu() and getattr(arguments, "enable_lora", False):
+        arguments.worker_extension_cls = getattr(arguments, "worker_extension_cls", "") or CPU_EXTENSION
     configure_logging_from_args(arguments)
     command.validate(arguments)
     command.cmd(arguments)
-
-
-def _as_options(settings: dict[str, object]) -> list[str]:
-    options = []
-    for name, value in settings.items():
-        options.append(f"--{name.replace('_', '-')}")
-        if value is not True:
-            options.append(str(value))
-    return options
 
 
 # vLLM's processes import this module again when they are spawned.

@@ -1,0 +1,73 @@
+"""The names of a server's models.
+
+    llama                 the model as it is
+    llama@mine            the model with an adapter
+    llama:two-stage       a strategy
+    llama@mine:two-stage  a strategy with an adapter
+
+An adapter's name holds neither "@" nor ":" (`models/adapters.py`), so no name has two meanings, whatever the model's.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from localemp.errors import UnknownNameError, nearest
+from localemp.utils.text import one_line
+
+
+@dataclass(frozen=True, slots=True)
+class ModelNames:
+    """The names that a server offers.
+
+    Attributes:
+        model: The model's.
+        adapters: The adapters'.
+        strategies: The strategies'.
+    """
+
+    model: str
+    adapters: tuple[str, ...] = ()
+    strategies: tuple[str, ...] = ()
+
+    def of(self, adapter: str, strategy: str = "") -> str:
+        """Return the name of a model; empty for no adapter and no strategy."""
+        bare = f"{self.model}@{adapter}" if adapter else self.model
+        return f"{bare}:{strategy}" if strategy else bare
+
+    def of_strategies(self, adapter: str) -> list[str]:
+        """Return the names of all strategies with an adapter, or without one if it is empty."""
+        return [self.of(adapter, strategy) for strategy in self.strategies]
+
+    def __iter__(self) -> Iterator[str]:
+        """Iterate over all names: those without a strategy first."""
+        adapters = ("", *self.adapters)
+        yield from map(self.of, adapters)
+        for adapter in adapters:
+            yield from self.of_strategies(adapter)
+
+    def parse(self, name: str) -> tuple[str, str] | None:
+        """Return adapter and strategy of a strategy's name, which may be unknown; None if the name is no strategy's.
+
+        Raises:
+            UnknownNameError: It names an adapter that is not served; lists those that are.
+        """
+        for adapter in ("", *self.adapters):
+            if name.startswith(f"{self.of(adapter)}:"):
+                return adapter, name[len(self.of(adapter)) + 1 :]
+        # Without adapters of ours, the wrapped app may have some of its own.
+        if self.adapters and name.startswith(f"{self.model}@") and name not in map(self.of, self.adapters):
+            adapter = name[len(self.model) + 1 :].partition(":")[0]
+            raise UnknownNameError("adapter", one_line(adapter), self.adapters)
+        return None
+
+    def nearest(self, name: str) -> str | None:
+        """Return the name that is most like one that does not exist; None if none is."""
+        if not name.startswith((f"{self.model}@", f"{self.model}:")):
+            return nearest(name, list(map(self.of, ("", *self.adapters))))
+        adapter, _, strategy = name[len(self.model) :].removeprefix("@").partition(":")
+        near = _nearest(adapter, self.adapters), _nearest(strategy, self.strategies)
+        return None if None in near else self.of(*map(str, near))
+
+
+def _nearest(name: str, known: tuple[str, ...]) -> str | None:
+    return name if name in ("", *known) else nearest(name, known)

@@ -1,0 +1,210 @@
+"""Runs with adapters: what is recorded, what a changed file means, and rows with different adapters on one engine."""
+
+import json
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny_adapter import write_adapter
+
+from localemp.engines.base import Engine
+from localemp.engines.registry import ENGINES
+from localemp.engines.scripted import Entry, ScriptedEngine
+from localemp.engines.vllm.lora import lora_args
+from localemp.errors import LocalempError, OptionError, PlanError, RunError
+from localemp.experiments.expand import expand
+from localemp.experiments.plan import read_plan
+from localemp.models.adapters import RANKS, find_adapter
+from localemp.pipeline.batch import Batch
+from localemp.pipeline.config import RunConfig
+from localemp.pipeline.pipeline import Pipeline
+from localemp.pipeline.responder import Responder
+from localemp.pipeline.schedule import answer_batches
+from localemp.pipeline.shared_answers import SharedAnswers, request_key
+from localemp.runs.journal import read_manifest
+from localemp.runs.run import read_records
+from localemp.sampling import Sampling
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    for seed, name in enumerate(("mine", "yours")):
+        write_adapter(tmp_path / name, seed=seed)
+    entries: list[Mapping[str, Any]] = [
+        {"adapter": "mine", "reply": "Mine."},
+        {"adapter": "yours", "reply": "Yours."},
+        {"reply": "Plain."},
+    ]
+    (tmp_path / "script.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in entries))
+    return tmp_path
+
+
+def config(adapter: str | None = None, **settings: Any) -> RunConfig:
+    return RunConfig(script=Path("script.jsonl"), adapter=adapter, **settings)
+
+
+def replies(folder: Path) -> set[str]:
+    return {record["reply"] for record in read_records(folder)}
+
+
+async def answer(*configs: RunConfig) -> list[Batch]:
+    root = Pipeline(configs[0])
+    batches = [Batch(root.sharing(each), limit=3, name=f"row {number}") for number, each in enumerate(configs)]
+    with ExitStack() as stack:
+        for batch in batches:
+            stack.enter_context(batch.open())
+        await answer_batches(batches, Path("engine.log"))
+    return batches
+
+
+async def test_rows_with_different_adapters_share_one_engine():
+    batches = await answer(config(), config("mine"), config("yours"), config("mine", strategy="two-stage"))
+    assert len({batch.pipeline.engine_key for batch in batches}) == 1
+    assert [replies(batch.folder) for batch in batches] == [{"Plain."}, {"Mine."}, {"Yours."}, {"Mine."}]
+    sessions = [read_manifest(batch.folder)["sessions"][-1] for batch in batches]
+    assert [session.get("adapter", {}).get("name") for session in sessions] == [None, "mine", "yours", "mine"]
+    assert [batch.folder.name.rsplit("-", 1)[0] for batch in batches] == [
+        "scripted-zero-shot", "scripted-mine-zero-shot", "scripted-yours-zero-shot", "scripted-mine-two-stage",
+    ]  # fmt: skip
+
+
+async def test_the_same_request_with_the_same_adapter_is_asked_once():
+    adapters = [find_adapter(name) for name in ("mine", "yours")]
+    engine = ScriptedEngine([Entry(adapter="mine", reply="Mine."), Entry(reply="Other.")], adapters=adapters)
+    shared, sampling = SharedAnswers(engine), Sampling(max_tokens=5)
+    said = [
+        await shared.asking(str(number), adapter).chat([], sampling)
+        for number, adapter in enumerate((*adapters, None, *adapters, None))
+    ]
+    assert [each.text for each in said] == ["Mine.", "Other.", "Other."] * 2
+    assert [each.asked_by for each in said] == ["", "", "", "0", "1", "2"]
+    assert len(engine.calls) == 3
+    assert len({request_key([], sampling, adapter) for adapter in (None, *adapters)}) == 3
+
+
+async def test_what_is_recorded_and_what_a_changed_file_means(place):
+    (batch,) = await answer(config("one=mine"))
+    manifest = read_manifest(batch.folder)
+    adapter = find_adapter("mine")
+    told = {name: value for name, value in manifest["settings"].items() if "adapter" in name}
+    assert told == {"adapter": "one", "adapter_rank": 4, "adapter_sha256": adapter.sha256}
+    assert manifest["sessions"][0]["adapter"] == {
+        "name": "one", "reference": "mine", "base": "someone/tiny", "rank": 4, "targets": ["down_proj", "q_proj"],
+        "sha256": adapter.sha256,
+    }  # fmt: skip
+    write_adapter(place / "mine", seed=7)
+    with pytest.raises(RunError, match=r"adapter_sha256: .* in the run, .* now"):
+        Batch(Pipeline(config("one=mine")), limit=3, folder=batch.folder).open()
+    assert Batch(Pipeline(config("one=mine")), limit=3).folder != batch.folder
+
+
+def test_without_an_adapter_nothing_is_recorded_that_was_not_before():
+    settings = Pipeline(config()).model_settings()
+    assert list(settings) == ["model", "engine"]
+    assert Pipeline(config("none")).model_settings() == settings
+    assert RunConfig(adapter="none") == RunConfig()
+
+
+async def test_single_replies_have_the_adapter():
+    async with Responder(config("mine")) as responder:
+        assert (await responder("I lost my job.")).reply == "Mine."
+
+
+def test_what_takes_no_adapter_says_so(monkeypatch):
+    class Plain(Engine):
+        name = "plain"
+
+        async def chat(self, messages: Any, sampling: Any) -> Any:
+            raise NotImplementedError
+
+        def describe(self) -> dict[str, Any]:
+            return {}
+
+    monkeypatch.setattr("localemp.engines.registry.ENGINES", dict(ENGINES))
+    with pytest.raises(OptionError, match="runs on a server, which has adapters of its own"):
+        Pipeline(RunConfig(base_url="http://127.0.0.1:9/v1", model="m", adapter="mine")).model_settings()
+    with pytest.raises(OptionError, match="takes no adapters"):
+        Plain().adapted(find_adapter("mine"))
+    assert Plain().adapted(None).name == "plain"
+    with pytest.raises(OptionError, match="was made without the adapter mine"):
+        ScriptedEngine([], adapters=[find_adapter("yours")]).adapted(find_adapter("mine"))
+    with pytest.raises(OptionError, match="is not a name"):
+        RunConfig(adapter="a b=mine")
+
+
+def test_arguments_of_vllm(tmp_path):
+    small = find_adapter("mine")
+    large = find_adapter(str(write_adapter(tmp_path / "large", rank=33)))
+    many = [find_adapter(str(write_adapter(tmp_path / f"a{seed}", seed=seed))) for seed in range(9)]
+    assert lora_args([], {"max_loras": 3}, on_cpu=True) == {}
+    told = {"enable_lora": True, "max_loras": 1, "max_cpu_loras": 1, "max_lora_rank": 8}
+    assert lora_args([small], {}, on_cpu=False) == told
+    extension = {"worker_extension_cls": "localemp.engines.vllm.cpu_lora.FasterLoRA"}
+    assert lora_args([small], {}, on_cpu=True) == told | extension
+    assert lora_args([small, large], {}, on_cpu=False)["max_lora_rank"] == 64
+    assert lora_args(many, {}, on_cpu=False) == told | {"max_loras": 8, "max_cpu_loras": 9}
+    own = {"max_loras": 2, "worker_extension_cls": "mine.Extension", "max_lora_rank": 512}
+    assert lora_args([small], own, on_cpu=True) == {"enable_lora": True, "max_cpu_loras": 2}
+    with pytest.raises(OptionError, match="the adapter large has rank 33"):
+        lora_args([small, large], {"max_lora_rank": 32}, on_cpu=False)
+    with pytest.raises(OptionError, match="exclude each other"):
+        lora_args([small], {"enable_lora": False}, on_cpu=False)
+    assert RANKS[-1] == 512
+
+
+def test_a_grid_of_adapters_beside_the_plan(place, monkeypatch):
+    (place / "plans").mkdir()
+    text = """
+        [[rows]]
+        strategy = ["zero-shot", "two-stage"]
+        adapter = ["../mine", "second=../yours", "none", "org/listener"]
+        [[rows]]
+        name = "{adapter} with {strategy}"
+        strategy = "few-shot"
+        adapter = "mine=../mine"
+    """
+    (place / "plans" / "p.toml").write_text(text)
+    rows = expand(read_plan("plans/p.toml"), settings={"script": "script.jsonl"})
+    assert [row.row for row in rows[:4]] == [
+        f"zero-shot, adapter={name}" for name in ("mine", "second", "none", "listener")
+    ]
+    assert rows[-1].row == "mine with few-shot"
+    adapters = [row.config.adapter for row in rows]
+    assert adapters[:4] == ["plans/../mine", "second=plans/../yours", None, "org/listener"]
+    assert adapters[-1] == "mine=plans/../mine"
+    (place / "plans" / "p.toml").write_text('[[rows]]\nadapter = "a b=mine"\n')
+    with pytest.raises(PlanError, match=r"row 1, adapter: .* is not a name"):
+        read_plan("plans/p.toml")
+
+
+def test_the_option_of_commands(localemp, place):
+    done = localemp("respond", "--script", "script.jsonl", "--adapter", "mine", "I lost my job.")
+    assert done.stdout == "Mine.\n"
+    done = localemp("generate", "--script", "script.jsonl", "--adapter", "mine", "--adapter", "yours")
+    assert done.returncode == 2
+    assert "a run has one adapter. `localemp experiment` compares several" in done.stderr
+    assert "`localemp serve` serves several" in done.stderr
+    done = localemp("generate", "--base-url", "http://127.0.0.1:9/v1", "--adapter", "mine")
+    assert done.returncode == 2
+    assert "give the server's name of the adapted model as --model" in done.stderr
+    done = localemp("generate", "--script", "script.jsonl", "--adapter", "nothing")
+    assert (done.returncode, "is not a folder here" in done.stderr) == (2, True)
+    localemp("generate", "--script", "script.jsonl", "--adapter", "mine", "--limit", "1")
+    assert "scripted@mine" in localemp("runs", "list").stdout
+
+
+def test_an_estimate_knows_that_adapters_share_nothing(localemp):
+    (Path("p.toml")).write_text(
+        '[[rows]]\nname = "a"\nadapter = "mine"\n[[rows]]\nname = "b"\nadapter = "yours"\n[[rows]]\nname = "c"\n'
+    )
+    done = localemp("experiment", "p.toml", "--script", "script.jsonl", "--estimate", "--json", "--limit", "2")
+    rows = json.loads(done.stdout)["rows"]
+    assert [row["calls"] for row in rows] == [2, 2, 2]
+
+
+def test_of_two_names_for_nothing_the_error_is_ours():
+    with pytest.raises(LocalempError):
+        find_adapter("\x00")
