@@ -137,6 +137,8 @@ def _print_table(found: "Sequence[Comparison]", items: int, samples: int, seed: 
     show_table(table)
     for reason in dict.fromkeys(one.reason for one in found if one.reason):
         click.echo(f"n/a: {', '.join(one.name for one in found if one.reason == reason)}: {reason}")
+    if lower := [one.name for one in found if one.higher_is_better is False and one.difference is not None]:
+        click.echo(f"lower is better: {', '.join(lower)}")
     tested = [str(n) for hidden in (False, True) if (n := sum(o.p is not None and o.hidden == hidden for o in found))]
     jackknifed = ", ".join(one.name for one in found if one.interval_by == JACKKNIFE)
     families = " and ".join(tested) or "no"

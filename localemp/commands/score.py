@@ -21,7 +21,6 @@ from localemp.metrics.registry import (
 )
 from localemp.metrics.replies import Replies, replies_of_run
 from localemp.metrics.scoring import Scored, on_common, read_scores, score_all, scores_path, write_scores
-from localemp.utils.asynchronous import run_here
 from localemp.utils.formatting import share
 from localemp.utils.interrupts import noting
 from localemp.utils.paths import StrPath, paths_of
@@ -174,10 +173,9 @@ def add_perplexities(
     from localemp.pipeline.references import score_references
 
     runs = {Path(system.source["run"]): system for system in systems if "run" in system.source}
-    scoring = score_references(
+    refused = score_references(
         list(runs), model=model, adapter=adapter, engine_args=engine_args, on_progress=on_progress
     )
-    refused = run_here(scoring, "call it from a script, or in a thread of its own")
     reasons = {
         system.name: "it is no run: its prompts are not known" for system in systems if "run" not in system.source
     }

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from localemp.engines.base import Engine
 from localemp.errors import OptionError, UnknownNameError
-from localemp.models.thinking import ThinkingMode
+from localemp.models.thinking_mode import ThinkingMode
 
 if TYPE_CHECKING:
     from localemp.engines.scripted import ScriptedEngine

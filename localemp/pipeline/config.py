@@ -10,7 +10,7 @@ from localemp.commonsense.selection import Keep
 from localemp.data.readers import Instances
 from localemp.errors import OptionError, UnknownNameError
 from localemp.models.adapters import split_spec
-from localemp.models.thinking import OnOff
+from localemp.models.thinking_mode import OnOff
 from localemp.prompting.render import Layout
 from localemp.strategies.registry import part_options
 from localemp.utils.option import check_at_least

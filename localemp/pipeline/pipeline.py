@@ -21,7 +21,8 @@ from localemp.errors import OptionError
 from localemp.models.adapter_checks import check_adapter, other_base
 from localemp.models.adapters import Adapter, find_adapter
 from localemp.models.profiles import Profile, load_profile, served_profile
-from localemp.models.thinking import Thinking, ThinkingMode, thinking_mode
+from localemp.models.thinking import Thinking
+from localemp.models.thinking_mode import ThinkingMode, thinking_mode
 from localemp.models.weights import Weights, resolve
 from localemp.pipeline.config import RunConfig
 from localemp.prompting.render import Prompts

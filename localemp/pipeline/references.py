@@ -28,6 +28,7 @@ from localemp.runs.reference_logprobs import (
     text_sha256,
 )
 from localemp.runs.run import read_manifest, read_records
+from localemp.utils.asynchronous import run_here
 from localemp.utils.config_diff import compare_settings
 from localemp.utils.formatting import share
 from localemp.utils.interrupts import noting
@@ -68,7 +69,7 @@ class _Task:
         return f"log probabilities of {share(done, len(self.questions), 'reference')} saved to {self.run / FOLDER}"
 
 
-async def score_references(
+def score_references(
     runs: Sequence[Path],
     *,
     model: str | None = None,
@@ -110,7 +111,7 @@ async def score_references(
     for task in tasks:
         groups.setdefault(task.pipeline.engine_key, []).append(task)
     for group in groups.values():
-        await _answer(group, on_progress)
+        _answer(group, on_progress)
     return refused
 
 
@@ -166,7 +167,7 @@ def _settings(run: Path, recorded: Mapping[str, Any], pipeline: Pipeline) -> dic
     return {"model": recorded["model"], "scored": "references", "end_of_turn": "left out", **now, **told}
 
 
-async def _answer(tasks: Sequence[_Task], on_progress: OnProgress) -> None:
+def _answer(tasks: Sequence[_Task], on_progress: OnProgress) -> None:
     """Score what is left of runs that share an engine."""
     with ExitStack() as stack:
         for task in tasks:
@@ -183,7 +184,7 @@ async def _answer(tasks: Sequence[_Task], on_progress: OnProgress) -> None:
             return
         for task in unfinished:
             stack.enter_context(noting(task.saved))
-        await _ask(unfinished, on_progress)
+        run_here(_ask(unfinished, on_progress), "call it from a script, or in a thread of its own")
 
 
 async def _ask(tasks: Sequence[_Task], on_progress: OnProgress) -> None:

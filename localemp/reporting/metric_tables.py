@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from localemp.metrics.base import Score
-from localemp.metrics.registry import BERTSCORE, METRICS, decimals, is_hidden
+from localemp.metrics.registry import BERTSCORE, METRICS, decimals, is_hidden, metric
 from localemp.metrics.scoring import other_bertscore
 from localemp.reporting.comparing import Marks
 from localemp.reporting.counterparts import grouped, notes, paper_rows
@@ -37,6 +37,7 @@ def _table(
     published: Published | None = None,
     told: Sequence[Note] = (),
 ) -> Table:
+    lower = [name for name in columns if _is_lower_better(name) and any(name in each.scores for each in systems)]
     marks = Marks(systems, columns)
     everyone = [system.name for system in systems]
     reasons: dict[str, dict[str, list[str]]] = {}
@@ -56,7 +57,12 @@ def _table(
         "System",
         ("Replies", *columns),
         tuple(ours.values() if published is None else _with_paper(ours, systems, published, columns)),
-        (*marks.notes, *not_available(reasons, everyone), *told),
+        (
+            *marks.notes,
+            *not_available(reasons, everyone),
+            *([Note(f"Lower is better: {listed(lower)}.")] if lower else []),
+            *told,
+        ),
         _made(systems, columns, everyone),
     )
 
@@ -87,6 +93,10 @@ def _cell(column: str, score: Score | None, mark: str) -> Cell:
     if score.value is None:
         return Cell(NOT_AVAILABLE, about=score.reason)
     return Cell(number(score.value, decimals(column)), score.value, str(score.signature), mark)
+
+
+def _is_lower_better(column: str) -> bool:
+    return column in METRICS and metric(column).higher_is_better is False
 
 
 def _replies(system: System) -> Cell:

@@ -6,7 +6,7 @@ from threading import Lock
 from typing import Any
 
 from localemp.errors import LocalempError
-from localemp.models.thinking import ThinkingMode
+from localemp.models.thinking_mode import ThinkingMode
 from localemp.pipeline.config import RunConfig
 from localemp.pipeline.pipeline import Pipeline
 from localemp.serving.errors import RequestError

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictStr, Valida
 
 from localemp.dialogue import Dialogue, Role
 from localemp.errors import LocalempError
-from localemp.models.thinking import ThinkingMode
+from localemp.models.thinking_mode import ThinkingMode
 from localemp.protocol.thinking import split_thinking
 from localemp.serving.errors import RequestError
 from localemp.strategies.registry import parse_strategy, part_options, parts_with

@@ -4,7 +4,7 @@ import pytest
 
 from localemp.errors import OptionError, ProfileError
 from localemp.models.profiles import load_profile, served_profile
-from localemp.models.thinking import ThinkingMode, thinking_mode
+from localemp.models.thinking_mode import ThinkingMode, thinking_mode
 
 OWN = 'kind = "chat"\nengine = "vllm"\npath = "weights"\n'
 BOTH = '[thinking]\nswitch = "thinking"\nbudget = 300\nparser = "deepseek_v3"\n'

@@ -1,7 +1,9 @@
 """`score --ppl`: an engine that scores given texts, from outside the package, and what runs keep of it."""
 
+import asyncio
 import json
 import math
+import signal
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -28,19 +30,24 @@ from localemp.utils.asynchronous import run_here
 
 
 class Guess(Engine):
-    """Finds each word of a text as probable as one of `request.choices`; a word of the messages twice as probable."""
+    """Finds each word of a text as probable as one of `choices`; a word of the messages twice as probable.
+
+    All is in the profile's `request`: texts with a word of `fail` fail; after so many texts the engine stops for good
+    (`stop_after`), or somebody presses Ctrl-C (`press_after`).
+    """
 
     name, concurrency = "guess", 2
     asked: ClassVar[list[tuple[list[Message], str]]] = []
     started = 0
 
-    def __init__(self, choices: float, fail: Sequence[str], stop_after: int | None) -> None:
-        self.choices, self.fail, self.stop_after = choices, fail, stop_after
+    def __init__(
+        self, choices: float, fail: Sequence[str] = (), stop_after: int | None = None, press_after: int | None = None
+    ) -> None:
+        self.choices, self.fail, self.stop_after, self.press_after = choices, fail, stop_after, press_after
 
     @classmethod
     def make(cls, context: EngineContext) -> "Guess":
-        told = context.profile.request
-        return cls(told["choices"], told.get("fail", ()), told.get("stop_after"))
+        return cls(**context.profile.request)
 
     @staticmethod
     def settings(context: EngineContext) -> Mapping[str, Any]:
@@ -55,6 +62,9 @@ class Guess(Engine):
     async def score(self, messages: Sequence[Message], text: str) -> TextScore:
         if self.stop_after is not None and len(self.asked) >= self.stop_after:
             raise FatalEngineError("the power went out")
+        if self.press_after is not None and len(self.asked) >= self.press_after:
+            signal.raise_signal(signal.SIGINT)
+            await asyncio.Event().wait()
         if any(word in text for word in self.fail):
             raise EngineError("too odd")
         self.asked.append((list(messages), text))
@@ -155,6 +165,17 @@ def test_an_engine_that_stops_loses_nothing_and_the_same_command_goes_on(guess):
     assert len(Guess.asked) == 3
 
 
+def test_ctrl_c_keeps_what_is_there(guess):
+    folder = generate("plain")
+    profile(press_after=2)
+    done = run("score", folder, "--ppl", "-m", guess, "--no-bertscore")
+    assert done.exit_code == 130
+    assert "stopped: log probabilities of 2 of 3 references saved to plain/perplexity" in done.output
+    assert "hint: run the same command again" in done.output
+    profile()
+    assert ppl(folder) is not None and len(Guess.asked) == 3
+
+
 def test_a_reference_that_fails_is_a_line_of_its_own_and_asked_again(guess):
     folder = generate("plain")
     odd = replies_of_run(folder).items[1].reference or ""
@@ -233,6 +254,8 @@ def test_compare_and_report_have_ppl_where_a_run_has_it(guess):
     assert found.interval[0] <= found.b - found.a <= found.interval[1]
     table = report([plain, two], against="plain").tables
     assert all("PPL" in each.columns for each in table if each.key in ("automatic", "differences"))
+    assert any(note.text == "Lower is better: PPL." for note in table[0].notes)
+    assert "lower is better: PPL" in run("compare", plain, two, "--no-bertscore").output
     third = generate("third", limit=12)
     cells = {row.name: row.cells[-1] for row in report([plain, third]).tables[0].rows if not row.published}
     assert cells["third"].about == "not scored; `localemp score --ppl` adds it"

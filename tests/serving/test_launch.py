@@ -286,6 +286,19 @@ def test_a_models_template_settings_reach_vllm(tiny_folder, tmp_path):
     assert after["--max-model-len"] == "4096"
 
 
+def test_a_model_that_thinks_is_served_with_its_parser_and_room(tiny_folder, tmp_path):
+    profile = tmp_path / "thinker.toml"
+    profile.write_text(
+        'kind = "chat"\nengine = "vllm"\npath = "tiny"\ncontext_length = 9000\n'
+        '[thinking]\nswitch = "deep"\nparser = "qwen3"\nstart = "<a>"\nend = "</a>"\n'
+    )
+    config = RunConfig(model=str(profile), thinking="on", thinking_budget=100)
+    after = dict(pairwise(vllm_command(Pipeline(config), "127.0.0.1", 8000)))
+    assert (after["--reasoning-parser"], after["--max-model-len"]) == ("qwen3", "4196")
+    assert json.loads(after["--reasoning-config"]) == {"reasoning_start_str": "<a>", "reasoning_end_str": "</a>"}
+    assert json.loads(after["--default-chat-template-kwargs"]) == {"deep": True}
+
+
 @pytest.mark.parametrize(
     ("config", "strategies"),
     [

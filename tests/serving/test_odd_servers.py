@@ -58,8 +58,8 @@ def stream(content: bytes, **headers: str):
     return ok(content, "text/event-stream", **headers)
 
 
-async def ask(server: OddServer, strategy="zero-shot", **body: Any) -> httpx.Response:
-    settings = ServeSettings.of("tiny", RECIPE, strategies=("zero-shot", "two-stage"), ui=False)
+async def ask(server: OddServer, strategy="zero-shot", config: RunConfig = RECIPE, **body: Any) -> httpx.Response:
+    settings = ServeSettings.of("tiny", config, strategies=("zero-shot", "two-stage"), ui=False)
     transport = httpx.ASGITransport(StrategyMiddleware(server, settings))
     async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8000") as client:
         asked = {"model": f"tiny:{strategy}", "messages": TALK} | body
@@ -122,6 +122,39 @@ async def test_the_tokens_of_thinking_are_added_up_over_the_stages(reported, cou
     found = json.loads(told_last)["usage"]
     assert (found["prompt_tokens"], found["completion_tokens"]) == (14, 18)
     assert found.get("completion_tokens_details") == counted
+
+
+THINKING = RunConfig(model="qwen3", thinking="on", thinking_budget=50, max_tokens=10)
+SWITCHES = ({}, {"enable_thinking": True}, {"chat_template_kwargs": {"enable_thinking": True}})
+
+
+@pytest.mark.parametrize("switch", SWITCHES, ids=["nothing", "field", "template"])
+async def test_both_stages_of_a_thinking_model_have_room_for_it(switch):
+    server = OddServer(ok(whole("Sad.</think>Oh no.")))
+    assert (await ask(server, "two-stage", THINKING, **switch)).status_code == 200
+    for body in server.asked:
+        assert body["chat_template_kwargs"] == {"enable_thinking": True}
+        assert (body["max_tokens"], body["thinking_token_budget"], "enable_thinking" in body) == (60, 50, False)
+
+
+@pytest.mark.parametrize(("limit", "budget"), [(40, 30), (500, 50), (5, 1)])
+async def test_a_clients_limit_is_of_thinking_and_reply(limit, budget):
+    server = OddServer(ok(whole()))
+    await ask(server, "two-stage", THINKING, max_tokens=limit)
+    assert [(body["max_tokens"], body["thinking_token_budget"]) for body in server.asked] == [(60, 50), (limit, budget)]
+
+
+@pytest.mark.parametrize(
+    "switch",
+    [{"enable_thinking": False}, {"chat_template_kwargs": {"enable_thinking": False}},
+     {"chat_template_kwargs": {"enable_thinking": 1, "x": 2}}, {"thinking_token_budget": "many"}],
+    ids=["field", "template", "more", "budget"],
+)  # fmt: skip
+async def test_a_client_does_not_decide_whether_the_model_thinks(switch):
+    server = OddServer(ok(whole()))
+    answer = await ask(server, "two-stage", THINKING, **switch)
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, next(iter(switch)))
+    assert not server.asked, "it is told before a stage costs anything"
 
 
 @pytest.mark.parametrize("text", ["<think>\nSad.\n</think>\n\nOh no.", "[THINK]Sad.[/THINK]Oh no.", HARMONY])

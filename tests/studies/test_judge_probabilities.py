@@ -167,7 +167,10 @@ def test_a_new_judge_is_asked_for_probabilities_and_one_that_began_stays_as_it_i
     command = ("study", "judge", "study", "--script", "script.jsonl")
     done = localemp(*command)
     assert done.returncode == 0, done.stderr
-    assert "probabilities: of 36 of 36 answers; together the answers have 80.0% of the probability" in done.stdout
+    assert (
+        "probabilities: known of 36 of 36 answers; a reply begins with one that was asked for with 80.0%" in done.stdout
+    )
+    assert "mean confidence of a vote 75.0%" in done.stdout
     assert "position: 60.0% of the probability is for the reply shown first" in done.stdout
     settings = read_manifest(study.folder / "judges" / "scripted")["settings"]
     assert (settings["answers"], settings["margin"], settings["least_mass"]) == ("probabilities", 0.05, 0.01)

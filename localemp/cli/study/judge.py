@@ -9,7 +9,7 @@ import click
 from localemp.cli.interrupts import resumable
 from localemp.cli.options import config_of, model_options
 from localemp.cli.types import PATH
-from localemp.utils.formatting import count, known, of_which_thinking
+from localemp.utils.formatting import count, known, of_which_thinking, share
 from localemp.utils.text import one_line
 
 if TYPE_CHECKING:
@@ -90,14 +90,14 @@ def _say(stats: "JudgeStats") -> None:
     )
     if stats.measured:
         click.echo(
-            f"probabilities: of {stats.measured} of {answers}; together the answers have {stats.mass or 0:.1%} of "
-            f"the probability, a vote {stats.confidence or 0:.1%} among them"
+            f"probabilities: known of {share(stats.measured, stats.answers, 'answer')}; a reply begins with one that "
+            f"was asked for with {stats.mass or 0:.1%}; mean confidence of a vote {stats.confidence or 0:.1%}"
         )
     if stats.flip_rate is not None:
-        ties = "the mean of both orders counts" if stats.measured else "count as ties"
+        counts = "; the mean of both orders counts" if stats.measured else " and count as ties"
         click.echo(
-            f"flips: {stats.flips} of {stats.pairs} ({stats.flip_rate:.1%}) change with the order of the replies and "
-            f"{ties}; {_trust(stats.flip_rate)}"
+            f"flips: {stats.flips} of {stats.pairs} ({stats.flip_rate:.1%}) change with the order of the replies"
+            f"{counts}; {_trust(stats.flip_rate)}"
         )
     if stats.first_probability is not None:
         click.echo(f"position: {stats.first_probability:.1%} of the probability is for the reply shown first")
