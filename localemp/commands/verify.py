@@ -18,6 +18,7 @@ from localemp.runs.run import read_manifest, read_records
 from localemp.runs.verified import Verification, add_verification, fingerprint, now, read_verifications, worst
 from localemp.sampling import Sampling
 from localemp.utils.asynchronous import run_here
+from localemp.utils.config_diff import renamed_model
 from localemp.utils.formatting import count
 from localemp.utils.machine import machine, versions
 from localemp.utils.option import check_at_least
@@ -96,9 +97,11 @@ def verify(
     differences = differences_to(manifest, pipeline)
     if differences and not anyway:
         shown = "\n".join(f"  {line}" for line in differences)
+        renamed = renamed_model(manifest["settings"], pipeline.model_settings())
+        hint = f"the run's model is called {renamed} now: give --model {renamed}; or " if renamed else ""
         raise RunError(
             f"{folder} was not made with what is here:\n{shown}",
-            "--anyway asks again all the same, and the certificate says so",
+            f"{hint}--anyway asks again all the same, and the certificate says so",
         )
     _say_cost(pipeline, calls, sizes)
     asking = _ask_all(pipeline, calls, sampling, sizes, seed, on_progress)

@@ -58,7 +58,8 @@ class PromptTokenizer:
     @property
     def special_tokens(self) -> list[str]:
         """The special tokens, which decoding leaves out."""
-        return list(self.tokenizer.all_special_tokens)
+        added = self.tokenizer.added_tokens_decoder.values()
+        return sorted({*self.tokenizer.all_special_tokens, *(str(token) for token in added if token.special)})
 
     def encode(self, messages: Sequence[Message]) -> list[int]:
         """Return the token ids of the rendered messages. Raises what `render` raises."""

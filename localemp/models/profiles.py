@@ -381,7 +381,7 @@ def _read_profile(path: Path, is_base: bool = False) -> Profile:
 
 
 # What a profile with an adapter has from its base's, unless it says it itself.
-_INHERITED = ("context_length", "system_role", "layout", "chat_template_kwargs", "licence", "setup")
+_INHERITED = ("context_length", "system_role", "layout", "chat_template_kwargs", "thinking", "licence", "setup")
 
 
 def _place_merged(merged: dict[str, Any], folder: Path) -> None:

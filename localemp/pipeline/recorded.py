@@ -147,15 +147,15 @@ def differences_to(manifest: Mapping[str, Any], pipeline: Pipeline) -> list[str]
     settings, here = manifest["settings"], pipeline.model_settings()
     # The same weights by another path, or from another place, are the same.
     same = here.get("weights_sha256") is not None and settings.get("weights_sha256") == here["weights_sha256"]
-    ignored = {"model", "weights_origin", "weights_revision"} if same else set()
-    names = [name for name in here if name not in ignored]
-    lines = compare_settings({n: settings[n] for n in names if n in settings}, {n: here[n] for n in names})
+    names = [name for name in here if not (same and name in ("weights_origin", "weights_revision"))]
+    then = {name: settings[name] for name in names if name in settings} | ({"model": here["model"]} if same else {})
+    lines = compare_settings(then, {name: here[name] for name in names})
     if here["engine"] != "vllm":
         return lines
     now_here = {"versions": versions(), "machine": machine()}
     for session in manifest["sessions"]:
         for kind, wanted in (("versions", _VERSIONS), ("machine", _MACHINE)):
-            if then := _table(session, kind):
-                before, after = ({n: each[n] for n in wanted if n in each} for each in (then, now_here[kind]))
+            if recorded := _table(session, kind):
+                before, after = ({n: each[n] for n in wanted if n in each} for each in (recorded, now_here[kind]))
                 lines += [line for line in compare_settings(before, after) if line not in lines]
     return lines

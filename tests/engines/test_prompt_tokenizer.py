@@ -1,5 +1,6 @@
 """Prompts of local models: the chat template, and what decoding hides of thinking."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -84,6 +85,19 @@ def test_a_template_that_refuses_a_dialogue_is_an_error_of_this_one(tmp_path, te
 )
 def test_marks_that_decoding_would_hide_are_kept(tmp_path, special, added, kept):
     assert ThoughtParser(PromptTokenizer(write_tokenizer(tmp_path, special, added)), {}).keep_marks == kept
+
+
+def test_marks_that_only_the_tokenizers_own_file_calls_special_are_kept(tmp_path):
+    folder = write_tokenizer(tmp_path, added=("<think>", "</think>"))
+    path = folder / "tokenizer.json"
+    content = json.loads(path.read_text())
+    for token in content["added_tokens"]:
+        token["special"] = True
+    path.write_text(json.dumps(content))
+    tokenizer = PromptTokenizer(folder)
+    parser, ids = ThoughtParser(tokenizer, {}), tokenizer.ids("Sad . </think> Oh no .")
+    split = parser.split(tokenizer.decode(ids, keep_special=parser.keep_marks), "... <think>\n")
+    assert (parser.keep_marks, split.text.strip(), parser.count(ids, split)) == (True, "Oh no .", 3)
 
 
 @pytest.mark.parametrize(

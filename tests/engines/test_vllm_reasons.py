@@ -2,7 +2,7 @@
 
 import pytest
 
-from localemp.engines.vllm.process import reason
+from localemp.engines.vllm.process import known_cause, reason
 
 
 def caused(error: Exception, cause: Exception) -> Exception:
@@ -23,3 +23,14 @@ def caused(error: Exception, cause: Exception) -> Exception:
 )
 def test_what_an_exception_says(error, said):
     assert reason(error) == said
+
+
+def test_a_kernel_that_the_cpu_build_only_declares():
+    """What `quantization=fp8` ends with on a CPU."""
+    log = (
+        "(EngineCore pid=7) ERROR 11-30 00:11:02 [core.py:1] RuntimeError: _C::static_scaled_fp8_quant() expected at "
+        "most 0 argument(s) but received 4 argument(s). Declaration: _C::static_scaled_fp8_quant() -> ()\n"
+    )
+    said, hint = known_cause(log, lambda name: f"--engine-arg {name}")
+    assert said == "this build of vLLM has no static_scaled_fp8_quant, which these settings need"
+    assert hint.startswith("with --engine-arg quantization take another method")

@@ -65,7 +65,8 @@ async def test_thinking_ends_at_its_budget_and_is_counted_apart(profile, tmp_pat
             for stage in response.stages:
                 answer = stage.completion
                 assert answer.thinking.strip() and answer.text.strip(), "both came"
-                assert answer.thinking_tokens in (21, 22), "20 of thinking, its mark, and white space after it"
+                # vLLM counts the prompt's line break after the mark as the first; the closing mark comes on top.
+                assert 20 <= answer.thinking_tokens <= 22
                 assert answer.completion_tokens <= 32
             assert response.stages[0].completion.thinking not in response.stages[1].messages[-1].content
     settings = pipeline.settings(dialogues, "test")

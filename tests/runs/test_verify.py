@@ -18,9 +18,13 @@ from localemp.dialogue import Message
 from localemp.engines.base import Completion, Engine
 from localemp.engines.registry import ENGINES, EngineContext, register_engine
 from localemp.errors import EngineError, FatalEngineError, OptionError, RunError
+from localemp.pipeline.config import RunConfig
+from localemp.pipeline.pipeline import Pipeline
+from localemp.pipeline.recorded import differences_to
 from localemp.runs.run import read_manifest, read_records
 from localemp.runs.verified import VERIFIED, read_verifications, verified_line
 from localemp.sampling import Sampling
+from localemp.utils.machine import machine, versions
 
 
 @pytest.fixture(autouse=True)
@@ -180,6 +184,19 @@ def test_what_differs_from_what_made_the_run_is_refused_unless_it_is_accepted():
     found = verify(folder, model=model(), anyway=True, batch_sizes=[1])
     assert found.anyway == ["digits: 5 in the run, 3 now"]
     assert "with 1 difference to what made the run" in verified_line(folder)
+
+
+def test_weights_versions_and_hardware_are_compared_and_names_are_not(tiny_folder):
+    pipeline = Pipeline(RunConfig(model=str(tiny_folder)))
+    settings = pipeline.model_settings()
+    session = {"versions": versions(), "machine": machine() | {"memory": "1.0 GiB"}}
+    assert differences_to({"settings": settings, "sessions": [session, {}]}, pipeline) == []
+    moved = settings | {"model": "elsewhere", "weights_origin": "/elsewhere"}
+    assert differences_to({"settings": moved, "sessions": []}, pipeline) == []
+    session["machine"] |= {"GPU": "an old one"}
+    session["versions"] |= {"torch": "1.0"}
+    found = differences_to({"settings": settings | {"weights_sha256": "0" * 64}, "sessions": [session] * 2}, pipeline)
+    assert [line.partition(":")[0] for line in found] == ["weights_sha256", "torch", "GPU"]
 
 
 def test_a_manifest_chooses_no_server_and_no_code():

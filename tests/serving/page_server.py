@@ -55,11 +55,19 @@ class PageServer:
 
     Attributes:
         keys: Those that it takes; empty: no key is needed.
+        adapters: The names of the model's adapters.
         ready: Whether it lists its models.
         left: Set when a client has gone away from an endless answer.
     """
 
-    def __init__(self, *answers: Answer, by_model: dict[str, Answer] | None = None, keys: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        *answers: Answer,
+        by_model: dict[str, Answer] | None = None,
+        keys: tuple[str, ...] = (),
+        adapters: tuple[str, ...] = (),
+    ) -> None:
+        self.adapters = adapters
         self.answers, self.by_model, self.keys = list(answers), by_model or {}, keys
         self.chats: list[dict[str, Any]] = []
         self.ready = True
@@ -95,7 +103,9 @@ class PageServer:
     async def _models(self, request: Request) -> Response:
         if not self.ready:
             return JSONResponse({"error": {"message": "the engine is starting"}}, 503)
-        return self._without_key(request) or JSONResponse({"object": "list", "data": _listing("smollm2")})
+        return self._without_key(request) or JSONResponse(
+            {"object": "list", "data": _listing("smollm2", self.adapters)}
+        )
 
     async def _chat(self, request: Request) -> Response:
         if refused := self._without_key(request):
@@ -142,10 +152,15 @@ def _event(**content: Any) -> str:
     return f"data: {json.dumps({'object': 'chat.completion.chunk', **content})}\n\n"
 
 
-def _listing(model: str) -> list[dict[str, Any]]:
-    bare = {"id": model, "object": "model", "owned_by": "vllm", "root": f"/models/{model}", "parent": None}
-    ours = {"object": "model", "owned_by": "localemp", "root": model, "parent": model}
-    return [bare, *({"id": f"{model}:{strategy}", **ours} for strategy in STRATEGIES)]
+def _listing(model: str, adapters: tuple[str, ...]) -> list[dict[str, Any]]:
+    bare: list[dict[str, Any]] = [{"id": model, "owned_by": "vllm", "root": f"/models/{model}", "parent": None}]
+    bare += [{**bare[0], "id": f"{model}@{name}", "parent": model, "adapter": name} for name in adapters]
+    ours = [
+        {**each, "id": f"{each['id']}:{strategy}", "owned_by": "localemp", "root": each["id"], "parent": each["id"]}
+        for each in bare
+        for strategy in STRATEGIES
+    ]
+    return [{"object": "model", **each} for each in (*bare, *ours)]
 
 
 TRACE = {

@@ -87,6 +87,25 @@ def test_every_model_is_offered_the_bare_one_first_each_explained(visit: Visit) 
         )
 
 
+def test_an_adapter_has_a_group_of_its_own_and_is_named(visit: Visit) -> None:
+    with PageServer(adapters=("mine",)) as server:
+        page = visit(server.url)
+        groups = answered_by(page).locator("optgroup")
+        expect(groups).to_have_count(2)
+        assert [group.get_attribute("label") for group in groups.all()] == ["smollm2", "smollm2@mine"]
+        offered = groups.nth(1).locator("option").all_inner_texts()
+        assert offered == ["smollm2@mine", *(f"smollm2@mine:{name}" for name in STRATEGIES)]
+        expect(answered_by(page)).to_have_value("smollm2:zero-shot")
+        for name, about in (("smollm2@mine", "answers without a strategy"), ("smollm2@mine:two-stage", "infers the")):
+            answered_by(page).select_option(name)
+            expect(answered_by(page)).to_have_accessible_description(
+                re.compile(f"^The model with the adapter mine {about}")
+            )
+        say(page)
+        expect(page.get_by_role("article", name="Reply by smollm2@mine:two-stage")).to_contain_text("".join(REPLY))
+    assert [chat["model"] for chat in server.chats] == ["smollm2@mine:two-stage"]
+
+
 def test_the_strategy_can_be_switched_in_the_middle_of_a_talk(visit: Visit) -> None:
     with PageServer() as server:
         page = visit(server.url)

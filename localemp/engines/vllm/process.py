@@ -106,6 +106,11 @@ def known_cause(log: str, option: Callable[[str], str]) -> tuple[str, str] | Non
             "this build of vLLM finds no usable GPU",
             "check nvidia-smi, or install the CPU build: pip uninstall vllm; pip install 'localemp[cpu]'",
         )
+    if lacking := _NO_KERNEL.search(log):
+        return (
+            f"this build of vLLM has no {lacking[1]}, which these settings need",
+            f"with {option('quantization')} take another method: on a CPU fp8_per_channel, or a checkpoint in INT8",
+        )
     if _KILLED.search(log):
         return (
             "its engine process was killed, as Linux does when memory runs out",
@@ -144,6 +149,7 @@ _TOO_LITTLE_GPU = re.compile(
     r"\(([\d.]+), ([\d.]+) GiB\)"
 )
 _NO_GPU = "Failed to infer device type"
+_NO_KERNEL = re.compile(r"\b_C::(\w+)\(\) expected at most 0 argument")  # only declared, as in the CPU build
 _KILLED = re.compile(r"Failed core proc\(s\): \{[^{}]*: -9\b")
 # Warnings may quote an exception in the middle of a line; raised ones are at its start.
 _PROCESS, _LOGGED = r"^(?:\(\S+ pid=\d+\) )?", r"(?:ERROR|CRITICAL) \S+ \S+ \[[^\]\n]*\] "
