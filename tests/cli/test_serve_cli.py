@@ -117,7 +117,7 @@ def test_an_adapter_of_another_model_is_found_before_the_engine(serve, tiny_fold
     write_adapter(tmp_path / "mine")
     _, said = (process := serve("--strategies", "zero-shot", "--adapter", "mine")).communicate(timeout=patience(60))
     assert process.returncode == 1
-    assert "has 8 inputs; the model's hidden size is 16" in said
+    assert "the model's hidden size is 16" in said
     assert not list((tmp_path / "cache").glob("logs/serve-*.log"))
 
 

@@ -268,7 +268,10 @@ WRONG = {
         "strategies belong to rows",
     ),
     "model twice": ('models = ["llama", "llama"]\n' + ROW, "models: two models are called 'llama'"),
-    "model that does not exist": ('models = ["nix"]\n' + ROW, r"models \(nix\): unknown model 'nix'; known: deepseek-r1"),
+    "model that does not exist": (
+        'models = ["nix"]\n' + ROW,
+        r"models \(nix\): unknown model 'nix'; known: deepseek-r1",
+    ),
     "prompts that do not exist": (ROW + 'variant = "papper"', "row 'z', variant: unknown prompt variant 'papper'"),
     "limit": ("limit = 0\n" + ROW, "limit: Input should be greater than or equal to 1"),
     "split": ('split = "tset"\n' + ROW, "unknown split 'tset'"),
