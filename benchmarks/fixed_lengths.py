@@ -32,7 +32,7 @@ from data_sheets import DataSheet, sheet_of
 from localemp.bench.dummy import dummy_config, dummy_notes, dummy_origin
 from localemp.bench.engine import check_fits
 from localemp.bench.offline import OfflineEngine, Replay, Workload
-from localemp.bench.result import Label, Recording, gather
+from localemp.bench.result import Label, Point, Recording, gather
 from localemp.bench.roofline.flops import ModelShape, read_shape, why_uncounted
 from localemp.bench.roofline.roofline import devices_used
 from localemp.cli.bench.options import measured

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from localemp.errors import WeightsError
-from localemp.models.adapters import WEIGHTS, Adapter, AdapterModule
+from localemp.models.adapters import Adapter
 from localemp.models.data_only import read_settings
+from localemp.models.peft import WEIGHTS, LoraModule
 from localemp.models.safetensors_header import read_header
 from localemp.utils.text import one_line
 
@@ -28,7 +29,7 @@ def check_adapter(adapter: Adapter, model_folder: Path) -> None:
         model_folder: The model's folder, with config.json and usually safetensors files.
 
     Raises:
-        WeightsError: It does not fit; names the adapter's tensor, what it has, and what the model has.
+        WeightsError: It does not fit; names the adapter's module, what it has, and what the model has.
     """
     whole = read_settings(model_folder / "config.json")
     config = whole["text_config"] if isinstance(whole.get("text_config"), dict) else whole
@@ -91,7 +92,7 @@ def _key(module: str) -> str:
     return f"{layer[1]}.{layer[2]}" if layer else module.rsplit(".", 1)[-1]
 
 
-def _check_shape(adapter: Adapter, module: AdapterModule, shapes: Mapping[str, list[tuple[int, ...]]]) -> None:
+def _check_shape(adapter: Adapter, module: LoraModule, shapes: Mapping[str, list[tuple[int, ...]]]) -> None:
     found = shapes.get(_key(module.name))
     if found is None:
         targets = sorted({key.rsplit(".", 1)[-1] for key in shapes})
@@ -109,9 +110,9 @@ def _check_shape(adapter: Adapter, module: AdapterModule, shapes: Mapping[str, l
         )
 
 
-def _misfit(adapter: Adapter, module: AdapterModule, what: str, model_has: str) -> WeightsError:
+def _misfit(adapter: Adapter, module: LoraModule, what: str, model_has: str) -> WeightsError:
     base = f" ({adapter.base})" if adapter.base else ""
     return WeightsError(
-        f"{adapter.folder / WEIGHTS}: {one_line(module.tensor, 200)} {what}; {one_line(model_has, 300)}",
+        f"{adapter.folder / WEIGHTS}: {one_line(module.name, 200)} {what}; {one_line(model_has, 300)}",
         f"an adapter works with the model that it was trained on{base}: name that with --model",
     )

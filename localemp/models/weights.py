@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from localemp.errors import GatedModelError, LocalempError, OptionError, WeightsError
-from localemp.models import adapters, hub, merged, wheels
+from localemp.models import hub, merged, peft, wheels
 from localemp.models.checksums import (
     check_digest,
     clear_disk_errors,
@@ -345,13 +345,13 @@ def _is_merged(profile: Profile, manifest: dict[str, Any] | None) -> bool:
         return False
     adapter = origin.get("adapter")
     expected = profile.merged.sha256
-    return expected is None or (isinstance(adapter, dict) and adapter.get(adapters.WEIGHTS) == expected)
+    return expected is None or (isinstance(adapter, dict) and adapter.get(peft.WEIGHTS) == expected)
 
 
 def _of_base(
     base: Weights, adapter: merged.MergeableAdapter, folder: Path, source: Source, hashes: dict[str, str]
 ) -> Weights:
-    origin = f"{base.origin} + {adapter.name} ({adapter.sha256[adapters.WEIGHTS][:12]})"
+    origin = f"{base.origin} + {adapter.name} ({adapter.sha256[peft.WEIGHTS][:12]})"
     return replace(_weights(folder, source, origin, base.revision, hashes), unchecked=base.unchecked)
 
 

@@ -215,8 +215,8 @@ def renamed(old: str, new: str) -> Callable[[Path], None]:
     return change
 
 
-def not_finite(folder: Path) -> None:
-    write_adapter(folder, {name: each * float("nan") for name, each in adapter_tensors().items()})
+def times(factor: float) -> Callable[[Path], None]:
+    return lambda folder: write_adapter(folder, {name: each * factor for name, each in adapter_tensors().items()})
 
 
 WRONG = {
@@ -224,17 +224,19 @@ WRONG = {
     "no config": (lambda folder: (folder / "adapter_config.json").unlink(), "has no adapter_config.json"),
     "cut off": (lambda folder: os.truncate(folder / "adapter_model.safetensors", 700), "adapter_model.safetensors: "),
     "no JSON": (lambda folder: (folder / "adapter_config.json").write_text("{"), "adapter_config.json"),
-    "half a pair": (without("q_proj.lora_B.weight"), "q_proj.lora_A.weight has no counterpart lora_B.weight"),
+    "half a pair": (without("q_proj.lora_B.weight"), "q_proj.lora_A.weight has no counterpart lora_B"),
     "no tensors of a target": (
         configured(target_modules=["q_proj", "down_proj", "up_proj"]), "no matrices of up_proj, a target module",
     ),
-    "another rank": (configured(r=8), "the rank is 8"),
+    "another rank": (configured(r=8), r"has rank 4, but adapter_config.json says r = 8"),
     "no such weight": (renamed("layers.1", "layers.7"), "changes model.layers.7.mlp.down_proj.weight, which the base"),
     "a bias": (with_tensor(f"base_model.model.{Q}.bias", 12), "q_proj.bias is not a matrix of a LoRA adapter"),
-    "not finite": (not_finite, "has NaN"),
-    "of another kind": (configured(peft_type="IA3"), "peft_type is 'IA3'; only LORA can be merged"),
+    "not finite": (times(float("nan")), f"with {Q}, weights become infinite or NaN"),
+    "too large": (times(1e30), "weights become infinite or NaN"),
+    "an embedding": (renamed("q_proj.lora_A.weight", "q_proj.lora_embedding_A"), "only linear layers are merged"),
+    "of another kind": (configured(peft_type="IA3"), "peft_type is 'IA3'; only LORA works"),
     "patterns": (configured(alpha_pattern={"q_proj": 4}), "alpha_pattern is .*which localemp does not merge"),
-    "dora": (configured(use_dora=True), "use_dora is True"),
+    "dora": (configured(use_dora=True), "use_dora is True; only plain LoRA works"),
     "transposed": (configured(fan_in_fan_out=True), "fan_in_fan_out is True"),
     "other initial weights": (configured(init_lora_weights="pissa"), "init_lora_weights is 'pissa'"),
 }  # fmt: skip
