@@ -109,12 +109,10 @@ def recorded_config(
             f"the run was answered by the server {settings.get('base_url') or 'of another model'}",
             "give it with --base-url; it is asked with your key, so it is not taken from the run",
         )
-    if settings.get("adapter") and adapter is None:
-        adapter = str(_table(session, "adapter").get("reference") or settings["adapter"])
     seed = settings.get("seed")
     return RunConfig(
         model=name,
-        adapter=adapter,
+        adapter=adapter or recorded_adapter(manifest),
         seed=seed if isinstance(seed, int) else 0,
         base_url=base_url,
         concurrency=concurrency,
@@ -122,6 +120,13 @@ def recorded_config(
         deterministic=bool(settings.get("deterministic")),
         script=script,
     )
+
+
+def recorded_adapter(manifest: Mapping[str, Any]) -> str | None:
+    """Return a run's adapter as `--adapter` takes it, with its name: "mine=adapters/listener"; None if it has none."""
+    name = manifest["settings"].get("adapter")
+    told = [table for session in manifest["sessions"] if (table := _table(session, "adapter"))]
+    return f"{name}={told[-1].get('reference', name)}" if name and told else name
 
 
 def _table(values: Mapping[str, Any], name: str) -> dict[str, Any]:
@@ -147,7 +152,10 @@ def differences_to(manifest: Mapping[str, Any], pipeline: Pipeline) -> list[str]
     settings, here = manifest["settings"], pipeline.model_settings()
     # The same weights by another path, or from another place, are the same.
     same = here.get("weights_sha256") is not None and settings.get("weights_sha256") == here["weights_sha256"]
-    names = [name for name in here if not (same and name in ("weights_origin", "weights_revision"))]
+    other_names = {"weights_origin", "weights_revision"} if same else set()
+    if here.get("adapter_sha256") is not None and settings.get("adapter_sha256") == here["adapter_sha256"]:
+        other_names.add("adapter")
+    names = [name for name in here if name not in other_names]
     then = {name: settings[name] for name in names if name in settings} | ({"model": here["model"]} if same else {})
     lines = compare_settings(then, {name: here[name] for name in names})
     if here["engine"] != "vllm":

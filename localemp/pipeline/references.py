@@ -18,6 +18,7 @@ from localemp.errors import RunError
 from localemp.pipeline.config import RunConfig
 from localemp.pipeline.generate import failed_alone, for_all
 from localemp.pipeline.pipeline import Pipeline
+from localemp.pipeline.recorded import recorded_adapter
 from localemp.runs.journal import outcomes
 from localemp.runs.reference_logprobs import (
     FOLDER,
@@ -140,13 +141,12 @@ def _config(
 ) -> RunConfig:
     """Return the model, adapter and engine of a run as a configuration; nothing else of it matters here."""
     settings = manifest["settings"]
-    if adapter is None and (name := settings.get("adapter")):
-        told = [session["adapter"] for session in manifest["sessions"] if isinstance(session.get("adapter"), dict)]
-        adapter = f"{name}={told[-1].get('reference', name)}" if told else str(name)
     args = {**(settings.get("engine_args") or {}), **engine_args}
     if settings["engine"] == "vllm":
         args = {"max_num_batched_tokens": _TOKENS_A_STEP} | args
-    return RunConfig(model=model or str(settings["model"]), adapter=adapter, engine_args=args)
+    return RunConfig(
+        model=model or str(settings["model"]), adapter=adapter or recorded_adapter(manifest), engine_args=args
+    )
 
 
 def _settings(run: Path, recorded: Mapping[str, Any], pipeline: Pipeline) -> dict[str, Any]:

@@ -14,9 +14,11 @@ from fake_hub import FakeHub, fill_cache
 from tiny_adapter import SIZES, write_adapter, write_model
 
 from localemp.errors import LocalempError, OptionError, WeightsError
-from localemp.models.adapter_checks import check_adapter, other_base
+from localemp.models.adapter_checks import base_note, check_adapter, check_not_merged
 from localemp.models.adapters import RANKS, adapter_name, find_adapter, split_spec
 from localemp.models.checksums import digest_of, sha256_file
+from localemp.models.profiles import HubSource, Profile, load_profile
+from localemp.utils.paths import resource
 
 WEIGHTS = "adapter_model.safetensors"
 
@@ -231,11 +233,40 @@ def test_what_fits_in_other_forms(tmp_path, model):
 
 def test_another_base_of_the_same_sizes_is_a_note(tmp_path):
     adapter = find_adapter(str(write_adapter(tmp_path / "one", base_model_name_or_path="/home/me/models/Tiny/")))
-    assert other_base(adapter, ["tiny", "someone/else"]) == ""
-    assert other_base(adapter, ["org/tiny"]) == ""
-    assert "was trained on /home/me/models/Tiny/" in other_base(adapter, ["llama"])
+    other = Profile(name="llama", kind="chat", engine="vllm", hub=HubSource(id="org/llama"))
+    assert base_note(adapter, other.model_copy(update={"name": "tiny"}), tmp_path) == ""
+    assert base_note(adapter, other.model_copy(update={"hub": HubSource(id="org/tiny")}), tmp_path) == ""
+    assert base_note(adapter, other, tmp_path / "tiny") == ""
+    assert "was trained on /home/me/models/Tiny/" in base_note(adapter, other, tmp_path)
     unnamed = find_adapter(str(write_adapter(tmp_path / "two", base_model_name_or_path=None)))
-    assert other_base(unnamed, ["llama"]) == ""
+    assert base_note(unnamed, other, tmp_path) == ""
+
+
+@pytest.mark.parametrize(
+    ("base", "said"),
+    [
+        ("HuggingFaceTB/SmolLM2-135M-Instruct", "one was trained on HuggingFaceTB/SmolLM2-135M-Instruct: both are"),
+        (None, "one does not say what it was trained on: both are applied now; --model smollm2-plain is the model"),
+        ("someone/tiny", "one says that it was trained on someone/tiny; its sizes fit this model"),
+        ("/runs/smollm2", ""),
+    ],
+    ids=["its-base", "unnamed", "another", "itself"],
+)
+def test_a_model_with_an_adapter_merged_into_it(tmp_path, base, said):
+    adapter = find_adapter(str(write_adapter(tmp_path / "one", base_model_name_or_path=base)))
+    note = base_note(adapter, load_profile("smollm2"), tmp_path)
+    assert said in note
+    assert bool(said) == bool(note)
+    check_not_merged(adapter, load_profile("smollm2"))
+
+
+def test_an_adapter_is_not_applied_twice():
+    adapter = find_adapter(f"mine={resource('models', 'smollm2-listener')}")
+    check_not_merged(adapter, load_profile("smollm2-plain"))
+    assert base_note(adapter, load_profile("smollm2-plain"), adapter.folder) == ""
+    with pytest.raises(OptionError, match="it is merged into smollm2 already") as caught:
+        check_not_merged(adapter, load_profile("smollm2"))
+    assert caught.value.hint == "omit it; or name the model without it: --model smollm2-plain"
 
 
 def test_ranks_are_those_of_vllm():

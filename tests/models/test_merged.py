@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -173,6 +174,18 @@ def test_another_adapter_or_base_means_other_weights(place, change):
     assert second.source == "merged"
     assert second.digest != first.digest
     assert resolve(profile_of(place)).source == "cache"
+
+
+def test_profiles_of_one_name_do_not_replace_each_others_weights(place):
+    first = resolve(profile_of(place))
+    other = place / "elsewhere"
+    other.mkdir()
+    write_adapter(other / "listener", lora_alpha=16)
+    (other / "mine.toml").write_text(MERGED.replace("base.toml", "../base.toml"))
+    second = resolve(profile_of(other))
+    assert second.digest != first.digest
+    assert resolve(profile_of(place)) == replace(first, source="cache")
+    assert cached_folder(load_profile("smollm2")).name == "smollm2+smollm2-listener"
 
 
 def test_damaged_merged_weights_are_named_and_made_again(place):
