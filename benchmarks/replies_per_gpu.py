@@ -13,11 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import click
+from data_sheets import SHEETS
 
 from localemp.bench.roofline.flops import ModelShape
 
-# Data sheets, dense bfloat16: operations and bytes a second, bytes of memory.
-GPUS = {"H100": (989e12, 3.35e12, 80e9), "H200": (989e12, 4.8e12, 141e9)}
 LLAMA = Path(__file__).parents[1] / "models" / "shapes" / "llama.json"
 AT_ONCE = 1024  # vLLM's batch on GPUs of this size
 MEMORY = 0.92  # vLLM's share of the memory, of which activations and graphs take a twentieth
@@ -55,10 +54,10 @@ class Dialogue:
 
     def seconds(self, shape: ModelShape, gpu: str, share: float, count: int = 1) -> tuple[float, float]:
         """Seconds for prompts and for replies, at a share of the peaks of so many GPUs, without what they exchange."""
-        operations, bandwidth, memory = (count * peak for peak in GPUS[gpu])
-        computed, copied = share * operations, share * bandwidth
+        sheet = SHEETS[gpu]
+        computed, copied = share * count * sheet.bfloat16, share * count * sheet.bandwidth
         prompt, cached, reply = (tokens / self.calls for tokens in (self.prompt, self.cached, self.reply))
-        free = MEMORY * memory * 0.95 - shape.weight_bytes
+        free = MEMORY * count * sheet.memory * 0.95 - shape.weight_bytes
         batch = min(AT_ONCE, free / (shape.kv_bytes_per_token * (prompt + reply)))
         context = prompt + reply / 2
         step = shape.bytes_per_step(batch, context) / copied + batch * shape.flops_per_token(context) / computed
@@ -75,7 +74,7 @@ def share_of(zero_shot: Dialogue, shape: ModelShape, gpu: str, tokens_per_s: flo
 @click.command()
 @click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--shape", "config", type=click.Path(exists=True, path_type=Path), default=LLAMA)
-@click.option("--gpu", type=click.Choice(list(GPUS)), default="H100", show_default=True)
+@click.option("--gpu", type=click.Choice(list(SHEETS)), default="H100", show_default=True)
 @click.option("--gpus", default=1, show_default=True, help="That share the model.")
 @click.option("--reply-tokens", default=64.0, show_default=True, help="Of every request.")
 @click.option("--zero-shot-tokens", default=12_500.0, show_default=True, help="Reply tokens a second on an H100.")

@@ -6,6 +6,7 @@ from typing import Any
 
 from localemp.dialogue import Message
 from localemp.engines.base import Completion, Engine, TextScore
+from localemp.engines.forwarding import ForwardingEngine
 from localemp.errors import OptionError
 from localemp.models.adapters import Adapter
 from localemp.sampling import Sampling
@@ -38,12 +39,14 @@ class AdaptableEngine(Engine):
         return AdaptedEngine(self, adapter)
 
 
-class AdaptedEngine(Engine):
-    """An engine as one that asks with an adapter; both start and close together."""
+class AdaptedEngine(ForwardingEngine):
+    """An engine as one that asks with an adapter."""
+
+    engine: AdaptableEngine
 
     def __init__(self, engine: AdaptableEngine, adapter: Adapter) -> None:
-        self.name, self.concurrency = engine.name, engine.concurrency
-        self.engine, self.adapter = engine, adapter
+        super().__init__(engine)
+        self.adapter = adapter
 
     async def chat(self, messages: Sequence[Message], sampling: Sampling) -> Completion:
         """Answer one list of messages with the adapter; see `Engine.chat`."""
@@ -53,23 +56,10 @@ class AdaptedEngine(Engine):
         """Return how probable the model with the adapter finds a text; see `Engine.score`."""
         return await self.engine.score(messages, text, self.adapter)
 
+    def adapted(self, adapter: Adapter | None) -> Engine:
+        """Return the engine as one that asks with another adapter, or with none."""
+        return self.engine.adapted(adapter)
+
     def describe(self) -> dict[str, Any]:
         """Return the engine's description and the adapter."""
         return {**self.engine.describe(), "adapter": self.adapter.describe()}
-
-    def check(self) -> None:
-        """Check the engine; see `Engine.check`."""
-        self.engine.check()
-
-    async def start(self) -> None:
-        """Start the engine."""
-        await self.engine.start()
-        self.concurrency = self.engine.concurrency
-
-    async def close(self) -> None:
-        """Close the engine."""
-        await self.engine.close()
-
-    async def reset_prefix_cache(self) -> bool:
-        """Empty the engine's prefix cache."""
-        return await self.engine.reset_prefix_cache()

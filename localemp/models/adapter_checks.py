@@ -8,9 +8,12 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from localemp.errors import WeightsError
-from localemp.models.adapters import WEIGHTS, Adapter, AdapterModule
+from localemp.errors import OptionError, WeightsError
+from localemp.models.adapters import Adapter
+from localemp.models.checksums import sha256_file
 from localemp.models.data_only import read_settings
+from localemp.models.peft import WEIGHTS, LoraModule
+from localemp.models.profiles import MergedSource, Profile, base_profile
 from localemp.models.safetensors_header import read_header
 from localemp.utils.text import one_line
 
@@ -28,7 +31,7 @@ def check_adapter(adapter: Adapter, model_folder: Path) -> None:
         model_folder: The model's folder, with config.json and usually safetensors files.
 
     Raises:
-        WeightsError: It does not fit; names the adapter's tensor, what it has, and what the model has.
+        WeightsError: It does not fit; names the adapter's module, what it has, and what the model has.
     """
     whole = read_settings(model_folder / "config.json")
     config = whole["text_config"] if isinstance(whole.get("text_config"), dict) else whole
@@ -55,17 +58,54 @@ def check_adapter(adapter: Adapter, model_folder: Path) -> None:
         )
 
 
-def other_base(adapter: Adapter, names: Collection[str]) -> str:
-    """Return a note if an adapter says that it was trained on another model than one of these names; else nothing.
+def check_not_merged(adapter: Adapter, profile: Profile) -> None:
+    """Check that an adapter is not applied a second time, to weights into which it has been merged.
+
+    Raises:
+        OptionError: It has been.
+    """
+    merged = profile.merged
+    if merged and sha256_file(adapter.folder / WEIGHTS) == (merged.sha256 or sha256_file(merged.adapter / WEIGHTS)):
+        raise OptionError(
+            f"--adapter {one_line(adapter.reference, 200)}: it is merged into {profile.name} already",
+            f"omit it; or name the model without it: --model {merged.base}",
+        )
+
+
+def base_note(adapter: Adapter, profile: Profile, folder: Path) -> str:
+    """Return a note if the model is not the one that an adapter says it was trained on; else nothing.
 
     Args:
         adapter: The adapter, which fits.
-        names: The model's names: of its profile, on the hub, its folder.
+        profile: The model.
+        folder: The model's folder.
     """
-    base = adapter.base.rstrip("/").rsplit("/", 1)[-1].lower()
-    if not base or base in {name.rstrip("/").rsplit("/", 1)[-1].lower() for name in names}:
+    trained_on = _names(adapter.base)
+    if trained_on and trained_on <= _names(folder.name, *_names_of(profile)):
+        return ""
+    if profile.merged is not None and trained_on <= _names(*_names_of(base_profile(profile.merged))):
+        return _already(adapter, profile.merged, profile.name)
+    if not trained_on:
         return ""
     return f"the adapter {adapter.name} says that it was trained on {adapter.base}; its sizes fit this model"
+
+
+def _already(adapter: Adapter, merged: MergedSource, model: str) -> str:
+    trained = f"was trained on {adapter.base}" if adapter.base else "does not say what it was trained on"
+    return (
+        f"{model} has another adapter, {merged.adapter.name}, merged into it, and {adapter.name} {trained}: both are "
+        f"applied now; --model {merged.base} is the model without"
+    )
+
+
+def _names_of(profile: Profile) -> list[str]:
+    named = [profile.name, *([profile.hub.id] if profile.hub else [])]
+    return [*named, str(profile.path)] if profile.path else named
+
+
+def _names(*names: str) -> set[str]:
+    """Return the last parts of a model's names: checkpoints are moved, and have their folder's name then."""
+    return {name.rstrip("/").rsplit("/", 1)[-1].lower() for name in names if name}
 
 
 def _number(config: Mapping[str, Any], names: Collection[str]) -> int | None:
@@ -91,7 +131,7 @@ def _key(module: str) -> str:
     return f"{layer[1]}.{layer[2]}" if layer else module.rsplit(".", 1)[-1]
 
 
-def _check_shape(adapter: Adapter, module: AdapterModule, shapes: Mapping[str, list[tuple[int, ...]]]) -> None:
+def _check_shape(adapter: Adapter, module: LoraModule, shapes: Mapping[str, list[tuple[int, ...]]]) -> None:
     found = shapes.get(_key(module.name))
     if found is None:
         targets = sorted({key.rsplit(".", 1)[-1] for key in shapes})
@@ -109,9 +149,9 @@ def _check_shape(adapter: Adapter, module: AdapterModule, shapes: Mapping[str, l
         )
 
 
-def _misfit(adapter: Adapter, module: AdapterModule, what: str, model_has: str) -> WeightsError:
+def _misfit(adapter: Adapter, module: LoraModule, what: str, model_has: str) -> WeightsError:
     base = f" ({adapter.base})" if adapter.base else ""
     return WeightsError(
-        f"{adapter.folder / WEIGHTS}: {one_line(module.tensor, 200)} {what}; {one_line(model_has, 300)}",
+        f"{adapter.folder / WEIGHTS}: {one_line(module.name, 200)} {what}; {one_line(model_has, 300)}",
         f"an adapter works with the model that it was trained on{base}: name that with --model",
     )

@@ -7,6 +7,7 @@ Cached files are verified by SHA-256 every time: against the profile, the manife
 Fetched weights appear under their final name only when they are complete.
 """
 
+import hashlib
 import os
 import re
 import shutil
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from localemp.errors import GatedModelError, LocalempError, OptionError, WeightsError
-from localemp.models import adapters, hub, merged, wheels
+from localemp.models import hub, merged, peft, wheels
 from localemp.models.checksums import (
     check_digest,
     clear_disk_errors,
@@ -31,7 +32,7 @@ from localemp.models.checksums import (
 )
 from localemp.models.profiles import HubSource, Profile, base_profile
 from localemp.utils.locks import file_lock
-from localemp.utils.paths import cache_dir
+from localemp.utils.paths import cache_dir, resource
 from localemp.utils.progress import OnProgress, bytes_in, silent
 
 Source = Literal["path", "cache", "hf-cache", "hub", "package", "merged"]
@@ -152,8 +153,15 @@ def find(profile: Profile) -> Place | None:
 
 
 def cached_folder(profile: Profile) -> Path:
-    """Return the folder in localemp's cache for weights from packages, or merged ones."""
-    names = [profile.name] if profile.merged is None else [profile.name, profile.merged.adapter.name]
+    """Return the folder in localemp's cache for weights from packages, or merged ones.
+
+    Profiles of one name must not replace each other's merged weights, which may be in use.
+    """
+    names = [profile.name]
+    if (source := profile.merged) is not None:
+        names.append(source.adapter.name)
+        if not source.adapter.is_relative_to(resource("models")):
+            names.append(hashlib.sha256(os.fsencode(source.adapter.resolve())).hexdigest()[:8])
     return cache_dir("models", "+".join(re.sub(r"[^\w.-]", "--", name) for name in names))
 
 
@@ -345,13 +353,13 @@ def _is_merged(profile: Profile, manifest: dict[str, Any] | None) -> bool:
         return False
     adapter = origin.get("adapter")
     expected = profile.merged.sha256
-    return expected is None or (isinstance(adapter, dict) and adapter.get(adapters.WEIGHTS) == expected)
+    return expected is None or (isinstance(adapter, dict) and adapter.get(peft.WEIGHTS) == expected)
 
 
 def _of_base(
     base: Weights, adapter: merged.MergeableAdapter, folder: Path, source: Source, hashes: dict[str, str]
 ) -> Weights:
-    origin = f"{base.origin} + {adapter.name} ({adapter.sha256[adapters.WEIGHTS][:12]})"
+    origin = f"{base.origin} + {adapter.name} ({adapter.sha256[peft.WEIGHTS][:12]})"
     return replace(_weights(folder, source, origin, base.revision, hashes), unchecked=base.unchecked)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from localemp.dialogue import Message
 from localemp.engines.base import Completion, Engine
+from localemp.engines.forwarding import ForwardingEngine
 from localemp.engines.planner import Encode, Planner
 from localemp.errors import EngineError, LocalempError, PromptTooLongError
 from localemp.pipeline.batch import Batch
@@ -83,7 +84,7 @@ class ContextTooShortError(LocalempError):
     """A prompt fits the model's context, but not the one that the engine was started with."""
 
 
-class BoundedEngine(Engine):
+class BoundedEngine(ForwardingEngine):
     """An engine whose context may have been bounded too low: no exemplar is dropped for that.
 
     Args:
@@ -92,8 +93,8 @@ class BoundedEngine(Engine):
     """
 
     def __init__(self, engine: Engine, limit: int) -> None:
-        self.name, self.concurrency = engine.name, engine.concurrency
-        self._engine, self._limit = engine, limit
+        super().__init__(engine)
+        self._limit = limit
 
     async def chat(self, messages: Sequence[Message], sampling: Sampling) -> Completion:
         """Answer one list of messages.
@@ -103,12 +104,8 @@ class BoundedEngine(Engine):
             EngineError: As the engine raises it.
         """
         try:
-            return await self._engine.chat(messages, sampling)
+            return await self.engine.chat(messages, sampling)
         except PromptTooLongError as error:
             if error.prompt_tokens is None or error.prompt_tokens + error.reply_tokens > self._limit:
                 raise
             raise ContextTooShortError(error.message, error.hint) from error
-
-    def describe(self) -> dict[str, Any]:
-        """Return the engine's description."""
-        return self._engine.describe()

@@ -18,7 +18,7 @@ from localemp.engines.openai.target import shown_url
 from localemp.engines.planner import Planner
 from localemp.engines.registry import EngineContext, engine_entry
 from localemp.errors import OptionError
-from localemp.models.adapter_checks import check_adapter, other_base
+from localemp.models.adapter_checks import base_note, check_adapter, check_not_merged
 from localemp.models.adapters import Adapter, find_adapter
 from localemp.models.profiles import Profile, load_profile, served_profile
 from localemp.models.thinking import Thinking
@@ -149,6 +149,8 @@ class Pipeline:
         if config.adapter is None:
             return None
         if not engine_entry(self._engine_name).adapters:
+            if self.runs_here:
+                raise OptionError(f"--adapter {config.adapter}: the engine {self._engine_name!r} takes none", "omit it")
             raise OptionError(
                 f"--adapter {config.adapter}: {self.profile.name} runs on a server, which has adapters of its own",
                 "omit it, and give the server's name of the adapted model as --model",
@@ -160,8 +162,8 @@ class Pipeline:
         adapter, profile = find_adapter(spec, self.on_progress), self.profile
         if self.runs_here:
             check_adapter(adapter, self.weights.folder)
-            names = [profile.name, self.weights.folder.name, *([profile.hub.id] if profile.hub else [])]
-            if note := other_base(adapter, names):
+            check_not_merged(adapter, profile)
+            if note := base_note(adapter, profile, self.weights.folder):
                 _log.warning("note: %s", note)
         return adapter
 

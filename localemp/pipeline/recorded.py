@@ -111,13 +111,10 @@ def recorded_config(
             f"the run was answered by the server {settings.get('base_url') or 'of another model'}",
             "give it with --base-url; it is asked with your key, so it is not taken from the run",
         )
-    if (own := settings.get("adapter")) and adapter is None:
-        reference = _table(session, "adapter").get("reference")
-        adapter = f"{own}={reference}" if reference else str(own)
     seed = settings.get("seed")
     config = RunConfig(
         model=name,
-        adapter=adapter,
+        adapter=adapter or recorded_adapter(manifest),
         seed=seed if isinstance(seed, int) else 0,
         base_url=base_url,
         concurrency=concurrency,
@@ -135,6 +132,13 @@ def _thinking(settings: Mapping[str, Any], profile: Profile) -> OnOff | None:
         return None
     value = _table(settings, "chat_template_kwargs").get(table.switch)
     return "on" if value == table.on else "off" if value == table.off else None
+
+
+def recorded_adapter(manifest: Mapping[str, Any]) -> str | None:
+    """Return a run's adapter as `--adapter` takes it, with its name: "mine=adapters/listener"; None if it has none."""
+    name = manifest["settings"].get("adapter")
+    told = [table for session in manifest["sessions"] if (table := _table(session, "adapter"))]
+    return f"{name}={told[-1].get('reference', name)}" if name and told else name
 
 
 def _table(values: Mapping[str, Any], name: str) -> dict[str, Any]:
@@ -160,9 +164,10 @@ def differences_to(manifest: Mapping[str, Any], pipeline: Pipeline) -> list[str]
     settings, here = manifest["settings"], pipeline.model_settings()
     # The same weights by another path, or from another place, are the same.
     same = here.get("weights_sha256") is not None and settings.get("weights_sha256") == here["weights_sha256"]
-    names = [name for name in here if not (same and name in ("weights_origin", "weights_revision"))]
-    if here.get("adapter_sha256") == settings.get("adapter_sha256"):
-        names = [name for name in names if name != "adapter"]
+    other_names = {"weights_origin", "weights_revision"} if same else set()
+    if here.get("adapter_sha256") is not None and settings.get("adapter_sha256") == here["adapter_sha256"]:
+        other_names.add("adapter")
+    names = [name for name in here if name not in other_names]
     then = {name: settings[name] for name in names if name in settings} | ({"model": here["model"]} if same else {})
     lines = compare_settings(then, {name: here[name] for name in names})
     if here["engine"] != "vllm":

@@ -8,6 +8,7 @@ from dataclasses import astuple, dataclass, replace
 
 from localemp.dialogue import Message
 from localemp.engines.base import Completion, Engine
+from localemp.engines.forwarding import ForwardingEngine
 from localemp.errors import FatalEngineError
 from localemp.models.adapters import Adapter
 from localemp.sampling import Sampling
@@ -95,20 +96,16 @@ class SharedAnswers:
                 del self._calls[key]
 
 
-class _Asker(Engine):
+class _Asker(ForwardingEngine):
     """One asker's view of the shared engine."""
 
     def __init__(self, shared: SharedAnswers, engine: Engine, asker: str, adapter: Adapter | None) -> None:
-        self.name, self.concurrency = engine.name, engine.concurrency
-        self._shared, self._engine, self._asker, self._adapter = shared, engine, asker, adapter
+        super().__init__(engine)
+        self._shared, self._asker, self._adapter = shared, asker, adapter
 
     async def chat(self, messages: Sequence[Message], sampling: Sampling) -> Completion:
         """Answer a request; see `SharedAnswers.answer`."""
-        return await self._shared.answer(self._engine, self._asker, messages, sampling, self._adapter)
-
-    def describe(self) -> dict[str, object]:
-        """Return the engine's description."""
-        return self._engine.describe()
+        return await self._shared.answer(self.engine, self._asker, messages, sampling, self._adapter)
 
 
 async def _chat(engine: Engine, messages: Sequence[Message], sampling: Sampling) -> Completion:

@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -175,6 +176,18 @@ def test_another_adapter_or_base_means_other_weights(place, change):
     assert resolve(profile_of(place)).source == "cache"
 
 
+def test_profiles_of_one_name_do_not_replace_each_others_weights(place):
+    first = resolve(profile_of(place))
+    other = place / "elsewhere"
+    other.mkdir()
+    write_adapter(other / "listener", lora_alpha=16)
+    (other / "mine.toml").write_text(MERGED.replace("base.toml", "../base.toml"))
+    second = resolve(profile_of(other))
+    assert second.digest != first.digest
+    assert resolve(profile_of(place)) == replace(first, source="cache")
+    assert cached_folder(load_profile("smollm2")).name == "smollm2+smollm2-listener"
+
+
 def test_damaged_merged_weights_are_named_and_made_again(place):
     profile = profile_of(place)
     first = resolve(profile)
@@ -215,8 +228,8 @@ def renamed(old: str, new: str) -> Callable[[Path], None]:
     return change
 
 
-def not_finite(folder: Path) -> None:
-    write_adapter(folder, {name: each * float("nan") for name, each in adapter_tensors().items()})
+def times(factor: float) -> Callable[[Path], None]:
+    return lambda folder: write_adapter(folder, {name: each * factor for name, each in adapter_tensors().items()})
 
 
 WRONG = {
@@ -224,17 +237,19 @@ WRONG = {
     "no config": (lambda folder: (folder / "adapter_config.json").unlink(), "has no adapter_config.json"),
     "cut off": (lambda folder: os.truncate(folder / "adapter_model.safetensors", 700), "adapter_model.safetensors: "),
     "no JSON": (lambda folder: (folder / "adapter_config.json").write_text("{"), "adapter_config.json"),
-    "half a pair": (without("q_proj.lora_B.weight"), "q_proj.lora_A.weight has no counterpart lora_B.weight"),
+    "half a pair": (without("q_proj.lora_B.weight"), "q_proj.lora_A.weight has no counterpart lora_B"),
     "no tensors of a target": (
         configured(target_modules=["q_proj", "down_proj", "up_proj"]), "no matrices of up_proj, a target module",
     ),
-    "another rank": (configured(r=8), "the rank is 8"),
+    "another rank": (configured(r=8), r"has rank 4, but adapter_config.json says r = 8"),
     "no such weight": (renamed("layers.1", "layers.7"), "changes model.layers.7.mlp.down_proj.weight, which the base"),
     "a bias": (with_tensor(f"base_model.model.{Q}.bias", 12), "q_proj.bias is not a matrix of a LoRA adapter"),
-    "not finite": (not_finite, "has NaN"),
-    "of another kind": (configured(peft_type="IA3"), "peft_type is 'IA3'; only LORA can be merged"),
+    "not finite": (times(float("nan")), f"with {Q}, weights become infinite or NaN"),
+    "too large": (times(1e30), "weights become infinite or NaN"),
+    "an embedding": (renamed("q_proj.lora_A.weight", "q_proj.lora_embedding_A"), "only linear layers are merged"),
+    "of another kind": (configured(peft_type="IA3"), "peft_type is 'IA3'; only LORA works"),
     "patterns": (configured(alpha_pattern={"q_proj": 4}), "alpha_pattern is .*which localemp does not merge"),
-    "dora": (configured(use_dora=True), "use_dora is True"),
+    "dora": (configured(use_dora=True), "use_dora is True; only plain LoRA works"),
     "transposed": (configured(fan_in_fan_out=True), "fan_in_fan_out is True"),
     "other initial weights": (configured(init_lora_weights="pissa"), "init_lora_weights is 'pissa'"),
 }  # fmt: skip

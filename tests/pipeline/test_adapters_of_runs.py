@@ -1,7 +1,8 @@
 """Runs with adapters: what is recorded, what a changed file means, and rows with different adapters on one engine."""
 
+import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -9,17 +10,21 @@ from typing import Any
 import pytest
 from tiny_adapter import write_adapter
 
-from localemp.engines.base import Engine
+from localemp.commands.verify import verify
+from localemp.engines.adapted import AdaptableEngine
+from localemp.engines.base import Completion, Engine, TextScore
+from localemp.engines.forwarding import ForwardingEngine
 from localemp.engines.registry import ENGINES
 from localemp.engines.scripted import Entry, ScriptedEngine
 from localemp.engines.vllm.lora import lora_args
 from localemp.errors import LocalempError, OptionError, PlanError, RunError
 from localemp.experiments.expand import expand
 from localemp.experiments.plan import read_plan
-from localemp.models.adapters import RANKS, find_adapter
+from localemp.models.adapters import RANKS, Adapter, find_adapter
 from localemp.pipeline.batch import Batch
 from localemp.pipeline.config import RunConfig
 from localemp.pipeline.pipeline import Pipeline
+from localemp.pipeline.recorded import recorded_adapter
 from localemp.pipeline.responder import Responder
 from localemp.pipeline.schedule import answer_batches
 from localemp.pipeline.shared_answers import SharedAnswers, request_key
@@ -108,6 +113,23 @@ def test_without_an_adapter_nothing_is_recorded_that_was_not_before():
     assert RunConfig(adapter="none") == RunConfig()
 
 
+async def test_a_run_is_verified_with_its_adapter_by_its_name_or_from_another_place(place, monkeypatch):
+    (batch,) = await answer(config("one=mine"))
+    told = {"sample": 2, "batch_sizes": [1], "script": place / "script.jsonl"}
+    (place / "script.jsonl").write_text('{"adapter": "one", "reply": "Mine."}\n{"reply": "Plain."}\n')
+    assert recorded_adapter(read_manifest(batch.folder)) == "one=mine"
+    made = await asyncio.to_thread(verify, batch.folder, **told)
+    assert (made.anyway, made.different) == ([], 2), "the script did not know the name when the run was made"
+    (place / "elsewhere").mkdir()
+    (place / "mine").rename(place / "elsewhere" / "moved")
+    with pytest.raises(OptionError, match="--adapter mine is not a folder here"):
+        await asyncio.to_thread(verify, batch.folder, **told)
+    made = await asyncio.to_thread(verify, batch.folder, adapter="elsewhere/moved", **told)
+    assert made.anyway == [], "it is the same adapter, whatever its name"
+    with pytest.raises(RunError, match=r"adapter_sha256: .* in the run"):
+        await asyncio.to_thread(verify, batch.folder, adapter="one=yours", **told)
+
+
 async def test_single_replies_have_the_adapter():
     async with Responder(config("mine")) as responder:
         assert (await responder("I lost my job.")).reply == "Mine."
@@ -133,6 +155,64 @@ def test_what_takes_no_adapter_says_so(monkeypatch):
         ScriptedEngine([], adapters=[find_adapter("yours")]).adapted(find_adapter("mine"))
     with pytest.raises(OptionError, match="is not a name"):
         RunConfig(adapter="a b=mine")
+
+
+class Recording(AdaptableEngine):
+    """Writes down what it is asked."""
+
+    name = "recording"
+
+    def __init__(self, adapters: Sequence[Adapter]) -> None:
+        super().__init__(adapters)
+        self.heard: list[tuple[Any, ...]] = []
+
+    async def chat(self, messages: Any, sampling: Any, adapter: Adapter | None = None) -> Completion:
+        self.heard.append(("chat", adapter))
+        return Completion("Oh.", "stop")
+
+    async def score(self, messages: Any, text: str, adapter: Adapter | None = None) -> TextScore:
+        self.heard.append(("score", adapter))
+        return TextScore(-1.0, 1)
+
+    def describe(self) -> dict[str, Any]:
+        self.heard.append(("describe",))
+        return {"engine": self.name}
+
+    def check(self) -> None:
+        self.heard.append(("check",))
+
+    async def start(self) -> None:
+        self.heard.append(("start",))
+        self.concurrency = 7
+
+    async def close(self) -> None:
+        self.heard.append(("close",))
+
+    async def reset_prefix_cache(self) -> bool:
+        self.heard.append(("reset_prefix_cache",))
+        return True
+
+
+async def test_a_view_of_an_engine_passes_everything_on():
+    public = {name for name in vars(Engine) if not name.startswith("_")} - {"concurrency"}
+    assert public == {"chat", "score", "adapted", *(vars(ForwardingEngine).keys() & public)}
+    mine, yours = find_adapter("mine"), find_adapter("yours")
+    engine = Recording([mine, yours])
+    view, shared = engine.adapted(mine), SharedAnswers(engine).asking("me", yours)
+    for each in (view, shared):
+        each.check()
+        await each.start()
+        assert (each.concurrency, each.describe()["adapter"]["name"]) == (7, "mine" if each is view else "yours")
+        assert (await each.score([], "Oh."), await each.reset_prefix_cache()) == (TextScore(-1.0, 1), True)
+        await each.chat([], Sampling(max_tokens=5))
+        await each.close()
+    told = ["check", "start", "describe", "score", "reset_prefix_cache", "chat", "close"]
+    assert engine.heard == [
+        (name, adapter) if name in ("chat", "score") else (name,) for adapter in (mine, yours) for name in told
+    ]
+    assert view.adapted(None) is engine
+    await view.adapted(yours).chat([], Sampling(max_tokens=5))
+    assert engine.heard[-1] == ("chat", yours)
 
 
 def test_arguments_of_vllm(tmp_path):
