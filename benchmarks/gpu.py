@@ -5,13 +5,15 @@
     python benchmarks/gpu.py --data FOLDER --out results/ --only generate  # some of them, by name
 
 Every step is a `localemp` command or a script beside this one, in a process of its own, so that one that fails takes
-nothing with it. The most telling and the quickest come first. None takes more than twice what it is expected to; one
-that the time no longer holds is left out, with a word. Ctrl-C stops, and shows what there is.
+nothing with it. The most telling come first. None takes more than twice what it is expected to; one that the time no
+longer holds is left out, and the last line is the `--only` that runs what was left out. Ctrl-C stops, and shows what
+there is.
 
 Two models: SmolLM2 with its weights, and the shape of Llama 3.1 8B with dummy weights, whose replies mean nothing and
-whose speed is that of the real one. COMET has the size of BART-large, and the encoder that of all-mpnet, both with
-random weights. `--small` takes a tiny shape in place of the 8B, and exemplars from the bundled dialogues. Needed beside
-localemp: SmolLM2, comet-mini and all-minilm-l6-v2 in its cache (`LOCALEMP_CACHE`), and vLLM 0.26 or later.
+whose speed is that of the real one; its weights are FP8 where lengths are fixed, else bfloat16. COMET has the size of
+BART-large, and the encoder that of all-mpnet, both with random weights. `--small` takes a tiny shape in place of the
+8B, and exemplars from the bundled dialogues. Needed beside localemp: SmolLM2, comet-mini and all-minilm-l6-v2 in its
+cache (`LOCALEMP_CACHE`), and a vLLM that localemp knows.
 """
 
 import json
@@ -29,6 +31,9 @@ from pathlib import Path
 from typing import Any
 
 import click
+from adapters import ratios
+from determinism import WAYS
+from priority import WAYS as ORDERS
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -37,6 +42,7 @@ from localemp.bench.quantities import QUANTITIES
 from localemp.bench.result import Point, Result, read_result
 from localemp.errors import LocalempError
 from localemp.runs.run import MANIFEST, read_records
+from localemp.runs.verified import Verification
 from localemp.utils.machine import gpu, machine
 
 LOCALEMP = (sys.executable, "-m", "localemp.cli.main")
@@ -63,7 +69,18 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """The amount of work: on a GPU, and in the small mode."""
+    """The amount of work: on a GPU, and in the small mode.
+
+    Attributes:
+        dialogues, of_strategies, overhead: Dialogues of `bench engine`, of strategies and runs, and against bare vLLM.
+        batch_sizes: Of `bench engine`.
+        tokens: Of a reply, at most or exactly.
+        shape: Of the model with dummy weights.
+        queries: Utterances for COMET.
+        repeats: Of every measurement.
+        lengths, requests, fp8: Of `fixed_lengths.py`, and its quantisation.
+        at_most: Requests in a batch where their order in the queue is measured.
+    """
 
     dialogues: int
     of_strategies: int
@@ -73,10 +90,15 @@ class Size:
     overhead: int
     queries: int
     repeats: int
+    lengths: str
+    requests: str
+    fp8: str
+    at_most: int
 
 
-LARGE = Size(1024, 256, "1,64,1024", 128, "llama", 1024, 100, 2)
-SMALL = Size(16, 8, "1,8", 16, "tiny", 16, 4, 1)
+LARGE = Size(1024, 256, "1,64,1024", 128, "llama", 1024, 100, 2, "128/128,2048/128", "4096,1024", "fp8", 256)
+# The CPU build of vLLM has FP8 with a scale for each row only.
+SMALL = Size(16, 8, "1,8", 16, "tiny", 16, 4, 1, "64/16,512/16", "16,8", "fp8_per_channel", 8)
 STRATEGIES = "zero-shot,few-shot:5,two-stage,similar+knowledge"
 
 NEED_SHAPES = {"comet", "retrieval", "strategies-dummy", "generate", "strategies-smollm2", "experiment-smollm2"}
@@ -109,20 +131,31 @@ def steps(data: str, out: Path, size: Size) -> list[Step]:
 
     engine = ("--dialogues", str(size.dialogues), "--batch-sizes", size.batch_sizes, "--no-vllm", *common, *fixed)
     peer = ("--dialogues", str(size.overhead), "--repeats", str(size.repeats), "--one-at-a-time", "4")
-    strategies = ("--dialogues", str(size.of_strategies), "--strategies", STRATEGIES, *looked_up, *common)
+    of_each = ("--dialogues", str(size.of_strategies))
+    strategies = (*of_each, "--strategies", STRATEGIES, *looked_up, *common)
     rows = ("--limit", str(size.of_strategies)) if small else ()
+    lengths = ("--lengths", size.lengths, "--requests", size.requests, "--engine-arg", f"quantization={size.fp8}")
     return [
+        Step("fixed-lengths", (sys.executable, str(HERE / "fixed_lengths.py"), *dummy, *lengths,
+                               "--out", str(out / "fixed-lengths.json")), 150),
         Step("shapes", (sys.executable, str(HERE / "shapes.py"), str(out)), 30),
+        Step("generate", (*LOCALEMP, "generate", "--model", "smollm2", "--strategy", "similar+knowledge",
+                          *looked_up, *rows, "--data", data, "--max-tokens", str(size.tokens),
+                          "--out", str(out / "generate")), 120),
+        script("adapters", 170, "adapters.py", *dummy, *of_each, "--reply-tokens", str(size.tokens),
+               "--repeats", str(size.repeats)),
+        script("determinism", 160, "determinism.py", *of_each, "--max-tokens", str(size.tokens)),
+        script("priority", 90, "priority.py", "--dialogues", str(size.dialogues), "--max-tokens", str(size.tokens),
+               "--repeats", str(size.repeats), "--engine-arg", f"max_num_seqs={size.at_most}"),
+        script("overhead-smollm2", 70, "generate_overhead.py", *peer),
+        bench("engine-dummy", 120, "engine", *dummy, *engine),
+        bench("strategies-dummy", 120, "strategies", *dummy, *fixed, *strategies),
+        bench("strategies-deterministic", 110, "strategies", *dummy, *fixed, *of_each, *common,
+              "--strategies", "zero-shot,two-stage", "--deterministic"),
         script("comet", 30, "comet.py", "--bart-large", "--utterances", str(size.queries),
                "--released-queries", "2", "--exact-queries", "2", "--repeats", str(size.repeats)),
         bench("retrieval", 20, "retrieval", "--encoder", str(out / "mpnet"), "--data", data,
               "--dialogues", str(size.dialogues)),
-        script("overhead-smollm2", 70, "generate_overhead.py", *peer),
-        bench("engine-dummy", 120, "engine", *dummy, *engine),
-        bench("strategies-dummy", 120, "strategies", *dummy, *fixed, *strategies),
-        Step("generate", (*LOCALEMP, "generate", "--model", "smollm2", "--strategy", "similar+knowledge",
-                          *looked_up, *rows, "--data", data, "--max-tokens", str(size.tokens),
-                          "--out", str(out / "generate")), 120),
         script("overhead-dummy", 120, "generate_overhead.py", *peer, *dummy),
         bench("engine-smollm2", 50, "engine", "--model", "smollm2", *engine),
         bench("strategies-smollm2", 60, "strategies", "--model", "smollm2", *strategies),
@@ -161,12 +194,13 @@ def main(data: str, out: Path, small: bool, minutes: float | None, only: str | N
     if unknown := set(chosen) - {step.name for step in planned}:
         raise click.ClickException(f"no step {unknown.pop()!r}; there are {', '.join(step.name for step in planned)}")
     console, rows = Console(width=None if sys.stdout.isatty() else 120), list[tuple[str, str, str]]()
-    failed, stopped = False, ""
+    failed, stopped, left_out = False, "", list[str]()
     for step in planned:
         if step.name not in chosen:
             continue
         left = limit - (time.monotonic() - began)
         if left < step.seconds:
+            left_out.append(step.name)
             rows.append((step.name, f"left out: {left:.0f} s were left, it needs about {step.seconds:.0f}", ""))
             continue
         started = time.monotonic()
@@ -194,6 +228,8 @@ def main(data: str, out: Path, small: bool, minutes: float | None, only: str | N
     for row in rows:
         table.add_row(*map(Text, row))  # what programs say may look like markup
     console.print(table)
+    if left_out:
+        console.print(Text(f"for the rest: --only {','.join(left_out)}"), soft_wrap=True)
     sys.exit(130 if stopped else int(failed))
 
 
@@ -235,9 +271,12 @@ def findings(name: str, out: Path, seconds: float) -> Iterator[tuple[str, str]]:
         yield f"{replies:,} replies by similar+knowledge, all included; {GOAL}", f"{seconds:.0f} s"
     if not path.exists():
         return
-    if name.startswith(("engine", "strategies", "retrieval")):
+    if name.startswith(("engine", "strategies", "retrieval", "fixed-lengths")):
         try:
             yield from _of_result(read_result(path))
+            usual = out / "strategies-dummy.json"
+            if name == "strategies-deterministic" and usual.exists():
+                yield from _of_determinism(read_result(path), read_result(usual))
         except LocalempError as error:
             yield error.message, ""
         return
@@ -250,6 +289,15 @@ def findings(name: str, out: Path, seconds: float) -> Iterator[tuple[str, str]]:
         yield "plan paper / LLM.chat row by row, answering time (aim 0.97)", f"{ratio:.3f}"
     if name == "comet":
         yield from _of_comet(found)
+    if name == "adapters":
+        yield from _of_adapters(found)
+    if name == "determinism":
+        for way in (way for way in WAYS if way in found):
+            yield f"{way} run, asked again", Verification.model_validate(found[way]).summary
+    if name == "priority":
+        for what in ("wall", "median"):
+            first, arrival = (statistics.median(each[what] for each in found["seconds"][way]) for way in ORDERS)
+            yield f"two-stage, second stages first / in order of arrival, {what} time", f"{first / arrival:.3f}"
 
 
 def _of_result(result: Result) -> Iterator[tuple[str, str]]:
@@ -264,7 +312,28 @@ def _of_result(result: Result) -> Iterator[tuple[str, str]]:
             yield told, f"{TEST_DIALOGUES / rate:.0f} s" if rate else "–"
 
 
+def _of_determinism(careful: Result, usual: Result) -> Iterator[tuple[str, str]]:
+    """The cost of `--deterministic`: replies a second, as a ratio to those of the same strategies without it."""
+    rates = {point.label: point.median("replies_per_s") for point in usual.parts.get("strategies", ())}
+    for point in careful.parts.get("strategies", ()):
+        rate, before = point.median("replies_per_s"), rates.get(point.label)
+        if rate and before:
+            yield f"{point.label}: --deterministic / without, replies/s", f"{rate / before:.3f}"
+
+
+def _of_adapters(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    plain = statistics.median(found["engines"]["plain"]["seconds"]["none"])
+    for name, engine in found["engines"].items():
+        if name == "plain":
+            continue
+        able = plain / statistics.median(engine["seconds"]["none"])
+        yield f"{name}: able to apply adapters, none asked for / not able, replies/s", f"{able:.3f}"
+        for way in ("one", "two"):
+            yield f"{name}: {way} in a batch / none, replies/s", f"{statistics.median(ratios(engine, way)):.3f}"
+
+
 SHOWN: Mapping[str, Sequence[str]] = {
+    "fixed lengths": ("reply_tokens_per_s", "of_published", "run_mfu", "run_mbu"),
     "hardware": ("copy_gb_per_s", "matrix_tflops"),
     "throughput": ("replies_per_s", "reply_tokens_per_s", "prefix_hits", "start_s"),
     "batch size": ("decode_tokens_per_s", "mbu", "prefill_tokens_per_s", "mfu"),
