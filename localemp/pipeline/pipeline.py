@@ -33,6 +33,7 @@ from localemp.strategies.parts import PartContext
 from localemp.strategies.registry import PARTS, build_strategy, parse_strategy, part_options, parts_with
 from localemp.utils.option import Shared
 from localemp.utils.progress import OnProgress, silent
+from localemp.utils.text import one_line
 
 if TYPE_CHECKING:
     from localemp.engines.tokens import PromptTokenizer
@@ -148,15 +149,21 @@ class Pipeline:
         config = self.config
         if config.adapter is None:
             return None
-        if not engine_entry(self._engine_name).adapters:
-            if self.runs_here:
-                raise OptionError(f"--adapter {config.adapter}: the engine {self._engine_name!r} takes none", "omit it")
-            raise OptionError(
-                f"--adapter {config.adapter}: {self.profile.name} runs on a server, which has adapters of its own",
-                "omit it, and give the server's name of the adapted model as --model",
-            )
+        self._check_takes_adapter()
         key = ("adapter", config.model, config.script, config.adapter)
         return self._shared(key, lambda: self._find_adapter(str(config.adapter)))
+
+    def _check_takes_adapter(self) -> None:
+        """Check that the engine takes adapters, if the config has one."""
+        if self.config.adapter is None or engine_entry(self._engine_name).adapters:
+            return
+        option = f"--adapter {one_line(self.config.adapter, 200)}"
+        if self.runs_here:
+            raise OptionError(f"{option}: the engine {self._engine_name!r} takes none", "omit it")
+        raise OptionError(
+            f"{option}: {self.profile.name} runs on a server, which has adapters of its own",
+            "omit it, and give the server's name of the adapted model as --model",
+        )
 
     def _find_adapter(self, spec: str) -> Adapter:
         adapter, profile = find_adapter(spec, self.on_progress), self.profile
@@ -227,10 +234,11 @@ class Pipeline:
         """Check that the strategy exists, and that options fit it and the engine; nothing is loaded.
 
         Raises:
-            LocalempError: The strategy does not exist, an option is of another one, the engine cannot be deterministic,
-                or the model cannot think as asked.
+            LocalempError: The strategy does not exist, an option is of another one, the engine cannot be deterministic
+                or takes no adapter, or the model cannot think as asked.
         """
         self.check_deterministic()
+        self._check_takes_adapter()
         _ = self.thinking
         config, names = self.config, parse_strategy(self.config.strategy)
         for option in part_options():

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from localemp.engines.registry import argument_that_names_code
 from localemp.errors import LocalempError, OptionError, RunError
-from localemp.models.profiles import load_profile
+from localemp.models.profiles import Profile, load_profile
+from localemp.models.thinking_mode import OnOff
 from localemp.pipeline.config import RunConfig
 from localemp.pipeline.pipeline import Pipeline
 from localemp.sampling import Sampling
@@ -65,12 +66,12 @@ def recorded_sampling(settings: Mapping[str, Any], folder: Path) -> Sampling:
 def recorded_config(
     manifest: Mapping[str, Any],
     *,
-    concurrency: int,
-    model: str | None,
-    adapter: str | None,
-    base_url: str | None,
-    engine_args: Mapping[str, Any],
-    script: Path | None,
+    concurrency: int | None = None,
+    model: str | None = None,
+    adapter: str | None = None,
+    base_url: str | None = None,
+    engine_args: Mapping[str, Any] | None = None,
+    script: Path | None = None,
 ) -> RunConfig:
     """Return the configuration of a model and an engine like the run's, without its strategy.
 
@@ -78,7 +79,7 @@ def recorded_config(
 
     Args:
         manifest: The run's manifest.
-        concurrency: Requests in flight.
+        concurrency: Requests in flight; None for the engine's default.
         model: In place of the recorded one; None for that one.
         adapter: The same.
         base_url: The server; None for that of the model's profile, which must be the recorded one.
@@ -87,14 +88,15 @@ def recorded_config(
 
     Raises:
         OptionError: Something that is not taken from a manifest must be given.
+        LocalempError: The model is not found.
     """
-    settings, sessions = manifest["settings"], manifest["sessions"]
+    settings, sessions, told = manifest["settings"], manifest["sessions"], dict(engine_args or {})
     session: Mapping[str, Any] = next((each for each in reversed(sessions) if "engine_args" in each), {})
     if settings.get("engine") == "scripted" and script is None:
         raise OptionError("the run was answered by a script", "give it with --script")
     recorded = {name: value for name, value in _table(session, "engine_args").items() if name in _SHAPE}
     recorded |= _table(settings, "engine_args")
-    if (name := argument_that_names_code(recorded)) and name not in engine_args:
+    if (name := argument_that_names_code(recorded)) and name not in told:
         raise OptionError(
             f"the run was made with the engine argument {name}, which can run code",
             f"if you trust it, give it yourself: --engine-arg {name}=VALUE",
@@ -110,16 +112,26 @@ def recorded_config(
             "give it with --base-url; it is asked with your key, so it is not taken from the run",
         )
     seed = settings.get("seed")
-    return RunConfig(
+    config = RunConfig(
         model=name,
         adapter=adapter or recorded_adapter(manifest),
         seed=seed if isinstance(seed, int) else 0,
         base_url=base_url,
         concurrency=concurrency,
-        engine_args=recorded | dict(engine_args),
+        engine_args=recorded | told,
         deterministic=bool(settings.get("deterministic")),
         script=script,
     )
+    return replace(config, thinking=_thinking(settings, Pipeline(config).profile))
+
+
+def _thinking(settings: Mapping[str, Any], profile: Profile) -> OnOff | None:
+    """Return what `--thinking` made of the model in the run; None if it has no switch, or was left as it is."""
+    table = profile.thinking
+    if table is None or table.switch is None:
+        return None
+    value = _table(settings, "chat_template_kwargs").get(table.switch)
+    return "on" if value == table.on else "off" if value == table.off else None
 
 
 def recorded_adapter(manifest: Mapping[str, Any]) -> str | None:

@@ -7,18 +7,18 @@ reply. That prompt is read from the run: with a two-stage strategy it holds what
 import asyncio
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from localemp.dialogue import Message
 from localemp.engines.planner import MARGIN
-from localemp.engines.registry import engine_entry
+from localemp.engines.registry import ENGINES
 from localemp.errors import RunError
 from localemp.pipeline.config import RunConfig
 from localemp.pipeline.generate import failed_alone, for_all
 from localemp.pipeline.pipeline import Pipeline
-from localemp.pipeline.recorded import recorded_adapter
+from localemp.pipeline.recorded import recorded_config
 from localemp.runs.journal import outcomes
 from localemp.runs.reference_logprobs import (
     FOLDER,
@@ -119,7 +119,7 @@ def score_references(
 def _questions(settings: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> tuple[list[_Question], str]:
     """Return what to ask of a run, or why it cannot be asked."""
     engine = str(settings.get("engine", ""))
-    if not engine_entry(engine).scores:
+    if engine not in ENGINES or not ENGINES[engine].scores:
         why = ": a server returns probabilities of its own replies only" if engine == "openai" else ""
         return [], f"its engine {engine!r} cannot score a given text{why}"
     found = []
@@ -140,13 +140,11 @@ def _config(
     manifest: Mapping[str, Any], model: str | None, adapter: str | None, engine_args: Mapping[str, Any]
 ) -> RunConfig:
     """Return the model, adapter and engine of a run as a configuration; nothing else of it matters here."""
-    settings = manifest["settings"]
-    args = {**(settings.get("engine_args") or {}), **engine_args}
-    if settings["engine"] == "vllm":
-        args = {"max_num_batched_tokens": _TOKENS_A_STEP} | args
-    return RunConfig(
-        model=model or str(settings["model"]), adapter=adapter or recorded_adapter(manifest), engine_args=args
-    )
+    config = recorded_config(manifest, model=model, adapter=adapter, engine_args=engine_args)
+    args = dict(config.engine_args)
+    if manifest["settings"]["engine"] == "vllm":
+        args = {**args, "max_num_batched_tokens": _TOKENS_A_STEP, **engine_args}
+    return replace(config, engine_args=args, deterministic=False)
 
 
 def _settings(run: Path, recorded: Mapping[str, Any], pipeline: Pipeline) -> dict[str, Any]:

@@ -210,6 +210,8 @@ def verified_line(folder: Path) -> str:
 def fingerprint(folder: Path, first: int | None = None) -> tuple[int, str]:
     """Return the length of a run's file of replies, in bytes, and the SHA-256 of it, or of its first bytes.
 
+    A file that is missing counts as empty.
+
     Raises:
         RunError: The file cannot be read.
     """
@@ -221,6 +223,8 @@ def fingerprint(folder: Path, first: int | None = None) -> tuple[int, str]:
                 digest.update(piece)
                 left -= len(piece)
             return file.seek(0, 2), digest.hexdigest()
+    except FileNotFoundError:
+        return 0, digest.hexdigest()
     except OSError as error:
         raise RunError(f"{path}: cannot be read: {error.strerror or error}", "check its permissions") from error
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import pickle
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -24,6 +25,7 @@ from localemp.models.adapters import RANKS, Adapter, find_adapter
 from localemp.pipeline.batch import Batch
 from localemp.pipeline.config import RunConfig
 from localemp.pipeline.pipeline import Pipeline
+from localemp.pipeline.ray_actor import ActorRow, EngineActor, Share, ShareResult
 from localemp.pipeline.recorded import recorded_adapter
 from localemp.pipeline.responder import Responder
 from localemp.pipeline.schedule import answer_batches
@@ -148,6 +150,8 @@ def test_what_takes_no_adapter_says_so(monkeypatch):
     monkeypatch.setattr("localemp.engines.registry.ENGINES", dict(ENGINES))
     with pytest.raises(OptionError, match="runs on a server, which has adapters of its own"):
         Pipeline(RunConfig(base_url="http://127.0.0.1:9/v1", model="m", adapter="mine")).model_settings()
+    with pytest.raises(OptionError, match="runs on a server"):
+        Pipeline(RunConfig(model="gpt-4o", adapter="mine")).check_options()
     with pytest.raises(OptionError, match="takes no adapters"):
         Plain().adapted(find_adapter("mine"))
     assert Plain().adapted(None).name == "plain"
@@ -155,6 +159,35 @@ def test_what_takes_no_adapter_says_so(monkeypatch):
         ScriptedEngine([], adapters=[find_adapter("yours")]).adapted(find_adapter("mine"))
     with pytest.raises(OptionError, match="is not a name"):
         RunConfig(adapter="a b=mine")
+
+
+async def test_an_actor_of_a_cluster_answers_each_row_with_its_adapter(place):
+    dialogues = Pipeline(config()).dialogues("test")[:2]
+
+    async def answers(*adapters: str | None) -> list[ShareResult]:
+        rows = [
+            ActorRow(f"row {number}", each, Pipeline(each).settings(dialogues, "test"), dialogues[0])
+            for number, each in enumerate(map(config, adapters))
+        ]
+        actor = await asyncio.to_thread(EngineActor, pickle.loads(pickle.dumps(rows)), place)
+        shares = [{"share": pickle.dumps(Share(number, dialogues))} for number in range(len(rows))]
+        return [pickle.loads((await actor(share))["answers"]) for share in shares]
+
+    results = await answers("mine", None, "yours")
+    assert [result.stopped or result.failed for result in results] == [None] * 3
+    assert [{record["reply"] for record in result.records} for result in results] == [{"Mine."}, {"Plain."}, {"Yours."}]
+    assert [result.engine.get("adapter", {}).get("name") for result in results] == ["mine", None, "yours"]
+    (alone,) = await answers("yours")
+    assert {record["reply"] for record in alone.records} == {"Yours."}
+
+
+async def test_a_node_with_another_file_of_the_adapter_refuses_its_row(place):
+    dialogues = Pipeline(config()).dialogues("test")[:2]
+    made_from = [ActorRow("", config("mine"), Pipeline(config("mine")).settings(dialogues, "test"), dialogues[0])]
+    write_adapter(place / "mine", seed=7)
+    actor = await asyncio.to_thread(EngineActor, made_from, place)
+    result = pickle.loads((await actor({"share": pickle.dumps(Share(0, dialogues))}))["answers"])
+    assert "adapter_sha256" in result.failed.message
 
 
 class Recording(AdaptableEngine):

@@ -223,6 +223,22 @@ def test_runs_that_no_engine_can_score_have_an_empty_cell_and_a_note(guess):
         score(four(Path("scripted"), engine="scripted"), no_bertscore=True, ppl=True)
 
 
+def test_a_manifest_chooses_no_code_and_no_profile(guess):
+    code = make_run(Path("code"), {"a": "Oh."}, engine="vllm", engine_args={"trust_remote_code": True})
+    with pytest.raises(OptionError, match="trust_remote_code, which can run code"):
+        score(code, no_bertscore=True, ppl=True)
+    file = make_run(Path("file"), {"a": "Oh."}, engine="guess", model="guess.toml")
+    with pytest.raises(OptionError, match=r"names a file as its model: guess\.toml"):
+        score(file, no_bertscore=True, ppl=True)
+
+
+def test_a_run_of_an_engine_that_is_not_registered_is_a_note(guess):
+    one, strange = generate("plain"), make_run(Path("strange"), {"a": "Oh."}, engine="warp")
+    done = run("score", one, strange, "--ppl", "-m", guess, "--no-bertscore")
+    assert done.exit_code == 0, done.output
+    assert "no PPL for strange: its engine 'warp' cannot score a given text" in " ".join(done.output.split())
+
+
 def test_models_that_think_and_runs_without_prompts_or_references_say_so(guess):
     folder = generate("plain", limit=1)
     line = json.loads((folder / "responses.jsonl").read_text())

@@ -20,7 +20,7 @@ from localemp.engines.registry import ENGINES, EngineContext, register_engine
 from localemp.errors import EngineError, FatalEngineError, OptionError, RunError
 from localemp.pipeline.config import RunConfig
 from localemp.pipeline.pipeline import Pipeline
-from localemp.pipeline.recorded import differences_to
+from localemp.pipeline.recorded import differences_to, recorded_config
 from localemp.runs.run import read_manifest, read_records
 from localemp.runs.verified import VERIFIED, read_verifications, verified_line
 from localemp.sampling import Sampling
@@ -214,6 +214,28 @@ def test_a_manifest_chooses_no_server_and_no_code():
         verify(folder)
 
 
+def test_a_model_that_was_told_to_think_is_told_so_again():
+    text = '[thinking]\nswitch = "enable_thinking"\n'
+    for name in ("off", "on"):  # by default
+        default = f"[chat_template_kwargs]\nenable_thinking = {str(name == 'on').lower()}\n"
+        Path(f"{name}.toml").write_text(f'kind = "chat"\nengine = "rounding"\n{default}{text}')
+    model()  # registers the engine
+    manifest: dict[str, Any] = {"settings": {"engine": "vllm"}, "sessions": []}
+    for told, thinking in (({"enable_thinking": True}, "on"), ({"enable_thinking": False}, "off"), ({}, None)):
+        manifest["settings"]["chat_template_kwargs"] = told
+        for name in ("off", "on"):
+            assert recorded_config(manifest, model=f"{name}.toml").thinking == thinking
+    assert recorded_config(manifest, model=model()).thinking is None, "it has no switch"
+
+
+def test_the_adapter_is_found_where_the_run_had_it_and_keeps_its_name():
+    session = {"engine_args": {}, "adapter": {"reference": "adapters/one"}}
+    manifest = {"settings": {"engine": "rounding", "adapter": "mine"}, "sessions": [session]}
+    assert recorded_config(manifest, model=model()).adapter == "mine=adapters/one"
+    assert recorded_config(manifest, model=model(), adapter="moved").adapter == "moved"
+    assert recorded_config({**manifest, "sessions": []}, model=model()).adapter == "mine"
+
+
 def test_replies_of_chance_are_not_asked_for_again():
     folder = make_run(Path("run"), {"a": "Oh."}, sampling={"temperature": 0.7})
     with pytest.raises(RunError, match=r"temperature 0\.7 without a seed"):
@@ -222,6 +244,9 @@ def test_replies_of_chance_are_not_asked_for_again():
 
 def test_unusable_runs_and_arguments_say_what_is_wrong():
     folder = make_run(Path("run"), {})
+    with pytest.raises(RunError, match="no replies yet"):
+        verify(folder)
+    (folder / "responses.jsonl").unlink(missing_ok=True)
     with pytest.raises(RunError, match="no replies yet"):
         verify(folder)
     folder = make_run(Path("other"), {"a": "Oh."}, sampling=[1])
