@@ -22,6 +22,7 @@ EXPRESSIONS = all_expressions()
 BUILT = {
     "metrics/emotion.py:_pattern": r"(?<![^\W_])(?:sad|joyful|sentimental)(?![^\W_])",
     "studies/create.py:_notes": r"(?<!\w)name(?!\w)",
+    "models/peft.py:_is_harmless": r"layers\.[01]\.q_proj",
     "models/weights.py:_leftovers": r"\.name\.\d+\.(part|part\.work|old)",
 }
 

@@ -163,17 +163,17 @@ def _shards(index: Path) -> set[str]:
 
 @contextmanager
 def clear_disk_errors(folder: Path) -> Iterator[None]:
-    """Turn "no space left" and "permission denied" into errors that name the folder.
+    """Turn "no space left", "permission denied" and "file too large" into errors that name the folder.
 
     Raises:
-        WeightsError: The disk is full, or the folder is not writable.
+        WeightsError: The disk is full, the folder is not writable, or its disk does not hold such large files.
     """
     try:
         yield
     except OSError as error:
         if is_disk_full(error):
             raise disk_full(folder) from error
-        if is_read_only(error) or error.errno in (errno.ENOTDIR, errno.ELOOP):
+        if is_read_only(error) or error.errno in (errno.ENOTDIR, errno.ELOOP, errno.EFBIG):
             raise WeightsError(f"{folder} cannot be written: {error.strerror}", _ELSEWHERE) from error
         raise
 

@@ -199,8 +199,8 @@ def _read_config(path: Path) -> PeftConfig:
 
 def _is_harmless(pattern: str) -> bool:
     """Return whether a text is a regular expression, which vLLM runs, that cannot take long."""
-    if len(pattern) > 256 or len(re.findall(r"[*+{?]", pattern)) > 2:
-        return False
+    if len(pattern) > 256 or len(re.findall(r"[*+{?]", pattern)) > 2 or re.search(r"\)[*+{?]", pattern):
+        return False  # without a repeated group, two repetitions are at most quadratic
     try:
         re.compile(pattern)
     except re.error:

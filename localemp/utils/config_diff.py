@@ -36,9 +36,9 @@ def compare_settings(
     Nested settings have their own lines: `sampling.temperature`. Secrets are masked, so they never differ.
     """
     old, new = dict(redact_settings(old)), redact_settings(new)
-    weights = old.get("weights_sha256")
-    if weights is not None and weights == new.get("weights_sha256") and new.get("model") == _present_name(old):
-        old["model"] = new["model"]
+    weights, name = old.get("weights_sha256"), _present_name(old)
+    if weights is not None and weights == new.get("weights_sha256") and name is not None and new.get("model") == name:
+        old["model"] = name
     return [f"{name}: {before} {where}, {after} {there}" for name, before, after in _differences(old, new)]
 
 

@@ -74,7 +74,7 @@ def test_names_and_paths_with_signs(tmp_path, monkeypatch):
         ({"trainable_token_indices": [1]}, "trainable_token_indices is [1]"),
         ({"layer_replication": [[0, 2]]}, "layer_replication is [[0, 2]]"),
         ({"rank_pattern": {"q_proj": 4096}}, "the rank is 4096; vLLM takes at most 512"),
-        ({"alpha_pattern": {"(a*)*b*": 1.0}}, "is no pattern of modules"),
+        ({"alpha_pattern": {"(a*)*b": 1.0}}, "is no pattern of modules"),
         ({"alpha_pattern": {"(": 1.0}}, "'(' is no pattern of modules"),
         ({"target_modules": None}, "has no target_modules, which vLLM needs"),
     ],

@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -331,6 +333,18 @@ def test_a_cache_that_cannot_be_written_is_named(place, monkeypatch):
     with pytest.raises(WeightsError, match="cannot be written") as caught:
         resolve(profile_of(place))
     assert "LOCALEMP_CACHE" in caught.value.hint
+
+
+def test_a_disk_that_does_not_hold_such_large_files_is_named_and_nothing_is_left(place):
+    run = "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (600, 600)); "
+    run += "from localemp.errors import WeightsError; from localemp.models.profiles import load_profile; "
+    run += "from localemp.models.weights import resolve\n"
+    run += "try: resolve(load_profile(sys.argv[1]))\nexcept WeightsError as error: print(error.message)"
+    done = subprocess.run(
+        [sys.executable, "-c", run, str(place / "mine.toml")], capture_output=True, text=True, check=True
+    )
+    assert "cannot be written: File too large" in done.stdout
+    assert not list((place / "cache" / "models").glob("*mine*.part"))
 
 
 def localemp_models(*arguments: object) -> str:

@@ -25,7 +25,7 @@ UNUSED = {"<repo_name>": "<think>", "<file_sep>": "</think>"}
 @pytest.fixture
 def profile(tmp_path):
     """The embedded model with two of its unused tokens as marks, and a switch in its template."""
-    weights = resolve(load_profile("smollm2")).folder
+    weights = resolve(load_profile("smollm2-plain")).folder
     folder = tmp_path / "weights"
     folder.mkdir()
     for name in ("model.safetensors", "config.json", "generation_config.json"):  # not their checksums

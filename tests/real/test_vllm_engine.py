@@ -8,6 +8,7 @@ from functools import partial
 import psutil
 import pytest
 import pytest_asyncio
+from first_choices import gaps
 
 from localemp.data.sources import load_dialogues
 from localemp.dialogue import Message
@@ -53,11 +54,9 @@ async def test_greedy_replies_agree_with_transformers(pipeline, engine):
         answer = await engine.chat(messages, GREEDY)
         assert (answer.prompt_tokens, answer.finish_reason in ("stop", "length")) == (len(prompt), True)
         reply = pipeline.tokenizer.tokenizer(answer.text, add_special_tokens=False)["input_ids"][:20]
-        with torch.inference_mode():
-            logits = model(torch.tensor([prompt + reply])).logits[0, len(prompt) - 1 : -1].float()
-        gaps = logits.max(dim=1).values - logits.gather(1, torch.tensor(reply)[:, None])[:, 0]
-        assert gaps.max() <= 0.5, gaps
-        first_choices, tokens = first_choices + int((gaps == 0).sum()), tokens + len(reply)
+        missed = gaps(model, prompt, reply)
+        assert missed.max() <= 0.5, missed
+        first_choices, tokens = first_choices + int((missed == 0).sum()), tokens + len(reply)
     assert tokens >= 40
     assert first_choices >= 0.9 * tokens
 

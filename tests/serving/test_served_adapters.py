@@ -269,7 +269,7 @@ def test_options_that_leave_no_room_are_said(folder: Path, options: list[str], s
         (["wide"], "the model's hidden size is 8"),
         (["deep"], "the model has layers 0 to 1"),
         (["strange"], "changes a module that the model does not have"),
-        (["high"], "the rank must be a whole number from 1 to 512"),
+        (["high"], "the rank is 1024; vLLM takes at most 512"),
     ],
 )
 def test_mistakes_with_adapters_show_before_the_engine_starts(
@@ -279,7 +279,7 @@ def test_mistakes_with_adapters_show_before_the_engine_starts(
     write_adapter(folder / "wide", modules={"self_attn.q_proj": (16, 8)})
     write_adapter(folder / "deep", layers=[7])
     write_adapter(folder / "strange", modules={"self_attn.z_proj": (8, 8)})
-    write_adapter(folder / "high", r=4096)
+    write_adapter(folder / "high", rank=1024)
     with pytest.raises(LocalempError) as caught:
         prepare(pipeline_of(folder), [], specs)
     assert said in caught.value.message
