@@ -39,7 +39,7 @@ from localemp.cli.bench.options import measured
 from localemp.cli.options import parse_engine_args
 from localemp.dialogue import Message
 from localemp.engines.tokens import PromptTokenizer
-from localemp.errors import EngineError, OptionError
+from localemp.errors import EngineError
 from localemp.pipeline.config import RunConfig
 from localemp.pipeline.pipeline import Pipeline
 from localemp.utils.machine import gpu
@@ -84,14 +84,14 @@ def parse_lengths(lengths: str, requests: str) -> list[Lengths]:
     """Read "128/128,2048/128" and the requests of each: "8192,1536", or one number for all.
 
     Raises:
-        OptionError: They are not so.
+        click.UsageError: They are not so.
     """
     pairs = [re.fullmatch(r"\s*([1-9]\d{0,5})/([1-9]\d{0,5})\s*", part) for part in lengths.split(",")]
     counts = [re.fullmatch(r"\s*([1-9]\d{0,6})\s*", part) for part in requests.split(",")]
     if None in pairs:
-        raise OptionError(f"--lengths {lengths}: not lengths", "write PROMPT/REPLY in tokens: 128/128,2048/128")
+        raise click.UsageError(f"--lengths {lengths}: write PROMPT/REPLY in tokens, such as 128/128,2048/128")
     if None in counts or len(counts) not in (1, len(pairs)):
-        raise OptionError(f"--requests {requests}: not as many numbers as --lengths", "write one, or one for each")
+        raise click.UsageError(f"--requests {requests}: write one number, or one for each of --lengths {lengths}")
     numbers = [int(found[1]) for found in counts if found]
     numbers *= len(pairs) if len(numbers) == 1 else 1
     return [
@@ -105,24 +105,20 @@ def exact_prompts(tokenizer: PromptTokenizer, tokens: int, count: int, seed: int
     """Return prompts of random words, each of exactly so many tokens with the chat template.
 
     Raises:
-        OptionError: The chat template alone is longer, or the tokenizer does not make one token of a word.
+        click.UsageError: The chat template alone is longer, or the tokenizer does not make one token of a word.
     """
     plain = tokenizer.tokenizer
     words = [word for word in plain.batch_decode([[token] for token in range(len(plain))]) if _is_word(word)]
-    free = tokens - len(tokenizer.encode([Message("user", _FIRST)]))
-    if free < 0:
-        raise OptionError(
-            f"a prompt of {tokens} tokens: the chat template alone has {tokens - free}", "take longer ones"
-        )
+    shortest = len(tokenizer.encode([Message("user", _FIRST)]))
+    if tokens < shortest:
+        raise click.UsageError(f"prompts of {tokens} tokens: with the chat template, the shortest has {shortest}")
     if not words:
-        raise OptionError("the model's tokenizer has no words that begin with a space", "take another model")
-    draw = random.Random(seed)
+        raise click.UsageError("the model's tokenizer has no words that begin with a space: take another model")
+    draw, free = random.Random(seed), tokens - shortest
     prompts = [[Message("user", _FIRST + "".join(draw.choices(words, k=free)))] for _ in range(count)]
     for prompt in prompts[:8]:  # the engine counts all of them
         if (found := len(tokenizer.encode(prompt))) != tokens:
-            raise OptionError(
-                f"a prompt of {tokens} tokens came to {found}: the tokenizer joins words", "take another model"
-            )
+            raise click.UsageError(f"a prompt of {tokens} tokens came to {found}: take another model, or its dummy")
     return prompts
 
 

@@ -65,7 +65,7 @@ def loss_of(model: Any, batch: Sequence[Example]) -> tuple[torch.Tensor, float]:
 @click.option("--model", default="smollm2-plain", show_default=True, help="The model that is adapted.")
 @click.option("--data", default=None, help="Train on this data's training split instead of our dialogues.")
 @click.option("--work", type=click.Path(path_type=Path), required=True, help="Checkpoint, log and result.")
-@click.option("--passes", "rounds", default=2, show_default=True)
+@click.option("--passes", "rounds", default=1, show_default=True)
 @click.option("--rank", default=16, show_default=True)
 @click.option("--rate", default=5e-4, show_default=True, help="Peak learning rate.")
 @click.option("--tokens", default=2048, show_default=True, help="Tokens of a batch, with padding.")

@@ -4,6 +4,7 @@ import json
 import sys
 from dataclasses import replace
 
+import click
 import pytest
 from repository import REPOSITORY
 
@@ -29,7 +30,7 @@ from localemp.bench.roofline.flops import ModelShape
 from localemp.dialogue import Message
 from localemp.engines.base import Completion
 from localemp.engines.tokens import PromptTokenizer
-from localemp.errors import EngineError, OptionError
+from localemp.errors import EngineError
 from localemp.models.profiles import load_profile
 from localemp.models.weights import resolve
 from localemp.utils.paths import resource
@@ -125,7 +126,7 @@ def test_lengths_are_read():
     ],
 )
 def test_wrong_lengths_are_refused(lengths, requests):
-    with pytest.raises(OptionError):
+    with pytest.raises(click.UsageError):
         parse_lengths(lengths, requests)
 
 
@@ -136,7 +137,7 @@ def test_prompts_have_exactly_so_many_tokens_and_differ(tokenizer):
         assert {len(tokenizer.encode(prompt)) for prompt in prompts} == {tokens}
         assert tokens < shortest + 2 or len({prompt[0].content for prompt in prompts}) == 20
     assert prompts == exact_prompts(tokenizer, 2048, 20, seed=1)
-    with pytest.raises(OptionError, match="chat template alone"):
+    with pytest.raises(click.UsageError, match="the shortest has"):
         exact_prompts(tokenizer, shortest - 1, 1, seed=1)
 
 
