@@ -24,7 +24,7 @@ from localemp.sampling import Sampling
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-RECIPE = RunConfig(model="smollm2", max_tokens=24)
+RECIPE = RunConfig(model="smollm2-plain", max_tokens=24)  # the listener says little else than replies
 GREEDY = Sampling(max_tokens=24)
 
 
