@@ -13,7 +13,7 @@
     ├── JudgeError              a judge's answers cannot be parsed
     └── EngineError             a request to an engine failed
         ├── PromptTooLongError  the prompt does not fit the context; strategies drop exemplars and retry
-        ├── StillThinkingError  the token limit was reached before the model began to reply
+        ├── StillThinkingError  the token limit, or the end of the model's turn, came before its reply
         └── FatalEngineError    no further request can succeed (wrong key, no server, no memory, no quota)
 
 The library raises them; only `localemp.cli` prints.
@@ -148,13 +148,24 @@ class PromptTooLongError(EngineError):
 
 
 class StillThinkingError(EngineError):
-    """The token limit was reached while the model was still thinking."""
+    """A model's completion ended while it was still thinking.
 
-    def __init__(self) -> None:
-        super().__init__(
-            "the model was still thinking when it reached the token limit",
-            "raise --max-tokens, or --thinking-budget if the model has one",
-        )
+    Attributes:
+        by_itself: Whether the model ended its turn; otherwise it reached the token limit.
+    """
+
+    def __init__(self, by_itself: bool = False) -> None:
+        self.by_itself = by_itself
+        if by_itself:
+            super().__init__(
+                "the model ended its turn while it was still thinking",
+                "a smaller --thinking-budget ends the thinking earlier; --temperature above 0 makes it another one",
+            )
+        else:
+            super().__init__(
+                "the model was still thinking when it reached the token limit",
+                "raise --max-tokens, or --thinking-budget if the model has one",
+            )
 
 
 class FatalEngineError(EngineError):

@@ -74,10 +74,10 @@ class Completion:
         """Return the text.
 
         Raises:
-            StillThinkingError: There is no text because the token limit was reached while the model was thinking.
+            StillThinkingError: There is no text because the completion ended while the model was thinking.
         """
         if self.thinking.strip() and not self.text.strip():
-            raise StillThinkingError
+            raise StillThinkingError(by_itself=self.finish_reason == "stop")
         return self.text
 
 

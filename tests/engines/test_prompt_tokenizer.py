@@ -109,6 +109,7 @@ def test_marks_that_only_the_tokenizers_own_file_calls_special_are_kept(tmp_path
         ("Sad . [/THINK] Oh no .", "... [THINK]\n", 3),
         ("Sad . Oh", "... [THINK]\n", 3),
         ("[THINK] Sad . [/THINK] <eos>", "", 5),  # no answer
+        ("Sad . [/THINK] Oh [/THINK] no .", "... [THINK]\n", 3),  # a special token in the answer
     ],
 )
 def test_the_tokens_of_thinking_are_counted_with_their_marks(tmp_path, text, prompt, tokens):

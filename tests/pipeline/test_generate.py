@@ -156,3 +156,9 @@ async def test_a_model_that_has_not_thought_to_the_end_gave_no_reply(flow, answe
         await strategy(flow).respond(DIALOGUES[0], Thinker(*answers))
     assert "--max-tokens" in raised.value.hint
     assert type(raised.value) is StillThinkingError
+
+
+async def test_a_model_that_ends_its_turn_within_its_thinking_reached_no_limit():
+    with pytest.raises(StillThinkingError, match="ended its turn while it was still thinking") as raised:
+        await strategy().respond(DIALOGUES[0], Thinker(replace(LOST, finish_reason="stop")))
+    assert "--max-tokens" not in raised.value.hint

@@ -1,7 +1,7 @@
 """Budget and count of thinking in the real engine.
 
 No model here thinks by itself: the embedded one is given two tokens for marks and a template that opens the thinking.
-It never closes it, so that vLLM has to.
+It neither closes it nor ends its turn, so that vLLM has to.
 """
 
 import json
@@ -28,8 +28,12 @@ UNUSED = {"<repo_name>": "<think>", "<file_sep>": "</think>"}
 LOOKS_LIKE = {"<repo_name>": " Let", "<file_sep>": " Well"}
 
 
-def copy_weights(source: Path, target: Path, rows: dict[int, int]) -> None:
-    """Copy a file of weights; each of these tokens gets the embedding of another."""
+# In some prompts the model would end its turn within its thinking. A token without an embedding is never the likeliest.
+END_OF_TURN = "<|im_end|>"
+
+
+def copy_weights(source: Path, target: Path, rows: dict[int, int], never: int) -> None:
+    """Copy a file of weights; each of these tokens gets the embedding of another, and `never` gets zeros."""
     shutil.copyfile(source, target)
     table = read_header(source)["model.embed_tokens.weight"]
     size = 2 * table.shape[1]
@@ -40,6 +44,8 @@ def copy_weights(source: Path, target: Path, rows: dict[int, int]) -> None:
             embedding = file.read(size)
             file.seek(table.start + row * size)
             file.write(embedding)
+        file.seek(table.start + never * size)
+        file.write(bytes(size))
 
 
 @pytest.fixture
@@ -49,10 +55,11 @@ def profile(tmp_path):
     folder = tmp_path / "weights"
     folder.mkdir()
     tokenizer = AutoTokenizer.from_pretrained(weights)
-    token = {text: tokenizer(text, add_special_tokens=False)["input_ids"] for text in (*UNUSED, *LOOKS_LIKE.values())}
+    texts = (*UNUSED, *LOOKS_LIKE.values(), END_OF_TURN)
+    token = {text: tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts}
     assert all(len(ids) == 1 for ids in token.values())
     rows = {token[mark][0]: token[word][0] for mark, word in LOOKS_LIKE.items()}
-    copy_weights(weights / "model.safetensors", folder / "model.safetensors", rows)
+    copy_weights(weights / "model.safetensors", folder / "model.safetensors", rows, token[END_OF_TURN][0])
     for name in ("config.json", "generation_config.json"):  # not their checksums
         if (weights / name).exists():
             (folder / name).symlink_to(weights / name)

@@ -157,6 +157,17 @@ async def test_a_client_does_not_decide_whether_the_model_thinks(switch):
     assert not server.asked, "it is told before a stage costs anything"
 
 
+@pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
+@pytest.mark.parametrize(("reason", "status", "param"), [("length", 400, "max_tokens"), ("stop", 502, None)])
+async def test_a_reply_that_never_came_says_why(reason, status, param, streamed):
+    """A client can raise its limit; a model that ends its turn within its thinking is no fault of a client."""
+    server = OddServer(ok(whole("<think>So the speaker", reason=reason)))
+    answer = await ask(server, "two-stage", THINKING, stream=streamed)
+    error = answer.json()["error"]
+    assert (answer.status_code, error["code"], error["param"]) == (status, "still_thinking", param)
+    assert ("limit" in error["message"]) == (reason == "length")
+
+
 @pytest.mark.parametrize("text", ["<think>\nSad.\n</think>\n\nOh no.", "[THINK]Sad.[/THINK]Oh no.", HARMONY])
 async def test_thinking_is_set_apart_in_a_stream(text):
     pieces = [{"content": text[at : at + 4]} for at in range(0, len(text), 4)]

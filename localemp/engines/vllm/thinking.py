@@ -77,17 +77,21 @@ class ThoughtParser:
             return 0
         if not (beginning := split.text.strip()[:_SOUGHT]):
             return len(ids)
-        whole = self._decode(ids)
+        whole = self._said(ids)
         thought = whole.find(split.thinking)
         start = whole.find(beginning, thought + len(split.thinking) if thought >= 0 else 0)
         if start < 0:
             return None
         # The first token whose text reaches the answer is the answer's.
-        return bisect_right(range(len(ids) + 1), start, key=lambda end: len(self._decode(ids[:end]))) - 1
+        return bisect_right(range(len(ids) + 1), start, key=lambda end: len(self._said(ids[:end]))) - 1
 
     def split_ids(self, ids: Sequence[int], prompt: str) -> Split:
         """Do the same with the tokens of a text."""
         return self.split(self._decode(ids), prompt)
+
+    def _said(self, ids: Sequence[int]) -> str:
+        """Return the text of tokens as `split` leaves it: an answer may have special tokens, too."""
+        return self._plain(self._decode(ids))
 
     def _decode(self, ids: Sequence[int]) -> str:
         return self._tokenizer.decode(ids, keep_special=self.keep_marks)

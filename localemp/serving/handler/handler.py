@@ -113,6 +113,8 @@ def _as_request_error(error: Exception) -> RequestError:
         message = "the dialogue, with what the strategy adds to it, is longer than the model's maximum context length"
         return RequestError(message, "messages", "context_length_exceeded")
     if isinstance(error, StillThinkingError):
+        if error.by_itself:  # no other request would have been right
+            return RequestError(error.message, code="still_thinking", status=502, kind="server_error")
         return RequestError(f"{error.message}; raise it", "max_tokens", "still_thinking")
     if isinstance(error, ServerError):
         log.warning("the model's server reported an error in its response: %s (%d)", error.message, error.status)
