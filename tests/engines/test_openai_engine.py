@@ -446,7 +446,7 @@ async def test_refused_parameters_are_replaced_once_for_all_calls() -> None:
     }
 
 
-async def test_a_repetition_penalty_is_sent_if_there_is_one_and_dropped_where_it_is_unknown() -> None:
+async def test_a_repetition_penalty_is_sent_and_dropped_where_it_is_unknown() -> None:
     with FakeServer([Answer(), refusal("repetition_penalty")]) as server:
         got = await ask(server, Sampling(repetition_penalty=1.2))
         assert (server.requests[0].body["repetition_penalty"], got.notes) == (1.2, ())

@@ -5,11 +5,15 @@ It never closes it, so that vLLM has to.
 """
 
 import json
+import shutil
+from pathlib import Path
 
 import pytest
+from transformers import AutoTokenizer
 
 from localemp.data.sources import load_dialogues
 from localemp.models.profiles import load_profile
+from localemp.models.safetensors_header import read_header
 from localemp.models.weights import resolve
 from localemp.pipeline.config import RunConfig
 from localemp.pipeline.pipeline import Pipeline
@@ -20,6 +24,22 @@ TEMPLATE = (
     "{% if deep %}<think>\n{% else %}<think>\n\n</think>\n\n{% endif %}"
 )
 UNUSED = {"<repo_name>": "<think>", "<file_sep>": "</think>"}
+# After a mark that it has never seen, the model would end at once: marks look like words to it.
+LOOKS_LIKE = {"<repo_name>": " Let", "<file_sep>": " Well"}
+
+
+def copy_weights(source: Path, target: Path, rows: dict[int, int]) -> None:
+    """Copy a file of weights; each of these tokens gets the embedding of another."""
+    shutil.copyfile(source, target)
+    table = read_header(source)["model.embed_tokens.weight"]
+    size = 2 * table.shape[1]
+    assert table.dtype == "BF16"
+    with target.open("r+b") as file:
+        for row, other in rows.items():
+            file.seek(table.start + other * size)
+            embedding = file.read(size)
+            file.seek(table.start + row * size)
+            file.write(embedding)
 
 
 @pytest.fixture
@@ -28,7 +48,12 @@ def profile(tmp_path):
     weights = resolve(load_profile("smollm2-plain")).folder
     folder = tmp_path / "weights"
     folder.mkdir()
-    for name in ("model.safetensors", "config.json", "generation_config.json"):  # not their checksums
+    tokenizer = AutoTokenizer.from_pretrained(weights)
+    token = {text: tokenizer(text, add_special_tokens=False)["input_ids"] for text in (*UNUSED, *LOOKS_LIKE.values())}
+    assert all(len(ids) == 1 for ids in token.values())
+    rows = {token[mark][0]: token[word][0] for mark, word in LOOKS_LIKE.items()}
+    copy_weights(weights / "model.safetensors", folder / "model.safetensors", rows)
+    for name in ("config.json", "generation_config.json"):  # not their checksums
         if (weights / name).exists():
             (folder / name).symlink_to(weights / name)
     for name in ("tokenizer.json", "tokenizer_config.json"):

@@ -24,7 +24,7 @@ from localemp.sampling import Sampling
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-RECIPE = RunConfig(model="smollm2", max_tokens=24)
+RECIPE = RunConfig(model="smollm2-plain", max_tokens=24)  # the listener says little else than replies
 GREEDY = Sampling(max_tokens=24)
 
 
@@ -68,6 +68,16 @@ CHOICES = {  # "tie" is one token of this model, "equal" is not, and digits are 
 }
 
 
+def assert_close(found, expected):
+    """Compare probabilities of choices, where logits are rounded to bfloat16.
+
+    The model's logits are between 16 and 34, where its steps are 1/8 and 1/4. transformers' own in bfloat16 are up to
+    0.21 away from those in float32 (six compared), so the log odds of a choice may be 0.5 away.
+    """
+    for choice, share in expected.items():
+        assert found[choice] == pytest.approx(share, abs=0.5 * share * (1 - share) + 0.005), choice
+
+
 @pytest.mark.parametrize("choices", CHOICES.values(), ids=CHOICES)
 async def test_probabilities_of_choices_agree_with_transformers(pipeline, engine, choices):
     """Each is that of the whole choice, computed here from the logits of prompt and choice in one pass."""
@@ -75,7 +85,7 @@ async def test_probabilities_of_choices_agree_with_transformers(pipeline, engine
     from transformers import AutoModelForCausalLM
 
     tokenizer = pipeline.tokenizer
-    model = AutoModelForCausalLM.from_pretrained(pipeline.weights.folder, dtype=torch.bfloat16)
+    model = AutoModelForCausalLM.from_pretrained(pipeline.weights.folder, dtype=torch.float32)
 
     def reached(prompt, text):
         """The probability that the reply begins with these tokens."""
@@ -97,10 +107,8 @@ async def test_probabilities_of_choices_agree_with_transformers(pipeline, engine
             if short in expected:
                 expected[short] -= reached(prompt, long)
         got = await engine.chat(messages, replace(GREEDY, choices=choices))
-        assert got.choice_mass == pytest.approx(sum(expected.values()), rel=0.2)  # bfloat16, in other kernels
-        assert got.choices == pytest.approx(
-            {each: p / sum(expected.values()) for each, p in expected.items()}, abs=0.05
-        )
+        assert got.choice_mass == pytest.approx(sum(expected.values()), rel=0.3)
+        assert_close(got.choices, {each: p / sum(expected.values()) for each, p in expected.items()})
         assert (got.text, sum(got.choices.values())) == (max(got.choices, key=got.choices.get), pytest.approx(1))
 
 
@@ -114,8 +122,8 @@ async def test_many_choices_at_once_are_those_of_one(engine):
     alone = [await engine.chat(*each) for each in asked]
     together = await asyncio.gather(*(engine.chat(*each) for each in asked))
     for one, other in zip(alone, together, strict=True):
-        assert one.choices == pytest.approx(other.choices, abs=0.05)
-        assert one.choice_mass == pytest.approx(other.choice_mass, rel=0.2)
+        assert_close(one.choices, other.choices)
+        assert one.choice_mass == pytest.approx(other.choice_mass, rel=0.3)
 
 
 async def test_what_dialogues_share_comes_from_the_prefix_cache(pipeline, engine):

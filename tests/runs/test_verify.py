@@ -144,7 +144,7 @@ def test_an_engine_that_is_lost_leaves_no_certificate():
     assert sorted(path.name for path in folder.iterdir()) == ["manifest.json", "responses.jsonl"]
 
 
-def test_the_certificate_keeps_all_verifications_and_says_for_how_many_replies_it_was_made():
+def test_the_certificate_keeps_all_verifications_and_how_many_replies_there_were():
     generate(model=model(), data="samples", limit=5, out="run")
     assert verified_line(Path("run")) == ""
     first = verify("run", model=model(), batch_sizes=[1])

@@ -167,10 +167,8 @@ def test_a_new_judge_is_asked_for_probabilities_and_one_that_began_stays_as_it_i
     command = ("study", "judge", "study", "--script", "script.jsonl")
     done = localemp(*command)
     assert done.returncode == 0, done.stderr
-    assert (
-        "probabilities: known of 36 of 36 answers; a reply begins with one that was asked for with 80.0%" in done.stdout
-    )
-    assert "mean confidence of a vote 75.0%" in done.stdout
+    assert "probabilities: known of 36 of 36 answers; mean confidence of a vote 75.0%\n" in done.stdout
+    assert "mass: the answers that were asked for have a probability of 80.0% together\n" in done.stdout
     assert "position: 60.0% of the probability is for the reply shown first" in done.stdout
     settings = read_manifest(study.folder / "judges" / "scripted")["settings"]
     assert (settings["answers"], settings["margin"], settings["least_mass"]) == ("probabilities", 0.05, 0.01)
@@ -193,6 +191,13 @@ def test_a_new_judge_is_asked_for_probabilities_and_one_that_began_stays_as_it_i
     told = {each["who"]: each["judge"] for each in json.loads(report.stdout)["opinions"]}
     assert told["scripted"]["confidence"] == pytest.approx(0.75)
     assert "confidence" not in told["old"]
+
+
+def test_a_judge_that_would_mostly_write_something_else_is_called_weak(localemp, tmp_path):
+    small_study(tmp_path / "study", items=2)
+    script(tmp_path, {"choices": {"A": 0.2, "B": 0.13}})
+    done = localemp("study", "judge", "study", "--script", "script.jsonl")
+    assert "of 33.0% together; it would mostly write something else: trust this judge little\n" in done.stdout
 
 
 def test_several_votes_are_written(localemp, tmp_path):
@@ -267,5 +272,7 @@ def test_a_hosted_judge_that_refuses_them_is_read(localemp, tmp_path):
         done = localemp("study", "judge", "study", "--model", "tiny", "--base-url", server.url)
     assert done.returncode == 0, done.stderr
     assert "note: logprobs dropped: the model refuses it" in done.stdout
+    assert "probabilities: known of 0 of 36 answers; of the others, what the model wrote counts\n" in done.stdout
+    assert "mass" not in done.stdout
     stats = read_stats(study.folder / "judges" / "tiny")
     assert (stats.measured, stats.unparsable, stats.flips, stats.votes) == (0, 0, 0, 18)

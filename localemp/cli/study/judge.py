@@ -44,7 +44,7 @@ def judge(
     """
     from localemp.cli.display import Display
     from localemp.commands.study import judge as judge_study
-    from localemp.studies.judging.verdicts import VOTES
+    from localemp.studies.judging.verdicts import VOTES, begun_with
 
     config = config_of(options)
     with Display() as display, resumable(display.say):
@@ -60,7 +60,7 @@ def judge(
         )
     if result.tally is not None:
         _say_how_fast(result.tally)
-    _say(result.stats)
+    _say(result.stats, by_probability=begun_with(result.folder) == "probabilities")
     click.echo(f"judge: {result.folder}")
     if result.failed:
         click.echo(f"hint: {result.folder / VOTES} says why; rerun the same command to retry what failed", err=True)
@@ -80,19 +80,24 @@ def _say_how_fast(tally: "Tally") -> None:
         click.echo(f"prefix cache: {hits:.1%} of {tally.prompt_tokens} tokens of prompts were in it")
 
 
-def _say(stats: "JudgeStats") -> None:
+def _say(stats: "JudgeStats", *, by_probability: bool) -> None:
     """Print the judge's statistics over all sessions."""
+    from localemp.studies.judging.verdicts import ENOUGH_MASS
+
     answers, votes = count(stats.answers, "answer"), count(stats.votes, "vote")
     failed = f", {stats.failed} failed" if stats.failed else ""
     missing = f", {stats.missing} missing for want of an answer that can be read" if stats.missing else ""
     click.echo(
         f"{answers}, {stats.unparsable} unparsable ({stats.unparsable_share or 0:.1%}){failed}; {votes}{missing}"
     )
-    if stats.measured:
-        click.echo(
-            f"probabilities: known of {share(stats.measured, stats.answers, 'answer')}; a reply begins with one that "
-            f"was asked for with {stats.mass or 0:.1%}; mean confidence of a vote {stats.confidence or 0:.1%}"
-        )
+    if by_probability and stats.answers:
+        known_of = share(stats.measured, stats.answers, "answer")
+        sure = "" if stats.confidence is None else f"; mean confidence of a vote {stats.confidence:.1%}"
+        rest = "" if stats.measured == stats.answers else "; of the others, what the model wrote counts"
+        click.echo(f"probabilities: known of {known_of}{sure}{rest}")
+    if stats.mass is not None:
+        weak = "; it would mostly write something else: trust this judge little" if stats.mass < ENOUGH_MASS else ""
+        click.echo(f"mass: the answers that were asked for have a probability of {stats.mass:.1%} together{weak}")
     if stats.flip_rate is not None:
         counts = "; the mean of both orders counts" if stats.measured else " and count as ties"
         click.echo(

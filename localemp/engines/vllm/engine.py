@@ -168,7 +168,7 @@ class VLLMEngine(AdaptableEngine):
         if opens_thinking(prompt):
             raise EngineError(
                 "the prompt ends where the model begins to think, so that an answer cannot follow it",
-                "add --thinking off, or turn it off in the model's profile with chat_template_kwargs",
+                "turn it off in the model's profile, with chat_template_kwargs",
             )
         before, answer = self.tokenizer.ids(prompt), self.tokenizer.answer_ids(prompt, text)
         if not answer:

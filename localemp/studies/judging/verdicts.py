@@ -32,6 +32,7 @@ MEASURED = ("measured", "mass", "first_probability", "confidence")
 N = TypeVar("N", int, float)
 _Probability = Annotated[float, Field(ge=0, le=1 + 1e-6, allow_inf_nan=False)]
 _SURPLUS = 1e-6  # by which probabilities may add up to another number than 1, through rounding
+ENOUGH_MASS = 0.5  # below this, a judge would mostly write something else than an answer
 _WHOLE = re.compile(r"-?\d{1,7}")
 _Count = Annotated[int, Field(ge=0, le=10**12)] | None
 
@@ -90,7 +91,7 @@ class JudgeStats:
         cost: US dollars; None where a price is not known.
         notes: What had to be changed to get answers ("response_format dropped: the model refuses it").
         measured: Answers whose probabilities are known; the following are of these, and None without any.
-        mass: Mean probability that the reply begins with an answer at all.
+        mass: Mean probability that the reply begins with an answer at all; also of answers that have too little of it.
         first_probability: Share of the probability of either reply that is of the one shown first.
         confidence: Mean probability of the votes.
     """

@@ -44,13 +44,14 @@ FIRST = (
 )
 UNREAD = "Unread: answers that could not be read; no vote was made of them."
 FLIPS = (
-    "Flips: pairs whose two orders disagree, which makes them ties. First shown: among answers that prefer a reply; "
-    "50 % is fair. Intervals: Wilson's, 95 %."
+    "Flips: pairs whose two orders disagree. They count as ties, except where both orders have probabilities: there "
+    "the mean of the two decides. First shown: among answers that prefer a reply; 50 % is fair. "
+    "Intervals: Wilson's, 95 %."
 )
 MEASURED = (
     "First shown (P), Confidence and Mass are of judges whose answers have probabilities: the share of the probability "
     "of either reply that the one shown first has (50 % is fair), the mean probability of a vote (of a rating, of the "
-    "likeliest one), and how probable the answers are together. Flips of these judges are not ties: the mean of both "
-    "orders counts."
+    "likeliest one), and how probable the answers are together. With a mass below 50 % a judge would mostly write "
+    "something else than an answer: trust it little."
 )
 TOO_FEW = f"With fewer than {FEW} dialogues, intervals over dialogues are rather too narrow."
