@@ -46,6 +46,10 @@ class Usage:
     cached_tokens: int | None = None
     reasoning_tokens: int | None = None
 
+    def beside(self, thinking: str) -> "Usage":
+        """Return the counts for a completion with this thinking: vLLM's server counts 0 where the prompt opened it."""
+        return replace(self, reasoning_tokens=None) if thinking.strip() and self.reasoning_tokens == 0 else self
+
 
 @dataclass(frozen=True, slots=True)
 class Choice:

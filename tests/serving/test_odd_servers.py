@@ -106,7 +106,7 @@ async def test_thinking_is_set_apart_in_both_stages(content, thought):
     ("reported", "counted"),
     [
         ({"reasoning_tokens": 4}, {"reasoning_tokens": 8}),
-        ({"reasoning_tokens": 0}, {"reasoning_tokens": 0}),
+        ({"reasoning_tokens": 0}, None),  # it did think
         ({"reasoning_tokens": 99}, None),
         (None, None),
     ],

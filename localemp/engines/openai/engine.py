@@ -193,7 +193,7 @@ class OpenAIEngine(Engine):
             cost=self._cost(usage),
             notes=notes,
             thinking=thinking,
-            thinking_tokens=usage.reasoning_tokens,
+            thinking_tokens=usage.beside(thinking).reasoning_tokens,
             choices=choices,
             choice_mass=mass,
         )

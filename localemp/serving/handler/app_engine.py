@@ -150,8 +150,8 @@ class AppEngine(Engine):
         self, text: str, thinking: str, reason: str | None, usage: Usage | None, *, started: float
     ) -> Completion:
         """Return the completion of a stage, and add up its tokens."""
+        usage = (usage or Usage()).beside(thinking)
         self.tokens = self.tokens.plus(usage)
-        usage = usage or Usage()
         return Completion(
             text,
             reason or "unknown",
