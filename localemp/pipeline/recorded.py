@@ -131,7 +131,9 @@ def _thinking(settings: Mapping[str, Any], profile: Profile) -> OnOff | None:
     if table is None or table.switch is None:
         return None
     value = _table(settings, "chat_template_kwargs").get(table.switch)
-    return "on" if value == table.on else "off" if value == table.off else None
+    if value == table.on:
+        return "on"
+    return "off" if value == table.off else None
 
 
 def recorded_adapter(manifest: Mapping[str, Any]) -> str | None:
