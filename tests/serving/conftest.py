@@ -1,8 +1,11 @@
-"""Two upstreams that do as a test tells them."""
+"""Two upstreams that do as a test tells them, and a test's own app over a real socket."""
 
 from collections.abc import Iterator
 
+import openai
 import pytest
+from model_app import served
+from starlette.types import ASGIApp
 from upstream_server import FakeUpstream
 
 
@@ -23,3 +26,17 @@ def fresh(one: FakeUpstream, other: FakeUpstream) -> None:
     """Both have forgotten earlier requests, and answer as usual."""
     one.reset()
     other.reset()
+
+
+@pytest.fixture
+def url(app: ASGIApp) -> Iterator[str]:
+    """The address of `app`, which the test's module defines."""
+    with served(app) as url:
+        yield url
+
+
+@pytest.fixture
+def client(url: str) -> Iterator[openai.OpenAI]:
+    """The official client, which asks once."""
+    with openai.OpenAI(base_url=f"{url}/v1", api_key="any", max_retries=0) as client:
+        yield client

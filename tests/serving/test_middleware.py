@@ -2,7 +2,6 @@
 
 import json
 import time
-from collections.abc import Iterator
 from contextlib import suppress
 
 import httpx
@@ -31,15 +30,8 @@ def model() -> ModelApp:
 
 
 @pytest.fixture
-def url(model: ModelApp) -> Iterator[str]:
-    with served(StrategyMiddleware(model.app, settings())) as url:
-        yield url
-
-
-@pytest.fixture
-def client(url: str) -> Iterator[openai.OpenAI]:
-    with openai.OpenAI(base_url=f"{url}/v1", api_key="any", max_retries=0) as client:
-        yield client
+def app(model: ModelApp) -> StrategyMiddleware:
+    return StrategyMiddleware(model.app, settings())
 
 
 def test_the_bare_model_is_untouched(client: openai.OpenAI, model: ModelApp):

@@ -1,7 +1,6 @@
 """`localemp serve --adapter`: names, requests, lists and vLLM's options, with a real app behind the middleware."""
 
 import json
-from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
@@ -38,15 +37,8 @@ def model() -> ModelApp:
 
 
 @pytest.fixture
-def url(model: ModelApp) -> Iterator[str]:
-    with served(StrategyMiddleware(model.app, settings())) as url:
-        yield url
-
-
-@pytest.fixture
-def client(url: str) -> Iterator[openai.OpenAI]:
-    with openai.OpenAI(base_url=f"{url}/v1", api_key="any", max_retries=0) as client:
-        yield client
+def app(model: ModelApp) -> StrategyMiddleware:
+    return StrategyMiddleware(model.app, settings())
 
 
 def test_the_list_has_the_model_its_adapters_and_the_strategies_of_both(client: openai.OpenAI):
