@@ -124,6 +124,17 @@ async def test_the_tokens_of_thinking_are_added_up_over_the_stages(reported, cou
     assert found.get("completion_tokens_details") == counted
 
 
+@pytest.mark.parametrize(
+    ("text", "counted"), [("<think>Sad.</think>Oh no.", None), ("Oh no.", {"reasoning_tokens": 0})]
+)
+async def test_a_count_of_no_thinking_in_mid_stream_is_not_believed_beside_thinking(text, counted):
+    usage = {"prompt_tokens": 7, "completion_tokens": 9, "completion_tokens_details": {"reasoning_tokens": 0}}
+    choice = {"index": 0, "delta": {"content": text}, "finish_reason": "stop"}
+    last = stream(b"data: " + json.dumps({"choices": [choice], "usage": usage}).encode() + b"\n\ndata: [DONE]\n\n")
+    answer = await ask(OddServer(last), stream=True)
+    assert json.loads(answer.text.split("data: ")[1])["usage"].get("completion_tokens_details") == counted
+
+
 THINKING = RunConfig(model="qwen3", thinking="on", thinking_budget=50, max_tokens=10)
 SWITCHES = ({}, {"enable_thinking": True}, {"chat_template_kwargs": {"enable_thinking": True}})
 

@@ -84,12 +84,17 @@ class ReplyStream:
         for answer in answers:
             chunk = {**answer.fields, "model": self._model, "object": "chat.completion.chunk"}
             self.head = {key: value for key, value in chunk.items() if key not in ("choices", "usage")}
+            choices = [self._rewrite_choice(choice) for choice in answer.choices]
             if answer.usage is not None:
                 self.usage = answer.usage
-                chunk["usage"] = self._tokens.plus(answer.usage).as_usage(answer.fields["usage"])
-            choices = [self._rewrite_choice(choice) for choice in answer.choices]
+                chunk["usage"] = self._tokens.plus(self._so_far(answer.usage)).as_usage(answer.fields["usage"])
             if any(has_content for _, has_content in choices):
                 yield chunk | {"choices": [choice for choice, _ in choices]}
+
+    def _so_far(self, usage: Usage) -> Usage:
+        """Return the counts of a chunk beside its thinking, of which any piece will do: servers may count in each."""
+        pieces = self._choices[0].thoughts if 0 in self._choices else []
+        return usage.beside(next(filter(str.strip, pieces), ""))
 
     def _rewrite_choice(self, choice: Choice) -> tuple[dict[str, Any], bool]:
         """Return a choice as it is sent on, and whether it has any content."""
@@ -144,5 +149,6 @@ class _ChoiceStream:
     def _take(self, text: str, thought: str) -> dict[str, str]:
         cleaned = self._cleaner.feed(text)
         text = cleaned if self._cleans else text
-        self.thoughts.append(thought)
+        if thought:
+            self.thoughts.append(thought)
         return ({"content": text} if text else {}) | ({"reasoning_content": thought} if thought else {})
