@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from localemp.engines.vllm.options import as_options, option_name
 from localemp.engines.vllm.versions import require_vllm
 from localemp.errors import OptionError
 from localemp.utils.redirect import output_to
@@ -56,14 +57,11 @@ class Determinism:
         Raises:
             OptionError: One of the user's contradicts it.
         """
-        ours: list[str] = []
-        for name, value in self.engine_args.items():
-            option = f"--{name.replace('_', '-')}"
-            for word in given:
-                if word.partition("=")[0].replace("_", "-") == option:
-                    raise self._contradicts(word)
-            ours += [f"--no-{option[2:]}"] if value is False else [option, str(value)]
-        return [*ours, *given]
+        needed = {option_name(name) for name in self.engine_args}
+        for word in given:
+            if word.partition("=")[0].replace("_", "-") in needed:
+                raise self._contradicts(word)
+        return [*as_options(self.engine_args), *given]
 
     def _contradicts(self, option: str) -> OptionError:
         return OptionError(f"--deterministic: {option} contradicts it ({self.how} here)", "leave one of the two out")

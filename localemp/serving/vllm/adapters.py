@@ -7,8 +7,9 @@ from itertools import zip_longest
 from typing import Any
 
 from localemp.engines.vllm.lora import lora_args
+from localemp.engines.vllm.options import as_options, option_name
 from localemp.errors import OptionError
-from localemp.models.adapters import Adapter, adapter_name
+from localemp.models.adapters import Adapter, adapter_name, split_spec
 from localemp.pipeline.pipeline import Pipeline
 from localemp.serving.names import ModelNames
 from localemp.serving.settings import MOST_ADAPTERS
@@ -34,7 +35,8 @@ def check_names(model: str, specs: Sequence[str]) -> None:
         name = adapter_name(spec)
         if name in taken:
             raise OptionError(
-                f"--adapter {spec}: the name {name!r} is {taken[name]}", f"give another: --adapter NAME={_path(spec)}"
+                f"--adapter {spec}: the name {name!r} is {taken[name]}",
+                f"give another: --adapter NAME={split_spec(spec)[1]}",
             )
         taken[name] = "another adapter's"
 
@@ -65,23 +67,13 @@ def adapter_options(model: str, adapters: Sequence[Adapter], options: Sequence[s
     given = _engine_args(options)
     if "lora_modules" in given:
         raise OptionError("-- --lora-modules and --adapter exclude each other", "name all of them with --adapter")
-    chosen = lora_args(adapters, given, on_cpu=False, typed=lambda name: f"-- --{name.replace('_', '-')} ")
+    chosen = lora_args(adapters, given, on_cpu=False, typed=lambda name: f"-- {option_name(name)} ")
     names = ModelNames(model)
     modules = [
         json.dumps({"name": names.of(adapter.name), "path": str(adapter.folder), "base_model_name": model})
         for adapter in adapters
     ]
     return [*as_options(chosen), "--lora-modules", *modules]
-
-
-def as_options(engine_args: dict[str, Any]) -> list[str]:
-    """Return engine arguments as options of `vllm serve`."""
-    options = []
-    for name, value in engine_args.items():
-        options.append(f"--{name.replace('_', '-')}")
-        if value is not True:
-            options.append(str(value))
-    return options
 
 
 def _engine_args(options: Sequence[str]) -> dict[str, Any]:
@@ -98,7 +90,3 @@ def _engine_args(options: Sequence[str]) -> dict[str, Any]:
             value = value or following
             given[name] = int(value) if value.isdecimal() else value
     return given
-
-
-def _path(spec: str) -> str:
-    return spec.partition("=")[2] or spec

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from localemp.engines.vllm.options import as_options
 from localemp.errors import OptionError, WeightsError
 from localemp.models.adapters import Adapter
 from localemp.models.data_only import read_settings
@@ -163,8 +164,7 @@ def vllm_command(
     command += ["--shutdown-timeout", str(drain)]
     if thinking.template_options:
         command += ["--default-chat-template-kwargs", json.dumps(dict(thinking.template_options))]
-    for name, value in thinking.engine_args.items():
-        command += [f"--{name.replace('_', '-')}", value if isinstance(value, str) else json.dumps(value)]
+    command += as_options(thinking.engine_args)
     if not _has_chat_template(folder):
         command += ["--chat-template", _begin_of_text(pipeline) + PLAIN_TEMPLATE]
     return [*command, *adapter_options(profile.name, adapters, options), *options]
