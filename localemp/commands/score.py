@@ -81,8 +81,8 @@ def score(
         no_bertscore: Skip BERTScore.
         ppl: Also the perplexity of the references, which the runs' own model is started for. It is kept in the runs'
             folders, so that only what is missing is computed.
-        model: With `ppl`: the runs' model, where its name does not find it: a profile or a folder of weights.
-        adapter: With `ppl`: the runs' adapter, where it is not at its place any more.
+        model: With `ppl`: the runs' model, a profile or a folder, if not found by the name in the runs.
+        adapter: With `ppl`: the runs' adapter, if it is no longer where they had it.
         engine_args: With `ppl`: vLLM's engine arguments.
         common: Only the dialogues that all systems answered; such scores are not written unless `out` is given.
         out: Where scores are written; by default RUN/scores.json or FILE[.HYPOTHESIS].scores.json.

@@ -64,9 +64,9 @@ class ModelNames:
         """Return the name that is most like one that does not exist; None if none is."""
         if not name.startswith((f"{self.model}@", f"{self.model}:")):
             return nearest(name, list(map(self.of, ("", *self.adapters))))
-        adapter, _, strategy = name[len(self.model) :].removeprefix("@").partition(":")
-        near = _nearest(adapter, self.adapters), _nearest(strategy, self.strategies)
-        return None if None in near else self.of(*map(str, near))
+        asked, _, named = name[len(self.model) :].removeprefix("@").partition(":")
+        adapter, strategy = _nearest(asked, self.adapters), _nearest(named, self.strategies)
+        return None if adapter is None or strategy is None else self.of(adapter, strategy)
 
 
 def _nearest(name: str, known: tuple[str, ...]) -> str | None:
