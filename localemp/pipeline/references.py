@@ -188,7 +188,7 @@ def _answer(tasks: Sequence[_Task], on_progress: OnProgress) -> None:
 async def _ask(tasks: Sequence[_Task], on_progress: OnProgress) -> None:
     pipeline = tasks[0].pipeline
     asked = [(task, question) for task in tasks for question in task.pending]
-    adapters = list(dict.fromkeys(adapter for task in tasks if (adapter := task.pipeline.adapter) is not None))
+    adapters = [task.pipeline.adapter for task in tasks]
     context = await asyncio.to_thread(_context, pipeline, [question for _, question in asked])
     engine = pipeline.engine(context, tasks[0].run / FOLDER / "engine.log", adapters=adapters)
     on_progress(Progress(f"Starting {engine.name} ({pipeline.profile.name})"))
