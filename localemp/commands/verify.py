@@ -14,8 +14,9 @@ from localemp.errors import EngineError, OptionError, RunError
 from localemp.pipeline.asking_again import AskedAgain, RecordedCall, ask_again, recorded_calls
 from localemp.pipeline.pipeline import Pipeline
 from localemp.pipeline.recorded import differences_to, recorded_config, recorded_sampling
+from localemp.runs.journal import now
 from localemp.runs.run import read_manifest, read_records
-from localemp.runs.verified import Verification, add_verification, fingerprint, now, read_verifications, worst
+from localemp.runs.verified import Verification, add_verification, fingerprint, read_verifications, worst
 from localemp.sampling import Sampling
 from localemp.utils.asynchronous import run_here
 from localemp.utils.config_diff import renamed_model
