@@ -232,6 +232,14 @@ def test_a_manifest_chooses_no_code_and_no_profile(guess):
         score(file, no_bertscore=True, ppl=True)
 
 
+def test_a_run_of_the_embedded_model_of_then_says_what_it_is_called_now():
+    plain = Pipeline(RunConfig(model="smollm2-plain")).model_settings()
+    folder = make_run(Path("then"), {"a": "Oh."}, **plain | {"model": "smollm2"})
+    with pytest.raises(RunError, match="PPL needs the model that made the run") as caught:
+        score(folder, no_bertscore=True, ppl=True)
+    assert caught.value.hint == "the run's model is called smollm2-plain now: give --model smollm2-plain"
+
+
 def test_a_run_of_an_engine_that_is_not_registered_is_a_note(guess):
     one, strange = generate("plain"), make_run(Path("strange"), {"a": "Oh."}, engine="warp")
     done = run("score", one, strange, "--ppl", "-m", guess, "--no-bertscore")
