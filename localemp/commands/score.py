@@ -79,10 +79,10 @@ def score(
         hypothesis: Which replies of a file that has several.
         bertscore_model: A name, a Hugging Face id or a folder of weights; with ":17" appended, layer 17.
         no_bertscore: Skip BERTScore.
-        ppl: Also the perplexity of the references, which the runs' own model is started for. It is kept in the runs'
-            folders, so that only what is missing is computed.
-        model: With `ppl`: the runs' model, where its name does not find it: a profile or a folder of weights.
-        adapter: With `ppl`: the runs' adapter, where it is not at its place any more.
+        ppl: Also compute the perplexity of the references. The runs' own model is started for it, and what it finds is
+            kept in the runs' folders, so that only what is missing is computed.
+        model: With `ppl`: the runs' model, if it is not found by its recorded name: a profile or a folder of weights.
+        adapter: With `ppl`: the runs' adapter, if it is not found where it was.
         engine_args: With `ppl`: vLLM's engine arguments.
         common: Only the dialogues that all systems answered; such scores are not written unless `out` is given.
         out: Where scores are written; by default RUN/scores.json or FILE[.HYPOTHESIS].scores.json.

@@ -53,7 +53,7 @@ def recorded_sampling(settings: Mapping[str, Any], folder: Path) -> Sampling:
         if sampling.seed is None:
             raise RunError(
                 f"{folder}: its replies were drawn at temperature {sampling.temperature:g} without a seed",
-                "they are chance, and asking again says nothing",
+                "such replies are random, so asking again would show nothing",
             )
         _log.info(
             "note: replies were drawn at temperature %g with seed %d; equal ones mean that the engine drew them alike",
