@@ -3,10 +3,12 @@
 What is found is added to the run's folder as a certificate; see `localemp.runs.verified`.
 """
 
+import asyncio
 import logging
 import os
 import random
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -185,10 +187,9 @@ async def _ask_all(
             return list(tokenizer(text, add_special_tokens=False)["input_ids"])
 
         for call in calls:
-            try:
+            with suppress(EngineError):  # it fails again where it is asked
                 await planner.chat(call.messages, sampling)
-            except EngineError:
-                continue  # it fails again where it is asked
+            await asyncio.sleep(0)  # lets Ctrl-C in
         context = planner.context_needed
     engine = pipeline.engine(context)
     on_progress(Progress(f"Starting {engine.name} ({pipeline.profile.name})"))
