@@ -32,6 +32,7 @@ import click
 import numpy as np
 from rich.console import Console
 from rich.table import Table
+from script import Script
 
 from localemp.metrics.replies import Replies, Reply
 from localemp.studies.answers import AnswerStore
@@ -164,7 +165,7 @@ async def _all_rate(raters: list[Rater], answers: int, arriving: float) -> float
     return time.perf_counter() - began
 
 
-@click.command()
+@click.command(cls=Script)
 @click.option("--raters", default=50, show_default=True)
 @click.option("--items", default=100, show_default=True, help="Of the study; three questions each.")
 @click.option("--answers", default=60, show_default=True, help="Of each rater.")
