@@ -42,7 +42,7 @@ from localemp.studies.study import ANSWERS, Study
 from localemp.utils.machine import machine, versions
 
 AIM = 50.0  # milliseconds at p99
-FILES = resources.files("localemp.studies").joinpath("page").iterdir()
+FILES = resources.files("localemp.studies.web").joinpath("page").iterdir()
 PAGE = [
     "/",
     *(f"/page/{file.name}" for file in FILES if file.name.endswith((".css", ".js")) and file.name != "owner.js"),
