@@ -12,6 +12,7 @@ from localemp.models.adapters import Adapter
 from localemp.models.data_only import read_settings
 from localemp.pipeline.pipeline import Pipeline
 from localemp.serving.vllm.adapters import adapter_options, check_names, find_adapters
+from localemp.serving.vllm.options import as_options
 
 MIDDLEWARE = "localemp.serving.middleware.StrategyMiddleware"
 LONGEST_CONTEXT = 4096  # dialogues are short; --max-model-len allows longer ones
@@ -163,8 +164,7 @@ def vllm_command(
     command += ["--shutdown-timeout", str(drain)]
     if thinking.template_options:
         command += ["--default-chat-template-kwargs", json.dumps(dict(thinking.template_options))]
-    for name, value in thinking.engine_args.items():
-        command += [f"--{name.replace('_', '-')}", value if isinstance(value, str) else json.dumps(value)]
+    command += as_options(thinking.engine_args)
     if not _has_chat_template(folder):
         command += ["--chat-template", _begin_of_text(pipeline) + PLAIN_TEMPLATE]
     return [*command, *adapter_options(profile.name, adapters, options), *options]

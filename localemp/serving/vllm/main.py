@@ -28,8 +28,8 @@ def main() -> None:
         configure_logging_from_args,
         current_platform,
     )
-    from localemp.serving.vllm.adapters import as_options
     from localemp.serving.vllm.command import NOT_FOR_VLLM
+    from localemp.serving.vllm.options import as_options
 
     folder, *options = sys.argv[1:]
     cli_env_setup()
