@@ -181,11 +181,7 @@ async def _ask_all(
     """Ask at every batch size on one engine; return what came of it, and the engine's description."""
     context, tokenize = None, None
     if pipeline.runs_here:
-        planner, tokenizer = pipeline.planner(""), pipeline.tokenizer.tokenizer
-
-        def tokenize(text: str) -> list[int]:
-            return list(tokenizer(text, add_special_tokens=False)["input_ids"])
-
+        planner, tokenize = pipeline.planner(""), pipeline.tokenizer.plain_ids
         for call in calls:
             with suppress(EngineError):  # it fails again where it is asked
                 await planner.chat(call.messages, sampling)
