@@ -310,6 +310,22 @@ def test_an_experiment_scores_it_with_the_model_of_its_rows(guess):
     assert again.exit_code == 0 and len(Guess.asked) == 4
 
 
+def test_a_row_of_an_experiment_that_cannot_have_it_is_a_note(guess):
+    profile = guess.read_text().replace('engine = "guess"', 'engine = "mute"')
+    assert profile != guess.read_text()
+    Path("mute.toml").write_text(profile)
+    register_engine("mute", Guess.make, settings=Guess.settings)
+    Path("plan.toml").write_text(
+        'about = "two models"\ndata = "samples"\nlimit = 2\n[[models]]\nmodel = "guess.toml"\n'
+        '[[models]]\nmodel = "mute.toml"\n[[rows]]\nstrategy = "zero-shot"\n'
+        "[after]\nscore = { no_bertscore = true, ppl = true }\n"
+    )
+    done = run("experiment", "plan.toml", "--out", "made")
+    assert done.exit_code == 0, done.output
+    assert len(Guess.asked) == 2
+    assert "its engine 'mute' cannot score a given text" in " ".join(done.output.split())
+
+
 def test_engines_without_it_say_so():
     engine = ScriptedEngine([Entry(reply="Oh.")])
     with pytest.raises(FatalEngineError, match="'scripted' cannot score a given text"):
