@@ -29,6 +29,7 @@ import numpy
 from rich.console import Console
 from rich.table import Table
 from safetensors.numpy import save_file
+from script import Script, data_option, engine_args_option, out_option, write_result
 
 from localemp.bench.dummy import dummy_config
 from localemp.cli.options import parse_engine_args
@@ -173,8 +174,8 @@ def ratios(engine: Mapping[str, Any], way: str) -> list[float]:
     return [without / taken for without, taken in zip(seconds["none"], seconds[way], strict=True)]
 
 
-@click.command()
-@click.option("--data", required=True, help="A folder with EmpatheticDialogues, or any other --data of localemp.")
+@click.command(cls=Script)
+@data_option
 @click.option("--split", default="test", show_default=True)
 @click.option("--dialogues", "count", type=click.IntRange(min=2), default=64, show_default=True)
 @click.option("--model", default="smollm2-plain", show_default=True)
@@ -182,8 +183,8 @@ def ratios(engine: Mapping[str, Any], way: str) -> list[float]:
 @click.option("--rank", type=click.IntRange(1, 512), default=16, show_default=True)
 @click.option("--reply-tokens", "tokens", type=click.IntRange(min=1), default=48, show_default=True)
 @click.option("--repeats", type=click.IntRange(min=1), default=3, show_default=True)
-@click.option("--engine-arg", "engine_args", multiple=True, metavar="NAME=VALUE")
-@click.option("--out", type=click.Path(path_type=Path), help="Write all values to this JSON file.")
+@engine_args_option
+@out_option
 def main(
     data: str,
     split: str,
@@ -201,9 +202,7 @@ def main(
     with tempfile.TemporaryDirectory() as folder:
         config = dummy_config(config, Path(folder)) if load_format == "dummy" else config
         result = asyncio.run(measure_all(Pipeline(config), split, count, rank, tokens, repeats))
-    if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(json.dumps(result, indent=2) + "\n", "utf-8")
+    write_result(out, result)
     settings, load = result["settings"], result["machine"]["load"]
     table = Table(title=f"{settings['dialogues']} dialogues x {tokens} tokens, rank {rank}, load {load:.1f}")
     for column in ("engine", "adapter", "replies/s", "of the speed without: median (min to max)"):

@@ -25,6 +25,7 @@ import torch
 from comet_shapes import floor, save_bart_large, where_time_goes
 from rich.console import Console
 from rich.table import Table
+from script import Script, write_result
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
 from localemp.commonsense.comet import Comet
@@ -82,7 +83,7 @@ class Peer:
         ]
 
 
-@click.command()
+@click.command(cls=Script)
 @click.option("--data", type=click.Path(path_type=Path), required=True, help="A folder with EmpatheticDialogues.")
 @click.option("--comet", "name", default="comet-mini", show_default=True, help="Name, folder or profile.")
 @click.option("--bart-large", is_flag=True, help="Random weights of BART-large's shape, with --comet's tokenizer.")
@@ -159,9 +160,7 @@ def main(
                 "floor": floor(ours, events, spent),
                 "exact": exact(ours, peer, events, drawn[:exact_queries], plain_texts),
             }
-    if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n", "utf-8")
+    write_result(out, result)
     show(result)
 
 

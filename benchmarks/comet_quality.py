@@ -20,6 +20,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 from sacrebleu.metrics.bleu import BLEU
+from script import Script, out_option
 from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
 
 from localemp.commonsense.comet import Comet
@@ -44,7 +45,7 @@ NONE = frozenset(("none",))
 Prompt = tuple[str, str]  # event, relation
 
 
-@click.command()
+@click.command(cls=Script)
 @click.option(
     "--data", type=click.Path(path_type=Path), required=True, help="Folder with comet_bart/ and empathetic_dialogues/."
 )
@@ -52,7 +53,7 @@ Prompt = tuple[str, str]  # event, relation
 @click.option("--utterances", default=500, show_default=True)
 @click.option("--beams", default=5, show_default=True)
 @click.option("--show", default=0, show_default=True, help="Print so many utterances with xReact and xIntent of both.")
-@click.option("--out", type=click.Path(path_type=Path), help="Write all values to this JSON file.")
+@out_option
 def main(data: Path, name: str, utterances: int, beams: int, show: int, out: Path | None) -> None:
     """Compare a COMET with people and with COMET-BART."""
     profile = load_profile(name, "commonsense")

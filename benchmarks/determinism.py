@@ -5,7 +5,6 @@ sample at other batch sizes with an empty prefix cache. What `--deterministic` c
 a second of `localemp bench strategies` with and without it.
 """
 
-import json
 import subprocess
 import sys
 import tempfile
@@ -17,6 +16,7 @@ from typing import Any
 import click
 from rich.console import Console
 from rich.table import Table
+from script import Script, data_option, engine_args_option, out_option, write_result
 
 from localemp.runs.verified import Verification, read_verifications
 from localemp.utils.machine import machine
@@ -41,16 +41,16 @@ def verified(run: Path, made_by: Sequence[str], sample: int) -> Verification:
     return found[-1]
 
 
-@click.command()
-@click.option("--data", required=True, help="A folder with EmpatheticDialogues, or any other --data of localemp.")
+@click.command(cls=Script)
+@data_option
 @click.option("--split", default="test", show_default=True)
 @click.option("--dialogues", "count", type=click.IntRange(min=1), default=256, show_default=True)
 @click.option("--sample", type=click.IntRange(min=1), default=50, show_default=True, help="Replies asked for again.")
 @click.option("--model", default="smollm2", show_default=True)
 @click.option("--strategy", default="two-stage", show_default=True)
 @click.option("--max-tokens", default=64, show_default=True)
-@click.option("--engine-arg", "engine_args", multiple=True, metavar="NAME=VALUE")
-@click.option("--out", type=click.Path(path_type=Path), help="Write all values to this JSON file.")
+@engine_args_option
+@out_option
 def main(
     data: str,
     split: str,
@@ -75,9 +75,7 @@ def main(
             result[way] = found.model_dump(mode="json")
             told = (len(found.ids), found.equal, found.different, found.failed)
             table.add_row(way, found.deterministic or "", *map(str, told))
-            if out is not None:
-                out.parent.mkdir(parents=True, exist_ok=True)
-                out.write_text(json.dumps(result, indent=2) + "\n", "utf-8")
+            write_result(out, result)
     Console().print(table)
 
 

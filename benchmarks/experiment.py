@@ -31,6 +31,7 @@ from typing import Any, TypeVar
 import click
 from rich.console import Console
 from rich.table import Table
+from script import Script, engine_args_option, out_option, write_result
 
 import localemp
 from localemp.bench.dummy import dummy_config
@@ -81,7 +82,7 @@ class Work:
         return expand(plan, [model], settings, data=data, split=self.split, limit=self.limit)
 
 
-@click.command()
+@click.command(cls=Script)
 @click.option("--plan", default="paper", show_default=True, help="A bundled plan or a TOML file.")
 @click.option("--data", default="bundled", show_default=True, help="A folder with EmpatheticDialogues, or any --data.")
 @click.option("--pool", default="bundled", show_default=True, help="Exemplars; '' for the data's training split.")
@@ -93,10 +94,10 @@ class Work:
 @click.option("--max-tokens", type=int, help="Of a reply; by default the model's.")
 @click.option("--repeats", default=1, show_default=True)
 @click.option("--without", multiple=True, type=click.Choice([*AIMS]), help="Leave a side out; may be repeated.")
-@click.option("--engine-arg", "engine_args", multiple=True, metavar="NAME=VALUE")
+@engine_args_option
 @click.option("--load-format", type=click.Choice(["auto", "dummy"]), default="auto", show_default=True)
 @click.option("--small", is_flag=True, help="A quick try: 8 dialogues, 16 tokens a reply.")
-@click.option("--out", type=click.Path(path_type=Path), help="Write all values to this JSON file.")
+@out_option
 def main(
     plan: str,
     data: str,
@@ -125,9 +126,7 @@ def main(
         chosen |= {"max_tokens": max_tokens, "engine_args": dict(config.engine_args)}
         work = Work(plan, settings | {name: value for name, value in chosen.items() if value}, split, count)
         result = measure(work, repeats, [side for side in AIMS if side not in without], Path(folder))
-    if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(json.dumps(result, indent=2) + "\n", "utf-8")
+    write_result(out, result)
     print_result(result)
 
 

@@ -16,6 +16,7 @@ from typing import Any
 import click
 from rich.console import Console
 from rich.table import Table
+from script import Script, out_option, write_result
 
 import localemp
 from localemp.dialogue import Message
@@ -92,14 +93,14 @@ def resident(kind: str = "VmRSS") -> int:
     return int(next(line for line in lines if line.startswith(kind)).split()[1]) * 1024 // 10**6
 
 
-@click.command()
+@click.command(cls=Script)
 @click.option("--plan", "name", default="paper", show_default=True, help="A bundled plan or a TOML file.")
 @click.option("--data", default="bundled", show_default=True, help="A folder with EmpatheticDialogues, or any --data.")
 @click.option("--pool", default="bundled", show_default=True, help="Exemplars; '' for the data's training split.")
 @click.option("--split", default="test", show_default=True)
 @click.option("--dialogues", "limit", type=int, help="By default all.")
 @click.option("--model", default="smollm2", show_default=True, help="A model that has a profile in models/.")
-@click.option("--out", type=click.Path(path_type=Path), help="Write all values to this JSON file.")
+@out_option
 def main(name: str, data: str, pool: str, split: str, limit: int | None, model: str, out: Path | None) -> None:
     """Measure memory, drafting and planning of an experiment."""
     register_engine("instant", lambda context: _make(context))
@@ -143,9 +144,7 @@ def main(name: str, data: str, pool: str, split: str, limit: int | None, model: 
         "answering_cpu_s": phases.total(phases.cpu, "Answering"),
         "by_row_s": {f"{task}: {row}": seconds for (task, row), seconds in phases.wall.items()},
     }
-    if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(json.dumps(result, indent=2) + "\n", "utf-8")
+    write_result(out, result)
     print_result(result)
 
 

@@ -28,6 +28,7 @@ from typing import Any
 
 import click
 from data_sheets import DataSheet, sheet_of
+from script import Script
 
 from localemp.bench.dummy import dummy_config, dummy_notes, dummy_origin
 from localemp.bench.engine import check_fits
@@ -306,7 +307,7 @@ def settings_of(pipeline: Pipeline, chosen: Sequence[Lengths], repeats: int, she
     }
 
 
-@click.command()
+@click.command(cls=Script)
 @click.option(
     "--model", default=PUBLISHED_MODEL, show_default=True, help="A model, or a config.json with dummy weights."
 )

@@ -21,6 +21,7 @@ from typing import Any
 import click
 from rich.console import Console
 from rich.table import Table
+from script import Script, data_option, engine_args_option, out_option, write_result
 
 from localemp.bench.dummy import dummy_config
 from localemp.cli.options import parse_engine_args
@@ -75,17 +76,17 @@ class Timed:
             return read_records(Path(folder)), tally.completion_tokens, seconds
 
 
-@click.command()
-@click.option("--data", required=True, help="A folder with EmpatheticDialogues, or any other --data of localemp.")
+@click.command(cls=Script)
+@data_option
 @click.option("--split", default="test", show_default=True)
 @click.option("--dialogues", "count", default=256, show_default=True)
 @click.option("--model", default="smollm2", show_default=True)
 @click.option("--max-tokens", default=64, show_default=True)
 @click.option("--repeats", default=3, show_default=True)
 @click.option("--one-at-a-time", "single", default=16, show_default=True, help="Dialogues for the released code's way.")
-@click.option("--engine-arg", "engine_args", multiple=True, metavar="NAME=VALUE")
+@engine_args_option
 @click.option("--load-format", type=click.Choice(["auto", "dummy"]), default="auto", show_default=True)
-@click.option("--out", type=click.Path(path_type=Path), help="Write all values to this JSON file.")
+@out_option
 def main(
     data: str,
     split: str,
@@ -104,9 +105,7 @@ def main(
     with tempfile.TemporaryDirectory() as folder:
         config = dummy_config(config, Path(folder)) if load_format == "dummy" else config
         result = asyncio.run(measure(config, split, count, repeats, single))
-    if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(json.dumps(result, indent=2) + "\n", "utf-8")
+    write_result(out, result)
     print_result(result)
 
 

@@ -37,6 +37,7 @@ from priority import WAYS as ORDERS
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+from script import Script
 
 from localemp.bench.quantities import QUANTITIES
 from localemp.bench.result import Point, Result, read_result
@@ -166,7 +167,7 @@ def steps(data: str, out: Path, size: Size) -> list[Step]:
     ]  # fmt: skip
 
 
-@click.command()
+@click.command(cls=Script)
 @click.option("--data", required=True, help="A folder with EmpatheticDialogues.")
 @click.option("--out", type=click.Path(path_type=Path), default="results", show_default=True, help="All results.")
 @click.option("--small", is_flag=True, help="Little of everything, for a CPU.")

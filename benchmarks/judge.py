@@ -26,6 +26,7 @@ from typing import Any
 import click
 from rich.console import Console
 from rich.table import Table
+from script import Script, data_option, engine_args_option, out_option, write_result
 
 from localemp.bench.offline import OfflineEngine, Workload, look_up
 from localemp.cli.options import parse_engine_args
@@ -43,14 +44,14 @@ from localemp.studies.study import Study
 from localemp.utils.machine import machine
 
 
-@click.command()
-@click.option("--data", required=True, help="A folder with EmpatheticDialogues, or any other --data of localemp.")
+@click.command(cls=Script)
+@data_option
 @click.option("--pairs", default=100, show_default=True, help="Each is judged by three aspects in both orders.")
 @click.option("--model", default="smollm2", show_default=True)
 @click.option("--max-tokens", default=64, show_default=True, help="Of the replies of generate.")
 @click.option("--repeats", default=3, show_default=True)
-@click.option("--engine-arg", "engine_args", multiple=True, metavar="NAME=VALUE")
-@click.option("--out", type=click.Path(path_type=Path), help="Write all values to this JSON file.")
+@engine_args_option
+@out_option
 def main(
     data: str, pairs: int, model: str, max_tokens: int, repeats: int, engine_args: tuple[str, ...], out: Path | None
 ) -> None:
@@ -58,9 +59,7 @@ def main(
     config = RunConfig(model=model, data=data, max_tokens=max_tokens, engine_args=parse_engine_args(engine_args))
     with tempfile.TemporaryDirectory() as folder:
         result = asyncio.run(measure(config, pairs, repeats, Path(folder)))
-    if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(json.dumps(result, indent=2) + "\n", "utf-8")
+    write_result(out, result)
     print_result(result)
 
 

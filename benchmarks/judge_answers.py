@@ -27,6 +27,7 @@ import click
 from judge import make_study
 from rich.console import Console
 from rich.table import Table
+from script import Script, data_option, engine_args_option, out_option, write_result
 
 from localemp.cli.options import parse_engine_args
 from localemp.data.sources import load_dialogues
@@ -46,14 +47,14 @@ from localemp.utils.machine import machine
 WARM_UP = 8  # questions
 
 
-@click.command()
-@click.option("--data", required=True, help="A folder with EmpatheticDialogues, or any other --data of localemp.")
+@click.command(cls=Script)
+@data_option
 @click.option("--import", "imports", nargs=2, multiple=True, metavar="FORMAT FILE", help="A released system; twice.")
 @click.option("--pairs", default=100, show_default=True)
 @click.option("--aspect", "aspects", multiple=True, help="Only this one; may be repeated.")
 @click.option("--model", default="smollm2", show_default=True)
-@click.option("--engine-arg", "engine_args", multiple=True, metavar="NAME=VALUE")
-@click.option("--out", type=click.Path(path_type=Path), help="Write all values to this JSON file.")
+@engine_args_option
+@out_option
 def main(
     data: str,
     imports: Sequence[tuple[str, str]],
@@ -69,9 +70,7 @@ def main(
     config = RunConfig(model=model, data=data, engine_args=parse_engine_args(engine_args))
     with tempfile.TemporaryDirectory() as folder:
         result = asyncio.run(measure(config, imports, pairs, aspects, Path(folder)))
-    if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(json.dumps(result, indent=2) + "\n", "utf-8")
+    write_result(out, result)
     print_result(result)
 
 

@@ -28,6 +28,7 @@ from typing import Any
 import click
 from reply_faults import RUN, loops, other_turn, runs_of
 from rich.table import Table
+from script import Script
 
 import localemp
 from localemp.cli.display import Display
@@ -51,7 +52,7 @@ PEOPLE = "people"
 Record = Mapping[str, Any]
 
 
-@click.command()
+@click.command(cls=Script)
 @click.option("--model", "models", multiple=True, required=True, help="Anything that --model takes; may be repeated.")
 @click.option("--data", default="bundled", show_default=True, help="A folder with EmpatheticDialogues, or any --data.")
 @click.option("--limit", default=256, show_default=True, help="Dialogues of the test split.")

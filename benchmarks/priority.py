@@ -9,7 +9,6 @@ cache is emptied before each. vLLM's queue has the same policy in both: equal pr
 
 import asyncio
 import itertools
-import json
 import os
 import statistics
 import time
@@ -20,6 +19,7 @@ from typing import Any
 import click
 from rich.console import Console
 from rich.table import Table
+from script import Script, data_option, engine_args_option, out_option, write_result
 
 from localemp.cli.options import parse_engine_args
 from localemp.data.sources import load_dialogues
@@ -81,16 +81,16 @@ async def measure(config: RunConfig, split: str, count: int, repeats: int) -> di
     }
 
 
-@click.command()
-@click.option("--data", required=True, help="A folder with EmpatheticDialogues, or any other --data of localemp.")
+@click.command(cls=Script)
+@data_option
 @click.option("--split", default="test", show_default=True)
 @click.option("--dialogues", "count", default=128, show_default=True)
 @click.option("--model", default="smollm2", show_default=True)
 @click.option("--strategy", default="two-stage", show_default=True)
 @click.option("--max-tokens", default=64, show_default=True)
 @click.option("--repeats", default=3, show_default=True)
-@click.option("--engine-arg", "engine_args", multiple=True, metavar="NAME=VALUE")
-@click.option("--out", type=click.Path(path_type=Path), help="Write all values to this JSON file.")
+@engine_args_option
+@out_option
 def main(
     data: str,
     split: str,
@@ -106,9 +106,7 @@ def main(
     options = parse_engine_args(engine_args)
     config = RunConfig(model=model, data=data, strategy=strategy, max_tokens=max_tokens, engine_args=options)
     result = asyncio.run(measure(config, split, count, repeats))
-    if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(json.dumps(result, indent=2) + "\n", "utf-8")
+    write_result(out, result)
     table = Table(title=f"{count} dialogues, {strategy}, load {result['machine']['load']:.1f}")
     for name in ("", *WAYS, "ratio: median (min to max)"):
         table.add_column(name)

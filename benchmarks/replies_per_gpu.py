@@ -14,6 +14,7 @@ from pathlib import Path
 
 import click
 from data_sheets import SHEETS
+from script import Script
 
 from localemp.bench.roofline.flops import ModelShape
 
@@ -71,7 +72,7 @@ def share_of(zero_shot: Dialogue, shape: ModelShape, gpu: str, tokens_per_s: flo
     return sum(zero_shot.seconds(shape, gpu, 1.0)) * tokens_per_s / zero_shot.reply
 
 
-@click.command()
+@click.command(cls=Script)
 @click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--shape", "config", type=click.Path(exists=True, path_type=Path), default=LLAMA)
 @click.option("--gpu", type=click.Choice(list(SHEETS)), default="H100", show_default=True)

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from script import Script, out_option, write_result
 from sentence_transformers import SentenceTransformer, util
 
 from localemp.data.sources import load_dialogues
@@ -44,7 +45,7 @@ SIMILARITY: Similarity = "context-and-reply"
 ROUNDING = 1e-6
 
 
-@click.command()
+@click.command(cls=Script)
 @click.option("--data", required=True, help="A folder with EmpatheticDialogues.")
 @click.option("--encoder", "encoder_name", default="all-mpnet-base-v2", show_default=True)
 @click.option("--pool-rows", type=click.IntRange(min=1), help="Only so many training contexts.")
@@ -57,7 +58,7 @@ ROUNDING = 1e-6
     "--random-vectors", is_flag=True, help="Search in random vectors of the same shape: nothing to embed first."
 )
 @click.option("--seed", default=0, show_default=True, help="Draws the peer's queries and the rows to embed.")
-@click.option("--out", type=click.Path(path_type=Path), help="Write all values to this JSON file.")
+@out_option
 def main(
     data: str,
     encoder_name: str,
@@ -91,9 +92,7 @@ def main(
         "search": search(index, queries, sample, k, repeats),
         "embedding": embedding([pool[row] for row in rows], encoder, weights.folder, k, repeats),
     }
-    if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n", "utf-8")
+    write_result(out, result)
     _print(result)
 
 

@@ -29,6 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
+from script import Script, out_option, write_result
 
 from localemp.data.sources import load_dialogues
 from localemp.dialogue import EMOTIONS
@@ -46,7 +47,7 @@ RELEASED = (
 )
 
 
-@click.command()
+@click.command(cls=Script)
 @click.option(
     "--data", type=click.Path(path_type=Path), help="A folder with baseline_outputs and empathetic_dialogues."
 )
@@ -60,7 +61,7 @@ RELEASED = (
 @click.option("--threads", type=click.IntRange(min=1), help="Of torch.")
 @click.option("--repeats", type=click.IntRange(min=1), default=3, show_default=True)
 @click.option("--seed", default=0, show_default=True)
-@click.option("--out", type=click.Path(path_type=Path), help="Write all values to this JSON file.")
+@out_option
 def main(
     data: Path | None,
     rows: int,
@@ -96,9 +97,7 @@ def main(
     own = {"batch_tokens": batch_tokens, "device": device}
     result["bertscore"] = against_peer(part, model, weights.folder, own, peer_batch, repeats)
     result["bfloat16"] = at_bfloat16(part[0], model, own)
-    if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n", "utf-8")
+    write_result(out, result)
     _print(result)
 
 

@@ -33,6 +33,7 @@ import click
 import psutil
 from rich.console import Console
 from rich.table import Table
+from script import Script, out_option, write_result
 from serve_loop import scripted_server
 
 from localemp.bench.load.client import CHAT, Answer, Client, chat_messages
@@ -308,7 +309,7 @@ def started(options: Mapping[str, Any], engine_options: Sequence[str]) -> Iterat
         yield server.url, settings.model, strategies
 
 
-@click.command()
+@click.command(cls=Script)
 @click.option("--minutes", default=3.0, show_default=True)
 @click.option("--clients", default=24, show_default=True, help="Each has one request at a time.")
 @click.option("--model", default="smollm2", show_default=True, help="With --url, as the server calls it.")
@@ -318,7 +319,7 @@ def started(options: Mapping[str, Any], engine_options: Sequence[str]) -> Iterat
 @click.option("--url", help="A server that runs already; its key in LOCALEMP_API_KEY.")
 @click.option("--pid", type=int, help="Its process, so that its memory can be watched.")
 @click.option("--seed", default=0, show_default=True)
-@click.option("--out", type=click.Path(path_type=Path), help="Write all values to this JSON file.")
+@out_option
 @click.argument("engine_options", nargs=-1, type=click.UNPROCESSED, metavar="[-- VLLM OPTIONS]")
 def main(url: str | None, out: Path | None, engine_options: tuple[str, ...], **options: Any) -> None:
     """Load a server."""
@@ -332,9 +333,7 @@ def main(url: str | None, out: Path | None, engine_options: tuple[str, ...], **o
             result = asyncio.run(load(own_url, KEY, model, strategies, options))
     result["machine"] = machine() | versions() | {"load": os.getloadavg()[0], "date": time.strftime("%Y-%m-%d")}
     result["settings"] = {**options, "engine_options": list(engine_options)}
-    if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n", "utf-8")
+    write_result(out, result)
     _print(result)
     sys.exit(1 if verdicts(result) else 0)
 

@@ -31,6 +31,7 @@ import click
 import psutil
 from rich.console import Console
 from rich.table import Table
+from script import Script, out_option, write_result
 from serve_loop import print_loop, watch_loop
 
 from localemp.bench.load.client import Answer, Client, percentile
@@ -296,7 +297,7 @@ def servers(pipeline: Pipeline, null: bool, options: Sequence[str], console: Con
         yield urls[0], urls[1]
 
 
-@click.command()
+@click.command(cls=Script)
 @click.option("--model", default="smollm2", show_default=True)
 @click.option("--gpu", is_flag=True, help="More of everything, and 256 at once.")
 @click.option("--parts", default=",".join(PARTS), show_default=True)
@@ -307,7 +308,7 @@ def servers(pipeline: Pipeline, null: bool, options: Sequence[str], console: Con
 @click.option("--tokens", type=click.IntRange(min=2), help="Of a reply; 8, or 64 with --gpu.")
 @click.option("--lookups", type=click.IntRange(min=1), help="Of each kind in `loop`; 48, or 400 with --gpu.")
 @click.option("--rounds", type=click.IntRange(min=1), default=4, show_default=True)
-@click.option("--out", type=click.Path(path_type=Path), help="Write all values to this JSON file.")
+@out_option
 @click.argument("engine_options", nargs=-1, type=click.UNPROCESSED, metavar="[-- VLLM OPTIONS]")
 def main(
     model: str, gpu: bool, parts: str, null: bool, out: Path | None, engine_options: tuple[str, ...], **given: Any
@@ -330,9 +331,7 @@ def main(
             result |= asyncio.run(measure(ours, bare, pipeline, chosen))
     result["machine"] = machine() | versions() | {"load_before": before, "date": time.strftime("%Y-%m-%d")}
     result["settings"] = {**chosen, "engine_options": options}
-    if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n", "utf-8")
+    write_result(out, result)
     print_result(result, console)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 import torch
 from comet_shapes import save_bart_large
+from script import Script
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.models import Normalize, Pooling, Transformer
 from transformers import AutoTokenizer, MPNetConfig, MPNetModel
@@ -44,7 +45,7 @@ def save_mpnet(folder: Path, tokenizer_of: Path, seed: int) -> Path:
     return folder
 
 
-@click.command()
+@click.command(cls=Script)
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--seed", default=0, show_default=True)
 def main(folder: Path, seed: int) -> None:

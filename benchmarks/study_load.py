@@ -32,6 +32,7 @@ import click
 import numpy as np
 from rich.console import Console
 from rich.table import Table
+from script import Script
 
 from localemp.metrics.replies import Replies, Reply
 from localemp.studies.answers import AnswerStore
@@ -41,7 +42,7 @@ from localemp.studies.study import ANSWERS, Study
 from localemp.utils.machine import machine, versions
 
 AIM = 50.0  # milliseconds at p99
-FILES = resources.files("localemp.studies").joinpath("page").iterdir()
+FILES = resources.files("localemp.studies.web").joinpath("page").iterdir()
 PAGE = [
     "/",
     *(f"/page/{file.name}" for file in FILES if file.name.endswith((".css", ".js")) and file.name != "owner.js"),
@@ -164,7 +165,7 @@ async def _all_rate(raters: list[Rater], answers: int, arriving: float) -> float
     return time.perf_counter() - began
 
 
-@click.command()
+@click.command(cls=Script)
 @click.option("--raters", default=50, show_default=True)
 @click.option("--items", default=100, show_default=True, help="Of the study; three questions each.")
 @click.option("--answers", default=60, show_default=True, help="Of each rater.")

@@ -38,6 +38,7 @@ import psutil
 import uvloop
 from rich.console import Console
 from rich.table import Table
+from script import Script, out_option, write_result
 from starlette.types import Receive, Scope, Send
 
 from localemp.serving.proxy.app import Proxy
@@ -84,7 +85,7 @@ class Figures:
         return result | {"requests_per_s": len(self.seconds) / self.wall, "cpu_ms_per_request": per_request}
 
 
-@click.command()
+@click.command(cls=Script)
 @click.option(
     "--requests", type=click.IntRange(min=1), default=1000, show_default=True, help="Of each server and case."
 )
@@ -93,7 +94,7 @@ class Figures:
 @click.option("--body-bytes", type=int, multiple=True, default=(200, 4096), show_default=True)
 @click.option("--token-ms", default=2.0, show_default=True, help="Pause before each chunk of a stream.")
 @click.option("--litellm", type=click.Path(exists=True, path_type=Path), help="litellm's command.")
-@click.option("--out", type=click.Path(path_type=Path), help="Write all values to this JSON file.")
+@out_option
 def main(
     requests: int,
     rounds: int,
@@ -124,9 +125,7 @@ def main(
             for case in cases
         ],
     }
-    if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n", "utf-8")
+    write_result(out, result)
     _print(result, cases)
 
 

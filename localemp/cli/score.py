@@ -44,12 +44,10 @@ def _options() -> "tuple[Option, ...]":
 @click.option(
     "--ppl",
     is_flag=True,
-    help="Also the perplexity of people's replies under each run's own model, which is started if any is missing.",
+    help="Also compute the perplexity of people's replies under each run's own model, started if one lacks it.",
 )
-@click.option(
-    "--model", "-m", type=NAME, help="With --ppl: the runs' model, if it is not found by the name in the runs."
-)
-@click.option("--adapter", type=NAME, help="With --ppl: the runs' adapter, if it is no longer where they had it.")
+@click.option("--model", "-m", type=NAME, help="With --ppl: the runs' model, if it is not found by its recorded name.")
+@click.option("--adapter", type=NAME, help="With --ppl: the runs' adapter, if it is not found where it was.")
 @click.option(
     "--engine-arg", "engine_args", multiple=True, metavar="NAME=VALUE", help="With --ppl: engine argument for vLLM."
 )

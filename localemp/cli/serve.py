@@ -149,6 +149,7 @@ def _serve_here(
     from localemp.engines.vllm.determinism import determinism
     from localemp.serving.vllm.command import RUST, url_of, vllm_command
     from localemp.serving.vllm.launch import Server
+    from localemp.serving.vllm.options import as_options, read_options
 
     url = url_of(settings.host, port, options)
     # vLLM would require this key itself; `_keys` has read it.
@@ -157,7 +158,8 @@ def _serve_here(
     if pipeline.config.deterministic:
         found = determinism()
         display.say(found.note)
-        options, env = tuple(found.server_options(options)), env | dict(found.env)
+        found.check(read_options(options), lambda name, value: " ".join(as_options({name: value})))
+        options, env = (*as_options(found.engine_args), *options), env | dict(found.env)
     key = settings.api_keys[0] if settings.api_keys else None
     began = time.monotonic()
     command = vllm_command(pipeline, settings.host, port, options, drain, adapters)

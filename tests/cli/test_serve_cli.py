@@ -218,11 +218,17 @@ def test_deterministic_is_what_the_hardware_can(serve, localemp, port, capabilit
     assert f"batch-invariant: {variable}\n" in log
 
 
+def test_deterministic_and_an_option_that_agrees_are_served(serve, localemp):
+    options = ("--max-num-seqs=1", "--no-enable-prefix-caching")
+    welcome(serve("--strategies", "zero-shot", "--deterministic", "--", *options))
+    assert "'max_num_seqs': 1" in log_of(localemp)
+
+
 def test_deterministic_and_an_option_that_contradicts_it_are_refused(serve):
     process = serve("--strategies", "zero-shot", "--deterministic", "--", "--max-num-seqs", 8)
     _, said = process.communicate(timeout=patience(60))
     assert process.returncode == 2
-    assert "--deterministic: --max-num-seqs contradicts it (one at a time here)" in said
+    assert "--deterministic: --max-num-seqs 8 contradicts it (one at a time here)" in said
 
 
 def test_a_taken_port_is_found_before_anything_heavy(serve, port, localemp):

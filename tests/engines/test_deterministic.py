@@ -86,16 +86,6 @@ def test_engine_arguments_that_contradict_it_are_refused(args):
     Determinism(BATCH_INVARIANT, "").check(args)
 
 
-def test_a_servers_options_are_ours_before_the_users_or_refused():
-    assert ALONE.server_options(["--dtype", "float32"]) == [
-        "--max-num-seqs", "1", "--no-enable-prefix-caching", "--dtype", "float32",
-    ]  # fmt: skip
-    for word in ("--max-num-seqs", "--max_num_seqs=8", "--enable-prefix-caching"):
-        with pytest.raises(OptionError, match=f"{word} contradicts it"):
-            ALONE.server_options([word])
-    assert Determinism(BATCH_INVARIANT, "").server_options(["--max-num-seqs", "8"]) == ["--max-num-seqs", "8"]
-
-
 def test_the_environment_is_set_for_processes_that_start_inside_and_put_back(monkeypatch):
     monkeypatch.setenv("VLLM_WORKER_MULTIPROC_METHOD", "fork")
     monkeypatch.delenv("VLLM_BATCH_INVARIANT", raising=False)

@@ -6,13 +6,12 @@ order. Without them, every request is computed alone and without a prefix cache,
 """
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from localemp.engines.vllm.options import as_options, option_name
 from localemp.engines.vllm.versions import require_vllm
 from localemp.errors import OptionError
 from localemp.utils.redirect import output_to
@@ -41,30 +40,26 @@ class Determinism:
     engine_args: Mapping[str, Any] = field(default_factory=dict)
     env: Mapping[str, str] = field(default_factory=dict)
 
-    def check(self, engine_args: Mapping[str, Any]) -> None:
+    def check(
+        self,
+        engine_args: Mapping[str, Any],
+        typed: Callable[[str, Any], str] = lambda name, value: f"--engine-arg {name}={value}",
+    ) -> None:
         """Check that the user's engine arguments do not contradict it.
+
+        Args:
+            engine_args: The user's arguments.
+            typed: How a user gives an engine argument, for errors.
 
         Raises:
             OptionError: One does.
         """
         for name, needed in self.engine_args.items():
             if (value := engine_args.get(name, needed)) != needed:
-                raise self._contradicts(f"--engine-arg {name}={value}")
-
-    def server_options(self, given: Sequence[str]) -> list[str]:
-        """Return the options for vLLM's server, the user's last.
-
-        Raises:
-            OptionError: One of the user's contradicts it.
-        """
-        needed = {option_name(name) for name in self.engine_args}
-        for word in given:
-            if word.partition("=")[0].replace("_", "-") in needed:
-                raise self._contradicts(word)
-        return [*as_options(self.engine_args), *given]
-
-    def _contradicts(self, option: str) -> OptionError:
-        return OptionError(f"--deterministic: {option} contradicts it ({self.how} here)", "leave one of the two out")
+                raise OptionError(
+                    f"--deterministic: {typed(name, value)} contradicts it ({self.how} here)",
+                    "leave one of the two out",
+                )
 
     @contextmanager
     def in_environment(self) -> Iterator[None]:

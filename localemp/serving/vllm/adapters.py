@@ -3,19 +3,15 @@
 import json
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import zip_longest
-from typing import Any
 
 from localemp.engines.vllm.lora import lora_args
-from localemp.engines.vllm.options import as_options, option_name
 from localemp.errors import OptionError
 from localemp.models.adapters import Adapter, adapter_name, split_spec
 from localemp.pipeline.pipeline import Pipeline
 from localemp.serving.names import ModelNames
 from localemp.serving.settings import MOST_ADAPTERS
+from localemp.serving.vllm.options import as_options, read_options
 from localemp.strategies.registry import PARTS
-
-_SIZES = ("max_loras", "max_cpu_loras", "max_lora_rank")
 
 
 def check_names(model: str, specs: Sequence[str]) -> None:
@@ -64,29 +60,13 @@ def adapter_options(model: str, adapters: Sequence[Adapter], options: Sequence[s
     """
     if not adapters:
         return []
-    given = _engine_args(options)
+    given = read_options(options)
     if "lora_modules" in given:
         raise OptionError("-- --lora-modules and --adapter exclude each other", "name all of them with --adapter")
-    chosen = lora_args(adapters, given, on_cpu=False, typed=lambda name: f"-- {option_name(name)} ")
+    chosen = lora_args(adapters, given, on_cpu=False, typed=lambda name: f"-- --{name.replace('_', '-')} ")
     names = ModelNames(model)
     modules = [
         json.dumps({"name": names.of(adapter.name), "path": str(adapter.folder), "base_model_name": model})
         for adapter in adapters
     ]
     return [*as_options(chosen), "--lora-modules", *modules]
-
-
-def _engine_args(options: Sequence[str]) -> dict[str, Any]:
-    """Return what the user's options say of adapters, as engine arguments; a size that is no number is for vLLM."""
-    given: dict[str, Any] = {}
-    for option, following in zip_longest(options, options[1:], fillvalue=""):
-        name, _, value = option.partition("=")
-        name = name.removeprefix("--").replace("-", "_")
-        if name in ("enable_lora", "no_enable_lora"):
-            given["enable_lora"] = name == "enable_lora"
-        elif name == "lora_modules":
-            given[name] = True
-        elif name in _SIZES:
-            value = value or following
-            given[name] = int(value) if value.isdecimal() else value
-    return given

@@ -7,12 +7,12 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from localemp.engines.vllm.options import as_options
 from localemp.errors import OptionError, WeightsError
 from localemp.models.adapters import Adapter
 from localemp.models.data_only import read_settings
 from localemp.pipeline.pipeline import Pipeline
 from localemp.serving.vllm.adapters import adapter_options, check_names, find_adapters
+from localemp.serving.vllm.options import as_options
 
 MIDDLEWARE = "localemp.serving.middleware.StrategyMiddleware"
 LONGEST_CONTEXT = 4096  # dialogues are short; --max-model-len allows longer ones

@@ -9,7 +9,6 @@ import sys
 from uvicorn.config import HTTP_PROTOCOLS
 
 from localemp.engines.vllm.lora import CPU_EXTENSION
-from localemp.engines.vllm.options import as_options, option_name
 from localemp.engines.vllm.process import cpu_defaults
 
 # What localemp refuses on the command line (`command.py`), and what a file of vLLM's --config can still ask for. The
@@ -30,6 +29,7 @@ def main() -> None:
         current_platform,
     )
     from localemp.serving.vllm.command import NOT_FOR_VLLM
+    from localemp.serving.vllm.options import as_options
 
     folder, *options = sys.argv[1:]
     cli_env_setup()
@@ -40,7 +40,7 @@ def main() -> None:
     arguments = parser.parse_args(["serve", folder, *defaults, *options])
     for name in _NOT_IN_CONFIG:
         if getattr(arguments, name, None):
-            option = option_name(name)
+            option = f"--{name.replace('_', '-')}"
             parser.error(f"{option} cannot go to vLLM: {NOT_FOR_VLLM[option]}")
     if current_platform.is_cpu() and getattr(arguments, "enable_lora", False):
         arguments.worker_extension_cls = getattr(arguments, "worker_extension_cls", "") or CPU_EXTENSION
