@@ -44,10 +44,10 @@ def _options() -> "tuple[Option, ...]":
 @click.option(
     "--ppl",
     is_flag=True,
-    help="Also the perplexity of people's replies, with each run's own model, which is started for what is missing.",
+    help="Also compute the perplexity of people's replies under each run's own model, started if one lacks it.",
 )
-@click.option("--model", "-m", type=NAME, help="With --ppl: the runs' model, if its name does not find it: a path.")
-@click.option("--adapter", type=NAME, help="With --ppl: the runs' adapter, if it is not at its place any more.")
+@click.option("--model", "-m", type=NAME, help="With --ppl: the runs' model, if it is not found by its recorded name.")
+@click.option("--adapter", type=NAME, help="With --ppl: the runs' adapter, if it is not found where it was.")
 @click.option(
     "--engine-arg", "engine_args", multiple=True, metavar="NAME=VALUE", help="With --ppl: engine argument for vLLM."
 )

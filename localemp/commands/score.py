@@ -79,10 +79,10 @@ def score(
         hypothesis: Which replies of a file that has several.
         bertscore_model: A name, a Hugging Face id or a folder of weights; with ":17" appended, layer 17.
         no_bertscore: Skip BERTScore.
-        ppl: Also the perplexity of the references, which the runs' own model is started for. It is kept in the runs'
-            folders, so that only what is missing is computed.
-        model: With `ppl`: the runs' model, where its name does not find it: a profile or a folder of weights.
-        adapter: With `ppl`: the runs' adapter, where it is not at its place any more.
+        ppl: Also compute the perplexity of the references. The runs' own model is started for it, and what it finds is
+            kept in the runs' folders, so that only what is missing is computed.
+        model: With `ppl`: the runs' model, if it is not found by its recorded name: a profile or a folder of weights.
+        adapter: With `ppl`: the runs' adapter, if it is not found where it was.
         engine_args: With `ppl`: vLLM's engine arguments.
         common: Only the dialogues that all systems answered; such scores are not written unless `out` is given.
         out: Where scores are written; by default RUN/scores.json or FILE[.HYPOTHESIS].scores.json.
@@ -113,6 +113,8 @@ def score(
     if not ppl and (model or adapter or engine_args):
         raise OptionError("--model, --adapter and --engine-arg are for --ppl", "add --ppl, or omit them")
     unscored = add_perplexities(systems, model, adapter, engine_args, on_progress) if ppl else []
+    if unscored and len(unscored) == len(systems):
+        raise OptionError(unscored[0], "omit --ppl")
     with noting(partial(_saved, systems, places)):
         also = PERPLEXITY if ppl else on_request(systems)
         chosen = metrics(context, without=BERTSCORE if no_bertscore else (), also=also)
@@ -167,7 +169,6 @@ def add_perplexities(
         on_progress: Called with weights that are fetched or verified, and with references scored.
 
     Raises:
-        OptionError: No system can have it.
         LocalempError: As for `score`.
     """
     from localemp.pipeline.references import score_references
@@ -180,10 +181,7 @@ def add_perplexities(
         system.name: "it is no run: its prompts are not known" for system in systems if "run" not in system.source
     }
     reasons |= {runs[run].name: reason for run, reason in refused.items()}
-    notes = [f"no PPL for {name}: {reason}" for name, reason in reasons.items()]
-    if len(notes) == len(systems):
-        raise OptionError(notes[0], "omit --ppl")
-    return notes
+    return [f"no PPL for {name}: {reason}" for name, reason in reasons.items()]
 
 
 def metric_context(on_progress: OnProgress, *, fetch: bool = True, **settings: Any) -> MetricContext:

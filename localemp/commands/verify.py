@@ -3,10 +3,12 @@
 What is found is added to the run's folder as a certificate; see `localemp.runs.verified`.
 """
 
+import asyncio
 import logging
 import os
 import random
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +16,9 @@ from localemp.errors import EngineError, OptionError, RunError
 from localemp.pipeline.asking_again import AskedAgain, RecordedCall, ask_again, recorded_calls
 from localemp.pipeline.pipeline import Pipeline
 from localemp.pipeline.recorded import differences_to, recorded_config, recorded_sampling
+from localemp.runs.journal import now
 from localemp.runs.run import read_manifest, read_records
-from localemp.runs.verified import Verification, add_verification, fingerprint, now, read_verifications, worst
+from localemp.runs.verified import Verification, add_verification, fingerprint, read_verifications, worst
 from localemp.sampling import Sampling
 from localemp.utils.asynchronous import run_here
 from localemp.utils.config_diff import renamed_model
@@ -178,16 +181,11 @@ async def _ask_all(
     """Ask at every batch size on one engine; return what came of it, and the engine's description."""
     context, tokenize = None, None
     if pipeline.runs_here:
-        planner, tokenizer = pipeline.planner(""), pipeline.tokenizer.tokenizer
-
-        def tokenize(text: str) -> list[int]:
-            return list(tokenizer(text, add_special_tokens=False)["input_ids"])
-
+        planner, tokenize = pipeline.planner(""), pipeline.tokenizer.plain_ids
         for call in calls:
-            try:
+            with suppress(EngineError):  # it fails again where it is asked
                 await planner.chat(call.messages, sampling)
-            except EngineError:
-                continue  # it fails again where it is asked
+            await asyncio.sleep(0)  # lets Ctrl-C in
         context = planner.context_needed
     engine = pipeline.engine(context)
     on_progress(Progress(f"Starting {engine.name} ({pipeline.profile.name})"))

@@ -105,7 +105,7 @@ class PromptTokenizer:
 
     def single_tokens(self, texts: Sequence[str]) -> list[int]:
         """Return the ids of those texts that are one token each."""
-        return [found[0] for text in texts if len(found := self._plain_ids(text)) == 1]
+        return [found[0] for text in texts if len(found := self.plain_ids(text)) == 1]
 
     def spellings(self, prompt: str, choices: Sequence[str]) -> dict[str, set[tuple[int, ...]]]:
         """Return for each choice the token ids that write it after a prompt.
@@ -120,7 +120,7 @@ class PromptTokenizer:
         found: dict[str, set[tuple[int, ...]]] = {}
         for choice in choices:
             together = self.ids(prompt + choice)
-            after = together[len(before) :] if together[: len(before)] == before else self._plain_ids(choice)
+            after = together[len(before) :] if together[: len(before)] == before else self.plain_ids(choice)
             found[choice] = {tuple(after)}
         written = {tokens for each in found.values() for tokens in each}
         if len(written) < len(found) or () in written:
@@ -134,7 +134,8 @@ class PromptTokenizer:
                     found[choice].add((token,))
         return found
 
-    def _plain_ids(self, text: str) -> list[int]:
+    def plain_ids(self, text: str) -> list[int]:
+        """Return the tokens of a text alone, without special tokens."""
         return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
 
     def lengths(self, texts: Sequence[str]) -> list[int]:

@@ -5,7 +5,7 @@ Heavy modules are imported only when a config needs them.
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -284,7 +284,7 @@ class Pipeline:
         log: Path | None = None,
         *,
         lookups_follow: bool = False,
-        adapters: Sequence[Adapter] | None = None,
+        adapters: Iterable[Adapter | None] | None = None,
     ) -> Engine:
         """Return the engine of the model, not started yet; by default it asks with the config's adapter.
 
@@ -292,15 +292,17 @@ class Pipeline:
             max_model_len: Context to hold, in tokens (vLLM); None for the model's.
             log: File for vLLM's output.
             lookups_follow: Whether encoder and COMET work while the engine does.
-            adapters: The adapters of all pipelines that share the engine, each of which asks through `Engine.adapted`.
+            adapters: The adapter of each pipeline that shares the engine, None for one without; each asks through
+                `Engine.adapted`.
         """
         self.check_deterministic()
-        context = replace(self._engine_context(max_model_len, log), lookups_follow=lookups_follow)
-        make = engine_entry(self._engine_name).make
-        if adapters is not None:
-            return make(replace(context, adapters=adapters))
-        own = self.adapter
-        return make(replace(context, adapters=[] if own is None else [own])).adapted(own)
+        asked = [self.adapter] if adapters is None else adapters
+        different = [*dict.fromkeys(each for each in asked if each is not None)]
+        context = self._engine_context(max_model_len, log)
+        engine = engine_entry(self._engine_name).make(
+            replace(context, lookups_follow=lookups_follow, adapters=different)
+        )
+        return engine.adapted(self.adapter) if adapters is None else engine
 
     @property
     def gives_choices(self) -> bool:

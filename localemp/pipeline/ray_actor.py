@@ -134,8 +134,7 @@ class EngineActor:
         if self._first.runs_here:
             context = self._context = min(self._context, self._first.context_length)
         able = [pipeline for number, pipeline in enumerate(self._pipelines) if number not in self._failed]
-        adapters = dict.fromkeys(pipeline.adapter for pipeline in able if pipeline.adapter is not None)
-        self._engine = self._first.engine(context, adapters=list(adapters))
+        self._engine = self._first.engine(context, adapters=[pipeline.adapter for pipeline in able])
         await self._engine.start()
         self._slots = asyncio.Semaphore(self._first.config.concurrency or self._engine.concurrency)
         self._shared = SharedAnswers(self._engine) if len(rows) > 1 else None

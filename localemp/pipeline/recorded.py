@@ -53,7 +53,7 @@ def recorded_sampling(settings: Mapping[str, Any], folder: Path) -> Sampling:
         if sampling.seed is None:
             raise RunError(
                 f"{folder}: its replies were drawn at temperature {sampling.temperature:g} without a seed",
-                "they are chance, and asking again says nothing",
+                "such replies are random, so asking again would show nothing",
             )
         _log.info(
             "note: replies were drawn at temperature %g with seed %d; equal ones mean that the engine drew them alike",
@@ -96,10 +96,10 @@ def recorded_config(
         raise OptionError("the run was answered by a script", "give it with --script")
     recorded = {name: value for name, value in _table(session, "engine_args").items() if name in _SHAPE}
     recorded |= _table(settings, "engine_args")
-    if (name := argument_that_names_code(recorded)) and name not in told:
+    if code := argument_that_names_code({name: value for name, value in recorded.items() if name not in told}):
         raise OptionError(
-            f"the run was made with the engine argument {name}, which can run code",
-            f"if you trust it, give it yourself: --engine-arg {name}=VALUE",
+            f"the run was made with the engine argument {code}, which can run code",
+            f"if you trust it, give it yourself: --engine-arg {code}=VALUE",
         )
     name = model or str(settings.get("model", ""))
     if model is None and name.endswith(".toml"):

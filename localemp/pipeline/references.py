@@ -30,7 +30,7 @@ from localemp.runs.reference_logprobs import (
 )
 from localemp.runs.run import read_manifest, read_records
 from localemp.utils.asynchronous import run_here
-from localemp.utils.config_diff import compare_settings
+from localemp.utils.config_diff import compare_settings, renamed_model
 from localemp.utils.formatting import share
 from localemp.utils.interrupts import noting
 from localemp.utils.machine import machine, versions
@@ -153,13 +153,17 @@ def _settings(run: Path, recorded: Mapping[str, Any], pipeline: Pipeline) -> dic
     Raises:
         RunError: It is another one.
     """
-    now = {name: value for name, value in pipeline.model_settings().items() if name not in _NOT_COMPARED}
+    here = pipeline.model_settings()
+    now = {name: value for name, value in here.items() if name not in _NOT_COMPARED}
     names = {*now, *(name for name in recorded if name.startswith(("adapter_", "weights_")))} - _NOT_COMPARED
     if difference := compare_settings({name: recorded.get(name) for name in names}, now):
         shown = "\n".join(f"  {line}" for line in difference)
+        renamed = renamed_model(recorded, here)
         raise RunError(
             f"{run}: PPL needs the model that made the run, and this is another one:\n{shown}",
-            "give the run's own with --model, --adapter and --engine-arg",
+            f"the run's model is called {renamed} now: give --model {renamed}"
+            if renamed
+            else "give the run's own with --model, --adapter and --engine-arg",
         )
     told = pipeline.tokenizer.describe() if pipeline.runs_here else {}
     return {"model": recorded["model"], "scored": "references", "end_of_turn": "left out", **now, **told}
@@ -188,7 +192,7 @@ def _answer(tasks: Sequence[_Task], on_progress: OnProgress) -> None:
 async def _ask(tasks: Sequence[_Task], on_progress: OnProgress) -> None:
     pipeline = tasks[0].pipeline
     asked = [(task, question) for task in tasks for question in task.pending]
-    adapters = list(dict.fromkeys(adapter for task in tasks if (adapter := task.pipeline.adapter) is not None))
+    adapters = [task.pipeline.adapter for task in tasks]
     context = await asyncio.to_thread(_context, pipeline, [question for _, question in asked])
     engine = pipeline.engine(context, tasks[0].run / FOLDER / "engine.log", adapters=adapters)
     on_progress(Progress(f"Starting {engine.name} ({pipeline.profile.name})"))

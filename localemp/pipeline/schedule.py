@@ -345,7 +345,7 @@ class _Schedule:
         """Answer all dialogues of the queue with an engine that has this context."""
         unfinished = [row for row in self.rows if row.left and row.stopped is None]
         follow = any(not row.looked_up for row in unfinished)
-        adapters = list(dict.fromkeys(row.adapter for row in unfinished if row.adapter is not None))
+        adapters = [row.adapter for row in unfinished]
         engine = self.pipeline.engine(context, self.log, lookups_follow=follow, adapters=adapters)
         self.on_progress(Progress(f"Starting {engine.name} ({self.pipeline.profile.name})"))
         await engine.start()

@@ -146,7 +146,7 @@ class Journal(AppendLog):
         if self.manifest and (self.answered or self.failed):
             self._check_settings(self.folder, self.manifest, settings)
         elif self.manifest.get("settings") != settings:
-            self.manifest = {"format": 1, "created": _now(), "settings": settings, "sessions": []}
+            self.manifest = {"format": 1, "created": now(), "settings": settings, "sessions": []}
             write_json(self.folder / MANIFEST, self.manifest)
         # The folder is known to be a journal now: remove what a killed process left half-written.
         self.truncate(end)
@@ -164,7 +164,7 @@ class Journal(AppendLog):
 
     def add_session(self, session: Mapping[str, Any]) -> None:
         """Record a start or resume: command, versions, machine, engine. Secrets are masked."""
-        self.manifest["sessions"].append({"started": _now()})
+        self.manifest["sessions"].append({"started": now()})
         self.change_session(session)
 
     def change_session(self, facts: Mapping[str, Any]) -> None:
@@ -320,5 +320,6 @@ def _damaged(path: Path, number: int, what: str) -> RunError:
     return RunError(f"{path}, line {number}: cannot be read: {what}", "delete the line to answer its dialogue again")
 
 
-def _now() -> str:
+def now() -> str:
+    """Return the time, as manifests have it: ISO 8601, UTC."""
     return datetime.now(UTC).isoformat(timespec="seconds")

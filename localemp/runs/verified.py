@@ -8,7 +8,6 @@ of the file of replies, which only grows.
 
 import hashlib
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
@@ -227,11 +226,6 @@ def fingerprint(folder: Path, first: int | None = None) -> tuple[int, str]:
         return 0, digest.hexdigest()
     except OSError as error:
         raise RunError(f"{path}: cannot be read: {error.strerror or error}", "check its permissions") from error
-
-
-def now() -> str:
-    """Return the time for `made`."""
-    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def worst(outcomes: Mapping[str, set[str]]) -> tuple[int, int, int]:

@@ -232,6 +232,14 @@ def test_a_manifest_chooses_no_code_and_no_profile(guess):
         score(file, no_bertscore=True, ppl=True)
 
 
+def test_a_run_of_the_embedded_model_of_then_says_what_it_is_called_now():
+    plain = Pipeline(RunConfig(model="smollm2-plain")).model_settings()
+    folder = make_run(Path("then"), {"a": "Oh."}, **plain | {"model": "smollm2"})
+    with pytest.raises(RunError, match="PPL needs the model that made the run") as caught:
+        score(folder, no_bertscore=True, ppl=True)
+    assert caught.value.hint == "the run's model is called smollm2-plain now: give --model smollm2-plain"
+
+
 def test_a_run_of_an_engine_that_is_not_registered_is_a_note(guess):
     one, strange = generate("plain"), make_run(Path("strange"), {"a": "Oh."}, engine="warp")
     done = run("score", one, strange, "--ppl", "-m", guess, "--no-bertscore")
@@ -300,6 +308,22 @@ def test_an_experiment_scores_it_with_the_model_of_its_rows(guess):
     assert "PPL" in Path("made", "report.html").read_text()
     again = run("experiment", "plan.toml", "-m", guess, "--out", "made")
     assert again.exit_code == 0 and len(Guess.asked) == 4
+
+
+def test_a_row_of_an_experiment_that_cannot_have_it_is_a_note(guess):
+    profile = guess.read_text().replace('engine = "guess"', 'engine = "mute"')
+    assert profile != guess.read_text()
+    Path("mute.toml").write_text(profile)
+    register_engine("mute", Guess.make, settings=Guess.settings)
+    Path("plan.toml").write_text(
+        'about = "two models"\ndata = "samples"\nlimit = 2\n[[models]]\nmodel = "guess.toml"\n'
+        '[[models]]\nmodel = "mute.toml"\n[[rows]]\nstrategy = "zero-shot"\n'
+        "[after]\nscore = { no_bertscore = true, ppl = true }\n"
+    )
+    done = run("experiment", "plan.toml", "--out", "made")
+    assert done.exit_code == 0, done.output
+    assert len(Guess.asked) == 2
+    assert "its engine 'mute' cannot score a given text" in " ".join(done.output.split())
 
 
 def test_engines_without_it_say_so():

@@ -212,6 +212,10 @@ def test_a_manifest_chooses_no_server_and_no_code():
     folder = make_run(Path("other"), {"a": "Oh."}, engine="vllm", engine_args={"trust_remote_code": True})
     with pytest.raises(OptionError, match="trust_remote_code, which can run code"):
         verify(folder)
+    two = {"trust_remote_code": True, "worker_cls": "evil.Worker"}
+    folder = make_run(Path("two"), {"a": "Oh."}, engine="vllm", engine_args=two)
+    with pytest.raises(OptionError, match="worker_cls, which can run code"):
+        verify(folder, engine_args={"trust_remote_code": True})  # one that is trusted does not let in another
 
 
 def test_a_model_that_was_told_to_think_is_told_so_again():

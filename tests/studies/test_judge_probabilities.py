@@ -144,6 +144,13 @@ async def test_a_model_that_does_not_answer_so_is_stopped(tmp_path):
     assert "--answers written" in caught.value.hint
 
 
+async def test_a_model_that_writes_no_letter_and_has_no_probabilities_is_asked_for_json_next(tmp_path):
+    study = small_study(tmp_path / "study", items=40)
+    with pytest.raises(JudgeError, match=r"20 of 20 answers cannot be read, such as 'I am so sorry\.'") as caught:
+        await judged(study, [{"reply": "I am so sorry."}])
+    assert "--answers written" in caught.value.hint
+
+
 @pytest.mark.parametrize(
     "change",
     [{"probabilities": {"A": 0.5, "B": 0.5}}, {"probabilities": {"A": 0.9, "B": 0.9, "tie": 0.9}},

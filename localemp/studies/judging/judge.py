@@ -225,15 +225,19 @@ class JudgeLog(Journal):
     def check(self) -> None:
         """Raise JudgeError where too many answers cannot be read."""
         total = len(self.answered)
-        if total >= ENOUGH and self._unparsable > TOO_MANY * total and self._mass is not None:
+        if total < ENOUGH or self._unparsable <= TOO_MANY * total:
+            return
+        hint = "take another --model, one that can be held to JSON, or more --max-tokens, each with another --name"
+        if self.manifest["settings"].get("answers") == "probabilities":
+            hint = "ask for JSON with --answers written, or take another --model, each with another --name"
+        if self._mass is not None:
             raise JudgeError(
                 f"the model does not answer as it was asked to in {self._unparsable} of {total} cases: all answers "
                 f"together have a probability of {self._mass:.2g}, say; all are kept in {self.folder}",
-                "read what it writes with --answers written, or take another --model, each with another --name",
+                hint,
             )
-        if total >= ENOUGH and self._unparsable > TOO_MANY * total:
-            raise JudgeError(
-                f"{self._unparsable} of {total} answers cannot be read, such as {quoted(self._example)}; "
-                f"all are kept in {self.folder}",
-                "take another --model, one that can be held to JSON, or more --max-tokens, each with another --name",
-            )
+        raise JudgeError(
+            f"{self._unparsable} of {total} answers cannot be read, such as {quoted(self._example)}; "
+            f"all are kept in {self.folder}",
+            hint,
+        )
