@@ -159,7 +159,7 @@ class StillThinkingError(EngineError):
         if by_itself:
             super().__init__(
                 "the model ended its turn while it was still thinking",
-                "a smaller --thinking-budget ends the thinking earlier; --temperature above 0 makes it another one",
+                "give a smaller --thinking-budget, which ends the thinking earlier, or a --temperature above 0",
             )
         else:
             super().__init__(

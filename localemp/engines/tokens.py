@@ -86,7 +86,7 @@ class PromptTokenizer:
         Without a chat template the model goes on in the same text, so that a word behind a word begins with a space.
         """
         apart = self.has_chat_template or not prompt or prompt[-1].isspace()
-        return list(self.tokenizer(text if apart else f" {text}", add_special_tokens=False)["input_ids"])
+        return self.plain_ids(text if apart else f" {text}")
 
     def describe(self) -> dict[str, Any]:
         """Return what the number of tokens of a text and the form of a prompt depend on.

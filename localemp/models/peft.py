@@ -190,7 +190,7 @@ def _read_config(path: Path) -> PeftConfig:
         )
     for key, rank in (config.rank_pattern or {}).items():
         if not 0 < rank <= _LARGEST_RANK:
-            raise WeightsError(f"{path}: rank_pattern.{one_line(key, 80)}: {rank} is no rank", AGAIN)
+            raise WeightsError(f"{path}: rank_pattern.{one_line(key, 80)}: {rank} is not a rank", AGAIN)
     for key in (*(config.rank_pattern or {}), *(config.alpha_pattern or {})):
         if not _is_harmless(key):
             raise WeightsError(f"{path}: {one_line(key, 80)!r} is no pattern of modules that localemp accepts", AGAIN)

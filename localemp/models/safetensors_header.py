@@ -1,4 +1,4 @@
-"""Reads the header of a safetensors file, without torch: names, types and shapes of the tensors, checked for truth.
+"""Reads the header of a safetensors file, without torch: names, types and shapes of tensors, and checks them.
 
 A file is 8 bytes with the header's length (little-endian), the header as JSON, and the tensors' bytes in a row.
 """
@@ -37,7 +37,7 @@ def read_header(path: Path) -> dict[str, TensorHeader]:
     """Return the tensors of a file by name.
 
     Raises:
-        WeightsError: The file cannot be read, is cut off, or its header is not true.
+        WeightsError: The file cannot be read, is cut off, or its header does not describe its contents.
     """
     try:
         with open_regular(path) as file:

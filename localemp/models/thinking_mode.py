@@ -45,9 +45,13 @@ def thinking_mode(profile: "Profile", wanted: OnOff | None = None, budget: int |
     table, name = profile.thinking, profile.name
     if table is None:
         if wanted is not None:
-            raise OptionError(f"--thinking {wanted}: nothing is known of a switch for {name}", _hint(profile))
+            raise OptionError(
+                f"--thinking {wanted}: the profile of {name} names no switch for thinking", _hint(profile)
+            )
         if budget is not None:
-            raise OptionError(f"--thinking-budget {budget}: nothing is known of {name} thinking", _hint(profile))
+            raise OptionError(
+                f"--thinking-budget {budget}: the profile of {name} does not say that it thinks", _hint(profile)
+            )
         return ThinkingMode(template_options=profile.chat_template_kwargs)
     if table.switch is None and wanted == "off":
         raise OptionError(f"--thinking off: {name} always thinks", "leave it out, or take another model")

@@ -247,7 +247,7 @@ def _from_path(folder: Path, on_progress: OnProgress) -> Weights:
 
 def _fetch(profile: Profile, on_progress: OnProgress, option: str) -> Weights:
     if profile.merged is not None:
-        return _merge(profile, pull(base_profile(profile.merged), on_progress, option=option), on_progress)
+        return _merge(profile, on_progress, option)
     tried: list[LocalempError] = []
     if profile.hub is not None:
         try:
@@ -279,9 +279,10 @@ def _from_package(profile: Profile, on_progress: OnProgress) -> Weights:
     return _weights(final, "package", _origin(profile), None, hashes)
 
 
-def _merge(profile: Profile, base: Weights, on_progress: OnProgress) -> Weights:
+def _merge(profile: Profile, on_progress: OnProgress, option: str) -> Weights:
     assert profile.merged is not None
-    adapter, final = merged.read_adapter(profile.merged), cached_folder(profile)
+    adapter = merged.read_adapter(profile.merged)  # checked before gigabytes of a base are fetched
+    base, final = pull(base_profile(profile.merged), on_progress, option=option), cached_folder(profile)
     hashes = _build(
         final,
         lambda part: merged.merge(base.folder, list(base.sha256), adapter, part, on_progress),

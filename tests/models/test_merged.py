@@ -200,6 +200,15 @@ def test_damaged_merged_weights_are_named_and_made_again(place):
     assert pull(profile).digest == first.digest
 
 
+def test_an_unusable_adapter_is_named_before_its_base_is_fetched(place, monkeypatch):
+    monkeypatch.setenv("HF_HOME", str(place / "hf"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    (place / "base.toml").write_text('kind = "chat"\nengine = "vllm"\n[hub]\nid = "nobody/nothing-here"\n')
+    (place / "listener" / "adapter_model.safetensors").write_bytes(b"cut off")
+    with pytest.raises(WeightsError, match=r"adapter_model\.safetensors: it is empty or cut off"):
+        pull(load_profile(str(place / "mine.toml")))
+
+
 def test_another_file_than_the_profile_expects(place):
     (place / "mine.toml").write_text(MERGED + f'sha256 = "{"0" * 64}"\n')
     with pytest.raises(WeightsError, match=r"adapter_model\.safetensors has the SHA-256 .* the profile expects 0000"):

@@ -51,8 +51,8 @@ def test_template_arguments_without_a_table_go_on_working(profile_of):
 @pytest.mark.parametrize(
     ("text", "asked", "message", "hint"),
     [
-        ("", ("on",), "--thinking on: nothing is known of a switch for thinker", "[thinking]"),
-        ("", (None, 9), "--thinking-budget 9: nothing is known of thinker thinking", "[thinking]"),
+        ("", ("on",), "--thinking on: the profile of thinker names no switch for thinking", "[thinking]"),
+        ("", (None, 9), "--thinking-budget 9: the profile of thinker does not say that it thinks", "[thinking]"),
         (ALWAYS, ("off",), "--thinking off: thinker always thinks", "another model"),
         (BOTH, ("off", 9), "--thinking-budget 9: thinker does not think", "--thinking on"),
     ],
