@@ -261,7 +261,7 @@ class Pipeline:
         if self._engine_name == "openai":
             raise OptionError(
                 "--deterministic: a server decides how it batches requests, and has no such mode to ask for",
-                "leave it out; for a server of your own, start that one so: `localemp serve --deterministic`",
+                "leave it out; a server of your own can be started with `localemp serve --deterministic`",
             )
         raise OptionError(f"--deterministic: the engine {self._engine_name!r} has no such mode", "leave it out")
 
