@@ -144,7 +144,7 @@ async def test_a_model_that_does_not_answer_so_is_stopped(tmp_path):
     assert "--answers written" in caught.value.hint
 
 
-async def test_a_model_that_writes_no_letter_and_has_no_probabilities_is_asked_for_json_next(tmp_path):
+async def test_a_model_without_letters_or_probabilities_is_asked_for_json(tmp_path):
     study = small_study(tmp_path / "study", items=40)
     with pytest.raises(JudgeError, match=r"20 of 20 answers cannot be read, such as 'I am so sorry\.'") as caught:
         await judged(study, [{"reply": "I am so sorry."}])
