@@ -22,6 +22,11 @@ def is_there(path: Path) -> bool:
     return True
 
 
+def is_file_of(path: Path, endings: Sequence[str]) -> bool:
+    """Return whether a path is there and its name ends in one of these, or in one of them and ".gz"."""
+    return Path(path.name.removesuffix(".gz")).suffix in endings and is_there(path) and not is_folder(path)
+
+
 class Reader(ABC):
     """Reads one source of dialogues.
 
@@ -42,9 +47,7 @@ class Reader(ABC):
     @classmethod
     def matches(cls, source: str) -> bool:
         """Return whether this reader reads a source."""
-        path = at_home(source)
-        of_this_kind = Path(path.name.removesuffix(".gz")).suffix in cls.endings
-        return source in cls.names or (of_this_kind and is_there(path) and not is_folder(path))
+        return source in cls.names or is_file_of(at_home(source), cls.endings)
 
     @abstractmethod
     def read(self, split: Split, instances: Instances) -> list[Dialogue]:

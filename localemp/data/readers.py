@@ -4,7 +4,9 @@ A new reader is one file with a subclass of `Reader`, and one call of `register_
 """
 
 from localemp.data.empathetic_dialogues import EmpatheticDialogues
+from localemp.data.esconv import ESConv
 from localemp.data.jsonl import JsonLines
+from localemp.data.messages import Messages
 from localemp.data.reader import Reader
 from localemp.errors import OptionError
 
@@ -30,3 +32,5 @@ def register_reader(name: str, reader: type[Reader]) -> None:
 
 register_reader("empathetic-dialogues", EmpatheticDialogues)
 register_reader("json-lines", JsonLines)
+register_reader("esconv", ESConv)
+register_reader("messages", Messages)

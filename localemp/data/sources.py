@@ -20,11 +20,11 @@ def find_source(source: str) -> Reader:
         DataError: The path does not exist, or is a file of another kind.
     """
     readers = list(reversed(READERS.values()))
-    for reader in readers:
-        if reader.matches(source):
-            return reader(source)
+    named = (reader for reader in readers if source in reader.names)
+    if (reader := next(named, None)) or (reader := next((each for each in readers if each.matches(source)), None)):
+        return reader(source)
     names = [name for reader in readers for name in reader.names]
-    endings = [ending for reader in reversed(readers) for ending in reader.endings]
+    endings = dict.fromkeys(ending for reader in reversed(readers) for ending in reader.endings)
     hint = f"give a path or one of: {', '.join(names)}"
     if not is_there(at_home(source)):
         raise DataError(source, "no such readable file, folder or named source", hint)
