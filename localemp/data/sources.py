@@ -5,10 +5,11 @@ import json
 from collections.abc import Iterable
 
 from localemp.data.empathetic_dialogues import canonical_split
-from localemp.data.readers import INSTANCES, READERS, Instances, Reader, is_there
+from localemp.data.readers import INSTANCES, Instances, Reader, is_there, readers
 from localemp.dialogue import Dialogue
 from localemp.errors import DataError, OptionError, UnknownNameError
 from localemp.utils.paths import at_home
+from localemp.utils.plugins import why_missing
 
 
 def find_source(source: str) -> Reader:
@@ -17,15 +18,16 @@ def find_source(source: str) -> Reader:
     Raises:
         DataError: The path does not exist, or is a file of another kind.
     """
-    readers = list(reversed(READERS.values()))
-    for reader in readers:
+    known = list(readers().values())[::-1]
+    for reader in known:
         if reader.matches(source):
             return reader(source)
-    names = [name for reader in readers for name in reader.names]
-    endings = [ending for reader in reversed(readers) for ending in reader.endings]
+    names = [name for reader in known for name in reader.names]
+    endings = [ending for reader in reversed(known) for ending in reader.endings]
     hint = f"give a path or one of: {', '.join(names)}"
     if not is_there(at_home(source)):
-        raise DataError(source, "no such readable file, folder or named source", hint)
+        why = why_missing("data reader", source)
+        raise DataError(source, why or "no such readable file, folder or named source", hint)
     raise DataError(
         at_home(source), f"the name must end in one of {', '.join(endings)}, or in one of them and .gz", hint
     )

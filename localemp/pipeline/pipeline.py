@@ -30,7 +30,7 @@ from localemp.prompting.template import load_template
 from localemp.sampling import Sampling
 from localemp.strategies.base import Strategy
 from localemp.strategies.parts import PartContext
-from localemp.strategies.registry import PARTS, build_strategy, parse_strategy, part_options, parts_with
+from localemp.strategies.registry import build_strategy, parse_strategy, part_options, parts, parts_with
 from localemp.utils.option import Shared
 from localemp.utils.progress import OnProgress, silent
 from localemp.utils.text import one_line
@@ -72,7 +72,7 @@ class Pipeline:
         Raises:
             LocalempError: The strategy or an option does not exist.
         """
-        heeded = {option.name for name in parse_strategy(strategy) for option in PARTS[name].options}
+        heeded = {option.name for name in parse_strategy(strategy) for option in parts()[name].options}
         told = {name: value for name, value in self.config.options.items() if name in heeded}
         told |= {name: value for name, value in options.items() if value is not None}
         return self.sharing(
@@ -115,7 +115,7 @@ class Pipeline:
             LocalempError: Something cannot be fetched or used.
         """
         for name in dict.fromkeys(name for strategy in strategies for name in parse_strategy(strategy)):
-            PARTS[name].fetch(self.context)
+            parts()[name].fetch(self.context)
 
     @cached_property
     def profile(self) -> Profile:

@@ -5,6 +5,7 @@ A new part is one file, and one call of `register_part`: its options appear on t
 server's requests, its settings in the manifest.
 """
 
+from collections.abc import Mapping
 from itertools import combinations
 
 from localemp.errors import OptionError, UnknownNameError
@@ -12,11 +13,12 @@ from localemp.prompting.render import Prompts
 from localemp.sampling import Sampling
 from localemp.strategies.base import Enricher, Flow, Strategy
 from localemp.strategies.knowledge import KNOWLEDGE
-from localemp.strategies.parts import Part, PartContext
+from localemp.strategies.parts import Part, PartContext, as_part
 from localemp.strategies.shots import FEW_SHOT
 from localemp.strategies.similar import SIMILAR
 from localemp.strategies.two_stage import TWO_STAGE
 from localemp.utils.option import Option, unique
+from localemp.utils.plugins import check_options, load_plugins, why_missing
 
 PARTS: dict[str, Part] = {}
 
@@ -35,18 +37,35 @@ def register_part(name: str, part: Part) -> None:
         raise OptionError(f"the part {name!r} already exists")
     if not name.replace("-", "").isalnum():
         raise OptionError(f"{name!r} is not a valid name for a part", "use letters, digits and hyphens")
-    unique([*part_options(), *part.options])
+    unique([*_options(), *part.options])
     PARTS[name] = part
+
+
+def parts() -> Mapping[str, Part]:
+    """Return the parts by name, those of plug-ins included."""
+    load_plugins("strategy", _add_plugin)
+    return PARTS
+
+
+def _add_plugin(name: str, value: object) -> None:
+    part = as_part(name, value)
+    check_options(name, part.options, _options())
+    register_part(name, part)
 
 
 def part_options() -> tuple[Option, ...]:
     """Return the options of all parts, each once."""
+    parts()
+    return _options()
+
+
+def _options() -> tuple[Option, ...]:
     return unique(option for part in PARTS.values() for option in part.options)
 
 
 def parts_with(option: Option) -> list[str]:
     """Return the names of the parts that have an option."""
-    return [name for name, part in PARTS.items() if option in part.options]
+    return [name for name, part in parts().items() if option in part.options]
 
 
 ZERO_SHOT = Part(about="task, guideline and dialogue only (section 3.2)", place=None, make=lambda _: None)
@@ -65,13 +84,14 @@ def parse_strategy(text: str) -> tuple[str, ...]:
         UnknownNameError: A part does not exist; lists the known ones.
         OptionError: Parts exclude each other.
     """
-    names = text.split("+")
+    names, known = text.split("+"), parts()
     for name in names:
-        if name not in PARTS:
-            raise UnknownNameError("strategy", name, PARTS, "Join them with + (similar+two-stage)")
+        if name not in known:
+            why = why_missing("strategy", name)
+            raise UnknownNameError("strategy", name, known, "Join them with + (similar+two-stage)", why)
     for name in names:
-        others = [other for other in names if other != name and PARTS[other].place == PARTS[name].place]
-        if len(names) != len(set(names)) or others or (PARTS[name].place is None and len(names) > 1):
+        others = [other for other in names if other != name and known[other].place == known[name].place]
+        if len(names) != len(set(names)) or others or (known[name].place is None and len(names) > 1):
             raise OptionError(
                 f"strategy {text!r}: its parts exclude each other",
                 _what_combines(),
@@ -81,13 +101,13 @@ def parse_strategy(text: str) -> tuple[str, ...]:
 
 def _in_order() -> list[str]:
     """Return all parts in the order of canonical names: enrichers, then flows."""
-    return sorted(PARTS, key=lambda name: PARTS[name].place == "flow")
+    return sorted(parts(), key=lambda name: PARTS[name].place == "flow")
 
 
 def _what_combines() -> str:
     """Return one line on which parts combine."""
     places: dict[str | None, list[str]] = {}
-    for name, part in PARTS.items():
+    for name, part in parts().items():
         places.setdefault(part.place, []).append(name)
     alone = places.pop(None)
     several = ", ".join(f"one of {' and '.join(names)}" for names in places.values() if len(names) > 1)
@@ -98,11 +118,11 @@ def _what_combines() -> str:
 def all_strategies() -> tuple[str, ...]:
     """Return the canonical names of all strategies, shorter combinations first."""
     names = []
-    for size in range(1, len(PARTS) + 1):
-        for parts in combinations(_in_order(), size):
-            places = {PARTS[part].place for part in parts}
+    for size in range(1, len(parts()) + 1):
+        for chosen in combinations(_in_order(), size):
+            places = {PARTS[name].place for name in chosen}
             if len(places) == size and (size == 1 or None not in places):
-                names.append("+".join(parts))
+                names.append("+".join(chosen))
     return tuple(names)
 
 
@@ -122,8 +142,8 @@ def build_strategy(
         LocalempError: The name is invalid, or a part cannot be built.
     """
     names = parse_strategy(text)
-    parts = [PARTS[name].make(context) for name in names]
-    enrichers = [part for part in parts if isinstance(part, Enricher)]
-    flows = [part for part in parts if isinstance(part, Flow)]
+    made = [PARTS[name].make(context) for name in names]
+    enrichers = [part for part in made if isinstance(part, Enricher)]
+    flows = [part for part in made if isinstance(part, Flow)]
     flow = flows[0] if flows else None
     return Strategy("+".join(names), prompts, sampling, enrichers, flow, keep_thinking=keep_thinking)
