@@ -4,8 +4,10 @@ import hashlib
 import json
 from collections.abc import Iterable
 
-from localemp.data.empathetic_dialogues import canonical_split
-from localemp.data.readers import INSTANCES, Instances, Reader, is_there, readers
+from localemp.data.conversations import INSTANCES, Instances
+from localemp.data.reader import Reader, is_there
+from localemp.data.readers import readers
+from localemp.data.splits import canonical_split
 from localemp.dialogue import Dialogue
 from localemp.errors import DataError, OptionError, UnknownNameError
 from localemp.utils.paths import at_home
@@ -71,7 +73,10 @@ def pool_source(source: str) -> str:
 
 
 def data_hash(dialogues: Iterable[Dialogue]) -> str:
-    """Return the SHA-256 of all fields of the dialogues, in order; the same on every machine."""
+    """Return the SHA-256 of all fields of the dialogues, in order; the same on every machine.
+
+    Support strategies count only where there are some, so that data without them keeps its hash.
+    """
     digest = hashlib.sha256()
     for dialogue in dialogues:
         known = [
@@ -82,5 +87,7 @@ def data_hash(dialogues: Iterable[Dialogue]) -> str:
             dialogue.reference,
             dialogue.conversations,
         ]
+        if dialogue.support_strategies:
+            known.append(dialogue.support_strategies)
         digest.update(json.dumps(known, ensure_ascii=True, separators=(",", ":")).encode() + b"\n")
     return digest.hexdigest()

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from localemp.data.readers import Instances
+from localemp.data.conversations import Instances
 from localemp.errors import OptionError
 from localemp.models.profiles import Kind, load_profile
 from localemp.models.weights import Weights, resolve
