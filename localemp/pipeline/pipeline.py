@@ -32,6 +32,7 @@ from localemp.strategies.base import Strategy
 from localemp.strategies.parts import PartContext
 from localemp.strategies.registry import build_strategy, parse_strategy, part_options, parts, parts_with
 from localemp.utils.option import Shared
+from localemp.utils.plugins import plugin_of
 from localemp.utils.progress import OnProgress, silent
 from localemp.utils.text import one_line
 
@@ -345,12 +346,20 @@ class Pipeline:
         return {
             **self.model_settings(),
             **strategy,
+            **self._plugins(),
             "seed": self.config.seed,
             "sampling": self.strategy.sampling.describe(),
             "split": split,
             "instances": self.config.instances,
             "data_sha256": data_hash(dialogues),
         }
+
+    def _plugins(self) -> dict[str, Any]:
+        """Return the packages of plug-ins in use; nothing without, so that older runs can be resumed."""
+        plugins = [plugin_of("strategy", name) for name in parse_strategy(self.config.strategy)]
+        plugins.append(plugin_of("engine", self._engine_name))
+        used = {f"{each.kind} {each.name}": f"{each.package} {each.version}" for each in plugins if each}
+        return {"plugins": used} if used else {}
 
     def model_settings(self) -> dict[str, Any]:
         """Return the part of `settings` about the model and its engine."""
