@@ -1,51 +1,101 @@
-"""EmpatheticDialogues (Rashkin et al. 2019): reads its files and builds instances.
+"""EmpatheticDialogues (Rashkin et al. 2019): reads its files.
 
-`csv_rows.py` parses the rows of a file, `turn_taking.py` determines who speaks. Anomalies of a file are logged as
-warnings, with line numbers.
+`csv_rows.py` parses the rows of a file, `turn_taking.py` determines who speaks, `conversations.py` builds instances.
+Anomalies of a file are logged as warnings, with line numbers.
 """
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from itertools import groupby
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, get_args
 
+from localemp.data.conversations import Conversation, Instances, build_instances
 from localemp.data.csv_rows import columns_of, rows_of
+from localemp.data.reader import Reader
+from localemp.data.splits import SPLITS, Split, split_file
+from localemp.data.stats import Stats
 from localemp.data.textfile import read_lines
 from localemp.data.turn_taking import TurnTaking, Utterance
 from localemp.dialogue import Dialogue
-from localemp.errors import DataError, UnknownNameError
-from localemp.utils.files import is_file
+from localemp.errors import DataError
+from localemp.utils.files import is_folder
+from localemp.utils.paths import at_home, cache_dir
 from localemp.utils.text import one_line
 
-Split = Literal["train", "valid", "test"]
-SPLITS: tuple[Split, ...] = get_args(Split)
-
-_FILE_STEMS: dict[Split, tuple[str, ...]] = {
-    "train": ("train",),
-    "valid": ("valid", "dev", "validation"),
-    "test": ("test",),
-}
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Conversation:
-    """One conversation of the data set, as in the file.
+class EmpatheticDialogues(Reader):
+    """Reads EmpatheticDialogues: fetched by `localemp data pull`, a folder with its splits, or one of its CSV files."""
 
-    Attributes:
-        id: The `conv_id`.
-        emotion: One of the 32 emotions (the column `context`).
-        situation: The situation that the speaker was asked to talk about (the column `prompt`).
-        turns: Texts of speaker and listener, alternating, speaker first; commas are restored, and turns merged as
-            described in `turn_taking.py`.
-    """
+    names = ("empathetic-dialogues",)
+    endings = (".csv",)
 
-    id: str
-    emotion: str
-    situation: str
-    turns: tuple[str, ...]
+    @classmethod
+    def matches(cls, source: str) -> bool:
+        """Return whether the source is the data set's name, one of its files, or a folder."""
+        return super().matches(source) or is_folder(at_home(source))
+
+    @property
+    def path(self) -> Path:
+        """The folder or file."""
+        if self.source not in self.names:
+            return at_home(self.source)
+        folder = cache_dir("data", "empathetic_dialogues")
+        if not is_folder(folder):
+            raise DataError(folder, "EmpatheticDialogues is not on this machine", "run `localemp data pull`")
+        return folder
+
+    @property
+    def splits(self) -> tuple[Split, ...]:
+        """The splits in the folder."""
+        path = self.path
+        return tuple(split for split in SPLITS if is_folder(path) and split_file(path, split))
+
+    @property
+    def pool(self) -> str:
+        """The data set's training split; for a single file, that of its folder."""
+        return self.source if is_folder(self.path) else str(self.path.parent)
+
+    def read(self, split: Split, instances: Instances) -> list[Dialogue]:
+        """Return the instances of a split: one for every listener turn, or exactly those that the paper used.
+
+        Raises:
+            DataError: The folder does not have the split, the file cannot be read, or it has no dialogue.
+        """
+        file = self.file(split)
+        dialogues = build_instances(read_conversations(file), instances)
+        if not dialogues:
+            dropped = " (published drops the last two conversations)" if instances == "published" else ""
+            raise DataError(file, f"no conversation has a listener turn{dropped}", "give a file with listener turns")
+        return dialogues
+
+    def file(self, split: Split) -> Path:
+        """Return the file of a split; a single file serves as every split.
+
+        Raises:
+            DataError: The folder does not have the split.
+        """
+        path = self.path
+        if not is_folder(path):
+            return path
+        file = split_file(path, split)
+        if file is None:
+            splits = self.splits
+            here = f"it has {', '.join(splits)}" if splits else "it has no split of EmpatheticDialogues"
+            remedy = "fetch the data set with `localemp data pull`, or give a folder with train, valid and test"
+            raise DataError(path, f"no {split}.csv or {split}.csv.gz; {here}", remedy)
+        return file
+
+    def count(self, splits: Sequence[Split], instances: Instances) -> dict[str, Stats]:
+        """Return the statistics of the splits of a folder, or of a single file under its name."""
+        path = self.path
+        chosen = tuple(splits) or self.splits or SPLITS
+        files = {str(split): self.file(split) for split in chosen} if is_folder(path) else {path.name: path}
+        counted = {}
+        for name, file in files.items():
+            conversations = read_conversations(file)
+            counted[name] = Stats.of_conversations(conversations, build_instances(conversations, instances))
+        return counted
 
 
 def read_conversations(path: Path) -> list[Conversation]:
@@ -81,90 +131,3 @@ def read_conversations(path: Path) -> list[Conversation]:
     for note in taking.notes():
         _log.warning("%s: %s", path, note)
     return conversations
-
-
-def clean_instances(conversations: Iterable[Conversation]) -> list[Dialogue]:
-    """Return one dialogue for every listener turn, conversation by conversation.
-
-    The official splits give 40,254 / 5,738 / 5,259. Texts are stripped but otherwise unchanged, including quotes. A
-    speaker's turn after the listener's last one has no reply and gives no instance. An id is the conversation's id,
-    `#`, and the number of turns in the context: "hit:0_conv:1#3". A conversation ends before its first empty utterance
-    (the official files have none).
-    """
-    return [
-        instance
-        for conversation in conversations
-        for instance in _instances([conversation], _spoken(conversation.turns, str.strip), str.strip)
-    ]
-
-
-def published_instances(conversations: Sequence[Conversation]) -> list[Dialogue]:
-    """Return the instances that the paper and its baselines used: 40,250 / 5,734 / 5,255 in the official splits.
-
-    Their preprocessing loses the last two conversations of a split, and starts a new conversation only when the
-    situation changes, so that neighbours with the same situation are merged, with the emotion of the last. Each one is
-    first cut to an even number of turns; texts are stripped and lose every `"`. The id of a merged group joins the ids
-    of its conversations with "+"; all other ids are those of `clean_instances`.
-    """
-    instances = []
-    for _, neighbours in groupby(conversations[:-2], key=lambda conversation: _without_quotes(conversation.situation)):
-        group = list(neighbours)
-        turns: list[str] = []
-        for conversation in group:
-            spoken = _spoken(conversation.turns, _without_quotes)
-            turns += spoken[: len(spoken) // 2 * 2]
-        instances += _instances(group, turns, _without_quotes)
-    return instances
-
-
-def complete_dialogues(instances: Iterable[Dialogue]) -> list[Dialogue]:
-    """Return the last instance of every conversation, whose context and reply are the complete dialogue.
-
-    The paper's exemplars are complete dialogues. The order is that of the conversations.
-    """
-    last: dict[tuple[str, ...], Dialogue] = {}
-    for instance in instances:
-        last[instance.conversations or (instance.id,)] = instance
-    return list(last.values())
-
-
-def canonical_split(name: str) -> Split:
-    """Return the official name of a split; "dev" and "validation" become "valid".
-
-    Raises:
-        UnknownNameError: The split does not exist.
-    """
-    for split, stems in _FILE_STEMS.items():
-        if name in stems:
-            return split
-    raise UnknownNameError("split", name, SPLITS)
-
-
-def split_file(folder: Path, split: Split) -> Path | None:
-    """Return the file of a split in a folder, such as `test.csv` or `valid.csv.gz`; None if there is none."""
-    names = (folder / f"{stem}{suffix}" for stem in _FILE_STEMS[split] for suffix in (".csv", ".csv.gz"))
-    return next((path for path in names if is_file(path)), None)
-
-
-def _without_quotes(text: str) -> str:
-    return text.replace('"', "").strip()
-
-
-def _spoken(turns: Iterable[str], clean: Callable[[str], str]) -> list[str]:
-    """Return the cleaned turns before the first empty one, after which it is unknown who speaks."""
-    spoken: list[str] = []
-    for turn in map(clean, turns):
-        if not turn:
-            break
-        spoken.append(turn)
-    return spoken
-
-
-def _instances(group: list[Conversation], turns: list[str], clean: Callable[[str], str]) -> list[Dialogue]:
-    """Return one dialogue for every listener turn of a group of conversations, usually a single one."""
-    ids = tuple(conversation.id for conversation in group)
-    emotion, situation = group[-1].emotion or None, clean(group[-1].situation) or None
-    return [
-        Dialogue(f"{'+'.join(ids)}#{end}", tuple(turns[:end]), emotion, situation, turns[end], ids)
-        for end in range(1, len(turns), 2)
-    ]

@@ -5,19 +5,48 @@ One object per line. Only `turns` is required; null is the same as a missing key
     {"id": "a", "turns": ["I lost my job today."], "emotion": "sad", "situation": "...", "reference": "Oh no, why?"}
 
 `conversation` (a string or a list of strings) names the conversations that the turns come from, which are never used
-as exemplars. By default a dialogue is its own conversation. Other keys are ignored.
+as exemplars. By default a dialogue is its own conversation. `support_strategies` (likewise) are those of the
+reference. Other keys are ignored.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+from localemp.data.conversations import Instances
+from localemp.data.reader import Reader
+from localemp.data.splits import Split
+from localemp.data.stats import Stats
 from localemp.data.textfile import read_lines
 from localemp.dialogue import Dialogue
 from localemp.errors import DataError
 from localemp.utils.json_reader import JSONError, kind_of, parse_json
+from localemp.utils.paths import at_home, resource
 from localemp.utils.text import is_well_formed
 
 _EXAMPLE = 'each line is one JSON object, such as {"turns": ["I lost my job today."]}'
+
+
+class JsonLines(Reader):
+    """Reads JSON lines, including the dialogues that ship with localemp."""
+
+    _SHIPPED: ClassVar = {"samples": "samples.jsonl", "bundled": "train.jsonl"}
+    names = tuple(_SHIPPED)
+    endings = (".jsonl", ".json")
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        shipped = self._SHIPPED.get(self.source)
+        return at_home(self.source) if shipped is None else resource("prompts", "dialogues", shipped)
+
+    def read(self, split: Split, instances: Instances) -> list[Dialogue]:
+        """Return the dialogues of the file, whatever the split."""
+        return read_jsonl(self.path)
+
+    def count(self, splits: Sequence[Split], instances: Instances) -> dict[str, Stats]:
+        """Return the statistics of the file, under its name."""
+        return {self.path.name: Stats.of_dialogues(read_jsonl(self.path))}
 
 
 def read_jsonl(path: Path) -> list[Dialogue]:
@@ -69,12 +98,15 @@ def _dialogue(record: Any, number: int) -> Dialogue:
     identity = _text(record, "id")
     if identity is None:
         identity = f"line-{number}"
-    named = record.get("conversation")
-    conversations = () if named is None else _texts([named] if isinstance(named, str) else named, "conversation")
+    conversations, strategies = (_one_or_more(record, key) for key in ("conversation", "support_strategies"))
     fields = {key: _text(record, key) for key in ("emotion", "situation", "reference")}
     try:
         return Dialogue(
-            id=identity, turns=turns, conversations=tuple(filter(None, conversations)) or (identity,), **fields
+            id=identity,
+            turns=turns,
+            conversations=conversations or (identity,),
+            support_strategies=strategies,
+            **fields,
         )
     except ValueError as error:
         moved = 'move the last turn to "reference" or leave it out' if len(turns) % 2 == 0 else "give every turn a text"
@@ -86,6 +118,12 @@ def _text(record: dict[str, Any], key: str) -> str | None:
     if value is None:
         return None
     return _checked(value, f'"{key}"') or None
+
+
+def _one_or_more(record: dict[str, Any], key: str) -> tuple[str, ...]:
+    value = record.get(key)
+    texts = () if value is None else _texts([value] if isinstance(value, str) else value, key)
+    return tuple(filter(None, texts))
 
 
 def _texts(values: Any, key: str) -> tuple[str, ...]:

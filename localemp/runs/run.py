@@ -83,6 +83,7 @@ class _Reply(Lenient):
     emotion: str | None = None
     situation: str | None = None
     reference: str | None = None
+    support_strategies: list[str] = Field(default_factory=list)
     stages: list[_Stage] = Field(default_factory=list)
     exemplars: list[_Exemplar] = Field(default_factory=list)
     inferences: dict[str, list[str]] | None = None
@@ -94,7 +95,7 @@ class _Failure(Lenient):
 
 
 # Fields that most lines of today lack, too: they are not added where lines are read.
-_ONLY_IF_SET = {"asked_by", "thinking_tokens"}
+_ONLY_IF_SET = {"asked_by", "support_strategies", "thinking_tokens"}
 
 
 def _defaults(form: type[BaseModel]) -> dict[str, Any]:
@@ -153,6 +154,7 @@ class Run(Journal):
 def response_record(response: Response) -> dict[str, Any]:
     """Return a response as a line of `responses.jsonl`."""
     dialogue = response.dialogue
+    strategies = {"support_strategies": list(dialogue.support_strategies)} if dialogue.support_strategies else {}
     return {
         "id": dialogue.id,
         "reply": response.reply,
@@ -162,6 +164,7 @@ def response_record(response: Response) -> dict[str, Any]:
         "emotion": dialogue.emotion,
         "situation": dialogue.situation,
         "reference": dialogue.reference,
+        **strategies,
         "stages": [_stage_record(stage) for stage in response.stages],
         "exemplars": [{"id": shown.dialogue.id, "score": shown.score} for shown in response.exemplars],
         "inferences": None if response.inferences is None else dict(response.inferences),

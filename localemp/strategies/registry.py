@@ -6,6 +6,7 @@ of `register_part`: its options appear on the command line, in `RunConfig` and i
 the manifest.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import lru_cache
 from itertools import combinations
@@ -18,12 +19,13 @@ from localemp.sampling import Sampling
 from localemp.strategies.base import Enricher, Flow
 from localemp.strategies.flows import flow_part
 from localemp.strategies.knowledge import KNOWLEDGE
-from localemp.strategies.parts import Part, PartContext
+from localemp.strategies.parts import Part, PartContext, as_part
 from localemp.strategies.shots import FEW_SHOT
 from localemp.strategies.similar import SIMILAR
 from localemp.strategies.strategy import Strategy
 from localemp.utils.option import Option, unique
 from localemp.utils.paths import at_home
+from localemp.utils.plugins import check_options, load_plugins, why_missing
 
 PARTS: dict[str, Part] = {}
 
@@ -42,18 +44,35 @@ def register_part(name: str, part: Part) -> None:
         raise OptionError(f"the part {name!r} already exists")
     if not name.replace("-", "").isalnum():
         raise OptionError(f"{name!r} is not a valid name for a part", "use letters, digits and hyphens")
-    unique([*part_options(), *part.options])
+    unique([*_options(), *part.options])
     PARTS[name] = part
 
 
+def parts() -> Mapping[str, Part]:
+    """Return the parts by name, those of plug-ins included."""
+    load_plugins("strategy", _add_plugin)
+    return PARTS
+
+
+def _add_plugin(name: str, value: object) -> None:
+    part = as_part(name, value)
+    check_options(name, part.options, _options())
+    register_part(name, part)
+
+
 def part_options() -> tuple[Option, ...]:
-    """Return the options of all registered parts, each once."""
+    """Return the options of all parts, each once."""
+    parts()
+    return _options()
+
+
+def _options() -> tuple[Option, ...]:
     return unique(option for part in PARTS.values() for option in part.options)
 
 
 def parts_with(option: Option) -> list[str]:
-    """Return the names of the registered parts that have an option."""
-    return [name for name, part in PARTS.items() if option in part.options]
+    """Return the names of the parts that have an option."""
+    return [name for name, part in parts().items() if option in part.options]
 
 
 PAPER_FLOWS = ("zero-shot", "two-stage")
@@ -88,10 +107,11 @@ def find_part(name: str) -> Part:
     """
     if is_file(name):
         return _own_flow(name)
-    if name not in PARTS:
+    known = parts()
+    if name not in known:
         hint = "Join them with + (similar+two-stage); a path to a flow of your own works too (./mine.toml)"
-        raise UnknownNameError("strategy", name, PARTS, hint)
-    return PARTS[name]
+        raise UnknownNameError("strategy", name, known, hint, why_missing("strategy", name))
+    return known[name]
 
 
 def _own_flow(name: str) -> Part:
@@ -102,7 +122,10 @@ def _own_flow(name: str) -> Part:
         raise PromptError(
             f"{name}: no such file", "give the path of a flow's TOML file; docs/flows.md has examples"
         ) from error
-    return _read_flow(path, about.st_mtime_ns, about.st_size)
+    part = _read_flow(path, about.st_mtime_ns, about.st_size)
+    if path.stem in parts():
+        raise OptionError(f"{name}: there is a strategy {path.stem!r} already", "give the file another name")
+    return part
 
 
 @lru_cache(64)
@@ -124,18 +147,18 @@ def parse_strategy(text: str, *, files: bool = True) -> tuple[str, ...]:
         OptionError: Parts exclude each other.
     """
     names = text.split("+")
-    parts = {name: find_part(name) if files or not is_file(name) else _no_file(name) for name in names}
+    known = {name: find_part(name) if files or not is_file(name) else _no_file(name) for name in names}
     for name in names:
-        others = [other for other in names if other != name and parts[other].place == parts[name].place]
-        if len(names) != len(set(names)) or others or (parts[name].place is None and len(names) > 1):
+        others = [other for other in names if other != name and known[other].place == known[name].place]
+        if len(names) != len(set(names)) or others or (known[name].place is None and len(names) > 1):
             raise OptionError(
                 f"strategy {text!r}: its parts exclude each other",
                 _what_combines(),
             )
-    order = list(PARTS)
+    order = list(parts())
     return tuple(
         sorted(
-            names, key=lambda name: (parts[name].place == "flow", order.index(name) if name in order else len(order))
+            names, key=lambda name: (known[name].place == "flow", order.index(name) if name in order else len(order))
         )
     )
 
@@ -164,13 +187,13 @@ def canonical_name(text: str) -> str:
 
 def _in_order() -> list[str]:
     """Return all parts in the order of canonical names: enrichers, then flows."""
-    return sorted(PARTS, key=lambda name: PARTS[name].place == "flow")
+    return sorted(parts(), key=lambda name: PARTS[name].place == "flow")
 
 
 def _what_combines() -> str:
     """Return one line on which parts combine."""
     places: dict[str | None, list[str]] = {}
-    for name, part in PARTS.items():
+    for name, part in parts().items():
         places.setdefault(part.place, []).append(name)
     alone = places.pop(None)
     several = ", ".join(f"one of {' and '.join(names)}" for names in places.values() if len(names) > 1)
@@ -181,12 +204,12 @@ def _what_combines() -> str:
 def all_strategies() -> tuple[str, ...]:
     """Return the canonical names of the strategies that `serve` offers by itself, shorter combinations first."""
     names = []
-    offered = [name for name in _in_order() if PARTS[name].offered]
-    for size in range(1, len(PARTS) + 1):
-        for parts in combinations(offered, size):
-            places = {PARTS[part].place for part in parts}
+    offered = [name for name in _in_order() if parts()[name].offered]
+    for size in range(1, len(offered) + 1):
+        for chosen in combinations(offered, size):
+            places = {PARTS[name].place for name in chosen}
             if len(places) == size and (size == 1 or None not in places):
-                names.append("+".join(parts))
+                names.append("+".join(chosen))
     return tuple(names)
 
 
@@ -205,8 +228,8 @@ def build_strategy(
     Raises:
         LocalempError: The name is invalid, or a part cannot be built.
     """
-    parts = [find_part(name).make(context) for name in parse_strategy(text)]
-    enrichers = [part for part in parts if isinstance(part, Enricher)]
-    flows = [part for part in parts if isinstance(part, Flow)]
+    made = [find_part(name).make(context) for name in parse_strategy(text)]
+    enrichers = [part for part in made if isinstance(part, Enricher)]
+    flows = [part for part in made if isinstance(part, Flow)]
     flow = flows[0] if flows else None
     return Strategy(canonical_name(text), prompts, sampling, enrichers, flow, keep_thinking=keep_thinking)

@@ -151,5 +151,6 @@ def test_hash_sees_every_field_and_the_order():
         [replace(first, reference="x")],
         [replace(first, turns=("Hi.", "Ho.", "Hm."))],
         [replace(first, conversations=("x",))],
+        [replace(first, support_strategies=("x",))],
     ]
     assert len({data_hash(dialogues) for dialogues in changed}) == len(changed)
