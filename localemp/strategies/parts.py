@@ -90,6 +90,7 @@ class Part:
         make: Builds an enricher or a flow; returns None if the part adds nothing.
         options: The part's options. Parts share an option by referring to the same object.
         fetch: Fetches everything that `make` needs without loading a model, so that errors and downloads come first.
+        offered: Whether `serve` offers strategies with it without being told to.
     """
 
     about: str
@@ -97,6 +98,7 @@ class Part:
     make: Callable[[PartContext], Enricher | Flow | None]
     options: tuple[Option, ...] = ()
     fetch: Callable[[PartContext], None] = _fetch_nothing
+    offered: bool = True
 
 
 def as_part(name: str, value: object) -> Part:
