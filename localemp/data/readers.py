@@ -3,14 +3,17 @@
 A new reader is one file with a subclass of `Reader`, and one call of `register_reader`.
 """
 
+from collections.abc import Mapping
+
 from localemp.data.empathetic_dialogues import EmpatheticDialogues
 from localemp.data.esconv import ESConv
 from localemp.data.jsonl import JsonLines
 from localemp.data.messages import Messages
 from localemp.data.reader import Reader
 from localemp.errors import OptionError
+from localemp.utils.plugins import a_thing, check_made_from, load_plugins
 
-__all__ = ["READERS", "Reader", "register_reader"]
+__all__ = ["READERS", "Reader", "readers", "register_reader"]
 
 READERS: dict[str, type[Reader]] = {}
 
@@ -28,6 +31,26 @@ def register_reader(name: str, reader: type[Reader]) -> None:
     if name in READERS:
         raise OptionError(f"the reader {name!r} already exists")
     READERS[name] = reader
+
+
+def readers() -> Mapping[str, type[Reader]]:
+    """Return the readers by name, those of plug-ins included; later ones take precedence."""
+    load_plugins("data reader", _add_plugin)
+    return READERS
+
+
+def _add_plugin(name: str, value: object) -> None:
+    """Register a reader of a plug-in; the sources and endings of others are not its."""
+    if not (isinstance(value, type) and issubclass(value, Reader)):
+        raise OptionError(f"it is {a_thing(value)}; a data reader is a subclass of Reader")
+    check_made_from(value, "source")
+    if not all(isinstance(each, tuple) for each in (value.names, value.endings)):
+        raise OptionError(f"names and endings of {value.__name__} are tuples of texts")
+    for other, reader in READERS.items():
+        shared = {*value.names, *value.endings} & {*reader.names, *reader.endings}
+        if shared:
+            raise OptionError(f"the reader {other} has {sorted(shared)[0]!r} already")
+    register_reader(name, value)
 
 
 register_reader("empathetic-dialogues", EmpatheticDialogues)

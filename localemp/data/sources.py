@@ -6,11 +6,12 @@ from collections.abc import Iterable
 
 from localemp.data.conversations import INSTANCES, Instances
 from localemp.data.reader import Reader, is_there
-from localemp.data.readers import READERS
+from localemp.data.readers import readers
 from localemp.data.splits import canonical_split
 from localemp.dialogue import Dialogue
 from localemp.errors import DataError, OptionError, UnknownNameError
 from localemp.utils.paths import at_home
+from localemp.utils.plugins import why_missing
 
 
 def find_source(source: str) -> Reader:
@@ -19,15 +20,16 @@ def find_source(source: str) -> Reader:
     Raises:
         DataError: The path does not exist, or is a file of another kind.
     """
-    readers = list(reversed(READERS.values()))
-    named = (reader for reader in readers if source in reader.names)
-    if (reader := next(named, None)) or (reader := next((each for each in readers if each.matches(source)), None)):
+    known = list(readers().values())[::-1]
+    named = (reader for reader in known if source in reader.names)
+    if (reader := next(named, None)) or (reader := next((each for each in known if each.matches(source)), None)):
         return reader(source)
-    names = [name for reader in readers for name in reader.names]
-    endings = dict.fromkeys(ending for reader in reversed(readers) for ending in reader.endings)
+    names = [name for reader in known for name in reader.names]
+    endings = dict.fromkeys(ending for reader in reversed(known) for ending in reader.endings)
     hint = f"give a path or one of: {', '.join(names)}"
     if not is_there(at_home(source)):
-        raise DataError(source, "no such readable file, folder or named source", hint)
+        why = why_missing("data reader", source)
+        raise DataError(source, why or "no such readable file, folder or named source", hint)
     raise DataError(
         at_home(source), f"the name must end in one of {', '.join(endings)}, or in one of them and .gz", hint
     )

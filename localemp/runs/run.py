@@ -20,7 +20,7 @@ from localemp.errors import LocalempError
 from localemp.runs import journal
 from localemp.runs.journal import MANIFEST, Journal, newest, read_manifest
 from localemp.strategies.base import Response, Stage
-from localemp.utils.config_diff import former_settings
+from localemp.utils.config_diff import former_settings, without_former_code
 from localemp.utils.files import is_folder
 from localemp.utils.redaction import redact_settings, redact_text
 from localemp.utils.validation import Lenient
@@ -246,7 +246,7 @@ def list_runs(parent: Path) -> Iterator[Path]:
 
 
 def _digest(settings: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
+    return hashlib.sha256(json.dumps(without_former_code(settings), sort_keys=True).encode()).hexdigest()[:8]
 
 
 def _stage_record(stage: Stage) -> dict[str, Any]:
@@ -255,4 +255,5 @@ def _stage_record(stage: Stage) -> dict[str, Any]:
         "messages": [asdict(message) for message in stage.messages],
         **stage.completion.record(),
         "exemplars_dropped": stage.dropped,
+        **({} if stage.answer is None else {"answer": stage.answer}),
     }
