@@ -15,7 +15,7 @@ from localemp.data.sources import data_hash, load_dialogues
 from localemp.dialogue import Dialogue
 from localemp.engines.base import Engine
 from localemp.engines.openai.target import shown_url
-from localemp.engines.planner import Planner
+from localemp.engines.planner import Filler, Planner
 from localemp.engines.registry import EngineContext, engine_entry
 from localemp.errors import OptionError
 from localemp.models.adapter_checks import base_note, check_adapter, check_not_merged
@@ -282,7 +282,7 @@ class Pipeline:
         config = self.config
         return build_strategy(config.strategy, self.prompts, self.sampling, self.context, config.keep_thinking)
 
-    def planner(self, filler: str | None = None) -> Planner:
+    def planner(self, filler: Filler = None) -> Planner:
         """Return an engine that only measures; see `Planner`. A hosted model's token counts are unknown."""
         if not self.runs_here:
             return Planner(None, filler=filler)
