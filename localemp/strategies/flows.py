@@ -21,6 +21,7 @@ from localemp.strategies.answers import answer_schema, find_label, label_schema,
 from localemp.strategies.base import Exchange, Flow
 from localemp.strategies.base import Stage as Call
 from localemp.strategies.parts import Part, PartContext
+from localemp.utils.json_reader import parse_json
 from localemp.utils.option import Option
 
 GIVEN_FACTS = Option(
@@ -155,6 +156,7 @@ class FileFlow(Flow):
         else:
             await self._run_at_once(talk)
         exchange.stages += [call for stage in stages for call in talk.calls[stage.name]]
+        exchange.skipped += [stage.name for stage in stages if not talk.calls[stage.name]]
 
     async def _run_at_once(self, talk: _Talk) -> None:
         tasks: dict[str, asyncio.Task[None]] = {}
@@ -189,7 +191,10 @@ class FileFlow(Flow):
         answer = _dry_answer(stage, chosen) if talk.dry else read_answer(stage, chosen.completion)
         talk.calls[name] = [*calls[:-1], replace(chosen, answer=answer)]
         if stage.all_labels:
-            talk.labels[name] = talk.quotes[name] = answer
+            talk.quotes[name] = answer
+            # An engine that only measures leaves it open, unless it names a label.
+            if not talk.dry or answer == chosen.completion.text:
+                talk.labels[name] = answer
             return
         talk.quotes[name] = chosen.completion.text.strip()
         for key in (stage.json_schema or {}).get("properties", ()):
@@ -199,9 +204,9 @@ class FileFlow(Flow):
         """Return the text for the label that decides; in a dry run, the longest one."""
         if not stage.branch:
             return ""
-        if talk.dry:
-            return max((talk.fill(text) for text in question.branch.values()), key=len)
         (by,) = stage.branch
+        if talk.dry and by not in talk.labels:
+            return max((talk.fill(text) for text in question.branch.values()), key=len)
         # A stage that did not run answered nothing.
         text = question.branch.get(talk.labels.get(by, ""))
         return "" if text is None else talk.fill(text)
@@ -230,7 +235,7 @@ class FileFlow(Flow):
             votes = [find_label(call.completion.text, stage.all_labels) for call in usable]
             ((most, _),) = Counter([vote for vote in votes if vote] or votes).most_common(1)
             chosen = usable[votes.index(most)]
-        elif len({call.completion.text for call in usable}) == 1:
+        elif not talk.dry and len({call.completion.text for call in usable}) == 1:
             chosen = usable[0]
         else:
             assert isinstance(stage.choose, Judge), "the file was checked"
@@ -309,11 +314,17 @@ def _variant_texts(template: Template, list_labels: bool | None) -> dict[str, Te
 
 
 def _dry_answer(stage: Stage, call: Call) -> Any:
-    """Return what stands for the answer in a dry run: the longest label, or the text in every field of the JSON."""
+    """Return what stands for the answer in a dry run: the longest label, or the text in every field of the JSON.
+
+    An engine that shows prompts names a label, or gives JSON, itself.
+    """
+    text = call.completion.text
     if stage.all_labels:
-        return max(stage.all_labels, key=len)
+        return text if text in stage.all_labels else max(stage.all_labels, key=len)
     fields = (stage.json_schema or {}).get("properties")
-    return dict.fromkeys(fields, call.completion.text.strip()) if fields else None
+    if not fields:
+        return None
+    return parse_json(text) if text.startswith("{") else dict.fromkeys(fields, text.strip())
 
 
 @cache
