@@ -258,7 +258,7 @@ def _strategies(text: str | None) -> tuple[str, ...]:
 
     if text is None:
         return all_strategies()
-    return tuple(dict.fromkeys("+".join(parse_strategy(name.strip())) for name in text.split(",")))
+    return tuple(dict.fromkeys("+".join(parse_strategy(name.strip(), allow="files")) for name in text.split(",")))
 
 
 def _keys(given: tuple[str, ...]) -> tuple[str, ...]:

@@ -148,7 +148,7 @@ def read_request(
         RequestError: The request is invalid; the message says which key and why.
     """
     try:
-        names = parse_strategy(one_line(strategy), files=False)
+        names = parse_strategy(one_line(strategy), allow="names")
     except LocalempError as error:
         raise RequestError(error.with_hint, "model", "model_not_found", 404) from error
     content = _without_thinking(content, thinking or ThinkingMode())

@@ -33,6 +33,20 @@ def label_schema(labels: Sequence[str]) -> str:
     return json.dumps(form)
 
 
+def label_answer(label: str) -> str:
+    """Return a label as an answer of `label_schema` gives it."""
+    return json.dumps({"label": label}, ensure_ascii=False)
+
+
+@cache
+def labels_of(schema: str | None) -> tuple[str, ...]:
+    """Return the labels of a `label_schema`; empty for any other schema."""
+    fields = json.loads(schema).get("properties", {}) if schema else {}
+    label = fields.get("label") if list(fields) == ["label"] else None
+    labels = label.get("enum", ()) if isinstance(label, Mapping) else ()
+    return tuple(labels) if all(isinstance(each, str) for each in labels) else ()
+
+
 def read_answer(stage: Stage, completion: Completion) -> Any:
     """Return the label or the JSON of an answer; None if the answer is a text.
 

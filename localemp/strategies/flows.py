@@ -20,6 +20,7 @@ from localemp.strategies.base import Exchange, Flow
 from localemp.strategies.base import Stage as Call
 from localemp.strategies.parts import Part, PartContext
 from localemp.strategies.questions import Question, judge_question_of, question_of, variant_texts
+from localemp.utils.json_reader import parse_json
 from localemp.utils.option import Option
 from localemp.utils.together import together
 
@@ -76,7 +77,10 @@ class _Talk:
         answer: Any = calls[-1].answer if calls else None
         self.quotes[stage.name] = calls[-1].completion.text.strip() if calls else ""
         if calls and stage.all_labels:
-            self.labels[stage.name] = self.quotes[stage.name] = answer
+            self.quotes[stage.name] = answer
+            # An engine that only measures leaves it open, unless it names a label.
+            if not self.dry or answer == calls[-1].completion.text:
+                self.labels[stage.name] = answer
         for key in stage.fields:
             self.quotes[f"{stage.name}.{key}"] = quoted(answer.get(key)) if calls else ""
 
@@ -143,6 +147,7 @@ class FileFlow(Flow):
         else:
             await self._run_at_once(talk)
         exchange.stages += [call for stage in stages for call in talk.calls[stage.name]]
+        exchange.skipped += [stage.name for stage in stages if not talk.calls[stage.name]]
 
     async def _run_at_once(self, talk: _Talk) -> None:
         """Run every stage as soon as those that it needs have run."""
@@ -214,10 +219,13 @@ async def _call(name: str, question: Question, talk: _Talk, more: Mapping[str, s
 
 
 def _branch(stage: Stage, question: Question, talk: _Talk) -> str:
-    """Return the text for the label that decides, which there is none of if that stage did not run."""
-    if talk.dry:
-        return max((talk.fill(text) for text in question.branch.values()), key=_size, default="")
-    text = next((question.branch.get(talk.labels.get(by, "")) for by in stage.branch or ()), None)
+    """Return the text for the label that decides: nothing without a label, and the longest one in a dry run."""
+    if not stage.branch:
+        return ""
+    (by,) = stage.branch
+    if talk.dry and by not in talk.labels:
+        return max((talk.fill(text) for text in question.branch.values()), key=_size)
+    text = question.branch.get(talk.labels.get(by, ""))
     return "" if text is None else talk.fill(text)
 
 
@@ -229,10 +237,16 @@ def _voted(stage: Stage, candidates: Sequence[Call]) -> Call:
 
 
 def _dry_answer(stage: Stage, call: Call) -> Any:
-    """Return what stands for the answer in a dry run: the longest label, or the text in every field of the JSON."""
+    """Return what stands for the answer in a dry run: the longest label, or the text in every field of the JSON.
+
+    An engine that shows prompts names a label, or gives JSON, itself.
+    """
+    text = call.completion.text
     if stage.all_labels:
-        return max(stage.all_labels, key=_size)
-    return dict.fromkeys(stage.fields, call.completion.text.strip()) if stage.fields else None
+        return text if text in stage.all_labels else max(stage.all_labels, key=_size)
+    if not stage.fields:
+        return None
+    return parse_json(text) if text.startswith("{") else dict.fromkeys(stage.fields, text.strip())
 
 
 def _size(text: str) -> int:
