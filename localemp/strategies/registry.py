@@ -6,7 +6,7 @@ of `register_part`: its options appear on the command line, in `RunConfig` and i
 the manifest.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from functools import lru_cache
 from itertools import combinations
@@ -34,7 +34,7 @@ def register_part(name: str, part: Part) -> None:
     """Register a part of strategies; it combines with all parts of other places.
 
     Args:
-        name: Name of the part: letters, digits and hyphens.
+        name: Name of the part: letters, digits, hyphens and underscores.
         part: The part.
 
     Raises:
@@ -42,8 +42,8 @@ def register_part(name: str, part: Part) -> None:
     """
     if name in PARTS:
         raise OptionError(f"the part {name!r} already exists")
-    if not name.replace("-", "").isalnum():
-        raise OptionError(f"{name!r} is not a valid name for a part", "use letters, digits and hyphens")
+    if not name.replace("-", "").replace("_", "").isalnum():
+        raise OptionError(f"{name!r} is not a valid name for a part", "use letters, digits, hyphens and underscores")
     unique([*_options(), *part.options])
     PARTS[name] = part
 
@@ -201,10 +201,14 @@ def _what_combines() -> str:
     return f"use {several}, optionally with {single}; {' and '.join(alone)} combines with nothing"
 
 
-def all_strategies() -> tuple[str, ...]:
-    """Return the canonical names of the strategies that `serve` offers by itself, shorter combinations first."""
+def all_strategies(more: Collection[str] = ()) -> tuple[str, ...]:
+    """Return the canonical names of the strategies that `serve` offers by itself, shorter combinations first.
+
+    Args:
+        more: Further parts to combine.
+    """
     names = []
-    offered = [name for name in _in_order() if parts()[name].offered]
+    offered = [name for name in _in_order() if parts()[name].offered or name in more]
     for size in range(1, len(offered) + 1):
         for chosen in combinations(offered, size):
             places = {PARTS[name].place for name in chosen}

@@ -106,7 +106,7 @@ ERRORS = {
     "needs": "the class Needs cannot be called by localemp: missing a required argument: 'city'",
     "unfinished": "the class Unfinished does not define describe, enrich",
     "two-stage": "the part 'two-stage' already exists",
-    "not valid!": "'not valid!' is not a valid name for a part; use letters, digits and hyphens",
+    "not valid!": "'not valid!' is not a valid name for a part; use letters, digits, hyphens and underscores",
     "limit-it": "its option 'limit' has to be called 'limit_it', or a name that begins with 'limit_it_'",
     "spelled": "its option 'spelled' has to be called 'spelled', or a name that begins with 'spelled_'",
     "Wrong": "it is the class Kind; a metric is a MetricEntry, or a subclass of Metric",
