@@ -90,7 +90,8 @@ _THINKING = click.option(
 
 _STRATEGY = (
     click.option("--strategy", "-s", default="zero-shot", show_default=True,
-                 help="A strategy of the list below, or several joined by + (similar+two-stage)."),
+                 help="A strategy of the list below, a flow of your own (./mine.toml) or code (./mine.py:Mine, "
+                      "mine:Mine); several are joined by + (similar+two-stage)."),
     *_PROMPTS,
     _THINKING,
 )  # fmt: skip

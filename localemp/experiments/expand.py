@@ -161,7 +161,8 @@ def _grid(plan: Plan, row: Row, number: int, shared_strategy: str) -> list[_Vari
     found: list[_Variant] = []
     for values in itertools.product(*grid.values()):
         own = dict(zip(grid, values, strict=True))
-        strategy, shots = "+".join(parse_strategy(own.get("strategy", shared_strategy))), own.get(SHOTS.name)
+        strategy = "+".join(parse_strategy(own.get("strategy", shared_strategy), allow="files"))
+        shots = own.get(SHOTS.name)
         if shots is not None and shots < 0:
             raise PlanError(f"{where}, shots: {shots} is not a number of exemplars", "give 0 or more")
         if shots == 0:

@@ -46,7 +46,7 @@ def offered_strategies(listed: str | None, paths: Sequence[str]) -> tuple[tuple[
     if listed is None:
         return all_strategies(flows), texts
     joined = ["+".join(Path(part).stem if is_file(part) else part for part in parts) for parts in names]
-    found = ["+".join(parse_strategy(name)) for name in joined]
+    found = ["+".join(parse_strategy(name, allow="files")) for name in joined]
     alone = [flow for flow in flows if not any(flow in name.split("+") for name in found)]
     return tuple(dict.fromkeys([*found, *alone])), texts
 

@@ -16,7 +16,7 @@ from typing import Any
 from localemp.commonsense.inferences import Inferences
 from localemp.commonsense.selection import Dropped
 from localemp.dialogue import Dialogue, Message
-from localemp.engines.base import Completion, Engine
+from localemp.engines.base import STAGE, Completion, Engine
 from localemp.errors import PromptTooLongError
 from localemp.prompting.render import Asked, Prompts
 from localemp.sampling import Sampling
@@ -83,6 +83,7 @@ class Response:
         raw: The model's reply before cleaning, without its thinking, which is in the stage.
         stages: The stages, the reply's last.
         exemplars, inferences, dropped: As in the draft.
+        skipped: The names of the stages that did not run, since an earlier one did not answer what they are for.
     """
 
     dialogue: Dialogue
@@ -92,6 +93,7 @@ class Response:
     exemplars: tuple[Exemplar, ...] = ()
     inferences: Inferences | None = None
     dropped: Mapping[str, tuple[Dropped, ...]] = field(default_factory=dict)
+    skipped: tuple[str, ...] = ()
 
     @property
     def finish_reason(self) -> str:
@@ -167,6 +169,7 @@ class Exchange:
         prompts: The template in the model's layout.
         sampling: Sampling parameters.
         stages: The stages so far.
+        skipped: The names of those that do not run.
     """
 
     draft: Draft
@@ -175,6 +178,7 @@ class Exchange:
     prompts: Prompts
     sampling: Sampling
     stages: list[Stage] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
 
     async def ask(self, name: str, *additions: str, turns: Sequence[tuple[str, str]] = ()) -> str:
         """Call the engine once, as one more stage, and return its answer.
@@ -227,18 +231,24 @@ class Exchange:
         found = self.prompts.knowledge(draft.inferences) if knowledge and draft.inferences else None
         texts = [*([found] if found else []), *(draft.additions if knowledge else ())]
         engine = self.last if name == "reply" else self.engine
-        for kept in range(len(shown), -1, -1):
-            messages = self.prompts.messages(draft.dialogue, shown[:kept], texts, asked, instruction=draft.instruction)
-            try:
-                if candidates == 1:
-                    completions = [await engine.chat(messages, sampling)]
+        before = STAGE.set(name)
+        try:
+            for kept in range(len(shown), -1, -1):
+                messages = self.prompts.messages(
+                    draft.dialogue, shown[:kept], texts, asked, instruction=draft.instruction
+                )
+                try:
+                    if candidates == 1:
+                        completions = [await engine.chat(messages, sampling)]
+                    else:
+                        completions = await engine.candidates(messages, sampling, candidates)
+                except PromptTooLongError:
+                    if not kept:
+                        raise
                 else:
-                    completions = await engine.candidates(messages, sampling, candidates)
-            except PromptTooLongError:
-                if not kept:
-                    raise
-            else:
-                return [Stage(name, tuple(messages), each, len(shown) - kept) for each in completions]
+                    return [Stage(name, tuple(messages), each, len(shown) - kept) for each in completions]
+        finally:
+            STAGE.reset(before)
         raise AssertionError("the loop above ends by returning or raising")
 
 
@@ -250,6 +260,11 @@ class Flow(ABC):
     """
 
     facts: tuple[str, ...] = ()
+
+    @property
+    def chooses_reply(self) -> bool:
+        """Whether the reply is one of several candidates."""
+        return False
 
     @abstractmethod
     async def run(self, exchange: Exchange) -> None:

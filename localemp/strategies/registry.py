@@ -1,9 +1,9 @@
 """Strategies by name, and their combinations: `similar+two-stage`, `similar+./mine.toml`.
 
 A strategy consists of parts, and every part has a place. Parts of different places combine.
-A part is registered by name, or is the user's own flow, by the path of its file. A new part is one file, and one call
-of `register_part`: its options appear on the command line, in `RunConfig` and in a server's requests, its settings in
-the manifest.
+A part is registered by name, or is the user's own: a flow, by the path of its file, or code, by its file or module. A
+new part is one file, and one call of `register_part`: its options appear on the command line, in `RunConfig` and in a
+server's requests, its settings in the manifest.
 """
 
 from collections.abc import Collection, Mapping
@@ -11,12 +11,14 @@ from dataclasses import replace
 from functools import lru_cache
 from itertools import combinations
 from pathlib import Path
+from typing import Literal
 
 from localemp.errors import OptionError, PromptError, UnknownNameError
 from localemp.prompting.flow_files import bundled_flows
 from localemp.prompting.render import Prompts
 from localemp.sampling import Sampling
 from localemp.strategies.base import Enricher, Flow
+from localemp.strategies.code import code_name, is_code, load_code
 from localemp.strategies.flows import flow_part
 from localemp.strategies.knowledge import KNOWLEDGE
 from localemp.strategies.parts import Part, PartContext, as_part
@@ -57,7 +59,7 @@ def parts() -> Mapping[str, Part]:
 def _add_plugin(name: str, value: object) -> None:
     part = as_part(name, value)
     check_options(name, part.options, _options())
-    register_part(name, part)
+    register_part(name, replace(part, offered=False))
 
 
 def part_options() -> tuple[Option, ...]:
@@ -99,17 +101,20 @@ def is_file(name: str) -> bool:
 
 
 def find_part(name: str) -> Part:
-    """Return a part: a registered one by its name, or the user's own flow by its path.
+    """Return a part: a registered one by its name, the user's own flow by its path, or the user's own code.
 
     Raises:
         UnknownNameError: There is no part of this name.
         PromptError: The file is not a valid flow.
+        OptionError: The code cannot be used.
     """
     if is_file(name):
         return _own_flow(name)
+    if is_code(name):
+        return _own_code(name)
     known = parts()
     if name not in known:
-        hint = "Join them with + (similar+two-stage); a path to a flow of your own works too (./mine.toml)"
+        hint = "Join them with + (similar+two-stage); ./mine.toml is a flow of your own, ./mine.py:Mine your own code"
         raise UnknownNameError("strategy", name, known, hint, why_missing("strategy", name))
     return known[name]
 
@@ -128,26 +133,35 @@ def _own_flow(name: str) -> Part:
     return part
 
 
+def _own_code(name: str) -> Part:
+    part = load_code(name).part
+    if code_name(name) in parts():
+        raise OptionError(f"{name}: there is a strategy {code_name(name)!r} already", "give the class another name")
+    unique([*_options(), *part.options])
+    return part
+
+
 @lru_cache(64)
 def _read_flow(path: Path, changed_ns: int, size: int) -> Part:
     """Read a flow; once for as long as the file does not change."""
     return flow_part(path)
 
 
-def parse_strategy(text: str, *, files: bool = True) -> tuple[str, ...]:
+def parse_strategy(text: str, *, allow: Literal["files", "code"] = "code") -> tuple[str, ...]:
     """Return the parts of a strategy's name, in canonical order, flows last.
 
     Args:
         text: One part, or several joined by "+".
-        files: Whether a part can be a file; not where the text is a stranger's.
+        allow: What a part may be besides a name: a flow's file, as in plans, or also code of the user's own, as on a
+            command line and in Python.
 
     Raises:
         UnknownNameError: A part does not exist; lists the known ones.
         PromptError: A file is not a valid flow.
-        OptionError: Parts exclude each other.
+        OptionError: Parts exclude each other, or one is code and that is not allowed here.
     """
     names = text.split("+")
-    known = {name: find_part(name) if files or not is_file(name) else _no_file(name) for name in names}
+    known = {name: _allowed(name, allow) for name in names}
     for name in names:
         others = [other for other in names if other != name and known[other].place == known[name].place]
         if len(names) != len(set(names)) or others or (known[name].place is None and len(names) > 1):
@@ -163,8 +177,13 @@ def parse_strategy(text: str, *, files: bool = True) -> tuple[str, ...]:
     )
 
 
-def _no_file(name: str) -> Part:
-    raise UnknownNameError("strategy", name, PARTS)
+def _allowed(name: str, allow: str) -> Part:
+    if allow == "files" and is_code(name):
+        raise OptionError(
+            f"{name} is code, which only `--strategy` and Python may name",
+            "a package can add it under a name that is allowed here; docs/extending.md builds one",
+        )
+    return find_part(name)
 
 
 def strategy_options(text: str) -> tuple[Option, ...]:
@@ -177,12 +196,21 @@ def strategy_options(text: str) -> tuple[Option, ...]:
 
 
 def canonical_name(text: str) -> str:
-    """Return a strategy's name in tables and manifests, in which a file is called by its stem: "similar+mine".
+    """Return a strategy's name in tables and manifests: "similar+mine" for a file ./mine.toml, or for code ./a.py:mine.
 
     Raises:
         LocalempError: As `parse_strategy` does.
     """
-    return "+".join(Path(name).stem if is_file(name) else name for name in parse_strategy(text))
+    return "+".join(_short_name(name) for name in parse_strategy(text))
+
+
+def _short_name(name: str) -> str:
+    return Path(name).stem if is_file(name) else code_name(name) if is_code(name) else name
+
+
+def code_hashes(text: str) -> dict[str, str]:
+    """Return the hashes of the parts of a strategy that are the user's own code, by their names in manifests."""
+    return {code_name(name): load_code(name).sha256 for name in parse_strategy(text) if is_code(name)}
 
 
 def _in_order() -> list[str]:
@@ -203,6 +231,8 @@ def _what_combines() -> str:
 
 def all_strategies(more: Collection[str] = ()) -> tuple[str, ...]:
     """Return the canonical names of the strategies that `serve` offers by itself, shorter combinations first.
+
+    Plug-ins are not among them: each enricher would double their number.
 
     Args:
         more: Further parts to combine.

@@ -113,7 +113,8 @@ class Strategy:
         if self.keep_thinking and completion.thinking:
             reply = f"<think>\n{completion.thinking}\n</think>\n\n{reply}"
         found = draft.exemplars, draft.inferences, draft.dropped
-        return Response(draft.dialogue, reply, completion.text, tuple(exchange.stages), *found)
+        stages, skipped = tuple(exchange.stages), tuple(exchange.skipped)
+        return Response(draft.dialogue, reply, completion.text, stages, *found, skipped=skipped)
 
     def describe(self) -> dict[str, Any]:
         """Return everything that can change the replies, for the manifest."""
