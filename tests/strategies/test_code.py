@@ -14,8 +14,7 @@ from localemp.experiments.settings import check_settings, setting_types
 from localemp.pipeline.config import RunConfig
 from localemp.pipeline.pipeline import Pipeline
 from localemp.runs.run import read_records
-from localemp.serving.errors import RequestError
-from localemp.serving.schema import read_request
+from localemp.serving.names import ModelNames
 from localemp.strategies.registry import canonical_name, find_part, parse_strategy
 
 MINE = """
@@ -167,10 +166,10 @@ def test_a_number_of_shots_is_not_code():
 def test_only_a_command_line_and_python_name_code(folder):
     evil = folder / "evil.py"
     evil.write_text(f"open({str(folder / 'ran')!r}, 'w')\n")
-    body = {"model": "tiny:x", "messages": [{"role": "user", "content": "My dog died."}]}
+    served = ModelNames("tiny", (), ("zero-shot",))
     for name in (f"{evil}:Shout", f"zero-shot+{evil}:Shout", "antigravity:Shout", f"{folder}/mine.toml"):
-        with pytest.raises(RequestError, match="unknown strategy"):
-            read_request(body, name)
+        with pytest.raises(UnknownNameError, match="unknown strategy"):
+            served.parse(f"tiny:{name}")
     with pytest.raises(PlanError, match="is code, which only `--strategy` and Python may name"):
         check_settings({"strategy": f"{evil}:Shout"}, setting_types(), "plan.toml: row 1")
     assert not (folder / "ran").exists()
