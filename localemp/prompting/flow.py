@@ -16,6 +16,9 @@ from localemp.prompting.texts import Text
 FACTS = ("emotion", "situation")
 """What the data may tell of a dialogue, and flows may show."""
 
+GIVEN = (("emotion",), ("situation",), FACTS)
+"""The facts that can be given, for each of which a flow may have a form."""
+
 MOST_STAGES = 32
 MOST_CANDIDATES = 16
 MOST_LABELS = 64

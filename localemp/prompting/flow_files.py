@@ -61,14 +61,22 @@ def load_flow(path: Path) -> FlowFile:
     Raises:
         PromptError: The file cannot be read, or is not a valid flow; names file, stage and key.
     """
+    return parse_flow(read_bytes(path), path.name.removesuffix(".toml").partition(".")[0], str(path))
+
+
+def read_bytes(path: Path) -> bytes:
+    """Read a file, within the limit of `parse_flow`.
+
+    Raises:
+        PromptError: It cannot be read.
+    """
     try:
         with open_regular(path) as file:
-            content = file.read(LARGEST_FILE + 1)
+            return file.read(LARGEST_FILE + 1)
     except FileNotFoundError as error:
         raise PromptError(f"{path}: no such file", "a flow is a TOML file; docs/flows.md describes the form") from error
     except OSError as error:
         raise PromptError(f"{path}: cannot be read: {error.strerror}", _HINT) from error
-    return parse_flow(content, path.name.removesuffix(".toml").partition(".")[0], str(path))
 
 
 def parse_flow(content: bytes, name: str, where: str) -> FlowFile:
