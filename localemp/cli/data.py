@@ -35,8 +35,8 @@ def data() -> None:
 def stats(path: str, splits: tuple[str, ...], instances: Instances, as_json: bool) -> None:
     """Count conversations, instances, words and emotions.
 
-    PATH is a folder or CSV of EmpatheticDialogues, a JSON lines file, or one of samples, bundled and
-    empathetic-dialogues. Without --split, all splits of a folder are counted.
+    PATH is a file or folder of EmpatheticDialogues, ESConv, ShareGPT, OpenAI messages or your own dialogues, or one of
+    samples, bundled and empathetic-dialogues. Without --split, all splits of a folder are counted.
     """
     from dataclasses import asdict
 

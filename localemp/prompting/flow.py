@@ -116,6 +116,11 @@ class Stage(_Strict):
         return EMOTIONS if self.labels == "emotions" else self.labels or ()
 
     @cached_property
+    def fields(self) -> tuple[str, ...]:
+        """The properties of the answer, if that is JSON."""
+        return tuple((self.json_schema or {}).get("properties", ()))
+
+    @cached_property
     def shown(self) -> tuple[Turn, ...]:
         """The turns after the dialogue."""
         if self.turns is not None:

@@ -255,6 +255,11 @@ class Exchange:
 class Flow(ABC):
     """The engine calls that lead to a reply; the last one is the reply."""
 
+    @property
+    def chooses_reply(self) -> bool:
+        """Whether the reply is one of several candidates."""
+        return False
+
     @abstractmethod
     async def run(self, exchange: Exchange) -> None:
         """Make the calls."""

@@ -59,7 +59,7 @@ def parts() -> Mapping[str, Part]:
 def _add_plugin(name: str, value: object) -> None:
     part = as_part(name, value)
     check_options(name, part.options, _options())
-    register_part(name, part)
+    register_part(name, replace(part, offered=False))
 
 
 def part_options() -> tuple[Option, ...]:
@@ -232,7 +232,10 @@ def _what_combines() -> str:
 
 
 def all_strategies() -> tuple[str, ...]:
-    """Return the canonical names of the strategies that `serve` offers by itself, shorter combinations first."""
+    """Return the canonical names of the strategies that `serve` offers by itself, shorter combinations first.
+
+    Plug-ins are not among them: each enricher would double their number.
+    """
     names = []
     offered = [name for name in _in_order() if parts()[name].offered]
     for size in range(1, len(offered) + 1):
