@@ -4,14 +4,16 @@ import json
 import shutil
 
 import pytest
-from whole_flow import FLOW, write_flow
+from whole_flow import FLOW, SCRIPT, write_flow
 
 import localemp
 from localemp.errors import RunError
 from localemp.metrics.replies import replies_of_run
+from localemp.pipeline.asking_again import recorded_calls
 from localemp.pipeline.config import RunConfig
 from localemp.pipeline.pipeline import Pipeline
 from localemp.runs.run import default_folder, read_manifest, read_records
+from localemp.sampling import Sampling
 from localemp.utils.config_diff import compare_settings
 
 # Named by the code of before strategies were files, for the bundled samples.
@@ -140,3 +142,30 @@ def test_replies_are_those_that_were_chosen(place):
     replies = replies_of_run(generate("./mine.toml").folder)
     assert set(replies.texts) <= {"One.", "Two.", "Three."}
     assert [item.feeling for item in replies.items] == [None, None]
+
+
+def test_a_stages_own_sampling_is_recorded_and_asked_with_again(place):
+    folder = generate("./mine.toml").folder
+    record = read_records(folder)[0]
+    own = {}
+    for stage in record["stages"]:
+        own.setdefault(stage["name"], []).append(stage.get("sampling"))
+    assert own["support"][0]["max_tokens"] == 16
+    assert "Reflection" in own["support"][0]["schema"]
+    others = own["reply.candidate"] + own["reply"]
+    assert sorted(each["seed"] for each in others) == [0, 1, 2]
+    assert {each["temperature"] for each in others} == {0.8}
+    assert "sampling" not in read_records(generate("two-stage").folder)[0]["stages"][0]
+    calls = recorded_calls(record, Sampling())
+    assert [call.sampling.max_tokens for call in calls if call.stage == "support"] == [16]
+    record["stages"][0]["sampling"] = {"max_tokens": "many"}
+    with pytest.raises(ValueError, match="max_tokens"):
+        recorded_calls(record, Sampling())
+
+
+def test_a_run_of_a_flow_can_be_verified(place):
+    steady = [entry | {"reply": entry["reply"] if isinstance(entry["reply"], str) else "Others"} for entry in SCRIPT]
+    (place / "script.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in steady))
+    folder = generate("./mine.toml").folder
+    found = localemp.verify(folder, script=place / "script.jsonl", batch_sizes=(1, 3))
+    assert (found.equal, found.different, found.failed) == (2, 0, 0)
