@@ -77,7 +77,8 @@ def find_label(text: str, labels: Sequence[str]) -> str | None:
     if isinstance(said, str) and said.strip().casefold() in known:
         return known[said.strip().casefold()]
     found = _pattern(tuple(labels)).search(text)
-    return known[found[0].casefold()] if found else None
+    # Two letters that are the same to the pattern, such as the Turkish dotted capital I, may be folded differently.
+    return known.get(found[0].casefold()) if found else None
 
 
 @cache
