@@ -98,7 +98,7 @@ _STRATEGY = (
 
 _DATA = (
     click.option("--data", "-d", type=NAME, default="samples", show_default=True,
-                 help="samples, bundled, empathetic-dialogues (after `localemp data pull`), a folder, CSV or JSONL."),
+                 help="samples, bundled, empathetic-dialogues (after `localemp data pull`), or a file or folder."),
     click.option("--split", default="test", show_default=True, help="train, valid or test."),
     click.option("--instances", type=click.Choice(["clean", "published"]), default="clean", show_default=True,
                  help="EmpatheticDialogues: every listener turn, or exactly the instances that the paper used."),

@@ -17,6 +17,9 @@ from localemp.utils.toml_lines import Place
 FACTS = ("emotion", "situation")
 """What the data may tell of a dialogue, and flows may show."""
 
+GIVEN = (("emotion",), ("situation",), FACTS)
+"""The facts that can be given, for each of which a flow may have a form."""
+
 MOST_STAGES = 32
 MOST_CANDIDATES = 16
 MOST_LABELS = 64
@@ -128,6 +131,11 @@ class Stage(_Strict):
     def all_labels(self) -> tuple[str, ...]:
         """The possible answers; empty if the answer is not one of a list."""
         return EMOTIONS if self.labels == "emotions" else self.labels or ()
+
+    @cached_property
+    def fields(self) -> tuple[str, ...]:
+        """The properties of the answer, if that is JSON."""
+        return tuple((self.json_schema or {}).get("properties", ()))
 
     @cached_property
     def shown(self) -> tuple[Turn, ...]:

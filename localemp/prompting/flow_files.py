@@ -77,16 +77,24 @@ def load_flow(path: Path) -> FlowFile:
     Raises:
         PromptError: The file cannot be read, or is not a valid flow; names file, line, stage and key.
     """
+    return parse_flow(read_bytes(path), path.stem, str(path))
+
+
+def read_bytes(path: Path) -> bytes:
+    """Read a file, within the limit of `parse_flow`.
+
+    Raises:
+        PromptError: It cannot be read.
+    """
     try:
         with open_regular(path) as file:
-            content = file.read(LARGEST_FILE + 1)
+            return file.read(LARGEST_FILE + 1)
     except FileNotFoundError as error:
         raise PromptError(f"{path}: no such file", f"a flow is a TOML file; {_HINT}") from error
     except OSError as error:
         raise PromptError(f"{path}: cannot be read: {error.strerror}", f"a flow is a TOML file; {_HINT}") from error
     except ValueError as error:  # a null character, or half a surrogate pair
         raise PromptError(f"{one_line(str(path))}: it is not a path", f"a flow is a TOML file; {_HINT}") from error
-    return parse_flow(content, path.stem, str(path))
 
 
 def parse_flow(content: bytes, name: str, where: str) -> FlowFile:
