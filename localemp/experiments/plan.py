@@ -47,7 +47,7 @@ _NOT_OF_ROWS = (
 )
 # Values of these may be names or paths; of the others, which are paths, see `_beside`.
 _NAMES_OR_PATHS = ("model", "variant", "data", "pool", "encoder", "comet", "bertscore_model", "published")
-_ENDINGS = (".toml", ".jsonl", ".csv", ".gz")
+_ENDINGS = (".toml", ".jsonl", ".json", ".csv", ".txt", ".parquet", ".gz")
 _PATHS_OF_STEPS = ("aspects", "prompts")
 
 

@@ -267,7 +267,13 @@ class Exchange:
 
 
 class Flow(ABC):
-    """The engine calls that lead to a reply; the last one is the reply."""
+    """The engine calls that lead to a reply; the last one is the reply.
+
+    Attributes:
+        facts: What it shows of the facts that the data may have of a dialogue: "emotion", "situation".
+    """
+
+    facts: tuple[str, ...] = ()
 
     @property
     def chooses_reply(self) -> bool:

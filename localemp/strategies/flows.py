@@ -2,16 +2,16 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Literal
 
 from localemp.dialogue import Dialogue
 from localemp.engines.base import PLANNED
 from localemp.errors import OptionError, UnknownNameError
-from localemp.prompting.flow import FACTS, Judge, Stage
+from localemp.prompting.flow import FACTS, GIVEN, Judge, Stage
 from localemp.prompting.flow_files import FlowFile, bundled_flows, form_for, load_flow
 from localemp.prompting.template import Template
 from localemp.prompting.texts import Text
@@ -116,7 +116,7 @@ class FileFlow(Flow):
             if isinstance(stage.choose, Judge)
         }
         names = {name for each in (*self._questions.values(), *self._judges.values()) for name in each.names}
-        self._facts = tuple(name for name in FACTS if name in names)
+        self.facts = tuple(name for name in FACTS if name in names)
 
     @property
     def chooses_reply(self) -> bool:
@@ -125,7 +125,7 @@ class FileFlow(Flow):
 
     def check(self, dialogue: Dialogue) -> None:
         """Raise OptionError if the dialogue lacks a fact that a text shows."""
-        for name in self._facts:
+        for name in self.facts:
             if not getattr(dialogue, name):
                 other = f"omit --given {name}" if name in self.given else f"leave {{{name}}} out of {self.file.where}"
                 raise OptionError(f"dialogue {dialogue.id!r} has no {name}", f"{other}, or add it to the data")
@@ -274,8 +274,19 @@ def flow_part(path: Path, *, offered: bool = False) -> Part:
     Raises:
         PromptError: The file is not a valid flow.
     """
-    file = load_flow(path)
-    has_forms = any(form_for(path, given).exists() for given in (("emotion",), ("situation",), FACTS))
+    forms = {given: form_for(path, given) for given in GIVEN if form_for(path, given).exists()}
+    return part_of(load_flow(path), {given: partial(load_flow, form) for given, form in forms.items()}, offered=offered)
+
+
+def part_of(file: FlowFile, forms: Mapping[tuple[str, ...], Callable[[], FlowFile]], *, offered: bool = False) -> Part:
+    """Return the part of strategies that a flow is.
+
+    Args:
+        file: The flow.
+        forms: Reads the flow's form for given facts.
+        offered: Whether `serve` offers it without being told to.
+    """
+    has_forms = bool(forms)
     asks = {f"variant.{name}" for name in ("ask_both", "ask_emotion")}
     lists_labels = any(asks & set(stage.placeholders) for stage in file.stages)
     options = ((GIVEN_FACTS,) if has_forms else ()) + ((LIST_LABELS,) if lists_labels else ())
@@ -286,13 +297,15 @@ def flow_part(path: Path, *, offered: bool = False) -> Part:
             if name not in FACTS:
                 raise UnknownNameError("--given", name, FACTS)
         given = tuple(name for name in FACTS if name in told)
-        chosen = form_for(path, given)
-        if given and not chosen.exists():
-            raise OptionError(f"--given {' --given '.join(given)}: {path.name} has no form for it", f"write {chosen}")
+        if given and given not in forms:
+            path = Path(file.where)
+            raise OptionError(
+                f"--given {' --given '.join(given)}: {path.name} has no form for it", f"write {form_for(path, given)}"
+            )
         values = {option.name: context.option(option) for option in options}
         values |= {GIVEN_FACTS.name: list(given)} if has_forms else {}
         return FileFlow(
-            load_flow(chosen) if given else file,
+            forms[given]() if given else file,
             context.template,
             given=given,
             list_labels=values.get(LIST_LABELS.name),

@@ -6,7 +6,7 @@ new part is one file, and one call of `register_part`: its options appear on the
 server's requests, its settings in the manifest.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from functools import lru_cache
 from itertools import combinations
@@ -36,7 +36,7 @@ def register_part(name: str, part: Part) -> None:
     """Register a part of strategies; it combines with all parts of other places.
 
     Args:
-        name: Name of the part: letters, digits and hyphens.
+        name: Name of the part: letters, digits, hyphens and underscores.
         part: The part.
 
     Raises:
@@ -44,8 +44,8 @@ def register_part(name: str, part: Part) -> None:
     """
     if name in PARTS:
         raise OptionError(f"the part {name!r} already exists")
-    if not name.replace("-", "").isalnum():
-        raise OptionError(f"{name!r} is not a valid name for a part", "use letters, digits and hyphens")
+    if not name.replace("-", "").replace("_", "").isalnum():
+        raise OptionError(f"{name!r} is not a valid name for a part", "use letters, digits, hyphens and underscores")
     unique([*_options(), *part.options])
     PARTS[name] = part
 
@@ -113,6 +113,8 @@ def find_part(name: str) -> Part:
     if is_code(name):
         return _own_code(name)
     known = parts()
+    if name not in known and "/" in name and at_home(name).exists():
+        raise PromptError(f"{name}: its name does not end in .toml", "a flow is a TOML file: call it NAME.toml")
     if name not in known:
         hint = "Join them with + (similar+two-stage); ./mine.toml is a flow of your own, ./mine.py:Mine your own code"
         raise UnknownNameError("strategy", name, known, hint, why_missing("strategy", name))
@@ -123,11 +125,10 @@ def _own_flow(name: str) -> Part:
     path = at_home(name)
     try:
         about = path.stat()
-    except (OSError, ValueError) as error:
-        raise PromptError(
-            f"{name}: no such file", "give the path of a flow's TOML file; docs/flows.md has examples"
-        ) from error
-    part = _read_flow(path, about.st_mtime_ns, about.st_size)
+        version = about.st_mtime_ns, about.st_size
+    except (OSError, ValueError):
+        version = 0, 0  # reading it tells why
+    part = _read_flow(path, *version)
     if path.stem in parts():
         raise OptionError(f"{name}: there is a strategy {path.stem!r} already", "give the file another name")
     return part
@@ -147,13 +148,13 @@ def _read_flow(path: Path, changed_ns: int, size: int) -> Part:
     return flow_part(path)
 
 
-def parse_strategy(text: str, *, allow: Literal["names", "files", "code"] = "code") -> tuple[str, ...]:
+def parse_strategy(text: str, *, allow: Literal["files", "code"] = "code") -> tuple[str, ...]:
     """Return the parts of a strategy's name, in canonical order, flows last.
 
     Args:
         text: One part, or several joined by "+".
-        allow: What a part may be: a registered name only, where the text is a stranger's; a flow's file, too, as in
-            plans; or also code of the user's own, as on a command line and in Python.
+        allow: What a part may be besides a name: a flow's file, as in plans, or also code of the user's own, as on a
+            command line and in Python.
 
     Raises:
         UnknownNameError: A part does not exist; lists the known ones.
@@ -178,8 +179,6 @@ def parse_strategy(text: str, *, allow: Literal["names", "files", "code"] = "cod
 
 
 def _allowed(name: str, allow: str) -> Part:
-    if allow == "names" and name not in parts():
-        raise UnknownNameError("strategy", name, parts())
     if allow == "files" and is_code(name):
         raise OptionError(
             f"{name} is code, which only `--strategy` and Python may name",
@@ -231,13 +230,16 @@ def _what_combines() -> str:
     return f"use {several}, optionally with {single}; {' and '.join(alone)} combines with nothing"
 
 
-def all_strategies() -> tuple[str, ...]:
+def all_strategies(more: Collection[str] = ()) -> tuple[str, ...]:
     """Return the canonical names of the strategies that `serve` offers by itself, shorter combinations first.
 
     Plug-ins are not among them: each enricher would double their number.
+
+    Args:
+        more: Further parts to combine.
     """
     names = []
-    offered = [name for name in _in_order() if parts()[name].offered]
+    offered = [name for name in _in_order() if parts()[name].offered or name in more]
     for size in range(1, len(offered) + 1):
         for chosen in combinations(offered, size):
             places = {PARTS[name].place for name in chosen}

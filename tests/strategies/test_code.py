@@ -14,8 +14,7 @@ from localemp.experiments.settings import check_settings, setting_types
 from localemp.pipeline.config import RunConfig
 from localemp.pipeline.pipeline import Pipeline
 from localemp.runs.run import read_records
-from localemp.serving.errors import RequestError
-from localemp.serving.schema import read_request
+from localemp.serving.names import ModelNames
 from localemp.strategies.registry import canonical_name, find_part, parse_strategy
 
 MINE = """
@@ -51,7 +50,11 @@ class Weather(Enricher):
 
 PART = Part(about="", place="flow", make=lambda _: Shout())
 number = 3
-few = type("few", (Shout,), {})
+
+
+class Silent(Flow):
+    async def run(self, exchange):
+        pass
 """
 
 
@@ -93,6 +96,11 @@ def test_a_run_with_changed_code_is_not_continued(localemp, folder):
     (folder / "mine.py").write_text(MINE + "# changed\n")
     done = localemp(*GENERATE, "./mine.py:Shout", alone=True)
     assert done.returncode != 0 and "code_sha256.Shout" in done.stderr
+
+
+def test_a_flow_that_asks_nothing_is_an_error(localemp, folder):
+    done = localemp(*GENERATE, "./mine.py:Silent", alone=True)
+    assert done.returncode == 2 and "the strategy Silent made no call" in done.stderr
 
 
 def test_code_joins_other_parts_and_is_run_again_when_it_changes(folder):
@@ -158,10 +166,10 @@ def test_a_number_of_shots_is_not_code():
 def test_only_a_command_line_and_python_name_code(folder):
     evil = folder / "evil.py"
     evil.write_text(f"open({str(folder / 'ran')!r}, 'w')\n")
-    body = {"model": "tiny:x", "messages": [{"role": "user", "content": "My dog died."}]}
+    served = ModelNames("tiny", (), ("zero-shot",))
     for name in (f"{evil}:Shout", f"zero-shot+{evil}:Shout", "antigravity:Shout", f"{folder}/mine.toml"):
-        with pytest.raises(RequestError, match="unknown strategy"):
-            read_request(body, name)
+        with pytest.raises(UnknownNameError, match="unknown strategy"):
+            served.parse(f"tiny:{name}")
     with pytest.raises(PlanError, match="is code, which only `--strategy` and Python may name"):
         check_settings({"strategy": f"{evil}:Shout"}, setting_types(), "plan.toml: row 1")
     assert not (folder / "ran").exists()

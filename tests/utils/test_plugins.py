@@ -108,7 +108,7 @@ ERRORS = {
     "needs": "the class Needs cannot be called by localemp: missing a required argument: 'city'",
     "unfinished": "the class Unfinished does not define describe, enrich",
     "two-stage": "the part 'two-stage' already exists",
-    "not valid!": "'not valid!' is not a valid name for a part; use letters, digits and hyphens",
+    "not valid!": "'not valid!' is not a valid name for a part; use letters, digits, hyphens and underscores",
     "limit-it": "its option 'limit' has to be called 'limit_it', or begin with 'limit_it_' (lower case)",
     "spelled": "its option 'spelled' has to be called 'spelled', or begin with 'spelled_' (lower case)",
     "typed": "--typed-so: Input should be a valid integer, unable to parse string as an integer",
