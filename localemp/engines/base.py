@@ -41,7 +41,8 @@ class Completion:
     Attributes:
         text: The model's text, without its thinking.
         finish_reason: "stop", "length", or another reason that the server gives.
-        prompt_tokens: Length of the prompt; None if the server does not report it.
+        prompt_tokens: Length of the prompt; None if the server does not report it. A further answer to one request
+            has 0, in all counts and the cost: the first one has those of the request.
         completion_tokens: Length of the completion; None if the server does not report it.
         cached_tokens: Prompt tokens that came from the prefix cache; None if unknown.
         seconds: From the call to the last token, including time in the queue.

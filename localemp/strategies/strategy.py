@@ -11,6 +11,7 @@ from typing import Any
 
 from localemp.dialogue import Dialogue
 from localemp.engines.base import Engine
+from localemp.errors import OptionError
 from localemp.prompting.render import Prompts
 from localemp.sampling import Sampling
 from localemp.strategies.base import CountTokens, Draft, Enricher, Exchange, Flow, Response
@@ -104,10 +105,13 @@ class Strategy:
         Raises:
             EngineError: A request failed.
             PromptTooLongError: The prompt does not fit even without exemplars.
+            OptionError: The flow made no call.
         """
         draft = dialogue if isinstance(dialogue, Draft) else await self.draft(dialogue)
         exchange = Exchange(draft, engine, last or engine, self.prompts, self.sampling)
         await self.flow.run(exchange)
+        if not exchange.stages:
+            raise OptionError(f"the strategy {self.name} made no call", 'its flow ends with exchange.ask("reply")')
         completion = exchange.stages[-1].completion
         reply = clean_reply(completion.text)
         if self.keep_thinking and completion.thinking:

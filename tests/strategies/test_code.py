@@ -50,7 +50,11 @@ class Weather(Enricher):
 
 PART = Part(about="", place="flow", make=lambda _: Shout())
 number = 3
-few = type("few", (Shout,), {})
+
+
+class Silent(Flow):
+    async def run(self, exchange):
+        pass
 """
 
 
@@ -92,6 +96,11 @@ def test_a_run_with_changed_code_is_not_continued(localemp, folder):
     (folder / "mine.py").write_text(MINE + "# changed\n")
     done = localemp(*GENERATE, "./mine.py:Shout", alone=True)
     assert done.returncode != 0 and "code_sha256.Shout" in done.stderr
+
+
+def test_a_flow_that_asks_nothing_is_an_error(localemp, folder):
+    done = localemp(*GENERATE, "./mine.py:Silent", alone=True)
+    assert done.returncode == 2 and "the strategy Silent made no call" in done.stderr
 
 
 def test_code_joins_other_parts_and_is_run_again_when_it_changes(folder):
