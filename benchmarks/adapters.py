@@ -41,7 +41,8 @@ from localemp.models.peft import CONFIG, WEIGHTS
 from localemp.pipeline.config import RunConfig
 from localemp.pipeline.generate import answer_one, draft_all, for_all, plan
 from localemp.pipeline.pipeline import Pipeline
-from localemp.strategies.base import Draft, Strategy
+from localemp.strategies.base import Draft
+from localemp.strategies.strategy import Strategy
 from localemp.utils.json_reader import load_object
 from localemp.utils.machine import gpu, machine
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import two_stage_by_hand
 from rich.console import Console
 from rich.table import Table
 from script import Script, data_option, engine_args_option, out_option, write_result
@@ -32,7 +33,8 @@ from localemp.pipeline.generate import answer_all, draft_all, plan
 from localemp.pipeline.pipeline import Pipeline
 from localemp.runs.run import Run, read_records
 from localemp.sampling import Sampling
-from localemp.strategies.base import Draft, Strategy
+from localemp.strategies.base import Draft
+from localemp.strategies.strategy import Strategy
 from localemp.utils.machine import machine
 
 # Both engines are loaded at once.
@@ -185,13 +187,12 @@ def _bare_pass(bare: Bare, pipeline: Pipeline, drafts: list[Draft]) -> tuple[int
     if strategy.name == "zero-shot":
         _, tokens, seconds = bare.chat(_prompts(pipeline, drafts), strategy.sampling)
         return tokens, seconds
-    question = prompts.question(())
-    assert question is not None
-    asked = [prompts.messages(draft.dialogue, additions=[question], thinking=True) for draft in drafts]
+    template = prompts.template
+    asked = [prompts.messages(draft.dialogue, asked=two_stage_by_hand.feeling(template)) for draft in drafts]
     thoughts, tokens, seconds = bare.chat([_plain(messages) for messages in asked], strategy.sampling)
     started = time.perf_counter()
     again = [
-        _plain(prompts.messages(draft.dialogue, additions=[question], thought=prompts.thought(thought)))
+        _plain(prompts.messages(draft.dialogue, asked=two_stage_by_hand.reply(template, thought)))
         for draft, thought in zip(drafts, thoughts, strict=True)
     ]
     between = time.perf_counter() - started

@@ -28,7 +28,8 @@ from localemp.engines.vllm.engine import VLLMEngine
 from localemp.pipeline.config import RunConfig
 from localemp.pipeline.generate import answer_one, draft_all, for_all, plan
 from localemp.pipeline.pipeline import Pipeline
-from localemp.strategies.base import Draft, Strategy
+from localemp.strategies.base import Draft
+from localemp.strategies.strategy import Strategy
 from localemp.utils.machine import machine
 
 WAYS = ("priority", "arrival")

@@ -29,6 +29,7 @@ from typing import Any
 
 import click
 import psutil
+import two_stage_by_hand
 from rich.console import Console
 from rich.table import Table
 from script import Script, out_option, write_result
@@ -43,6 +44,7 @@ from localemp.dialogue import Dialogue, Message
 from localemp.errors import EngineError
 from localemp.pipeline.config import RunConfig
 from localemp.pipeline.pipeline import Pipeline
+from localemp.prompting.render import REPLY
 from localemp.serving.settings import ServeSettings
 from localemp.utils.machine import machine, versions
 
@@ -180,24 +182,25 @@ class Asked:
         The first stage of every job is written now, before time is taken.
         """
         strategy = self.pipeline.vary(name).strategy
-        prompts, question = strategy.prompts, strategy.prompts.question(())
-        additions = [question] if question and "two-stage" in name else []
+        prompts, template = strategy.prompts, strategy.prompts.template
+        two_stages = "two-stage" in name
+        begin = two_stage_by_hand.feeling(template) if two_stages else REPLY
         stop = {"stop": list(strategy.sampling.stop)} if strategy.sampling.stop else {}
         first = {"max_tokens": strategy.sampling.max_tokens, "temperature": strategy.sampling.temperature, **stop}
         last = self._last | stop
         shown = [exemplar.dialogue for exemplar in (await strategy.draft(self.dialogue(0))).exemplars]
         written = {
-            job: _plain(prompts.messages(self.dialogue(job), shown, additions, thinking=bool(additions)))
+            job: _plain(prompts.messages(self.dialogue(job), shown, asked=begin))
             for job in (job for share in jobs for job in share)
         }
 
         async def do(job: int) -> Answer:
             body = {"model": self.model, "messages": written[job]}
-            if not additions:
+            if not two_stages:
                 return await client.chat(body | last)
             feeling = await client.chat(body | first)
-            thought = prompts.thought(feeling.text)
-            body["messages"] = _plain(prompts.messages(self.dialogue(job), shown, additions, thought))
+            asked = two_stage_by_hand.reply(template, feeling.text)
+            body["messages"] = _plain(prompts.messages(self.dialogue(job), shown, asked=asked))
             answer = await client.chat(body | last)
             answer.started = feeling.started
             return answer

@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from localemp.runs.run import Run
     from localemp.runs.verified import Verification
     from localemp.sampling import Sampling
-    from localemp.strategies.base import Response, Strategy
+    from localemp.strategies.base import Response
+    from localemp.strategies.strategy import Strategy
     from localemp.utils.progress import OnProgress, Progress
 
     __version__: str
@@ -72,7 +73,7 @@ _HOMES = {
     "Sampling": "sampling",
     "score": "commands.score",
     "ScoreResult": "commands.score",
-    "Strategy": "strategies.base",
+    "Strategy": "strategies.strategy",
     "Verification": "runs.verified",
     "verify": "commands.verify",
 }

@@ -15,6 +15,12 @@ EMOTIONS: tuple[str, ...] = (
     "jealous", "apprehensive", "embarrassed", "anticipating", "disgusted", "devastated", "prepared", "afraid",
 )  # fmt: skip
 
+# The support strategies of ESConv (Liu et al. 2021), as its file names them.
+SUPPORT_STRATEGIES: tuple[str, ...] = (
+    "Question", "Restatement or Paraphrasing", "Reflection of feelings", "Self-disclosure",
+    "Affirmation and Reassurance", "Providing Suggestions", "Information", "Others",
+)  # fmt: skip
+
 
 @dataclass(frozen=True, slots=True)
 class Message:
@@ -35,10 +41,13 @@ class Dialogue:
     Attributes:
         id: Unique id within the data set.
         turns: Texts of speaker and listener, alternating; the speaker is first and last. None is empty.
-        emotion: The speaker's emotion, one of `EMOTIONS`; None if unknown.
+        emotion: The speaker's emotion, in the data's words; None if unknown. EmpatheticDialogues has the 32 of
+            `EMOTIONS`.
         situation: The situation that the speaker was asked to talk about; None if unknown.
         reference: The human reply; None if there is none.
         conversations: Ids of the conversations that the turns come from; they are never used as exemplars.
+        support_strategies: The support strategies of the reference, such as those of `SUPPORT_STRATEGIES`, in order;
+            empty if unknown.
     """
 
     id: str
@@ -47,13 +56,15 @@ class Dialogue:
     situation: str | None = None
     reference: str | None = None
     conversations: tuple[str, ...] = ()
+    support_strategies: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("id", "emotion", "situation", "reference"):
             if not is_well_formed(text := getattr(self, name) or ""):
                 object.__setattr__(self, name, well_formed(text))
-        if not all(map(is_well_formed, self.turns)):
-            object.__setattr__(self, "turns", tuple(map(well_formed, self.turns)))
+        for name in ("turns", "support_strategies"):
+            if not all(map(is_well_formed, texts := getattr(self, name))):
+                object.__setattr__(self, name, tuple(map(well_formed, texts)))
         if not self.turns:
             raise ValueError("a dialogue needs at least one turn")
         for number, turn in enumerate(self.turns, 1):

@@ -57,16 +57,20 @@ class UnknownNameError(LocalempError):
         kind: Kind of thing that was looked up ("model", "strategy", ...).
         name: The unknown name.
         known: The names that exist.
+
+    Args:
+        hint: What else to do.
+        why: Why the name is missing, if that is known.
     """
 
     exit_code = 2
 
-    def __init__(self, kind: str, name: str, known: Iterable[str], hint: str = "") -> None:
+    def __init__(self, kind: str, name: str, known: Iterable[str], hint: str = "", why: str = "") -> None:
         self.kind, self.name, self.known = kind, name, tuple(known)
         listed = f"known: {', '.join(self.known)}" if self.known else "none exists yet"
         if near := nearest(name, self.known):
             listed = f"did you mean {near!r}? {listed}"
-        super().__init__(f"unknown {kind} {name!r}", f"{listed}. {hint}" if hint else listed)
+        super().__init__(f"unknown {kind} {name!r}{why and ': '}{why}", f"{listed}. {hint}" if hint else listed)
 
 
 class OptionError(LocalempError):

@@ -134,9 +134,9 @@ def test_reader_of_files_of_another_kind_and_one_of_a_named_source(echo, tmp_pat
     assert counted["splits"]["test"]["conversations"] == 1
     pipeline = Pipeline(RunConfig(model=str(echo), strategy="few-shot", shots=1, pool="greetings"))
     assert [shown.dialogue.reference for shown in pipeline.strategy.enrichers[0].exemplars] == ["Good morning."]
-    (tmp_path / "a.parquet").touch()
-    with pytest.raises(DataError, match=r"one of \.csv, \.jsonl, \.json, \.txt") as caught:
-        load_dialogues(str(tmp_path / "a.parquet"))
+    (tmp_path / "a.docx").touch()
+    with pytest.raises(DataError, match=r"one of \.csv, \.jsonl, \.json, \.parquet, \.txt") as caught:
+        load_dialogues(str(tmp_path / "a.docx"))
     assert "greetings" in caught.value.hint
 
 

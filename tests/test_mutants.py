@@ -26,8 +26,9 @@ from localemp.bench.result_tables import named, tables_of
 from localemp.bench.roofline.flops import read_shape, why_uncounted
 from localemp.bench.tune import resume_trials
 from localemp.cli.main import cli
+from localemp.data.conversations import clean_instances, published_instances
 from localemp.data.download import pull
-from localemp.data.empathetic_dialogues import clean_instances, published_instances, read_conversations
+from localemp.data.empathetic_dialogues import read_conversations
 from localemp.data.sources import load_dialogues
 from localemp.data.stats import Stats
 from localemp.dialogue import Dialogue, Message

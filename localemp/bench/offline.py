@@ -23,7 +23,8 @@ from localemp.errors import EngineError, OptionError
 from localemp.pipeline.generate import Tally, answer_all, draft_all, for_all, plan
 from localemp.pipeline.pipeline import Pipeline
 from localemp.runs.run import Run, read_records
-from localemp.strategies.base import Draft, Strategy
+from localemp.strategies.base import Draft
+from localemp.strategies.strategy import Strategy
 from localemp.utils.timing import computed_seconds
 
 

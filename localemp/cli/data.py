@@ -12,7 +12,7 @@ from localemp.cli.types import NAME
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from localemp.data.readers import Instances
+    from localemp.data.conversations import Instances
     from localemp.data.stats import Stats
 
 
@@ -77,8 +77,8 @@ def pull(out: str | None) -> None:
 
 def _count(path: str, wanted: tuple[str, ...], instances: Instances) -> dict[str, Stats]:
     """Return statistics by split; a single file counts as one split, under its name."""
-    from localemp.data.empathetic_dialogues import canonical_split
     from localemp.data.sources import find_source
+    from localemp.data.splits import canonical_split
 
     return find_source(path).count(tuple(map(canonical_split, wanted)), instances)
 

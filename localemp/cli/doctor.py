@@ -1,33 +1,44 @@
 """`localemp doctor`: checks this machine, and suggests what to install or fetch."""
 
 import os
+from typing import TYPE_CHECKING
 
 import click
 
 from localemp.cli.tables import show_table
 
+if TYPE_CHECKING:
+    from localemp.utils.plugins import Plugin
+
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def doctor(as_json: bool) -> None:
-    """Check this machine: GPU, memory, versions, weights and keys, and what is missing."""
+    """Check this machine: GPU, memory, versions, weights, keys and plug-ins, and what is missing."""
     import json
+    from dataclasses import asdict
 
+    from rich.markup import escape
     from rich.table import Table
 
     from localemp.utils.machine import machine, versions
 
     found = {"Machine": machine() | _cache(), "Packages": versions(), "Weights": _weights(), "Keys": _keys()}
+    plugins = _plugins()
     if as_json:
-        click.echo(json.dumps(found, indent=2))
+        click.echo(json.dumps(found | {"Plug-ins": [asdict(plugin) for plugin in plugins]}, indent=2))
         return
     table = Table(show_header=False, box=None)
-    for title, facts in found.items():
+    shown = {
+        f"{plugin.name} ({plugin.kind})": f"{plugin.package} {plugin.version}, {plugin.state}" for plugin in plugins
+    }
+    for title, facts in (found | ({"Plug-ins": shown} if shown else {})).items():
         table.add_row(f"[bold]{title}[/bold]")
         for name, fact in facts.items():
-            table.add_row(f"  {name}", fact)
+            table.add_row(f"  {escape(name)}", escape(fact))
     show_table(table)
-    for step in _missing(found):
+    broken = dict.fromkeys(plugin.package for plugin in plugins if plugin.error)
+    for step in [*_missing(found), *(f"repair {name}, or remove it: pip uninstall {name}" for name in broken)]:
         click.echo(f"hint: {step}")
 
 
@@ -51,6 +62,18 @@ def _weights() -> dict[str, str]:
     return {
         name: f"{gib(place.bytes)}, {place.source}" if place else "not downloaded" for name, place in places.items()
     }
+
+
+def _plugins() -> "list[Plugin]":
+    from localemp.data.readers import readers
+    from localemp.engines.registry import engines
+    from localemp.metrics.registry import metric_entries
+    from localemp.strategies.registry import parts
+    from localemp.utils.plugins import plugins
+
+    for load in (parts, metric_entries, engines, readers):
+        load()
+    return plugins()
 
 
 def _keys() -> dict[str, str]:

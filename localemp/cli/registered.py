@@ -48,11 +48,11 @@ class StrategyCommand(RegisteredOptions):
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the options, then the parts that strategies are made of."""
-        from localemp.strategies.registry import PARTS
+        from localemp.strategies.registry import parts
 
         super().format_options(ctx, formatter)
         with formatter.section("Strategies (parts joined by +)"):
-            formatter.write_dl([(name, part.about) for name, part in PARTS.items()])
+            formatter.write_dl([(name, part.about) for name, part in parts().items()])
 
 
 def with_registered(

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import httpx
 
-from localemp.data.empathetic_dialogues import SPLITS, split_file
+from localemp.data.splits import SPLITS, split_file
 from localemp.errors import DataError
 from localemp.utils.progress import OnProgress, Progress, silent
 

@@ -1,170 +1,201 @@
-"""EmpatheticDialogues (Rashkin et al. 2019): reads its files and builds instances.
+"""EmpatheticDialogues (Rashkin et al. 2019): reads its files.
 
-`csv_rows.py` parses the rows of a file, `turn_taking.py` determines who speaks. Anomalies of a file are logged as
-warnings, with line numbers.
+The official files are CSV; the hub has the same columns, with the same `_comma_`, as Parquet. A row is one utterance.
+`csv_rows.py` parses the rows of a CSV file, `turn_taking.py` determines who speaks, `conversations.py` builds
+instances. Anomalies of a file are logged as warnings, with line or row numbers.
 """
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from itertools import groupby
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, NamedTuple
 
-from localemp.data.csv_rows import columns_of, rows_of
+from localemp.data.conversations import Conversation, Instances, build_instances
+from localemp.data.csv_rows import NEEDED, columns_of, rows_of
+from localemp.data.forms import UTTERANCES, form_of
+from localemp.data.notes import Notes
+from localemp.data.reader import Reader, is_file_of
+from localemp.data.records import ENDINGS, Record, error_at, read_records
+from localemp.data.splits import SPLITS, Split, split_file, split_files
+from localemp.data.stats import Stats
 from localemp.data.textfile import read_lines
 from localemp.data.turn_taking import TurnTaking, Utterance
 from localemp.dialogue import Dialogue
-from localemp.errors import DataError, UnknownNameError
-from localemp.utils.files import is_file
+from localemp.errors import DataError
+from localemp.utils.files import is_folder
+from localemp.utils.json_reader import kind_of
+from localemp.utils.paths import at_home, cache_dir
 from localemp.utils.text import one_line
 
-Split = Literal["train", "valid", "test"]
-SPLITS: tuple[Split, ...] = get_args(Split)
-
-_FILE_STEMS: dict[Split, tuple[str, ...]] = {
-    "train": ("train",),
-    "valid": ("valid", "dev", "validation"),
-    "test": ("test",),
-}
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Conversation:
-    """One conversation of the data set, as in the file.
+class EmpatheticDialogues(Reader):
+    """Reads EmpatheticDialogues: fetched by `localemp data pull`, a folder with its splits, or one of its files."""
 
-    Attributes:
-        id: The `conv_id`.
-        emotion: One of the 32 emotions (the column `context`).
-        situation: The situation that the speaker was asked to talk about (the column `prompt`).
-        turns: Texts of speaker and listener, alternating, speaker first; commas are restored, and turns merged as
-            described in `turn_taking.py`.
-    """
+    names = ("empathetic-dialogues",)
+    endings = (".csv",)
 
-    id: str
-    emotion: str
-    situation: str
-    turns: tuple[str, ...]
+    @classmethod
+    def matches(cls, source: str) -> bool:
+        """Return whether the source is the data set's name, one of its files, or a folder."""
+        path = at_home(source)
+        if super().matches(source) or is_folder(path):
+            return True
+        return is_file_of(path, ENDINGS) and form_of(path) == UTTERANCES
+
+    @property
+    def path(self) -> Path:
+        """The folder or file."""
+        if self.source not in self.names:
+            return at_home(self.source)
+        folder = cache_dir("data", "empathetic_dialogues")
+        if not is_folder(folder):
+            raise DataError(folder, "EmpatheticDialogues is not on this machine", "run `localemp data pull`")
+        return folder
+
+    @property
+    def splits(self) -> tuple[Split, ...]:
+        """The splits in the folder."""
+        path = self.path
+        return tuple(split for split in SPLITS if _files(path, split)) if is_folder(path) else ()
+
+    @property
+    def pool(self) -> str:
+        """The data set's training split; for a single file, that of its folder."""
+        path = self.path
+        if is_folder(path):
+            return self.source
+        # The hub has the pieces of a split in a folder of their own.
+        return str(next((each for each in list(path.parents)[:2] if _files(each, "train")), path.parent))
+
+    def read(self, split: Split, instances: Instances) -> list[Dialogue]:
+        """Return the instances of a split: one for every listener turn, or exactly those that the paper used.
+
+        Raises:
+            DataError: The folder does not have the split, a file cannot be read, or it has no dialogue.
+        """
+        files = self.files(split)
+        dialogues = build_instances(read_conversations(*files), instances)
+        if not dialogues:
+            dropped = " (published drops the last two conversations)" if instances == "published" else ""
+            message = f"no conversation has a listener turn{dropped}"
+            raise DataError(files[0], message, "give a file with listener turns")
+        return dialogues
+
+    def files(self, split: Split) -> list[Path]:
+        """Return the files of a split: a CSV file, or one or more tables; a single file serves as every split.
+
+        Raises:
+            DataError: The folder does not have the split.
+        """
+        path = self.path
+        if not is_folder(path):
+            return [path]
+        if not (files := _files(path, split)):
+            splits = self.splits
+            here = f"it has {', '.join(splits)}" if splits else "it has no split of a data set"
+            remedy = "fetch EmpatheticDialogues with `localemp data pull`, or give a folder with train, valid and test"
+            raise DataError(path, f"no {split}.csv or {split}.csv.gz; {here}", remedy)
+        return files
+
+    def count(self, splits: Sequence[Split], instances: Instances) -> dict[str, Stats]:
+        """Return the statistics of the splits of a folder, or of a single file under its name."""
+        path = self.path
+        chosen = tuple(splits) or self.splits or SPLITS
+        files = {str(split): self.files(split) for split in chosen} if is_folder(path) else {path.name: [path]}
+        counted = {}
+        for name, each in files.items():
+            conversations = read_conversations(*each)
+            counted[name] = Stats.of_conversations(conversations, build_instances(conversations, instances))
+        return counted
 
 
-def read_conversations(path: Path) -> list[Conversation]:
-    """Read the conversations of a CSV file, plain or gzipped, in file order; turns are ordered by `utterance_idx`.
+def _files(folder: Path, split: Split) -> list[Path]:
+    file = split_file(folder, split)
+    return split_files(folder, split, ENDINGS) if file is None else [file]
+
+
+def read_conversations(*files: Path) -> list[Conversation]:
+    """Read the conversations of a file, or of the pieces of one, in file order; turns are ordered by `utterance_idx`.
+
+    Args:
+        *files: A CSV file, plain or gzipped, or files of records with the columns of the data set.
 
     Raises:
-        DataError: The file cannot be read, has no header or no rows, or a row is not in the official format.
+        DataError: A file cannot be read, has no header or no rows, or a row is not in the official format.
     """
-    lines = read_lines(path)
-    at = columns_of(path, lines[0])
     about: dict[str, tuple[str, str]] = {}
     said: dict[str, dict[int, Utterance]] = {}
-
-    def text(fields: list[str], column: str) -> str:
-        return fields[at[column]].replace("_comma_", ",")
-
-    for number, fields in rows_of(path, lines, at):
-        index, key = fields[at["utterance_idx"]], fields[at["conv_id"]]
-        try:
-            turn = int(index)
-        except ValueError as error:
-            raise DataError(path, f"utterance_idx {one_line(index)!r} is not a whole number", line=number) from error
-        conversation = said.setdefault(key, {})
-        if turn in conversation:
-            raise DataError(path, f"utterance {turn} of {one_line(key)} occurs twice", line=number)
-        who = "".join(fields[at["speaker_idx"] : at["speaker_idx"] + 1]).strip() if "speaker_idx" in at else ""
-        conversation[turn] = Utterance(number, turn, who, text(fields, "utterance"))
-        about.setdefault(key, (text(fields, "context").strip(), text(fields, "prompt")))
+    notes = Notes()
+    for path in files:
+        for row in _record_rows(path) if is_file_of(path, ENDINGS) else _csv_rows(path):
+            notes.unit = row.unit
+            try:
+                turn = int(row.position)
+            except ValueError as error:
+                message = f"utterance_idx {one_line(row.position)!r} is not a whole number"
+                raise error_at(path, row.unit, row.number, message) from error
+            conversation = said.setdefault(row.conversation, {})
+            if turn in conversation:
+                message = f"utterance {turn} of {one_line(row.conversation)} occurs twice"
+                raise error_at(path, row.unit, row.number, message)
+            conversation[turn] = Utterance(row.number, turn, row.who.strip(), _with_commas(row.utterance))
+            about.setdefault(row.conversation, (_with_commas(row.emotion).strip(), _with_commas(row.situation)))
     if not said:
-        raise DataError(path, "the file has a header but no rows", "give a file with at least one conversation")
-    taking = TurnTaking({key: [turns[turn] for turn in sorted(turns)] for key, turns in said.items()})
+        message = "the file has a header but no rows"
+        raise DataError(files[0], message, "give a file with at least one conversation")
+    taking = TurnTaking({key: [turns[turn] for turn in sorted(turns)] for key, turns in said.items()}, notes)
     conversations = [Conversation(key, *about[key], taking.turns(key)) for key in said]
-    for note in taking.notes():
-        _log.warning("%s: %s", path, note)
+    for note in notes:
+        _log.warning("%s: %s", files[0], note)
     return conversations
 
 
-def clean_instances(conversations: Iterable[Conversation]) -> list[Dialogue]:
-    """Return one dialogue for every listener turn, conversation by conversation.
+class _Row(NamedTuple):
+    """One utterance, its fields as in the file; `number` counts lines or rows, as `unit` says."""
 
-    The official splits give 40,254 / 5,738 / 5,259. Texts are stripped but otherwise unchanged, including quotes. A
-    speaker's turn after the listener's last one has no reply and gives no instance. An id is the conversation's id,
-    `#`, and the number of turns in the context: "hit:0_conv:1#3". A conversation ends before its first empty utterance
-    (the official files have none).
-    """
-    return [
-        instance
-        for conversation in conversations
-        for instance in _instances([conversation], _spoken(conversation.turns, str.strip), str.strip)
-    ]
+    unit: str
+    number: int
+    conversation: str
+    position: str
+    emotion: str
+    situation: str
+    who: str
+    utterance: str
 
 
-def published_instances(conversations: Sequence[Conversation]) -> list[Dialogue]:
-    """Return the instances that the paper and its baselines used: 40,250 / 5,734 / 5,255 in the official splits.
-
-    Their preprocessing loses the last two conversations of a split, and starts a new conversation only when the
-    situation changes, so that neighbours with the same situation are merged, with the emotion of the last. Each one is
-    first cut to an even number of turns; texts are stripped and lose every `"`. The id of a merged group joins the ids
-    of its conversations with "+"; all other ids are those of `clean_instances`.
-    """
-    instances = []
-    for _, neighbours in groupby(conversations[:-2], key=lambda conversation: _without_quotes(conversation.situation)):
-        group = list(neighbours)
-        turns: list[str] = []
-        for conversation in group:
-            spoken = _spoken(conversation.turns, _without_quotes)
-            turns += spoken[: len(spoken) // 2 * 2]
-        instances += _instances(group, turns, _without_quotes)
-    return instances
+def _csv_rows(path: Path) -> Iterator[_Row]:
+    lines = read_lines(path)
+    at = columns_of(path, lines[0])
+    key, position, emotion, situation, utterance = (at[name] for name in NEEDED)
+    who = at.get("speaker_idx")
+    for number, fields in rows_of(path, lines, at):
+        # The last columns of a row may be missing.
+        speaker = "" if who is None or who >= len(fields) else fields[who]
+        told = fields[emotion], fields[situation], speaker, fields[utterance]
+        yield _Row("line", number, fields[key], fields[position], *told)
 
 
-def complete_dialogues(instances: Iterable[Dialogue]) -> list[Dialogue]:
-    """Return the last instance of every conversation, whose context and reply are the complete dialogue.
-
-    The paper's exemplars are complete dialogues. The order is that of the conversations.
-    """
-    last: dict[tuple[str, ...], Dialogue] = {}
-    for instance in instances:
-        last[instance.conversations or (instance.id,)] = instance
-    return list(last.values())
+def _record_rows(path: Path) -> Iterator[_Row]:
+    for record in read_records(path, (*NEEDED, "speaker_idx")):
+        fields = [_field(record, name) for name in (*NEEDED[:-1], "speaker_idx", NEEDED[-1])]
+        yield _Row(record.unit, record.number, *fields)
 
 
-def canonical_split(name: str) -> Split:
-    """Return the official name of a split; "dev" and "validation" become "valid".
-
-    Raises:
-        UnknownNameError: The split does not exist.
-    """
-    for split, stems in _FILE_STEMS.items():
-        if name in stems:
-            return split
-    raise UnknownNameError("split", name, SPLITS)
-
-
-def split_file(folder: Path, split: Split) -> Path | None:
-    """Return the file of a split in a folder, such as `test.csv` or `valid.csv.gz`; None if there is none."""
-    names = (folder / f"{stem}{suffix}" for stem in _FILE_STEMS[split] for suffix in (".csv", ".csv.gz"))
-    return next((path for path in names if is_file(path)), None)
+def _field(record: Record, name: str) -> str:
+    """Return a field as a CSV file has it: "" for null, and whole numbers without a point."""
+    value: Any = record.value.get(name)
+    if value is None:
+        if name in NEEDED and name not in record.value:
+            raise record.error(f"no {name}", f"a row of EmpatheticDialogues has {', '.join(NEEDED)}")
+        return ""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise record.error(f"{name} must be a text or a number, found {kind_of(value)}")
+    return str(value)
 
 
-def _without_quotes(text: str) -> str:
-    return text.replace('"', "").strip()
-
-
-def _spoken(turns: Iterable[str], clean: Callable[[str], str]) -> list[str]:
-    """Return the cleaned turns before the first empty one, after which it is unknown who speaks."""
-    spoken: list[str] = []
-    for turn in map(clean, turns):
-        if not turn:
-            break
-        spoken.append(turn)
-    return spoken
-
-
-def _instances(group: list[Conversation], turns: list[str], clean: Callable[[str], str]) -> list[Dialogue]:
-    """Return one dialogue for every listener turn of a group of conversations, usually a single one."""
-    ids = tuple(conversation.id for conversation in group)
-    emotion, situation = group[-1].emotion or None, clean(group[-1].situation) or None
-    return [
-        Dialogue(f"{'+'.join(ids)}#{end}", tuple(turns[:end]), emotion, situation, turns[end], ids)
-        for end in range(1, len(turns), 2)
-    ]
+def _with_commas(text: str) -> str:
+    return text.replace("_comma_", ",")

@@ -4,11 +4,14 @@ import hashlib
 import json
 from collections.abc import Iterable
 
-from localemp.data.empathetic_dialogues import canonical_split
-from localemp.data.readers import INSTANCES, READERS, Instances, Reader, is_there
+from localemp.data.conversations import INSTANCES, Instances
+from localemp.data.reader import Reader, is_there
+from localemp.data.readers import readers
+from localemp.data.splits import canonical_split
 from localemp.dialogue import Dialogue
 from localemp.errors import DataError, OptionError, UnknownNameError
 from localemp.utils.paths import at_home
+from localemp.utils.plugins import why_missing
 
 
 def find_source(source: str) -> Reader:
@@ -17,15 +20,16 @@ def find_source(source: str) -> Reader:
     Raises:
         DataError: The path does not exist, or is a file of another kind.
     """
-    readers = list(reversed(READERS.values()))
-    for reader in readers:
-        if reader.matches(source):
-            return reader(source)
-    names = [name for reader in readers for name in reader.names]
-    endings = [ending for reader in reversed(readers) for ending in reader.endings]
+    known = list(readers().values())[::-1]
+    named = (reader for reader in known if source in reader.names)
+    if (reader := next(named, None)) or (reader := next((each for each in known if each.matches(source)), None)):
+        return reader(source)
+    names = [name for reader in known for name in reader.names]
+    endings = dict.fromkeys(ending for reader in reversed(known) for ending in reader.endings)
     hint = f"give a path or one of: {', '.join(names)}"
     if not is_there(at_home(source)):
-        raise DataError(source, "no such readable file, folder or named source", hint)
+        why = why_missing("data reader", source)
+        raise DataError(source, why or "no such readable file, folder or named source", hint)
     raise DataError(
         at_home(source), f"the name must end in one of {', '.join(endings)}, or in one of them and .gz", hint
     )
@@ -69,7 +73,10 @@ def pool_source(source: str) -> str:
 
 
 def data_hash(dialogues: Iterable[Dialogue]) -> str:
-    """Return the SHA-256 of all fields of the dialogues, in order; the same on every machine."""
+    """Return the SHA-256 of all fields of the dialogues, in order; the same on every machine.
+
+    Support strategies count only where there are some, so that data without them keeps its hash.
+    """
     digest = hashlib.sha256()
     for dialogue in dialogues:
         known = [
@@ -80,5 +87,7 @@ def data_hash(dialogues: Iterable[Dialogue]) -> str:
             dialogue.reference,
             dialogue.conversations,
         ]
+        if dialogue.support_strategies:
+            known.append(dialogue.support_strategies)
         digest.update(json.dumps(known, ensure_ascii=True, separators=(",", ":")).encode() + b"\n")
     return digest.hexdigest()

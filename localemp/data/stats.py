@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Self
 
-from localemp.data.empathetic_dialogues import Conversation, complete_dialogues
+from localemp.data.conversations import Conversation, complete_dialogues
 from localemp.dialogue import Dialogue
 
 

@@ -32,13 +32,22 @@ def read_lines(path: Path, errors: Literal["strict", "replace"] = "strict") -> l
         DataError: The file is missing, unreadable, empty, not UTF-8, a damaged gzip file, or too large; or a line is
             too long.
     """
-    try:
-        lines = list(_texts(path, errors))
-    except LongLineError as error:
-        raise DataError(path, str(error), "is this the right file?", error.line) from error
+    lines = list(iterate_lines(path, errors))
     if not any(map(str.strip, lines)):
         raise DataError(path, "the file is empty", "give a file with at least one dialogue")
     return lines
+
+
+def iterate_lines(path: Path, errors: Literal["strict", "replace"] = "strict") -> Iterator[str]:
+    """Yield the lines of a file as `read_lines` returns them, one at a time; an empty file has none.
+
+    Raises:
+        DataError: As in `read_lines`.
+    """
+    try:
+        yield from _texts(path, errors)
+    except LongLineError as error:
+        raise DataError(path, str(error), "is this the right file?", error.line) from error
 
 
 @contextmanager

@@ -14,10 +14,10 @@ All anomalies are reported with line numbers.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
-_NAMED = 5  # lines that are listed; all are counted
+from localemp.data.notes import Notes
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class Utterance:
     """One row of a file.
 
     Attributes:
-        line: Line number in the file, from 1.
+        line: Line (of a table: row) in the file, from 1.
         index: The `utterance_idx`.
         who: The `speaker_idx` as written; empty if there is none.
         text: The text.
@@ -43,12 +43,13 @@ class TurnTaking:
 
     Args:
         conversations: All conversations of the file, each ordered by `utterance_idx`.
+        notes: Gets the anomalies.
     """
 
     conversations: Mapping[str, Sequence[Utterance]]
+    notes: Notes
     _tells_people: bool = False
     _begins: int | None = None
-    _odd: dict[str, list[int]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         every = self.conversations.values()
@@ -61,36 +62,27 @@ class TurnTaking:
         """Return the turns of a conversation, the speaker's first."""
         said = self.conversations[key]
         if self._begins is not None and said[0].index != self._begins:
-            self._note("conversations lack their beginning and are skipped", said[0])
+            self.notes.add("conversations lack their beginning and are skipped", said[0].line)
             return ()
         turns: list[str] = []
         people: list[str] = []
         for before, now in zip([None, *said], said, strict=False):
             if not now.text.strip():
-                self._note("utterances are blank; their conversations end before them", now)
+                self.notes.add("utterances are blank; their conversations end before them", now.line)
             if before is not None and self._same_person(before, now):
-                self._note("rows continue the same speaker's turn and are merged with the row before", now)
+                self.notes.add("rows continue the same speaker's turn and are merged with the row before", now.line)
                 turns[-1] = f"{turns[-1].rstrip()} {now.text.lstrip()}".strip()
                 continue
             if self._tells_people and now.who and now.who not in people:
                 people.append(now.who)
             if len(people) > 2:
-                self._note("conversations end before the words of a third person", now)
+                self.notes.add("conversations end before the words of a third person", now.line)
                 break
             if before is not None and now.index != before.index + 1 and not (self._tells_people and now.who):
-                self._note("conversations end where rows are missing", now)
+                self.notes.add("conversations end where rows are missing", now.line)
                 break
             turns.append(now.text)
         return tuple(turns)
 
-    def notes(self) -> Iterator[str]:
-        """Yield one line for each kind of anomaly, after all turns were built."""
-        for what, lines in self._odd.items():
-            named = ", ".join(map(str, lines[:_NAMED])) + (", ..." if len(lines) > _NAMED else "")
-            yield f"{len(lines):,} {what} ({'line' if len(lines) == 1 else 'lines'} {named})"
-
     def _same_person(self, before: Utterance, now: Utterance) -> bool:
         return self._tells_people and bool(now.who) and before.who == now.who
-
-    def _note(self, what: str, said: Utterance) -> None:
-        self._odd.setdefault(what, []).append(said.line)

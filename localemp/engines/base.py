@@ -4,10 +4,11 @@ Life cycle: construct it (cheap), `await start()` (loads weights or checks the s
 `await chat(...)`, then `await close()`. `async with engine:` calls `start` and `close`.
 """
 
+import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 
 TURN: ContextVar[int] = ContextVar("turn", default=0)
 """When the dialogue of the current task began, as a number; an engine with a queue answers lower numbers first."""
+
+PLANNED = "planned"
+"""The finish reason of an engine that only measures prompts; the texts of its completions are not a model's."""
 
 _ONLY_IF_SET = ("thinking_tokens", "asked_by", "choices", "choice_mass")
 
@@ -114,6 +118,21 @@ class Engine(ABC):
             FatalEngineError: No further request can succeed.
             EngineError: This request failed.
         """
+
+    async def candidates(self, messages: Sequence[Message], sampling: Sampling, number: int) -> list[Completion]:
+        """Return several answers to one list of messages, each with a seed of its own.
+
+        Raises:
+            EngineError: As `chat` does.
+        """
+        first = sampling.seed
+        seeds = [None if first is None else first + each for each in range(number)]
+        asked = [asyncio.ensure_future(self.chat(messages, replace(sampling, seed=seed))) for seed in seeds]
+        try:
+            return list(await asyncio.gather(*asked))
+        finally:
+            for each in asked:
+                each.cancel()
 
     async def score(self, messages: Sequence[Message], text: str) -> TextScore:
         """Return how probable the model finds a text as its answer. Safe to call many times at once.

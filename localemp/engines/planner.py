@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from localemp.dialogue import Message
-from localemp.engines.base import Completion, Engine
+from localemp.engines.base import PLANNED, Completion, Engine
 from localemp.errors import PromptTooLongError
 from localemp.sampling import Sampling
 
@@ -71,7 +71,7 @@ class Planner(Engine):
             self.calls.append(PlannedCall(messages, tokens, sampling, quoted))
         return Completion(
             text,
-            "planned",
+            PLANNED,
             prompt_tokens=None if tokens is None else len(tokens),
             completion_tokens=sampling.most_tokens,
         )

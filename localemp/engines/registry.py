@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from localemp.engines.base import Engine
 from localemp.errors import OptionError, UnknownNameError
 from localemp.models.thinking_mode import ThinkingMode
+from localemp.utils.plugins import a_thing, check_made_from, load_plugins, why_missing
 
 if TYPE_CHECKING:
     from localemp.engines.scripted import ScriptedEngine
@@ -150,9 +151,19 @@ def register_engine(
     Raises:
         OptionError: The name is taken.
     """
+    _add(name, EngineEntry(make, settings, deterministic, adapters, scores, gives_choices))
+
+
+def _add(name: str, entry: EngineEntry) -> None:
     if name in ENGINES:
         raise OptionError(f"the engine {name!r} already exists")
-    ENGINES[name] = EngineEntry(make, settings, deterministic, adapters, scores, gives_choices)
+    ENGINES[name] = entry
+
+
+def engines() -> Mapping[str, EngineEntry]:
+    """Return the engines by name, those of plug-ins included."""
+    load_plugins("engine", _add_plugin)
+    return ENGINES
 
 
 def engine_entry(name: str) -> EngineEntry:
@@ -161,9 +172,21 @@ def engine_entry(name: str) -> EngineEntry:
     Raises:
         UnknownNameError: There is no such engine; lists the known ones.
     """
-    if name not in ENGINES:
-        raise UnknownNameError("engine", name, ENGINES)
-    return ENGINES[name]
+    known = engines()
+    if name not in known:
+        raise UnknownNameError("engine", name, known, why=why_missing("engine", name))
+    return known[name]
+
+
+def _add_plugin(name: str, value: object) -> None:
+    """Register an engine of a plug-in: an `EngineEntry`, or a class that is made without arguments."""
+    if isinstance(value, type) and issubclass(value, Engine):
+        check_made_from(value)
+        kind = value
+        value = EngineEntry(lambda _: kind())
+    if not isinstance(value, EngineEntry):
+        raise OptionError(f"it is {a_thing(value)}; an engine is an EngineEntry, or a subclass of Engine")
+    _add(name, value)
 
 
 def _vllm(context: EngineContext) -> Engine:

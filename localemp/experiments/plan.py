@@ -13,8 +13,8 @@ from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, Field, PrivateAttr, ValidationError, model_validator
 
-from localemp.data.empathetic_dialogues import canonical_split
-from localemp.data.readers import is_there
+from localemp.data.reader import is_there
+from localemp.data.splits import canonical_split
 from localemp.errors import LocalempError, PlanError, UnknownNameError
 from localemp.experiments.names import Name, placeholders
 from localemp.experiments.settings import check_settings, check_text, is_path, setting_types, values_of

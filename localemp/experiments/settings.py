@@ -13,7 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 from localemp.engines.registry import argument_that_names_code
 from localemp.errors import LocalempError, PlanError, nearest
 from localemp.pipeline.config import RunConfig, RunSettings
-from localemp.strategies.registry import parse_strategy, part_options, parts_with
+from localemp.strategies.registry import parse_strategy, part_options, strategy_options
 from localemp.utils.option import Option
 from localemp.utils.redaction import redact_settings
 from localemp.utils.text import for_terminal, one_line
@@ -46,8 +46,8 @@ def foreign_options(strategy: str) -> dict[str, Option]:
         UnknownNameError: A part does not exist.
         OptionError: Parts exclude each other.
     """
-    names = set(parse_strategy(strategy))
-    return {option.name: option for option in part_options() if not names & set(parts_with(option))}
+    own = strategy_options(strategy)
+    return {option.name: option for option in part_options() if option not in own}
 
 
 def values_of(value: Any, kind: Any) -> tuple[Any, ...]:

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from localemp.errors import DataError, LocalempError
 from localemp.metrics.base import MeanOfReplies, Metric, Setting, Statistics, check_same_items
-from localemp.metrics.registry import METRICS, metric, metric_options
+from localemp.metrics.registry import metric, metric_entries, metric_options
 from localemp.metrics.replies import Replies
 from localemp.metrics.scoring import read_scores, scores_path
 from localemp.utils.files import is_file, write_errors, write_json
@@ -89,7 +89,7 @@ def write_values(folder: Path, replies: Replies, metrics: Iterable[Metric], opti
     """
     told: list[dict[str, Any]] = []
     for each in metrics:
-        if each.name in METRICS and METRICS[each.name].needs_model and not each.missing(replies):
+        if each.name in metric_entries() and metric_entries()[each.name].needs_model and not each.missing(replies):
             try:
                 values = each.statistics([replies]).each(np.arange(len(replies)))
             except LocalempError:  # such as a missing model: the score has the reason
@@ -118,7 +118,11 @@ def read_values(folder: Path, replies: Replies) -> KeptValues | None:
     return KeptValues(
         kept.options,
         {each.name: each.settings for each in kept.metrics},
-        {each.name: dict(zip(kept.ids, each.values, strict=True)) for each in kept.metrics if each.name in METRICS},
+        {
+            each.name: dict(zip(kept.ids, each.values, strict=True))
+            for each in kept.metrics
+            if each.name in metric_entries()
+        },
     )
 
 
@@ -142,12 +146,12 @@ def is_scored(
         scored = read_scores(scores_path(folder))
     except DataError:
         return False
-    wanted = [name for name, entry in METRICS.items() if name not in without and not entry.on_request]
+    wanted = [name for name, entry in metric_entries().items() if name not in without and not entry.on_request]
     if any((score := scored.score(name)) is None or score.value is None for name in also):
         return False
     if scored.sha256 != replies.sha256 or any(scored.score(name) is None for name in wanted):
         return False
-    with_model = [name for name in wanted if METRICS[name].needs_model and not metric(name).missing(replies)]
+    with_model = [name for name in wanted if metric_entries()[name].needs_model and not metric(name).missing(replies)]
     if not with_model:
         return True
     kept = read_values(folder, replies)

@@ -12,6 +12,7 @@ from localemp.errors import OptionError, UnknownNameError
 from localemp.metrics.base import Metric
 from localemp.metrics.replies import Replies
 from localemp.utils.option import Option, Shared, defaults, unique
+from localemp.utils.plugins import a_thing, check_made_from, check_options, load_plugins, why_missing
 from localemp.utils.progress import OnProgress, silent
 
 BERTSCORE = ("P_BERT", "R_BERT", "F_BERT")
@@ -82,14 +83,50 @@ def register_metric(
     Raises:
         OptionError: There is a metric of this name already, or another option of the same name.
     """
+    _add(name, MetricEntry(make, tuple(options), needs_model, on_request))
+
+
+def _add(name: str, entry: MetricEntry) -> None:
     if name in METRICS:
         raise OptionError(f"the metric {name!r} already exists")
-    unique([*metric_options(), *options])
-    METRICS[name] = MetricEntry(make, tuple(options), needs_model, on_request)
+    unique([*_options(), *entry.options])
+    METRICS[name] = entry
+
+
+def metric_entries() -> Mapping[str, MetricEntry]:
+    """Return the metrics by name, those of plug-ins included."""
+    load_plugins("metric", _add_plugin)
+    return METRICS
+
+
+def _add_plugin(name: str, value: object) -> None:
+    """Register a metric of a plug-in: a `MetricEntry`, or a class that is made without arguments."""
+    if isinstance(value, type) and issubclass(value, Metric):
+        check_made_from(value)
+        kind = value
+        value = MetricEntry(lambda _: kind())
+    if not isinstance(value, MetricEntry):
+        raise OptionError(f"it is {a_thing(value)}; a metric is a MetricEntry, or a subclass of Metric")
+    check_options(name, value.options, _options())
+    _add(name, value)
+    try:
+        made = value.make(MetricContext(fetch=False))  # every table makes it, and a failure would stop them all
+        if not isinstance(made, Metric):
+            raise OptionError(f"it makes {a_thing(made)}, not a Metric")
+        if made.name != name:
+            raise OptionError(f"its metric has another name, {made.name!r}")
+    except BaseException:
+        del METRICS[name]
+        raise
 
 
 def metric_options() -> tuple[Option, ...]:
     """Return the options of all metrics, each once."""
+    metric_entries()
+    return _options()
+
+
+def _options() -> tuple[Option, ...]:
     return unique(option for entry in METRICS.values() for option in entry.options)
 
 
@@ -99,9 +136,10 @@ def metric(name: str, context: MetricContext | None = None) -> Metric:
     Raises:
         UnknownNameError: There is no such metric; the known ones are listed.
     """
-    if name not in METRICS:
-        raise UnknownNameError("metric", name, METRICS)
-    return METRICS[name].make(context or MetricContext())
+    known = metric_entries()
+    if name not in known:
+        raise UnknownNameError("metric", name, known, why=why_missing("metric", name))
+    return known[name].make(context or MetricContext())
 
 
 def metrics(
@@ -122,7 +160,7 @@ def metrics(
     context = context or MetricContext()
     names = [
         name
-        for name, entry in METRICS.items()
+        for name, entry in metric_entries().items()
         if name not in without and (with_models or not entry.needs_model) and (not entry.on_request or name in also)
     ]
     return [METRICS[name].make(context) for name in names]
@@ -132,18 +170,18 @@ def on_request(systems: Iterable[Replies]) -> list[str]:
     """Return the metrics on request that one of these systems has a value of."""
     systems = list(systems)
     context = MetricContext()
-    asked = [metric(name, context) for name, entry in METRICS.items() if entry.on_request]
+    asked = [metric(name, context) for name, entry in metric_entries().items() if entry.on_request]
     return [each.name for each in asked if any(not each.missing(system) for system in systems)]
 
 
 def decimals(name: str) -> int:
     """Return how many decimals tables show of a metric."""
-    return metric(name).decimals if name in METRICS else Metric.decimals
+    return metric(name).decimals if name in metric_entries() else Metric.decimals
 
 
 def is_hidden(name: str) -> bool:
     """Return whether a metric is only shown when asked for."""
-    return name in METRICS and metric(name).hidden
+    return name in metric_entries() and metric(name).hidden
 
 
 def _distinct(order: int, _: MetricContext) -> Metric:

@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from localemp.errors import DataError, LocalempError, OptionError
 from localemp.metrics.base import Metric, Score, Signature
 from localemp.metrics.pairing import pair
-from localemp.metrics.registry import BERTSCORE, METRICS, is_hidden, on_request
+from localemp.metrics.registry import BERTSCORE, is_hidden, metric_entries, on_request
 from localemp.metrics.registry import metrics as all_metrics
 from localemp.metrics.replies import Replies
 from localemp.utils.files import is_folder, write_errors, write_json
@@ -42,7 +42,7 @@ class Scored:
 
     Attributes:
         name: The system's name in tables.
-        scores: In the order of `METRICS`.
+        scores: In the order of `metric_entries`.
         notes: What a reader needs to know.
         source: The origin of the replies.
         sha256: `Replies.sha256`, which shows whether the scores are up to date.
@@ -85,8 +85,8 @@ def score_all(replies: Replies, metrics: Iterable[Metric] | None = None) -> Scor
 
 
 def in_order(scores: Iterable[Score]) -> tuple[Score, ...]:
-    """Return scores in the order of `METRICS`, then those of metrics that are not registered now."""
-    place = {name: number for number, name in enumerate(METRICS)}
+    """Return scores in the order of `metric_entries`, then those of metrics that are not registered now."""
+    place = {name: number for number, name in enumerate(metric_entries())}
     return tuple(sorted(scores, key=lambda score: place.get(score.name, len(place))))
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal, Self, TypedDict, Unpack, get_args
 
 from localemp.commonsense.selection import Keep
-from localemp.data.readers import Instances
+from localemp.data.conversations import Instances
 from localemp.errors import OptionError, UnknownNameError
 from localemp.models.adapters import split_spec
 from localemp.models.thinking_mode import OnOff

@@ -17,7 +17,8 @@ from localemp.engines.base import Completion, Engine
 from localemp.engines.planner import PlannedCall, Planner
 from localemp.errors import EngineError, FatalEngineError, LocalempError
 from localemp.runs.run import Run, failure_record, response_record
-from localemp.strategies.base import Draft, Response, Strategy
+from localemp.strategies.base import Draft, Response
+from localemp.strategies.strategy import Strategy
 from localemp.utils.progress import OnProgress, Progress, silent
 
 T = TypeVar("T")

@@ -28,10 +28,18 @@ from localemp.pipeline.config import RunConfig
 from localemp.prompting.render import Prompts
 from localemp.prompting.template import load_template
 from localemp.sampling import Sampling
-from localemp.strategies.base import Strategy
 from localemp.strategies.parts import PartContext
-from localemp.strategies.registry import PARTS, build_strategy, parse_strategy, part_options, parts_with
+from localemp.strategies.registry import (
+    build_strategy,
+    find_part,
+    parse_strategy,
+    part_options,
+    parts_with,
+    strategy_options,
+)
+from localemp.strategies.strategy import Strategy
 from localemp.utils.option import Shared
+from localemp.utils.plugins import plugin_of
 from localemp.utils.progress import OnProgress, silent
 from localemp.utils.text import one_line
 
@@ -72,7 +80,7 @@ class Pipeline:
         Raises:
             LocalempError: The strategy or an option does not exist.
         """
-        heeded = {option.name for name in parse_strategy(strategy) for option in PARTS[name].options}
+        heeded = {option.name for option in strategy_options(strategy)}
         told = {name: value for name, value in self.config.options.items() if name in heeded}
         told |= {name: value for name, value in options.items() if value is not None}
         return self.sharing(
@@ -115,7 +123,7 @@ class Pipeline:
             LocalempError: Something cannot be fetched or used.
         """
         for name in dict.fromkeys(name for strategy in strategies for name in parse_strategy(strategy)):
-            PARTS[name].fetch(self.context)
+            find_part(name).fetch(self.context)
 
     @cached_property
     def profile(self) -> Profile:
@@ -240,11 +248,12 @@ class Pipeline:
         self.check_deterministic()
         self._check_takes_adapter()
         _ = self.thinking
-        config, names = self.config, parse_strategy(self.config.strategy)
+        config = self.config
+        own = strategy_options(config.strategy)
         for option in part_options():
-            heeding = parts_with(option)
             told = config.options.get(option.name, option.default) != option.default
-            if told and not option.ignorable and not set(heeding) & set(names):
+            if told and not option.ignorable and option not in own:
+                heeding = parts_with(option)
                 raise OptionError(
                     f"{option.flag} applies to {' and '.join(heeding)}, but the strategy is {config.strategy}",
                     f"use --strategy {heeding[0]}, alone or joined with +, or omit it",
@@ -345,12 +354,20 @@ class Pipeline:
         return {
             **self.model_settings(),
             **strategy,
+            **self._plugins(),
             "seed": self.config.seed,
             "sampling": self.strategy.sampling.describe(),
             "split": split,
             "instances": self.config.instances,
             "data_sha256": data_hash(dialogues),
         }
+
+    def _plugins(self) -> dict[str, Any]:
+        """Return the packages of plug-ins in use; nothing without, so that older runs can be resumed."""
+        plugins = [plugin_of("strategy", name) for name in parse_strategy(self.config.strategy)]
+        plugins.append(plugin_of("engine", self._engine_name))
+        used = {f"{each.kind} {each.name}": f"{each.package} {each.version}" for each in plugins if each}
+        return {"plugins": used} if used else {}
 
     def model_settings(self) -> dict[str, Any]:
         """Return the part of `settings` about the model and its engine."""

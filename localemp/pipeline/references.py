@@ -13,7 +13,7 @@ from typing import Any
 
 from localemp.dialogue import Message
 from localemp.engines.planner import MARGIN
-from localemp.engines.registry import ENGINES
+from localemp.engines.registry import engines
 from localemp.errors import RunError
 from localemp.pipeline.config import RunConfig
 from localemp.pipeline.generate import failed_alone, for_all
@@ -119,7 +119,8 @@ def score_references(
 def _questions(settings: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> tuple[list[_Question], str]:
     """Return what to ask of a run, or why it cannot be asked."""
     engine = str(settings.get("engine", ""))
-    if engine not in ENGINES or not ENGINES[engine].scores:
+    entry = engines().get(engine)
+    if entry is None or not entry.scores:
         why = ": a server returns probabilities of its own replies only" if engine == "openai" else ""
         return [], f"its engine {engine!r} cannot score a given text{why}"
     found = []

@@ -10,7 +10,8 @@ from localemp.errors import OptionError
 from localemp.pipeline.config import RunConfig, RunSettings
 from localemp.pipeline.former import take_former
 from localemp.pipeline.pipeline import Pipeline
-from localemp.strategies.base import Response, Strategy
+from localemp.strategies.base import Response
+from localemp.strategies.strategy import Strategy
 from localemp.utils.progress import OnProgress, silent
 
 # Enough for five exemplars and a long chat; a full context of 128k tokens would not fit most machines.

@@ -23,7 +23,8 @@ from localemp.pipeline.batch import Batch
 from localemp.pipeline.context_bound import BoundedEngine, ContextBound, ContextTooShortError
 from localemp.pipeline.generate import OnPlanned, Tally, answer_one, draft_all, draft_each, for_all, plan
 from localemp.pipeline.shared_answers import SharedAnswers
-from localemp.strategies.base import Draft, Response, Strategy
+from localemp.strategies.base import Draft, Response
+from localemp.strategies.strategy import Strategy
 from localemp.utils.progress import OnProgress, Progress, silent
 
 _log = logging.getLogger(__name__)

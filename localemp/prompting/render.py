@@ -8,12 +8,36 @@ all dialogues of a run share come first, so that an engine's prefix cache applie
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
-from localemp.dialogue import EMOTIONS, Dialogue, Message
+from localemp.dialogue import Dialogue, Message
 from localemp.prompting.template import Template
 
 Layout = Literal["chat", "transcript"]
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a stage asks for.
+
+    Attributes:
+        ask: A question after the dialogue; empty for none.
+        turns: Further turns, the model's first, alternating; each with its cue in a transcript, empty for none.
+        cue: In a transcript, what the answer follows; None for the listener's.
+        task: A task in place of the template's; empty for none at all.
+        sees_dialogue: Whether the prompt has the dialogue.
+    """
+
+    ask: str = ""
+    turns: tuple[tuple[str, str], ...] = ()
+    cue: str | None = None
+    task: str | None = None
+    sees_dialogue: bool = True
+
+
+REPLY = Asked()
+"""Nothing but the listener's reply."""
 
 
 class Prompts:
@@ -44,9 +68,8 @@ class Prompts:
         dialogue: Dialogue,
         exemplars: Sequence[Dialogue] = (),
         additions: Sequence[str] = (),
-        thought: str | None = None,
+        asked: Asked = REPLY,
         *,
-        thinking: bool = False,
         instruction: str = "",
     ) -> list[Message]:
         """Render one prompt.
@@ -54,45 +77,28 @@ class Prompts:
         Args:
             dialogue: The dialogue context.
             exemplars: Exemplars, in order.
-            additions: Texts after the last turn (inferences, the stage-1 question).
-            thought: Result of stage 1; the prompt then asks for a reply that uses it (stage 2).
-            thinking: Whether the additions end with the stage-1 question, which changes the cue at the end of a
-                transcript.
+            additions: Texts after the last turn (inferences), before what is asked.
+            asked: What is asked after the dialogue; by default nothing but a reply.
             instruction: The caller's addition to the task (for a server, the client's system message).
         """
-        task = self._task(exemplars, instruction)
+        task = self._task(exemplars, instruction, asked)
         if self.layout == "transcript":
-            return [Message("user", self._transcript(task, dialogue, bool(exemplars), additions, thought, thinking))]
-        turns = list(dialogue.turns)
-        turns[-1] = "\n\n".join([turns[-1], *additions])
-        if thought is not None:
-            turns += [thought, self.template.two_stage.reply]
-        if not self.system_role:
+            return [Message("user", self._transcript(task, dialogue, bool(exemplars), additions, asked))]
+        texts = [*additions, asked.ask] if asked.ask else list(additions)
+        turns = list(dialogue.turns) if asked.sees_dialogue else []
+        if turns and texts:
+            turns[-1] = "\n\n".join([turns[-1], *texts])
+        elif not turns:
+            turns = ["\n\n".join(texts)]
+        turns += [text for _, text in asked.turns]
+        if task and not self.system_role:
             turns[0] = f"{task.rstrip()}\n\n{turns[0]}"
         messages = [Message("assistant" if i % 2 else "user", turn) for i, turn in enumerate(turns)]
-        return [Message("system", task), *messages] if self.system_role else messages
+        return [Message("system", task), *messages] if task and self.system_role else messages
 
-    def question(self, given: Sequence[str], list_labels: bool | None = None) -> str | None:
-        """Return the stage-1 question for what is not `given` ("emotion", "situation"); None if both are."""
-        two_stage = self.template.two_stage
-        show = two_stage.list_labels if list_labels is None else list_labels
-        labels = two_stage.labels.format(emotions=", ".join(EMOTIONS)) if show else ""
-        if "emotion" in given and "situation" in given:
-            return None
-        if "emotion" in given:
-            return two_stage.ask_situation
-        ask = two_stage.ask_emotion if "situation" in given else two_stage.ask_both
-        return ask.format(labels=labels)
-
-    def thought(self, found: str | None, emotion: str | None = None, situation: str | None = None) -> str:
-        """Return the input of stage 2: the stage-1 text, with a given emotion or situation inserted."""
-        two_stage = self.template.two_stage
-        parts = [
-            emotion and two_stage.given_emotion.format(emotion=emotion),
-            found and found.strip(),
-            situation and two_stage.given_situation.format(situation=situation),
-        ]
-        return " ".join(part for part in parts if part)
+    def lines(self, dialogue: Dialogue) -> str:
+        """Return the dialogue as lines of speaker and listener."""
+        return "\n".join(self.template.context.lines.write(dialogue.turns))
 
     def knowledge(self, inferences: Mapping[str, Sequence[str]]) -> str | None:
         """Return the block of Eq. 8 and 9, definitions and inferences of the relations; None without inferences."""
@@ -104,11 +110,16 @@ class Prompts:
         ]
         return "\n".join([data.introduction, *data.definitions.values(), *lines]) + data.end if lines else None
 
-    def _task(self, exemplars: Sequence[Dialogue], added: str) -> str:
+    def _task(self, exemplars: Sequence[Dialogue], added: str, asked: Asked) -> str:
         task, style = self.template.task, self.template.exemplars
-        guideline = f"{task.guideline}\n\n{added}" if added else task.guideline
+        if asked.task is None:
+            definition, joint = task.definition, task.joint_before_exemplars if exemplars else task.joint
+            guideline = f"{task.guideline}\n\n{added}" if added else task.guideline
+            instruction = definition + joint + guideline
+        else:
+            instruction = "\n\n".join(filter(None, (asked.task, added)))
         if not exemplars:
-            return task.definition + task.joint + guideline
+            return instruction
         write = style.chat.write if self.layout == "chat" else style.transcript.write
         one = len(exemplars) == 1
         blocks = [
@@ -116,26 +127,18 @@ class Prompts:
             for number, shown in enumerate((exemplar.complete_turns for exemplar in exemplars), 1)
         ]
         heading = style.heading_one if one else style.heading_many
-        instruction = task.definition + task.joint_before_exemplars + guideline
-        return f"{instruction}\n\n{heading}\n\n{style.separator.join(blocks)}{style.end}"
+        shown_first = f"{instruction}\n\n{heading}" if instruction else heading
+        return f"{shown_first}\n\n{style.separator.join(blocks)}{style.end}"
 
     def _transcript(
-        self,
-        task: str,
-        dialogue: Dialogue,
-        after_exemplars: bool,
-        additions: Sequence[str],
-        thought: str | None,
-        thinking: bool,
+        self, task: str, dialogue: Dialogue, after_exemplars: bool, additions: Sequence[str], asked: Asked
     ) -> str:
-        context, two_stage = self.template.context, self.template.two_stage
-        heading = context.heading_after_exemplars if after_exemplars else context.heading
-        lines = "\n".join(context.lines.write(dialogue.turns))
-        parts = [task.rstrip("\n"), heading, lines, *additions]
-        text = "\n\n".join(filter(None, parts)) + ("\n\n" if additions else "\n")
-        if thinking:
-            return text + two_stage.cue
-        if thought is None:
-            return text + context.cue
-        answered = f"{two_stage.cue} {thought}" if additions else thought
-        return f"{text}{answered}\n\n{two_stage.reply}\n\n{context.cue}"
+        context = self.template.context
+        texts = [*additions, asked.ask] if asked.ask else list(additions)
+        parts = [task.rstrip("\n")]
+        if asked.sees_dialogue:
+            heading = context.heading_after_exemplars if after_exemplars else context.heading
+            parts += [heading, self.lines(dialogue)]
+        begin = "\n\n".join(filter(None, [*parts, *texts])) + ("\n\n" if texts else "\n")
+        end = [f"{cue} {text}" if cue and (number or texts) else text for number, (cue, text) in enumerate(asked.turns)]
+        return begin + "\n\n".join([*end, context.cue if asked.cue is None else asked.cue])

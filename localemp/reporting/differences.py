@@ -8,7 +8,7 @@ from localemp.errors import OptionError, UnknownNameError
 from localemp.metrics.base import Metric
 from localemp.metrics.kept_values import KeptMetric
 from localemp.metrics.pairing import pair
-from localemp.metrics.registry import METRICS, decimals, is_hidden, metric, on_request
+from localemp.metrics.registry import decimals, is_hidden, metric, metric_entries, on_request
 from localemp.metrics.significance import JACKKNIFE, SAMPLES, SEED, Comparison, holm
 from localemp.metrics.significance import compare as compare_replies
 from localemp.reporting.systems import System
@@ -110,7 +110,7 @@ def _metrics(runs: Sequence[System]) -> list[Metric]:
     kept = {system.name: system.kept for system in runs if system.kept is not None}
     chosen: list[Metric] = []
     asked = on_request(system.replies for system in runs if system.replies is not None)
-    for name, entry in METRICS.items():
+    for name, entry in metric_entries().items():
         if is_hidden(name) or (entry.on_request and name not in asked):
             continue
         if not entry.needs_model:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from localemp.metrics.base import Score
-from localemp.metrics.registry import BERTSCORE, METRICS, decimals, is_hidden, metric
+from localemp.metrics.registry import BERTSCORE, decimals, is_hidden, metric, metric_entries
 from localemp.metrics.scoring import other_bertscore
 from localemp.reporting.comparing import Marks
 from localemp.reporting.counterparts import grouped, notes, paper_rows
@@ -18,7 +18,7 @@ UNITS = "BERTScore from 0 to 1, {others} x100. `localemp compare` tests which di
 
 def automatic_tables(systems: Sequence[System], published: Published) -> list[Table]:
     """Return the table of the paper's columns, ours and theirs, and a second one of variants if there are any."""
-    scored = dict.fromkeys([*METRICS, *(name for system in systems for name in system.scores)])
+    scored = dict.fromkeys([*metric_entries(), *(name for system in systems for name in system.scores)])
     others = [name for name in scored if name not in PAPER and any(name in system.scores for system in systems)]
     added = [name for name in others if not is_hidden(name)]
     units = UNITS.format(others="the paper's others" if added else "all others")
@@ -88,7 +88,7 @@ def _with_paper(
 
 def _cell(column: str, score: Score | None, mark: str) -> Cell:
     if score is None:
-        option = METRICS[column].on_request if column in METRICS else ""
+        option = metric_entries()[column].on_request if column in metric_entries() else ""
         return Cell(NOT_AVAILABLE, about=f"not scored; `localemp score{option and ' '}{option}` adds it")
     if score.value is None:
         return Cell(NOT_AVAILABLE, about=score.reason)
@@ -96,7 +96,7 @@ def _cell(column: str, score: Score | None, mark: str) -> Cell:
 
 
 def _is_lower_better(column: str) -> bool:
-    return column in METRICS and metric(column).higher_is_better is False
+    return column in metric_entries() and metric(column).higher_is_better is False
 
 
 def _replies(system: System) -> Cell:

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from localemp.errors import DataError
-from localemp.metrics.registry import METRICS, metric
+from localemp.metrics.registry import metric, metric_entries
 from localemp.reporting.tables import NOT_GIVEN, Cell, Note, Row, Table, number
 from localemp.utils.text import one_line
 from localemp.utils.toml_reader import TOMLError, load_toml
@@ -63,8 +63,9 @@ class PublishedTable(BaseModel):
             raise ValueError("source: rows need one: table and section of the paper")
         if len(set(self.columns)) < len(self.columns):
             raise ValueError("columns: one occurs twice")
-        if self.kind == "automatic" and (unknown := [name for name in self.columns if name not in METRICS]):
-            raise ValueError(f"columns: {', '.join(unknown)}: not a metric of localemp; known: {', '.join(METRICS)}")
+        known = metric_entries()
+        if self.kind == "automatic" and (unknown := [name for name in self.columns if name not in known]):
+            raise ValueError(f"columns: {', '.join(unknown)}: not a metric of localemp; known: {', '.join(known)}")
         for count, row in enumerate(self.rows, 1):
             if len(row) != len(self.columns) + 1:
                 expected = len(self.columns) + 1

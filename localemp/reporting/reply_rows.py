@@ -16,7 +16,7 @@ import numpy as np
 
 from localemp.metrics.base import Metric
 from localemp.metrics.kept_values import KeptMetric
-from localemp.metrics.registry import METRICS, is_hidden, metric
+from localemp.metrics.registry import is_hidden, metric, metric_entries
 from localemp.reporting.systems import Record, System
 from localemp.runs.run import thinking_tokens
 from localemp.utils.text import well_formed
@@ -110,7 +110,7 @@ def metric_columns() -> list[str]:
     # Dist and B-4 are of whole sets only; asking the metrics would load a model.
     return [
         name
-        for name, entry in METRICS.items()
+        for name, entry in metric_entries().items()
         if not is_hidden(name) and not entry.on_request and (entry.needs_model or _has_each(name))
     ]
 
@@ -129,7 +129,7 @@ def _values(system: System, names: Sequence[str]) -> dict[str, dict[str, float]]
         return found
     for name in names:
         chosen: Metric = metric(name)
-        if METRICS[name].needs_model:
+        if metric_entries()[name].needs_model:
             if system.kept is None:
                 continue
             chosen = KeptMetric(name, {system.name: system.kept})

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from localemp.metrics.base import Metric
 from localemp.metrics.kept_values import KeptMetric
-from localemp.metrics.registry import METRICS, metric
+from localemp.metrics.registry import metric, metric_entries
 from localemp.metrics.significance import Interval, value_interval
 from localemp.reporting.cost import Effort
 from localemp.reporting.systems import System
@@ -112,7 +112,7 @@ def _with_front(found: Sequence[Point]) -> list[Point]:
 
 def _interval(system: System, column: str) -> Interval | None:
     assert system.replies is not None
-    if not METRICS[column].needs_model:
+    if not metric_entries()[column].needs_model:
         chosen: Metric = metric(column)
     elif system.kept is not None:
         chosen = KeptMetric(column, {system.name: system.kept})

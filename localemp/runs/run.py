@@ -20,7 +20,7 @@ from localemp.errors import LocalempError
 from localemp.runs import journal
 from localemp.runs.journal import MANIFEST, Journal, newest, read_manifest
 from localemp.strategies.base import Response, Stage
-from localemp.utils.config_diff import former_settings
+from localemp.utils.config_diff import former_settings, without_former_code
 from localemp.utils.files import is_folder
 from localemp.utils.redaction import redact_settings, redact_text
 from localemp.utils.validation import Lenient
@@ -83,6 +83,7 @@ class _Reply(Lenient):
     emotion: str | None = None
     situation: str | None = None
     reference: str | None = None
+    support_strategies: list[str] = Field(default_factory=list)
     stages: list[_Stage] = Field(default_factory=list)
     exemplars: list[_Exemplar] = Field(default_factory=list)
     inferences: dict[str, list[str]] | None = None
@@ -94,7 +95,7 @@ class _Failure(Lenient):
 
 
 # Fields that most lines of today lack, too: they are not added where lines are read.
-_ONLY_IF_SET = {"asked_by", "thinking_tokens"}
+_ONLY_IF_SET = {"asked_by", "support_strategies", "thinking_tokens"}
 
 
 def _defaults(form: type[BaseModel]) -> dict[str, Any]:
@@ -153,6 +154,7 @@ class Run(Journal):
 def response_record(response: Response) -> dict[str, Any]:
     """Return a response as a line of `responses.jsonl`."""
     dialogue = response.dialogue
+    strategies = {"support_strategies": list(dialogue.support_strategies)} if dialogue.support_strategies else {}
     return {
         "id": dialogue.id,
         "reply": response.reply,
@@ -162,6 +164,7 @@ def response_record(response: Response) -> dict[str, Any]:
         "emotion": dialogue.emotion,
         "situation": dialogue.situation,
         "reference": dialogue.reference,
+        **strategies,
         "stages": [_stage_record(stage) for stage in response.stages],
         "exemplars": [{"id": shown.dialogue.id, "score": shown.score} for shown in response.exemplars],
         "inferences": None if response.inferences is None else dict(response.inferences),
@@ -243,7 +246,7 @@ def list_runs(parent: Path) -> Iterator[Path]:
 
 
 def _digest(settings: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
+    return hashlib.sha256(json.dumps(without_former_code(settings), sort_keys=True).encode()).hexdigest()[:8]
 
 
 def _stage_record(stage: Stage) -> dict[str, Any]:
@@ -252,4 +255,5 @@ def _stage_record(stage: Stage) -> dict[str, Any]:
         "messages": [asdict(message) for message in stage.messages],
         **stage.completion.record(),
         "exemplars_dropped": stage.dropped,
+        **({} if stage.answer is None else {"answer": stage.answer}),
     }

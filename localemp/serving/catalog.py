@@ -12,7 +12,7 @@ from localemp.pipeline.pipeline import Pipeline
 from localemp.serving.errors import RequestError
 from localemp.serving.names import ModelNames
 from localemp.serving.schema import RequestOptions
-from localemp.strategies.base import Strategy
+from localemp.strategies.strategy import Strategy
 
 
 class Catalog:

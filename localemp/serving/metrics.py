@@ -8,7 +8,8 @@ from typing import TypeVar
 
 from prometheus_client import Counter, Gauge, Histogram
 
-from localemp.strategies.base import Response, Strategy
+from localemp.strategies.base import Response
+from localemp.strategies.strategy import Strategy
 
 T = TypeVar("T")
 

@@ -12,10 +12,11 @@ from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictStr, Valida
 from localemp.dialogue import Dialogue, Role
 from localemp.errors import LocalempError
 from localemp.models.thinking_mode import ThinkingMode
+from localemp.prompting.flow import FACTS
 from localemp.protocol.thinking import split_thinking
 from localemp.serving.errors import RequestError
+from localemp.strategies.flows import GIVEN_FACTS
 from localemp.strategies.registry import parse_strategy, part_options, parts_with
-from localemp.strategies.two_stage import GIVEN, GIVEN_FACTS
 from localemp.utils.json_reader import kind_of
 from localemp.utils.option import Option
 from localemp.utils.text import one_line, well_formed
@@ -43,7 +44,7 @@ class RequestOptions(BaseModel):
     @property
     def given(self) -> tuple[str, ...]:
         """The parts of the stage-1 question that are answered already."""
-        return tuple(name for name in GIVEN if getattr(self, name) is not None)
+        return tuple(name for name in FACTS if getattr(self, name) is not None)
 
     @property
     def of_parts(self) -> dict[str, Any]:
@@ -147,7 +148,7 @@ def read_request(
         RequestError: The request is invalid; the message says which key and why.
     """
     try:
-        names = parse_strategy(one_line(strategy))
+        names = parse_strategy(one_line(strategy), files=False)
     except LocalempError as error:
         raise RequestError(error.with_hint, "model", "model_not_found", 404) from error
     content = _without_thinking(content, thinking or ThinkingMode())

@@ -1,18 +1,15 @@
-"""The strategy interface: an async function of a dialogue and an engine.
-
-A strategy is composed of two kinds of parts, which combine freely:
+"""What strategies are composed of: two kinds of parts, which combine freely.
 
     Enricher    looks up additions to the prompt: exemplars, inferences
-    Flow        calls the engine: once (reply), or twice (name the feeling and the situation, then reply)
+    Flow        calls the engine: once (reply), or more often (name the feeling and the situation, then reply)
 
-`draft` runs the enrichers, `respond` runs the flow. A batch drafts all dialogues first, so that encoder and COMET get
-full batches, and prompt lengths are known before the engine starts; a server drafts and responds in one step.
+An enricher adds to a `Draft`; a flow has an `Exchange`, through which it asks, and leaves stages. Most flows are files
+(`flows.py`); a subclass of `Flow` can do what no file can. `strategy.py` puts the parts together.
 """
 
-import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +18,8 @@ from localemp.commonsense.selection import Dropped
 from localemp.dialogue import Dialogue, Message
 from localemp.engines.base import Completion, Engine
 from localemp.errors import PromptTooLongError
-from localemp.prompting.render import Prompts
+from localemp.prompting.render import Asked, Prompts
 from localemp.sampling import Sampling
-from localemp.strategies.cleaning import clean_reply
-
-_log = logging.getLogger(__name__)
 
 CountTokens = Callable[[Sequence[str]], Sequence[int]]
 """Returns the number of tokens of each text."""
@@ -64,16 +58,18 @@ class Stage:
     """One call of the engine.
 
     Attributes:
-        name: "feeling" (stage 1), or "reply" (the last stage).
+        name: The flow's name for it; that of the last stage is "reply".
         messages: The prompt.
         completion: The engine's answer.
         dropped: Number of exemplars that were dropped, least similar first, to fit the context.
+        answer: The label or the JSON that was read in the answer; None if it is a text.
     """
 
     name: str
     messages: tuple[Message, ...]
     completion: Completion
     dropped: int = 0
+    answer: Any = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,40 +176,69 @@ class Exchange:
     sampling: Sampling
     stages: list[Stage] = field(default_factory=list)
 
-    async def ask(self, name: str, *additions: str, thought: str | None = None) -> str:
-        """Call the engine once; exemplars are dropped, least similar first, while the prompt is too long.
+    async def ask(self, name: str, *additions: str, turns: Sequence[tuple[str, str]] = ()) -> str:
+        """Call the engine once, as one more stage, and return its answer.
 
         Args:
             name: Name of the stage; "reply" is the last.
-            additions: Texts after the last turn, in addition to the inferences.
-            thought: The result of stage 1, for stage 2.
+            additions: Texts after the last turn, in addition to the inferences; the last one is a question.
+            turns: Further turns: pairs of what the model answered, and what it is told next.
 
         Raises:
             PromptTooLongError: The prompt does not fit even without exemplars.
             EngineError: The request failed, or the model only thought.
         """
-        exemplars = [exemplar.dialogue for exemplar in self.draft.exemplars]
-        knowledge = self.prompts.knowledge(self.draft.inferences) if self.draft.inferences else None
-        texts = [*([knowledge] if knowledge else []), *self.draft.additions, *additions]
+        cue = self.prompts.template.two_stage.cue
+        told = tuple(said for answer, next_turn in turns for said in ((cue, answer), ("", next_turn)))
+        asked = Asked("\n\n".join(additions), told, cue if additions and not turns else None)
+        (stage,) = await self.call(name, asked)
+        self.stages.append(stage)
+        return stage.completion.require_text()
+
+    async def call(
+        self,
+        name: str,
+        asked: Asked,
+        sampling: Sampling | None = None,
+        *,
+        exemplars: bool = True,
+        knowledge: bool = True,
+        candidates: int = 1,
+    ) -> list[Stage]:
+        """Call the engine; exemplars are dropped, least similar first, while the prompt is too long.
+
+        Args:
+            name: Name of the stage; "reply" is the last.
+            asked: What is asked.
+            sampling: Sampling parameters; None for the exchange's.
+            exemplars: Whether the prompt has the draft's exemplars.
+            knowledge: Whether it has the draft's other additions.
+            candidates: Number of answers.
+
+        Returns:
+            One stage for each answer; none is added to `stages`.
+
+        Raises:
+            PromptTooLongError: The prompt does not fit even without exemplars.
+            EngineError: The request failed.
+        """
+        draft, sampling = self.draft, sampling or self.sampling
+        shown = [exemplar.dialogue for exemplar in draft.exemplars] if exemplars else []
+        found = self.prompts.knowledge(draft.inferences) if knowledge and draft.inferences else None
+        texts = [*([found] if found else []), *(draft.additions if knowledge else ())]
         engine = self.last if name == "reply" else self.engine
-        thinking = bool(additions) and thought is None
-        for kept in range(len(exemplars), -1, -1):
-            messages = self.prompts.messages(
-                self.draft.dialogue,
-                exemplars[:kept],
-                texts,
-                thought,
-                thinking=thinking,
-                instruction=self.draft.instruction,
-            )
+        for kept in range(len(shown), -1, -1):
+            messages = self.prompts.messages(draft.dialogue, shown[:kept], texts, asked, instruction=draft.instruction)
             try:
-                completion = await engine.chat(messages, self.sampling)
+                if candidates == 1:
+                    completions = [await engine.chat(messages, sampling)]
+                else:
+                    completions = await engine.candidates(messages, sampling, candidates)
             except PromptTooLongError:
                 if not kept:
                     raise
             else:
-                self.stages.append(Stage(name, tuple(messages), completion, len(exemplars) - kept))
-                return completion.require_text()
+                return [Stage(name, tuple(messages), each, len(shown) - kept) for each in completions]
         raise AssertionError("the loop above ends by returning or raising")
 
 
@@ -231,116 +256,3 @@ class Flow(ABC):
     def describe(self) -> dict[str, Any]:
         """Return everything that can change the reply, for the manifest."""
         return {}
-
-
-class OneStage(Flow):
-    """Ask for the reply in one call."""
-
-    async def run(self, exchange: Exchange) -> None:
-        """Make the call."""
-        await exchange.ask("reply")
-
-
-class Strategy:
-    """A prompting strategy for empathetic replies.
-
-    Args:
-        name: Canonical name, such as "similar+two-stage".
-        prompts: The template in the model's layout.
-        sampling: Sampling parameters; the layout's stop strings are added.
-        enrichers: The lookups, in order.
-        flow: The engine calls.
-        keep_thinking: Whether replies begin with the model's thinking.
-    """
-
-    def __init__(
-        self,
-        name: str,
-        prompts: Prompts,
-        sampling: Sampling,
-        enrichers: Sequence[Enricher] = (),
-        flow: Flow | None = None,
-        *,
-        keep_thinking: bool = False,
-    ) -> None:
-        self.name, self.prompts, self.keep_thinking = name, prompts, keep_thinking
-        self.sampling = replace(sampling, stop=(*sampling.stop, *prompts.stop))
-        self.enrichers, self.flow = tuple(enrichers), flow or OneStage()
-        self._noted: set[str] = set()
-
-    def check(self, dialogue: Dialogue) -> None:
-        """Check that the dialogue has everything that the strategy needs.
-
-        Raises:
-            OptionError: Something is missing (`--given emotion` without an emotion); says what.
-        """
-        self.flow.check(dialogue)
-        for enricher in self.enrichers:
-            enricher.check(dialogue)
-
-    async def draft(self, dialogue: Dialogue, *, log: bool = True) -> Draft:
-        """Look up the additions to the prompt.
-
-        Args:
-            dialogue: The dialogue.
-            log: Whether to log each kind of note once; callers that draft many dialogues report notes at the end.
-
-        Raises:
-            OptionError: As in `check`.
-        """
-        self.check(dialogue)
-        draft = Draft(dialogue)
-        for enricher in self.enrichers:
-            draft = await enricher.enrich(draft)
-        for about, note in self.notes().items() if log else ():
-            if about not in self._noted:
-                self._noted.add(about)
-                _log.warning("%s (reported once)", note)
-        return draft
-
-    def longest(self, draft: Draft, count: CountTokens) -> Draft | None:
-        """Return the draft with additions at least as long as any dialogue's; None if that is unknown."""
-        longest: Draft | None = draft
-        for enricher in self.enrichers:
-            longest = longest and enricher.longest(longest, count)
-        return longest
-
-    def notes(self) -> dict[str, str]:
-        """Return notes on the dialogues drafted so far by topic, one line each."""
-        return {about: note for enricher in self.enrichers for about, note in enricher.notes().items()}
-
-    def count_anew(self) -> None:
-        """Forget the dialogues that `notes` has counted."""
-        for enricher in self.enrichers:
-            enricher.count_anew()
-
-    async def respond(self, dialogue: Dialogue | Draft, engine: Engine, last: Engine | None = None) -> Response:
-        """Answer one dialogue.
-
-        Args:
-            dialogue: The dialogue, or its draft.
-            engine: The engine.
-            last: The engine of the last stage, if it is another one.
-
-        Raises:
-            EngineError: A request failed.
-            PromptTooLongError: The prompt does not fit even without exemplars.
-        """
-        draft = dialogue if isinstance(dialogue, Draft) else await self.draft(dialogue)
-        exchange = Exchange(draft, engine, last or engine, self.prompts, self.sampling)
-        await self.flow.run(exchange)
-        completion = exchange.stages[-1].completion
-        reply = clean_reply(completion.text)
-        if self.keep_thinking and completion.thinking:
-            reply = f"<think>\n{completion.thinking}\n</think>\n\n{reply}"
-        found = draft.exemplars, draft.inferences, draft.dropped
-        return Response(draft.dialogue, reply, completion.text, tuple(exchange.stages), *found)
-
-    def describe(self) -> dict[str, Any]:
-        """Return everything that can change the replies, for the manifest."""
-        settings: dict[str, Any] = {"strategy": self.name, **self.prompts.describe(), **self.flow.describe()}
-        # Only if set, so that older runs can be resumed.
-        settings |= {"keep_thinking": True} if self.keep_thinking else {}
-        for enricher in self.enrichers:
-            settings |= enricher.describe()
-        return settings

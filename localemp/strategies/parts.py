@@ -4,17 +4,21 @@ SHOUT = Option(name="shout", type=int, default=1, help="How loud.")
 register_part("loud", Part(place="knowledge", about="...", make=lambda context: Loud(context.option(SHOUT)), ...))
 """
 
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from localemp.data.readers import Instances
+from localemp.data.conversations import Instances
+from localemp.errors import OptionError
 from localemp.models.profiles import Kind, load_profile
 from localemp.models.weights import Weights, resolve
 from localemp.prompting.template import Template
 from localemp.strategies.base import Enricher, Flow
 from localemp.utils.option import Option, Shared
+from localemp.utils.plugins import a_thing, check_made_from
 from localemp.utils.progress import OnProgress, silent
+from localemp.utils.text import one_line
 
 if TYPE_CHECKING:
     from localemp.retrieval.encoder import Encoder
@@ -86,6 +90,7 @@ class Part:
         make: Builds an enricher or a flow; returns None if the part adds nothing.
         options: The part's options. Parts share an option by referring to the same object.
         fetch: Fetches everything that `make` needs without loading a model, so that errors and downloads come first.
+        offered: Whether `serve` offers strategies with it without being told to.
     """
 
     about: str
@@ -93,3 +98,26 @@ class Part:
     make: Callable[[PartContext], Enricher | Flow | None]
     options: tuple[Option, ...] = ()
     fetch: Callable[[PartContext], None] = _fetch_nothing
+    offered: bool = True
+
+
+def as_part(name: str, value: object) -> Part:
+    """Return a user's part: a `Part`, or a class of enrichers or flows that is made without arguments.
+
+    Args:
+        name: Its name; an enricher has a place of its own, which is called so.
+        value: The part or the class.
+
+    Raises:
+        OptionError: It is something else, or its fields are.
+    """
+    if isinstance(value, type) and issubclass(value, Enricher | Flow):
+        check_made_from(value)
+        kind: type[Enricher | Flow] = value
+        about = one_line((inspect.getdoc(kind) or kind.__name__).partition("\n")[0])
+        value = Part(about=about, place="flow" if issubclass(kind, Flow) else name, make=lambda _: kind())
+    if not isinstance(value, Part):
+        raise OptionError(f"it is {a_thing(value)}; a strategy is a Part, or a subclass of Flow or Enricher")
+    if not isinstance(value.about, str) or not isinstance(value.place, str | None) or not callable(value.make):
+        raise OptionError("of a Part, about and place are texts, and make is a function of a PartContext")
+    return value

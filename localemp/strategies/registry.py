@@ -1,22 +1,31 @@
-"""Strategies by name, and their combinations: `similar+two-stage`.
+"""Strategies by name, and their combinations: `similar+two-stage`, `similar+./mine.toml`.
 
 A strategy consists of parts, and every part has a place. Parts of different places combine.
-A new part is one file, and one call of `register_part`: its options appear on the command line, in `RunConfig` and in a
-server's requests, its settings in the manifest.
+A part is registered by name, or is the user's own flow, by the path of its file. A new part is one file, and one call
+of `register_part`: its options appear on the command line, in `RunConfig` and in a server's requests, its settings in
+the manifest.
 """
 
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import lru_cache
 from itertools import combinations
+from pathlib import Path
 
-from localemp.errors import OptionError, UnknownNameError
+from localemp.errors import OptionError, PromptError, UnknownNameError
+from localemp.prompting.flow_files import bundled_flows
 from localemp.prompting.render import Prompts
 from localemp.sampling import Sampling
-from localemp.strategies.base import Enricher, Flow, Strategy
+from localemp.strategies.base import Enricher, Flow
+from localemp.strategies.flows import flow_part
 from localemp.strategies.knowledge import KNOWLEDGE
-from localemp.strategies.parts import Part, PartContext
+from localemp.strategies.parts import Part, PartContext, as_part
 from localemp.strategies.shots import FEW_SHOT
 from localemp.strategies.similar import SIMILAR
-from localemp.strategies.two_stage import TWO_STAGE
+from localemp.strategies.strategy import Strategy
 from localemp.utils.option import Option, unique
+from localemp.utils.paths import at_home
+from localemp.utils.plugins import check_options, load_plugins, why_missing
 
 PARTS: dict[str, Part] = {}
 
@@ -35,59 +44,156 @@ def register_part(name: str, part: Part) -> None:
         raise OptionError(f"the part {name!r} already exists")
     if not name.replace("-", "").isalnum():
         raise OptionError(f"{name!r} is not a valid name for a part", "use letters, digits and hyphens")
-    unique([*part_options(), *part.options])
+    unique([*_options(), *part.options])
     PARTS[name] = part
+
+
+def parts() -> Mapping[str, Part]:
+    """Return the parts by name, those of plug-ins included."""
+    load_plugins("strategy", _add_plugin)
+    return PARTS
+
+
+def _add_plugin(name: str, value: object) -> None:
+    part = as_part(name, value)
+    check_options(name, part.options, _options())
+    register_part(name, part)
 
 
 def part_options() -> tuple[Option, ...]:
     """Return the options of all parts, each once."""
+    parts()
+    return _options()
+
+
+def _options() -> tuple[Option, ...]:
     return unique(option for part in PARTS.values() for option in part.options)
 
 
 def parts_with(option: Option) -> list[str]:
     """Return the names of the parts that have an option."""
-    return [name for name, part in PARTS.items() if option in part.options]
+    return [name for name, part in parts().items() if option in part.options]
 
 
-ZERO_SHOT = Part(about="task, guideline and dialogue only (section 3.2)", place=None, make=lambda _: None)
-
-register_part("zero-shot", ZERO_SHOT)
-register_part("few-shot", FEW_SHOT)
-register_part("similar", SIMILAR)
-register_part("knowledge", KNOWLEDGE)
-register_part("two-stage", TWO_STAGE)
+PAPER_FLOWS = ("zero-shot", "two-stage")
+"""The flows of the paper; `serve` offers the others only if they are named."""
 
 
-def parse_strategy(text: str) -> tuple[str, ...]:
-    """Return the parts of a strategy's name, in the order of `PARTS`, flows last.
+def _register_bundled() -> None:
+    flows = {name: flow_part(path, offered=name in PAPER_FLOWS) for name, path in bundled_flows().items()}
+    register_part("zero-shot", replace(flows.pop("zero-shot"), place=None))
+    register_part("few-shot", FEW_SHOT)
+    register_part("similar", SIMILAR)
+    register_part("knowledge", KNOWLEDGE)
+    register_part("two-stage", flows.pop("two-stage"))
+    for name, part in flows.items():
+        register_part(name, part)
+
+
+_register_bundled()
+
+
+def is_file(name: str) -> bool:
+    """Return whether a part's name is the path of a flow's file."""
+    return name.endswith(".toml")
+
+
+def find_part(name: str) -> Part:
+    """Return a part: a registered one by its name, or the user's own flow by its path.
+
+    Raises:
+        UnknownNameError: There is no part of this name.
+        PromptError: The file is not a valid flow.
+    """
+    if is_file(name):
+        return _own_flow(name)
+    known = parts()
+    if name not in known:
+        hint = "Join them with + (similar+two-stage); a path to a flow of your own works too (./mine.toml)"
+        raise UnknownNameError("strategy", name, known, hint, why_missing("strategy", name))
+    return known[name]
+
+
+def _own_flow(name: str) -> Part:
+    path = at_home(name)
+    try:
+        about = path.stat()
+    except (OSError, ValueError) as error:
+        raise PromptError(
+            f"{name}: no such file", "give the path of a flow's TOML file; docs/flows.md has examples"
+        ) from error
+    part = _read_flow(path, about.st_mtime_ns, about.st_size)
+    if path.stem in parts():
+        raise OptionError(f"{name}: there is a strategy {path.stem!r} already", "give the file another name")
+    return part
+
+
+@lru_cache(64)
+def _read_flow(path: Path, changed_ns: int, size: int) -> Part:
+    """Read a flow; once for as long as the file does not change."""
+    return flow_part(path)
+
+
+def parse_strategy(text: str, *, files: bool = True) -> tuple[str, ...]:
+    """Return the parts of a strategy's name, in canonical order, flows last.
+
+    Args:
+        text: One part, or several joined by "+".
+        files: Whether a part can be a file; not where the text is a stranger's.
 
     Raises:
         UnknownNameError: A part does not exist; lists the known ones.
+        PromptError: A file is not a valid flow.
         OptionError: Parts exclude each other.
     """
     names = text.split("+")
+    known = {name: find_part(name) if files or not is_file(name) else _no_file(name) for name in names}
     for name in names:
-        if name not in PARTS:
-            raise UnknownNameError("strategy", name, PARTS, "Join them with + (similar+two-stage)")
-    for name in names:
-        others = [other for other in names if other != name and PARTS[other].place == PARTS[name].place]
-        if len(names) != len(set(names)) or others or (PARTS[name].place is None and len(names) > 1):
+        others = [other for other in names if other != name and known[other].place == known[name].place]
+        if len(names) != len(set(names)) or others or (known[name].place is None and len(names) > 1):
             raise OptionError(
                 f"strategy {text!r}: its parts exclude each other",
                 _what_combines(),
             )
-    return tuple(name for name in _in_order() if name in names)
+    order = list(parts())
+    return tuple(
+        sorted(
+            names, key=lambda name: (known[name].place == "flow", order.index(name) if name in order else len(order))
+        )
+    )
+
+
+def _no_file(name: str) -> Part:
+    raise UnknownNameError("strategy", name, PARTS)
+
+
+def strategy_options(text: str) -> tuple[Option, ...]:
+    """Return the options of a strategy's parts, each once.
+
+    Raises:
+        LocalempError: As `parse_strategy` does.
+    """
+    return unique(option for name in parse_strategy(text) for option in find_part(name).options)
+
+
+def canonical_name(text: str) -> str:
+    """Return a strategy's name in tables and manifests, in which a file is called by its stem: "similar+mine".
+
+    Raises:
+        LocalempError: As `parse_strategy` does.
+    """
+    return "+".join(Path(name).stem if is_file(name) else name for name in parse_strategy(text))
 
 
 def _in_order() -> list[str]:
     """Return all parts in the order of canonical names: enrichers, then flows."""
-    return sorted(PARTS, key=lambda name: PARTS[name].place == "flow")
+    return sorted(parts(), key=lambda name: PARTS[name].place == "flow")
 
 
 def _what_combines() -> str:
     """Return one line on which parts combine."""
     places: dict[str | None, list[str]] = {}
-    for name, part in PARTS.items():
+    for name, part in parts().items():
         places.setdefault(part.place, []).append(name)
     alone = places.pop(None)
     several = ", ".join(f"one of {' and '.join(names)}" for names in places.values() if len(names) > 1)
@@ -96,13 +202,14 @@ def _what_combines() -> str:
 
 
 def all_strategies() -> tuple[str, ...]:
-    """Return the canonical names of all strategies, shorter combinations first."""
+    """Return the canonical names of the strategies that `serve` offers by itself, shorter combinations first."""
     names = []
-    for size in range(1, len(PARTS) + 1):
-        for parts in combinations(_in_order(), size):
-            places = {PARTS[part].place for part in parts}
+    offered = [name for name in _in_order() if parts()[name].offered]
+    for size in range(1, len(offered) + 1):
+        for chosen in combinations(offered, size):
+            places = {PARTS[name].place for name in chosen}
             if len(places) == size and (size == 1 or None not in places):
-                names.append("+".join(parts))
+                names.append("+".join(chosen))
     return tuple(names)
 
 
@@ -121,9 +228,8 @@ def build_strategy(
     Raises:
         LocalempError: The name is invalid, or a part cannot be built.
     """
-    names = parse_strategy(text)
-    parts = [PARTS[name].make(context) for name in names]
-    enrichers = [part for part in parts if isinstance(part, Enricher)]
-    flows = [part for part in parts if isinstance(part, Flow)]
+    made = [find_part(name).make(context) for name in parse_strategy(text)]
+    enrichers = [part for part in made if isinstance(part, Enricher)]
+    flows = [part for part in made if isinstance(part, Flow)]
     flow = flows[0] if flows else None
-    return Strategy("+".join(names), prompts, sampling, enrichers, flow, keep_thinking=keep_thinking)
+    return Strategy(canonical_name(text), prompts, sampling, enrichers, flow, keep_thinking=keep_thinking)

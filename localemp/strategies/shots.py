@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from localemp.data.empathetic_dialogues import complete_dialogues
+from localemp.data.conversations import complete_dialogues
 from localemp.data.sources import load_dialogues, pool_source
 from localemp.dialogue import Dialogue
 from localemp.errors import OptionError

@@ -23,6 +23,16 @@ _SAME_AS = {
         "d1aec321f78cc1048388793c133de88830e92dab6d91b522e31d476ef8c5070b"
     ),
 }
+# Flows (`flow_sha256`) that send what the code sent before strategies were files; runs of then have no hash of them.
+_SAME_AS_BEFORE_FLOWS = frozenset(
+    [
+        "a2d3edf97720647545f86f43b8e2ecd44b77b16b377dada8be88e4f39032ed2c",  # zero-shot
+        "d524f526888cb4b5918af157243d36eb54e18f1f27dbae39a141b3356ddb916c",  # two-stage
+        "ef94328de14c69a1e275afe77026e27358a2b0ec715dc80158acd6ba06258ac8",  # two-stage, the emotion given
+        "ff8028c042485f5f89117b5e7fe037836505b3986e8ea2260070faa0d8e9d385",  # two-stage, the situation given
+        "e849cbf12d09b180fe1539de52046ded93df3672831c003af5712d2a3e08be64",  # two-stage, both given
+    ]
+)
 # Models by an earlier name: with the same weights, a run goes on under the new one.
 _RENAMED_MODELS = {"smollm2": "smollm2-plain"}
 _FORMERLY = {now: before for before, now in _SAME_AS.items()}
@@ -36,6 +46,8 @@ def compare_settings(
     Nested settings have their own lines: `sampling.temperature`. Secrets are masked, so they never differ.
     """
     old, new = dict(redact_settings(old)), redact_settings(new)
+    if "flow_sha256" not in old or "flow_sha256" not in new:
+        old, new = without_former_code(old), without_former_code(new)
     weights, name = old.get("weights_sha256"), _present_name(old)
     if weights is not None and weights == new.get("weights_sha256") and name is not None and new.get("model") == name:
         old["model"] = name
@@ -61,6 +73,12 @@ def _present_name(settings: Mapping[str, Any]) -> str | None:
 def former_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return settings as version 0.1 recorded them: the same prompts have the hashes of their earlier files."""
     return {name: _FORMERLY.get(value, value) if isinstance(value, str) else value for name, value in settings.items()}
+
+
+def without_former_code(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings without the hash of a flow that was code once: runs of that time have none."""
+    same = settings.get("flow_sha256") in _SAME_AS_BEFORE_FLOWS
+    return {name: value for name, value in settings.items() if name != "flow_sha256" or not same}
 
 
 def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:

@@ -9,15 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from localemp.data.empathetic_dialogues import (
-    Conversation,
-    canonical_split,
-    clean_instances,
-    complete_dialogues,
-    published_instances,
-    read_conversations,
-    split_file,
-)
+from localemp.data.conversations import Conversation, clean_instances, complete_dialogues, published_instances
+from localemp.data.empathetic_dialogues import read_conversations
+from localemp.data.splits import canonical_split, split_file
 from localemp.errors import DataError, UnknownNameError
 
 HEADER = "conv_id,utterance_idx,context,prompt,speaker_idx,utterance,selfeval,tags"

@@ -29,6 +29,7 @@ def test_all_keys(tmp_path):
         "situation": "My dog died.",
         "reference": "Oh no.",
         "conversation": ["c1", "c2"],
+        "support_strategies": ["Question", "Information"],
         "annotator": {"anything": [1, 2]},
     }
     assert read_jsonl(write(tmp_path / "a.jsonl", record)) == [
@@ -39,6 +40,7 @@ def test_all_keys(tmp_path):
             "My dog died.",
             "Oh no.",
             ("c1", "c2"),
+            ("Question", "Information"),
         )
     ]
 
@@ -86,6 +88,11 @@ def test_blank_lines_keep_line_numbers_and_gzip_is_read(tmp_path):
         ({"turns": ["Hi."], "reference": False}, '"reference" must be a string, found true or false', ""),
         ({"turns": ["Hi."], "conversation": 0}, '"conversation" must be a list of strings, found a number', ""),
         ({"turns": ["Hi."], "conversation": [None]}, '"conversation", item 1, must be a string, found null', ""),
+        (
+            {"turns": ["Hi."], "support_strategies": 7},
+            '"support_strategies" must be a list of strings, found a number',
+            "",
+        ),
         ({"turns": ["Hi \ud83d"]}, "an unpaired surrogate", ""),
         ({"turns": ["Hi."], "id": "first"}, "line 1 has the same id 'first'", "its own id"),
     ],

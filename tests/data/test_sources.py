@@ -111,9 +111,9 @@ def test_nothing_there(tmp_path):
 
 
 def test_file_of_another_kind(tmp_path):
-    (tmp_path / "a.parquet").touch()
-    with pytest.raises(DataError, match=r"one of \.csv, \.jsonl"):
-        load_dialogues(str(tmp_path / "a.parquet"))
+    (tmp_path / "a.docx").touch()
+    with pytest.raises(DataError, match=r"one of \.csv, \.jsonl, \.json, \.parquet, or"):
+        load_dialogues(str(tmp_path / "a.docx"))
 
 
 def test_no_instances(tmp_path):
@@ -151,5 +151,6 @@ def test_hash_sees_every_field_and_the_order():
         [replace(first, reference="x")],
         [replace(first, turns=("Hi.", "Ho.", "Hm."))],
         [replace(first, conversations=("x",))],
+        [replace(first, support_strategies=("x",))],
     ]
     assert len({data_hash(dialogues) for dialogues in changed}) == len(changed)

@@ -1,6 +1,6 @@
 """Counts, on data small enough to count by hand."""
 
-from localemp.data.empathetic_dialogues import Conversation, clean_instances
+from localemp.data.conversations import Conversation, clean_instances
 from localemp.data.stats import Stats
 from localemp.dialogue import Dialogue
 

@@ -2,7 +2,8 @@
 
 import pytest
 
-from localemp.data.empathetic_dialogues import clean_instances, read_conversations
+from localemp.data.conversations import clean_instances
+from localemp.data.empathetic_dialogues import read_conversations
 
 HEADER = "conv_id,utterance_idx,context,prompt,speaker_idx,utterance,selfeval,tags"
 

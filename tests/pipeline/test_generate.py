@@ -4,6 +4,7 @@ import logging
 from dataclasses import replace
 
 import pytest
+from stage_prompts import flow_of
 
 from localemp.dialogue import Dialogue
 from localemp.engines.base import Completion, Engine
@@ -14,8 +15,7 @@ from localemp.prompting.render import Prompts
 from localemp.prompting.template import load_template
 from localemp.runs.run import Run, read_records, response_record
 from localemp.sampling import Sampling
-from localemp.strategies.base import Strategy
-from localemp.strategies.two_stage import TwoStage
+from localemp.strategies.strategy import Strategy
 
 DIALOGUES = [Dialogue(f"d{n}", (f"Story {n}.",)) for n in range(6)]
 
@@ -115,7 +115,7 @@ LOST = Completion(" \n", "length", thinking="So the speaker")
 
 async def test_thinking_is_kept_apart_from_replies_and_stages():
     engine = Thinker(SAD, OH)
-    response = await strategy(TwoStage()).respond(DIALOGUES[0], engine)
+    response = await strategy(flow_of()).respond(DIALOGUES[0], engine)
     assert (response.reply, response.raw) == ("Oh.", "Oh.")
     assert "Hm." not in "".join(message.content for message in engine.calls[1])
     record = response_record(response)
@@ -130,7 +130,7 @@ async def test_thinking_is_kept_apart_from_replies_and_stages():
 
 async def test_the_tokens_of_thinking_are_counted_apart():
     engine = Thinker(replace(SAD, thinking_tokens=3), replace(OH, thinking_tokens=4))
-    record = response_record(await strategy(TwoStage()).respond(DIALOGUES[0], engine))
+    record = response_record(await strategy(flow_of()).respond(DIALOGUES[0], engine))
     assert [stage["thinking_tokens"] for stage in record["stages"]] == [3, 4]
     tally = Tally(3)
     tally.add(record)
@@ -150,7 +150,7 @@ async def test_thinking_is_kept_in_the_reply_where_it_is_wanted():
     assert keeping.describe() == strategy().describe() | {"keep_thinking": True}
 
 
-@pytest.mark.parametrize(("flow", "answers"), [(None, [LOST]), (TwoStage(), [LOST]), (TwoStage(), [SAD, LOST])])
+@pytest.mark.parametrize(("flow", "answers"), [(None, [LOST]), (flow_of(), [LOST]), (flow_of(), [SAD, LOST])])
 async def test_a_model_that_has_not_thought_to_the_end_gave_no_reply(flow, answers):
     with pytest.raises(StillThinkingError, match="still thinking") as raised:
         await strategy(flow).respond(DIALOGUES[0], Thinker(*answers))

@@ -1,10 +1,11 @@
 import hashlib
 import json
 import re
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import pytest
 from repository import REPOSITORY
+from stage_prompts import prompts_of
 
 from localemp.dialogue import Dialogue, Message
 from localemp.errors import PromptError, UnknownNameError
@@ -15,6 +16,21 @@ from localemp.utils.paths import resource
 DOG = Dialogue("q", ("My dog died.", "Oh no. What happened?", "He was old."))
 CAKE = Dialogue("a", ("I baked a cake.",), reference="What kind?")
 CAR = Dialogue("b", ("My car broke.", "Again?", "Yes."), reference="What a pain.")
+
+
+KNOWN = replace(DOG, emotion="sad", situation="a dog")
+
+
+def question(prompts, given=(), labels=None):
+    """Return what stage 1 of two-stage asks."""
+    first, *_ = prompts_of(prompts, KNOWN, given=given, list_labels=labels)
+    return first[-1].content.removeprefix(f"{KNOWN.last_utterance}\n\n")
+
+
+def thought(given):
+    """Return what stage 2 of two-stage takes as the answer of stage 1."""
+    *_, last = prompts_of(paper(), KNOWN, answer=" He is sad.\n", given=given)
+    return last[-2].content
 
 
 def paper(layout="chat", **options):
@@ -63,11 +79,8 @@ def test_transcript_layout_is_one_text_that_ends_where_the_listener_speaks():
 
 
 def test_transcript_of_two_stages_asks_then_continues():
-    prompts = paper("transcript")
-    question = prompts.question(())
-    (first,) = prompts.messages(DOG, additions=[question], thinking=True)
-    (second,) = prompts.messages(DOG, additions=[question], thought="He is sad.")
-    assert first.content.endswith(f"{question}\n\nAnswer:")
+    (first,), (second,) = prompts_of(paper("transcript"), DOG)
+    assert first.content.endswith("when he feels this way?\n\nAnswer:")
     assert second.content.startswith(first.content), "stage 2 must reuse stage 1's prefix"
     assert second.content.endswith(
         " He is sad.\n\n"
@@ -76,11 +89,8 @@ def test_transcript_of_two_stages_asks_then_continues():
 
 
 def test_chat_of_two_stages_keeps_stage_one_as_prefix():
-    prompts = paper()
-    question = prompts.question(())
-    first = prompts.messages(DOG, additions=["KNOWLEDGE", question], thinking=True)
-    second = prompts.messages(DOG, additions=["KNOWLEDGE", question], thought="sad")
-    assert first[-1].content == f"He was old.\n\nKNOWLEDGE\n\n{question}"
+    first, second = prompts_of(paper(), DOG, additions=["KNOWLEDGE"])
+    assert first[-1].content.startswith("He was old.\n\nKNOWLEDGE\n\nDon't rush to reply yet")
     assert second[: len(first)] == first
     assert [message.role for message in second[len(first) :]] == ["assistant", "user"]
 
@@ -114,32 +124,35 @@ def test_released_swaps_roles_inside_exemplars_and_joins_as_the_scripts_do():
     ],
 )
 def test_question_asks_for_what_is_not_given(given, labels, expected):
-    assert expected in paper().question(given, labels)
+    assert expected in question(paper(), given, labels)
 
 
 @pytest.mark.parametrize("given", [(), ("emotion",), ("situation",)])
 def test_the_papers_questions_and_the_scripts_differ_in_what_they_call_the_dialogue(given):
-    scripts = released().question(given, list_labels=False)
-    assert paper().question(given).replace("the existing dialogue", "the above conversation") == scripts
+    scripts = question(released(), given, labels=False)
+    assert question(paper(), given).replace("the existing dialogue", "the above conversation") == scripts
 
 
 def test_no_question_when_all_is_given():
-    assert paper().question(("emotion", "situation")) is None
+    (only,) = prompts_of(paper(), KNOWN, given=("emotion", "situation"))
+    assert [message.role for message in only[-3:]] == ["user", "assistant", "user"]
+    assert only[-3].content == KNOWN.last_utterance
 
 
 def test_released_lists_the_labels_unless_told_otherwise():
-    assert "prepared, afraid).)" in released().question(())
-    assert "(" not in released().question((), list_labels=False)
+    assert "prepared, afraid).)" in question(released())
+    assert "(" not in question(released(), labels=False)
 
 
 def test_thought_puts_what_is_given_in_the_place_of_what_was_inferred():
-    assert paper().thought(" He is sad.\n") == "He is sad."
-    both = paper().thought(None, "sad", "My dog died")
+    assert thought(()) == "He is sad."
+    both = thought(("emotion", "situation"))
     assert both.startswith(
         "I think based on the above conversation, it is predicted that the user's emotion may be sad."
     )
-    assert both.endswith("situation may be: My dog died")
-    assert paper().thought("Lost a dog.", emotion="sad").endswith("may be sad. Lost a dog.")
+    assert both.endswith("situation may be: a dog")
+    assert thought(("emotion",)).endswith("may be sad. He is sad.")
+    assert thought(("situation",)).startswith("He is sad. I think based on")
 
 
 def test_knowledge_block_names_relations_in_order_and_leaves_out_empty_ones():
@@ -249,15 +262,8 @@ def every_prompt(variant):
             yield prompts.messages(DOG, exemplars)
             yield prompts.messages(DOG, exemplars, [known])
             for given in ((), ("emotion",), ("situation",)):
-                emotion, situation = (
-                    ("sad" if "emotion" in given else None),
-                    ("a dog" if "situation" in given else None),
-                )
-                thought = prompts.thought("He is sad.", emotion, situation)
                 for added in ((), (known,)):
-                    asked = [*added, prompts.question(given)]
-                    yield prompts.messages(DOG, exemplars, asked, thinking=True)
-                    yield prompts.messages(DOG, exemplars, asked, thought=thought)
+                    yield from prompts_of(prompts, KNOWN, exemplars=exemplars, additions=added, given=given)
 
 
 def test_the_released_variant_stays_as_the_scripts_have_it():

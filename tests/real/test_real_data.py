@@ -7,15 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from localemp.data.empathetic_dialogues import (
-    Conversation,
-    canonical_split,
-    clean_instances,
-    complete_dialogues,
-    published_instances,
-    read_conversations,
-    split_file,
-)
+from localemp.data.conversations import Conversation, clean_instances, complete_dialogues, published_instances
+from localemp.data.empathetic_dialogues import read_conversations
+from localemp.data.splits import canonical_split, split_file
 from localemp.dialogue import EMOTIONS
 
 # split, conversations, utterances, clean and published instances, conversations with a listener turn

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,16 @@ SETTINGS = {"model": "scripted", "strategy": "zero-shot", "variant": "paper", "s
 def response(name, reply="Oh."):
     stage = Stage("reply", (Message("user", "Hi."),), Completion(reply, "stop", 3, 2, seconds=0.5))
     return Response(Dialogue(name, ("Hi.",)), reply, reply, (stage,))
+
+
+def test_support_strategies_are_kept_where_the_data_has_them(tmp_path):
+    told = Dialogue("b", ("Hi.",), reference="Hi?", support_strategies=("Question", "Information"))
+    with Run.open(tmp_path / "run", SETTINGS) as run:
+        run.append(response_record(response("a")))
+        run.append(response_record(replace(response("b"), dialogue=told)))
+    plain, labelled = read_records(tmp_path / "run")
+    assert "support_strategies" not in plain, "as runs had it before"
+    assert labelled["support_strategies"] == ["Question", "Information"]
 
 
 def test_replies_are_kept_and_read_again(tmp_path):

@@ -11,8 +11,8 @@ from localemp.prompting.template import load_template
 from localemp.retrieval.encoder import Encoder
 from localemp.retrieval.index import Index
 from localemp.sampling import Sampling
-from localemp.strategies.base import Strategy
 from localemp.strategies.similar import Similar, fitted, pool_texts, pool_turns
+from localemp.strategies.strategy import Strategy
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

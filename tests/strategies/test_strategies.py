@@ -6,6 +6,7 @@ import json
 from itertools import permutations
 
 import pytest
+from stage_prompts import flow_of, prompts_of
 
 from localemp.commonsense.inferences import Beam, EventInferences
 from localemp.dialogue import Dialogue
@@ -16,12 +17,11 @@ from localemp.errors import EngineError, OptionError, PromptTooLongError, Unknow
 from localemp.prompting.render import Prompts
 from localemp.prompting.template import load_template
 from localemp.sampling import Sampling
-from localemp.strategies.base import Strategy
 from localemp.strategies.cleaning import clean_reply
 from localemp.strategies.knowledge import Knowledge
 from localemp.strategies.registry import PARTS, all_strategies, parse_strategy
 from localemp.strategies.shots import FewShot, choose_shots
-from localemp.strategies.two_stage import TwoStage
+from localemp.strategies.strategy import Strategy
 
 DOG = Dialogue("dog", ("My dog died.",), emotion="sad", situation="My dog was old.", conversations=("c-dog",))
 POOL = [Dialogue(f"p{i}", (f"Story {i}.",), reference=f"Reply {i}.", conversations=(f"c{i}",)) for i in range(4)]
@@ -65,7 +65,7 @@ async def test_zero_shot_is_one_call(tmp_path):
 
 async def test_two_stage_asks_for_the_feeling_then_uses_it(tmp_path):
     engine = script(tmp_path, {"match": "Don't rush", "reply": "The user is sad.", "times": 1}, {"reply": "Poor dog."})
-    response = await strategy(flow=TwoStage()).respond(DOG, engine)
+    response = await strategy(flow=flow_of()).respond(DOG, engine)
     assert [stage.name for stage in response.stages] == ["feeling", "reply"]
     assert engine.calls[1][: len(engine.calls[0])] == engine.calls[0]
     assert engine.calls[1][-2].content == "The user is sad."
@@ -82,14 +82,14 @@ async def test_two_stage_asks_for_the_feeling_then_uses_it(tmp_path):
 )
 async def test_what_is_given_replaces_what_is_inferred(tmp_path, given, calls, thought):
     engine = script(tmp_path, {"match": "give your response", "reply": "ok"}, {"reply": "FOUND"})
-    response = await strategy(flow=TwoStage(given)).respond(DOG, engine)
+    response = await strategy(flow=flow_of(given=given)).respond(DOG, engine)
     assert len(engine.calls) == calls == len(response.stages)
     assert thought in engine.calls[-1][-2].content
 
 
 async def test_given_what_the_data_does_not_have_is_an_error_that_names_the_dialogue():
     with pytest.raises(OptionError, match="'bare' has no emotion"):
-        await strategy(flow=TwoStage(["emotion"])).draft(Dialogue("bare", ("Hi.",)))
+        await strategy(flow=flow_of(given=["emotion"])).draft(Dialogue("bare", ("Hi.",)))
 
 
 async def test_few_shot_never_shows_the_dialogues_own_conversation(tmp_path):
@@ -121,7 +121,7 @@ async def test_knowledge_comes_before_the_question(tmp_path):
 
     part = Knowledge(lambda dialogue: dialogue.last_utterance, {}, store=Store())
     engine = script(tmp_path, {"reply": "ok"})
-    response = await strategy([part], TwoStage()).respond(DOG, engine)
+    response = await strategy([part], flow_of()).respond(DOG, engine)
     sent = engine.calls[0][-1].content
     assert sent.startswith("My dog died.\n\nDon't rush to reply, I can provide")
     assert sent.index("x_react: sad") < sent.index("let's think step by step")
@@ -159,8 +159,8 @@ async def test_no_inferences_and_no_comet_is_an_error_that_says_what_to_give():
 
 async def test_planner_measures_both_stages_with_the_longest_possible_thought():
     planner = Planner(lambda messages: " ".join(m.content for m in messages).split(), 10_000)
-    await strategy(flow=TwoStage()).respond(DOG, planner)
-    first = strategy().prompts.messages(DOG, additions=[strategy().prompts.question(())])
+    await strategy(flow=flow_of()).respond(DOG, planner)
+    first, _ = await asyncio.to_thread(prompts_of, strategy().prompts, DOG)
     words = len(" ".join(m.content for m in first).split())
     reply = len(load_template("paper").two_stage.reply.split())
     assert planner.context_needed == words + 10 + reply + 10 + MARGIN
@@ -178,7 +178,7 @@ async def test_planner_never_needs_more_than_the_model_has():
 async def test_many_dialogues_at_once_do_not_mix(tmp_path):
     entries = [{"match": f"Story {i}.", "reply": f"answer {i}", "seconds": 0.02 * (4 - i)} for i in range(4)]
     engine = script(tmp_path, *entries)
-    responses = await asyncio.gather(*(strategy(flow=TwoStage()).respond(d, engine) for d in POOL))
+    responses = await asyncio.gather(*(strategy(flow=flow_of()).respond(d, engine) for d in POOL))
     assert [response.reply for response in responses] == [f"answer {i}" for i in range(4)]
 
 

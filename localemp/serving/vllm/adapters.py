@@ -11,7 +11,7 @@ from localemp.pipeline.pipeline import Pipeline
 from localemp.serving.names import ModelNames
 from localemp.serving.settings import MOST_ADAPTERS
 from localemp.serving.vllm.options import as_options, read_options
-from localemp.strategies.registry import PARTS
+from localemp.strategies.registry import parts
 
 
 def check_names(model: str, specs: Sequence[str]) -> None:
@@ -26,7 +26,7 @@ def check_names(model: str, specs: Sequence[str]) -> None:
     """
     if len(specs) > MOST_ADAPTERS:
         raise OptionError(f"{len(specs)} adapters; a server has at most {MOST_ADAPTERS}", "start a second server")
-    taken = {model: "the model's", **dict.fromkeys(PARTS, "a strategy's")}
+    taken = {model: "the model's", **dict.fromkeys(parts(), "a strategy's")}
     for spec in specs:
         name = adapter_name(spec)
         if name in taken:

@@ -1,0 +1,111 @@
+"""Recognises the form of a file of records by the keys of its first one, from the beginning of the file alone."""
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from localemp.data.records import TABLE
+from localemp.data.textfile import unpacked
+from localemp.errors import DataError
+from localemp.utils.files import is_file
+from localemp.utils.text import one_line
+
+OWN, ESCONV, MESSAGES, UTTERANCES = "localemp's own", "ESConv", "ShareGPT or OpenAI messages", "EmpatheticDialogues"
+
+FORMS: Mapping[str, tuple[str, ...]] = {
+    OWN: ("turns",),
+    ESCONV: ("dialog",),
+    MESSAGES: ("messages", "conversations", "conversation"),
+    UTTERANCES: ("utterance",),
+}
+"""The keys that tell a form; one of them is enough."""
+
+_BEGINNING, _MOST_KEYS = 2**18, 1_000
+# A text, closed or cut off, or a sign; possessive, so that it runs in linear time.
+_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*+("|\\?\Z)|[\[\]{}:,]', re.DOTALL)
+
+
+def form_of(path: Path) -> str | None:
+    """Return the form of a file: a key of `FORMS`; None if it is unknown, or if keys of several forms are there.
+
+    "turns" decides alone: records of localemp's own form may have any other keys.
+
+    Raises:
+        DataError: The file cannot be read.
+    """
+    keys = first_keys(path)
+    if "text" in keys:  # the hub's files of ESConv hold each talk as a text of its own
+        keys = {**_keys(keys["text"]), **keys}
+    if FORMS[OWN][0] in keys:
+        return OWN
+    found = [form for form, marks in FORMS.items() if any(mark in keys for mark in marks)]
+    return found[0] if len(found) == 1 else None
+
+
+def unknown_form(path: Path) -> DataError | None:
+    """Return the error of a file whose first record has keys, but those of no form or of several; else None."""
+    if not (keys := first_keys(path)) or form_of(path) is not None:
+        return None
+    listed = one_line(", ".join(f'"{key}"' for key in keys))
+    known = "; ".join(f"{form} ({' or '.join(marks)})" for form, marks in FORMS.items())
+    return DataError(
+        path, f"the keys of its first record fit no form, or several: {listed}", f"forms and their keys: {known}"
+    )
+
+
+def first_keys(path: Path) -> Mapping[str, str]:
+    """Return the keys of the first record of a file, each with its value if that is a text, else "".
+
+    What is not a regular file has none: a pipe can be read only once. Nor has what does not begin like JSON.
+
+    Raises:
+        DataError: The file cannot be read.
+    """
+    if not is_file(path):
+        return {}
+    if path.suffix == TABLE:
+        from localemp.data.parquet import first_row
+
+        return first_row(path)
+    with unpacked(path) as (content, _):
+        return _keys(content.read(_BEGINNING).decode("utf-8-sig", "replace"))
+
+
+def _keys(text: str) -> dict[str, str]:
+    """Return the keys of an object, or of the first one of a list, and its texts; the text may be cut off."""
+    found: dict[str, str] = {}
+    text = text.lstrip()
+    wanted, depth, key, last = 2 if text.startswith("[") else 1, 0, "", ""
+    for token in _TOKEN.finditer(text):
+        sign = token[0]
+        if sign[0] == '"':
+            if token[1] != '"':
+                break
+            if depth == wanted and key:
+                found[key] = _text(sign)
+            last = sign
+        elif sign == ":" and depth == wanted:
+            key = _text(last)
+            found.setdefault(key, "")
+            if len(found) > _MOST_KEYS:
+                break
+        elif sign in "[{":
+            depth += 1
+            if depth == wanted and sign != "{":
+                break
+            key = "" if depth > wanted else key
+        elif sign in "]}":
+            depth -= 1
+            if depth < wanted:
+                break
+        elif depth == wanted:
+            key = ""
+    return found
+
+
+def _text(token: str) -> str:
+    try:
+        return str(json.loads(token))
+    except ValueError:
+        return ""

@@ -1,0 +1,135 @@
+"""Reads tables in Parquet files, row by row and within limits; pyarrow does the decoding.
+
+Only the columns that matter are read, a few rows at a time. What a file says of its size is checked first, and the size
+of what it decodes to while it is read: dictionaries and runs make small files of endless rows.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from localemp.data.textfile import ALWAYS_UNPACKED, LARGEST_TEXT, MOST_LINES, MOST_UNPACKED
+from localemp.errors import DataError
+from localemp.utils.files import open_regular
+from localemp.utils.text import one_line
+
+if TYPE_CHECKING:
+    from pyarrow import DataType
+    from pyarrow.parquet import ParquetFile
+
+_MAGIC, _POINTER = b"PAR1", b"version https://git-lfs"
+_MOST_CHUNKS, _MOST_COLUMNS, _DEEPEST = 1_000_000, 10_000, 10
+_BATCH, _BATCH_BYTES = 1_000, 2**28
+_AGAIN = "fetch or copy the file again"
+
+
+def read_rows(path: Path, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """Yield the rows of a table, with the columns of these names that it has.
+
+    Raises:
+        DataError: pyarrow is not installed, the file cannot be read, is damaged or too large, it has none of the
+            columns, or a column has values other than texts, numbers, and lists and objects of them.
+    """
+    with _opened(path) as (table, size):
+        names = table.schema_arrow.names
+        wanted = [name for name in columns if names.count(name) == 1]
+        if not wanted:
+            raise DataError(path, f"no column {' or '.join(columns)}", f"it has {one_line(', '.join(names))}")
+        for name in wanted:
+            if not _is_plain(kind := table.schema_arrow.field(name).type):
+                raise DataError(path, f"the column {name!r} has values of the type {one_line(str(kind))}")
+        largest = min(LARGEST_TEXT, max(ALWAYS_UNPACKED, MOST_UNPACKED * size))
+        longest = _check_size(path, table, wanted, largest)
+        total = 0
+        # However often a text is repeated, so many rows fit.
+        batch_size = max(1, min(_BATCH, _BATCH_BYTES // max(1, longest)))
+        for batch in table.iter_batches(batch_size, columns=wanted, use_threads=False):
+            total += batch.nbytes
+            if total > largest:
+                raise _too_large(path, largest)
+            yield from batch.to_pylist()
+
+
+def first_row(path: Path) -> dict[str, str]:
+    """Return the names of a table's columns, each with its first value if that is a text, else "".
+
+    Raises:
+        DataError: As `read_rows`.
+    """
+    with _opened(path) as (table, _):
+        names = table.schema_arrow.names
+    texts = next(read_rows(path, ["text"]), {}) if names.count("text") == 1 else {}
+    return {name: value if isinstance(value := texts.get(name), str) else "" for name in names}
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple["ParquetFile", int]]:
+    """Open a table; yields it and the size of its file in bytes. Errors of pyarrow in the block become DataErrors."""
+    try:
+        import pyarrow
+        from pyarrow.parquet import ParquetFile
+    except ImportError as error:
+        raise DataError(path, "Parquet files need pyarrow", "pip install 'localemp[parquet]'") from error
+    try:
+        with open_regular(path) as file:
+            size = _check_beginning(path, file)
+            limits = {"thrift_string_size_limit": 2**26, "thrift_container_size_limit": _MOST_CHUNKS}
+            with ParquetFile(file, pre_buffer=False, **limits) as table:
+                if table.metadata.num_columns > _MOST_COLUMNS:
+                    raise DataError(path, f"more than {_MOST_COLUMNS:,} columns", "is this the right file?")
+                yield table, size
+    except (pyarrow.ArrowException, ValueError, MemoryError, OverflowError, KeyError, TypeError) as error:
+        reason = one_line(str(error)) or type(error).__name__
+        raise DataError(path, f"damaged, or not a Parquet file ({reason})", _AGAIN) from error
+    except OSError as error:  # pyarrow raises it for damaged pages, too, without a number
+        if error.errno is None:
+            raise DataError(path, f"damaged Parquet file ({one_line(str(error))})", _AGAIN) from error
+        raise DataError(path, error.strerror or str(error), "check the path and its permissions") from error
+
+
+def _check_beginning(path: Path, file: BinaryIO) -> int:
+    begins = file.read(len(_POINTER))
+    if begins == _POINTER:
+        raise DataError(path, "it is a pointer of Git LFS, not the table itself", "fetch it with `git lfs pull`")
+    if not begins.startswith(_MAGIC):
+        raise DataError(path, "it is empty" if not begins else "not a Parquet file", _AGAIN)
+    return file.seek(0, 2)
+
+
+def _check_size(path: Path, table: "ParquetFile", wanted: Sequence[str], largest: int) -> int:
+    """Check what a table says of its size; returns the bytes of its largest chunk: no text in it is longer."""
+    metadata = table.metadata
+    if metadata.num_rows > MOST_LINES:
+        raise DataError(path, f"it has more than {MOST_LINES:,} rows", "is this the right file?")
+    if metadata.num_row_groups * metadata.num_columns > _MOST_CHUNKS:
+        raise DataError(path, f"it has more than {_MOST_CHUNKS:,} pieces", "is this the right file?")
+    total = longest = 0
+    for number in range(metadata.num_row_groups):
+        group = metadata.row_group(number)
+        for position in range(group.num_columns):
+            chunk = group.column(position)
+            if chunk.path_in_schema.partition(".")[0] in wanted:
+                total += chunk.total_uncompressed_size
+                longest = max(longest, chunk.total_uncompressed_size)
+    if total > largest:
+        raise _too_large(path, largest)
+    return longest
+
+
+def _too_large(path: Path, largest: int) -> DataError:
+    return DataError(path, f"it has more than {largest / 2**20:,.0f} MiB when unpacked", "is this the right file?")
+
+
+def _is_plain(kind: "DataType", deep: int = 0) -> bool:
+    """Return whether values of a type are texts, numbers or null, or lists and objects of them."""
+    from pyarrow import types
+
+    if types.is_dictionary(kind):
+        kind = kind.value_type
+    if types.is_struct(kind):
+        return deep < _DEEPEST and all(_is_plain(kind.field(at).type, deep + 1) for at in range(kind.num_fields))
+    if types.is_list(kind) or types.is_large_list(kind):
+        return deep < _DEEPEST and _is_plain(kind.value_type, deep + 1)
+    simple = (types.is_string, types.is_large_string, types.is_integer, types.is_floating, types.is_boolean)
+    return types.is_null(kind) or any(is_simple(kind) for is_simple in simple)

@@ -1,0 +1,83 @@
+"""The base class of readers of dialogues; `readers.py` has the readers by name."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import ClassVar
+
+from localemp.data.conversations import Instances
+from localemp.data.splits import SPLITS, Split
+from localemp.data.stats import Stats
+from localemp.dialogue import Dialogue
+from localemp.utils.files import is_folder
+from localemp.utils.paths import at_home
+
+
+def is_there(path: Path) -> bool:
+    """Return whether a file or folder exists and is accessible."""
+    try:
+        path.stat()
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def is_file_of(path: Path, endings: Sequence[str]) -> bool:
+    """Return whether a path is there and its name ends in one of these, or in one of them and ".gz"."""
+    return Path(path.name.removesuffix(".gz")).suffix in endings and is_there(path) and not is_folder(path)
+
+
+class Reader(ABC):
+    """Reads one source of dialogues.
+
+    Args:
+        source: The value of `--data`: one of `names`, or a path.
+
+    Attributes:
+        names: The named sources.
+        endings: Endings of file names of this kind; ".gz" may follow.
+    """
+
+    names: ClassVar[tuple[str, ...]] = ()
+    endings: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, source: str) -> None:
+        self.source = source
+
+    @classmethod
+    def matches(cls, source: str) -> bool:
+        """Return whether this reader reads a source."""
+        return source in cls.names or is_file_of(at_home(source), cls.endings)
+
+    @abstractmethod
+    def read(self, split: Split, instances: Instances) -> list[Dialogue]:
+        """Return the dialogues of a split, in order.
+
+        Args:
+            split: The split; ignored by sources without splits.
+            instances: How instances are built from EmpatheticDialogues; ignored by other data.
+
+        Raises:
+            DataError: The source cannot be read, or does not have the split.
+        """
+
+    @property
+    def splits(self) -> tuple[Split, ...]:
+        """The splits of the source; empty for a single file."""
+        return ()
+
+    @property
+    def pool(self) -> str:
+        """The default source of exemplars, of which the split "train" is read."""
+        return "bundled"
+
+    def count(self, splits: Sequence[Split], instances: Instances) -> dict[str, Stats]:
+        """Return the statistics of the source, by split or by file.
+
+        Args:
+            splits: The splits to count; all if empty.
+            instances: How instances are built from EmpatheticDialogues.
+        """
+        return {
+            split: Stats.of_dialogues(self.read(split, instances)) for split in splits or self.splits or SPLITS[-1:]
+        }

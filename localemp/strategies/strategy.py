@@ -1,0 +1,125 @@
+"""The strategy interface: an async function of a dialogue and an engine.
+
+`draft` runs the enrichers, `respond` runs the flow. A batch drafts all dialogues first, so that encoder and COMET get
+full batches, and prompt lengths are known before the engine starts; a server drafts and responds in one step.
+"""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from localemp.dialogue import Dialogue
+from localemp.engines.base import Engine
+from localemp.prompting.render import Prompts
+from localemp.sampling import Sampling
+from localemp.strategies.base import CountTokens, Draft, Enricher, Exchange, Flow, Response
+from localemp.strategies.cleaning import clean_reply
+from localemp.strategies.flows import zero_shot
+
+_log = logging.getLogger(__name__)
+
+
+class Strategy:
+    """A prompting strategy for empathetic replies.
+
+    Args:
+        name: Canonical name, such as "similar+two-stage".
+        prompts: The template in the model's layout.
+        sampling: Sampling parameters; the layout's stop strings are added.
+        enrichers: The lookups, in order.
+        flow: The engine calls; None for one.
+        keep_thinking: Whether replies begin with the model's thinking.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        prompts: Prompts,
+        sampling: Sampling,
+        enrichers: Sequence[Enricher] = (),
+        flow: Flow | None = None,
+        *,
+        keep_thinking: bool = False,
+    ) -> None:
+        self.name, self.prompts, self.keep_thinking = name, prompts, keep_thinking
+        self.sampling = replace(sampling, stop=(*sampling.stop, *prompts.stop))
+        self.enrichers, self.flow = tuple(enrichers), flow or zero_shot(prompts.template)
+        self._noted: set[str] = set()
+
+    def check(self, dialogue: Dialogue) -> None:
+        """Check that the dialogue has everything that the strategy needs.
+
+        Raises:
+            OptionError: Something is missing (`--given emotion` without an emotion); says what.
+        """
+        self.flow.check(dialogue)
+        for enricher in self.enrichers:
+            enricher.check(dialogue)
+
+    async def draft(self, dialogue: Dialogue, *, log: bool = True) -> Draft:
+        """Look up the additions to the prompt.
+
+        Args:
+            dialogue: The dialogue.
+            log: Whether to log each kind of note once; callers that draft many dialogues report notes at the end.
+
+        Raises:
+            OptionError: As in `check`.
+        """
+        self.check(dialogue)
+        draft = Draft(dialogue)
+        for enricher in self.enrichers:
+            draft = await enricher.enrich(draft)
+        for about, note in self.notes().items() if log else ():
+            if about not in self._noted:
+                self._noted.add(about)
+                _log.warning("%s (reported once)", note)
+        return draft
+
+    def longest(self, draft: Draft, count: CountTokens) -> Draft | None:
+        """Return the draft with additions at least as long as any dialogue's; None if that is unknown."""
+        longest: Draft | None = draft
+        for enricher in self.enrichers:
+            longest = longest and enricher.longest(longest, count)
+        return longest
+
+    def notes(self) -> dict[str, str]:
+        """Return notes on the dialogues drafted so far by topic, one line each."""
+        return {about: note for enricher in self.enrichers for about, note in enricher.notes().items()}
+
+    def count_anew(self) -> None:
+        """Forget the dialogues that `notes` has counted."""
+        for enricher in self.enrichers:
+            enricher.count_anew()
+
+    async def respond(self, dialogue: Dialogue | Draft, engine: Engine, last: Engine | None = None) -> Response:
+        """Answer one dialogue.
+
+        Args:
+            dialogue: The dialogue, or its draft.
+            engine: The engine.
+            last: The engine of the last stage, if it is another one.
+
+        Raises:
+            EngineError: A request failed.
+            PromptTooLongError: The prompt does not fit even without exemplars.
+        """
+        draft = dialogue if isinstance(dialogue, Draft) else await self.draft(dialogue)
+        exchange = Exchange(draft, engine, last or engine, self.prompts, self.sampling)
+        await self.flow.run(exchange)
+        completion = exchange.stages[-1].completion
+        reply = clean_reply(completion.text)
+        if self.keep_thinking and completion.thinking:
+            reply = f"<think>\n{completion.thinking}\n</think>\n\n{reply}"
+        found = draft.exemplars, draft.inferences, draft.dropped
+        return Response(draft.dialogue, reply, completion.text, tuple(exchange.stages), *found)
+
+    def describe(self) -> dict[str, Any]:
+        """Return everything that can change the replies, for the manifest."""
+        settings: dict[str, Any] = {"strategy": self.name, **self.prompts.describe(), **self.flow.describe()}
+        # Only if set, so that older runs can be resumed.
+        settings |= {"keep_thinking": True} if self.keep_thinking else {}
+        for enricher in self.enrichers:
+            settings |= enricher.describe()
+        return settings
