@@ -1,9 +1,10 @@
-"""The flows of other publications' methods: that each is sound, runs in both layouts, and is told of in docs/methods.md."""
+"""The flows of other publications' methods: each is sound, runs in both layouts, and has a row in docs/methods.md."""
 
 import json
 import re
 
 import pytest
+from repository import REPOSITORY
 
 from localemp.dialogue import EMOTIONS, Dialogue
 from localemp.engines.scripted import ScriptedEngine
@@ -15,13 +16,12 @@ from localemp.prompting.template import load_template
 from localemp.sampling import Sampling
 from localemp.strategies.parts import PartContext
 from localemp.strategies.registry import all_strategies, build_strategy, parse_strategy
-from repository import REPOSITORY
 
 PAPER = ("zero-shot", "two-stage")
 SCHOOLS = ("coe-cbt", "coe-dbt", "coe-pct", "coe-rt")
 STAGES = {
     "empathetic": ["reply"],
-    **dict.fromkeys(SCHOOLS, ["reasoning", "reply"]),
+    **{name: ["reasoning", "reply"] for name in SCHOOLS},
     "hef": ["label", "cause", "reply"],
     "cue-cot": ["status", "reply"],
     "appraisal": ["person", "event", "appraisal", "reply"],
@@ -74,8 +74,9 @@ async def test_the_reply_quotes_every_stage_before_it(tmp_path, name):
 
 @pytest.mark.parametrize("label", load_flow(bundled_flows()["esconv"]).stages[0].all_labels)
 async def test_the_reply_of_esconv_follows_the_chosen_strategy(tmp_path, label):
-    first, last = load_flow(bundled_flows()["esconv"]).stages
-    response = await respond(tmp_path, "esconv", {"match": "Strategy", "reply": label, "times": 1}, {"reply": "I see."})
+    first, last = _stages("esconv")
+    choice = {"match": "name of the strategy", "reply": label}
+    response = await respond(tmp_path, "esconv", choice, {"reply": "I see."})
     wanted = last.branch["support"]
     assert wanted[label] in response.stages[-1].messages[-1].content
     assert not any(text in response.stages[-1].messages[-1].content for other, text in wanted.items() if other != label)
@@ -121,7 +122,9 @@ def test_the_plan_has_every_method():
 
 
 def test_the_page_has_a_row_for_every_method():
-    rows = [line for line in (REPOSITORY / "docs" / "methods.md").read_text("utf-8").splitlines() if line.startswith("| [`")]
+    rows = [
+        line for line in (REPOSITORY / "docs" / "methods.md").read_text("utf-8").splitlines() if line.startswith("| [`")
+    ]
     told = {name: row.split("|")[3:5] for row in rows for name in re.findall(r"`([\w-]+)`", row.split("|")[1])}
     assert list(told) == list(STAGES)
     for name, (calls, at_once) in told.items():
