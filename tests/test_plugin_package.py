@@ -34,8 +34,15 @@ def user(tmp_path_factory) -> tuple[Path, dict[str, str]]:
 
 
 def test_the_page_has_the_files_and_commands():
-    assert list(FILES) == ["pyproject.toml", "localemp_example.py", "mirror.toml", "talks.chat"]
-    assert [command.split()[0] for command in COMMANDS] == ["doctor", "data", "generate", "score"]
+    assert list(FILES) == ["pyproject.toml", "localemp_example.py", "mirror.toml", "talks.chat", "mine.py"]
+    assert [command.split()[0] for command in COMMANDS] == [
+        "doctor",
+        "data",
+        "generate",
+        "score",
+        "generate",
+        "generate",
+    ]
 
 
 def test_the_pages_commands_do_what_it_says(user):
@@ -45,7 +52,7 @@ def test_the_pages_commands_do_what_it_says(user):
     for command in COMMANDS:
         done = localemp(*command.split(), env=environment)
         assert (done.returncode, "failed to load" in done.stderr) == (0, False), done.stderr
-        shown[command.split()[0]] = done.stdout
+        shown.setdefault(command.split()[0], done.stdout)
     for name in ("brief (strategy)", "Questions (metric)", "mirror (engine)", "chat-files (data reader)"):
         assert re.search(rf"{re.escape(name)} +localemp-example 1.0, ok", shown["doctor"])
     assert re.search(r"instances +│ +2", shown["data"]) and "Questions" in shown["score"]
@@ -63,6 +70,11 @@ def test_the_pages_commands_do_what_it_says(user):
     assert {record["stages"][0]["messages"][-1]["content"].splitlines()[-1] for record in records} == {
         "Answer in at most 10 words."
     }
+    for name in ("asking", "few-shot-asking"):
+        assert all(
+            [stage["name"] for stage in record["stages"]] == ["draft", "reply"]
+            for record in read_records(folder / name)
+        )
     scores = json.loads((folder / "run" / "scores.json").read_text())["scores"]
     assert [score["value"] for score in scores if score["name"] == "Questions"] == [100.0]
 

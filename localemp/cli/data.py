@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from localemp.data.conversations import Instances
     from localemp.data.stats import Stats
 
+_MOST_STRATEGIES = 12
+
 
 @click.group()
 def data() -> None:
@@ -35,8 +37,8 @@ def data() -> None:
 def stats(path: str, splits: tuple[str, ...], instances: Instances, as_json: bool) -> None:
     """Count conversations, instances, words and emotions.
 
-    PATH is a folder or CSV of EmpatheticDialogues, a JSON lines file, or one of samples, bundled and
-    empathetic-dialogues. Without --split, all splits of a folder are counted.
+    PATH is a file or folder of EmpatheticDialogues, ESConv, ShareGPT, OpenAI messages or your own dialogues, or one of
+    samples, bundled and empathetic-dialogues. Without --split, all splits of a folder are counted.
     """
     from dataclasses import asdict
 
@@ -105,6 +107,8 @@ def _table(path: str, counted: dict[str, Stats]) -> Table:
     row("emotions", [f"{len(one.emotions)}" for one in every])
     row("  most frequent", [_ranked(list(one.emotions.items())[:3]) for one in every])
     row("  least frequent", [_ranked(list(one.emotions.items())[3:][-3:]) for one in every])
+    if any(one.support_strategies for one in every):
+        row("support strategies", [_ranked(list(one.support_strategies.items())[:_MOST_STRATEGIES]) for one in every])
     return table
 
 

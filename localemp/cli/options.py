@@ -90,14 +90,15 @@ _THINKING = click.option(
 
 _STRATEGY = (
     click.option("--strategy", "-s", default="zero-shot", show_default=True,
-                 help="A strategy of the list below, or several joined by + (similar+two-stage)."),
+                 help="A strategy of the list below, a flow of your own (./mine.toml) or code (./mine.py:Mine, "
+                      "mine:Mine); several are joined by + (similar+two-stage)."),
     *_PROMPTS,
     _THINKING,
 )  # fmt: skip
 
 _DATA = (
     click.option("--data", "-d", type=NAME, default="samples", show_default=True,
-                 help="samples, bundled, empathetic-dialogues (after `localemp data pull`), a folder, CSV or JSONL."),
+                 help="samples, bundled, empathetic-dialogues (after `localemp data pull`), or a file or folder."),
     click.option("--split", default="test", show_default=True, help="train, valid or test."),
     click.option("--instances", type=click.Choice(["clean", "published"]), default="clean", show_default=True,
                  help="EmpatheticDialogues: every listener turn, or exactly the instances that the paper used."),

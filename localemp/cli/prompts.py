@@ -22,14 +22,16 @@ def prompts() -> None:
 @click.option("--index", default=0, show_default=True, help="Row of the dialogue in the data, from 0.")
 @click.option("--json", "as_json", is_flag=True, help="Print the messages as JSON.")
 def show(index: int, as_json: bool, split: str, **options: Any) -> None:
-    """Print the messages of every stage for one dialogue, with token counts. The model is not called."""
-    from dataclasses import asdict
+    """Print the messages of every stage for one dialogue, with token counts. The model is not called.
 
+    Texts in parentheses stand for earlier answers, and one label for each answer that is one of a list.
+    """
     from localemp.cli.display import Display
     from localemp.cli.replies import print_prompt
     from localemp.data.sources import load_dialogues
     from localemp.errors import OptionError
     from localemp.pipeline.pipeline import Pipeline
+    from localemp.pipeline.preview import preview
 
     config = config_of(options)
     dialogues = load_dialogues(config.data, split, config.instances)
@@ -39,12 +41,9 @@ def show(index: int, as_json: bool, split: str, **options: Any) -> None:
         )
     with Display() as display:
         pipeline = Pipeline(config, display.on_progress)
-        planner = pipeline.planner(filler="(what the model finds in stage 1)")
-        response = asyncio.run(pipeline.strategy.respond(dialogues[index], planner))
-    for stage in response.stages:
-        counted = stage.completion.prompt_tokens
+        stages = asyncio.run(preview(pipeline, dialogues[index]))
+    for stage in stages:
         if as_json:
-            messages = [asdict(message) for message in stage.messages]
-            click.echo(json_text({"stage": stage.name, "tokens": counted, "messages": messages}))
+            click.echo(json_text(stage.as_dict()))
         else:
-            print_prompt(stage, counted)
+            print_prompt(stage)

@@ -1,6 +1,7 @@
 """Displays replies and their stages in the terminal."""
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from textwrap import shorten
 from typing import Any
 
@@ -9,13 +10,15 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from localemp.pipeline.preview import ShownStage
 from localemp.runs.run import thinking_tokens
-from localemp.strategies.base import Stage
 from localemp.utils.formatting import known, of_which_thinking
 from localemp.utils.text import for_terminal
 
 # Characters of what a speaker said that a table shows; `runs show --index` shows all.
 LONGEST_SHOWN = 600
+
+_KINDS = {"candidate": ", a candidate that was not chosen", "choice": ", the choice among the candidates"}
 
 
 def print_replies(records: Sequence[Mapping[str, Any]], title: str) -> None:
@@ -53,24 +56,58 @@ def print_record(record: Mapping[str, Any]) -> None:
     for relation, dropped in record.get("inferences_dropped", {}).items():
         left_out = ", ".join(f"{one['text']} ({one['reason']})" for one in dropped)
         console.print(plain(f"{relation}, not chosen: {left_out}", "dim"))
-    for number, stage in enumerate(record["stages"], 1):
-        _print_stage(console, number, stage)
+    stages: dict[str, list[Any]] = {}  # the prompts of each; candidates share one
+    for stage in record["stages"]:
+        name = stage["name"].partition(".")[0]
+        prompts = stages.setdefault(name, [])
+        _print_stage(console, len(stages), stage, known_prompt=stage["messages"] in prompts)
+        prompts.append(stage["messages"])
+    for name in record.get("skipped", ()):
+        console.print(plain(f"stage {name} did not run: what it is for was not answered", "dim"))
     console.print(Panel(plain(record["reply"]), title="Reply"))
     if record["reference"]:
         console.print(plain(f"A person replied: {record['reference']}", "dim"))
 
 
-def print_prompt(stage: Stage, tokens: int | None) -> None:
-    """Print the messages of one stage, as they would be sent."""
+def print_prompt(stage: ShownStage) -> None:
+    """Print the messages of one stage, as they would be sent, after what the flow's file says of the stage."""
     console = Console()
-    counted = "tokens unknown: the model is hosted" if tokens is None else f"{tokens} tokens"
+    counted = "tokens unknown: the model is hosted" if stage.tokens is None else f"{stage.tokens} tokens"
     console.rule(f"stage {stage.name}, {counted}")
+    for line in _about(stage):
+        console.print(plain(line, "dim"), soft_wrap=True)
     for message in stage.messages:
         console.print(plain(f"{message.role}: ", "bold") + plain(message.content), soft_wrap=True)
 
 
-def _print_stage(console: Console, number: int, stage: Mapping[str, Any]) -> None:
+def _about(stage: ShownStage) -> Iterator[str]:
+    for by, labels in stage.when.items():
+        yield f"runs only if {by} is {' or '.join(labels)}"
+    if stage.candidates > 1:
+        chosen = "a judge chooses one, see below" if stage.chosen_by == "judge" else "the label that most give counts"
+        yield f"{stage.candidates} candidates; {chosen}"
+    if stage.sampling:
+        yield f"sampling: {', '.join(f'{name} {_value(value)}' for name, value in stage.sampling.items())}"
+    if stage.labels:
+        yield f"the answer is one of: {', '.join(stage.labels)}; below, {stage.stands_for} stands for it"
+    if stage.schema is not None:
+        yield f"the answer is JSON of the schema {json.dumps(stage.schema, ensure_ascii=False)}"
+    if stage.branch:
+        yield f"a text for each {stage.branch_by}; the prompt below has that for {stage.branch_shown}:"
+        for label, text in stage.branch.items():
+            yield f"  {label}: {text}"
+
+
+def _value(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _print_stage(console: Console, number: int, stage: Mapping[str, Any], *, known_prompt: bool) -> None:
     said = [plain(f"{message['role']}: ", "bold") + plain(message["content"]) for message in stage["messages"]]
+    if known_prompt:
+        said = [plain("(the prompt is that of the candidate above)", "dim")]
+    name, _, kind = stage["name"].partition(".")
+    title = f"Stage {number}: {name}{_KINDS.get(kind, f'.{kind}' if kind else '')}"
     cached = f", {stage['cached_tokens']} cached" if stage["cached_tokens"] else ""
     facts = (
         f"{known(stage['prompt_tokens'])} prompt tokens{cached}, {known(stage['completion_tokens'])} reply tokens"
@@ -80,11 +117,12 @@ def _print_stage(console: Console, number: int, stage: Mapping[str, Any]) -> Non
         facts += f", {stage['exemplars_dropped']} exemplars dropped"
     # Runs from before thinking was set apart have none.
     thought = [Text("thinking: ", "bold dim") + plain(stage["thinking"], "dim")] if stage.get("thinking") else []
-    answer = Text("-> ", "bold green") + plain(stage["text"])
-    console.print(
-        Panel(Group(*said, *thought, answer, *(plain(note, "yellow") for note in stage["notes"])),
-              title=f"Stage {number}: {stage['name']}", subtitle=plain(facts))
-    )  # fmt: skip
+    answer = [Text("-> ", "bold green") + plain(stage["text"])]
+    read = stage.get("answer")
+    if read is not None and read != stage["text"]:
+        answer.append(Text("read as ", "bold green") + plain(_value(read)))
+    notes = [plain(note, "yellow") for note in stage["notes"]]
+    console.print(Panel(Group(*said, *thought, *answer, *notes), title=plain(title), subtitle=plain(facts)))
 
 
 def plain(text: str, style: str = "") -> Text:

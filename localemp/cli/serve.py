@@ -25,7 +25,18 @@ KEY_VARIABLE = "LOCALEMP_API_KEY"
 @click.command(cls=StrategyCommand, of_data=False)
 @serve_options
 @click.option(
-    "--strategies", metavar="A,B", help="Strategies to offer, such as two-stage,similar; by default all of them."
+    "--strategies",
+    metavar="A,B",
+    help="Strategies to offer, such as two-stage,similar+./mine.toml; by default the paper's, and those with --flow.",
+)
+@click.option(
+    "--flow",
+    "flows",
+    type=NAME,
+    multiple=True,
+    metavar="PATH",
+    help="A flow of your own to offer: mine.toml as MODEL:mine, and without --strategies also joined with the paper's "
+    "lookups, as MODEL:similar+mine; may be repeated.",
 )
 @click.option(
     "--adapter",
@@ -72,6 +83,7 @@ KEY_VARIABLE = "LOCALEMP_API_KEY"
 @click.argument("engine_options", nargs=-1, type=click.UNPROCESSED, metavar="[-- VLLM OPTIONS]")
 def serve(
     strategies: str | None,
+    flows: tuple[str, ...],
     adapters: tuple[str, ...],
     host: str,
     port: int,
@@ -93,11 +105,12 @@ def serve(
     from localemp.engines.vllm.versions import require_vllm
     from localemp.errors import OptionError
     from localemp.pipeline.pipeline import Pipeline
+    from localemp.serving.flows import offered_strategies
     from localemp.serving.settings import ServeSettings
     from localemp.serving.vllm.command import check_environment, check_options, check_port, prepare
     from localemp.web.addresses import is_loopback
 
-    offered = _strategies(strategies)
+    offered, texts = offered_strategies(strategies, flows)
     keys, sites = _keys(api_keys), _sites(origins)
     if not all(url.strip() for url in upstreams):
         raise OptionError("--upstream is empty", "name a server like http://localhost:8000/v1")
@@ -122,6 +135,7 @@ def serve(
             pipeline.profile.name,
             config,
             strategies=offered,
+            flows=texts,
             adapters=found,
             api_keys=keys,
             ui=not no_ui,
@@ -251,14 +265,6 @@ def _welcome(url: str, names: list[str], settings: "ServeSettings", how: str, va
         "Ctrl-C stops.",
     ]
     return "\n".join(lines)
-
-
-def _strategies(text: str | None) -> tuple[str, ...]:
-    from localemp.strategies.registry import all_strategies, parse_strategy
-
-    if text is None:
-        return all_strategies()
-    return tuple(dict.fromkeys("+".join(parse_strategy(name.strip())) for name in text.split(",")))
 
 
 def _keys(given: tuple[str, ...]) -> tuple[str, ...]:

@@ -102,9 +102,9 @@ def _messages(record: Record) -> Iterator[tuple[str, Said | None]]:
         if role in _TOOL or any(message.get(call) for call in _CALLS):
             yield "talks end before a tool is called or answers", None
         elif role not in _USER and role not in _ASSISTANT:
-            yield "talks end before the words of another role than user and assistant", None
+            yield "talks end before a message of a role other than user and assistant", None
         elif (text := _content(record, message, what)) is None:
-            yield "talks end before a message with something else than text", None
+            yield "talks end before a message that is not only text", None
         else:
             yield "" if text else "messages are blank and left out", Said(role in _ASSISTANT, text)
 

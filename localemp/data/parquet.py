@@ -1,7 +1,7 @@
 """Reads tables in Parquet files, row by row and within limits; pyarrow does the decoding.
 
-Only the columns that matter are read, a few rows at a time. What a file says of its size is checked first, and the size
-of what it decodes to while it is read: dictionaries and runs make small files of endless rows.
+Only the columns that matter are read, a few rows at a time. What a file says of its size is checked first, and what it
+comes to while it is read: a dictionary, which has each text once, makes a small file of endless texts.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,12 +15,12 @@ from localemp.utils.files import open_regular
 from localemp.utils.text import one_line
 
 if TYPE_CHECKING:
-    from pyarrow import DataType
+    from pyarrow import Array, DataType
     from pyarrow.parquet import ParquetFile
 
 _MAGIC, _POINTER = b"PAR1", b"version https://git-lfs"
 _MOST_CHUNKS, _MOST_COLUMNS, _DEEPEST = 1_000_000, 10_000, 10
-_BATCH, _BATCH_BYTES = 1_000, 2**28
+_BATCH = 1_000
 _AGAIN = "fetch or copy the file again"
 
 
@@ -31,7 +31,7 @@ def read_rows(path: Path, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
         DataError: pyarrow is not installed, the file cannot be read, is damaged or too large, it has none of the
             columns, or a column has values other than texts, numbers, and lists and objects of them.
     """
-    with _opened(path) as (table, size):
+    with _opened(path) as (table, file):
         names = table.schema_arrow.names
         wanted = [name for name in columns if names.count(name) == 1]
         if not wanted:
@@ -39,13 +39,13 @@ def read_rows(path: Path, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
         for name in wanted:
             if not _is_plain(kind := table.schema_arrow.field(name).type):
                 raise DataError(path, f"the column {name!r} has values of the type {one_line(str(kind))}")
-        largest = min(LARGEST_TEXT, max(ALWAYS_UNPACKED, MOST_UNPACKED * size))
-        longest = _check_size(path, table, wanted, largest)
+        largest = min(LARGEST_TEXT, max(ALWAYS_UNPACKED, MOST_UNPACKED * file.seek(0, 2)))
+        _check_size(path, table, largest)
+        # Each text once, and numbers in its places: what they come to is known before they are written out.
+        coded = type(table)(file, metadata=table.metadata, read_dictionary=_texts(table, wanted), pre_buffer=False)
         total = 0
-        # However often a text is repeated, so many rows fit.
-        batch_size = max(1, min(_BATCH, _BATCH_BYTES // max(1, longest)))
-        for batch in table.iter_batches(batch_size, columns=wanted, use_threads=False):
-            total += batch.nbytes
+        for batch in coded.iter_batches(_BATCH, columns=wanted, use_threads=False):
+            total += sum(map(_size, batch.columns))
             if total > largest:
                 raise _too_large(path, largest)
             yield from batch.to_pylist()
@@ -64,8 +64,8 @@ def first_row(path: Path) -> dict[str, str]:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[tuple["ParquetFile", int]]:
-    """Open a table; yields it and the size of its file in bytes. Errors of pyarrow in the block become DataErrors."""
+def _opened(path: Path) -> Iterator[tuple["ParquetFile", BinaryIO]]:
+    """Open a table; yields it and its file. Errors of pyarrow in the block become DataErrors."""
     try:
         import pyarrow
         from pyarrow.parquet import ParquetFile
@@ -73,12 +73,12 @@ def _opened(path: Path) -> Iterator[tuple["ParquetFile", int]]:
         raise DataError(path, "Parquet files need pyarrow", "pip install 'localemp[parquet]'") from error
     try:
         with open_regular(path) as file:
-            size = _check_beginning(path, file)
+            _check_beginning(path, file)
             limits = {"thrift_string_size_limit": 2**26, "thrift_container_size_limit": _MOST_CHUNKS}
             with ParquetFile(file, pre_buffer=False, **limits) as table:
                 if table.metadata.num_columns > _MOST_COLUMNS:
                     raise DataError(path, f"more than {_MOST_COLUMNS:,} columns", "is this the right file?")
-                yield table, size
+                yield table, file
     except (pyarrow.ArrowException, ValueError, MemoryError, OverflowError, KeyError, TypeError) as error:
         reason = one_line(str(error)) or type(error).__name__
         raise DataError(path, f"damaged, or not a Parquet file ({reason})", _AGAIN) from error
@@ -88,33 +88,48 @@ def _opened(path: Path) -> Iterator[tuple["ParquetFile", int]]:
         raise DataError(path, error.strerror or str(error), "check the path and its permissions") from error
 
 
-def _check_beginning(path: Path, file: BinaryIO) -> int:
+def _check_beginning(path: Path, file: BinaryIO) -> None:
     begins = file.read(len(_POINTER))
     if begins == _POINTER:
         raise DataError(path, "it is a pointer of Git LFS, not the table itself", "fetch it with `git lfs pull`")
     if not begins.startswith(_MAGIC):
         raise DataError(path, "it is empty" if not begins else "not a Parquet file", _AGAIN)
-    return file.seek(0, 2)
+    file.seek(0)
 
 
-def _check_size(path: Path, table: "ParquetFile", wanted: Sequence[str], largest: int) -> int:
-    """Check what a table says of its size; returns the bytes of its largest chunk: no text in it is longer."""
+def _check_size(path: Path, table: "ParquetFile", largest: int) -> None:
+    """Check what a table says of its size."""
     metadata = table.metadata
     if metadata.num_rows > MOST_LINES:
         raise DataError(path, f"it has more than {MOST_LINES:,} rows", "is this the right file?")
     if metadata.num_row_groups * metadata.num_columns > _MOST_CHUNKS:
         raise DataError(path, f"it has more than {_MOST_CHUNKS:,} pieces", "is this the right file?")
-    total = longest = 0
-    for number in range(metadata.num_row_groups):
-        group = metadata.row_group(number)
-        for position in range(group.num_columns):
-            chunk = group.column(position)
-            if chunk.path_in_schema.partition(".")[0] in wanted:
-                total += chunk.total_uncompressed_size
-                longest = max(longest, chunk.total_uncompressed_size)
-    if total > largest:
+    # Not column by column: pyarrow ends the process where the statistics of one are damaged.
+    if sum(metadata.row_group(number).total_byte_size for number in range(metadata.num_row_groups)) > largest:
         raise _too_large(path, largest)
-    return longest
+
+
+def _texts(table: "ParquetFile", wanted: Sequence[str]) -> list[str]:
+    """Return the names of the columns of texts, those inside other columns included."""
+    columns = [table.schema.column(number) for number in range(len(table.schema))]
+    return [
+        column.path
+        for column in columns
+        if column.path.partition(".")[0] in wanted and column.physical_type == "BYTE_ARRAY"
+    ]
+
+
+def _size(array: "Array") -> int:
+    """Return the bytes of an array once its texts are written out."""
+    from pyarrow import compute, types
+
+    if types.is_dictionary(array.type):
+        lengths = compute.binary_length(array.dictionary)
+        return int(array.nbytes + (compute.sum(lengths.take(array.indices)).as_py() or 0))
+    if types.is_struct(array.type) or types.is_list(array.type) or types.is_large_list(array.type):
+        inner = array.flatten()
+        return sum(map(_size, inner if isinstance(inner, list) else [inner]))
+    return int(array.nbytes)
 
 
 def _too_large(path: Path, largest: int) -> DataError:
@@ -125,7 +140,7 @@ def _is_plain(kind: "DataType", deep: int = 0) -> bool:
     """Return whether values of a type are texts, numbers or null, or lists and objects of them."""
     from pyarrow import types
 
-    if types.is_dictionary(kind):
+    if types.is_dictionary(kind) and deep == 0:
         kind = kind.value_type
     if types.is_struct(kind):
         return deep < _DEEPEST and all(_is_plain(kind.field(at).type, deep + 1) for at in range(kind.num_fields))

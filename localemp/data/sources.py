@@ -1,4 +1,4 @@
-"""Loads dialogues from a named source, or from a path to EmpatheticDialogues or JSON lines."""
+"""Loads dialogues from a named source, or from the path of a data set."""
 
 import hashlib
 import json
@@ -15,10 +15,10 @@ from localemp.utils.plugins import why_missing
 
 
 def find_source(source: str) -> Reader:
-    """Return the reader for a name or path: "samples", "bundled", "empathetic-dialogues", a folder, CSV or JSONL.
+    """Return the reader for a name ("samples", "bundled", "empathetic-dialogues") or for the path of a file or folder.
 
     Raises:
-        DataError: The path does not exist, or is a file of another kind.
+        DataError: The path does not exist, is a file of another kind, or cannot be read.
     """
     known = list(readers().values())[::-1]
     named = (reader for reader in known if source in reader.names)
@@ -42,9 +42,9 @@ def load_dialogues(
 
     Args:
         source: See `find_source`.
-        split: The split of an EmpatheticDialogues folder; ignored for a single file.
+        split: The split of a folder; ignored for a single file.
         instances: How instances are built from EmpatheticDialogues: one for every listener turn ("clean"), or exactly
-            those that the paper used ("published"). Ignored for JSON lines.
+            those that the paper used ("published"). Ignored for other data.
         limit: Most dialogues to return, from the start.
 
     Raises:
@@ -63,8 +63,8 @@ def load_dialogues(
 def pool_source(source: str) -> str:
     """Return the default source of exemplars; read it with `split="train"`.
 
-    It is the training split of EmpatheticDialogues (for a single CSV file, that of its folder); for all other sources
-    it is "bundled".
+    It is the training split of a folder (for a single file of EmpatheticDialogues, that of its folder); for all other
+    sources it is "bundled".
 
     Raises:
         DataError: The source does not exist.

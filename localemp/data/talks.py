@@ -14,7 +14,7 @@ from localemp.data.records import Record
 from localemp.dialogue import Dialogue
 from localemp.errors import DataError
 
-MOST_TURNS, MOST_TURNS_IN_ALL = 1_000, 50_000_000
+MOST_TURNS, MOST_TURNS_IN_ALL = 1_000, 20_000_000
 """Most turns of a talk, and of all dialogues together: their number grows with the square of a talk's length."""
 
 _log = logging.getLogger(__name__)

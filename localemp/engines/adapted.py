@@ -52,6 +52,10 @@ class AdaptedEngine(ForwardingEngine):
         """Answer one list of messages with the adapter; see `Engine.chat`."""
         return await self.engine.chat(messages, sampling, self.adapter)
 
+    async def candidates(self, messages: Sequence[Message], sampling: Sampling, number: int) -> list[Completion]:
+        """Return several answers to one list of messages, each with the adapter; see `Engine.candidates`."""
+        return await Engine.candidates(self, messages, sampling, number)
+
     async def score(self, messages: Sequence[Message], text: str) -> TextScore:
         """Return how probable the model with the adapter finds a text; see `Engine.score`."""
         return await self.engine.score(messages, text, self.adapter)

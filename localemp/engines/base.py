@@ -4,7 +4,6 @@ Life cycle: construct it (cheap), `await start()` (loads weights or checks the s
 `await chat(...)`, then `await close()`. `async with engine:` calls `start` and `close`.
 """
 
-import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
@@ -16,12 +15,16 @@ from localemp.dialogue import Message
 from localemp.errors import FatalEngineError, OptionError, StillThinkingError
 from localemp.sampling import Sampling
 from localemp.utils.text import is_well_formed, well_formed
+from localemp.utils.together import together
 
 if TYPE_CHECKING:
     from localemp.models.adapters import Adapter
 
 TURN: ContextVar[int] = ContextVar("turn", default=0)
 """When the dialogue of the current task began, as a number; an engine with a queue answers lower numbers first."""
+
+STAGE: ContextVar[str] = ContextVar("stage", default="")
+"""The name of the stage of a strategy that the current task's calls belong to; empty outside of strategies."""
 
 PLANNED = "planned"
 """The finish reason of an engine that only measures prompts; the texts of its completions are not a model's."""
@@ -38,7 +41,8 @@ class Completion:
     Attributes:
         text: The model's text, without its thinking.
         finish_reason: "stop", "length", or another reason that the server gives.
-        prompt_tokens: Length of the prompt; None if the server does not report it.
+        prompt_tokens: Length of the prompt; None if the server does not report it. A further answer to one request
+            has 0, in all counts and the cost: the first one has those of the request.
         completion_tokens: Length of the completion; None if the server does not report it.
         cached_tokens: Prompt tokens that came from the prefix cache; None if unknown.
         seconds: From the call to the last token, including time in the queue.
@@ -125,14 +129,8 @@ class Engine(ABC):
         Raises:
             EngineError: As `chat` does.
         """
-        first = sampling.seed
-        seeds = [None if first is None else first + each for each in range(number)]
-        asked = [asyncio.ensure_future(self.chat(messages, replace(sampling, seed=seed))) for seed in seeds]
-        try:
-            return list(await asyncio.gather(*asked))
-        finally:
-            for each in asked:
-                each.cancel()
+        own = [sampling if sampling.seed is None else replace(sampling, seed=sampling.seed + n) for n in range(number)]
+        return await together(self.chat(messages, each) for each in own)
 
     async def score(self, messages: Sequence[Message], text: str) -> TextScore:
         """Return how probable the model finds a text as its answer. Safe to call many times at once.

@@ -23,6 +23,10 @@ class ForwardingEngine(Engine):
         """Answer one list of messages; see `Engine.chat`."""
         return await self.engine.chat(messages, sampling)
 
+    async def candidates(self, messages: Sequence[Message], sampling: Sampling, number: int) -> list[Completion]:
+        """Return several answers to one list of messages; see `Engine.candidates`."""
+        return await self.engine.candidates(messages, sampling, number)
+
     async def score(self, messages: Sequence[Message], text: str) -> TextScore:
         """Return how probable the model finds a text; see `Engine.score`."""
         return await self.engine.score(messages, text)

@@ -16,7 +16,10 @@ from localemp.models.profiles import Price
 from localemp.pipeline.batch import Batch
 from localemp.pipeline.pipeline import Pipeline
 from localemp.pipeline.shared_answers import request_key
+from localemp.sampling import Sampling
+from localemp.strategies.answers import label_answer, labels_of
 from localemp.strategies.base import Draft, Response
+from localemp.strategies.flows import FileFlow
 
 if TYPE_CHECKING:
     from localemp.bench.roofline.hardware import Hardware
@@ -28,9 +31,10 @@ class _Call:
 
     Attributes:
         stage: Its name.
-        tokens: Of the prompt, with `filler` tokens in it that stand for the answer of the stage before.
-        before: Name of the stage before; empty for the first.
+        tokens: Of the prompt, with the tokens in it that stand for earlier answers.
+        quotes: Each stage whose answer the prompt has, with the tokens that stand for it, and how often.
         limit: The most tokens of the completion, thinking included.
+        label: Tokens of the longest possible answer if it is one of a list of labels; else None.
         key: Of the whole request, if an identical one has the same answer; else None.
         blocks: Hashes of the prompt's full blocks.
         continues: Whether the prompt begins with the prompt of the dialogue's call before.
@@ -38,16 +42,16 @@ class _Call:
 
     stage: str
     tokens: int
-    before: str
-    filler: int
+    quotes: Sequence[tuple[str, int, int]]
     limit: int
+    label: int | None
     key: bytes | None
     blocks: Sequence[int]
     continues: bool
 
     def prompt_tokens(self, lengths: Mapping[str, Length]) -> int:
-        """Return the tokens of the prompt, with the answer in it as long as answers of its stage are assumed to be."""
-        return self.tokens - (round(self.filler - lengths[self.before].tokens) if self.filler else 0)
+        """Return the tokens of the prompt, with answers in it as long as those of their stages are assumed to be."""
+        return self.tokens - sum(round(tokens - lengths[stage].tokens) * times for stage, tokens, times in self.quotes)
 
 
 @dataclass(slots=True)
@@ -81,7 +85,7 @@ class Estimator:
         self._hosted: HostedTokenizer | None = None
         self._rules: CacheRules | None = None
         self._cache_how = ""
-        self._fillers: dict[str, int] = {}
+        self._counted: dict[str, int] = {}
         self.estimate: Estimate | None = None
 
     def add(self, batch: Batch) -> None:
@@ -99,14 +103,11 @@ class Estimator:
         """Take in a dialogue; see `PlanObserver`."""
         self.add(batch)
         row = self._rows[id(batch)]
-        stages = outcome.stages if isinstance(outcome, Response) else ()
-        row.exemplars_dropped += any(stage.dropped for stage in stages)
-        # A dialogue that fails has no stages, and one's own flow may call the engine without making any.
-        names = [stage.name for stage in stages] if len(stages) == len(calls) else ["reply"] * len(calls)
+        row.exemplars_dropped += isinstance(outcome, Response) and any(stage.dropped for stage in outcome.stages)
         taken: list[_Call] = []
         adapter = batch.pipeline.adapter
         before: Sequence[object] = ()
-        for name, call in zip(names, calls, strict=True):
+        for call in calls:
             tokens = call.tokens
             if tokens is None:
                 assert self._hosted is not None, "a model that runs here has a tokenizer"
@@ -114,11 +115,12 @@ class Estimator:
             block = self._rules.block if self._rules else 0
             taken.append(
                 _Call(
-                    stage=name,
+                    # One's own flow may call the engine without saying for which stage.
+                    stage=call.stage or "reply",
                     tokens=len(tokens),
-                    before=taken[-1].stage if taken else "",
-                    filler=self._filler(call.filler),
+                    quotes=[(quote.stage or "reply", self._count(quote.text), quote.times) for quote in call.quotes],
                     limit=call.sampling.most_tokens,
+                    label=self._longest_label(call.sampling),
                     key=request_key(call.messages, call.sampling, adapter),
                     blocks=chain(tokens, block, "" if adapter is None else adapter.sha256) if block else (),
                     continues=bool(taken) and tokens[: len(before)] == before,
@@ -170,18 +172,20 @@ class Estimator:
                 asked.update(call.key for call in own if call.key is not None)
                 dialogue[:] = own
 
-    def _filler(self, text: str) -> int:
-        """Return the tokens of a text that stands for an earlier answer."""
-        if not text:
-            return 0
-        if text not in self._fillers:
+    def _count(self, text: str) -> int:
+        """Return the tokens of an answer."""
+        if text not in self._counted:
             if self._hosted is not None:
-                self._fillers[text] = self._hosted.count(text)
+                self._counted[text] = self._hosted.count(text)
             else:
                 assert self._pipeline is not None, "`add` comes first"
                 tokenizer = self._pipeline.tokenizer
-                self._fillers[text] = len(tokenizer.ids(text)) - len(tokenizer.ids(""))
-        return self._fillers[text]
+                self._counted[text] = len(tokenizer.ids(text)) - len(tokenizer.ids(""))
+        return self._counted[text]
+
+    def _longest_label(self, sampling: Sampling) -> int | None:
+        labels = labels_of(sampling.schema)
+        return self._count(label_answer(max(labels, key=len))) if labels else None
 
     def _over(self, calls: Sequence[_Call]) -> bool:
         """Whether a server will refuse a dialogue, as far as its tokens are known."""
@@ -256,7 +260,10 @@ class Estimator:
 
     def _tokens_how(self, row: _Row) -> str:
         how = "by the model's tokenizer" if self._hosted is None else self._hosted.how
-        if any(call.filler for dialogue in row.dialogues for call in dialogue):
+        flow = row.batch.pipeline.strategy.flow
+        if isinstance(flow, FileFlow) and any(stage.when for stage in flow.file.stages):
+            how += "; stages that run only after some answers are counted for every dialogue"
+        if any(call.quotes for dialogue in row.dialogues for call in dialogue):
             how += "; an earlier answer in a prompt is taken as long as replies are assumed to be"
         return how
 
@@ -267,8 +274,9 @@ _SMALLEST_WRITE = 1024
 def _lengths(row: _Row, sources: LengthSources) -> dict[str, Length]:
     """Return the assumed lengths of a row's completions, by stage."""
     found = ReplyLengths(row.batch, sources)
-    limits = {call.stage: call.limit for dialogue in row.dialogues for call in dialogue}
-    return {stage: found.of(stage, limit, len(limits)) for stage, limit in limits.items()}
+    calls = {call.stage: call for dialogue in row.dialogues for call in dialogue}
+    most = max(map(len, row.dialogues), default=1)
+    return {stage: found.of(stage, call.limit, most, call.label) for stage, call in calls.items()}
 
 
 def _requests(dialogue: Sequence[_Call], lengths: dict[str, Length], rules: CacheRules) -> list[Request]:

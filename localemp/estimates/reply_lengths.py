@@ -90,13 +90,14 @@ class ReplyLengths:
         self._settings, self._folder, self._sources = batch.settings, batch.folder, sources
         self._near = self._runs()
 
-    def of(self, stage: str, max_tokens: int, stages: int = 1) -> Length:
+    def of(self, stage: str, max_tokens: int, calls: int = 1, label: int | None = None) -> Length:
         """Return the assumed length of a stage's completions.
 
         Args:
             stage: Its name.
             max_tokens: The longest possible one.
-            stages: Stages of the strategy.
+            calls: Calls of the strategy for each dialogue.
+            label: The tokens of the longest label if the answer is one of a list.
         """
         for folder in self._near:
             lengths = self._sources.lengths_of(folder).get(stage, [])
@@ -109,13 +110,15 @@ class ReplyLengths:
         if len(pooled) >= _ENOUGH:
             how = f"the mean of {count(len(pooled), 'completion')} in {count(len(few), 'run')} with few each"
             return Length(min(fmean(pooled), max_tokens), how)
+        if label is not None:
+            return Length(min(label, max_tokens), "the longest label")
         for path, result in self._sources.results:
             if self._is_like(result.settings) and not result.dummy:
                 for point in result.parts.get("throughput", []):
                     if point.labels.get("strategy") == self._settings["strategy"] and (
                         mean := point.median("tokens_per_reply")
                     ):
-                        return Length(min(mean / stages, max_tokens), f"the mean in {path} (`bench {result.kind}`)")
+                        return Length(min(mean / calls, max_tokens), f"the mean in {path} (`bench {result.kind}`)")
         why = f"as runs of this model with it have fewer than {_ENOUGH} completions here"
         return Length(SHARE * max_tokens, f"{SHARE:.0%} of max_tokens, {why}")
 

@@ -92,7 +92,7 @@ def check_settings(
             try:
                 RunConfig(**{name: checked})
                 if name == "strategy":
-                    parse_strategy(checked)
+                    parse_strategy(checked, allow="files")
             except LocalempError as error:
                 raise PlanError(f"{where}, {name}: {error.message}", error.hint) from error
     _check_no_secret(settings, where)

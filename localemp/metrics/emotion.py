@@ -1,4 +1,4 @@
-"""Acc: the accuracy of stage 1 of a two-stage run, or of a classifier, in naming the emotion (paper, section 4)."""
+"""Acc: the accuracy of the stage "feeling" of a run, or of a classifier, in naming the emotion (paper, section 4)."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from localemp.dialogue import EMOTIONS
 from localemp.metrics.base import Metric, Rows, Setting, Statistics, check_same_items
 from localemp.metrics.replies import Replies
+from localemp.utils.text import one_line
 
 # Words of the same stem that name the same feeling. Words for its cause are included, synonyms are not.
 VARIANTS: Mapping[str, str] = {
@@ -108,9 +109,12 @@ class EmotionMetric(Metric):
         if all(item.feeling is None for item in replies.items):
             return "nothing names the emotion (two-stage runs that ask for it do, and some files)"
         without = sum(item.emotion not in EMOTIONS for item in replies.items)
+        others = sorted({item.emotion for item in replies.items if item.emotion} - {*EMOTIONS})
         if without == len(replies):
-            return "the data does not say the emotion"
-        return f"of {without:,} of {len(replies):,} dialogues the emotion is not known" if without else ""
+            named = f"the data's emotions are not of the {len(EMOTIONS)} that are scored: {one_line(', '.join(others))}"
+            return named if others else "the data does not say the emotion"
+        kind = "unknown, or none of those that are scored" if others else "not known"
+        return f"of {without:,} of {len(replies):,} dialogues the emotion is {kind}" if without else ""
 
     def statistics(self, systems: Sequence[Replies]) -> Statistics:
         """Return the true and the named emotion of every item."""

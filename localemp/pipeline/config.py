@@ -64,7 +64,7 @@ class RunConfig:
         model: A name, a Hugging Face id, a folder of weights, or a path to a profile.
         adapter: A LoRA adapter for the model: a folder or a Hugging Face id, or one with a name ("mine=PATH"); None or
             "none" for none.
-        strategy: Names of `PARTS` joined by "+".
+        strategy: Names of parts joined by "+"; also the path of a flow's file, or code: "./mine.py:Mine", "mine:Mine".
         variant: Prompt template: "paper", "released", or a path.
         layout: "chat" or "transcript"; None for the profile's default.
         seed: Seed of the few-shot sample, and of sampling at temperatures above 0.

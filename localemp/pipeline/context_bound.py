@@ -2,8 +2,8 @@
 
 import asyncio
 import sys
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
@@ -103,8 +103,18 @@ class BoundedEngine(ForwardingEngine):
             ContextTooShortError: The model's context would hold prompt and reply.
             EngineError: As the engine raises it.
         """
-        try:
+        with self._bounded():
             return await self.engine.chat(messages, sampling)
+
+    async def candidates(self, messages: Sequence[Message], sampling: Sampling, number: int) -> list[Completion]:
+        """Return several answers to one list of messages; raises as `chat` does."""
+        with self._bounded():
+            return await self.engine.candidates(messages, sampling, number)
+
+    @contextmanager
+    def _bounded(self) -> Iterator[None]:
+        try:
+            yield
         except PromptTooLongError as error:
             if error.prompt_tokens is None or error.prompt_tokens + error.reply_tokens > self._limit:
                 raise

@@ -15,7 +15,7 @@ from localemp.data.sources import data_hash, load_dialogues
 from localemp.dialogue import Dialogue
 from localemp.engines.base import Engine
 from localemp.engines.openai.target import shown_url
-from localemp.engines.planner import Planner
+from localemp.engines.planner import Filler, Planner
 from localemp.engines.registry import EngineContext, engine_entry
 from localemp.errors import OptionError
 from localemp.models.adapter_checks import base_note, check_adapter, check_not_merged
@@ -31,6 +31,7 @@ from localemp.sampling import Sampling
 from localemp.strategies.parts import PartContext
 from localemp.strategies.registry import (
     build_strategy,
+    code_hashes,
     find_part,
     parse_strategy,
     part_options,
@@ -281,7 +282,7 @@ class Pipeline:
         config = self.config
         return build_strategy(config.strategy, self.prompts, self.sampling, self.context, config.keep_thinking)
 
-    def planner(self, filler: str | None = None) -> Planner:
+    def planner(self, filler: Filler = None) -> Planner:
         """Return an engine that only measures; see `Planner`. A hosted model's token counts are unknown."""
         if not self.runs_here:
             return Planner(None, filler=filler)
@@ -354,7 +355,7 @@ class Pipeline:
         return {
             **self.model_settings(),
             **strategy,
-            **self._plugins(),
+            **self._outside_code(),
             "seed": self.config.seed,
             "sampling": self.strategy.sampling.describe(),
             "split": split,
@@ -362,12 +363,13 @@ class Pipeline:
             "data_sha256": data_hash(dialogues),
         }
 
-    def _plugins(self) -> dict[str, Any]:
-        """Return the packages of plug-ins in use; nothing without, so that older runs can be resumed."""
+    def _outside_code(self) -> dict[str, Any]:
+        """Return the packages of plug-ins, and hashes of the user's own code; only if set, as above."""
         plugins = [plugin_of("strategy", name) for name in parse_strategy(self.config.strategy)]
         plugins.append(plugin_of("engine", self._engine_name))
         used = {f"{each.kind} {each.name}": f"{each.package} {each.version}" for each in plugins if each}
-        return {"plugins": used} if used else {}
+        own = code_hashes(self.config.strategy)
+        return ({"plugins": used} if used else {}) | ({"code_sha256": own} if own else {})
 
     def model_settings(self) -> dict[str, Any]:
         """Return the part of `settings` about the model and its engine."""

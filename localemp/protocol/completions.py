@@ -6,7 +6,7 @@ ignored. Status 200 does not mean success: the body may hold an error.
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import astuple, dataclass, field, replace
 from typing import Any
 
 from localemp.protocol.errors import MalformedResponseError, ServerError
@@ -49,6 +49,10 @@ class Usage:
     def beside(self, thinking: str) -> "Usage":
         """Return the counts for a completion with this thinking: vLLM's server counts 0 where the prompt opened it."""
         return replace(self, reasoning_tokens=None) if thinking.strip() and self.reasoning_tokens == 0 else self
+
+    def counted_before(self) -> "Usage":
+        """Return the counts for a further choice of the same completion: 0 where they are known."""
+        return Usage(*(None if count is None else 0 for count in astuple(self)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, Field
 
 from localemp.errors import LocalempError
+from localemp.prompting.flow import MOST_STAGES
 from localemp.runs import journal
 from localemp.runs.journal import MANIFEST, Journal, newest, read_manifest
 from localemp.strategies.base import Response, Stage
@@ -55,6 +56,8 @@ class _Stage(Lenient):
     asked_by: str = ""
     thinking_tokens: _Tokens | None = None
     exemplars_dropped: _Tokens = 0
+    answer: Annotated[str, Field(max_length=100)] | dict[str, Any] | None = None
+    sampling: dict[str, Any] = Field(default_factory=dict)
 
 
 class _Exemplar(Lenient):
@@ -88,6 +91,7 @@ class _Reply(Lenient):
     exemplars: list[_Exemplar] = Field(default_factory=list)
     inferences: dict[str, list[str]] | None = None
     inferences_dropped: dict[str, list[_Dropped]] = Field(default_factory=dict)
+    skipped: Annotated[list[str], Field(max_length=MOST_STAGES)] = Field(default_factory=list)
 
 
 class _Failure(Lenient):
@@ -95,7 +99,7 @@ class _Failure(Lenient):
 
 
 # Fields that most lines of today lack, too: they are not added where lines are read.
-_ONLY_IF_SET = {"asked_by", "support_strategies", "thinking_tokens"}
+_ONLY_IF_SET = {"answer", "asked_by", "sampling", "skipped", "support_strategies", "thinking_tokens"}
 
 
 def _defaults(form: type[BaseModel]) -> dict[str, Any]:
@@ -169,6 +173,7 @@ def response_record(response: Response) -> dict[str, Any]:
         "exemplars": [{"id": shown.dialogue.id, "score": shown.score} for shown in response.exemplars],
         "inferences": None if response.inferences is None else dict(response.inferences),
         "inferences_dropped": {name: [asdict(one) for one in each] for name, each in response.dropped.items()},
+        **({"skipped": list(response.skipped)} if response.skipped else {}),
     }
 
 
@@ -256,4 +261,5 @@ def _stage_record(stage: Stage) -> dict[str, Any]:
         **stage.completion.record(),
         "exemplars_dropped": stage.dropped,
         **({} if stage.answer is None else {"answer": stage.answer}),
+        **({"sampling": dict(stage.sampling)} if stage.sampling else {}),
     }

@@ -9,9 +9,12 @@ from localemp.errors import LocalempError
 from localemp.models.thinking_mode import ThinkingMode
 from localemp.pipeline.config import RunConfig
 from localemp.pipeline.pipeline import Pipeline
+from localemp.prompting.flow import FACTS
 from localemp.serving.errors import RequestError
 from localemp.serving.names import ModelNames
 from localemp.serving.schema import RequestOptions
+from localemp.strategies.flows import GIVEN_FACTS
+from localemp.strategies.registry import find_part, strategy_options
 from localemp.strategies.strategy import Strategy
 
 
@@ -23,12 +26,16 @@ class Catalog:
         config: The settings that all strategies share, whatever the adapter, which is the wrapped app's.
 
     Attributes:
+        about: One line on each strategy.
         keep_thinking: Whether replies keep the model's thinking, as it wrote it.
     """
 
     def __init__(self, names: ModelNames, config: RunConfig) -> None:
         self.names, self.strategies = names, names.strategies
+        self.about = {name: "; ".join(find_part(part).about for part in name.split("+")) for name in self.strategies}
         self.keep_thinking = config.keep_thinking
+        # Where known facts choose another form of the flow.
+        self._have_forms = {name for name in self.strategies if GIVEN_FACTS in strategy_options(name)}
         self._pipeline = Pipeline(config)
         self._built: dict[tuple[Any, ...], Strategy] = {}
         self._lock = Lock()
@@ -59,30 +66,37 @@ class Catalog:
         """Return the strategy for a request.
 
         Raises:
-            RequestError: It is not offered, or cannot be built with these options.
+            RequestError: It cannot be built with these options, or needs a fact that the request lacks.
         """
         name = "+".join(names)
-        if name not in self.strategies:
-            raise RequestError(
-                f"this server does not offer the strategy {name!r}; it offers: {', '.join(self.strategies)}",
-                "model",
-                "model_not_found",
-                404,
-            )
-        if built := self._built.get(_key(name, options)):
-            return built
-        try:
-            return await asyncio.to_thread(self._build, name, options)
-        except LocalempError as error:
-            raise RequestError(error.with_hint, "localemp") from error
+        strategy = self._built.get(self._key(name, options))
+        if strategy is None:
+            try:
+                strategy = await asyncio.to_thread(self._build, name, options)
+            except LocalempError as error:
+                raise RequestError(error.with_hint, "localemp") from error
+        self._check_facts(name, strategy.flow.facts, options)
+        return strategy
+
+    def _check_facts(self, name: str, shown: Sequence[str], options: RequestOptions) -> None:
+        for fact in FACTS:
+            if fact in shown and fact not in options.given:
+                message = f"the strategy {name} needs the dialogue's {fact}: send 'localemp': {{{fact!r}: \"...\"}}"
+                raise RequestError(message, f"localemp.{fact}", "missing_required_parameter")
+            if fact in options.given and fact not in shown and name not in self._have_forms:
+                message = f"{fact!r} is for two-stage, and flows that show it; the strategy is {name}"
+                raise RequestError(message, f"localemp.{fact}")
 
     def _build(self, name: str, options: RequestOptions) -> Strategy:
         with self._lock:
-            key = _key(name, options)
+            key = self._key(name, options)
             if key not in self._built:
-                self._built[key] = self._pipeline.vary(name, options.variant, **options.of_parts).strategy
+                chosen = options.of_parts | {GIVEN_FACTS.name: self._given(name, options) or None}
+                self._built[key] = self._pipeline.vary(name, options.variant, **chosen).strategy
             return self._built[key]
 
+    def _given(self, name: str, options: RequestOptions) -> tuple[str, ...]:
+        return options.given if name in self._have_forms else ()
 
-def _key(name: str, options: RequestOptions) -> tuple[Any, ...]:
-    return name, options.variant, *options.of_parts.items()
+    def _key(self, name: str, options: RequestOptions) -> tuple[Any, ...]:
+        return name, options.variant, self._given(name, options), *options.of_parts.items()

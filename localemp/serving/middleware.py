@@ -16,6 +16,7 @@ from localemp.serving import metrics
 from localemp.serving.authentication import ApiKeyAuthentication
 from localemp.serving.catalog import Catalog
 from localemp.serving.errors import RequestError, model_not_found, not_found
+from localemp.serving.flows import register_flows
 from localemp.serving.handler.app_engine import without_body_headers
 from localemp.serving.handler.handler import Handler
 from localemp.serving.model_list import find_model, with_strategies
@@ -53,6 +54,7 @@ class StrategyMiddleware:
 
     def __init__(self, app: ASGIApp, settings: ServeSettings | None = None) -> None:
         self.app, self.settings = app, settings or ServeSettings.from_env()
+        register_flows(self.settings.flows)
         self.catalog = Catalog(self.settings.names, self.settings.to_config())
         self._handle = Handler(app, self.catalog)
         self._bodies, self._names = BodyReader(), self.settings.names
@@ -111,7 +113,7 @@ class StrategyMiddleware:
         if listed.status != 200:
             response = Response(listed.body, listed.status, media_type="application/json")
         else:
-            listing = with_strategies(listed.body, self._names, self.settings.adapters)
+            listing = with_strategies(listed.body, self._names, self.settings.adapters, self.catalog.about)
             found = find_model(listing["data"], name) if name else listing
             if found is None:
                 raise model_not_found(name, self._names.nearest(name[:LONGEST_NAME]))

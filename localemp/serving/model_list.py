@@ -7,13 +7,16 @@ from localemp.serving.names import ModelNames
 from localemp.utils.json_reader import JSONError, parse_json
 
 
-def with_strategies(listed: bytes, names: ModelNames, adapters: Mapping[str, str]) -> dict[str, Any]:
+def with_strategies(
+    listed: bytes, names: ModelNames, adapters: Mapping[str, str], about: Mapping[str, str]
+) -> dict[str, Any]:
     """Return the list for clients. It holds every name of ours, whatever the app's own list is like.
 
     Args:
         listed: The app's response.
         names: The names of the model, its adapters and strategies.
         adapters: The SHA-256 of each adapter. Entries with an adapter have the keys `adapter` and `adapter_sha256`.
+        about: One line on each strategy, the key `description` of its entries.
     """
     found = _decode(listed)
     data = found.get("data")
@@ -33,7 +36,10 @@ def with_strategies(listed: bytes, names: ModelNames, adapters: Mapping[str, str
             models = [other for other in models if other is not entry]
             models.append(model | {key: value for key, value in entry.items() if value is not None} | told)
         own = {"owned_by": "localemp", "root": name, "parent": name, **told}
-        ours += [model | own | {"id": strategy} for strategy in names.of_strategies(adapter)]
+        ours += [
+            model | own | {"id": names.of(adapter, strategy), "description": about[strategy]}
+            for strategy in names.strategies
+        ]
     return {"object": "list"} | found | {"data": [*models, *ours]}
 
 

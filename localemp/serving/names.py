@@ -46,19 +46,28 @@ class ModelNames:
             yield from self.of_strategies(adapter)
 
     def parse(self, name: str) -> tuple[str, str] | None:
-        """Return adapter and strategy of a strategy's name, which may be unknown; None if the name is no strategy's.
+        """Return adapter and strategy of a strategy's name; None if the name is no strategy's.
+
+        The strategy's parts may be in any order.
 
         Raises:
-            UnknownNameError: It names an adapter that is not served; lists those that are.
+            UnknownNameError: It names an adapter or a strategy that is not served; lists those that are.
         """
         for adapter in ("", *self.adapters):
             if name.startswith(f"{self.of(adapter)}:"):
-                return adapter, name[len(self.of(adapter)) + 1 :]
+                return adapter, self._strategy(name[len(self.of(adapter)) + 1 :])
         # Without adapters of ours, the wrapped app may have some of its own.
         if self.adapters and name.startswith(f"{self.model}@") and name not in map(self.of, self.adapters):
             adapter = name[len(self.model) + 1 :].partition(":")[0]
             raise UnknownNameError("adapter", one_line(adapter), self.adapters)
         return None
+
+    def _strategy(self, name: str) -> str:
+        asked = sorted(name.split("+"))
+        for strategy in self.strategies:
+            if name == strategy or asked == sorted(strategy.split("+")):
+                return strategy
+        raise UnknownNameError("strategy", one_line(name), self.strategies)
 
     def nearest(self, name: str) -> str | None:
         """Return the name that is most like one that does not exist; None if none is."""

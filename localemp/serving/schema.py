@@ -10,13 +10,11 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictStr, ValidationError, create_model
 
 from localemp.dialogue import Dialogue, Role
-from localemp.errors import LocalempError
 from localemp.models.thinking_mode import ThinkingMode
 from localemp.prompting.flow import FACTS
 from localemp.protocol.thinking import split_thinking
 from localemp.serving.errors import RequestError
-from localemp.strategies.flows import GIVEN_FACTS
-from localemp.strategies.registry import parse_strategy, part_options, parts_with
+from localemp.strategies.registry import part_options, parts_with
 from localemp.utils.json_reader import kind_of
 from localemp.utils.option import Option
 from localemp.utils.text import one_line, well_formed
@@ -30,7 +28,7 @@ class RequestOptions(BaseModel):
 
     Attributes:
         variant: The variant of the prompts.
-        emotion, situation: Known ones, which two-stage then does not infer.
+        emotion, situation: Known ones, which two-stage then does not infer, and flows can show.
         trace: Whether the response holds a trace of what happened inside.
     """
 
@@ -43,15 +41,14 @@ class RequestOptions(BaseModel):
 
     @property
     def given(self) -> tuple[str, ...]:
-        """The parts of the stage-1 question that are answered already."""
+        """The facts that the request has."""
         return tuple(name for name in FACTS if getattr(self, name) is not None)
 
     @property
     def of_parts(self) -> dict[str, Any]:
         """The values for the parts' own options, by the options' names."""
         names = self.model_fields_set - RequestOptions.model_fields.keys()
-        values = {name: value for name in sorted(names) if (value := getattr(self, name)) is not None}
-        return values | ({GIVEN_FACTS.name: self.given} if self.given else {})
+        return {name: value for name in sorted(names) if (value := getattr(self, name)) is not None}
 
 
 def _request_form() -> type[RequestOptions]:
@@ -140,17 +137,14 @@ def read_request(
 
     Args:
         content: The decoded body.
-        strategy: The part of the model's name after the colon.
+        strategy: The canonical name of the strategy, which is offered.
         adapter: The adapter in the model's name; empty for none.
         thinking: How the model thinks, which the operator decides; a client may say the same.
 
     Raises:
         RequestError: The request is invalid; the message says which key and why.
     """
-    try:
-        names = parse_strategy(one_line(strategy), files=False)
-    except LocalempError as error:
-        raise RequestError(error.with_hint, "model", "model_not_found", 404) from error
+    names = tuple(strategy.split("+"))
     content = _without_thinking(content, thinking or ThinkingMode())
     for key in _NOT_WITH_STRATEGIES:
         if content.get(key) not in (None, False, "none", [], {}):
@@ -165,9 +159,8 @@ def read_request(
     for option in part_options():
         parts = parts_with(option)
         if option.name in options.of_parts and not set(parts) & set(names):
-            key = options.given[0] if option is GIVEN_FACTS else option.name
-            message = f"{key!r} is for {' and '.join(parts)}; the strategy is {strategy}"
-            raise RequestError(message, f"localemp.{key}")
+            message = f"{option.name!r} is for {' and '.join(parts)}; the strategy is {strategy}"
+            raise RequestError(message, f"localemp.{option.name}")
     stream, stream_options = content.get("stream"), content.get("stream_options")
     if stream not in (None, True, False):
         raise RequestError("'stream' must be true or false", "stream", "invalid_type")

@@ -23,6 +23,7 @@ class ServeSettings(BaseModel):
         model: The name under which the model is served; strategies are "MODEL:STRATEGY".
         config: The settings of a `RunConfig` that differ from its defaults.
         strategies: Canonical names of the offered strategies.
+        flows: The texts of the operator's flows among them, by their files' names without ending.
         adapters: The SHA-256 of each adapter, by name; "MODEL@ADAPTER" is the model with it.
         api_keys: Valid keys; without any, every client is served.
         ui: Whether a web page is served at `/`.
@@ -35,6 +36,7 @@ class ServeSettings(BaseModel):
     model: str
     config: dict[str, Any] = Field(default_factory=dict)
     strategies: tuple[str, ...] = ()
+    flows: dict[str, str] = Field(default_factory=dict)
     adapters: Annotated[dict[str, str], Field(max_length=MOST_ADAPTERS)] = Field(default_factory=dict)
     api_keys: tuple[str, ...] = Field(default=(), repr=False)
     ui: bool = True
@@ -48,6 +50,7 @@ class ServeSettings(BaseModel):
         config: RunConfig,
         *,
         strategies: Sequence[str],
+        flows: Mapping[str, str] | None = None,
         adapters: Sequence[Adapter] = (),
         api_keys: Sequence[str] = (),
         ui: bool = True,
@@ -59,6 +62,7 @@ class ServeSettings(BaseModel):
             model=model,
             config={name: value for name, value in config.changed().items() if name != "adapter"},  # see `adapters`
             strategies=tuple(strategies),
+            flows=dict(flows or {}),
             adapters={adapter.name: adapter.sha256 for adapter in adapters},
             api_keys=tuple(api_keys),
             ui=ui,

@@ -33,6 +33,20 @@ def label_schema(labels: Sequence[str]) -> str:
     return json.dumps(form)
 
 
+def label_answer(label: str) -> str:
+    """Return a label as an answer of `label_schema` gives it."""
+    return json.dumps({"label": label}, ensure_ascii=False)
+
+
+@cache
+def labels_of(schema: str | None) -> tuple[str, ...]:
+    """Return the labels of a `label_schema`; empty for any other schema."""
+    fields = json.loads(schema).get("properties", {}) if schema else {}
+    label = fields.get("label") if list(fields) == ["label"] else None
+    labels = label.get("enum", ()) if isinstance(label, Mapping) else ()
+    return tuple(labels) if all(isinstance(each, str) for each in labels) else ()
+
+
 def read_answer(stage: Stage, completion: Completion) -> Any:
     """Return the label or the JSON of an answer; None if the answer is a text.
 
@@ -44,7 +58,7 @@ def read_answer(stage: Stage, completion: Completion) -> Any:
     if stage.all_labels:
         return find_label(text, stage.all_labels) or stage.otherwise or _no_label(stage, text)
     if stage.json_schema is not None:
-        return _read_json(stage, text)
+        return _read_json(stage, text, cut=completion.finish_reason == "length")
     return None
 
 
@@ -53,23 +67,28 @@ def find_label(text: str, labels: Sequence[str]) -> str | None:
 
     Case is ignored. Of labels that begin at one place the longest counts.
     """
-    known = {label.casefold(): label for label in labels}
+    known = {label.strip().casefold(): label for label in labels}
     try:
-        said = parse_json(text)
+        said = _parse(text)
     except JSONError:
         said = None
     if isinstance(said, Mapping):
         said = said.get("label")
     if isinstance(said, str) and said.strip().casefold() in known:
         return known[said.strip().casefold()]
-    found = _pattern(tuple(labels)).search(text)
-    return known[found[0].casefold()] if found else None
+    found = _pattern(tuple(known)).search(text.casefold())
+    return known[found[0]] if found else None
+
+
+def _parse(text: str) -> Any:
+    """Return the JSON of an answer, which may have a text or a fence around an object."""
+    return parse_json(text[text.find("{") : text.rfind("}") + 1] or text)
 
 
 @cache
 def _pattern(labels: tuple[str, ...]) -> re.Pattern[str]:
     longest_first = sorted(labels, key=len, reverse=True)
-    return re.compile(rf"(?<!\w)(?:{'|'.join(map(re.escape, longest_first))})(?!\w)", re.IGNORECASE)
+    return re.compile(rf"(?<!\w)(?:{'|'.join(map(re.escape, longest_first))})(?!\w)")
 
 
 def _no_label(stage: Stage, text: str) -> str:
@@ -79,28 +98,31 @@ def _no_label(stage: Stage, text: str) -> str:
     )
 
 
-def _read_json(stage: Stage, text: str) -> Any:
+def _read_json(stage: Stage, text: str, *, cut: bool) -> Any:
     from jsonschema import Draft202012Validator
 
     try:
-        value = parse_json(text[text.find("{") : text.rfind("}") + 1] or text)
+        value = _parse(text)
     except JSONError as error:
+        why = "it was cut at max_tokens" if cut else str(error)
+        hint = "give the stage a larger max_tokens, or ask for less" if cut else "ask for JSON, and show its form"
         raise StageError(
-            f"stage {stage.name!r} did not answer with JSON ({error}): {one_line(text, _LONGEST)!r}",
-            "give the stage a larger max_tokens, or ask for less; small models need an engine that holds the schema",
+            f"stage {stage.name!r} did not answer with JSON: {why}: {one_line(text, _LONGEST)!r}", hint
         ) from error
     problem = next(Draft202012Validator(stage.json_schema).iter_errors(value), None)
     if problem is not None:
-        where = ".".join(map(str, problem.path)) or "the answer"
+        where = ".".join(map(str, problem.absolute_path)) or "the answer"
         raise StageError(
             f"stage {stage.name!r} did not answer with JSON of its schema: {where}: {one_line(problem.message, 200)}",
-            "an engine that holds the schema cannot do that: see docs/flows.md",
+            "ask for every field by its name, or use an engine that holds the schema (docs/flows.md)",
         )
     return value
 
 
 def quoted(value: Any) -> str:
-    """Return a value of an answer's JSON as a text shows it."""
+    """Return a value of an answer's JSON as a text shows it; nothing for one that is null or missing."""
+    if value is None:
+        return ""
     if isinstance(value, str):
         return value.strip()
     if isinstance(value, list) and all(isinstance(each, str) for each in value):

@@ -9,14 +9,14 @@ An enricher adds to a `Draft`; a flow has an `Exchange`, through which it asks, 
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from localemp.commonsense.inferences import Inferences
 from localemp.commonsense.selection import Dropped
 from localemp.dialogue import Dialogue, Message
-from localemp.engines.base import Completion, Engine
+from localemp.engines.base import STAGE, Completion, Engine
 from localemp.errors import PromptTooLongError
 from localemp.prompting.render import Asked, Prompts
 from localemp.sampling import Sampling
@@ -63,6 +63,7 @@ class Stage:
         completion: The engine's answer.
         dropped: Number of exemplars that were dropped, least similar first, to fit the context.
         answer: The label or the JSON that was read in the answer; None if it is a text.
+        sampling: The sampling parameters of the call that are not the strategy's.
     """
 
     name: str
@@ -70,6 +71,7 @@ class Stage:
     completion: Completion
     dropped: int = 0
     answer: Any = None
+    sampling: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +85,7 @@ class Response:
         raw: The model's reply before cleaning, without its thinking, which is in the stage.
         stages: The stages, the reply's last.
         exemplars, inferences, dropped: As in the draft.
+        skipped: The names of the stages that did not run, since an earlier one did not answer what they are for.
     """
 
     dialogue: Dialogue
@@ -92,6 +95,7 @@ class Response:
     exemplars: tuple[Exemplar, ...] = ()
     inferences: Inferences | None = None
     dropped: Mapping[str, tuple[Dropped, ...]] = field(default_factory=dict)
+    skipped: tuple[str, ...] = ()
 
     @property
     def finish_reason(self) -> str:
@@ -167,6 +171,7 @@ class Exchange:
         prompts: The template in the model's layout.
         sampling: Sampling parameters.
         stages: The stages so far.
+        skipped: The names of those that do not run.
     """
 
     draft: Draft
@@ -175,6 +180,7 @@ class Exchange:
     prompts: Prompts
     sampling: Sampling
     stages: list[Stage] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
 
     async def ask(self, name: str, *additions: str, turns: Sequence[tuple[str, str]] = ()) -> str:
         """Call the engine once, as one more stage, and return its answer.
@@ -227,23 +233,52 @@ class Exchange:
         found = self.prompts.knowledge(draft.inferences) if knowledge and draft.inferences else None
         texts = [*([found] if found else []), *(draft.additions if knowledge else ())]
         engine = self.last if name == "reply" else self.engine
-        for kept in range(len(shown), -1, -1):
-            messages = self.prompts.messages(draft.dialogue, shown[:kept], texts, asked, instruction=draft.instruction)
-            try:
-                if candidates == 1:
-                    completions = [await engine.chat(messages, sampling)]
+        before = STAGE.set(name)
+        try:
+            for kept in range(len(shown), -1, -1):
+                messages = self.prompts.messages(
+                    draft.dialogue, shown[:kept], texts, asked, instruction=draft.instruction
+                )
+                try:
+                    if candidates == 1:
+                        completions = [await engine.chat(messages, sampling)]
+                    else:
+                        completions = await engine.candidates(messages, sampling, candidates)
+                except PromptTooLongError:
+                    if not kept:
+                        raise
                 else:
-                    completions = await engine.candidates(messages, sampling, candidates)
-            except PromptTooLongError:
-                if not kept:
-                    raise
-            else:
-                return [Stage(name, tuple(messages), each, len(shown) - kept) for each in completions]
+                    return [
+                        Stage(name, tuple(messages), each, len(shown) - kept, sampling=self._own(sampling, number))
+                        for number, each in enumerate(completions)
+                    ]
+        finally:
+            STAGE.reset(before)
         raise AssertionError("the loop above ends by returning or raising")
+
+    def _own(self, sampling: Sampling, candidate: int) -> dict[str, Any]:
+        """Return what is not the strategy's in the sampling parameters of a call; of candidates, by number from 0."""
+        if candidate == 0 and sampling is self.sampling:
+            return {}
+        if sampling.seed is not None:
+            sampling = replace(sampling, seed=sampling.seed + candidate)
+        usual = asdict(self.sampling)
+        return {name: value for name, value in asdict(sampling).items() if value != usual[name]}
 
 
 class Flow(ABC):
-    """The engine calls that lead to a reply; the last one is the reply."""
+    """The engine calls that lead to a reply; the last one is the reply.
+
+    Attributes:
+        facts: What it shows of the facts that the data may have of a dialogue: "emotion", "situation".
+    """
+
+    facts: tuple[str, ...] = ()
+
+    @property
+    def chooses_reply(self) -> bool:
+        """Whether the reply is one of several candidates."""
+        return False
 
     @abstractmethod
     async def run(self, exchange: Exchange) -> None:

@@ -2,26 +2,27 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Literal
 
-from localemp.dialogue import EMOTIONS, Dialogue
+from localemp.dialogue import Dialogue
 from localemp.engines.base import PLANNED
 from localemp.errors import OptionError, UnknownNameError
-from localemp.prompting.flow import FACTS, Judge, Stage, Turn
-from localemp.prompting.flow_checks import REPLY, VARIANT_TEXTS
+from localemp.prompting.flow import FACTS, GIVEN, Judge, Stage
 from localemp.prompting.flow_files import FlowFile, bundled_flows, form_for, load_flow
-from localemp.prompting.render import Asked
 from localemp.prompting.template import Template
-from localemp.prompting.texts import Text, plain
-from localemp.strategies.answers import answer_schema, find_label, label_schema, quoted, read_answer
+from localemp.prompting.texts import Text
+from localemp.strategies.answers import find_label, label_schema, quoted, read_answer
 from localemp.strategies.base import Exchange, Flow
 from localemp.strategies.base import Stage as Call
 from localemp.strategies.parts import Part, PartContext
+from localemp.strategies.questions import Question, judge_question_of, question_of, variant_texts
+from localemp.utils.json_reader import parse_json
 from localemp.utils.option import Option
+from localemp.utils.together import together
 
 GIVEN_FACTS = Option(
     name="given",
@@ -38,33 +39,6 @@ LIST_LABELS = Option(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class _Question:
-    """The texts and sampling of a stage, ready to be filled in for a dialogue.
-
-    Attributes:
-        task: In place of the prompt variant's; None for that one.
-        first: The user's turn that joins the speaker's last one; None for none.
-        turns: The turns after it: the cue in a transcript, and the text.
-        cue: In a transcript, what the answer follows; None for the listener's.
-        branch: The text for each label.
-        sampling: The sampling parameters that differ from the run's.
-    """
-
-    task: Text | None
-    first: Text | None
-    turns: tuple[tuple[str, Text], ...]
-    cue: str | None
-    branch: Mapping[str, Text]
-    sampling: Mapping[str, Any]
-
-    @property
-    def names(self) -> set[str]:
-        """The placeholders in all texts."""
-        texts = [self.task, self.first, *(text for _, text in self.turns), *self.branch.values()]
-        return {name for text in texts if text is not None for name in text.names}
-
-
 @dataclass(slots=True)
 class _Talk:
     """One dialogue on its way through a flow.
@@ -74,7 +48,7 @@ class _Talk:
         quotes: The answers so far, and the fields of those that are JSON, as texts quote them.
         labels: The labels so far.
         calls: The calls of each stage, the chosen answer last; none if it did not run.
-        dry: Whether an engine answered that only measures.
+        dry: Whether an engine answered that only measures. Then every stage runs, and the longest texts are taken.
     """
 
     exchange: Exchange
@@ -96,6 +70,19 @@ class _Talk:
             return getattr(self.exchange.draft.dialogue, name) or ""
 
         return text.fill(value)
+
+    def keep(self, stage: Stage, calls: Sequence[Call]) -> None:
+        """Keep the calls of a stage, and what later stages quote of its answer: nothing if it did not run."""
+        self.calls[stage.name] = list(calls)
+        answer: Any = calls[-1].answer if calls else None
+        self.quotes[stage.name] = calls[-1].completion.text.strip() if calls else ""
+        if calls and stage.all_labels:
+            self.quotes[stage.name] = answer
+            # An engine that only measures leaves it open, unless it names a label.
+            if not self.dry or answer == calls[-1].completion.text:
+                self.labels[stage.name] = answer
+        for key in stage.fields:
+            self.quotes[f"{stage.name}.{key}"] = quoted(answer.get(key)) if calls else ""
 
 
 class FileFlow(Flow):
@@ -121,19 +108,24 @@ class FileFlow(Flow):
         settings: Mapping[str, Any] | None = None,
     ) -> None:
         self.file, self.given, self.settings = file, tuple(given), dict(settings or {})
-        texts = _variant_texts(template, list_labels)
-        self._questions = {stage.name: _question(stage, stage, template, texts, seed) for stage in file.stages}
+        texts = variant_texts(template, list_labels)
+        self._questions = {stage.name: question_of(stage, template, texts, seed) for stage in file.stages}
         self._judges = {
-            stage.name: _question(stage.choose, stage, template, texts, seed)
+            stage.name: judge_question_of(stage.choose, stage, template, texts, seed)
             for stage in file.stages
             if isinstance(stage.choose, Judge)
         }
         names = {name for each in (*self._questions.values(), *self._judges.values()) for name in each.names}
-        self._facts = tuple(name for name in FACTS if name in names)
+        self.facts = tuple(name for name in FACTS if name in names)
+
+    @property
+    def chooses_reply(self) -> bool:
+        """Whether the reply is one of several candidates."""
+        return self.file.stages[-1].n > 1
 
     def check(self, dialogue: Dialogue) -> None:
         """Raise OptionError if the dialogue lacks a fact that a text shows."""
-        for name in self._facts:
+        for name in self.facts:
             if not getattr(dialogue, name):
                 other = f"omit --given {name}" if name in self.given else f"leave {{{name}}} out of {self.file.where}"
                 raise OptionError(f"dialogue {dialogue.id!r} has no {name}", f"{other}, or add it to the data")
@@ -155,100 +147,59 @@ class FileFlow(Flow):
         else:
             await self._run_at_once(talk)
         exchange.stages += [call for stage in stages for call in talk.calls[stage.name]]
+        exchange.skipped += [stage.name for stage in stages if not talk.calls[stage.name]]
 
     async def _run_at_once(self, talk: _Talk) -> None:
-        tasks: dict[str, asyncio.Task[None]] = {}
+        """Run every stage as soon as those that it needs have run."""
+        ready = {stage.name: asyncio.Event() for stage in self.file.stages}
 
         async def run(stage: Stage) -> None:
             for name in self.file.needs[stage.name]:
-                await tasks[name]
+                await ready[name].wait()
             await self._run_stage(stage, talk)
+            ready[stage.name].set()
 
-        try:
-            for stage in self.file.stages:
-                tasks[stage.name] = asyncio.create_task(run(stage))
-            await asyncio.gather(*tasks.values())
-        finally:
-            for task in tasks.values():
-                task.cancel()
-            await asyncio.gather(*tasks.values(), return_exceptions=True)
+        await together(run(stage) for stage in self.file.stages)
 
     async def _run_stage(self, stage: Stage, talk: _Talk) -> None:
         """Run one stage; the answers that it needs are there."""
-        name, question = stage.name, self._questions[stage.name]
         if not talk.dry and any(talk.labels.get(by) not in wanted for by, wanted in (stage.when or {}).items()):
-            talk.calls[name], talk.quotes[name] = [], ""
+            talk.keep(stage, ())
             return
-        branch = self._branch(stage, question, talk)
-        asked = _asked(question, stage, talk, {"branch": branch})
-        calls = await self._call(name, asked, question, stage, talk, stage.n)
-        talk.dry = talk.dry or calls[0].completion.finish_reason == PLANNED
+        question = self._questions[stage.name]
+        branch = {"branch": _branch(stage, question, talk)}
+        calls = await _call(stage.name, question, talk, branch, candidates=stage.n)
+        talk.dry = talk.dry or calls[-1].completion.finish_reason == PLANNED
         if stage.n > 1:
             calls = await self._choose(stage, calls, talk, branch)
         chosen = calls[-1]
         answer = _dry_answer(stage, chosen) if talk.dry else read_answer(stage, chosen.completion)
-        talk.calls[name] = [*calls[:-1], replace(chosen, answer=answer)]
-        if stage.all_labels:
-            talk.labels[name] = talk.quotes[name] = answer
-            return
-        talk.quotes[name] = chosen.completion.text.strip()
-        for key in (stage.json_schema or {}).get("properties", ()):
-            talk.quotes[f"{name}.{key}"] = quoted(answer.get(key, ""))
+        talk.keep(stage, [*calls[:-1], replace(chosen, answer=answer)])
 
-    def _branch(self, stage: Stage, question: _Question, talk: _Talk) -> str:
-        """Return the text for the label that decides; in a dry run, the longest one."""
-        if not stage.branch:
-            return ""
-        if talk.dry:
-            return max((talk.fill(text) for text in question.branch.values()), key=len)
-        (by,) = stage.branch
-        # A stage that did not run answered nothing.
-        text = question.branch.get(talk.labels.get(by, ""))
-        return "" if text is None else talk.fill(text)
-
-    async def _call(
-        self, name: str, asked: Asked, question: _Question, form: Stage | Judge, talk: _Talk, candidates: int = 1
-    ) -> list[Call]:
-        exchange, sampling = talk.exchange, talk.exchange.sampling
-        if changes := dict(question.sampling):
-            stop = (*sampling.stop, *changes.pop("stop", ()))
-            sampling = replace(sampling, **{"seed": sampling.seed, **changes}, stop=stop)
-        return await exchange.call(
-            name,
-            asked,
-            sampling,
-            exemplars="exemplars" in form.sees,
-            knowledge="knowledge" in form.sees,
-            candidates=candidates,
-        )
-
-    async def _choose(self, stage: Stage, calls: Sequence[Call], talk: _Talk, branch: str) -> list[Call]:
+    async def _choose(self, stage: Stage, calls: Sequence[Call], talk: _Talk, branch: Mapping[str, str]) -> list[Call]:
         """Return the calls behind an answer: candidates that were not chosen, the judge's, and the chosen one."""
-        more: list[Call] = []
         usable = [call for call in calls if call.completion.text.strip()] or list(calls)
-        if stage.choose == "vote":
-            votes = [find_label(call.completion.text, stage.all_labels) for call in usable]
-            ((most, _),) = Counter([vote for vote in votes if vote] or votes).most_common(1)
-            chosen = usable[votes.index(most)]
-        elif len({call.completion.text for call in usable}) == 1:
+        judged: list[Call] = []
+        if not isinstance(stage.choose, Judge):
+            chosen = _voted(stage, usable)
+        elif len({call.completion.text for call in usable}) == 1 and not talk.dry:
             chosen = usable[0]
         else:
-            assert isinstance(stage.choose, Judge), "the file was checked"
-            number, judged = await self._judge(stage, stage.choose, usable, talk, branch)
-            more, chosen = [judged], usable[number]
+            number, call = await self._judge(stage, usable, talk, branch)
+            chosen, judged = usable[number], [call]
         others = [replace(call, name=f"{stage.name}.candidate") for call in calls if call is not chosen]
-        return [*others, *more, chosen]
+        return [*others, *judged, chosen]
 
     async def _judge(
-        self, stage: Stage, judge: Judge, candidates: Sequence[Call], talk: _Talk, branch: str
+        self, stage: Stage, candidates: Sequence[Call], talk: _Talk, branch: Mapping[str, str]
     ) -> tuple[int, Call]:
-        """Return the place of the candidate that a judge's prompt chose, and the call."""
+        """Return the place of the candidate that the judge chose, and the judge's call."""
         numbers = [str(number) for number in range(1, len(candidates) + 1)]
         shown = [f"{number}. {one.completion.text.strip()}" for number, one in zip(numbers, candidates, strict=True)]
         question = self._judges[stage.name]
-        asked = _asked(question, judge, talk, {"branch": branch, "candidates": "\n".join(shown)})
-        form = replace(question, sampling={**question.sampling, "schema": label_schema(numbers)})
-        (call,) = await self._call(f"{stage.name}.choice", asked, form, judge, talk)
+        question = replace(question, sampling={**question.sampling, "schema": label_schema(numbers)})
+        more = {**branch, "candidates": "\n".join(shown)}
+        (call,) = await _call(f"{stage.name}.choice", question, talk, more)
         number = find_label(call.completion.text, numbers)
         if number is None and not talk.dry:
             notes = (*call.completion.notes, "it named no candidate: the first is taken")
@@ -256,64 +207,51 @@ class FileFlow(Flow):
         return numbers.index(number or "1"), replace(call, answer=number or "1")
 
 
-def _asked(question: _Question, form: Stage | Judge, talk: _Talk, more: Mapping[str, str]) -> Asked:
-    return Asked(
-        "" if question.first is None else talk.fill(question.first, more),
-        tuple(
-            (cue, text if at % 2 else text.strip())
-            for at, (cue, text) in enumerate((cue, talk.fill(text, more)) for cue, text in question.turns)
-        ),
-        question.cue,
-        None if question.task is None else talk.fill(question.task, more),
-        "dialogue" in form.sees,
+async def _call(name: str, question: Question, talk: _Talk, more: Mapping[str, str], candidates: int = 1) -> list[Call]:
+    return await talk.exchange.call(
+        name,
+        question.asked(lambda text: talk.fill(text, more)),
+        question.sampled(talk.exchange.sampling),
+        exemplars="exemplars" in question.sees,
+        knowledge="knowledge" in question.sees,
+        candidates=candidates,
     )
 
 
-def _question(form: Stage | Judge, stage: Stage, template: Template, texts: Mapping[str, Text], seed: int) -> _Question:
-    """Return the texts of a stage, or of its judge, with those of the prompt variant."""
-    turns = list(form.shown) if isinstance(form, Stage) else [Turn(user=form.ask)]
-    fixed = {**texts, "emotions": plain(", ".join(EMOTIONS)), "labels": plain(", ".join(stage.all_labels))}
-
-    def text(template_text: str) -> Text:
-        return Text.parse(template_text).replace(fixed)
-
-    first = text(turns.pop(0).text) if turns and turns[0].user is not None else None
-    answers = template.two_stage.cue  # what an answer follows that is not a reply
-    is_reply = isinstance(form, Stage) and form.name == REPLY
-    sampling = {name: value for name, value in form.sampling.model_dump().items() if value not in (None, ())}
-    if sampling.get("temperature", 0) > 0:
-        sampling.setdefault("seed", seed)
-    if isinstance(form, Stage) and (schema := answer_schema(form)):
-        sampling["schema"] = schema
-    return _Question(
-        task=text(form.task or "") if form.task is not None or "task" not in form.sees else None,
-        first=first,
-        turns=tuple(
-            ("" if turn.user is not None else answers if turn.cue is None else turn.cue, text(turn.text))
-            for turn in turns
-        ),
-        cue=form.cue if isinstance(form, Stage) and form.cue is not None else None if is_reply else answers,
-        branch={label: text(said) for said_by in ((stage.branch or {}).values()) for label, said in said_by.items()},
-        sampling=sampling,
-    )
+def _branch(stage: Stage, question: Question, talk: _Talk) -> str:
+    """Return the text for the label that decides: nothing without a label, and the longest one in a dry run."""
+    if not stage.branch:
+        return ""
+    (by,) = stage.branch
+    if talk.dry and by not in talk.labels:
+        return max((talk.fill(text) for text in question.branch.values()), key=_size)
+    text = question.branch.get(talk.labels.get(by, ""))
+    return "" if text is None else talk.fill(text)
 
 
-def _variant_texts(template: Template, list_labels: bool | None) -> dict[str, Text]:
-    """Return the texts of a prompt variant that flows can show, by placeholder."""
-    two_stage = template.two_stage
-    show = two_stage.list_labels if list_labels is None else list_labels
-    labels = plain(two_stage.labels.format(emotions=", ".join(EMOTIONS)) if show else "")
-    texts = {f"variant.{name}": Text.parse(getattr(two_stage, name)) for name in VARIANT_TEXTS if name != "reply"}
-    texts = {name: text.replace({"labels": labels}) for name, text in texts.items()}
-    return texts | {"variant.reply": plain(two_stage.reply)}  # the only one without placeholders
+def _voted(stage: Stage, candidates: Sequence[Call]) -> Call:
+    """Return the first candidate with the label that most of them have; one without a label only if all have none."""
+    votes = [find_label(call.completion.text, stage.all_labels) for call in candidates]
+    ((most, _),) = Counter([vote for vote in votes if vote] or votes).most_common(1)
+    return candidates[votes.index(most)]
 
 
 def _dry_answer(stage: Stage, call: Call) -> Any:
-    """Return what stands for the answer in a dry run: the longest label, or the text in every field of the JSON."""
+    """Return what stands for the answer in a dry run: the longest label, or the text in every field of the JSON.
+
+    An engine that shows prompts names a label, or gives JSON, itself.
+    """
+    text = call.completion.text
     if stage.all_labels:
-        return max(stage.all_labels, key=len)
-    fields = (stage.json_schema or {}).get("properties")
-    return dict.fromkeys(fields, call.completion.text.strip()) if fields else None
+        return text if text in stage.all_labels else max(stage.all_labels, key=_size)
+    if not stage.fields:
+        return None
+    return parse_json(text) if text.startswith("{") else dict.fromkeys(stage.fields, text.strip())
+
+
+def _size(text: str) -> int:
+    """Return a text's bytes, which are nearer to its tokens than its characters are."""
+    return len(text.encode())
 
 
 @cache
@@ -336,8 +274,19 @@ def flow_part(path: Path, *, offered: bool = False) -> Part:
     Raises:
         PromptError: The file is not a valid flow.
     """
-    file = load_flow(path)
-    has_forms = any(form_for(path, given).exists() for given in (("emotion",), ("situation",), FACTS))
+    forms = {given: form_for(path, given) for given in GIVEN if form_for(path, given).exists()}
+    return part_of(load_flow(path), {given: partial(load_flow, form) for given, form in forms.items()}, offered=offered)
+
+
+def part_of(file: FlowFile, forms: Mapping[tuple[str, ...], Callable[[], FlowFile]], *, offered: bool = False) -> Part:
+    """Return the part of strategies that a flow is.
+
+    Args:
+        file: The flow.
+        forms: Reads the flow's form for given facts.
+        offered: Whether `serve` offers it without being told to.
+    """
+    has_forms = bool(forms)
     asks = {f"variant.{name}" for name in ("ask_both", "ask_emotion")}
     lists_labels = any(asks & set(stage.placeholders) for stage in file.stages)
     options = ((GIVEN_FACTS,) if has_forms else ()) + ((LIST_LABELS,) if lists_labels else ())
@@ -348,13 +297,15 @@ def flow_part(path: Path, *, offered: bool = False) -> Part:
             if name not in FACTS:
                 raise UnknownNameError("--given", name, FACTS)
         given = tuple(name for name in FACTS if name in told)
-        chosen = form_for(path, given)
-        if given and not chosen.exists():
-            raise OptionError(f"--given {' --given '.join(given)}: {path.name} has no form for it", f"write {chosen}")
+        if given and given not in forms:
+            path = Path(file.where)
+            raise OptionError(
+                f"--given {' --given '.join(given)}: {path.name} has no form for it", f"write {form_for(path, given)}"
+            )
         values = {option.name: context.option(option) for option in options}
         values |= {GIVEN_FACTS.name: list(given)} if has_forms else {}
         return FileFlow(
-            load_flow(chosen) if given else file,
+            forms[given]() if given else file,
             context.template,
             given=given,
             list_labels=values.get(LIST_LABELS.name),

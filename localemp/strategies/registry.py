@@ -1,22 +1,24 @@
 """Strategies by name, and their combinations: `similar+two-stage`, `similar+./mine.toml`.
 
 A strategy consists of parts, and every part has a place. Parts of different places combine.
-A part is registered by name, or is the user's own flow, by the path of its file. A new part is one file, and one call
-of `register_part`: its options appear on the command line, in `RunConfig` and in a server's requests, its settings in
-the manifest.
+A part is registered by name, or is the user's own: a flow, by the path of its file, or code, by its file or module. A
+new part is one file, and one call of `register_part`: its options appear on the command line, in `RunConfig` and in a
+server's requests, its settings in the manifest.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from functools import lru_cache
 from itertools import combinations
 from pathlib import Path
+from typing import Literal
 
 from localemp.errors import OptionError, PromptError, UnknownNameError
 from localemp.prompting.flow_files import bundled_flows
 from localemp.prompting.render import Prompts
 from localemp.sampling import Sampling
 from localemp.strategies.base import Enricher, Flow
+from localemp.strategies.code import code_name, is_code, load_code
 from localemp.strategies.flows import flow_part
 from localemp.strategies.knowledge import KNOWLEDGE
 from localemp.strategies.parts import Part, PartContext, as_part
@@ -34,7 +36,7 @@ def register_part(name: str, part: Part) -> None:
     """Register a part of strategies; it combines with all parts of other places.
 
     Args:
-        name: Name of the part: letters, digits and hyphens.
+        name: Name of the part: letters, digits, hyphens and underscores.
         part: The part.
 
     Raises:
@@ -42,8 +44,8 @@ def register_part(name: str, part: Part) -> None:
     """
     if name in PARTS:
         raise OptionError(f"the part {name!r} already exists")
-    if not name.replace("-", "").isalnum():
-        raise OptionError(f"{name!r} is not a valid name for a part", "use letters, digits and hyphens")
+    if not name.replace("-", "").replace("_", "").isalnum():
+        raise OptionError(f"{name!r} is not a valid name for a part", "use letters, digits, hyphens and underscores")
     unique([*_options(), *part.options])
     PARTS[name] = part
 
@@ -57,7 +59,7 @@ def parts() -> Mapping[str, Part]:
 def _add_plugin(name: str, value: object) -> None:
     part = as_part(name, value)
     check_options(name, part.options, _options())
-    register_part(name, part)
+    register_part(name, replace(part, offered=False))
 
 
 def part_options() -> tuple[Option, ...]:
@@ -99,17 +101,22 @@ def is_file(name: str) -> bool:
 
 
 def find_part(name: str) -> Part:
-    """Return a part: a registered one by its name, or the user's own flow by its path.
+    """Return a part: a registered one by its name, the user's own flow by its path, or the user's own code.
 
     Raises:
         UnknownNameError: There is no part of this name.
         PromptError: The file is not a valid flow.
+        OptionError: The code cannot be used.
     """
     if is_file(name):
         return _own_flow(name)
+    if is_code(name):
+        return _own_code(name)
     known = parts()
+    if name not in known and "/" in name and at_home(name).exists():
+        raise PromptError(f"{name}: its name does not end in .toml", "a flow is a TOML file: call it NAME.toml")
     if name not in known:
-        hint = "Join them with + (similar+two-stage); a path to a flow of your own works too (./mine.toml)"
+        hint = "Join them with + (similar+two-stage); ./mine.toml is a flow of your own, ./mine.py:Mine your own code"
         raise UnknownNameError("strategy", name, known, hint, why_missing("strategy", name))
     return known[name]
 
@@ -118,13 +125,20 @@ def _own_flow(name: str) -> Part:
     path = at_home(name)
     try:
         about = path.stat()
-    except (OSError, ValueError) as error:
-        raise PromptError(
-            f"{name}: no such file", "give the path of a flow's TOML file; docs/flows.md has examples"
-        ) from error
-    part = _read_flow(path, about.st_mtime_ns, about.st_size)
+        version = about.st_mtime_ns, about.st_size
+    except (OSError, ValueError):
+        version = 0, 0  # reading it tells why
+    part = _read_flow(path, *version)
     if path.stem in parts():
         raise OptionError(f"{name}: there is a strategy {path.stem!r} already", "give the file another name")
+    return part
+
+
+def _own_code(name: str) -> Part:
+    part = load_code(name).part
+    if code_name(name) in parts():
+        raise OptionError(f"{name}: there is a strategy {code_name(name)!r} already", "give the class another name")
+    unique([*_options(), *part.options])
     return part
 
 
@@ -134,20 +148,21 @@ def _read_flow(path: Path, changed_ns: int, size: int) -> Part:
     return flow_part(path)
 
 
-def parse_strategy(text: str, *, files: bool = True) -> tuple[str, ...]:
+def parse_strategy(text: str, *, allow: Literal["files", "code"] = "code") -> tuple[str, ...]:
     """Return the parts of a strategy's name, in canonical order, flows last.
 
     Args:
         text: One part, or several joined by "+".
-        files: Whether a part can be a file; not where the text is a stranger's.
+        allow: What a part may be besides a name: a flow's file, as in plans, or also code of the user's own, as on a
+            command line and in Python.
 
     Raises:
         UnknownNameError: A part does not exist; lists the known ones.
         PromptError: A file is not a valid flow.
-        OptionError: Parts exclude each other.
+        OptionError: Parts exclude each other, or one is code and that is not allowed here.
     """
     names = text.split("+")
-    known = {name: find_part(name) if files or not is_file(name) else _no_file(name) for name in names}
+    known = {name: _allowed(name, allow) for name in names}
     for name in names:
         others = [other for other in names if other != name and known[other].place == known[name].place]
         if len(names) != len(set(names)) or others or (known[name].place is None and len(names) > 1):
@@ -163,8 +178,13 @@ def parse_strategy(text: str, *, files: bool = True) -> tuple[str, ...]:
     )
 
 
-def _no_file(name: str) -> Part:
-    raise UnknownNameError("strategy", name, PARTS)
+def _allowed(name: str, allow: str) -> Part:
+    if allow == "files" and is_code(name):
+        raise OptionError(
+            f"{name} is code, which only `--strategy` and Python may name",
+            "a package can add it under a name that is allowed here; docs/extending.md builds one",
+        )
+    return find_part(name)
 
 
 def strategy_options(text: str) -> tuple[Option, ...]:
@@ -177,12 +197,21 @@ def strategy_options(text: str) -> tuple[Option, ...]:
 
 
 def canonical_name(text: str) -> str:
-    """Return a strategy's name in tables and manifests, in which a file is called by its stem: "similar+mine".
+    """Return a strategy's name in tables and manifests: "similar+mine" for a file ./mine.toml, or for code ./a.py:mine.
 
     Raises:
         LocalempError: As `parse_strategy` does.
     """
-    return "+".join(Path(name).stem if is_file(name) else name for name in parse_strategy(text))
+    return "+".join(_short_name(name) for name in parse_strategy(text))
+
+
+def _short_name(name: str) -> str:
+    return Path(name).stem if is_file(name) else code_name(name) if is_code(name) else name
+
+
+def code_hashes(text: str) -> dict[str, str]:
+    """Return the hashes of the parts of a strategy that are the user's own code, by their names in manifests."""
+    return {code_name(name): load_code(name).sha256 for name in parse_strategy(text) if is_code(name)}
 
 
 def _in_order() -> list[str]:
@@ -201,10 +230,16 @@ def _what_combines() -> str:
     return f"use {several}, optionally with {single}; {' and '.join(alone)} combines with nothing"
 
 
-def all_strategies() -> tuple[str, ...]:
-    """Return the canonical names of the strategies that `serve` offers by itself, shorter combinations first."""
+def all_strategies(more: Collection[str] = ()) -> tuple[str, ...]:
+    """Return the canonical names of the strategies that `serve` offers by itself, shorter combinations first.
+
+    Plug-ins are not among them: each enricher would double their number.
+
+    Args:
+        more: Further parts to combine.
+    """
     names = []
-    offered = [name for name in _in_order() if parts()[name].offered]
+    offered = [name for name in _in_order() if parts()[name].offered or name in more]
     for size in range(1, len(offered) + 1):
         for chosen in combinations(offered, size):
             places = {PARTS[name].place for name in chosen}

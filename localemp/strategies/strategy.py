@@ -11,6 +11,7 @@ from typing import Any
 
 from localemp.dialogue import Dialogue
 from localemp.engines.base import Engine
+from localemp.errors import OptionError
 from localemp.prompting.render import Prompts
 from localemp.sampling import Sampling
 from localemp.strategies.base import CountTokens, Draft, Enricher, Exchange, Flow, Response
@@ -104,16 +105,20 @@ class Strategy:
         Raises:
             EngineError: A request failed.
             PromptTooLongError: The prompt does not fit even without exemplars.
+            OptionError: The flow made no call.
         """
         draft = dialogue if isinstance(dialogue, Draft) else await self.draft(dialogue)
         exchange = Exchange(draft, engine, last or engine, self.prompts, self.sampling)
         await self.flow.run(exchange)
+        if not exchange.stages:
+            raise OptionError(f"the strategy {self.name} made no call", 'its flow ends with exchange.ask("reply")')
         completion = exchange.stages[-1].completion
         reply = clean_reply(completion.text)
         if self.keep_thinking and completion.thinking:
             reply = f"<think>\n{completion.thinking}\n</think>\n\n{reply}"
         found = draft.exemplars, draft.inferences, draft.dropped
-        return Response(draft.dialogue, reply, completion.text, tuple(exchange.stages), *found)
+        stages, skipped = tuple(exchange.stages), tuple(exchange.skipped)
+        return Response(draft.dialogue, reply, completion.text, stages, *found, skipped=skipped)
 
     def describe(self) -> dict[str, Any]:
         """Return everything that can change the replies, for the manifest."""

@@ -135,7 +135,9 @@ def check_made_from(kind: type, *arguments: object) -> None:
 
 
 def check_options(name: str, options: Sequence[object], known: Iterable[Option]) -> None:
-    """Check the options of a plug-in: they begin with its name, so that none takes the place of another's.
+    """Check the options of a plug-in, since one that is wrong would stop every command that has it.
+
+    They begin with the plug-in's name, so that none takes the place of another's.
 
     Args:
         name: The plug-in's name.
@@ -143,21 +145,33 @@ def check_options(name: str, options: Sequence[object], known: Iterable[Option])
         known: Options that are registered already; a plug-in may share them.
 
     Raises:
-        OptionError: One is not an `Option`, or has another name.
+        OptionError: One is not an `Option`, has another name, or its default is not of its type.
     """
     begin, shared = re.sub(r"\W", "_", name).lower(), set(known)
     for option in options:
         if not isinstance(option, Option):
             raise OptionError(f"its options hold {a_thing(option)}, not an Option")
-        if option not in shared and not _is_own(option, begin):
+        if option in shared:
+            continue
+        if not _is_own(option, begin):
             raise OptionError(
-                f"its option {option.name!r} has to be called {begin!r}, or a name that begins with {begin + '_'!r}"
+                f"its option {option.name!r} has to be called {begin!r}, or begin with '{begin}_' (lower case)"
             )
+        if not isinstance(option.help, str):
+            raise OptionError(f"the help of its option {option.name!r} is {a_thing(option.help)}")
+        option.check(option.default)
+        if option.in_requests is not None:
+            from pydantic import TypeAdapter
+
+            TypeAdapter(option.in_requests | None)
 
 
 def _is_own(option: Option, begin: str) -> bool:
-    names = [option.name, *(flag.lstrip("-").removeprefix("no-").replace("-", "_") for flag in option.flags.split("/"))]
-    return all(re.fullmatch(rf"{begin}(_[a-z0-9_]+)?", name) for name in names if name)
+    """Return whether name and flags are the plug-in's, and such that a command line can have them."""
+    flags = [re.sub("^--(no-)?", "", flag).replace("-", "_") for flag in option.flags.split("/") if flag]
+    return option.name.isidentifier() and all(
+        re.fullmatch(rf"{begin}(_[a-z0-9_]+)?", name) for name in (option.name, *flags)
+    )
 
 
 def a_thing(value: object) -> str:

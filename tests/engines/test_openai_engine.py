@@ -462,7 +462,8 @@ async def test_a_refusal_without_code_is_recognised_by_its_words() -> None:
     assert "temperature" not in server.requests[1].body
 
 
-SCHEMA = '{"type": "object", "properties": {"choice": {"enum": ["A", "B"]}}}'
+SCHEMA = """{"type": "object", "properties": {"choice": {"enum": ["A", "B"]}}, "required": ["choice"],
+ "additionalProperties": false}"""
 
 
 async def test_a_schema_is_sent_as_a_strict_response_format() -> None:
@@ -474,6 +475,28 @@ async def test_a_schema_is_sent_as_a_strict_response_format() -> None:
     assert server.requests[0].body["response_format"] == {"type": "json_schema", "json_schema": form}
     assert got.notes == ()
     assert not any("response_format" in request.body for request in server.requests[1:])
+
+
+@pytest.mark.parametrize(
+    ("schema", "strict"),
+    [
+        ({"type": "object", "properties": {"a": {}}, "required": ["a"], "additionalProperties": False}, True),
+        ({"type": "object", "properties": {"a": {}}, "required": ["a"]}, False),
+        ({"type": "object", "properties": {"a": {}}, "additionalProperties": False}, False),
+        ({"type": "object", "properties": {"a": {"type": "array", "items": {"type": "object"}}}, "required": ["a"],
+          "additionalProperties": False}, False),
+        ({"type": "object", "properties": {"a": {"anyOf": [{"type": "null"}, {"properties": {"b": {}}}]}},
+          "required": ["a"], "additionalProperties": False}, False),
+        ({"type": "object", "properties": {"enum": {"enum": ["type"]}}, "required": ["enum"],
+          "additionalProperties": False}, True),
+    ],
+    ids=["closed", "more-fields", "optional-field", "open-items", "open-alternative", "field-called-enum"],
+)  # fmt: skip
+async def test_only_a_closed_schema_is_strict(schema: dict[str, Any], strict: bool) -> None:
+    with FakeServer() as server:
+        await ask(server, Sampling(schema=json.dumps(schema)))
+    form = {"name": "answer", "strict": strict, "schema": schema}
+    assert server.requests[0].body["response_format"]["json_schema"] == form
 
 
 @pytest.mark.parametrize(

@@ -57,7 +57,12 @@ def test_by_hand():
         ([], "nothing names the emotion (two-stage runs that ask for it do, and some files)"),
         ([("sad", None)], "nothing names the emotion (two-stage runs that ask for it do, and some files)"),
         ([(None, "sad")], "the data does not say the emotion"),
-        ([("sad", "sad"), ("zzz", "sad")], "of 1 of 2 dialogues the emotion is not known"),
+        ([("sad", "sad"), (None, "sad")], "of 1 of 2 dialogues the emotion is not known"),
+        (
+            [("sad", "sad"), ("zzz", "sad")],
+            "of 1 of 2 dialogues the emotion is unknown, or none of those that are scored",
+        ),
+        ([("fear", "sad"), ("anxiety", "sad")], "the data's emotions are not of the 32 that are scored: anxiety, fear"),
     ],
 )
 def test_why_there_is_none(pairs, reason):

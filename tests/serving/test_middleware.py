@@ -163,7 +163,7 @@ def test_exemplars_go_where_the_context_is_short(client: openai.OpenAI, model: M
     ("body", "status", "param", "said"),
     [
         ({"messages": TALK, "model": "tiny:few"}, 404, "model", "unknown strategy 'few'; known: zero-shot"),
-        ({"messages": TALK, "model": "tiny:knowledge"}, 404, "model", "does not offer the strategy 'knowledge'"),
+        ({"messages": TALK, "model": "tiny:knowledge"}, 404, "model", "unknown strategy 'knowledge'; known: zero-shot"),
         ({"messages": TALK, "model": "other"}, 404, None, "does not exist"),
         ({"messages": []}, 400, "messages", "at least one message"),
         ({"messages": "hello"}, 400, "messages", "must be a list"),

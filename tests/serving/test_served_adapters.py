@@ -111,7 +111,7 @@ def test_the_adapted_model_without_a_strategy_is_untouched(client: openai.OpenAI
         ("tiny@mine:", "unknown strategy ''"),
         ("tiny@mine:zero-shot:two-stage", "unknown strategy 'zero-shot:two-stage'"),
         ("tiny:two-stage@mine", "unknown strategy 'two-stage@mine'; did you mean 'two-stage'?"),
-        ("tiny@mine:similar", "does not offer the strategy 'similar'"),
+        ("tiny@mine:similar", "unknown strategy 'similar'; known: zero-shot, two-stage"),
         ("tiny@" + "m" * 1000, "there is no model"),
     ],
 )

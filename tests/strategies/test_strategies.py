@@ -216,8 +216,8 @@ def test_an_unknown_strategy_lists_the_known_ones(text):
 def test_the_list_of_all_strategies_is_complete_and_canonical():
     listed = all_strategies()
     assert all("+".join(parse_strategy(name)) == name for name in listed)
-    offered = [name for name, part in PARTS.items() if part.offered]
     possible = set()
+    offered = [name for name, part in PARTS.items() if part.offered]
     for size in range(1, len(offered) + 1):
         for parts in permutations(offered, size):
             with contextlib.suppress(OptionError):

@@ -45,6 +45,7 @@ class Unfinished(Enricher):
 
 limit = Part(about="", place="x", make=lambda _: None, options=(Option(name="limit"),))
 spelled = Part(about="", place="y", make=lambda _: None, options=(Option(name="spelled", flags="--limit"),))
+typed = Part(about="", place="z", make=lambda _: None, options=(Option(name="typed_so", type=int, default="a"),))
 
 
 class Other(Metric):
@@ -83,6 +84,7 @@ two-stage = various:Kind
 not valid! = various:Kind
 limit-it = various:limit
 spelled = various:spelled
+typed = various:typed
 
 [localemp.metrics]
 Wrong = various:Kind
@@ -106,9 +108,10 @@ ERRORS = {
     "needs": "the class Needs cannot be called by localemp: missing a required argument: 'city'",
     "unfinished": "the class Unfinished does not define describe, enrich",
     "two-stage": "the part 'two-stage' already exists",
-    "not valid!": "'not valid!' is not a valid name for a part; use letters, digits and hyphens",
-    "limit-it": "its option 'limit' has to be called 'limit_it', or a name that begins with 'limit_it_'",
-    "spelled": "its option 'spelled' has to be called 'spelled', or a name that begins with 'spelled_'",
+    "not valid!": "'not valid!' is not a valid name for a part; use letters, digits, hyphens and underscores",
+    "limit-it": "its option 'limit' has to be called 'limit_it', or begin with 'limit_it_' (lower case)",
+    "spelled": "its option 'spelled' has to be called 'spelled', or begin with 'spelled_' (lower case)",
+    "typed": "--typed-so: Input should be a valid integer, unable to parse string as an integer",
     "Wrong": "it is the class Kind; a metric is a MetricEntry, or a subclass of Metric",
     "Other": "its metric has another name, 'Others'",
     "Broken": "ValueError: no dictionary",

@@ -8,6 +8,7 @@ import logging
 import random
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import openai
@@ -40,6 +41,21 @@ MAX_FAILED_REQUESTS = 20
 _log = logging.getLogger(__name__)
 _PATHS = {"chat": "/chat/completions", "completions": "/completions"}
 _NO_LIST = (404, 405, 501)
+
+
+@dataclass(frozen=True, slots=True)
+class _Answers:
+    """The answers to one request.
+
+    Attributes:
+        choices: One or more.
+        usage: The counts of all.
+        notes: On changed sampling parameters.
+    """
+
+    choices: tuple[Choice, ...]
+    usage: Usage
+    notes: tuple[str, ...]
 
 
 class OpenAIEngine(Engine):
@@ -171,32 +187,66 @@ class OpenAIEngine(Engine):
         """
         begun = time.perf_counter()
         async with self._slots:
-            choice, usage, notes = await self._ask(messages, sampling)
-        text, thinking = self._split(choice, messages)
-        reason = choice.finish_reason or "unknown"
-        prompt, limit = usage.prompt_tokens, self.context_length
+            answers = await self._ask(messages, sampling)
+        return self._completions(answers, messages, sampling, begun)[0]
+
+    async def candidates(self, messages: Sequence[Message], sampling: Sampling, number: int) -> list[Completion]:
+        """Return several answers to one list of messages; see `Engine.candidates`.
+
+        They are one request, whose prompt is billed once, unless the server gives one answer a request. Its counts and
+        its cost are the first answer's; the others have 0.
+        """
+        found: list[Completion] = []
+        if self._requests.takes_number:
+            begun = time.perf_counter()
+            async with self._slots:
+                answers = await self._ask(messages, sampling, number)
+            found = self._completions(answers, messages, sampling, begun)[:number]
+            if len(found) == 1:
+                self._requests.changed["n"] = None  # ignored, not refused
+        if missing := number - len(found):
+            seed = None if sampling.seed is None else sampling.seed + len(found)
+            found += await super().candidates(messages, replace(sampling, seed=seed), missing)
+        return found
+
+    def _completions(
+        self, answers: _Answers, messages: Sequence[Message], sampling: Sampling, begun: float
+    ) -> list[Completion]:
+        """Return what was answered; the counts of all are the first one's.
+
+        Raises:
+            PromptTooLongError: The server truncated an answer for which the prompt left no room.
+            EngineError: No answer has a text.
+        """
+        texts = [self._split(choice, messages) for choice in answers.choices]
+        reasons = [choice.finish_reason or "unknown" for choice in answers.choices]
+        usage, limit = answers.usage.beside("".join(thinking for _, thinking in texts)), self.context_length
         # vLLM's server accepts a prompt that leaves too little room and truncates the reply.
-        if limit and prompt and reason == "length" and prompt + sampling.most_tokens > limit:
-            raise PromptTooLongError(prompt, sampling.most_tokens, limit)
-        if not text and choice.refusal:
-            text, reason = choice.refusal, "refusal"
-        elif not text and not thinking:
-            self._check_empty(choice, reason)
-        choices, mass = self._choices(choice, sampling)
-        return Completion(
-            text=text,
-            finish_reason=reason,
-            prompt_tokens=prompt,
-            completion_tokens=usage.completion_tokens,
-            cached_tokens=usage.cached_tokens,
-            seconds=time.perf_counter() - begun,
-            cost=self._cost(usage),
-            notes=notes,
-            thinking=thinking,
-            thinking_tokens=usage.beside(thinking).reasoning_tokens,
-            choices=choices,
-            choice_mass=mass,
-        )
+        if limit and usage.prompt_tokens and "length" in reasons and usage.prompt_tokens + sampling.most_tokens > limit:
+            raise PromptTooLongError(usage.prompt_tokens, sampling.most_tokens, limit)
+        if not any(text or thinking for text, thinking in texts) and not any(each.refusal for each in answers.choices):
+            self._check_empty(answers.choices[0], reasons[0])
+        completions = []
+        for choice, (text, thinking), reason in zip(answers.choices, texts, reasons, strict=True):
+            refused = not text and choice.refusal
+            choices, mass = self._choices(choice, sampling)
+            completion = Completion(
+                text=choice.refusal if refused else text,
+                finish_reason="refusal" if refused else reason,
+                prompt_tokens=usage.prompt_tokens,
+                completion_tokens=usage.completion_tokens,
+                cached_tokens=usage.cached_tokens,
+                seconds=time.perf_counter() - begun,
+                cost=self._cost(usage),
+                notes=answers.notes,
+                thinking=thinking,
+                thinking_tokens=usage.reasoning_tokens,
+                choices=choices,
+                choice_mass=mass,
+            )
+            completions.append(completion)
+            usage = usage.counted_before()
+        return completions
 
     def _choices(self, choice: Choice, sampling: Sampling) -> tuple[dict[str, float] | None, float | None]:
         """Return the probability of each choice and of all together; None where the server does not give them."""
@@ -243,17 +293,17 @@ class OpenAIEngine(Engine):
         """Close the connections; the engine cannot be started again."""
         await self._connection.close()
 
-    async def _ask(self, messages: Sequence[Message], sampling: Sampling) -> tuple[Choice, Usage, tuple[str, ...]]:
+    async def _ask(self, messages: Sequence[Message], sampling: Sampling, number: int = 1) -> _Answers:
         while True:  # each iteration has one parameter less that can be refused
-            body, notes = self._requests.body(messages, sampling)
+            body, notes = self._requests.body(messages, sampling, number)
             try:
-                choice, usage = await self._send(body)
+                choices, usage = await self._send(body)
             except ResponseError as error:
                 if not self._requests.change(refused_parameter(error), body):
                     raise self._failure(error, sampling.most_tokens) from error
             else:
                 self._known = self._answered = True
-                return choice, usage, notes
+                return _Answers(choices, usage, notes)
 
     def _failure(self, error: ResponseError, reply_tokens: int) -> EngineError:
         """Return the error to raise for a failed request."""
@@ -271,7 +321,7 @@ class OpenAIEngine(Engine):
             error, self._target, reply_tokens, self.context_length, known=self._known, answered=self._answered
         )
 
-    async def _send(self, body: Mapping[str, Any]) -> tuple[Choice, Usage]:
+    async def _send(self, body: Mapping[str, Any]) -> tuple[tuple[Choice, ...], Usage]:
         """Send a request until it succeeds or no retry is left; raises the last error."""
         tries = 0
         while True:
@@ -301,6 +351,12 @@ class OpenAIEngine(Engine):
         return float(min(INITIAL_BACKOFF * 2.0**tries, MAX_BACKOFF) * self._jitter.uniform(0.5, 1.0))
 
 
-def _read(content: bytes) -> tuple[Choice, Usage]:
+def _read(content: bytes) -> tuple[tuple[Choice, ...], Usage]:
+    """Return the answers that the server did not withhold, and the counts.
+
+    Raises:
+        ResponseError: It is not a completion, or all answers are withheld.
+    """
     answer = read_completion(content)
-    return first_choice(answer), answer.usage or Usage()
+    given = tuple(choice for choice in answer.choices if choice.finish_reason != "content_filter")
+    return given or (first_choice(answer),), answer.usage or Usage()

@@ -123,8 +123,16 @@ def refused_parameter(error: ResponseError) -> str | None:
         return "logprobs"
     if error.code in _REFUSALS and error.param:
         return error.param
-    found = _REFUSAL_TEXT.search(error.message)
-    return found[1] if found else None
+    if found := _REFUSAL_TEXT.search(error.message):
+        return found[1]
+    return "n" if _may_refuse_number(error) else None
+
+
+def _may_refuse_number(error: ServerError) -> bool:
+    """Return whether an error can mean that a request has one answer only, which each server words in its own way."""
+    if _is_too_long(error) or _quota_is_used_up(error) or error.code == "content_filter":
+        return False
+    return error.status in (400, 422, 501) or "completion choice" in error.message  # llama.cpp's, with status 500
 
 
 def explain(

@@ -8,17 +8,18 @@ from localemp.dialogue import Message
 from localemp.sampling import Sampling
 
 _DROPPABLE = {
-    "temperature", "top_p", "seed", "stop", "response_format", "repetition_penalty", "thinking_token_budget",
+    "temperature", "top_p", "seed", "stop", "response_format", "repetition_penalty", "thinking_token_budget", "n",
 }  # fmt: skip
 _LIKELIEST = 20  # tokens whose probability is asked for; the most that OpenAI's API allows
 _OF_CHOICES = ("logprobs", "top_logprobs")
+_HOLD_SCHEMAS = {"items", "prefixItems", "anyOf", "oneOf", "allOf"}
 
 
 class Requests:
     """Builds the request bodies for one model.
 
     A parameter that the model refuses is replaced (max_tokens by max_completion_tokens) or dropped (temperature, top_p,
-    seed, stop, response_format, repetition_penalty, logprobs, thinking_token_budget) in all later requests.
+    seed, stop, response_format, repetition_penalty, logprobs, thinking_token_budget, n) in all later requests.
 
     Args:
         model: Name of the model on the server.
@@ -33,8 +34,10 @@ class Requests:
         self.model, self.api, self.extra = model, api, dict(extra)
         self.changed: dict[str, str | None] = {}
 
-    def body(self, messages: Sequence[Message], sampling: Sampling) -> tuple[dict[str, Any], tuple[str, ...]]:
-        """Return the body of a request, and notes on changed sampling parameters."""
+    def body(
+        self, messages: Sequence[Message], sampling: Sampling, number: int = 1
+    ) -> tuple[dict[str, Any], tuple[str, ...]]:
+        """Return the body of a request for a number of answers, and notes on changed sampling parameters."""
         body: dict[str, Any] = {"model": self.model}
         if self.api == "chat":
             body["messages"] = [{"role": message.role, "content": message.content} for message in messages]
@@ -51,9 +54,9 @@ class Requests:
         settings |= {"seed": sampling.seed} if sampling.seed is not None else {}
         settings |= {"stop": list(sampling.stop)} if sampling.stop else {}
         settings |= {"repetition_penalty": sampling.repetition_penalty} if sampling.repetition_penalty != 1 else {}
+        settings |= {"n": number} if number > 1 else {}
         if sampling.schema and self.api == "chat":
-            form = {"name": "answer", "strict": True, "schema": json.loads(sampling.schema)}
-            settings["response_format"] = {"type": "json_schema", "json_schema": form}
+            settings["response_format"] = response_format(sampling.schema)
         if sampling.choices and self.api == "chat":
             settings |= {"logprobs": True, "top_logprobs": _LIKELIEST}
         notes = []
@@ -64,6 +67,11 @@ class Requests:
             if instead != name:
                 notes.append(f"{name} {f'sent as {instead}' if instead else 'dropped'}: the model refuses it")
         return body | self.extra, tuple(notes)
+
+    @property
+    def takes_number(self) -> bool:
+        """Whether a request may ask for several answers, as far as is known."""
+        return "n" not in self.changed and "n" not in self.extra
 
     def change(self, refused: str | None, sent: Mapping[str, Any]) -> bool:
         """Record a refused parameter; return False if it can be neither replaced nor dropped.
@@ -81,3 +89,25 @@ class Requests:
         else:
             return False
         return True
+
+
+def response_format(schema: str) -> dict[str, Any]:
+    """Return the field that asks for an answer of a JSON schema, which is given as text.
+
+    OpenAI's servers hold only a schema whose objects are closed to the letter ("strict"), and refuse another one that
+    claims to be; vLLM's server holds any.
+    """
+    form = json.loads(schema)
+    return {"type": "json_schema", "json_schema": {"name": "answer", "strict": _is_closed(form), "schema": form}}
+
+
+def _is_closed(schema: Any) -> bool:
+    """Return whether all objects in a schema require all of their properties, and allow no others."""
+    if isinstance(schema, list):
+        return all(map(_is_closed, schema))
+    if not isinstance(schema, Mapping):
+        return True
+    fields = schema.get("properties", {})
+    closed = schema.get("additionalProperties") is False and set(fields) <= set(schema.get("required", ()))
+    inner = [*fields.values(), *(schema[key] for key in _HOLD_SCHEMAS & schema.keys())]
+    return (closed or not (fields or schema.get("type") == "object")) and all(map(_is_closed, inner))

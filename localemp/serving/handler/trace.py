@@ -41,6 +41,7 @@ def _stage(stage: Stage) -> dict[str, Any]:
         "name": stage.name,
         "messages": _as_dicts(stage.messages),
         "text": completion.text,
+        "answer": stage.answer,
         "thinking": completion.thinking,
         "finish_reason": completion.finish_reason,
         "prompt_tokens": completion.prompt_tokens,

@@ -214,10 +214,11 @@ function fill(select, value) {
 function explain(select) {
   const id = select.value;
   const names = isStrategy(id) ? id.slice(models.get(id).root.length + 1).split("+") : [];
-  const about = isStrategy(id) ? names.map((name) => STRATEGIES[name]).filter(Boolean) : ["answers without a strategy"];
-  const { adapter } = models.get(id);
+  const about = isStrategy(id) ? names.map((name) => STRATEGIES[name]) : ["answers without a strategy"];
+  const { adapter, description } = models.get(id);
   const who = adapter ? `The model with the adapter ${adapter}` : "The model";
-  const sentence = about.length ? `${who} ${new Intl.ListFormat("en").format(about)}.` : "";
+  const known = about.every(Boolean); // of others, such as a user's flow, the server has a line
+  const sentence = known ? `${who} ${new Intl.ListFormat("en").format(about)}.` : (description ?? "");
   $(`#${select.getAttribute("aria-describedby")}`).textContent = sentence;
 }
 

@@ -3,19 +3,35 @@
 import { make } from "./elements.js";
 
 const RELATIONS = { xReact: "Feels", xWant: "Wants", xNeed: "Needs", xIntent: "Intends", xEffect: "Effects" };
+const ANSWERS = { feeling: "Emotion and situation" };
 const STEPS = { feeling: "Emotion inferred", reply: "Reply written" };
+const CALLS = { candidate: "candidate not chosen", choice: "choice of a candidate" };
 
-/** Return a trace as folded details: emotion, exemplars, inferences, every step. */
+/** Return a trace as folded details: the answers before the reply, exemplars, inferences, every step. */
 export function traceDetails(trace) {
   const summary = make("summary", "", "How this reply was made", make("span", "score", ` · ${seconds(trace.seconds.all)}`));
-  return make("details", "trace", summary, ...[feeling, exemplars, inferences, steps].flatMap((part) => part(trace)));
+  return make("details", "trace", summary, ...[answers, exemplars, inferences, steps].flatMap((part) => part(trace)));
 }
 
 const part = (title, ...children) => [make("section", "", make("h3", "", title), ...children)];
 
-function feeling({ stages }) {
-  const stage = stages.find(({ name }) => name === "feeling");
-  return stage ? part("Emotion and situation", make("p", "", stage.text)) : [];
+/** Return what each stage before the reply answered: a label, the fields of its JSON, or a text. */
+function answers({ stages }) {
+  return stages.slice(0, -1).flatMap((stage) => part(ANSWERS[stage.name] ?? called(stage.name), ...answered(stage)));
+}
+
+function answered({ text, answer }) {
+  if (typeof answer === "string") return [make("p", "", ...chip(answer))];
+  if (!answer) return [make("p", "", text)];
+  const value = (given) => (typeof given === "string" ? given : JSON.stringify(given));
+  const rows = Object.entries(answer).flatMap(([name, given]) => [make("dt", "", name), make("dd", "", value(given))]);
+  return [make("dl", "", ...rows)];
+}
+
+/** Return a call's name in words: "support strategy", "reply: candidate not chosen". */
+function called(name) {
+  const [stage, call] = name.replaceAll("_", " ").split(".");
+  return call ? `${stage}: ${CALLS[call] ?? call}` : stage;
 }
 
 function exemplars({ exemplars: shown, stages }) {
@@ -70,7 +86,7 @@ function step({ name, messages, prompt_tokens, completion_tokens, seconds: spent
   const figures = `${counted} · ${seconds(spent)}`;
   const sent = messages.map(({ role, content }) => make("div", "", make("span", "who", role), make("pre", "", content)));
   const opened = make("details", "", make("summary", "", "Messages sent to the model"), ...sent);
-  return make("div", "", STEPS[name] ?? name, make("span", "who", figures), opened);
+  return make("div", "", STEPS[name] ?? called(name), make("span", "who", figures), opened);
 }
 
 const seconds = (number) => `${number.toFixed(number < 1 ? 2 : 1)} s`;
