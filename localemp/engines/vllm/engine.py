@@ -13,7 +13,7 @@ import time
 import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import fields
+from dataclasses import fields, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -51,6 +51,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 _RAW = "raw_logprobs"  # vLLM's default: the model's own log probabilities
 _NOT_STARTED = ("the engine is not started", "use `async with engine:` or `await engine.start()`")
+_NO_SCHEMA = "schema dropped: without a reasoning_parser it would hold the thinking instead of the answer"
 _SHUTDOWN_TIMEOUT = 10.0  # seconds
 # Settings that affect speed, by the part of vLLM's configuration that holds them.
 _SPEED_SETTINGS = {
@@ -136,6 +137,9 @@ class VLLMEngine(AdaptableEngine):
             raise PromptTooLongError(len(ids), max_tokens, self.max_model_len)
         if sampling.choices and (measured := await self._choose(prompt, ids, sampling.choices, adapter, started)):
             return measured
+        notes: tuple[str, ...] = ()
+        if sampling.schema and not self._thoughts.ends_before_answer(prompt):
+            sampling, notes = replace(sampling, schema=None), (_NO_SCHEMA,)
         final = await self._generate(ids, self._params(sampling, max_tokens, self._thoughts.keep_marks), adapter)
         answer = final.outputs[0]
         split, why = self._thoughts.split(answer.text, prompt), answer.finish_reason
@@ -150,6 +154,7 @@ class VLLMEngine(AdaptableEngine):
             completion_tokens=len(answer.token_ids),
             cached_tokens=final.num_cached_tokens,
             seconds=time.perf_counter() - started,
+            notes=notes,
             thinking=split.thinking,
             thinking_tokens=thought,
         )
