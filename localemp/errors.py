@@ -29,20 +29,23 @@ class LocalempError(Exception):
     Attributes:
         message: The problem and its place, in one line.
         hint: The next step; empty if the message is enough.
+        others: Further problems of the same file, each with its own hint.
         exit_code: Exit code of the command line.
     """
 
     exit_code = 1
 
-    def __init__(self, message: str, hint: str = "") -> None:
+    def __init__(self, message: str, hint: str = "", others: "Iterable[LocalempError]" = ()) -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint
+        self.others = tuple(others)
 
     @property
     def with_hint(self) -> str:
         """The message and the hint in one line, for logs and for responses of a server."""
-        return f"{self.message}; {self.hint}" if self.hint else self.message
+        told = [self.message, *([self.hint] if self.hint else []), *(["and further problems"] if self.others else [])]
+        return "; ".join(told)
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:

@@ -21,6 +21,7 @@ EXPRESSIONS = all_expressions()
 # Patterns that are put together where they are used: an example of each, by file and function.
 BUILT = {
     "metrics/emotion.py:_pattern": r"(?<![^\W_])(?:sad|joyful|sentimental)(?![^\W_])",
+    "strategies/answers.py:_pattern": r"(?<!\w)(?:Question|Self\-disclosure|Others)(?!\w)",
     "studies/create.py:_notes": r"(?<!\w)name(?!\w)",
     "models/peft.py:_is_harmless": r"layers\.[01]\.q_proj",
     "models/weights.py:_leftovers": r"\.name\.\d+\.(part|part\.work|old)",

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from localemp.errors import OptionError
 from localemp.strategies.code import is_code
-from localemp.strategies.registry import all_strategies, parse_strategy, parts_with
+from localemp.strategies.registry import all_strategies, canonical_name, is_file, parse_strategy, parts_with
 from localemp.strategies.shots import SHOTS
 
 
@@ -13,7 +13,7 @@ class StrategySpec:
     """A strategy to measure.
 
     Attributes:
-        strategy: Its canonical name.
+        strategy: Its parts, joined by "+"; files and code by their paths.
         shots: The number of exemplars; None leaves it to the config.
     """
 
@@ -22,12 +22,11 @@ class StrategySpec:
 
     @property
     def name(self) -> str:
-        """The name as users write it: few-shot:1."""
+        """The name in results: few-shot:1. A file is called by its stem."""
+        name = canonical_name(self.strategy)
         if self.shots is None:
-            return self.strategy
-        return "+".join(
-            f"{part}:{self.shots}" if part in parts_with(SHOTS) else part for part in self.strategy.split("+")
-        )
+            return name
+        return "+".join(f"{part}:{self.shots}" if part in parts_with(SHOTS) else part for part in name.split("+"))
 
 
 def parse_specs(text: str) -> list[StrategySpec]:
@@ -41,16 +40,17 @@ def parse_specs(text: str) -> list[StrategySpec]:
     chosen = [_parse(word.strip()) for word in text.split(",") if word.strip()]
     if not chosen:
         raise OptionError("--strategies: none is named", f"known: {', '.join(all_strategies())}")
-    for each in chosen:
-        if chosen.count(each) > 1:
-            raise OptionError(f"--strategies: {each.name} is there twice", "name each strategy once")
+    names = [each.name for each in chosen]
+    for name in names:
+        if names.count(name) > 1:
+            raise OptionError(f"--strategies: {name} is there twice", "name each strategy once")
     return chosen
 
 
 def _parse(word: str) -> StrategySpec:
     names, shots = [], None
     for part in word.split("+"):
-        name, colon, number = (part, "", "") if is_code(part) else part.partition(":")
+        name, colon, number = (part, "", "") if is_code(part) or is_file(part) else part.partition(":")
         names.append(name)
         if not colon:
             continue

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from localemp.data.conversations import Instances
     from localemp.data.stats import Stats
 
+_MOST_STRATEGIES = 12
+
 
 @click.group()
 def data() -> None:
@@ -105,6 +107,8 @@ def _table(path: str, counted: dict[str, Stats]) -> Table:
     row("emotions", [f"{len(one.emotions)}" for one in every])
     row("  most frequent", [_ranked(list(one.emotions.items())[:3]) for one in every])
     row("  least frequent", [_ranked(list(one.emotions.items())[3:][-3:]) for one in every])
+    if any(one.support_strategies for one in every):
+        row("support strategies", [_ranked(list(one.support_strategies.items())[:_MOST_STRATEGIES]) for one in every])
     return table
 
 

@@ -47,7 +47,7 @@ def cli() -> None:
 
 
 def main() -> None:
-    """Run the command line; errors become one line, a hint, and an exit code."""
+    """Run the command line; an error becomes one line, a hint, and an exit code."""
     for stream in (sys.stdout, sys.stderr, sys.stdin):
         # Text that does not fit the terminal's encoding should not stop a command.
         with contextlib.suppress(AttributeError, io.UnsupportedOperation):
@@ -63,7 +63,8 @@ def main() -> None:
         error.show()
         sys.exit(error.exit_code)
     except errors.LocalempError as error:
-        _say(error.message, error.hint)
+        for each in (error, *error.others):
+            _say(each.message, each.hint)
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, click.Abort):
         quiet_ending()

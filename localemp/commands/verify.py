@@ -7,7 +7,7 @@ import asyncio
 import logging
 import os
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -85,8 +85,8 @@ def verify(
     read_verifications(folder)  # a damaged one is reported before the engine starts
     size, digest = fingerprint(folder)
     replies = [record for record in read_records(folder) if "reply" in record]
-    calls = _sample([recorded_calls(record) for record in replies], sample, seed, folder)
     sampling = recorded_sampling(manifest["settings"], folder)
+    calls = _sample(_calls(replies, sampling, folder), sample, seed, folder)
     config = recorded_config(
         manifest,
         concurrency=sizes[-1],
@@ -107,7 +107,7 @@ def verify(
             f"{hint}--anyway asks again all the same, and the certificate says so",
         )
     _say_cost(pipeline, calls, sizes)
-    asking = _ask_all(pipeline, calls, sampling, sizes, seed, on_progress)
+    asking = _ask_all(pipeline, calls, sizes, seed, on_progress)
     asked, engine = run_here(asking, "await asyncio.to_thread(localemp.verify, ...) there")
     outcomes: dict[str, set[str]] = {}
     for each in asked:
@@ -127,7 +127,7 @@ def verify(
         failures=[failure for each in asked for failure in each.failures],
         deterministic=engine.get("deterministic"),
         claimed=bool(manifest["settings"].get("deterministic")),
-        temperature=sampling.temperature,
+        temperature=max(call.sampling.temperature for call in calls),
         anyway=differences,
         replies=len(replies),
         responses_bytes=size,
@@ -150,12 +150,21 @@ def _checked_sizes(batch_sizes: Sequence[int]) -> tuple[int, ...]:
     return sizes
 
 
-def _sample(replies: Sequence[list[RecordedCall]], sample: int, seed: int, folder: Path) -> list[RecordedCall]:
+def _calls(replies: Sequence[Mapping[str, Any]], sampling: Sampling, folder: Path) -> Iterator[list[RecordedCall]]:
+    for record in replies:
+        try:
+            yield recorded_calls(record, sampling)
+        except ValueError as error:
+            raise RunError(f"{folder}: {record['id']!r}: a stage's sampling parameters are damaged") from error
+
+
+def _sample(replies: Iterable[list[RecordedCall]], sample: int, seed: int, folder: Path) -> list[RecordedCall]:
     """Return the calls of a sample of replies, in the order of the run."""
-    usable = [calls for calls in replies if calls]
+    told = list(replies)
+    usable = [calls for calls in told if calls]
     if not usable:
-        what = "its replies have no prompts recorded" if replies else "no replies yet"
-        raise RunError(f"{folder}: {what}", "" if replies else "rerun the command that made the run to resume it")
+        what = "its replies have no prompts recorded" if told else "no replies yet"
+        raise RunError(f"{folder}: {what}", "" if told else "rerun the command that made the run to resume it")
     chosen = sorted(random.Random(seed).sample(range(len(usable)), min(sample, len(usable))))
     return [call for number in chosen for call in usable[number]]
 
@@ -173,7 +182,6 @@ def _say_cost(pipeline: Pipeline, calls: Sequence[RecordedCall], sizes: Sequence
 async def _ask_all(
     pipeline: Pipeline,
     calls: Sequence[RecordedCall],
-    sampling: Sampling,
     sizes: Sequence[int],
     seed: int,
     on_progress: OnProgress,
@@ -184,13 +192,13 @@ async def _ask_all(
         planner, tokenize = pipeline.planner(""), pipeline.tokenizer.plain_ids
         for call in calls:
             with suppress(EngineError):  # it fails again where it is asked
-                await planner.chat(call.messages, sampling)
+                await planner.chat(call.messages, call.sampling)
             await asyncio.sleep(0)  # lets Ctrl-C in
         context = planner.context_needed
     engine = pipeline.engine(context)
     on_progress(Progress(f"Starting {engine.name} ({pipeline.profile.name})"))
     async with engine:
-        asked = [await ask_again(engine, calls, sampling, size, seed, tokenize, on_progress) for size in sizes]
+        asked = [await ask_again(engine, calls, size, seed, tokenize, on_progress) for size in sizes]
         described = engine.describe()
         if pipeline.runs_here:
             on_progress(Progress(f"Stopping {engine.name} ({pipeline.profile.name})"))

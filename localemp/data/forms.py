@@ -5,8 +5,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from localemp.data.records import TABLE
-from localemp.data.textfile import unpacked
+from localemp.data.records import TABLE, beginning
 from localemp.errors import DataError
 from localemp.utils.files import is_file
 from localemp.utils.text import one_line
@@ -21,7 +20,7 @@ FORMS: Mapping[str, tuple[str, ...]] = {
 }
 """The keys that tell a form; one of them is enough."""
 
-_BEGINNING, _MOST_KEYS = 2**18, 1_000
+_MOST_KEYS = 1_000
 # A text, closed or cut off, or a sign; possessive, so that it runs in linear time.
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*+("|\\?\Z)|[\[\]{}:,]', re.DOTALL)
 
@@ -29,29 +28,32 @@ _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*+("|\\?\Z)|[\[\]{}:,]', re.DOTALL)
 def form_of(path: Path) -> str | None:
     """Return the form of a file: a key of `FORMS`; None if it is unknown, or if keys of several forms are there.
 
-    "turns" decides alone: records of localemp's own form may have any other keys.
-
     Raises:
         DataError: The file cannot be read.
     """
-    keys = first_keys(path)
-    if "text" in keys:  # the hub's files of ESConv hold each talk as a text of its own
-        keys = {**_keys(keys["text"]), **keys}
-    if FORMS[OWN][0] in keys:
-        return OWN
-    found = [form for form, marks in FORMS.items() if any(mark in keys for mark in marks)]
+    found = _forms(first_keys(path))
     return found[0] if len(found) == 1 else None
 
 
 def unknown_form(path: Path) -> DataError | None:
     """Return the error of a file whose first record has keys, but those of no form or of several; else None."""
-    if not (keys := first_keys(path)) or form_of(path) is not None:
+    keys = first_keys(path)
+    found = _forms(keys)
+    if not keys or len(found) == 1:
         return None
-    listed = one_line(", ".join(f'"{key}"' for key in keys))
-    known = "; ".join(f"{form} ({' or '.join(marks)})" for form, marks in FORMS.items())
-    return DataError(
-        path, f"the keys of its first record fit no form, or several: {listed}", f"forms and their keys: {known}"
-    )
+    listed = one_line(", ".join(keys))
+    hint = "; ".join(f"{form} has {' or '.join(marks)}" for form, marks in FORMS.items())
+    why = f"keys of several forms ({', '.join(found)})" if found else "an unknown form"
+    return DataError(path, f"{why}: the keys of the first record are {listed}", f"of the forms that are read, {hint}")
+
+
+def _forms(keys: Mapping[str, str]) -> list[str]:
+    """Return the forms that these keys tell. "turns" decides alone: our own records may have any other keys."""
+    if "text" in keys:  # the hub's files of ESConv hold each talk as a text of its own
+        keys = {**_keys(keys["text"]), **keys}
+    if FORMS[OWN][0] in keys:
+        return [OWN]
+    return [form for form, marks in FORMS.items() if any(mark in keys for mark in marks)]
 
 
 def first_keys(path: Path) -> Mapping[str, str]:
@@ -62,14 +64,11 @@ def first_keys(path: Path) -> Mapping[str, str]:
     Raises:
         DataError: The file cannot be read.
     """
-    if not is_file(path):
-        return {}
-    if path.suffix == TABLE:
+    if path.suffix == TABLE and is_file(path):
         from localemp.data.parquet import first_row
 
         return first_row(path)
-    with unpacked(path) as (content, _):
-        return _keys(content.read(_BEGINNING).decode("utf-8-sig", "replace"))
+    return _keys(beginning(path))
 
 
 def _keys(text: str) -> dict[str, str]:

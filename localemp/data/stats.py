@@ -22,6 +22,7 @@ class Stats:
         words_per_utterance: Mean length of an utterance, in words.
         words_per_reply: Mean length of a reference reply, in words; None if there are none.
         emotions: Number of conversations by emotion, most frequent first, ties by name.
+        support_strategies: Number of replies by support strategy, likewise; a reply may have several.
     """
 
     conversations: int
@@ -31,6 +32,7 @@ class Stats:
     words_per_utterance: float
     words_per_reply: float | None
     emotions: dict[str, int]
+    support_strategies: dict[str, int]
 
     @classmethod
     def of_conversations(cls, conversations: list[Conversation], instances: list[Dialogue]) -> Self:
@@ -51,7 +53,6 @@ class Stats:
     def _count(cls, spoken: list[tuple[str, ...]], emotions: Iterable[str | None], instances: list[Dialogue]) -> Self:
         words = [len(turn.split()) for turns in spoken for turn in turns]
         reply_words = [len(one.reference.split()) for one in instances if one.reference is not None]
-        by_emotion = Counter(filter(None, emotions))
         return cls(
             conversations=len(spoken),
             utterances=len(words),
@@ -59,5 +60,11 @@ class Stats:
             turns_per_context=fmean(len(one.turns) for one in instances) if instances else 0.0,
             words_per_utterance=fmean(words) if words else 0.0,
             words_per_reply=fmean(reply_words) if reply_words else None,
-            emotions=dict(sorted(by_emotion.items(), key=lambda item: (-item[1], item[0]))),
+            emotions=_ranked(filter(None, emotions)),
+            support_strategies=_ranked(strategy for one in instances for strategy in one.support_strategies),
         )
+
+
+def _ranked(names: Iterable[str]) -> dict[str, int]:
+    """Count names, most frequent first, ties by name."""
+    return dict(sorted(Counter(names).items(), key=lambda item: (-item[1], item[0])))

@@ -21,7 +21,7 @@ from localemp.models.adapters import adapter_name
 from localemp.pipeline.config import RunConfig
 from localemp.pipeline.pipeline import Pipeline
 from localemp.prompting.template import load_template
-from localemp.strategies.registry import parse_strategy, parts_with
+from localemp.strategies.registry import canonical_name, parse_strategy, parts_with
 from localemp.strategies.shots import SHOTS
 from localemp.utils.text import one_line
 
@@ -197,7 +197,7 @@ def _named(row: Row, own: Settings, strategy: str, varied: Collection[str], wher
     shown = {name: value_in_name(own.get(name, 0 if name == SHOTS.name else None)) for name in row.grid}
     if "adapter" in own:
         shown["adapter"] = adapter_name(own["adapter"])
-    shown["strategy"] = strategy
+    shown["strategy"] = strategy = canonical_name(strategy)
     if row.name and (not varied or placeholders(row.name, shown, where)):
         name = row.name.format_map(shown)
     else:

@@ -20,6 +20,7 @@ from localemp.experiments.names import Name, placeholders
 from localemp.experiments.settings import check_settings, check_text, is_path, setting_types, values_of
 from localemp.experiments.steps import After, Count, Model, OpenTable, Table, Text, check_steps, in_table
 from localemp.models.adapters import split_spec
+from localemp.strategies.registry import is_file as is_flow_file
 from localemp.utils.files import is_file, is_folder
 from localemp.utils.paths import StrPath, at_home
 from localemp.utils.text import one_line
@@ -46,7 +47,7 @@ _NOT_OF_ROWS = (
 )
 # Values of these may be names or paths; of the others, which are paths, see `_beside`.
 _NAMES_OR_PATHS = ("model", "variant", "data", "pool", "encoder", "comet", "bertscore_model", "published")
-_ENDINGS = (".toml", ".jsonl", ".csv", ".gz")
+_ENDINGS = (".toml", ".jsonl", ".json", ".csv", ".txt", ".parquet", ".gz")
 _PATHS_OF_STEPS = ("aspects", "prompts")
 
 
@@ -208,6 +209,10 @@ def _beside(fields: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Return a plan's fields with relative paths resolved: a file is taken from beside the plan."""
     paths = {*_PATHS_OF_STEPS, *(name for name, kind in setting_types().items() if is_path(kind))}
 
+    def beside(value: str) -> str:
+        path = folder / at_home(value)
+        return str(path) if is_there(path) else value
+
     def resolved(key: str, value: Any) -> Any:
         if isinstance(value, Mapping):
             return {name: resolved(name, inner) for name, inner in value.items()}
@@ -216,16 +221,18 @@ def _beside(fields: dict[str, Any], folder: Path) -> dict[str, Any]:
         key = "model" if key in ("models", "judge") else key
         if not isinstance(value, str) or not value.strip():
             return value
+        if key == "strategy":
+            return "+".join(beside(part) if is_flow_file(part) else part for part in value.split("+"))
         if key == "adapter":
             try:
                 name, reference = split_spec(value)
             except LocalempError:  # said with its row
                 return value
-            beside = folder / at_home(reference)
-            return f"{name}={beside}".removeprefix("=") if is_folder(beside) else value
-        path = folder / at_home(value)
+            adapter = folder / at_home(reference)
+            return f"{name}={adapter}".removeprefix("=") if is_folder(adapter) else value
         names_file = "/" in value or Path(value).suffix in _ENDINGS  # a bare word is a name, whatever lies there
-        there = key in paths or (key in _NAMES_OR_PATHS and names_file and is_there(path))
-        return str(path) if there else value
+        if key in paths:
+            return str(folder / at_home(value))
+        return beside(value) if key in _NAMES_OR_PATHS and names_file else value
 
     return {key: resolved(key, value) for key, value in fields.items()}

@@ -1,4 +1,4 @@
-"""Acc: the accuracy of stage 1 of a two-stage run, or of a classifier, in naming the emotion (paper, section 4)."""
+"""Acc: the accuracy of the stage "feeling" of a run, or of a classifier, in naming the emotion (paper, section 4)."""
 
 import re
 from collections.abc import Mapping, Sequence

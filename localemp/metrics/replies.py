@@ -21,8 +21,8 @@ class Reply:
         text: The reply; may be empty.
         reference: A person's reply, if known; an empty one becomes None.
         emotion: The speaker's emotion, one of `localemp.dialogue.EMOTIONS`, if known.
-        feeling: What stage 1 of a two-stage strategy, or a classifier, said about the emotion; None if nothing did, or
-            if the strategy was given the emotion.
+        feeling: What the stage "feeling" of a strategy, or a classifier, said about the emotion; None if nothing did,
+            or if the strategy was given the emotion.
         turns: The turns before the reply.
     """
 
@@ -134,8 +134,16 @@ def _twice(lines: Sequence[tuple[int, Mapping[str, Any]]]) -> list[str]:
     return [f"{len(doubled):,} ids have two replies, of which the later one counts: {', '.join(doubled[:3])}{more}"]
 
 
+def feeling_of(record: Mapping[str, Any]) -> str | None:
+    """Return what the stage "feeling" of a run's line said: its label, if its answers are labels, else its text."""
+    stage = next((each for each in record.get("stages", ()) if each["name"] == "feeling"), None)
+    if stage is None:
+        return None
+    label = stage.get("answer")
+    return label if isinstance(label, str) else str(stage["text"])
+
+
 def _reply(record: Mapping[str, Any], asked: bool) -> Reply:
-    """A line of a run as a reply; `asked` says whether stage 1, if any, was asked for the emotion."""
-    feeling = next((stage["text"] for stage in record["stages"] if stage["name"] == "feeling"), None)
-    named = feeling if asked else None
+    """A line of a run as a reply; `asked` says whether the stage "feeling", if any, was asked for the emotion."""
+    named = feeling_of(record) if asked else None
     return Reply(record["id"], record["reply"], record["reference"], record["emotion"], named, tuple(record["turns"]))

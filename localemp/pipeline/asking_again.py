@@ -12,6 +12,7 @@ from typing import Any, Literal
 from localemp.dialogue import Message
 from localemp.engines.base import Completion, Engine
 from localemp.pipeline.generate import failed_alone, for_all
+from localemp.pipeline.recorded import changed_sampling
 from localemp.runs.verified import AtBatchSize, FailedCall, Parting, worst
 from localemp.sampling import Sampling
 from localemp.utils.progress import OnProgress, Progress, silent
@@ -32,6 +33,7 @@ class RecordedCall:
         text: The answer.
         thinking, finish_reason, completion_tokens: As recorded; None if unknown.
         cost: US dollars; None if unknown.
+        sampling: Its sampling parameters.
     """
 
     id: str
@@ -42,6 +44,7 @@ class RecordedCall:
     finish_reason: str | None
     completion_tokens: int | None
     cost: float | None
+    sampling: Sampling
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +57,16 @@ class AskedAgain:
     failures: Sequence[FailedCall]
 
 
-def recorded_calls(record: Mapping[str, Any]) -> list[RecordedCall]:
-    """Return the stages of a line of a run; none if it has an error, or if a stage's prompt is not recorded."""
+def recorded_calls(record: Mapping[str, Any], sampling: Sampling) -> list[RecordedCall]:
+    """Return the stages of a line of a run; none if it has an error, or if a stage's prompt is not recorded.
+
+    Args:
+        record: The line.
+        sampling: The run's sampling parameters; stages may have others of their own.
+
+    Raises:
+        ValueError: Those of a stage are damaged.
+    """
     stages = record.get("stages", ())
     if not all(stage["messages"] for stage in stages):
         return []
@@ -69,6 +80,7 @@ def recorded_calls(record: Mapping[str, Any]) -> list[RecordedCall]:
             stage["finish_reason"],
             stage["completion_tokens"],
             stage["cost"],
+            changed_sampling(sampling, stage.get("sampling", {})),
         )
         for stage in stages
     ]
@@ -77,7 +89,6 @@ def recorded_calls(record: Mapping[str, Any]) -> list[RecordedCall]:
 async def ask_again(
     engine: Engine,
     calls: Sequence[RecordedCall],
-    sampling: Sampling,
     batch_size: int,
     seed: int = 0,
     tokenize: Tokenize | None = None,
@@ -88,7 +99,6 @@ async def ask_again(
     Args:
         engine: The started engine.
         calls: The recorded calls.
-        sampling: Their sampling parameters.
         batch_size: Requests in flight.
         seed: Of the order of requests, which is another one at each batch size.
         tokenize: Returns the tokens of a text; None if only a server could.
@@ -105,7 +115,7 @@ async def ask_again(
     async def ask(number: int) -> None:
         call = calls[number]
         try:
-            answers[number] = await engine.chat(call.messages, sampling)
+            answers[number] = await engine.chat(call.messages, call.sampling)
         except Exception as error:
             failure = failed_alone(call.id, error)["error"]
             answers[number] = FailedCall(id=call.id, stage=call.stage, batch_size=batch_size, error=failure)

@@ -12,14 +12,16 @@ import socket
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from localemp.dialogue import Dialogue
 from localemp.engines.base import TURN
 from localemp.errors import FatalEngineError, LocalempError
 from localemp.pipeline.config import RunConfig
+from localemp.pipeline.flow_copies import Copies, with_copies
 from localemp.pipeline.generate import answer_one, draft_all, for_all, plan
 from localemp.pipeline.pipeline import Pipeline
 from localemp.pipeline.responder import CHAT_CONTEXT
@@ -38,12 +40,14 @@ class ActorRow:
         config: The configuration.
         settings: The run's settings.
         sample: A dialogue for loading encoder and COMET before the engine, which takes the remaining memory.
+        flows: The files of the strategy.
     """
 
     name: str
     config: RunConfig
     settings: Mapping[str, Any]
     sample: Dialogue
+    flows: Copies = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +99,10 @@ class EngineActor:
     def __init__(self, rows: Sequence[ActorRow], folder: Path) -> None:
         with suppress(OSError):
             os.chdir(folder)
-        self._first = Pipeline(rows[0].config)
-        self._pipelines = [self._first, *(self._first.sharing(row.config) for row in rows[1:])]
+        self._flows = TemporaryDirectory(prefix="localemp-flows-")
+        configs = [_with_own_flows(row, Path(self._flows.name, str(number))) for number, row in enumerate(rows)]
+        self._first = Pipeline(configs[0])
+        self._pipelines = [self._first, *(self._first.sharing(config) for config in configs[1:])]
         self._names = [row.name for row in rows]
         self._context, self._turns = CHAT_CONTEXT, itertools.count(1)
         self._failed: dict[int, FatalEngineError] = {}
@@ -173,6 +179,11 @@ class EngineActor:
                 f"a prompt and its reply need {needed} tokens, but the engines hold {self._context}",
                 f"add --engine-arg max_model_len={needed} or more",
             )
+
+
+def _with_own_flows(row: ActorRow, folder: Path) -> RunConfig:
+    """Return a row's configuration with copies of its flows here, whatever this machine has at their paths."""
+    return replace(row.config, strategy=with_copies(row.config.strategy, row.flows, folder))
 
 
 async def _load(row: ActorRow, pipeline: Pipeline) -> None:

@@ -17,6 +17,7 @@ from typing import Any, Self
 from localemp.errors import FatalEngineError, OptionError
 from localemp.pipeline.batch import Batch
 from localemp.pipeline.config import RunConfig
+from localemp.pipeline.flow_copies import copies_of
 from localemp.pipeline.ray_actor import ActorRow, EngineActor, Share, ShareResult
 from localemp.utils.redirect import output_to
 
@@ -117,7 +118,7 @@ class Cluster:
             for number, batch in enumerate(batches)
             for at in range(0, len(batch.pending), size)
         ]
-        rows = [ActorRow(batch.name, batch.pipeline.config, batch.settings, batch.chosen[0]) for batch in batches]
+        rows = [_actor_row(batch) for batch in batches]
         has_gpus = ray.cluster_resources().get("GPU", 0) > 0 and config.script is None
         made_from = (rows, Path.cwd())
         gpus = _gpus_of(config) if has_gpus else 0
@@ -173,6 +174,11 @@ def _stream(
     for batch in rows.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
         for answers in batch["answers"]:
             yield answers.as_py()
+
+
+def _actor_row(batch: Batch) -> ActorRow:
+    config = batch.pipeline.config
+    return ActorRow(batch.name, config, batch.settings, batch.chosen[0], copies_of(config.strategy))
 
 
 def _gpus_of(config: RunConfig) -> int:

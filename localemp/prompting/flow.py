@@ -8,10 +8,11 @@ from collections.abc import Iterator
 from functools import cached_property
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag
 
 from localemp.dialogue import EMOTIONS
 from localemp.prompting.texts import Text
+from localemp.utils.toml_lines import Place
 
 FACTS = ("emotion", "situation")
 """What the data may tell of a dialogue, and flows may show."""
@@ -31,8 +32,18 @@ def _parsed(text: str) -> str:
     return text
 
 
+def _form_of(value: object) -> str:
+    return "word" if isinstance(value, str) else "spelt out"
+
+
 Template = Annotated[str, Field(max_length=20_000), AfterValidator(_parsed)]
 Label = Annotated[str, Field(min_length=1, max_length=100)]
+Labels = Annotated[tuple[Label, ...], Field(min_length=2, max_length=MOST_LABELS)]
+Cue = Annotated[str, Field(max_length=200)]
+# Either a word or the thing itself; pydantic tells only what is wrong with the one that is meant.
+_LabelsOrWord = Annotated[
+    Annotated[Labels, Tag("spelt out")] | Annotated[Literal["emotions"], Tag("word")], Discriminator(_form_of)
+]
 
 
 class _Strict(BaseModel):
@@ -48,7 +59,7 @@ class Turn(_Strict):
 
     user: Template | None = None
     assistant: Template | None = None
-    cue: str | None = None
+    cue: Cue | None = None
 
     @property
     def text(self) -> str:
@@ -76,6 +87,11 @@ class Judge(_Strict):
     sampling: StageSampling = StageSampling()
 
 
+_JudgeOrWord = Annotated[
+    Annotated[Judge, Tag("spelt out")] | Annotated[Literal["vote"], Tag("word")], Discriminator(_form_of)
+]
+
+
 class Stage(_Strict):
     """One call of the model, as the file has it.
 
@@ -101,15 +117,13 @@ class Stage(_Strict):
     sees: tuple[Sees, ...] = ("task", "dialogue", "exemplars", "knowledge")
     ask: Template | None = None
     turns: tuple[Turn, ...] | None = None
-    cue: str | None = None
-    labels: Annotated[tuple[Label, ...], Field(min_length=2, max_length=MOST_LABELS)] | Literal["emotions"] | None = (
-        None
-    )
+    cue: Cue | None = None
+    labels: _LabelsOrWord | None = None
     otherwise: str | None = None
     json_schema: dict[str, Any] | None = Field(default=None, alias="schema")
     sampling: StageSampling = StageSampling()
     n: Annotated[int, Field(ge=1, le=MOST_CANDIDATES)] = 1
-    choose: Literal["vote"] | Judge | None = None
+    choose: _JudgeOrWord | None = None
     when: Annotated[dict[str, tuple[Label, ...]], Field(min_length=1, max_length=1)] | None = None
     branch: Annotated[dict[str, dict[Label, Template]], Field(min_length=1, max_length=1)] | None = None
 
@@ -132,20 +146,20 @@ class Stage(_Strict):
             return ()
         return (Turn(user="{branch}" if self.ask is None else self.ask),)
 
-    def texts(self) -> Iterator[tuple[str, str]]:
-        """Yield each text with placeholders, and its key."""
+    def texts(self) -> Iterator[tuple[Place, str]]:
+        """Yield each text with placeholders, and its place in the stage."""
         if self.task is not None:
-            yield "task", self.task
+            yield ("task",), self.task
         if self.ask is not None:
-            yield "ask", self.ask
-        for number, turn in enumerate(self.turns or (), 1):
-            yield f"turns[{number}]", turn.text
+            yield ("ask",), self.ask
+        for at, turn in enumerate(self.turns or ()):
+            yield ("turns", at), turn.text
         for by, texts in (self.branch or {}).items():
             for label, text in texts.items():
-                yield f"branch.{by}.{label}", text
+                yield ("branch", by, label), text
         if isinstance(self.choose, Judge):
-            yield "choose.ask", self.choose.ask
-            yield "choose.task", self.choose.task or ""
+            yield ("choose", "ask"), self.choose.ask
+            yield ("choose", "task"), self.choose.task or ""
 
     @cached_property
     def placeholders(self) -> tuple[str, ...]:

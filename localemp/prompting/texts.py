@@ -1,9 +1,27 @@
 """Texts with placeholders: `{feeling}`, `{appraisal.cause}`; doubled braces stand for themselves."""
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from string import Formatter
 from typing import Self
+
+from localemp.utils.text import one_line
+
+_BRACES = re.compile(r"\{\{|\}\}|\{[^{}]*+\}|[{}]")
+_NAME = re.compile(r"[A-Za-z_][\w-]*+(?:\.[\w-]++)?")
+_DOUBLED = "write {{ and }} for the braces themselves"
+
+
+class TextError(ValueError):
+    """A text with placeholders cannot be parsed.
+
+    Attributes:
+        hint: What to do.
+    """
+
+    def __init__(self, message: str, hint: str) -> None:
+        super().__init__(message)
+        self.hint = hint
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,20 +39,24 @@ class Text:
         """Parse a text.
 
         Raises:
-            ValueError: A brace has no partner, or a placeholder is not a plain name.
+            TextError: A brace has no partner, or what is between two braces is not a name.
         """
-        parts = []
-        try:
-            pieces = list(Formatter().parse(text))
-        except ValueError as error:
-            raise ValueError("a brace has no partner; write {{ or }} for a brace itself") from error
-        for literal, name, form, conversion in pieces:
-            if form or conversion:
-                raise ValueError(f"{{{name}}} must be a plain name, without ! and :")
-            if name is not None and not name.strip():
-                raise ValueError("{} has no name; write {{}} for the braces themselves")
-            parts.append((literal, name or ""))
-        return cls(tuple(parts))
+        parts: list[tuple[str, str]] = []
+        literal: list[str] = []
+        end = 0
+        for found in _BRACES.finditer(text):
+            literal.append(text[end : found.start()])
+            end, braces = found.end(), found[0]
+            if braces in ("{{", "}}"):
+                literal.append(braces[0])
+            elif len(braces) == 1:
+                if braces == "{":
+                    raise TextError(f"no placeholder begins at {one_line(text[found.start() :], 30)}", _DOUBLED)
+                raise TextError(f"no placeholder ends at {one_line(text[max(0, end - 30) : end], 30)}", _DOUBLED)
+            else:
+                parts.append(("".join(literal), _name(braces)))
+                literal = []
+        return cls((*parts, ("".join([*literal, text[end:]]), "")))
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -59,6 +81,23 @@ class Text:
                     before = ""
             before += literal
         return Text((*parts, (before, "")) if before else tuple(parts))
+
+
+def _name(braces: str) -> str:
+    """Return the name between two braces."""
+    inner = braces[1:-1]
+    if _NAME.fullmatch(inner):
+        return inner
+    shown = one_line(braces, 40)
+    if not inner.strip():
+        raise TextError(f"{shown} has no name", "write {{}} for the braces themselves")
+    if near := _NAME.match(inner.strip()):
+        rest = inner.strip()[near.end() :]
+        if not rest:
+            raise TextError(f"{shown} has spaces around its name", f"write {{{near[0]}}}")
+        if rest[0] in "!:[.":
+            raise TextError(f"{shown} is more than a name", f"write {{{near[0]}}}; {_DOUBLED}")
+    raise TextError(f"{shown} is not a placeholder", f"{_DOUBLED}; a placeholder is a name, as in {{feeling}}")
 
 
 def plain(text: str) -> Text:

@@ -11,7 +11,9 @@ from markupsafe import Markup
 
 from localemp.reporting.systems import Record, System
 
-_TOLD = ("prompt_tokens", "completion_tokens", "thinking_tokens", "seconds", "finish_reason", "exemplars_dropped")
+_TOLD = (
+    "prompt_tokens", "completion_tokens", "thinking_tokens", "seconds", "finish_reason", "exemplars_dropped", "answer",
+)  # fmt: skip
 
 
 def case_study(systems: Sequence[System], limit: int | None = None) -> dict[str, Any]:

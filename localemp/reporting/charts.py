@@ -147,8 +147,9 @@ def _cost(runs: Sequence[System], efforts: Sequence[Effort]) -> Figure:
             rows.append((svg.Line(system.name, shown), parts))
         if any(parts for _, parts in rows):
             charts.append(svg.bars(f"{title} for a reply", rows))
-    staged = any(len(effort.stages) > 1 for effort in efforts)
-    legend = (("part first", "stage 1: names the feeling"), ("part", "the reply")) if staged else ()
+    before = {stage for effort in efforts for stage in effort.stages} - {"reply"}
+    first = "stage 1: names the feeling" if before == {"feeling"} else "the stages before, and candidates"
+    legend = (("part first", first), ("part", "the reply")) if before else ()
     return Figure("cost", "What does a reply cost?", tuple(charts), f"Means for one reply. {SECONDS}", legend)
 
 

@@ -17,6 +17,7 @@ import numpy as np
 from localemp.metrics.base import Metric
 from localemp.metrics.kept_values import KeptMetric
 from localemp.metrics.registry import is_hidden, metric, metric_entries
+from localemp.metrics.replies import feeling_of
 from localemp.reporting.systems import Record, System
 from localemp.runs.run import thinking_tokens
 from localemp.utils.text import well_formed
@@ -34,7 +35,7 @@ COLUMNS: Mapping[str, str] = {
     "context": "the turns before the reply, speaker first and last",
     "reference": "the person's reply, if the data has it",
     "reply": "the reply; null if the dialogue failed",
-    "feeling": "what stage 1 of a two-stage strategy said; null if there was none",
+    "feeling": "what the stage feeling of the strategy said (stage 1 of two-stage); null if there was none",
     "finish_reason": "why the model stopped: stop, length, ...",
     "calls": "model calls, one for each stage",
     "shared": "calls of these that an identical request of another row or dialogue answered",
@@ -144,7 +145,6 @@ def _values(system: System, names: Sequence[str]) -> dict[str, dict[str, float]]
 
 def _row(experiment: str, system: System, record: Record) -> Row:
     stages = record.get("stages", [])
-    feeling = next((stage["text"] for stage in stages if stage["name"] == "feeling"), None)
     totals = {name: _total([stage.get(name) for stage in stages]) for name in _NUMBERS}
     error = record.get("error")
     told = {
@@ -153,7 +153,7 @@ def _row(experiment: str, system: System, record: Record) -> Row:
         "model": system.settings.get("model"),
         "strategy": system.settings.get("strategy"),
         "context": record.get("turns", []),
-        "feeling": feeling,
+        "feeling": feeling_of(record),
         "calls": len(stages),
         "thinking_tokens": _total([thinking_tokens(stage) for stage in stages]),
         "shared": sum(bool(stage.get("asked_by")) for stage in stages),

@@ -57,6 +57,7 @@ class _Stage(Lenient):
     thinking_tokens: _Tokens | None = None
     exemplars_dropped: _Tokens = 0
     answer: Annotated[str, Field(max_length=100)] | dict[str, Any] | None = None
+    sampling: dict[str, Any] = Field(default_factory=dict)
 
 
 class _Exemplar(Lenient):
@@ -98,7 +99,7 @@ class _Failure(Lenient):
 
 
 # Fields that most lines of today lack, too: they are not added where lines are read.
-_ONLY_IF_SET = {"answer", "asked_by", "skipped", "support_strategies", "thinking_tokens"}
+_ONLY_IF_SET = {"answer", "asked_by", "sampling", "skipped", "support_strategies", "thinking_tokens"}
 
 
 def _defaults(form: type[BaseModel]) -> dict[str, Any]:
@@ -260,4 +261,5 @@ def _stage_record(stage: Stage) -> dict[str, Any]:
         **stage.completion.record(),
         "exemplars_dropped": stage.dropped,
         **({} if stage.answer is None else {"answer": stage.answer}),
+        **({"sampling": dict(stage.sampling)} if stage.sampling else {}),
     }

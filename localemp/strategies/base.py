@@ -9,7 +9,7 @@ An enricher adds to a `Draft`; a flow has an `Exchange`, through which it asks, 
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +63,7 @@ class Stage:
         completion: The engine's answer.
         dropped: Number of exemplars that were dropped, least similar first, to fit the context.
         answer: The label or the JSON that was read in the answer; None if it is a text.
+        sampling: The sampling parameters of the call that are not the strategy's.
     """
 
     name: str
@@ -70,6 +71,7 @@ class Stage:
     completion: Completion
     dropped: int = 0
     answer: Any = None
+    sampling: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,10 +248,22 @@ class Exchange:
                     if not kept:
                         raise
                 else:
-                    return [Stage(name, tuple(messages), each, len(shown) - kept) for each in completions]
+                    return [
+                        Stage(name, tuple(messages), each, len(shown) - kept, sampling=self._own(sampling, number))
+                        for number, each in enumerate(completions)
+                    ]
         finally:
             STAGE.reset(before)
         raise AssertionError("the loop above ends by returning or raising")
+
+    def _own(self, sampling: Sampling, candidate: int) -> dict[str, Any]:
+        """Return what is not the strategy's in the sampling parameters of a call; of candidates, by number from 0."""
+        if candidate == 0 and sampling is self.sampling:
+            return {}
+        if sampling.seed is not None:
+            sampling = replace(sampling, seed=sampling.seed + candidate)
+        usual = asdict(self.sampling)
+        return {name: value for name, value in asdict(sampling).items() if value != usual[name]}
 
 
 class Flow(ABC):

@@ -113,6 +113,8 @@ def find_part(name: str) -> Part:
     if is_code(name):
         return _own_code(name)
     known = parts()
+    if name not in known and "/" in name and at_home(name).exists():
+        raise PromptError(f"{name}: its name does not end in .toml", "a flow is a TOML file: call it NAME.toml")
     if name not in known:
         hint = "Join them with + (similar+two-stage); ./mine.toml is a flow of your own, ./mine.py:Mine your own code"
         raise UnknownNameError("strategy", name, known, hint, why_missing("strategy", name))
@@ -123,11 +125,10 @@ def _own_flow(name: str) -> Part:
     path = at_home(name)
     try:
         about = path.stat()
-    except (OSError, ValueError) as error:
-        raise PromptError(
-            f"{name}: no such file", "give the path of a flow's TOML file; docs/flows.md has examples"
-        ) from error
-    part = _read_flow(path, about.st_mtime_ns, about.st_size)
+        version = about.st_mtime_ns, about.st_size
+    except (OSError, ValueError):
+        version = 0, 0  # reading it tells why
+    part = _read_flow(path, *version)
     if path.stem in parts():
         raise OptionError(f"{name}: there is a strategy {path.stem!r} already", "give the file another name")
     return part
@@ -239,7 +240,7 @@ def all_strategies(more: Collection[str] = ()) -> tuple[str, ...]:
     """
     names = []
     offered = [name for name in _in_order() if parts()[name].offered or name in more]
-    for size in range(1, len(offered) + 1):
+    for size in range(1, len({PARTS[name].place for name in offered}) + 1):
         for chosen in combinations(offered, size):
             places = {PARTS[name].place for name in chosen}
             if len(places) == size and (size == 1 or None not in places):

@@ -6,6 +6,7 @@ from dataclasses import replace
 import psutil
 import pytest
 from processes import command_line
+from whole_flow import write_flow
 
 from localemp.bench.offline import Batch, Replay, Workload, look_up
 from localemp.bench.peers.vllm_throughput import prompt_text, run_throughput
@@ -41,6 +42,17 @@ def test_strategies_are_chosen_by_name_and_number_of_exemplars():
     ]  # fmt: skip
     assert [each.name for each in chosen] == ["zero-shot", "few-shot:1", "similar:3+two-stage", "similar"]
     assert [each.name for each in parse_specs(DEFAULT)] == DEFAULT.split(",")
+
+
+def test_flows_are_files_and_called_by_their_stems(tmp_path):
+    write_flow(tmp_path)
+    chosen = parse_specs(f"zero-shot,{tmp_path / 'mine.toml'},similar:2+{tmp_path / 'mine.toml'}")
+    assert [each.name for each in chosen] == ["zero-shot", "mine", "similar:2+mine"]
+    assert chosen[2].strategy == f"similar+{tmp_path / 'mine.toml'}"
+    (tmp_path / "b").mkdir()
+    write_flow(tmp_path / "b")
+    with pytest.raises(OptionError, match="mine is there twice"):
+        parse_specs(f"{tmp_path / 'mine.toml'},{tmp_path / 'b' / 'mine.toml'}")
 
 
 @pytest.mark.parametrize(

@@ -44,6 +44,7 @@ def test_json_of_all_splits(folder):
         "words_per_utterance": 17 / 6,
         "words_per_reply": 8 / 3,
         "emotions": {"sad": 2, "proud": 1},
+        "support_strategies": {},
     }
 
 
@@ -113,3 +114,14 @@ def test_pull_into_the_cache(folder, monkeypatch):
     monkeypatch.setenv("LOCALEMP_CACHE", str(cache))
     assert "--data empathetic-dialogues" in localemp_data("pull").stdout
     assert localemp_data("stats", "empathetic-dialogues").exit_code == 0
+
+
+def test_support_strategies_are_counted_where_there_are_some(tmp_path):
+    said = [("usr", "Hi."), ("sys", "Hi?"), ("usr", "I am ill."), ("sys", "Since when?")]
+    dialog = [{"speaker": who, "text": text, "strategy": "Question"} for who, text in said]
+    (tmp_path / "ESConv.json").write_text(json.dumps([{"emotion_type": "fear", "dialog": dialog}]))
+    result = localemp_data("stats", tmp_path / "ESConv.json")
+    assert result.exit_code == 0
+    assert "support strategies" in result.stdout
+    assert "Question 2" in result.stdout
+    assert "strategies" not in localemp_data("stats", "samples").stdout

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from localemp.data.messages import read_messages
-from localemp.data.records import LARGEST_VALUE
 from localemp.data.sources import find_source, load_dialogues
 from localemp.data.talks import MOST_TURNS, MOST_TURNS_IN_ALL
 from localemp.dialogue import Dialogue
@@ -181,18 +180,6 @@ def test_folder_with_splits(tmp_path):
     source = find_source(str(tmp_path))
     assert (source.splits, source.pool) == (("train", "valid"), str(tmp_path))
     assert [one.words_per_reply for one in source.count((), "clean").values()] == [1, 1]
-
-
-def test_a_list_that_is_too_large_says_how_to_read_it(tmp_path):
-    talk = json.dumps({"messages": openai(["u: " + "x" * 2**20])})
-    path = tmp_path / "big.json"
-    with path.open("w") as file:
-        file.write("[\n")
-        for _ in range(LARGEST_VALUE // 2**20):
-            file.write(f"{talk},\n")
-    with pytest.raises(DataError, match="one JSON value of more than 256 MiB") as caught:
-        load_dialogues(str(path))
-    assert caught.value.hint.endswith("jq -c '.[]' big.json > big.jsonl")
 
 
 def test_a_talk_of_very_many_turns_is_cut(tmp_path, caplog):

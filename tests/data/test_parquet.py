@@ -124,8 +124,11 @@ def test_other_forms_are_tables_too(tmp_path):
 @pytest.mark.parametrize(
     ("table", "words"),
     [
-        ([{"instruction": "Hi.", "output": "Oh."}], 'fit no form, or several: "instruction", "output"'),
-        ([{"text": "Hi."}], 'fit no form, or several: "text"'),
+        (
+            [{"instruction": "Hi.", "output": "Oh."}],
+            "form: the keys of the first record are instruction, output",
+        ),
+        ([{"text": "Hi."}], "unknown form: the keys of the first record are text"),
         ([{"conv_id": "a", "utterance": "Hi."}], "row 1: no utterance_idx"),
         ([("a", "one", "sad", "p", 7, "Hi.", "", "")], "row 1: utterance_idx 'one' is not a whole number"),
         ([("a", 1, "sad", "p", 7, "Hi.", "", "")] * 2, "row 2: utterance 1 of a occurs twice"),

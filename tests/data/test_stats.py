@@ -20,6 +20,7 @@ def test_conversations():
         words_per_utterance=15 / 9,
         words_per_reply=2.0,
         emotions={"sad": 2, "afraid": 1, "proud": 1},
+        support_strategies={},
     )
 
 
@@ -33,6 +34,14 @@ def test_dialogues_of_one_conversation_count_once():
     assert (counted.conversations, counted.utterances, counted.instances) == (2, 5, 3)
     assert (counted.words_per_utterance, counted.words_per_reply) == (8 / 5, 2.0)
     assert counted.emotions == {"sad": 1}
+
+
+def test_replies_of_several_strategies():
+    dialogues = [
+        Dialogue("a", ("Hi.",), reference="Hi?", support_strategies=("Question",)),
+        Dialogue("b", ("Hi.",), reference="Hi! Well?", support_strategies=("Others", "Question")),
+    ]
+    assert list(Stats.of_dialogues(dialogues).support_strategies.items()) == [("Question", 2), ("Others", 1)]
 
 
 def test_no_replies():

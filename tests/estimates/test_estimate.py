@@ -5,6 +5,7 @@ import shutil
 from dataclasses import replace
 
 import pytest
+from whole_flow import write_flow
 
 import localemp
 from localemp.errors import LocalempError, OptionError, RunError
@@ -81,6 +82,39 @@ def test_an_answer_costs_less_with_cached_tokens():
     price = Price(prompt=2, completion=8, as_of="2026-03-21")
     assert price.of(1_000_000, 100_000, 500_000) == pytest.approx(2.8), "their price is unknown"
     assert price.model_copy(update={"cached": 0.5}).of(1_000_000, 100_000, 500_000) == pytest.approx(2.05)
+
+
+def test_every_call_of_every_stage_counts(script, tmp_path):
+    row = hosted(model="gpt-4o-mini", strategy=str(write_flow(tmp_path)))
+    assert row.calls == 4 * (1 + 1 + 1 + 3 + 1), "candidates and their judge, too"
+    assert row.most_reply_tokens == 4 * (16 + 6 * 128), "support has a max_tokens of its own"
+    labels = [part for part in row.how["replies"].split("; ") if part.endswith("the longest label")]
+    assert [part.partition(":")[0] for part in labels] == ["support", "reply.choice"]
+    assert "stages that run only after some answers are counted for every dialogue" in row.how["tokens"]
+
+
+def test_each_answer_in_a_prompt_is_as_long_as_those_of_its_stage(script, tmp_path):
+    twice = """about = "two at once, quoted together"
+[[stages]]
+name = "short"
+sampling = { max_tokens = 20 }
+ask = "A?"
+[[stages]]
+name = "long"
+sampling = { max_tokens = 600 }
+ask = "B?"
+[[stages]]
+name = "reply"
+sees = []
+ask = "{short} {long} {short}"
+"""
+    full, half = (
+        hosted(
+            model="gpt-4o-mini", strategy=str(write_flow(tmp_path, text=twice.replace("{short} {long} {short}", ask)))
+        )
+        for ask in ("{short} {long} {short}", "{short} and {long}")
+    )
+    assert full.prompt_tokens - half.prompt_tokens == pytest.approx(4 * 10, abs=12), "half of max_tokens, once more"
 
 
 def test_an_estimate_makes_no_run_and_counts_only_what_is_pending(script, tmp_path):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from repository import REPOSITORY
+from whole_flow import FLOW, write_flow
 
 import localemp
 from localemp.errors import LocalempError, PlanError, UnknownNameError
@@ -138,6 +139,36 @@ def test_a_file_has_everything_that_a_plan_can_say(plan_file):
     assert (plan.after.study.judge.config.model, plan.after.study.judge.config.temperature) == ("gpt-4", 0.5)
     assert len(expand(plan)) == 4
     assert Plan(**plan.model_dump(mode="json")).model_dump() == plan.model_dump()
+
+
+def test_flows_are_files_beside_the_plan(plan_file, tmp_path, monkeypatch):
+    (tmp_path / "plans").mkdir()
+    write_flow(tmp_path / "plans")
+    write_flow(tmp_path, "other")
+    monkeypatch.chdir(tmp_path)
+    text = 'limit = 2\n[[rows]]\nstrategy = ["zero-shot", "mine.toml", "./other.toml+similar"]\nshots = [0, 1]\n'
+    rows = expand(read_plan(plan_file(text, "plans/p.toml")))
+    assert [row.name for row in rows] == ["zero-shot", "mine", "other", "similar+other, shots=1"]
+    assert rows[1].config.strategy == str(tmp_path / "plans" / "mine.toml")
+    assert rows[3].config.strategy == "similar+./other.toml", "not beside the plan, so where the command is given"
+
+
+def test_flows_of_one_name_need_names_of_their_own(plan_file, tmp_path):
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        write_flow(tmp_path / folder)
+    rows = '[[rows]]\nstrategy = "a/mine.toml"\n[[rows]]\nstrategy = "b/mine.toml"\n'
+    with pytest.raises(PlanError, match="2 rows are called 'mine'"):
+        expand(read_plan(plan_file(rows, "plan.toml")))
+
+
+def test_a_broken_flow_is_named_with_row_and_file(plan_file, tmp_path):
+    write_flow(tmp_path, "broken", FLOW.replace('name = "reply"', 'name = "end"'))
+    path = plan_file('[[rows]]\nname = "b"\nstrategy = ["zero-shot", "broken.toml"]\n', "plan.toml")
+    with pytest.raises(PlanError) as refused:
+        expand(read_plan(path))
+    told = refused.value.with_hint
+    assert told.startswith(f"{path}: row 1 (b), strategy: {tmp_path / 'broken.toml'}: stage 'end', name: "), told
 
 
 def test_without_after_rows_are_scored_and_reported():
@@ -325,6 +356,14 @@ WRONG = {
     "code of others, deeper": (
         '[defaults.engine_args]\na = 1\nkv = { kv_connector_module_path = "x.y" }\n' + ROW,
         "defaults, engine_args: kv_connector_module_path can run code",
+    ),
+    "a strategy that is code": (
+        '[[rows]]\nstrategy = "zero-shot"\n[[rows]]\nstrategy = "./mine.py:Mine"\n',
+        "row 2, strategy: ./mine.py:Mine is code, which only `--strategy` and Python may name",
+    ),
+    "a flow that is not there": (
+        '[[rows]]\nstrategy = "similar+./no.toml"\n',
+        r"row 1, strategy: \./no\.toml: no such file",
     ),
     "key of an API": ('models = [{ model = "llama", api_key = "sk-1" }]\n' + ROW, "unknown key 'api_key'"),
     "deep": ("a = " + "[" * 500 + "]" * 500, "nested more than"),

@@ -107,6 +107,7 @@ function showCaseStudy({ systems, texts, dialogues }) {
       stage.completion_tokens !== undefined && `${stage.completion_tokens} written`,
       stage.thinking_tokens !== undefined && `${stage.thinking_tokens} of them thinking`,
       stage.seconds !== undefined && `${stage.seconds.toFixed(2)} s`,
+      stage.answer !== undefined && `read as ${typeof stage.answer === "string" ? stage.answer : JSON.stringify(stage.answer)}`,
       stage.finish_reason && stage.finish_reason !== "stop" && `ended by ${stage.finish_reason}`,
       stage.exemplars_dropped && `${stage.exemplars_dropped} exemplars dropped`,
     ].filter(Boolean);
