@@ -22,6 +22,7 @@ from localemp.dialogue import Message
 from localemp.engines.adapted import AdaptableEngine
 from localemp.engines.base import TURN, Completion, TextScore
 from localemp.engines.choices import Tokens, choice_masses, normalised
+from localemp.engines.labels import labels_of
 from localemp.engines.vllm.determinism import ONE_AT_A_TIME, Determinism, determinism
 from localemp.engines.vllm.lora import lora_args, lora_request
 from localemp.engines.vllm.process import (
@@ -269,6 +270,11 @@ class VLLMEngine(AdaptableEngine):
 
         fixed = self.fixed_length is not None
         try:
+            held = None
+            if labels := labels_of(sampling.schema):
+                held = StructuredOutputsParams(choice=list(labels))
+            elif sampling.schema:
+                held = StructuredOutputsParams(json=sampling.schema)
             return SamplingParams(
                 max_tokens=max_tokens,
                 temperature=sampling.temperature,
@@ -277,9 +283,7 @@ class VLLMEngine(AdaptableEngine):
                 seed=sampling.seed,
                 stop=[] if fixed else list(sampling.stop),
                 ignore_eos=fixed,
-                structured_outputs=StructuredOutputsParams(json=sampling.schema)
-                if sampling.schema and not fixed
-                else None,
+                structured_outputs=None if fixed else held,
                 output_kind=RequestOutputKind.FINAL_ONLY,
                 skip_special_tokens=not keep_marks,
                 thinking_token_budget=None if fixed or not self._bounds_thinking else sampling.thinking_budget,
