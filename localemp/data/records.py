@@ -1,4 +1,4 @@
-"""Reads files of records, whatever holds them: JSON lines, one JSON value, or a Parquet table.
+"""Reads files of records, whatever holds them: JSON lines, one JSON list, or a Parquet table.
 
 A file that begins with `[` is one list of records; one whose first line is `{` alone is one record. Every other JSON
 file has one record a line. Records are read one at a time, those of a list, too.
@@ -84,7 +84,7 @@ def read_records(path: Path, keys: Sequence[str], hint: str = "") -> Iterator[Re
 
 
 def _json_values(path: Path, hint: str) -> Iterator[_Value]:
-    if begins_with(path, "["):
+    if beginning(path).lstrip().startswith("["):
         try:
             for number, item in enumerate(iterate_items(iterate_pieces(path)), 1):
                 yield "item", number, item
@@ -94,7 +94,7 @@ def _json_values(path: Path, hint: str) -> Iterator[_Value]:
     lines = enumerate(iterate_lines(path), 1)
     for number, line in lines:
         if line.strip() == "{":  # one record over several lines
-            yield "item", 1, _parsed(path, _all_of(path, line, lines), number, hint)
+            yield "line", number, _parsed(path, _all_of(path, line, lines), number, hint)
         elif line.strip():
             yield "line", number, _parsed(path, line, number, hint)
 
@@ -118,11 +118,6 @@ def _parsed(path: Path, text: str, first: int, hint: str) -> Any:
     except JSONError as error:
         # A text that begins in line `first` has its own line numbers.
         raise DataError(path, str(error), hint, first - 1 + (error.line or 1)) from error
-
-
-def begins_with(path: Path, sign: str) -> bool:
-    """Return whether the text of a file begins with a sign, after white space; False for what can be read only once."""
-    return beginning(path).lstrip().startswith(sign)
 
 
 def beginning(path: Path) -> str:
