@@ -5,8 +5,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from localemp.data.records import TABLE
-from localemp.data.textfile import unpacked
+from localemp.data.records import TABLE, beginning
 from localemp.errors import DataError
 from localemp.utils.files import is_file
 from localemp.utils.text import one_line
@@ -21,7 +20,7 @@ FORMS: Mapping[str, tuple[str, ...]] = {
 }
 """The keys that tell a form; one of them is enough."""
 
-_BEGINNING, _MOST_KEYS = 2**18, 1_000
+_MOST_KEYS = 1_000
 # A text, closed or cut off, or a sign; possessive, so that it runs in linear time.
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*+("|\\?\Z)|[\[\]{}:,]', re.DOTALL)
 
@@ -65,14 +64,11 @@ def first_keys(path: Path) -> Mapping[str, str]:
     Raises:
         DataError: The file cannot be read.
     """
-    if not is_file(path):
-        return {}
-    if path.suffix == TABLE:
+    if path.suffix == TABLE and is_file(path):
         from localemp.data.parquet import first_row
 
         return first_row(path)
-    with unpacked(path) as (content, _):
-        return _keys(content.read(_BEGINNING).decode("utf-8-sig", "replace"))
+    return _keys(beginning(path))
 
 
 def _keys(text: str) -> dict[str, str]:

@@ -25,6 +25,7 @@ from localemp.data.records import Record, read_records
 from localemp.data.talks import Said, Talk, Talks
 from localemp.dialogue import Dialogue
 from localemp.utils.json_reader import kind_of
+from localemp.utils.text import well_formed
 
 _USER = frozenset({"user", "human", "usr", "prompter"})
 _ASSISTANT = frozenset({"assistant", "gpt", "chatgpt", "bing", "bard", "model", "bot"})
@@ -32,6 +33,7 @@ _SYSTEM = frozenset({"system", "developer"})
 _TOOL = frozenset({"tool", "function", "function_call", "observation", "tool_call", "tool_response", "ipython"})
 _CALLS = ("tool_calls", "function_call")
 _TEXT_PARTS = frozenset({"text", "input_text", "output_text"})
+_LONGEST_ID = 1_000
 _LISTS, _IDS = FORMS[MESSAGES], ("id", "conv_id", "conversation_id")
 _EXAMPLE = 'a record is one JSON object, such as {"messages": [{"role": "user", "content": "I lost my job today."}]}'
 
@@ -118,10 +120,11 @@ def _content(record: Record, message: dict[str, Any], what: str) -> str | None:
         raise record.error(f"{what} has a content that is neither a text nor a list, but {kind_of(content)}", _EXAMPLE)
     texts = []
     for part in content:
-        text = part.get("text") if isinstance(part, dict) and part.get("type", "text") in _TEXT_PARTS else part
-        if not isinstance(text, str):
+        if isinstance(part, dict):
+            part = part.get("text") if str(part.get("type", "text")) in _TEXT_PARTS else None
+        if not isinstance(part, str):
             return None
-        texts.append(text.strip())
+        texts.append(part.strip())
     return "\n".join(filter(None, texts))
 
 
@@ -129,8 +132,10 @@ def _id(record: Record) -> str | None:
     """Return the id of a record, which may be a number."""
     for key in _IDS:
         value = record.value.get(key)
-        if isinstance(value, str | int) and not isinstance(value, bool) and (text := str(value).strip()):
-            return text
+        if isinstance(value, str | int) and not isinstance(value, bool):
+            text = well_formed(str(value).strip())
+            if 0 < len(text) <= _LONGEST_ID:
+                return text
     return None
 
 

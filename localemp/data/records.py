@@ -1,26 +1,25 @@
-"""Reads files of records, whatever holds them: JSON lines, one JSON value, or a Parquet table.
+"""Reads files of records, whatever holds them: JSON lines, one JSON list, or a Parquet table.
 
 A file that begins with `[` is one list of records; one whose first line is `{` alone is one record. Every other JSON
-file has one record a line. JSON lines are read one at a time; a single value is read as a whole and is limited in size.
+file has one record a line. Records are read one at a time, those of a list, too.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from localemp.data.textfile import iterate_lines
+from localemp.data.json_list import LONGEST_ITEM, iterate_items
+from localemp.data.textfile import iterate_lines, iterate_pieces, unpacked
 from localemp.errors import DataError
+from localemp.utils.files import is_file
 from localemp.utils.json_reader import JSONError, kind_of, parse_json
 
 TABLE = ".parquet"
 ENDINGS = (".jsonl", ".json", TABLE)
 """Endings of the names of files of records; those of JSON may be followed by ".gz"."""
 
-LARGEST_VALUE, MOST_VALUES = 256 * 2**20, 30_000_000
-"""Largest text of a single JSON value in characters, and most values in it."""
-
+_BEGINNING = 2**18
 _Value = tuple[str, int, Any]
 
 
@@ -85,40 +84,49 @@ def read_records(path: Path, keys: Sequence[str], hint: str = "") -> Iterator[Re
 
 
 def _json_values(path: Path, hint: str) -> Iterator[_Value]:
+    if beginning(path).lstrip().startswith("["):
+        try:
+            for number, item in enumerate(iterate_items(iterate_pieces(path)), 1):
+                yield "item", number, item
+        except JSONError as error:
+            raise DataError(path, str(error), hint, error.line) from error
+        return
     lines = enumerate(iterate_lines(path), 1)
     for number, line in lines:
-        if not line.strip():
-            continue
-        if line.lstrip().startswith("[") or line.strip() == "{":
-            yield from _whole(path, number, chain([line], (rest for _, rest in lines)), hint)
-            return
-        yield "line", number, _parsed(path, line, number, hint)
-        break
-    for number, line in lines:
-        if line.strip():
+        if line.strip() == "{":  # one record over several lines
+            yield "line", number, _parsed(path, _all_of(path, line, lines), number, hint)
+        elif line.strip():
             yield "line", number, _parsed(path, line, number, hint)
 
 
-def _whole(path: Path, first: int, lines: Iterator[str], hint: str) -> Iterator[_Value]:
-    """Yield the items of one JSON list, or the one object, that begins at a line."""
-    pieces, size = [], 0
-    for line in lines:
-        pieces.append(line)
-        size += len(line) + 1
-        if size > LARGEST_VALUE:
-            raise DataError(
-                path,
-                f"one JSON value of more than {LARGEST_VALUE // 2**20} MiB",
-                f"write it as JSON lines, which are read one by one: jq -c '.[]' {path.name} > {path.stem}.jsonl",
-            )
-    value = _parsed(path, "\n".join(pieces), first, hint, MOST_VALUES)
-    for number, item in enumerate(value if isinstance(value, list) else [value], 1):
-        yield "item", number, item
+def _all_of(path: Path, line: str, lines: Iterator[tuple[int, str]]) -> str:
+    """Return the text of the rest of a file."""
+    pieces = [line]
+    size = len(line)
+    for number, each in lines:
+        pieces.append(each)
+        size += len(each) + 1
+        if size > LONGEST_ITEM:
+            message = f"one JSON object of more than {LONGEST_ITEM // 2**20} MiB"
+            raise DataError(path, message, "write one record a line", number)
+    return "\n".join(pieces)
 
 
-def _parsed(path: Path, text: str, first: int, hint: str, most: int | None = None) -> Any:
+def _parsed(path: Path, text: str, first: int, hint: str) -> Any:
     try:
-        return parse_json(text, max_values=most)
+        return parse_json(text)
     except JSONError as error:
-        # A value that begins in line `first` has its own line numbers.
+        # A text that begins in line `first` has its own line numbers.
         raise DataError(path, str(error), hint, first - 1 + (error.line or 1)) from error
+
+
+def beginning(path: Path) -> str:
+    """Return the first part of a file's text; "" for a pipe, which can be read only once.
+
+    Raises:
+        DataError: The file cannot be read.
+    """
+    if not is_file(path):
+        return ""
+    with unpacked(path) as (content, _):
+        return content.read(_BEGINNING).decode("utf-8-sig", "replace")

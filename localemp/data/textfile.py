@@ -1,5 +1,6 @@
 """Reads the lines of a text file, plain or gzipped; decompression bombs are rejected."""
 
+import codecs
 import gzip
 import os
 import zlib
@@ -12,6 +13,7 @@ from localemp.errors import DataError
 from localemp.utils.lines import LongLineError
 from localemp.utils.lines import read_lines as bounded_lines
 
+_PIECE = 2**20
 _GZIP_MAGIC = b"\x1f\x8b"
 LARGEST_TEXT, MOST_LINES = 4 * 2**30, 20_000_000
 """Largest text of a file in bytes, and most lines."""
@@ -73,20 +75,43 @@ def unpacked(path: Path) -> Iterator[tuple[BinaryIO, int | None]]:
         raise DataError(path, error.strerror or str(error), "check the path and its permissions") from error
 
 
+def iterate_pieces(path: Path) -> Iterator[str]:
+    """Yield the text of a file in pieces, whatever its lines.
+
+    Raises:
+        DataError: As in `read_lines`, but lines may have any length, and an empty file has no pieces.
+    """
+    decoder = codecs.getincrementaldecoder("utf-8-sig")()
+    with unpacked(path) as (content, packed):
+        total = 0
+        try:
+            while piece := content.read(_PIECE):
+                total += len(piece)
+                _check_size(path, packed, total)
+                yield decoder.decode(piece)
+            yield decoder.decode(b"", final=True)
+        except UnicodeDecodeError as error:
+            raise DataError(path, "not valid UTF-8", "save the file as UTF-8") from error
+
+
 def _texts(path: Path, errors: str) -> Iterator[str]:
     with unpacked(path) as (content, packed):
-        largest, what = LARGEST_TEXT, "" if packed is None else " when unpacked"
-        if packed:
-            largest = min(largest, max(ALWAYS_UNPACKED, MOST_UNPACKED * packed))
         total = 0
         for number, line in enumerate(bounded_lines(content), 1):
             total += len(line)
-            if total > largest or number > MOST_LINES:
-                most = f"{largest / 2**20:,.0f} MiB" if total > largest else f"{MOST_LINES:,} lines"
-                raise DataError(path, f"it has more than {most}{what}", "is this the right file?", number)
+            _check_size(path, packed, total, number)
             try:
                 # Spreadsheets write a byte order mark.
                 text = line.decode("utf-8-sig" if number == 1 else "utf-8", errors)
             except UnicodeDecodeError as error:
                 raise DataError(path, "not valid UTF-8", "save the file as UTF-8", number) from error
             yield text.removesuffix("\n").removesuffix("\r")
+
+
+def _check_size(path: Path, packed: int | None, total: int, lines: int | None = None) -> None:
+    """Raise DataError if more bytes or lines were read than a file, or its compressed size, may have."""
+    largest = min(LARGEST_TEXT, max(ALWAYS_UNPACKED, MOST_UNPACKED * packed)) if packed else LARGEST_TEXT
+    if total > largest or (lines or 0) > MOST_LINES:
+        most = f"{largest / 2**20:,.0f} MiB" if total > largest else f"{MOST_LINES:,} lines"
+        what = "" if packed is None else " when unpacked"
+        raise DataError(path, f"it has more than {most}{what}", "is this the right file?", lines)

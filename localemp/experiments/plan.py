@@ -27,7 +27,7 @@ from localemp.utils.text import one_line
 from localemp.utils.toml_reader import load_toml
 from localemp.utils.validation import format_validation_error
 
-PLANS = ("paper", "combinations", "shots", "smoke")
+PLANS = ("paper", "combinations", "methods", "shots", "smoke")
 """The plans that ship with localemp."""
 MOST_ROWS = 1000
 """Most rows of an experiment."""

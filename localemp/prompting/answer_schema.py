@@ -8,7 +8,7 @@ from localemp.prompting.flow_problems import Found, did_you_mean, kind_of
 from localemp.utils.text import one_line
 
 _TYPES = ("object", "array", "string", "number", "integer", "boolean", "null")
-_KEYS = ("type", "properties", "required", "additionalProperties", "items", "anyOf", "enum", "const", "description",
+KEYS = ("type", "properties", "required", "additionalProperties", "items", "anyOf", "enum", "const", "description",
          "title", "minLength", "maxLength", "minItems", "maxItems", "minimum", "maximum", "exclusiveMinimum",
          "exclusiveMaximum", "multipleOf")  # fmt: skip
 # Keys of JSON Schema that are refused: engines differ in them, and checking a `pattern` could take for ever.
@@ -44,9 +44,9 @@ def _within(schema: Any) -> Found:
         yield (), f"expected a table, found {kind_of(schema)}", '{ type = "string" }'
         return
     for key in schema:
-        if key not in _KEYS:
+        if key not in KEYS:
             known = key in _INSTEAD
-            hint = _INSTEAD[key] if known else did_you_mean(key, _KEYS)
+            hint = _INSTEAD[key] if known else did_you_mean(key, KEYS)
             yield (key,), "not supported in the schema of an answer" if known else "unknown key of a schema", hint
     types: Any = schema.get("type")
     fields: Any = schema.get("properties")

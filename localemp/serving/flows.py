@@ -21,7 +21,8 @@ MOST_FLOWS = 32
 """The most flows of one server."""
 
 LARGEST_FLOWS = 96 * 2**10
-"""Bytes of all flows together: Linux takes 128 KiB in one environment variable, which also holds the other settings."""
+"""Bytes of all flows together, as JSON: Linux takes 128 KiB in one environment variable, which has the other settings,
+too."""
 
 
 def offered_strategies(listed: str | None, paths: Sequence[str]) -> tuple[tuple[str, ...], dict[str, str]]:
@@ -102,7 +103,7 @@ def _read_flows(paths: Iterable[str]) -> dict[str, str]:
             content = read_bytes(file)
             parse_flow(content, name, str(file))
             texts[file.stem] = content.decode()
-    size = len(json.dumps(texts, ensure_ascii=False).encode())
+    size = len(json.dumps(texts))
     if size > LARGEST_FLOWS:
         raise OptionError(
             f"the flows have {size // 2**10} KiB together; a server takes at most {LARGEST_FLOWS // 2**10}",

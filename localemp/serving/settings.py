@@ -1,5 +1,6 @@
 """A server's settings. They travel in the environment, which other users cannot read, unlike arguments."""
 
+import json
 import os
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Self, get_type_hints
@@ -86,7 +87,8 @@ class ServeSettings(BaseModel):
 
     def to_env(self) -> dict[str, str]:
         """Return the environment variable that carries these settings to another process."""
-        return {VARIABLE: self.model_dump_json()}
+        # In ASCII, since the locale may have no more for the environment.
+        return {VARIABLE: json.dumps(self.model_dump(mode="json"))}
 
     @classmethod
     def from_env(cls, environment: Mapping[str, str] = os.environ) -> Self:

@@ -1,6 +1,7 @@
 """Parts of strategies that are the user's own code: `--strategy ./mine.py:Shout`, `--strategy mine:Shout`.
 
-Only a command line and Python may name code; a plan and a server's clients may not (`allow` of `parse_strategy`).
+Only a command line and Python may name code; a plan may not (`allow` of `parse_strategy`), and a server's clients name
+only what it offers.
 """
 
 import hashlib

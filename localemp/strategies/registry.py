@@ -240,7 +240,7 @@ def all_strategies(more: Collection[str] = ()) -> tuple[str, ...]:
     """
     names = []
     offered = [name for name in _in_order() if parts()[name].offered or name in more]
-    for size in range(1, len(offered) + 1):
+    for size in range(1, len({PARTS[name].place for name in offered}) + 1):
         for chosen in combinations(offered, size):
             places = {PARTS[name].place for name in chosen}
             if len(places) == size and (size == 1 or None not in places):

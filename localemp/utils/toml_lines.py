@@ -12,13 +12,13 @@ _NAME = re.compile(r"[ \t]*+([A-Za-z0-9_-]++|\"(?:[^\"\\\n]|\\.)*+\"|'[^'\n]*+')
 # One piece of a line: a text (which may have several lines), a comment, a bracket, or anything between them.
 _PIECE = re.compile(
     r"\"\"\"(?:[^\"\\]|\\.|\"(?!\"\"))*+\"{3,5}+|'''(?:[^']|'(?!''))*+'{3,5}+"
-    r"|\"(?:[^\"\\\n]|\\.)*+\"|'[^'\n]*+'|#[^\n]*+|[\[{]|[\]}]|\n|[^\"'#\[\]{}\n]++|.",
+    r"|\"(?:[^\"\\\n]|\\.)*+\"|'[^'\n]*+'|#[^\n]*+|[\[\]{},\n]|[ \t\r]++|[^\"'#\[\]{},\s]++|.",
     re.DOTALL,
 )
 
 
 def lines_of_keys(text: str) -> Mapping[Place, int]:
-    """Return the line of each table and each key, from 1; what is inside an inline table or a list has none.
+    """Return the line of each table, each key and each entry of a list, from 1.
 
     Args:
         text: Valid TOML.
@@ -29,8 +29,8 @@ def lines_of_keys(text: str) -> Mapping[Place, int]:
     at, line = 0, 1
     while at < len(text):
         header = _HEADER.match(text, at)
-        names, end = _names(text, header.end() if header else at)
-        if header and names:
+        names, at = _names(text, header.end() if header else at)
+        if header:
             table = _inner((), names[:-1], last)
             if header[1] == "[[":
                 table = (*table, names[-1])
@@ -40,10 +40,12 @@ def lines_of_keys(text: str) -> Mapping[Place, int]:
             else:
                 table = _inner(table, names[-1:], last)
             lines.setdefault(table, line)
-        elif names:
-            lines.setdefault((*table, *names), line)
-        at, passed = _next_line(text, end)
-        line += passed
+            at, line = text.find("\n", at) + 1 or len(text), line + 1
+        else:
+            place = (*table, *names)
+            if names:
+                lines.setdefault(place, line)
+            at, line = _value(text, at, line, place, lines)
     return lines
 
 
@@ -74,16 +76,35 @@ def _names(text: str, at: int) -> tuple[list[str], int]:
     return names, at
 
 
-def _next_line(text: str, at: int) -> tuple[int, int]:
-    """Return where the line after a key and its value begins, and how many line ends are passed."""
-    depth = passed = 0
+def _value(text: str, at: int, line: int, place: Place, lines: dict[Place, int]) -> tuple[int, int]:
+    """Note the lines of everything inside a value; return where the next line of the file begins, and its number.
+
+    Args:
+        text: The file.
+        at: Where the value begins, or before it.
+        line: The line of that.
+        place: The place of the value.
+        lines: Lines by place, which are added to.
+    """
+    outer: list[tuple[Place, int | None]] = []  # lists and tables that are open; of a list, the entry that is read
     while found := _PIECE.match(text, at):
         piece, at = found[0], found.end()
-        passed += piece.count("\n")
-        if piece == "\n" and not depth:
-            break
+        if piece == "\n" and not outer:
+            return at, line + 1
+        if not piece.isspace() and piece[0] not in "#,]}":
+            lines.setdefault(place, line)
         if piece in ("[", "{"):
-            depth += 1
+            outer.append((place, 0 if piece == "[" else None))
         elif piece in ("]", "}"):
-            depth = max(0, depth - 1)  # that of a header has no partner here
-    return at, passed
+            place, _ = outer.pop()
+        elif piece == "," and outer:
+            inside, entry = outer[-1]
+            outer[-1] = inside, None if entry is None else entry + 1
+        if piece in ("[", "{", ",") and outer:
+            inside, entry = outer[-1]
+            names, at = ([], at) if entry is not None else _names(text, at)
+            place = (*inside, *names) if entry is None else (*inside, entry)
+            if names:
+                lines.setdefault(place, line)
+        line += piece.count("\n")
+    return len(text), line

@@ -256,7 +256,7 @@ def test_an_experiment_is_shown_and_listed(localemp, plan, tmp_path):
     assert "warning: experiments/bad/experiment.json" in listed.stderr
     as_json = json.loads(localemp("experiment", "list", "--json").stdout)
     assert [each["plan"] for each in as_json["experiments"]] == ["mine"]
-    assert list(as_json["plans"]) == ["paper", "combinations", "shots", "smoke"]
+    assert list(as_json["plans"]) == ["paper", "combinations", "methods", "shots", "smoke"]
 
 
 def test_without_experiments_the_list_says_how_to_make_one(localemp):
@@ -280,7 +280,7 @@ def test_options_may_come_before_the_plan(localemp, plan):
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["nothing"], ["unknown plan 'nothing'", "paper, combinations, shots, smoke"]),
+        (["nothing"], ["unknown plan 'nothing'", "paper, combinations, methods, shots, smoke"]),
         (["nothing.toml"], ["nothing.toml: no such file"]),
         ([""], ["it is empty"]),
         (["mine.toml", "more"], ["unexpected extra argument (more)"]),
@@ -295,7 +295,7 @@ def test_options_may_come_before_the_plan(localemp, plan):
         (["mine.toml", "--split", "tomorrow"], ["unknown split 'tomorrow'"]),
         (["mine.toml", "--data", "nowhere.jsonl"], ["nowhere.jsonl"]),
         (["mine.toml", "--temperature", "nan"], ["temperature"]),
-        (["show", "nothing"], ["nothing", "paper, combinations, shots, smoke"]),
+        (["show", "nothing"], ["nothing", "paper, combinations, methods, shots, smoke"]),
         (["show", "."], ["not an experiment"]),
         (["show"], ["Missing argument"]),
         (["show", "experiments", "-m", "llama"], ["--model is for a plan"]),

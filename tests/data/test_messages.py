@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from localemp.data.messages import read_messages
-from localemp.data.records import LARGEST_VALUE
 from localemp.data.sources import find_source, load_dialogues
 from localemp.data.talks import MOST_TURNS, MOST_TURNS_IN_ALL
 from localemp.dialogue import Dialogue
@@ -109,8 +108,9 @@ def test_message(tmp_path, caplog, message, text):
         ({"role": "user", "content": [{"type": "image_url", "image_url": {}}]}, "a message that is not only text"),
         ({"role": "user", "content": [{"type": "text", "text": 3}]}, "a message that is not only text"),
         ({"role": "user", "content": [7]}, "a message that is not only text"),
+        ({"role": "user", "content": [{"type": ["text"], "text": "x"}]}, "a message that is not only text"),
     ],
-    ids=range(7),
+    ids=range(8),
 )  # fmt: skip
 def test_where_a_talk_ends(tmp_path, caplog, message, why):
     path = lines(tmp_path / "a.jsonl", {"messages": [*openai(["u: 1", "a: 2", "u: 3"]), message, *openai(["a: 5"])]})
@@ -145,12 +145,25 @@ def test_bad_record(tmp_path, record, words):
     assert words in caught.value.message
 
 
+ODD = [
+    {"id": 7},
+    {"conv_id": "c"},
+    {"id": " "},
+    {"id": 7},
+    {"id": True},
+    {"id": ["x"]},
+    {"id": "x" * 1001},
+    {"id": "\ud83d"},
+]
+
+
 def test_ids(tmp_path, caplog):
     talk = {"messages": openai(["u: 1", "a: 2"])}
-    rows = [talk | more for more in ({"id": 7}, {"conv_id": "c"}, {"id": " "}, {"id": 7}, {"id": True}, {"id": ["x"]})]
+    rows = [talk | more for more in ODD]
     path = lines(tmp_path / "chats.v2.jsonl", *rows)
     found = read_messages([path])
-    assert [one.id for one in found] == ["7#1", "c#1", "chats:3#1", "7@chats:4#1", "chats:5#1", "chats:6#1"]
+    places = [f"chats:{number}#1" for number in range(3, 8)]
+    assert [one.id for one in found] == ["7#1", "c#1", places[0], "7@chats:4#1", *places[2:], "\ufffd#1"]
     assert found[0].conversations == found[3].conversations == ("7",), "perhaps the same talk: never an exemplar"
     assert told(path, caplog) == ["1 talks have the id of an earlier one; the place is added to theirs (line 4)"]
 
@@ -181,18 +194,6 @@ def test_folder_with_splits(tmp_path):
     source = find_source(str(tmp_path))
     assert (source.splits, source.pool) == (("train", "valid"), str(tmp_path))
     assert [one.words_per_reply for one in source.count((), "clean").values()] == [1, 1]
-
-
-def test_a_list_that_is_too_large_says_how_to_read_it(tmp_path):
-    talk = json.dumps({"messages": openai(["u: " + "x" * 2**20])})
-    path = tmp_path / "big.json"
-    with path.open("w") as file:
-        file.write("[\n")
-        for _ in range(LARGEST_VALUE // 2**20):
-            file.write(f"{talk},\n")
-    with pytest.raises(DataError, match="one JSON value of more than 256 MiB") as caught:
-        load_dialogues(str(path))
-    assert caught.value.hint.endswith("jq -c '.[]' big.json > big.jsonl")
 
 
 def test_a_talk_of_very_many_turns_is_cut(tmp_path, caplog):

@@ -8,8 +8,11 @@ from pathlib import Path
 import pytest
 
 from localemp.data.conversations import Conversation, clean_instances, complete_dialogues, published_instances
+from localemp.data.csv_rows import columns_of, rows_of
 from localemp.data.empathetic_dialogues import read_conversations
+from localemp.data.sources import load_dialogues
 from localemp.data.splits import canonical_split, split_file
+from localemp.data.textfile import read_lines
 from localemp.dialogue import EMOTIONS
 
 # split, conversations, utterances, clean and published instances, conversations with a listener turn
@@ -64,3 +67,22 @@ def test_original_form_reads_the_same(shared_data, tmp_path, split):
     original.write_text("\n".join(lines) + "\n", encoding="utf-8", newline="")
     assert any(line.count('"') % 2 for line in lines)
     assert read_conversations(original) == read_conversations(source)
+
+
+def test_the_table_of_the_hub_reads_the_same(shared_data, tmp_path):
+    """The hub has the columns of the official files, two of them as numbers."""
+    pyarrow = pytest.importorskip("pyarrow", reason="tables need pyarrow")
+    from pyarrow import parquet
+
+    source = split_file(shared_data / "empathetic_dialogues", "test")
+    assert source is not None
+    lines = read_lines(source)
+    at = columns_of(source, lines[0])
+    rows = [{name: fields[place] for name, place in at.items()} for _, fields in rows_of(source, lines, at)]
+    table = pyarrow.Table.from_pylist(
+        [row | {name: int(row[name]) for name in ("utterance_idx", "speaker_idx")} for row in rows]
+    )
+    (tmp_path / "test").mkdir()
+    parquet.write_table(table, tmp_path / "test" / "0000.parquet", row_group_size=1000)
+    for instances in ("clean", "published"):
+        assert load_dialogues(str(tmp_path), "test", instances) == load_dialogues(str(source), "test", instances)
