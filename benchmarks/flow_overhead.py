@@ -2,9 +2,9 @@
 
     own code   processor time for a dialogue with an engine that answers at once: rendering prompts, reading answers
     batch      the same difference as a share of a whole batch that a real engine answers, and the batch's wall clock
-    at once    seconds of a flow whose first stages do not depend on one another over those of one stage, each call delayed
+    at once    seconds of three stages that do not depend on one another, with an engine that delays each call
 
-The peer is the class that `two-stage` was before strategies were files. Both ways send the same prompts; that is checked.
+The peer is what the class of `two-stage` did before strategies were files. Both ways must send the same prompts.
 """
 
 import asyncio

@@ -58,14 +58,12 @@ class _Talk:
     labels: dict[str, str] = field(default_factory=dict)
     dry: bool = False
 
-    def keep(self, stage: Stage, call: Call) -> None:
-        """Keep what later stages quote of an answer."""
-        answer, text = call.answer, call.completion.text
-        self.quotes[stage.name] = text.strip()
+    def keep(self, stage: Stage, answer: Any, *, named: bool) -> None:
+        """Keep what later stages quote of a label or of JSON; `named` says whether the engine's text is the label."""
         if stage.all_labels:
             self.quotes[stage.name] = answer
             # An engine that only measures leaves it open, unless it names a label.
-            if not self.dry or answer == text:
+            if named or not self.dry:
                 self.labels[stage.name] = answer
         for key in stage.fields:
             self.quotes[f"{stage.name}.{key}"] = quoted(answer.get(key))
@@ -174,10 +172,11 @@ class FileFlow(Flow):
         if stage.n > 1:
             calls = await self._choose(stage, calls, talk, branch)
         chosen = calls[-1]
-        answer = _dry_answer(stage, chosen) if talk.dry else read_answer(stage, chosen.completion)
-        if answer is not None:
+        talk.quotes[stage.name] = chosen.completion.require_text().strip()
+        if stage.all_labels or stage.fields:
+            answer = _dry_answer(stage, chosen) if talk.dry else read_answer(stage, chosen.completion)
             calls[-1] = replace(chosen, answer=answer)
-        talk.keep(stage, calls[-1])
+            talk.keep(stage, answer, named=answer == chosen.completion.text)
         return calls
 
     async def _choose(self, stage: Stage, calls: Sequence[Call], talk: _Talk, branch: _More) -> list[Call]:
