@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -12,6 +13,7 @@ from localemp.cli.registered import StrategyCommand
 from localemp.utils.text import for_terminal
 
 if TYPE_CHECKING:
+    from localemp.dialogue import Dialogue
     from localemp.pipeline.responder import Responder
 
 
@@ -19,8 +21,10 @@ if TYPE_CHECKING:
 @click.argument("turns", nargs=-1, required=True, metavar="TEXT...")
 @model_options
 @strategy_options
+@click.option("--emotion", help="The speaker's emotion, for --given emotion and for flows that show it.")
+@click.option("--situation", help="The speaker's situation, for --given situation and for flows that show it.")
 @click.option("--stages", is_flag=True, help="Show exemplars, inferences, prompts and all stages.")
-def respond(turns: tuple[str, ...], stages: bool, **options: Any) -> None:
+def respond(turns: tuple[str, ...], emotion: str | None, situation: str | None, stages: bool, **options: Any) -> None:
     r"""Answer TEXT once. Several texts are the turns of a dialogue: speaker, listener, speaker.
 
     Control characters in a reply are escaped (\x1b), so that a model cannot control the terminal.
@@ -30,10 +34,10 @@ def respond(turns: tuple[str, ...], stages: bool, **options: Any) -> None:
     from localemp.runs.run import response_record
     from localemp.strategies.base import Response
 
-    dialogue = as_dialogue(turns)
+    dialogue = replace(as_dialogue(turns), emotion=emotion, situation=situation)
 
     async def answer() -> Response:
-        async with _open(options) as responder:
+        async with _open(options, dialogue) as responder:
             return await responder(dialogue)
 
     response = asyncio.run(answer())
@@ -56,12 +60,13 @@ def chat(stages: bool, **options: Any) -> None:
 
 async def _chat(stages: bool, options: dict[str, Any]) -> None:
     from localemp.cli.replies import print_record
+    from localemp.dialogue import Dialogue
     from localemp.errors import EngineError, FatalEngineError
     from localemp.runs.run import response_record
     from localemp.strategies.cleaning import clean_reply
 
     turns: list[str] = []
-    async with _open(options) as responder:
+    async with _open(options, Dialogue("talk", ("Hello.",))) as responder:
         click.echo("You are the speaker. An empty line ends the chat; /new starts a new dialogue.")
         while True:
             if not (said := _typed()):
@@ -103,8 +108,12 @@ def _typed() -> str:
 
 
 @asynccontextmanager
-async def _open(options: dict[str, Any]) -> "AsyncIterator[Responder]":
-    """Yield a started responder; shows a clock while it starts."""
+async def _open(options: dict[str, Any], dialogue: "Dialogue") -> "AsyncIterator[Responder]":
+    """Yield a started responder; shows a clock while it starts.
+
+    Raises:
+        OptionError: The flow shows what the dialogue lacks.
+    """
     from localemp.cli.display import Display
     from localemp.pipeline.responder import Responder
 
@@ -112,7 +121,7 @@ async def _open(options: dict[str, Any]) -> "AsyncIterator[Responder]":
     with Display() as display:
         responder = Responder(config, on_progress=display.on_progress)
         display.note_shut_down(responder.pipeline.profile)
-        responder.prepare()
+        responder.prepare().flow.check(dialogue)
         with display.clock(f"Starting {responder.pipeline.model_name}"):
             await responder.start()
         try:

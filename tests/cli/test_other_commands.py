@@ -59,6 +59,42 @@ def test_respond_with_a_script(localemp, tmp_path):
     assert done.stdout == "That is hard.\n"
 
 
+FLOW = """
+about = "what kind of talk, then the reply"
+
+[[stages]]
+name = "kind"
+ask = "Which of: {labels}?"
+labels = ["Loss", "Joy"]
+
+[[stages]]
+name = "reply"
+ask = "It is a {kind} that feels {emotion}."
+"""
+
+
+def test_respond_and_chat_with_a_flow(localemp, tmp_path):
+    script, flow = tmp_path / "script.jsonl", tmp_path / "kinds.toml"
+    entries = [
+        {"match": "Which of", "where": "last", "reply": "A loss."},
+        {"match": "a Loss that feels sad", "where": "last", "reply": "Oh no."},
+        {"match": "It is a Loss.", "where": "last", "reply": "I see."},
+    ]
+    script.write_text("".join(json.dumps(entry) + "\n" for entry in entries))
+    flow.write_text(FLOW)
+    words = ("--script", script, "--strategy", flow)
+    done = localemp("respond", "My cat died.", *words, "--emotion", "sad", "--stages")
+    assert [line.strip("│ ") for line in done.stdout.splitlines() if "->" in line or "read as" in line] == [
+        "-> A loss.", "read as Loss", "-> Oh no."
+    ]  # fmt: skip
+    for command in ("respond", "chat"):
+        done = localemp(command, *(("My cat died.",) if command == "respond" else ()), *words, typed="My cat died.\n\n")
+        assert (done.returncode, "has no emotion" in done.stderr, "you:" in done.stdout) == (2, True, False)
+    flow.write_text(FLOW.replace(" that feels {emotion}", ""))
+    done = localemp("chat", *words, typed="My cat died.\n\n")
+    assert "listener: I see.\n" in done.stdout
+
+
 def test_chat_keeps_the_dialogue_and_can_begin_another(localemp, tmp_path):
     script = tmp_path / "script.jsonl"
     entries = [{"match": "cat", "where": "prompt", "reply": "About your cat."}, {"reply": "I see."}]

@@ -1,7 +1,7 @@
 """The page of `localemp serve` in headless Chromium, against a real server that answers as it is told."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 from patience import patience
@@ -15,8 +15,10 @@ from page_server import REPLY, STRATEGIES, TRACE, Answer, PageServer, refusal
 from playwright.sync_api import Locator, Page, expect
 
 from localemp.pipeline.config import RunConfig
+from localemp.serving.flows import register_flows
 from localemp.serving.middleware import StrategyMiddleware
 from localemp.serving.settings import ServeSettings
+from localemp.strategies.registry import PARTS
 
 SAID = "I lost my job today."
 DEEP = "smollm2:similar+knowledge+two-stage"
@@ -412,6 +414,65 @@ def test_the_real_middleware_and_the_page_understand_each_other(visit: Visit) ->
         deep.get_by_role("button", name="Continue with this reply").click()
         say(page, "far too long " * 400)
         expect(page.get_by_role("alert")).to_contain_text("longer than the model's context")
+
+
+FLOW = """
+about = "The mood of the page first."
+
+[[stages]]
+name = "the_mood"
+ask = "One of: {labels}."
+labels = ["Good", "Bad"]
+
+[[stages]]
+name = "reply"
+ask = "It is {the_mood}."
+"""
+
+
+@pytest.fixture
+def flow() -> Iterator[str]:
+    """The name of a registered flow."""
+    register_flows({"page-mood": FLOW})
+    yield "page-mood"
+    del PARTS["page-mood"]
+
+
+def test_a_flow_has_its_line_and_shows_its_labels(visit: Visit, flow: str) -> None:
+    config = RunConfig(model="tiny", base_url="http://127.0.0.1:1/v1", shots=1)
+    settings = ServeSettings.of("tiny", config, strategies=(flow, f"few-shot+{flow}"))
+    with served(StrategyMiddleware(ModelApp().app, settings)) as url:
+        page = visit(url)
+        expect(answered_by(page)).to_have_accessible_description("The mood of the page first.")
+        answered_by(page).select_option(f"tiny:few-shot+{flow}")
+        expect(answered_by(page)).to_have_accessible_description(re.compile("; The mood of the page first.$"))
+        say(page, "say: Good")
+        page.get_by_text("How this reply was made").click()
+        inside = page.locator(".trace")
+        expect(inside.get_by_role("heading", name="the mood")).to_be_visible()
+        expect(inside.locator(".chip")).to_have_text("Good")
+        expect(inside.locator(".exemplar")).to_have_count(1)
+
+
+def test_json_and_candidates_are_shown_by_their_stage(visit: Visit) -> None:
+    stage = TRACE["stages"][-1]
+    calls = [
+        {"name": "cause", "text": "{...}", "answer": {"event": "the office closed", "certain": True}},
+        {"name": "reply.candidate", "text": "Oh.", "answer": None},
+        {"name": "reply.choice", "text": "I take 2.", "answer": "2"},
+        {"name": "reply"},
+    ]
+    with PageServer(Answer(trace={**TRACE, "stages": [stage | call for call in calls], "inferences": None})) as server:
+        page = visit(server.url)
+        say(page)
+        page.get_by_text("How this reply was made").click()
+        inside = page.locator(".trace")
+        assert inside.get_by_role("heading").all_inner_texts()[:3] == [
+            "cause", "reply: candidate not chosen", "reply: choice of a candidate"
+        ]  # fmt: skip
+        assert inside.locator("dt").all_inner_texts()[:2] == ["event", "certain"]
+        assert inside.locator("dd").all_inner_texts()[:2] == ["the office closed", "true"]
+        expect(inside.locator(".chip").first).to_have_text("2")
 
 
 # Texts that have a contrast below 4.5:1 with the nearest ground behind them, as WCAG 2 counts it.
