@@ -92,6 +92,9 @@ def _read_flows(paths: Iterable[str]) -> dict[str, str]:
         if not is_file(typed):
             hint = "the bundled ones are offered by name: --strategies two-stage,similar+two-stage"
             raise OptionError(f"--flow {typed}: a flow is a file whose name ends with .toml", hint)
+        if "." in path.stem:
+            flow = f"{path.stem.partition('.')[0]}.toml"
+            raise OptionError(f"{typed}: a flow's name has no dot", f"forms for given facts are served with {flow}")
         other = found.setdefault(path.stem, path)
         if other.resolve() != path.resolve():
             raise OptionError(f"{other} and {path} have the same name, {path.stem!r}", "rename one of them")

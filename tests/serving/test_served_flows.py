@@ -225,7 +225,11 @@ def test_what_is_offered(folder: Path):
         (None, ["two-stage.toml"], "there is a strategy 'two-stage' already; give the file another name"),
         (None, ["mood.toml", "other/mood.toml"], "mood.toml and other/mood.toml have the same name, 'mood'; rename"),
         (None, ["broken.toml"], "broken.toml"),
-        (None, ["formed.given-emotion.toml"], "'formed.given-emotion' is not a name for a flow"),
+        (
+            None,
+            ["formed.given-emotion.toml"],
+            "a flow's name has no dot; forms for given facts are served with formed.toml",
+        ),
         (None, ["large.toml"], f"a server takes at most {LARGEST_FLOWS // 1024}"),
         ("mood.toml+two-stage", [], "its parts exclude each other"),
         ("mood", [], "unknown strategy 'mood'"),
