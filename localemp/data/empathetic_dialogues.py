@@ -95,7 +95,7 @@ class EmpatheticDialogues(Reader):
         if not (files := _files(path, split)):
             splits = self.splits
             here = f"it has {', '.join(splits)}" if splits else "it has no split of a data set"
-            remedy = "fetch EmpatheticDialogues with `localemp data pull`, or give a folder with train, valid and test"
+            remedy = "give a folder with train, valid and test, or a file; `localemp data pull` fetches one"
             raise DataError(path, f"no {split}.csv or {split}.csv.gz; {here}", remedy)
         return files
 
