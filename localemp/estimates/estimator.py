@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from localemp.engines.labels import label_answer, labels_of
 from localemp.engines.planner import PlannedCall
 from localemp.errors import EngineError, PromptTooLongError
 from localemp.estimates.cache_rules import cache_rules
@@ -17,7 +18,6 @@ from localemp.pipeline.batch import Batch
 from localemp.pipeline.pipeline import Pipeline
 from localemp.pipeline.shared_answers import request_key
 from localemp.sampling import Sampling
-from localemp.strategies.answers import label_answer, labels_of
 from localemp.strategies.base import Draft, Response
 from localemp.strategies.flows import FileFlow
 
@@ -185,7 +185,10 @@ class Estimator:
 
     def _longest_label(self, sampling: Sampling) -> int | None:
         labels = labels_of(sampling.schema)
-        return self._count(label_answer(max(labels, key=len))) if labels else None
+        if not labels:
+            return None
+        longest = max(labels, key=len)  # an engine here is held to the label itself
+        return self._count(longest if self._hosted is None else label_answer(longest))
 
     def _over(self, calls: Sequence[_Call]) -> bool:
         """Whether a server will refuse a dialogue, as far as its tokens are known."""

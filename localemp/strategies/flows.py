@@ -10,12 +10,13 @@ from typing import Any, Literal
 
 from localemp.dialogue import Dialogue
 from localemp.engines.base import PLANNED
+from localemp.engines.labels import label_schema
 from localemp.errors import OptionError, UnknownNameError
 from localemp.prompting.flow import FACTS, GIVEN, Judge, Stage
 from localemp.prompting.flow_files import FlowFile, bundled_flows, form_for, load_flow
 from localemp.prompting.template import Template
 from localemp.prompting.texts import Text
-from localemp.strategies.answers import find_label, label_schema, quoted, read_answer
+from localemp.strategies.answers import find_label, quoted, read_answer
 from localemp.strategies.base import Exchange, Flow
 from localemp.strategies.base import Stage as Call
 from localemp.strategies.parts import Part, PartContext
