@@ -207,7 +207,9 @@ def canonical_name(text: str) -> str:
 
 
 def _short_name(name: str) -> str:
-    return Path(name).stem if is_file(name) else code_name(name) if is_code(name) else name
+    if is_file(name):
+        return Path(name).stem
+    return code_name(name) if is_code(name) else name
 
 
 def code_hashes(text: str) -> dict[str, str]:
