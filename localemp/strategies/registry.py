@@ -127,6 +127,8 @@ def _own_flow(name: str) -> Part:
     try:
         about = path.stat()
         version = about.st_mtime_ns, about.st_size
+    except FileNotFoundError as error:
+        raise PromptError(f"{name}: no such file", "a flow is a TOML file; docs/flows.md describes the form") from error
     except (OSError, ValueError):
         version = 0, 0  # reading it tells why
     part = _read_flow(path, *version)
