@@ -91,8 +91,13 @@ def test_ten_problems_are_told():
             "it is the plan of an experiment, not a flow",
             "give it to `localemp experiment`",
         ),
+        (
+            "prompts/judge.toml",
+            "it is not a flow: it has neither about nor stages",
+            'begin with about = "...", then [[stages]]; docs/flows.md describes the form',
+        ),
     ],
-    ids=["variant", "profile", "plan"],
+    ids=["variant", "profile", "plan", "judge"],
 )
 def test_a_file_of_another_kind_is_named(file, message, hint):
     error = error_of((REPOSITORY / file).read_bytes())
