@@ -193,7 +193,7 @@ def read_plan(source: StrPath) -> Plan:
     except OSError as error:
         raise PlanError(f"{shown}: cannot be read: {error.strerror}", _FORM) from error
     except LocalempError as error:
-        raise PlanError(f"{shown}: {error.message}", error.hint) from error
+        raise PlanError(f"{shown}: {error.message}", error.hint, error.others) from error
     except ValueError as error:  # a TOMLError, or a path with a null byte
         raise PlanError(f"{shown}: {error}", _FORM) from error
     plan._source = shown

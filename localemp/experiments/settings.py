@@ -94,7 +94,7 @@ def check_settings(
                 if name == "strategy":
                     parse_strategy(checked, allow="files")
             except LocalempError as error:
-                raise PlanError(f"{where}, {name}: {error.message}", error.hint) from error
+                raise PlanError(f"{where}, {name}: {error.message}", error.hint, error.others) from error
     _check_no_secret(settings, where)
     _check_no_code(settings.get("engine_args", {}), where)
 

@@ -10,14 +10,16 @@ from localemp.utils.text import one_line
 _TYPES = ("object", "array", "string", "number", "integer", "boolean", "null")
 KEYS = ("type", "properties", "required", "additionalProperties", "items", "anyOf", "enum", "const", "description",
          "title", "minLength", "maxLength", "minItems", "maxItems", "minimum", "maximum", "exclusiveMinimum",
-         "exclusiveMaximum", "multipleOf")  # fmt: skip
+         "exclusiveMaximum")  # fmt: skip
 # Keys of JSON Schema that are refused: engines differ in them, and checking a `pattern` could take for ever.
+_SAY = "say it in the ask"
 _INSTEAD = {
-    "$ref": "write everything out",
-    "$defs": "write everything out",
+    **dict.fromkeys(("format", "not", "if", "then", "else", "contains", "uniqueItems", "multipleOf"), _SAY),
+    **dict.fromkeys(("minProperties", "maxProperties", "propertyNames", "prefixItems"), _SAY),
+    **dict.fromkeys(("default", "examples"), 'describe it: description = "..."'),
+    **dict.fromkeys(("$ref", "$defs", "definitions"), "write everything out"),
     "pattern": "list the possible texts: enum = [...], or say it in the ask",
     "patternProperties": "name every field in properties",
-    "format": "say it in the ask",
     "oneOf": "write anyOf",
     "allOf": "write one schema that says everything",
 }
@@ -27,7 +29,12 @@ _FORM = 'schema = { type = "object", properties = { cause = { type = "string" } 
 
 def problems_of_schema(schema: Mapping[str, Any]) -> Found:
     """Yield what is wrong with a schema, by the place in it."""
-    if len(json.dumps(schema)) > _LONGEST:
+    try:
+        size = len(json.dumps(schema, allow_nan=False))
+    except ValueError:
+        yield (), "it has a number that is not finite", "give another limit"
+        return
+    if size > _LONGEST:
         yield (), f"it has more than {_LONGEST:,} characters", "ask for less"
         return
     fields = schema.get("properties")

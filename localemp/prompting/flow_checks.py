@@ -164,7 +164,7 @@ def _conditions(stages: Sequence[Stage], at: int) -> Found:
                 hint = above_branch(label, ("stages", "branch", by, label)) or did_you_mean(label, labels)
                 yield ("branch", by, label), f"{one_line(label, 60)!r} is not a label of {by!r}", hint
         if missing := [label for label in labels if label not in texts]:
-            listed = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
+            listed = ", ".join(one_line(label, 40) for label in missing[:5]) + (", ..." if len(missing) > 5 else "")
             yield ("branch", by), f"there is no text for {listed}", "give a text for every label"
     if stage.branch and (stage.ask is not None or stage.turns is not None) and "branch" not in stage.placeholders:
         yield ("branch",), "no text of the stage shows {branch}", "add the placeholder, or remove ask and turns"

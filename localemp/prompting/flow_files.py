@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from localemp.errors import PromptError
+from localemp.errors import PromptError, nearest
 from localemp.prompting.flow import FlowForm, Stage
 from localemp.prompting.flow_checks import is_stage_name, problems_of
 from localemp.prompting.flow_problems import Problem, in_words, places_of, shown_key, value_at
@@ -24,6 +24,7 @@ from localemp.utils.toml_reader import LARGEST_FILE, TOMLError, parse_toml
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}(?:\.given-(?:emotion|situation|emotion-situation))?")
 _HINT = "docs/flows.md describes the form"
+_BEGIN = f'begin with about = "...", then [[stages]]; {_HINT}'
 _MOST_TOLD = 10
 _MOST_FOUND = 1000
 _AT = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)")
@@ -142,7 +143,7 @@ def _not_toml(said: str, where: str) -> PromptError:
 def _other_kind(fields: Mapping[str, Any]) -> tuple[str, str] | None:
     """Return what a file is that is no flow at all, and what to do with it."""
     if not fields:
-        return "the file is empty", f'begin with about = "...", then [[stages]]; {_HINT}'
+        return "the file is empty", _BEGIN
     if "stages" in fields:
         return None
     kinds = {
@@ -150,7 +151,12 @@ def _other_kind(fields: Mapping[str, Any]) -> tuple[str, str] | None:
         ("kind", "description"): ("it is the profile of a model, not a flow", "give it with --model"),
         ("rows",): ("it is the plan of an experiment, not a flow", "give it to `localemp experiment`"),
     }
-    return next((said for keys, said in kinds.items() if all(key in fields for key in keys)), None)
+    for keys, said in kinds.items():
+        if all(key in fields for key in keys):
+            return said
+    if "about" in fields or nearest("stages", fields):
+        return None
+    return "it is not a flow: it has neither about nor stages", _BEGIN
 
 
 def _misfits(error: ValidationError, fields: Mapping[str, Any]) -> list[Problem]:

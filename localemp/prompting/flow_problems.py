@@ -137,7 +137,8 @@ def in_words(place: Place, error: Any, fields: Mapping[str, Any]) -> Problem | N
         error: The error.
         fields: The file.
     """
-    kind, value, limits = error["type"], value_at(fields, place), error.get("ctx", {})
+    kind, limits = error["type"], error.get("ctx", {})
+    value = error["input"] if error["loc"][-1] == "[key]" else value_at(fields, place)
     key = next((part for part in reversed(place) if isinstance(part, str)), "")
     example = _EXAMPLES.get(key if place[-1:] == (key,) else "", "")
     if kind == "extra_forbidden":

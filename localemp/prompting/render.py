@@ -9,6 +9,7 @@ all dialogues of a run share come first, so that an engine's prefix cache applie
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 from localemp.dialogue import Dialogue, Message
@@ -81,20 +82,24 @@ class Prompts:
             asked: What is asked after the dialogue; by default nothing but a reply.
             instruction: The caller's addition to the task (for a server, the client's system message).
         """
-        task = self._task(exemplars, instruction, asked)
+        usual = asked.task is None and not exemplars and not instruction
+        task = self._usual.content if usual else self._task(exemplars, instruction, asked)
         if self.layout == "transcript":
             return [Message("user", self._transcript(task, dialogue, bool(exemplars), additions, asked))]
-        texts = [*additions, asked.ask] if asked.ask else list(additions)
-        turns = list(dialogue.turns) if asked.sees_dialogue else []
+        texts = [*additions, asked.ask] if asked.ask else additions
+        turns = [*dialogue.turns] if asked.sees_dialogue else []
         if turns and texts:
             turns[-1] = "\n\n".join([turns[-1], *texts])
         elif not turns:
             turns = ["\n\n".join(texts)]
-        turns += [text for _, text in asked.turns]
+        if asked.turns:
+            turns += [text for _, text in asked.turns]
         if task and not self.system_role:
             turns[0] = f"{task.rstrip()}\n\n{turns[0]}"
         messages = [Message("assistant" if i % 2 else "user", turn) for i, turn in enumerate(turns)]
-        return [Message("system", task), *messages] if task and self.system_role else messages
+        if task and self.system_role:
+            messages.insert(0, self._usual if usual else Message("system", task))
+        return messages
 
     def lines(self, dialogue: Dialogue) -> str:
         """Return the dialogue as lines of speaker and listener."""
@@ -109,6 +114,11 @@ class Prompts:
             if inferences.get(name)
         ]
         return "\n".join([data.introduction, *data.definitions.values(), *lines]) + data.end if lines else None
+
+    @cached_property
+    def _usual(self) -> Message:
+        """The system message of prompts without exemplars, the caller's addition and a task of their own."""
+        return Message("system", self._task((), "", REPLY))
 
     def _task(self, exemplars: Sequence[Dialogue], added: str, asked: Asked) -> str:
         task, style = self.template.task, self.template.exemplars

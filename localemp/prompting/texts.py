@@ -1,8 +1,8 @@
 """Texts with placeholders: `{feeling}`, `{appraisal.cause}`; doubled braces stand for themselves."""
 
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Self
 
 from localemp.utils.text import one_line
@@ -30,9 +30,15 @@ class Text:
 
     Attributes:
         parts: Pairs of a literal text and the name of the placeholder after it, which is empty after the last.
+        literal: The whole text if it has no placeholder; else None.
     """
 
     parts: tuple[tuple[str, str], ...]
+    literal: str | None = field(init=False)
+
+    def __post_init__(self) -> None:
+        literal = None if any(name for _, name in self.parts) else "".join(text for text, _ in self.parts)
+        object.__setattr__(self, "literal", literal)
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -63,9 +69,11 @@ class Text:
         """The names of its placeholders, each once."""
         return tuple(dict.fromkeys(name for _, name in self.parts if name))
 
-    def fill(self, value_of: Callable[[str], str]) -> str:
+    def fill(self, values: Mapping[str, str]) -> str:
         """Return the text with a value for every placeholder."""
-        return "".join([literal + value_of(name) if name else literal for literal, name in self.parts])
+        if self.literal is not None:
+            return self.literal
+        return "".join([literal + values[name] if name else literal for literal, name in self.parts])
 
     def replace(self, texts: Mapping[str, "Text"]) -> "Text":
         """Return the text with other texts in place of some placeholders."""

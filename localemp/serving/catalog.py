@@ -52,7 +52,7 @@ class Catalog:
         return self._pipeline.thinking
 
     @property
-    def bounds_thinking(self) -> bool:
+    def is_vllm(self) -> bool:
         """Whether the server is vLLM's as we start it, which is told the marks of the model's thinking."""
         return self._pipeline.runs_here
 

@@ -31,7 +31,7 @@ def offered_strategies(listed: str | None, paths: Sequence[str]) -> tuple[tuple[
     Args:
         listed: Strategies, separated by commas, whose parts may be files; None for the paper's, and for the flows alone
             and joined with the paper's lookups.
-        paths: Flows that are offered whether they are listed or not.
+        paths: Flows that are offered alone, too, whether they are listed or not.
 
     Returns:
         The names, in which a file is called by its stem, and the text of each file by its name without ending: "mine",
@@ -43,13 +43,11 @@ def offered_strategies(listed: str | None, paths: Sequence[str]) -> tuple[tuple[
     names = [[part.strip() for part in name.split("+")] for name in listed.split(",")] if listed is not None else []
     texts = _read_flows([*paths, *(part for parts in names for part in parts if is_file(part))])
     register_flows(texts)
-    flows = [name for name in texts if "." not in name]
     if listed is None:
-        return all_strategies(flows), texts
+        return all_strategies(texts), texts
     joined = ["+".join(Path(part).stem if is_file(part) else part for part in parts) for parts in names]
     found = ["+".join(parse_strategy(name, allow="files")) for name in joined]
-    alone = [flow for flow in flows if not any(flow in name.split("+") for name in found)]
-    return tuple(dict.fromkeys([*found, *alone])), texts
+    return tuple(dict.fromkeys([*found, *(at_home(path).stem for path in paths)])), texts
 
 
 def register_flows(texts: Mapping[str, str]) -> None:
@@ -92,6 +90,9 @@ def _read_flows(paths: Iterable[str]) -> dict[str, str]:
         if not is_file(typed):
             hint = "the bundled ones are offered by name: --strategies two-stage,similar+two-stage"
             raise OptionError(f"--flow {typed}: a flow is a file whose name ends with .toml", hint)
+        if "." in path.stem:
+            flow = f"{path.stem.partition('.')[0]}.toml"
+            raise OptionError(f"{typed}: a flow's name has no dot", f"forms for given facts are served with {flow}")
         other = found.setdefault(path.stem, path)
         if other.resolve() != path.resolve():
             raise OptionError(f"{other} and {path} have the same name, {path.stem!r}", "rename one of them")

@@ -7,6 +7,7 @@ from functools import cache
 from typing import Any
 
 from localemp.engines.base import Completion
+from localemp.engines.labels import label_schema
 from localemp.errors import EngineError
 from localemp.prompting.flow import Stage
 from localemp.utils.json_reader import JSONError, parse_json
@@ -24,27 +25,6 @@ def answer_schema(stage: Stage) -> str | None:
     if stage.all_labels:
         return label_schema(stage.all_labels)
     return None if stage.json_schema is None else json.dumps(stage.json_schema)
-
-
-def label_schema(labels: Sequence[str]) -> str:
-    """Return the JSON schema of an answer that is one of some labels, as text."""
-    label = {"type": "string", "enum": list(labels)}
-    form = {"type": "object", "properties": {"label": label}, "required": ["label"], "additionalProperties": False}
-    return json.dumps(form)
-
-
-def label_answer(label: str) -> str:
-    """Return a label as an answer of `label_schema` gives it."""
-    return json.dumps({"label": label}, ensure_ascii=False)
-
-
-@cache
-def labels_of(schema: str | None) -> tuple[str, ...]:
-    """Return the labels of a `label_schema`; empty for any other schema."""
-    fields = json.loads(schema).get("properties", {}) if schema else {}
-    label = fields.get("label") if list(fields) == ["label"] else None
-    labels = label.get("enum", ()) if isinstance(label, Mapping) else ()
-    return tuple(labels) if all(isinstance(each, str) for each in labels) else ()
 
 
 def read_answer(stage: Stage, completion: Completion) -> Any:

@@ -230,8 +230,9 @@ class Exchange:
         """
         draft, sampling = self.draft, sampling or self.sampling
         shown = [exemplar.dialogue for exemplar in draft.exemplars] if exemplars else []
-        found = self.prompts.knowledge(draft.inferences) if knowledge and draft.inferences else None
-        texts = [*([found] if found else []), *(draft.additions if knowledge else ())]
+        texts = list(draft.additions) if knowledge else []
+        if knowledge and draft.inferences and (found := self.prompts.knowledge(draft.inferences)):
+            texts.insert(0, found)
         engine = self.last if name == "reply" else self.engine
         before = STAGE.set(name)
         try:
@@ -240,25 +241,25 @@ class Exchange:
                     draft.dialogue, shown[:kept], texts, asked, instruction=draft.instruction
                 )
                 try:
-                    if candidates == 1:
-                        completions = [await engine.chat(messages, sampling)]
-                    else:
+                    if candidates > 1:
                         completions = await engine.candidates(messages, sampling, candidates)
+                    else:
+                        completions = [await engine.chat(messages, sampling)]
                 except PromptTooLongError:
-                    if not kept:
-                        raise
-                else:
-                    return [
-                        Stage(name, tuple(messages), each, len(shown) - kept, sampling=self._own(sampling, number))
-                        for number, each in enumerate(completions)
-                    ]
+                    if kept:
+                        continue
+                    raise
+                prompt, dropped, stages = tuple(messages), len(shown) - kept, []
+                for number, each in enumerate(completions):
+                    stages.append(Stage(name, prompt, each, dropped, None, self._own(sampling, number)))
+                return stages
         finally:
             STAGE.reset(before)
         raise AssertionError("the loop above ends by returning or raising")
 
     def _own(self, sampling: Sampling, candidate: int) -> dict[str, Any]:
         """Return what is not the strategy's in the sampling parameters of a call; of candidates, by number from 0."""
-        if candidate == 0 and sampling is self.sampling:
+        if sampling is self.sampling and not candidate:
             return {}
         if sampling.seed is not None:
             sampling = replace(sampling, seed=sampling.seed + candidate)

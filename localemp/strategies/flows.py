@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from pathlib import Path
@@ -10,12 +10,12 @@ from typing import Any, Literal
 
 from localemp.dialogue import Dialogue
 from localemp.engines.base import PLANNED
+from localemp.engines.labels import label_schema
 from localemp.errors import OptionError, UnknownNameError
 from localemp.prompting.flow import FACTS, GIVEN, Judge, Stage
 from localemp.prompting.flow_files import FlowFile, bundled_flows, form_for, load_flow
 from localemp.prompting.template import Template
-from localemp.prompting.texts import Text
-from localemp.strategies.answers import find_label, label_schema, quoted, read_answer
+from localemp.strategies.answers import find_label, quoted, read_answer
 from localemp.strategies.base import Exchange, Flow
 from localemp.strategies.base import Stage as Call
 from localemp.strategies.parts import Part, PartContext
@@ -39,50 +39,39 @@ LIST_LABELS = Option(
 )
 
 
+_More = dict[str, str] | None
+"""Further texts that can be shown."""
+
+
 @dataclass(slots=True)
 class _Talk:
     """One dialogue on its way through a flow.
 
     Attributes:
         exchange: The exchange.
-        quotes: The answers so far, and the fields of those that are JSON, as texts quote them.
+        quotes: What texts can show: facts of the dialogue, the answers so far, and the fields of those that are JSON.
         labels: The labels so far.
-        calls: The calls of each stage, the chosen answer last; none if it did not run.
         dry: Whether an engine answered that only measures. Then every stage runs, and the longest texts are taken.
     """
 
     exchange: Exchange
     quotes: dict[str, str] = field(default_factory=dict)
     labels: dict[str, str] = field(default_factory=dict)
-    calls: dict[str, list[Call]] = field(default_factory=dict)
     dry: bool = False
 
-    def fill(self, text: Text, more: Mapping[str, str] = {}) -> str:
-        """Return a text with what is known of the dialogue, and with more."""
-
-        def value(name: str) -> str:
-            if name in more:
-                return more[name]
-            if name in self.quotes:
-                return self.quotes[name]
-            if name == "dialogue":
-                return self.exchange.prompts.lines(self.exchange.draft.dialogue)
-            return getattr(self.exchange.draft.dialogue, name) or ""
-
-        return text.fill(value)
-
-    def keep(self, stage: Stage, calls: Sequence[Call]) -> None:
-        """Keep the calls of a stage, and what later stages quote of its answer: nothing if it did not run."""
-        self.calls[stage.name] = list(calls)
-        answer: Any = calls[-1].answer if calls else None
-        self.quotes[stage.name] = calls[-1].completion.text.strip() if calls else ""
-        if calls and stage.all_labels:
+    def keep(self, stage: Stage, answer: Any, *, named: bool) -> None:
+        """Keep what later stages quote of a label or of JSON; `named` says whether the engine's text is the label."""
+        if stage.all_labels:
             self.quotes[stage.name] = answer
             # An engine that only measures leaves it open, unless it names a label.
-            if not self.dry or answer == calls[-1].completion.text:
+            if named or not self.dry:
                 self.labels[stage.name] = answer
         for key in stage.fields:
-            self.quotes[f"{stage.name}.{key}"] = quoted(answer.get(key)) if calls else ""
+            self.quotes[f"{stage.name}.{key}"] = quoted(answer.get(key))
+
+    def skip(self, stage: Stage) -> None:
+        """Have later stages quote a stage as nothing."""
+        self.quotes |= dict.fromkeys([stage.name, *(f"{stage.name}.{key}" for key in stage.fields)], "")
 
 
 class FileFlow(Flow):
@@ -117,6 +106,7 @@ class FileFlow(Flow):
         }
         names = {name for each in (*self._questions.values(), *self._judges.values()) for name in each.names}
         self.facts = tuple(name for name in FACTS if name in names)
+        self._shows_lines = "dialogue" in names
 
     @property
     def chooses_reply(self) -> bool:
@@ -140,43 +130,57 @@ class FileFlow(Flow):
         Raises:
             EngineError: A request failed, or an answer cannot be read.
         """
-        talk, stages = _Talk(exchange), self.file.stages
-        if self.file.in_a_row:
-            for stage in stages:
-                await self._run_stage(stage, talk)
-        else:
-            await self._run_at_once(talk)
-        exchange.stages += [call for stage in stages for call in talk.calls[stage.name]]
-        exchange.skipped += [stage.name for stage in stages if not talk.calls[stage.name]]
+        talk, dialogue = _Talk(exchange), exchange.draft.dialogue
+        for name in self.facts:
+            talk.quotes[name] = getattr(dialogue, name) or ""
+        if self._shows_lines:
+            talk.quotes["dialogue"] = exchange.prompts.lines(dialogue)
+        found = None if self.file.in_a_row else await self._run_at_once(talk)
+        for stage in self.file.stages:
+            calls = await self._run_stage(stage, talk) if found is None else found[stage.name]
+            if calls:
+                exchange.stages += calls
+            else:
+                exchange.skipped.append(stage.name)
 
-    async def _run_at_once(self, talk: _Talk) -> None:
-        """Run every stage as soon as those that it needs have run."""
+    async def _run_at_once(self, talk: _Talk) -> dict[str, list[Call]]:
+        """Run every stage as soon as those that it needs have run; return the calls of each."""
         ready = {stage.name: asyncio.Event() for stage in self.file.stages}
+        found: dict[str, list[Call]] = {}
 
         async def run(stage: Stage) -> None:
             for name in self.file.needs[stage.name]:
                 await ready[name].wait()
-            await self._run_stage(stage, talk)
+            found[stage.name] = await self._run_stage(stage, talk)
             ready[stage.name].set()
 
         await together(run(stage) for stage in self.file.stages)
+        return found
 
-    async def _run_stage(self, stage: Stage, talk: _Talk) -> None:
-        """Run one stage; the answers that it needs are there."""
-        if not talk.dry and any(talk.labels.get(by) not in wanted for by, wanted in (stage.when or {}).items()):
-            talk.keep(stage, ())
-            return
+    async def _run_stage(self, stage: Stage, talk: _Talk) -> list[Call]:
+        """Run one stage; the answers that it needs are there.
+
+        Returns:
+            The calls, the chosen answer last; none if the stage does not run.
+        """
+        if stage.when and not talk.dry and any(talk.labels.get(by) not in told for by, told in stage.when.items()):
+            talk.skip(stage)
+            return []
         question = self._questions[stage.name]
-        branch = {"branch": _branch(stage, question, talk)}
+        branch = {"branch": _branch(stage, question, talk)} if stage.branch else None
         calls = await _call(stage.name, question, talk, branch, candidates=stage.n)
         talk.dry = talk.dry or calls[-1].completion.finish_reason == PLANNED
         if stage.n > 1:
             calls = await self._choose(stage, calls, talk, branch)
         chosen = calls[-1]
-        answer = _dry_answer(stage, chosen) if talk.dry else read_answer(stage, chosen.completion)
-        talk.keep(stage, [*calls[:-1], replace(chosen, answer=answer)])
+        talk.quotes[stage.name] = chosen.completion.require_text().strip()
+        if stage.all_labels or stage.fields:
+            answer = _dry_answer(stage, chosen) if talk.dry else read_answer(stage, chosen.completion)
+            calls[-1] = replace(chosen, answer=answer)
+            talk.keep(stage, answer, named=answer == chosen.completion.text)
+        return calls
 
-    async def _choose(self, stage: Stage, calls: Sequence[Call], talk: _Talk, branch: Mapping[str, str]) -> list[Call]:
+    async def _choose(self, stage: Stage, calls: Sequence[Call], talk: _Talk, branch: _More) -> list[Call]:
         """Return the calls behind an answer: candidates that were not chosen, the judge's, and the chosen one."""
         usable = [call for call in calls if call.completion.text.strip()] or list(calls)
         judged: list[Call] = []
@@ -190,15 +194,13 @@ class FileFlow(Flow):
         others = [replace(call, name=f"{stage.name}.candidate") for call in calls if call is not chosen]
         return [*others, *judged, chosen]
 
-    async def _judge(
-        self, stage: Stage, candidates: Sequence[Call], talk: _Talk, branch: Mapping[str, str]
-    ) -> tuple[int, Call]:
+    async def _judge(self, stage: Stage, candidates: Sequence[Call], talk: _Talk, branch: _More) -> tuple[int, Call]:
         """Return the place of the candidate that the judge chose, and the judge's call."""
         numbers = [str(number) for number in range(1, len(candidates) + 1)]
         shown = [f"{number}. {one.completion.text.strip()}" for number, one in zip(numbers, candidates, strict=True)]
         question = self._judges[stage.name]
         question = replace(question, sampling={**question.sampling, "schema": label_schema(numbers)})
-        more = {**branch, "candidates": "\n".join(shown)}
+        more = {**(branch or {}), "candidates": "\n".join(shown)}
         (call,) = await _call(f"{stage.name}.choice", question, talk, more)
         number = find_label(call.completion.text, numbers)
         if number is None and not talk.dry:
@@ -207,26 +209,26 @@ class FileFlow(Flow):
         return numbers.index(number or "1"), replace(call, answer=number or "1")
 
 
-async def _call(name: str, question: Question, talk: _Talk, more: Mapping[str, str], candidates: int = 1) -> list[Call]:
-    return await talk.exchange.call(
+def _call(
+    name: str, question: Question, talk: _Talk, more: _More, candidates: int = 1
+) -> Coroutine[Any, Any, list[Call]]:
+    return talk.exchange.call(
         name,
-        question.asked(lambda text: talk.fill(text, more)),
+        question.asked(talk.quotes | more if more else talk.quotes),
         question.sampled(talk.exchange.sampling),
-        exemplars="exemplars" in question.sees,
-        knowledge="knowledge" in question.sees,
+        exemplars=question.sees_exemplars,
+        knowledge=question.sees_knowledge,
         candidates=candidates,
     )
 
 
 def _branch(stage: Stage, question: Question, talk: _Talk) -> str:
     """Return the text for the label that decides: nothing without a label, and the longest one in a dry run."""
-    if not stage.branch:
-        return ""
-    (by,) = stage.branch
+    (by,) = stage.branch or ("",)
     if talk.dry and by not in talk.labels:
-        return max((talk.fill(text) for text in question.branch.values()), key=_size)
+        return max((text.fill(talk.quotes) for text in question.branch.values()), key=_size)
     text = question.branch.get(talk.labels.get(by, ""))
-    return "" if text is None else talk.fill(text)
+    return "" if text is None else text.fill(talk.quotes)
 
 
 def _voted(stage: Stage, candidates: Sequence[Call]) -> Call:

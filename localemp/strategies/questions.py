@@ -3,7 +3,7 @@
 A flow makes its questions once; for a dialogue only the placeholders of earlier answers and of the data are filled in.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -24,38 +24,45 @@ class Question:
     Attributes:
         task: In place of the prompt variant's; None for that one.
         first: The user's turn that joins the speaker's last one; None for none.
-        turns: The turns after it: the cue in a transcript, and the text.
+        turns: The turns after it: the cue in a transcript, the text, and whether it is the model's.
         cue: In a transcript, what the answer follows; None for the listener's.
         branch: The text for each label.
-        sees: What the prompt holds.
+        sees_dialogue, sees_exemplars, sees_knowledge: What the prompt holds.
         sampling: The sampling parameters that differ from the run's.
         stop: Stop strings in addition to the run's.
+        same: What is asked, if that is the same for all dialogues.
     """
 
     task: Text | None
     first: Text | None
-    turns: tuple[tuple[str, Text], ...]
+    turns: tuple[tuple[str, Text, bool], ...]
     cue: str | None
     branch: Mapping[str, Text]
-    sees: tuple[str, ...]
+    sees_dialogue: bool
+    sees_exemplars: bool
+    sees_knowledge: bool
     sampling: Mapping[str, Any]
     stop: tuple[str, ...]
+    same: Asked | None = None
 
     @property
     def names(self) -> set[str]:
         """The placeholders in all texts."""
-        texts = [self.task, self.first, *(text for _, text in self.turns), *self.branch.values()]
+        texts = [self.task, self.first, *(text for _, text, _ in self.turns), *self.branch.values()]
         return {name for text in texts if text is not None for name in text.names}
 
-    def asked(self, fill: Callable[[Text], str]) -> Asked:
-        """Return what is asked, with texts that `fill` has filled in."""
-        told = [(cue, fill(text)) for cue, text in self.turns]
+    def asked(self, values: Mapping[str, str]) -> Asked:
+        """Return what is asked, with a value for every placeholder."""
+        if self.same is not None:
+            return self.same
+        # Answers are quoted without space around them.
+        turns = [(cue, text.fill(values).strip() if answer else text.fill(values)) for cue, text, answer in self.turns]
         return Asked(
-            ask="" if self.first is None else fill(self.first),
-            turns=tuple((cue, text if number % 2 else text.strip()) for number, (cue, text) in enumerate(told)),
-            cue=self.cue,
-            task=None if self.task is None else fill(self.task),
-            sees_dialogue="dialogue" in self.sees,
+            "" if self.first is None else self.first.fill(values),
+            tuple(turns),
+            self.cue,
+            None if self.task is None else self.task.fill(values),
+            self.sees_dialogue,
         )
 
     def sampled(self, run: Sampling) -> Sampling:
@@ -104,16 +111,22 @@ def _question(
     stop = sampling.pop("stop", ())
     if sampling.get("temperature", 0) > 0:
         sampling.setdefault("seed", seed)
-    return Question(
+    question = Question(
         task=text(form.task or "") if own_task else None,
         first=text(turns[0].text) if joins else None,
-        turns=tuple((_cue(turn, template), text(turn.text)) for turn in turns[joins:]),
+        turns=tuple((_cue(turn, template), text(turn.text), turn.user is None) for turn in turns[joins:]),
         cue=cue,
         branch={label: text(written) for label, written in branch.items()},
-        sees=form.sees,
+        sees_dialogue="dialogue" in form.sees,
+        sees_exemplars="exemplars" in form.sees,
+        sees_knowledge="knowledge" in form.sees,
         sampling=sampling,
         stop=stop,
     )
+    texts_of_all = [question.task, question.first, *(each for _, each, _ in question.turns)]
+    if any(each is not None and each.literal is None for each in texts_of_all):
+        return question
+    return replace(question, same=question.asked({}))
 
 
 def _cue(turn: Turn, template: Template) -> str:

@@ -25,6 +25,7 @@ from localemp.strategies.parts import Part, PartContext, as_part
 from localemp.strategies.shots import FEW_SHOT
 from localemp.strategies.similar import SIMILAR
 from localemp.strategies.strategy import Strategy
+from localemp.utils import files
 from localemp.utils.option import Option, unique
 from localemp.utils.paths import at_home
 from localemp.utils.plugins import check_options, load_plugins, why_missing
@@ -113,7 +114,7 @@ def find_part(name: str) -> Part:
     if is_code(name):
         return _own_code(name)
     known = parts()
-    if name not in known and "/" in name and at_home(name).exists():
+    if name not in known and files.is_file(at_home(name)):
         raise PromptError(f"{name}: its name does not end in .toml", "a flow is a TOML file: call it NAME.toml")
     if name not in known:
         hint = "Join them with + (similar+two-stage); ./mine.toml is a flow of your own, ./mine.py:Mine your own code"
@@ -126,6 +127,8 @@ def _own_flow(name: str) -> Part:
     try:
         about = path.stat()
         version = about.st_mtime_ns, about.st_size
+    except FileNotFoundError as error:
+        raise PromptError(f"{name}: no such file", "a flow is a TOML file; docs/flows.md describes the form") from error
     except (OSError, ValueError):
         version = 0, 0  # reading it tells why
     part = _read_flow(path, *version)
@@ -206,7 +209,9 @@ def canonical_name(text: str) -> str:
 
 
 def _short_name(name: str) -> str:
-    return Path(name).stem if is_file(name) else code_name(name) if is_code(name) else name
+    if is_file(name):
+        return Path(name).stem
+    return code_name(name) if is_code(name) else name
 
 
 def code_hashes(text: str) -> dict[str, str]:

@@ -102,7 +102,9 @@ def test_a_point_says_what_its_figures_do_not():
 
 def test_a_strategy_of_two_stages_is_known_by_its_name():
     assert LoadTarget("http://host", "llama:similar+two-stage", "", {}).counts_unseen
+    assert LoadTarget("http://host", "llama:self-refine", "", {}).counts_unseen
     assert not LoadTarget("http://host", "llama:similar", "", {}).counts_unseen
+    assert not LoadTarget("http://host", "llama:8b", "", {}).counts_unseen
     assert not LoadTarget("http://host", "two-stage-model", "", {}).counts_unseen
     assert "secret" not in repr(LoadTarget("http://host", "llama", "", {}, "secret"))
 

@@ -118,6 +118,17 @@ def test_the_tokens_of_thinking_are_counted_with_their_marks(tmp_path, text, pro
     assert parser.count(ids, parser.split(tokenizer.decode(ids, keep_special=True), prompt)) == tokens
 
 
+@pytest.mark.parametrize(
+    ("prompt", "ends"),
+    [("... assistant\n", True), ("... [THINK]\n", False), ("... <think>\n\n</think>\n", True), ("... <own>\n", False)],
+    ids=["no-thought", "open", "closed", "open-by-a-mark-of-its-own"],
+)
+def test_a_schema_would_hold_the_thought_that_a_prompt_opens(tmp_path, prompt, ends):
+    marks = {"reasoning_start_str": "<own>", "reasoning_end_str": "</own>"}
+    parser = ThoughtParser(PromptTokenizer(write_tokenizer(tmp_path)), {"reasoning_config": marks})
+    assert parser.ends_before_answer(prompt) == ends
+
+
 def test_an_answer_that_is_not_in_the_tokens_leaves_the_count_unknown(tmp_path):
     tokenizer = PromptTokenizer(write_tokenizer(tmp_path))
     assert ThoughtParser(tokenizer, {}).count(tokenizer.ids("Sad . Oh"), Split("Where?", "Sad")) is None

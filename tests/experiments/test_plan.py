@@ -168,7 +168,7 @@ def test_a_broken_flow_is_named_with_row_and_file(plan_file, tmp_path):
     with pytest.raises(PlanError) as refused:
         expand(read_plan(path))
     told = refused.value.with_hint
-    assert told.startswith(f"{path}: row 1 (b), strategy: {tmp_path / 'broken.toml'}: stage 'end', name: "), told
+    assert told.startswith(f"{path}: row 1 (b), strategy: {tmp_path / 'broken.toml'}:22: stage 'end', name: "), told
 
 
 def test_without_after_rows_are_scored_and_reported():

@@ -1,11 +1,16 @@
 """What a user is told of a broken flow: the line, the stage, the key, and what to do."""
 
+import json
 import os
+import random
 import re
 import subprocess
 import sys
 import time
+import tomllib
+from datetime import date
 from pathlib import Path
+from typing import Any
 
 import pytest
 from patience import patience
@@ -86,8 +91,13 @@ def test_ten_problems_are_told():
             "it is the plan of an experiment, not a flow",
             "give it to `localemp experiment`",
         ),
+        (
+            "prompts/judge.toml",
+            "it is not a flow: it has neither about nor stages",
+            'begin with about = "...", then [[stages]]; docs/flows.md describes the form',
+        ),
     ],
-    ids=["variant", "profile", "plan"],
+    ids=["variant", "profile", "plan", "judge"],
 )
 def test_a_file_of_another_kind_is_named(file, message, hint):
     error = error_of((REPOSITORY / file).read_bytes())
@@ -190,3 +200,96 @@ def test_unusual_files_are_read(tmp_path):
         assert flow.sha256 == plain.sha256
     (reply,) = plain.stages
     assert (reply.ask, reply.sampling.stop, reply.sampling.seed) == ("a\n{{b}}", ("x",), 1)
+
+
+def replaced(value: Any, chance: random.Random) -> Any:
+    """A value with one part of it replaced by something else, or its key by another."""
+    strange = [
+        "",
+        "x" * 200,
+        "{",
+        "{x} {reply.y}",
+        0,
+        -1,
+        2.5,
+        True,
+        [],
+        {},
+        ["a"],
+        {"a": "b"},
+        [{}],
+        [[]],
+        "\x1b",
+        date(2023, 1, 1),
+    ]
+    if not isinstance(value, dict | list) or not value or chance.random() < 0.2:
+        return chance.choice(strange)
+    if isinstance(value, list):
+        at = chance.randrange(len(value))
+        return [replaced(each, chance) if number == at else each for number, each in enumerate(value)]
+    chosen = chance.choice(list(value))
+    if chance.random() < 0.2:
+        return {("k" * 150 if key == chosen else key): each for key, each in value.items()}
+    return {key: replaced(each, chance) if key == chosen else each for key, each in value.items()}
+
+
+def as_toml(value: Any) -> str:
+    """A value in one line of TOML."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{json.dumps(key)} = {as_toml(each)}" for key, each in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(as_toml, value)) + "]"
+    return str(value) if isinstance(value, date) else json.dumps(value)
+
+
+VALID = """
+about = "x"
+[[stages]]
+name = "support"
+task = "You analyse."
+sees = ["task", "dialogue"]
+turns = [{ user = "Think." }, { assistant = "I thought.", cue = "Yes:" }, { user = "One of {labels}?" }]
+labels = ["Question", "Others"]
+otherwise = "Others"
+n = 3
+choose = "vote"
+sampling = { temperature = 0.8, max_tokens = 16, stop = ["."], seed = 1, top_p = 0.9, repetition_penalty = 1.1 }
+[[stages]]
+name = "cause"
+ask = "Why?"
+when = { support = ["Question"] }
+[stages.schema]
+type = "object"
+properties = { why = { type = "string" }, of = { type = "array", items = { enum = ["a"] } } }
+[[stages]]
+name = "reply"
+n = 2
+sampling = { temperature = 0.8 }
+choose = { ask = "Which of {candidates}?", task = "Judge.", sampling = { seed = 1 } }
+ask = "{cause.why} {branch}"
+branch = { support = { Question = "Ask.", Others = "Go on." } }
+"""
+
+
+def test_whatever_is_wrong_is_told_in_lines():
+    values = tomllib.loads(VALID)
+    parse_flow(VALID.encode(), "mine", "mine.toml")
+    chance = random.Random(5)
+    wrong = 0
+    for _ in range(1500):
+        mutant = values
+        for _ in range(chance.choice([1, 1, 2, 5])):
+            mutant = replaced(mutant, chance)
+        if not isinstance(mutant, dict):
+            continue
+        text = "".join(f"{json.dumps(key)} = {as_toml(each)}\n" for key, each in mutant.items())
+        try:
+            parse_flow(text.encode(), "mine", "mine.toml")
+        except PromptError as error:
+            wrong += 1
+            for line in told(error).splitlines():
+                assert line.startswith(("error: mine.toml", "hint: ")), text
+                assert line.isprintable(), text
+                assert len(line) < 400, text
+                assert "None" not in line, text
+    assert wrong > 500

@@ -11,7 +11,7 @@ import pytest_asyncio
 from first_choices import gaps
 
 from localemp.data.sources import load_dialogues
-from localemp.dialogue import Message
+from localemp.dialogue import EMOTIONS, Message
 from localemp.engines.vllm.engine import VLLMEngine
 from localemp.errors import EngineError, PromptTooLongError, UnknownNameError
 from localemp.estimates.estimator import Estimator
@@ -21,6 +21,7 @@ from localemp.pipeline.generate import answer_all, draft_all, plan
 from localemp.pipeline.pipeline import Pipeline
 from localemp.runs.run import Run, read_records
 from localemp.sampling import Sampling
+from localemp.strategies.base import Draft, Exemplar
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -158,6 +159,56 @@ async def test_a_schema_holds_the_answer(pipeline, engine):
     assert all(json.loads(answer.text)["choice"] in ("A", "tie") for answer in answers[:4])
     assert all(answer.finish_reason == "stop" for answer in answers[:4])
     assert not any(answer.text.startswith("{") for answer in answers[4:])
+
+
+FLOW = """
+about = "a label, JSON and three candidates"
+[[stages]]
+name = "feeling"
+ask = "Which of these does the speaker feel? {labels}"
+labels = "emotions"
+sampling = { max_tokens = 32 }
+[[stages]]
+name = "needs"
+ask = '''What does the speaker need, and how much does it hurt? Answer with JSON: {{"need": "...", "hurts": 5}}'''
+sampling = { max_tokens = 64 }
+[stages.schema]
+type = "object"
+properties = { need = { type = "string", maxLength = 40 }, hurts = { type = "integer", minimum = 0, maximum = 9 } }
+required = ["need", "hurts"]
+additionalProperties = false
+[[stages]]
+name = "reply"
+ask = "The speaker is {feeling} and needs {needs.need}. Reply in one sentence."
+n = 3
+sampling = { temperature = 1.0, seed = 1 }
+choose = { ask = "Which reply is the best? Answer with its number.\\n{candidates}", sees = ["dialogue"] }
+"""
+
+
+async def test_the_answers_of_a_flow_hold_their_form(engine, tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text(FLOW, "utf-8")
+    strategy = Pipeline(replace(RECIPE, strategy=str(path))).strategy
+    draft = replace(
+        Draft(load_dialogues("samples")[0]), exemplars=tuple(map(Exemplar, load_dialogues("bundled", limit=5)))
+    )
+    feeling, needs, *rest = (await strategy.respond(draft, engine)).stages
+    assert feeling.answer in EMOTIONS and feeling.completion.text == feeling.answer
+    assert needs.answer.keys() == {"need", "hurts"} and needs.answer == json.loads(needs.completion.text)
+    candidates = [stage.completion for stage in rest if stage.name != "reply.choice"]
+    assert len({each.text for each in candidates}) > 1, "each has a seed of its own"
+    judged = [stage for stage in rest if stage.name == "reply.choice"]
+    assert all(stage.completion.text == stage.answer for stage in judged)
+
+
+async def test_candidates_share_the_prompt(engine):
+    await engine.reset_prefix_cache()
+    messages = [Message("user", "word " * 600 + "Say something.")]
+    got = await engine.candidates(messages, Sampling(max_tokens=8, temperature=1.0, seed=1), 4)
+    first, *others = sorted(each.cached_tokens for each in got)
+    assert first == 0
+    assert min(others) >= got[0].prompt_tokens - 128, "the cache's blocks have 128 tokens here"
 
 
 async def test_a_prompt_that_does_not_fit_is_refused_with_numbers(engine):

@@ -38,7 +38,9 @@ def tokenizer(tmp_path):
     ],
 )
 def test_a_parser_that_is_named_reads_the_text(tokenizer, parser, text, split):
-    assert ThoughtParser(tokenizer, {"reasoning_parser": parser}).split(text, "") == split
+    thoughts = ThoughtParser(tokenizer, {"reasoning_parser": parser})
+    assert thoughts.split(text, "") == split
+    assert thoughts.ends_before_answer("... <think>\n"), "vLLM asks the parser where a schema begins"
 
 
 def test_a_parser_that_vllm_does_not_have(tokenizer):

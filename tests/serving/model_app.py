@@ -7,7 +7,7 @@ import asyncio
 import json
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from typing import Annotated, Any
 
@@ -27,7 +27,9 @@ class ModelApp:
 
     Attributes:
         asked: Bodies of all chat requests.
-        running: Chat requests under way now.
+        running, most_at_once: Chat requests under way now, and the most there were.
+        reply: What it says to a request.
+        refuses: Fields that it refuses.
         slow: Seconds before each word.
         adapters: The names of its adapted models.
     """
@@ -36,7 +38,9 @@ class ModelApp:
         self.adapters = adapters
         self.asked: list[dict[str, Any]] = []
         self.headers: list[dict[str, str]] = []
-        self.running = 0
+        self.running = self.most_at_once = 0
+        self.reply: Callable[[dict[str, Any]], str] = _reply
+        self.refuses: set[str] = set()
         self.slow = 0.0
         self.breaks = False
         routes = [
@@ -70,10 +74,13 @@ class ModelApp:
             return _error(400, first["msg"], param=".".join(map(str, first["loc"])))
         if "too many" in str(body["messages"][-1]["content"]):
             return _error(429, "slow down", "rate_limit_error", headers={"retry-after": "7"})
-        words = _reply(body).split(" ")
+        if refused := sorted(self.refuses & body.keys()):
+            return _error(400, f"Unsupported parameter: '{refused[0]}' is not supported with this model.")
+        words = self.reply(body).split(" ")
         counted = {"prompt_tokens": length, "completion_tokens": len(words), "total_tokens": length + len(words)}
         head = {"id": f"chat-{len(self.asked)}", "created": 1, "model": body["model"]}
         self.running += 1
+        self.most_at_once = max(self.most_at_once, self.running)
         if body.get("stream"):
             return StreamingResponse(self._stream(body, words, head, counted), media_type="text/event-stream")
         try:

@@ -86,7 +86,7 @@ def app(model: ModelApp, folder: Path) -> StrategyMiddleware:
     names = "two-stage,few-shot+./mood.toml,facts,formed"
     offered, texts = offered_strategies(names, ["mood.toml", "facts.toml", str(folder / "formed.toml")])
     config = RunConfig(model="tiny", base_url="http://127.0.0.1:1/v1", shots=2)
-    sent = ServeSettings.of("tiny", config, strategies=[*offered, "mood"], flows=texts).to_env()
+    sent = ServeSettings.of("tiny", config, strategies=offered, flows=texts).to_env()
     assert str(folder) not in str(sent)
     for file in folder.iterdir():
         file.unlink()
@@ -211,7 +211,12 @@ def test_what_is_offered(folder: Path):
     assert texts == {"mood": MOOD}
     listed = "zero-shot, similar + ./mood.toml"
     assert offered_strategies(listed, [])[0] == ("zero-shot", "similar+mood")
-    assert offered_strategies(listed, ["mood.toml", "./facts.toml"])[0] == ("zero-shot", "similar+mood", "facts")
+    assert offered_strategies(listed, ["mood.toml", "./facts.toml"])[0] == (
+        "zero-shot",
+        "similar+mood",
+        "mood",
+        "facts",
+    )
     assert offered_strategies("mood,facts", ["mood.toml", "facts.toml"])[0] == ("mood", "facts")
     assert set(offered_strategies("formed.toml", [])[1]) == {"formed", "formed.given-emotion"}
     assert offered_strategies(None, []) == (all_strategies(), {}), "registered ones are not offered again by themselves"
@@ -225,7 +230,11 @@ def test_what_is_offered(folder: Path):
         (None, ["two-stage.toml"], "there is a strategy 'two-stage' already; give the file another name"),
         (None, ["mood.toml", "other/mood.toml"], "mood.toml and other/mood.toml have the same name, 'mood'; rename"),
         (None, ["broken.toml"], "broken.toml"),
-        (None, ["formed.given-emotion.toml"], "'formed.given-emotion' is not a name for a flow"),
+        (
+            None,
+            ["formed.given-emotion.toml"],
+            "a flow's name has no dot; forms for given facts are served with formed.toml",
+        ),
         (None, ["large.toml"], f"a server takes at most {LARGEST_FLOWS // 1024}"),
         ("mood.toml+two-stage", [], "its parts exclude each other"),
         ("mood", [], "unknown strategy 'mood'"),

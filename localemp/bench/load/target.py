@@ -11,6 +11,7 @@ from localemp.engines.openai.target import KEY_VARIABLE
 from localemp.errors import EngineError, FatalEngineError
 from localemp.models.profiles import served_profile
 from localemp.sampling import Sampling
+from localemp.strategies.registry import parts
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +34,9 @@ class LoadTarget:
 
     @property
     def counts_unseen(self) -> bool:
-        """Whether the usage includes tokens that are not streamed: those of the first of two stages."""
-        return "two-stage" in self.model.partition(":")[2].split("+")
+        """Whether the usage includes tokens that are not streamed: those of the stages before a flow's last."""
+        known = parts()
+        return any(known[name].place == "flow" for name in self.model.partition(":")[2].split("+") if name in known)
 
     def body(self, turns: Sequence[str]) -> dict[str, Any]:
         """Return the body of a request."""

@@ -3,7 +3,7 @@
 import asyncio
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -121,7 +121,7 @@ def serve(
             f"--adapter {adapter} is for a server that is started here, and --url names one",
             f"name the adapted model as the server does, such as --model {model}@NAME",
         )
-    asked = _strategies(strategies, beside_bare)
+    asked, flows = _strategies(strategies, beside_bare)
     dialogues = load_dialogues(data, split, instances)
     where = shown_url(url) if url else "localemp serve"
     settings = {
@@ -147,7 +147,7 @@ def serve(
         else:
             config = RunConfig(model=model, adapter=adapter, seed=plan.seed, data=data)
             pipeline = Pipeline(config, on_progress=display.on_progress)
-            servers = _servers_here(pipeline, asked, beside_bare, engine_options)
+            servers = _servers_here(pipeline, asked, flows, beside_bare, engine_options)
             if pipeline.adapter is not None:
                 recording.result.title = f"{model}@{pipeline.adapter.name}, {where}"
                 recording.result.settings |= pipeline.adapter.settings()
@@ -161,7 +161,7 @@ def serve(
 
 
 def _servers_here(
-    pipeline: "Pipeline", asked: Sequence[str], beside_bare: bool, options: Sequence[str]
+    pipeline: "Pipeline", asked: Sequence[str], flows: Mapping[str, str], beside_bare: bool, options: Sequence[str]
 ) -> "list[tuple[Server, list[str], str]]":
     """Yield servers to start one after the other: the requests for each, and the label of its models."""
     from localemp.bench.servers import vllm_server
@@ -178,7 +178,9 @@ def _servers_here(
     check_options(options)
     offered = [name for name in asked if name]
     adapters = prepare(pipeline, offered, named)
-    settings = ServeSettings.of(pipeline.profile.name, pipeline.config, strategies=offered, adapters=adapters, ui=False)
+    settings = ServeSettings.of(
+        pipeline.profile.name, pipeline.config, strategies=offered, flows=flows, adapters=adapters, ui=False
+    )
     served = settings.names.of(adapters[0].name if adapters else "")
     servers = [
         (vllm_server(pipeline, settings, options, adapters=adapters), [_named(served, name) for name in asked], "")
@@ -225,12 +227,12 @@ def _measure(
             self_check(targets[0], tokenizer, dialogues, plan, recording, tell)
 
 
-def _strategies(text: str | None, bare_too: bool) -> list[str]:
-    """Return canonical names; the model without a strategy has an empty one."""
-    from localemp.strategies.registry import parse_strategy
+def _strategies(text: str | None, bare_too: bool) -> tuple[list[str], dict[str, str]]:
+    """Return canonical names, that of the model without a strategy empty, and the texts of flows that are files."""
+    from localemp.serving.flows import offered_strategies
 
-    named = ["+".join(parse_strategy(name.strip())) for name in text.split(",")] if text else []
-    return list(dict.fromkeys(["", *named] if bare_too or not named else named))
+    named, flows = offered_strategies(text, ()) if text else ((), {})
+    return list(dict.fromkeys(["", *named] if bare_too or not named else named)), flows
 
 
 def _named(model: str, strategy: str) -> str:

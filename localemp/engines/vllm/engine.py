@@ -13,7 +13,7 @@ import time
 import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import fields
+from dataclasses import fields, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +22,7 @@ from localemp.dialogue import Message
 from localemp.engines.adapted import AdaptableEngine
 from localemp.engines.base import TURN, Completion, TextScore
 from localemp.engines.choices import Tokens, choice_masses, normalised
+from localemp.engines.labels import labels_of
 from localemp.engines.vllm.determinism import ONE_AT_A_TIME, Determinism, determinism
 from localemp.engines.vllm.lora import lora_args, lora_request
 from localemp.engines.vllm.process import (
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 _RAW = "raw_logprobs"  # vLLM's default: the model's own log probabilities
 _NOT_STARTED = ("the engine is not started", "use `async with engine:` or `await engine.start()`")
+_NO_SCHEMA = "schema dropped: without a reasoning_parser it would hold the thinking instead of the answer"
 _SHUTDOWN_TIMEOUT = 10.0  # seconds
 # Settings that affect speed, by the part of vLLM's configuration that holds them.
 _SPEED_SETTINGS = {
@@ -137,6 +139,9 @@ class VLLMEngine(AdaptableEngine):
             raise PromptTooLongError(len(ids), max_tokens, self.max_model_len)
         if sampling.choices and (measured := await self._choose(prompt, ids, sampling.choices, adapter, started)):
             return measured
+        notes: tuple[str, ...] = ()
+        if sampling.schema and not self._thoughts.ends_before_answer(prompt):
+            sampling, notes = replace(sampling, schema=None), (_NO_SCHEMA,)
         final = await self._generate(ids, self._params(sampling, max_tokens, self._thoughts.keep_marks), adapter)
         answer = final.outputs[0]
         split, why = self._thoughts.split(answer.text, prompt), answer.finish_reason
@@ -151,6 +156,7 @@ class VLLMEngine(AdaptableEngine):
             completion_tokens=len(answer.token_ids),
             cached_tokens=final.num_cached_tokens,
             seconds=time.perf_counter() - started,
+            notes=notes,
             thinking=split.thinking,
             thinking_tokens=thought,
         )
@@ -265,6 +271,11 @@ class VLLMEngine(AdaptableEngine):
 
         fixed = self.fixed_length is not None
         try:
+            held = None
+            if labels := labels_of(sampling.schema):
+                held = StructuredOutputsParams(choice=list(labels))
+            elif sampling.schema:
+                held = StructuredOutputsParams(json=sampling.schema)
             return SamplingParams(
                 max_tokens=max_tokens,
                 temperature=sampling.temperature,
@@ -273,9 +284,7 @@ class VLLMEngine(AdaptableEngine):
                 seed=sampling.seed,
                 stop=[] if fixed else list(sampling.stop),
                 ignore_eos=fixed,
-                structured_outputs=StructuredOutputsParams(json=sampling.schema)
-                if sampling.schema and not fixed
-                else None,
+                structured_outputs=None if fixed else held,
                 output_kind=RequestOutputKind.FINAL_ONLY,
                 skip_special_tokens=not keep_marks,
                 thinking_token_budget=None if fixed or not self._bounds_thinking else sampling.thinking_budget,

@@ -52,6 +52,10 @@ class ThoughtParser:
         self._request = self._parser.adjust_request(ChatCompletionRequest(messages=[], model=name))
         self.keep_marks = self.keep_marks or not self._request.skip_special_tokens
 
+    def ends_before_answer(self, prompt: str) -> bool:
+        """Return whether vLLM applies a schema to the answer alone: its parser finds the end of a thought, if any."""
+        return self._parser is not None or not opens_thinking(self._usual(prompt))
+
     def split(self, text: str, prompt: str) -> Split:
         """Return the answer and the thinking in a text that the model wrote after `prompt`."""
         if self._parser is not None:

@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from starlette.requests import ClientDisconnect
@@ -13,7 +13,9 @@ from starlette.types import ASGIApp, Message, Scope, Send
 
 from localemp.dialogue import Message as ChatMessage
 from localemp.engines.base import Completion, Engine
-from localemp.engines.openai.failures import is_too_long
+from localemp.engines.labels import labels_of
+from localemp.engines.openai.failures import is_too_long, refused_parameter
+from localemp.engines.openai.requests import response_format
 from localemp.errors import EngineError, PromptTooLongError
 from localemp.protocol.completions import (
     MAX_RESPONSE_BYTES,
@@ -37,6 +39,9 @@ _BODY_HEADERS = {b"content-length", b"content-type", b"transfer-encoding", b"con
 _CLIENT_BODY_HEADERS = {
     b"content-length", b"content-type", b"content-encoding", b"transfer-encoding", b"accept-encoding", b"expect",
 }  # fmt: skip
+_FORM = "response_format"
+CLEANUP_SECONDS = 1.0
+"""Seconds for the wrapped app to free its slot after nobody waits for its response."""
 _SMALL = 2**16  # bytes that are parsed in the event loop: less than handing them to a thread would take
 
 
@@ -53,6 +58,10 @@ class UpstreamError(EngineError):
         super().__init__(f"the model's server answered with status {status}")
         self.status, self.body = status, body
         self.headers = without_body_headers(headers)
+
+    def refuses(self, field: str) -> bool:
+        """Return whether the app refuses a field of the request."""
+        return refused_parameter(ServerError.parse(self.body, self.status)) == field
 
     def response(self) -> Response:
         """Return the response that tells the client."""
@@ -72,7 +81,8 @@ class AppEngine(Engine):
         gone: Set when the client has disconnected.
         extra: Further keys of every body, from the model's profile.
         thinking: Separates the model's thinking from its answers.
-        bounds_thinking: Whether the app ends thinking at a budget that a request names, as vLLM does.
+        refused: The names of fields that the app has refused; they are not sent again.
+        is_vllm: Whether the app is vLLM's, which ends thinking at a budget, and holds an answer to labels.
         tokens: The tokens of all stages so far.
     """
 
@@ -82,7 +92,8 @@ class AppEngine(Engine):
     gone: asyncio.Event
     extra: Mapping[str, Any]
     thinking: ModelThinking
-    bounds_thinking: bool = False
+    refused: set[str]
+    is_vllm: bool = False
     tokens: TokenSum = field(default_factory=TokenSum)
 
     async def chat(self, messages: Sequence[ChatMessage], sampling: Sampling) -> Completion:
@@ -95,18 +106,30 @@ class AppEngine(Engine):
             UpstreamError: The wrapped app responded with another error.
         """
         started = time.perf_counter()
-        answer = await self.ask(self.body(messages, sampling, {}), sampling)
+        try:
+            answer = await self.ask(self.body(messages, sampling, {}), sampling)
+        except UpstreamError as error:
+            if sampling.schema is None or _FORM in self.refused or not error.refuses(_FORM):
+                raise
+            self.refused.add(_FORM)
+            answer = await self.ask(self.body(messages, sampling, {}), sampling)
         choice = first_choice(answer)
         text, thinking = self.split(choice)
-        return self.complete(text, thinking, choice.finish_reason, answer.usage, started=started)
+        completion = self.complete(text, thinking, choice.finish_reason, answer.usage, started=started)
+        notes = (f"{_FORM} dropped: the model refuses it",) if sampling.schema and _FORM in self.refused else ()
+        return replace(completion, notes=notes)
 
     def body(self, messages: Sequence[ChatMessage], sampling: Sampling, given: Mapping[str, Any]) -> dict[str, Any]:
         """Return a request's body; what the client has `given` overrides the strategy's sampling."""
         own: dict[str, Any] = {"temperature": sampling.temperature, "top_p": sampling.top_p}
         if given.get("max_completion_tokens") is None:
             own["max_tokens"] = sampling.most_tokens
-        if self.bounds_thinking and sampling.thinking_budget is not None:
+        if self.is_vllm and sampling.thinking_budget is not None:
             own["thinking_token_budget"] = _budget(sampling, given)
+        if self.is_vllm and (labels := labels_of(sampling.schema)):
+            own["structured_outputs"] = {"choice": labels}
+        elif sampling.schema and _FORM not in self.refused:
+            own[_FORM] = response_format(sampling.schema)
         if sampling.seed is not None:
             own["seed"] = sampling.seed
         if sampling.repetition_penalty != 1:
@@ -137,7 +160,18 @@ class AppEngine(Engine):
         if self.gone.is_set():
             raise ClientDisconnect
         content = json_bytes(body)
-        await self.app(_stage_scope(self.scope, len(content)), replay_body(content, self._receive), send)
+        scope = _stage_scope(self.scope, len(content))
+        work = asyncio.ensure_future(self.app(scope, replay_body(content, self._receive), send))
+        try:
+            await asyncio.shield(work)
+        except asyncio.CancelledError:
+            # vLLM ends a request when it sees the client disconnect; cancelled from outside, it would go on.
+            if not self.gone.is_set():
+                self.gone.set()
+                await asyncio.wait({work}, timeout=CLEANUP_SECONDS)
+            work.cancel()
+            await asyncio.gather(work, return_exceptions=True)
+            raise
         if self.gone.is_set():
             raise ClientDisconnect
 

@@ -14,15 +14,13 @@ from localemp.protocol.errors import ResponseError, ServerError
 from localemp.serving import metrics
 from localemp.serving.catalog import Catalog
 from localemp.serving.errors import RequestError
-from localemp.serving.handler.app_engine import AppEngine, UpstreamError
+from localemp.serving.handler.app_engine import CLEANUP_SECONDS, AppEngine, UpstreamError
 from localemp.serving.handler.reply_engine import ReplyEngine
 from localemp.serving.handler.thinking import ModelThinking
 from localemp.serving.handler.trace import trace_of
 from localemp.serving.schema import ChatRequest
+from localemp.strategies.answers import StageError
 from localemp.web.asgi import wait_for_disconnect
-
-# Seconds for the wrapped app to free its slot after the client has gone.
-_CLEANUP_SECONDS = 1.0
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +36,7 @@ class Handler:
     def __init__(self, app: ASGIApp, catalog: Catalog) -> None:
         self.app, self.catalog = app, catalog
         # An adapter may have taught the model to think, or not to.
+        self._refused: set[str] = set()
         self._thinking = {adapter: ModelThinking() for adapter in ("", *catalog.names.adapters)}
 
     async def __call__(self, request: ChatRequest, scope: Scope, receive: Receive, send: Send) -> None:
@@ -57,7 +56,7 @@ class Handler:
             if not work.done():
                 # vLLM ends a request when it sees the client disconnect; cancelled from outside, it would go on.
                 gone.set()
-                await asyncio.wait({work}, timeout=_CLEANUP_SECONDS)
+                await asyncio.wait({work}, timeout=CLEANUP_SECONDS)
         finally:
             gone.set()
             work.cancel()
@@ -77,11 +76,15 @@ class Handler:
             gone,
             extra=catalog.extra,
             thinking=self._thinking[adapter],
-            bounds_thinking=catalog.bounds_thinking,
+            refused=self._refused,
+            is_vllm=catalog.is_vllm,
         )
         reply = ReplyEngine(engine, request, send, model=names.of(adapter, name), keep_thinking=catalog.keep_thinking)
         try:
             strategy = await catalog.strategy(request.strategy, request.options)
+            if strategy.flow.chooses_reply and (request.rest.get("n") or 1) > 1:
+                message = f"'n' must be 1: the strategy {name} makes several replies itself, and chooses one"
+                raise RequestError(message, "n", "unsupported_value")
             metrics.REQUESTS.labels(name, adapter).inc()
             draft = await metrics.count_waiting(strategy, strategy.draft(request.dialogue))
             lookup = time.perf_counter() - started
@@ -91,7 +94,7 @@ class Handler:
             if request.options.trace:
                 variant, total = strategy.prompts.template.name, time.perf_counter() - started
                 trace = trace_of(name, adapter, variant, response, lookup, total)
-            await reply.finish(trace)
+            await reply.finish(response, trace)
         except (ClientDisconnect, asyncio.CancelledError):
             metrics.GONE.labels(name, adapter).inc()
         except UpstreamError as error:
@@ -116,6 +119,8 @@ def _as_request_error(error: Exception) -> RequestError:
         if error.by_itself:  # no other request would have been right
             return RequestError(error.message, code="still_thinking", status=502, kind="server_error")
         return RequestError(f"{error.message}; raise it", "max_tokens", "still_thinking")
+    if isinstance(error, StageError):  # what the model said
+        return RequestError(error.message, code="unreadable_answer", status=502, kind="server_error")
     if isinstance(error, ServerError):
         log.warning("the model's server reported an error in its response: %s (%d)", error.message, error.status)
         return RequestError(error.message, code=error.code or None, status=error.status, kind="server_error")

@@ -15,8 +15,13 @@ from localemp.sampling import Sampling
 from localemp.serving.handler.app_engine import AppEngine, encoding_of, error_of, without_body_headers
 from localemp.serving.handler.reply_stream import DONE, ReplyStream, event
 from localemp.serving.schema import ChatRequest
+from localemp.strategies.base import Response
 from localemp.strategies.cleaning import clean_reply
+from localemp.utils.together import together
 from localemp.web.asgi import BufferedSend, RawHeaders, json_bytes
+
+# Fields of the client's request that are not for a candidate.
+_OF_STREAMS = ("stream", "stream_options", "n")
 
 
 class ReplyEngine(Engine):
@@ -40,6 +45,8 @@ class ReplyEngine(Engine):
         self.engine, self.request, self.model, self.send = engine, request, model, send
         self.started = False
         self._answer: dict[str, Any] = {}
+        self._head: dict[str, Any] = {}  # what all chunks of the stream have in common
+        self._candidates: list[tuple[Completion, dict[str, Any]]] = []
         # Log probabilities belong to single tokens, and a response format is one of its own: neither text may change.
         logprobs, formatted = request.rest.get("logprobs"), request.rest.get("response_format")
         self._splits = not (keep_thinking or logprobs)
@@ -56,12 +63,31 @@ class ReplyEngine(Engine):
         _, text, thinking = choices[0]
         return self.engine.complete(text, thinking, answer.choices[0].finish_reason, answer.usage, started=started)
 
-    async def finish(self, trace: Mapping[str, Any] | None) -> None:
+    async def candidates(self, messages: Sequence[ChatMessage], sampling: Sampling, number: int) -> list[Completion]:
+        """Return several answers, of which `finish` sends the one that is chosen. Raises as `AppEngine.chat` does."""
+        return await together(self._candidate(messages, sampling, each) for each in range(number))
+
+    async def _candidate(self, messages: Sequence[ChatMessage], sampling: Sampling, number: int) -> Completion:
+        started = time.perf_counter()
+        given = {key: value for key, value in self.request.rest.items() if key not in _OF_STREAMS}
+        seed = given.get("seed") if given.get("seed") is not None else sampling.seed
+        given |= {} if seed is None else {"seed": seed + number}
+        answer = await self.engine.ask(self.engine.body(messages, sampling, given), sampling)
+        first = answer.choices[0]
+        text, thinking = self.engine.split(first)
+        completion = self.engine.complete(text, thinking, first.finish_reason, answer.usage, started=started)
+        self._candidates.append((completion, {**answer.fields, "choices": [self._rewrite(first)[0]]}))
+        return completion
+
+    async def finish(self, response: Response, trace: Mapping[str, Any] | None) -> None:
         """Send the rest: the whole response, or the end of the stream.
 
         Args:
+            response: The strategy's response.
             trace: What happened inside, if the client asked for it.
         """
+        if self._candidates:
+            await self._choose(response.stages[-1].completion)
         extra = {} if trace is None else {"localemp": trace}
         usage = self.engine.tokens.as_usage(self._answer.get("usage"))
         if not self.request.stream:
@@ -69,9 +95,9 @@ class ReplyEngine(Engine):
             return
         ending = []
         if self.request.usage and usage is not None:
-            ending.append(event(self._reply.head | {"choices": [], "usage": usage}))
+            ending.append(event(self._head | {"choices": [], "usage": usage}))
         if trace is not None:
-            ending.append(event(self._reply.head | {"choices": []} | extra))
+            ending.append(event(self._head | {"choices": []} | extra))
         await self.send({"type": "http.response.body", "body": b"".join([*ending, DONE])})
 
     async def fail(self, content: Mapping[str, Any]) -> None:
@@ -81,6 +107,18 @@ class ReplyEngine(Engine):
     def describe(self) -> dict[str, Any]:
         """Return nothing: no manifest records a server's engine."""
         return {}
+
+    async def _choose(self, chosen: Completion) -> None:
+        """Take the answer that was chosen among candidates; in a stream it is one chunk."""
+        self._answer = next(answer for completion, answer in self._candidates if completion is chosen)
+        if self.request.stream:
+            own = {"model": self.model, "object": "chat.completion.chunk"}
+            self._head = {key: value for key, value in self._answer.items() if key not in ("choices", "usage")} | own
+            choices = [
+                {key: value for key, value in choice.items() if key != "message"} | {"delta": choice["message"]}
+                for choice in self._answer["choices"]
+            ]
+            await self._pass_on([], [self._head | {"choices": choices}])
 
     def _rewrite(self, choice: Choice) -> tuple[dict[str, Any], str, str]:
         """Return a choice as the client gets it, its text before it is cleaned, and its thinking."""
@@ -95,7 +133,7 @@ class ReplyEngine(Engine):
         given = self.request.rest
         options = {**(given.get("stream_options") or {}), "include_usage": True}
         splitter = self.engine.thinking.splitter if self._splits else None
-        self._reply = reply = ReplyStream(self.model, self.engine.tokens, cleans=self._cleans, splitter=splitter)
+        reply = ReplyStream(self.model, self.engine.tokens, cleans=self._cleans, splitter=splitter)
         response = BufferedSend(MAX_ERROR_BYTES)  # an error's body, and any response's headers
         decompressor: Decompressor | None = None
         broken: ResponseError | None = None
@@ -125,6 +163,7 @@ class ReplyEngine(Engine):
         await self._pass_on(response.headers, [*reply.feed(decompressor.end()), *reply.end()])
         if not self.started:
             raise MalformedResponseError("its stream is empty")
+        self._head = reply.head
         return self.engine.complete(reply.text, reply.thinking, reply.reason, reply.usage, started=started)
 
     async def _pass_on(self, headers: RawHeaders, chunks: Sequence[Mapping[str, Any]]) -> None:

@@ -18,7 +18,9 @@ def trace_of(name: str, adapter: str, variant: str, response: Response, lookup: 
         lookup: Seconds until exemplars and inferences were there.
         total: Seconds of the whole request.
     """
-    stages = {stage.name: stage.completion.seconds for stage in response.stages}
+    stages: dict[str, float] = {}
+    for stage in response.stages:  # candidates are made at once
+        stages[stage.name] = max(stage.completion.seconds, stages.get(stage.name, 0.0))
     seconds = {"lookup": lookup} | stages | {"all": total}
     return {
         "strategy": name,
@@ -49,6 +51,7 @@ def _stage(stage: Stage) -> dict[str, Any]:
         "thinking_tokens": completion.thinking_tokens,
         "seconds": round(completion.seconds, 4),
         "exemplars_dropped": stage.dropped,
+        "notes": list(completion.notes),
     }
 
 
