@@ -109,7 +109,7 @@ def test_the_chosen_candidate_is_the_reply(client: openai.OpenAI, model: ModelAp
     assert sorted(each["seed"] for each in candidates) == [100, 101, 102]
     assert {(each["temperature"], each["max_tokens"], *each["stop"]) for each in candidates} == {(0.4, 20, "END")}
     assert (judge["temperature"], judge["max_tokens"], "stop" in judge) == (0.0, 128, False)
-    assert "1. Listener: I hear you, 100 times.\n2." in judge["messages"][-1]["content"], "without the thinking"
+    assert "1. I hear you, 100 times.\n2. I hear" in judge["messages"][-1]["content"], "without thinking, and cleaned"
     (choice,) = got.choices
     assert (got.model, choice.message.role, choice.finish_reason) == ("tiny:best", "assistant", "stop")
     assert choice.message.content == "I hear you, 101 times."
