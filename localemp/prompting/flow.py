@@ -23,6 +23,7 @@ GIVEN = (("emotion",), ("situation",), FACTS)
 MOST_STAGES = 32
 MOST_CANDIDATES = 16
 MOST_LABELS = 64
+MOST_PLACEHOLDERS = 200
 
 Sees = Literal["task", "dialogue", "exemplars", "knowledge"]
 
