@@ -81,9 +81,10 @@ def test_scoring_without_bertscore_imports_no_model_library(tmp_path):
 def test_heavy_packages_are_imported_only_by_their_owners(module):
     decoding, checkpoint = "commonsense/decoding.py", "commonsense/checkpoint.py"
     shared, gguf, lora = "utils/torch.py", "models/gguf.py", "engines/vllm/cpu_lora.py"
+    seeds = "engines/vllm/cpu_seeds.py"
     comet, encoder, contextual = "commonsense/comet.py", "retrieval/encoder.py", "metrics/contextual.py"
     owners = {
-        "torch": {shared, encoder, gguf, comet, decoding, contextual, "bench/roofline/hardware.py", lora},
+        "torch": {shared, encoder, gguf, comet, decoding, contextual, "bench/roofline/hardware.py", lora, seeds},
         "vllm": set(),  # engines/vllm/names.py, by their names
         "transformers": {encoder, gguf, "engines/tokens.py", shared, decoding, checkpoint, contextual},
         "sentence_transformers": {encoder},

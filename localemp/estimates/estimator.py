@@ -38,6 +38,7 @@ class _Call:
         key: Of the whole request, if an identical one has the same answer; else None.
         blocks: Hashes of the prompt's full blocks.
         continues: Whether the prompt begins with the prompt of the dialogue's call before.
+        again: Whether a server answers it with the call before, as one request whose prompt counts once.
     """
 
     stage: str
@@ -48,9 +49,12 @@ class _Call:
     key: bytes | None
     blocks: Sequence[int]
     continues: bool
+    again: bool
 
     def prompt_tokens(self, lengths: Mapping[str, Length]) -> int:
         """Return the tokens of the prompt, with answers in it as long as those of their stages are assumed to be."""
+        if self.again:
+            return 0
         return self.tokens - sum(round(tokens - lengths[stage].tokens) * times for stage, tokens, times in self.quotes)
 
 
@@ -107,6 +111,7 @@ class Estimator:
         taken: list[_Call] = []
         adapter = batch.pipeline.adapter
         before: Sequence[object] = ()
+        previous: PlannedCall | None = None
         for call in calls:
             tokens = call.tokens
             if tokens is None:
@@ -124,9 +129,10 @@ class Estimator:
                     key=request_key(call.messages, call.sampling, adapter),
                     blocks=chain(tokens, block, "" if adapter is None else adapter.sha256) if block else (),
                     continues=bool(taken) and tokens[: len(before)] == before,
+                    again=self._hosted is not None and previous is not None and _are_candidates(previous, call),
                 )
             )
-            before = tokens
+            before, previous = tokens, call
         row.will_not_fit += isinstance(outcome, PromptTooLongError) or self._over(taken)
         row.dialogues.append(taken)
 
@@ -272,6 +278,10 @@ class Estimator:
 
 
 _SMALLEST_WRITE = 1024
+
+
+def _are_candidates(one: PlannedCall, other: PlannedCall) -> bool:
+    return one.stage == other.stage and list(one.messages) == list(other.messages)
 
 
 def _lengths(row: _Row, sources: LengthSources) -> dict[str, Length]:

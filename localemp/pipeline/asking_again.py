@@ -83,6 +83,7 @@ def recorded_calls(record: Mapping[str, Any], sampling: Sampling) -> list[Record
             changed_sampling(sampling, stage.get("sampling", {})),
         )
         for stage in stages
+        if stage["prompt_tokens"] != 0  # a further answer to one request cannot be asked for alone
     ]
 
 

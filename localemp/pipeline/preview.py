@@ -7,8 +7,7 @@ from typing import Any
 
 from localemp.dialogue import Dialogue, Message
 from localemp.pipeline.pipeline import Pipeline
-from localemp.prompting.flow import Judge, Stage
-from localemp.prompting.flow_checks import REPLY
+from localemp.prompting.flow import REPLY, Judge, Stage
 from localemp.prompting.flow_files import FlowFile
 from localemp.strategies.flows import FileFlow
 
@@ -72,7 +71,7 @@ async def preview(pipeline: Pipeline, dialogue: Dialogue) -> list[ShownStage]:
     for stage in flow.file.stages:
         call = calls[stage.name]
         by = next(iter(stage.branch or ()), "")
-        judge = stage.choose if isinstance(stage.choose, Judge) else None
+        chooser = stage.choose or ""
         shown.append(
             ShownStage(
                 stage.name,
@@ -80,7 +79,7 @@ async def preview(pipeline: Pipeline, dialogue: Dialogue) -> list[ShownStage]:
                 call.completion.prompt_tokens,
                 when=stage.when or {},
                 candidates=stage.n,
-                chosen_by="judge" if judge else "vote" if stage.choose else "",
+                chosen_by="judge" if isinstance(chooser, Judge) else chooser,
                 sampling=stage.sampling.model_dump(exclude_defaults=True),
                 labels=stage.all_labels,
                 stands_for=fillers.labels.get(stage.name, ""),
@@ -90,9 +89,9 @@ async def preview(pipeline: Pipeline, dialogue: Dialogue) -> list[ShownStage]:
                 branch_shown=fillers.labels.get(by, ""),
             )
         )
-        if judge:
+        if isinstance(chooser, Judge):
             call = calls[f"{stage.name}.choice"]
-            own = judge.sampling.model_dump(exclude_defaults=True)
+            own = chooser.sampling.model_dump(exclude_defaults=True)
             shown.append(ShownStage(call.name, call.messages, call.completion.prompt_tokens, sampling=own))
     return shown
 

@@ -237,28 +237,24 @@ class Exchange:
         if knowledge and draft.inferences and (found := self.prompts.knowledge(draft.inferences)):
             texts.insert(0, found)
         engine = self.last if name == "reply" else self.engine
-        before = STAGE.set(name)
-        try:
-            for kept in range(len(shown), -1, -1):
-                messages = self.prompts.messages(
-                    draft.dialogue, shown[:kept], texts, asked, instruction=draft.instruction
-                )
-                try:
-                    _check_length(name, messages)
-                    if candidates > 1:
-                        completions = await engine.candidates(messages, sampling, candidates)
-                    else:
-                        completions = [await engine.chat(messages, sampling)]
-                except PromptTooLongError:
-                    if kept:
-                        continue
-                    raise
-                prompt, dropped, stages = tuple(messages), len(shown) - kept, []
-                for number, each in enumerate(completions):
-                    stages.append(Stage(name, prompt, each, dropped, None, self._own(sampling, number)))
-                return stages
-        finally:
-            STAGE.reset(before)
+        STAGE.set(name)
+        for kept in range(len(shown), -1, -1):
+            messages = self.prompts.messages(draft.dialogue, shown[:kept], texts, asked, instruction=draft.instruction)
+            try:
+                _check_length(name, messages)
+                if candidates > 1:
+                    completions = await engine.candidates(messages, sampling, candidates)
+                else:
+                    completions = [await engine.chat(messages, sampling)]
+            except PromptTooLongError:
+                if kept:
+                    continue
+                raise
+            prompt, dropped = tuple(messages), len(shown) - kept
+            return [
+                Stage(name, prompt, each, dropped, None, self._own(sampling, number))
+                for number, each in enumerate(completions)
+            ]
         raise AssertionError("the loop above ends by returning or raising")
 
     def _own(self, sampling: Sampling, candidate: int) -> dict[str, Any]:

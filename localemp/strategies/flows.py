@@ -12,12 +12,13 @@ from localemp.dialogue import Dialogue
 from localemp.engines.base import PLANNED
 from localemp.engines.labels import label_schema
 from localemp.errors import OptionError, UnknownNameError
-from localemp.prompting.flow import FACTS, GIVEN, Judge, Stage
+from localemp.prompting.flow import FACTS, GIVEN, REPLY, Judge, Stage
 from localemp.prompting.flow_files import FlowFile, bundled_flows, form_for, load_flow
 from localemp.prompting.template import Template
 from localemp.strategies.answers import find_label, quoted, read_answer
 from localemp.strategies.base import Exchange, Flow
 from localemp.strategies.base import Stage as Call
+from localemp.strategies.cleaning import clean_reply
 from localemp.strategies.parts import Part, PartContext
 from localemp.strategies.questions import Question, judge_question_of, question_of, variant_texts
 from localemp.utils.json_reader import parse_json
@@ -182,11 +183,11 @@ class FileFlow(Flow):
 
     async def _choose(self, stage: Stage, calls: Sequence[Call], talk: _Talk, branch: _More) -> list[Call]:
         """Return the calls behind an answer: candidates that were not chosen, the judge's, and the chosen one."""
-        usable = [call for call in calls if call.completion.text.strip()] or list(calls)
+        usable = [call for call in calls if _said(stage, call)] or list(calls)
         judged: list[Call] = []
         if not isinstance(stage.choose, Judge):
             chosen = _voted(stage, usable)
-        elif len({call.completion.text for call in usable}) == 1 and not talk.dry:
+        elif len({_said(stage, call) for call in usable}) == 1 and not talk.dry:
             chosen = usable[0]
         else:
             number, call = await self._judge(stage, usable, talk, branch)
@@ -197,7 +198,7 @@ class FileFlow(Flow):
     async def _judge(self, stage: Stage, candidates: Sequence[Call], talk: _Talk, branch: _More) -> tuple[int, Call]:
         """Return the place of the candidate that the judge chose, and the judge's call."""
         numbers = [str(number) for number in range(1, len(candidates) + 1)]
-        shown = [f"{number}. {one.completion.text.strip()}" for number, one in zip(numbers, candidates, strict=True)]
+        shown = [f"{number}. {_said(stage, one)}" for number, one in zip(numbers, candidates, strict=True)]
         question = self._judges[stage.name]
         question = replace(question, sampling={**question.sampling, "schema": label_schema(numbers)})
         more = {**(branch or {}), "candidates": "\n".join(shown)}
@@ -229,6 +230,12 @@ def _branch(stage: Stage, question: Question, talk: _Talk) -> str:
         return max((text.fill(talk.quotes) for text in question.branch.values()), key=_size)
     text = question.branch.get(talk.labels.get(by, ""))
     return "" if text is None else text.fill(talk.quotes)
+
+
+def _said(stage: Stage, candidate: Call) -> str:
+    """Return a candidate as it would be quoted, or as the reply that it would be."""
+    text = candidate.completion.text
+    return clean_reply(text) if stage.name == REPLY else text.strip()
 
 
 def _voted(stage: Stage, candidates: Sequence[Call]) -> Call:

@@ -218,7 +218,7 @@ def test_a_damaged_run_does_not_hide_the_others(localemp, script, tmp_path):
         (["--limit", "0"], ["--limit"]),
         (["--data", "bad.jsonl"], ["bad.jsonl, line 2"]),
         (["--data", "listener.jsonl"], ["listener.jsonl, line 1", "listener"]),
-        (["--data", "turnless.jsonl"], ["turnless.jsonl, line 1", "turns"]),
+        (["--data", "turnless.jsonl"], ["turnless.jsonl: an unknown form", "localemp's own has turns"]),
         (["--data", "empty.jsonl"], ["empty.jsonl"]),
         (
             ["--data", "talks.jsonl", "--strategy", "knowledge", "--knowledge", SAMPLES, "--select", "all"],

@@ -5,7 +5,7 @@ import shutil
 from dataclasses import replace
 
 import pytest
-from whole_flow import write_flow
+from whole_flow import FLOW, write_flow
 
 import localemp
 from localemp.errors import LocalempError, OptionError, RunError
@@ -88,6 +88,8 @@ def test_every_call_of_every_stage_counts(script, tmp_path):
     row = hosted(model="gpt-4o-mini", strategy=str(write_flow(tmp_path)))
     assert row.calls == 4 * (1 + 1 + 1 + 3 + 1), "candidates and their judge, too"
     assert row.most_reply_tokens == 4 * (16 + 6 * 128), "support has a max_tokens of its own"
+    alone = FLOW.replace("n = 3", "").replace('choose = { task = "You are a judge.", ', "# ")
+    assert hosted(model="gpt-4o-mini", strategy=str(write_flow(tmp_path, "alone", alone))).calls == 4 * 4
     labels = [part for part in row.how["replies"].split("; ") if part.endswith("the longest label")]
     assert [part.partition(":")[0] for part in labels] == ["support", "reply.choice"]
     assert "stages that run only after some answers are counted for every dialogue" in row.how["tokens"]
@@ -262,3 +264,13 @@ def test_measuring_the_machine_is_told(script):
     told = []
     localemp.estimate(limit=1, model="smollm2", on_progress=lambda step: told.append(step.task))
     assert told[-1] == "Measuring this machine's peak"
+
+
+def test_candidates_of_one_request_count_their_prompt_once(script, tmp_path):
+    two, four = (
+        hosted(model="gpt-4o-mini", strategy=str(write_flow(tmp_path, text=FLOW.replace("n = 3", f"n = {number}"))))
+        for number in (2, 4)
+    )
+    assert (two.calls, four.calls) == (4 * 6, 4 * 8)
+    in_the_judges_prompt = 4 * 2 * (64 + 3)
+    assert four.prompt_tokens - two.prompt_tokens == pytest.approx(in_the_judges_prompt, abs=4 * 8)

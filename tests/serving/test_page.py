@@ -459,7 +459,7 @@ def test_json_and_candidates_are_shown_by_their_stage(visit: Visit) -> None:
     calls = [
         {"name": "cause", "text": "{...}", "answer": {"event": "the office closed", "certain": True}},
         {"name": "reply.candidate", "text": "Oh.", "answer": None},
-        {"name": "reply.choice", "text": "I take 2.", "answer": "2"},
+        {"name": "reply.choice", "text": "None.", "answer": "2", "notes": ["it named no candidate"]},
         {"name": "reply"},
     ]
     with PageServer(Answer(trace={**TRACE, "stages": [stage | call for call in calls], "inferences": None})) as server:
@@ -473,6 +473,7 @@ def test_json_and_candidates_are_shown_by_their_stage(visit: Visit) -> None:
         assert inside.locator("dt").all_inner_texts()[:2] == ["event", "certain"]
         assert inside.locator("dd").all_inner_texts()[:2] == ["the office closed", "true"]
         expect(inside.locator(".chip").first).to_have_text("2")
+        expect(inside.get_by_text("it named no candidate")).to_be_visible()
 
 
 # Texts that have a contrast below 4.5:1 with the nearest ground behind them, as WCAG 2 counts it.

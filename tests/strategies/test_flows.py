@@ -396,6 +396,13 @@ async def test_a_judge_chooses_among_candidates():
     ]
 
 
+async def test_a_judge_sees_replies_as_they_would_be_sent():
+    said = ["Listener: One.", "Two.\nSpeaker: I go on.", "Speaker: I go on."]
+    response, engine = await respond(BEST, {"best": "2", "dog": said})
+    assert engine.calls[-1].last.endswith("1. One.\n2. Two.")
+    assert (response.reply, response.raw) == ("Two.", "Two.\nSpeaker: I go on.")
+
+
 async def test_a_judge_that_names_none_takes_the_first_and_says_so():
     response, _ = await respond(BEST, {"best": "All of them.", "dog": ["A.", "B.", "C."]})
     assert response.reply == "A."

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch.nn.functional import linear
 
+from localemp.engines.vllm.cpu_seeds import Seeds
 from localemp.engines.vllm.names import PunicaWrapperCPU, current_platform
 
 Group = tuple[int, torch.Tensor | None]
@@ -122,7 +123,7 @@ class PunicaWrapperByAdapter(PunicaWrapperCPU):  # type: ignore[misc]  # vLLM's 
             expand(y, shrink(x if rows is None else x[rows], lora_a_stacked, group[0], scale), lora_b_stacked, group)
 
 
-class FasterLoRA:
+class FasterLoRA(Seeds):
     """An extension of vLLM's worker without methods: what counts is that the worker imports this module."""
 
 

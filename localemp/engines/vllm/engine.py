@@ -26,6 +26,7 @@ from localemp.engines.labels import labels_of
 from localemp.engines.vllm.determinism import ONE_AT_A_TIME, Determinism, determinism
 from localemp.engines.vllm.lora import lora_args, lora_request
 from localemp.engines.vllm.process import (
+    CPU_SEEDS,
     cpu_defaults,
     first_error,
     free_gpu_share,
@@ -388,6 +389,8 @@ class VLLMEngine(AdaptableEngine):
         else:
             self.engine_args = free_gpu_share(self._lookups_follow) | self.engine_args
         self.engine_args |= lora_args(self.adapters.values(), self.engine_args, on_cpu=current_platform.is_cpu())
+        if current_platform.is_cpu():
+            self.engine_args.setdefault("worker_extension_cls", CPU_SEEDS)
         defaults: dict[str, Any] = {"disable_log_stats": True, "use_tqdm_on_load": False, "enable_log_requests": False}
         # A dialogue's second stage does not wait behind first stages of others; its prefix is still in the cache then.
         defaults["scheduling_policy"] = "priority"

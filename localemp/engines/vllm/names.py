@@ -16,6 +16,7 @@ NAMES: dict[str, tuple[str, ...]] = {
     # the engine
     "AsyncEngineArgs": ("vllm.engine.arg_utils",),
     "AsyncLLM": ("vllm.v1.engine.async_llm",),
+    "CachedRequestState": ("vllm.v1.worker.gpu_input_batch",),
     "EngineDeadError": ("vllm.v1.engine.exceptions",),
     "LoRARequest": ("vllm.lora.request",),
     "PunicaWrapperCPU": ("vllm.lora.punica_wrapper.punica_cpu",),

@@ -28,6 +28,10 @@ def new_log(kind: str = "vllm") -> Path:
     return cache_dir("logs", f"{kind}-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.log")
 
 
+CPU_SEEDS = "localemp.engines.vllm.cpu_seeds.Seeds"
+"""The extension of vLLM's worker that lets requests have seeds on CPUs; the one for adapters includes it."""
+
+
 def cpu_defaults() -> dict[str, Any]:
     """Return engine arguments for CPUs: no compilation (minutes for a few percent), and a size of the KV cache."""
     if (os.cpu_count() or 1) <= SMALL_MACHINE:  # vLLM would reserve a core for the server, half of a machine with two

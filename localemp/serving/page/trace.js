@@ -81,12 +81,13 @@ function steps({ stages, seconds: spent }) {
   return part("Step by step", ...lookup, ...stages.map(step));
 }
 
-function step({ name, messages, prompt_tokens, completion_tokens, seconds: spent }) {
+function step({ name, messages, notes, prompt_tokens, completion_tokens, seconds: spent }) {
   const counted = prompt_tokens === null ? "" : ` · ${prompt_tokens} tokens read, ${completion_tokens} written`;
   const figures = `${counted} · ${seconds(spent)}`;
   const sent = messages.map(({ role, content }) => make("div", "", make("span", "who", role), make("pre", "", content)));
   const opened = make("details", "", make("summary", "", "Messages sent to the model"), ...sent);
-  return make("div", "", STEPS[name] ?? called(name), make("span", "who", figures), opened);
+  const noted = (notes ?? []).map((note) => make("p", "who", note));
+  return make("div", "", STEPS[name] ?? called(name), make("span", "who", figures), ...noted, opened);
 }
 
 const seconds = (number) => `${number.toFixed(number < 1 ? 2 : 1)} s`;

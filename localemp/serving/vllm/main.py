@@ -9,7 +9,7 @@ import sys
 from uvicorn.config import HTTP_PROTOCOLS
 
 from localemp.engines.vllm.lora import CPU_EXTENSION
-from localemp.engines.vllm.process import cpu_defaults
+from localemp.engines.vllm.process import CPU_SEEDS, cpu_defaults
 
 # What localemp refuses on the command line (`command.py`), and what a file of vLLM's --config can still ask for. The
 # other options of ours are on the command line, which wins over the file.
@@ -42,8 +42,9 @@ def main() -> None:
         if getattr(arguments, name, None):
             option = f"--{name.replace('_', '-')}"
             parser.error(f"{option} cannot go to vLLM: {NOT_FOR_VLLM[option]}")
-    if current_platform.is_cpu() and getattr(arguments, "enable_lora", False):
-        arguments.worker_extension_cls = getattr(arguments, "worker_extension_cls", "") or CPU_EXTENSION
+    if current_platform.is_cpu():
+        ours = CPU_EXTENSION if getattr(arguments, "enable_lora", False) else CPU_SEEDS
+        arguments.worker_extension_cls = getattr(arguments, "worker_extension_cls", "") or ours
     configure_logging_from_args(arguments)
     command.validate(arguments)
     command.cmd(arguments)
