@@ -7,21 +7,15 @@ from itertools import pairwise
 
 from localemp.errors import nearest
 from localemp.prompting.answer_schema import problems_of_schema
-from localemp.prompting.flow import FACTS, FlowForm, Judge, Stage, Turn
+from localemp.prompting.flow import FACTS, REPLY, VARIANT_TEXTS, FlowForm, Judge, Stage, Turn
 from localemp.prompting.flow_problems import Found, Problem, above_branch, did_you_mean
-from localemp.prompting.template import TwoStageTexts
 from localemp.prompting.texts import Text
 from localemp.utils.text import for_terminal, one_line
 from localemp.utils.toml_lines import Place
 
-REPLY = "reply"
-VARIANT_TEXTS = ("ask_both", "ask_emotion", "ask_situation", "given_emotion", "given_situation", "reply")
-"""Texts of a prompt variant's table [two_stage] that a flow can show: `{variant.ask_both}`."""
-
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
 _MOST_WORDS = 100
 _OWN_WORDS = (*FACTS, "emotions", "dialogue", "labels", "branch", "candidates", "variant")
-assert set(VARIANT_TEXTS) <= set(TwoStageTexts.model_fields)
 
 
 def is_stage_name(name: str) -> bool:

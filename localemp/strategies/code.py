@@ -21,7 +21,7 @@ from localemp.errors import OptionError, nearest
 from localemp.strategies.base import Enricher, Flow
 from localemp.strategies.parts import Part, as_part
 from localemp.utils.paths import at_home
-from localemp.utils.plugins import told
+from localemp.utils.plugins import error_line
 
 _FORM = re.compile(r"(?P<source>[A-Za-z_][\w.]*|.+\.py):(?P<name>[A-Za-z_]\w*)")
 
@@ -151,4 +151,4 @@ def _in_words(name: str, path: Path | None = None) -> Iterator[None]:
     except BaseException as error:  # SystemExit included
         lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
         where = f", line {lines[-1]}" if lines else ""
-        raise OptionError(f"--strategy {name}{where}: {told(error)}") from error
+        raise OptionError(f"--strategy {name}{where}: {error_line(error)}") from error
