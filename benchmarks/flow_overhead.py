@@ -18,13 +18,14 @@ from pathlib import Path
 from typing import Any
 
 import click
+import two_stage_by_hand
 from rich.console import Console
 from rich.table import Table
 from script import Script, data_option, engine_args_option, out_option, write_result
 
 from localemp.cli.options import parse_engine_args
 from localemp.data.sources import load_dialogues
-from localemp.dialogue import EMOTIONS, Message
+from localemp.dialogue import Message
 from localemp.engines.base import Completion, Engine
 from localemp.pipeline.config import RunConfig
 from localemp.pipeline.generate import answer_all, draft_all, plan
@@ -61,11 +62,10 @@ class ByHand(Flow):
 
     async def run(self, exchange: Exchange) -> None:
         """Ask for feeling and situation, then for the reply that uses the answer."""
-        two_stage = exchange.prompts.template.two_stage
-        labels = two_stage.labels.format(emotions=", ".join(EMOTIONS)) if two_stage.list_labels else ""
-        question = two_stage.ask_both.format(labels=labels)
+        template = exchange.prompts.template
+        question = two_stage_by_hand.question(template)
         found = await exchange.ask("feeling", question)
-        await exchange.ask("reply", question, turns=[(found.strip(), two_stage.reply)])
+        await exchange.ask("reply", question, turns=[(found.strip(), template.two_stage.reply)])
 
 
 class Instant(Engine):

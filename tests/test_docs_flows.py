@@ -11,7 +11,7 @@ from repository import REPOSITORY
 from localemp.dialogue import Dialogue
 from localemp.engines.base import Completion, Engine
 from localemp.errors import PromptError
-from localemp.prompting import flow, flow_checks
+from localemp.prompting import flow
 from localemp.prompting.answer_schema import KEYS
 from localemp.prompting.flow_files import parse_flow
 from localemp.prompting.render import Prompts
@@ -86,7 +86,7 @@ def test_the_errors_are_those_of_the_first_flow():
 
 def test_every_key_and_limit_is_described():
     keys = [field.alias or name for name, field in flow.Stage.model_fields.items()]
-    for key in [*keys, *flow.StageSampling.model_fields, *flow_checks.VARIANT_TEXTS, *KEYS]:
+    for key in [*keys, *flow.StageSampling.model_fields, *flow.VARIANT_TEXTS, *KEYS]:
         assert f"`{key}`" in PAGE, key
     for limit in (flow.MOST_STAGES, flow.MOST_CANDIDATES, flow.MOST_LABELS):
         assert re.search(rf"\| {limit}(,| \|)", PAGE), limit

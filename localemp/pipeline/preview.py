@@ -7,8 +7,7 @@ from typing import Any
 
 from localemp.dialogue import Dialogue, Message
 from localemp.pipeline.pipeline import Pipeline
-from localemp.prompting.flow import Judge, Stage
-from localemp.prompting.flow_checks import REPLY
+from localemp.prompting.flow import REPLY, Judge, Stage
 from localemp.prompting.flow_files import FlowFile
 from localemp.strategies.flows import FileFlow
 

@@ -12,8 +12,7 @@ from localemp.dialogue import Dialogue
 from localemp.engines.base import PLANNED
 from localemp.engines.labels import label_schema
 from localemp.errors import OptionError, UnknownNameError
-from localemp.prompting.flow import FACTS, GIVEN, Judge, Stage
-from localemp.prompting.flow_checks import REPLY
+from localemp.prompting.flow import FACTS, GIVEN, REPLY, Judge, Stage
 from localemp.prompting.flow_files import FlowFile, bundled_flows, form_for, load_flow
 from localemp.prompting.template import Template
 from localemp.strategies.answers import find_label, quoted, read_answer
