@@ -208,7 +208,7 @@ def main(
     more = statistics.median(own["file"]) - statistics.median(own["by hand"])
     if result["batch"]:
         wall = statistics.median(one["wall"] for one in result["batch"]["file"])
-        click.echo(f"{more:.1f} us more a dialogue are {more * batch_count / wall / 1e4:.4f} % of the batch")
+        click.echo(f"{more:.1f} us more a dialogue are {more * batch_count / wall / 1e4:.1g} % of the batch")
     told = result["at_once"]
     click.echo(f"three stages at once: {told['first three']:.3f} s, one call {told['call']:.3f} s")
 

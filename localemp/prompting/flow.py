@@ -29,6 +29,7 @@ VARIANT_TEXTS = ("ask_both", "ask_emotion", "ask_situation", "given_emotion", "g
 MOST_STAGES = 32
 MOST_CANDIDATES = 16
 MOST_LABELS = 64
+MOST_PLACEHOLDERS = 200
 
 Sees = Literal["task", "dialogue", "exemplars", "knowledge"]
 

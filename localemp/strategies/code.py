@@ -89,7 +89,6 @@ def _from_module(name: str, source: str) -> Code:
     try:
         with _in_words(name):
             module = importlib.import_module(source)
-            content = Path(module.__file__ or "").read_bytes()
     except OptionError as error:
         missing = error.__cause__
         if isinstance(missing, ModuleNotFoundError) and f"{source}.".startswith(f"{missing.name}."):
@@ -98,6 +97,11 @@ def _from_module(name: str, source: str) -> Code:
                 f"a file is named with its ending: ./{source.replace('.', '/')}.py:{code_name(name)}",
             ) from error
         raise
+    file = getattr(module, "__file__", None)
+    if file is None:
+        raise OptionError(f"--strategy {name}: {source} is a folder or a part of Python, not a module in a file")
+    with _in_words(name):
+        content = Path(file).read_bytes()
     return _part_of(module, name, content)
 
 
@@ -134,7 +138,7 @@ def _make_importable(folder: Path) -> None:
     """Let code import its neighbours; what is installed comes first."""
     if str(folder) not in sys.path:
         sys.path.append(str(folder))
-        importlib.invalidate_caches()
+    importlib.invalidate_caches()  # a file may be newer than Python's look into its folder
 
 
 @contextmanager

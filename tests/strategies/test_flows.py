@@ -68,6 +68,14 @@ ask = "{branch}Known: {about}/{details}/{details.why}."
 life = "Life. "
 death = "Death. "
 """
+QUOTED_OFTEN = f"""
+[[stages]]
+name = "one"
+ask = "First?"
+[[stages]]
+name = "reply"
+ask = "Then {"{one}" * 50}"
+"""
 AT_ONCE = """
 [[stages]]
 name = "one"
@@ -479,3 +487,11 @@ def _long_answers(labels, forms):
         return f"one two three four five six seven eight nine {next(numbers)}"
 
     return answer
+
+
+async def test_a_prompt_that_grew_out_of_all_bounds_fails_its_dialogue():
+    engine = ToldEngine({"First?": "x" * 100_000, "Then": "Never."})
+    flow = strategy(QUOTED_OFTEN)
+    with pytest.raises(EngineError, match=r"the prompt of stage 'reply' has 5,00\d,\d{3} characters"):
+        await flow.respond(DOG, engine)
+    assert len(engine.calls) == 1
