@@ -18,13 +18,14 @@ from pathlib import Path
 from typing import Any
 
 import click
+import two_stage_by_hand
 from rich.console import Console
 from rich.table import Table
 from script import Script, data_option, engine_args_option, out_option, write_result
 
 from localemp.cli.options import parse_engine_args
 from localemp.data.sources import load_dialogues
-from localemp.dialogue import EMOTIONS, Message
+from localemp.dialogue import Message
 from localemp.engines.base import Completion, Engine
 from localemp.pipeline.config import RunConfig
 from localemp.pipeline.generate import answer_all, draft_all, plan
@@ -33,7 +34,7 @@ from localemp.prompting.flow_files import parse_flow
 from localemp.runs.run import Run, read_records
 from localemp.sampling import Sampling
 from localemp.strategies.base import Draft, Exchange, Flow
-from localemp.strategies.flows import FileFlow
+from localemp.strategies.flows import StagedFlow
 from localemp.strategies.strategy import Strategy
 from localemp.utils.machine import machine
 
@@ -61,11 +62,10 @@ class ByHand(Flow):
 
     async def run(self, exchange: Exchange) -> None:
         """Ask for feeling and situation, then for the reply that uses the answer."""
-        two_stage = exchange.prompts.template.two_stage
-        labels = two_stage.labels.format(emotions=", ".join(EMOTIONS)) if two_stage.list_labels else ""
-        question = two_stage.ask_both.format(labels=labels)
+        template = exchange.prompts.template
+        question = two_stage_by_hand.question(template)
         found = await exchange.ask("feeling", question)
-        await exchange.ask("reply", question, turns=[(found.strip(), two_stage.reply)])
+        await exchange.ask("reply", question, turns=[(found.strip(), template.two_stage.reply)])
 
 
 class Instant(Engine):
@@ -142,7 +142,7 @@ async def batch(
 
 async def at_once(pipeline: Pipeline, draft: Draft, seconds: float = 0.2) -> dict[str, float]:
     """Seconds of a flow with three independent stages and a reply, and of one call."""
-    flow = FileFlow(parse_flow(THREE_AT_ONCE.encode(), "three", "three.toml"), pipeline.context.template)
+    flow = StagedFlow(parse_flow(THREE_AT_ONCE.encode(), "three", "three.toml"), pipeline.context.template)
     strategy = Strategy("three", pipeline.prompts, pipeline.sampling, (), flow)
     began = time.perf_counter()
     response = await strategy.respond(draft, Instant(seconds))
@@ -208,7 +208,7 @@ def main(
     more = statistics.median(own["file"]) - statistics.median(own["by hand"])
     if result["batch"]:
         wall = statistics.median(one["wall"] for one in result["batch"]["file"])
-        click.echo(f"{more:.1f} us more a dialogue are {more * batch_count / wall / 1e4:.4f} % of the batch")
+        click.echo(f"{more:.1f} us more a dialogue are {more * batch_count / wall / 1e4:.1g} % of the batch")
     told = result["at_once"]
     click.echo(f"three stages at once: {told['first three']:.3f} s, one call {told['call']:.3f} s")
 

@@ -44,7 +44,7 @@ from localemp.dialogue import Dialogue, Message
 from localemp.errors import EngineError
 from localemp.pipeline.config import RunConfig
 from localemp.pipeline.pipeline import Pipeline
-from localemp.prompting.render import REPLY
+from localemp.prompting.render import NOTHING_MORE
 from localemp.serving.settings import ServeSettings
 from localemp.utils.machine import machine, versions
 
@@ -184,7 +184,7 @@ class Asked:
         strategy = self.pipeline.vary(name).strategy
         prompts, template = strategy.prompts, strategy.prompts.template
         two_stages = "two-stage" in name
-        begin = two_stage_by_hand.feeling(template) if two_stages else REPLY
+        begin = two_stage_by_hand.feeling(template) if two_stages else NOTHING_MORE
         stop = {"stop": list(strategy.sampling.stop)} if strategy.sampling.stop else {}
         first = {"max_tokens": strategy.sampling.max_tokens, "temperature": strategy.sampling.temperature, **stop}
         last = self._last | stop

@@ -7,16 +7,17 @@ from localemp.prompting.template import Template
 
 def feeling(template: Template) -> Asked:
     """Return what stage 1 asks."""
-    return Asked(_question(template), cue=template.two_stage.cue)
+    return Asked(question(template), cue=template.two_stage.cue)
 
 
 def reply(template: Template, found: str) -> Asked:
     """Return what stage 2 asks, given the answer of stage 1."""
     two_stage = template.two_stage
-    return Asked(_question(template), ((two_stage.cue, found.strip()), ("", two_stage.reply)))
+    return Asked(question(template), ((two_stage.cue, found.strip()), ("", two_stage.reply)))
 
 
-def _question(template: Template) -> str:
+def question(template: Template) -> str:
+    """Return the question for feeling and situation."""
     two_stage = template.two_stage
     labels = two_stage.labels.format(emotions=", ".join(EMOTIONS)) if two_stage.list_labels else ""
     return two_stage.ask_both.format(labels=labels)

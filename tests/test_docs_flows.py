@@ -11,13 +11,13 @@ from repository import REPOSITORY
 from localemp.dialogue import Dialogue
 from localemp.engines.base import Completion, Engine
 from localemp.errors import PromptError
-from localemp.prompting import flow, flow_checks
+from localemp.prompting import flow
 from localemp.prompting.answer_schema import KEYS
 from localemp.prompting.flow_files import parse_flow
 from localemp.prompting.render import Prompts
 from localemp.prompting.template import load_template
 from localemp.sampling import Sampling
-from localemp.strategies.flows import FileFlow
+from localemp.strategies.flows import StagedFlow
 from localemp.strategies.strategy import Strategy
 
 PAGE = (REPOSITORY / "docs" / "flows.md").read_text("utf-8")
@@ -49,7 +49,7 @@ def _value(schema: dict[str, Any]) -> Any:
 def answered(text: str):
     """The response of a flow."""
     template = load_template("paper")
-    made = FileFlow(parse_flow(text.encode(), "mine", "mine.toml"), template)
+    made = StagedFlow(parse_flow(text.encode(), "mine", "mine.toml"), template)
     strategy = Strategy("mine", Prompts(template), Sampling(), (), made)
     return asyncio.run(strategy.respond(Dialogue("a", ("I lost my job.",), emotion="sad"), Obedient()))
 
@@ -86,7 +86,7 @@ def test_the_errors_are_those_of_the_first_flow():
 
 def test_every_key_and_limit_is_described():
     keys = [field.alias or name for name, field in flow.Stage.model_fields.items()]
-    for key in [*keys, *flow.StageSampling.model_fields, *flow_checks.VARIANT_TEXTS, *KEYS]:
+    for key in [*keys, *flow.StageSampling.model_fields, *flow.VARIANT_TEXTS, *KEYS]:
         assert f"`{key}`" in PAGE, key
     for limit in (flow.MOST_STAGES, flow.MOST_CANDIDATES, flow.MOST_LABELS):
         assert re.search(rf"\| {limit}(,| \|)", PAGE), limit

@@ -43,7 +43,7 @@ from localemp.metrics.scoring import read_scores, score_all, write_scores
 from localemp.models.profiles import load_profile
 from localemp.pipeline.config import RunConfig
 from localemp.pipeline.pipeline import Pipeline
-from localemp.prompting.render import Prompts
+from localemp.prompting.render import Asked, Prompts
 from localemp.prompting.template import load_template
 from localemp.reporting.page import render
 from localemp.reporting.published import read_published
@@ -247,7 +247,7 @@ def prompts(path: Path) -> None:
     dialogue = Dialogue("a", ("Hi.", "Oh.", "Yes."))
     for layout in ("chat", "transcript"):
         rendered = Prompts(template, layout)
-        rendered.messages(dialogue, [dialogue], ["More."], "I am sad.")
+        rendered.messages(dialogue, [dialogue], ["More."], Asked("I am sad."))
         rendered.knowledge({"xReact": ["sad"]})
 
 

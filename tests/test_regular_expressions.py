@@ -25,6 +25,7 @@ BUILT = {
     "studies/create.py:_notes": r"(?<!\w)name(?!\w)",
     "models/peft.py:_is_harmless": r"layers\.[01]\.q_proj",
     "models/weights.py:_leftovers": r"\.name\.\d+\.(part|part\.work|old)",
+    "utils/plugins.py:_is_own": r"brief(_[a-z0-9_]+)?",
 }
 
 

@@ -109,7 +109,7 @@ class Batch:
 
     @property
     def prompts(self) -> list[list[Message]]:
-        """All prompts that were sent: the first stages of all dialogues, then the second ones."""
+        """All prompts that were sent: the first stages of all dialogues, then the second ones, and so on."""
         stages = zip_longest(*(record["stages"] for record in self.records))
         sent = [stage["messages"] for each in stages for stage in each if stage is not None]
         return [[Message(**message) for message in messages] for messages in sent]

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from localemp.errors import OptionError
 from localemp.strategies.code import is_code
-from localemp.strategies.registry import all_strategies, canonical_name, is_file, parse_strategy, parts_with
+from localemp.strategies.registry import all_strategies, canonical_name, is_flow_file, parse_strategy, parts_with
 from localemp.strategies.shots import SHOTS
 
 
@@ -50,7 +50,7 @@ def parse_specs(text: str) -> list[StrategySpec]:
 def _parse(word: str) -> StrategySpec:
     names, shots = [], None
     for part in word.split("+"):
-        name, colon, number = (part, "", "") if is_code(part) or is_file(part) else part.partition(":")
+        name, colon, number = (part, "", "") if is_code(part) or is_flow_file(part) else part.partition(":")
         names.append(name)
         if not colon:
             continue

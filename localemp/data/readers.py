@@ -11,7 +11,7 @@ from localemp.data.jsonl import JsonLines
 from localemp.data.messages import Messages
 from localemp.data.reader import Reader
 from localemp.errors import OptionError
-from localemp.utils.plugins import a_thing, check_made_from, load_plugins
+from localemp.utils.plugins import check_made_from, described, load_plugins
 
 __all__ = ["READERS", "Reader", "readers", "register_reader"]
 
@@ -42,7 +42,7 @@ def readers() -> Mapping[str, type[Reader]]:
 def _add_plugin(name: str, value: object) -> None:
     """Register a reader of a plug-in; the sources and endings of others are not its."""
     if not (isinstance(value, type) and issubclass(value, Reader)):
-        raise OptionError(f"it is {a_thing(value)}; a data reader is a subclass of Reader")
+        raise OptionError(f"it is {described(value)}; a data reader is a subclass of Reader")
     check_made_from(value, "source")
     if not all(isinstance(each, tuple) for each in (value.names, value.endings)):
         raise OptionError(f"names and endings of {value.__name__} are tuples of texts")

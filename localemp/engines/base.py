@@ -24,7 +24,7 @@ TURN: ContextVar[int] = ContextVar("turn", default=0)
 """When the dialogue of the current task began, as a number; an engine with a queue answers lower numbers first."""
 
 STAGE: ContextVar[str] = ContextVar("stage", default="")
-"""The name of the stage of a strategy that the current task's calls belong to; empty outside of strategies."""
+"""The name of the stage of a strategy that the current task's last call belongs to; empty outside of strategies."""
 
 PLANNED = "planned"
 """The finish reason of an engine that only measures prompts; the texts of its completions are not a model's."""

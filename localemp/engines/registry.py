@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from localemp.engines.base import Engine
 from localemp.errors import OptionError, UnknownNameError
 from localemp.models.thinking_mode import ThinkingMode
-from localemp.utils.plugins import a_thing, check_made_from, load_plugins, why_missing
+from localemp.utils.plugins import check_made_from, described, load_plugins, why_missing
 
 if TYPE_CHECKING:
     from localemp.engines.scripted import ScriptedEngine
@@ -185,7 +185,7 @@ def _add_plugin(name: str, value: object) -> None:
         kind = value
         value = EngineEntry(lambda _: kind())
     if not isinstance(value, EngineEntry):
-        raise OptionError(f"it is {a_thing(value)}; an engine is an EngineEntry, or a subclass of Engine")
+        raise OptionError(f"it is {described(value)}; an engine is an EngineEntry, or a subclass of Engine")
     _add(name, value)
 
 

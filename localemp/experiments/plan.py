@@ -20,7 +20,7 @@ from localemp.experiments.names import Name, placeholders
 from localemp.experiments.settings import check_settings, check_text, is_path, setting_types, values_of
 from localemp.experiments.steps import After, Count, Model, OpenTable, Table, Text, check_steps, in_table
 from localemp.models.adapters import split_spec
-from localemp.strategies.registry import is_file as is_flow_file
+from localemp.strategies.registry import is_flow_file
 from localemp.utils.files import is_file, is_folder
 from localemp.utils.paths import StrPath, at_home
 from localemp.utils.text import one_line

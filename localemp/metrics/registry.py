@@ -12,7 +12,7 @@ from localemp.errors import OptionError, UnknownNameError
 from localemp.metrics.base import Metric
 from localemp.metrics.replies import Replies
 from localemp.utils.option import Option, Shared, defaults, unique
-from localemp.utils.plugins import a_thing, check_made_from, check_options, load_plugins, why_missing
+from localemp.utils.plugins import check_made_from, check_options, described, load_plugins, why_missing
 from localemp.utils.progress import OnProgress, silent
 
 BERTSCORE = ("P_BERT", "R_BERT", "F_BERT")
@@ -106,13 +106,13 @@ def _add_plugin(name: str, value: object) -> None:
         kind = value
         value = MetricEntry(lambda _: kind())
     if not isinstance(value, MetricEntry):
-        raise OptionError(f"it is {a_thing(value)}; a metric is a MetricEntry, or a subclass of Metric")
+        raise OptionError(f"it is {described(value)}; a metric is a MetricEntry, or a subclass of Metric")
     check_options(name, value.options, _options())
     _add(name, value)
     try:
         made = value.make(MetricContext(fetch=False))  # every table makes it, and a failure would stop them all
         if not isinstance(made, Metric):
-            raise OptionError(f"it makes {a_thing(made)}, not a Metric")
+            raise OptionError(f"it makes {described(made)}, not a Metric")
         if made.name != name:
             raise OptionError(f"its metric has another name, {made.name!r}")
     except BaseException:

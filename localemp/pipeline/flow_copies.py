@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from localemp.strategies.registry import is_file, parse_strategy
+from localemp.strategies.registry import is_flow_file, parse_strategy
 from localemp.utils.paths import at_home
 
 Copies = Mapping[str, Mapping[str, bytes]]
@@ -19,7 +19,7 @@ def copies_of(strategy: str) -> Copies:
     """
     copies = {}
     for name in parse_strategy(strategy):
-        if is_file(name):
+        if is_flow_file(name):
             path = at_home(name)
             forms = path.parent.glob(f"{path.stem}.given-*.toml")
             copies[name] = {each.name: each.read_bytes() for each in (path, *forms)}

@@ -20,6 +20,7 @@ from localemp.runs.run import Run, failure_record, response_record
 from localemp.strategies.base import Draft, Response
 from localemp.strategies.strategy import Strategy
 from localemp.utils.progress import OnProgress, Progress, silent
+from localemp.utils.together import together
 
 T = TypeVar("T")
 # Called with a planned dialogue: its draft, its calls, and how it ends.
@@ -257,10 +258,4 @@ async def for_all(items: Sequence[T], work: Callable[[T], Awaitable[None]], at_o
         for item in queue:
             await work(item)
 
-    workers = [asyncio.create_task(worker()) for _ in range(min(at_once, len(items)))]
-    try:
-        await asyncio.gather(*workers)
-    finally:
-        for task in workers:
-            task.cancel()
-        await asyncio.gather(*workers, return_exceptions=True)
+    await together(worker() for _ in range(min(at_once, len(items))))

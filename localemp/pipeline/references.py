@@ -1,7 +1,7 @@
 """How probable a run's model finds people's replies, for the metric PPL: `score_references`.
 
 The model is asked about the reference of every dialogue that has a reply, as the answer to the prompt that led to the
-reply. That prompt is read from the run: with a two-stage strategy it holds what the model itself said in stage 1.
+reply. That prompt is read from the run: after other stages it holds what the model itself said in these.
 """
 
 import asyncio

@@ -20,9 +20,16 @@ FACTS = ("emotion", "situation")
 GIVEN = (("emotion",), ("situation",), FACTS)
 """The facts that can be given, for each of which a flow may have a form."""
 
+REPLY = "reply"
+"""The name of the last stage."""
+
+VARIANT_TEXTS = ("ask_both", "ask_emotion", "ask_situation", "given_emotion", "given_situation", "reply")
+"""Texts of a prompt variant's table [two_stage] that a flow can show: `{variant.ask_both}`."""
+
 MOST_STAGES = 32
 MOST_CANDIDATES = 16
 MOST_LABELS = 64
+MOST_PLACEHOLDERS = 200
 
 Sees = Literal["task", "dialogue", "exemplars", "knowledge"]
 

@@ -7,21 +7,15 @@ from itertools import pairwise
 
 from localemp.errors import nearest
 from localemp.prompting.answer_schema import problems_of_schema
-from localemp.prompting.flow import FACTS, FlowForm, Judge, Stage, Turn
+from localemp.prompting.flow import FACTS, MOST_PLACEHOLDERS, REPLY, VARIANT_TEXTS, FlowForm, Judge, Stage, Turn
 from localemp.prompting.flow_problems import Found, Problem, above_branch, did_you_mean
-from localemp.prompting.template import TwoStageTexts
 from localemp.prompting.texts import Text
 from localemp.utils.text import for_terminal, one_line
 from localemp.utils.toml_lines import Place
 
-REPLY = "reply"
-VARIANT_TEXTS = ("ask_both", "ask_emotion", "ask_situation", "given_emotion", "given_situation", "reply")
-"""Texts of a prompt variant's table [two_stage] that a flow can show: `{variant.ask_both}`."""
-
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
 _MOST_WORDS = 100
 _OWN_WORDS = (*FACTS, "emotions", "dialogue", "labels", "branch", "candidates", "variant")
-assert set(VARIANT_TEXTS) <= set(TwoStageTexts.model_fields)
 
 
 def is_stage_name(name: str) -> bool:
@@ -41,6 +35,7 @@ def problems_of(flow: FlowForm) -> Iterator[Problem]:
             *_candidates(stage),
             *_conditions(stages, at),
             *_placeholders(stages, at),
+            *_size(stage),
             *_use(stages, at),
         ):
             yield Problem(("stages", at, *place), message, hint)
@@ -191,6 +186,20 @@ def _placeholders(stages: Sequence[Stage], at: int) -> Found:
         for name in Text.parse(text).names:
             if problem := _placeholder(name, place, stages, at, earlier):
                 yield place, *problem
+
+
+def _size(stage: Stage) -> Found:
+    """Yield a stage that quotes so often that its prompt could fill the memory."""
+    counts = [(place, Text.parse(text).parts) for place, text in stage.texts()]
+    branch = max((_named(parts) for place, parts in counts if place[0] == "branch"), default=0)
+    shown = [name for place, parts in counts if place[0] != "branch" for _, name in parts if name]
+    found = sum(branch if name == "branch" else 1 for name in shown)
+    if max(found, branch) > MOST_PLACEHOLDERS:
+        yield (), f"it has {max(found, branch):,} placeholders; {MOST_PLACEHOLDERS} are the most", "quote less often"
+
+
+def _named(parts: Sequence[tuple[str, str]]) -> int:
+    return sum(bool(name) for _, name in parts)
 
 
 def _placeholder(

@@ -37,8 +37,8 @@ class Asked:
     sees_dialogue: bool = True
 
 
-REPLY = Asked()
-"""Nothing but the listener's reply."""
+NOTHING_MORE = Asked()
+"""Nothing but the listener's reply is asked for."""
 
 
 class Prompts:
@@ -69,7 +69,7 @@ class Prompts:
         dialogue: Dialogue,
         exemplars: Sequence[Dialogue] = (),
         additions: Sequence[str] = (),
-        asked: Asked = REPLY,
+        asked: Asked = NOTHING_MORE,
         *,
         instruction: str = "",
     ) -> list[Message]:
@@ -118,7 +118,7 @@ class Prompts:
     @cached_property
     def _usual(self) -> Message:
         """The system message of prompts without exemplars, the caller's addition and a task of their own."""
-        return Message("system", self._task((), "", REPLY))
+        return Message("system", self._task((), "", NOTHING_MORE))
 
     def _task(self, exemplars: Sequence[Dialogue], added: str, asked: Asked) -> str:
         task, style = self.template.task, self.template.exemplars

@@ -104,7 +104,10 @@ class Context(_Strict):
 
 
 class TwoStageTexts(_Strict):
-    """Two-stage interactive generation (section 3.3.2)."""
+    """Texts of two-stage interactive generation (section 3.3.2), which flows can show (`prompting/flow.py`).
+
+    `cue` is what the answer of any stage but the reply follows in the transcript layout.
+    """
 
     list_labels: bool
     labels: Annotated[str, placeholders("emotions")]

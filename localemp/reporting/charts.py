@@ -172,11 +172,11 @@ def _confusions(runs: Sequence[System]) -> Figure:
             if found.counts.any() and any(item.feeling is not None for item in system.replies.items):
                 charts.append(_confusion(system.name, found))
     caption = (
-        "Rows are the emotions in the data (with the number of dialogues), columns the first of the 32 that stage 1 "
-        "names. The darker a cell, the larger its share of the row; correct cells are framed. Similar emotions are "
-        "next to each other."
+        "Rows are the emotions in the data (with the number of dialogues), columns the first of the 32 that the "
+        "stage feeling names. The darker a cell, the larger its share of the row; correct cells are framed. Similar "
+        "emotions are next to each other."
     )
-    return Figure("confusion", "Which emotions does stage 1 confuse?", tuple(charts), caption, wide=True)
+    return Figure("confusion", "Which emotions does the model confuse?", tuple(charts), caption, wide=True)
 
 
 def _confusion(name: str, found: Confusion) -> Markup:

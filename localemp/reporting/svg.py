@@ -115,7 +115,7 @@ def grid(title: str, names: Sequence[str], columns: Sequence[str], counts: Seque
     right, bottom = left + cell * len(columns), top + cell * len(names)
     shapes = [
         tag("text", title, x=0, y=14, class_="head"),
-        tag("text", "named by stage 1", x=left, y=34, class_="axis"),
+        tag("text", "named by the model", x=left, y=34, class_="axis"),
         tag("text", "in the data", x=left - 6, y=top - 6, text_anchor="end", class_="axis"),
         tag("rect", x=left, y=top, width=right - left, height=bottom - top, class_="plane"),
     ]

@@ -11,7 +11,7 @@ from localemp.reporting.cost import Effort
 from localemp.reporting.systems import System
 from localemp.reporting.tables import Table, amount
 
-# One of each sort: likeness of meaning, of words, variety, and the emotion that stage 1 names.
+# One of each sort: likeness of meaning, of words, variety, and the emotion that the model names.
 QUALITIES = ("F_BERT", "B-2", "Dist-2", "Acc")
 SAMPLES = 500
 

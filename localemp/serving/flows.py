@@ -14,7 +14,7 @@ from localemp.prompting.flow import GIVEN
 from localemp.prompting.flow_files import form_for, parse_flow, read_bytes
 from localemp.strategies.flows import part_of
 from localemp.strategies.parts import Part
-from localemp.strategies.registry import all_strategies, is_file, parse_strategy, parts, register_part
+from localemp.strategies.registry import all_strategies, is_flow_file, parse_strategy, parts, register_part
 from localemp.utils.paths import at_home
 
 MOST_FLOWS = 32
@@ -41,11 +41,11 @@ def offered_strategies(listed: str | None, paths: Sequence[str]) -> tuple[tuple[
         LocalempError: A strategy does not exist, or a file is not a valid flow or has a name that is taken.
     """
     names = [[part.strip() for part in name.split("+")] for name in listed.split(",")] if listed is not None else []
-    texts = _read_flows([*paths, *(part for parts in names for part in parts if is_file(part))])
+    texts = _read_flows([*paths, *(part for parts in names for part in parts if is_flow_file(part))])
     register_flows(texts)
     if listed is None:
         return all_strategies(texts), texts
-    joined = ["+".join(Path(part).stem if is_file(part) else part for part in parts) for parts in names]
+    joined = ["+".join(Path(part).stem if is_flow_file(part) else part for part in parts) for parts in names]
     found = ["+".join(parse_strategy(name, allow="files")) for name in joined]
     return tuple(dict.fromkeys([*found, *(at_home(path).stem for path in paths)])), texts
 
@@ -87,7 +87,7 @@ def _read_flows(paths: Iterable[str]) -> dict[str, str]:
     found: dict[str, Path] = {}
     for typed in paths:
         path = at_home(typed)
-        if not is_file(typed):
+        if not is_flow_file(typed):
             hint = "the bundled ones are offered by name: --strategies two-stage,similar+two-stage"
             raise OptionError(f"--flow {typed}: a flow is a file whose name ends with .toml", hint)
         if "." in path.stem:

@@ -14,6 +14,7 @@ from localemp.utils.json_reader import JSONError, parse_json
 from localemp.utils.text import one_line
 
 _LONGEST = 200  # characters of an answer in an error
+_DEEPEST = 50  # levels of an answer; the line of a run that holds it has some more, and is limited, too
 
 
 class StageError(EngineError):
@@ -62,7 +63,7 @@ def find_label(text: str, labels: Sequence[str]) -> str | None:
 
 def _parse(text: str) -> Any:
     """Return the JSON of an answer, which may have a text or a fence around an object."""
-    return parse_json(text[text.find("{") : text.rfind("}") + 1] or text)
+    return parse_json(text[text.find("{") : text.rfind("}") + 1] or text, _DEEPEST, storable=True)
 
 
 @cache

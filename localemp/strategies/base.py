@@ -17,9 +17,12 @@ from localemp.commonsense.inferences import Inferences
 from localemp.commonsense.selection import Dropped
 from localemp.dialogue import Dialogue, Message
 from localemp.engines.base import STAGE, Completion, Engine
-from localemp.errors import PromptTooLongError
+from localemp.errors import EngineError, PromptTooLongError
 from localemp.prompting.render import Asked, Prompts
 from localemp.sampling import Sampling
+
+LONGEST_PROMPT = 4_000_000
+"""Most characters of a prompt, about a million tokens; answers that quote one another can grow without limit."""
 
 CountTokens = Callable[[Sequence[str]], Sequence[int]]
 """Returns the number of tokens of each text."""
@@ -226,7 +229,7 @@ class Exchange:
 
         Raises:
             PromptTooLongError: The prompt does not fit even without exemplars.
-            EngineError: The request failed.
+            EngineError: The request failed, or the prompt has millions of characters.
         """
         draft, sampling = self.draft, sampling or self.sampling
         shown = [exemplar.dialogue for exemplar in draft.exemplars] if exemplars else []
@@ -234,27 +237,24 @@ class Exchange:
         if knowledge and draft.inferences and (found := self.prompts.knowledge(draft.inferences)):
             texts.insert(0, found)
         engine = self.last if name == "reply" else self.engine
-        before = STAGE.set(name)
-        try:
-            for kept in range(len(shown), -1, -1):
-                messages = self.prompts.messages(
-                    draft.dialogue, shown[:kept], texts, asked, instruction=draft.instruction
-                )
-                try:
-                    if candidates > 1:
-                        completions = await engine.candidates(messages, sampling, candidates)
-                    else:
-                        completions = [await engine.chat(messages, sampling)]
-                except PromptTooLongError:
-                    if kept:
-                        continue
-                    raise
-                prompt, dropped, stages = tuple(messages), len(shown) - kept, []
-                for number, each in enumerate(completions):
-                    stages.append(Stage(name, prompt, each, dropped, None, self._own(sampling, number)))
-                return stages
-        finally:
-            STAGE.reset(before)
+        STAGE.set(name)
+        for kept in range(len(shown), -1, -1):
+            messages = self.prompts.messages(draft.dialogue, shown[:kept], texts, asked, instruction=draft.instruction)
+            try:
+                _check_length(name, messages)
+                if candidates > 1:
+                    completions = await engine.candidates(messages, sampling, candidates)
+                else:
+                    completions = [await engine.chat(messages, sampling)]
+            except PromptTooLongError:
+                if kept:
+                    continue
+                raise
+            prompt, dropped = tuple(messages), len(shown) - kept
+            return [
+                Stage(name, prompt, each, dropped, None, self._own(sampling, number))
+                for number, each in enumerate(completions)
+            ]
         raise AssertionError("the loop above ends by returning or raising")
 
     def _own(self, sampling: Sampling, candidate: int) -> dict[str, Any]:
@@ -265,6 +265,15 @@ class Exchange:
             sampling = replace(sampling, seed=sampling.seed + candidate)
         usual = asdict(self.sampling)
         return {name: value for name, value in asdict(sampling).items() if value != usual[name]}
+
+
+def _check_length(stage: str, messages: Sequence[Message]) -> None:
+    size = sum(len(message.content) for message in messages)
+    if size > LONGEST_PROMPT:
+        raise EngineError(
+            f"the prompt of stage {stage!r} has {size:,} characters; {LONGEST_PROMPT:,} are the most",
+            "quote fewer answers, or give the stages that are quoted a smaller max_tokens",
+        )
 
 
 class Flow(ABC):

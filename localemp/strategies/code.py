@@ -21,7 +21,7 @@ from localemp.errors import OptionError, nearest
 from localemp.strategies.base import Enricher, Flow
 from localemp.strategies.parts import Part, as_part
 from localemp.utils.paths import at_home
-from localemp.utils.plugins import told
+from localemp.utils.plugins import error_line
 
 _FORM = re.compile(r"(?P<source>[A-Za-z_][\w.]*|.+\.py):(?P<name>[A-Za-z_]\w*)")
 
@@ -89,7 +89,6 @@ def _from_module(name: str, source: str) -> Code:
     try:
         with _in_words(name):
             module = importlib.import_module(source)
-            content = Path(module.__file__ or "").read_bytes()
     except OptionError as error:
         missing = error.__cause__
         if isinstance(missing, ModuleNotFoundError) and f"{source}.".startswith(f"{missing.name}."):
@@ -98,6 +97,11 @@ def _from_module(name: str, source: str) -> Code:
                 f"a file is named with its ending: ./{source.replace('.', '/')}.py:{code_name(name)}",
             ) from error
         raise
+    file = getattr(module, "__file__", None)
+    if file is None:
+        raise OptionError(f"--strategy {name}: {source} is a folder or a part of Python, not a module in a file")
+    with _in_words(name):
+        content = Path(file).read_bytes()
     return _part_of(module, name, content)
 
 
@@ -134,7 +138,7 @@ def _make_importable(folder: Path) -> None:
     """Let code import its neighbours; what is installed comes first."""
     if str(folder) not in sys.path:
         sys.path.append(str(folder))
-        importlib.invalidate_caches()
+    importlib.invalidate_caches()  # a file may be newer than Python's look into its folder
 
 
 @contextmanager
@@ -147,4 +151,4 @@ def _in_words(name: str, path: Path | None = None) -> Iterator[None]:
     except BaseException as error:  # SystemExit included
         lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
         where = f", line {lines[-1]}" if lines else ""
-        raise OptionError(f"--strategy {name}{where}: {told(error)}") from error
+        raise OptionError(f"--strategy {name}{where}: {error_line(error)}") from error

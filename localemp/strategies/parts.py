@@ -16,7 +16,7 @@ from localemp.models.weights import Weights, resolve
 from localemp.prompting.template import Template
 from localemp.strategies.base import Enricher, Flow
 from localemp.utils.option import Option, Shared
-from localemp.utils.plugins import a_thing, check_made_from
+from localemp.utils.plugins import check_made_from, described
 from localemp.utils.progress import OnProgress, silent
 from localemp.utils.text import one_line
 
@@ -117,7 +117,7 @@ def as_part(name: str, value: object) -> Part:
         about = one_line((inspect.getdoc(kind) or kind.__name__).partition("\n")[0])
         value = Part(about=about, place="flow" if issubclass(kind, Flow) else name, make=lambda _: kind())
     if not isinstance(value, Part):
-        raise OptionError(f"it is {a_thing(value)}; a strategy is a Part, or a subclass of Flow or Enricher")
+        raise OptionError(f"it is {described(value)}; a strategy is a Part, or a subclass of Flow or Enricher")
     if not isinstance(value.about, str) or not isinstance(value.place, str | None) or not callable(value.make):
         raise OptionError("of a Part, about and place are texts, and make is a function of a PartContext")
     return value

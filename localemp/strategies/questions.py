@@ -8,8 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from localemp.dialogue import EMOTIONS
-from localemp.prompting.flow import Judge, Stage, Turn
-from localemp.prompting.flow_checks import REPLY, VARIANT_TEXTS
+from localemp.prompting.flow import REPLY, VARIANT_TEXTS, Judge, Stage, Turn
 from localemp.prompting.render import Asked
 from localemp.prompting.template import Template
 from localemp.prompting.texts import Text, plain

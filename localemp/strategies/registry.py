@@ -25,10 +25,13 @@ from localemp.strategies.parts import Part, PartContext, as_part
 from localemp.strategies.shots import FEW_SHOT
 from localemp.strategies.similar import SIMILAR
 from localemp.strategies.strategy import Strategy
-from localemp.utils import files
+from localemp.utils.files import is_file
 from localemp.utils.option import Option, unique
 from localemp.utils.paths import at_home
 from localemp.utils.plugins import check_options, load_plugins, why_missing
+
+Allowed = Literal["files", "code"]
+"""What a part of a strategy may be besides a name: a flow's file, or also code of the user's own."""
 
 PARTS: dict[str, Part] = {}
 
@@ -96,7 +99,7 @@ def _register_bundled() -> None:
 _register_bundled()
 
 
-def is_file(name: str) -> bool:
+def is_flow_file(name: str) -> bool:
     """Return whether a part's name is the path of a flow's file."""
     return name.endswith(".toml")
 
@@ -109,12 +112,12 @@ def find_part(name: str) -> Part:
         PromptError: The file is not a valid flow.
         OptionError: The code cannot be used.
     """
-    if is_file(name):
+    if is_flow_file(name):
         return _own_flow(name)
     if is_code(name):
         return _own_code(name)
     known = parts()
-    if name not in known and files.is_file(at_home(name)):
+    if name not in known and is_file(at_home(name)):
         raise PromptError(f"{name}: its name does not end in .toml", "a flow is a TOML file: call it NAME.toml")
     if name not in known:
         hint = "Join them with + (similar+two-stage); ./mine.toml is a flow of your own, ./mine.py:Mine your own code"
@@ -127,8 +130,6 @@ def _own_flow(name: str) -> Part:
     try:
         about = path.stat()
         version = about.st_mtime_ns, about.st_size
-    except FileNotFoundError as error:
-        raise PromptError(f"{name}: no such file", "a flow is a TOML file; docs/flows.md describes the form") from error
     except (OSError, ValueError):
         version = 0, 0  # reading it tells why
     part = _read_flow(path, *version)
@@ -151,13 +152,12 @@ def _read_flow(path: Path, changed_ns: int, size: int) -> Part:
     return flow_part(path)
 
 
-def parse_strategy(text: str, *, allow: Literal["files", "code"] = "code") -> tuple[str, ...]:
+def parse_strategy(text: str, *, allow: Allowed = "code") -> tuple[str, ...]:
     """Return the parts of a strategy's name, in canonical order, flows last.
 
     Args:
         text: One part, or several joined by "+".
-        allow: What a part may be besides a name: a flow's file, as in plans, or also code of the user's own, as on a
-            command line and in Python.
+        allow: "files" for plans and servers, "code" for a command line and Python.
 
     Raises:
         UnknownNameError: A part does not exist; lists the known ones.
@@ -181,7 +181,7 @@ def parse_strategy(text: str, *, allow: Literal["files", "code"] = "code") -> tu
     )
 
 
-def _allowed(name: str, allow: str) -> Part:
+def _allowed(name: str, allow: Allowed) -> Part:
     if allow == "files" and is_code(name):
         raise OptionError(
             f"{name} is code, which only `--strategy` and Python may name",
@@ -209,7 +209,7 @@ def canonical_name(text: str) -> str:
 
 
 def _short_name(name: str) -> str:
-    if is_file(name):
+    if is_flow_file(name):
         return Path(name).stem
     return code_name(name) if is_code(name) else name
 

@@ -92,7 +92,7 @@ def _load(kind: Kind, entry: EntryPoint, add: Callable[[str, Any], None]) -> Plu
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # whatever another's module does, SystemExit included
-        plugin = replace(plugin, error=told(error))
+        plugin = replace(plugin, error=error_line(error))
         logger.warning("%s (`localemp doctor` lists all plug-ins)", plugin.problem)
     return plugin
 
@@ -112,7 +112,7 @@ def why_missing(kind: Kind, name: str) -> str:
     return next((each.problem for each in _tried if each.error and (each.kind, each.name) == (kind, name)), "")
 
 
-def told(error: BaseException) -> str:
+def error_line(error: BaseException) -> str:
     """Return another's exception in one bounded line, without secrets."""
     if isinstance(error, LocalempError):
         return one_line(redact_text(error.with_hint), 300)
@@ -150,7 +150,7 @@ def check_options(name: str, options: Sequence[object], known: Iterable[Option])
     begin, shared = re.sub(r"\W", "_", name).lower(), set(known)
     for option in options:
         if not isinstance(option, Option):
-            raise OptionError(f"its options hold {a_thing(option)}, not an Option")
+            raise OptionError(f"its options hold {described(option)}, not an Option")
         if option in shared:
             continue
         if not _is_own(option, begin):
@@ -158,7 +158,7 @@ def check_options(name: str, options: Sequence[object], known: Iterable[Option])
                 f"its option {option.name!r} has to be called {begin!r}, or begin with '{begin}_' (lower case)"
             )
         if not isinstance(option.help, str):
-            raise OptionError(f"the help of its option {option.name!r} is {a_thing(option.help)}")
+            raise OptionError(f"the help of its option {option.name!r} is {described(option.help)}")
         option.check(option.default)
         if option.in_requests is not None:
             from pydantic import TypeAdapter
@@ -174,7 +174,7 @@ def _is_own(option: Option, begin: str) -> bool:
     )
 
 
-def a_thing(value: object) -> str:
+def described(value: object) -> str:
     """Return what a value is, for errors: "an int", "the class Shout"."""
     if isinstance(value, type):
         return f"the class {value.__name__}"
@@ -192,7 +192,7 @@ def _found() -> Mapping[Kind, list[EntryPoint]]:
             if entries:
                 found.setdefault(re.sub(r"[-_.]+", "-", distribution.name).lower(), entries)
         except Exception as error:  # a package that is not well installed
-            logger.warning("the entry points of an installed package cannot be read: %s", told(error))
+            logger.warning("the entry points of an installed package cannot be read: %s", error_line(error))
     entries = [each for package in sorted(found) for each in found[package]]
     return {kind: [each for each in entries if each.group == group] for kind, group in GROUPS.items()}
 

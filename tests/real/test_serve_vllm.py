@@ -4,6 +4,7 @@ One server answers all tests here: it takes a while to start. The last test stop
 """
 
 import asyncio
+import json
 import re
 import signal
 import time
@@ -21,14 +22,37 @@ pytestmark = pytest.mark.engine
 
 KEY = "sk-test"
 TALK = [{"role": "user", "content": "I lost my job today."}]
+FLOW = """
+about = "a label and JSON at once, then the best of three"
+[[stages]]
+name = "feeling"
+ask = "Which of these does the speaker feel? {labels}"
+labels = ["angry", "sad", "afraid"]
+sampling = { max_tokens = 16 }
+[[stages]]
+name = "needs"
+ask = 'What does the speaker need? Answer with JSON: {{"need": "..."}}'
+sampling = { max_tokens = 64 }
+[stages.schema]
+type = "object"
+properties = { need = { type = "string", maxLength = 40 } }
+required = ["need"]
+[[stages]]
+name = "reply"
+ask = "The speaker is {feeling} and needs {needs.need}. Reply in one sentence."
+n = 3
+sampling = { temperature = 1.0, max_tokens = 24 }
+choose = { ask = "Which reply is the best? Answer with its number.\\n{candidates}" }
+"""
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
     """The process, the URL of its API, and what it said when it was ready."""
-    port = free_port()
-    process = Localemp(tmp_path_factory.mktemp("serve")).start(
-        "serve", "--port", port, "--strategies", "zero-shot,two-stage", "--api-key", KEY,
+    port, folder = free_port(), tmp_path_factory.mktemp("serve")
+    (folder / "mine.toml").write_text(FLOW, "utf-8")
+    process = Localemp(folder).start(
+        "serve", "--port", port, "--strategies", "zero-shot,two-stage", "--flow", "mine.toml", "--api-key", KEY,
         "--", "--max-model-len", 1024, "--kv-cache-memory-bytes", 2**30,
     )  # fmt: skip
     try:
@@ -50,9 +74,9 @@ def client(server):
 
 
 def test_models_are_listed_as_vllm_lists_them(server, client):
-    assert "  smollm2:STRATEGY, with one of: zero-shot, two-stage\n" in server[2]
+    assert "  smollm2:STRATEGY, with one of: zero-shot, two-stage, mine\n" in server[2]
     models = {model.id: model for model in client.models.list()}
-    assert list(models) == ["smollm2", "smollm2:zero-shot", "smollm2:two-stage"]
+    assert list(models) == ["smollm2", "smollm2:zero-shot", "smollm2:two-stage", "smollm2:mine"]
     assert models["smollm2"].model_dump()["max_model_len"] == 1024
     assert models["smollm2:two-stage"].model_dump()["parent"] == "smollm2"
 
@@ -64,6 +88,24 @@ def test_each_model_answers(client, model):
     assert answer.choices[0].message.content
     assert answer.usage.completion_tokens == 8 if "two-stage" not in model else answer.usage.completion_tokens > 8
     assert answer.usage.total_tokens == answer.usage.prompt_tokens + answer.usage.completion_tokens
+
+
+@pytest.mark.parametrize("temperature", [None, 0], ids=["sampled", "greedy"])
+def test_vllm_holds_the_answers_of_a_flow(client, temperature):
+    given = {} if temperature is None else {"temperature": temperature}
+    *pieces, last = client.chat.completions.create(
+        model="smollm2:mine", messages=TALK, stream=True, extra_body={"localemp": {"trace": True}}, **given
+    )
+    feeling, needs, *rest = last.model_dump()["localemp"]["stages"]
+    assert feeling["text"] == feeling["answer"] in ("angry", "sad", "afraid")
+    assert json.loads(needs["text"]) == needs["answer"] and list(needs["answer"]) == ["need"]
+    judged = [stage for stage in rest if stage["name"] == "reply.choice"]
+    assert all(stage["text"] == stage["answer"] in ("1", "2", "3") for stage in judged)
+    assert [stage["name"] for stage in rest if stage not in judged] == ["reply.candidate"] * 2 + ["reply"]
+    assert (len({stage["text"] for stage in rest if stage not in judged}) == 1) == (temperature == 0) == (not judged)
+    (choice,) = pieces[0].choices
+    assert choice.delta.content and choice.delta.content in rest[-1]["text"]
+    assert choice.finish_reason == rest[-1]["finish_reason"]
 
 
 async def test_streams_are_what_whole_answers_are(server):

@@ -67,7 +67,7 @@ def test_tables_figures_and_case_study_are_there(visit: Visit) -> None:
     assert "dist-1|order:1" in (table.locator("td.number").nth(1).get_attribute("title") or "")
     for question in ("How do the strategies score?", "How long are the replies?", "What does a reply cost?"):
         expect(page.get_by_role("figure", name=question).get_by_role("img").first).to_be_visible()
-    expect(page.get_by_role("figure", name="Which emotions does stage 1")).to_contain_text("stages: ")
+    expect(page.get_by_role("figure", name="Which emotions does the model")).to_contain_text("stages: ")
     images = page.locator("figure svg[role=img]")
     assert images.count() == page.locator("figure svg[role=img] > title").count()
 

@@ -42,6 +42,20 @@ labels = ["Question", "Others"]
 name = "reply"
 ask = "Use {support}."
 """,
+    "labels": """
+about = "two labels at once"
+[[stages]]
+name = "asks"
+ask = "{labels}?"
+labels = ["yes", "no"]
+[[stages]]
+name = "mood"
+ask = "{labels}?"
+labels = ["sad", "glad"]
+[[stages]]
+name = "reply"
+ask = "{asks} {mood}"
+""",
     "pair": """
 about = "two thoughts at once"
 [[stages]]
@@ -90,8 +104,8 @@ def settings(tmp_path: Path) -> ServeSettings:
     for name, text in FLOWS.items():
         paths.append(tmp_path / f"{name}.toml")
         paths[-1].write_text(text, "utf-8")
-    offered, texts = offered_strategies(",".join(FLOWS), list(map(str, paths)))
-    config = RunConfig(model="tiny", base_url="http://127.0.0.1:1/v1")
+    offered, texts = offered_strategies(",".join([*FLOWS, "few-shot+best"]), list(map(str, paths)))
+    config = RunConfig(model="tiny", base_url="http://127.0.0.1:1/v1", shots=2)
     return ServeSettings.of("tiny", config, strategies=offered, flows=texts)
 
 
@@ -109,7 +123,7 @@ def test_the_chosen_candidate_is_the_reply(client: openai.OpenAI, model: ModelAp
     assert sorted(each["seed"] for each in candidates) == [100, 101, 102]
     assert {(each["temperature"], each["max_tokens"], *each["stop"]) for each in candidates} == {(0.4, 20, "END")}
     assert (judge["temperature"], judge["max_tokens"], "stop" in judge) == (0.0, 128, False)
-    assert "1. Listener: I hear you, 100 times.\n2." in judge["messages"][-1]["content"], "without the thinking"
+    assert "1. I hear you, 100 times.\n2. I hear" in judge["messages"][-1]["content"], "without thinking, and cleaned"
     (choice,) = got.choices
     assert (got.model, choice.message.role, choice.finish_reason) == ("tiny:best", "assistant", "stop")
     assert choice.message.content == "I hear you, 101 times."
@@ -142,6 +156,26 @@ def test_the_chosen_candidate_is_streamed_as_one_piece(client: openai.OpenAI, mo
     )
 
 
+async def test_candidates_that_are_too_long_lose_an_exemplar(settings: ServeSettings):
+    """The first one that is refused ends the others; the next try is another request for the same client."""
+
+    async def narrow(scope: Any, receive: Any, send: Any) -> None:
+        body = json.loads((await receive())["body"])
+        if "Instance 2" not in str(body["messages"]):
+            message = {"role": "assistant", "content": "I hear you."}
+            choices = [{"index": 0, "message": message, "finish_reason": "stop"}]
+            await send_json(send, 200, {"object": "chat.completion", "choices": choices})
+        elif body["seed"] == 5:
+            await send_json(send, 400, {"error": {"message": "maximum context length is 10 tokens"}})
+        else:
+            await receive()
+
+    body = {"model": "tiny:few-shot+best", "messages": TALK, "localemp": {"trace": True}}
+    got = await ask(StrategyMiddleware(narrow, settings), "POST", "/v1/chat/completions", body)
+    assert (got.status, got.json()["choices"][0]["message"]["content"]) == (200, "I hear you.")
+    assert got.json()["localemp"]["stages"][-1]["exemplars_dropped"] == 1
+
+
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
 def test_several_replies_of_a_strategy_that_chooses_one_are_refused(
     client: openai.OpenAI, model: ModelApp, stream: bool
@@ -163,6 +197,13 @@ def test_a_label_is_asked_for_by_its_schema(client: openai.OpenAI, model: ModelA
     assert first["response_format"] == {"type": "json_schema", "json_schema": form}
     assert last["response_format"] == {"type": "text"}, "the client's, for the reply"
     assert [stage["answer"] for stage in got.model_dump()["localemp"]["stages"]] == ["Question", None]
+
+
+def test_stages_at_once_find_out_together_that_a_schema_is_refused(client: openai.OpenAI, model: ModelApp):
+    model.refuses = {"response_format"}
+    model.reply = lambda body: "no, sad"
+    assert client.chat.completions.create(model="tiny:labels", messages=TALK).choices[0].message.content == "no, sad"
+    assert ["response_format" in asked for asked in model.asked] == [True, True, False, False, False]
 
 
 def test_an_app_that_refuses_a_schema_is_asked_without(client: openai.OpenAI, model: ModelApp):

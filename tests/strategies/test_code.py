@@ -153,9 +153,13 @@ def test_a_module_that_is_not_there(folder, monkeypatch):
     with pytest.raises(OptionError, match="there is no module 'nothing_like_it', neither installed nor") as caught:
         parse_strategy("nothing_like_it.inner:Shout")
     assert caught.value.hint.endswith("./nothing_like_it/inner.py:Shout")
-    (folder / "imports.py").write_text("import not_here_at_all\n")
+    (folder / "lacking.py").write_text("import not_here_at_all\n")
     with pytest.raises(OptionError, match="ModuleNotFoundError: No module named 'not_here_at_all'"):
-        parse_strategy("imports:Shout")
+        parse_strategy("lacking:Shout")
+    (folder / "a_folder").mkdir()
+    for name in ("a_folder:Shout", "sys:path"):
+        with pytest.raises(OptionError, match="is a folder or a part of Python, not a module in a file"):
+            parse_strategy(name)
 
 
 def test_a_number_of_shots_is_not_code():

@@ -68,6 +68,14 @@ ask = "{branch}Known: {about}/{details}/{details.why}."
 life = "Life. "
 death = "Death. "
 """
+QUOTED_OFTEN = f"""
+[[stages]]
+name = "one"
+ask = "First?"
+[[stages]]
+name = "reply"
+ask = "Then {"{one}" * 50}"
+"""
 AT_ONCE = """
 [[stages]]
 name = "one"
@@ -388,6 +396,13 @@ async def test_a_judge_chooses_among_candidates():
     ]
 
 
+async def test_a_judge_sees_replies_as_they_would_be_sent():
+    said = ["Listener: One.", "Two.\nSpeaker: I go on.", "Speaker: I go on."]
+    response, engine = await respond(BEST, {"best": "2", "dog": said})
+    assert engine.calls[-1].last.endswith("1. One.\n2. Two.")
+    assert (response.reply, response.raw) == ("Two.", "Two.\nSpeaker: I go on.")
+
+
 async def test_a_judge_that_names_none_takes_the_first_and_says_so():
     response, _ = await respond(BEST, {"best": "All of them.", "dog": ["A.", "B.", "C."]})
     assert response.reply == "A."
@@ -472,3 +487,11 @@ def _long_answers(labels, forms):
         return f"one two three four five six seven eight nine {next(numbers)}"
 
     return answer
+
+
+async def test_a_prompt_that_grew_out_of_all_bounds_fails_its_dialogue():
+    engine = ToldEngine({"First?": "x" * 100_000, "Then": "Never."})
+    flow = strategy(QUOTED_OFTEN)
+    with pytest.raises(EngineError, match=r"the prompt of stage 'reply' has 5,00\d,\d{3} characters"):
+        await flow.respond(DOG, engine)
+    assert len(engine.calls) == 1

@@ -113,3 +113,19 @@ def test_only_labels_and_json_have_a_schema():
 )  # fmt: skip
 def test_values_are_quoted_as_texts(value, text):
     assert quoted(value) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "why"),
+    [
+        ("NaN", "NaN"),
+        ("[-Infinity]", "-Infinity"),
+        ("1e999", "out of range"),
+        ('{"\\ud800": 1}', "unpaired surrogate"),
+        ("[" * 60 + "]" * 60, "more than 50 levels"),
+    ],
+    ids=["nan", "infinity", "too-large", "surrogate", "deep"],
+)
+def test_json_that_no_run_could_keep_is_an_error_of_its_dialogue(value, why):
+    with pytest.raises(StageError, match=why):
+        read_answer(FORM, Completion(f'{{"cause": "x", "more": {value}}}', "stop"))

@@ -58,7 +58,7 @@ class Plan:
         requests: The number of requests of each load.
         repeats: The number of repeats of each load.
         reply_tokens: The longest reply.
-        fixed_length: Whether every reply, except first stages, has exactly that length: by vLLM's field `ignore_eos`.
+        fixed_length: Whether every reply has exactly that length, by vLLM's field `ignore_eos`; other stages do not.
         limits: Latency limits of a good answer, in ms, by the names in `LIMITED`.
         time_limit: Seconds for a load.
         seed: The seed of arrivals and of the order of the dialogues.
@@ -257,7 +257,7 @@ def _notes(loads: Sequence[Load[Any]], target: LoadTarget, plan: Plan) -> Iterat
     if tokens is None:
         yield "the server does not count tokens: quantities that need them are left out"
     elif target.counts_unseen:
-        yield "tokens include both stages; time per output token is left out"
+        yield "tokens include all stages; time per output token is left out"
     elif chunks and abs(tokens / chunks - 1) > 0.02:
         yield f"between chunks: a chunk with text holds {tokens / chunks:.2f} tokens"
     if silent := sum(answer.tokens is not None and answer.tokens > 0 and not answer.texts for answer in good):

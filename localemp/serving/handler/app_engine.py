@@ -5,6 +5,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from starlette.requests import ClientDisconnect
@@ -39,7 +40,8 @@ _BODY_HEADERS = {b"content-length", b"content-type", b"transfer-encoding", b"con
 _CLIENT_BODY_HEADERS = {
     b"content-length", b"content-type", b"content-encoding", b"transfer-encoding", b"accept-encoding", b"expect",
 }  # fmt: skip
-_FORM = "response_format"
+# Fields that hold an answer to a schema, or to labels, which is vLLM's own.
+_FORM, _LABELS = "response_format", "structured_outputs"
 CLEANUP_SECONDS = 1.0
 """Seconds for the wrapped app to free its slot after nobody waits for its response."""
 _SMALL = 2**16  # bytes that are parsed in the event loop: less than handing them to a thread would take
@@ -106,18 +108,20 @@ class AppEngine(Engine):
             UpstreamError: The wrapped app responded with another error.
         """
         started = time.perf_counter()
+        body = self.body(messages, sampling, {})
         try:
-            answer = await self.ask(self.body(messages, sampling, {}), sampling)
+            answer = await self.ask(body, sampling)
         except UpstreamError as error:
-            if sampling.schema is None or _FORM in self.refused or not error.refuses(_FORM):
+            if sampling.schema is None or not error.refuses(_FORM):
                 raise
             self.refused.add(_FORM)
-            answer = await self.ask(self.body(messages, sampling, {}), sampling)
+            body = self.body(messages, sampling, {})
+            answer = await self.ask(body, sampling)
         choice = first_choice(answer)
         text, thinking = self.split(choice)
         completion = self.complete(text, thinking, choice.finish_reason, answer.usage, started=started)
-        notes = (f"{_FORM} dropped: the model refuses it",) if sampling.schema and _FORM in self.refused else ()
-        return replace(completion, notes=notes)
+        held = sampling.schema is None or _FORM in body or _LABELS in body
+        return completion if held else replace(completion, notes=(f"{_FORM} dropped: the model refuses it",))
 
     def body(self, messages: Sequence[ChatMessage], sampling: Sampling, given: Mapping[str, Any]) -> dict[str, Any]:
         """Return a request's body; what the client has `given` overrides the strategy's sampling."""
@@ -127,7 +131,7 @@ class AppEngine(Engine):
         if self.is_vllm and sampling.thinking_budget is not None:
             own["thinking_token_budget"] = _budget(sampling, given)
         if self.is_vllm and (labels := labels_of(sampling.schema)):
-            own["structured_outputs"] = {"choice": labels}
+            own[_LABELS] = {"choice": labels}
         elif sampling.schema and _FORM not in self.refused:
             own[_FORM] = response_format(sampling.schema)
         if sampling.seed is not None:
@@ -160,14 +164,15 @@ class AppEngine(Engine):
         if self.gone.is_set():
             raise ClientDisconnect
         content = json_bytes(body)
-        scope = _stage_scope(self.scope, len(content))
-        work = asyncio.ensure_future(self.app(scope, replay_body(content, self._receive), send))
+        scope, left = _stage_scope(self.scope, len(content)), asyncio.Event()
+        receive = replay_body(content, partial(_disconnect, self.gone, left))
+        work = asyncio.ensure_future(self.app(scope, receive, send))
         try:
             await asyncio.shield(work)
         except asyncio.CancelledError:
             # vLLM ends a request when it sees the client disconnect; cancelled from outside, it would go on.
             if not self.gone.is_set():
-                self.gone.set()
+                left.set()
                 await asyncio.wait({work}, timeout=CLEANUP_SECONDS)
             work.cancel()
             await asyncio.gather(work, return_exceptions=True)
@@ -201,10 +206,16 @@ class AppEngine(Engine):
         """Return nothing: no manifest records a server's engine."""
         return {}
 
-    async def _receive(self) -> Message:
-        """Report a disconnect of the client to the wrapped app."""
-        await self.gone.wait()
-        return {"type": "http.disconnect"}
+
+async def _disconnect(*events: asyncio.Event) -> Message:
+    """Report to the wrapped app that its client has disconnected, when one of some events is set."""
+    waiting = [asyncio.ensure_future(event.wait()) for event in events]
+    try:
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for each in waiting:
+            each.cancel()
+    return {"type": "http.disconnect"}
 
 
 def _budget(sampling: Sampling, given: Mapping[str, Any]) -> int:
