@@ -34,7 +34,7 @@ from localemp.prompting.flow_files import parse_flow
 from localemp.runs.run import Run, read_records
 from localemp.sampling import Sampling
 from localemp.strategies.base import Draft, Exchange, Flow
-from localemp.strategies.flows import FileFlow
+from localemp.strategies.flows import StagedFlow
 from localemp.strategies.strategy import Strategy
 from localemp.utils.machine import machine
 
@@ -142,7 +142,7 @@ async def batch(
 
 async def at_once(pipeline: Pipeline, draft: Draft, seconds: float = 0.2) -> dict[str, float]:
     """Seconds of a flow with three independent stages and a reply, and of one call."""
-    flow = FileFlow(parse_flow(THREE_AT_ONCE.encode(), "three", "three.toml"), pipeline.context.template)
+    flow = StagedFlow(parse_flow(THREE_AT_ONCE.encode(), "three", "three.toml"), pipeline.context.template)
     strategy = Strategy("three", pipeline.prompts, pipeline.sampling, (), flow)
     began = time.perf_counter()
     response = await strategy.respond(draft, Instant(seconds))
@@ -208,7 +208,7 @@ def main(
     more = statistics.median(own["file"]) - statistics.median(own["by hand"])
     if result["batch"]:
         wall = statistics.median(one["wall"] for one in result["batch"]["file"])
-        click.echo(f"{more:.1f} us more a dialogue are {more * batch_count / wall / 1e4:.4f} % of the batch")
+        click.echo(f"{more:.1f} us more a dialogue are {more * batch_count / wall / 1e4:.1g} % of the batch")
     told = result["at_once"]
     click.echo(f"three stages at once: {told['first three']:.3f} s, one call {told['call']:.3f} s")
 

@@ -17,7 +17,7 @@ from localemp.prompting.flow_files import parse_flow
 from localemp.prompting.render import Prompts
 from localemp.prompting.template import load_template
 from localemp.sampling import Sampling
-from localemp.strategies.flows import FileFlow
+from localemp.strategies.flows import StagedFlow
 from localemp.strategies.strategy import Strategy
 
 PAGE = (REPOSITORY / "docs" / "flows.md").read_text("utf-8")
@@ -49,7 +49,7 @@ def _value(schema: dict[str, Any]) -> Any:
 def answered(text: str):
     """The response of a flow."""
     template = load_template("paper")
-    made = FileFlow(parse_flow(text.encode(), "mine", "mine.toml"), template)
+    made = StagedFlow(parse_flow(text.encode(), "mine", "mine.toml"), template)
     strategy = Strategy("mine", Prompts(template), Sampling(), (), made)
     return asyncio.run(strategy.respond(Dialogue("a", ("I lost my job.",), emotion="sad"), Obedient()))
 

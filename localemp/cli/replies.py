@@ -63,7 +63,7 @@ def print_record(record: Mapping[str, Any]) -> None:
         _print_stage(console, len(stages), stage, known_prompt=stage["messages"] in prompts)
         prompts.append(stage["messages"])
     for name in record.get("skipped", ()):
-        console.print(plain(f"stage {name} did not run: what it is for was not answered", "dim"))
+        console.print(plain(f"stage {name} did not run: it is not for the label that was chosen", "dim"))
     console.print(Panel(plain(record["reply"]), title="Reply"))
     if record["reference"]:
         console.print(plain(f"A person replied: {record['reference']}", "dim"))

@@ -17,8 +17,7 @@ MARGIN = 16
 _WORDS = (
     "word", "time", "year", "people", "way", "day", "man", "thing", "woman", "life", "child", "world", "school",
     "state", "family", "student", "group", "country", "problem", "hand", "part", "place", "case", "week", "company",
-    "system",
-    "program", "question", "work", "government", "number", "night",
+    "system", "program", "question", "work", "government", "number", "night",
 )  # fmt: skip
 
 # Returns the tokens of a prompt.

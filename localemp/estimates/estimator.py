@@ -19,7 +19,7 @@ from localemp.pipeline.pipeline import Pipeline
 from localemp.pipeline.shared_answers import request_key
 from localemp.sampling import Sampling
 from localemp.strategies.base import Draft, Response
-from localemp.strategies.flows import FileFlow
+from localemp.strategies.flows import StagedFlow
 
 if TYPE_CHECKING:
     from localemp.bench.roofline.hardware import Hardware
@@ -270,7 +270,7 @@ class Estimator:
     def _tokens_how(self, row: _Row) -> str:
         how = "by the model's tokenizer" if self._hosted is None else self._hosted.how
         flow = row.batch.pipeline.strategy.flow
-        if isinstance(flow, FileFlow) and any(stage.when for stage in flow.file.stages):
+        if isinstance(flow, StagedFlow) and any(stage.when for stage in flow.file.stages):
             how += "; stages that run only after some answers are counted for every dialogue"
         if any(call.quotes for dialogue in row.dialogues for call in dialogue):
             how += "; an earlier answer in a prompt is taken as long as replies are assumed to be"

@@ -88,8 +88,9 @@ def write_values(folder: Path, replies: Replies, metrics: Iterable[Metric], opti
         DataError: The file cannot be written.
     """
     told: list[dict[str, Any]] = []
+    known = metric_entries()
     for each in metrics:
-        if each.name in metric_entries() and metric_entries()[each.name].needs_model and not each.missing(replies):
+        if each.name in known and known[each.name].needs_model and not each.missing(replies):
             try:
                 values = each.statistics([replies]).each(np.arange(len(replies)))
             except LocalempError:  # such as a missing model: the score has the reason
@@ -146,12 +147,13 @@ def is_scored(
         scored = read_scores(scores_path(folder))
     except DataError:
         return False
-    wanted = [name for name, entry in metric_entries().items() if name not in without and not entry.on_request]
+    known = metric_entries()
+    wanted = [name for name, entry in known.items() if name not in without and not entry.on_request]
     if any((score := scored.score(name)) is None or score.value is None for name in also):
         return False
     if scored.sha256 != replies.sha256 or any(scored.score(name) is None for name in wanted):
         return False
-    with_model = [name for name in wanted if metric_entries()[name].needs_model and not metric(name).missing(replies)]
+    with_model = [name for name in wanted if known[name].needs_model and not metric(name).missing(replies)]
     if not with_model:
         return True
     kept = read_values(folder, replies)

@@ -9,7 +9,7 @@ from localemp.dialogue import Dialogue, Message
 from localemp.pipeline.pipeline import Pipeline
 from localemp.prompting.flow import REPLY, Judge, Stage
 from localemp.prompting.flow_files import FlowFile
-from localemp.strategies.flows import FileFlow
+from localemp.strategies.flows import StagedFlow
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ async def preview(pipeline: Pipeline, dialogue: Dialogue) -> list[ShownStage]:
         PromptTooLongError: A prompt does not fit the model's context.
     """
     flow = pipeline.strategy.flow
-    if not isinstance(flow, FileFlow):
+    if not isinstance(flow, StagedFlow):
         response = await pipeline.strategy.respond(dialogue, pipeline.planner(_Fillers()))
         return [ShownStage(call.name, call.messages, call.completion.prompt_tokens) for call in response.stages]
     fillers = _Fillers(flow.file)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
 from localemp.errors import nearest
 from localemp.prompting.flow import FlowForm, Judge, Sees, Stage, StageSampling, Turn
@@ -117,7 +118,7 @@ def did_you_mean(name: str, known: Iterable[str], *, in_braces: bool = False) ->
     return f"known: {', '.join(more)}"
 
 
-def places_of(error: ValidationError) -> list[tuple[Place, Any]]:
+def places_of(error: ValidationError) -> list[tuple[Place, ErrorDetails]]:
     """Return the errors of pydantic, each with its place in the file, in the order of pydantic."""
     return [(_place(each["loc"]), each) for each in error.errors(include_url=False)]
 
@@ -129,7 +130,7 @@ def _place(loc: Sequence[str | int]) -> Place:
     return place[:-1] if place[-1:] == ("[key]",) else place
 
 
-def in_words(place: Place, error: Any, fields: Mapping[str, Any]) -> Problem | None:
+def in_words(place: Place, error: ErrorDetails, fields: Mapping[str, Any]) -> Problem | None:
     """Return an error of pydantic in plain words; None for one that follows from another.
 
     Args:

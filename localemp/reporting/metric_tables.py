@@ -88,7 +88,8 @@ def _with_paper(
 
 def _cell(column: str, score: Score | None, mark: str) -> Cell:
     if score is None:
-        option = metric_entries()[column].on_request if column in metric_entries() else ""
+        entry = metric_entries().get(column)
+        option = entry.on_request if entry else ""
         return Cell(NOT_AVAILABLE, about=f"not scored; `localemp score{option and ' '}{option}` adds it")
     if score.value is None:
         return Cell(NOT_AVAILABLE, about=score.reason)

@@ -88,7 +88,7 @@ class Response:
         raw: The model's reply before cleaning, without its thinking, which is in the stage.
         stages: The stages, the reply's last.
         exemplars, inferences, dropped: As in the draft.
-        skipped: The names of the stages that did not run, since an earlier one did not answer what they are for.
+        skipped: The names of the stages that did not run, since they are for other labels of an earlier stage.
     """
 
     dialogue: Dialogue

@@ -45,8 +45,8 @@ _More = dict[str, str] | None
 
 
 @dataclass(slots=True)
-class _Talk:
-    """One dialogue on its way through a flow.
+class _State:
+    """What is known so far of one dialogue on its way through a flow.
 
     Attributes:
         exchange: The exchange.
@@ -75,7 +75,7 @@ class _Talk:
         self.quotes |= dict.fromkeys([stage.name, *(f"{stage.name}.{key}" for key in stage.fields)], "")
 
 
-class FileFlow(Flow):
+class StagedFlow(Flow):
     """Makes the calls of a flow's stages, each as soon as the answers that it needs are there.
 
     Args:
@@ -131,20 +131,20 @@ class FileFlow(Flow):
         Raises:
             EngineError: A request failed, or an answer cannot be read.
         """
-        talk, dialogue = _Talk(exchange), exchange.draft.dialogue
+        state, dialogue = _State(exchange), exchange.draft.dialogue
         for name in self.facts:
-            talk.quotes[name] = getattr(dialogue, name) or ""
+            state.quotes[name] = getattr(dialogue, name) or ""
         if self._shows_lines:
-            talk.quotes["dialogue"] = exchange.prompts.lines(dialogue)
-        found = None if self.file.in_a_row else await self._run_at_once(talk)
+            state.quotes["dialogue"] = exchange.prompts.lines(dialogue)
+        found = None if self.file.in_a_row else await self._run_at_once(state)
         for stage in self.file.stages:
-            calls = await self._run_stage(stage, talk) if found is None else found[stage.name]
+            calls = await self._run_stage(stage, state) if found is None else found[stage.name]
             if calls:
                 exchange.stages += calls
             else:
                 exchange.skipped.append(stage.name)
 
-    async def _run_at_once(self, talk: _Talk) -> dict[str, list[Call]]:
+    async def _run_at_once(self, state: _State) -> dict[str, list[Call]]:
         """Run every stage as soon as those that it needs have run; return the calls of each."""
         ready = {stage.name: asyncio.Event() for stage in self.file.stages}
         found: dict[str, list[Call]] = {}
@@ -152,84 +152,84 @@ class FileFlow(Flow):
         async def run(stage: Stage) -> None:
             for name in self.file.needs[stage.name]:
                 await ready[name].wait()
-            found[stage.name] = await self._run_stage(stage, talk)
+            found[stage.name] = await self._run_stage(stage, state)
             ready[stage.name].set()
 
         await together(run(stage) for stage in self.file.stages)
         return found
 
-    async def _run_stage(self, stage: Stage, talk: _Talk) -> list[Call]:
+    async def _run_stage(self, stage: Stage, state: _State) -> list[Call]:
         """Run one stage; the answers that it needs are there.
 
         Returns:
             The calls, the chosen answer last; none if the stage does not run.
         """
-        if stage.when and not talk.dry and any(talk.labels.get(by) not in told for by, told in stage.when.items()):
-            talk.skip(stage)
+        if stage.when and not state.dry and any(state.labels.get(by) not in told for by, told in stage.when.items()):
+            state.skip(stage)
             return []
         question = self._questions[stage.name]
-        branch = {"branch": _branch(stage, question, talk)} if stage.branch else None
-        calls = await _call(stage.name, question, talk, branch, candidates=stage.n)
-        talk.dry = talk.dry or calls[-1].completion.finish_reason == PLANNED
+        branch = {"branch": _branch(stage, question, state)} if stage.branch else None
+        calls = await _call(stage.name, question, state, branch, candidates=stage.n)
+        state.dry = state.dry or calls[-1].completion.finish_reason == PLANNED
         if stage.n > 1:
-            calls = await self._choose(stage, calls, talk, branch)
+            calls = await self._choose(stage, calls, state, branch)
         chosen = calls[-1]
-        talk.quotes[stage.name] = chosen.completion.require_text().strip()
+        state.quotes[stage.name] = chosen.completion.require_text().strip()
         if stage.all_labels or stage.fields:
-            answer = _dry_answer(stage, chosen) if talk.dry else read_answer(stage, chosen.completion)
+            answer = _dry_answer(stage, chosen) if state.dry else read_answer(stage, chosen.completion)
             calls[-1] = replace(chosen, answer=answer)
-            talk.keep(stage, answer, named=answer == chosen.completion.text)
+            state.keep(stage, answer, named=answer == chosen.completion.text)
         return calls
 
-    async def _choose(self, stage: Stage, calls: Sequence[Call], talk: _Talk, branch: _More) -> list[Call]:
+    async def _choose(self, stage: Stage, calls: Sequence[Call], state: _State, branch: _More) -> list[Call]:
         """Return the calls behind an answer: candidates that were not chosen, the judge's, and the chosen one."""
         usable = [call for call in calls if _said(stage, call)] or list(calls)
         judged: list[Call] = []
         if not isinstance(stage.choose, Judge):
             chosen = _voted(stage, usable)
-        elif len({_said(stage, call) for call in usable}) == 1 and not talk.dry:
+        elif len({_said(stage, call) for call in usable}) == 1 and not state.dry:
             chosen = usable[0]
         else:
-            number, call = await self._judge(stage, usable, talk, branch)
+            number, call = await self._judge(stage, usable, state, branch)
             chosen, judged = usable[number], [call]
         others = [replace(call, name=f"{stage.name}.candidate") for call in calls if call is not chosen]
         return [*others, *judged, chosen]
 
-    async def _judge(self, stage: Stage, candidates: Sequence[Call], talk: _Talk, branch: _More) -> tuple[int, Call]:
+    async def _judge(self, stage: Stage, candidates: Sequence[Call], state: _State, branch: _More) -> tuple[int, Call]:
         """Return the place of the candidate that the judge chose, and the judge's call."""
         numbers = [str(number) for number in range(1, len(candidates) + 1)]
         shown = [f"{number}. {_said(stage, one)}" for number, one in zip(numbers, candidates, strict=True)]
         question = self._judges[stage.name]
         question = replace(question, sampling={**question.sampling, "schema": label_schema(numbers)})
         more = {**(branch or {}), "candidates": "\n".join(shown)}
-        (call,) = await _call(f"{stage.name}.choice", question, talk, more)
+        (call,) = await _call(f"{stage.name}.choice", question, state, more)
         number = find_label(call.completion.text, numbers)
-        if number is None and not talk.dry:
+        if number is None and not state.dry:
             notes = (*call.completion.notes, "it named no candidate: the first is taken")
             call = replace(call, completion=replace(call.completion, notes=notes))
         return numbers.index(number or "1"), replace(call, answer=number or "1")
 
 
 def _call(
-    name: str, question: Question, talk: _Talk, more: _More, candidates: int = 1
+    name: str, question: Question, state: _State, more: _More, candidates: int = 1
 ) -> Coroutine[Any, Any, list[Call]]:
-    return talk.exchange.call(
+    return state.exchange.call(
         name,
-        question.asked(talk.quotes | more if more else talk.quotes),
-        question.sampled(talk.exchange.sampling),
+        question.asked(state.quotes | more if more else state.quotes),
+        question.sampled(state.exchange.sampling),
         exemplars=question.sees_exemplars,
         knowledge=question.sees_knowledge,
         candidates=candidates,
     )
 
 
-def _branch(stage: Stage, question: Question, talk: _Talk) -> str:
+def _branch(stage: Stage, question: Question, state: _State) -> str:
     """Return the text for the label that decides: nothing without a label, and the longest one in a dry run."""
     (by,) = stage.branch or ("",)
-    if talk.dry and by not in talk.labels:
-        return max((text.fill(talk.quotes) for text in question.branch.values()), key=_size)
-    text = question.branch.get(talk.labels.get(by, ""))
-    return "" if text is None else text.fill(talk.quotes)
+    if state.dry and by not in state.labels:
+        return max((text.fill(state.quotes) for text in question.branch.values()), key=_size)
+    text = question.branch.get(state.labels.get(by, ""))
+    return "" if text is None else text.fill(state.quotes)
 
 
 def _said(stage: Stage, candidate: Call) -> str:
@@ -268,9 +268,9 @@ def _bundled(path: Path) -> FlowFile:
     return load_flow(path)
 
 
-def zero_shot(template: Template) -> FileFlow:
+def zero_shot(template: Template) -> StagedFlow:
     """Return the flow of strategies without one of their own: one call."""
-    return FileFlow(_bundled(bundled_flows()["zero-shot"]), template)
+    return StagedFlow(_bundled(bundled_flows()["zero-shot"]), template)
 
 
 def flow_part(path: Path, *, offered: bool = False) -> Part:
@@ -314,7 +314,7 @@ def part_of(file: FlowFile, forms: Mapping[tuple[str, ...], Callable[[], FlowFil
             )
         values = {option.name: context.option(option) for option in options}
         values |= {GIVEN_FACTS.name: list(given)} if has_forms else {}
-        return FileFlow(
+        return StagedFlow(
             forms[given]() if given else file,
             context.template,
             given=given,

@@ -22,7 +22,7 @@ SCHOOLS = ("coe-cbt", "coe-dbt", "coe-pct", "coe-rt")
 STAGES = {
     "empathetic": ["reply"],
     **{name: ["reasoning", "reply"] for name in SCHOOLS},
-    "hef": ["label", "cause", "reply"],
+    "hef": ["feeling", "cause", "reply"],
     "cue-cot": ["status", "reply"],
     "appraisal": ["person", "event", "appraisal", "reply"],
     "esconv": ["support", "reply"],

@@ -10,7 +10,7 @@ from localemp.engines.base import Completion, Engine
 from localemp.prompting.flow_files import parse_flow
 from localemp.prompting.template import load_template
 from localemp.sampling import Sampling
-from localemp.strategies.flows import FileFlow
+from localemp.strategies.flows import StagedFlow
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class ToldEngine(Engine):
         return {}
 
 
-def file_flow(stages: str, variant: str = "paper", seed: int = 0) -> FileFlow:
+def file_flow(stages: str, variant: str = "paper", seed: int = 0) -> StagedFlow:
     """A flow with these stages, as TOML."""
     content = f'about = "a test"\n{stages}'.encode()
-    return FileFlow(parse_flow(content, "mine", "mine.toml"), load_template(variant), seed=seed)
+    return StagedFlow(parse_flow(content, "mine", "mine.toml"), load_template(variant), seed=seed)
