@@ -28,7 +28,7 @@ from localemp.strategies.strategy import Strategy
 from localemp.utils.files import is_file, version_of
 from localemp.utils.option import Option, unique
 from localemp.utils.paths import at_home
-from localemp.utils.plugins import check_options, load_plugins, why_missing
+from localemp.utils.plugins import check_options, described, load_plugins, why_missing
 
 Allowed = Literal["files", "code"]
 """What a part of a strategy may be besides a name: a flow's file, or also code of the user's own."""
@@ -267,8 +267,15 @@ def build_strategy(
     Raises:
         LocalempError: The name is invalid, or a part cannot be built.
     """
-    made = [find_part(name).make(context) for name in parse_strategy(text)]
+    made = [_made(name, context) for name in parse_strategy(text)]
     enrichers = [part for part in made if isinstance(part, Enricher)]
     flows = [part for part in made if isinstance(part, Flow)]
     flow = flows[0] if flows else None
     return Strategy(canonical_name(text), prompts, sampling, enrichers, flow, keep_thinking=keep_thinking)
+
+
+def _made(name: str, context: PartContext) -> Enricher | Flow | None:
+    made: object = find_part(name).make(context)
+    if made is None or isinstance(made, Enricher | Flow):
+        return made
+    raise OptionError(f"strategy {name}: it makes {described(made)}, not a Flow or an Enricher")
