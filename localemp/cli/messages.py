@@ -13,6 +13,7 @@ from collections.abc import Callable
 import click
 
 from localemp.utils.paths import cache_dir
+from localemp.utils.plugins import whose_fault
 from localemp.utils.redaction import redact_text
 from localemp.utils.text import for_terminal, one_line
 
@@ -78,4 +79,7 @@ def unexpected(error: BaseException) -> tuple[str, str]:
     where = messages.keep(_LOGGER.makeRecord("localemp", logging.ERROR, "", 0, "unexpected", (), info))
     text = one_line(redact_text(str(error)))
     name = type(error).__name__
-    return f"{name}: {text}" if text else name, f"{where}; please report it if this is a bug in localemp"
+    told = f"{name}: {text}" if text else name
+    if plugin := whose_fault(error):
+        return f"the plug-in package {plugin}: {told}", f"{where}; please report it to those who made the package"
+    return told, f"{where}; please report it if this is a bug in localemp"

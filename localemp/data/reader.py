@@ -9,8 +9,11 @@ from localemp.data.conversations import Instances
 from localemp.data.splits import SPLITS, Split
 from localemp.data.stats import Stats
 from localemp.dialogue import Dialogue
+from localemp.errors import DataError
 from localemp.utils.files import is_folder
 from localemp.utils.paths import at_home
+from localemp.utils.plugins import described
+from localemp.utils.text import one_line
 
 
 def is_there(path: Path) -> bool:
@@ -61,6 +64,25 @@ class Reader(ABC):
             DataError: The source cannot be read, or does not have the split.
         """
 
+    def read_checked(self, split: Split, instances: Instances) -> list[Dialogue]:
+        """Do as `read`, and check what a reader of others returned, since it would fail later, and elsewhere.
+
+        Raises:
+            DataError: As `read`, or it returned something else than dialogues with ids of their own.
+        """
+        found: object = self.read(split, instances)
+        returned = f"the data reader {type(self).__module__}.{type(self).__name__} returned"
+        if not isinstance(found, list):
+            raise DataError(self.source, f"{returned} {described(found)}, not a list of dialogues")
+        ids: set[str] = set()
+        for number, each in enumerate(found, 1):
+            if not isinstance(each, Dialogue):
+                raise DataError(self.source, f"{returned} {described(each)} in place of dialogue {number}")
+            if each.id in ids:
+                raise DataError(self.source, f"{returned} two dialogues with the id {one_line(each.id, 60)!r}")
+            ids.add(each.id)
+        return found
+
     @property
     def splits(self) -> tuple[Split, ...]:
         """The splits of the source; empty for a single file."""
@@ -79,5 +101,6 @@ class Reader(ABC):
             instances: How instances are built from EmpatheticDialogues.
         """
         return {
-            split: Stats.of_dialogues(self.read(split, instances)) for split in splits or self.splits or SPLITS[-1:]
+            split: Stats.of_dialogues(self.read_checked(split, instances))
+            for split in splits or self.splits or SPLITS[-1:]
         }

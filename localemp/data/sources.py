@@ -57,7 +57,7 @@ def load_dialogues(
     if instances not in INSTANCES:
         raise UnknownNameError("kind of instances", instances, INSTANCES)
     wanted = canonical_split(split)
-    return find_source(source).read(wanted, instances)[:limit]
+    return find_source(source).read_checked(wanted, instances)[:limit]
 
 
 def pool_source(source: str) -> str:

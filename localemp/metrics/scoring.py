@@ -7,6 +7,7 @@ Systems are scored one after another, so that memory does not grow with their nu
 embeddings) is kept from one to the next.
 """
 
+import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -26,6 +27,7 @@ from localemp.metrics.registry import metrics as all_metrics
 from localemp.metrics.replies import Replies
 from localemp.utils.files import is_folder, write_errors, write_json
 from localemp.utils.json_reader import JSONError, load_json
+from localemp.utils.plugins import error_line, plugin_of
 from localemp.utils.redaction import redact_settings
 from localemp.utils.text import one_line
 from localemp.utils.validation import format_validation_error
@@ -128,12 +130,19 @@ def on_common(systems: Sequence[Replies]) -> list[Replies]:
 
 def _score_or_reason(metric: Metric, replies: Replies) -> Score:
     try:
-        return metric.score(replies)
+        score = metric.score(replies)
+        json.dumps(score.as_dict())  # a plug-in may have settings that no file can hold
+        return score
     except LocalempError as error:
         reason = f"{error.message} ({error.hint})" if error.hint else error.message
         # Without the model, even what the signature would say of it is not known.
         signature = Signature.of(metric.name.lower(), replies, {})
         return Score(metric.name, None, signature, reason, metric.hidden)
+    except Exception as error:
+        if (plugin := plugin_of("metric", metric.name)) is None:
+            raise
+        reason = f"the plug-in {plugin.name} of {plugin.package} {plugin.version}: {error_line(error)}"
+        return Score(metric.name, None, Signature.of(metric.name.lower(), replies, {}), reason, metric.hidden)
 
 
 def scores_path(source: Path, hypothesis: str = "") -> Path:

@@ -283,8 +283,9 @@ def flow_part(path: Path, *, offered: bool = False) -> Part:
     Raises:
         PromptError: The file is not a valid flow.
     """
+    file = load_flow(path)  # first: it tells what is wrong with the path
     forms = {given: form_for(path, given) for given in GIVEN if form_for(path, given).exists()}
-    return part_of(load_flow(path), {given: partial(load_flow, form) for given, form in forms.items()}, offered=offered)
+    return part_of(file, {given: partial(load_flow, form) for given, form in forms.items()}, offered=offered)
 
 
 def part_of(file: FlowFile, forms: Mapping[tuple[str, ...], Callable[[], FlowFile]], *, offered: bool = False) -> Part:

@@ -25,10 +25,10 @@ from localemp.strategies.parts import Part, PartContext, as_part
 from localemp.strategies.shots import FEW_SHOT
 from localemp.strategies.similar import SIMILAR
 from localemp.strategies.strategy import Strategy
-from localemp.utils.files import is_file
+from localemp.utils.files import is_file, version_of
 from localemp.utils.option import Option, unique
 from localemp.utils.paths import at_home
-from localemp.utils.plugins import check_options, load_plugins, why_missing
+from localemp.utils.plugins import check_options, described, load_plugins, why_missing
 
 Allowed = Literal["files", "code"]
 """What a part of a strategy may be besides a name: a flow's file, or also code of the user's own."""
@@ -128,11 +128,10 @@ def find_part(name: str) -> Part:
 def _own_flow(name: str) -> Part:
     path = at_home(name)
     try:
-        about = path.stat()
-        version = about.st_mtime_ns, about.st_size
+        version = version_of(path)
     except (OSError, ValueError):
-        version = 0, 0  # reading it tells why
-    part = _read_flow(path, *version)
+        version = ()  # reading it tells why
+    part = _read_flow(path, version)
     if path.stem in parts():
         raise OptionError(f"{name}: there is a strategy {path.stem!r} already", "give the file another name")
     return part
@@ -147,7 +146,7 @@ def _own_code(name: str) -> Part:
 
 
 @lru_cache(64)
-def _read_flow(path: Path, changed_ns: int, size: int) -> Part:
+def _read_flow(path: Path, version: tuple[int, ...]) -> Part:
     """Read a flow; once for as long as the file does not change."""
     return flow_part(path)
 
@@ -268,8 +267,15 @@ def build_strategy(
     Raises:
         LocalempError: The name is invalid, or a part cannot be built.
     """
-    made = [find_part(name).make(context) for name in parse_strategy(text)]
+    made = [_made(name, context) for name in parse_strategy(text)]
     enrichers = [part for part in made if isinstance(part, Enricher)]
     flows = [part for part in made if isinstance(part, Flow)]
     flow = flows[0] if flows else None
     return Strategy(canonical_name(text), prompts, sampling, enrichers, flow, keep_thinking=keep_thinking)
+
+
+def _made(name: str, context: PartContext) -> Enricher | Flow | None:
+    made: object = find_part(name).make(context)
+    if made is None or isinstance(made, Enricher | Flow):
+        return made
+    raise OptionError(f"strategy {name}: it makes {described(made)}, not a Flow or an Enricher")

@@ -17,6 +17,7 @@ from localemp.sampling import Sampling
 from localemp.strategies.base import CountTokens, Draft, Enricher, Exchange, Flow, Response
 from localemp.strategies.cleaning import clean_reply
 from localemp.strategies.flows import zero_shot
+from localemp.utils.plugins import described
 
 _log = logging.getLogger(__name__)
 
@@ -71,7 +72,10 @@ class Strategy:
         self.check(dialogue)
         draft = Draft(dialogue)
         for enricher in self.enrichers:
-            draft = await enricher.enrich(draft)
+            found: object = await enricher.enrich(draft)
+            if not isinstance(found, Draft):
+                raise OptionError(f"{type(enricher).__name__}.enrich returned {described(found)}, not a Draft")
+            draft = found
         for about, note in self.notes().items() if log else ():
             if about not in self._noted:
                 self._noted.add(about)

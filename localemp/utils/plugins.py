@@ -7,10 +7,12 @@ one that fails is kept with its error, is told once on the log, and stops nothin
 import inspect
 import logging
 import re
+import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib.metadata import Distribution, EntryPoint, distributions
+from pathlib import Path
 from threading import RLock
 from typing import Any, Literal
 
@@ -45,6 +47,7 @@ class Plugin:
         package: The distribution that has it.
         version: The distribution's version.
         error: Why it cannot be used; empty if it can.
+        module: The module that it is in.
     """
 
     kind: Kind
@@ -52,6 +55,7 @@ class Plugin:
     package: str
     version: str
     error: str = ""
+    module: str = ""
 
     @property
     def state(self) -> str:
@@ -84,7 +88,7 @@ def load_plugins(kind: Kind, add: Callable[[str, Any], None]) -> None:
 
 
 def _load(kind: Kind, entry: EntryPoint, add: Callable[[str, Any], None]) -> Plugin:
-    plugin = Plugin(kind, one_line(entry.name, _LONGEST_NAME), *_package(entry.dist))
+    plugin = Plugin(kind, one_line(entry.name, _LONGEST_NAME), *_package(entry.dist), module=entry.module)
     try:
         if plugin.name != entry.name:
             raise OptionError(f"its name is not one line of at most {_LONGEST_NAME} characters")
@@ -110,6 +114,16 @@ def plugin_of(kind: Kind, name: str) -> Plugin | None:
 def why_missing(kind: Kind, name: str) -> str:
     """Return why a plug-in of this name could not be loaded; empty if there is none."""
     return next((each.problem for each in _tried if each.error and (each.kind, each.name) == (kind, name)), "")
+
+
+def whose_fault(error: BaseException) -> str:
+    """Return the package and the line of a plug-in that an exception came through last; empty if through none."""
+    packages = {each.module.partition(".")[0]: each for each in _tried if not each.error}
+    packages.pop("localemp", None)
+    for frame, line in reversed(list(traceback.walk_tb(error.__traceback__))):
+        if plugin := packages.get(str(frame.f_globals.get("__name__")).partition(".")[0]):
+            return one_line(f"{plugin.package} {plugin.version}, {Path(frame.f_code.co_filename).name}, line {line}")
+    return ""
 
 
 def error_line(error: BaseException) -> str:

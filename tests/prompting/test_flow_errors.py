@@ -293,3 +293,8 @@ def test_whatever_is_wrong_is_told_in_lines():
                 assert len(line) < 400, text
                 assert "None" not in line, text
     assert wrong > 500
+
+
+def test_a_path_that_is_too_long_is_told_in_one_line():
+    with pytest.raises(PromptError, match=r"cannot be read: File name too long$"):
+        find_part(f"./{'x' * 300}.toml")

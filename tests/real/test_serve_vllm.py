@@ -125,7 +125,7 @@ async def test_streams_are_what_whole_answers_are(server):
 def test_errors_are_the_clients_own_classes(client):
     with pytest.raises(openai.AuthenticationError):
         client.with_options(api_key="sk-other").models.list()
-    with pytest.raises(openai.NotFoundError, match="does not offer the strategy 'similar'"):
+    with pytest.raises(openai.NotFoundError, match="unknown strategy 'similar'; known: zero-shot"):
         client.chat.completions.create(model="smollm2:similar", messages=TALK)
     with pytest.raises(openai.NotFoundError):
         client.chat.completions.create(model="gpt-7", messages=TALK)

@@ -69,6 +69,52 @@ class Csv(Reader):
     def read(self, split, instances):
         return []
 """,
+    "running.py": """
+from localemp.data.readers import Reader
+from localemp.dialogue import Dialogue
+from localemp.metrics.base import Metric
+from localemp.strategies.base import Enricher, Flow
+from localemp.strategies.parts import Part
+
+number = Part(about="", place="flow", make=lambda _: 3)
+
+
+class Raises(Flow):
+    async def run(self, exchange):
+        raise KeyError("no city")
+
+
+class Forgets(Enricher):
+    async def enrich(self, draft):
+        pass
+
+    def describe(self):
+        return {}
+
+
+class Raising(Metric):
+    name = "Raising"
+
+    def statistics(self, systems):
+        raise ValueError("no words")
+
+    def settings(self):
+        return {}
+
+
+class Unkept(Raising):
+    name = "Unkept"
+
+    def settings(self):
+        return {"a set": {1}}
+
+
+class Odd(Reader):
+    endings = (".odd",)
+
+    def read(self, split, instances):
+        return {"none.odd": None, "three.odd": [3], "same.odd": [Dialogue("a", ("Oh.",))] * 2}[self.source]
+""",
 }
 ENTRY_POINTS = """
 [localemp.strategies]
@@ -85,8 +131,13 @@ not valid! = various:Kind
 limit-it = various:limit
 spelled = various:spelled
 typed = various:typed
+makes-number = running:number
+raises = running:Raises
+forgets = running:Forgets
 
 [localemp.metrics]
+Raising = running:Raising
+Unkept = running:Unkept
 Wrong = various:Kind
 Other = various:Other
 Broken = various:Broken
@@ -99,6 +150,7 @@ none = various:number
 [localemp.data]
 talks = gone:Reader
 tables = various:Csv
+odd = running:Odd
 """
 ERRORS = {
     "missing": "ModuleNotFoundError: No module named 'a_module_that_is_not_there'",
@@ -148,6 +200,7 @@ def test_doctor_names_each_plug_in_and_its_error(localemp, installed):
         "package": "broken-pack",
         "version": "2.0",
         "error": "",
+        "module": "various",
     }
     told = localemp("doctor", env=installed).stdout
     assert "kind (strategy)" in told and "broken-pack 2.0, ok" in told and "failed: SystemExit: 3" in told
@@ -188,3 +241,48 @@ def test_an_error_about_a_missing_name_says_why(localemp, installed, tmp_path):
 def test_help_of_the_command_line_reads_no_plug_ins(localemp, installed):
     done = localemp("--help", env=installed)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("strategy", "told"),
+    [
+        ("makes-number", "strategy makes-number: it makes an int, not a Flow or an Enricher"),
+        ("raises", "the plug-in package broken-pack 2.0, running.py, line 13: KeyError: 'no city'"),
+        ("forgets", "Forgets.enrich returned a NoneType, not a Draft"),
+    ],
+)
+def test_a_strategy_that_goes_wrong_is_named(localemp, installed, tmp_path, strategy, told):
+    script = tmp_path / "script.jsonl"
+    script.write_text('{"reply": "I see."}\n')
+    done = localemp("generate", "--script", script, "--limit", 2, "--strategy", strategy, "--out", "run", env=installed)
+    assert done.returncode != 0 and f"error: {told}\n" in done.stderr
+    assert "report it if this is a bug in localemp" not in done.stderr
+
+
+def test_a_metric_that_goes_wrong_has_a_reason_and_the_others_are_scored(localemp, installed, tmp_path):
+    script = tmp_path / "script.jsonl"
+    script.write_text('{"reply": "I see."}\n')
+    localemp("generate", "--script", script, "--limit", 2, "--out", "run")
+    done = localemp("score", "run", "--no-bertscore", "--json", env=installed)
+    assert done.returncode == 0, done.stderr
+    scores = {each["name"]: each for each in json.loads(done.stdout)["systems"][0]["scores"]}
+    assert scores["Raising"]["reason"] == "the plug-in Raising of broken-pack 2.0: ValueError: no words"
+    assert scores["Unkept"]["value"] is None and scores["Dist-1"]["value"] is not None
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("none", "a NoneType, not a list of dialogues"),
+        ("three", "an int in place of dialogue 1"),
+        ("same", "two dialogues with the id 'a'"),
+    ],
+)
+@pytest.mark.parametrize("command", [("data", "stats"), ("prompts", "show", "--data")], ids=["stats", "show"])
+def test_a_reader_that_returns_something_odd_is_named(localemp, installed, tmp_path, command, name, told):
+    (tmp_path / f"{name}.odd").touch()
+    done = localemp(*command, f"{name}.odd", env=installed)
+    assert (done.returncode, f"error: {name}.odd: the data reader running.Odd returned {told}" in done.stderr) == (
+        2,
+        True,
+    )
