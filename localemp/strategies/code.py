@@ -20,6 +20,7 @@ from typing import Any
 from localemp.errors import OptionError, nearest
 from localemp.strategies.base import Enricher, Flow
 from localemp.strategies.parts import Part, as_part
+from localemp.utils.files import version_of
 from localemp.utils.paths import at_home
 from localemp.utils.plugins import error_line
 
@@ -63,14 +64,14 @@ def load_code(name: str) -> Code:
         return _from_module(name, source)
     path = at_home(source)
     try:
-        about = path.stat()
+        version = version_of(path)
     except (OSError, ValueError) as error:
         raise OptionError(f"--strategy {name}: there is no file {path}", "give its path, such as ./mine.py") from error
-    return _from_file(name, path.absolute(), about.st_mtime_ns, about.st_size)
+    return _from_file(name, path.absolute(), version)
 
 
 @lru_cache(64)
-def _from_file(name: str, path: Path, changed_ns: int, size: int) -> Code:
+def _from_file(name: str, path: Path, version: tuple[int, ...]) -> Code:
     """Run a file; once for as long as it does not change."""
     _make_importable(path.parent)
     with _in_words(name, path):

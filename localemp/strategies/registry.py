@@ -25,7 +25,7 @@ from localemp.strategies.parts import Part, PartContext, as_part
 from localemp.strategies.shots import FEW_SHOT
 from localemp.strategies.similar import SIMILAR
 from localemp.strategies.strategy import Strategy
-from localemp.utils.files import is_file
+from localemp.utils.files import is_file, version_of
 from localemp.utils.option import Option, unique
 from localemp.utils.paths import at_home
 from localemp.utils.plugins import check_options, described, load_plugins, why_missing
@@ -128,11 +128,10 @@ def find_part(name: str) -> Part:
 def _own_flow(name: str) -> Part:
     path = at_home(name)
     try:
-        about = path.stat()
-        version = about.st_mtime_ns, about.st_size
+        version = version_of(path)
     except (OSError, ValueError):
-        version = 0, 0  # reading it tells why
-    part = _read_flow(path, *version)
+        version = ()  # reading it tells why
+    part = _read_flow(path, version)
     if path.stem in parts():
         raise OptionError(f"{name}: there is a strategy {path.stem!r} already", "give the file another name")
     return part
@@ -147,7 +146,7 @@ def _own_code(name: str) -> Part:
 
 
 @lru_cache(64)
-def _read_flow(path: Path, changed_ns: int, size: int) -> Part:
+def _read_flow(path: Path, version: tuple[int, ...]) -> Part:
     """Read a flow; once for as long as the file does not change."""
     return flow_part(path)
 

@@ -107,6 +107,17 @@ def is_file(path: Path) -> bool:
     return os.path.isfile(path)  # noqa: PTH113
 
 
+def version_of(path: Path) -> tuple[int, ...]:
+    """Return numbers that differ once a file is another one or has changed: device, inode, time of change and size.
+
+    Raises:
+        OSError: There is no such file.
+        ValueError: It is not a path.
+    """
+    found = path.stat()
+    return found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size
+
+
 def open_regular(path: Path) -> BinaryIO:
     """Open a regular file for reading; a pipe without a writer would block forever.
 

@@ -8,6 +8,8 @@ from model_app import served
 from starlette.types import ASGIApp
 from upstream_server import FakeUpstream
 
+from localemp.strategies.registry import PARTS
+
 
 @pytest.fixture(scope="module")
 def one() -> Iterator[FakeUpstream]:
@@ -26,6 +28,15 @@ def fresh(one: FakeUpstream, other: FakeUpstream) -> None:
     """Both have forgotten earlier requests, and answer as usual."""
     one.reset()
     other.reset()
+
+
+@pytest.fixture
+def parts_as_before() -> Iterator[None]:
+    """Flows that a test has registered are gone after it."""
+    before = dict(PARTS)
+    yield
+    PARTS.clear()
+    PARTS.update(before)
 
 
 @pytest.fixture

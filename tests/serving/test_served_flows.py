@@ -28,6 +28,8 @@ from localemp.serving.settings import ServeSettings
 from localemp.serving.vllm.command import prepare
 from localemp.strategies.registry import PARTS, all_strategies
 
+pytestmark = pytest.mark.usefixtures("parts_as_before")
+
 TALK: Any = [{"role": "user", "content": "say: Good\n\nMy dog is well."}]
 MOOD = """
 about = "the mood first, then the reply"
@@ -55,15 +57,6 @@ about = "the reply, given the mood"
 name = "reply"
 ask = "They feel {emotion}."
 """
-
-
-@pytest.fixture(autouse=True)
-def registered() -> Iterator[None]:
-    """Flows that a test has registered are gone after it."""
-    before = dict(PARTS)
-    yield
-    PARTS.clear()
-    PARTS.update(before)
 
 
 @pytest.fixture

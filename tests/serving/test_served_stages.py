@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,8 @@ from localemp.serving.handler.app_engine import AppEngine
 from localemp.serving.handler.thinking import ModelThinking
 from localemp.serving.middleware import StrategyMiddleware
 from localemp.serving.settings import ServeSettings
-from localemp.strategies.registry import PARTS
+
+pytestmark = pytest.mark.usefixtures("parts_as_before")
 
 TALK: Any = [{"role": "user", "content": "My dog died."}]
 FLOWS = {
@@ -70,14 +70,6 @@ name = "reply"
 ask = "{one} {two}"
 """,
 }
-
-
-@pytest.fixture(autouse=True)
-def registered() -> Iterator[None]:
-    before = dict(PARTS)
-    yield
-    PARTS.clear()
-    PARTS.update(before)
 
 
 @pytest.fixture

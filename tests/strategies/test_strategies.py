@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import os
 from itertools import permutations
 
 import pytest
@@ -19,7 +20,7 @@ from localemp.prompting.template import load_template
 from localemp.sampling import Sampling
 from localemp.strategies.cleaning import clean_reply
 from localemp.strategies.knowledge import Knowledge
-from localemp.strategies.registry import PARTS, all_strategies, parse_strategy
+from localemp.strategies.registry import PARTS, all_strategies, find_part, parse_strategy
 from localemp.strategies.shots import FewShot, choose_shots
 from localemp.strategies.strategy import Strategy
 
@@ -264,3 +265,16 @@ def test_an_index_outside_the_pool_is_an_error():
 )
 def test_a_reply_is_cleaned(raw, clean):
     assert clean_reply(raw) == clean
+
+
+def test_a_file_of_the_same_name_and_time_in_another_folder_is_read(tmp_path, monkeypatch):
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        file = tmp_path / name / "mine.toml"
+        file.write_text(f'about = "folder {name}"\n[[stages]]\nname = "reply"\n')
+        os.utime(file, ns=(0, 0))
+    abouts = []
+    for name in ("one", "two"):
+        monkeypatch.chdir(tmp_path / name)
+        abouts.append(find_part("mine.toml").about)
+    assert abouts == ["folder one", "folder two"]
