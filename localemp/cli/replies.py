@@ -17,6 +17,7 @@ from localemp.utils.text import for_terminal
 
 # Characters of what a speaker said that a table shows; `runs show --index` shows all.
 LONGEST_SHOWN = 600
+_LONGEST_REPLY = 20_000  # of a model that does not stop; laying out megabytes takes minutes
 
 _KINDS = {"candidate": ", a candidate that was not chosen", "choice": ", the choice among the candidates"}
 
@@ -31,7 +32,9 @@ def print_replies(records: Sequence[Mapping[str, Any]], title: str) -> None:
     table.add_column("Reply", ratio=1)
     for record in records:
         said = shorten(next(reversed(record["turns"]), ""), LONGEST_SHOWN, placeholder=" ...")
-        table.add_row(plain(record["id"]), plain(said), plain(record["reply"]))
+        reply = record["reply"]
+        cut = f"{reply[:_LONGEST_REPLY]} ..." if len(reply) > _LONGEST_REPLY else reply
+        table.add_row(plain(record["id"]), plain(said), plain(cut))
     Console().print(table)
 
 

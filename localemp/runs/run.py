@@ -14,7 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, Field
+from pydantic import AfterValidator, BaseModel, Field
 
 from localemp.errors import LocalempError
 from localemp.prompting.flow import MOST_STAGES
@@ -42,6 +42,12 @@ class _Message(Lenient):
     content: str
 
 
+def _label_or_object(value: Any) -> Any:
+    if value is None or isinstance(value, dict) or (isinstance(value, str) and len(value) <= 100):
+        return value
+    raise ValueError("it is neither a label nor an object")
+
+
 class _Stage(Lenient):
     name: str
     text: str
@@ -56,7 +62,7 @@ class _Stage(Lenient):
     asked_by: str = ""
     thinking_tokens: _Tokens | None = None
     exemplars_dropped: _Tokens = 0
-    answer: Annotated[str, Field(max_length=100)] | dict[str, Any] | None = None
+    answer: Annotated[Any, AfterValidator(_label_or_object)] = None
     sampling: dict[str, Any] = Field(default_factory=dict)
 
 

@@ -169,3 +169,11 @@ def test_a_cache_that_cannot_be_written_is_no_second_fault(tmp_path):
     (tmp_path / "cache").write_text("a file")
     done = boom(tmp_path, "KeyError('x')")
     assert done.stderr.splitlines()[1].startswith("hint: set LOCALEMP_TRACEBACK=1 to see the traceback")
+
+
+def test_a_reply_of_megabytes_is_kept_whole_and_shown_in_part(localemp, tmp_path):
+    path = script(tmp_path, {"reply": "no " * 1_000_000})
+    done = localemp("generate", "--script", path, "--limit", 1, "--out", "run")
+    assert done.returncode == 0 and len(done.stdout) < 500_000
+    (record,) = (tmp_path / "run" / "responses.jsonl").read_text().splitlines()
+    assert len(json.loads(record)["reply"]) > 2_999_990

@@ -181,7 +181,7 @@ def test_no_table(tmp_path, content, words):
         load_dialogues(str(path))
 
 
-@pytest.mark.parametrize("seed", [7, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(20))])
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 20))])
 def test_damaged_tables_are_errors_never_tracebacks(tmp_path, seed):
     """Bytes are changed, and files cut, at places that are the same in every run."""
     whole = write(tmp_path / "a.parquet", rows(*"abcdefgh"), row_group_size=10).read_bytes()

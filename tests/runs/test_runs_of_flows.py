@@ -169,3 +169,13 @@ def test_a_run_of_a_flow_can_be_verified(place):
     folder = generate("./mine.toml").folder
     found = localemp.verify(folder, script=place / "script.jsonl", batch_sizes=(1, 3))
     assert (found.equal, found.different, found.failed) == (2, 0, 0)
+
+
+@pytest.mark.parametrize("answer", ["x" * 101, ["Question"], True], ids=["long", "list", "true"])
+def test_an_answer_that_is_no_label_and_no_object_is_told_in_words(tmp_path, answer):
+    stage = {"name": "a", "text": "", "messages": [], "finish_reason": "stop", "answer": answer}
+    record = {"id": "a", "reply": "", "raw": "", "finish_reason": "stop", "turns": ["Hi."], "stages": [stage]}
+    (tmp_path / "manifest.json").write_text("{}")
+    (tmp_path / "responses.jsonl").write_text(json.dumps(record) + "\n")
+    with pytest.raises(RunError, match=r"stages\[1\]\.answer: it is neither a label nor an object"):
+        read_records(tmp_path)

@@ -7,8 +7,9 @@ from typing import Any
 
 import openai
 import pytest
-from asgi_client import ask, send_json
+from asgi_client import ask, scope_of, send_json
 from model_app import ModelApp
+from patience import patience
 
 from localemp.dialogue import Message
 from localemp.engines.labels import label_schema
@@ -268,3 +269,34 @@ async def test_a_stage_that_fails_ends_the_others(settings: ServeSettings):
     got = await ask(StrategyMiddleware(like_vllm, settings), "POST", "/v1/chat/completions", body)
     assert (got.status, got.headers["retry-after"], got.code) == (429, "7", 429)
     assert left.is_set()
+
+
+async def test_a_client_that_leaves_ends_all_stages_in_flight(settings: ServeSettings):
+    begun: list[str] = []
+    ended: list[str] = []
+    both = asyncio.Event()
+
+    async def like_vllm(scope: Any, receive: Any, send: Any) -> None:
+        thought = "first" if b"First thought?" in (await receive())["body"] else "second"
+        begun.append(thought)
+        if len(begun) == 2:
+            both.set()
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        ended.append(thought)
+
+    sent = [{"type": "http.request", "body": json.dumps({"model": "tiny:pair", "messages": TALK}).encode()}]
+
+    async def receive() -> Any:
+        if sent:
+            return sent.pop()
+        await both.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        pass
+
+    app = StrategyMiddleware(like_vllm, settings)
+    asked = app(scope_of("POST", "/v1/chat/completions"), receive, send)
+    await asyncio.wait_for(asked, patience())
+    assert sorted(ended) == sorted(begun) == ["first", "second"], "and the reply was not asked for"
