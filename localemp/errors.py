@@ -13,6 +13,7 @@
     ├── JudgeError              a judge's answers cannot be parsed
     └── EngineError             a request to an engine failed
         ├── PromptTooLongError  the prompt does not fit the context; strategies drop exemplars and retry
+        ├── DryRunError         a strategy in Python needs a model's answer to say what it asks next
         ├── StillThinkingError  the token limit, or the end of the model's turn, came before its reply
         └── FatalEngineError    no further request can succeed (wrong key, no server, no memory, no quota)
 
@@ -151,6 +152,21 @@ class PromptTooLongError(EngineError):
         super().__init__(
             f"{prompt} and a reply of up to {reply_tokens} tokens do not fit {context}",
             "use fewer --shots, a smaller --max-tokens, or a model with a longer context",
+        )
+
+
+class DryRunError(EngineError):
+    """A strategy in Python cannot go on from an answer that no model gave, so that its later prompts are unknown.
+
+    Args:
+        strategy: Name of the strategy.
+        error: What its code raised, in one line.
+    """
+
+    def __init__(self, strategy: str, error: str) -> None:
+        super().__init__(
+            f"the strategy {strategy} cannot go on without a model's answer: {error}",
+            "let its code take any text as an answer: models do not always answer as they are asked",
         )
 
 

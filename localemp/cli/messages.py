@@ -73,8 +73,14 @@ def listen() -> None:
     _LOGGER.setLevel(logging.INFO)
 
 
+# What `pip install localemp` alone leaves out.
+_FOR_LOCAL_MODELS = ("accelerate", "sentence_transformers", "torch", "transformers")
+
+
 def unexpected(error: BaseException) -> tuple[str, str]:
     """Return message and hint for an unexpected exception, and store its traceback."""
+    if isinstance(error, ModuleNotFoundError) and error.name in _FOR_LOCAL_MODELS:
+        return f"{error.name} is not installed, which models on this machine need", "pip install 'localemp[models]'"
     info = (type(error), error, error.__traceback__)
     where = messages.keep(_LOGGER.makeRecord("localemp", logging.ERROR, "", 0, "unexpected", (), info))
     text = one_line(redact_text(str(error)))

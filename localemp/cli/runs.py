@@ -67,7 +67,8 @@ def show(run: Path, index: int | None, errors: bool, limit: int, as_json: bool) 
     from localemp.runs.verified import verified_line
 
     manifest = read_manifest(run)
-    records = [record for record in read_records(run) if "error" in record or not errors]
+    answered = read_records(run)
+    records = [record for record in answered if "error" in record or not errors]
     if index is not None:
         if not 0 <= index < len(records):
             raise OptionError(f"--index {index}: {run} has {len(records)} lines", f"give 0 to {len(records) - 1}")
@@ -78,7 +79,7 @@ def show(run: Path, index: int | None, errors: bool, limit: int, as_json: bool) 
     elif index is not None:
         print_record(records[0])
     else:
-        _print_manifest(manifest, records)
+        _print_manifest(manifest, answered)
         if line := verified_line(run):
             click.echo(for_terminal(line))
         print_replies([record for record in records if "reply" in record][:limit], str(run))

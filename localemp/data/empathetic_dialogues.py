@@ -96,7 +96,7 @@ class EmpatheticDialogues(Reader):
             splits = self.splits
             here = f"it has {', '.join(splits)}" if splits else "it has no split of a data set"
             remedy = "give a folder with train, valid and test, or a file; `localemp data pull` fetches one"
-            raise DataError(path, f"no {split}.csv or {split}.csv.gz; {here}", remedy)
+            raise DataError(path, f"no file of the split {split}; {here}", remedy)
         return files
 
     def count(self, splits: Sequence[Split], instances: Instances) -> dict[str, Stats]:

@@ -107,7 +107,7 @@ class EmotionMetric(Metric):
     def missing(self, replies: Replies) -> str:
         """Return why there is no value: nothing names an emotion, or the true one is unknown."""
         if all(item.feeling is None for item in replies.items):
-            return "nothing names the emotion (two-stage runs that ask for it do, and some files)"
+            return "nothing names the emotion (a stage called feeling does, and some files)"
         without = sum(item.emotion not in EMOTIONS for item in replies.items)
         others = sorted({item.emotion for item in replies.items if item.emotion} - {*EMOTIONS})
         if without == len(replies):

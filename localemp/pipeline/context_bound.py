@@ -3,7 +3,7 @@
 import asyncio
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +11,7 @@ from localemp.dialogue import Message
 from localemp.engines.base import Completion, Engine
 from localemp.engines.forwarding import ForwardingEngine
 from localemp.engines.planner import Encode, Planner
-from localemp.errors import EngineError, LocalempError, PromptTooLongError
+from localemp.errors import DryRunError, EngineError, LocalempError, PromptTooLongError
 from localemp.pipeline.batch import Batch
 from localemp.sampling import Sampling
 from localemp.strategies.base import Draft
@@ -75,8 +75,12 @@ class ContextBound:
 
     async def _length(self, batch: Batch, draft: Draft) -> int:
         self._planner.longest = 0
-        with suppress(EngineError):  # rejected: it fails again when answered, and is recorded then
+        try:
             await batch.pipeline.strategy.respond(draft, self._planner)
+        except DryRunError:  # later prompts are unknown: all of the model's context
+            return self._planner.limit
+        except EngineError:  # rejected: it fails again when answered, and is recorded then
+            pass
         return self._planner.longest
 
 

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from localemp.dialogue import Dialogue
 from localemp.engines.base import Completion, Engine
 from localemp.engines.planner import PlannedCall, Planner
-from localemp.errors import EngineError, FatalEngineError, LocalempError
+from localemp.errors import DryRunError, EngineError, FatalEngineError, LocalempError
 from localemp.runs.run import Run, failure_record, response_record
 from localemp.strategies.base import Draft, Response
 from localemp.strategies.strategy import Strategy
@@ -171,6 +171,8 @@ async def plan(
 ) -> int:
     """Return the context for the longest prompt and its reply, in tokens; prompts that never fit are ignored.
 
+    If a strategy's own code cannot be run without a model, that is all of the model's context.
+
     Args:
         strategy: The strategy.
         drafts: The drafts, in the order in which they will be answered.
@@ -179,6 +181,7 @@ async def plan(
         on_planned: Called with every dialogue, for an estimate.
         row: The row's name, for progress.
     """
+    stopped: DryRunError | None = None
     for number, draft in enumerate(drafts, 1):
         calls = planner.calls = [] if on_planned is not None else None
         outcome: Response | EngineError
@@ -186,11 +189,15 @@ async def plan(
             outcome = await strategy.respond(draft, planner)
         except EngineError as error:  # too long or rejected: it fails again when answered, and is recorded then
             outcome = error
+            if isinstance(error, DryRunError):
+                stopped, planner.longest = error, planner.limit
         if on_planned is not None and calls is not None:
             on_planned(draft, calls, outcome)
         on_progress(Progress("Measuring", number, len(drafts), "dialogues", row=row))
         if number % 32 == 0:
             await asyncio.sleep(0)  # lets Ctrl-C and the progress display in
+    if stopped is not None:
+        _log.warning("%s; its later prompts are not measured, and not part of estimates", stopped.message)
     return planner.context_needed
 
 

@@ -124,7 +124,8 @@ def _labels(labels: Sequence[str]) -> Found:
 
 def _candidates(stage: Stage) -> Found:
     if stage.n > 1 and stage.choose is None:
-        hint = 'add choose = "vote", or a judge: choose = { ask = "... {candidates} ..." }'
+        vote = 'choose = "vote", or ' if stage.labels is not None else ""
+        hint = f'add {vote}a judge: choose = {{ ask = "... {{candidates}} ..." }}'
         yield ("n",), f"nothing chooses among {stage.n} candidates", hint
     if stage.n == 1 and stage.choose is not None:
         yield ("choose",), "there is only one candidate", "add n = 4, or remove choose"
@@ -132,7 +133,8 @@ def _candidates(stage: Stage) -> Found:
         hint = "add sampling = { temperature = 0.8 }; at temperature 0 all candidates are the same"
         yield ("n",), f"{stage.n} candidates need a temperature", hint
     if stage.choose == "vote" and stage.labels is None:
-        hint = 'give the stage labels, or a judge: choose = { ask = "... {candidates} ..." }'
+        labels = "" if stage.name == REPLY else "labels, or "
+        hint = f'give the stage {labels}a judge: choose = {{ ask = "... {{candidates}} ..." }}'
         yield ("choose",), "only labels can be voted on", hint
     if isinstance(stage.choose, Judge):
         if "candidates" not in Text.parse(stage.choose.ask).names:

@@ -33,6 +33,11 @@ R = TypeVar("R", bound=Mapping[str, Any])
 MANIFEST = "manifest.json"
 # Files of a journal that was killed at its start, besides its empty file of lines.
 _UNFINISHED_MANIFESTS = ("manifest.new", f".{MANIFEST}.*.part")
+# What else a hint says if only this setting differs.
+_CHANGED_FILES = {
+    "flow_sha256": "the stages of the flow have changed since: ",
+    "code_sha256": "the code of the strategy has changed since: ",
+}
 
 
 class Journal(AppendLog):
@@ -157,9 +162,14 @@ class Journal(AppendLog):
         if difference := compare_settings(manifest["settings"], settings):
             shown = "\n".join(f"  {line}" for line in difference)
             renamed = renamed_model(manifest["settings"], settings)
+            names = {line.partition(":")[0].partition(".")[0] for line in difference}
+            changed = _CHANGED_FILES.get(names.pop(), "") if len(names) == 1 else ""
             its_settings = f"go on with the model of then: --model {renamed}" if renamed else "use its settings"
+            if changed:
+                its_settings = "undo the change"
             raise RunError(
-                f"{folder} was made with other settings:\n{shown}", f"choose another {cls.option}, or {its_settings}"
+                f"{folder} was made with other settings:\n{shown}",
+                f"{changed}choose another {cls.option}, or {its_settings}",
             )
 
     def add_session(self, session: Mapping[str, Any]) -> None:

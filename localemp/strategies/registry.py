@@ -118,9 +118,13 @@ def find_part(name: str) -> Part:
         return _own_code(name)
     known = parts()
     if name not in known and is_file(at_home(name)):
+        if name.endswith(".py"):
+            raise OptionError(f"{name}: which class of the file is the strategy?", f"name it: {name}:CLASS")
         raise PromptError(f"{name}: its name does not end in .toml", "a flow is a TOML file: call it NAME.toml")
     if name not in known:
         hint = "Join them with + (similar+two-stage); ./mine.toml is a flow of your own, ./mine.py:Mine your own code"
+        if is_file(at_home(f"{name}.toml")):
+            hint = f"A flow of your own is named with its file's ending: {name}.toml"
         raise UnknownNameError("strategy", name, known, hint, why_missing("strategy", name))
     return known[name]
 
@@ -168,10 +172,7 @@ def parse_strategy(text: str, *, allow: Allowed = "code") -> tuple[str, ...]:
     for name in names:
         others = [other for other in names if other != name and known[other].place == known[name].place]
         if len(names) != len(set(names)) or others or (known[name].place is None and len(names) > 1):
-            raise OptionError(
-                f"strategy {text!r}: its parts exclude each other",
-                _what_combines(),
-            )
+            raise OptionError(f"strategy {text!r}: its parts exclude each other", _what_combines())
     order = list(parts())
     return tuple(
         sorted(
@@ -229,9 +230,13 @@ def _what_combines() -> str:
     for name, part in parts().items():
         places.setdefault(part.place, []).append(name)
     alone = places.pop(None)
+    flows = ", ".join(places.pop("flow"))
     several = ", ".join(f"one of {' and '.join(names)}" for names in places.values() if len(names) > 1)
     single = " and ".join(name for names in places.values() if len(names) == 1 for name in names)
-    return f"use {several}, optionally with {single}; {' and '.join(alone)} combines with nothing"
+    return (
+        f"use at most {several}, at most one flow ({flows}, or a file of your own), optionally with {single}; "
+        f"{' and '.join(alone)} combines with nothing"
+    )
 
 
 def all_strategies(more: Collection[str] = ()) -> tuple[str, ...]:

@@ -10,14 +10,15 @@ from dataclasses import replace
 from typing import Any
 
 from localemp.dialogue import Dialogue
-from localemp.engines.base import Engine
-from localemp.errors import OptionError
+from localemp.engines.base import PLANNED, Engine
+from localemp.errors import DryRunError, LocalempError, OptionError
 from localemp.prompting.render import Prompts
 from localemp.sampling import Sampling
 from localemp.strategies.base import CountTokens, Draft, Enricher, Exchange, Flow, Response
 from localemp.strategies.cleaning import clean_reply
 from localemp.strategies.flows import zero_shot
 from localemp.utils.plugins import described
+from localemp.utils.text import one_line
 
 _log = logging.getLogger(__name__)
 
@@ -109,11 +110,19 @@ class Strategy:
         Raises:
             EngineError: A request failed.
             PromptTooLongError: The prompt does not fit even without exemplars.
+            DryRunError: The flow, code of a user, cannot go on from an answer that a dry run made up.
             OptionError: The flow made no call.
         """
         draft = dialogue if isinstance(dialogue, Draft) else await self.draft(dialogue)
         exchange = Exchange(draft, engine, last or engine, self.prompts, self.sampling)
-        await self.flow.run(exchange)
+        try:
+            await self.flow.run(exchange)
+        except LocalempError:
+            raise
+        except Exception as error:
+            if any(stage.completion.finish_reason == PLANNED for stage in exchange.stages):
+                raise DryRunError(self.name, one_line(f"{type(error).__name__}: {error}", 100)) from error
+            raise
         if not exchange.stages:
             raise OptionError(f"the strategy {self.name} made no call", 'its flow ends with exchange.ask("reply")')
         completion = exchange.stages[-1].completion

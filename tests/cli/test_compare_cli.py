@@ -56,7 +56,7 @@ def test_two_runs_are_compared_on_what_both_answered(localemp, two):
         '   data_sha256: not set in A, "ab" in B',
         "note: on the 36 dialogues that are in both, of 40 and 37",
         "36 dialogues",
-        "n/a: Acc: one: nothing names the emotion (two-stage runs that ask for it do, and some files)",
+        "n/a: Acc: one: nothing names the emotion (a stage called feeling does, and some files)",
         "p: approximate randomisation, two-sided, 100 samples, seed 0; Holm: over 4 p-values",
         "intervals: paired bootstrap, the same samples; jackknife: Dist-1, Dist-2",
         "paired t-tests over the dialogues, B - A, two-sided, not corrected: none",

@@ -4,6 +4,8 @@ import json
 
 import pytest
 
+from localemp.cli.messages import unexpected
+
 
 def test_help_lists_every_command_and_unknown_ones_are_an_error(localemp):
     shown = localemp("--help")
@@ -141,3 +143,8 @@ def test_runs_of_an_empty_folder(localemp):
     assert "no runs in runs" in localemp("runs", "list").stdout
     done = localemp("runs", "show", "nowhere")
     assert (done.returncode, "is not a run" in done.stderr) == (1, True)
+
+
+def test_what_a_bare_installation_lacks_is_no_bug():
+    message, hint = unexpected(ModuleNotFoundError("No module named 'torch'", name="torch"))
+    assert message.startswith("torch is not installed") and hint == "pip install 'localemp[models]'"

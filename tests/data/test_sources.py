@@ -80,7 +80,7 @@ def test_names_of_what_ships_with_localemp():
 
 
 def test_missing_split_says_what_is_there(folder):
-    with pytest.raises(DataError, match=r"no test\.csv or test\.csv\.gz; it has train, valid"):
+    with pytest.raises(DataError, match=r"no file of the split test; it has train, valid"):
         load_dialogues(str(folder))
     with pytest.raises(DataError, match="it has no split"):
         load_dialogues(str(folder.parent))

@@ -54,8 +54,8 @@ def test_by_hand():
 @pytest.mark.parametrize(
     ("pairs", "reason"),
     [
-        ([], "nothing names the emotion (two-stage runs that ask for it do, and some files)"),
-        ([("sad", None)], "nothing names the emotion (two-stage runs that ask for it do, and some files)"),
+        ([], "nothing names the emotion (a stage called feeling does, and some files)"),
+        ([("sad", None)], "nothing names the emotion (a stage called feeling does, and some files)"),
         ([(None, "sad")], "the data does not say the emotion"),
         ([("sad", "sad"), (None, "sad")], "of 1 of 2 dialogues the emotion is not known"),
         (

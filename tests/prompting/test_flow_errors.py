@@ -16,7 +16,7 @@ import pytest
 from patience import patience
 from repository import REPOSITORY
 
-from localemp.errors import PromptError
+from localemp.errors import PromptError, UnknownNameError
 from localemp.prompting.flow_files import load_flow, parse_flow
 from localemp.strategies.registry import find_part
 
@@ -173,6 +173,13 @@ def test_what_cannot_be_read_is_named(tmp_path):
         assert raised.value.message == f"{path}: {problem}"
     with pytest.raises(PromptError, match="it is not a path"):
         find_part("mine\x00.toml")
+
+
+def test_a_flow_is_named_with_its_ending(tmp_path):
+    (tmp_path / "mine.toml").write_text(ABOUT + REPLY)
+    with pytest.raises(UnknownNameError) as raised:
+        find_part(f"{tmp_path}/mine")
+    assert raised.value.hint.endswith(f"is named with its file's ending: {tmp_path}/mine.toml")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")

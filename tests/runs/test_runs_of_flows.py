@@ -90,8 +90,9 @@ def test_a_changed_flow_is_refused_and_a_changed_comment_is_not(place):
     write_flow(place, text=f"# A comment.\n{about}\n# Another one.\n")
     assert generate("./mine.toml", 3, out=folder).folder == folder
     write_flow(place, text=FLOW.replace("Say something.", "Say anything."))
-    with pytest.raises(RunError, match=r"flow_sha256: \w{12}… in the run, \w{12}… now"):
+    with pytest.raises(RunError, match=r"flow_sha256: \w{12}… in the run, \w{12}… now") as refused:
         generate("./mine.toml", 3, out=folder)
+    assert refused.value.hint == "the stages of the flow have changed since: choose another --out, or undo the change"
     assert generate("./mine.toml").folder != folder, "by default, another flow has another folder"
 
 

@@ -1,5 +1,6 @@
 """Strategies that are the user's own code, from a file or a module."""
 
+import asyncio
 import json
 import os
 import re
@@ -9,13 +10,22 @@ from pathlib import Path
 import pytest
 
 from localemp.bench.strategy_spec import parse_specs
+from localemp.dialogue import Dialogue
+from localemp.engines.planner import Planner
 from localemp.errors import LocalempError, OptionError, PlanError, UnknownNameError
 from localemp.experiments.settings import check_settings, setting_types
 from localemp.pipeline.config import RunConfig
+from localemp.pipeline.generate import plan
 from localemp.pipeline.pipeline import Pipeline
+from localemp.prompting.render import Prompts
+from localemp.prompting.template import load_template
 from localemp.runs.run import read_records
+from localemp.sampling import Sampling
 from localemp.serving.names import ModelNames
+from localemp.strategies.base import Draft
+from localemp.strategies.code import load_code
 from localemp.strategies.registry import canonical_name, find_part, parse_strategy
+from localemp.strategies.strategy import Strategy
 
 MINE = """
 from dataclasses import dataclass, replace
@@ -55,6 +65,11 @@ number = 3
 class Silent(Flow):
     async def run(self, exchange):
         pass
+
+
+class Counting(Flow):
+    async def run(self, exchange):
+        await exchange.ask("reply", f"In {int(await exchange.ask('number', 'How many words?'))} words.")
 """
 
 
@@ -103,6 +118,26 @@ def test_a_flow_that_asks_nothing_is_an_error(localemp, folder):
     assert done.returncode == 2 and "the strategy Silent made no call" in done.stderr
 
 
+def test_code_that_reads_numbers_in_answers_needs_no_answer_beforehand(localemp, folder):
+    (folder / "script.jsonl").write_text('{"match": "How many", "reply": ["2", "two"]}\n{"reply": "I see."}\n')
+    done = localemp(*GENERATE, "./mine.py:Counting", alone=True)
+    assert done.returncode == 1 and "1 reply, 1 failed" in done.stdout + done.stderr, done.stderr
+    assert done.stderr.count("cannot go on without a model's answer: ValueError: invalid literal for int()") == 1
+    errors = [record["error"]["type"] for record in read_records(folder / "run") if "error" in record]
+    assert errors == ["ValueError"], "the model's own answer fails its dialogue"
+    shown = localemp("runs", "show", "run", "--errors", alone=True)
+    assert "1 replies, 1 failed, 2 calls" in shown.stdout
+    preview = localemp("prompts", "show", "--model", "gpt-4o-mini", "--strategy", "./mine.py:Counting", alone=True)
+    assert preview.returncode == 1 and "let its code take any text as an answer" in preview.stderr
+
+
+def test_what_nobody_can_foresee_gets_all_of_the_context(folder):
+    flow = load_code(f"{folder}/mine.py:Counting").part.make(None)
+    strategy = Strategy("Counting", Prompts(load_template("paper")), Sampling(max_tokens=8), (), flow)
+    planner = Planner(lambda messages: [message.content for message in messages], 5000)
+    assert asyncio.run(plan(strategy, [Draft(Dialogue("a", ("I lost my job today.",)))], planner)) == 5000
+
+
 def test_code_joins_other_parts_and_is_run_again_when_it_changes(folder):
     mine = f"{folder}/mine.py"
     assert parse_strategy(f"{mine}:Shout+{mine}:Weather+similar") == ("similar", f"{mine}:Weather", f"{mine}:Shout")
@@ -119,6 +154,7 @@ def test_code_joins_other_parts_and_is_run_again_when_it_changes(folder):
 
 
 WRONG = {
+    "mine.py": "which class of the file is the strategy",
     "gone.py:Shout": "there is no file .*gone.py",
     "mine.py:Shuot": "there is no 'Shuot' in it; did you mean 'Shout'\\? it has .*Weather",
     "mine.py:number": "it is an int; a strategy is a Part, or a subclass of Flow or Enricher",
