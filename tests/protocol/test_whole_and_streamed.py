@@ -2,7 +2,7 @@
 
 import json
 import random
-from itertools import pairwise
+from itertools import chain, pairwise
 
 import pytest
 
@@ -189,11 +189,10 @@ FRAMINGS = {
 def said(parts):
     reader = StreamReader()
     text, reason, usage = "", None, None
-    for step in (*(lambda part=part: reader.feed(part) for part in parts), reader.end):
-        for answer in step():
-            usage = answer.usage or usage
-            for choice in answer.choices:
-                text, reason = text + choice.text, choice.finish_reason or reason
+    for answer in chain(chain.from_iterable(map(reader.feed, parts)), reader.end()):
+        usage = answer.usage or usage
+        for choice in answer.choices:
+            text, reason = text + choice.text, choice.finish_reason or reason
     assert reader.done
     return text, reason, usage and usage.completion_tokens
 
