@@ -101,7 +101,6 @@ function showCaseStudy({ systems, texts, dialogues }) {
   }
 
   function drawStage(stage, index) {
-    const name = stage.name === "feeling" ? "emotion and situation" : stage.name === "reply" ? "reply" : stage.name;
     const told = [
       stage.prompt_tokens !== undefined && `${stage.prompt_tokens} tokens read`,
       stage.completion_tokens !== undefined && `${stage.completion_tokens} written`,
@@ -112,7 +111,7 @@ function showCaseStudy({ systems, texts, dialogues }) {
       stage.exemplars_dropped && `${stage.exemplars_dropped} exemplars dropped`,
     ].filter(Boolean);
     return make("div", "stage",
-      make("h5", "", `Stage ${index + 1}: ${name}`), said("p", texts[stage.text]), make("small", "", told.join(", ")),
+      make("h5", "", `Stage ${index + 1}: ${stage.name}`), said("p", texts[stage.text]), make("small", "", told.join(", ")),
       later("Prompt", () => stage.messages.flatMap(([role, number]) => [make("small", "", role), make("pre", "", texts[number])])));
   }
 
