@@ -85,8 +85,19 @@ class StageSampling(_Strict):
     seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
 
 
+JUDGE_TASK = "You compare answers to a conversation between a Speaker and a Listener. You do not answer it yourself."
+"""A judge's task if the file has none: the prompt variant's asks for a reply."""
+
+
 class Judge(_Strict):
-    """A prompt that chooses among candidates, by number."""
+    """A prompt that chooses among candidates, by number.
+
+    Attributes:
+        ask: What is asked.
+        task: Its task; None for `JUDGE_TASK`.
+        sees: What the prompt holds.
+        sampling: Sampling parameters of its own.
+    """
 
     ask: Template
     task: Template | None = None

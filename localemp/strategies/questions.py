@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from localemp.dialogue import EMOTIONS
-from localemp.prompting.flow import REPLY, VARIANT_TEXTS, Judge, Stage, Turn
+from localemp.prompting.flow import JUDGE_TASK, REPLY, VARIANT_TEXTS, Judge, Stage, Turn
 from localemp.prompting.render import Asked
 from localemp.prompting.template import Template
 from localemp.prompting.texts import Text, plain
@@ -86,6 +86,8 @@ def question_of(stage: Stage, template: Template, texts: Mapping[str, Text], see
 
 def judge_question_of(judge: Judge, stage: Stage, template: Template, texts: Mapping[str, Text], seed: int) -> Question:
     """Return what the judge of a stage's candidates asks; see `question_of`."""
+    if judge.task is None and "task" in judge.sees:
+        judge = judge.model_copy(update={"task": JUDGE_TASK})
     return _question(judge, stage, (Turn(user=judge.ask),), template.two_stage.cue, template, texts, seed)
 
 
