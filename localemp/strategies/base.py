@@ -18,6 +18,7 @@ from localemp.commonsense.selection import Dropped
 from localemp.dialogue import Dialogue, Message
 from localemp.engines.base import STAGE, Completion, Engine
 from localemp.errors import EngineError, PromptTooLongError
+from localemp.prompting.flow import REPLY
 from localemp.prompting.render import Asked, Prompts
 from localemp.sampling import Sampling
 
@@ -236,7 +237,7 @@ class Exchange:
         texts = list(draft.additions) if knowledge else []
         if knowledge and draft.inferences and (found := self.prompts.knowledge(draft.inferences)):
             texts.insert(0, found)
-        engine = self.last if name == "reply" else self.engine
+        engine = self.last if name == REPLY else self.engine
         STAGE.set(name)
         for kept in range(len(shown), -1, -1):
             messages = self.prompts.messages(draft.dialogue, shown[:kept], texts, asked, instruction=draft.instruction)
