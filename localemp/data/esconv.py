@@ -82,12 +82,7 @@ def _unwrapped(record: Record) -> dict[str, Any]:
 
 
 def _said(record: Record, dialog: Any, talks: Talks) -> Iterator[Said]:
-    if not isinstance(dialog, list):
-        raise record.error(f'"dialog" must be a list, found {kind_of(dialog)}', _EXAMPLE)
-    for number, each in enumerate(dialog, 1):
-        what = f'"dialog", item {number},'
-        if not isinstance(each, dict):
-            raise record.error(f"{what} must be an object, found {kind_of(each)}", _EXAMPLE)
+    for what, each in record.objects("dialog", dialog, _EXAMPLE):
         who, text = each.get("speaker"), each.get("text") if each.get("content") is None else each["content"]
         if who not in _SEEKER and who not in _SUPPORTER:
             raise record.error(f'{what} has no "speaker" that is seeker or supporter, usr or sys', _EXAMPLE)

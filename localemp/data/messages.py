@@ -87,13 +87,7 @@ def _messages(record: Record) -> Iterator[tuple[str, Said | None]]:
     key = next((key for key in _LISTS if record.value.get(key) is not None), None)
     if key is None:
         raise record.error(f"no {' or '.join(_LISTS)}", _EXAMPLE)
-    messages = record.value[key]
-    if not isinstance(messages, list):
-        raise record.error(f'"{key}" must be a list of messages, found {kind_of(messages)}', _EXAMPLE)
-    for number, message in enumerate(messages, 1):
-        what = f'"{key}", item {number},'
-        if not isinstance(message, dict):
-            raise record.error(f"{what} must be an object, found {kind_of(message)}", _EXAMPLE)
+    for what, message in record.objects(key, record.value[key], _EXAMPLE, " of messages"):
         role = message.get("role") if message.get("from") is None else message["from"]
         if not isinstance(role, str):
             raise record.error(f'{what} has no "role" and no "from"', _EXAMPLE)

@@ -48,6 +48,26 @@ class Record:
         """Return an error that names file and place."""
         return error_at(self.path, self.unit, self.number, message, hint)
 
+    def objects(self, key: str, values: Any, hint: str, of: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+        """Yield the objects of a list under a key, each with its place in words.
+
+        Args:
+            key: The key.
+            values: What is under it.
+            hint: What such a list looks like.
+            of: What the list holds, for errors: " of messages".
+
+        Raises:
+            DataError: It is not a list, or holds something else.
+        """
+        if not isinstance(values, list):
+            raise self.error(f'"{key}" must be a list{of}, found {kind_of(values)}', hint)
+        for number, value in enumerate(values, 1):
+            place = f'"{key}", item {number},'
+            if not isinstance(value, dict):
+                raise self.error(f"{place} must be an object, found {kind_of(value)}", hint)
+            yield place, value
+
 
 def error_at(path: Path, unit: str, number: int, message: str, hint: str = "") -> DataError:
     """Return an error that names the file and the line, item or row of it."""
