@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from localemp.engines.base import Engine
 from localemp.errors import OptionError, UnknownNameError
 from localemp.models.thinking_mode import ThinkingMode
-from localemp.utils.plugins import check_made_from, described, load_plugins, why_missing
+from localemp.utils.plugins import as_entry, load_plugins, why_missing
 
 if TYPE_CHECKING:
     from localemp.engines.scripted import ScriptedEngine
@@ -180,13 +180,7 @@ def engine_entry(name: str) -> EngineEntry:
 
 def _add_plugin(name: str, value: object) -> None:
     """Register an engine of a plug-in: an `EngineEntry`, or a class that is made without arguments."""
-    if isinstance(value, type) and issubclass(value, Engine):
-        check_made_from(value)
-        kind = value
-        value = EngineEntry(lambda _: kind())
-    if not isinstance(value, EngineEntry):
-        raise OptionError(f"it is {described(value)}; an engine is an EngineEntry, or a subclass of Engine")
-    _add(name, value)
+    _add(name, as_entry("an engine", value, EngineEntry, (Engine,), lambda kind: EngineEntry(lambda _: kind())))
 
 
 def _vllm(context: EngineContext) -> Engine:

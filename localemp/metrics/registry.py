@@ -12,7 +12,7 @@ from localemp.errors import OptionError, UnknownNameError
 from localemp.metrics.base import Metric
 from localemp.metrics.replies import Replies
 from localemp.utils.option import Option, Shared, defaults, unique
-from localemp.utils.plugins import check_made_from, check_options, described, load_plugins, why_missing
+from localemp.utils.plugins import as_entry, check_options, described, load_plugins, why_missing
 from localemp.utils.progress import OnProgress, silent
 
 BERTSCORE = ("P_BERT", "R_BERT", "F_BERT")
@@ -101,16 +101,11 @@ def metric_entries() -> Mapping[str, MetricEntry]:
 
 def _add_plugin(name: str, value: object) -> None:
     """Register a metric of a plug-in: a `MetricEntry`, or a class that is made without arguments."""
-    if isinstance(value, type) and issubclass(value, Metric):
-        check_made_from(value)
-        kind = value
-        value = MetricEntry(lambda _: kind())
-    if not isinstance(value, MetricEntry):
-        raise OptionError(f"it is {described(value)}; a metric is a MetricEntry, or a subclass of Metric")
-    check_options(name, value.options, _options())
-    _add(name, value)
+    entry = as_entry("a metric", value, MetricEntry, (Metric,), lambda kind: MetricEntry(lambda _: kind()))
+    check_options(name, entry.options, _options())
+    _add(name, entry)
     try:
-        made = value.make(MetricContext(fetch=False))  # every table makes it, and a failure would stop them all
+        made = entry.make(MetricContext(fetch=False))  # every table makes it, and a failure would stop them all
         if not isinstance(made, Metric):
             raise OptionError(f"it makes {described(made)}, not a Metric")
         if made.name != name:

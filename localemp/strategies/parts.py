@@ -16,7 +16,7 @@ from localemp.models.weights import Weights, resolve
 from localemp.prompting.template import Template
 from localemp.strategies.base import Enricher, Flow
 from localemp.utils.option import Option, Shared
-from localemp.utils.plugins import check_made_from, described
+from localemp.utils.plugins import as_entry
 from localemp.utils.progress import OnProgress, silent
 from localemp.utils.text import one_line
 
@@ -111,13 +111,12 @@ def as_part(name: str, value: object) -> Part:
     Raises:
         OptionError: It is something else, or its fields are.
     """
-    if isinstance(value, type) and issubclass(value, Enricher | Flow):
-        check_made_from(value)
-        kind: type[Enricher | Flow] = value
+
+    def of_class(kind: type) -> Part:
         about = one_line((inspect.getdoc(kind) or kind.__name__).partition("\n")[0])
-        value = Part(about=about, place="flow" if issubclass(kind, Flow) else name, make=lambda _: kind())
-    if not isinstance(value, Part):
-        raise OptionError(f"it is {described(value)}; a strategy is a Part, or a subclass of Flow or Enricher")
-    if not isinstance(value.about, str) or not isinstance(value.place, str | None) or not callable(value.make):
+        return Part(about=about, place="flow" if issubclass(kind, Flow) else name, make=lambda _: kind())
+
+    part = as_entry("a strategy", value, Part, (Flow, Enricher), of_class)
+    if not isinstance(part.about, str) or not isinstance(part.place, str | None) or not callable(part.make):
         raise OptionError("of a Part, about and place are texts, and make is a function of a PartContext")
-    return value
+    return part

@@ -14,7 +14,7 @@ from functools import cache
 from importlib.metadata import Distribution, EntryPoint, distributions
 from pathlib import Path
 from threading import RLock
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from localemp.errors import LocalempError, OptionError
 from localemp.utils.option import Option
@@ -23,6 +23,7 @@ from localemp.utils.text import one_line
 
 logger = logging.getLogger(__name__)
 
+T = TypeVar("T")
 Kind = Literal["strategy", "metric", "engine", "data reader"]
 GROUPS: Mapping[Kind, str] = {
     "strategy": "localemp.strategies",
@@ -134,6 +135,28 @@ def error_line(error: BaseException) -> str:
     return one_line(f"{name}: {text}" if text else name, 300)
 
 
+def as_entry(what: str, value: object, entry: type[T], bases: tuple[type, ...], of_class: Callable[[type], T]) -> T:
+    """Return the entry that a plug-in gives to a registry: as it is, or made of a class that needs no arguments.
+
+    Args:
+        what: What it adds, for errors: "an engine".
+        value: The entry or the class.
+        entry: The class of the registry's entries.
+        bases: What the class is a subclass of.
+        of_class: Makes the entry of the class.
+
+    Raises:
+        OptionError: It is something else, or the class cannot be called without arguments.
+    """
+    if isinstance(value, type) and issubclass(value, bases):
+        check_made_from(value)
+        return of_class(value)
+    if not isinstance(value, entry):
+        named = " or ".join(base.__name__ for base in bases)
+        raise OptionError(f"it is {described(value)}; {what} is {_with_article(entry)}, or a subclass of {named}")
+    return value
+
+
 def check_made_from(kind: type, *arguments: object) -> None:
     """Check that a class can be called with these arguments.
 
@@ -192,7 +215,11 @@ def described(value: object) -> str:
     """Return what a value is, for errors: "an int", "the class Shout"."""
     if isinstance(value, type):
         return f"the class {value.__name__}"
-    name = type(value).__name__
+    return _with_article(type(value))
+
+
+def _with_article(kind: type) -> str:
+    name = kind.__name__
     return f"{'an' if name[0] in 'aeiouAEIOU' else 'a'} {name}"
 
 

@@ -14,7 +14,7 @@ from localemp.dialogue import Dialogue
 from localemp.errors import DataError
 
 pyarrow = pytest.importorskip("pyarrow", reason="tables need pyarrow")
-from pyarrow import parquet  # noqa: E402
+parquet = pytest.importorskip("pyarrow.parquet")
 
 COLUMNS = ("conv_id", "utterance_idx", "context", "prompt", "speaker_idx", "utterance", "selfeval", "tags")
 
