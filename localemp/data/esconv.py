@@ -89,7 +89,7 @@ def _said(record: Record, dialog: Any, talks: Talks) -> Iterator[Said]:
         if not isinstance(text, str):
             raise record.error(f"{what} has no text", _EXAMPLE)
         if not text.strip():
-            talks.notes.add("talks have a blank text, which is left out", record.number)
+            talks.note("talks have a blank text, which is left out", record)
         yield Said(who in _SUPPORTER, text.strip(), _strategies(record, each, talks) if who in _SUPPORTER else ())
 
 
@@ -99,5 +99,5 @@ def _strategies(record: Record, said: dict[str, Any], talks: Talks) -> tuple[str
     if not isinstance(named, str) or not (named := named.strip().strip("[]").strip()):
         return ()
     if (known := _KNOWN.get(named.lower())) is None:
-        talks.notes.add("strategies are not of ESConv's eight and stay as they are", record.number)
+        talks.note("strategies are not of ESConv's eight and stay as they are", record)
     return (known or named,)

@@ -58,14 +58,13 @@ def read_messages(files: Sequence[Path]) -> list[Dialogue]:
         DataError: A file cannot be read, or a record has no list of messages, or one without role or text.
     """
     talks = Talks(files[0], joint="\n", awaits=True)
-    notes = talks.notes
     for path in files:
         for record in read_records(path, (*_LISTS, *_IDS, "emotion", "situation"), _EXAMPLE):
             said: list[Said] = []
             whole = True
             for odd, one in _messages(record):
                 if odd:
-                    notes.add(odd, record.number)
+                    talks.note(odd, record)
                 if one is None:
                     whole = False
                     break
@@ -73,9 +72,9 @@ def read_messages(files: Sequence[Path]) -> list[Dialogue]:
             emotion, situation = (_text(record, key) for key in ("emotion", "situation"))
             begins, joined = talks.add(Talk(record, _id(record), said, emotion, situation), whole)
             if begins:
-                notes.add("talks begin with the assistant, whose words are left out until the user's", record.number)
+                talks.note("talks begin with the assistant, whose words are left out until the user's", record)
             if joined:
-                notes.add("talks have several messages of one side in a row, which are joined", record.number)
+                talks.note("talks have several messages of one side in a row, which are joined", record)
     return talks.done()
 
 

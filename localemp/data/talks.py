@@ -53,10 +53,10 @@ class Talk(NamedTuple):
 
 
 class Talks:
-    """Collects the dialogues of one file's talks, and its anomalies.
+    """Collects the dialogues of one data set's talks, and the anomalies of its files.
 
     Args:
-        path: The file.
+        path: Its first file, for errors.
         joint: What joins consecutive turns of one side.
         awaits: Whether a talk that ends with the speaker is one dialogue that awaits a reply, and nothing else.
             Otherwise its last turn has no reply and gives none.
@@ -64,7 +64,7 @@ class Talks:
 
     def __init__(self, path: Path, joint: str = " ", awaits: bool = False) -> None:
         self.dialogues: list[Dialogue] = []
-        self.notes = Notes()
+        self._notes: dict[Path, Notes] = {}
         self._path, self._joint, self._awaits = path, joint, awaits
         self._ids: set[str] = set()
         self._turns = 0
@@ -83,17 +83,16 @@ class Talks:
         Raises:
             DataError: The dialogues of the file have too many turns.
         """
-        number = talk.record.number
-        self.notes.unit = talk.record.unit
+        record = talk.record
         spoken = [said for said in talk.said if said.text]
         begins = next((at for at, said in enumerate(spoken) if not said.listener), len(spoken))
         turns = _alternating(spoken[begins:], self._joint)
         joined = len(spoken) - begins - len(turns)
         if len(turns) > MOST_TURNS:
-            self.notes.add(f"talks have more than {MOST_TURNS:,} turns; the rest is left out", number)
+            self.note(f"talks have more than {MOST_TURNS:,} turns; the rest is left out", record)
             turns, whole = turns[:MOST_TURNS], False
         if len(turns) < 2 and not (turns and self._awaits and whole):
-            self.notes.add("talks have no reply to a speaker and give no dialogue", number)
+            self.note("talks have no reply to a speaker and give no dialogue", record)
             return begins, joined
         waits = self._awaits and whole and not turns[-1].listener
         ends = [len(turns)] if waits else range(1, len(turns), 2)
@@ -101,7 +100,7 @@ class Talks:
         if self._turns > MOST_TURNS_IN_ALL:
             message = f"its dialogues have more than {MOST_TURNS_IN_ALL:,} turns in all"
             raise DataError(self._path, message, "give a part of the file")
-        name, known = self._name(talk), (talk.id or self._named(talk.record),)
+        name, known = self._name(talk), (talk.id or self._named(record),)
         texts = tuple(said.text for said in turns)
         for end in ends:
             reply = turns[end] if end < len(turns) else None
@@ -118,14 +117,19 @@ class Talks:
             )
         return begins, joined
 
+    def note(self, what: str, record: Record) -> None:
+        """Count an anomaly of a record's file: "talks have a blank text"."""
+        self._notes.setdefault(record.path, Notes(record.unit)).add(what, record.number)
+
     def done(self) -> list[Dialogue]:
         """Log the anomalies, and return all dialogues.
 
         Raises:
             DataError: There is none.
         """
-        for note in self.notes:
-            _log.warning("%s: %s", self._path, note)
+        for path, notes in self._notes.items():
+            for note in notes:
+                _log.warning("%s: %s", path, note)
         if not self.dialogues:
             raise DataError(self._path, "no talk has a reply to a speaker", "is this the right file?")
         return self.dialogues
@@ -134,7 +138,7 @@ class Talks:
         """Return a name that no other talk of the file has."""
         name = talk.id or self._named(talk.record)
         if name in self._ids:
-            self.notes.add("talks have the id of an earlier one; the place is added to theirs", talk.record.number)
+            self.note("talks have the id of an earlier one; the place is added to theirs", talk.record)
             name = f"{name}@{self._named(talk.record)}"
         self._ids.add(name)
         return name

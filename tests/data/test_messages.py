@@ -209,3 +209,12 @@ def test_very_many_long_talks_are_refused(tmp_path):
     path = lines(tmp_path / "a.jsonl", *[{"messages": openai(["u: 1", "a: 2"] * (MOST_TURNS // 2))}] * (most + 1))
     with pytest.raises(DataError, match="its dialogues have more than 20,000,000 turns in all"):
         read_messages([path])
+
+
+def test_what_is_odd_is_told_of_its_own_file(tmp_path, caplog):
+    whole, odd = openai(["u: 1", "a: 2"]), openai(["a: 0", "a: 0"])
+    first = lines(tmp_path / "a.jsonl", {"messages": whole}, {"messages": whole})
+    second = lines(tmp_path / "b.jsonl", {"messages": odd}, {"messages": whole})
+    assert len(read_messages([first, second])) == 3
+    assert caplog.records
+    assert all(record.getMessage().startswith(f"{second}: ") for record in caplog.records)
