@@ -143,6 +143,17 @@ async def test_empty_and_withheld_answers_do_not_spoil_the_others() -> None:
                 await engine.candidates(MESSAGES, WARM, 2)
 
 
+async def test_a_server_that_withholds_all_but_one_has_not_ignored_n() -> None:
+    body = answers("A.", "B.").body
+    body["choices"][1]["finish_reason"] = "content_filter"
+    with FakeServer([Answer(body=body), answers("B again."), answers("C.", "D.")]) as server:
+        async with openai_engine(server) as engine:
+            first = await engine.candidates(MESSAGES, WARM, 2)
+            again = await engine.candidates(MESSAGES, WARM, 2)
+    assert [[each.text for each in got] for got in (first, again)] == [["A.", "B again."], ["C.", "D."]]
+    assert [request.body.get("n") for request in server.requests] == [2, None, 2]
+
+
 async def test_a_truncated_candidate_means_that_the_prompt_was_too_long() -> None:
     with FakeServer([answers("A.", "B.", reason="length")]) as server:
         async with openai_engine(server, context_length=70) as engine:

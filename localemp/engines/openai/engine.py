@@ -49,11 +49,13 @@ class _Answers:
 
     Attributes:
         choices: One or more.
+        number: How many the server gave, withheld ones included.
         usage: The counts of all.
         notes: On changed sampling parameters.
     """
 
     choices: tuple[Choice, ...]
+    number: int
     usage: Usage
     notes: tuple[str, ...]
 
@@ -202,7 +204,7 @@ class OpenAIEngine(Engine):
             async with self._slots:
                 answers = await self._ask(messages, sampling, number)
             found = self._completions(answers, messages, sampling, begun)[:number]
-            if len(found) == 1:
+            if answers.number == 1:
                 self._requests.changed["n"] = None  # ignored, not refused
         if missing := number - len(found):
             seed = None if sampling.seed is None else sampling.seed + len(found)
@@ -297,13 +299,13 @@ class OpenAIEngine(Engine):
         while True:  # each iteration has one parameter less that can be refused
             body, notes = self._requests.body(messages, sampling, number)
             try:
-                choices, usage = await self._send(body)
+                choices, given, usage = await self._send(body)
             except ResponseError as error:
                 if not self._requests.change(refused_parameter(error), body):
                     raise self._failure(error, sampling.most_tokens) from error
             else:
                 self._known = self._answered = True
-                return _Answers(choices, usage, notes)
+                return _Answers(choices, given, usage, notes)
 
     def _failure(self, error: ResponseError, reply_tokens: int) -> EngineError:
         """Return the error to raise for a failed request."""
@@ -321,7 +323,7 @@ class OpenAIEngine(Engine):
             error, self._target, reply_tokens, self.context_length, known=self._known, answered=self._answered
         )
 
-    async def _send(self, body: Mapping[str, Any]) -> tuple[tuple[Choice, ...], Usage]:
+    async def _send(self, body: Mapping[str, Any]) -> tuple[tuple[Choice, ...], int, Usage]:
         """Send a request until it succeeds or no retry is left; raises the last error."""
         tries = 0
         while True:
@@ -351,12 +353,12 @@ class OpenAIEngine(Engine):
         return float(min(INITIAL_BACKOFF * 2.0**tries, MAX_BACKOFF) * self._jitter.uniform(0.5, 1.0))
 
 
-def _read(content: bytes) -> tuple[tuple[Choice, ...], Usage]:
-    """Return the answers that the server did not withhold, and the counts.
+def _read(content: bytes) -> tuple[tuple[Choice, ...], int, Usage]:
+    """Return the answers that the server did not withhold, the number with those that it did, and the counts.
 
     Raises:
         ResponseError: It is not a completion, or all answers are withheld.
     """
     answer = read_completion(content)
     given = tuple(choice for choice in answer.choices if choice.finish_reason != "content_filter")
-    return given or (first_choice(answer),), answer.usage or Usage()
+    return given or (first_choice(answer),), len(answer.choices), answer.usage or Usage()

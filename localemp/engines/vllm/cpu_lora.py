@@ -124,7 +124,7 @@ class PunicaWrapperByAdapter(PunicaWrapperCPU):  # type: ignore[misc]  # vLLM's 
 
 
 class FasterLoRA(Seeds):
-    """An extension of vLLM's worker without methods: what counts is that the worker imports this module."""
+    """An extension of vLLM's worker without methods: what counts is that it imports this module and that of `Seeds`."""
 
 
 # Not clean: vLLM asks its platform for the class and has no option for it, so this replaces the platform's method.

@@ -35,8 +35,8 @@ class Handler:
 
     def __init__(self, app: ASGIApp, catalog: Catalog) -> None:
         self.app, self.catalog = app, catalog
-        # An adapter may have taught the model to think, or not to.
         self._refused: set[str] = set()
+        # An adapter may have taught the model to think, or not to.
         self._thinking = {adapter: ModelThinking() for adapter in ("", *catalog.names.adapters)}
 
     async def __call__(self, request: ChatRequest, scope: Scope, receive: Receive, send: Send) -> None:
