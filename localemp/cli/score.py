@@ -111,7 +111,7 @@ def score(
     if as_json:
         click.echo(json_text(result.as_dict(), indent=2))
     else:
-        _print(result, verbose or bool(names))
+        _print(result, names, verbose)
     chosen = click.get_current_context().get_parameter_source("bertscore_model") != ParameterSource.DEFAULT
     # A score whose model could not be fetched has no settings; one without references has.
     failed = {
@@ -121,7 +121,7 @@ def score(
         raise OptionError(f"--bertscore-model {registered['bertscore_model']}: {' '.join(failed)}")
 
 
-def _print(result: "ScoreResult", verbose: bool) -> None:
+def _print(result: "ScoreResult", asked: Sequence[str], verbose: bool) -> None:
     from localemp.metrics.base import PAPER
     from localemp.metrics.registry import GROUPS, VARIANTS, by_group
     from localemp.metrics.scoring import LOWER_CASED
@@ -129,7 +129,7 @@ def _print(result: "ScoreResult", verbose: bool) -> None:
     scored = result.systems
     lower = ("B-2 lower", "B-4 lower") if any(LOWER_CASED in each.notes for each in scored) else ()
     first = [one.name for one in scored[0].scores if not one.hidden]
-    second = [one.name for one in scored[0].scores if one.hidden and (verbose or one.name in lower)]
+    second = [one.name for one in scored[0].scores if one.hidden and (verbose or one.name in (*asked, *lower))]
     mark = "" if result.same_items else _NOT_COMPARABLE
     groups = by_group(first)
     if paper := groups.pop(PAPER, []):
