@@ -1,5 +1,6 @@
 """`localemp compare`: how much two runs differ, how significant that is, and where they differ most."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,7 +34,7 @@ def _options() -> "tuple[Option, ...]":
     multiple=True,
     metavar="NAME",
     help="Compare only this metric, such as Dist-2 or 'B-2 lower'; may be repeated. "
-    "By default those of the paper's tables.",
+    "By default all but the secondary ones.",
 )
 @click.option(
     "--bertscore/--no-bertscore",
@@ -122,7 +123,9 @@ def _print_table(found: "Sequence[Comparison]", items: int, samples: int, seed: 
         Column(head, justify="right", no_wrap=True) for head in ("A", "B", "B - A", "95 % interval", "p", "p Holm")
     ]
     table = Table(Column("Metric", no_wrap=True), *right, title=count(items, "dialogue"), title_justify="left")
-    for one in found:
+    for number, one in enumerate(found):
+        if number and one.group != found[number - 1].group:
+            table.add_section()
         places = decimals(one.name)
         low_high = None if one.interval is None else ", ".join(f"{end:+.{places}f}" for end in one.interval)
         table.add_row(
@@ -139,7 +142,7 @@ def _print_table(found: "Sequence[Comparison]", items: int, samples: int, seed: 
         click.echo(f"n/a: {', '.join(one.name for one in found if one.reason == reason)}: {reason}")
     if lower := [one.name for one in found if one.higher_is_better is False and one.difference is not None]:
         click.echo(f"lower is better: {', '.join(lower)}")
-    tested = [str(n) for hidden in (False, True) if (n := sum(o.p is not None and o.hidden == hidden for o in found))]
+    tested = [str(number) for number in Counter(one.family for one in found if one.p is not None).values()]
     jackknifed = ", ".join(one.name for one in found if one.interval_by == JACKKNIFE)
     families = " and ".join(tested) or "no"
     click.echo(

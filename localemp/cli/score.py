@@ -40,6 +40,13 @@ def _options() -> "tuple[Option, ...]":
 )
 @click.option("--data", type=NAME, help="The data set whose published test rows the files answer: a name or a folder.")
 @click.option("--hypothesis", metavar="NAME", help="Which replies of a file that has several.")
+@click.option(
+    "--metric",
+    "names",
+    multiple=True,
+    metavar="NAME",
+    help="Compute only this metric, such as Dist-2 or 'B-2 lower'; may be repeated.",
+)
 @click.option("--no-bertscore", is_flag=True, help="Skip BERTScore.")
 @click.option(
     "--ppl",
@@ -62,6 +69,7 @@ def score(
     imports: tuple[tuple[str, Path], ...],
     data: str | None,
     hypothesis: str | None,
+    names: tuple[str, ...],
     no_bertscore: bool,
     ppl: bool,
     model: str | None,
@@ -89,6 +97,7 @@ def score(
             imports=imports,
             data=data,
             hypothesis=hypothesis,
+            metric=names,
             no_bertscore=no_bertscore,
             ppl=ppl,
             model=model,
@@ -102,7 +111,7 @@ def score(
     if as_json:
         click.echo(json_text(result.as_dict(), indent=2))
     else:
-        _print(result, verbose)
+        _print(result, names, verbose)
     chosen = click.get_current_context().get_parameter_source("bertscore_model") != ParameterSource.DEFAULT
     # A score whose model could not be fetched has no settings; one without references has.
     failed = {
@@ -112,16 +121,22 @@ def score(
         raise OptionError(f"--bertscore-model {registered['bertscore_model']}: {' '.join(failed)}")
 
 
-def _print(result: "ScoreResult", verbose: bool) -> None:
+def _print(result: "ScoreResult", asked: Sequence[str], verbose: bool) -> None:
+    from localemp.metrics.base import PAPER
+    from localemp.metrics.registry import GROUPS, VARIANTS, by_group
     from localemp.metrics.scoring import LOWER_CASED
 
     scored = result.systems
     lower = ("B-2 lower", "B-4 lower") if any(LOWER_CASED in each.notes for each in scored) else ()
     first = [one.name for one in scored[0].scores if not one.hidden]
-    second = [one.name for one in scored[0].scores if one.hidden and (verbose or one.name in lower)]
+    second = [one.name for one in scored[0].scores if one.hidden and (verbose or one.name in (*asked, *lower))]
     mark = "" if result.same_items else _NOT_COMPARABLE
-    for names in (first, second):
-        if names:
+    groups = by_group(first)
+    if paper := groups.pop(PAPER, []):
+        _print_table(scored, paper, mark)
+    for title, names in [*((GROUPS[group], names) for group, names in groups.items()), (VARIANTS, second)]:
+        if any(one.value is not None for each in scored for one in each.scores if one.name in names):
+            click.echo(title)
             _print_table(scored, names, mark)
     _print_reasons(scored, [*first, *second])
     told: dict[str, list[str]] = {}

@@ -11,7 +11,6 @@ from localemp.imports.reading import read_import
 from localemp.metrics.base import Metric
 from localemp.metrics.pairing import Pair, pair
 from localemp.metrics.registry import BERTSCORE, BERTSCORE_MODEL, MetricContext, metrics, on_request
-from localemp.metrics.registry import metric as metric_named
 from localemp.metrics.replies import Replies, replies_of_run
 from localemp.metrics.scoring import read_scores
 from localemp.metrics.significance import (
@@ -100,7 +99,7 @@ def compare(
     Args:
         run_a: A run's folder, or the FILE.scores.json that `score` wrote for replies made elsewhere.
         run_b: The same for the other system.
-        metric: Names of metrics, such as "Dist-2"; by default those of the paper's tables.
+        metric: Names of metrics, such as "Dist-2"; by default all but those of the secondary columns.
         bertscore: Also compute BERTScore, and fetch its model; by default only if the model is on this machine.
         bertscore_model: A name, a Hugging Face id or a folder of weights; with ":17" appended, layer 17.
         samples: Number of random swaps and of resamples for each metric; at least 100.
@@ -174,10 +173,8 @@ def _metrics(
     """Return the metrics requested by name, else all that tables show; BERTScore's model is fetched only on request."""
     if bertscore is False and set(names) & set(BERTSCORE):
         raise OptionError("--metric asks for BERTScore, --no-bertscore refuses it", "give one of them")
-    if names:
-        return [metric_named(name, context) for name in dict.fromkeys(names)]
-    everything = metrics(context, without=BERTSCORE if bertscore is False else (), also=also)
-    return [each for each in everything if verbose or not each.hidden]
+    everything = metrics(context, without=BERTSCORE if bertscore is False else (), also=also, only=names)
+    return [each for each in everything if verbose or names or not each.hidden]
 
 
 def _contrasts(both: Pair, found: Sequence[Comparison], show: int) -> tuple[str | None, tuple[Contrast, ...]]:

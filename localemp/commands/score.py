@@ -57,6 +57,7 @@ def score(
     data: str | None = None,
     hypothesis: str | None = None,
     bertscore_model: str = BERTSCORE_MODEL.default,
+    metric: str | Iterable[str] = (),
     no_bertscore: bool = False,
     ppl: bool = False,
     model: str | None = None,
@@ -78,6 +79,7 @@ def score(
         data: The data set whose published test rows the files answer; a name or a folder.
         hypothesis: Which replies of a file that has several.
         bertscore_model: A name, a Hugging Face id or a folder of weights; with ":17" appended, layer 17.
+        metric: Names of metrics, such as "B-4"; only these are computed. By default all that need nothing else.
         no_bertscore: Skip BERTScore.
         ppl: Also compute the perplexity of the references. The runs' own model is started for it, and what it finds is
             kept in the runs' folders, so that only what is missing is computed.
@@ -102,6 +104,10 @@ def score(
         raise OptionError("nothing to score", "give runs (`localemp runs list` shows them), or --import FORMAT FILE")
     if not imports and (data or hypothesis):
         raise OptionError("--data and --hypothesis are for files", "give one with --import FORMAT FILE")
+    names = [metric] if isinstance(metric, str) else list(metric)
+    if no_bertscore and set(names) & set(BERTSCORE):
+        raise OptionError("--metric asks for BERTScore, --no-bertscore refuses it", "give one of them")
+    metrics(context, only=names)  # an unknown name ends here, before anything is read
     systems, places = _systems(paths, imports, data, hypothesis)
     if out is not None and len(systems) > 1:
         raise OptionError("--out is for the scores of one system", "score one at a time, or leave it out")
@@ -117,7 +123,7 @@ def score(
         raise OptionError(unscored[0], "omit --ppl")
     with noting(partial(_saved, systems, places)):
         also = PERPLEXITY if ppl else on_request(systems)
-        chosen = metrics(context, without=BERTSCORE if no_bertscore else (), also=also)
+        chosen = metrics(context, without=BERTSCORE if no_bertscore else (), also=also, only=names)
         scored = _score(systems, context, chosen)
         unwritten = [
             _write(place, each, required=out is not None)

@@ -18,6 +18,8 @@ from localemp.metrics.replies import Replies
 Rows = NDArray[np.intp]
 Setting = str | int | float | bool | None
 
+PAPER = "paper"  # the group of the paper's own metrics
+
 
 @dataclass(frozen=True, slots=True)
 class Signature:
@@ -116,6 +118,7 @@ class Metric(ABC):
 
     Attributes:
         name: The name in tables.
+        group: Which of the tables it belongs to, a key of `registry.GROUPS`.
         hidden: Whether it is only shown when asked for.
         decimals: The number of decimals in tables.
         bounds: The lowest and the highest possible value.
@@ -123,6 +126,7 @@ class Metric(ABC):
     """
 
     name: str
+    group: str = PAPER
     hidden: bool = False
     decimals: int = 2
     bounds: tuple[float, float] = (0.0, 100.0)

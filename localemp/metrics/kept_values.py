@@ -99,7 +99,15 @@ def write_values(folder: Path, replies: Replies, metrics: Iterable[Metric], opti
                 told.append({"name": each.name, "settings": dict(each.settings()), "values": values.tolist()})
     if not told:  # without a model: what an earlier call kept of the same replies still holds
         return
-    kept = {"format": 1, "replies_sha256": replies.sha256, "options": dict(options), "ids": list(replies.ids)}
+    names = [each["name"] for each in told]
+    of_these = {option.name for name in names for option in known[name].options}
+    used = {name: value for name, value in options.items() if name in of_these}
+    if earlier := read_values(folder, replies):  # of metrics that were not asked for now
+        for name in earlier.values.keys() - set(names):
+            of_replies = [earlier.values[name][each] for each in replies.ids]
+            told.append({"name": name, "settings": dict(earlier.settings[name]), "values": of_replies})
+        used = {name: value for name, value in earlier.options.items() if name not in of_these} | used
+    kept = {"format": 1, "replies_sha256": replies.sha256, "options": used, "ids": list(replies.ids)}
     with write_errors(partial(DataError, folder / VALUES), "choose another run"):
         write_json(folder / VALUES, kept | {"metrics": told}, indent=0)
 

@@ -9,11 +9,24 @@ from functools import partial
 from typing import Any
 
 from localemp.errors import OptionError, UnknownNameError
-from localemp.metrics.base import Metric
+from localemp.metrics.base import PAPER, Metric
 from localemp.metrics.replies import Replies
 from localemp.utils.option import Option, Shared, defaults, unique
 from localemp.utils.plugins import as_entry, check_options, described, load_plugins, why_missing
 from localemp.utils.progress import OnProgress, silent
+
+GROUPS: Mapping[str, str] = {
+    PAPER: "As in the paper's Tables 1 and 3",
+    "overlap": "Overlap with people's replies",
+    "diversity": "Diversity of all replies",
+    "form": "Form of the replies",
+    "epitome": "Empathy (EPITOME)",
+    "choice": "A judge's choice",
+}
+"""The tables of metrics, in order: a key of `Metric.group` and the title. Metrics of plug-ins are in the first one."""
+
+VARIANTS = "Variants of these metrics"
+"""The title of the table of hidden metrics."""
 
 BERTSCORE = ("P_BERT", "R_BERT", "F_BERT")
 PERPLEXITY = ("PPL", "BPB")
@@ -110,6 +123,8 @@ def _add_plugin(name: str, value: object) -> None:
             raise OptionError(f"it makes {described(made)}, not a Metric")
         if made.name != name:
             raise OptionError(f"its metric has another name, {made.name!r}")
+        if made.group not in GROUPS:
+            raise OptionError(f"its group is {made.group!r}", f"known: {', '.join(GROUPS)}")
     except BaseException:
         del METRICS[name]
         raise
@@ -143,6 +158,7 @@ def metrics(
     with_models: bool = True,
     without: Collection[str] = (),
     also: Collection[str] = (),
+    only: Collection[str] = (),
 ) -> list[Metric]:
     """Return all metrics but those on request, those of the paper's tables first.
 
@@ -151,8 +167,14 @@ def metrics(
         with_models: Whether those that need a model are among them.
         without: Names to leave out.
         also: Names of metrics on request that are wanted, see `on_request`.
+        only: Names of the metrics that are wanted, on request or not; by default all.
+
+    Raises:
+        UnknownNameError: `only` has a name that no metric has.
     """
     context = context or MetricContext()
+    if only:
+        return [metric(name, context) for name in dict.fromkeys(only)]
     names = [
         name
         for name, entry in metric_entries().items()
@@ -172,6 +194,19 @@ def on_request(systems: Iterable[Replies]) -> list[str]:
 def decimals(name: str) -> int:
     """Return how many decimals tables show of a metric."""
     return metric(name).decimals if name in metric_entries() else Metric.decimals
+
+
+def group_of(name: str) -> str:
+    """Return the table that a metric belongs to, the first one for an unknown metric."""
+    return metric(name).group if name in metric_entries() else PAPER
+
+
+def by_group(names: Iterable[str]) -> dict[str, list[str]]:
+    """Return the names of metrics by the table they belong to, in the order of `GROUPS`."""
+    found: dict[str, list[str]] = {group: [] for group in GROUPS}
+    for name in names:
+        found[group_of(name)].append(name)
+    return {group: members for group, members in found.items() if members}
 
 
 def is_hidden(name: str) -> bool:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from localemp.errors import LocalempError, OptionError
-from localemp.metrics.base import Metric, Rows, Signature, Statistics
+from localemp.metrics.base import PAPER, Metric, Rows, Signature, Statistics
 from localemp.metrics.pairing import ONE_DIALOGUE, Pair, pair
 from localemp.metrics.replies import Replies, Reply
 from localemp.metrics.ttest import TTest, paired_t
@@ -42,8 +42,10 @@ class Comparison:
         interval: The 95 % confidence interval of the difference.
         interval_by: BOOTSTRAP or JACKKNIFE.
         p: The two-sided p-value of approximate randomisation.
-        p_holm: The same, corrected for all metrics compared together (Holm 1979), hidden ones separately.
+        p_holm: The same, corrected (Holm 1979) for all metrics of its table that are compared together, hidden ones
+            separately.
         reason: Why one of the above is None.
+        group: The table that the metric belongs to.
         hidden: Whether the metric is only shown when asked for.
         higher_is_better: None if neither direction is better.
         each: The items' own values, one row for each system, for metrics of single replies.
@@ -60,10 +62,16 @@ class Comparison:
     p: float | None = None
     p_holm: float | None = None
     reason: str = ""
+    group: str = PAPER
     hidden: bool = False
     higher_is_better: bool | None = True
     each: NDArray[np.float64] | None = None
     t_test: TTest | None = None
+
+    @property
+    def family(self) -> tuple[str, bool]:
+        """What its p-value is corrected together with: the metrics of the same table, shown or hidden."""
+        return self.group, self.hidden
 
     @property
     def is_mean(self) -> bool:
@@ -138,9 +146,19 @@ def compare(
         on_progress(Progress("Comparing", number, len(metrics), "metrics"))
         found.append(_compared(metric, both.a, both.b, samples, seed))
     on_progress(Progress("Comparing", len(metrics), len(metrics), "metrics"))
-    # The second columns are a family of their own: asking for them changes nothing in the paper's.
-    families = [holm([one.p if one.hidden == hidden else None for one in found]) for hidden in (False, True)]
-    return [replace(one, p_holm=families[one.hidden][place]) for place, one in enumerate(found)]
+    return _corrected(found)
+
+
+def _corrected(found: Sequence[Comparison]) -> list[Comparison]:
+    """Return comparisons with their p-values corrected by Holm's method within each table.
+
+    The second columns are a family of their own, too: asking for more metrics changes nothing in the paper's.
+    """
+    corrected = {
+        family: holm([one.p if one.family == family else None for one in found])
+        for family in dict.fromkeys(one.family for one in found)
+    }
+    return [replace(one, p_holm=corrected[one.family][place]) for place, one in enumerate(found)]
 
 
 def randomisation_p(statistics: Statistics, items: int, samples: int, seed: int) -> float:
@@ -252,7 +270,13 @@ def _compared(metric: Metric, a: Replies, b: Replies, samples: int, seed: int) -
     both = {name: value for name, value in ours.items() if name in theirs and theirs[name] == value}
     signature = Signature.of(metric.name.lower(), a, both)
     found = Comparison(
-        metric.name, None, None, signature, hidden=metric.hidden, higher_is_better=metric.higher_is_better
+        metric.name,
+        None,
+        None,
+        signature,
+        group=metric.group,
+        hidden=metric.hidden,
+        higher_is_better=metric.higher_is_better,
     )
     missing = [metric.missing(system) for system in (a, b)]
     if any(missing):

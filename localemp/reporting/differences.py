@@ -5,10 +5,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from localemp.errors import OptionError, UnknownNameError
-from localemp.metrics.base import Metric
+from localemp.metrics.base import PAPER, Metric
 from localemp.metrics.kept_values import KeptMetric
 from localemp.metrics.pairing import pair
-from localemp.metrics.registry import decimals, is_hidden, metric, metric_entries, on_request
+from localemp.metrics.registry import (
+    GROUPS,
+    by_group,
+    decimals,
+    is_hidden,
+    metric,
+    metric_entries,
+    on_request,
+)
 from localemp.metrics.significance import JACKKNIFE, SAMPLES, SEED, Comparison, holm
 from localemp.metrics.significance import compare as compare_replies
 from localemp.reporting.systems import System
@@ -98,11 +106,16 @@ def differences(
 
 
 def difference_tables(found: Sequence[Difference]) -> list[Table]:
-    """Return a table for each base: differences with their intervals and p-values, one row a run."""
+    """Return tables for each base, by group of metrics: differences, intervals and p-values, one row a run."""
     tables: list[Table] = []
     for base in dict.fromkeys(each.base.name for each in found):
         rows = [each for each in found if each.base.name == base]
-        tables.append(_table(base, rows, len(tables)))
+        groups = {PAPER: list[str]()} | by_group(dict.fromkeys(one.name for each in rows for one in each.comparisons))
+        for group, names in groups.items():
+            # A column in which nothing could be compared would say n/a all over.
+            columns = [name for name in names if any(_is_compared(each, name) for each in rows)]
+            if columns or group == PAPER:
+                tables.append(_table(base, rows, len(tables), group, columns))
     return tables
 
 
@@ -141,12 +154,13 @@ def _corrected(found: Sequence[Difference]) -> list[Difference]:
     ]
 
 
-def _table(base: str, rows: Sequence[Difference], number: int) -> Table:
+def _is_compared(each: Difference, name: str) -> bool:
+    return any(one.name == name and one.difference is not None for one in each.comparisons)
+
+
+def _table(base: str, rows: Sequence[Difference], number: int, group: str, columns: Sequence[str]) -> Table:
     everyone = [each.system.name for each in rows]
     values = [{one.name: one for one in each.comparisons} for each in rows]
-    names = list(dict.fromkeys(name for of in values for name in of))
-    # A column in which nothing could be compared would say n/a all over.
-    columns = [name for name in names if any(name in of and of[name].difference is not None for of in values)]
     same = len({each.items for each in rows}) == 1
     on = f", {count(rows[0].items, 'dialogue')}" if same else ""
     reasons: dict[str, dict[str, list[str]]] = {}
@@ -162,11 +176,11 @@ def _table(base: str, rows: Sequence[Difference], number: int) -> Table:
     return Table(
         "differences" if not number else f"differences-{number + 1}",
         "differences",
-        f"Against {base}{on}",
+        f"Against {base}{on}" + ("" if group == PAPER else f": {GROUPS[group]}"),
         "System",
         (*([] if same else ["Dialogues"]), *columns),
         tuple(made),
-        (*not_available(reasons, everyone), *_notes(base, rows)),
+        (*not_available(reasons, everyone), *_notes(base, rows, columns)),
     )
 
 
@@ -193,10 +207,9 @@ def _p(value: float | None) -> str:
     return "<0.001" if value < 0.0005 else f"{value:.3f}"
 
 
-def _notes(base: str, rows: Sequence[Difference]) -> list[Note]:
-    jackknifed = list(
-        dict.fromkeys(one.name for each in rows for one in each.comparisons if one.interval_by == JACKKNIFE)
-    )
+def _notes(base: str, rows: Sequence[Difference], columns: Sequence[str]) -> list[Note]:
+    by = {(one.name, one.interval_by) for each in rows for one in each.comparisons}
+    jackknifed = [name for name in columns if (name, JACKKNIFE) in by]
     jackknife = f" (jackknife for {listed(jackknifed)})" if jackknifed else ""
     family = count(len(rows), "row")
     notes = [

@@ -1,10 +1,19 @@
-"""The tables of automatic metrics: the paper's columns (its Tables 1 and 3), and variants of them."""
+"""The tables of automatic metrics: the paper's columns (its Tables 1 and 3), further groups, variants."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from localemp.metrics.base import Score
-from localemp.metrics.registry import BERTSCORE, decimals, is_hidden, metric, metric_entries
+from localemp.metrics.base import PAPER, Score
+from localemp.metrics.registry import (
+    BERTSCORE,
+    GROUPS,
+    VARIANTS,
+    by_group,
+    decimals,
+    is_hidden,
+    metric,
+    metric_entries,
+)
 from localemp.metrics.scoring import other_bertscore
 from localemp.reporting.comparing import Marks
 from localemp.reporting.counterparts import grouped, notes, paper_rows
@@ -12,21 +21,32 @@ from localemp.reporting.published import Published
 from localemp.reporting.systems import System
 from localemp.reporting.tables import NOT_AVAILABLE, Cell, Note, Row, Table, listed, not_available, number
 
-PAPER = ("Dist-1", "Dist-2", *BERTSCORE, "B-2", "B-4", "Acc")
+COLUMNS = ("Dist-1", "Dist-2", *BERTSCORE, "B-2", "B-4", "Acc")
 UNITS = "BERTScore from 0 to 1, {others} x100. `localemp compare` tests which differences are significant."
 
 
 def automatic_tables(systems: Sequence[System], published: Published) -> list[Table]:
-    """Return the table of the paper's columns, ours and theirs, and a second one of variants if there are any."""
+    """Return the table of the paper's columns, ours and theirs, one for each further group of metrics, and variants."""
     scored = dict.fromkeys([*metric_entries(), *(name for system in systems for name in system.scores)])
-    others = [name for name in scored if name not in PAPER and any(name in system.scores for system in systems)]
-    added = [name for name in others if not is_hidden(name)]
+    others = [name for name in scored if name not in COLUMNS and any(name in system.scores for system in systems)]
+    shown = by_group(name for name in others if not is_hidden(name))
+    added = shown.pop(PAPER, [])
     units = UNITS.format(others="the paper's others" if added else "all others")
     told = [*_system_notes(systems), *notes(systems, published), Note(units)]
-    first = _table("automatic", "As in the paper's Tables 1 and 3", systems, (*PAPER, *added), published, told)
-    shown = tuple(name for name in others if name not in added)
-    title = "Variants of these metrics"
-    return [first, _table("automatic-second", title, systems, shown)] if shown else [first]
+    tables = [_table("automatic", GROUPS[PAPER], systems, (*COLUMNS, *added), published, told)]
+    tables += [
+        _table(f"automatic-{group}", GROUPS[group], systems, tuple(names))
+        for group, names in shown.items()
+        if any(_has_value(system, name) for system in systems for name in names)
+    ]
+    if variants := tuple(name for name in others if is_hidden(name)):
+        tables.append(_table("automatic-second", VARIANTS, systems, variants))
+    return tables
+
+
+def _has_value(system: System, name: str) -> bool:
+    score = system.scores.get(name)
+    return score is not None and score.value is not None
 
 
 def _table(

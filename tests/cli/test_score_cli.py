@@ -41,6 +41,21 @@ def test_verbose_has_second_columns_and_signatures(localemp, run):
     assert "n/a: Acc, Acc variants, Macro-F1, No label: nothing names the emotion" in done.stdout
 
 
+def test_only_the_named_metrics_are_computed_and_the_others_kept(localemp, run, tmp_path):
+    name = run("mine", ["Oh no.", "I see."])
+    assert localemp("score", name, "--no-bertscore").returncode == 0
+    done = localemp("score", name, "--metric", "B-2 lower", "--metric", "Dist-1")
+    assert "B-4" not in done.stdout
+    assert "Dist-1" in done.stdout
+    assert "Variants of these metrics" in done.stdout
+    assert read_scores(tmp_path / "mine" / "scores.json").score("Dist-2").value == 100
+    wrong = localemp("score", name, "--metric", "Dist")
+    assert wrong.returncode == 2
+    assert "Dist-1" in wrong.stderr and "Traceback" not in wrong.stderr
+    both = localemp("score", name, "--metric", "F_BERT", "--no-bertscore")
+    assert "--metric asks for BERTScore, --no-bertscore refuses it" in both.stderr
+
+
 def test_json_has_every_score_with_its_signature(localemp, run):
     done = localemp("score", run("a", ["Oh no."]), run("b", ["", ""], dialogues=9), "--no-bertscore", "--json")
     told = json.loads(done.stdout)

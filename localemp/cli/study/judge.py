@@ -44,7 +44,8 @@ def judge(
     """
     from localemp.cli.display import Display
     from localemp.commands.study import judge as judge_study
-    from localemp.studies.judging.verdicts import VOTES, begun_with
+    from localemp.runs.judge_answers import VOTES
+    from localemp.studies.judging.verdicts import begun_with
 
     config = config_of(options)
     with Display() as display, resumable(display.say):
