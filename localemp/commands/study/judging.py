@@ -4,7 +4,7 @@ import logging
 import re
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
@@ -25,6 +25,7 @@ from localemp.utils.redaction import shown_command
 
 if TYPE_CHECKING:
     from localemp.engines.base import Engine
+    from localemp.sampling import Sampling
     from localemp.studies.judging.judge import Judge, JudgeLog, Question
     from localemp.studies.judging.prompts import Answers, JudgePrompts
     from localemp.studies.judging.verdicts import JudgeStats
@@ -70,7 +71,7 @@ def judge(
         config: The judge; or leave it out and give its fields by name, such as `model`, see `RunConfig`.
         votes: Times that everything is asked; above 1 it takes a temperature above 0.
         name: Of the judge, in tables and as a folder; the model's by default.
-        prompts: A file with what it is asked, in the form of prompts/judge.toml or prompts/judge-letters.toml.
+        prompts: What it is asked: a name, such as "mt-bench", or a file in the form of prompts/judge.toml.
         answers: "probabilities" or "written": whether the probability of every answer counts, or what the model writes.
             By default as the judge began, or as `prompts` says; for a new judge probabilities, where the engine gives
             them and everything is asked once.
@@ -122,7 +123,7 @@ def judge_each(
     check_at_least(1, votes=votes, limit=limit)
     pipeline = Pipeline(config, on_progress)
     folder = _judge_folder(name, pipeline.profile.name)
-    choose = _texts(pipeline, None if prompts is None else Path(prompts), answers, votes)
+    choose = _texts(pipeline, prompts, answers, votes)
     if pipeline.profile.notice:
         _log.info("note: %s", pipeline.profile.notice)
     outcomes: list[_Judging | LocalempError] = []
@@ -178,7 +179,8 @@ class _Judging:
 
         rated = open_study(study)
         folder = study / JUDGES / name
-        judged = Judge(rated, choose(folder), pipeline.sampling, votes)
+        prompts = choose(folder)
+        judged = Judge(rated, prompts, _sampling(pipeline, prompts), votes)
         asked = questions(rated, votes, limit)
         answers = JudgeLog.open(folder, pipeline.model_settings() | judged.describe())
         pending = [question for question in asked if question.id not in answers.answered]
@@ -227,18 +229,26 @@ class _Judging:
         return JudgeResult(self.answers.folder, len(self.asked), failed, stats, self.tally)
 
 
+def _sampling(pipeline: Pipeline, prompts: "JudgePrompts") -> "Sampling":
+    """Return how answers are drawn: as long as the prompts need them, unless the config says how long."""
+    sampling = pipeline.sampling
+    if prompts.max_tokens is None or pipeline.config.max_tokens is not None:
+        return sampling
+    return replace(sampling, max_tokens=prompts.max_tokens)
+
+
 def _texts(
-    pipeline: Pipeline, path: Path | None, answers: "Answers | None", votes: int
+    pipeline: Pipeline, given: StrPath | None, answers: "Answers | None", votes: int
 ) -> "Callable[[Path], JudgePrompts]":
     """Return a function that chooses the prompts of a judge by its folder: one that has begun stays as it is."""
     from localemp.studies.judging.prompts import JudgePrompts
     from localemp.studies.judging.verdicts import begun_with
 
-    if path is not None:
-        own = JudgePrompts.read(path)
+    if given is not None:
+        own = JudgePrompts.read(given)
         if answers not in (None, own.answers):
             raise OptionError(
-                f'--answers {answers}: {path} says answers = "{own.answers}"',
+                f'--answers {answers}: {given} says answers = "{own.answers}"',
                 "leave out --answers, or take another file",
             )
         return lambda _: own
