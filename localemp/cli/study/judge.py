@@ -25,7 +25,7 @@ if TYPE_CHECKING:
               help="How often to ask each question; more than once needs a --temperature above 0.")  # fmt: skip
 @click.option("--name", help="The judge's name in tables and of its folder; by default the model's.")
 @click.option("--prompts", type=NAME, metavar="NAME|FILE",
-              help="What is asked: `mt-bench`, `g-eval`, `epitome`, or a file in the format of prompts/judge.toml.")  # fmt: skip
+              help="What is asked: `mt-bench`, `g-eval`, `epitome`, or a file like prompts/judge.toml.")  # fmt: skip
 @click.option("--answers", type=click.Choice(["probabilities", "written"]),
               help="Whether the probability of each answer counts, or what the model writes; by default as the judge "
               "began, and for a new one probabilities where the engine gives them.")  # fmt: skip
@@ -45,7 +45,8 @@ def judge(
     """
     from localemp.cli.display import Display
     from localemp.commands.study import judge as judge_study
-    from localemp.studies.judging.verdicts import VOTES, begun_with
+    from localemp.runs.judge_answers import VOTES
+    from localemp.studies.judging.verdicts import begun_with
 
     config = config_of(options)
     with Display() as display, resumable(display.say):

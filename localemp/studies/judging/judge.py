@@ -19,11 +19,11 @@ from localemp.engines.base import Completion, Engine
 from localemp.engines.planner import Planner
 from localemp.errors import EngineError, JudgeError, OptionError
 from localemp.pipeline.generate import Tally, failed_alone, for_all
-from localemp.runs.run import Journal
+from localemp.runs.journal import Journal
+from localemp.runs.judge_answers import VOTES, check_answer, question_id
 from localemp.sampling import Sampling
 from localemp.studies.judging.parsing import Parsed, parse_choice, parse_letter, parse_rating, parse_verdict
 from localemp.studies.judging.prompts import JudgePrompts
-from localemp.studies.judging.verdicts import VOTES, check_answer
 from localemp.studies.study import Study
 from localemp.studies.votes import quoted
 from localemp.utils.progress import OnProgress, silent
@@ -49,7 +49,7 @@ class Question:
     @property
     def id(self) -> str:
         """The question's id, unique in a study since reply keys are."""
-        return f"{'+'.join(self.shown)} {self.aspect} {self.vote}"
+        return question_id(self.shown, self.aspect, self.vote)
 
 
 def questions(study: Study, votes: int = 1, limit: int | None = None) -> list[Question]:
