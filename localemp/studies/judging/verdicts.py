@@ -8,68 +8,26 @@ The likelier reply wins. Where a tie is the likeliest, or the replies differ by 
 tie. A flip is still a pair whose likeliest answer changes with the order.
 """
 
-import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, median
-from typing import Annotated, Any, Literal, Self, TypeVar
-
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from typing import Any, TypeVar
 
 from localemp.errors import RunError
 from localemp.runs.journal import MANIFEST, newest, outcomes, read_lines, read_manifest
+from localemp.runs.judge_answers import VOTES, check_answer
 from localemp.runs.run import thinking_tokens
 from localemp.studies.judging.prompts import Answers
 from localemp.studies.schema import TIE
 from localemp.studies.votes import Vote
 
-VOTES = "votes.jsonl"
 MEASURED = ("measured", "mass", "first_probability", "confidence")
 """The statistics that only probabilities have."""
 
 N = TypeVar("N", int, float)
-_Probability = Annotated[float, Field(ge=0, le=1 + 1e-6, allow_inf_nan=False)]
-_SURPLUS = 1e-6  # by which probabilities may add up to another number than 1, through rounding
 ENOUGH_MASS = 0.5  # below this, a judge would mostly write something else than an answer
-_WHOLE = re.compile(r"-?\d{1,7}")
-_Count = Annotated[int, Field(ge=0, le=10**12)] | None
-
-
-class _Asked(BaseModel):
-    """The required fields of every line of a judge's file; other keys are ignored here."""
-
-    model_config = ConfigDict(strict=True)
-
-    item: str
-    aspect: str
-    shown: Annotated[list[str], Field(min_length=1, max_length=2)]
-
-
-class _Answered(_Asked):
-    """A line with an answer."""
-
-    text: str
-    answer: Literal["A", "B", "tie"] | Annotated[int, Field(ge=-(10**6), le=10**6)] | None
-    prompt_tokens: _Count = None
-    completion_tokens: _Count = None
-    thinking: str = ""
-    thinking_tokens: _Count = None
-    cost: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
-    notes: list[str] = []
-    probabilities: dict[str, _Probability] | None = None
-    choice_mass: _Probability | None = None
-
-    @model_validator(mode="after")
-    def _belongs_together(self) -> Self:
-        if self.answer is not None and isinstance(self.answer, int) != (len(self.shown) == 1):
-            raise ValueError("answer: of one reply a number, of two a choice")
-        if (told := self.probabilities) is not None:
-            named = set(told) == {"A", "B", TIE} if len(self.shown) == 2 else all(map(_WHOLE.fullmatch, told))
-            if not named or abs(sum(told.values()) - 1) > _SURPLUS:
-                raise ValueError("probabilities: they are not of all answers, or do not add up to 1")
-        return self
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,11 +87,6 @@ class JudgeStats:
     def first_share(self) -> float | None:
         """Position bias: 0.5 is none, 1 is a judge that always prefers what is shown first."""
         return self.first / self.choices if self.choices else None
-
-
-def check_answer(record: dict[str, Any]) -> None:
-    """Raise ValueError if a record is not a valid line of a judge's file."""
-    (_Asked if "error" in record else _Answered).model_validate(record)
 
 
 def read_judge(folder: Path) -> list[Vote]:
