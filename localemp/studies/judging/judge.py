@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from localemp.dialogue import Message
 from localemp.engines.base import Completion, Engine
@@ -23,7 +23,7 @@ from localemp.runs.journal import Journal
 from localemp.runs.judge_answers import VOTES, check_answer, question_id
 from localemp.sampling import Sampling
 from localemp.studies.judging.parsing import Parsed, parse_choice, parse_letter, parse_rating
-from localemp.studies.judging.prompts import JudgePrompts
+from localemp.studies.judging.prompts import Answers, JudgePrompts
 from localemp.studies.study import Study
 from localemp.studies.votes import quoted
 from localemp.utils.progress import OnProgress, silent
@@ -204,6 +204,10 @@ class JudgeLog(Journal):
 
     lines = VOTES
     option = "--name"
+    hints: ClassVar[Mapping[Answers, str]] = {
+        "written": "take another --model, one that can be held to JSON, or more --max-tokens, each with another --name",
+        "probabilities": "ask for JSON with --answers written, or take another --model, each with another --name",
+    }
 
     def __init__(self, folder: Path) -> None:
         self._unparsable, self._example = 0, ""
@@ -227,9 +231,8 @@ class JudgeLog(Journal):
         total = len(self.answered)
         if total < ENOUGH or self._unparsable <= TOO_MANY * total:
             return
-        hint = "take another --model, one that can be held to JSON, or more --max-tokens, each with another --name"
-        if self.manifest["settings"].get("answers") == "probabilities":
-            hint = "ask for JSON with --answers written, or take another --model, each with another --name"
+        measured = self.manifest["settings"].get("answers") == "probabilities"
+        hint = self.hints["probabilities" if measured else "written"]
         if self._mass is not None:
             raise JudgeError(
                 f"the model does not answer as it was asked to in {self._unparsable} of {total} cases: all answers "
