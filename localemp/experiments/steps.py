@@ -119,7 +119,7 @@ class Judge(JudgeModel):
     Attributes:
         name: Its name in tables; None for the model's.
         votes: How often each question is asked.
-        prompts: A file in the form of prompts/judge.toml.
+        prompts: A name in prompts/judges/, or a file in the form of prompts/judge.toml.
         answers: Whether probabilities of answers count or what is written; None for the default of `study judge`.
         limit: Only the first N items.
     """
@@ -185,7 +185,7 @@ class StudyStep(Table):
         sample: Number of dialogues; None for the design's.
         seed: Seed of the sample.
         checks: Attention checks to add.
-        aspects: A questionnaire in the form of prompts/study.toml.
+        aspects: A name in prompts/questionnaires/, or a file in the form of prompts/study.toml.
         title: What raters read at the top.
         judge: The model that judges; None for people alone.
     """
@@ -294,7 +294,7 @@ def check_rows_and_files(after: After, rows: Iterable[str]) -> None:
             read_published(Path(after.report.published or ""))
         if after.study:
             key = "study.aspects"
-            asked = load_questionnaire(Path(after.study.aspects) if after.study.aspects else None, after.study.kind)
+            asked = load_questionnaire(after.study.aspects, after.study.kind)
             key = "study.preset"
             if after.study.preset:
                 asked.design(after.study.preset)
@@ -303,7 +303,7 @@ def check_rows_and_files(after: After, rows: Iterable[str]) -> None:
             sampling = Pipeline(judge.config).sampling
             if judge.votes > 1 and not sampling.temperature:
                 raise PlanError(f"{judge.votes} votes at temperature 0 would all be the same", "set a temperature")
-            JudgePrompts.read(Path(judge.prompts) if judge.prompts else None)
+            JudgePrompts.read(judge.prompts).check_asks(after.study.kind, asked.aspects(after.study.kind))
     except LocalempError as error:
         raise PlanError(f"after.{key}: {error.message}", error.hint) from error
 

@@ -33,7 +33,7 @@ def create(
     *,
     out: StrPath,
     items: StrPath | None = None,
-    kind: Kind = "ab",
+    kind: Kind | None = None,
     preset: str | None = None,
     sample: int | None = None,
     seed: int = 0,
@@ -47,12 +47,13 @@ def create(
         runs: Folders of runs; with the systems' names as a mapping, or as "NAME=PATH".
         out: The study's folder.
         items: A file of JSON lines in place of runs: id, turns, replies (system: text).
-        kind: "ab", choose the better of two replies; "rating", give each reply a number.
+        kind: "ab", choose the better of two replies; "rating", give each reply a number. By default "ab", or "rating"
+            where no aspect is for A/B tests.
         preset: A design; "paper" is that of the paper's own studies.
         sample: Dialogues to draw; by default what the design has, else 100.
         seed: Of the sample. The same seed draws the same dialogues; the blinding is always new.
         checks: Attention checks to add.
-        aspects: A file with what raters are asked, in the form of prompts/study.toml.
+        aspects: What raters are asked: a name ("epitome"), or a file in the form of prompts/study.toml.
         title: What raters read at the top; must tell no system.
 
     Raises:
@@ -64,7 +65,7 @@ def create(
     from localemp.studies.create import create_study, replies_of_items
     from localemp.studies.questionnaire import load_questionnaire
 
-    if kind not in get_args(Kind):
+    if kind is not None and kind not in get_args(Kind):
         raise UnknownNameError("kind of study", kind, get_args(Kind))
     check_at_least(1, sample=sample)
     check_at_least(0, checks=checks)
@@ -75,7 +76,8 @@ def create(
         )
     systems = [] if items is None else replies_of_items(Path(items))
     systems += [_named_replies(name, folder) for name, folder in folders]
-    asked = load_questionnaire(None if aspects is None else Path(aspects), kind)
+    asked = load_questionnaire(aspects, kind)
+    kind = kind or ("ab" if asked.aspects("ab") else "rating")
     study, notes = create_study(
         Path(out), systems, kind, asked, preset=preset, sample=sample, seed=seed, checks=checks, title=title
     )

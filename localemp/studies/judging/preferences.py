@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from localemp.errors import RunError
 from localemp.metrics.choice import choices_folder, judge_folder, pair_keys, unanswerable
@@ -22,7 +22,6 @@ from localemp.runs.journal import newest, read_lines
 from localemp.runs.judge_answers import VOTES, check_answer, folder_name
 from localemp.studies.judging.asking import Judging, ask_each, own_prompts
 from localemp.studies.judging.judge import JudgeLog
-from localemp.studies.judging.prompts import Answers
 from localemp.studies.judging.verdicts import ENOUGH_MASS, JudgeStats, combine
 from localemp.studies.questionnaire import aspect_named
 from localemp.studies.schema import Aspect, Item, Manifest, Reply
@@ -63,7 +62,10 @@ class ChoiceLog(JudgeLog):
     """A judge's folder beside a system's replies, open for writing."""
 
     option = "run or file"
-    hints: ClassVar[Mapping[Answers, str]] = dict.fromkeys(("written", "probabilities"), "take another --judge")
+
+    def hint(self) -> str:
+        """Return what to do where answers cannot be read."""
+        return "take another --judge"
 
     @classmethod
     def _check_settings(cls, folder: Path, manifest: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
