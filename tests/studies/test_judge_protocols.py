@@ -236,7 +236,7 @@ def test_unknown_names_list_the_known_ones(localemp, tmp_path):
     done = localemp("study", "create", "--items", "items.jsonl", "--aspects", "epitone", "--out", "other")
     assert (done.returncode, "unknown questionnaire 'epitone'" in done.stderr) == (UnknownNameError.exit_code, True)
     assert list(bundled_prompts()) == ["judge", "judge-letters", "epitome", "g-eval", "mt-bench"]
-    assert list(bundled_questionnaires()) == ["epitome"]
+    assert "epitome" in bundled_questionnaires()
 
 
 def test_a_file_is_a_file_whatever_its_name(tmp_path, monkeypatch):

@@ -16,6 +16,7 @@ from localemp.studies.judging.prose import ending, plain, taken_back
 from localemp.studies.judging.statements import CHOICES, RATINGS, Choice, Form, Read, Statement, Value
 
 _MOST_OBJECTS = 100
+_LONGEST_VERDICT = 40  # with what ends it
 _LETTER = re.compile(r"(?:[a-z]{1,20}: ?)?\W{0,3}(\S{1,20}?)\W{0,3}", re.IGNORECASE)
 
 
@@ -62,8 +63,9 @@ def parse_verdict(text: str, form: str, values: Mapping[str, Value]) -> Parsed:
     answer, thinking = split_thinking(text)
     if problem := _empty(answer, thinking):
         return Parsed(None, problem)
-    before, after = (re.escape(end) for end in form.split("{answer}"))
-    found = re.findall(rf"{before}[ \t]{{0,5}}(\S{{1,20}}?)[ \t]{{0,5}}{after}", ending(answer))
+    before, _, after = form.partition("{answer}")
+    pieces = [piece[:_LONGEST_VERDICT].partition(after) for piece in ending(answer).split(before)[1:]]
+    found = [said.strip() for said, closed, _ in pieces if closed and len(said.split()) == 1]
     if not found:
         return Parsed(None, f"it has no verdict in the form {form.format(answer='...')}")
     last = re.sub(r"^(-?\d+)[.,]0+$", r"\1", found[-1]).casefold()

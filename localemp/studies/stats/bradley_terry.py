@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from localemp.studies.stats.intervals import Bootstrap, Estimate, Numbers, ratio
 from localemp.studies.stats.judged import PairChoice
-from localemp.studies.stats.logistic import fit, logistic
+from localemp.studies.stats.regression import fit_logistic, logistic
 
 WON_ALL = "won every choice against the systems with a strength: no finite one fits"
 LOST_ALL = "lost every choice against the systems with a strength: no finite one fits"
@@ -81,7 +81,7 @@ def strengths_of(wins: Numbers) -> Numbers:
     one, other = np.nonzero(~np.eye(size, dtype=bool))
     systems = np.eye(size)
     # A logistic regression with one answer, 1, for each cell; the last system is at 0 until all are centred.
-    found = fit((systems[one] - systems[other])[:, :-1], np.ones(len(one)), wins[:, one, other])
+    found = fit_logistic((systems[one] - systems[other])[:, :-1], np.ones(len(one)), wins[:, one, other])
     strengths = np.column_stack([found, np.where(np.isfinite(found[:, :1]), 0.0, np.nan)])
     return np.asarray(strengths - strengths.mean(axis=1, keepdims=True), dtype=float)
 

@@ -18,17 +18,16 @@ from typing import Any
 
 import numpy as np
 
+from localemp.metrics.pairing import FEW_ITEMS
 from localemp.studies.stats.intervals import Bootstrap, Estimate, Numbers, ratio
 from localemp.studies.stats.judged import NO_PEOPLE, PairChoice
-from localemp.studies.stats.logistic import SEPARATED, fit, identified, independent, logistic
+from localemp.studies.stats.regression import CONSTANT, NO_ANSWER, estimated, fit_logistic, logistic
 
-NO_CHOICE = "it chose nothing"
-CONSTANT = "all of its answers are the same"
 SAME_LENGTH = "the two replies always have the same length"
 NO_OWN = "none of the pairs has a reply of its own model and one of another"
 OWN_NEEDS_PEOPLE = "needs people's answers: without them a better model looks like a preferred one"
 PEOPLE_TIE = "people prefer neither reply of any pair"
-ENTANGLED = "cannot be told from the others here: it varies only together with them"
+_FEWEST = 10  # answers of the rarer kind for each term
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +60,7 @@ class JudgeBias:
     Attributes:
         choices: How many, each shown order for itself.
         dialogues: That they are of.
+        rarer: How many of them are for the reply shown first, or for the second if these are fewer.
         first: Mean share for the reply shown first, nothing held equal.
         position: Of being shown first.
         length: Of twice as many words.
@@ -70,6 +70,7 @@ class JudgeBias:
 
     choices: int
     dialogues: int
+    rarer: float
     first: Estimate
     position: Effect
     length: Effect
@@ -79,7 +80,19 @@ class JudgeBias:
     def as_dict(self) -> dict[str, Any]:
         """Return a JSON-serialisable dict."""
         effects = {name: getattr(self, name).as_dict() for name in ("first", "position", "length", "own", "quality")}
-        return {"choices": self.choices, "dialogues": self.dialogues, **effects}
+        told = {name: getattr(self, name) for name in ("choices", "dialogues", "rarer")}
+        return {**told, **effects, "notes": self.notes}
+
+    @property
+    def notes(self) -> list[str]:
+        """What makes the figures uncertain beyond their intervals."""
+        notes = []
+        terms = sum(getattr(self, name).log_odds.value is not None for name in ("position", "length", "own", "quality"))
+        if self.dialogues < FEW_ITEMS:
+            notes.append(f"fewer than {FEW_ITEMS} dialogues: the intervals are rough, and rather too narrow")
+        if terms and self.rarer < _FEWEST * terms:
+            notes.append(f"fewer than {_FEWEST} of the rarer choice for each term: the effects may look too large")
+        return notes
 
 
 def judge_bias(choices: Sequence[PairChoice], own_systems: Collection[str], bootstrap: Bootstrap) -> JudgeBias:
@@ -91,25 +104,16 @@ def judge_bias(choices: Sequence[PairChoice], own_systems: Collection[str], boot
         bootstrap: How the intervals are drawn.
     """
     dialogues, shares = [choice.dialogue for choice in choices], np.array([choice.share for choice in choices])
-    terms = _terms(choices, own_systems)
-    columns = {name: term for name, term in terms.items() if not isinstance(term, str)}
-    estimates = {name: Estimate(None, reason=term) for name, term in terms.items() if isinstance(term, str)}
-    if reason := NO_CHOICE if not choices else CONSTANT if np.ptp(shares) == 0 else "":
-        estimates |= dict.fromkeys(columns, Estimate(None, reason=reason))
-        first = Estimate(float(shares[0]) if choices else None, reason=reason)
-    else:
-        estimates |= _fitted(columns, shares, dialogues, bootstrap)
-        first = bootstrap.estimate(
-            float(shares.mean()), lambda weights: ratio(weights, shares, np.ones_like(shares)), dialogues
-        )
+    found = estimated(_terms(choices, own_systems), shares, fit_logistic, dialogues, bootstrap)
     return JudgeBias(
         choices=len(choices),
         dialogues=len(set(dialogues)),
-        first=first,
-        position=Effect.of(estimates["position"]),
-        length=Effect.of(estimates["length"]),
-        own=Effect.of(estimates["own"]),
-        quality=Effect.of(estimates["quality"]),
+        rarer=float(min(shares.sum(), (1 - shares).sum())),
+        first=_first(shares, dialogues, bootstrap),
+        position=Effect.of(found["position"]),
+        length=Effect.of(found["length"]),
+        own=Effect.of(found["own"]),
+        quality=Effect.of(found["quality"]),
     )
 
 
@@ -135,16 +139,10 @@ def _terms(choices: Sequence[PairChoice], own_systems: Collection[str]) -> dict[
     }
 
 
-def _fitted(
-    columns: dict[str, Numbers], shares: Numbers, dialogues: Sequence[str], bootstrap: Bootstrap
-) -> dict[str, Estimate]:
-    names, everything = list(columns), np.stack(list(columns.values()), axis=1)
-    kept = independent(everything)
-    design = everything[:, kept]
-    (point,) = fit(design, shares, np.ones((1, len(shares))))
-    if not np.isfinite(point).all():
-        return dict.fromkeys(names, Estimate(None, reason=SEPARATED))
-    found = bootstrap.estimates(point.tolist(), lambda weights: fit(design, shares, weights, point), dialogues)
-    estimates = {names[column]: estimate for column, estimate in zip(kept, found, strict=True)}
-    alone = zip(names, identified(everything), strict=True)
-    return estimates | {name: Estimate(None, reason=ENTANGLED) for name, is_alone in alone if not is_alone}
+def _first(shares: Numbers, dialogues: Sequence[str], bootstrap: Bootstrap) -> Estimate:
+    if not len(shares):
+        return Estimate(None, reason=NO_ANSWER)
+    if np.ptp(shares) == 0:
+        return Estimate(float(shares[0]), reason=CONSTANT)
+    value, one = float(shares.mean()), np.ones_like(shares)
+    return bootstrap.estimate(value, lambda weights: ratio(weights, shares, one), dialogues)

@@ -72,8 +72,8 @@ def _leniency(
     if not rated:
         none = Estimate(None, reason=NO_RATING)
         return Leniency(aspect, 0, 0, none, none, none, none, none, none)
-    judge = _shares([rating.judge for rating in rated], judge_scale)
-    theirs = [_shares(rating.people, people_scale) for rating in rated]
+    judge = shares_of([rating.judge for rating in rated], judge_scale)
+    theirs = [shares_of(rating.people, people_scale) for rating in rated]
     people = np.array([values.mean() for values in theirs])
     one, raters = np.ones(len(rated)), np.array([len(values) for values in theirs], dtype=float)
     total, squares = (np.array([(values**power).sum() for values in theirs]) for power in (1, 2))
@@ -105,6 +105,7 @@ def _leniency(
     )
 
 
-def _shares(values: Sequence[float], scale: Scale) -> Numbers:
+def shares_of(values: Sequence[float], scale: Scale) -> Numbers:
+    """Return ratings as shares of their scale."""
     low, high = scale
     return (np.asarray(values, dtype=float) - low) / (high - low)

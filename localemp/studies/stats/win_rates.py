@@ -14,7 +14,7 @@ from many models' outputs on their instructions; no penalty (L1 there) and no ad
 and terse baseline. So the numbers are not AlpacaEval's, and an exaggerated length can move them more.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from localemp.studies.stats.intervals import Bootstrap, Estimate, Numbers, ratio
 from localemp.studies.stats.judged import PairChoice
-from localemp.studies.stats.logistic import SEPARATED, fit, identified, independent, logistic
+from localemp.studies.stats.regression import SEPARATED, fit_logistic, identified, independent, logistic
 
 NO_PAIR = "it was compared with none of them"
 SAME_DIFFERENCE = "the difference in length is the same in all choices, so its effect cannot be told from the system's"
@@ -102,7 +102,7 @@ class _Pair:
         design = np.stack([np.ones(len(choices)), length, np.where(ahead, 1.0, -1.0)], axis=1)
         kept = independent(design)
         reason = "" if not length.any() or identified(design)[_LENGTH] else SAME_DIFFERENCE
-        if not reason and not np.isfinite(fit(design[:, kept], shares, np.ones((1, len(shares))))).all():
+        if not reason and not np.isfinite(fit_logistic(design[:, kept], shares, np.ones((1, len(shares))))).all():
             reason = SEPARATED
         return cls(rows, shares, design[:, kept], tuple(kept), reason)
 
@@ -112,7 +112,7 @@ class _Pair:
 
     def controlled(self, weights: Numbers) -> Numbers:
         """Return the win rate of samples at a length difference of 0, averaged over both orders."""
-        found = dict(zip(self.kept, fit(self.design, self.shares, weights[:, self.rows]).T, strict=True))
+        found = dict(zip(self.kept, fit_logistic(self.design, self.shares, weights[:, self.rows]).T, strict=True))
         strength, place = found[_STRENGTH], found.get(_POSITION, 0.0)
         return (logistic(strength + place) + logistic(strength - place)) / 2
 
@@ -139,16 +139,23 @@ def _win_rate(system: str, choices: Sequence[PairChoice], bootstrap: Bootstrap, 
         (value,) = mean(np.ones((1, len(chosen))))
         return bootstrap.estimate(float(value), mean, dialogues)
 
-    without = [f"against {other}: {pair.reason}" for other, pair in zip(against, pairs, strict=True) if pair.reason]
+    without: dict[str, list[str]] = {}
+    for other, pair in zip(against, pairs, strict=True):
+        if pair.reason:
+            without.setdefault(pair.reason, []).append(other)
     return WinRate(
         system=system,
         against=against,
         choices=len(chosen),
         dialogues=len(set(dialogues)),
         raw=measured(_Pair.raw),
-        controlled=Estimate(None, reason="; ".join(without)) if without else measured(_Pair.controlled),
+        controlled=measured(_Pair.controlled) if not without else Estimate(None, reason=_told(without)),
         words=float(np.mean([_longer(choice, system) for choice in chosen])),
     )
+
+
+def _told(without: Mapping[str, Sequence[str]]) -> str:
+    return "; ".join(f"against {', '.join(others)}: {reason}" for reason, others in without.items())
 
 
 def _longer(choice: PairChoice, system: str) -> float:
