@@ -141,6 +141,7 @@ def score(
         if len(asked.refused) == len(systems):
             raise OptionError(asked.notes[0], "omit --judge")
         context = replace(context, judge=asked.judge, aspect=asked.aspect)
+        names += [CHOICE] if names and CHOICE not in names else []
         unscored += asked.notes
     with noting(partial(_saved, systems, places)):
         also = {*on_request(systems), *(PERPLEXITY if ppl else ()), *([] if judge is None else [CHOICE])}

@@ -18,6 +18,7 @@ Replies from elsewhere have the folder FILE.choices beside their file.
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ OPTION = "--judge MODEL"
 # Of a judge's settings: what decides whether two values are comparable, where it is there.
 _SIGNED = ("weights_sha256", "served_model", "base_url", "chat_template_kwargs", "engine_args")
 _NOT_COMPARED = "engine"
+_OF_PROMPTS = ("schema", "choices")  # of the sampling, what follows from the prompts
 
 _Answers = Mapping[
     str, float | None
@@ -173,6 +175,8 @@ class Choice(Metric):
                 self._read[key] = ({}, {}, "") if folder is None else (*_read(folder), "")
             except RunError as error:
                 self._read[key] = {}, {}, error.message
+            except OSError as error:
+                self._read[key] = {}, {}, f"{key}: cannot be read: {error.strerror or error}"
         return self._read[key]
 
 
@@ -188,11 +192,18 @@ def _questions(item: Reply, signed: Mapping[str, Setting]) -> tuple[str, str]:
 
 
 def _read(folder: Path) -> tuple[Mapping[str, Setting], _Answers]:
-    lines = newest(read_lines(folder / VOTES, check_answer))
-    return _signed(read_manifest(folder)), {line["id"]: first_share(line) for line in lines if "error" not in line}
+    states = [path.stat() for path in (folder / MANIFEST, folder / VOTES)]
+    return _read_as_of(folder.resolve(), tuple((state.st_mtime_ns, state.st_size) for state in states))
 
 
-def _signed(manifest: Mapping[str, Any]) -> Mapping[str, Setting]:
+@lru_cache(maxsize=32)  # every table asks which systems have a value before it shows these
+def _read_as_of(folder: Path, _: object) -> tuple[Mapping[str, Setting], _Answers]:
+    lines = [line for line in newest(read_lines(folder / VOTES, check_answer)) if "error" not in line]
+    measured = any(line.get("probabilities") for line in lines)
+    return _signed(read_manifest(folder), measured), {line["id"]: first_share(line) for line in lines}
+
+
+def _signed(manifest: Mapping[str, Any], measured: bool) -> Mapping[str, Setting]:
     settings, sessions = manifest["settings"], manifest["sessions"]
     aspects = settings.get("aspects")
     aspect, about = next(iter(aspects.items()), ("", "")) if isinstance(aspects, dict) else ("", "")
@@ -200,13 +211,16 @@ def _signed(manifest: Mapping[str, Any]) -> Mapping[str, Setting]:
     told: dict[str, Setting] = {"judge": _plain(settings.get("model"))}
     more = [name for name in settings if name in _SIGNED or name.startswith("adapter")]
     told |= {name.replace("_", " "): _plain(settings[name]) for name in more if settings[name]}
-    told |= {"aspect": str(aspect), "question sha256": asked[:8], "prompts": _plain(settings.get("prompts"))}
     told |= {
+        "aspect": str(aspect),
+        "question sha256": asked[:8],
+        "prompts": _plain(settings.get("prompts")),
         "prompts sha256": _plain(settings.get("prompts_sha256")),
-        "answers": _plain(settings.get("answers", "written")),
+        # A server that was asked for probabilities may have given none.
+        "answers": "probabilities" if measured else "written",
     }
-    if told["answers"] == "written":
-        told["sampling"] = _plain(settings.get("sampling"))
+    if not measured and isinstance(sampling := settings.get("sampling"), dict):
+        told["sampling"] = _plain({name: value for name, value in sampling.items() if name not in _OF_PROMPTS})
     engine = _plain(settings.get("engine"))
     versions = dict.fromkeys(str(session[engine]) for session in sessions if engine in session)
     return told | {_NOT_COMPARED: " ".join(filter(None, [str(engine or ""), ", ".join(versions)]))}

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,9 @@ from localemp.metrics.registry import CHOICE
 from localemp.metrics.replies import Replies, Reply, replies_of_run
 from localemp.pipeline.config import RunConfig
 from localemp.runs.judge_answers import first_share
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "engines"))
+from fake_server import Answer, FakeServer, completion, error
 
 # Of a reply that says "warm" a judge thinks much, whatever it stands; of its place a little.
 WARM = [
@@ -344,6 +348,24 @@ def test_the_summary_of_a_judge_tells_its_bias():
         "warm about warm: 80.0% of the probability is for the reply shown first; "
         "100.0% of pairs change with the order (50.0% by guessing)"
     )
+
+
+def test_a_server_without_probabilities_is_read_and_the_signature_says_so():
+    def refuse(request):
+        if "logprobs" in request.body:
+            return error(403, "You are not allowed to request logprobs from this model")
+        first_is_warm = "Reply A: Warm" in request.body["messages"][0]["content"]
+        return Answer(body=completion(message={"content": "A" if first_is_warm else "C"}))
+
+    warm, _ = runs()
+    with FakeServer(rule=refuse) as server:
+        done = run("score", warm, "--judge", "tiny", "--base-url", server.url, "--metric", "Dist-1", "--no-bertscore")
+    assert done.exit_code == 0, done.output
+    found = choice(warm)
+    assert found.value == pytest.approx(75)
+    signed = dict(found.signature.settings)
+    assert (signed["judge"], signed["answers"], signed["prompts"]) == ("tiny", "written", "judge-letters")
+    assert signed["base url"] == server.url
 
 
 def test_a_plan_has_a_judge(tmp_path):

@@ -99,7 +99,8 @@ def ask_preferences(
     """
     question, chosen = aspect_named(aspect)
     refused = {system.name: reason for system in systems if (reason := unanswerable(system))}
-    asked = [system for system in systems if system.name not in refused]
+    # Each once: the same file may be given twice.
+    asked = list({choices_folder(system): system for system in systems if not unanswerable(system)}.values())
     pipeline = Pipeline(config, on_progress)
     judge = pipeline.model_name
     if asked and pipeline.profile.notice:
