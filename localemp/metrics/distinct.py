@@ -19,6 +19,8 @@ class Distinct(Metric):
         order: n.
     """
 
+    depends_on_number = True
+
     def __init__(self, order: int) -> None:
         self.name, self.order = f"Dist-{order}", order
         self.group = PAPER if order <= 2 else "diversity"

@@ -26,6 +26,7 @@ class ExpectationAdjustedDistinct(Metric):
     """
 
     group = "diversity"
+    depends_on_number = True
     bounds = (0.0, inf)
 
     def __init__(self, order: int) -> None:

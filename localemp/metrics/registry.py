@@ -30,6 +30,7 @@ VARIANTS = "Variants of these metrics"
 
 BERTSCORE = ("P_BERT", "R_BERT", "F_BERT")
 PERPLEXITY = ("PPL", "BPB")
+CHOICE = "P(choice)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +40,16 @@ class MetricContext:
     Attributes:
         options: Values of the metrics' options; what is not in it has the option's default.
         fetch: Whether models that are not on this machine may be fetched.
+        judge: Whose choices P(choice) is of, by name; empty for the judge that was asked last.
+        aspect: By which aspect; empty for the one that was asked last.
         on_progress: Called with bytes that are fetched or checked, and with the texts read.
         shared: Makes a thing once for several metrics: `shared("a key", make)`.
     """
 
     options: Mapping[str, Any] = field(default_factory=dict)
     fetch: bool = True
+    judge: str = ""
+    aspect: str = ""
     on_progress: OnProgress = silent
     shared: Shared = field(default_factory=Shared)
 
@@ -209,6 +214,11 @@ def by_group(names: Iterable[str]) -> dict[str, list[str]]:
     return {group: members for group, members in found.items() if members}
 
 
+def depends_on_number(name: str) -> bool:
+    """Return whether values of a metric are comparable only on the same number of replies."""
+    return name in metric_entries() and metric(name).depends_on_number
+
+
 def is_hidden(name: str) -> bool:
     """Return whether a metric is only shown when asked for."""
     return name in metric_entries() and metric(name).hidden
@@ -288,6 +298,12 @@ def _perplexity(name: str, context: MetricContext) -> Metric:
     return Perplexity(name, context.shared("log probabilities", KeptLogprobs))
 
 
+def _choice(context: MetricContext) -> Metric:
+    from localemp.metrics.choice import Choice
+
+    return Choice(context.judge, context.aspect)
+
+
 BERTSCORE_MODEL = Option(
     name="bertscore_model",
     default="roberta-large",
@@ -322,3 +338,4 @@ register_metric("Repetition", _repetition)
 register_metric("Context", partial(_context, "reply"))
 register_metric("Loops", _loops)
 register_metric("Context ref", partial(_context, "reference"))
+register_metric(CHOICE, _choice, on_request="--judge MODEL")

@@ -31,6 +31,7 @@ class SelfBleu(Metric):
     name = "Self-BLEU"
     group = "diversity"
     higher_is_better = False
+    depends_on_number = True
 
     def settings(self) -> Mapping[str, Setting]:
         """Return order, references, smoothing and tokens."""

@@ -4,6 +4,7 @@ import time
 
 import numpy as np
 import pytest
+from patience import patience
 
 from localemp.data.sources import load_dialogues
 from localemp.metrics.context_overlap import ContextOverlap
@@ -179,4 +180,4 @@ def test_long_and_odd_texts_take_linear_time(text):
         if metric.group in ("diversity", "form"):
             score = metric.score(odd)
             assert metric.bounds[0] <= score.value <= metric.bounds[1] or score.reason, metric.name
-    assert time.perf_counter() - start < 20
+    assert time.perf_counter() - start < patience(20)

@@ -5,6 +5,7 @@ import time
 import numpy as np
 import pytest
 from nltk.translate.bleu_score import SmoothingFunction, sentence_bleu
+from patience import patience
 
 from localemp.data.sources import load_dialogues
 from localemp.metrics.replies import Replies, Reply
@@ -91,7 +92,7 @@ def test_time_is_linear_in_words():
     start = time.perf_counter()
     value = SelfBleu().score(many).value
     assert 99 < value < 100
-    assert time.perf_counter() - start < 20
+    assert time.perf_counter() - start < patience(20)
 
 
 def test_the_signature_tells_order_smoothing_and_references():
