@@ -30,6 +30,7 @@ VARIANTS = "Variants of these metrics"
 
 BERTSCORE = ("P_BERT", "R_BERT", "F_BERT")
 PERPLEXITY = ("PPL", "BPB")
+EPITOME = ("ER", "IP", "EX", "diff-ER", "diff-IP", "diff-EX")
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,6 +247,20 @@ def _perplexity(name: str, context: MetricContext) -> Metric:
     return Perplexity(name, context.shared("log probabilities", KeptLogprobs))
 
 
+def _epitome(column: int, context: MetricContext) -> Metric:
+    from localemp.metrics.epitome.metric import Epitome
+
+    folder = context.option(EPITOME_MODEL.name)
+    made = context.shared("EPITOME", lambda: Epitome(folder, fetch=context.fetch, on_progress=context.on_progress))
+    return made.metrics()[column]
+
+
+EPITOME_MODEL = Option(
+    name="epitome_model",
+    metavar="FOLDER",
+    help="A model of EPITOME; by default what `localemp models train epitome` keeps in localemp's cache.",
+)
+
 BERTSCORE_MODEL = Option(
     name="bertscore_model",
     default="roberta-large",
@@ -268,3 +283,5 @@ for _name in ("Acc variants", "Macro-F1", "No label"):
     register_metric(_name, partial(_emotion, _name))
 for _name in PERPLEXITY:
     register_metric(_name, partial(_perplexity, _name), on_request="--ppl")
+for _column, _name in enumerate(EPITOME):
+    register_metric(_name, partial(_epitome, _column), options=[EPITOME_MODEL], needs_model=True)
