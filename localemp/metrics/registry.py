@@ -31,6 +31,7 @@ VARIANTS = "Variants of these metrics"
 BERTSCORE = ("P_BERT", "R_BERT", "F_BERT")
 PERPLEXITY = ("PPL", "BPB")
 EPITOME = ("ER", "IP", "EX", "diff-ER", "diff-IP", "diff-EX")
+CHOICE = "P(choice)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +41,16 @@ class MetricContext:
     Attributes:
         options: Values of the metrics' options; what is not in it has the option's default.
         fetch: Whether models that are not on this machine may be fetched.
+        judge: Whose choices P(choice) is of, by name; empty for the judge that was asked last.
+        aspect: By which aspect; empty for the one that was asked last.
         on_progress: Called with bytes that are fetched or checked, and with the texts read.
         shared: Makes a thing once for several metrics: `shared("a key", make)`.
     """
 
     options: Mapping[str, Any] = field(default_factory=dict)
     fetch: bool = True
+    judge: str = ""
+    aspect: str = ""
     on_progress: OnProgress = silent
     shared: Shared = field(default_factory=Shared)
 
@@ -261,6 +266,13 @@ EPITOME_MODEL = Option(
     help="A model of EPITOME; by default what `localemp models train epitome` keeps in localemp's cache.",
 )
 
+
+def _choice(context: MetricContext) -> Metric:
+    from localemp.metrics.choice import Choice
+
+    return Choice(context.judge, context.aspect)
+
+
 BERTSCORE_MODEL = Option(
     name="bertscore_model",
     default="roberta-large",
@@ -285,3 +297,4 @@ for _name in PERPLEXITY:
     register_metric(_name, partial(_perplexity, _name), on_request="--ppl")
 for _column, _name in enumerate(EPITOME):
     register_metric(_name, partial(_epitome, _column), options=[EPITOME_MODEL], needs_model=True)
+register_metric(CHOICE, _choice, on_request="--judge MODEL")

@@ -24,12 +24,11 @@ from localemp.utils.paths import cache_dir
 from localemp.utils.progress import OnProgress, Progress, silent
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from localemp.metrics.epitome.weights import Model
 
 LEVELS = tuple(MECHANISMS)
 DIFFERENCES = tuple(f"diff-{name}" for name in LEVELS)
+SEEKER = "last turn"
 NAMES = (*LEVELS, *DIFFERENCES)
 TRAIN = "`localemp models train epitome --data FOLDER` fits one"
 
@@ -48,7 +47,6 @@ class Epitome:
     def __init__(self, folder: str | None = None, *, fetch: bool = True, on_progress: OnProgress = silent) -> None:
         self._folder, self._fetch, self._on_progress = folder, fetch, on_progress
         self._levels: dict[Pair, tuple[int, ...]] = {}
-        self._seekers: dict[str, Tensor] = {}
         self._loaded: Model | None = None
         self._failure: LocalempError | None = None
 
@@ -67,16 +65,13 @@ class Epitome:
         """Return what all six signatures hold."""
         card = self._model.card
         return {
-            "encoder": card.encoder,
-            "encoder_sha256": card.encoder_sha256,
+            "encoder": Path(card.encoder).name,  # of a folder: a path means nothing on another machine
             "weights_sha256": card.sha256,
             "data_sha256": card.data_sha256,
             "seed": card.recipe.seed,
-            "split": card.split,
             "max_tokens": card.recipe.max_tokens,
-            "seeker": "last turn",
+            "seeker": SEEKER,
             "level": "most probable",
-            **{name: card_version for name, card_version in card.versions.items() if name != "localemp"},
         }
 
     def levels(self, systems: Sequence[Replies], *, of_references: bool = False) -> NDArray[np.float64]:
@@ -97,24 +92,11 @@ class Epitome:
         return np.array(found, dtype=np.float64).reshape(-1, len(LEVELS))
 
     def _judge(self, pairs: Sequence[Pair]) -> None:
-        import torch
-
-        from localemp.metrics.contextual import by_length
-
-        model = self._model
-        seekers = [text for text in dict.fromkeys(pair[0] for pair in pairs) if text not in self._seekers]
-        self._seekers |= dict(zip(seekers, model.encoder.seekers(seekers), strict=True))
-        ids, _ = model.encoder.tokens([response for _, response in pairs])
         done = 0
-        for batch in by_length(ids):
-            states = model.encoder.states([ids[position] for position in batch])
-            of_seekers = torch.stack([self._seekers[pairs[position][0]] for position in batch])
-            with torch.no_grad():
-                answers = model.network(states, torch.ones(states.shape[:2], dtype=torch.bool), of_seekers)
-            for position, levels in zip(batch, answers.levels.argmax(dim=-1).tolist(), strict=True):
-                self._levels[pairs[position]] = tuple(levels)
+        for batch, levels in self._model.judge(pairs):
+            self._levels |= {pairs[position]: found for position, found in zip(batch, levels, strict=True)}
             done += len(batch)
-            self._on_progress(Progress("Reading for EPITOME", done, len(pairs), "texts"))
+            self._on_progress(Progress("Reading for EPITOME", done, len(pairs), "pairs"))
 
     @property
     def _model(self) -> "Model":
@@ -170,7 +152,8 @@ class _Column(Metric):
 
     def score(self, replies: Replies) -> Score:
         if reason := self.missing(replies):  # nothing is loaded for what has no score anyway
-            return Score(self.name, None, Signature.of(self.name.lower(), replies, {}), reason)
+            signature = Signature.of(self.name.lower(), replies, {"seeker": SEEKER})
+            return Score(self.name, None, signature, reason)
         return super().score(replies)
 
 

@@ -8,7 +8,7 @@ Everything is computed on the CPU in float32, so that levels are the same with a
 """
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -147,6 +147,32 @@ class Network(nn.Module):  # type: ignore[misc]
             for place, head in enumerate(self.heads)
         ]
         return Answers(torch.stack(levels, dim=1), rationales)
+
+
+class Judge:
+    """A fitted network. The vector of a seeker is computed once, however many responses there are."""
+
+    def __init__(self, encoder: FrozenEncoder, network: Network) -> None:
+        self._encoder, self._network = encoder, network
+        self._network.eval()
+        self._seekers: dict[str, Tensor] = {}
+
+    def __call__(self, pairs: Sequence[tuple[str, str]]) -> Iterator[tuple[list[int], list[tuple[int, ...]]]]:
+        """Yield the positions of pairs of seeker's post and response, and their levels, batch by batch."""
+        seekers = [text for text in dict.fromkeys(seeker for seeker, _ in pairs) if text not in self._seekers]
+        self._seekers |= dict(zip(seekers, self._encoder.seekers(seekers), strict=True))
+        ids, _ = self._encoder.tokens([response for _, response in pairs])
+        for batch in by_length(ids):
+            states = self._encoder.states([ids[position] for position in batch])
+            theirs = torch.stack([self._seekers[pairs[position][0]] for position in batch])
+            yield batch, named_levels(self._network, states, theirs)
+
+
+def named_levels(network: Network, states: Tensor, seekers: Tensor) -> list[tuple[int, ...]]:
+    """Return the most probable level of each mechanism in responses of one length."""
+    with torch.no_grad():
+        answers = network(states, torch.ones(states.shape[:2], dtype=torch.bool), seekers)
+    return [tuple(levels) for levels in answers.levels.argmax(dim=-1).tolist()]
 
 
 def through(layers: Any, states: Tensor, padded: Tensor | None = None) -> Tensor:

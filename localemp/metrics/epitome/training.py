@@ -31,7 +31,7 @@ from localemp.metrics.epitome.data import (
     LabelledPairs,
     read_labelled_pairs,
 )
-from localemp.metrics.epitome.network import FrozenEncoder, Network
+from localemp.metrics.epitome.network import FrozenEncoder, Network, named_levels
 from localemp.metrics.epitome.weights import (
     Card,
     HeldOut,
@@ -239,13 +239,11 @@ def _held_out(texts: _Texts, network: Network, part: str) -> dict[str, HeldOut]:
 
 def _named(texts: _Texts, network: Network, positions: Sequence[int]) -> NDArray[np.intp]:
     """Return the level that the model names for each pair and mechanism."""
-    named = torch.zeros(len(positions), len(MECHANISMS), dtype=torch.long)
+    named = np.zeros((len(positions), len(MECHANISMS)), dtype=np.intp)
     for batch in by_length([range(texts.lengths[position]) for position in positions]):
         chosen = [positions[row] for row in batch]
-        states, mask, _ = texts.batch(chosen)
-        with torch.no_grad():
-            named[batch] = network(states, mask, texts.seekers[chosen]).levels.argmax(dim=-1)
-    return np.array(named.numpy(), dtype=np.intp)
+        named[batch] = named_levels(network, texts.batch(chosen)[0], texts.seekers[chosen])
+    return named
 
 
 def _measured(true: NDArray[np.intp], named: NDArray[np.intp]) -> Measured:

@@ -9,12 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors.torch import load_file, save
 
 from localemp.errors import OptionError, WeightsError
-from localemp.metrics.epitome.network import FrozenEncoder, Network
+from localemp.metrics.epitome.network import FrozenEncoder, Judge, Network
 from localemp.models.checksums import sha256_file
 from localemp.models.profiles import load_profile
 from localemp.models.safetensors_header import TensorHeader, read_header
@@ -114,10 +113,9 @@ class Card(_Strict):
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A fitted model, ready to judge."""
+    """A fitted model, ready to judge: `judge(pairs)` yields levels batch by batch."""
 
-    encoder: FrozenEncoder
-    network: Network
+    judge: Judge
     card: Card
 
 
@@ -201,10 +199,10 @@ def load_model(folder: Path, on_progress: OnProgress = silent, *, fetch: bool = 
     if differ:
         raise WeightsError(f"{path}: {len(differ)} tensors do not fit, such as {differ[0][:100]}", TRAIN_AGAIN)
     tensors = load_file(path)
-    if not all(bool(torch.isfinite(tensor).all()) for tensor in tensors.values()):
+    if not all(bool(tensor.isfinite().all()) for tensor in tensors.values()):
         raise WeightsError(f"{path}: some numbers are not finite", TRAIN_AGAIN)
     network.load_state_dict(tensors)
-    return Model(encoder, network.eval(), card)
+    return Model(Judge(encoder, network), card)
 
 
 def _told(header: Mapping[str, TensorHeader], name: str) -> tuple[str, tuple[int, ...]] | None:
