@@ -198,7 +198,7 @@ def _print_table(scored: "Sequence[Scored]", names: Sequence[str], mark: str) ->
     from rich.table import Column, Table
     from rich.text import Text
 
-    from localemp.metrics.registry import decimals
+    from localemp.metrics.registry import decimals, depends_on_number
 
     # Heads of two words take two lines, so that the paper's columns fit into 80 characters.
     heads = [name.replace(" ", "\n") for name in ("Replies", *names)]
@@ -212,7 +212,7 @@ def _print_table(scored: "Sequence[Scored]", names: Sequence[str], mark: str) ->
             if one.name not in names:
                 continue
             text = "n/a" if one.value is None else f"{one.value:.{min(decimals(one.name), 3)}f}"
-            cells.append(text + (mark if one.name.startswith("Dist") and one.value is not None else ""))
+            cells.append(text + (mark if depends_on_number(one.name) and one.value is not None else ""))
         table.add_row(Text(each.name), *cells)
     show_table(table)
 

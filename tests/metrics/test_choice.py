@@ -263,13 +263,16 @@ def test_compare_and_report_have_it_with_intervals():
     names = [f"d{number}" for number in range(12)]
     warm = make_run(Path("warm"), {name: "Warm words." if number % 2 else "Ok." for number, name in enumerate(names)})
     cold = make_run(Path("cold"), dict.fromkeys(names, "Ok."))
-    score([warm, cold], judge=judge(), no_bertscore=True)
+    notes = score([warm, cold], judge=judge(), no_bertscore=True).notes
+    (told,) = [note for note in notes if note.startswith("95 % intervals of P(choice)")]
+    assert told.endswith("; 50 is as good as people's") and "cold 50.0 to 50.0" in told
     found = {one.name: one for one in compare(warm, cold, bertscore=False, show=0).comparisons}[CHOICE]
     assert found.difference == pytest.approx((50 - OF_WARM) / 2)
     assert found.interval is not None and found.interval[0] < found.difference < found.interval[1] < 0
     assert found.interval_by == "bootstrap" and found.p is not None and found.t_test is not None
     tables = {table.key: table for table in report([warm, cold], against="warm").tables}
     assert tables["automatic-choice"].columns == ("Replies", CHOICE)
+    assert any("warm" in note.text and "50 is as good" in note.text for note in tables["automatic-choice"].notes)
     assert any(CHOICE in table.columns for table in tables.values() if table.kind == "differences")
 
 
@@ -344,7 +347,7 @@ def test_a_judge_of_the_systems_family_is_warned_of():
 def test_the_summary_of_a_judge_tells_its_bias():
     warm, _ = runs()
     notes = score(warm, judge=judge({"choices": {"A": 0.8, "B": 0.2}}), no_bertscore=True).notes
-    assert notes[-1] == (
+    assert notes[0] == (
         "warm about warm: 80.0% of the probability is for the reply shown first; "
         "100.0% of pairs change with the order (50.0% by guessing)"
     )
