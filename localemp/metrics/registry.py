@@ -30,6 +30,7 @@ VARIANTS = "Variants of these metrics"
 
 BERTSCORE = ("P_BERT", "R_BERT", "F_BERT")
 PERPLEXITY = ("PPL", "BPB")
+CHOICE = "P(choice)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +40,16 @@ class MetricContext:
     Attributes:
         options: Values of the metrics' options; what is not in it has the option's default.
         fetch: Whether models that are not on this machine may be fetched.
+        judge: Whose choices P(choice) is of, by name; empty for the judge that was asked last.
+        aspect: By which aspect; empty for the one that was asked last.
         on_progress: Called with bytes that are fetched or checked, and with the texts read.
         shared: Makes a thing once for several metrics: `shared("a key", make)`.
     """
 
     options: Mapping[str, Any] = field(default_factory=dict)
     fetch: bool = True
+    judge: str = ""
+    aspect: str = ""
     on_progress: OnProgress = silent
     shared: Shared = field(default_factory=Shared)
 
@@ -246,6 +251,12 @@ def _perplexity(name: str, context: MetricContext) -> Metric:
     return Perplexity(name, context.shared("log probabilities", KeptLogprobs))
 
 
+def _choice(context: MetricContext) -> Metric:
+    from localemp.metrics.choice import Choice
+
+    return Choice(context.judge, context.aspect)
+
+
 BERTSCORE_MODEL = Option(
     name="bertscore_model",
     default="roberta-large",
@@ -268,3 +279,4 @@ for _name in ("Acc variants", "Macro-F1", "No label"):
     register_metric(_name, partial(_emotion, _name))
 for _name in PERPLEXITY:
     register_metric(_name, partial(_perplexity, _name), on_request="--ppl")
+register_metric(CHOICE, _choice, on_request="--judge MODEL")

@@ -119,3 +119,20 @@ def load_questionnaire(given: StrPath | None = None, kind: Kind | None = None) -
             f"{path}: no aspect is asked in studies of kind {kind!r}", f'give one kinds = ["{kind}"], or no kinds'
         )
     return asked
+
+
+def aspect_named(name: str | None = None) -> tuple[str, Aspect]:
+    """Return the question of the paper's A/B tests, and one of the aspects that it is asked of.
+
+    Args:
+        name: The aspect's; None for the first.
+
+    Raises:
+        UnknownNameError: There is no such aspect.
+    """
+    asked = load_questionnaire(kind="ab")
+    aspects = {each.name: each for each in asked.aspects("ab")}
+    name = name or next(iter(aspects))
+    if name not in aspects:
+        raise UnknownNameError("aspect", name, aspects)
+    return asked.question("ab"), aspects[name]

@@ -50,6 +50,7 @@ def create(
     RUN is a run's folder; as NAME=RUN, results call it NAME. The key to the study (key.json) stays with you; raters
     never see it.
     """
+    from localemp.cli.study.power import found
     from localemp.commands.study import create as create_study
 
     result = create_study(
@@ -73,6 +74,9 @@ def create(
     if people := study.manifest.annotators:
         by = f", ratings by {study.manifest.ratings_by}" if study.manifest.kind == "rating" else ""
         click.echo(f"preset {for_terminal(study.manifest.preset)}: {count(people, 'annotator')}{by}")
+    if result.finds:
+        means = " if ratings are averaged" if kind == "rating" and study.manifest.ratings_by == "majority" else ""
+        click.echo(f"{found(result.finds)}{means} (`localemp study power` explains)")
     for note in result.notes:
         click.echo(f"note: {one_line(note)}", err=True)
     click.echo(f"study: {out}")

@@ -2,17 +2,15 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import get_args
 
+from localemp.commands.study.planning import PowerResult, smallest_effect_of
 from localemp.errors import OptionError, UnknownNameError
 from localemp.metrics.replies import Replies, replies_of_run
 from localemp.studies.schema import Kind
 from localemp.studies.study import Study
 from localemp.utils.option import check_at_least
 from localemp.utils.paths import Named, StrPath, named_paths
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,10 +20,13 @@ class CreateResult:
     Attributes:
         study: The study.
         notes: What its owner has to know.
+        finds: The smallest difference that it finds with the defaults of `study.power`; None if scipy is missing, or
+            there is none.
     """
 
     study: Study
     notes: tuple[str, ...] = ()
+    finds: PowerResult | None = None
 
 
 def create(
@@ -81,7 +82,7 @@ def create(
     study, notes = create_study(
         Path(out), systems, kind, asked, preset=preset, sample=sample, seed=seed, checks=checks, title=title
     )
-    return CreateResult(study, tuple(notes))
+    return CreateResult(study, tuple(notes), smallest_effect_of(study))
 
 
 def _named_replies(name: str, folder: Path) -> Replies:

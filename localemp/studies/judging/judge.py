@@ -225,24 +225,28 @@ class JudgeLog(Journal):
             self._unparsable, self._example = self._unparsable + 1, record["text"]
             self._mass = record.get("choice_mass")
 
+    def hint(self) -> str:
+        """Return what to do where answers cannot be read."""
+        settings = self.manifest["settings"]
+        if settings.get("answers") == "probabilities":
+            return "ask for JSON with --answers written, or take another --model, each with another --name"
+        if "verdict" in settings:
+            return "take another --model, or more --max-tokens if the verdict is cut off, each with another --name"
+        return "take another --model, one that can be held to JSON, or more --max-tokens, each with another --name"
+
     def check(self) -> None:
         """Raise JudgeError where too many answers cannot be read."""
         total = len(self.answered)
         if total < ENOUGH or self._unparsable <= TOO_MANY * total:
             return
-        hint = "take another --model, one that can be held to JSON, or more --max-tokens, each with another --name"
-        if self.manifest["settings"].get("answers") == "probabilities":
-            hint = "ask for JSON with --answers written, or take another --model, each with another --name"
-        elif "verdict" in self.manifest["settings"]:
-            hint = "take another --model, or more --max-tokens if the verdict is cut off, each with another --name"
         if self._mass is not None:
             raise JudgeError(
                 f"the model does not answer as it was asked to in {self._unparsable} of {total} cases: all answers "
                 f"together have a probability of {self._mass:.2g}, say; all are kept in {self.folder}",
-                hint,
+                self.hint(),
             )
         raise JudgeError(
             f"{self._unparsable} of {total} answers cannot be read, such as {quoted(self._example)}; "
             f"all are kept in {self.folder}",
-            hint,
+            self.hint(),
         )
