@@ -160,6 +160,16 @@ def test_a_pilot_that_says_nothing_leaves_the_defaults(tmp_path):
     assert found.notes[0].endswith("says nothing about agreement: too few answers, or all are the same")
 
 
+def test_raters_who_never_differ_are_planned_with_a_little_less(tmp_path):
+    made = small_study(tmp_path / "equal", items=3, aspects=("Empathy",))
+    answers = AnswerStore(made.folder / "answers.sqlite", made)
+    answers.put_all(as_votes(made, np.array([[1, 0, -1], [1, 0, -1]]), "Empathy"))
+    answers.close()
+    found = power(0.1, like=made.folder)
+    assert (found.pilot.agreement, found.design.agreement) == (1, 0.99)
+    assert "never differ" in found.notes[0]
+
+
 def test_a_pilot_of_another_kind_and_no_study_are_refused(pilot, tmp_path):
     with pytest.raises(OptionError, match="a study of kind ab, not rating"):
         power(0.1, kind="rating", like=pilot.folder)

@@ -69,13 +69,13 @@ def judge(
             outcomes = judge_all(study, judges, config, **how)
         else:
             outcomes[""] = judge_study(study, config, name=name, **how)
-    whole = [_say_outcome(judge, outcome) for judge, outcome in outcomes.items()]
+    whole = [say_outcome(judge, outcome) for judge, outcome in outcomes.items()]
     if not all(whole):
         sys.exit(1)
     click.echo(f"hint: `localemp study report {study}`")
 
 
-def _say_outcome(judge: str, outcome: "JudgeResult | LocalempError") -> bool:
+def say_outcome(judge: str, outcome: "JudgeResult | LocalempError") -> bool:
     """Print what is known of a judge, one of several under its name; return whether it has answered everything."""
     from localemp.runs.judge_answers import VOTES
     from localemp.studies.judging.verdicts import begun_with

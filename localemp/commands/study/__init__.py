@@ -7,6 +7,7 @@ study.judge("studies/mine", model="llama")
 print(study.report("studies/mine").results.as_dict())
 """
 
+from localemp.commands.study.calibrating import CalibrationResult, calibrate
 from localemp.commands.study.creating import CreateResult, create
 from localemp.commands.study.exporting import ExportResult, export
 from localemp.commands.study.importing import ImportResult, import_
@@ -16,6 +17,7 @@ from localemp.commands.study.reporting import StudyReport, report
 from localemp.commands.study.serving import ServedStudy, serve
 
 __all__ = [
+    "CalibrationResult",
     "CreateResult",
     "ExportResult",
     "ImportResult",
@@ -23,6 +25,7 @@ __all__ = [
     "PowerResult",
     "ServedStudy",
     "StudyReport",
+    "calibrate",
     "create",
     "export",
     "import_",

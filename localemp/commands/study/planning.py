@@ -209,11 +209,14 @@ def _design(
         if (told := given[name]) is not None:
             values[name], sources[name] = told, "given"
         elif found is not None:
-            values[name], sources[name] = min(found, _FULL) if name == "agreement" else found, like
+            values[name], sources[name] = found, like
         else:
             sources[name] = _DEFAULTS[name]
             if pilot:
                 notes.append(f"{like} says nothing about {name}: too few answers, or all are the same")
+    if values["agreement"] > _FULL and given["agreement"] is None:
+        values["agreement"] = _FULL
+        notes.append(f"raters of {like} never differ: planned with an agreement of {_FULL}")
     if pilot:
         notes.append(f"a pilot of {pilot.dialogues:,} dialogues ({pilot.answers:,} answers): its figures are estimates")
     design = planned.Design(kind, ties=values["ties"], agreement=values["agreement"], sd=values["sd"])

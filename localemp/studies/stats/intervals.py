@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from localemp.metrics.pairing import ONE_DIALOGUE
+from localemp.metrics.pairing import FEW_ITEMS, ONE_DIALOGUE
 from localemp.metrics.significance import CONFIDENCE, Interval
 
 RESAMPLES, SEED = 2000, 0
 NO_VALUE = "too many samples of so few dialogues leave it without a value"
+FEW_DIALOGUES = f"fewer than {FEW_ITEMS} dialogues: the intervals are rough, and rather too narrow"
 _WITHOUT = 0.01  # share of samples that may have no value
 _AT_ONCE = 500_000  # weights in memory
 

@@ -5,11 +5,14 @@ One logistic regression for all of it, so that each is measured with the others 
     logit P(reply shown first) = position + length * log2(words of the first / words of the second)
                                  + own * (1 if the judge's own model is first, -1 if it is second, else 0)
                                  + quality * (people's preference for the first, -1 to 1)
+                                 + standing * (people's overall preference for the first's system, -1 to 1)
 
 `position` is the intercept: with people's preference and all else equal, a fair judge has 0. `length` is per doubling
 of the words. `quality` is there where people answered every choice. `own` needs it: without it, a model that is
-better looks like one that its judge prefers. People's answers are few and noisy, so what they miss of quality remains
-in `length` and `own`.
+better looks like one that its judge prefers. `standing` holds equal what they think of the two systems over all
+dialogues (`standing.py` has the reason), so that `own` is how far the judge's own model stands out from what the
+standing of the others predicts. That takes three systems; with two it is left out, and a note says so. What people
+miss of single replies may be in `length`.
 """
 
 from collections.abc import Collection, Sequence
@@ -19,9 +22,10 @@ from typing import Any
 import numpy as np
 
 from localemp.metrics.pairing import FEW_ITEMS
-from localemp.studies.stats.intervals import Bootstrap, Estimate, Numbers, ratio
+from localemp.studies.stats.intervals import FEW_DIALOGUES, Bootstrap, Estimate, Numbers, ratio
 from localemp.studies.stats.judged import NO_PEOPLE, PairChoice
 from localemp.studies.stats.regression import CONSTANT, NO_ANSWER, estimated, fit_logistic, logistic
+from localemp.studies.stats.standing import UNSEEN, hold_standing
 
 SAME_LENGTH = "the two replies always have the same length"
 NO_OWN = "none of the pairs has a reply of its own model and one of another"
@@ -66,6 +70,7 @@ class JudgeBias:
         length: Of twice as many words.
         own: Of being the judge's own model's reply.
         quality: Of being preferred by all people.
+        standing: Whether what people think of the systems overall is held equal.
     """
 
     choices: int
@@ -76,11 +81,12 @@ class JudgeBias:
     length: Effect
     own: Effect
     quality: Effect
+    standing: bool
 
     def as_dict(self) -> dict[str, Any]:
         """Return a JSON-serialisable dict."""
         effects = {name: getattr(self, name).as_dict() for name in ("first", "position", "length", "own", "quality")}
-        told = {name: getattr(self, name) for name in ("choices", "dialogues", "rarer")}
+        told = {name: getattr(self, name) for name in ("choices", "dialogues", "rarer", "standing")}
         return {**told, **effects, "notes": self.notes}
 
     @property
@@ -89,9 +95,11 @@ class JudgeBias:
         notes = []
         terms = sum(getattr(self, name).log_odds.value is not None for name in ("position", "length", "own", "quality"))
         if self.dialogues < FEW_ITEMS:
-            notes.append(f"fewer than {FEW_ITEMS} dialogues: the intervals are rough, and rather too narrow")
+            notes.append(FEW_DIALOGUES)
         if terms and self.rarer < _FEWEST * terms:
             notes.append(f"fewer than {_FEWEST} of the rarer choice for each term: the effects may look too large")
+        if self.own.log_odds.value is not None and not self.standing:
+            notes.append(UNSEEN)
         return notes
 
 
@@ -104,7 +112,8 @@ def judge_bias(choices: Sequence[PairChoice], own_systems: Collection[str], boot
         bootstrap: How the intervals are drawn.
     """
     dialogues, shares = [choice.dialogue for choice in choices], np.array([choice.share for choice in choices])
-    found = estimated(_terms(choices, own_systems), shares, fit_logistic, dialogues, bootstrap)
+    terms, fit, standing = hold_standing(_terms(choices, own_systems), fit_logistic, _sides(choices))
+    found = estimated(terms, shares, fit, dialogues, bootstrap)
     return JudgeBias(
         choices=len(choices),
         dialogues=len(set(dialogues)),
@@ -114,6 +123,7 @@ def judge_bias(choices: Sequence[PairChoice], own_systems: Collection[str], boot
         length=Effect.of(found["length"]),
         own=Effect.of(found["own"]),
         quality=Effect.of(found["quality"]),
+        standing=standing,
     )
 
 
@@ -126,17 +136,25 @@ def doublings(choices: Sequence[PairChoice]) -> Numbers:
 
 def _terms(choices: Sequence[PairChoice], own_systems: Collection[str]) -> dict[str, Numbers | str]:
     """Return the column of each term, or why it has none."""
-    known = [choice.people for choice in choices if choice.people is not None]
     length = doublings(choices)
+    quality = np.array([2 * choice.people - 1 for choice in choices if choice.people is not None])
     own = np.array([(each.first in own_systems) - (each.second in own_systems) for each in choices], dtype=float)
-    quality = 2 * np.array(known) - 1
-    answered = len(known) == len(choices)
+    answered = len(quality) == len(choices)
     return {
         "position": np.ones(len(choices)),
         "length": length if length.any() else SAME_LENGTH,
         "own": NO_OWN if not own.any() else own if answered else OWN_NEEDS_PEOPLE,
         "quality": NO_PEOPLE if not answered else quality if quality.any() else PEOPLE_TIE,
     }
+
+
+def _sides(choices: Sequence[PairChoice]) -> Numbers:
+    """Return 1 where a system is first, -1 where it is second: one row a choice, one column a system."""
+    systems = sorted({system for choice in choices for system in (choice.first, choice.second)})
+    return np.array(
+        [[(choice.first == system) - (choice.second == system) for system in systems] for choice in choices],
+        dtype=float,
+    ).reshape(len(choices), len(systems))
 
 
 def _first(shares: Numbers, dialogues: Sequence[str], bootstrap: Bootstrap) -> Estimate:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from localemp.studies.stats.intervals import Bootstrap, Estimate, Numbers
 
@@ -52,53 +53,80 @@ def logistic(x: Numbers) -> Numbers:
     return np.asarray(0.5 * (1 + np.tanh(x / 2)), dtype=float)
 
 
-def fit_logistic(design: Numbers, shares: Numbers, weights: Numbers) -> Numbers:
+def fit_logistic(design: Numbers, shares: Numbers, weights: Numbers, mix: Numbers | None = None) -> Numbers:
     """Fit a binomial model with a logit link to every sample, by Newton's method.
 
     Args:
         design: One row an answer, one column a term; its columns are independent.
         shares: Of every answer, 0 to 1.
         weights: One row a sample, one column an answer.
+        mix: For terms that differ between samples: one matrix a sample, whose columns are the terms as sums of the
+            design's columns. Without it these are the terms.
 
     Returns:
         One row a sample, one column a term: log odds. NaN where the likelihood has no maximum: the answers are
         separated, or the sample lacks what tells two columns apart.
     """
-    outer = _outer(design)
-    found = np.zeros((len(weights), design.shape[1]))
+    found, left = climb(design, shares, weights, mix)
+    found[left] = np.nan
+    found[np.abs(found).max(axis=1) > _EXTREME] = np.nan
+    return found
+
+
+def climb(
+    design: Numbers, shares: Numbers, weights: Numbers, mix: Numbers | None = None
+) -> tuple[Numbers, NDArray[np.intp]]:
+    """Follow the likelihood of `fit_logistic` upwards.
+
+    Returns:
+        The coefficients, and the samples in which they grow without end. What these predict has come to its limit.
+    """
+    outer, columns = _outer(design), design.shape[1]
+    mix = np.broadcast_to(np.eye(columns), (len(weights), columns, columns)) if mix is None else mix
+    found = np.zeros((len(weights), mix.shape[2]))
     left = np.arange(len(weights))  # samples that have not converged
     for _ in range(_STEPS):
-        expected = logistic(found[left] @ design.T)
-        score = (weights[left] * (shares - expected)) @ design
-        step = _solved((weights[left] * expected * (1 - expected)) @ outer, score)
+        here, mixed, turned = weights[left], mix[left], mix[left].transpose(0, 2, 1)
+        expected = logistic((mixed @ found[left][:, :, np.newaxis])[:, :, 0] @ design.T)
+        score = turned @ ((here * (shares - expected)) @ design)[:, :, np.newaxis]
+        information = ((here * expected * (1 - expected)) @ outer).reshape(-1, columns, columns)
+        step = _solved(turned @ information @ mixed, score[:, :, 0])
         largest = np.abs(step).max(axis=1)
         found[left] += step * (_LARGEST_STEP / np.maximum(largest, _LARGEST_STEP))[:, np.newaxis]
         left = left[largest > _TOLERANCE]  # not those without a solution: NaN is not greater
         if not len(left):
             break
-    found[left] = np.nan
-    found[np.abs(found @ design.T).max(axis=1) > _EXTREME] = np.nan
-    return found
+    return found, left
 
 
-def fit_linear(design: Numbers, answers: Numbers, weights: Numbers) -> Numbers:
+def fit_linear(design: Numbers, answers: Numbers, weights: Numbers, mix: Numbers | None = None) -> Numbers:
     """Fit least squares to every sample.
 
     Args:
         design: One row an answer, one column a term; its columns are independent.
         answers: One number each.
         weights: One row a sample, one column an answer.
+        mix: As in `fit_logistic`.
 
     Returns:
         One row a sample, one column a term; NaN where the sample lacks what tells two columns apart.
     """
-    return _solved(weights @ _outer(design), (weights * answers) @ design)
+    columns = design.shape[1]
+    information, score = (weights @ _outer(design)).reshape(-1, columns, columns), (weights * answers) @ design
+    if mix is None:
+        return _solved(information, score)
+    turned = mix.transpose(0, 2, 1)
+    return _solved(turned @ information @ mix, (turned @ score[:, :, np.newaxis])[:, :, 0])
 
 
 def identified(design: Numbers) -> list[bool]:
     """Return which columns no combination of the others gives: only these have a coefficient of their own."""
-    rank = np.linalg.matrix_rank(design)
-    return [bool(np.linalg.matrix_rank(np.delete(design, at, axis=1)) < rank) for at in range(design.shape[1])]
+    rank = _rank(design)
+    return [_rank(np.delete(design, at, axis=1)) < rank for at in range(design.shape[1])]
+
+
+def _rank(design: Numbers) -> int:
+    return int(np.linalg.matrix_rank(design)) if design.size else 0  # numpy has none of nothing
 
 
 def independent(design: Numbers) -> list[int]:
@@ -118,10 +146,8 @@ def _outer(design: Numbers) -> Numbers:
 
 def _solved(information: Numbers, score: Numbers) -> Numbers:
     """Solve one system of equations a sample; NaN where it is singular."""
-    samples, columns = score.shape
-    matrices = information.reshape(samples, columns, columns)
-    spread = np.linalg.eigvalsh(matrices)
+    spread = np.linalg.eigvalsh(information)
     solvable = spread[:, 0] > _SINGULAR * spread[:, -1]
-    found = np.full((samples, columns), np.nan)
-    found[solvable] = np.linalg.solve(matrices[solvable], score[solvable][:, :, np.newaxis])[:, :, 0]
+    found = np.full(score.shape, np.nan)
+    found[solvable] = np.linalg.solve(information[solvable], score[solvable][:, :, np.newaxis])[:, :, 0]
     return found
