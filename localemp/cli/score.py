@@ -89,6 +89,7 @@ def score(
     from localemp.cli.options import parse_engine_args
     from localemp.commands.score import score as score_replies
     from localemp.errors import OptionError
+    from localemp.metrics.registry import BERTSCORE
     from localemp.utils.text import json_text
 
     with Display() as display, resumable(display.say, "run the same command again"):
@@ -115,7 +116,10 @@ def score(
     chosen = click.get_current_context().get_parameter_source("bertscore_model") != ParameterSource.DEFAULT
     # A score whose model could not be fetched has no settings; one without references has.
     failed = {
-        one.reason for each in result.systems for one in each.scores if one.value is None and not one.signature.settings
+        one.reason
+        for each in result.systems
+        for one in each.scores
+        if one.name in BERTSCORE and one.value is None and not one.signature.settings
     }
     if chosen and failed and not no_bertscore:
         raise OptionError(f"--bertscore-model {registered['bertscore_model']}: {' '.join(failed)}")
