@@ -9,7 +9,7 @@ import click
 
 from localemp.cli.registered import RegisteredOptions
 from localemp.cli.tables import show_table
-from localemp.cli.types import PATH
+from localemp.cli.types import NAME, PATH
 from localemp.utils.formatting import count
 
 if TYPE_CHECKING:
@@ -41,6 +41,8 @@ def _options() -> "tuple[Option, ...]":
     default=None,
     help="Also BERTScore, fetching its model; by default only if the model is on this machine.",
 )
+@click.option("--judge", type=NAME, metavar="NAME", help="Whose P(choice); by default the judge asked last.")
+@click.option("--judge-aspect", metavar="NAME", help="By which aspect; by default the one asked about last.")
 @click.option(
     "--samples",
     type=click.IntRange(min=100),
@@ -63,6 +65,8 @@ def compare(
     run_b: Path,
     names: tuple[str, ...],
     bertscore: bool | None,
+    judge: str | None,
+    judge_aspect: str | None,
     samples: int,
     seed: int,
     show: int,
@@ -88,6 +92,8 @@ def compare(
             run_b,
             metric=names,
             bertscore=bertscore,
+            judge=judge,
+            judge_aspect=judge_aspect,
             samples=samples,
             seed=seed,
             show=show,

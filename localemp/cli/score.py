@@ -56,8 +56,21 @@ def _options() -> "tuple[Option, ...]":
 @click.option("--model", "-m", type=NAME, help="With --ppl: the runs' model, if it is not found by its recorded name.")
 @click.option("--adapter", type=NAME, help="With --ppl: the runs' adapter, if it is not found where it was.")
 @click.option(
-    "--engine-arg", "engine_args", multiple=True, metavar="NAME=VALUE", help="With --ppl: engine argument for vLLM."
+    "--engine-arg",
+    "engine_args",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="With --ppl or --judge: engine argument for vLLM.",
 )
+@click.option(
+    "--judge",
+    type=NAME,
+    metavar="MODEL",
+    help="Also ask this model whether it prefers the replies to people's (P(choice)).",
+)
+@click.option("--judge-aspect", metavar="NAME", help="With --judge: the aspect that it judges by; by default Empathy.")
+@click.option("--base-url", help="With --judge: the OpenAI-compatible server that has it.")
+@click.option("--script", type=_FILE, hidden=True, help="With --judge: answer from a file, for tests and dry runs.")
 @click.option("--common", is_flag=True, help="Only the dialogues that all systems answered.")
 @click.option(
     "--out", type=_FILE, help="File for the scores; by default RUN/scores.json or FILE[.HYPOTHESIS].scores.json."
@@ -75,6 +88,10 @@ def score(
     model: str | None,
     adapter: str | None,
     engine_args: tuple[str, ...],
+    judge: str | None,
+    judge_aspect: str | None,
+    base_url: str | None,
+    script: Path | None,
     common: bool,
     out: Path | None,
     verbose: bool,
@@ -90,8 +107,14 @@ def score(
     from localemp.commands.score import score as score_replies
     from localemp.errors import OptionError
     from localemp.metrics.registry import BERTSCORE
+    from localemp.pipeline.config import RunConfig
     from localemp.utils.text import json_text
 
+    args, asked = parse_engine_args(engine_args), None
+    if judge is not None:
+        asked = RunConfig(model=judge, engine_args=args, base_url=base_url, script=script)
+    elif base_url or script:
+        raise OptionError("--base-url is for --judge", "add --judge, or omit it")
     with Display() as display, resumable(display.say, "run the same command again"):
         result = score_replies(
             runs,
@@ -103,7 +126,9 @@ def score(
             ppl=ppl,
             model=model,
             adapter=adapter,
-            engine_args=parse_engine_args(engine_args),
+            engine_args=args,
+            judge=asked,
+            judge_aspect=judge_aspect,
             common=common,
             out=out,
             on_progress=display.on_progress,
@@ -162,7 +187,7 @@ def _print_table(scored: "Sequence[Scored]", names: Sequence[str], mark: str) ->
     from rich.table import Column, Table
     from rich.text import Text
 
-    from localemp.metrics.registry import decimals
+    from localemp.metrics.registry import decimals, depends_on_number
 
     # Heads of two words take two lines, so that the paper's columns fit into 80 characters.
     heads = [name.replace(" ", "\n") for name in ("Replies", *names)]
@@ -176,7 +201,7 @@ def _print_table(scored: "Sequence[Scored]", names: Sequence[str], mark: str) ->
             if one.name not in names:
                 continue
             text = "n/a" if one.value is None else f"{one.value:.{min(decimals(one.name), 3)}f}"
-            cells.append(text + (mark if one.name.startswith("Dist") and one.value is not None else ""))
+            cells.append(text + (mark if depends_on_number(one.name) and one.value is not None else ""))
         table.add_row(Text(each.name), *cells)
     show_table(table)
 

@@ -1,7 +1,7 @@
 """`compare`: how much two systems differ, how significant that is, and where they differ most."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ from localemp.errors import DataError, OptionError
 from localemp.imports.reading import read_import
 from localemp.metrics.base import Metric
 from localemp.metrics.pairing import Pair, pair
-from localemp.metrics.registry import BERTSCORE, BERTSCORE_MODEL, MetricContext, metrics, on_request
+from localemp.metrics.registry import BERTSCORE, BERTSCORE_MODEL, CHOICE, MetricContext, metrics, on_request
 from localemp.metrics.replies import Replies, replies_of_run
 from localemp.metrics.scoring import read_scores
 from localemp.metrics.significance import (
@@ -84,6 +84,8 @@ def compare(
     metric: str | Iterable[str] = (),
     bertscore: bool | None = None,
     bertscore_model: str = BERTSCORE_MODEL.default,
+    judge: str | None = None,
+    judge_aspect: str | None = None,
     samples: int = SAMPLES,
     seed: int = SEED,
     show: int = 5,
@@ -102,6 +104,8 @@ def compare(
         metric: Names of metrics, such as "Dist-2"; by default all but those of the secondary columns.
         bertscore: Also compute BERTScore, and fetch its model; by default only if the model is on this machine.
         bertscore_model: A name, a Hugging Face id or a folder of weights; with ":17" appended, layer 17.
+        judge: Whose choices P(choice) is of, by name; by default those of the judge that was asked last.
+        judge_aspect: By which aspect; by default the one that it was asked about last.
         samples: Number of random swaps and of resamples for each metric; at least 100.
         seed: Seed of both.
         show: Number of dialogues to return, of those on which the two differ most.
@@ -116,6 +120,7 @@ def compare(
         DataError: A file holds no scores, or its replies have changed or are missing.
     """
     context = metric_context(on_progress, fetch=bool(bertscore), bertscore_model=bertscore_model, **metric_settings)
+    context = replace(context, judge=judge or "", aspect=judge_aspect or "")
     path_a, path_b = Path(run_a), Path(run_b)
     a, b = read_replies(path_a), read_replies(path_b)
     both = pair(a, b)
@@ -123,7 +128,8 @@ def compare(
     if path_a.resolve() == path_b.resolve():
         notes.append("A and B are the same run")
     names = [metric] if isinstance(metric, str) else list(metric)
-    chosen = _metrics(names, bertscore, verbose, context, on_request((both.a, both.b)))
+    also = [*on_request((both.a, both.b)), *([CHOICE] if judge or judge_aspect else [])]
+    chosen = _metrics(names, bertscore, verbose, context, also)
     found = compare_replies(both.a, both.b, chosen, samples, seed, on_progress)
     measure, shown = _contrasts(both, found, show)
     settings = compare_settings(a.source.get("settings", {}), b.source.get("settings", {}), "in A", "in B")

@@ -17,19 +17,23 @@ from pathlib import Path
 
 from localemp.commands.experiment_studies import create_studies, judge_studies, study_tables
 from localemp.commands.isolated_steps import RUN_AGAIN, IsolatedSteps
-from localemp.commands.score import add_perplexities, score
+from localemp.commands.score import add_choices, add_perplexities, score
 from localemp.commands.tables import published_of, write_tables, write_text
 from localemp.errors import RunError
 from localemp.experiments.rows import RowResult
-from localemp.experiments.steps import After, ReportStep
+from localemp.experiments.steps import After, ReportStep, ScoreJudge
+from localemp.metrics.choice import unanswerable
 from localemp.metrics.kept_values import is_scored
-from localemp.metrics.registry import BERTSCORE, PERPLEXITY
+from localemp.metrics.registry import BERTSCORE, CHOICE, PERPLEXITY, MetricContext, metric
 from localemp.metrics.replies import Replies, replies_of_run
+from localemp.metrics.scoring import read_scores, scores_path
+from localemp.pipeline.pipeline import Pipeline
 from localemp.reporting.differences import Difference, as_json, difference_tables, differences
 from localemp.reporting.reply_rows import reply_rows, write_reply_rows
 from localemp.reporting.report import Report
 from localemp.reporting.systems import System, read_systems
 from localemp.reporting.tables import listed
+from localemp.studies.questionnaire import aspect_named
 from localemp.utils.files import write_errors, write_json
 from localemp.utils.formatting import count, share
 from localemp.utils.progress import OnProgress, Progress, silent
@@ -131,12 +135,14 @@ class _Results:
             if replies is None:
                 del self.rows[name]
                 self.notes.append(f"row {name} is missing: its run cannot be read")
-            elif not is_scored(run, replies, options, without, also):
+            elif not is_scored(run, replies, options, without, also) or not self._is_judged(run, replies):
                 stale[name] = replies
         if not stale:
             return
         if also:
             self._add_perplexities(stale)
+        if self.after.score.judge is not None:
+            self._add_choices(stale, self.after.score.judge)
         runs = [self.rows[name][1] for name in stale]
         words = ["localemp", "score", *map(str, runs), *(["--no-bertscore"] if without else [])]
         words += [word for name, value in options.items() for word in (f"--{name.replace('_', '-')}", str(value))]
@@ -166,6 +172,24 @@ class _Results:
             step = partial(add_perplexities, [stale[name] for name in names], *told)
             for note in self.steps.run(f"perplexity of {', '.join(names)}", shlex.join(words), step) or ():
                 self._note_once(note)
+
+    def _is_judged(self, run: Path, replies: Replies) -> bool:
+        """Return whether a row's scores have the choices of the judge that is wanted, if one is."""
+        assert self.after.score is not None
+        if (judge := self.after.score.judge) is None or unanswerable(replies):
+            return True
+        name, aspect = Pipeline(judge.config).model_name, aspect_named(judge.aspect)[1].name
+        wanted = metric(CHOICE, MetricContext(judge=name, aspect=aspect)).score(replies)
+        return wanted.value is not None and read_scores(scores_path(run)).score(CHOICE) == wanted
+
+    def _add_choices(self, stale: Mapping[str, Replies], judge: ScoreJudge) -> None:
+        """Ask the judge what P(choice) needs, on one engine for all rows."""
+        words = ["localemp", "score", *(str(self.rows[name][1]) for name in stale), "--judge", judge.model]
+        words += ["--judge-aspect", judge.aspect] if judge.aspect else []
+        step = partial(add_choices, list(stale.values()), judge.config, judge.aspect, self.on_progress)
+        asked = self.steps.run(f"the choices of {judge.model}", shlex.join(words), step)
+        for note in asked.notes if asked else ():
+            self._note_once(note)
 
     def _bases(self) -> dict[str, str]:
         """Return the base row of each row of its model; none without a comparison."""

@@ -4,15 +4,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from localemp.errors import DataError, OptionError, UnknownNameError
 from localemp.imports.reading import read_import
 from localemp.metrics.base import Metric
+from localemp.metrics.choice import Choice, intervals_in_words
 from localemp.metrics.kept_values import write_values
 from localemp.metrics.registry import (
     BERTSCORE,
     BERTSCORE_MODEL,
+    CHOICE,
     PERPLEXITY,
     MetricContext,
     metric_options,
@@ -21,10 +23,14 @@ from localemp.metrics.registry import (
 )
 from localemp.metrics.replies import Replies, replies_of_run
 from localemp.metrics.scoring import Scored, on_common, read_scores, score_all, scores_path, write_scores
+from localemp.pipeline.config import RunConfig
 from localemp.utils.formatting import share
 from localemp.utils.interrupts import noting
 from localemp.utils.paths import StrPath, paths_of
 from localemp.utils.progress import OnProgress, Progress, silent
+
+if TYPE_CHECKING:
+    from localemp.studies.judging.preferences import Asked
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +69,8 @@ def score(
     model: str | None = None,
     adapter: str | None = None,
     engine_args: Mapping[str, Any] | None = None,
+    judge: str | RunConfig | None = None,
+    judge_aspect: str | None = None,
     common: bool = False,
     out: StrPath | None = None,
     on_progress: OnProgress = silent,
@@ -85,7 +93,11 @@ def score(
             kept in the runs' folders, so that only what is missing is computed.
         model: With `ppl`: the runs' model, if it is not found by its recorded name: a profile or a folder of weights.
         adapter: With `ppl`: the runs' adapter, if it is not found where it was.
-        engine_args: With `ppl`: vLLM's engine arguments.
+        engine_args: With `ppl`, or a `judge` that is given by name: vLLM's engine arguments.
+        judge: Also ask this model whether it prefers the replies to people's: a name, a Hugging Face id, a folder of
+            weights or a profile; or a whole configuration. What it answers is kept beside the replies, so that only
+            what is missing is asked. By default P(choice) is of the judge that was asked last, if any was.
+        judge_aspect: With `judge`: the aspect of the questionnaire that it judges by, Empathy by default.
         common: Only the dialogues that all systems answered; such scores are not written unless `out` is given.
         out: Where scores are written; by default RUN/scores.json or FILE[.HYPOTHESIS].scores.json.
         on_progress: Called with systems scored, and with what BERTScore and the model fetch and read.
@@ -95,7 +107,8 @@ def score(
         OptionError: There is nothing to score, or options exclude each other.
         RunError: A folder holds no run, or no reply yet; or the model for `ppl` is not the one that made a run.
         DataError: A file cannot be read, or `out` cannot be written.
-        EngineError: The model for `ppl` cannot be started; what it has computed is kept.
+        EngineError: The model for `ppl` or the judge cannot be started; what it has computed is kept.
+        JudgeError: Too many answers of the judge cannot be read.
         KeyboardInterrupt: Ctrl-C; the note says how many systems' scores are written.
     """
     context = metric_context(on_progress, bertscore_model=bertscore_model, **metric_settings)
@@ -116,13 +129,23 @@ def score(
         systems = on_common(systems)
     if out is not None:
         places = [Path(out)]
-    if not ppl and (model or adapter or engine_args):
+    if not ppl and (model or adapter or (engine_args and judge is None)):
         raise OptionError("--model, --adapter and --engine-arg are for --ppl", "add --ppl, or omit them")
+    if judge_aspect and judge is None:
+        raise OptionError("--judge-aspect is for --judge", "add --judge, or omit it")
     unscored = add_perplexities(systems, model, adapter, engine_args, on_progress) if ppl else []
     if unscored and len(unscored) == len(systems):
         raise OptionError(unscored[0], "omit --ppl")
+    if judge is not None:
+        config = judge if isinstance(judge, RunConfig) else RunConfig(model=judge, engine_args=engine_args or {})
+        asked = add_choices(systems, config, judge_aspect, on_progress)
+        if len(asked.refused) == len(systems):
+            raise OptionError(asked.notes[0], "omit --judge")
+        context = replace(context, judge=asked.judge, aspect=asked.aspect)
+        names += [CHOICE] if names and CHOICE not in names else []
+        unscored += asked.notes
     with noting(partial(_saved, systems, places)):
-        also = PERPLEXITY if ppl else on_request(systems)
+        also = {*on_request(systems), *(PERPLEXITY if ppl else ()), *([] if judge is None else [CHOICE])}
         chosen = metrics(context, without=BERTSCORE if no_bertscore else (), also=also, only=names)
         scored = _score(systems, context, chosen)
         unwritten = [
@@ -136,7 +159,13 @@ def score(
                 for place, system, length in zip(places, systems, whole, strict=True)
                 if len(system) == length and "run" in system.source
             ]
-    return ScoreResult(tuple(scored), tuple(filter(None, (_comparability(systems), *unscored, *unwritten))))
+    intervals = [
+        intervals_in_words({system.name: each.interval(system) for system in systems})
+        for each in chosen
+        if isinstance(each, Choice)
+    ]
+    notes = (_comparability(systems), *unscored, *intervals, *unwritten)
+    return ScoreResult(tuple(scored), tuple(filter(None, notes)))
 
 
 def _systems(
@@ -188,6 +217,25 @@ def add_perplexities(
     }
     reasons |= {runs[run].name: reason for run, reason in refused.items()}
     return [f"no PPL for {name}: {reason}" for name, reason in reasons.items()]
+
+
+def add_choices(
+    systems: Sequence[Replies], judge: RunConfig, aspect: str | None = None, on_progress: OnProgress = silent
+) -> "Asked":
+    """Ask a judge what P(choice) needs and is not known yet, and keep it.
+
+    Args:
+        systems: Their replies.
+        judge: The judge.
+        aspect: As for `score`.
+        on_progress: Called with weights that are fetched or verified, and with answers.
+
+    Raises:
+        LocalempError: As for `score`.
+    """
+    from localemp.studies.judging.preferences import ask_preferences
+
+    return ask_preferences(systems, judge, aspect, on_progress)
 
 
 def metric_context(on_progress: OnProgress, *, fetch: bool = True, **settings: Any) -> MetricContext:

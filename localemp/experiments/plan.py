@@ -48,7 +48,7 @@ _NOT_OF_ROWS = (
 # Values of these may be names or paths; of the others, which are paths, see `_beside`.
 _NAMES_OR_PATHS = ("model", "variant", "data", "pool", "encoder", "comet", "bertscore_model", "published")
 _ENDINGS = (".toml", ".jsonl", ".json", ".csv", ".txt", ".parquet", ".gz")
-_PATHS_OF_STEPS = ("aspects", "prompts")
+_PATHS_OF_STEPS = ("aspects", "prompts")  # or names of bundled files
 
 
 class Row(OpenTable):
@@ -232,7 +232,9 @@ def _beside(fields: dict[str, Any], folder: Path) -> dict[str, Any]:
             return f"{name}={adapter}".removeprefix("=") if is_folder(adapter) else value
         names_file = "/" in value or Path(value).suffix in _ENDINGS  # a bare word is a name, whatever lies there
         if key in paths:
-            return str(folder / at_home(value))
+            path = folder / at_home(value)
+            is_name = key in _PATHS_OF_STEPS and not names_file and not is_there(path)
+            return value if is_name else str(path)
         return beside(value) if key in _NAMES_OR_PATHS and names_file else value
 
     return {key: resolved(key, value) for key, value in fields.items()}

@@ -22,7 +22,7 @@ from localemp.pipeline.config import RunConfig
 from localemp.pipeline.pipeline import Pipeline
 from localemp.reporting.published import read_published
 from localemp.studies.judging.prompts import Answers, JudgePrompts
-from localemp.studies.questionnaire import load_questionnaire
+from localemp.studies.questionnaire import aspect_named, load_questionnaire
 from localemp.studies.schema import Kind
 
 Text = Annotated[str, AfterValidator(check_text)]
@@ -86,27 +86,49 @@ class Model(OpenTable):
     name: Name | None = None
 
 
-class Judge(Model):
+class JudgeModel(OpenTable):
+    """A model that judges, and its settings.
+
+    Attributes:
+        model: As for `study judge`.
+    """
+
+    model: Text
+
+    @property
+    def config(self) -> RunConfig:
+        """The judge as commands take it."""
+        types = setting_types()
+        told = {name: check_value(name, value, types[name], "judge") for name, value in self.settings.items()}
+        return RunConfig(model=self.model, **told)
+
+
+class ScoreJudge(JudgeModel):
+    """The judge of P(choice).
+
+    Attributes:
+        aspect: What it judges by; None for the default of `score`.
+    """
+
+    aspect: Text | None = None
+
+
+class Judge(JudgeModel):
     """The judge of a study: a model, its settings, and options of `study judge`.
 
     Attributes:
+        name: Its name in tables; None for the model's.
         votes: How often each question is asked.
-        prompts: A file in the form of prompts/judge.toml.
+        prompts: A name in prompts/judges/, or a file in the form of prompts/judge.toml.
         answers: Whether probabilities of answers count or what is written; None for the default of `study judge`.
         limit: Only the first N items.
     """
 
+    name: Name | None = None
     votes: Count = 1
     prompts: Text | None = None
     answers: Answers | None = None
     limit: Count | None = None
-
-    @property
-    def config(self) -> RunConfig:
-        """The judge as `study.judge` takes it."""
-        types = setting_types()
-        told = {name: check_value(name, value, types[name], "judge") for name, value in self.settings.items()}
-        return RunConfig(model=self.model, **told)
 
 
 class ScoreStep(OpenTable):
@@ -115,10 +137,12 @@ class ScoreStep(OpenTable):
     Attributes:
         no_bertscore: Skip BERTScore, which fetches a model.
         ppl: Also the perplexity of the references, with the rows' models.
+        judge: Also P(choice) of this judge; None for none.
     """
 
     no_bertscore: bool = False
     ppl: bool = False
+    judge: Annotated[ScoreJudge | None, in_table("model")] = None
 
 
 class CompareStep(Table):
@@ -161,7 +185,7 @@ class StudyStep(Table):
         sample: Number of dialogues; None for the design's.
         seed: Seed of the sample.
         checks: Attention checks to add.
-        aspects: A questionnaire in the form of prompts/study.toml.
+        aspects: A name in prompts/questionnaires/, or a file in the form of prompts/study.toml.
         title: What raters read at the top.
         judge: The model that judges; None for people alone.
     """
@@ -215,6 +239,8 @@ def check_steps(after: After) -> None:
         for name, value in after.score.settings.items():
             check_key(name, [*ScoreStep.model_fields, *metrics], "after.score")
             check_value(name, value, metrics[name], "after.score")
+        if after.score.judge is not None:
+            _check_judge(after.score.judge, "after.score.judge")
     study = after.study
     if study is None:
         return
@@ -223,14 +249,18 @@ def check_steps(after: After) -> None:
             "after.study: there is no base row to compare with", 'name it: compare = "ROW" in [after], or --against ROW'
         )
     if study.judge is not None:
-        types = setting_types()
-        known = {name: types[name] for name in _OF_JUDGES} | dict.fromkeys(Judge.model_fields)
-        check_settings(study.judge.settings, known, "after.study.judge")
+        _check_judge(study.judge, "after.study.judge")
         if study.judge.name and not re.fullmatch(r"\w[\w.-]*", study.judge.name):
             raise PlanError(
                 f"after.study.judge, name: {study.judge.name!r} is not a valid folder name",
                 "use letters, digits, dots and dashes",
             )
+
+
+def _check_judge(judge: JudgeModel, where: str) -> None:
+    types = setting_types()
+    known = {name: types[name] for name in _OF_JUDGES} | dict.fromkeys(type(judge).model_fields)
+    check_settings(judge.settings, known, where)
 
 
 def check_rows_and_files(after: After, rows: Iterable[str]) -> None:
@@ -255,12 +285,16 @@ def check_rows_and_files(after: After, rows: Iterable[str]) -> None:
     try:
         if after.score and not after.score.no_bertscore:
             _check_bertscore(after.score.settings.get(BERTSCORE_MODEL.name))
+        key = "score.judge"
+        if after.score and after.score.judge:
+            _ = Pipeline(after.score.judge.config).profile
+            aspect_named(after.score.judge.aspect)
         key = "report.published"
         if after.report and after.report.published not in (None, "none"):
             read_published(Path(after.report.published or ""))
         if after.study:
             key = "study.aspects"
-            asked = load_questionnaire(Path(after.study.aspects) if after.study.aspects else None, after.study.kind)
+            asked = load_questionnaire(after.study.aspects, after.study.kind)
             key = "study.preset"
             if after.study.preset:
                 asked.design(after.study.preset)
@@ -269,7 +303,7 @@ def check_rows_and_files(after: After, rows: Iterable[str]) -> None:
             sampling = Pipeline(judge.config).sampling
             if judge.votes > 1 and not sampling.temperature:
                 raise PlanError(f"{judge.votes} votes at temperature 0 would all be the same", "set a temperature")
-            JudgePrompts.read(Path(judge.prompts) if judge.prompts else None)
+            JudgePrompts.read(judge.prompts).check_asks(after.study.kind, asked.aspects(after.study.kind))
     except LocalempError as error:
         raise PlanError(f"after.{key}: {error.message}", error.hint) from error
 

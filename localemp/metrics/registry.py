@@ -30,6 +30,7 @@ VARIANTS = "Variants of these metrics"
 
 BERTSCORE = ("P_BERT", "R_BERT", "F_BERT")
 PERPLEXITY = ("PPL", "BPB")
+CHOICE = "P(choice)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +40,16 @@ class MetricContext:
     Attributes:
         options: Values of the metrics' options; what is not in it has the option's default.
         fetch: Whether models that are not on this machine may be fetched.
+        judge: Whose choices P(choice) is of, by name; empty for the judge that was asked last.
+        aspect: By which aspect; empty for the one that was asked last.
         on_progress: Called with bytes that are fetched or checked, and with the texts read.
         shared: Makes a thing once for several metrics: `shared("a key", make)`.
     """
 
     options: Mapping[str, Any] = field(default_factory=dict)
     fetch: bool = True
+    judge: str = ""
+    aspect: str = ""
     on_progress: OnProgress = silent
     shared: Shared = field(default_factory=Shared)
 
@@ -209,6 +214,11 @@ def by_group(names: Iterable[str]) -> dict[str, list[str]]:
     return {group: members for group, members in found.items() if members}
 
 
+def depends_on_number(name: str) -> bool:
+    """Return whether values of a metric are comparable only on the same number of replies."""
+    return name in metric_entries() and metric(name).depends_on_number
+
+
 def is_hidden(name: str) -> bool:
     """Return whether a metric is only shown when asked for."""
     return name in metric_entries() and metric(name).hidden
@@ -218,6 +228,48 @@ def _distinct(order: int, _: MetricContext) -> Metric:
     from localemp.metrics.distinct import Distinct
 
     return Distinct(order)
+
+
+def _ead(order: int, _: MetricContext) -> Metric:
+    from localemp.metrics.ead import ExpectationAdjustedDistinct
+
+    return ExpectationAdjustedDistinct(order)
+
+
+def _self_bleu(_: MetricContext) -> Metric:
+    from localemp.metrics.self_bleu import SelfBleu
+
+    return SelfBleu()
+
+
+def _length(_: MetricContext) -> Metric:
+    from localemp.metrics.length import Length
+
+    return Length()
+
+
+def _question_rate(_: MetricContext) -> Metric:
+    from localemp.metrics.question_rate import QuestionRate
+
+    return QuestionRate()
+
+
+def _repetition(_: MetricContext) -> Metric:
+    from localemp.metrics.repetition import Repetition
+
+    return Repetition()
+
+
+def _loops(_: MetricContext) -> Metric:
+    from localemp.metrics.repetition import Loops
+
+    return Loops()
+
+
+def _context(of: str, _: MetricContext) -> Metric:
+    from localemp.metrics.context_overlap import ContextOverlap
+
+    return ContextOverlap(of)
 
 
 def _bleu(order: int, view: str, _: MetricContext) -> Metric:
@@ -265,6 +317,12 @@ def _cider(_: MetricContext) -> Metric:
     return Cider()
 
 
+def _choice(context: MetricContext) -> Metric:
+    from localemp.metrics.choice import Choice
+
+    return Choice(context.judge, context.aspect)
+
+
 BERTSCORE_MODEL = Option(
     name="bertscore_model",
     default="roberta-large",
@@ -287,6 +345,21 @@ for _name in ("Acc variants", "Macro-F1", "No label"):
     register_metric(_name, partial(_emotion, _name))
 for _name in PERPLEXITY:
     register_metric(_name, partial(_perplexity, _name), on_request="--ppl")
+
+# Overlap with the references.
 register_metric("ROUGE-L", _rouge_l)
 register_metric("METEOR", _meteor, needs_model=True)
 register_metric("CIDEr", _cider)
+
+# Of the replies themselves: no references, but for "Context ref".
+register_metric("Dist-3", partial(_distinct, 3))
+register_metric("EAD-1", partial(_ead, 1))
+register_metric("EAD-2", partial(_ead, 2))
+register_metric("Self-BLEU", _self_bleu)
+register_metric("Length", _length)
+register_metric("Question rate", _question_rate)
+register_metric("Repetition", _repetition)
+register_metric("Context", partial(_context, "reply"))
+register_metric("Loops", _loops)
+register_metric("Context ref", partial(_context, "reference"))
+register_metric(CHOICE, _choice, on_request="--judge MODEL")

@@ -14,7 +14,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 from localemp.commonsense.selection import Select
 from localemp.errors import PromptError, UnknownNameError
 from localemp.models.atomic import EventKind
-from localemp.utils.paths import resource
+from localemp.utils.files import is_file
+from localemp.utils.paths import StrPath, resource
 from localemp.utils.toml_reader import TOMLError, load_toml
 from localemp.utils.validation import format_validation_error
 
@@ -167,6 +168,26 @@ def load_template(name: str) -> Template:
         raise UnknownNameError("prompt variant", name, VARIANTS, "A path to a .toml file of your own works too")
     path = Path(name) if name.endswith(".toml") else resource("prompts", f"{name}.toml")
     return read_prompts(path, Template, resource("prompts", "paper.toml"))
+
+
+def prompt_file(given: StrPath, kind: str, bundled: Mapping[str, Path]) -> Path:
+    """Return the file that a name of a bundled one, or a path, stands for.
+
+    Args:
+        given: The name or the path; "./NAME" is always a path.
+        kind: What the file holds, for the error.
+        bundled: The files that ship with localemp, by name.
+
+    Raises:
+        UnknownNameError: It is a bare word, and neither the name of one nor a file.
+    """
+    name = str(given)
+    if name in bundled:
+        return bundled[name]
+    path = Path(given)
+    if path.name == name and not path.suffix and not is_file(path):
+        raise UnknownNameError(kind, name, bundled, "It may also be a file")
+    return path
 
 
 def read_prompts(path: Path, form: type[P], example: Path) -> P:

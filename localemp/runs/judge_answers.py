@@ -76,4 +76,9 @@ def first_share(record: Mapping[str, Any]) -> float | None:
     """
     if known := record.get("probabilities"):
         return min(1.0, float(known["A"] + known["tie"] / 2))
-    return {"A": 1.0, "B": 0.0, "tie": 0.5, None: None}[record["answer"]]
+    return {"A": 1.0, "B": 0.0, "tie": 0.5}.get(record["answer"])
+
+
+def folder_name(name: str) -> str:
+    """Return the name of a folder for the name of a judge's model, or of an aspect."""
+    return re.sub(r"[^\w.]+", "-", name).strip("-.")

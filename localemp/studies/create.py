@@ -99,7 +99,7 @@ def create_study(
         UnknownNameError: There is no such design.
         RunError: The folder cannot be written, or holds a study.
     """
-    _check_systems(systems, kind)
+    check_systems(systems, kind)
     if not asked.aspects(kind):
         raise OptionError(f"no aspect is asked in a study of kind {kind}", "take other aspects")
     design = None if preset is None else asked.design(preset)
@@ -196,7 +196,12 @@ class _Line(BaseModel):
     replies: Annotated[dict[_Named, _Said], Field(min_length=1)]
 
 
-def _check_systems(systems: Sequence[Replies], kind: Kind) -> None:
+def check_systems(systems: Sequence[Replies], kind: Kind) -> None:
+    """Check that a study of this kind can be made of these systems.
+
+    Raises:
+        OptionError: Too few systems, two of one name, one called like a tie, or replies without their dialogues.
+    """
     names = [system.name for system in systems]
     if tie := next((name for name in names if name.casefold() in TIES), None):
         raise OptionError(f"a system called {tie!r} could not be told from a tie", "rename it")

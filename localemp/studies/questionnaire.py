@@ -7,10 +7,10 @@ from typing import Annotated, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from localemp.errors import PromptError, UnknownNameError
-from localemp.prompting.template import read_prompts
+from localemp.prompting.template import prompt_file, read_prompts
 from localemp.studies.schema import Aspect, Kind, Point, RatingsBy, Text, scale_labels
 from localemp.studies.votes import COLUMNS
-from localemp.utils.paths import resource
+from localemp.utils.paths import StrPath, resource
 
 
 class QuestionnaireAspect(Aspect):
@@ -95,21 +95,44 @@ class Questionnaire(BaseModel):
         return self.preset[name]
 
 
-def load_questionnaire(path: Path | None = None, kind: Kind | None = None) -> Questionnaire:
+def bundled_questionnaires() -> dict[str, Path]:
+    """Return the questionnaires that ship with localemp besides the paper's, by name."""
+    return {path.stem: path for path in sorted(resource("prompts", "questionnaires").glob("*.toml"))}
+
+
+def load_questionnaire(given: StrPath | None = None, kind: Kind | None = None) -> Questionnaire:
     """Read a questionnaire.
 
     Args:
-        path: A file of one's own; None is the paper's aspects.
+        given: The name of a bundled one, or a file; None is the paper's aspects.
         kind: Of the study that asks; None is any.
 
     Raises:
         PromptError: The file cannot be read, breaks a rule, or has no aspect for this kind; file and key are named.
+        UnknownNameError: There is no such questionnaire.
     """
     own = resource("prompts", "study.toml")
-    path = path or own
+    path = own if given is None else prompt_file(given, "questionnaire", bundled_questionnaires())
     asked = read_prompts(path, Questionnaire, own)
     if kind and not asked.aspects(kind):
         raise PromptError(
             f"{path}: no aspect is asked in studies of kind {kind!r}", f'give one kinds = ["{kind}"], or no kinds'
         )
     return asked
+
+
+def aspect_named(name: str | None = None) -> tuple[str, Aspect]:
+    """Return the question of the paper's A/B tests, and one of the aspects that it is asked of.
+
+    Args:
+        name: The aspect's; None for the first.
+
+    Raises:
+        UnknownNameError: There is no such aspect.
+    """
+    asked = load_questionnaire(kind="ab")
+    aspects = {each.name: each for each in asked.aspects("ab")}
+    name = name or next(iter(aspects))
+    if name not in aspects:
+        raise UnknownNameError("aspect", name, aspects)
+    return asked.question("ab"), aspects[name]

@@ -227,6 +227,10 @@ def test_paths_in_a_file_are_relative_to_it(plan_file, tmp_path, monkeypatch):
     study = plan.after.study
     assert (study.aspects, study.judge.model) == (str(here / "asked.toml"), str(here / "own.toml"))
     assert study.judge.prompts == str(here / "judge.toml")
+    judge = '[after.study]\naspects = "epitome"\njudge = { model = "qwen", prompts = "epitome" }\n'
+    named = plan_file(f'{ROW}[after]\ncompare = "a"\n{judge}', "plans/mine.toml")
+    study = read_plan(named).after.study
+    assert (study.aspects, study.judge.prompts) == ("epitome", "epitome"), "names of bundled files"
     # What does not lie there is taken as it is, and missed where it is used.
     assert read_plan(plan_file(f'data = "away.jsonl"\n{ROW}')).data == "away.jsonl"
 

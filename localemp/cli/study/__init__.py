@@ -5,6 +5,7 @@ import click
 from localemp.cli.lazy import LazyGroup
 
 COMMANDS = {
+    "power": ("study.power", "Plan a study: how many dialogues it needs."),
     "create": ("study.create", "Make a blinded study of runs."),
     "judge": ("study.judge", "Let a model rate a study."),
     "serve": ("study.serve", "Let people rate a study on a web page."),

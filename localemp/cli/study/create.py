@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from localemp.cli.types import PATH
+from localemp.cli.types import NAME, PATH
 from localemp.utils.formatting import count
 from localemp.utils.text import for_terminal, one_line
 
@@ -18,7 +18,7 @@ _PATH = PATH
 @click.command()
 @click.argument("runs", nargs=-1, metavar="[RUN]...", type=_PATH)
 @click.option("--items", type=_PATH, help="JSON lines instead of runs: id, turns, replies (system: text).")
-@click.option("--kind", type=click.Choice(["ab", "rating"]), default="ab", show_default=True,
+@click.option("--kind", type=click.Choice(["ab", "rating"]), show_default="ab; rating if only ratings are asked",
               help="Choose the better of two replies, or give each reply a number.")  # fmt: skip
 @click.option("--preset", metavar="NAME", help="A study design: `paper` is that of the paper (docs/studies.md).")
 @click.option("--sample", type=click.IntRange(min=1), show_default="100", help="Number of dialogues to sample.")
@@ -29,18 +29,19 @@ _PATH = PATH
     help="Seed of the sample; blinding is always random.",
 )
 @click.option("--checks", type=click.IntRange(min=0), default=0, show_default=True, help="Attention checks to add.")
-@click.option("--aspects", type=_PATH, help="A questionnaire in the format of prompts/study.toml.")
+@click.option("--aspects", type=NAME, metavar="NAME|FILE",
+              help="What is asked: `epitome`, or a questionnaire in the format of prompts/study.toml.")  # fmt: skip
 @click.option("--title", help="Heading that raters see; must not reveal a system.")
 @click.option("--out", type=_PATH, required=True, help="The study's folder.")
 def create(
     runs: tuple[Path, ...],
     items: Path | None,
-    kind: "Kind",
+    kind: "Kind | None",
     preset: str | None,
     sample: int | None,
     seed: int,
     checks: int,
-    aspects: Path | None,
+    aspects: str | None,
     title: str | None,
     out: Path,
 ) -> None:
@@ -49,6 +50,7 @@ def create(
     RUN is a run's folder; as NAME=RUN, results call it NAME. The key to the study (key.json) stays with you; raters
     never see it.
     """
+    from localemp.cli.study.power import found
     from localemp.commands.study import create as create_study
 
     result = create_study(
@@ -70,8 +72,11 @@ def create(
     checked = f" and {count(len(study.key.checks), 'attention check')}" if study.key.checks else ""
     click.echo(f"{rated}{checked}, {count(replies, 'reply', 'replies')}, seed {seed}; asked: {for_terminal(names)}")
     if people := study.manifest.annotators:
-        by = f", ratings by {study.manifest.ratings_by}" if kind == "rating" else ""
+        by = f", ratings by {study.manifest.ratings_by}" if study.manifest.kind == "rating" else ""
         click.echo(f"preset {for_terminal(study.manifest.preset)}: {count(people, 'annotator')}{by}")
+    if result.finds:
+        means = " if ratings are averaged" if kind == "rating" and study.manifest.ratings_by == "majority" else ""
+        click.echo(f"{found(result.finds)}{means} (`localemp study power` explains)")
     for note in result.notes:
         click.echo(f"note: {one_line(note)}", err=True)
     click.echo(f"study: {out}")

@@ -8,7 +8,7 @@ import click
 
 from localemp.cli.interrupts import resumable
 from localemp.cli.options import config_of, model_options
-from localemp.cli.types import PATH
+from localemp.cli.types import NAME, PATH
 from localemp.utils.formatting import count, known, of_which_thinking, share
 from localemp.utils.text import one_line
 
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 @click.option("--votes", type=click.IntRange(min=1), default=1, show_default=True,
               help="How often to ask each question; more than once needs a --temperature above 0.")  # fmt: skip
 @click.option("--name", help="The judge's name in tables and of its folder; by default the model's.")
-@click.option("--prompts", type=PATH, help="A prompt file in the format of prompts/judge.toml.")
+@click.option("--prompts", type=NAME, metavar="NAME|FILE",
+              help="What is asked: `mt-bench`, `g-eval`, `epitome`, or a file like prompts/judge.toml.")  # fmt: skip
 @click.option("--answers", type=click.Choice(["probabilities", "written"]),
               help="Whether the probability of each answer counts, or what the model writes; by default as the judge "
               "began, and for a new one probabilities where the engine gives them.")  # fmt: skip
@@ -33,7 +34,7 @@ def judge(
     study: Path,
     votes: int,
     name: str | None,
-    prompts: Path | None,
+    prompts: str | None,
     answers: "Answers | None",
     limit: int | None,
     **options: Any,

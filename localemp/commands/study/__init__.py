@@ -1,4 +1,4 @@
-"""`study`: create, serve, judge, import, report and export a blinded study of replies (sections 4.3 and 5.4).
+"""`study`: plan, create, serve, judge, import, report and export a blinded study of replies (sections 4.3 and 5.4).
 
 from localemp import study
 
@@ -11,6 +11,7 @@ from localemp.commands.study.creating import CreateResult, create
 from localemp.commands.study.exporting import ExportResult, export
 from localemp.commands.study.importing import ImportResult, import_
 from localemp.commands.study.judging import JudgeResult, judge
+from localemp.commands.study.planning import PowerResult, power
 from localemp.commands.study.reporting import StudyReport, report
 from localemp.commands.study.serving import ServedStudy, serve
 
@@ -19,12 +20,14 @@ __all__ = [
     "ExportResult",
     "ImportResult",
     "JudgeResult",
+    "PowerResult",
     "ServedStudy",
     "StudyReport",
     "create",
     "export",
     "import_",
     "judge",
+    "power",
     "report",
     "serve",
 ]

@@ -2,17 +2,15 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import get_args
 
+from localemp.commands.study.planning import PowerResult, smallest_effect_of
 from localemp.errors import OptionError, UnknownNameError
 from localemp.metrics.replies import Replies, replies_of_run
 from localemp.studies.schema import Kind
 from localemp.studies.study import Study
 from localemp.utils.option import check_at_least
 from localemp.utils.paths import Named, StrPath, named_paths
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,10 +20,13 @@ class CreateResult:
     Attributes:
         study: The study.
         notes: What its owner has to know.
+        finds: The smallest difference that it finds with the defaults of `study.power`; None if scipy is missing, or
+            there is none.
     """
 
     study: Study
     notes: tuple[str, ...] = ()
+    finds: PowerResult | None = None
 
 
 def create(
@@ -33,7 +34,7 @@ def create(
     *,
     out: StrPath,
     items: StrPath | None = None,
-    kind: Kind = "ab",
+    kind: Kind | None = None,
     preset: str | None = None,
     sample: int | None = None,
     seed: int = 0,
@@ -47,12 +48,13 @@ def create(
         runs: Folders of runs; with the systems' names as a mapping, or as "NAME=PATH".
         out: The study's folder.
         items: A file of JSON lines in place of runs: id, turns, replies (system: text).
-        kind: "ab", choose the better of two replies; "rating", give each reply a number.
+        kind: "ab", choose the better of two replies; "rating", give each reply a number. By default "ab", or "rating"
+            where no aspect is for A/B tests.
         preset: A design; "paper" is that of the paper's own studies.
         sample: Dialogues to draw; by default what the design has, else 100.
         seed: Of the sample. The same seed draws the same dialogues; the blinding is always new.
         checks: Attention checks to add.
-        aspects: A file with what raters are asked, in the form of prompts/study.toml.
+        aspects: What raters are asked: a name ("epitome"), or a file in the form of prompts/study.toml.
         title: What raters read at the top; must tell no system.
 
     Raises:
@@ -64,7 +66,7 @@ def create(
     from localemp.studies.create import create_study, replies_of_items
     from localemp.studies.questionnaire import load_questionnaire
 
-    if kind not in get_args(Kind):
+    if kind is not None and kind not in get_args(Kind):
         raise UnknownNameError("kind of study", kind, get_args(Kind))
     check_at_least(1, sample=sample)
     check_at_least(0, checks=checks)
@@ -75,11 +77,12 @@ def create(
         )
     systems = [] if items is None else replies_of_items(Path(items))
     systems += [_named_replies(name, folder) for name, folder in folders]
-    asked = load_questionnaire(None if aspects is None else Path(aspects), kind)
+    asked = load_questionnaire(aspects, kind)
+    kind = kind or ("ab" if asked.aspects("ab") else "rating")
     study, notes = create_study(
         Path(out), systems, kind, asked, preset=preset, sample=sample, seed=seed, checks=checks, title=title
     )
-    return CreateResult(study, tuple(notes))
+    return CreateResult(study, tuple(notes), smallest_effect_of(study))
 
 
 def _named_replies(name: str, folder: Path) -> Replies:

@@ -66,7 +66,7 @@ def judge(
         config: The judge; or leave it out and give its fields by name, such as `model`, see `RunConfig`.
         votes: Times that everything is asked; above 1 it takes a temperature above 0.
         name: Of the judge, in tables and as a folder; the model's by default.
-        prompts: A file with what it is asked, in the form of prompts/judge.toml or prompts/judge-letters.toml.
+        prompts: What it is asked: a name, such as "mt-bench", or a file in the form of prompts/judge.toml.
         answers: "probabilities" or "written": whether the probability of every answer counts, or what the model writes.
             By default as the judge began, or as `prompts` says; for a new judge probabilities, where the engine gives
             them and everything is asked once.
@@ -120,7 +120,7 @@ def judge_each(
     check_at_least(1, votes=votes, limit=limit)
     pipeline = Pipeline(config, on_progress)
     folder = _checked(name) or folder_name(pipeline.profile.name)
-    choose = _texts(pipeline, None if prompts is None else Path(prompts), answers, votes)
+    choose = _texts(pipeline, prompts, answers, votes)
     if pipeline.profile.notice:
         _log.info("note: %s", pipeline.profile.notice)
     outcomes: list[Judging | LocalempError] = []
@@ -152,17 +152,17 @@ def _result(judging: "Judging") -> JudgeResult:
 
 
 def _texts(
-    pipeline: Pipeline, path: Path | None, answers: "Answers | None", votes: int
+    pipeline: Pipeline, given: StrPath | None, answers: "Answers | None", votes: int
 ) -> "Callable[[Path], JudgePrompts]":
     """Return a function that chooses the prompts of a judge by its folder: one that has begun stays as it is."""
     from localemp.studies.judging.asking import own_prompts
     from localemp.studies.judging.prompts import JudgePrompts
 
-    if path is not None:
-        own = JudgePrompts.read(path)
+    if given is not None:
+        own = JudgePrompts.read(given)
         if answers not in (None, own.answers):
             raise OptionError(
-                f'--answers {answers}: {path} says answers = "{own.answers}"',
+                f'--answers {answers}: {given} says answers = "{own.answers}"',
                 "leave out --answers, or take another file",
             )
         return lambda _: own

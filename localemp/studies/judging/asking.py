@@ -3,7 +3,7 @@
 import logging
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
@@ -11,6 +11,7 @@ from localemp.engines.base import Engine
 from localemp.errors import FatalEngineError, LocalempError
 from localemp.pipeline.generate import Tally
 from localemp.pipeline.pipeline import Pipeline
+from localemp.sampling import Sampling
 from localemp.studies.judging.judge import Judge, JudgeLog, Question, questions
 from localemp.studies.judging.prompts import Answers, JudgePrompts
 from localemp.studies.judging.verdicts import begun_with
@@ -94,7 +95,7 @@ class Judging:
         Raises:
             LocalempError: The folder cannot be written, or has answers of another judge.
         """
-        judged = Judge(study, prompts, pipeline.sampling, votes)
+        judged = Judge(study, prompts, _sampling(pipeline, prompts), votes)
         asked = questions(study, votes, limit)
         answers = log.open(folder, pipeline.model_settings() | judged.describe())
         pending = [question for question in asked if question.id not in answers.answered]
@@ -133,6 +134,14 @@ class Judging:
         written, folder = self.answers.written(), self.answers.folder
         done = sum(question.id in written for question in self.asked)
         return f"{share(done, len(self.asked), 'answer')} saved to {folder}"
+
+
+def _sampling(pipeline: Pipeline, prompts: JudgePrompts) -> Sampling:
+    """Return how answers are drawn: as long as the prompts need them, unless the config says how long."""
+    sampling = pipeline.sampling
+    if prompts.max_tokens is None or pipeline.config.max_tokens is not None:
+        return sampling
+    return replace(sampling, max_tokens=prompts.max_tokens)
 
 
 async def ask_each(pipeline: Pipeline, pending: Sequence[Judging], on_progress: OnProgress) -> None:

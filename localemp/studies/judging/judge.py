@@ -22,7 +22,7 @@ from localemp.pipeline.generate import Tally, failed_alone, for_all
 from localemp.runs.journal import Journal
 from localemp.runs.judge_answers import VOTES, check_answer, question_id
 from localemp.sampling import Sampling
-from localemp.studies.judging.parsing import Parsed, parse_choice, parse_letter, parse_rating
+from localemp.studies.judging.parsing import Parsed, parse_choice, parse_letter, parse_rating, parse_verdict
 from localemp.studies.judging.prompts import JudgePrompts
 from localemp.studies.study import Study
 from localemp.studies.votes import quoted
@@ -79,10 +79,11 @@ class Judge:
         votes: How many times each question is asked.
 
     Raises:
-        OptionError: Several votes that would all be the same.
+        OptionError: Several votes that would all be the same, or prompts without a text for this study.
     """
 
     def __init__(self, study: Study, prompts: JudgePrompts, sampling: Sampling, votes: int = 1) -> None:
+        prompts.check_asks(study.manifest.kind, study.manifest.aspects)
         if votes > 1 and prompts.answers == "probabilities":
             raise OptionError(
                 f"--votes {votes}: probabilities of answers are the same every time",
@@ -94,7 +95,7 @@ class Judge:
                 "add --temperature 0.7, or leave out --votes",
             )
         self.study, self.prompts, self.votes = study, prompts, votes
-        self._choices = prompts.choices(study.manifest)
+        self._choices, self._verdicts = prompts.choices(study.manifest), prompts.verdicts(study.manifest)
         self.sampling = replace(sampling, schema=prompts.answer_schema(study.manifest), choices=tuple(self._choices))
         self._aspects = {aspect.name: aspect for aspect in study.manifest.aspects}
 
@@ -115,7 +116,7 @@ class Judge:
         }
         if prompts.answers == "probabilities":
             settings |= {"answers": prompts.answers, "margin": prompts.margin, "least_mass": prompts.least_mass}
-        return settings
+        return settings if prompts.verdict is None else settings | {"verdict": prompts.verdict}
 
     def messages(self, question: Question) -> list[Message]:
         """Return the prompt of a question."""
@@ -125,6 +126,8 @@ class Judge:
     def read(self, text: str) -> Parsed:
         """Parse a written answer."""
         scale = self.study.manifest.scale
+        if self.prompts.verdict is not None:
+            return parse_verdict(text, self.prompts.verdict, self._verdicts)
         if scale is not None:
             return parse_rating(text, scale)
         letters = self.prompts.letters
@@ -222,22 +225,28 @@ class JudgeLog(Journal):
             self._unparsable, self._example = self._unparsable + 1, record["text"]
             self._mass = record.get("choice_mass")
 
+    def hint(self) -> str:
+        """Return what to do where answers cannot be read."""
+        settings = self.manifest["settings"]
+        if settings.get("answers") == "probabilities":
+            return "ask for JSON with --answers written, or take another --model, each with another --name"
+        if "verdict" in settings:
+            return "take another --model, or more --max-tokens if the verdict is cut off, each with another --name"
+        return "take another --model, one that can be held to JSON, or more --max-tokens, each with another --name"
+
     def check(self) -> None:
         """Raise JudgeError where too many answers cannot be read."""
         total = len(self.answered)
         if total < ENOUGH or self._unparsable <= TOO_MANY * total:
             return
-        hint = "take another --model, one that can be held to JSON, or more --max-tokens, each with another --name"
-        if self.manifest["settings"].get("answers") == "probabilities":
-            hint = "ask for JSON with --answers written, or take another --model, each with another --name"
         if self._mass is not None:
             raise JudgeError(
                 f"the model does not answer as it was asked to in {self._unparsable} of {total} cases: all answers "
                 f"together have a probability of {self._mass:.2g}, say; all are kept in {self.folder}",
-                hint,
+                self.hint(),
             )
         raise JudgeError(
             f"{self._unparsable} of {total} answers cannot be read, such as {quoted(self._example)}; "
             f"all are kept in {self.folder}",
-            hint,
+            self.hint(),
         )

@@ -16,6 +16,7 @@ from localemp.studies.judging.prose import ending, plain, taken_back
 from localemp.studies.judging.statements import CHOICES, RATINGS, Choice, Form, Read, Statement, Value
 
 _MOST_OBJECTS = 100
+_LONGEST_VERDICT = 40  # with what ends it
 _LETTER = re.compile(r"(?:[a-z]{1,20}: ?)?\W{0,3}(\S{1,20}?)\W{0,3}", re.IGNORECASE)
 
 
@@ -51,6 +52,27 @@ def parse_letter(text: str, letters: Mapping[str, Choice]) -> Parsed | None:
     return None if chosen is None else Parsed(chosen)
 
 
+def parse_verdict(text: str, form: str, values: Mapping[str, Value]) -> Parsed:
+    """Return what the last verdict of an answer says; whatever else it states is only its explanation.
+
+    Args:
+        text: The answer.
+        form: How a verdict is written, with `{answer}`: "[[{answer}]]".
+        values: What each answer means; case does not matter.
+    """
+    answer, thinking = split_thinking(text)
+    if problem := _empty(answer, thinking):
+        return Parsed(None, problem)
+    before, _, after = form.partition("{answer}")
+    pieces = [piece[:_LONGEST_VERDICT].partition(after) for piece in ending(answer).split(before)[1:]]
+    found = [said.strip() for said, closed, _ in pieces if closed and len(said.split()) == 1]
+    if not found:
+        return Parsed(None, f"it has no verdict in the form {form.format(answer='...')}")
+    last = re.sub(r"^(-?\d+)[.,]0+$", r"\1", found[-1]).casefold()
+    known = {name.casefold(): value for name, value in values.items()}
+    return Parsed(known[last]) if last in known else Parsed(None, "its last verdict is none of the answers")
+
+
 def parse_rating(text: str, scale: tuple[int, int]) -> Parsed:
     """Return a whole number within the scale, ends included."""
     low, high = scale
@@ -67,12 +89,17 @@ def parse_rating(text: str, scale: tuple[int, int]) -> Parsed:
 
 def _parse(text: str, form: Form, read: Read) -> Parsed:
     answer, thinking = split_thinking(text)
-    if thinking and not answer.strip():
-        return Parsed(None, "it ended while thinking")
-    if not answer.strip():
-        return Parsed(None, "it is empty")
+    if problem := _empty(answer, thinking):
+        return Parsed(None, problem)
     values, rest = _objects(ending(answer), form.key)
     return _decided([_of_json(value, form, read) for value in values], plain(rest), form, read)
+
+
+def _empty(answer: str, thinking: str) -> str:
+    """Return what is wrong with an answer that has no text; empty if it has some."""
+    if answer.strip():
+        return ""
+    return "it ended while thinking" if thinking else "it is empty"
 
 
 def _objects(text: str, key: str) -> tuple[list[Any], str]:

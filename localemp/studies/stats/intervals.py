@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from localemp.metrics.pairing import ONE_DIALOGUE
+from localemp.metrics.pairing import FEW_ITEMS, ONE_DIALOGUE
 from localemp.metrics.significance import CONFIDENCE, Interval
 
 RESAMPLES, SEED = 2000, 0
 NO_VALUE = "too many samples of so few dialogues leave it without a value"
+FEW_DIALOGUES = f"fewer than {FEW_ITEMS} dialogues: the intervals are rough, and rather too narrow"
 _WITHOUT = 0.01  # share of samples that may have no value
 _AT_ONCE = 500_000  # weights in memory
 
@@ -43,6 +44,13 @@ class Estimate:
         told = {"reason": self.reason} if self.reason else {}
         return {"value": self.value, "interval": self.interval, **told}
 
+    def mapped(self, function: Callable[[Numbers], Numbers]) -> "Estimate":
+        """Express it in another unit, by an increasing function."""
+        if self.value is None:
+            return self
+        value, *ends = (float(function(np.array(number))) for number in (self.value, *(self.interval or ())))
+        return Estimate(value, (ends[0], ends[1]) if ends else None, self.reason)
+
 
 @dataclass(frozen=True, slots=True)
 class Bootstrap:
@@ -64,14 +72,28 @@ class Bootstrap:
             statistic: The same figure of samples.
             dialogues: Of every unit.
         """
+        (found,) = self.estimates([value], lambda weights: statistic(weights)[:, np.newaxis], dialogues)
+        return found
+
+    def estimates(self, values: Sequence[float], statistic: Statistic, dialogues: Sequence[str]) -> list[Estimate]:
+        """Return several values, each with its interval, from the same samples.
+
+        Args:
+            values: The figures of all units.
+            statistic: The same figures of samples, one row a sample, one column a figure.
+            dialogues: Of every unit.
+        """
         names, of = np.unique(np.asarray(dialogues, dtype=str), return_inverse=True)
         if len(names) < 2:
-            return Estimate(value, reason=ONE_DIALOGUE)
+            return [Estimate(value, reason=ONE_DIALOGUE) for value in values]
         generator = np.random.default_rng(self.seed)
         drawn = generator.multinomial(len(names), np.full(len(names), 1 / len(names)), size=self.resamples)
         step = max(1, _AT_ONCE // len(of))
         starts = range(0, self.resamples, step)
         found = np.concatenate([statistic(drawn[start : start + step, of].astype(float)) for start in starts])
+        return [self._estimate(value, column) for value, column in zip(values, found.T, strict=True)]
+
+    def _estimate(self, value: float, found: Numbers) -> Estimate:
         found = found[np.isfinite(found)]
         if len(found) < (1 - _WITHOUT) * self.resamples:
             return Estimate(value, reason=NO_VALUE)
