@@ -295,6 +295,6 @@ def _comparability(systems: Sequence[Replies]) -> str:
     counted = ", ".join(f"{system.name} {len(system):,}" for system in systems)
     return (
         f"the systems did not answer the same dialogues ({counted}): their scores are not of the same things, and "
-        "Dist, which falls with the number of replies, cannot be compared (*); "
+        "metrics that change with the number of replies, such as Dist, cannot be compared (*); "
         "--common scores the dialogues that all of them answered"
     )

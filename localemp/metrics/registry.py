@@ -30,6 +30,7 @@ VARIANTS = "Variants of these metrics"
 
 BERTSCORE = ("P_BERT", "R_BERT", "F_BERT")
 PERPLEXITY = ("PPL", "BPB")
+EPITOME = ("ER", "IP", "EX", "diff-ER", "diff-IP", "diff-EX")
 CHOICE = "P(choice)"
 
 
@@ -317,6 +318,21 @@ def _cider(_: MetricContext) -> Metric:
     return Cider()
 
 
+def _epitome(column: int, context: MetricContext) -> Metric:
+    from localemp.metrics.epitome.metric import Epitome
+
+    folder = context.option(EPITOME_MODEL.name)
+    made = context.shared("EPITOME", lambda: Epitome(folder, fetch=context.fetch, on_progress=context.on_progress))
+    return made.metrics()[column]
+
+
+EPITOME_MODEL = Option(
+    name="epitome_model",
+    metavar="FOLDER",
+    help="A model of EPITOME; by default what `localemp models train epitome` keeps in localemp's cache.",
+)
+
+
 def _choice(context: MetricContext) -> Metric:
     from localemp.metrics.choice import Choice
 
@@ -362,4 +378,8 @@ register_metric("Repetition", _repetition)
 register_metric("Context", partial(_context, "reply"))
 register_metric("Loops", _loops)
 register_metric("Context ref", partial(_context, "reference"))
+
+# Of empathy: a classifier that the user fits, and a judge.
+for _column, _name in enumerate(EPITOME):
+    register_metric(_name, partial(_epitome, _column), options=[EPITOME_MODEL], needs_model=True)
 register_metric(CHOICE, _choice, on_request="--judge MODEL")

@@ -8,6 +8,7 @@ from nltk.translate.bleu_score import SmoothingFunction, sentence_bleu
 from patience import patience
 
 from localemp.data.sources import load_dialogues
+from localemp.imports.reading import read_import
 from localemp.metrics.replies import Replies, Reply
 from localemp.metrics.self_bleu import SelfBleu, bleu_against_others
 from localemp.metrics.significance import depends_on_repetition
@@ -68,6 +69,23 @@ def test_equal_to_the_definition_on_peoples_replies(shared_data):
     dialogues = load_dialogues(str(shared_data / "empathetic_dialogues"), "test", "published")
     texts = tuple(dialogue.reference for dialogue in dialogues[:300])
     assert bleu_against_others(texts) == pytest.approx(by_definition(texts), abs=1e-12)
+
+
+# Computed with fast-bleu 0.0.90 (`SelfBLEU`, four equal weights) on these replies' words; it compares all pairs, as the
+# definition does.
+PUBLIC = {
+    "moel": ("MoEL/generation_result.txt.gz", 97.88438992661631),
+    "empdg": ("EmpDG/EmpDG.txt.gz", 91.42704678322093),
+    "cem": ("CEM_ComFact/CEM_link.txt.gz", 97.8676341641351),
+}
+
+
+@pytest.mark.parametrize("system", PUBLIC)
+def test_released_outputs_have_the_values_of_a_public_library(shared_data, system):
+    file, expected = PUBLIC[system]
+    outputs, data = shared_data / "baseline_outputs", str(shared_data / "empathetic_dialogues")
+    released = read_import(system, outputs / file, data).replies
+    assert SelfBleu().score(released).value == pytest.approx(expected, rel=1e-12)
 
 
 def test_a_sample_is_of_the_same_values():
