@@ -121,17 +121,21 @@ def fit_linear(design: Numbers, answers: Numbers, weights: Numbers, mix: Numbers
 
 def identified(design: Numbers) -> list[bool]:
     """Return which columns no combination of the others gives: only these have a coefficient of their own."""
-    rank = np.linalg.matrix_rank(design)
-    return [bool(np.linalg.matrix_rank(np.delete(design, at, axis=1)) < rank) for at in range(design.shape[1])]
+    rank = _rank(design)
+    return [_rank(np.delete(design, column, axis=1)) < rank for column in range(design.shape[1])]
 
 
 def independent(design: Numbers) -> list[int]:
     """Return the columns that no combination of earlier ones gives."""
     kept: list[int] = []
     for column in range(design.shape[1]):
-        if np.linalg.matrix_rank(design[:, [*kept, column]]) > len(kept):
+        if _rank(design[:, [*kept, column]]) > len(kept):
             kept.append(column)
     return kept
+
+
+def _rank(design: Numbers) -> int:
+    return int(np.linalg.matrix_rank(design)) if design.size else 0
 
 
 def _outer(design: Numbers) -> Numbers:
