@@ -15,6 +15,8 @@ from localemp.bench.result import Point
 from localemp.dialogue import Dialogue
 from localemp.errors import OptionError
 from localemp.metrics.bleu import clear_count_cache
+from localemp.metrics.context_overlap import clear_content_cache
+from localemp.metrics.ngrams import clear_ngram_cache
 from localemp.metrics.registry import metrics
 from localemp.metrics.replies import Replies, Reply
 from localemp.metrics.scoring import score_all
@@ -126,6 +128,8 @@ def measure_metrics(replies: Replies, repeats: int) -> Iterator[Point]:
     def forgotten() -> Replies:
         clear_word_cache()
         clear_count_cache()
+        clear_ngram_cache()
+        clear_content_cache()
         return replies
 
     yield _scored("all but BERTScore", replies, measure_seconds(score_all, repeats, forgotten))

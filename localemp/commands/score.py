@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from localemp.errors import DataError, OptionError, UnknownNameError
 from localemp.imports.reading import read_import
 from localemp.metrics.base import Metric
+from localemp.metrics.choice import Choice, intervals_in_words
 from localemp.metrics.kept_values import write_values
 from localemp.metrics.registry import (
     BERTSCORE,
@@ -158,7 +159,13 @@ def score(
                 for place, system, length in zip(places, systems, whole, strict=True)
                 if len(system) == length and "run" in system.source
             ]
-    return ScoreResult(tuple(scored), tuple(filter(None, (_comparability(systems), *unscored, *unwritten))))
+    intervals = [
+        intervals_in_words({system.name: each.interval(system) for system in systems})
+        for each in chosen
+        if isinstance(each, Choice)
+    ]
+    notes = (_comparability(systems), *unscored, *intervals, *unwritten)
+    return ScoreResult(tuple(scored), tuple(filter(None, notes)))
 
 
 def _systems(
@@ -288,6 +295,6 @@ def _comparability(systems: Sequence[Replies]) -> str:
     counted = ", ".join(f"{system.name} {len(system):,}" for system in systems)
     return (
         f"the systems did not answer the same dialogues ({counted}): their scores are not of the same things, and "
-        "Dist, which falls with the number of replies, cannot be compared (*); "
+        "metrics that change with the number of replies, such as Dist, cannot be compared (*); "
         "--common scores the dialogues that all of them answered"
     )

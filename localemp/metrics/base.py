@@ -123,6 +123,7 @@ class Metric(ABC):
         decimals: The number of decimals in tables.
         bounds: The lowest and the highest possible value.
         higher_is_better: None if neither direction is better.
+        depends_on_number: Whether the value changes with the number of replies, as Distinct-n falls with it.
     """
 
     name: str
@@ -131,6 +132,7 @@ class Metric(ABC):
     decimals: int = 2
     bounds: tuple[float, float] = (0.0, 100.0)
     higher_is_better: bool | None = True
+    depends_on_number: bool = False
 
     @abstractmethod
     def statistics(self, systems: Sequence[Replies]) -> Statistics:

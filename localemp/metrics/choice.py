@@ -27,6 +27,7 @@ import numpy as np
 from localemp.errors import OptionError, RunError
 from localemp.metrics.base import MeanOfReplies, Metric, Setting, Statistics, check_same_items
 from localemp.metrics.replies import Replies, Reply
+from localemp.metrics.significance import Interval, value_interval
 from localemp.runs.journal import MANIFEST, newest, read_lines, read_manifest
 from localemp.runs.judge_answers import VOTES, check_answer, first_share, folder_name, question_id
 
@@ -136,6 +137,10 @@ class Choice(Metric):
         goes_on = f"`localemp score --judge {signed['judge']}` goes on"
         return f"{signed['judge']} has not judged {lacking:,} of {len(replies):,} dialogues; {goes_on}"
 
+    def interval(self, replies: Replies) -> Interval | None:
+        """Return the 95 % interval of a system's value, by bootstrap over the dialogues; None if there is none."""
+        return None if self.missing(replies) else value_interval(self.statistics([replies]), len(replies))
+
     def unreadable(self, replies: Replies) -> int:
         """Return how many answers about these replies cannot be read; such a one counts as half."""
         signed, answers, _ = self._kept(replies)
@@ -208,8 +213,9 @@ def _signed(manifest: Mapping[str, Any], measured: bool) -> Mapping[str, Setting
     aspects = settings.get("aspects")
     aspect, about = next(iter(aspects.items()), ("", "")) if isinstance(aspects, dict) else ("", "")
     asked = hashlib.sha256(json.dumps([settings.get("question"), about]).encode()).hexdigest()
-    told: dict[str, Setting] = {"judge": _plain(settings.get("model"))}
-    more = [name for name in settings if name in _SIGNED or name.startswith("adapter")]
+    judge = "@".join(str(settings[name]) for name in ("model", "adapter") if settings.get(name))
+    told: dict[str, Setting] = {"judge": judge}
+    more = [name for name in settings if name in _SIGNED or name.startswith("adapter_")]
     told |= {name.replace("_", " "): _plain(settings[name]) for name in more if settings[name]}
     told |= {
         "aspect": str(aspect),
@@ -228,3 +234,12 @@ def _signed(manifest: Mapping[str, Any], measured: bool) -> Mapping[str, Setting
 
 def _plain(value: object) -> Setting:
     return value if isinstance(value, str | int | float | bool | None) else json.dumps(value, sort_keys=True)
+
+
+def intervals_in_words(found: Mapping[str, Interval | None]) -> str:
+    """Return the intervals of systems by name, in a sentence; empty if none has one."""
+    told = [f"{name} {ends[0]:.1f} to {ends[1]:.1f}" for name, ends in found.items() if ends is not None]
+    if not told:
+        return ""
+    which = f"95 % intervals of {Choice.name}, by bootstrap over the dialogues"
+    return f"{which}: {', '.join(told)}; 50 is as good as people's"

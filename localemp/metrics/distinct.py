@@ -4,9 +4,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from localemp.metrics.base import Metric, Rows, Setting, Statistics, check_same_items
+from localemp.metrics.base import PAPER, Metric, Rows, Setting, Statistics, check_same_items
+from localemp.metrics.ngrams import ngrams_of
 from localemp.metrics.replies import Replies
-from localemp.metrics.tokens import TOKEN_SETTINGS, words
+from localemp.metrics.tokens import TOKEN_SETTINGS
 
 
 class Distinct(Metric):
@@ -18,8 +19,11 @@ class Distinct(Metric):
         order: n.
     """
 
+    depends_on_number = True
+
     def __init__(self, order: int) -> None:
         self.name, self.order = f"Dist-{order}", order
+        self.group = PAPER if order <= 2 else "diversity"
 
     def settings(self) -> Mapping[str, Setting]:
         """Return tokens and order."""
@@ -27,31 +31,34 @@ class Distinct(Metric):
 
     def statistics(self, systems: Sequence[Replies]) -> Statistics:
         """Return the distinct n-grams of every reply and its number of n-grams."""
+        return DistinctNgrams(systems, self.order)
+
+
+class DistinctNgrams(Statistics):
+    """For each n-gram the rows that contain it, one after another: a selection of rows then takes one pass.
+
+    Args:
+        systems: Systems that answered the same items.
+        order: n.
+    """
+
+    def __init__(self, systems: Sequence[Replies], order: int) -> None:
         check_same_items(systems)
-        known: dict[tuple[str, ...], int] = {}
-        ids, lengths = [], []
-        for text in (text for system in systems for text in system.texts):
-            tokens = words(text)
-            ngrams = list(zip(*(tokens[start:] for start in range(self.order)), strict=False))
-            ids.append({known.setdefault(ngram, len(known)) for ngram in ngrams})
-            lengths.append(len(ngrams))
-        return _Ngrams(ids, lengths)
-
-
-class _Ngrams(Statistics):
-    """For each n-gram the rows that contain it, one after another: a selection of rows then takes one pass."""
-
-    def __init__(self, ids: Sequence[set[int]], lengths: Sequence[int]) -> None:
-        pairs = np.array([(ngram, row) for row, each in enumerate(ids) for ngram in each], np.intp).reshape(-1, 2)
-        pairs = pairs[np.argsort(pairs[:, 0], kind="stable")]
-        self._rows = np.ascontiguousarray(pairs[:, 1])
-        self._starts = np.flatnonzero(np.diff(pairs[:, 0], prepend=-1))
-        self._lengths = np.array(lengths, np.intp)
+        found = ngrams_of(systems, order)
+        ids, self._rows, _ = found.counts()
+        self._starts = np.flatnonzero(np.diff(ids, prepend=-1))
+        self._totals = found.totals
 
     def value(self, rows: Rows) -> float:
-        total = int(self._lengths[rows].sum())
+        """Return distinct n-grams over their divisor, x100; NaN without n-grams."""
+        total = int(self._totals[rows].sum())
         if not total:
             return float("nan")
-        chosen = np.zeros(len(self._lengths), bool)
+        chosen = np.zeros(len(self._totals), bool)
         chosen[rows] = True
-        return 100 * int(np.logical_or.reduceat(chosen[self._rows], self._starts).sum()) / total
+        distinct = int(np.logical_or.reduceat(chosen[self._rows], self._starts).sum())
+        return 100 * distinct / self.divisor(total)
+
+    def divisor(self, total: int) -> float:
+        """Return what the distinct ones of `total` n-grams are divided by: their number."""
+        return total

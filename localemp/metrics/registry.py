@@ -30,6 +30,7 @@ VARIANTS = "Variants of these metrics"
 
 BERTSCORE = ("P_BERT", "R_BERT", "F_BERT")
 PERPLEXITY = ("PPL", "BPB")
+EPITOME = ("ER", "IP", "EX", "diff-ER", "diff-IP", "diff-EX")
 CHOICE = "P(choice)"
 
 
@@ -214,6 +215,11 @@ def by_group(names: Iterable[str]) -> dict[str, list[str]]:
     return {group: members for group, members in found.items() if members}
 
 
+def depends_on_number(name: str) -> bool:
+    """Return whether values of a metric are comparable only on the same number of replies."""
+    return name in metric_entries() and metric(name).depends_on_number
+
+
 def is_hidden(name: str) -> bool:
     """Return whether a metric is only shown when asked for."""
     return name in metric_entries() and metric(name).hidden
@@ -223,6 +229,48 @@ def _distinct(order: int, _: MetricContext) -> Metric:
     from localemp.metrics.distinct import Distinct
 
     return Distinct(order)
+
+
+def _ead(order: int, _: MetricContext) -> Metric:
+    from localemp.metrics.ead import ExpectationAdjustedDistinct
+
+    return ExpectationAdjustedDistinct(order)
+
+
+def _self_bleu(_: MetricContext) -> Metric:
+    from localemp.metrics.self_bleu import SelfBleu
+
+    return SelfBleu()
+
+
+def _length(_: MetricContext) -> Metric:
+    from localemp.metrics.length import Length
+
+    return Length()
+
+
+def _question_rate(_: MetricContext) -> Metric:
+    from localemp.metrics.question_rate import QuestionRate
+
+    return QuestionRate()
+
+
+def _repetition(_: MetricContext) -> Metric:
+    from localemp.metrics.repetition import Repetition
+
+    return Repetition()
+
+
+def _loops(_: MetricContext) -> Metric:
+    from localemp.metrics.repetition import Loops
+
+    return Loops()
+
+
+def _context(of: str, _: MetricContext) -> Metric:
+    from localemp.metrics.context_overlap import ContextOverlap
+
+    return ContextOverlap(of)
 
 
 def _bleu(order: int, view: str, _: MetricContext) -> Metric:
@@ -249,6 +297,21 @@ def _perplexity(name: str, context: MetricContext) -> Metric:
     from localemp.metrics.perplexity import KeptLogprobs, Perplexity
 
     return Perplexity(name, context.shared("log probabilities", KeptLogprobs))
+
+
+def _epitome(column: int, context: MetricContext) -> Metric:
+    from localemp.metrics.epitome.metric import Epitome
+
+    folder = context.option(EPITOME_MODEL.name)
+    made = context.shared("EPITOME", lambda: Epitome(folder, fetch=context.fetch, on_progress=context.on_progress))
+    return made.metrics()[column]
+
+
+EPITOME_MODEL = Option(
+    name="epitome_model",
+    metavar="FOLDER",
+    help="A model of EPITOME; by default what `localemp models train epitome` keeps in localemp's cache.",
+)
 
 
 def _choice(context: MetricContext) -> Metric:
@@ -279,4 +342,20 @@ for _name in ("Acc variants", "Macro-F1", "No label"):
     register_metric(_name, partial(_emotion, _name))
 for _name in PERPLEXITY:
     register_metric(_name, partial(_perplexity, _name), on_request="--ppl")
+
+# Of the replies themselves: no references, but for "Context ref".
+register_metric("Dist-3", partial(_distinct, 3))
+register_metric("EAD-1", partial(_ead, 1))
+register_metric("EAD-2", partial(_ead, 2))
+register_metric("Self-BLEU", _self_bleu)
+register_metric("Length", _length)
+register_metric("Question rate", _question_rate)
+register_metric("Repetition", _repetition)
+register_metric("Context", partial(_context, "reply"))
+register_metric("Loops", _loops)
+register_metric("Context ref", partial(_context, "reference"))
+
+# Of empathy: a classifier that the user fits, and a judge.
+for _column, _name in enumerate(EPITOME):
+    register_metric(_name, partial(_epitome, _column), options=[EPITOME_MODEL], needs_model=True)
 register_metric(CHOICE, _choice, on_request="--judge MODEL")

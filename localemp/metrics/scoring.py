@@ -82,7 +82,7 @@ def score_all(replies: Replies, metrics: Iterable[Metric] | None = None) -> Scor
     chosen = all_metrics(with_models=False, also=on_request([replies])) if metrics is None else metrics
     scores = in_order(_score_or_reason(each, replies) for each in chosen)
     lower = (LOWER_CASED,) if is_lower_cased(replies) else ()
-    notes = (*replies.notes, *lower, *other_bertscore(scores))
+    notes = (*replies.notes, *lower, *other_bertscore(scores), *context_of_people(scores))
     return Scored(replies.name, scores, notes, dict(replies.source), replies.sha256)
 
 
@@ -100,6 +100,15 @@ def other_bertscore(scores: Iterable[Score]) -> list[str]:
             theirs = f"{PAPERS_BERT[0]}, layer {PAPERS_BERT[1]}"
             return [f"BERTScore uses {made['model']}, layer {made['layer']}: not comparable with {theirs}"]
     return []
+
+
+def context_of_people(scores: Iterable[Score]) -> list[str]:
+    """Return a note of what people's replies have in the column "Context", which says nothing by itself."""
+    return [
+        f"people's replies to these dialogues have a Context of {score.value:.2f}"
+        for score in scores
+        if score.name == "Context ref" and score.value is not None
+    ]
 
 
 def is_lower_cased(replies: Replies) -> bool:

@@ -27,9 +27,15 @@ def words(text: str) -> list[str]:
     return list(_words(text))
 
 
+@lru_cache(maxsize=1 << 16)
+def is_word(word: str) -> bool:
+    """Return whether one of `words` has a letter or a digit, so that it is no punctuation mark."""
+    return any(map(str.isalnum, word))
+
+
 def clear_word_cache() -> None:
     """Empty the caches, as in a new process: for measurements."""
-    for cached in (_words, _words_of_piece):
+    for cached in (_words, _words_of_piece, is_word):
         cached.cache_clear()
 
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 from string import ascii_lowercase
 
 from localemp.metrics.base import Signature
+from localemp.metrics.registry import depends_on_number
 from localemp.reporting.systems import System
 from localemp.reporting.tables import Note, listed
 
@@ -82,9 +83,9 @@ def _note(mark: str, text: str, about: Mapping[str, Sequence[str]]) -> Note:
     for name, columns in about.items():
         rows.setdefault(listed(columns), []).append(name)
     where = "; ".join(f"{listed(names)}: {columns}" for columns, names in rows.items())
-    distinct = any(column.startswith("Dist") for columns in about.values() for column in columns)
+    numbered = any(depends_on_number(column) for columns in about.values() for column in columns)
     warning = f". {NOT_COMPARABLE} (--common scores all runs on the dialogues they share)"
-    return Note(f"{text} ({where}){warning if distinct and text.startswith('on ') else ''}", mark)
+    return Note(f"{text} ({where}){warning if numbered and text.startswith('on ') else ''}", mark)
 
 
 def _letter(number: int) -> str:

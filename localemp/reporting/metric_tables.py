@@ -4,8 +4,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from localemp.metrics.base import PAPER, Score
+from localemp.metrics.choice import Choice, intervals_in_words
 from localemp.metrics.registry import (
     BERTSCORE,
+    CHOICE,
     GROUPS,
     VARIANTS,
     by_group,
@@ -15,6 +17,7 @@ from localemp.metrics.registry import (
     metric_entries,
 )
 from localemp.metrics.scoring import other_bertscore
+from localemp.metrics.significance import Interval
 from localemp.reporting.comparing import Marks
 from localemp.reporting.counterparts import grouped, notes, paper_rows
 from localemp.reporting.published import Published
@@ -35,13 +38,25 @@ def automatic_tables(systems: Sequence[System], published: Published) -> list[Ta
     told = [*_system_notes(systems), *notes(systems, published), Note(units)]
     tables = [_table("automatic", GROUPS[PAPER], systems, (*COLUMNS, *added), published, told)]
     tables += [
-        _table(f"automatic-{group}", GROUPS[group], systems, tuple(names))
+        _table(f"automatic-{group}", GROUPS[group], systems, tuple(names), told=_intervals(systems, names))
         for group, names in shown.items()
         if any(_has_value(system, name) for system in systems for name in names)
     ]
     if variants := tuple(name for name in others if is_hidden(name)):
         tables.append(_table("automatic-second", VARIANTS, systems, variants))
     return tables
+
+
+def _intervals(systems: Sequence[System], names: Sequence[str]) -> list[Note]:
+    """Say where P(choice) lies, since it can be set against 50."""
+    found: dict[str, Interval | None] = {}
+    for system in systems:
+        score = system.scores.get(CHOICE) if CHOICE in names else None
+        if score is not None and score.value is not None and system.replies is not None:
+            signed = dict(score.signature.settings)
+            found[system.name] = Choice(str(signed["judge"]), str(signed["aspect"])).interval(system.replies)
+    told = intervals_in_words(found)
+    return [Note(f"{told}.")] if told else []
 
 
 def _has_value(system: System, name: str) -> bool:

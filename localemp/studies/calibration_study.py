@@ -104,7 +104,8 @@ def _preferences(study: Study, of_reply: Mapping[tuple[str, str, str], Mapping[s
             both = {rater: (mine[rater], theirs[rater]) for rater in mine if rater in theirs}
             compared: Mapping[str, tuple[float, float]] = both or {MEAN: (fmean(mine.values()), fmean(theirs.values()))}
             for rater, (value, against) in compared.items():
-                better = TIE if value == against else one.key if value > against else other.key
+                higher = one if value > against else other
+                better = TIE if value == against else higher.key
                 yield Vote(rater, item.id, aspect.name, better, kind="import")
 
 

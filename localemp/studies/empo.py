@@ -21,13 +21,13 @@ from localemp.studies.questionnaire import Questionnaire
 from localemp.studies.votes import quoted
 from localemp.utils.formatting import count
 from localemp.utils.json_reader import JSONError, parse_json
-from localemp.utils.paths import resource
 from localemp.utils.text import one_line, well_formed
 from localemp.utils.validation import format_validation_error
 
 COLUMNS = frozenset({"item_id", "ed_index", "model", "annotator"})
 """The columns that tell a file of ratings of this form."""
-QUESTIONNAIRE = resource("prompts", "questionnaires", "empo.toml")
+QUESTIONNAIRE = "empo"
+"""The bundled questionnaire with its scale and aspects."""
 _OURS = {"rater": "annotator", "dialogue": "ed_index", "system": "model"}
 _RATINGS = ("ratings_long.tsv", "ratings_long.tsv.gz")
 _ITEMS = ("items.jsonl", "items.jsonl.gz")

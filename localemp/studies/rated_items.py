@@ -23,6 +23,7 @@ from localemp.studies.questionnaire import Questionnaire, QuestionnaireAspect, l
 from localemp.studies.schema import Item, Key, Reply
 from localemp.studies.spreadsheet import read_rows
 from localemp.studies.study import Study
+from localemp.utils.paths import StrPath
 
 _ITEMS = 'add --items FILE, JSON lines: {"id": "d1", "turns": ["I lost my job."], "replies": {"system": "text", ...}}'
 
@@ -68,7 +69,7 @@ def read_rated_items(
     ratings: Path,
     items: Path | None = None,
     *,
-    aspects: Path | None = None,
+    aspects: StrPath | None = None,
     chosen: Sequence[str] = (),
     renamed: Mapping[str, str] | None = None,
 ) -> RatedItems:
@@ -77,7 +78,7 @@ def read_rated_items(
     Args:
         ratings: The file of ratings, or a folder with EmPO's two files.
         items: The replies; EmPO's may also lie beside the ratings.
-        aspects: What people were asked, and their scale, as in prompts/study.toml; by default that of the file's form.
+        aspects: What people were asked, and their scale: a questionnaire's name or file; by default that of the form.
         chosen: Names of the aspects that are used; all that were rated if empty.
         renamed: Our name of a column or aspect -> the name in the file of ratings.
 

@@ -16,6 +16,8 @@ from localemp.utils.config_diff import compare_settings
 from localemp.utils.progress import Progress
 
 QUICK = ("--samples", 100)
+# The paper's metrics but BERTScore: those of the other tables do not matter here.
+PAPERS = tuple(word for name in ("Dist-1", "Dist-2", "B-2", "B-4", "Acc") for word in ("--metric", name))
 
 
 @pytest.fixture
@@ -47,7 +49,7 @@ def two(made):
 
 
 def test_two_runs_are_compared_on_what_both_answered(localemp, two):
-    done = localemp("compare", *two, "--no-bertscore", "--show", 2, *QUICK)
+    done = localemp("compare", *two, *PAPERS, "--show", 2, *QUICK)
     assert (done.returncode, done.stdout.count("│ Dist-")) == (0, 2), done.stderr
     for line in (
         "A: runs/one, 40 replies",
@@ -93,7 +95,7 @@ def test_a_t_test_is_told_with_what_it_is_of_and_where_it_is_in_doubt(localemp, 
     """What B gains in words of the reference: 1 of 40 dialogues."""
     replies = {f"d{n}": "What is it?" for n in range(40)}
     runs = (made("one", replies), made("two", replies | {"d0": "What happened?"}))
-    done = localemp("compare", *runs, "--no-bertscore", "--show", 0, *QUICK)
+    done = localemp("compare", *runs, *PAPERS, "--show", 0, *QUICK)
     shown = [line.rstrip() for line in done.stdout.splitlines()]
     # 39 differences are 0: whatever the last one is, t is 1.
     assert "paired t-tests over the dialogues, B - A, two-sided, not corrected: B-2 t 1.00, p 0.323" in shown
@@ -105,7 +107,7 @@ def test_a_t_test_is_told_with_what_it_is_of_and_where_it_is_in_doubt(localemp, 
 def test_without_scipy_a_t_test_says_what_to_install(made, tmp_path):
     runs = (made("one", {"a": "Oh.", "b": "What?"}), made("two", {"a": "What?", "b": "What happened?"}))
     program = "import sys; sys.modules['scipy'] = None; from localemp.cli.main import cli; cli()"  # not installed
-    words = ["compare", *runs, "--no-bertscore", "--show", "0", "--samples", "100"]
+    words = ["compare", *runs, *PAPERS, "--show", "0", "--samples", "100"]
     done = subprocess.run([sys.executable, "-c", program, *words], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "   B-2: n/a: a t-test needs scipy: pip install 'localemp[study]'" in done.stdout
@@ -120,7 +122,7 @@ def test_verbose_shows_second_columns_and_signatures(localemp, two):
 
 
 def test_the_same_run_twice_is_said(localemp, two):
-    done = localemp("compare", two[0], f"./{two[0]}", "--no-bertscore", *QUICK)
+    done = localemp("compare", two[0], f"./{two[0]}", *PAPERS, *QUICK)
     assert "note: A and B are the same run" in done.stdout
     assert "note: both gave the same reply everywhere" in done.stdout
     assert "nowhere" in done.stdout
@@ -137,8 +139,9 @@ def test_bertscore_by_a_model_that_is_at_hand(localemp, two, tmp_path):
 
 
 def test_without_its_model_bertscore_has_none_and_says_why(localemp, two):
+    words = [*PAPERS, *(word for name in ("P_BERT", "R_BERT", "F_BERT") for word in ("--metric", name))]
     done = localemp(
-        "compare", *two, "--bertscore-model", "nobody/none", "--show", 0, *QUICK, env={"HF_HUB_OFFLINE": "1"}
+        "compare", *two, *words, "--bertscore-model", "nobody/none", "--show", 0, *QUICK, env={"HF_HUB_OFFLINE": "1"}
     )
     assert done.returncode == 0
     assert "n/a: P_BERT, R_BERT, F_BERT: the weights of nobody/none are not on this machine" in done.stdout
@@ -171,7 +174,7 @@ def test_what_cannot_be_compared_is_an_error(localemp, two, made, words, code, s
 
 def test_one_dialogue_without_reference(localemp, made):
     runs = (made("one", {"a": "Oh no."}, reference=None), made("two", {"a": ""}, reference=None))
-    shown = localemp("compare", *runs, "--no-bertscore", *QUICK).stdout
+    shown = localemp("compare", *runs, *PAPERS, *QUICK).stdout
     assert "n/a: Dist-1, Dist-2: two: the replies have too few words" in shown
     assert "n/a: B-2, B-4: no reference replies" in shown
     assert "note: fewer than 30 dialogues" in shown

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from read_only import only_read, open_folder
 from small_runs import make_run
 
 from localemp.cli.main import cli
@@ -263,13 +264,16 @@ def test_compare_and_report_have_it_with_intervals():
     names = [f"d{number}" for number in range(12)]
     warm = make_run(Path("warm"), {name: "Warm words." if number % 2 else "Ok." for number, name in enumerate(names)})
     cold = make_run(Path("cold"), dict.fromkeys(names, "Ok."))
-    score([warm, cold], judge=judge(), no_bertscore=True)
+    notes = score([warm, cold], judge=judge(), no_bertscore=True).notes
+    (told,) = [note for note in notes if note.startswith("95 % intervals of P(choice)")]
+    assert told.endswith("; 50 is as good as people's") and "cold 50.0 to 50.0" in told
     found = {one.name: one for one in compare(warm, cold, bertscore=False, show=0).comparisons}[CHOICE]
     assert found.difference == pytest.approx((50 - OF_WARM) / 2)
     assert found.interval is not None and found.interval[0] < found.difference < found.interval[1] < 0
     assert found.interval_by == "bootstrap" and found.p is not None and found.t_test is not None
     tables = {table.key: table for table in report([warm, cold], against="warm").tables}
     assert tables["automatic-choice"].columns == ("Replies", CHOICE)
+    assert any("warm" in note.text and "50 is as good" in note.text for note in tables["automatic-choice"].notes)
     assert any(CHOICE in table.columns for table in tables.values() if table.kind == "differences")
 
 
@@ -344,7 +348,7 @@ def test_a_judge_of_the_systems_family_is_warned_of():
 def test_the_summary_of_a_judge_tells_its_bias():
     warm, _ = runs()
     notes = score(warm, judge=judge({"choices": {"A": 0.8, "B": 0.2}}), no_bertscore=True).notes
-    assert notes[-1] == (
+    assert notes[0] == (
         "warm about warm: 80.0% of the probability is for the reply shown first; "
         "100.0% of pairs change with the order (50.0% by guessing)"
     )
@@ -378,7 +382,8 @@ def test_a_plan_has_a_judge(tmp_path):
     Path("plan.toml").write_text(text)
     done = run("experiment", "plan.toml", "-m", "any", "--script", "script.jsonl", "--out", "made")
     assert done.exit_code == 0, done.output
-    assert CHOICE in Path("made", "report.html").read_text()
+    page = Path("made", "report.html").read_text()
+    assert CHOICE in page and "Warm about zero-shot: " in page
     (kept,) = Path("made").glob("**/choices/warm/Empathy/votes.jsonl")
     judge({"error": "fatal"})
     again = run("experiment", "plan.toml", "-m", "any", "--script", "script.jsonl", "--out", "made")
@@ -392,3 +397,14 @@ def test_a_plan_has_a_judge(tmp_path):
         Path("plan.toml").write_text(text.replace('"warm.toml"', wrong))
         refused = run("experiment", "plan.toml", "-m", "any", "--script", "script.jsonl", "--out", "else")
         assert "after.score.judge: " in str(refused.exception) and told in str(refused.exception)
+
+
+def test_beside_a_file_that_lies_where_nothing_can_be_written_it_says_so():
+    with open_folder() as folder:
+        path = folder / "theirs.jsonl"
+        path.write_text('{"id": "a", "turns": ["Story a."], "reference": "Oh.", "reply": "Warm words."}\n')
+        judged = Path(judge()).rename(folder / "warm.toml")
+        score(imports=[("jsonl", path)], judge=str(judged), judge_aspect="Coherence", no_bertscore=True)
+        with only_read(folder), pytest.raises(RunError, match=r"theirs.jsonl.choices/warm/Empathy: ") as caught:
+            score(imports=[("jsonl", path)], judge=str(judged), no_bertscore=True)
+    assert caught.value.hint == "choose another run or file"

@@ -5,7 +5,7 @@ import pytest
 
 from localemp.errors import DataError, OptionError, UnknownNameError, WeightsError
 from localemp.metrics.base import Metric, Score, Signature
-from localemp.metrics.registry import METRICS, metric, metrics
+from localemp.metrics.registry import METRICS, by_group, metric, metrics
 from localemp.metrics.replies import Replies, Reply
 from localemp.metrics.scoring import (
     is_lower_cased,
@@ -44,9 +44,12 @@ def with_bertscore_away():
 def test_all_metrics_in_the_order_of_the_papers_tables():
     scored = score_all(replies("I am so sorry.", "Oh no!"))
     assert [score.name for score in scored.scores] == [
-        name for name in METRICS if "BERT" not in name and not METRICS[name].on_request
+        name for name, entry in METRICS.items() if not entry.needs_model and not entry.on_request
     ]
-    assert [score.name for score in scored.scores if not score.hidden] == ["Dist-1", "Dist-2", "B-2", "B-4", "Acc"]
+    shown = by_group(score.name for score in scored.scores if not score.hidden)
+    assert shown["paper"] == ["Dist-1", "Dist-2", "B-2", "B-4", "Acc"]
+    assert shown["diversity"] == ["Dist-3", "EAD-1", "EAD-2", "Self-BLEU"]
+    assert shown["form"] == ["Length", "Question rate", "Repetition", "Context"]
     assert scored.score("Dist-1").value == pytest.approx(100 * 8 / 8)
     assert scored.score("Acc").value is None
     assert scored.notes == ("not finished: 2 of 9 dialogues",)

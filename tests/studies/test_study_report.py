@@ -84,6 +84,9 @@ def test_the_same_tables_are_in_localemp_report(localemp, study, tmp_path):
         "raters",
         "judges",
         "correlation-tiny",
+        "bias-tiny",
+        "accuracy-tiny",
+        "win-rates-tiny",
     }
     assert first == [row for row in second if row["table"] in keys]
     won = next(row for row in first if row["column"] == "Won")

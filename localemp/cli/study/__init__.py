@@ -7,6 +7,7 @@ from localemp.cli.lazy import LazyGroup
 COMMANDS = {
     "power": ("study.power", "Plan a study: how many dialogues it needs."),
     "create": ("study.create", "Make a blinded study of runs."),
+    "calibrate": ("study.calibrate", "Measure judges on replies that people rated."),
     "judge": ("study.judge", "Let a model rate a study."),
     "serve": ("study.serve", "Let people rate a study on a web page."),
     "import": ("study.importing", "Import ratings from a CSV file."),

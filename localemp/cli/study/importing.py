@@ -23,15 +23,8 @@ def import_(study: Path, files: tuple[Path, ...], columns: tuple[str, ...]) -> N
     earlier one.
     """
     from localemp.commands.study import import_ as import_ratings
-    from localemp.errors import OptionError
 
-    renamed = {}
-    for pair in columns:
-        ours, equals, theirs = pair.partition("=")
-        if not (ours and equals and theirs):
-            raise OptionError(f"--column {pair!r} is not OURS=THEIRS", "for example rater=annotator")
-        renamed[ours] = theirs
-    result = import_ratings(study, files, column=renamed)
+    result = import_ratings(study, files, column=columns_of(columns))
     raters = len({vote.rater for vote in result.votes})
     items = len({vote.item for vote in result.votes})
     click.echo(f"{count(len(result.votes), 'rating')} of {count(raters, 'rater')} on {count(items, 'item')}")
@@ -41,3 +34,20 @@ def import_(study: Path, files: tuple[Path, ...], columns: tuple[str, ...]) -> N
     if result.replaced:
         click.echo(f"{result.replaced:,} of them replaced another answer of an earlier import")
     click.echo(f"hint: `localemp study report {study}`")
+
+
+def columns_of(pairs: tuple[str, ...]) -> dict[str, str]:
+    """Return our names of columns, each with the file's.
+
+    Raises:
+        OptionError: One is not OURS=THEIRS.
+    """
+    from localemp.errors import OptionError
+
+    renamed = {}
+    for pair in pairs:
+        ours, equals, theirs = pair.partition("=")
+        if not (ours and equals and theirs):
+            raise OptionError(f"--column {pair!r} is not OURS=THEIRS", "for example rater=annotator")
+        renamed[ours] = theirs
+    return renamed

@@ -5,14 +5,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from localemp.cli.interrupts import resumable
 from localemp.cli.options import config_of, model_options
 from localemp.cli.types import NAME, PATH
+from localemp.errors import LocalempError
 from localemp.utils.formatting import count, known, of_which_thinking, share
-from localemp.utils.text import one_line
+from localemp.utils.text import for_terminal, one_line
 
 if TYPE_CHECKING:
+    from localemp.commands.study import JudgeResult
     from localemp.pipeline.generate import Tally
     from localemp.studies.judging.prompts import Answers
     from localemp.studies.judging.verdicts import JudgeStats
@@ -21,6 +24,8 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("study", type=PATH)
 @model_options
+@click.option("--judge", "judges", type=NAME, multiple=True, metavar="MODEL",
+              help="A judge, in place of --model; may be repeated: all options hold for every judge.")  # fmt: skip
 @click.option("--votes", type=click.IntRange(min=1), default=1, show_default=True,
               help="How often to ask each question; more than once needs a --temperature above 0.")  # fmt: skip
 @click.option("--name", help="The judge's name in tables and of its folder; by default the model's.")
@@ -32,6 +37,7 @@ if TYPE_CHECKING:
 @click.option("--limit", type=click.IntRange(min=1), help="Judge only the first N items.")
 def judge(
     study: Path,
+    judges: tuple[str, ...],
     votes: int,
     name: str | None,
     prompts: str | None,
@@ -41,33 +47,55 @@ def judge(
 ) -> None:
     """Let a model rate STUDY: aspect by aspect, each pair in both orders.
 
-    Answers are saved as they arrive. Ctrl-C stops; rerun the same command to resume.
+    Answers are saved as they arrive. Ctrl-C stops; rerun the same command to resume. With several --judge, one after
+    another is asked, and one that fails does not stop the others.
     """
     from localemp.cli.display import Display
     from localemp.commands.study import judge as judge_study
+    from localemp.commands.study import judge_all
+
+    if judges and click.get_current_context().get_parameter_source("model") is ParameterSource.COMMANDLINE:
+        raise click.UsageError("--model and --judge: name every judge with --judge, or one with --model")
+    if name and len(judges) > 1:
+        raise click.UsageError("--name is for one judge; several are called by their models' names")
+    if len(judges) == 1:
+        options["model"] = judges[0]
+    config = config_of(options)
+    outcomes: dict[str, JudgeResult | LocalempError] = {}
+    with Display() as display, resumable(display.say):
+        how: dict[str, Any] = {"votes": votes, "prompts": prompts, "answers": answers, "limit": limit}
+        how["on_progress"] = display.on_progress
+        if len(judges) > 1:
+            outcomes = judge_all(study, judges, config, **how)
+        else:
+            outcomes[""] = judge_study(study, config, name=name, **how)
+    whole = [say_outcome(judge, outcome) for judge, outcome in outcomes.items()]
+    if not all(whole):
+        sys.exit(1)
+    click.echo(f"hint: `localemp study report {study}`")
+
+
+def say_outcome(judge: str, outcome: "JudgeResult | LocalempError") -> bool:
+    """Print what is known of a judge, one of several under its name; return whether it has answered everything."""
     from localemp.runs.judge_answers import VOTES
     from localemp.studies.judging.verdicts import begun_with
 
-    config = config_of(options)
-    with Display() as display, resumable(display.say):
-        result = judge_study(
-            study,
-            config,
-            votes=votes,
-            name=name,
-            prompts=prompts,
-            answers=answers,
-            limit=limit,
-            on_progress=display.on_progress,
-        )
-    if result.tally is not None:
-        _say_how_fast(result.tally)
-    _say(result.stats, by_probability=begun_with(result.folder) == "probabilities")
-    click.echo(f"judge: {result.folder}")
-    if result.failed:
-        click.echo(f"hint: {result.folder / VOTES} says why; rerun the same command to retry what failed", err=True)
-        sys.exit(1)
-    click.echo(f"hint: `localemp study report {study}`")
+    if isinstance(outcome, LocalempError):
+        click.echo(f"error: {for_terminal(judge)}: {for_terminal(outcome.message)}", err=True)
+        for note in getattr(outcome, "__notes__", []):
+            click.echo(f"stopped: {for_terminal(note)}", err=True)
+        if outcome.hint:
+            click.echo(f"hint: {for_terminal(outcome.hint)}", err=True)
+        return False
+    if judge:
+        click.echo(f"\n{judge}:")
+    if outcome.tally is not None:
+        _say_how_fast(outcome.tally)
+    _say(outcome.stats, by_probability=begun_with(outcome.folder) == "probabilities")
+    click.echo(f"judge: {outcome.folder}")
+    if outcome.failed:
+        click.echo(f"hint: {outcome.folder / VOTES} says why; rerun the same command to retry what failed", err=True)
+    return not outcome.failed
 
 
 def _say_how_fast(tally: "Tally") -> None:

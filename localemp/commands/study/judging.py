@@ -2,13 +2,14 @@
 
 import logging
 import re
-from collections.abc import Callable, Iterable
-from contextlib import ExitStack
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
-from localemp.errors import LocalempError, OptionError
+from localemp.errors import LocalempError, OptionError, RunError
 from localemp.pipeline.config import RunConfig, RunSettings
 from localemp.pipeline.generate import Tally
 from localemp.pipeline.pipeline import Pipeline
@@ -18,7 +19,7 @@ from localemp.utils.asynchronous import run_here
 from localemp.utils.interrupts import noting
 from localemp.utils.option import check_at_least
 from localemp.utils.paths import StrPath
-from localemp.utils.progress import OnProgress, silent
+from localemp.utils.progress import OnProgress, Progress, silent
 
 if TYPE_CHECKING:
     from localemp.studies.judging.asking import Judging
@@ -134,12 +135,92 @@ def judge_each(
                 outcomes.append(error)
                 continue
             stack.callback(judging.answers.close)
+            _warn_of_own_family(judging, pipeline.model_name)
             outcomes.append(judging)
         opened = [each for each in outcomes if isinstance(each, Judging)]
         with noting(lambda: "; ".join(each.saved() for each in opened)):
             if pending := [each for each in opened if each.pending and each.error is None]:
                 run_here(ask_each(pipeline, pending, on_progress), "await asyncio.to_thread(study.judge, ...) there")
         return [each if isinstance(each, LocalempError) else each.error or _result(each) for each in outcomes]
+
+
+def judge_all(
+    study: StrPath,
+    models: Sequence[str],
+    config: RunConfig | None = None,
+    *,
+    votes: int = 1,
+    prompts: StrPath | None = None,
+    answers: "Answers | None" = None,
+    limit: int | None = None,
+    on_progress: OnProgress = silent,
+    **settings: Unpack[RunSettings],
+) -> dict[str, JudgeResult | LocalempError]:
+    """Let several models rate a study, one after another. The same call resumes what was stopped.
+
+    Args:
+        study: The study's folder.
+        models: The judges, as `--model` has them; each has a folder of its own.
+        config: What is the same for all of them; its model is not asked.
+        votes: As for `judge`.
+        prompts: As for `judge`.
+        answers: As for `judge`.
+        limit: As for `judge`.
+        on_progress: As for `judge`; each task names its judge.
+        **settings: Fields of `RunConfig`.
+
+    Returns:
+        The result of each judge by name, or the error that stopped it; the others are asked all the same.
+
+    Raises:
+        OptionError: Two judges have one name, or the prompts have no text for the study.
+        LocalempError: The study cannot be read, or there are no such prompts or models.
+        KeyboardInterrupt: Ctrl-C. What was finished is kept, and the note says how much of this judge that is.
+    """
+    from localemp.studies.judging.asking import folder_name
+    from localemp.studies.judging.prompts import JudgePrompts
+
+    asked = open_study(Path(study)).manifest
+    if prompts is not None:
+        JudgePrompts.read(prompts).check_asks(asked.kind, asked.aspects)
+    shared, judges = RunConfig.of(settings, config), dict[str, RunConfig]()
+    for model in models:
+        each = replace(shared, model=model)
+        name = folder_name(Pipeline(each).profile.name)
+        if name in judges:
+            raise OptionError(
+                f"two judges are called {name}", "name each once; the same model as another judge takes --name, alone"
+            )
+        judges[name] = each
+    outcomes: dict[str, JudgeResult | LocalempError] = {}
+    for name, each in judges.items():
+        try:
+            [outcomes[name]] = judge_each(
+                [study],
+                each,
+                votes=votes,
+                prompts=prompts,
+                answers=answers,
+                limit=limit,
+                on_progress=partial(_tell, name, on_progress),
+            )
+        except LocalempError as error:
+            outcomes[name] = error
+    return outcomes
+
+
+def _tell(judge: str, on_progress: OnProgress, progress: Progress) -> None:
+    """Report the progress of one of several judges."""
+    on_progress(replace(progress, task=f"{judge}: {progress.task}"))
+
+
+def _warn_of_own_family(judging: "Judging", name: str) -> None:
+    """Warn of systems of the judge's own family, on the screen alone; nothing is said without the study's key."""
+    from localemp.studies.own_family import family_note, own_family
+
+    with suppress(RunError):
+        if systems := own_family(judging.study, judging.answers.manifest["settings"]):
+            _log.warning("%s", family_note(name, systems))
 
 
 def _result(judging: "Judging") -> JudgeResult:

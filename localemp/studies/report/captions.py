@@ -55,3 +55,50 @@ MEASURED = (
     "something else than an answer: trust it little."
 )
 TOO_FEW = f"With fewer than {FEW} dialogues, intervals over dialogues are rather too narrow."
+BIAS = (
+    "Shares of choices for the reply shown first, each with its 95 % interval over dialogues; 50 % is no bias. First "
+    "shown: as it is, each order that a pair was shown in for itself, ties and probabilities as parts of a choice. "
+    "The others are of one logistic regression, all else equal: of being shown first (Position), of having twice as "
+    "many words, of being a reply of the judge's own model, and of being the one that all people prefer, which is no "
+    "bias: a judge with 50 % there does not see what people see. What people think of the systems over all dialogues "
+    "is held equal, too, where there are three systems or more; what people miss of single replies stays in length."
+)
+OWN = "Own model: replies of {systems}."
+OWN_UNKNOWN = "Own model: no system is known to be of this judge's family; `study calibrate --own SYSTEM` names one."
+ACCURACY = (
+    "Both orders of a pair are averaged. As people: share of the pairs with a preference of people in which the judge "
+    "prefers the same reply, its ties half; 50 % is chance. Kappa: Cohen's, of first, second and tie. Tau-b, "
+    "Spearman: of the judge's share for a reply with people's, each pair in both directions. Intervals: 95 % over "
+    "dialogues."
+)
+WIN_RATES = (
+    "Over all aspects and all other systems. Won: the judge's share for the system. Equal length: what a logistic "
+    "regression for each pair of systems predicts where both replies have the same number of words, as AlpacaEval 2 "
+    "does. Words more: mean difference to the other reply. Strength: Bradley and Terry's, log odds against a system "
+    "of mean strength. Intervals: 95 % over dialogues."
+)
+WIN_RATES_PEOPLE = "People: the same of people's choices on these pairs."
+CORRECTED = (
+    "The first system's share. Sensitivity and specificity: the judge's share for the system that people prefer, "
+    "where that is the first and where it is the second. Corrected: the share that people would have for the first, "
+    "given these (Rogan and Gladen). Intervals: 95 % over dialogues."
+)
+LENIENCY = (
+    "Ratings as a share of the scale: 0 % is the lowest, 100 % the highest. Judge, People: means; people's is of each "
+    "reply's mean. Difference above 0: the judge is lenient. Spread: standard deviation of the judge's ratings over "
+    "that of single people's; below 1 it uses less of the scale. Highest: share of ratings at the top of the scale. "
+    "Intervals: 95 % over dialogues."
+)
+EFFECTIVE = (
+    "Independent judges: n / (1 + (n - 1) x mean correlation), Kish's effective sample size. An error is a judge's "
+    "answer less people's; without people it is the answer itself, and the number a lower bound. What people's "
+    "answers have of noise is in every judge's error, so that correlations are rather too high. Intervals: 95 % over "
+    "dialogues."
+)
+RATING_BIAS = (
+    "What a judge's rating gains, as a share of the scale, all else equal in one linear regression: by twice as many "
+    "words, by being a reply of the judge's own model, and from the lowest to the highest of people's mean ratings, "
+    "which is no bias: 100 % would follow people. What people think of the systems over all dialogues is held equal, "
+    "too, where there are three systems or more; what people miss of single replies stays in length. Intervals: 95 % "
+    "over dialogues."
+)

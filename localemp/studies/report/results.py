@@ -1,6 +1,6 @@
 """All results of a study: from people and judges, and their agreement."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -9,6 +9,7 @@ from typing import Any
 from localemp.errors import LocalempError, RunError, UnknownNameError
 from localemp.studies.collected_votes import read_votes
 from localemp.studies.judging.verdicts import MEASURED, JudgeStats, read_settings, read_stats
+from localemp.studies.report.calibration import NO_JUDGES, Calibration, calibration
 from localemp.studies.stats.agreement import Agreement, agreements
 from localemp.studies.stats.correlation import Correlation, correlations
 from localemp.studies.stats.coverage import Coverage, coverage
@@ -80,6 +81,7 @@ class StudyResults:
         rater_biases: Of all people together, then of every rater.
         coverage: How many people rated each item; None where no design asks for a number.
         dropped: Raters who were left out because they failed the attention checks.
+        calibration: How far judges can be trusted.
     """
 
     study: Study
@@ -90,6 +92,7 @@ class StudyResults:
     rater_biases: Sequence[RaterBias]
     coverage: Coverage | None = None
     dropped: Sequence[str] = ()
+    calibration: Calibration = NO_JUDGES
 
     def as_dict(self) -> dict[str, Any]:
         """Return a JSON-serialisable dict."""
@@ -108,11 +111,16 @@ class StudyResults:
             "raters": [each.as_dict() for each in self.rater_biases],
             "opinions": [each.as_dict() for each in self.opinions],
             "agreement": [each.as_dict() for each in self.agreements],
+            "calibration": self.calibration.as_dict(),
         }
 
 
 def study_results(
-    study: Study, bootstrap: Bootstrap | None = None, judges: Sequence[str] = (), drop_failed: bool = False
+    study: Study,
+    bootstrap: Bootstrap | None = None,
+    judges: Sequence[str] = (),
+    drop_failed: bool = False,
+    own: Collection[str] | None = None,
 ) -> StudyResults:
     """Compute all results of a study.
 
@@ -121,6 +129,7 @@ def study_results(
         bootstrap: How intervals are made.
         judges: Only these; all where empty.
         drop_failed: Leave out people who missed half of their attention checks or more.
+        own: The systems that every judge's own model wrote; None for those of each judge's family.
 
     Raises:
         RunError: There are no answers.
@@ -153,12 +162,14 @@ def study_results(
     people = [vote for vote in votes if vote.kind != "judge"]
     matrix = RatingMatrix.of(study, people)
     opinions = [_opinion(study, PEOPLE, None, matrix, None, bootstrap)] if people else []
-    for name in known:
-        if said := [vote for vote in votes if vote.kind == "judge" and vote.rater == name]:
-            judge = read_stats(study.folder / JUDGES / name, study.key.checks)
-            opinions.append(
-                _opinion(study, name, judge, RatingMatrix.of(study, said), matrix if people else None, bootstrap)
-            )
+    judged = {
+        name: RatingMatrix.of(study, said)
+        for name in known
+        if (said := [vote for vote in votes if vote.kind == "judge" and vote.rater == name])
+    }
+    for name, answers in judged.items():
+        judge = read_stats(study.folder / JUDGES / name, study.key.checks)
+        opinions.append(_opinion(study, name, judge, answers, matrix if people else None, bootstrap))
     several, planned = len(matrix.raters) > 1, study.manifest.annotators
     return StudyResults(
         study=study,
@@ -169,6 +180,7 @@ def study_results(
         rater_biases=[pooled_bias(study, people), *everyone] if several else everyone,
         coverage=coverage(matrix, planned) if planned else None,
         dropped=sorted(rater for _, rater in out),
+        calibration=calibration(study, judged, matrix, bootstrap, own),
     )
 
 

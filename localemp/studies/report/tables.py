@@ -7,6 +7,7 @@ from importlib.metadata import version
 from localemp.reporting.published import Published
 from localemp.reporting.tables import Note, Table, listed
 from localemp.studies.report import cells
+from localemp.studies.report.calibration_tables import calibration_tables
 from localemp.studies.report.captions import AGREEMENT, FIRST, FLIPS, MEASURED, ORDER, UNREAD
 from localemp.studies.report.opinion_tables import correlation_tables, opinion_tables
 from localemp.studies.report.published import PaperResults
@@ -19,7 +20,11 @@ MANY = 20  # raters, above which a table does not name each
 
 
 def study_tables(
-    results: StudyResults, name: str = "", runs: Sequence[str] = (), published: Published | None = None
+    results: StudyResults,
+    name: str = "",
+    runs: Sequence[str] = (),
+    published: Published | None = None,
+    judges_only: bool = False,
 ) -> list[Table]:
     """Return all tables of a study's results.
 
@@ -28,12 +33,17 @@ def study_tables(
         name: Put before titles and keys, where a report has more than one study.
         runs: The runs beside which the tables stand; a note says where the study is of others.
         published: The paper's results, shown next to ours; None leaves them out.
+        judges_only: How far people agree and judges can be trusted, and not what they think of the systems.
     """
     papers = PaperResults(results, published)
-    tables = [table for opinion in results.opinions for table in opinion_tables(results, opinion, papers)]
-    tables += papers.other_comparisons()
-    tables += [*_agreement(results), *_people(results), *_judges(results)]
+    tables: list[Table] = []
+    if not judges_only:
+        tables += [table for opinion in results.opinions for table in opinion_tables(results, opinion, papers)]
+        tables += papers.other_comparisons()
+    tables += [*_agreement(results), *([] if judges_only else _people(results)), *_judges(results)]
     tables += [table for opinion in results.opinions for table in correlation_tables(results, opinion, papers)]
+    tables += calibration_tables(results)
+    tables.sort(key=lambda table: table.kind == "correlation")  # they are a section of their own in `localemp report`
     first = (*_beside(results, runs), *_design(results))
     made, keys = ((_signature(results), "all"),), set[str]()
     return [

@@ -125,6 +125,10 @@ def identified(design: Numbers) -> list[bool]:
     return [_rank(np.delete(design, column, axis=1)) < rank for column in range(design.shape[1])]
 
 
+def _rank(design: Numbers) -> int:
+    return int(np.linalg.matrix_rank(design)) if design.size else 0  # numpy has none of nothing
+
+
 def independent(design: Numbers) -> list[int]:
     """Return the columns that no combination of earlier ones gives."""
     kept: list[int] = []
@@ -132,10 +136,6 @@ def independent(design: Numbers) -> list[int]:
         if _rank(design[:, [*kept, column]]) > len(kept):
             kept.append(column)
     return kept
-
-
-def _rank(design: Numbers) -> int:
-    return int(np.linalg.matrix_rank(design)) if design.size else 0
 
 
 def _outer(design: Numbers) -> Numbers:
