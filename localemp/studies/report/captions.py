@@ -54,6 +54,15 @@ MEASURED = (
     "likeliest one), and how probable the answers are together. With a mass below 50 % a judge would mostly write "
     "something else than an answer: trust it little."
 )
+BESIDE = (
+    "Wins, losses and ties of the comparison's first system; below, its wins among wins and losses, with Wilson's 95 % "
+    "interval, which takes votes for independent. People's votes are pooled."
+)
+BESIDE_RATINGS = "Means, with 95 % intervals over dialogues."
+BESIDE_AGREEMENT = (
+    "Alpha, with its 95 % interval over dialogues, and what follows it are of judges alone: how far they agree with "
+    "each other on what two of them or more answered (Both). Judges that agree may share their errors."
+)
 TOO_FEW = f"With fewer than {FEW} dialogues, intervals over dialogues are rather too narrow."
 BIAS = (
     "Shares of choices for the reply shown first, each with its 95 % interval over dialogues; 50 % is no bias. First "
