@@ -64,7 +64,7 @@ def test_a_run_on_fewer_dialogues_is_marked_and_distinct_called_not_comparable(t
     assert cells(table, "small")["Dist-1"].mark == cells(table, "small")["B-2"].mark == "a"
     assert not cells(table, "a1")["Dist-1"].mark
     assert "a: on 2 dialogues, where a1 has 4 (small: Dist-1, Dist-2, B-2 and B-4)" in notes(table)
-    assert "Distinct-n falls with the number of replies, so these are not comparable" in notes(table)
+    assert "Metrics of diversity change with the number of replies, so these are not comparable" in notes(table)
 
 
 def test_common_scores_all_runs_on_the_dialogues_they_share(tmp_path):
