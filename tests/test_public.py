@@ -82,11 +82,23 @@ def test_heavy_packages_are_imported_only_by_their_owners(module):
     decoding, checkpoint = "commonsense/decoding.py", "commonsense/checkpoint.py"
     shared, gguf, lora = "utils/torch.py", "models/gguf.py", "engines/vllm/cpu_lora.py"
     seeds = "engines/vllm/cpu_seeds.py"
+    epitome = ("metrics/epitome/network.py", "metrics/epitome/training.py")
     comet, encoder, contextual = "commonsense/comet.py", "retrieval/encoder.py", "metrics/contextual.py"
     owners = {
-        "torch": {shared, encoder, gguf, comet, decoding, contextual, "bench/roofline/hardware.py", lora, seeds},
+        "torch": {
+            shared,
+            encoder,
+            gguf,
+            comet,
+            decoding,
+            contextual,
+            "bench/roofline/hardware.py",
+            lora,
+            seeds,
+            *epitome,
+        },
         "vllm": set(),  # engines/vllm/names.py, by their names
-        "transformers": {encoder, gguf, "engines/tokens.py", shared, decoding, checkpoint, contextual},
+        "transformers": {encoder, gguf, "engines/tokens.py", shared, decoding, checkpoint, contextual, epitome[0]},
         "sentence_transformers": {encoder},
         "bert_score": set(),
         "nltk": set(),

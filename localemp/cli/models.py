@@ -1,14 +1,16 @@
 """`localemp models`: lists models, shows profiles, and fetches weights."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from localemp.cli.tables import show_table
-from localemp.cli.types import NAME
+from localemp.cli.types import NAME, PATH
 from localemp.utils.formatting import size
 
 if TYPE_CHECKING:
+    from localemp.metrics.epitome.training import Trained
     from localemp.models.profiles import Profile
 
 
@@ -95,6 +97,76 @@ def pull_model(name: str, force: bool) -> None:
     if weights.unchecked:
         console.print(f"not verified, since the hub's hashes are unknown: {', '.join(weights.unchecked)}")
     console.print(f"{len(weights.sha256)} files in {weights.folder}, SHA-256 of all: {weights.digest}")
+
+
+@models.group("train")
+def train() -> None:
+    """Fit models that metrics need, on data that you have."""
+
+
+@train.command("epitome")
+@click.option("--data", required=True, type=PATH, metavar="FOLDER", help="The three CSV files of labelled pairs.")
+@click.option("--out", type=PATH, metavar="FOLDER", help="Folder of the model; by default in localemp's cache.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of fitting.")
+@click.option(
+    "--encoder", type=NAME, default="all-minilm-l6-v2", show_default=True, help="A sentence encoder that is a BERT."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the model's card as JSON.")
+def train_epitome(data: Path, out: Path | None, seed: int, encoder: str, as_json: bool) -> None:
+    """Fit EPITOME's classifier of empathy (Sharma et al. 2020), which `score` then uses.
+
+    --data takes the folder `dataset` of github.com/behavioral-data/Empathy-Mental-Health, or its three files
+    emotional-reactions, interpretations and explorations elsewhere, as -reddit.csv, .csv or .csv.gz. localemp ships
+    neither this data nor weights made of it: that repository has two licence texts and does not say which one covers
+    the data. Read them before you use or pass on either.
+
+    A fifth of the seekers is held out, and the results on their posts are printed. It takes a few minutes on two cores.
+    """  # fmt: skip
+    from localemp.cli.display import Display
+    from localemp.metrics.epitome.training import train_epitome as fit
+
+    with Display() as display:
+        trained = fit(data, out, encoder=encoder, seed=seed, on_progress=display.on_progress)
+    if as_json:
+        _print_json(trained.card.model_dump(mode="json"))
+    else:
+        _show_held_out(trained)
+
+
+def _show_held_out(trained: "Trained") -> None:
+    from rich.table import Table
+
+    from localemp.metrics.epitome.data import MECHANISMS
+    from localemp.metrics.epitome.training import PUBLISHED
+
+    card = trained.card
+    table = Table(box=None, header_style="bold")
+    table.add_column("held out", no_wrap=True)
+    for header in (
+        "pairs",
+        "accuracy",
+        "macro-F1",
+        "most frequent level",
+        "original, its own split",
+        "F1 / original's",
+    ):
+        table.add_column(header, justify="right")
+    for short, name in MECHANISMS.items():
+        found, theirs = card.test[short], PUBLISHED[short]
+        table.add_row(
+            f"{short} {name}",
+            f"{found.pairs:,}",
+            f"{found.model.accuracy:.2f}",
+            f"{found.model.macro_f1:.2f}",
+            f"{found.majority.accuracy:.2f} / {found.majority.macro_f1:.2f}",
+            f"{theirs.accuracy:.2f} / {theirs.macro_f1:.2f}",
+            f"{found.model.macro_f1 / theirs.macro_f1:.2f}",
+        )
+    show_table(table)
+    split = ", ".join(f"{pairs:,} {part}" for part, pairs in card.pairs.items())
+    click.echo(f"{split} ({card.split}); seed {card.recipe.seed}; {card.seconds:.0f} s")
+    click.echo("the original: bi-encoder RoBERTa, Reddit, Table 4 of Sharma et al. 2020; accuracy / macro-F1")
+    click.echo(f"{trained.folder}: data {card.data_sha256[:12]}, weights {card.sha256[:12]}")
 
 
 _CHAT_ONLY = ("api", "chat_template_kwargs", "layout", "request", "sampling", "system_role", "thinking")

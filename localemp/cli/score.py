@@ -1,6 +1,6 @@
 """`localemp score`: compute the paper's automatic metrics for runs or other systems' replies."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -137,13 +137,28 @@ def score(
         click.echo(json_text(result.as_dict(), indent=2))
     else:
         _print(result, names, verbose)
-    chosen = click.get_current_context().get_parameter_source("bertscore_model") != ParameterSource.DEFAULT
-    # A score whose model could not be fetched has no settings; one without references has.
-    failed = {
-        one.reason for each in result.systems for one in each.scores if one.value is None and not one.signature.settings
-    }
-    if chosen and failed and not no_bertscore:
-        raise OptionError(f"--bertscore-model {registered['bertscore_model']}: {' '.join(failed)}")
+    _check_chosen_models(result, registered)
+
+
+def _check_chosen_models(result: "ScoreResult", registered: Mapping[str, Any]) -> None:
+    """Raise OptionError if a metric cannot use the model that was named for it."""
+    from localemp.errors import OptionError
+    from localemp.metrics.registry import metric_entries
+
+    chosen = click.get_current_context().get_parameter_source
+    for option in _options():
+        if chosen(option.name) == ParameterSource.DEFAULT:
+            continue
+        names = [name for name, entry in metric_entries().items() if entry.needs_model and option in entry.options]
+        # A score whose model could not be fetched has no settings; one without references has.
+        failed = {
+            one.reason
+            for each in result.systems
+            for one in each.scores
+            if one.name in names and one.value is None and not one.signature.settings
+        }
+        if failed:
+            raise OptionError(f"{option.flag} {registered[option.name]}: {' '.join(failed)}")
 
 
 def _print(result: "ScoreResult", asked: Sequence[str], verbose: bool) -> None:

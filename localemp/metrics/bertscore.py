@@ -13,7 +13,7 @@ from contextlib import suppress
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +24,7 @@ from localemp.metrics.replies import Replies
 from localemp.models import hub
 from localemp.models.checksums import digest_of
 from localemp.models.profiles import HubSource, Profile, load_profile
-from localemp.models.weights import Weights, resolve
+from localemp.models.weights import Weights, resolve, tensors_sha256
 from localemp.utils.progress import OnProgress, Progress, silent
 
 if TYPE_CHECKING:
@@ -195,7 +195,7 @@ class BertScore:
         profile = profile_of(self.model)
         self._name = _short_name(profile)
         weights = _weights(self.model, profile, self._on_progress, fetch=self._fetch)
-        self._sha256 = _weights_sha256(weights)
+        self._sha256 = tensors_sha256(weights)
         layer = _default_layers().get(self._name) if self._layer is None else self._layer
         return Contextual(weights.folder, layer, self._dtype, self._device, self._batch_tokens)
 
@@ -259,14 +259,6 @@ def _weights(model: str, profile: Profile, on_progress: OnProgress, *, fetch: bo
         hashes = hub.verify_snapshot(former, on_progress)
         return Weights(former.folder, "hf-cache", model, former.revision, hashes, digest_of(hashes))
     return resolve(profile, on_progress, fetch=fetch, option="--bertscore-model")
-
-
-def _weights_sha256(weights: Weights) -> str:
-    """A hash of the weights alone: other files in the folder do not change the model."""
-    names: dict[str, Any] = {}
-    for ending in (".safetensors", ".bin"):
-        names = names or {name: sha256 for name, sha256 in weights.sha256.items() if name.endswith(ending)}
-    return next(iter(names.values())) if len(names) == 1 else digest_of(names)
 
 
 @cache

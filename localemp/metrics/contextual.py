@@ -23,7 +23,7 @@ from localemp.utils.torch import pick_device, quiet_transformers
 DTYPES = ("float32", "bfloat16")
 
 # Tokens in one forward pass. A CPU is fastest when a batch stays in its cache, a GPU when it is full.
-_CPU_TOKENS, _GPU_TOKENS = 1_024, 32_768
+CPU_TOKENS, _GPU_TOKENS = 1_024, 32_768
 
 # Where models keep their layers, as attribute paths.
 _STACKS = ("encoder.layer", "layer", "transformer.layer", "encoder.layers", "layers", "encoder.block", "block")
@@ -81,7 +81,7 @@ class Contextual:
         if dtype not in DTYPES:
             raise OptionError(f"BERTScore's dtype {dtype!r} does not exist", f"known: {', '.join(DTYPES)}")
         self._device = pick_device(device)
-        self._batch_tokens = batch_tokens or (_CPU_TOKENS if self._device.type == "cpu" else _GPU_TOKENS)
+        self._batch_tokens = batch_tokens or (CPU_TOKENS if self._device.type == "cpu" else _GPU_TOKENS)
         with _weights_error(folder), _silent_transformers():
             config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
             self.prefix_space = _wants_space(folder, config)
@@ -118,17 +118,11 @@ class Contextual:
 
     def _batches(self, texts: Sequence[str]) -> Iterator[tuple[list[int], list[list[int]]]]:
         """Batches of texts with the same length in tokens."""
-        of_length: dict[int, list[int]] = defaultdict(list)
         if not texts:
             return
         ids: list[list[int]] = self._tokenizer(list(texts), truncation=True, max_length=self.limit)["input_ids"]
-        for position, tokens in enumerate(ids):
-            of_length[len(tokens)].append(position)
-        for length in sorted(of_length, reverse=True):
-            size = max(1, self._batch_tokens // max(1, length))
-            for start in range(0, len(of_length[length]), size):
-                batch = of_length[length][start : start + size]
-                yield batch, [ids[position] for position in batch]
+        for batch in by_length(ids, self._batch_tokens):
+            yield batch, [ids[position] for position in batch]
 
     def _embed(self, ids: list[list[int]]) -> list[Vectors]:
         counted = torch.tensor([[token not in self._around for token in each] for each in ids], dtype=torch.float32)
@@ -141,6 +135,22 @@ class Contextual:
             raise LocalempError("BERTScore's model does not fit the GPU's memory", hint) from error
         vectors /= vectors.norm(dim=-1, keepdim=True)
         return [Vectors(*row) for row in zip(vectors, weights, strict=True)]
+
+
+def by_length(ids: Sequence[Sequence[int]], batch_tokens: int = CPU_TOKENS) -> Iterator[list[int]]:
+    """Yield the positions of texts in batches of one length, the longest first.
+
+    Args:
+        ids: The tokens of each text.
+        batch_tokens: The most tokens of a batch; a longer text is alone in its batch.
+    """
+    of_length: dict[int, list[int]] = defaultdict(list)
+    for position, tokens in enumerate(ids):
+        of_length[len(tokens)].append(position)
+    for length in sorted(of_length, reverse=True):
+        size = max(1, batch_tokens // max(1, length))
+        for start in range(0, len(of_length[length]), size):
+            yield of_length[length][start : start + size]
 
 
 def match(candidates: Sequence[Vectors], references: Sequence[Vectors]) -> list[tuple[float, float, float]]:

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from localemp.errors import DataError, LocalempError
 from localemp.metrics.base import MeanOfReplies, Metric, Setting, Statistics, check_same_items
-from localemp.metrics.registry import metric, metric_entries, metric_options
+from localemp.metrics.registry import MetricContext, metric, metric_entries, metric_options
 from localemp.metrics.replies import Replies
 from localemp.metrics.scoring import read_scores, scores_path
 from localemp.utils.files import is_file, write_errors, write_json
@@ -161,7 +161,8 @@ def is_scored(
         return False
     if scored.sha256 != replies.sha256 or any(scored.score(name) is None for name in wanted):
         return False
-    with_model = [name for name in wanted if known[name].needs_model and not metric(name).missing(replies)]
+    context = MetricContext(options, fetch=False)
+    with_model = [name for name in wanted if known[name].needs_model and not metric(name, context).missing(replies)]
     if not with_model:
         return True
     kept = read_values(folder, replies)

@@ -30,6 +30,7 @@ VARIANTS = "Variants of these metrics"
 
 BERTSCORE = ("P_BERT", "R_BERT", "F_BERT")
 PERPLEXITY = ("PPL", "BPB")
+EPITOME = ("ER", "IP", "EX", "diff-ER", "diff-IP", "diff-EX")
 CHOICE = "P(choice)"
 
 
@@ -298,6 +299,21 @@ def _perplexity(name: str, context: MetricContext) -> Metric:
     return Perplexity(name, context.shared("log probabilities", KeptLogprobs))
 
 
+def _epitome(column: int, context: MetricContext) -> Metric:
+    from localemp.metrics.epitome.metric import Epitome
+
+    folder = context.option(EPITOME_MODEL.name)
+    made = context.shared("EPITOME", lambda: Epitome(folder, fetch=context.fetch, on_progress=context.on_progress))
+    return made.metrics()[column]
+
+
+EPITOME_MODEL = Option(
+    name="epitome_model",
+    metavar="FOLDER",
+    help="A model of EPITOME; by default what `localemp models train epitome` keeps in localemp's cache.",
+)
+
+
 def _choice(context: MetricContext) -> Metric:
     from localemp.metrics.choice import Choice
 
@@ -338,4 +354,8 @@ register_metric("Repetition", _repetition)
 register_metric("Context", partial(_context, "reply"))
 register_metric("Loops", _loops)
 register_metric("Context ref", partial(_context, "reference"))
+
+# Of empathy: a classifier that the user fits, and a judge.
+for _column, _name in enumerate(EPITOME):
+    register_metric(_name, partial(_epitome, _column), options=[EPITOME_MODEL], needs_model=True)
 register_metric(CHOICE, _choice, on_request="--judge MODEL")

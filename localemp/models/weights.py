@@ -152,6 +152,14 @@ def find(profile: Profile) -> Place | None:
     return None
 
 
+def tensors_sha256(weights: Weights) -> str:
+    """Return a hash of the tensors alone: other files in the folder do not change the model."""
+    names: dict[str, Any] = {}
+    for ending in (".safetensors", ".bin"):
+        names = names or {name: sha256 for name, sha256 in weights.sha256.items() if name.endswith(ending)}
+    return next(iter(names.values())) if len(names) == 1 else digest_of(names)
+
+
 def cached_folder(profile: Profile) -> Path:
     """Return the folder in localemp's cache for weights from packages, or merged ones.
 
