@@ -97,6 +97,15 @@ def test_kept_scores_are_read_and_those_of_an_earlier_state_are_not(tmp_path):
     assert cells(report_of(folder).tables[0], "z")["Dist-1"].value == 100.0
 
 
+def test_metrics_that_kept_scores_lack_are_computed(tmp_path):
+    """As for a run that was scored before the metric existed."""
+    folder = make_run(tmp_path / "z", {"a": "one two", "b": "three"}, dialogues=2)
+    scored = score_all(replies_of_run(folder))
+    write_scores(scores_path(folder), replace(scored, scores=tuple(s for s in scored.scores if s.name == "Dist-1")))
+    values = {name: cell.value for table in report_of(folder).tables for name, cell in cells(table, "z").items()}
+    assert (values["Dist-1"], values["Length"]) == (100.0, 1.5)
+
+
 def test_scores_made_with_another_version_are_marked_with_what_differs(tmp_path):
     runs = [four(tmp_path / name) for name in ("new1", "new2", "old")]
     scored = score_all(replies_of_run(runs[2]))
