@@ -116,8 +116,9 @@ def noisy_people(raters: int) -> Trial:
 
     def trial(dialogues: int, draw: np.random.Generator, bootstrap: Bootstrap) -> Truths:
         found = judge_bias(judge.choices(dialogues, draw), [OWN], bootstrap)
-        return {f"own model, judged by {raters} people": (found.own.log_odds, 0.0)}
+        return {f"bias: own model, {raters} people": (found.own.log_odds, 0.0)}
 
+    trial.__name__ = f"people_{raters}"
     return trial
 
 
@@ -137,8 +138,8 @@ def strengths(dialogues: int, draw: np.random.Generator, bootstrap: Bootstrap) -
 def win_rates(dialogues: int, draw: np.random.Generator, bootstrap: Bootstrap) -> Truths:
     """A judge that prefers long replies, and the first; the raw rate is what it would be without the first."""
     judge = SyntheticJudge(position=0.5, length=1.0, strength=1.0, varied=0.0, bounded=True)
-    found = length_controlled_win_rates(judge.choices(dialogues, draw), bootstrap)
-    best = next(rate for rate in found if rate.system == OWN)
+    choices = [choice for choice in judge.choices(dialogues, draw) if OWN in (choice.first, choice.second)]
+    best = next(rate for rate in length_controlled_win_rates(choices, bootstrap) if rate.system == OWN)
     gaps = np.array([STRENGTHS[OWN] - strength for system, strength in STRENGTHS.items() if system != OWN])
     fair = float((logistic(gaps + judge.position) + logistic(gaps - judge.position)).mean() / 2)
     return {"win rate: length-controlled": (best.controlled, fair), "win rate: raw": (best.raw, fair)}

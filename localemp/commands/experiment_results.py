@@ -186,7 +186,8 @@ class _Results:
         """Ask the judge what P(choice) needs, on one engine for all rows."""
         words = ["localemp", "score", *(str(self.rows[name][1]) for name in stale), "--judge", judge.model]
         words += ["--judge-aspect", judge.aspect] if judge.aspect else []
-        step = partial(add_choices, list(stale.values()), judge.config, judge.aspect, self.on_progress)
+        systems = [replace(replies, name=name) for name, replies in stale.items()]
+        step = partial(add_choices, systems, judge.config, judge.aspect, self.on_progress)
         asked = self.steps.run(f"the choices of {judge.model}", shlex.join(words), step)
         for note in asked.notes if asked else ():
             self._note_once(note)

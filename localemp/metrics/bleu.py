@@ -54,10 +54,7 @@ class Bleu(Metric):
 
     def missing(self, replies: Replies) -> str:
         """Return why there is no value: every item needs a reference."""
-        without = sum(reference is None for reference in replies.references)
-        if without == len(replies):
-            return "no reference replies"
-        return f"{without:,} of {len(replies):,} dialogues have no reference reply" if without else ""
+        return replies.without_reference()
 
     def statistics(self, systems: Sequence[Replies]) -> Statistics:
         """Return lengths, matching and total n-grams of every reply."""

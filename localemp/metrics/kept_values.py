@@ -53,7 +53,7 @@ class KeptMetric(Metric):
     def __init__(self, name: str, systems: Mapping[str, KeptValues]) -> None:
         known = metric(name)
         self.name, self.hidden, self.decimals = name, known.hidden, known.decimals
-        self.bounds, self.higher_is_better = known.bounds, known.higher_is_better
+        self.group, self.bounds, self.higher_is_better = known.group, known.bounds, known.higher_is_better
         self._of = {system: kept for system, kept in systems.items() if name in kept.values}
 
     def settings(self) -> Mapping[str, Setting]:

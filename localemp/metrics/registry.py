@@ -299,6 +299,25 @@ def _perplexity(name: str, context: MetricContext) -> Metric:
     return Perplexity(name, context.shared("log probabilities", KeptLogprobs))
 
 
+def _rouge_l(_: MetricContext) -> Metric:
+    from localemp.metrics.rouge import RougeL
+
+    return RougeL()
+
+
+def _meteor(context: MetricContext) -> Metric:
+    from localemp.metrics.meteor import Meteor
+    from localemp.metrics.wordnet_files import load_wordnet
+
+    return Meteor(lambda: load_wordnet(fetch=context.fetch, on_progress=context.on_progress))
+
+
+def _cider(_: MetricContext) -> Metric:
+    from localemp.metrics.cider import Cider
+
+    return Cider()
+
+
 def _epitome(column: int, context: MetricContext) -> Metric:
     from localemp.metrics.epitome.metric import Epitome
 
@@ -342,6 +361,11 @@ for _name in ("Acc variants", "Macro-F1", "No label"):
     register_metric(_name, partial(_emotion, _name))
 for _name in PERPLEXITY:
     register_metric(_name, partial(_perplexity, _name), on_request="--ppl")
+
+# Overlap with the references.
+register_metric("ROUGE-L", _rouge_l)
+register_metric("METEOR", _meteor, needs_model=True)
+register_metric("CIDEr", _cider)
 
 # Of the replies themselves: no references, but for "Context ref".
 register_metric("Dist-3", partial(_distinct, 3))

@@ -83,6 +83,13 @@ class Replies:
         """The references alone."""
         return tuple(item.reference for item in self.items)
 
+    def without_reference(self) -> str:
+        """Return why a metric that needs every dialogue's reference has no value; empty if there are all."""
+        without = sum(reference is None for reference in self.references)
+        if without == len(self):
+            return "no reference replies"
+        return f"{without:,} of {len(self):,} dialogues have no reference reply" if without else ""
+
     def only(self, ids: Collection[str], note: str = "") -> "Replies":
         """Return the replies to some dialogues, in the same order."""
         kept = tuple(item for item in self.items if item.id in ids)

@@ -5,7 +5,7 @@ abbreviations, initials and sentence starts; docs/metrics.md reports how often t
 model's.
 """
 
-from localemp.metrics.nltk_tokenizers import PunktParameters, PunktSentenceTokenizer
+from localemp.metrics.nltk_parts import PunktParameters, PunktSentenceTokenizer
 
 
 def _word_set(text: str) -> frozenset[str]:

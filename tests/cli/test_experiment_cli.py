@@ -214,14 +214,14 @@ def test_steps_afterwards_can_be_typed_for_any_plan(localemp, plan, tmp_path):
     assert list(json.loads((folder / "comparisons.json").read_text())["rows"])
     assert (folder / "study-stages" / "study.json").exists()
     after = json.loads((folder / "experiment.json").read_text())["plan"]["after"]
-    assert after["score"] == {"no_bertscore": True, "ppl": False}
+    assert after["score"] == {"no_bertscore": True, "ppl": False, "judge": None}
     assert after["compare"]["base"] == "plain"
     assert after["report"] is not None, "what was not typed stays"
     assert "BERTScore" not in done.stdout + done.stderr
     words = (*WORDS[:4], "--no-bertscore", "--bertscore-model", "all-minilm-l6-v2", "--limit", 1)
     assert localemp(*words).returncode == 0
     after = json.loads((folder / "experiment.json").read_text())["plan"]["after"]
-    assert after["score"] == {"no_bertscore": True, "bertscore_model": "all-minilm-l6-v2", "ppl": False}
+    assert after["score"] == {"no_bertscore": True, "bertscore_model": "all-minilm-l6-v2", "ppl": False, "judge": None}
 
 
 def test_typed_steps_are_checked_before_anything_starts(localemp, plan, tmp_path):

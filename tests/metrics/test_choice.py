@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from read_only import only_read, open_folder
 from small_runs import make_run
 
 from localemp.cli.main import cli
@@ -381,7 +382,8 @@ def test_a_plan_has_a_judge(tmp_path):
     Path("plan.toml").write_text(text)
     done = run("experiment", "plan.toml", "-m", "any", "--script", "script.jsonl", "--out", "made")
     assert done.exit_code == 0, done.output
-    assert CHOICE in Path("made", "report.html").read_text()
+    page = Path("made", "report.html").read_text()
+    assert CHOICE in page and "Warm about zero-shot: " in page
     (kept,) = Path("made").glob("**/choices/warm/Empathy/votes.jsonl")
     judge({"error": "fatal"})
     again = run("experiment", "plan.toml", "-m", "any", "--script", "script.jsonl", "--out", "made")
@@ -395,3 +397,14 @@ def test_a_plan_has_a_judge(tmp_path):
         Path("plan.toml").write_text(text.replace('"warm.toml"', wrong))
         refused = run("experiment", "plan.toml", "-m", "any", "--script", "script.jsonl", "--out", "else")
         assert "after.score.judge: " in str(refused.exception) and told in str(refused.exception)
+
+
+def test_beside_a_file_that_lies_where_nothing_can_be_written_it_says_so():
+    with open_folder() as folder:
+        path = folder / "theirs.jsonl"
+        path.write_text('{"id": "a", "turns": ["Story a."], "reference": "Oh.", "reply": "Warm words."}\n')
+        judged = Path(judge()).rename(folder / "warm.toml")
+        score(imports=[("jsonl", path)], judge=str(judged), judge_aspect="Coherence", no_bertscore=True)
+        with only_read(folder), pytest.raises(RunError, match=r"theirs.jsonl.choices/warm/Empathy: ") as caught:
+            score(imports=[("jsonl", path)], judge=str(judged), no_bertscore=True)
+    assert caught.value.hint == "choose another run or file"

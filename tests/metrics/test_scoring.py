@@ -48,6 +48,7 @@ def test_all_metrics_in_the_order_of_the_papers_tables():
     ]
     shown = by_group(score.name for score in scored.scores if not score.hidden)
     assert shown["paper"] == ["Dist-1", "Dist-2", "B-2", "B-4", "Acc"]
+    assert shown["overlap"] == ["ROUGE-L", "CIDEr"]
     assert shown["diversity"] == ["Dist-3", "EAD-1", "EAD-2", "Self-BLEU"]
     assert shown["form"] == ["Length", "Question rate", "Repetition", "Context"]
     assert scored.score("Dist-1").value == pytest.approx(100 * 8 / 8)

@@ -11,8 +11,12 @@ import pytest
 from scipy.stats import spearmanr, ttest_rel
 from statsmodels.stats.inter_rater import aggregate_raters, fleiss_kappa
 
+from localemp import study as studies
 from localemp.studies.answers import AnswerStore
+from localemp.studies.calibration_study import calibration_study
+from localemp.studies.collected_votes import read_votes
 from localemp.studies.importing import read_ratings
+from localemp.studies.rated_items import read_rated_items
 from localemp.studies.report.results import study_results
 from localemp.studies.report.tables import study_tables
 from localemp.studies.schema import Aspect, Item, Key, Reply
@@ -130,3 +134,39 @@ def test_raters_who_answer_at_random_do_not_agree(study, ratings):
     values = draw.integers(0, 101, (3, len(units))).astype(float)
     found = agreement(RatingMatrix(("a", "b", "c"), units, values, ab=False), None, None, Bootstrap(200))
     assert found.alpha.interval[0] < 0 < found.alpha.interval[1]
+
+
+def test_preferences_are_those_of_mean_ratings(human_ratings, ratings, tmp_path):
+    rated = read_rated_items(human_ratings)
+    assert (len(rated.ratings), [len(system) for system in rated.systems]) == (4 * len(ratings), [135] * 5)
+    study, notes = calibration_study(tmp_path / "ab", rated, "ab", sample=20)
+    assert any("human_targets: in 135 items the dialogue ends with another reply" in note for note in notes)
+    means = ratings.groupby(["ed_index", "model"])[list(ASPECTS.values())].mean()
+    votes = read_votes(study)
+    assert len(votes) == 20 * 10 * 4
+    for vote in votes:
+        dialogue = int(study.key.dialogues[vote.item])
+        by_key = {
+            reply.key: means.loc[(dialogue, study.key.systems[reply.key]), ASPECTS[vote.aspect]]
+            for reply in study.by_id[vote.item].replies
+        }
+        best = [key for key, value in by_key.items() if value == max(by_key.values())]
+        assert vote.value == (best[0] if len(best) == 1 else "tie")
+
+
+def test_a_scripted_judges_known_bias_is_recovered_on_real_replies(human_ratings, tmp_path):
+    entries = [{"match": "Reply A: I'm sorry", "choices": {"A": 0.9, "B": 0.1}},
+               {"match": "Reply B: I'm sorry", "choices": {"A": 0.4, "B": 0.6}},
+               {"choices": {"A": 0.65, "B": 0.35}}]  # fmt: skip
+    script = tmp_path / "script.jsonl"
+    script.write_text("".join(json.dumps(entry) + "\n" for entry in entries))
+    found = studies.calibrate(judge="smollm2", ratings=human_ratings, aspect="Emotion", sample=40, resamples=200,
+                              out=tmp_path / "ab", script=script)  # fmt: skip
+    (judge,) = found.results.calibration.judges
+    ((aspect, bias),) = judge.biases
+    assert (aspect, bias.choices, bias.dialogues) == ("Emotion", 40 * 10 * 2, 40)
+    low, high = bias.position.share.interval
+    assert 0.6 < low <= bias.position.share.value <= high < 0.7
+    assert bias.own.share.value is None, "SmolLM2 wrote none of these"
+    rates = {each.system: each for each in judge.people}
+    assert rates["zephyr_base"].won.value > 0.5, "people rate its longer replies higher"

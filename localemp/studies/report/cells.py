@@ -1,10 +1,12 @@
 """Results of a study as table cells: a number with its interval below."""
 
+from dataclasses import replace
+
 from localemp.metrics.significance import Interval
 from localemp.reporting.tables import NOT_AVAILABLE, NOT_GIVEN, Cell, number
 from localemp.studies.stats.correlation import Ceiling
 from localemp.studies.stats.intervals import Estimate
-from localemp.studies.stats.preferences import wilson
+from localemp.studies.stats.preferences import Preference, wilson
 from localemp.studies.stats.rater_bias import RaterBias
 
 
@@ -60,6 +62,12 @@ def part_of(part: int, whole: int, what: str) -> Cell:
     return found if found.value is None else Cell(
         f"{found.value:.1f} %\n{part}/{whole}", found.value, f"{part} of {whole} {what}", interval=found.interval
     )  # fmt: skip
+
+
+def outcome(found: Preference) -> Cell:
+    """Return a cell with wins, losses and ties, and below the share of wins among wins and losses."""
+    won = percent(found.share)
+    return replace(won, text=f"{found.win}–{found.lose}–{found.tie}\n{won.text}")
 
 
 def interval_in_percent(found: Estimate) -> Cell:

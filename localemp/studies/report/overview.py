@@ -1,13 +1,11 @@
 """Several A/B studies at a glance: how often each row of an experiment is preferred to its base row."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 from localemp.reporting.tables import Cell, Table
 from localemp.studies.report import cells
 from localemp.studies.report.results import StudyResults
 from localemp.studies.report.table_cells import Cells, tabled
-from localemp.studies.stats.preferences import Preference
 
 _NOTE = (
     "Above: wins, losses and ties of the row, pooled votes. Below: its wins among wins and losses, with Wilson's 95 % "
@@ -28,7 +26,9 @@ def overview_tables(studies: Mapping[str, StudyResults]) -> list[Table]:
             pooled = [each for each in opinion.preferences if each.counted == "votes"]
             if pooled:
                 base = results.study.systems[-1]
-                rows.append((f"{name} vs. {base}, {opinion.who}", [(each.aspect, _cell(each)) for each in pooled]))
+                rows.append(
+                    (f"{name} vs. {base}, {opinion.who}", [(each.aspect, cells.outcome(each)) for each in pooled])
+                )
                 dialogues.append(opinion.dialogues)
     if len(rows) < 2:
         return []
@@ -38,8 +38,3 @@ def overview_tables(studies: Mapping[str, StudyResults]) -> list[Table]:
     return [
         tabled("preferences", "How often rows are preferred to their base row", "Row", whole, [_NOTE], min(dialogues))
     ]
-
-
-def _cell(each: Preference) -> Cell:
-    found = cells.percent(each.share)
-    return replace(found, text=f"{each.win}–{each.lose}–{each.tie}\n{found.text}")

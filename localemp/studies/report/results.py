@@ -1,7 +1,7 @@
 """All results of a study: from people and judges, and their agreement."""
 
 from collections.abc import Collection, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from importlib.util import find_spec
 from typing import Any
@@ -9,8 +9,9 @@ from typing import Any
 from localemp.errors import LocalempError, RunError, UnknownNameError
 from localemp.studies.collected_votes import read_votes
 from localemp.studies.judging.verdicts import MEASURED, JudgeStats, read_settings, read_stats
+from localemp.studies.own_family import OwnFamily, own_family
 from localemp.studies.report.calibration import NO_JUDGES, Calibration, calibration
-from localemp.studies.stats.agreement import Agreement, agreements
+from localemp.studies.stats.agreement import Agreement, agreement, agreements
 from localemp.studies.stats.correlation import Correlation, correlations
 from localemp.studies.stats.coverage import Coverage, coverage
 from localemp.studies.stats.intervals import Bootstrap
@@ -19,6 +20,7 @@ from localemp.studies.stats.preferences import Preference, preferences
 from localemp.studies.stats.rater_bias import PEOPLE, RaterBias, pooled_bias, rater_biases
 from localemp.studies.stats.ratings import Difference, Mean, differences, means
 from localemp.studies.study import JUDGES, Study
+from localemp.studies.votes import Vote
 
 NEEDED = ("scipy", "statsmodels", "krippendorff")
 
@@ -37,6 +39,7 @@ class RaterResults:
         preferences: Of an A/B test.
         means, differences: Of ratings.
         correlations: Of a judge with the people.
+        own_family: The systems that are of a judge's own family.
     """
 
     who: str
@@ -49,6 +52,7 @@ class RaterResults:
     means: Sequence[Mean] = ()
     differences: Sequence[Difference] = ()
     correlations: Sequence[Correlation] = ()
+    own_family: OwnFamily = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """Return a JSON-serialisable dict."""
@@ -56,6 +60,8 @@ class RaterResults:
         told["dialogues"] = self.dialogues
         if self.unfinished:
             told["unfinished"] = self.unfinished
+        if self.own_family:
+            told["own_family"] = {system: sorted(families) for system, families in self.own_family.items()}
         if self.judge:
             shares = ("unparsable_share", "flip_rate", "first_share")
             known = {**asdict(self.judge), **{name: getattr(self.judge, name) for name in shares}}
@@ -78,6 +84,7 @@ class StudyResults:
         bootstrap: How intervals were made.
         opinions: People first, then judges.
         agreements: Of people; empty where there is only one.
+        between_judges: Of judges with each other, by aspect and comparison (or system); empty for fewer than two.
         rater_biases: Of all people together, then of every rater.
         coverage: How many people rated each item; None where no design asks for a number.
         dropped: Raters who were left out because they failed the attention checks.
@@ -92,6 +99,7 @@ class StudyResults:
     rater_biases: Sequence[RaterBias]
     coverage: Coverage | None = None
     dropped: Sequence[str] = ()
+    between_judges: Sequence[Agreement] = ()
     calibration: Calibration = NO_JUDGES
 
     def as_dict(self) -> dict[str, Any]:
@@ -111,6 +119,7 @@ class StudyResults:
             "raters": [each.as_dict() for each in self.rater_biases],
             "opinions": [each.as_dict() for each in self.opinions],
             "agreement": [each.as_dict() for each in self.agreements],
+            "judges_agreement": [each.as_dict() for each in self.between_judges],
             "calibration": self.calibration.as_dict(),
         }
 
@@ -181,7 +190,17 @@ def study_results(
         coverage=coverage(matrix, planned) if planned else None,
         dropped=sorted(rater for _, rater in out),
         calibration=calibration(study, judged, matrix, bootstrap, own),
+        between_judges=_between(study, [vote for vote in told if vote.kind == "judge"], bootstrap),
     )
+
+
+def _between(study: Study, votes: Sequence[Vote], bootstrap: Bootstrap) -> Sequence[Agreement]:
+    """Return how far judges agree on each aspect of each comparison (or system); nothing for a single one."""
+    matrix = RatingMatrix.of(study, votes)
+    if len(matrix.raters) < 2:
+        return ()
+    parts = [(aspect, group) for group in groups(study) for aspect in _aspects(study)]
+    return [agreement(matrix, aspect, group, bootstrap) for aspect, group in parts]
 
 
 def _opinion(
@@ -205,6 +224,7 @@ def _opinion(
         means=() if ab else means(matrix, aspects, parts, bootstrap),
         differences=() if ab else differences(matrix, aspects, parts, bootstrap),
         correlations=() if people is None else correlations(matrix, people, aspects, parts, bootstrap),
+        own_family=own_family(study, read_settings(study.folder / JUDGES / who)) if judge else {},
     )
 
 

@@ -6,12 +6,14 @@ from importlib.metadata import version
 
 from localemp.reporting.published import Published
 from localemp.reporting.tables import Note, Table, listed
+from localemp.studies.own_family import family_note
 from localemp.studies.report import cells
 from localemp.studies.report.calibration_tables import calibration_tables
 from localemp.studies.report.captions import AGREEMENT, FIRST, FLIPS, MEASURED, ORDER, UNREAD
 from localemp.studies.report.opinion_tables import correlation_tables, opinion_tables
 from localemp.studies.report.published import PaperResults
 from localemp.studies.report.results import NEEDED, StudyResults
+from localemp.studies.report.side_by_side import side_by_side
 from localemp.studies.report.table_cells import Cells, key_of, part_of, tabled, units_of
 from localemp.studies.stats.rater_bias import PEOPLE
 from localemp.utils.formatting import count
@@ -40,6 +42,7 @@ def study_tables(
     if not judges_only:
         tables += [table for opinion in results.opinions for table in opinion_tables(results, opinion, papers)]
         tables += papers.other_comparisons()
+        tables += side_by_side(results)
     tables += [*_agreement(results), *([] if judges_only else _people(results)), *_judges(results)]
     tables += [table for opinion in results.opinions for table in correlation_tables(results, opinion, papers)]
     tables += calibration_tables(results)
@@ -164,7 +167,8 @@ def _judges(results: StudyResults) -> list[Table]:
         for each in results.opinions
         if each.unfinished
     ]
-    notes = [*lacking, UNREAD, *([FLIPS] if ab else []), *([MEASURED] if is_measured else [])]
+    own = [f"{family_note(each.who, each.own_family)}." for each in results.opinions if each.own_family]
+    notes = [*own, *lacking, UNREAD, *([FLIPS] if ab else []), *([MEASURED] if is_measured else [])]
     return [tabled("judges", "What judges do", "Judge", rows, notes)] if rows else []
 
 

@@ -122,7 +122,7 @@ def fit_linear(design: Numbers, answers: Numbers, weights: Numbers, mix: Numbers
 def identified(design: Numbers) -> list[bool]:
     """Return which columns no combination of the others gives: only these have a coefficient of their own."""
     rank = _rank(design)
-    return [_rank(np.delete(design, at, axis=1)) < rank for at in range(design.shape[1])]
+    return [_rank(np.delete(design, column, axis=1)) < rank for column in range(design.shape[1])]
 
 
 def _rank(design: Numbers) -> int:
@@ -133,7 +133,7 @@ def independent(design: Numbers) -> list[int]:
     """Return the columns that no combination of earlier ones gives."""
     kept: list[int] = []
     for column in range(design.shape[1]):
-        if np.linalg.matrix_rank(design[:, [*kept, column]]) > len(kept):
+        if _rank(design[:, [*kept, column]]) > len(kept):
             kept.append(column)
     return kept
 

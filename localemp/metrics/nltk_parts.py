@@ -1,7 +1,7 @@
-"""nltk's word and sentence tokenizers. Owns nltk.
+"""nltk's word and sentence tokenizers and its Porter stemmer. Owns nltk.
 
 `import nltk` loads all of it, with scipy and scikit-learn where they are installed: over a second of processor time.
-The two modules that are needed here load in a tenth of that, so they are imported without the `__init__` of the
+The three modules that are needed here load in a tenth of that, so they are imported without the `__init__` of the
 packages around them.
 """
 
@@ -14,21 +14,21 @@ from typing import Any
 
 NLTK_VERSION = version("nltk")
 
-_PACKAGES = ("nltk", "nltk.tokenize")
+_PACKAGES = ("nltk", "nltk.tokenize", "nltk.stem")
 
 
 def _load(*names: str) -> list[Any]:
     """Import modules of nltk; a later `import nltk` elsewhere finds it as if nothing had been imported."""
     if "nltk" in sys.modules:
         return [import_module(name) for name in names]
-    path = None
+    paths: dict[str, list[str]] = {}
     try:
         for package in _PACKAGES:
-            spec = PathFinder.find_spec(package, path)
+            spec = PathFinder.find_spec(package, paths.get(package.rpartition(".")[0]))
             if spec is None or spec.submodule_search_locations is None:
                 raise ModuleNotFoundError(f"No module named {package!r}", name=package)
             shell = ModuleType(package)
-            shell.__path__ = path = list(spec.submodule_search_locations)
+            shell.__path__ = paths[package] = list(spec.submodule_search_locations)
             sys.modules[package] = shell
         return [import_module(name) for name in names]
     finally:
@@ -36,8 +36,9 @@ def _load(*names: str) -> list[Any]:
             del sys.modules[name]
 
 
-_destructive, _punkt = _load("nltk.tokenize.destructive", "nltk.tokenize.punkt")
+_destructive, _punkt, _porter = _load("nltk.tokenize.destructive", "nltk.tokenize.punkt", "nltk.stem.porter")
 
 NLTKWordTokenizer = _destructive.NLTKWordTokenizer
 PunktParameters = _punkt.PunktParameters
 PunktSentenceTokenizer = _punkt.PunktSentenceTokenizer
+PorterStemmer = _porter.PorterStemmer
