@@ -28,5 +28,5 @@ class QuestionRate(Metric):
     def statistics(self, systems: Sequence[Replies]) -> Statistics:
         """Return whether every reply asks."""
         check_same_items(systems)
-        asks = [100.0 * (not _MARKS.isdisjoint(text)) for system in systems for text in system.texts]
-        return MeanOfReplies(np.array(asks, np.float64))
+        asks = [not _MARKS.isdisjoint(text) for system in systems for text in system.texts]
+        return MeanOfReplies(100 * np.array(asks, np.float64))

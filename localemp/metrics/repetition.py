@@ -55,10 +55,10 @@ class Loops(Metric):
         check_same_items(systems)
         found = ngrams_of(systems, 1)
         starts = np.concatenate([[0], np.cumsum(found.totals)])
-        loops = np.zeros(found.texts)
+        loops = np.zeros(found.texts, bool)
         for row in np.flatnonzero(repeated(systems)):  # a loop repeats its 4-grams, too
-            loops[row] = 100 * ends_in_loop(found.ids[starts[row] : starts[row + 1]].tolist())
-        return MeanOfReplies(loops)
+            loops[row] = ends_in_loop(found.ids[starts[row] : starts[row + 1]].tolist())
+        return MeanOfReplies(100 * loops.astype(np.float64))
 
 
 def repeated(systems: Sequence[Replies]) -> NDArray[np.float64]:

@@ -10,7 +10,7 @@ from localemp.metrics.registry import depends_on_number
 from localemp.reporting.systems import System
 from localemp.reporting.tables import Note, listed
 
-NOT_COMPARABLE = "Distinct-n falls with the number of replies, so these are not comparable"
+NOT_COMPARABLE = "Metrics of diversity change with the number of replies, so these are not comparable"
 
 
 class Marks:

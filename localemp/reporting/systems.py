@@ -10,7 +10,7 @@ from typing import Any
 from localemp.errors import OptionError
 from localemp.metrics.base import Score
 from localemp.metrics.kept_values import KeptMetric, KeptValues, read_values
-from localemp.metrics.registry import metric_entries
+from localemp.metrics.registry import metric_entries, metrics, on_request
 from localemp.metrics.replies import Replies, replies_of
 from localemp.metrics.scoring import SCORES, on_common, read_scores, score_all, scores_path
 from localemp.runs.run import model_name, newest, read_lines, read_manifest
@@ -179,8 +179,8 @@ def _scores(folder: Path, replies: Replies) -> dict[str, Score]:
         kept, same = {score.name: score for score in scored.scores}, scored.sha256 == replies.sha256
     fresh = kept if same else {}
     need_model = [name for name, entry in metric_entries().items() if entry.needs_model]
-    if not fresh.keys() - set(need_model):
-        fresh = {score.name: score for score in score_all(replies).scores} | fresh
+    if missing := metrics(with_models=False, without=fresh.keys(), also=on_request([replies])):
+        fresh = {score.name: score for score in score_all(replies, missing).scores} | fresh
     for name in need_model:
         if name not in fresh and name in kept:
             had = kept[name].signature

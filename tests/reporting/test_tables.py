@@ -64,7 +64,7 @@ def test_a_run_on_fewer_dialogues_is_marked_and_distinct_called_not_comparable(t
     assert cells(table, "small")["Dist-1"].mark == cells(table, "small")["B-2"].mark == "a"
     assert not cells(table, "a1")["Dist-1"].mark
     assert "a: on 2 dialogues, where a1 has 4 (small: Dist-1, Dist-2, B-2 and B-4)" in notes(table)
-    assert "Distinct-n falls with the number of replies, so these are not comparable" in notes(table)
+    assert "Metrics of diversity change with the number of replies, so these are not comparable" in notes(table)
 
 
 def test_common_scores_all_runs_on_the_dialogues_they_share(tmp_path):
@@ -95,6 +95,15 @@ def test_kept_scores_are_read_and_those_of_an_earlier_state_are_not(tmp_path):
     assert cells(report_of(folder).tables[0], "z")["Dist-1"].value == 12.5
     make_run(folder, {"b": "three four"}, dialogues=2)
     assert cells(report_of(folder).tables[0], "z")["Dist-1"].value == 100.0
+
+
+def test_metrics_that_kept_scores_lack_are_computed(tmp_path):
+    """As for a run that was scored before the metric existed."""
+    folder = make_run(tmp_path / "z", {"a": "one two", "b": "three"}, dialogues=2)
+    scored = score_all(replies_of_run(folder))
+    write_scores(scores_path(folder), replace(scored, scores=tuple(s for s in scored.scores if s.name == "Dist-1")))
+    values = {name: cell.value for table in report_of(folder).tables for name, cell in cells(table, "z").items()}
+    assert (values["Dist-1"], values["Length"]) == (100.0, 1.5)
 
 
 def test_scores_made_with_another_version_are_marked_with_what_differs(tmp_path):

@@ -1,7 +1,7 @@
 """`study.calibrate`: measure judges on replies that people rated."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack, get_args
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 FOLDER = "studies"
 """Where studies of rated replies are made by default."""
+_EXAMPLE = "localemp study calibrate --judge M --ratings FILE --items FILE"
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +110,6 @@ def calibrate(
         LocalempError: The only judge was stopped; what it answered is kept.
         KeyboardInterrupt: Ctrl-C. What was finished is kept, and the note says how much that is.
     """
-    from localemp.studies.calibration_study import calibration_study
-    from localemp.studies.rated_items import read_rated_items
     from localemp.studies.report.results import study_results
     from localemp.studies.report.tables import study_tables
     from localemp.studies.stats.intervals import Bootstrap
@@ -118,35 +117,19 @@ def calibrate(
     check_at_least(1, sample=sample, votes=votes, limit=limit)
     check_at_least(100, resamples=resamples)
     config = RunConfig.of(settings, config)
-    chosen = [aspect] if isinstance(aspect, str) else [*aspect]
-    if kind is not None and kind not in get_args(Kind):
-        raise UnknownNameError("kind of study", kind, get_args(Kind))
-    made_with: dict[str, object] = {
-        "ratings": ratings,
-        "items": items,
-        "kind": kind,
-        "aspect": chosen,
-        "aspects": aspects,
-    }
-    made_with |= {"column": column, "sample": sample, "out": out}
+    chosen = _several(aspect)
     if study is None:
-        if ratings is None:
-            raise OptionError("name people's ratings with --ratings FILE, or a STUDY that people answered", _EXAMPLE)
-        kind = kind or "ab"
-        rated = read_rated_items(
-            Path(ratings), None if items is None else Path(items), aspects=aspects, chosen=chosen, renamed=column
-        )
-        folder = _folder_of(Path(ratings), kind) if out is None else Path(out)
-        measured, notes = calibration_study(folder, rated, kind, sample=sample, seed=config.seed)
+        measured, notes = _made(ratings, items, kind or "ab", chosen, aspects, column, sample, config.seed, out)
     else:
+        made_with: dict[str, object] = {"ratings": ratings, "items": items, "kind": kind, "aspect": chosen}
+        made_with |= {"aspects": aspects, "column": column, "sample": sample, "out": out}
         if given := [name for name, value in made_with.items() if value]:
             raise OptionError(f"--{given[0]} is for a new study, and STUDY is there already", "leave one of them out")
         measured, notes = open_study(Path(study)), []
-    mine = None if own is None else _systems(measured, [own] if isinstance(own, str) else [*own])
-    models = [judge] if isinstance(judge, str) else [*judge]
+    mine = None if own is None else _systems(measured, _several(own))
     asked = judge_all(
         measured.folder,
-        models,
+        _several(judge),
         config,
         votes=votes,
         prompts=prompts,
@@ -164,7 +147,35 @@ def calibrate(
     return CalibrationResult(measured, asked, results, tables, written, tuple(notes))
 
 
-_EXAMPLE = "localemp study calibrate --judge M --ratings FILE --items FILE"
+def _made(
+    ratings: StrPath | None,
+    items: StrPath | None,
+    kind: Kind,
+    chosen: Sequence[str],
+    aspects: StrPath | None,
+    column: Mapping[str, str] | None,
+    sample: int | None,
+    seed: int,
+    out: StrPath | None,
+) -> tuple[Study, list[str]]:
+    """Return the study of rated replies, and what a reader needs to know of it."""
+    from localemp.studies.calibration_study import calibration_study
+    from localemp.studies.rated_items import read_rated_items
+
+    if ratings is None:
+        raise OptionError("name people's ratings with --ratings FILE, or a STUDY that people answered", _EXAMPLE)
+    if kind not in get_args(Kind):
+        raise UnknownNameError("kind of study", kind, get_args(Kind))
+    path = Path(ratings)
+    rated = read_rated_items(
+        path, None if items is None else Path(items), aspects=aspects, chosen=chosen, renamed=column
+    )
+    folder = _folder_of(path, kind) if out is None else Path(out)
+    return calibration_study(folder, rated, kind, sample=sample, seed=seed)
+
+
+def _several(names: str | Iterable[str]) -> list[str]:
+    return [names] if isinstance(names, str) else list(names)
 
 
 def _folder_of(ratings: Path, kind: Kind) -> Path:
@@ -173,8 +184,7 @@ def _folder_of(ratings: Path, kind: Kind) -> Path:
     return Path(FOLDER) / f"calibration-{plain}-{kind}"
 
 
-def _systems(study: Study, names: Iterable[str]) -> list[str]:
-    for name in (found := list(names)):
-        if name not in study.systems:
-            raise UnknownNameError("system", name, study.systems, "--own takes names of systems")
-    return found
+def _systems(study: Study, names: Sequence[str]) -> Sequence[str]:
+    if unknown := [name for name in names if name not in study.systems]:
+        raise UnknownNameError("system", unknown[0], study.systems, "--own takes names of systems")
+    return names

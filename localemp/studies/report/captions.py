@@ -68,17 +68,18 @@ BIAS = (
     "Shares of choices for the reply shown first, each with its 95 % interval over dialogues; 50 % is no bias. First "
     "shown: as it is, each order that a pair was shown in for itself, ties and probabilities as parts of a choice. "
     "The others are of one logistic regression, all else equal: of being shown first (Position), of having twice as "
-    "many words, of being a reply of the judge's own model, and of being the one that all people prefer, which is no "
-    "bias: a judge with 50 % there does not see what people see. What people think of the systems over all dialogues "
-    "is held equal, too, where there are three systems or more; what people miss of single replies stays in length."
+    "many words (separated by white space), of being a reply of the judge's own model, and of being the one that all "
+    "people prefer, which is no bias: a judge with 50 % there does not see what people see. What people think of the "
+    "systems over all dialogues is held equal, too, where there are three systems or more; what people miss of single "
+    "replies stays in length."
 )
 OWN = "Own model: replies of {systems}."
 OWN_UNKNOWN = "Own model: no system is known to be of this judge's family; `study calibrate --own SYSTEM` names one."
 ACCURACY = (
     "Both orders of a pair are averaged. As people: share of the pairs with a preference of people in which the judge "
-    "prefers the same reply, its ties half; 50 % is chance. Kappa: Cohen's, of first, second and tie. Tau-b, "
-    "Spearman: of the judge's share for a reply with people's, each pair in both directions. Intervals: 95 % over "
-    "dialogues."
+    "prefers the same reply, however little, its ties half; 50 % is chance. Kappa: Cohen's, of first, second and tie. "
+    "Tau-b, Spearman: of the judge's share for a reply with people's, each pair in both directions. Intervals: 95 % "
+    "over dialogues."
 )
 WIN_RATES = (
     "Over all aspects and all other systems. Won: the judge's share for the system. Equal length: what a logistic "
