@@ -1,6 +1,7 @@
 """The speed of scoring, with BERTScore compared with bert-score's own `score()`, in one run, alternating.
 
-    metrics    seconds for every metric except BERTScore, each time in a new process with empty caches
+    metrics    seconds for every metric without a model, METEOR with its WordNet among them, each time in a new process
+               with empty caches
     bertscore  one system and several on the same references: `BertScore` against one call of `score()` for each
     bfloat16   how far scores move at that precision, and how long it takes
 
@@ -61,6 +62,7 @@ RELEASED = (
 @click.option("--threads", type=click.IntRange(min=1), help="Of torch.")
 @click.option("--repeats", type=click.IntRange(min=1), default=3, show_default=True)
 @click.option("--seed", default=0, show_default=True)
+@click.option("--no-bertscore", is_flag=True, help="Only the metrics without a model.")
 @out_option
 def main(
     data: Path | None,
@@ -74,6 +76,7 @@ def main(
     threads: int | None,
     repeats: int,
     seed: int,
+    no_bertscore: bool,
     out: Path | None,
 ) -> None:
     """Measure scoring."""
@@ -81,8 +84,6 @@ def main(
     import torch  # Not at the top: the fresh processes import this module too.
 
     torch.set_num_threads(threads or torch.get_num_threads())
-    name, _ = split_layer(model)
-    weights = resolve(load_profile(name, "encoder"))
     systems = released(data, rows, count) if data else invented(rows, count, random.Random(seed))
     part = [system.only(system.ids[:bertscore_rows]) for system in systems]
     result: dict[str, Any] = {
@@ -91,18 +92,22 @@ def main(
         | {"bert-score": version("bert-score"), "load_before": os.getloadavg()[0], "date": time.strftime("%Y-%m-%d")},
         "settings": settings
         | {"replies": "released" if data else "invented", "threads": torch.get_num_threads()}
-        | {"rows": len(systems[0]), "bertscore_rows": len(part[0]), "weights_sha256": weights.digest},
+        | {"rows": len(systems[0])},
         "metrics": metrics(systems, repeats),
     }
-    own = {"batch_tokens": batch_tokens, "device": device}
-    result["bertscore"] = against_peer(part, model, weights.folder, own, peer_batch, repeats)
-    result["bfloat16"] = at_bfloat16(part[0], model, own)
+    if not no_bertscore:
+        name, _ = split_layer(model)
+        weights = resolve(load_profile(name, "encoder"))
+        result["settings"] |= {"bertscore_rows": len(part[0]), "weights_sha256": weights.digest}
+        own = {"batch_tokens": batch_tokens, "device": device}
+        result["bertscore"] = against_peer(part, model, weights.folder, own, peer_batch, repeats)
+        result["bfloat16"] = at_bfloat16(part[0], model, own)
     write_result(out, result)
     _print(result)
 
 
 def metrics(systems: Sequence[Replies], repeats: int) -> dict[str, Any]:
-    """Every metric but BERTScore, for one system and for all: seconds after the import, and the most memory."""
+    """Every metric without a model, for one system and for all: seconds after the import, and the most memory."""
     told: dict[str, Any] = {}
     for some in (systems[:1], systems):
         runs = [_in_a_fresh_process(_score_all, some) for _ in range(repeats)]
@@ -245,11 +250,23 @@ def _in_a_fresh_process(work: Callable[..., Any], *arguments: Any) -> Any:
         return pool.submit(work, *arguments).result()
 
 
-def _score_all(systems: Sequence[Replies]) -> dict[str, float]:
+def _score_all(systems: Sequence[Replies]) -> dict[str, Any]:
+    """Seconds of all metrics and of each, on the clock and of the processor, which a busy machine does not change."""
+    from localemp.metrics.registry import metric, metrics
     from localemp.metrics.scoring import score_all
 
-    seconds, _ = _seconds(lambda: [score_all(each) for each in systems])
-    return {"seconds": seconds, "peak_mib": _peak_mib()}
+    chosen = [*metrics(with_models=False), metric("METEOR")]
+    each = dict.fromkeys((one.name for one in chosen), 0.0)
+    started, started_cpu = time.perf_counter(), time.process_time()
+    for system in systems:
+        for one in chosen:
+            before = time.process_time()
+            (score,) = score_all(system, [one]).scores
+            each[one.name] += time.process_time() - before
+            if score.value is None and score.name == "METEOR":  # which a machine without WordNet cannot time
+                print(f"METEOR: {score.reason}")
+    seconds, cpu = time.perf_counter() - started, time.process_time() - started_cpu
+    return {"seconds": seconds, "cpu_seconds": cpu, "peak_mib": _peak_mib(), "each": each}
 
 
 def _bertscore_memory(systems: Sequence[Replies], model: str, own: dict[str, Any]) -> float:
@@ -266,12 +283,23 @@ def _peak_mib() -> float:
 
 def _print(result: dict[str, Any]) -> None:
     console = Console()
-    table = Table(title=f"every metric but BERTScore, {result['settings']['rows']:,} replies a system")
-    for column in ("systems", "seconds after import (median; min to max)", "most memory, MiB"):
+    table = Table(title=f"every metric without a model, {result['settings']['rows']:,} replies a system")
+    for column in ("systems", "seconds after import (median; min to max)", "of the processor", "most memory, MiB"):
         table.add_column(column)
     for count, told in result["metrics"].items():
-        table.add_row(count, _spread(told["seconds"]), f"{statistics.median(told['peak_mib']):.0f}")
+        spread = [_spread(told[key]) for key in ("seconds", "cpu_seconds")]
+        table.add_row(count, *spread, f"{statistics.median(told['peak_mib']):.0f}")
     console.print(table)
+    first = result["metrics"]["1"]["each"]
+    shares = {name: statistics.median(run[name] for run in first) for name in first[0]}
+    longest = sorted(shares.items(), key=lambda share: -share[1])
+    console.print("one system, seconds of the processor:", ", ".join(f"{name} {took:.2f}" for name, took in longest))
+    if "bertscore" in result:
+        _print_bertscore(console, result)
+    console.print(json.dumps(result["machine"]), json.dumps(result["settings"]), sep="\n", soft_wrap=True)
+
+
+def _print_bertscore(console: Console, result: dict[str, Any]) -> None:
     found = result["bertscore"]
     table = Table(title=f"BERTScore, layer {found['layer']}, {result['settings']['bertscore_rows']:,} replies a system")
     for column in ("systems", "localemp, s", "bert-score, s", "times faster", "without loading", "largest difference"):
@@ -291,7 +319,6 @@ def _print(result: dict[str, Any]) -> None:
         f"bfloat16: {half['seconds_float32'] / half['seconds_bfloat16']:.2f} times as fast; a reply's score moves by "
         f"up to {half['largest_difference_of_a_reply']:.1e}, a mean by up to {half['largest_difference_of_a_mean']:.1e}"
     )
-    console.print(json.dumps(result["machine"]), json.dumps(result["settings"]), sep="\n", soft_wrap=True)
 
 
 def _spread(values: Sequence[float]) -> str:

@@ -220,8 +220,8 @@ class _Results:
         made, notes = create_studies(self.folder, pairs, wanted, self.steps, self.on_progress)
         self.written += made.values()
         self.notes += notes
-        if wanted.judge is not None and made:
-            judge_studies(made, wanted.judge, self.steps, self.on_progress)
+        for judge in wanted.judge if made else ():
+            judge_studies(made, judge, self.steps, self.on_progress)
         return made
 
     def _report(self, bases: Mapping[str, str], studies: Mapping[str, Path]) -> None:

@@ -88,7 +88,7 @@ def judge_studies(
     """
     commands = {name: _judge_command(study, wanted) for name, study in made.items()}
     judged = steps.run(
-        "the judge",
+        f"the judge {wanted.name or wanted.model}",
         next(iter(commands.values()), ""),
         partial(
             judge_each,
@@ -103,7 +103,7 @@ def judge_studies(
         ),
     )
     for name, outcome in zip(made, judged or [], strict=False):
-        what = f"the judge of {name}"
+        what = f"the judge {wanted.name or wanted.model} of {name}"
         if isinstance(outcome, LocalempError):
             steps.fail(what, error_with_notes(outcome), commands[name])
         elif outcome.failed:

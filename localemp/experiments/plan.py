@@ -46,7 +46,17 @@ _NOT_OF_ROWS = (
     | {"instances": _SAME_DIALOGUES}
 )
 # Values of these may be names or paths; of the others, which are paths, see `_beside`.
-_NAMES_OR_PATHS = ("model", "variant", "data", "pool", "encoder", "comet", "bertscore_model", "published")
+_NAMES_OR_PATHS = (
+    "model",
+    "variant",
+    "data",
+    "pool",
+    "encoder",
+    "comet",
+    "bertscore_model",
+    "epitome_model",
+    "published",
+)
 _ENDINGS = (".toml", ".jsonl", ".json", ".csv", ".txt", ".parquet", ".gz")
 _PATHS_OF_STEPS = ("aspects", "prompts")  # or names of bundled files
 

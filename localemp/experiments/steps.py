@@ -21,6 +21,7 @@ from localemp.metrics.registry import BERTSCORE_MODEL, metric_options
 from localemp.pipeline.config import RunConfig
 from localemp.pipeline.pipeline import Pipeline
 from localemp.reporting.published import read_published
+from localemp.runs.judge_answers import folder_name
 from localemp.studies.judging.prompts import Answers, JudgePrompts
 from localemp.studies.questionnaire import aspect_named, load_questionnaire
 from localemp.studies.schema import Kind
@@ -37,6 +38,13 @@ _OF_JUDGES = (
 def in_table(key: str) -> BeforeValidator:
     """Return a validator that takes a text alone for a table with only this key."""
     return BeforeValidator(lambda value: {key: value} if isinstance(value, str) else value)
+
+
+def _several(value: Any) -> Any:
+    """Take one thing for a list of it, and nothing for an empty list."""
+    if value is None:
+        return ()
+    return tuple(value) if isinstance(value, list | tuple) else (value,)
 
 
 def _on_off(value: Any) -> Any:
@@ -176,7 +184,7 @@ class ReportStep(Table):
 
 
 class StudyStep(Table):
-    """Options of `study create`, and the judge: rows against the base row of `compare`.
+    """Options of `study create`, and the judges: rows against the base row of `compare`.
 
     Attributes:
         kind: "ab" (the better of two replies) or "rating".
@@ -187,7 +195,7 @@ class StudyStep(Table):
         checks: Attention checks to add.
         aspects: A name in prompts/questionnaires/, or a file in the form of prompts/study.toml.
         title: What raters read at the top.
-        judge: The model that judges; None for people alone.
+        judge: The models that judge, in a plan one or a list; empty for people alone.
     """
 
     kind: Kind = "ab"
@@ -198,7 +206,7 @@ class StudyStep(Table):
     checks: Whole = 0
     aspects: Text | None = None
     title: Text | None = None
-    judge: Annotated[Judge | None, in_table("model")] = None
+    judge: Annotated[tuple[Annotated[Judge, in_table("model")], ...], BeforeValidator(_several)] = ()
 
 
 class After(Table):
@@ -248,11 +256,11 @@ def check_steps(after: After) -> None:
         raise PlanError(
             "after.study: there is no base row to compare with", 'name it: compare = "ROW" in [after], or --against ROW'
         )
-    if study.judge is not None:
-        _check_judge(study.judge, "after.study.judge")
-        if study.judge.name and not re.fullmatch(r"\w[\w.-]*", study.judge.name):
+    for judge in study.judge:
+        _check_judge(judge, "after.study.judge")
+        if judge.name and not re.fullmatch(r"\w[\w.-]*", judge.name):
             raise PlanError(
-                f"after.study.judge, name: {study.judge.name!r} is not a valid folder name",
+                f"after.study.judge, name: {judge.name!r} is not a valid folder name",
                 "use letters, digits, dots and dashes",
             )
 
@@ -298,12 +306,17 @@ def check_rows_and_files(after: After, rows: Iterable[str]) -> None:
             key = "study.preset"
             if after.study.preset:
                 asked.design(after.study.preset)
-        if after.study and (judge := after.study.judge):
             key = "study.judge"
-            sampling = Pipeline(judge.config).sampling
-            if judge.votes > 1 and not sampling.temperature:
-                raise PlanError(f"{judge.votes} votes at temperature 0 would all be the same", "set a temperature")
-            JudgePrompts.read(judge.prompts).check_asks(after.study.kind, asked.aspects(after.study.kind))
+            folders: set[str] = set()
+            for judge in after.study.judge:
+                pipeline = Pipeline(judge.config)
+                if judge.votes > 1 and not pipeline.sampling.temperature:
+                    raise PlanError(f"{judge.votes} votes at temperature 0 would all be the same", "set a temperature")
+                JudgePrompts.read(judge.prompts).check_asks(after.study.kind, asked.aspects(after.study.kind))
+                folder = judge.name or folder_name(pipeline.profile.name)
+                if folder in folders:
+                    raise PlanError(f"two judges have the name {folder}", "give one of them another name")
+                folders.add(folder)
     except LocalempError as error:
         raise PlanError(f"after.{key}: {error.message}", error.hint) from error
 

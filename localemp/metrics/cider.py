@@ -35,6 +35,7 @@ class Cider(Metric):
     name = "CIDEr"
     group = "overlap"
     bounds = (0.0, 100 * SCALE)
+    depends_on_number = True  # the idf is that of these references
 
     def settings(self) -> Mapping[str, Setting]:
         """Return variant, order, sigma, factor, where document frequencies are from, and tokens."""

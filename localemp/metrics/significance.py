@@ -266,7 +266,10 @@ def chrf_of_each(both: Pair) -> NDArray[np.float64] | None:
 
 
 def _compared(metric: Metric, a: Replies, b: Replies, samples: int, seed: int) -> Comparison:
-    ours, theirs = metric.settings_of(a), metric.settings_of(b)
+    try:
+        ours, theirs = metric.settings_of(a), metric.settings_of(b)
+    except LocalempError:  # without its model a metric knows no settings; why there is no value is told below
+        ours, theirs = {}, {}
     both = {name: value for name, value in ours.items() if name in theirs and theirs[name] == value}
     signature = Signature.of(metric.name.lower(), a, both)
     found = Comparison(

@@ -6,11 +6,13 @@ from statistics import fmean
 
 import numpy as np
 
+from localemp.errors import RunError
 from localemp.runs.journal import newest, read_lines
 from localemp.runs.judge_answers import VOTES, check_answer, first_share
 from localemp.studies.stats.judged import JudgedRating, PairChoice
 from localemp.studies.stats.matrix import RatingMatrix
 from localemp.studies.study import Study
+from localemp.studies.votes import quoted
 
 
 def pair_choices(study: Study, folder: Path, people: RatingMatrix) -> list[PairChoice]:
@@ -24,14 +26,18 @@ def pair_choices(study: Study, folder: Path, people: RatingMatrix) -> list[PairC
         people: People's answers.
 
     Raises:
-        RunError: A line is damaged.
+        RunError: A line is damaged, or about something that the study does not ask.
     """
     words, preferred = _words(study), _people_for(people)
     shares: dict[tuple[str, str, tuple[str, ...]], list[float]] = {}
     for record in newest(read_lines(folder / VOTES, check_answer)):
         if "error" in record or record["item"] in study.key.checks or (share := first_share(record)) is None:
             continue
-        shares.setdefault((record["item"], record["aspect"], tuple(record["shown"])), []).append(share)
+        shown = tuple(record["shown"])
+        if not _is_asked(study, record["item"], record["aspect"], shown):
+            what = f"it answers {quoted(record['item'])}, {quoted(record['aspect'])}, {quoted(' and '.join(shown))}"
+            raise RunError(f"{folder} does not belong to this study: {what}", "take the folder away")
+        shares.setdefault((record["item"], record["aspect"], shown), []).append(share)
     return [
         PairChoice(
             dialogue=study.key.dialogues[item],
@@ -46,6 +52,11 @@ def pair_choices(study: Study, folder: Path, people: RatingMatrix) -> list[PairC
         )
         for (item, aspect, (first, second)), told in shares.items()
     ]
+
+
+def _is_asked(study: Study, item: str, aspect: str, shown: tuple[str, ...]) -> bool:
+    replies = [reply.key for reply in study.by_id[item].replies] if item in study.by_id else []
+    return sorted(shown) == sorted(replies) and aspect in [each.name for each in study.manifest.aspects]
 
 
 def judged_ratings(study: Study, judge: RatingMatrix, people: RatingMatrix) -> list[JudgedRating]:

@@ -125,23 +125,20 @@ def _used(rated: Sequence[QuestionnaireAspect], chosen: Sequence[str]) -> tuple[
 
 def _ratings(path: Path, systems: Sequence[Replies], asked: Questionnaire, renamed: Mapping[str, str]) -> list[Rating]:
     """Read ratings as they are imported into a study of all these replies."""
-    by_dialogue: dict[str, list[tuple[str, str]]] = {}
+    said: dict[str, list[Reply]] = {}
     for system in systems:
         for reply in system.items:
-            by_dialogue.setdefault(reply.id, []).append((system.name, reply.text))
-    items, names = [], dict[str, str]()
-    for number, (dialogue, said) in enumerate(by_dialogue.items()):
-        keys = [f"{number}.{place}" for place in range(len(said))]
-        names |= {key: system for key, (system, _) in zip(keys, said, strict=True)}
-        shown = tuple(Reply(key=key, text=text) for key, (_, text) in zip(keys, said, strict=True))
-        items.append(Item(id=dialogue, turns=(), replies=shown))
+            # Nothing is blinded here: a system's name is the key of its replies, so that errors name systems.
+            said.setdefault(reply.id, []).append(Reply(key=system.name, text=reply.text))
     key = Key(
-        systems=names, dialogues={item.id: item.id for item in items}, sources={each.name: {} for each in systems}
+        systems={system.name: system.name for system in systems},
+        dialogues={dialogue: dialogue for dialogue in said},
+        sources={system.name: {} for system in systems},
     )
     with TemporaryDirectory() as folder:
         rated = Study.write(
             Path(folder) / "rated",
-            items,
+            [Item(id=dialogue, turns=(), replies=tuple(replies)) for dialogue, replies in said.items()],
             key,
             kind="rating",
             title="Rated elsewhere",
@@ -154,4 +151,4 @@ def _ratings(path: Path, systems: Sequence[Replies], asked: Questionnaire, renam
             versions={},
         )
         votes = read_ratings(path, rated, renamed)
-    return [Rating(vote.rater, vote.item, names[vote.reply], vote.aspect, int(vote.value)) for vote in votes]
+    return [Rating(vote.rater, vote.item, vote.reply, vote.aspect, int(vote.value)) for vote in votes]

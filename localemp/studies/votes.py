@@ -74,5 +74,5 @@ def check_vote(study: Study, vote: Vote) -> None:
     if isinstance(vote.value, bool) or not isinstance(vote.value, kinds) or not low <= vote.value <= high:
         raise OptionError(
             f"item {vote.item}, {vote.aspect}: {quoted(vote.value)} is not a rating",
-            f"whole numbers from {low} to {high}",
+            f"whole numbers from {low} to {high}; a study has the scale of its questionnaire (--aspects)",
         )

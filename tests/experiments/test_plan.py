@@ -37,7 +37,7 @@ def test_steps_can_be_replaced_and_their_options_joined():
     assert other.score == plan.after.score
     assert other.compare == CompareStep(base="b", samples=500)
     assert other.report is None
-    assert (other.study.sample, other.study.judge) == (9, Judge(model="llama"))
+    assert (other.study.sample, other.study.judge) == (9, (Judge(model="llama"),))
     assert plan.with_steps({"score": True, "study": True}).after == plan.after
     assert read_plan("smoke").with_steps({"score": {"bertscore_model": "m"}}).source == "smoke"
 
@@ -135,8 +135,8 @@ def test_a_file_has_everything_that_a_plan_can_say(plan_file):
     assert plan.after.compare == CompareStep(base="base", samples=200, seed=1)
     assert plan.after.report == ReportStep(title="Mine", cases=2, common=True, published="none")
     assert plan.after.study.rows == ("other",)
-    assert plan.after.study.judge.votes == 3
-    assert (plan.after.study.judge.config.model, plan.after.study.judge.config.temperature) == ("gpt-4", 0.5)
+    [judge] = plan.after.study.judge
+    assert (judge.votes, judge.config.model, judge.config.temperature) == (3, "gpt-4", 0.5)
     assert len(expand(plan)) == 4
     assert Plan(**plan.model_dump(mode="json")).model_dump() == plan.model_dump()
 
@@ -184,10 +184,17 @@ def test_options_of_metrics_belong_to_score():
     assert plan.after.score.settings == {"bertscore_model": "roberta-large:17"}
 
 
-@pytest.mark.parametrize("judge", ["gpt-4", {"model": "gpt-4"}])
+@pytest.mark.parametrize("judge", ["gpt-4", {"model": "gpt-4"}, ["gpt-4"]], ids=["a name", "a table", "a list of one"])
 def test_a_judge_is_a_name_or_a_table(judge):
     plan = Plan(rows=[{"name": "z"}], after={"compare": "z", "study": {"judge": judge}})
-    assert plan.after.study.judge == Judge(model="gpt-4")
+    assert plan.after.study.judge == (Judge(model="gpt-4"),)
+
+
+def test_several_judges_are_a_list():
+    judges = ["gpt-4", {"model": "gpt-4o", "votes": 3, "temperature": 0.5}]
+    plan = Plan(rows=[{"name": "z"}], after={"compare": "z", "study": {"judge": judges}})
+    assert [(judge.model, judge.votes) for judge in plan.after.study.judge] == [("gpt-4", 1), ("gpt-4o", 3)]
+    assert plan.with_steps({"study": {"sample": 7}}).after.study.judge == plan.after.study.judge
 
 
 def test_paths_in_a_file_are_relative_to_it(plan_file, tmp_path, monkeypatch):
@@ -225,12 +232,13 @@ def test_paths_in_a_file_are_relative_to_it(plan_file, tmp_path, monkeypatch):
         "pool": "samples",
     }
     study = plan.after.study
-    assert (study.aspects, study.judge.model) == (str(here / "asked.toml"), str(here / "own.toml"))
-    assert study.judge.prompts == str(here / "judge.toml")
+    [judged] = study.judge
+    assert (study.aspects, judged.model) == (str(here / "asked.toml"), str(here / "own.toml"))
+    assert judged.prompts == str(here / "judge.toml")
     judge = '[after.study]\naspects = "epitome"\njudge = { model = "qwen", prompts = "epitome" }\n'
     named = plan_file(f'{ROW}[after]\ncompare = "a"\n{judge}', "plans/mine.toml")
     study = read_plan(named).after.study
-    assert (study.aspects, study.judge.prompts) == ("epitome", "epitome"), "names of bundled files"
+    assert (study.aspects, study.judge[0].prompts) == ("epitome", "epitome"), "names of bundled files"
     # What does not lie there is taken as it is, and missed where it is used.
     assert read_plan(plan_file(f'data = "away.jsonl"\n{ROW}')).data == "away.jsonl"
 
@@ -336,6 +344,10 @@ WRONG = {
     "key of a judge": (
         ROW + '[after]\ncompare = "z"\nstudy.judge = { model = "gpt-4", shots = 3 }',
         "after.study.judge: unknown key 'shots'; known: base_url",
+    ),
+    "judges of one name": (
+        ROW + '[after]\ncompare = "z"\nstudy.judge = ["gpt-4", { model = "gpt-4", prompts = "mt-bench" }]',
+        "after.study.judge: two judges have the name gpt-4",
     ),
     "judge's name": (
         ROW + '[after]\ncompare = "z"\nstudy.judge = { model = "gpt-4", name = "a b" }',
@@ -452,7 +464,7 @@ def test_the_documented_steps_are_steps(plan_file):
     text = documented("## Plans", "| key").split("[after]")[0]
     plan = read_plan(plan_file(text + documented("### Steps afterwards", "| step")))
     expand(plan)
-    assert plan.after.study.judge.votes == 3
+    assert plan.after.study.judge[0].votes == 3
 
 
 def test_the_documented_plan_in_python_is_a_plan():

@@ -18,7 +18,6 @@ from localemp.commands.tables import write_text
 from localemp.errors import OptionError
 from localemp.experiments.rows import ExperimentRow, RowResult
 from localemp.experiments.steps import After
-from localemp.metrics.kept_values import VALUES
 from localemp.pipeline.config import RunConfig
 from localemp.reporting.reply_rows import COLUMNS, metric_columns
 from localemp.runs.run import read_records
@@ -282,7 +281,6 @@ def test_bertscore_is_kept_reply_by_reply_and_not_computed_again(place):
 def test_scores_that_localemp_score_made_are_taken(place):
     rows = two(place)
     score([each.folder for each in rows], no_bertscore=True)
-    assert not (rows[0].folder / VALUES).exists()
     tasks = []
     finish(place, rows, After(score=NO_BERT), "mine", lambda progress: tasks.append(progress.task))
     assert "Scoring" not in tasks

@@ -295,3 +295,12 @@ def test_an_encoder_of_another_kind_is_refused(tmp_path, encoder, pairs):
             path.write_text(json.dumps(told | {"model_type": "mpnet"}), "utf-8")
     with pytest.raises(LocalempError, match="mpnet"):
         train_epitome(pairs, tmp_path / "model", encoder=str(other))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not REAL.is_dir(), reason="the labelled pairs of EPITOME are not in shared/data/epitome")
+def test_on_the_original_data_macro_f1_is_near_the_originals(tmp_path):
+    card = train_epitome(REAL, tmp_path / "model").card
+    assert card.pairs == {"train": 2312, "dev": 152, "test": 620}
+    for mechanism, published in PUBLISHED.items():
+        assert card.test[mechanism].model.macro_f1 > 0.9 * published.macro_f1

@@ -10,7 +10,7 @@ from small_study import small_study
 from test_rated_items import empo, own
 
 from localemp import study as studies
-from localemp.errors import JudgeError, OptionError, RunError, UnknownNameError
+from localemp.errors import DataError, JudgeError, OptionError, RunError, UnknownNameError
 from localemp.studies.answers import AnswerStore
 from localemp.studies.votes import Vote
 
@@ -148,6 +148,19 @@ def test_a_judge_that_cannot_be_read_stops_with_its_answers_kept(localemp, tmp_p
     done = localemp(*words, script(tmp_path, {"reply": "Both have merits, I could not say."}))
     assert done.returncode != 0 and "Traceback" not in done.stderr
     assert "answers cannot be read" in done.stderr and "saved to studies/calibration-empo-ab" in done.stderr
+
+
+def test_ratings_on_another_scale_need_their_questionnaire(tmp_path):
+    ratings, items = own(tmp_path / "own", "rater,dialogue,system,Natural\nann,d0,mine,70\nann,d0,theirs,40\n")
+    told = {"ratings": ratings, "items": items}
+    with pytest.raises(DataError, match="needs columns aspect and value"):
+        calibrated(tmp_path, FIRST, **told)
+    found = calibrated(tmp_path, FIRST, aspects="empo", **told)
+    assert [aspect.name for aspect in found.study.manifest.aspects] == ["Natural"]
+    own(tmp_path / "own", "rater,dialogue,system,Empathy\nann,d0,mine,70\n")
+    with pytest.raises(DataError, match="line 2: item d0, Empathy: 70 is not a rating") as caught:
+        calibrated(tmp_path, FIRST, **told)
+    assert "whole numbers from 1 to 5" in caught.value.hint and "--aspects" in caught.value.hint
 
 
 EDGES = [

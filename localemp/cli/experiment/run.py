@@ -55,7 +55,8 @@ class RunCommand(StrategyCommand):
 @click.option("--ppl", is_flag=True, help="Also score the perplexity of people's replies, with the rows' models.")
 @click.option("--against", type=NAME, metavar="ROW", help="The base row: how far all others differ from it.")
 @click.option("--study", is_flag=True, help="Create a study of every row against the base row.")
-@click.option("--judge", type=NAME, metavar="MODEL", help="Also have this model judge the studies.")
+@click.option("--judge", type=NAME, multiple=True, metavar="MODEL",
+              help="Also have this model judge the studies; may be repeated.")  # fmt: skip
 @click.option("--estimate", is_flag=True, help="Show what it will take, and answer nothing; no engine is started.")
 @click.option("--json", "as_json", is_flag=True, help="With --estimate: print JSON.")
 @click.pass_context
@@ -132,9 +133,9 @@ def _steps(chosen: dict[str, Any]) -> dict[str, Any]:
         after["score"] = wanted | score
     if (base := chosen.pop("against", None)) is not None:
         after["compare"] = base
-    judge = chosen.pop("judge", None)
-    if chosen.pop("study", False) or judge is not None:
-        after["study"] = True if judge is None else {"judge": judge}
+    judges = list(chosen.pop("judge", ()))
+    if chosen.pop("study", False) or judges:
+        after["study"] = {"judge": judges} if judges else True
     return after
 
 

@@ -13,6 +13,7 @@ from localemp.errors import LocalempError, OptionError, RunError
 from localemp.pipeline.config import RunConfig, RunSettings
 from localemp.pipeline.generate import Tally
 from localemp.pipeline.pipeline import Pipeline
+from localemp.runs.judge_answers import folder_name
 from localemp.studies.privacy import open_study
 from localemp.studies.study import JUDGES
 from localemp.utils.asynchronous import run_here
@@ -116,7 +117,7 @@ def judge_each(
         LocalempError: The judge itself is missing or wrong.
         KeyboardInterrupt: Ctrl-C. What was finished is kept, and the note says how much that is.
     """
-    from localemp.studies.judging.asking import Judging, ask_each, folder_name
+    from localemp.studies.judging.asking import Judging, ask_each
 
     check_at_least(1, votes=votes, limit=limit)
     pipeline = Pipeline(config, on_progress)
@@ -177,7 +178,6 @@ def judge_all(
         LocalempError: The study cannot be read, or there are no such prompts or models.
         KeyboardInterrupt: Ctrl-C. What was finished is kept, and the note says how much of this judge that is.
     """
-    from localemp.studies.judging.asking import folder_name
     from localemp.studies.judging.prompts import JudgePrompts
 
     asked = open_study(Path(study)).manifest

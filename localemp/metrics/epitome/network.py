@@ -8,7 +8,7 @@ Everything is computed on the CPU in float32, so that levels are the same with a
 """
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,7 +34,7 @@ class FrozenEncoder:
 
     Attributes:
         dim: Dimension of a token's state.
-        frozen: How many of the layers both towers share: the lower half.
+        frozen: How many of the layers both towers share: the lower two thirds.
         max_tokens: The most tokens of a text that are read.
 
     Raises:
@@ -60,7 +60,7 @@ class FrozenEncoder:
         self.dim: int = config.hidden_size
         self.max_tokens = min(max_tokens, config.max_position_embeddings)
         self._layers: Any = self._model.encoder.layer
-        self.frozen = len(self._layers) // 2
+        self.frozen = 2 * len(self._layers) // 3
 
     def upper_layers(self) -> nn.ModuleList:
         """Return a copy of the layers above the shared ones, for the response's tower."""
@@ -89,12 +89,21 @@ class FrozenEncoder:
         with torch.no_grad():
             return through(layers, self._model.embeddings(input_ids=torch.tensor(ids)))
 
-    def seekers(self, texts: Sequence[str]) -> Tensor:
-        """Return the seeker's vector of each text: the mean state after the last layer. Shape (texts, dim)."""
+    def seekers(self, texts: Sequence[str], read: Callable[[int], object] = int) -> Tensor:
+        """Return the seeker's vector of each text: the mean state after the last layer.
+
+        Args:
+            texts: Seekers' posts.
+            read: Called with the number of texts of each batch.
+
+        Returns:
+            Shape (texts, dim).
+        """
         ids, _ = self.tokens(texts)
         vectors = torch.zeros(len(texts), self.dim)
         for batch in by_length(ids):
             vectors[batch] = self.states([ids[position] for position in batch], whole=True).mean(dim=1)
+            read(len(batch))
         return vectors
 
 

@@ -127,17 +127,20 @@ class _Texts:
     def __init__(self, pairs: LabelledPairs, encoder: FrozenEncoder, on_progress: OnProgress) -> None:
         self.encoder, self.parts = encoder, pairs.parts
         self.levels = torch.tensor([pair.levels for pair in pairs.pairs])
-        self.seekers = encoder.seekers([pair.seeker for pair in pairs.pairs])
+        self._done, self._on_progress = 0, on_progress
+        self.seekers = encoder.seekers([pair.seeker for pair in pairs.pairs], self._read)
         ids, places = encoder.tokens([pair.response for pair in pairs.pairs])
         self.lengths = [len(each) for each in ids]
         self.rationales = [_marked(*each) for each in zip(pairs.pairs, places, strict=True)]
         self.states: list[Tensor] = [torch.empty(0)] * len(ids)
-        done = 0
         for batch in by_length(ids):
             for position, states in zip(batch, encoder.states([ids[each] for each in batch]), strict=True):
                 self.states[position] = states
-            done += len(batch)
-            on_progress(Progress("Reading for EPITOME", done, len(ids), "responses"))
+            self._read(len(batch))
+
+    def _read(self, texts: int) -> None:
+        self._done += texts
+        self._on_progress(Progress("Reading for EPITOME", self._done, 2 * len(self.levels), "texts"))
 
     def batch(self, positions: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
         """Return the states, the mask and the marked rationales of some responses, padded to the longest."""

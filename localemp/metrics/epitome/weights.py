@@ -67,15 +67,15 @@ class Recipe(_Strict):
     """
 
     seed: int = 0
-    epochs: int = 5
+    epochs: int = 4
     batch_size: int = 32
-    layer_rate: float = 2e-4
+    layer_rate: float = 3e-4
     head_rate: float = 1e-3
     weight_decay: float = 0.01
     dropout: float = 0.1
     rationales: float = 0.5
     balance: float = 0.5
-    max_tokens: int = 96
+    max_tokens: int = 64
 
 
 class Card(_Strict):

@@ -1,7 +1,6 @@
 """One judge, and all that it is asked: what is kept of it, what is left, and one engine for everything."""
 
 import logging
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,11 +22,6 @@ from localemp.utils.progress import OnProgress, Progress
 from localemp.utils.redaction import shown_command
 
 _log = logging.getLogger(__name__)
-
-
-def folder_name(model: str) -> str:
-    """Return the name of a judge's folder for the name of its model."""
-    return re.sub(r"[^\w.]+", "-", model).strip("-.")
 
 
 def own_prompts(folder: Path, pipeline: Pipeline, answers: Answers | None = None, votes: int = 1) -> JudgePrompts:
