@@ -141,6 +141,12 @@ def _comparable(wins: Numbers) -> tuple[list[int], dict[int, str]]:
         return [], dict.fromkeys(range(len(wins)), NO_GROUP)
     reasons = {}
     for system in np.flatnonzero(group_of != largest):
-        won, lost = wins[system, group].sum(), wins[group, system].sum()
-        reasons[int(system)] = WON_ALL if won and not lost else LOST_ALL if lost else APART
+        reasons[int(system)] = _apart(won=wins[system, group].sum() > 0, lost=wins[group, system].sum() > 0)
     return [int(system) for system in group], reasons
+
+
+def _apart(*, won: bool, lost: bool) -> str:
+    """Say why a system that won, lost or neither against the largest group is not in it."""
+    if won and not lost:
+        return WON_ALL
+    return LOST_ALL if lost else APART

@@ -83,17 +83,7 @@ def _measured(
     bootstrap: Bootstrap,
 ) -> EffectiveJudges:
     pairs = list(combinations(range(len(judges)), 2))
-    constant = [judge for judge, row in zip(judges, values, strict=True) if row.size and np.ptp(row) == 0]
-    reason = (
-        ONE_JUDGE
-        if not pairs
-        else NO_UNIT
-        if values.shape[1] < 2
-        else f"the {of} of {', '.join(constant)} are all the same"
-        if constant
-        else ""
-    )
-    if reason:
+    if reason := _without_value(judges, values, of):
         none = Estimate(None, reason=reason)
         found = [none] * (len(pairs) + 2)
     else:
@@ -115,6 +105,16 @@ def _measured(
         mean=found[-2],
         effective=found[-1],
     )
+
+
+def _without_value(judges: tuple[str, ...], values: Numbers, of: str) -> str:
+    """Say why there is no correlation; empty if there is one."""
+    if len(judges) < 2:
+        return ONE_JUDGE
+    if values.shape[1] < 2:
+        return NO_UNIT
+    constant = [judge for judge, row in zip(judges, values, strict=True) if np.ptp(row) == 0]
+    return f"the {of} of {', '.join(constant)} are all the same" if constant else ""
 
 
 def _correlations(values: Numbers, weights: Numbers) -> Numbers:

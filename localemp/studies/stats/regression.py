@@ -33,8 +33,8 @@ def estimated(
     """
     found = {name: Estimate(None, reason=term) for name, term in terms.items() if isinstance(term, str)}
     columns = {name: term for name, term in terms.items() if not isinstance(term, str)}
-    if reason := NO_ANSWER if not len(answers) else CONSTANT if np.ptp(answers) == 0 else "":
-        return dict.fromkeys(columns, Estimate(None, reason=reason)) | found
+    if not len(answers) or np.ptp(answers) == 0:
+        return dict.fromkeys(columns, Estimate(None, reason=CONSTANT if len(answers) else NO_ANSWER)) | found
     everything = np.stack(list(columns.values()), axis=1)
     kept = independent(everything)
     design = everything[:, kept]
