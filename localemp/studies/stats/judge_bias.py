@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from localemp.metrics.pairing import FEW_ITEMS
-from localemp.studies.stats.intervals import FEW_DIALOGUES, Bootstrap, Estimate, Numbers, ratio
+from localemp.studies.stats.intervals import FEW_DIALOGUES, Bootstrap, Estimate, Numbers
 from localemp.studies.stats.judged import NO_PEOPLE, PairChoice
 from localemp.studies.stats.regression import CONSTANT, NO_ANSWER, estimated, fit_logistic, logistic
 from localemp.studies.stats.standing import UNSEEN, hold_standing
@@ -164,5 +164,4 @@ def _first(shares: Numbers, dialogues: Sequence[str], bootstrap: Bootstrap) -> E
         return Estimate(None, reason=NO_ANSWER)
     if np.ptp(shares) == 0:
         return Estimate(float(shares[0]), reason=CONSTANT)
-    value, one = float(shares.mean()), np.ones_like(shares)
-    return bootstrap.estimate(value, lambda weights: ratio(weights, shares, one), dialogues)
+    return bootstrap.mean(shares, dialogues)

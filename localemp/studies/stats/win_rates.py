@@ -106,7 +106,8 @@ class _Pair:
 
     def raw(self, weights: Numbers) -> Numbers:
         """Return the win rate of samples."""
-        return ratio(weights[:, self.rows], self.shares, np.ones_like(self.shares))
+        drawn = weights[:, self.rows]
+        return ratio(drawn @ self.shares, drawn.sum(axis=1))
 
     def controlled(self, weights: Numbers) -> Numbers:
         """Return the win rate of samples at a difference in length of 0."""
