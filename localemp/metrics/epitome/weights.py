@@ -51,7 +51,7 @@ class HeldOut(_Strict):
 
 
 class Recipe(_Strict):
-    """How a model is fitted. These values were chosen within train and dev, see docs/metrics.md.
+    """How a model is fitted. docs/metrics.md says how these values were chosen.
 
     Attributes:
         seed: Of the first weights, the order of pairs and dropout.
