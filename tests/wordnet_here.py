@@ -9,7 +9,7 @@ import pytest
 
 from localemp.errors import LocalempError
 from localemp.metrics.wordnet import FILES, PARTS_OF_SPEECH, WordNet
-from localemp.metrics.wordnet_files import load_wordnet
+from localemp.metrics.wordnet_files import load_wordnet, nltk_folders
 from localemp.utils.paths import cache_dir
 
 LICENCE = "  1 WordNet 3.0 Copyright 2006 by Princeton University.  All rights reserved.\n"
@@ -46,6 +46,16 @@ def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
     folder.mkdir(parents=True)
     for name, content in files.items():
         (folder / name).write_bytes(content)
+
+
+def take_away_wordnet(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let this be a machine without WordNet and without a package index, whose cache and home are in a folder."""
+    for name, value in {"HOME": folder, "LOCALEMP_CACHE": folder / "cache", "PIP_NO_INDEX": "1"}.items():
+        monkeypatch.setenv(name, str(value))
+    for name in ("NLTK_DATA", "PIP_FIND_LINKS"):
+        monkeypatch.delenv(name, raising=False)
+    if found := [data for data in nltk_folders() if (data / "corpora").exists()]:
+        pytest.skip(f"nltk's data is in {found[0]}")
 
 
 @cache

@@ -165,7 +165,8 @@ def _show_held_out(trained: "Trained") -> None:
     show_table(table)
     split = ", ".join(f"{pairs:,} {part}" for part, pairs in card.pairs.items())
     click.echo(f"{split} ({card.split}); seed {card.recipe.seed}; {card.seconds:.0f} s")
-    click.echo("the original: bi-encoder RoBERTa, Reddit, Table 4 of Sharma et al. 2020; accuracy / macro-F1")
+    click.echo("the original: bi-encoder RoBERTa, Reddit; accuracy / macro-F1, as we remember Table 4 of")
+    click.echo("Sharma et al. 2020: look them up before you quote them")
     click.echo(f"{trained.folder}: data {card.data_sha256[:12]}, weights {card.sha256[:12]}")
 
 

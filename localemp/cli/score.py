@@ -1,4 +1,4 @@
-"""`localemp score`: compute the paper's automatic metrics for runs or other systems' replies."""
+"""`localemp score`: compute automatic metrics of runs or other systems' replies."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -98,7 +98,7 @@ def score(
     as_json: bool,
     **registered: Any,
 ) -> None:
-    """Score runs or other systems' replies, as in the paper.
+    """Score runs or other systems' replies by automatic metrics, the paper's first.
 
     RUN is a run's folder. Scores are printed, and stored in each run's folder. docs/metrics.md explains each metric.
     """  # fmt: skip

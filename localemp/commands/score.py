@@ -1,4 +1,4 @@
-"""`score`: compute the paper's automatic metrics for runs or other systems' replies."""
+"""`score`: compute automatic metrics of runs or other systems' replies."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -38,8 +38,8 @@ class ScoreResult:
     """The scores of one or more systems.
 
     Attributes:
-        systems: One for each run or file, in the given order. Each score has its value (BLEU, Acc
-            and Distinct-n in percent, BERTScore from 0 to 1), or the reason for having none, and its signature.
+        systems: One for each run or file, in the given order. Each score has its value in the unit that
+            docs/metrics.md gives, or the reason for having none, and its signature.
         notes: Notes on comparability, and on scores that could not be written.
     """
 
@@ -76,7 +76,7 @@ def score(
     on_progress: OnProgress = silent,
     **metric_settings: Any,
 ) -> ScoreResult:
-    """Score runs or other systems' replies, as in the paper. Scores are written to each run's folder.
+    """Score runs or other systems' replies by automatic metrics. Scores are written to each run's folder.
 
         result = score("runs/mine", no_bertscore=True)
         print(result.systems[0].score("B-4").value)
@@ -100,7 +100,7 @@ def score(
         judge_aspect: With `judge`: the aspect of the questionnaire that it judges by, Empathy by default.
         common: Only the dialogues that all systems answered; such scores are not written unless `out` is given.
         out: Where scores are written; by default RUN/scores.json or FILE[.HYPOTHESIS].scores.json.
-        on_progress: Called with systems scored, and with what BERTScore and the model fetch and read.
+        on_progress: Called with systems scored, and with what metrics and models fetch and read.
         **metric_settings: Options of further metrics, see `register_metric`.
 
     Raises:

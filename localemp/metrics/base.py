@@ -153,7 +153,7 @@ class Metric(ABC):
     def score(self, replies: Replies) -> Score:
         """Score all replies of one system; a value that is NaN or missing becomes "n/a" with a reason."""
         signature = Signature.of(self.name.lower(), replies, self.settings_of(replies))
-        reason = self.missing(replies) or ("no replies" if not len(replies) else "")
+        reason = self.missing(replies) if len(replies) else "no replies"
         if reason:
             return Score(self.name, None, signature, reason, self.hidden)
         value = self.statistics([replies]).value(np.arange(len(replies)))

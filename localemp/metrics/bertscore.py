@@ -215,8 +215,7 @@ class _Part(Metric):
         return self._bertscore.settings()
 
     def missing(self, replies: Replies) -> str:
-        without = sum(reference is None for reference in replies.references)
-        return f"{without:,} of {len(replies):,} dialogues have no reference reply" if without else ""
+        return replies.without_reference()
 
     def score(self, replies: Replies) -> Score:
         reason = self.missing(replies)

@@ -37,9 +37,8 @@ _SIGNED = ("weights_sha256", "served_model", "base_url", "chat_template_kwargs",
 _NOT_COMPARED = "engine"
 _OF_PROMPTS = ("schema", "choices")  # of the sampling, what follows from the prompts
 
-_Answers = Mapping[
-    str, float | None
-]  # of a question: the share of the reply shown first; None where it is not readable
+# Of a question: the share of the reply shown first; None where the answer is not readable.
+_Answers = Mapping[str, float | None]
 
 
 def choices_folder(replies: Replies) -> Path | None:
@@ -61,9 +60,8 @@ def pair_keys(item: Reply) -> tuple[str, str]:
 
 def unanswerable(replies: Replies) -> str:
     """Return why no judge can be asked about these replies; empty if one can."""
-    without = sum(reference is None for reference in replies.references)
-    if without:
-        return f"{without:,} of {len(replies):,} dialogues have no reference reply"
+    if without := replies.without_reference():
+        return without
     if unknown := sum(not item.turns for item in replies.items):
         return f"the conversations before {unknown:,} of {len(replies):,} replies are not known"
     return "" if choices_folder(replies) is not None else "it is neither a run nor a file, where answers could be kept"

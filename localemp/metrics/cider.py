@@ -14,19 +14,17 @@ Words are those of `tokens.py` in lower case, without those that have no letter 
 punctuation, too.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from localemp.metrics.base import MeanOfReplies, Metric, Setting, Statistics, check_same_items
+from localemp.metrics.ngrams import Ngrams, one_longer, unigrams
 from localemp.metrics.replies import Replies
-from localemp.metrics.tokens import TOKEN_SETTINGS, words
+from localemp.metrics.tokens import TOKEN_SETTINGS, is_word, words
 
 ORDER, SIGMA, SCALE = 4, 6.0, 10.0
-
-Ids = NDArray[np.int64]
 
 
 class Cider(Metric):
@@ -55,12 +53,12 @@ class Cider(Metric):
 
 def _of_system(replies: Replies) -> NDArray[np.float64]:
     references = (reference or "" for reference in replies.references)
-    return cider(list(map(content_words, replies.texts)), list(map(content_words, references)))
+    return cider(list(map(lower_words, replies.texts)), list(map(lower_words, references)))
 
 
-def content_words(text: str) -> list[str]:
+def lower_words(text: str) -> list[str]:
     """Return the words of a text in lower case, without punctuation marks."""
-    return [word.lower() for word in words(text) if any(map(str.isalnum, word))]
+    return [word.lower() for word in words(text) if is_word(word)]
 
 
 def cider(replies: Sequence[Sequence[str]], references: Sequence[Sequence[str]]) -> NDArray[np.float64]:
@@ -71,70 +69,32 @@ def cider(replies: Sequence[Sequence[str]], references: Sequence[Sequence[str]])
         references: The words of the reference of each reply.
     """
     items = len(replies)
-    texts = _Texts.of([*replies, *references])
+    found = unigrams([*replies, *references])
     # As in the authors' program, lengths are numbers of bigrams.
-    lengths = np.maximum(texts.lengths - 1, 0)
+    lengths = np.maximum(found.totals - 1, 0)
     gaps = lengths[:items] - lengths[items:]
-    cosines = np.sum([_cosines(counts, items) for counts in texts.ngrams()], axis=0)
+    cosines = _cosines(found, items)
+    for _ in range(ORDER - 1):
+        found = one_longer(found)
+        cosines += _cosines(found, items)
     values: NDArray[np.float64] = SCALE / ORDER * cosines * np.exp(-(gaps**2) / (2 * SIGMA**2))
     return values
 
 
-@dataclass(frozen=True, slots=True)
-class _Counts:
-    """How often which n-gram is in which text: parallel arrays, ordered by text and then by n-gram."""
-
-    text: Ids
-    ngram: Ids
-    count: Ids
-
-
-@dataclass(frozen=True, slots=True)
-class _Texts:
-    """Texts one after another as numbers of words."""
-
-    words: Ids
-    text: Ids
-    lengths: Ids
-
-    @classmethod
-    def of(cls, texts: Sequence[Iterable[str]]) -> "_Texts":
-        known: dict[str, int] = {}
-        numbers = [[known.setdefault(word, len(known)) for word in text] for text in texts]
-        lengths = np.array([len(text) for text in numbers], np.int64)
-        flat = np.array([number for text in numbers for number in text], np.int64)
-        return cls(flat, np.repeat(np.arange(len(texts)), lengths), lengths)
-
-    def ngrams(self) -> Iterator[_Counts]:
-        """Count n-grams: first the words, then the bigrams, and so on."""
-        starts = np.arange(len(self.words))
-        left = np.repeat(np.cumsum(self.lengths), self.lengths) - starts  # words from here to the end of the text
-        ngrams = self.words  # the number of the n-gram that starts at each of `starts`
-        for order in range(1, ORDER + 1):
-            if order > 1:
-                longer = left[starts] >= order
-                starts = starts[longer]
-                # An n-gram is the one that is a word shorter, and its last word.
-                pairs = ngrams[longer] * (len(self.words) + 1) + self.words[starts + order - 1]
-                ngrams = np.unique(pairs, return_inverse=True)[1]
-            places, counts = np.unique(self.text[starts] * (len(self.words) + 1) + ngrams, return_counts=True)
-            yield _Counts(*np.divmod(places, len(self.words) + 1), counts)
-
-
-def _cosines(counts: _Counts, items: int) -> NDArray[np.float64]:
+def _cosines(found: Ngrams, items: int) -> NDArray[np.float64]:
     """Return the clipped cosine of each reply (the first half of the texts) and its reference (the second half)."""
-    reference = counts.text >= items
-    frequency = np.bincount(counts.ngram[reference], minlength=int(counts.ngram.max(initial=0)) + 1)
-    weights = counts.count * (np.log(items) - np.log(np.maximum(frequency, 1)))[counts.ngram]
-    norms = np.sqrt(np.bincount(counts.text, weights**2, minlength=2 * items))
-    width = len(frequency)
-    item = np.where(reference, counts.text - items, counts.text)
-    places = item * width + counts.ngram
+    ids, rows, counts = found.counts()
+    of_reference = rows >= items
+    frequency = np.bincount(ids[of_reference], minlength=int(ids.max(initial=0)) + 1)
+    weights = counts * (np.log(items) - np.log(np.maximum(frequency, 1)))[ids]
+    norms = np.sqrt(np.bincount(rows, weights**2, minlength=2 * items))
+    item = np.where(of_reference, rows - items, rows)
+    places = item * len(frequency) + ids
     common, ours, theirs = np.intersect1d(
-        places[~reference], places[reference], assume_unique=True, return_indices=True
+        places[~of_reference], places[of_reference], assume_unique=True, return_indices=True
     )
-    of_reply, of_reference = weights[~reference][ours], weights[reference][theirs]
-    dots = np.bincount(common // width, np.minimum(of_reply, of_reference) * of_reference, minlength=items)
+    replys, references = weights[~of_reference][ours], weights[of_reference][theirs]
+    dots = np.bincount(common // len(frequency), np.minimum(replys, references) * references, minlength=items)
     lengths = norms[:items] * norms[items:]
     cosines = np.zeros(items)
     np.divide(dots, lengths, out=cosines, where=lengths > 0)

@@ -29,8 +29,8 @@ class ContextOverlap(Metric):
 
     def __init__(self, of: str = "reply") -> None:
         self.of = of
-        self.hidden = of == "reference"
-        self.name = "Context ref" if self.hidden else "Context"
+        self.hidden = self._of_people = of == "reference"
+        self.name = "Context ref" if self._of_people else "Context"
 
     def settings(self) -> Mapping[str, Setting]:
         """Return what is compared with the context, and how."""
@@ -38,9 +38,12 @@ class ContextOverlap(Metric):
 
     def missing(self, replies: Replies) -> str:
         """Return why there is no value: every item needs a context, and for "Context ref" a reference."""
-        silent = [not any(map(str.strip, item.turns)) for item in replies.items]
-        alone = [self.hidden and reference is None for reference in replies.references]
-        return _told(silent, "context", "contexts") or _told(alone, "reference reply", "reference replies")
+        without = sum(not any(map(str.strip, item.turns)) for item in replies.items)
+        if without == len(replies):
+            return "no contexts"
+        if without:
+            return f"{without:,} of {len(replies):,} dialogues have no context"
+        return replies.without_reference() if self._of_people else ""
 
     def statistics(self, systems: Sequence[Replies]) -> Statistics:
         """Return the share of every reply."""
@@ -49,7 +52,7 @@ class ContextOverlap(Metric):
         return MeanOfReplies(100 * np.array(shares, np.float64))
 
     def _text(self, item: Reply) -> str:
-        return (item.reference or "") if self.hidden else item.text
+        return (item.reference or "") if self._of_people else item.text
 
 
 def overlap(text: str, turns: Sequence[str]) -> float:
@@ -75,9 +78,3 @@ def clear_content_cache() -> None:
     """Empty the cache, as in a new process: for measurements."""
     for cached in (content_words, _different):
         cached.cache_clear()
-
-
-def _told(without: Sequence[bool], one: str, several: str) -> str:
-    if all(without):
-        return f"no {several}"
-    return f"{sum(without):,} of {len(without):,} dialogues have no {one}" if any(without) else ""

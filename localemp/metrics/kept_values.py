@@ -15,12 +15,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from localemp.errors import DataError, LocalempError
 from localemp.metrics.base import MeanOfReplies, Metric, Setting, Statistics, check_same_items
-from localemp.metrics.registry import MetricContext, metric, metric_entries, metric_options
+from localemp.metrics.registry import MetricContext, metric, metric_entries
 from localemp.metrics.replies import Replies
 from localemp.metrics.scoring import read_scores, scores_path
 from localemp.utils.files import is_file, write_errors, write_json
 from localemp.utils.json_reader import JSONError, load_json
-from localemp.utils.option import defaults
+from localemp.utils.option import unique
 
 VALUES = "scores-of-replies.json"
 
@@ -54,6 +54,7 @@ class KeptMetric(Metric):
         known = metric(name)
         self.name, self.hidden, self.decimals = name, known.hidden, known.decimals
         self.group, self.bounds, self.higher_is_better = known.group, known.bounds, known.higher_is_better
+        self.depends_on_number = known.depends_on_number
         self._of = {system: kept for system, kept in systems.items() if name in kept.values}
 
     def settings(self) -> Mapping[str, Setting]:
@@ -161,17 +162,14 @@ def is_scored(
         return False
     if scored.sha256 != replies.sha256 or any(scored.score(name) is None for name in wanted):
         return False
+    with_model = [name for name in wanted if known[name].needs_model]
+    kept = read_values(folder, replies) or KeptValues()
     context = MetricContext(options, fetch=False)
-    with_model = [name for name in wanted if known[name].needs_model and not metric(name, context).missing(replies)]
-    if not with_model:
-        return True
-    kept = read_values(folder, replies)
-    asked = defaults(metric_options()) | dict(options)
-    return (
-        kept is not None
-        and defaults(metric_options()) | dict(kept.options) == asked
-        and all(name in kept.values for name in with_model)
-    )
+    # What cannot be computed here, such as METEOR without WordNet, is not waited for.
+    if any(name not in kept.values and not metric(name, context).missing(replies) for name in with_model):
+        return False
+    used = unique(option for name in with_model if name in kept.values for option in known[name].options)
+    return all(options.get(each.name, each.default) == kept.options.get(each.name, each.default) for each in used)
 
 
 class _KeptMetric(BaseModel):

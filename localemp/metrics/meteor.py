@@ -60,8 +60,14 @@ class Meteor(Metric):
         return {} if self.missing(replies) else self.settings()
 
     def missing(self, replies: Replies) -> str:
-        """Return why there is no value: every item needs a reference."""
-        return replies.without_reference()
+        """Return why there is no value: every item needs a reference, and METEOR needs WordNet."""
+        if reason := replies.without_reference():
+            return reason
+        try:
+            self._loaded()
+        except LocalempError as error:
+            return error.with_hint
+        return ""
 
     def statistics(self, systems: Sequence[Replies]) -> Statistics:
         """Return the value of every reply.

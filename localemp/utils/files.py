@@ -34,9 +34,8 @@ def write_atomically(path: Path, content: str | bytes, mode: int = 0o644) -> Non
     raw = content.encode() if isinstance(content, str) else content
     # An unpredictable name, so that no one can have placed a link there.
     partial = path.with_name(f".{path.name}.{secrets.token_hex(6)}{_PARTIAL}")
-    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
+    try:  # from before the file is there: Ctrl-C right after its creation leaves nothing either
+        with open(partial, "xb", opener=lambda name, flags: os.open(name, flags, mode)) as file:
             file.write(raw)
             file.flush()
             os.fsync(file.fileno())

@@ -10,6 +10,7 @@ import pytest
 from small_plans import IDS, plan_of, write_script
 from small_runs import four, make_run
 from tiny_roberta import LAYER, save_tiny_roberta
+from wordnet_here import take_away_wordnet
 
 import localemp
 from localemp.commands.experiment_results import finish
@@ -18,6 +19,7 @@ from localemp.commands.tables import write_text
 from localemp.errors import OptionError
 from localemp.experiments.rows import ExperimentRow, RowResult
 from localemp.experiments.steps import After
+from localemp.metrics.scoring import read_scores
 from localemp.pipeline.config import RunConfig
 from localemp.reporting.reply_rows import COLUMNS, metric_columns
 from localemp.runs.run import read_records
@@ -276,6 +278,24 @@ def test_bertscore_is_kept_reply_by_reply_and_not_computed_again(place):
     assert before == [(each.folder / "scores.json").stat().st_mtime_ns for each in rows]
     other = finish(place, rows, After(score={"bertscore_model": "tiny"}), "mine")
     assert any(note.startswith("no BERTScore: ") for note in other.notes)
+
+
+def test_a_rerun_does_not_wait_for_what_this_machine_cannot_compute(place, monkeypatch):
+    rows, small = two(place), str(place / "cache" / "nltk")
+    take_away_wordnet(place, monkeypatch)
+
+    def scored():
+        tasks = []
+        assert finish(place, rows, After(score=NO_BERT), "mine", lambda each: tasks.append(each.task)).failures == ()
+        told = [read_scores(each.folder / "scores.json").score("METEOR") for each in rows]
+        return "Scoring" in tasks, {each.value is None for each in told}, told[0].reason
+
+    assert scored()[:2] == (True, {True})
+    again = scored()
+    assert again[:2] == (False, {True})
+    assert again[2].startswith("METEOR needs WordNet: cannot download the package")
+    monkeypatch.setenv("NLTK_DATA", small)
+    assert [scored()[:2] for _ in range(2)] == [(True, {False}), (False, {False})]
 
 
 def test_scores_that_localemp_score_made_are_taken(place):

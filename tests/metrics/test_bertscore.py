@@ -86,7 +86,7 @@ def test_an_empty_reply_scores_0_and_never_reaches_the_model(text: str):
 @pytest.mark.parametrize("reference", ["", " \n"])
 def test_an_empty_reference_is_none(reference: str):
     score = BertScore("nobody/nothing", fetch=False).metrics()[2].score(replies(("I am here", reference)))
-    assert (score.value, score.reason) == (None, "1 of 1 dialogues have no reference reply")
+    assert (score.value, score.reason) == (None, "no reference replies")
 
 
 def test_empty_texts_among_others_count_as_0(folder: Path):

@@ -296,11 +296,11 @@ def test_what_cannot_be_judged_has_an_empty_cell_and_a_note():
     line = json.loads((bare / "responses.jsonl").read_text())
     (bare / "responses.jsonl").write_text(json.dumps(line | {"reference": None}) + "\n")
     result = score([warm, bare], judge=judge(), no_bertscore=True)
-    reason = "1 of 1 dialogues have no reference reply"
+    reason = "no reference replies"
     assert f"no P(choice) for bare: {reason}" in result.notes
     found = result.systems[1].score(CHOICE)
     assert found is not None and (found.value, found.reason) == (None, reason)
-    with pytest.raises(OptionError, match=r"no P\(choice\) for bare: 1 of 1"):
+    with pytest.raises(OptionError, match=r"no P\(choice\) for bare: no reference"):
         score(bare, judge=judge(), no_bertscore=True)
     unknown = Replies("x", (Reply("a", "Warm.", "Oh."),), {"file": "x.jsonl"})
     assert Choice().missing(unknown) == "the conversations before 1 of 1 replies are not known"

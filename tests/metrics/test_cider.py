@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from localemp.metrics.cider import Cider, cider, content_words
+from localemp.metrics.cider import Cider, cider, lower_words
 from localemp.metrics.replies import Replies, Reply
 
 # A reply, its reference, and the value in `Cider().compute_score(references, replies)` of pycocoevalcap 1.2 on all.
@@ -44,7 +44,7 @@ def test_a_difference_in_length_costs():
 
 
 def test_words_are_in_lower_case_and_without_punctuation():
-    assert content_words('Oh no!! "Really"? It\'s 5 % ...') == ["oh", "no", "really", "it", "'s", "5"]
+    assert lower_words('Oh no!! "Really"? It\'s 5 % ...') == ["oh", "no", "really", "it", "'s", "5"]
 
 
 def test_document_frequencies_stay_those_of_all_items():
@@ -57,7 +57,7 @@ def test_document_frequencies_stay_those_of_all_items():
 @pytest.mark.parametrize(
     ("pairs", "value", "reason"),
     [
-        ([], None, "no reference replies"),
+        ([], None, "no replies"),
         ([("a", None)], None, "no reference replies"),
         ([("a", ""), ("a", "a")], None, "1 of 2 dialogues have no reference reply"),
         ([("a b", "a b")], 0, ""),

@@ -68,8 +68,8 @@ def test_the_signature_tells_the_vocabulary():
     assert signature.startswith("ead-2|order:2|V:30522|tokens:nltk word_tokenize|sentences:localemp-1|nltk:")
 
 
-# Computed with `ExpectationAdjustedDistinctNgrams` of facebookresearch/rlfh-gen-div (commit 333c80b), the code of Kirk
-# et al. (2024), with vocab_size 30522, on the n-grams of these replies' words.
+# The formula in `ExpectationAdjustedDistinctNgrams` of facebookresearch/rlfh-gen-div (commit 333c80b), the code of Kirk
+# et al. (2024), for the numbers of n-grams, all and distinct, of these replies' words and V = 30522.
 PUBLIC = {
     "moel": (0.014085676737922574, 0.062194414105465244),
     "empdg": (0.02900186930650504, 0.1072752766540668),
@@ -83,7 +83,7 @@ FILES = {
 
 
 @pytest.mark.parametrize("system", PUBLIC)
-def test_released_outputs_have_the_values_of_the_public_code(shared_data, system):
+def test_released_outputs_have_the_values_of_the_public_formula(shared_data, system):
     outputs, data = shared_data / "baseline_outputs", str(shared_data / "empathetic_dialogues")
     released = read_import(system, outputs / FILES[system], data).replies
     values = [ExpectationAdjustedDistinct(order).score(released).value / 100 for order in (1, 2)]

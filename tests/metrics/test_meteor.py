@@ -63,7 +63,7 @@ def test_without_wordnet_there_is_a_reason_and_one_attempt():
 
     for _ in range(2):
         (score,) = score_all(replies(("a", "a")), [away]).scores
-        assert (score.value, score.reason) == (None, "no WordNet (get it)")
+        assert (score.value, score.reason) == (None, "no WordNet; get it")
     assert len(tried) == 1
 
 

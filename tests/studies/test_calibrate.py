@@ -62,7 +62,7 @@ def test_a_judge_that_agrees_with_people_is_seen_to(tmp_path):
 def test_the_tables_say_what_was_found_and_how(tmp_path):
     found = calibrated(tmp_path, FIRST, markdown=tmp_path / "t.md", csv=tmp_path / "t.csv", own=["theirs"])
     assert [table.key for table in found.tables] == [
-        "judges", "bias-scripted", "win-rates-scripted", "correlation-scripted", "accuracy-scripted",
+        "judges", "correlation-scripted", "bias-scripted", "accuracy-scripted", "win-rates-scripted",
     ]  # fmt: skip
     rows = [row for row in csv.DictReader((tmp_path / "t.csv").open()) if row["table"] == "bias-scripted"]
     first = next(row for row in rows if row["row"] == "Appropriate" and row["column"] == "First shown")

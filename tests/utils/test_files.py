@@ -2,6 +2,7 @@
 
 import os
 import stat
+import sys
 import threading
 
 import pytest
@@ -33,6 +34,38 @@ def test_what_cannot_be_written_leaves_nothing_behind(tmp_path):
     with pytest.raises(OSError):
         write_atomically(tmp_path / "a", "x")  # a folder cannot be replaced by a file
     assert [each.name for each in tmp_path.iterdir()] == ["a"]
+
+
+def interrupted(at, call):
+    """Press Ctrl-C before the given line of `write_atomically`; returns whether there were as many."""
+    lines = 0
+
+    def line(frame, event, arg):
+        nonlocal lines
+        lines += event == "line"
+        if event == "line" and lines == at:
+            raise KeyboardInterrupt
+        return line
+
+    before = sys.gettrace()
+    sys.settrace(lambda frame, event, arg: line if frame.f_code is write_atomically.__code__ else None)
+    try:
+        call()
+    except KeyboardInterrupt:
+        pass
+    finally:
+        sys.settrace(before)
+    return lines >= at
+
+
+def test_ctrl_c_at_any_line_leaves_the_old_file_or_the_new_one_and_nothing_else(tmp_path):
+    path, at = tmp_path / "a.json", 1
+    path.write_text("old")
+    while interrupted(at, lambda: write_atomically(path, "new")):
+        assert [each.name for each in tmp_path.iterdir()] == ["a.json"], at
+        assert path.read_text() in ("old", "new")
+        at += 1
+    assert at > 8 and path.read_text() == "new"
 
 
 def test_a_lock_is_held_by_one_at_a_time(tmp_path):

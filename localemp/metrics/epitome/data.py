@@ -50,7 +50,9 @@ class LabelledPair:
     def part(self) -> str:
         """Train, dev or test, by a hash of the seeker's post: no seeker is in two of them, whatever the order."""
         place = int.from_bytes(hashlib.sha256(self.seeker.encode()).digest()[:8], "big") / 2**64
-        return TRAIN if place < SHARES[TRAIN] else DEV if place < SHARES[TRAIN] + SHARES[DEV] else TEST
+        if place < SHARES[TRAIN]:
+            return TRAIN
+        return DEV if place < SHARES[TRAIN] + SHARES[DEV] else TEST
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ Pair = tuple[str, str]
 
 
 class Epitome:
-    """The six columns, which share one computation: every pair of texts is judged once.
+    """The six columns, which share one computation: every pair of texts is classified once.
 
     Args:
         folder: A model that `train_epitome` has fitted; by default the one in localemp's cache.
@@ -86,14 +86,14 @@ class Epitome:
         pairs = [_pair(item, of_reference=of_references) for item in items]
         wanted = [pair for pair in dict.fromkeys(pairs) if pair[1] and pair not in self._levels]
         if wanted:
-            self._judge(wanted)
+            self._classify(wanted)
         nothing = (0,) * len(LEVELS)
         found = [self._levels[pair] if pair[1] else nothing for pair in pairs]
         return np.array(found, dtype=np.float64).reshape(-1, len(LEVELS))
 
-    def _judge(self, pairs: Sequence[Pair]) -> None:
+    def _classify(self, pairs: Sequence[Pair]) -> None:
         done = 0
-        for batch, levels in self._model.judge(pairs):
+        for batch, levels in self._model.classifier(pairs):
             self._levels |= {pairs[position]: found for position, found in zip(batch, levels, strict=True)}
             done += len(batch)
             self._on_progress(Progress("Reading for EPITOME", done, len(pairs), "pairs"))
@@ -147,8 +147,7 @@ class _Column(Metric):
             return lacking
         if alone := sum(not any(turn.strip() for turn in item.turns[-1:]) for item in replies.items):
             return f"{alone:,} of {len(replies):,} replies have no turn before them"
-        without = sum(reference is None for reference in replies.references) if self._difference else 0
-        return f"{without:,} of {len(replies):,} dialogues have no reference reply" if without else ""
+        return replies.without_reference() if self._difference else ""
 
     def score(self, replies: Replies) -> Score:
         if reason := self.missing(replies):  # nothing is loaded for what has no score anyway

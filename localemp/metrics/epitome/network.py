@@ -137,7 +137,7 @@ class Network(nn.Module):  # type: ignore[misc]
         self.heads = nn.ModuleList(_head(3 * encoder.dim + 1, dropout) for _ in MECHANISMS)
 
     def forward(self, states: Tensor, mask: Tensor, seekers: Tensor) -> Answers:
-        """Judge a batch.
+        """Classify a batch.
 
         Args:
             states: Of the responses' tokens after the shared layers, shape (pairs, tokens, dim).
@@ -158,7 +158,7 @@ class Network(nn.Module):  # type: ignore[misc]
         return Answers(torch.stack(levels, dim=1), rationales)
 
 
-class Judge:
+class Classifier:
     """A fitted network. The vector of a seeker is computed once, however many responses there are."""
 
     def __init__(self, encoder: FrozenEncoder, network: Network) -> None:

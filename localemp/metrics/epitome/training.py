@@ -52,7 +52,7 @@ PUBLISHED = {
     "IP": Measured(accuracy=84.04, macro_f1=62.60),
     "EX": Measured(accuracy=92.61, macro_f1=72.58),
 }
-"""The original's bi-encoder RoBERTa on its Reddit part: Sharma et al. 2020, Table 4."""
+"""The original's bi-encoder RoBERTa on its Reddit part: Sharma et al. 2020, Table 4, quoted from memory."""
 
 _CHUNK = 16  # batches whose pairs are sorted by length together, so that little is padded
 

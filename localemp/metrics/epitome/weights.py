@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors.torch import load_file, save
 
 from localemp.errors import OptionError, WeightsError
-from localemp.metrics.epitome.network import FrozenEncoder, Judge, Network
+from localemp.metrics.epitome.network import Classifier, FrozenEncoder, Network
 from localemp.models.checksums import sha256_file
 from localemp.models.profiles import load_profile
 from localemp.models.safetensors_header import TensorHeader, read_header
@@ -53,7 +53,7 @@ class HeldOut(_Strict):
 
 
 class Recipe(_Strict):
-    """How a model is fitted. These values were chosen within train and dev, see docs/metrics.md.
+    """How a model is fitted. docs/metrics.md says how these values were chosen.
 
     Attributes:
         seed: Of the first weights, the order of pairs and dropout.
@@ -115,9 +115,9 @@ class Card(_Strict):
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A fitted model, ready to judge: `judge(pairs)` yields levels batch by batch."""
+    """A fitted model, ready for use: `classifier(pairs)` yields levels batch by batch."""
 
-    judge: Judge
+    classifier: Classifier
     card: Card
 
 
@@ -215,7 +215,7 @@ def load_model(folder: Path, on_progress: OnProgress = silent, *, fetch: bool = 
     if not all(bool(tensor.isfinite().all()) for tensor in tensors.values()):
         raise WeightsError(f"{path}: some numbers are not finite", TRAIN_AGAIN)
     network.load_state_dict(tensors)
-    return Model(Judge(encoder, network), card)
+    return Model(Classifier(encoder, network), card)
 
 
 def _told(header: Mapping[str, TensorHeader], name: str) -> tuple[str, tuple[int, ...]] | None:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from localemp.studies.stats.intervals import Bootstrap, Estimate, Numbers, ratio
+from localemp.studies.stats.intervals import Bootstrap, Estimate, Numbers
 from localemp.studies.stats.judged import PairChoice
 from localemp.studies.stats.regression import fit_logistic, logistic
 
@@ -96,13 +96,9 @@ def _strengths(
     group, reasons = _comparable(table.sum(axis=0))
     found = {system: Estimate(None, reason=reason) for system, reason in reasons.items()}
     if group:
-        inside = table[:, group][:, :, group]
-
-        def statistic(weights: Numbers) -> Numbers:
-            return strengths_of(np.asarray(np.tensordot(weights, inside, axes=1), dtype=float))
-
-        (values,) = strengths_of(inside.sum(axis=0)[np.newaxis])
-        found |= zip(group, bootstrap.estimates(values.tolist(), statistic, dialogues), strict=True)
+        inside, side = table[:, group][:, :, group].reshape(len(pairs), -1), len(group)
+        each = bootstrap.of_sums(inside, lambda sums: strengths_of(sums.reshape(-1, side, side)), dialogues)
+        found |= zip(group, each, strict=True)
     return found
 
 
@@ -120,9 +116,7 @@ def _strength(
         system=system,
         choices=int(among.sum()),
         dialogues=len({dialogues[row] for row in np.flatnonzero(among)}),
-        won=bootstrap.estimate(
-            float(won.sum() / counted.sum()), lambda weights: ratio(weights, won, counted), dialogues
-        ),
+        won=bootstrap.ratio(won, counted, dialogues),
         strength=strength,
         win=strength.mapped(logistic),
     )
@@ -141,6 +135,12 @@ def _comparable(wins: Numbers) -> tuple[list[int], dict[int, str]]:
         return [], dict.fromkeys(range(len(wins)), NO_GROUP)
     reasons = {}
     for system in np.flatnonzero(group_of != largest):
-        won, lost = wins[system, group].sum(), wins[group, system].sum()
-        reasons[int(system)] = WON_ALL if won and not lost else LOST_ALL if lost else APART
+        reasons[int(system)] = _apart(won=wins[system, group].sum() > 0, lost=wins[group, system].sum() > 0)
     return [int(system) for system in group], reasons
+
+
+def _apart(*, won: bool, lost: bool) -> str:
+    """Say why a system that won, lost or neither against the largest group is not in it."""
+    if won and not lost:
+        return WON_ALL
+    return LOST_ALL if lost else APART

@@ -7,9 +7,11 @@ the system in
     (p + q0 - 1) / (q0 + q1 - 1)
 
 of all pairs, cut to 0 to 1. It pays where the judge answered more pairs than people did: on people's own pairs it
-only says what they said. Different from Lee et al.: the interval is by bootstrap over dialogues, which draws judge's
-and people's answers together; both orders of a pair are averaged first, a judge's ties count half, and pairs in which
-people see a tie are no part of q0 and q1.
+only says what they said. These are taken for a random part of all pairs.
+
+Different from Lee et al.: the interval is by bootstrap over dialogues, which draws judge's and people's answers
+together; both orders of a pair are averaged first, a judge's ties count half, and pairs in which people see a tie are
+no part of q0 and q1.
 """
 
 from collections.abc import Sequence
@@ -68,23 +70,19 @@ def _corrected(first: str, second: str, chosen: Sequence[PairChoice], bootstrap:
     shares = np.array([choice.share for choice in chosen])
     prefer = np.array([0 if each.people is None else np.sign(each.people - 0.5) for each in chosen], dtype=float)
     dialogues = [choice.dialogue for choice in chosen]
-    one, ours, theirs = np.ones(len(chosen)), (prefer > 0).astype(float), (prefer < 0).astype(float)
+    ours, theirs = (prefer > 0).astype(float), (prefer < 0).astype(float)
+    units = np.column_stack([np.ones_like(shares), shares, ours, shares * ours, theirs, (1 - shares) * theirs])
 
-    def statistic(weights: Numbers) -> Numbers:
-        judged = ratio(weights, shares, one)
-        sensitivity = ratio(weights, shares * ours, ours)
-        specificity = ratio(weights, (1 - shares) * theirs, theirs)
+    def figures(sums: Numbers) -> Numbers:
+        pairs, won, first, hits, second, rejections = sums.T
+        judged, sensitivity, specificity = ratio(won, pairs), ratio(hits, first), ratio(rejections, second)
         better = sensitivity + specificity - 1
-        with np.errstate(invalid="ignore", divide="ignore"):
-            corrected = np.where(better > 0, np.clip((judged + specificity - 1) / better, 0, 1), np.nan)
+        corrected = np.where(better > 0, np.clip(ratio(judged + specificity - 1, better), 0, 1), np.nan)
         return np.column_stack([judged, sensitivity, specificity, corrected])
 
-    (point,) = statistic(np.ones((1, len(chosen))))
     reasons = ["", *[NO_CALIBRATION] * 2, NO_CALIBRATION if not (ours.any() and theirs.any()) else NO_BETTER]
     found = [
-        estimate if np.isfinite(value) else Estimate(None, reason=reason)
-        for value, estimate, reason in zip(
-            point, bootstrap.estimates(point.tolist(), statistic, dialogues), reasons, strict=True
-        )
+        estimate if estimate.value is not None else Estimate(None, reason=reason)
+        for estimate, reason in zip(bootstrap.of_sums(units, figures, dialogues), reasons, strict=True)
     ]
     return CorrectedWinRate(first, second, len(chosen), int((prefer != 0).sum()), *found)

@@ -10,6 +10,7 @@ from statistics import fmean
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from localemp.studies.stats.intervals import Bootstrap, Estimate, Numbers, Statistic
 from localemp.studies.stats.matrix import RatingMatrix
@@ -92,6 +93,35 @@ def kendall(x: Numbers, y: Numbers) -> Estimate:
     return Estimate(None, reason=reason) if reason else Estimate(float(kendalltau(x, y).statistic))
 
 
+def spearman_with_interval(x: Numbers, y: Numbers, dialogues: Sequence[str], bootstrap: Bootstrap) -> Estimate:
+    """Return Spearman's rank correlation with its interval."""
+    return _with_interval(spearman(x, y), spearman_of, x, y, dialogues, bootstrap)
+
+
+def kendall_with_interval(x: Numbers, y: Numbers, dialogues: Sequence[str], bootstrap: Bootstrap) -> Estimate:
+    """Return Kendall's tau-b with its interval."""
+    return _with_interval(kendall(x, y), kendall_of, x, y, dialogues, bootstrap)
+
+
+def _with_interval(
+    point: Estimate,
+    samples: Callable[[Numbers, Numbers], Statistic],
+    x: Numbers,
+    y: Numbers,
+    dialogues: Sequence[str],
+    bootstrap: Bootstrap,
+) -> Estimate:
+    if point.value is None:
+        return point
+    # Answers that are the same on both sides count as one that was drawn more often: choices have few different ones.
+    pairs, of = np.unique(np.column_stack([x, y]), axis=0, return_inverse=True)
+    names, place = np.unique(np.asarray(dialogues, dtype=str), return_inverse=True)
+    often = np.zeros((len(names), len(pairs)))
+    np.add.at(often, (place, of.ravel()), 1)
+    statistic = samples(*pairs.T)
+    return bootstrap.estimate(point.value, lambda weights: statistic(weights @ often), names.tolist())
+
+
 def spearman_of(x: Numbers, y: Numbers) -> Statistic:
     """Return Spearman's correlation of samples, from the mid-ranks of values in each sample."""
     places = [np.unique(values, return_inverse=True)[1] for values in (x, y)]
@@ -100,7 +130,7 @@ def spearman_of(x: Numbers, y: Numbers) -> Statistic:
         total = weights.sum(axis=1)
         ranks = []
         for of in places:
-            often = weights @ np.eye(of.max() + 1)[of]
+            often = _sums(weights, of)
             # Less their mean, which is half the number of answers.
             ranks.append((often.cumsum(axis=1) - often / 2)[:, of] - total[:, np.newaxis] / 2)
         first, second = ranks
@@ -118,7 +148,7 @@ def kendall_of(x: Numbers, y: Numbers) -> Statistic:
     cells, cell = np.unique(first * columns + second, return_inverse=True)
 
     def statistic(weights: Numbers) -> Numbers:
-        often = weights @ np.eye(len(cells))[cell]
+        often = _sums(weights, cell)
         step = max(1, _AT_ONCE // (rows * columns))
         found = [_tau_b(_tables(often[start : start + step])) for start in range(0, len(often), step)]
         return np.concatenate(found)
@@ -139,6 +169,13 @@ def undefined(x: Numbers, y: Numbers, one: str = "one rater's", other: str = "an
         return "only one answer in common"
     constant = [whose for whose, values in ((one, x), (other, y)) if np.ptp(values) == 0]
     return f"{' and '.join(constant)} answers are all the same" if constant else ""
+
+
+def _sums(weights: Numbers, of: NDArray[np.intp]) -> Numbers:
+    """Return the sum of the weights of each place: `of` has that of every column, and each place has one."""
+    order = np.argsort(of, kind="stable")
+    starts = np.searchsorted(of[order], np.arange(of.max() + 1))
+    return np.asarray(np.add.reduceat(weights[:, order], starts, axis=1), dtype=float)
 
 
 def _tau_b(tables: Numbers) -> Numbers:
@@ -162,20 +199,14 @@ def _correlation(
     both = np.isfinite(x)
     x, y, dialogues = x[both], y[both], [unit.dialogue for unit in theirs.units if np.isfinite(said[unit])]
     reason = undefined(x, y, "the judge's", "people's")
-
-    def measured(
-        point: Callable[[Numbers, Numbers], Estimate], samples: Callable[[Numbers, Numbers], Statistic]
-    ) -> Estimate:
-        value = point(x, y).value
-        return Estimate(None, reason=reason) if value is None else bootstrap.estimate(value, samples(x, y), dialogues)
-
+    none = Estimate(None, reason=reason)
     return Correlation(
         aspect=aspect,
         group=group,
         units=len(x),
         dialogues=len(set(dialogues)),
-        spearman=measured(spearman, spearman_of),
-        tau_b=measured(kendall, kendall_of),
+        spearman=none if reason else spearman_with_interval(x, y, dialogues, bootstrap),
+        tau_b=none if reason else kendall_with_interval(x, y, dialogues, bootstrap),
         person_spearman=_ceiling(theirs, spearman),
         person_tau_b=_ceiling(theirs, kendall),
     )

@@ -18,6 +18,7 @@ from localemp.studies.stats.intervals import Bootstrap, Estimate, Numbers
 
 ONE_JUDGE = "one judge has no other to compare with"
 NO_UNIT = "all judges answered fewer than two of the same questions"
+_ROUNDING = 1e-12  # a variance below this is 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,29 +84,21 @@ def _measured(
     bootstrap: Bootstrap,
 ) -> EffectiveJudges:
     pairs = list(combinations(range(len(judges)), 2))
-    constant = [judge for judge, row in zip(judges, values, strict=True) if row.size and np.ptp(row) == 0]
-    reason = (
-        ONE_JUDGE
-        if not pairs
-        else NO_UNIT
-        if values.shape[1] < 2
-        else f"the {of} of {', '.join(constant)} are all the same"
-        if constant
-        else ""
-    )
-    if reason:
+    if reason := _without_value(judges, values, of):
         none = Estimate(None, reason=reason)
         found = [none] * (len(pairs) + 2)
     else:
         one, other = np.array(pairs).T
+        centred = values - values.mean(axis=1, keepdims=True)  # what a sum of squares loses to rounding is least so
+        products = (centred[:, np.newaxis] * centred).reshape(len(judges) ** 2, -1)
 
-        def statistic(weights: Numbers) -> Numbers:
-            each = _correlations(values, weights)[:, one, other]
+        def figures(sums: Numbers) -> Numbers:
+            each = _correlations(sums, len(judges))[:, one, other]
             mean = each.mean(axis=1)
             return np.column_stack([each, mean, effective_number(len(judges), mean)])
 
-        (point,) = statistic(np.ones((1, values.shape[1])))
-        found = bootstrap.estimates(point.tolist(), statistic, dialogues)
+        units = np.vstack([np.ones_like(centred[:1]), centred, products]).T
+        found = bootstrap.of_sums(units, figures, dialogues)
     return EffectiveJudges(
         judges=judges,
         units=values.shape[1],
@@ -117,14 +110,25 @@ def _measured(
     )
 
 
-def _correlations(values: Numbers, weights: Numbers) -> Numbers:
-    """Return Pearson's correlations of the rows of samples: one matrix a sample, NaN for constant rows."""
-    count = len(values)
-    total = weights.sum(axis=1)
-    means = weights @ values.T / total[:, np.newaxis]
-    products = (values[:, np.newaxis] * values).reshape(count * count, -1)
-    moments = (weights @ products.T / total[:, np.newaxis]).reshape(-1, count, count)
-    spread = moments - means[:, :, np.newaxis] * means[:, np.newaxis, :]
-    deviations = np.sqrt(np.diagonal(spread, axis1=1, axis2=2))
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.asarray(spread / (deviations[:, :, np.newaxis] * deviations[:, np.newaxis, :]), dtype=float)
+def _without_value(judges: tuple[str, ...], values: Numbers, of: str) -> str:
+    """Say why there is no correlation; empty if there is one."""
+    if len(judges) < 2:
+        return ONE_JUDGE
+    if values.shape[1] < 2:
+        return NO_UNIT
+    constant = [judge for judge, row in zip(judges, values, strict=True) if np.ptp(row) == 0]
+    return f"the {of} of {', '.join(constant)} are all the same" if constant else ""
+
+
+def _correlations(sums: Numbers, judges: int) -> Numbers:
+    """Return Pearson's correlations of each two judges: one matrix a sample, NaN for judges who always say the same.
+
+    Args:
+        sums: One row a sample: how many units, the sum of each judge's values, and of the products of each two.
+        judges: How many.
+    """
+    means, moments = np.split(sums[:, 1:] / sums[:, :1], [judges], axis=1)
+    spread = moments.reshape(-1, judges, judges) - means[:, :, np.newaxis] * means[:, np.newaxis, :]
+    variances = np.diagonal(spread, axis1=1, axis2=2)
+    deviations = np.sqrt(np.where(variances > _ROUNDING, variances, np.nan))
+    return np.asarray(spread / (deviations[:, :, np.newaxis] * deviations[:, np.newaxis, :]), dtype=float)

@@ -5,14 +5,14 @@ pair counts in both directions: the figures do not depend on names, and a judge 
 nothing from it.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from localemp.studies.stats.correlation import kendall, kendall_of, spearman, spearman_of
-from localemp.studies.stats.intervals import Bootstrap, Estimate, Numbers, Statistic, ratio
+from localemp.studies.stats.correlation import kendall_with_interval, spearman_with_interval
+from localemp.studies.stats.intervals import Bootstrap, Estimate, Numbers, ratio
 from localemp.studies.stats.judged import PairChoice, both_orders
 
 NO_ANSWER = "people answered none of it"
@@ -58,17 +58,15 @@ def judge_agreement(choices: Sequence[PairChoice], bootstrap: Bootstrap) -> Judg
     people = np.array([2 * (choice.people or 0) - 1 for choice in known])
     dialogues = [choice.dialogue for choice in known]
     x, y, twice = np.concatenate([judge, -judge]), np.concatenate([people, -people]), dialogues * 2
-
-    def correlated(value: float | None, samples: Callable[[Numbers, Numbers], Statistic]) -> Estimate:
-        return Estimate(None, reason=ALL_TIES) if value is None else bootstrap.estimate(value, samples(x, y), twice)
-
+    is_tied = not (judge.any() and people.any())
+    tied = Estimate(None, reason=ALL_TIES)
     return JudgeAgreement(
         pairs=len(known),
         dialogues=len(set(dialogues)),
         accuracy=_accuracy(judge, people, dialogues, bootstrap),
         kappa=_kappa(np.sign(x), np.sign(y), twice, bootstrap),
-        tau_b=correlated(kendall(x, y).value, kendall_of),
-        spearman=correlated(spearman(x, y).value, spearman_of),
+        tau_b=tied if is_tied else kendall_with_interval(x, y, twice, bootstrap),
+        spearman=tied if is_tied else spearman_with_interval(x, y, twice, bootstrap),
     )
 
 
@@ -77,25 +75,18 @@ def _accuracy(judge: Numbers, people: Numbers, dialogues: Sequence[str], bootstr
     if not decided.any():
         return Estimate(None, reason=NO_PREFERENCE)
     right = decided * (1 + np.sign(judge) * np.sign(people)) / 2
-    return bootstrap.estimate(
-        float(right.sum() / decided.sum()), lambda weights: ratio(weights, right, decided), dialogues
-    )
+    return bootstrap.ratio(right, decided, dialogues)
 
 
 def _kappa(judge: Numbers, people: Numbers, dialogues: Sequence[str], bootstrap: Bootstrap) -> Estimate:
-    values = np.array([-1.0, 0.0, 1.0])
-    ours, theirs = judge[:, np.newaxis] == values, people[:, np.newaxis] == values
+    answers = np.array([-1.0, 0.0, 1.0])
+    ours, theirs = judge[:, np.newaxis] == answers, people[:, np.newaxis] == answers
+    units = np.column_stack([np.ones_like(judge), judge == people, ours, theirs])
 
-    def statistic(weights: Numbers) -> Numbers:
-        total = weights.sum(axis=1)
-        equal = weights @ (judge == people) / total
-        chance = ((weights @ ours) * (weights @ theirs)).sum(axis=1) / total**2
-        with np.errstate(invalid="ignore", divide="ignore"):
-            return np.asarray(np.where(chance < 1, (equal - chance) / (1 - chance), np.nan), dtype=float)
+    def figures(sums: Numbers) -> Numbers:
+        shares = sums / sums[:, :1]
+        equal, chance = shares[:, 1], (shares[:, 2:5] * shares[:, 5:]).sum(axis=1)
+        return ratio(equal - chance, 1 - chance)[:, np.newaxis]
 
-    (value,) = statistic(np.ones((1, len(judge))))
-    return (
-        bootstrap.estimate(float(value), statistic, dialogues)
-        if np.isfinite(value)
-        else Estimate(None, reason=ALL_TIES)
-    )
+    (found,) = bootstrap.of_sums(units, figures, dialogues)
+    return found if found.value is not None else Estimate(None, reason=ALL_TIES)

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from localemp.metrics.pairing import FEW_ITEMS
-from localemp.studies.stats.intervals import FEW_DIALOGUES, Bootstrap, Estimate, Numbers, ratio
+from localemp.studies.stats.intervals import FEW_DIALOGUES, Bootstrap, Estimate, Numbers
 from localemp.studies.stats.judged import NO_PEOPLE, PairChoice
 from localemp.studies.stats.regression import CONSTANT, NO_ANSWER, estimated, fit_logistic, logistic
 from localemp.studies.stats.standing import UNSEEN, hold_standing
@@ -139,13 +139,15 @@ def _terms(choices: Sequence[PairChoice], own_systems: Collection[str]) -> dict[
     length = doublings(choices)
     quality = np.array([2 * choice.people - 1 for choice in choices if choice.people is not None])
     own = np.array([(each.first in own_systems) - (each.second in own_systems) for each in choices], dtype=float)
-    answered = len(quality) == len(choices)
-    return {
+    terms: dict[str, Numbers | str] = {
         "position": np.ones(len(choices)),
         "length": length if length.any() else SAME_LENGTH,
-        "own": NO_OWN if not own.any() else own if answered else OWN_NEEDS_PEOPLE,
-        "quality": NO_PEOPLE if not answered else quality if quality.any() else PEOPLE_TIE,
+        "own": own if own.any() else NO_OWN,
+        "quality": quality if quality.any() else PEOPLE_TIE,
     }
+    if len(quality) < len(choices):
+        terms |= {"own": OWN_NEEDS_PEOPLE if own.any() else NO_OWN, "quality": NO_PEOPLE}
+    return terms
 
 
 def _sides(choices: Sequence[PairChoice]) -> Numbers:
@@ -162,5 +164,4 @@ def _first(shares: Numbers, dialogues: Sequence[str], bootstrap: Bootstrap) -> E
         return Estimate(None, reason=NO_ANSWER)
     if np.ptp(shares) == 0:
         return Estimate(float(shares[0]), reason=CONSTANT)
-    value, one = float(shares.mean()), np.ones_like(shares)
-    return bootstrap.estimate(value, lambda weights: ratio(weights, shares, one), dialogues)
+    return bootstrap.mean(shares, dialogues)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from localemp.studies.stats.intervals import Bootstrap, Estimate, Numbers, ratio
+from localemp.studies.stats.intervals import Bootstrap, Estimate, Numbers
 from localemp.studies.stats.judged import JudgedRating
 
 NO_RATING = "no reply was rated by the judge and by people"
@@ -75,33 +75,30 @@ def _leniency(
     judge = shares_of([rating.judge for rating in rated], judge_scale)
     theirs = [shares_of(rating.people, people_scale) for rating in rated]
     people = np.array([values.mean() for values in theirs])
-    one, raters = np.ones(len(rated)), np.array([len(values) for values in theirs], dtype=float)
+    raters = np.array([len(values) for values in theirs], dtype=float)
     total, squares = (np.array([(values**power).sum() for values in theirs]) for power in (1, 2))
 
-    def mean(above: Numbers, below: Numbers = one) -> Estimate:
-        return bootstrap.estimate(
-            float(above.sum() / below.sum()), lambda weights: ratio(weights, above, below), dialogues
-        )
+    def spread(sums: Numbers) -> Numbers:
+        replies, ratings, ours, our_squares, theirs, their_squares = sums.T
+        our_variance = np.maximum(our_squares / replies - (ours / replies) ** 2, 0)
+        their_variance = their_squares / ratings - (theirs / ratings) ** 2
+        found = np.sqrt(our_variance / np.where(their_variance > _ROUNDING, their_variance, np.nan))
+        return np.asarray(found[:, np.newaxis], dtype=float)
 
-    def spread(weights: Numbers) -> Numbers:
-        ours = ratio(weights, judge**2, one) - ratio(weights, judge, one) ** 2
-        others = ratio(weights, squares, raters) - ratio(weights, total, raters) ** 2
-        with np.errstate(invalid="ignore", divide="ignore"):
-            return np.asarray(np.sqrt(np.maximum(ours, 0) / np.where(others > _ROUNDING, others, np.nan)), dtype=float)
-
-    (spread_of_all,) = spread(np.ones((1, len(rated))))
+    units = np.column_stack([np.ones_like(judge), raters, judge, judge**2, total, squares])
+    (found,) = bootstrap.of_sums(units, spread, dialogues)
     return Leniency(
         aspect=aspect,
         replies=len(rated),
         dialogues=len(set(dialogues)),
-        judge=mean(judge),
-        people=mean(people),
-        difference=mean(judge - people),
-        spread=bootstrap.estimate(float(spread_of_all), spread, dialogues)
-        if np.isfinite(spread_of_all)
-        else Estimate(None, reason=PEOPLE_CONSTANT),
-        top=mean((judge >= 1).astype(float)),
-        people_top=mean(np.array([(values >= 1).sum() for values in theirs], dtype=float), raters),
+        judge=bootstrap.mean(judge, dialogues),
+        people=bootstrap.mean(people, dialogues),
+        difference=bootstrap.mean(judge - people, dialogues),
+        spread=found if found.value is not None else Estimate(None, reason=PEOPLE_CONSTANT),
+        top=bootstrap.mean((judge >= 1).astype(float), dialogues),
+        people_top=bootstrap.ratio(
+            np.array([(values >= 1).sum() for values in theirs], dtype=float), raters, dialogues
+        ),
     )
 
 

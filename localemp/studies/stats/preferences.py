@@ -8,7 +8,7 @@ import numpy as np
 
 from localemp.metrics.significance import CONFIDENCE, Interval
 from localemp.metrics.ttest import TTest, paired_t
-from localemp.studies.stats.intervals import Bootstrap, Estimate, ratio
+from localemp.studies.stats.intervals import Bootstrap, Estimate
 from localemp.studies.stats.matrix import RatingMatrix
 
 ONLY_TIES = "only ties"
@@ -99,7 +99,7 @@ def _preference(
     if win + lose:
         won, decided = win / (win + lose), each[:, :2].sum(axis=1)
         share = Estimate(won, wilson(win, win + lose))
-        by_dialogue = bootstrap.estimate(won, lambda weights: ratio(weights, each[:, 0], decided), matrix.dialogues)
+        by_dialogue = bootstrap.ratio(each[:, 0], decided, matrix.dialogues)
         p = float(binomtest(win, win + lose).pvalue)
     else:
         share = by_dialogue = Estimate(None, reason=ONLY_TIES if tie else NO_VOTE)

@@ -9,7 +9,7 @@ import numpy as np
 
 from localemp.metrics.significance import holm
 from localemp.metrics.ttest import TTest, paired_t
-from localemp.studies.stats.intervals import Bootstrap, Estimate, Numbers, Statistic, ratio
+from localemp.studies.stats.intervals import Bootstrap, Estimate
 from localemp.studies.stats.matrix import RatingMatrix
 
 NO_RATING = "nobody rated it"
@@ -77,8 +77,7 @@ def means(matrix: RatingMatrix, aspects: Sequence[str], systems: Sequence[str], 
                 found.append(Mean(system, aspect, 0, Estimate(None, reason=NO_RATING)))
                 continue
             values = rated.combined()
-            estimate = bootstrap.estimate(float(values.mean()), _mean(values), rated.dialogues)
-            found.append(Mean(system, aspect, len(values), estimate))
+            found.append(Mean(system, aspect, len(values), bootstrap.mean(values, rated.dialogues)))
     return found
 
 
@@ -101,8 +100,7 @@ def _difference(matrix: RatingMatrix, aspect: str, first: str, second: str, boot
     if not both:
         return Difference(first, second, aspect, 0, Estimate(None, reason=NOT_BOTH), TTest(0, reason=NOT_BOTH))
     a, b = (np.array([values[dialogue] for dialogue in both]) for values in (one, other))
-    estimate = bootstrap.estimate(float((a - b).mean()), _mean(a - b), both)
-    return Difference(first, second, aspect, len(both), estimate, paired_t(a - b))
+    return Difference(first, second, aspect, len(both), bootstrap.mean(a - b, both), paired_t(a - b))
 
 
 def _by_dialogue(matrix: RatingMatrix) -> dict[str, float]:
@@ -110,7 +108,3 @@ def _by_dialogue(matrix: RatingMatrix) -> dict[str, float]:
     for unit, value in zip(matrix.units, matrix.combined(), strict=True):
         told.setdefault(unit.dialogue, []).append(float(value))
     return {dialogue: float(np.mean(values)) for dialogue, values in told.items()}
-
-
-def _mean(values: Numbers) -> Statistic:
-    return lambda weights: ratio(weights, values, np.ones_like(values))

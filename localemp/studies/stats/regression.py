@@ -33,8 +33,8 @@ def estimated(
     """
     found = {name: Estimate(None, reason=term) for name, term in terms.items() if isinstance(term, str)}
     columns = {name: term for name, term in terms.items() if not isinstance(term, str)}
-    if reason := NO_ANSWER if not len(answers) else CONSTANT if np.ptp(answers) == 0 else "":
-        return dict.fromkeys(columns, Estimate(None, reason=reason)) | found
+    if not len(answers) or np.ptp(answers) == 0:
+        return dict.fromkeys(columns, Estimate(None, reason=CONSTANT if len(answers) else NO_ANSWER)) | found
     everything = np.stack(list(columns.values()), axis=1)
     kept = independent(everything)
     design = everything[:, kept]
@@ -50,7 +50,10 @@ def estimated(
 
 def logistic(x: Numbers) -> Numbers:
     """Return the probability of log odds."""
-    return np.asarray(0.5 * (1 + np.tanh(x / 2)), dtype=float)
+    found = np.tanh(x / 2)
+    found += 1
+    found /= 2
+    return np.asarray(found, dtype=float)
 
 
 def fit_logistic(design: Numbers, shares: Numbers, weights: Numbers, mix: Numbers | None = None) -> Numbers:
@@ -81,15 +84,19 @@ def climb(
     Returns:
         The coefficients, and the samples in which they grow without end. What these predict has come to its limit.
     """
-    outer, columns = _outer(design), design.shape[1]
+    columns = design.shape[1]
     mix = np.broadcast_to(np.eye(columns), (len(weights), columns, columns)) if mix is None else mix
-    found = np.zeros((len(weights), mix.shape[2]))
+    start = np.zeros((1, mix.shape[2]))
+    if len(weights) > 1:  # all samples begin where their mean ends
+        mean, endless = climb(design, shares, weights.mean(axis=0, keepdims=True), mix.mean(axis=0, keepdims=True))
+        start = mean if np.isfinite(mean).all() and not len(endless) else start
+    found, outer = start.repeat(len(weights), axis=0), _outer(design)
     left = np.arange(len(weights))  # samples that have not converged
     for _ in range(_STEPS):
         here, mixed, turned = weights[left], mix[left], mix[left].transpose(0, 2, 1)
         expected = logistic((mixed @ found[left][:, :, np.newaxis])[:, :, 0] @ design.T)
         score = turned @ ((here * (shares - expected)) @ design)[:, :, np.newaxis]
-        information = ((here * expected * (1 - expected)) @ outer).reshape(-1, columns, columns)
+        information = _square((here * expected * (1 - expected)) @ outer, columns)
         step = _solved(turned @ information @ mixed, score[:, :, 0])
         largest = np.abs(step).max(axis=1)
         found[left] += step * (_LARGEST_STEP / np.maximum(largest, _LARGEST_STEP))[:, np.newaxis]
@@ -112,7 +119,7 @@ def fit_linear(design: Numbers, answers: Numbers, weights: Numbers, mix: Numbers
         One row a sample, one column a term; NaN where the sample lacks what tells two columns apart.
     """
     columns = design.shape[1]
-    information, score = (weights @ _outer(design)).reshape(-1, columns, columns), (weights * answers) @ design
+    information, score = _square(weights @ _outer(design), columns), (weights * answers) @ design
     if mix is None:
         return _solved(information, score)
     turned = mix.transpose(0, 2, 1)
@@ -139,9 +146,17 @@ def independent(design: Numbers) -> list[int]:
 
 
 def _outer(design: Numbers) -> Numbers:
-    """Return the products of each two columns, one row an answer."""
-    products = design[:, :, np.newaxis] * design[:, np.newaxis, :]
-    return np.asarray(products.reshape(len(design), -1), dtype=float)
+    """Return the products of each two columns, each two once: one row an answer."""
+    one, other = np.triu_indices(design.shape[1])
+    return np.asarray(design[:, one] * design[:, other], dtype=float)
+
+
+def _square(products: Numbers, columns: int) -> Numbers:
+    """Return sums of `_outer` as symmetric matrices, one a sample."""
+    one, other = np.triu_indices(columns)
+    found = np.empty((len(products), columns, columns))
+    found[:, one, other] = found[:, other, one] = products
+    return found
 
 
 def _solved(information: Numbers, score: Numbers) -> Numbers:
