@@ -42,7 +42,7 @@ def _options() -> "tuple[Option, ...]":
     help="Also BERTScore, fetching its model; by default only if the model is on this machine.",
 )
 @click.option("--judge", type=NAME, metavar="NAME", help="Whose P(choice); by default the judge asked last.")
-@click.option("--judge-aspect", metavar="NAME", help="By which aspect; by default the one asked about last.")
+@click.option("--judge-aspect", type=NAME, metavar="NAME", help="By which aspect; by default the one asked about last.")
 @click.option(
     "--samples",
     type=click.IntRange(min=100),

@@ -68,7 +68,9 @@ def _options() -> "tuple[Option, ...]":
     metavar="MODEL",
     help="Also ask this model whether it prefers the replies to people's (P(choice)).",
 )
-@click.option("--judge-aspect", metavar="NAME", help="With --judge: the aspect that it judges by; by default Empathy.")
+@click.option(
+    "--judge-aspect", type=NAME, metavar="NAME", help="With --judge: the aspect that it judges by; by default Empathy."
+)
 @click.option("--base-url", help="With --judge: the OpenAI-compatible server that has it.")
 @click.option("--script", type=_FILE, hidden=True, help="With --judge: answer from a file, for tests and dry runs.")
 @click.option("--common", is_flag=True, help="Only the dialogues that all systems answered.")

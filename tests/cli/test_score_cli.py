@@ -130,3 +130,9 @@ def test_a_run_that_cannot_be_written_is_scored_all_the_same(localemp, run, tmp_
     assert done.returncode == 0, done.stderr
     assert "the scores of a are not kept" in done.stdout
     assert "100.00" in done.stdout
+
+
+def test_an_aspect_without_a_name_is_refused(localemp, tmp_path):
+    shown = localemp("score", tmp_path, "--judge", "smollm2", "--judge-aspect", "")
+    assert shown.returncode == 2
+    assert "--judge-aspect" in shown.stderr and "it is empty" in shown.stderr

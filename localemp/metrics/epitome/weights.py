@@ -22,6 +22,7 @@ from localemp.models.safetensors_header import TensorHeader, read_header
 from localemp.models.weights import resolve, tensors_sha256
 from localemp.utils.files import is_file, write_atomically, write_errors, write_json
 from localemp.utils.json_reader import JSONError, load_json
+from localemp.utils.locks import file_lock
 from localemp.utils.paths import cache_dir
 from localemp.utils.progress import OnProgress, silent
 from localemp.utils.validation import format_validation_error
@@ -174,7 +175,8 @@ def save_model(folder: Path, network: Network, card: Mapping[str, Any]) -> Card:
     """
     raw = save({name: tensor.contiguous() for name, tensor in network.state_dict().items()})
     digest = hashlib.sha256(raw).hexdigest()
-    with _written(folder):
+    # Another process that fits into this folder would remove these tensors before the card names them.
+    with _written(folder), file_lock(folder.absolute().with_name(f".{folder.name}.lock")):
         folder.mkdir(parents=True, exist_ok=True)
         made = Card(tensors=f"epitome-{digest[:12]}.safetensors", sha256=digest, **card)
         write_atomically(folder / made.tensors, raw)
