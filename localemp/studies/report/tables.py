@@ -44,7 +44,11 @@ def study_tables(
         tables += papers.other_comparisons()
         tables += side_by_side(results)
     tables += [*_agreement(results), *([] if judges_only else _people(results)), *_judges(results)]
-    tables += [table for opinion in results.opinions for table in correlation_tables(results, opinion, papers)]
+    tables += [
+        table
+        for opinion in results.opinions
+        for table in correlation_tables(results, opinion, papers, brief=judges_only)
+    ]
     tables += calibration_tables(results)
     tables.sort(key=lambda table: table.kind == "correlation")  # they are a section of their own in `localemp report`
     first = (*_beside(results, runs), *_design(results))
