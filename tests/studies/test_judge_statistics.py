@@ -145,7 +145,7 @@ def test_few_choices_and_few_systems_are_noted():
 def test_length_controlled_rates_are_a_regression_at_equal_lengths():
     judge = SyntheticJudge(length=1.0, strength=1.0, bounded=True)
     choices = [each for each in judge.choices(50, np.random.default_rng(5)) if {each.first, each.second} == {"a", "b"}]
-    (rate,) = length_controlled_win_rates(choices, FAST, baseline="b")
+    rate, other = length_controlled_win_rates(choices, FAST)
     averaged = both_orders(choices)
     longer = np.array([each.first_length - each.second_length for each in averaged])
     design = np.column_stack([np.ones(len(averaged)), np.tanh(longer / longer.std(ddof=1))])
@@ -154,7 +154,6 @@ def test_length_controlled_rates_are_a_regression_at_equal_lengths():
     assert rate.controlled.value == pytest.approx(1 / (1 + np.exp(-strength)))
     assert rate.raw.value == pytest.approx(np.mean(shares))
     assert (rate.system, rate.against, rate.choices, rate.dialogues) == ("a", ("b",), 50, 50)
-    other = length_controlled_win_rates(choices, FAST, baseline="a")[0]
     assert other.controlled.value == pytest.approx(1 - rate.controlled.value)
     assert rate.words == pytest.approx(longer.mean()) == -other.words
 

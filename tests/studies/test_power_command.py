@@ -14,6 +14,8 @@ from localemp.commands.study import power
 from localemp.errors import OptionError, RunError, UnknownNameError
 from localemp.studies.answers import AnswerStore
 from localemp.studies.collected_votes import read_votes
+from localemp.studies.create import create_study, replies_of_items
+from localemp.studies.questionnaire import load_questionnaire
 from localemp.studies.stats.matrix import RatingMatrix
 from localemp.studies.stats.pilot import pilot_figures
 from localemp.studies.stats.power import Design, dialogues_needed, smallest_effect, t_test_power
@@ -108,9 +110,12 @@ def test_a_fixed_size_has_a_smallest_difference_and_a_power(localemp):
         (("--effect", 0.1, "--agreement", 1), "--agreement 1: impossible"),
         (("--effect", 0.1, "--raters", 0), "--raters 0: impossible"),
         (("--effect", 0.1, "--power", 1), "--power 1: impossible"),
+        (("--effect", 0.1, "--kind", "rating", "--sd", "1e-300"), "--sd 1e-300: impossible"),
+        (("--effect", 0.1, "--kind", "rating", "--sd", "1e300"), "--sd 1e+300: impossible"),
         (("--effect", 0.1, "--power", 0.04), "--power 0.04: impossible"),
         (("--effect", 0.1, "--sd", 1), "--sd says nothing about a study of kind ab"),
         (("--effect", 0.1, "--kind", "rating", "--ties", 0.1), "--ties says nothing about a study of kind rating"),
+        (("--effect", 0.1, "--drop-failed"), "--drop-failed is about the raters of a pilot"),
         (("--dialogues", 1), "--dialogues 1: too small"),
         (("--dialogues", 2), "--dialogues 2: too few to find any difference"),
         (("--dialogues", 10**9), "--dialogues 1000000000: too many"),
@@ -158,6 +163,24 @@ def test_a_pilot_that_says_nothing_leaves_the_defaults(tmp_path):
     assert found.design.ties == pytest.approx(1 / 3)
     assert found.design.agreement == Design().agreement
     assert found.notes[0].endswith("says nothing about agreement: too few answers, or all are the same")
+
+
+def test_raters_of_a_pilot_who_failed_its_checks_are_named_and_left_out_where_asked(tmp_path):
+    lines = [{"id": n, "turns": ["Hi."], "replies": {"x": "1", "y": "2"}} for n in range(5)]
+    (tmp_path / "items.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    systems = replies_of_items(tmp_path / "items.jsonl")
+    made, _ = create_study(tmp_path / "s", systems, "ab", load_questionnaire(), sample=4, checks=1)
+    answers = AnswerStore(made.folder / "answers.sqlite", made)
+    for item in made.items:
+        right = made.key.checks.get(item.id, {}).get("Empathy", item.replies[0].key)
+        answers.put_all([Vote("ann", item.id, "Empathy", right), Vote("bob", item.id, "Empathy", "tie")])
+    answers.close()
+    everyone, careful = power(0.2, like=made.folder), power(0.2, like=made.folder, drop_failed=True)
+    assert (everyone.pilot.answers, everyone.pilot.ties) == (8, 0.5)
+    assert (careful.pilot.answers, careful.pilot.ties) == (4, 0)
+    told = "raters who missed half of the attention checks or more: bob"
+    assert everyone.notes[-1] == f"{told} (--drop-failed leaves them out)"
+    assert careful.notes[-1] == f"{told} (left out)"
 
 
 def test_raters_who_never_differ_are_planned_with_a_little_less(tmp_path):

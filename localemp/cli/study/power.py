@@ -38,6 +38,9 @@ if TYPE_CHECKING:
 @click.option(
     "--like", type=PATH, metavar="STUDY", help="A study with answers, such as a pilot: its ties, agreement, sd."
 )
+@click.option(
+    "--drop-failed", is_flag=True, help="Leave out raters of --like who missed half or more of the attention checks."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON, unrounded.")
 def power(
     effect: float | None,
@@ -51,6 +54,7 @@ def power(
     dialogues: int | None,
     tests: int,
     like: Path | None,
+    drop_failed: bool,
     as_json: bool,
 ) -> None:
     """Plan a study: how many dialogues show a difference, or which difference a number of dialogues shows.
@@ -75,6 +79,7 @@ def power(
         dialogues=dialogues,
         tests=tests,
         like=like,
+        drop_failed=drop_failed,
     )
     if as_json:
         click.echo(json_text(result.as_dict(), indent=2))

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from localemp.errors import LocalempError, OptionError, RunError, UnknownNameError
+from localemp.studies.attention_checks import check_results
 from localemp.studies.collected_votes import read_votes
 from localemp.studies.privacy import open_study
 from localemp.studies.schema import Kind
@@ -100,6 +101,7 @@ def power(
     dialogues: int | None = None,
     tests: int = 1,
     like: StrPath | None = None,
+    drop_failed: bool = False,
 ) -> PowerResult:
     """Plan a study: the dialogues that an effect needs, the smallest effect that dialogues find, or the power of both.
 
@@ -116,6 +118,7 @@ def power(
         dialogues: Of the study. Left out, the number is computed.
         tests: Tests that share alpha, such as pairs of systems times aspects.
         like: A study whose answers give ties, agreement and sd.
+        drop_failed: Leave out its raters who missed half of the attention checks or more.
 
     Raises:
         OptionError: A value is impossible, or neither effect nor dialogues are given.
@@ -127,12 +130,14 @@ def power(
         raise LocalempError("power needs scipy", "pip install 'localemp[study]'")
     if effect is None and dialogues is None:
         raise OptionError("neither --effect nor --dialogues is given", "localemp study power --effect 0.1 --raters 3")
+    if drop_failed and like is None:
+        raise OptionError("--drop-failed is about the raters of a pilot", "name one with --like, or leave it out")
     check_at_least(2, dialogues=dialogues)
     if dialogues is not None and dialogues > planned.MOST_DIALOGUES:
         raise OptionError(f"--dialogues {dialogues}: too many", f"give at most {planned.MOST_DIALOGUES:,}")
     study = None if like is None else open_study(Path(like))
     kind = _kind(kind, study)
-    pilot = None if study is None else _pilot(study)
+    pilot, told = (None, list[str]()) if study is None else _pilot(study, drop_failed)
     design, sources, notes = _design(kind, {"ties": ties, "agreement": agreement, "sd": sd}, pilot, str(like))
     design = replace(design, raters=raters, alpha=alpha, tests=tests)
     solved: Literal["dialogues", "effect", "power"] = "power"
@@ -153,7 +158,7 @@ def power(
         majorities=planned.majority_power(design, effect, size) if kind == "ab" else None,
         trade_offs=tuple(_trade_offs(design, size if solved == "effect" else None, effect, power)),
         pilot=pilot,
-        notes=tuple(notes),
+        notes=(*notes, *told),
     )
 
 
@@ -188,11 +193,18 @@ def _kind(kind: Kind | None, study: "Study | None") -> Kind:
     return found
 
 
-def _pilot(study: "Study") -> Pilot:
-    people = [vote for vote in read_votes(study) if vote.kind != "judge" and vote.item not in study.key.checks]
-    if not people:
-        raise RunError(f"{study.folder}: no answers of people yet", "give --ties, --agreement or --sd in its place")
-    return pilot_figures(RatingMatrix.of(study, people))
+def _pilot(study: "Study", drop_failed: bool) -> tuple[Pilot, list[str]]:
+    """Return the figures of a pilot, and a note on raters who failed its attention checks."""
+    people = [vote for vote in read_votes(study) if vote.kind != "judge"]
+    failed = {(each.kind, each.rater): each.rater for each in check_results(study, people) if each.failed}
+    people = [vote for vote in people if vote.item not in study.key.checks]
+    kept = [vote for vote in people if not drop_failed or (vote.kind, vote.rater) not in failed]
+    if not kept:
+        who = "people" if not people else "people who passed the attention checks"
+        raise RunError(f"{study.folder}: no answers of {who} yet", "give --ties, --agreement or --sd in its place")
+    done = "left out" if drop_failed else "--drop-failed leaves them out"
+    notes = [f"raters who missed half of the attention checks or more: {', '.join(failed.values())} ({done})"]
+    return pilot_figures(RatingMatrix.of(study, kept)), notes if failed else []
 
 
 def _design(

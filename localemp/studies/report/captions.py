@@ -77,27 +77,30 @@ OWN = "Own model: replies of {systems}."
 OWN_UNKNOWN = "Own model: no system is known to be of this judge's family; `study calibrate --own SYSTEM` names one."
 ACCURACY = (
     "Both orders of a pair are averaged. As people: share of the pairs with a preference of people in which the judge "
-    "prefers the same reply, however little, its ties half; 50 % is chance. Kappa: Cohen's, of first, second and tie. "
+    "prefers the same reply, however little, its ties half; 50 % is chance. Kappa: Cohen's, of first, second and tie "
+    "(a share of exactly one half, which judges with probabilities hardly ever have). "
     "Tau-b, Spearman: of the judge's share for a reply with people's, each pair in both directions. Intervals: 95 % "
     "over dialogues."
 )
 WIN_RATES = (
     "Over all aspects and all other systems. Won: the judge's share for the system. Equal length: what a logistic "
-    "regression for each pair of systems predicts where both replies have the same number of words, as AlpacaEval 2 "
-    "does. Words more: mean difference to the other reply. Strength: Bradley and Terry's, log odds against a system "
-    "of mean strength. Intervals: 95 % over dialogues."
+    "regression for each pair of systems predicts where both replies have the same number of words, after AlpacaEval 2 "
+    "(which counts characters and has further terms). Words more: mean difference to the other reply. Strength: "
+    "Bradley and Terry's, log odds against a system of mean strength. Intervals: 95 % over dialogues."
 )
 WIN_RATES_PEOPLE = "People: the same of people's choices on these pairs."
 CORRECTED = (
-    "The first system's share. Sensitivity and specificity: the judge's share for the system that people prefer, "
-    "where that is the first and where it is the second. Corrected: the share that people would have for the first, "
-    "given these (Rogan and Gladen). Intervals: 95 % over dialogues."
+    "The first system's share, over all aspects. Sensitivity and specificity: the judge's share for the system that "
+    "people prefer, where that is the first and where it is the second. Corrected: the share that people would have "
+    "for the first, given these (Rogan and Gladen), if the pairs that people answered are like the others. Intervals: "
+    "95 % over dialogues."
 )
 LENIENCY = (
     "Ratings as a share of the scale: 0 % is the lowest, 100 % the highest. Judge, People: means; people's is of each "
     "reply's mean. Difference above 0: the judge is lenient. Spread: standard deviation of the judge's ratings over "
-    "that of single people's; below 1 it uses less of the scale. Highest: share of ratings at the top of the scale. "
-    "Intervals: 95 % over dialogues."
+    "that of single people's; below 1 it uses less of the scale. Highest: share of ratings at the top of the scale. A "
+    "judge with probabilities rates by means of the scale, which vary less and are hardly ever the highest. Intervals: "
+    "95 % over dialogues."
 )
 EFFECTIVE = (
     "Independent judges: n / (1 + (n - 1) x mean correlation), Kish's effective sample size. An error is a judge's "

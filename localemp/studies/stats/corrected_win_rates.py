@@ -7,9 +7,11 @@ the system in
     (p + q0 - 1) / (q0 + q1 - 1)
 
 of all pairs, cut to 0 to 1. It pays where the judge answered more pairs than people did: on people's own pairs it
-only says what they said. Different from Lee et al.: the interval is by bootstrap over dialogues, which draws judge's
-and people's answers together; both orders of a pair are averaged first, a judge's ties count half, and pairs in which
-people see a tie are no part of q0 and q1.
+only says what they said. These are taken for a random part of all pairs.
+
+Different from Lee et al.: the interval is by bootstrap over dialogues, which draws judge's and people's answers
+together; both orders of a pair are averaged first, a judge's ties count half, and pairs in which people see a tie are
+no part of q0 and q1.
 """
 
 from collections.abc import Sequence

@@ -57,24 +57,16 @@ class WinRate:
         return {**told, "against": list(self.against), **rates}
 
 
-def length_controlled_win_rates(
-    choices: Sequence[PairChoice], bootstrap: Bootstrap, baseline: str | None = None
-) -> list[WinRate]:
-    """Compute the win rates of all systems, in the order of their first choice.
+def length_controlled_win_rates(choices: Sequence[PairChoice], bootstrap: Bootstrap) -> list[WinRate]:
+    """Compute the win rates of all systems against all others, each counting as much; in the order of first choices.
 
     Args:
         choices: Of one judge; each shown order for itself.
         bootstrap: How the intervals are drawn.
-        baseline: Against it alone; a system that was not compared with it is left out. None is against all others,
-            each counting as much.
     """
     averaged = both_orders(choices)
     systems = dict.fromkeys(system for choice in averaged for system in (choice.first, choice.second))
-    return [
-        _win_rate(system, averaged, bootstrap, baseline)
-        for system in systems
-        if system != baseline and any({system, baseline or system} <= {each.first, each.second} for each in averaged)
-    ]
+    return [_win_rate(system, averaged, bootstrap) for system in systems]
 
 
 @dataclass(frozen=True)
@@ -115,11 +107,11 @@ class _Pair:
         return logistic(found[:, 0])
 
 
-def _win_rate(system: str, choices: Sequence[PairChoice], bootstrap: Bootstrap, baseline: str | None) -> WinRate:
+def _win_rate(system: str, choices: Sequence[PairChoice], bootstrap: Bootstrap) -> WinRate:
     chosen = [
         choice if choice.first == system else choice.turned()
         for choice in choices
-        if system in (choice.first, choice.second) and baseline in (None, choice.first, choice.second)
+        if system in (choice.first, choice.second)
     ]
     others = np.array([choice.second for choice in chosen])
     against = tuple(dict.fromkeys(others.tolist()))
