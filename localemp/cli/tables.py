@@ -57,6 +57,14 @@ def show_table(table: "RichTable") -> None:
     console.print(table)
 
 
+def print_tables(tables: "Sequence[Table]") -> None:
+    """Print tables, each definition once."""
+    from localemp.reporting.tables import told_once
+
+    for table in told_once(tables):
+        print_table(table)
+
+
 def print_table(table: "Table") -> None:
     """Print a table with its notes, split to fit the terminal's width."""
     from rich.box import SIMPLE_HEAD

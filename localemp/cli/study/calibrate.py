@@ -10,7 +10,7 @@ from localemp.cli.interrupts import resumable
 from localemp.cli.options import config_of, engine_options
 from localemp.cli.study.importing import columns_of
 from localemp.cli.study.judge import say_outcome
-from localemp.cli.tables import echo_written, print_table, table_options
+from localemp.cli.tables import echo_written, print_tables, table_options
 from localemp.cli.types import NAME, PATH
 from localemp.utils.text import json_text, one_line
 
@@ -128,8 +128,7 @@ def calibrate(
         click.echo(f"study: {result.study.folder}\n")
         echo_written(result.written)
         if not result.written:
-            for table in result.tables:
-                print_table(table)
+            print_tables(result.tables)
             click.echo(f"intervals over dialogues: {resamples:,} samples, seed {config.seed}; --json has the versions")
     if stopped:
         sys.exit(1)

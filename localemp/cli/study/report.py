@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from localemp.cli.tables import echo_written, print_table, published_option, table_options
+from localemp.cli.tables import echo_written, print_tables, published_option, table_options
 from localemp.cli.types import PATH
 
 
@@ -59,6 +59,5 @@ def report(
         return
     echo_written(result.written)
     if not result.written:
-        for table in result.tables:
-            print_table(table)
+        print_tables(result.tables)
         click.echo(f"intervals over dialogues: {resamples:,} samples, seed {seed}; --json has the versions")
