@@ -1,7 +1,6 @@
 """Tables in the terminal and in files, shared by `report` and `study report`."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,16 +58,11 @@ def show_table(table: "RichTable") -> None:
 
 
 def print_tables(tables: "Sequence[Table]") -> None:
-    """Print tables as `print_table` does; a note on how numbers were made that stands above is not printed again."""
-    from localemp.reporting.tables import NOT_AVAILABLE, Note
+    """Print tables, each definition once."""
+    from localemp.reporting.tables import told_once
 
-    said: set[str] = set()
-    for table in tables:
-        notes = [note for note in table.notes if note.text not in said]
-        if len(notes) < len(table.notes):
-            notes.append(Note("Further notes: as above."))
-        print_table(replace(table, notes=tuple(notes)))
-        said |= {note.text for note in table.notes if not note.mark and not note.text.startswith(NOT_AVAILABLE)}
+    for table in told_once(tables):
+        print_table(table)
 
 
 def print_table(table: "Table") -> None:

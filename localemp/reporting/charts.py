@@ -8,6 +8,7 @@ from markupsafe import Markup
 
 from localemp.dialogue import EMOTIONS
 from localemp.metrics.emotion import NO_LABEL, Confusion, confusion
+from localemp.metrics.registry import CHOICE, EPITOME
 from localemp.reporting import svg, tradeoff
 from localemp.reporting.cost import SECONDS, Effort, quantities_of, words_of
 from localemp.reporting.scatter import Mark, scatter
@@ -22,6 +23,7 @@ BY_KIN: tuple[str, ...] = (
     "apprehensive", "afraid", "terrified", "jealous", "disgusted", "annoyed", "angry", "furious",
 )  # fmt: skip
 _QUANTILES = (5, 25, 50, 75, 95)
+_FURTHER = (*EPITOME[:3], CHOICE)  # of the further groups: what is about empathy itself
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +49,12 @@ class Figure:
     warning: str = ""
 
 
-def figures(systems: Sequence[System], efforts: Sequence[Effort], automatic: Table) -> list[Figure]:
-    """Return the figures for which the runs have data."""
+def figures(systems: Sequence[System], efforts: Sequence[Effort], metrics: Sequence[Table]) -> list[Figure]:
+    """Return the figures for which the runs have data; `metrics` are the tables of metrics, the paper's first."""
     runs = [system for system in systems if system.replies is not None]
     made = [
-        _metrics(automatic),
-        _tradeoff(runs, efforts, automatic),
+        _metrics(metrics),
+        _tradeoff(runs, efforts, metrics[0]),
         _length(runs, efforts),
         _cost(runs, efforts),
         _confusions(runs),
@@ -60,15 +62,18 @@ def figures(systems: Sequence[System], efforts: Sequence[Effort], automatic: Tab
     return [figure for figure in made if figure.charts]
 
 
-def _metrics(table: Table) -> Figure:
+def _metrics(tables: Sequence[Table]) -> Figure:
     charts = []
     # Of the paper's rows only those that stand beside ours: all would hide them.
-    shown = [row for row in table.rows if row.beside or not row.published]
-    for index, column in enumerate(table.columns):
-        rows = [row for row in shown if row.cells[index].value is not None]
-        if column != "Replies" and any(not row.published for row in rows):
-            charts.append(svg.dots(column, [_dot(row, index) for row in rows]))
-    hollow = any(cell.mark for row in table.rows for cell in row.cells)
+    shown = [row for row in tables[0].rows if row.beside or not row.published]
+    for table in tables:
+        for index, column in enumerate(table.columns):
+            rows = [row for row in table.rows if row in shown or table is not tables[0]]
+            rows = [row for row in rows if row.cells[index].value is not None]
+            is_drawn = column in _FURTHER if table is not tables[0] else column != "Replies"
+            if is_drawn and any(not row.published for row in rows):
+                charts.append(svg.dots(column, [_dot(row, index) for row in rows]))
+    hollow = any(cell.mark for table in tables for row in table.rows for cell in row.cells)
     legend = [("dot", "run")]
     if hollow:
         legend.append(("dot hollow", "computed in another way or on other dialogues than most; see the table's notes"))

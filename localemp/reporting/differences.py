@@ -210,11 +210,10 @@ def _p(value: float | None) -> str:
 def _notes(base: str, rows: Sequence[Difference], columns: Sequence[str]) -> list[Note]:
     by = {(one.name, one.interval_by) for each in rows for one in each.comparisons}
     jackknifed = [name for name in columns if (name, JACKKNIFE) in by]
-    jackknife = f" (jackknife for {listed(jackknifed)})" if jackknifed else ""
     family = count(len(rows), "row")
-    notes = [
+    defined = [
         f"The row's value minus that of {base}, on the dialogues that both answered; below it the 95 % interval of the "
-        f"difference by paired bootstrap{jackknife}, then p.",
+        "difference by paired bootstrap, then p.",
         f"p is two-sided, by approximate randomisation with {rows[0].samples:,} samples and seed {rows[0].seed}. "
         f"It is corrected by Holm's method over the {family} of its column; columns are not corrected for one another. "
         f"* is p below {SIGNIFICANT}. `localemp compare` shows the uncorrected p, and the paper's t-test.",
@@ -223,7 +222,9 @@ def _notes(base: str, rows: Sequence[Difference], columns: Sequence[str]) -> lis
     for each in rows:
         for note in each.notes:
             about.setdefault(note, []).append(each.system.name)
-    return [Note(text) for text in (*notes, *(f"{listed(names)}: {note}." for note, names in about.items()))]
+    told = [f"Intervals of {listed(jackknifed)}: by jackknife."] if jackknifed else []
+    told += [f"{listed(names)}: {note}." for note, names in about.items()]
+    return [*(Note(text, defines=True) for text in defined), *map(Note, told)]
 
 
 def as_json(found: Sequence[Difference]) -> list[Mapping[str, object]]:

@@ -1,6 +1,6 @@
 """The tables of automatic metrics: the paper's columns (its Tables 1 and 3), further groups, variants."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from localemp.metrics.base import PAPER, Score
@@ -16,7 +16,7 @@ from localemp.metrics.registry import (
     metric,
     metric_entries,
 )
-from localemp.metrics.scoring import other_bertscore
+from localemp.metrics.scoring import context_of_people, other_bertscore
 from localemp.metrics.significance import Interval
 from localemp.reporting.comparing import Marks
 from localemp.reporting.counterparts import grouped, notes, paper_rows
@@ -26,6 +26,14 @@ from localemp.reporting.tables import NOT_AVAILABLE, Cell, Note, Row, Table, lis
 
 COLUMNS = ("Dist-1", "Dist-2", *BERTSCORE, "B-2", "B-4", "Acc")
 UNITS = "BERTScore from 0 to 1, {others} x100. `localemp compare` tests which differences are significant."
+UNITS_OF = {
+    "overlap": "All x100.",
+    "diversity": "All x100.",
+    "form": "Length in words, the others in percent.",
+    "epitome": "Means of levels from 0 to 2, as a classifier finds them; diff: mean squared difference from those of "
+    "people's replies.",
+    "choice": "In percent, both orders averaged.",
+}
 
 
 def automatic_tables(systems: Sequence[System], published: Published) -> list[Table]:
@@ -35,10 +43,10 @@ def automatic_tables(systems: Sequence[System], published: Published) -> list[Ta
     shown = by_group(name for name in others if not is_hidden(name))
     added = shown.pop(PAPER, [])
     units = UNITS.format(others="the paper's others" if added else "all others")
-    told = [*_system_notes(systems), *notes(systems, published), Note(units)]
+    told = [*_system_notes(systems), *notes(systems, published), Note(units), *_not_scored(systems)]
     tables = [_table("automatic", GROUPS[PAPER], systems, (*COLUMNS, *added), published, told)]
     tables += [
-        _table(f"automatic-{group}", GROUPS[group], systems, tuple(names), told=_intervals(systems, names))
+        _table(f"automatic-{group}", GROUPS[group], systems, tuple(names), told=_about_group(systems, group))
         for group, names in shown.items()
         if any(_has_value(system, name) for system in systems for name in names)
     ]
@@ -47,16 +55,40 @@ def automatic_tables(systems: Sequence[System], published: Published) -> list[Ta
     return tables
 
 
-def _intervals(systems: Sequence[System], names: Sequence[str]) -> list[Note]:
-    """Say where P(choice) lies, since it can be set against 50."""
+def _about_group(systems: Sequence[System], group: str) -> list[Note]:
+    """Return units, and what a reader needs to read the numbers of one group."""
+    told = [UNITS_OF[group]]
+    if group == "form":
+        told += _by_system((system.name, context_of_people(system.scores.values())) for system in systems)
+    if group == "choice":
+        told += _choices(systems)
+    return [Note(text) for text in told]
+
+
+def _choices(systems: Sequence[System]) -> list[str]:
+    """Say who judged by what, and where P(choice) lies, since it can be set against 50."""
     found: dict[str, Interval | None] = {}
+    judges: list[tuple[str, list[str]]] = []
     for system in systems:
-        score = system.scores.get(CHOICE) if CHOICE in names else None
-        if score is not None and score.value is not None and system.replies is not None:
+        score = system.scores.get(CHOICE)
+        if score is not None and score.value is not None:
             signed = dict(score.signature.settings)
-            found[system.name] = Choice(str(signed["judge"]), str(signed["aspect"])).interval(system.replies)
-    told = intervals_in_words(found)
-    return [Note(f"{told}.")] if told else []
+            judge, aspect = str(signed["judge"]), str(signed["aspect"])
+            judges.append((system.name, [f"judged by {judge}, {aspect}"]))
+            if system.replies is not None:
+                found[system.name] = Choice(judge, aspect).interval(system.replies)
+    intervals = intervals_in_words(found)
+    return [*_by_system(judges), *([f"{intervals}."] if intervals else [])]
+
+
+def _not_scored(systems: Sequence[System]) -> list[Note]:
+    """Name the metrics with a model that no run has a value of, since a report does not compute them."""
+    reasons: dict[str, list[str]] = {}
+    for name, entry in metric_entries().items():
+        if entry.needs_model and name not in COLUMNS and not any(_has_value(system, name) for system in systems):
+            tried = [system.scores[name].reason for system in systems if name in system.scores]
+            reasons.setdefault(tried[0] if tried else "`localemp score` adds what it has a model for", []).append(name)
+    return [Note(f"Not scored: {listed(names)} ({reason}).") for reason, names in reasons.items()]
 
 
 def _has_value(system: System, name: str) -> bool:
@@ -154,8 +186,18 @@ def _settings(score: Score) -> str:
 
 
 def _system_notes(systems: Sequence[System]) -> list[Note]:
+    return [
+        Note(text)
+        for text in _by_system((each.name, [*each.notes, *other_bertscore(each.scores.values())]) for each in systems)
+    ]
+
+
+def _by_system(notes: Iterable[tuple[str, Sequence[str]]]) -> list[str]:
+    """Return each note once, after the names of the systems that it is about."""
     told: dict[str, list[str]] = {}
-    for system in systems:
-        for note in dict.fromkeys((*system.notes, *other_bertscore(system.scores.values()))):
-            told.setdefault(note, []).append(system.name)
-    return [Note(f"{listed(names)}: {note}") for note, names in told.items()]
+    everyone = []
+    for name, texts in notes:
+        everyone.append(name)
+        for text in dict.fromkeys(texts):
+            told.setdefault(text, []).append(name)
+    return [f"{listed(names, everyone)}: {text}" for text, names in told.items()]

@@ -99,7 +99,7 @@ class PublishedTable(BaseModel):
     def note(self) -> Note:
         """The note below its values: their source, and how they were made."""
         made = f": {self.about}" if self.about else ""
-        return Note(f"Rows in grey are the paper's results as printed ({self.read_from}){made}.")
+        return Note(f"Rows in grey are the paper's results as printed ({self.read_from}){made}.", defines=True)
 
     def value(self, row: str, column: str) -> Cell:
         """Return one value as printed and as a number; what the paper does not have has no number.

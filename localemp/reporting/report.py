@@ -11,13 +11,14 @@ from localemp.reporting.metric_tables import automatic_tables
 from localemp.reporting.provenance import provenance_table
 from localemp.reporting.published import Published
 from localemp.reporting.systems import System
-from localemp.reporting.tables import Note, Table
+from localemp.reporting.tables import Note, Table, told_once
 
 _SECTIONS = {
     "automatic": "Automatic metrics",
     "differences": "Differences and their significance",
     "people": "People and judges",
     "correlation": "Correlations",
+    "calibration": "How far judges can be trusted",
     "effort": "Length and cost",
 }
 
@@ -56,14 +57,15 @@ class Report:
     @cached_property
     def figures(self) -> tuple[Figure, ...]:
         """All figures for which the runs have data."""
-        return tuple(figures(self.systems, self._efforts, self._tables[0]))
+        return tuple(
+            figures(self.systems, self._efforts, [table for table in self._tables if table.kind == "automatic"])
+        )
 
     @property
     def sections(self) -> list[tuple[str, str, list[Table]]]:
-        """Kind, title and tables of every section that is not empty, without `notes`."""
-        found = [
-            (kind, title, [table for table in self._tables if table.kind == kind]) for kind, title in _SECTIONS.items()
-        ]
+        """Kind, title and tables of every section that is not empty, without `notes`; definitions are told once."""
+        tables = told_once(self._tables)
+        found = [(kind, title, [table for table in tables if table.kind == kind]) for kind, title in _SECTIONS.items()]
         return [section for section in found if section[2]]
 
     def case_study(self) -> dict[str, Any]:

@@ -5,13 +5,13 @@ Results become a `Table`; page, terminal, Markdown, LaTeX and CSV can write any 
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 NOT_AVAILABLE = "n/a"
 NOT_GIVEN = "–"
 
-Kind = Literal["automatic", "differences", "people", "correlation", "effort", "made", "bench"]
+Kind = Literal["automatic", "differences", "people", "correlation", "calibration", "effort", "made", "bench"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +56,17 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """A note below a table, commands in backticks; with a mark if it is about some cells."""
+    """A note below a table, commands in backticks.
+
+    Attributes:
+        text: What it says.
+        mark: Its letter, if it is about some cells.
+        defines: Whether it explains columns or methods, so that a document needs it once; see `told_once`.
+    """
 
     text: str
     mark: str = ""
+    defines: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +101,19 @@ class Table:
         for place, row in enumerate(self.rows):
             before, kind = kinds[max(place - 1, 0)], kinds[place]
             yield before != kind and (kind == others or (kind == ours and before[0])), row
+
+
+def told_once(tables: Iterable[Table]) -> list[Table]:
+    """Leave out definitions that an earlier table has, and name that table; for what is read from top to bottom."""
+    first: dict[Note, str] = {}
+    found = []
+    for table in tables:
+        again = {note: first[note] for note in table.notes if note.defines and note in first}
+        first |= {note: table.title for note in table.notes if note not in first}
+        titles = listed(f"“{title}”" for title in again.values()) if again else ""
+        see = [Note(f"See also the notes below {titles}.")] if again else []
+        found.append(replace(table, notes=(*(note for note in table.notes if note not in again), *see)))
+    return found
 
 
 def number(value: float, decimals: int) -> str:

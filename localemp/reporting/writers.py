@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 
-from localemp.reporting.tables import NOT_AVAILABLE, NOT_GIVEN, Cell, Row, Table, spans
+from localemp.reporting.tables import NOT_AVAILABLE, NOT_GIVEN, Cell, Row, Table, spans, told_once
 from localemp.utils import csv_writer
 
 _TEX = {
@@ -16,7 +16,7 @@ _CSV = ("table", "row", "about", "published", "column", "value", "low", "high", 
 
 def markdown(tables: Sequence[Table]) -> str:
     """Write all tables with their notes as Markdown; the paper's rows in italics."""
-    return "\n".join(_markdown(table) for table in tables)
+    return "\n".join(_markdown(table) for table in told_once(tables))
 
 
 def latex(tables: Sequence[Table]) -> str:
@@ -67,7 +67,8 @@ def _markdown(table: Table) -> str:
         if row.published:
             cells = [f"*{cell}*" if cell else "" for cell in cells]
         lines.append(f"| {' | '.join([name, *cells])} |")
-    lines += [""] + [f"- {f'{note.mark}: ' if note.mark else ''}{_md_note(note.text)}" for note in table.notes]
+    if table.notes:
+        lines += ["", *(f"- {f'{note.mark}: ' if note.mark else ''}{_md_note(note.text)}" for note in table.notes)]
     if table.made:
         lines += ["", "How the numbers were made:", ""]
         lines += [f"- `{signature.replace('`', chr(39))}`: {_md(names)}" for signature, names in table.made]

@@ -1,8 +1,9 @@
 """How far judges can be trusted, as tables: biases, agreement with people, win rates, leniency, effective number."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
-from localemp.reporting.tables import NOT_GIVEN, Cell, Table, listed
+from localemp.reporting.tables import NOT_GIVEN, Cell, Note, Table, listed
 from localemp.studies.report import cells
 from localemp.studies.report.calibration import JudgeCalibration
 from localemp.studies.report.captions import (
@@ -26,8 +27,12 @@ from localemp.utils.formatting import count
 MISSING = Cell(NOT_GIVEN)
 
 
-def calibration_tables(results: StudyResults) -> Iterator[Table]:
-    """Yield what is known of each judge, then what several are worth together."""
+def calibration_tables(results: StudyResults) -> list[Table]:
+    """Return what is known of each judge, then what several are worth together."""
+    return [replace(table, kind="calibration") for table in _tables(results)]
+
+
+def _tables(results: StudyResults) -> Iterator[Table]:
     unfinished = {opinion.who for opinion in results.opinions if opinion.unfinished}
     for judge in results.calibration.judges:
         title = f"{judge.judge}{UNFINISHED if judge.judge in unfinished else ''}"
@@ -64,7 +69,11 @@ def _biases(judge: JudgeCalibration, title: str) -> Table:
     ]
     dialogues = min(each.dialogues for _, each in judge.biases)
     key = f"bias-{key_of(judge.judge)}"
-    notes = [BIAS, _own(judge), *_doubts({aspect or ALL: each.notes for aspect, each in judge.biases})]
+    notes: list[str | Note] = [
+        BIAS,
+        _own(judge),
+        *_doubts({aspect or ALL: each.notes for aspect, each in judge.biases}),
+    ]
     return tabled(key, f"What moves {title}", "Aspect", rows, notes, dialogues)
 
 
@@ -84,7 +93,7 @@ def _agreement(judge: JudgeCalibration, title: str) -> Table:
     ]
     dialogues = min(each.dialogues for _, each in judge.agreements)
     name = f"accuracy-{key_of(judge.judge)}"
-    return tabled(name, f"{title}: the same choice as people", "Aspect", rows, [ACCURACY], dialogues, "correlation")
+    return tabled(name, f"{title}: the same choice as people", "Aspect", rows, [ACCURACY], dialogues)
 
 
 def _win_rates(judge: JudgeCalibration, title: str) -> Table:
@@ -166,7 +175,11 @@ def _rating_biases(judge: JudgeCalibration, title: str) -> Table:
     ]
     dialogues = min(each.dialogues for each in judge.rating_biases)
     key = f"bias-{key_of(judge.judge)}"
-    notes = [RATING_BIAS, _own(judge), *_doubts({each.aspect: each.notes for each in judge.rating_biases})]
+    notes: list[str | Note] = [
+        RATING_BIAS,
+        _own(judge),
+        *_doubts({each.aspect: each.notes for each in judge.rating_biases}),
+    ]
     return tabled(key, f"What moves {title}", "Aspect", rows, notes, dialogues)
 
 
@@ -174,14 +187,14 @@ def _own(judge: JudgeCalibration) -> str:
     return OWN.format(systems=listed(judge.own)) if judge.own else OWN_UNKNOWN
 
 
-def _doubts(notes: Mapping[str, Sequence[str]]) -> list[str]:
+def _doubts(notes: Mapping[str, Sequence[str]]) -> list[Note]:
     """Return what makes figures uncertain, with the rows it is about; few dialogues are told of by every table."""
     rows: dict[str, list[str]] = {}
     for name, told in notes.items():
         for note in told:
             if note != FEW_DIALOGUES:
                 rows.setdefault(note, []).append(name)
-    return [f"In doubt ({listed(names, list(notes))}): {note}." for note, names in rows.items()]
+    return [Note(f"In doubt ({listed(names, list(notes))}): {note}.") for note, names in rows.items()]
 
 
 def _effective(together: EffectiveJudges) -> Table:
@@ -194,4 +207,4 @@ def _effective(together: EffectiveJudges) -> Table:
     rows.append((f"All {count(len(together.judges), 'judge')}", list(mean.items())))
     title = f"How many judges {listed(together.judges)} are worth"
     told = f"{count(together.units, 'answer')} that all judges gave."
-    return tabled("effective-judges", title, "Judges", rows, [f"{EFFECTIVE} {told}"], together.dialogues)
+    return tabled("effective-judges", title, "Judges", rows, [EFFECTIVE, Note(told)], together.dialogues)

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from itertools import combinations
 
-from localemp.reporting.tables import Table
+from localemp.reporting.tables import Note, Table
 from localemp.studies.report import cells
 from localemp.studies.report.captions import (
     LABELS,
@@ -92,10 +92,11 @@ def _preferences(results: StudyResults, opinion: RaterResults, papers: PaperResu
                 name = each.aspect if each.counted == "votes" else f"{each.aspect}, majorities"
                 rows[name], tests[name] = found, test
         first, second = systems[group]
-        notes = [f"Win: {first} is better; lose: {second} is. {PREFERENCES}", *([POOLED] if size[0] > 1 else [])]
+        whose = Note(f"Win: {first} is better; lose: {second} is.")
+        notes: list[str | Note] = [whose, PREFERENCES, *([POOLED] if size[0] > 1 else []), *doubts(tests)]
         key = f"preferences-{key_of(opinion.who)}-{key_of(group)}"
         title = f"{group}: {who(opinion, *size)}"
-        table = tabled(key, title, "Aspect", list(rows.items()), [*notes, *doubts(tests)], opinion.dialogues)
+        table = tabled(key, title, "Aspect", list(rows.items()), notes, opinion.dialogues)
         yield papers.beside_preferences(table, first, second) if papers.stand_beside(opinion) else table
 
 
@@ -131,5 +132,6 @@ def _ratings(
     if rows:
         made = sum(test.p is not None for test in tests.values())
         over = f"; Holm's correction is over {count(made, 'test')}" if made else ""
-        notes = [f"Paired t-tests over dialogues, two-sided, as the paper reports{over}. {STEPS}", *doubts(tests)]
-        yield tabled(f"differences-{key}", f"Differences: {whose}", "Systems", rows, notes, opinion.dialogues)
+        how = f"Paired t-tests over dialogues, two-sided, as the paper reports{over}. {STEPS}"
+        told: list[str | Note] = [how, *doubts(tests)]
+        yield tabled(f"differences-{key}", f"Differences: {whose}", "Systems", rows, told, opinion.dialogues)

@@ -20,11 +20,14 @@ def tabled(
     title: str,
     head: str,
     rows: Sequence[tuple[str, Cells]],
-    notes: Sequence[str],
+    notes: Sequence[str | Note],
     dialogues: int = FEW,
     kind: Kind = "people",
 ) -> Table:
-    """Return a table, with a note if its intervals are over few dialogues."""
+    """Return a table, with a note if its intervals are over few dialogues.
+
+    Texts among the notes explain columns and methods; a `Note` is about this table alone.
+    """
     reasons: dict[str, dict[str, list[str]]] = {}
     for name, row in rows:
         for column, cell in row:
@@ -39,7 +42,11 @@ def tabled(
         head,
         tuple(column for column, _ in rows[0][1]),
         tuple(Row(name, tuple(cell for _, cell in row)) for name, row in rows),
-        (*why, *map(Note, [*notes, *([TOO_FEW] if is_few else [])])),
+        (
+            *why,
+            *(Note(note, defines=True) if isinstance(note, str) else note for note in notes),
+            *([Note(TOO_FEW)] if is_few else []),
+        ),
     )
 
 
@@ -64,10 +71,10 @@ def key_of(name: str) -> str:
     return re.sub(r"[^\w]+", "-", name.casefold()).strip("-")
 
 
-def doubts(tests: Mapping[str, TTest]) -> list[str]:
+def doubts(tests: Mapping[str, TTest]) -> list[Note]:
     """Return notes on t-tests whose assumptions fail."""
     rows: dict[str, list[str]] = {}
     for name, test in tests.items():
         for doubt in test.doubts:
             rows.setdefault(doubt, []).append(name)
-    return [f"The t-test is in doubt ({listed(names, list(tests))}): {doubt}." for doubt, names in rows.items()]
+    return [Note(f"The t-test is in doubt ({listed(names, list(tests))}): {doubt}.") for doubt, names in rows.items()]

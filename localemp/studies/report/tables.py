@@ -40,17 +40,17 @@ def study_tables(
     papers = PaperResults(results, published)
     tables: list[Table] = []
     if not judges_only:
+        tables += side_by_side(results)
         tables += [table for opinion in results.opinions for table in opinion_tables(results, opinion, papers)]
         tables += papers.other_comparisons()
-        tables += side_by_side(results)
     tables += [*_agreement(results), *([] if judges_only else _people(results)), *_judges(results)]
     tables += [
         table
         for opinion in results.opinions
         for table in correlation_tables(results, opinion, papers, brief=judges_only)
     ]
-    tables += calibration_tables(results)
     tables.sort(key=lambda table: table.kind == "correlation")  # they are a section of their own in `localemp report`
+    tables += calibration_tables(results)  # and so are these
     first = (*_beside(results, runs), *_design(results))
     made, keys = ((_signature(results), "all"),), set[str]()
     return [
@@ -110,11 +110,11 @@ def _agreement(results: StudyResults) -> list[Table]:
         )
         for each in results.agreements
     ]
-    notes = [AGREEMENT, *([ORDER] if ab else [])]
+    notes: list[str | Note] = [AGREEMENT, *([ORDER] if ab else [])]
     fewer = [each for each in results.agreements if each.kappa_units < each.units]
     if fewer:
         told = listed(f"{part_of(each.aspect, each.group)}: {each.kappa_units:,} of {each.units:,}" for each in fewer)
-        notes.append(f"Kappa is of what has the usual number of raters ({told}).")
+        notes.append(Note(f"Kappa is of what has the usual number of raters ({told})."))
     dialogues = min(each.dialogues for each in results.agreements)
     return [tabled("agreement", "How far people agree", "Aspect", rows, notes, dialogues)]
 
@@ -132,14 +132,15 @@ def _people(results: StudyResults) -> list[Table]:
         row += [("Ties", cells.ties(each)), ("First shown", cells.percent(each.first))] if ab else []
         row += [("Checks missed", cells.checks(each))] if saw else []
         rows.append((f"{each.rater} (imported)" if each.kind == "import" and each.rater in named else each.rater, row))
-    notes = [FIRST] if ab else []
+    notes: list[str | Note] = [FIRST] if ab else []
     if saw:
         done = "left out" if results.dropped else "not left out, as `--drop-failed` would do"
         names = f" ({listed(each.rater for each in failed)}; {done})" if failed else ""
         missed = f"Raters who missed half of the attention checks or more: {len(failed)} of {saw}"
-        notes.append(f"{missed}{names}. Answers to attention checks count in no figure.")
+        notes.append(Note(f"{missed}{names}. Answers to attention checks count in no figure."))
     if len(shown) < len(people):
-        notes.append(f"`localemp study report --json` has all raters, of whom {len(people) - len(shown)} are not here.")
+        told = f"`localemp study report --json` has all raters, of whom {len(people) - len(shown)} are not here."
+        notes.append(Note(told))
     return [tabled("raters", "What raters do", "Rater", rows, notes)] if rows else []
 
 
@@ -167,12 +168,12 @@ def _judges(results: StudyResults) -> list[Table]:
             row.append(("Checks missed", cells.checks(biases[opinion.who])))
         rows.append((opinion.who, row))
     lacking = [
-        f"{each.who} is not finished: {each.unfinished}, attention checks aside."
+        Note(f"{each.who} is not finished: {each.unfinished}, attention checks aside.")
         for each in results.opinions
         if each.unfinished
     ]
-    own = [f"{family_note(each.who, each.own_family)}." for each in results.opinions if each.own_family]
-    notes = [*own, *lacking, UNREAD, *([FLIPS] if ab else []), *([MEASURED] if is_measured else [])]
+    own = [Note(f"{family_note(each.who, each.own_family)}.") for each in results.opinions if each.own_family]
+    notes: list[str | Note] = [*own, *lacking, UNREAD, *([FLIPS] if ab else []), *([MEASURED] if is_measured else [])]
     return [tabled("judges", "What judges do", "Judge", rows, notes)] if rows else []
 
 
