@@ -28,6 +28,7 @@ _ENDINGS: Mapping[str, tuple[tuple[bytes, bytes], ...]] = {
     "adv": (),
 }  # fmt: skip
 _VERSION = re.compile(rb"WordNet (\d+(?:\.\d+)?) Copyright")
+_REPAIR = "repair or remove it"
 _MARKER = re.compile(rb"\([^()]*\)$")  # where an adjective may stand, such as "galore(ip)"
 
 
@@ -45,6 +46,7 @@ class WordNet:
     Args:
         files: The content of each of `FILES`.
         sha256: A hash of them, for signatures.
+        place: Where they are, for errors.
 
     Attributes:
         version: What the files say about their version, such as "3.0".
@@ -54,11 +56,11 @@ class WordNet:
         WeightsError: The files are not WordNet's.
     """
 
-    def __init__(self, files: Mapping[str, bytes], sha256: str) -> None:
+    def __init__(self, files: Mapping[str, bytes], sha256: str, place: str = "WordNet") -> None:
         named = _VERSION.search(files["data.adj"][:4096])
         if named is None:
-            raise WeightsError("data.adj does not say which version of WordNet it is from")
-        self.version, self.sha256 = named[1].decode(), sha256
+            raise WeightsError(f"{place}: data.adj does not say which version of WordNet it is from", _REPAIR)
+        self.version, self.sha256, self._place = named[1].decode(), sha256, place
         self._lexicons = {pos: _lexicon(files, pos) for pos in PARTS_OF_SPEECH}
 
     def synonyms(self, word: str) -> frozenset[str]:
@@ -71,7 +73,8 @@ class WordNet:
         try:
             return frozenset(name for pos in PARTS_OF_SPEECH for name in self._names(form, pos))
         except (ValueError, IndexError) as error:
-            raise WeightsError(f"the files of WordNet {self.version} are damaged: {error}") from error
+            what = f"the files of WordNet {self.version} are damaged ({str(error)[:200]})"
+            raise WeightsError(f"{self._place}: {what}", _REPAIR) from error
 
     def _names(self, form: bytes, pos: str) -> set[str]:
         lexicon, found = self._lexicons[pos], set()

@@ -22,7 +22,7 @@ from localemp.metrics.wordnet import FILES, PARTS_OF_SPEECH, WordNet
 from localemp.models.archives import unpack_one
 from localemp.models.checksums import clear_disk_errors, digest_of
 from localemp.models.wheels import download
-from localemp.utils.files import is_file, is_folder
+from localemp.utils.files import is_file, is_folder, open_regular
 from localemp.utils.locks import file_lock
 from localemp.utils.paths import at_home, cache_dir, resource
 from localemp.utils.progress import OnProgress, silent
@@ -87,7 +87,7 @@ def _of_nltk(folder: Path) -> WordNet | None:
             return None
     except (OSError, KeyError, ValueError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         raise WeightsError(f"{folder / 'corpora'} has no readable WordNet: {error}", "repair or remove it") from error
-    return WordNet(files, _digest(files))
+    return WordNet(files, _digest(files), place=str(folder / "corpora"))
 
 
 def _cached(folder: Path) -> WordNet | None:
@@ -97,7 +97,7 @@ def _cached(folder: Path) -> WordNet | None:
     except (OSError, ValueError):
         return None
     digest = _digest(files)
-    return WordNet(files, digest) if digest == SHA256 else None
+    return WordNet(files, digest, place=str(folder)) if digest == SHA256 else None
 
 
 def _digest(files: dict[str, bytes]) -> str:
@@ -105,9 +105,11 @@ def _digest(files: dict[str, bytes]) -> str:
 
 
 def _read(path: Path) -> bytes:
-    if path.stat().st_size > _MOST:
+    with open_regular(path) as file:
+        content = file.read(_MOST + 1)
+    if len(content) > _MOST:
         raise ValueError(f"{path.name} is too large")
-    return path.read_bytes()
+    return content
 
 
 def _read_member(packed: zipfile.ZipFile, name: str) -> bytes:

@@ -19,6 +19,7 @@ from localemp.studies.rated_items import RatedItems, Rating
 from localemp.studies.schema import TIE, Item, Key, Kind
 from localemp.studies.study import ANSWERS, STUDY, Study
 from localemp.studies.votes import Vote
+from localemp.utils.files import is_file
 from localemp.utils.formatting import share
 
 MEAN = "mean of the raters"
@@ -45,7 +46,7 @@ def calibration_study(
         RunError: The folder has a study of other ratings or settings, or cannot be written.
     """
     made_of = {"sha256": rated.sha256, "sample": sample or SAMPLE, "seed": seed}
-    if (folder / STUDY).exists():
+    if is_file(folder / STUDY):
         study, notes = Study.read(folder), list[str]()
         _check_same(study, kind, made_of)
     else:

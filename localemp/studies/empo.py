@@ -19,6 +19,7 @@ from localemp.errors import DataError
 from localemp.metrics.replies import Replies, Reply
 from localemp.studies.questionnaire import Questionnaire
 from localemp.studies.votes import quoted
+from localemp.utils.files import is_file
 from localemp.utils.formatting import count
 from localemp.utils.json_reader import JSONError, parse_json
 from localemp.utils.text import one_line, well_formed
@@ -134,6 +135,6 @@ def _turns(dialogue: str) -> tuple[tuple[str, ...], str | None]:
 
 def _file_of(folder: Path, names: Sequence[str], hint: str) -> Path:
     for name in names:
-        if (path := folder / name).is_file():
+        if is_file(path := folder / name):
             return path
     raise DataError(folder, f"no {names[0]} in it", hint)

@@ -58,7 +58,8 @@ def read_ratings(path: Path, study: Study, renamed: Mapping[str, str] | None = N
                 check_vote(study, vote)
                 answered = (vote.rater, vote.item, vote.aspect, vote.reply)
                 if answered in seen:
-                    raise OptionError(f"{vote.rater} rated {vote.item}, {vote.aspect} in line {seen[answered]} already")
+                    what = f"{vote.rater} rated {vote.item}, {vote.aspect} in line {seen[answered]} already"
+                    raise OptionError(what, "leave one of the lines out")
                 seen[answered] = number
                 votes.append(vote)
         except OptionError as error:
@@ -116,7 +117,8 @@ class _Lookup:
             return self.study.by_id[name]
         found = self.items_of.get(dialogue, [])
         if not found:
-            raise OptionError(f"no item of the dialogue {quoted(dialogue)} is in the study")
+            hint = "its dialogues are named as in the replies; leave out lines about others"
+            raise OptionError(f"no item of the dialogue {quoted(dialogue)} is in the study", hint)
         if len(found) > 1:
             raise OptionError(f"the dialogue {quoted(dialogue)} has {len(found)} items", 'name one in a column "item"')
         return self.study.by_id[found[0]]

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from localemp.errors import OptionError, UnknownNameError
+from localemp.errors import DataError, OptionError, UnknownNameError
 from localemp.metrics.replies import Replies
 from localemp.studies import empo
 from localemp.studies.create import check_systems, replies_of_items
@@ -23,6 +23,7 @@ from localemp.studies.questionnaire import Questionnaire, QuestionnaireAspect, l
 from localemp.studies.schema import Item, Key, Reply
 from localemp.studies.spreadsheet import read_rows
 from localemp.studies.study import Study
+from localemp.utils.files import is_folder
 from localemp.utils.paths import StrPath
 
 _ITEMS = 'add --items FILE, JSON lines: {"id": "d1", "turns": ["I lost my job."], "replies": {"system": "text", ...}}'
@@ -88,8 +89,10 @@ def read_rated_items(
         PromptError: `aspects` breaks a rule.
         UnknownNameError: There is no such aspect, or nobody rated it.
     """
-    table = empo.ratings_in(ratings) if ratings.is_dir() else ratings
+    table = empo.ratings_in(ratings) if is_folder(ratings) else ratings
     heads = next((fields for _, fields in read_rows(table, empo.COLUMNS)), [])
+    if not heads:
+        raise DataError(table, "the file is empty", "its first line names the columns")
     notes: list[str] = []
     renamed = dict(renamed or {})
     if {head.strip() for head in heads} >= empo.COLUMNS:

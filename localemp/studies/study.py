@@ -24,7 +24,7 @@ from typing import Any, Self
 from localemp.errors import RunError
 from localemp.studies.schema import Item, Key, Manifest
 from localemp.studies.validation import check_items, check_key, parse_model
-from localemp.utils.files import write_atomically, write_errors
+from localemp.utils.files import is_file, write_atomically, write_errors
 
 STUDY, ITEMS, KEY, ANSWERS, JUDGES = "study.json", "items.jsonl", "key.json", "answers.sqlite", "judges"
 
@@ -133,10 +133,13 @@ class Study:
             **manifest: The fields of `Manifest` but the hashes; `shuffle` is drawn where it is not given.
 
         Raises:
-            RunError: There is a study already, or the folder cannot be written.
+            RunError: There is a study already, or a file with the name of one of its files, or the folder cannot be
+                written.
         """
-        if (folder / STUDY).exists():
+        if is_file(folder / STUDY):
             raise RunError(f"{folder} holds a study already", "choose another --out")
+        if there := [name for name in (ITEMS, KEY) if is_file(folder / name)]:
+            raise RunError(f"{folder} holds a file {there[0]} that is of no study", "choose another --out, or move it")
         lines = "".join(item.model_dump_json() + "\n" for item in items).encode()
         unblinded = (key.model_dump_json(indent=1) + "\n").encode()
         made = Manifest(

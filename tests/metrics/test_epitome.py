@@ -97,6 +97,7 @@ BROKEN = {
     "a row less": (lambda text: text[: text.index("s89")], "89 rows, emotional-reactions.csv has 90"),
     "a seeker twice": (lambda text: text.replace("s3,r3", "s2,r3"), "line 5: s2 has another seeker_post in line 4"),
     "nothing": (lambda text: "", "the file has no rows"),
+    "empty lines": (lambda text: text + "\n" * 200_001, "more than 200,000 rows"),
 }
 
 
@@ -249,6 +250,10 @@ SPOILT = {
     "another format": (lambda folder: spoil_card(folder, format=2), "format"),
     "a path": (lambda folder: spoil_card(folder, tensors="../x.safetensors"), "tensors"),
     "another file": (lambda folder: spoil_card(folder, sha256="0" * 64), "it has another SHA-256"),
+    "no room for a token": (
+        lambda folder: spoil_card(folder, recipe=Recipe().model_dump() | {"max_tokens": -1}),
+        "recipe.max_tokens",
+    ),
     "another encoder": (lambda folder: spoil_card(folder, encoder_sha256="0" * 64), "was fitted on another"),
     "not finite": (
         lambda folder: spoil_tensors(folder, lambda tensors: tensors["attention.bias"].fill(np.nan)),
@@ -275,6 +280,16 @@ def test_a_damaged_model_is_refused_with_a_reason(tmp_path, trained, kind):
         load_model(folder)
     assert expected in error.value.message
     assert "localemp models train epitome" in error.value.hint or "damaged" in error.value.hint
+
+
+def test_what_cannot_be_fitted_is_told_before_anything_is_read(tmp_path):
+    with pytest.raises(OptionError, match=r"--seed 9{30}: out of range"):
+        train_epitome(tmp_path, tmp_path / "model", seed=10**30 - 1)
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(WeightsError, match="a file is in its place"):
+        train_epitome(tmp_path / "no-data", tmp_path / "file")
+    with pytest.raises(DataError, match="is no folder"):
+        train_epitome(tmp_path / ("x" * 5000), tmp_path / "model")
 
 
 def test_the_command_shows_the_held_out_table(localemp, tmp_path, encoder, pairs):

@@ -1,5 +1,6 @@
 """WordNet: its files, its synonyms, where it is found and how it is fetched."""
 
+import os
 import zipfile
 
 import pytest
@@ -79,6 +80,22 @@ def test_nltks_data_folder_is_looked_at(nothing_here, monkeypatch, packed):
     if packed:
         broken.write_bytes(b"PK")
     with pytest.raises(WeightsError, match="no readable WordNet"):
+        load_wordnet(fetch=False)
+
+
+def test_damage_in_nltks_data_folder_is_told_with_its_place(nothing_here, monkeypatch):
+    unpacked = nothing_here / "nltk" / "corpora" / "wordnet"
+    write_files(unpacked, small_files() | {"index.noun": b"child n 1 1 @ 1 0 00000002  \n"})
+    monkeypatch.setenv("NLTK_DATA", str(nothing_here / "nltk"))
+    with pytest.raises(WeightsError, match=f"{unpacked.parent}: the files of WordNet") as damaged:
+        load_wordnet(fetch=False).synonyms("child")
+    assert damaged.value.hint == "repair or remove it"
+    (unpacked / "data.adj").write_bytes(b"nothing")
+    with pytest.raises(WeightsError, match=f"{unpacked.parent}: data.adj does not say"):
+        load_wordnet(fetch=False)
+    (unpacked / "data.adj").unlink()
+    os.mkfifo(unpacked / "data.adj")  # nobody writes into it
+    with pytest.raises(WeightsError, match="Not a regular file"):
         load_wordnet(fetch=False)
 
 

@@ -202,3 +202,26 @@ def test_what_is_missing_is_named(tmp_path):
         calibrated(tmp_path, FIRST, own="none")
     with pytest.raises(JudgeError):
         calibrated(tmp_path, {"reply": "Hm."}, answers="written", out=tmp_path / "unread")
+
+
+def test_files_that_are_no_studys_are_not_written_over(tmp_path):
+    ratings = empo(tmp_path / "empo")
+    before = (ratings / "items.jsonl").read_bytes()
+    with pytest.raises(RunError, match=r"holds a file items\.jsonl that is of no study"):
+        calibrated(tmp_path, FIRST, ratings=ratings, out=ratings)
+    assert (ratings / "items.jsonl").read_bytes() == before
+
+
+def test_a_negative_seed_is_refused_before_the_judge_is_asked(tmp_path):
+    with pytest.raises(OptionError, match="--seed -1: too small"):
+        calibrated(tmp_path, FIRST, seed=-1)
+    assert not (tmp_path / "study").exists()
+
+
+def test_ratings_that_are_empty_or_nowhere_are_named(tmp_path):
+    empty = empo(tmp_path / "empo") / "ratings_long.tsv"
+    empty.write_text("")
+    with pytest.raises(DataError, match="the file is empty"):
+        calibrated(tmp_path, FIRST, ratings=empty)
+    with pytest.raises(DataError, match="File name too long"):
+        calibrated(tmp_path, FIRST, ratings="x" * 5000)

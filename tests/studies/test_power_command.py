@@ -110,6 +110,8 @@ def test_a_fixed_size_has_a_smallest_difference_and_a_power(localemp):
         (("--effect", 0.1, "--agreement", 1), "--agreement 1: impossible"),
         (("--effect", 0.1, "--raters", 0), "--raters 0: impossible"),
         (("--effect", 0.1, "--power", 1), "--power 1: impossible"),
+        (("--effect", 0.1, "--kind", "rating", "--sd", "1e-300"), "--sd 1e-300: impossible"),
+        (("--effect", 0.1, "--kind", "rating", "--sd", "1e300"), "--sd 1e+300: impossible"),
         (("--effect", 0.1, "--power", 0.04), "--power 0.04: impossible"),
         (("--effect", 0.1, "--sd", 1), "--sd says nothing about a study of kind ab"),
         (("--effect", 0.1, "--kind", "rating", "--ties", 0.1), "--ties says nothing about a study of kind rating"),

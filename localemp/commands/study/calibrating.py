@@ -117,6 +117,7 @@ def calibrate(
     check_at_least(1, sample=sample, votes=votes, limit=limit)
     check_at_least(100, resamples=resamples)
     config = RunConfig.of(settings, config)
+    check_at_least(0, seed=config.seed)
     chosen = _several(aspect)
     if study is None:
         measured, notes = _made(ratings, items, kind or "ab", chosen, aspects, column, sample, config.seed, out)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from localemp.data.textfile import iterate_lines
 from localemp.errors import DataError
+from localemp.utils.files import is_file, is_folder
 from localemp.utils.text import one_line
 
 MECHANISMS = {"ER": "emotional-reactions", "IP": "interpretations", "EX": "explorations"}
@@ -111,9 +112,9 @@ def read_labelled_pairs(folder: Path) -> LabelledPairs:
 
 def _find(folder: Path, name: str) -> Path:
     for ending in _ENDINGS:
-        if (path := folder / f"{name}{ending}").exists():
+        if is_file(path := folder / f"{name}{ending}"):
             return path
-    what = f"has no {name}-reddit.csv" if folder.is_dir() else "is no folder"
+    what = f"has no {name}-reddit.csv" if is_folder(folder) else "is no folder"
     raise DataError(folder, what, _SOURCE)
 
 
@@ -133,17 +134,17 @@ def _rows(path: Path, digest: "hashlib._Hash") -> Iterator[_Row]:
         if not at:
             at = _header(path, fields)
             continue
-        if not fields:
-            continue
         if (count := count + 1) > _MOST_ROWS:
             raise DataError(path, f"more than {_MOST_ROWS:,} rows", "is this the right file?", line)
+        if not fields:
+            continue
         row = _row(path, line, fields, at)
         known, first = seekers.setdefault(row.ids[0], (row.seeker, line))
         if known != row.seeker:
             raise DataError(path, f"{row.ids[0]} has another seeker_post in line {first}", "is a row broken?", line)
         digest.update("\0".join([*row.ids, row.seeker, row.response, str(row.level), *row.rationales, "\n"]).encode())
         yield row
-    if not count:
+    if not seekers:
         raise DataError(path, "the file has no rows", _SOURCE)
 
 

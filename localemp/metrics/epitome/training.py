@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from localemp.errors import DataError
+from localemp.errors import DataError, OptionError
 from localemp.metrics.contextual import by_length
 from localemp.metrics.emotion import macro_f1
 from localemp.metrics.epitome.data import (
@@ -93,11 +93,13 @@ def train_epitome(
 
     Raises:
         DataError: The data are missing, invalid or too few.
-        OptionError: `out` holds other files.
+        OptionError: `out` holds other files, or the seed is out of range.
         WeightsError: The encoder is missing or no BERT, or `out` cannot be written.
     """
     began = time.perf_counter()
     recipe = recipe or Recipe(seed=seed)
+    if not 0 <= recipe.seed < 2**63:  # what torch takes
+        raise OptionError(f"--seed {recipe.seed}: out of range", "give from 0 to 2**63 - 1")
     folder = default_folder() if out is None else Path(out)
     check_out(folder)
     pairs = read_labelled_pairs(Path(data))

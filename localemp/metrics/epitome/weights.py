@@ -5,8 +5,10 @@ The card names that file, so the new card takes a new model into use at once, an
 
 import hashlib
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -75,7 +77,7 @@ class Recipe(_Strict):
     dropout: float = 0.1
     rationales: float = 0.5
     balance: float = 0.5
-    max_tokens: int = 64
+    max_tokens: Annotated[int, Field(ge=3, le=2**16)] = 64
 
 
 class Card(_Strict):
@@ -125,11 +127,22 @@ def default_folder() -> Path:
 
 
 def check_out(folder: Path) -> None:
-    """Raise OptionError if a folder holds anything else than a fitted model."""
-    if folder.is_dir() and not is_file(folder / CARD) and any(folder.iterdir()):
-        raise OptionError(f"{folder} holds other files", "choose another --out")
-    if folder.exists() and not folder.is_dir():
-        raise OptionError(f"{folder} is a file", "choose another --out")
+    """Make the folder of a model if need be, before minutes are spent on fitting it.
+
+    Raises:
+        OptionError: It holds anything else than a fitted model.
+        WeightsError: It cannot be written.
+    """
+    with _written(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder):
+            pass
+        if not is_file(folder / CARD) and any(folder.iterdir()):
+            raise OptionError(f"{folder} holds other files", "choose another --out")
+
+
+def _written(folder: Path) -> AbstractContextManager[None]:
+    return write_errors(lambda what, hint: WeightsError(f"{folder}: {what}", hint), "choose another --out")
 
 
 def read_card(folder: Path) -> Card:
@@ -161,7 +174,7 @@ def save_model(folder: Path, network: Network, card: Mapping[str, Any]) -> Card:
     """
     raw = save({name: tensor.contiguous() for name, tensor in network.state_dict().items()})
     digest = hashlib.sha256(raw).hexdigest()
-    with write_errors(lambda what, hint: WeightsError(f"{folder}: {what}", hint), "choose another --out"):
+    with _written(folder):
         folder.mkdir(parents=True, exist_ok=True)
         made = Card(tensors=f"epitome-{digest[:12]}.safetensors", sha256=digest, **card)
         write_atomically(folder / made.tensors, raw)

@@ -28,6 +28,7 @@ SD = 1.0  # the same on the scale from 1 to 5
 
 MOST_DIALOGUES = 1_000_000
 MOST_RATERS = 1000
+_SMALLEST_SD, _LARGEST_SD = 1e-9, 1e9  # beyond any scale; the squares of others leave the range of floats
 _STEPS = 60  # of a bisection: the last is below the precision of floats
 
 
@@ -61,7 +62,7 @@ class Design:
         _check("raters", self.raters, 1 <= self.raters <= MOST_RATERS, f"from 1 to {MOST_RATERS}")
         _check("ties", self.ties, 0 <= self.ties < 1, "a share from 0, below 1")
         _check("agreement", self.agreement, 0 <= self.agreement < 1, "a correlation from 0, below 1")
-        _check("sd", self.sd, 0 < self.sd < math.inf, "points of the scale, above 0")
+        _check("sd", self.sd, _SMALLEST_SD <= self.sd <= _LARGEST_SD, "points of the scale, above 0")
         _check("alpha", self.alpha, 0 < self.alpha < 1, "a probability between 0 and 1")
         _check("tests", self.tests, 1 <= self.tests <= MOST_DIALOGUES, f"from 1 to {MOST_DIALOGUES:,}")
 
