@@ -50,8 +50,9 @@ class LocalempError(Exception):
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
-    """Return the known name that an unknown one is probably meant to be; None if none is near."""
-    return next(iter(difflib.get_close_matches(name[:100], list(known), 1, cutoff=0.65)), None)
+    """Return the known name that an unknown one is probably meant to be, in whatever case; None if none is near."""
+    spelt = {each.casefold(): each for each in known}
+    return next((spelt[near] for near in difflib.get_close_matches(name[:100].casefold(), spelt, 1, cutoff=0.65)), None)
 
 
 class UnknownNameError(LocalempError):

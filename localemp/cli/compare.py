@@ -129,8 +129,10 @@ def _print_table(found: "Sequence[Comparison]", items: int, samples: int, seed: 
         Column(head, justify="right", no_wrap=True) for head in ("A", "B", "B - A", "95 % interval", "p", "p Holm")
     ]
     table = Table(Column("Metric", no_wrap=True), *right, title=count(items, "dialogue"), title_justify="left")
-    for number, one in enumerate(found):
-        if number and one.group != found[number - 1].group:
+    known = {one.group for one in found if one.a is not None or one.b is not None}
+    shown = [one for one in found if one.group in known or not known]
+    for number, one in enumerate(shown):
+        if number and one.group != shown[number - 1].group:
             table.add_section()
         places = decimals(one.name)
         low_high = None if one.interval is None else ", ".join(f"{end:+.{places}f}" for end in one.interval)

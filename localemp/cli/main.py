@@ -23,7 +23,7 @@ COMMANDS = {
     "chat": ("chat", "Chat in the terminal."),
     "serve": ("serve", "Serve a model with an OpenAI-compatible API; every strategy is a model name."),
     "prompts": ("prompts", "Show the exact prompts, without calling the model."),
-    "score": ("score", "Score replies with the paper's metrics, of runs or other systems' files."),
+    "score": ("score", "Score replies by automatic metrics, of runs or other systems' files."),
     "compare": ("compare", "Compare two runs, with significance tests."),
     "report": ("report", "Make tables, figures and a page from runs, next to the paper's numbers."),
     "study": ("study", "Run studies in which people and models rate replies."),
@@ -31,7 +31,7 @@ COMMANDS = {
     "tune": ("tune", "Find the fastest engine settings for your prompts."),
     "runs": ("runs", "List runs, show their replies and stages, and verify them."),
     "knowledge": ("knowledge", "Infer causes and effects with COMET, for a text or a whole data set."),
-    "models": ("models", "List, show and fetch models."),
+    "models": ("models", "List, show and fetch models, and fit the one that EPITOME needs."),
     "data": ("data", "Count dialogues, and fetch EmpatheticDialogues."),
     "doctor": ("doctor", "Check this machine, and what is missing."),
 }

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @click.group()
 def models() -> None:
-    """List, show and fetch models."""
+    """List, show and fetch models, and fit the one that EPITOME needs."""
 
 
 @models.command("list")
@@ -113,7 +113,9 @@ def train() -> None:
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the model's card as JSON.")
 def train_epitome(data: Path, out: Path | None, seed: int, encoder: str, as_json: bool) -> None:
-    """Fit EPITOME's classifier of empathy (Sharma et al. 2020), which `score` then uses.
+    """Fit EPITOME's classifier of empathy, which `score` then uses.
+
+    EPITOME is by Sharma, Miner, Atkins and Althoff (2020).
 
     --data takes the folder `dataset` of github.com/behavioral-data/Empathy-Mental-Health, or its three files
     emotional-reactions, interpretations and explorations elsewhere, as -reddit.csv, .csv or .csv.gz. localemp ships

@@ -45,7 +45,8 @@ def report(
 
     RUN is a run's folder, or the FILE.scores.json that `localemp score --import` wrote for replies made elsewhere; as
     NAME=RUN, tables call it NAME.
-    Scores are read from beside a run; what is missing is computed, except BERTScore, which `localemp score` adds.
+    Scores are read from beside a run; what is missing is computed,
+    except what needs a model (BERTScore, METEOR, EPITOME), which `localemp score` adds.
     Without an option that names a file, the tables are printed.
     """
     from localemp.cli.display import Display

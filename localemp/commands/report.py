@@ -50,7 +50,7 @@ def report(
 ) -> ReportResult:
     """Make tables, figures and a page from runs.
 
-    Scores are read from each run's folder; missing ones are computed, except BERTScore, which `score` adds.
+    Scores are read from each run's folder; missing ones are computed, except what needs a model, which `score` adds.
 
         result = report(["runs/a", "runs/b"], html="report.html")
         print(result.tables[0].title)

@@ -87,7 +87,8 @@ def score(
         data: The data set whose published test rows the files answer; a name or a folder.
         hypothesis: Which replies of a file that has several.
         bertscore_model: A name, a Hugging Face id or a folder of weights; with ":17" appended, layer 17.
-        metric: Names of metrics, such as "B-4"; only these are computed. By default all that need nothing else.
+        metric: Names of metrics, such as "B-4"; only these are computed, and what `ppl` and `judge` ask for. By default
+            all that need nothing else.
         no_bertscore: Skip BERTScore.
         ppl: Also compute the perplexity of the references. The runs' own model is started for it, and what it finds is
             kept in the runs' folders, so that only what is missing is computed.
@@ -142,11 +143,11 @@ def score(
         if len(asked.refused) == len(systems):
             raise OptionError(asked.notes[0], "omit --judge")
         context = replace(context, judge=asked.judge, aspect=asked.aspect)
-        names += [CHOICE] if names and CHOICE not in names else []
         unscored += asked.notes
     with noting(partial(_saved, systems, places)):
-        also = {*on_request(systems), *(PERPLEXITY if ppl else ()), *([] if judge is None else [CHOICE])}
-        chosen = metrics(context, without=BERTSCORE if no_bertscore else (), also=also, only=names)
+        requested = [*(PERPLEXITY if ppl else ()), *([] if judge is None else [CHOICE])]
+        also, only = {*on_request(systems), *requested}, [*names, *requested] if names else []
+        chosen = metrics(context, without=BERTSCORE if no_bertscore else (), also=also, only=only)
         scored = _score(systems, context, chosen)
         unwritten = [
             _write(place, each, required=out is not None)

@@ -91,7 +91,11 @@ def read_import(format: str, path: Path, data: str | None = None, hypothesis: st
         told = _mapping_notes(items, unmapped, len(dialogues))
     empty = sum(not reply.text for reply in replies)
     notes = [
-        *([f"{name}, one of {', '.join(hypotheses)}"] if len(hypotheses) > 1 else []),
+        *(
+            [f"the replies are those of {name}; the file has {', '.join(hypotheses)} (--hypothesis)"]
+            if len(hypotheses) > 1
+            else []
+        ),
         *told,
         *([f"{empty:,} of {len(replies):,} replies are empty"] if empty else []),
         *([chosen.caution] if chosen.caution else []),

@@ -37,6 +37,8 @@ class Distinct(Metric):
 class DistinctNgrams(Statistics):
     """For each n-gram the rows that contain it, one after another: a selection of rows then takes one pass.
 
+    Most n-grams are in one row only; of these the number in each row is enough.
+
     Args:
         systems: Systems that answered the same items.
         order: n.
@@ -45,9 +47,14 @@ class DistinctNgrams(Statistics):
     def __init__(self, systems: Sequence[Replies], order: int) -> None:
         check_same_items(systems)
         found = ngrams_of(systems, order)
-        ids, self._rows, _ = found.counts()
-        self._starts = np.flatnonzero(np.diff(ids, prepend=-1))
+        ids, rows, _ = found.counts()
+        starts = np.flatnonzero(np.diff(ids, prepend=-1))
+        sizes = np.diff(starts, append=len(ids))
         self._totals = found.totals
+        self._alone = np.bincount(rows[starts[sizes == 1]], minlength=len(self._totals))
+        self._rows = rows[np.repeat(sizes > 1, sizes)]
+        shared = sizes[sizes > 1]
+        self._starts = np.cumsum(shared) - shared
 
     def value(self, rows: Rows) -> float:
         """Return distinct n-grams over their divisor, x100; NaN without n-grams."""
@@ -56,7 +63,9 @@ class DistinctNgrams(Statistics):
             return float("nan")
         chosen = np.zeros(len(self._totals), bool)
         chosen[rows] = True
-        distinct = int(np.logical_or.reduceat(chosen[self._rows], self._starts).sum())
+        distinct = int(self._alone[chosen].sum())
+        if len(self._starts):
+            distinct += int(np.logical_or.reduceat(chosen[self._rows], self._starts).sum())
         return 100 * distinct / self.divisor(total)
 
     def divisor(self, total: int) -> float:

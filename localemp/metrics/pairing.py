@@ -58,7 +58,7 @@ def pair(a: Replies, b: Replies) -> Pair:
 def same_dialogue(one: Reply, other: Reply) -> bool:
     """Return whether known turns and references are equal apart from spacing, case and punctuation."""
     told = ((one.turns, other.turns), ((one.reference or "",), (other.reference or "",)))
-    return all(_bare(left) == _bare(right) for left, right in told if any(left) and any(right))
+    return all(left == right or _bare(left) == _bare(right) for left, right in told if any(left) and any(right))
 
 
 def _bare(texts: Iterable[str]) -> str:

@@ -35,7 +35,7 @@ from localemp.utils.validation import format_validation_error
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 PAPERS_BERT = ("roberta-large", 17)
 SCORES = "scores.json"
-LOWER_CASED = "its replies are in lower case: B-2 lower and B-4 lower are the fair columns"
+LOWER_CASED = "replies in lower case: B-2 lower and B-4 lower are the fair columns"
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,8 @@ def score_all(replies: Replies, metrics: Iterable[Metric] | None = None) -> Scor
     """
     chosen = all_metrics(with_models=False, also=on_request([replies])) if metrics is None else metrics
     scores = in_order(_score_or_reason(each, replies) for each in chosen)
-    lower = (LOWER_CASED,) if is_lower_cased(replies) else ()
+    has_bleu = any(score.name in ("B-2", "B-4") for score in scores)
+    lower = (LOWER_CASED,) if has_bleu and is_lower_cased(replies) else ()
     notes = (*replies.notes, *lower, *other_bertscore(scores), *context_of_people(scores))
     return Scored(replies.name, scores, notes, dict(replies.source), replies.sha256)
 

@@ -119,7 +119,7 @@ def _used(rated: Sequence[QuestionnaireAspect], chosen: Sequence[str]) -> tuple[
     names = {aspect.name.casefold(): aspect.name for aspect in rated}
     for name in chosen:
         if name.casefold() not in names:
-            raise UnknownNameError("aspect", name, names.values(), "these were rated")
+            raise UnknownNameError("aspect", name, names.values(), "These were rated")
     wanted = {name.casefold() for name in chosen} or set(names)
     return tuple(
         aspect.model_copy(update={"kinds": ("ab", "rating")}) for aspect in rated if aspect.name.casefold() in wanted

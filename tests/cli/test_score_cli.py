@@ -47,7 +47,7 @@ def test_only_the_named_metrics_are_computed_and_the_others_kept(localemp, run, 
     done = localemp("score", name, "--metric", "B-2 lower", "--metric", "Dist-1")
     assert "B-4" not in done.stdout
     assert "Dist-1" in done.stdout
-    assert "Variants of these metrics" in done.stdout
+    assert "Secondary metrics" in done.stdout
     assert read_scores(tmp_path / "mine" / "scores.json").score("Dist-2").value == 100
     wrong = localemp("score", name, "--metric", "Dist")
     assert wrong.returncode == 2
@@ -98,7 +98,7 @@ def test_files_made_elsewhere(localemp, tmp_path):
     done = localemp(*words)
     assert done.returncode == 0, done.stderr
     assert "B-2 lower" in done.stdout
-    assert "its replies are in lower case" in done.stdout
+    assert "replies in lower case" in done.stdout
     assert (tmp_path / "theirs.jsonl.scores.json").exists()
     localemp(*words, "--out", "here.json")
     assert read_scores(tmp_path / "here.json").source["format"] == "jsonl"

@@ -83,7 +83,7 @@ def test_one_hypothesis_is_chosen_and_said(write):
     imported = read_import("mime", path, hypothesis="Beam")
     assert imported.replies.texts == ("i see .",)
     assert imported.replies.name == "out:Beam"
-    assert imported.replies.notes[0] == "Beam, one of Topk, Beam, Greedy"
+    assert imported.replies.notes[0] == "the replies are those of Beam; the file has Topk, Beam, Greedy (--hypothesis)"
     assert imported.replies.source["hypothesis"] == "Beam"
     with pytest.raises(UnknownNameError) as caught:
         read_import("mime", path, hypothesis="greedy")

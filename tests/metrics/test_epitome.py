@@ -214,7 +214,7 @@ def test_without_a_model_one_line_says_how_to_fit_one(tmp_path, monkeypatch):
     scored = score_all(replies("i got it"), [each for each in metrics() if each.group == "epitome"])
     assert {score.value for score in scored.scores} == {None}
     assert {score.reason for score in scored.scores} == {
-        "no model of it on this machine; `localemp models train epitome --data FOLDER` fits one (docs/metrics.md)"
+        "no EPITOME model on this machine; `localemp models train epitome --data FOLDER` fits one (docs/metrics.md)"
     }
 
 

@@ -122,6 +122,8 @@ def test_each_reference_is_scored_under_the_prompt_of_its_reply(guess):
     plain, two = generate("plain"), generate("two", "two-stage")
     scored = score([plain, two], no_bertscore=True, ppl=True, model=str(guess))
     assert Guess.started == 1, "both runs have one model"
+    some = score(plain, metric="Dist-1", ppl=True, model=str(guess))
+    assert [each.name for each in some.systems[0].scores] == ["Dist-1", "PPL", "BPB"]
     for folder in (plain, two):
         records = [json.loads(line) for line in (folder / "responses.jsonl").read_text().splitlines()]
         asked = [[{"role": m.role, "content": m.content} for m in messages] for messages, _ in Guess.asked]

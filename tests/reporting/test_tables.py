@@ -17,7 +17,7 @@ from localemp.reporting.published import read_published
 from localemp.reporting.report import Report
 from localemp.reporting.svg import scale
 from localemp.reporting.systems import names_of, read_systems
-from localemp.reporting.tables import Cell, Note, Row, Table, amount, listed
+from localemp.reporting.tables import Cell, Note, Row, Table, amount, listed, told_once
 
 
 def report_of(*folders, **options):
@@ -270,3 +270,14 @@ def test_a_scale_begins_at_zero_unless_values_differ_little(values, shown):
 
 def test_an_amount_above_zero_is_never_shown_as_zero():
     assert [amount(value, 2) for value in (0.0, 0.004, 0.005, 1234.5)] == ["0.00", "<0.01", "0.01", "1,234.50"]
+
+
+def test_a_definition_is_told_by_the_first_of_several_tables():
+    def table(title, *notes):
+        return Table(title, "people", title, "System", (), (), notes)
+
+    lasting, own = Note("Won: wins among wins and losses.", defines=True), Note("n/a in Won (all): no vote")
+    first, second, third = told_once([table("A", lasting, own), table("B", lasting, own), table("C", own)])
+    assert first.notes == (lasting, own)
+    assert second.notes == (own, Note("See also the notes below “A”."))
+    assert third.notes == (own,)

@@ -59,7 +59,7 @@ class Epitome:
         """Why there is no model, if none was named and none is in the cache; else empty."""
         if self._folder is not None or self._loaded is not None or cache_dir("models", "epitome", "card.json").exists():
             return ""
-        return f"no model of it on this machine; {TRAIN} (docs/metrics.md)"
+        return f"no EPITOME model on this machine; {TRAIN} (docs/metrics.md)"
 
     def settings(self) -> Mapping[str, Setting]:
         """Return what all six signatures hold."""

@@ -34,11 +34,19 @@ def opinion_tables(results: StudyResults, opinion: RaterResults, papers: PaperRe
         yield from _ratings(results, opinion, papers, *scale)
 
 
-def correlation_tables(results: StudyResults, opinion: RaterResults, papers: PaperResults) -> Iterator[Table]:
-    """Yield the correlation of a judge with people; nothing without a judge or without people."""
+def correlation_tables(
+    results: StudyResults, opinion: RaterResults, papers: PaperResults, *, brief: bool = False
+) -> Iterator[Table]:
+    """Yield the correlation of a judge with people; nothing without a judge or without people.
+
+    A brief table has of each comparison or system only the row of all aspects, where there is one.
+    """
     if not opinion.correlations:
         return
     manifest = results.study.manifest
+    shown = opinion.correlations
+    if brief and any(each.group and not each.aspect for each in shown):
+        shown = tuple(each for each in shown if not (each.group and each.aspect))
     rows: list[tuple[str, Cells]] = [
         (
             part_of(each.aspect, each.group),
@@ -50,7 +58,7 @@ def correlation_tables(results: StudyResults, opinion: RaterResults, papers: Pap
                 ("Person's tau-b", cells.ceiling(each.person_tau_b)),
             ],
         )
-        for each in opinion.correlations
+        for each in shown
     ]
     told = MAJORITY_RATING if manifest.ratings_by == "majority" else MEAN_RATING
     if manifest.scale is None:
@@ -58,6 +66,8 @@ def correlation_tables(results: StudyResults, opinion: RaterResults, papers: Pap
     notes = [told, PERSON]
     if any(each.group for each in opinion.correlations):
         notes.append(WITHIN.format(part="comparison" if manifest.scale is None else "system"))
+    if len(shown) < len(opinion.correlations):
+        notes.append("`study report` has the single aspects of each, too.")
     title = f"{opinion.who} and people{UNFINISHED if opinion.unfinished else ''}"
     dialogues = min(each.dialogues for each in opinion.correlations)
     key = f"correlation-{key_of(opinion.who)}"

@@ -44,7 +44,11 @@ def study_tables(
         tables += [table for opinion in results.opinions for table in opinion_tables(results, opinion, papers)]
         tables += papers.other_comparisons()
     tables += [*_agreement(results), *([] if judges_only else _people(results)), *_judges(results)]
-    tables += [table for opinion in results.opinions for table in correlation_tables(results, opinion, papers)]
+    tables += [
+        table
+        for opinion in results.opinions
+        for table in correlation_tables(results, opinion, papers, brief=judges_only)
+    ]
     tables.sort(key=lambda table: table.kind == "correlation")  # they are a section of their own in `localemp report`
     tables += calibration_tables(results)  # and so are these
     first = (*_beside(results, runs), *_design(results))
