@@ -61,7 +61,7 @@ def test_a_value_by_hand():
 @pytest.mark.parametrize(
     ("pairs", "value", "reason"),
     [
-        ([], None, "no reference replies"),
+        ([], None, "no replies"),
         ([("a", None)], None, "no reference replies"),
         ([("a", None), ("a", "a")], None, "1 of 2 dialogues have no reference reply"),
         ([("", "a b")], 0, ""),

@@ -54,7 +54,7 @@ def test_by_hand():
 @pytest.mark.parametrize(
     ("pairs", "reason"),
     [
-        ([], "nothing names the emotion (a stage called feeling does, and some files)"),
+        ([], "no replies"),
         ([("sad", None)], "nothing names the emotion (a stage called feeling does, and some files)"),
         ([(None, "sad")], "the data does not say the emotion"),
         ([("sad", "sad"), (None, "sad")], "of 1 of 2 dialogues the emotion is not known"),
