@@ -136,7 +136,8 @@ def of_families(folder, **sources):
     study = small_study(folder, systems=tuple(sources))
     key = study.key.model_copy(update={"sources": sources})
     items, manifest = study.items, study.manifest.model_dump(exclude={"items_sha256", "key_sha256"})
-    (folder / "study.json").unlink()
+    for name in ("study.json", "items.jsonl", "key.json"):
+        (folder / name).unlink()
     return Study.write(folder, items, Key.model_validate(key.model_dump()), **manifest)
 
 
