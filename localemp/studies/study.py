@@ -24,8 +24,9 @@ from typing import Any, Self
 from localemp.errors import RunError
 from localemp.studies.schema import Item, Key, Manifest
 from localemp.studies.validation import check_items, check_key, parse_model
-from localemp.utils.files import is_file, write_atomically, write_errors
+from localemp.utils.files import is_file, open_regular, write_atomically, write_errors
 
+_MOST = 2**26  # bytes of a file that is looked at
 STUDY, ITEMS, KEY, ANSWERS, JUDGES = "study.json", "items.jsonl", "key.json", "answers.sqlite", "judges"
 
 
@@ -138,7 +139,7 @@ class Study:
         """
         if is_file(folder / STUDY):
             raise RunError(f"{folder} holds a study already", "choose another --out")
-        if there := [name for name in (ITEMS, KEY) if is_file(folder / name)]:
+        if there := [name for name, kind in ((ITEMS, Item), (KEY, Key)) if _is_others(folder / name, kind)]:
             raise RunError(f"{folder} holds a file {there[0]} that is of no study", "choose another --out, or move it")
         lines = "".join(item.model_dump_json() + "\n" for item in items).encode()
         unblinded = (key.model_dump_json(indent=1) + "\n").encode()
@@ -154,3 +155,15 @@ class Study:
             # Last, so that a folder with it is whole.
             write_atomically(folder / STUDY, made.model_dump_json(indent=1) + "\n")
         return Study(folder, made, tuple(items))
+
+
+def _is_others(path: Path, kind: type[Item | Key]) -> bool:
+    """Whether a file is there that is not what an interrupted `write` leaves."""
+    if not is_file(path):
+        return False
+    try:
+        with open_regular(path) as file:
+            kind.model_validate_json(file.readline(_MOST) if kind is Item else file.read(_MOST))
+    except (OSError, ValueError):
+        return True
+    return False

@@ -198,3 +198,9 @@ def test_the_command_makes_a_study_and_says_what_is_wrong(localemp, tmp_path):
     assert (again.returncode, "holds a study already" in again.stderr) == (1, True)
     nothing = localemp("study", "create", "--out", "t")
     assert (nothing.returncode, "name runs or --items FILE" in nothing.stderr) == (2, True)
+
+
+def test_what_an_interrupted_creation_left_is_replaced(tmp_path):
+    left = small_study(tmp_path / "study")
+    (left.folder / "study.json").unlink()  # the file that is written last
+    assert small_study(tmp_path / "study").items
