@@ -134,13 +134,12 @@ class Study:
             **manifest: The fields of `Manifest` but the hashes; `shuffle` is drawn where it is not given.
 
         Raises:
-            RunError: There is a study already, or a file with the name of one of its files, or the folder cannot be
-                written.
+            RunError: There is a study already, or a file of other items, or the folder cannot be written.
         """
         if is_file(folder / STUDY):
             raise RunError(f"{folder} holds a study already", "choose another --out")
-        if there := [name for name, kind in ((ITEMS, Item), (KEY, Key)) if _is_others(folder / name, kind)]:
-            raise RunError(f"{folder} holds a file {there[0]} that is of no study", "choose another --out, or move it")
+        if _is_others(folder / ITEMS):
+            raise RunError(f"{folder} holds a file {ITEMS} that is of no study", "choose another --out, or move it")
         lines = "".join(item.model_dump_json() + "\n" for item in items).encode()
         unblinded = (key.model_dump_json(indent=1) + "\n").encode()
         made = Manifest(
@@ -157,13 +156,13 @@ class Study:
         return Study(folder, made, tuple(items))
 
 
-def _is_others(path: Path, kind: type[Item | Key]) -> bool:
-    """Whether a file is there that is not what an interrupted `write` leaves."""
+def _is_others(path: Path) -> bool:
+    """Whether a file of items is there that is not what an interrupted `write` leaves, such as people's own."""
     if not is_file(path):
         return False
     try:
         with open_regular(path) as file:
-            kind.model_validate_json(file.readline(_MOST) if kind is Item else file.read(_MOST))
+            Item.model_validate_json(file.readline(_MOST))
     except (OSError, ValueError):
         return True
     return False

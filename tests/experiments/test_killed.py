@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 from patience import patience
 from tiny_encoder import save_tiny_encoder
+from wordnet_here import small_files, write_files
 
 from localemp.experiments.folder import read_experiment
 from localemp.runs.run import read_records
@@ -96,6 +97,7 @@ class Experiment:
     def __init__(self, place, plan=PLAN + AFTER, models=""):
         self.place, self.folder = place, place / "ex"
         self.words = ["experiment", "mine.toml", "--out", "ex"]
+        write_files(place / "nltk" / "corpora" / "wordnet", small_files())
         talks = [
             {"id": name, "turns": [f"Story number {name}."], "reference": f"I see {name}.", "emotion": "sad"}
             for name in IDS
@@ -109,6 +111,7 @@ class Experiment:
         `limit` is the longest file in bytes: the system refuses more, as it does when a disk is full.
         """
         environment = {**os.environ, "LOCALEMP_CACHE": str(self.place / "cache"), "COLUMNS": "200"}
+        environment["NLTK_DATA"] = str(self.place / "nltk")  # nothing is fetched
         environment |= {"OPENAI_API_KEY": "sk-nobody"}
 
         def prepare():
