@@ -165,7 +165,7 @@ def _check_chosen_models(result: "ScoreResult", registered: Mapping[str, Any]) -
 
 def _print(result: "ScoreResult", asked: Sequence[str], verbose: bool) -> None:
     from localemp.metrics.base import PAPER
-    from localemp.metrics.registry import GROUPS, VARIANTS, by_group
+    from localemp.metrics.registry import GROUPS, SECONDARY, by_group
     from localemp.metrics.scoring import LOWER_CASED
 
     scored = result.systems
@@ -176,7 +176,7 @@ def _print(result: "ScoreResult", asked: Sequence[str], verbose: bool) -> None:
     groups = by_group(first)
     if paper := groups.pop(PAPER, []):
         _print_table(scored, paper, mark)
-    for title, names in [*((GROUPS[group], names) for group, names in groups.items()), (VARIANTS, second)]:
+    for title, names in [*((GROUPS[group], names) for group, names in groups.items()), (SECONDARY, second)]:
         if any(one.value is not None for each in scored for one in each.scores if one.name in names):
             click.echo(title)
             _print_table(scored, names, mark)

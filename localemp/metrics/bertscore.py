@@ -25,6 +25,7 @@ from localemp.models import hub
 from localemp.models.checksums import digest_of
 from localemp.models.profiles import HubSource, Profile, load_profile
 from localemp.models.weights import Weights, resolve, tensors_sha256
+from localemp.utils.once import Once
 from localemp.utils.progress import OnProgress, Progress, silent
 
 if TYPE_CHECKING:
@@ -94,8 +95,7 @@ class BertScore:
         self._scores: dict[Pair, tuple[float, float, float]] = {}
         self._name = self.model
         self._sha256: str | None = None
-        self._model: Contextual | None = None
-        self._failure: LocalempError | None = None
+        self._contextual = Once(self._load)  # a failure is not retried for the other two scores
 
     def metrics(self) -> tuple[Metric, ...]:
         """Return P_BERT, R_BERT and F_BERT: means over the replies, from 0 to 1 as in the paper's tables."""
@@ -109,8 +109,8 @@ class BertScore:
         """
         if load:
             with suppress(LocalempError):
-                _ = self._contextual
-        model = self._model
+                self._contextual()
+        model = self._contextual.made
         return {
             "model": self._name,
             "layer": model.layer if model else self._layer,
@@ -156,10 +156,10 @@ class BertScore:
         references = [text for text in dict.fromkeys(pair[1] for pair in pairs) if text not in self._references]
         done, total = 0, len(references) + len(texts)
         self._report(done, total)
-        for batch, vectors in self._contextual.embed(references):
+        for batch, vectors in self._contextual().embed(references):
             self._references |= {references[row]: each for row, each in zip(batch, vectors, strict=True)}
             self._report(done := done + len(batch), total)
-        for batch, vectors in self._contextual.embed(texts):
+        for batch, vectors in self._contextual().embed(texts):
             asked = [
                 (each, (texts[row], reference))
                 for row, each in zip(batch, vectors, strict=True)
@@ -173,18 +173,6 @@ class BertScore:
 
     def _report(self, done: int, total: int) -> None:
         self._on_progress(Progress("Reading for BERTScore", done, total, "texts"))
-
-    @property
-    def _contextual(self) -> "Contextual":
-        """The model; a failure is not retried for the other two scores."""
-        if self._failure is not None:
-            raise self._failure
-        try:
-            self._model = self._model or self._load()
-        except LocalempError as error:
-            self._failure = error
-            raise
-        return self._model
 
     def _load(self) -> "Contextual":
         try:

@@ -23,6 +23,7 @@ from localemp.metrics.nltk_parts import PorterStemmer
 from localemp.metrics.replies import Replies
 from localemp.metrics.tokens import TOKEN_SETTINGS, words
 from localemp.metrics.wordnet import WordNet
+from localemp.utils.once import Once
 
 ALPHA, BETA, GAMMA = 0.9, 3.0, 0.5
 
@@ -40,9 +41,7 @@ class Meteor(Metric):
     group = "overlap"
 
     def __init__(self, load: Callable[[], WordNet]) -> None:
-        self._load = load
-        self._wordnet: WordNet | None = None
-        self._failure: LocalempError | None = None
+        self._wordnet = Once(load)  # a failure is not tried again for every system
 
     def settings(self) -> Mapping[str, Setting]:
         """Return tokens, stemmer, weights, and which WordNet it is.
@@ -50,7 +49,7 @@ class Meteor(Metric):
         Raises:
             LocalempError: There is no WordNet.
         """
-        wordnet = self._loaded()
+        wordnet = self._wordnet()
         weights = {"alpha": ALPHA, "beta": BETA, "gamma": GAMMA}
         synonyms = {"wordnet": wordnet.version, "wordnet_sha256": wordnet.sha256[:16]}
         return {**TOKEN_SETTINGS, "case": "lower", "stem": "nltk Porter", **weights, **synonyms}
@@ -64,7 +63,7 @@ class Meteor(Metric):
         if reason := replies.without_reference():
             return reason
         try:
-            self._loaded()
+            self._wordnet()
         except LocalempError as error:
             return error.with_hint
         return ""
@@ -76,20 +75,10 @@ class Meteor(Metric):
             LocalempError: There is no WordNet.
         """
         check_same_items(systems)
-        synonyms = cache(self._loaded().synonyms)
+        synonyms = cache(self._wordnet().synonyms)
         pairs = [(item.text, item.reference or "") for system in systems for item in system.items]
         values = [100 * meteor(_words(reply), _words(reference), synonyms) for reply, reference in pairs]
         return MeanOfReplies(np.array(values, np.float64))
-
-    def _loaded(self) -> WordNet:
-        if self._failure is not None:
-            raise self._failure
-        try:
-            self._wordnet = self._wordnet or self._load()
-        except LocalempError as error:  # is not tried again for every system
-            self._failure = error
-            raise
-        return self._wordnet
 
 
 def _words(text: str) -> list[str]:

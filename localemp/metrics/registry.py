@@ -25,7 +25,7 @@ GROUPS: Mapping[str, str] = {
 }
 """The tables of metrics, in order: a key of `Metric.group` and the title. Metrics of plug-ins are in the first one."""
 
-VARIANTS = "Secondary metrics"
+SECONDARY = "Secondary metrics"
 """The title of the table of hidden metrics."""
 
 BERTSCORE = ("P_BERT", "R_BERT", "F_BERT")

@@ -50,14 +50,12 @@ class SelfBleu(Metric):
 
 def bleu_against_others(texts: tuple[str, ...]) -> NDArray[np.float64]:
     """Return the smoothed sentence BLEU of each of at least two texts with all others as references, 0 to 1."""
+    orders = [ngrams(texts, order) for order in range(1, ORDER + 1)]
+    matches = [_matches(found) for found in orders]
     logs = np.zeros(len(texts))
-    for order in range(1, ORDER + 1):
-        found = ngrams(texts, order)
-        matches = _matches(found)
-        precisions = np.where(matches, matches, _EPSILON) / np.maximum(found.totals, 1)
-        logs += np.log(precisions) / ORDER
-    without_match = _matches(ngrams(texts, 1)) == 0
-    return np.where(without_match, 0.0, _brevity_penalties(ngrams(texts, 1).totals) * np.exp(logs))
+    for found, matched in zip(orders, matches, strict=True):
+        logs += np.log(np.where(matched, matched, _EPSILON) / np.maximum(found.totals, 1)) / ORDER
+    return np.where(matches[0] == 0, 0.0, _brevity_penalties(orders[0].totals) * np.exp(logs))
 
 
 def _matches(found: Ngrams) -> NDArray[np.float64]:

@@ -64,24 +64,26 @@ def figures(systems: Sequence[System], efforts: Sequence[Effort], metrics: Seque
 
 def _metrics(tables: Sequence[Table]) -> Figure:
     charts = []
-    # Of the paper's rows only those that stand beside ours: all would hide them.
-    shown = [row for row in tables[0].rows if row.beside or not row.published]
     for table in tables:
+        drawn = set(_FURTHER) if table is not tables[0] else set(table.columns) - {"Replies"}
         for index, column in enumerate(table.columns):
-            rows = [row for row in table.rows if row in shown or table is not tables[0]]
-            rows = [row for row in rows if row.cells[index].value is not None]
-            is_drawn = column in _FURTHER if table is not tables[0] else column != "Replies"
-            if is_drawn and any(not row.published for row in rows):
+            rows = [row for row in _shown(table) if row.cells[index].value is not None]
+            if column in drawn and any(not row.published for row in rows):
                 charts.append(svg.dots(column, [_dot(row, index) for row in rows]))
     hollow = any(cell.mark for table in tables for row in table.rows for cell in row.cells)
     legend = [("dot", "run")]
     if hollow:
         legend.append(("dot hollow", "computed in another way or on other dialogues than most; see the table's notes"))
-    if any(row.published for row in shown):
+    if any(row.published for row in _shown(tables[0])):
         legend.append(("dot dim", "the paper"))
     caption = "Each metric has its own scale, given at its top; it starts at 0 unless the values are close together."
     told = tuple(legend) if len(legend) > 1 else ()
     return Figure("metrics", "How do the strategies score?", tuple(charts), caption, told)
+
+
+def _shown(table: Table) -> list[Row]:
+    """Return our rows, and of the paper's only those that stand beside ours: all would hide them."""
+    return [row for row in table.rows if row.beside or not row.published]
 
 
 def _tradeoff(runs: Sequence[System], efforts: Sequence[Effort], table: Table) -> Figure:

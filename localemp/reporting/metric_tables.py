@@ -1,4 +1,4 @@
-"""The tables of automatic metrics: the paper's columns (its Tables 1 and 3), further groups, variants."""
+"""The tables of automatic metrics: the paper's columns (its Tables 1 and 3), further groups, secondary ones."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -9,7 +9,7 @@ from localemp.metrics.registry import (
     BERTSCORE,
     CHOICE,
     GROUPS,
-    VARIANTS,
+    SECONDARY,
     by_group,
     decimals,
     is_hidden,
@@ -37,7 +37,7 @@ UNITS_OF = {
 
 
 def automatic_tables(systems: Sequence[System], published: Published) -> list[Table]:
-    """Return the table of the paper's columns, ours and theirs, one for each further group of metrics, and variants."""
+    """Return the table of the paper's columns, ours and theirs, one for each further group, and secondary metrics."""
     scored = dict.fromkeys([*metric_entries(), *(name for system in systems for name in system.scores)])
     others = [name for name in scored if name not in COLUMNS and any(name in system.scores for system in systems)]
     shown = by_group(name for name in others if not is_hidden(name))
@@ -50,8 +50,8 @@ def automatic_tables(systems: Sequence[System], published: Published) -> list[Ta
         for group, names in shown.items()
         if any(_has_value(system, name) for system in systems for name in names)
     ]
-    if variants := tuple(name for name in others if is_hidden(name)):
-        tables.append(_table("automatic-second", VARIANTS, systems, variants))
+    if hidden := tuple(name for name in others if is_hidden(name)):
+        tables.append(_table("automatic-second", SECONDARY, systems, hidden))
     return tables
 
 

@@ -24,7 +24,17 @@ def own_family(study: Study, settings: Mapping[str, Any]) -> OwnFamily:
     Raises:
         RunError: The key cannot be read.
     """
-    own, sources = families_of(settings), study.key.sources
+    return systems_of_own_family(study.key.sources, settings)
+
+
+def systems_of_own_family(sources: Mapping[str, Mapping[str, Any]], settings: Mapping[str, Any]) -> OwnFamily:
+    """Return the systems that are of the same family as a judge.
+
+    Args:
+        sources: Where the replies of each system come from.
+        settings: Of the judge's model.
+    """
+    own = families_of(settings)
     shared = {system: own & families_of_system(system, source) for system, source in sources.items()}
     return {system: families for system, families in shared.items() if families}
 
@@ -41,7 +51,7 @@ def families_of_system(name: str, source: Mapping[str, Any]) -> frozenset[str]:
 
 
 def family_note(judge: str, systems: OwnFamily) -> str:
-    """Return what to tell the owner of a study."""
+    """Return what to tell whoever owns the judge's answers."""
     families = sorted(frozenset[str]().union(*systems.values()))
     told = ", ".join(systems)
     return (

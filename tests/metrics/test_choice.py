@@ -340,9 +340,8 @@ def test_a_judge_of_the_systems_family_is_warned_of():
     own = make_run(Path("own"), {"a": "Warm words."}, model="qwen2.5-7b")
     other = make_run(Path("other"), {"a": "Warm words."}, model="llama")
     notes = score([own, other], judge=judge(name="qwen3"), no_bertscore=True).notes
-    assert [note for note in notes if "family" in note] == [
-        "qwen3 is of the same family as own (Qwen): it may prefer its own"
-    ]
+    [note] = [note for note in notes if "family" in note]
+    assert note.startswith("qwen3 is of the same family as own (Qwen): judges may prefer")
 
 
 def test_the_summary_of_a_judge_tells_its_bias():

@@ -176,6 +176,11 @@ def test_the_command_says_what_the_preset_means_and_what_is_wrong(localemp):
     rated = localemp("study", "create", "one", "two", "--preset", "paper", "--kind", "rating", "--out", "rated")
     assert "preset paper: 3 annotators, ratings by majority" in rated.stdout
     assert "is found with a power of 80 % if ratings are averaged (" in rated.stdout
+    (localemp.folder / "asked.toml").write_text(
+        (REPOSITORY / "prompts" / "study.toml").read_text().replace('kinds = ["ab", "rating"]', 'kinds = ["rating"]')
+    )
+    told = localemp("study", "create", "one", "two", "--preset", "paper", "--aspects", "asked.toml", "--out", "told")
+    assert "is found with a power of 80 % if ratings are averaged (" in told.stdout, "no --kind: only ratings are asked"
     for words, told in (
         (("one", "few", "--preset", "paper"), "preset paper takes, only 12 are in every run"),
         (("one", "two", "--preset", "other"), "unknown preset 'other'"),

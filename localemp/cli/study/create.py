@@ -71,11 +71,12 @@ def create(
     rated = count(len(study.items) - len(study.key.checks), "item")
     checked = f" and {count(len(study.key.checks), 'attention check')}" if study.key.checks else ""
     click.echo(f"{rated}{checked}, {count(replies, 'reply', 'replies')}, seed {seed}; asked: {for_terminal(names)}")
+    is_rating = study.manifest.kind == "rating"
     if people := study.manifest.annotators:
-        by = f", ratings by {study.manifest.ratings_by}" if study.manifest.kind == "rating" else ""
+        by = f", ratings by {study.manifest.ratings_by}" if is_rating else ""
         click.echo(f"preset {for_terminal(study.manifest.preset)}: {count(people, 'annotator')}{by}")
     if result.finds:
-        means = " if ratings are averaged" if kind == "rating" and study.manifest.ratings_by == "majority" else ""
+        means = " if ratings are averaged" if is_rating and study.manifest.ratings_by == "majority" else ""
         click.echo(f"{found(result.finds)}{means} (`localemp study power` explains)")
     for note in result.notes:
         click.echo(f"note: {one_line(note)}", err=True)

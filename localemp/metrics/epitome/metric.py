@@ -20,6 +20,7 @@ from localemp.errors import LocalempError
 from localemp.metrics.base import MeanOfReplies, Metric, Score, Setting, Signature, Statistics, check_same_items
 from localemp.metrics.epitome.data import MECHANISMS
 from localemp.metrics.replies import Replies, Reply
+from localemp.utils.once import Once
 from localemp.utils.paths import cache_dir
 from localemp.utils.progress import OnProgress, Progress, silent
 
@@ -47,8 +48,7 @@ class Epitome:
     def __init__(self, folder: str | None = None, *, fetch: bool = True, on_progress: OnProgress = silent) -> None:
         self._folder, self._fetch, self._on_progress = folder, fetch, on_progress
         self._levels: dict[Pair, tuple[int, ...]] = {}
-        self._loaded: Model | None = None
-        self._failure: LocalempError | None = None
+        self._model = Once(self._load)  # a failure is not retried for the other columns
 
     def metrics(self) -> tuple[Metric, ...]:
         """Return ER, IP, EX, diff-ER, diff-IP and diff-EX."""
@@ -57,13 +57,17 @@ class Epitome:
     @property
     def lacking(self) -> str:
         """Why there is no model, if none was named and none is in the cache; else empty."""
-        if self._folder is not None or self._loaded is not None or cache_dir("models", "epitome", "card.json").exists():
+        if (
+            self._folder is not None
+            or self._model.made is not None
+            or cache_dir("models", "epitome", "card.json").exists()
+        ):
             return ""
         return f"no EPITOME model on this machine; {TRAIN} (docs/metrics.md)"
 
     def settings(self) -> Mapping[str, Setting]:
         """Return what all six signatures hold."""
-        card = self._model.card
+        card = self._model().card
         return {
             "encoder": Path(card.encoder).name,  # of a folder: a path means nothing on another machine
             "weights_sha256": card.sha256,
@@ -93,22 +97,10 @@ class Epitome:
 
     def _classify(self, pairs: Sequence[Pair]) -> None:
         done = 0
-        for batch, levels in self._model.classifier(pairs):
+        for batch, levels in self._model().classifier(pairs):
             self._levels |= {pairs[position]: found for position, found in zip(batch, levels, strict=True)}
             done += len(batch)
             self._on_progress(Progress("Reading for EPITOME", done, len(pairs), "pairs"))
-
-    @property
-    def _model(self) -> "Model":
-        """The model; a failure is not retried for the other columns."""
-        if self._failure is not None:
-            raise self._failure
-        try:
-            self._loaded = self._loaded or self._load()
-        except LocalempError as error:
-            self._failure = error
-            raise
-        return self._loaded
 
     def _load(self) -> "Model":
         try:

@@ -15,7 +15,6 @@ from localemp.errors import RunError
 from localemp.metrics.choice import choices_folder, judge_folder, pair_keys, unanswerable
 from localemp.metrics.registry import CHOICE
 from localemp.metrics.replies import Replies
-from localemp.models.families import families_of
 from localemp.pipeline.config import RunConfig
 from localemp.pipeline.pipeline import Pipeline
 from localemp.runs.journal import newest, read_lines
@@ -23,6 +22,7 @@ from localemp.runs.judge_answers import VOTES, check_answer, folder_name
 from localemp.studies.judging.asking import Judging, ask_each, own_prompts
 from localemp.studies.judging.judge import JudgeLog
 from localemp.studies.judging.verdicts import ENOUGH_MASS, JudgeStats, combine
+from localemp.studies.own_family import family_note, systems_of_own_family
 from localemp.studies.questionnaire import aspect_named
 from localemp.studies.schema import Aspect, Item, Manifest, Reply
 from localemp.studies.study import Study
@@ -151,13 +151,8 @@ def _study(system: Replies, folder: Path, question: str, aspect: Aspect) -> Stud
 
 def _related(judge: str, pipeline: Pipeline, systems: Sequence[Replies]) -> list[str]:
     """Warn of systems of the judge's own family."""
-    own = families_of(pipeline.model_settings())
-    notes = []
-    for system in systems:
-        if shared := own & families_of(system.source.get("settings", {})):
-            family = " and ".join(sorted(shared))
-            notes.append(f"{judge} is of the same family as {system.name} ({family}): it may prefer its own")
-    return notes
+    related = systems_of_own_family({system.name: system.source for system in systems}, pipeline.model_settings())
+    return [family_note(judge, related)] if related else []
 
 
 def _about(system: Replies, judging: Judging) -> str:
