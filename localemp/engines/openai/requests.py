@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from localemp.dialogue import Message
+from localemp.engines.openai.servers import OTHER, Server
 from localemp.sampling import Sampling
 
 _DROPPABLE = {
@@ -25,13 +26,17 @@ class Requests:
         model: Name of the model on the server.
         api: "chat" sends messages, "completions" one text.
         extra: Further fields; they override those of the sampling.
+        server: What is known of the server.
 
     Attributes:
         changed: Replacement of each refused parameter; None if it is dropped.
+        server: What is known of the server; its parameters that are left out are not in `changed`.
     """
 
-    def __init__(self, model: str, api: Literal["chat", "completions"], extra: Mapping[str, Any]) -> None:
-        self.model, self.api, self.extra = model, api, dict(extra)
+    def __init__(
+        self, model: str, api: Literal["chat", "completions"], extra: Mapping[str, Any], server: Server = OTHER
+    ) -> None:
+        self.model, self.api, self.extra, self.server = model, api, dict(extra), server
         self.changed: dict[str, str | None] = {}
 
     def body(
@@ -61,17 +66,26 @@ class Requests:
             settings |= {"logprobs": True, "top_logprobs": _LIKELIEST}
         notes = []
         for name, value in settings.items():
+            if (why := self.server.left_out.get(name)) and name not in self.extra:
+                notes.append(f"{name} left out: {why}")
+                continue
+            if value == self.server.assumed.get(name):
+                continue
             instead = self.changed.get(name, name)
             if instead is not None:
                 body[instead] = value
             if instead != name:
                 notes.append(f"{name} {f'sent as {instead}' if instead else 'dropped'}: the model refuses it")
+        most = self.server.most_temperature
+        if most is not None and body.get("temperature", 0) > most:
+            body["temperature"] = most
+            notes.append(f"temperature sent as {most:g}: it is the highest that {self.server.name} takes")
         return body | self.extra, tuple(notes)
 
     @property
     def takes_number(self) -> bool:
         """Whether a request may ask for several answers, as far as is known."""
-        return "n" not in self.changed and "n" not in self.extra
+        return not {"n"} & {*self.changed, *self.extra, *self.server.left_out}
 
     def change(self, refused: str | None, sent: Mapping[str, Any]) -> bool:
         """Record a refused parameter; return False if it can be neither replaced nor dropped.
