@@ -234,6 +234,7 @@ def _openai(context: EngineContext) -> Engine:
     return OpenAIEngine(
         profile.model or profile.name,
         profile.base_url if context.base_url is None else context.base_url,
+        named=context.base_url is not None,
         api=profile.api,
         concurrency=context.concurrency or OpenAIEngine.concurrency,
         context_length=profile.context_length,

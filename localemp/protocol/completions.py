@@ -224,9 +224,8 @@ def _dollars(usage: Mapping[str, Any]) -> float | None:
     charged = [usage.get("cost")]
     if usage.get("is_byok") is True:
         charged.append(_inner(usage, "cost_details").get("upstream_inference_cost") or 0)
-    if any(isinstance(each, bool) or not isinstance(each, int | float) or not 0 <= each < 1e6 for each in charged):
-        return None
-    return float(sum(charged))
+    dollars = [each for each in charged if isinstance(each, int | float) and not isinstance(each, bool)]
+    return float(sum(dollars)) if len(dollars) == len(charged) and all(0 <= each < 1e6 for each in dollars) else None
 
 
 def decode(content: bytes | str) -> Any:

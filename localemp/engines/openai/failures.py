@@ -143,7 +143,7 @@ def refused_parameter(error: ResponseError) -> str | None:
     if error.code in _REFUSALS and error.param:
         return error.param
     if found := _REFUSAL_TEXT.search(error.message):
-        return next(filter(None, found.groups()))
+        return next((str(name) for name in found.groups() if name), None)
     return "n" if _may_refuse_number(error) else None
 
 
@@ -216,6 +216,11 @@ def _explain_served(
     if status == 429:
         return EngineError(f"{target.url} keeps limiting requests (429): {message}", "lower --concurrency")
     return EngineError(f"{target.url} answered with {'an error' if error.inside else f'status {status}'}: {message}")
+
+
+def is_loading(error: ResponseError) -> bool:
+    """Return whether the server is up, but still loads its model (llama.cpp)."""
+    return isinstance(error, ServerError) and error.status == 503 and "loading model" in error.message.lower()
 
 
 def is_wrong_key(error: ResponseError) -> bool:

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from localemp.dialogue import Message
 from localemp.engines.openai.servers import OTHER, Server
+from localemp.models.thinking_mode import NO_REASONING
 from localemp.sampling import Sampling
 
 _DROPPABLE = {
@@ -30,14 +31,15 @@ class Requests:
 
     Attributes:
         changed: Replacement of each refused parameter; None if it is dropped.
-        server: What is known of the server; its parameters that are left out are not in `changed`.
+        server: What is known of the server; it may change once the server says who it is.
     """
 
     def __init__(
         self, model: str, api: Literal["chat", "completions"], extra: Mapping[str, Any], server: Server = OTHER
     ) -> None:
         self.model, self.api, self.extra, self.server = model, api, dict(extra), server
-        self.changed: dict[str, str | None] = {}
+        reasons = self.extra.get("reasoning_effort", NO_REASONING) != NO_REASONING
+        self.changed: dict[str, str | None] = dict.fromkeys(server.fixed_while_reasoning if reasons else ())
 
     def body(
         self, messages: Sequence[Message], sampling: Sampling, number: int = 1
@@ -65,16 +67,18 @@ class Requests:
         if sampling.choices and self.api == "chat":
             settings |= {"logprobs": True, "top_logprobs": _LIKELIEST}
         notes = []
+        renamed = self.server.renamed if self.api == "chat" else {}
         for name, value in settings.items():
             if (why := self.server.left_out.get(name)) and name not in self.extra:
                 notes.append(f"{name} left out: {why}")
                 continue
             if value == self.server.assumed.get(name):
                 continue
-            instead = self.changed.get(name, name)
+            usual = renamed.get(name, name)
+            instead = self.changed.get(name, usual)
             if instead is not None:
                 body[instead] = value
-            if instead != name:
+            if instead != usual:
                 notes.append(f"{name} {f'sent as {instead}' if instead else 'dropped'}: the model refuses it")
         most = self.server.most_temperature
         if most is not None and body.get("temperature", 0) > most:

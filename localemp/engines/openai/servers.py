@@ -35,6 +35,8 @@ class Server:
         widen: How it is given a longer context, for a hint.
         lists_models: Whether its list of models has the names that requests use.
         left_out: Parameters that it ignores or counts wrongly, which are not sent, with the reason.
+        renamed: Its own names of parameters, for chat; None for one that it does not have.
+        fixed_while_reasoning: Parameters that are refused while a model reasons.
         assumed: Parameters that are not sent at this value, which is its own default.
         most_temperature: The highest temperature; it takes a higher one for this.
         charges: Whether the usage of a response says what it costs, in dollars.
@@ -52,6 +54,8 @@ class Server:
     widen: str = ""
     lists_models: bool = True
     left_out: Mapping[str, str] = field(default_factory=lambda: _NONE)
+    renamed: Mapping[str, str | None] = field(default_factory=lambda: _NONE)
+    fixed_while_reasoning: tuple[str, ...] = ()
     assumed: Mapping[str, Any] = field(default_factory=lambda: _NONE)
     most_temperature: float | None = None
     charges: bool = False
@@ -63,7 +67,14 @@ class Server:
         return self.keys[0]
 
 
-OPENAI = Server(name="OpenAI", hosts=("api.openai.com", ".api.openai.com"), needs_key=True)
+# What is refused is known beforehand, so that no request has to be refused first: a batch would be lost by it.
+OPENAI = Server(
+    name="OpenAI",
+    hosts=("api.openai.com", ".api.openai.com"),
+    needs_key=True,
+    renamed={"max_tokens": "max_completion_tokens", "thinking_token_budget": None},
+    fixed_while_reasoning=("temperature", "top_p"),
+)
 OTHER = Server(name="")
 """Any other server with the OpenAI API."""
 
