@@ -239,6 +239,7 @@ def _openai(context: EngineContext) -> Engine:
         context_length=profile.context_length,
         price=profile.price,
         extra_body={**profile.request, **_asked(context), **context.request},
+        notice=profile.notice,
     )
 
 
