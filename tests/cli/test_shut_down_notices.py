@@ -47,7 +47,10 @@ def notices(text):
 
 @pytest.mark.parametrize(
     ("days", "says"),
-    [(20, "note: the provider shuts down mine on "), (-20, "note: the provider announced that it would shut down mine")],
+    [
+        (20, "note: the provider shuts down mine on "),
+        (-20, "note: the provider announced that it would shut down mine"),
+    ],
     ids=["soon", "over"],
 )
 def test_generate(localemp, model, talks, days, says):
@@ -68,10 +71,10 @@ def test_an_estimate(localemp, model, talks):
 
 def test_an_experiment_says_it_once_for_all_rows(localemp, model, talks, tmp_path):
     (tmp_path / "plan.toml").write_text(
-        f'model = "{model(20)}"\ndata = "{talks}"\n[[rows]]\nname = "{{strategy}}"\n'
+        f'models = ["{model(20)}"]\ndata = "{talks}"\n[[rows]]\nname = "{{strategy}}"\n'
         'strategy = ["zero-shot", "two-stage"]\n[after]\nscore = false\nreport = false\n'
     )
-    done = localemp("experiment", "run", "plan.toml")
+    done = localemp("experiment", "plan.toml")
     assert done.returncode == 0, done.stderr
     assert len(notices(done.stderr)) == 1
 
@@ -117,5 +120,6 @@ def test_an_answer_that_was_all_reasoning_is_explained(localemp, model, server, 
     words = ("--data", talks, "--limit", 1, "--out", "run", "--reasoning-effort", "low")
     done = localemp("generate", "--model", model(20), *words)
     assert done.returncode == 1
-    assert "all 2,176 tokens of the answer went into reasoning" in done.stderr + done.stdout
-    assert "--thinking-budget" in done.stderr + done.stdout
+    why = localemp("runs", "show", "run", "--errors").stdout
+    assert "all 2,176 tokens of the answer went into reasoning" in why
+    assert "--thinking-budget" in why
