@@ -236,6 +236,7 @@ def _openai(context: EngineContext) -> Engine:
         "context_length": profile.context_length,
         "price": profile.price,
         "extra_body": {**profile.request, **_asked(context), **context.request},
+        "notice": profile.notice,
     }
     if context.batch:
         from localemp.engines.openai.batch.engine import OpenAIBatchEngine
