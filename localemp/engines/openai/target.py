@@ -24,6 +24,7 @@ class Target:
         key: The API key; empty if there is none.
         key_variable: The environment variable that has the key, or should have it.
         server: What is known of the server.
+        notice: What is known of the model's end, which explains that it is missing; usually empty.
     """
 
     url: str
@@ -32,9 +33,12 @@ class Target:
     key: str = field(repr=False)
     key_variable: str
     server: Server = field(repr=False)
+    notice: str = ""
 
     @classmethod
-    def resolve(cls, model: str, base_url: str | None, api_key: str | None, *, named: bool = True) -> "Target":
+    def resolve(
+        cls, model: str, base_url: str | None, api_key: str | None, *, named: bool = True, notice: str = ""
+    ) -> "Target":
         """Return the target from the arguments, else from the environment, else OpenAI's server.
 
         Args:
@@ -42,6 +46,7 @@ class Target:
             base_url: URL of the server; None for the environment's, else OpenAI's.
             api_key: The key; None for the environment's, see `servers.key_for`.
             named: Whether the user gave the URL, rather than a model's profile.
+            notice: What is known of the model's end.
 
         Raises:
             OptionError: The URL is invalid, the key has characters that no key has, or it is another server's.
@@ -59,7 +64,7 @@ class Target:
                 f"the key in {variable} has characters that no key has",
                 f"copy it again, without quotation marks: export {variable}=...",
             )
-        return cls(url, model, address, key, variable, server)
+        return cls(url, model, address, key, variable, server, notice)
 
     @property
     def is_openai(self) -> bool:
