@@ -59,7 +59,8 @@ _PROMPT_LENGTH = re.compile(
     r"|prompt is too long: (\d{1,12}) tokens|input token count \((\d{1,12})\)",
     re.IGNORECASE,
 )
-_WRONG_KEY = "api key not valid"  # Gemini's, with status 400
+_WRONG_KEY = "api key not valid"  # Gemini says so with status 400
+_NO_KEYS = "no_db_connection"  # LiteLLM knows the master key only, and says 400 to others
 
 
 class NoResponseError(ResponseError):
@@ -226,7 +227,9 @@ def is_loading(error: ResponseError) -> bool:
 
 def is_wrong_key(error: ResponseError) -> bool:
     """Return whether the server does not know the key."""
-    return isinstance(error, ServerError) and (error.status == 401 or _WRONG_KEY in error.message.lower())
+    return isinstance(error, ServerError) and (
+        error.status == 401 or error.type == _NO_KEYS or _WRONG_KEY in error.message.lower()
+    )
 
 
 def _quota_is_used_up(error: ServerError) -> bool:
