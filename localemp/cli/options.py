@@ -67,11 +67,27 @@ _ENGINE = (
     click.option("--concurrency", type=click.IntRange(min=1), help="Dialogues in flight at once."),
 )  # fmt: skip
 
+_HOSTED = (
+    click.option("--service-tier", type=click.Choice(["auto", "default", "flex", "priority"]),
+                 help="Tier of a hosted model's service: flex costs less and is slower, priority the other way round."),
+    click.option("--reasoning-effort", metavar="LEVEL",
+                 help="How much a hosted model reasons, if it takes that: none, minimal, low, medium, high, ..."),
+    click.option("--verbosity", metavar="LEVEL",
+                 help="How much a hosted model writes, if it takes that: low, medium or high."),
+)  # fmt: skip
+
+_BATCH = click.option(
+    "--batch", is_flag=True,
+    help="Ask a hosted model through its service's Batch API: half the price, and answers within a day.",
+)  # fmt: skip
+
 _ENGINES = (
     click.option("--base-url", help="Use an OpenAI-compatible server instead; the key is read from OPENAI_API_KEY."),
     *_ENGINE,
     _DETERMINISTIC,
     *_SAMPLING,
+    _BATCH,
+    *_HOSTED,
     click.option("--script", type=_THERE, hidden=True, help="Answer from a file: for tests and dry runs."),
 )
 
@@ -127,7 +143,7 @@ engine_options = _with(_ENGINES)
 strategy_options = _with(_STRATEGY)
 local_model_options = _with((_NAME, *_ENGINE, *_SAMPLING))
 prompt_options = _with(_PROMPTS)
-serve_options = _with((_NAME, *_PROMPTS, *_SAMPLING, _DETERMINISTIC, _THINKING))
+serve_options = _with((_NAME, *_PROMPTS, *_SAMPLING, *_HOSTED, _DETERMINISTIC, _THINKING))
 data_options = _with(_DATA)
 row_options = _with((*_ENGINES, *_PROMPTS, _THINKING, *_DATA))
 deterministic_option = _with((_DETERMINISTIC,))

@@ -29,7 +29,7 @@ STAGE: ContextVar[str] = ContextVar("stage", default="")
 PLANNED = "planned"
 """The finish reason of an engine that only measures prompts; the texts of its completions are not a model's."""
 
-_ONLY_IF_SET = ("thinking_tokens", "asked_by", "choices", "choice_mass")
+_ONLY_IF_SET = ("thinking_tokens", "asked_by", "choices", "choice_mass", "tier")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +53,7 @@ class Completion:
         asked_by: Who asked the very same request first, if this is the answer to that; empty for a call of its own.
         choices: The probability of each of `Sampling.choices` among them; None if it was not asked for or is unknown.
         choice_mass: The probability that the reply begins with any of them, by which `choices` were divided.
+        tier: The tier of the service that answered: "batch", "flex", "priority"; empty for the standard one.
     """
 
     text: str
@@ -68,6 +69,7 @@ class Completion:
     asked_by: str = ""
     choices: Mapping[str, float] | None = None
     choice_mass: float | None = None
+    tier: str = ""
 
     def __post_init__(self) -> None:
         for name in ("text", "thinking", "finish_reason"):
@@ -178,6 +180,10 @@ class Engine(ABC):
     async def close(self) -> None:
         """Release what `start` acquired."""
         return
+
+    def status(self) -> str:
+        """Return in a few words what the engine waits for, to be shown with the progress; empty if there is nothing."""
+        return ""
 
     async def reset_prefix_cache(self) -> bool:
         """Forget earlier prompts, so that none is answered with their help; return whether that is known to be so."""

@@ -48,6 +48,10 @@ class ForwardingEngine(Engine):
         """Close the engine."""
         await self.engine.close()
 
+    def status(self) -> str:
+        """Return what the engine waits for."""
+        return self.engine.status()
+
     async def reset_prefix_cache(self) -> bool:
         """Empty the engine's prefix cache; see `Engine.reset_prefix_cache`."""
         return await self.engine.reset_prefix_cache()

@@ -77,6 +77,8 @@ class EngineContext:
         context_length: Context to hold, prompt and reply together, in tokens.
         adapters: LoRA adapters that requests can have.
         thinking: Whether the model thinks before it replies, and how.
+        batch: Whether a service is asked through its Batch API.
+        request: Fields of requests that the user has chosen, such as the service's tier.
     """
 
     profile: "Profile"
@@ -93,6 +95,13 @@ class EngineContext:
     deterministic: bool = False
     adapters: "Sequence[Adapter]" = ()
     thinking: ThinkingMode = field(default_factory=ThinkingMode)
+    batch: bool = False
+    request: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def folder(self) -> Path | None:
+        """Where an engine may keep what a rerun must find again; None if nothing is kept."""
+        return None if self.log is None else self.log.parent
 
     @property
     def vllm_args(self) -> dict[str, Any]:
@@ -220,6 +229,8 @@ def _openai(context: EngineContext) -> Engine:
     profile = context.profile
     if context.engine_args:
         raise OptionError("--engine-arg applies only to vLLM in this process, not to a server")
+    if context.batch:
+        raise OptionError("--batch: there is no engine for it yet")
     return OpenAIEngine(
         profile.model or profile.name,
         profile.base_url if context.base_url is None else context.base_url,
@@ -227,7 +238,7 @@ def _openai(context: EngineContext) -> Engine:
         concurrency=context.concurrency or OpenAIEngine.concurrency,
         context_length=profile.context_length,
         price=profile.price,
-        extra_body={**profile.request, **_asked(context)},
+        extra_body={**profile.request, **_asked(context), **context.request},
     )
 
 
@@ -241,6 +252,7 @@ def _openai_settings(context: EngineContext) -> Mapping[str, Any]:
         "base_url": None if server is None else shown_url(server),
         "api": profile.api,
         **_asked(context),
+        **{name: value for name, value in context.request.items() if name != "service_tier"},
     }
 
 

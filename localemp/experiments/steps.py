@@ -30,8 +30,8 @@ Text = Annotated[str, AfterValidator(check_text)]
 Whole = Annotated[int, Field(ge=0, le=2**63 - 1)]
 Count = Annotated[int, Field(ge=1, le=2**63 - 1)]
 _OF_JUDGES = (
-    "base_url", "engine_args", "concurrency", "script", "seed", "max_tokens", "temperature", "top_p", "thinking",
-    "thinking_budget",
+    "base_url", "engine_args", "concurrency", "batch", "service_tier", "reasoning_effort", "verbosity", "script",
+    "seed", "max_tokens", "temperature", "top_p", "thinking", "thinking_budget",
 )  # fmt: skip
 
 

@@ -1,6 +1,7 @@
 """The configuration of a run: all settings in one place, before anything is loaded."""
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -14,6 +15,8 @@ from localemp.models.thinking_mode import OnOff
 from localemp.prompting.render import Layout
 from localemp.strategies.registry import part_options
 from localemp.utils.option import check_at_least
+
+ServiceTier = Literal["auto", "default", "flex", "priority"]
 
 
 class RunSettings(TypedDict, total=False):
@@ -47,6 +50,10 @@ class RunSettings(TypedDict, total=False):
     concurrency: int | None
     engine_args: Mapping[str, Any]
     deterministic: bool
+    batch: bool
+    service_tier: ServiceTier | None
+    reasoning_effort: str | None
+    verbosity: str | None
     script: Path | None
     options: Mapping[str, Any]
 
@@ -81,6 +88,9 @@ class RunConfig:
         engine_args: vLLM's engine arguments.
         deterministic: Whether replies must not depend on what else the engine computes: by batch-invariant kernels
             where the hardware has them, else one request at a time.
+        batch: Whether a hosted model is asked through its service's Batch API, which costs less and takes up to a day.
+        service_tier: The tier of the service that requests ask for; None for the service's own choice.
+        reasoning_effort, verbosity: How much a hosted model reasons and writes; None for the profile's.
         script: File for the scripted engine, for tests and dry runs.
 
     Raises:
@@ -107,6 +117,10 @@ class RunConfig:
     concurrency: int | None = None
     engine_args: Mapping[str, Any] = field(default_factory=dict)
     deterministic: bool = False
+    batch: bool = False
+    service_tier: ServiceTier | None = None
+    reasoning_effort: str | None = None
+    verbosity: str | None = None
     script: Path | None = None
 
     def __init__(self, **settings: Unpack[RunSettings]) -> None:
@@ -127,7 +141,12 @@ class RunConfig:
             object.__setattr__(self, "adapter", None)
         elif self.adapter is not None:
             split_spec(self.adapter)
-        for name, kind in (("layout", Layout), ("instances", Instances), ("thinking", OnOff)):
+        for name, kind in (
+            ("layout", Layout),
+            ("instances", Instances),
+            ("thinking", OnOff),
+            ("service_tier", ServiceTier),
+        ):
             if (value := getattr(self, name)) is not None and value not in get_args(kind):
                 raise UnknownNameError(name, str(value), get_args(kind))
         for name in ("temperature", "top_p"):
@@ -139,6 +158,13 @@ class RunConfig:
         )
         if self.top_p is not None and not 0 < self.top_p <= 1:
             raise OptionError(f"--top-p {self.top_p}: not a share", "give more than 0 and at most 1, or omit it")
+        for name in ("reasoning_effort", "verbosity"):
+            if not re.fullmatch(r"[a-z][a-z_-]{0,31}", getattr(self, name) or "none"):
+                raise OptionError(f"--{name.replace('_', '-')} {getattr(self, name)!r}: not a word such as low or high")
+        if self.batch and self.service_tier not in (None, "auto", "default"):
+            raise OptionError(
+                f"--batch is a tier of its own, and --service-tier {self.service_tier} another", "omit one"
+            )
         if self.base_url is not None and not self.base_url.strip():
             raise OptionError("--base-url is empty", "give a URL such as http://localhost:8000/v1, or omit it")
 

@@ -77,14 +77,14 @@ class Tally:
         """Completion tokens per second; None if a call has no token counts."""
         return None if self.uncounted else self.completion_tokens / max(self.seconds, 1e-9)
 
-    def progress(self, unit: str = "dialogues", row: str = "") -> Progress:
-        """Return the progress of the batch, with speed and failures."""
+    def progress(self, unit: str = "dialogues", row: str = "", status: str = "") -> Progress:
+        """Return the progress of the batch, with speed, failures and what the engine says (`Engine.status`)."""
         if not self.done + self.failed:
-            return Progress("Answering", 0, self.total, unit, row=row)
+            return Progress("Answering", 0, self.total, unit, status, row=row)
         speed = f"{self.done / max(self.seconds, 1e-9):.2f} {unit}/s"
         tokens = "" if self.tokens_per_s is None else f", {self.tokens_per_s:.0f} tokens/s"
         failed = f", {self.failed} failed" if self.failed else ""
-        finished, detail = self.done + self.failed, speed + tokens + failed
+        finished, detail = self.done + self.failed, speed + tokens + failed + (f", {status}" if status else "")
         return Progress("Answering", finished, self.total, unit, detail, row, self.failed)
 
     def add(self, record: Mapping[str, Any]) -> None:

@@ -50,6 +50,9 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
 
+# Settings that are fields of requests to a service.
+_OF_REQUESTS = ("service_tier", "reasoning_effort", "verbosity")
+
 
 class Pipeline:
     """Builds the objects of a config, each once and on first use.
@@ -248,6 +251,7 @@ class Pipeline:
         """
         self.check_deterministic()
         self._check_takes_adapter()
+        self._check_asks_service()
         _ = self.thinking
         config = self.config
         own = strategy_options(config.strategy)
@@ -274,6 +278,21 @@ class Pipeline:
                 "leave it out; a server of your own can be started with `localemp serve --deterministic`",
             )
         raise OptionError(f"--deterministic: the engine {self._engine_name!r} has no such mode", "leave it out")
+
+    def _check_asks_service(self) -> None:
+        """Check that options for a service's requests are not given for another engine.
+
+        Raises:
+            OptionError: They are.
+        """
+        if self._engine_name == "openai":
+            return
+        for name in ("batch", *_OF_REQUESTS):
+            if getattr(self.config, name):
+                option = f"--{name.replace('_', '-')}"
+                raise OptionError(
+                    f"{option} is for hosted models, and {self.profile.name} is not one", f"omit {option}"
+                )
 
     @cached_property
     def strategy(self) -> Strategy:
@@ -306,6 +325,7 @@ class Pipeline:
                 `Engine.adapted`.
         """
         self.check_deterministic()
+        self._check_asks_service()
         asked = [self.adapter] if adapters is None else adapters
         different = [*dict.fromkeys(each for each in asked if each is not None)]
         context = self._engine_context(max_model_len, log)
@@ -324,13 +344,25 @@ class Pipeline:
         """What distinguishes engines: pipelines for which it is the same share one, with the adapters of all."""
         config = self.config
         where = (config.model, config.base_url, str(config.script), config.thinking)
-        chosen = (*where, dict(config.engine_args), config.concurrency, config.deterministic)
+        chosen = (
+            *where,
+            dict(config.engine_args),
+            config.concurrency,
+            config.deterministic,
+            config.batch,
+            self._request,
+        )
         return json.dumps(chosen, sort_keys=True, default=str)
 
     @property
     def _engine_name(self) -> str:
         assert self.profile.engine is not None, "a chat model's profile names one"
         return self.profile.engine
+
+    @property
+    def _request(self) -> dict[str, str]:
+        """The fields of requests to a service that the user has chosen."""
+        return {name: value for name in _OF_REQUESTS if (value := getattr(self.config, name)) is not None}
 
     def _engine_context(self, max_model_len: int | None = None, log: Path | None = None) -> EngineContext:
         config = self.config
@@ -347,6 +379,8 @@ class Pipeline:
             log=log,
             deterministic=config.deterministic,
             thinking=self.thinking,
+            batch=config.batch,
+            request=self._request,
         )
 
     def settings(self, dialogues: list[Dialogue], split: str) -> dict[str, Any]:

@@ -130,9 +130,16 @@ def recorded_config(
         concurrency=concurrency,
         engine_args=recorded | told,
         deterministic=bool(settings.get("deterministic")),
+        reasoning_effort=_word(settings, "reasoning_effort"),
+        verbosity=_word(settings, "verbosity"),
         script=script,
     )
     return replace(config, thinking=_thinking(settings, Pipeline(config).profile))
+
+
+def _word(settings: Mapping[str, Any], name: str) -> str | None:
+    value = settings.get(name)
+    return value if isinstance(value, str) else None
 
 
 def _thinking(settings: Mapping[str, Any], profile: Profile) -> OnOff | None:

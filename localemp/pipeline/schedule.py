@@ -25,7 +25,7 @@ from localemp.pipeline.generate import OnPlanned, Tally, answer_one, draft_all, 
 from localemp.pipeline.shared_answers import SharedAnswers
 from localemp.strategies.base import Draft, Response
 from localemp.strategies.strategy import Strategy
-from localemp.utils.progress import OnProgress, Progress, silent
+from localemp.utils.progress import OnProgress, Progress, each_second, silent
 
 _log = logging.getLogger(__name__)
 _REMEMBERED = 16_384  # dialogues whose lookups are kept for other rows
@@ -360,11 +360,19 @@ class _Schedule:
                     await self._answer(waiting, engine, shared)
 
             slots = min(engine.concurrency, sum(row.left for row in unfinished))
-            await for_all(range(slots), answer, slots)
+            async with each_second(lambda: self._show(unfinished, engine)):
+                await for_all(range(slots), answer, slots)
             if self.pipeline.runs_here:
                 self.on_progress(Progress(f"Stopping {engine.name} ({self.pipeline.profile.name})"))
         finally:
             await engine.close()
+
+    def _show(self, rows: Sequence[_Row], engine: Engine) -> None:
+        """Show what the engine waits for, of the rows that wait for it."""
+        if status := engine.status():
+            for row in rows:
+                if row.left and row.stopped is None and (tally := row.batch.tally) is not None:
+                    self.on_progress(tally.progress(row=row.batch.name, status=status))
 
     async def _plan_again(self) -> int:
         """Put back what the engine's context was too short for; return one that is long enough."""
@@ -404,7 +412,7 @@ class _Schedule:
             batch.tally.add(record)
             batch.tally.ended = time.perf_counter()
             row.left -= 1
-            self.on_progress(batch.tally.progress(row=batch.name))
+            self.on_progress(batch.tally.progress(row=batch.name, status=engine.status()))
 
 
 def _characters(texts: Sequence[str]) -> list[int]:

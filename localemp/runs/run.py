@@ -61,6 +61,7 @@ class _Stage(Lenient):
     notes: list[str] = Field(default_factory=list)
     asked_by: str = ""
     thinking_tokens: _Tokens | None = None
+    tier: str = ""
     exemplars_dropped: _Tokens = 0
     answer: Annotated[Any, AfterValidator(_label_or_object)] = None
     sampling: dict[str, Any] = Field(default_factory=dict)
@@ -105,7 +106,7 @@ class _Failure(Lenient):
 
 
 # Fields that most lines of today lack, too: they are not added where lines are read.
-_ONLY_IF_SET = {"answer", "asked_by", "sampling", "skipped", "support_strategies", "thinking_tokens"}
+_ONLY_IF_SET = {"answer", "asked_by", "sampling", "skipped", "support_strategies", "thinking_tokens", "tier"}
 
 
 def _defaults(form: type[BaseModel]) -> dict[str, Any]:

@@ -1,9 +1,10 @@
 """Progress of long tasks: the library calls `on_progress`; the caller displays it."""
 
+import asyncio
 import os
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,6 +62,23 @@ def watched(folder: Path, task: str, total: int | None, on_progress: OnProgress)
         finished.set()
         thread.join()
     report(bytes_in(folder) - before)
+
+
+@asynccontextmanager
+async def each_second(show: Callable[[], None]) -> AsyncIterator[None]:
+    """Call `show` once a second, for progress that nothing else reports."""
+
+    async def repeat() -> None:
+        while True:
+            await asyncio.sleep(1)
+            show()
+
+    task = asyncio.create_task(repeat())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
 
 def bytes_in(folder: Path) -> int:

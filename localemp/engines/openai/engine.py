@@ -8,24 +8,22 @@ import logging
 import random
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Literal
 
 import openai
 
 from localemp.dialogue import Message
 from localemp.engines.base import Completion, Engine
-from localemp.engines.choices import masses_in, normalised
+from localemp.engines.openai.answers import AnswerReader, Answers, read_answers
 from localemp.engines.openai.connection import Connection
 from localemp.engines.openai.failures import NoResponseError, WebPageError, explain, is_retryable, refused_parameter
 from localemp.engines.openai.models import read_models
 from localemp.engines.openai.requests import Requests
 from localemp.engines.openai.target import KEY_VARIABLE, Target
-from localemp.errors import EngineError, FatalEngineError, OptionError, PromptTooLongError, UnknownNameError
+from localemp.errors import EngineError, FatalEngineError, OptionError, UnknownNameError
 from localemp.models.profiles import Price
-from localemp.protocol.completions import Choice, Usage, first_choice, read_completion, token_probabilities
 from localemp.protocol.errors import ResponseError, ServerError
-from localemp.protocol.thinking import opens_thinking, split_thinking
 from localemp.sampling import Sampling
 from localemp.utils.redaction import redact_settings
 
@@ -41,23 +39,6 @@ MAX_FAILED_REQUESTS = 20
 _log = logging.getLogger(__name__)
 _PATHS = {"chat": "/chat/completions", "completions": "/completions"}
 _NO_LIST = (404, 405, 501)
-
-
-@dataclass(frozen=True, slots=True)
-class _Answers:
-    """The answers to one request.
-
-    Attributes:
-        choices: One or more.
-        number: How many the server gave, withheld ones included.
-        usage: The counts of all.
-        notes: On changed sampling parameters.
-    """
-
-    choices: tuple[Choice, ...]
-    number: int
-    usage: Usage
-    notes: tuple[str, ...]
 
 
 class OpenAIEngine(Engine):
@@ -126,6 +107,8 @@ class OpenAIEngine(Engine):
         self.concurrency, self.context_length = concurrency, context_length
         self.base_url = self._target.url
         self._requests = Requests(model, api, extra_body or {})
+        tier = self._requests.extra.get("service_tier", "")
+        self._reader = AnswerReader(self.base_url, api, price, tier if tier in ("flex", "priority") else "")
         self._max_retries, self._timeout = max_retries, timeout
         self._sleep, self._jitter = sleep, jitter or random.Random()
         self._slots = asyncio.Semaphore(concurrency)
@@ -189,8 +172,8 @@ class OpenAIEngine(Engine):
         """
         begun = time.perf_counter()
         async with self._slots:
-            answers = await self._ask(messages, sampling)
-        return self._completions(answers, messages, sampling, begun)[0]
+            asked = await self._ask(messages, sampling)
+        return self._completions(asked, messages, sampling, begun)[0]
 
     async def candidates(self, messages: Sequence[Message], sampling: Sampling, number: int) -> list[Completion]:
         """Return several answers to one list of messages; see `Engine.candidates`.
@@ -202,9 +185,9 @@ class OpenAIEngine(Engine):
         if self._requests.takes_number:
             begun = time.perf_counter()
             async with self._slots:
-                answers = await self._ask(messages, sampling, number)
-            found = self._completions(answers, messages, sampling, begun)[:number]
-            if answers.number == 1:
+                asked = await self._ask(messages, sampling, number)
+            found = self._completions(asked, messages, sampling, begun)[:number]
+            if asked[0].number == 1:
                 self._requests.changed["n"] = None  # ignored, not refused
         if missing := number - len(found):
             seed = None if sampling.seed is None else sampling.seed + len(found)
@@ -212,70 +195,17 @@ class OpenAIEngine(Engine):
         return found
 
     def _completions(
-        self, answers: _Answers, messages: Sequence[Message], sampling: Sampling, begun: float
+        self, asked: tuple[Answers, tuple[str, ...]], messages: Sequence[Message], sampling: Sampling, begun: float
     ) -> list[Completion]:
-        """Return what was answered; the counts of all are the first one's.
-
-        Raises:
-            PromptTooLongError: The server truncated an answer for which the prompt left no room.
-            EngineError: No answer has a text.
-        """
-        texts = [self._split(choice, messages) for choice in answers.choices]
-        reasons = [choice.finish_reason or "unknown" for choice in answers.choices]
-        usage, limit = answers.usage.beside("".join(thinking for _, thinking in texts)), self.context_length
-        # vLLM's server accepts a prompt that leaves too little room and truncates the reply.
-        if limit and usage.prompt_tokens and "length" in reasons and usage.prompt_tokens + sampling.most_tokens > limit:
-            raise PromptTooLongError(usage.prompt_tokens, sampling.most_tokens, limit)
-        if not any(text or thinking for text, thinking in texts) and not any(each.refusal for each in answers.choices):
-            self._check_empty(answers.choices[0], reasons[0])
-        completions = []
-        for choice, (text, thinking), reason in zip(answers.choices, texts, reasons, strict=True):
-            refused = not text and choice.refusal
-            choices, mass = self._choices(choice, sampling)
-            completion = Completion(
-                text=choice.refusal if refused else text,
-                finish_reason="refusal" if refused else reason,
-                prompt_tokens=usage.prompt_tokens,
-                completion_tokens=usage.completion_tokens,
-                cached_tokens=usage.cached_tokens,
-                seconds=time.perf_counter() - begun,
-                cost=self._cost(usage),
-                notes=answers.notes,
-                thinking=thinking,
-                thinking_tokens=usage.reasoning_tokens,
-                choices=choices,
-                choice_mass=mass,
-            )
-            completions.append(completion)
-            usage = usage.counted_before()
-        return completions
-
-    def _choices(self, choice: Choice, sampling: Sampling) -> tuple[dict[str, float] | None, float | None]:
-        """Return the probability of each choice and of all together; None where the server does not give them."""
-        if not sampling.choices or (masses := masses_in(token_probabilities(choice), sampling.choices)) is None:
-            return None, None
-        return normalised(masses)
-
-    def _split(self, choice: Choice, messages: Sequence[Message]) -> tuple[str, str]:
-        """Return text and thinking, which servers separate or leave in the text."""
-        opened = self.api == "completions" and opens_thinking(messages[-1].content)
-        text, thinking = split_thinking(choice.text, opened)
-        return text, "\n".join(filter(None, (choice.thinking.strip(), thinking)))
-
-    def _check_empty(self, choice: Choice, reason: str) -> None:
-        if reason == "length":
-            raise EngineError(
-                f"{self.base_url} returned no text within the token limit; the model may think before it answers",
-                "raise --max-tokens, or --thinking-budget if its profile says that it thinks",
-            )
-        if choice.message.get("content") is None:
-            raise EngineError(f"{self.base_url} returned an answer without text (finish reason {reason!r})")
-
-    def _cost(self, usage: Usage) -> float | None:
-        if self.price is None or usage.prompt_tokens is None or usage.completion_tokens is None:
-            return None
-        cached = min(usage.cached_tokens or 0, usage.prompt_tokens)
-        return self.price.of(usage.prompt_tokens, usage.completion_tokens, cached)
+        answers, notes = asked
+        return self._reader.completions(
+            answers,
+            messages,
+            sampling,
+            context_length=self.context_length,
+            seconds=time.perf_counter() - begun,
+            notes=notes,
+        )
 
     def describe(self) -> dict[str, Any]:
         """Return everything that affects replies, for the manifest; never the key."""
@@ -295,17 +225,20 @@ class OpenAIEngine(Engine):
         """Close the connections; the engine cannot be started again."""
         await self._connection.close()
 
-    async def _ask(self, messages: Sequence[Message], sampling: Sampling, number: int = 1) -> _Answers:
+    async def _ask(
+        self, messages: Sequence[Message], sampling: Sampling, number: int = 1
+    ) -> tuple[Answers, tuple[str, ...]]:
+        """Return the answers to a request, and notes on changed parameters."""
         while True:  # each iteration has one parameter less that can be refused
             body, notes = self._requests.body(messages, sampling, number)
             try:
-                choices, given, usage = await self._send(body)
+                answers = await self._send(body)
             except ResponseError as error:
                 if not self._requests.change(refused_parameter(error), body):
                     raise self._failure(error, sampling.most_tokens) from error
             else:
                 self._known = self._answered = True
-                return _Answers(choices, given, usage, notes)
+                return answers, notes
 
     def _failure(self, error: ResponseError, reply_tokens: int) -> EngineError:
         """Return the error to raise for a failed request."""
@@ -323,12 +256,12 @@ class OpenAIEngine(Engine):
             error, self._target, reply_tokens, self.context_length, known=self._known, answered=self._answered
         )
 
-    async def _send(self, body: Mapping[str, Any]) -> tuple[tuple[Choice, ...], int, Usage]:
+    async def _send(self, body: Mapping[str, Any]) -> Answers:
         """Send a request until it succeeds or no retry is left; raises the last error."""
         tries = 0
         while True:
             try:
-                return await self._connection.post(_PATHS[self.api], body, _read)
+                return await self._connection.post(_PATHS[self.api], body, read_answers)
             except ResponseError as error:
                 # If the list of models was a web page, too, the address is wrong; a retry does not help.
                 elsewhere = self._web_site and not self._known and isinstance(error, WebPageError)
@@ -351,14 +284,3 @@ class OpenAIEngine(Engine):
                 "run the same command again after that time",
             ) from error
         return float(min(INITIAL_BACKOFF * 2.0**tries, MAX_BACKOFF) * self._jitter.uniform(0.5, 1.0))
-
-
-def _read(content: bytes) -> tuple[tuple[Choice, ...], int, Usage]:
-    """Return the answers that the server did not withhold, the number with those that it did, and the counts.
-
-    Raises:
-        ResponseError: It is not a completion, or all answers are withheld.
-    """
-    answer = read_completion(content)
-    given = tuple(choice for choice in answer.choices if choice.finish_reason != "content_filter")
-    return given or (first_choice(answer),), len(answer.choices), answer.usage or Usage()

@@ -26,7 +26,7 @@ from localemp.studies.judging.parsing import Parsed, parse_choice, parse_letter,
 from localemp.studies.judging.prompts import JudgePrompts
 from localemp.studies.study import Study
 from localemp.studies.votes import quoted
-from localemp.utils.progress import OnProgress, silent
+from localemp.utils.progress import OnProgress, each_second, silent
 
 ENOUGH, TOO_MANY = 20, 0.2  # answers after which a judge is given up, and the share of them that cannot be read
 
@@ -194,10 +194,14 @@ class Judge:
                 answers.append({"id": question.id} | asdict(question) | sent | received | found)
                 tally.done += 1
                 tally.count(completion)
-            on_progress(tally.progress("answers"))
+            show()
             answers.check()
 
-        await for_all(asked, ask, engine.concurrency)
+        def show() -> None:
+            on_progress(tally.progress("answers", status=engine.status()))
+
+        async with each_second(lambda: show() if engine.status() else None):
+            await for_all(asked, ask, engine.concurrency)
         tally.ended = time.perf_counter()
         return tally
 
