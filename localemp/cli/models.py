@@ -11,6 +11,7 @@ from localemp.utils.formatting import size
 
 if TYPE_CHECKING:
     from localemp.metrics.epitome.training import Trained
+    from localemp.models.price import Price
     from localemp.models.profiles import Profile
 
 
@@ -61,9 +62,7 @@ def show_model(name: str, as_json: bool) -> None:
     details["weights"] = _where_exactly(profile)
     price = profile.price
     if price:
-        cached = "" if price.cached is None else f", ${price.cached} cached"
-        batch = "" if price.batch is None else f", batch tier {price.batch:.0%}"
-        details["price"] = f"${price.prompt} / ${price.completion} per million tokens{cached}{batch} ({price.as_of})"
+        details["price"] = _prices(price)
     if profile.hosted and price is None:
         details["price"] = "unpriced"
     table = Table(box=None, show_header=False)
@@ -185,6 +184,19 @@ def _details(profile: "Profile") -> dict[str, Any]:
     place = None if profile.hosted else find(profile)
     here = None if place is None else {"folder": str(place.folder), "source": place.source, "bytes": place.bytes}
     return {**details, "weights": here}
+
+
+def _prices(price: "Price") -> str:
+    """Return the prices of all tiers, a line each."""
+    from localemp.models.price import TIERS
+
+    lines = []
+    for tier in ("", *TIERS):
+        if (rates := price.rates(tier)) is not None:
+            cached = "" if rates.cached is None else f", ${rates.cached:g} cached"
+            written = "" if rates.cache_write is None else f", ${rates.cache_write:g} written to the cache"
+            lines.append(f"{tier or 'standard'}: ${rates.prompt:g} / ${rates.completion:g}{cached}{written}")
+    return "\n".join([f"US dollars per million tokens of prompts / replies, list prices of {price.as_of}", *lines])
 
 
 def _where(profile: "Profile") -> str:

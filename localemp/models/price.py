@@ -125,7 +125,7 @@ class Price(Rates):
         rates = self.rates(tier)
         return None if rates is None else rates.cost(counts)
 
-    def most(self, prompt_tokens: int, completion_tokens: int, tiers: Iterable[str]) -> float | None:
+    def most_in(self, prompt_tokens: int, completion_tokens: int, tiers: Iterable[str]) -> float | None:
         """Return the most that an answer costs in any of some tiers; None if one of them has no known price."""
         rates = [self.rates(tier) for tier in tiers]
         known = [each.most(prompt_tokens, completion_tokens) for each in rates if each is not None]
@@ -152,7 +152,7 @@ def _rates(tier: str, told: Any, ordinary: dict[str, Any]) -> Any:
     most = _LARGEST_SHARE[tier]
     if not _is_number(told) or not 0 < told <= most:
         raise ValueError(
-            f"{tier}: {told!r} is neither a share of the ordinary prices (above 0, at most {most}) nor a table of prices"
+            f"{tier}: {told!r} is neither a share of the ordinary prices, above 0 and at most {most}, nor a table"
         )
     return {name: value * told for name, value in ordinary.items()}
 

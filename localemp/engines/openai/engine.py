@@ -17,12 +17,20 @@ from localemp.dialogue import Message
 from localemp.engines.base import Completion, Engine
 from localemp.engines.openai.answers import AnswerReader, Answers, read_answers
 from localemp.engines.openai.connection import Connection
-from localemp.engines.openai.failures import NoResponseError, WebPageError, explain, is_retryable, refused_parameter
+from localemp.engines.openai.failures import (
+    NoResponseError,
+    WebPageError,
+    explain,
+    is_retryable,
+    may_be_billed,
+    refused_parameter,
+)
 from localemp.engines.openai.models import read_models
 from localemp.engines.openai.requests import Requests
 from localemp.engines.openai.target import KEY_VARIABLE, Target
+from localemp.engines.spending import attempt
 from localemp.errors import EngineError, FatalEngineError, OptionError, UnknownNameError
-from localemp.models.profiles import Price
+from localemp.models.price import Price
 from localemp.protocol.errors import ResponseError, ServerError
 from localemp.sampling import Sampling
 from localemp.utils.redaction import redact_settings
@@ -107,8 +115,8 @@ class OpenAIEngine(Engine):
         self.concurrency, self.context_length = concurrency, context_length
         self.base_url = self._target.url
         self._requests = Requests(model, api, extra_body or {})
-        tier = self._requests.extra.get("service_tier", "")
-        self._reader = AnswerReader(self.base_url, api, price, tier if tier in ("flex", "priority") else "")
+        tier = self._requests.extra.get("service_tier")
+        self._reader = AnswerReader(self.base_url, api, price, tier if isinstance(tier, str) else None)
         self._max_retries, self._timeout = max_retries, timeout
         self._sleep, self._jitter = sleep, jitter or random.Random()
         self._slots = asyncio.Semaphore(concurrency)
@@ -216,7 +224,7 @@ class OpenAIEngine(Engine):
             "api": self.api,
             "model": self.model,
             "context_length": self.context_length,
-            "price": self.price.model_dump(mode="json", exclude_none=True) if self.price else None,
+            "price": self.price.describe() if self.price else None,
             "extra_body": redact_settings(self._requests.extra),
             "changed_parameters": dict(sorted(self._requests.changed.items())),
         }
@@ -261,7 +269,8 @@ class OpenAIEngine(Engine):
         tries = 0
         while True:
             try:
-                return await self._connection.post(_PATHS[self.api], body, read_answers)
+                with attempt(may_be_billed):
+                    return await self._connection.post(_PATHS[self.api], body, read_answers)
             except ResponseError as error:
                 # If the list of models was a web page, too, the address is wrong; a retry does not help.
                 elsewhere = self._web_site and not self._known and isinstance(error, WebPageError)
