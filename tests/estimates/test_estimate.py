@@ -19,6 +19,7 @@ from localemp.pipeline.batch import Batch
 from localemp.pipeline.config import RunConfig
 from localemp.pipeline.generate import Tally
 from localemp.pipeline.pipeline import Pipeline
+from localemp.protocol.completions import Usage
 from localemp.runs.run import read_manifest
 
 
