@@ -20,7 +20,7 @@ from localemp.engines.openai.connection import Connection
 from localemp.engines.openai.failures import NoResponseError, WebPageError, explain, is_retryable, refused_parameter
 from localemp.engines.openai.models import read_models
 from localemp.engines.openai.requests import Requests
-from localemp.engines.openai.target import KEY_VARIABLE, Target
+from localemp.engines.openai.target import Target
 from localemp.errors import EngineError, FatalEngineError, OptionError, UnknownNameError
 from localemp.models.profiles import Price
 from localemp.protocol.errors import ResponseError, ServerError
@@ -125,11 +125,7 @@ class OpenAIEngine(Engine):
         Raises:
             FatalEngineError: There is none.
         """
-        if self._target.is_openai and not self._target.key:
-            raise FatalEngineError(
-                f"{self.base_url} requires a key, and {KEY_VARIABLE} is not set",
-                f"export {KEY_VARIABLE}=..., or give your own server with --base-url",
-            )
+        self._target.check_key()
 
     async def start(self) -> None:
         """Fetch the server's list of models, which also checks the connection and the key.

@@ -4,7 +4,7 @@ import os
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
-from localemp.errors import OptionError
+from localemp.errors import FatalEngineError, OptionError
 from localemp.utils.redaction import redact_text
 
 OPENAI_URL = "https://api.openai.com/v1"
@@ -53,6 +53,18 @@ class Target:
         """Whether this is OpenAI's server, including regional ones, which require a key."""
         host = urlsplit(self.url).hostname or ""
         return host == "api.openai.com" or host.endswith(".api.openai.com")
+
+    def check_key(self) -> None:
+        """Check that there is a key where OpenAI's server needs one.
+
+        Raises:
+            FatalEngineError: There is none.
+        """
+        if self.is_openai and not self.key:
+            raise FatalEngineError(
+                f"{self.url} requires a key, and {KEY_VARIABLE} is not set",
+                f"export {KEY_VARIABLE}=..., or give your own server with --base-url",
+            )
 
 
 def _tidy(url: str) -> str:
