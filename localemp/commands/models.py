@@ -89,7 +89,7 @@ async def _check(profiles: Sequence[Profile], base_url: str | None, on_progress:
 
     async def ask(url: str | None, asked: Sequence[Profile]) -> list[CheckedModel]:
         nonlocal done
-        answers = await _ask(url, asked)
+        answers = await _ask(url, asked, named=base_url is not None)
         done += 1
         on_progress(Progress("Asking services", done, len(services), "services"))
         return answers
@@ -100,10 +100,10 @@ async def _check(profiles: Sequence[Profile], base_url: str | None, on_progress:
     return [of_name[profile.name] for profile in profiles]
 
 
-async def _ask(url: str | None, profiles: Sequence[Profile]) -> list[CheckedModel]:
+async def _ask(url: str | None, profiles: Sequence[Profile], *, named: bool) -> list[CheckedModel]:
     """Ask one service about its models."""
     try:
-        target = Target.resolve("", url, None)
+        target = Target.resolve("", url, None, named=named)
         target.check_key()
     except LocalempError as error:
         return [_answer(profile, url or OPENAI_URL, None, why=error.message) for profile in profiles]
@@ -120,9 +120,11 @@ async def _ask(url: str | None, profiles: Sequence[Profile]) -> list[CheckedMode
 async def _find(profile: Profile, models: Models, connection: Connection, target: Target) -> CheckedModel:
     """Look for a model in a service's list, and ask for it by name if the list may be incomplete."""
     name = profile.model or profile.name
-    found, end = models.has(name), models.shut_down.get(name)
-    if found is not None:
+    found, end = models.has(name), models.shut_down.get(models.listed_as(name))
+    if found or (found is False and target.server.lists_models):
         return _answer(profile, target.url, found, end)
+    if not target.server.lists_models:
+        return _answer(profile, target.url, None, why="its list does not have the names that requests use")
     try:
         return _answer(profile, target.url, True, await connection.get(f"/models/{quote(name)}", read_model))
     except ServerError as error:
@@ -142,4 +144,6 @@ def _answer(
 
 
 def _why(error: ResponseError, target: Target) -> str:
+    if isinstance(error, ServerError) and error.status == 403:
+        return f"the key in {target.key_variable} may not list models: {error.message}"
     return explain(error, target, 0, None, known=False, answered=False).message
