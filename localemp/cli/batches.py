@@ -74,7 +74,7 @@ def _show(found: "Sequence[BatchStatus]", run: Path, as_json: bool) -> None:
         since = "" if each.created is None else time.strftime("%Y-%m-%d %H:%M", time.localtime(each.created))
         answered = f"{'?' if each.completed is None else f'{each.completed:,}'} of {each.requests:,}"
         failed = "?" if each.failed is None else f"{each.failed:,}"
-        status = each.status.replace("_", " ")
+        status = each.status.replace("_", " ") + (", fetched" if each.fetched else "")
         table.add_row(*(plain(cell) for cell in (each.name, each.model, status, answered, failed, since)))
     show_table(table)
     for each in found:

@@ -32,8 +32,9 @@ class BatchStatus:
         name: Its name, here and at the service.
         id: The service's id of it; empty if there is none yet.
         server, model: What is asked.
-        status: The service's word ("in_progress"); "fetched" if all of it is here; "prepared" or "uploaded" before it
-            is created; "damaged" if its state cannot be read.
+        status: The service's word ("in_progress"); "prepared" or "uploaded" before it is created; "not taken" if the
+            service had no room for it; "damaged" if its state cannot be read.
+        fetched: Whether all that it has is here.
         requests: Number of its requests.
         completed, failed: How many of them were answered and have failed; None if unknown.
         created: When, in seconds since 1970; None if unknown.
@@ -45,6 +46,7 @@ class BatchStatus:
     server: str
     model: str
     status: str
+    fetched: bool
     requests: int
     completed: int | None
     failed: int | None
@@ -106,13 +108,14 @@ async def _each(folder: StrPath, base_url: str | None, cancel: bool) -> list[Bat
 
 def _known(batch: StoredBatch) -> BatchStatus:
     state: BatchState = batch.state
-    status = state.status if state.step == "created" else state.step
+    status = state.status if state.step in ("created", "ended", "fetched") else state.step
     return BatchStatus(
         batch.name,
         state.batch,
         state.server,
         state.model,
-        status if state.server else "damaged",
+        (status or "not taken") if state.server else "damaged",
+        state.step == "fetched",
         state.requests,
         state.completed,
         state.failed,
