@@ -240,6 +240,7 @@ def _openai(context: EngineContext) -> Engine:
         "price": profile.price,
         "extra_body": {**profile.request, **_asked(context), **context.request},
         "notice": profile.notice,
+        "named": context.base_url is not None,
     }
     if context.batch:
         from localemp.engines.openai.batch.engine import OpenAIBatchEngine

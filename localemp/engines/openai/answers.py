@@ -55,12 +55,14 @@ class AnswerReader:
         api: "chat" or "completions".
         price: Price of the model; None if unknown.
         tier: The tier that answers have unless they say one.
+        charges: Whether the server says what it charges.
     """
 
     url: str
     api: Literal["chat", "completions"]
     price: Price | None = None
     tier: str = ""
+    charges: bool = False
 
     def completions(
         self,
@@ -134,6 +136,8 @@ class AnswerReader:
             raise EngineError(f"{self.url} returned an answer without text (finish reason {reason!r})")
 
     def _cost(self, usage: Usage, tier: str) -> float | None:
+        if self.charges and usage.cost is not None:
+            return usage.cost
         if self.price is None or usage.prompt_tokens is None or usage.completion_tokens is None or tier:
             return None
         cached = min(usage.cached_tokens or 0, usage.prompt_tokens)
