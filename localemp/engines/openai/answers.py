@@ -62,12 +62,14 @@ class AnswerReader:
         price: Price of the model; None if unknown.
         tier: The tier that was asked for; None for none. "batch" for answers of the Batch API, which are billed as such
             whatever they say.
+        charges: Whether the server says what it charges.
     """
 
     url: str
     api: Literal["chat", "completions"]
     price: Price | None = None
     tier: str | None = None
+    charges: bool = False
 
     def completions(
         self,
@@ -114,7 +116,7 @@ class AnswerReader:
         if limit and usage.prompt_tokens and "length" in reasons and usage.prompt_tokens + sampling.most_tokens > limit:
             raise PromptTooLongError(usage.prompt_tokens, sampling.most_tokens, limit)
         if not any(text or thinking for text, thinking in texts) and not any(each.refusal for each in answers.choices):
-            self._check_empty(answers.choices[0], reasons[0])
+            self._check_empty(answers.choices[0], reasons[0], usage)
         completions = []
         for choice, (text, thinking), reason in zip(answers.choices, texts, reasons, strict=True):
             refused = not text and choice.refusal
@@ -144,17 +146,29 @@ class AnswerReader:
         text, thinking = split_thinking(choice.text, opened)
         return text, "\n".join(filter(None, (choice.thinking.strip(), thinking)))
 
-    def _check_empty(self, choice: Choice, reason: str) -> None:
+    def _check_empty(self, choice: Choice, reason: str, usage: Usage) -> None:
         if reason == "length":
             raise EngineError(
-                f"{self.url} returned no text within the token limit; the model may think before it answers",
-                "raise --max-tokens, or --thinking-budget if its profile says that it thinks",
+                f"{self.url} returned no text within the token limit; {_spent(usage)}",
+                "give more room with --thinking-budget (or --max-tokens), or use a lower --reasoning-effort",
             )
         if choice.message.get("content") is None:
             raise EngineError(f"{self.url} returned an answer without text (finish reason {reason!r})")
 
     def _cost(self, usage: Usage, tier: str) -> float | None:
+        if self.charges and usage.cost is not None:
+            return usage.cost
         return None if self.price is None else self.price.of(usage, tier)
+
+
+def _spent(usage: Usage) -> str:
+    """Return what an answer without a text spent its tokens on, as far as that is known."""
+    used, written = usage.reasoning_tokens, usage.completion_tokens
+    if not used:
+        return "the model may think before it answers"
+    if used == written:
+        return f"all {used:,} tokens of the answer went into reasoning"
+    return f"{used:,} tokens went into reasoning"
 
 
 def _choices(choice: Choice, sampling: Sampling) -> tuple[dict[str, float] | None, float | None]:
