@@ -38,6 +38,7 @@ class Usage:
         total_tokens: Sum of both.
         cached_tokens: Prompt tokens that came from the prefix cache.
         reasoning_tokens: Those of the completion that were thinking; never more than it has.
+        cost: US dollars that the server says it charges.
     """
 
     prompt_tokens: int | None = None
@@ -45,6 +46,7 @@ class Usage:
     total_tokens: int | None = None
     cached_tokens: int | None = None
     reasoning_tokens: int | None = None
+    cost: float | None = None
 
     def beside(self, thinking: str) -> "Usage":
         """Return the counts for a completion with this thinking: vLLM's server counts 0 where the prompt opened it."""
@@ -199,16 +201,31 @@ def read_usage(value: Any) -> Usage | None:
     """Parse the value of "usage"; None if there is none."""
     if not isinstance(value, dict):
         return None
-    completion = _count(value.get("completion_tokens"))
+    prompt, completion, total = (_count(value.get(f"{name}_tokens")) for name in ("prompt", "completion", "total"))
     reasoning = _count(_inner(value, "completion_tokens_details").get("reasoning_tokens"))
+    if prompt is not None and completion is not None and total is not None and total > prompt + completion:
+        # Gemini and xAI count thinking, which they bill as part of the completion, in the total only.
+        beside = total - prompt - completion
+        if reasoning in (None, 0, beside):
+            completion, reasoning = completion + beside, beside
     return Usage(
-        _count(value.get("prompt_tokens")),
+        prompt,
         completion,
-        _count(value.get("total_tokens")),
+        total,
         _count(_inner(value, "prompt_tokens_details").get("cached_tokens")),
         # Some servers count thinking apart from the completion: then it is no part of it.
         reasoning if reasoning is not None and completion is not None and reasoning <= completion else None,
+        _dollars(value),
     )
+
+
+def _dollars(usage: Mapping[str, Any]) -> float | None:
+    """Return what OpenRouter charges, with what the provider charges to a key of the user's own there."""
+    charged = [usage.get("cost")]
+    if usage.get("is_byok") is True:
+        charged.append(_inner(usage, "cost_details").get("upstream_inference_cost") or 0)
+    dollars = [each for each in charged if isinstance(each, int | float) and not isinstance(each, bool)]
+    return float(sum(dollars)) if len(dollars) == len(charged) and all(0 <= each < 1e6 for each in dollars) else None
 
 
 def decode(content: bytes | str) -> Any:

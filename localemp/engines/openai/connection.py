@@ -6,7 +6,8 @@ wrong in an attempt is raised as a `ResponseError`.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, TypeVar
+from contextvars import ContextVar
+from typing import Any, BinaryIO, TypeVar
 
 import httpx2
 import openai
@@ -20,6 +21,14 @@ from localemp.utils.redaction import mask_key
 from localemp.utils.text import one_line, well_formed
 
 T = TypeVar("T")
+TRANSFER_SECONDS = 3600.0
+"""Longest time that sending or fetching a file may take, in seconds."""
+MAX_FILE_BYTES = 8 * 2**30
+"""Largest file that is fetched, in bytes."""
+
+_BEGINNING = 1000  # bytes by which a web page is recognised
+# Where the body of the response goes, instead of into memory: set while a file is downloaded.
+_SINK: ContextVar[BinaryIO | None] = ContextVar("sink", default=None)
 # Headers that a redirect may carry to another server: none that can hold a secret.
 _HARMLESS = frozenset(
     ["accept", "accept-encoding", "connection", "content-length", "content-type", "host", "transfer-encoding",
@@ -36,15 +45,16 @@ class Connection:
     """
 
     def __init__(self, target: Target, timeout: float) -> None:
-        self._key, self._timeout = target.key, timeout
+        self._key, self._key_header, self._timeout = target.key, target.key_header, timeout
         self._client = openai.AsyncOpenAI(
-            base_url=target.address,
+            base_url=target.base,
+            default_query=target.query,
             api_key=target.key or "not-needed",
             max_retries=0,
             timeout=openai.Timeout(timeout, connect=min(timeout, 10.0)),
             default_headers={"Accept-Encoding": ACCEPTED},
             http_client=openai.DefaultAsyncHttpxClient(
-                event_hooks={"request": [_keep_secrets], "response": [self._receive]}
+                event_hooks={"request": [self._keep_secrets], "response": [self._receive]}
             ),
         )
 
@@ -63,9 +73,36 @@ class Connection:
         """
         return await self._once(self._client.post(path, cast_to=httpx2.Response, body=body), read, self._timeout)
 
-    async def get(self, path: str, read: Callable[[bytes], T]) -> T:
+    async def get(self, path: str, read: Callable[[bytes], T], query: Mapping[str, Any] | None = None) -> T:
         """Send a GET request once, with a timeout of at most 30 seconds; see `post`."""
-        return await self._once(self._client.get(path, cast_to=httpx2.Response), read, min(self._timeout, 30.0))
+        asked = self._client.get(path, cast_to=httpx2.Response, options={"params": query or {}})
+        return await self._once(asked, read, min(self._timeout, 30.0))
+
+    async def upload(
+        self, path: str, fields: Mapping[str, str], name: str, file: BinaryIO, read: Callable[[bytes], T]
+    ) -> T:
+        """Send a file once, piece by piece, as a form with further fields; see `post`."""
+        asked = self._client.post(
+            path,
+            cast_to=httpx2.Response,
+            body=fields,
+            files=[("file", (name, file, "application/jsonl"))],
+            options={"headers": {"Content-Type": "multipart/form-data"}},
+        )
+        return await self._once(asked, read, TRANSFER_SECONDS)
+
+    async def download(self, path: str, file: BinaryIO) -> None:
+        """Fetch a file once, piece by piece; raises what `post` raises.
+
+        Args:
+            path: Path after the base URL.
+            file: Where to write it; has a part of it if this fails.
+        """
+        token = _SINK.set(file)
+        try:
+            await self._once(self._client.get(path, cast_to=httpx2.Response), bytes, TRANSFER_SECONDS)
+        finally:
+            _SINK.reset(token)
 
     async def close(self) -> None:
         """Close all connections."""
@@ -88,8 +125,20 @@ class Connection:
         except ResponseError as error:
             raise self._completed(error, response) from error.__cause__
 
+    async def _keep_secrets(self, request: httpx2.Request) -> None:
+        """Strip headers from redirects to other servers: httpx2 drops only the key, and the environment may add some.
+
+        A key with a header of its own is put there last, so that it stays behind, too.
+        """
+        if "authorization" not in request.headers:
+            for name in request.headers.keys() - _HARMLESS:
+                del request.headers[name]
+        elif self._key and self._key_header[0] != "authorization":
+            del request.headers["authorization"]
+            request.headers.update([self._key_header])
+
     async def _receive(self, response: httpx2.Response) -> None:
-        """Read the body, decompressed and limited in size.
+        """Read the body, decompressed and limited in size, into memory or into the file that is downloaded.
 
         Raises:
             ServerError: The status is an error.
@@ -97,15 +146,21 @@ class Connection:
         """
         assert isinstance(response.stream, httpx2.AsyncByteStream)
         failed = not response.is_success and not response.has_redirect_location
+        sink = _SINK.get() if response.is_success else None
+        largest = MAX_ERROR_BYTES if failed else MAX_RESPONSE_BYTES if sink is None else MAX_FILE_BYTES
         content = bytearray()
         try:
-            decompressor = Decompressor(
-                response.headers.get("content-encoding", ""), MAX_ERROR_BYTES if failed else MAX_RESPONSE_BYTES
-            )
+            decompressor = Decompressor(response.headers.get("content-encoding", ""), largest)
             async for part in response.stream:
                 for piece in decompressor.feed(part):
-                    content += piece
-            content += decompressor.end()
+                    if sink is not None:
+                        sink.write(piece)
+                    if sink is None or len(content) < _BEGINNING:  # a web page is known by its beginning
+                        content += piece
+            end = decompressor.end()
+            content += end
+            if sink is not None:
+                sink.write(end)
         except MalformedResponseError:
             if not failed:
                 raise  # of a failed request the status is enough
@@ -117,21 +172,14 @@ class Connection:
 
     def _completed(self, error: ResponseError, response: httpx2.Response) -> ResponseError:
         """Add the Retry-After header to an error, and mask the key in its message."""
-        error.retry_after = seconds_asked(response.headers)
+        error.retry_after = seconds_asked(response.headers) or error.retry_after
         error.message = mask_key(error.message, self._key)
         error.args = (error.message,)
         return error
 
 
 def _read(content: bytes, read: Callable[[bytes], T]) -> T:
-    beginning = content[:1000].lstrip(b"\xef\xbb\xbf \t\r\n")
+    beginning = content[:_BEGINNING].lstrip(b"\xef\xbb\xbf \t\r\n")
     if beginning[:1] == b"<":
         raise WebPageError(f"a web page: {one_line(beginning.decode('utf-8', 'replace'))}")
     return read(content)
-
-
-async def _keep_secrets(request: httpx2.Request) -> None:
-    """Strip headers from redirects to other servers: httpx2 drops only the key, and the environment may add secrets."""
-    if "authorization" not in request.headers:
-        for name in request.headers.keys() - _HARMLESS:
-            del request.headers[name]
