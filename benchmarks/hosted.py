@@ -3,8 +3,8 @@
     requests    10,000 different requests through the engine, while the service has a share of each fault (429 with and
                 without Retry-After, 500, resets, hangs, cut answers), once for each kind of limit: how many are lost or
                 paid twice, how far throughput stays below what the limits allow, and whether they were ever passed
-    batches     a run of 5,255 made-up dialogues by `localemp generate --batch`, one- and two-stage: the memory of its
-                process, and whether its bill is the service's
+    batches     a run of 5,255 made-up dialogues by `localemp generate --batch`, one- and two-stage, where some lines of
+                each batch fail and are asked again: the memory of its process, and whether its bill is the service's
 
     python benchmarks/hosted.py                       # both, in about ten minutes
     python benchmarks/hosted.py --only requests --case strict --requests 2000
@@ -44,6 +44,7 @@ from localemp.utils.machine import machine, versions
 REPOSITORY = Path(__file__).resolve().parents[1]
 MODEL, KEY = "gpt-4o-mini", "sk-fake"
 MOST_MB, LEAST_RATIO = 300, 0.95
+LINE_ERRORS = 0.02  # of a batch, at each attempt
 SLICE = 10.0  # seconds of a row in the table of steering
 _TEXT = (
     "I lost my job today after nine years and cannot tell my family yet because they were so proud of me when it began "
@@ -233,7 +234,7 @@ def by_time(asked: Sequence[Mapping[str, Any]], began: float) -> list[dict[str, 
 
 def measure_batches(strategy: str, count: int) -> dict[str, Any]:
     """Run `localemp generate --batch` as a process, and compare its bill with the service's."""
-    with tempfile.TemporaryDirectory() as folder, Fake("--pace", "{}") as fake:
+    with tempfile.TemporaryDirectory() as folder, Fake("--pace", "{}", "--line-errors", str(LINE_ERRORS)) as fake:
         data, run = Path(folder) / "talks.jsonl", Path(folder) / "run"
         data.write_text("".join(json.dumps(talk) + "\n" for talk in talks(count)), "utf-8")
         command = [sys.executable, "-m", "localemp.cli.main", "generate", "--model", MODEL, "--batch"]
@@ -256,7 +257,7 @@ def measure_batches(strategy: str, count: int) -> dict[str, Any]:
         "memory_mb": memory,
         "requests": len(stages),
         "billed_requests": bill["requests"],
-        "dollars": sum(stage["cost"] for stage in stages),
+        "dollars": sum(stage["cost"] or 0.0 for stage in stages),
         "billed": bill["dollars"],
         "tiers": sorted({line["tier"] for line in bill["lines"]}),
     }
