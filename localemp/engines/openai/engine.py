@@ -142,12 +142,7 @@ class OpenAIEngine(Engine):
         Raises:
             FatalEngineError: There is none.
         """
-        if self._target.server.needs_key and not self._target.key:
-            variable = self._target.key_variable
-            raise FatalEngineError(
-                f"{self.base_url} requires a key, and {variable} is not set",
-                f"export {variable}=..., or give your own server with --base-url",
-            )
+        self._target.check_key()
 
     async def start(self) -> None:
         """Fetch the server's list of models, which also checks the connection and the key.
