@@ -153,6 +153,8 @@ class OpenAIEngine(Engine):
             FatalEngineError: No key where one is needed, no server, a wrong key, or a complete list without the model.
         """
         self.check()
+        if self._target.server.lists == "nothing":
+            return
         try:
             models = await self._models()
         except ResponseError as error:
