@@ -358,7 +358,7 @@ class Pipeline:
             config.concurrency,
             config.deterministic,
             config.batch,
-            self._request,
+            self.request,
         )
         return json.dumps(chosen, sort_keys=True, default=str)
 
@@ -368,7 +368,7 @@ class Pipeline:
         return self.profile.engine
 
     @property
-    def _request(self) -> dict[str, str]:
+    def request(self) -> dict[str, str]:
         """The fields of requests to a service that the user has chosen."""
         return {name: value for name in _OF_REQUESTS if (value := getattr(self.config, name)) is not None}
 
@@ -388,7 +388,7 @@ class Pipeline:
             deterministic=config.deterministic,
             thinking=self.thinking,
             batch=config.batch,
-            request=self._request,
+            request=self.request,
         )
 
     def settings(self, dialogues: list[Dialogue], split: str) -> dict[str, Any]:
