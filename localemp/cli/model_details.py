@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from localemp.commands.models import CheckedModel
-    from localemp.models.profiles import Price, Profile
+    from localemp.models.price import Price
+    from localemp.models.profiles import Profile
 
 _CHAT_ONLY = (
     "api", "chat_template_kwargs", "layout", "request", "sampling", "successor", "system_role", "takes", "thinking",
@@ -170,9 +171,16 @@ def _where_exactly(profile: "Profile") -> str:
 
 
 def _price(price: "Price") -> str:
-    cached = "" if price.cached is None else f", ${price.cached} cached"
-    batch = "" if price.batch is None else f", batch tier {price.batch:.0%}"
-    return f"${price.prompt} / ${price.completion} per million tokens{cached}{batch} ({price.as_of})"
+    """Return the prices of all tiers, a line each."""
+    from localemp.models.price import TIERS
+
+    lines = [f"US dollars per million tokens of prompts / replies, list prices of {price.as_of}"]
+    for tier in ("", *TIERS):
+        if (rates := price.rates(tier)) is not None:
+            cached = "" if rates.cached is None else f", {rates.cached:g} cached"
+            written = "" if rates.cache_write is None else f", {rates.cache_write:g} written to the cache"
+            lines.append(f"{tier or 'standard'}: {rates.prompt:g} / {rates.completion:g}{cached}{written}")
+    return "\n".join(lines)
 
 
 def _is_set(value: Any) -> bool:
