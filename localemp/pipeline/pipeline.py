@@ -375,7 +375,7 @@ class Pipeline:
     @property
     def tier(self) -> str | None:
         """The tier of the service that requests ask for: "batch" for the Batch API; None if they name none."""
-        asked = self._request.get("service_tier") or self.profile.request.get("service_tier")
+        asked = self.request.get("service_tier") or self.profile.request.get("service_tier")
         return "batch" if self.config.batch else asked if isinstance(asked, str) else None
 
     def _engine_context(self, max_model_len: int | None = None, log: Path | None = None) -> EngineContext:
