@@ -23,7 +23,7 @@ from localemp.errors import (
     PromptTooLongError,
     UnknownNameError,
 )
-from localemp.models.profiles import Price
+from localemp.models.price import Price
 from localemp.sampling import Sampling
 
 MESSAGES = [Message("system", "You listen."), Message("user", "I lost my job.")]

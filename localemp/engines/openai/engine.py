@@ -24,6 +24,7 @@ from localemp.engines.openai.failures import (
     is_loading,
     is_retryable,
     is_wrong_key,
+    may_be_billed,
     refused_parameter,
     too_long,
 )
@@ -32,8 +33,9 @@ from localemp.engines.openai.ollama import loaded_context
 from localemp.engines.openai.requests import Requests
 from localemp.engines.openai.servers import OTHER, may_be_cut, server_of
 from localemp.engines.openai.target import Target
+from localemp.engines.spending import attempt
 from localemp.errors import EngineError, FatalEngineError, OptionError, UnknownNameError
-from localemp.models.profiles import Price
+from localemp.models.price import Price
 from localemp.protocol.errors import ResponseError, ServerError
 from localemp.sampling import Sampling
 from localemp.utils.redaction import redact_settings
@@ -124,10 +126,8 @@ class OpenAIEngine(Engine):
         self.base_url = self._target.url
         server = self._target.server
         self._requests = Requests(model, api, extra_body or {}, server)
-        tier = self._requests.extra.get("service_tier", "")
-        self._reader = AnswerReader(
-            self.base_url, api, price, tier if tier in ("flex", "priority") else "", server.charges
-        )
+        tier = self._requests.extra.get("service_tier")
+        self._reader = AnswerReader(self.base_url, api, price, tier if isinstance(tier, str) else None, server.charges)
         self._max_retries, self._timeout = max_retries, timeout
         self._sleep, self._jitter = sleep, jitter or random.Random()
         self._slots = asyncio.Semaphore(concurrency)
@@ -142,12 +142,7 @@ class OpenAIEngine(Engine):
         Raises:
             FatalEngineError: There is none.
         """
-        if self._target.server.needs_key and not self._target.key:
-            variable = self._target.key_variable
-            raise FatalEngineError(
-                f"{self.base_url} requires a key, and {variable} is not set",
-                f"export {variable}=..., or give your own server with --base-url",
-            )
+        self._target.check_key()
 
     async def start(self) -> None:
         """Fetch the server's list of models, which also checks the connection and the key.
@@ -257,7 +252,7 @@ class OpenAIEngine(Engine):
             "api": self.api,
             "model": self.model,
             "context_length": self.context_length,
-            "price": self.price.model_dump(mode="json", exclude_none=True) if self.price else None,
+            "price": self.price.describe() if self.price else None,
             "extra_body": redact_settings(self._requests.extra),
             "changed_parameters": dict(sorted(self._requests.changed.items())),
         }
@@ -302,7 +297,8 @@ class OpenAIEngine(Engine):
         tries = 0
         while True:
             try:
-                return await self._connection.post(_PATHS[self.api], body, read_answers)
+                with attempt(may_be_billed):
+                    return await self._connection.post(_PATHS[self.api], body, read_answers)
             except ResponseError as error:
                 # If the list of models was a web page, too, the address is wrong; a retry does not help.
                 elsewhere = self._web_site and not self._known and isinstance(error, WebPageError)

@@ -95,6 +95,16 @@ def is_retryable(error: ResponseError, sent: Collection[str]) -> bool:
     return error.is_transient and refused_parameter(error) not in sent
 
 
+def may_be_billed(error: BaseException) -> bool:
+    """Return whether the service may bill a request that ended with this error.
+
+    It does not bill what it refuses. Where the answer was lost on the way, or arrived in parts, nobody can say.
+    """
+    if isinstance(error, NoResponseError):
+        return error.why != "unreachable"
+    return isinstance(error, MalformedResponseError) and not isinstance(error, WebPageError)
+
+
 def is_too_long(status: int, message: str) -> bool:
     """Return whether an error means that prompt and reply do not fit the context.
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import date
 from typing import Any
 
 from localemp.protocol.errors import MalformedResponseError, ServerError
@@ -19,11 +20,13 @@ class Models:
         lengths: Context length in tokens by model name; None if not given.
         unreadable: Number of entries without a name.
         owners: What the list calls the owner of each model, where it does: for some servers it is their name.
+        shut_down: By model name the date on which it is shut down, where one is announced (OpenAI's server gives it).
     """
 
     lengths: dict[str, int | None]
     unreadable: int = 0
     owners: Mapping[str, str] = field(default_factory=dict)
+    shut_down: Mapping[str, date] = field(default_factory=dict)
 
     def listed_as(self, model: str) -> str:
         """Return the name under which a model is listed, if it is."""
@@ -50,12 +53,7 @@ def read_models(content: bytes) -> Models:
         ServerError: The body holds an error.
         MalformedResponseError: The body is not a list of models.
     """
-    try:
-        value: Any = parse_json(content)
-    except JSONError as error:
-        raise MalformedResponseError(f"{error}: {one_line(content[:800].decode('utf-8', 'replace'))}") from error
-    if isinstance(value, dict) and value.get("error"):
-        raise ServerError.parse(value["error"])
+    value = _parse(content)
     # Some hosts send a bare list; Ollama sends null for an empty one.
     listed = value.get("data", value) if isinstance(value, dict) else value
     if not isinstance(listed, list | None) or value is None:
@@ -63,7 +61,39 @@ def read_models(content: bytes) -> Models:
     named = [entry for entry in listed or () if isinstance(entry, dict) and isinstance(entry.get("id"), str)]
     lengths = {entry["id"]: _context_length(entry) for entry in named}
     owners = {entry["id"]: owner for entry in named if isinstance(owner := entry.get("owned_by"), str)}
-    return Models(lengths, len(listed or ()) - len(named), owners)
+    ends = {entry["id"]: end for entry in named if (end := _end(entry))}
+    return Models(lengths, len(listed or ()) - len(named), owners, ends)
+
+
+def read_model(content: bytes) -> date | None:
+    """Parse the body of a response to /models/NAME; return the date on which the model is shut down, if announced.
+
+    Raises:
+        ServerError: The body holds an error.
+        MalformedResponseError: The body is not a model.
+    """
+    value = _parse(content)
+    if not isinstance(value, dict) or not isinstance(value.get("id"), str):
+        raise MalformedResponseError(f"not a model: {one_line(str(value), 300)}")
+    return _end(value)
+
+
+def _parse(content: bytes) -> Any:
+    try:
+        value: Any = parse_json(content)
+    except JSONError as error:
+        raise MalformedResponseError(f"{error}: {one_line(content[:800].decode('utf-8', 'replace'))}") from error
+    if isinstance(value, dict) and value.get("error"):
+        raise ServerError.parse(value["error"])
+    return value
+
+
+def _end(entry: dict[str, Any]) -> date | None:
+    value = entry.get("shutdown_date")
+    try:
+        return date.fromisoformat(value) if isinstance(value, str) else None
+    except ValueError:
+        return None
 
 
 def _context_length(entry: Mapping[str, Any]) -> int | None:

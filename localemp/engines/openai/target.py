@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from urllib.parse import parse_qsl, urlsplit
 
 from localemp.engines.openai.servers import OPENAI, Server, headers_of, key_for, server_at
-from localemp.errors import OptionError
+from localemp.errors import FatalEngineError, OptionError
 from localemp.utils.redaction import redact_text
 
 OPENAI_URL = "https://api.openai.com/v1"
@@ -85,6 +85,18 @@ class Target:
     def key_header(self) -> tuple[str, str]:
         """Name and value of the header that carries the key."""
         return headers_of(self.server, self.key)
+
+    def check_key(self) -> None:
+        """Check that there is a key where the server is known to need one.
+
+        Raises:
+            FatalEngineError: There is none.
+        """
+        if self.server.needs_key and not self.key:
+            raise FatalEngineError(
+                f"{self.url} requires a key, and {self.key_variable} is not set",
+                f"export {self.key_variable}=..., or give your own server with --base-url",
+            )
 
 
 def _tidy(url: str) -> str:
