@@ -7,11 +7,9 @@ import click
 
 from localemp.cli.tables import show_table
 from localemp.cli.types import NAME, PATH
-from localemp.utils.formatting import size
 
 if TYPE_CHECKING:
     from localemp.metrics.epitome.training import Trained
-    from localemp.models.profiles import Profile
 
 
 @click.group()
@@ -26,22 +24,16 @@ def list_models(as_json: bool) -> None:
 
     --model also accepts a Hugging Face id, a folder of weights or your own profile.
     """
-    from rich.table import Table
-
+    from localemp.cli.model_details import details, tables
     from localemp.models.profiles import list_profiles
 
     profiles = list_profiles()
     if as_json:
-        _print_json([_details(profile) for profile in profiles])
+        _print_json([details(profile) for profile in profiles])
         return
-    table = Table(box=None, header_style="bold")
-    table.add_column("model", no_wrap=True)
-    for header in ("kind", "engine", "weights", "context", "licence"):
-        table.add_column(header)
-    for profile in profiles:
-        context = f"{profile.context_length:,}" if profile.context_length else ""
-        table.add_row(profile.name, profile.kind, profile.engine, _where(profile), context, profile.licence)
-    show_table(table)
+    for table in tables(profiles):
+        show_table(table)
+    click.echo("The price is the list price of a million prompt / completion tokens; `models show` has date and tiers.")
 
 
 @models.command("show")
@@ -51,27 +43,18 @@ def show_model(name: str, as_json: bool) -> None:
     """Show the profile of the model NAME, which is anything that --model accepts."""
     from rich.table import Table
 
+    from localemp.cli.model_details import details, rows
     from localemp.models.profiles import load_profile
 
     profile = load_profile(name)
-    details = _details(profile)
     if as_json:
-        _print_json(details)
+        _print_json(details(profile))
         return
-    details["weights"] = _where_exactly(profile)
-    price = profile.price
-    if price:
-        cached = "" if price.cached is None else f", ${price.cached} cached"
-        batch = "" if price.batch is None else f", batch tier {price.batch:.0%}"
-        details["price"] = f"${price.prompt} / ${price.completion} per million tokens{cached}{batch} ({price.as_of})"
-    if profile.hosted and price is None:
-        details["price"] = "unpriced"
     table = Table(box=None, show_header=False)
     table.add_column(style="bold")
     table.add_column(overflow="fold")
-    for key, value in details.items():
-        if value not in (None, "", {}, []):
-            table.add_row(key.replace("_", " "), _plain(value))
+    for key, value in rows(profile):
+        table.add_row(key, value)
     show_table(table)
 
 
@@ -170,53 +153,6 @@ def _show_held_out(trained: "Trained") -> None:
     click.echo("the original: bi-encoder RoBERTa, Reddit; accuracy / macro-F1, as we remember Table 4 of")
     click.echo("Sharma et al. 2020: look them up before you quote them")
     click.echo(f"{trained.folder}: data {card.data_sha256[:12]}, weights {card.sha256[:12]}")
-
-
-_CHAT_ONLY = ("api", "chat_template_kwargs", "layout", "request", "sampling", "system_role", "thinking")
-
-
-def _details(profile: "Profile") -> dict[str, Any]:
-    from localemp.models.weights import find
-    from localemp.utils.redaction import redact_settings
-
-    details = redact_settings(profile.model_dump(mode="json"))
-    if profile.kind != "chat":
-        details = {key: value for key, value in details.items() if key not in _CHAT_ONLY}
-    place = None if profile.hosted else find(profile)
-    here = None if place is None else {"folder": str(place.folder), "source": place.source, "bytes": place.bytes}
-    return {**details, "weights": here}
-
-
-def _where(profile: "Profile") -> str:
-    """Return where the weights are, or come from."""
-    from localemp.models.weights import find
-
-    if profile.hosted:
-        return f"shut down {profile.shut_down}" if profile.is_off else "hosted"
-    if place := find(profile):
-        return f"{'merged here' if profile.merged else 'downloaded'}, {size(place.bytes)}"
-    if profile.merged:
-        return f"to merge: {profile.merged.base} + {profile.merged.adapter.name}"
-    sources = [("hub", profile.hub), ("package", profile.package)]
-    return "to fetch: " + ", ".join(name for name, source in sources if source)
-
-
-def _where_exactly(profile: "Profile") -> str:
-    from localemp.models.weights import find
-
-    if profile.hosted:
-        return _where(profile)
-    if place := find(profile):
-        return f"{place.folder} ({place.source}, {size(place.bytes)})"
-    return f"{'not merged yet' if profile.merged else 'not downloaded'}; run `localemp models pull {profile.reference}`"
-
-
-def _plain(value: Any) -> str:
-    if isinstance(value, dict):
-        return "\n".join(f"{key} = {_plain(each)}" for key, each in value.items() if each not in (None, "", {}, []))
-    if isinstance(value, list):
-        return "\n".join(_plain(each) for each in value)
-    return str(value)
 
 
 def _print_json(value: Any) -> None:

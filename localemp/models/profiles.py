@@ -21,6 +21,7 @@ from pydantic import (
 
 from localemp.errors import LocalempError, OptionError, ProfileError, UnknownNameError
 from localemp.models.atomic import ATOMIC_2020
+from localemp.models.takes import Takes
 from localemp.models.thinking import Thinking
 from localemp.sampling import Sampling
 from localemp.utils.files import is_file, is_folder
@@ -170,6 +171,8 @@ class Profile(_Table):
         setup: Steps to take before the model can be used, such as accepting a licence.
         price: Price of the model; None if unknown.
         shut_down: Date on which the provider shuts the model down.
+        successor: The model to use instead of one that is shut down, as `--model` takes it.
+        takes: The values that the model takes for some fields of requests.
         query: Input of a commonsense model's encoder, with `{event}`; `{relation}` is here or in `decoder_prompt`.
         decoder_prompt: Beginning of a commonsense model's output, such as "[{relation}]".
         relations: Relations that a commonsense model was trained on; None for all of ATOMIC 2020.
@@ -197,6 +200,8 @@ class Profile(_Table):
     setup: Annotated[tuple[str, ...], Field(validation_alias=AliasChoices("setup", "first_steps"))] = ()
     price: Price | None = None
     shut_down: date | None = None
+    successor: Annotated[str, Field(min_length=1)] | None = None
+    takes: Takes = Takes()
     query: str | None = None
     decoder_prompt: str = ""
     relations: tuple[str, ...] | None = None
@@ -213,15 +218,34 @@ class Profile(_Table):
         """The default sampling parameters for engines."""
         return Sampling(**self.sampling.model_dump())
 
+    def is_off_on(self, day: date) -> bool:
+        """Whether the provider has shut the model down by a day, as far as it announced that."""
+        return self.shut_down is not None and self.shut_down <= day
+
+    def notice_on(self, day: date) -> str:
+        """Return what a user of the model should know of its end on a day: when it is, and what to use instead.
+
+        Returns:
+            One line; empty for a model whose end is not announced.
+        """
+        if self.shut_down is None:
+            return ""
+        instead = f"; use {self.successor} instead" if self.successor else ""
+        if self.is_off_on(day):
+            return f"the provider announced that it would shut down {self.name} on {self.shut_down}{instead}"
+        days = (self.shut_down - day).days
+        left = "tomorrow" if days == 1 else f"in {days} days"
+        return f"the provider shuts down {self.name} on {self.shut_down}, {left}{instead}"
+
     @property
     def is_off(self) -> bool:
         """Whether the provider has shut the model down."""
-        return self.shut_down is not None and self.shut_down <= date.today()
+        return self.is_off_on(date.today())
 
     @property
     def notice(self) -> str:
-        """A warning for users of the model; usually empty."""
-        return f"the provider announced that it would shut down {self.name} on {self.shut_down}" if self.is_off else ""
+        """What a user of the model should know of its end today; see `notice_on`."""
+        return self.notice_on(date.today())
 
     @property
     def hosted(self) -> bool:
@@ -240,6 +264,8 @@ class Profile(_Table):
             raise ValueError('engine: a chat model needs engine = "vllm" or "openai", other kinds have none')
         if self.engine == "openai" and self.model is None:
             raise ValueError("model: a hosted model needs its name on the server")
+        if self.successor is not None and self.shut_down is None:
+            raise ValueError("successor: only a model with a date in shut_down has one")
         if self.kind != "chat" and self.thinking is not None:
             raise ValueError("thinking: only chat models think")
         if not self.hosted and not self._has_weights:
@@ -315,6 +341,8 @@ def _load(name: str, kind: Kind | None, is_base: bool = False) -> Profile:
 def served_profile(name: str) -> Profile:
     """Return a profile for a model on a server; an unknown name is used as the server's name for it.
 
+    Price, end and accepted values are not those of the model's own provider, so they are unknown.
+
     Raises:
         OptionError: The name is empty.
     """
@@ -324,7 +352,8 @@ def served_profile(name: str) -> Profile:
         profile = load_profile(name, "chat")
     else:
         profile = Profile(name=safe_name(name), kind="chat", engine="openai", model=name)
-    return profile.model_copy(update={"engine": "openai", "model": profile.model or name, "price": None})
+    unknown = {"price": None, "shut_down": None, "successor": None, "takes": Takes()}
+    return profile.model_copy(update={"engine": "openai", "model": profile.model or name, **unknown})
 
 
 def is_hub_id(text: str) -> bool:

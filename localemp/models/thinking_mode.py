@@ -1,8 +1,8 @@
 """Whether and how long a model thinks in a run: what its profile says, and what the user asks for."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from localemp.errors import OptionError
 
@@ -10,6 +10,23 @@ if TYPE_CHECKING:
     from localemp.models.profiles import Profile
 
 OnOff = Literal["on", "off"]
+
+NO_REASONING: Final = "none"
+"""The reasoning effort with which a hosted model does not reason."""
+
+ROOM: Final[Mapping[str, int]] = {
+    "minimal": 1024,
+    "low": 2048,
+    "medium": 8192,
+    "high": 16_384,
+    "xhigh": 32_768,
+    "max": 65_536,
+}
+"""Tokens that a hosted model has for reasoning at each effort, besides the reply's, unless the user says how many.
+
+A service counts both against one limit, and an answer whose reasoning has used it up has no text. Tokens that are not
+used cost nothing. The figures are ours.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,17 +48,34 @@ class ThinkingMode:
     engine_args: Mapping[str, Any] = field(default_factory=dict)
 
 
-def thinking_mode(profile: "Profile", wanted: OnOff | None = None, budget: int | None = None) -> ThinkingMode:
+def thinking_mode(
+    profile: "Profile", wanted: OnOff | None = None, budget: int | None = None, effort: str | None = None
+) -> ThinkingMode:
     """Return how a model thinks in a run.
 
     Args:
         profile: The model's profile.
         wanted: `--thinking`; None for the profile's default.
-        budget: `--thinking-budget`; None for the profile's.
+        budget: `--thinking-budget`; None for the profile's, or for what `effort` needs.
+        effort: `--reasoning-effort`; None for the profile's.
 
     Raises:
         OptionError: The model has no such switch, or a budget is given for one that does not think.
     """
+    if effort is None or wanted == "off":
+        return _by_profile(profile, wanted, budget)
+    if effort == NO_REASONING:
+        if budget is not None:
+            raise OptionError(
+                f"--thinking-budget {budget}: with --reasoning-effort {effort} {profile.name} does not think",
+                "omit one of them",
+            )
+        return replace(_by_profile(profile, wanted, None), thinks=False, budget=None)
+    mode = _by_profile(profile, wanted, None)
+    return replace(mode, thinks=True, budget=budget or ROOM.get(effort, ROOM["medium"]))
+
+
+def _by_profile(profile: "Profile", wanted: OnOff | None, budget: int | None) -> ThinkingMode:
     table, name = profile.thinking, profile.name
     if table is None:
         if wanted is not None:
@@ -78,8 +112,10 @@ def thinking_mode(profile: "Profile", wanted: OnOff | None = None, budget: int |
 
 
 def _hint(profile: "Profile") -> str:
+    efforts = profile.takes.reasoning_effort
+    if efforts is not None:
+        reasoning = [effort for effort in efforts if effort != NO_REASONING]
+        return f"use --reasoning-effort {' or '.join(reasoning)}" if reasoning else "take a model that reasons"
     if profile.hosted:
-        return (
-            "set what its server knows in [request] of a profile, such as reasoning_effort, or add a table [thinking]"
-        )
+        return "use --reasoning-effort, or set in a profile what its server knows: [request], and room in [thinking]"
     return "write a profile with a table [thinking]: docs/thinking.md"

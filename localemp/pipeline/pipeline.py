@@ -198,7 +198,8 @@ class Pipeline:
         Raises:
             OptionError: The config asks for what the model cannot do.
         """
-        return thinking_mode(self.profile, self.config.thinking, self.config.thinking_budget)
+        config = self.config
+        return thinking_mode(self.profile, config.thinking, config.thinking_budget, config.reasoning_effort)
 
     @cached_property
     def tokenizer(self) -> "PromptTokenizer":
@@ -280,12 +281,14 @@ class Pipeline:
         raise OptionError(f"--deterministic: the engine {self._engine_name!r} has no such mode", "leave it out")
 
     def _check_asks_service(self) -> None:
-        """Check that options for a service's requests are not given for another engine.
+        """Check that options for a service's requests are for a model of one, and that it takes their values.
 
         Raises:
-            OptionError: They are.
+            OptionError: They are not, or it does not.
         """
         if self._engine_name == "openai":
+            config = self.config
+            self.profile.takes.check(self.profile.name, config.reasoning_effort, config.verbosity)
             return
         for name in ("batch", *_OF_REQUESTS):
             if getattr(self.config, name):

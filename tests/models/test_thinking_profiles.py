@@ -7,6 +7,7 @@ from localemp.models.profiles import load_profile, served_profile
 from localemp.models.thinking_mode import ThinkingMode, thinking_mode
 
 OWN = 'kind = "chat"\nengine = "vllm"\npath = "weights"\n'
+HOSTED = 'kind = "chat"\nengine = "openai"\nmodel = "x"\n'
 BOTH = '[thinking]\nswitch = "thinking"\nbudget = 300\nparser = "deepseek_v3"\n'
 ALWAYS = '[thinking]\nstart = "<muse>"\nend = "</muse>"\n'
 
@@ -69,11 +70,11 @@ def test_a_server_keeps_its_default_until_it_is_told(profile_of):
     assert thinking_mode(served_profile("qwen3")).thinks is None
     on = thinking_mode(served_profile("qwen3"), "on")
     assert (on.asked, on.budget) == ({"enable_thinking": True}, 1024)
-    hosted = profile_of("[thinking]\nbudget = 40\n", 'kind = "chat"\nengine = "openai"\nmodel = "x"\n')
+    hosted = profile_of("[thinking]\nbudget = 40\n", HOSTED)
     assert thinking_mode(hosted).budget == 40, "it always thinks"
     with pytest.raises(OptionError) as caught:
-        thinking_mode(load_profile("gpt-4o"), "on")
-    assert "reasoning_effort" in caught.value.hint
+        thinking_mode(profile_of("", HOSTED), "on")
+    assert "--reasoning-effort" in caught.value.hint
 
 
 def test_qwen3_does_not_think_unless_it_is_told_to():

@@ -106,7 +106,7 @@ class OpenAIEngine(Engine):
         self.model, self.api, self.price = model, api, price
         self.concurrency, self.context_length = concurrency, context_length
         self.base_url = self._target.url
-        self._requests = Requests(model, api, extra_body or {})
+        self._requests = Requests(model, api, extra_body or {}, self._target.is_openai)
         tier = self._requests.extra.get("service_tier", "")
         self._reader = AnswerReader(self.base_url, api, price, tier if tier in ("flex", "priority") else "")
         self._max_retries, self._timeout = max_retries, timeout

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from localemp.dialogue import Message
+from localemp.models.thinking_mode import NO_REASONING
 from localemp.sampling import Sampling
 
 _DROPPABLE = {
@@ -12,6 +13,9 @@ _DROPPABLE = {
 }  # fmt: skip
 _LIKELIEST = 20  # tokens whose probability is asked for; the most that OpenAI's API allows
 _OF_CHOICES = ("logprobs", "top_logprobs")
+# What OpenAI's own service is known to refuse, so that no request has to be refused first: a batch would be lost by it.
+_NAMES_AT_OPENAI: dict[str, str | None] = {"max_tokens": "max_completion_tokens", "thinking_token_budget": None}
+_FIXED_WHILE_REASONING = ("temperature", "top_p")
 _HOLD_SCHEMAS = {"items", "prefixItems", "anyOf", "oneOf", "allOf"}
 
 
@@ -25,14 +29,20 @@ class Requests:
         model: Name of the model on the server.
         api: "chat" sends messages, "completions" one text.
         extra: Further fields; they override those of the sampling.
+        at_openai: Whether they go to OpenAI's own service, of which some refusals are known beforehand: it has its own
+            name for max_tokens, no thinking_token_budget, and no temperature and top_p while a model reasons.
 
     Attributes:
         changed: Replacement of each refused parameter; None if it is dropped.
     """
 
-    def __init__(self, model: str, api: Literal["chat", "completions"], extra: Mapping[str, Any]) -> None:
+    def __init__(
+        self, model: str, api: Literal["chat", "completions"], extra: Mapping[str, Any], at_openai: bool = False
+    ) -> None:
         self.model, self.api, self.extra = model, api, dict(extra)
-        self.changed: dict[str, str | None] = {}
+        self._renamed = _NAMES_AT_OPENAI if at_openai and api == "chat" else {}
+        reasons = self.extra.get("reasoning_effort", NO_REASONING) != NO_REASONING
+        self.changed: dict[str, str | None] = dict.fromkeys(_FIXED_WHILE_REASONING) if at_openai and reasons else {}
 
     def body(
         self, messages: Sequence[Message], sampling: Sampling, number: int = 1
@@ -61,10 +71,10 @@ class Requests:
             settings |= {"logprobs": True, "top_logprobs": _LIKELIEST}
         notes = []
         for name, value in settings.items():
-            instead = self.changed.get(name, name)
+            instead = self.changed.get(name, self._renamed.get(name, name))
             if instead is not None:
                 body[instead] = value
-            if instead != name:
+            if instead != self._renamed.get(name, name):
                 notes.append(f"{name} {f'sent as {instead}' if instead else 'dropped'}: the model refuses it")
         return body | self.extra, tuple(notes)
 

@@ -1,0 +1,148 @@
+"""What `localemp models list` and `show` say about a profile."""
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from localemp.utils.formatting import size
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from localemp.models.profiles import Price, Profile
+
+_CHAT_ONLY = (
+    "api", "chat_template_kwargs", "layout", "request", "sampling", "successor", "system_role", "takes", "thinking",
+)  # fmt: skip
+
+
+def details(profile: "Profile") -> dict[str, Any]:
+    """Return a profile as JSON values, with where its weights are on this machine."""
+    from localemp.models.weights import find
+    from localemp.utils.redaction import redact_settings
+
+    told = redact_settings(profile.model_dump(mode="json"))
+    if profile.kind != "chat":
+        told = {key: value for key, value in told.items() if key not in _CHAT_ONLY}
+    place = None if profile.hosted else find(profile)
+    here = None if place is None else {"folder": str(place.folder), "source": place.source, "bytes": place.bytes}
+    return {**told, "weights": here}
+
+
+def rows(profile: "Profile") -> list[tuple[str, str]]:
+    """Return the rows of `models show`: keys and values of a profile that are set, in words."""
+    told = details(profile)
+    told["weights"] = _where_exactly(profile)
+    if profile.hosted:
+        told["price"] = "unpriced" if profile.price is None else _price(profile.price)
+        told["takes"] = {key: ", ".join(values) or "none of it" for key, values in profile.takes if values is not None}
+    if profile.context_length:
+        told["context_length"] = f"{profile.context_length:,} tokens"
+    if profile.thinking and profile.thinking.switch is None:
+        told["thinking"] = {key: value for key, value in told["thinking"].items() if key not in ("on", "off")}
+    if profile.shut_down:
+        told["shut_down"] = profile.notice
+    return [(key.replace("_", " "), _plain(value)) for key, value in told.items() if _is_set(value)]
+
+
+def tables(profiles: "Sequence[Profile]") -> "list[Table]":
+    """Return the tables of `models list`: chat models that run here, hosted ones, and the models for lookups."""
+    chat = [profile for profile in profiles if profile.kind == "chat"]
+    return [
+        _table(
+            "Chat models that run here",
+            [profile for profile in chat if not profile.hosted],
+            {"weights": _weights, "context": _context, "licence": lambda profile: profile.licence or ""},
+        ),
+        _table(
+            "Chat models of a service",
+            sorted(
+                (profile for profile in chat if profile.hosted),
+                key=lambda profile: (profile.is_off, profile.shut_down is not None, profile.name),
+            ),
+            {"service": _service, "context": _context, "price": _short_price, "end": _end},
+        ),
+        _table(
+            "Models for lookups",
+            [profile for profile in profiles if profile.kind != "chat"],
+            {
+                "kind": lambda profile: profile.kind,
+                "weights": _weights,
+                "licence": lambda profile: profile.licence or "",
+            },
+        ),
+    ]
+
+
+def _table(title: str, profiles: "Sequence[Profile]", columns: "dict[str, Callable[[Profile], str]]") -> "Table":
+    from rich.table import Table
+
+    table = Table(box=None, header_style="bold", title=title, title_justify="left")
+    table.add_column("model", no_wrap=True)
+    for header in columns:
+        table.add_column(header, justify="right" if header in ("context", "price") else "left")
+    for profile in profiles:
+        table.add_row(profile.name, *(tell(profile) for tell in columns.values()))
+    return table
+
+
+def _weights(profile: "Profile") -> str:
+    """Return where the weights are, or come from."""
+    from localemp.models.weights import find
+
+    if place := find(profile):
+        return f"{'merged here' if profile.merged else 'downloaded'}, {size(place.bytes)}"
+    if profile.merged:
+        return f"to merge: {profile.merged.base} + {profile.merged.adapter.name}"
+    sources = [("hub", profile.hub), ("package", profile.package)]
+    return "to fetch: " + ", ".join(name for name, source in sources if source)
+
+
+def _service(profile: "Profile") -> str:
+    return urlsplit(profile.base_url).hostname or "" if profile.base_url else "OpenAI"
+
+
+def _context(profile: "Profile") -> str:
+    return f"{profile.context_length:,}" if profile.context_length else ""
+
+
+def _short_price(profile: "Profile") -> str:
+    if profile.is_off:
+        return ""
+    return "unpriced" if profile.price is None else f"${profile.price.prompt:g} / ${profile.price.completion:g}"
+
+
+def _end(profile: "Profile") -> str:
+    if profile.shut_down is None:
+        return ""
+    if profile.is_off:
+        return f"shut down {profile.shut_down}" + (f", use {profile.successor}" if profile.successor else "")
+    return f"until {profile.shut_down}" + (f", then {profile.successor}" if profile.successor else "")
+
+
+def _where_exactly(profile: "Profile") -> str:
+    from localemp.models.weights import find
+
+    if profile.hosted:
+        return "hosted"
+    if place := find(profile):
+        return f"{place.folder} ({place.source}, {size(place.bytes)})"
+    return f"{'not merged yet' if profile.merged else 'not downloaded'}; run `localemp models pull {profile.reference}`"
+
+
+def _price(price: "Price") -> str:
+    cached = "" if price.cached is None else f", ${price.cached} cached"
+    batch = "" if price.batch is None else f", batch tier {price.batch:.0%}"
+    return f"${price.prompt} / ${price.completion} per million tokens{cached}{batch} ({price.as_of})"
+
+
+def _is_set(value: Any) -> bool:
+    return value not in (None, "", {}, [])
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, dict):
+        return "\n".join(f"{key} = {_plain(each)}" for key, each in value.items() if _is_set(each))
+    if isinstance(value, list):
+        return "\n".join(_plain(each) for each in value)
+    return str(value)
