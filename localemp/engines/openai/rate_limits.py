@@ -18,6 +18,7 @@ MINUTE = 60.0
 """Seconds of the period of a limit, unless a header says otherwise."""
 LONGEST_HOLD = 60.0
 """Seconds without any request after which one is sent whatever the headers say: they may be wrong."""
+_EVEN = 1.0  # seconds by which a request may be early if the pace is to be even
 _OF_A_MINUTE = 1.5 * MINUTE  # a longer time until reset shows a longer period
 _STEADY = 0.05  # share of a limit by which the time until reset may differ from that of steady filling
 _KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -26,8 +27,7 @@ _PERIODS = {1.0: "s", MINUTE: "min", 3600.0: "h", 86400.0: "day"}
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What a request counts for before it is answered, as services do: an estimate of the prompt, and all that it may
-    write.
+    """What a request counts for before it is answered: its prompt, as an estimate, and all that it may write.
 
     Attributes:
         prompt: Tokens of the prompt.
@@ -72,6 +72,7 @@ class Limit:
         self._refill = 0.0  # a second
         self._level, self._at = math.inf, 0.0
         self._ends: float | None = None  # of the window, if the level rises only then
+        self._due = -math.inf  # when the next request is due if the pace is even
 
     def observe(self, told: Allowance, started: float, now: float, spent: float) -> None:
         """Take over what a response says.
@@ -111,22 +112,26 @@ class Limit:
         self._level, self._at = self.level(now) - cost, now
         if self._ends is not None and now >= self._ends:
             self._ends = None
+        if self._refill:
+            self._due = max(self._due, now) + cost / self._refill
 
-    def wait(self, cost: float, now: float) -> float:
-        """Return the seconds until a request of this cost may start."""
+    def wait(self, cost: float, now: float, *, even: bool = False) -> float:
+        """Return the seconds until a request of this cost may start; see `Limits.even`."""
         level = self.level(now)
         if self.most is None:
             return 0.0 if level >= cost else math.inf
+        early = max(0.0, self._due - _EVEN - now) if even and self.period <= MINUTE else 0.0
         lack = min(cost + ROOM * self.most, self.most) - level
         if lack <= 0:
-            return 0.0
-        return lack / self._refill if self._ends is None else self._ends - now
+            return early
+        return max(early, lack / self._refill if self._ends is None else self._ends - now)
 
-    def rate(self, cost: float, now: float) -> float:
+    def rate(self, cost: float, now: float, *, even: bool = False) -> float:
         """Return how many requests of this cost may start a second, on average over the next minute."""
         if self.most is None or not cost:
             return math.inf
-        return (max(0.0, self.level(now)) / MINUTE + self._refill) / cost
+        left = 0.0 if even and self.period <= MINUTE else max(0.0, self.level(now))
+        return (left / MINUTE + self._refill) / cost
 
     def __str__(self) -> str:
         """Return the limit for display: "500 requests/min"."""
@@ -156,9 +161,14 @@ class Attempt:
 
 
 class Limits:
-    """All limits of a server for one model, as far as its headers tell."""
+    """All limits of a server for one model, as far as its headers tell.
+
+    Attributes:
+        even: Whether what is left of a minute must not be used at once: the server holds to shorter periods.
+    """
 
     def __init__(self) -> None:
+        self.even = False
         self._limits: dict[str, Limit] = {}
         self._wrong: set[str] = set()  # limits that the server does not keep to
         self._latest, self._number = 0, 0
@@ -173,7 +183,7 @@ class Limits:
         """Count a request that is sent now."""
         held = set()
         for name, limit in self._limits.items():
-            if 1 < limit.wait(cost.of(limit.kind), now) < math.inf:
+            if 1 < limit.wait(cost.of(limit.kind), now, even=self.even) < math.inf:
                 held.add(name)
             limit.spend(cost.of(limit.kind), now)
         for kind in _KINDS:
@@ -207,7 +217,8 @@ class Limits:
             now: The time.
             under_way: Requests whose answers will say more.
         """
-        wait = max((limit.wait(cost.of(limit.kind), now) for limit in self._limits.values()), default=0.0)
+        waits = (limit.wait(cost.of(limit.kind), now, even=self.even) for limit in self._limits.values())
+        wait = max(waits, default=0.0)
         if wait == math.inf and not under_way:
             return 0.0
         return max(0.0, min(wait, self._last_start + LONGEST_HOLD - now))
@@ -225,4 +236,4 @@ class Limits:
         return min(self._limits.values(), key=lambda limit: self._rate(limit, now), default=None)
 
     def _rate(self, limit: Limit, now: float) -> float:
-        return limit.rate(self._spent[limit.kind] / max(1, self._number), now)
+        return limit.rate(self._spent[limit.kind] / max(1, self._number), now, even=self.even)
