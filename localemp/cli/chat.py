@@ -120,7 +120,7 @@ async def _open(options: dict[str, Any], dialogue: "Dialogue") -> "AsyncIterator
     config = config_of(options)
     with Display() as display:
         responder = Responder(config, on_progress=display.on_progress)
-        display.note_shut_down(responder.pipeline.profile)
+        responder.pipeline.note_end()
         responder.prepare().flow.check(dialogue)
         with display.clock(f"Starting {responder.pipeline.model_name}"):
             await responder.start()

@@ -23,7 +23,6 @@ from rich.progress import (
 from rich.progress import Progress as Bar
 
 from localemp.cli.messages import messages
-from localemp.models.profiles import Profile
 from localemp.utils.progress import OnProgress, Progress
 from localemp.utils.text import for_terminal
 
@@ -69,11 +68,6 @@ class Display:
             self._show(progress, DownloadColumn())
         else:
             self._show(progress, MofNCompleteColumn())
-
-    def note_shut_down(self, profile: Profile) -> None:
-        """Note that a provider has shut a model down; it may still be served elsewhere."""
-        if profile.notice:
-            self.say(f"note: {profile.notice}")
 
     @contextmanager
     def clock(self, what: str) -> Iterator[OnProgress]:

@@ -127,7 +127,7 @@ def serve(
             check_environment(os.environ, adapters)
         check_options(engine_options)
         check_port(host, port)
-        display.note_shut_down(pipeline.profile)
+        pipeline.note_end()
         if not keys and not is_loopback(host):
             display.say(f"warning: without --api-key everyone who reaches {host}:{port} can use it")
         found = prepare(pipeline, offered, adapters)

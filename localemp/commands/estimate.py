@@ -49,6 +49,7 @@ def estimate(
         LocalempError: Something is missing or invalid.
     """
     pipeline = Pipeline(RunConfig.of(settings, config), on_progress)
+    pipeline.note_end()
     return _estimate([Batch(pipeline, split, limit, folder=out)], retry_errors, on_progress)
 
 

@@ -146,8 +146,7 @@ def _batch(
 ) -> Batch:
     check_actors(ray, actors)
     pipeline = Pipeline(config, on_progress)
-    if notice := pipeline.profile.notice:
-        _log.info("note: %s", notice)
+    pipeline.note_end()
     if ray is not None and not pipeline.runs_here and config.script is None:
         raise OptionError("--ray is for models that run on the cluster, and a server answers here", "leave one out")
     return Batch(pipeline, split, limit, folder=out)

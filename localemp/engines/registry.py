@@ -229,17 +229,22 @@ def _openai(context: EngineContext) -> Engine:
     profile = context.profile
     if context.engine_args:
         raise OptionError("--engine-arg applies only to vLLM in this process, not to a server")
+    model = profile.model or profile.name
+    base_url = profile.base_url if context.base_url is None else context.base_url
+    told: dict[str, Any] = {
+        "api": profile.api,
+        "context_length": profile.context_length,
+        "price": profile.price,
+        "extra_body": {**profile.request, **_asked(context), **context.request},
+        "notice": profile.notice,
+    }
     if context.batch:
-        raise OptionError("--batch: there is no engine for it yet")
-    return OpenAIEngine(
-        profile.model or profile.name,
-        profile.base_url if context.base_url is None else context.base_url,
-        api=profile.api,
-        concurrency=context.concurrency or OpenAIEngine.concurrency,
-        context_length=profile.context_length,
-        price=profile.price,
-        extra_body={**profile.request, **_asked(context), **context.request},
-    )
+        from localemp.engines.openai.batch.engine import OpenAIBatchEngine
+
+        if context.folder is None:
+            raise OptionError("--batch is for what has a folder, which is found again a day later", "omit --batch")
+        return OpenAIBatchEngine(model, base_url, folder=context.folder, concurrency=context.concurrency, **told)
+    return OpenAIEngine(model, base_url, concurrency=context.concurrency or OpenAIEngine.concurrency, **told)
 
 
 def _openai_settings(context: EngineContext) -> Mapping[str, Any]:

@@ -1,6 +1,5 @@
 """Builds the batches of all rows and checks them, before any engine starts; all that is wrong is told together."""
 
-import logging
 from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
@@ -14,7 +13,6 @@ from localemp.utils.progress import OnProgress, Progress, silent
 T = TypeVar("T")
 R = TypeVar("R")
 _MOST = 5  # different errors, and rows of one error, that are named
-_log = logging.getLogger(__name__)
 
 
 def build_batches(rows: Sequence[ExperimentRow], on_progress: OnProgress = silent) -> list[Batch]:
@@ -45,9 +43,8 @@ def build_batches(rows: Sequence[ExperimentRow], on_progress: OnProgress = silen
 
     check_all(each, look)
     check_all([(names, pipelines[names[0]]) for names in models.values()], lambda pipeline: pipeline.weights)
-    for notice in dict.fromkeys(pipeline.profile.notice for pipeline in pipelines.values()):
-        if notice:
-            _log.info("note: %s", notice)
+    for pipeline in {pipeline.profile.name: pipeline for pipeline in pipelines.values()}.values():
+        pipeline.note_end()
     of_settings: dict[str, Batch] = {}
     return [of_settings.setdefault(settings_hash(batch.settings), batch) for batch in check_all(each, build)]
 

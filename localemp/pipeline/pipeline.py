@@ -141,6 +141,11 @@ class Pipeline:
         shown_url(config.base_url)  # an invalid URL is reported before anything is built
         return served_profile(config.model)
 
+    def note_end(self) -> None:
+        """Log when the provider shuts the model down, or that it has, if that is announced."""
+        if notice := self.profile.notice:
+            _log.info("note: %s", notice)
+
     @property
     def runs_here(self) -> bool:
         """Whether the model runs in this process, so that prompts can be measured beforehand."""

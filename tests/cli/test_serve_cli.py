@@ -303,3 +303,4 @@ def test_openais_own_server_wants_a_key_where_callers_have_ours(serve):
     words = ("--model", "gpt-4o-mini", "--strategies", "zero-shot", "--api-key", "sk-1")
     _, said = (process := serve(*words, env={"OPENAI_API_KEY": ""})).communicate(timeout=patience(60))
     assert (process.returncode, "needs a key, and OPENAI_API_KEY is not set" in said) == (1, True), said
+    assert said.count("2027-01-14") == said.count("use gpt-6-luna instead") == 1, "when the model ends"

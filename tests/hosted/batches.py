@@ -185,7 +185,7 @@ class Batches:
             line = {"id": self._id("batch_req"), "custom_id": custom_id, "response": response, "error": None}
             (batch.good if status == 200 else batch.bad).append(json.dumps(line).encode())
             if tokens is not None:
-                batch.used = _sum(batch.used, tokens)
+                batch.used += tokens
 
     def expire(self, id: str, now: float) -> None:
         """End the window of a batch: what is answered stays, the rest was not executed."""
@@ -340,13 +340,3 @@ def _check_metadata(metadata: Any) -> None:
     if wrong or any(len(key) > 64 or not isinstance(value, str) or len(value) > 512 for key, value in metadata.items()):
         message = "Invalid 'metadata': at most 16 pairs, keys of at most 64 and texts of at most 512 characters."
         raise ServiceError(400, message, code="invalid_value", param="metadata")
-
-
-def _sum(one: Tokens, other: Tokens) -> Tokens:
-    return Tokens(
-        one.prompt + other.prompt,
-        one.cached + other.cached,
-        one.written + other.written,
-        one.completion + other.completion,
-        one.reasoning + other.reasoning,
-    )

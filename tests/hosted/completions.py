@@ -1,6 +1,7 @@
 """What the service answers to a request for a completion: text, usage, tier, and which parameters it refuses."""
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -26,7 +27,7 @@ _KNOWN = {
     "user", "presence_penalty", "frequency_penalty", "logit_bias", "safety_identifier", "prompt_cache_key", "stream",
     "best_of", "echo", "suffix",
 }  # fmt: skip
-_EFFORTS = {"none", "minimal", "low", "medium", "high", "xhigh", "max"}
+_REASONING = {"none": 0, "minimal": 0, "low": 64, "medium": 256, "high": 1024, "xhigh": 2048, "max": 4096}
 _TIERS = {"auto", "default", "flex", "priority", "fast"}
 
 
@@ -38,7 +39,7 @@ class Outcome:
         text: The reply; None for one of the service's own.
         refusal: Of the model ("message.refusal"), instead of a text.
         finish_reason: "stop", "length" or "content_filter".
-        reasoning: Tokens of thinking, which are billed as completion.
+        reasoning: Tokens of thinking, which are billed as completion; None for as many as the effort takes.
         error: Raised instead.
         probabilities: Of the first token, if the request asks for logprobs.
     """
@@ -46,7 +47,7 @@ class Outcome:
     text: str | None = None
     refusal: str = ""
     finish_reason: str = "stop"
-    reasoning: int = 0
+    reasoning: int | None = None
     error: ServiceError | None = None
     probabilities: Mapping[str, float] | None = None
 
@@ -160,27 +161,23 @@ class Completions:
         outcome = self._outcome(body, digest)
         if outcome.error is not None:
             raise outcome.error
-        prompt = prompt_of(body)
-        text, reason = outcome.text, outcome.finish_reason
-        if text is None:
-            text = _own(body, digest)
-        said = outcome.refusal or ("" if reason == "content_filter" else text)
-        most = body.get("max_completion_tokens") or body.get("max_tokens")
-        room = None if most is None else max(0, int(most) - outcome.reasoning)
-        if room is not None and tokens_in(said) > room:
-            said, reason = said[: room * _CHARACTERS], "length"
-            text = said if not outcome.refusal else text
-        number = int(body.get("n") or 1)
-        whole = tokens_in(prompt) + 3 * len(body.get("messages", ())) + 3
+        prompt, most = prompt_of(body), body.get("max_completion_tokens") or body.get("max_tokens")
+        number, whole = int(body.get("n") or 1), tokens_in(prompt) + 3 * len(body.get("messages", ())) + 3
         if whole + int(most or 0) > model.context:
             raise _too_long(whole, int(most or 0), model)
+        said, reason = _said(outcome, body, digest), outcome.finish_reason
+        reasoning = _reasoning(body, model) if outcome.reasoning is None else outcome.reasoning
+        room = None if most is None else int(most)
+        if room is not None and reasoning + tokens_in(said) > room:
+            reasoning = min(reasoning, room)
+            said, reason = said[: (room - reasoning) * _CHARACTERS], "length"
         cached = min(self.cache.tokens(prompt), whole)
         tokens = Tokens(
             prompt=whole,
             cached=cached,
             written=whole - cached if _writes(model) and whole >= _CACHEABLE else 0,
-            completion=(max(1, tokens_in(said)) + outcome.reasoning) * number,
-            reasoning=outcome.reasoning * number,
+            completion=(tokens_in(said) + reasoning) * number,
+            reasoning=reasoning * number,
         )
         self._number += 1
         chat = "messages" in body
@@ -189,7 +186,7 @@ class Completions:
             "id": f"chatcmpl-{self._number:09d}",
             "object": "chat.completion" if chat else "text_completion",
             "created": CREATED,
-            "model": f"{model.name}-2026-01-01",
+            "model": f"{model.name}-2026-01-01" if model.dated else model.name,
             "choices": choices,
             "usage": _usage(tokens, model),
             "service_tier": "default" if tier == "batch" else tier,
@@ -228,7 +225,7 @@ def _check_form(body: Mapping[str, Any], path: str, model: Model) -> None:
 
 
 def _check_parameters(body: Mapping[str, Any], model: Model) -> None:
-    if model.reasoning:
+    if model.efforts:
         if "max_tokens" in body:
             message = (
                 "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens'."
@@ -239,11 +236,13 @@ def _check_parameters(body: Mapping[str, Any], model: Model) -> None:
                 message = f"Unsupported value: '{name}' does not support {body[name]} with this model."
                 raise unsupported(name, message, "unsupported_value")
     for name in ("reasoning_effort", "verbosity"):
-        if name in body and not model.reasoning:
+        if name in body and not model.efforts:
             message = f"Unsupported parameter: '{name}' is not supported with this model."
             raise unsupported(name, message, "unsupported_parameter")
-    if body.get("reasoning_effort", "none") not in _EFFORTS:
-        raise unsupported("reasoning_effort", "Unsupported value: 'reasoning_effort'.", "unsupported_value")
+    effort = body.get("reasoning_effort")
+    if effort is not None and effort not in model.efforts:
+        message = f"Unsupported value: 'reasoning_effort' does not support '{effort}' with this model."
+        raise unsupported("reasoning_effort", message, "unsupported_value")
     if body.get("verbosity", "medium") not in ("low", "medium", "high"):
         raise unsupported("verbosity", "Unsupported value: 'verbosity'.", "unsupported_value")
     tier = body.get("service_tier") or "auto"
@@ -289,17 +288,26 @@ def _choice(
     refusal = said if outcome.refusal else None
     content = None if refusal is not None or reason == "content_filter" else said
     logprobs = _logprobs(said, outcome.probabilities) if body.get("logprobs") else None
-    message = {"role": "assistant", "content": content, "refusal": refusal, "annotations": []}
+    message: dict[str, Any] = {"role": "assistant", "content": content, "refusal": refusal, "annotations": []}
     return {"index": place, "message": message, "logprobs": logprobs, "finish_reason": reason}
 
 
 def _logprobs(said: str, probabilities: Mapping[str, float] | None) -> dict[str, Any]:
-    import math
-
     found = probabilities or {said[:1] or "I": 0.9, "The": 0.05}
     likeliest = [{"token": token, "logprob": math.log(p), "bytes": list(token.encode())} for token, p in found.items()]
     likeliest.sort(key=lambda each: -each["logprob"])  # type: ignore[operator]
     return {"content": [{**likeliest[0], "top_logprobs": likeliest}], "refusal": None}
+
+
+def _reasoning(body: Mapping[str, Any], model: Model) -> int:
+    """Tokens of thinking, by effort."""
+    return _REASONING[body.get("reasoning_effort") or model.efforts[0]] if model.efforts else 0
+
+
+def _said(outcome: Outcome, body: Mapping[str, Any], digest: str) -> str:
+    if outcome.refusal or outcome.finish_reason == "content_filter":
+        return outcome.refusal
+    return _own(body, digest) if outcome.text is None else outcome.text
 
 
 def _own(body: Mapping[str, Any], digest: str) -> str:

@@ -115,6 +115,18 @@ def test_tiers_have_their_price_and_their_faults():
         assert error.value.code == "resource_unavailable" and service.bill.total == 0
 
 
+def test_thinking_takes_of_the_room_and_is_paid():
+    with HostedService() as service:
+        thinker = {"model": "gpt-6-luna", "max_tokens": openai.omit, "reasoning_effort": "low"}
+        whole = ask(service, max_completion_tokens=200, **thinker)
+        assert whole.choices[0].message.content and whole.usage.completion_tokens_details.reasoning_tokens == 64
+        short = ask(service, max_completion_tokens=50, **thinker)
+        assert (short.choices[0].message.content, short.choices[0].finish_reason) == ("", "length")
+        assert short.usage.completion_tokens == 50
+        with pytest.raises(openai.BadRequestError, match="reasoning_effort"):
+            ask(service, max_completion_tokens=50, **{**thinker, "reasoning_effort": "minimal"})
+
+
 def test_other_ends_than_a_reply():
     ends = {"refuse": Outcome(refusal=REFUSAL), "filter": Outcome(finish_reason="content_filter")}
     ends["block"] = Outcome(error=content_filtered())

@@ -123,8 +123,7 @@ def judge_each(
     pipeline = Pipeline(config, on_progress)
     folder = _checked(name) or folder_name(pipeline.profile.name)
     choose = _texts(pipeline, prompts, answers, votes)
-    if pipeline.profile.notice:
-        _log.info("note: %s", pipeline.profile.notice)
+    pipeline.note_end()
     outcomes: list[Judging | LocalempError] = []
     with ExitStack() as stack:
         for study in studies:

@@ -93,7 +93,7 @@ class AnswerReader:
         if limit and usage.prompt_tokens and "length" in reasons and usage.prompt_tokens + sampling.most_tokens > limit:
             raise PromptTooLongError(usage.prompt_tokens, sampling.most_tokens, limit)
         if not any(text or thinking for text, thinking in texts) and not any(each.refusal for each in answers.choices):
-            self._check_empty(answers.choices[0], reasons[0])
+            self._check_empty(answers.choices[0], reasons[0], usage)
         completions = []
         tier = answers.tier or self.tier
         for choice, (text, thinking), reason in zip(answers.choices, texts, reasons, strict=True):
@@ -124,11 +124,11 @@ class AnswerReader:
         text, thinking = split_thinking(choice.text, opened)
         return text, "\n".join(filter(None, (choice.thinking.strip(), thinking)))
 
-    def _check_empty(self, choice: Choice, reason: str) -> None:
+    def _check_empty(self, choice: Choice, reason: str, usage: Usage) -> None:
         if reason == "length":
             raise EngineError(
-                f"{self.url} returned no text within the token limit; the model may think before it answers",
-                "raise --max-tokens, or --thinking-budget if its profile says that it thinks",
+                f"{self.url} returned no text within the token limit; {_spent(usage)}",
+                "give more room with --thinking-budget (or --max-tokens), or use a lower --reasoning-effort",
             )
         if choice.message.get("content") is None:
             raise EngineError(f"{self.url} returned an answer without text (finish reason {reason!r})")
@@ -138,6 +138,16 @@ class AnswerReader:
             return None
         cached = min(usage.cached_tokens or 0, usage.prompt_tokens)
         return self.price.of(usage.prompt_tokens, usage.completion_tokens, cached)
+
+
+def _spent(usage: Usage) -> str:
+    """Return what an answer without a text spent its tokens on, as far as that is known."""
+    used, written = usage.reasoning_tokens, usage.completion_tokens
+    if not used:
+        return "the model may think before it answers"
+    if used == written:
+        return f"all {used:,} tokens of the answer went into reasoning"
+    return f"{used:,} tokens went into reasoning"
 
 
 def _choices(choice: Choice, sampling: Sampling) -> tuple[dict[str, float] | None, float | None]:

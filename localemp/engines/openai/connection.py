@@ -6,7 +6,8 @@ wrong in an attempt is raised as a `ResponseError`.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, TypeVar
+from contextvars import ContextVar
+from typing import Any, BinaryIO, TypeVar
 
 import httpx2
 import openai
@@ -20,6 +21,14 @@ from localemp.utils.redaction import mask_key
 from localemp.utils.text import one_line, well_formed
 
 T = TypeVar("T")
+TRANSFER_SECONDS = 3600.0
+"""Longest time that sending or fetching a file may take, in seconds."""
+MAX_FILE_BYTES = 8 * 2**30
+"""Largest file that is fetched, in bytes."""
+
+_BEGINNING = 1000  # bytes by which a web page is recognised
+# Where the body of the response goes, instead of into memory: set while a file is downloaded.
+_SINK: ContextVar[BinaryIO | None] = ContextVar("sink", default=None)
 # Headers that a redirect may carry to another server: none that can hold a secret.
 _HARMLESS = frozenset(
     ["accept", "accept-encoding", "connection", "content-length", "content-type", "host", "transfer-encoding",
@@ -63,9 +72,36 @@ class Connection:
         """
         return await self._once(self._client.post(path, cast_to=httpx2.Response, body=body), read, self._timeout)
 
-    async def get(self, path: str, read: Callable[[bytes], T]) -> T:
+    async def get(self, path: str, read: Callable[[bytes], T], query: Mapping[str, Any] | None = None) -> T:
         """Send a GET request once, with a timeout of at most 30 seconds; see `post`."""
-        return await self._once(self._client.get(path, cast_to=httpx2.Response), read, min(self._timeout, 30.0))
+        asked = self._client.get(path, cast_to=httpx2.Response, options={"params": query or {}})
+        return await self._once(asked, read, min(self._timeout, 30.0))
+
+    async def upload(
+        self, path: str, fields: Mapping[str, str], name: str, file: BinaryIO, read: Callable[[bytes], T]
+    ) -> T:
+        """Send a file once, piece by piece, as a form with further fields; see `post`."""
+        asked = self._client.post(
+            path,
+            cast_to=httpx2.Response,
+            body=fields,
+            files=[("file", (name, file, "application/jsonl"))],
+            options={"headers": {"Content-Type": "multipart/form-data"}},
+        )
+        return await self._once(asked, read, TRANSFER_SECONDS)
+
+    async def download(self, path: str, file: BinaryIO) -> None:
+        """Fetch a file once, piece by piece; raises what `post` raises.
+
+        Args:
+            path: Path after the base URL.
+            file: Where to write it; has a part of it if this fails.
+        """
+        token = _SINK.set(file)
+        try:
+            await self._once(self._client.get(path, cast_to=httpx2.Response), bytes, TRANSFER_SECONDS)
+        finally:
+            _SINK.reset(token)
 
     async def close(self) -> None:
         """Close all connections."""
@@ -89,7 +125,7 @@ class Connection:
             raise self._completed(error, response) from error.__cause__
 
     async def _receive(self, response: httpx2.Response) -> None:
-        """Read the body, decompressed and limited in size.
+        """Read the body, decompressed and limited in size, into memory or into the file that is downloaded.
 
         Raises:
             ServerError: The status is an error.
@@ -97,15 +133,21 @@ class Connection:
         """
         assert isinstance(response.stream, httpx2.AsyncByteStream)
         failed = not response.is_success and not response.has_redirect_location
+        sink = _SINK.get() if response.is_success else None
+        largest = MAX_ERROR_BYTES if failed else MAX_RESPONSE_BYTES if sink is None else MAX_FILE_BYTES
         content = bytearray()
         try:
-            decompressor = Decompressor(
-                response.headers.get("content-encoding", ""), MAX_ERROR_BYTES if failed else MAX_RESPONSE_BYTES
-            )
+            decompressor = Decompressor(response.headers.get("content-encoding", ""), largest)
             async for part in response.stream:
                 for piece in decompressor.feed(part):
-                    content += piece
-            content += decompressor.end()
+                    if sink is not None:
+                        sink.write(piece)
+                    if sink is None or len(content) < _BEGINNING:  # a web page is known by its beginning
+                        content += piece
+            end = decompressor.end()
+            content += end
+            if sink is not None:
+                sink.write(end)
         except MalformedResponseError:
             if not failed:
                 raise  # of a failed request the status is enough
@@ -124,7 +166,7 @@ class Connection:
 
 
 def _read(content: bytes, read: Callable[[bytes], T]) -> T:
-    beginning = content[:1000].lstrip(b"\xef\xbb\xbf \t\r\n")
+    beginning = content[:_BEGINNING].lstrip(b"\xef\xbb\xbf \t\r\n")
     if beginning[:1] == b"<":
         raise WebPageError(f"a web page: {one_line(beginning.decode('utf-8', 'replace'))}")
     return read(content)

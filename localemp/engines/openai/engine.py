@@ -70,6 +70,7 @@ class OpenAIEngine(Engine):
         context_length: int | None = None,
         price: Price | None = None,
         extra_body: Mapping[str, Any] | None = None,
+        notice: str = "",
         max_retries: int = 6,
         timeout: float = 600.0,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
@@ -86,6 +87,7 @@ class OpenAIEngine(Engine):
             context_length: Length of the model's context in tokens, if known; vLLM's server reports it.
             price: Price of the model; None if unknown, then no cost is computed.
             extra_body: Further fields of the request; they override those of the sampling.
+            notice: What is known of the model's end, for the error if the server does not have it; usually empty.
             max_retries: Most retries of a request.
             timeout: Timeout of one attempt, in seconds.
             sleep: Waits between attempts.
@@ -102,7 +104,7 @@ class OpenAIEngine(Engine):
                 f"concurrency {concurrency}, max_retries {max_retries}, timeout {timeout}: out of range",
                 "concurrency must be at least 1, max_retries at least 0, timeout over 0",
             )
-        self._target = Target.resolve(model, base_url, api_key)
+        self._target = Target.resolve(model, base_url, api_key, notice)
         self.model, self.api, self.price = model, api, price
         self.concurrency, self.context_length = concurrency, context_length
         self.base_url = self._target.url

@@ -188,9 +188,10 @@ def _explain_served(
             f"the key in {KEY_VARIABLE} may not use {target.model!r} at {target.url}: {message}",
             f"give the key access to the model, or use another one: export {KEY_VARIABLE}=...",
         )
-    if status == 404 and not answered:
+    if status == 404 and (target.notice or not answered):
         return FatalEngineError(
-            f"{target.url} has no model {target.model!r}: {message}", f"check the name of the model, and {URL_HINT}"
+            f"{target.url} has no model {target.model!r}: {message}",
+            target.notice or f"check the name of the model, and {URL_HINT}",
         )
     if status == 429:
         return EngineError(f"{target.url} keeps limiting requests (429): {message}", "lower --concurrency")

@@ -22,15 +22,17 @@ class Target:
         model: Name of the model on the server.
         address: The base URL as given.
         key: The API key; empty if there is none.
+        notice: What is known of the model's end, which explains that it is missing; usually empty.
     """
 
     url: str
     model: str
     address: str = field(repr=False)
     key: str = field(repr=False)
+    notice: str = ""
 
     @classmethod
-    def resolve(cls, model: str, base_url: str | None, api_key: str | None) -> "Target":
+    def resolve(cls, model: str, base_url: str | None, api_key: str | None, notice: str = "") -> "Target":
         """Return the target from the arguments, else from the environment, else OpenAI's server.
 
         Raises:
@@ -44,7 +46,7 @@ class Target:
                 f"the key in {KEY_VARIABLE} has characters that no key has",
                 f"copy it again, without quotation marks: export {KEY_VARIABLE}=...",
             )
-        return cls(shown_url(address), model, address, key)
+        return cls(shown_url(address), model, address, key, notice)
 
     @property
     def is_openai(self) -> bool:

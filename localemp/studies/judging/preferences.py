@@ -4,7 +4,6 @@ It is asked as about an A/B test of a study, each pair in both orders. `metrics/
 kept, and what becomes of them.
 """
 
-import logging
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -32,8 +31,6 @@ from localemp.utils.formatting import share
 from localemp.utils.interrupts import noting
 from localemp.utils.progress import OnProgress, silent
 from localemp.utils.redaction import shown_command
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,8 +100,8 @@ def ask_preferences(
     asked = list({choices_folder(system): system for system in systems if not unanswerable(system)}.values())
     pipeline = Pipeline(config, on_progress)
     judge = pipeline.model_name
-    if asked and pipeline.profile.notice:
-        _log.info("note: %s", pipeline.profile.notice)
+    if asked:
+        pipeline.note_end()
     with ExitStack() as stack:
         opened: list[Judging] = []
         for system in asked:
