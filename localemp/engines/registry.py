@@ -244,7 +244,7 @@ def _openai(context: EngineContext) -> Engine:
         if context.folder is None:
             raise OptionError("--batch is for what has a folder, which is found again a day later", "omit --batch")
         return OpenAIBatchEngine(model, base_url, folder=context.folder, concurrency=context.concurrency, **told)
-    return OpenAIEngine(model, base_url, concurrency=context.concurrency or OpenAIEngine.concurrency, **told)
+    return OpenAIEngine(model, base_url, concurrency=context.concurrency, **told)
 
 
 def _openai_settings(context: EngineContext) -> Mapping[str, Any]:

@@ -6,6 +6,7 @@ ResponseError
 """
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from localemp.utils.json_reader import JSONError, parse_json
@@ -37,9 +38,11 @@ class ResponseError(Exception):
     Attributes:
         message: The problem, in one line.
         retry_after: Seconds that the server asks to wait before a retry; None if it does not.
+        headers: The response's headers, names in lower case; empty if there was no response.
     """
 
     retry_after: float | None = None
+    headers: Mapping[str, str] = MappingProxyType({})
 
     def __init__(self, message: str) -> None:
         super().__init__(message)

@@ -25,12 +25,14 @@ class Answers:
         number: How many the server gave, withheld ones included.
         usage: The counts of all.
         tier: The tier of the service that answered, as the response says; empty for the standard one, or if unsaid.
+        waited: Seconds before the request was first sent.
     """
 
     choices: tuple[Choice, ...]
     number: int
     usage: Usage
     tier: str = ""
+    waited: float = 0.0
 
 
 def read_answers(content: bytes) -> Answers:

@@ -32,8 +32,9 @@ _SOON = 1.0  # seconds before which none is stuck
 _RECENT = 16  # answers and refusals that are remembered
 _KNOWN = 20  # answers after which it is known how long one takes at most
 _FAR = 5.0  # times the longest of them after which no answer is expected
-_LEAST, _SLOWEST = 30.0, 20.0  # seconds that every request is given, and tokens a second on top
-_LATE = 0.2  # share of late answers from which on the server is slow
+_LEAST, _SLOWEST = 10.0, 20.0  # seconds that every request is given, and tokens a second on top
+_TICK = 0.001  # seconds between two looks at the queue for the time alone
+_LATE, _LATEST = 0.2, 50  # share of late answers among the latest attempts from which on the server is slow
 
 
 class _Waiter:
@@ -90,21 +91,20 @@ class Lane:
         try:
             yield sending
         finally:
-            if sending.has_place:
-                self._in_flight -= 1
-                self.pace.advance()
+            self._in_flight -= sending.has_place
+            sending.end()
 
     async def turn(self, cost: Cost, order: int, *, has_place: bool) -> Attempt:
-        """Wait until a request may be sent; see `Sending.attempt`."""
+        """Wait until a request may be sent: those of dialogues that began earlier (`TURN`) are sent first."""
         waiter = _Waiter(cost, has_place, asyncio.get_running_loop().create_future())
         heapq.heappush(self._waiting, (not has_place, TURN.get(), order, waiter))
         self.pace.advance()
         try:
             return await waiter.sent
         except asyncio.CancelledError:
-            if waiter.sent.done() and not waiter.sent.cancelled():  # sent and cancelled at once
-                self.pace.give_up(waiter.sent.result())
+            if waiter.sent.done() and not waiter.sent.cancelled():  # its turn had come just then
                 self._in_flight -= not has_place
+                self.pace.end(waiter.sent.result())
             raise
 
 
@@ -116,51 +116,64 @@ class Sending:
     """
 
     def __init__(self, lane: Lane, cost: Cost) -> None:
-        self._lane, self._cost = lane, cost
+        self._lane, self._pace, self._cost = lane, lane.pace, cost
         self._order = lane.pace.next_order()
-        self._sent_at_answers = 0
         self._attempt: Attempt | None = None
+        self._answers = self._lates = 0
         self.has_place = False
 
-    @asynccontextmanager
-    async def attempt(self) -> AsyncIterator["Sending"]:
-        """Wait for the turn of an attempt: requests of dialogues that began earlier (`TURN`) are sent first."""
-        pace = self._lane.pace
-        attempt = await self._lane.turn(self._cost, self._order, has_place=self.has_place)
-        self.has_place, self._attempt, self._sent_at_answers = True, attempt, pace.answers
-        try:
-            yield self
-        finally:
-            pace.give_up(attempt)
+    async def attempt(self) -> None:
+        """Wait for the turn of an attempt."""
+        self._attempt = await self._lane.turn(self._cost, self._order, has_place=self.has_place)
+        self.has_place, self._answers = True, self._pace.answers
 
-    def patience(self, most: float, lates: int) -> float:
+    def patience(self, most: float) -> float:
         """Return the seconds after which an answer to this attempt is no longer expected.
 
         Args:
             most: The longest.
-            lates: Attempts at this request for which that was so.
         """
-        return self._lane.pace.patience(self._cost, most, lates)
+        return self._pace.patience(self._cost, most, self._lates)
 
     def answered(self, headers: Mapping[str, str]) -> None:
         """Take in an answer."""
         assert self._attempt is not None
-        self._lane.pace.answered(self._attempt, headers)
-
-    def refused(self, headers: Mapping[str, str]) -> bool:
-        """Take in a refusal by a limit; return whether all requests have to wait, not only this one."""
-        assert self._attempt is not None
-        return self._lane.pace.refused(self._attempt, headers)
+        self._pace.answered(self._attempt, headers)
 
     def failed(self, headers: Mapping[str, str], *, late: bool) -> None:
-        """Take in another failure."""
+        """Take in a failure: an error, or that no answer came in time."""
         assert self._attempt is not None
-        self._lane.pace.failed(self._attempt, headers, late=late)
+        self._lates += late
+        self._pace.failed(self._attempt, headers, late=late)
+        self.end()
+
+    @asynccontextmanager
+    async def refused(self, headers: Mapping[str, str], seconds: float) -> AsyncIterator[None]:
+        """Take in a refusal by a limit; inside the block, which takes some seconds, all requests wait if they have to.
+
+        They have not if the limits are not used up and most requests are answered: then it was about this one.
+        """
+        assert self._attempt is not None
+        all_wait = self._pace.refused(self._attempt, headers)
+        if all_wait:
+            self._pace.begin_pause(seconds)
+        self.end()
+        try:
+            yield
+        finally:
+            if all_wait:
+                self._pace.end_pause()
+
+    def end(self) -> None:
+        """End the attempt, whatever became of it."""
+        if self._attempt is not None:
+            self._pace.end(self._attempt)
+        self._attempt = None
 
     @property
     def others_answered(self) -> bool:
-        """Whether other requests were answered since this attempt was sent."""
-        return self._lane.pace.answers > self._sent_at_answers
+        """Whether other requests were answered since the last attempt was sent."""
+        return self._pace.answers > self._answers
 
 
 class Pace:
@@ -196,7 +209,8 @@ class Pace:
         self._recent: deque[bool] = deque(maxlen=_RECENT)  # answered, or refused
         self._latency: float | None = None
         self._longest: deque[float] = deque(maxlen=200)
-        self._late: deque[bool] = deque(maxlen=50)
+        self._ended: deque[tuple[int, bool]] = deque(maxlen=200)  # number of the attempt, and whether it was late
+        self._slow = False
         self._timer: asyncio.Task[None] | None = None
         self._wakes = math.inf
 
@@ -244,7 +258,7 @@ class Pace:
                 changes = counted[0] + stuck_after - now
                 if not self.answers and self._began is not None:
                     changes = min(changes, math.floor(now - self._began) + 1 + self._began - now)
-                return max(changes, 1e-3)
+                return max(changes, _TICK)
         return self.limits.wait(cost, now, len(self._under_way))
 
     def _in_flight_most(self, now: float) -> float:
@@ -258,6 +272,7 @@ class Pace:
         return min(self._most, self._rising, MOST_IN_FLIGHT, math.ceil(_MORE * needed) + _SPARE)
 
     def _wake(self, now: float, wait: float) -> None:
+        wait = max(wait, _TICK)
         if wait == math.inf or (self._timer is not None and self._wakes <= now + wait):
             return
         if self._timer is not None:
@@ -270,18 +285,20 @@ class Pace:
 
         self._timer, self._wakes = asyncio.get_running_loop().create_task(wake()), now + wait
 
-    def give_up(self, attempt: Attempt) -> None:
+    def end(self, attempt: Attempt) -> None:
         """End an attempt, whatever became of it."""
-        if self._under_way.pop(attempt.number, None) is not None:
-            self.advance()
+        self._under_way.pop(attempt.number, None)
+        self.advance()
 
     def answered(self, attempt: Attempt, headers: Mapping[str, str]) -> None:
         """Take in an answer."""
         now = self._clock()
+        if not self.answers:
+            self._rising = max(self._rising, len(self._under_way))
         took = now - attempt.started
         self._latency = took if self._latency is None else 0.9 * self._latency + 0.1 * took
         self._longest.append(took)
-        self._late.append(False)
+        self._end_in_time(attempt, late=False)
         self._recent.append(True)
         self.answers += 1
         self._observe(attempt, headers, now, answered=True)
@@ -290,19 +307,16 @@ class Pace:
             self._most += max(1 / self._most, 0.1 if self.limits else 0.0)
 
     def refused(self, attempt: Attempt, headers: Mapping[str, str]) -> bool:
-        """Take in a refusal; return whether all requests have to wait.
-
-        They have not if the limits are not used up, and most requests are answered: then it was about this one.
-        """
+        """Take in a refusal; return whether all requests have to wait; see `Sending.refused`."""
         now = self._clock()
         self._recent.append(False)
         self._observe(attempt, headers, now, answered=False)
         refusals = self._recent.count(False)
         used_up = not self.limits.allow(attempt.cost, now)
         if self.limits and not used_up:
-            self.limits.even |= refusals > _RECENT // 4
             if refusals < _RECENT // 2:
                 return False
+            self.limits.even = True
         if not used_up and not self._pauses:
             self._most = max(1.0, min(self._most, len(self._under_way)) / 2)
             self._recent.clear()
@@ -310,26 +324,32 @@ class Pace:
 
     def failed(self, attempt: Attempt, headers: Mapping[str, str], *, late: bool) -> None:
         """Take in another failure, that no answer came in time among them."""
-        self._late.append(late)
+        self._end_in_time(attempt, late=late)
         self._observe(attempt, headers, self._clock(), answered=False)
+
+    def _end_in_time(self, attempt: Attempt, *, late: bool) -> None:
+        """Note whether an answer was late, and whether the server is slow: many of the attempts sent last were late."""
+        self._ended.append((attempt.number, late))
+        if late or self._slow:
+            latest = sorted(self._ended)[-_LATEST:]
+            self._slow = sum(each for _, each in latest) > _LATE * len(latest)
 
     def _observe(self, attempt: Attempt, headers: Mapping[str, str], now: float, *, answered: bool) -> None:
         self.limits.observe(attempt, read_allowances(headers, self._wall()), now, answered=answered)
 
-    @asynccontextmanager
-    async def pause(self, seconds: float) -> AsyncIterator[None]:
-        """Send nothing inside the block, which is expected to take some seconds."""
+    def begin_pause(self, seconds: float) -> None:
+        """Send nothing until the end of the pause, which is expected in some seconds."""
         self._pauses += 1
         self._until = max(self._until, self._clock() + seconds)
-        try:
-            yield
-        finally:
-            self._pauses -= 1
-            self.advance()
+
+    def end_pause(self) -> None:
+        """Go on, if no other pause lasts."""
+        self._pauses -= 1
+        self.advance()
 
     def patience(self, cost: Cost, most: float, lates: int) -> float:
         """Return the seconds after which an answer is no longer expected; see `Sending.patience`."""
-        if len(self._longest) < _KNOWN or sum(self._late) > _LATE * len(self._late):
+        if len(self._longest) < _KNOWN or self._slow:
             return most
         given = max(_LEAST + cost.completion / _SLOWEST, _FAR * max(self._longest))
         return min(most, given * 2.0**lates)

@@ -21,6 +21,9 @@ LONGEST_HOLD = 60.0
 _EVEN = 1.0  # seconds by which a request may be early if the pace is to be even
 _OF_A_MINUTE = 1.5 * MINUTE  # a longer time until reset shows a longer period
 _STEADY = 0.05  # share of a limit by which the time until reset may differ from that of steady filling
+_MEMORY, _ENOUGH = 0.95, 20  # of responses: the share of the former ones' weight, and those that tell something
+_MOST_WRONG = 4.0  # times that our estimates can be too high or too low
+_NOT_FULL = 0.98  # share of a limit over which it may have been full, so that nothing is learnt
 _KINDS: tuple[Kind, ...] = get_args(Kind)
 _PERIODS = {1.0: "s", MINUTE: "min", 3600.0: "h", 86400.0: "day"}
 
@@ -73,19 +76,24 @@ class Limit:
         self._level, self._at = math.inf, 0.0
         self._ends: float | None = None  # of the window, if the level rises only then
         self._due = -math.inf  # when the next request is due if the pace is even
+        # What the server has counted, and what was expected, over the latest responses.
+        self._told: tuple[float, float, float] | None = None
+        self._counted = self._expected = 0.0
+        self._learned, self._factor = 0, 1.0
 
-    def observe(self, told: Allowance, started: float, now: float, spent: float) -> None:
+    def observe(self, told: Allowance, started: float, now: float, before: float, later: float) -> None:
         """Take over what a response says.
 
         Args:
             told: What it says.
             started: When its request was sent: the server counts it when it arrives.
             now: When the response arrived.
-            spent: What later requests have cost.
+            before: What requests up to this one have cost, by our estimates.
+            later: What later ones have cost.
         """
         known, self.most = self.most is not None, None if told.limit is None else float(told.limit)
         if self.most is None:
-            self._level, self._at = float(told.remaining or 0) - spent, now
+            self._level, self._at = float(told.remaining or 0) - later, now
             return
         remaining = self.most if told.remaining is None else float(told.remaining)
         missing, reset = self.most - remaining, None if told.remaining is None else told.reset
@@ -97,7 +105,24 @@ class Limit:
         self._refill = self.most / self.period
         if told.remaining is not None or not known:
             gained = 0.0 if self._ends is not None else self._refill * (now - started)
-            self._level, self._at = min(self.most, remaining + gained) - spent, now
+            if told.remaining is not None:
+                self._learn(remaining, started, before)
+            self._level, self._at = min(self.most, remaining + gained) - later * self._factor, now
+
+    def _learn(self, remaining: float, started: float, before: float) -> None:
+        """Compare what the server has counted since the response before with what was expected.
+
+        Services estimate tokens each in their own way, and others may use the same key.
+        """
+        assert self.most is not None
+        told, self._told = self._told, (remaining, started, before)
+        if told is None or self._ends is not None or remaining >= _NOT_FULL * self.most:
+            return
+        self._counted = _MEMORY * self._counted + told[0] - remaining + self._refill * (started - told[1])
+        self._expected = _MEMORY * self._expected + before - told[2]
+        self._learned += 1
+        if self._learned >= _ENOUGH and self._expected > 0:
+            self._factor = min(max(self._counted / self._expected, 1 / _MOST_WRONG), _MOST_WRONG)
 
     def level(self, now: float) -> float:
         """Return what is left; less than nothing if more was sent than the server knew of when it told."""
@@ -109,6 +134,7 @@ class Limit:
 
     def spend(self, cost: float, now: float) -> None:
         """Count a request that is sent now."""
+        cost *= self._factor
         self._level, self._at = self.level(now) - cost, now
         if self._ends is not None and now >= self._ends:
             self._ends = None
@@ -117,6 +143,7 @@ class Limit:
 
     def wait(self, cost: float, now: float, *, even: bool = False) -> float:
         """Return the seconds until a request of this cost may start; see `Limits.even`."""
+        cost *= self._factor
         level = self.level(now)
         if self.most is None:
             return 0.0 if level >= cost else math.inf
@@ -131,7 +158,7 @@ class Limit:
         if self.most is None or not cost:
             return math.inf
         left = 0.0 if even and self.period <= MINUTE else max(0.0, self.level(now))
-        return (left / MINUTE + self._refill) / cost
+        return (left / MINUTE + self._refill) / (cost * self._factor)
 
     def __str__(self) -> str:
         """Return the limit for display: "500 requests/min"."""
@@ -207,7 +234,8 @@ class Limits:
             if each.scope not in self._wrong:
                 self._latest = attempt.number
                 limit = self._limits.setdefault(each.scope, Limit(each.kind))
-                limit.observe(each, attempt.started, now, self._spent[each.kind] - attempt.spent[each.kind])
+                before = attempt.spent[each.kind]
+                limit.observe(each, attempt.started, now, before, self._spent[each.kind] - before)
 
     def wait(self, cost: Cost, now: float, under_way: int) -> float:
         """Return the seconds until a request may start.
