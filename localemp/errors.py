@@ -16,6 +16,7 @@
         ├── DryRunError         a strategy in Python needs a model's answer to say what it asks next
         ├── StillThinkingError  the token limit, or the end of the model's turn, came before its reply
         └── FatalEngineError    no further request can succeed (wrong key, no server, no memory, no quota)
+            └── BudgetError     the budget is too small for any further request
 
 The library raises them; only `localemp.cli` prints.
 """
@@ -194,3 +195,21 @@ class StillThinkingError(EngineError):
 
 class FatalEngineError(EngineError):
     """No further request to this engine can succeed."""
+
+
+class BudgetError(FatalEngineError):
+    """The budget is too small for any further request.
+
+    Attributes:
+        limit: The budget, in US dollars.
+        spent: What was spent of it; answers that were lost on the way count as the most that they may have cost.
+        needed: The most that the cheapest request that waited can cost.
+    """
+
+    def __init__(self, limit: float, spent: float, needed: float) -> None:
+        self.limit, self.spent, self.needed = limit, spent, needed
+        super().__init__(
+            f"the budget of {limit:g} US dollars is used up: {spent:.6f} spent, {max(0.0, limit - spent):.6f} left, "
+            f"and the next request may cost {needed:.6f}",
+            "run the same command again with a larger --budget; what was answered is kept",
+        )

@@ -133,9 +133,12 @@ def _dollars(dollars: "Dollars | None") -> str:
 def _prices(dollars: "Dollars") -> str:
     cached = "unknown" if dollars.cached is None else f"{dollars.cached:.4f}"
     batch = "unknown" if dollars.batch is None else f"{dollars.batch:.4f}"
+    others = {"flex": dollars.flex, "priority": dollars.priority}
+    more = "".join(f", {each:.4f} in the {tier} tier" for tier, each in others.items() if each is not None)
+    chosen = "" if dollars.chosen is None else f"{dollars.chosen:.4f} US dollars in the tier that is asked for; "
     return (
-        f"{dollars.standard:.4f} US dollars at the standard price, {cached} with cached input, {batch} in the batch "
-        f"tier; {dollars.most:.4f} if every reply is as long as allowed"
+        f"{chosen}{dollars.standard:.4f} US dollars at the standard price, {cached} with cached input, {batch} in the "
+        f"batch tier{more}; {dollars.most:.4f} if every reply is as long as allowed"
     )
 
 

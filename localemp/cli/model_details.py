@@ -1,15 +1,19 @@
 """What `localemp models list` and `show` say about a profile."""
 
 from collections.abc import Callable, Sequence
+from datetime import date
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from localemp.utils.formatting import size
+from localemp.utils.text import for_terminal
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from localemp.models.profiles import Price, Profile
+    from localemp.commands.models import CheckedModel
+    from localemp.models.price import Price
+    from localemp.models.profiles import Profile
 
 _CHAT_ONLY = (
     "api", "chat_template_kwargs", "layout", "request", "sampling", "successor", "system_role", "takes", "thinking",
@@ -74,6 +78,38 @@ def tables(profiles: "Sequence[Profile]") -> "list[Table]":
     ]
 
 
+def checked_table(checked: "Sequence[CheckedModel]") -> "Table":
+    """Return the table of `models check`: of each model that a service was asked about, whether it exists."""
+    from rich.table import Table
+
+    table = Table(box=None, header_style="bold")
+    for header in ("model", "service", "state", "end"):
+        table.add_column(header, no_wrap=header == "model")
+    for each in checked:
+        ended = _end_of(each.shut_down, each.successor)
+        if each.shut_down and each.profile_date and each.shut_down != each.profile_date:
+            ended += f" (its profile says {each.profile_date})"
+        state = "exists" if each.found else "missing"
+        table.add_row(each.name, for_terminal(urlsplit(each.service).netloc), state, ended)
+    return table
+
+
+def not_asked(checked: "Sequence[CheckedModel]") -> list[str]:
+    """Return a line for each service that could not be asked, with the reason."""
+    models: dict[tuple[str, str], list[str]] = {}
+    for each in checked:
+        if each.found is None:
+            models.setdefault((each.service, each.why), []).append(each.name)
+    return [
+        for_terminal(f"{service} was not asked about {_some(names)}: {why}") for (service, why), names in models.items()
+    ]
+
+
+def _some(names: Sequence[str]) -> str:
+    shown = names if len(names) <= 4 else names[:3]
+    return ", ".join(shown) + (f" and {len(names) - len(shown)} more" if len(names) > len(shown) else "")
+
+
 def _table(title: str, profiles: "Sequence[Profile]", columns: "dict[str, Callable[[Profile], str]]") -> "Table":
     from rich.table import Table
 
@@ -113,11 +149,15 @@ def _short_price(profile: "Profile") -> str:
 
 
 def _end(profile: "Profile") -> str:
-    if profile.shut_down is None:
+    return _end_of(profile.shut_down, profile.successor)
+
+
+def _end_of(shut_down: date | None, successor: str | None) -> str:
+    if shut_down is None:
         return ""
-    if profile.is_off:
-        return f"shut down {profile.shut_down}" + (f", use {profile.successor}" if profile.successor else "")
-    return f"until {profile.shut_down}" + (f", then {profile.successor}" if profile.successor else "")
+    if shut_down <= date.today():
+        return f"shut down {shut_down}" + (f", use {successor}" if successor else "")
+    return f"until {shut_down}" + (f", then {successor}" if successor else "")
 
 
 def _where_exactly(profile: "Profile") -> str:
@@ -131,9 +171,16 @@ def _where_exactly(profile: "Profile") -> str:
 
 
 def _price(price: "Price") -> str:
-    cached = "" if price.cached is None else f", ${price.cached} cached"
-    batch = "" if price.batch is None else f", batch tier {price.batch:.0%}"
-    return f"${price.prompt} / ${price.completion} per million tokens{cached}{batch} ({price.as_of})"
+    """Return the prices of all tiers, a line each."""
+    from localemp.models.price import TIERS
+
+    lines = [f"US dollars per million tokens of prompts / replies, list prices of {price.as_of}"]
+    for tier in ("", *TIERS):
+        if (rates := price.rates(tier)) is not None:
+            cached = "" if rates.cached is None else f", {rates.cached:g} cached"
+            written = "" if rates.cache_write is None else f", {rates.cache_write:g} written to the cache"
+            lines.append(f"{tier or 'standard'}: {rates.prompt:g} / {rates.completion:g}{cached}{written}")
+    return "\n".join(lines)
 
 
 def _is_set(value: Any) -> bool:

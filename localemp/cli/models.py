@@ -1,5 +1,6 @@
 """`localemp models`: lists models, shows profiles, and fetches weights."""
 
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,6 +57,35 @@ def show_model(name: str, as_json: bool) -> None:
     for key, value in rows(profile):
         table.add_row(key, value)
     show_table(table)
+
+
+@models.command("check")
+@click.argument("names", nargs=-1, type=NAME, metavar="[NAME]...")
+@click.option("--base-url", metavar="URL", help="The server to ask; by default that of each model's profile.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def check_models(names: tuple[str, ...], base_url: str | None, as_json: bool) -> None:
+    """Ask services which of the hosted models exist, and until when.
+
+    Without NAMES, all hosted models with a built-in profile are looked for. A service that cannot be asked, for example
+    without a key, is named with the reason. The exit code is 1 if one of the NAMES is not found.
+    """
+    from dataclasses import asdict
+
+    from localemp.cli.display import Display
+    from localemp.cli.model_details import checked_table, not_asked
+    from localemp.commands.models import check_models as check
+
+    with Display() as display:
+        checked = check(names, base_url=base_url, on_progress=display.on_progress)
+    if as_json:
+        _print_json([{key: _iso(value) for key, value in asdict(each).items()} for each in checked])
+    else:
+        if known := [each for each in checked if each.found is not None]:
+            show_table(checked_table(known))
+        for line in not_asked(checked):
+            click.echo(line)
+    if names and not all(each.found for each in checked):
+        click.get_current_context().exit(1)
 
 
 @models.command("pull")
@@ -153,6 +183,10 @@ def _show_held_out(trained: "Trained") -> None:
     click.echo("the original: bi-encoder RoBERTa, Reddit; accuracy / macro-F1, as we remember Table 4 of")
     click.echo("Sharma et al. 2020: look them up before you quote them")
     click.echo(f"{trained.folder}: data {card.data_sha256[:12]}, weights {card.sha256[:12]}")
+
+
+def _iso(value: Any) -> Any:
+    return value.isoformat() if isinstance(value, date) else value
 
 
 def _print_json(value: Any) -> None:

@@ -201,22 +201,25 @@ def _serve_hosted(
     display: "Display",
 ) -> None:
     """Serve the strategies in this process, in front of other servers."""
-    from localemp.engines.openai import target as openai
-    from localemp.errors import FatalEngineError
+    from localemp.engines.openai.target import Target
+    from localemp.errors import FatalEngineError, OptionError
     from localemp.serving.proxy import app
     from localemp.serving.vllm.command import url_of
 
     profile = pipeline.profile
     model = profile.model or profile.name
-    found = [openai.Target.resolve(model, url, None) for url in upstreams or (profile.base_url,)]
-    ours = found[0].key
-    callers = not ours and any(target.is_openai for target in found)
+    named = bool(upstreams)
+    found = [Target.resolve(model, url, None, named=named) for url in upstreams or (profile.base_url,)]
+    ours, theirs = found[0].key, found[0].key_variable
+    if any(target.key != ours for target in found):
+        raise OptionError("the upstreams have different keys", "give servers of one service: all get the same key")
+    callers = not ours and any(target.server.needs_key for target in found)
     if callers and settings.api_keys:
         raise FatalEngineError(
-            f"{found[0].url} needs a key, and {openai.KEY_VARIABLE} is not set",
+            f"{found[0].url} needs a key, and {theirs} is not set",
             "callers send this server's keys, which open nothing there",
         )
-    variable = openai.KEY_VARIABLE if callers else None
+    variable = theirs if callers else None
     if settings.api_keys:
         variable = KEY_VARIABLE
     names = list(settings.names)

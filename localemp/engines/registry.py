@@ -3,6 +3,7 @@
 A new engine is one file with a subclass of `Engine`, and one call of `register_engine`.
 """
 
+import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from localemp.models.adapters import Adapter
     from localemp.models.profiles import Profile
     from localemp.models.weights import Weights
+
+_log = logging.getLogger(__name__)
 
 # vLLM engine arguments that affect memory and speed, but not the replies.
 CAPACITY_ARGS = frozenset(
@@ -237,6 +240,7 @@ def _openai(context: EngineContext) -> Engine:
         "price": profile.price,
         "extra_body": {**profile.request, **_asked(context), **context.request},
         "notice": profile.notice,
+        "named": context.base_url is not None,
     }
     if context.batch:
         from localemp.engines.openai.batch.engine import OpenAIBatchEngine
@@ -244,6 +248,11 @@ def _openai(context: EngineContext) -> Engine:
         if context.folder is None:
             raise OptionError("--batch is for what has a folder, which is found again a day later", "omit --batch")
         return OpenAIBatchEngine(model, base_url, folder=context.folder, concurrency=context.concurrency, **told)
+    if context.folder is not None:
+        from localemp.engines.openai.batch.store import under_way
+
+        if known := under_way(context.folder):
+            _log.warning("--batch is not given, so that requests may be asked and paid again; %s", known)
     return OpenAIEngine(model, base_url, concurrency=context.concurrency, **told)
 
 

@@ -14,20 +14,27 @@ class Dollars:
     """US dollars by list price.
 
     Attributes:
-        standard: Without any discount.
-        cached: With the discount for prompt tokens from the provider's cache; None if its price is unknown.
+        standard: Of ordinary requests, without any discount.
+        cached: The same with the discount for prompt tokens from the provider's cache; None if its price is unknown.
         batch: In the batch tier, without the cache; None if its price is unknown.
-        most: As `standard`, if every reply is as long as `max_tokens` allows.
+        most: Of the requests that will be made, if every reply is as long as `max_tokens` allows, without the cache.
+        flex, priority: In these tiers, with the cache if they have a price for it; None if their price is unknown.
+        chosen: In the tier that was asked for; None for ordinary requests.
     """
 
     standard: float
     cached: float | None
     batch: float | None
     most: float
+    flex: float | None = None
+    priority: float | None = None
+    chosen: float | None = None
 
     @property
     def expected(self) -> float:
-        """What ordinary requests will cost."""
+        """What the requests will cost."""
+        if self.chosen is not None:
+            return self.chosen
         return self.standard if self.cached is None else self.cached
 
 
@@ -151,10 +158,17 @@ def _sum(rows: Sequence[RowEstimate], value: Callable[[RowEstimate], N | None]) 
 
 
 def _together(dollars: Sequence[Dollars]) -> Dollars:
-    batch = [each.batch for each in dollars if each.batch is not None]
+    def total(amounts: Sequence[float | None]) -> float | None:
+        known = [each for each in amounts if each is not None]
+        return sum(known) if len(known) == len(amounts) else None
+
+    expected = sum(each.expected for each in dollars)
     return Dollars(
         standard=sum(each.standard for each in dollars),
-        cached=sum(each.expected for each in dollars),
-        batch=sum(batch) if len(batch) == len(dollars) else None,
+        cached=expected if all(each.chosen is None for each in dollars) else total([each.cached for each in dollars]),
+        batch=total([each.batch for each in dollars]),
         most=sum(each.most for each in dollars),
+        flex=total([each.flex for each in dollars]),
+        priority=total([each.priority for each in dollars]),
+        chosen=expected if any(each.chosen is not None for each in dollars) else None,
     )

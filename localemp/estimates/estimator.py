@@ -1,7 +1,7 @@
 """Takes in every prompt of planned runs, and estimates what they will take."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from localemp.engines.labels import label_answer, labels_of
@@ -13,10 +13,11 @@ from localemp.estimates.hosted_tokens import HostedTokenizer
 from localemp.estimates.prefix_cache import CacheRules, Request, cached_tokens, chain
 from localemp.estimates.reply_lengths import Length, LengthSources, ReplyLengths
 from localemp.estimates.speed import Speed, Work, find_speed
-from localemp.models.profiles import Price
+from localemp.models.price import TIERS, Price, billed_tier
 from localemp.pipeline.batch import Batch
 from localemp.pipeline.pipeline import Pipeline
 from localemp.pipeline.shared_answers import request_key
+from localemp.protocol.completions import Usage
 from localemp.sampling import Sampling
 from localemp.strategies.base import Draft, Response
 from localemp.strategies.flows import StagedFlow
@@ -240,7 +241,7 @@ class Estimator:
             seconds = speed.seconds(Work(prompt - shared, reply, at_once))
         dollars = None
         if price is not None and calls:
-            dollars = _dollars(price, prompt, shared, written, round(reply), most)
+            dollars = _dollars(price, batch.pipeline.tier, Usage(prompt, round(reply)), shared, written, most)
         how = {
             "tokens": self._tokens_how(row),
             "cache": self._cache_how,
@@ -313,14 +314,17 @@ def _replies_how(row: _Row, lengths: Mapping[str, Length]) -> str:
     return "; ".join(f"{stage}: {lengths[stage].tokens:.0f} tokens, {lengths[stage].how}" for stage in stages)
 
 
-def _dollars(price: Price, prompt: int, cached: int, written: int, reply: int, most: int) -> Dollars:
-    standard, discounted = price.of(prompt, reply), None
-    if price.cache_write is not None:
-        standard = discounted = standard + written * (price.cache_write - price.prompt) / 1e6
-    elif price.cached is not None:
-        discounted = price.of(prompt, reply, cached)
-    batch = None if price.batch is None else price.batch * price.of(prompt, reply)
-    return Dollars(standard, discounted, batch, standard + (most - reply) * price.completion / 1e6)
+def _dollars(price: Price, asked: str | None, counts: Usage, cached: int, written: int, most: int) -> Dollars | None:
+    """Return the prices of what will be asked in each tier; None if the tier that is asked for has none."""
+    chosen = billed_tier(None, asked)
+    plain = replace(counts, cache_write_tokens=written)
+    with_cache = plain if price.cache_write is not None else replace(counts, cached_tokens=cached)
+    of = {tier: price.of(counts if tier == "batch" else with_cache, tier) for tier in TIERS}
+    standard, longest = price.of(plain), price.of(replace(plain, completion_tokens=most), chosen)
+    if standard is None or longest is None:
+        return None
+    discounted = None if price.cached is None and price.cache_write is None else price.of(with_cache)
+    return Dollars(standard, discounted, of["batch"], longest, of["flex"], of["priority"], of.get(chosen))
 
 
 def _dollars_how(pipeline: Pipeline, price: Price | None) -> str:
@@ -328,9 +332,15 @@ def _dollars_how(pipeline: Pipeline, price: Price | None) -> str:
         return "none: the model runs here"
     if price is None:
         return f"unknown: no list price of {pipeline.profile.name} is known"
+    chosen = billed_tier(None, pipeline.tier)
+    if price.rates(chosen) is None:
+        return f"unknown: no price of {pipeline.profile.name} in the {chosen} tier is known"
     parts = [f"list price of {price.as_of}: {price.prompt:g} / {price.completion:g} US dollars per million tokens"]
     parts.append("price of cached tokens unknown" if price.cached is None else f"{price.cached:g} for cached ones")
     if price.cache_write is not None:
         parts.append(f"prompts of 1,024 tokens or more are written to its cache, for {price.cache_write:g}")
-    parts.append("no batch tier known" if price.batch is None else f"batch tier {price.batch:.0%} of it, without cache")
-    return "; ".join(parts)
+    for tier in TIERS:
+        if (rates := price.rates(tier)) is not None:
+            without = ", without cache" if tier == "batch" else ""
+            parts.append(f"{tier} tier {rates.prompt:g} / {rates.completion:g}{without}")
+    return "; ".join([*parts, *([f"asked for: the {chosen} tier"] if chosen else [])])

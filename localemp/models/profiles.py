@@ -21,6 +21,7 @@ from pydantic import (
 
 from localemp.errors import LocalempError, OptionError, ProfileError, UnknownNameError
 from localemp.models.atomic import ATOMIC_2020
+from localemp.models.price import Price
 from localemp.models.takes import Takes
 from localemp.models.thinking import Thinking
 from localemp.sampling import Sampling
@@ -36,7 +37,6 @@ _SHA256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 _REQUIREMENT = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][\w.-]*==[\w.!+-]+$")]
 
 _Tokens = Annotated[int, Field(gt=0, le=2**31)]
-_Dollars = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 def _as_json(fields: dict[str, Any]) -> dict[str, Any]:
@@ -115,32 +115,6 @@ class SamplingDefaults(_Table):
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
     stop: tuple[str, ...] = ()
     repetition_penalty: Annotated[float, Field(gt=0, le=2, allow_inf_nan=False)] = 1.0
-
-
-class Price(_Table):
-    """List price in US dollars per million tokens, as of a date.
-
-    Attributes:
-        prompt, completion: Of prompt and completion tokens.
-        as_of: The date of all of these.
-        cached: Of prompt tokens from the provider's prefix cache; None if unknown.
-        cache_write: Of prompt tokens that the provider writes to its cache, if that costs more. Such a cache keeps
-            prompts up to their last message, so that different dialogues share nothing.
-        batch: The share of these prices in the provider's batch tier; None if unknown.
-    """
-
-    prompt: _Dollars
-    completion: _Dollars
-    as_of: date
-    cached: _Dollars | None = None
-    cache_write: _Dollars | None = None
-    batch: Annotated[float, Field(gt=0, le=1)] | None = None
-
-    def of(self, prompt_tokens: int, completion_tokens: int, cached_tokens: int = 0) -> float:
-        """Return the cost of one answer in US dollars; cached tokens at full price if theirs is unknown."""
-        cached = self.prompt if self.cached is None else self.cached
-        fresh = (prompt_tokens - cached_tokens) * self.prompt
-        return (fresh + cached_tokens * cached + completion_tokens * self.completion) / 1e6
 
 
 class Profile(_Table):

@@ -38,6 +38,8 @@ class Usage:
         total_tokens: Sum of both.
         cached_tokens: Prompt tokens that came from the prefix cache.
         reasoning_tokens: Those of the completion that were thinking; never more than it has.
+        cost: US dollars that the server says it charges.
+        cache_write_tokens: Prompt tokens that were written to the prefix cache.
     """
 
     prompt_tokens: int | None = None
@@ -45,6 +47,8 @@ class Usage:
     total_tokens: int | None = None
     cached_tokens: int | None = None
     reasoning_tokens: int | None = None
+    cost: float | None = None
+    cache_write_tokens: int | None = None
 
     def beside(self, thinking: str) -> "Usage":
         """Return the counts for a completion with this thinking: vLLM's server counts 0 where the prompt opened it."""
@@ -195,20 +199,41 @@ def to_completion(value: Any) -> ParsedCompletion:
 _OBJECTS = ("chat.completion", "chat.completion.chunk", "text_completion")
 
 
+# OpenAI's and OpenRouter's name, and LiteLLM's.
+_CACHE_WRITES = ("cache_write_tokens", "cache_creation_tokens")
+
+
 def read_usage(value: Any) -> Usage | None:
     """Parse the value of "usage"; None if there is none."""
     if not isinstance(value, dict):
         return None
-    completion = _count(value.get("completion_tokens"))
+    prompt, completion, total = (_count(value.get(f"{name}_tokens")) for name in ("prompt", "completion", "total"))
     reasoning = _count(_inner(value, "completion_tokens_details").get("reasoning_tokens"))
+    if prompt is not None and completion is not None and total is not None and total > prompt + completion:
+        # Gemini and xAI count thinking, which they bill as part of the completion, in the total only.
+        beside = total - prompt - completion
+        if reasoning in (None, 0, beside):
+            completion, reasoning = completion + beside, beside
+    prompt_details = _inner(value, "prompt_tokens_details")
     return Usage(
-        _count(value.get("prompt_tokens")),
+        prompt,
         completion,
-        _count(value.get("total_tokens")),
-        _count(_inner(value, "prompt_tokens_details").get("cached_tokens")),
+        total,
+        _first_count(prompt_details.get("cached_tokens"), value.get("prompt_cache_hit_tokens")),
         # Some servers count thinking apart from the completion: then it is no part of it.
         reasoning if reasoning is not None and completion is not None and reasoning <= completion else None,
+        _dollars(value),
+        _first_count(*(prompt_details.get(name) for name in _CACHE_WRITES)),
     )
+
+
+def _dollars(usage: Mapping[str, Any]) -> float | None:
+    """Return what OpenRouter charges, with what the provider charges to a key of the user's own there."""
+    charged = [usage.get("cost")]
+    if usage.get("is_byok") is True:
+        charged.append(_inner(usage, "cost_details").get("upstream_inference_cost") or 0)
+    dollars = [each for each in charged if isinstance(each, int | float) and not isinstance(each, bool)]
+    return float(sum(dollars)) if len(dollars) == len(charged) and all(0 <= each < 1e6 for each in dollars) else None
 
 
 def decode(content: bytes | str) -> Any:
@@ -293,6 +318,11 @@ def _words(value: Any) -> str:
 def _inner(value: Mapping[str, Any], key: str) -> Mapping[str, Any]:
     inner = value.get(key)
     return inner if isinstance(inner, dict) else {}
+
+
+def _first_count(*values: Any) -> int | None:
+    """Return the first of some values that is a number of tokens."""
+    return next((found for value in values if (found := _count(value)) is not None), None)
 
 
 def _count(value: Any) -> int | None:

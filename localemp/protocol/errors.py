@@ -5,6 +5,7 @@ ResponseError
 └── MalformedResponseError   the response is not a completion: a web page, an empty or a truncated body
 """
 
+import re
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
@@ -28,6 +29,9 @@ _STATUS_OF = (
     ("billing", 402), ("permission", 403), ("forbidden", 403), ("moderation", 403), ("not_found", 404),
     ("notfound", 404),
 )  # fmt: skip
+MODERATION = "moderation"
+"""Code of an error that says that the prompt was blocked, for servers that give no code but reasons (OpenRouter)."""
+
 UNKNOWN_STATUS = 502
 """Status of an error inside a response that does not say what kind it is."""
 
@@ -90,11 +94,14 @@ class ServerError(ResponseError):
         fields = body if isinstance(body, Mapping) else {}
         code, kind, param = (_word(fields.get(name)) for name in ("code", "type", "param"))
         said = next((fields[name] for name in ("message", "detail", "msg", "error") if fields.get(name)), None)
-        message = one_line(well_formed(str(said or body or "")), MAX_MESSAGE_LENGTH)
+        metadata = fields.get("metadata")
+        more, code = _behind(metadata if isinstance(metadata, Mapping) else {}, code)
+        message = one_line(well_formed(f"{said or body or ''}{more}"), MAX_MESSAGE_LENGTH)
         inside = _status(fields)
         found = status or inside or _by_name(f"{code} {kind}".lower())
         made = cls(message or "the server gave no reason", found, code, kind, param)
         made.inside = status is None
+        made.retry_after = _retry_delay(fields.get("details"))
         return made
 
 
@@ -112,6 +119,24 @@ def _decoded(body: bytes) -> Any:
         return parse_json(body)
     except JSONError:
         return body.decode("utf-8", "replace")
+
+
+def _behind(metadata: Mapping[str, Any], code: str) -> tuple[str, str]:
+    """Return what OpenRouter adds to an error: the provider's own words, and why a prompt was blocked."""
+    provider, raw, reasons = (metadata.get(name) for name in ("provider_name", "raw", "reasons"))
+    if isinstance(reasons, list) and reasons:
+        return f" ({', '.join(map(str, reasons))})", MODERATION
+    words = ": ".join(str(word) for word in (provider, raw) if word)
+    return f" ({words})" if words else "", code
+
+
+def _retry_delay(details: Any) -> float | None:
+    """Return the seconds that Gemini asks to wait, which it says in the error and not in a header."""
+    for detail in details if isinstance(details, list) else ():
+        said = detail.get("retryDelay") if isinstance(detail, Mapping) else None
+        if isinstance(said, str) and (found := re.fullmatch(r"(\d{1,6}(?:\.\d{1,9})?)s", said)) and float(found[1]) > 0:
+            return float(found[1])
+    return None
 
 
 def _status(fields: Mapping[str, Any]) -> int | None:

@@ -61,7 +61,7 @@ def test_show_a_folder(folder):
 
 
 def test_show_prices():
-    assert "$2.5 / $10.0 per million tokens" in localemp_models("show", "gpt-4o").stdout
+    assert "standard: 2.5 / 10, 1.25 cached" in localemp_models("show", "gpt-4o").stdout
     assert "unpriced" in localemp_models("show", "gpt-4").stdout
 
 

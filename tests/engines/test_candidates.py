@@ -15,7 +15,7 @@ from localemp.engines.planner import Planner
 from localemp.engines.scripted import Entry, ScriptedEngine
 from localemp.errors import EngineError, PromptTooLongError
 from localemp.models.adapters import Adapter
-from localemp.models.profiles import Price
+from localemp.models.price import Price
 from localemp.pipeline.context_bound import BoundedEngine, ContextTooShortError
 from localemp.pipeline.shared_answers import SharedAnswers
 from localemp.sampling import Sampling

@@ -23,7 +23,7 @@ from localemp.errors import (
     PromptTooLongError,
     UnknownNameError,
 )
-from localemp.models.profiles import Price
+from localemp.models.price import Price
 from localemp.sampling import Sampling
 
 MESSAGES = [Message("system", "You listen."), Message("user", "I lost my job.")]
@@ -572,7 +572,7 @@ async def test_no_more_requests_at_once_than_asked_for(concurrency: int) -> None
     assert server.most_at_once == concurrency
     assert len(server.requests) == 12
     # The wait for a place is not the server's time: `concurrency` must not change what is reported of it.
-    assert all(0.03 <= answer.seconds for answer in answers)
+    assert all(answer.seconds >= 0.03 for answer in answers)
     assert min(answer.seconds for answer in answers) < 0.03 * 12 / concurrency
 
 

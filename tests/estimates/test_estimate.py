@@ -13,11 +13,13 @@ from localemp.estimates.estimate import Dollars, Estimate, RowEstimate, duration
 from localemp.estimates.hosted_tokens import HostedTokenizer
 from localemp.estimates.reply_lengths import LengthSources, ReplyLengths
 from localemp.estimates.truth import Compared, Truth, compare
-from localemp.models.profiles import Price, list_profiles, load_profile
+from localemp.models.price import Price
+from localemp.models.profiles import list_profiles, load_profile
 from localemp.pipeline.batch import Batch
 from localemp.pipeline.config import RunConfig
 from localemp.pipeline.generate import Tally
 from localemp.pipeline.pipeline import Pipeline
+from localemp.protocol.completions import Usage
 from localemp.runs.run import read_manifest
 
 
@@ -80,8 +82,10 @@ def test_no_profile_has_a_discount_that_is_none():
 
 def test_an_answer_costs_less_with_cached_tokens():
     price = Price(prompt=2, completion=8, as_of="2026-03-21")
-    assert price.of(1_000_000, 100_000, 500_000) == pytest.approx(2.8), "their price is unknown"
-    assert price.model_copy(update={"cached": 0.5}).of(1_000_000, 100_000, 500_000) == pytest.approx(2.05)
+    assert price.of(Usage(1_000_000, 100_000, cached_tokens=500_000)) == pytest.approx(2.8), "their price is unknown"
+    assert price.model_copy(update={"cached": 0.5}).of(
+        Usage(1_000_000, 100_000, cached_tokens=500_000)
+    ) == pytest.approx(2.05)
 
 
 def test_every_call_of_every_stage_counts(script, tmp_path):

@@ -7,7 +7,7 @@ from typing import Any
 from localemp.bench.load.client import api_url, chat_messages
 from localemp.dialogue import Message
 from localemp.engines.openai.engine import OpenAIEngine
-from localemp.engines.openai.target import KEY_VARIABLE
+from localemp.engines.openai.servers import OPENAI_KEY, server_at
 from localemp.errors import EngineError, FatalEngineError
 from localemp.models.profiles import served_profile
 from localemp.sampling import Sampling
@@ -52,7 +52,7 @@ async def find_target(
     reply_tokens: int,
     fixed_length: bool,
     patience: float = 60,
-    variable: str = KEY_VARIABLE,
+    variable: str = OPENAI_KEY,
 ) -> LoadTarget:
     """Ask a server for its models and for one reply.
 
@@ -80,7 +80,8 @@ async def find_target(
         changed = engine.describe()["changed_parameters"]
     except EngineError as error:
         # The words of an engine's options and key are not those of `bench serve`.
-        message, hint = (text.replace(KEY_VARIABLE, variable) for text in (error.message, error.hint))
+        theirs = server_at(address).key_variable
+        message, hint = (text.replace(theirs, variable) for text in (error.message, error.hint))
         if not key:
             message = message.replace(f"rejects the key in {variable}", f"requires a key, and {variable} is not set")
         if address != url.rstrip("/"):

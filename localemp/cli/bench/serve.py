@@ -261,13 +261,13 @@ def parse_limits(texts: Sequence[str]) -> dict[str, float]:
 
 
 def key_for(url: str) -> tuple[str, str]:
-    """Return the key for a server, and its environment variable. OpenAI is never sent localemp's own key."""
-    from localemp.engines.openai import target as openai
+    """Return the key for a server, and its environment variable. No service is ever sent localemp's own key."""
+    from localemp.engines.openai.target import Target
 
-    target = openai.Target.resolve("", url, None)
+    target = Target.resolve("", url, None)
     ours = os.environ.get(KEY_VARIABLE, "").partition(",")[0].strip()
-    if target.is_openai or (target.key and not ours):
-        return target.key, openai.KEY_VARIABLE
+    if target.server.needs_key or (target.key and not ours):
+        return target.key, target.key_variable
     return ours, KEY_VARIABLE
 
 

@@ -7,13 +7,14 @@ from typing import Literal
 from localemp.dialogue import Message
 from localemp.engines.base import Completion
 from localemp.engines.choices import masses_in, normalised
+from localemp.engines.spending import charge
 from localemp.errors import EngineError, PromptTooLongError
-from localemp.models.profiles import Price
-from localemp.protocol.completions import Choice, Usage, first_choice, read_completion, token_probabilities
+from localemp.models.price import Price, billed_tier
+from localemp.protocol.completions import Choice, Usage, read_completion, token_probabilities
 from localemp.protocol.thinking import opens_thinking, split_thinking
 from localemp.sampling import Sampling
 
-_STANDARD = ("default", "standard", "auto")
+_FILTERED = "content_filter"
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,10 +22,11 @@ class Answers:
     """The answers to one request.
 
     Attributes:
-        choices: One or more: those that the server did not withhold.
+        choices: Those that the server's content filter did not withhold.
         number: How many the server gave, withheld ones included.
         usage: The counts of all.
-        tier: The tier of the service that answered, as the response says; empty for the standard one, or if unsaid.
+        tier: The tier of the service that answered, in the words of the response; empty if it does not say.
+        id: The server's id of the response; empty if it has none.
         waited: Seconds before the request was first sent.
     """
 
@@ -32,6 +34,7 @@ class Answers:
     number: int
     usage: Usage
     tier: str = ""
+    id: str = ""
     waited: float = 0.0
 
 
@@ -39,13 +42,16 @@ def read_answers(content: bytes) -> Answers:
     """Parse the body of a response.
 
     Raises:
-        ResponseError: It is not a completion, or all answers are withheld.
+        ResponseError: It is not a completion.
     """
     answer = read_completion(content)
-    given = tuple(choice for choice in answer.choices if choice.finish_reason != "content_filter")
-    told = answer.fields.get("service_tier")
-    tier = told[:40] if isinstance(told, str) and told not in _STANDARD else ""
-    return Answers(given or (first_choice(answer),), len(answer.choices), answer.usage or Usage(), tier)
+    given = tuple(choice for choice in answer.choices if choice.finish_reason != _FILTERED)
+    tier, name = (_short(answer.fields.get(key)) for key in ("service_tier", "id"))
+    return Answers(given, len(answer.choices), answer.usage or Usage(), tier, name)
+
+
+def _short(value: object) -> str:
+    return value[:200] if isinstance(value, str) else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,13 +62,16 @@ class AnswerReader:
         url: The server, for messages.
         api: "chat" or "completions".
         price: Price of the model; None if unknown.
-        tier: The tier that answers have unless they say one.
+        tier: The tier that was asked for; None for none. "batch" for answers of the Batch API, which are billed as such
+            whatever they say.
+        charges: Whether the server says what it charges.
     """
 
     url: str
     api: Literal["chat", "completions"]
     price: Price | None = None
-    tier: str = ""
+    tier: str | None = None
+    charges: bool = False
 
     def completions(
         self,
@@ -76,6 +85,8 @@ class AnswerReader:
     ) -> list[Completion]:
         """Return what was answered; the counts of all are the first one's.
 
+        The answers are charged to the request under way, also those that cannot be used.
+
         Args:
             answers: The answers to one request.
             messages: What was asked.
@@ -86,18 +97,29 @@ class AnswerReader:
 
         Raises:
             PromptTooLongError: The server truncated an answer for which the prompt left no room.
-            EngineError: No answer has a text.
+            EngineError: No answer has a text, or all were withheld.
         """
+        usage = answers.usage
+        tier = "batch" if self.tier == "batch" else billed_tier(answers.tier, self.tier)
+        charge(
+            usage,
+            self._cost(usage, tier),
+            (answers.choices[0].finish_reason or "unknown") if answers.choices else _FILTERED,
+            thinking_tokens=usage.reasoning_tokens,
+            tier=tier,
+            response_id=answers.id if tier == "batch" else "",
+        )
+        if not answers.choices:
+            raise EngineError(f"{self.url}: the content filter withheld the answer")
         texts = [self._split(choice, messages) for choice in answers.choices]
         reasons = [choice.finish_reason or "unknown" for choice in answers.choices]
-        usage, limit = answers.usage.beside("".join(thinking for _, thinking in texts)), context_length
+        usage, limit = usage.beside("".join(thinking for _, thinking in texts)), context_length
         # vLLM's server accepts a prompt that leaves too little room and truncates the reply.
         if limit and usage.prompt_tokens and "length" in reasons and usage.prompt_tokens + sampling.most_tokens > limit:
             raise PromptTooLongError(usage.prompt_tokens, sampling.most_tokens, limit)
         if not any(text or thinking for text, thinking in texts) and not any(each.refusal for each in answers.choices):
             self._check_empty(answers.choices[0], reasons[0], usage)
         completions = []
-        tier = answers.tier or self.tier
         for choice, (text, thinking), reason in zip(answers.choices, texts, reasons, strict=True):
             refused = not text and choice.refusal
             choices, mass = _choices(choice, sampling)
@@ -136,10 +158,9 @@ class AnswerReader:
             raise EngineError(f"{self.url} returned an answer without text (finish reason {reason!r})")
 
     def _cost(self, usage: Usage, tier: str) -> float | None:
-        if self.price is None or usage.prompt_tokens is None or usage.completion_tokens is None or tier:
-            return None
-        cached = min(usage.cached_tokens or 0, usage.prompt_tokens)
-        return self.price.of(usage.prompt_tokens, usage.completion_tokens, cached)
+        if self.charges and usage.cost is not None:
+            return usage.cost
+        return None if self.price is None else self.price.of(usage, tier)
 
 
 def _spent(usage: Usage) -> str:

@@ -45,15 +45,16 @@ class Connection:
     """
 
     def __init__(self, target: Target, timeout: float) -> None:
-        self._key, self._timeout = target.key, timeout
+        self._key, self._key_header, self._timeout = target.key, target.key_header, timeout
         self._client = openai.AsyncOpenAI(
-            base_url=target.address,
+            base_url=target.base,
+            default_query=target.query,
             api_key=target.key or "not-needed",
             max_retries=0,
             timeout=openai.Timeout(timeout, connect=min(timeout, 10.0)),
             default_headers={"Accept-Encoding": ACCEPTED},
             http_client=openai.DefaultAsyncHttpxClient(
-                event_hooks={"request": [_keep_secrets], "response": [self._receive]}
+                event_hooks={"request": [self._keep_secrets], "response": [self._receive]}
             ),
         )
 
@@ -143,6 +144,18 @@ class Connection:
         on_headers(response.headers)
         return found
 
+    async def _keep_secrets(self, request: httpx2.Request) -> None:
+        """Strip headers from redirects to other servers: httpx2 drops only the key, and the environment may add some.
+
+        A key with a header of its own is put there last, so that it stays behind, too.
+        """
+        if "authorization" not in request.headers:
+            for name in request.headers.keys() - _HARMLESS:
+                del request.headers[name]
+        elif self._key and self._key_header[0] != "authorization":
+            del request.headers["authorization"]
+            request.headers.update([self._key_header])
+
     async def _receive(self, response: httpx2.Response) -> None:
         """Read the body, decompressed and limited in size, into memory or into the file that is downloaded.
 
@@ -178,7 +191,8 @@ class Connection:
 
     def _completed(self, error: ResponseError, response: httpx2.Response) -> ResponseError:
         """Add the headers to an error, and mask the key in its message."""
-        error.headers, error.retry_after = response.headers, seconds_asked(response.headers)
+        error.headers = response.headers
+        error.retry_after = seconds_asked(response.headers) or error.retry_after
         error.message = mask_key(error.message, self._key)
         error.args = (error.message,)
         return error
@@ -189,10 +203,3 @@ def _read(content: bytes, read: Callable[[bytes], T]) -> T:
     if beginning[:1] == b"<":
         raise WebPageError(f"a web page: {one_line(beginning.decode('utf-8', 'replace'))}")
     return read(content)
-
-
-async def _keep_secrets(request: httpx2.Request) -> None:
-    """Strip headers from redirects to other servers: httpx2 drops only the key, and the environment may add secrets."""
-    if "authorization" not in request.headers:
-        for name in request.headers.keys() - _HARMLESS:
-            del request.headers[name]

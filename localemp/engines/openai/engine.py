@@ -18,14 +18,27 @@ from localemp.dialogue import Message
 from localemp.engines.base import Completion, Engine
 from localemp.engines.openai.answers import AnswerReader, Answers, read_answers
 from localemp.engines.openai.connection import Connection
-from localemp.engines.openai.failures import NoResponseError, WebPageError, explain, is_retryable, refused_parameter
-from localemp.engines.openai.models import read_models
+from localemp.engines.openai.failures import (
+    NoResponseError,
+    WebPageError,
+    explain,
+    is_loading,
+    is_retryable,
+    is_wrong_key,
+    may_be_billed,
+    refused_parameter,
+    too_long,
+)
+from localemp.engines.openai.models import Models, read_models
+from localemp.engines.openai.ollama import loaded_context
 from localemp.engines.openai.pace import MOST_IN_FLIGHT, Lane, Pace, shared_pace
 from localemp.engines.openai.rate_limits import cost_of
 from localemp.engines.openai.requests import Requests
-from localemp.engines.openai.target import KEY_VARIABLE, Target
+from localemp.engines.openai.servers import OTHER, may_be_cut, server_of
+from localemp.engines.openai.target import Target
+from localemp.engines.spending import attempt
 from localemp.errors import EngineError, FatalEngineError, OptionError, UnknownNameError
-from localemp.models.profiles import Price
+from localemp.models.price import Price
 from localemp.protocol.errors import ResponseError, ServerError
 from localemp.sampling import Sampling
 from localemp.utils.redaction import redact_settings
@@ -44,6 +57,7 @@ MAX_FAILED_REQUESTS = 20
 _log = logging.getLogger(__name__)
 _PATHS = {"chat": "/chat/completions", "completions": "/completions"}
 _NO_LIST = (404, 405, 501)
+_LOADING_WAIT = 2.0  # seconds between looks at a server that loads its model
 
 
 class OpenAIEngine(Engine):
@@ -71,6 +85,7 @@ class OpenAIEngine(Engine):
         base_url: str | None = None,
         *,
         api_key: str | None = None,
+        named: bool = True,
         api: Literal["chat", "completions"] = "chat",
         concurrency: int | None = None,
         context_length: int | None = None,
@@ -88,7 +103,8 @@ class OpenAIEngine(Engine):
         Args:
             model: Name of the model on the server.
             base_url: URL of the server, with "/v1"; by default $OPENAI_BASE_URL, else OpenAI's server.
-            api_key: By default $OPENAI_API_KEY. Only OpenAI's server requires one.
+            api_key: By default the environment's for this server, see `servers.key_for`.
+            named: Whether the user gave the URL, rather than a model's profile.
             api: "chat" sends messages; "completions" sends their contents as one text, separated by blank lines.
             concurrency: Most requests in flight; further calls wait. None for as many as the server's limits allow.
             context_length: Length of the model's context in tokens, if known; vLLM's server reports it.
@@ -112,13 +128,14 @@ class OpenAIEngine(Engine):
                 f"concurrency {concurrency}, max_retries {max_retries}, timeout {timeout}: out of range",
                 "concurrency must be at least 1, max_retries at least 0, timeout over 0",
             )
-        self._target = Target.resolve(model, base_url, api_key, notice)
+        self._target = Target.resolve(model, base_url, api_key, named=named, notice=notice)
         self.model, self.api, self.price = model, api, price
         self.concurrency, self.context_length = concurrency or MOST_IN_FLIGHT, context_length
         self.base_url = self._target.url
-        self._requests = Requests(model, api, extra_body or {}, self._target.is_openai)
-        tier = self._requests.extra.get("service_tier", "")
-        self._reader = AnswerReader(self.base_url, api, price, tier if tier in ("flex", "priority") else "")
+        server = self._target.server
+        self._requests = Requests(model, api, extra_body or {}, server)
+        tier = self._requests.extra.get("service_tier")
+        self._reader = AnswerReader(self.base_url, api, price, tier if isinstance(tier, str) else None, server.charges)
         self._max_retries, self._timeout = max_retries, timeout
         self._sleep, self._jitter = sleep, jitter or random.Random()
         self._most, self._pace = concurrency, pace
@@ -129,16 +146,12 @@ class OpenAIEngine(Engine):
         self._failed = 0  # requests before the first answer
 
     def check(self) -> None:
-        """Check that there is a key where OpenAI's server needs one.
+        """Check that there is a key where the server is known to need one.
 
         Raises:
             FatalEngineError: There is none.
         """
-        if self._target.is_openai and not self._target.key:
-            raise FatalEngineError(
-                f"{self.base_url} requires a key, and {KEY_VARIABLE} is not set",
-                f"export {KEY_VARIABLE}=..., or give your own server with --base-url",
-            )
+        self._target.check_key()
 
     async def start(self) -> None:
         """Fetch the server's list of models, which also checks the connection and the key.
@@ -146,28 +159,46 @@ class OpenAIEngine(Engine):
         The list is not relied on: anything unusual about it is logged as a warning.
 
         Raises:
-            FatalEngineError: OpenAI's server without a key, no server, a wrong key, or a complete list without the
-                model.
+            FatalEngineError: No key where one is needed, no server, a wrong key, or a complete list without the model.
         """
         self.check()
         try:
-            models = await self._connection.get("/models", read_models)
+            models = await self._models()
         except ResponseError as error:
             self._without_list(error)
             return
         self._known = True
-        listed = models.has(self.model)
+        name = models.listed_as(self.model)
+        if self._target.server is OTHER:
+            self._requests.server = server_of(models.owners.get(name, ""))
+        server = self._requests.server
+        listed = models.has(self.model) if server.lists_models else True
         if listed is False and not self._target.is_openai:
             raise FatalEngineError(f"{self.base_url} has no model {self.model!r}", f"its models: {models}")
         if not listed:
             _log.warning("%s does not list the model %r; continuing anyway", self.base_url, self.model)
-        self.context_length = self.context_length or models.lengths.get(self.model)
+        self.context_length = self.context_length or models.lengths.get(name)
+        if server.cuts_prompts:
+            # What the server was started with counts, whatever the model can do.
+            self.context_length = await loaded_context(self._connection, self._target.base, self.model)
+
+    async def _models(self) -> Models:
+        """Fetch the list of models; a server that loads its model is waited for, as long as for an answer."""
+        waited = 0.0
+        while True:
+            try:
+                return await self._connection.get("/models", read_models)
+            except ResponseError as error:
+                if waited >= self._timeout or not is_loading(error):
+                    raise
+            await self._sleep(_LOADING_WAIT)
+            waited += _LOADING_WAIT
 
     def _without_list(self, error: ResponseError) -> None:
         """Continue if only the list of models is missing."""
         wrong = self._explained(error, 0)
         unreachable = isinstance(error, NoResponseError) and error.why == "unreachable"
-        if unreachable or (isinstance(error, ServerError) and error.status == 401):
+        if unreachable or is_wrong_key(error):
             raise FatalEngineError(wrong.message, wrong.hint) from error
         self._web_site = isinstance(error, WebPageError)
         # Not every server lists its models, and not every key may read the list.
@@ -207,6 +238,9 @@ class OpenAIEngine(Engine):
         self, asked: tuple[Answers, tuple[str, ...]], messages: Sequence[Message], sampling: Sampling, begun: float
     ) -> list[Completion]:
         answers, notes = asked
+        server, limit, prompt = self._requests.server, self.context_length, answers.usage.prompt_tokens
+        if server.cuts_prompts and limit and prompt and may_be_cut(prompt, limit, messages):
+            raise too_long(server, None, sampling.most_tokens, limit)
         return self._reader.completions(
             answers,
             messages,
@@ -225,7 +259,7 @@ class OpenAIEngine(Engine):
             "api": self.api,
             "model": self.model,
             "context_length": self.context_length,
-            "price": self.price.model_dump(mode="json", exclude_none=True) if self.price else None,
+            "price": self.price.describe() if self.price else None,
             "extra_body": redact_settings(self._requests.extra),
             "changed_parameters": dict(sorted(self._requests.changed.items())),
         }
@@ -291,13 +325,14 @@ class OpenAIEngine(Engine):
                 await sending.attempt()
                 waited, body = waited or time.perf_counter() - begun, build()
                 try:
-                    answers = await self._connection.post(
-                        _PATHS[self.api],
-                        body,
-                        read_answers,
-                        seconds=sending.patience(self._timeout),
-                        on_headers=sending.answered,
-                    )
+                    with attempt(may_be_billed):
+                        answers = await self._connection.post(
+                            _PATHS[self.api],
+                            body,
+                            read_answers,
+                            seconds=sending.patience(self._timeout),
+                            on_headers=sending.answered,
+                        )
                     return replace(answers, waited=waited)
                 except ResponseError as error:
                     # If the list of models was a web page, too, the address is wrong; a retry does not help.

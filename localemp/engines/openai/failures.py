@@ -14,11 +14,10 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Literal
 
-from localemp.engines.openai.target import KEY_VARIABLE, URL_HINT, Target
+from localemp.engines.openai.servers import Server
+from localemp.engines.openai.target import URL_HINT, Target
 from localemp.errors import EngineError, FatalEngineError, PromptTooLongError
-from localemp.protocol.errors import UNKNOWN_STATUS, MalformedResponseError, ResponseError, ServerError
-
-SERVER_HINT = f"{URL_HINT}; start your own server first, for example `vllm serve MODEL`"
+from localemp.protocol.errors import MODERATION, UNKNOWN_STATUS, MalformedResponseError, ResponseError, ServerError
 
 _REFUSALS = {"unsupported_parameter", "unsupported_value", "unknown_parameter"}
 _BUDGET = "thinking_token_budget"  # vLLM's own; its server refuses it without a parser of thinking
@@ -27,20 +26,40 @@ _NO_ROOM = {"context_length_exceeded", "exceed_context_size_error"}
 _LONGEST_LIMIT = 31 * 86400  # seconds; no rate limit lasts longer than a month
 
 # Proxies forward the message but not the code: "Unsupported parameter: 'max_tokens' is not supported with this model."
-_REFUSAL_TEXT = re.compile(r"\bun(?:supported|known) (?:parameter|value): '(\w{1,40})'", re.IGNORECASE)
+# Then Claude, Gemini, servers that check requests with pydantic (Mistral, TensorRT-LLM), transformers, LiteLLM, Groq.
+_REFUSAL_TEXT = re.compile(
+    r"\bun(?:supported|known) (?:parameter|value): '(\w{1,40})'"
+    r"|`(\w{1,40})` is deprecated for this model"
+    r"|`temperature` and `(top_p)` cannot both be specified"
+    r"|unknown name \\?\"(\w{1,40})\\?\""
+    r"|extra_forbidden\b.{1,20}'body', '(\w{1,40})'"
+    r"|unexpected (?:keys|fields) in the request: \{'(\w{1,40})'"
+    r"|does not support parameters: [\[{]'(\w{1,40})'"
+    r"|property '(\w{1,40})' is unsupported"
+    r"|unrecognized request arguments? supplied: (\w{1,40})",
+    re.IGNORECASE,
+)
 
-# Wordings of OpenAI, vLLM ("maximum model length", "max_model_len") and llama.cpp ("available context size").
+# Wordings of OpenAI, vLLM ("maximum model length", "max_model_len"), llama.cpp and Ollama ("available context size"),
+# SGLang and LM Studio ("context length of only"), Claude ("prompt is too long"), Gemini, TensorRT-LLM.
 _NO_ROOM_TEXT = re.compile(
-    r"maximum context length|maximum model length|max_model_len|context window|available context size", re.IGNORECASE
+    r"maximum context length|maximum model length|max_model_len|context window|available context size"
+    r"|longer than the model's context length|exceeds the context length|context length of only|prompt is too long: \d"
+    r"|input token count \(\d+\) exceeds|should not exceed max_(?:num_tokens|seq_len|input_len)",
+    re.IGNORECASE,
 )
 _CONTEXT_LENGTH = re.compile(
-    r"(?:maximum context length (?:is|of)|maximum model length of|max_model_len[= ]|context size \() ?(\d{1,12})"
+    r"(?:maximum context length (?:is|of)|maximum model length of|max_model_len[= ]|context size \(|context length \("
+    r"|context length of only|tokens >|tokens allowed \(|should not exceed max_\w{1,12} \() ?(\d{1,12})"
 )
 # vLLM's "at least 4097 input tokens" is where it stopped counting, not a length.
 _PROMPT_LENGTH = re.compile(
     r"resulted in (\d{1,12}) tokens|contains (\d{1,12}) input tokens|\((\d{1,12}) in (?:the messages|your prompt)"
-    r"|request \((\d{1,12}) tokens\)|prompt \(length (\d{1,12})\)"
+    r"|request \((\d{1,12}) tokens\)|prompt \(length (\d{1,12})\)|the input \((\d{1,12}) tokens\)"
+    r"|prompt is too long: (\d{1,12}) tokens|input token count \((\d{1,12})\)",
+    re.IGNORECASE,
 )
+_WRONG_KEY = "api key not valid"  # Gemini's, with status 400
 
 
 class NoResponseError(ResponseError):
@@ -74,6 +93,16 @@ def is_retryable(error: ResponseError, sent: Collection[str]) -> bool:
     if isinstance(error, ServerError) and (_quota_is_used_up(error) or _is_too_long(error)):
         return False
     return error.is_transient and refused_parameter(error) not in sent
+
+
+def may_be_billed(error: BaseException) -> bool:
+    """Return whether the service may bill a request that ended with this error.
+
+    It does not bill what it refuses. Where the answer was lost on the way, or arrived in parts, nobody can say.
+    """
+    if isinstance(error, NoResponseError):
+        return error.why != "unreachable"
+    return isinstance(error, MalformedResponseError) and not isinstance(error, WebPageError)
 
 
 def is_too_long(status: int, message: str) -> bool:
@@ -124,7 +153,7 @@ def refused_parameter(error: ResponseError) -> str | None:
     if error.code in _REFUSALS and error.param:
         return error.param
     if found := _REFUSAL_TEXT.search(error.message):
-        return found[1]
+        return next((str(name) for name in found.groups() if name), None)
     return "n" if _may_refuse_number(error) else None
 
 
@@ -160,7 +189,9 @@ def explain(
             return EngineError(f"{target.url} did not answer in time", "lower --concurrency")
         if error.why == "broken" and answered:
             return EngineError(f"{target.url} closed the connection before the answer was complete ({error.message})")
-        return FatalEngineError(f"no server answers at {target.url} ({error.message})", SERVER_HINT)
+        start = target.server.start
+        hint = f"start {target.server.name}: `{start}`" if start else "start your own server first: `vllm serve MODEL`"
+        return FatalEngineError(f"no server answers at {target.url} ({error.message})", f"{URL_HINT}; {hint}")
     kind = EngineError if known else FatalEngineError
     return kind(f"{target.url} returned an unusable answer: {error.message}", "" if known else URL_HINT)
 
@@ -170,23 +201,23 @@ def _explain_served(
 ) -> EngineError:
     message, status = error.message, error.status
     if _is_too_long(error):
-        return PromptTooLongError(
-            _number(_PROMPT_LENGTH, message), reply_tokens, _number(_CONTEXT_LENGTH, message) or context_length
-        )
+        length = _number(_CONTEXT_LENGTH, message) or context_length
+        return too_long(target.server, _number(_PROMPT_LENGTH, message), reply_tokens, length)
     if _quota_is_used_up(error):
         return FatalEngineError(
             f"the quota at {target.url} is used up: {message}",
             "add credit or use another key, then run the same command again",
         )
-    if status == 401:
+    variable = target.key_variable
+    if is_wrong_key(error):
         return FatalEngineError(
-            f"{target.url} rejects the key in {KEY_VARIABLE}: {message}",
-            f"set it to a key for this server: export {KEY_VARIABLE}=...",
+            f"{target.url} rejects the key in {variable}: {message}",
+            f"set it to a key for this server: export {variable}=...",
         )
-    if status == 403 and not answered:
+    if status == 403 and not answered and error.code != MODERATION:
         return FatalEngineError(
-            f"the key in {KEY_VARIABLE} may not use {target.model!r} at {target.url}: {message}",
-            f"give the key access to the model, or use another one: export {KEY_VARIABLE}=...",
+            f"the key in {variable} may not use {target.model!r} at {target.url}: {message}",
+            f"give the key access to the model, or use another one: export {variable}=...",
         )
     if status == 404 and (target.notice or not answered):
         return FatalEngineError(
@@ -198,6 +229,16 @@ def _explain_served(
     return EngineError(f"{target.url} answered with {'an error' if error.inside else f'status {status}'}: {message}")
 
 
+def is_loading(error: ResponseError) -> bool:
+    """Return whether the server is up, but still loads its model (llama.cpp)."""
+    return isinstance(error, ServerError) and error.status == 503 and "loading model" in error.message.lower()
+
+
+def is_wrong_key(error: ResponseError) -> bool:
+    """Return whether the server does not know the key."""
+    return isinstance(error, ServerError) and (error.status == 401 or _WRONG_KEY in error.message.lower())
+
+
 def _quota_is_used_up(error: ServerError) -> bool:
     # Several hosts use 402 (payment required).
     return error.status == 402 or bool(_NO_QUOTA & {error.code, error.type})
@@ -206,6 +247,16 @@ def _quota_is_used_up(error: ServerError) -> bool:
 def _is_too_long(error: ServerError) -> bool:
     status = 400 if error.status == UNKNOWN_STATUS else error.status
     return bool(_NO_ROOM & {error.code, error.type}) or is_too_long(status, error.message)
+
+
+def too_long(
+    server: Server, prompt_tokens: int | None, reply_tokens: int, context_length: int | None
+) -> PromptTooLongError:
+    """Return the error for a prompt that does not fit, with how this server is given a longer context."""
+    error = PromptTooLongError(prompt_tokens, reply_tokens, context_length)
+    if server.widen:
+        error.hint = f"give {server.name} a longer context ({server.widen}), or use fewer --shots"
+    return error
 
 
 def _number(pattern: re.Pattern[str], text: str) -> int | None:

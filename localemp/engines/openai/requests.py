@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from localemp.dialogue import Message
+from localemp.engines.openai.servers import OTHER, Server
 from localemp.models.thinking_mode import NO_REASONING
 from localemp.sampling import Sampling
 
@@ -13,9 +14,6 @@ _DROPPABLE = {
 }  # fmt: skip
 _LIKELIEST = 20  # tokens whose probability is asked for; the most that OpenAI's API allows
 _OF_CHOICES = ("logprobs", "top_logprobs")
-# What OpenAI's own service is known to refuse, so that no request has to be refused first: a batch would be lost by it.
-_NAMES_AT_OPENAI: dict[str, str | None] = {"max_tokens": "max_completion_tokens", "thinking_token_budget": None}
-_FIXED_WHILE_REASONING = ("temperature", "top_p")
 _HOLD_SCHEMAS = {"items", "prefixItems", "anyOf", "oneOf", "allOf"}
 
 
@@ -29,20 +27,19 @@ class Requests:
         model: Name of the model on the server.
         api: "chat" sends messages, "completions" one text.
         extra: Further fields; they override those of the sampling.
-        at_openai: Whether they go to OpenAI's own service, of which some refusals are known beforehand: it has its own
-            name for max_tokens, no thinking_token_budget, and no temperature and top_p while a model reasons.
+        server: What is known of the server.
 
     Attributes:
         changed: Replacement of each refused parameter; None if it is dropped.
+        server: What is known of the server; it may change once the server says who it is.
     """
 
     def __init__(
-        self, model: str, api: Literal["chat", "completions"], extra: Mapping[str, Any], at_openai: bool = False
+        self, model: str, api: Literal["chat", "completions"], extra: Mapping[str, Any], server: Server = OTHER
     ) -> None:
-        self.model, self.api, self.extra = model, api, dict(extra)
-        self._renamed = _NAMES_AT_OPENAI if at_openai and api == "chat" else {}
+        self.model, self.api, self.extra, self.server = model, api, dict(extra), server
         reasons = self.extra.get("reasoning_effort", NO_REASONING) != NO_REASONING
-        self.changed: dict[str, str | None] = dict.fromkeys(_FIXED_WHILE_REASONING) if at_openai and reasons else {}
+        self.changed: dict[str, str | None] = dict.fromkeys(server.fixed_while_reasoning if reasons else ())
 
     def body(
         self, messages: Sequence[Message], sampling: Sampling, number: int = 1
@@ -70,18 +67,29 @@ class Requests:
         if sampling.choices and self.api == "chat":
             settings |= {"logprobs": True, "top_logprobs": _LIKELIEST}
         notes = []
+        renamed = self.server.renamed if self.api == "chat" else {}
         for name, value in settings.items():
-            instead = self.changed.get(name, self._renamed.get(name, name))
+            if (why := self.server.left_out.get(name)) and name not in self.extra:
+                notes.append(f"{name} left out: {why}")
+                continue
+            if value == self.server.assumed.get(name):
+                continue
+            usual = renamed.get(name, name)
+            instead = self.changed.get(name, usual)
             if instead is not None:
                 body[instead] = value
-            if instead != self._renamed.get(name, name):
+            if instead != usual:
                 notes.append(f"{name} {f'sent as {instead}' if instead else 'dropped'}: the model refuses it")
+        most = self.server.most_temperature
+        if most is not None and body.get("temperature", 0) > most:
+            body["temperature"] = most
+            notes.append(f"temperature sent as {most:g}: it is the highest that {self.server.name} takes")
         return body | self.extra, tuple(notes)
 
     @property
     def takes_number(self) -> bool:
         """Whether a request may ask for several answers, as far as is known."""
-        return "n" not in self.changed and "n" not in self.extra
+        return not {"n"} & {*self.changed, *self.extra, *self.server.left_out}
 
     def change(self, refused: str | None, sent: Mapping[str, Any]) -> bool:
         """Record a refused parameter; return False if it can be neither replaced nor dropped.
@@ -90,15 +98,18 @@ class Requests:
         """
         if refused not in sent or refused in self.extra:
             return False
-        if refused == "max_tokens" and self.api == "chat":
-            self.changed[refused] = "max_completion_tokens"
-        elif refused in _DROPPABLE:
-            self.changed[refused] = None
-        elif refused in _OF_CHOICES:
-            self.changed |= dict.fromkeys(_OF_CHOICES)  # each is of no use without the other
-        else:
-            return False
-        return True
+        changes = changes_for(refused, self.api)
+        self.changed |= changes
+        return bool(changes)
+
+
+def changes_for(refused: str | None, api: Literal["chat", "completions"] = "chat") -> dict[str, str | None]:
+    """Return what becomes of a refused parameter: its new name, or None if it is dropped; empty if it has to stay."""
+    if refused == "max_tokens" and api == "chat":
+        return {refused: "max_completion_tokens"}
+    if refused in _OF_CHOICES:
+        return dict.fromkeys(_OF_CHOICES)  # each is of no use without the other
+    return {refused: None} if refused in _DROPPABLE else {}
 
 
 def response_format(schema: str) -> dict[str, Any]:

@@ -2,13 +2,13 @@
 
 import os
 from dataclasses import dataclass, field
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
-from localemp.errors import OptionError
+from localemp.engines.openai.servers import OPENAI, Server, headers_of, key_for, server_at
+from localemp.errors import FatalEngineError, OptionError
 from localemp.utils.redaction import redact_text
 
 OPENAI_URL = "https://api.openai.com/v1"
-KEY_VARIABLE = "OPENAI_API_KEY"
 URL_VARIABLE = "OPENAI_BASE_URL"
 URL_HINT = "check --base-url: it usually ends in /v1"
 
@@ -22,6 +22,8 @@ class Target:
         model: Name of the model on the server.
         address: The base URL as given.
         key: The API key; empty if there is none.
+        key_variable: The environment variable that has the key, or should have it.
+        server: What is known of the server.
         notice: What is known of the model's end, which explains that it is missing; usually empty.
     """
 
@@ -29,30 +31,72 @@ class Target:
     model: str
     address: str = field(repr=False)
     key: str = field(repr=False)
+    key_variable: str
+    server: Server = field(repr=False)
     notice: str = ""
 
     @classmethod
-    def resolve(cls, model: str, base_url: str | None, api_key: str | None, notice: str = "") -> "Target":
+    def resolve(
+        cls, model: str, base_url: str | None, api_key: str | None, *, named: bool = True, notice: str = ""
+    ) -> "Target":
         """Return the target from the arguments, else from the environment, else OpenAI's server.
 
+        Args:
+            model: Name of the model on the server.
+            base_url: URL of the server; None for the environment's, else OpenAI's.
+            api_key: The key; None for the environment's, see `servers.key_for`.
+            named: Whether the user gave the URL, rather than a model's profile.
+            notice: What is known of the model's end.
+
         Raises:
-            OptionError: The URL is invalid, or the key has characters that no key has.
+            OptionError: The URL is invalid, the key has characters that no key has, or it is another server's.
         """
         # A given URL is never replaced, not even an empty one: prompts and key would go to another server.
         address = _tidy(os.environ.get(URL_VARIABLE) or OPENAI_URL if base_url is None else base_url)
-        key = (api_key or os.environ.get(KEY_VARIABLE) or "").strip()
+        url = shown_url(address)
+        server = server_at(url)
+        if api_key:
+            key, variable = api_key.strip(), server.key_variable
+        else:
+            key, variable = key_for(server, named=named or base_url is None)
         if not (key.isascii() and key.isprintable()):
             raise OptionError(
-                f"the key in {KEY_VARIABLE} has characters that no key has",
-                f"copy it again, without quotation marks: export {KEY_VARIABLE}=...",
+                f"the key in {variable} has characters that no key has",
+                f"copy it again, without quotation marks: export {variable}=...",
             )
-        return cls(shown_url(address), model, address, key, notice)
+        return cls(url, model, address, key, variable, server, notice)
 
     @property
     def is_openai(self) -> bool:
-        """Whether this is OpenAI's server, including regional ones, which require a key."""
-        host = urlsplit(self.url).hostname or ""
-        return host == "api.openai.com" or host.endswith(".api.openai.com")
+        """Whether this is OpenAI's server, including regional ones."""
+        return self.server is OPENAI
+
+    @property
+    def base(self) -> str:
+        """The base URL without its query."""
+        return self.address.partition("?")[0]
+
+    @property
+    def query(self) -> dict[str, str]:
+        """The query of the base URL, which goes with every request."""
+        return dict(parse_qsl(self.address.partition("?")[2], keep_blank_values=True))
+
+    @property
+    def key_header(self) -> tuple[str, str]:
+        """Name and value of the header that carries the key."""
+        return headers_of(self.server, self.key)
+
+    def check_key(self) -> None:
+        """Check that there is a key where the server is known to need one.
+
+        Raises:
+            FatalEngineError: There is none.
+        """
+        if self.server.needs_key and not self.key:
+            raise FatalEngineError(
+                f"{self.url} requires a key, and {self.key_variable} is not set",
+                f"export {self.key_variable}=..., or give your own server with --base-url",
+            )
 
 
 def _tidy(url: str) -> str:

@@ -1,6 +1,7 @@
 """Engine for hosted models that are asked through the Batch API of their service."""
 
 import asyncio
+import logging
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -25,6 +26,7 @@ from localemp.sampling import Sampling
 MOST_BATCHES = 3
 """The most batches that a request is put into while it gets no answer, or one that may be better later."""
 
+_log = logging.getLogger(__name__)
 _TIER = "batch"
 _ENDPOINTS = {"chat": "/v1/chat/completions", "completions": "/v1/completions"}
 
@@ -119,6 +121,8 @@ class OpenAIBatchEngine(OpenAIEngine):
     async def close(self) -> None:
         """Stop waiting, and close the connections; batches go on at the service."""
         await self._queue.close()
+        if told := self._store.under_way():
+            _log.info("%s", told)
         self._store.close()
         await super().close()
 

@@ -347,6 +347,10 @@ class BatchStore:
         if (place := self.places.pop(name, None)) is not None:
             self._reports.setdefault(place.path.parent, []).append(name)
 
+    def under_way(self) -> str:
+        """Return in words what the service goes on with, see `under_way`; empty before the batches are open."""
+        return under_way(self.folder.parent) if self._lock >= 0 else ""
+
     def flush(self) -> None:
         """Keep what was reported."""
         reports, self._reports = self._reports, {}

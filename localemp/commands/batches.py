@@ -1,0 +1,171 @@
+"""`batches`: what a service does with the batches of a run, an experiment or a judge; and cancelling them.
+
+Nothing in the folder is changed, so that this works while another process waits for the same batches.
+"""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from localemp.engines.openai.batch.api import BatchAPI, RemoteBatch
+from localemp.engines.openai.batch.store import BatchState, StoredBatch, stored_batches
+from localemp.engines.openai.connection import Connection
+from localemp.engines.openai.failures import explain
+from localemp.engines.openai.target import Target
+from localemp.errors import EngineError, OptionError
+from localemp.protocol.errors import ResponseError, ServerError
+from localemp.utils.asynchronous import run_here
+from localemp.utils.files import is_folder
+from localemp.utils.paths import StrPath
+
+_log = logging.getLogger(__name__)
+_TIMEOUT = 60.0  # seconds
+
+
+@dataclass(frozen=True, slots=True)
+class BatchStatus:
+    """How a batch stands.
+
+    Attributes:
+        name: Its name, here and at the service.
+        id: The service's id of it; empty if there is none yet.
+        server, model: What is asked.
+        status: The service's word ("in_progress"); "prepared" or "uploaded" before it is created; "not taken" if the
+            service had no room for it; "damaged" if its state cannot be read.
+        fetched: Whether all that it has is here.
+        requests: Number of its requests.
+        completed, failed: How many of them were answered and have failed; None if unknown.
+        created: When, in seconds since 1970; None if unknown.
+        note: Why it failed.
+    """
+
+    name: str
+    id: str
+    server: str
+    model: str
+    status: str
+    fetched: bool
+    requests: int
+    completed: int | None
+    failed: int | None
+    created: float | None
+    note: str = ""
+
+
+def list_batches(folder: StrPath, *, base_url: str | None = None) -> list[BatchStatus]:
+    """Return how the batches of a folder stand, oldest first, as the service says now.
+
+    Where it cannot be asked, what is known from before is returned, and a warning is logged.
+
+    Args:
+        folder: The folder of a run, an experiment or a judge.
+        base_url: The server; by default the one that was asked, with the key of the environment.
+
+    Raises:
+        OptionError: There is no such folder.
+    """
+    return run_here(_each(folder, base_url, cancel=False), "use another thread")
+
+
+def cancel_batches(folder: StrPath, *, base_url: str | None = None) -> list[BatchStatus]:
+    """Cancel what the service still works on; return how all batches of a folder stand then.
+
+    What is answered by then is kept, billed, and used by the next `generate` of the run.
+
+    Args:
+        folder: The folder of a run, an experiment or a judge.
+        base_url: The server; by default the one that was asked, with the key of the environment.
+
+    Raises:
+        OptionError: There is no such folder.
+        EngineError: The service cannot be asked.
+    """
+    return run_here(_each(folder, base_url, cancel=True), "use another thread")
+
+
+async def _each(folder: StrPath, base_url: str | None, cancel: bool) -> list[BatchStatus]:
+    path = Path(folder)
+    if not is_folder(path):
+        raise OptionError(f"{path} is not a folder", "give the folder of a run, as `localemp generate` names it")
+    found = []
+    for batch in stored_batches(path):
+        known = _known(batch)
+        if batch.state.step == "fetched" or not (batch.state.server or base_url):
+            found.append(known)
+            continue
+        try:
+            remote = await _ask(batch, base_url, cancel)
+        except EngineError as error:
+            if cancel:
+                raise
+            _log.warning("%s: %s", batch.name, error.message)
+            remote = None
+        found.append(known if remote is None else _told(known, remote))
+    return found
+
+
+def _known(batch: StoredBatch) -> BatchStatus:
+    state: BatchState = batch.state
+    status = state.status if state.step in ("created", "ended", "fetched") else state.step
+    return BatchStatus(
+        batch.name,
+        state.batch,
+        state.server,
+        state.model,
+        (status or "not taken") if state.server else "damaged",
+        state.step == "fetched",
+        state.requests,
+        state.completed,
+        state.failed,
+        state.created or state.prepared,
+        state.note,
+    )
+
+
+def _told(known: BatchStatus, remote: RemoteBatch) -> BatchStatus:
+    return replace(
+        known,
+        id=remote.id,
+        status=remote.status,
+        completed=remote.completed,
+        failed=remote.failed,
+        created=remote.created or known.created,
+        note="; ".join(problem.message for problem in remote.problems[:3]),
+    )
+
+
+async def _ask(batch: StoredBatch, base_url: str | None, cancel: bool) -> RemoteBatch | None:
+    """Return how the service says that a batch stands, once it is cancelled; None if it was never created."""
+    state = batch.state
+    target = Target.resolve(state.model, base_url or state.server, None)
+    connection = Connection(target, _TIMEOUT)
+    api = BatchAPI(connection)
+    try:
+        with _explained(target):
+            if state.batch:
+                remote = await api.get(state.batch)
+            else:
+                found = await api.find(batch.name, state.file, state.prepared, state.past)
+                if found is None:
+                    return None
+                remote = found
+            if not cancel or remote.has_ended or remote.status == "cancelling":
+                return remote
+            try:
+                return await api.cancel(remote.id)
+            except ServerError as error:
+                if error.status == 409:  # it ended meanwhile
+                    return await api.get(remote.id)
+                raise
+    finally:
+        await connection.close()
+
+
+@contextmanager
+def _explained(target: Target) -> Iterator[None]:
+    try:
+        yield
+    except ResponseError as error:
+        raise explain(error, target, 0, None, known=True, answered=True) from error

@@ -1,0 +1,234 @@
+"""A limit to what a command may spend, which is never passed: the most that a request can cost is held beforehand."""
+
+import asyncio
+import itertools
+import math
+from collections.abc import Sequence
+from functools import partial
+
+from localemp.dialogue import Message
+from localemp.engines.base import STAGE, TURN, Completion, Engine
+from localemp.engines.forwarding import ForwardingEngine
+from localemp.engines.spending import Account, NoMoneyNowError, PaidAnswer, Request
+from localemp.errors import BudgetError, OptionError
+from localemp.models.adapters import Adapter
+from localemp.models.price import Price
+from localemp.sampling import Sampling
+
+_ROUNDED = 1 + 1e-12  # sums of floats may be off by so much
+_AROUND = 16  # most tokens that a service adds around a message, and around all of them
+
+
+class Budget:
+    """Money for all engines of a command.
+
+    Dialogues that began first are served first. While a request is under way, money may come back, since what is held
+    for it is more than it usually costs; a request that does not fit waits until then.
+
+    Args:
+        limit: US dollars; None for no limit.
+
+    Attributes:
+        spent: US dollars so far: what earlier sessions paid, answers, and requests without an answer at their most.
+        held: What requests under way may cost.
+
+    Raises:
+        OptionError: The limit is not above 0, or not a number.
+    """
+
+    def __init__(self, limit: float | None = None) -> None:
+        if limit is not None and not (limit > 0 and math.isfinite(limit)):
+            raise OptionError(f"--budget {limit:g}: not an amount above 0", "give US dollars, such as --budget 5")
+        self.limit = limit
+        self.spent = self.held = 0.0
+        self._under_way = 0
+        self._waiting: dict[tuple[int, int], tuple[float, Account, asyncio.Future[None]]] = {}
+        self._active: set[int] = set()
+        self._numbers = itertools.count()
+
+    @property
+    def left(self) -> float | None:
+        """What is neither spent nor held; None without a limit."""
+        return None if self.limit is None else max(0.0, self.limit - self.spent - self.held)
+
+    def add_earlier(self, dollars: float) -> None:
+        """Count what earlier sessions of a run may have cost."""
+        self.spent += dollars
+
+    async def hold(self, account: Account, dollars: float) -> None:
+        """Hold money for a request, or wait for it.
+
+        Args:
+            account: Whose request it is.
+            dollars: The most that it can cost.
+
+        Raises:
+            BudgetError: There is not enough, and none will come back.
+        """
+        self._active.add(id(account))
+        account.closed = partial(self._leave, id(account))
+        place = TURN.get(), next(self._numbers)
+        mine: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting[place] = dollars, account, mine
+        self._admit()
+        try:
+            await mine
+        except asyncio.CancelledError:
+            if mine.done() and not mine.cancelled() and mine.exception() is None:
+                self.end(dollars)
+            raise
+        finally:
+            self._waiting.pop(place, None)
+
+    def try_to_hold(self, account: Account, dollars: float) -> bool:
+        """Hold money for a request if there is enough now, and no earlier dialogue waits for it."""
+        first = not self._waiting or (TURN.get(), -1) < min(self._waiting)
+        if not (first and self._fits(dollars)):
+            return False
+        self._active.add(id(account))
+        self._take(dollars)
+        return True
+
+    def spend(self, held: float, dollars: float) -> None:
+        """Count what was spent.
+
+        Args:
+            held: How much of it was held for it.
+            dollars: What was spent.
+        """
+        self.held -= held
+        self.spent += dollars
+
+    def end(self, held: float) -> None:
+        """Release what is still held for a request."""
+        self._under_way -= 1
+        self.held = self.held - held if self._under_way else 0.0  # no rounding errors are left over
+        self._admit()
+
+    def _leave(self, account: int) -> None:
+        self._active.discard(account)
+        self._admit()
+
+    def _take(self, dollars: float) -> None:
+        self.held += dollars
+        self._under_way += 1
+
+    def _fits(self, dollars: float) -> bool:
+        return self.limit is None or self.spent + self.held + dollars <= self.limit * _ROUNDED
+
+    def _admit(self) -> None:
+        """Let requests go, in order; once nothing is under way and every dialogue waits, those that do not fit fail."""
+        for place in sorted(self._waiting):
+            dollars, _, future = self._waiting[place]
+            if self._fits(dollars):
+                del self._waiting[place]
+                self._take(dollars)
+                if not future.done():
+                    future.set_result(None)
+            elif self._under_way:
+                return
+        waiting = self._waiting.values()
+        if waiting and self.limit is not None and self._active <= {id(account) for _, account, _ in waiting}:
+            error = BudgetError(self.limit, self.spent, min(dollars for dollars, _, _ in waiting))
+            for _, _, future in waiting:
+                if not future.done():
+                    future.set_exception(error)
+
+
+class BudgetedEngine(ForwardingEngine):
+    """An engine that asks only what a budget allows, and accounts for what is paid.
+
+    Its engine calls `attempt` and `charge` of `spending.py`; of another one's answers, `Completion.cost` counts.
+
+    Args:
+        engine: The engine.
+        budget: The budget.
+        price: Price of the model; None if unknown.
+        tier: The tier that requests ask for; None if that is left to the service, "batch" for the Batch API.
+        longest: The most tokens of completions if their sampling does not say it.
+    """
+
+    def __init__(
+        self, engine: Engine, budget: Budget, price: Price | None, tier: str | None = None, longest: int = 0
+    ) -> None:
+        super().__init__(engine)
+        self._budget, self._price, self._tier, self._longest = budget, price, tier, longest
+        self._billed: set[str] = set()
+
+    async def chat(self, messages: Sequence[Message], sampling: Sampling) -> Completion:
+        """Answer one list of messages; see `Engine.chat`.
+
+        Raises:
+            BudgetError: The budget is too small, also for all other requests that wait.
+            EngineError: As the engine raises it.
+        """
+        (completion,) = await self._ask(messages, sampling, 1)
+        return completion
+
+    async def candidates(self, messages: Sequence[Message], sampling: Sampling, number: int) -> list[Completion]:
+        """Return several answers to one list of messages; raises as `chat` does."""
+        return await self._ask(messages, sampling, number)
+
+    def adapted(self, adapter: Adapter | None) -> Engine:
+        """Return the engine as one that asks with an adapter, from the same budget."""
+        engine = self.engine.adapted(adapter)
+        if engine is self.engine:
+            return self
+        return BudgetedEngine(engine, self._budget, self._price, self._tier, self._longest)
+
+    async def _ask(self, messages: Sequence[Message], sampling: Sampling, number: int) -> list[Completion]:
+        while True:
+            async with Request(self._budget, self._most(messages, sampling, number)).asked() as request:
+                try:
+                    if number == 1:
+                        found = [await self.engine.chat(messages, sampling)]
+                    else:
+                        found = await self.engine.candidates(messages, sampling, number)
+                except NoMoneyNowError:
+                    continue
+                finally:
+                    self._billed.update(answer.tier for answer in request.answers)
+                if not request.answers:
+                    for each in found:
+                        request.charge(_paid(each))
+                return found
+
+    def _most(self, messages: Sequence[Message], sampling: Sampling, number: int) -> float:
+        """Return the most that a request can cost; 0 if the model has no known price.
+
+        A token has one byte or more, in the alphabets of all services' models.
+        """
+        if self._price is None:
+            return 0.0
+        prompt = sum(len(message.content.encode()) + _AROUND for message in messages) + _AROUND
+        prompt += len((sampling.schema or "").encode())
+        completion = max(sampling.most_tokens, self._longest)
+        return number * (self._price.most_in(prompt, completion, self._tiers()) or 0.0)
+
+    def _tiers(self) -> set[str]:
+        """Return the tiers that an answer can be billed in, of those with a known price.
+
+        A batch is billed as one. Other requests can fall back to the ordinary tier; where none is asked for, the
+        service may have another default, which its first answers tell.
+        """
+        if self._tier == "batch":
+            return {"batch"}
+        possible = {"", *self._billed}
+        if self._tier is not None:
+            possible.add(self._tier)
+        elif not self._billed:
+            possible |= {"flex", "priority"}
+        return {tier for tier in possible if self._price is not None and self._price.rates(tier) is not None}
+
+
+def _paid(completion: Completion) -> PaidAnswer:
+    return PaidAnswer(
+        STAGE.get(),
+        completion.finish_reason,
+        completion.prompt_tokens,
+        completion.completion_tokens,
+        completion.cached_tokens,
+        completion.thinking_tokens,
+        completion.cost,
+        completion.tier,
+    )
