@@ -266,14 +266,14 @@ def measure_batches(strategy: str, count: int) -> dict[str, Any]:
             process = subprocess.Popen(command, env=told, stdout=said, stderr=said, cwd=folder)
             memory = _watch(process)
             said.seek(0)
-            if process.returncode:
+            if process.returncode and not run.exists():
                 raise click.ClickException(f"{' '.join(command)}: exit code {process.returncode}\n{said.read()}")
         seconds = time.perf_counter() - began
         records, bill = read_records(run), fake.told("summary")["bill"]
-    stages = [stage for record in records for stage in record["stages"]]
+    stages = [stage for record in records for stage in record.get("stages", [])]
     return {
         "dialogues": len(records),
-        "failed": sum("error" in record for record in records),
+        "failed": [record["error"] for record in records if record.get("error")],
         "seconds": seconds,
         "memory_mb": memory,
         "requests": len(stages),
@@ -348,9 +348,7 @@ def print_requests(console: Console, results: Mapping[str, Mapping[str, Any]]) -
     for name, show, aim in rows:
         table.add_row(name, *(show(result) for result in results.values()), aim)
     console.print(table)
-    for name, result in results.items():
-        for failure in result["failed"]:
-            console.print(f"{name}: lost: {failure}")
+    print_failures(console, results)
 
 
 def print_batches(console: Console, results: Mapping[str, Mapping[str, Any]]) -> None:
@@ -362,7 +360,7 @@ def print_batches(console: Console, results: Mapping[str, Mapping[str, Any]]) ->
     table.add_column("aim")
     rows: list[tuple[str, Any, str]] = [
         ("dialogues", lambda r: f"{r['dialogues']:,}", ""),
-        ("failed", lambda r: f"{r['failed']}", "0"),
+        ("failed", lambda r: f"{len(r['failed'])}", "0"),
         ("most memory", lambda r: f"{r['memory_mb']} MB", f"under {MOST_MB} MB"),
         ("requests in the run", lambda r: f"{r['requests']:,}", ""),
         ("requests billed", lambda r: f"{r['billed_requests']:,}", "the same"),
@@ -374,6 +372,14 @@ def print_batches(console: Console, results: Mapping[str, Mapping[str, Any]]) ->
     for name, show, aim in rows:
         table.add_row(name, *(show(result) for result in results.values()), aim)
     console.print(table)
+    print_failures(console, results)
+
+
+def print_failures(console: Console, results: Mapping[str, Mapping[str, Any]]) -> None:
+    """Why requests or dialogues were lost."""
+    for name, result in results.items():
+        for failure in result["failed"]:
+            console.print(f"{name}: lost: {failure}", markup=False)
 
 
 if __name__ == "__main__":
