@@ -153,6 +153,7 @@ class BudgetedEngine(ForwardingEngine):
     ) -> None:
         super().__init__(engine)
         self._budget, self._price, self._tier, self._longest = budget, price, tier, longest
+        self.finds_again = tier == "batch"
         self._billed: set[str] = set()
 
     async def chat(self, messages: Sequence[Message], sampling: Sampling) -> Completion:

@@ -62,6 +62,7 @@ class _Stage(Lenient):
     asked_by: str = ""
     thinking_tokens: _Tokens | None = None
     tier: str = ""
+    response_id: str = ""
     exemplars_dropped: _Tokens = 0
     answer: Annotated[Any, AfterValidator(_label_or_object)] = None
     sampling: dict[str, Any] = Field(default_factory=dict)
@@ -83,6 +84,15 @@ class _Error(Lenient):
     hint: str = ""
 
 
+class _Paid(Lenient):
+    cost: _Number | None = None
+
+
+class _Unanswered(Lenient):
+    requests: _Tokens
+    dollars_at_most: _Number = 0.0
+
+
 class _Reply(Lenient):
     """A line with a reply; fields with defaults are missing in older versions."""
 
@@ -99,14 +109,29 @@ class _Reply(Lenient):
     inferences: dict[str, list[str]] | None = None
     inferences_dropped: dict[str, list[_Dropped]] = Field(default_factory=dict)
     skipped: Annotated[list[str], Field(max_length=MOST_STAGES)] = Field(default_factory=list)
+    paid: list[_Paid] = Field(default_factory=list)
+    unanswered: _Unanswered | None = None
 
 
 class _Failure(Lenient):
     error: _Error
+    paid: list[_Paid] = Field(default_factory=list)
+    unanswered: _Unanswered | None = None
 
 
 # Fields that most lines of today lack, too: they are not added where lines are read.
-_ONLY_IF_SET = {"answer", "asked_by", "sampling", "skipped", "support_strategies", "thinking_tokens", "tier"}
+_ONLY_IF_SET = {
+    "answer",
+    "asked_by",
+    "sampling",
+    "skipped",
+    "support_strategies",
+    "thinking_tokens",
+    "tier",
+    "response_id",
+    "paid",
+    "unanswered",
+}
 
 
 def _defaults(form: type[BaseModel]) -> dict[str, Any]:
