@@ -46,6 +46,15 @@ class Budget:
         self._active: set[int] = set()
         self._numbers = itertools.count()
 
+    @classmethod
+    def of(cls, budget: "Limit") -> "Budget":
+        """Return the budget of a command: one that it shares with others, or one of its own.
+
+        Raises:
+            OptionError: As above.
+        """
+        return budget if isinstance(budget, Budget) else cls(budget)
+
     @property
     def left(self) -> float | None:
         """What is neither spent nor held; None without a limit."""
@@ -133,6 +142,10 @@ class Budget:
             for _, _, future in waiting:
                 if not future.done():
                     future.set_exception(error)
+
+
+Limit = float | Budget | None
+"""What a command may spend: US dollars, a budget that it shares with others, or None for no limit."""
 
 
 class BudgetedEngine(ForwardingEngine):

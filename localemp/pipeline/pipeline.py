@@ -308,19 +308,18 @@ class Pipeline:
                     f"{option} is for hosted models, and {self.profile.name} is not one", f"omit {option}"
                 )
 
-    def check_budget(self) -> None:
-        """Check that a budget can be kept, before anything is asked.
+    def check_budget(self) -> str:
+        """Check that a budget can be kept, before anything is asked; return a note if it is not needed.
 
         Raises:
             OptionError: The model has no known price in the tier that is asked for.
         """
         limit, profile, tier = self.budget.limit, self.profile, billed_tier(None, self.tier)
         if limit is None:
-            return
+            return ""
         option = f"--budget {limit:g}"
         if self.runs_here or self.config.script is not None:
-            _log.info("note: %s: %s runs here, and costs nothing", option, profile.name)
-            return
+            return f"{option}: {profile.name} runs here, and costs nothing"
         if profile.price is None:
             raise OptionError(
                 f"{option}: no price of {profile.name} is known, so that nobody can say what it will cost",
@@ -331,6 +330,7 @@ class Pipeline:
                 f"{option}: no price of {profile.name} in the {tier} tier is known",
                 "add it to a profile of your own (docs/hosted.md), or take another tier",
             )
+        return ""
 
     @cached_property
     def strategy(self) -> Strategy:

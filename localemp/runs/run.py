@@ -19,16 +19,17 @@ from pydantic import AfterValidator, BaseModel, Field
 from localemp.errors import LocalempError
 from localemp.prompting.flow import MOST_STAGES
 from localemp.runs import journal
+from localemp.runs.bill import Bill
 from localemp.runs.journal import MANIFEST, Journal, newest, read_manifest
 from localemp.strategies.base import Response, Stage
 from localemp.utils.config_diff import former_settings, without_former_code
-from localemp.utils.files import is_folder
+from localemp.utils.files import is_file, is_folder
 from localemp.utils.redaction import redact_settings, redact_text
 from localemp.utils.validation import Lenient
 
 __all__ = [
     "MANIFEST", "RESPONSES", "Journal", "Run", "count_lines", "default_folder", "failure_record", "list_runs", "newest",
-    "read_lines", "read_manifest", "read_records", "response_record", "settings_hash", "thinking_tokens",
+    "read_bill", "read_lines", "read_manifest", "read_records", "response_record", "settings_hash", "thinking_tokens",
 ]  # fmt: skip
 
 RESPONSES = "responses.jsonl"
@@ -253,6 +254,21 @@ def count_lines(folder: Path) -> tuple[int, int]:
     """
     answered = list(journal.outcomes(folder / RESPONSES).values())
     return answered.count(True), answered.count(False)
+
+
+def read_bill(folder: Path) -> Bill:
+    """Return what a run has cost over all sessions; nothing for a folder without a run.
+
+    Raises:
+        RunError: The manifest or a line is damaged.
+    """
+    bill = Bill()
+    if is_file(folder / MANIFEST):
+        for _, record in read_lines(folder):
+            bill.take(record)
+        for session in read_manifest(folder)["sessions"]:
+            bill.take_session(session)
+    return bill
 
 
 def default_folder(settings: dict[str, Any]) -> Path:
