@@ -78,6 +78,12 @@ CASES = {
     "requests": Case("requests a minute", requests=6_000),
     "tokens": Case("tokens a minute", requests=30_000, tokens=1_000_000),
     "strict": Case("requests a minute, held for every second", requests=6_000, options=("--burst", "1")),
+    "windows": Case("requests a minute, all at its beginning", requests=6_000, options=("--refill", "window")),
+    "daily": Case(
+        "requests a minute, while the headers tell those of a day",
+        requests=6_000,
+        options=("--requests-per-day", "1000000"),
+    ),
     "silent": Case("requests a minute, no headers that tell them", requests=6_000, options=("--headers", "none")),
 }
 
@@ -208,12 +214,15 @@ def texts(count: int) -> list[str]:
 
 
 def allowed_seconds(case: Case, asked: Sequence[Mapping[str, Any]]) -> float:
-    """The time that the limits need for all that was let in: what is beyond a full bucket comes at the rate."""
+    """The least time that the limits need for all that was let in: what a bucket does not hold comes at the rate."""
     taken = {
         case.requests: float(sum(each["counted"] > 0 for each in asked)),
         case.tokens: float(sum(each["counted"] for each in asked)),
     }
-    return max(0.0, *(amount / (limit / 60) - case.burst for limit, amount in taken.items() if limit is not None))
+    full = {limit / 60: amount for limit, amount in taken.items() if limit is not None}
+    if "window" in case.options:
+        return max(60.0 * int(amount / (60 * rate)) for rate, amount in full.items())
+    return max(0.0, *(amount / rate - case.burst for rate, amount in full.items()))
 
 
 def by_time(asked: Sequence[Mapping[str, Any]], began: float) -> list[dict[str, float]]:

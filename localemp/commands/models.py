@@ -107,6 +107,9 @@ async def _ask(url: str | None, profiles: Sequence[Profile], *, named: bool) -> 
         target.check_key()
     except LocalempError as error:
         return [_answer(profile, url or OPENAI_URL, None, why=error.message) for profile in profiles]
+    if target.server.lists == "nothing":
+        why = "it lists its models only to clients of its own API"
+        return [_answer(profile, target.url, None, why=why) for profile in profiles]
     connection = Connection(target, _TIMEOUT)
     try:
         models = await connection.get("/models", read_models)

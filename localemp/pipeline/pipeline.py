@@ -392,7 +392,7 @@ class Pipeline:
             config.concurrency,
             config.deterministic,
             config.batch,
-            self._request,
+            self.request,
         )
         return json.dumps(chosen, sort_keys=True, default=str)
 
@@ -402,14 +402,14 @@ class Pipeline:
         return self.profile.engine
 
     @property
-    def _request(self) -> dict[str, str]:
+    def request(self) -> dict[str, str]:
         """The fields of requests to a service that the user has chosen."""
         return {name: value for name in _OF_REQUESTS if (value := getattr(self.config, name)) is not None}
 
     @property
     def tier(self) -> str | None:
         """The tier of the service that requests ask for: "batch" for the Batch API; None if they name none."""
-        asked = self._request.get("service_tier") or self.profile.request.get("service_tier")
+        asked = self.request.get("service_tier") or self.profile.request.get("service_tier")
         return "batch" if self.config.batch else asked if isinstance(asked, str) else None
 
     def _engine_context(self, max_model_len: int | None = None, log: Path | None = None) -> EngineContext:
@@ -428,7 +428,7 @@ class Pipeline:
             deterministic=config.deterministic,
             thinking=self.thinking,
             batch=config.batch,
-            request=self._request,
+            request=self.request,
         )
 
     def settings(self, dialogues: list[Dialogue], split: str) -> dict[str, Any]:

@@ -42,9 +42,9 @@ class Catalog:
 
     @property
     def extra(self) -> dict[str, Any]:
-        """The keys that the model's profile adds to every body."""
-        kwargs = dict(self.thinking.template_options)
-        return {**self._pipeline.profile.request, **({"chat_template_kwargs": kwargs} if kwargs else {})}
+        """The keys that the model's profile and the operator's choices add to every body."""
+        kwargs, pipeline = dict(self.thinking.template_options), self._pipeline
+        return {**pipeline.profile.request, **pipeline.request, **({"chat_template_kwargs": kwargs} if kwargs else {})}
 
     @property
     def thinking(self) -> ThinkingMode:

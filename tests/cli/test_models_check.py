@@ -6,6 +6,7 @@ from datetime import date, timedelta
 from pathlib import Path
 
 import pytest
+from ports import free_port
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "engines"))
 from fake_server import Answer, FakeServer, error
@@ -135,9 +136,10 @@ def test_whatever_a_service_answers_is_told_in_a_line(localemp, listing, failing
 
 
 def test_no_server(localemp):
-    done = localemp("models", "check", "mine", "--base-url", "http://127.0.0.1:9/v1")
+    url = f"http://127.0.0.1:{free_port()}/v1"
+    done = localemp("models", "check", "mine", "--base-url", url)
     assert done.returncode == 1
-    assert "no server answers at http://127.0.0.1:9/v1" in done.stdout
+    assert f"no server answers at {url}" in done.stdout
 
 
 @pytest.mark.parametrize(

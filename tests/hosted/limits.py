@@ -5,7 +5,8 @@ of OpenAI: `reset` is the time until the bucket is full again ("12ms" after one 
 """
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 
 from hosted.errors import ServiceError
 
@@ -23,9 +24,11 @@ class Limits:
         enqueued_tokens: Prompt tokens of a model's batches that are not finished.
         burst: Seconds of the rate that may be spent at once: 60 as documented; less holds to shorter periods than the
             headers tell, as OpenAI reserves for itself.
+        refill: "steady", or "window": nothing until the end of the minute, then all of it, as some other services do.
         counts: What a request takes of the tokens. "larger": of the prompt's estimate and max_tokens, as OpenAI
             documents it; "sum": both, as Azure does.
-        headers: "openai", "azure" (no reset times, as some of its models), or "none" at all.
+        headers: "openai", "azure" (without the time until reset, as some of its models), "anthropic" (its own names,
+            and a date for the reset), or "none" at all.
         rejected_count: Whether a refused request takes of the requests, as OpenAI's help pages say.
     """
 
@@ -34,6 +37,7 @@ class Limits:
     requests_per_day: float | None = None
     enqueued_tokens: int | None = None
     burst: float = 60.0
+    refill: str = "steady"
     counts: str = "larger"
     headers: str = "openai"
     rejected_count: bool = False
@@ -43,32 +47,23 @@ class Limits:
         return prompt + most if self.counts == "sum" else max(prompt, most)
 
 
-@dataclass
 class Bucket:
-    """A token bucket: `limit` per `period` seconds."""
+    """A token bucket: `limit` per `period` seconds, of which `burst` seconds may be spent at once.
 
-    limit: float
-    period: float
-    burst: float
-    level: float = field(init=False)
-    at: float | None = None
-    taken: float = 0.0
+    Attributes:
+        taken: All that was ever taken.
+    """
 
-    def __post_init__(self) -> None:
-        self.level = self.capacity
-
-    @property
-    def rate(self) -> float:
-        return self.limit / self.period
-
-    @property
-    def capacity(self) -> float:
-        return max(1.0, self.rate * min(self.burst, self.period))
+    def __init__(self, limit: float, period: float, burst: float) -> None:
+        self.limit, self.period, self.rate = limit, period, limit / period
+        self.capacity = max(1.0, self.rate * min(burst, period))
+        self.level, self.taken = self.capacity, 0.0
+        self._at: float | None = None
 
     def fill(self, now: float) -> None:
-        if self.at is not None:
-            self.level = min(self.capacity, self.level + (now - self.at) * self.rate)
-        self.at = now
+        if self._at is not None:
+            self.level = min(self.capacity, self.level + (now - self._at) * self.rate)
+        self._at = now
 
     def wait(self, amount: float) -> float:
         """Seconds until there is enough; 0 if there is."""
@@ -78,15 +73,36 @@ class Bucket:
         self.level -= amount
         self.taken += amount
 
-    def headers(self, name: str, kind: str) -> dict[str, str]:
-        spent = self.capacity - self.level
-        shown = {
-            f"x-ratelimit-limit-{name}": f"{self.limit:.0f}",
-            f"x-ratelimit-remaining-{name}": str(max(0, math.floor(self.limit - spent + 1e-6))),
-        }
-        if kind == "openai":
-            shown[f"x-ratelimit-reset-{name}"] = duration(spent / self.rate)
-        return shown
+    @property
+    def remaining(self) -> int:
+        """What is told to be left of the whole period."""
+        return max(0, math.floor(self.limit - self.capacity + self.level + 1e-6))
+
+    @property
+    def reset(self) -> float:
+        """Seconds until the bucket is full."""
+        return (self.capacity - self.level) / self.rate
+
+
+class Window(Bucket):
+    """A bucket that is filled at the end of a period that begins with its first request."""
+
+    def __init__(self, limit: float, period: float) -> None:
+        super().__init__(limit, period, period)
+        self._ends: float | None = None
+        self._now = 0.0
+
+    def fill(self, now: float) -> None:
+        if self._ends is None or now >= self._ends:
+            self.level, self._ends = self.capacity, now + self.period
+        self._now = now
+
+    def wait(self, amount: float) -> float:
+        return self.reset if amount > self.level else 0.0
+
+    @property
+    def reset(self) -> float:
+        return (self._ends or self._now) - self._now
 
 
 class Meter:
@@ -94,10 +110,9 @@ class Meter:
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
-        self.minute = _bucket(limits.requests, 60.0, limits.burst)
-        self.tokens = _bucket(limits.tokens, 60.0, limits.burst)
-        self.day = _bucket(limits.requests_per_day, 86400.0, 86400.0)
-        self.rejected = 0
+        self.minute = _bucket(limits.requests, 60.0, limits)
+        self.tokens = _bucket(limits.tokens, 60.0, limits)
+        self.day = _bucket(limits.requests_per_day, 86400.0, limits)
 
     def admit(self, model: str, tokens: int, now: float) -> None:
         """Let a request in, or raise the error that refuses it."""
@@ -112,7 +127,6 @@ class Meter:
         for bucket, amount, unit, kind in buckets:
             if bucket is None or not (wait := bucket.wait(amount)):
                 continue
-            self.rejected += 1
             if self.limits.rejected_count and self.minute is not None:
                 self.minute.level = max(0.0, self.minute.level - 1)
             raise self._refusal(bucket, amount, unit, kind, model, wait)
@@ -138,15 +152,30 @@ class Meter:
 
     def headers(self) -> dict[str, str]:
         """The headers of an answer."""
-        kind, requests = self.limits.headers, self.day or self.minute
-        if kind == "none":
-            return {}
-        shown = requests.headers("requests", kind) if requests else {}
-        return shown | (self.tokens.headers("tokens", kind) if self.tokens else {})
+        shown = {"requests": self.day or self.minute, "tokens": self.tokens}
+        found: dict[str, str] = {}
+        for name, bucket in shown.items():
+            if bucket is not None and self.limits.headers != "none":
+                found |= _headers(self.limits.headers, name, bucket)
+        return found
 
 
-def _bucket(limit: float | None, period: float, burst: float) -> Bucket | None:
-    return None if limit is None else Bucket(limit, period, burst)
+def _headers(style: str, name: str, bucket: Bucket) -> dict[str, str]:
+    limit, remaining = f"{bucket.limit:.0f}", str(bucket.remaining)
+    if style == "anthropic":
+        begin, full = f"anthropic-ratelimit-{name}", datetime.now(UTC) + timedelta(seconds=bucket.reset)
+        told = full.strftime("%Y-%m-%dT%H:%M:%SZ")
+        return {f"{begin}-limit": limit, f"{begin}-remaining": remaining, f"{begin}-reset": told}
+    found = {f"x-ratelimit-limit-{name}": limit, f"x-ratelimit-remaining-{name}": remaining}
+    return found if style == "azure" else {**found, f"x-ratelimit-reset-{name}": duration(bucket.reset)}
+
+
+def _bucket(limit: float | None, period: float, limits: Limits) -> Bucket | None:
+    if limit is None:
+        return None
+    if limits.refill == "window":
+        return Window(limit, period)
+    return Bucket(limit, period, limits.burst if period == 60.0 else period)
 
 
 def duration(seconds: float) -> str:

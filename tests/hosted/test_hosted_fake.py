@@ -94,6 +94,36 @@ def test_limits_are_told_and_held():
         assert [each.refused_by_limit for each in service.completions_of()] == [False, False, True, False, True]
 
 
+def test_a_window_is_filled_at_its_end():
+    clock = Clock()
+    with HostedService(limits=Limits(requests=2, refill="window"), clock=clock) as service:
+        ask(service)
+        clock.now += 45
+        ask(service)
+        with pytest.raises(openai.RateLimitError, match="again in 15s") as error:
+            ask(service)
+        assert error.value.response.headers["x-ratelimit-reset-requests"] == "15s"
+        clock.now += 15
+        ask(service)
+
+
+@pytest.mark.parametrize(
+    ("style", "names"),
+    [
+        ("azure", {"x-ratelimit-limit-requests", "x-ratelimit-remaining-requests"}),
+        ("anthropic", {f"anthropic-ratelimit-requests-{name}" for name in ("limit", "remaining", "reset")}),
+        ("none", set()),
+    ],
+    ids=["azure", "anthropic", "none"],
+)
+def test_limits_are_told_in_several_styles(style, names):
+    with HostedService(limits=Limits(requests=2, headers=style)) as service:
+        answer = client(service).chat.completions.with_raw_response.create(
+            model="gpt-4o-mini", messages=[{"role": "user", "content": "Hello."}]
+        )
+        assert {name for name in answer.headers if "ratelimit" in name} == names
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"), [(0.012, "12ms"), (1, "1s"), (8.64, "8.64s"), (360, "6m0s"), (3600, "1h0m0s")]
 )

@@ -224,7 +224,7 @@ def test_an_app_that_refuses_a_schema_is_asked_without(client: openai.OpenAI, mo
 )  # fmt: skip
 def test_vllms_server_holds_an_answer_as_the_engine_does(model: ModelApp, schema: str, field: str, value: Any):
     engine = AppEngine(
-        model.app, {}, "tiny", asyncio.Event(), extra={}, thinking=ModelThinking(), refused=set(), is_vllm=True
+        model.app, {}, "tiny", asyncio.Event(), extra={}, thinking=ModelThinking(), changed={}, is_vllm=True
     )
     body = engine.body([Message("user", "Hi.")], Sampling(schema=schema), {})
     assert json.loads(json.dumps(body[field])) == value

@@ -153,6 +153,8 @@ class OpenAIEngine(Engine):
             FatalEngineError: No key where one is needed, no server, a wrong key, or a complete list without the model.
         """
         self.check()
+        if self._target.server.lists == "nothing":
+            return
         try:
             models = await self._models()
         except ResponseError as error:
@@ -168,7 +170,9 @@ class OpenAIEngine(Engine):
             raise FatalEngineError(f"{self.base_url} has no model {self.model!r}", f"its models: {models}")
         if not listed:
             _log.warning("%s does not list the model %r; continuing anyway", self.base_url, self.model)
-        self.context_length = self.context_length or models.lengths.get(name)
+        # A server may have been started with less than the model can do.
+        lengths = [length for length in (self.context_length, models.lengths.get(name)) if length]
+        self.context_length = min(lengths, default=None)
         if server.cuts_prompts:
             # What the server was started with counts, whatever the model can do.
             self.context_length = await loaded_context(self._connection, self._target.base, self.model)

@@ -45,21 +45,24 @@ _REFUSAL_TEXT = re.compile(
 _NO_ROOM_TEXT = re.compile(
     r"maximum context length|maximum model length|max_model_len|context window|available context size"
     r"|longer than the model's context length|exceeds the context length|context length of only|prompt is too long: \d"
+    r"|greater than the context length|context size has been exceeded|must be less than max_seq_len"
     r"|input token count \(\d+\) exceeds|should not exceed max_(?:num_tokens|seq_len|input_len)",
     re.IGNORECASE,
 )
 _CONTEXT_LENGTH = re.compile(
-    r"(?:maximum context length (?:is|of)|maximum model length of|max_model_len[= ]|context size \(|context length \("
-    r"|context length of only|tokens >|tokens allowed \(|should not exceed max_\w{1,12} \() ?(\d{1,12})"
+    r"(?:maximum context length (?:is |of |\()|maximum model length of|max_model_len[= ]|context size \("
+    r"|context length \(|context length of only |tokens > |tokens allowed \("
+    r"|should not exceed max_\w{1,12} \() ?(\d{1,12})"
 )
 # vLLM's "at least 4097 input tokens" is where it stopped counting, not a length.
 _PROMPT_LENGTH = re.compile(
     r"resulted in (\d{1,12}) tokens|contains (\d{1,12}) input tokens|\((\d{1,12}) in (?:the messages|your prompt)"
     r"|request \((\d{1,12}) tokens\)|prompt \(length (\d{1,12})\)|the input \((\d{1,12}) tokens\)"
-    r"|prompt is too long: (\d{1,12}) tokens|input token count \((\d{1,12})\)",
+    r"|prompt is too long: (\d{1,12}) tokens|input length \((\d{1,12})\)|input token count \((\d{1,12})\)",
     re.IGNORECASE,
 )
-_WRONG_KEY = "api key not valid"  # Gemini's, with status 400
+_WRONG_KEY = "api key not valid"  # Gemini says so with status 400
+_NO_KEYS = "no_db_connection"  # LiteLLM knows the master key only, and says 400 to others
 
 
 class NoResponseError(ResponseError):
@@ -236,7 +239,9 @@ def is_loading(error: ResponseError) -> bool:
 
 def is_wrong_key(error: ResponseError) -> bool:
     """Return whether the server does not know the key."""
-    return isinstance(error, ServerError) and (error.status == 401 or _WRONG_KEY in error.message.lower())
+    return isinstance(error, ServerError) and (
+        error.status == 401 or error.type == _NO_KEYS or _WRONG_KEY in error.message.lower()
+    )
 
 
 def _quota_is_used_up(error: ServerError) -> bool:

@@ -98,15 +98,18 @@ class Requests:
         """
         if refused not in sent or refused in self.extra:
             return False
-        if refused == "max_tokens" and self.api == "chat":
-            self.changed[refused] = "max_completion_tokens"
-        elif refused in _DROPPABLE:
-            self.changed[refused] = None
-        elif refused in _OF_CHOICES:
-            self.changed |= dict.fromkeys(_OF_CHOICES)  # each is of no use without the other
-        else:
-            return False
-        return True
+        changes = changes_for(refused, self.api)
+        self.changed |= changes
+        return bool(changes)
+
+
+def changes_for(refused: str | None, api: Literal["chat", "completions"] = "chat") -> dict[str, str | None]:
+    """Return what becomes of a refused parameter: its new name, or None if it is dropped; empty if it has to stay."""
+    if refused == "max_tokens" and api == "chat":
+        return {refused: "max_completion_tokens"}
+    if refused in _OF_CHOICES:
+        return dict.fromkeys(_OF_CHOICES)  # each is of no use without the other
+    return {refused: None} if refused in _DROPPABLE else {}
 
 
 def response_format(schema: str) -> dict[str, Any]:

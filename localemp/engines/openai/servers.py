@@ -8,7 +8,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from localemp.dialogue import Message
@@ -33,7 +33,7 @@ class Server:
         key_header: The header of the key, if it is not the usual one.
         start: How it is started, for a hint.
         widen: How it is given a longer context, for a hint.
-        lists_models: Whether its list of models has the names that requests use.
+        lists: What GET /models of it lists: what requests name, something else, or nothing to a client of this API.
         left_out: Parameters that it ignores or counts wrongly, which are not sent, with the reason.
         renamed: Its own names of parameters, for chat; None for one that it does not have.
         fixed_while_reasoning: Parameters that are refused while a model reasons.
@@ -52,7 +52,7 @@ class Server:
     key_header: str = ""
     start: str = ""
     widen: str = ""
-    lists_models: bool = True
+    lists: Literal["models", "other", "nothing"] = "models"
     left_out: Mapping[str, str] = field(default_factory=lambda: _NONE)
     renamed: Mapping[str, str | None] = field(default_factory=lambda: _NONE)
     fixed_while_reasoning: tuple[str, ...] = ()
@@ -60,6 +60,11 @@ class Server:
     most_temperature: float | None = None
     charges: bool = False
     cuts_prompts: bool = False
+
+    @property
+    def lists_models(self) -> bool:
+        """Whether GET /models lists what requests name."""
+        return self.lists == "models"
 
     @property
     def key_variable(self) -> str:
@@ -93,13 +98,14 @@ _SERVERS = (
         keys=("AZURE_OPENAI_API_KEY", "AZURE_OPENAI_AD_TOKEN"),
         needs_key=True,
         key_header="api-key",
-        lists_models=False,  # requests name deployments
+        lists="other",  # requests name deployments
     ),
     _hosted("OpenRouter", "OPENROUTER_API_KEY", "openrouter.ai", charges=True),
     _hosted(
         "Anthropic",
         "ANTHROPIC_API_KEY",
         "api.anthropic.com",
+        lists="nothing",
         left_out=dict.fromkeys(("seed", "response_format", "logprobs", "top_logprobs"), _IGNORED)
         | {"n": "Anthropic's endpoint gives one answer"},
         assumed={"top_p": 1.0},  # some models refuse it beside a temperature, others refuse it

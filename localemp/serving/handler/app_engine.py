@@ -16,7 +16,7 @@ from localemp.dialogue import Message as ChatMessage
 from localemp.engines.base import Completion, Engine
 from localemp.engines.labels import labels_of
 from localemp.engines.openai.failures import is_too_long, refused_parameter
-from localemp.engines.openai.requests import response_format
+from localemp.engines.openai.requests import changes_for, response_format
 from localemp.errors import EngineError, PromptTooLongError
 from localemp.protocol.completions import (
     MAX_RESPONSE_BYTES,
@@ -42,6 +42,7 @@ _CLIENT_BODY_HEADERS = {
 }  # fmt: skip
 # Fields that hold an answer to a schema, or to labels, which is vLLM's own.
 _FORM, _LABELS = "response_format", "structured_outputs"
+_REFUSED = "the model refuses it"
 CLEANUP_SECONDS = 1.0
 """Seconds for the wrapped app to free its slot after nobody waits for its response."""
 _SMALL = 2**16  # bytes that are parsed in the event loop: less than handing them to a thread would take
@@ -61,9 +62,10 @@ class UpstreamError(EngineError):
         self.status, self.body = status, body
         self.headers = without_body_headers(headers)
 
-    def refuses(self, field: str) -> bool:
-        """Return whether the app refuses a field of the request."""
-        return refused_parameter(ServerError.parse(self.body, self.status)) == field
+    @property
+    def refused(self) -> str | None:
+        """The field of the request that the app refuses; None if the error is about something else."""
+        return refused_parameter(ServerError.parse(self.body, self.status))
 
     def response(self) -> Response:
         """Return the response that tells the client."""
@@ -83,7 +85,7 @@ class AppEngine(Engine):
         gone: Set when the client has disconnected.
         extra: Further keys of every body, from the model's profile.
         thinking: Separates the model's thinking from its answers.
-        refused: The names of fields that the app has refused; they are not sent again.
+        changed: What became of fields that the app has refused: their new name, or None; shared by all requests.
         is_vllm: Whether the app is vLLM's, which ends thinking at a budget, and holds an answer to labels.
         tokens: The tokens of all stages so far.
     """
@@ -94,7 +96,7 @@ class AppEngine(Engine):
     gone: asyncio.Event
     extra: Mapping[str, Any]
     thinking: ModelThinking
-    refused: set[str]
+    changed: dict[str, str | None]
     is_vllm: bool = False
     tokens: TokenSum = field(default_factory=TokenSum)
 
@@ -108,23 +110,25 @@ class AppEngine(Engine):
             UpstreamError: The wrapped app responded with another error.
         """
         started = time.perf_counter()
-        body = self.body(messages, sampling, {})
-        try:
-            answer = await self.ask(body, sampling)
-        except UpstreamError as error:
-            if sampling.schema is None or not error.refuses(_FORM):
-                raise
-            self.refused.add(_FORM)
-            body = self.body(messages, sampling, {})
-            answer = await self.ask(body, sampling)
+        answer, notes = await self.ask(messages, sampling, {})
         choice = first_choice(answer)
         text, thinking = self.split(choice)
         completion = self.complete(text, thinking, choice.finish_reason, answer.usage, started=started)
-        held = sampling.schema is None or _FORM in body or _LABELS in body
-        return completion if held else replace(completion, notes=(f"{_FORM} dropped: the model refuses it",))
+        return replace(completion, notes=notes)
 
     def body(self, messages: Sequence[ChatMessage], sampling: Sampling, given: Mapping[str, Any]) -> dict[str, Any]:
         """Return a request's body; what the client has `given` overrides the strategy's sampling."""
+        own = self._own(sampling, given)
+        own = {new: value for name, value in own.items() if (new := self.changed.get(name, name)) is not None}
+        stop = {"stop": own["stop"]} if "stop" in own else {}
+        chosen = {
+            self.changed.get(key) or key: value for key, value in given.items() if value is not None and key != "stop"
+        }
+        named = {"model": self.model, "messages": [asdict(message) for message in messages]}
+        return own | dict(self.extra) | chosen | stop | named
+
+    def _own(self, sampling: Sampling, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the fields that the strategy's sampling adds to what the client has given."""
         own: dict[str, Any] = {"temperature": sampling.temperature, "top_p": sampling.top_p}
         if given.get("max_completion_tokens") is None:
             own["max_tokens"] = sampling.most_tokens
@@ -132,7 +136,7 @@ class AppEngine(Engine):
             own["thinking_token_budget"] = _budget(sampling, given)
         if self.is_vllm and (labels := labels_of(sampling.schema)):
             own[_LABELS] = {"choice": labels}
-        elif sampling.schema and _FORM not in self.refused:
+        elif sampling.schema:
             own[_FORM] = response_format(sampling.schema)
         if sampling.seed is not None:
             own["seed"] = sampling.seed
@@ -140,12 +144,37 @@ class AppEngine(Engine):
             own["repetition_penalty"] = sampling.repetition_penalty
         stop = given.get("stop") or []
         stops = [*([stop] if isinstance(stop, str) else stop), *sampling.stop]
-        chosen = {key: value for key, value in given.items() if value is not None and key != "stop"}
-        named = {"model": self.model, "messages": [asdict(message) for message in messages]}
-        return own | dict(self.extra) | chosen | ({"stop": stops} if stops else {}) | named
+        return own | ({"stop": stops} if stops else {})
 
-    async def ask(self, body: Mapping[str, Any], sampling: Sampling) -> ParsedCompletion:
-        """Return the completion for a request that is not streamed. Raises as `chat` does."""
+    def adapt(self, error: UpstreamError, sent: Mapping[str, Any], given: Mapping[str, Any]) -> bool:
+        """Record a field that the app refuses, to be left out or renamed; return False if the error has to stay.
+
+        What the client itself has given is only renamed: it learns from the error that it cannot have it.
+        """
+        refused = error.refused
+        changes = changes_for(refused) if refused in sent and refused not in self.extra else {}
+        if any(new is None and given.get(name) is not None for name, new in changes.items()):
+            return False
+        self.changed |= changes
+        return bool(changes)
+
+    async def ask(
+        self, messages: Sequence[ChatMessage], sampling: Sampling, given: Mapping[str, Any]
+    ) -> tuple[ParsedCompletion, tuple[str, ...]]:
+        """Return the completion for a request that is not streamed, and notes on what was dropped from it.
+
+        Arguments are those of `body`. Raises as `chat` does.
+        """
+        while True:  # each time with one field less that can be refused
+            body = self.body(messages, sampling, given)
+            dropped = [name for name in self._own(sampling, given) if self.changed.get(name, name) is None]
+            try:
+                return await self._ask(body, sampling), tuple(f"{name} dropped: {_REFUSED}" for name in dropped)
+            except UpstreamError as error:
+                if not self.adapt(error, body, given):
+                    raise
+
+    async def _ask(self, body: Mapping[str, Any], sampling: Sampling) -> ParsedCompletion:
         response = BufferedSend(MAX_RESPONSE_BYTES)
         await self.forward(body, response)
         if response.status != 200:

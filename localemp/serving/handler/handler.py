@@ -35,7 +35,7 @@ class Handler:
 
     def __init__(self, app: ASGIApp, catalog: Catalog) -> None:
         self.app, self.catalog = app, catalog
-        self._refused: set[str] = set()
+        self._changed: dict[str, str | None] = {}
         # An adapter may have taught the model to think, or not to.
         self._thinking = {adapter: ModelThinking() for adapter in ("", *catalog.names.adapters)}
 
@@ -76,7 +76,7 @@ class Handler:
             gone,
             extra=catalog.extra,
             thinking=self._thinking[adapter],
-            refused=self._refused,
+            changed=self._changed,
             is_vllm=catalog.is_vllm,
         )
         reply = ReplyEngine(engine, request, send, model=names.of(adapter, name), keep_thinking=catalog.keep_thinking)

@@ -12,7 +12,7 @@ from localemp.protocol.completions import MAX_RESPONSE_BYTES, Choice
 from localemp.protocol.compression import Decompressor
 from localemp.protocol.errors import MAX_ERROR_BYTES, MalformedResponseError, ResponseError
 from localemp.sampling import Sampling
-from localemp.serving.handler.app_engine import AppEngine, encoding_of, error_of, without_body_headers
+from localemp.serving.handler.app_engine import AppEngine, UpstreamError, encoding_of, error_of, without_body_headers
 from localemp.serving.handler.reply_stream import DONE, ReplyStream, event
 from localemp.serving.schema import ChatRequest
 from localemp.strategies.base import Response
@@ -57,7 +57,7 @@ class ReplyEngine(Engine):
         started = time.perf_counter()
         if self.request.stream:
             return await self._stream(messages, sampling, started)
-        answer = await self.engine.ask(self.engine.body(messages, sampling, self.request.rest), sampling)
+        answer, _ = await self.engine.ask(messages, sampling, self.request.rest)
         choices = [self._rewrite(choice) for choice in answer.choices]
         self._answer = {**answer.fields, "choices": [choice for choice, _, _ in choices]}
         _, text, thinking = choices[0]
@@ -72,7 +72,7 @@ class ReplyEngine(Engine):
         given = {key: value for key, value in self.request.rest.items() if key not in _OF_STREAMS}
         seed = given.get("seed") if given.get("seed") is not None else sampling.seed
         given |= {} if seed is None else {"seed": seed + number}
-        answer = await self.engine.ask(self.engine.body(messages, sampling, given), sampling)
+        answer, _ = await self.engine.ask(messages, sampling, given)
         first = answer.choices[0]
         text, thinking = self.engine.split(first)
         completion = self.engine.complete(text, thinking, first.finish_reason, answer.usage, started=started)
@@ -130,8 +130,18 @@ class ReplyEngine(Engine):
         return {**choice.fields, "message": message}, text, thinking
 
     async def _stream(self, messages: Sequence[ChatMessage], sampling: Sampling, started: float) -> Completion:
-        given = self.request.rest
-        options = {**(given.get("stream_options") or {}), "include_usage": True}
+        given = dict(self.request.rest)
+        given["stream_options"] = {**(given.get("stream_options") or {}), "include_usage": True}
+        while True:  # each time with one field less that can be refused, which comes before anything is sent
+            body = self.engine.body(messages, sampling, given)
+            try:
+                return await self._relay(body, sampling, started)
+            except UpstreamError as error:
+                if not self.engine.adapt(error, body, given):
+                    raise
+
+    async def _relay(self, body: Mapping[str, Any], sampling: Sampling, started: float) -> Completion:
+        """Ask for a stream, and pass it on to the client."""
         splitter = self.engine.thinking.splitter if self._splits else None
         reply = ReplyStream(self.model, self.engine.tokens, cleans=self._cleans, splitter=splitter)
         response = BufferedSend(MAX_ERROR_BYTES)  # an error's body, and any response's headers
@@ -153,7 +163,7 @@ class ReplyEngine(Engine):
                 raise
 
         try:
-            await self.engine.forward(self.engine.body(messages, sampling, {**given, "stream_options": options}), take)
+            await self.engine.forward(body, take)
         except Exception:
             if broken is not None:
                 raise broken from None

@@ -175,10 +175,12 @@ def run(
         OptionError: The host and port cannot be listened on, or a target is not a valid URL.
     """
     # Imported here, so that what imports the proxy alone, such as a benchmark, loads no strategies.
+    from localemp.pipeline.pipeline import Pipeline
     from localemp.serving.middleware import StrategyMiddleware
 
     os.environ |= settings.to_env()
-    profile = served_profile(settings.to_config().model)
+    config = settings.to_config()
+    profile = served_profile(config.model)
     proxy = Proxy(
         targets,
         key,
@@ -186,6 +188,6 @@ def run(
         model=profile.model,
         context_length=profile.context_length,
         pass_key=not settings.api_keys,
-        more_fields=profile.request,
+        more_fields={**profile.request, **Pipeline(config).request},
     )
     serve(StrategyMiddleware(proxy), host, port, on_ready, drain)
