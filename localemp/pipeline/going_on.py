@@ -21,7 +21,7 @@ def needed_in_all(error: BudgetError, done: int, left: int) -> float:
     each = error.spent / done if done else error.needed
     amount = error.spent + _SPARE * left * each + error.needed
     step = 10.0 ** (math.floor(math.log10(amount)) - 1)
-    return float(f"{math.ceil(amount / step) * step:.10g}")
+    return float(f"{math.ceil(amount / step - 1e-9) * step:.10g}")
 
 
 def command_with(budget: float, command: str | None = None) -> str:
