@@ -45,7 +45,7 @@ class Completion:
             has 0, in all counts and the cost: the first one has those of the request.
         completion_tokens: Length of the completion; None if the server does not report it.
         cached_tokens: Prompt tokens that came from the prefix cache; None if unknown.
-        seconds: From the call to the last token, including time in the queue.
+        seconds: From the call to the last token, including time in the queue; of a server, from the first attempt.
         cost: US dollars; None if the model has no known price.
         notes: Changes to the request that were needed to get an answer ("temperature dropped: the model refuses it").
         thinking: The model's thinking, without marks, if the server separates it or the model marks it.

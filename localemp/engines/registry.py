@@ -253,7 +253,7 @@ def _openai(context: EngineContext) -> Engine:
 
         if known := under_way(context.folder):
             _log.warning("--batch is not given, so that requests may be asked and paid again; %s", known)
-    return OpenAIEngine(model, base_url, concurrency=context.concurrency or OpenAIEngine.concurrency, **told)
+    return OpenAIEngine(model, base_url, concurrency=context.concurrency, **told)
 
 
 def _openai_settings(context: EngineContext) -> Mapping[str, Any]:

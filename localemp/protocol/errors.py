@@ -7,6 +7,7 @@ ResponseError
 
 import re
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from localemp.utils.json_reader import JSONError, parse_json
@@ -41,9 +42,11 @@ class ResponseError(Exception):
     Attributes:
         message: The problem, in one line.
         retry_after: Seconds that the server asks to wait before a retry; None if it does not.
+        headers: The response's headers, names in lower case; empty if there was no response.
     """
 
     retry_after: float | None = None
+    headers: Mapping[str, str] = MappingProxyType({})
 
     def __init__(self, message: str) -> None:
         super().__init__(message)

@@ -27,6 +27,7 @@ class Answers:
         usage: The counts of all.
         tier: The tier of the service that answered, in the words of the response; empty if it does not say.
         id: The server's id of the response; empty if it has none.
+        waited: Seconds before the request was first sent.
     """
 
     choices: tuple[Choice, ...]
@@ -34,6 +35,7 @@ class Answers:
     usage: Usage
     tier: str = ""
     id: str = ""
+    waited: float = 0.0
 
 
 def read_answers(content: bytes) -> Answers:

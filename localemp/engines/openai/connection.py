@@ -58,20 +58,31 @@ class Connection:
             ),
         )
 
-    async def post(self, path: str, body: Mapping[str, Any], read: Callable[[bytes], T]) -> T:
+    async def post(
+        self,
+        path: str,
+        body: Mapping[str, Any],
+        read: Callable[[bytes], T],
+        *,
+        seconds: float | None = None,
+        on_headers: Callable[[Mapping[str, str]], None] = lambda _: None,
+    ) -> T:
         """Send a request once.
 
         Args:
             path: Path after the base URL.
             body: The request, as JSON values.
             read: Parses the body of the response, or raises a ResponseError.
+            seconds: Seconds for the response, if they are fewer than those of the connection.
+            on_headers: Called with the headers of a good response; those of others are in the error.
 
         Raises:
             ServerError: The server reports an error, by status or inside the body.
             MalformedResponseError: The response is not a completion.
             NoResponseError: No response arrived, or only a part of it.
         """
-        return await self._once(self._client.post(path, cast_to=httpx2.Response, body=body), read, self._timeout)
+        asked = self._client.post(path, cast_to=httpx2.Response, body=body)
+        return await self._once(asked, read, min(seconds or self._timeout, self._timeout), on_headers)
 
     async def get(self, path: str, read: Callable[[bytes], T], query: Mapping[str, Any] | None = None) -> T:
         """Send a GET request once, with a timeout of at most 30 seconds; see `post`."""
@@ -108,7 +119,13 @@ class Connection:
         """Close all connections."""
         await self._client.close()
 
-    async def _once(self, asked: Awaitable[httpx2.Response], read: Callable[[bytes], T], seconds: float) -> T:
+    async def _once(
+        self,
+        asked: Awaitable[httpx2.Response],
+        read: Callable[[bytes], T],
+        seconds: float,
+        on_headers: Callable[[Mapping[str, str]], None] = lambda _: None,
+    ) -> T:
         try:
             async with asyncio.timeout(seconds):  # for the whole response: a server may trickle bytes forever
                 response = await asked
@@ -121,9 +138,11 @@ class Connection:
             unreachable = isinstance(cause, httpx2.ConnectError | httpx2.ProxyError)
             raise NoResponseError(said, "unreachable" if unreachable else "broken") from error
         try:
-            return _read(response.content, read)
+            found = _read(response.content, read)
         except ResponseError as error:
             raise self._completed(error, response) from error.__cause__
+        on_headers(response.headers)
+        return found
 
     async def _keep_secrets(self, request: httpx2.Request) -> None:
         """Strip headers from redirects to other servers: httpx2 drops only the key, and the environment may add some.
@@ -171,7 +190,8 @@ class Connection:
         response.headers.pop("content-encoding", None)
 
     def _completed(self, error: ResponseError, response: httpx2.Response) -> ResponseError:
-        """Add the Retry-After header to an error, and mask the key in its message."""
+        """Add the headers to an error, and mask the key in its message."""
+        error.headers = response.headers
         error.retry_after = seconds_asked(response.headers) or error.retry_after
         error.message = mask_key(error.message, self._key)
         error.args = (error.message,)

@@ -8,6 +8,7 @@ import logging
 import random
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -30,6 +31,8 @@ from localemp.engines.openai.failures import (
 )
 from localemp.engines.openai.models import Models, read_models
 from localemp.engines.openai.ollama import loaded_context
+from localemp.engines.openai.pace import MOST_IN_FLIGHT, Lane, Pace, shared_pace
+from localemp.engines.openai.rate_limits import cost_of
 from localemp.engines.openai.requests import Requests
 from localemp.engines.openai.servers import OTHER, may_be_cut, server_of
 from localemp.engines.openai.target import Target
@@ -44,6 +47,8 @@ INITIAL_BACKOFF = 0.5
 """Seconds before the first retry if the server names no time; doubled for each further retry."""
 MAX_BACKOFF = 60.0
 """Longest wait before a retry if the server names no time, in seconds."""
+MAX_BACKOFF_ALONE = 8.0
+"""The same for a request that fails while others are answered, so that the server is not overloaded."""
 MAX_RETRY_AFTER = 600.0
 """Longest wait that a server may ask for, in seconds; if a rate limit asks for more, the run stops."""
 MAX_FAILED_REQUESTS = 20
@@ -56,12 +61,13 @@ _LOADING_WAIT = 2.0  # seconds between looks at a server that loads its model
 
 
 class OpenAIEngine(Engine):
-    """Sends requests to a server over HTTP, a limited number at a time.
+    """Sends requests to a server over HTTP, at the pace that its limits allow; see `pace.py`.
 
     Retried are the statuses 408, 409, 429 and 5xx, the same errors inside a response, malformed responses, lost
     connections and timeouts. The wait is what the server asks for (Retry-After, plus up to a quarter), else 0.5, 1, 2,
-    ... 60 s, shortened by up to half at random. A waiting call keeps its slot, so that fewer requests are in flight
-    while the server is overloaded.
+    ... 60 s, shortened by up to half at random. A waiting request keeps its place, so that fewer are in flight while
+    the server is overloaded; at a rate limit all wait. Once it is known how long answers take, one that takes several
+    times longer is given up and asked for again, which a service may charge for twice.
 
     A request that fails after all retries fails alone, unless no further request can succeed: a wrong key, no quota, no
     server. A web page, 403, 404 or a malformed response is fatal only until the server has answered correctly once. A
@@ -81,15 +87,16 @@ class OpenAIEngine(Engine):
         api_key: str | None = None,
         named: bool = True,
         api: Literal["chat", "completions"] = "chat",
-        concurrency: int = 16,
+        concurrency: int | None = None,
         context_length: int | None = None,
         price: Price | None = None,
         extra_body: Mapping[str, Any] | None = None,
         notice: str = "",
-        max_retries: int = 6,
+        max_retries: int = 8,
         timeout: float = 600.0,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
         jitter: random.Random | None = None,
+        pace: Pace | None = None,
     ) -> None:
         """Create an engine; no request is sent before `start` or `chat`.
 
@@ -99,15 +106,16 @@ class OpenAIEngine(Engine):
             api_key: By default the environment's for this server, see `servers.key_for`.
             named: Whether the user gave the URL, rather than a model's profile.
             api: "chat" sends messages; "completions" sends their contents as one text, separated by blank lines.
-            concurrency: Most requests in flight; further calls wait.
+            concurrency: Most requests in flight; further calls wait. None for as many as the server's limits allow.
             context_length: Length of the model's context in tokens, if known; vLLM's server reports it.
             price: Price of the model; None if unknown, then no cost is computed.
             extra_body: Further fields of the request; they override those of the sampling.
             notice: What is known of the model's end, for the error if the server does not have it; usually empty.
-            max_retries: Most retries of a request.
+            max_retries: Most retries of a request; those after a rate limit do not count while others are answered.
             timeout: Timeout of one attempt, in seconds.
             sleep: Waits between attempts.
             jitter: Random source for the waits.
+            pace: When requests are sent; by default that of all engines of the same server, model and key.
 
         Raises:
             OptionError: The URL or the key is invalid, or a number is out of range.
@@ -115,14 +123,14 @@ class OpenAIEngine(Engine):
         """
         if api not in _PATHS:
             raise UnknownNameError("api", api, _PATHS)
-        if concurrency < 1 or max_retries < 0 or timeout <= 0:
+        if (concurrency is not None and concurrency < 1) or max_retries < 0 or timeout <= 0:
             raise OptionError(
                 f"concurrency {concurrency}, max_retries {max_retries}, timeout {timeout}: out of range",
                 "concurrency must be at least 1, max_retries at least 0, timeout over 0",
             )
         self._target = Target.resolve(model, base_url, api_key, named=named, notice=notice)
         self.model, self.api, self.price = model, api, price
-        self.concurrency, self.context_length = concurrency, context_length
+        self.concurrency, self.context_length = concurrency or MOST_IN_FLIGHT, context_length
         self.base_url = self._target.url
         server = self._target.server
         self._requests = Requests(model, api, extra_body or {}, server)
@@ -130,7 +138,8 @@ class OpenAIEngine(Engine):
         self._reader = AnswerReader(self.base_url, api, price, tier if isinstance(tier, str) else None, server.charges)
         self._max_retries, self._timeout = max_retries, timeout
         self._sleep, self._jitter = sleep, jitter or random.Random()
-        self._slots = asyncio.Semaphore(concurrency)
+        self._most, self._pace = concurrency, pace
+        self._lane: Lane | None = None
         self._connection = Connection(self._target, timeout)
         # What is known of the server: it has the API, it has answered, it is a web site.
         self._known = self._answered = self._web_site = False
@@ -204,12 +213,11 @@ class OpenAIEngine(Engine):
     async def chat(self, messages: Sequence[Message], sampling: Sampling) -> Completion:
         """Answer one list of messages; see `Engine.chat`.
 
-        `Completion.seconds` counts from the call, including waits for a slot and between attempts.
+        `Completion.seconds` counts from the first attempt, including waits between attempts.
         An answer without text is an `EngineError`, unless the model's own answer is empty.
         """
         begun = time.perf_counter()
-        async with self._slots:
-            asked = await self._ask(messages, sampling)
+        asked = await self._ask(messages, sampling)
         return self._completions(asked, messages, sampling, begun)[0]
 
     async def candidates(self, messages: Sequence[Message], sampling: Sampling, number: int) -> list[Completion]:
@@ -221,8 +229,7 @@ class OpenAIEngine(Engine):
         found: list[Completion] = []
         if self._requests.takes_number:
             begun = time.perf_counter()
-            async with self._slots:
-                asked = await self._ask(messages, sampling, number)
+            asked = await self._ask(messages, sampling, number)
             found = self._completions(asked, messages, sampling, begun)[:number]
             if asked[0].number == 1:
                 self._requests.changed["n"] = None  # ignored, not refused
@@ -243,7 +250,7 @@ class OpenAIEngine(Engine):
             messages,
             sampling,
             context_length=self.context_length,
-            seconds=time.perf_counter() - begun,
+            seconds=time.perf_counter() - begun - answers.waited,
             notes=notes,
         )
 
@@ -261,18 +268,30 @@ class OpenAIEngine(Engine):
             "changed_parameters": dict(sorted(self._requests.changed.items())),
         }
 
+    def status(self) -> str:
+        """Return what limits the pace; see `Engine.status`."""
+        return "" if self._lane is None else self._lane.pace.status()
+
     async def close(self) -> None:
         """Close the connections; the engine cannot be started again."""
+        if self._lane is not None:
+            self._lane.close()
         await self._connection.close()
 
     async def _ask(
         self, messages: Sequence[Message], sampling: Sampling, number: int = 1
     ) -> tuple[Answers, tuple[str, ...]]:
         """Return the answers to a request, and notes on changed parameters."""
-        while True:  # each iteration has one parameter less that can be refused
+        body, notes = self._requests.body(messages, sampling, number)
+
+        def build() -> Mapping[str, Any]:
+            nonlocal body, notes
             body, notes = self._requests.body(messages, sampling, number)
+            return body
+
+        while True:  # each iteration has one parameter less that can be refused
             try:
-                answers = await self._send(body)
+                answers = await self._send(build)
             except ResponseError as error:
                 if not self._requests.change(refused_parameter(error), body):
                     raise self._failure(error, sampling.most_tokens) from error
@@ -296,24 +315,48 @@ class OpenAIEngine(Engine):
             error, self._target, reply_tokens, self.context_length, known=self._known, answered=self._answered
         )
 
-    async def _send(self, body: Mapping[str, Any]) -> Answers:
-        """Send a request until it succeeds or no retry is left; raises the last error."""
-        tries = 0
-        while True:
-            try:
-                with attempt(may_be_billed):
-                    return await self._connection.post(_PATHS[self.api], body, read_answers)
-            except ResponseError as error:
-                # If the list of models was a web page, too, the address is wrong; a retry does not help.
-                elsewhere = self._web_site and not self._known and isinstance(error, WebPageError)
-                if tries == self._max_retries or elsewhere or not is_retryable(error, body):
-                    raise
-                wait, reason = self._wait(error, tries), error.message
-            tries += 1
-            _log.debug("%s: %s; retry %d of %d in %.1f s", self.base_url, reason, tries, self._max_retries, wait)
-            await self._sleep(wait)
+    async def _send(self, build: Callable[[], Mapping[str, Any]]) -> Answers:
+        """Send a request until it succeeds or no retry is left; raises the last error.
 
-    def _wait(self, error: ResponseError, tries: int) -> float:
+        Args:
+            build: Returns the body, when it is sent: others may find out meanwhile what the model refuses.
+        """
+        self._lane = self._lane or Lane(self._pace or shared_pace(self._target), self._most)
+        tries, failures, begun = 0, 0, time.perf_counter()
+        async with self._lane.request(cost_of(build())) as sending:
+            waited = 0.0
+            while True:
+                await sending.attempt()
+                waited, body = waited or time.perf_counter() - begun, build()
+                try:
+                    with attempt(may_be_billed):
+                        answers = await self._connection.post(
+                            _PATHS[self.api],
+                            body,
+                            read_answers,
+                            seconds=sending.patience(self._timeout),
+                            on_headers=sending.answered,
+                        )
+                    return replace(answers, waited=waited)
+                except ResponseError as error:
+                    # If the list of models was a web page, too, the address is wrong; a retry does not help.
+                    elsewhere = self._web_site and not self._known and isinstance(error, WebPageError)
+                    limited = isinstance(error, ServerError) and error.status == 429
+                    failures += not (limited and sending.others_answered)
+                    if failures > self._max_retries or elsewhere or not is_retryable(error, body):
+                        raise
+                    wait, reason = self._wait(error, tries, alone=sending.others_answered), error.message
+                    rest: AbstractAsyncContextManager[None] = nullcontext()
+                    if limited:
+                        rest = sending.refused(error.headers, wait)
+                    else:
+                        sending.failed(error.headers, late=isinstance(error, NoResponseError) and error.why == "late")
+                tries += 1
+                _log.debug("%s: %s; retry %d in %.1f s", self.base_url, reason, tries, wait)
+                async with rest:
+                    await self._sleep(wait)
+
+    def _wait(self, error: ResponseError, tries: int, *, alone: bool) -> float:
         asked = error.retry_after
         if asked is not None and asked <= MAX_RETRY_AFTER:
             return asked * self._jitter.uniform(1.0, 1.25)
@@ -324,4 +367,5 @@ class OpenAIEngine(Engine):
                 f"{self.base_url} asks to wait {asked:.0f} seconds: {error.message}",
                 "run the same command again after that time",
             ) from error
-        return float(min(INITIAL_BACKOFF * 2.0**tries, MAX_BACKOFF) * self._jitter.uniform(0.5, 1.0))
+        most = MAX_BACKOFF_ALONE if alone else MAX_BACKOFF
+        return float(min(INITIAL_BACKOFF * 2.0**tries, most) * self._jitter.uniform(0.5, 1.0))

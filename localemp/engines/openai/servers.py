@@ -78,7 +78,7 @@ OPENAI = Server(
     hosts=("api.openai.com", ".api.openai.com"),
     needs_key=True,
     renamed={"max_tokens": "max_completion_tokens", "thinking_token_budget": None},
-    fixed_while_reasoning=("temperature", "top_p"),
+    fixed_while_reasoning=("temperature", "top_p", "logprobs", "top_logprobs"),
 )
 OTHER = Server(name="")
 """Any other server with the OpenAI API."""

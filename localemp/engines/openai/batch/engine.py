@@ -134,8 +134,9 @@ class OpenAIBatchEngine(OpenAIEngine):
         """Return everything that affects replies, for the manifest; never the key."""
         return {**super().describe(), "batch": True}
 
-    async def _send(self, body: Mapping[str, Any]) -> Answers:
+    async def _send(self, build: Callable[[], Mapping[str, Any]]) -> Answers:
         """Return the answers to a request, from a batch of this process or an earlier one; raises the last error."""
+        body = build()
         name = self._name(body)
         line, batches = self._store.read(name), 0
         while True:

@@ -1,0 +1,378 @@
+"""When the next request to a server is sent: the first in the queue, as soon as the server's limits allow it.
+
+Requests in flight are as many as the limits need at the latency seen (Little's law), and those that take far longer
+than the others do not count. Before the first answer only a few are sent. A server that tells no limits is asked as
+often as engines want, until it refuses: then all wait, and go on with half as many, one more for each round of answers.
+"""
+
+import asyncio
+import heapq
+import itertools
+import math
+import time
+import weakref
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+
+from localemp.engines.base import TURN
+from localemp.engines.openai.limit_headers import read_allowances
+from localemp.engines.openai.rate_limits import Attempt, Cost, Limits
+from localemp.engines.openai.target import Target
+
+MOST_IN_FLIGHT = 256
+"""Most requests in flight to a server that tells its limits."""
+IN_FLIGHT = 16
+"""Most requests in flight of one engine to a server that tells none."""
+
+_FIRST = 4  # requests before the first answer; twice as many after each second
+_SPARE, _MORE = 2, 1.25  # requests in flight beyond what Little's law asks for: a number, and a factor
+_STUCK = 4.0  # times the usual latency after which a request no longer counts as in flight
+_SOON = 1.0  # seconds before which none is stuck
+_RECENT = 16  # answers and refusals that are remembered
+_KNOWN = 20  # answers after which it is known how long one takes at most
+_FAR = 5.0  # times the longest of them after which no answer is expected
+_LEAST, _SLOWEST = 10.0, 20.0  # seconds that every request is given, and tokens a second on top
+_TICK = 0.001  # seconds between two looks at the queue for the time alone
+_LATE, _LATEST = 0.2, 50  # share of late answers among the latest attempts from which on the server is slow
+
+
+class _Waiter:
+    """A request that waits to be sent."""
+
+    __slots__ = ("cost", "has_place", "sent")
+
+    def __init__(self, cost: Cost, has_place: bool, sent: "asyncio.Future[Attempt]") -> None:
+        self.cost, self.has_place, self.sent = cost, has_place, sent
+
+
+class Lane:
+    """The requests of one engine.
+
+    Args:
+        pace: Shared by all engines that ask the same model of the same server with the same key.
+        most: Most requests in flight; None for as many as the server's limits need.
+    """
+
+    def __init__(self, pace: "Pace", most: int | None) -> None:
+        self.pace, self._most = pace, most
+        self._waiting: list[tuple[bool, int, int, _Waiter]] = []
+        self._in_flight = 0
+        pace.lanes.append(self)
+
+    def close(self) -> None:
+        """Leave the pace."""
+        self.pace.leave(self)
+
+    @property
+    def first(self) -> tuple[bool, int, int, _Waiter] | None:
+        """The next request that has a place in flight, or for which there is one; None if there is none."""
+        while self._waiting and self._waiting[0][3].sent.done():  # cancelled
+            heapq.heappop(self._waiting)
+        if not self._waiting:
+            return None
+        free = self._in_flight < (self._most or (MOST_IN_FLIGHT if self.pace.limits else IN_FLIGHT))
+        return self._waiting[0] if free or self._waiting[0][3].has_place else None
+
+    def pop(self) -> _Waiter:
+        """Take the first request out of the queue."""
+        waiter = heapq.heappop(self._waiting)[3]
+        self._in_flight += not waiter.has_place
+        return waiter
+
+    def beginning(self) -> int:
+        """Return how many requests may be sent before the first answer."""
+        return max(_FIRST, (self._most or 0) // 4)
+
+    @asynccontextmanager
+    async def request(self, cost: Cost) -> AsyncIterator["Sending"]:
+        """Have a place in flight, from the first attempt on."""
+        sending = Sending(self, cost)
+        try:
+            yield sending
+        finally:
+            self._in_flight -= sending.has_place
+            sending.end()
+
+    async def turn(self, cost: Cost, order: int, *, has_place: bool) -> Attempt:
+        """Wait until a request may be sent: those of dialogues that began earlier (`TURN`) are sent first."""
+        waiter = _Waiter(cost, has_place, asyncio.get_running_loop().create_future())
+        heapq.heappush(self._waiting, (not has_place, TURN.get(), order, waiter))
+        self.pace.advance()
+        try:
+            return await waiter.sent
+        except asyncio.CancelledError:
+            if waiter.sent.done() and not waiter.sent.cancelled():  # its turn had come just then
+                self._in_flight -= not has_place
+                self.pace.end(waiter.sent.result())
+            raise
+
+
+class Sending:
+    """A request with all its attempts.
+
+    Attributes:
+        has_place: Whether it is in flight, also while it waits for a further attempt.
+    """
+
+    def __init__(self, lane: Lane, cost: Cost) -> None:
+        self._lane, self._pace, self._cost = lane, lane.pace, cost
+        self._order = lane.pace.next_order()
+        self._attempt: Attempt | None = None
+        self._answers = self._lates = 0
+        self.has_place = False
+
+    async def attempt(self) -> None:
+        """Wait for the turn of an attempt."""
+        self._attempt = await self._lane.turn(self._cost, self._order, has_place=self.has_place)
+        self.has_place, self._answers = True, self._pace.answers
+
+    def patience(self, most: float) -> float:
+        """Return the seconds after which an answer to this attempt is no longer expected.
+
+        Args:
+            most: The longest.
+        """
+        return self._pace.patience(self._cost, most, self._lates)
+
+    def answered(self, headers: Mapping[str, str]) -> None:
+        """Take in an answer."""
+        assert self._attempt is not None
+        self._pace.answered(self._attempt, headers)
+
+    def failed(self, headers: Mapping[str, str], *, late: bool) -> None:
+        """Take in a failure: an error, or that no answer came in time."""
+        assert self._attempt is not None
+        self._lates += late
+        self._pace.failed(self._attempt, headers, late=late)
+        self.end()
+
+    @asynccontextmanager
+    async def refused(self, headers: Mapping[str, str], seconds: float) -> AsyncIterator[None]:
+        """Take in a refusal by a limit; inside the block, which takes some seconds, all requests wait if they have to.
+
+        They have not if the limits are not used up and most requests are answered: then it was about this one.
+        """
+        assert self._attempt is not None
+        all_wait = self._pace.refused(self._attempt, headers)
+        if all_wait:
+            self._pace.begin_pause(seconds)
+        self.end()
+        try:
+            yield
+        finally:
+            if all_wait:
+                self._pace.end_pause()
+
+    def end(self) -> None:
+        """End the attempt, whatever became of it."""
+        if self._attempt is not None:
+            self._pace.end(self._attempt)
+        self._attempt = None
+
+    @property
+    def others_answered(self) -> bool:
+        """Whether other requests were answered since the last attempt was sent."""
+        return self._pace.answers > self._answers
+
+
+class Pace:
+    """The pace at which one model of one server is asked with one key.
+
+    Args:
+        clock: The time in seconds.
+        wall: Seconds since 1970.
+        sleep: Waits for the next request's time.
+
+    Attributes:
+        limits: What the server's headers say.
+        lanes: The engines that share the pace.
+        answers: The number of answers so far.
+    """
+
+    def __init__(
+        self,
+        clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
+        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+    ) -> None:
+        self._clock, self._wall, self._sleep = clock, wall, sleep
+        self.limits = Limits()
+        self.lanes: list[Lane] = []
+        self.answers = 0
+        self._orders = itertools.count()
+        self._under_way: dict[int, Attempt] = {}  # in the order of sending
+        self._began: float | None = None
+        self._most = math.inf  # in flight; lowered by refusals
+        self._rising = _FIRST  # in flight at the beginning, while it is not known what the server stands
+        self._pauses, self._until = 0, 0.0
+        self._recent: deque[bool] = deque(maxlen=_RECENT)  # answered, or refused
+        self._latency: float | None = None
+        self._longest: deque[float] = deque(maxlen=200)
+        self._ended: deque[tuple[int, bool]] = deque(maxlen=200)  # number of the attempt, and whether it was late
+        self._slow = False
+        self._timer: asyncio.Task[None] | None = None
+        self._wakes = math.inf
+
+    def next_order(self) -> int:
+        """Return the place of a new request in the queue."""
+        return next(self._orders)
+
+    def leave(self, lane: Lane) -> None:
+        """Take an engine out."""
+        if lane in self.lanes:
+            self.lanes.remove(lane)
+        if not self.lanes and self._timer is not None:
+            self._timer.cancel()
+            self._timer, self._wakes = None, math.inf
+
+    def advance(self) -> None:
+        """Send all requests whose time has come, and wait for that of the next one."""
+        while True:
+            found = [(first[:3], lane) for lane in self.lanes if (first := lane.first) is not None]
+            if not found:
+                return
+            lane = min(found)[1] if len(found) > 1 else found[0][1]
+            first = lane.first
+            assert first is not None
+            now = self._clock()
+            wait = self._wait(first[3].cost, now)
+            if wait > 0:
+                self._wake(now, wait)
+                return
+            waiter = lane.pop()
+            attempt = self.limits.start(waiter.cost, now)
+            self._under_way[attempt.number] = attempt
+            self._began = now if self._began is None else self._began
+            waiter.sent.set_result(attempt)
+
+    def _wait(self, cost: Cost, now: float) -> float:
+        """Return the seconds until a request may be sent; infinity if an answer or the end of a pause comes first."""
+        if self._pauses:
+            return math.inf
+        most, changes = self._in_flight_most(now), math.inf
+        if len(self._under_way) >= most:
+            stuck_after = max(_SOON, _STUCK * (self._latency or math.inf))
+            counted = [each.started for each in self._under_way.values() if now - each.started < stuck_after]
+            if len(counted) >= most:
+                changes = counted[0] + stuck_after - now
+                if not self.answers and self._began is not None:
+                    changes = min(changes, math.floor(now - self._began) + 1 + self._began - now)
+                return max(changes, _TICK)
+        return self.limits.wait(cost, now, len(self._under_way))
+
+    def _in_flight_most(self, now: float) -> float:
+        if not self.answers:
+            began = now if self._began is None else self._began
+            beginning = max((lane.beginning() for lane in self.lanes), default=_FIRST)
+            return min(self._most, beginning * 2.0 ** min(20, math.floor(now - began)))
+        if not self.limits:
+            return self._most
+        needed = self.limits.rate(now) * (self._latency or 0.0)
+        return min(self._most, self._rising, MOST_IN_FLIGHT, math.ceil(_MORE * needed) + _SPARE)
+
+    def _wake(self, now: float, wait: float) -> None:
+        wait = max(wait, _TICK)
+        if wait == math.inf or (self._timer is not None and self._wakes <= now + wait):
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+
+        async def wake() -> None:
+            await self._sleep(wait)
+            self._timer, self._wakes = None, math.inf
+            self.advance()
+
+        self._timer, self._wakes = asyncio.get_running_loop().create_task(wake()), now + wait
+
+    def end(self, attempt: Attempt) -> None:
+        """End an attempt, whatever became of it."""
+        self._under_way.pop(attempt.number, None)
+        self.advance()
+
+    def answered(self, attempt: Attempt, headers: Mapping[str, str]) -> None:
+        """Take in an answer."""
+        now = self._clock()
+        if not self.answers:
+            self._rising = max(self._rising, len(self._under_way))
+        took = now - attempt.started
+        self._latency = took if self._latency is None else 0.9 * self._latency + 0.1 * took
+        self._longest.append(took)
+        self._end_in_time(attempt, late=False)
+        self._recent.append(True)
+        self.answers += 1
+        self._observe(attempt, headers, now, answered=True)
+        if len(self._under_way) >= min(self._most, self._rising) - 1:
+            self._rising += 1
+            self._most += max(1 / self._most, 0.1 if self.limits else 0.0)
+
+    def refused(self, attempt: Attempt, headers: Mapping[str, str]) -> bool:
+        """Take in a refusal; return whether all requests have to wait; see `Sending.refused`."""
+        now = self._clock()
+        self._recent.append(False)
+        self._observe(attempt, headers, now, answered=False)
+        refusals = self._recent.count(False)
+        used_up = not self.limits.allow(attempt.cost, now)
+        if self.limits and not used_up:
+            if refusals < _RECENT // 2:
+                return False
+            self.limits.even = True
+        if not used_up and not self._pauses:
+            self._most = max(1.0, min(self._most, len(self._under_way)) / 2)
+            self._recent.clear()
+        return True
+
+    def failed(self, attempt: Attempt, headers: Mapping[str, str], *, late: bool) -> None:
+        """Take in another failure, that no answer came in time among them."""
+        self._end_in_time(attempt, late=late)
+        self._observe(attempt, headers, self._clock(), answered=False)
+
+    def _end_in_time(self, attempt: Attempt, *, late: bool) -> None:
+        """Note whether an answer was late, and whether the server is slow: many of the attempts sent last were late."""
+        self._ended.append((attempt.number, late))
+        if late or self._slow:
+            latest = sorted(self._ended)[-_LATEST:]
+            self._slow = sum(each for _, each in latest) > _LATE * len(latest)
+
+    def _observe(self, attempt: Attempt, headers: Mapping[str, str], now: float, *, answered: bool) -> None:
+        self.limits.observe(attempt, read_allowances(headers, self._wall()), now, answered=answered)
+
+    def begin_pause(self, seconds: float) -> None:
+        """Send nothing until the end of the pause, which is expected in some seconds."""
+        self._pauses += 1
+        self._until = max(self._until, self._clock() + seconds)
+
+    def end_pause(self) -> None:
+        """Go on, if no other pause lasts."""
+        self._pauses -= 1
+        self.advance()
+
+    def patience(self, cost: Cost, most: float, lates: int) -> float:
+        """Return the seconds after which an answer is no longer expected; see `Sending.patience`."""
+        if len(self._longest) < _KNOWN or self._slow:
+            return most
+        given = max(_LEAST + cost.completion / _SLOWEST, _FAR * max(self._longest))
+        return min(most, given * 2.0**lates)
+
+    def status(self) -> str:
+        """Return what the pace is, and what it is due to; empty if the server has not limited it."""
+        now, in_flight = self._clock(), f"{len(self._under_way)} in flight"
+        if self._pauses:
+            return f"waiting {max(0.0, self._until - now):.0f} s: rate limit"
+        limit = self.limits.binding(now)
+        if limit is not None:
+            return f"{limit} by the server's limit, {in_flight}"
+        return f"{in_flight}, as the server limits requests" if self._most < IN_FLIGHT else ""
+
+
+_shared: "weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, weakref.WeakValueDictionary[tuple[str, ...], Pace]]"
+_shared = weakref.WeakKeyDictionary()
+
+
+def shared_pace(target: Target) -> Pace:
+    """Return the pace of a target, the same for all engines that ask it in this event loop."""
+    of_loop = _shared.setdefault(asyncio.get_running_loop(), weakref.WeakValueDictionary())
+    key = (target.url, target.model, target.key)
+    if (pace := of_loop.get(key)) is None:
+        pace = of_loop[key] = Pace()
+    return pace
