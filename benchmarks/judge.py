@@ -159,8 +159,7 @@ async def send_straight(judge: Judge, asked: Sequence[Question], engine: VLLMEng
     tally = Tally(len(prompts))
 
     async def send(prompt: Any) -> None:
-        tally.count(await engine.chat(prompt, judge.sampling))
-        tally.done += 1
+        tally.add((await engine.chat(prompt, judge.sampling)).record())
 
     await for_all(prompts, send, engine.concurrency)
     tally.ended = time.perf_counter()

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from localemp.cli.tables import show_table
-from localemp.utils.formatting import count
+from localemp.utils.formatting import count, share
 from localemp.utils.text import for_terminal
 
 if TYPE_CHECKING:
@@ -84,6 +84,8 @@ def print_estimate(estimate: "Estimate") -> None:
         dollars = replace(estimate, rows=tuple(row for row in estimate.rows if row.model == model)).total.dollars
         if dollars is not None:
             click.echo(for_terminal(f"{model}: {_prices(dollars)}"))
+    if estimate.within_budget is not None:
+        click.echo(f"the budget is enough for about {share(estimate.within_budget, total.pending, 'dialogue')}")
     _print_how(estimate)
 
 

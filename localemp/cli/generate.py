@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from localemp.cli.bill import echo_bill
 from localemp.cli.interrupts import resumable
 from localemp.cli.options import (
+    budget_option,
     cluster_options,
     config_of,
     data_options,
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 @strategy_options
 @data_options
 @cluster_options
+@budget_option
 @click.option("--limit", type=click.IntRange(min=1), help="Answer only the first N dialogues.")
 @click.option("--out", type=PATH, help="The run's folder; by default named by its settings.")
 @click.option("--retry-errors", is_flag=True, help="Retry dialogues that failed before.")
@@ -40,6 +43,7 @@ def generate(
     limit: int | None,
     out: Path | None,
     retry_errors: bool,
+    budget: float | None,
     estimate: bool,
     as_json: bool,
     show: int,
@@ -61,7 +65,7 @@ def generate(
     config = config_of(options)
     check_estimate_options(estimate, as_json, address)
     if estimate:
-        _estimate(config, split, limit, out, retry_errors, as_json)
+        _estimate(config, split, limit, out, retry_errors, budget, as_json)
         return
     with Display() as display, resumable(display.say):
         result = answer(
@@ -70,6 +74,7 @@ def generate(
             limit=limit,
             out=out,
             retry_errors=retry_errors,
+            budget=budget,
             ray=address,
             actors=actors,
             on_progress=display.on_progress,
@@ -82,7 +87,13 @@ def generate(
 
 
 def _estimate(
-    config: "RunConfig", split: str, limit: int | None, out: Path | None, retry_errors: bool, as_json: bool
+    config: "RunConfig",
+    split: str,
+    limit: int | None,
+    out: Path | None,
+    retry_errors: bool,
+    budget: float | None,
+    as_json: bool,
 ) -> None:
     """Show what it will take."""
     from localemp.cli.display import Display
@@ -91,7 +102,13 @@ def _estimate(
 
     with Display() as display:
         found = estimate(
-            config, split=split, limit=limit, out=out, retry_errors=retry_errors, on_progress=display.on_progress
+            config,
+            split=split,
+            limit=limit,
+            out=out,
+            retry_errors=retry_errors,
+            budget=budget,
+            on_progress=display.on_progress,
         )
     show_estimate(found, as_json)
 
@@ -108,10 +125,9 @@ def _summary(result: "GenerateResult") -> None:
         click.echo(f"tokens: {_tokens(tally)}")
         if tally.dropped:
             click.echo(f"exemplars were dropped from {tally.dropped} prompts that would not have fitted the context")
-        if tally.cost:
-            click.echo(f"cost: {tally.cost:.4f} US dollars")
         if result.estimate is not None and (told := _against(result.estimate, tally)):
             click.echo(told)
+    echo_bill(None if tally is None else tally.bill, result.bill, "the run")
     click.echo(f"run: {result.folder}")
     if result.failed:
         click.echo(f"hint: `localemp runs show {result.folder} --errors` says why; --retry-errors asks again", err=True)

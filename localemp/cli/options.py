@@ -125,6 +125,11 @@ _DATA = (
 )  # fmt: skip
 
 
+_BUDGET = click.option(
+    "--budget", type=float, metavar="DOLLARS",
+    help="Most that it may cost in all, earlier sessions included: what does not fit any more is not asked.",
+)  # fmt: skip
+
 _CLUSTER = (
     click.option("--ray", "address", metavar="ADDRESS",
                  help="Use a Ray cluster: auto (on this machine), local (a new one), HOST:PORT or ray://HOST:PORT."),
@@ -153,6 +158,7 @@ row_options = _with((*_ENGINES, *_PROMPTS, _THINKING, *_DATA))
 deterministic_option = _with((_DETERMINISTIC,))
 adapter_option = _with((_ADAPTER,))
 cluster_options = _with(_CLUSTER)
+budget_option = _with((_BUDGET,))
 
 
 def config_of(options: dict[str, Any]) -> "RunConfig":

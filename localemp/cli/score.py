@@ -71,6 +71,8 @@ def _options() -> "tuple[Option, ...]":
 @click.option(
     "--judge-aspect", type=NAME, metavar="NAME", help="With --judge: the aspect that it judges by; by default Empathy."
 )
+@click.option("--budget", type=float, metavar="DOLLARS", help="With --judge: most that it may cost in all, earlier "
+              "sessions included.")  # fmt: skip
 @click.option("--base-url", help="With --judge: the OpenAI-compatible server that has it.")
 @click.option("--script", type=_FILE, hidden=True, help="With --judge: answer from a file, for tests and dry runs.")
 @click.option("--common", is_flag=True, help="Only the dialogues that all systems answered.")
@@ -92,6 +94,7 @@ def score(
     engine_args: tuple[str, ...],
     judge: str | None,
     judge_aspect: str | None,
+    budget: float | None,
     base_url: str | None,
     script: Path | None,
     common: bool,
@@ -130,6 +133,7 @@ def score(
             engine_args=args,
             judge=asked,
             judge_aspect=judge_aspect,
+            budget=budget,
             common=common,
             out=out,
             on_progress=display.on_progress,

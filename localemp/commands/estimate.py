@@ -1,11 +1,13 @@
 """`--estimate`, of `generate` and `experiment`: what runs will take, before they take it."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from os import PathLike
 from typing import Any, Unpack
 
 from localemp.commands.experiment_plan import PlannedExperiment
+from localemp.engines.budget import Budget
 from localemp.estimates.estimate import Estimate
 from localemp.estimates.planning import estimate_batches
 from localemp.experiments.checks import build_batches
@@ -26,6 +28,7 @@ def estimate(
     limit: int | None = None,
     out: str | PathLike[str] | None = None,
     retry_errors: bool = False,
+    budget: float | None = None,
     on_progress: OnProgress = silent,
     **settings: Unpack[RunSettings],
 ) -> Estimate:
@@ -42,13 +45,15 @@ def estimate(
         limit: As in `generate`.
         out: The run's folder, as in `generate`. What it already has is not counted.
         retry_errors: As in `generate`.
+        budget: As in `generate`; the estimate says how far it will last.
         on_progress: Called at every step: weights fetched, dialogues looked up and measured.
         **settings: Settings of `RunConfig`.
 
     Raises:
         LocalempError: Something is missing or invalid.
     """
-    pipeline = Pipeline(RunConfig.of(settings, config), on_progress)
+    pipeline = Pipeline(RunConfig.of(settings, config), on_progress, Budget.of(budget))
+    pipeline.check_budget()
     pipeline.note_end()
     return _estimate([Batch(pipeline, split, limit, folder=out)], retry_errors, on_progress)
 
@@ -61,6 +66,7 @@ def estimate_experiment(
     limit: int | None = None,
     out: str | PathLike[str] | None = None,
     retry_errors: bool = False,
+    budget: float | None = None,
     after: Mapping[str, Any] = {},
     on_progress: OnProgress = silent,
     **settings: Unpack[RunSettings],
@@ -74,7 +80,10 @@ def estimate_experiment(
     """
     planned = PlannedExperiment.of(plan, settings, models=models, split=split, limit=limit, out=out, after=after)
     ExperimentFolder.check_place(planned.folder)
-    batches = list(dict.fromkeys(build_batches(planned.rows, on_progress)))  # rows of the same settings have one run
+    money = Budget.of(planned.plan.budget if budget is None else budget)
+    batches = list(
+        dict.fromkeys(build_batches(planned.rows, on_progress, money))
+    )  # rows of the same settings have one run
     folders = run_folders(planned.folder, [(batch.name, batch.settings) for batch in batches])
     for batch, folder in zip(batches, folders, strict=True):
         # What `generate` has answered with the same settings is taken over.
@@ -92,4 +101,5 @@ def _estimate(batches: Sequence[Batch], retry_errors: bool, on_progress: OnProgr
         return measure_hardware()
 
     planning = estimate_batches(batches, retry_errors=retry_errors, hardware=peak, on_progress=on_progress)
-    return run_here(planning, "await estimate_batches(...) of localemp.estimates.planning there")
+    found = run_here(planning, "await estimate_batches(...) of localemp.estimates.planning there")
+    return replace(found, budget=batches[0].pipeline.budget.left)

@@ -10,6 +10,7 @@ from typing import Any, Unpack
 
 from localemp.commands.experiment_plan import PlannedExperiment, Settings
 from localemp.commands.experiment_results import Finished, finish
+from localemp.engines.budget import Budget
 from localemp.estimates.estimate import RowEstimate
 from localemp.estimates.recorded import Estimates
 from localemp.estimates.truth import Truth
@@ -60,6 +61,7 @@ def experiment(
     limit: int | None = None,
     out: str | PathLike[str] | None = None,
     retry_errors: bool = False,
+    budget: float | None = None,
     after: Mapping[str, Any] = {},
     ray: str | None = None,
     actors: int | None = None,
@@ -81,6 +83,8 @@ def experiment(
         limit: Answer only the first N dialogues, from 1.
         out: The experiment's folder; by default `experiments/PLAN-MODEL`.
         retry_errors: Retry dialogues that failed before.
+        budget: US dollars that all rows, and the judges afterwards, may cost together, earlier sessions included; by
+            default the plan's. What does not fit any more is not asked.
         after: Steps afterwards, by the keys of a plan's `[after]`, such as `{"score": {"no_bertscore": True}}`. Their
             options are joined with the plan's; true keeps those, false omits a step.
         ray: Answer on a Ray cluster: "auto", "local", "HOST:PORT" or "ray://HOST:PORT".
@@ -95,7 +99,7 @@ def experiment(
     """
     check_actors(ray, actors)
     planned = PlannedExperiment.of(plan, settings, models=models, split=split, limit=limit, out=out, after=after)
-    work = _Work.of(planned, retry_errors, on_progress)
+    work = _Work.of(planned, retry_errors, budget, on_progress)
     with work.runner as runner, noting(runner.saved):
         if ray is not None:
             runner.run_on_cluster(ray, actors)
@@ -112,6 +116,7 @@ async def experiment_async(
     limit: int | None = None,
     out: str | PathLike[str] | None = None,
     retry_errors: bool = False,
+    budget: float | None = None,
     after: Mapping[str, Any] = {},
     on_progress: OnProgress = silent,
     **settings: Unpack[RunSettings],
@@ -121,7 +126,7 @@ async def experiment_async(
     Arguments and errors are those of `experiment`; a cancelled task can be resumed, as after Ctrl-C.
     """
     planned = PlannedExperiment.of(plan, settings, models=models, split=split, limit=limit, out=out, after=after)
-    work = _Work.of(planned, retry_errors, on_progress)
+    work = _Work.of(planned, retry_errors, budget, on_progress)
     with work.runner as runner, noting(runner.saved):
         if runner.pending:
             await runner.run()
@@ -139,8 +144,11 @@ class _Work:
     estimates: Estimates
 
     @classmethod
-    def of(cls, planned: PlannedExperiment, retry_errors: bool, on_progress: OnProgress) -> "_Work":
+    def of(
+        cls, planned: PlannedExperiment, retry_errors: bool, limit: float | None, on_progress: OnProgress
+    ) -> "_Work":
         plan = planned.plan
+        budget = Budget(plan.budget if limit is None else limit)
         estimates = Estimates(lambda estimate: _log.info("estimate, %s: %s", estimate.total.model, estimate.line))
         runner = Runner(
             planned.rows,
@@ -148,6 +156,7 @@ class _Work:
             plan.name,
             plan.model_dump(mode="json"),
             retry_errors=retry_errors,
+            budget=budget,
             on_progress=on_progress,
             observe=estimates.observe,
         )
@@ -159,7 +168,8 @@ class _Work:
         if facts:
             self.runner.folder.change_rows(facts)
         plan = self.experiment.plan
-        return finish(self.experiment.folder, self.runner.results(), plan.after, plan.name, self.on_progress)
+        rows, budget = self.runner.results(), self.runner.budget
+        return finish(self.experiment.folder, rows, plan.after, plan.name, self.on_progress, budget)
 
     def result(self, finished: Finished) -> ExperimentResult:
         rows = self.runner.results()

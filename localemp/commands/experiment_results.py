@@ -19,6 +19,7 @@ from localemp.commands.experiment_studies import create_studies, judge_studies, 
 from localemp.commands.isolated_steps import RUN_AGAIN, IsolatedSteps
 from localemp.commands.score import add_choices, add_perplexities, score
 from localemp.commands.tables import published_of, write_tables, write_text
+from localemp.engines.budget import Budget
 from localemp.errors import RunError
 from localemp.experiments.rows import RowResult
 from localemp.experiments.steps import After, ReportStep, ScoreJudge
@@ -59,7 +60,12 @@ class Finished:
 
 
 def finish(
-    folder: Path, rows: Sequence[RowResult], after: After, name: str, on_progress: OnProgress = silent
+    folder: Path,
+    rows: Sequence[RowResult],
+    after: After,
+    name: str,
+    on_progress: OnProgress = silent,
+    budget: Budget | None = None,
 ) -> Finished:
     """Score, compare and report the rows of an experiment, and make its studies. What is up to date is not made again.
 
@@ -69,21 +75,28 @@ def finish(
         after: What the plan wants.
         name: The plan's name, for titles.
         on_progress: Called with every step.
+        budget: What judges may cost, together with the rows; None for no limit.
 
     Raises:
         KeyboardInterrupt: Ctrl-C; what was written stays, and the same call goes on.
     """
-    return _Results(folder, rows, after, name, on_progress).all()
+    return _Results(folder, rows, after, name, on_progress, budget).all()
 
 
 class _Results:
     """The steps, in order; `rows` are the names of those that have a reply, with their results and runs."""
 
     def __init__(
-        self, folder: Path, rows: Sequence[RowResult], after: After, name: str, on_progress: OnProgress
+        self,
+        folder: Path,
+        rows: Sequence[RowResult],
+        after: After,
+        name: str,
+        on_progress: OnProgress,
+        budget: Budget | None,
     ) -> None:
         self.folder, self.results, self.after, self.name = folder, rows, after, name
-        self.on_progress = on_progress
+        self.on_progress, self.budget = on_progress, budget
         self.steps = IsolatedSteps()
         self.written: list[Path] = []
         self.notes: list[str] = []
@@ -187,7 +200,7 @@ class _Results:
         words = ["localemp", "score", *(str(self.rows[name][1]) for name in stale), "--judge", judge.model]
         words += ["--judge-aspect", judge.aspect] if judge.aspect else []
         systems = [replace(replies, name=name) for name, replies in stale.items()]
-        step = partial(add_choices, systems, judge.config, judge.aspect, self.on_progress)
+        step = partial(add_choices, systems, judge.config, judge.aspect, self.on_progress, self.budget)
         asked = self.steps.run(f"the choices of {judge.model}", shlex.join(words), step)
         for note in asked.notes if asked else ():
             self._note_once(note)
@@ -221,7 +234,7 @@ class _Results:
         self.written += made.values()
         self.notes += notes
         for judge in wanted.judge if made else ():
-            judge_studies(made, judge, self.steps, self.on_progress)
+            judge_studies(made, judge, self.steps, self.on_progress, self.budget)
         return made
 
     def _report(self, bases: Mapping[str, str], studies: Mapping[str, Path]) -> None:

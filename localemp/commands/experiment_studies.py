@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from localemp.commands import study as studies
 from localemp.commands.isolated_steps import RUN_AGAIN, IsolatedSteps, error_with_notes
 from localemp.commands.study.judging import judge_each
+from localemp.engines.budget import Budget
 from localemp.errors import LocalempError
 from localemp.experiments.folder import shortened
 from localemp.experiments.steps import Judge, StudyStep
@@ -76,7 +77,11 @@ def create_studies(
 
 
 def judge_studies(
-    made: Mapping[str, Path], wanted: Judge, steps: IsolatedSteps, on_progress: OnProgress = silent
+    made: Mapping[str, Path],
+    wanted: Judge,
+    steps: IsolatedSteps,
+    on_progress: OnProgress = silent,
+    budget: Budget | None = None,
 ) -> None:
     """Have a model rate the studies, on one engine; what it has answered before is not asked again.
 
@@ -85,6 +90,7 @@ def judge_studies(
         wanted: The judge.
         steps: Collects what failed; answers that were given stay in any case.
         on_progress: Called with answers given.
+        budget: What it may cost, together with others; None for no limit.
     """
     commands = {name: _judge_command(study, wanted) for name, study in made.items()}
     judged = steps.run(
@@ -99,6 +105,7 @@ def judge_studies(
             prompts=wanted.prompts,
             answers=wanted.answers,
             limit=wanted.limit,
+            budget=budget,
             on_progress=partial(_tell, on_progress),
         ),
     )

@@ -1,22 +1,26 @@
 """`generate`: answer every dialogue of a data set, into a run that can be stopped and resumed."""
 
 import logging
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
 from os import PathLike
 from pathlib import Path
 from typing import Any, Unpack
 
-from localemp.errors import OptionError
+from localemp.engines.budget import Budget, Limit
+from localemp.errors import BudgetError, OptionError
 from localemp.estimates.estimate import Estimate
 from localemp.estimates.estimator import Estimator
 from localemp.estimates.truth import Truth
 from localemp.pipeline.batch import Batch
 from localemp.pipeline.config import RunConfig, RunSettings
 from localemp.pipeline.generate import Tally
+from localemp.pipeline.going_on import say_how
 from localemp.pipeline.pipeline import Pipeline
 from localemp.pipeline.ray_driver import answer_batches_on_cluster, check_actors
 from localemp.pipeline.schedule import answer_batches
+from localemp.runs.bill import Bill
 from localemp.runs.run import newest, read_lines
 from localemp.utils.asynchronous import run_here
 from localemp.utils.interrupts import noting
@@ -39,6 +43,7 @@ class GenerateResult:
         notes: Notes on how prompts were built, such as truncated dialogues.
         estimate: What this call was estimated to take before the engine started; None if nothing was left to do, or on
             a cluster. The tally is the truth.
+        bill: What the run has cost over all sessions; `tally.bill` is this session's.
     """
 
     folder: Path
@@ -49,6 +54,7 @@ class GenerateResult:
     tally: Tally | None = None
     notes: tuple[str, ...] = ()
     estimate: Estimate | None = None
+    bill: Bill = field(default_factory=Bill)
 
     def records(self, limit: int | None = None) -> list[dict[str, Any]]:
         """Return the newest line of each answered dialogue, as in `responses.jsonl`: "id", "reply", "stages", ...
@@ -73,6 +79,7 @@ def generate(
     limit: int | None = None,
     out: str | PathLike[str] | None = None,
     retry_errors: bool = False,
+    budget: Limit = None,
     ray: str | None = None,
     actors: int | None = None,
     on_progress: OnProgress = silent,
@@ -88,6 +95,8 @@ def generate(
         limit: Answer only the first N dialogues, from 1.
         out: The run's folder; by default `runs/MODEL-STRATEGY-HASH`, the same for the same settings.
         retry_errors: Retry dialogues that failed before.
+        budget: US dollars that the run may cost in all, earlier sessions included. It is never passed: what does not
+            fit any more is not asked, and a `BudgetError` says how to go on.
         ray: Answer on a Ray cluster: "auto", "local", "HOST:PORT" or "ray://HOST:PORT".
         actors: Engines on the cluster; by default as many as fit its GPUs, or one per machine.
         on_progress: Called at every step: weights fetched, dialogues looked up, measured, answered.
@@ -98,11 +107,11 @@ def generate(
             the error's note says how many. A single dialogue that fails is recorded as a line of the run.
         KeyboardInterrupt: Ctrl-C. Finished replies are in the run; the note says how many.
     """
-    batch = _batch(RunConfig.of(settings, config), split, limit, out, on_progress, ray=ray, actors=actors)
+    batch = _batch(RunConfig.of(settings, config), split, limit, out, on_progress, budget, ray=ray, actors=actors)
     estimator = Estimator(on_estimate=_say)
     with batch.open(retry_errors):
         if batch.pending:
-            with noting(batch.saved):
+            with noting(batch.saved), _saying_how(batch):
                 if ray is None:
                     answering = answer_batches([batch], batch.folder / "engine.log", on_progress, estimator)
                     run_here(answering, "await generate_async(...) there")
@@ -118,6 +127,7 @@ async def generate_async(
     limit: int | None = None,
     out: str | PathLike[str] | None = None,
     retry_errors: bool = False,
+    budget: Limit = None,
     on_progress: OnProgress = silent,
     **settings: Unpack[RunSettings],
 ) -> GenerateResult:
@@ -125,11 +135,11 @@ async def generate_async(
 
     Arguments and errors are those of `generate`; a cancelled task can be resumed, as after Ctrl-C.
     """
-    batch = _batch(RunConfig.of(settings, config), split, limit, out, on_progress)
+    batch = _batch(RunConfig.of(settings, config), split, limit, out, on_progress, budget)
     estimator = Estimator(on_estimate=_say)
     with batch.open(retry_errors):
         if batch.pending:
-            with noting(batch.saved):
+            with noting(batch.saved), _saying_how(batch):
                 await answer_batches([batch], batch.folder / "engine.log", on_progress, estimator)
         return _result(batch, estimator)
 
@@ -140,16 +150,29 @@ def _batch(
     limit: int | None,
     out: str | PathLike[str] | None,
     on_progress: OnProgress,
+    budget: Limit,
     *,
     ray: str | None = None,
     actors: int | None = None,
 ) -> Batch:
     check_actors(ray, actors)
-    pipeline = Pipeline(config, on_progress)
+    pipeline = Pipeline(config, on_progress, Budget.of(budget))
+    if note := pipeline.check_budget():
+        _log.info("note: %s", note)
     pipeline.note_end()
     if ray is not None and not pipeline.runs_here and config.script is None:
         raise OptionError("--ray is for models that run on the cluster, and a server answers here", "leave one out")
     return Batch(pipeline, split, limit, folder=out)
+
+
+@contextmanager
+def _saying_how(batch: Batch) -> Iterator[None]:
+    """Say how to go on where the budget ended."""
+    try:
+        yield
+    except BudgetError as error:
+        say_how(error, batch.answered + batch.failed, len(batch.chosen), "dialogue")
+        raise
 
 
 def _say(estimate: Estimate) -> None:
@@ -169,4 +192,5 @@ def _result(batch: Batch, estimator: Estimator) -> GenerateResult:
         tally,
         batch.notes,
         estimate,
+        run.bill,
     )

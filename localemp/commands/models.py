@@ -68,10 +68,11 @@ def check_models(
 
 
 def _profiles(names: Sequence[str], base_url: str | None) -> list[Profile]:
-    if not names:
-        return [each for each in list_profiles() if each.engine == "openai" and (not base_url or not each.base_url)]
     if base_url is not None:
-        return [served_profile(name) for name in names]
+        ours = [each.name for each in list_profiles() if each.engine == "openai" and not each.base_url]
+        return [served_profile(name) for name in names or ours]
+    if not names:
+        return [each for each in list_profiles() if each.engine == "openai"]
     profiles = [load_profile(name, "chat") for name in names]
     for profile in profiles:
         if profile.engine != "openai":

@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from localemp.engines.budget import Limit
 from localemp.errors import DataError, OptionError, UnknownNameError
 from localemp.imports.reading import read_import
 from localemp.metrics.base import Metric
@@ -71,6 +72,7 @@ def score(
     engine_args: Mapping[str, Any] | None = None,
     judge: str | RunConfig | None = None,
     judge_aspect: str | None = None,
+    budget: Limit = None,
     common: bool = False,
     out: StrPath | None = None,
     on_progress: OnProgress = silent,
@@ -99,6 +101,7 @@ def score(
             weights or a profile; or a whole configuration. What it answers is kept beside the replies, so that only
             what is missing is asked. By default P(choice) is of the judge that was asked last, if any was.
         judge_aspect: With `judge`: the aspect of the questionnaire that it judges by, Empathy by default.
+        budget: With `judge`: US dollars that it may cost in all, earlier sessions included.
         common: Only the dialogues that all systems answered; such scores are not written unless `out` is given.
         out: Where scores are written; by default RUN/scores.json or FILE[.HYPOTHESIS].scores.json.
         on_progress: Called with systems scored, and with what metrics and models fetch and read.
@@ -134,12 +137,14 @@ def score(
         raise OptionError("--model, --adapter and --engine-arg are for --ppl", "add --ppl, or omit them")
     if judge_aspect and judge is None:
         raise OptionError("--judge-aspect is for --judge", "add --judge, or omit it")
+    if budget is not None and judge is None:
+        raise OptionError("--budget is for --judge, and nothing else costs money", "add --judge, or omit it")
     unscored = add_perplexities(systems, model, adapter, engine_args, on_progress) if ppl else []
     if unscored and len(unscored) == len(systems):
         raise OptionError(unscored[0], "omit --ppl")
     if judge is not None:
         config = judge if isinstance(judge, RunConfig) else RunConfig(model=judge, engine_args=engine_args or {})
-        asked = add_choices(systems, config, judge_aspect, on_progress)
+        asked = add_choices(systems, config, judge_aspect, on_progress, budget)
         if len(asked.refused) == len(systems):
             raise OptionError(asked.notes[0], "omit --judge")
         context = replace(context, judge=asked.judge, aspect=asked.aspect)
@@ -221,7 +226,11 @@ def add_perplexities(
 
 
 def add_choices(
-    systems: Sequence[Replies], judge: RunConfig, aspect: str | None = None, on_progress: OnProgress = silent
+    systems: Sequence[Replies],
+    judge: RunConfig,
+    aspect: str | None = None,
+    on_progress: OnProgress = silent,
+    budget: Limit = None,
 ) -> "Asked":
     """Ask a judge what P(choice) needs and is not known yet, and keep it.
 
@@ -230,13 +239,14 @@ def add_choices(
         judge: The judge.
         aspect: As for `score`.
         on_progress: Called with weights that are fetched or verified, and with answers.
+        budget: As for `score`.
 
     Raises:
         LocalempError: As for `score`.
     """
     from localemp.studies.judging.preferences import ask_preferences
 
-    return ask_preferences(systems, judge, aspect, on_progress)
+    return ask_preferences(systems, judge, aspect, on_progress, budget)
 
 
 def metric_context(on_progress: OnProgress, *, fetch: bool = True, **settings: Any) -> MetricContext:

@@ -29,7 +29,7 @@ STAGE: ContextVar[str] = ContextVar("stage", default="")
 PLANNED = "planned"
 """The finish reason of an engine that only measures prompts; the texts of its completions are not a model's."""
 
-_ONLY_IF_SET = ("thinking_tokens", "asked_by", "choices", "choice_mass", "tier")
+_ONLY_IF_SET = ("thinking_tokens", "asked_by", "choices", "choice_mass", "tier", "response_id")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +54,7 @@ class Completion:
         choices: The probability of each of `Sampling.choices` among them; None if it was not asked for or is unknown.
         choice_mass: The probability that the reply begins with any of them, by which `choices` were divided.
         tier: The tier of the service that answered: "batch", "flex", "priority"; empty for the standard one.
+        response_id: The service's id of an answer of a batch, which can arrive again; empty for others.
     """
 
     text: str
@@ -70,6 +71,7 @@ class Completion:
     choices: Mapping[str, float] | None = None
     choice_mass: float | None = None
     tier: str = ""
+    response_id: str = ""
 
     def __post_init__(self) -> None:
         for name in ("text", "thinking", "finish_reason"):
@@ -110,10 +112,12 @@ class Engine(ABC):
     Attributes:
         name: The name it is registered under.
         concurrency: How many calls of `chat` should be in flight at once.
+        finds_again: Whether a rerun finds the answers that were not used, and pays nothing for them.
     """
 
     name: str
     concurrency: int = 16
+    finds_again: bool = False
 
     @abstractmethod
     async def chat(self, messages: Sequence[Message], sampling: Sampling) -> Completion:

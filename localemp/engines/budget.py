@@ -46,6 +46,15 @@ class Budget:
         self._active: set[int] = set()
         self._numbers = itertools.count()
 
+    @classmethod
+    def of(cls, budget: "Limit") -> "Budget":
+        """Return the budget of a command: one that it shares with others, or one of its own.
+
+        Raises:
+            OptionError: As above.
+        """
+        return budget if isinstance(budget, Budget) else cls(budget)
+
     @property
     def left(self) -> float | None:
         """What is neither spent nor held; None without a limit."""
@@ -135,6 +144,10 @@ class Budget:
                     future.set_exception(error)
 
 
+Limit = float | Budget | None
+"""What a command may spend: US dollars, a budget that it shares with others, or None for no limit."""
+
+
 class BudgetedEngine(ForwardingEngine):
     """An engine that asks only what a budget allows, and accounts for what is paid.
 
@@ -153,6 +166,7 @@ class BudgetedEngine(ForwardingEngine):
     ) -> None:
         super().__init__(engine)
         self._budget, self._price, self._tier, self._longest = budget, price, tier, longest
+        self.finds_again = tier == "batch"
         self._billed: set[str] = set()
 
     async def chat(self, messages: Sequence[Message], sampling: Sampling) -> Completion:

@@ -16,7 +16,7 @@ class ForwardingEngine(Engine):
     """
 
     def __init__(self, engine: Engine) -> None:
-        self.name, self.concurrency = engine.name, engine.concurrency
+        self.name, self.concurrency, self.finds_again = engine.name, engine.concurrency, engine.finds_again
         self.engine = engine
 
     async def chat(self, messages: Sequence[Message], sampling: Sampling) -> Completion:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, TypeVar
 
-from localemp.utils.formatting import count
+from localemp.utils.formatting import count, share
 
 N = TypeVar("N", int, float)
 
@@ -92,11 +92,21 @@ class Estimate:
         start_seconds: Until the engines are ready; None if unknown. Not part of the rows' seconds.
         lookup_seconds: What looking up exemplars and inferences took for this estimate; the run does it again, from
             COMET's cache. Not part of the rows' seconds.
+        budget: What is left of the budget, in US dollars; None without one.
     """
 
     rows: tuple[RowEstimate, ...]
     start_seconds: float | None = None
     lookup_seconds: float | None = None
+    budget: float | None = None
+
+    @property
+    def within_budget(self) -> int | None:
+        """About how many of the pending dialogues the budget is enough for; None if for all, or without one."""
+        total = self.total
+        if self.budget is None or total.dollars is None or total.dollars.expected <= self.budget:
+            return None
+        return int(total.pending * self.budget / total.dollars.expected)
 
     @property
     def total(self) -> RowEstimate:
@@ -134,6 +144,8 @@ class Estimate:
             parts.insert(0, f"about {duration(total.seconds)}")
         if total.dollars is not None:
             parts.append(f"about {total.dollars.expected:.4f} US dollars")
+        if self.within_budget is not None:
+            parts.append(f"the budget is enough for about {share(self.within_budget, total.pending, 'dialogue')}")
         if total.will_not_fit:
             parts.append(f"{count(total.will_not_fit, 'prompt')} will not fit")
         return "; ".join(parts)

@@ -149,7 +149,9 @@ class Estimator:
         speeds = self._speeds()
         rows = [self._row(row, lengths[key], cached, speeds, calls) for key, row in self._rows.items()]
         starts = [speed.start_seconds for speed, _ in speeds.values() if speed is not None]
-        self.estimate = Estimate(tuple(rows), next((start for start in starts if start is not None), None))
+        left = None if self._pipeline is None else self._pipeline.budget.left
+        start = next((start for start in starts if start is not None), None)
+        self.estimate = Estimate(tuple(rows), start, budget=left)
         if self._on_estimate is not None:
             self._on_estimate(self.estimate)
 

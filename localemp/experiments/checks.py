@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
+from localemp.engines.budget import Budget
 from localemp.errors import LocalempError
 from localemp.experiments.rows import ExperimentRow
 from localemp.pipeline.batch import Batch
@@ -15,16 +16,18 @@ R = TypeVar("R")
 _MOST = 5  # different errors, and rows of one error, that are named
 
 
-def build_batches(rows: Sequence[ExperimentRow], on_progress: OnProgress = silent) -> list[Batch]:
+def build_batches(
+    rows: Sequence[ExperimentRow], on_progress: OnProgress = silent, budget: Budget | None = None
+) -> list[Batch]:
     """Return a batch for each row, the same one for rows of the same settings; all share data, encoder and weights.
 
     Settings, data and models are checked first, then weights are found or fetched, each once, then every dialogue is
-    checked for what its row needs.
+    checked for what its row needs. They have one budget; None for no limit.
 
     Raises:
         LocalempError: Something is wrong with one or more rows; names them.
     """
-    root = Pipeline(rows[0].config, on_progress)
+    root = Pipeline(rows[0].config, on_progress, budget)
     pipelines = {row.name: root.sharing(row.config) for row in rows}
     each = [((row.name,), row) for row in rows]
     models: dict[str, list[str]] = {}
@@ -33,6 +36,7 @@ def build_batches(rows: Sequence[ExperimentRow], on_progress: OnProgress = silen
         pipeline = pipelines[row.name]
         runs_here = pipeline.runs_here  # an unknown model is reported here
         pipeline.check_options()
+        pipeline.check_budget()
         pipeline.dialogues(row.split)
         if runs_here:
             models.setdefault(row.config.model, []).append(row.name)

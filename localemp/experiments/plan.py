@@ -37,7 +37,10 @@ _FORM = "docs/experiments.md describes plans"
 _MODELS = 'name models at the top of the plan: models = ["llama"]'
 _SAME_DIALOGUES = "all rows answer the same dialogues: set it at the top of the plan, or instances in [defaults]"
 _ONE_ENGINE = "all rows of a model share one engine: set it in the model's table or in [defaults]"
-_TOP = {"model": _MODELS, "models": _MODELS} | dict.fromkeys(("data", "split", "limit"), _SAME_DIALOGUES)
+_ONE_BUDGET = "all rows have one budget: set it at the top of the plan"
+_TOP = {"model": _MODELS, "models": _MODELS, "budget": _ONE_BUDGET} | dict.fromkeys(
+    ("data", "split", "limit"), _SAME_DIALOGUES
+)
 _NOT_OF_DEFAULTS = _TOP | {"name": "names belong to rows"}
 _NOT_OF_MODELS = _TOP | {"instances": _SAME_DIALOGUES, "strategy": "strategies belong to rows"}
 _NOT_OF_ROWS = (
@@ -91,6 +94,7 @@ class Plan(Table):
         data: Source of dialogues, as for `generate`.
         split: "train", "valid" or "test".
         limit: Only the first N dialogues.
+        budget: US dollars that all rows, and the judges afterwards, may cost together.
         defaults: Settings of all rows.
         rows: The rows and grids.
         after: What to do with the replies.
@@ -105,6 +109,7 @@ class Plan(Table):
     data: Text | None = None
     split: Text | None = None
     limit: Count | None = None
+    budget: Annotated[float, Field(gt=0, allow_inf_nan=False, strict=False)] | None = None
     defaults: Mapping[str, Any] = {}
     rows: Annotated[tuple[Row, ...], Field(strict=False)]
     after: After = After()

@@ -1,10 +1,11 @@
 """The rows of an experiment: one run each."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from localemp.pipeline.config import RunConfig
 from localemp.pipeline.generate import Tally
+from localemp.runs.bill import Bill
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,7 @@ class RowResult:
         error: What stopped the row; empty if nothing did.
         hint: What to do about the error.
         retry: The command, or the call, that answers the rest; empty if nothing is missing.
+        bill: What its run has cost over all sessions.
     """
 
     row: ExperimentRow
@@ -55,6 +57,7 @@ class RowResult:
     error: str = ""
     hint: str = ""
     retry: str = ""
+    bill: Bill = field(default_factory=Bill)
 
     @property
     def complete(self) -> bool:

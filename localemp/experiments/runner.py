@@ -13,12 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from localemp.errors import LocalempError, OptionError
+from localemp.engines.budget import Budget
+from localemp.errors import BudgetError, LocalempError, OptionError
 from localemp.experiments.checks import build_batches, check_all
 from localemp.experiments.folder import ExperimentFolder, file_name, now, run_folders
 from localemp.experiments.reuse import copy_run
 from localemp.experiments.rows import ExperimentRow, RowResult
 from localemp.pipeline.batch import Batch
+from localemp.pipeline.going_on import command_with, needed_in_all
 from localemp.pipeline.ray_driver import answer_batches_on_cluster
 from localemp.pipeline.schedule import PlanObserver, answer_batches
 from localemp.runs.journal import outcomes
@@ -70,6 +72,7 @@ class Runner:
         name: The plan's name.
         plan: The plan as it was read, as JSON values.
         retry_errors: Whether to retry dialogues that failed before.
+        budget: What all rows may cost together; None for no limit.
         on_progress: Called with every step. `Progress.row` names the row; without one it is about all of them. A row's
             task is "Checking", "Waiting", "Answering", then "Finished" or "Failed", once.
         observe: Returns what sees the prompts of a model's batches before its engine starts, for an estimate.
@@ -89,12 +92,13 @@ class Runner:
         plan: Mapping[str, Any],
         *,
         retry_errors: bool = False,
+        budget: Budget | None = None,
         on_progress: OnProgress = silent,
         observe: Callable[[Sequence[Batch]], PlanObserver] | None = None,
     ) -> None:
         self.observe = observe
         self.rows, self.path, self.name, self.plan = rows, path, name, plan
-        self.retry_errors, self.on_progress = retry_errors, on_progress
+        self.retry_errors, self.budget, self.on_progress = retry_errors, budget, on_progress
         self.batches: list[Batch] = []
         self.runs: list[Batch] = []
         self.models: list[ModelRows] = []
@@ -113,7 +117,7 @@ class Runner:
             is_new = not self.path.exists()
             if not is_new:
                 self._open_folder()
-            self.batches = build_batches(self.rows, self.on_progress)
+            self.batches = build_batches(self.rows, self.on_progress, self.budget)
             self.runs = list(dict.fromkeys(self.batches))
             self.models = self._by_engine()
             if is_new:
@@ -304,8 +308,18 @@ class Runner:
             shared=0 if batch.tally is None else batch.tally.shared,
             error="" if error is None else redact_text(error.message),
             hint="" if error is None else redact_text(error.hint),
-            retry="" if batch.answered == len(batch.chosen) else _retry(bool(batch.failed)),
+            retry="" if batch.answered == len(batch.chosen) else self._retry(batch),
+            bill=batch.opened.bill,
         )
+
+    def _retry(self, batch: Batch) -> str:
+        """Return the command that answers what is missing; with a larger budget, if that stopped it."""
+        command = _retry(bool(batch.failed))
+        if not isinstance(batch.error, BudgetError):
+            return command
+        done = sum(each.answered + each.failed for each in self.runs)
+        left = sum(len(each.chosen) for each in self.runs) - done
+        return command_with(needed_in_all(batch.error, done, left), command)
 
     def _report(self, batch: Batch, task: str, detail: str = "") -> None:
         """Report a step of a batch, for each of its rows."""

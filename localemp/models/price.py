@@ -25,6 +25,7 @@ TIERS = ("batch", "flex", "priority")
 """The tiers that can have a price of their own; the empty text is that of ordinary requests."""
 
 _STANDARD = ("", "auto", "default", "on_demand", "standard")
+_OTHER_NAMES = {"fast": "priority"}  # OpenAI's name since July 2026, which its newer models answer with
 _LARGEST_SHARE = {"batch": 1, "flex": 1, "priority": 10}  # of the ordinary prices; more is a mistake
 
 _Dollars = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -143,7 +144,7 @@ def billed_tier(said: str | None, asked: str | None = None) -> str:
     the ordinary tier ("default", "standard", ...) are returned as the empty text.
     """
     tier = (said or asked or "").strip().lower()
-    return "" if tier in _STANDARD else tier
+    return "" if tier in _STANDARD else _OTHER_NAMES.get(tier, tier)
 
 
 def _rates(tier: str, told: Any, ordinary: dict[str, Any]) -> Any:

@@ -10,7 +10,7 @@ from localemp.dialogue import Dialogue
 from localemp.errors import LocalempError
 from localemp.pipeline.generate import Tally
 from localemp.pipeline.pipeline import Pipeline
-from localemp.runs.run import Run, default_folder
+from localemp.runs.run import Run, default_folder, read_bill
 from localemp.utils.formatting import share
 from localemp.utils.machine import machine, versions
 from localemp.utils.option import check_at_least
@@ -79,6 +79,7 @@ class Batch:
             RunError: The folder has other settings or something else, or cannot be written.
         """
         run = self.run = Run.open(self.folder, self.settings)
+        self.pipeline.budget.add_earlier(run.bill.most)
         self.pending = [
             dialogue
             for dialogue in self.chosen
@@ -102,6 +103,7 @@ class Batch:
             RunError: The folder has other settings or something else.
         """
         outcomes = Run.look(self.folder, self.settings)
+        self.pipeline.budget.add_earlier(read_bill(self.folder).most)
         self.pending = [
             dialogue
             for dialogue in self.chosen

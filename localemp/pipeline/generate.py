@@ -9,14 +9,15 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from localemp.dialogue import Dialogue
-from localemp.engines.base import Completion, Engine
+from localemp.engines.base import Engine
 from localemp.engines.planner import PlannedCall, Planner
 from localemp.errors import DryRunError, EngineError, FatalEngineError, LocalempError
-from localemp.runs.run import Run, failure_record, response_record
+from localemp.runs.bill import Bill, paid_answers
+from localemp.runs.run import Run, failure_record, response_record, thinking_tokens
 from localemp.strategies.base import Draft, Response
 from localemp.strategies.strategy import Strategy
 from localemp.utils.progress import OnProgress, Progress, silent
@@ -27,7 +28,6 @@ T = TypeVar("T")
 OnPlanned = Callable[[Draft, Sequence[PlannedCall], Response | EngineError], None]
 _log = logging.getLogger(__name__)
 _LOOKUPS_AT_ONCE = 1024
-_COMPLETION = tuple(field.name for field in fields(Completion))
 
 
 @dataclass(slots=True)
@@ -44,7 +44,7 @@ class Tally:
         completion_tokens: Completion tokens of all other calls.
         thinking_tokens: Those of them that were thinking; None once an answer with thinking has no count of it.
         cached_tokens: Prompt tokens that came from the prefix cache; None if no call reports them.
-        cost: US dollars; None if a reply has no known price.
+        bill: What it cost; also replies that failed.
         dropped: Replies for which exemplars were dropped.
         shared: Stages answered by the identical request of another dialogue or row; their tokens and cost are counted
             there.
@@ -61,7 +61,7 @@ class Tally:
     completion_tokens: int = 0
     thinking_tokens: int | None = 0
     cached_tokens: int | None = None
-    cost: float | None = 0.0
+    bill: Bill = field(default_factory=Bill)
     dropped: int = 0
     shared: int = 0
     started: float = field(default_factory=time.perf_counter)
@@ -88,36 +88,36 @@ class Tally:
         return Progress("Answering", finished, self.total, unit, detail, row, self.failed)
 
     def add(self, record: Mapping[str, Any]) -> None:
-        """Count one line of a run."""
+        """Count one line of a run or a judge; the tokens of shared answers count once."""
+        stages = record.get("stages", ())
         if "error" in record:
             self.failed += 1
-            return
-        self.done += 1
-        self.dropped += any(stage["exemplars_dropped"] for stage in record["stages"])
-        for stage in record["stages"]:
-            self.count(Completion(**{name: stage[name] for name in _COMPLETION if name in stage}))
+        else:
+            self.done += 1
+            self.dropped += any(stage["exemplars_dropped"] for stage in stages)
+            self.shared += sum(bool(stage.get("asked_by")) for stage in stages)
+        for answer, _ in paid_answers(record):
+            self._count(answer)
+        self.bill.take(record)
 
-    def count(self, answer: Completion) -> None:
-        """Count the tokens and the cost of one answer, once if it is shared."""
-        if answer.asked_by:
-            self.shared += 1
-            return
+    @property
+    def cost(self) -> float | None:
+        """US dollars; None if an answer has no known price."""
+        return self.bill.cost
+
+    def _count(self, answer: Mapping[str, Any]) -> None:
         self.calls += 1
-        if answer.prompt_tokens is None or answer.completion_tokens is None:
+        prompt, completion = answer.get("prompt_tokens"), answer.get("completion_tokens")
+        if prompt is None or completion is None:
             self.uncounted += 1
         else:
-            self.prompt_tokens += answer.prompt_tokens
-            self.completion_tokens += answer.completion_tokens
-        self._count_thinking(answer)
-        if answer.cached_tokens is not None:
-            self.cached_tokens = (self.cached_tokens or 0) + answer.cached_tokens
-        self.cost = None if self.cost is None or answer.cost is None else self.cost + answer.cost
-
-    def _count_thinking(self, answer: Completion) -> None:
-        if self.thinking_tokens is None or (answer.thinking_tokens is None and answer.thinking):
-            self.thinking_tokens = None
-        else:
-            self.thinking_tokens += answer.thinking_tokens or 0
+            self.prompt_tokens += prompt
+            self.completion_tokens += completion
+        counted = thinking_tokens(answer)
+        known = self.thinking_tokens is not None and counted is not None
+        self.thinking_tokens = (self.thinking_tokens or 0) + (counted or 0) if known else None
+        if (cached := answer.get("cached_tokens")) is not None:
+            self.cached_tokens = (self.cached_tokens or 0) + cached
 
 
 async def draft_all(strategy: Strategy, dialogues: Sequence[Dialogue], on_progress: OnProgress = silent) -> list[Draft]:

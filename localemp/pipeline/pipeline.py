@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from localemp.data.sources import data_hash, load_dialogues
 from localemp.dialogue import Dialogue
 from localemp.engines.base import Engine
+from localemp.engines.budget import Budget, BudgetedEngine
 from localemp.engines.openai.target import shown_url
 from localemp.engines.planner import Filler, Planner
 from localemp.engines.registry import EngineContext, engine_entry
 from localemp.errors import OptionError
 from localemp.models.adapter_checks import base_note, check_adapter, check_not_merged
 from localemp.models.adapters import Adapter, find_adapter
+from localemp.models.price import billed_tier
 from localemp.models.profiles import Profile, load_profile, served_profile
 from localemp.models.thinking import Thinking
 from localemp.models.thinking_mode import ThinkingMode, thinking_mode
@@ -50,6 +52,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
 
+# Fields of requests that bound completions.
+_LONGEST = ("max_tokens", "max_completion_tokens")
 # Settings that are fields of requests to a service.
 _OF_REQUESTS = ("service_tier", "reasoning_effort", "verbosity")
 
@@ -60,14 +64,16 @@ class Pipeline:
     Args:
         config: The configuration.
         on_progress: Called with bytes of weights fetched or verified, and with training dialogues embedded.
+        budget: What its engines may spend, together with those of other pipelines; None for no limit.
     """
 
     def __init__(
         self,
         config: RunConfig,
         on_progress: OnProgress = silent,
+        budget: Budget | None = None,
     ) -> None:
-        self.config, self.on_progress = config, on_progress
+        self.config, self.on_progress, self.budget = config, on_progress, budget or Budget()
         self._shared = Shared()
 
     def vary(self, strategy: str, variant: str | None = None, **options: Any) -> "Pipeline":
@@ -92,8 +98,8 @@ class Pipeline:
         )
 
     def sharing(self, config: RunConfig) -> "Pipeline":
-        """Return a pipeline of another configuration, possibly of another model, that shares everything both need."""
-        other = Pipeline(config, self.on_progress)
+        """Return a pipeline of another configuration, possibly of another model, that shares all that both need."""
+        other = Pipeline(config, self.on_progress, self.budget)
         other._shared = self._shared
         return other
 
@@ -302,6 +308,30 @@ class Pipeline:
                     f"{option} is for hosted models, and {self.profile.name} is not one", f"omit {option}"
                 )
 
+    def check_budget(self) -> str:
+        """Check that a budget can be kept, before anything is asked; return a note if it is not needed.
+
+        Raises:
+            OptionError: The model has no known price in the tier that is asked for.
+        """
+        limit, profile, tier = self.budget.limit, self.profile, billed_tier(None, self.tier)
+        if limit is None:
+            return ""
+        option = f"--budget {limit:g}"
+        if self.runs_here or self.config.script is not None:
+            return f"{option}: {profile.name} runs here, and costs nothing"
+        if profile.price is None:
+            raise OptionError(
+                f"{option}: no price of {profile.name} is known, so that nobody can say what it will cost",
+                "give the server and its prices in a profile of your own (docs/hosted.md), or omit --budget",
+            )
+        if profile.price.rates(tier) is None:
+            raise OptionError(
+                f"{option}: no price of {profile.name} in the {tier} tier is known",
+                "add it to a profile of your own (docs/hosted.md), or take another tier",
+            )
+        return ""
+
     @cached_property
     def strategy(self) -> Strategy:
         """The strategy, with everything that it looks up."""
@@ -340,6 +370,10 @@ class Pipeline:
         engine = engine_entry(self._engine_name).make(
             replace(context, lookups_follow=lookups_follow, adapters=different)
         )
+        if not self.runs_here:
+            told = [self.profile.request.get(name) for name in _LONGEST]
+            longest = max((value for value in told if isinstance(value, int)), default=0)
+            engine = BudgetedEngine(engine, self.budget, self.profile.price, self.tier, longest)
         return engine.adapted(self.adapter) if adapters is None else engine
 
     @property

@@ -23,6 +23,8 @@ from localemp.pipeline.batch import Batch
 from localemp.pipeline.context_bound import BoundedEngine, ContextBound, ContextTooShortError
 from localemp.pipeline.generate import OnPlanned, Tally, answer_one, draft_all, draft_each, for_all, plan
 from localemp.pipeline.shared_answers import SharedAnswers
+from localemp.runs.bill import Bill
+from localemp.runs.spending import Spending
 from localemp.strategies.base import Draft, Response
 from localemp.strategies.strategy import Strategy
 from localemp.utils.progress import OnProgress, Progress, each_second, silent
@@ -92,7 +94,7 @@ class _Row:
         longest: A draft with the longest additions; None if only its lookups tell.
         group: Number of its group; groups are answered one after the other.
         looked_up: Whether its dialogues are drafted before the engine starts.
-        in_session: Whether the engine is recorded in its run.
+        spending: What the session that is recorded in its run pays; None before.
     """
 
     def __init__(self, number: int, batch: Batch) -> None:
@@ -105,7 +107,7 @@ class _Row:
         self.longest: Draft | None = None
         self.group = number
         self.looked_up = True
-        self.in_session = False
+        self.spending: Spending | None = None
 
     @property
     def looks_up(self) -> bool:
@@ -339,7 +341,7 @@ class _Schedule:
             if note not in self.noted:
                 self.noted.add(note)
                 _log.info("note: %s", note)
-        if row.batch.notes and row.in_session:
+        if row.batch.notes and row.spending is not None:
             row.batch.opened.change_session({"notes": list(row.batch.notes)})
 
     async def _answer_with(self, context: int | None) -> None:
@@ -352,7 +354,7 @@ class _Schedule:
         await engine.start()
         try:
             for row in unfinished:
-                self._open_session(row, engine.adapted(row.adapter).describe())
+                self._open_session(row, engine)
             shared = SharedAnswers(engine) if len(self.rows) > 1 else None
 
             async def answer(_: int) -> None:
@@ -366,6 +368,8 @@ class _Schedule:
                 self.on_progress(Progress(f"Stopping {engine.name} ({self.pipeline.profile.name})"))
         finally:
             await engine.close()
+            for row in unfinished:
+                self._end_session(row)
 
     def _show(self, rows: Sequence[_Row], engine: Engine) -> None:
         """Show what the engine waits for, of the rows that wait for it."""
@@ -382,12 +386,18 @@ class _Schedule:
             self.queue.put_back(waiting)
         return self.planner.context_needed
 
-    def _open_session(self, row: _Row, engine: dict[str, Any]) -> None:
+    def _open_session(self, row: _Row, engine: Engine) -> None:
         if row.stopped is None:
             with row.limited():
                 notes = {"notes": list(row.batch.notes)} if row.batch.notes else {}
-                row.batch.opened.add_session(row.batch.session({**engine, **notes}))
-                row.in_session = True
+                run, described = row.batch.opened, engine.adapted(row.adapter).describe()
+                run.add_session(row.batch.session({**described, **notes}))
+                row.spending = Spending(run, found_again=engine.finds_again)
+
+    def _end_session(self, row: _Row) -> None:
+        if row.spending is not None:
+            with row.limited():
+                row.spending.end(Bill() if row.batch.tally is None else row.batch.tally.bill)
 
     async def _answer(self, waiting: _Waiting, engine: Engine, shared: SharedAnswers | None) -> None:
         row, draft = waiting.row, waiting.draft
@@ -402,13 +412,16 @@ class _Schedule:
         asker = engine.adapted(row.adapter) if shared is None else shared.asking(name, row.adapter)
         if self.bounded:
             asker = BoundedEngine(asker, self.pipeline.context_length)
+        assert row.spending is not None, "a row without a session is stopped"
         with row.limited():
-            try:
-                record = await answer_one(row.strategy, draft, asker)
-            except ContextTooShortError:
-                self.too_long.append(waiting)
-                return
-            batch.opened.append(record)
+            with row.spending.account() as account:
+                try:
+                    record = await answer_one(row.strategy, draft, asker)
+                except ContextTooShortError:
+                    self.too_long.append(waiting)
+                    return
+                record = row.spending.finished(record, account)
+                batch.opened.append(record)
             batch.tally.add(record)
             batch.tally.ended = time.perf_counter()
             row.left -= 1

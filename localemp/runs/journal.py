@@ -18,6 +18,7 @@ from typing import Any, ClassVar, Self, TypeVar
 from pydantic import ValidationError
 
 from localemp.errors import RunError
+from localemp.runs.bill import Bill
 from localemp.utils.append_log import AppendLog, whole_lines
 from localemp.utils.config_diff import compare_settings, renamed_model
 from localemp.utils.files import MAKE_ROOM, remove_partial, write_errors, write_json
@@ -51,6 +52,7 @@ class Journal(AppendLog):
         folder: The folder.
         answered: Ids with an answer.
         failed: Ids with only an error.
+        bill: What it has cost, over all sessions.
     """
 
     lines: ClassVar[str]
@@ -61,6 +63,7 @@ class Journal(AppendLog):
         self.manifest: dict[str, Any] = {}
         self.answered: set[str] = set()
         self.failed: set[str] = set()
+        self.bill = Bill()
         try:
             super().__init__(folder / self.lines)
         except LockedError as error:
@@ -153,6 +156,8 @@ class Journal(AppendLog):
         elif self.manifest.get("settings") != settings:
             self.manifest = {"format": 1, "created": now(), "settings": settings, "sessions": []}
             write_json(self.folder / MANIFEST, self.manifest)
+        for session in self.manifest["sessions"]:
+            self.bill.take_session(session)
         # The folder is known to be a journal now: remove what a killed process left half-written.
         self.truncate(end)
         remove_partial(self.folder, MANIFEST)
@@ -198,7 +203,8 @@ class Journal(AppendLog):
         self.note(record)
 
     def note(self, record: Mapping[str, Any]) -> None:
-        """Update `answered` and `failed` with a line of the file."""
+        """Update `answered`, `failed` and `bill` with a line of the file."""
+        self.bill.take(record)
         if "error" in record:
             self.failed.add(record["id"])
             self.answered.discard(record["id"])

@@ -19,16 +19,17 @@ from pydantic import AfterValidator, BaseModel, Field
 from localemp.errors import LocalempError
 from localemp.prompting.flow import MOST_STAGES
 from localemp.runs import journal
+from localemp.runs.bill import Bill
 from localemp.runs.journal import MANIFEST, Journal, newest, read_manifest
 from localemp.strategies.base import Response, Stage
 from localemp.utils.config_diff import former_settings, without_former_code
-from localemp.utils.files import is_folder
+from localemp.utils.files import is_file, is_folder
 from localemp.utils.redaction import redact_settings, redact_text
 from localemp.utils.validation import Lenient
 
 __all__ = [
     "MANIFEST", "RESPONSES", "Journal", "Run", "count_lines", "default_folder", "failure_record", "list_runs", "newest",
-    "read_lines", "read_manifest", "read_records", "response_record", "settings_hash", "thinking_tokens",
+    "read_bill", "read_lines", "read_manifest", "read_records", "response_record", "settings_hash", "thinking_tokens",
 ]  # fmt: skip
 
 RESPONSES = "responses.jsonl"
@@ -62,6 +63,7 @@ class _Stage(Lenient):
     asked_by: str = ""
     thinking_tokens: _Tokens | None = None
     tier: str = ""
+    response_id: str = ""
     exemplars_dropped: _Tokens = 0
     answer: Annotated[Any, AfterValidator(_label_or_object)] = None
     sampling: dict[str, Any] = Field(default_factory=dict)
@@ -83,6 +85,15 @@ class _Error(Lenient):
     hint: str = ""
 
 
+class _Paid(Lenient):
+    cost: _Number | None = None
+
+
+class _Unanswered(Lenient):
+    requests: _Tokens
+    dollars_at_most: _Number = 0.0
+
+
 class _Reply(Lenient):
     """A line with a reply; fields with defaults are missing in older versions."""
 
@@ -99,14 +110,29 @@ class _Reply(Lenient):
     inferences: dict[str, list[str]] | None = None
     inferences_dropped: dict[str, list[_Dropped]] = Field(default_factory=dict)
     skipped: Annotated[list[str], Field(max_length=MOST_STAGES)] = Field(default_factory=list)
+    paid: list[_Paid] = Field(default_factory=list)
+    unanswered: _Unanswered | None = None
 
 
 class _Failure(Lenient):
     error: _Error
+    paid: list[_Paid] = Field(default_factory=list)
+    unanswered: _Unanswered | None = None
 
 
 # Fields that most lines of today lack, too: they are not added where lines are read.
-_ONLY_IF_SET = {"answer", "asked_by", "sampling", "skipped", "support_strategies", "thinking_tokens", "tier"}
+_ONLY_IF_SET = {
+    "answer",
+    "asked_by",
+    "sampling",
+    "skipped",
+    "support_strategies",
+    "thinking_tokens",
+    "tier",
+    "response_id",
+    "paid",
+    "unanswered",
+}
 
 
 def _defaults(form: type[BaseModel]) -> dict[str, Any]:
@@ -228,6 +254,21 @@ def count_lines(folder: Path) -> tuple[int, int]:
     """
     answered = list(journal.outcomes(folder / RESPONSES).values())
     return answered.count(True), answered.count(False)
+
+
+def read_bill(folder: Path) -> Bill:
+    """Return what a run has cost over all sessions; nothing for a folder without a run.
+
+    Raises:
+        RunError: The manifest or a line is damaged.
+    """
+    bill = Bill()
+    if is_file(folder / MANIFEST):
+        for _, record in read_lines(folder):
+            bill.take(record)
+        for session in read_manifest(folder)["sessions"]:
+            bill.take_session(session)
+    return bill
 
 
 def default_folder(settings: dict[str, Any]) -> Path:

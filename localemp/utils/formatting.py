@@ -21,6 +21,11 @@ def known(number: float | None, decimals: int = 0) -> str:
     return "unknown" if number is None else f"{number:.{decimals}f}"
 
 
+def dollars(amount: float) -> str:
+    """Return US dollars as text: with four decimals, less than a cent with six."""
+    return f"{amount:.6f}" if 0 < amount < 0.01 else f"{amount:.4f}"
+
+
 def of_which_thinking(tokens: int | None) -> str:
     """Return the end of a sentence about reply tokens; empty for a model that did not think."""
     if tokens is None:

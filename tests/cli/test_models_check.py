@@ -64,6 +64,7 @@ def test_a_list_tells_which_of_ours_exist(localemp):
     found = states(done)
     assert found.pop("gpt-6-luna") == found.pop("gpt-6.1-terra") == "exists"
     assert set(found.values()) >= {"missing"}
+    assert "until" not in done.stdout, "another server has dates of its own"
 
 
 def test_a_named_model_that_is_missing_is_an_error(localemp):

@@ -61,7 +61,9 @@ def test_show_a_folder(folder):
 
 
 def test_show_prices():
-    assert "standard: 2.5 / 10, 1.25 cached" in localemp_models("show", "gpt-4o").stdout
+    shown = localemp_models("show", "gpt-4o").stdout
+    assert "standard: 2.5 / 10, 1.25 cached" in shown
+    assert "priority: 4.25 / 17, 2.125 cached" in shown
     assert "unpriced" in localemp_models("show", "gpt-4").stdout
 
 

@@ -37,7 +37,7 @@ def test_a_notice_says_when_a_model_ends_and_what_to_use_instead(day, notice):
     assert profile.is_off_on(day) == (day >= END)
 
 
-def test_a_model_without_a_date_has_no_notice_and_one_without_a_successor_names_none():
+def test_a_notice_needs_a_date_and_names_a_successor_only_if_there_is_one():
     assert Profile(name="m", kind="chat", engine="openai", model="m").notice_on(END) == ""
     assert ending().notice_on(END) == "the provider announced that it would shut down old on 2027-01-14"
 

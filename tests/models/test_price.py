@@ -77,6 +77,7 @@ def test_a_recorded_price_reads_back_and_so_does_one_of_an_older_version():
         ("on_demand", None, ""),
         ("scale", None, "scale"),
         ("priority", "default", "priority"),
+        ("fast", "priority", "priority"),
     ],
 )
 def test_the_response_says_the_tier_else_the_request(said, asked, tier):

@@ -83,10 +83,10 @@ async def test_a_dialogue_that_the_template_refuses_is_left_out_of_the_plan():
 
 def test_tokens_that_nobody_told_are_not_zero():
     tally = Tally(3, started=0.0, ended=2.0)
-    tally.count(Completion("a", "stop", 10, 4))
+    tally.add(Completion("a", "stop", 10, 4).record())
     assert tally.tokens_per_s == 2.0
-    tally.count(Completion("b", "stop", 10, None))
-    tally.count(Completion("c", "stop"))
+    tally.add(Completion("b", "stop", 10, None).record())
+    tally.add(Completion("c", "stop").record())
     assert (tally.calls, tally.uncounted) == (3, 2)
     assert (tally.prompt_tokens, tally.completion_tokens) == (10, 4)
     assert tally.tokens_per_s is None
@@ -138,7 +138,7 @@ async def test_the_tokens_of_thinking_are_counted_apart():
     assert "thinking_tokens" not in plain["stages"][0], "as runs had it before"
     tally.add(plain)
     assert tally.thinking_tokens == 7
-    tally.count(OH)
+    tally.add(OH.record())
     assert tally.thinking_tokens is None, "it thought, and nobody counted how much"
 
 

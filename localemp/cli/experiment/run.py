@@ -9,7 +9,7 @@ import click
 from click.core import ParameterSource
 
 from localemp.cli.interrupts import resumable
-from localemp.cli.options import cluster_options, parse_engine_args, row_options
+from localemp.cli.options import budget_option, cluster_options, parse_engine_args, row_options
 from localemp.cli.registered import StrategyCommand, with_registered
 from localemp.cli.types import NAME, PATH
 
@@ -48,6 +48,7 @@ class RunCommand(StrategyCommand):
               help="A model for all rows, instead of the plan's; may be repeated.")  # fmt: skip
 @row_options
 @cluster_options
+@budget_option
 @click.option("--limit", type=click.IntRange(min=1), help="Answer only the first N dialogues.")
 @click.option("--out", type=PATH, help="The experiment's folder; by default experiments/PLAN-MODEL.")
 @click.option("--retry-errors", is_flag=True, help="Retry dialogues that failed before.")
@@ -68,6 +69,7 @@ def run(
     limit: int | None,
     out: Path | None,
     retry_errors: bool,
+    budget: float | None,
     estimate: bool,
     as_json: bool,
     address: str | None,
@@ -89,6 +91,7 @@ def run(
     check_estimate_options(estimate, as_json, address)
     split = chosen.pop("split", None)
     arguments = {"models": models, "split": split, "limit": limit, "out": out, "retry_errors": retry_errors}
+    arguments["budget"] = budget
     arguments |= {"after": after, **chosen}
     if estimate:
         _estimate(plan, as_json, arguments)

@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING
 
 import click
 
+from localemp.cli.bill import echo_bill
 from localemp.cli.estimates import print_comparison
 from localemp.cli.tables import echo_written, show_table
-from localemp.utils.formatting import count, known, of_which_thinking
+from localemp.runs.bill import Bill
+from localemp.utils.formatting import count, dollars, of_which_thinking
 from localemp.utils.text import for_terminal, one_line
 
 if TYPE_CHECKING:
@@ -27,6 +29,12 @@ def print_summary(result: "ExperimentResult") -> None:
     _say_how_fast([row.tally for row in runs if row.tally is not None and row.tally.done])
     if shared := sum(row.shared for row in runs):
         click.echo(f"shared: {count(shared, 'call')} had the very same request as another row's, and were asked once")
+    now, in_all = Bill(), Bill()
+    for row in runs:
+        in_all.add(row.bill)
+        if row.tally is not None:
+            now.add(row.tally.bill)
+    echo_bill(now, in_all, "the rows")
     print_comparison(result.compared)
     incomplete = tuple(f"row {row.row.name} is " for row in result.rows if not row.complete)
     for note in result.notes:
@@ -49,7 +57,7 @@ def _print_rows(rows: "tuple[RowResult, ...]") -> None:
 
     from localemp.cli.replies import plain
 
-    costs = any(row.tally is not None and row.tally.cost for row in rows)
+    costs = any(row.bill.paid for row in rows)
     shared = any(row.shared for row in rows)
     more = [*(["Shared\ncalls"] if shared else []), *(["US\ndollars"] if costs else [])]
     numbers = ("Replies", "Failed", "Replies/s", "Prompt\ntokens", "Reply\ntokens", *more)
@@ -58,7 +66,7 @@ def _print_rows(rows: "tuple[RowResult, ...]") -> None:
     for row in rows:
         cells = [f"{row.answered} of {row.dialogues}", str(row.failed or ""), *_of_this_time(row.tally)]
         cells += [str(row.shared or "")] if shared else []
-        table.add_row(plain(row.row.name), *cells, *([_cost(row.tally)] if costs else []))
+        table.add_row(plain(row.row.name), *cells, *([_cost(row.bill)] if costs else []))
     show_table(table)
     if any(row.tally is None and row.complete for row in rows):
         click.echo("rows without a speed had all of their replies before")
@@ -90,8 +98,9 @@ def _of_this_time(tally: "Tally | None") -> list[str]:
     return [f"{tally.done / max(tally.seconds, 1e-9):.2f}", *tokens]
 
 
-def _cost(tally: "Tally | None") -> str:
-    return "" if tally is None else known(tally.cost, 4)
+def _cost(bill: Bill) -> str:
+    """Return what a run has cost over all sessions, failed replies included."""
+    return f"{dollars(bill.paid)}{'+' if bill.unpriced else ''}" if bill.paid else ""
 
 
 def failures(rows: Iterable[tuple[str, str, str]]) -> list[str]:

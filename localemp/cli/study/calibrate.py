@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from localemp.cli.interrupts import resumable
-from localemp.cli.options import config_of, engine_options
+from localemp.cli.options import budget_option, config_of, engine_options
 from localemp.cli.study.importing import columns_of
 from localemp.cli.study.judge import say_outcome
 from localemp.cli.tables import echo_written, print_tables, table_options
@@ -55,6 +55,7 @@ if TYPE_CHECKING:
 @click.option("--answers", type=click.Choice(["probabilities", "written"]),
               help="Whether the probability of each answer counts, or what the model writes.")  # fmt: skip
 @click.option("--limit", type=click.IntRange(min=1), help="Judge only the first N items.")
+@budget_option
 @click.option("--resamples", type=click.IntRange(min=100), default=2000, show_default=True,
               help="Bootstrap samples of dialogues for each interval.")  # fmt: skip
 @table_options
@@ -75,6 +76,7 @@ def calibrate(
     prompts: str | None,
     answers: "Answers | None",
     limit: int | None,
+    budget: float | None,
     resamples: int,
     markdown: Path | None,
     latex: Path | None,
@@ -111,6 +113,7 @@ def calibrate(
             prompts=prompts,
             answers=answers,
             limit=limit,
+            budget=budget,
             resamples=resamples,
             markdown=None if as_json else markdown,
             latex=None if as_json else latex,

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
+from localemp.cli.bill import echo_bill
 from localemp.cli.interrupts import resumable
-from localemp.cli.options import config_of, model_options
+from localemp.cli.options import budget_option, config_of, model_options
 from localemp.cli.types import NAME, PATH
 from localemp.errors import LocalempError
 from localemp.utils.formatting import count, known, of_which_thinking, share
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
               help="Whether the probability of each answer counts, or what the model writes; by default as the judge "
               "began, and for a new one probabilities where the engine gives them.")  # fmt: skip
 @click.option("--limit", type=click.IntRange(min=1), help="Judge only the first N items.")
+@budget_option
 def judge(
     study: Path,
     judges: tuple[str, ...],
@@ -43,6 +45,7 @@ def judge(
     prompts: str | None,
     answers: "Answers | None",
     limit: int | None,
+    budget: float | None,
     **options: Any,
 ) -> None:
     """Let a model rate STUDY: aspect by aspect, each pair in both orders.
@@ -64,7 +67,7 @@ def judge(
     outcomes: dict[str, JudgeResult | LocalempError] = {}
     with Display() as display, resumable(display.say):
         how: dict[str, Any] = {"votes": votes, "prompts": prompts, "answers": answers, "limit": limit}
-        how["on_progress"] = display.on_progress
+        how |= {"budget": budget, "on_progress": display.on_progress}
         if len(judges) > 1:
             outcomes = judge_all(study, judges, config, **how)
         else:
@@ -92,6 +95,9 @@ def say_outcome(judge: str, outcome: "JudgeResult | LocalempError") -> bool:
     if outcome.tally is not None:
         _say_how_fast(outcome.tally)
     _say(outcome.stats, by_probability=begun_with(outcome.folder) == "probabilities")
+    echo_bill(None if outcome.tally is None else outcome.tally.bill, outcome.bill, "the judge")
+    for note in outcome.stats.notes:
+        click.echo(f"note: {one_line(note)}")
     click.echo(f"judge: {outcome.folder}")
     if outcome.failed:
         click.echo(f"hint: {outcome.folder / VOTES} says why; rerun the same command to retry what failed", err=True)
@@ -140,10 +146,6 @@ def _say(stats: "JudgeStats", *, by_probability: bool) -> None:
         click.echo(f"position: {stats.first_share:.1%} of choices are for the reply shown first; 50% means no bias")
     thought = of_which_thinking(stats.thinking_tokens)
     click.echo(f"tokens: {known(stats.prompt_tokens)} of prompts, {known(stats.completion_tokens)} of answers{thought}")
-    if stats.cost:
-        click.echo(f"cost: {stats.cost:.4f} US dollars")
-    for note in stats.notes:
-        click.echo(f"note: {one_line(note)}")
 
 
 def _trust(flip_rate: float) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Unpack, get_args
 
 from localemp.commands.study.judging import JudgeResult, judge_all
 from localemp.commands.tables import write_tables
+from localemp.engines.budget import Limit
 from localemp.errors import LocalempError, OptionError, UnknownNameError
 from localemp.pipeline.config import RunConfig, RunSettings
 from localemp.reporting.tables import Table
@@ -66,6 +67,7 @@ def calibrate(
     prompts: StrPath | None = None,
     answers: "Answers | None" = None,
     limit: int | None = None,
+    budget: Limit = None,
     resamples: int = 2000,
     markdown: StrPath | None = None,
     latex: StrPath | None = None,
@@ -95,6 +97,7 @@ def calibrate(
         prompts: As for `judge`.
         answers: As for `judge`.
         limit: Judge only this many items.
+        budget: US dollars that all judges together may cost, earlier sessions included.
         resamples: Samples of dialogues for each interval.
         markdown: A file for the tables as Markdown.
         latex: A file for the tables for LaTeX (booktabs).
@@ -136,6 +139,7 @@ def calibrate(
         prompts=prompts,
         answers=answers,
         limit=limit,
+        budget=budget,
         on_progress=on_progress,
     )
     if len(asked) == 1 and isinstance(error := next(iter(asked.values())), LocalempError):

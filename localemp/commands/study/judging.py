@@ -4,15 +4,17 @@ import logging
 import re
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
+from localemp.engines.budget import Budget, Limit
 from localemp.errors import LocalempError, OptionError, RunError
 from localemp.pipeline.config import RunConfig, RunSettings
 from localemp.pipeline.generate import Tally
 from localemp.pipeline.pipeline import Pipeline
+from localemp.runs.bill import Bill
 from localemp.runs.judge_answers import folder_name
 from localemp.studies.privacy import open_study
 from localemp.studies.study import JUDGES
@@ -40,6 +42,7 @@ class JudgeResult:
         failed: How many of these have an error instead of an answer.
         stats: What is known of the judge, from all of its answers.
         tally: What was done this time: answers, tokens, seconds, US dollars. None where nothing was left to do.
+        bill: What the judge has cost over all sessions; `tally.bill` is this session's.
     """
 
     folder: Path
@@ -47,6 +50,7 @@ class JudgeResult:
     failed: int
     stats: "JudgeStats"
     tally: Tally | None = None
+    bill: Bill = field(default_factory=Bill)
 
 
 def judge(
@@ -58,6 +62,7 @@ def judge(
     prompts: StrPath | None = None,
     answers: "Answers | None" = None,
     limit: int | None = None,
+    budget: Limit = None,
     on_progress: OnProgress = silent,
     **settings: Unpack[RunSettings],
 ) -> JudgeResult:
@@ -73,6 +78,8 @@ def judge(
             By default as the judge began, or as `prompts` says; for a new judge probabilities, where the engine gives
             them and everything is asked once.
         limit: Judge only this many items, from the start.
+        budget: US dollars that it may cost in all, earlier sessions included. What does not fit any more is not asked,
+            and a `BudgetError` says how to go on.
         on_progress: Called with every step: weights fetched, answers given.
         **settings: Fields of `RunConfig`.
 
@@ -90,6 +97,7 @@ def judge(
         prompts=prompts,
         answers=answers,
         limit=limit,
+        budget=budget,
         on_progress=on_progress,
     )
     if isinstance(outcome, LocalempError):
@@ -106,6 +114,7 @@ def judge_each(
     prompts: StrPath | None = None,
     answers: "Answers | None" = None,
     limit: int | None = None,
+    budget: Limit = None,
     on_progress: OnProgress = silent,
 ) -> list[JudgeResult | LocalempError]:
     """Let one model rate several studies, one after another on one engine. Arguments are those of `judge`.
@@ -120,7 +129,9 @@ def judge_each(
     from localemp.studies.judging.asking import Judging, ask_each
 
     check_at_least(1, votes=votes, limit=limit)
-    pipeline = Pipeline(config, on_progress)
+    pipeline = Pipeline(config, on_progress, Budget.of(budget))
+    if note := pipeline.check_budget():
+        _log.info("note: %s", note)
     folder = _checked(name) or folder_name(pipeline.profile.name)
     choose = _texts(pipeline, prompts, answers, votes)
     pipeline.note_end()
@@ -153,6 +164,7 @@ def judge_all(
     prompts: StrPath | None = None,
     answers: "Answers | None" = None,
     limit: int | None = None,
+    budget: Limit = None,
     on_progress: OnProgress = silent,
     **settings: Unpack[RunSettings],
 ) -> dict[str, JudgeResult | LocalempError]:
@@ -166,6 +178,7 @@ def judge_all(
         prompts: As for `judge`.
         answers: As for `judge`.
         limit: As for `judge`.
+        budget: As for `judge`, for all of them together.
         on_progress: As for `judge`; each task names its judge.
         **settings: Fields of `RunConfig`.
 
@@ -192,6 +205,9 @@ def judge_all(
             )
         judges[name] = each
     outcomes: dict[str, JudgeResult | LocalempError] = {}
+    money = Budget.of(budget)
+    for each in judges.values():
+        Pipeline(each, budget=money).check_budget()
     for name, each in judges.items():
         try:
             [outcomes[name]] = judge_each(
@@ -201,6 +217,7 @@ def judge_all(
                 prompts=prompts,
                 answers=answers,
                 limit=limit,
+                budget=money,
                 on_progress=partial(_tell, name, on_progress),
             )
         except LocalempError as error:
@@ -228,7 +245,7 @@ def _result(judging: "Judging") -> JudgeResult:
 
     failed = sum(question.id in judging.answers.failed for question in judging.asked)
     stats = read_stats(judging.answers.folder, judging.study.key.checks)
-    return JudgeResult(judging.answers.folder, len(judging.asked), failed, stats, judging.tally)
+    return JudgeResult(judging.answers.folder, len(judging.asked), failed, stats, judging.tally, judging.answers.bill)
 
 
 def _texts(

@@ -101,13 +101,14 @@ class AnswerReader:
         """
         usage = answers.usage
         tier = "batch" if self.tier == "batch" else billed_tier(answers.tier, self.tier)
+        name = answers.id if tier == "batch" else ""
         charge(
             usage,
             self._cost(usage, tier),
             (answers.choices[0].finish_reason or "unknown") if answers.choices else _FILTERED,
             thinking_tokens=usage.reasoning_tokens,
             tier=tier,
-            response_id=answers.id if tier == "batch" else "",
+            response_id=name,
         )
         if not answers.choices:
             raise EngineError(f"{self.url}: the content filter withheld the answer")
@@ -137,9 +138,10 @@ class AnswerReader:
                 choices=choices,
                 choice_mass=mass,
                 tier=tier,
+                response_id=name,
             )
             completions.append(completion)
-            usage = usage.counted_before()
+            usage, name = usage.counted_before(), ""
         return completions
 
     def _split(self, choice: Choice, messages: Sequence[Message]) -> tuple[str, str]:

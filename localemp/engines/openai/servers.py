@@ -40,6 +40,7 @@ class Server:
         assumed: Parameters that are not sent at this value, which is its own default.
         most_temperature: The highest temperature; it takes a higher one for this.
         charges: Whether the usage of a response says what it costs, in dollars.
+        batch_prefix: What is before the paths of requests in its batches.
         cuts_prompts: Whether it answers a prompt that is too long after cutting it, without a word.
     """
 
@@ -59,6 +60,7 @@ class Server:
     assumed: Mapping[str, Any] = field(default_factory=lambda: _NONE)
     most_temperature: float | None = None
     charges: bool = False
+    batch_prefix: str = "/v1"
     cuts_prompts: bool = False
 
     @property
@@ -78,7 +80,7 @@ OPENAI = Server(
     hosts=("api.openai.com", ".api.openai.com"),
     needs_key=True,
     renamed={"max_tokens": "max_completion_tokens", "thinking_token_budget": None},
-    fixed_while_reasoning=("temperature", "top_p"),
+    fixed_while_reasoning=("temperature", "top_p", "logprobs", "top_logprobs"),
 )
 OTHER = Server(name="")
 """Any other server with the OpenAI API."""
@@ -100,6 +102,7 @@ _SERVERS = (
         "AZURE_OPENAI_AD_TOKEN",
         key_header="api-key",
         lists="other",  # requests name deployments
+        batch_prefix="",
     ),
     _hosted("OpenRouter", ("openrouter.ai",), "OPENROUTER_API_KEY", charges=True),
     _hosted(

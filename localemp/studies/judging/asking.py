@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Self
 
 from localemp.engines.base import Engine
-from localemp.errors import FatalEngineError, LocalempError
+from localemp.errors import BudgetError, FatalEngineError, LocalempError
 from localemp.pipeline.generate import Tally
+from localemp.pipeline.going_on import say_how
 from localemp.pipeline.pipeline import Pipeline
 from localemp.sampling import Sampling
 from localemp.studies.judging.judge import Judge, JudgeLog, Question, questions
@@ -92,6 +93,7 @@ class Judging:
         judged = Judge(study, prompts, _sampling(pipeline, prompts), votes)
         asked = questions(study, votes, limit)
         answers = log.open(folder, pipeline.model_settings() | judged.describe())
+        pipeline.budget.add_earlier(answers.bill.most)
         pending = [question for question in asked if question.id not in answers.answered]
         if len(pending) < len(asked):
             done = share(len(asked) - len(pending), len(asked), "answer")
@@ -122,6 +124,9 @@ class Judging:
                 self.tally = await self.judge.ask_all(self.pending, engine, self.answers, on_progress)
         except LocalempError as error:
             self.error = error
+            if isinstance(error, BudgetError):
+                done = sum(question.id in self.answers.answered for question in self.asked)
+                say_how(error, done, len(self.asked), "question")
 
     def saved(self) -> str:
         """Return how much is in the file."""

@@ -21,6 +21,7 @@ from localemp.errors import EngineError, JudgeError, OptionError
 from localemp.pipeline.generate import Tally, failed_alone, for_all
 from localemp.runs.journal import Journal
 from localemp.runs.judge_answers import VOTES, check_answer, question_id
+from localemp.runs.spending import Spending
 from localemp.sampling import Sampling
 from localemp.studies.judging.parsing import Parsed, parse_choice, parse_letter, parse_rating, parse_verdict
 from localemp.studies.judging.prompts import JudgePrompts
@@ -176,32 +177,36 @@ class Judge:
             FatalEngineError: No further answer can be had.
             RunError: The folder cannot be written. Whatever stops it, what was answered is in the folder.
         """
-        tally = Tally(len(asked))
+        tally, spending = Tally(len(asked)), Spending(answers, found_again=engine.finds_again)
 
         async def ask(question: Question) -> None:
             messages, sampling = self.messages(question), self.sampling
             if sampling.seed is not None:
                 sampling = replace(sampling, seed=sampling.seed + question.vote)
-            try:
-                completion = await engine.chat(messages, sampling)
-                found = self.measured(completion)
-            except Exception as error:
-                answers.append(failed_alone(question.id, error) | asdict(question))
-                tally.failed += 1
-            else:
-                sent = {"messages": [asdict(message) for message in messages], "seed": sampling.seed}
-                received = replace(completion, choices=None, choice_mass=None).record()
-                answers.append({"id": question.id} | asdict(question) | sent | received | found)
-                tally.done += 1
-                tally.count(completion)
+            with spending.account() as account:
+                try:
+                    completion = await engine.chat(messages, sampling)
+                    found = self.measured(completion)
+                except Exception as error:
+                    line = failed_alone(question.id, error) | asdict(question)
+                else:
+                    sent = {"messages": [asdict(message) for message in messages], "seed": sampling.seed}
+                    received = replace(completion, choices=None, choice_mass=None).record()
+                    line = {"id": question.id} | asdict(question) | sent | received | found
+                line = spending.finished(line, account)
+                answers.append(line)
+            tally.add(line)
             show()
             answers.check()
 
         def show() -> None:
             on_progress(tally.progress("answers", status=engine.status()))
 
-        async with each_second(lambda: show() if engine.status() else None):
-            await for_all(asked, ask, engine.concurrency)
+        try:
+            async with each_second(lambda: show() if engine.status() else None):
+                await for_all(asked, ask, engine.concurrency)
+        finally:
+            spending.end(tally.bill)
         tally.ended = time.perf_counter()
         return tally
 

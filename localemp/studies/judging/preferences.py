@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from localemp.engines.budget import Budget, Limit
 from localemp.errors import RunError
 from localemp.metrics.choice import choices_folder, judge_folder, pair_keys, unanswerable
 from localemp.metrics.registry import CHOICE
@@ -75,7 +76,11 @@ class ChoiceLog(JudgeLog):
 
 
 def ask_preferences(
-    systems: Sequence[Replies], config: RunConfig, aspect: str | None = None, on_progress: OnProgress = silent
+    systems: Sequence[Replies],
+    config: RunConfig,
+    aspect: str | None = None,
+    on_progress: OnProgress = silent,
+    budget: Limit = None,
 ) -> Asked:
     """Ask a judge what it has not been asked about some systems yet, and keep each answer as soon as it is there.
 
@@ -86,6 +91,7 @@ def ask_preferences(
         config: The judge.
         aspect: What it judges by, one of the paper's; None for Empathy.
         on_progress: Called with weights that are fetched or verified, and with answers.
+        budget: US dollars that it may cost in all, earlier sessions included.
 
     Raises:
         UnknownNameError: There is no such aspect.
@@ -98,7 +104,8 @@ def ask_preferences(
     refused = {system.name: reason for system in systems if (reason := unanswerable(system))}
     # Each once: the same file may be given twice.
     asked = list({choices_folder(system): system for system in systems if not unanswerable(system)}.values())
-    pipeline = Pipeline(config, on_progress)
+    pipeline = Pipeline(config, on_progress, Budget.of(budget))
+    pipeline.check_budget()
     judge = pipeline.model_name
     if asked:
         pipeline.note_end()
@@ -158,7 +165,7 @@ def _about(system: Replies, judging: Judging) -> str:
     records = newest(read_lines(judging.answers.folder / VOTES, check_answer))
     _, stats = combine("", [record for record in records if record["id"] in asked], judging.judge.prompts.margin)
     judge = str(judging.answers.manifest["settings"]["model"])
-    return f"{judge} about {system.name}: " + "; ".join(_parts(stats))
+    return f"{judge} about {system.name}: " + "; ".join([*_parts(stats), *judging.answers.bill.lines()])
 
 
 def _parts(stats: JudgeStats) -> list[str]:
@@ -173,6 +180,4 @@ def _parts(stats: JudgeStats) -> list[str]:
         parts.append(f"it would mostly write something else than an answer (mass {stats.mass:.1%})")
     if stats.unparsable:
         parts.append(f"{share(stats.unparsable, stats.answers, 'answer')} cannot be read and count as half")
-    if stats.cost:
-        parts.append(f"{stats.cost:.4f} US dollars")
     return parts or ["no answer"]
