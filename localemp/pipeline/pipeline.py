@@ -410,7 +410,9 @@ class Pipeline:
     def tier(self) -> str | None:
         """The tier of the service that requests ask for: "batch" for the Batch API; None if they name none."""
         asked = self.request.get("service_tier") or self.profile.request.get("service_tier")
-        return "batch" if self.config.batch else asked if isinstance(asked, str) else None
+        if self.config.batch:
+            return "batch"
+        return asked if isinstance(asked, str) else None
 
     def _engine_context(self, max_model_len: int | None = None, log: Path | None = None) -> EngineContext:
         config = self.config
