@@ -141,7 +141,8 @@ def bill_of(lines: Iterable[Mapping[str, Any]], sessions: Iterable[Mapping[str, 
 def paid_answers(record: Mapping[str, Any]) -> Iterator[tuple[Mapping[str, Any], bool]]:
     """Yield the answers behind a line of a run or a judge, and whether each was for nothing; not shared ones."""
     failed = "error" in record
-    own = record.get("stages") if "stages" in record else [record] if "text" in record else []
+    alone = [record] if "text" in record else []
+    own = record.get("stages", alone)
     for answer in own if isinstance(own, Sequence) else ():
         if not answer.get("asked_by"):
             yield answer, failed

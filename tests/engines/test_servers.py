@@ -235,6 +235,13 @@ async def test_a_claude_without_temperature_is_asked_without(network: Any) -> No
     assert got.notes == ("temperature dropped: the model refuses it",)
 
 
+async def test_a_service_is_not_sent_what_only_vllm_knows(network: Any) -> None:
+    server = network(Gemini())
+    got = await ask(server, Sampling(64, thinking_budget=1024))
+    assert [request.body["max_tokens"] for request in server.requests] == [1088]
+    assert got.notes == ()
+
+
 async def test_several_answers_are_several_requests_where_one_is_all_there_is(network: Any) -> None:
     for server in (network(LlamaCpp()), network(Anthropic())):
         async with OpenAIEngine(server.model, server.base_url, sleep=no_sleep) as engine:
@@ -257,8 +264,9 @@ async def test_several_answers_are_several_requests_where_one_is_all_there_is(ne
         ),
         (Answer(400, [{"error": {"code": 400, "message": 'Unknown name "seed": Cannot find field.'}}]), "seed"),
         (error(400, "`top_p` is deprecated for this model."), "top_p"),
+        (error(400, "`temperature` may only be set to 1 when thinking is enabled."), "temperature"),
     ],
-    ids=["azure", "groq", "litellm", "transformers", "mistral", "gemini", "claude"],
+    ids=["azure", "groq", "litellm", "transformers", "mistral", "gemini", "claude", "claude that thinks"],
 )
 async def test_refusals_in_other_words(network: Any, answer: Answer, name: str) -> None:
     server = network(SGLang())
@@ -297,6 +305,24 @@ async def test_thinking_that_ollama_sets_apart(network: Any) -> None:
 
 
 # Errors
+
+
+@pytest.mark.parametrize("reason", ["SAFETY", "PROHIBITED_CONTENT", "content_filter: RECITATION"])
+async def test_what_gemini_withholds_is_an_error_that_says_so(network: Any, reason: str) -> None:
+    server = network(Gemini())
+    server.answers.append(Answer(body=completion(finish_reason=reason, message={"role": "assistant"})))
+    with pytest.raises(EngineError, match="content filter withheld the answer"):
+        await ask(server)
+    assert len(server.requests) == 1
+
+
+async def test_a_prompt_that_gemini_blocks_is_not_asked_again(network: Any) -> None:
+    server = network(Gemini())
+    usage = {"prompt_tokens": 20, "completion_tokens": 0, "total_tokens": 20}
+    server.answers.append(Answer(body={"object": "chat.completion", "choices": [], "usage": usage}))
+    with pytest.raises(EngineError, match="content filter withheld the answer"):
+        await ask(server)
+    assert len(server.requests) == 1
 
 
 async def test_what_openrouter_wraps_is_shown(network: Any) -> None:

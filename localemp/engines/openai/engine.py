@@ -54,8 +54,10 @@ MAX_RETRY_AFTER = 600.0
 MAX_FAILED_REQUESTS = 20
 """Failed requests (after all retries) until a server that has never answered is given up."""
 
+PATHS = {"chat": "/chat/completions", "completions": "/completions"}
+"""What each of the two APIs is asked at, after the base URL."""
+
 _log = logging.getLogger(__name__)
-_PATHS = {"chat": "/chat/completions", "completions": "/completions"}
 _NO_LIST = (404, 405, 501)
 _LOADING_WAIT = 2.0  # seconds between looks at a server that loads its model
 
@@ -121,8 +123,8 @@ class OpenAIEngine(Engine):
             OptionError: The URL or the key is invalid, or a number is out of range.
             UnknownNameError: `api` is neither of the two.
         """
-        if api not in _PATHS:
-            raise UnknownNameError("api", api, _PATHS)
+        if api not in PATHS:
+            raise UnknownNameError("api", api, PATHS)
         if (concurrency is not None and concurrency < 1) or max_retries < 0 or timeout <= 0:
             raise OptionError(
                 f"concurrency {concurrency}, max_retries {max_retries}, timeout {timeout}: out of range",
@@ -172,8 +174,8 @@ class OpenAIEngine(Engine):
         self._known = True
         name = models.listed_as(self.model)
         if self._target.server is OTHER:
-            self._requests.server = server_of(models.owners.get(name, ""))
-        server = self._requests.server
+            self._target = replace(self._target, server=server_of(models.owners.get(name, "")))
+        server = self._requests.server = self._target.server
         listed = models.has(self.model) if server.lists_models else True
         if listed is False and not self._target.is_openai:
             raise FatalEngineError(f"{self.base_url} has no model {self.model!r}", f"its models: {models}")
@@ -242,7 +244,7 @@ class OpenAIEngine(Engine):
         self, asked: tuple[Answers, tuple[str, ...]], messages: Sequence[Message], sampling: Sampling, begun: float
     ) -> list[Completion]:
         answers, notes = asked
-        server, limit, prompt = self._requests.server, self.context_length, answers.usage.prompt_tokens
+        server, limit, prompt = self._target.server, self.context_length, answers.usage.prompt_tokens
         if server.cuts_prompts and limit and prompt and may_be_cut(prompt, limit, messages):
             raise too_long(server, None, sampling.most_tokens, limit)
         return self._reader.completions(
@@ -331,7 +333,7 @@ class OpenAIEngine(Engine):
                 try:
                     with attempt(may_be_billed):
                         answers = await self._connection.post(
-                            _PATHS[self.api],
+                            PATHS[self.api],
                             body,
                             read_answers,
                             seconds=sending.patience(self._timeout),

@@ -76,7 +76,7 @@ def read_allowances(headers: Mapping[str, str], now: float) -> list[Allowance]:
     allowances = []
     for (scope, period), fields in found.items():
         limit, remaining = _count(fields.get("limit", "")) or None, _count(fields.get("remaining", ""))
-        if limit is None and remaining is None:
+        if limit is None and (remaining is None or "limit" in fields):
             continue
         if limit is not None and remaining is not None:
             remaining = min(limit, remaining)

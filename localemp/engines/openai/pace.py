@@ -268,8 +268,10 @@ class Pace:
             return min(self._most, beginning * 2.0 ** min(20, math.floor(now - began)))
         if not self.limits:
             return self._most
-        needed = self.limits.rate(now) * (self._latency or 0.0)
-        return min(self._most, self._rising, MOST_IN_FLIGHT, math.ceil(_MORE * needed) + _SPARE)
+        most, rate = min(self._most, self._rising, MOST_IN_FLIGHT), self.limits.rate(now)
+        if rate == math.inf:  # the server tells what is left, but not how soon there is more
+            return min(most, IN_FLIGHT * len(self.lanes))
+        return min(most, math.ceil(_MORE * rate * (self._latency or 0.0)) + _SPARE)
 
     def _wake(self, now: float, wait: float) -> None:
         wait = max(wait, _TICK)

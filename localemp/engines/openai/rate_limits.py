@@ -210,7 +210,7 @@ class Limits:
         """Count a request that is sent now."""
         held = set()
         for name, limit in self._limits.items():
-            if 1 < limit.wait(cost.of(limit.kind), now, even=self.even) < math.inf:
+            if limit.wait(cost.of(limit.kind), now, even=self.even) > _EVEN:
                 held.add(name)
             limit.spend(cost.of(limit.kind), now)
         for kind in _KINDS:
@@ -222,12 +222,9 @@ class Limits:
     def observe(self, attempt: Attempt, told: Sequence[Allowance], now: float, *, answered: bool) -> None:
         """Take over what a response says; only what later requests are told counts more.
 
-        A limit that held its request back, and did not keep the server from answering it, is not believed again.
+        A limit that held its request back, did not keep the server from answering it, and is still said to be used up,
+        is not believed again.
         """
-        if answered and attempt.held:
-            self._wrong |= attempt.held
-            for name in attempt.held:
-                self._limits.pop(name, None)
         if attempt.number < self._latest:
             return
         for each in told:
@@ -236,6 +233,10 @@ class Limits:
                 limit = self._limits.setdefault(each.scope, Limit(each.kind))
                 before = attempt.spent[each.kind]
                 limit.observe(each, attempt.started, now, before, self._spent[each.kind] - before)
+        for name in attempt.held if answered else ():
+            if (held := self._limits.get(name)) and held.wait(attempt.cost.of(held.kind), now, even=self.even) > _EVEN:
+                self._wrong.add(name)
+                del self._limits[name]
 
     def wait(self, cost: Cost, now: float, under_way: int) -> float:
         """Return the seconds until a request may start.

@@ -100,7 +100,7 @@ class BatchAPI:
             except MalformedResponseError:  # a web page, or another kind of service
                 return path
             except ServerError as error:
-                if error.status in _MISSING:
+                if error.status in _MISSING or error.inside:
                     return path
                 if error.status != 400:  # a server that has it may refuse the parameter
                     raise

@@ -17,7 +17,7 @@ from localemp.engines.openai.batch.lines import content_hash, read_answer, reque
 from localemp.engines.openai.batch.queue import MOST_REQUESTS, BatchLimits, BatchQueue
 from localemp.engines.openai.batch.store import BatchStore
 from localemp.engines.openai.batch.submission import Service, SmallerBatchError, Timing
-from localemp.engines.openai.engine import OpenAIEngine
+from localemp.engines.openai.engine import PATHS, OpenAIEngine
 from localemp.engines.openai.failures import is_retryable, refused_parameter
 from localemp.errors import EngineError, FatalEngineError
 from localemp.protocol.errors import ResponseError
@@ -28,7 +28,6 @@ MOST_BATCHES = 3
 
 _log = logging.getLogger(__name__)
 _TIER = "batch"
-_ENDPOINTS = {"chat": "/v1/chat/completions", "completions": "/v1/completions"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +87,14 @@ class OpenAIBatchEngine(OpenAIEngine):
             LocalempError: As of `OpenAIEngine`.
         """
         limits, timing = limits or BatchLimits(), timing or Timing()
+        # A batch is a tier of its own; requests are the same whatever another one is asked for.
+        extra = {name: value for name, value in (options.get("extra_body") or {}).items() if name != "service_tier"}
+        options["extra_body"] = extra
         super().__init__(model, base_url, concurrency=concurrency or limits.requests, sleep=sleep, **options)
         self._reader = replace(self._reader, tier=_TIER)
-        self._endpoint = _ENDPOINTS[self.api]
+        self._endpoint = f"{self._target.server.batch_prefix}{PATHS[self.api]}"
         self._api = BatchAPI(self._connection)
-        self._store = BatchStore(folder, self.base_url, self._endpoint, model, self._requests.extra)
+        self._store = BatchStore(folder, self.base_url, self._endpoint, model, extra)
         service = Service(
             self._api, self.base_url, lambda error: self._explained(error, 0), timing=timing, clock=clock, sleep=sleep
         )

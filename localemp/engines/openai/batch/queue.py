@@ -133,7 +133,8 @@ class BatchQueue:
         batch = submission.batch
         names = batch.ids
         errors = await submission.complete()
-        found = self._store.fetched(batch)
+        found = submission.found
+        self._store.fetched(batch, found)
         rest = errors.get("")
         if isinstance(rest, SmallerBatchError):
             self._most = max(1, min(self._most, batch.state.size) // 2)

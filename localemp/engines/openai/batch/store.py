@@ -309,14 +309,12 @@ class BatchStore:
         self.active |= dict.fromkeys(batch.ids, batch)
         return batch
 
-    def fetched(self, batch: StoredBatch) -> AnswerFile:
-        """Take in what was fetched of a batch; return it."""
-        found = batch.answers()
+    def fetched(self, batch: StoredBatch, found: AnswerFile) -> None:
+        """Take in what was fetched of a batch."""
         self._take_in(batch, found.places)
         for name in batch.ids:
             self.active.pop(name, None)
         batch.ids = []
-        return found
 
     def _take_in(self, batch: StoredBatch, places: Mapping[str, Place]) -> None:
         self.places |= places

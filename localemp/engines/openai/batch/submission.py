@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 
 from localemp.engines.openai.batch.api import BatchAPI, Problem, RemoteBatch
-from localemp.engines.openai.batch.lines import NotAnsweredError
+from localemp.engines.openai.batch.lines import AnswerFile, NotAnsweredError
 from localemp.engines.openai.batch.store import Kind, StoredBatch
 from localemp.errors import EngineError, FatalEngineError
 from localemp.protocol.errors import MalformedResponseError, ResponseError, ServerError
@@ -93,6 +93,9 @@ class Submission:
     Args:
         batch: The batch, at whatever step.
         service: The service.
+
+    Attributes:
+        found: The answers and failures that were fetched.
     """
 
     def __init__(self, batch: StoredBatch, service: Service) -> None:
@@ -102,6 +105,7 @@ class Submission:
         self._was_active = not batch.tried  # whether it was seen before anyone cancelled it
         self._trouble = ""
         self._waits = ""
+        self.found = AnswerFile()
 
     async def complete(self) -> dict[str, Exception]:
         """Take all steps that are left.
@@ -186,12 +190,20 @@ class Submission:
         """Create the batch, and wait until the service has checked it: then it is known whether there was room."""
         batch = self.batch
         async with self._service.gate:
+            begun = self._service.clock()
             for pause in growing(self._service.timing.poll, _LONGEST_PAUSE, 2.0):
                 problem = await self._try_to_create()
                 if problem is None:
                     return
                 if self._is_too_big(problem):
                     raise SmallerBatchError(problem.message)
+                if self._service.in_progress - {batch.name}:
+                    begun = self._service.clock()
+                elif self._service.clock() - begun > self._service.timing.silence:
+                    raise FatalEngineError(
+                        f"{self._service.url} has no room for the batch {batch.name}: {problem.message}",
+                        "run the same command again when other batches have ended",
+                    )
                 _log.info("%s: the service has no room for it: %s", batch.name, for_terminal(problem.message))
                 await self._room(pause)
 
@@ -289,11 +301,11 @@ class Submission:
             if file:
                 with batch.fetching(kind) as path:
                     await api.download(file, path)
-        found = await asyncio.to_thread(batch.answers, log=self._announced == 0)
+        self.found = await asyncio.to_thread(batch.answers, log=self._announced == 0)
         announced = min((state.completed or 0) + (state.failed or 0), state.requests)
         self._announced += 1
-        if len(found.places) < announced:
-            told = f"{batch.name}: {len(found.places):,} of {announced:,} answers can be read"
+        if (number := len(self.found.places)) < announced:
+            told = f"{batch.name}: {number:,} of {announced:,} answers can be read"
             if self._announced < _TRIES:
                 raise MalformedResponseError(told)
             _log.warning("%s; the others are asked again", told)
