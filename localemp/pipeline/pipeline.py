@@ -298,8 +298,7 @@ class Pipeline:
             OptionError: They are not, or it does not.
         """
         if self._engine_name == "openai":
-            config = self.config
-            self.profile.takes.check(self.profile.name, config.reasoning_effort, config.verbosity)
+            self.profile.takes.check(self.profile.name, **self.request)
             return
         for name in ("batch", *_OF_REQUESTS):
             if getattr(self.config, name):

@@ -307,6 +307,24 @@ async def test_thinking_that_ollama_sets_apart(network: Any) -> None:
 # Errors
 
 
+@pytest.mark.parametrize("reason", ["SAFETY", "PROHIBITED_CONTENT", "content_filter: RECITATION"])
+async def test_what_gemini_withholds_is_an_error_that_says_so(network: Any, reason: str) -> None:
+    server = network(Gemini())
+    server.answers.append(Answer(body=completion(finish_reason=reason, message={"role": "assistant"})))
+    with pytest.raises(EngineError, match="content filter withheld the answer"):
+        await ask(server)
+    assert len(server.requests) == 1
+
+
+async def test_a_prompt_that_gemini_blocks_is_not_asked_again(network: Any) -> None:
+    server = network(Gemini())
+    usage = {"prompt_tokens": 20, "completion_tokens": 0, "total_tokens": 20}
+    server.answers.append(Answer(body={"object": "chat.completion", "choices": [], "usage": usage}))
+    with pytest.raises(EngineError, match="content filter withheld the answer"):
+        await ask(server)
+    assert len(server.requests) == 1
+
+
 async def test_what_openrouter_wraps_is_shown(network: Any) -> None:
     server = network(OpenRouter())
     metadata = {"provider_name": "Azure", "raw": '{"error": "the deployment is gone"}'}

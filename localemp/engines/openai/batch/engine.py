@@ -87,11 +87,14 @@ class OpenAIBatchEngine(OpenAIEngine):
             LocalempError: As of `OpenAIEngine`.
         """
         limits, timing = limits or BatchLimits(), timing or Timing()
+        # A batch is a tier of its own; requests are the same whatever another one is asked for.
+        extra = {name: value for name, value in (options.get("extra_body") or {}).items() if name != "service_tier"}
+        options["extra_body"] = extra
         super().__init__(model, base_url, concurrency=concurrency or limits.requests, sleep=sleep, **options)
         self._reader = replace(self._reader, tier=_TIER)
         self._endpoint = f"{self._target.server.batch_prefix}{PATHS[self.api]}"
         self._api = BatchAPI(self._connection)
-        self._store = BatchStore(folder, self.base_url, self._endpoint, model, self._requests.extra)
+        self._store = BatchStore(folder, self.base_url, self._endpoint, model, extra)
         service = Service(
             self._api, self.base_url, lambda error: self._explained(error, 0), timing=timing, clock=clock, sleep=sleep
         )
