@@ -10,6 +10,7 @@ from dataclasses import astuple, dataclass, field, replace
 from typing import Any
 
 from localemp.protocol.errors import MalformedResponseError, ServerError
+from localemp.protocol.refusals import FILTERED, why_blocked, why_withheld
 from localemp.utils.json_reader import JSONError, parse_json
 from localemp.utils.text import one_line, well_formed
 
@@ -81,6 +82,11 @@ class Choice:
     fields: Mapping[str, Any] = field(default_factory=dict)
     message: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def withheld(self) -> str:
+        """Why it is no answer: the model refused, or a content filter withheld it; empty if it is one."""
+        return why_withheld(self.text, self.refusal, self.finish_reason, self.fields)
+
 
 @dataclass(frozen=True, slots=True)
 class ParsedCompletion:
@@ -101,10 +107,12 @@ def read_completion(content: bytes | str) -> ParsedCompletion:
     """Parse the body of a whole completion.
 
     Raises:
-        ServerError: The body holds an error, instead of a choice or inside one.
+        ServerError: The body holds an error, instead of a choice or inside one, or a content filter blocked the prompt.
         MalformedResponseError: The body is not a completion, or has no choices.
     """
     answer = to_completion(decode(content))
+    if not answer.choices and (told := why_blocked(answer.fields)):
+        raise ServerError.parse({"message": f"the prompt is blocked ({told})", "code": FILTERED})
     if not answer.choices:
         raise MalformedResponseError(f"no choices: {one_line(str(answer.fields))}")
     choices = (with_texts(choice, well_formed(choice.text), well_formed(choice.thinking)) for choice in answer.choices)
@@ -162,18 +170,6 @@ def _probability(logarithm: Any) -> float | None:
     if not logarithm <= math.log1p(_SURPLUS):  # NaN is not, either
         return None
     return min(1.0, math.exp(max(logarithm, -1000.0)))
-
-
-def first_choice(answer: ParsedCompletion) -> Choice:
-    """Return the first choice of a completion.
-
-    Raises:
-        ServerError: The server's content filter withheld it.
-    """
-    choice = answer.choices[0]
-    if choice.finish_reason == "content_filter":
-        raise ServerError.parse({"message": "the content filter withheld the answer", "code": "content_filter"})
-    return choice
 
 
 def to_completion(value: Any) -> ParsedCompletion:
