@@ -23,6 +23,10 @@ MAX_VALUES = 500_000
 _MOST_POSITIONS, _MOST_TOKENS = 16, 128  # of log probabilities that are read: positions, and tokens at each
 _SURPLUS = 0.01  # by which probabilities may exceed 1, through rounding
 
+# Gemini's own words, some of which its endpoint for OpenAI's clients passes on.
+_REASONS = dict.fromkeys(("safety", "recitation", "blocklist", "prohibited_content", "spii"), FILTERED)
+_REASONS["max_tokens"] = "length"
+
 _TEXT_PARTS = ("text", "output_text", "input_text")
 _THOUGHT_PARTS = ("thinking", "reasoning", "reasoning_content", "thought")
 # The first one present is used: some servers send the same text under two names.
@@ -93,7 +97,7 @@ class ParsedCompletion:
     """A whole completion, or one chunk of a stream.
 
     Attributes:
-        choices: The choices, in order; a chunk may have none.
+        choices: The choices, in order; a chunk may have none, and so does the answer to a prompt that was blocked.
         usage: Token counts; None if not given.
         fields: The whole object, as received.
     """
@@ -102,18 +106,23 @@ class ParsedCompletion:
     usage: Usage | None
     fields: Mapping[str, Any]
 
+    @property
+    def blocked(self) -> str:
+        """Why there is no choice: a content filter blocked the prompt; empty if it did not."""
+        # Gemini says of a blocked prompt only how long it was.
+        unanswered = self.usage is not None and bool(self.usage.prompt_tokens) and not self.usage.completion_tokens
+        return "" if self.choices else why_blocked(self.fields, unanswered)
+
 
 def read_completion(content: bytes | str) -> ParsedCompletion:
     """Parse the body of a whole completion.
 
     Raises:
-        ServerError: The body holds an error, instead of a choice or inside one, or a content filter blocked the prompt.
-        MalformedResponseError: The body is not a completion, or has no choices.
+        ServerError: The body holds an error, instead of a choice or inside one.
+        MalformedResponseError: The body is not a completion, or has no choices although the prompt was not blocked.
     """
     answer = to_completion(decode(content))
-    if not answer.choices and (told := why_blocked(answer.fields)):
-        raise ServerError.parse({"message": f"the prompt is blocked ({told})", "code": FILTERED})
-    if not answer.choices:
+    if not answer.choices and not answer.blocked:
         raise MalformedResponseError(f"no choices: {one_line(str(answer.fields))}")
     choices = (with_texts(choice, well_formed(choice.text), well_formed(choice.thinking)) for choice in answer.choices)
     return replace(answer, choices=tuple(choices))
@@ -257,7 +266,7 @@ def _choice(value: Any, place: int) -> Choice:
     text, thinking, refusal = _content(message.get("content"))
     set_apart = next((said for key in _THOUGHT_KEYS if (said := _words(message.get(key)))), "")
     reason = value.get("finish_reason")
-    reason = one_line(reason, 50) if isinstance(reason, str) and reason else None
+    reason = _usual(one_line(reason, 50)) if isinstance(reason, str) and reason else None
     if reason == "error":
         raise ServerError.parse({"message": text or "the completion ended with the finish reason 'error'"})
     index = value.get("index")
@@ -270,6 +279,12 @@ def _choice(value: Any, place: int) -> Choice:
         value,
         message,
     )
+
+
+def _usual(reason: str) -> str:
+    """Return a finish reason in OpenAI's words, if it is known."""
+    plain = reason.lower()
+    return FILTERED if plain.startswith(FILTERED) else _REASONS.get(plain, reason)
 
 
 def with_texts(choice: Choice, text: str, thinking: str) -> Choice:

@@ -14,10 +14,7 @@ FILTERED = "content_filter"
 """OpenAI's finish reason, and its code of errors."""
 
 _BY_MODEL = "refusal"
-_BY_FILTER = frozenset(
-    [FILTERED, "content_filtered", "guardrail_intervened", "sensitive", "safety", "recitation", "blocklist",
-     "prohibited_content", "spii"]
-)  # fmt: skip
+_BY_FILTER = frozenset([FILTERED, "guardrail_intervened", "sensitive"])
 # Codes of errors: OpenAI's, Azure's, OpenRouter's, Alibaba's; "invalid_prompt" is OpenAI's of models that reason.
 _CODES = frozenset(
     [FILTERED, "content_policy_violation", "responsibleaipolicyviolation", "moderation", "data_inspection_failed",
@@ -33,21 +30,33 @@ def why_withheld(text: str, refusal: str, reason: str | None, fields: Mapping[st
     Args:
         text: Its text. What a filter left of one is no answer either.
         refusal: The model's refusal.
-        reason: The finish reason.
+        reason: The finish reason, in OpenAI's words if they are known.
         fields: The whole choice, as received.
     """
-    kind = (reason or "").lower().partition(":")[0].strip()
+    kind = (reason or "").lower()
     if kind == _BY_MODEL or (refusal and not text.strip()):
         words = one_line(well_formed(refusal.strip() or text.strip()), _LONGEST)
         return f"the model refused: {words}" if words else "the model refused, without a word"
     if kind in _BY_FILTER:
-        told = filters_of(fields) or ("" if reason == FILTERED else one_line(reason or "", 60))
+        own = fields.get("native_finish_reason") or fields.get("finish_reason")  # OpenRouter's of the provider
+        told = filters_of(fields) or ("" if own == FILTERED else one_line(well_formed(str(own)), 60))
         return f"the content filter withheld the answer{told and f' ({told})'}"
     return ""
 
 
-def why_blocked(fields: Mapping[str, Any]) -> str:
-    """Return which filter blocked the prompt of a response without choices; empty if none is told."""
+def why_blocked(fields: Mapping[str, Any], unanswered: bool) -> str:
+    """Return why a response has no choices; empty if that is not because a filter blocked the prompt.
+
+    Args:
+        fields: The response, as received.
+        unanswered: Whether it counts a prompt, and no answer.
+    """
+    told = _blocked_by(fields)
+    return f"the content filter blocked the prompt{told and f' ({told})'}" if told or unanswered else ""
+
+
+def _blocked_by(fields: Mapping[str, Any]) -> str:
+    """Return which filter blocked the prompt; empty if none is told."""
     listed = fields.get("prompt_filter_results")
     for each in listed if isinstance(listed, list) else ():
         if isinstance(each, Mapping) and (told := filters_of(each)):

@@ -5,8 +5,8 @@ import sys
 
 import pytest
 from hosted import HostedService, Outcome, Pace, content_filtered
+from priced import priced_profile as profile
 from repository import REPOSITORY
-from test_bill import PRICES, generate, lines, profile
 
 import localemp
 from localemp.runs.run import RESPONSES, read_records
@@ -32,6 +32,10 @@ def out(tmp_path):
     return tmp_path / "run"
 
 
+def lines(folder):
+    return [json.loads(line) for line in (folder / RESPONSES).read_text().splitlines()]
+
+
 @pytest.mark.parametrize("batch", [False, True], ids=["alone", "batch"])
 @pytest.mark.parametrize(("end", "told"), ENDS.values(), ids=ENDS)
 def test_a_line_that_failed_says_why_and_is_not_asked_again_by_itself(mine, out, end, told, batch):
@@ -48,7 +52,9 @@ def test_a_line_that_failed_says_why_and_is_not_asked_again_by_itself(mine, out,
 
 def test_a_stage_that_is_refused_ends_its_dialogue(mine, out):
     with HostedService(rule=lambda body: Outcome(refusal="No.")) as service:
-        assert generate(profile(mine, service), out, strategy="two-stage").failed == 8
+        model = profile(mine, service)
+        result = localemp.generate(model=model, data="samples", limit=8, out=out, strategy="two-stage")
+        assert result.failed == 8
         assert len(service.completions_of()) == 8, "no second stage"
     assert {line["error"]["message"] for line in lines(out)} == {"the model refused: No."}
 
@@ -77,7 +83,7 @@ def test_a_judge_that_refuses_has_given_no_verdict(localemp, mine, tmp_path):
         return json.dumps({"choice": "A"})
 
     with HostedService(rule=rule) as service:
-        command = ("study", "judge", "study", "--model", profile(mine, service, PRICES), "--name", "j")
+        command = ("study", "judge", "study", "--model", profile(mine, service), "--name", "j")
         done = localemp(*command)
         assert done.returncode == 0, done.stderr
         assert "72 answers, 12 unparsable (16.7%)" in done.stdout
@@ -94,7 +100,7 @@ def test_a_judge_that_refuses_has_given_no_verdict(localemp, mine, tmp_path):
 def test_a_judge_that_refuses_too_often_is_given_up_with_its_words(localemp, mine, tmp_path):
     small_study(tmp_path / "study")
     with HostedService(rule=lambda body: Outcome(refusal="I will not judge that.")) as service:
-        done = localemp("study", "judge", "study", "--model", profile(mine, service, PRICES), "--name", "j")
+        done = localemp("study", "judge", "study", "--model", profile(mine, service), "--name", "j")
     assert done.returncode == 1
     assert "of 20 answers cannot be read, such as 'the model refused: I will not judge that.'" in done.stderr
 

@@ -11,6 +11,7 @@ from localemp.engines.spending import charge
 from localemp.errors import EngineError, PromptTooLongError, RefusalError
 from localemp.models.price import Price, billed_tier
 from localemp.protocol.completions import Choice, Usage, read_completion, token_probabilities
+from localemp.protocol.refusals import FILTERED
 from localemp.protocol.thinking import opens_thinking, split_thinking
 from localemp.sampling import Sampling
 
@@ -56,8 +57,8 @@ def read_answers(content: bytes) -> Answers:
         answer.usage or Usage(),
         tier,
         name,
-        withheld=next(filter(None, withheld), ""),
-        reason=answer.choices[0].finish_reason or "",
+        withheld=next(filter(None, withheld), answer.blocked),
+        reason=(answer.choices[0].finish_reason or "") if answer.choices else FILTERED,
     )
 
 

@@ -171,7 +171,10 @@ class AppEngine(Engine):
             body = self.body(messages, sampling, given)
             dropped = [name for name in self._own(sampling, given) if self.changed.get(name, name) is None]
             try:
-                return await self._ask(body, sampling), tuple(f"{name} dropped: {_REFUSED}" for name in dropped)
+                answer = await self._ask(body, sampling)
+                if not answer.choices:
+                    raise RefusalError(answer.blocked)
+                return answer, tuple(f"{name} dropped: {_REFUSED}" for name in dropped)
             except UpstreamError as error:
                 if not self.adapt(error, body, given):
                     raise
