@@ -77,7 +77,10 @@ def _plugins() -> "list[Plugin]":
 
 
 def _keys() -> dict[str, str]:
-    return {name: "set" if os.environ.get(name) else "not set" for name in ("OPENAI_API_KEY", "HF_TOKEN")}
+    from localemp.engines.openai.servers import key_variables
+
+    found = {name: "set" if os.environ.get(name) else "not set" for name in key_variables()}
+    return {name: state for name, state in found.items() if state == "set" or name in ("OPENAI_API_KEY", "HF_TOKEN")}
 
 
 def _missing(found: dict[str, dict[str, str]]) -> list[str]:

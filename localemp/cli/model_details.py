@@ -51,6 +51,8 @@ def rows(profile: "Profile") -> list[tuple[str, str]]:
 
 def tables(profiles: "Sequence[Profile]") -> "list[Table]":
     """Return the tables of `models list`: chat models that run here, hosted ones, and the models for lookups."""
+    from localemp.engines.openai.target import OPENAI_URL
+
     chat = [profile for profile in profiles if profile.kind == "chat"]
     return [
         _table(
@@ -64,7 +66,12 @@ def tables(profiles: "Sequence[Profile]") -> "list[Table]":
                 (profile for profile in chat if profile.hosted),
                 key=lambda profile: (profile.is_off, profile.shut_down is not None, profile.name),
             ),
-            {"service": _service, "context": _context, "price": _short_price, "end": _end},
+            {
+                "service": lambda profile: _service(profile.base_url or OPENAI_URL),
+                "context": _context,
+                "price": _short_price,
+                "end": _end,
+            },
         ),
         _table(
             "Models for lookups",
@@ -90,7 +97,7 @@ def checked_table(checked: "Sequence[CheckedModel]") -> "Table":
         if each.shut_down and each.profile_date and each.shut_down != each.profile_date:
             ended += f" (its profile says {each.profile_date})"
         state = "exists" if each.found else "missing"
-        table.add_row(each.name, for_terminal(urlsplit(each.service).netloc), state, ended)
+        table.add_row(each.name, _service(each.service), state, ended)
     return table
 
 
@@ -134,8 +141,11 @@ def _weights(profile: "Profile") -> str:
     return "to fetch: " + ", ".join(name for name, source in sources if source)
 
 
-def _service(profile: "Profile") -> str:
-    return urlsplit(profile.base_url).hostname or "" if profile.base_url else "OpenAI"
+def _service(url: str) -> str:
+    """Return the name of the service at a URL; of an unknown one, its address."""
+    from localemp.engines.openai.servers import server_at
+
+    return server_at(url).name or for_terminal(urlsplit(url).netloc)
 
 
 def _context(profile: "Profile") -> str:

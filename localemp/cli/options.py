@@ -82,7 +82,11 @@ _BATCH = click.option(
 )  # fmt: skip
 
 _ENGINES = (
-    click.option("--base-url", help="Use an OpenAI-compatible server instead; the key is read from OPENAI_API_KEY."),
+    click.option(
+        "--base-url",
+        help="Use an OpenAI-compatible server instead. Its key is read from the service's own variable, else from "
+        "OPENAI_API_KEY.",
+    ),
     *_ENGINE,
     _DETERMINISTIC,
     *_SAMPLING,

@@ -1,10 +1,13 @@
 """A limit to what a command may spend, which is never passed: the most that a request can cost is held beforehand."""
 
 import asyncio
+import heapq
 import itertools
 import math
+from collections import Counter
 from collections.abc import Sequence
 from functools import partial
+from typing import NamedTuple
 
 from localemp.dialogue import Message
 from localemp.engines.base import STAGE, TURN, Completion, Engine
@@ -17,6 +20,15 @@ from localemp.sampling import Sampling
 
 _ROUNDED = 1 + 1e-12  # sums of floats may be off by so much
 _AROUND = 16  # most tokens that a service adds around a message, and around all of them
+
+
+class _Waiting(NamedTuple):
+    """A request that waits for money, in the order of the first two fields."""
+
+    turn: int
+    number: int
+    dollars: float
+    granted: "asyncio.Future[None]"
 
 
 class Budget:
@@ -42,9 +54,10 @@ class Budget:
         self.limit = limit
         self.spent = self.held = 0.0
         self._under_way = 0
-        self._waiting: dict[tuple[int, int], tuple[float, Account, asyncio.Future[None]]] = {}
-        self._active: set[int] = set()
         self._numbers = itertools.count()
+        self._queue: list[_Waiting] = []
+        self._active: set[int] = set()  # accounts that have asked and are not closed; ids
+        self._waits: Counter[int] = Counter()  # requests of each that wait
 
     @classmethod
     def of(cls, budget: "Limit") -> "Budget":
@@ -74,11 +87,11 @@ class Budget:
         Raises:
             BudgetError: There is not enough, and none will come back.
         """
-        self._active.add(id(account))
-        account.closed = partial(self._leave, id(account))
-        place = TURN.get(), next(self._numbers)
+        if self.try_to_hold(account, dollars):
+            return
         mine: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting[place] = dollars, account, mine
+        heapq.heappush(self._queue, _Waiting(TURN.get(), next(self._numbers), dollars, mine))
+        self._waits[id(account)] += 1
         self._admit()
         try:
             await mine
@@ -87,14 +100,17 @@ class Budget:
                 self.end(dollars)
             raise
         finally:
-            self._waiting.pop(place, None)
+            self._waits[id(account)] -= 1
+            if not self._waits[id(account)]:
+                del self._waits[id(account)]
 
     def try_to_hold(self, account: Account, dollars: float) -> bool:
         """Hold money for a request if there is enough now, and no earlier dialogue waits for it."""
-        first = not self._waiting or (TURN.get(), -1) < min(self._waiting)
-        if not (first and self._fits(dollars)):
-            return False
         self._active.add(id(account))
+        account.closed = partial(self._leave, id(account))
+        first = self._first()
+        if not self._fits(dollars) or (first is not None and first.turn < TURN.get()):
+            return False
         self._take(dollars)
         return True
 
@@ -125,23 +141,30 @@ class Budget:
     def _fits(self, dollars: float) -> bool:
         return self.limit is None or self.spent + self.held + dollars <= self.limit * _ROUNDED
 
+    def _first(self) -> "_Waiting | None":
+        while self._queue and self._queue[0].granted.done():
+            heapq.heappop(self._queue)
+        return self._queue[0] if self._queue else None
+
     def _admit(self) -> None:
         """Let requests go, in order; once nothing is under way and every dialogue waits, those that do not fit fail."""
-        for place in sorted(self._waiting):
-            dollars, _, future = self._waiting[place]
-            if self._fits(dollars):
-                del self._waiting[place]
-                self._take(dollars)
-                if not future.done():
-                    future.set_result(None)
-            elif self._under_way:
-                return
-        waiting = self._waiting.values()
-        if waiting and self.limit is not None and self._active <= {id(account) for _, account, _ in waiting}:
-            error = BudgetError(self.limit, self.spent, min(dollars for dollars, _, _ in waiting))
-            for _, _, future in waiting:
-                if not future.done():
-                    future.set_exception(error)
+        while (first := self._first()) is not None and self._fits(first.dollars):
+            self._grant(first)
+        if first is None or self._under_way:
+            return
+        for waiting in sorted(self._queue):  # no money comes back: whatever fits
+            if not waiting.granted.done() and self._fits(waiting.dollars):
+                self._grant(waiting)
+        if self._under_way or self.limit is None or len(self._waits) < len(self._active):
+            return
+        left = [waiting for waiting in self._queue if not waiting.granted.done()]
+        error = BudgetError(self.limit, self.spent, min(waiting.dollars for waiting in left))
+        for waiting in left:
+            waiting.granted.set_exception(error)
+
+    def _grant(self, waiting: "_Waiting") -> None:
+        self._take(waiting.dollars)
+        waiting.granted.set_result(None)
 
 
 Limit = float | Budget | None

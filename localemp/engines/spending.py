@@ -68,7 +68,7 @@ class Purse:
         """Add to what is under way."""
         self.under_way += dollars
         if self.announce is not None and self.under_way > self._announced:
-            self._announced = 2 * self.under_way
+            self._announced = 1.25 * self.under_way
             self.announce(self._announced)
 
     @contextmanager

@@ -161,7 +161,7 @@ def _check_no_secret(settings: Mapping[str, Any], where: str) -> None:
         if redact_settings(plain) != plain:
             raise PlanError(
                 f"{where}, {name}: it holds a secret, which does not belong in a plan",
-                "remove it; keys are read from the environment (OPENAI_API_KEY, HF_TOKEN)",
+                "remove it; keys are read from the environment (OPENAI_API_KEY, HF_TOKEN, ...)",
             )
 
 

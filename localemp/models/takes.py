@@ -17,6 +17,7 @@ class Takes(BaseModel):
     Attributes:
         reasoning_effort: Values of `--reasoning-effort`, from the least reasoning to the most.
         verbosity: Values of `--verbosity`, from the shortest answers to the longest.
+        service_tier: Values of `--service-tier`, for a model that is not in all tiers of its service.
 
     Each is empty for a model that does not take the field at all, and None if nothing is known: any value is sent then.
     """
@@ -25,20 +26,20 @@ class Takes(BaseModel):
 
     reasoning_effort: _Values | None = None
     verbosity: _Values | None = None
+    service_tier: _Values | None = None
 
-    def check(self, name: str, reasoning_effort: str | None = None, verbosity: str | None = None) -> None:
+    def check(self, name: str, **chosen: str | None) -> None:
         """Check values that a user has chosen, before a service refuses them.
 
         Args:
             name: The model's name, for the message.
-            reasoning_effort: A value of `--reasoning-effort`; None if none was chosen.
-            verbosity: The same of `--verbosity`.
+            **chosen: The values by the names of the attributes; None where none was chosen.
 
         Raises:
             OptionError: The model does not take one of them; lists those that it takes.
         """
-        _check(name, "--reasoning-effort", reasoning_effort, self.reasoning_effort)
-        _check(name, "--verbosity", verbosity, self.verbosity)
+        for field, value in chosen.items():
+            _check(name, f"--{field.replace('_', '-')}", value, getattr(self, field))
 
 
 def _check(name: str, option: str, value: str | None, known: Sequence[str] | None) -> None:

@@ -298,8 +298,7 @@ class Pipeline:
             OptionError: They are not, or it does not.
         """
         if self._engine_name == "openai":
-            config = self.config
-            self.profile.takes.check(self.profile.name, config.reasoning_effort, config.verbosity)
+            self.profile.takes.check(self.profile.name, **self.request)
             return
         for name in ("batch", *_OF_REQUESTS):
             if getattr(self.config, name):
@@ -410,7 +409,9 @@ class Pipeline:
     def tier(self) -> str | None:
         """The tier of the service that requests ask for: "batch" for the Batch API; None if they name none."""
         asked = self.request.get("service_tier") or self.profile.request.get("service_tier")
-        return "batch" if self.config.batch else asked if isinstance(asked, str) else None
+        if self.config.batch:
+            return "batch"
+        return asked if isinstance(asked, str) else None
 
     def _engine_context(self, max_model_len: int | None = None, log: Path | None = None) -> EngineContext:
         config = self.config

@@ -22,6 +22,13 @@ MAX_VALUES = 500_000
 _MOST_POSITIONS, _MOST_TOKENS = 16, 128  # of log probabilities that are read: positions, and tokens at each
 _SURPLUS = 0.01  # by which probabilities may exceed 1, through rounding
 
+FILTERED = "content_filter"
+"""The finish reason of an answer that a content filter withheld or cut."""
+
+# Gemini's own words, some of which its endpoint for OpenAI's clients passes on.
+_REASONS = dict.fromkeys(("safety", "recitation", "blocklist", "prohibited_content", "spii"), FILTERED)
+_REASONS["max_tokens"] = "length"
+
 _TEXT_PARTS = ("text", "output_text", "input_text")
 _THOUGHT_PARTS = ("thinking", "reasoning", "reasoning_content", "thought")
 # The first one present is used: some servers send the same text under two names.
@@ -87,7 +94,7 @@ class ParsedCompletion:
     """A whole completion, or one chunk of a stream.
 
     Attributes:
-        choices: The choices, in order; a chunk may have none.
+        choices: The choices, in order; a chunk may have none, and so does the answer to a prompt that was blocked.
         usage: Token counts; None if not given.
         fields: The whole object, as received.
     """
@@ -102,13 +109,18 @@ def read_completion(content: bytes | str) -> ParsedCompletion:
 
     Raises:
         ServerError: The body holds an error, instead of a choice or inside one.
-        MalformedResponseError: The body is not a completion, or has no choices.
+        MalformedResponseError: The body is not a completion, or has no choices although none was withheld.
     """
     answer = to_completion(decode(content))
-    if not answer.choices:
+    if not answer.choices and not _is_blocked(answer.usage):
         raise MalformedResponseError(f"no choices: {one_line(str(answer.fields))}")
     choices = (with_texts(choice, well_formed(choice.text), well_formed(choice.thinking)) for choice in answer.choices)
     return replace(answer, choices=tuple(choices))
+
+
+def _is_blocked(usage: Usage | None) -> bool:
+    """Return whether an answer without choices was withheld: Gemini says of a blocked prompt only how long it was."""
+    return usage is not None and bool(usage.prompt_tokens) and not usage.completion_tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,10 +182,9 @@ def first_choice(answer: ParsedCompletion) -> Choice:
     Raises:
         ServerError: The server's content filter withheld it.
     """
-    choice = answer.choices[0]
-    if choice.finish_reason == "content_filter":
-        raise ServerError.parse({"message": "the content filter withheld the answer", "code": "content_filter"})
-    return choice
+    if not answer.choices or answer.choices[0].finish_reason == FILTERED:
+        raise ServerError.parse({"message": "the content filter withheld the answer", "code": FILTERED})
+    return answer.choices[0]
 
 
 def to_completion(value: Any) -> ParsedCompletion:
@@ -261,7 +272,7 @@ def _choice(value: Any, place: int) -> Choice:
     text, thinking, refusal = _content(message.get("content"))
     set_apart = next((said for key in _THOUGHT_KEYS if (said := _words(message.get(key)))), "")
     reason = value.get("finish_reason")
-    reason = one_line(reason, 50) if isinstance(reason, str) and reason else None
+    reason = _usual(one_line(reason, 50)) if isinstance(reason, str) and reason else None
     if reason == "error":
         raise ServerError.parse({"message": text or "the completion ended with the finish reason 'error'"})
     index = value.get("index")
@@ -274,6 +285,12 @@ def _choice(value: Any, place: int) -> Choice:
         value,
         message,
     )
+
+
+def _usual(reason: str) -> str:
+    """Return a finish reason in OpenAI's words, if it is known."""
+    plain = reason.lower()
+    return FILTERED if plain.startswith(FILTERED) else _REASONS.get(plain, reason)
 
 
 def with_texts(choice: Choice, text: str, thinking: str) -> Choice:

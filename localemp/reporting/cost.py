@@ -21,6 +21,10 @@ QUANTITIES = (
 )
 
 
+DOLLARS = "$ / 1,000"
+"""The column of what 1,000 replies cost in US dollars."""
+
+
 @dataclass(frozen=True, slots=True)
 class Effort:
     """The mean cost of one reply of a run.
@@ -57,6 +61,16 @@ def effort_of(system: System) -> Effort:
     return Effort(words_of(record["reply"] for record in answered), total / max(len(answered), 1), means)
 
 
+def dollars_for_thousand(system: System) -> float | None:
+    """Return what 1,000 replies of a run cost in US dollars, with those that failed; None if a price is unknown."""
+    answered = system.answered
+    costs = [stage.get("cost") for record in answered for stage in record["stages"]]
+    known = [cost for cost in costs if cost is not None]
+    if not answered or len(known) < len(costs):
+        return None
+    return 1000 * (sum(known) / len(answered) + system.lost) or None
+
+
 def quantities_of(efforts: Sequence[Effort]) -> list[tuple[str, str, str, int]]:
     """Return the entries of `QUANTITIES` to show: thinking only if a run thought."""
     thought = any(effort.total("thinking_tokens") != 0 for effort in efforts if effort.stages)
@@ -72,10 +86,12 @@ def effort_table(systems: Sequence[System], efforts: Sequence[Effort]) -> Table:
     """Return length and cost of a reply, one row for each run."""
     everyone = [system.name for system in systems]
     shown = quantities_of(efforts)
+    dollars = [dollars_for_thousand(system) for system in systems]
+    priced = any(each is not None for each in dollars)
     reason = "the engine did not report it for every call"
     reasons: dict[str, dict[str, list[str]]] = {}
     rows = []
-    for system, effort in zip(systems, efforts, strict=True):
+    for system, effort, price in zip(systems, efforts, dollars, strict=True):
         words = fmean(effort.words)
         cells = [Cell(number(words, 1), words, "mean, words by whitespace"), Cell(f"{effort.calls:.2g}", effort.calls)]
         for key, title, _, decimals in shown:
@@ -84,9 +100,16 @@ def effort_table(systems: Sequence[System], efforts: Sequence[Effort]) -> Table:
                 cells.append(Cell(NOT_AVAILABLE, about=reason))
             else:
                 cells.append(Cell(amount(value, decimals), value, "mean, all stages together"))
+        if priced and price is None:
+            unpriced = "no price of the model is known"
+            reasons.setdefault(unpriced, {}).setdefault(DOLLARS, []).append(system.name)
+            cells.append(Cell(NOT_AVAILABLE, about=unpriced))
+        elif price is not None:
+            cells.append(Cell(number(price, 4), price, "US dollars by list price, replies that failed included"))
         rows.append(Row(system.name, tuple(cells), system.about, warning=system.warning))
-    columns = ("Words", "Calls", *(title for _, title, *_ in shown))
-    notes = (*not_available(reasons, everyone), Note(f"Words by whitespace. {SECONDS}"))
+    columns = ("Words", "Calls", *(title for _, title, *_ in shown), *([DOLLARS] if priced else []))
+    cost = f" {DOLLARS}: US dollars for 1,000 replies by list price; what was paid for replies that failed is in it."
+    notes = (*not_available(reasons, everyone), Note(f"Words by whitespace. {SECONDS}{cost if priced else ''}"))
     return Table("effort", "effort", "Means for one reply, all its stages together", "Run", columns, tuple(rows), notes)
 
 

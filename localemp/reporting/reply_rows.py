@@ -49,7 +49,7 @@ COLUMNS: Mapping[str, str] = {
 }
 """The columns and what they hold; a column for each metric of single replies follows, by its name in tables."""
 
-_NUMBERS = ("prompt_tokens", "completion_tokens", "cached_tokens", "cost")
+_NUMBERS = ("prompt_tokens", "completion_tokens", "cached_tokens")
 _WHOLE = ("calls", "shared", "prompt_tokens", "completion_tokens", "thinking_tokens", "cached_tokens")
 _ROW_GROUP = 4096
 
@@ -160,6 +160,7 @@ def _row(experiment: str, system: System, record: Record) -> Row:
         "seconds": sum(stage.get("seconds") or 0.0 for stage in stages) if stages else None,
         "error": None if error is None else error["message"],
         **totals,
+        "cost": _total([answer.get("cost") for answer in (*stages, *record.get("paid", ()))]),
     }
     return {name: told.get(name, record.get(name)) for name in COLUMNS}
 

@@ -13,6 +13,7 @@ from localemp.metrics.kept_values import KeptMetric, KeptValues, read_values
 from localemp.metrics.registry import metric_entries, metrics, on_request
 from localemp.metrics.replies import Replies, replies_of
 from localemp.metrics.scoring import SCORES, on_common, read_scores, score_all, scores_path
+from localemp.runs.bill import bill_of
 from localemp.runs.run import model_name, newest, read_lines, read_manifest
 from localemp.runs.verified import verified_line
 from localemp.utils.files import is_file
@@ -37,6 +38,7 @@ class System:
         source: The origin of imported replies: file, format, hypothesis, data.
         kept: Values of single replies by metrics that need a model; None if there are none.
         verified: What `runs verify` found last, in a line; empty if the run has not been verified.
+        lost: US dollars that were paid for replies that failed, for each reply of the run.
     """
 
     name: str
@@ -49,6 +51,7 @@ class System:
     source: Mapping[str, Any] = field(default_factory=dict)
     kept: KeptValues | None = None
     verified: str = ""
+    lost: float = 0.0
 
     @property
     def settings(self) -> Mapping[str, Any]:
@@ -159,6 +162,7 @@ def _read(path: Path, name: str) -> System:
         return System(name, about, scores, scored.notes, source=scored.source)
     manifest, lines = read_manifest(path), list(read_lines(path))
     replies = replace(replies_of(path, manifest, lines), name=name)
+    lost = bill_of((record for _, record in lines), manifest["sessions"]).failed
     return System(
         name,
         describe(manifest["settings"]),
@@ -169,6 +173,7 @@ def _read(path: Path, name: str) -> System:
         manifest,
         kept=read_values(path, replies),
         verified=verified_line(path),
+        lost=lost / max(len(replies), 1),
     )
 
 

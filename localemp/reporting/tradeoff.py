@@ -7,7 +7,7 @@ from localemp.metrics.base import Metric
 from localemp.metrics.kept_values import KeptMetric
 from localemp.metrics.registry import metric, metric_entries
 from localemp.metrics.significance import Interval, value_interval
-from localemp.reporting.cost import Effort
+from localemp.reporting.cost import DOLLARS, Effort, dollars_for_thousand
 from localemp.reporting.systems import System
 from localemp.reporting.tables import Table, amount
 
@@ -67,9 +67,9 @@ def cost_of(runs: Sequence[System], efforts: Sequence[Effort]) -> Cost | None:
 
     Tokens are those that the model read and wrote, all stages together. None if fewer than two runs have a cost.
     """
-    dollars = [_dollars(system) for system in runs]
+    dollars = [dollars_for_thousand(system) for system in runs]
     if runs and all(dollars):
-        return Cost("dollars", "US dollars for 1,000 replies", "$ / 1,000", tuple(dollars))
+        return Cost("dollars", "US dollars for 1,000 replies", DOLLARS, tuple(dollars))
     tokens = tuple(_tokens(effort) for effort in efforts)
     if sum(value is not None for value in tokens) > 1:
         return Cost("tokens", "tokens for a reply, read and written", "tokens", tokens)
@@ -126,10 +126,3 @@ def _interval(system: System, column: str) -> Interval | None:
 def _tokens(effort: Effort) -> float | None:
     read, written = effort.total("prompt_tokens"), effort.total("completion_tokens")
     return None if read is None or written is None else (read + written) or None
-
-
-def _dollars(system: System) -> float | None:
-    answered = system.answered
-    costs = [stage.get("cost") for record in answered for stage in record["stages"]]
-    known = [cost for cost in costs if cost is not None]
-    return 1000 * sum(known) / len(answered) or None if answered and len(known) == len(costs) else None

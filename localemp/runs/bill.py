@@ -6,7 +6,7 @@ its stages show, has them under `paid`; requests whose answer was lost on the wa
 While a session runs, that has the most that would be missing if its process was killed.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -123,10 +123,26 @@ class Bill:
         }
 
 
+def bill_of(lines: Iterable[Mapping[str, Any]], sessions: Iterable[Mapping[str, Any]]) -> Bill:
+    """Return the bill of a run.
+
+    Args:
+        lines: All of its lines, also those that later ones replace.
+        sessions: Those of its manifest.
+    """
+    bill = Bill()
+    for record in lines:
+        bill.take(record)
+    for session in sessions:
+        bill.take_session(session)
+    return bill
+
+
 def paid_answers(record: Mapping[str, Any]) -> Iterator[tuple[Mapping[str, Any], bool]]:
     """Yield the answers behind a line of a run or a judge, and whether each was for nothing; not shared ones."""
     failed = "error" in record
-    own = record.get("stages") if "stages" in record else [record] if "text" in record else []
+    alone = [record] if "text" in record else []
+    own = record.get("stages", alone)
     for answer in own if isinstance(own, Sequence) else ():
         if not answer.get("asked_by"):
             yield answer, failed

@@ -19,7 +19,7 @@ from pydantic import AfterValidator, BaseModel, Field
 from localemp.errors import LocalempError
 from localemp.prompting.flow import MOST_STAGES
 from localemp.runs import journal
-from localemp.runs.bill import Bill
+from localemp.runs.bill import Bill, bill_of
 from localemp.runs.journal import MANIFEST, Journal, newest, read_manifest
 from localemp.strategies.base import Response, Stage
 from localemp.utils.config_diff import former_settings, without_former_code
@@ -262,13 +262,9 @@ def read_bill(folder: Path) -> Bill:
     Raises:
         RunError: The manifest or a line is damaged.
     """
-    bill = Bill()
-    if is_file(folder / MANIFEST):
-        for _, record in read_lines(folder):
-            bill.take(record)
-        for session in read_manifest(folder)["sessions"]:
-            bill.take_session(session)
-    return bill
+    if not is_file(folder / MANIFEST):
+        return Bill()
+    return bill_of((record for _, record in read_lines(folder)), read_manifest(folder)["sessions"])
 
 
 def default_folder(settings: dict[str, Any]) -> Path:

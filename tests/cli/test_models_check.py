@@ -109,9 +109,9 @@ def test_a_service_that_cannot_be_asked_is_no_error_for_the_others(localemp, pro
 
 
 def test_without_a_key_openai_is_not_asked(localemp):
-    done = localemp("models", "check", env={"OPENAI_API_KEY": "", "OPENAI_BASE_URL": ""})
-    assert done.returncode == 0, done.stderr
-    assert "https://api.openai.com/v1 was not asked about" in done.stdout
+    done = localemp("models", "check", "gpt-6-luna", env={"OPENAI_API_KEY": "", "OPENAI_BASE_URL": ""})
+    assert done.returncode == 1, "it was named, and was not found"
+    assert "https://api.openai.com/v1 was not asked about gpt-6-luna" in done.stdout
     assert "OPENAI_API_KEY is not set" in done.stdout
 
 

@@ -167,7 +167,7 @@ class Gemini(Hosted):
     """Its endpoint for OpenAI's clients: unknown fields are errors, errors are lists, thinking is in the total only."""
 
     host, path, model = "generativelanguage.googleapis.com", "/v1beta/openai", "gemini-2.5-flash"
-    unknown = ("seed", "repetition_penalty")
+    unknown = ("seed", "repetition_penalty", "thinking_token_budget")
 
     def get(self, request: Request) -> Answer:
         return listed({"id": f"models/{self.model}", "owned_by": "google"}, {"id": "models/gemini-2.5-pro"})

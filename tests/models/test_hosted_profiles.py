@@ -37,7 +37,7 @@ def test_a_notice_says_when_a_model_ends_and_what_to_use_instead(day, notice):
     assert profile.is_off_on(day) == (day >= END)
 
 
-def test_a_model_without_a_date_has_no_notice_and_one_without_a_successor_names_none():
+def test_a_notice_needs_a_date_and_names_a_successor_only_if_there_is_one():
     assert Profile(name="m", kind="chat", engine="openai", model="m").notice_on(END) == ""
     assert ending().notice_on(END) == "the provider announced that it would shut down old on 2027-01-14"
 
@@ -66,7 +66,7 @@ def test_announced_dates():
 def test_a_shipped_profile_asks_for_no_effort_that_its_model_does_not_take():
     for profile in shipped():
         effort = profile.request.get("reasoning_effort")
-        profile.takes.check(profile.name, effort)
+        profile.takes.check(profile.name, reasoning_effort=effort)
         if profile.takes.reasoning_effort and "none" not in profile.takes.reasoning_effort and profile.name != "gpt-5":
             assert profile.thinking is not None, f"{profile.name} always reasons: its answers need room"
             assert profile.thinking.budget >= ROOM[effort]
@@ -79,17 +79,24 @@ def test_the_price_of_models_that_stay_is_known():
 
 def test_a_value_that_a_model_does_not_take_is_an_error_with_those_that_it_takes():
     takes = Takes(reasoning_effort=("low", "high"), verbosity=())
-    takes.check("m", "low")
+    takes.check("m", reasoning_effort="low")
     with pytest.raises(OptionError, match="--reasoning-effort none: m does not take this value") as caught:
-        takes.check("m", "none")
+        takes.check("m", reasoning_effort="none")
     assert caught.value.hint == "it takes low, high"
     with pytest.raises(OptionError, match="--verbosity low: m does not take it") as caught:
         takes.check("m", verbosity="low")
     assert caught.value.hint == "omit --verbosity"
 
 
+def test_a_tier_that_a_model_does_not_have_is_an_error():
+    takes = load_profile("gpt-6.2-sol").takes
+    takes.check("gpt-6.2-sol", service_tier="priority")
+    with pytest.raises(OptionError, match=r"--service-tier flex: gpt-6\.2-sol does not take this value"):
+        takes.check("gpt-6.2-sol", service_tier="flex")
+
+
 def test_a_model_of_which_nothing_is_known_gets_any_value():
-    Takes().check("m", "enormous", "tiny")
+    Takes().check("m", reasoning_effort="enormous", verbosity="tiny", service_tier="flex")
 
 
 @pytest.mark.parametrize("value", ['"low"', '["Low"]', "[1]", '["' + "x" * 40 + '"]'])

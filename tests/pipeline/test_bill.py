@@ -1,36 +1,21 @@
 """What runs cost: their own bill against that of a service which counts by itself."""
 
+import contextlib
 import json
+import shlex
+import signal
 
 import pytest
+from command import Localemp
 from hosted import Faults, HostedService, Outcome, Shares
+from patience import patience, wait_until
+from priced import priced_profile as profile
 
 import localemp
 from localemp.errors import BudgetError, OptionError
 from localemp.pipeline.going_on import command_with, needed_in_all
 from localemp.runs.bill import Bill
 from localemp.runs.run import RESPONSES, read_bill, read_manifest
-
-PRICES = """
-[price]
-prompt = 0.15
-completion = 0.6
-cached = 0.075
-batch = 0.5
-as_of = 2026-03-21
-
-[price.priority]
-prompt = 0.25
-completion = 1.0
-cached = 0.125
-"""
-
-
-def profile(path, service, prices=PRICES, model="gpt-4o-mini", more=""):
-    """Write a profile of a model of the service."""
-    head = f'kind = "chat"\nengine = "openai"\nmodel = "{model}"\nbase_url = "{service.url}"\nlayout = "chat"\n'
-    path.write_text(f"{head}system_role = true\n{more}{prices}")
-    return str(path)
 
 
 @pytest.fixture
@@ -183,3 +168,63 @@ def test_how_to_go_on():
     command = "localemp generate --budget 1 --model gpt --budget=3 --limit 5"
     assert command_with(2.2, command) == "localemp generate --model gpt --limit 5 --budget 2.2"
     assert command_with(2.2, "python mine.py") == "the same call with budget=2.2"
+
+
+@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGINT], ids=["killed", "interrupted"])
+def test_sessions_that_end_early_cannot_pass_the_budget_together(mine, out, tmp_path, end):
+    """What was under way, or paid for dialogues without a line, counts in the next session."""
+    budget = 0.004
+    with HostedService(latency=0.05) as service:
+        model = profile(mine, service)
+        words = ("generate", "--model", model, "--strategy", "two-stage", "--out", out, "--concurrency", 3)
+        for session in range(2):
+            process = Localemp(tmp_path).start(*words, "--limit", 8, "--budget", budget)
+            answers = len(service.completions_of()) + 2 + session
+            wait_until(lambda least=answers: len(service.completions_of()) >= least, process=process)
+            process.send_signal(end)
+            process.communicate(timeout=patience())
+            assert process.returncode not in (0, 1, 2)
+            assert service.bill.total <= read_bill(out).most <= budget
+        bill = read_bill(out)
+        assert bill.at_risk > 0
+        with contextlib.suppress(BudgetError):
+            generate(model, out, strategy="two-stage", budget=budget)
+        assert service.bill.total <= budget
+        done = generate(model, out, strategy="two-stage", budget=1)
+        assert service.bill.total <= done.bill.most
+        assert ("a session was killed" if end == signal.SIGKILL else " got no answer") in done.bill.lines()[-1]
+
+
+def test_candidates_of_which_one_fails_are_all_paid(tmp_path, mine, out):
+    flow = tmp_path / "best.toml"
+    flow.write_text(
+        'about = "Best of three"\n[[stages]]\nname = "reply"\nask = "Reply."\nn = 3\nsampling = {temperature = 0.7}\n'
+        'choose = {ask = "Which is best?\\n{candidates}"}\n'
+    )
+    with HostedService(shares=Shares(filtered=0.3), seed=2) as service:
+        result = generate(profile(mine, service), out, strategy=str(flow), temperature=0.7)
+        assert result.bill.paid == pytest.approx(service.bill.total, rel=1e-12)
+
+
+def test_the_command_says_what_was_paid_and_how_to_go_on(tmp_path, mine):
+    with HostedService(shares=Shares(filtered=0.3), seed=3, latency=0.01) as service:
+        words = ("generate", "--model", profile(mine, service), "--limit", 8, "--out", "run", "--show", 0)
+        localemp = Localemp(tmp_path)
+        stopped = localemp(*words, "--budget", 0.0004)
+        assert stopped.returncode == 1
+        assert "error: the budget of 0.0004 US dollars is used up: 0.000" in stopped.stderr
+        assert "of 8 dialogues are left" in stopped.stderr
+        assert (
+            f"to go on: localemp generate --model {mine} --limit 8 --out run --show 0 --budget 0.00" in stopped.stderr
+        )
+        command = stopped.stderr.partition("to go on: localemp ")[2].partition("\n")[0]
+        done = localemp(*shlex.split(command))
+        assert "is used up" not in done.stderr
+        (now,) = (line for line in done.stdout.splitlines() if line.startswith("cost: "))
+        assert "of it for replies that failed" in now
+        total = f"cost of the run, all sessions: {service.bill.total:.6f} US dollars"
+        assert total in done.stdout
+        estimate = localemp(*words[:-4], "--estimate", "--budget", 0.0002, "--out", "other")
+        assert "the budget is enough for about " in estimate.stdout
+        refused = localemp(*words, "--budget", 0)
+        assert (refused.returncode, refused.stderr.splitlines()[0]) == (2, "error: --budget 0: not an amount above 0")

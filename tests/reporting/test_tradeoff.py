@@ -1,5 +1,6 @@
 """The figure of quality against cost: its unit, its front, its labels; and runs by name, against a base run."""
 
+import json
 import math
 import re
 from pathlib import Path
@@ -188,3 +189,17 @@ def test_kept_values_give_bertscore_on_shared_dialogues(tmp_path):
     assert row.cells[common.tables[0].columns.index("F_BERT")].value == pytest.approx(alone.value)
     table = next(table for table in common.tables if table.kind == "differences")
     assert "F_BERT" in table.columns
+
+
+def test_what_failed_replies_cost_is_in_the_price_of_the_others(tmp_path):
+    folder = make_run(tmp_path / "paid", FAR, tokens=2)
+    path = folder / "responses.jsonl"
+    lines = path.read_text().replace('"cost": null', '"cost": 0.001').splitlines()
+    failed = {"id": "e", "error": {"type": "EngineError", "message": "filtered"}, "paid": [{"cost": 0.002}] * 2}
+    path.write_text("\n".join([json.dumps(failed), *lines, json.dumps(failed)]) + "\n")
+    report = report_of([folder, make_run(tmp_path / "free", FAR, tokens=2)])
+    table = next(table for table in report.tables if table.kind == "effort")
+    assert table.columns[-1] == "$ / 1,000"
+    assert table.rows[0].cells[-1].value == pytest.approx(1000 * (4 * 0.001 + 4 * 0.002) / 4)
+    assert (table.rows[1].cells[-1].value, table.rows[1].cells[-1].about) == (None, "no price of the model is known")
+    assert "what was paid for replies that failed is in it" in " ".join(note.text for note in table.notes)

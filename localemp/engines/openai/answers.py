@@ -10,11 +10,9 @@ from localemp.engines.choices import masses_in, normalised
 from localemp.engines.spending import charge
 from localemp.errors import EngineError, PromptTooLongError
 from localemp.models.price import Price, billed_tier
-from localemp.protocol.completions import Choice, Usage, read_completion, token_probabilities
+from localemp.protocol.completions import FILTERED, Choice, Usage, read_completion, token_probabilities
 from localemp.protocol.thinking import opens_thinking, split_thinking
 from localemp.sampling import Sampling
-
-_FILTERED = "content_filter"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +43,7 @@ def read_answers(content: bytes) -> Answers:
         ResponseError: It is not a completion.
     """
     answer = read_completion(content)
-    given = tuple(choice for choice in answer.choices if choice.finish_reason != _FILTERED)
+    given = tuple(choice for choice in answer.choices if choice.finish_reason != FILTERED)
     tier, name = (_short(answer.fields.get(key)) for key in ("service_tier", "id"))
     return Answers(given, len(answer.choices), answer.usage or Usage(), tier, name)
 
@@ -105,7 +103,7 @@ class AnswerReader:
         charge(
             usage,
             self._cost(usage, tier),
-            (answers.choices[0].finish_reason or "unknown") if answers.choices else _FILTERED,
+            (answers.choices[0].finish_reason or "unknown") if answers.choices else FILTERED,
             thinking_tokens=usage.reasoning_tokens,
             tier=tier,
             response_id=name,

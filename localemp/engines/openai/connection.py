@@ -166,7 +166,8 @@ class Connection:
         assert isinstance(response.stream, httpx2.AsyncByteStream)
         failed = not response.is_success and not response.has_redirect_location
         sink = _SINK.get() if response.is_success else None
-        largest = MAX_ERROR_BYTES if failed else MAX_RESPONSE_BYTES if sink is None else MAX_FILE_BYTES
+        wanted = MAX_RESPONSE_BYTES if sink is None else MAX_FILE_BYTES
+        largest = MAX_ERROR_BYTES if failed else wanted
         content = bytearray()
         try:
             decompressor = Decompressor(response.headers.get("content-encoding", ""), largest)

@@ -174,8 +174,8 @@ class OpenAIEngine(Engine):
         self._known = True
         name = models.listed_as(self.model)
         if self._target.server is OTHER:
-            self._requests.server = server_of(models.owners.get(name, ""))
-        server = self._requests.server
+            self._target = replace(self._target, server=server_of(models.owners.get(name, "")))
+        server = self._requests.server = self._target.server
         listed = models.has(self.model) if server.lists_models else True
         if listed is False and not self._target.is_openai:
             raise FatalEngineError(f"{self.base_url} has no model {self.model!r}", f"its models: {models}")
@@ -244,7 +244,7 @@ class OpenAIEngine(Engine):
         self, asked: tuple[Answers, tuple[str, ...]], messages: Sequence[Message], sampling: Sampling, begun: float
     ) -> list[Completion]:
         answers, notes = asked
-        server, limit, prompt = self._requests.server, self.context_length, answers.usage.prompt_tokens
+        server, limit, prompt = self._target.server, self.context_length, answers.usage.prompt_tokens
         if server.cuts_prompts and limit and prompt and may_be_cut(prompt, limit, messages):
             raise too_long(server, None, sampling.most_tokens, limit)
         return self._reader.completions(

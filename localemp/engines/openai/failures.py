@@ -29,8 +29,8 @@ _LONGEST_LIMIT = 31 * 86400  # seconds; no rate limit lasts longer than a month
 # Then Claude, Gemini, servers that check requests with pydantic (Mistral, TensorRT-LLM), transformers, LiteLLM, Groq.
 _REFUSAL_TEXT = re.compile(
     r"\bun(?:supported|known) (?:parameter|value): '(\w{1,40})'"
-    r"|`(\w{1,40})` is deprecated for this model"
     r"|`temperature` and `(top_p)` cannot both be specified"
+    r"|`(temperature|top_p)` (?:is deprecated|may only be|must be|is not supported)"
     r"|unknown name \\?\"(\w{1,40})\\?\""
     r"|extra_forbidden\b.{1,20}'body', '(\w{1,40})'"
     r"|unexpected (?:keys|fields) in the request: \{'(\w{1,40})'"

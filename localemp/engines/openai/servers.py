@@ -86,49 +86,45 @@ OTHER = Server(name="")
 """Any other server with the OpenAI API."""
 
 _IGNORED = "Anthropic's endpoint ignores it"
+_NOT_VLLM: Mapping[str, str | None] = {"thinking_token_budget": None}
 
 
-def _hosted(name: str, key: str, *hosts: str, **known: Any) -> Server:
-    return Server(name=name, hosts=hosts, keys=(key,), needs_key=True, **known)
+def _hosted(name: str, hosts: tuple[str, ...], *keys: str, **known: Any) -> Server:
+    return Server(name=name, hosts=hosts, keys=keys, needs_key=True, renamed=_NOT_VLLM, **known)
 
 
 _SERVERS = (
     OPENAI,
-    Server(
-        name="Azure OpenAI",
-        hosts=(".openai.azure.com", ".services.ai.azure.com", ".cognitiveservices.azure.com"),
-        keys=("AZURE_OPENAI_API_KEY", "AZURE_OPENAI_AD_TOKEN"),
-        needs_key=True,
+    _hosted(
+        "Azure OpenAI",
+        (".openai.azure.com", ".services.ai.azure.com", ".cognitiveservices.azure.com"),
+        "AZURE_OPENAI_API_KEY",
+        "AZURE_OPENAI_AD_TOKEN",
         key_header="api-key",
         lists="other",  # requests name deployments
         batch_prefix="",
     ),
-    _hosted("OpenRouter", "OPENROUTER_API_KEY", "openrouter.ai", charges=True),
+    _hosted("OpenRouter", ("openrouter.ai",), "OPENROUTER_API_KEY", charges=True),
     _hosted(
         "Anthropic",
+        ("api.anthropic.com",),
         "ANTHROPIC_API_KEY",
-        "api.anthropic.com",
         lists="nothing",
         left_out=dict.fromkeys(("seed", "response_format", "logprobs", "top_logprobs"), _IGNORED)
         | {"n": "Anthropic's endpoint gives one answer"},
-        assumed={"top_p": 1.0},  # some models refuse it beside a temperature, others refuse it
+        assumed={"top_p": 1.0},  # some models refuse it beside a temperature, others always
         most_temperature=1.0,
     ),
-    Server(
-        name="Gemini",
-        hosts=("generativelanguage.googleapis.com",),
-        keys=("GEMINI_API_KEY", "GOOGLE_API_KEY"),
-        needs_key=True,
-    ),
-    _hosted("Cerebras", "CEREBRAS_API_KEY", "api.cerebras.ai"),
-    _hosted("DeepSeek", "DEEPSEEK_API_KEY", "api.deepseek.com"),
-    _hosted("Fireworks", "FIREWORKS_API_KEY", "api.fireworks.ai"),
-    _hosted("Groq", "GROQ_API_KEY", "api.groq.com"),
-    _hosted("Hugging Face", "HF_TOKEN", "router.huggingface.co"),
-    _hosted("Mistral", "MISTRAL_API_KEY", "api.mistral.ai"),
-    _hosted("NVIDIA", "NVIDIA_API_KEY", "integrate.api.nvidia.com"),
-    _hosted("Together", "TOGETHER_API_KEY", "api.together.xyz", "api.together.ai"),
-    _hosted("xAI", "XAI_API_KEY", "api.x.ai"),
+    _hosted("Gemini", ("generativelanguage.googleapis.com",), "GEMINI_API_KEY", "GOOGLE_API_KEY"),
+    _hosted("Cerebras", ("api.cerebras.ai",), "CEREBRAS_API_KEY"),
+    _hosted("DeepSeek", ("api.deepseek.com",), "DEEPSEEK_API_KEY"),
+    _hosted("Fireworks", ("api.fireworks.ai",), "FIREWORKS_API_KEY"),
+    _hosted("Groq", ("api.groq.com",), "GROQ_API_KEY"),
+    _hosted("Hugging Face", ("router.huggingface.co",), "HF_TOKEN"),
+    _hosted("Mistral", ("api.mistral.ai",), "MISTRAL_API_KEY"),
+    _hosted("NVIDIA", ("integrate.api.nvidia.com",), "NVIDIA_API_KEY"),
+    _hosted("Together", ("api.together.xyz", "api.together.ai"), "TOGETHER_API_KEY"),
+    _hosted("xAI", ("api.x.ai",), "XAI_API_KEY"),
     Server(
         name="Ollama",
         hosts=("ollama.com",),
@@ -171,6 +167,11 @@ def server_at(url: str) -> Server:
 def server_of(owner: str) -> Server:
     """Return what is known of the server whose list of models names this owner."""
     return next((server for server in _SERVERS if owner and server.owner == owner), OTHER)
+
+
+def key_variables() -> tuple[str, ...]:
+    """Return the environment variables that can hold a key, each once."""
+    return tuple(dict.fromkeys(variable for server in _SERVERS for variable in server.keys))
 
 
 def key_for(server: Server, *, named: bool) -> tuple[str, str]:

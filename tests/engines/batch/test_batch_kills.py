@@ -7,12 +7,14 @@ import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
-from hosted import HostedService
+from hosted import HostedService, Outcome
 from patience import patience, wait_until
 
 from localemp.engines.openai.batch.store import read_state
+from localemp.runs.bill import Bill
 
 DIALOGUES = 4
 Condition = Callable[[], object]
@@ -28,10 +30,10 @@ class KilledRun:
         self._environment = {**os.environ, "OPENAI_BASE_URL": service.url, "OPENAI_API_KEY": "sk-of-a-test-1234"}
 
     @contextmanager
-    def running(self) -> Iterator["subprocess.Popen[str]"]:
-        """The command; killed at the end of the block."""
+    def running(self, *words: str) -> Iterator["subprocess.Popen[str]"]:
+        """The command, with further words; killed at the end of the block."""
         with subprocess.Popen(
-            self._command,
+            [*self._command, *words],
             env=self._environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -47,11 +49,16 @@ class KilledRun:
         with self.running() as process:
             wait_until(reached, process=process)
 
-    def complete(self, process: "subprocess.Popen[str]") -> str:
-        """Let the service answer whatever comes until the command ends; return what it printed."""
-        wait_until(lambda: process.poll() is not None or not self.service.advance(), seconds=120)
+    def complete(self, process: "subprocess.Popen[str]", code: int = 0) -> str:
+        """Let the service answer whatever comes until the command ends with a code; return what it printed."""
+
+        def ended() -> bool:
+            self.service.advance()
+            return process.poll() is not None
+
+        wait_until(ended, seconds=120)
         told, _ = process.communicate(timeout=patience())
-        assert process.returncode == 0, told
+        assert process.returncode == code, told
         return told
 
     def batches(self) -> list[Path]:
@@ -65,6 +72,13 @@ class KilledRun:
 
     def replies(self) -> list[dict[str, object]]:
         return [json.loads(line) for line in (self.folder / "responses.jsonl").read_text("utf-8").splitlines()]
+
+    def bill(self) -> Bill:
+        """What the run says that it has cost."""
+        found = Bill()
+        for reply in self.replies():
+            found.take(reply)
+        return found
 
     def asked(self, method: str, path: str) -> int:
         """How many requests of this kind the service has heard."""
@@ -130,6 +144,46 @@ def test_a_run_that_is_killed_in_each_state_is_taken_up_and_paid_once(localemp, 
         assert len(service.batches.all) == stages
         assert sum(file.purpose == "batch" for file in service.files.all.values()) == stages
         assert service.bill.of("gpt-4o-mini", "batch").requests == DIALOGUES * stages == service.bill.requests
+        assert run.bill().cost == pytest.approx(service.bill.total)
+
+
+def test_a_run_whose_batch_is_cancelled_ends_with_what_is_answered(localemp, tmp_path):
+    with HostedService() as service:
+        run = KilledRun(localemp, tmp_path / "run", service, "zero-shot")
+        with run.running() as process:
+            wait_until(lambda: run.statuses() == ["validating"], process=process)
+            service.advance()
+            service.work(service.batch().id, 3)
+            wait_until(lambda: run.statuses() == ["in_progress"], process=process)
+            localemp("batches", "cancel", run.folder, env={"OPENAI_API_KEY": "sk-of-a-test-1234"})
+            service.advance()
+            told, _ = process.communicate(timeout=patience())
+        assert process.returncode == 1, told
+        assert "was cancelled" in told and "the same command asks for the rest" in told
+        assert "3 of 4 replies saved" in told
+        with run.running() as process:
+            run.complete(process)
+        assert len(run.replies()) == DIALOGUES == service.bill.requests
+
+
+def test_a_failed_line_is_asked_anew_and_each_answer_is_billed_once(localemp, tmp_path):
+    asked = []
+
+    def rule(body: dict[str, Any]) -> Outcome | None:
+        asked.append(body)
+        # The first dialogue's second stage has no text at first.
+        return Outcome(text="", finish_reason="length") if len(asked) == DIALOGUES + 1 else None
+
+    with HostedService(rule=rule) as service:
+        run = KilledRun(localemp, tmp_path / "run", service, "two-stage")
+        with run.running() as process:
+            assert "1 failed" in run.complete(process, code=1)
+        assert sum("error" in reply for reply in run.replies()) == 1
+        with run.running("--retry-errors") as process:
+            run.complete(process)
+        assert service.bill.requests == 2 * DIALOGUES + 1, "its first stage is not asked again"
+        assert run.bill().cost == pytest.approx(service.bill.total)
+        assert run.bill().answers == service.bill.requests
 
 
 def test_ctrl_c_leaves_batches_going_and_says_how_to_go_on(localemp, tmp_path):
