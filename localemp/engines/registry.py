@@ -245,8 +245,6 @@ def _openai(context: EngineContext) -> Engine:
     if context.batch:
         from localemp.engines.openai.batch.engine import OpenAIBatchEngine
 
-        if context.folder is None:
-            raise OptionError("--batch is for what has a folder, which is found again a day later", "omit --batch")
         return OpenAIBatchEngine(model, base_url, folder=context.folder, concurrency=context.concurrency, **told)
     if context.folder is not None:
         from localemp.engines.openai.batch.store import under_way

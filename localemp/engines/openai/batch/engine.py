@@ -62,7 +62,7 @@ class OpenAIBatchEngine(OpenAIEngine):
         model: str,
         base_url: str | None = None,
         *,
-        folder: Path,
+        folder: Path | None,
         concurrency: int | None = None,
         limits: BatchLimits | None = None,
         timing: Timing | None = None,
@@ -75,7 +75,8 @@ class OpenAIBatchEngine(OpenAIEngine):
         Args:
             model: Name of the model on the server.
             base_url: URL of the server, as of `OpenAIEngine`.
-            folder: The folder of a run, an experiment or a judge; the batches are kept in it.
+            folder: The folder of a run, an experiment or a judge; the batches are kept in it. None if there is none,
+                then the engine does not start.
             concurrency: Most requests that wait for answers; None for as many as one batch takes.
             limits: What the service takes in one batch; by default what OpenAI's does.
             timing: How long is waited for what; by default what suits batches of hours.
@@ -94,7 +95,8 @@ class OpenAIBatchEngine(OpenAIEngine):
         self._reader = replace(self._reader, tier=_TIER)
         self._endpoint = f"{self._target.server.batch_prefix}{PATHS[self.api]}"
         self._api = BatchAPI(self._connection)
-        self._store = BatchStore(folder, self.base_url, self._endpoint, model, extra)
+        self._has_folder = folder is not None
+        self._store = BatchStore(folder or Path(), self.base_url, self._endpoint, model, extra)
         service = Service(
             self._api, self.base_url, lambda error: self._explained(error, 0), timing=timing, clock=clock, sleep=sleep
         )
@@ -108,6 +110,10 @@ class OpenAIBatchEngine(OpenAIEngine):
             FatalEngineError: As of `OpenAIEngine`, or the server has no Batch API.
             RunError: Another process waits for the same batches, or a file is damaged.
         """
+        if not self._has_folder:
+            raise FatalEngineError(
+                "--batch is for what is kept in a folder: answers come within a day, and must be found again", "omit it"
+            )
         await super().start()
         try:
             missing = await self._api.missing()

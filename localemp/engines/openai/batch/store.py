@@ -33,6 +33,7 @@ from localemp.utils.formatting import count
 from localemp.utils.json_reader import JSONError, load_object
 from localemp.utils.lines import LongLineError, read_lines
 from localemp.utils.locks import LockedError, lock
+from localemp.utils.redaction import redact_text
 from localemp.utils.text import for_terminal
 from localemp.utils.validation import Lenient, format_validation_error
 
@@ -145,7 +146,7 @@ class StoredBatch:
             "ended": remote.ended,
             "output_file": remote.output_file,
             "error_file": remote.error_file,
-            "note": "; ".join(problem.message for problem in remote.problems[:3]),
+            "note": redact_text("; ".join(problem.message for problem in remote.problems[:3])),
         }
         if step != self.state.step or any(getattr(self.state, name) != value for name, value in changes.items()):
             self.save(step, **changes)
