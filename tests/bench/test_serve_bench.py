@@ -216,6 +216,8 @@ def test_openai_is_never_shown_the_key_of_a_server_of_ones_own(monkeypatch):
     monkeypatch.setenv("LOCALEMP_API_KEY", "sk-one,sk-two")
     assert key_for("https://api.openai.com/v1") == ("sk-openai", "OPENAI_API_KEY")
     assert key_for("http://127.0.0.1:8000") == ("sk-one", "LOCALEMP_API_KEY")
+    monkeypatch.setenv("OPENROUTER_API_KEY", "sk-or-router")
+    assert key_for("https://openrouter.ai/api/v1") == ("sk-or-router", "OPENROUTER_API_KEY")
     monkeypatch.delenv("LOCALEMP_API_KEY")
     assert key_for("http://127.0.0.1:8000") == ("sk-openai", "OPENAI_API_KEY")
     monkeypatch.delenv("OPENAI_API_KEY")

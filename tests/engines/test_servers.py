@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Sequence
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from localemp.engines.base import Completion
 from localemp.engines.openai.engine import OpenAIEngine
 from localemp.engines.openai.servers import OTHER, key_for, may_be_cut, server_at
 from localemp.errors import EngineError, FatalEngineError, OptionError, PromptTooLongError
+from localemp.models.price import Price
 from localemp.sampling import Sampling
 
 MESSAGES = [Message("system", "You listen."), Message("user", "I lost my job."), Message("assistant", "Oh no.")]
@@ -197,6 +199,32 @@ def test_a_profiles_address_gets_no_key_that_is_not_its_own(
     assert (server.requests, server.listings) == ([], [])
 
 
+@pytest.mark.parametrize(
+    ("upstreams", "environment", "said"),
+    [
+        (["https://openrouter.ai/api/v1"], {}, "needs a key, and OPENROUTER_API_KEY is not set"),
+        (
+            ["https://openrouter.ai/api/v1", "https://api.groq.com/openai/v1"],
+            {"OPENROUTER_API_KEY": "a", "GROQ_API_KEY": "b"},
+            "the upstreams have different keys",
+        ),
+        (
+            ["http://localhost:8000/v1", "https://openrouter.ai/api/v1"],
+            {"OPENAI_API_KEY": "a", "OPENROUTER_API_KEY": "b"},
+            "the upstreams have different keys",
+        ),
+    ],
+    ids=["none", "two services", "a service and a server"],
+)
+def test_serve_takes_no_key_to_another_upstream(
+    localemp: Any, upstreams: list[str], environment: dict[str, str], said: str
+) -> None:
+    words = [word for url in upstreams for word in ("--upstream", url)]
+    done = localemp("serve", "--model", "gpt-4o-mini", *words, "--api-key", "sk-ours-0123456789", env=environment)
+    assert done.returncode != 0
+    assert said in done.stderr
+
+
 async def test_a_token_of_entra_id_is_a_bearers(network: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     server = network(Azure(), key="")
     monkeypatch.setenv("AZURE_OPENAI_AD_TOKEN", "eyJ0eXAi.x.y")
@@ -287,6 +315,11 @@ async def test_openrouters_own_count_is_the_cost(network: Any) -> None:
     assert (await ask(server)).cost == pytest.approx(0.0021)
 
 
+async def test_a_price_of_ones_own_gives_way_to_what_openrouter_charges(network: Any) -> None:
+    price = Price(prompt=1000.0, completion=1000.0, as_of=date(2026, 11, 30))
+    assert (await ask(network(OpenRouter()), price=price)).cost == 0.00125
+
+
 async def test_only_a_service_that_charges_is_believed_about_it(network: Any) -> None:
     server = network(SGLang())
     usage = {"prompt_tokens": 3, "completion_tokens": 2, "cost": 99}
@@ -320,7 +353,7 @@ async def test_a_prompt_that_gemini_blocks_is_not_asked_again(network: Any) -> N
     server = network(Gemini())
     usage = {"prompt_tokens": 20, "completion_tokens": 0, "total_tokens": 20}
     server.answers.append(Answer(body={"object": "chat.completion", "choices": [], "usage": usage}))
-    with pytest.raises(EngineError, match="content filter withheld the answer"):
+    with pytest.raises(EngineError, match="content filter blocked the prompt"):
         await ask(server)
     assert len(server.requests) == 1
 
