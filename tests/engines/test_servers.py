@@ -367,7 +367,7 @@ async def test_a_prompt_that_gemini_blocks_is_not_asked_again(network: Any) -> N
     server = network(Gemini())
     usage = {"prompt_tokens": 20, "completion_tokens": 0, "total_tokens": 20}
     server.answers.append(Answer(body={"object": "chat.completion", "choices": [], "usage": usage}))
-    with pytest.raises(EngineError, match="content filter withheld the answer"):
+    with pytest.raises(EngineError, match="content filter blocked the prompt"):
         await ask(server)
     assert len(server.requests) == 1
 
