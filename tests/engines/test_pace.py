@@ -110,7 +110,7 @@ async def ask(lane: Lane, server: Server, name: int, cost: Cost, taken: int | No
                 return
             wait = seconds_asked(headers) or min(8.0, 0.25 * 2**tries)
             if became == "refused":
-                async with sending.refused(headers, wait):
+                async with sending.refused(headers, wait, named="retry-after" in headers):
                     await asyncio.sleep(wait)
             else:
                 sending.failed(headers, late=became == "late")
@@ -172,6 +172,7 @@ def least(limits: Limits, number: int, tokens: int = 300) -> float:
         pytest.param(Limits(500, burst=1), 3000, 1.0, id="shorter_periods_than_said"),
         pytest.param(Limits(60), 300, 2.0, id="low_tier"),
         pytest.param(Limits(500, headers="azure"), 3000, 1.0, id="no_reset_times"),
+        pytest.param(Limits(500, headers="anthropic"), 3000, 1.0, id="dates_of_reset"),
     ],
 )
 def test_throughput_is_what_the_limits_allow(limits: Limits, number: int, latency: float) -> None:
@@ -179,6 +180,13 @@ def test_throughput_is_what_the_limits_allow(limits: Limits, number: int, latenc
     tokens = 428 if limits.counts == "sum" else 300
     assert got.seconds <= 1.05 * least(limits, number, tokens) + 2 * latency
     assert got.refused <= number * (0.005 if limits.burst < 60 else 0)
+
+
+def test_windows_are_used_up_evenly() -> None:
+    got = run(Server(Limits(500, refill="window")), 2900)
+    assert got.refused == 0
+    assert got.seconds <= 60 * math.ceil(2900 / (0.96 * 500))
+    assert got.busiest(10) <= 2 * 500 / 6
 
 
 def test_ten_thousand_with_every_fault() -> None:
@@ -265,11 +273,26 @@ def test_a_fresh_key_is_asked_for_little_at_first() -> None:
 
 
 @pytest.mark.parametrize("counted", [False, True])
-def test_refusals_without_headers_lower_the_pace(counted: bool) -> None:
-    limits = Limits(500, headers="none", rejected_count=counted)
+@pytest.mark.parametrize(("requests", "number"), [(500, 3000), (60, 500)])
+def test_refusals_without_headers_lower_the_pace(requests: int, number: int, counted: bool) -> None:
+    limits = Limits(requests, headers="none", rejected_count=counted)
+    got = run(Server(limits), number)
+    assert got.seconds <= (1.25 if counted else 1.1) * least(limits, number)
+    assert got.refused <= 0.2 * number
+    assert any(status.endswith(" requests/min, as the server refuses more") for status in got.statuses)
+
+
+def test_a_limit_that_the_headers_do_not_tell() -> None:
+    limits = Limits(500, requests_per_day=1_000_000)  # the headers are those of the day
     got = run(Server(limits), 3000)
     assert got.seconds <= 1.1 * least(limits, 3000)
-    assert got.refused <= 200
+    assert got.refused <= 600
+
+
+def test_refusals_by_chance_do_not_lower_the_pace() -> None:
+    server = Server(faults=Faults({"rate_limit": 0.05, "rate_limit_wait": 0.02}))
+    got = run(server, 3000)
+    assert got.seconds <= 2 * 3000 / IN_FLIGHT
 
 
 def test_all_wait_when_one_is_refused() -> None:
@@ -280,7 +303,7 @@ def test_all_wait_when_one_is_refused() -> None:
         async def refused_once() -> None:
             async with lane.request(Cost()) as sending:
                 await sending.attempt()
-                async with sending.refused({}, 20.0):
+                async with sending.refused({}, 20.0, named=True):
                     assert pace.status() == "waiting 20 s: rate limit"
                     await asyncio.sleep(20)
                 await sending.attempt()
@@ -300,7 +323,7 @@ def test_all_wait_when_one_is_refused() -> None:
     times = run_virtually(everything())
     assert len(times) == 4 + 31
     assert min(times) >= 20
-    assert sum(time >= 40 for time in times) >= 31 - IN_FLIGHT
+    assert sum(time >= 40 for time in times) >= 31 - IN_FLIGHT  # the others were under way when it was refused
 
 
 # Hostile headers

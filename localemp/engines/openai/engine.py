@@ -350,7 +350,7 @@ class OpenAIEngine(Engine):
                     wait, reason = self._wait(error, tries, alone=sending.others_answered), error.message
                     rest: AbstractAsyncContextManager[None] = nullcontext()
                     if limited:
-                        rest = sending.refused(error.headers, wait)
+                        rest = sending.refused(error.headers, wait, named=error.retry_after is not None)
                     else:
                         sending.failed(error.headers, late=isinstance(error, NoResponseError) and error.why == "late")
                 tries += 1

@@ -2,7 +2,7 @@
 
 Requests in flight are as many as the limits need at the latency seen (Little's law), and those that take far longer
 than the others do not count. Before the first answer only a few are sent. A server that tells no limits is asked as
-often as engines want, until it refuses: then all wait, and go on with half as many, one more for each round of answers.
+often as engines want, until it refuses many: `refusals.py` finds the rate that it accepts.
 """
 
 import asyncio
@@ -18,6 +18,7 @@ from contextlib import asynccontextmanager
 from localemp.engines.base import TURN
 from localemp.engines.openai.limit_headers import read_allowances
 from localemp.engines.openai.rate_limits import Attempt, Cost, Limits
+from localemp.engines.openai.refusals import Refusals
 from localemp.engines.openai.target import Target
 
 MOST_IN_FLIGHT = 256
@@ -29,7 +30,6 @@ _FIRST = 4  # requests before the first answer; twice as many after each second
 _SPARE, _MORE = 2, 1.25  # requests in flight beyond what Little's law asks for: a number, and a factor
 _STUCK = 4.0  # times the usual latency after which a request no longer counts as in flight
 _SOON = 1.0  # seconds before which none is stuck
-_RECENT = 16  # answers and refusals that are remembered
 _KNOWN = 20  # answers after which it is known how long one takes at most
 _FAR = 5.0  # times the longest of them after which no answer is expected
 _LEAST, _SLOWEST = 10.0, 20.0  # seconds that every request is given, and tokens a second on top
@@ -148,13 +148,19 @@ class Sending:
         self.end()
 
     @asynccontextmanager
-    async def refused(self, headers: Mapping[str, str], seconds: float) -> AsyncIterator[None]:
-        """Take in a refusal by a limit; inside the block, which takes some seconds, all requests wait if they have to.
+    async def refused(self, headers: Mapping[str, str], seconds: float, *, named: bool) -> AsyncIterator[None]:
+        """Take in a refusal by a limit; inside the block all requests wait if they have to.
 
-        They have not if the limits are not used up and most requests are answered: then it was about this one.
+        They have to if the server has named the time, unless its headers show that no limit is used up and few requests
+        are refused: then it was about this one.
+
+        Args:
+            headers: Of the response.
+            seconds: How long the block takes.
+            named: Whether the server has named the time.
         """
         assert self._attempt is not None
-        all_wait = self._pace.refused(self._attempt, headers)
+        all_wait = self._pace.refused(self._attempt, headers, named=named)
         if all_wait:
             self._pace.begin_pause(seconds)
         self.end()
@@ -203,10 +209,9 @@ class Pace:
         self._orders = itertools.count()
         self._under_way: dict[int, Attempt] = {}  # in the order of sending
         self._began: float | None = None
-        self._most = math.inf  # in flight; lowered by refusals
-        self._rising = _FIRST  # in flight at the beginning, while it is not known what the server stands
+        self._refusals = Refusals()
+        self._rising = _FIRST  # requests in flight, which are more with each answer until the limits need no more
         self._pauses, self._until = 0, 0.0
-        self._recent: deque[bool] = deque(maxlen=_RECENT)  # answered, or refused
         self._latency: float | None = None
         self._longest: deque[float] = deque(maxlen=200)
         self._ended: deque[tuple[int, bool]] = deque(maxlen=200)  # number of the attempt, and whether it was late
@@ -242,6 +247,7 @@ class Pace:
                 return
             waiter = lane.pop()
             attempt = self.limits.start(waiter.cost, now)
+            self._refusals.start(now)
             self._under_way[attempt.number] = attempt
             self._began = now if self._began is None else self._began
             waiter.sent.set_result(attempt)
@@ -259,19 +265,19 @@ class Pace:
                 if not self.answers and self._began is not None:
                     changes = min(changes, math.floor(now - self._began) + 1 + self._began - now)
                 return max(changes, _TICK)
-        return self.limits.wait(cost, now, len(self._under_way))
+        return max(self.limits.wait(cost, now, len(self._under_way)), self._refusals.wait(now))
 
     def _in_flight_most(self, now: float) -> float:
         if not self.answers:
             began = now if self._began is None else self._began
             beginning = max((lane.beginning() for lane in self.lanes), default=_FIRST)
-            return min(self._most, beginning * 2.0 ** min(20, math.floor(now - began)))
+            return beginning * 2.0 ** min(20, math.floor(now - began))
+        rate = min(self.limits.rate(now), self._refusals.rate)
         if not self.limits:
-            return self._most
-        most, rate = min(self._most, self._rising, MOST_IN_FLIGHT), self.limits.rate(now)
+            return math.inf
         if rate == math.inf:  # the server tells what is left, but not how soon there is more
-            return min(most, IN_FLIGHT * len(self.lanes))
-        return min(most, math.ceil(_MORE * rate * (self._latency or 0.0)) + _SPARE)
+            return min(self._rising, IN_FLIGHT * len(self.lanes))
+        return min(self._rising, MOST_IN_FLIGHT, math.ceil(_MORE * rate * (self._latency or 0.0)) + _SPARE)
 
     def _wake(self, now: float, wait: float) -> None:
         wait = max(wait, _TICK)
@@ -301,28 +307,25 @@ class Pace:
         self._latency = took if self._latency is None else 0.9 * self._latency + 0.1 * took
         self._longest.append(took)
         self._end_in_time(attempt, late=False)
-        self._recent.append(True)
+        self._refusals.answered(attempt.started, len(self._under_way))
         self.answers += 1
         self._observe(attempt, headers, now, answered=True)
-        if len(self._under_way) >= min(self._most, self._rising) - 1:
-            self._rising += 1
-            self._most += max(1 / self._most, 0.1 if self.limits else 0.0)
+        self._rising += len(self._under_way) >= self._rising - 1
 
-    def refused(self, attempt: Attempt, headers: Mapping[str, str]) -> bool:
+    def refused(self, attempt: Attempt, headers: Mapping[str, str], *, named: bool) -> bool:
         """Take in a refusal; return whether all requests have to wait; see `Sending.refused`."""
         now = self._clock()
-        self._recent.append(False)
         self._observe(attempt, headers, now, answered=False)
-        refusals = self._recent.count(False)
-        used_up = not self.limits.allow(attempt.cost, now)
-        if self.limits and not used_up:
-            if refusals < _RECENT // 2:
-                return False
+        if self.limits and not self.limits.allow(attempt.cost, now):
+            return named
+        if not self._refusals.refused(attempt.started, len(self._under_way)):
+            return named and not self.limits
+        if self.limits and not self.limits.even:  # the headers may be right, but of a longer period than is held to
             self.limits.even = True
-        if not used_up and not self._pauses:
-            self._most = max(1.0, min(self._most, len(self._under_way)) / 2)
-            self._recent.clear()
-        return True
+            self._refusals.begin_round()
+            return False
+        self._refusals.slow_down(now)
+        return named
 
     def failed(self, attempt: Attempt, headers: Mapping[str, str], *, late: bool) -> None:
         """Take in another failure, that no answer came in time among them."""
@@ -364,7 +367,7 @@ class Pace:
         limit = self.limits.binding(now)
         if limit is not None:
             return f"{limit} by the server's limit, {in_flight}"
-        return f"{in_flight}, as the server limits requests" if self._most < IN_FLIGHT else ""
+        return f"{60 * self._refusals.rate:,.0f} requests/min, as the server refuses more" if self._refusals else ""
 
 
 _shared: "weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, weakref.WeakValueDictionary[tuple[str, ...], Pace]]"

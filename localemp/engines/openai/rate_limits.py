@@ -75,6 +75,7 @@ class Limit:
         self._refill = 0.0  # a second
         self._level, self._at = math.inf, 0.0
         self._ends: float | None = None  # of the window, if the level rises only then
+        self._windows_until = -math.inf
         self._due = -math.inf  # when the next request is due if the pace is even
         # What the server has counted, and what was expected, over the latest responses.
         self._told: tuple[float, float, float] | None = None
@@ -100,8 +101,10 @@ class Limit:
         self._ends, self.period = None, told.period or MINUTE
         if reset is not None and told.period is None and reset > _OF_A_MINUTE:
             self.period = max(MINUTE, reset * self.most / max(missing, 1.0))
-        elif reset is not None and abs(reset * self.most / self.period - missing) > _STEADY * self.most:
-            self._ends = now + reset
+        elif reset is not None:
+            if abs(reset * self.most / self.period - missing) > _STEADY * self.most:
+                self._windows_until = now + 2 * self.period  # once in a window both are the same by chance
+            self._ends = now + reset if now < self._windows_until else None
         self._refill = self.most / self.period
         if told.remaining is not None or not known:
             gained = 0.0 if self._ends is not None else self._refill * (now - started)
@@ -116,7 +119,9 @@ class Limit:
         """
         assert self.most is not None
         told, self._told = self._told, (remaining, started, before)
-        if told is None or self._ends is not None or remaining >= _NOT_FULL * self.most:
+        if self._ends is not None:
+            self._told = None
+        if told is None or self._told is None or remaining >= _NOT_FULL * self.most:
             return
         self._counted = _MEMORY * self._counted + told[0] - remaining + self._refill * (started - told[1])
         self._expected = _MEMORY * self._expected + before - told[2]
@@ -154,11 +159,15 @@ class Limit:
         return max(early, lack / self._refill if self._ends is None else self._ends - now)
 
     def rate(self, cost: float, now: float, *, even: bool = False) -> float:
-        """Return how many requests of this cost may start a second, on average over the next minute."""
+        """Return how many requests of this cost may start a second, until the limit is full or for a minute."""
         if self.most is None or not cost:
             return math.inf
-        left = 0.0 if even and self.period <= MINUTE else max(0.0, self.level(now))
-        return (left / MINUTE + self._refill) / (cost * self._factor)
+        left, cost = max(0.0, self.level(now)), cost * self._factor
+        if even and self.period <= MINUTE:
+            return self._refill / cost
+        if self._ends is not None and now < self._ends:
+            return left / max(1.0, self._ends - now) / cost
+        return (left / MINUTE + self._refill) / cost
 
     def __str__(self) -> str:
         """Return the limit for display: "500 requests/min"."""
