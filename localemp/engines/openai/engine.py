@@ -344,15 +344,17 @@ class OpenAIEngine(Engine):
                     # If the list of models was a web page, too, the address is wrong; a retry does not help.
                     elsewhere = self._web_site and not self._known and isinstance(error, WebPageError)
                     limited = isinstance(error, ServerError) and error.status == 429
+                    late = isinstance(error, NoResponseError) and error.why == "late"
                     failures += not (limited and sending.others_answered)
                     if failures > self._max_retries or elsewhere or not is_retryable(error, body):
+                        sending.failed(error.headers, late=late)
                         raise
                     wait, reason = self._wait(error, tries, alone=sending.others_answered), error.message
                     rest: AbstractAsyncContextManager[None] = nullcontext()
                     if limited:
                         rest = sending.refused(error.headers, wait, named=error.retry_after is not None)
                     else:
-                        sending.failed(error.headers, late=isinstance(error, NoResponseError) and error.why == "late")
+                        sending.failed(error.headers, late=late)
                 tries += 1
                 _log.debug("%s: %s; retry %d in %.1f s", self.base_url, reason, tries, wait)
                 async with rest:
