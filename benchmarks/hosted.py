@@ -127,9 +127,6 @@ class Fake:
 @click.option("--requests", "count", default=10_000, show_default=True)
 @click.option("--share", default=0.05, show_default=True, help="Of each of the six faults.")
 @click.option("--latency", default=0.3, show_default=True, help="Seconds that the service takes for an answer.")
-@click.option(
-    "--timeout", default=5.0, show_default=True, help="Seconds until the engine gives up a request that hangs."
-)
 @click.option("--dialogues", default=5_255, show_default=True)
 @out_option
 def main(
@@ -138,7 +135,6 @@ def main(
     count: int,
     share: float,
     latency: float,
-    timeout: float,
     dialogues: int,
     out: Path | None,
 ) -> None:
@@ -146,14 +142,19 @@ def main(
     result: dict[str, Any] = {
         "machine": machine() | {"date": time.strftime("%Y-%m-%d")},
         "versions": versions(),
-        "settings": {"model": MODEL, "requests": count, "share_of_each_fault": share, "latency_s": latency,
-                     "timeout_s": timeout, "dialogues": dialogues},
-    }  # fmt: skip
+        "settings": {
+            "model": MODEL,
+            "requests": count,
+            "share_of_each_fault": share,
+            "latency_s": latency,
+            "dialogues": dialogues,
+        },
+    }
     console = Console()
     if only != "batches":
         result["requests"] = {}
         for name in cases or CASES:
-            result["requests"][name] = asyncio.run(measure(CASES[name], count, share, latency, timeout))
+            result["requests"][name] = asyncio.run(measure(CASES[name], count, share, latency))
             print_steering(console, CASES[name], result["requests"][name])
         print_requests(console, result["requests"])
     if only != "requests":
@@ -164,14 +165,14 @@ def main(
     write_result(out, result)
 
 
-async def measure(case: Case, count: int, share: float, latency: float, patience: float) -> dict[str, Any]:
+async def measure(case: Case, count: int, share: float, latency: float) -> dict[str, Any]:
     """Ask all requests at once, as a run does, and compare with the service's log."""
     options = ["--faults", str(share), "--latency", str(latency), *case.options]
     options += ["--requests", str(case.requests)] if case.requests else []
     options += ["--tokens", str(case.tokens)] if case.tokens else []
     price = load_profile(MODEL, "chat").price
     with Fake(*options) as fake:
-        engine = OpenAIEngine(MODEL, fake.url, api_key=KEY, price=price, timeout=patience)
+        engine = OpenAIEngine(MODEL, fake.url, api_key=KEY, price=price)
         await engine.start()
         began = time.time()
         ends = await asyncio.gather(*(_ask(engine, text) for text in texts(count)))

@@ -13,6 +13,7 @@
     ├── JudgeError              a judge's answers cannot be parsed
     └── EngineError             a request to an engine failed
         ├── PromptTooLongError  the prompt does not fit the context; strategies drop exemplars and retry
+        ├── RefusalError        the model refused, or a content filter withheld its answer or blocked the prompt
         ├── DryRunError         a strategy in Python needs a model's answer to say what it asks next
         ├── StillThinkingError  the token limit, or the end of the model's turn, came before its reply
         └── FatalEngineError    no further request can succeed (wrong key, no server, no memory, no quota)
@@ -155,6 +156,10 @@ class PromptTooLongError(EngineError):
             f"{prompt} and a reply of up to {reply_tokens} tokens do not fit {context}",
             "use fewer --shots, a smaller --max-tokens, or a model with a longer context",
         )
+
+
+class RefusalError(EngineError):
+    """The model refused to answer, or a content filter withheld its answer or blocked the prompt."""
 
 
 class DryRunError(EngineError):

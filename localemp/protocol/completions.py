@@ -10,6 +10,7 @@ from dataclasses import astuple, dataclass, field, replace
 from typing import Any
 
 from localemp.protocol.errors import MalformedResponseError, ServerError
+from localemp.protocol.refusals import FILTERED, why_blocked, why_withheld
 from localemp.utils.json_reader import JSONError, parse_json
 from localemp.utils.text import one_line, well_formed
 
@@ -21,9 +22,6 @@ MAX_VALUES = 500_000
 
 _MOST_POSITIONS, _MOST_TOKENS = 16, 128  # of log probabilities that are read: positions, and tokens at each
 _SURPLUS = 0.01  # by which probabilities may exceed 1, through rounding
-
-FILTERED = "content_filter"
-"""The finish reason of an answer that a content filter withheld or cut."""
 
 # Gemini's own words, some of which its endpoint for OpenAI's clients passes on.
 _REASONS = dict.fromkeys(("safety", "recitation", "blocklist", "prohibited_content", "spii"), FILTERED)
@@ -88,6 +86,11 @@ class Choice:
     fields: Mapping[str, Any] = field(default_factory=dict)
     message: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def withheld(self) -> str:
+        """Why it is no answer: the model refused, or a content filter withheld it; empty if it is one."""
+        return why_withheld(self.text, self.refusal, self.finish_reason, self.fields)
+
 
 @dataclass(frozen=True, slots=True)
 class ParsedCompletion:
@@ -103,24 +106,26 @@ class ParsedCompletion:
     usage: Usage | None
     fields: Mapping[str, Any]
 
+    @property
+    def blocked(self) -> str:
+        """Why there is no choice: a content filter blocked the prompt; empty if it did not."""
+        # Gemini says of a blocked prompt only how long it was.
+        unanswered = self.usage is not None and bool(self.usage.prompt_tokens) and not self.usage.completion_tokens
+        return "" if self.choices else why_blocked(self.fields, unanswered)
+
 
 def read_completion(content: bytes | str) -> ParsedCompletion:
     """Parse the body of a whole completion.
 
     Raises:
         ServerError: The body holds an error, instead of a choice or inside one.
-        MalformedResponseError: The body is not a completion, or has no choices although none was withheld.
+        MalformedResponseError: The body is not a completion, or has no choices although the prompt was not blocked.
     """
     answer = to_completion(decode(content))
-    if not answer.choices and not _is_blocked(answer.usage):
+    if not answer.choices and not answer.blocked:
         raise MalformedResponseError(f"no choices: {one_line(str(answer.fields))}")
     choices = (with_texts(choice, well_formed(choice.text), well_formed(choice.thinking)) for choice in answer.choices)
     return replace(answer, choices=tuple(choices))
-
-
-def _is_blocked(usage: Usage | None) -> bool:
-    """Return whether an answer without choices was withheld: Gemini says of a blocked prompt only how long it was."""
-    return usage is not None and bool(usage.prompt_tokens) and not usage.completion_tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,17 +179,6 @@ def _probability(logarithm: Any) -> float | None:
     if not logarithm <= math.log1p(_SURPLUS):  # NaN is not, either
         return None
     return min(1.0, math.exp(max(logarithm, -1000.0)))
-
-
-def first_choice(answer: ParsedCompletion) -> Choice:
-    """Return the first choice of a completion.
-
-    Raises:
-        ServerError: The server's content filter withheld it.
-    """
-    if not answer.choices or answer.choices[0].finish_reason == FILTERED:
-        raise ServerError.parse({"message": "the content filter withheld the answer", "code": FILTERED})
-    return answer.choices[0]
 
 
 def to_completion(value: Any) -> ParsedCompletion:

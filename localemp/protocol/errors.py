@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
+from localemp.protocol.refusals import filters_of, is_filter_error
 from localemp.utils.json_reader import JSONError, parse_json
 from localemp.utils.text import one_line, well_formed
 
@@ -65,9 +66,13 @@ class ServerError(ResponseError):
         status: HTTP status; for an error inside a response with status 200, the status that matches it.
         code, type, param: As in OpenAI's API; empty if not given.
         inside: Whether the error was inside a response, so that the status is inferred.
+        is_filter: Whether a content filter blocked the prompt, or the answer.
+        filters: Which filters did, if the server says so: "self_harm: high".
     """
 
     inside: bool = False
+    is_filter: bool = False
+    filters: str = ""
 
     def __init__(self, message: str, status: int, code: str = "", type: str = "", param: str = "") -> None:
         super().__init__(message)
@@ -75,8 +80,8 @@ class ServerError(ResponseError):
 
     @property
     def is_transient(self) -> bool:
-        """Whether the status is transient: 408, 409, 425, 429 or 5xx."""
-        return self.status in _RETRIED or self.status >= 500
+        """Whether the status is transient: 408, 409, 425, 429 or 5xx. A content filter's never is."""
+        return not self.is_filter and (self.status in _RETRIED or self.status >= 500)
 
     @classmethod
     def parse(cls, error: Any, status: int | None = None) -> "ServerError":
@@ -101,6 +106,8 @@ class ServerError(ResponseError):
         found = status or inside or _by_name(f"{code} {kind}".lower())
         made = cls(message or "the server gave no reason", found, code, kind, param)
         made.inside = status is None
+        inner = fields.get("innererror") or fields.get("inner_error")
+        made.is_filter, made.filters = is_filter_error(code or kind, inner), filters_of(inner) or filters_of(fields)
         made.retry_after = _retry_delay(fields.get("details"))
         return made
 

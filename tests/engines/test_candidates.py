@@ -13,7 +13,7 @@ from localemp.engines.base import Completion, Engine
 from localemp.engines.openai.engine import OpenAIEngine
 from localemp.engines.planner import Planner
 from localemp.engines.scripted import Entry, ScriptedEngine
-from localemp.errors import EngineError, PromptTooLongError
+from localemp.errors import EngineError, PromptTooLongError, RefusalError
 from localemp.models.adapters import Adapter
 from localemp.models.price import Price
 from localemp.pipeline.context_bound import BoundedEngine, ContextTooShortError
@@ -116,7 +116,7 @@ async def test_a_server_that_gives_fewer_is_asked_for_the_rest() -> None:
     [
         (error(400, "This model's maximum context length is 100 tokens", code="context_length_exceeded"),
          PromptTooLongError),
-        (error(400, "the filter", code="content_filter"), EngineError),
+        (error(400, "the filter", code="content_filter"), RefusalError),
     ],
     ids=["too-long", "filtered"],
 )  # fmt: skip

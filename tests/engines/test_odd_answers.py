@@ -18,7 +18,7 @@ from localemp.dialogue import Message
 from localemp.engines.base import Completion
 from localemp.engines.openai.engine import MAX_FAILED_REQUESTS, OpenAIEngine
 from localemp.engines.openai.failures import seconds_asked
-from localemp.errors import EngineError, FatalEngineError, PromptTooLongError
+from localemp.errors import EngineError, FatalEngineError, PromptTooLongError, RefusalError
 from localemp.sampling import Sampling
 
 MESSAGES = [Message("user", "I lost my job.")]
@@ -210,7 +210,7 @@ def damaged(raw: bytes, draw: random.Random) -> bytes:
         ({"error": {"message": "maximum context length is 4096 tokens"}}, PromptTooLongError, "4096"),
         ({"error": {"code": 400, "message": "no\x1b[2J"}}, EngineError, r"answered with an error: no\\x1b\[2J"),
         ({"error": {"code": 400, "message": "half \ud83d"}}, EngineError, "half \ufffd"),
-        (completion(finish_reason="content_filter"), EngineError, "content filter"),
+        (completion(finish_reason="content_filter"), RefusalError, "content filter"),
         (completion(message={"content": None}), EngineError, r"without text \(finish reason 'stop'\)"),
         (completion(message={"content": None, "tool_calls": [{}]}), EngineError, "without text"),
         (completion(message={"content": ""}, finish_reason="length"), EngineError, "may think before"),
@@ -407,7 +407,6 @@ async def test_halves_of_surrogate_pairs_reach_nobody() -> None:
         ({"content": [{"type": "thinking", "thinking": "Sad."}, {"type": "text", "text": "Oh no."}]}, "Oh no.", "Sad."),
         ({"content": "<think>\nSad"}, "", "Sad"),
         ({"content": None, "reasoning_content": "Sad"}, "", "Sad"),
-        ({"content": None, "refusal": "I cannot."}, "I cannot.", ""),
     ],
 )
 async def test_thinking_is_set_apart(message: dict[str, Any], text: str, thinking: str) -> None:

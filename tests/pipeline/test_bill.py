@@ -39,7 +39,7 @@ def generate(model, out, **settings):
 @pytest.mark.parametrize("strategy", ["zero-shot", "two-stage"])
 @pytest.mark.parametrize("tier", [None, "priority"])
 def test_the_bill_is_the_services(mine, out, strategy, tier):
-    shares = Shares(refused=0.2, filtered=0.3, downgraded=0.4 if tier else 0)
+    shares = Shares(refused=0.1, filtered=0.2, downgraded=0.4 if tier else 0)
     with HostedService(shares=shares, seed=3) as service:
         result = generate(profile(mine, service), out, strategy=strategy, service_tier=tier)
         assert result.failed > 0

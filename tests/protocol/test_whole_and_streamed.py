@@ -6,7 +6,7 @@ from itertools import chain, pairwise
 
 import pytest
 
-from localemp.protocol.completions import Usage, first_choice, read_completion
+from localemp.protocol.completions import Usage, read_completion
 from localemp.protocol.errors import MalformedResponseError, ResponseError, ServerError
 from localemp.protocol.streams import StreamReader
 
@@ -103,12 +103,6 @@ def test_an_error_inside_is_no_success(value, status, message, is_transient):
         read(value)
     assert (caught.value.status, caught.value.is_transient) == (status, is_transient)
     assert message is None or caught.value.message == message
-
-
-def test_a_filtered_answer_is_an_error_that_stays():
-    with pytest.raises(ServerError) as caught:
-        first_choice(read(whole("Oh", "content_filter")))
-    assert (caught.value.code, caught.value.is_transient) == ("content_filter", False)
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 import pytest_asyncio
-from first_choices import gaps
+from first_choices import ROUNDING, float32_model, gaps, logprob, with_adapter
 from tiny_adapter import write_adapter
 
 from localemp.data.sources import load_dialogues
@@ -34,7 +34,7 @@ def pipeline():
 def adapters(pipeline, tmp_path_factory):
     """The adapter that is merged into smollm2, and a random one."""
     random = write_adapter(
-        tmp_path_factory.mktemp("adapters") / "random", modules=MODULES, layers=range(30), seed=1, scale=0.2
+        tmp_path_factory.mktemp("adapters") / "random", modules=MODULES, layers=range(30), seed=2, scale=0.09
     )
     found = [find_adapter(f"listener={resource('models', 'smollm2-listener')}"), find_adapter(str(random))]
     for adapter in found:
@@ -52,51 +52,60 @@ async def views(pipeline, adapters, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
+def weights(pipeline):
+    """The weights without an adapter."""
+    return float32_model(pipeline.weights.folder)
+
+
+@pytest.fixture(scope="module")
 def prompts(pipeline):
-    return [pipeline.prompts.messages(dialogue) for dialogue in load_dialogues("samples", limit=6)]
+    return [pipeline.prompts.messages(dialogue) for dialogue in load_dialogues("samples", limit=3)]
 
 
-async def test_a_mixed_batch_answers_as_each_alone(views, prompts):
-    alone = [await asyncio.gather(*(view.chat(prompt, GREEDY) for prompt in prompts)) for view in views]
-    mixed = await asyncio.gather(*(view.chat(prompt, GREEDY) for prompt in prompts for view in views))
-    plain, listener, random = alone
-    for one, other in ((plain, listener), (plain, random), (listener, random)):
-        assert not {each.text for each in one} & {each.text for each in other}
-    equal = 0
-    for number, of_view in enumerate(alone):
-        for one, other in zip(of_view, mixed[number :: len(views)], strict=True):
-            assert one.text[:8] == other.text[:8]
-            equal += one.text == other.text
-    assert equal >= 0.8 * len(mixed), "other batch sizes round otherwise, which may change a later word"
+def tokens_of(pipeline, prompt, text):
+    """The tokens of a prompt, and those of a text that follows it."""
+    return pipeline.tokenizer.encode(prompt), pipeline.tokenizer.plain_ids(text)
 
 
-async def test_scores_in_a_mixed_batch_are_those_of_each_alone(views, prompts):
+async def test_in_a_mixed_batch_each_is_answered_by_its_own_adapter(pipeline, views, adapters, prompts, weights):
+    """Every token is a first choice of the weights with this adapter, up to rounding, and not of those with another."""
+    answers = await asyncio.gather(*(view.chat(prompt, GREEDY) for prompt in prompts for view in views))
+    asked = [(prompt, number) for prompt in prompts for number in range(len(views))]
+    missed = []  # of each answer, by the weights with each adapter
+    for adapter in (None, *adapters):
+        with with_adapter(weights, adapter and adapter.folder):
+            missed.append([gaps(weights, *tokens_of(pipeline, prompt, answer.text))
+                           for (prompt, _), answer in zip(asked, answers, strict=True)])  # fmt: skip
+    for (_, own), answer, *by_adapter in zip(asked, answers, *missed, strict=True):
+        assert by_adapter[own].max() <= ROUNDING, (answer.text, by_adapter[own])
+        totals = [float(each.sum()) for each in by_adapter]
+        assert min(totals) == totals[own] < sorted(totals)[1], (answer.text, totals)
+
+
+async def test_in_a_mixed_batch_each_is_scored_by_its_own_adapter(pipeline, views, adapters, prompts, weights):
+    """What is found is nearer to the float32 score with this adapter than to that with another."""
     text = "I'm sorry to hear that. How are you now?"
-    alone = [[await view.score(prompt, text) for prompt in prompts] for view in views]
+    alone = [[await view.score(prompt, text) for view in views] for prompt in prompts]
     mixed = await asyncio.gather(*(view.score(prompt, text) for prompt in prompts for view in views))
-    for number, of_view in enumerate(alone):
-        for one, other in zip(of_view, mixed[number :: len(views)], strict=True):
-            assert (other.tokens, other.logprob) == (one.tokens, pytest.approx(one.logprob, rel=1e-2))
-    plain, listener, random = (sum(score.logprob for score in of_view) for of_view in alone)
+    expected = []
+    for adapter in (None, *adapters):
+        with with_adapter(weights, adapter and adapter.folder):
+            expected.append([logprob(weights, *tokens_of(pipeline, prompt, text)) for prompt in prompts])
+    for number, prompt_scores in enumerate(zip(*expected, strict=True)):
+        for own, found in (*enumerate(alone[number]), *enumerate(mixed[number * len(views) :][: len(views)])):
+            assert found.tokens == len(tokens_of(pipeline, prompts[number], text)[1])
+            nearest = min(range(len(views)), key=lambda view: abs(found.logprob - prompt_scores[view]))
+            assert nearest == own, (found, prompt_scores)
+    plain, listener, random = map(sum, expected)
     assert listener > plain > random
 
 
 async def test_the_listener_answers_as_the_weights_that_it_was_merged_into(pipeline, views, prompts):
-    """Every token must be the first choice of the merged weights, or tie with it: bfloat16 rounds to 1/16 here."""
-    import torch
-    from transformers import AutoModelForCausalLM
-
-    model = AutoModelForCausalLM.from_pretrained(resolve(load_profile("smollm2")).folder, dtype=torch.bfloat16)
-    first_choices = tokens = 0
-    for messages in prompts:
-        prompt = pipeline.tokenizer.encode(messages)
-        answer = await views[1].chat(messages, GREEDY)
-        reply = pipeline.tokenizer.tokenizer(answer.text, add_special_tokens=False)["input_ids"]
-        missed = gaps(model, prompt, reply)
-        assert missed.max() <= 0.5, missed
-        first_choices, tokens = first_choices + int((missed == 0).sum()), tokens + len(reply)
-    assert tokens >= 40
-    assert first_choices >= 0.9 * tokens
+    model = float32_model(resolve(load_profile("smollm2")).folder)
+    for prompt in prompts:
+        answer = await views[1].chat(prompt, GREEDY)
+        missed = gaps(model, *tokens_of(pipeline, prompt, answer.text))
+        assert missed.max() <= ROUNDING, (answer.text, missed)
 
 
 async def test_adapters_share_no_part_of_the_prefix_cache(pipeline, views):

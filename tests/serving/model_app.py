@@ -1,6 +1,7 @@
 """A model's server that middleware can wrap: a real ASGI app in vLLM's form, which answers by what it is asked.
 
-It says "I hear you: LAST WORDS", or what a message tells it to: "say: TEXT". What it was asked is in `asked`.
+It says "I hear you: LAST WORDS", or what a message tells it to: "say: TEXT". A reply "refuse: TEXT" is a refusal. What
+it was asked is in `asked`.
 """
 
 import asyncio
@@ -76,26 +77,28 @@ class ModelApp:
             return _error(429, "slow down", "rate_limit_error", headers={"retry-after": "7"})
         if refused := sorted(self.refuses & body.keys()):
             return _error(400, f"Unsupported parameter: '{refused[0]}' is not supported with this model.")
-        words = self.reply(body).split(" ")
+        reply = self.reply(body)
+        refuses, reply = reply.startswith("refuse: "), reply.removeprefix("refuse: ")
+        words = reply.split(" ")
         counted = {"prompt_tokens": length, "completion_tokens": len(words), "total_tokens": length + len(words)}
         head = {"id": f"chat-{len(self.asked)}", "created": 1, "model": body["model"]}
         self.running += 1
         self.most_at_once = max(self.most_at_once, self.running)
         if body.get("stream"):
-            return StreamingResponse(self._stream(body, words, head, counted), media_type="text/event-stream")
+            return StreamingResponse(self._stream(body, words, head, counted, refuses), media_type="text/event-stream")
         try:
             for _ in words:
                 await self._wait(request)
         finally:
             self.running -= 1
-        message = {"role": "assistant", "content": " ".join(words)}
+        message = {"role": "assistant", "content": None if refuses else reply, "refusal": reply if refuses else None}
         choices = [{"index": n, "message": message, "finish_reason": "stop"} for n in range(body.get("n") or 1)]
         return JSONResponse(head | {"object": "chat.completion", "choices": choices, "usage": counted})
 
     async def _stream(
-        self, body: dict[str, Any], words: list[str], head: dict[str, Any], counted: dict[str, Any]
+        self, body: dict[str, Any], words: list[str], head: dict[str, Any], counted: dict[str, Any], refuses: bool
     ) -> AsyncIterator[str]:
-        head = head | {"object": "chat.completion.chunk"}
+        head, key = head | {"object": "chat.completion.chunk"}, "refusal" if refuses else "content"
         try:
             yield _event(head | {"choices": [{"index": 0, "delta": {"role": "assistant", "content": ""}}]})
             for number, word in enumerate(words):
@@ -105,7 +108,7 @@ class ModelApp:
                     return
                 text = word if number == 0 else f" {word}"
                 ended = "stop" if number == len(words) - 1 else None
-                yield _event(head | {"choices": [{"index": 0, "delta": {"content": text}, "finish_reason": ended}]})
+                yield _event(head | {"choices": [{"index": 0, "delta": {key: text}, "finish_reason": ended}]})
             if (body.get("stream_options") or {}).get("include_usage"):
                 yield _event(head | {"choices": [], "usage": counted})
             yield "data: [DONE]\n\n"

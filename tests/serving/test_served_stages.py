@@ -300,3 +300,23 @@ async def test_a_client_that_leaves_ends_all_stages_in_flight(settings: ServeSet
     asked = app(scope_of("POST", "/v1/chat/completions"), receive, send)
     await asyncio.wait_for(asked, patience())
     assert sorted(ended) == sorted(begun) == ["first", "second"], "and the reply was not asked for"
+
+
+def test_a_reply_that_the_model_refuses_reaches_the_client_as_a_refusal(client: openai.OpenAI, model: ModelApp):
+    model.reply = lambda body: "refuse: I cannot help." if "Use " in str(body["messages"]) else "Question"
+    asked: Any = {"model": "tiny:support", "messages": TALK}
+    (choice,) = client.chat.completions.create(**asked).choices
+    assert (choice.message.content, choice.message.refusal) == (None, "I cannot help.")
+    chunks = client.chat.completions.create(**asked, stream=True)
+    said = [chunk.choices[0].delta for chunk in chunks if chunk.choices]
+    assert "".join(each.refusal or "" for each in said) == "I cannot help."
+    assert not any(each.content for each in said)
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+def test_a_stage_that_the_model_refuses_is_an_error_that_stays(client: openai.OpenAI, model: ModelApp, stream: bool):
+    model.reply = lambda body: "refuse: I cannot help."
+    with pytest.raises(openai.BadRequestError, match="before the reply, the model refused: I cannot help") as caught:
+        client.chat.completions.create(model="tiny:support", messages=TALK, stream=stream)
+    assert caught.value.code == "content_filter"
+    assert len(model.asked) == 1

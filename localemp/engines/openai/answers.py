@@ -8,9 +8,10 @@ from localemp.dialogue import Message
 from localemp.engines.base import Completion
 from localemp.engines.choices import masses_in, normalised
 from localemp.engines.spending import charge
-from localemp.errors import EngineError, PromptTooLongError
+from localemp.errors import EngineError, PromptTooLongError, RefusalError
 from localemp.models.price import Price, billed_tier
-from localemp.protocol.completions import FILTERED, Choice, Usage, read_completion, token_probabilities
+from localemp.protocol.completions import Choice, Usage, read_completion, token_probabilities
+from localemp.protocol.refusals import FILTERED
 from localemp.protocol.thinking import opens_thinking, split_thinking
 from localemp.sampling import Sampling
 
@@ -20,12 +21,14 @@ class Answers:
     """The answers to one request.
 
     Attributes:
-        choices: Those that the server's content filter did not withhold.
+        choices: Those that neither the model nor a content filter withheld.
         number: How many the server gave, withheld ones included.
         usage: The counts of all.
         tier: The tier of the service that answered, in the words of the response; empty if it does not say.
         id: The server's id of the response; empty if it has none.
         waited: Seconds before the request was first sent.
+        withheld: Why the first of the others is none; empty if there is none.
+        reason: The finish reason of the first answer, withheld or not; empty if there is none.
     """
 
     choices: tuple[Choice, ...]
@@ -34,6 +37,8 @@ class Answers:
     tier: str = ""
     id: str = ""
     waited: float = 0.0
+    withheld: str = ""
+    reason: str = ""
 
 
 def read_answers(content: bytes) -> Answers:
@@ -43,9 +48,18 @@ def read_answers(content: bytes) -> Answers:
         ResponseError: It is not a completion.
     """
     answer = read_completion(content)
-    given = tuple(choice for choice in answer.choices if choice.finish_reason != FILTERED)
+    withheld = [choice.withheld for choice in answer.choices]
+    given = tuple(choice for choice, why in zip(answer.choices, withheld, strict=True) if not why)
     tier, name = (_short(answer.fields.get(key)) for key in ("service_tier", "id"))
-    return Answers(given, len(answer.choices), answer.usage or Usage(), tier, name)
+    return Answers(
+        given,
+        len(answer.choices),
+        answer.usage or Usage(),
+        tier,
+        name,
+        withheld=next(filter(None, withheld), answer.blocked),
+        reason=(answer.choices[0].finish_reason or "") if answer.choices else FILTERED,
+    )
 
 
 def _short(value: object) -> str:
@@ -95,7 +109,8 @@ class AnswerReader:
 
         Raises:
             PromptTooLongError: The server truncated an answer for which the prompt left no room.
-            EngineError: No answer has a text, or all were withheld.
+            RefusalError: The model refused, or a content filter withheld all answers.
+            EngineError: No answer has a text.
         """
         usage = answers.usage
         tier = "batch" if self.tier == "batch" else billed_tier(answers.tier, self.tier)
@@ -103,28 +118,27 @@ class AnswerReader:
         charge(
             usage,
             self._cost(usage, tier),
-            (answers.choices[0].finish_reason or "unknown") if answers.choices else FILTERED,
+            answers.reason or "unknown",
             thinking_tokens=usage.reasoning_tokens,
             tier=tier,
             response_id=name,
         )
         if not answers.choices:
-            raise EngineError(f"{self.url}: the content filter withheld the answer")
+            raise RefusalError(answers.withheld)
         texts = [self._split(choice, messages) for choice in answers.choices]
         reasons = [choice.finish_reason or "unknown" for choice in answers.choices]
         usage, limit = usage.beside("".join(thinking for _, thinking in texts)), context_length
         # vLLM's server accepts a prompt that leaves too little room and truncates the reply.
         if limit and usage.prompt_tokens and "length" in reasons and usage.prompt_tokens + sampling.most_tokens > limit:
             raise PromptTooLongError(usage.prompt_tokens, sampling.most_tokens, limit)
-        if not any(text or thinking for text, thinking in texts) and not any(each.refusal for each in answers.choices):
+        if not any(text or thinking for text, thinking in texts):
             self._check_empty(answers.choices[0], reasons[0], usage)
         completions = []
         for choice, (text, thinking), reason in zip(answers.choices, texts, reasons, strict=True):
-            refused = not text and choice.refusal
             choices, mass = _choices(choice, sampling)
             completion = Completion(
-                text=choice.refusal if refused else text,
-                finish_reason="refusal" if refused else reason,
+                text=text,
+                finish_reason=reason,
                 prompt_tokens=usage.prompt_tokens,
                 completion_tokens=usage.completion_tokens,
                 cached_tokens=usage.cached_tokens,

@@ -12,6 +12,7 @@ from typing import Any, BinaryIO, TypeVar
 import httpx2
 import openai
 
+from localemp.engines.openai.clients import Clients
 from localemp.engines.openai.failures import NoResponseError, WebPageError, seconds_asked
 from localemp.engines.openai.target import Target
 from localemp.protocol.completions import MAX_RESPONSE_BYTES
@@ -46,17 +47,23 @@ class Connection:
 
     def __init__(self, target: Target, timeout: float) -> None:
         self._key, self._key_header, self._timeout = target.key, target.key_header, timeout
-        self._client = openai.AsyncOpenAI(
-            base_url=target.base,
-            default_query=target.query,
-            api_key=target.key or "not-needed",
-            max_retries=0,
-            timeout=openai.Timeout(timeout, connect=min(timeout, 10.0)),
-            default_headers={"Accept-Encoding": ACCEPTED},
-            http_client=openai.DefaultAsyncHttpxClient(
-                event_hooks={"request": [self._keep_secrets], "response": [self._receive]}
-            ),
-        )
+        certificates = httpx2.create_ssl_context()
+
+        def client() -> openai.AsyncOpenAI:
+            return openai.AsyncOpenAI(
+                base_url=target.base,
+                default_query=target.query,
+                api_key=target.key or "not-needed",
+                max_retries=0,
+                timeout=openai.Timeout(timeout, connect=min(timeout, 10.0)),
+                default_headers={"Accept-Encoding": ACCEPTED},
+                http_client=openai.DefaultAsyncHttpxClient(
+                    verify=certificates,
+                    event_hooks={"request": [self._keep_secrets], "response": [self._receive]},
+                ),
+            )
+
+        self._clients = Clients(client)
 
     async def post(
         self,
@@ -81,26 +88,29 @@ class Connection:
             MalformedResponseError: The response is not a completion.
             NoResponseError: No response arrived, or only a part of it.
         """
-        asked = self._client.post(path, cast_to=httpx2.Response, body=body)
-        return await self._once(asked, read, min(seconds or self._timeout, self._timeout), on_headers)
+        async with self._clients.one() as client:
+            asked = client.post(path, cast_to=httpx2.Response, body=body)
+            return await self._once(asked, read, min(seconds or self._timeout, self._timeout), on_headers)
 
     async def get(self, path: str, read: Callable[[bytes], T], query: Mapping[str, Any] | None = None) -> T:
         """Send a GET request once, with a timeout of at most 30 seconds; see `post`."""
-        asked = self._client.get(path, cast_to=httpx2.Response, options={"params": query or {}})
-        return await self._once(asked, read, min(self._timeout, 30.0))
+        async with self._clients.one() as client:
+            asked = client.get(path, cast_to=httpx2.Response, options={"params": query or {}})
+            return await self._once(asked, read, min(self._timeout, 30.0))
 
     async def upload(
         self, path: str, fields: Mapping[str, str], name: str, file: BinaryIO, read: Callable[[bytes], T]
     ) -> T:
         """Send a file once, piece by piece, as a form with further fields; see `post`."""
-        asked = self._client.post(
-            path,
-            cast_to=httpx2.Response,
-            body=fields,
-            files=[("file", (name, file, "application/jsonl"))],
-            options={"headers": {"Content-Type": "multipart/form-data"}},
-        )
-        return await self._once(asked, read, TRANSFER_SECONDS)
+        async with self._clients.one() as client:
+            asked = client.post(
+                path,
+                cast_to=httpx2.Response,
+                body=fields,
+                files=[("file", (name, file, "application/jsonl"))],
+                options={"headers": {"Content-Type": "multipart/form-data"}},
+            )
+            return await self._once(asked, read, TRANSFER_SECONDS)
 
     async def download(self, path: str, file: BinaryIO) -> None:
         """Fetch a file once, piece by piece; raises what `post` raises.
@@ -111,13 +121,14 @@ class Connection:
         """
         token = _SINK.set(file)
         try:
-            await self._once(self._client.get(path, cast_to=httpx2.Response), bytes, TRANSFER_SECONDS)
+            async with self._clients.one() as client:
+                await self._once(client.get(path, cast_to=httpx2.Response), bytes, TRANSFER_SECONDS)
         finally:
             _SINK.reset(token)
 
     async def close(self) -> None:
         """Close all connections."""
-        await self._client.close()
+        await self._clients.close()
 
     async def _once(
         self,

@@ -16,8 +16,8 @@ from typing import Literal
 
 from localemp.engines.openai.servers import Server
 from localemp.engines.openai.target import URL_HINT, Target
-from localemp.errors import EngineError, FatalEngineError, PromptTooLongError
-from localemp.protocol.errors import MODERATION, UNKNOWN_STATUS, MalformedResponseError, ResponseError, ServerError
+from localemp.errors import EngineError, FatalEngineError, PromptTooLongError, RefusalError
+from localemp.protocol.errors import UNKNOWN_STATUS, MalformedResponseError, ResponseError, ServerError
 
 _REFUSALS = {"unsupported_parameter", "unsupported_value", "unknown_parameter"}
 _BUDGET = "thinking_token_budget"  # vLLM's own; its server refuses it without a parser of thinking
@@ -162,7 +162,7 @@ def refused_parameter(error: ResponseError) -> str | None:
 
 def _may_refuse_number(error: ServerError) -> bool:
     """Return whether an error can mean that a request has one answer only, which each server words in its own way."""
-    if _is_too_long(error) or _quota_is_used_up(error) or error.code == "content_filter":
+    if _is_too_long(error) or _quota_is_used_up(error) or error.is_filter:
         return False
     return error.status in (400, 422, 501) or "completion choice" in error.message  # llama.cpp's, with status 500
 
@@ -183,7 +183,7 @@ def explain(
         answered: Whether the server has answered before.
 
     Returns:
-        A `PromptTooLongError`, a `FatalEngineError`, or another `EngineError`.
+        A `PromptTooLongError`, a `RefusalError`, a `FatalEngineError`, or another `EngineError`.
     """
     if isinstance(error, ServerError):
         return _explain_served(error, target, reply_tokens, context_length, answered)
@@ -206,6 +206,9 @@ def _explain_served(
     if _is_too_long(error):
         length = _number(_CONTEXT_LENGTH, message) or context_length
         return too_long(target.server, _number(_PROMPT_LENGTH, message), reply_tokens, length)
+    if error.is_filter:
+        told = f" ({error.filters})" if error.filters else ""
+        return RefusalError(f"the content filter of {target.url} blocked it{told}: {message}")
     if _quota_is_used_up(error):
         return FatalEngineError(
             f"the quota at {target.url} is used up: {message}",
@@ -217,7 +220,7 @@ def _explain_served(
             f"{target.url} rejects the key in {variable}: {message}",
             f"set it to a key for this server: export {variable}=...",
         )
-    if status == 403 and not answered and error.code != MODERATION:
+    if status == 403 and not answered:
         return FatalEngineError(
             f"the key in {variable} may not use {target.model!r} at {target.url}: {message}",
             f"give the key access to the model, or use another one: export {variable}=...",

@@ -17,13 +17,12 @@ from localemp.engines.base import Completion, Engine
 from localemp.engines.labels import labels_of
 from localemp.engines.openai.failures import is_too_long, refused_parameter
 from localemp.engines.openai.requests import changes_for, response_format
-from localemp.errors import EngineError, PromptTooLongError
+from localemp.errors import EngineError, PromptTooLongError, RefusalError
 from localemp.protocol.completions import (
     MAX_RESPONSE_BYTES,
     Choice,
     ParsedCompletion,
     Usage,
-    first_choice,
     read_completion,
 )
 from localemp.protocol.compression import decompress
@@ -107,11 +106,14 @@ class AppEngine(Engine):
             ResponseError: The wrapped app failed with status 200, or its response is not a completion.
             ClientDisconnect: The client has gone.
             PromptTooLongError: The prompt does not fit the context.
+            RefusalError: The model refused, or a content filter withheld the answer.
             UpstreamError: The wrapped app responded with another error.
         """
         started = time.perf_counter()
         answer, notes = await self.ask(messages, sampling, {})
-        choice = first_choice(answer)
+        choice = answer.choices[0]
+        if choice.withheld:
+            raise RefusalError(choice.withheld)
         text, thinking = self.split(choice)
         completion = self.complete(text, thinking, choice.finish_reason, answer.usage, started=started)
         return replace(completion, notes=notes)
@@ -169,7 +171,10 @@ class AppEngine(Engine):
             body = self.body(messages, sampling, given)
             dropped = [name for name in self._own(sampling, given) if self.changed.get(name, name) is None]
             try:
-                return await self._ask(body, sampling), tuple(f"{name} dropped: {_REFUSED}" for name in dropped)
+                answer = await self._ask(body, sampling)
+                if not answer.choices:
+                    raise RefusalError(answer.blocked)
+                return answer, tuple(f"{name} dropped: {_REFUSED}" for name in dropped)
             except UpstreamError as error:
                 if not self.adapt(error, body, given):
                     raise

@@ -9,8 +9,9 @@ from dataclasses import replace
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from localemp.errors import LocalempError, PromptTooLongError, StillThinkingError
+from localemp.errors import LocalempError, PromptTooLongError, RefusalError, StillThinkingError
 from localemp.protocol.errors import ResponseError, ServerError
+from localemp.protocol.refusals import FILTERED
 from localemp.serving import metrics
 from localemp.serving.catalog import Catalog
 from localemp.serving.errors import RequestError
@@ -119,6 +120,8 @@ def _as_request_error(error: Exception) -> RequestError:
         if error.by_itself:  # no other request would have been right
             return RequestError(error.message, code="still_thinking", status=502, kind="server_error")
         return RequestError(f"{error.message}; raise it", "max_tokens", "still_thinking")
+    if isinstance(error, RefusalError):  # asked again, it is refused again
+        return RequestError(f"in a stage before the reply, {error.message}", "messages", FILTERED)
     if isinstance(error, StageError):  # what the model said
         return RequestError(error.message, code="unreadable_answer", status=502, kind="server_error")
     if isinstance(error, ServerError):

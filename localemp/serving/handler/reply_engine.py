@@ -124,7 +124,8 @@ class ReplyEngine(Engine):
         """Return a choice as the client gets it, its text before it is cleaned, and its thinking."""
         text, thinking = self.engine.split(choice) if self._splits else (choice.text, choice.thinking)
         message = {key: value for key, value in choice.message.items() if key not in ("reasoning", "thinking")}
-        message |= {"content": clean_reply(text) if self._cleans else text}
+        if text or not choice.refusal:
+            message |= {"content": clean_reply(text) if self._cleans else text}
         if thinking:
             message["reasoning_content"] = thinking
         return {**choice.fields, "message": message}, text, thinking

@@ -17,7 +17,8 @@ from typing import Any
 from localemp.dialogue import Message
 from localemp.engines.base import Completion, Engine
 from localemp.engines.planner import Planner
-from localemp.errors import EngineError, JudgeError, OptionError
+from localemp.engines.spending import Account, PaidAnswer
+from localemp.errors import EngineError, JudgeError, OptionError, RefusalError
 from localemp.pipeline.generate import Tally, failed_alone, for_all
 from localemp.runs.journal import Journal
 from localemp.runs.judge_answers import VOTES, check_answer, question_id
@@ -183,16 +184,20 @@ class Judge:
             messages, sampling = self.messages(question), self.sampling
             if sampling.seed is not None:
                 sampling = replace(sampling, seed=sampling.seed + question.vote)
+
+            def answered(completion: Completion, found: Mapping[str, Any]) -> dict[str, Any]:
+                sent = {"messages": [asdict(message) for message in messages], "seed": sampling.seed}
+                received = replace(completion, choices=None, choice_mass=None).record()
+                return {"id": question.id} | asdict(question) | sent | received | dict(found)
+
             with spending.account() as account:
                 try:
                     completion = await engine.chat(messages, sampling)
-                    found = self.measured(completion)
+                    line = answered(completion, self.measured(completion))
+                except RefusalError as error:  # it would refuse again
+                    line = answered(_refusal(account), {"answer": None, "problem": error.message})
                 except Exception as error:
                     line = failed_alone(question.id, error) | asdict(question)
-                else:
-                    sent = {"messages": [asdict(message) for message in messages], "seed": sampling.seed}
-                    received = replace(completion, choices=None, choice_mass=None).record()
-                    line = {"id": question.id} | asdict(question) | sent | received | found
                 line = spending.finished(line, account)
                 answers.append(line)
             tally.add(line)
@@ -209,6 +214,22 @@ class Judge:
             spending.end(tally.bill)
         tally.ended = time.perf_counter()
         return tally
+
+
+def _refusal(account: Account) -> Completion:
+    """Return what is recorded of a refusal: no text, and what it cost; nothing, if the prompt itself was blocked."""
+    paid = account.answers[-1] if account.answers else PaidAnswer("", "", 0, 0, 0, 0, 0.0)
+    return Completion(
+        text="",
+        finish_reason="refusal",
+        prompt_tokens=paid.prompt_tokens,
+        completion_tokens=paid.completion_tokens,
+        cached_tokens=paid.cached_tokens,
+        cost=paid.cost,
+        thinking_tokens=paid.thinking_tokens,
+        tier=paid.tier,
+        response_id=paid.response_id,
+    )
 
 
 class JudgeLog(Journal):
@@ -231,7 +252,7 @@ class JudgeLog(Journal):
         """Also count unparsable answers."""
         super().note(record)
         if "error" not in record and record["answer"] is None:
-            self._unparsable, self._example = self._unparsable + 1, record["text"]
+            self._unparsable, self._example = self._unparsable + 1, record["text"] or record["problem"]
             self._mass = record.get("choice_mass")
 
     def hint(self) -> str:

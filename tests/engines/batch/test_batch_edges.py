@@ -209,3 +209,52 @@ def left(service: HostedService, folder) -> None:
             task.cancel()
 
     asyncio.run(leave())
+
+
+def test_an_uploaded_file_that_is_gone_is_uploaded_again(tmp_path):
+    async def leave(service: HostedService) -> None:
+        engine = batch_engine(service, tmp_path)
+        async with engine:
+            service.fail_next("hang", "/v1/batches")
+            task = asyncio.create_task(ask(engine, "hello"))
+            await until(lambda: any(each.path == "/v1/batches" and each.method == "POST" for each in service.log))
+            task.cancel()
+
+    with HostedService(pace=QUICK) as service:
+        asyncio.run(leave(service))
+        service.files.all.clear()
+        assert len(texts_of(answers(service, tmp_path, ["hello"]))) == 1
+        assert service.bill.requests == 1
+
+
+def test_no_credit_ends_the_session_at_once(tmp_path):
+    def change(method, path, found):
+        if method == "POST" and path == "/v1/batches":
+            raise ServiceError(429, "You exceeded your current quota.", code="insufficient_quota")
+        return found
+
+    with Changed(change, pace=QUICK) as service:
+        found = answers(service, tmp_path, ASKED)
+    assert all(isinstance(each, FatalEngineError) for each in found)
+    assert "quota" in found[0].message
+
+
+def test_nothing_is_sent_once_a_batch_was_refused(tmp_path):
+    async def asked(service: HostedService) -> None:
+        engine = batch_engine(service, tmp_path)
+        async with engine:
+            first = asyncio.create_task(ask(engine, "one"))
+            await until(lambda: service.batches.all)
+            second = asyncio.create_task(ask(engine, "two"))  # collected now
+            await until(lambda: len(list(tmp_path.glob("batches/*/requests.part"))) == 1)
+            service.fail(service.batch().id, "billing_hard_limit_reached", "No.")
+            for task in (first, second):
+                with pytest.raises(FatalEngineError, match="No"):
+                    await task
+            with pytest.raises(FatalEngineError, match="No"):
+                await ask(engine, "three")
+        assert len(service.batches.all) == 1
+        assert not list(tmp_path.glob("batches/*/requests.part"))
+
+    with HostedService() as service:
+        asyncio.run(asked(service))

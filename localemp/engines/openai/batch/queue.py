@@ -7,13 +7,14 @@ that a service takes. A request that is in a batch of an earlier process waits f
 import asyncio
 import logging
 from collections.abc import Coroutine
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from localemp.engines.openai.batch.lines import NotAnsweredError
 from localemp.engines.openai.batch.store import BatchStore, Draft, StoredBatch
 from localemp.engines.openai.batch.submission import Service, SmallerBatchError, Submission, growing
-from localemp.errors import EngineError, FatalEngineError, LocalempError
+from localemp.errors import EngineError, FatalEngineError, LocalempError, RunError
 from localemp.utils.formatting import count
 
 _log = logging.getLogger(__name__)
@@ -84,7 +85,11 @@ class BatchQueue:
     def report(self, name: str) -> None:
         """Note that a failure is passed on, see `BatchStore.report`."""
         self._store.report(name)
-        asyncio.get_running_loop().call_later(_NOTED_AFTER, self._store.flush)
+        asyncio.get_running_loop().call_later(_NOTED_AFTER, self._note_reports)
+
+    def _note_reports(self) -> None:
+        with suppress(RunError):  # a disk that is full stops what follows; here, a failure is passed on twice
+            self._store.flush()
 
     def status(self) -> str:
         """Return in a few words how the first batch stands that has not ended; empty if there is none."""
@@ -97,11 +102,9 @@ class BatchQueue:
 
     async def close(self) -> None:
         """Stop waiting. Batches go on at the service; requests that are in none are forgotten."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        if self._draft is not None:
-            self._draft.discard()
+        tasks = list(self._tasks)
+        self._abandon()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     def _add(self, name: str, line: bytes) -> None:
         draft = self._draft
@@ -154,7 +157,7 @@ class BatchQueue:
                 future.set_exception(errors.get(name) or rest or NotAnsweredError("no answer"))
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run a task whose failure is that of all requests."""
+        """Run a task whose failure ends the session."""
         task = asyncio.get_running_loop().create_task(self._guarded(work))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -165,7 +168,16 @@ class BatchQueue:
         except Exception as error:
             known = isinstance(error, LocalempError)
             self._stopped = error if known else FatalEngineError(f"{type(error).__name__}: {error}")
+            self._abandon()
             waiting, self._waiting = self._waiting, {}
             for future in waiting.values():
                 if not future.done():
                     future.set_exception(self._stopped)
+
+    def _abandon(self) -> None:
+        """Send nothing more: what is in no batch is forgotten, and batches stay as they are."""
+        for task in self._tasks - {asyncio.current_task()}:
+            task.cancel()
+        if self._draft is not None:
+            self._draft.discard()
+            self._draft = None

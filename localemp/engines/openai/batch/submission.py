@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from localemp.engines.openai.batch.api import BatchAPI, Problem, RemoteBatch
 from localemp.engines.openai.batch.lines import AnswerFile, NotAnsweredError
 from localemp.engines.openai.batch.store import Kind, StoredBatch
+from localemp.engines.openai.failures import is_retryable
 from localemp.errors import EngineError, FatalEngineError
 from localemp.protocol.errors import MalformedResponseError, ResponseError, ServerError
 from localemp.utils.text import for_terminal
@@ -129,7 +130,7 @@ class Submission:
             except ResponseError as error:
                 now = self._service.clock()
                 silent_since = now if silent_since is None else silent_since
-                if not error.is_transient or now - silent_since > self._service.timing.silence:
+                if not is_retryable(error, ()) or now - silent_since > self._service.timing.silence:
                     raise self._fatal(error) from error
                 if not self._trouble:
                     self._trouble = f"the service has not answered since {_clock_time(time.time())}: {error.message}"
@@ -173,6 +174,7 @@ class Submission:
         file = ""
         if batch.tried:
             if (remote := await api.find(batch.name, "", state.prepared, state.past)) is not None:
+                batch.save(file=remote.input_file)
                 self._seen(remote)
                 return
             file = await api.find_file(name, state.prepared)
@@ -208,11 +210,12 @@ class Submission:
                 await self._room(pause)
 
     async def _try_to_create(self) -> Problem | None:
-        """Create the batch once; return what the service says if it has no room for it."""
+        """Create the batch once, or go back to its upload; return what the service says if it has no room for it."""
         batch, api, state = self.batch, self._service.api, self.batch.state
-        while not await self._is_ready(state.file):
-            await self._service.sleep(next(self._polls))
         remote = await api.find(batch.name, state.file, state.prepared, state.past) if batch.tried else None
+        if remote is None and not await self._is_there():
+            batch.save("prepared", file="")
+            return None
         batch.tried = True
         try:
             remote = remote or await api.create(state.file, state.endpoint, batch.name)
@@ -228,13 +231,16 @@ class Submission:
             remote = await self._look()
         return self._without_room(remote)
 
-    async def _is_ready(self, file: str) -> bool:
+    async def _is_there(self) -> bool:
+        """Wait until the service can use the uploaded file; return False if an earlier process's file is gone."""
         try:
-            return await self._service.api.is_ready(file)
+            while not await self._service.api.is_ready(self.batch.state.file):
+                await self._service.sleep(next(self._polls))
         except ServerError as error:
-            if error.status in (404, 405, 501):  # not every server describes single files
-                return True
-            raise
+            if error.status not in (404, 405, 501):
+                raise
+            return not self.batch.tried  # not every server describes single files
+        return True
 
     async def _room(self, pause: float) -> None:
         """Wait until a batch of ours has ended, or some time has passed: others use the same queue."""
