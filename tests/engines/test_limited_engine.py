@@ -60,8 +60,7 @@ async def test_engines_of_one_key_and_model_share_what_they_know() -> None:
 
 
 async def test_refusals_tell_the_limits_too() -> None:
-    with HostedService(limits=Limits(requests=600)) as service:
-        service.fail_next("rate_limit", "/v1/chat/completions")
+    with HostedService(limits=Limits(requests=600), faults=Faults({"rate_limit": 1.0})) as service:
         async with engine_for(service, max_retries=0) as engine:
             with pytest.raises(EngineError, match="keeps limiting requests"):
                 await ask_all(engine, 1)

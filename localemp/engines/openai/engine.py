@@ -137,6 +137,7 @@ class OpenAIEngine(Engine):
         server = self._target.server
         self._requests = Requests(model, api, extra_body or {}, server)
         tier = self._requests.extra.get("service_tier")
+        self._may_be_slow = tier == "flex"
         self._reader = AnswerReader(self.base_url, api, price, tier if isinstance(tier, str) else None, server.charges)
         self._max_retries, self._timeout = max_retries, timeout
         self._sleep, self._jitter = sleep, jitter or random.Random()
@@ -336,7 +337,7 @@ class OpenAIEngine(Engine):
                             PATHS[self.api],
                             body,
                             read_answers,
-                            seconds=sending.patience(self._timeout),
+                            seconds=self._timeout if self._may_be_slow else sending.patience(self._timeout),
                             on_headers=sending.answered,
                         )
                     return replace(answers, waited=waited)
