@@ -152,6 +152,7 @@ def _with(options: tuple[Callable[[Any], Any], ...]) -> Callable[[F], F]:
 
 model_options = _with(_MODEL)
 engine_options = _with(_ENGINES)
+hosted_options = _with((_BATCH, *_HOSTED))
 strategy_options = _with(_STRATEGY)
 local_model_options = _with((_NAME, *_ENGINE, *_SAMPLING))
 prompt_options = _with(_PROMPTS)
