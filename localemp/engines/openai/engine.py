@@ -94,7 +94,7 @@ class OpenAIEngine(Engine):
         price: Price | None = None,
         extra_body: Mapping[str, Any] | None = None,
         notice: str = "",
-        max_retries: int = 8,
+        max_retries: int = 10,
         timeout: float = 600.0,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
         jitter: random.Random | None = None,
@@ -337,7 +337,7 @@ class OpenAIEngine(Engine):
                             PATHS[self.api],
                             body,
                             read_answers,
-                            seconds=self._timeout if self._may_be_slow else sending.patience(self._timeout),
+                            seconds=None if self._may_be_slow else lambda: sending.patience(self._timeout),
                             on_headers=sending.answered,
                         )
                     return replace(answers, waited=waited)
