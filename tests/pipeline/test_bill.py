@@ -159,6 +159,9 @@ def test_an_answer_of_a_batch_that_arrives_again_is_paid_once():
     bill.take({"id": "a", "error": {}, "paid": [answer]})
     bill.take({"id": "a", "reply": "Oh.", "stages": [answer, answer | {"response_id": "chatcmpl-2"}]})
     assert (bill.paid, bill.answers) == (1.0, 2)
+    later = bill.of_what_follows()
+    later.take({"id": "b", "error": {}, "paid": [answer, answer | {"response_id": "chatcmpl-3"}]})
+    assert (later.paid, later.answers) == (0.5, 1)
 
 
 def test_how_to_go_on():
