@@ -5,9 +5,9 @@ import heapq
 import itertools
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from localemp.dialogue import Message
 from localemp.engines.base import STAGE, TURN, Completion, Engine
@@ -104,10 +104,21 @@ class Budget:
             if not self._waits[id(account)]:
                 del self._waits[id(account)]
 
+    def take_over(self, account: Account, dollars: float, spent: float) -> None:
+        """Hold money for a request that is under way already.
+
+        Args:
+            account: Whose request it is.
+            dollars: The most that it can cost.
+            spent: How much of that was counted as spent.
+        """
+        self._join(account)
+        self.spent -= spent
+        self._take(dollars)
+
     def try_to_hold(self, account: Account, dollars: float) -> bool:
         """Hold money for a request if there is enough now, and no earlier dialogue waits for it."""
-        self._active.add(id(account))
-        account.closed = partial(self._leave, id(account))
+        self._join(account)
         first = self._first()
         if not self._fits(dollars) or (first is not None and first.turn < TURN.get()):
             return False
@@ -129,6 +140,10 @@ class Budget:
         self._under_way -= 1
         self.held = self.held - held if self._under_way else 0.0  # no rounding errors are left over
         self._admit()
+
+    def _join(self, account: Account) -> None:
+        self._active.add(id(account))
+        account.closed = partial(self._leave, id(account))
 
     def _leave(self, account: int) -> None:
         self._active.discard(account)
@@ -167,6 +182,17 @@ class Budget:
         waiting.granted.set_result(None)
 
 
+@runtime_checkable
+class KeepsRequests(Protocol):
+    """An engine whose requests may have been sent by an earlier process, as those of batches are."""
+
+    def kept_requests(self) -> Iterator[tuple[Sequence[str], int]]:
+        """Yield texts and most tokens of the answers of each request that is under way when it starts."""
+
+    def keeps(self, messages: Sequence[Message], sampling: Sampling, number: int) -> bool:
+        """Return whether a request is one of these, once for each."""
+
+
 Limit = float | Budget | None
 """What a command may spend: US dollars, a budget that it shares with others, or None for no limit."""
 
@@ -191,6 +217,14 @@ class BudgetedEngine(ForwardingEngine):
         self._budget, self._price, self._tier, self._longest = budget, price, tier, longest
         self.finds_again = tier == "batch"
         self._billed: set[str] = set()
+        self._kept = 0.0
+
+    async def start(self) -> None:
+        """Start the engine, and count what is under way already as spent, until its answers come."""
+        await super().start()
+        if self._price is not None and isinstance(self.engine, KeepsRequests):
+            self._kept = sum(self._most_of(texts, limit) for texts, limit in self.engine.kept_requests())
+            self._budget.spend(0.0, self._kept)
 
     async def chat(self, messages: Sequence[Message], sampling: Sampling) -> Completion:
         """Answer one list of messages; see `Engine.chat`.
@@ -214,8 +248,12 @@ class BudgetedEngine(ForwardingEngine):
         return BudgetedEngine(engine, self._budget, self._price, self._tier, self._longest)
 
     async def _ask(self, messages: Sequence[Message], sampling: Sampling, number: int) -> list[Completion]:
+        most, counted = self._most(messages, sampling, number), 0.0
+        if self._kept and isinstance(self.engine, KeepsRequests) and self.engine.keeps(messages, sampling, number):
+            counted = min(most, self._kept)
+            self._kept -= counted
         while True:
-            async with Request(self._budget, self._most(messages, sampling, number)).asked() as request:
+            async with Request(self._budget, most, counted).asked() as request:
                 try:
                     if number == 1:
                         found = [await self.engine.chat(messages, sampling)]
@@ -231,16 +269,19 @@ class BudgetedEngine(ForwardingEngine):
                 return found
 
     def _most(self, messages: Sequence[Message], sampling: Sampling, number: int) -> float:
-        """Return the most that a request can cost; 0 if the model has no known price.
+        """Return the most that a request can cost, also if each of its answers is asked for alone."""
+        texts = [message.content for message in messages] + ([sampling.schema] if sampling.schema else [])
+        return number * self._most_of(texts, max(sampling.most_tokens, self._longest))
+
+    def _most_of(self, texts: Sequence[str], completion_tokens: int) -> float:
+        """Return the most that a request with these texts can cost; 0 if the model has no known price.
 
         A token has one byte or more, in the alphabets of all services' models.
         """
         if self._price is None:
             return 0.0
-        prompt = sum(len(message.content.encode()) + _AROUND for message in messages) + _AROUND
-        prompt += len((sampling.schema or "").encode())
-        completion = max(sampling.most_tokens, self._longest)
-        return number * (self._price.most_in(prompt, completion, self._tiers()) or 0.0)
+        prompt_tokens = sum(len(text.encode()) + _AROUND for text in texts) + _AROUND
+        return self._price.most_in(prompt_tokens, completion_tokens, self._tiers()) or 0.0
 
     def _tiers(self) -> set[str]:
         """Return the tiers that an answer can be billed in, of those with a known price.

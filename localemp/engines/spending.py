@@ -116,6 +116,9 @@ class Holder(Protocol):
     async def hold(self, account: Account, dollars: float) -> None:
         """Hold money for a request of an account, or wait until there is some."""
 
+    def take_over(self, account: Account, dollars: float, spent: float) -> None:
+        """Hold money for a request that is under way already, of which some was counted as spent."""
+
     def try_to_hold(self, account: Account, dollars: float) -> bool:
         """Hold money if there is some now."""
 
@@ -136,14 +139,15 @@ class Request:
     Args:
         budget: Where the money is held.
         most: The most that the call can cost, in US dollars; 0 if unknown.
+        counted: How much of it was counted as spent, since the request is under way already.
 
     Attributes:
         account: Whose request it is; one of its own if nobody's.
         answers: What was answered to it.
     """
 
-    def __init__(self, budget: Holder, most: float) -> None:
-        self.budget, self.most = budget, most
+    def __init__(self, budget: Holder, most: float, counted: float = 0.0) -> None:
+        self.budget, self.most, self._counted = budget, most, counted
         found = _ACCOUNT.get()
         self.account, self._alone = found or Account(Purse()), found is None
         self.answers: list[PaidAnswer] = []
@@ -158,7 +162,10 @@ class Request:
         """
         token = _REQUEST.set(self)
         try:
-            await self.budget.hold(self.account, self.most)
+            if self._counted:
+                self.budget.take_over(self.account, self.most, self._counted)
+            else:
+                await self.budget.hold(self.account, self.most)
             self._take()
             yield self
         finally:

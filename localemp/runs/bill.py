@@ -24,6 +24,7 @@ class Bill:
         unpriced: Answers without a known price.
         unanswered: Requests whose answer was lost on the way.
         at_risk: The most that these have cost, and what sessions that were killed may have paid.
+        tiers: The tiers that the lines were billed in, empty for the ordinary one.
     """
 
     paid: float = 0.0
@@ -32,6 +33,7 @@ class Bill:
     unpriced: int = 0
     unanswered: int = 0
     at_risk: float = 0.0
+    tiers: set[str] = field(default_factory=set, compare=False)
     _batched: set[str] = field(default_factory=set, repr=False, compare=False)
 
     @property
@@ -62,7 +64,8 @@ class Bill:
                 if name in self._batched:
                     continue
                 self._batched.add(name)
-            cost = answer.get("cost")
+            cost, tier = answer.get("cost"), answer.get("tier")
+            self.tiers.add(tier if isinstance(tier, str) else "")
             self.count(None if cost is None else _number(cost), failed=failed)
         self.lose(record.get("unanswered"))
 

@@ -270,6 +270,20 @@ async def test_a_service_is_not_sent_what_only_vllm_knows(network: Any) -> None:
     assert got.notes == ()
 
 
+@pytest.mark.parametrize("kind", [LlamaCpp, LMStudio], ids=lambda kind: kind.__name__)
+async def test_a_repetition_penalty_goes_by_the_name_that_is_heeded(network: Any, kind: type[Dialect]) -> None:
+    server = network(kind())
+    got = await ask(server, Sampling(64, repetition_penalty=1.2))
+    assert server.requests[0].body["repeat_penalty"] == 1.2
+    assert "repetition_penalty" not in server.requests[0].body
+    assert got.notes == ()
+
+
+async def test_a_repetition_penalty_that_ollama_ignores_is_told(network: Any) -> None:
+    got = await ask(network(Ollama()), Sampling(64, repetition_penalty=1.2))
+    assert got.notes == ("repetition_penalty left out: Ollama's endpoint ignores it",)
+
+
 async def test_several_answers_are_several_requests_where_one_is_all_there_is(network: Any) -> None:
     for server in (network(LlamaCpp()), network(Anthropic())):
         async with OpenAIEngine(server.model, server.base_url, sleep=no_sleep) as engine:

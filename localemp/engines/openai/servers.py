@@ -87,6 +87,7 @@ OTHER = Server(name="")
 
 _IGNORED = "Anthropic's endpoint ignores it"
 _NOT_VLLM: Mapping[str, str | None] = {"thinking_token_budget": None}
+_PENALTY: Mapping[str, str | None] = {"repetition_penalty": "repeat_penalty"}  # they ignore the other name
 
 
 def _hosted(name: str, hosts: tuple[str, ...], *keys: str, **known: Any) -> Server:
@@ -133,6 +134,7 @@ _SERVERS = (
         keys=("OLLAMA_API_KEY",),
         start="ollama serve",
         widen="OLLAMA_CONTEXT_LENGTH=16384 ollama serve",
+        left_out=dict.fromkeys(("repetition_penalty", "thinking_token_budget"), "Ollama's endpoint ignores it"),
         cuts_prompts=True,
     ),
     Server(
@@ -142,12 +144,17 @@ _SERVERS = (
         keys=("LM_API_TOKEN",),
         start="lms server start",
         widen="lms load MODEL --context-length 16384",
+        renamed=_PENALTY,
     ),
     Server(
         name="llama.cpp",
         owner="llamacpp",
         widen="llama-server -c 16384, which all --parallel slots share",
-        left_out={"n": "llama.cpp counts the tokens of one answer only"},
+        renamed=_PENALTY,
+        left_out={
+            "n": "llama.cpp counts the tokens of one answer only",
+            "thinking_token_budget": "llama.cpp limits thinking only at its start (--reasoning-budget)",
+        },
     ),
 )
 

@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-from batch_engines import MODEL, QUICK, batch_engine
+from batch_engines import MODEL, QUICK, batch_engine, until
 from hosted import HostedService, Shares
 
 from localemp.dialogue import Message
@@ -68,3 +68,38 @@ def test_a_budget_that_ends_keeps_answers_which_a_rerun_finds(tmp_path):
         accounts = asyncio.run(answer_all(service, tmp_path, Budget(1.0)))
         assert service.bill.requests == 30
         assert paid(accounts) == pytest.approx(service.bill.total, rel=1e-12), "what was found again was billed before"
+
+
+def test_a_batch_that_an_earlier_process_left_under_way_is_paid_from_the_budget(tmp_path):
+    """New requests have no money that its answers will cost."""
+    budget = 8 * MOST
+    with HostedService() as service:
+
+        async def killed() -> None:
+            task = asyncio.create_task(answer_all(service, tmp_path, Budget(budget)))
+            await until(lambda: service.batches.all or task.done())
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+        asyncio.run(killed())
+        assert len(service.batches.all) == 1
+
+        async def go_on() -> Budget:
+            """Ask other things first."""
+            money = Budget(budget)
+            engine = BudgetedEngine(batch_engine(service, tmp_path, price=PRICE), money, PRICE, "batch")
+            async with engine:
+                assert money.spent >= 7 * MOST
+                new = asyncio.create_task(engine.chat([Message("user", "Something new.")], Sampling(max_tokens=200)))
+                old = [engine.chat([Message("user", text)], Sampling(max_tokens=20)) for text in TEXTS[:8]]
+                asked = asyncio.gather(new, *old, return_exceptions=True)
+                await until(lambda: money.held > 6 * MOST)
+                service.advance(to="completed")
+                found = await asked
+            assert isinstance(found[0], BudgetError)
+            assert not [each for each in found[1:] if isinstance(each, BaseException)]
+            return money
+
+        money = asyncio.run(go_on())
+        assert service.bill.requests == 8
+        assert service.bill.total <= money.spent <= budget

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from localemp.engines.openai.answers import Answers
 from localemp.engines.openai.batch.api import BatchAPI
 from localemp.engines.openai.batch.lines import content_hash, read_answer, request_line
 from localemp.engines.openai.batch.queue import MOST_REQUESTS, BatchLimits, BatchQueue
-from localemp.engines.openai.batch.store import BatchStore
+from localemp.engines.openai.batch.store import BatchStore, asked_in
 from localemp.engines.openai.batch.submission import Service, SmallerBatchError, Timing
 from localemp.engines.openai.engine import PATHS, OpenAIEngine
 from localemp.engines.openai.failures import is_retryable, refused_parameter
@@ -102,6 +102,7 @@ class OpenAIBatchEngine(OpenAIEngine):
         )
         self._queue = BatchQueue(self._store, service, limits)
         self._asked: Counter[str] = Counter()
+        self._taken_up: set[str] = set()
 
     async def start(self) -> None:
         """Check the server, and find the batches of earlier processes.
@@ -141,6 +142,22 @@ class OpenAIBatchEngine(OpenAIEngine):
     def describe(self) -> dict[str, Any]:
         """Return everything that affects replies, for the manifest; never the key."""
         return {**super().describe(), "batch": True}
+
+    def kept_requests(self) -> Iterator[tuple[Sequence[str], int]]:
+        """Yield texts and most tokens of the answers of each request that earlier processes left under way."""
+        for batch in dict.fromkeys(self._store.active.values()):
+            yield from asked_in(batch.requests)
+
+    def keeps(self, messages: Sequence[Message], sampling: Sampling, number: int) -> bool:
+        """Return whether an earlier process left a request under way, once for each; for a budget."""
+        if not self._store.active:
+            return False
+        asked = content_hash(self._endpoint, self._requests.body(messages, sampling, number)[0])
+        name = f"{asked}-{self._asked[asked] + 1}"
+        if name not in self._store.active or name in self._taken_up:
+            return False
+        self._taken_up.add(name)
+        return True
 
     async def _send(self, build: Callable[[], Mapping[str, Any]]) -> Answers:
         """Return the answers to a request, from a batch of this process or an earlier one; raises the last error."""

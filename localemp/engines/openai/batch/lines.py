@@ -5,7 +5,7 @@ A request is named by what it asks, so that whoever asks the same again finds th
 
 import hashlib
 import json
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -45,6 +45,19 @@ def request_line(custom_id: str, endpoint: str, body: Mapping[str, Any]) -> byte
     """Return a request as a line of a file."""
     request = {"custom_id": custom_id, "method": "POST", "url": endpoint, "body": body}
     return json.dumps(request, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode() + b"\n"
+
+
+def texts_and_limit(line: bytes) -> tuple[Sequence[str], int]:
+    """Return the texts of a request from its line, and the most tokens of its answers; 0 if it does not say."""
+    value = parse_json(line, max_values=MAX_VALUES)
+    body = value.get("body") if isinstance(value, dict) else None
+    told = body if isinstance(body, dict) else {}
+    limits = [told.get(name) for name in ("max_tokens", "max_completion_tokens")]
+    most, number = max((limit for limit in limits if isinstance(limit, int)), default=0), told.get("n")
+    messages = told.get("messages", [{"content": told.get("prompt")}])
+    texts = [str(each.get("content")) for each in messages if isinstance(each, dict)]
+    texts += [json.dumps(form)] if (form := told.get("response_format")) else []
+    return texts, most * (number if isinstance(number, int) else 1)
 
 
 def request_id(line: bytes) -> str:

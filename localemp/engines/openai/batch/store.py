@@ -18,14 +18,14 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
 from localemp.engines.openai.batch.api import RemoteBatch
-from localemp.engines.openai.batch.lines import AnswerFile, Place, content_hash, request_id
+from localemp.engines.openai.batch.lines import AnswerFile, Place, content_hash, request_id, texts_and_limit
 from localemp.errors import RunError
 from localemp.utils.append_log import whole_lines
 from localemp.utils.files import MAKE_ROOM, open_regular, remove_partial, write_errors, write_json
@@ -425,6 +425,17 @@ def _read_ids(path: Path) -> list[str]:
                     f"remove {path.parent} to ask its requests again; what the service has answered of it is lost",
                 ) from error
     return ids
+
+
+def asked_in(path: Path) -> Iterator[tuple[Sequence[str], int]]:
+    """Yield the texts of each request of a file, and the most tokens of its answers, all together.
+
+    Raises:
+        RunError: It cannot be read.
+    """
+    with _read_errors(path), open_regular(path) as file:
+        for line in read_lines(file):
+            yield texts_and_limit(line)
 
 
 def _stat(path: Path) -> os.stat_result | None:
