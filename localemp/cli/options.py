@@ -64,7 +64,10 @@ _ENGINE = (
     _ADAPTER,
     click.option("--engine-arg", "engine_args", multiple=True, metavar="NAME=VALUE",
                  help="Engine argument for vLLM, such as tensor_parallel_size=2; may be repeated."),
-    click.option("--concurrency", type=click.IntRange(min=1), help="Dialogues in flight at once."),
+    click.option(
+        "--concurrency", type=click.IntRange(min=1),
+        help="Dialogues in flight at once; by default what the engine can take, or a service's rate limits allow.",
+    ),
 )  # fmt: skip
 
 _HOSTED = (
@@ -149,6 +152,7 @@ def _with(options: tuple[Callable[[Any], Any], ...]) -> Callable[[F], F]:
 
 model_options = _with(_MODEL)
 engine_options = _with(_ENGINES)
+hosted_options = _with((_BATCH, *_HOSTED))
 strategy_options = _with(_STRATEGY)
 local_model_options = _with((_NAME, *_ENGINE, *_SAMPLING))
 prompt_options = _with(_PROMPTS)

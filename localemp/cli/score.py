@@ -8,6 +8,7 @@ import click
 from click.core import ParameterSource
 
 from localemp.cli.interrupts import resumable
+from localemp.cli.options import hosted_options
 from localemp.cli.registered import RegisteredOptions
 from localemp.cli.tables import show_table
 from localemp.cli.types import NAME, PATH
@@ -15,6 +16,7 @@ from localemp.cli.types import NAME, PATH
 if TYPE_CHECKING:
     from localemp.commands.score import ScoreResult
     from localemp.metrics.scoring import Scored
+    from localemp.pipeline.config import ServiceTier
     from localemp.utils.option import Option
 
 _FILE = PATH
@@ -74,6 +76,7 @@ def _options() -> "tuple[Option, ...]":
 @click.option("--budget", type=float, metavar="DOLLARS", help="With --judge: most that it may cost in all, earlier "
               "sessions included.")  # fmt: skip
 @click.option("--base-url", help="With --judge: the OpenAI-compatible server that has it.")
+@hosted_options
 @click.option("--script", type=_FILE, hidden=True, help="With --judge: answer from a file, for tests and dry runs.")
 @click.option("--common", is_flag=True, help="Only the dialogues that all systems answered.")
 @click.option(
@@ -96,6 +99,10 @@ def score(
     judge_aspect: str | None,
     budget: float | None,
     base_url: str | None,
+    batch: bool,
+    service_tier: "ServiceTier | None",
+    reasoning_effort: str | None,
+    verbosity: str | None,
     script: Path | None,
     common: bool,
     out: Path | None,
@@ -116,9 +123,20 @@ def score(
 
     args, asked = parse_engine_args(engine_args), None
     if judge is not None:
-        asked = RunConfig(model=judge, engine_args=args, base_url=base_url, script=script)
+        asked = RunConfig(
+            model=judge,
+            engine_args=args,
+            base_url=base_url,
+            batch=batch,
+            service_tier=service_tier,
+            reasoning_effort=reasoning_effort,
+            verbosity=verbosity,
+            script=script,
+        )
     elif base_url or script:
         raise OptionError("--base-url is for --judge", "add --judge, or omit it")
+    elif batch or service_tier or reasoning_effort or verbosity:
+        raise OptionError("--batch and how a service is asked are for --judge", "add --judge, or omit them")
     with Display() as display, resumable(display.say, "run the same command again"):
         result = score_replies(
             runs,

@@ -44,10 +44,7 @@ _TOP = {"model": _MODELS, "models": _MODELS, "budget": _ONE_BUDGET} | dict.fromk
 _NOT_OF_DEFAULTS = _TOP | {"name": "names belong to rows"}
 _NOT_OF_MODELS = _TOP | {"instances": _SAME_DIALOGUES, "strategy": "strategies belong to rows"}
 _NOT_OF_ROWS = (
-    dict.fromkeys(
-        ("base_url", "engine_args", "concurrency", "batch", "service_tier", "reasoning_effort", "verbosity", "script"),
-        _ONE_ENGINE,
-    )
+    dict.fromkeys(("base_url", "engine_args", "concurrency", "batch", "service_tier", "script"), _ONE_ENGINE)
     | _TOP
     | {"instances": _SAME_DIALOGUES}
 )

@@ -25,6 +25,7 @@ class Bill:
         unanswered: Requests whose answer was lost on the way.
         at_risk: The most that these have cost, and what sessions that were killed may have paid.
         batched: Ids of the answers of batches, which can arrive again and are billed once.
+        tiers: The tiers that the lines were billed in, empty for the ordinary one.
     """
 
     paid: float = 0.0
@@ -34,6 +35,7 @@ class Bill:
     unanswered: int = 0
     at_risk: float = 0.0
     batched: set[str] = field(default_factory=set, repr=False, compare=False)
+    tiers: set[str] = field(default_factory=set, compare=False)
 
     @property
     def cost(self) -> float | None:
@@ -67,7 +69,8 @@ class Bill:
                 if name in self.batched:
                     continue
                 self.batched.add(name)
-            cost = answer.get("cost")
+            cost, tier = answer.get("cost"), answer.get("tier")
+            self.tiers.add(tier if isinstance(tier, str) else "")
             self.count(None if cost is None else _number(cost), failed=failed)
         self.lose(record.get("unanswered"))
 

@@ -6,6 +6,8 @@ from command import Localemp
 from ports import free_port
 from tiny_adapter import write_adapter
 
+from localemp.strategies.cleaning import clean_reply
+
 pytestmark = pytest.mark.engine
 
 TALK = [{"role": "user", "content": "I lost my job today."}]
@@ -60,8 +62,6 @@ def test_each_adapter_answers_in_its_own_words_and_the_model_in_its_own(client, 
     answers = [ask(client, name) for name in names]
     assert [answer.model for answer in answers] == names
     assert len({answer.choices[0].message.content for answer in answers}) == 3
-    again = [ask(client, name) for name in names]
-    assert [one.choices[0].message.content for one in again] == [one.choices[0].message.content for one in answers]
 
 
 def test_both_stages_have_the_adapter(client):
@@ -70,12 +70,12 @@ def test_both_stages_have_the_adapter(client):
     assert len({trace["stages"][0]["text"] for trace in traces}) == 3
 
 
-def test_a_stream_is_what_the_whole_answer_is(client):
-    whole = ask(client, "smollm2@a:two-stage")
-    chunks = list(ask(client, "smollm2@a:two-stage", stream=True))
-    assert {chunk.model for chunk in chunks} == {"smollm2@a:two-stage"}
+def test_a_stream_has_the_adapter_in_both_stages(client):
+    *chunks, last = ask(client, "smollm2@a:two-stage", stream=True, extra_body={"localemp": {"trace": True}})
+    assert {chunk.model for chunk in [*chunks, last]} == {"smollm2@a:two-stage"}
+    trace = last.model_dump()["localemp"]
     said = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
-    assert said == whole.choices[0].message.content
+    assert (trace["adapter"], said) == ("a", clean_reply(trace["stages"][-1]["text"]))
 
 
 def test_an_adapter_that_is_not_served_is_not_found(client):

@@ -18,6 +18,8 @@ from command import Localemp
 from patience import patience
 from ports import free_port
 
+from localemp.strategies.cleaning import clean_reply
+
 pytestmark = pytest.mark.engine
 
 KEY = "sk-test"
@@ -83,7 +85,8 @@ def test_models_are_listed_as_vllm_lists_them(server, client):
 
 @pytest.mark.parametrize("model", ["smollm2", "smollm2:zero-shot", "smollm2:two-stage"])
 def test_each_model_answers(client, model):
-    answer = client.chat.completions.create(model=model, messages=TALK, max_tokens=8, temperature=0)
+    long = {"ignore_eos": True}
+    answer = client.chat.completions.create(model=model, messages=TALK, max_tokens=8, temperature=0, extra_body=long)
     assert (answer.model, answer.choices[0].finish_reason) == (model, "length")
     assert answer.choices[0].message.content
     assert answer.usage.completion_tokens == 8 if "two-stage" not in model else answer.usage.completion_tokens > 8
@@ -102,24 +105,26 @@ def test_vllm_holds_the_answers_of_a_flow(client, temperature):
     judged = [stage for stage in rest if stage["name"] == "reply.choice"]
     assert all(stage["text"] == stage["answer"] in ("1", "2", "3") for stage in judged)
     assert [stage["name"] for stage in rest if stage not in judged] == ["reply.candidate"] * 2 + ["reply"]
-    assert (len({stage["text"] for stage in rest if stage not in judged}) == 1) == (temperature == 0) == (not judged)
+    assert (len({stage["text"] for stage in rest if stage not in judged}) == 1) == (not judged), "equal ones need none"
     (choice,) = pieces[0].choices
     assert choice.delta.content and choice.delta.content in rest[-1]["text"]
     assert choice.finish_reason == rest[-1]["finish_reason"]
 
 
-async def test_streams_are_what_whole_answers_are(server):
+async def test_a_stream_is_the_reply_as_it_is_made(server):
+    asked = {"model": "smollm2:two-stage", "messages": TALK, "max_tokens": 12, "temperature": 0, "stream": True}
+    own = {"ignore_eos": True, "localemp": {"trace": True}}
     async with openai.AsyncOpenAI(base_url=server[1], api_key=KEY, max_retries=0) as client:
-        asked = {"model": "smollm2:two-stage", "messages": TALK, "max_tokens": 12, "temperature": 0}
-        whole = await client.chat.completions.create(**asked)
-        stream = await client.chat.completions.create(**asked, stream=True, stream_options={"include_usage": True})
+        stream = await client.chat.completions.create(**asked, stream_options={"include_usage": True}, extra_body=own)
         chunks = [chunk async for chunk in stream]
     said = [chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices]
-    assert "".join(said) == whole.choices[0].message.content
-    assert len([text for text in said if text]) > 6, "token by token"
-    assert chunks[-1].usage.model_dump() | {"prompt_tokens_details": None} == whole.usage.model_dump() | {
-        "prompt_tokens_details": None
-    }
+    *_, usage, trace = chunks
+    stages = trace.model_dump()["localemp"]["stages"]
+    assert "".join(said) == clean_reply(stages[-1]["text"])
+    assert len([text for text in said if text]) > 1, "in pieces"
+    assert [stage["completion_tokens"] for stage in stages] == [12, 12]
+    assert usage.usage.completion_tokens == 24
+    assert usage.usage.prompt_tokens == sum(stage["prompt_tokens"] for stage in stages)
 
 
 def test_errors_are_the_clients_own_classes(client):

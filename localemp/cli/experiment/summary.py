@@ -59,13 +59,19 @@ def _print_rows(rows: "tuple[RowResult, ...]") -> None:
 
     costs = any(row.bill.paid for row in rows)
     shared = any(row.shared for row in rows)
-    more = [*(["Shared\ncalls"] if shared else []), *(["US\ndollars"] if costs else [])]
+    tiers = any(any(row.bill.tiers) for row in rows)
+    more = [
+        *(["Shared\ncalls"] if shared else []),
+        *(["Tier"] if tiers else []),
+        *(["US\ndollars"] if costs else []),
+    ]
     numbers = ("Replies", "Failed", "Replies/s", "Prompt\ntokens", "Reply\ntokens", *more)
     name = Column("Row", overflow="fold", min_width=12)
     table = Table(name, *(Column(each, justify="right", no_wrap=True) for each in numbers))
     for row in rows:
         cells = [f"{row.answered} of {row.dialogues}", str(row.failed or ""), *_of_this_time(row.tally)]
         cells += [str(row.shared or "")] if shared else []
+        cells += [", ".join(sorted(one_line(tier or "standard", 40) for tier in row.bill.tiers))] if tiers else []
         table.add_row(plain(row.row.name), *cells, *([_cost(row.bill)] if costs else []))
     show_table(table)
     if any(row.tally is None and row.complete for row in rows):

@@ -94,7 +94,7 @@ class OpenAIEngine(Engine):
         price: Price | None = None,
         extra_body: Mapping[str, Any] | None = None,
         notice: str = "",
-        max_retries: int = 8,
+        max_retries: int = 10,
         timeout: float = 600.0,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
         jitter: random.Random | None = None,
@@ -137,6 +137,7 @@ class OpenAIEngine(Engine):
         server = self._target.server
         self._requests = Requests(model, api, extra_body or {}, server)
         tier = self._requests.extra.get("service_tier")
+        self._may_be_slow = tier == "flex"
         self._reader = AnswerReader(self.base_url, api, price, tier if isinstance(tier, str) else None, server.charges)
         self._max_retries, self._timeout = max_retries, timeout
         self._sleep, self._jitter = sleep, jitter or random.Random()
@@ -336,7 +337,7 @@ class OpenAIEngine(Engine):
                             PATHS[self.api],
                             body,
                             read_answers,
-                            seconds=sending.patience(self._timeout),
+                            seconds=None if self._may_be_slow else lambda: sending.patience(self._timeout),
                             on_headers=sending.answered,
                         )
                     return replace(answers, waited=waited)
@@ -344,15 +345,17 @@ class OpenAIEngine(Engine):
                     # If the list of models was a web page, too, the address is wrong; a retry does not help.
                     elsewhere = self._web_site and not self._known and isinstance(error, WebPageError)
                     limited = isinstance(error, ServerError) and error.status == 429
+                    late = isinstance(error, NoResponseError) and error.why == "late"
                     failures += not (limited and sending.others_answered)
                     if failures > self._max_retries or elsewhere or not is_retryable(error, body):
+                        sending.failed(error.headers, late=late)
                         raise
                     wait, reason = self._wait(error, tries, alone=sending.others_answered), error.message
                     rest: AbstractAsyncContextManager[None] = nullcontext()
                     if limited:
                         rest = sending.refused(error.headers, wait, named=error.retry_after is not None)
                     else:
-                        sending.failed(error.headers, late=isinstance(error, NoResponseError) and error.why == "late")
+                        sending.failed(error.headers, late=late)
                 tries += 1
                 _log.debug("%s: %s; retry %d in %.1f s", self.base_url, reason, tries, wait)
                 async with rest:

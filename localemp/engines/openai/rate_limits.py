@@ -18,7 +18,7 @@ MINUTE = 60.0
 """Seconds of the period of a limit, unless a header says otherwise."""
 LONGEST_HOLD = 60.0
 """Seconds without any request after which one is sent whatever the headers say: they may be wrong."""
-_EVEN = 1.0  # seconds by which a request may be early if the pace is to be even
+_EVEN = 0.5  # seconds by which a request may be early if the pace is to be even
 _OF_A_MINUTE = 1.5 * MINUTE  # a longer time until reset shows a longer period
 _STEADY = 0.05  # share of a limit by which the time until reset may differ from that of steady filling
 _MEMORY, _ENOUGH = 0.95, 20  # of responses: the share of the former ones' weight, and those that tell something

@@ -3,7 +3,7 @@
 import math
 
 _ROUND = 32  # answers and refusals after which the rate is looked at, or as many as there are requests in flight
-_MANY, _FEW = 0.3, 0.15  # shares of refusals in a round: not by chance, and by chance
+_MANY, _FEW = 0.35, 0.2  # shares of refusals in a round: not by chance, and by chance
 _CUT, _MOST_CUT = 0.8, 0.5  # after many refusals, of the rate that was accepted; at least of the rate so far
 _GROWTH = 1.25  # after a round with few
 _SLOWEST = 1 / 60  # requests a second

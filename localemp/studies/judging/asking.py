@@ -21,6 +21,7 @@ from localemp.utils.interrupts import noting
 from localemp.utils.machine import machine, versions
 from localemp.utils.progress import OnProgress, Progress
 from localemp.utils.redaction import shown_command
+from localemp.utils.together import together
 
 _log = logging.getLogger(__name__)
 
@@ -144,7 +145,39 @@ def _sampling(pipeline: Pipeline, prompts: JudgePrompts) -> Sampling:
 
 
 async def ask_each(pipeline: Pipeline, pending: Sequence[Judging], on_progress: OnProgress) -> None:
-    """Start the judge's engine, and ask about one study after another; each has the error that stopped it."""
+    """Ask about studies that have questions left; each has the error that stopped it.
+
+    They are asked about one after another on one engine. By batch, all are at once, since each batch may take a day:
+    each study has an engine of its own, whose batches are found again in the judge's folder there.
+    """
+    if not pipeline.config.batch:
+        await _ask_in_turn(pipeline, pending, on_progress)
+        return
+    added_up = _AddedUp(on_progress)
+    await together(_ask_in_turn(pipeline, [each], added_up.part(number)) for number, each in enumerate(pending))
+
+
+class _AddedUp:
+    """The progress of parallel tasks as that of one."""
+
+    def __init__(self, on_progress: OnProgress) -> None:
+        self._on_progress, self._parts = on_progress, dict[int, Progress]()
+
+    def part(self, number: int) -> OnProgress:
+        """Return what takes the progress of one of them."""
+
+        def take(step: Progress) -> None:
+            self._parts[number] = step
+            same = [each for each in self._parts.values() if each.task == step.task]
+            done, failed = sum(each.done for each in same), sum(each.failed for each in same)
+            total = None if any(each.total is None for each in same) else sum(each.total or 0 for each in same)
+            self._on_progress(replace(step, done=done, total=total, failed=failed))
+
+        return take
+
+
+async def _ask_in_turn(pipeline: Pipeline, pending: Sequence[Judging], on_progress: OnProgress) -> None:
+    """Start the judge's engine, and ask about one study after another."""
     planner, context = pipeline.planner() if pipeline.runs_here else None, None
     if planner is not None:
         context = max([await each.judge.plan(each.pending, planner) for each in pending])
