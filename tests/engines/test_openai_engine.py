@@ -547,7 +547,6 @@ async def test_a_parameter_refused_under_both_names_is_an_error() -> None:
 @pytest.mark.parametrize(
     ("choice", "text", "reason"),
     [
-        ({"message": {"content": None, "refusal": "I cannot help."}}, "I cannot help.", "refusal"),
         ({"message": {"content": ""}}, "", "stop"),
         ({"message": {"content": "Hi."}, "finish_reason": "length"}, "Hi.", "length"),
         ({"message": {"content": "Hi."}, "finish_reason": None}, "Hi.", "unknown"),
