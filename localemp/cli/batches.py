@@ -50,9 +50,11 @@ def cancel(run: Path, base_url: str | None, as_json: bool) -> None:
 
     found = cancel_batches(run, base_url=base_url)
     _show(found, run, as_json)
-    cancelled = sum(each.status in ("cancelling", "cancelled") for each in found)
-    if found and not as_json:
+    cancelled = sum(each.status in ("cancelling", "cancelled") and not each.fetched for each in found)
+    if cancelled and not as_json:
         click.echo(f"{count(cancelled, 'batch', 'batches')} cancelled; the service may take some minutes to stop")
+    elif found and not as_json:
+        click.echo("nothing to cancel: the service works on none of them")
 
 
 def _show(found: "Sequence[BatchStatus]", run: Path, as_json: bool) -> None:
