@@ -174,6 +174,7 @@ class OpenAIBatchEngine(OpenAIEngine):
                 return _BatchAnswers(**shown, request=name, seconds=self._store.seconds(name))
             except ResponseError as error:
                 line = None
+                self._connection.hide_key(error)
                 if not is_retryable(error, body):
                     if refused_parameter(error) not in body:
                         self._queue.report(name)
