@@ -215,6 +215,11 @@ def _explain_served(
             "add credit or use another key, then run the same command again",
         )
     variable = target.key_variable
+    if is_wrong_key(error) and not target.key:
+        return FatalEngineError(
+            f"{target.url} requires a key, and {variable} is not set",
+            f"export {variable}=... with a key for this server",
+        )
     if is_wrong_key(error):
         return FatalEngineError(
             f"{target.url} rejects the key in {variable}: {message}",
